@@ -1,0 +1,57 @@
+"""What a screen may ask of a session. Each is answered by what the next frames show, or by an event that says why not."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from llmtop.domain.load import LoadPoint
+
+
+class SetLoad(Struct, frozen=True, tag=True):
+    """Command this load from now on; takes the wheel from any plan."""
+
+    point: LoadPoint
+    reason: str = "hand"
+
+
+class StopLoad(Struct, frozen=True, tag=True):
+    """Load to zero at once: everything in flight is cancelled."""
+
+
+class AddMark(Struct, frozen=True, tag=True):
+    text: str
+
+
+class SetRecording(Struct, frozen=True, tag=True):
+    """Pause or go on with writing to the run file."""
+
+    on: bool
+
+
+class SetKnob(Struct, frozen=True, tag=True):
+    """Turn a knob of the simulated engine."""
+
+    name: str
+    value: float
+
+
+class InjectFault(Struct, frozen=True, tag=True):
+    """Start or end a fault of the simulated engine, by name."""
+
+    name: str
+    on: bool = True
+
+
+class Seek(Struct, frozen=True, tag=True):
+    """Replay: go to `t_s`; None stays."""
+
+    t_s: float | None = None
+    speed: float | None = None
+    playing: bool | None = None
+
+
+class Quit(Struct, frozen=True, tag=True):
+    """Stop the load, wait for the server to drain, close the run file, end."""
+
+
+Command = SetLoad | StopLoad | AddMark | SetRecording | SetKnob | InjectFault | Seek | Quit

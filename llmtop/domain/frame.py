@@ -1,0 +1,116 @@
+"""The frame: the one immutable value that a screen receives per tick. Facts only; newest wins."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from llmtop.domain.endpoint import EndpointStatus
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import Event, LoadChange, Mark
+from llmtop.domain.samples import ClientHealth, GpuSnapshot, ServerSnapshot
+
+Series = tuple[float | None, ...]
+"""One value a step, oldest first; None: a gap."""
+
+
+class Distribution(Struct, frozen=True):
+    """Percentiles over a window, in milliseconds; None where there are too few samples for an honest figure."""
+
+    n: int = 0
+    mean: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    max: float | None = None
+
+
+class Totals(Struct, frozen=True):
+    """Since the start of the run. sent = ok + errors + cancelled + in_flight."""
+
+    sent: int = 0
+    ok: int = 0
+    errors: int = 0
+    cancelled: int = 0
+    in_flight: int = 0
+    output_tokens: int = 0
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """The last `span_s` seconds."""
+
+    span_s: float = 10.0
+    ttft: Distribution = Distribution()
+    tpot: Distribution = Distribution()
+    e2e: Distribution = Distribution()
+    gap_p50_ms: float | None = None
+    gap_p99_ms: float | None = None
+    gap_max_ms: float | None = None
+    output_tokens_per_s: float | None = None
+    requests_per_s: float | None = None
+    error_ratio: float | None = None
+    """None: no request ended in the window."""
+    preemptions_per_s: float | None = None
+
+
+class Timeline(Struct, frozen=True, kw_only=True):
+    """What the charts draw: columns of one length on one time axis that ends at `end_s`."""
+
+    end_s: float = 0.0
+    step_s: float = 1.0
+    target: Series = ()
+    in_flight: Series = ()
+    ttft_p50_ms: Series = ()
+    ttft_p95_ms: Series = ()
+    tpot_p50_ms: Series = ()
+    tpot_p95_ms: Series = ()
+    waiting: Series = ()
+    running: Series = ()
+    kv_usage: Series = ()
+    output_tokens_per_s: Series = ()
+    error_ratio: Series = ()
+    client_lag_ms: Series = ()
+
+
+class ReplayPosition(Struct, frozen=True):
+    """Where a replay stands."""
+
+    length_s: float
+    speed: float
+    playing: bool
+
+
+class Frame(Struct, frozen=True, kw_only=True):
+    seq: int
+    t_s: float
+    """Seconds since the start of the run."""
+    endpoint: EndpointStatus
+    target: LoadPoint
+    """Commanded now."""
+    max_concurrency: int = 1024
+    """Where the slider ends."""
+    in_flight: int = 0
+    stage: str | None = None
+    stage_left_s: float | None = None
+    profile: str | None = None
+    braked: str | None = None
+    """Why the load was cut by llmtop itself; None: it was not."""
+    totals: Totals = Totals()
+    window: Window = Window()
+    timeline: Timeline = Timeline()
+    server: ServerSnapshot | None = None
+    gpus: tuple[GpuSnapshot, ...] = ()
+    client: ClientHealth | None = None
+    foreign: float | None = None
+    """Requests that run or wait on the server and are not ours."""
+    changes: tuple[LoadChange, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    events: tuple[Event, ...] = ()
+    """The newest last, at most a screenful."""
+    run_file: str | None = None
+    recording: bool = False
+    token_source: str | None = None
+    """Where token counts come from; ≈ is shown unless it is usage."""
+    replay: ReplayPosition | None = None
+    finished: bool = False
+    """The plan has ended, or the replay has."""

@@ -1,0 +1,107 @@
+"""Load: what is commanded at one instant, and the shapes that command it over time."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class LoadPoint(Struct, frozen=True, kw_only=True):
+    """The load commanded at one instant; the sliders write this.
+
+    Exactly one of `concurrency` (closed loop: so many requests in flight) and `rate_rps` (open loop: so many requests
+    sent per second, whatever comes back) is set.
+    """
+
+    concurrency: int | None = None
+    rate_rps: float | None = None
+    prompt_tokens: int = 192
+    output_tokens: int = 64
+    shared_prefix: float = 0.0
+    """Share of every prompt, from its head, that all requests have in common: 0 to 1."""
+    think_time_s: float = 0.0
+    """Closed loop: pause of a user between the end of one request and the next."""
+    burstiness: float = 1.0
+    """Open loop: shape of the Gamma between arrivals. 1 = Poisson, below 1 = bursts, `inf` = constant."""
+
+
+class Hold(Struct, frozen=True, tag_field="shape", tag="hold", forbid_unknown_fields=True):
+    """Stay at one load."""
+
+    concurrency: int | None = None
+    rate_rps: float | None = None
+
+
+class Ramp(Struct, frozen=True, tag_field="shape", tag="ramp", forbid_unknown_fields=True):
+    """Go from one load to another in a straight line. `unit` says of what."""
+
+    start: float
+    stop: float
+    unit: str = "concurrency"
+
+
+class Steps(Struct, frozen=True, tag_field="shape", tag="steps", forbid_unknown_fields=True):
+    """Hold each of `levels` for an equal share of the stage."""
+
+    levels: tuple[float, ...]
+    unit: str = "concurrency"
+
+
+class Spike(Struct, frozen=True, tag_field="shape", tag="spike", forbid_unknown_fields=True):
+    """Hold `base`, jump to `peak` at once for the share [`rise`, `fall`) of the stage, and fall back."""
+
+    base: float
+    peak: float
+    rise: float = 1 / 3
+    fall: float = 2 / 3
+    unit: str = "concurrency"
+
+
+class Sine(Struct, frozen=True, tag_field="shape", tag="sine", forbid_unknown_fields=True):
+    """Swing between `low` and `high` with a period of `period_s`, starting at `low`."""
+
+    low: float
+    high: float
+    period_s: float
+    unit: str = "concurrency"
+
+
+class Replay(Struct, frozen=True, tag_field="shape", tag="replay", forbid_unknown_fields=True):
+    """Repeat a timeline of hand movements: (seconds into the stage, load), each held until the next."""
+
+    points: tuple[tuple[float, LoadPoint], ...]
+
+
+Shape = Hold | Ramp | Steps | Spike | Sine | Replay
+
+
+class Stage(Struct, frozen=True, kw_only=True):
+    """A named part of a plan. Lengths override the plan's base point while the stage lasts."""
+
+    name: str
+    duration_s: float
+    shape: Shape
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class LoadPlan(Struct, frozen=True, kw_only=True):
+    """Stages one after another. `base` gives everything that a shape does not."""
+
+    stages: tuple[Stage, ...]
+    base: LoadPoint = LoadPoint(concurrency=1)
+
+    @property
+    def duration_s(self) -> float:
+        return sum(stage.duration_s for stage in self.stages)
+
+
+class Caps(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where llmtop stops by itself."""
+
+    max_concurrency: int = 1024
+    stop_error_ratio: float | None = 0.01
+    """Brake (load to one request in flight) when more than this share of the last requests failed."""
+    connect_timeout_s: float = 5.0
+    first_token_timeout_s: float = 120.0
+    idle_timeout_s: float = 60.0
+    total_timeout_s: float = 600.0

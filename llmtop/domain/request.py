@@ -1,0 +1,127 @@
+"""One request, from the moment it was meant to be sent to the end of its stream."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Outcome(StrEnum):
+    """How a request ended. `cancelled` was our doing and is in no error ratio."""
+
+    OK = "ok"
+    HTTP_ERROR = "http_error"
+    """A status other than 200, or no connection at all (`status` None)."""
+    STREAM_ERROR = "stream_error"
+    """An error event inside a 200 stream, or bytes that are no stream."""
+    TIMEOUT = "timeout"
+    TRUNCATED = "truncated"
+    """The stream ended without a finish reason, usage or [DONE]."""
+    EMPTY = "empty"
+    """A 200 stream that ended well without one token."""
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    """It was in flight in a load worker that died."""
+
+    @property
+    def is_error(self) -> bool:
+        return self is not Outcome.OK and self is not Outcome.CANCELLED
+
+
+class TokenSource(StrEnum):
+    """Where `output_tokens` comes from; everything but `usage` is shown with a ≈."""
+
+    USAGE = "usage"
+    TOKENIZER = "tokenizer"
+    CHUNKS = "chunks"
+
+
+class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
+    """One finished request: facts only.
+
+    All `*_ns` stamps are nanoseconds of one monotonic clock since the start of the run; None: it never came to that.
+    Definitions (the same in help and report):
+
+        TTFT  = first_token - sent           first delta with content, reasoning or a tool call; not the role chunk
+        TTFAT = first_answer - sent          the same for the answer, after any reasoning
+        TPOT  = (last_token - first_token) / (output_tokens - first_chunk_tokens)
+        E2E   = last_token - sent
+        client queue = dispatched - scheduled,  send slip = sent - scheduled: in no latency
+    """
+
+    scheduled_ns: int
+    """When it was meant to be sent."""
+    dispatched_ns: int
+    """When a user took it up."""
+    sent_ns: int | None
+    """Just before its first byte was written to the socket."""
+    connect_ns: int | None
+    """Duration of opening the connection; 0: a pooled one was used."""
+    headers_ns: int | None
+    first_token_ns: int | None
+    first_answer_ns: int | None
+    last_token_ns: int | None
+    end_ns: int
+    """When the stream was closed, failed or was given up."""
+    started_at: float
+    """Wall clock (Unix seconds) of `dispatched`: for display only, never subtracted."""
+    asked_prompt_tokens: int
+    asked_output_tokens: int
+    prompt_tokens: int
+    """By usage where the server tells, else as asked."""
+    output_tokens: int
+    first_chunk_tokens: int = 1
+    """Tokens that arrived in the first read that held any."""
+    chunks: int = 0
+    """Reads that held at least one token."""
+    max_gap_ns: int | None = None
+    """Longest pause between two chunks of the stream."""
+    cached_tokens: int | None = None
+    """Prompt tokens that the server took from its prefix cache, where it tells."""
+    token_source: TokenSource = TokenSource.CHUNKS
+    outcome: Outcome
+    status: int | None = None
+    error: str | None = None
+    finish_reason: str | None = None
+    retry_after_s: float | None = None
+    stage: str | None = None
+    in_flight_min: int = 0
+    in_flight_max: int = 0
+    """Bounds of the number of requests in flight that it saw."""
+    worker: int = 0
+    client_limited: bool = False
+    """It lived through a second in which the client was the bottleneck: kept out of verdicts."""
+
+    @property
+    def ttft_s(self) -> float | None:
+        return _seconds(self.sent_ns, self.first_token_ns)
+
+    @property
+    def ttfat_s(self) -> float | None:
+        return _seconds(self.sent_ns, self.first_answer_ns)
+
+    @property
+    def e2e_s(self) -> float | None:
+        return _seconds(self.sent_ns, self.last_token_ns)
+
+    @property
+    def tpot_s(self) -> float | None:
+        """None for streams with fewer than two arrivals."""
+        tokens = self.output_tokens - self.first_chunk_tokens
+        span = _seconds(self.first_token_ns, self.last_token_ns)
+        if span is None or tokens < 1 or self.chunks < 2:
+            return None
+        return span / tokens
+
+    @property
+    def client_queue_s(self) -> float:
+        return (self.dispatched_ns - self.scheduled_ns) / 1e9
+
+    @property
+    def send_slip_s(self) -> float | None:
+        return _seconds(self.scheduled_ns, self.sent_ns)
+
+
+def _seconds(start_ns: int | None, stop_ns: int | None) -> float | None:
+    return None if start_ns is None or stop_ns is None else (stop_ns - start_ns) / 1e9

@@ -1,0 +1,75 @@
+"""A run: who drove what, and the facts of it in the order in which they became known."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from llmtop.domain.endpoint import Endpoint, EndpointInfo
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.profile import Profile
+from llmtop.domain.request import RequestRecord
+from llmtop.domain.samples import ClientHealth, GpuSnapshot, LoadBin, ServerSnapshot
+
+
+class LoadChange(Struct, frozen=True):
+    """The commanded load changed: by hand, by a stage or by a brake."""
+
+    t_s: float
+    point: LoadPoint
+    reason: str = "hand"
+    """hand, stage, brake, stop or search."""
+    stage: str | None = None
+
+
+class Mark(Struct, frozen=True):
+    """An annotation that the user set."""
+
+    t_s: float
+    text: str
+
+
+class Event(Struct, frozen=True):
+    """Something that happened and that a reader of the run wants to know."""
+
+    t_s: float
+    kind: str
+    """endpoint, server, client, load, recording or simulator."""
+    text: str
+    severity: str = "info"
+    """info, warning or error."""
+
+
+class RunMeta(Struct, frozen=True, kw_only=True):
+    """What a run was. Fixed at its start, but for `info` (after the probe) and `ended_s`."""
+
+    llmtop_version: str
+    started_at: float
+    """Wall clock, Unix seconds."""
+    endpoint: Endpoint
+    info: EndpointInfo | None = None
+    profile: Profile
+    label: str | None = None
+    seed: int = 0
+    host: str = ""
+    stamp_source: str | None = None
+    preset: str | None = None
+    """Of the simulated engine."""
+    ended_s: float | None = None
+    """Length of the run; None: it was cut off."""
+
+
+class FactBatch(Struct, frozen=True, kw_only=True):
+    """The facts of one tick. A run is its meta and its batches, live or read back from a run file.
+
+    Batches are in order: every `bins` entry ends at or before `t_s` and after the batch before.
+    """
+
+    t_s: float
+    bins: tuple[LoadBin, ...] = ()
+    requests: tuple[RequestRecord, ...] = ()
+    server: tuple[ServerSnapshot, ...] = ()
+    gpu: tuple[GpuSnapshot, ...] = ()
+    client: tuple[ClientHealth, ...] = ()
+    changes: tuple[LoadChange, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    events: tuple[Event, ...] = field(default_factory=tuple)

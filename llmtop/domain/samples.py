@@ -1,0 +1,127 @@
+"""Samples: what was seen of the load, the server, its GPUs and our own process at one instant.
+
+`t_s` is seconds since the start of the run. None = not known, 0 = measured zero.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class LoadBin(Struct, frozen=True, kw_only=True, array_like=True):
+    """What the load did in one short interval (250 ms): the finest grain that is kept of live figures."""
+
+    t_s: float
+    """End of the interval."""
+    span_s: float
+    target: float
+    """Commanded concurrency, or rate in requests/s in open loop."""
+    in_flight: int
+    """At the end of the interval."""
+    prefilling: int = 0
+    """In flight without a first token yet, at the end of the interval."""
+    oldest_prefill_s: float | None = None
+    """Age of the oldest of them: a lower bound of its TTFT."""
+    sent: int = 0
+    ok: int = 0
+    errors: int = 0
+    cancelled: int = 0
+    output_tokens: int = 0
+    prompt_tokens: int = 0
+    """Prompt tokens of requests whose first token came in the interval."""
+    ttft_ms: tuple[float, ...] = ()
+    """Of the first tokens that came in the interval, unfinished requests included."""
+    tpot_ms: tuple[float, ...] = ()
+    """Of the requests that ended well in the interval."""
+    e2e_ms: tuple[float, ...] = ()
+    gap_ms: tuple[float, float, float] | None = None
+    """p50, p99 and maximum of the gaps between chunks in the interval (ICL)."""
+    gaps: int = 0
+
+
+class ServerSnapshot(Struct, frozen=True, kw_only=True):
+    """One scrape of the server, summed over its engines and replicas.
+
+    `*_total` are counters as exported; `*_mean_s` are means over the interval since the scrape before.
+    """
+
+    t_s: float
+    age_s: float = 0.0
+    """How long ago the values were read (stale values stay, with their age)."""
+    running: float | None = None
+    waiting: float | None = None
+    kv_usage: float | None = None
+    """0 to 1; the fullest engine's where there are several."""
+    preemptions_total: float | None = None
+    prefix_queries_total: float | None = None
+    prefix_hits_total: float | None = None
+    prefix_hit_ratio: float | None = None
+    """Over the interval; the server's own gauge where there are no counters."""
+    prompt_tokens_total: float | None = None
+    generation_tokens_total: float | None = None
+    requests_total: float | None = None
+    rejections_total: float | None = None
+    ttft_mean_s: float | None = None
+    queue_mean_s: float | None = None
+    prefill_mean_s: float | None = None
+    decode_mean_s: float | None = None
+    itl_mean_s: float | None = None
+    e2e_mean_s: float | None = None
+    iteration_tokens_mean: float | None = None
+    spec_accept_ratio: float | None = None
+    flops_total: float | None = None
+    memory_bytes_total: float | None = None
+    max_num_seqs: float | None = None
+    max_num_batched_tokens: float | None = None
+    num_gpu_blocks: float | None = None
+    block_size: float | None = None
+    kv_capacity_tokens: float | None = None
+    max_model_len: float | None = None
+    rss_bytes: float | None = None
+    process_start_s: float | None = None
+    """Unix time at which the server process started: a change is a restart."""
+    replicas: tuple[tuple[str, float | None, float | None, float | None], ...] = ()
+    """(name, running, waiting, kv_usage) of each engine or metrics URL, where there are several."""
+    late_ms: float | None = None
+    """Simulated engine only: how late its clock runs, p99 of the last second."""
+
+
+class GpuSnapshot(Struct, frozen=True, kw_only=True):
+    t_s: float
+    index: int
+    name: str = ""
+    memory_used_bytes: float | None = None
+    memory_total_bytes: float | None = None
+    utilisation: float | None = None
+    """0 to 1. Never used for a verdict: it reads 97 % on both sides of a cliff."""
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    sm_clock_mhz: float | None = None
+    temperature_c: float | None = None
+    throttle: tuple[str, ...] = ()
+
+
+class ClientHealth(Struct, frozen=True, kw_only=True):
+    """How the client itself is doing, over the last second. Worst worker where there are several."""
+
+    t_s: float
+    state: str = "green"
+    """green, amber or red. Red: the client is the bottleneck and its figures are void."""
+    reason: str | None = None
+    lag_p50_ms: float | None = None
+    lag_p99_ms: float | None = None
+    """Receive lag: time between the kernel's stamp and our read."""
+    loop_lag_ms: float | None = None
+    """Worst lateness of a 20 ms ticker on the load loop."""
+    send_slip_p99_ms: float | None = None
+    cpu: float | None = None
+    """Of its own core, 0 to 1."""
+    coalesced_ratio: float | None = None
+    """Share of reads that held more than one token event."""
+    gc_pause_ms: float | None = None
+    steal: float | None = None
+    chunks_per_s: float | None = None
+    workers: int = 1
+    workers_lost: int = 0
+    fd_limit: int | None = None
+    stamp_source: str | None = None

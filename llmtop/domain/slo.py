@@ -1,0 +1,100 @@
+"""Service level objectives, as a user writes them: `ttft_p95<2s,tpot_p95<50ms,error_ratio<1%`."""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import Struct
+
+from llmtop.errors import UsageError
+
+METRICS = ("ttft", "tpot", "e2e", "error_ratio", "queue", "kv")
+LATENCIES = METRICS[:3]
+STATS = ("mean", "p50", "p90", "p95", "p99")
+WARN_SHARE = 0.8
+"""A figure turns yellow from this share of its limit."""
+
+_SCALES = {"ms": 1e-3, "s": 1.0, "min": 60.0, "%": 1e-2, "": 1.0}
+_TARGET = re.compile(r"^\s*([a-z0-9_]+)\s*<=?\s*([0-9.]+(?:e-?[0-9]+)?)\s*(ms|s|min|%|)\s*$")
+
+
+class SloTarget(Struct, frozen=True):
+    """One limit. `limit` is in seconds, in requests (queue) or a share (error_ratio, kv)."""
+
+    metric: str
+    limit: float
+    stat: str | None = None
+    """Of a latency: mean, p50, p90, p95 or p99."""
+    warn: float | None = None
+    """From where it turns yellow; None: `WARN_SHARE` of the limit."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.metric}_{self.stat}" if self.stat else self.metric
+
+    @property
+    def warn_at(self) -> float:
+        return self.limit * WARN_SHARE if self.warn is None else self.warn
+
+    def __str__(self) -> str:
+        if self.metric in LATENCIES:
+            value = f"{self.limit * 1e3:g}ms" if self.limit < 1 else f"{self.limit:g}s"
+        elif self.metric == "queue":
+            value = f"{self.limit:g}"
+        else:
+            value = f"{self.limit * 100:g}%"
+        return f"{self.name}<{value}"
+
+
+class Slo(Struct, frozen=True):
+    """A set of limits, all of which must hold.
+
+    The default error limit is 1 % (the run fails), yellow from 0.1 % (the objective itself).
+    """
+
+    targets: tuple[SloTarget, ...] = (
+        SloTarget("ttft", 2.0, "p95"),
+        SloTarget("tpot", 0.050, "p95"),
+        SloTarget("error_ratio", 0.01, warn=0.001),
+        SloTarget("queue", 10),
+        SloTarget("kv", 0.80, warn=0.70),
+    )
+
+    def target(self, metric: str) -> SloTarget | None:
+        """The first limit on `metric`, or None."""
+        return next((target for target in self.targets if target.metric == metric), None)
+
+    def __str__(self) -> str:
+        return ",".join(str(target) for target in self.targets)
+
+
+def parse_slo(text: str) -> Slo:
+    """Read `ttft_p95<2s,tpot_p95<50ms,error_ratio<1%,queue<10,kv<80%`.
+
+    A latency without a statistic means p95. Raises UsageError naming the part that cannot be read.
+    """
+    targets = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        match = _TARGET.match(part)
+        if match is None:
+            raise UsageError(
+                f"SLO {part!r}: write it like ttft_p95<2s, tpot_p95<50ms, error_ratio<1%, queue<10 or kv<80%"
+            )
+        name, number, unit = match.groups()
+        metric, _, stat = name.rpartition("_")
+        if name in METRICS:
+            metric, stat = name, "p95" if name in LATENCIES else ""
+        if metric not in METRICS or (metric in LATENCIES) != (stat in STATS):
+            raise UsageError(
+                f"SLO {part!r}: {name!r} is not known; use ttft, tpot or e2e with _mean, _p50, _p90, _p95 or _p99, or error_ratio, queue, kv"
+            )
+        wants = ("ms", "s", "min") if metric in LATENCIES else ("",) if metric == "queue" else ("%", "")
+        if unit not in wants:
+            raise UsageError(f"SLO {part!r}: {metric} wants {' or '.join(w or 'a bare number' for w in wants)}")
+        limit = float(number) * _SCALES[unit]
+        if limit <= 0:
+            raise UsageError(f"SLO {part!r}: the limit must be above zero")
+        targets.append(SloTarget(metric, limit, stat or None))
+    if not targets:
+        raise UsageError("SLO: no limit given; write it like ttft_p95<2s,tpot_p95<50ms")
+    return Slo(tuple(targets))

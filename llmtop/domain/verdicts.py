@@ -1,0 +1,184 @@
+"""Opinions over facts: the cliff, the SLO, the bottleneck, the capacity. Pure functions make them; nothing records them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from llmtop.domain.load import LoadPoint
+
+
+class Kind(StrEnum):
+    CLIFF = "cliff"
+    GRADUAL = "gradual"
+    NONE = "none"
+    UNSTABLE = "unstable"
+    INSUFFICIENT = "insufficient"
+
+
+class Bound(StrEnum):
+    """What a server runs out of first."""
+
+    QUEUE = "queue"
+    """Slots: max_num_seqs."""
+    KV = "kv"
+    TOKEN_BUDGET = "token_budget"
+    COMPUTE = "compute"
+    MEMORY = "memory"
+    """Memory bandwidth."""
+    CLIENT = "client"
+    NETWORK = "network"
+    NONE = "none"
+
+
+class Confidence(StrEnum):
+    PROVISIONAL = "provisional"
+    FIRM = "firm"
+
+
+class Quantile(Struct, frozen=True):
+    """One statistic with its 95 % interval; `high` None: unbounded, too few samples."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class LevelPoint(Struct, frozen=True, kw_only=True):
+    """One load level as charts and tables show it. Latencies in milliseconds."""
+
+    load: float
+    """Mean in-flight delivered, or requests/s offered."""
+    n: int
+    errors: int = 0
+    ttft_p50_ms: float | None = None
+    ttft_p95_ms: float | None = None
+    tpot_p50_ms: float | None = None
+    tpot_p95_ms: float | None = None
+    e2e_p50_ms: float | None = None
+    output_tokens_per_s: float | None = None
+    requests_per_s: float | None = None
+    waiting: float | None = None
+    kv_usage: float | None = None
+    attainment: float | None = None
+    """Share of requests that ended well and inside the SLO; failures are misses."""
+    faint: bool = False
+    """Too few requests to lean on."""
+
+
+class Curve(Struct, frozen=True, kw_only=True):
+    """Levels measured under one configuration. A change of lengths, model or server starts a new one."""
+
+    label: str
+    axis: str = "concurrency"
+    """concurrency or rate."""
+    points: tuple[LevelPoint, ...] = ()
+    ghost: bool = False
+    """Of an earlier configuration: shown grey, judged no more."""
+
+
+class CliffVerdict(Struct, frozen=True, kw_only=True):
+    """Where latency goes non-linear, with its interval; `at` is None unless kind is cliff or gradual."""
+
+    kind: Kind
+    metric: str = "ttft"
+    stat: str = "p50"
+    axis: str = "concurrency"
+    at: float | None = None
+    low: float | None = None
+    high: float | None = None
+    cause: Bound = Bound.NONE
+    evidence: tuple[str, ...] = ()
+    confidence: Confidence = Confidence.PROVISIONAL
+    next_levels: tuple[int, ...] = ()
+    """Which levels to try next, when more would help."""
+
+
+class TargetVerdict(Struct, frozen=True, kw_only=True):
+    """One SLO limit against what was measured. `ok` None: not enough samples to say."""
+
+    name: str
+    limit: float
+    value: float | None
+    high: float | None = None
+    """Upper 95 % bound of the value."""
+    n: int = 0
+    ok: bool | None = None
+    text: str = ""
+
+
+class SloVerdict(Struct, frozen=True, kw_only=True):
+    ok: bool | None = None
+    targets: tuple[TargetVerdict, ...] = ()
+    attainment: float | None = None
+    goodput_rps: float | None = None
+
+
+class Diagnosis(Struct, frozen=True, kw_only=True):
+    """What binds now, why one may believe it, and what to turn."""
+
+    bound: Bound
+    evidence: tuple[str, ...] = ()
+    advice: str | None = None
+    """Names the server's own flag in its own dialect."""
+    confidence: Confidence = Confidence.PROVISIONAL
+
+
+class Capacity(Struct, frozen=True, kw_only=True):
+    """How many users a configuration carries at the SLO, and which wall comes first."""
+
+    at_slo: float | None = None
+    """Largest load at which the SLO held."""
+    fails_at: float | None = None
+    """Smallest load above at which it did not; None: never failed, so `at_slo` is only a lower bound."""
+    knee: float | None = None
+    limited_by: str | None = None
+    recommended: float | None = None
+    """min(at_slo, knee)."""
+    soak: float | None = None
+    """0.8 of it."""
+    best_tokens_at: float | None = None
+    """Load of the most output tokens/s."""
+    sentence: str = ""
+
+
+class Drift(Struct, frozen=True, kw_only=True):
+    """Slope of one figure over a run."""
+
+    metric: str
+    per_hour: float
+    """Share of its level, per hour."""
+    low: float
+    high: float
+    significant: bool = False
+    text: str = ""
+
+
+class Assessment(Struct, frozen=True, kw_only=True):
+    """All opinions over one run or one live window. `headline` is the second line of the screen."""
+
+    t_s: float = 0.0
+    headline: str = ""
+    slo: SloVerdict = SloVerdict()
+    cliff: CliffVerdict = CliffVerdict(kind=Kind.INSUFFICIENT)
+    cliffs: tuple[CliffVerdict, ...] = ()
+    """One for each metric and statistic that could be judged; `cliff` is the one that matters."""
+    diagnosis: Diagnosis = Diagnosis(bound=Bound.NONE)
+    capacity: Capacity = Capacity()
+    curves: tuple[Curve, ...] = ()
+    """Ghosts first, the current one last."""
+    drifts: tuple[Drift, ...] = ()
+    overloaded: bool = False
+    """Past the cliff right now."""
+    notes: tuple[str, ...] = ()
+
+
+class SearchProgress(Struct, frozen=True, kw_only=True):
+    """How far a capacity search has come, and the load it wants next. `point` None: it is done."""
+
+    point: LoadPoint | None
+    phase: str
+    done_levels: int = 0
+    requests_left: int | None = None
+    text: str = ""

@@ -1,0 +1,82 @@
+"""The exception tree. Every error a user can cause is one of these; anything else is a bug.
+
+    LlmtopError                      exit code 2 unless a subclass says otherwise
+    ├── UsageError                   a command line, SLO text or slider value that cannot be meant
+    ├── FileError                    names the file
+    │   ├── ProfileError             a profile or preset: file, key, what is allowed
+    │   └── RunFileError             a run file that is not one, is newer, or is damaged
+    ├── EndpointError                exit code 3; names the URL
+    │   ├── EndpointUnreachable      refused, no route, name not found, connect timeout
+    │   ├── EndpointAuthFailed       401 or 403
+    │   └── EndpointUnusable         answers, but not as an LLM endpoint (HTML, 404, no such model, no streaming)
+    └── SessionLost                  exit code 3; the session process is gone
+
+A failing server during a run is data (an `Outcome`), never an exception. Messages say what is wrong, where, and what
+to do; foreign exceptions are mapped once, at the border of the room that uses the foreign library.
+"""
+
+from __future__ import annotations
+
+
+class LlmtopError(Exception):
+    """An error with a message for the user. `exit_code` is what the command line ends with."""
+
+    exit_code = 2
+
+
+class UsageError(LlmtopError):
+    """What was asked for cannot be meant."""
+
+
+class FileError(LlmtopError):
+    """A file cannot be read or used.
+
+    Args:
+        path: the file, as the user named it.
+        problem: what is wrong and what is allowed.
+        key: where in the file, if it has keys.
+    """
+
+    def __init__(self, path: object, problem: str, key: str | None = None) -> None:
+        self.path = str(path)
+        self.key = key
+        self.problem = problem
+        where = f"{path}: {key}" if key else str(path)
+        super().__init__(f"{where}: {problem}")
+
+
+class ProfileError(FileError):
+    """A profile or preset is broken."""
+
+
+class RunFileError(FileError):
+    """A run file cannot be read."""
+
+
+class EndpointError(LlmtopError):
+    """The endpoint cannot be driven. `url` is what was asked."""
+
+    exit_code = 3
+
+    def __init__(self, url: str, problem: str) -> None:
+        self.url = url
+        self.problem = problem
+        super().__init__(f"{url}: {problem}")
+
+
+class EndpointUnreachable(EndpointError):
+    """Nothing answers there."""
+
+
+class EndpointAuthFailed(EndpointError):
+    """The endpoint wants a key, or another one."""
+
+
+class EndpointUnusable(EndpointError):
+    """Something answers, but it cannot be driven."""
+
+
+class SessionLost(LlmtopError):
+    """The session process ended without being asked to."""
+
+    exit_code = 3
