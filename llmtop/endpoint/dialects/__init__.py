@@ -1,0 +1,211 @@
+"""One table per dialect, as data: what its metrics, request fields, errors and flags are called.
+
+The tables are the TOML files beside this module; nothing else in llmtop knows a server's names. A name that is not in
+a table is not known, and shows as "metric absent", never as 0.
+
+Every metric alias says what backs it: `capture` (seen in the answers of a real server) or `source` (read in the
+server's source or documentation, which the table's `sources` name).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from importlib import resources
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from llmtop.domain.endpoint import Dialect
+
+
+class Kind(StrEnum):
+    """How the value of a field of `ServerSnapshot` is read from a page of metrics."""
+
+    GAUGE = "gauge"
+    """The value of `name`; divided by that of `over` where there is one."""
+    COUNTER = "counter"
+    """The value of `name`. Counters are written with and without `_total` by different versions: both match."""
+    MEAN = "mean"
+    """Over an interval: delta of `name`_sum / delta of `name`_count of a histogram or summary."""
+    RATIO = "ratio"
+    """Over an interval: delta of `name` / delta of `over`, both counters."""
+    LABEL = "label"
+    """The text of label `label` of the info metric `name`, as a number; "None" is not known."""
+
+
+class Evidence(StrEnum):
+    CAPTURE = "capture"
+    SOURCE = "source"
+
+
+class Combine(StrEnum):
+    """How the series of one name (engines, ranks, models) become one value."""
+
+    SUM = "sum"
+    MAX = "max"
+    MEAN = "mean"
+    FIRST = "first"
+
+
+class Signal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One alias of one figure."""
+
+    kind: Kind
+    name: str
+    """As exported, with its prefix; of a histogram without `_sum`, `_count` and `_bucket`."""
+    over: str | None = None
+    label: str | None = None
+    where: dict[str, str] = field(default_factory=dict)
+    """Only series whose labels have these values."""
+    combine: Combine = Combine.SUM
+    scale: float = 1.0
+    """The value is multiplied by this: 0.001 for milliseconds, 0.01 for percent."""
+    evidence: Evidence
+
+
+class JsonFact(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A figure that the server tells in a JSON answer: where, and the way to it (`data.0.max_model_len`)."""
+
+    path: str
+    key: str
+    evidence: Evidence
+
+
+class Detection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """By what one knows the server. Each piece of evidence that holds counts; a dialect without any is not it."""
+
+    metric_prefixes: tuple[str, ...] = ()
+    owned_by: tuple[str, ...] = ()
+    """`owned_by` of an entry of /v1/models."""
+    server_headers: tuple[str, ...] = ()
+    """Start of the Server header, in lower case."""
+    json_keys: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Path -> keys that its JSON answer must have, as in `JsonFact.key`."""
+
+
+class RequestFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is put into the body of a request besides model, prompt and stream."""
+
+    max_tokens: str = "max_tokens"
+    """Field of the asked output length."""
+    min_tokens: str | None = None
+    """Field of the least output length, where there is one."""
+    pin: dict[str, Any] = field(default_factory=dict)
+    """Fields that keep a stream from ending early."""
+    usage: bool = True
+    """Whether `stream_options.include_usage` is understood."""
+    continuous_usage: bool = False
+    """Whether `stream_options.continuous_usage_stats` is understood: usage in every event, so that n tokens count n."""
+    api: tuple[str, ...] = ("chat", "completions")
+    evidence: Evidence = Evidence.SOURCE
+
+    @property
+    def pins_output(self) -> bool:
+        return bool(self.pin) or self.min_tokens is not None
+
+
+class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How its streams differ."""
+
+    closes_after_stream: bool = False
+    """Closes the connection after a streamed answer, whatever its headers promise."""
+    early_headers: bool = True
+    """Headers come while the request still waits in the queue: time to first byte is not TTFT."""
+    done: bool = True
+    """Ends a stream with [DONE]."""
+    any_model: bool = False
+    """Answers to any model name."""
+    reasoning: tuple[str, ...] = ()
+    """Fields of a delta that hold reasoning."""
+    usage_in: str = "own"
+    """The event that holds usage: `own` (without choices), `finish` (the one with finish_reason)."""
+    overload: str = ""
+    """What it answers when it is full."""
+    notes: tuple[str, ...] = ()
+
+
+class ErrorExample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An error body as the server writes it, and what it means."""
+
+    status: int
+    """0: an event inside a 200 stream."""
+    body: str
+    message: str
+    """What a user is told."""
+    evidence: Evidence
+
+
+class Advice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The server's own flags, by what one wants of it. None: it has no such flag."""
+
+    more_slots: str | None = None
+    """More requests in one batch."""
+    more_kv: str | None = None
+    """A larger KV cache."""
+    token_budget: str | None = None
+    """More prompt tokens in one step, or fewer for smoother decoding."""
+    enable_metrics: str | None = None
+    enable_tokenize: str | None = None
+    enable_usage: str | None = None
+    admission_limit: str | None = None
+    """Refuse instead of queue."""
+    max_model_len: str | None = None
+    prefix_cache: str | None = None
+    more_replicas: str | None = None
+    """More of the same on more hardware."""
+    api_key: str | None = None
+
+
+class DialectTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that llmtop knows of one dialect."""
+
+    dialect: Dialect
+    title: str
+    """Its name as people write it."""
+    versions: str
+    """What the table was made from."""
+    sources: tuple[str, ...]
+    default_port: int | None = None
+    metrics_path: str | None = "/metrics"
+    """None: it has no metrics in the Prometheus format."""
+    metrics_port: int | None = None
+    """Where metrics have a port of their own."""
+    slots_path: str | None = None
+    """llama.cpp: JSON list of slots, from which KV usage is estimated."""
+    version_facts: tuple[JsonFact, ...] = ()
+    """Where the server tells its version; the first that answers counts."""
+    tokenize_path: str | None = None
+    metrics: dict[str, tuple[Signal, ...]] = field(default_factory=dict)
+    """Field of `ServerSnapshot` -> aliases, newest first; the first one that the page has counts."""
+    json_facts: dict[str, tuple[JsonFact, ...]] = field(default_factory=dict)
+    """Field of `ServerSnapshot` -> where JSON answers tell it."""
+    detection: Detection = Detection()
+    request: RequestFields = RequestFields()
+    quirks: Quirks = Quirks()
+    errors: tuple[ErrorExample, ...] = ()
+    advice: Advice = Advice()
+
+
+class _Tables(Mapping[Dialect, DialectTable]):
+    """Reads a table when it is first asked for: nine of them would cost every start 30 ms."""
+
+    def __init__(self) -> None:
+        self._read: dict[Dialect, DialectTable] = {}
+
+    def __getitem__(self, dialect: Dialect) -> DialectTable:
+        table = self._read.get(dialect)
+        if table is None:
+            text = resources.files(__name__).joinpath(f"{Dialect(dialect).value}.toml").read_bytes()
+            table = self._read[dialect] = msgspec.toml.decode(text, type=DialectTable)
+        return table
+
+    def __iter__(self) -> Iterator[Dialect]:
+        return iter(Dialect)
+
+    def __len__(self) -> int:
+        return len(Dialect)
+
+
+DIALECTS: Mapping[Dialect, DialectTable] = _Tables()
