@@ -1,0 +1,250 @@
+"""Frames out of facts: the same code for a live run, a replay and a report.
+
+Every figure is over a trailing window of `WINDOW_S` seconds, in the panels and in the charts alike, so that a panel's
+number is the last point of its chart. Percentiles interpolate linearly between order statistics.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from llmtop.domain.endpoint import EndpointStatus
+from llmtop.domain.frame import Distribution, Frame, ReplayPosition, Series, Timeline, Totals, Window
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
+from llmtop.domain.samples import ClientHealth, GpuSnapshot, LoadBin, ServerSnapshot
+
+WINDOW_S = 5.0
+STEP_S = 0.5
+SPAN_S = 120.0
+STALE_S = 3.5
+"""A sample of the server or the client counts as current for so long (scrapes come once a second)."""
+RECENT = 50
+"""Changes, marks and events that a frame carries at most."""
+
+_COLUMNS = tuple(name for name in Timeline.__struct_fields__ if name not in ("end_s", "step_s"))
+
+
+class FrameBuilder:
+    """Takes in batches and shows the newest frame.
+
+    Args:
+        step_s: time between two points of the timeline.
+        span_s: how far back the timeline goes; None: to the start of the run.
+    """
+
+    def __init__(self, step_s: float = STEP_S, span_s: float | None = SPAN_S) -> None:
+        self._step_s = step_s
+        points = None if span_s is None else round(span_s / step_s)
+        self._columns: dict[str, deque[float | None]] = {name: deque(maxlen=points) for name in _COLUMNS}
+        self._steps = 0
+        self._recent: deque[LoadBin] = deque()
+        self._server: ServerSnapshot | None = None
+        self._server_before: ServerSnapshot | None = None
+        self._gpus: dict[int, GpuSnapshot] = {}
+        self._client: ClientHealth | None = None
+        self._changes: deque[LoadChange] = deque(maxlen=RECENT)
+        self._marks: deque[Mark] = deque(maxlen=RECENT)
+        self._events: deque[Event] = deque(maxlen=RECENT)
+        self._target: LoadPoint | None = None
+        self._totals = Totals()
+        self._token_source: str | None = None
+        self._seq = itertools.count(1)
+        self.t_s = 0.0
+
+    def consume(self, batch: FactBatch) -> None:
+        """Take in the facts of one tick. Batches come in order of time."""
+        for sample in batch.server:
+            self._server_before, self._server = self._server, sample
+        for gpu in batch.gpu:
+            self._gpus[gpu.index] = gpu
+        for health in batch.client:
+            self._client = health
+        for change in batch.changes:
+            self._target = change.point
+        self._changes.extend(batch.changes)
+        self._marks.extend(batch.marks)
+        self._events.extend(batch.events)
+        if batch.requests:
+            self._token_source = batch.requests[-1].token_source
+        for closed in batch.bins:
+            self._add_bin(closed)
+        self.t_s = max(self.t_s, batch.t_s)
+
+    def _add_bin(self, closed: LoadBin) -> None:
+        self._recent.append(closed)
+        while self._recent and self._recent[0].t_s <= closed.t_s - WINDOW_S:
+            self._recent.popleft()
+        before = self._totals
+        self._totals = Totals(
+            sent=before.sent + closed.sent,
+            ok=before.ok + closed.ok,
+            errors=before.errors + closed.errors,
+            cancelled=before.cancelled + closed.cancelled,
+            in_flight=closed.in_flight,
+            output_tokens=before.output_tokens + closed.output_tokens,
+        )
+        self.t_s = max(self.t_s, closed.t_s)
+        while (self._steps + 1) * self._step_s <= closed.t_s + 1e-6:
+            self._steps += 1
+            self._add_step(self._steps * self._step_s, closed)
+
+    def _add_step(self, t_s: float, closed: LoadBin) -> None:
+        bins = self._recent
+        ttft = sorted(value for b in bins for value in b.ttft_ms)
+        tpot = sorted(value for b in bins for value in b.tpot_ms)
+        server = self._server if self._server and t_s - self._server.t_s + self._server.age_s <= STALE_S else None
+        client = self._client if self._client and t_s - self._client.t_s <= STALE_S else None
+        # While nothing gets its first token, the age of the oldest request that waits is what is known of TTFT.
+        bound = closed.oldest_prefill_s * 1e3 if not ttft and closed.oldest_prefill_s is not None else None
+        values: dict[str, float | None] = {
+            "target": closed.target,
+            "in_flight": closed.in_flight,
+            "ttft_p50_ms": _percentile(ttft, 50) if ttft else bound,
+            "ttft_p95_ms": _percentile(ttft, 95) if ttft else bound,
+            "tpot_p50_ms": _percentile(tpot, 50),
+            "tpot_p95_ms": _percentile(tpot, 95),
+            "waiting": server.waiting if server else None,
+            "running": server.running if server else None,
+            "kv_usage": server.kv_usage if server else None,
+            "output_tokens_per_s": _per_second([b for b in bins if b.t_s > t_s - 1.0 - 1e-6]),
+            "error_ratio": _error_ratio(bins),
+            "client_lag_ms": client.lag_p99_ms if client else None,
+        }
+        for name, column in self._columns.items():
+            column.append(values[name])
+
+    def timeline(self) -> Timeline:
+        columns: dict[str, Series] = {name: tuple(column) for name, column in self._columns.items()}
+        return Timeline(end_s=self._steps * self._step_s, step_s=self._step_s, **columns)
+
+    def window(self) -> Window:
+        bins = self._recent
+        gaps = [(b.gaps, b.gap_ms) for b in bins if b.gap_ms is not None]
+        return Window(
+            span_s=WINDOW_S,
+            ttft=_distribution([value for b in bins for value in b.ttft_ms]),
+            tpot=_distribution([value for b in bins for value in b.tpot_ms]),
+            e2e=_distribution([value for b in bins for value in b.e2e_ms]),
+            gap_p50_ms=sum(n * gap[0] for n, gap in gaps) / sum(n for n, _ in gaps) if gaps else None,
+            gap_p99_ms=max((gap[1] for _, gap in gaps), default=None),
+            gap_max_ms=max((gap[2] for _, gap in gaps), default=None),
+            output_tokens_per_s=_per_second(bins),
+            requests_per_s=sum(b.ok for b in bins) / span if (span := sum(b.span_s for b in bins)) else None,
+            error_ratio=_error_ratio(bins),
+            preemptions_per_s=self._preemptions_per_s(),
+        )
+
+    def _preemptions_per_s(self) -> float | None:
+        now, before = self._server, self._server_before
+        if now is None or before is None or now.preemptions_total is None or before.preemptions_total is None:
+            return None
+        span = now.t_s - before.t_s
+        return max(0.0, now.preemptions_total - before.preemptions_total) / span if span > 0 else None
+
+    def frame(
+        self,
+        endpoint: EndpointStatus,
+        *,
+        max_concurrency: int = 1024,
+        stage: str | None = None,
+        stage_left_s: float | None = None,
+        profile: str | None = None,
+        braked: str | None = None,
+        run_file: str | None = None,
+        recording: bool = False,
+        replay: ReplayPosition | None = None,
+        finished: bool = False,
+    ) -> Frame:
+        """The newest frame. The arguments are what is not a fact of the run but its circumstances."""
+        server = self._server
+        if server is not None and self.t_s - server.t_s > STALE_S:
+            server = _aged(server, self.t_s)
+        return Frame(
+            seq=next(self._seq),
+            t_s=self.t_s,
+            endpoint=endpoint,
+            target=self._target or LoadPoint(concurrency=0),
+            max_concurrency=max_concurrency,
+            in_flight=self._totals.in_flight,
+            stage=stage,
+            stage_left_s=stage_left_s,
+            profile=profile,
+            braked=braked,
+            totals=self._totals,
+            window=self.window(),
+            timeline=self.timeline(),
+            server=server,
+            gpus=tuple(self._gpus.values()),
+            client=self._client,
+            foreign=self._foreign(),
+            changes=tuple(self._changes),
+            marks=tuple(self._marks),
+            events=tuple(self._events),
+            run_file=run_file,
+            recording=recording,
+            token_source=self._token_source,
+            replay=replay,
+            finished=finished,
+        )
+
+    def _foreign(self) -> float | None:
+        """Server's own count less ours. A scrape and our count are up to a second apart: judge it over several."""
+        server = self._server
+        if server is None or server.running is None:
+            return None
+        ours = max((b.in_flight + b.ok + b.errors + b.cancelled for b in self._recent), default=0)
+        return max(0.0, server.running + (server.waiting or 0.0) - ours)
+
+
+def whole_run_timeline(batches: Iterable[FactBatch], length_s: float, points: int = 600) -> Timeline:
+    """A run's timeline from start to end in at most about `points` steps, none shorter than `STEP_S`."""
+    step_s = max(STEP_S, np.ceil(length_s / points / STEP_S) * STEP_S)
+    builder = FrameBuilder(step_s=float(step_s), span_s=None)
+    for batch in batches:
+        builder.consume(batch)
+    return builder.timeline()
+
+
+def _aged(server: ServerSnapshot, t_s: float) -> ServerSnapshot:
+    fields = {name: getattr(server, name) for name in server.__struct_fields__}
+    return ServerSnapshot(**{**fields, "age_s": t_s - server.t_s + server.age_s})
+
+
+def _percentile(ordered: Sequence[float], percent: float) -> float | None:
+    """Of sorted values; linear between order statistics. Plain Python: windows are short and steps are many."""
+    if not ordered:
+        return None
+    position = (len(ordered) - 1) * percent / 100
+    below = int(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def _distribution(values: list[float]) -> Distribution:
+    if not values:
+        return Distribution()
+    mean = sum(values) / len(values)
+    values.sort()
+    p50, p90, p95, p99 = (_percentile(values, percent) for percent in (50, 90, 95, 99))
+    return Distribution(len(values), mean, p50, p90, p95, p99, values[-1])
+
+
+def _per_second(bins: Iterable[LoadBin]) -> float | None:
+    tokens, span = 0, 0.0
+    for b in bins:
+        tokens += b.output_tokens
+        span += b.span_s
+    return tokens / span if span > 0 else None
+
+
+def _error_ratio(bins: Iterable[LoadBin]) -> float | None:
+    ok, errors = 0, 0
+    for b in bins:
+        ok += b.ok
+        errors += b.errors
+    return errors / (ok + errors) if ok + errors else None

@@ -1,0 +1,37 @@
+"""Columns keep what was put in, in order, and forget only the oldest."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtop.domain.run import FactBatch
+from llmtop.domain.samples import ClientHealth, ServerSnapshot
+from llmtop.meter import Facts, Table
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6), max_size=40), max_size=20), st.integers(8, 60))
+def test_a_capped_table_holds_the_newest_rows(batches: list[list[float]], cap: int) -> None:
+    table = Table(("a",), cap=cap)
+    for batch in batches:
+        table.extend([(value,) for value in batch])
+    everything = [value for batch in batches for value in batch]
+    kept = table.column("a").tolist()
+    assert kept == everything[len(everything) - len(kept) :]
+    assert table.dropped == len(everything) - len(kept)
+    assert len(kept) <= max(cap, max((len(batch) for batch in batches), default=0))
+    assert len(kept) >= min(len(everything), cap // 2)
+
+
+def test_unknown_is_nan_and_zero_is_zero() -> None:
+    facts = Facts()
+    facts.extend(FactBatch(t_s=1.0, server=(ServerSnapshot(t_s=1.0, running=0.0),)))
+    assert facts.server.column("running").tolist() == [0.0]
+    assert np.isnan(facts.server.column("waiting")).all()
+
+
+def test_red_client_seconds_are_a_column() -> None:
+    facts = Facts()
+    facts.extend(FactBatch(t_s=1.0, client=(ClientHealth(t_s=1.0, state="red"), ClientHealth(t_s=2.0))))
+    assert facts.client.column("red").tolist() == [1.0, 0.0]

@@ -1,0 +1,106 @@
+"""Frames are a function of the facts: conservation, one time axis, and no invented values."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import FactBatch, LoadChange
+from llmtop.domain.samples import LoadBin, ServerSnapshot
+from llmtop.meter import FrameBuilder, whole_run_timeline
+
+STATUS = EndpointStatus(state=EndpointState.UP)
+
+
+def batch(t_s: float, **counts: object) -> FactBatch:
+    fields: dict[str, object] = {"target": 4.0, "in_flight": 4, **counts}
+    return FactBatch(t_s=t_s, bins=(LoadBin(t_s=t_s, span_s=0.25, **fields),))  # type: ignore[arg-type]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 2)), min_size=1, max_size=60))
+def test_sent_is_ended_plus_in_flight(steps: list[tuple[int, int, int]]) -> None:
+    builder = FrameBuilder()
+    in_flight = 0
+    for number, (sent, ok, errors) in enumerate(steps, 1):
+        in_flight += sent
+        ok = min(ok, in_flight)
+        errors = min(errors, in_flight - ok)
+        in_flight -= ok + errors
+        builder.consume(batch(number * 0.25, sent=sent, ok=ok, errors=errors, in_flight=in_flight))
+    totals = builder.frame(STATUS).totals
+    assert totals.sent == totals.ok + totals.errors + totals.cancelled + totals.in_flight
+
+
+@given(st.lists(st.lists(st.floats(1, 1e4), max_size=8), min_size=1, max_size=30))
+def test_percentiles_are_numpys(bins: list[list[float]]) -> None:
+    builder = FrameBuilder()
+    for number, values in enumerate(bins, 1):
+        builder.consume(batch(number * 0.25, ttft_ms=tuple(values)))
+    window = [value for values in bins[-20:] for value in values]
+    shown = builder.window().ttft
+    assert shown.n == len(window)
+    if window:
+        assert np.isclose(shown.p95 or 0, np.percentile(window, 95))
+        assert np.isclose(shown.p50 or 0, np.percentile(window, 50))
+
+
+def test_all_columns_share_one_axis_and_the_last_point_is_the_panels_number() -> None:
+    builder = FrameBuilder(step_s=0.5, span_s=10)
+    for number in range(1, 101):
+        builder.consume(batch(number * 0.25, ttft_ms=(float(number),), output_tokens=5))
+    timeline = builder.timeline()
+    lengths = {len(getattr(timeline, name)) for name in timeline.__struct_fields__[2:]}
+    assert lengths == {20}
+    assert timeline.end_s == 25.0
+    assert timeline.ttft_p95_ms[-1] == builder.window().ttft.p95
+    assert timeline.output_tokens_per_s[-1] == 20.0
+
+
+def test_a_gap_stays_a_gap() -> None:
+    builder = FrameBuilder()
+    builder.consume(batch(0.5))
+    timeline = builder.timeline()
+    assert timeline.ttft_p95_ms == (None,)
+    assert timeline.waiting == (None,)
+    assert timeline.error_ratio == (None,)
+    assert builder.window().output_tokens_per_s == 0.0
+
+
+def test_while_nothing_comes_back_the_oldest_wait_bounds_ttft() -> None:
+    builder = FrameBuilder()
+    builder.consume(batch(0.5, prefilling=3, oldest_prefill_s=7.5))
+    assert builder.timeline().ttft_p95_ms == (7500.0,)
+
+
+def test_old_server_values_stay_with_their_age_but_leave_the_chart() -> None:
+    builder = FrameBuilder()
+    builder.consume(FactBatch(t_s=0.25, server=(ServerSnapshot(t_s=0.2, running=3.0, waiting=0.0),)))
+    builder.consume(batch(0.5))
+    builder.consume(batch(9.0))
+    frame = builder.frame(STATUS)
+    assert frame.server is not None
+    assert (frame.server.running, frame.server.age_s) == (3.0, 8.8)
+    assert frame.timeline.running[0] == 3.0
+    assert frame.timeline.running[-1] is None
+
+
+def test_foreign_traffic_is_what_the_server_has_beyond_ours() -> None:
+    builder = FrameBuilder()
+    builder.consume(batch(0.25, in_flight=4))
+    builder.consume(FactBatch(t_s=0.5, server=(ServerSnapshot(t_s=0.4, running=9.0, waiting=2.0),)))
+    assert builder.frame(STATUS).foreign == 7.0
+
+
+def test_the_target_is_the_last_change() -> None:
+    builder = FrameBuilder()
+    builder.consume(FactBatch(t_s=0.1, changes=(LoadChange(0.1, LoadPoint(concurrency=8)),)))
+    assert builder.frame(STATUS).target.concurrency == 8
+
+
+def test_a_whole_run_fits_into_the_asked_number_of_points() -> None:
+    batches = [batch(number * 0.25, ttft_ms=(1.0,)) for number in range(1, 4 * 3600)]
+    timeline = whole_run_timeline(batches, 3600.0)
+    assert 500 <= len(timeline.ttft_p95_ms) <= 600
