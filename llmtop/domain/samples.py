@@ -77,6 +77,8 @@ class ServerSnapshot(Struct, frozen=True, kw_only=True):
     block_size: float | None = None
     kv_capacity_tokens: float | None = None
     max_model_len: float | None = None
+    gpu_memory_utilization: float | None = None
+    """Share of GPU memory that the server was told to take: 0 to 1."""
     rss_bytes: float | None = None
     process_start_s: float | None = None
     """Unix time at which the server process started: a change is a restart."""
@@ -84,6 +86,8 @@ class ServerSnapshot(Struct, frozen=True, kw_only=True):
     """(name, running, waiting, kv_usage) of each engine or metrics URL, where there are several."""
     late_ms: float | None = None
     """Simulated engine only: how late its clock runs, p99 of the last second."""
+    estimated: tuple[str, ...] = ()
+    """Names of the fields that are estimates, shown with a ~."""
 
 
 class GpuSnapshot(Struct, frozen=True, kw_only=True):
