@@ -1,0 +1,103 @@
+"""How many words make how many prompt tokens on this endpoint, learnt from what it counts."""
+
+from __future__ import annotations
+
+import math
+
+TEMPLATE_TOKENS = 96
+"""More than a chat template and its default system prompt add. A larger excess is the tokenizer's."""
+EXACT_CORRECTIONS = 3
+"""A template is learnt in one or two; a tokenizer that needs more corrections than this splits some of our words."""
+NOISE = 0.08
+"""Relative spread of one count where words are split; the mean of n counts has NOISE / sqrt(n)."""
+FINEST = 0.005
+SPREAD = 1.5
+"""How many times longer the longest prompt must be than the shortest to tell constant from proportional."""
+
+
+class Calibration:
+    """tokens = constant + ratio x words.
+
+    The constant is the chat template; the ratio is a tokenizer that has other words than ours. Prompts of one length
+    cannot tell them apart: a small excess counts as constant, a large one or a deficit as proportional.
+
+    A correction changes how many words stand for a length while answers to prompts from before it are still under way.
+    As many answers as there were prompts handed out are therefore passed over.
+    """
+
+    def __init__(self, ratio: float | None = None) -> None:
+        self.constant = 0.0
+        self.ratio = 1.0 if ratio is None else ratio
+        self.source = "tiktoken" if ratio is None else "ratio"
+        """tiktoken: by the word list; usage or tokenize: measured, exact; ratio: measured, right on average."""
+        self._exact = ratio is None
+        self._corrections = 0
+        self._made = 0
+        self._heard = 0
+        self._passed_over = 0
+        self._count = 0
+        self._asked_sum = 0.0
+        self._counted_sum = 0.0
+        self._shortest: tuple[float, float] | None = None
+        self._longest: tuple[float, float] | None = None
+
+    def words(self, tokens: int) -> int:
+        """How many words to write for a prompt of `tokens`; at least 1."""
+        return max(1, round((tokens - self.constant) / self.ratio))
+
+    def tokens(self, words: int) -> int:
+        """How many tokens a prompt of `words` is."""
+        return round(self.constant + self.ratio * words)
+
+    def made(self) -> None:
+        """A prompt was handed out."""
+        self._made += 1
+
+    def learn(self, asked_tokens: int, counted_tokens: int, source: str) -> None:
+        """A prompt that was said to have `asked_tokens` was counted as `counted_tokens` by the endpoint."""
+        self._heard += 1
+        words = (asked_tokens - self.constant) / self.ratio
+        if self._heard <= self._passed_over or counted_tokens <= 0 or words < 1:
+            return
+        self._remember(words, counted_tokens)
+        if self._exact:
+            if counted_tokens != asked_tokens:
+                self._correct(words, counted_tokens)
+        else:
+            self._count += 1
+            self._asked_sum += asked_tokens
+            self._counted_sum += counted_tokens
+            if abs(self._counted_sum / self._asked_sum - 1) > max(FINEST, NOISE / math.sqrt(self._count)):
+                mean_words = (self._asked_sum / self._count - self.constant) / self.ratio
+                self._correct(mean_words, self._counted_sum / self._count)
+        self.source = source if self._exact else "ratio"
+
+    def _remember(self, words: float, counted: float) -> None:
+        if self._shortest is None or words <= self._shortest[0]:
+            self._shortest = (words, counted)
+        if self._longest is None or words >= self._longest[0]:
+            self._longest = (words, counted)
+
+    def _correct(self, words: float, counted: float) -> None:
+        slope = self._slope()
+        excess = counted - words
+        if slope is not None:
+            self.ratio = slope
+            self.constant = max(0.0, counted - slope * words)
+        elif self._exact and 0 <= excess <= TEMPLATE_TOKENS:
+            self.constant = excess
+        else:
+            self.ratio = max(counted - self.constant, 1.0) / words
+        self._corrections += 1
+        self._exact = self._exact and self.ratio == 1 and self._corrections <= EXACT_CORRECTIONS
+        self._passed_over = max(self._made, self._heard)
+        self._count, self._asked_sum, self._counted_sum = 0, 0.0, 0.0
+
+    def _slope(self) -> float | None:
+        """Tokens per word between the shortest and the longest prompt so far; None: too alike."""
+        if self._shortest is None or self._longest is None:
+            return None
+        (few, few_tokens), (many, many_tokens) = self._shortest, self._longest
+        if many < SPREAD * few + 16 or many_tokens <= few_tokens:
+            return None
+        return (many_tokens - few_tokens) / (many - few)

@@ -1,0 +1,180 @@
+"""The prompt source: what the load engine asks for the next prompt, thousands of times a second if need be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from msgspec import Struct
+
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.profile import Workload
+from llmtop.errors import UsageError
+from llmtop.workload.calibration import Calibration
+from llmtop.workload.datasets import Conversation, TraceRow, read_conversations, read_trace
+from llmtop.workload.lengths import draw
+from llmtop.workload.words import CLOSING, CLOSING_WORDS, HEAD_WORDS, WordTable
+
+Message = dict[str, str]
+
+_CLOSED_FROM = 2 * (HEAD_WORDS + CLOSING_WORDS)
+"""Shorter prompts have no room for the closing words."""
+
+
+class Prompt(Struct, frozen=True, gc=False):
+    """One prompt. `messages` is set when the user's own file holds a conversation; else `text` is all there is."""
+
+    text: str
+    tokens: int
+    """How many tokens the endpoint is expected to count, chat template included once that is known."""
+    output_tokens: int
+    """How many tokens to ask for."""
+    count_source: str
+    """tiktoken: words of one token each; usage or tokenize: checked against the endpoint; ratio: right on average."""
+    messages: tuple[Message, ...] | None = None
+
+
+class PromptSource:
+    """Prompts for a workload, each a function of (seed, salt, index) and of the load point alone.
+
+    Args:
+        workload: source, file, length distributions and seed. Files are read here, once; this takes seconds for large
+            ones, so call it from a thread where a loop must go on.
+        model_tokens_per_word: tokens of one English word for the model, where that is known and not 1.
+        max_model_len: longest prompt + output of the endpoint. Drawn lengths are cut to fit and rows of a file that do
+            not fit are left out, because the endpoint would only refuse them.
+        salt: changes the heads of prompts and nothing else. Give each run its own, or its prompts are found in the
+            prefix cache that the run before has left.
+        start, step: indices start, start + step, ...: how several workers share one source without a prompt in common.
+
+    Raises:
+        FileError: the file of the workload is missing or broken; says where and what is allowed.
+        UsageError: the source is not known.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        *,
+        model_tokens_per_word: float | None = None,
+        max_model_len: int | None = None,
+        salt: int = 0,
+        start: int = 0,
+        step: int = 1,
+    ) -> None:
+        self.workload = workload
+        self.calibration = Calibration(model_tokens_per_word)
+        self.cut = 0
+        """How many prompts were cut to `max_model_len`."""
+        self._max_model_len = max_model_len
+        self._words = WordTable(workload.seed)
+        self._salt = salt
+        self._index = start
+        self._step = step
+        self._common: tuple[int, str] = (0, "")
+        self._conversations: Sequence[Conversation] = ()
+        self._trace: Sequence[TraceRow] = ()
+        if workload.source in ("sharegpt", "jsonl"):
+            self._conversations = read_conversations(workload, max_model_len)
+        elif workload.source == "trace":
+            self._trace = read_trace(workload, max_model_len)
+        elif workload.source != "synthetic":
+            raise UsageError(f"workload {workload.source!r} is not known; use synthetic, sharegpt, jsonl or trace")
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows the file gave; None for drawn prompts. After the last it starts again from the first."""
+        return len(self._conversations) or len(self._trace) or None
+
+    @property
+    def arrivals_s(self) -> tuple[float, ...]:
+        """When the requests of a trace came, in seconds since its first; empty for other sources."""
+        return tuple(row.arrival_s for row in self._trace)
+
+    def next(self, point: LoadPoint) -> Prompt:
+        """The next prompt under the load commanded now."""
+        index = self._index
+        self._index += self._step
+        self.calibration.made()
+        rng = Random((self.workload.seed << 64) ^ (index + 1))
+        if self._conversations:
+            return self._from_conversation(index, point, rng)
+        if self._trace:
+            return self._from_trace(index)
+        output_tokens = draw(self.workload.output, point.output_tokens, rng)
+        prompt_tokens = draw(self.workload.prompt, point.prompt_tokens, rng)
+        prompt_tokens, output_tokens = self._fit(prompt_tokens, output_tokens)
+        count = self.calibration.words(prompt_tokens)
+        text = self._synthesize(index, count, point.shared_prefix, rng)
+        return Prompt(text, self.calibration.tokens(count), output_tokens, self.calibration.source)
+
+    def calibrate(self, asked_tokens: int, usage_prompt_tokens: int, source: str = "usage") -> None:
+        """Tell what the endpoint counted for a prompt whose `tokens` was `asked_tokens`; call it for every answer.
+
+        After one answer the chat template is known, and with another length the tokenizer; the next prompts are written
+        so that the endpoint's count is what the load point says.
+
+        Args:
+            source: usage, or tokenize where the count comes from the endpoint's /tokenize.
+        """
+        if not self._conversations:
+            self.calibration.learn(asked_tokens, usage_prompt_tokens, source)
+
+    def _fit(self, prompt_tokens: int, output_tokens: int) -> tuple[int, int]:
+        if self._max_model_len is None:
+            return prompt_tokens, output_tokens
+        room = self._max_model_len - (0 if self.calibration.constant else 64)
+        if prompt_tokens + output_tokens <= room:
+            return prompt_tokens, output_tokens
+        self.cut += 1
+        output_tokens = min(output_tokens, max(1, room // 2))
+        return max(1, min(prompt_tokens, room - output_tokens)), output_tokens
+
+    def _synthesize(self, index: int, count: int, shared: float, rng: Random) -> str:
+        """Common head, unique head, random words, closing words: `count` in all."""
+        common = round(count * min(max(shared, 0.0), 1.0))
+        closing = CLOSING_WORDS if count - common >= _CLOSED_FROM else 0
+        head = min(HEAD_WORDS, count - common)
+        body = count - common - head - closing
+        text = self._words.head(index + self._salt, head) + self._words.text(body, rng)
+        if closing:
+            text += CLOSING
+        if common:
+            text = self._shared(common) + text
+        return text[1:]
+
+    def _shared(self, count: int) -> str:
+        if self._common[0] != count:
+            self._common = (count, self._words.block(f"shared {self._salt}", count))
+        return self._common[1]
+
+    def _from_conversation(self, index: int, point: LoadPoint, rng: Random) -> Prompt:
+        lap, place = divmod(index, len(self._conversations))
+        row = self._conversations[place]
+        output_tokens = row.output_tokens or draw(self.workload.output, point.output_tokens, rng)
+        if lap == 0:
+            return Prompt(row.text, row.tokens, output_tokens, "tiktoken", row.messages)
+        head = self._words.head(index + self._salt)[1:] + "\n"
+        messages = row.messages
+        if messages:
+            messages = ({**messages[0], "content": head + messages[0]["content"]}, *messages[1:])
+        return Prompt(head + row.text, row.tokens + HEAD_WORDS + 1, output_tokens, "tiktoken", messages)
+
+    def _from_trace(self, index: int) -> Prompt:
+        lap, place = divmod(index, len(self._trace))
+        row = self._trace[place]
+        count = self.calibration.words(row.prompt_tokens)
+        if row.blocks:
+            text = self._blocks(row, f"{self._salt} {lap}", count)[1:]
+        else:
+            text = self._synthesize(index, count, 0.0, Random((self.workload.seed << 64) ^ (index + 1)))
+        return Prompt(text, self.calibration.tokens(count), row.output_tokens, self.calibration.source)
+
+    def _blocks(self, row: TraceRow, scope: str, count: int) -> str:
+        """`count` words: a text for each hash id, the same wherever it stands in a lap; the last takes what is left."""
+        parts = []
+        for place, block in enumerate(row.blocks, 1):
+            size = count if place == len(row.blocks) else min(row.block_tokens, count)
+            parts.append(self._words.block(f"block {scope} {block}", size))
+            count -= size
+        return "".join(parts)

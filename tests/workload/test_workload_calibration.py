@@ -1,0 +1,74 @@
+"""The endpoint's count becomes what was asked, whatever its template and tokenizer."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.profile import Workload
+from llmtop.workload import Prompt, PromptSource
+from llmtop.workload.calibration import Calibration
+
+
+def converse(
+    count: Callable[[int], int], in_flight: int, lengths: list[int], rounds: int = 300
+) -> list[tuple[int, int]]:
+    """(asked, counted) of the last prompts of a closed loop whose answers come `in_flight` prompts late."""
+    source = PromptSource(Workload())
+    waiting: deque[Prompt] = deque()
+    seen = []
+    for turn in range(rounds):
+        asked = lengths[turn % len(lengths)]
+        waiting.append(source.next(LoadPoint(concurrency=1, prompt_tokens=asked)))
+        seen.append((asked, count(len(waiting[-1].text.split()))))
+        if len(waiting) > in_flight:
+            prompt = waiting.popleft()
+            source.calibrate(prompt.tokens, count(len(prompt.text.split())))
+    return seen[-50:]
+
+
+@given(template=st.integers(0, 90), in_flight=st.integers(1, 64), length=st.integers(100, 2000))
+def test_a_chat_template_is_learnt_exactly(template: int, in_flight: int, length: int) -> None:
+    for asked, counted in converse(lambda words: words + template, in_flight, [length]):
+        assert counted == asked
+
+
+def test_two_lengths_tell_a_large_template_from_a_tokenizer() -> None:
+    assert all(asked == counted for asked, counted in converse(lambda words: words + 400, 8, [600, 2000, 1200]))
+
+
+@given(ratio=st.floats(0.7, 2.5), template=st.integers(0, 50))
+def test_another_tokenizer_is_right_on_average(ratio: float, template: int) -> None:
+    rng = Random(1)
+
+    def count(words: int) -> int:
+        return round(template + words * ratio * rng.uniform(0.97, 1.03))
+
+    seen = converse(count, 8, [500], rounds=600)
+    asked, counted = (sum(side) for side in zip(*seen, strict=True))
+    assert counted == pytest.approx(asked, rel=0.04)
+
+
+def test_the_source_of_the_count_is_named() -> None:
+    calibration = Calibration()
+    assert calibration.source == "tiktoken"
+    calibration.learn(192, 192, "usage")
+    assert calibration.source == "usage"
+    calibration.learn(192, 210, "tokenize")
+    assert (calibration.source, calibration.words(210)) == ("tokenize", 192)
+    calibration.learn(210, 400, "usage")
+    assert calibration.source == "ratio"
+    assert Calibration(1.3).source == "ratio"
+    assert Calibration(1.3).tokens(100) == 130
+
+
+def test_counts_that_make_no_sense_change_nothing() -> None:
+    calibration = Calibration()
+    calibration.learn(192, 0, "usage")
+    assert calibration.tokens(100) == 100
