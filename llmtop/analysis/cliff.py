@@ -1,0 +1,382 @@
+"""The cliff: where latency goes non-linear with load, found by tests that a straight line cannot pass.
+
+A curve is called a cliff only if a hinge or a step explains it and neither a straight line nor a power does. The place of
+a hinge in a closed loop is then read from Little's law: at an overloaded level of N requests in flight, N (1 - W / R)
+of them are really in service, W being mean TTFT minus mean TTFT at low load and R the mean end-to-end latency.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from llmtop.analysis import fits
+from llmtop.analysis.fits import Array
+from llmtop.analysis.levels import Level
+from llmtop.domain.verdicts import Kind
+
+QUEUE_SHARE = 0.12
+"""Queue share W / R from which a level counts as overloaded."""
+DELIVERED = 0.6
+"""A level whose X R is below this share of its load was held back by the load generator."""
+MIN_LEVELS = 5
+REPLICATES = 120
+_LEVEL_NOISE = 0.05
+_MIN_HALF_WIDTH = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """How much better a hinge must explain the levels than a straight line."""
+
+    gain: float = 20.0
+    """chi2 of the line minus chi2 of the hinge."""
+    ratio: float = 8.0
+    """The same per chi2 a degree of freedom of the hinge."""
+    growth: float = 1.5
+    """Hinge at the last level / its straight part there."""
+    elasticity: float = 1.2
+    """d ln y / d ln x just past the hinge; a straight line never exceeds 1."""
+
+
+TPOT_GATES = Gates(gain=12.0, growth=1.25, elasticity=0.25)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one curve of one statistic says; `above` are the indices of the levels past `at`."""
+
+    kind: Kind
+    at: float | None = None
+    low: float | None = None
+    high: float | None = None
+    form: str = ""
+    """hinge, step, power, plateau or little."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The levels of one curve that can be judged for one statistic, as columns (NaN: not known)."""
+
+    levels: tuple[Level, ...]
+    x: Array
+    y: Array
+    se: Array
+    ttft_mean: Array
+    e2e_mean: Array
+    rate: Array
+    """Requests/s, or output tokens/s where those are not known."""
+    axis: str
+    metric: str
+    stat: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_requests_per_s(self) -> bool:
+        return all(level.requests_per_s is not None for level in self.levels)
+
+
+def prepare(levels: Sequence[Level], *, axis: str, metric: str, stat: str) -> Series:
+    """Levels with enough requests, lowest load first, without those that the load generator or a cold start spoiled."""
+    kept = []
+    delivered, notes = _delivered(sorted(levels, key=lambda each: each.load), axis)
+    for level in delivered:
+        statistic = None if level.broken else level.statistic(metric, stat)
+        if statistic is not None and statistic.y > 0:
+            kept.append((level, statistic))
+    if len(kept) > MIN_LEVELS:
+        first, second = kept[0][1], kept[1][1]
+        drop = math.log(first.y / second.y)
+        if first.y > 1.25 * second.y and drop > 2 * math.hypot(first.se, second.se):
+            notes.append(f"cold start at {kept[0][0].load:.3g} left out")
+            del kept[0]
+    return _series(kept, axis, metric, stat, tuple(notes))
+
+
+def _delivered(levels: Sequence[Level], axis: str) -> tuple[list[Level], list[str]]:
+    """Levels whose load really was in flight by Little's law, X R = N, and what is to be said of the others.
+
+    Without requests/s, output tokens/s stands for it: tokens a request = X_tok R / N must not fall. Without R as well,
+    a last level with the throughput and the latency of the one before cannot have held more requests.
+    """
+    if axis != "concurrency":
+        return list(levels), []
+    shares = [level.little_residual for level in levels]
+    if not any(share is not None for share in shares):
+        tokens = [_tokens_per_request(level) for level in levels]
+        known = [each for each in tokens if each is not None][:3]
+        usual = float(np.median(known)) if known else 1.0
+        shares = [None if each is None else each / usual for each in tokens]
+    if len(levels) > MIN_LEVELS and shares[-1] is None and _stands_still(levels[-2], levels[-1]):
+        shares[-1] = levels[-2].load / levels[-1].load
+    kept, notes = [], []
+    for level, share in zip(levels, shares, strict=True):
+        if share is not None and share < DELIVERED:
+            notes.append(f"load generator delivered only {share * level.load:.0f} of {level.load:.0f}")
+        else:
+            kept.append(level)
+    return kept, notes
+
+
+def _tokens_per_request(level: Level) -> float | None:
+    mean = level.mean("e2e")
+    if mean is None or level.output_tokens_per_s is None:
+        return None
+    return level.output_tokens_per_s * mean / level.load
+
+
+def _stands_still(before: Level, last: Level) -> bool:
+    rates = before.output_tokens_per_s, last.output_tokens_per_s
+    if before.given is None or last.given is None or rates[0] is None or rates[1] is None:
+        return False
+    return (
+        last.load > before.load / DELIVERED and rates[1] < 1.05 * rates[0] and last.given.y < 1.05 * before.given.y
+    )
+
+
+def _series(kept: Sequence[tuple[Level, object]], axis: str, metric: str, stat: str, notes: tuple[str, ...]) -> Series:
+    levels = tuple(level for level, _ in kept)
+    whole = [level.requests_per_s for level in levels]
+    rates = whole if all(rate is not None for rate in whole) else [level.output_tokens_per_s for level in levels]
+    return Series(
+        levels=levels,
+        x=np.array([level.load for level in levels]),
+        y=np.array([statistic.y for _, statistic in kept]),  # type: ignore[attr-defined]
+        se=np.array([statistic.se for _, statistic in kept]),  # type: ignore[attr-defined]
+        ttft_mean=_column([level.mean("ttft") for level in levels]),
+        e2e_mean=_column([level.mean("e2e") for level in levels]),
+        rate=_column(rates),
+        axis=axis,
+        metric=metric,
+        stat=stat,
+        notes=notes,
+    )
+
+
+def _column(values: Sequence[float | None]) -> Array:
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def find(series: Series, *, gates: Gates = Gates(), replicates: int = REPLICATES, seed: int = 0) -> Finding:
+    """Judge one curve. `replicates` 0: no bootstrap, the interval is the smallest believed (5 %)."""
+    if len(series.x) < MIN_LEVELS:
+        return provisional(series)
+    x, y, w = series.x, series.y, fits.weights(series.se)
+    line, hinge, power, step = fits.fit_line(x, y, w), fits.fit_hinge(x, y, w), fits.fit_power(x, y, w), fits.fit_step(x, y, w)
+    if step is not None and _is_step(series, line, hinge, power, step):
+        low, high = float(x[step.index]), float(x[step.index + 1])
+        return Finding(Kind.CLIFF, math.sqrt(low * high), low, high, "step", series.notes)
+    bends = _is_hinge(x, line, hinge, gates)
+    if bends and series.metric == "tpot":
+        finding = _located(series, hinge.at, replicates, seed)
+        return replace(finding, kind=Kind.GRADUAL, notes=(*series.notes, "compute onset: each token takes longer"))
+    if bends and (hinge.chi2 + 2 <= power.chi2 or power.at >= 2.9):
+        return _located(series, hinge.at, replicates, seed)
+    finding = Finding(Kind.NONE, notes=series.notes)
+    if fits.isotonic_chi2(y, w) / len(x) > 12:
+        finding = Finding(Kind.UNSTABLE, notes=(*series.notes, "levels contradict each other: measure again"))
+    elif bends or _is_power(len(x), line, power):
+        finding = _gradual(series, power, replicates, seed)
+    if finding.kind in (Kind.NONE, Kind.UNSTABLE) and series.metric != "tpot":
+        plateau = _plateau(series)
+        if plateau is not None:
+            return plateau
+    return finding
+
+
+def _is_step(series: Series, line: fits.Shape, hinge: fits.Shape, power: fits.Shape, step: fits.Shape) -> bool:
+    i, x, y = step.index, series.x, series.y
+    below = step.base + step.slope * x[i] / x[-1]
+    return bool(
+        i <= len(x) - 3
+        and line.chi2 - step.chi2 >= 20
+        and step.extra >= 1.5 * below
+        and y[i + 1 :].min() >= 1.8 * y[: i + 1].max()
+        and math.log(y[i + 1] / y[i]) > 1.2 * math.log(x[i + 1] / x[i])
+        and step.chi2 + 6 < min(hinge.chi2, power.chi2)
+    )
+
+
+def _is_hinge(x: Array, line: fits.Shape, hinge: fits.Shape, gates: Gates) -> bool:
+    gain = line.chi2 - hinge.chi2
+    k = hinge.at / x[-1]
+    straight = hinge.base + hinge.slope
+    at_hinge = hinge.base + hinge.slope * k
+    elasticity = k * (hinge.slope + hinge.extra) / at_hinge if at_hinge > 0 else math.inf
+    return bool(
+        gain >= gates.gain
+        and gain / max(1.0, hinge.chi2 / (len(x) - 4)) >= gates.ratio
+        and straight + hinge.extra * (1 - k) >= gates.growth * straight
+        and elasticity > gates.elasticity
+    )
+
+
+def _is_power(count: int, line: fits.Shape, power: fits.Shape) -> bool:
+    gain = line.chi2 - power.chi2
+    return gain >= 20 and gain / max(1.0, power.chi2 / (count - 3)) >= 8
+
+
+def _gradual(series: Series, power: fits.Shape, replicates: int, seed: int) -> Finding:
+    """The point where elasticity passes 1: a = b (p - 1) x^p."""
+    at = _power_knee(power, series.x[-1])
+    if at is None:
+        return Finding(Kind.NONE, notes=series.notes)
+    ends = []
+    if replicates:
+        rng = np.random.default_rng(seed)
+        w = fits.weights(series.se)
+        for y in resampled(series, min(replicates, 40), rng)[0].T:
+            knee = _power_knee(fits.fit_power(series.x, y, w), series.x[-1])
+            ends.append(series.x[-1] if knee is None else knee)
+    low, high = _interval(at, np.array(ends))
+    return Finding(Kind.GRADUAL, at, low, high, "power", series.notes)
+
+
+def _power_knee(power: fits.Shape, last: float) -> float | None:
+    if power.slope <= 0:
+        return None
+    u = (power.base / (power.slope * (power.at - 1))) ** (1 / power.at)
+    return float(u * last) if 0 < u <= 1 else None
+
+
+def _plateau(series: Series) -> Finding | None:
+    """Throughput stands still while load grows: more load only adds latency."""
+    x, rate = series.x, series.rate
+    if not np.all(np.isfinite(rate)) or rate.min() <= 0:
+        return None
+    j = int(np.argmax(rate >= 0.95 * rate.max()))
+    if len(x) - 1 - j < 2 or x[-1] < 1.4 * x[j]:
+        return None
+    if math.log(rate[-1] / rate[j]) >= 0.1 * math.log(x[-1] / x[j]):
+        return None
+    low = float(x[j - 1]) if j else float(x[0])
+    notes = (*series.notes, f"throughput stands still past {x[j]:.3g}: more load only adds latency")
+    return Finding(Kind.GRADUAL, float(x[j]), low, float(x[j + 1]), "plateau", notes)
+
+
+def in_service(series: Series, base: float) -> tuple[Array, Array]:
+    """Queue share q of each level and the requests really in service, N (1 - q)."""
+    q = (series.ttft_mean - base) / series.e2e_mean
+    return q, series.x * (1 - q)
+
+
+def _locate(series: Series, k: Array, ttft_mean: Array, e2e_mean: Array) -> Array:
+    """Refine hinge positions `k` (replicates,) by Little's law or by the delivered rate.
+
+    Args:
+        ttft_mean, e2e_mean: shape (levels, replicates).
+    """
+    x = series.x[:, None]
+    above = x > k
+    if series.axis == "rate":
+        if not series.has_requests_per_s:
+            return k
+        ratio = series.rate[:, None] / x
+        saturated = above & (ratio < 0.93)
+        rates = np.where(saturated, series.rate[:, None], np.nan)
+        count = saturated.sum(axis=0)
+        capacity = np.nansum(rates, axis=0) / np.maximum(count, 1)
+        honest = np.array([np.median(ratio[~above[:, j], 0]) >= 0.95 if (~above[:, j]).any() else False for j in range(len(k))])
+        close = (capacity > k / 1.5) & (capacity < k * 1.5)
+        return np.where((count > 0) & honest & close, capacity, k)
+    if series.metric != "ttft" or series.stat == "p95":
+        return k
+    base = _base(ttft_mean, above)
+    q = (ttft_mean - base) / e2e_mean
+    use = above & (q > QUEUE_SHARE) & (q < 1)
+    w = np.where(use, 1 / (q**2 + 0.02), 0.0)
+    served = np.where(use, x * (1 - q), 0.0)
+    total = w.sum(axis=0)
+    mean = (w * served).sum(axis=0) / np.maximum(total, 1e-12)
+    close = (mean > k / 1.7) & (mean < k * 1.7)
+    return np.where((total > 0) & close, mean, k)
+
+
+def _base(ttft_mean: Array, above: np.ndarray) -> Array:
+    """Median of the mean TTFT over the last three levels at or below the hinge, per replicate."""
+    replicates = ttft_mean.shape[1]
+    base = np.empty(replicates)
+    counts = np.maximum((~above).sum(axis=0), 1)
+    for count in np.unique(counts):
+        chosen = counts == count
+        base[chosen] = np.median(ttft_mean[max(0, count - 3) : count, chosen], axis=0)
+    return base
+
+
+def _located(series: Series, k: float, replicates: int, seed: int) -> Finding:
+    at = float(_locate(series, np.array([k]), series.ttft_mean[:, None], series.e2e_mean[:, None])[0])
+    places = np.empty(0)
+    if replicates:
+        rng = np.random.default_rng(seed)
+        y, ttft_mean, e2e_mean = resampled(series, replicates, rng)
+        places = _locate(series, fits.hinge_positions(series.x, y, fits.weights(series.se)), ttft_mean, e2e_mean)
+    low, high = _interval(at, places)
+    return Finding(Kind.CLIFF, at, low, high, "hinge", series.notes)
+
+
+def _interval(at: float, places: Array) -> tuple[float, float]:
+    """95 % interval of bootstrap places, never narrower than 5 % to either side."""
+    low, high = at * (1 - _MIN_HALF_WIDTH), at * (1 + _MIN_HALF_WIDTH)
+    if len(places):
+        low = min(low, float(np.quantile(places, 0.025)))
+        high = max(high, float(np.quantile(places, 0.975)))
+    return low, high
+
+
+def resampled(series: Series, replicates: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Bootstrap replicates of (y, mean TTFT, mean E2E), each of shape (levels, replicates).
+
+    Requests are drawn again within their level and every level is scaled by exp(0.05 N(0, 1)). Levels without samples,
+    and those with more than 512, take the normal approximation.
+    """
+    shape = (len(series.x), replicates)
+    y, ttft_mean, e2e_mean = np.empty(shape), np.empty(shape), np.empty(shape)
+    for i, level in enumerate(series.levels):
+        y[i], ttft_mean[i], e2e_mean[i] = _resampled_level(series, i, level, replicates, rng)
+    scale = np.exp(_LEVEL_NOISE * rng.standard_normal(shape))
+    return y * scale, ttft_mean * scale, e2e_mean
+
+
+def _resampled_level(
+    series: Series, i: int, level: Level, replicates: int, rng: np.random.Generator
+) -> tuple[Array, Array, Array]:
+    usable = level.given is None and not len(level.censored_s) and series.stat == "p50" and level.n <= 512
+    columns = [level.ttft_s, level.e2e_s] if series.metric != "tpot" else [level.ttft_s, level.e2e_s, level.tpot_s]
+    judged = {"ttft": 0, "e2e": 1, "tpot": 2}[series.metric]
+    if usable and all(np.all(np.isfinite(column)) for column in columns):
+        drawn = rng.integers(level.n, size=(replicates, level.n))
+        picked = [column[drawn] for column in columns]
+        y = np.median(picked[judged], axis=1)
+        return y, picked[0].mean(axis=1), picked[1].mean(axis=1)
+    noise = rng.standard_normal((3, replicates))
+    y = series.y[i] * np.exp(series.se[i] * noise[0])
+    return (
+        y,
+        series.ttft_mean[i] * np.exp(_mean_se(level, "ttft", series.se[i]) * noise[1]),
+        series.e2e_mean[i] * np.exp(_mean_se(level, "e2e", 0.0) * noise[2]),
+    )
+
+
+def _mean_se(level: Level, metric: str, otherwise: float) -> float:
+    """Relative standard error of a level's mean."""
+    values = level.samples(metric)
+    if len(values) < 2 or values.mean() <= 0:
+        return otherwise
+    return float(values.std() / values.mean() / math.sqrt(len(values)))
+
+
+def provisional(series: Series) -> Finding:
+    """With two to four levels: the first overloaded one tells by Little's law how many requests were in service."""
+    x = series.x
+    if series.axis != "concurrency" or series.metric != "ttft" or len(x) < 2:
+        return Finding(Kind.INSUFFICIENT, notes=series.notes)
+    q, served = in_service(series, float(series.ttft_mean[np.argmin(series.y)]))
+    for i in range(1, len(x)):
+        if q[i] > QUEUE_SHARE and series.y[i] > 1.8 * series.y[0] and served[i] < x[i]:
+            low = min(float(x[i - 1]), float(served[i]))
+            return Finding(Kind.CLIFF, float(served[i]), low, float(x[i]), "little", series.notes)
+    return Finding(Kind.INSUFFICIENT, notes=series.notes)

@@ -1,0 +1,121 @@
+"""Levels: the samples of one load, after transients, and the statistics a fit wants of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from llmtop.analysis.fits import Array
+
+EMPTY: Array = np.empty(0)
+FAINT_BELOW = 20
+"""A level with fewer requests is drawn faint."""
+MIN_REQUESTS = 4
+"""Fewer requests say nothing about a level."""
+MIN_REQUESTS_P95 = 60
+ERROR_WALL = 0.05
+"""A level where more than this share of the requests failed lies beyond the cliff, whatever the survivors' latency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """One latency statistic of one level: `y` in seconds and the standard error of its logarithm."""
+
+    y: float
+    se: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Level:
+    """One load level. Latencies in seconds, one entry a request that ended well, in order of sending."""
+
+    load: float
+    """Mean requests in flight that were delivered, or requests/s offered."""
+    ttft_s: Array = field(default_factory=lambda: EMPTY)
+    tpot_s: Array = field(default_factory=lambda: EMPTY)
+    """NaN for requests with a single arrival."""
+    e2e_s: Array = field(default_factory=lambda: EMPTY)
+    censored_s: Array = field(default_factory=lambda: EMPTY)
+    """Ages of requests still without a first token: lower bounds of their TTFT."""
+    errors: int = 0
+    requests_per_s: float | None = None
+    output_tokens_per_s: float | None = None
+    running: float | None = None
+    waiting: float | None = None
+    kv_usage: float | None = None
+    preemptions: float | None = None
+    prompt_tokens: float | None = None
+    output_tokens: float | None = None
+    asked: float | None = None
+    """Load that was commanded, where it differs from what was delivered."""
+    given: Statistic | None = None
+    """Tables without raw samples: the statistic as given."""
+    ttft_mean_s: float | None = None
+    e2e_mean_s: float | None = None
+
+    @property
+    def n(self) -> int:
+        return self.given.n if self.given else len(self.ttft_s)
+
+    @property
+    def error_ratio(self) -> float:
+        return self.errors / max(1, self.errors + self.n)
+
+    @property
+    def broken(self) -> bool:
+        """Whether its errors alone put it beyond the cliff (more than one, so that a single slip does not)."""
+        return self.errors >= 2 and self.error_ratio > ERROR_WALL
+
+    def samples(self, metric: str) -> Array:
+        """Finite samples of ttft, tpot or e2e, in seconds."""
+        column: Array = getattr(self, f"{metric}_s")
+        return column[np.isfinite(column)]
+
+    def mean(self, metric: str) -> float | None:
+        """Mean of ttft or e2e in seconds, from samples or as given."""
+        column = self.samples(metric) if metric != "tpot" else EMPTY
+        if len(column):
+            return float(column.mean())
+        return self.ttft_mean_s if metric == "ttft" else self.e2e_mean_s
+
+    @property
+    def little_residual(self) -> float | None:
+        """X R / N: 1 in a closed loop that really keeps N requests in flight."""
+        mean = self.mean("e2e")
+        if mean is None or self.requests_per_s is None or self.load <= 0:
+            return None
+        return self.requests_per_s * mean / self.load
+
+    def statistic(self, metric: str, stat: str) -> Statistic | None:
+        """p50, p95 or mean with the standard error of its logarithm; None with too few requests.
+
+        p50: se(ln y) = 1.2533 max(1.4826 MAD, 0.6 sd, 0.02) / sqrt(n), over ln y. The sd keeps two-humped data (prefix
+        cache hits and misses) honest, whose MAD may be tiny. p95: half the distance between the order statistics one
+        binomial standard deviation to either side. Requests without a first token yet count with their age where it
+        already exceeds the median.
+        """
+        if self.given is not None:
+            return self.given
+        values = self.samples(metric)
+        if metric == "ttft" and len(self.censored_s) and len(values):
+            late = self.censored_s[self.censored_s > np.median(values)]
+            values = np.concatenate([values, late])
+        values = values[values > 0]
+        n = len(values)
+        if n < (MIN_REQUESTS_P95 if stat == "p95" else MIN_REQUESTS):
+            return None
+        logs = np.log(values)
+        if stat == "p95":
+            spread = np.sqrt(n * 0.95 * 0.05)
+            ordered = np.sort(logs)
+            low = ordered[max(0, int(np.floor(0.95 * n - spread)) - 1)]
+            high = ordered[min(n - 1, int(np.ceil(0.95 * n + spread)) - 1)]
+            return Statistic(float(np.exp(np.quantile(logs, 0.95))), max(float(high - low) / 2, 0.02 / np.sqrt(n)), n)
+        sd = float(logs.std())
+        if stat == "mean":
+            return Statistic(float(values.mean()), max(sd, 0.02) / float(np.sqrt(n)), n)
+        middle = float(np.median(logs))
+        mad = 1.4826 * float(np.median(np.abs(logs - middle)))
+        return Statistic(float(np.exp(middle)), 1.2533 * max(mad, 0.6 * sd, 0.02) / float(np.sqrt(n)), n)
