@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from llmtop.domain.endpoint import Endpoint, EndpointInfo
+from llmtop.domain.endpoint import Endpoint, EndpointInfo, EndpointState
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import RequestRecord
@@ -37,6 +37,8 @@ class Event(Struct, frozen=True):
     text: str
     severity: str = "info"
     """info, warning or error."""
+    state: EndpointState | None = None
+    """The endpoint's state from now on, where the event is a change of it."""
 
 
 class RunMeta(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,219 @@
+"""A run file gives back what was put in, survives a kill, and says what is wrong with a file that is none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.profile import Profile
+from llmtop.domain.request import Outcome, RequestRecord, TokenSource
+from llmtop.domain.run import Event, FactBatch, LoadChange, Mark, RunMeta
+from llmtop.domain.samples import ClientHealth, GpuSnapshot, LoadBin, ServerSnapshot
+from llmtop.errors import RunFileError
+from llmtop.recording import RunReader, RunWriter, new_run_path, schema
+
+META = RunMeta(
+    llmtop_version="0.1.0",
+    started_at=1.7e9,
+    endpoint=Endpoint(base_url="http://127.0.0.1:8000", api_key_env="LLMTOP_TEST_KEY"),
+    info=EndpointInfo(dialect=Dialect.VLLM, model="m"),
+    profile=Profile(name="hand"),
+)
+
+SMALL = st.floats(0, 1e4)
+TEXT = st.text(max_size=12)
+OPTIONAL = st.none() | SMALL
+
+
+def batches_of(ticks: int) -> st.SearchStrategy[list[FactBatch]]:
+    """Batches as a session emits them: one bin each, every other fact inside the interval that the bin closes."""
+    return st.tuples(*(batch_at(number) for number in range(1, ticks + 1))).map(list)
+
+
+def batch_at(number: int) -> st.SearchStrategy[FactBatch]:
+    t_s = number * 0.25
+    inside = st.just(t_s) | st.just(t_s - 0.125)
+    some = {"max_size": 2}
+    requests = st.builds(
+        RequestRecord,
+        scheduled_ns=st.integers(0, 2**50),
+        dispatched_ns=st.integers(0, 2**50),
+        sent_ns=st.none() | st.integers(0, 2**50),
+        connect_ns=st.none() | st.integers(0, 2**40),
+        headers_ns=st.none(),
+        first_token_ns=st.none() | st.integers(0, 2**50),
+        first_answer_ns=st.none(),
+        last_token_ns=st.none(),
+        end_ns=inside.map(lambda s: int(s * 1e9)),
+        started_at=SMALL,
+        asked_prompt_tokens=st.integers(0, 9999),
+        asked_output_tokens=st.integers(0, 9999),
+        prompt_tokens=st.integers(0, 9999),
+        output_tokens=st.integers(0, 9999),
+        token_source=st.sampled_from(TokenSource),
+        outcome=st.sampled_from(Outcome),
+        error=st.none() | TEXT,
+        client_limited=st.booleans(),
+    )
+    return st.builds(
+        FactBatch,
+        t_s=st.just(t_s),
+        bins=st.builds(
+            LoadBin,
+            t_s=st.just(t_s),
+            span_s=st.just(0.25),
+            target=SMALL,
+            in_flight=st.integers(0, 99),
+            ttft_ms=st.lists(SMALL, **some).map(tuple),
+            gap_ms=st.none() | st.tuples(SMALL, SMALL, SMALL),
+        ).map(lambda b: (b,)),
+        requests=st.lists(requests, **some).map(by_time(lambda r: r.end_ns / 1e9)),
+        server=st.lists(
+            st.builds(ServerSnapshot, t_s=inside, running=OPTIONAL, replicas=st.just((("a", 1.0, None, 0.5),))), **some
+        ).map(by_time()),
+        gpu=st.lists(
+            st.builds(GpuSnapshot, t_s=inside, index=st.integers(0, 7), throttle=st.just(("power",))), **some
+        ).map(by_time()),
+        client=st.lists(
+            st.builds(ClientHealth, t_s=inside, state=st.just("amber"), reason=st.none() | TEXT), **some
+        ).map(by_time()),
+        changes=st.lists(
+            st.builds(
+                LoadChange,
+                inside,
+                st.builds(LoadPoint, concurrency=st.none() | st.integers(0, 99), burstiness=st.just(float("inf"))),
+                st.just("stage"),
+                st.none() | TEXT,
+            ),
+            **some,
+        ).map(by_time()),
+        marks=st.lists(st.builds(Mark, inside, TEXT), **some).map(by_time()),
+        events=st.lists(
+            st.builds(Event, inside, TEXT, TEXT, state=st.none() | st.sampled_from(EndpointState)), **some
+        ).map(by_time()),
+    )
+
+
+def by_time(key=lambda fact: fact.t_s):
+    return lambda facts: tuple(sorted(facts, key=key))
+
+
+@given(batches=batches_of(3))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+def test_what_is_read_is_what_was_written(tmp_path_factory: pytest.TempPathFactory, batches: list[FactBatch]) -> None:
+    path = tmp_path_factory.mktemp("run") / "a.llmtop"
+    writer = RunWriter(path, META)
+    for batch in batches:
+        writer.write(batch)
+    writer.close(ended_s=0.75)
+    assert writer.error is None
+    with RunReader(path) as run:
+        assert list(run.batches()) == batches
+        assert run.meta == msgspec.structs.replace(META, ended_s=0.75)
+        assert run.complete
+    assert [file.name for file in path.parent.iterdir()] == ["a.llmtop"]
+
+
+def test_a_kill_loses_at_most_the_last_moment(tmp_path: Path) -> None:
+    path = tmp_path / "killed.llmtop"
+    script = (
+        "import sys, time, pathlib\n"
+        "from llmtop.domain.endpoint import Endpoint\n"
+        "from llmtop.domain.profile import Profile\n"
+        "from llmtop.domain.run import FactBatch, RunMeta\n"
+        "from llmtop.domain.samples import LoadBin\n"
+        "from llmtop.recording import RunWriter\n"
+        "where, what = Endpoint(base_url='http://x'), Profile(name='p')\n"
+        "meta = RunMeta(llmtop_version='0', started_at=0.0, endpoint=where, profile=what)\n"
+        "writer = RunWriter(pathlib.Path(sys.argv[1]), meta)\n"
+        "for n in range(1, 5):\n"
+        "    writer.write(FactBatch(t_s=n / 4, bins=(LoadBin(t_s=n / 4, span_s=0.25, target=1, in_flight=n),)))\n"
+        "    time.sleep(1.2 if n == 2 else 0)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline().strip() == b"ready"
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    with RunReader(path) as run:
+        assert not run.complete
+        assert run.length_s >= 0.5
+        assert [batch.bins[0].in_flight for batch in run.batches()][:2] == [1, 2]
+
+
+def test_no_api_key_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMTOP_TEST_KEY", "sk-very-secret")
+    path = tmp_path / "a.llmtop"
+    RunWriter(path, META).close(0.0)
+    assert b"sk-very-secret" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"SQLite format 3\0" + b"x" * 200])
+def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.llmtop"
+    path.write_bytes(content)
+    with pytest.raises(RunFileError, match=r"other\.llmtop: not a run file"):
+        RunReader(path)
+
+
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE meta (key, value)")
+    database.close()
+    with pytest.raises(RunFileError, match="another program's"):
+        RunReader(path)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(RunFileError, match="no such file"):
+        RunReader(tmp_path / "no.llmtop")
+    with pytest.raises(RunFileError, match="folder"):
+        RunReader(tmp_path)
+
+
+def test_a_newer_schema_is_refused_and_an_older_one_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.llmtop"
+    writer = RunWriter(path, META)
+    writer.write(FactBatch(t_s=0.25, bins=(LoadBin(t_s=0.25, span_s=0.25, target=1, in_flight=1),)))
+    writer.close(0.25)
+    database = sqlite3.connect(path)
+    database.execute("ALTER TABLE bin DROP COLUMN gaps")
+    database.commit()
+    with RunReader(path) as run:
+        assert next(run.batches()).bins[0].gaps == 0
+    database.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(schema.VERSION + 1),))
+    database.commit()
+    database.close()
+    with pytest.raises(RunFileError, match="update llmtop"):
+        RunReader(path)
+
+
+def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.llmtop"
+    path.write_text("mine")
+    with pytest.raises(RunFileError, match="exists already"):
+        RunWriter(path, META)
+    assert path.read_text() == "mine"
+
+
+def test_paths_tell_time_and_name_and_do_not_clash(tmp_path: Path) -> None:
+    first = new_run_path("vllm http://h:1/x", 1.7e9, tmp_path)
+    first.touch()
+    second = new_run_path("vllm http://h:1/x", 1.7e9, tmp_path)
+    assert first.name.endswith("-vllm-http-h-1-x.llmtop")
+    assert second != first
