@@ -1,0 +1,43 @@
+"""The simulated engine: vLLM's scheduler, a model of step times, presets, and a driver in virtual time.
+
+Pure: time and seeds are parameters. The same engine runs under the virtual driver here and, second by second, behind
+the HTTP face.
+"""
+
+from __future__ import annotations
+
+from llmtop.simulator.engine.blocks import BlockPool
+from llmtop.simulator.engine.config import ENGINE_VERSIONS, LIVE_KNOBS, EngineConfig, EngineVersion, LiveKnob
+from llmtop.simulator.engine.engine import Engine
+from llmtop.simulator.engine.preset import Preset, knob_names, load_preset, preset_names
+from llmtop.simulator.engine.request import Rejected, SimRequest, TokenEvent, chain_hashes
+from llmtop.simulator.engine.scheduler import StepPlan
+from llmtop.simulator.engine.statistics import EngineStatistics, Histogram
+from llmtop.simulator.engine.steptime import Hardware, Model, Overhead, StepLoad, StepModel, kv_blocks
+
+__all__ = [
+    "ENGINE_VERSIONS",
+    "LIVE_KNOBS",
+    "BlockPool",
+    "Engine",
+    "EngineConfig",
+    "EngineStatistics",
+    "EngineVersion",
+    "Hardware",
+    "Histogram",
+    "LiveKnob",
+    "Model",
+    "Overhead",
+    "Preset",
+    "Rejected",
+    "SimRequest",
+    "StepLoad",
+    "StepModel",
+    "StepPlan",
+    "TokenEvent",
+    "chain_hashes",
+    "knob_names",
+    "kv_blocks",
+    "load_preset",
+    "preset_names",
+]
