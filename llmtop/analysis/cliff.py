@@ -168,8 +168,7 @@ def find(series: Series, *, gates: Gates = Gates(), replicates: int = REPLICATES
     x, y, w = series.x, series.y, fits.weights(series.se)
     line, hinge, power, step = fits.fit_line(x, y, w), fits.fit_hinge(x, y, w), fits.fit_power(x, y, w), fits.fit_step(x, y, w)
     if step is not None and _is_step(series, line, hinge, power, step):
-        low, high = float(x[step.index]), float(x[step.index + 1])
-        return Finding(Kind.CLIFF, math.sqrt(low * high), low, high, "step", series.notes)
+        return _at_step(series, step.index)
     bends = _is_hinge(x, line, hinge, gates)
     if bends and series.metric == "tpot":
         finding = _located(series, hinge.at, replicates, seed)
@@ -186,6 +185,13 @@ def find(series: Series, *, gates: Gates = Gates(), replicates: int = REPLICATES
         if plateau is not None:
             return plateau
     return finding
+
+
+def _at_step(series: Series, i: int) -> Finding:
+    """Between the levels on either side; at the lower one if throughput already fell from there on."""
+    low, high = float(series.x[i]), float(series.x[i + 1])
+    at = low if series.rate[i + 1] < series.rate[i] else math.sqrt(low * high)
+    return Finding(Kind.CLIFF, at, low, high, "step", series.notes)
 
 
 def _is_step(series: Series, line: fits.Shape, hinge: fits.Shape, power: fits.Shape, step: fits.Shape) -> bool:

@@ -1,0 +1,218 @@
+"""From levels to a verdict: the finding, its cause with evidence, its confidence, and which levels to try next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmtop.analysis import cliff
+from llmtop.analysis.cliff import Finding, Series
+from llmtop.analysis.levels import FAINT_BELOW, Level
+from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Kind
+
+QUEUED = 1.0
+"""Mean requests waiting from which a level counts as queueing."""
+KV_FULL = 0.9
+AGREEMENT = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is known of the server's own limits; None: not known."""
+
+    max_num_seqs: float | None = None
+    kv_capacity_tokens: float | None = None
+    max_num_batched_tokens: float | None = None
+    prompt_tokens: float | None = None
+    output_tokens: float | None = None
+    max_concurrency: int = 1024
+    """Where the load ends: no level above is suggested."""
+
+    @property
+    def kv_requests(self) -> float | None:
+        """Requests that fit the KV cache on average, each half-way through its answer."""
+        if self.kv_capacity_tokens is None or self.prompt_tokens is None or self.output_tokens is None:
+            return None
+        return self.kv_capacity_tokens / (self.prompt_tokens + self.output_tokens / 2)
+
+
+def judge(
+    levels: Sequence[Level],
+    *,
+    axis: str = "concurrency",
+    metric: str = "ttft",
+    stat: str = "p50",
+    limits: Limits = Limits(),
+    replicates: int = cliff.REPLICATES,
+    seed: int = 0,
+) -> CliffVerdict:
+    """The verdict over one curve for one latency statistic.
+
+    TPOT is judged on the levels up to the TTFT knee only: a batch cap makes it flat beyond. `replicates` is the number of
+    bootstrap draws behind the interval; 0 gives the smallest interval believed.
+    """
+    gates = cliff.Gates()
+    if metric == "tpot":
+        gates = cliff.TPOT_GATES
+        knee = cliff.find(cliff.prepare(levels, axis=axis, metric="ttft", stat="p50"), replicates=0)
+        if knee.kind is Kind.CLIFF and knee.at is not None:
+            levels = [level for level in levels if level.load <= knee.at]
+    series = cliff.prepare(levels, axis=axis, metric=metric, stat=stat)
+    finding = cliff.find(series, gates=gates, replicates=replicates, seed=seed)
+    finding = _with_errors(finding, series, levels)
+    cause, evidence = cause_of(finding, series, levels, limits)
+    return CliffVerdict(
+        kind=finding.kind,
+        metric=metric,
+        stat=stat,
+        axis=axis,
+        at=finding.at,
+        low=finding.low,
+        high=finding.high,
+        cause=cause,
+        evidence=(*evidence, *finding.notes),
+        confidence=_confidence(finding, series),
+        next_levels=suggest(series, limits) if axis == "concurrency" and metric == "ttft" else (),
+    )
+
+
+def _with_errors(finding: Finding, series: Series, levels: Sequence[Level]) -> Finding:
+    """Failing requests are a cliff of their own: it lies between the last level that held and the first that broke."""
+    broken = [level for level in levels if level.broken]
+    if not broken:
+        return finding
+    first = min(broken, key=lambda level: level.load)
+    if finding.kind is Kind.CLIFF and finding.at is not None and finding.at < first.load:
+        return finding
+    below = [level.load for level in levels if level.load < first.load]
+    low = max(below, default=first.load / 2)
+    note = f"{first.error_ratio:.0%} of requests failed at {first.load:.3g}"
+    return Finding(Kind.CLIFF, math.sqrt(low * first.load), low, first.load, "errors", (*finding.notes, note))
+
+
+def _confidence(finding: Finding, series: Series) -> Confidence:
+    if finding.form in ("little", "errors") or len(series.x) < cliff.MIN_LEVELS:
+        return Confidence.PROVISIONAL
+    if finding.kind is Kind.UNSTABLE:
+        return Confidence.PROVISIONAL
+    if finding.at is None or finding.low is None or finding.high is None:
+        return Confidence.FIRM
+    return Confidence.FIRM if finding.high <= 1.6 * finding.low else Confidence.PROVISIONAL
+
+
+def cause_of(
+    finding: Finding, series: Series, levels: Sequence[Level], limits: Limits
+) -> tuple[Bound, tuple[str, ...]]:
+    """What binds above the knee, and why one may believe it."""
+    if finding.kind not in (Kind.CLIFF, Kind.GRADUAL) or finding.at is None:
+        return Bound.NONE, ()
+    if series.metric == "tpot":
+        return Bound.COMPUTE, ("tokens slow down before any queue",)
+    above = [level for level in levels if level.load > finding.at]
+    if any(level.waiting is not None for level in above):
+        return _cause_by_gauges(finding, series, above, limits)
+    return _cause_by_latency(finding, series)
+
+
+def _cause_by_gauges(
+    finding: Finding, series: Series, above: Sequence[Level], limits: Limits
+) -> tuple[Bound, tuple[str, ...]]:
+    waiting = _highest(above, "waiting") or 0.0
+    kv = _highest(above, "kv_usage")
+    preemptions = sum(level.preemptions or 0.0 for level in above)
+    running = _highest(above, "running")
+    if waiting < QUEUED:
+        return Bound.COMPUTE, (f"nothing waits (at most {waiting:.2g}): steps themselves take longer",)
+    gauges = f"waiting {waiting:.3g}" + ("" if running is None else f", running at most {running:.3g}")
+    pinned = limits.max_num_seqs is not None and running is not None and running >= 0.97 * limits.max_num_seqs
+    if not pinned and ((kv is not None and kv >= KV_FULL) or preemptions > 0):
+        memory = "" if kv is None else f", KV {kv:.0%}"
+        evicted = f", {preemptions:.0f} preemptions" if preemptions else ""
+        return Bound.KV, (gauges + memory + evicted, *_cross_check(finding, series, running, limits.kv_requests))
+    memory = "" if kv is None else f", KV {kv:.0%}"
+    capped = "" if running is None or pinned else f"max_num_seqs suspected {running:.0f}"
+    evidence = (gauges + memory, *([capped] if capped else []))
+    return Bound.QUEUE, (*evidence, *_cross_check(finding, series, running, limits.max_num_seqs))
+
+
+def _cause_by_latency(finding: Finding, series: Series) -> tuple[Bound, tuple[str, ...]]:
+    """Without gauges: does the added time come before the first token or after it?"""
+    assert finding.at is not None
+    x, above = series.x, series.x > finding.at
+    if not above.any() or above.all() or not np.all(np.isfinite(series.e2e_mean + series.ttft_mean)):
+        return Bound.QUEUE, ("no server gauges: queue or KV",)
+    below = np.flatnonzero(~above)[-2:]
+    e2e_at_knee = series.e2e_mean[below[-1]]
+    if len(below) == 2:
+        slope = np.diff(series.e2e_mean[below])[0] / np.diff(x[below])[0]
+        e2e_at_knee += max(0.0, slope) * (finding.at - x[below[-1]])
+    grown_ttft = series.ttft_mean[above].mean() - np.median(series.ttft_mean[~above][-3:])
+    grown_e2e = series.e2e_mean[above].mean() - e2e_at_knee
+    share = grown_ttft / grown_e2e if grown_e2e > 0 else 1.0
+    text = f"{min(1.0, max(0.0, share)):.0%} of the added time comes before the first token"
+    if share > 0.6:
+        return Bound.QUEUE, (f"{text}: queue or KV (no server gauges)",)
+    return Bound.COMPUTE, (f"{text}: steps themselves take longer (no server gauges)",)
+
+
+def _cross_check(finding: Finding, series: Series, running: float | None, limit: float | None) -> list[str]:
+    """Independent readings of how many requests are served at once, and whether they agree within 10 %."""
+    readings = []
+    if finding.at is not None and series.axis == "concurrency" and np.all(np.isfinite(series.ttft_mean)):
+        q, served = cliff.in_service(series, float(np.median(series.ttft_mean[series.x <= finding.at][-3:])))
+        queued = (series.x > finding.at) & (q > cliff.QUEUE_SHARE) & (q < 1)
+        if queued.any():
+            readings.append(("in service by Little", float(np.mean(served[queued]))))
+    if running is not None:
+        readings.append(("running gauge", running))
+    if limit is not None:
+        readings.append(("server's limit", limit))
+    if len(readings) < 2:
+        return []
+    values = [value for _, value in readings]
+    text = ", ".join(f"{name} {value:.3g}" for name, value in readings)
+    if max(values) > (1 + AGREEMENT) * min(values):
+        return [text]
+    return [f"confirmed {'three' if len(readings) == 3 else 'two'} ways: {text}"]
+
+
+def _highest(levels: Sequence[Level], name: str) -> float | None:
+    return max((value for level in levels if (value := getattr(level, name)) is not None), default=None)
+
+
+def suggest(series: Series, limits: Limits = Limits()) -> tuple[int, ...]:
+    """Which levels to try next, the most telling first; () when more would not help or the limit is reached."""
+    x = series.x
+    top_allowed = limits.max_concurrency
+    if len(x) == 0:
+        return tuple(n for n in (4, 8) if n <= top_allowed)
+    q, served = cliff.in_service(series, float(series.ttft_mean[np.argmin(series.y)]))
+    overloaded = (q > cliff.QUEUE_SHARE) & (q < 1) & (series.y > 1.8 * series.y.min())
+    top = float(x[-1])
+    if not overloaded.any():
+        kv = series.levels[-1].kv_usage
+        factor = 1.4 if kv is not None and kv > 0.6 else 2.0
+        wanted = [top * factor] if len(x) >= 2 else [top * factor, top * factor**2]
+        return _levels(wanted, x, top_allowed)
+    knee = float(np.median(served[overloaded]))
+    wanted = [1.4 * knee] if overloaded.sum() < 2 and top < 1.25 * knee else []
+    wanted += [share * knee for share in (0.85, 1.15, 0.6, 1.45)]
+    fresh = _levels(wanted, x, top_allowed)
+    if fresh:
+        return fresh[:3]
+    thin = [level for level in series.levels if 0.5 * knee <= level.load <= 2 * knee and level.n < 1.5 * FAINT_BELOW]
+    return tuple(round(level.load) for level in sorted(thin, key=lambda level: level.n))[:2]
+
+
+def _levels(wanted: Sequence[float], x: cliff.Array, top_allowed: int) -> tuple[int, ...]:
+    """Whole levels that are within the limit and not within 7 % of a measured one or of each other."""
+    chosen: list[int] = []
+    for value in wanted:
+        level = min(max(1, round(value)), top_allowed)
+        near = np.concatenate([x, chosen])
+        if np.all(np.abs(near - level) > 0.07 * level):
+            chosen.append(level)
+    return tuple(chosen)
