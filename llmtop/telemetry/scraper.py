@@ -1,0 +1,218 @@
+"""Once a second: ask a server what it is doing, on a connection that the load does not use.
+
+The scraper never raises for what a server does. What it could not read is None in the snapshot, and `missing` says in
+a sentence why, and which server flag closes the gap. Values of a server that stops answering stay, with their age.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from time import perf_counter_ns
+from urllib.parse import urlsplit
+
+import httpx
+
+from llmtop.domain.endpoint import Dialect, Endpoint
+from llmtop.domain.samples import ServerSnapshot
+from llmtop.endpoint.dialects import DIALECTS, DialectTable
+from llmtop.telemetry.answers import AnswerReader
+from llmtop.telemetry.connection import headers_for, metrics_urls, open_client
+from llmtop.telemetry.signals import Figures, Interval, PageReader, interval
+from llmtop.telemetry.summary import Reading, is_of_engine, summarise
+
+MISSES_UNTIL_STALE = 3
+TIMEOUT_S = 2.0
+"""A page of vLLM takes 5 to 50 ms under load, and up to 0.6 s on a machine that is swamped."""
+RETRY_REFUSED_S = 15.0
+"""How long a page that was refused (404, a wrong key, HTML) is left alone: only a change of the server helps."""
+
+
+class Scraper:
+    """Reads the metrics of one endpoint and of all its replicas.
+
+    Args:
+        endpoint: where; `metrics_urls` name the replicas' pages, else the dialect's usual path is asked.
+        dialect: whose names to look for. A page that is plainly another dialect's is read as that one.
+        origin_ns: start of the run on the `perf_counter_ns` clock.
+        period_s: how often `scrape` will be called.
+    """
+
+    def __init__(self, endpoint: Endpoint, dialect: Dialect, origin_ns: int, period_s: float = 1.0) -> None:
+        self.missing: str | None = None
+        """None: metrics flow. Otherwise why they do not, and what to do about it."""
+        self.restarted = False
+        """The server started anew between the last two readings."""
+        self.stale_s: float | None = None
+        """Age of the values once `MISSES_UNTIL_STALE` tries in a row got nothing; None while they are fresh."""
+        self.period_s = period_s
+        self._origin_ns = origin_ns
+        table = DIALECTS[dialect]
+        urls = metrics_urls(endpoint, table)
+        self._client = open_client(endpoint, urls)
+        self._replicas = [_Replica(endpoint, url, table) for url in urls] or [_Replica(endpoint, None, table)]
+
+    async def scrape(self) -> ServerSnapshot:
+        """Ask every replica once, all at the same time, and add up what they say."""
+        asked_s = self._now_s()
+        await asyncio.gather(*(replica.read(self._client, asked_s) for replica in self._replicas))
+        now_s = self._now_s()
+        self.restarted = any(replica.change is not None and replica.change.restarted for replica in self._replicas)
+        self.missing = _explain(self._replicas)
+        reads_s = [replica.read_s for replica in self._replicas if replica.read_s is not None]
+        age_s = now_s - max(reads_s) if reads_s and max(reads_s) < asked_s else 0.0
+        all_miss = all(replica.misses >= MISSES_UNTIL_STALE for replica in self._replicas)
+        self.stale_s = age_s if reads_s and all_miss else None
+        return summarise(now_s, age_s, [replica.reading() for replica in self._replicas])
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def _now_s(self) -> float:
+        return (perf_counter_ns() - self._origin_ns) / 1e9
+
+
+class _Replica:
+    """One server with its metrics page, and what is known from it so far."""
+
+    def __init__(self, endpoint: Endpoint, url: str | None, table: DialectTable) -> None:
+        root = endpoint.base_url
+        if url in endpoint.metrics_urls:
+            parts = urlsplit(url or "")
+            root = f"{parts.scheme}://{parts.netloc}"
+        self.name = urlsplit(url or root).netloc.rpartition("@")[2]
+        self.table = table
+        self.figures: Figures | None = None
+        """The last that were read, however old."""
+        self.read_s: float | None = None
+        self.change: Interval | None = None
+        """From the reading before to that of this scrape; None without both."""
+        self.problem: str | None = None
+        """Why this scrape got no page."""
+        self.note: str | None = None
+        """What makes its figures doubtful."""
+        self.misses = 0
+        self._answers = AnswerReader(root, table, headers_for(root, endpoint))
+        self._url = url
+        self._headers = headers_for(url or root, endpoint)
+        self._reader = PageReader(table)
+        self._wait_until_s = 0.0
+        self._starts: tuple[float, ...] = ()
+
+    def reading(self) -> Reading:
+        return Reading(
+            name=self.name,
+            table=self.table,
+            figures=self.figures,
+            change=self.change,
+            answers=self._answers.values,
+            slots=self._answers.slots,
+            gone=self.misses >= MISSES_UNTIL_STALE,
+        )
+
+    async def read(self, client: httpx.AsyncClient, now_s: float) -> None:
+        """Try once. Afterwards `problem` is None and `figures` are new, or `problem` says why not."""
+        self.change = None
+        if self._url is None:
+            self.problem = _no_page(self.table)
+        elif now_s >= self._wait_until_s:
+            await self._read_page(client, self._url, now_s)
+        await self._answers.read(client, now_s)
+
+    async def _read_page(self, client: httpx.AsyncClient, url: str, now_s: float) -> None:
+        page = await self._fetch(client, url, now_s)
+        figures = self._understand(url, page, now_s) if page is not None else None
+        if figures is None:
+            self.misses += 1
+            return
+        self.problem = None
+        self.misses = 0
+        if self.figures is not None:
+            self.change = interval(self.figures, figures)
+            if self.change.restarted:
+                self._answers.forget()
+        self.figures, self.read_s = figures, now_s
+        self._watch_starts(url, figures.gauges.get("process_start_s"))
+
+    async def _fetch(self, client: httpx.AsyncClient, url: str, now_s: float) -> bytes | None:
+        """The page; None, with `problem` set, if there is none."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                answer = await client.get(url, headers=self._headers)
+        except TimeoutError:
+            self.problem = f"{url}: no answer within {TIMEOUT_S:g} s"
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            self.problem = f"{url}: {str(error) or type(error).__name__}"
+        else:
+            if answer.status_code == httpx.codes.OK and answer.content.lstrip()[:1] not in (b"<", b"{", b"["):
+                return answer.content
+            self.problem = _refusal(url, answer, self.table)
+            if not answer.is_server_error or answer.status_code == httpx.codes.NOT_IMPLEMENTED:
+                self._wait_until_s = now_s + RETRY_REFUSED_S
+        return None
+
+    def _understand(self, url: str, page: bytes, now_s: float) -> Figures | None:
+        """Read the page, as another dialect's if it is one; None, with `problem` set, if no engine's."""
+        figures = self._reader.read(page)
+        if is_of_engine(figures):
+            return figures
+        other = recognise(page)
+        if other is not None and other is not self.table.dialect:
+            self.table = DIALECTS[other]
+            self._reader = PageReader(self.table)
+            figures = self._reader.read(page)
+            if is_of_engine(figures):
+                return figures
+        self.problem = f"{url}: none of the metrics of {self.table.title} are on it{_flag(self.table)}"
+        self._wait_until_s = now_s + RETRY_REFUSED_S
+        return None
+
+    def _watch_starts(self, url: str, start_s: float | None) -> None:
+        """A process start time that comes back after another one: one address stands for several servers."""
+        if start_s is None or (self._starts and self._starts[-1] == start_s):
+            return
+        if start_s in self._starts:
+            self.note = (
+                f"{url}: several servers answer here in turn, so nothing can be compared from one scrape to the next; "
+                "name the page of each of them with --metrics-url"
+            )
+        self._starts = (*self._starts[-15:], start_s)
+
+
+def recognise(page: bytes) -> Dialect | None:
+    """The dialect whose metrics are on a page, by the start of their names."""
+    text = page.decode("utf-8", "replace")
+    for dialect, table in DIALECTS.items():
+        for prefix in table.detection.metric_prefixes:
+            if text.startswith(prefix) or f"\n{prefix}" in text:
+                return dialect
+    return None
+
+
+def _explain(replicas: Sequence[_Replica]) -> str | None:
+    problems = [replica.problem for replica in replicas if replica.problem is not None]
+    if not problems:
+        return next((replica.note for replica in replicas if replica.note is not None), None)
+    if len(problems) < len(replicas):
+        return f"{len(problems)} of {len(replicas)} metrics pages are missing: {problems[0]}"
+    return problems[0]
+
+
+def _refusal(url: str, answer: httpx.Response, table: DialectTable) -> str:
+    status = answer.status_code
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return f"{url}: HTTP {status}, it wants an API key: name the variable that holds it with --api-key-env"
+    if answer.is_redirect:
+        return f"{url}: HTTP {status}, sent on to {answer.headers.get('location', '?')}: give that address itself"
+    if status == httpx.codes.OK:
+        return f"{url}: answers, but not with metrics in the Prometheus format{_flag(table)}"
+    return f"{url}: HTTP {status}{_flag(table)}"
+
+
+def _no_page(table: DialectTable) -> str:
+    return f"{table.title} has no metrics page{_flag(table)}"
+
+
+def _flag(table: DialectTable) -> str:
+    """What to change at the server, as the end of a sentence."""
+    return f"; server: {table.advice.enable_metrics}" if table.advice.enable_metrics else ""

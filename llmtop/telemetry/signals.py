@@ -1,0 +1,212 @@
+"""From the samples of a page to the figures of a server, by the aliases of a dialect table.
+
+A page is read in two steps. `PageReader.read` gives `Figures`: what the page says, summed over engines, models and
+other labels, with counters and histograms still cumulated. `interval` compares two of them: what happened in between.
+A figure that no alias finds on the page is not in the result; nothing here makes a 0 that the server did not export.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from llmtop.endpoint.dialects import Combine, DialectTable, Kind, Signal
+from llmtop.telemetry.exposition import ExpositionParser, Sample, Series
+
+ENGINE_LABELS = ("engine", "dp_rank", "worker_id", "dynamo_worker_id")
+"""Labels that tell one engine of a server from another, the first that is there."""
+RANK_LABELS = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "moe_dp_rank"})
+"""Ranks of one engine hold the same requests: SGLang with --enable-metrics-for-all-schedulers exports each of them."""
+ENGINE_FIELDS = ("running", "waiting", "kv_usage")
+
+
+class Figures(Struct, frozen=True):
+    """What one page says, by field of `ServerSnapshot`."""
+
+    gauges: dict[str, float]
+    """Gauges and numbers from info labels."""
+    counters: dict[str, float]
+    quotients: dict[str, tuple[float, float]]
+    """Cumulated numerator and denominator of every mean and ratio."""
+    engines: dict[str, tuple[float | None, float | None, float | None]]
+    """Running, waiting and KV usage of each engine; "" where the page does not tell engines apart."""
+
+
+class Interval(Struct, frozen=True):
+    """What happened between two readings of one page."""
+
+    restarted: bool
+    """A counter fell or the process is another one: the differences would be meaningless and are left out."""
+    counters: dict[str, float]
+    quotients: dict[str, tuple[float, float]]
+
+
+class PageReader:
+    """Reads the pages of one server. Keeps the parser's cache, so use one per metrics URL."""
+
+    def __init__(self, table: DialectTable) -> None:
+        self._metrics = table.metrics
+        names = {name for signals in table.metrics.values() for signal in signals for name in _sample_names(signal)}
+        self._parser = ExpositionParser(frozenset(names))
+
+    def read(self, page: str | bytes) -> Figures:
+        """Never raises; an empty or foreign page gives empty `Figures`."""
+        found: dict[str, list[Sample]] = {}
+        for sample in self._parser.parse(page):
+            found.setdefault(sample[0].name, []).append(sample)
+        gauges: dict[str, float] = {}
+        counters: dict[str, float] = {}
+        quotients: dict[str, tuple[float, float]] = {}
+        by_engine: dict[str, dict[str, float]] = {}
+        for field, signals in self._metrics.items():
+            for signal in signals:
+                if signal.kind in (Kind.MEAN, Kind.RATIO):
+                    quotient = _quotient(found, signal)
+                    if quotient is None:
+                        continue
+                    quotients[field] = quotient
+                    break
+                values = _engine_values(found, signal)
+                if not values:
+                    continue
+                if field in ENGINE_FIELDS:
+                    by_engine[field] = values
+                target = counters if signal.kind is Kind.COUNTER else gauges
+                target[field] = combine(list(values.values()), signal.combine) * signal.scale
+                break
+        return Figures(gauges, counters, quotients, _engine_rows(by_engine))
+
+
+def interval(before: Figures, after: Figures) -> Interval:
+    """Differences of counters, and of the two parts of every mean and ratio, from one reading to the next.
+
+    A counter that was not on the page before has no difference yet. A process start time that moved by more than half
+    a second, or any counter or count that fell, is a restart.
+    """
+    started, starts = before.gauges.get("process_start_s"), after.gauges.get("process_start_s")
+    restarted = started is not None and starts is not None and abs(starts - started) > 0.5
+    known = before.counters
+    counters = {name: value - known[name] for name, value in after.counters.items() if name in known}
+    quotients = {
+        name: (numerator - before.quotients[name][0], denominator - before.quotients[name][1])
+        for name, (numerator, denominator) in after.quotients.items()
+        if name in before.quotients
+    }
+    fell = any(value < 0 for value in counters.values()) or any(value < 0 for _, value in quotients.values())
+    return Interval(True, {}, {}) if restarted or fell else Interval(False, counters, quotients)
+
+
+def combine(values: Sequence[float], how: Combine) -> float:
+    """Make one value of several (at least one)."""
+    if how is Combine.MAX:
+        return max(values)
+    if how is Combine.MEAN:
+        return sum(values) / len(values)
+    return values[0] if how is Combine.FIRST else sum(values)
+
+
+def _sample_names(signal: Signal) -> tuple[str, ...]:
+    """Names of all samples that an alias may be read from."""
+    if signal.kind is Kind.MEAN:
+        return (f"{signal.name}_sum", f"{signal.name}_count")
+    names = _variants(signal.name) if signal.kind in (Kind.COUNTER, Kind.RATIO) else (signal.name,)
+    if signal.over is None:
+        return names
+    return (*names, *(_variants(signal.over) if signal.kind is Kind.RATIO else (signal.over,)))
+
+
+def _variants(counter: str) -> tuple[str, str]:
+    """A counter's name with and without `_total`: exporters and versions differ."""
+    stem = counter.removesuffix("_total")
+    return (counter, stem) if counter != stem else (counter, f"{counter}_total")
+
+
+def _matching(found: Mapping[str, list[Sample]], names: Sequence[str], signal: Signal) -> list[Sample]:
+    """Samples of the first name that has any with the labels that the alias wants and a finite value."""
+    for name in names:
+        samples = [
+            sample
+            for sample in found.get(name, ())
+            if math.isfinite(sample[1]) and all(sample[0].labels.get(key) == text for key, text in signal.where.items())
+        ]
+        if samples:
+            return samples
+    return []
+
+
+def _quotient(found: Mapping[str, list[Sample]], signal: Signal) -> tuple[float, float] | None:
+    names = (f"{signal.name}_sum",) if signal.kind is Kind.MEAN else _variants(signal.name)
+    over = (f"{signal.name}_count",) if signal.kind is Kind.MEAN else _variants(signal.over or "")
+    numerators, denominators = _matching(found, names, signal), _matching(found, over, signal)
+    if not numerators or not denominators:
+        return None
+    return sum(value for _, value in numerators) * signal.scale, sum(value for _, value in denominators)
+
+
+def _engine_values(found: Mapping[str, list[Sample]], signal: Signal) -> dict[str, float]:
+    """The alias' value for each engine on the page, without `scale`; empty if the page has none."""
+    if signal.kind is Kind.LABEL:
+        return _label_values(found, signal)
+    names = _variants(signal.name) if signal.kind is Kind.COUNTER else (signal.name,)
+    values = _sum_by_engine(_matching(found, names, signal), signal.combine)
+    if signal.over is None or not values:
+        return values
+    over = _sum_by_engine(_matching(found, (signal.over,), signal), signal.combine)
+    if over.keys() != values.keys():
+        total = combine(list(over.values()), Combine.SUM) if over else 0.0
+        return {"": combine(list(values.values()), Combine.SUM) / total} if total else {}
+    return {engine: value / over[engine] for engine, value in values.items() if over[engine]}
+
+
+def _label_values(found: Mapping[str, list[Sample]], signal: Signal) -> dict[str, float]:
+    values = {}
+    for series, _ in found.get(signal.name, ()):
+        number = _number(series.labels.get(signal.label or "", ""))
+        if number is not None and all(series.labels.get(key) == text for key, text in signal.where.items()):
+            values[engine_of(series)] = number
+    return values
+
+
+def _number(text: str) -> float | None:
+    """The text of a label as a finite number; "None", "True" and the like are not known."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def engine_of(series: Series) -> str:
+    """Which engine of its server a series belongs to; "" where it does not say."""
+    for label in ENGINE_LABELS:
+        if label in series.labels:
+            return series.labels[label]
+    return ""
+
+
+def _sum_by_engine(samples: Sequence[Sample], how: Combine) -> dict[str, float]:
+    """One value per engine: ranks of one engine count once, then its models and other labels are combined."""
+    if not any(RANK_LABELS & series.labels.keys() for series, _ in samples):
+        grouped: dict[str, list[float]] = {}
+        for series, value in samples:
+            grouped.setdefault(engine_of(series), []).append(value)
+        return {engine: combine(values, how) for engine, values in grouped.items()}
+    once: dict[tuple[tuple[str, str], ...], tuple[str, float]] = {}
+    for series, value in samples:
+        rest = tuple(sorted(item for item in series.labels.items() if item[0] not in RANK_LABELS))
+        engine, largest = once.get(rest, (engine_of(series), value))
+        once[rest] = (engine, max(largest, value))
+    grouped = {}
+    for engine, value in once.values():
+        grouped.setdefault(engine, []).append(value)
+    return {engine: combine(values, how) for engine, values in grouped.items()}
+
+
+def _engine_rows(
+    by_engine: Mapping[str, Mapping[str, float]],
+) -> dict[str, tuple[float | None, float | None, float | None]]:
+    names = sorted({engine for values in by_engine.values() for engine in values})
+    running, waiting, kv_usage = (by_engine.get(field, {}) for field in ENGINE_FIELDS)
+    return {engine: (running.get(engine), waiting.get(engine), kv_usage.get(engine)) for engine in names}
