@@ -58,8 +58,7 @@ class AnswerReader:
         """Ask what is not known yet and what changes. Never raises for what the server does."""
         self.slots = None
         if self._slots_path is not None and self._due(self._slots_path, now_s):
-            answer = await self._ask(client, self._slots_path, now_s)
-            self.slots = read_slots(answer)
+            self.slots = read_slots(await self._ask(client, self._slots_path, now_s))
         asked: dict[str, object] = {}
         for field, facts in self._facts.items():
             if field in self.values and field not in LIVE_FIELDS:

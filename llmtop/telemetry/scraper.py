@@ -12,12 +12,14 @@ from time import perf_counter_ns
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 
 from llmtop.domain.endpoint import Dialect, Endpoint
-from llmtop.domain.samples import ServerSnapshot
+from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.dialects import DIALECTS, DialectTable
 from llmtop.telemetry.answers import AnswerReader
 from llmtop.telemetry.connection import headers_for, metrics_urls, open_client
+from llmtop.telemetry.gpu import is_exporter_page, read_exporter
 from llmtop.telemetry.signals import Figures, Interval, PageReader, interval
 from llmtop.telemetry.summary import Reading, is_of_engine, summarise
 
@@ -45,25 +47,42 @@ class Scraper:
         """The server started anew between the last two readings."""
         self.stale_s: float | None = None
         """Age of the values once `MISSES_UNTIL_STALE` tries in a row got nothing; None while they are fresh."""
+        self.fresh = False
+        """The last snapshot holds something that was read for it."""
+        self.gpus: tuple[GpuSnapshot, ...] = ()
+        """From those metrics URLs that turned out to be GPU exporters."""
         self.period_s = period_s
         self._origin_ns = origin_ns
-        table = DIALECTS[dialect]
-        urls = metrics_urls(endpoint, table)
+        self._endpoint = endpoint
+        self._table = DIALECTS[dialect]
+        urls = metrics_urls(endpoint, self._table)
         self._client = open_client(endpoint, urls)
-        self._replicas = [_Replica(endpoint, url, table) for url in urls] or [_Replica(endpoint, None, table)]
+        self._replicas = [_Replica(endpoint, url, self._table) for url in urls or (None,)]
 
     async def scrape(self) -> ServerSnapshot:
         """Ask every replica once, all at the same time, and add up what they say."""
         asked_s = self._now_s()
         await asyncio.gather(*(replica.read(self._client, asked_s) for replica in self._replicas))
+        if all(replica.gpus for replica in self._replicas):
+            self._replicas.append(self._own_replica())
+            await self._replicas[-1].read(self._client, asked_s)
         now_s = self._now_s()
-        self.restarted = any(replica.change is not None and replica.change.restarted for replica in self._replicas)
-        self.missing = _explain(self._replicas)
-        reads_s = [replica.read_s for replica in self._replicas if replica.read_s is not None]
-        age_s = now_s - max(reads_s) if reads_s and max(reads_s) < asked_s else 0.0
-        all_miss = all(replica.misses >= MISSES_UNTIL_STALE for replica in self._replicas)
+        self.gpus = tuple(gpu for replica in self._replicas for gpu in replica.gpus)
+        engines = [replica for replica in self._replicas if not replica.gpus]
+        self.restarted = any(replica.change is not None and replica.change.restarted for replica in engines)
+        self.missing = _explain(engines)
+        reads_s = [replica.read_s for replica in engines if replica.read_s is not None]
+        read_s = max(reads_s, default=now_s)
+        self.fresh = any(replica.problem is None or replica.answers.slots is not None for replica in engines)
+        age_s = 0.0 if self.fresh or not reads_s else now_s - read_s
+        all_miss = all(replica.misses >= MISSES_UNTIL_STALE for replica in engines)
         self.stale_s = age_s if reads_s and all_miss else None
-        return summarise(now_s, age_s, [replica.reading() for replica in self._replicas])
+        return summarise(now_s, age_s, [replica.reading() for replica in engines])
+
+    def _own_replica(self) -> _Replica:
+        """The endpoint itself: all metrics URLs that were named are GPU exporters."""
+        own = msgspec.structs.replace(self._endpoint, metrics_urls=())
+        return _Replica(own, next(iter(metrics_urls(own, self._table)), None), self._table)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -92,7 +111,9 @@ class _Replica:
         self.note: str | None = None
         """What makes its figures doubtful."""
         self.misses = 0
-        self._answers = AnswerReader(root, table, headers_for(root, endpoint))
+        self.gpus: tuple[GpuSnapshot, ...] = ()
+        """Its page is that of a GPU exporter."""
+        self.answers = AnswerReader(root, table, headers_for(root, endpoint))
         self._url = url
         self._headers = headers_for(url or root, endpoint)
         self._reader = PageReader(table)
@@ -105,8 +126,8 @@ class _Replica:
             table=self.table,
             figures=self.figures,
             change=self.change,
-            answers=self._answers.values,
-            slots=self._answers.slots,
+            answers=self.answers.values,
+            slots=self.answers.slots,
             gone=self.misses >= MISSES_UNTIL_STALE,
         )
 
@@ -117,10 +138,15 @@ class _Replica:
             self.problem = _no_page(self.table)
         elif now_s >= self._wait_until_s:
             await self._read_page(client, self._url, now_s)
-        await self._answers.read(client, now_s)
+        if not self.gpus:
+            await self.answers.read(client, now_s)
 
     async def _read_page(self, client: httpx.AsyncClient, url: str, now_s: float) -> None:
         page = await self._fetch(client, url, now_s)
+        self.gpus = read_exporter(page, now_s) if page is not None and is_exporter_page(page) else ()
+        if self.gpus:
+            self.problem = None
+            return
         figures = self._understand(url, page, now_s) if page is not None else None
         if figures is None:
             self.misses += 1
@@ -130,7 +156,7 @@ class _Replica:
         if self.figures is not None:
             self.change = interval(self.figures, figures)
             if self.change.restarted:
-                self._answers.forget()
+                self.answers.forget()
         self.figures, self.read_s = figures, now_s
         self._watch_starts(url, figures.gauges.get("process_start_s"))
 
