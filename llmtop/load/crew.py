@@ -1,0 +1,268 @@
+"""A crew: everything of a load that lives in one process. It follows a pacer and keeps account of what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from llmtop.domain.load import Caps, LoadPoint
+from llmtop.domain.request import RequestRecord
+from llmtop.domain.run import Event
+from llmtop.domain.samples import ClientHealth, LoadBin
+from llmtop.load.health import HealthProbe
+from llmtop.load.pacer import Pacer
+from llmtop.load.users import Flight, Users
+from llmtop.workload import PromptSource
+
+if TYPE_CHECKING:
+    from llmtop.endpoint import EndpointClient
+
+BIN_NS = 250_000_000
+SECOND_NS = 1_000_000_000
+LOOK_S = 0.025
+"""The pacer is asked at least this often."""
+GC_THRESHOLDS = (70_000, 20, 100)
+"""A full collection among 50 000 objects stops the loop for some 30 ms; with frozen modules and records that no cycle
+holds there is next to nothing to collect."""
+
+
+class Haul(Struct, frozen=True, array_like=True):
+    """What a crew has to tell since it was asked last."""
+
+    in_flight: int
+    bins: tuple[LoadBin, ...]
+    records: tuple[RequestRecord, ...]
+    client: tuple[ClientHealth, ...]
+    events: tuple[Event, ...]
+    ended: tuple[int, ...] = ()
+    """The numbers of all requests that ended."""
+    started: tuple[Flight, ...] = ()
+    """Of the requests that were sent, those in flight."""
+
+
+class Crew:
+    """Users, their bins and records, and the health of the process they live in.
+
+    A record is handed out with the bin in which it ended; but while the current second may turn out to be one in which
+    the client was the bottleneck, only once that is known, so that it can be marked.
+
+    Args:
+        client, prompts, caps, origin_ns, seed, api: see `Users`.
+        worker: number of this process among several.
+        clock: the run clock is `clock() - origin_ns`; the loop's own time must run alike.
+        health: watches the process.
+    """
+
+    def __init__(
+        self,
+        client: EndpointClient,
+        prompts: PromptSource,
+        caps: Caps,
+        origin_ns: int,
+        seed: int,
+        api: str,
+        *,
+        worker: int = 0,
+        clock: Callable[[], int] = perf_counter_ns,
+        health: HealthProbe | None = None,
+    ) -> None:
+        self._client = client
+        self._users = Users(client, prompts, caps, origin_ns, seed, api, self._end, clock=clock, worker=worker)
+        self._health = health or HealthProbe(clock=clock)
+        self._caps, self._origin_ns, self._clock = caps, origin_ns, clock
+        self._pacer: Pacer | None = None
+        self._start_ns = 0
+        self._sent = 0
+        self._reported = 0
+        self._bins: list[LoadBin] = []
+        self._second: list[LoadBin] = []
+        self._ended: list[int] = []
+        self._held: list[RequestRecord] = []
+        self._released: list[RequestRecord] = []
+        self._client_health: list[ClientHealth] = []
+        self._red_until_ns = 0
+        self._wake: asyncio.Future[None] | None = None
+        self._closing = False
+
+    @property
+    def in_flight(self) -> int:
+        return self._users.in_flight
+
+    @property
+    def sent(self) -> int:
+        """Requests sent since the start."""
+        return self._users.sent
+
+    def follow(self, pacer: Pacer, start_ns: int) -> None:
+        """Do what `pacer` says, whose elapsed time counts from `start_ns` of the run clock."""
+        now = self._now()
+        self._ask(now)
+        self._pacer, self._start_ns, self._sent = pacer, start_ns, 0
+        self._users.most = -(-self._caps.max_concurrency // pacer.share[1])
+        self._ask(now)
+        self._stir()
+
+    def cut(self, keep: int = 0) -> None:
+        """Cancel what is in flight, but for the `keep` oldest requests."""
+        self._users.cut(keep)
+
+    def take(self) -> Haul:
+        """Everything to tell since the last call."""
+        flights = self._users.flights(self._reported)
+        self._reported = self._users.sent
+        haul = Haul(
+            self.in_flight,
+            tuple(self._bins),
+            tuple(self._released),
+            tuple(self._client_health),
+            tuple(self._users.events),
+            tuple(self._ended),
+            tuple(reversed(flights)),
+        )
+        self._bins, self._released, self._client_health, self._users.events, self._ended = [], [], [], [], []
+        return haul
+
+    async def run(self) -> None:
+        """Follow the pacer until `close`. Raises what a bug in a user's task raised."""
+        thresholds = gc.get_threshold()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        self._health.start()
+        self._users.binner.close(self._now() / 1e9, target=0, in_flight=0)
+        self._bin_due_ns = _next(self._now(), BIN_NS)
+        self._second_due_ns = _next(self._now(), SECOND_NS)
+        try:
+            while not self._closing:
+                if self._users.failure is not None:
+                    raise self._users.failure
+                now = self._now()
+                wait_s = self._ask(now)
+                if now >= self._bin_due_ns:
+                    self._close_bin(now)
+                await self._sleep(min(wait_s, LOOK_S, (self._bin_due_ns - now) / 1e9))
+        finally:
+            await self._users.close()
+            self._finish()
+            self._health.stop()
+            gc.set_threshold(*thresholds)
+            gc.unfreeze()
+
+    def close(self) -> None:
+        """End: cancels everything in flight; `run` returns when it is gone."""
+        self._closing = True
+        self._users.cut()
+        self._stir()
+
+    def _now(self) -> int:
+        return self._clock() - self._origin_ns
+
+    def _ask(self, now_ns: int) -> float:
+        """Ask the pacer, do what it says; returns seconds until it wants to be asked again."""
+        pacer, users = self._pacer, self._users
+        if pacer is None or self._closing:
+            return math.inf
+        elapsed_s = (now_ns - self._start_ns) / 1e9
+        point = pacer.target(elapsed_s)
+        stage, _ = pacer.stage(elapsed_s)
+        users.stage = stage.name if stage is not None else None
+        if point is not None:
+            users.point = point
+        wait_s = pacer.next_send(elapsed_s, self._sent)
+        while wait_s <= 0:
+            users.open()
+            users.arrive(self._start_ns + round(pacer.send_s(self._sent) * 1e9))
+            self._sent += 1
+            wait_s = pacer.next_send(elapsed_s, self._sent)
+        if point is not None and point.rate_rps is not None:
+            users.open()
+        else:
+            users.keep(self._own_concurrency(pacer, point))
+        return wait_s
+
+    def _own_concurrency(self, pacer: Pacer, point: LoadPoint | None) -> int:
+        wanted = 0 if point is None else point.concurrency or 0
+        return pacer.own(min(wanted, self._caps.max_concurrency))
+
+    def _close_bin(self, now_ns: int) -> None:
+        users, pacer = self._users, self._pacer
+        target = 0.0
+        if pacer is not None:
+            point = pacer.target((now_ns - self._start_ns) / 1e9)
+            target = float(self._own_concurrency(pacer, point))
+            if point is not None and point.rate_rps is not None:
+                target = point.rate_rps / pacer.share[1]
+        closed = users.binner.close(
+            now_ns / 1e9,
+            target=target,
+            in_flight=users.in_flight,
+            prefilling=users.prefilling,
+            oldest_prefill_s=users.oldest_prefill_s(),
+        )
+        self._bins.append(closed)
+        self._second.append(closed)
+        self._bin_due_ns = _next(now_ns, BIN_NS)
+        if now_ns >= self._second_due_ns:
+            self._close_second(now_ns)
+        elif not self._health.suspicious():
+            self._release()
+
+    def _close_second(self, now_ns: int) -> None:
+        bins = self._second
+        gaps = sum(closed.gaps for closed in bins)
+        weighted = sum(closed.gaps * closed.gap_ms[0] for closed in bins if closed.gap_ms is not None)
+        slips_ns, self._users.slips_ns = self._users.slips_ns, []
+        health = self._health.take(
+            now_ns / 1e9,
+            self._client.take_lag(),
+            slips_ns,
+            tpot_ms=weighted / gaps if gaps else None,
+            chunks=gaps + sum(len(closed.ttft_ms) for closed in bins),
+            stamp_source=self._client.stamp_source,
+        )
+        self._client_health.append(health)
+        self._second = []
+        self._second_due_ns = _next(now_ns, SECOND_NS)
+        if health.state == "red":
+            self._red_until_ns = now_ns
+        self._release()
+
+    def _end(self, number: int, record: RequestRecord) -> None:
+        self._ended.append(number)
+        self._held.append(record)
+
+    def _release(self) -> None:
+        red_until_ns = self._red_until_ns
+        for record in self._held:
+            limited = record.dispatched_ns < red_until_ns
+            self._released.append(replace(record, client_limited=True) if limited else record)
+        self._held = []
+
+    def _finish(self) -> None:
+        now = self._now()
+        self._close_bin(now)
+        self._close_second(now)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until then, or until something is commanded."""
+        loop = asyncio.get_running_loop()
+        self._wake = loop.create_future()
+        timer = loop.call_later(max(0.0, seconds), self._stir)
+        await self._wake
+        timer.cancel()
+
+    def _stir(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+
+def _next(now_ns: int, step_ns: int) -> int:
+    """The next whole multiple of `step_ns`: the bins of all workers end at the same instants."""
+    return (now_ns // step_ns + 1) * step_ns

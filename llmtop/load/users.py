@@ -1,0 +1,391 @@
+"""Users: the tasks that send requests, as many or as often as they are told to, and leave when no longer wanted.
+
+One kind of user serves both loops. In a closed loop a user sends request after request; going down, those who rest
+leave at once and the others pay a debt: whoever finishes a request while there is debt left, leaves. In an open loop
+every arrival is a new user who leaves after one request, so nothing that does not come back can keep the next from
+being sent. A cut cancels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from time import perf_counter_ns, time
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from llmtop.domain.load import Caps, LoadPoint
+from llmtop.domain.request import Outcome, RequestRecord, TokenSource
+from llmtop.domain.run import Event
+from llmtop.endpoint.trace import Trace
+from llmtop.load.bounds import InFlight
+from llmtop.meter import Binner
+from llmtop.workload import Prompt, PromptSource
+
+if TYPE_CHECKING:
+    from llmtop.endpoint import EndpointClient
+
+STAGGER_S = 0.1
+"""Users that are called up together start within this time."""
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+"""A user whose requests fail pauses, each time twice as long, between these two (each +-50 %)."""
+LONGEST_RETRY_AFTER_S = 60.0
+REFUSALS = 3
+"""Refused connections in a row after which an open loop holds arrivals back."""
+COMPLAINT_NS = 5_000_000_000
+"""Arrivals that were not sent are reported at most this often."""
+
+
+class Flight(Struct, frozen=True, array_like=True):
+    """A request in flight: what is needed to account for it if its worker dies."""
+
+    number: int
+    scheduled_ns: int
+    dispatched_ns: int
+    asked_prompt_tokens: int
+    asked_output_tokens: int
+    stage: str | None
+
+
+class _Open:
+    """Book-keeping of one request in flight."""
+
+    __slots__ = ("moment", "number", "prompt", "stage", "trace")
+
+    def __init__(self, number: int, trace: Trace, prompt: Prompt, stage: str | None, moment: int) -> None:
+        self.number = number
+        self.trace = trace
+        self.prompt = prompt
+        self.stage = stage
+        self.moment = moment
+
+
+class Users:
+    """All users of one process.
+
+    Args:
+        client, prompts, api: how and what to send.
+        caps: the most requests in flight.
+        origin_ns, clock: the run clock is `clock() - origin_ns`.
+        seed: of staggering and pauses.
+        ended: called with (number, record) for each request that ended.
+    """
+
+    def __init__(
+        self,
+        client: EndpointClient,
+        prompts: PromptSource,
+        caps: Caps,
+        origin_ns: int,
+        seed: int,
+        api: str,
+        ended: Callable[[int, RequestRecord], None],
+        *,
+        clock: Callable[[], int] = perf_counter_ns,
+        worker: int = 0,
+    ) -> None:
+        self._client, self._prompts, self._api = client, prompts, api
+        self._origin_ns, self._clock = origin_ns, clock
+        self._rng = Random(f"users {seed} {worker}")
+        self._ended = ended
+        self._worker = worker
+        self.binner = Binner()
+        self.point = LoadPoint(concurrency=0)
+        """Lengths and think time of the next request."""
+        self.stage: str | None = None
+        self.most = caps.max_concurrency
+        """An open loop drops arrivals that would be above."""
+        self.failure: BaseException | None = None
+        """A bug in a user's task, to be raised by whoever runs the load."""
+        self.dropped = 0
+        """Arrivals of an open loop that were not sent."""
+        self.events: list[Event] = []
+        self.slips_ns: list[int] = []
+        """sent - scheduled of each request whose first token came; whoever reads it, empties it."""
+        self._in_flight = InFlight()
+        self._open_loop = False
+        self._debt = 0
+        self._users: dict[asyncio.Task[None], None] = {}
+        self._resting: dict[asyncio.Task[None], None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flying: dict[int, _Open] = {}
+        self._prefilling: dict[Trace, Prompt] = {}
+        self._number = 0
+        self._refusals = 0
+        self._held_until_ns = 0
+        self._complained_ns = -COMPLAINT_NS
+        self._complained_of = 0
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight.now
+
+    @property
+    def sent(self) -> int:
+        return self._number
+
+    @property
+    def prefilling(self) -> int:
+        return len(self._prefilling)
+
+    def oldest_prefill_s(self) -> float | None:
+        """Age of the oldest request in flight without a token yet."""
+        oldest = next(iter(self._prefilling), None)
+        return None if oldest is None else (self._now() - (oldest.sent_ns or oldest.dispatched_ns)) / 1e9
+
+    def flights(self, after: int) -> list[Flight]:
+        """Requests in flight whose number is above `after`."""
+        found = []
+        for number in reversed(self._flying):
+            if number <= after:
+                break
+            flying = self._flying[number]
+            trace, prompt = flying.trace, flying.prompt
+            found.append(
+                Flight(
+                    number, trace.scheduled_ns, trace.dispatched_ns, prompt.tokens, prompt.output_tokens, flying.stage
+                )
+            )
+        return found
+
+    def first_token(self, trace: Trace) -> None:
+        """Sink: see `llmtop.endpoint.Sink`."""
+        prompt = self._prefilling.pop(trace, None)
+        if prompt is not None and trace.first_token_ns is not None and trace.sent_ns is not None:
+            self.slips_ns.append(trace.sent_ns - trace.scheduled_ns)
+            self.binner.first_token(trace.first_token_ns - trace.sent_ns, trace.prompt_tokens or prompt.tokens)
+
+    def tokens(self, trace: Trace, n: int, stamp_ns: int, gap_ns: int | None) -> None:
+        """Sink: see `llmtop.endpoint.Sink`."""
+        self.binner.tokens(n, gap_ns)
+
+    def keep(self, concurrency: int) -> None:
+        """Closed loop: so many users from now on."""
+        if self._open_loop:
+            self._open_loop = False
+            self._debt = 0
+        active = len(self._users) - self._debt
+        if concurrency > active:
+            forgiven = min(self._debt, concurrency - active)
+            self._debt -= forgiven
+            self._call_up(concurrency - active - forgiven)
+        elif concurrency < active:
+            surplus = active - concurrency
+            while surplus and self._resting:
+                self._dismiss(next(reversed(self._resting)))
+                surplus -= 1
+            self._debt += surplus
+
+    def open(self) -> None:
+        """Open loop: users leave after the request that they are at, and `arrive` sends."""
+        if not self._open_loop:
+            self.keep(0)
+            self._open_loop = True
+            self._debt = 0
+
+    def arrive(self, scheduled_ns: int) -> None:
+        """Open loop: send one request now that was due at `scheduled_ns`."""
+        if len(self._users) >= self.most:
+            self._drop(f"{self.most} are in flight, which is the most allowed")
+        elif self._now() < self._held_until_ns:
+            self._drop("the endpoint refuses connections")
+        else:
+            self._hire(0.0, scheduled_ns, 1.0)
+
+    def cut(self, keep: int = 0) -> None:
+        """Cancel all users but the `keep` oldest requests in flight."""
+        for task in list(self._resting):
+            self._dismiss(task)
+        for task in list(self._users)[keep:]:
+            self._dismiss(task)
+        self._debt = 0
+
+    async def close(self) -> None:
+        """Cancel everything and wait until it is gone."""
+        self.cut()
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    def _now(self) -> int:
+        return self._clock() - self._origin_ns
+
+    def _call_up(self, count: int) -> None:
+        """Users that start at once would march in lock-step: all prefill together, all end together.
+
+        They start spread over `STAGGER_S`, which tells them apart by less than a prefill, so that their first answers
+        are cut as well, to evenly spread shares of the full length (see `_output_tokens`).
+        """
+        now = self._now()
+        for place in range(count):
+            delay_s = 0.0 if place == 0 else (place + self._rng.random() - 0.5) / count * STAGGER_S
+            self._hire(delay_s, now + round(delay_s * 1e9), (place + 1) / count)
+
+    def _hire(self, delay_s: float, due_ns: int, first_answer: float) -> None:
+        task = asyncio.get_running_loop().create_task(self._live(delay_s, due_ns, first_answer))
+        self._users[task] = None
+        self._tasks.add(task)
+        if delay_s > 0:
+            self._resting[task] = None
+        task.add_done_callback(self._gone)
+
+    def _dismiss(self, task: asyncio.Task[None]) -> None:
+        self._users.pop(task, None)
+        self._resting.pop(task, None)
+        task.cancel()
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        self._users.pop(task, None)
+        self._resting.pop(task, None)
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = task.exception()
+
+    def _leaves(self) -> bool:
+        if self._open_loop:
+            return True
+        if self._debt:
+            self._debt -= 1
+            return True
+        return False
+
+    async def _live(self, delay_s: float, due_ns: int, answer: float) -> None:
+        """One user, from its first request to the one after which it is no longer wanted."""
+        task = asyncio.current_task()
+        assert task is not None
+        in_flight = False
+        failures = 0
+        try:
+            if delay_s > 0:
+                await asyncio.sleep(delay_s)
+            while True:
+                if not in_flight:
+                    in_flight = True
+                    self._resting.pop(task, None)
+                    self._in_flight.change(+1)
+                record = await self._request(due_ns, answer)
+                answer = 1.0
+                failures = failures + 1 if record.outcome.is_error else 0
+                if self._leaves():
+                    self._users.pop(task, None)
+                    return
+                due_ns = record.end_ns
+                pause_s = self.point.think_time_s + (self._pause_s(failures, record) if failures else 0.0)
+                if pause_s > 0:
+                    in_flight = False
+                    self._in_flight.change(-1)
+                    self._resting[task] = None
+                    due_ns = self._now() + round(pause_s * 1e9)
+                    await asyncio.sleep(pause_s)
+        finally:
+            if in_flight:
+                self._in_flight.change(-1)
+
+    async def _request(self, due_ns: int, answer: float) -> RequestRecord:
+        """Send one request and wait for its end."""
+        now = self._now()
+        trace = Trace(min(due_ns, now), now)
+        prompt = self._prompts.next(self.point)
+        self._number += 1
+        flying = _Open(self._number, trace, prompt, self.stage, self._in_flight.moment)
+        self._flying[flying.number] = flying
+        self._prefilling[trace] = prompt
+        self.binner.sent()
+        output_tokens = self._output_tokens(prompt, answer)
+        try:
+            await asyncio.sleep(0)  # an endpoint that answers or refuses at once must not keep the loop from the others
+            await self._client.generate(prompt.messages or prompt.text, output_tokens, self._api, trace, self)
+        except asyncio.CancelledError:
+            trace.outcome = Outcome.CANCELLED
+            self._settle(flying, output_tokens)
+            raise
+        return self._settle(flying, output_tokens)
+
+    def _output_tokens(self, prompt: Prompt, answer: float) -> int:
+        """Lengths that vary spread the users by themselves; only answers of the commanded length are cut."""
+        if answer < 1 and prompt.output_tokens == self.point.output_tokens:
+            return max(1, round(prompt.output_tokens * answer))
+        return prompt.output_tokens
+
+    def _settle(self, flying: _Open, output_tokens: int) -> RequestRecord:
+        """Make the record of a request that has ended."""
+        trace = flying.trace
+        now = self._now()
+        low, high = self._in_flight.bounds(flying.moment)
+        record = _record(trace, now, flying, output_tokens, low, high, self._worker)
+        del self._flying[flying.number]
+        self._prefilling.pop(trace, None)
+        if record.outcome is Outcome.OK and record.token_source is TokenSource.USAGE and trace.prompt_tokens:
+            self._prompts.calibrate(flying.prompt.tokens, trace.prompt_tokens)
+        if self._open_loop:
+            self._watch_refusals(record, now)
+        self.binner.finished(record)
+        self._ended(flying.number, record)
+        return record
+
+    def _pause_s(self, failures: int, record: RequestRecord) -> float:
+        if record.retry_after_s is not None:
+            return min(record.retry_after_s, LONGEST_RETRY_AFTER_S) * self._rng.uniform(1.0, 1.25)
+        return _backoff_s(failures) * self._rng.uniform(0.5, 1.5)
+
+    def _watch_refusals(self, record: RequestRecord, now_ns: int) -> None:
+        """Open loop: a server that is gone is asked at growing intervals instead of at the commanded rate."""
+        refused = record.outcome is Outcome.HTTP_ERROR and record.status is None
+        if record.outcome is Outcome.CANCELLED:
+            return
+        self._refusals = self._refusals + 1 if refused else 0
+        if self._refusals >= REFUSALS and now_ns >= self._held_until_ns:
+            self._held_until_ns = now_ns + round(_backoff_s(self._refusals - REFUSALS + 1) * 1e9)
+        elif not refused:
+            self._held_until_ns = 0
+
+    def _drop(self, why: str) -> None:
+        self.dropped += 1
+        now = self._now()
+        if now - self._complained_ns >= COMPLAINT_NS:
+            count = self.dropped - self._complained_of
+            text = f"Open loop: {count} arrivals were not sent: {why}"
+            self.events.append(Event(now / 1e9, "load", text, "warning"))
+            self._complained_ns, self._complained_of = now, self.dropped
+
+
+def _backoff_s(failures: int) -> float:
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 30))
+
+
+def _record(
+    trace: Trace, now_ns: int, flying: _Open, output_tokens: int, low: int, high: int, worker: int
+) -> RequestRecord:
+    assert trace.outcome is not None, "the client ended a request without an outcome"
+    return RequestRecord(
+        scheduled_ns=trace.scheduled_ns,
+        dispatched_ns=trace.dispatched_ns,
+        sent_ns=trace.sent_ns,
+        connect_ns=trace.connect_ns,
+        headers_ns=trace.headers_ns,
+        first_token_ns=trace.first_token_ns,
+        first_answer_ns=trace.first_answer_ns,
+        last_token_ns=trace.last_token_ns,
+        end_ns=now_ns if trace.end_ns is None else trace.end_ns,
+        started_at=time() - (now_ns - trace.dispatched_ns) / 1e9,
+        asked_prompt_tokens=flying.prompt.tokens,
+        asked_output_tokens=output_tokens,
+        prompt_tokens=trace.prompt_tokens or flying.prompt.tokens,
+        output_tokens=trace.output_tokens or trace.tokens_seen,
+        first_chunk_tokens=trace.first_chunk_tokens,
+        chunks=trace.chunks,
+        max_gap_ns=trace.max_gap_ns,
+        cached_tokens=trace.cached_tokens,
+        token_source=trace.token_source,
+        outcome=trace.outcome,
+        status=trace.status,
+        error=trace.error,
+        finish_reason=trace.finish_reason,
+        retry_after_s=trace.retry_after_s,
+        stage=flying.stage,
+        in_flight_min=low,
+        in_flight_max=high,
+        worker=worker,
+    )

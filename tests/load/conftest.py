@@ -1,0 +1,179 @@
+"""A laboratory for load: an event loop whose time jumps, and an endpoint that answers by a schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from llmtop.domain.load import Caps, LoadPlan, LoadPoint
+from llmtop.domain.request import Outcome, TokenSource
+from llmtop.endpoint.clock import LagSample
+from llmtop.load import LoadEngine, Pacer
+from llmtop.load.health import HealthProbe
+from llmtop.workload import Prompt
+
+
+class JumpingSelector(selectors.SelectSelector):
+    """Never waits: it moves the clock on instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "everybody waits and nothing is due"
+            self.now_s += max(timeout, 0.0)
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self.selector = JumpingSelector()
+        super().__init__(self.selector)
+
+    def time(self) -> float:
+        return self.selector.now_s
+
+    def clock_ns(self) -> int:
+        return round(self.selector.now_s * 1e9)
+
+
+class Prompts:
+    """Prompts of the commanded length."""
+
+    def __init__(self) -> None:
+        self.calibrated: list[tuple[int, int]] = []
+
+    def next(self, point: LoadPoint) -> Prompt:
+        return Prompt("hello", point.prompt_tokens, point.output_tokens, "tiktoken")
+
+    def calibrate(self, asked_tokens: int, counted_tokens: int) -> None:
+        self.calibrated.append((asked_tokens, counted_tokens))
+
+
+class Answer:
+    """What becomes of one request."""
+
+    def __init__(
+        self,
+        ttft_s: float = 0.05,
+        tpot_s: float = 0.01,
+        outcome: Outcome = Outcome.OK,
+        status: int | None = 200,
+        retry_after_s: float | None = None,
+    ) -> None:
+        self.ttft_s, self.tpot_s, self.outcome, self.status = ttft_s, tpot_s, outcome, status
+        self.retry_after_s = retry_after_s
+
+
+class FakeClient:
+    """Answers the n-th request as `answers(n)` says. None: never."""
+
+    stamp_source = "kernel"
+
+    def __init__(self, clock: Callable[[], int], answers: Callable[[int], Answer | None]) -> None:
+        self.clock, self.answers = clock, answers
+        self.started = 0
+        self.running = 0
+        self.peak = 0
+        self.starts_s: list[float] = []
+        self.asked: list[int] = []
+        self.lag = LagSample(1000, 0, 0.1, 0.3, 0.5)
+
+    def take_lag(self) -> LagSample:
+        return self.lag
+
+    async def generate(self, prompt, output_tokens, api, trace, sink) -> None:
+        answer = self.answers(self.started)
+        self.started += 1
+        self.starts_s.append(self.clock() / 1e9)
+        self.asked.append(output_tokens)
+        self.running += 1
+        self.peak = max(self.peak, self.running)
+        try:
+            trace.sent_ns = self.clock()
+            if answer is None:
+                await asyncio.Event().wait()
+            await self._answer(answer, output_tokens, trace, sink)
+        except asyncio.CancelledError:
+            trace.outcome = Outcome.CANCELLED
+            raise
+        finally:
+            self.running -= 1
+            trace.end_ns = self.clock()
+
+    async def _answer(self, answer, output_tokens, trace, sink) -> None:
+        if answer.ttft_s:
+            await asyncio.sleep(answer.ttft_s)
+        trace.status, trace.retry_after_s, trace.outcome = answer.status, answer.retry_after_s, answer.outcome
+        if answer.outcome is not Outcome.OK:
+            return
+        gap_ns = None
+        for _ in range(output_tokens):
+            now = self.clock()
+            if trace.first_token_ns is None:
+                trace.first_token_ns = trace.first_answer_ns = now
+                sink.first_token(trace)
+            else:
+                gap_ns = now - trace.last_token_ns
+            trace.last_token_ns = now
+            trace.chunks += 1
+            trace.tokens_seen += 1
+            sink.tokens(trace, 1, now, gap_ns)
+            if answer.tpot_s:
+                await asyncio.sleep(answer.tpot_s)
+        trace.output_tokens, trace.prompt_tokens, trace.token_source = output_tokens, 7, TokenSource.USAGE
+
+
+class Lab:
+    """One engine on a loop of virtual time."""
+
+    Answer = Answer
+
+    def __init__(self) -> None:
+        self.loop = VirtualLoop()
+        self.prompts = Prompts()
+
+    def engine(
+        self,
+        point: LoadPoint | LoadPlan,
+        answers: Callable[[int], Answer | None] | None = None,
+        caps: Caps | None = None,
+        seed: int = 0,
+    ) -> LoadEngine:
+        self.client = FakeClient(self.loop.clock_ns, answers or (lambda _: Answer()))
+        pacer = Pacer(point, seed) if isinstance(point, LoadPlan) else Pacer.hold(point, seed)
+        caps = caps or Caps(stop_error_ratio=None)
+        health = HealthProbe(clock=self.loop.clock_ns, cpu_clock=lambda: 0)
+        return LoadEngine(
+            self.client, self.prompts, pacer, caps, 0, seed, "chat", clock=self.loop.clock_ns, health=health
+        )
+
+    def drive(self, engine: LoadEngine, script: Callable[[], Awaitable[None]]) -> None:
+        """Run the engine while `script` plays with it, then close it."""
+
+        async def both() -> None:
+            running = asyncio.create_task(engine.run())
+            await asyncio.sleep(0)
+            await script()
+            await engine.close()
+            await running
+
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(both())
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()
+
+
+@pytest.fixture
+def make_lab() -> type[Lab]:
+    """For tests that need a fresh one for each example."""
+    return Lab
