@@ -49,7 +49,7 @@ class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Profile(Struct, frozen=True, kw_only=True):
-    """What a profile file holds. `plan` without stages: driven by hand from `plan.base`."""
+    """What a profile file holds. `plan` without stages: driven by hand from `plan.base`, or by the capacity search."""
 
     name: str
     description: str = ""
@@ -57,5 +57,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     model: str | None = None
     workload: Workload = Workload()
     plan: LoadPlan = LoadPlan(stages=())
+    search: bool = False
+    """The capacity search picks the loads, from `plan.base` on; there are no stages."""
     slo: Slo = Slo()
     caps: Caps = Caps()

@@ -1,0 +1,23 @@
+"""Profile files: what makes a run repeatable, but for the server."""
+
+from __future__ import annotations
+
+from llmtop.profiles.files import (
+    ProfileEntry,
+    list_profiles,
+    load_profile,
+    own_folder,
+    save_profile,
+    shipped_folder,
+)
+from llmtop.profiles.timeline import profile_from_run
+
+__all__ = [
+    "ProfileEntry",
+    "list_profiles",
+    "load_profile",
+    "own_folder",
+    "profile_from_run",
+    "save_profile",
+    "shipped_folder",
+]

@@ -1,0 +1,93 @@
+"""Where profiles lie, and the way in and out of their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+from msgspec import Struct
+
+from llmtop.domain.profile import Profile
+from llmtop.errors import ProfileError
+from llmtop.profiles.reading import parse_profile
+from llmtop.profiles.writing import profile_text
+
+
+class ProfileEntry(Struct, frozen=True, kw_only=True):
+    """One line of `llmtop profiles`. A file that cannot be read is listed with its `problem`."""
+
+    name: str
+    path: str
+    shipped: bool
+    description: str = ""
+    duration_s: float = 0.0
+    problem: str | None = None
+
+
+def shipped_folder() -> Path:
+    """The profiles that come with llmtop: inside the installed package, or beside it in a source tree."""
+    packaged = Path(__file__).with_name("shipped")
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[2] / "profiles"
+
+
+def own_folder() -> Path:
+    """The user's own profiles."""
+    return platformdirs.user_config_path("llmtop") / "profiles"
+
+
+def load_profile(name_or_path: str | Path) -> Profile:
+    """Read a profile by path, or by the name of an own or a shipped one; an own one comes first.
+
+    Raises ProfileError: no such profile (says which there are), or broken (says the key and what is allowed).
+    """
+    path = _find(name_or_path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ProfileError(path, f"cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ProfileError(path, f"is not UTF-8 text (byte {error.start})") from None
+    return parse_profile(text, path)
+
+
+def save_profile(profile: Profile, path: Path) -> None:
+    """Write a profile, folders included; `load_profile` gives the same back. Raises ProfileError."""
+    text = profile_text(profile, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ProfileError(path, f"cannot be written: {error.strerror or error}") from None
+
+
+def list_profiles() -> tuple[ProfileEntry, ...]:
+    """All profiles that go by a name, own ones first, each folder in alphabetical order."""
+    own = [_entry(path, shipped=False) for path in sorted(own_folder().glob("*.toml"))]
+    shipped = [_entry(path, shipped=True) for path in sorted(shipped_folder().glob("*.toml"))]
+    return (*own, *shipped)
+
+
+def _entry(path: Path, *, shipped: bool) -> ProfileEntry:
+    try:
+        profile = load_profile(path)
+    except ProfileError as error:
+        return ProfileEntry(name=path.stem, path=str(path), shipped=shipped, problem=str(error))
+    return ProfileEntry(
+        name=path.stem,
+        path=str(path),
+        shipped=shipped,
+        description=profile.description,
+        duration_s=profile.plan.duration_s,
+    )
+
+
+def _find(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path).expanduser()
+    if isinstance(name_or_path, Path) or path.suffix or path.name != str(name_or_path):
+        return path
+    for folder in (own_folder(), shipped_folder()):
+        named = folder / f"{name_or_path}.toml"
+        if named.is_file():
+            return named
+    names = sorted({path.stem for folder in (own_folder(), shipped_folder()) for path in folder.glob("*.toml")})
+    raise ProfileError(name_or_path, f"no such profile; there are {', '.join(names)}, or give the path of a .toml file")

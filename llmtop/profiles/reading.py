@@ -1,0 +1,246 @@
+"""From the text of a profile file to a Profile, or to a ProfileError that names the key."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
+from llmtop.domain.profile import LogNormal, Normal, Profile, Quantiles, Workload
+from llmtop.domain.slo import Slo, parse_slo
+from llmtop.errors import ProfileError, UsageError
+from llmtop.profiles import schema
+from llmtop.profiles.faults import explain
+from llmtop.profiles.quantity import Load
+
+START = LoadPoint(concurrency=1)
+"""What a profile without [load] starts from."""
+
+
+def parse_profile(text: str, path: Path) -> Profile:
+    """Read a profile file. `path` names it in errors, gives the profile its name and anchors relative file names."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(path, f"is not TOML: {error}") from None
+    try:
+        table = msgspec.convert(tables, schema.ProfileTable, dec_hook=_read_quantity)
+    except msgspec.ValidationError as error:
+        raise explain(path, error, tables) from None
+    return _Reader(path, table).profile()
+
+
+def _read_quantity(kind: Any, value: object) -> object:
+    return kind.read(value)
+
+
+class _Reader:
+    """Turns tables into the words of the domain, and checks what one key alone cannot tell."""
+
+    def __init__(self, path: Path, table: schema.ProfileTable) -> None:
+        self.path = path
+        self.table = table
+        self.uses_peak = False
+
+    def profile(self) -> Profile:
+        table = self.table
+        base = self.point("load", table.load, START)
+        stages = tuple(self.stage(f"stage[{place}]", stage, base) for place, stage in enumerate(table.stage, 1))
+        if table.search and stages:
+            raise self.fault("search", "the capacity search picks the loads; leave out search or every [[stage]]")
+        if table.peak is not None and not self.uses_peak:
+            raise self.fault("peak", 'nothing is written as a share of it; write a load as "80%", or leave out peak')
+        url = table.endpoint.url
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise self.fault("endpoint.url", f"{url!r} must begin with http:// or https://")
+        return Profile(
+            name=table.name if table.name is not None else self.path.stem,
+            description=table.description,
+            endpoint_url=url,
+            model=table.endpoint.model,
+            workload=self.workload(),
+            plan=LoadPlan(stages=stages, base=base),
+            search=table.search,
+            slo=self.slo(),
+            caps=self.caps(),
+        )
+
+    def fault(self, key: str, problem: str) -> ProfileError:
+        return ProfileError(self.path, problem, key)
+
+    def workload(self) -> Workload:
+        table = self.table.workload
+        if table.source != "synthetic" and table.file is None:
+            raise self.fault("workload.file", f"is missing; a {table.source} workload reads the user's own file")
+        if table.source == "synthetic" and table.file is not None:
+            raise self.fault("workload.file", "is not read by a synthetic workload; set source or leave out file")
+        for side, lengths in (("prompt", table.prompt), ("output", table.output)):
+            key = f"workload.{side}"
+            if isinstance(lengths, Normal | LogNormal) and not 0 <= lengths.cv <= 10:
+                raise self.fault(f"{key}.cv", "must be from 0 to 10")
+            if isinstance(lengths, Quantiles):
+                self.check_quantiles(f"{key}.table", lengths.table)
+        file = table.file
+        if file is not None:
+            file = str(self.path.absolute().parent / Path(file).expanduser())
+        return Workload(
+            source=table.source, file=file, prompt=table.prompt, output=table.output, seed=table.seed, api=table.api
+        )
+
+    def check_quantiles(self, key: str, rows: tuple[tuple[float, float], ...]) -> None:
+        if len(rows) < 2:
+            raise self.fault(key, "needs two or more [share, tokens]")
+        shares, tokens = zip(*rows, strict=True)
+        if not (shares[0] >= 0 and shares[-1] <= 1 and all(a < b for a, b in pairwise(shares))):
+            raise self.fault(key, "shares must rise from 0 or more to 1 or less")
+        if not (tokens[0] >= 1 and all(map(math.isfinite, tokens)) and list(tokens) == sorted(tokens)):
+            raise self.fault(key, "tokens must be 1 or more and must not fall")
+
+    def load(self, key: str, load: Load) -> float:
+        """The load as a number, per cent of the peak resolved."""
+        if not load.of_peak:
+            return float(load)
+        if self.table.peak is None:
+            raise self.fault(key, "is a share of the peak, but the file sets no peak; add e.g. peak = 32 at its top")
+        self.uses_peak = True
+        return float(load) * self.table.peak / 100
+
+    def users(self, key: str, load: Load) -> int:
+        """The load as a number of users: whole, and not above the limit."""
+        number = self.load(key, load)
+        if not load.of_peak and number != int(number):
+            raise self.fault(key, "must be a whole number of users")
+        self.check_limit(key, number)
+        return round(number)
+
+    def level(self, key: str, load: Load, unit: str) -> float:
+        number = self.load(key, load)
+        if unit == "concurrency":
+            self.check_limit(key, number)
+        return number
+
+    def check_limit(self, key: str, users: float) -> None:
+        limit = self.table.limits.max_concurrency
+        if users > limit:
+            raise self.fault(key, f"{users:g} users are above limits.max_concurrency = {limit}")
+
+    def point(self, key: str, table: schema.PointTable, base: LoadPoint) -> LoadPoint:
+        if table.concurrency is not None and table.rate_rps is not None:
+            raise self.fault(f"{key}.rate_rps", "give concurrency or rate_rps, one of the two")
+        changes: dict[str, Any] = {
+            name: value
+            for name in ("prompt_tokens", "output_tokens", "burstiness")
+            if (value := getattr(table, name)) is not None
+        }
+        if table.shared_prefix is not None:
+            changes["shared_prefix"] = float(table.shared_prefix)
+        if table.think_time is not None:
+            changes["think_time_s"] = float(table.think_time)
+        if table.concurrency is not None:
+            changes |= {"concurrency": self.users(f"{key}.concurrency", table.concurrency), "rate_rps": None}
+        if table.rate_rps is not None:
+            changes |= {"concurrency": None, "rate_rps": self.load(f"{key}.rate_rps", table.rate_rps)}
+        return structs.replace(base, **changes)
+
+    def stage(self, key: str, table: schema.AnyStage, base: LoadPoint) -> Stage:
+        if table.duration <= 0:
+            raise self.fault(f"{key}.duration", "must be longer than 0 s")
+        shape = self.shape(key, table, base)
+        name = table.name if table.name is not None else str(table.__struct_config__.tag)
+        return Stage(
+            name=name,
+            duration_s=float(table.duration),
+            shape=shape,
+            prompt_tokens=table.prompt_tokens,
+            output_tokens=table.output_tokens,
+        )
+
+    def shape(self, key: str, table: schema.AnyStage, base: LoadPoint) -> Shape:
+        match table:
+            case schema.HoldStage():
+                return self.hold(key, table)
+            case schema.RampStage(unit=unit):
+                return Ramp(
+                    self.level(f"{key}.start", table.start, unit), self.level(f"{key}.stop", table.stop, unit), unit
+                )
+            case schema.StepsStage(unit=unit):
+                levels = enumerate(table.levels, 1)
+                return Steps(tuple(self.level(f"{key}.levels[{i}]", load, unit) for i, load in levels), unit)
+            case schema.SpikeStage(unit=unit):
+                if not table.rise < table.fall:
+                    raise self.fault(f"{key}.fall", "must be later than rise")
+                low, high = self.level(f"{key}.base", table.base, unit), self.level(f"{key}.peak", table.peak, unit)
+                return Spike(low, high, float(table.rise), float(table.fall), unit)
+            case schema.SineStage(unit=unit):
+                if table.period <= 0:
+                    raise self.fault(f"{key}.period", "must be longer than 0 s")
+                low, high = self.level(f"{key}.low", table.low, unit), self.level(f"{key}.high", table.high, unit)
+                if low > high:
+                    raise self.fault(f"{key}.high", "must not be below low")
+                return Sine(low, high, float(table.period), unit)
+            case schema.ReplayStage():
+                return self.replay(key, table, base)
+
+    def hold(self, key: str, table: schema.HoldStage) -> Hold:
+        if (table.concurrency is None) == (table.rate_rps is None):
+            raise self.fault(f"{key}.concurrency", "a hold needs concurrency or rate_rps, one of the two")
+        if table.concurrency is not None:
+            return Hold(concurrency=self.users(f"{key}.concurrency", table.concurrency))
+        assert table.rate_rps is not None
+        return Hold(rate_rps=self.load(f"{key}.rate_rps", table.rate_rps))
+
+    def replay(self, key: str, table: schema.ReplayStage, base: LoadPoint) -> Replay:
+        points = []
+        last = -1.0
+        for place, row in enumerate(table.points, 1):
+            if row.at < last:
+                raise self.fault(f"{key}.points[{place}].at", "must not be earlier than the point before")
+            last = float(row.at)
+            points.append((last, self.point(f"{key}.points[{place}]", row, base)))
+        return Replay(tuple(points))
+
+    def slo(self) -> Slo:
+        table = self.table.slo
+        if isinstance(table, str):
+            return self.targets("slo", table)
+        if not table:
+            return Slo()
+        targets = []
+        for name, value in table.items():
+            key = f"slo.{name}"
+            try:
+                row = msgspec.convert(value, str | float | schema.SloLimit)
+            except msgspec.ValidationError:
+                raise self.fault(key, 'must be a limit such as "2s", or { limit = "1%", warn = "0.1%" }') from None
+            warn = None
+            if isinstance(row, schema.SloLimit):
+                if row.warn is not None:
+                    warn = self.targets(f"{key}.warn", f"{name}<{row.warn}").targets[0].limit
+                row = row.limit
+            target = self.targets(key, f"{name}<{row}").targets[0]
+            targets.append(structs.replace(target, warn=warn))
+        return Slo(tuple(targets))
+
+    def targets(self, key: str, text: str) -> Slo:
+        try:
+            return parse_slo(text)
+        except UsageError as error:
+            raise self.fault(key, str(error)) from None
+
+    def caps(self) -> Caps:
+        table = self.table.limits
+        timeouts = {
+            f"{name}_timeout_s": float(getattr(table, f"{name}_timeout"))
+            for name in ("connect", "first_token", "idle", "total")
+        }
+        for name, seconds in timeouts.items():
+            if seconds <= 0:
+                raise self.fault(f"limits.{name.removesuffix('_s')}", "must be longer than 0 s")
+        ratio = None if math.isinf(table.stop_error_ratio) else float(table.stop_error_ratio)
+        return Caps(max_concurrency=table.max_concurrency, stop_error_ratio=ratio, **timeouts)

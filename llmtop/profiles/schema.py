@@ -1,0 +1,125 @@
+"""What a profile file may hold: the tables and keys of the TOML, as strict structs.
+
+description = "..."     peak = 32     search = true     name = "..."
+[endpoint]   url, model
+[workload]   source, file, prompt, output, seed, api
+[load]       concurrency or rate_rps, prompt_tokens, output_tokens, shared_prefix, think_time, burstiness
+[[stage]]    name, duration, shape and what the shape needs; prompt_tokens, output_tokens
+[slo]        ttft_p95 = "2s", ...; or slo = "ttft_p95<2s,..."
+[limits]     max_concurrency, stop_error_ratio, connect_timeout, first_token_timeout, idle_timeout, total_timeout
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from llmtop.domain.profile import Fixed, LengthDistribution
+from llmtop.profiles.quantity import Brake, Load, Seconds, Share
+
+Tokens = Annotated[int, Meta(ge=1, le=10_000_000)]
+Unit = Literal["concurrency", "rate_rps"]
+
+
+class EndpointTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    url: str | None = None
+    model: str | None = None
+
+
+class WorkloadTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    source: Literal["synthetic", "sharegpt", "jsonl", "trace"] = "synthetic"
+    file: str | None = None
+    prompt: LengthDistribution = Fixed()
+    output: LengthDistribution = Fixed()
+    seed: Annotated[int, Meta(ge=0)] = 0
+    api: Literal["chat", "completions"] = "chat"
+
+
+class PointTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A load point; what is missing comes from the point it builds on."""
+
+    concurrency: Load | None = None
+    rate_rps: Load | None = None
+    prompt_tokens: Tokens | None = None
+    output_tokens: Tokens | None = None
+    shared_prefix: Share | None = None
+    think_time: Seconds | None = None
+    burstiness: Annotated[float, Meta(gt=0)] | None = None
+
+
+class ReplayPoint(PointTable, frozen=True, kw_only=True):
+    at: Seconds
+
+
+class StageTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="shape"):
+    name: str | None = None
+    duration: Seconds
+    prompt_tokens: Tokens | None = None
+    output_tokens: Tokens | None = None
+
+
+class HoldStage(StageTable, frozen=True, kw_only=True, tag="hold"):
+    concurrency: Load | None = None
+    rate_rps: Load | None = None
+
+
+class RampStage(StageTable, frozen=True, kw_only=True, tag="ramp"):
+    start: Load
+    stop: Load
+    unit: Unit = "concurrency"
+
+
+class StepsStage(StageTable, frozen=True, kw_only=True, tag="steps"):
+    levels: Annotated[tuple[Load, ...], Meta(min_length=1)]
+    unit: Unit = "concurrency"
+
+
+class SpikeStage(StageTable, frozen=True, kw_only=True, tag="spike"):
+    base: Load
+    peak: Load
+    rise: Share = Share(1 / 3)
+    fall: Share = Share(2 / 3)
+    unit: Unit = "concurrency"
+
+
+class SineStage(StageTable, frozen=True, kw_only=True, tag="sine"):
+    low: Load
+    high: Load
+    period: Seconds
+    unit: Unit = "concurrency"
+
+
+class ReplayStage(StageTable, frozen=True, kw_only=True, tag="replay"):
+    points: Annotated[tuple[ReplayPoint, ...], Meta(min_length=1)]
+
+
+AnyStage = HoldStage | RampStage | StepsStage | SpikeStage | SineStage | ReplayStage
+
+
+class SloLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    limit: str | float
+    warn: str | float | None = None
+
+
+class LimitsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    max_concurrency: Annotated[int, Meta(ge=1)] = 1024
+    stop_error_ratio: Brake = Brake(0.01)
+    connect_timeout: Seconds = Seconds(5)
+    first_token_timeout: Seconds = Seconds(120)
+    idle_timeout: Seconds = Seconds(60)
+    total_timeout: Seconds = Seconds(600)
+
+
+class ProfileTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str | None = None
+    description: str = ""
+    peak: Annotated[float, Meta(gt=0)] | None = None
+    search: bool = False
+    endpoint: EndpointTable = EndpointTable()
+    workload: WorkloadTable = WorkloadTable()
+    load: PointTable = PointTable()
+    stage: tuple[AnyStage, ...] = ()
+    slo: str | dict[str, Any] = {}
+    """Values are `str | float | SloLimit`; they are converted one by one, to be able to name the key of a fault."""
+    limits: LimitsTable = LimitsTable()

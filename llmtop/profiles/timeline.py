@@ -1,0 +1,38 @@
+"""A run driven by hand, as a profile that repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import structs
+
+from llmtop.domain.load import LoadPlan, Replay, Stage
+from llmtop.domain.profile import Profile
+from llmtop.domain.run import LoadChange, RunMeta
+
+TAIL_S = 10.0
+"""How long the last load is held when the run was cut off and its end is not known."""
+
+
+def profile_from_run(meta: RunMeta, changes: Sequence[LoadChange]) -> Profile:
+    """The profile that drives the next configuration as this run was driven.
+
+    A run that followed its plan to the end gives its own profile back. Any other becomes one replay stage: the
+    commanded load over time, whether a hand, a stage or a brake commanded it.
+    """
+    profile = meta.profile
+    if profile.plan.stages and all(change.reason == "stage" for change in changes):
+        return profile
+    points = [(0.0, profile.plan.base), *((max(0.0, change.t_s), change.point) for change in changes)]
+    held = [point for place, point in enumerate(points) if place + 1 == len(points) or points[place + 1][0] > point[0]]
+    last_s = held[-1][0]
+    duration_s = meta.ended_s if meta.ended_s is not None and meta.ended_s > last_s else last_s + TAIL_S
+    stage = Stage(name="replay", duration_s=duration_s, shape=Replay(tuple(held)))
+    label = meta.label or f"{meta.endpoint.model or profile.name} by hand"
+    return structs.replace(
+        profile,
+        name=label,
+        description=f"The load of a run of {duration_s:.0f} s, as it was driven by hand.",
+        plan=LoadPlan(stages=(stage,), base=held[0][1]),
+        search=False,
+    )

@@ -1,0 +1,173 @@
+"""From a Profile to the text of a profile file; `parse_profile` gives the same Profile back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmtop.domain.load import Caps, Hold, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
+from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, Profile, Workload
+from llmtop.domain.slo import LATENCIES, Slo, SloTarget
+from llmtop.errors import ProfileError
+from llmtop.profiles.quantity import number_text, seconds_text
+from llmtop.profiles.reading import START
+
+Value = bool | int | float | str | list["Value"] | dict[str, "Value"]
+Table = dict[str, Value]
+
+
+def profile_text(profile: Profile, path: Path) -> str:
+    """The TOML of a profile that is to lie at `path`. Raises ProfileError for an SLO with two limits on one figure."""
+    top: Table = {}
+    if profile.name != path.stem:
+        top["name"] = profile.name
+    if profile.description:
+        top["description"] = profile.description
+    if profile.search:
+        top["search"] = True
+    endpoint: Table = {}
+    if profile.endpoint_url is not None:
+        endpoint["url"] = profile.endpoint_url
+    if profile.model is not None:
+        endpoint["model"] = profile.model
+    parts = [
+        *_lines(top),
+        *_section("[endpoint]", endpoint),
+        *_section("[workload]", _workload(profile.workload)),
+        *_section("[load]", _point(profile.plan.base, START)),
+    ]
+    for stage in profile.plan.stages:
+        parts += _section("[[stage]]", _stage(stage, profile.plan.base))
+    parts += _section("[slo]", _slo(profile.slo, path))
+    parts += _section("[limits]", _caps(profile.caps))
+    return "\n".join(parts).lstrip("\n") + "\n"
+
+
+def _workload(workload: Workload) -> Table:
+    table: Table = {}
+    default = Workload()
+    for name in ("source", "file", "seed", "api"):
+        value = getattr(workload, name)
+        if value != getattr(default, name):
+            table[name] = value
+    for name, lengths in (("prompt", workload.prompt), ("output", workload.output)):
+        if lengths != Fixed():
+            table[name] = _lengths(lengths)
+    return table
+
+
+def _lengths(lengths: LengthDistribution) -> Table:
+    if isinstance(lengths, Fixed):
+        return {"kind": "fixed"}
+    if isinstance(lengths, Normal | LogNormal):
+        return {"kind": "normal" if isinstance(lengths, Normal) else "lognormal", "cv": lengths.cv}
+    return {"kind": "quantiles", "table": [list(row) for row in lengths.table], "scale": lengths.scale}
+
+
+def _point(point: LoadPoint, base: LoadPoint) -> Table:
+    """What `point` has that `base` has not; its load always."""
+    table: Table = {}
+    if point.rate_rps is not None:
+        table["rate_rps"] = point.rate_rps
+    elif point.concurrency is not None:
+        table["concurrency"] = point.concurrency
+    for name in ("prompt_tokens", "output_tokens", "shared_prefix", "burstiness"):
+        value = getattr(point, name)
+        if value != getattr(base, name):
+            table[name] = value
+    if point.think_time_s != base.think_time_s:
+        table["think_time"] = seconds_text(point.think_time_s)
+    return table
+
+
+def _stage(stage: Stage, base: LoadPoint) -> Table:
+    table: Table = {"name": stage.name, "duration": seconds_text(stage.duration_s), **_shape(stage.shape, base)}
+    if stage.prompt_tokens is not None:
+        table["prompt_tokens"] = stage.prompt_tokens
+    if stage.output_tokens is not None:
+        table["output_tokens"] = stage.output_tokens
+    return table
+
+
+def _shape(shape: Shape, base: LoadPoint) -> Table:
+    match shape:
+        case Hold(concurrency=users, rate_rps=rate):
+            return (
+                {"shape": "hold", "concurrency": users}
+                if users is not None
+                else {"shape": "hold", "rate_rps": rate or 0}
+            )
+        case Ramp(start, stop, unit):
+            table: Table = {"shape": "ramp", "start": start, "stop": stop}
+        case Steps(levels, unit):
+            table = {"shape": "steps", "levels": list(levels)}
+        case Spike(low, high, rise, fall, unit):
+            table = {"shape": "spike", "base": low, "peak": high, "rise": rise, "fall": fall}
+        case Sine(low, high, period_s, unit):
+            table = {"shape": "sine", "low": low, "high": high, "period": seconds_text(period_s)}
+        case Replay(points):
+            rows: list[Value] = [{"at": seconds_text(at_s), **_point(point, base)} for at_s, point in points]
+            return {"shape": "replay", "points": rows}
+    return table if unit == "concurrency" else {**table, "unit": unit}
+
+
+def _slo(slo: Slo, path: Path) -> Table:
+    if slo == Slo():
+        return {}
+    table: Table = {}
+    for target in slo.targets:
+        if target.name in table:
+            raise ProfileError(path, "has two limits; a profile keeps one for each figure", f"slo.{target.name}")
+        limit = _limit(target, target.limit)
+        table[target.name] = limit if target.warn is None else {"limit": limit, "warn": _limit(target, target.warn)}
+    return table
+
+
+def _limit(target: SloTarget, limit: float) -> Value:
+    """As `parse_slo` reads it: latencies with a unit, the rest as the number that it is."""
+    if target.metric not in LATENCIES:
+        return limit
+    milliseconds = number_text(limit * 1e3)
+    if limit < 1 and float(milliseconds) * 1e-3 == limit:
+        return f"{milliseconds}ms"
+    return f"{number_text(limit)}s"
+
+
+def _caps(caps: Caps) -> Table:
+    table: Table = {}
+    default = Caps()
+    if caps.max_concurrency != default.max_concurrency:
+        table["max_concurrency"] = caps.max_concurrency
+    if caps.stop_error_ratio != default.stop_error_ratio:
+        table["stop_error_ratio"] = "never" if caps.stop_error_ratio is None else caps.stop_error_ratio
+    for name in ("connect", "first_token", "idle", "total"):
+        seconds = getattr(caps, f"{name}_timeout_s")
+        if seconds != getattr(default, f"{name}_timeout_s"):
+            table[f"{name}_timeout"] = seconds_text(seconds)
+    return table
+
+
+def _section(header: str, table: Table) -> list[str]:
+    return ["", header, *_lines(table)] if table else []
+
+
+def _lines(table: Table) -> Iterator[str]:
+    for key, value in table.items():
+        yield f"{key} = {_value(value, wide=True)}"
+
+
+def _value(value: Value, *, wide: bool = False) -> str:
+    """A TOML value. `wide` spreads a list of tables over lines; TOML wants an inline table itself on one."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        if wide and value and isinstance(value[0], dict):
+            return "[\n" + "".join(f"    {_value(item)},\n" for item in value) + "]"
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    return "inf" if math.isinf(value) else number_text(value)

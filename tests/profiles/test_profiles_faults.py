@@ -1,0 +1,108 @@
+"""Each fault in a profile file: its key, and what is allowed. Never a traceback."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtop.errors import ProfileError
+from llmtop.profiles.reading import parse_profile
+
+PATH = Path("broken.toml")
+
+FAULTS = [
+    ("peak = ", None, "is not TOML"),
+    ("paek = 3", "paek", "did you mean peak?"),
+    ('peak = "32"', "peak", "must be a number, not text in quotes"),
+    ("peak = 32", "peak", "nothing is written as a share of it"),
+    ("[load]\nconcurrency = '80%'", "load.concurrency", "sets no peak"),
+    ("[load]\nconcurrency = 2.5", "load.concurrency", "whole number"),
+    ("[load]\nconcurrency = 2\nrate_rps = 3", "load.rate_rps", "one of the two"),
+    ("[load]\nprompt_tokens = 0", "load.prompt_tokens", "must be a whole number >= 1"),
+    ("[load]\nprompt_tokens = true", "load.prompt_tokens", "must be a whole number, not true or false"),
+    ("[load]\nshared_prefix = 1.5", "load.shared_prefix", "must be a share"),
+    ("[load]\nshared_prefix = 'half'", "load.shared_prefix", "must be a share"),
+    ("[load]\nthink_time = '3 days'", "load.think_time", "is no duration"),
+    ("[load]\nthink_time = -1", "load.think_time", "0 or more"),
+    ("[load]\nburstiness = 0", "load.burstiness", "must be a number > 0"),
+    ("load = 3", "load", "must be a table"),
+    ("[[stage]]\nshape = 'hold'\nconcurrency = 1", "stage[1].duration", "a hold needs duration"),
+    ("[[stage]]\nduration = 1", "stage[1].shape", "allowed: hold, ramp, steps, spike, sine, replay"),
+    ("[[stage]]\nduration = 1\nshape = 'rampe'", "stage[1].shape", "did you mean ramp?"),
+    ("[[stage]]\nduration = 1\nshape = 'ramp'\nstart = 1", "stage[1].stop", "a ramp needs duration and start and stop"),
+    ("[[stage]]\nduration = 0\nshape = 'hold'\nconcurrency = 1", "stage[1].duration", "longer than 0 s"),
+    ("[[stage]]\nduration = 1\nshape = 'hold'", "stage[1].concurrency", "one of the two"),
+    ("[[stage]]\nduration = 1\nshape = 'hold'\nconcurrency = 2000", "stage[1].concurrency", "above limits.max_concurr"),
+    ("[[stage]]\nduration = 1\nshape = 'steps'\nlevels = []", "stage[1].levels", "length >= 1"),
+    (
+        "[[stage]]\nduration = 1\nshape = 'steps'\nlevels = [1, 'x']",
+        "stage[1].levels[2]",
+        "must be a number, or a share",
+    ),
+    ("[[stage]]\nduration = 1\nshape = 'steps'\nlevels = [1]\nunit = 'rps'", "stage[1].unit", "rate_rps"),
+    ("[[stage]]\nduration = 1\nshape = 'spike'\nbase = 1\npeak = 2\nrise = 0.5\nfall = 0.4", "stage[1].fall", "later"),
+    (
+        "[[stage]]\nduration = 1\nshape = 'sine'\nlow = 3\nhigh = 2\nperiod = 3",
+        "stage[1].high",
+        "must not be below low",
+    ),
+    ("[[stage]]\nduration = 1\nshape = 'sine'\nlow = 1\nhigh = 2\nperiod = 0", "stage[1].period", "longer than 0 s"),
+    (
+        "[[stage]]\nduration = 1\nshape = 'replay'\npoints = [{ at = 2 }, { at = 1 }]",
+        "stage[1].points[2].at",
+        "earlier",
+    ),
+    ("[[stage]]\nduration = 1\nshape = 'replay'\npoints = [{ atx = 2 }]", "stage[1].points[1].atx", "did you mean at?"),
+    ("[[stage]]\nduration = 1\nshape = 'hold'\nconcurrency = 1\nlevels = [1]", "stage[1].levels", "is not known"),
+    ("search = true\n[[stage]]\nduration = 1\nshape = 'hold'\nconcurrency = 1", "search", "picks the loads"),
+    ("[endpoint]\nurl = 'localhost:8000'", "endpoint.url", "http://"),
+    ("[endpoint]\nkey = 'sk-1'", "endpoint.key", "allowed: url, model"),
+    ("[workload]\nsource = 'shargpt'", "workload.source", "did you mean sharegpt?"),
+    ("[workload]\nsource = 'sharegpt'", "workload.file", "is missing"),
+    ("[workload]\nfile = 'x'", "workload.file", "not read by a synthetic workload"),
+    ("[workload]\nprompt = { kind = 'gauss' }", "workload.prompt.kind", "allowed: fixed, normal, lognormal, quantiles"),
+    ("[workload]\nprompt = { cv = 1 }", "workload.prompt.kind", "is missing"),
+    ("[workload]\nprompt = { kind = 'normal', vc = 1 }", "workload.prompt.vc", "allowed: kind, cv"),
+    ("[workload]\nprompt = { kind = 'normal', cv = -1 }", "workload.prompt.cv", "0 to 10"),
+    ("[workload]\noutput = { kind = 'quantiles', table = [[0, 1]] }", "workload.output.table", "two or more"),
+    ("[workload]\noutput = { kind = 'quantiles', table = [[0.5, 1], [0.1, 2]] }", "workload.output.table", "must rise"),
+    ("[workload]\noutput = { kind = 'quantiles', table = [[0, 5], [1, 2]] }", "workload.output.table", "must not fall"),
+    ("[workload]\noutput = { kind = 'quantiles', table = [[0, 5, 1]] }", "workload.output.table[1]", "length 2"),
+    ("slo = 'ttft<2'", "slo", "wants ms or s or min"),
+    ("slo = 3", "slo", "must be text in quotes or a table"),
+    ("[slo]\nttft_p95 = true", "slo.ttft_p95", "must be a limit"),
+    ("[slo]\nttft_p96 = '2s'", "slo.ttft_p96", "is not known"),
+    ("[slo]\nkv = { limit = '80%', wran = '70%' }", "slo.kv", "must be a limit"),
+    ("[slo]\nkv = { limit = '80%', warn = '70s' }", "slo.kv.warn", "wants"),
+    ("[limits]\nmax_concurrency = 0", "limits.max_concurrency", ">= 1"),
+    ("[limits]\nstop_error_ratio = 'off'", "limits.stop_error_ratio", '"never"'),
+    ("[limits]\nidle_timeout = 0", "limits.idle_timeout", "longer than 0 s"),
+]
+
+
+@pytest.mark.parametrize(("text", "key", "says"), FAULTS)
+def test_a_fault_is_named(text: str, key: str | None, says: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        parse_profile(text, PATH)
+    assert caught.value.key == key
+    assert says in caught.value.problem
+    assert str(caught.value).startswith(f"broken.toml: {key}: " if key else "broken.toml: ")
+
+
+VALUES = ["true", "0", "-1", "3", "0.5", "'x'", "'1%'", "'2s'", "[]", "[{}]", "{}", "nan", "inf"]
+KEYS = [
+    *("name", "peak", "search", "stage", "slo", "load", "limits", "workload", "endpoint"),
+    *("load.rate_rps", "load.burstiness", "load.concurrency", "workload.prompt", "workload.prompt.kind"),
+    *("workload.seed", "slo.kv", "limits.stop_error_ratio", "endpoint.url"),
+]
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES), max_size=3))
+def test_whatever_stands_in_the_file_it_is_a_profile_or_a_profile_error(table: dict[str, str]) -> None:
+    text = "\n".join(f"{key} = {value}" for key, value in table.items())
+    with suppress(ProfileError):
+        assert parse_profile(text, PATH).plan.stages == ()

@@ -1,0 +1,196 @@
+"""Profile files: what is written reads back, what ships is sound, what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
+from llmtop.domain.profile import Fixed, LogNormal, Normal, Profile, Quantiles, Workload
+from llmtop.domain.slo import LATENCIES, STATS, Slo, SloTarget
+from llmtop.errors import ProfileError
+from llmtop.profiles import files, list_profiles, load_profile, save_profile, shipped_folder
+from llmtop.profiles.reading import parse_profile
+from llmtop.profiles.writing import profile_text
+
+PATH = Path("/profiles/mine.toml")
+
+SHIPPED = {"capacity", "chat", "code", "long-context", "ramp", "sharegpt", "smoke", "soak", "spike"}
+
+
+def texts(**limits: int) -> st.SearchStrategy[str]:
+    return st.text(st.characters(exclude_categories=("Cs",)), **limits)
+
+
+amounts = st.floats(0, 500, allow_nan=False)
+durations = st.floats(1e-3, 1e6) | st.integers(1, 100_000).map(float)
+tokens = st.integers(1, 200_000)
+units = st.sampled_from(["concurrency", "rate_rps"])
+
+
+@st.composite
+def points(draw: st.DrawFn) -> LoadPoint:
+    users = draw(st.integers(0, 500) | st.none())
+    return LoadPoint(
+        concurrency=users,
+        rate_rps=draw(amounts) if users is None else None,
+        prompt_tokens=draw(tokens),
+        output_tokens=draw(tokens),
+        shared_prefix=draw(st.floats(0, 1)),
+        think_time_s=draw(st.floats(0, 1e5)),
+        burstiness=draw(st.floats(0.01, 100) | st.just(float("inf"))),
+    )
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> Shape:
+    low, high = sorted((draw(amounts), draw(amounts)))
+    rise, fall = sorted(draw(st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True)))
+    times = sorted(draw(st.lists(st.floats(0, 1e4), min_size=1, max_size=4)))
+    return draw(
+        st.sampled_from(
+            [
+                Hold(concurrency=draw(st.integers(0, 500))),
+                Hold(rate_rps=draw(amounts)),
+                Ramp(high, low, draw(units)),
+                Steps(tuple(draw(st.lists(amounts, min_size=1, max_size=5))), draw(units)),
+                Spike(low, high, rise, fall, draw(units)),
+                Sine(low, high, draw(durations), draw(units)),
+                Replay(tuple((at_s, draw(points())) for at_s in times)),
+            ]
+        )
+    )
+
+
+@st.composite
+def lengths(draw: st.DrawFn) -> Fixed | Normal | LogNormal | Quantiles:
+    shares = sorted(draw(st.lists(st.floats(0, 1), min_size=2, max_size=6, unique=True)))
+    counts = sorted(draw(st.lists(st.floats(1, 1e6), min_size=len(shares), max_size=len(shares))))
+    table = Quantiles(tuple(zip(shares, counts, strict=True)), draw(st.booleans()))
+    cv = draw(st.floats(0, 10))
+    return draw(st.sampled_from([Fixed(), Normal(cv), LogNormal(cv), table]))
+
+
+@st.composite
+def slos(draw: st.DrawFn) -> Slo:
+    latencies = st.builds(SloTarget, st.sampled_from(LATENCIES), st.floats(1e-6, 1e4), st.sampled_from(STATS))
+    others = st.builds(SloTarget, st.sampled_from(["error_ratio", "queue", "kv"]), st.floats(1e-6, 1e3))
+    warned = st.builds(SloTarget, st.just("kv"), st.floats(1e-3, 1), st.none(), st.floats(1e-3, 1))
+    targets = draw(st.lists(latencies | others | warned, min_size=1, max_size=6, unique_by=lambda target: target.name))
+    return Slo(tuple(targets))
+
+
+@st.composite
+def profiles(draw: st.DrawFn) -> Profile:
+    stage = st.builds(
+        Stage,
+        name=texts(max_size=10),
+        duration_s=durations,
+        shape=shapes(),
+        prompt_tokens=tokens | st.none(),
+        output_tokens=tokens | st.none(),
+    )
+    stages = tuple(draw(st.lists(stage, max_size=3)))
+    source = draw(st.sampled_from(["synthetic", "sharegpt", "jsonl", "trace"]))
+    return Profile(
+        name=draw(texts(max_size=20)),
+        description=draw(texts(max_size=50)),
+        endpoint_url=draw(st.none() | st.just("http://127.0.0.1:8000")),
+        model=draw(st.none() | texts(min_size=1, max_size=20)),
+        workload=Workload(
+            source=source,
+            file=None if source == "synthetic" else "/somewhere/file.jsonl",
+            prompt=draw(lengths()),
+            output=draw(lengths()),
+            seed=draw(st.integers(0, 2**62)),
+            api=draw(st.sampled_from(["chat", "completions"])),
+        ),
+        plan=LoadPlan(stages=stages, base=draw(points())),
+        search=not stages and draw(st.booleans()),
+        slo=draw(slos() | st.just(Slo())),
+        caps=Caps(
+            max_concurrency=draw(st.integers(500, 10_000)),
+            stop_error_ratio=draw(st.none() | st.floats(0, 1)),
+            connect_timeout_s=draw(durations),
+            total_timeout_s=draw(durations),
+        ),
+    )
+
+
+@given(profiles())
+@settings(max_examples=200, deadline=None)
+def test_a_written_profile_reads_back_as_it_was(profile: Profile) -> None:
+    assert parse_profile(profile_text(profile, PATH), PATH) == profile
+
+
+def test_saved_and_loaded_through_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "mine.toml"
+    profile = Profile(name="mine", plan=LoadPlan(stages=(Stage(name="a", duration_s=90, shape=Ramp(0, 8)),)))
+    save_profile(profile, path)
+    assert load_profile(path) == profile
+    assert 'duration = "90s"' in path.read_text()
+
+
+def test_shipped_profiles_are_sound() -> None:
+    entries = {entry.name: entry for entry in list_profiles() if entry.shipped}
+    assert set(entries) == SHIPPED
+    for name, entry in entries.items():
+        assert entry.problem is None
+        profile = load_profile(shipped_folder() / f"{name}.toml")
+        assert entry.description.endswith((".", "?"))
+        assert profile.search or profile.plan.stages
+        assert parse_profile(profile_text(profile, PATH), PATH).plan == profile.plan
+
+
+def test_the_main_shipped_loads() -> None:
+    assert load_profile(shipped_folder() / "ramp.toml").plan.stages[0].shape == Ramp(0, 64)
+    assert load_profile(shipped_folder() / "soak.toml").plan.stages[-1].duration_s == 3600
+    assert load_profile(shipped_folder() / "smoke.toml").plan.duration_s == 20
+    spike = load_profile(shipped_folder() / "spike.toml").plan.stages[0].shape
+    assert isinstance(spike, Spike)
+    assert (spike.base, spike.peak) == (16, 96)
+
+
+def test_one_number_scales_a_profile() -> None:
+    text = (shipped_folder() / "ramp.toml").read_text().replace("peak = 32", "peak = 500")
+    assert parse_profile(text, PATH).plan.stages[0].shape == Ramp(0, 1000)
+
+
+def test_an_own_profile_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "own_folder", lambda: tmp_path)
+    (tmp_path / "ramp.toml").write_text('description = "mine"')
+    (tmp_path / "broken.toml").write_text("peak = ")
+    assert load_profile("ramp").description == "mine"
+    broken, mine = list_profiles()[:2]
+    assert (mine.name, mine.shipped, mine.problem) == ("ramp", False, None)
+    assert broken.problem is not None
+    assert "is not TOML" in broken.problem
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(ProfileError, match=r"rampe: no such profile; there are .*ramp.*soak"):
+        load_profile("rampe")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"nowhere\.toml: cannot be read: No such file"):
+        load_profile(tmp_path / "nowhere.toml")
+    (tmp_path / "latin.toml").write_bytes(b'description = "caf\xe9"')
+    with pytest.raises(ProfileError, match="not UTF-8"):
+        load_profile(tmp_path / "latin.toml")
+    with pytest.raises(ProfileError, match="cannot be written"):
+        save_profile(Profile(name="x"), tmp_path / "latin.toml" / "x.toml")
+
+
+def test_two_limits_on_one_figure_cannot_be_saved() -> None:
+    slo = Slo((SloTarget("ttft", 1.0, "p95"), SloTarget("ttft", 2.0, "p95")))
+    with pytest.raises(ProfileError, match=r"slo\.ttft_p95: has two limits"):
+        profile_text(Profile(name="x", slo=slo), PATH)
+
+
+def test_a_relative_file_is_looked_up_beside_the_profile() -> None:
+    profile = parse_profile('[workload]\nsource = "jsonl"\nfile = "prompts.jsonl"', PATH)
+    assert profile.workload.file == "/profiles/prompts.jsonl"
