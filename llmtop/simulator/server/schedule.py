@@ -60,7 +60,18 @@ class Plan(msgspec.Struct, frozen=True):
 class Stream:
     """One answer: its pieces, and when each left."""
 
-    __slots__ = ("after_ns", "before_ns", "chat", "connection", "due_ns", "head", "id", "received_ns", "request_id", "sent")
+    __slots__ = (
+        "after_ns",
+        "before_ns",
+        "chat",
+        "connection",
+        "due_ns",
+        "head",
+        "id",
+        "received_ns",
+        "request_id",
+        "sent",
+    )
 
     def __init__(self, connection: Connection, number: int, request: Request) -> None:
         self.received_ns = perf_counter_ns()
@@ -229,7 +240,10 @@ class ScheduleServer:
         connection = stream.connection
         tokens = self._plan.tokens
         end = b"\r\n\r\n" if "crlf" in self._plan.variants else b"\n\n"
-        usage = b'"choices":[],"usage":{"prompt_tokens":1,"total_tokens":%d,"completion_tokens":%d}}' % (tokens + 1, tokens)
+        usage = b'"choices":[],"usage":{"prompt_tokens":1,"total_tokens":%d,"completion_tokens":%d}}' % (
+            tokens + 1,
+            tokens,
+        )
         head = self._heads[stream.chat] % stream.id.encode()
         self._finished.append(stream)
         connection.finish(connection.frame(head + usage + end) + connection.frame(b"data: [DONE]" + end))
@@ -274,7 +288,9 @@ async def serve(plan: Plan, stop: asyncio.Event, *, port: int = 0, announce: boo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m llmtop.simulator.server.schedule", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m llmtop.simulator.server.schedule", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--ttft-ms", type=float, default=50.0)
     parser.add_argument("--tpot-ms", type=float, default=20.0)

@@ -1,0 +1,10 @@
+"""`python -m llmtop.simulator.server`."""
+
+from __future__ import annotations
+
+import sys
+
+from llmtop.simulator.server.serving import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""The simulated server as its clients see it: routes, admission and pages, over a deployment."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from time import perf_counter_ns
+
+import msgspec
+
+from llmtop.errors import UsageError
+from llmtop.simulator.engine import SimRequest, chain_hashes
+from llmtop.simulator.server import exposition
+from llmtop.simulator.server.answers import Answer
+from llmtop.simulator.server.asked import Asked, Refusal, engine_busy, prompt_tokens, read_generation, read_json
+from llmtop.simulator.server.deployment import Deployment, change, state
+from llmtop.simulator.server.generation import Generation, Line
+from llmtop.simulator.server.http import Connection, Request
+from llmtop.simulator.server.replica import Replica
+
+ANSWER_MEDIAN_TOKENS = 130
+ANSWER_SIGMA = 0.9
+"""Length of an answer that may end by itself: log-normal, as in ShareGPT (median 134, mean 201)."""
+
+Route = Callable[[Connection, Request], None]
+
+
+class Face:
+    """Answers every request of one simulated server.
+
+    Args:
+        deployment: what is behind it.
+        api_key: asked of every /v1 request when given.
+        seed: of request ids.
+    """
+
+    def __init__(self, deployment: Deployment, *, api_key: str | None = None, seed: int = 0) -> None:
+        self.on_restart: Callable[[float], None] | None = None
+        """Called when the fault `restart` has dropped everything, with how many seconds the server is to be gone."""
+        self._deployment = deployment
+        self._api_key = api_key
+        self._seed = seed
+        self._number = 0
+        self._connections: set[Connection] = set()
+        self._stalled: list[tuple[Connection, Request]] = []
+        self._routes: dict[str, dict[str, Route]] = {
+            "/v1/chat/completions": {"POST": self._generate},
+            "/v1/completions": {"POST": self._generate},
+            "/v1/models": {"GET": self._models},
+            "/health": {"GET": self._health},
+            "/ping": {"GET": self._health, "POST": self._health},
+            "/version": {"GET": self._version},
+            "/load": {"GET": self._load},
+            "/tokenize": {"POST": self._tokenize},
+            "/metrics": {"GET": self._metrics},
+            "/llmtop/control": {"GET": self._control, "POST": self._control},
+        }
+
+    def connect(self) -> Connection:
+        """A protocol for one accepted connection."""
+        return Connection(self.answer, self._connections, server=b"llmtop-sim")
+
+    def drop_connections(self) -> None:
+        for connection in list(self._connections):
+            connection.abort()
+
+    def answer(self, connection: Connection, request: Request) -> None:
+        """Answer one request, now or as its tokens come."""
+        methods = self._routes.get(request.path)
+        if methods is None:
+            connection.respond(404, b'{"detail":"Not Found"}')
+        elif request.method not in methods:
+            allow = ((b"allow", ", ".join(methods).encode()),)
+            connection.respond(405, b'{"detail":"Method Not Allowed"}', headers=allow)
+        elif request.path.startswith("/v1/") and not self._lets_in(request):
+            connection.respond(401, b'{"error":"Unauthorized"}')
+        else:
+            try:
+                methods[request.method](connection, request)
+            except Refusal as refusal:
+                headers = ((b"retry-after", b"1"),) if refusal.status == 429 else ()
+                connection.respond(refusal.status, refusal.body(), headers=headers)
+
+    def _lets_in(self, request: Request) -> bool:
+        if self._api_key is None:
+            return True
+        return request.headers.get(b"authorization", b"") == b"Bearer " + self._api_key.encode()
+
+    # Generations
+
+    def _generate(self, connection: Connection, request: Request) -> None:
+        now_ns = perf_counter_ns()
+        deployment = self._deployment
+        if deployment.hits("hang"):
+            return
+        if deployment.hits("http_500"):
+            raise Refusal(500, "InternalServerError", "EngineCore encountered an issue (injected fault http_500).")
+        if deployment.hits("http_429"):
+            raise Refusal(429, "Too Many Requests", "Too many requests (injected fault http_429).")
+        asked = read_generation(
+            request.body,
+            chat=request.path == "/v1/chat/completions",
+            model=deployment.preset.model.name,
+            max_model_len=deployment.config.request_limit_tokens,
+        )
+        replica = deployment.least_loaded()
+        self._check_queue(replica, len(asked.tokens))
+        answer = self._new_answer(asked, request)
+        line = Line(self._cut_after(asked), deployment.faults.get("slow_client", 0.0))
+        generation = Generation(connection, asked, answer, deployment.stream_interval, line)
+        connection.on_disconnect = lambda: replica.abort(answer.id)
+        replica.start(self._sim_request(asked, answer.id, now_ns), generation)
+
+    def _check_queue(self, replica: Replica, prompt: int) -> None:
+        """The first of vLLM's two refusals: the queue is full already when the request comes."""
+        config, queued = self._deployment.config, replica.engine.waiting
+        if config.max_num_queued_reqs is not None and queued >= config.max_num_queued_reqs:
+            reason = "queued_reqs"
+        elif (
+            config.max_num_queued_tokens is not None
+            and queued
+            and (
+                prompt + sum(sequence.prompt_tokens for sequence in replica.engine.waiting_sequences())
+                > config.max_num_queued_tokens
+            )
+        ):
+            reason = "queued_tokens"
+        else:
+            return
+        replica.turned_away[reason] = replica.turned_away.get(reason, 0) + 1
+        raise engine_busy()
+
+    def _new_answer(self, asked: Asked, request: Request) -> Answer:
+        """Its id carries the client's x-request-id, as vLLM's does."""
+        self._number += 1
+        deployment = self._deployment
+        own = request.headers.get(b"x-request-id", b"").decode("latin-1")
+        if not own.replace("-", "").replace("_", "").isalnum():
+            own = hashlib.blake2b(b"%d:%d" % (self._seed, self._number), digest_size=8).hexdigest()
+        id = f"{'chatcmpl' if asked.chat else 'cmpl'}-{own}"
+        if any(replica.has(id) for replica in deployment.replicas):
+            id += f"-{self._number}"
+        model, version = deployment.preset.model.name, deployment.config.engine_version
+        return Answer(asked, id, int(time.time()), model, version, self._number * 7)
+
+    def _sim_request(self, asked: Asked, id: str, now_ns: int) -> SimRequest:
+        deployment = self._deployment
+        overhead, config = deployment.preset.overhead, deployment.config
+        in_ns = overhead.api_in_ms * 1e6 + overhead.api_in_us_per_token * 1e3 * len(asked.tokens)
+        natural = round(ANSWER_MEDIAN_TOKENS * deployment.random.lognormvariate(0.0, ANSWER_SIGMA))
+        return SimRequest(
+            id=id,
+            arrival_ns=now_ns + round(in_ns),
+            prompt_tokens=len(asked.tokens),
+            max_tokens=asked.max_tokens,
+            block_hashes=chain_hashes(asked.tokens, config.block_size) if config.enable_prefix_caching else (),
+            priority=asked.priority,
+            stop_after=None if asked.ignore_eos else max(asked.min_tokens, natural, 1),
+        )
+
+    def _cut_after(self, asked: Asked) -> int | None:
+        deployment = self._deployment
+        return deployment.random.randrange(asked.max_tokens) if asked.stream and deployment.hits("cut") else None
+
+    # Pages
+
+    def _models(self, connection: Connection, request: Request) -> None:
+        deployment = self._deployment
+        model, created = deployment.preset.model.name, int(deployment.started_s)
+        permission = {
+            "id": f"modelperm-{self._seed:016x}",
+            "object": "model_permission",
+            "created": created,
+            "allow_create_engine": False,
+            "allow_sampling": True,
+            "allow_logprobs": True,
+            "allow_search_indices": False,
+            "allow_view": True,
+            "allow_fine_tuning": False,
+            "organization": "*",
+            "group": None,
+            "is_blocking": False,
+        }
+        card = {
+            "id": model,
+            "object": "model",
+            "created": created,
+            "owned_by": "vllm",
+            "root": model,
+            "parent": None,
+            "max_model_len": deployment.config.request_limit_tokens,
+            "permission": [permission],
+        }
+        connection.respond(200, msgspec.json.encode({"object": "list", "data": [card]}))
+
+    def _health(self, connection: Connection, request: Request) -> None:
+        connection.respond(200, content_type=None)
+
+    def _version(self, connection: Connection, request: Request) -> None:
+        version = f"{self._deployment.config.engine_version}.0+llmtop"
+        connection.respond(200, msgspec.json.encode({"version": version}))
+
+    def _load(self, connection: Connection, request: Request) -> None:
+        load = sum(replica.load for replica in self._deployment.replicas)
+        connection.respond(200, msgspec.json.encode({"server_load": load}))
+
+    def _tokenize(self, connection: Connection, request: Request) -> None:
+        asked = read_json(request.body)
+        tokens = prompt_tokens(asked, chat="messages" in asked)
+        ids = [hash(token) % self._deployment.preset.model.vocab for token in tokens]
+        limit = self._deployment.config.request_limit_tokens
+        page = {"count": len(ids), "max_model_len": limit, "tokens": ids, "token_strs": None}
+        connection.respond(200, msgspec.json.encode(page))
+
+    def _metrics(self, connection: Connection, request: Request) -> None:
+        if "metrics_stalled" in self._deployment.faults:
+            self._stalled.append((connection, request))
+        else:
+            connection.respond(200, exposition.page(self._deployment), exposition.CONTENT_TYPE)
+
+    def _control(self, connection: Connection, request: Request) -> None:
+        restart = None
+        if request.method == "POST":
+            try:
+                restart = change(self._deployment, read_json(request.body))
+            except UsageError as error:
+                raise Refusal(400, "BadRequestError", str(error)) from error
+        connection.respond(200, msgspec.json.encode(state(self._deployment)))
+        if restart is not None:
+            self._restart(restart)
+        elif "metrics_stalled" not in self._deployment.faults:
+            stalled, self._stalled = self._stalled, []
+            for waiting, asked in stalled:
+                if waiting.is_open:
+                    self._metrics(waiting, asked)
+
+    def _restart(self, gone_s: float) -> None:
+        """Everything in flight is lost; a new process with the same flags follows."""
+        self.drop_connections()
+        self._stalled.clear()
+        self._deployment.set_fault("replica_added", None)
+        self._deployment.boot()
+        if self.on_restart is not None:
+            self.on_restart(gone_s)

@@ -1,0 +1,188 @@
+"""Serving a preset on a port, from a program or from a command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from llmtop.errors import LlmtopError, UsageError
+from llmtop.simulator.engine import Preset, load_preset
+from llmtop.simulator.server.deployment import Deployment
+from llmtop.simulator.server.face import Face
+from llmtop.simulator.server.faults import read_fault
+from llmtop.simulator.server.loop import run
+
+API_KEY_VARIABLE = "LLMTOP_SIM_API_KEY"
+"""Environment variable of the child process with the key that /v1 asks for."""
+BACKLOG = 4096
+REBIND_TRIES = 20
+
+
+async def serve(
+    preset: str | Path | Preset,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    knobs: dict[str, float | int | bool | str] | None = None,
+    faults: dict[str, float] | None = None,
+    api_key: str | None = None,
+    seed: int = 0,
+    stop: asyncio.Event | None = None,
+    on_ready: Callable[[int], None] | None = None,
+) -> None:
+    """Serve a simulated engine until `stop` is set (or for ever).
+
+    Token times are exact only on a loop from `loop.new_event_loop`; on a stock loop they may be 1 ms late.
+
+    Args:
+        preset: a shipped name, the path of a TOML file, or a preset.
+        port: 0 takes a free one.
+        knobs: any key of the preset's sections, and `stream_interval`.
+        faults: on from the start: name to figure.
+        on_ready: called with the port once connections are accepted.
+
+    Raises:
+        ProfileError, UsageError: a preset, knob or fault is wrong.
+        OSError: the port cannot be had.
+    """
+    loaded = preset if isinstance(preset, Preset) else load_preset(preset)
+    settings = dict(knobs or {})
+    interval = _read_interval(settings.pop("stream_interval", 1))
+    if settings:
+        loaded = loaded.with_knobs(settings)
+    deployment = Deployment(loaded, seed=seed, stream_interval=interval, faults=faults)
+    face = Face(deployment, api_key=api_key, seed=seed)
+    door = _Door(face, host, port)
+    try:
+        await door.open()
+        if on_ready is not None:
+            on_ready(door.port)
+        await (stop or asyncio.Event()).wait()
+    finally:
+        door.close()
+        face.drop_connections()
+        deployment.close()
+
+
+class _Door:
+    """The listening socket: shut and opened again on the same port when the server restarts."""
+
+    def __init__(self, face: Face, host: str, port: int) -> None:
+        self.port = port
+        self._face = face
+        self._host = host
+        self._server: asyncio.Server | None = None
+        self._reopening: asyncio.Task[None] | None = None
+        face.on_restart = self._shut_for
+
+    async def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._face.connect, self._host, self.port, backlog=BACKLOG)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        if self._reopening is not None:
+            self._reopening.cancel()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _shut_for(self, gone_s: float) -> None:
+        self.close()
+        self._reopening = asyncio.get_running_loop().create_task(self._reopen(gone_s))
+
+    async def _reopen(self, gone_s: float) -> None:
+        await asyncio.sleep(gone_s)
+        for tries_left in reversed(range(REBIND_TRIES)):
+            try:
+                await self.open()
+                return
+            except OSError:
+                if not tries_left:
+                    raise
+                await asyncio.sleep(0.1)
+
+
+def _read_interval(value: float | int | bool | str) -> int:
+    try:
+        interval = int(value)
+    except ValueError:
+        interval = 0
+    if interval < 1:
+        raise UsageError(f"knob stream_interval: {value!r} must be a whole number from 1")
+    return interval
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m llmtop.simulator.server`: prints one JSON line when ready, then serves."""
+    parser = argparse.ArgumentParser(prog="python -m llmtop.simulator.server", description="The simulated engine.")
+    parser.add_argument("--preset", default="laptop", help="shipped name or path of a TOML file")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="may be given several times")
+    parser.add_argument("--fault", action="append", default=[], metavar="NAME[=FIGURE]", help="on from the start")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--die-with-parent", action="store_true", help="end when stdin does")
+    asked = parser.parse_args(arguments)
+    try:
+        knobs = dict(_pair(text, "--set") for text in asked.set)
+        faults = dict(_fault(text) for text in asked.fault)
+        preset = load_preset(asked.preset)
+    except LlmtopError as error:
+        return _complain(str(error), error.exit_code)
+
+    def announce(port: int) -> None:
+        sys.stdout.write(msgspec.json.encode({"port": port, "preset": preset.name}).decode() + "\n")
+        sys.stdout.flush()
+
+    async def serve_until(stop: asyncio.Event) -> int:
+        try:
+            await serve(
+                preset,
+                host=asked.host,
+                port=asked.port,
+                knobs=knobs,
+                faults=faults,
+                api_key=os.environ.get(API_KEY_VARIABLE) or None,
+                seed=asked.seed,
+                stop=stop,
+                on_ready=announce,
+            )
+        except LlmtopError as error:
+            return _complain(str(error), error.exit_code)
+        except OSError as error:
+            return _complain(f"cannot serve on {asked.host}:{asked.port}: {error.strerror}", 3)
+        return 0
+
+    return run(serve_until, die_with_parent=asked.die_with_parent)
+
+
+def _complain(problem: str, exit_code: int) -> int:
+    sys.stderr.write(problem + "\n")
+    return exit_code
+
+
+def _pair(text: str, option: str) -> tuple[str, float | int | bool | str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{option} {text!r}: write it like {option} max_num_seqs=64")
+    return name.strip(), value.strip()
+
+
+def _fault(text: str) -> tuple[str, float]:
+    """NAME or NAME=FIGURE."""
+    name, equals, value = text.partition("=")
+    try:
+        figure = read_fault(name, float(value) if equals else True)
+    except ValueError:
+        raise UsageError(f"--fault {text!r}: {value!r} is not a number") from None
+    assert figure is not None
+    if name == "restart":
+        raise UsageError("--fault restart: there is nothing to restart yet; ask for it at /llmtop/control")
+    return name, figure
