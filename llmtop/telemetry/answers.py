@@ -55,10 +55,14 @@ class AnswerReader:
         self._next_try_s.clear()
 
     async def read(self, client: httpx.AsyncClient, now_s: float) -> None:
-        """Ask what is not known yet and what changes. Never raises for what the server does."""
-        self.slots = None
+        """Ask what is not known yet and what changes. Never raises for what the server does.
+
+        Slots that were not answered this time stay as they were; slots that were refused are gone.
+        """
         if self._slots_path is not None and self._due(self._slots_path, now_s):
-            self.slots = read_slots(await self._ask(client, self._slots_path, now_s))
+            answer = await self._ask(client, self._slots_path, now_s)
+            if answer is not None or self._next_try_s[self._slots_path] == math.inf:
+                self.slots = read_slots(answer)
         asked: dict[str, object] = {}
         for field, facts in self._facts.items():
             if field in self.values and field not in LIVE_FIELDS:
@@ -82,7 +86,7 @@ class AnswerReader:
 
     async def _ask(self, client: httpx.AsyncClient, path: str, now_s: float) -> object:
         """The decoded answer; None, and a pause before the next try, where there is none."""
-        self._next_try_s[path] = now_s + RETRY_S
+        self._next_try_s[path] = now_s + (0.0 if path == self._slots_path else RETRY_S)
         try:
             answer = await client.get(self._root + path, headers=self._headers, timeout=TIMEOUT_S)
             decoded: object = msgspec.json.decode(answer.content) if answer.is_success else None

@@ -26,7 +26,7 @@ THROTTLE_BITS = {
     0x080: "power brake",
     0x100: "display clocks",
 }
-"""Bits of nvmlClocksEventReasons (nvml.h), the same as DCGM_FI_DEV_CLOCKS_EVENT_REASONS. Idle (0x001) is no throttle."""
+"""Bits of nvmlClocksEventReasons (nvml.h), also of DCGM_FI_DEV_CLOCKS_EVENT_REASONS. Idle (0x001) is no throttle."""
 
 # Metric -> field and factor; the first of several that the page has counts.
 _DCGM = {
@@ -160,9 +160,7 @@ def read_exporter(page: bytes, t_s: float) -> tuple[GpuSnapshot, ...]:
     found = [(key, board) for key, board in sorted(boards.items(), key=lambda item: item[0]) if board.fields]
     indices = [key[1] for key, _ in found]
     unique = len(set(indices)) == len(indices)
-    return tuple(
-        board.snapshot(t_s, key[1] if unique else position) for position, (key, board) in enumerate(found)
-    )
+    return tuple(board.snapshot(t_s, key[1] if unique else position) for position, (key, board) in enumerate(found))
 
 
 class _Board:

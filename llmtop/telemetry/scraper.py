@@ -17,7 +17,7 @@ import msgspec
 from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.dialects import DIALECTS, DialectTable
-from llmtop.telemetry.answers import AnswerReader
+from llmtop.telemetry.answers import LIVE_FIELDS, AnswerReader
 from llmtop.telemetry.connection import headers_for, metrics_urls, open_client
 from llmtop.telemetry.gpu import is_exporter_page, read_exporter
 from llmtop.telemetry.signals import Figures, Interval, PageReader, interval
@@ -49,6 +49,8 @@ class Scraper:
         """Age of the values once `MISSES_UNTIL_STALE` tries in a row got nothing; None while they are fresh."""
         self.fresh = False
         """The last snapshot holds something that was read for it."""
+        self.known: frozenset[str] = frozenset()
+        """Fields of `ServerSnapshot` that the server exports, whether they have a value yet or not."""
         self.gpus: tuple[GpuSnapshot, ...] = ()
         """From those metrics URLs that turned out to be GPU exporters."""
         self.period_s = period_s
@@ -71,9 +73,10 @@ class Scraper:
         engines = [replica for replica in self._replicas if not replica.gpus]
         self.restarted = any(replica.change is not None and replica.change.restarted for replica in engines)
         self.missing = _explain(engines)
+        self.known = frozenset(field for replica in engines for field in replica.known)
         reads_s = [replica.read_s for replica in engines if replica.read_s is not None]
         read_s = max(reads_s, default=now_s)
-        self.fresh = any(replica.problem is None or replica.answers.slots is not None for replica in engines)
+        self.fresh = any(replica.told_something for replica in engines)
         age_s = 0.0 if self.fresh or not reads_s else now_s - read_s
         all_miss = all(replica.misses >= MISSES_UNTIL_STALE for replica in engines)
         self.stale_s = age_s if reads_s and all_miss else None
@@ -114,11 +117,26 @@ class _Replica:
         self.gpus: tuple[GpuSnapshot, ...] = ()
         """Its page is that of a GPU exporter."""
         self.answers = AnswerReader(root, table, headers_for(root, endpoint))
+        self._silent = False
+        """This scrape got no answer at all, not even a refusal."""
         self._url = url
         self._headers = headers_for(url or root, endpoint)
         self._reader = PageReader(table)
         self._wait_until_s = 0.0
         self._starts: tuple[float, ...] = ()
+
+    @property
+    def told_something(self) -> bool:
+        """Whether this scrape learned what the server does now."""
+        answers = self.answers
+        live = answers.slots is not None or not LIVE_FIELDS.isdisjoint(answers.values)
+        return self.problem is None or (live and not self._silent)
+
+    @property
+    def known(self) -> set[str]:
+        figures = self.figures
+        fields = {*figures.gauges, *figures.counters, *figures.quotients} if figures is not None else set()
+        return fields | self.answers.values.keys()
 
     def reading(self) -> Reading:
         return Reading(
@@ -138,7 +156,7 @@ class _Replica:
             self.problem = _no_page(self.table)
         elif now_s >= self._wait_until_s:
             await self._read_page(client, self._url, now_s)
-        if not self.gpus:
+        if not (self.gpus or self._silent):
             await self.answers.read(client, now_s)
 
     async def _read_page(self, client: httpx.AsyncClient, url: str, now_s: float) -> None:
@@ -162,14 +180,18 @@ class _Replica:
 
     async def _fetch(self, client: httpx.AsyncClient, url: str, now_s: float) -> bytes | None:
         """The page; None, with `problem` set, if there is none."""
+        self._silent = True
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 answer = await client.get(url, headers=self._headers)
         except TimeoutError:
             self.problem = f"{url}: no answer within {TIMEOUT_S:g} s"
+        except httpx.ConnectError as error:
+            self.problem = f"{url}: no connection ({error})"
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self.problem = f"{url}: {str(error) or type(error).__name__}"
         else:
+            self._silent = False
             if answer.status_code == httpx.codes.OK and answer.content.lstrip()[:1] not in (b"<", b"{", b"["):
                 return answer.content
             self.problem = _refusal(url, answer, self.table)

@@ -7,6 +7,7 @@ interval; client and server figures are compared as means over the same span, ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -60,7 +61,9 @@ def prefix_hit_ratio(before: ServerSnapshot, after: ServerSnapshot) -> float | N
     return hits / queries if hits is not None and queries else None
 
 
-def foreign_requests(snapshot: ServerSnapshot, in_flight_low: float, in_flight_high: float | None = None) -> float | None:
+def foreign_requests(
+    snapshot: ServerSnapshot, in_flight_low: float, in_flight_high: float | None = None
+) -> float | None:
     """Requests that run or wait on the server and are not ours; None if the server does not tell.
 
     Ours are between `in_flight_low` and `in_flight_high`: the least and the most that we had in flight around the
@@ -81,7 +84,7 @@ def infer_max_num_seqs(snapshots: Sequence[ServerSnapshot], kv_full: float = 0.9
     memory: if it then stands at one value within 1, that is the number of slots. Needs three such snapshots.
     """
     plateau = []
-    for before, after in zip(snapshots, snapshots[1:], strict=False):
+    for before, after in pairwise(snapshots):
         calm = (counter_rate(before.preemptions_total, after.preemptions_total, 1.0) or 0.0) == 0.0
         queued = after.waiting is not None and after.waiting >= 1.0
         if after.running and queued and calm and (after.kv_usage is None or after.kv_usage < kv_full):

@@ -19,9 +19,7 @@ from llmtop.telemetry.signals import Figures, PageReader, interval
 from llmtop.telemetry.summary import Reading, summarise
 
 with tarfile.open(Path(__file__).with_name("data") / "captures.tar.xz") as archive:
-    FILES = {
-        member.name: handle.read() for member in archive if (handle := archive.extractfile(member)) is not None
-    }
+    FILES = {member.name: handle.read() for member in archive if (handle := archive.extractfile(member)) is not None}
 PAGES = sorted(name for name in FILES if "metrics" in name and not name.endswith((".headers", ".status")))
 DIALECT_OF = {"vllm": Dialect.VLLM, "llamacpp": Dialect.LLAMACPP, "dynamo": Dialect.DYNAMO}
 
@@ -38,9 +36,7 @@ class Stated:
     """A page by the oracle's eyes."""
 
     def __init__(self, page: bytes) -> None:
-        self.samples = [
-            sample for family in text_string_to_metric_families(page.decode()) for sample in family.samples
-        ]
+        self.samples = [sample for family in text_string_to_metric_families(page.decode()) for sample in family.samples]
 
     def values(self, name: str, signal: Signal) -> list[float]:
         return [
@@ -182,7 +178,12 @@ def test_a_restart_is_seen() -> None:
 
 @pytest.mark.parametrize(
     ("name", "busy", "used"),
-    [("slots_idle.body", 0, 0), ("slots_3of4.json", 1, 496), ("slots_kv_unified.json", 4, 1984), ("slots_loaded.json", 4, 388)],
+    [
+        ("slots_idle.body", 0, 0),
+        ("slots_3of4.json", 1, 496),
+        ("slots_kv_unified.json", 4, 1984),
+        ("slots_loaded.json", 4, 388),
+    ],
 )
 def test_slots_of_llamacpp(name: str, busy: int, used: float) -> None:
     slots = read_slots(msgspec.json.decode(FILES[f"llamacpp/{name}"]))

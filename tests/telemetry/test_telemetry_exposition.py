@@ -11,7 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from llmtop.telemetry.exposition import CACHE_LIMIT, ExpositionParser, Sample, parse_exposition
 
-NAME = st.from_regex(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,20}", fullmatch=True).filter(lambda name: not name.endswith("_created"))
+NAME = st.from_regex(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,20}", fullmatch=True).filter(
+    lambda name: not name.endswith("_created")
+)
 LABEL = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,8}", fullmatch=True).filter(lambda name: not name.startswith("__"))
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
 VALUE = st.one_of(
@@ -96,7 +98,11 @@ def test_birth_stamps_of_counters_and_exemplars_are_left_out() -> None:
     )
     parser = ExpositionParser()
     for _ in range(2):
-        assert [(series.name, value) for series, value in parser.parse(page)] == [("a_total", 3.0), ("b", 4.0), ("c", 5.0)]
+        assert [(series.name, value) for series, value in parser.parse(page)] == [
+            ("a_total", 3.0),
+            ("b", 4.0),
+            ("c", 5.0),
+        ]
 
 
 def test_quoted_names_of_the_newer_format() -> None:

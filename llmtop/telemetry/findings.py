@@ -1,0 +1,176 @@
+"""What a server's metrics tell and what they leave out: rows of `llmtop doctor`, and the table of all dialects."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from time import perf_counter_ns
+
+from llmtop.domain.endpoint import Dialect, Endpoint, Finding
+from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
+from llmtop.endpoint.dialects import DIALECTS, DialectTable, Evidence, Signal
+from llmtop.telemetry.gpu import GpuReader
+from llmtop.telemetry.scraper import Scraper
+
+ABSENT = "n/a (metric absent)"
+MEANS = {
+    "ttft_mean_s": "TTFT",
+    "queue_mean_s": "queue",
+    "prefill_mean_s": "prefill",
+    "decode_mean_s": "decode",
+    "itl_mean_s": "ITL",
+    "e2e_mean_s": "end to end",
+    "iteration_tokens_mean": "tokens per step",
+}
+COLUMNS = {
+    "running": ("running",),
+    "waiting": ("waiting",),
+    "KV usage": ("kv_usage",),
+    "preemptions": ("preemptions_total",),
+    "prefix hits": ("prefix_hits_total", "prefix_hit_ratio"),
+    "TTFT histogram": ("ttft_mean_s",),
+    "output tokens": ("generation_tokens_total",),
+}
+FROM_SOURCE = "from source"
+
+
+async def examine_metrics(endpoint: Endpoint, dialect: Dialect) -> tuple[Finding, ...]:
+    """Scrape once, look for GPUs, and say what was found and what is missing. Raises nothing."""
+    scraper = Scraper(endpoint, dialect, perf_counter_ns())
+    gpus = GpuReader()
+    try:
+        snapshot = await scraper.scrape()
+        found = (*scraper.gpus, *gpus.read(snapshot.t_s))
+    finally:
+        gpus.close()
+        await scraper.close()
+    return metrics_findings(DIALECTS[dialect], snapshot, scraper.known, scraper.missing, found)
+
+
+def metrics_findings(
+    table: DialectTable,
+    snapshot: ServerSnapshot,
+    known: Collection[str],
+    missing: str | None,
+    gpus: Sequence[GpuSnapshot] = (),
+) -> tuple[Finding, ...]:
+    """The rows, from one scrape.
+
+    Args:
+        known: fields of `ServerSnapshot` that the server exports, with or without a value yet.
+        missing: why there is no page; None if there is one.
+    """
+    advice = table.advice.enable_metrics
+    rows = [
+        Finding("metrics", missing is None, missing or f"{len(known)} figures", advice if missing else None),
+        _queue(table, snapshot),
+        _kv(table, snapshot),
+        _slots(snapshot),
+        _counters(known),
+        _histograms(known, advice),
+    ]
+    if "spec_accept_ratio" in known:
+        rows.append(Finding("speculation", True, _share(snapshot.spec_accept_ratio) or "on, nothing drafted yet"))
+    rows.append(_gpu(gpus))
+    return tuple(rows)
+
+
+def dialect_table_markdown() -> str:
+    """A table for the README: the metric by which each dialect shows a figure; what no real answer backs is marked."""
+    lines = [
+        f"| server | {' | '.join(COLUMNS)} |",
+        f"|---|{'---|' * len(COLUMNS)}",
+    ]
+    for dialect in Dialect:
+        table = DIALECTS[dialect]
+        if table.metrics or table.slots_path:
+            cells = [_cell(table, fields) for fields in COLUMNS.values()]
+            lines.append(f"| {table.title} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(table: DialectTable, fields: Sequence[str]) -> str:
+    signals = [signal for field in fields for signal in table.metrics.get(field, ())]
+    backed = [signal for signal in signals if signal.evidence is Evidence.CAPTURE]
+    if not backed and fields == ("kv_usage",) and table.slots_path:
+        return f"≈ `{table.slots_path}`"
+    if not signals:
+        return "none"
+    return _name(backed[0]) if backed else f"{_name(signals[0])} {FROM_SOURCE}"
+
+
+def _name(signal: Signal) -> str:
+    where = ",".join(f'{key}="{text}"' for key, text in signal.where.items())
+    over = f" / {signal.over}" if signal.over else ""
+    return f"`{signal.name}{'{' + where + '}' if where else ''}{over}`"
+
+
+def _queue(table: DialectTable, snapshot: ServerSnapshot) -> Finding:
+    parts = [
+        f"{word} {ABSENT if value is None else f'{value:g}'}"
+        for word, value in (("running", snapshot.running), ("waiting", snapshot.waiting))
+    ]
+    ok = snapshot.running is not None and snapshot.waiting is not None
+    return Finding("queue", ok, ", ".join(parts), None if ok else table.advice.enable_metrics)
+
+
+def _kv(table: DialectTable, snapshot: ServerSnapshot) -> Finding:
+    usage = _share(snapshot.kv_usage)
+    about = "~" if "kv_usage" in snapshot.estimated else ""
+    found = f"{about}{usage} used" if usage else ABSENT
+    if snapshot.kv_capacity_tokens is not None:
+        about = "~" if "kv_capacity_tokens" in snapshot.estimated else ""
+        found += f", {about}{snapshot.kv_capacity_tokens:g} tokens"
+    if snapshot.num_gpu_blocks is not None and snapshot.block_size is not None:
+        found += f" ({snapshot.num_gpu_blocks:g} blocks of {snapshot.block_size:g})"
+    if snapshot.gpu_memory_utilization is not None:
+        found += f", GPU memory share {snapshot.gpu_memory_utilization:g}"
+    return Finding("KV cache", usage is not None, found, None if usage else table.advice.enable_metrics)
+
+
+def _slots(snapshot: ServerSnapshot) -> Finding:
+    seqs, length = snapshot.max_num_seqs, snapshot.max_model_len
+    found = f"{seqs:g} requests at once" if seqs is not None else "not told: estimated (~) once requests wait"
+    if snapshot.max_num_batched_tokens is not None:
+        found += f", {snapshot.max_num_batched_tokens:g} tokens a step"
+    if length is not None:
+        found += f", context {length:g} tokens"
+    return Finding("slots", seqs is not None or None, found)
+
+
+def _counters(known: Collection[str]) -> Finding:
+    words = {
+        "generation_tokens_total": "output tokens",
+        "prompt_tokens_total": "prompt tokens",
+        "preemptions_total": "preemptions",
+        "prefix_hits_total": "prefix hits",
+        "requests_total": "requests",
+        "rejections_total": "rejections",
+    }
+    if "prefix_hit_ratio" in known:
+        words["prefix_hits_total"] = "prefix hits"
+    there = [word for field, word in words.items() if field in known]
+    absent = [word for field, word in words.items() if field not in known]
+    found = ", ".join(there) or ABSENT
+    return Finding("counters", bool(there), found + (f"; absent: {', '.join(absent)}" if there and absent else ""))
+
+
+def _histograms(known: Collection[str], advice: str | None) -> Finding:
+    there = [word for field, word in MEANS.items() if field in known]
+    if not there:
+        return Finding("server latency", False, f"{ABSENT}: TTFT cannot be split into network and server", advice)
+    return Finding("server latency", True, ", ".join(there))
+
+
+def _gpu(gpus: Sequence[GpuSnapshot]) -> Finding:
+    if not gpus:
+        return Finding("GPU", None, "none seen", "--metrics-url with the page of dcgm-exporter or AMD's exporter")
+    first = gpus[0]
+    total = first.memory_total_bytes
+    memory = f", {total / (1 << 30):.0f} GiB" if total is not None else ""
+    throttled = sorted({reason for gpu in gpus for reason in gpu.throttle})
+    held = f", throttled: {', '.join(throttled)}" if throttled else ""
+    return Finding("GPU", True, f"{len(gpus)} x {first.name or 'GPU'}{memory}{held}")
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.0%}"

@@ -1,0 +1,297 @@
+"""Scraping over a real loopback connection: what flows, what is missing and why, and ends of a server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from llmtop.domain.endpoint import Dialect, Endpoint
+from llmtop.telemetry import scraper as scraping
+from llmtop.telemetry.scraper import Scraper
+
+VLLM = """\
+vllm:num_requests_running{{engine="0",model_name="m"}} {running}
+vllm:num_requests_waiting{{engine="0",model_name="m"}} {waiting}
+vllm:kv_cache_usage_perc{{engine="0",model_name="m"}} {kv}
+vllm:generation_tokens_total{{engine="0",model_name="m"}} {tokens}
+vllm:prefix_cache_queries_total{{engine="0",model_name="m"}} {tokens}
+vllm:prefix_cache_hits_total{{engine="0",model_name="m"}} {hits}
+vllm:time_to_first_token_seconds_sum{{engine="0",model_name="m"}} {ttft_sum}
+vllm:time_to_first_token_seconds_count{{engine="0",model_name="m"}} {ttft_count}
+process_start_time_seconds {start}
+"""
+LLAMACPP = b"llamacpp:requests_processing 4\nllamacpp:requests_deferred 3\n"
+SLOTS = (
+    b'[{"id":0,"n_ctx":100,"is_processing":true,"n_prompt_tokens":40},'
+    b'{"id":1,"n_ctx":100,"is_processing":false,"n_prompt_tokens":90},{"id":2,"n_ctx":100,"is_processing":false}]'
+)
+
+
+def page(**values: float) -> bytes:
+    defaults = dict(running=2, waiting=1, kv=0.5, tokens=100, hits=50, ttft_sum=1.0, ttft_count=10, start=1.7e9)
+    return VLLM.format(**(defaults | values)).encode()
+
+
+Make = Callable[..., Scraper]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    made: list[Scraper] = []
+
+    def build(url: str, dialect: Dialect = Dialect.VLLM, **fields: Any) -> Scraper:
+        made.append(Scraper(Endpoint(base_url=url, **fields), dialect, time.perf_counter_ns()))
+        return made[-1]
+
+    yield build
+    for scraper in made:
+        await scraper.close()
+
+
+async def test_figures_flow_and_means_need_two_scrapes(server: Any, make: Make) -> None:
+    scraper = make(server.url)
+    server.pages["/metrics"] = page()
+    first = await scraper.scrape()
+    assert scraper.missing is None
+    assert scraper.fresh
+    assert (first.running, first.waiting, first.kv_usage, first.ttft_mean_s) == (2, 1, 0.5, None)
+    assert first.preemptions_total is None, "absent is not 0"
+    assert "preemptions_total" not in scraper.known
+    assert "ttft_mean_s" in scraper.known
+    server.pages["/metrics"] = page(tokens=200, hits=125, ttft_sum=3.0, ttft_count=14)
+    second = await scraper.scrape()
+    assert second.ttft_mean_s == pytest.approx(0.5)
+    assert second.prefix_hit_ratio == pytest.approx(0.75)
+    assert second.t_s > first.t_s
+    third = await scraper.scrape()
+    assert third.ttft_mean_s is None, "nothing happened in the interval: no mean, not 0"
+    assert third.prefix_hit_ratio is None
+
+
+async def test_one_connection_of_its_own_and_no_compression(server: Any, make: Make) -> None:
+    scraper = make(server.url)
+    server.pages["/metrics"] = page()
+    for _ in range(3):
+        await scraper.scrape()
+    assert server.connections == 1
+    assert server.asked[0][1]["accept-encoding"] == "identity"
+
+
+async def test_values_stay_and_turn_stale_after_three_misses(server: Any, make: Make) -> None:
+    scraper = make(server.url)
+    server.pages["/metrics"] = page()
+    await scraper.scrape()
+    await server.stop()
+    for miss in (1, 2, 3):
+        snapshot = await scraper.scrape()
+        assert snapshot.running == 2
+        assert not scraper.fresh
+        assert snapshot.age_s > 0
+        assert "no connection" in (scraper.missing or "")
+        assert (scraper.stale_s is None) == (miss < 3)
+    await server.start(server.port)
+    back = await scraper.scrape()
+    assert (back.age_s, scraper.stale_s, scraper.missing) == (0.0, None, None)
+
+
+async def test_a_restart_is_told_once_and_makes_no_means(server: Any, make: Make) -> None:
+    scraper = make(server.url)
+    server.pages["/metrics"] = page(tokens=1000, ttft_count=50)
+    await scraper.scrape()
+    assert not scraper.restarted
+    server.pages["/metrics"] = page(tokens=10, ttft_count=1, start=1.7e9 + 60)
+    snapshot = await scraper.scrape()
+    assert scraper.restarted
+    assert snapshot.ttft_mean_s is None
+    await scraper.scrape()
+    assert not scraper.restarted
+
+
+async def test_a_counter_that_falls_is_a_restart_even_without_a_start_time(server: Any, make: Make) -> None:
+    scraper = make(server.url)
+    server.pages["/metrics"] = b"vllm:num_requests_running 1\nvllm:generation_tokens_total 50\n"
+    await scraper.scrape()
+    server.pages["/metrics"] = b"vllm:num_requests_running 1\nvllm:generation_tokens_total 3\n"
+    await scraper.scrape()
+    assert scraper.restarted
+
+
+async def test_several_servers_behind_one_address_are_named(server: Any, make: Make) -> None:
+    scraper = make(server.url)
+    for start in (1e9, 2e9, 1e9):
+        server.pages["/metrics"] = page(start=start)
+        await scraper.scrape()
+    assert "several servers" in (scraper.missing or "")
+    assert "--metrics-url" in (scraper.missing or "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "dialect", "words"),
+    [
+        ((404, b"", ""), Dialect.LLAMACPP, ("HTTP 404", "--metrics")),
+        ((501, b'{"error":{}}', ""), Dialect.LLAMACPP, ("HTTP 501", "--metrics")),
+        ((401, b"{}", ""), Dialect.VLLM, ("HTTP 401", "--api-key-env")),
+        ((307, b"", "Location: /other\r\n"), Dialect.VLLM, ("HTTP 307", "/other")),
+        ((503, b"", ""), Dialect.VLLM, ("HTTP 503",)),
+        (b"<html>hello</html>", Dialect.VLLM, ("not with metrics",)),
+        (b'{"iter": 1}', Dialect.VLLM, ("not with metrics",)),
+        (b"process_resident_memory_bytes 5\n", Dialect.VLLM, ("none of the metrics of vLLM", "--disable-log-stats")),
+        (b"", Dialect.VLLM, ("none of the metrics",)),
+    ],
+)
+async def test_missing_says_why_and_which_flag_helps(
+    server: Any, make: Make, answer: Any, dialect: Dialect, words: tuple[str, ...]
+) -> None:
+    scraper = make(server.url, dialect)
+    server.pages["/metrics"] = answer
+    snapshot = await scraper.scrape()
+    assert snapshot.running is None
+    assert not scraper.fresh
+    for word in (server.url, *words):
+        assert word in (scraper.missing or "")
+
+
+async def test_a_refused_page_is_left_alone_for_a_while(server: Any, make: Make, monkeypatch: Any) -> None:
+    scraper = make(server.url)
+    for _ in range(3):
+        await scraper.scrape()
+    assert server.paths().count("/metrics") == 1
+    assert "HTTP 404" in (scraper.missing or "")
+    scraper = make(server.url)
+    monkeypatch.setattr(scraping, "RETRY_REFUSED_S", 0.0)
+    await scraper.scrape()
+    server.pages["/metrics"] = page()
+    await scraper.scrape()
+    assert scraper.missing is None
+
+
+async def test_a_page_that_hangs_costs_its_own_timeout_only(server: Any, make: Make, monkeypatch: Any) -> None:
+    monkeypatch.setattr(scraping, "TIMEOUT_S", 0.05)
+    scraper = make(server.url)
+    server.hang = True
+    await scraper.scrape()
+    assert "no answer within" in (scraper.missing or "")
+
+
+async def test_replicas_add_up_and_keep_their_rows(server: Any, second_server: Any, make: Make) -> None:
+    urls = (f"{server.url}/metrics", f"{second_server.url}/metrics")
+    scraper = make("http://127.0.0.1:1", metrics_urls=urls)
+    server.pages["/metrics"] = page(running=2, waiting=0, kv=0.25, tokens=100, ttft_sum=1, ttft_count=1)
+    second_server.pages["/metrics"] = page(running=3, waiting=4, kv=0.75, tokens=50, ttft_sum=1, ttft_count=1)
+    both = await scraper.scrape()
+    assert (both.running, both.waiting, both.kv_usage, both.generation_tokens_total) == (5, 4, 0.75, 150)
+    names = [f"127.0.0.1:{each.port}" for each in (server, second_server)]
+    assert both.replicas == ((names[0], 2, 0, 0.25), (names[1], 3, 4, 0.75))
+    server.pages["/metrics"] = page(ttft_sum=4, ttft_count=4, tokens=100)
+    second_server.pages["/metrics"] = page(ttft_sum=2, ttft_count=2, tokens=50)
+    assert (await scraper.scrape()).ttft_mean_s == pytest.approx(1.0), "(3 + 1) s over (3 + 1) requests"
+
+    await second_server.stop()
+    for _ in range(3):
+        one = await scraper.scrape()
+    assert scraper.missing is not None
+    assert scraper.missing.startswith("1 of 2 metrics pages are missing")
+    assert scraper.fresh
+    assert one.running == 2, "a replica that is gone runs nothing"
+    assert one.generation_tokens_total == 150, "and does not look like a counter that fell"
+    assert one.replicas[1] == (names[1], None, None, None)
+
+
+async def test_configuration_is_asked_once_and_again_after_a_restart(server: Any, make: Make) -> None:
+    scraper = make(server.url)
+    server.pages["/metrics"] = page()
+    server.pages["/v1/models"] = b'{"data":[{"max_model_len":2048}]}'
+    for _ in range(3):
+        snapshot = await scraper.scrape()
+    assert snapshot.max_model_len == 2048
+    assert server.paths().count("/v1/models") == 1
+    server.pages["/metrics"] = page(start=1.8e9)
+    server.pages["/v1/models"] = b'{"data":[{"max_model_len":4096}]}'
+    assert (await scraper.scrape()).max_model_len == 4096
+
+
+async def test_llamacpp_kv_is_an_estimate_from_its_slots(server: Any, make: Make) -> None:
+    scraper = make(server.url, Dialect.LLAMACPP)
+    server.pages |= {"/metrics": LLAMACPP, "/slots": SLOTS, "/props": b'{"total_slots":3}'}
+    snapshot = await scraper.scrape()
+    assert (snapshot.running, snapshot.waiting) == (4, 3)
+    assert snapshot.kv_usage == pytest.approx(40 / 300)
+    assert snapshot.kv_capacity_tokens == 300
+    assert snapshot.max_num_seqs == 3
+    assert set(snapshot.estimated) == {"kv_usage", "kv_capacity_tokens"}
+
+
+async def test_llamacpp_without_metrics_still_shows_its_slots(server: Any, make: Make) -> None:
+    scraper = make(server.url, Dialect.LLAMACPP)
+    server.pages["/slots"] = SLOTS
+    snapshot = await scraper.scrape()
+    assert "--metrics" in (scraper.missing or "")
+    assert scraper.fresh
+    assert (snapshot.running, snapshot.waiting, snapshot.max_num_seqs) == (1, None, 3)
+
+
+async def test_a_page_of_another_dialect_is_read_as_what_it_is(server: Any, second_server: Any, make: Make) -> None:
+    """A gateway that speaks plain OpenAI in front of a vLLM whose page was named."""
+    scraper = make(server.url, Dialect.OPENAI, metrics_urls=(f"{second_server.url}/metrics",))
+    second_server.pages["/metrics"] = page(running=7)
+    snapshot = await scraper.scrape()
+    assert scraper.missing is None
+    assert snapshot.running == 7
+
+
+async def test_a_hosted_endpoint_is_not_asked_for_metrics(server: Any, make: Make) -> None:
+    scraper = make(server.url, Dialect.OPENAI)
+    snapshot = await scraper.scrape()
+    assert snapshot.running is None
+    assert "no metrics page" in (scraper.missing or "")
+    assert server.asked == []
+
+
+async def test_the_key_goes_to_the_endpoints_host_only(server: Any, make: Make, monkeypatch: Any) -> None:
+    monkeypatch.setenv("SOME_KEY", "secret")
+    own = make(server.url, api_key_env="SOME_KEY", headers=(("X-Team", "a"),))
+    await own.scrape()
+    assert server.asked[0][1]["authorization"] == "bearer secret"
+    assert server.asked[0][1]["x-team"] == "a"
+    server.asked.clear()
+    other = make("http://localhost:1", api_key_env="SOME_KEY", metrics_urls=(f"{server.url}/metrics",))
+    await other.scrape()
+    assert "authorization" not in server.asked[0][1]
+
+
+async def test_a_gpu_exporter_among_the_metrics_urls_gives_gpus(server: Any, second_server: Any, make: Make) -> None:
+    second_server.pages["/metrics"] = b'DCGM_FI_DEV_GPU_UTIL{gpu="0",modelName="H100"} 97\n'
+    server.pages["/metrics"] = page(running=1)
+    scraper = make(server.url, metrics_urls=(f"{second_server.url}/metrics",))
+    snapshot = await scraper.scrape()
+    assert [(gpu.name, gpu.utilisation) for gpu in scraper.gpus] == [("H100", 0.97)]
+    assert snapshot.running == 1, "the endpoint's own page is scraped as well"
+    assert scraper.missing is None
+    assert snapshot.replicas == ()
+
+
+async def test_a_proxy_of_the_environment_is_not_asked_for_loopback(server: Any, make: Make, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    scraper = make(server.url)
+    server.pages["/metrics"] = page()
+    await scraper.scrape()
+    assert scraper.missing is None
+
+
+async def test_a_unix_socket_serves_the_endpoints_own_pages(make: Make, tmp_path: Any) -> None:
+    import asyncio
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = page(running=9)
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+        writer.close()
+
+    listener = await asyncio.start_unix_server(answer, tmp_path / "s")
+    scraper = make("http://localhost", unix_socket=str(tmp_path / "s"))
+    snapshot = await scraper.scrape()
+    listener.close()
+    assert snapshot.running == 9
