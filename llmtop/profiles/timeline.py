@@ -21,7 +21,8 @@ def profile_from_run(meta: RunMeta, changes: Sequence[LoadChange]) -> Profile:
     commanded load over time, whether a hand, a stage or a brake commanded it.
     """
     profile = meta.profile
-    if profile.plan.stages and all(change.reason == "stage" for change in changes):
+    planned_s = profile.plan.duration_s
+    if planned_s and all(change.reason == "stage" or change.t_s >= planned_s for change in changes):
         return profile
     points = [(0.0, profile.plan.base), *((max(0.0, change.t_s), change.point) for change in changes)]
     held = [point for place, point in enumerate(points) if place + 1 == len(points) or points[place + 1][0] > point[0]]

@@ -235,7 +235,7 @@ def _counted_jsonl(path: Path, text: str, max_model_len: int | None) -> tuple[Co
 
 def _lines(path: object, text: str, kind: type[_Row], hint: str) -> Iterator[tuple[int, _Row]]:
     decoder = msgspec.json.Decoder(kind)
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, _convert(lambda line=line: decoder.decode(line), path, f"line {number}", hint)  # type: ignore[misc]
 
