@@ -171,6 +171,8 @@ class Assessment(Struct, frozen=True, kw_only=True):
     drifts: tuple[Drift, ...] = ()
     overloaded: bool = False
     """Past the cliff right now."""
+    judged_requests: int = 0
+    """Requests of the current curve that `cliffs` rest on; a shown verdict changes only as this grows."""
     notes: tuple[str, ...] = ()
 
 
