@@ -62,6 +62,8 @@ class EndpointInfo(Struct, frozen=True, kw_only=True):
     dialect: Dialect
     model: str
     models: tuple[str, ...] = ()
+    apis: tuple[str, ...] = ()
+    """Which of chat and completions can be streamed, the preferred one first."""
     server: str | None = None
     """Name and version as the server tells them, for display."""
     max_model_len: int | None = None

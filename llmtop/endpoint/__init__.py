@@ -1,1 +1,16 @@
-"""Talking to an endpoint: what it is, what it sends, and when every token came."""
+"""Talking to an endpoint: what it is, what it sends, and when every token came.
+
+    client = EndpointClient(endpoint_from_url("localhost:8000"), None, Caps(), origin_ns)
+    info = await client.probe()
+    trace = Trace(scheduled_ns, dispatched_ns)
+    await client.generate(prompt, 64, "chat", trace, sink)
+
+`loop_factory=StampingLoop` for `asyncio.Runner` gives better stamps where the kernel has none.
+"""
+
+from llmtop.endpoint.client import EndpointClient
+from llmtop.endpoint.clock import LagSample, StampingLoop
+from llmtop.endpoint.trace import Sink, Trace
+from llmtop.endpoint.urls import endpoint_from_url, normalise_url
+
+__all__ = ["EndpointClient", "LagSample", "Sink", "StampingLoop", "Trace", "endpoint_from_url", "normalise_url"]

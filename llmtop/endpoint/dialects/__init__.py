@@ -24,7 +24,7 @@ class Kind(StrEnum):
     """How the value of a field of `ServerSnapshot` is read from a page of metrics."""
 
     GAUGE = "gauge"
-    """The value of `name`; divided by that of `over` where there is one."""
+    """The value of `name`, less that of `minus`, divided by that of `over`, where there are such."""
     COUNTER = "counter"
     """The value of `name`. Counters are written with and without `_total` by different versions: both match."""
     MEAN = "mean"
@@ -56,9 +56,10 @@ class Signal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     """As exported, with its prefix; of a histogram without `_sum`, `_count` and `_bucket`."""
     over: str | None = None
+    minus: str | None = None
     label: str | None = None
     where: dict[str, str] = field(default_factory=dict)
-    """Only series whose labels have these values."""
+    """Only series whose labels have these values. A label that a series lacks is not held against it."""
     combine: Combine = Combine.SUM
     scale: float = 1.0
     """The value is multiplied by this: 0.001 for milliseconds, 0.01 for percent."""
@@ -94,6 +95,8 @@ class RequestFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Field of the least output length, where there is one."""
     pin: dict[str, Any] = field(default_factory=dict)
     """Fields that keep a stream from ending early."""
+    pin_is_certain: bool = True
+    """False: sent in the hope that it helps; a server that takes it may yet ignore it."""
     usage: bool = True
     """Whether `stream_options.include_usage` is understood."""
     continuous_usage: bool = False
@@ -124,6 +127,17 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     overload: str = ""
     """What it answers when it is full."""
     notes: tuple[str, ...] = ()
+
+
+class Tokenizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the server's own tokenizer is asked."""
+
+    path: str
+    text_field: str
+    count_key: str | None = None
+    """Where the answer has a number or a list of tokens; None: the answer is the list."""
+    wants_model: bool = False
+    evidence: Evidence
 
 
 class ErrorExample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -168,7 +182,7 @@ class DialectTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """What the table was made from."""
     sources: tuple[str, ...]
     default_port: int | None = None
-    metrics_path: str | None = "/metrics"
+    metrics_path: str | None = None
     """None: it has no metrics in the Prometheus format."""
     metrics_port: int | None = None
     """Where metrics have a port of their own."""
@@ -176,7 +190,7 @@ class DialectTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """llama.cpp: JSON list of slots, from which KV usage is estimated."""
     version_facts: tuple[JsonFact, ...] = ()
     """Where the server tells its version; the first that answers counts."""
-    tokenize_path: str | None = None
+    tokenizer: Tokenizer | None = None
     metrics: dict[str, tuple[Signal, ...]] = field(default_factory=dict)
     """Field of `ServerSnapshot` -> aliases, newest first; the first one that the page has counts."""
     json_facts: dict[str, tuple[JsonFact, ...]] = field(default_factory=dict)

@@ -1,0 +1,128 @@
+"""What is written to an endpoint: request bodies, cheaply, and the head before them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from llmtop.endpoint.dialects import RequestFields
+
+PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
+
+_CONTINUOUS = "continuous_usage_stats"
+_UNKNOWN = re.compile(
+    r"unknown|unrecogni[sz]ed|unexpected|unsupported|not (supported|permitted|allowed)|extra (inputs|fields)", re.I
+)
+
+_encode = msgspec.json.encode
+
+
+class RequestBodies:
+    """Builds bodies for one endpoint, and learns which optional fields it does not take.
+
+    Attributes:
+        version: grows when something was learned: a request of an older version that was refused is worth another try.
+        dropped: the fields that this endpoint refused.
+        continuous_usage: ask for usage in every event (where the dialect knows it): only worth its bytes where events
+            hold several tokens.
+    """
+
+    def __init__(self, fields: RequestFields, model: str) -> None:
+        self.version = 0
+        self.dropped: set[str] = set()
+        self.continuous_usage = False
+        self._fields = fields
+        self._max_tokens = fields.max_tokens
+        self.model = model
+        self._prefixes: dict[str, bytes] = {}
+
+    @property
+    def pins_output(self) -> bool:
+        """Whether the output length is pinned by what is sent now."""
+        fields = self._fields
+        pins = [name for name in (*fields.pin, fields.min_tokens) if name]
+        return any(name not in self.dropped for name in pins)
+
+    @property
+    def asks_usage(self) -> bool:
+        return self._fields.usage and "stream_options" not in self.dropped
+
+    def body(self, prompt: str | Sequence[Any], output_tokens: int, api: str) -> bytes:
+        """The JSON body. `prompt`: text, or for chat the list of messages, or for completions a list of token ids."""
+        prefix = self._prefixes.get(api)
+        if prefix is None:
+            prefix = self._prefixes[api] = self._prefix()
+        if api == "completions":
+            middle = b',"prompt":' + _encode(prompt)
+        elif isinstance(prompt, str):
+            middle = b',"messages":[{"role":"user","content":' + _encode(prompt) + b"}]"
+        else:
+            middle = b',"messages":' + _encode(prompt)
+        tail = f',"{self._max_tokens}":{output_tokens}'
+        least = self._fields.min_tokens
+        if least and least not in self.dropped:
+            tail += f',"{least}":{output_tokens}'
+        return b"".join((prefix, middle, tail.encode(), b"}"))
+
+    def use_continuous_usage(self) -> None:
+        """Ask for usage in every event from now on, where the endpoint takes it."""
+        if self._fields.continuous_usage and _CONTINUOUS not in self.dropped and not self.continuous_usage:
+            self.continuous_usage = True
+            self._prefixes.clear()
+
+    def learn(self, status: int | None, message: str, version: int) -> bool:
+        """Read a refusal; returns whether the request, built as `version`, is worth another try.
+
+        400 and 422 that name an optional field drop it; those that complain of an unknown one without a name that is
+        known drop them all. Any other refusal stands.
+        """
+        if status not in (400, 422):
+            return False
+        if version != self.version:
+            return True
+        if "max_completion_tokens" in message and self._max_tokens == "max_tokens":
+            self._max_tokens = "max_completion_tokens"
+        else:
+            optional = self._optional()
+            named = {name for name in optional if name in message}
+            refused = named or (optional if _UNKNOWN.search(message) else set())
+            if not refused:
+                return False
+            self.dropped |= refused
+        self.version += 1
+        self._prefixes.clear()
+        return True
+
+    def _optional(self) -> set[str]:
+        """Optional fields that are sent now."""
+        names = set(self._fields.pin)
+        if self._fields.min_tokens:
+            names.add(self._fields.min_tokens)
+        if self._fields.usage:
+            names.add("stream_options")
+        if self.continuous_usage:
+            names.add(_CONTINUOUS)
+        return names - self.dropped
+
+    def _prefix(self) -> bytes:
+        fields: dict[str, Any] = {"model": self.model, "stream": True}
+        if self.asks_usage:
+            fields["stream_options"] = {"include_usage": True}
+            if self.continuous_usage and _CONTINUOUS not in self.dropped:
+                fields["stream_options"][_CONTINUOUS] = True
+        for name, value in self._fields.pin.items():
+            if name not in self.dropped:
+                fields[name] = value
+        return _encode(fields)[:-1]
+
+
+def request_head(method: str, target: str, host: str, headers: Sequence[tuple[str, str]]) -> bytes:
+    """Everything of a request head but the length of its body: append the number, a blank line and the body."""
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers)]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a header must not contain a line break")
+    lines.append("Content-Length: ")
+    return "\r\n".join(lines).encode("latin-1")

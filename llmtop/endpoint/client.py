@@ -1,0 +1,345 @@
+"""One endpoint, from the point of view of somebody who sends it requests."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import msgspec
+
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
+from llmtop.domain.load import Caps
+from llmtop.domain.request import Outcome
+from llmtop.endpoint.access import Access
+from llmtop.endpoint.bodies import PATHS, RequestBodies, request_head
+from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
+from llmtop.endpoint.connection import Connection, ConnectionLost, ConnectionPool, Origin
+from llmtop.endpoint.dialects import DIALECTS, DialectTable
+from llmtop.endpoint.reader import StreamReader
+from llmtop.endpoint.refusals import refusal_text
+from llmtop.endpoint.trace import Sink, Trace
+from llmtop.endpoint.wire import ResponseParser, WireError
+from llmtop.errors import EndpointUnreachable, EndpointUnusable
+
+_ATTEMPTS = 4
+"""Of one request that is refused for its optional fields: servers name one at a time."""
+
+
+class TimedOut(Exception):
+    """A deadline of `Caps` has passed; the message says which."""
+
+
+class EndpointClient:
+    """Sends requests to one endpoint and keeps their traces. To be used within one event loop.
+
+    Args:
+        endpoint: where, and how to be let in.
+        info: what a probe has learned; None: only what `endpoint` says is known.
+        caps: the timeouts.
+        origin_ns: perf_counter_ns at the start of the run.
+
+    Raises UsageError when the API key's variable or the CA file is missing.
+    """
+
+    def __init__(self, endpoint: Endpoint, info: EndpointInfo | None, caps: Caps, origin_ns: int) -> None:
+        self.endpoint = endpoint
+        self.caps = caps
+        self.access = Access(endpoint)
+        self.stamper = Stamper(origin_ns)
+        self.dialect = info.dialect if info is not None else endpoint.dialect or Dialect.OPENAI
+        self.bodies = RequestBodies(self.table.request, (info.model if info is not None else endpoint.model) or "")
+        self._pool = ConnectionPool(self.access.origin, self.stamper, reuse=not self.table.quirks.closes_after_stream)
+        self._stock: httpx.AsyncClient | None = None
+        self._heads = {api: self._head("POST", path, "text/event-stream") for api, path in PATHS.items()}
+
+    @property
+    def table(self) -> DialectTable:
+        return DIALECTS[self.dialect]
+
+    @property
+    def stamp_source(self) -> str:
+        """Which clock stamps arrivals: kernel, select, protocol, or httpx (the task that got the bytes)."""
+        return HTTPX if self.access.uses_stock else self.stamper.source
+
+    def use(self, dialect: Dialect, model: str) -> None:
+        """Speak this dialect to this model from now on."""
+        self.dialect = dialect
+        self.bodies = RequestBodies(self.table.request, model)
+        self._pool.reuse = self._pool.reuse and not self.table.quirks.closes_after_stream
+
+    async def try_connection(self) -> OSError | None:
+        """Open a connection, which the next request uses. Returns why that failed."""
+        try:
+            async with asyncio.timeout(self.caps.connect_timeout_s):
+                self._pool.keep(await self._pool.connect())
+        except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors too
+            return error
+        return None
+
+    async def speaks_tls(self) -> bool:
+        """Whether a TLS handshake works at the endpoint's address."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        pool = ConnectionPool(msgspec.structs.replace(self.access.origin, tls=context), self.stamper)
+        try:
+            async with asyncio.timeout(self.caps.connect_timeout_s):
+                await pool.connect()
+        except OSError:
+            return False
+        finally:
+            pool.close()
+        return True
+
+    async def listening_nearby(self) -> list[int]:
+        """Usual ports of LLM servers that listen on this machine; only asked when the endpoint is on it."""
+        origin = self.access.origin
+        if origin.unix_path is not None or origin.host not in ("localhost", "127.0.0.1", "::1"):
+            return []
+        ports = sorted({port for table in DIALECTS.values() if (port := table.default_port)} - {origin.port})
+        listening = []
+        for port in ports:
+            pool = ConnectionPool(Origin(origin.host, port), self.stamper)
+            try:
+                async with asyncio.timeout(0.2):
+                    await pool.connect()
+            except OSError:
+                continue
+            finally:
+                pool.close()
+            listening.append(port)
+        return listening
+
+    async def probe(self) -> EndpointInfo:
+        """Find out what the endpoint is and can. Raises EndpointUnreachable, EndpointAuthFailed, EndpointUnusable."""
+        from llmtop.endpoint.probe import probe
+
+        return await probe(self)
+
+    async def generate(
+        self, prompt: str | Sequence[Any], output_tokens: int, api: str, trace: Trace, sink: Sink
+    ) -> None:
+        """Send one request and follow its stream to the end.
+
+        Never raises for what a server does: `trace` says how it ended. A cancelled call closes the connection, sets
+        the outcome CANCELLED and raises CancelledError on.
+        """
+        for _ in range(_ATTEMPTS):
+            version = self.bodies.version
+            body = self.bodies.body(prompt, output_tokens, api)
+            reader = StreamReader(trace, sink, self.stamper)
+            try:
+                lost = await self._attempt(api, body, reader)
+            except asyncio.CancelledError:
+                _settle(trace, self.stamper.now_ns(), Outcome.CANCELLED, None)
+                raise
+            except TimedOut as timeout:
+                _settle(trace, self.stamper.now_ns(), Outcome.TIMEOUT, str(timeout))
+                return
+            reader.close(self.stamper.now_ns(), lost)
+            if trace.outcome is Outcome.OK:
+                if reader.saw_several_tokens_per_event:
+                    self.bodies.use_continuous_usage()
+                return
+            if trace.outcome is not Outcome.HTTP_ERROR or not self.bodies.learn(
+                trace.status, trace.error or "", version
+            ):
+                break
+            trace.clear()
+        trace.error = self.access.mask(trace.error or "")
+
+    async def tokenize(self, text: str) -> int | None:
+        """How many tokens `text` is, by the server's own tokenizer; None where it has none to ask."""
+        tokenizer = self.table.tokenizer
+        if tokenizer is None:
+            return None
+        payload = {tokenizer.text_field: text}
+        if tokenizer.wants_model:
+            payload["model"] = self.bodies.model
+        try:
+            response = await self.stock.post(tokenizer.path, json=payload)
+            answer = response.json() if response.status_code == 200 else None
+        except (httpx.HTTPError, ValueError):
+            return None
+        found = answer.get(tokenizer.count_key) if tokenizer.count_key and isinstance(answer, dict) else answer
+        if isinstance(found, list):
+            return len(found)
+        return found if isinstance(found, int) else None
+
+    async def control(self, method: str, path: str, payload: object | None = None) -> object:
+        """A plain JSON call. Raises EndpointUnreachable, or EndpointUnusable with what the server said."""
+        url = f"{self.endpoint.base_url}{path}"
+        try:
+            response = await self.stock.request(method, path, json=payload)
+        except httpx.HTTPError as error:
+            raise EndpointUnreachable(url, self.access.mask(str(error) or type(error).__name__)) from error
+        if response.status_code >= 400:
+            said = self.access.mask(refusal_text(response.content))
+            raise EndpointUnusable(url, f"status {response.status_code}: {said}")
+        try:
+            answer: object = response.json() if response.content else None
+        except ValueError:
+            raise EndpointUnusable(url, f"no JSON: {refusal_text(response.content)}") from None
+        return answer
+
+    @property
+    def stock(self) -> httpx.AsyncClient:
+        """Stock httpx, for everything that is not load."""
+        if self._stock is None:
+            self._stock = self.access.stock_client()
+        return self._stock
+
+    def take_lag(self) -> LagSample:
+        """How far the client was behind the network since the last call."""
+        return self.stamper.take_lag()
+
+    async def close(self) -> None:
+        """Close every connection; requests in flight end as lost connections."""
+        self._pool.close()
+        if self._stock is not None:
+            await self._stock.aclose()
+            self._stock = None
+
+    # One attempt
+
+    async def _attempt(self, api: str, body: bytes, reader: StreamReader) -> str | None:
+        """Send `body` once. Returns why the answer was cut off, None when it was not. Raises TimedOut."""
+        if self.access.uses_stock:
+            return await self._attempt_stock(api, body, reader)
+        request = b"%b%d\r\n\r\n%b" % (self._heads[api], len(body), body)
+        connection = self._pool.pop()
+        if connection is not None:
+            reader.trace.connect_ns = 0
+            try:
+                await self._exchange(connection, request, reader)
+            except ConnectionLost as lost:
+                if lost.answered:
+                    return str(lost)
+                # The server closed the idle connection while the request was on its way: no fault of either side.
+            except WireError as error:
+                return str(error)
+            else:
+                return None
+        try:
+            connection = await self._connect(reader.trace)
+        except (OSError, ssl.CertificateError) as error:
+            return connect_problem(error)
+        try:
+            await self._exchange(connection, request, reader)
+        except (ConnectionLost, WireError) as error:
+            return str(error)
+        return None
+
+    async def _connect(self, trace: Trace) -> Connection:
+        started = self.stamper.now_ns()
+        try:
+            async with asyncio.timeout(self.caps.connect_timeout_s):
+                connection = await self._pool.connect()
+        except TimeoutError as error:
+            if error.errno is not None:  # the system's own ETIMEDOUT
+                raise
+            raise TimedOut(f"connect timeout: no connection within {self.caps.connect_timeout_s:g} s") from None
+        trace.connect_ns = self.stamper.now_ns() - started
+        return connection
+
+    async def _exchange(self, connection: Connection, request: bytes, reader: StreamReader) -> None:
+        watch = _Deadlines(self.caps, reader.trace, self.stamper, connection)
+        try:
+            await connection.exchange(request, reader)
+        finally:
+            watch.stop()
+
+    async def _attempt_stock(self, api: str, body: bytes, reader: StreamReader) -> str | None:
+        loop = asyncio.get_running_loop()
+        trace, now_ns = reader.trace, self.stamper.now_ns
+        caps = self.caps
+        total_at_s = loop.time() + caps.total_timeout_s
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        timeout = httpx.Timeout(None, connect=caps.connect_timeout_s)
+        trace.connect_ns = 0
+        reader.sent(now_ns())
+        try:
+            async with asyncio.timeout(min(caps.first_token_timeout_s, caps.total_timeout_s)) as scope:
+                async with self.stock.stream(
+                    "POST", PATHS[api], content=body, headers=headers, timeout=timeout
+                ) as response:
+                    parser = ResponseParser()
+                    parser.status = response.status_code
+                    parser.headers = [(name.lower(), value) for name, value in response.headers.items()]
+                    reader.head(parser, now_ns())
+                    async for data in response.aiter_raw():
+                        reader.body(data, now_ns())
+                        if trace.first_token_ns is not None:
+                            scope.reschedule(min(loop.time() + caps.idle_timeout_s, total_at_s))
+        except TimeoutError:
+            raise TimedOut(_deadline(caps, trace, now_ns())[1]) from None
+        except httpx.ConnectTimeout:
+            raise TimedOut(f"connect timeout: no connection within {caps.connect_timeout_s:g} s") from None
+        except httpx.HTTPError as error:
+            return str(error) or type(error).__name__
+        return None
+
+    def _head(self, method: str, path: str, accept: str) -> bytes:
+        headers = [("Accept", accept), ("Content-Type", "application/json"), *self.access.headers]
+        return request_head(method, self.access.base_path + path, self.access.host_header, headers)
+
+
+class _Deadlines:
+    """Watches one exchange. One timer, set to the next deadline; tokens do not touch it."""
+
+    __slots__ = ("_caps", "_connection", "_stamper", "_timer", "_trace")
+
+    def __init__(self, caps: Caps, trace: Trace, stamper: Stamper, connection: Connection) -> None:
+        self._caps, self._trace, self._stamper, self._connection = caps, trace, stamper, connection
+        wait_s = min(caps.first_token_timeout_s, caps.total_timeout_s)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._stamper.now_ns()
+        at, text = _deadline(self._caps, self._trace, now)
+        if now >= at:
+            self._connection.fail(TimedOut(text))
+        else:
+            self._timer = asyncio.get_running_loop().call_later((at - now) / 1e9 + 1e-3, self._look)
+
+
+def _deadline(caps: Caps, trace: Trace, now_ns: int) -> tuple[int, str]:
+    """When the exchange is to be given up, on the run clock, and the words for it."""
+    sent = trace.sent_ns if trace.sent_ns is not None else now_ns
+    total = sent + int(caps.total_timeout_s * 1e9)
+    if trace.last_token_ns is None:
+        at = sent + int(caps.first_token_timeout_s * 1e9)
+        text = f"first-token timeout: no token within {caps.first_token_timeout_s:g} s"
+        if trace.headers_ns is None:
+            text += ", not even headers"
+    else:
+        at = trace.last_token_ns + int(caps.idle_timeout_s * 1e9)
+        text = f"idle timeout: no token for {caps.idle_timeout_s:g} s after {trace.tokens_seen} tokens"
+    if total <= at:
+        return total, f"total timeout: not done within {caps.total_timeout_s:g} s, {trace.tokens_seen} tokens so far"
+    return at, text
+
+
+def _settle(trace: Trace, now_ns: int, outcome: Outcome, error: str | None) -> None:
+    trace.end_ns = now_ns
+    trace.outcome = outcome
+    trace.error = error
+    trace.output_tokens = trace.tokens_seen
+
+
+def connect_problem(error: Exception) -> str:
+    """Why a connection could not be opened, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or error}"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused: nothing listens there"
+    if isinstance(error, OSError):
+        return f"no connection: {error.strerror or error}"
+    return f"no connection: {error}"

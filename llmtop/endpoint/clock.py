@@ -1,0 +1,203 @@
+"""When bytes arrived: the kernel's own stamp where there is one, else the best that can be had.
+
+Three sources, best first:
+
+    kernel    SO_TIMESTAMPNS: the time at which the last byte of the read reached the host (Linux, TCP). Nothing that
+              this process does can spoil it.
+    select    the time at which the loop's selector returned: later by the wake-up of the process (a `StampingLoop`).
+    protocol  the time at which data_received was called: later by every socket that was served before it.
+
+The kernel stamps with CLOCK_REALTIME. Its distance to the run clock is measured again every second. Both clocks are
+slewed alike, so only a step changes it (settimeofday, a suspended machine); a step shows in the next sample, or at
+once as a stamp from the future.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import socket
+import struct
+import sys
+from time import CLOCK_REALTIME, clock_gettime_ns, perf_counter_ns
+
+import numpy as np
+from msgspec import Struct
+
+KERNEL = "kernel"
+SELECT = "select"
+PROTOCOL = "protocol"
+HTTPX = "httpx"
+"""Stock httpx: the time at which a task got the bytes."""
+
+READ_BYTES = 64 * 1024
+"""Per read. asyncio asks for 256 KiB, which costs 20 us more a read in page faults."""
+
+_SO_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("@ll")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) if hasattr(socket, "CMSG_SPACE") else 0
+_RESAMPLE_NS = 1_000_000_000
+_STEP_NS = 100_000
+"""A change of the clocks' distance beyond this is a step: twenty bracketed samples agree within 1 us."""
+_FUTURE_NS = 50_000
+"""A stamp further ahead of now than this means that the clock was set back since the last sample."""
+
+
+class KernelTimeSocket(socket.socket):
+    """A TCP socket that remembers when the kernel received what it read last.
+
+    It overrides what asyncio's selector transports read with, so a loop, TLS and flow control work as they are.
+
+    Attributes:
+        arrival_ns: CLOCK_REALTIME of the last byte of the last read; 0: not known.
+    """
+
+    arrival_ns: int = 0
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        data, ancillary, _, _ = self.recvmsg(READ_BYTES, _ANCILLARY_BYTES, flags)
+        self._remember(ancillary)
+        return data
+
+    def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0) -> int:  # type: ignore[override]
+        view = memoryview(buffer)[: nbytes or None]
+        size, ancillary, _, _ = self.recvmsg_into([view], _ANCILLARY_BYTES, flags)
+        self._remember(ancillary)
+        return size
+
+    def _remember(self, ancillary: list[tuple[int, int, bytes]]) -> None:
+        if ancillary:
+            seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+            self.arrival_ns = seconds * 1_000_000_000 + nanoseconds
+        else:
+            self.arrival_ns = 0
+
+
+def open_socket(family: int, type_: int, protocol: int) -> socket.socket:
+    """A non-blocking client socket; one that has the kernel's stamps where the platform can."""
+    if sys.platform == "linux" and family in (socket.AF_INET, socket.AF_INET6):
+        stamped = KernelTimeSocket(family, type_, protocol)
+        stamped.setblocking(False)
+        try:
+            stamped.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        except OSError:  # gVisor and other kernels without it: the read simply has no stamp
+            stamped.close()
+        else:
+            return stamped
+    plain = socket.socket(family, type_, protocol)
+    plain.setblocking(False)
+    return plain
+
+
+class StampingSelector(selectors.DefaultSelector):
+    """A selector that notes when it returned."""
+
+    returned_ns: int = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready: list[tuple[selectors.SelectorKey, int]] = super().select(timeout)
+        self.returned_ns = perf_counter_ns()
+        return ready
+
+
+class StampingLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop whose selector notes when it returned. Use: `asyncio.Runner(loop_factory=StampingLoop)`."""
+
+    def __init__(self) -> None:
+        self.selector = StampingSelector()
+        super().__init__(self.selector)
+
+
+class LagSample(Struct, frozen=True):
+    """How far the client was behind the network since the sample before.
+
+    Lag is the time between a byte's arrival (the best stamp there is) and the moment it was looked at; None where
+    stamp and look are the same thing.
+    """
+
+    reads: int = 0
+    coalesced: int = 0
+    """Reads that held more than one token event."""
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    max_ms: float | None = None
+
+
+def _realtime_to_perf_counter_ns() -> int:
+    """perf_counter_ns - CLOCK_REALTIME: the narrowest of 20 bracketed readings (error below 1 us)."""
+    narrowest = distance = 0
+    for turn in range(20):
+        before = perf_counter_ns()
+        real = clock_gettime_ns(CLOCK_REALTIME)
+        width = perf_counter_ns() - before
+        if turn == 0 or width < narrowest:
+            narrowest, distance = width, before + width // 2 - real
+    return distance
+
+
+class Stamper:
+    """Gives every read its arrival on the run clock, and keeps account of the lag.
+
+    Attributes:
+        source: where the last stamp came from.
+        steps: how often CLOCK_REALTIME was seen to jump.
+    """
+
+    def __init__(self, origin_ns: int) -> None:
+        self.origin_ns = origin_ns
+        self.source = KERNEL if sys.platform == "linux" else PROTOCOL
+        self.steps = 0
+        self.coalesced = 0
+        self._shift_ns = 0
+        self._resample_at_ns = 0
+        self._lags_ns: list[int] = []
+        self._selector: StampingSelector | None = None
+        self._reads = 0
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Learn what the running loop offers."""
+        self._selector = loop.selector if isinstance(loop, StampingLoop) else None
+
+    def now_ns(self) -> int:
+        """The run clock."""
+        return perf_counter_ns() - self.origin_ns
+
+    def stamp_ns(self, sock: socket.socket) -> int:
+        """Arrival, on the run clock, of what `sock` read last. To be called once per read, at its very start."""
+        now = perf_counter_ns() - self.origin_ns
+        self._reads += 1
+        arrival = sock.arrival_ns if type(sock) is KernelTimeSocket else 0
+        if arrival:
+            if now >= self._resample_at_ns:
+                self._resample(now)
+            stamp = arrival + self._shift_ns
+            if stamp - now > _FUTURE_NS:
+                self._resample(now)
+                stamp = arrival + self._shift_ns
+            self.source = KERNEL
+        elif self._selector is not None:
+            stamp = self._selector.returned_ns - self.origin_ns
+            self.source = SELECT
+        else:
+            self.source = PROTOCOL
+            return now
+        if stamp > now:
+            stamp = now
+        self._lags_ns.append(now - stamp)
+        return stamp
+
+    def take_lag(self) -> LagSample:
+        """The lag since the last call."""
+        lags, self._lags_ns = self._lags_ns, []
+        reads, coalesced, self._reads, self.coalesced = self._reads, self.coalesced, 0, 0
+        if not lags:
+            return LagSample(reads, coalesced)
+        p50, p99 = np.percentile(np.array(lags, dtype=np.int64), (50, 99)) / 1e6
+        return LagSample(reads, coalesced, float(p50), float(p99), max(lags) / 1e6)
+
+    def _resample(self, now: int) -> None:
+        shift = _realtime_to_perf_counter_ns() - self.origin_ns
+        if self._resample_at_ns and abs(shift - self._shift_ns) > _STEP_NS:
+            self.steps += 1
+        self._shift_ns = shift
+        self._resample_at_ns = now + _RESAMPLE_NS

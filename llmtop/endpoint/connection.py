@@ -1,0 +1,307 @@
+"""Connections of our own to one origin: opened, kept, used again, given up.
+
+A connection serves one exchange at a time and tells its receiver of it straight out of `data_received`, so that no
+task is woken for a chunk: the task that waits for the exchange wakes once, at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from time import perf_counter
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from llmtop.endpoint.clock import Stamper, open_socket
+from llmtop.endpoint.wire import ResponseParser, WireError
+
+KEPT_S = 4.0
+"""An idle connection is closed after this. Shorter than uvicorn's (and so vLLM's and SGLang's) 5 s."""
+
+_ADDRESSES_S = 60.0
+"""How long a resolved name is believed."""
+_EARLY_CLOSE_S = 1.0
+"""A connection that is closed by its server this soon after an answer was never meant to be kept."""
+_EARLY_CLOSES = 2
+"""After so many of them in a row, connections are no longer used again."""
+
+
+_Address = tuple[int, int, int, Any]
+"""Family, type, protocol and socket address."""
+
+
+class ConnectionLost(Exception):
+    """The peer closed or reset before the response was complete.
+
+    Attributes:
+        answered: whether any byte of a response had come.
+    """
+
+    def __init__(self, text: str, answered: bool) -> None:
+        super().__init__(text)
+        self.answered = answered
+
+
+class Receiver(Protocol):
+    """Who hears of an exchange, synchronously, while bytes are read."""
+
+    def sent(self, now_ns: int) -> None: ...
+    def head(self, response: ResponseParser, stamp_ns: int) -> None: ...
+    def body(self, data: bytes, stamp_ns: int) -> None: ...
+
+
+class Origin(Struct, frozen=True):
+    """Where connections go."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    unix_path: str | None = None
+
+    def __str__(self) -> str:
+        if self.unix_path is not None:
+            return f"unix:{self.unix_path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Connection(asyncio.Protocol):
+    """One connection. `reused` tells whether it has served an exchange before."""
+
+    def __init__(self, sock: socket.socket, stamper: Stamper, pool: ConnectionPool) -> None:
+        self.reused = False
+        self.closed = False
+        self.idle_since_s = 0.0
+        self._sock = sock
+        self._stamper = stamper
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._parser = ResponseParser()
+        self._receiver: Receiver | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._answered = False
+
+    async def exchange(self, request: bytes, receiver: Receiver, method: str = "POST") -> None:
+        """Send `request` and return when its response is complete.
+
+        Raises ConnectionLost, WireError, or whatever `fail` was given. A cancelled exchange aborts the connection.
+        """
+        if self._transport is None or self.closed:
+            raise ConnectionLost("the connection was closed", answered=False)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiter, self._receiver, self._parser = waiter, receiver, ResponseParser(method)
+        self._answered = False
+        receiver.sent(self._stamper.now_ns())
+        self._transport.write(request)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        self._receiver = self._waiter = None
+        self._pool.take_back(self, self._parser)
+
+    def fail(self, error: Exception) -> None:
+        """Give up the exchange under way: it raises `error`."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once; nobody hears of anything any more."""
+        self._receiver = None
+        self.closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What asyncio tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        stamp = self._stamper.stamp_ns(self._sock)
+        receiver = self._receiver
+        if receiver is None:  # nobody has asked: a server that says good-bye in words (408), or is out of step
+            self.abort()
+            return
+        self._answered = True
+        parser = self._parser
+        had_head = parser.head_done
+        try:
+            body = parser.feed(data)
+        except WireError as error:
+            self.fail(error)
+            return
+        if not had_head and parser.head_done:
+            receiver.head(parser, stamp)
+        if body:
+            receiver.body(body, stamp)
+        if parser.complete:
+            self._finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        by_us, self.closed = self.closed, True
+        self._pool.forget(self)
+        waiter = self._waiter
+        if waiter is None:
+            if not by_us:
+                self._pool.lost_while_idle(self)
+            return
+        if waiter.done():
+            return
+        self._parser.eof()
+        if isinstance(exc, OSError) or exc is None:
+            if self._parser.complete:
+                self._finish()
+                return
+            waiter.set_exception(ConnectionLost(_how_lost(exc, self._answered), self._answered))
+        else:  # a mistake in a receiver: asyncio hands it over after closing the connection
+            waiter.set_exception(exc)
+
+    def _finish(self) -> None:
+        self._receiver = None
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class ConnectionPool:
+    """The connections to one origin. The one used last is used next, so that the others can grow old and be closed.
+
+    Attributes:
+        reuse: whether connections are used again. Learned off for servers that close after each answer while
+            promising to keep the connection (llama.cpp): a request written into such a connection is lost.
+    """
+
+    def __init__(self, origin: Origin, stamper: Stamper, *, reuse: bool = True) -> None:
+        self.origin = origin
+        self.reuse = reuse
+        self._stamper = stamper
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._early_closes = 0
+        self._addresses: list[_Address] = []
+        self._addresses_until_s = 0.0
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def pop(self) -> Connection | None:
+        """An idle connection that is likely to be alive, or None. O(1): expired ones are all below the first."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed and perf_counter() - connection.idle_since_s < KEPT_S:
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self) -> Connection:
+        """Open a connection. Raises OSError (with what the system says), which ssl.SSLError is one of."""
+        loop = asyncio.get_running_loop()
+        self._stamper.attach(loop)
+        if self.origin.unix_path is not None:
+            unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            unix.setblocking(False)
+            return await self._open_on(unix, self.origin.unix_path)
+        first_error: OSError | None = None
+        for index, (family, type_, protocol, address) in enumerate(await self._resolve(loop)):
+            try:
+                connection = await self._open_on(open_socket(family, type_, protocol), address)
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                first_error = first_error or error
+                continue
+            if index:  # the address that answered comes first from now on
+                self._addresses.insert(0, self._addresses.pop(index))
+            return connection
+        raise first_error or OSError(f"no address for {self.origin.host}")
+
+    def keep(self, connection: Connection) -> None:
+        """Put a connection that can be used among the idle ones."""
+        connection.idle_since_s = perf_counter()
+        self._idle.append(connection)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(KEPT_S, self._close_expired)
+
+    def take_back(self, connection: Connection, response: ResponseParser) -> None:
+        """Keep a connection whose response is complete, if it can be used again."""
+        if connection.reused:
+            self._early_closes = 0
+        if not self.reuse or not response.keep_alive or response.excess:
+            connection.abort()
+            return
+        connection.reused = True
+        if connection.closed:
+            self._count_early_close()
+            return
+        self.keep(connection)
+
+    def lost_while_idle(self, connection: Connection) -> None:
+        """The server closed a connection that nobody was using."""
+        if connection.reused and perf_counter() - connection.idle_since_s < _EARLY_CLOSE_S:
+            self._count_early_close()
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is gone."""
+        self._open.discard(connection)
+
+    def close(self) -> None:
+        """Close every connection, also those in use."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        self._idle.clear()
+        for connection in tuple(self._open):
+            connection.fail(ConnectionLost("closed by llmtop", answered=False))
+        self._open.clear()
+
+    def _count_early_close(self) -> None:
+        self._early_closes += 1
+        if self._early_closes >= _EARLY_CLOSES:
+            self.reuse = False
+
+    async def _resolve(self, loop: asyncio.AbstractEventLoop) -> list[_Address]:
+        now = perf_counter()
+        if now >= self._addresses_until_s:
+            found = await loop.getaddrinfo(self.origin.host, self.origin.port, type=socket.SOCK_STREAM)
+            self._addresses = [(family, type_, protocol, address) for family, type_, protocol, _, address in found]
+            self._addresses_until_s = now + _ADDRESSES_S
+        return list(self._addresses)
+
+    async def _open_on(self, sock: socket.socket, address: Any) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.sock_connect(sock, address)
+            _, connection = await loop.create_connection(
+                lambda: Connection(sock, self._stamper, self),
+                sock=sock,
+                ssl=self.origin.tls,
+                server_hostname=self.origin.host if self.origin.tls is not None else None,
+            )
+        except BaseException:
+            sock.close()
+            raise
+        self._open.add(connection)
+        return connection
+
+    def _close_expired(self) -> None:
+        self._sweep = None
+        now = perf_counter()
+        kept = [c for c in self._idle if not c.closed and now - c.idle_since_s < KEPT_S]
+        for connection in set(self._idle).difference(kept):
+            connection.abort()
+        self._idle = kept
+        if kept:
+            wait = KEPT_S - (now - kept[0].idle_since_s)
+            self._sweep = asyncio.get_running_loop().call_later(max(wait, 0.05), self._close_expired)
+
+
+def _how_lost(error: OSError | None, answered: bool) -> str:
+    when = "in the middle of its answer" if answered else "without sending an answer"
+    if error is None:
+        return f"the server closed the connection {when}"
+    if error.errno == errno.ECONNRESET:
+        return f"the server reset the connection {when}"
+    return f"connection lost {when}: {error.strerror or error}"

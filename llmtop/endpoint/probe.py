@@ -1,0 +1,423 @@
+"""What an endpoint is and can: found by asking it, not by being told.
+
+Evidence for a dialect is what only that server says: a prefix of its metrics, `owned_by` of its models, a path with
+certain keys, its Server header. Then a stream of two tokens is tried for each API, with everything a load request
+would have in it, so that what the run will send is what was tried. Every step leaves a `Finding`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from llmtop.domain.endpoint import Dialect, EndpointInfo, Finding
+from llmtop.domain.request import Outcome, TokenSource
+from llmtop.endpoint.clock import KERNEL
+from llmtop.endpoint.dialects import DIALECTS, DialectTable, JsonFact
+from llmtop.endpoint.refusals import is_html, refusal_text
+from llmtop.endpoint.trace import Trace
+from llmtop.errors import EndpointAuthFailed, EndpointUnreachable, EndpointUnusable
+
+if TYPE_CHECKING:
+    from llmtop.endpoint.client import EndpointClient
+
+_ASK_S = 5.0
+"""For one question. A busy vLLM takes 0.6 s for /metrics."""
+_TRIAL_S = 60.0
+"""For a stream of two tokens: a cold model compiles first."""
+_TRIAL_TOKENS = 2
+_TRIAL_TEXT = "Count to ten: one, two,"
+
+_WEIGHTS = {"metrics": 4, "json": 3, "owned_by": 2, "server": 1}
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What one path answered; status 0: nothing."""
+
+    status: int = 0
+    body: bytes = b""
+    server: str = ""
+
+    @property
+    def json(self) -> Any:
+        if self.status != 200:
+            return None
+        try:
+            return msgspec.json.decode(self.body)
+        except msgspec.DecodeError:
+            return None
+
+
+class _NoSink:
+    """Nobody listens to a trial."""
+
+    def first_token(self, trace: Trace) -> None:
+        pass
+
+    def tokens(self, trace: Trace, n: int, stamp_ns: int, gap_ns: int | None) -> None:
+        pass
+
+
+async def probe(client: EndpointClient) -> EndpointInfo:
+    """Raises EndpointUnreachable, EndpointAuthFailed or EndpointUnusable, with what to do."""
+    return await _Probe(client).run()
+
+
+class _Probe:
+    def __init__(self, client: EndpointClient) -> None:
+        self._client = client
+        self._endpoint = client.endpoint
+        self._url = client.endpoint.base_url
+        self._answers: dict[str, _Answer] = {}
+        self._findings: list[Finding] = []
+
+    async def run(self) -> EndpointInfo:
+        await self._reach()
+        models = await self._list_models()
+        dialect = await self._detect()
+        table = DIALECTS[dialect]
+        model = self._choose_model(models, table)
+        self._client.use(dialect, model)
+        await self._gather(sorted({fact.path for facts in table.json_facts.values() for fact in facts}))
+        max_model_len, max_num_seqs = self._figure(table, "max_model_len"), self._figure(table, "max_num_seqs")
+        self._find(
+            "context length",
+            None if max_model_len is None else True,
+            "not told" if max_model_len is None else f"{max_model_len} tokens",
+            f"set by {table.advice.max_model_len}" if table.advice.max_model_len else None,
+        )
+        apis, has_usage = await self._try_streams(models, table)
+        pins = self._note_pinning(table)
+        has_tokenize = await self._note_tokenizer(table)
+        has_metrics = self._note_metrics(table)
+        self._note_reach()
+        return EndpointInfo(
+            dialect=dialect,
+            model=model,
+            models=models,
+            apis=apis,
+            server=self._server_name(table),
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            has_tokenize=has_tokenize,
+            has_metrics=has_metrics,
+            pins_output=pins,
+            has_usage=has_usage,
+            findings=tuple(self._findings),
+        )
+
+    def _find(self, name: str, ok: bool | None, found: str, advice: str | None = None) -> None:
+        self._findings.append(Finding(name, ok, found, None if ok else advice))
+
+    # Reaching it
+
+    async def _reach(self) -> None:
+        client = self._client
+        if client.access.uses_stock:
+            return
+        problem = await client.try_connection()
+        if problem is None:
+            return
+        host = urlsplit(self._url)
+        if isinstance(problem, ssl.SSLCertVerificationError):
+            raise EndpointUnusable(
+                self._url,
+                f"the certificate is not trusted ({problem.verify_message}): name its CA with --ca-file, or --insecure",
+            )
+        if isinstance(problem, ssl.SSLError):
+            plain = self._url.replace("https://", "http://", 1)
+            raise EndpointUnusable(self._url, f"does not speak TLS ({problem.reason or problem}): try {plain}")
+        if isinstance(problem, ConnectionRefusedError | FileNotFoundError):
+            where = self._endpoint.unix_socket or f"port {host.port or (443 if host.scheme == 'https' else 80)}"
+            others = await client.listening_nearby()
+            hint = f"; something listens on port {', '.join(map(str, others))}" if others else ""
+            raise EndpointUnreachable(self._url, f"nothing listens on {where}: is the server up?{hint}")
+        if isinstance(problem, TimeoutError):
+            raise EndpointUnreachable(
+                self._url, f"no connection within {client.caps.connect_timeout_s:g} s: check host, port and firewall"
+            )
+        raise EndpointUnreachable(self._url, f"{problem.strerror or problem}: check host and port")
+
+    async def _list_models(self) -> tuple[str, ...]:
+        answer = self._answers["/v1/models"] = await self._ask_first("/v1/models")
+        listed = answer.json
+        entries = listed.get("data") if isinstance(listed, dict) else None
+        if not isinstance(entries, list):
+            self._find("models", None, f"/v1/models answers {answer.status}", "name the model with --model")
+            return ()
+        models = tuple(str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry)
+        self._find("models", bool(models), ", ".join(models[:5]) or "none listed", "name the model with --model")
+        return models
+
+    async def _ask_first(self, path: str) -> _Answer:
+        """The first question, whose failure says what is wrong with the endpoint."""
+        url = self._url + path
+        try:
+            response = await self._client.stock.get(path, timeout=_ASK_S)
+        except httpx.TimeoutException:
+            raise EndpointUnreachable(
+                url, f"no answer within {_ASK_S:g} s: is the server hung or still loading?"
+            ) from None
+        except httpx.HTTPError as error:
+            if self._url.startswith("http://") and await self._client.speaks_tls():
+                tls = self._url.replace("http://", "https://", 1)
+                raise EndpointUnusable(url, f"speaks TLS: try {tls}") from None
+            said = self._client.access.mask(str(error) or type(error).__name__)
+            if isinstance(error, httpx.ConnectError | httpx.ProxyError):
+                raise EndpointUnreachable(url, f"{said}{self._by_proxy()}") from None
+            raise EndpointUnusable(url, f"no HTTP answer ({said}): is that the right port?") from None
+        status = response.status_code
+        if status in (401, 403):
+            raise EndpointAuthFailed(url, self._auth_problem(status, response.content))
+        if 300 <= status < 400:
+            where = response.headers.get("location", "elsewhere")
+            raise EndpointUnusable(
+                url, f"status {status}, redirects to {where}: point llmtop there, it does not follow"
+            )
+        if is_html(response.content):
+            said = refusal_text(response.content)
+            raise EndpointUnusable(
+                url, f"status {status} and a web page ({said!r}): wrong port, or a base path is missing"
+            )
+        if status == 400 and b"HTTPS" in response.content:
+            raise EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
+        if status == 503:
+            said = refusal_text(response.content) or "service unavailable"
+            raise EndpointUnreachable(url, f"status 503 ({said}): the server is not ready yet, try again in a moment")
+        return _Answer(status, response.content, response.headers.get("server", ""))
+
+    def _auth_problem(self, status: int, body: bytes) -> str:
+        said = self._client.access.mask(refusal_text(body)) or "no reason given"
+        if self._endpoint.api_key_env is None:
+            return (
+                f"status {status} ({said}): it wants an API key; put it into an environment variable "
+                "and name that with --api-key-env"
+            )
+        return f"status {status} ({said}): the key in {self._endpoint.api_key_env} was refused"
+
+    def _by_proxy(self) -> str:
+        proxy = self._client.access.proxy
+        return f" (through the proxy {proxy} that the environment names)" if proxy else ""
+
+    # What it is
+
+    async def _gather(self, paths: list[str]) -> None:
+        """Ask all `paths` that were not asked yet."""
+        wanted = [path for path in paths if path not in self._answers]
+        found = await asyncio.gather(*(self._ask(path) for path in wanted))
+        self._answers.update(zip(wanted, found, strict=True))
+
+    async def _ask(self, path: str) -> _Answer:
+        try:
+            response = await self._client.stock.get(path, timeout=_ASK_S)
+        except httpx.HTTPError:
+            return _Answer()
+        return _Answer(response.status_code, response.content, response.headers.get("server", ""))
+
+    async def _detect(self) -> Dialect:
+        given = self._endpoint.dialect
+        tables = list(DIALECTS.values()) if given is None else [DIALECTS[given]]
+        paths = {path for table in tables for path in table.detection.json_keys}
+        paths |= {table.metrics_path for table in tables if table.metrics_path and table.metrics_port is None}
+        await self._gather([*sorted(paths), *self._endpoint.metrics_urls])
+        if given is not None:
+            self._find("dialect", True, f"{DIALECTS[given].title}, as told")
+            return given
+        scores = {table.dialect: self._evidence(table) for table in tables}
+        best = max(scores, key=lambda dialect: sum(_WEIGHTS[kind] for kind, _ in scores[dialect]))
+        if not scores[best]:
+            self._find("dialect", True, f"{DIALECTS[Dialect.OPENAI].title}: nothing points to a server that is known")
+            return Dialect.OPENAI
+        self._find("dialect", True, f"{DIALECTS[best].title}, by {', '.join(text for _, text in scores[best])}")
+        return best
+
+    def _evidence(self, table: DialectTable) -> list[tuple[str, str]]:
+        """(kind, words) of each piece of evidence for a dialect."""
+        found: list[tuple[str, str]] = []
+        detection = table.detection
+        for path in (table.metrics_path, *self._endpoint.metrics_urls):
+            page = self._answers.get(path or "", _Answer())
+            for prefix in detection.metric_prefixes:
+                if page.status == 200 and _has_metric(page.body, prefix):
+                    found.append(("metrics", f"{prefix}* on {path}"))
+                    break
+        for path, keys in detection.json_keys.items():
+            answer = self._answers.get(path, _Answer()).json
+            if answer is not None and all(_dig(answer, key) is not None for key in keys):
+                found.append(("json", path))
+        models = self._answers["/v1/models"]
+        listed = models.json
+        owners = {entry.get("owned_by") for entry in _entries(listed)}
+        found.extend(("owned_by", f"owned_by {owner}") for owner in detection.owned_by if owner in owners)
+        server = models.server.lower()
+        found.extend(("server", f"Server {start}") for start in detection.server_headers if server.startswith(start))
+        return found
+
+    def _choose_model(self, models: tuple[str, ...], table: DialectTable) -> str:
+        asked = self._endpoint.model
+        if asked is None:
+            if not models:
+                raise EndpointUnusable(f"{self._url}/v1/models", "lists no model: name one with --model")
+            return models[0]
+        if models and asked not in models and not table.quirks.any_model:
+            raise EndpointUnusable(self._url, f"has no model {asked!r}: it has {', '.join(models[:10])}")
+        return asked
+
+    def _figure(self, table: DialectTable, field: str) -> int | None:
+        value = self._fact(table.json_facts.get(field, ()))
+        return int(value) if isinstance(value, int | float) and value > 0 else None
+
+    def _fact(self, facts: tuple[JsonFact, ...]) -> object:
+        for fact in facts:
+            value: object = _dig(self._answers.get(fact.path, _Answer()).json, fact.key)
+            if value is not None:
+                return value
+        return None
+
+    def _server_name(self, table: DialectTable) -> str:
+        version = self._fact(table.version_facts)
+        if version is None:
+            return self._answers["/v1/models"].server or table.title
+        return f"{table.title} {version}"
+
+    # What it can
+
+    async def _try_streams(self, models: tuple[str, ...], table: DialectTable) -> tuple[tuple[str, ...], bool]:
+        """Stream two tokens by each API. Returns those that work, and whether they send usage."""
+        apis: list[str] = []
+        usage = False
+        problems: dict[str, Trace] = {}
+        for api in table.request.api:
+            trace = Trace()
+            try:
+                async with asyncio.timeout(_TRIAL_S):
+                    await self._client.generate(_TRIAL_TEXT, _TRIAL_TOKENS, api, trace, _NoSink())
+            except TimeoutError:
+                trace.error = f"no stream within {_TRIAL_S:g} s"
+            if trace.status in (401, 403):
+                raise EndpointAuthFailed(self._url, self._auth_problem(trace.status, (trace.error or "").encode()))
+            if trace.outcome in (Outcome.OK, Outcome.EMPTY):
+                apis.append(api)
+                usage = usage or trace.token_source is TokenSource.USAGE
+            else:
+                problems[api] = trace
+        if not apis:
+            self._refuse(problems, models)
+        for api, trace in problems.items():
+            self._find(f"{api} API", False, f"{trace.status or 'no answer'}: {trace.error}", f"use {apis[0]}")
+        self._find("streaming", True, f"works by {' and '.join(apis)}")
+        self._find(
+            "usage",
+            usage,
+            "token counts come from the server" if usage else "the server does not count tokens: shown with ≈",
+            table.advice.enable_usage or "stream_options.include_usage is not understood",
+        )
+        return tuple(apis), usage
+
+    def _refuse(self, problems: dict[str, Trace], models: tuple[str, ...]) -> None:
+        api, trace = next(iter(problems.items()))
+        said = f"{api} answers {trace.status or 'nothing'}: {trace.error}"
+        if trace.outcome is Outcome.TIMEOUT or trace.outcome is Outcome.CANCELLED:
+            raise EndpointUnusable(self._url, f"{trace.error}: is the server overloaded, or still loading its model?")
+        if trace.status == 404 and "model" in (trace.error or "").lower() and models:
+            raise EndpointUnusable(self._url, f"{said}; it has {', '.join(models[:10])}")
+        if trace.status == 404:
+            raise EndpointUnusable(
+                self._url, f"{said}; no OpenAI API here: is a base path missing, or is it another port?"
+            )
+        raise EndpointUnusable(self._url, said)
+
+    def _note_pinning(self, table: DialectTable) -> bool:
+        bodies = self._client.bodies
+        dropped = sorted(bodies.dropped)
+        if bodies.pins_output and table.request.pin_is_certain:
+            self._find("output length", True, "pinned")
+            return True
+        if bodies.pins_output:
+            self._find("output length", None, "pinning was not refused; whether it works shows in the run")
+            return False
+        self._find(
+            "output length",
+            False,
+            f"{' and '.join(dropped)} refused: streams may end early" if dropped else "cannot be pinned",
+            "compare asked and delivered output tokens in the report",
+        )
+        return False
+
+    async def _note_tokenizer(self, table: DialectTable) -> bool:
+        count = await self._client.tokenize(_TRIAL_TEXT)
+        self._find(
+            "tokenizer",
+            count is not None,
+            f"{table.tokenizer.path} counts" if count is not None and table.tokenizer else "none to ask: lengths are ≈",
+            table.advice.enable_tokenize,
+        )
+        return count is not None
+
+    def _note_metrics(self, table: DialectTable) -> bool:
+        if table.metrics_path is None and not self._endpoint.metrics_urls:
+            self._find("metrics", None, f"{table.title} has none", table.advice.enable_metrics)
+            return False
+        has = any(kind == "metrics" for kind, _ in self._evidence(table))
+        path = ", ".join(self._endpoint.metrics_urls) or table.metrics_path or ""
+        status = self._answers.get(path, _Answer()).status
+        port = f" (try --metrics-url with port {table.metrics_port})" if table.metrics_port else ""
+        self._find(
+            "metrics",
+            has,
+            f"{path}" if has else f"{path} answers {status or 'nothing'}, without {table.title}'s names",
+            (table.advice.enable_metrics or "name the page with --metrics-url") + port,
+        )
+        return has
+
+    def _note_reach(self) -> None:
+        access = self._client.access
+        if access.proxy:
+            self._find(
+                "transport",
+                False,
+                f"stock httpx through the proxy {access.proxy}: stamps are those of a task, up to about 100 streams",
+                "set NO_PROXY for this host to measure it directly",
+            )
+        elif access.uses_stock:
+            self._find("transport", None, "stock httpx, as told: up to about 100 streams", "use --transport auto")
+        else:
+            source = self._client.stamp_source
+            kernel = source == KERNEL
+            self._find(
+                "stamps",
+                True if kernel else None,
+                f"from the {source}"
+                if kernel
+                else f"from the {source}: token times are late by the client's own delay",
+                "Linux and TCP give the kernel's own stamps",
+            )
+        if self._endpoint.insecure:
+            self._find("TLS", False, "certificates are not checked", "name the CA with --ca-file")
+
+
+def _has_metric(page: bytes, prefix: str) -> bool:
+    start = prefix.encode()
+    return page.startswith(start) or b"\n" + start in page
+
+
+def _entries(listed: object) -> list[dict[str, Any]]:
+    entries = listed.get("data") if isinstance(listed, dict) else None
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _dig(value: Any, key: str) -> Any:
+    """Follow `a.0.b` into decoded JSON; None where the way ends."""
+    for part in key.split("."):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value

@@ -1,0 +1,445 @@
+"""One streamed answer: from body bytes to tokens, usage and an outcome.
+
+An event is a token event when a delta in it has non-empty content, reasoning, refusal, text or tool call (name or
+arguments). Role-only deltas, empty content, usage, comments and pings are none: a server that answers its headers or
+its role at once does not get a better TTFT for it. Several token events in one read are one arrival with n tokens:
+the gap between them is not known and is not invented.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Struct
+
+from llmtop.domain.request import Outcome, TokenSource
+from llmtop.endpoint.clock import Stamper
+from llmtop.endpoint.refusals import is_html, message_of, refusal_text, retry_after_s
+from llmtop.endpoint.sse import EventSplitter, EventTooLong
+from llmtop.endpoint.trace import Sink, Trace
+from llmtop.endpoint.wire import ResponseParser
+
+KEPT_BYTES = 64 * 1024
+"""Of a body that is no stream: enough for any error message."""
+
+_FAILED = ("error", "abort", "aborted")
+"""Finish reasons with which a server says that it gave up."""
+
+
+class _Delta(Struct, gc=False):
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[Any] | None = None
+
+
+class _Choice(Struct, gc=False):
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class _PromptDetails(Struct, gc=False):
+    cached_tokens: _Count | None = None
+
+
+class _Usage(Struct, gc=False):
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+class _Timings(Struct, gc=False):
+    """llama.cpp's own account, sent even where usage is not asked for."""
+
+    cache_n: _Count = 0
+    prompt_n: _Count = 0
+    predicted_n: _Count = 0
+
+
+class _Event(Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    timings: _Timings | None = None
+    error: str | dict[str, Any] | None = None
+    object: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+class StreamReader:
+    """Reads the answer to one request and keeps its trace.
+
+    A connection calls `sent`, `head` and `body` as things happen, and `close` ends it. Nothing that a server sends
+    makes them raise.
+    """
+
+    __slots__ = (
+        "_continuous",
+        "_done",
+        "_error",
+        "_events",
+        "_garbage",
+        "_is_stream",
+        "_kept",
+        "_kept_bytes",
+        "_sink",
+        "_splitter",
+        "_stamper",
+        "_uncounted",
+        "_usage_tokens",
+        "trace",
+    )
+
+    def __init__(self, trace: Trace, sink: Sink, stamper: Stamper) -> None:
+        self.trace = trace
+        self._sink = sink
+        self._stamper = stamper
+        self._splitter = EventSplitter()
+        self._is_stream = True
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._events = 0
+        self._done = False
+        self._error: str | None = None
+        self._garbage: str | None = None
+        self._continuous = False
+        self._uncounted = 0
+        self._usage_tokens: int | None = None
+
+    @property
+    def saw_several_tokens_per_event(self) -> bool:
+        """Whether usage tells of clearly more tokens than there were events, and events did not count along."""
+        seen = self.trace.tokens_seen
+        return not self._continuous and (self._usage_tokens or 0) > max(1.25 * seen, seen + 4)
+
+    # What a connection tells
+
+    def sent(self, now_ns: int) -> None:
+        """The request is about to be written."""
+        self.trace.sent_ns = now_ns
+
+    def head(self, response: ResponseParser, stamp_ns: int) -> None:
+        trace = self.trace
+        trace.status = response.status
+        trace.headers_ns = stamp_ns
+        content_type = (response.header("content-type") or "").lower()
+        self._is_stream = response.status == 200 and not content_type.startswith(("application/json", "text/html"))
+        if response.status != 200:
+            trace.retry_after_s = retry_after_s(response.header("retry-after"))
+            if 300 <= response.status < 400:
+                self._error = f"redirected to {response.header('location')}: point llmtop there"
+        coding = (response.header("content-encoding") or "identity").lower()
+        if coding != "identity":
+            self._error = f"the answer is compressed ({coding}) although it was asked not to be: a proxy does that"
+            self._is_stream = False
+
+    def body(self, data: bytes, stamp_ns: int) -> None:
+        """Body bytes of one read."""
+        if not self._is_stream:
+            self._keep(data)
+            return
+        try:
+            events = self._splitter.feed(data)
+        except EventTooLong:
+            self._garbage = "an event without an end"
+            self._is_stream = False
+            return
+        if events:
+            self._take(events, stamp_ns)
+        elif not self._events:
+            self._keep(data)
+
+    def close(self, end_ns: int, lost: str | None = None) -> None:
+        """The answer is over. `lost`: why the connection ended before it; None: it ended by its framing."""
+        trace = self.trace
+        trace.end_ns = end_ns
+        if self._is_stream:
+            self._take_unended_event(end_ns)
+        self._settle_tokens(end_ns)
+        trace.outcome, trace.error = self._judge(lost)
+
+    # Events
+
+    def _take(self, events: list[tuple[bytes, bytes]], stamp_ns: int) -> None:
+        """Account for the events of one read."""
+        trace = self.trace
+        self._events += len(events)
+        counted = trace.tokens_seen
+        token_events = 0
+        answers = False
+        for name, data in events:
+            if data == b"[DONE]":
+                self._done = True
+                continue
+            if name and self._take_named(name, data):
+                continue
+            try:
+                event = _decode(data)
+            except msgspec.MsgspecError:
+                odd = self._read_odd(data)
+                if odd is None:
+                    continue
+                event = odd
+            payload = False
+            finished = False
+            if event.choices:
+                for choice in event.choices:
+                    delta = choice.delta
+                    if delta is not None:
+                        if delta.content or delta.refusal:
+                            payload = answers = True
+                        elif delta.reasoning or delta.reasoning_content:
+                            payload = True
+                        elif delta.tool_calls and _calls_a_tool(delta.tool_calls):
+                            payload = answers = True
+                    elif choice.text:
+                        payload = answers = True
+                    if choice.finish_reason:
+                        trace.finish_reason = choice.finish_reason
+                        finished = True
+            if payload:
+                token_events += 1
+            if event.usage is None:
+                if payload:
+                    counted += 1
+            else:
+                counted = self._take_usage(event, counted, payload, finished)
+            if event.timings is not None and event.usage is None and finished:
+                self._take_timings(event.timings)
+            if event.error or event.object == "error":
+                self._take_error(data)
+        if token_events > 1:
+            self._stamper.coalesced += 1
+        if token_events or (self._continuous and counted > trace.tokens_seen):
+            self._arrive(counted - trace.tokens_seen, bool(token_events), answers, stamp_ns)
+
+    def _arrive(self, n: int, visible: bool, answers: bool, stamp_ns: int) -> None:
+        """`n` tokens came with the read of `stamp_ns`."""
+        trace = self.trace
+        trace.tokens_seen += n
+        last = trace.last_token_ns
+        if last is None:
+            if not visible:  # counted by the server, but no text yet: bytes of an unfinished character
+                self._uncounted += n
+                return
+            n += self._uncounted
+            trace.first_token_ns = stamp_ns
+            trace.first_chunk_tokens = n
+            gap = None
+            self._sink.first_token(trace)
+        else:
+            gap = stamp_ns - last
+            if trace.max_gap_ns is None or gap > trace.max_gap_ns:
+                trace.max_gap_ns = gap
+        if answers and trace.first_answer_ns is None:
+            trace.first_answer_ns = stamp_ns
+        trace.chunks += 1
+        trace.last_token_ns = stamp_ns
+        self._sink.tokens(trace, n, stamp_ns, gap)
+
+    def _take_usage(self, event: _Event, counted: int, payload: bool, finished: bool) -> int:
+        """Usage may be in any event. Returns the tokens counted after this event."""
+        usage = event.usage
+        if usage is None:
+            return counted
+        trace = self.trace
+        if usage.prompt_tokens is not None:
+            trace.prompt_tokens = usage.prompt_tokens
+        if usage.prompt_tokens_details is not None and usage.prompt_tokens_details.cached_tokens is not None:
+            trace.cached_tokens = usage.prompt_tokens_details.cached_tokens
+        total = usage.completion_tokens
+        if total is None:
+            return counted + payload
+        self._usage_tokens = max(total, self._usage_tokens or 0)
+        if not event.choices:
+            self._done = self._done or total > 0 or counted > 0
+            return counted
+        if not finished:
+            self._continuous = True
+        return max(counted, total) if self._continuous else counted + payload
+
+    def _take_timings(self, timings: _Timings) -> None:
+        if timings.predicted_n:
+            self._usage_tokens = timings.predicted_n
+            self.trace.prompt_tokens = timings.cache_n + timings.prompt_n
+            self.trace.cached_tokens = timings.cache_n
+
+    def _take_named(self, name: bytes, data: bytes) -> bool:
+        """An event with a name. Returns whether that is all there is to it."""
+        if name == b"error":
+            self._take_error(data)
+            return True
+        return name in (b"ping", b"heartbeat", b"keepalive", b"keep-alive")
+
+    def _take_error(self, data: bytes) -> None:
+        if self._error is None:
+            self._error = refusal_text(data) or "an error event without a message"
+
+    def _read_odd(self, data: bytes) -> _Event | None:
+        """An event that the typed decoder refuses: other types than usual, NaN, half characters, or no JSON at all."""
+        if not data.strip():
+            return None
+        try:
+            answer = json.loads(data.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            self._garbage = self._garbage or f"an event that is no JSON object: {_excerpt(data)}"
+            return None
+        return _lenient(answer)
+
+    def _take_unended_event(self, end_ns: int) -> None:
+        """The last event of a stream that ends without its blank line, if it is whole."""
+        rest = self._splitter.rest
+        if not rest.strip():
+            return
+        events = self._splitter.feed(b"\n\n")
+        self._take([(name, data) for name, data in events if _is_whole(data)], end_ns)
+
+    # The end
+
+    def _keep(self, data: bytes) -> None:
+        if self._kept_bytes < KEPT_BYTES:
+            self._kept.append(data)
+            self._kept_bytes += len(data)
+
+    def _settle_tokens(self, end_ns: int) -> None:
+        trace = self.trace
+        if self._usage_tokens is None:
+            trace.output_tokens = trace.tokens_seen
+            return
+        missed = self._usage_tokens - trace.tokens_seen
+        trace.output_tokens = self._usage_tokens
+        trace.token_source = TokenSource.USAGE
+        if missed > 0 and trace.first_token_ns is not None:
+            trace.tokens_seen += missed
+            self._sink.tokens(trace, missed, end_ns, None)
+
+    def _judge(self, lost: str | None) -> tuple[Outcome, str | None]:
+        trace = self.trace
+        if trace.status is None:
+            return Outcome.HTTP_ERROR, lost or "no answer"
+        body = b"".join(self._kept)
+        if trace.status != 200:
+            return Outcome.HTTP_ERROR, self._error or refusal_text(body) or f"status {trace.status} without a message"
+        if self._error is not None:
+            return Outcome.STREAM_ERROR, self._error
+        if trace.finish_reason in _FAILED:
+            return Outcome.STREAM_ERROR, f"the server gave up: finish_reason {trace.finish_reason!r}"
+        if self._garbage is not None:
+            return Outcome.STREAM_ERROR, self._garbage
+        if body and not self._events:
+            return Outcome.STREAM_ERROR, lost or _what_it_is_instead(body)
+        if not (self._done or trace.finish_reason):
+            return Outcome.TRUNCATED, lost or "the stream ended without a finish reason, usage or [DONE]"
+        if trace.first_token_ns is None:
+            hidden = f", though usage tells of {trace.output_tokens} tokens" if trace.output_tokens else ""
+            return Outcome.EMPTY, f"the stream ended well without any text{hidden}"
+        return Outcome.OK, None
+
+
+def _calls_a_tool(calls: list[Any]) -> bool:
+    for call in calls:
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict) and (function.get("name") or function.get("arguments")):
+            return True
+    return False
+
+
+def _lenient(answer: dict[str, Any]) -> _Event:
+    """An event whatever the types of its fields: those that cannot be used are left out."""
+    choices = []
+    for choice in _list(answer.get("choices")):
+        if isinstance(choice, dict):
+            delta = choice.get("delta")
+            reason = choice.get("finish_reason")
+            if isinstance(reason, dict):
+                reason = reason.get("type")
+            choices.append(
+                _Choice(
+                    _lenient_delta(delta) if isinstance(delta, dict) else None,
+                    _text(choice.get("text")),
+                    reason if isinstance(reason, str) else str(reason) if reason else None,
+                )
+            )
+    usage = answer.get("usage")
+    return _Event(
+        choices=choices,
+        usage=_lenient_usage(usage) if isinstance(usage, dict) else None,
+        error=message_of(answer) if answer.get("error") else None,
+        object=_text(answer.get("object")),
+    )
+
+
+def _lenient_delta(delta: dict[str, Any]) -> _Delta:
+    return _Delta(
+        content=_text(delta.get("content")),
+        reasoning=_text(delta.get("reasoning")),
+        reasoning_content=_text(delta.get("reasoning_content")),
+        refusal=_text(delta.get("refusal")),
+        tool_calls=_list(delta.get("tool_calls")),
+    )
+
+
+def _lenient_usage(usage: dict[str, Any]) -> _Usage:
+    details = usage.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    return _Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), _PromptDetails(cached))
+
+
+def _text(value: object) -> str | None:
+    """Text, also where a server sends it as a list of parts."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(_text(part.get("text")) or "" for part in value if isinstance(part, dict))
+    return None
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens, also where a server sends it as a float."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 2**53:
+        return int(value)
+    return None
+
+
+def _is_whole(data: bytes) -> bool:
+    if data == b"[DONE]":
+        return True
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _excerpt(data: bytes) -> str:
+    return repr(data[:60].decode("utf-8", "replace"))
+
+
+def _what_it_is_instead(body: bytes) -> str:
+    """What an answer with status 200 is that should have been a stream."""
+    if is_html(body):
+        return f"a web page instead of a stream: {refusal_text(body)}"
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return f"no event stream: {_excerpt(body)}"
+    found = message_of(answer)
+    if found:
+        return found
+    if isinstance(answer, dict) and "choices" in answer:
+        return "answered in one piece: the server does not stream"
+    return f"no event stream: {_excerpt(body)}"

@@ -1,0 +1,93 @@
+"""What servers say when they refuse, out of every shape they say it in.
+
+{"error": {"message": "...", "type": ..., "code": ...}}    OpenAI, vLLM, SGLang, llama.cpp
+{"error": "...", "error_type": ...}                        TGI; vLLM's 401
+{"object": "error", "message": "..."}                      vLLM up to 0.10, LMDeploy, TensorRT-LLM
+{"detail": "..."} or {"detail": [{"loc", "msg"}]}          FastAPI
+[{"error": ...}]                                           Google's gateways
+<html><title>...                                           proxies
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+TEXT_LIMIT = 400
+"""Characters of a server's message that a user is shown."""
+
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<(script|style).*?</\1>|<[^>]+>", re.IGNORECASE | re.DOTALL)
+
+
+def refusal_text(body: bytes) -> str:
+    """The message inside an error body; empty when the body says nothing."""
+    text = body.decode("utf-8", "replace").strip()
+    if text[:1] in ("{", "["):
+        try:
+            found = message_of(json.loads(text))
+        except (ValueError, RecursionError):
+            found = None
+        if found:
+            return _short(found)
+    if is_html(body):
+        title = _TITLE.search(text)
+        return _short(title.group(1) if title else _TAG.sub(" ", text))
+    return _short(text)
+
+
+def message_of(answer: object) -> str | None:
+    """The message inside a decoded error answer; None when it is no error."""
+    if isinstance(answer, list) and answer:
+        return message_of(answer[0])
+    if not isinstance(answer, dict):
+        return None
+    error = answer.get("error")
+    if isinstance(error, str) and error:
+        return error
+    if isinstance(error, dict):
+        return _message_in(error) or json.dumps(error)
+    if error:
+        return json.dumps(error)
+    if answer.get("object") == "error" or "choices" not in answer:
+        return _message_in(answer)
+    return None
+
+
+def is_html(body: bytes) -> bool:
+    return body.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html"))
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Seconds of a Retry-After header; None for the date form, which needs a wall clock."""
+    try:
+        seconds = float(value) if value else None
+    except ValueError:
+        return None
+    return seconds if seconds is not None and 0 <= seconds < 1e7 else None
+
+
+def _message_in(fields: dict[str, Any]) -> str | None:
+    for key in ("message", "detail", "msg", "error", "reason"):
+        value = fields.get(key)
+        if isinstance(value, str) and value:
+            return value
+        if isinstance(value, list) and value:
+            return "; ".join(_validation(item) for item in value)
+        if isinstance(value, dict) and value:
+            return _message_in(value) or json.dumps(value)
+    return None
+
+
+def _validation(item: object) -> str:
+    """One entry of FastAPI's list of validation errors."""
+    if isinstance(item, dict) and "msg" in item:
+        where = ".".join(str(part) for part in item.get("loc") or ())
+        return f"{where}: {item['msg']}" if where else str(item["msg"])
+    return str(item)
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"

@@ -1,0 +1,90 @@
+"""Server-sent events out of arriving bytes. Pure: no socket, no clock.
+
+Source: the event stream format of the HTML standard, section 9.2.6. An event belongs to the bytes that complete it
+(its blank line), so that it can be stamped with their arrival.
+"""
+
+from __future__ import annotations
+
+EVENT_LIMIT = 4 * 1024 * 1024
+"""Of one event in bytes: what is longer is no event stream."""
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class EventTooLong(Exception):
+    """More than EVENT_LIMIT bytes without a blank line."""
+
+
+class EventSplitter:
+    """Splits a byte stream into events, however it is cut into pieces.
+
+    Line ends may be LF, CRLF or CR, also mixed. A CR ends its line at once; a LF that follows in the next piece
+    belongs to it. Comments, ids and retry fields are dropped; an event without data is none.
+    """
+
+    __slots__ = ("_at_start", "_skip_lf", "comments", "rest")
+
+    def __init__(self) -> None:
+        self.rest = b""
+        """Bytes of an event that is not complete yet."""
+        self._skip_lf = False
+        self._at_start = True
+        self.comments = 0
+        """Comment lines seen: keep-alives of a server that has nothing to say yet."""
+
+    def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
+        """Take bytes in; returns the events they complete as (event name, data), the name empty where none is given.
+
+        Raises EventTooLong.
+        """
+        if self._skip_lf and data:
+            self._skip_lf = False
+            if data[0] == 10:
+                data = data[1:]
+        if b"\r" in data:
+            self._skip_lf = data[-1] == 13
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        rest = self.rest
+        if rest:
+            # Only the new bytes, and the one before them, can hold the blank line.
+            found = data.rfind(b"\n\n")
+            end = found + len(rest) if found >= 0 else len(rest) - 1 if rest[-1] == 10 and data[:1] == b"\n" else -1
+            data = rest + data
+        else:
+            end = data.rfind(b"\n\n")
+        if end < 0:
+            if len(data) > EVENT_LIMIT:
+                raise EventTooLong
+            # A blank first line ends no event, but is remembered as the start of the next block: it is harmless there.
+            self.rest = data
+            return []
+        self.rest = data[end + 2 :]
+        events: list[tuple[bytes, bytes]] = []
+        for block in data[:end].split(b"\n\n"):
+            if block.startswith(b"data: ") and b"\n" not in block:
+                events.append((b"", block[6:]))
+                self._at_start = False
+            else:
+                event = self._parse(block)
+                if event is not None:
+                    events.append(event)
+        return events
+
+    def _parse(self, block: bytes) -> tuple[bytes, bytes] | None:
+        if self._at_start:
+            self._at_start = False
+            block = block.removeprefix(_BOM)
+        name = b""
+        lines: list[bytes] = []
+        for line in block.split(b"\n"):
+            field, _, value = line.partition(b":")
+            if value[:1] == b" ":
+                value = value[1:]
+            if field == b"data":
+                lines.append(value)
+            elif field == b"event":
+                name = value
+            elif not field and line:
+                self.comments += 1
+        return (name, b"\n".join(lines)) if lines else None

@@ -1,0 +1,70 @@
+"""What people type when they mean an endpoint."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from llmtop.domain.endpoint import Endpoint
+from llmtop.errors import UsageError
+
+_KNOWN_PATHS = re.compile(
+    r"(/v1)?(/(chat/completions|completions|models|embeddings|responses))?/?$|/(metrics|health|docs|v1)/?$"
+)
+_HOW = "write it like http://127.0.0.1:8000, host:port, https://host/path or unix:/run/llm.sock"
+
+
+def normalise_url(text: str) -> str:
+    """The base URL behind `text`: scheme, host, port and base path, without /v1, a known path or a trailing slash.
+
+    Takes host:port, a bare port, IPv6 in brackets or bare, and URLs copied from a client's settings
+    (`.../v1/chat/completions`). A unix socket (`unix:/path`) has the base URL http://localhost. Raises UsageError.
+    """
+    text = text.strip()
+    if unix_path(text) is not None:
+        return "http://localhost"
+    if text.isdecimal() or re.fullmatch(r":\d+", text):
+        text = f"127.0.0.1:{text.lstrip(':')}"
+    if "://" not in text:
+        if text.count(":") > 1 and not text.startswith("["):  # a bare IPv6 address
+            text = f"[{text}]"
+        text = f"http://{text}"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"URL {text!r}: {error}; {_HOW}") from None
+    if parts.scheme not in ("http", "https"):
+        raise UsageError(f"URL {text!r}: {parts.scheme}:// cannot be driven; {_HOW}")
+    if not parts.hostname or re.search(r"[\s\\<>\"]", parts.netloc):
+        raise UsageError(f"URL {text!r}: there is no host in it; {_HOW}")
+    if parts.username or parts.password:
+        raise UsageError(
+            f"URL of {parts.hostname}: a user name or password does not belong into a URL; "
+            "put the key into an environment variable and name it with --api-key-env"
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    scheme = "https" if port == 443 else parts.scheme
+    shown = "" if port is None or port == {"http": 80, "https": 443}[scheme] else f":{port}"
+    return f"{scheme}://{host}{shown}{_KNOWN_PATHS.sub('', parts.path).rstrip('/')}"
+
+
+def unix_path(text: str) -> str | None:
+    """The path of `unix:/path` or `unix:///path`, else None."""
+    if not text.startswith("unix:"):
+        return None
+    path = text.removeprefix("unix:")
+    path = path.removeprefix("//") if path.startswith("///") else path
+    if not path:
+        raise UsageError(f"URL {text!r}: there is no path in it; {_HOW}")
+    return path
+
+
+def endpoint_from_url(text: str, **fields: Any) -> Endpoint:
+    """An Endpoint for what a user typed; `fields` as in Endpoint. Raises UsageError."""
+    text = text.strip()
+    path = unix_path(text)
+    if path is not None:
+        fields["unix_socket"] = path
+    return Endpoint(base_url=normalise_url(text), **fields)
