@@ -1,7 +1,7 @@
 """The cliff: where latency goes non-linear with load, found by tests that a straight line cannot pass.
 
-A curve is called a cliff only if a hinge or a step explains it and neither a straight line nor a power does. The place of
-a hinge in a closed loop is then read from Little's law: at an overloaded level of N requests in flight, N (1 - W / R)
+A curve is called a cliff only if a hinge or a step explains it and neither a straight line nor a power does. The place
+of a hinge in a closed loop is then read from Little's law: at an overloaded level of N requests in flight, N (1 - W / R)
 of them are really in service, W being mean TTFT minus mean TTFT at low load and R the mean end-to-end latency.
 """
 
@@ -133,9 +133,7 @@ def _stands_still(before: Level, last: Level) -> bool:
     rates = before.output_tokens_per_s, last.output_tokens_per_s
     if before.given is None or last.given is None or rates[0] is None or rates[1] is None:
         return False
-    return (
-        last.load > before.load / DELIVERED and rates[1] < 1.05 * rates[0] and last.given.y < 1.05 * before.given.y
-    )
+    return last.load > before.load / DELIVERED and rates[1] < 1.05 * rates[0] and last.given.y < 1.05 * before.given.y
 
 
 def _series(kept: Sequence[tuple[Level, object]], axis: str, metric: str, stat: str, notes: tuple[str, ...]) -> Series:
@@ -166,7 +164,12 @@ def find(series: Series, *, gates: Gates = Gates(), replicates: int = REPLICATES
     if len(series.x) < MIN_LEVELS:
         return provisional(series)
     x, y, w = series.x, series.y, fits.weights(series.se)
-    line, hinge, power, step = fits.fit_line(x, y, w), fits.fit_hinge(x, y, w), fits.fit_power(x, y, w), fits.fit_step(x, y, w)
+    line, hinge, power, step = (
+        fits.fit_line(x, y, w),
+        fits.fit_hinge(x, y, w),
+        fits.fit_power(x, y, w),
+        fits.fit_step(x, y, w),
+    )
     if step is not None and _is_step(series, line, hinge, power, step):
         return _at_step(series, step.index)
     bends = _is_hinge(x, line, hinge, gates)
@@ -286,7 +289,9 @@ def _locate(series: Series, k: Array, ttft_mean: Array, e2e_mean: Array) -> Arra
         rates = np.where(saturated, series.rate[:, None], np.nan)
         count = saturated.sum(axis=0)
         capacity = np.nansum(rates, axis=0) / np.maximum(count, 1)
-        honest = np.array([np.median(ratio[~above[:, j], 0]) >= 0.95 if (~above[:, j]).any() else False for j in range(len(k))])
+        honest = np.array(
+            [np.median(ratio[~above[:, j], 0]) >= 0.95 if (~above[:, j]).any() else False for j in range(len(k))]
+        )
         close = (capacity > k / 1.5) & (capacity < k * 1.5)
         return np.where((count > 0) & honest & close, capacity, k)
     if series.metric != "ttft" or series.stat == "p95":

@@ -99,7 +99,9 @@ def fit_step(x: Array, y: Array, w: Array) -> Shape | None:
         return None
     u = x / x[-1]
     above = (np.arange(len(x))[:, None] > last).astype(np.float64)
-    coefficients, chi2 = _fit([np.ones_like(above), np.broadcast_to(u[:, None], above.shape), above], y[:, None], w[:, None])
+    coefficients, chi2 = _fit(
+        [np.ones_like(above), np.broadcast_to(u[:, None], above.shape), above], y[:, None], w[:, None]
+    )
     j = int(np.argmin(chi2))
     a, b, height = (float(part[j]) for part in coefficients)
     return Shape(float(chi2[j]), a, b, height, index=int(last[j]))

@@ -10,6 +10,7 @@ import numpy as np
 
 from llmtop.analysis import cliff
 from llmtop.analysis.cliff import Finding, Series
+from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import FAINT_BELOW, Level
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Kind
 
@@ -39,20 +40,23 @@ class Limits:
         return self.kv_capacity_tokens / (self.prompt_tokens + self.output_tokens / 2)
 
 
+UNKNOWN = Limits()
+
+
 def judge(
     levels: Sequence[Level],
     *,
     axis: str = "concurrency",
     metric: str = "ttft",
     stat: str = "p50",
-    limits: Limits = Limits(),
+    limits: Limits = UNKNOWN,
     replicates: int = cliff.REPLICATES,
     seed: int = 0,
 ) -> CliffVerdict:
     """The verdict over one curve for one latency statistic.
 
-    TPOT is judged on the levels up to the TTFT knee only: a batch cap makes it flat beyond. `replicates` is the number of
-    bootstrap draws behind the interval; 0 gives the smallest interval believed.
+    TPOT is judged on the levels up to the TTFT knee only: a batch cap makes it flat beyond. `replicates` is the number
+    of bootstrap draws behind the interval; 0 gives the smallest interval believed.
     """
     gates = cliff.Gates()
     if metric == "tpot":
@@ -183,7 +187,7 @@ def _highest(levels: Sequence[Level], name: str) -> float | None:
     return max((value for level in levels if (value := getattr(level, name)) is not None), default=None)
 
 
-def suggest(series: Series, limits: Limits = Limits()) -> tuple[int, ...]:
+def suggest(series: Series, limits: Limits = UNKNOWN) -> tuple[int, ...]:
     """Which levels to try next, the most telling first; () when more would not help or the limit is reached."""
     x = series.x
     top_allowed = limits.max_concurrency
@@ -207,7 +211,7 @@ def suggest(series: Series, limits: Limits = Limits()) -> tuple[int, ...]:
     return tuple(round(level.load) for level in sorted(thin, key=lambda level: level.n))[:2]
 
 
-def _levels(wanted: Sequence[float], x: cliff.Array, top_allowed: int) -> tuple[int, ...]:
+def _levels(wanted: Sequence[float], x: Array, top_allowed: int) -> tuple[int, ...]:
     """Whole levels that are within the limit and not within 7 % of a measured one or of each other."""
     chosen: list[int] = []
     for value in wanted:

@@ -114,7 +114,10 @@ class Requests:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gauges:
-    """What the server showed, as columns over `t_s` (NaN: not known). `preemptions` are those since the sample before."""
+    """What the server showed, as columns over `t_s` (NaN: not known).
+
+    `preemptions` are those since the sample before.
+    """
 
     t_s: Array = field(default_factory=lambda: EMPTY)
     running: Array = field(default_factory=lambda: EMPTY)
@@ -139,14 +142,19 @@ class Progress:
         return Progress(*(getattr(self, name)[chosen] for name in self.__slots__))
 
 
+NO_GAUGES = Gauges()
+NO_PROGRESS = Progress()
+
+
 def session_levels(
     requests: Requests,
     in_flight: Steps,
     *,
-    gauges: Gauges = Gauges(),
-    progress: Progress = Progress(),
+    gauges: Gauges = NO_GAUGES,
+    progress: Progress = NO_PROGRESS,
     censored_s: Array = EMPTY,
     now_s: float | None = None,
+    jitter: float = 0.0,
 ) -> tuple[Level, ...]:
     """Levels of a closed-loop session, lowest first.
 
@@ -154,6 +162,7 @@ def session_levels(
         requests: finished ones of one configuration.
         in_flight: requests in flight over time, those still unfinished included.
         censored_s: ages at `now_s` of requests that still wait for their first token.
+        jitter: times sqrt(load) that the number in flight may move by itself (users who think between requests).
     """
     if len(requests.sent_s) == 0:
         return ()
@@ -161,9 +170,9 @@ def session_levels(
     begin = requests.sent_s - service_s
     until = np.where(np.isfinite(requests.first_token_s), requests.first_token_s, requests.end_s)
     low, high = in_flight.bounds(begin, until)
-    steady = (high <= STEADY_RATIO * low + 1) & (begin >= in_flight.edges_s[0])
-    kept = requests.pick(steady)
-    load = in_flight.mean(begin[steady], until[steady])
+    load = in_flight.mean(begin, until)
+    steady = (high <= STEADY_RATIO * low + 1 + jitter * np.sqrt(load)) & (begin >= in_flight.edges_s[0])
+    kept, load = requests.pick(steady), load[steady]
     groups = _groups(load)
     levels = []
     for chosen in groups:
@@ -175,8 +184,8 @@ def session_levels(
     if len(censored_s) and now_s is not None:
         levels = _with_censored(levels, censored_s, in_flight, service_s, now_s)
     loads = np.array([level.load for level in levels])
-    seen = _assigned(gauges.t_s, loads, in_flight, service_s)
-    done = _assigned(progress.t_s, loads, in_flight, service_s)
+    seen = _assigned(gauges.t_s, loads, in_flight, service_s, jitter)
+    done = _assigned(progress.t_s, loads, in_flight, service_s, jitter)
     return tuple(
         with_progress(with_gauges(level, gauges.pick(seen == i)), progress.pick(done == i))
         for i, level in enumerate(levels)
@@ -221,7 +230,7 @@ def _level(load: float, members: Requests) -> Level | None:
     )
 
 
-def _assigned(t_s: Array, loads: Array, in_flight: Steps, service_s: float) -> Index:
+def _assigned(t_s: Array, loads: Array, in_flight: Steps, service_s: float, jitter: float) -> Index:
     """Which level each instant belongs to: the nearest within half a bin, if the load was steady for S; else -1."""
     if len(t_s) == 0:
         return np.empty(0, dtype=np.intp)
@@ -231,7 +240,7 @@ def _assigned(t_s: Array, loads: Array, in_flight: Steps, service_s: float) -> I
     distance = np.abs(np.log(load[:, None] / loads))
     nearest = np.argmin(distance, axis=1)
     near = distance[np.arange(len(load)), nearest] <= np.log(2) / (2 * GRID)
-    steady = (high <= STEADY_RATIO * low + 1) & (begin >= in_flight.edges_s[0])
+    steady = (high <= STEADY_RATIO * low + 1 + jitter * np.sqrt(load)) & (begin >= in_flight.edges_s[0])
     return np.where(near & steady, nearest, -1)
 
 

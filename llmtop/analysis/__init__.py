@@ -1,0 +1,8 @@
+"""Opinions over facts: the cliff, the SLO, the bottleneck, the capacity and the search for it. Pure numpy."""
+
+from llmtop.analysis.assess import assess, assess_levels
+from llmtop.analysis.judge import Limits, judge
+from llmtop.analysis.levels import Level
+from llmtop.analysis.tables import parse_levels
+
+__all__ = ["Level", "Limits", "assess", "assess_levels", "judge", "parse_levels"]

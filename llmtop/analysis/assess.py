@@ -1,0 +1,267 @@
+"""Opinions over facts: everything that the screen, the report and `llmtop assess` say about a run or a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmtop.analysis import cliff as cliffs
+from llmtop.analysis import drift
+from llmtop.analysis.capacity import capacity_of
+from llmtop.analysis.diagnosis import diagnose, trust_notes
+from llmtop.analysis.display import NEW_REQUESTS, settled
+from llmtop.analysis.headline import headline
+from llmtop.analysis.judge import UNKNOWN, Limits, judge
+from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
+from llmtop.analysis.measured import MeasuredCurve, finished_requests, flight, measured_curves
+from llmtop.analysis.recent import limits_of, overloaded_now, recent_of, slo_sample
+from llmtop.analysis.sessions import SHOWN_FROM, Requests
+from llmtop.analysis.slo import Sample, attainment, judge_slo
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import RunMeta
+from llmtop.domain.slo import Slo
+from llmtop.domain.verdicts import (
+    Assessment,
+    Bound,
+    Capacity,
+    CliffVerdict,
+    Curve,
+    Diagnosis,
+    Drift,
+    Kind,
+    LevelPoint,
+    SloVerdict,
+)
+from llmtop.meter import Facts
+
+QUICK_REPLICATES = 24
+"""Bootstrap draws of a live verdict between the full ones."""
+_DRIFT_FROM_S = 300.0
+"""Shorter live runs are not searched for drift."""
+
+
+def assess(
+    facts: Facts,
+    meta: RunMeta,
+    slo: Slo,
+    *,
+    now_s: float,
+    previous: Assessment | None = None,
+    full: bool = True,
+) -> Assessment:
+    """Judge a run so far, or a finished one (`meta.ended_s` set).
+
+    Args:
+        now_s: seconds since the start of the run.
+        previous: the last assessment of the same run, for display hysteresis.
+        full: False is for the live screen: fewer bootstrap draws, no tail verdicts, no drift.
+    """
+    curves = measured_curves(facts, meta, now_s)
+    if not curves:
+        return Assessment(t_s=now_s, headline=_waiting_headline(meta), cliff=_nothing(meta))
+    current = curves[-1]
+    requests = finished_requests(facts)
+    limits = limits_of(facts, meta, current.point)
+    verdicts, shown, judged = _verdicts(current, limits, previous, full)
+    recent = recent_of(facts, requests, current.point, now_s)
+    dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
+    diagnosis = diagnose(recent, limits, current.levels, dialect)
+    if meta.ended_s is not None and diagnosis.bound is Bound.NONE:
+        diagnosis = _by_cliff(shown)
+    verdict = judge_slo(slo_sample(facts, meta, requests, now_s), slo)
+    capacity = capacity_of(current.levels, slo, shown, limits, current.point)
+    drifts, recoveries = _over_time(facts, requests, now_s) if full else ((), ())
+    base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
+    before = previous is not None and previous.overloaded
+    return Assessment(
+        t_s=now_s,
+        headline=headline(slo, verdict, capacity, shown, diagnosis, _top(current.levels)),
+        slo=verdict,
+        cliff=shown,
+        cliffs=verdicts,
+        diagnosis=diagnosis,
+        capacity=capacity,
+        curves=tuple(_shown(curve, slo, ghost=curve is not current) for curve in curves),
+        drifts=drifts,
+        overloaded=overloaded_now(facts, requests, base_s, now_s, before, current.requests.service_s),
+        judged_requests=judged,
+        notes=(*trust_notes(recent), *recoveries, *_left_out(facts)),
+    )
+
+
+def assess_levels(
+    levels: Sequence[Level],
+    *,
+    slo: Slo | None = None,
+    axis: str = "concurrency",
+    metric: str = "ttft",
+    stat: str = "p50",
+    limits: Limits = UNKNOWN,
+    point: LoadPoint | None = None,
+    dialect: str | None = None,
+) -> Assessment:
+    """Judge a table of levels, or a predicted curve. `cliff` is the verdict for `metric` and `stat`.
+
+    Args:
+        levels: from `parse_levels`, or made of the samples of a prediction.
+        axis: what `Level.load` is, concurrency or rate.
+        point: lengths and think time, for the sentence.
+    """
+    ordered = tuple(sorted(levels, key=lambda level: level.load))
+    main = judge(ordered, axis=axis, metric=metric, stat=stat, limits=limits)
+    others: list[CliffVerdict] = []
+    if all(level.given is None for level in ordered):
+        others = [
+            judge(ordered, axis=axis, metric=other, stat="p50", limits=limits)
+            for other in ("ttft", "tpot", "e2e")
+            if (other, "p50") != (metric, stat)
+        ]
+    slo = Slo() if slo is None else slo
+    measured = [level for level in ordered if level.given is None]
+    point = LoadPoint(concurrency=1) if point is None else point
+    capacity = capacity_of(measured, slo, main, limits, point) if measured else Capacity(knee=main.at)
+    diagnosis = _by_cliff(main)
+    curve = Curve(label="table", axis=axis, points=tuple(_point(level, slo) for level in ordered))
+    return Assessment(
+        headline=headline(slo, SloVerdict(), capacity, main, diagnosis, _top(ordered)).removeprefix("SLO -- · "),
+        cliff=main,
+        cliffs=(main, *others),
+        diagnosis=diagnosis,
+        capacity=capacity,
+        curves=(curve,),
+        judged_requests=sum(level.n for level in ordered),
+        notes=main.evidence,
+    )
+
+
+def _verdicts(
+    curve: MeasuredCurve, limits: Limits, previous: Assessment | None, full: bool
+) -> tuple[tuple[CliffVerdict, ...], CliffVerdict, int]:
+    """All verdicts of this computation, the one to show, and the requests they rest on."""
+    count = sum(level.n + level.errors for level in curve.levels)
+    same = previous is not None and bool(previous.curves) and previous.curves[-1].label == curve.label
+    known = previous if same else None
+    if known is not None and known.cliffs and known.cliff.kind is not Kind.INSUFFICIENT:
+        fresh = abs(count - known.judged_requests) >= NEW_REQUESTS
+    else:
+        fresh = True
+    if known is not None and not fresh:
+        return known.cliffs, known.cliff, known.judged_requests
+    replicates = cliffs.REPLICATES if full else QUICK_REPLICATES
+    verdicts = tuple(
+        judge(curve.levels, axis=curve.axis, metric=metric, stat=stat, limits=limits, replicates=replicates)
+        for metric, stat in _judged(curve.levels, full)
+    )
+    raw = _main(verdicts)
+    if known is not None and known.cliffs:
+        return verdicts, settled(known.cliff, _main(known.cliffs), raw), count
+    return verdicts, raw, count
+
+
+def _judged(levels: Sequence[Level], full: bool) -> list[tuple[str, str]]:
+    chosen = [(metric, "p50") for metric in ("ttft", "tpot", "e2e")]
+    if full and sum(level.n >= MIN_REQUESTS_P95 for level in levels) >= cliffs.MIN_LEVELS:
+        chosen += [(metric, "p95") for metric in ("ttft", "tpot", "e2e")]
+    return chosen
+
+
+def _main(verdicts: Sequence[CliffVerdict]) -> CliffVerdict:
+    """The verdict that matters: a TTFT cliff, then a tail cliff of TTFT, then anything gradual, else what TTFT says."""
+    ttft = verdicts[0]
+    if ttft.kind is Kind.CLIFF:
+        return ttft
+    tail = next((v for v in verdicts if v.metric == "ttft" and v.stat == "p95" and v.kind is Kind.CLIFF), None)
+    if tail is not None and ttft.kind is Kind.NONE:
+        return tail
+    if ttft.kind in (Kind.NONE, Kind.UNSTABLE):
+        e2e = next((v for v in verdicts if v.metric == "e2e" and v.stat == "p50" and v.kind is Kind.CLIFF), None)
+        return ttft if e2e is None else e2e
+    return ttft
+
+
+def _by_cliff(cliff: CliffVerdict) -> Diagnosis:
+    """What a curve says by itself, without gauges of now."""
+    return Diagnosis(bound=cliff.cause, evidence=cliff.evidence, confidence=cliff.confidence)
+
+
+def _nothing(meta: RunMeta) -> CliffVerdict:
+    top = meta.profile.caps.max_concurrency
+    return CliffVerdict(kind=Kind.INSUFFICIENT, next_levels=tuple(level for level in (4, 8) if level <= top))
+
+
+def _waiting_headline(meta: RunMeta) -> str:
+    return "no request has finished yet: " + " then ".join(f"try {n}" for n in _nothing(meta).next_levels[:1])
+
+
+def _top(levels: Sequence[Level]) -> float | None:
+    return max((level.load for level in levels), default=None)
+
+
+def _shown(curve: MeasuredCurve, slo: Slo, ghost: bool) -> Curve:
+    points = tuple(_point(level, slo) for level in curve.levels if level.n + level.errors >= SHOWN_FROM)
+    return Curve(label=curve.label, axis=curve.axis, points=points, ghost=ghost)
+
+
+def _point(level: Level, slo: Slo) -> LevelPoint:
+    def quantile_ms(metric: str, q: float) -> float | None:
+        values = level.samples(metric)
+        if len(values) < (FAINT_BELOW if q > 0.5 else 1):
+            return None
+        return float(np.quantile(values, q)) * 1e3
+
+    given = level.given.y * 1e3 if level.given is not None else None
+    return LevelPoint(
+        load=level.load,
+        n=level.n,
+        errors=level.errors,
+        ttft_p50_ms=given if given is not None else quantile_ms("ttft", 0.5),
+        ttft_p95_ms=quantile_ms("ttft", 0.95),
+        tpot_p50_ms=quantile_ms("tpot", 0.5),
+        tpot_p95_ms=quantile_ms("tpot", 0.95),
+        e2e_p50_ms=quantile_ms("e2e", 0.5),
+        output_tokens_per_s=level.output_tokens_per_s,
+        requests_per_s=level.requests_per_s,
+        waiting=level.waiting,
+        kv_usage=level.kv_usage,
+        attainment=None if level.given is not None else attainment(Sample.of_level(level), slo),
+        faint=level.n < FAINT_BELOW,
+    )
+
+
+def _over_time(facts: Facts, requests: Requests, now_s: float) -> tuple[tuple[Drift, ...], tuple[str, ...]]:
+    """Drift against the level that most requests ran at, and the recovery after each spike of the commanded load."""
+    server = facts.server
+    shown_s = np.array(server.column("t_s"))
+    bins_s, target = np.array(facts.bins.column("t_s")), np.array(facts.bins.column("target"))
+    recoveries = [
+        drift.recovery_text(
+            spike,
+            requests,
+            (shown_s, np.array(server.column("waiting"))),
+            (shown_s, np.array(server.column("kv_usage"))),
+        )
+        for spike in drift.spikes(bins_s, target)
+    ]
+    texts = tuple(text for text in recoveries if text is not None)
+    in_flight = flight(facts, requests)
+    if now_s < _DRIFT_FROM_S or in_flight is None:
+        return (), texts
+    near, _ = drift.anchored(requests, in_flight)
+    start_s = float(near.sent_s[0]) if len(near.sent_s) else 0.0
+    figures = (
+        ("TTFT", near.sent_s, near.ttft_s, "median"),
+        ("TPOT", near.sent_s, near.tpot_s, "median"),
+        ("KV floor", shown_s, np.array(server.column("kv_usage")), "low"),
+        ("server RSS", shown_s, np.array(server.column("rss_bytes")), "median"),
+        ("preemptions", shown_s[1:], np.diff(server.column("preemptions_total")), "sum"),
+    )
+    drifts = (
+        drift.drift_of(name, *drift.windowed(t_s, values, pick, start_s, now_s)) for name, t_s, values, pick in figures
+    )
+    return tuple(each for each in drifts if each is not None), texts
+
+
+def _left_out(facts: Facts) -> tuple[str, ...]:
+    count = int(np.sum(facts.requests.column("client_limited") > 0))
+    return (f"{count} requests left out: the client was the bottleneck",) if count else ()

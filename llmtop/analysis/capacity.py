@@ -1,0 +1,165 @@
+"""Capacity: how many users a configuration carries at the SLO, and which wall comes first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from llmtop.analysis.judge import AGREEMENT, Limits
+from llmtop.analysis.levels import Level
+from llmtop.analysis.slo import Sample, judge_target
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.slo import LATENCIES, Slo
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Kind
+
+SOAK_SHARE = 0.8
+FLAT_GAIN = 1.05
+"""A doubling of the load that gains less output tokens/s than this is past saturation."""
+_CAUSES = {
+    Bound.QUEUE: "batch cap",
+    Bound.KV: "KV memory",
+    Bound.TOKEN_BUDGET: "token budget",
+    Bound.COMPUTE: "compute",
+    Bound.MEMORY: "memory bandwidth",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LevelVerdict:
+    """Whether one level met the limits that users feel: latencies and errors. `ok` None: too few requests to say."""
+
+    load: float
+    ok: bool | None
+    failed: tuple[str, ...] = ()
+
+
+def judge_level(level: Level, slo: Slo) -> LevelVerdict:
+    """Latency and error limits of one level. Queue and KV limits are causes and walls of their own, not service."""
+    sample = Sample.of_level(level)
+    felt = [target for target in slo.targets if target.metric in LATENCIES or target.metric == "error_ratio"]
+    verdicts = [judge_target(sample, target) for target in felt]
+    failed = tuple(_short(verdict.name) for verdict in verdicts if verdict.ok is False)
+    if failed:
+        return LevelVerdict(level.load, False, failed)
+    unknown = any(
+        verdict.ok is None for verdict, target in zip(verdicts, felt, strict=True) if target.metric in LATENCIES
+    )
+    return LevelVerdict(level.load, None if unknown or not verdicts else True)
+
+
+def _short(name: str) -> str:
+    """`ttft_p95` as it is said: TTFT p95."""
+    metric, _, stat = name.partition("_")
+    return f"{metric.upper()} {stat}" if metric in LATENCIES else name.replace("_", " ")
+
+
+def capacity_of(
+    levels: Sequence[Level], slo: Slo, cliff: CliffVerdict, limits: Limits, point: LoadPoint, gpus: int | None = None
+) -> Capacity:
+    """The capacity of one curve at the SLO.
+
+    `at_slo` is the largest level that held with no failed level below it, `limited_by` the smallest of the walls: the
+    SLO, the knee, the requests that fit the KV cache, and max_num_seqs.
+    """
+    verdicts = [judge_level(level, slo) for level in sorted(levels, key=lambda level: level.load)]
+    fails = next((each for each in verdicts if each.ok is False), None)
+    passed = [each.load for each in verdicts if each.ok and (fails is None or each.load < fails.load)]
+    at_slo = max(passed, default=None)
+    knee = cliff.at if cliff.kind in (Kind.CLIFF, Kind.GRADUAL) else None
+    walls = _walls(at_slo, fails, cliff, knee, limits if cliff.axis == "concurrency" else Limits())
+    usable = [wall for wall in (at_slo, knee) if wall is not None]
+    recommended = float(_whole(min(usable), cliff.axis)) if at_slo is not None else None
+    rates = [(level.output_tokens_per_s, level.load) for level in levels if level.output_tokens_per_s is not None]
+    best = max(rates, default=None)
+    capacity = Capacity(
+        at_slo=at_slo,
+        fails_at=None if fails is None else fails.load,
+        knee=knee,
+        limited_by=min(walls, default=(0.0, None))[1],
+        recommended=recommended,
+        soak=None if recommended is None else float(_whole(SOAK_SHARE * recommended, cliff.axis)),
+        best_tokens_at=None if best is None else best[1],
+    )
+    parts = (_sentence(capacity, verdicts, slo, cliff, point), _tokens_sentence(levels, gpus))
+    return msgspec.structs.replace(capacity, sentence="; ".join(filter(None, parts)))
+
+
+def _walls(
+    at_slo: float | None, fails: LevelVerdict | None, cliff: CliffVerdict, knee: float | None, limits: Limits
+) -> list[tuple[float, str]]:
+    walls = []
+    if fails is not None:
+        walls.append((at_slo if at_slo is not None else fails.load, f"{' and '.join(fails.failed)} SLO"))
+    if knee is not None:
+        walls.append((knee, f"cliff ({_CAUSES[cliff.cause]})" if cliff.cause in _CAUSES else "cliff"))
+    if limits.kv_requests is not None:
+        walls.append((limits.kv_requests, "KV memory"))
+    if limits.max_num_seqs is not None:
+        walls.append((limits.max_num_seqs, "max_num_seqs"))
+    named = [wall for wall in walls if wall[1] in ("KV memory", "max_num_seqs")]
+    if knee is None or not named:
+        return walls
+    # A cliff measured beside a limit that the server tells is that limit: give it the better name.
+    nearest = min(named, key=lambda wall: abs(math.log(wall[0] / knee)))
+    if abs(nearest[0] - knee) <= AGREEMENT * knee:
+        walls = [(knee, nearest[1]) if wall[0] == knee and wall[1].startswith("cliff") else wall for wall in walls]
+    return walls
+
+
+def _whole(value: float, axis: str) -> float:
+    """Users are whole; rates keep two digits."""
+    return max(1, math.floor(value + 1e-9)) if axis == "concurrency" else round(value, 2)
+
+
+def _sentence(
+    capacity: Capacity, verdicts: Sequence[LevelVerdict], slo: Slo, cliff: CliffVerdict, point: LoadPoint
+) -> str:
+    if not any(verdict.ok is not None for verdict in verdicts):
+        return ""
+    closed = cliff.axis == "concurrency"
+    lengths = f"{point.prompt_tokens}/{point.output_tokens} tokens"
+    mode = f"closed loop, think time {point.think_time_s:g} s, {lengths}" if closed else f"open loop, {lengths}"
+    unit = "concurrent users" if closed else "requests/s"
+    objective = slo_text(slo)
+    if capacity.at_slo is None:
+        parts = [f"does not meet {objective} even at {capacity.fails_at:.3g} {unit} ({mode})"]
+    else:
+        bound = "" if capacity.fails_at is not None else "at least "
+        tested = f"pass {capacity.at_slo:.3g}" + (
+            f", fail {capacity.fails_at:.3g}" if capacity.fails_at is not None else ", no failure yet"
+        )
+        parts = [f"supports {bound}{capacity.at_slo:.3g} {unit} ({mode}) at {objective}: {tested}"]
+    if any(later.ok for i, each in enumerate(verdicts) if each.ok is False for later in verdicts[i + 1 :]):
+        parts.append("levels contradict each other: measure again")
+    if capacity.knee is not None:
+        parts.append(f"knee {capacity.knee:.3g} ({_CAUSES.get(cliff.cause, 'cause unknown')})")
+    if capacity.limited_by is not None:
+        parts.append(f"limited by {capacity.limited_by}")
+    if capacity.recommended is not None and capacity.soak is not None:
+        parts.append(f"recommended {capacity.recommended:.3g}, soak at {capacity.soak:.3g}")
+    return "; ".join(parts)
+
+
+def slo_text(slo: Slo) -> str:
+    """The latency and error limits as they are said: TTFT p95<2s TPOT p95<50ms."""
+    felt = [target for target in slo.targets if target.metric in LATENCIES]
+    texts = [str(target).replace(target.name, _short(target.name), 1) for target in felt or slo.targets]
+    return " ".join(texts)
+
+
+def _tokens_sentence(levels: Sequence[Level], gpus: int | None) -> str:
+    """The level of the most output tokens/s, and the one past which a doubling gains less than 5 %."""
+    rated = sorted((level.load, level.output_tokens_per_s) for level in levels if level.output_tokens_per_s is not None)
+    if len(rated) < 2:
+        return ""
+    best_at, best = max(rated, key=lambda each: each[1])
+    share = f" ({best / gpus:.0f} a GPU)" if gpus else ""
+    text = f"most output tokens/s {best:.0f}{share} at {best_at:.3g}"
+    for load, rate in rated:
+        doubled = [other for at, other in rated if at >= 2 * load]
+        if doubled and max(doubled) < FLAT_GAIN * rate:
+            return f"{text}, past {load:.3g} a doubling gains < 5 %"
+    return text

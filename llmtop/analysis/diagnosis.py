@@ -1,0 +1,264 @@
+"""What binds now: gates over the last seconds of gauges, counters and requests, each with evidence and advice."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmtop.analysis.fits import Array
+from llmtop.analysis.flags import Flags, flags_of
+from llmtop.analysis.judge import KV_FULL, Limits
+from llmtop.analysis.levels import Level
+from llmtop.analysis.sessions import Requests
+from llmtop.domain.verdicts import Bound, Confidence, Diagnosis
+
+WINDOW_S = 15.0
+_PINNED = 0.97
+_MIN_POLLS = 3
+STARVED = 10.0
+"""p99 over p50 of TTFT from which short requests starve behind long ones."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recent:
+    """The last seconds: means of gauges, growth of counters, and the requests that ended. None: not known."""
+
+    polls: int = 0
+    in_flight: float | None = None
+    running: float | None = None
+    running_max: float | None = None
+    waiting: float | None = None
+    waiting_share: float = 0.0
+    """Share of the polls with at least one request waiting."""
+    kv_usage: float | None = None
+    preemptions: float | None = None
+    requests: float | None = None
+    """Requests that the server finished meanwhile."""
+    iteration_tokens: float | None = None
+    server_ttft_s: float | None = None
+    flops: float | None = None
+    memory_bytes: float | None = None
+    prefix_hit_ratio: float | None = None
+    shared_prefix: float = 0.0
+    red_share: float = 0.0
+    red_reason: str | None = None
+    ended: Requests | None = None
+
+    def ttft_s(self) -> Array:
+        return _known(self.ended.ttft_s) if self.ended is not None else np.empty(0)
+
+
+def diagnose(recent: Recent, limits: Limits, levels: tuple[Level, ...], dialect: str | None) -> Diagnosis:
+    """The first gate that opens, the surest first: the client itself, memory, slots, token budget, network, compute."""
+    flags = flags_of(dialect)
+    gates = (
+        _client(recent),
+        _kv(recent, limits, flags),
+        _token_budget(recent, limits, flags),
+        _slots(recent, limits, flags),
+        _network(recent, limits),
+        _compute(recent, levels),
+    )
+    return next((found for found in gates if found is not None), Diagnosis(bound=Bound.NONE))
+
+
+def _client(recent: Recent) -> Diagnosis | None:
+    if recent.red_share <= 0.3:
+        return None
+    return Diagnosis(
+        bound=Bound.CLIENT,
+        evidence=(recent.red_reason or f"the client was the bottleneck in {recent.red_share:.0%} of the last seconds",),
+        advice="lower the load or run more load workers (--workers): these figures are void",
+        confidence=Confidence.FIRM,
+    )
+
+
+def _queues(recent: Recent) -> bool:
+    return recent.polls >= _MIN_POLLS and recent.waiting is not None and recent.waiting_share >= 0.6
+
+
+def _pinned(recent: Recent, limits: Limits) -> bool:
+    return (
+        limits.max_num_seqs is not None
+        and recent.running is not None
+        and recent.running >= _PINNED * limits.max_num_seqs
+    )
+
+
+def _gauges(recent: Recent) -> str:
+    parts = []
+    if recent.running is not None:
+        parts.append(f"running {recent.running:.0f}")
+    if recent.waiting is not None:
+        parts.append(f"waiting {recent.waiting:.0f}")
+    if recent.kv_usage is not None:
+        parts.append(f"KV {recent.kv_usage:.0%}")
+    return ", ".join(parts)
+
+
+def _kv(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
+    """Memory binds when requests are evicted, or wait while the cache is full and slots are free."""
+    evicted = recent.preemptions or 0.0
+    full = recent.kv_usage is not None and recent.kv_usage >= KV_FULL
+    thrash = evicted >= 1 and (not recent.requests or evicted >= 0.01 * recent.requests)
+    if not thrash and not (_queues(recent) and full and not _pinned(recent, limits)):
+        return None
+    evidence = [_gauges(recent)]
+    if evicted:
+        per = f", {1000 * evicted / recent.requests:.0f} per 1000 requests" if recent.requests else ""
+        evidence.append(f"{evicted:.0f} preemptions in {WINDOW_S:.0f} s{per}: work is thrown away")
+    if limits.kv_requests is not None:
+        evidence.append(f"the cache holds about {limits.kv_requests:.0f} requests of this length")
+    fewer = f" or lower {flags.slots} to about {limits.kv_requests:.0f}" if evicted and limits.kv_requests else ""
+    return Diagnosis(
+        bound=Bound.KV,
+        evidence=tuple(evidence),
+        advice=f"raise {flags.memory}, use an fp8 KV cache or shorter requests{fewer}",
+        confidence=Confidence.FIRM if full or evicted >= 10 else Confidence.PROVISIONAL,
+    )
+
+
+def _token_budget(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
+    budget = limits.max_num_batched_tokens
+    if not _queues(recent) or budget is None or recent.iteration_tokens is None or _pinned(recent, limits):
+        return None
+    if recent.iteration_tokens < 0.8 * budget:
+        return None
+    return Diagnosis(
+        bound=Bound.TOKEN_BUDGET,
+        evidence=(_gauges(recent), f"{recent.iteration_tokens:.0f} of {budget:.0f} tokens a step are used"),
+        advice=f"raise {flags.budget} (TTFT falls, TPOT rises while prompts are read)",
+        confidence=Confidence.FIRM,
+    )
+
+
+def _slots(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
+    if not _queues(recent) or recent.running is None or recent.waiting is None:
+        return None
+    known = _pinned(recent, limits)
+    flat = recent.running_max is not None and recent.running >= _PINNED * recent.running_max
+    if not known and not flat:
+        return None
+    cap = limits.max_num_seqs if limits.max_num_seqs is not None and known else recent.running_max or recent.running
+    wanted = math.ceil(1.1 * (recent.running + recent.waiting))
+    then = ""
+    room = limits.kv_requests
+    if room is None and recent.kv_usage:
+        room = recent.running / recent.kv_usage
+    if room is not None and wanted > 0.85 * room:
+        wanted, then = math.floor(0.85 * room), ", then KV binds"
+    stuck = f"running stuck at {cap:.0f}, waiting {recent.waiting:.0f}"
+    memory = "" if recent.kv_usage is None else f", KV {recent.kv_usage:.0%}"
+    if wanted <= cap:
+        advice = f"{flags.slots} is as high as the KV cache allows: add a replica or memory"
+    else:
+        advice = f"raise {flags.slots} to about {wanted}{then}"
+    return Diagnosis(
+        bound=Bound.QUEUE,
+        evidence=(stuck + memory, *(() if known else (f"{flags.slots} is not shown: inferred from the plateau",))),
+        advice=advice,
+        confidence=Confidence.FIRM if known else Confidence.PROVISIONAL,
+    )
+
+
+def _network(recent: Recent, limits: Limits) -> Diagnosis | None:
+    """Time or requests that the server knows nothing of lie between it and the client."""
+    ttft_s = recent.ttft_s()
+    if len(ttft_s) >= 10 and recent.server_ttft_s is not None:
+        own = float(ttft_s.mean())
+        gap = own - recent.server_ttft_s
+        if gap > 0.05 and gap > 0.3 * own:
+            return Diagnosis(
+                bound=Bound.NETWORK,
+                evidence=(f"TTFT {own * 1e3:.0f} ms here, {recent.server_ttft_s * 1e3:.0f} ms at the server",),
+                advice="look at the network, the proxy and the server's front end",
+                confidence=Confidence.PROVISIONAL,
+            )
+    if recent.polls >= _MIN_POLLS and recent.in_flight is not None and recent.running is not None:
+        inside = recent.running + (recent.waiting or 0.0)
+        if recent.in_flight - inside > max(3.0, 0.25 * recent.in_flight):
+            return Diagnosis(
+                bound=Bound.NETWORK,
+                evidence=(f"{recent.in_flight:.0f} in flight here, {inside:.0f} on the server",),
+                advice="a gateway or proxy holds requests back: raise its connection limit",
+                confidence=Confidence.PROVISIONAL,
+            )
+    return _cut_at_one_time(recent)
+
+
+def _cut_at_one_time(recent: Recent) -> Diagnosis | None:
+    """Failures that all come at the same age past 10 s are a proxy's timeout, not the server's trouble."""
+    if recent.ended is None:
+        return None
+    failed = recent.ended.error
+    ages = _known((recent.ended.end_s - recent.ended.sent_s)[failed])
+    if len(ages) < 3 or np.median(ages) < 10 or np.ptp(ages) > 0.1 * np.median(ages):
+        return None
+    return Diagnosis(
+        bound=Bound.NETWORK,
+        evidence=(f"{len(ages)} requests failed at {np.median(ages):.0f} s each",),
+        advice=f"raise the timeout of {np.median(ages):.0f} s on the way to the server",
+        confidence=Confidence.PROVISIONAL,
+    )
+
+
+def _compute(recent: Recent, levels: tuple[Level, ...]) -> Diagnosis | None:
+    """Tokens come slower than at low load with nothing waiting: the steps themselves take longer."""
+    if recent.ended is None or not levels:
+        return None
+    now, first = _known(recent.ended.tpot_s), levels[0].samples("tpot")
+    if len(now) < 10 or len(first) < 4:
+        return None
+    ratio = float(np.median(now) / np.median(first))
+    if ratio < 1.5:
+        return None
+    slower = f"TPOT {np.median(now) * 1e3:.0f} ms, x{ratio:.1f} of that at {levels[0].load:.3g} in flight"
+    bound, why = _roofline(recent)
+    if bound is None:
+        growth = recent.in_flight / levels[0].load if recent.in_flight else math.inf
+        steep = math.log(ratio) / math.log(growth) if growth > 1 else 1.0
+        bound = Bound.COMPUTE if steep >= 0.5 else Bound.MEMORY
+        why = "by the shape of TPOT over load"
+    advice = {
+        Bound.COMPUTE: "fewer in flight, shorter prompts, quantised weights or more GPUs",
+        Bound.MEMORY: "quantised weights or KV cache, shorter contexts, or GPUs with more bandwidth",
+    }[bound]
+    return Diagnosis(bound=bound, evidence=(slower, why), advice=advice, confidence=Confidence.PROVISIONAL)
+
+
+_RIDGE = 200.0
+"""FLOPs a byte where today's accelerators turn from bandwidth to compute (A100 153, H100 295, L4 400, MI300X 247)."""
+
+
+def _roofline(recent: Recent) -> tuple[Bound | None, str]:
+    """By the server's own FLOP and byte counters, where they exist and advance."""
+    if not recent.flops or not recent.memory_bytes:
+        return None, ""
+    intensity = recent.flops / recent.memory_bytes
+    bound = Bound.COMPUTE if intensity >= _RIDGE else Bound.MEMORY
+    return bound, f"{intensity:.0f} FLOPs a byte by the server's counters"
+
+
+def trust_notes(recent: Recent) -> tuple[str, ...]:
+    """What a reader must know before believing the figures."""
+    notes = []
+    if recent.running is not None and recent.in_flight is not None:
+        foreign = recent.running + (recent.waiting or 0.0) - recent.in_flight
+        if foreign > max(2.0, 0.2 * recent.in_flight):
+            notes.append(f"foreign traffic: about {foreign:.0f} requests on the server are not ours")
+    if recent.prefix_hit_ratio is not None and recent.prefix_hit_ratio > recent.shared_prefix + 0.15:
+        notes.append(
+            f"prefix cache flatters TTFT: {recent.prefix_hit_ratio:.0%} hits where {recent.shared_prefix:.0%} was asked"
+        )
+    ttft_s = recent.ttft_s()
+    if len(ttft_s) >= 100:
+        p50, p99 = np.quantile(ttft_s, (0.5, 0.99))
+        if p99 >= STARVED * p50:
+            notes.append(f"TTFT p99 is x{p99 / p50:.0f} of p50: short requests starve behind long ones")
+    return tuple(notes)
+
+
+def _known(values: Array) -> Array:
+    return values[np.isfinite(values)]

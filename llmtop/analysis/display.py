@@ -1,0 +1,36 @@
+"""Display hysteresis: a verdict on the screen must not flicker with every new request."""
+
+from __future__ import annotations
+
+import msgspec
+
+from llmtop.domain.verdicts import CliffVerdict, Kind
+
+NEW_REQUESTS = 10
+"""Verdicts are computed again after so many new requests; two computations in a row must agree to change a kind."""
+
+
+def settled(shown: CliffVerdict, raw_before: CliffVerdict, raw: CliffVerdict) -> CliffVerdict:
+    """The verdict to show.
+
+    A settled verdict changes its kind only if two successive computations agree; its marker moves only if the new place
+    leaves the interval shown, or if the interval halves.
+
+    Args:
+        shown: what the screen shows.
+        raw_before: what the last computation said, which may not have been shown.
+        raw: what this computation says.
+    """
+    if shown.kind is Kind.INSUFFICIENT:
+        return raw
+    if raw.kind is not shown.kind:
+        return raw if raw_before.kind is raw.kind else shown
+    if (shown.metric, shown.stat, shown.axis) != (raw.metric, raw.stat, raw.axis):
+        return raw
+    if raw.at is None or raw.low is None or raw.high is None:
+        return raw
+    if shown.low is None or shown.high is None or not shown.low <= raw.at <= shown.high:
+        return raw
+    if raw.high - raw.low <= 0.5 * (shown.high - shown.low):
+        return raw
+    return msgspec.structs.replace(raw, at=shown.at, low=shown.low, high=shown.high)

@@ -1,0 +1,157 @@
+"""SLO verdicts: each limit against what was measured, with the bound that so many samples give."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from llmtop.analysis import stats
+from llmtop.analysis.fits import Array
+from llmtop.analysis.levels import EMPTY, Level
+from llmtop.analysis.sessions import Gauges, Requests
+from llmtop.domain.slo import LATENCIES, Slo, SloTarget
+from llmtop.domain.verdicts import SloVerdict, TargetVerdict
+
+MISS_SHARES = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01}
+MIN_SAMPLES = {"mean": 11, "p50": 11, "p90": 29, "p95": 59, "p99": 299}
+"""Fewest samples at which a statistic is judged as good; for p90, p95 and p99 so many clean ones prove it at 95 %."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """What an SLO is held against: requests of one level or one window, and what the server showed meanwhile."""
+
+    ttft_s: Array
+    tpot_s: Array
+    e2e_s: Array
+    errors: int = 0
+    censored_s: Array = EMPTY
+    """Ages of requests without a first token: those past the TTFT limit are misses already."""
+    waiting: float | None = None
+    kv_usage: float | None = None
+    span_s: float | None = None
+
+    @classmethod
+    def of_level(cls, level: Level) -> Sample:
+        return cls(
+            level.ttft_s, level.tpot_s, level.e2e_s, level.errors, level.censored_s, level.waiting, level.kv_usage
+        )
+
+    @classmethod
+    def of_window(cls, requests: Requests, gauges: Gauges, censored_s: Array, span_s: float) -> Sample:
+        ok = requests.pick(requests.ok)
+        waiting = gauges.waiting[np.isfinite(gauges.waiting)]
+        kv_usage = gauges.kv_usage[np.isfinite(gauges.kv_usage)]
+        return cls(
+            ttft_s=ok.ttft_s,
+            tpot_s=ok.tpot_s,
+            e2e_s=ok.e2e_s,
+            errors=int(requests.error.sum()),
+            censored_s=censored_s,
+            waiting=float(np.median(waiting)) if len(waiting) else None,
+            kv_usage=float(np.quantile(kv_usage, 0.9)) if len(kv_usage) else None,
+            span_s=span_s,
+        )
+
+
+def good_requests(sample: Sample, slo: Slo) -> npt.NDArray[np.bool_]:
+    """Which of the requests that ended well met every latency limit, each by itself (the joint rule)."""
+    good = np.ones(len(sample.ttft_s), dtype=bool)
+    for target in slo.targets:
+        if target.metric in LATENCIES:
+            values: Array = getattr(sample, f"{target.metric}_s")
+            good &= ~(values > target.limit)
+    return good
+
+
+def attainment(sample: Sample, slo: Slo) -> float | None:
+    """Share of requests that ended well and met every latency limit; failures are misses, cancelled ones are out."""
+    ended = len(sample.ttft_s) + sample.errors
+    return float(good_requests(sample, slo).sum()) / ended if ended else None
+
+
+def judge_slo(sample: Sample, slo: Slo) -> SloVerdict:
+    """All limits. `ok` None: a latency limit cannot be judged yet. Gauges the server does not show judge nothing."""
+    verdicts = tuple(judge_target(sample, target) for target in slo.targets)
+    ok: bool | None = True
+    latency = [each.ok for each, target in zip(verdicts, slo.targets, strict=True) if target.metric in LATENCIES]
+    if any(each.ok is False for each in verdicts):
+        ok = False
+    elif any(each is None for each in latency) or all(each.ok is None for each in verdicts):
+        ok = None
+    good = int(good_requests(sample, slo).sum())
+    return SloVerdict(
+        ok=ok,
+        targets=verdicts,
+        attainment=attainment(sample, slo),
+        goodput_rps=good / sample.span_s if sample.span_s else None,
+    )
+
+
+def judge_target(sample: Sample, target: SloTarget) -> TargetVerdict:
+    """One limit against one sample."""
+    if target.metric in LATENCIES:
+        return _latency(sample, target)
+    if target.metric == "error_ratio":
+        return _errors(sample, target)
+    value = sample.waiting if target.metric == "queue" else sample.kv_usage
+    ok = None if value is None else value <= target.limit
+    if value is None:
+        shown = "not shown by the server"
+    else:
+        shown = f"{value:.3g}" if target.metric == "queue" else f"{value:.0%}"
+    return TargetVerdict(name=target.name, limit=target.limit, value=value, ok=ok, text=f"{target.name} {shown}")
+
+
+def _latency(sample: Sample, target: SloTarget) -> TargetVerdict:
+    values: Array = getattr(sample, f"{target.metric}_s")
+    values = values[np.isfinite(values)]
+    if target.metric == "ttft":
+        values = np.concatenate([values, sample.censored_s[sample.censored_s > target.limit]])
+    stat = target.stat or "p95"
+    n = len(values)
+    name = f"{target.metric.upper()} {stat}"
+    if n == 0:
+        return TargetVerdict(name=target.name, limit=target.limit, value=None, text=f"{name}: no request yet")
+    if stat == "mean":
+        value = float(values.mean())
+        half = 1.96 * float(values.std()) / math.sqrt(stats.effective_size(values))
+        low, high = value - half, value + half
+    else:
+        bounds = stats.quantile_with_bounds(values, 1 - MISS_SHARES[stat])
+        assert bounds.value is not None
+        value, high = bounds.value, bounds.high if bounds.high is not None else math.inf
+        misses = int((values > target.limit).sum())
+        low = math.inf if stats.share_floor(misses, n) > MISS_SHARES[stat] else 0.0
+    enough = n >= MIN_SAMPLES[stat]
+    ok = value <= target.limit if enough else (False if low > target.limit else None)
+    bound = f"at most {_seconds(high)} at 95 %" if math.isfinite(high) else f"unbounded (n {n} < {MIN_SAMPLES[stat]})"
+    return TargetVerdict(
+        name=target.name,
+        limit=target.limit,
+        value=value if enough or ok is False else None,
+        high=high if math.isfinite(high) else None,
+        n=n,
+        ok=ok,
+        text=f"{name} {_seconds(value)} of {_seconds(target.limit)}, {bound}",
+    )
+
+
+def _errors(sample: Sample, target: SloTarget) -> TargetVerdict:
+    n = len(sample.ttft_s) + sample.errors
+    if n == 0:
+        return TargetVerdict(name=target.name, limit=target.limit, value=None, text="errors: no request yet")
+    high = stats.share_bound(sample.errors, n)
+    value = sample.errors / n
+    ok: bool | None = value <= target.limit
+    if not ok and stats.share_floor(sample.errors, n) <= target.limit:
+        ok = None
+    text = f"errors {sample.errors} of {n}: < {high:.2%} at 95 %"
+    return TargetVerdict(name=target.name, limit=target.limit, value=value, high=high, n=n, ok=ok, text=text)
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"

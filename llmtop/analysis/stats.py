@@ -1,0 +1,176 @@
+"""Intervals that hold for few samples, tests that stop early, and how many of dependent samples count."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmtop.analysis.fits import Array
+from llmtop.domain.verdicts import Quantile
+
+LEVEL = 0.95
+BATCHES = 10
+_Z = 1.959964
+_EXACT_UP_TO = 2000
+_LOG_FACTORIAL = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1.0, _EXACT_UP_TO + 1)))])
+
+
+def binomial_cdf(k: int, n: int, p: float) -> float:
+    """P(at most k of n), exact up to 2000, normal with continuity correction above."""
+    if k < 0:
+        return 0.0
+    if k >= n:
+        return 1.0
+    if p <= 0 or p >= 1:
+        return 1.0 if p <= 0 else 0.0
+    if n > _EXACT_UP_TO:
+        return 0.5 * math.erfc(-(k + 0.5 - n * p) / math.sqrt(2 * n * p * (1 - p)))
+    i = np.arange(k + 1)
+    log_pmf = _LOG_FACTORIAL[n] - _LOG_FACTORIAL[i] - _LOG_FACTORIAL[n - i] + i * math.log(p) + (n - i) * math.log1p(-p)
+    return min(1.0, float(np.exp(log_pmf).sum()))
+
+
+def wilson(k: float, n: float) -> tuple[float, float]:
+    """95 % Wilson interval of a share k / n; (0, 1) without samples."""
+    if n <= 0:
+        return 0.0, 1.0
+    share, z2 = k / n, _Z * _Z
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def share_bound(k: int, n: int) -> float:
+    """Upper 95 % bound of a share (Clopper-Pearson, one-sided); for k = 0 the rule of three, 1 - 0.05^(1/n)."""
+    if n <= 0 or k >= n:
+        return 1.0
+    low, high = k / n, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        if binomial_cdf(k, n, middle) > 1 - LEVEL:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def share_floor(k: int, n: int) -> float:
+    """Lower 95 % bound of a share (Clopper-Pearson, one-sided)."""
+    return 1.0 - share_bound(n - k, n) if k > 0 else 0.0
+
+
+def misses_allowed(n: int, share: float) -> int:
+    """Most misses in n with which `miss ratio <= share` still holds at 95 %; -1: n is too small for any claim."""
+    if n <= 0 or binomial_cdf(0, n, share) > 1 - LEVEL:
+        return -1
+    k = 0
+    while binomial_cdf(k + 1, n, share) <= 1 - LEVEL:
+        k += 1
+    return k
+
+
+def samples_needed(share: float) -> int:
+    """Fewest clean samples that prove `miss ratio <= share` at 95 %: 59 for 5 %, 299 for 1 %."""
+    return math.ceil(math.log(1 - LEVEL) / math.log1p(-share))
+
+
+def quantile_with_bounds(values: Array, q: float) -> Quantile:
+    """Sample quantile with one-sided 95 % bounds from order statistics; a bound is None where n gives none."""
+    n = len(values)
+    if n == 0:
+        return Quantile(None)
+    ordered = np.sort(values)
+    upper = _rank(n, q)
+    lower = _rank(n, 1 - q)
+    return Quantile(
+        value=float(np.quantile(ordered, q)),
+        low=None if lower is None else float(ordered[n - lower]),
+        high=None if upper is None else float(ordered[upper - 1]),
+    )
+
+
+def _rank(n: int, q: float) -> int | None:
+    """Smallest r with P(r-th order statistic >= quantile q) >= 0.95, that is P(Bin(n, q) <= r - 1) >= 0.95."""
+    if 1 - q**n < LEVEL:
+        return None
+    low, high = 1, n
+    while low < high:
+        middle = (low + high) // 2
+        if binomial_cdf(middle - 1, n, q) >= LEVEL:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def effective_size(values: Array) -> float:
+    """Samples that count: n / max(1, variance of batch means over what independence gives), ten batches in order."""
+    n = len(values)
+    size = n // BATCHES
+    variance = float(np.var(values)) if n else 0.0
+    if size < 2 or variance == 0:
+        return float(n)
+    batches = values[n - size * BATCHES :].reshape(BATCHES, size).mean(axis=1)
+    return n / max(1.0, float(np.var(batches, ddof=1)) * size / variance)
+
+
+@dataclass(slots=True)
+class Sprt:
+    """Wald's sequential test of a miss ratio: half against one and a half times `share`, alpha = beta = 0.05.
+
+    For 5 %: ln 3 a miss, ln(0.925 / 0.975) a hit, stop at +-2.944. Mean length 56 without misses, 161 at 5 %.
+    """
+
+    share: float = 0.05
+    cap: int = 400
+    """So many samples without a decision are "on the line"."""
+    score: float = 0.0
+    n: int = 0
+    misses: int = 0
+
+    def add(self, misses: int, hits: int) -> None:
+        good, bad = 0.5 * self.share, min(0.999, 1.5 * self.share)
+        self.score += misses * math.log(bad / good) + hits * math.log((1 - bad) / (1 - good))
+        self.n += misses + hits
+        self.misses += misses
+
+    @property
+    def verdict(self) -> bool | None:
+        """True: passes, False: fails, None: go on."""
+        wall = math.log(LEVEL / (1 - LEVEL))
+        if self.score <= -wall:
+            return True
+        if self.score >= wall:
+            return False
+        if self.n >= self.cap:
+            return self.misses <= self.share * self.n
+        return None
+
+    @property
+    def remaining(self) -> int:
+        """Samples still to come if they go on as so far (at least one)."""
+        if self.verdict is not None:
+            return 0
+        good, bad = 0.5 * self.share, min(0.999, 1.5 * self.share)
+        ratio = self.misses / self.n if self.n else 0.0
+        drift = ratio * math.log(bad / good) + (1 - ratio) * math.log((1 - bad) / (1 - good))
+        wall = math.log(LEVEL / (1 - LEVEL))
+        left = (wall - abs(self.score)) / abs(drift) if abs(drift) > 1e-3 else self.cap
+        return max(1, min(self.cap - self.n, math.ceil(left)))
+
+
+def theil_sen(t: Array, y: Array) -> tuple[float, float, float]:
+    """Median of all pairwise slopes with Sen's 95 % interval from Kendall's variance.
+
+    With n points the ranks lie z sqrt(n (n - 1) (2 n + 5) / 18) apart. Reference: Sen, JASA 63 (1968) 1379.
+    """
+    n = len(t)
+    i, j = np.triu_indices(n, 1)
+    gap = t[j] - t[i]
+    slopes = np.sort((y[j] - y[i])[gap > 0] / gap[gap > 0])
+    spread = _Z * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    low = max(0, math.floor((len(slopes) - spread) / 2))
+    high = min(len(slopes) - 1, math.ceil((len(slopes) + spread) / 2))
+    return float(np.median(slopes)), float(slopes[low]), float(slopes[high])
