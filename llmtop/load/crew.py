@@ -7,7 +7,6 @@ import gc
 import math
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,13 +15,11 @@ from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Event
 from llmtop.domain.samples import ClientHealth, LoadBin
+from llmtop.endpoint import EndpointClient
 from llmtop.load.health import HealthProbe
 from llmtop.load.pacer import Pacer
 from llmtop.load.users import Flight, Users
 from llmtop.workload import PromptSource
-
-if TYPE_CHECKING:
-    from llmtop.endpoint import EndpointClient
 
 BIN_NS = 250_000_000
 SECOND_NS = 1_000_000_000

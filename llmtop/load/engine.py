@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -13,15 +13,13 @@ from llmtop.domain.load import Caps, LoadPlan, LoadPoint
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Event, LoadChange
 from llmtop.domain.samples import ClientHealth, LoadBin
+from llmtop.endpoint import EndpointClient
 from llmtop.load.brake import Brake
 from llmtop.load.crew import Crew, Haul
 from llmtop.load.health import HealthProbe
 from llmtop.load.pacer import Pacer
 from llmtop.load.wheel import Wheel
 from llmtop.workload import PromptSource
-
-if TYPE_CHECKING:
-    from llmtop.endpoint import EndpointClient
 
 LOOK_S = 0.05
 

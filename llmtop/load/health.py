@@ -22,7 +22,7 @@ from time import perf_counter_ns, thread_time_ns
 import numpy as np
 
 from llmtop.domain.samples import ClientHealth
-from llmtop.endpoint.clock import LagSample
+from llmtop.endpoint import LagSample
 
 TICK_S = 0.02
 GREEN_LAG_MS = 1.0

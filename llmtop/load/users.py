@@ -12,20 +12,16 @@ import asyncio
 from collections.abc import Callable
 from random import Random
 from time import perf_counter_ns, time
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event
-from llmtop.endpoint.trace import Trace
+from llmtop.endpoint import EndpointClient, Trace
 from llmtop.load.bounds import InFlight
 from llmtop.meter import Binner
 from llmtop.workload import Prompt, PromptSource
-
-if TYPE_CHECKING:
-    from llmtop.endpoint import EndpointClient
 
 STAGGER_S = 0.1
 """Users that are called up together start within this time."""

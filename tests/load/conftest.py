@@ -10,7 +10,7 @@ import pytest
 
 from llmtop.domain.load import Caps, LoadPlan, LoadPoint
 from llmtop.domain.request import Outcome, TokenSource
-from llmtop.endpoint.clock import LagSample
+from llmtop.endpoint import LagSample
 from llmtop.load import LoadEngine, Pacer
 from llmtop.load.health import HealthProbe
 from llmtop.workload import Prompt
@@ -173,7 +173,7 @@ def lab() -> Lab:
     return Lab()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_lab() -> type[Lab]:
     """For tests that need a fresh one for each example."""
     return Lab
