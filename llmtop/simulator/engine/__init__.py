@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from llmtop.simulator.engine.blocks import BlockPool
 from llmtop.simulator.engine.config import ENGINE_VERSIONS, LIVE_KNOBS, EngineConfig, EngineVersion, LiveKnob
+from llmtop.simulator.engine.driver import Lengths, VirtualDriver, Visit, closed_loop, open_loop
 from llmtop.simulator.engine.engine import Engine
+from llmtop.simulator.engine.prediction import (
+    Latency,
+    LevelSamples,
+    PredictedPoint,
+    PredictedRequest,
+    Prediction,
+    ReplayRequest,
+    predict,
+)
 from llmtop.simulator.engine.preset import Preset, knob_names, load_preset, preset_names
 from llmtop.simulator.engine.request import Rejected, SimRequest, TokenEvent, chain_hashes
 from llmtop.simulator.engine.scheduler import StepPlan
@@ -25,19 +35,31 @@ __all__ = [
     "EngineVersion",
     "Hardware",
     "Histogram",
+    "Latency",
+    "Lengths",
+    "LevelSamples",
     "LiveKnob",
     "Model",
     "Overhead",
+    "PredictedPoint",
+    "PredictedRequest",
+    "Prediction",
     "Preset",
     "Rejected",
+    "ReplayRequest",
     "SimRequest",
     "StepLoad",
     "StepModel",
     "StepPlan",
     "TokenEvent",
+    "VirtualDriver",
+    "Visit",
     "chain_hashes",
+    "closed_loop",
     "knob_names",
     "kv_blocks",
     "load_preset",
+    "open_loop",
+    "predict",
     "preset_names",
 ]

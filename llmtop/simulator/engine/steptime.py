@@ -61,6 +61,14 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         output = self.heads * self.head_dim * self.hidden
         return float(self.layers * (attention + output + 3 * self.hidden * self.intermediate))
 
+    def activation_bytes_per_token(self, tensor_parallel: int = 1) -> float:
+        """What norms, residuals, rotary embedding and the gated activation move: L·2·(12·D + 3·I/tp) bytes.
+
+        Counted from the fused kernels: two norms with residual (8·D), queries, keys and values in and out (3·D), the
+        attention's output (D), and reading two and writing one intermediate (3·I). Only the MLP is split.
+        """
+        return self.layers * 2.0 * (12.0 * self.hidden + 3.0 * self.intermediate / tensor_parallel)
+
     @property
     def kv_bytes_per_token(self) -> float:
         """2·L·KV·hd·bytes."""
@@ -72,9 +80,9 @@ class Overhead(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     step_ms: float | None = None
     per_sequence_us: float | None = None
-    sampler_passes: float = 0.0
-    """How often sampling reads or writes a row of float32 logits, per sequence."""
-    per_token_us: float = 0.0
+    sampler_passes: float = 8.0
+    """How often sampling reads or writes a row of float32 logits, per sequence: to float32, temperature, softmax,
+    noise, division and argmax make about eight."""
     decode_ms: float = 0.0
     """Of a step with decoding sequences."""
     chunk_ms: float = 0.0
@@ -116,7 +124,7 @@ class StepModel:
         comm = 2·L·(latency + 2·(tp-1)/tp·T·D·2 B/bus)   for tp > 1
         step = t0 + t_token·T + gemm + head + decode + Σ chunk + comm
 
-    with T new tokens, B sequences, S the sum of decode contexts, k tokens computed before a chunk of c.
+    with t_token = L·2·(12·D + 3·I/tp)/(BW·mbu), T new tokens, B sequences, S the sum of decode contexts, k tokens computed before a chunk of c.
 
     Args:
         hardware, model: of one GPU, and the whole model.
@@ -145,7 +153,7 @@ class StepModel:
         self.gemm_s_per_token = 2.0 * model.linear_parameters / (peak * hardware.mfu)
         head_s = model.hidden * model.vocab * model.head_bytes / (bandwidth * hardware.mbu)
         self.constant_s = step_s + head_s
-        self.token_s = overhead.per_token_us * 1e-6
+        self.token_s = model.activation_bytes_per_token(tp) / (hardware.bandwidth_gb_s * 1e9 * hardware.mbu)
         sampler_s = overhead.sampler_passes * model.vocab * 4.0 / (hardware.bandwidth_gb_s * 1e9 * hardware.mbu)
         self.sequence_s = per_sequence_s + sampler_s
         self.decode_s = overhead.decode_ms * 1e-3

@@ -1,0 +1,315 @@
+"""`predict`: what a deployment would show under a load, without the deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from msgspec import Struct
+
+from llmtop.errors import UsageError
+from llmtop.simulator.engine.config import EngineConfig
+from llmtop.simulator.engine.driver import Lengths, VirtualDriver, Visit, closed_loop, open_loop
+from llmtop.simulator.engine.engine import Engine
+from llmtop.simulator.engine.preset import KnobValue, Preset, load_preset
+
+
+class Latency(Struct, frozen=True):
+    """Milliseconds over the requests of a level; None: no request has the figure."""
+
+    mean: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
+class LevelSamples(Struct, frozen=True):
+    """What the points are made of, one entry a request in order of sending, in seconds."""
+
+    ttft_s: tuple[float, ...] = ()
+    tpot_s: tuple[float, ...] = ()
+    """Requests of a single token have none."""
+    e2e_s: tuple[float, ...] = ()
+
+
+class PredictedPoint(Struct, frozen=True, kw_only=True):
+    """One load level, after its warm-up. Exactly one of `concurrency` and `rate_rps` is set; neither for a replay."""
+
+    concurrency: int | None = None
+    rate_rps: float | None = None
+    n: int
+    output_tokens_per_s: float
+    requests_per_s: float
+    ttft_ms: Latency
+    tpot_ms: Latency
+    e2e_ms: Latency
+    running_mean: float
+    waiting_mean: float
+    kv_usage_max: float
+    """0 to 1."""
+    preemptions: int
+    rejections: int = 0
+    prefix_hit_ratio: float | None = None
+    samples: LevelSamples = LevelSamples()
+
+
+class ReplayRequest(Struct, frozen=True):
+    """One line of a request list."""
+
+    arrival_s: float
+    input_tokens: int
+    output_tokens: int
+
+
+class PredictedRequest(Struct, frozen=True):
+    """One request of a replayed list. None: it was turned away, or never got there."""
+
+    arrival_s: float
+    input_tokens: int
+    output_tokens: int
+    ttft_s: float | None
+    tpot_s: float | None
+    e2e_s: float | None
+
+
+class Prediction(Struct, frozen=True, kw_only=True):
+    """A predicted curve. `makespan_s` and `requests` belong to a replay."""
+
+    preset: str
+    knobs: dict[str, KnobValue]
+    lengths: Lengths
+    config: EngineConfig
+    axis: str
+    """concurrency, rate or replay."""
+    points: tuple[PredictedPoint, ...]
+    makespan_s: float | None = None
+    """From the first arrival to the last token."""
+    requests: tuple[PredictedRequest, ...] = ()
+
+
+def predict(
+    preset: Preset | str,
+    *,
+    concurrency: Sequence[int] = (),
+    rate: Sequence[float] = (),
+    requests: Sequence[ReplayRequest] = (),
+    lengths: Lengths | None = None,
+    prompt_tokens: int = 192,
+    output_tokens: int = 64,
+    think_time_s: float = 0.0,
+    burstiness: float = 1.0,
+    max_in_flight: int | None = None,
+    requests_per_level: int | None = None,
+    seed: int = 0,
+    knobs: dict[str, KnobValue] | None = None,
+) -> Prediction:
+    """Run the simulated engine in virtual time, level by level, each on an engine of its own.
+
+    Pure: the same arguments give the same prediction, and a level's figures do not depend on the other levels.
+
+    Args:
+        preset: a preset, or the name or path of one.
+        concurrency: closed loop: requests in flight, one level each. Exactly one of this,
+        rate: open loop: requests/s, one level each, and
+        requests: a list to replay, in order of arrival, is given.
+        lengths: of prompts and outputs; overrides `prompt_tokens` and `output_tokens`.
+        think_time_s: closed loop: pause of a user between two requests.
+        burstiness: open loop: 1 is Poisson, below 1 comes in bursts, `inf` is constant.
+        max_in_flight: open loop: the client holds back what would be one more.
+        requests_per_level: counted after the warm-up. Default: 4 per user and at least 200 in closed loop; those of
+            30 s, at least 200 and at most 1500, in open loop.
+        knobs: as `Preset.with_knobs` takes them.
+
+    Raises:
+        UsageError: a knob or a level that cannot be meant.
+        ProfileError: the preset cannot be read.
+    """
+    if sum(map(bool, (concurrency, rate, requests))) != 1:
+        raise UsageError("predict: give exactly one of concurrency, rate and requests")
+    if any(level < 1 for level in concurrency) or any(level <= 0.0 for level in rate):
+        raise UsageError("predict: every level must be above zero")
+    base = load_preset(preset) if isinstance(preset, str) else preset
+    deployment = base.with_knobs(knobs or {})
+    if lengths is None:
+        lengths = Lengths(prompt_tokens=prompt_tokens, output_tokens=output_tokens)
+    makespan_s = None
+    rows: tuple[PredictedRequest, ...] = ()
+    points: list[PredictedPoint] = []
+    if concurrency:
+        for users in concurrency:
+            count = requests_per_level or max(200, 4 * users)
+            points.append(_closed_level(deployment, users, lengths, think_time_s, count, seed))
+    elif rate:
+        for rps in rate:
+            count = requests_per_level or min(max(200, round(30 * rps)), 1500)
+            points.append(_open_level(deployment, rps, lengths, burstiness, max_in_flight, count, seed))
+    else:
+        point, rows, makespan_s = _replay(deployment, requests, seed)
+        points.append(point)
+    return Prediction(
+        preset=base.name,
+        knobs=knobs or {},
+        lengths=lengths,
+        config=deployment.config,
+        axis="concurrency" if concurrency else "rate" if rate else "replay",
+        points=tuple(points),
+        makespan_s=makespan_s,
+        requests=rows,
+    )
+
+
+def _driver(preset: Preset, seed: int, level: float) -> VirtualDriver:
+    """A fresh engine; its noise depends on the seed and the level only."""
+    level_seed = seed * 1_000_003 + round(level * 1000)
+    return VirtualDriver(Engine(preset.config, preset.step_model, level_seed), preset.overhead, level_seed)
+
+
+def _closed_level(
+    preset: Preset, users: int, lengths: Lengths, think_s: float, count: int, seed: int
+) -> PredictedPoint:
+    """Warm up for 1.5 requests per user, then follow the next `count` that are sent until all have ended."""
+    driver = _driver(preset, seed, users)
+    visits = closed_loop(driver, users, lengths, think_s)
+    _exhaust(islice(visits, users + users // 2))
+    return _measure(driver, visits, range(driver.sent, driver.sent + count), concurrency=users)
+
+
+def _open_level(
+    preset: Preset,
+    rate_rps: float,
+    lengths: Lengths,
+    burstiness: float,
+    max_in_flight: int | None,
+    count: int,
+    seed: int,
+) -> PredictedPoint:
+    """Warm up for a tenth more requests, then follow `count`; rates are taken until the last of them is sent."""
+    warm_up = count // 10
+    driver = _driver(preset, seed, rate_rps)
+    visits = open_loop(driver, rate_rps, warm_up + count, lengths, burstiness, max_in_flight, seed)
+    _exhaust(islice(visits, warm_up))
+    return _measure(driver, visits, range(warm_up, warm_up + count), rate_rps=rate_rps)
+
+
+def _replay(
+    preset: Preset, requests: Sequence[ReplayRequest], seed: int
+) -> tuple[PredictedPoint, tuple[PredictedRequest, ...], float]:
+    driver = _driver(preset, seed, 0)
+    start_s = min(request.arrival_s for request in requests)
+    for request in requests:
+        lengths = Lengths(prompt_tokens=request.input_tokens, output_tokens=request.output_tokens)
+        driver.send(round((request.arrival_s - start_s) * 1e9), lengths)
+    ended: list[Visit] = []
+    point = _measure(driver, driver.run(), range(len(requests)), whole=ended)
+    by_number = {visit.number: visit for visit in ended if not visit.rejected}
+    rows = tuple(_row(request, by_number.get(number)) for number, request in enumerate(requests))
+    return point, rows, max((visit.end_ns for visit in ended), default=0) * 1e-9
+
+
+def _row(request: ReplayRequest, visit: Visit | None) -> PredictedRequest:
+    figures = (visit.ttft_s, visit.tpot_s, visit.e2e_s) if visit else (None, None, None)
+    return PredictedRequest(request.arrival_s, request.input_tokens, request.output_tokens, *figures)
+
+
+class _Window:
+    """What the engine did since the window was opened."""
+
+    def __init__(self, driver: VirtualDriver) -> None:
+        driver.restart_gauges()
+        self._driver = driver
+        self._before = self._counts()
+        self.closed = False
+
+    def _counts(self) -> tuple[int, int, int, int]:
+        statistics = self._driver.engine.statistics
+        done = statistics.finished["length"] + statistics.finished["stop"]
+        return done, statistics.preemptions, statistics.prefix_queries, statistics.prefix_hits
+
+    def close(self) -> None:
+        """Take the figures; later ones do not count."""
+        gauges = self._driver.gauges
+        done, preemptions, queries, hits = (
+            after - before for after, before in zip(self._counts(), self._before, strict=True)
+        )
+        span_ns = max(1, gauges.until_ns - gauges.since_ns)
+        self.requests_per_s = done / (span_ns * 1e-9)
+        self.output_tokens_per_s = gauges.output_tokens / (span_ns * 1e-9)
+        self.running_mean = gauges.running_ns / span_ns
+        self.waiting_mean = gauges.waiting_ns / span_ns
+        self.kv_usage_max = gauges.kv_usage_max
+        self.preemptions = preemptions
+        self.prefix_hit_ratio = hits / queries if queries else None
+        self.closed = True
+
+
+def _measure(
+    driver: VirtualDriver,
+    visits: Iterator[Visit],
+    cohort: range,
+    *,
+    concurrency: int | None = None,
+    rate_rps: float | None = None,
+    whole: list[Visit] | None = None,
+) -> PredictedPoint:
+    """Follow the requests numbered in `cohort` to their ends; rates and gauges are of the time under full load.
+
+    With `whole` every visit is put into it, and rates are those of the whole time (a replay).
+    """
+    window = _Window(driver)
+    ended: list[Visit] = []
+    for visit in visits:
+        if visit.number in cohort:
+            ended.append(visit)
+        if rate_rps is not None and not driver.arrivals_left and driver.sent == cohort.stop and not window.closed:
+            window.close()
+        if len(ended) == len(cohort):
+            break
+    if not window.closed:
+        window.close()
+    if whole is not None:
+        whole += ended
+    good = sorted((visit for visit in ended if not visit.rejected), key=lambda visit: visit.number)
+    samples = LevelSamples(
+        ttft_s=tuple(visit.ttft_s for visit in good),
+        tpot_s=tuple(tpot for visit in good if (tpot := visit.tpot_s) is not None),
+        e2e_s=tuple(visit.e2e_s for visit in good),
+    )
+    return PredictedPoint(
+        concurrency=concurrency,
+        rate_rps=rate_rps,
+        n=len(good),
+        output_tokens_per_s=window.output_tokens_per_s,
+        requests_per_s=window.requests_per_s,
+        ttft_ms=_latency(samples.ttft_s),
+        tpot_ms=_latency(samples.tpot_s),
+        e2e_ms=_latency(samples.e2e_s),
+        running_mean=window.running_mean,
+        waiting_mean=window.waiting_mean,
+        kv_usage_max=window.kv_usage_max,
+        preemptions=window.preemptions,
+        rejections=len(ended) - len(good),
+        prefix_hit_ratio=window.prefix_hit_ratio,
+        samples=samples,
+    )
+
+
+def _latency(seconds: Sequence[float]) -> Latency:
+    if not seconds:
+        return Latency()
+    ordered = sorted(seconds)
+    mean = sum(ordered) / len(ordered)
+    return Latency(1e3 * mean, *(1e3 * _quantile(ordered, share) for share in (0.50, 0.90, 0.95, 0.99)))
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """Linear between order statistics (numpy's default)."""
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def _exhaust(visits: Iterable[Visit]) -> None:
+    for _visit in visits:
+        pass
