@@ -66,10 +66,10 @@ def assess(
     verdicts, shown, judged = _verdicts(current, limits, previous, full)
     recent = recent_of(facts, requests, current.point, now_s)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
-    diagnosis = diagnose(recent, limits, current.levels, dialect)
+    verdict = judge_slo(slo_sample(facts, meta, requests, now_s), slo)
+    diagnosis = diagnose(recent, limits, current.levels, dialect, _pressed(verdict, slo))
     if meta.ended_s is not None and diagnosis.bound is Bound.NONE:
         diagnosis = _by_cliff(shown)
-    verdict = judge_slo(slo_sample(facts, meta, requests, now_s), slo)
     capacity = capacity_of(current.levels, slo, shown, limits, current.point)
     drifts, recoveries = _over_time(facts, requests, now_s) if full else ((), ())
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
@@ -178,6 +178,16 @@ def _main(verdicts: Sequence[CliffVerdict]) -> CliffVerdict:
         e2e = next((v for v in verdicts if v.metric == "e2e" and v.stat == "p50" and v.kind is Kind.CLIFF), None)
         return ttft if e2e is None else e2e
     return ttft
+
+
+def _pressed(verdict: SloVerdict, slo: Slo) -> bool:
+    """Whether an SLO is missed, or TPOT or E2E is yellow."""
+    slow = (
+        each.value is not None and each.value >= target.warn_at
+        for each, target in zip(verdict.targets, slo.targets, strict=True)
+        if target.metric in ("tpot", "e2e")
+    )
+    return verdict.ok is False or any(slow)
 
 
 def _by_cliff(cliff: CliffVerdict) -> Diagnosis:

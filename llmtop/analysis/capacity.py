@@ -41,7 +41,7 @@ def judge_level(level: Level, slo: Slo) -> LevelVerdict:
     sample = Sample.of_level(level)
     felt = [target for target in slo.targets if target.metric in LATENCIES or target.metric == "error_ratio"]
     verdicts = [judge_target(sample, target) for target in felt]
-    failed = tuple(_short(verdict.name) for verdict in verdicts if verdict.ok is False)
+    failed = tuple(short_name(verdict.name) for verdict in verdicts if verdict.ok is False)
     if failed:
         return LevelVerdict(level.load, False, failed)
     unknown = any(
@@ -50,7 +50,7 @@ def judge_level(level: Level, slo: Slo) -> LevelVerdict:
     return LevelVerdict(level.load, None if unknown or not verdicts else True)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """`ttft_p95` as it is said: TTFT p95."""
     metric, _, stat = name.partition("_")
     return f"{metric.upper()} {stat}" if metric in LATENCIES else name.replace("_", " ")
@@ -90,23 +90,21 @@ def capacity_of(
 def _walls(
     at_slo: float | None, fails: LevelVerdict | None, cliff: CliffVerdict, knee: float | None, limits: Limits
 ) -> list[tuple[float, str]]:
+    """(load, name) of each wall. A limit that the server tells and that lies at the measured knee gives it its name."""
     walls = []
     if fails is not None:
         walls.append((at_slo if at_slo is not None else fails.load, f"{' and '.join(fails.failed)} SLO"))
+    told = [(limits.max_num_seqs, Bound.QUEUE, "max_num_seqs"), (limits.kv_requests, Bound.KV, "KV memory")]
     if knee is not None:
-        walls.append((knee, f"cliff ({_CAUSES[cliff.cause]})" if cliff.cause in _CAUSES else "cliff"))
-    if limits.kv_requests is not None:
-        walls.append((limits.kv_requests, "KV memory"))
-    if limits.max_num_seqs is not None:
-        walls.append((limits.max_num_seqs, "max_num_seqs"))
-    named = [wall for wall in walls if wall[1] in ("KV memory", "max_num_seqs")]
-    if knee is None or not named:
-        return walls
-    # A cliff measured beside a limit that the server tells is that limit: give it the better name.
-    nearest = min(named, key=lambda wall: abs(math.log(wall[0] / knee)))
-    if abs(nearest[0] - knee) <= AGREEMENT * knee:
-        walls = [(knee, nearest[1]) if wall[0] == knee and wall[1].startswith("cliff") else wall for wall in walls]
+        own = next((name for wall, cause, name in told if cause is cliff.cause and _close(wall, knee)), None)
+        cause = f"cliff ({_CAUSES[cliff.cause]})" if cliff.cause in _CAUSES else "cliff"
+        walls.append((knee, own or cause))
+    walls += [(wall, name) for wall, _, name in told if wall is not None and not (knee and _close(wall, knee))]
     return walls
+
+
+def _close(wall: float | None, knee: float) -> bool:
+    return wall is not None and abs(wall - knee) <= 1.5 * AGREEMENT * knee
 
 
 def _whole(value: float, axis: str) -> float:
@@ -146,7 +144,7 @@ def _sentence(
 def slo_text(slo: Slo) -> str:
     """The latency and error limits as they are said: TTFT p95<2s TPOT p95<50ms."""
     felt = [target for target in slo.targets if target.metric in LATENCIES]
-    texts = [str(target).replace(target.name, _short(target.name), 1) for target in felt or slo.targets]
+    texts = [str(target).replace(target.name, short_name(target.name), 1) for target in felt or slo.targets]
     return " ".join(texts)
 
 

@@ -1,8 +1,8 @@
 """The cliff: where latency goes non-linear with load, found by tests that a straight line cannot pass.
 
 A curve is called a cliff only if a hinge or a step explains it and neither a straight line nor a power does. The place
-of a hinge in a closed loop is then read from Little's law: at an overloaded level of N requests in flight, N (1 - W / R)
-of them are really in service, W being mean TTFT minus mean TTFT at low load and R the mean end-to-end latency.
+of a hinge in a closed loop is then read from Little's law: at an overloaded level of N requests in flight,
+N (1 - W / R) are really in service, W being mean TTFT minus mean TTFT at low load and R the mean end-to-end latency.
 """
 
 from __future__ import annotations

@@ -50,8 +50,15 @@ class Recent:
         return _known(self.ended.ttft_s) if self.ended is not None else np.empty(0)
 
 
-def diagnose(recent: Recent, limits: Limits, levels: tuple[Level, ...], dialect: str | None) -> Diagnosis:
-    """The first gate that opens, the surest first: the client itself, memory, slots, token budget, network, compute."""
+def diagnose(
+    recent: Recent, limits: Limits, levels: tuple[Level, ...], dialect: str | None, pressed: bool = True
+) -> Diagnosis:
+    """The first gate that opens, the surest first: the client itself, memory, token budget, slots, network, compute.
+
+    Args:
+        levels: of the current curve, the lowest first.
+        pressed: an SLO is missed or TPOT is near its limit; slow steps that bother nobody are not diagnosed.
+    """
     flags = flags_of(dialect)
     gates = (
         _client(recent),
@@ -59,7 +66,7 @@ def diagnose(recent: Recent, limits: Limits, levels: tuple[Level, ...], dialect:
         _token_budget(recent, limits, flags),
         _slots(recent, limits, flags),
         _network(recent, limits),
-        _compute(recent, levels),
+        _compute(recent, levels) if pressed else None,
     )
     return next((found for found in gates if found is not None), Diagnosis(bound=Bound.NONE))
 

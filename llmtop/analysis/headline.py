@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from llmtop.analysis.capacity import slo_text
+from llmtop.analysis.capacity import short_name, slo_text
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Kind, SloVerdict
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Kind, SloVerdict, TargetVerdict
 
 SEPARATOR = " · "
 WIDTH = 78
@@ -29,28 +29,40 @@ def headline(
 ) -> str:
     """E.g. `SLO OK · 71 at SLO (TTFT p95<2s) · cliff ~96 ±8 · queue-bound: raise --max-num-seqs to about 110`.
 
-    The limits in brackets and the advice are left out where the line would get longer than 78 characters. `top` is the
-    highest level measured.
+    Where the line would get longer than 78 characters the limits in brackets go, then the advice becomes a segment of its
+    own. `top` is the highest level measured.
     """
     long_capacity, short_capacity = _capacity(slo, capacity)
-    long_bound, short_bound = _bound(diagnosis)
     state, place = _state(verdict), _cliff(cliff, top)
-    for capacity_text, bound_text in (
-        (long_capacity, long_bound),
-        (short_capacity, long_bound),
-        (short_capacity, short_bound),
-    ):
-        text = SEPARATOR.join(filter(None, (state, capacity_text, place, bound_text)))
+    bound, advice = _bound(diagnosis)
+    brief = f"{bound}: {advice.partition(',')[0].partition(' to about')[0]}" if advice else bound
+    for capacity_text in (long_capacity, short_capacity):
+        text = SEPARATOR.join(filter(None, (state, capacity_text, place, brief)))
         if len(text) <= WIDTH:
             return text
-    return text
+    return SEPARATOR.join(filter(None, (state, short_capacity, place, bound, advice)))
 
 
 def _state(verdict: SloVerdict) -> str:
     if verdict.ok:
         return "SLO OK"
     failed = next((target for target in verdict.targets if target.ok is False), None)
-    return "SLO --" if failed is None else f"SLO FAIL {failed.text.partition(',')[0]}"
+    return "SLO --" if failed is None else f"SLO FAIL {_miss(failed)}"
+
+
+def _miss(target: TargetVerdict) -> str:
+    """TTFT p95 3.52s>2s"""
+    if target.name in ("error_ratio", "kv"):
+        value, limit = f"{100 * (target.value or 0):.3g}%", f"{100 * target.limit:.3g}%"
+    elif target.name == "queue":
+        value, limit = f"{target.value or 0:.0f}", f"{target.limit:g}"
+    else:
+        value, limit = (_span(each) for each in (target.value or 0.0, target.limit))
+    return f"{short_name(target.name)} {value}>{limit}"
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g}ms" if seconds < 1 else f"{seconds:.3g}s"
 
 
 def _capacity(slo: Slo, capacity: Capacity) -> tuple[str, str]:
@@ -88,9 +100,4 @@ def tries(levels: tuple[int, ...]) -> str:
 
 
 def _bound(diagnosis: Diagnosis) -> tuple[str, str]:
-    if diagnosis.bound is Bound.NONE:
-        return "", ""
-    short = _BOUNDS[diagnosis.bound]
-    if diagnosis.advice is None:
-        return short, short
-    return f"{short}: {diagnosis.advice}", f"{short}: {diagnosis.advice.partition(',')[0]}"
+    return _BOUNDS.get(diagnosis.bound, ""), diagnosis.advice or ""

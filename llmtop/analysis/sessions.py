@@ -245,14 +245,18 @@ def _assigned(t_s: Array, loads: Array, in_flight: Steps, service_s: float, jitt
 
 
 def with_gauges(level: Level, gauges: Gauges) -> Level:
-    """The level with what the server showed meanwhile: mean running and waiting, 90th percentile of KV usage."""
+    """The level with what the server showed meanwhile.
+
+    Running is a median (pinned to the slots in most polls means the slots bind), waiting a mean, KV usage a 90th
+    percentile.
+    """
     if len(gauges.t_s) == 0:
         return level
     preemptions = gauges.preemptions
     kv_usage = gauges.kv_usage[np.isfinite(gauges.kv_usage)]
     return replace(
         level,
-        running=_mean(gauges.running),
+        running=_median(gauges.running),
         waiting=_mean(gauges.waiting),
         kv_usage=float(np.quantile(kv_usage, 0.9)) if len(kv_usage) else None,
         preemptions=float(np.nansum(preemptions)) if np.isfinite(preemptions).any() else None,
@@ -283,6 +287,11 @@ def _with_censored(
     if not 1 / STEADY_RATIO < load / loads[nearest] < STEADY_RATIO:
         return list(levels)
     return [replace(level, censored_s=censored_s) if i == nearest else level for i, level in enumerate(levels)]
+
+
+def _median(values: Array) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else None
 
 
 def _mean(values: Array) -> float | None:

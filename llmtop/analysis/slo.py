@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ class Sample:
     tpot_s: Array
     e2e_s: Array
     errors: int = 0
-    censored_s: Array = EMPTY
+    censored_s: Array = field(default_factory=lambda: EMPTY)
     """Ages of requests without a first token: those past the TTFT limit are misses already."""
     waiting: float | None = None
     kv_usage: float | None = None
