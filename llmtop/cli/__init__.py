@@ -1,0 +1,1 @@
+"""Commands, exit codes, and the choice between screen and headless."""

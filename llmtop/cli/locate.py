@@ -1,0 +1,24 @@
+"""`llmtop locate`: where files lie."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from llmtop.profiles import own_folder
+from llmtop.recording.writer import runs_directory
+from llmtop.session.link import log_path
+
+
+def main(arguments: argparse.Namespace) -> int:
+    places = {
+        "runs": str(runs_directory()),
+        "profiles": str(own_folder()),
+        "log": str(log_path()),
+    }
+    if arguments.json:
+        print(json.dumps(places, indent=2))
+    else:
+        for name, place in places.items():
+            print(f"{name:<9} {place}")
+    return 0

@@ -1,0 +1,73 @@
+"""The command line: what each word means, and what the exit code says.
+
+    0  done, and the SLO held where one was judged        3  the endpoint cannot be reached or driven
+    1  the SLO failed, or a comparison found a regression  4  the client was the bottleneck: the figures are void
+    2  the command line or a file is wrong                 130  interrupted
+
+Nothing heavy is imported before a command is known: `llmtop --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from llmtop import __version__
+from llmtop.cli import options
+from llmtop.errors import LlmtopError
+
+COMMANDS = {
+    "live": ("llmtop.cli.live", "the cockpit: drive load by hand and see where it breaks (the default)"),
+    "run": ("llmtop.cli.run", "run a profile headless; the exit code says whether the SLO held"),
+    "replay": ("llmtop.cli.replay", "the cockpit over a recording"),
+    "assess": ("llmtop.cli.assess", "the verdicts of a recording or of a table of levels"),
+    "report": ("llmtop.cli.report", "a recording as HTML, Markdown, JSON or CSV"),
+    "sim": ("llmtop.cli.sim", "only the simulated server, on a port"),
+    "predict": ("llmtop.cli.predict", "the simulated engine's curve and cliff, without hardware, in seconds"),
+    "doctor": ("llmtop.cli.doctor", "what an endpoint offers, what is missing, and which flag gives it"),
+    "selftest": ("llmtop.cli.selftest", "what this machine's client can drive, and its error"),
+    "profiles": ("llmtop.cli.profiles", "shipped and own profiles"),
+    "locate": ("llmtop.cli.locate", "where files lie"),
+}
+
+_DESCRIPTION = "Drive load against a live LLM endpoint and feel where it breaks."
+_EPILOG = "commands:\n" + "\n".join(f"  {name:<9} {does}" for name, (_, does) in COMMANDS.items())
+_EPILOG += "\n\n`llmtop COMMAND --help` tells more. The first word that is no command is the URL of the endpoint."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. A user's mistake is one line on stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        name = words.pop(0) if words and words[0] in COMMANDS else "live"
+        parser = _parser(name)
+        arguments = parser.parse_args(words)
+        command = importlib.import_module(COMMANDS[name][0])
+        code: int = command.main(arguments)
+        return code
+    except LlmtopError as error:
+        print(f"llmtop: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has left (`llmtop profiles | head -1`); that is its right.
+        sys.stderr.close()
+        return 0
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    if name == "live":
+        parser = argparse.ArgumentParser(
+            prog="llmtop",
+            description=_DESCRIPTION,
+            epilog=_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("--version", action="version", version=f"llmtop {__version__}")
+    else:
+        parser = argparse.ArgumentParser(prog=f"llmtop {name}", description=COMMANDS[name][1].capitalize() + ".")
+    options.ADD[name](parser)
+    return parser

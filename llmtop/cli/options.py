@@ -1,0 +1,205 @@
+"""Every option of every command. Kept apart from the commands so that `--help` imports none of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+_Parser = argparse.ArgumentParser
+
+
+def _endpoint(parser: _Parser) -> None:
+    group = parser.add_argument_group("endpoint")
+    group.add_argument("--model", help="model to ask for (default: the first that the endpoint lists)")
+    group.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the API key")
+    group.add_argument(
+        "--header", action="append", default=[], metavar="NAME:VALUE", help="extra request header (may be repeated)"
+    )
+    group.add_argument("--dialect", help="vllm, sglang, tgi, llamacpp, ... instead of finding out")
+    group.add_argument(
+        "--metrics-url", action="append", default=[], metavar="URL", help="where /metrics is (once for each replica)"
+    )
+    group.add_argument("--ca-file", metavar="FILE", help="certificate authority to trust")
+    group.add_argument("--insecure", action="store_true", help="do not check the server's certificate")
+    group.add_argument("--transport", choices=("auto", "httpx"), default="auto", help="httpx: without kernel stamps")
+    group.add_argument("--yes", action="store_true", help="do not ask before loading an address beyond this machine")
+
+
+def _simulated(parser: _Parser) -> None:
+    parser.add_argument(
+        "--sim",
+        nargs="?",
+        const="laptop",
+        metavar="PRESET",
+        help="drive the simulated engine (default preset: laptop; `llmtop sim --list` shows all)",
+    )
+    _knobs(parser)
+
+
+def _knobs(parser: _Parser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KNOB=N",
+        help="turn a knob of the simulated engine (max_num_seqs=64)",
+    )
+
+
+def _slo(parser: _Parser) -> None:
+    parser.add_argument("--slo", metavar="LIMITS", help='e.g. "ttft_p95<2s,tpot_p95<50ms,error_ratio<1%%"')
+
+
+def _load(parser: _Parser) -> None:
+    group = parser.add_argument_group("load")
+    group.add_argument("--concurrency", type=_count, metavar="N", help="requests in flight at the start")
+    group.add_argument("--rate", type=_positive, metavar="RPS", help="open loop: requests sent per second")
+    group.add_argument("--prompt-tokens", type=_count, metavar="N", help="length of a prompt")
+    group.add_argument("--output-tokens", type=_count, metavar="N", help="length of an answer")
+    group.add_argument("--think-time", type=_positive, metavar="S", help="pause of a user between two requests")
+    group.add_argument("--shared-prefix", type=_share, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
+    group.add_argument("--max-concurrency", type=_count, metavar="N", help="never more requests in flight than this")
+    group.add_argument("--workers", type=_workers, default=1, metavar="N|auto", help="load processes (default: 1)")
+    group.add_argument("--seed", type=int, default=0, help="of prompts and arrivals")
+
+
+def _recording(parser: _Parser) -> None:
+    parser.add_argument("--record", metavar="FILE", help="where the run file goes (default: among your runs)")
+    parser.add_argument("--label", metavar="TEXT", help="name of the run in its file and reports")
+
+
+def _screen(parser: _Parser) -> None:
+    group = parser.add_argument_group("screen")
+    group.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
+    group.add_argument("--fps", type=_positive, default=2.0, metavar="N", help="screen updates per second (default: 2)")
+
+
+def _live(parser: _Parser) -> None:
+    parser.add_argument("url", nargs="?", help="endpoint, e.g. http://127.0.0.1:8000 (none: the simulated engine)")
+    _simulated(parser)
+    parser.add_argument("--profile", metavar="PROFILE", help="name or file: its workload, SLO and load stages")
+    _slo(parser)
+    _recording(parser)
+    _load(parser)
+    _endpoint(parser)
+    _screen(parser)
+
+
+def _run(parser: _Parser) -> None:
+    parser.add_argument("profile", help="name of a shipped or own profile, or its file")
+    parser.add_argument("url", nargs="?", help="endpoint (none: the profile's, else the simulated engine)")
+    _simulated(parser)
+    _slo(parser)
+    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+    parser.add_argument("--junit", metavar="FILE", help="the SLO verdicts as a JUnit file")
+    parser.add_argument("--duration", type=_positive, metavar="S", help="squeeze or stretch the plan to this length")
+    _recording(parser)
+    _load(parser)
+    _endpoint(parser)
+
+
+def _replay(parser: _Parser) -> None:
+    parser.add_argument("run", help="run file")
+    parser.add_argument("--speed", type=_positive, default=1.0, metavar="X", help="0.5 to 50 (default: 1)")
+    _slo(parser)
+    _screen(parser)
+
+
+def _assess(parser: _Parser) -> None:
+    parser.add_argument("file", help="run file, or a .csv table of levels")
+    _slo(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--metric", choices=("ttft", "tpot", "e2e"), default="ttft", help="of which a cliff is sought")
+    parser.add_argument("--stat", choices=("p50", "p95"), default="p50")
+    parser.add_argument("--axis", choices=("concurrency", "rate"), default="concurrency", help="of a table's levels")
+
+
+def _report(parser: _Parser) -> None:
+    parser.add_argument("run", help="run file")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help=".html, .md, .json or .csv (default: .html and .md beside the run file)"
+    )
+    _slo(parser)
+
+
+def _sim(parser: _Parser) -> None:
+    parser.add_argument("preset", nargs="?", default="laptop", help="shipped name or TOML file (default: laptop)")
+    parser.add_argument("--list", action="store_true", help="show the presets")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=_count, default=8000, help="0: any free one (default: 8000)")
+    _knobs(parser)
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="NAME", help="start with this fault (repeatable)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def _predict(parser: _Parser) -> None:
+    parser.add_argument("preset", help="shipped name or TOML file")
+    parser.add_argument("--concurrency", metavar="N,N,...", help="closed loop (default: to past the slots)")
+    parser.add_argument("--rate", metavar="RPS,RPS,...", help="open loop")
+    parser.add_argument("--requests", metavar="FILE.csv", help="replay a list: arrival_s,input_tokens,output_tokens")
+    parser.add_argument("--prompt-tokens", type=_count, default=None, metavar="N")
+    parser.add_argument("--output-tokens", type=_count, default=None, metavar="N")
+    parser.add_argument("--per-level", type=_count, default=None, metavar="N", help="requests measured at each level")
+    _knobs(parser)
+    _slo(parser)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--rows", action="store_true", help="with --requests and --json: every request too")
+
+
+def _doctor(parser: _Parser) -> None:
+    parser.add_argument("url", help="endpoint")
+    _endpoint(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _selftest(parser: _Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--seconds", type=_positive, default=3.0, metavar="S", help="of each step (default: 3)")
+
+
+def _nothing(parser: _Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+ADD: dict[str, Callable[[_Parser], None]] = {
+    "live": _live,
+    "run": _run,
+    "replay": _replay,
+    "assess": _assess,
+    "report": _report,
+    "sim": _sim,
+    "predict": _predict,
+    "doctor": _doctor,
+    "selftest": _selftest,
+    "profiles": _nothing,
+    "locate": _nothing,
+}
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("must be above zero")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("must be between 0 and 1")
+    return value
+
+
+def _workers(text: str) -> int:
+    """0 stands for auto."""
+    return 0 if text == "auto" else max(1, int(text))

@@ -1,0 +1,136 @@
+"""`llmtop predict PRESET`: the simulated engine in virtual time."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from llmtop.analysis import assess_prediction
+from llmtop.cli.output import print_json, verdicts_json
+from llmtop.cli.target import knobs_of
+from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.verdicts import Assessment
+from llmtop.errors import FileError, UsageError
+from llmtop.simulator.engine import PredictedPoint, Prediction, ReplayRequest, load_preset, predict
+
+Number = TypeVar("Number", int, float)
+
+COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    preset = load_preset(arguments.preset)
+    given = [name for name in ("concurrency", "rate", "requests") if getattr(arguments, name) is not None]
+    if len(given) > 1:
+        raise UsageError(f"--{given[0]} and --{given[1]}: give one of them")
+    levels = _numbers("--concurrency", arguments.concurrency, int)
+    if not given:
+        slots = preset.with_knobs(knobs_of(arguments.set)).config.max_num_seqs
+        levels = tuple(sorted({max(1, round(slots * 2 ** (step / 2))) for step in range(-8, 3)} | {1}))
+    prediction = predict(
+        preset,
+        concurrency=levels,
+        rate=_numbers("--rate", arguments.rate, float),
+        requests=_requests(Path(arguments.requests)) if arguments.requests else (),
+        requests_per_level=arguments.per_level,
+        seed=arguments.seed,
+        knobs=knobs_of(arguments.set),
+        **{
+            name: getattr(arguments, name)
+            for name in ("prompt_tokens", "output_tokens")
+            if getattr(arguments, name) is not None
+        },
+    )
+    assessment = judge(prediction, parse_slo(arguments.slo) if arguments.slo else Slo())
+    if arguments.json:
+        print_json(as_json(prediction, assessment, arguments.rows))
+    else:
+        print(as_text(prediction, assessment))
+    return 0
+
+
+def judge(prediction: Prediction, slo: Slo) -> Assessment:
+    """All verdicts over a predicted curve; a replay has one point and so no cliff."""
+    return assess_prediction(prediction, slo)
+
+
+def as_json(prediction: Prediction, assessment: Assessment, rows: bool) -> dict[str, object]:
+    """The prediction and its verdicts, for machines. Raw samples are left out, requests unless `rows`."""
+    fields: dict[str, object] = msgspec.to_builtins(prediction)
+    points: list[dict[str, object]] = msgspec.to_builtins(prediction.points)
+    for point in points:
+        del point["samples"]
+    fields["points"] = points
+    if not rows:
+        del fields["requests"]
+    return {**fields, **verdicts_json(assessment)}
+
+
+HEADINGS = ("load", "tok/s", "req/s", "TTFT p50", "TTFT p95", "TPOT p50", "TPOT p95", "running", "waiting", "KV")
+
+
+def as_text(prediction: Prediction, assessment: Assessment) -> str:
+    """A table of the levels, then the verdict."""
+    config = prediction.config
+    rows = [HEADINGS, *(_cells(point) for point in prediction.points)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"{prediction.preset}: {config.max_num_seqs} slots, {config.num_gpu_blocks} KV blocks", ""]
+    lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    if prediction.makespan_s is not None:
+        return "\n".join([*lines, "", f"makespan {prediction.makespan_s:.1f} s"])
+    return "\n".join([*lines, "", assessment.headline, *filter(None, [assessment.capacity.sentence])])
+
+
+def _cells(point: PredictedPoint) -> tuple[str, ...]:
+    load = point.rate_rps if point.concurrency is None else point.concurrency
+    return (
+        "replay" if load is None else f"{load:g}",
+        f"{point.output_tokens_per_s:.0f}",
+        f"{point.requests_per_s:.2f}",
+        _ms(point.ttft_ms.p50),
+        _ms(point.ttft_ms.p95),
+        _ms(point.tpot_ms.p50),
+        _ms(point.tpot_ms.p95),
+        f"{point.running_mean:.1f}",
+        f"{point.waiting_mean:.1f}",
+        f"{point.kv_usage_max:.0%}",
+    )
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return "--"
+    return f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms" if value < 10_000 else f"{value / 1e3:.1f} s"
+
+
+def _numbers(option: str, text: str | None, kind: Callable[[str], Number]) -> tuple[Number, ...]:
+    try:
+        return tuple(kind(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UsageError(f"{option} {text}: write numbers with commas, like 1,2,4,8") from None
+
+
+def _requests(path: Path) -> tuple[ReplayRequest, ...]:
+    """The request list of a CSV file, in order of arrival."""
+    try:
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    except OSError as error:
+        raise FileError(path, f"cannot be read: {error.strerror}") from error
+    table = csv.DictReader(lines)
+    missing = set(COLUMNS) - set(table.fieldnames or ())
+    if missing:
+        raise FileError(path, f"column {', '.join(sorted(missing))} is missing; a list needs {','.join(COLUMNS)}")
+    requests = []
+    for number, row in enumerate(table, 2):
+        try:
+            requests.append(ReplayRequest(float(row["arrival_s"]), int(row["input_tokens"]), int(row["output_tokens"])))
+        except (TypeError, ValueError):
+            raise FileError(path, "arrival_s is a number, the tokens are whole numbers", f"row {number}") from None
+    if not requests:
+        raise FileError(path, "holds no request")
+    return tuple(sorted(requests, key=lambda request: request.arrival_s))

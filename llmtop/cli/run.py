@@ -1,0 +1,143 @@
+"""`llmtop run PROFILE [URL]`: a profile without a screen, for scripts and CI."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import msgspec
+
+from llmtop.cli import summary
+from llmtop.cli.output import print_json, verdicts_json
+from llmtop.cli.target import session_options, with_arguments
+from llmtop.domain.frame import Frame
+from llmtop.domain.profile import Profile
+from llmtop.errors import UsageError
+from llmtop.profiles import load_profile
+from llmtop.session.assessor import Assessor
+from llmtop.session.headless import RunResult, run_headless
+
+CLIENT_BOUND_SHARE = 0.2
+"""From this share of red seconds on, the client's own limit is the rule and the figures are void."""
+
+
+def main(arguments: argparse.Namespace) -> int:
+    profile = with_arguments(load_profile(arguments.profile), arguments)
+    if arguments.sim is not None and arguments.url is not None:
+        raise UsageError("--sim and a URL: give one of them")
+    if arguments.duration is not None:
+        profile = _stretched(profile, arguments.duration)
+    search = not profile.plan.stages
+    url = None if arguments.sim else arguments.url or profile.endpoint_url
+    options = session_options(arguments, profile, url, patient=False)
+    progress = _Progress(profile, search)
+    result = asyncio.run(run_headless(options, profile.slo, progress.show, search=search))
+    progress.end()
+    if arguments.junit:
+        Path(arguments.junit).write_bytes(junit(profile, result))
+    if arguments.json:
+        print_json(as_json(result))
+    else:
+        print(summary.text(result.meta, result.frame, result.assessment))
+    return exit_code(result)
+
+
+def exit_code(result: RunResult) -> int:
+    if result.interrupted:
+        return 130
+    red = result.facts.client.column("red")
+    if len(red) and red.mean() >= CLIENT_BOUND_SHARE:
+        print("llmtop: the client was the bottleneck: these figures say nothing about the server", file=sys.stderr)
+        return 4
+    return 1 if result.assessment.slo.ok is False else 0
+
+
+def as_json(result: RunResult) -> dict[str, object]:
+    """The result of a run, for machines. Keys are kept from version to version; new ones may come."""
+    meta, frame, assessment = result.meta, result.frame, result.assessment
+    return {
+        "llmtop_version": meta.llmtop_version,
+        "profile": meta.profile.name,
+        "endpoint": {
+            "base_url": meta.endpoint.base_url,
+            "dialect": meta.info.dialect if meta.info else None,
+            "model": meta.info.model if meta.info else meta.endpoint.model,
+            "server": meta.info.server if meta.info else None,
+            "simulated": meta.endpoint.simulated,
+            "preset": meta.preset,
+        },
+        "duration_s": frame.t_s,
+        "interrupted": result.interrupted,
+        "totals": frame.totals,
+        "run_file": frame.run_file,
+        **verdicts_json(assessment),
+    }
+
+
+def junit(profile: Profile, result: RunResult) -> bytes:
+    """One test case for each SLO limit; a limit without enough samples is skipped."""
+    verdict = result.assessment.slo
+    suite = ElementTree.Element("testsuite", name=f"llmtop {profile.name}", tests=str(len(verdict.targets)))
+    suite.set("failures", str(sum(target.ok is False for target in verdict.targets)))
+    suite.set("skipped", str(sum(target.ok is None for target in verdict.targets)))
+    for target in verdict.targets:
+        case = ElementTree.SubElement(suite, "testcase", classname=f"slo.{profile.name}", name=target.name)
+        if target.ok is False:
+            ElementTree.SubElement(case, "failure", message=target.text)
+        elif target.ok is None:
+            ElementTree.SubElement(case, "skipped", message=target.text)
+    return bytes(ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True))
+
+
+def _stretched(profile: Profile, duration_s: float) -> Profile:
+    plan = profile.plan
+    if not plan.stages:
+        raise UsageError(f"--duration: profile {profile.name} has no stages to stretch")
+    factor = duration_s / plan.duration_s
+    stages = tuple(msgspec.structs.replace(stage, duration_s=stage.duration_s * factor) for stage in plan.stages)
+    return msgspec.structs.replace(profile, plan=msgspec.structs.replace(plan, stages=stages))
+
+
+class _Progress:
+    """Narration on stderr: one line that is written over on a terminal, one line a second elsewhere."""
+
+    def __init__(self, profile: Profile, search: bool) -> None:
+        self._length_s = None if search else profile.plan.duration_s
+        self._over = sys.stderr.isatty()
+
+    def show(self, frame: Frame, assessor: Assessor) -> None:
+        target = frame.target
+        load = f"{target.concurrency} in flight" if target.concurrency is not None else f"{target.rate_rps:g} req/s"
+        window = frame.window
+        parts = [
+            _clock(frame.t_s) + (f"/{_clock(self._length_s)}" if self._length_s else ""),
+            frame.stage or "",
+            f"{load} ({frame.in_flight} live)",
+            f"TTFT p95 {_ms(window.ttft.p95)}",
+            f"TPOT p95 {_ms(window.tpot.p95)}",
+            f"{window.output_tokens_per_s or 0:.0f} tok/s",
+            f"{frame.totals.ok} ok",
+            f"{frame.totals.errors} errors" if frame.totals.errors else "",
+            assessor.progress.text if assessor.progress else "",
+        ]
+        line = " · ".join(part for part in parts if part)
+        sys.stderr.write(f"\r\x1b[K{line[:110]}" if self._over else f"{line}\n")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        if self._over:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return "--"
+    return f"{value:.0f} ms" if value < 1000 else f"{value / 1e3:.2f} s"

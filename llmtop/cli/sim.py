@@ -1,0 +1,21 @@
+"""`llmtop sim [PRESET]`: only the simulated server."""
+
+from __future__ import annotations
+
+import argparse
+
+from llmtop.simulator import server
+from llmtop.simulator.engine import load_preset, preset_names
+
+
+def main(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        for name in preset_names():
+            print(f"{name:<26} {load_preset(name).description}")
+        return 0
+    words = ["--preset", arguments.preset, "--host", arguments.host, "--port", str(arguments.port)]
+    words += ["--seed", str(arguments.seed)]
+    for option, values in (("--set", arguments.set), ("--fault", arguments.fault)):
+        for value in values:
+            words += [option, value]
+    return server.main(words)

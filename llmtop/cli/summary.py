@@ -1,0 +1,30 @@
+"""What is said at the end of a run, for people."""
+
+from __future__ import annotations
+
+from llmtop.domain.frame import Frame
+from llmtop.domain.run import RunMeta
+from llmtop.domain.verdicts import Assessment
+
+
+def text(meta: RunMeta, frame: Frame, assessment: Assessment) -> str:
+    """The verdict first, then what it rests on, then where the facts lie."""
+    totals = frame.totals
+    minutes, seconds = divmod(round(frame.t_s), 60)
+    ended = totals.ok + totals.errors
+    errors = f"{totals.errors} errors ({totals.errors / ended:.2%})" if totals.errors else "no errors"
+    model = meta.info.model if meta.info else meta.endpoint.model or "no model"
+    target = f"simulated engine, preset {meta.preset}" if meta.endpoint.simulated else meta.endpoint.base_url
+    lines = [assessment.headline or "nothing was measured"]
+    if assessment.capacity.sentence:
+        lines.append(assessment.capacity.sentence)
+    if assessment.diagnosis.advice:
+        lines.append(assessment.diagnosis.advice)
+    lines.append("")
+    counts = f"{totals.ok} requests, {totals.output_tokens} tokens, {errors}"
+    lines.append(f"{model} at {target}: {minutes}:{seconds:02d}, {counts}")
+    if frame.run_file:
+        lines.append(f"run file: {frame.run_file}")
+        lines.append(f"  llmtop replay {frame.run_file}")
+        lines.append(f"  llmtop report {frame.run_file}")
+    return "\n".join(lines)

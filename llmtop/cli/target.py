@@ -1,0 +1,156 @@
+"""From arguments to what a session is started with."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import socket
+import sys
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
+
+from llmtop.domain.endpoint import Dialect, Endpoint
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.profile import Profile
+from llmtop.domain.slo import parse_slo
+from llmtop.errors import UsageError
+from llmtop.session.options import SessionOptions
+
+USUAL_PORTS = (8000, 30000, 8080, 11434, 1234)
+"""vLLM, SGLang, llama.cpp and TGI, Ollama, LM Studio."""
+
+
+def session_options(
+    arguments: argparse.Namespace, profile: Profile, url: str | None, *, patient: bool
+) -> SessionOptions:
+    """What to drive with what. `url` None: the simulated engine.
+
+    Raises UsageError when the target is beyond this machine and the user does not confirm it.
+    """
+    endpoint = None if url is None else endpoint_of(arguments, url)
+    if endpoint is not None:
+        confirm(endpoint, arguments.yes)
+    elif arguments.set and arguments.sim is None and url is not None:
+        raise UsageError("--set turns knobs of the simulated engine; a real server has none that turn from here")
+    return SessionOptions(
+        endpoint=endpoint,
+        preset=arguments.sim or "laptop",
+        knobs=knobs_of(arguments.set),
+        profile=profile,
+        run_file=arguments.record,
+        label=arguments.label,
+        workers=arguments.workers,
+        seed=arguments.seed,
+        patient=patient,
+    )
+
+
+def endpoint_of(arguments: argparse.Namespace, url: str) -> Endpoint:
+    """The endpoint that the arguments name."""
+    from llmtop.endpoint.urls import endpoint_from_url
+
+    known = [dialect.value for dialect in Dialect]
+    if arguments.dialect is not None and arguments.dialect not in known:
+        raise UsageError(f"--dialect {arguments.dialect}: use one of {', '.join(known)}")
+    headers = []
+    for header in arguments.header:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise UsageError(f"--header {header!r}: write it as NAME:VALUE")
+        headers.append((name.strip(), value.strip()))
+    return endpoint_from_url(
+        url,
+        model=arguments.model,
+        dialect=Dialect(arguments.dialect) if arguments.dialect else None,
+        api_key_env=arguments.api_key_env,
+        headers=tuple(headers),
+        ca_file=arguments.ca_file,
+        insecure=arguments.insecure,
+        metrics_urls=tuple(arguments.metrics_url),
+        transport=arguments.transport,
+    )
+
+
+def knobs_of(settings: list[str]) -> dict[str, bool | int | float | str]:
+    """`KNOB=VALUE` settings as a mapping; which knobs there are, and what they take, the engine says."""
+    knobs: dict[str, bool | int | float | str] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--set {setting!r}: write it as KNOB=VALUE, e.g. max_num_seqs=64")
+        knobs[name.strip()] = value.strip()
+    return knobs
+
+
+def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
+    """The profile with what the command line says on top."""
+    base = profile.plan.base
+    if arguments.concurrency is not None and arguments.rate is not None:
+        raise UsageError("--concurrency holds requests in flight, --rate sends at a rate: give one of them")
+    if arguments.concurrency is not None:
+        base = replace(base, concurrency=arguments.concurrency, rate_rps=None)
+    if arguments.rate is not None:
+        base = replace(base, concurrency=None, rate_rps=arguments.rate)
+    lengths = {
+        "prompt_tokens": arguments.prompt_tokens,
+        "output_tokens": arguments.output_tokens,
+        "think_time_s": arguments.think_time,
+        "shared_prefix": arguments.shared_prefix,
+    }
+    base = replace(base, **{name: value for name, value in lengths.items() if value is not None})
+    caps = profile.caps
+    if arguments.max_concurrency is not None:
+        caps = replace(caps, max_concurrency=arguments.max_concurrency)
+    slo = parse_slo(arguments.slo) if arguments.slo else profile.slo
+    return replace(profile, plan=replace(profile.plan, base=base), caps=caps, slo=slo)
+
+
+def by_hand(start: int) -> Profile:
+    """What is driven when nobody names a profile: no stages, the base load."""
+    from llmtop.domain.load import LoadPlan
+
+    return Profile(name="by hand", plan=LoadPlan(stages=(), base=LoadPoint(concurrency=start)))
+
+
+def confirm(endpoint: Endpoint, yes: bool) -> None:
+    """Ask before loading an address beyond this machine. Raises UsageError if the answer is not yes."""
+    host = urlsplit(endpoint.base_url).hostname or ""
+    if yes or endpoint.unix_socket or is_loopback(host):
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{host} is not this machine: say --yes if you may load it")
+    if not _yes(f"{host} is not this machine. llmtop will send it real load. Go on? [y/N] "):
+        raise UsageError("nothing was sent")
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def ask_for_local_server() -> str | None:
+    """The URL of a server on a usual loopback port, if there is one and the user wants it driven; else None.
+
+    No server is ever loaded unasked: without a terminal to ask on, the answer is no.
+    """
+    if not sys.stdin.isatty():
+        return None
+    for port in USUAL_PORTS:
+        if _listens(port):
+            wanted = _yes(f"Something listens on 127.0.0.1:{port}. Drive it? [y/N: the simulated engine] ")
+            return f"http://127.0.0.1:{port}" if wanted else None
+    return None
+
+
+def _yes(question: str) -> bool:
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.05)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,126 @@
+"""The screen's end of a session: a child process, its newest frame, its facts, and a way to send it commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import platformdirs
+
+from llmtop.domain.commands import Command, Quit
+from llmtop.domain.frame import Frame
+from llmtop.domain.run import FactBatch, RunMeta
+from llmtop.meter import Facts
+from llmtop.session import wire
+from llmtop.session.options import SessionOptions
+
+CLOSE_S = 12.0
+"""How long a session may take to leave: its requests are cancelled and the server is watched while it drains."""
+
+
+def log_path() -> Path:
+    """Where the session's process writes what goes wrong."""
+    return Path(platformdirs.user_log_dir("llmtop")) / "session.log"
+
+
+class SessionLink:
+    """Starts the session's process at once. Must be made before a screen takes the terminal.
+
+    `frame`, `send`, `alive`, `error` may be used from any thread; `facts` from one thread at a time.
+    """
+
+    def __init__(self, options: SessionOptions) -> None:
+        self.error: str | None = None
+        self.exit_code = 0
+        self.meta: RunMeta | None = None
+        self._frame: Frame | None = None
+        self._facts = Facts()
+        self._untold: list[FactBatch] = []
+        self._lock = threading.Lock()
+        self._asked_to_end = False
+        log_path().parent.mkdir(parents=True, exist_ok=True)
+        with log_path().open("ab") as log:
+            # A session of its own, so that Ctrl-C in the terminal reaches the screen alone, which then closes in order.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "llmtop.session.process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._write(wire.packed(options))
+        self._reader = threading.Thread(target=self._listen, name="session link", daemon=True)
+        self._reader.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        ended = None
+        while (body := wire.read(self._process.stdout)) is not None:
+            match wire.decode_message(body):
+                case wire.Shown(frame):
+                    self._frame = frame
+                case wire.Told(batches):
+                    with self._lock:
+                        self._untold.extend(batches)
+                case wire.Began(meta):
+                    self.meta = meta
+                case wire.Ended() as message:
+                    ended = message
+        self._process.wait()
+        if ended is not None and ended.error is not None:
+            self.error, self.exit_code = ended.error, ended.exit_code
+        elif ended is None and not self._asked_to_end:
+            self.error = f"the session process has ended unasked (status {self._process.returncode}); see {log_path()}"
+            self.exit_code = 3
+
+    def frame(self) -> Frame | None:
+        """The newest frame; None until the first has come."""
+        return self._frame
+
+    @property
+    def facts(self) -> Facts:
+        """Everything told so far."""
+        with self._lock:
+            untold, self._untold = self._untold, []
+        for batch in untold:
+            self._facts.extend(batch)
+        return self._facts
+
+    @property
+    def alive(self) -> bool:
+        return self._reader.is_alive()
+
+    def send(self, command: Command) -> None:
+        """Ask for something; nothing happens if the session is gone."""
+        self._asked_to_end = self._asked_to_end or isinstance(command, Quit)
+        self._write(wire.packed(command))
+
+    def _write(self, piece: bytes) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(piece)
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            return
+
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """End the session in order and wait for it; end it by force if it takes longer than `timeout_s`."""
+        self.send(Quit())
+        self._reader.join(timeout_s)
+        if self._reader.is_alive():
+            self._process.kill()
+            self._reader.join(1.0)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def wait_for_frame(self, timeout_s: float) -> Frame | None:
+        """The first frame, or None if none came in time."""
+        deadline = time.monotonic() + timeout_s
+        while self._frame is None and self.alive and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self._frame

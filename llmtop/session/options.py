@@ -1,0 +1,25 @@
+"""What a session is started with: one value that also crosses to the session's process."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.profile import Profile
+
+
+class SessionOptions(Struct, frozen=True, kw_only=True):
+    endpoint: Endpoint | None = None
+    """None: the simulated engine is started and driven."""
+    preset: str = "laptop"
+    """Of the simulated engine: a shipped name or the path of a preset file."""
+    knobs: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """Of the simulated engine, instead of the preset's."""
+    profile: Profile
+    run_file: str | None = None
+    """None: a new file among the user's runs."""
+    label: str | None = None
+    workers: int = 1
+    seed: int = 0
+    patient: bool = True
+    """Keep trying an endpoint that cannot be reached at the start. Otherwise `Session.start` raises."""

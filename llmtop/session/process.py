@@ -1,0 +1,137 @@
+"""The session's own process: `python -m llmtop.session.process`, options and commands on stdin, messages on stdout.
+
+It ends when it is asked to, and when its stdin ends: whatever becomes of the screen, no load goes on without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+
+from llmtop.domain.commands import Command, Quit
+from llmtop.errors import LlmtopError
+from llmtop.session import wire
+from llmtop.session.options import SessionOptions
+from llmtop.session.session import TICK_S, Session
+
+BACKLOG_BYTES = 1 << 18
+"""With more than this unread, the screen is slow and frames are left out."""
+
+
+class Outlet:
+    """Messages to the screen, written by a thread, so that a slow or dead reader never holds up the load."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._ready = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="outlet", daemon=True)
+        self._thread.start()
+
+    def put(self, message: wire.Message) -> None:
+        piece = wire.packed(message)
+        with self._ready:
+            if isinstance(message, wire.Shown) and self._size > BACKLOG_BYTES:
+                return
+            self._pieces.append(piece)
+            self._size += len(piece)
+            self._ready.notify()
+
+    def close(self) -> None:
+        """Write what is left, for as long as the reader reads, but not for more than a second."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify()
+        self._thread.join(timeout=1.0)
+
+    def _work(self) -> None:
+        # A closed pipe means that the screen is gone; the session hears that from its stdin.
+        with contextlib.suppress(OSError), os.fdopen(self._descriptor, "wb", buffering=0) as pipe:
+            while True:
+                with self._ready:
+                    while not self._pieces and not self._closed:
+                        self._ready.wait()
+                    pieces, self._pieces, self._size = self._pieces, [], 0
+                if not pieces:
+                    return
+                view = memoryview(b"".join(pieces))
+                while view:
+                    view = view[pipe.write(view) :]
+
+
+async def _serve(options: SessionOptions, commands: asyncio.Queue[Command], outlet: Outlet) -> None:
+    session = Session(options)
+    outlet.put(wire.Shown(session.frame()))
+    try:
+        await session.start()
+        meta = None
+        show = asyncio.get_running_loop().create_task(_answer(session, commands))
+        while not show.done() and not session.failed.done():
+            if session.meta is not meta:
+                meta = session.meta
+                outlet.put(wire.Began(meta))
+            outlet.put(wire.Told(session.take_facts()))
+            outlet.put(wire.Shown(session.frame()))
+            await asyncio.wait((show, session.failed), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+        show.cancel()
+        if session.failed.done():
+            session.failed.result()
+    finally:
+        await session.close()
+        outlet.put(wire.Told(session.take_facts()))
+        outlet.put(wire.Shown(session.frame()))
+
+
+async def _answer(session: Session, commands: asyncio.Queue[Command]) -> None:
+    while not isinstance(command := await commands.get(), Quit):
+        await session.command(command)
+
+
+def _listen(commands: asyncio.Queue[Command], call: Callable[..., object]) -> None:
+    """Commands from stdin until it ends, which means Quit."""
+    while (body := wire.read(sys.stdin.buffer)) is not None:
+        call(commands.put_nowait, wire.decode_command(body))
+    call(commands.put_nowait, Quit())
+
+
+async def _main(options: SessionOptions, outlet: Outlet) -> None:
+    loop = asyncio.get_running_loop()
+    commands: asyncio.Queue[Command] = asyncio.Queue()
+    loop.add_signal_handler(signal.SIGTERM, commands.put_nowait, Quit())
+    threading.Thread(target=_listen, args=(commands, loop.call_soon_threadsafe), daemon=True).start()
+    await _serve(options, commands, outlet)
+
+
+def main() -> int:
+    # Anything that prints by accident must not get between the messages.
+    outlet = Outlet(os.dup(1))
+    os.dup2(2, 1)
+    body = wire.read(sys.stdin.buffer)
+    if body is None:
+        return 2
+    ended = wire.Ended()
+    try:
+        asyncio.run(_main(wire.decode_options(body), outlet))
+    except LlmtopError as error:
+        ended = wire.Ended(str(error), error.exit_code)
+    except BaseException:
+        traceback.print_exc()
+        ended = wire.Ended("the session has failed; its log says where", 3)
+        raise
+    finally:
+        outlet.put(ended)
+        outlet.close()
+    return ended.exit_code
+
+
+if __name__ == "__main__":
+    # Not sys.exit: the listener thread sits in a read that nothing ends.
+    os._exit(main())

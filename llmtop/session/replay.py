@@ -1,0 +1,132 @@
+"""A recording played back: the same frames and facts as the run gave, at any speed and from any place."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from llmtop.domain.commands import Command, Quit, Seek
+from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.domain.frame import Frame, ReplayPosition
+from llmtop.domain.run import FactBatch, RunMeta
+from llmtop.meter import Facts, FrameBuilder
+from llmtop.recording import RunReader
+
+SLOWEST, FASTEST = 0.5, 50.0
+
+
+class Replay:
+    """Stands where a `SessionLink` stands: a screen cannot tell them apart but by `frame.replay`.
+
+    Frames and facts are asked for by different threads; a lock keeps them at one position.
+
+    Args:
+        path: the run file.
+        clock: seconds of a monotonic clock; tests give their own.
+
+    Raises:
+        RunFileError: the file cannot be read.
+    """
+
+    def __init__(self, path: Path, speed: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        with RunReader(path) as reader:
+            self.meta: RunMeta = reader.meta
+            self.length_s = reader.length_s
+            self._batches = list(reader.batches())
+        self.path = path
+        self.error: str | None = None
+        self.alive = True
+        self._clock = clock
+        self._speed = speed
+        self._playing = True
+        self._asked_at = clock()
+        self._lock = threading.Lock()
+        self._position_s = 0.0
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self._builder = FrameBuilder()
+        self._facts = Facts()
+        self._status = EndpointStatus(state=EndpointState.CONNECTING)
+        self._left: Iterator[FactBatch] = iter(self._batches)
+        self._next = next(self._left, None)
+        self._position_s = 0.0
+
+    def _advance(self) -> None:
+        now = self._clock()
+        if self._playing:
+            self._go_to(self._position_s + (now - self._asked_at) * self._speed)
+        self._asked_at = now
+
+    def _go_to(self, t_s: float) -> None:
+        t_s = min(max(t_s, 0.0), self.length_s)
+        if t_s < self._position_s:
+            self._rewind()
+        while self._next is not None and self._next.t_s <= t_s:
+            self._take(self._next)
+            self._next = next(self._left, None)
+        self._position_s = t_s
+
+    def _take(self, batch: FactBatch) -> None:
+        self._builder.consume(batch)
+        self._facts.extend(batch)
+        for event in batch.events:
+            if event.state is not None:
+                self._status = self._status_of(event.state, event.t_s, event.text)
+
+    def _status_of(self, state: EndpointState, since_s: float, text: str) -> EndpointStatus:
+        info = self.meta.info
+        return EndpointStatus(
+            state=state,
+            since_s=since_s,
+            label=endpoint_label(self.meta),
+            dialect=info.dialect if info else None,
+            model=info.model if info else self.meta.endpoint.model,
+            server=info.server if info else None,
+            last_error=None if state is EndpointState.UP else text,
+            stamp_source=self.meta.stamp_source,
+            simulated=self.meta.endpoint.simulated,
+            preset=self.meta.preset,
+        )
+
+    def frame(self) -> Frame:
+        with self._lock:
+            self._advance()
+            return self._builder.frame(
+                self._status,
+                max_concurrency=self.meta.profile.caps.max_concurrency,
+                profile=self.meta.profile.name,
+                run_file=str(self.path),
+                replay=ReplayPosition(self.length_s, self._speed, self._playing),
+                finished=self._position_s >= self.length_s,
+            )
+
+    @property
+    def facts(self) -> Facts:
+        """Everything up to the position. A new object after a seek backwards."""
+        with self._lock:
+            return self._facts
+
+    def send(self, command: Command) -> None:
+        """Only `Seek` and `Quit` mean anything in a recording."""
+        with self._lock:
+            self._advance()
+            if isinstance(command, Quit):
+                self.alive = False
+            elif isinstance(command, Seek):
+                if command.speed is not None:
+                    self._speed = min(max(command.speed, SLOWEST), FASTEST)
+                if command.playing is not None:
+                    self._playing = command.playing
+                if command.t_s is not None:
+                    self._go_to(command.t_s)
+
+    def close(self, timeout_s: float = 0.0) -> None:
+        self.alive = False
+
+
+def endpoint_label(meta: RunMeta) -> str:
+    """Host, port and path for display."""
+    return meta.endpoint.unix_socket or meta.endpoint.base_url.partition("://")[2] or meta.endpoint.base_url

@@ -1,0 +1,376 @@
+"""The run: the load, the scrapes, the meter and the recorder on one clock, tick by tick."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import platform
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from llmtop import __version__
+from llmtop.domain.commands import (
+    AddMark,
+    Command,
+    InjectFault,
+    Quit,
+    Seek,
+    SetKnob,
+    SetLoad,
+    SetRecording,
+    StopLoad,
+)
+from llmtop.domain.endpoint import Endpoint, EndpointInfo, EndpointState, EndpointStatus
+from llmtop.domain.frame import Frame
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import Event, FactBatch, Mark, RunMeta
+from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
+from llmtop.endpoint import EndpointClient
+from llmtop.errors import EndpointAuthFailed, EndpointError
+from llmtop.load import Harvest, LoadEngine
+from llmtop.load.pacer import Pacer
+from llmtop.meter import FrameBuilder
+from llmtop.recording import RunWriter, new_run_path
+from llmtop.session.options import SessionOptions
+from llmtop.session.replay import endpoint_label
+from llmtop.session.watch import EndpointWatch
+from llmtop.simulator.server import SimulatorProcess
+from llmtop.telemetry import GpuReader, Scraper
+from llmtop.workload import PromptSource
+
+Fact = TypeVar("Fact")
+
+CONTROL = "/llmtop/control"
+"""Where the simulated engine's knobs are turned."""
+TICK_S = 0.25
+RETRY_S = (1.0, 2.0, 4.0, 8.0)
+"""Pauses before an endpoint that is down is tried again; the last one repeats."""
+DRAIN_S = 5.0
+"""How long a leaving session waits for the server's own count to come back."""
+
+
+class Session:
+    """One run, in whichever process it is created (inside a running event loop).
+
+    `start`, `frame`, `take_facts`, `command`, `close`; `failed` is a future that raises if a part of the session does.
+    """
+
+    def __init__(self, options: SessionOptions) -> None:
+        self._options = options
+        self._origin_ns = time.perf_counter_ns()
+        self._endpoint = options.endpoint or Endpoint(base_url="", simulated=True)
+        self.meta = RunMeta(
+            llmtop_version=__version__,
+            started_at=time.time(),
+            endpoint=self._endpoint,
+            profile=options.profile,
+            label=options.label,
+            seed=options.seed,
+            host=platform.node(),
+            preset=options.preset if self._endpoint.simulated else None,
+        )
+        self._builder = FrameBuilder()
+        self._watch = EndpointWatch()
+        self._simulator: SimulatorProcess | None = None
+        self._client: EndpointClient | None = None
+        self._scraper: Scraper | None = None
+        self._gpus = GpuReader()
+        self._engine: LoadEngine | None = None
+        self._writer: RunWriter | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._untold: list[FactBatch] = []
+        self._scraped: list[ServerSnapshot] = []
+        self._gpu_samples: list[GpuSnapshot] = []
+        self._marks: list[Mark] = []
+        self._events: list[Event] = []
+        self._recording = True
+        self._retry_at_s: float | None = None
+        self._knobs: dict[str, float] = {}
+        self._wanted: LoadPoint | None = None
+        self._closed = False
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def t_s(self) -> float:
+        """Now, on the run clock."""
+        return (time.perf_counter_ns() - self._origin_ns) / 1e9
+
+    # ── Life ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        """Open the run file, start the simulated engine if it is the target, and begin to connect.
+
+        Raises:
+            RunFileError: the run file cannot be made.
+            EndpointError: the endpoint cannot be driven, and the session is not `patient`.
+        """
+        if self._endpoint.simulated and not self._endpoint.base_url:
+            simulator = await SimulatorProcess.start(
+                preset=self._options.preset, knobs=self._options.knobs, seed=self._options.seed
+            )
+            self._simulator = simulator
+            self._endpoint = msgspec.structs.replace(self._endpoint, base_url=simulator.base_url)
+            self.meta = msgspec.structs.replace(self.meta, endpoint=self._endpoint)
+        path = Path(self._options.run_file) if self._options.run_file else self._new_path()
+        self._writer = RunWriter(path, self.meta)
+        if self._options.patient:
+            self._spawn(self._connect_patiently())
+        else:
+            await self._begin(await self._probe())
+        self._spawn(self._tick_forever())
+
+    def _new_path(self) -> Path:
+        name = self._options.label or (self._options.preset if self._simulator else endpoint_label(self.meta))
+        return new_run_path(name, self.meta.started_at)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def close(self) -> None:
+        """Stop the load, see the server drain, close the run file, end what was started. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        await _cancel(self._tasks)
+        if self._engine is not None:
+            await self._engine.close()
+            self._tick()
+            await self._see_the_server_drain()
+        self._tick()
+        for part in (self._scraper, self._client, self._simulator):
+            if part is not None:
+                await part.close()
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.close, self.t_s)
+
+    async def _see_the_server_drain(self) -> None:
+        """Wait until the server's own count is back to what was there beside us; say so if it does not come back."""
+        scraper, foreign = self._scraper, self.frame().foreign or 0.0
+        if scraper is None or scraper.missing is not None:
+            return
+        deadline_s = self.t_s + DRAIN_S
+        while self.t_s < deadline_s:
+            snapshot = await scraper.scrape()
+            self._scraped.append(snapshot)
+            left = None if snapshot.running is None else snapshot.running + (snapshot.waiting or 0.0)
+            if left is None:
+                return
+            if left <= foreign:
+                self._tell("load", "the server has drained")
+                return
+            await asyncio.sleep(TICK_S)
+        self._tell("load", f"{DRAIN_S:g} s after all of ours were cancelled the server still has {left:g}", "warning")
+
+    # ── Connecting ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _probe(self) -> EndpointInfo:
+        client = EndpointClient(self._endpoint, None, self._options.profile.caps, self._origin_ns)
+        try:
+            return await client.probe()
+        finally:
+            await client.close()
+
+    async def _connect_patiently(self) -> None:
+        """Probe until the endpoint answers; every failure shows, with a countdown to the next try."""
+        for pause_s in itertools.chain(RETRY_S, itertools.repeat(RETRY_S[-1])):
+            try:
+                info = await self._probe()
+            except EndpointError as error:
+                state = EndpointState.AUTH_FAILED if isinstance(error, EndpointAuthFailed) else EndpointState.DOWN
+                self._note(self._watch.to(state, self.t_s, error.problem))
+                self._retry_at_s = self.t_s + pause_s
+                await asyncio.sleep(pause_s)
+            else:
+                self._retry_at_s = None
+                await self._begin(info)
+                return
+
+    async def _begin(self, info: EndpointInfo) -> None:
+        """The endpoint answers: take up the load, or after an outage only show that it is back."""
+        self._note(self._watch.to(EndpointState.UP, self.t_s))
+        if self._engine is not None:
+            self._tell("endpoint", "the endpoint is back; the load stays at 0 until you set it")
+            return
+        profile = self._options.profile
+        endpoint = msgspec.structs.replace(self._endpoint, model=info.model, dialect=info.dialect)
+        self._client = EndpointClient(endpoint, info, profile.caps, self._origin_ns)
+        self.meta = msgspec.structs.replace(
+            self.meta, endpoint=endpoint, info=info, stamp_source=self._client.stamp_source
+        )
+        if self._writer is not None:
+            self._writer.update_meta(self.meta)
+        self._scraper = Scraper(endpoint, info.dialect, self._origin_ns)
+        self._spawn(self._scrape_forever(self._scraper))
+        if self._simulator is not None:
+            self._take_control_answer(await self._client.control("GET", CONTROL))
+        self._engine = await self._make_engine(self._client, info)
+        self._spawn(self._engine.run())
+
+    async def _make_engine(self, client: EndpointClient, info: EndpointInfo) -> LoadEngine:
+        options, profile = self._options, self._options.profile
+        prompts = await asyncio.to_thread(
+            PromptSource, profile.workload, max_model_len=info.max_model_len, salt=self._origin_ns
+        )
+        pacer = Pacer.hold(self._wanted, options.seed) if self._wanted else Pacer(profile.plan, options.seed)
+        return LoadEngine(client, prompts, pacer, profile.caps, self._origin_ns, options.seed, profile.workload.api)
+
+    async def _scrape_forever(self, scraper: Scraper) -> None:
+        while True:
+            started_s = self.t_s
+            snapshot = await scraper.scrape()
+            if scraper.fresh:
+                self._scraped.append(snapshot)
+            if scraper.restarted:
+                self._tell("server", "the server has restarted: a new curve begins", "warning")
+            self._gpu_samples.extend(scraper.gpus or await asyncio.to_thread(self._gpus.read, self.t_s))
+            await asyncio.sleep(max(0.0, 1.0 - (self.t_s - started_s)))
+
+    # ── Ticks ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _tick_forever(self) -> None:
+        tick = 0
+        while True:
+            tick += 1
+            await asyncio.sleep(max(0.0, tick * TICK_S - self.t_s))
+            self._tick()
+
+    def _tick(self) -> None:
+        """Everything that became known since the last tick, as one batch: recorded, shown, and judged by the watch."""
+        harvest = self._engine.drain() if self._engine is not None else Harvest()
+        batch = FactBatch(
+            t_s=self.t_s,
+            bins=harvest.bins,
+            requests=harvest.requests,
+            server=_taken(self._scraped),
+            gpu=_taken(self._gpu_samples),
+            client=harvest.client,
+            changes=harvest.changes,
+            marks=_taken(self._marks),
+            events=(*harvest.events, *_taken(self._events)),
+        )
+        self._builder.consume(batch)
+        self._untold.append(batch)
+        if self._writer is not None:
+            if self._recording:
+                self._writer.write(batch)
+            if self._writer.error is not None and self._recording:
+                self._recording = False
+                self._tell("recording", self._writer.error, "error")
+        before = self._watch.state
+        self._note(self._watch.observe(batch))
+        if self._watch.state is EndpointState.DOWN and before is not EndpointState.DOWN and self._engine is not None:
+            self._engine.cut()
+            self._spawn(self._connect_patiently())
+
+    def _note(self, event: Event | None) -> None:
+        if event is not None:
+            self._events.append(event)
+
+    def _tell(self, kind: str, text: str, severity: str = "info") -> None:
+        self._events.append(Event(self.t_s, kind, text, severity))
+
+    # ── What a screen sees and asks ───────────────────────────────────────────────────────────────────────────────
+
+    def take_facts(self) -> tuple[FactBatch, ...]:
+        """The batches since the last call, in order. Whoever wants all facts calls this often enough."""
+        return _taken(self._untold)
+
+    def frame(self) -> Frame:
+        engine = self._engine
+        return self._builder.frame(
+            self._status(),
+            max_concurrency=self._options.profile.caps.max_concurrency,
+            stage=engine.stage if engine else None,
+            stage_left_s=engine.stage_left_s if engine else None,
+            profile=self._options.profile.name,
+            braked=engine.braked if engine else None,
+            run_file=str(self._writer.path) if self._writer else None,
+            recording=self._recording and self._writer is not None,
+            finished=engine.finished if engine else False,
+        )
+
+    def _status(self) -> EndpointStatus:
+        info, watch = self.meta.info, self._watch
+        retry_at_s = self._retry_at_s
+        return EndpointStatus(
+            state=watch.state,
+            since_s=watch.since_s,
+            label=endpoint_label(self.meta),
+            dialect=info.dialect if info else None,
+            model=info.model if info else self._endpoint.model,
+            server=info.server if info else None,
+            last_error=watch.last_error,
+            retry_in_s=None if retry_at_s is None else max(0.0, retry_at_s - self.t_s),
+            metrics=self._scraper.missing if self._scraper else None,
+            stamp_source=self.meta.stamp_source,
+            simulated=self._endpoint.simulated,
+            preset=self.meta.preset,
+            knobs=self._knobs,
+        )
+
+    async def command(self, command: Command) -> None:
+        """Carry out what a screen asks. What cannot be done is said in an event."""
+        match command:
+            case SetLoad(point, reason):
+                self._wanted = point
+                if self._engine is not None:
+                    self._engine.command(self._capped(point), reason)
+            case StopLoad():
+                self._wanted = None
+                if self._engine is not None:
+                    self._engine.cut()
+            case AddMark(text):
+                self._marks.append(Mark(self.t_s, text))
+            case SetRecording(on):
+                self._recording = on and self._writer is not None and self._writer.error is None
+                self._tell("recording", "recording" if self._recording else "recording paused")
+            case SetKnob(name, value):
+                await self._control({"knobs": {name: value}}, f"{name} set to {value:g}")
+            case InjectFault(name, on):
+                await self._control({"faults": {name: on}}, f"fault {name} {'on' if on else 'off'}")
+            case Seek() | Quit():
+                pass
+
+    def _capped(self, point: LoadPoint) -> LoadPoint:
+        cap = self._options.profile.caps.max_concurrency
+        if point.concurrency is None or point.concurrency <= cap:
+            return point
+        self._tell("load", f"{point.concurrency} is above the limit of {cap} in flight (--max-concurrency)", "warning")
+        return msgspec.structs.replace(point, concurrency=cap)
+
+    async def _control(self, asked: object, done: str) -> None:
+        if self._simulator is None or self._client is None:
+            self._tell("simulator", "only the simulated engine has knobs that turn", "warning")
+            return
+        try:
+            self._take_control_answer(await self._client.control("POST", CONTROL, asked))
+            self._tell("simulator", done)
+        except EndpointError as error:
+            self._tell("simulator", error.problem, "warning")
+
+    def _take_control_answer(self, answer: object) -> None:
+        if isinstance(answer, dict):
+            self._knobs = {name: float(value) for name, value in answer["knobs"].items()}
+
+
+def _taken(pile: list[Fact]) -> tuple[Fact, ...]:
+    taken = tuple(pile)
+    pile.clear()
+    return taken
+
+
+async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tuple(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,63 @@
+"""An SLO reads as it is written, and what cannot be meant is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtop.domain.slo import LATENCIES, STATS, Slo, SloTarget, parse_slo
+from llmtop.errors import UsageError
+
+LATENCY = st.builds(
+    SloTarget,
+    metric=st.sampled_from(LATENCIES),
+    limit=st.integers(1, 900).map(lambda ms: ms / 1e3) | st.integers(1, 60).map(float),
+    stat=st.sampled_from(STATS),
+)
+SHARE = st.builds(
+    SloTarget, metric=st.sampled_from(["error_ratio", "kv"]), limit=st.integers(1, 100).map(lambda p: p / 100)
+)
+QUEUE = st.builds(SloTarget, metric=st.just("queue"), limit=st.integers(1, 500).map(float))
+
+
+@given(st.lists(LATENCY | SHARE | QUEUE, min_size=1, max_size=6))
+def test_text_round_trip(targets: list[SloTarget]) -> None:
+    slo = parse_slo(str(Slo(tuple(targets))))
+    for read, meant in zip(slo.targets, targets, strict=True):
+        assert (read.metric, read.stat) == (meant.metric, meant.stat)
+        assert read.limit == pytest.approx(meant.limit)
+
+
+def test_default_is_the_readmes() -> None:
+    assert str(Slo()) == "ttft_p95<2s,tpot_p95<50ms,error_ratio<1%,queue<10,kv<80%"
+
+
+def test_a_latency_without_a_statistic_is_its_p95() -> None:
+    assert parse_slo("ttft < 2 s").targets == (SloTarget("ttft", 2.0, "p95"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no limit given"),
+        ("ttft_p95", "write it like"),
+        ("latency<2s", "'latency' is not known"),
+        ("ttft_p42<2s", "'ttft_p42' is not known"),
+        ("ttft_p95<2%", "ttft wants ms or s"),
+        ("kv<80ms", "kv wants %"),
+        ("queue<10%", "queue wants a bare number"),
+        ("ttft_p95<0s", "above zero"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse_slo(text)
+
+
+@given(st.text(max_size=30))
+def test_no_text_breaks_the_reader(text: str) -> None:
+    try:
+        parse_slo(text)
+    except UsageError:
+        return

@@ -1,0 +1,136 @@
+"""The floors of the house, as code: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "llmtop"
+
+FLOORS = {
+    "llmtop.cli": 7,
+    "llmtop.tui": 6,
+    "llmtop.session": 5,
+    "llmtop.recording": 4,
+    "llmtop.report": 4,
+    "llmtop.profiles": 4,
+    "llmtop.load": 3,
+    "llmtop.endpoint": 3,
+    "llmtop.telemetry": 3,
+    "llmtop.simulator.server": 3,
+    "llmtop.analysis": 2,
+    "llmtop.simulator.engine": 2,
+    "llmtop.meter": 1,
+    "llmtop.workload": 1,
+    "llmtop.domain": 0,
+    "llmtop.errors": 0,
+    "llmtop": 0,
+}
+"""Room to floor; a module's room is the longest name that it starts with."""
+
+SIDEWAYS = {
+    ("llmtop.load", "llmtop.endpoint"),
+    ("llmtop.telemetry", "llmtop.endpoint"),
+}
+"""Imports inside a floor: the load talks through the endpoint, and both share the dialect tables."""
+
+ONLY_IN = {
+    "textual": ("llmtop.tui",),
+    "plotext": ("llmtop.tui", "llmtop.report"),
+    "rich": ("llmtop.tui", "llmtop.cli"),
+    "httpx": ("llmtop.endpoint", "llmtop.telemetry"),
+}
+PURE_BELOW = 3
+IMPURE = {"asyncio", "socket", "selectors", "time", "datetime", "threading", "subprocess", "multiprocessing", "secrets"}
+"""Time, randomness and I/O are parameters on floors 0 to 2."""
+
+
+def room_of(module: str) -> str:
+    return max((room for room in FLOORS if module == room or module.startswith(room + ".")), key=len)
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports_of(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module is not None
+            deeper = {f"{node.module}.{alias.name}" for alias in node.names}
+            names.update(deeper & MODULES.keys() or {node.module})
+    return names
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_lower_floors(module: str) -> None:
+    if module == "llmtop.__main__":
+        return
+    room = room_of(module)
+    for name in imports_of(MODULES[module]):
+        if not name.startswith("llmtop"):
+            continue
+        other = room_of(name)
+        allowed = other == room or FLOORS[other] < FLOORS[room] or (room, other) in SIDEWAYS
+        assert allowed, f"{module} (floor {FLOORS[room]}) imports {name} (floor {FLOORS[other]})"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_foreign_libraries_stay_in_their_rooms(module: str) -> None:
+    room = room_of(module)
+    roots = {name.partition(".")[0] for name in imports_of(MODULES[module])}
+    for library, rooms in ONLY_IN.items():
+        assert library not in roots or room in rooms, f"{module} imports {library}"
+    if FLOORS[room] < PURE_BELOW and module != "llmtop.__main__":
+        assert not roots & IMPURE, f"{module} imports {roots & IMPURE}"
+
+
+def test_screens_see_neither_load_nor_servers() -> None:
+    for module, path in MODULES.items():
+        if room_of(module) == "llmtop.tui":
+            seen = {room_of(name) for name in imports_of(path) if name.startswith("llmtop")}
+            assert not seen & {"llmtop.load", "llmtop.endpoint", "llmtop.telemetry", "llmtop.simulator.server"}, module
+
+
+def test_every_room_is_on_a_floor() -> None:
+    rooms = {room_of(module) for module in MODULES}
+    assert {m for m in MODULES if room_of(m) == "llmtop"} <= {"llmtop", "llmtop.__main__", "llmtop.simulator"}
+    assert rooms == set(FLOORS)
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(' '.join(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.split("\n")[-2].split())
+
+
+def test_the_analysis_loads_no_screen_and_no_network() -> None:
+    assert not loaded_by("import llmtop.analysis") & {"textual", "rich", "httpx", "plotext", "asyncio"}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    helped = loaded_by(
+        "import contextlib, io, llmtop.cli.main as cli\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): cli.main(['--help'])"
+    )
+    assert not helped & {"textual", "rich", "httpx", "numpy", "plotext", "msgspec", "asyncio"}
+
+
+def test_a_sessions_process_loads_no_screen() -> None:
+    assert not loaded_by("import llmtop.session.process") & {"textual", "rich", "plotext"}
