@@ -44,16 +44,21 @@ def open_client(endpoint: Endpoint, urls: Iterable[str]) -> httpx.AsyncClient:
     )
 
 
-def metrics_urls(endpoint: Endpoint, table: DialectTable) -> tuple[str, ...]:
-    """Where the metrics are: as named, else where the dialect usually has them; empty if it has none."""
+def metrics_urls(endpoint: Endpoint, table: DialectTable) -> tuple[tuple[str, ...], ...]:
+    """Where the metrics of each replica may be: as named, else where the dialect has them; empty if it has none.
+
+    Of several addresses for one replica, the first that has a page counts: trtllm-serve has one beside its API, and
+    Triton on a port of its own.
+    """
     if endpoint.metrics_urls:
-        return endpoint.metrics_urls
-    if table.metrics_path is None:
-        return ()
-    if table.metrics_port is None:
-        return (endpoint.base_url + table.metrics_path,)
-    parts = urlsplit(endpoint.base_url)
-    return (f"{parts.scheme}://{_bracketed(parts.hostname or '')}:{table.metrics_port}{table.metrics_path}",)
+        return tuple((url,) for url in endpoint.metrics_urls)
+    places = []
+    if table.metrics_path is not None:
+        places.append(endpoint.base_url + table.metrics_path)
+    if table.metrics_port is not None:
+        parts = urlsplit(endpoint.base_url)
+        places.append(f"{parts.scheme}://{_bracketed(parts.hostname or '')}:{table.metrics_port}/metrics")
+    return (tuple(places),) if places else ()
 
 
 def headers_for(url: str, endpoint: Endpoint) -> dict[str, str]:

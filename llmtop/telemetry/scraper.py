@@ -7,6 +7,7 @@ a sentence why, and which server flag closes the gap. Values of a server that st
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from time import perf_counter_ns
 from urllib.parse import urlsplit
@@ -57,9 +58,9 @@ class Scraper:
         self._origin_ns = origin_ns
         self._endpoint = endpoint
         self._table = DIALECTS[dialect]
-        urls = metrics_urls(endpoint, self._table)
-        self._client = open_client(endpoint, urls)
-        self._replicas = [_Replica(endpoint, url, self._table) for url in urls or (None,)]
+        places = metrics_urls(endpoint, self._table)
+        self._client = open_client(endpoint, itertools.chain(*places))
+        self._replicas = [_Replica(endpoint, urls, self._table) for urls in places or ((),)]
 
     async def scrape(self) -> ServerSnapshot:
         """Ask every replica once, all at the same time, and add up what they say."""
@@ -85,7 +86,7 @@ class Scraper:
     def _own_replica(self) -> _Replica:
         """The endpoint itself: all metrics URLs that were named are GPU exporters."""
         own = msgspec.structs.replace(self._endpoint, metrics_urls=())
-        return _Replica(own, next(iter(metrics_urls(own, self._table)), None), self._table)
+        return _Replica(own, next(iter(metrics_urls(own, self._table)), ()), self._table)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -97,12 +98,12 @@ class Scraper:
 class _Replica:
     """One server with its metrics page, and what is known from it so far."""
 
-    def __init__(self, endpoint: Endpoint, url: str | None, table: DialectTable) -> None:
+    def __init__(self, endpoint: Endpoint, urls: tuple[str, ...], table: DialectTable) -> None:
         root = endpoint.base_url
-        if url in endpoint.metrics_urls:
-            parts = urlsplit(url or "")
+        if endpoint.metrics_urls:
+            parts = urlsplit(urls[0])
             root = f"{parts.scheme}://{parts.netloc}"
-        self.name = urlsplit(url or root).netloc.rpartition("@")[2]
+        self.name = urlsplit(root).netloc.rpartition("@")[2]
         self.table = table
         self.figures: Figures | None = None
         """The last that were read, however old."""
@@ -119,8 +120,9 @@ class _Replica:
         self.answers = AnswerReader(root, table, headers_for(root, endpoint))
         self._silent = False
         """This scrape got no answer at all, not even a refusal."""
-        self._url = url
-        self._headers = headers_for(url or root, endpoint)
+        self._urls = urls
+        """Where its page may be; only the one that has it, once that is known."""
+        self._headers = headers_for(root, endpoint)
         self._reader = PageReader(table)
         self._wait_until_s = 0.0
         self._starts: tuple[float, ...] = ()
@@ -152,12 +154,25 @@ class _Replica:
     async def read(self, client: httpx.AsyncClient, now_s: float) -> None:
         """Try once. Afterwards `problem` is None and `figures` are new, or `problem` says why not."""
         self.change = None
-        if self._url is None:
+        if not self._urls:
             self.problem = _no_page(self.table)
         elif now_s >= self._wait_until_s:
-            await self._read_page(client, self._url, now_s)
+            await self._find_page(client, now_s)
+        else:
+            self.misses += 1
         if not (self.gpus or self._silent):
             await self.answers.read(client, now_s)
+
+    async def _find_page(self, client: httpx.AsyncClient, now_s: float) -> None:
+        problems = []
+        for url in self._urls:
+            await self._read_page(client, url, now_s)
+            if self.problem is None:
+                self._urls = (url,)
+                return
+            problems.append((self._silent, self.problem))
+        self._silent, self.problem = problems[0]
+        self.misses += 1
 
     async def _read_page(self, client: httpx.AsyncClient, url: str, now_s: float) -> None:
         page = await self._fetch(client, url, now_s)
@@ -167,7 +182,6 @@ class _Replica:
             return
         figures = self._understand(url, page, now_s) if page is not None else None
         if figures is None:
-            self.misses += 1
             return
         self.problem = None
         self.misses = 0

@@ -112,9 +112,9 @@ def _sample_names(signal: Signal) -> tuple[str, ...]:
     if signal.kind is Kind.MEAN:
         return (f"{signal.name}_sum", f"{signal.name}_count")
     names = _variants(signal.name) if signal.kind in (Kind.COUNTER, Kind.RATIO) else (signal.name,)
-    if signal.over is None:
-        return names
-    return (*names, *(_variants(signal.over) if signal.kind is Kind.RATIO else (signal.over,)))
+    if signal.over is not None:
+        names = (*names, *(_variants(signal.over) if signal.kind is Kind.RATIO else (signal.over,)))
+    return names if signal.minus is None else (*names, signal.minus)
 
 
 def _variants(counter: str) -> tuple[str, str]:
@@ -127,13 +127,15 @@ def _matching(found: Mapping[str, list[Sample]], names: Sequence[str], signal: S
     """Samples of the first name that has any with the labels that the alias wants and a finite value."""
     for name in names:
         samples = [
-            sample
-            for sample in found.get(name, ())
-            if math.isfinite(sample[1]) and all(sample[0].labels.get(key) == text for key, text in signal.where.items())
+            sample for sample in found.get(name, ()) if math.isfinite(sample[1]) and _has_labels(sample[0], signal)
         ]
         if samples:
             return samples
     return []
+
+
+def _has_labels(series: Series, signal: Signal) -> bool:
+    return all(series.labels.get(key, text) == text for key, text in signal.where.items())
 
 
 def _quotient(found: Mapping[str, list[Sample]], signal: Signal) -> tuple[float, float] | None:
@@ -151,6 +153,9 @@ def _engine_values(found: Mapping[str, list[Sample]], signal: Signal) -> dict[st
         return _label_values(found, signal)
     names = _variants(signal.name) if signal.kind is Kind.COUNTER else (signal.name,)
     values = _sum_by_engine(_matching(found, names, signal), signal.combine)
+    if signal.minus is not None:
+        less = _sum_by_engine(_matching(found, (signal.minus,), signal), signal.combine)
+        values = {engine: max(value - less[engine], 0.0) for engine, value in values.items() if engine in less}
     if signal.over is None or not values:
         return values
     over = _sum_by_engine(_matching(found, (signal.over,), signal), signal.combine)
@@ -164,7 +169,7 @@ def _label_values(found: Mapping[str, list[Sample]], signal: Signal) -> dict[str
     values = {}
     for series, _ in found.get(signal.name, ()):
         number = _number(series.labels.get(signal.label or "", ""))
-        if number is not None and all(series.labels.get(key) == text for key, text in signal.where.items()):
+        if number is not None and _has_labels(series, signal):
             values[engine_of(series)] = number
     return values
 

@@ -44,7 +44,7 @@ class Stated:
             for sample in self.samples
             if sample.name == name
             and math.isfinite(sample.value)
-            and all(sample.labels.get(key) == text for key, text in signal.where.items())
+            and all(sample.labels.get(key, text) == text for key, text in signal.where.items())
         ]
 
     def total(self, name: str, signal: Signal) -> float | None:
@@ -70,6 +70,8 @@ class Stated:
         if signal.over is not None:
             below = self.total(signal.over, signal)
             return value / below if below else None
+        if signal.minus is not None:
+            value -= self.total(signal.minus, signal) or 0.0
         return float(value) * signal.scale
 
 
@@ -84,7 +86,7 @@ def test_every_figure_of_a_page_is_the_one_it_states(name: str) -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_recognised_and_compares_equal_to_itself(name: str) -> None:
-    assert recognise(FILES[name]) is _table_of(name)
+    assert recognise(FILES[name]) is (_table_of(name) if "component" not in name else None)
     figures = _figures(name)
     change = interval(figures, figures)
     assert not change.restarted
@@ -97,6 +99,7 @@ BY_EYE = {
     "vllm/metrics_loaded_tiny_p128_c8.txt": (8, 0, 0.06274509803921569, 0, 3959),
     "vllm/metrics_dp2_loaded.txt": (8, 4, 0.6956521739130435, 0, 3374),
     "llamacpp/metrics_loaded.txt": (4, 4, None, None, 6388),
+    "dynamo/frontend_metrics_loaded_c16.txt": (16, 0, None, None, 4428),
 }
 
 

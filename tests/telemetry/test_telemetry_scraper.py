@@ -6,9 +6,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from llmtop.domain.endpoint import Dialect, Endpoint
+from llmtop.endpoint.dialects import DIALECTS
 from llmtop.telemetry import scraper as scraping
 from llmtop.telemetry.scraper import Scraper
 
@@ -31,7 +33,8 @@ SLOTS = (
 
 
 def page(**values: float) -> bytes:
-    defaults = dict(running=2, waiting=1, kv=0.5, tokens=100, hits=50, ttft_sum=1.0, ttft_count=10, start=1.7e9)
+    defaults = {"running": 2, "waiting": 1, "kv": 0.5, "tokens": 100, "hits": 50, "ttft_sum": 1.0}
+    defaults |= {"ttft_count": 10, "start": 1.7e9}
     return VLLM.format(**(defaults | values)).encode()
 
 
@@ -95,6 +98,18 @@ async def test_values_stay_and_turn_stale_after_three_misses(server: Any, make: 
     await server.start(server.port)
     back = await scraper.scrape()
     assert (back.age_s, scraper.stale_s, scraper.missing) == (0.0, None, None)
+
+
+async def test_metrics_that_die_while_the_api_lives_turn_stale_too(server: Any, make: Make) -> None:
+    scraper = make(server.url)
+    server.pages["/metrics"] = page()
+    await scraper.scrape()
+    del server.pages["/metrics"]
+    for _ in range(3):
+        snapshot = await scraper.scrape()
+    assert snapshot.running == 2
+    assert scraper.stale_s is not None
+    assert "HTTP 404" in (scraper.missing or "")
 
 
 async def test_a_restart_is_told_once_and_makes_no_means(server: Any, make: Make) -> None:
@@ -295,3 +310,26 @@ async def test_a_unix_socket_serves_the_endpoints_own_pages(make: Make, tmp_path
     snapshot = await scraper.scrape()
     listener.close()
     assert snapshot.running == 9
+
+
+async def test_a_page_on_a_port_of_its_own_is_found_when_the_usual_place_has_none(
+    server: Any, second_server: Any, make: Make, monkeypatch: Any
+) -> None:
+    """Triton shows TensorRT-LLM's metrics at :8002/metrics, trtllm-serve at /prometheus/metrics beside its API."""
+    table = msgspec.structs.replace(DIALECTS[Dialect.TRTLLM], metrics_port=second_server.port)
+    monkeypatch.setattr(scraping, "DIALECTS", {**DIALECTS, Dialect.TRTLLM: table})
+    second_server.pages["/metrics"] = (
+        b'nv_trt_llm_request_metrics{model="m",request_type="scheduled"} 5\n'
+        b'nv_trt_llm_request_metrics{model="m",request_type="waiting"} 2\n'
+        b'nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type="fraction",model="m"} 0.25\n'
+    )
+    scraper = make(server.url, Dialect.TRTLLM)
+    for _ in range(2):
+        snapshot = await scraper.scrape()
+    assert scraper.missing is None
+    assert (snapshot.running, snapshot.waiting, snapshot.kv_usage) == (5, 2, 0.25)
+    assert server.paths().count("/prometheus/metrics") == 1
+    second_server.pages.clear()
+    both = make(server.url, Dialect.TRTLLM)
+    await both.scrape()
+    assert f"{server.url}/prometheus/metrics: HTTP 404" in (both.missing or "")

@@ -1,0 +1,83 @@
+"""Doctor's rows on metrics, and the README's table of dialects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmtop.domain.endpoint import Dialect, Endpoint, Finding
+from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
+from llmtop.endpoint.dialects import DIALECTS, Evidence
+from llmtop.telemetry.findings import COLUMNS, dialect_table_markdown, examine_metrics, metrics_findings
+
+
+def _rows(findings: tuple[Finding, ...]) -> dict[str, Finding]:
+    return {finding.name: finding for finding in findings}
+
+
+def test_a_server_without_a_page_gets_the_flag_that_gives_one() -> None:
+    rows = _rows(metrics_findings(DIALECTS[Dialect.LLAMACPP], ServerSnapshot(t_s=0.0), (), "HTTP 501"))
+    assert rows["metrics"] == Finding("metrics", False, "HTTP 501", "--metrics")
+    assert rows["queue"].ok is False
+    assert rows["queue"].found == "running n/a (metric absent), waiting n/a (metric absent)"
+    assert rows["KV cache"].advice == "--metrics"
+    assert rows["GPU"].ok is None
+
+
+def test_what_a_full_page_tells_is_in_the_rows() -> None:
+    snapshot = ServerSnapshot(
+        t_s=0.0,
+        running=0.0,
+        waiting=0.0,
+        kv_usage=0.25,
+        num_gpu_blocks=256,
+        block_size=128,
+        kv_capacity_tokens=32768,
+        max_num_seqs=8,
+        max_model_len=2048,
+    )
+    known = {"running", "waiting", "generation_tokens_total", "ttft_mean_s", "queue_mean_s"}
+    gpu = GpuSnapshot(t_s=0.0, index=0, name="L4", memory_total_bytes=24 << 30, throttle=("thermal",))
+    rows = _rows(metrics_findings(DIALECTS[Dialect.VLLM], snapshot, known, None, (gpu,)))
+    assert rows["queue"].found == "running 0, waiting 0", "a measured zero is a zero"
+    assert rows["KV cache"].found == "25% used, 32768 tokens (256 blocks of 128)"
+    assert rows["slots"].found == "8 requests at once, context 2048 tokens"
+    assert rows["server latency"].found == "TTFT, queue"
+    assert "absent: prompt tokens" in rows["counters"].found
+    assert rows["GPU"].found == "1 x L4, 24 GiB, throttled: thermal"
+    assert all(row.ok for row in rows.values())
+
+
+def test_estimates_are_marked() -> None:
+    snapshot = ServerSnapshot(
+        t_s=0.0, kv_usage=0.5, kv_capacity_tokens=300, estimated=("kv_usage", "kv_capacity_tokens")
+    )
+    rows = _rows(metrics_findings(DIALECTS[Dialect.LLAMACPP], snapshot, (), None))
+    assert rows["KV cache"].found == "~50% used, ~300 tokens"
+
+
+async def test_examining_a_server_asks_it_once(server: Any) -> None:
+    server.pages["/metrics"] = b"vllm:num_requests_running 1\nvllm:num_requests_waiting 0\n"
+    rows = _rows(await examine_metrics(Endpoint(base_url=server.url), Dialect.VLLM))
+    assert rows["queue"].ok
+    assert server.paths().count("/metrics") == 1
+
+
+def test_the_table_has_a_row_per_dialect_with_metrics_and_marks_what_no_capture_backs() -> None:
+    lines = dialect_table_markdown().splitlines()
+    assert lines[0] == f"| server | {' | '.join(COLUMNS)} |"
+    titles = [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]]
+    assert titles == [DIALECTS[each].title for each in Dialect if DIALECTS[each].metrics]
+    assert len({line.count("|") for line in lines}) == 1
+    for dialect, line in zip((each for each in Dialect if DIALECTS[each].metrics), lines[2:], strict=True):
+        cells = line.strip("| ").split(" | ")[1:]
+        for fields, cell in zip(COLUMNS.values(), cells, strict=True):
+            signals = [signal for field in fields for signal in DIALECTS[dialect].metrics.get(field, ())]
+            backed = any(signal.evidence is Evidence.CAPTURE for signal in signals)
+            assert ("from source" in cell) == (bool(signals) and not backed and "/slots" not in cell)
+            assert (cell == "none") == (not signals)
+
+
+def test_vllms_row_is_backed_by_captures_alone() -> None:
+    row = next(line for line in dialect_table_markdown().splitlines() if line.startswith("| vLLM"))
+    assert "from source" not in row
+    assert "`vllm:num_requests_waiting`" in row
