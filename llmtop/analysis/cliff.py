@@ -381,13 +381,28 @@ def _mean_se(level: Level, metric: str, otherwise: float) -> float:
 
 
 def provisional(series: Series) -> Finding:
-    """With two to four levels: the first overloaded one tells by Little's law how many requests were in service."""
+    """With two to four levels: the first overloaded one tells by Little's law how many requests were in service.
+
+    Prompts that arrive together and are read one after another (a convoy) raise TTFT as well, but with nothing waiting,
+    and throughput goes on growing: such a level is not overloaded.
+    """
     x = series.x
     if series.axis != "concurrency" or series.metric != "ttft" or len(x) < 2:
         return Finding(Kind.INSUFFICIENT, notes=series.notes)
     q, served = in_service(series, float(series.ttft_mean[np.argmin(series.y)]))
     for i in range(1, len(x)):
-        if q[i] > QUEUE_SHARE and series.y[i] > 1.8 * series.y[0] and served[i] < x[i]:
+        slow = q[i] > QUEUE_SHARE and series.y[i] > 1.8 * series.y[0] and served[i] < x[i]
+        if slow and not _still_scales(series, i):
             low = min(float(x[i - 1]), float(served[i]))
             return Finding(Kind.CLIFF, float(served[i]), low, float(x[i]), "little", series.notes)
     return Finding(Kind.INSUFFICIENT, notes=series.notes)
+
+
+def _still_scales(series: Series, i: int) -> bool:
+    """Whether the server says that nothing waits at level i, or throughput grows with load past it."""
+    waiting = series.levels[i].waiting
+    if waiting is not None and waiting < 1:
+        return True
+    x, rate = series.x, series.rate
+    above = np.flatnonzero(x >= 1.2 * x[i])
+    return bool(len(above) and np.max(rate[above]) > 1.15 * rate[i])

@@ -9,7 +9,7 @@ import numpy as np
 
 from llmtop.analysis.fits import Array
 from llmtop.analysis.flags import Flags, flags_of
-from llmtop.analysis.judge import KV_FULL, Limits
+from llmtop.analysis.judge import KV_FULL, Limits, is_pinned
 from llmtop.analysis.levels import Level
 from llmtop.analysis.sessions import Requests
 from llmtop.domain.verdicts import Bound, Confidence, Diagnosis
@@ -86,14 +86,6 @@ def _queues(recent: Recent) -> bool:
     return recent.polls >= _MIN_POLLS and recent.waiting is not None and recent.waiting_share >= 0.6
 
 
-def _pinned(recent: Recent, limits: Limits) -> bool:
-    return (
-        limits.max_num_seqs is not None
-        and recent.running is not None
-        and recent.running >= _PINNED * limits.max_num_seqs
-    )
-
-
 def _gauges(recent: Recent) -> str:
     parts = []
     if recent.running is not None:
@@ -110,7 +102,7 @@ def _kv(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
     evicted = recent.preemptions or 0.0
     full = recent.kv_usage is not None and recent.kv_usage >= KV_FULL
     thrash = evicted >= 1 and (not recent.requests or evicted >= 0.01 * recent.requests)
-    if not thrash and not (_queues(recent) and full and not _pinned(recent, limits)):
+    if not thrash and not (_queues(recent) and full and not is_pinned(recent.running, limits.max_num_seqs)):
         return None
     evidence = [_gauges(recent)]
     if evicted:
@@ -129,7 +121,7 @@ def _kv(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
 
 def _token_budget(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
     budget = limits.max_num_batched_tokens
-    if not _queues(recent) or budget is None or recent.iteration_tokens is None or _pinned(recent, limits):
+    if not _queues(recent) or budget is None or recent.iteration_tokens is None or is_pinned(recent.running, limits.max_num_seqs):
         return None
     if recent.iteration_tokens < 0.8 * budget:
         return None
@@ -144,7 +136,7 @@ def _token_budget(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | N
 def _slots(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
     if not _queues(recent) or recent.running is None or recent.waiting is None:
         return None
-    known = _pinned(recent, limits)
+    known = is_pinned(recent.running, limits.max_num_seqs)
     flat = recent.running_max is not None and recent.running >= _PINNED * recent.running_max
     if not known and not flat:
         return None

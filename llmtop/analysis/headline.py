@@ -29,8 +29,8 @@ def headline(
 ) -> str:
     """E.g. `SLO OK · 71 at SLO (TTFT p95<2s) · cliff ~96 ±8 · queue-bound: raise --max-num-seqs to about 110`.
 
-    Where the line would get longer than 78 characters the limits in brackets go, then the advice becomes a segment of its
-    own. `top` is the highest level measured.
+    Where the line would get longer than 78 characters the limits in brackets go, then the advice becomes a segment of
+    its own. `top` is the highest level measured.
     """
     long_capacity, short_capacity = _capacity(slo, capacity)
     state, place = _state(verdict), _cliff(cliff, top)

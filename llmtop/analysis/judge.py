@@ -43,6 +43,13 @@ class Limits:
 UNKNOWN = Limits()
 
 
+def is_pinned(running: float | None, slots: float | None) -> bool:
+    """Whether running requests stick to the slots: a scrape may catch one slot, or 3 %, between two requests."""
+    if running is None or slots is None:
+        return False
+    return running >= slots - (max(1.0, 0.03 * slots) if slots >= 8 else 0.5)
+
+
 def judge(
     levels: Sequence[Level],
     *,
@@ -131,7 +138,7 @@ def _cause_by_gauges(
     if waiting < QUEUED:
         return Bound.COMPUTE, (f"nothing waits (at most {waiting:.2g}): steps themselves take longer",)
     gauges = f"waiting {waiting:.3g}" + ("" if running is None else f", running at most {running:.3g}")
-    pinned = limits.max_num_seqs is not None and running is not None and running >= 0.97 * limits.max_num_seqs
+    pinned = is_pinned(running, limits.max_num_seqs)
     if not pinned and ((kv is not None and kv >= KV_FULL) or preemptions > 0):
         memory = "" if kv is None else f", KV {kv:.0%}"
         evicted = f", {preemptions:.0f} preemptions" if preemptions else ""
@@ -195,6 +202,7 @@ def suggest(series: Series, limits: Limits = UNKNOWN) -> tuple[int, ...]:
         return tuple(n for n in (4, 8) if n <= top_allowed)
     q, served = cliff.in_service(series, float(series.ttft_mean[np.argmin(series.y)]))
     overloaded = (q > cliff.QUEUE_SHARE) & (q < 1) & (series.y > 1.8 * series.y.min())
+    overloaded &= np.array([level.waiting is None or level.waiting >= QUEUED for level in series.levels])
     top = float(x[-1])
     if not overloaded.any():
         kv = series.levels[-1].kv_usage

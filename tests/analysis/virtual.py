@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Profile
@@ -9,7 +11,7 @@ from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import FactBatch, LoadChange, RunMeta
 from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.meter import Facts
-from llmtop.simulator.engine import Engine, Preset
+from llmtop.simulator.engine import Engine, Preset, StepPlan
 from llmtop.simulator.engine.driver import Lengths, VirtualDriver, Visit
 
 BIN_S = 0.25
@@ -23,6 +25,18 @@ def meta_of(name: str = "virtual") -> RunMeta:
         info=EndpointInfo(dialect=Dialect.VLLM, model="sim"),
         profile=Profile(name=name),
     )
+
+
+class _ProbedEngine(Engine):
+    """An engine that calls back after each scheduling decision, when a real server would write its gauges."""
+
+    probe: Callable[[int], None] | None = None
+
+    def plan(self, now_ns: int) -> StepPlan | None:
+        plan = super().plan(now_ns)
+        if self.probe is not None:
+            self.probe(now_ns)
+        return plan
 
 
 class VirtualSession:
@@ -47,7 +61,8 @@ class VirtualSession:
         self.facts = Facts()
         self.meta = meta_of()
         self._preset = preset
-        self._driver = VirtualDriver(Engine(preset.config, preset.step_model, seed), preset.overhead, seed)
+        self._engine = _ProbedEngine(preset.config, preset.step_model, seed)
+        self._driver = VirtualDriver(self._engine, preset.overhead, seed)
         self._point = point
         self._cv = (prompt_cv, output_cv)
         self._gauges, self._limits = gauges, limits
@@ -58,6 +73,7 @@ class VirtualSession:
         self._sent = self._ok = self._tokens = 0
         self.finished = 0
         self.facts.extend(FactBatch(t_s=0.0, changes=(LoadChange(0.0, point),)))
+        self._engine.probe = self._tick
         self._fill()
 
     @property
@@ -73,7 +89,6 @@ class VirtualSession:
     def run_until(self, t_s: float) -> None:
         """Move the clock to the first end of a request at or after `t_s`."""
         for visit in self._visits:
-            self._tick()
             del self._in_flight[visit.number]
             self._record(visit)
             self._fill()
@@ -118,9 +133,9 @@ class VirtualSession:
         )
         self.facts.extend(FactBatch(t_s=self.now_s, requests=(record,)))
 
-    def _tick(self) -> None:
+    def _tick(self, now_ns: int) -> None:
         """Close the bins and take the scrapes that are due by now (with the state of now: a step is short)."""
-        now_s, engine = self.now_s, self._driver.engine
+        now_s, engine = now_ns * 1e-9, self._engine
         bins = []
         while self._bin_s <= now_s:
             waiting = [visit.sent_ns for visit in self._in_flight.values() if visit.first_token_ns < 0]
