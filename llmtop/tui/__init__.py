@@ -1,0 +1,1 @@
+"""The cockpit: draws frames and assessments, sends commands. Knows nothing of load, endpoints or simulation."""

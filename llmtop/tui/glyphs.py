@@ -1,0 +1,73 @@
+"""Every sign that the cockpit draws, in two alphabets: `--ascii` is a choice of one value, not of fifty places."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class ChartMode(StrEnum):
+    """With which dots charts are drawn: 2x4 a cell, 1x8 a cell, or one character a cell."""
+
+    BRAILLE = "braille"
+    BLOCK = "block"
+    ASCII = "ascii"
+
+
+class Glyphs(Struct, frozen=True, kw_only=True):
+    """Each is one cell wide in every terminal, tmux included (no emoji, no ambiguous width)."""
+
+    rule: str = "─"
+    track: str = "─"
+    track_done: str = "━"
+    track_chase: str = "╌"
+    knob: str = "●"
+    cliff: str = "▲"
+    sep: str = "·"
+    up: str = "●"
+    wait: str = "◌"
+    stale: str = "◐"
+    down: str = "✖"
+    record: str = "●"
+    warn: str = "!"
+    bad: str = "✖"
+    ok: str = "✔"
+    change: str = "╷"
+    mark: str = "▼"
+    play: str = "▶"
+    pause: str = "‖"
+    arrow: str = "→"
+    cursor: str = "▏"
+    more: str = "…"
+    about: str = "≈"
+    plus_minus: str = "±"
+    numbers: str = "¹²³⁴⁵⁶⁷⁸⁹"
+    left_right: str = "←→"
+    on: str = "■"
+    off: str = "□"
+    ascii: bool = False
+
+    @property
+    def modes(self) -> tuple[ChartMode, ...]:
+        return (ChartMode.ASCII,) if self.ascii else tuple(ChartMode)
+
+
+UNICODE = Glyphs()
+ASCII = Glyphs(
+    rule="-", track="-", track_done="=", track_chase=":", knob="O", cliff="^", sep="|", up="*", wait="o", stale="~",
+    down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"', arrow=">", cursor="_",
+    more=".", about="~", plus_minus="+-", numbers="123456789", left_right="<>", on="#", off="_", ascii=True,
+)  # fmt: skip
+
+_PLAIN = str.maketrans({
+    "·": "|", "≈": "~", "±": "+-", "→": "->", "←": "<-", "×": "x", "÷": "/", "–": "-", "—": "-", "…": "...",
+    "≤": "<=", "≥": ">=", "▲": "^", "●": "*", "✖": "x", "µ": "u", "“": '"', "”": '"', "’": "'",
+})  # fmt: skip
+
+
+def plain(text: str, glyphs: Glyphs) -> str:
+    """`text` from elsewhere (a headline, an event) in the alphabet of `glyphs`."""
+    if not glyphs.ascii:
+        return text
+    return text.translate(_PLAIN).encode("ascii", "replace").decode("ascii")

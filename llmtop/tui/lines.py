@@ -1,0 +1,312 @@
+"""The single lines of the cockpit: header, verdict, settings, events, keys. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.domain.frame import Frame
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import LoadChange
+from llmtop.domain.verdicts import Assessment
+from llmtop.tui.glyphs import Glyphs, plain
+from llmtop.tui.numbers import UNKNOWN, clock, span
+from llmtop.tui.palette import Run, Runs
+from llmtop.tui.tone import Tone, judge
+from llmtop.tui.view import SPAN_S, Condition
+
+CLIENT_LAG_WARN_MS = 5.0
+CLIENT_LAG_BAD_MS = 20.0
+
+
+class Part(Struct, frozen=True):
+    """A piece of a line. Of what does not fit, the part with the highest `rank` goes first."""
+
+    runs: Runs
+    rank: int = 0
+
+    @property
+    def cells(self) -> int:
+        return sum(len(text) for text, _ in self.runs)
+
+
+def fit(left: Sequence[Part], right: Sequence[Part], width: int) -> Runs:
+    """`left ... right`, exactly `width` cells, dropping parts by rank and cutting the last one that is left."""
+    kept_left, kept_right = list(left), list(right)
+    while sum(part.cells for part in (*kept_left, *kept_right)) > width and len(kept_left) + len(kept_right) > 1:
+        worst = max((*kept_left, *kept_right), key=lambda part: part.rank)
+        side = kept_right if worst in kept_right else kept_left
+        side.remove(worst)
+    runs = [run for part in kept_left for run in part.runs]
+    tail = [run for part in kept_right for run in part.runs]
+    fill = width - sum(len(text) for text, _ in (*runs, *tail))
+    if fill < 0:
+        return cut(runs or tail, width, "…")
+    return [*runs, (" " * fill, ""), *tail]
+
+
+def cut(runs: Runs, width: int, more: str) -> Runs:
+    """The first `width` cells; a cut is shown by `more`."""
+    if sum(len(text) for text, _ in runs) <= width:
+        return runs
+    kept: Runs = []
+    room = max(width - len(more), 0)
+    for text, role in runs:
+        kept.append((text[:room], role))
+        room -= len(text)
+        if room <= 0:
+            break
+    return [*kept, (more, "dim")]
+
+
+# -- header -------------------------------------------------------------------------------------------------------
+
+
+def header(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: int) -> Runs:
+    """Who is driven and how it is doing; time, recording and the client's own lag at the right."""
+    brand = Part([(" llmtop ", "brand"), (" ", "")])
+    if frame is None:
+        return fit([brand, Part([(f"{glyphs.wait} starting", "dim")])], [], width)
+    status = frame.endpoint
+    left = [
+        brand,
+        Part([(_who(status, glyphs), "text"), ("  ", "")], 3),
+        Part([(plain(status.label, glyphs), "dim"), (" ", "")], 5),
+        Part([_state(frame, condition, glyphs)], 1),
+    ]
+    return fit(left, _header_right(frame, condition, glyphs), width)
+
+
+def _who(status: EndpointStatus, glyphs: Glyphs) -> str:
+    if status.simulated:
+        return f"SIMULATED {status.preset or ''}".strip()
+    model = (status.model or "").rpartition("/")[2]
+    if len(model) > 24:
+        model = model[: 24 - len(glyphs.more)] + glyphs.more
+    return " ".join(filter(None, (status.dialect.value if status.dialect else "", model)))
+
+
+def _state(frame: Frame, condition: Condition, glyphs: Glyphs) -> Run:
+    status = frame.endpoint
+    if condition.lost is not None:
+        return (f"{glyphs.down} session lost", "bad")
+    if condition.silent_s > 0:
+        return (f"{glyphs.stale} no frame for {condition.silent_s:.0f}s", "warn")
+    if frame.replay is not None:
+        return ("recording", "dim")
+    if status.state is EndpointState.UP:
+        return (f"{glyphs.up} up", "up")
+    if status.state is EndpointState.CONNECTING:
+        return (f"{glyphs.wait} connecting", "warn")
+    if status.state is EndpointState.STALE:
+        return (f"{glyphs.stale} stale {span(round(max(0.0, frame.t_s - status.since_s)))}", "warn")
+    return (f"{glyphs.down} {status.state.value}", "bad")
+
+
+def _header_right(frame: Frame, condition: Condition, glyphs: Glyphs) -> list[Part]:
+    parts = []
+    if condition.draining:
+        parts.append(Part([(" DRAINING ", "badge-warn"), ("  ", "")]))
+    elif condition.frozen:
+        parts.append(Part([(" FROZEN ", "badge-warn"), ("  ", "")]))
+    if frame.replay is not None:
+        sign = glyphs.play if frame.replay.playing else glyphs.pause
+        parts.append(Part([(f" REPLAY {sign} x{frame.replay.speed:g} ", "badge"), ("  ", "")]))
+        parts.append(Part([(f"{clock(frame.t_s)}", "strong"), (f" /{clock(frame.replay.length_s)} ", "dim")]))
+        return parts
+    parts.append(Part([(clock(frame.t_s), "strong"), (" ", "")]))
+    if frame.recording:
+        parts.append(Part([(f"{glyphs.record}REC", "bad"), ("  ", "")], 2))
+    else:
+        parts.append(Part([("not recording", "dim"), ("  ", "")], 6))
+    parts.append(Part(_client(frame, glyphs), 4))
+    return parts
+
+
+def _client(frame: Frame, glyphs: Glyphs) -> Runs:
+    client = frame.client
+    if client is None:
+        return [(f"client {UNKNOWN} ", "dim")]
+    lag_ms = client.lag_p99_ms if client.lag_p99_ms is not None else client.loop_lag_ms
+    tone = judge(lag_ms, CLIENT_LAG_WARN_MS, CLIENT_LAG_BAD_MS, frame.timeline.client_lag_ms)
+    if client.state == "red":
+        tone = Tone.BAD
+    elif client.state == "amber" and tone is Tone.GOOD:
+        tone = Tone.WARN
+    symbol = {Tone.WARN: glyphs.warn, Tone.BAD: glyphs.bad}.get(tone, "")
+    figure = UNKNOWN if lag_ms is None else f"{lag_ms:.1f}ms" if lag_ms < 100 else f"{lag_ms:.0f}ms"
+    return [("client ", "dim"), (f"{symbol}{figure} ", "text" if tone is Tone.GOOD else tone.value)]
+
+
+# -- verdict ------------------------------------------------------------------------------------------------------
+
+
+def verdict(frame: Frame | None, assessment: Assessment | None, condition: Condition, glyphs: Glyphs) -> Runs:
+    """The one opinion that matters now: a broken state before the headline."""
+    if condition.lost is not None:
+        return [(" SESSION LOST ", "badge-bad"), (f" {plain(condition.lost, glyphs)}", "bad")]
+    if condition.draining:
+        return [(" DRAINING ", "badge-warn"), (" the load is off; waiting for the server to finish (q leaves now)", "")]
+    if frame is None:
+        return [(" waiting for the first frame of the session", "dim")]
+    if frame.replay is None and (trouble := _trouble(frame.endpoint, glyphs)):
+        return trouble
+    if frame.client is not None and frame.client.state == "red":
+        reason = frame.client.reason or "this machine cannot keep up"
+        return [(" CLIENT-BOUND ", "badge-bad"), (f" figures are void: {plain(reason, glyphs)}", "bad")]
+    if frame.braked is not None:
+        return [(" BRAKED ", "badge-bad"), (f" {plain(frame.braked, glyphs)}", "bad")]
+    if assessment is None or not assessment.headline:
+        return [(f" {glyphs.wait} measuring", "dim"), (f" {glyphs.sep} move a slider and watch", "faint")]
+    return _headline(assessment, glyphs)
+
+
+def _trouble(status: EndpointStatus, glyphs: Glyphs) -> Runs:
+    error = plain(status.last_error or "", glyphs)
+    sep = f" {glyphs.sep} "
+    if status.state is EndpointState.DOWN:
+        retry = "" if status.retry_in_s is None else f"{sep}next try in {status.retry_in_s:.0f}s"
+        return [(" DOWN ", "badge-bad"), (f" {error or 'no answer'}", "bad"), (retry, "text")]
+    if status.state is EndpointState.AUTH_FAILED:
+        advice = f"{sep}put the key in a variable, start with --api-key-env NAME"
+        return [(" AUTH FAILED ", "badge-bad"), (f" {error or '401'}", "bad"), (advice, "text")]
+    if status.state is EndpointState.CONNECTING:
+        tail = f"{sep}{error}" if error else ""
+        return [(" CONNECTING ", "badge-warn"), (f" {plain(status.label, glyphs)}", "text"), (tail, "dim")]
+    return []
+
+
+def _headline(assessment: Assessment, glyphs: Glyphs) -> Runs:
+    """The headline's first clause carries the tone; what follows is plain."""
+    ok = assessment.slo.ok
+    sign, role = {True: (glyphs.ok, "up"), False: (glyphs.bad, "bad"), None: (glyphs.wait, "dim")}[ok]
+    if assessment.overloaded and ok is not False:
+        sign, role = glyphs.warn, "warn"
+    first, *rest = assessment.headline.split(" · ")
+    runs: Runs = [(f" {sign} {plain(first, glyphs)}", role)]
+    for clause in rest:
+        runs += [(f" {glyphs.sep} ", "faint"), (plain(clause, glyphs), "text")]
+    return runs
+
+
+# -- settings -----------------------------------------------------------------------------------------------------
+
+
+def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: int) -> Runs:
+    """How the load is made, besides the sliders."""
+    if frame is None:
+        return []
+    point = frame.target
+    loop = "open loop" if point.rate_rps is not None else "closed loop"
+    words = [(loop, 2), (f"think {span(point.think_time_s)}" if point.rate_rps is None else _arrivals(point), 4)]
+    if point.shared_prefix:
+        words.append((f"{point.shared_prefix * 100:.0f}% shared prefix", 3))
+    if frame.profile:
+        words.append((f"profile {plain(frame.profile, glyphs)}", 5))
+    if frame.stage:
+        left = "" if frame.stage_left_s is None else f" {span(round(frame.stage_left_s))} left"
+        words.append((f"stage {plain(frame.stage, glyphs)}{left}", 1))
+    elif frame.finished:
+        words.append(("plan finished" if frame.replay is None else "end of the recording", 1))
+    parts = [Part([(f" {words[0][0]}", "dim")], words[0][1])]
+    parts += [Part([(f" {glyphs.sep} ", "faint"), (word, "dim")], rank) for word, rank in words[1:]]
+    if frame.foreign:
+        foreign = f"{glyphs.warn}{frame.foreign:.0f} foreign requests on the server"
+        parts.append(Part([(f" {glyphs.sep} ", "faint"), (foreign, "warn")], 0))
+    if frame.server is not None and frame.server.late_ms is not None and frame.server.late_ms >= 5:
+        late = f"{glyphs.warn}simulator late {frame.server.late_ms:.0f}ms"
+        parts.append(Part([(f" {glyphs.sep} ", "faint"), (late, "warn")], 0))
+    if condition.note:
+        parts.append(Part([(f" {glyphs.sep} ", "faint"), (plain(condition.note, glyphs), "focus")], 0))
+    spans = Part([(f"figures {span(frame.window.span_s)} {glyphs.sep} charts {span(SPAN_S)} ", "faint")], 6)
+    return fit(parts, [spans], width)
+
+
+def _arrivals(point: LoadPoint) -> str:
+    if point.burstiness == 1:
+        return "Poisson"
+    return "constant" if point.burstiness == float("inf") else f"burstiness {point.burstiness:g}"
+
+
+# -- events -------------------------------------------------------------------------------------------------------
+
+
+class Entry(Struct, frozen=True, order=True):
+    """One line of the event log."""
+
+    t_s: float
+    text: str
+    role: str = "text"
+
+
+def entries(frame: Frame | None, glyphs: Glyphs) -> list[Entry]:
+    """Events, marks and movements of the load in one list, oldest first."""
+    if frame is None:
+        return []
+    roles = {"warning": "warn", "error": "bad"}
+    signs = {"warning": f"{glyphs.warn} ", "error": f"{glyphs.bad} "}
+    found = [
+        Entry(event.t_s, signs.get(event.severity, "") + plain(event.text, glyphs), roles.get(event.severity, "text"))
+        for event in frame.events
+    ]
+    found += [Entry(mark.t_s, f'mark "{plain(mark.text, glyphs)}"', "mark") for mark in frame.marks]
+    told = [event.t_s for event in frame.events if event.kind == "load"]
+    before: LoadChange | None = None
+    for change in frame.changes:
+        text = _movement(before, change, glyphs)
+        before = change
+        if text and not any(abs(change.t_s - t_s) < 0.5 for t_s in told):
+            found.append(Entry(change.t_s, text, "dim"))
+    return sorted(found)
+
+
+def _movement(before: LoadChange | None, change: LoadChange, glyphs: Glyphs) -> str:
+    if before is None:
+        return ""
+    old, new = before.point, change.point
+    words = []
+    for name, was, now in (
+        ("concurrency", old.concurrency, new.concurrency),
+        ("rate", old.rate_rps, new.rate_rps),
+        ("prompt", old.prompt_tokens, new.prompt_tokens),
+        ("output", old.output_tokens, new.output_tokens),
+    ):
+        if was != now and now is not None:
+            words.append(f"{name} {now:g}" if was is None else f"{name} {was:g}{glyphs.arrow}{now:g}")
+    reason = "" if change.reason in ("hand", "stage") else f" ({change.reason})"
+    return ", ".join(words) + reason if words else ""
+
+
+def event_line(found: Sequence[Entry], glyphs: Glyphs, width: int) -> Runs:
+    """As many of the newest as fit, the newest last."""
+    runs: Runs = []
+    room = width - 1
+    for entry in reversed(found):
+        text = f"{clock(entry.t_s)} {entry.text}"
+        need = len(text) + (3 if runs else 0)
+        if need > room:
+            if not runs:
+                return [(" ", ""), *cut([(clock(entry.t_s) + " ", "faint"), (entry.text, entry.role)], room, "…")]
+            break
+        sep: Runs = [(f" {glyphs.sep} ", "faint")] if runs else []
+        runs = [(clock(entry.t_s) + " ", "faint"), (entry.text, entry.role), *sep, *runs]
+        room -= need
+    return [(" ", ""), *runs]
+
+
+# -- keys ---------------------------------------------------------------------------------------------------------
+
+
+def keys(shown: Sequence[tuple[str, str, str]], width: int) -> Runs:
+    """`key word` pairs that fit, each clickable: (key, word, action)."""
+    runs: Runs = [(" ", "")]
+    room = width - 1
+    for key, word, action in shown:
+        need = len(key) + len(word) + 3
+        if need > room + 2:
+            break
+        runs += [(key, f"key#{action}"), (" " + word, f"dim#{action}"), ("  ", "")]
+        room -= need
+    return runs

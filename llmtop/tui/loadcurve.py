@@ -1,0 +1,140 @@
+"""The load-latency curve, drawn by plotext: the only module that knows it.
+
+plotext's own log axes break on the second build of a figure (5.3.2), so logarithms are taken here and ticks are named
+by hand. Colours are asked for by number, and numbers stand for roles, so that a theme can colour them afterwards.
+A build costs 15 to 25 ms: callers draw again only when a point, the size or the cliff has changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from llmtop.domain.verdicts import CliffVerdict, Curve, Kind, LevelPoint
+from llmtop.tui.palette import Runs
+from llmtop.tui.scale import nice_above
+
+_ROLES = {1: "line", 2: "area", 3: "limit", 4: "over", 5: "ghost", 6: "dim", 7: "faint"}
+_NUMBERS = {role: number for number, role in _ROLES.items()}
+_BOX = str.maketrans("┌┐└┘─│┤├┬┴┼", "++++-|+++++")
+
+
+def draw_curve(
+    curves: Sequence[Curve],
+    cliff: CliffVerdict | None,
+    limit_ms: float | None,
+    metric: str,
+    width: int,
+    height: int,
+    *,
+    plain: bool = False,
+) -> list[Runs]:
+    """p50 and p95 of `metric` over load, both axes logarithmic; `height` rows of `width` cells.
+
+    Ghosts are grey, the SLO is a level line, the cliff an upright one.
+    """
+    import plotext
+
+    shown = [(curve, [point for point in curve.points if _value(point, metric, "p50")]) for curve in curves]
+    loads = [point.load for _, points in shown for point in points if point.load > 0]
+    if not loads:
+        return []
+    values = [v for _, points in shown for p in points for s in ("p50", "p95") if (v := _value(p, metric, s))]
+    low, high = _decades(min(values), max([*values, *([limit_ms] if limit_ms else [])]))
+    left, right = min(1.0, *loads), max(*loads, 2.0, cliff.at if cliff is not None and cliff.at else 0.0) * 1.15
+
+    plotext.clear_figure()
+    plotext.plot_size(width, height)
+    plotext.canvas_color("default")
+    plotext.axes_color("default")
+    plotext.ticks_color(_NUMBERS["dim"])
+    plotext.xaxes(True, False)
+    plotext.yaxes(True, False)
+    plotext.xlim(math.log(left), math.log(right))
+    plotext.ylim(math.log(low), math.log(high))
+    marker = "*" if plain else "braille"
+    if limit_ms:
+        _line([left, right], [limit_ms, limit_ms], "limit", "-" if plain else "╌")
+    for curve, points in shown:
+        points = sorted(points, key=lambda point: point.load)
+        for stat, role in (("p50", "area"), ("p95", "line")):
+            pairs = [(p.load, v) for p in points if p.load > 0 and (v := _value(p, metric, stat))]
+            if pairs:
+                _line([load for load, _ in pairs], [v for _, v in pairs], "ghost" if curve.ghost else role, marker)
+                if stat == "p95" and not curve.ghost:
+                    _dots(pairs, role, "o" if plain else "●")
+    if cliff is not None and cliff.at and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
+        _line([cliff.at, cliff.at], [low, high], "over", "|" if plain else "│")
+    plotext.xticks(*_ticks(_powers_of_two(left, right), "{:g}"))
+    plotext.yticks(*_ticks(_one_two_five(low, high), "time"))
+    text = plotext.build()
+    return [_runs(row.translate(_BOX) if plain else row) for row in text.rstrip("\n").split("\n")[:height]]
+
+
+def _line(xs: Sequence[float], ys: Sequence[float], role: str, marker: str) -> None:
+    import plotext
+
+    plotext.plot([math.log(x) for x in xs], [math.log(y) for y in ys], color=_NUMBERS[role], marker=marker)
+
+
+def _dots(pairs: Sequence[tuple[float, float]], role: str, marker: str) -> None:
+    import plotext
+
+    xs, ys = [math.log(x) for x, _ in pairs], [math.log(y) for _, y in pairs]
+    plotext.scatter(xs, ys, color=_NUMBERS[role], marker=marker)
+
+
+def _value(point: LevelPoint, metric: str, stat: str) -> float | None:
+    value: float | None = getattr(point, f"{metric}_{stat}_ms", None)
+    return value if value is not None and value > 0 else None
+
+
+def _decades(low: float, high: float) -> tuple[float, float]:
+    """A 1-2-5 frame around the values, with a little air below."""
+    floor = nice_above(low)
+    for factor in (0.5, 0.4, 0.5):
+        if floor <= low * 0.95:
+            break
+        floor = nice_above(floor * factor * 0.999)
+    return min(floor, low * 0.9), nice_above(high * 1.05)
+
+
+def _powers_of_two(left: float, right: float) -> list[float]:
+    found = [2.0**k for k in range(0, 20) if left <= 2.0**k <= right]
+    return found if len(found) <= 8 else found[::2]
+
+
+def _one_two_five(low: float, high: float) -> list[float]:
+    ticks, value = [], nice_above(low)
+    while value <= high * 1.001:
+        ticks.append(value)
+        value = nice_above(value * 1.5)
+    return ticks if len(ticks) <= 6 else [t for t in ticks if f"{t:e}".startswith("1")] or ticks[::2]
+
+
+def _ticks(values: Sequence[float], form: str) -> tuple[list[float], list[str]]:
+    def name(value: float) -> str:
+        if form != "time":
+            return form.format(value)
+        return f"{value:g}ms" if value < 1000 else f"{value / 1000:g}s"
+
+    return [math.log(value) for value in values], [name(value) for value in values]
+
+
+def _runs(row: str) -> Runs:
+    """One row of plotext's escape codes as runs of roles."""
+    text = Text.from_ansi(row)
+    inks = ["faint"] * len(text.plain)
+    for span in text.spans:
+        colour = getattr(span.style, "color", None)
+        role = _ROLES.get(colour.number if colour is not None else -1, "faint")
+        inks[span.start : span.end] = [role] * (span.end - span.start)
+    runs: Runs = []
+    for character, role in zip(text.plain, inks, strict=True):
+        if runs and runs[-1][1] == role:
+            runs[-1] = (runs[-1][0] + character, role)
+        else:
+            runs.append((character, role))
+    return runs

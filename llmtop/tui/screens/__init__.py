@@ -1,0 +1,1 @@
+"""The cockpit itself and what lies over it."""

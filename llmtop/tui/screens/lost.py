@@ -1,0 +1,53 @@
+"""The session is gone: why, what is saved, what can be done."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+
+class LostScreen(ModalScreen[None]):
+    """Closing it leaves the last values on the screen, dimmed."""
+
+    DEFAULT_CSS = """
+    LostScreen { align: center middle; background: $background 60%; }
+    LostScreen Vertical {
+        width: 70; max-width: 96%; height: auto; padding: 1 2; background: $surface; border-left: outer $error;
+    }
+    LostScreen #title { color: $error; text-style: bold; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter", "dismiss", "look at the last values", id="lost.close"),
+        Binding("e", "export", "export a report", id="lost.export"),
+        Binding("q", "app.leave", "quit", id="lost.quit"),
+    ]
+
+    def __init__(self, reason: str, run_file: str | None, can_export: bool) -> None:
+        super().__init__()
+        self.reason = reason
+        self.run_file = run_file
+        self.can_export = can_export
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static("Session lost", id="title", markup=False)
+            yield Static(self._text(), markup=False)
+
+    def _text(self) -> str:
+        rows = ["", self.reason, "", "No load is being sent any more."]
+        if self.run_file:
+            rows += ["Everything up to the last second is saved in", f"  {self.run_file}", "", "Look at it again with"]
+            rows += [f"  llmtop replay {self.run_file}"]
+        else:
+            rows += ["This run was not recorded; e exports what this screen still knows."]
+        export = "e exports a report   " if self.can_export else ""
+        return "\n".join([*rows, "", f"{export}Enter shows the last values   q quits"])
+
+    def action_export(self) -> None:
+        self.dismiss()
+        self.app.call_later(self.app.run_action, "export")

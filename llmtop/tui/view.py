@@ -1,0 +1,183 @@
+"""From a frame to what the panels show. Pure."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from llmtop.domain.endpoint import EndpointState
+from llmtop.domain.frame import Distribution, Frame
+from llmtop.domain.slo import Slo, SloTarget
+from llmtop.tui.glyphs import Glyphs, plain
+from llmtop.tui.numbers import UNKNOWN, count, latency, percent, whole
+from llmtop.tui.raster import Layer, Tick, TimeAxis, Values
+from llmtop.tui.tone import Tone, judge_target
+from llmtop.tui.widgets.panel import PanelView
+
+SPAN_S = 120.0
+"""All charts show the same two minutes."""
+SERVER_STALE_S = 5.0
+"""A scrape older than this is shown dim, with its age."""
+
+
+class Condition(Struct, frozen=True):
+    """How the app itself stands: what a frame cannot say."""
+
+    frozen: bool = False
+    lost: str | None = None
+    """Why the session is gone."""
+    draining: bool = False
+    silent_s: float = 0.0
+    """Seconds without a new frame."""
+    note: str | None = None
+    """Progress of a search."""
+
+
+def is_stale(frame: Frame, condition: Condition) -> bool:
+    """Whether the last values are only the last ones known."""
+    gone = (EndpointState.STALE, EndpointState.DOWN, EndpointState.AUTH_FAILED)
+    return condition.lost is not None or condition.silent_s > 0 or frame.endpoint.state in gone
+
+
+def short_limit(target: SloTarget | None) -> str:
+    return "" if target is None else str(target).partition("<")[2]
+
+
+def panels(frame: Frame, slo: Slo, glyphs: Glyphs, condition: Condition) -> tuple[PanelView, ...]:
+    """The six charts, in the order of their numbers."""
+    stale = is_stale(frame, condition)
+    axis = TimeAxis(frame.timeline.end_s, frame.timeline.step_s, SPAN_S)
+    ticks = _ticks(frame, glyphs)
+    views = (
+        _latency("TTFT", slo.target("ttft"), frame.window.ttft, frame.timeline.ttft_p50_ms, frame.timeline.ttft_p95_ms),
+        _latency("TPOT", slo.target("tpot"), frame.window.tpot, frame.timeline.tpot_p50_ms, frame.timeline.tpot_p95_ms),
+        _queue(frame, slo.target("queue"), glyphs),
+        _kv(frame, slo.target("kv"), glyphs),
+        _output(frame, glyphs),
+        _errors(frame, slo.target("error_ratio")),
+    )
+    return tuple(_settled(view, axis, ticks, stale) for view in views)
+
+
+def _settled(view: PanelView, axis: TimeAxis, ticks: tuple[Tick, ...], stale: bool) -> PanelView:
+    from msgspec.structs import replace
+
+    tone = Tone.STALE if (stale or view.stale) and view.tone is not Tone.UNKNOWN else view.tone
+    return replace(view, axis=axis, ticks=ticks, stale=stale or view.stale, tone=tone)
+
+
+def _ticks(frame: Frame, glyphs: Glyphs) -> tuple[Tick, ...]:
+    changes = [Tick(change.t_s, glyphs.change, "change") for change in frame.changes]
+    return (*changes, *(Tick(mark.t_s, glyphs.mark, "mark") for mark in frame.marks))
+
+
+def _latency(name: str, target: SloTarget | None, window: Distribution, p50: Values, p95: Values) -> PanelView:
+    stat = target.stat if target is not None and target.stat else "p95"
+    value: float | None = getattr(window, stat)
+    limit_ms = None if target is None else target.limit * 1e3
+    history = [None if point is None else point / 1e3 for point in (p50 if stat == "p50" else p95)]
+    notes: tuple[str, ...] = (f"n {window.n}",)
+    if stat != "p50" and window.p50 is not None:
+        notes = (f"p50 {latency(window.p50)}  n {window.n}", *notes)
+    return PanelView(
+        title=f"{name} {stat}",
+        notes=notes,
+        figure=latency(value),
+        limit=short_limit(target),
+        tone=judge_target(None if value is None else value / 1e3, target, history),
+        layers=(Layer(p50, "area", None, True), Layer(p95, "line", "over")),
+        limit_at=limit_ms,
+        floor=1.0,
+        label="time",
+    )
+
+
+def _server_panel(frame: Frame, value: float | None, what: str, glyphs: Glyphs) -> tuple[str | None, str, bool]:
+    """Why a server figure is absent (or None), a note about its age, and whether it is stale."""
+    if frame.endpoint.metrics is not None:
+        return f"n/a: {plain(frame.endpoint.metrics, glyphs)}", "", False
+    if frame.server is not None and value is None:
+        return f"n/a: the server does not export {what}", "", False
+    age_s = 0.0 if frame.server is None else frame.server.age_s
+    return (None, f"{age_s:.0f}s old", True) if age_s > SERVER_STALE_S else (None, "", False)
+
+
+def _queue(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
+    server = frame.server
+    waiting = None if server is None else server.waiting
+    absent, age, stale = _server_panel(frame, waiting, "its queue", glyphs)
+    note = age or ("" if server is None or server.running is None else f"{count(server.running)} running")
+    history = frame.timeline.waiting
+    return PanelView(
+        title="queue",
+        notes=(note,) if note else (),
+        figure="n/a" if absent else count(waiting),
+        limit="" if absent else short_limit(target),
+        tone=Tone.UNKNOWN if absent else judge_target(waiting, target, history),
+        layers=(Layer(history, "flow-area", None, True), Layer(history, "flow", "over")),
+        limit_at=None if target is None else target.limit,
+        floor=5.0,
+        label="count",
+        absent=absent,
+        stale=stale,
+    )
+
+
+def _kv(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
+    server = frame.server
+    usage = None if server is None else server.kv_usage
+    absent, age, stale = _server_panel(frame, usage, "its KV cache usage", glyphs)
+    preemptions = frame.window.preemptions_per_s
+    note = age or (f"{count(preemptions)} preempt/s" if preemptions else "")
+    history = frame.timeline.kv_usage
+    return PanelView(
+        title="KV cache",
+        notes=(note,) if note else (),
+        figure="n/a" if absent else percent(usage),
+        limit="" if absent else short_limit(target),
+        tone=Tone.UNKNOWN if absent else judge_target(usage, target, history),
+        layers=(Layer(history, "flow-area", None, True), Layer(history, "flow", "over")),
+        limit_at=None if target is None else target.limit,
+        floor=1.0,
+        ceiling=1.0,
+        label="{:g}%",
+        scale=100.0,
+        absent=absent,
+        stale=stale,
+    )
+
+
+def _output(frame: Frame, glyphs: Glyphs) -> PanelView:
+    window = frame.window
+    value = window.output_tokens_per_s
+    guessed = "" if value is None or frame.token_source in (None, "usage") else glyphs.about
+    history = frame.timeline.output_tokens_per_s
+    requests = window.requests_per_s
+    return PanelView(
+        title="output tok/s",
+        notes=() if requests is None else (f"{count(requests)} req/s",),
+        figure=guessed + count(value),
+        tone=Tone.UNKNOWN if value is None else Tone.GOOD,
+        layers=(Layer(history, "area", None, True), Layer(history, "line")),
+        floor=10.0,
+        label="count",
+    )
+
+
+def _errors(frame: Frame, target: SloTarget | None) -> PanelView:
+    ratio = frame.window.error_ratio
+    totals = frame.totals
+    history = frame.timeline.error_ratio
+    ended = totals.ok + totals.errors
+    return PanelView(
+        title="errors",
+        notes=(f"{whole(totals.errors)} of {whole(ended)}",) if totals.errors else (),
+        figure=percent(ratio) if ratio is not None else UNKNOWN,
+        limit=short_limit(target),
+        tone=judge_target(ratio, target, history),
+        layers=(Layer(history, "area", None, True), Layer(history, "line", "over")),
+        limit_at=None if target is None else target.limit,
+        floor=0.02,
+        ceiling=1.0,
+        label="{:g}%",
+        scale=100.0,
+    )

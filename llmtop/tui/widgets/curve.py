@@ -1,0 +1,73 @@
+"""The panel of the load-latency curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmtop.domain.slo import LATENCIES, Slo
+from llmtop.domain.verdicts import Assessment, CliffVerdict, Curve, Kind
+from llmtop.tui.glyphs import Glyphs
+from llmtop.tui.numbers import UNKNOWN, count
+from llmtop.tui.palette import Runs
+from llmtop.tui.widgets.panel import Panel
+
+
+class CurvePanel(Panel):
+    """Latency over load: where the cliff is seen. Drawn anew only when its points, its cliff or its size change."""
+
+    def __init__(self, number: int, glyphs: Glyphs, **options: Any) -> None:
+        super().__init__(number, glyphs, **options)
+        self._curves: Sequence[Curve] = ()
+        self._cliff: CliffVerdict | None = None
+        self._slo = Slo()
+        self._drawn: tuple[object, list[Runs]] | None = None
+
+    def show(self, curves: Sequence[Curve], assessment: Assessment | None, slo: Slo) -> None:
+        self._curves, self._slo = curves, slo
+        self._cliff = None if assessment is None else assessment.cliff
+        self.redraw()
+
+    @property
+    def _metric(self) -> str:
+        metric = self._cliff.metric if self._cliff is not None else "ttft"
+        return metric if metric in LATENCIES else "ttft"
+
+    def draw(self, width: int, height: int) -> list[Runs]:
+        axis = self._curves[-1].axis if self._curves else "concurrency"
+        unit = "req/s" if axis == "rate" else "in flight"
+        return [self.rule(width, f"{self._metric.upper()} over {unit}", self._words()), *self._picture(width, height)]
+
+    def _words(self) -> Runs:
+        levels = sum(len(curve.points) for curve in self._curves if not curve.ghost)
+        words: Runs = [(f"{levels} levels", "dim")]
+        cliff = self._cliff
+        if cliff is not None and cliff.at is not None and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
+            name = "cliff" if cliff.kind is Kind.CLIFF else "bends"
+            low, high = (UNKNOWN if end is None else count(end) for end in (cliff.low, cliff.high))
+            words.append((f"  {self.glyphs.cliff} {name} {count(cliff.at)} ({low} to {high})", "over"))
+        return words
+
+    def _picture(self, width: int, height: int) -> list[Runs]:
+        key = (tuple(self._curves), self._cliff, width, height)
+        if self._drawn is None or self._drawn[0] != key:
+            self._drawn = (key, self._build(width, height - 1))
+        return self._drawn[1]
+
+    def _build(self, width: int, height: int) -> list[Runs]:
+        from llmtop.tui.loadcurve import draw_curve
+
+        limit = self._slo.target(self._metric)
+        rows = draw_curve(
+            self._curves,
+            self._cliff,
+            None if limit is None else limit.limit * 1e3,
+            self._metric,
+            width,
+            height,
+            plain=self.glyphs.ascii,
+        )
+        if rows:
+            return rows
+        hint = "each level that you hold for some seconds adds a point"
+        return [[] for _ in range(height // 2 - 1)] + [[(hint.center(width), "dim")]]

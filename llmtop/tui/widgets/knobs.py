@@ -1,0 +1,121 @@
+"""Sliders for the knobs of the simulated server, and its faults: the one place where max_num_seqs moves live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+
+from llmtop.tui.glyphs import Glyphs
+from llmtop.tui.palette import Runs
+from llmtop.tui.scale import LogScale
+from llmtop.tui.widgets.canvas import Canvas
+from llmtop.tui.widgets.slider import LABEL_CELLS, LogSlider
+
+_KNOBS = {
+    "max_num_seqs": ("max seqs", LogScale(low=1, high=1024), "slots"),
+    "num_gpu_blocks": ("KV blocks", LogScale(low=16, high=131072), "blocks"),
+    "max_num_batched_tokens": ("token budget", LogScale(low=16, high=65536), "tokens"),
+}
+
+
+class FaultBar(Canvas, can_focus=True):
+    """Faults by name: left and right choose one, Enter starts or ends it."""
+
+    DEFAULT_CSS = "FaultBar { height: 1; width: 1fr; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "choose(-1)", "fault before", id="faults.before"),
+        Binding("right", "choose(1)", "fault after", id="faults.after"),
+        Binding("enter", "switch", "start or end the fault", id="faults.toggle"),
+        Binding("up", "app.focus_previous", "slider above", id="faults.above"),
+        Binding("down", "app.focus_next", "below", id="faults.below"),
+    ]
+
+    @dataclass
+    class Toggled(Message):
+        """A fault is to start or to end."""
+
+        name: str
+        on: bool
+
+    def __init__(self, glyphs: Glyphs, faults: Sequence[str], **options: Any) -> None:
+        super().__init__(**options)
+        self.glyphs = glyphs
+        self.faults = tuple(faults)
+        self.active: set[str] = set()
+        self.chosen = 0
+
+    def action_choose(self, direction: int) -> None:
+        if self.faults:
+            self.chosen = (self.chosen + direction) % len(self.faults)
+            self.redraw()
+
+    def action_switch(self) -> None:
+        if not self.faults:
+            return
+        name = self.faults[self.chosen]
+        on = name not in self.active
+        self.active ^= {name}
+        self.post_message(self.Toggled(name, on))
+        self.redraw()
+
+    def on_focus(self) -> None:
+        self.redraw()
+
+    def on_blur(self) -> None:
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Runs]:
+        runs: Runs = [(f" {'faults':<{LABEL_CELLS - 1}}", "focus" if self.has_focus else "text")]
+        room = width - LABEL_CELLS
+        texts = [f"{self.glyphs.on if name in self.active else self.glyphs.off} {name}" for name in self.faults]
+        first = 0
+        while sum(len(text) + 2 for text in texts[first : self.chosen + 1]) > room and first < self.chosen:
+            first += 1
+        for index in range(first, len(texts)):
+            if len(texts[index]) > room:
+                break
+            lit = self.faults[index] in self.active
+            role = "focus" if self.has_focus and index == self.chosen else "warn" if lit else "dim"
+            runs += [(texts[index], role), ("  ", "")]
+            room -= len(texts[index]) + 2
+        return [runs]
+
+
+class KnobBank(Vertical):
+    """The rows of the load sliders, taken over by the server's knobs."""
+
+    def __init__(self, glyphs: Glyphs, faults: Sequence[str], **options: Any) -> None:
+        super().__init__(**options)
+        self.sliders = {
+            name: LogSlider(label, scale, glyphs, unit=unit, id=f"knob-{name}")
+            for name, (label, scale, unit) in _KNOBS.items()
+        }
+        self.fault_bar = FaultBar(glyphs, faults)
+
+    def compose(self) -> ComposeResult:
+        yield from self.sliders.values()
+        yield self.fault_bar
+
+    def follow(self, knobs: Mapping[str, float], stale: bool) -> None:
+        """Show the values that the server reports; a knob it does not have has no slider."""
+        if not self.display:
+            return
+        for name, slider in self.sliders.items():
+            slider.display = name in knobs
+            if name in knobs:
+                slider.follow(knobs[name], None, None, stale)
+        self.fault_bar.display = bool(self.fault_bar.faults)
+        self.fault_bar.redraw()
+
+    def focus_first(self) -> None:
+        next(iter(self.sliders.values())).focus()
+
+    def knob_of(self, slider: LogSlider) -> str | None:
+        """The name of the knob that `slider` turns; None when it is a slider of the load."""
+        return next((name for name, own in self.sliders.items() if own is slider), None)

@@ -1,0 +1,26 @@
+"""A line of text that its screen sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llmtop.tui.palette import Runs
+from llmtop.tui.widgets.canvas import Canvas
+
+
+class Line(Canvas):
+    """One row; `content` makes it for a width, so that it can drop what does not fit."""
+
+    DEFAULT_CSS = "Line { height: 1; width: 1fr; }"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.content: Callable[[int], Runs] = lambda width: []
+
+    def show(self, content: Callable[[int], Runs]) -> None:
+        self.content = content
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Runs]:
+        return [self.content(width)]

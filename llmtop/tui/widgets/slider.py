@@ -1,0 +1,288 @@
+"""A slider on a logarithmic scale, one row high: label, track, figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.timer import Timer
+
+from llmtop.tui.glyphs import Glyphs
+from llmtop.tui.numbers import UNKNOWN
+from llmtop.tui.palette import Run, Runs
+from llmtop.tui.scale import LogScale
+from llmtop.tui.widgets.canvas import Canvas
+
+LIVE_INTERVAL_S = 0.2
+"""While a slider moves, its value is told at most five times a second."""
+SETTLE_S = 0.15
+"""And once more as final, this long after the last movement."""
+LABEL_CELLS = 13
+FIGURE_CELLS = 19
+
+
+class LogSlider(Canvas, can_focus=True):
+    """Left and right one step, PgUp and PgDn times two, Home and End, digits and Enter exactly, Esc undoes.
+
+    The value is the target. `live` is what really is, and fills the track up to itself; `cliff` is marked on it.
+    """
+
+    DEFAULT_CSS = "LogSlider { height: 1; width: 1fr; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "step(-1)", "one step down", id="slider.down"),
+        Binding("right", "step(1)", "one step up", id="slider.up"),
+        Binding("pagedown", "times(0.5)", "half", id="slider.half"),
+        Binding("pageup", "times(2.0)", "double", id="slider.double"),
+        Binding("home", "go_to_end(-1)", "lowest", id="slider.lowest"),
+        Binding("end", "go_to_end(1)", "highest", id="slider.highest"),
+        Binding("enter", "accept", "take the typed value", id="slider.accept"),
+        Binding("escape", "undo", "undo", id="slider.undo"),
+        Binding("up", "app.focus_previous", "slider above", id="slider.above"),
+        Binding("down", "app.focus_next", "slider below", id="slider.below"),
+    ]
+
+    @dataclass
+    class Changed(Message):
+        """The slider moved. `final`: it has come to rest."""
+
+        slider: LogSlider
+        value: float
+        final: bool
+
+        @property
+        def control(self) -> LogSlider:
+            return self.slider
+
+    @dataclass
+    class Refused(Message):
+        """A value was asked for that the slider cannot take."""
+
+        slider: LogSlider
+        reason: str
+
+    def __init__(self, label: str, scale: LogScale, glyphs: Glyphs, *, unit: str = "", **options: Any) -> None:
+        super().__init__(**options)
+        self.label = label
+        self.scale = scale
+        self.glyphs = glyphs
+        self.unit = unit
+        self.value: float | None = None
+        self.live: float | None = None
+        self.cliff: float | None = None
+        self.stale = False
+        self.cap_reason = "the slider ends there"
+        self.locked: str | None = None
+        """Why it cannot be moved now; None: it can."""
+        self._typed: str | None = None
+        self._before: float | None = None
+        self._waiting_frames = 0
+        self._cooling: Timer | None = None
+        self._settling: Timer | None = None
+        self._untold = False
+        self._dragging = False
+
+    # -- what the session says ------------------------------------------------------------------------------------
+
+    def follow(self, value: float, live: float | None, cliff: float | None, stale: bool) -> None:
+        """Show a frame. The hand wins until the session has taken its value up (or has not, for eight frames)."""
+        self.live, self.cliff, self.stale = live, cliff, stale
+        if self._waiting_frames and self.value is not None and not _same(value, self.value):
+            self._waiting_frames -= 1
+        elif not self._dragging and self._settling is None:
+            self._waiting_frames = 0
+            self.value = value
+        self.redraw()
+
+    # -- the hand -------------------------------------------------------------------------------------------------
+
+    def move_to(self, value: float) -> None:
+        """Put the slider on `value`, tell it at once or within 200 ms, and as final when it rests."""
+        if self.locked is not None:
+            self.post_message(self.Refused(self, self.locked))
+            return
+        snapped = self.scale.snap(value)
+        if self.value is not None and _same(snapped, self.value):
+            return
+        if self._settling is None and self._before is None:
+            self._before = self.value
+        self.value = snapped
+        self._waiting_frames = 8
+        if self._cooling is None:
+            self._tell(final=False)
+            self._cooling = self.set_timer(LIVE_INTERVAL_S, self._cooled)
+        else:
+            self._untold = True
+        if self._settling is not None:
+            self._settling.stop()
+        self._settling = self.set_timer(SETTLE_S, self._settled)
+        self.redraw()
+
+    def _cooled(self) -> None:
+        self._cooling = None
+        if self._untold:
+            self._tell(final=False)
+            self._cooling = self.set_timer(LIVE_INTERVAL_S, self._cooled)
+
+    def _settled(self) -> None:
+        self._settling = None
+        self._tell(final=True)
+
+    def _tell(self, *, final: bool) -> None:
+        self._untold = False
+        if self.value is not None:
+            self.post_message(self.Changed(self, self.value, final))
+
+    def action_step(self, direction: int) -> None:
+        if self.value is None:
+            return
+        moved = self.scale.step(self.value, direction)
+        self._refuse_at_end(moved, direction)
+        self.move_to(moved)
+
+    def action_times(self, factor: float) -> None:
+        if self.value is None:
+            return
+        moved = self.scale.times(self.value, factor)
+        self._refuse_at_end(moved, 1 if factor > 1 else -1)
+        self.move_to(moved)
+
+    def _refuse_at_end(self, moved: float, direction: int) -> None:
+        if direction > 0 and self.value is not None and _same(moved, self.value) and moved >= self.scale.high:
+            self._refuse_past_cap()
+
+    def _refuse_past_cap(self) -> None:
+        self.post_message(self.Refused(self, f"{self.label} ends at {_figure(self.scale.high)}: {self.cap_reason}"))
+
+    def action_go_to_end(self, direction: int) -> None:
+        self.move_to(self.scale.high if direction > 0 else self.scale.low)
+
+    def action_undo(self) -> None:
+        """Esc: drop what was typed, else go back to where the hand started, else let go of the slider."""
+        if self._typed is not None:
+            self._typed = None
+            self.redraw()
+        elif self._before is not None:
+            before, self._before = self._before, None
+            self.move_to(before)
+            self._before = None
+        else:
+            self.screen.set_focus(None)
+
+    def action_accept(self) -> None:
+        """Enter: take what was typed, exactly, or say why not."""
+        typed, self._typed = self._typed, None
+        self.redraw()
+        if not typed or typed == ".":
+            return
+        value = float(typed)
+        if value > self.scale.high:
+            self._refuse_past_cap()
+        elif value < self.scale.low and not (self.scale.zero and value == 0):
+            self.post_message(self.Refused(self, f"{self.label} starts at {_figure(self.scale.low)}"))
+        else:
+            self.move_to(value)
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        """Digits are for this slider while it has the focus, not for choosing panels."""
+        return self._is_entry(character)
+
+    def _is_entry(self, character: str | None) -> bool:
+        if character is None:
+            return False
+        return character.isdecimal() or (character == "." and self.scale.quantum < 1)
+
+    def on_key(self, event: events.Key) -> None:
+        if self._is_entry(event.character) and event.character is not None:
+            if len(self._typed or "") < 7 and not (event.character == "." and "." in (self._typed or "")):
+                self._typed = (self._typed or "") + event.character
+        elif event.key == "backspace" and self._typed is not None:
+            self._typed = self._typed[:-1] or None
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+        self.redraw()
+
+    def on_blur(self) -> None:
+        self._typed = None
+        self._before = None
+        self.redraw()
+
+    def on_focus(self) -> None:
+        self.redraw()
+
+    # -- the mouse ------------------------------------------------------------------------------------------------
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        if event.x >= LABEL_CELLS and event.x < LABEL_CELLS + self._track_cells:
+            self._dragging = True
+            self.capture_mouse()
+            self._drag_to(event.x)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        if self._dragging:
+            self._drag_to(event.x)
+
+    def on_mouse_up(self, event: events.MouseUp) -> None:
+        if self._dragging:
+            self._dragging = False
+            self.release_mouse()
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self.action_step(1)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self.action_step(-1)
+
+    def _drag_to(self, x: int) -> None:
+        self.move_to(self.scale.at_cell(min(max(x - LABEL_CELLS, 0), self._track_cells - 1), self._track_cells))
+
+    # -- the picture ----------------------------------------------------------------------------------------------
+
+    @property
+    def _track_cells(self) -> int:
+        return max(4, self.size.width - LABEL_CELLS - FIGURE_CELLS)
+
+    def draw(self, width: int, height: int) -> list[Runs]:
+        focused = self.has_focus
+        label: Run = (f" {self.label:<{LABEL_CELLS - 1}}"[:LABEL_CELLS], "focus" if focused else "text")
+        return [[label, *self._track(self._track_cells, focused), *self._figure(focused)]]
+
+    def _track(self, cells: int, focused: bool) -> Runs:
+        glyphs = self.glyphs
+        ink = "-focus" if focused else ""
+        if self.value is None:
+            return [(glyphs.track * cells, "track")]
+        knob = self.scale.cell(self.value, cells)
+        live = knob if self.live is None else self.scale.cell(self.live, cells)
+        track: Runs = [(glyphs.track, "track")] * cells
+        for cell in range(max(knob, live) if live > knob else knob):
+            track[cell] = (glyphs.track_done, f"done{ink}") if cell < live else (glyphs.track_chase, f"chase{ink}")
+        for cell in range(knob + 1, min(live + 1, cells)):
+            track[cell] = (glyphs.track_chase, f"chase{ink}")
+        if self.cliff is not None and self.cliff <= self.scale.high:
+            track[self.scale.cell(self.cliff, cells)] = (glyphs.cliff, "over")
+        track[knob] = (glyphs.knob, "dim" if self.stale else f"knob{ink}")
+        return [(glyph, "dim" if self.stale and role.startswith(("done", "chase")) else role) for glyph, role in track]
+
+    def _figure(self, focused: bool) -> Runs:
+        if self._typed is not None:
+            return [(f"{self._typed:>7}", "focus"), (self.glyphs.cursor, "focus"), (" Enter", "dim")]
+        figure = UNKNOWN if self.value is None else _figure(self.value)
+        role = "stale" if self.stale else "strong"
+        if self.live is not None:
+            return [(f"{figure:>7}", role), (f" ({_figure(self.live)} live)", "dim")]
+        return [(f"{figure:>7}", role), (f" {self.unit}", "dim")]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
+
+
+def _same(one: float, other: float) -> bool:
+    return abs(one - other) < 1e-6 * max(1.0, abs(one))

@@ -1,0 +1,121 @@
+"""Panels of words: the percentile table and the event log."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from llmtop.domain.frame import Distribution, Frame
+from llmtop.tui.glyphs import Glyphs
+from llmtop.tui.lines import Entry
+from llmtop.tui.numbers import UNKNOWN, clock, count, digits, latency, percent, span, whole
+from llmtop.tui.palette import Runs
+from llmtop.tui.widgets.panel import Panel
+
+_COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
+
+
+class PercentilePanel(Panel):
+    """Percentiles of the window with their n, and the totals of the run."""
+
+    DEFAULT_CSS = "PercentilePanel { height: 1fr; }"
+
+    def __init__(self, number: int, glyphs: Glyphs, **options: Any) -> None:
+        super().__init__(number, glyphs, **options)
+        self._frame: Frame | None = None
+        self._stale = False
+
+    def show(self, frame: Frame, stale: bool) -> None:
+        self._frame, self._stale = frame, stale
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Runs]:
+        frame = self._frame
+        if frame is None:
+            return [self.rule(width, "percentiles", [])]
+        ink = "stale" if self._stale else "text"
+        window = frame.window
+        rows = [self.rule(width, "percentiles", [(f"last {span(window.span_s)}", "dim")])]
+        cells = min(10, max(7, (width - 12) // 6))
+        heads = [(f"{name:>{cells}}", "dim") for name in _COLUMNS]
+        rows.append([(f" {'':<5}{'n':>5}", "dim"), *heads])
+        for name, figures in (("TTFT", window.ttft), ("TPOT", window.tpot), ("E2E", window.e2e)):
+            rows.append([(f" {name:<5}", "dim"), *_figures(figures, cells, ink)])
+        gaps = Distribution(p50=window.gap_p50_ms, p99=window.gap_p99_ms, max=window.gap_max_ms)
+        rows.append([(" gap  ", "dim"), *_figures(gaps, cells, ink)])
+        facts = [*_totals(frame), *_server(frame), *_gpus(frame), *_client(frame)]
+        room = height - len(rows) - 1
+        if room > 0:
+            rows.append([])
+            rows += [[(f" {name:<9}", "dim"), (value[: max(0, width - 10)], ink)] for name, value in facts[:room]]
+        return rows
+
+
+def _figures(figures: Distribution, cells: int, ink: str) -> Runs:
+    runs: Runs = [(f"{figures.n or '':>5}", "dim")]
+    for name in _COLUMNS:
+        value = getattr(figures, name)
+        runs.append((f"{latency(value):>{cells}}", "faint" if value is None else ink))
+    return runs
+
+
+def _totals(frame: Frame) -> list[tuple[str, str]]:
+    totals = frame.totals
+    return [
+        ("requests", f"{whole(totals.ok)} ok  {whole(totals.errors)} failed  {whole(totals.cancelled)} cancelled"),
+        ("tokens", f"{whole(totals.output_tokens)} out  {count(frame.window.output_tokens_per_s)}/s"),
+    ]
+
+
+def _server(frame: Frame) -> list[tuple[str, str]]:
+    server = frame.server
+    if server is None:
+        return []
+    slots = "" if server.max_num_seqs is None else f" of {whole(server.max_num_seqs)}"
+    hits = "" if server.prefix_hit_ratio is None else f"  prefix hits {percent(server.prefix_hit_ratio)}"
+    return [("server", f"{count(server.running)}{slots} running  {count(server.waiting)} waiting{hits}")]
+
+
+def _gpus(frame: Frame) -> list[tuple[str, str]]:
+    rows = []
+    for gpu in frame.gpus[:2]:
+        memory = UNKNOWN
+        if gpu.memory_used_bytes is not None and gpu.memory_total_bytes:
+            memory = f"{digits(gpu.memory_used_bytes / 2**30)}/{digits(gpu.memory_total_bytes / 2**30)}GiB"
+        power = "" if gpu.power_w is None else f"  {gpu.power_w:.0f}W"
+        heat = "" if gpu.temperature_c is None else f"  {gpu.temperature_c:.0f}C"
+        throttle = f"  throttled: {', '.join(gpu.throttle)}" if gpu.throttle else ""
+        rows.append((f"gpu {gpu.index}", f"{memory}{power}{heat}{throttle}"))
+    return rows
+
+
+def _client(frame: Frame) -> list[tuple[str, str]]:
+    client = frame.client
+    if client is None:
+        return []
+    cpu = UNKNOWN if client.cpu is None else percent(client.cpu)
+    return [("client", f"lag p99 {latency(client.lag_p99_ms)}  slip p99 {latency(client.send_slip_p99_ms)}  cpu {cpu}")]
+
+
+class EventPanel(Panel):
+    """What happened, newest first."""
+
+    def __init__(self, number: int, glyphs: Glyphs, **options: Any) -> None:
+        super().__init__(number, glyphs, **options)
+        self._entries: Sequence[Entry] = ()
+
+    def show(self, entries: Sequence[Entry]) -> None:
+        self._entries = entries
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Runs]:
+        rows = [self.rule(width, "events", [])]
+        for entry in reversed(self._entries):
+            stamp = f" {clock(entry.t_s)} "
+            for line in textwrap.wrap(entry.text, max(8, width - len(stamp) - 1)):
+                rows.append([(stamp, "faint"), (line, entry.role)])
+                stamp = " " * len(stamp)
+            if len(rows) >= height:
+                break
+        return rows[:height]
