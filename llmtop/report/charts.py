@@ -1,0 +1,250 @@
+"""The charts of the HTML report: what happens as load rises, and what happened over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+from msgspec import Struct
+
+from llmtop.domain.frame import Series
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.slo import SloTarget
+from llmtop.domain.verdicts import Curve, Kind, LevelPoint
+from llmtop.report import wording
+from llmtop.report.contents import ReportInput
+from llmtop.report.plot import Plot
+from llmtop.report.scales import Scale, latency_scale, load_scale, load_ticks, zero_scale
+
+MANY_CHANGES = 60
+"""More load changes than this (a ramp) are not drawn one by one."""
+
+
+class _Figure(Struct, frozen=True):
+    """One figure of a level or of a step: which fields, what it is called, how its numbers are written."""
+
+    name: str
+    fields: tuple[str, ...]
+    legend: tuple[str, ...]
+    text: Callable[[float], str]
+    metric: str | None = None
+    """Of the SLO that limits it."""
+
+
+def _tokens(value: float) -> str:
+    return f"{wording.number(value)} tok/s"
+
+
+_TTFT = _Figure("TTFT", ("ttft_p95_ms", "ttft_p50_ms"), ("p95", "p50"), wording.milliseconds, "ttft")
+_TPOT = _Figure("TPOT", ("tpot_p95_ms", "tpot_p50_ms"), ("p95", "p50"), wording.milliseconds, "tpot")
+_OUTPUT = _Figure("Output tokens/s", ("output_tokens_per_s",), ("",), _tokens)
+
+_PANELS = (
+    _Figure("Load", ("target", "in_flight"), ("commanded", "in flight"), wording.number),
+    _TTFT,
+    _TPOT,
+    _Figure("Server", ("waiting", "running"), ("waiting", "running"), wording.number, "queue"),
+    _Figure("KV cache", ("kv_usage",), ("in use",), wording.percent, "kv"),
+    _OUTPUT,
+    _Figure("Errors", ("error_ratio",), ("",), wording.percent, "error_ratio"),
+    _Figure("Client lag", ("client_lag_ms",), ("p99",), wording.milliseconds),
+)
+
+
+def curve_charts(report: ReportInput) -> tuple[str, str, str]:
+    """TTFT, TPOT and output tokens/s over the load."""
+    return (
+        _curve_chart(report, _TTFT, "tall"),
+        _curve_chart(report, _TPOT, "half"),
+        _curve_chart(report, _OUTPUT, "half"),
+    )
+
+
+def timeline_charts(report: ReportInput) -> str:
+    """The stacked panels over time, without those for which nothing was seen."""
+    panels = [panel for panel in _PANELS if any(_seen(report, name) for name in panel.fields)]
+    return "".join(_panel(report, panel, last=panel is panels[-1]) for panel in panels)
+
+
+def curve_columns(report: ReportInput) -> dict[str, object]:
+    """What the readout under the curves needs, level by level, as text: the script only looks it up."""
+    curve = wording.current_curve(report)
+    scale = load_scale(point.load for point in _all_points(report))
+    return {
+        "places": [round(scale.place(point.load), 4) for point in curve.points],
+        "texts": [level_text(point, curve) for point in curve.points],
+    }
+
+
+def timeline_columns(report: ReportInput) -> dict[str, object]:
+    """The columns of the timeline as text, for the readouts of the panels."""
+    timeline = report.timeline
+    steps = len(timeline.in_flight)
+    start_s = timeline.end_s - steps * timeline.step_s
+    columns: dict[str, object] = {"clock": [wording.clock(start_s + (i + 1) * timeline.step_s) for i in range(steps)]}
+    for panel in _PANELS:
+        for name in panel.fields:
+            if _seen(report, name):
+                series: Series = getattr(timeline, name)
+                columns[name] = [None if value is None else panel.text(value) for value in series]
+    return columns
+
+
+def level_text(point: LevelPoint, curve: Curve) -> str:
+    """One level in one line."""
+    load = f"{wording.number(point.load)} {wording.axis_text(curve)}"
+    parts = [
+        load,
+        f"TTFT p50 {wording.milliseconds(point.ttft_p50_ms)}, p95 {wording.milliseconds(point.ttft_p95_ms)}",
+        f"TPOT p50 {wording.milliseconds(point.tpot_p50_ms)}",
+        f"{wording.number(point.output_tokens_per_s)} tok/s",
+        f"n {point.n}",
+    ]
+    return " · ".join(parts)
+
+
+def _curve_chart(report: ReportInput, figure: _Figure, kind: str) -> str:
+    points = _all_points(report)
+    target = report.slo.target(figure.metric) if figure.metric else None
+    values = [value for point in points for name in figure.fields if (value := getattr(point, name)) is not None]
+    if not values:
+        return f'<p class="empty">{escape(figure.name)}: no level was held long enough to measure it.</p>'
+    limit_ms = target.limit * 1e3 if target else None
+    shown = [*values, limit_ms] if limit_ms is not None and limit_ms < 20 * max(values) else values
+    y = latency_scale(shown) if figure.metric else zero_scale(shown)
+    plot = Plot(load_scale(point.load for point in points), y)
+    plot.grid([(tick, figure.text(tick)) for tick in plot.y.ticks(5 if kind == "tall" else 4)])
+    if figure.metric:
+        _draw_cliff(plot, report, labelled=kind == "tall")
+    for curve in report.assessment.curves:
+        _draw_curve(plot, curve, figure, limit_ms)
+    if target is not None and limit_ms in shown:
+        plot.level(target.limit * 1e3, "slo")
+        plot.label(1, 1 - plot.y.place(target.limit * 1e3), f"SLO {wording.target_text(target)}", "slo")
+    plot.x_axis([(tick, wording.number(tick)) for tick in load_ticks(plot.x)])
+    curve = wording.current_curve(report)
+    summary = f"{figure.name} over {wording.axis_text(curve)}: {wording.cliff_text(report.assessment.cliff)}"
+    heading = f"<h3>{escape(figure.name)} <small>over {wording.axis_text(curve)}</small>{_legend(figure)}</h3>"
+    return f'<div class="chart" data-curve>{heading}{plot.html(kind, summary)}</div>'
+
+
+def _draw_cliff(plot: Plot, report: ReportInput, *, labelled: bool) -> None:
+    cliff = report.assessment.cliff
+    if cliff.at is None or cliff.kind not in (Kind.CLIFF, Kind.GRADUAL):
+        return
+    if cliff.low is not None and cliff.high is not None:
+        plot.band(cliff.low, cliff.high, "cliff")
+    plot.upright(cliff.at, "cliff")
+    if labelled:
+        word = "cliff" if cliff.kind is Kind.CLIFF else "bend"
+        spread = "" if cliff.low is None or cliff.high is None else f" ({_range(cliff.low, cliff.high)})"
+        plot.label(plot.x.place(cliff.at), 0, f"{word} {wording.number(cliff.at)}{spread}", "cliff")
+
+
+def _draw_curve(plot: Plot, curve: Curve, figure: _Figure, limit_ms: float | None) -> None:
+    points = sorted(curve.points, key=lambda point: point.load)
+    for place, name in enumerate(figure.fields):
+        series = "a" if place == len(figure.fields) - 1 else "b"
+        known = [(point, value) for point in points if (value := getattr(point, name)) is not None]
+        plot.line([(point.load, value) for point, value in known], "ghost" if curve.ghost else series)
+        if curve.ghost:
+            continue
+        plot.dots([(point.load, value) for point, value in known if point.faint], f"{series} faint")
+        firm = [(point.load, value) for point, value in known if not point.faint]
+        limited = limit_ms is not None and name.endswith("p95_ms")
+        plot.dots([dot for dot in firm if not (limited and dot[1] > (limit_ms or 0))], series)
+        if limited:
+            plot.dots([dot for dot in firm if dot[1] > (limit_ms or 0)], "miss")
+
+
+def _panel(report: ReportInput, panel: _Figure, *, last: bool) -> str:
+    timeline = report.timeline
+    steps = len(timeline.in_flight)
+    start_s = timeline.end_s - steps * timeline.step_s
+    times = [start_s + (i + 1) * timeline.step_s for i in range(steps)]
+    target = report.slo.target(panel.metric) if panel.metric else None
+    limit = None if target is None else target.limit * (1e3 if panel.text is wording.milliseconds else 1)
+    columns: list[Series] = [getattr(timeline, name) for name in panel.fields]
+    plot = Plot(Scale(start_s, max(timeline.end_s, start_s + 1)), _panel_scale(columns, limit, panel))
+    plot.grid([(tick, panel.text(tick)) for tick in plot.y.ticks(2) if tick > 0])
+    if panel.name == "Load" or len(report.changes) <= MANY_CHANGES:
+        for change in report.changes[:: max(1, len(report.changes) // MANY_CHANGES)]:
+            plot.upright(change.t_s, "change")
+    for mark in report.marks:
+        plot.upright(mark.t_s, "mark")
+    for place, column in enumerate(columns):
+        style = "a" if place == len(columns) - 1 else "b"
+        if len(columns) == 1:
+            plot.area(zip(times, column, strict=True), style)
+        plot.line(zip(times, column, strict=True), style)
+    if limit is not None and limit <= plot.y.high:
+        plot.level(limit, "slo")
+    if panel.name == "Load":
+        for place, mark in enumerate(report.marks, 1):
+            plot.label(plot.x.place(mark.t_s), 0, f"m{place}", "mark")
+    if last:
+        plot.x_axis([(tick, wording.clock(tick)) for tick in _time_ticks(plot.x)])
+    summary = f"{panel.name} over the {wording.duration(report.length_s)} of the run"
+    readout = "".join(
+        f'<output data-column="{name}" class="{"a" if place == len(columns) - 1 else "b"}"></output>'
+        for place, name in enumerate(panel.fields)
+        if _seen(report, name)
+    )
+    limit_text = f"<small>SLO {escape(_limit_text(target))}</small>" if target is not None else ""
+    heading = f"<h3>{escape(panel.name)}{_legend(panel)}{limit_text}<b>{readout}</b></h3>"
+    return f'<div class="panel" data-timeline>{heading}{plot.html("low", summary)}</div>'
+
+
+def _limit_text(target: SloTarget) -> str:
+    return f"{target.stat or ''} < {wording.limit_text(target)}".strip()
+
+
+def _panel_scale(columns: Sequence[Series], limit: float | None, panel: _Figure) -> Scale:
+    values = [value for column in columns for value in column if value is not None]
+    if panel.metric == "kv":
+        return Scale(0, 1)
+    if panel.metric == "error_ratio":
+        return zero_scale(values, least=0.02)
+    if panel.text is wording.milliseconds and values and max(values) > 30 * sorted(values)[len(values) // 2] > 0:
+        return latency_scale(values, log=True)
+    # The limit is in the picture when the run came anywhere near it.
+    near = limit is not None and values and max(values) > limit / 4
+    return zero_scale([*values, limit] if near else values)
+
+
+def _time_ticks(scale: Scale) -> list[float]:
+    span = scale.high - scale.low
+    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
+    step = next((step for step in steps if span / step <= 7), 86400)
+    return [float(step * i) for i in range(int(scale.high // step) + 1) if step * i >= scale.low]
+
+
+def _legend(figure: _Figure) -> str:
+    names = [name for name in figure.legend if name]
+    styles = ["b", "a"] if len(figure.legend) == 2 else ["a"]
+    return "".join(f'<span class="key {style}">{name}</span>' for style, name in zip(styles, names, strict=False))
+
+
+def _seen(report: ReportInput, name: str) -> bool:
+    series: Series = getattr(report.timeline, name)
+    return any(value is not None for value in series)
+
+
+def _all_points(report: ReportInput) -> list[LevelPoint]:
+    return [point for curve in report.assessment.curves for point in curve.points]
+
+
+def _range(low: float, high: float) -> str:
+    return f"{wording.number(low)}–{wording.number(high)}"
+
+
+def change_rows(report: ReportInput) -> list[tuple[float, LoadPoint, str]]:
+    """Load changes worth a line: by hand, brake, stop and search, and where a stage begins; (time, load, why)."""
+    rows = []
+    stage = None
+    for change in report.changes:
+        if change.reason != "stage" or change.stage != stage:
+            why = f"stage {change.stage}" if change.reason == "stage" and change.stage else change.reason
+            rows.append((change.t_s, change.point, why))
+        stage = change.stage
+    return rows

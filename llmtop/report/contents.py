@@ -1,0 +1,170 @@
+"""What a report is made of: the verdicts, the timeline, and the sums over the whole run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from urllib.parse import urlsplit, urlunsplit
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct, structs
+
+from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.frame import Distribution, Timeline, Totals
+from llmtop.domain.request import RequestRecord
+from llmtop.domain.run import Event, LoadChange, Mark, RunMeta
+from llmtop.domain.slo import Slo
+from llmtop.domain.verdicts import Assessment
+from llmtop.meter import Facts
+
+FEWEST = {50: 11, 90: 64, 95: 130, 99: 662}
+"""Requests below which a percentile is not shown: sizes at which it is known with 99 % confidence, as in
+mlcommons/endpoints."""
+
+
+class ClientSummary(Struct, frozen=True, kw_only=True):
+    """How the client did over the run. `red_share`: of its seconds, those in which it was the bottleneck."""
+
+    seconds: int = 0
+    red_share: float = 0.0
+    lag_p99_ms: float | None = None
+    """Median over the seconds of the run of the receive lag p99."""
+    lag_worst_ms: float | None = None
+    cpu_max: float | None = None
+
+
+class ReportInput(Struct, frozen=True, kw_only=True):
+    """One run, judged, ready to be written down. Distributions are of all requests that ended well, in milliseconds."""
+
+    meta: RunMeta
+    slo: Slo
+    """What the run was judged against; another than the profile's, perhaps."""
+    assessment: Assessment
+    timeline: Timeline
+    length_s: float
+    complete: bool = True
+    """False: the run was cut off."""
+    totals: Totals = Totals()
+    prompt_tokens: int = 0
+    ttft: Distribution = Distribution()
+    tpot: Distribution = Distribution()
+    e2e: Distribution = Distribution()
+    failures: tuple[tuple[str, int], ...] = ()
+    """(what happened, how often), the most frequent first."""
+    token_source: str | None = None
+    """Where output token counts come from; the least sure of them."""
+    client: ClientSummary = ClientSummary()
+    gpus: tuple[str, ...] = ()
+    changes: tuple[LoadChange, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+def report_input(
+    meta: RunMeta,
+    facts: Facts,
+    assessment: Assessment,
+    timeline: Timeline,
+    *,
+    slo: Slo,
+    length_s: float,
+    complete: bool = True,
+    records: Iterable[RequestRecord] = (),
+    gpus: Iterable[str] = (),
+) -> ReportInput:
+    """Sum up a run.
+
+    Args:
+        facts: all of the run (`Facts.of(reader.batches())`).
+        timeline: from start to end (`whole_run_timeline`).
+        records: for the kinds of failures and the source of token counts, which `facts` do not hold; read once.
+        gpus: names, one for each GPU that was seen.
+    """
+    table = facts.requests
+    ok = table.column("ok") == 1
+    failures: Counter[str] = Counter()
+    sources: set[str] = set()
+    for record in records:
+        sources.add(record.token_source)
+        if record.outcome.is_error:
+            failures[_failure(record)] += 1
+    return ReportInput(
+        meta=structs.replace(meta, endpoint=safe_endpoint(meta.endpoint)),
+        slo=slo,
+        assessment=assessment,
+        timeline=timeline,
+        length_s=length_s,
+        complete=complete,
+        totals=_totals(facts),
+        prompt_tokens=int(table.column("prompt_tokens")[ok].sum()),
+        ttft=distribution(table.column("ttft_s")[ok]),
+        tpot=distribution(table.column("tpot_s")[ok]),
+        e2e=distribution(table.column("e2e_s")[ok]),
+        failures=tuple(failures.most_common()),
+        token_source=next((name for name in ("chunks", "tokenizer", "usage") if name in sources), None),
+        client=_client(facts),
+        gpus=tuple(gpus),
+        changes=tuple(facts.changes),
+        marks=tuple(facts.marks),
+        events=tuple(facts.events),
+    )
+
+
+def distribution(seconds: npt.NDArray[np.float64]) -> Distribution:
+    """Percentiles in milliseconds, None where there are too few values (`FEWEST`)."""
+    values = seconds[np.isfinite(seconds)] * 1e3
+    n = len(values)
+    if n == 0:
+        return Distribution()
+    shown = {percent: float(np.percentile(values, percent)) for percent, fewest in FEWEST.items() if n >= fewest}
+    return Distribution(
+        n, float(values.mean()), shown.get(50), shown.get(90), shown.get(95), shown.get(99), float(values.max())
+    )
+
+
+def safe_endpoint(endpoint: Endpoint) -> Endpoint:
+    """The endpoint without what may let somebody in: user and query of URLs, values of headers."""
+    return structs.replace(
+        endpoint,
+        base_url=safe_url(endpoint.base_url),
+        metrics_urls=tuple(map(safe_url, endpoint.metrics_urls)),
+        headers=tuple((name, "…") for name, _ in endpoint.headers),
+    )
+
+
+def safe_url(url: str) -> str:
+    """A URL without user, password, query and fragment."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _totals(facts: Facts) -> Totals:
+    bins = facts.bins
+    if not len(bins):
+        return Totals()
+    sums = {name: int(np.nansum(bins.column(name))) for name in ("sent", "ok", "errors", "cancelled", "output_tokens")}
+    return Totals(in_flight=int(bins.column("in_flight")[-1]), **sums)
+
+
+def _client(facts: Facts) -> ClientSummary:
+    table = facts.client
+    if not len(table):
+        return ClientSummary()
+    lag, cpu = table.column("lag_p99_ms"), table.column("cpu")
+    lag, cpu = lag[np.isfinite(lag)], cpu[np.isfinite(cpu)]
+    return ClientSummary(
+        seconds=len(table),
+        red_share=float(np.nanmean(table.column("red"))),
+        lag_p99_ms=float(np.median(lag)) if len(lag) else None,
+        lag_worst_ms=float(lag.max()) if len(lag) else None,
+        cpu_max=float(cpu.max()) if len(cpu) else None,
+    )
+
+
+def _failure(record: RequestRecord) -> str:
+    what = record.outcome.replace("_", " ")
+    if record.status is not None and record.status != 200:
+        what += f" {record.status}"
+    detail = (record.error or "").strip().splitlines()
+    return f"{what}: {detail[0][:120]}" if detail else what

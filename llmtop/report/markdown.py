@@ -1,0 +1,170 @@
+"""The report as Markdown, for pull requests and CI summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from llmtop.domain.verdicts import Kind
+from llmtop.report import wording
+from llmtop.report.contents import ReportInput
+from llmtop.report.scales import latency_scale, load_scale, load_ticks
+
+_WIDTH, _HEIGHT = 64, 14
+
+
+def markdown_text(report: ReportInput) -> str:
+    """The whole report as GitHub-flavoured Markdown."""
+    return "\n".join(_lines(report)).rstrip() + "\n"
+
+
+def _lines(report: ReportInput) -> Iterable[str]:
+    yield f"# {_plain(wording.verdict(report))}"
+    yield ""
+    started = f"{wording.title(report)} · {wording.started_text(report)} · {wording.duration(report.length_s)}"
+    yield _plain(started)
+    yield ""
+    yield _plain(" ".join(wording.details(report)))
+    for text in wording.warnings(report):
+        yield ""
+        yield f"> {_plain(text)}"
+    yield ""
+    yield from _table(["", "", ""], wording.figures(report))
+    curve = text_curve(report)
+    if curve:
+        yield from ("", "## Load and latency", "", "```text", *curve, "```")
+    yield from _slo(report)
+    reasons = wording.reasons(report)
+    if reasons:
+        yield from ("", f"## What binds: {wording.binding(report)}", "")
+        yield from (f"- {_plain(reason)}" for reason in reasons)
+    yield from _levels(report)
+    yield from _requests(report)
+    if report.marks:
+        yield from ("", "## Marks", "")
+        yield from (f"- {wording.clock(mark.t_s)} {_plain(mark.text)}" for mark in report.marks)
+    yield from ("", "## How it was measured", "")
+    yield from _table(["", ""], wording.environment(report))
+    yield from ("", "## What the words mean", "")
+    yield from (f"- **{name}**: {meaning}" for name, meaning in wording.DEFINITIONS)
+
+
+def _slo(report: ReportInput) -> Iterable[str]:
+    limits = {target.name: target for target in report.slo.targets}
+    rows = []
+    for target in report.assessment.slo.targets:
+        if target.name in limits:
+            limit = limits[target.name]
+            value = wording.NOT_KNOWN if target.value is None else wording.limit_text(limit, target.value)
+            rows.append(
+                (wording.target_text(limit), value, str(target.n or wording.NOT_KNOWN), wording.ok_text(target.ok))
+            )
+    if rows:
+        yield from ("", "## The SLO, over the whole run", "")
+        yield from _table(["limit", "measured", "n", ""], rows)
+
+
+def _levels(report: ReportInput) -> Iterable[str]:
+    curve = wording.current_curve(report)
+    if not curve.points:
+        return
+    yield from ("", "## Level by level", "")
+    heads = [
+        wording.axis_text(curve),
+        "n",
+        "errors",
+        "TTFT p50",
+        "TTFT p95",
+        "TPOT p50",
+        "TPOT p95",
+        "tok/s",
+        "KV",
+        "in SLO",
+    ]
+    yield from _table(
+        heads,
+        [
+            (
+                wording.number(point.load) + (" (faint)" if point.faint else ""),
+                str(point.n),
+                str(point.errors),
+                *map(
+                    wording.milliseconds, (point.ttft_p50_ms, point.ttft_p95_ms, point.tpot_p50_ms, point.tpot_p95_ms)
+                ),
+                wording.number(point.output_tokens_per_s),
+                wording.percent(point.kv_usage),
+                wording.percent(point.attainment),
+            )
+            for point in sorted(curve.points, key=lambda point: point.load)
+        ],
+    )
+
+
+def _requests(report: ReportInput) -> Iterable[str]:
+    yield from ("", "## All requests", "", wording.totals_text(report), "")
+    rows = [
+        (name, str(each.n), *map(wording.milliseconds, (each.mean, each.p50, each.p90, each.p95, each.p99, each.max)))
+        for name, each in (("TTFT", report.ttft), ("TPOT", report.tpot), ("E2E", report.e2e))
+        if each.n
+    ]
+    if rows:
+        yield from _table(["", "n", "mean", "p50", "p90", "p95", "p99", "max"], rows)
+        yield from ("", wording.DISTRIBUTION_NOTE)
+    if report.failures:
+        yield ""
+        yield from _table(["failure", "n"], [(what, str(count)) for what, count in report.failures[:20]])
+
+
+def text_curve(report: ReportInput) -> list[str]:
+    """TTFT over the load in characters: o is p50, x is p95, | the cliff, - the limit. Empty without levels."""
+    points = [point for point in wording.current_curve(report).points if point.ttft_p50_ms is not None]
+    if not points:
+        return []
+    target = report.slo.target("ttft")
+    values = [value for point in points for value in (point.ttft_p50_ms, point.ttft_p95_ms) if value is not None]
+    x, y = load_scale(point.load for point in points), latency_scale(values)
+    grid = [[" "] * _WIDTH for _ in range(_HEIGHT)]
+
+    def row(value_ms: float) -> int:
+        return round((1 - y.place(value_ms)) * (_HEIGHT - 1))
+
+    def column(load: float) -> int:
+        return round(x.place(load) * (_WIDTH - 1))
+
+    if target is not None and y.low <= target.limit * 1e3 <= y.high:
+        grid[row(target.limit * 1e3)] = ["-"] * _WIDTH
+    cliff = report.assessment.cliff
+    if cliff.at is not None and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
+        for line in grid:
+            line[column(cliff.at)] = "|"
+    for point in points:
+        for value, sign in ((point.ttft_p95_ms, "x"), (point.ttft_p50_ms, "o")):
+            if value is not None:
+                grid[row(value)][column(point.load)] = sign
+    labels = {row(tick): wording.milliseconds(tick) for tick in y.ticks(6)}
+    lines = [f"{labels.get(place, ''):>8} {''.join(line)}".rstrip() for place, line in enumerate(grid)]
+    below = [" "] * (_WIDTH + 8)
+    for tick in load_ticks(x, 8):
+        text = wording.number(tick)
+        below[column(tick) : column(tick) + len(text)] = text
+    unit = wording.axis_text(wording.current_curve(report))
+    legend = (
+        f"TTFT over {unit}: o p50, x p95"
+        + (", | cliff" if cliff.at is not None else "")
+        + (", - SLO" if target else "")
+    )
+    return [legend, "", *lines, " " * 9 + "".join(below).rstrip()]
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
+    yield "| " + " | ".join(heads) + " |"
+    yield "|" + " --- |" * len(heads)
+    for row in rows:
+        yield "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in row) + " |"
+
+
+def _plain(text: str) -> str:
+    """Text from outside, on one line and without a meaning in Markdown or HTML."""
+    flat = " ".join(text.split())
+    for sign in "\\`*_[]<>":
+        flat = flat.replace(sign, "&lt;" if sign == "<" else "&gt;" if sign == ">" else "\\" + sign)
+    return flat

@@ -1,0 +1,229 @@
+"""The report as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+import msgspec
+
+from llmtop.domain.frame import Distribution
+from llmtop.domain.verdicts import Curve, LevelPoint
+from llmtop.report import charts, wording
+from llmtop.report.contents import ReportInput
+
+_ASSETS = Path(__file__).with_name("assets")
+_HINT = "Point at a chart to read a level."
+_CLOCK_HINT = "point at a chart to read a moment"
+
+
+def html_text(report: ReportInput) -> str:
+    """The page. Everything that comes from outside is escaped."""
+    facts = {"curve": charts.curve_columns(report), "timeline": charts.timeline_columns(report)}
+    template = Template((_ASSETS / "report.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        version=escape(report.meta.llmtop_version),
+        verdict=escape(wording.verdict(report)),
+        title=escape(wording.title(report)),
+        css=(_ASSETS / "report.css").read_text(encoding="utf-8"),
+        script=(_ASSETS / "report.js").read_text(encoding="utf-8"),
+        facts=msgspec.json.encode(facts).decode().replace("<", "\\u003c"),
+        body="\n".join(filter(None, _sections(report))),
+    )
+
+
+def _sections(report: ReportInput) -> Iterable[str]:
+    yield _head(report)
+    yield _curves(report)
+    yield _reasons(report)
+    yield _levels(report)
+    yield _timelines(report)
+    yield _requests(report)
+    yield _happenings(report)
+    yield f"<h2>How it was measured</h2>{_rows(wording.environment(report))}"
+    yield f"<h2>What the words mean</h2>{_rows(wording.DEFINITIONS)}"
+
+
+def _head(report: ReportInput) -> str:
+    kicker = f"{wording.title(report)} · {wording.started_text(report)} · {wording.duration(report.length_s)}"
+    lead = " ".join(wording.details(report))
+    warnings = "".join(f'<p class="warning">{escape(text)}</p>' for text in wording.warnings(report))
+    tiles = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
+        for name, value, note in wording.figures(report)
+    )
+    return (
+        f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(wording.verdict(report))}</h1>'
+        f'<p class="lead">{escape(lead)}</p>{warnings}<dl class="figures">{tiles}</dl></header>'
+    )
+
+
+def _curves(report: ReportInput) -> str:
+    if not any(curve.points for curve in report.assessment.curves):
+        return '<h2>Load and latency</h2><p class="empty">No load was held long enough to measure a level.</p>'
+    ttft, tpot, output = charts.curve_charts(report)
+    ghosts = [curve.label for curve in report.assessment.curves if curve.ghost]
+    note = f'<p class="quiet">Grey: {escape(", ".join(ghosts))}, measured earlier in the run.</p>' if ghosts else ""
+    return (
+        f'<h2>Load and latency</h2>{ttft}<p class="readout" id="level" data-hint="{_HINT}">{_HINT}</p>'
+        f'<div class="pair">{tpot}{output}</div>{note}'
+    )
+
+
+def _reasons(report: ReportInput) -> str:
+    """The SLO limit by limit, and what binds with its evidence."""
+    assessment = report.assessment
+    rows = []
+    for target in assessment.slo.targets:
+        limit = next((each for each in report.slo.targets if each.name == target.name), None)
+        if limit is None:
+            continue
+        colour = {True: "good", False: "bad", None: "quiet"}[target.ok]
+        value = wording.NOT_KNOWN if target.value is None else wording.limit_text(limit, target.value)
+        high = wording.NOT_KNOWN if target.high is None else wording.limit_text(limit, target.high)
+        rows.append(
+            [
+                _cell(wording.target_text(limit), "text"),
+                _cell(value),
+                _cell(high),
+                _cell(wording.number(target.n) if target.n else wording.NOT_KNOWN),
+                _cell(wording.ok_text(target.ok), colour),
+            ]
+        )
+    parts = []
+    if rows:
+        parts.append("<h2>The SLO, over the whole run</h2>")
+        parts.append(_table(["Limit", "Measured", "At most (95 %)", "n", ""], rows))
+        if assessment.slo.attainment is not None:
+            parts.append(f'<p class="quiet">{escape(wording.attainment_text(assessment.slo))}</p>')
+    reasons = wording.reasons(report)
+    if reasons:
+        parts.append(f"<h2>What binds: {escape(wording.binding(report))}</h2>")
+        parts.append("<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in reasons) + "</ul>")
+    return "".join(parts)
+
+
+def _levels(report: ReportInput) -> str:
+    curve = wording.current_curve(report)
+    if not curve.points:
+        return ""
+    heads = ["in flight" if curve.axis == "concurrency" else "requests/s", "n", "errors", "TTFT p50", "TTFT p95"]
+    heads += ["TPOT p50", "TPOT p95", "E2E p50", "tok/s", "req/s", "queue", "KV", "in SLO"]
+    ordered = sorted(curve.points, key=lambda point: point.load)
+    rows = "".join(
+        f"<tr{' class=faint' if point.faint else ''}>{''.join(_level_cells(point, report))}</tr>" for point in ordered
+    )
+    faint = '<p class="quiet">Grey rows have too few requests to lean on.</p>' if _any_faint(curve) else ""
+    label = f'<p class="quiet">{escape(curve.label)}</p>' if curve.label else ""
+    return f"<h2>Level by level</h2>{label}{_table(heads, rows)}{faint}"
+
+
+def _level_cells(point: LevelPoint, report: ReportInput) -> list[str]:
+    def latency(value: float | None, metric: str, stat: str) -> str:
+        target = report.slo.target(metric)
+        missed = value is not None and target is not None and target.stat == stat and value > target.limit * 1e3
+        return _cell(wording.milliseconds(value), "bad" if missed else "")
+
+    attained = point.attainment
+    return [
+        _cell(wording.number(point.load)),
+        _cell(wording.number(point.n)),
+        _cell(wording.number(point.errors), "bad" if point.errors else ""),
+        latency(point.ttft_p50_ms, "ttft", "p50"),
+        latency(point.ttft_p95_ms, "ttft", "p95"),
+        latency(point.tpot_p50_ms, "tpot", "p50"),
+        latency(point.tpot_p95_ms, "tpot", "p95"),
+        latency(point.e2e_p50_ms, "e2e", "p50"),
+        _cell(wording.number(point.output_tokens_per_s)),
+        _cell(wording.number(point.requests_per_s)),
+        _cell(wording.number(point.waiting)),
+        _cell(wording.percent(point.kv_usage)),
+        _cell(wording.percent(attained), "good" if attained is not None and attained >= 0.95 else ""),
+    ]
+
+
+def _any_faint(curve: Curve) -> bool:
+    return any(point.faint for point in curve.points)
+
+
+def _timelines(report: ReportInput) -> str:
+    panels = charts.timeline_charts(report)
+    if not panels:
+        return ""
+    clock = f'<span class="quiet" id="clock" data-hint="{_CLOCK_HINT}">{_CLOCK_HINT}</span>'
+    marks = "".join(
+        f"<li>m{place} at {wording.clock(mark.t_s)}: {escape(mark.text)}</li>"
+        for place, mark in enumerate(report.marks, 1)
+    )
+    return f'<h2>Over time</h2><p>{clock}</p><div class="panels">{panels}</div>{f"<ul>{marks}</ul>" if marks else ""}'
+
+
+def _requests(report: ReportInput) -> str:
+    rows = [
+        [
+            _cell(name, "text"),
+            _cell(wording.number(each.n)),
+            *(_cell(wording.milliseconds(value)) for value in (each.mean, each.p50, each.p90, each.p95, each.p99)),
+            _cell(wording.milliseconds(each.max)),
+        ]
+        for name, each in _distributions(report)
+        if each.n
+    ]
+    parts = [f"<h2>All requests</h2><p>{escape(wording.totals_text(report))}</p>"]
+    if rows:
+        parts.append(_table(["", "n", "mean", "p50", "p90", "p95", "p99", "max"], rows))
+        parts.append(f'<p class="quiet">{wording.DISTRIBUTION_NOTE}</p>')
+    if report.failures:
+        failed = [[_cell(what, "text wrap"), _cell(wording.number(count))] for what, count in report.failures[:20]]
+        parts.append(_table(["Failure", "n"], failed))
+    return "".join(parts)
+
+
+def _distributions(report: ReportInput) -> list[tuple[str, Distribution]]:
+    return [("TTFT", report.ttft), ("TPOT", report.tpot), ("E2E", report.e2e)]
+
+
+def _happenings(report: ReportInput) -> str:
+    """Load changes and events, folded: they are long."""
+    parts = []
+    changes = charts.change_rows(report)
+    if changes:
+        rows = [
+            [_cell(wording.clock(t_s)), _cell(wording.load_text(point), "text"), _cell(why, "text")]
+            for t_s, point, why in changes[:500]
+        ]
+        table = _table(["at", "load", "by"], rows)
+        parts.append(f"<details><summary>{len(changes)} changes of load</summary>{table}</details>")
+    if report.events:
+        rows = [
+            [
+                _cell(wording.clock(event.t_s)),
+                _cell(event.kind, "text"),
+                _cell(event.text, "text wrap bad" if event.severity == "error" else "text wrap"),
+            ]
+            for event in report.events[:500]
+        ]
+        opened = " open" if any(event.severity != "info" for event in report.events) else ""
+        table = _table(["at", "", "event"], rows)
+        parts.append(f"<details{opened}><summary>{len(report.events)} events</summary>{table}</details>")
+    return f"<h2>What happened</h2>{''.join(parts)}" if parts else ""
+
+
+def _cell(text: str, style: str = "") -> str:
+    return f'<td class="{style}">{escape(text)}</td>' if style else f"<td>{escape(text)}</td>"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]] | str) -> str:
+    """A table; a column whose cells are text has its head at the left, too."""
+    body = rows if isinstance(rows, str) else "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    first = [] if isinstance(rows, str) or not rows else rows[0]
+    texts = {place for place, cell in enumerate(first) if 'class="text' in cell}
+    top = "".join(f"<th{' class=text' if i in texts else ''}>{escape(head)}</th>" for i, head in enumerate(heads))
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> str:
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
+    return f'<dl class="rows">{items}</dl>'

@@ -1,0 +1,36 @@
+"""The report for machines: JSON with everything, CSV with the levels."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import msgspec
+
+from llmtop.domain.verdicts import LevelPoint
+from llmtop.report import wording
+from llmtop.report.contents import ReportInput
+
+FORMAT = 1
+"""Of the JSON; keys are kept from version to version, new ones may come."""
+
+
+def json_text(report: ReportInput) -> str:
+    """All of the report. Units are in the keys, distributions in milliseconds, shares from 0 to 1, null = not known."""
+    fields: dict[str, object] = msgspec.to_builtins(report)
+    document = {"llmtop_report": FORMAT, "verdict": wording.verdict(report), **fields}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def csv_text(report: ReportInput) -> str:
+    """One row a level, earlier configurations first; an empty cell = not known."""
+    names = LevelPoint.__struct_fields__
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["curve", "axis", "earlier", *names])
+    for curve in report.assessment.curves:
+        for point in sorted(curve.points, key=lambda point: point.load):
+            values = (getattr(point, name) for name in names)
+            cells = [int(value) if isinstance(value, bool) else "" if value is None else value for value in values]
+            writer.writerow([curve.label, curve.axis, int(curve.ghost), *cells])
+    return out.getvalue()
