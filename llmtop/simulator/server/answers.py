@@ -13,12 +13,12 @@ from llmtop.simulator.server.asked import Asked
 DONE = b"data: [DONE]\n\n"
 
 WORDS: tuple[bytes, ...] = tuple(
-    b" " + word.encode()
+    b" " + word
     for word in (
-        "the of and to in is that it was for on are as with his they at be this from have or by one had not but what "
-        "all were when we there can an your which their said if do will each about how up out them then she many some "
-        "so these would other into has more her two like him see time could no make than first been its who now people "
-        "my made over did down only way find use may water long little very after words called just where most know"
+        b"the of and to in is that it was for on are as with his they at be this from have or by one had not but what "
+        b"all were when we there can an your which their said if do will each about how up out them then she many some "
+        b"so these would other into has more her two like him see time could no make than first been its who now "
+        b"people my made over did down only way find use may water long little very after words called just where"
     ).split()
 )
 """Answers are made of these; each is one token in cl100k and o200k."""
@@ -69,12 +69,10 @@ class Answer:
         text = b'"delta":{"content":"' if asked.chat else b'"text":"'
         self._head = b'data: {%b{"index":0,%b' % (self._start, text)
         close = b'"}' if asked.chat else b'"'
-        rest = (
-            b',"token_ids":null}]' if asked.chat else b',"stop_reason":null,"prompt_token_ids":null,"token_ids":null}]'
-        )
-        self._tail = close + b',"logprobs":null,"finish_reason":null' + rest
-        rest = b',"stop_reason":null' + rest if asked.chat else rest
-        self._end = close + b',"logprobs":null,"finish_reason":"%b"' + rest
+        rest = b',"token_ids":null}]' if asked.chat else b',"prompt_token_ids":null,"token_ids":null}]'
+        stop = b',"stop_reason":null'
+        self._tail = close + b',"logprobs":null,"finish_reason":null' + (b"" if asked.chat else stop) + rest
+        self._end = close + b',"logprobs":null,"finish_reason":"%b"' + stop + rest
 
     def role(self) -> bytes:
         """Chat's first event: no token in it."""
@@ -108,9 +106,7 @@ class Answer:
         words = self.words(0, self.sent)
         start = self._start.replace(b'"chat.completion.chunk"', b'"chat.completion"')
         if self._chat:
-            message = (
-                b'"message":{"role":"assistant","content":"%b","refusal":null,"tool_calls":[],"reasoning":null}' % words
-            )
+            message = b'"message":{"role":"assistant","content":"%b","refusal":null,"tool_calls":[]}' % words
             rest = b'"stop_reason":null,"token_ids":null}]'
         else:
             message = b'"text":"%b"' % words

@@ -22,7 +22,7 @@ MAX_WORD_CHARACTERS = 12
 _MALFORMED = re.compile(r"\(byte (\d+)\)")
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not a bug
+class Refusal(Exception):
     """An answer that is not a stream: status and the body's four fields."""
 
     def __init__(self, status: int, kind: str, message: str, param: str | None = None) -> None:
@@ -212,8 +212,8 @@ def _bad(message: str, param: str, value: object = None) -> Refusal:
 def _invalid(kind: str, where: str, message: str, value: object, context: str = "") -> Refusal:
     """A refusal by the request's schema, as FastAPI and vLLM word it."""
     shown = f"<dict of {len(value)} items>" if isinstance(value, dict) else value
-    text = f"1 validation error:\n  {{'type': {kind!r}, 'loc': {where!r}, 'msg': {message!r}, 'input': {shown!r}{context}}}"
-    return Refusal(400, "Bad Request", text, where)
+    fields = f"'type': {kind!r}, 'loc': {where!r}, 'msg': {message!r}, 'input': {shown!r}{context}"
+    return Refusal(400, "Bad Request", f"1 validation error:\n  {{{fields}}}", where)
 
 
 def _missing(name: str, asked: dict[str, Any]) -> Refusal:

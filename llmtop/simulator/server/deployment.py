@@ -42,6 +42,8 @@ class Deployment:
         self.started_s = 0.0
         """Unix time of the start, or of the last restart."""
         self.leaked_bytes = 0.0
+        self.turned_away: dict[str, int] = {}
+        """Requests refused for a full queue, by the flag that set the limit."""
         self.random = random.Random(seed)
         self._seed = seed
         self._loop = asyncio.get_running_loop()
@@ -61,6 +63,7 @@ class Deployment:
         self.replicas = []
         self.started_s = time.time()
         self.leaked_bytes = 0.0
+        self.turned_away = {"max_num_queued_reqs": 0, "max_num_queued_tokens": 0}
         self._slow_since_ns = perf_counter_ns()
         self._add_replica()
 
@@ -73,6 +76,34 @@ class Deployment:
 
     def least_loaded(self) -> Replica:
         return min(self.replicas, key=lambda replica: replica.load)
+
+    def admits(self) -> bool:
+        """Whether the queue limits let one more request in; a refusal is counted.
+
+        As in vLLM's front end (`vllm/v1/engine/async_llm.py::check_admission`): nobody comes in once
+        `max_num_queued_reqs` requests wait or run, or the prompts of those without a first token have
+        `max_num_queued_tokens` together, over all replicas.
+        """
+        requests, tokens = self.config.max_num_queued_reqs, self.config.max_num_queued_tokens
+        flag = None
+        if requests is not None and self._in_engines() >= requests:
+            flag = "max_num_queued_reqs"
+        elif tokens is not None and self._prefilling_tokens() >= tokens:
+            flag = "max_num_queued_tokens"
+        if flag is None:
+            return True
+        self.turned_away[flag] += 1
+        return False
+
+    def _in_engines(self) -> int:
+        return sum(replica.engine.running + replica.engine.waiting for replica in self.replicas)
+
+    def _prefilling_tokens(self) -> int:
+        engines = [replica.engine for replica in self.replicas]
+        sequences = [
+            sequence for engine in engines for sequence in (*engine.running_sequences(), *engine.waiting_sequences())
+        ]
+        return sum(sequence.prompt_tokens for sequence in sequences if not sequence.emitted)
 
     def late_ms(self) -> float:
         """How late tokens leave: p99 of the last second, of the worst replica."""
@@ -106,7 +137,7 @@ class Deployment:
         self.stream_interval = int(knobs.get("stream_interval", self.stream_interval))
         for replica in self.replicas:
             if flags:
-                replica.reconfigure(config)
+                replica.reconfigure(self._engine_config())
             self._trouble(replica.engine)
 
     # Faults
@@ -176,9 +207,14 @@ class Deployment:
             self._scaling = self._loop.call_later(delay_s, self._add_replica)
 
     def _add_replica(self) -> None:
-        engine = Engine(self.config, self._step_model(), self._seed + len(self.replicas))
+        engine = Engine(self._engine_config(), self._step_model(), self._seed + len(self.replicas))
         self._trouble(engine)
-        self.replicas.append(Replica(engine, round(self.preset.overhead.api_out_ms * 1e6)))
+        out_ns = round(self.preset.overhead.api_out_ms * 1e6)
+        self.replicas.append(Replica(engine, out_ns, self.admits))
+
+    def _engine_config(self) -> EngineConfig:
+        """Queue limits are the front end's: the engine behind it has none."""
+        return msgspec.structs.replace(self.config, max_num_queued_reqs=None, max_num_queued_tokens=None)
 
 
 def change(deployment: Deployment, wishes: dict[str, object]) -> float | None:

@@ -46,8 +46,8 @@ _GAUGES = (
     ),
     Family(
         "engine_sleep_state",
-        "Engine sleep state; awake = 0 means engine is sleeping; awake = 1 means engine is awake; weights_offloaded = 1 "
-        "means sleep level 1; discard_all = 1 means sleep level 2.",
+        "Engine sleep state; awake = 0 means engine is sleeping; awake = 1 means engine is awake; weights_offloaded = "
+        "1 means sleep level 1; discard_all = 1 means sleep level 2.",
         lambda _: [
             ('sleep_state="awake"', 1),
             ('sleep_state="weights_offloaded"', 0),
@@ -56,17 +56,6 @@ _GAUGES = (
     ),
     Family("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", _one(lambda r: r.engine.kv_usage)),
 )
-
-
-def _rejections(replica: Replica) -> list[tuple[str, float]]:
-    """A refusal counts whether it came before the engine saw the request or in the engine."""
-    return [
-        (
-            f'reason="max_num_{reason}"',
-            replica.engine.statistics.rejected.get(reason, 0) + replica.turned_away.get(reason, 0),
-        )
-        for reason in ("queued_reqs", "queued_tokens")
-    ]
 
 
 def _finished(replica: Replica) -> list[tuple[str, float]]:
@@ -120,12 +109,14 @@ _COUNTERS = (
     ),
     Family(
         "external_prefix_cache_queries",
-        "External prefix cache queries from KV connector cross-instance cache sharing, in terms of number of queried tokens.",
+        "External prefix cache queries from KV connector cross-instance cache sharing, in terms of number of queried "
+        "tokens.",
         _one(lambda _: 0),
     ),
     Family(
         "external_prefix_cache_hits",
-        "External prefix cache hits from KV connector cross-instance cache sharing, in terms of number of cached tokens.",
+        "External prefix cache hits from KV connector cross-instance cache sharing, in terms of number of cached "
+        "tokens.",
         _one(lambda _: 0),
     ),
     Family("mm_cache_queries", "Multi-modal cache queries, in terms of number of queried items.", _one(lambda _: 0)),
@@ -153,14 +144,10 @@ _COUNTERS = (
         _one(lambda r: r.engine.statistics.generation_tokens),
     ),
     Family("request_success", "Count of successfully processed requests.", _finished),
-    Family(
-        "admission_rejections",
-        "Number of admission attempts rejected by a queue limit, by reason.",
-        _rejections,
-    ),
 )
-_WITHOUT_ENGINE_LABEL = ("admission_rejections",)
-"""Counted in vLLM's front end, which knows no engines: one sum."""
+
+_REJECTIONS = "Number of admission attempts rejected by a queue limit, by reason."
+"""Counted in the front end, which knows no engines: no such label."""
 
 _HISTOGRAMS = (
     ("request_prompt_tokens", "Number of prefill tokens processed."),
@@ -196,6 +183,10 @@ def page(deployment: Deployment) -> bytes:
         lines += _series(f"vllm:{family.name}", family.values, shown, model_label)
     for family in _COUNTERS:
         lines += _counter(family, shown, model_label, started_s)
+    rejected: list[tuple[str, float]] = [
+        (f'{model_label},reason="{flag}"', count) for flag, count in deployment.turned_away.items()
+    ]
+    lines += _counter_lines("vllm:admission_rejections", _REJECTIONS, rejected, started_s)
     for name, help_text in _HISTOGRAMS:
         lines += _head(f"vllm:{name}", help_text, "histogram")
         for engine_label, replica in shown:
@@ -216,22 +207,18 @@ def page(deployment: Deployment) -> bytes:
 
 
 def _counter(family: Family, shown: list[tuple[str, Replica]], model_label: str, started_s: float) -> list[str]:
-    name = f"vllm:{family.name}"
-    if family.name in _WITHOUT_ENGINE_LABEL:
-        sums: dict[str, float] = {}
-        for _, replica in shown:
-            for labels, value in family.values(replica):
-                sums[labels] = sums.get(labels, 0) + value
-        samples = [(f"{model_label},{labels}", value) for labels, value in sums.items()]
-    else:
-        samples = [
-            (_joined(engine_label, labels, model_label), value)
-            for engine_label, replica in shown
-            for labels, value in family.values(replica)
-        ]
-    lines = [*_head(f"{name}_total", family.help, "counter")]
+    samples = [
+        (_joined(engine_label, labels, model_label), value)
+        for engine_label, replica in shown
+        for labels, value in family.values(replica)
+    ]
+    return _counter_lines(f"vllm:{family.name}", family.help, samples, started_s)
+
+
+def _counter_lines(name: str, help_text: str, samples: list[tuple[str, float]], started_s: float) -> list[str]:
+    lines = [*_head(f"{name}_total", help_text, "counter")]
     lines += [f"{name}_total{{{labels}}} {float(value)!r}" for labels, value in samples]
-    lines += _head(f"{name}_created", family.help, "gauge")
+    lines += _head(f"{name}_created", help_text, "gauge")
     lines += [f"{name}_created{{{labels}}} {started_s!r}" for labels, _ in samples]
     return lines
 

@@ -17,7 +17,6 @@ from llmtop.simulator.server.asked import Asked, Refusal, engine_busy, prompt_to
 from llmtop.simulator.server.deployment import Deployment, change, state
 from llmtop.simulator.server.generation import Generation, Line
 from llmtop.simulator.server.http import Connection, Request
-from llmtop.simulator.server.replica import Replica
 
 ANSWER_MEDIAN_TOKENS = 130
 ANSWER_SIGMA = 0.9
@@ -104,32 +103,14 @@ class Face:
             model=deployment.preset.model.name,
             max_model_len=deployment.config.request_limit_tokens,
         )
+        if not deployment.admits():
+            raise engine_busy()
         replica = deployment.least_loaded()
-        self._check_queue(replica, len(asked.tokens))
         answer = self._new_answer(asked, request)
         line = Line(self._cut_after(asked), deployment.faults.get("slow_client", 0.0))
         generation = Generation(connection, asked, answer, deployment.stream_interval, line)
         connection.on_disconnect = lambda: replica.abort(answer.id)
         replica.start(self._sim_request(asked, answer.id, now_ns), generation)
-
-    def _check_queue(self, replica: Replica, prompt: int) -> None:
-        """The first of vLLM's two refusals: the queue is full already when the request comes."""
-        config, queued = self._deployment.config, replica.engine.waiting
-        if config.max_num_queued_reqs is not None and queued >= config.max_num_queued_reqs:
-            reason = "queued_reqs"
-        elif (
-            config.max_num_queued_tokens is not None
-            and queued
-            and (
-                prompt + sum(sequence.prompt_tokens for sequence in replica.engine.waiting_sequences())
-                > config.max_num_queued_tokens
-            )
-        ):
-            reason = "queued_tokens"
-        else:
-            return
-        replica.turned_away[reason] = replica.turned_away.get(reason, 0) + 1
-        raise engine_busy()
 
     def _new_answer(self, asked: Asked, request: Request) -> Answer:
         """Its id carries the client's x-request-id, as vLLM's does."""

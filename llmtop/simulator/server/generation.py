@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from llmtop.simulator.engine import Rejected
 from llmtop.simulator.server.answers import DONE, Answer
-from llmtop.simulator.server.asked import Asked, Refusal, engine_busy
+from llmtop.simulator.server.asked import Asked, Refusal
 from llmtop.simulator.server.http import Connection
 
 
@@ -73,7 +72,7 @@ class Generation:
     def last_token(self, reason: str, *, has_token: bool = True) -> None:
         """The end: with its last token, or without one when the engine could not go on."""
         if reason == "error":
-            self._fail(Refusal(500, "InternalServerError", "The prompt does not fit into the KV cache any more."))
+            self.refuse(Refusal(500, "InternalServerError", "The prompt does not fit into the KV cache any more."))
             return
         self.tokens += has_token
         if not self._stream:
@@ -86,19 +85,13 @@ class Generation:
             data += self._frame(self.answer.usage())
         self._send(data + self._frame(DONE), last=True)
 
-    def refuse(self, rejected: Rejected) -> None:
-        """The engine turned the request away after the answer may have begun."""
-        if rejected.status == 503:
-            self._fail(engine_busy())
-        else:
-            self._fail(Refusal(400, "BadRequestError", str(rejected)))
-
     def drop(self) -> None:
         """Break the connection."""
         self._connection.abort()
 
-    def _fail(self, refusal: Refusal) -> None:
-        """vLLM's two shapes of a refusal: an HTTP status, or an error event inside a 200 stream and then [DONE]."""
+    def refuse(self, refusal: Refusal) -> None:
+        """End without a token, in one of vLLM's two shapes: an HTTP status, or, where a 200 stream has begun, an
+        error event and [DONE]."""
         if self._stream:
             self._send(self._frame(refusal.event()) + self._frame(DONE), last=True)
         else:

@@ -111,6 +111,7 @@ class Connection(asyncio.Protocol):
     # Reading
 
     def data_received(self, data: bytes) -> None:
+        self._stop_watching()
         self._inbox += data
         if self._current is None:
             self._advance()
@@ -128,7 +129,6 @@ class Connection(asyncio.Protocol):
                 request = self._take_request()
                 if request is None:
                     break
-                self._stop_watching()
                 self._current = request
                 self._application(self, request)
         except MalformedRequest:
@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
         return b"%x\r\n%b\r\n" % (len(payload), payload) if self.chunked else payload
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def finish(self, data: bytes = b"") -> None:
