@@ -1,4 +1,4 @@
-"""What is written to an endpoint: request bodies, cheaply, and the head before them."""
+"""Request bodies: built cheaply, and without what an endpoint has refused before."""
 
 from __future__ import annotations
 
@@ -117,12 +117,3 @@ class RequestBodies:
             if name not in self.dropped:
                 fields[name] = value
         return _encode(fields)[:-1]
-
-
-def request_head(method: str, target: str, host: str, headers: Sequence[tuple[str, str]]) -> bytes:
-    """Everything of a request head but the length of its body: append the number, a blank line and the body."""
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers)]
-    if any("\r" in line or "\n" in line for line in lines):
-        raise ValueError("a header must not contain a line break")
-    lines.append("Content-Length: ")
-    return "\r\n".join(lines).encode("latin-1")

@@ -14,14 +14,15 @@ from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome
 from llmtop.endpoint.access import Access
-from llmtop.endpoint.bodies import PATHS, RequestBodies, request_head
+from llmtop.endpoint.bodies import PATHS, RequestBodies
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
-from llmtop.endpoint.connection import Connection, ConnectionLost, ConnectionPool, Origin
+from llmtop.endpoint.connection import ConnectionPool, Origin
 from llmtop.endpoint.dialects import DIALECTS, DialectTable
 from llmtop.endpoint.reader import StreamReader
 from llmtop.endpoint.refusals import refusal_text
 from llmtop.endpoint.trace import Sink, Trace
-from llmtop.endpoint.wire import ResponseParser, WireError
+from llmtop.endpoint.transport import KernelTransport
+from llmtop.endpoint.wire import ResponseParser
 from llmtop.errors import EndpointUnreachable, EndpointUnusable
 
 _ATTEMPTS = 4
@@ -51,9 +52,18 @@ class EndpointClient:
         self.stamper = Stamper(origin_ns)
         self.dialect = info.dialect if info is not None else endpoint.dialect or Dialect.OPENAI
         self.bodies = RequestBodies(self.table.request, (info.model if info is not None else endpoint.model) or "")
-        self._pool = ConnectionPool(self.access.origin, self.stamper, reuse=not self.table.quirks.closes_after_stream)
+        self._transport = KernelTransport(
+            self.stamper,
+            tls=self.access.tls,
+            unix_path=endpoint.unix_socket,
+            reuse=not self.table.quirks.closes_after_stream,
+        )
         self._stock: httpx.AsyncClient | None = None
-        self._heads = {api: self._head("POST", path, "text/event-stream") for api, path in PATHS.items()}
+        self._targets = {api: self._target(api) for api in PATHS}
+
+    @property
+    def _pool(self) -> ConnectionPool:
+        return self._transport.pool(self._targets["chat"][0])
 
     @property
     def table(self) -> DialectTable:
@@ -68,7 +78,8 @@ class EndpointClient:
         """Speak this dialect to this model from now on."""
         self.dialect = dialect
         self.bodies = RequestBodies(self.table.request, model)
-        self._pool.reuse = self._pool.reuse and not self.table.quirks.closes_after_stream
+        if self.table.quirks.closes_after_stream:
+            self._pool.reuse = False
 
     async def try_connection(self) -> OSError | None:
         """Open a connection, which the next request uses. Returns why that failed."""
@@ -197,7 +208,7 @@ class EndpointClient:
 
     async def close(self) -> None:
         """Close every connection; requests in flight end as lost connections."""
-        self._pool.close()
+        await self._transport.aclose()
         if self._stock is not None:
             await self._stock.aclose()
             self._stock = None
@@ -206,94 +217,65 @@ class EndpointClient:
 
     async def _attempt(self, api: str, body: bytes, reader: StreamReader) -> str | None:
         """Send `body` once. Returns why the answer was cut off, None when it was not. Raises TimedOut."""
-        if self.access.uses_stock:
-            return await self._attempt_stock(api, body, reader)
-        request = b"%b%d\r\n\r\n%b" % (self._heads[api], len(body), body)
-        connection = self._pool.pop()
-        if connection is not None:
-            reader.trace.connect_ns = 0
-            try:
-                await self._exchange(connection, request, reader)
-            except ConnectionLost as lost:
-                if lost.answered:
-                    return str(lost)
-                # The server closed the idle connection while the request was on its way: no fault of either side.
-            except WireError as error:
-                return str(error)
-            else:
+        try:
+            if self.access.uses_stock:
+                await self._attempt_stock(api, body, reader)
                 return None
-        try:
-            connection = await self._connect(reader.trace)
-        except (OSError, ssl.CertificateError) as error:
-            return connect_problem(error)
-        try:
-            await self._exchange(connection, request, reader)
-        except (ConnectionLost, WireError) as error:
-            return str(error)
+            watch = _Deadlines(self.caps, reader, self.stamper)
+            extensions = {"receiver": reader, "timeout": {"connect": self.caps.connect_timeout_s}}
+            url, headers = self._targets[api]
+            request = httpx.Request("POST", url, headers=headers, content=body, extensions=extensions)
+            try:
+                await self._transport.handle_async_request(request)
+            finally:
+                watch.stop()
+        except httpx.ConnectTimeout:
+            raise TimedOut(f"connect timeout: no connection within {self.caps.connect_timeout_s:g} s") from None
+        except httpx.HTTPError as error:
+            return str(error) or type(error).__name__
         return None
 
-    async def _connect(self, trace: Trace) -> Connection:
-        started = self.stamper.now_ns()
-        try:
-            async with asyncio.timeout(self.caps.connect_timeout_s):
-                connection = await self._pool.connect()
-        except TimeoutError as error:
-            if error.errno is not None:  # the system's own ETIMEDOUT
-                raise
-            raise TimedOut(f"connect timeout: no connection within {self.caps.connect_timeout_s:g} s") from None
-        trace.connect_ns = self.stamper.now_ns() - started
-        return connection
-
-    async def _exchange(self, connection: Connection, request: bytes, reader: StreamReader) -> None:
-        watch = _Deadlines(self.caps, reader.trace, self.stamper, connection)
-        try:
-            await connection.exchange(request, reader)
-        finally:
-            watch.stop()
-
-    async def _attempt_stock(self, api: str, body: bytes, reader: StreamReader) -> str | None:
+    async def _attempt_stock(self, api: str, body: bytes, reader: StreamReader) -> None:
+        """The same through stock httpx: stamps are taken when the task gets the bytes."""
         loop = asyncio.get_running_loop()
-        trace, now_ns = reader.trace, self.stamper.now_ns
-        caps = self.caps
+        trace, now_ns, caps = reader.trace, self.stamper.now_ns, self.caps
         total_at_s = loop.time() + caps.total_timeout_s
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        url, headers = self._targets[api]
         timeout = httpx.Timeout(None, connect=caps.connect_timeout_s)
-        trace.connect_ns = 0
-        reader.sent(now_ns())
+        reader.sent(now_ns(), connect_ns=0)
         try:
             async with asyncio.timeout(min(caps.first_token_timeout_s, caps.total_timeout_s)) as scope:
-                async with self.stock.stream(
-                    "POST", PATHS[api], content=body, headers=headers, timeout=timeout
-                ) as response:
+                async with self.stock.stream("POST", url, content=body, headers=headers, timeout=timeout) as response:
                     parser = ResponseParser()
                     parser.status = response.status_code
                     parser.headers = [(name.lower(), value) for name, value in response.headers.items()]
                     reader.head(parser, now_ns())
                     async for data in response.aiter_raw():
                         reader.body(data, now_ns())
-                        if trace.first_token_ns is not None:
+                        if trace.last_token_ns is not None:
                             scope.reschedule(min(loop.time() + caps.idle_timeout_s, total_at_s))
         except TimeoutError:
             raise TimedOut(_deadline(caps, trace, now_ns())[1]) from None
-        except httpx.ConnectTimeout:
-            raise TimedOut(f"connect timeout: no connection within {caps.connect_timeout_s:g} s") from None
-        except httpx.HTTPError as error:
-            return str(error) or type(error).__name__
-        return None
 
-    def _head(self, method: str, path: str, accept: str) -> bytes:
-        headers = [("Accept", accept), ("Content-Type", "application/json"), *self.access.headers]
-        return request_head(method, self.access.base_path + path, self.access.host_header, headers)
+    def _target(self, api: str) -> tuple[httpx.URL, httpx.Headers]:
+        """Where requests of an API go, and the headers that all of them have."""
+        url = httpx.URL(self.endpoint.base_url + PATHS[api])
+        fixed = [
+            ("Host", self.access.host_header),
+            ("Accept", "text/event-stream"),
+            ("Content-Type", "application/json"),
+        ]
+        return url, httpx.Headers([*fixed, *self.access.headers])
 
 
 class _Deadlines:
     """Watches one exchange. One timer, set to the next deadline; tokens do not touch it."""
 
-    __slots__ = ("_caps", "_connection", "_stamper", "_timer", "_trace")
+    __slots__ = ("_caps", "_reader", "_stamper", "_timer")
 
-    def __init__(self, caps: Caps, trace: Trace, stamper: Stamper, connection: Connection) -> None:
-        self._caps, self._trace, self._stamper, self._connection = caps, trace, stamper, connection
-        wait_s = min(caps.first_token_timeout_s, caps.total_timeout_s)
+    def __init__(self, caps: Caps, reader: StreamReader, stamper: Stamper) -> None:
+        self._caps, self._reader, self._stamper = caps, reader, stamper
+        wait_s = min(caps.first_token_timeout_s, caps.total_timeout_s, caps.idle_timeout_s)
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
 
     def stop(self) -> None:
@@ -301,11 +283,13 @@ class _Deadlines:
 
     def _look(self) -> None:
         now = self._stamper.now_ns()
-        at, text = _deadline(self._caps, self._trace, now)
-        if now >= at:
-            self._connection.fail(TimedOut(text))
+        at, text = _deadline(self._caps, self._reader.trace, now)
+        connection = self._reader.connection
+        if now >= at and connection is not None:
+            connection.fail(TimedOut(text))
         else:
-            self._timer = asyncio.get_running_loop().call_later((at - now) / 1e9 + 1e-3, self._look)
+            wait_s = min((at - now) / 1e9, self._caps.idle_timeout_s)  # a token now would start the idle time now
+            self._timer = asyncio.get_running_loop().call_later(wait_s + 1e-3, self._look)
 
 
 def _deadline(caps: Caps, trace: Trace, now_ns: int) -> tuple[int, str]:
@@ -330,16 +314,3 @@ def _settle(trace: Trace, now_ns: int, outcome: Outcome, error: str | None) -> N
     trace.outcome = outcome
     trace.error = error
     trace.output_tokens = trace.tokens_seen
-
-
-def connect_problem(error: Exception) -> str:
-    """Why a connection could not be opened, in words."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or error}"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused: nothing listens there"
-    if isinstance(error, OSError):
-        return f"no connection: {error.strerror or error}"
-    return f"no connection: {error}"

@@ -48,7 +48,7 @@ class ConnectionLost(Exception):
 class Receiver(Protocol):
     """Who hears of an exchange, synchronously, while bytes are read."""
 
-    def sent(self, now_ns: int) -> None: ...
+    def sent(self, now_ns: int, connect_ns: int, connection: Connection) -> None: ...
     def head(self, response: ResponseParser, stamp_ns: int) -> None: ...
     def body(self, data: bytes, stamp_ns: int) -> None: ...
 
@@ -83,17 +83,18 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._answered = False
 
-    async def exchange(self, request: bytes, receiver: Receiver, method: str = "POST") -> None:
-        """Send `request` and return when its response is complete.
+    async def exchange(self, request: bytes, receiver: Receiver, method: str, connect_ns: int) -> ResponseParser:
+        """Send `request` and return its response when it is complete.
 
-        Raises ConnectionLost, WireError, or whatever `fail` was given. A cancelled exchange aborts the connection.
+        `connect_ns` is what opening this connection has cost the request. Raises ConnectionLost, WireError, or
+        whatever `fail` was given. A cancelled exchange aborts the connection.
         """
         if self._transport is None or self.closed:
             raise ConnectionLost("the connection was closed", answered=False)
         waiter = asyncio.get_running_loop().create_future()
         self._waiter, self._receiver, self._parser = waiter, receiver, ResponseParser(method)
         self._answered = False
-        receiver.sent(self._stamper.now_ns())
+        receiver.sent(self._stamper.now_ns(), connect_ns, self)
         self._transport.write(request)
         try:
             await waiter
@@ -102,6 +103,7 @@ class Connection(asyncio.Protocol):
             raise
         self._receiver = self._waiter = None
         self._pool.take_back(self, self._parser)
+        return self._parser
 
     def fail(self, error: Exception) -> None:
         """Give up the exchange under way: it raises `error`."""
@@ -131,16 +133,18 @@ class Connection(asyncio.Protocol):
         self._answered = True
         parser = self._parser
         had_head = parser.head_done
+        mistake = None
         try:
             body = parser.feed(data)
         except WireError as error:
-            self.fail(error)
-            return
+            mistake, body = error, error.body
         if not had_head and parser.head_done:
             receiver.head(parser, stamp)
         if body:
             receiver.body(body, stamp)
-        if parser.complete:
+        if mistake is not None:
+            self.fail(mistake)
+        elif parser.complete:
             self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -183,6 +187,7 @@ class ConnectionPool:
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._early_closes = 0
+        self._closed = False
         self._addresses: list[_Address] = []
         self._addresses_until_s = 0.0
         self._sweep: asyncio.TimerHandle | None = None
@@ -204,6 +209,8 @@ class ConnectionPool:
             unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             unix.setblocking(False)
             return await self._open_on(unix, self.origin.unix_path)
+        if self._closed:
+            raise OSError("llmtop has closed this endpoint")
         first_error: OSError | None = None
         for index, (family, type_, protocol, address) in enumerate(await self._resolve(loop)):
             try:
@@ -248,7 +255,8 @@ class ConnectionPool:
         self._open.discard(connection)
 
     def close(self) -> None:
-        """Close every connection, also those in use."""
+        """Close every connection, also those in use. No new ones are opened."""
+        self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint.clock import Stamper
+from llmtop.endpoint.connection import Connection
 from llmtop.endpoint.refusals import is_html, message_of, refusal_text, retry_after_s
 from llmtop.endpoint.sse import EventSplitter, EventTooLong
 from llmtop.endpoint.trace import Sink, Trace
@@ -90,16 +91,20 @@ class StreamReader:
         "_is_stream",
         "_kept",
         "_kept_bytes",
+        "_missed",
         "_sink",
         "_splitter",
         "_stamper",
         "_uncounted",
         "_usage_tokens",
+        "connection",
         "trace",
     )
 
     def __init__(self, trace: Trace, sink: Sink, stamper: Stamper) -> None:
         self.trace = trace
+        self.connection: Connection | None = None
+        """That the request was written to."""
         self._sink = sink
         self._stamper = stamper
         self._splitter = EventSplitter()
@@ -112,19 +117,21 @@ class StreamReader:
         self._garbage: str | None = None
         self._continuous = False
         self._uncounted = 0
+        self._missed = 0
         self._usage_tokens: int | None = None
 
     @property
     def saw_several_tokens_per_event(self) -> bool:
         """Whether usage tells of clearly more tokens than there were events, and events did not count along."""
-        seen = self.trace.tokens_seen
-        return not self._continuous and (self._usage_tokens or 0) > max(1.25 * seen, seen + 4)
+        return not self._continuous and self._missed > max(self.trace.output_tokens // 5, 4)
 
     # What a connection tells
 
-    def sent(self, now_ns: int) -> None:
+    def sent(self, now_ns: int, connect_ns: int, connection: Connection | None = None) -> None:
         """The request is about to be written."""
+        self.connection = connection
         self.trace.sent_ns = now_ns
+        self.trace.connect_ns = connect_ns
 
     def head(self, response: ResponseParser, stamp_ns: int) -> None:
         trace = self.trace
@@ -316,7 +323,7 @@ class StreamReader:
         if self._usage_tokens is None:
             trace.output_tokens = trace.tokens_seen
             return
-        missed = self._usage_tokens - trace.tokens_seen
+        self._missed = missed = self._usage_tokens - trace.tokens_seen
         trace.output_tokens = self._usage_tokens
         trace.token_source = TokenSource.USAGE
         if missed > 0 and trace.first_token_ns is not None:
@@ -336,7 +343,7 @@ class StreamReader:
             return Outcome.STREAM_ERROR, f"the server gave up: finish_reason {trace.finish_reason!r}"
         if self._garbage is not None:
             return Outcome.STREAM_ERROR, self._garbage
-        if body and not self._events:
+        if not self._events and not _is_silence(body):
             return Outcome.STREAM_ERROR, lost or _what_it_is_instead(body)
         if not (self._done or trace.finish_reason):
             return Outcome.TRUNCATED, lost or "the stream ended without a finish reason, usage or [DONE]"
@@ -427,6 +434,12 @@ def _is_whole(data: bytes) -> bool:
 
 def _excerpt(data: bytes) -> str:
     return repr(data[:60].decode("utf-8", "replace"))
+
+
+def _is_silence(body: bytes) -> bool:
+    """Whether a body without events is an event stream all the same: comments, or the start of an event."""
+    body = body.lstrip()
+    return not body or body.startswith((b":", b"data", b"event", b"id", b"retry"))
 
 
 def _what_it_is_instead(body: bytes) -> str:

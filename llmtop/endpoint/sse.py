@@ -23,15 +23,13 @@ class EventSplitter:
     belongs to it. Comments, ids and retry fields are dropped; an event without data is none.
     """
 
-    __slots__ = ("_at_start", "_skip_lf", "comments", "rest")
+    __slots__ = ("_at_start", "_skip_lf", "rest")
 
     def __init__(self) -> None:
         self.rest = b""
         """Bytes of an event that is not complete yet."""
         self._skip_lf = False
         self._at_start = True
-        self.comments = 0
-        """Comment lines seen: keep-alives of a server that has nothing to say yet."""
 
     def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
         """Take bytes in; returns the events they complete as (event name, data), the name empty where none is given.
@@ -62,7 +60,7 @@ class EventSplitter:
         self.rest = data[end + 2 :]
         events: list[tuple[bytes, bytes]] = []
         for block in data[:end].split(b"\n\n"):
-            if block.startswith(b"data: ") and b"\n" not in block:
+            if block.startswith(b"data: ") and b"\n" not in block and len(block) > 6:
                 events.append((b"", block[6:]))
                 self._at_start = False
             else:
@@ -85,6 +83,5 @@ class EventSplitter:
                 lines.append(value)
             elif field == b"event":
                 name = value
-            elif not field and line:
-                self.comments += 1
-        return (name, b"\n".join(lines)) if lines else None
+        data = b"\n".join(lines)
+        return (name, data) if data else None

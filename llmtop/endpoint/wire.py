@@ -16,7 +16,13 @@ _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
 class WireError(Exception):
-    """The bytes are no HTTP/1.1 response."""
+    """The bytes are no HTTP/1.1 response.
+
+    Attributes:
+        body: body bytes that came before the mistake, in the same read.
+    """
+
+    body = b""
 
 
 class _State(Enum):
@@ -77,7 +83,7 @@ class ResponseParser:
         """Take bytes in and return the body bytes among them. Raises WireError."""
         state = self._state
         if state is _State.CHUNK or state is _State.SIZE:
-            return self._chunked(data, 0)
+            return self._chunked(data)
         if state is _State.HEAD:
             return self._head(data)
         if state is _State.LENGTH:
@@ -87,7 +93,7 @@ class ResponseParser:
         if state is _State.DONE:
             self.excess = self.excess or bool(data)
             return b""
-        return self._chunked(data, 0)
+        return self._chunked(data)
 
     def eof(self) -> None:
         """The peer closed: the end of a close-delimited body; elsewhere `complete` stays as it is."""
@@ -185,11 +191,19 @@ class ResponseParser:
         self._end()
         return body
 
-    def _chunked(self, data: bytes, position: int) -> bytes:
+    def _chunked(self, data: bytes) -> bytes:
         if self._pending:
             data, self._pending = self._pending + data, b""
-        state, stop = self._state, len(data)
         pieces: list[bytes] = []
+        try:
+            self._cut_chunks(data, pieces)
+        except WireError as error:
+            error.body = b"".join(pieces)
+            raise
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _cut_chunks(self, data: bytes, pieces: list[bytes]) -> None:
+        state, position, stop = self._state, 0, len(data)
         while position < stop:
             if state is _State.CHUNK:
                 end = position + self._left
@@ -218,7 +232,6 @@ class ResponseParser:
                 position = end + 1
                 state = self._line(state, line)
         self._state = state
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _line(self, state: _State, line: bytes) -> _State:
         """Take one whole line of the framing; returns the state after it."""

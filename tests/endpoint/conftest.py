@@ -17,7 +17,6 @@ from llmtop.domain.load import Caps
 from llmtop.endpoint import EndpointClient, Trace
 
 DATA = Path(__file__).parent / "data"
-SHARED = Path("/work/shared/data/captures")
 
 
 class Recorder:
@@ -56,7 +55,9 @@ class Request:
         self.writer.write(data.encode() if isinstance(data, str) else data)
         await self.writer.drain()
 
-    async def answer(self, status: int, body: object, headers: str = "", content_type: str = "application/json") -> None:
+    async def answer(
+        self, status: int, body: object, headers: str = "", content_type: str = "application/json"
+    ) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         head = f"HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n{headers}\r\n"
         await self.write(head.encode() + data)
@@ -116,7 +117,9 @@ class ScriptedServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, *, tls: ssl.SSLContext | None = None, path: str | None = None, host: str = "127.0.0.1") -> None:
+    async def start(
+        self, *, tls: ssl.SSLContext | None = None, path: str | None = None, host: str = "127.0.0.1"
+    ) -> None:
         if path is not None:
             self._server = await asyncio.start_unix_server(self._serve, path)
             self.url = "http://localhost"
@@ -135,15 +138,20 @@ class ScriptedServer:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 length = next(
-                    (int(line.split(":")[1]) for line in head.split("\r\n") if line.lower().startswith("content-length")), 0
+                    (
+                        int(line.split(":")[1])
+                        for line in head.split("\r\n")
+                        if line.lower().startswith("content-length")
+                    ),
+                    0,
                 )
                 request = Request(head, await reader.readexactly(length), reader, writer)
                 self.requests.append(request)
                 await self.script(request)
                 if writer.is_closing():
                     break
-        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError, asyncio.CancelledError):
+            pass  # a cancelled serving task must end well: asyncio's own callback reads its exception
         finally:
             self._tasks.discard(task)
             writer.close()

@@ -1,0 +1,181 @@
+"""An httpx transport of our own: httpx's requests and responses over connections that know when bytes arrived.
+
+Used like any other (`httpx.AsyncClient(transport=KernelTransport(stamper))`) it streams bodies as httpx does. A
+request with the extension `receiver` is told to that object straight from `data_received` instead (see
+`connection.Receiver`), and its response comes when it is complete: no task is woken for a chunk.
+
+It follows no redirects, decodes no bodies and uses no proxies; stock httpx is there for those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator
+
+import httpx
+
+from llmtop.endpoint.clock import Stamper
+from llmtop.endpoint.connection import Connection, ConnectionLost, ConnectionPool, Origin, Receiver
+from llmtop.endpoint.wire import ResponseParser, WireError
+
+
+class KernelTransport(httpx.AsyncBaseTransport):
+    """One pool of connections for each origin.
+
+    Args:
+        stamper: gives arrivals their place on the run clock.
+        tls: for https; None: it is not spoken.
+        unix_path: connect to this socket whatever the URL says.
+        reuse: whether connections are used again to begin with.
+    """
+
+    def __init__(
+        self, stamper: Stamper, *, tls: ssl.SSLContext | None = None, unix_path: str | None = None, reuse: bool = True
+    ) -> None:
+        self.reuse = reuse
+        self._stamper = stamper
+        self._tls = tls
+        self._unix_path = unix_path
+        self._pools: dict[tuple[bytes, bytes, int | None], ConnectionPool] = {}
+
+    def pool(self, url: httpx.URL) -> ConnectionPool:
+        """The connections to the origin of `url`."""
+        key = url.raw_scheme, url.raw_host, url.port
+        pool = self._pools.get(key)
+        if pool is None:
+            tls = self._tls if url.scheme == "https" else None
+            port = url.port or (443 if url.scheme == "https" else 80)
+            origin = Origin(url.host, port, tls, self._unix_path)
+            pool = self._pools[key] = ConnectionPool(origin, self._stamper, reuse=self.reuse)
+        return pool
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Raises httpx.ConnectError, ConnectTimeout, ReadError or RemoteProtocolError."""
+        if request.url.scheme == "https" and self._tls is None:
+            raise httpx.UnsupportedProtocol("https without a TLS context", request=request)
+        receiver = request.extensions.get("receiver")
+        if receiver is not None:
+            parser = await self._exchange(request, receiver)
+            return httpx.Response(parser.status, headers=parser.headers, content=b"", request=request)
+        stream = _Body()
+        stream.exchange = asyncio.create_task(self._exchange(request, stream))
+        parser = await stream.response()
+        return httpx.Response(parser.status, headers=parser.headers, stream=stream, request=request)
+
+    async def aclose(self) -> None:
+        """Close every connection; exchanges under way raise ReadError."""
+        for pool in self._pools.values():
+            pool.close()
+
+    async def _exchange(self, request: httpx.Request, receiver: Receiver) -> ResponseParser:
+        """Send `request`; once more, on a new connection, if an idle one was closed before it brought a byte."""
+        pool = self.pool(request.url)
+        lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
+        lines += [b"%b: %b" % header for header in request.headers.raw]
+        message = b"\r\n".join((*lines, b"", await request.aread()))
+        connection = pool.pop()
+        connect_ns = 0
+        if connection is not None:
+            try:
+                return await connection.exchange(message, receiver, request.method, connect_ns)
+            except ConnectionLost as lost:
+                if lost.answered:
+                    raise httpx.ReadError(str(lost), request=request) from None
+                # Closed by the server while the request was on its way: the fault of neither side.
+            except WireError as error:
+                raise httpx.RemoteProtocolError(str(error), request=request) from None
+        connection, connect_ns = await self._connect(pool, request)
+        try:
+            return await connection.exchange(message, receiver, request.method, connect_ns)
+        except ConnectionLost as lost:
+            raise httpx.ReadError(str(lost), request=request) from None
+        except WireError as error:
+            raise httpx.RemoteProtocolError(str(error), request=request) from None
+
+    async def _connect(self, pool: ConnectionPool, request: httpx.Request) -> tuple[Connection, int]:
+        """A new connection and how long it took, in ns."""
+        timeout_s = request.extensions.get("timeout", {}).get("connect")
+        started = self._stamper.now_ns()
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = await pool.connect()
+        except (OSError, ssl.CertificateError) as error:
+            if isinstance(error, TimeoutError) and error.errno is None:  # not the system's own ETIMEDOUT
+                text = f"no connection within {timeout_s:g} s"
+                raise httpx.ConnectTimeout(text, request=request) from None
+            raise httpx.ConnectError(connect_problem(error), request=request) from error
+        return connection, self._stamper.now_ns() - started
+
+
+class _Body(httpx.AsyncByteStream):
+    """A response body that is read piece by piece by a task."""
+
+    def __init__(self) -> None:
+        self.exchange: asyncio.Task[ResponseParser] | None = None
+        self._parser: ResponseParser | None = None
+        self._pieces: deque[bytes] = deque()
+        self._news = asyncio.Event()
+
+    def sent(self, now_ns: int, connect_ns: int, connection: Connection) -> None:
+        pass
+
+    def head(self, response: ResponseParser, stamp_ns: int) -> None:
+        self._parser = response
+        self._news.set()
+
+    def body(self, data: bytes, stamp_ns: int) -> None:
+        self._pieces.append(data)
+        self._news.set()
+
+    async def response(self) -> ResponseParser:
+        """The response, as soon as its head is there."""
+        await self._wait()
+        assert self.exchange is not None
+        return self._parser if self._parser is not None else await self.exchange
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        assert self.exchange is not None
+        while True:
+            while self._pieces:
+                yield self._pieces.popleft()
+            if self.exchange.done():
+                break
+            self._news.clear()
+            await self._wait()
+        await self.exchange
+        while self._pieces:
+            yield self._pieces.popleft()
+
+    async def aclose(self) -> None:
+        if self.exchange is not None and not self.exchange.done():
+            self.exchange.cancel()
+            await asyncio.wait((self.exchange,))
+
+    async def _wait(self) -> None:
+        """Until there is something new, or the exchange has ended."""
+        assert self.exchange is not None
+        news = asyncio.create_task(self._news.wait())
+        try:
+            await asyncio.wait((news, self.exchange), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        finally:
+            news.cancel()
+
+
+def connect_problem(error: Exception) -> str:
+    """Why a connection could not be opened, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or error}"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused: nothing listens there"
+    if isinstance(error, OSError):
+        limit = "; raise the limit of open files (ulimit -n)" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+        return f"no connection: {error.strerror or error}{limit}"
+    return f"no connection: {error}"
