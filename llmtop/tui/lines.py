@@ -32,7 +32,7 @@ class Part(Struct, frozen=True):
         return sum(len(text) for text, _ in self.runs)
 
 
-def fit(left: Sequence[Part], right: Sequence[Part], width: int) -> Runs:
+def fit(left: Sequence[Part], right: Sequence[Part], width: int, more: str) -> Runs:
     """`left ... right`, exactly `width` cells, dropping parts by rank and cutting the last one that is left."""
     kept_left, kept_right = list(left), list(right)
     while sum(part.cells for part in (*kept_left, *kept_right)) > width and len(kept_left) + len(kept_right) > 1:
@@ -43,7 +43,7 @@ def fit(left: Sequence[Part], right: Sequence[Part], width: int) -> Runs:
     tail = [run for part in kept_right for run in part.runs]
     fill = width - sum(len(text) for text, _ in (*runs, *tail))
     if fill < 0:
-        return cut(runs or tail, width, "…")
+        return cut(runs or tail, width, more)
     return [*runs, (" " * fill, ""), *tail]
 
 
@@ -68,23 +68,26 @@ def header(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: int
     """Who is driven and how it is doing; time, recording and the client's own lag at the right."""
     brand = Part([(" llmtop ", "brand"), (" ", "")])
     if frame is None:
-        return fit([brand, Part([(f"{glyphs.wait} starting", "dim")])], [], width)
+        return fit([brand, Part([(f"{glyphs.wait} starting", "dim")])], [], width, glyphs.more)
     status = frame.endpoint
     left = [
         brand,
-        Part([(_who(status, glyphs), "text"), ("  ", "")], 3),
+        Part([(_who(status, glyphs, 24), "text"), ("  ", "")], 3),
         Part([(plain(status.label, glyphs), "dim"), (" ", "")], 5),
         Part([_state(frame, condition, glyphs)], 1),
     ]
-    return fit(left, _header_right(frame, condition, glyphs), width)
+    right = _header_right(frame, condition, glyphs)
+    if sum(part.cells for part in (*left, *right)) > width:
+        left[1] = Part([(_who(status, glyphs, 14), "text"), ("  ", "")], 3)
+    return fit(left, right, width, glyphs.more)
 
 
-def _who(status: EndpointStatus, glyphs: Glyphs) -> str:
+def _who(status: EndpointStatus, glyphs: Glyphs, cells: int) -> str:
     if status.simulated:
         return f"SIMULATED {status.preset or ''}".strip()
     model = (status.model or "").rpartition("/")[2]
-    if len(model) > 24:
-        model = model[: 24 - len(glyphs.more)] + glyphs.more
+    if len(model) > cells:
+        model = model[: cells - len(glyphs.more)] + glyphs.more
     return " ".join(filter(None, (status.dialect.value if status.dialect else "", model)))
 
 
@@ -221,7 +224,7 @@ def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: i
     if condition.note:
         parts.append(Part([(f" {glyphs.sep} ", "faint"), (plain(condition.note, glyphs), "focus")], 0))
     spans = Part([(f"figures {span(frame.window.span_s)} {glyphs.sep} charts {span(SPAN_S)} ", "faint")], 6)
-    return fit(parts, [spans], width)
+    return fit(parts, [spans], width, glyphs.more)
 
 
 def _arrivals(point: LoadPoint) -> str:
@@ -288,7 +291,10 @@ def event_line(found: Sequence[Entry], glyphs: Glyphs, width: int) -> Runs:
         need = len(text) + (3 if runs else 0)
         if need > room:
             if not runs:
-                return [(" ", ""), *cut([(clock(entry.t_s) + " ", "faint"), (entry.text, entry.role)], room, "…")]
+                return [
+                    (" ", ""),
+                    *cut([(clock(entry.t_s) + " ", "faint"), (entry.text, entry.role)], room, glyphs.more),
+                ]
             break
         sep: Runs = [(f" {glyphs.sep} ", "faint")] if runs else []
         runs = [(clock(entry.t_s) + " ", "faint"), (entry.text, entry.role), *sep, *runs]

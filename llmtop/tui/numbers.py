@@ -25,6 +25,8 @@ def latency(milliseconds: float | None) -> str:
     if milliseconds is None:
         return UNKNOWN
     rounded = float(f"{milliseconds:.3g}")
+    if rounded < 1:
+        return f"{rounded:.2f}ms"
     if rounded < 1000:
         return f"{digits(rounded)}ms"
     if rounded < 600_000:

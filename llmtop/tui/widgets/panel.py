@@ -139,6 +139,7 @@ class ChartPanel(Panel):
             layers=_dimmed(view.layers) if view.stale else view.layers,
             top=top,
             limit=view.limit_at,
+            limit_role="faint" if view.stale else "limit",
             ticks=view.ticks,
             mode=self.mode,
         )

@@ -8,8 +8,8 @@ from typing import Any
 
 from llmtop.domain.frame import Distribution, Frame
 from llmtop.tui.glyphs import Glyphs
-from llmtop.tui.lines import Entry
-from llmtop.tui.numbers import UNKNOWN, clock, count, digits, latency, percent, span, whole
+from llmtop.tui.lines import Entry, cut
+from llmtop.tui.numbers import UNKNOWN, clock, count, digits, latency, span, whole
 from llmtop.tui.palette import Runs
 from llmtop.tui.widgets.panel import Panel
 
@@ -48,7 +48,8 @@ class PercentilePanel(Panel):
         room = height - len(rows) - 1
         if room > 0:
             rows.append([])
-            rows += [[(f" {name:<9}", "dim"), (value[: max(0, width - 10)], ink)] for name, value in facts[:room]]
+            for name, value in facts[:room]:
+                rows.append([(f" {name:<9}", "dim"), *cut([(value, ink)], width - 10, self.glyphs.more)])
         return rows
 
 
@@ -72,8 +73,8 @@ def _server(frame: Frame) -> list[tuple[str, str]]:
     server = frame.server
     if server is None:
         return []
-    slots = "" if server.max_num_seqs is None else f" of {whole(server.max_num_seqs)}"
-    hits = "" if server.prefix_hit_ratio is None else f"  prefix hits {percent(server.prefix_hit_ratio)}"
+    slots = "" if server.max_num_seqs is None else f"/{whole(server.max_num_seqs)}"
+    hits = "" if server.prefix_hit_ratio is None else f"  prefix hits {server.prefix_hit_ratio * 100:.0f}%"
     return [("server", f"{count(server.running)}{slots} running  {count(server.waiting)} waiting{hits}")]
 
 
@@ -94,8 +95,8 @@ def _client(frame: Frame) -> list[tuple[str, str]]:
     client = frame.client
     if client is None:
         return []
-    cpu = UNKNOWN if client.cpu is None else percent(client.cpu)
-    return [("client", f"lag p99 {latency(client.lag_p99_ms)}  slip p99 {latency(client.send_slip_p99_ms)}  cpu {cpu}")]
+    cpu = UNKNOWN if client.cpu is None else f"{client.cpu * 100:.0f}%"
+    return [("client", f"lag {latency(client.lag_p99_ms)}  slip {latency(client.send_slip_p99_ms)}  cpu {cpu}")]
 
 
 class EventPanel(Panel):
