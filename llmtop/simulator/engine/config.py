@@ -29,12 +29,12 @@ class EngineVersion(Struct, frozen=True):
 
 
 ENGINE_VERSIONS: dict[str, EngineVersion] = {
-    "0.8": EngineVersion(False, False, False, True, False, 2.0, 35.0),
-    "0.10": EngineVersion(False, False, False, True, False, 2.0, 35.0),
+    "0.8": EngineVersion(False, False, False, True, False, 3.0, 9.0),
+    "0.10": EngineVersion(False, False, False, True, False, 3.0, 9.0),
     "0.11": EngineVersion(False, False, False, False, False, 2.0, 9.0),
     "0.19": EngineVersion(True, False, False, False, False, 1.3, 3.0),
     "0.33": EngineVersion(True, True, True, False, False, 1.2, 3.0),
-    "trtllm": EngineVersion(True, True, True, False, True, 1.0, 3.0),
+    "trtllm": EngineVersion(False, True, True, False, True, 1.0, 3.0),
 }
 """vLLM release lines by their first version, and TensorRT-LLM with its guaranteed-no-evict policy."""
 

@@ -185,10 +185,16 @@ class VirtualDriver:
         return tuple(range(first, first + blocks))
 
 
-def closed_loop(driver: VirtualDriver, users: int, lengths: Lengths, think_s: float = 0.0) -> Iterator[Visit]:
-    """`users` clients that start at once, each sending its next request `think_s` after the one before ended."""
-    for _ in range(users):
-        driver.send(driver.now_ns, lengths)
+def closed_loop(
+    driver: VirtualDriver, users: int, lengths: Lengths, think_s: float = 0.0, stagger_s: float = 0.0
+) -> Iterator[Visit]:
+    """`users` clients, each sending its next request `think_s` after the one before ended.
+
+    They start evenly over `stagger_s`; at once for 0, as most load tools do. Of equal requests that start at once,
+    those prefilled in one step stay together for good: they end, return and are prefilled again in one step.
+    """
+    for user in range(users):
+        driver.send(driver.now_ns + round(stagger_s * 1e9 * user / users), lengths)
     think_ns = round(think_s * 1e9)
     for visit in driver.run():
         yield visit

@@ -41,6 +41,7 @@ class PredictedPoint(Struct, frozen=True, kw_only=True):
     n: int
     output_tokens_per_s: float
     requests_per_s: float
+    """Output tokens/s over the mean output: a request half done at a border of the window counts half."""
     ttft_ms: Latency
     tpot_ms: Latency
     e2e_ms: Latency
@@ -98,6 +99,7 @@ def predict(
     prompt_tokens: int = 192,
     output_tokens: int = 64,
     think_time_s: float = 0.0,
+    stagger_s: float = 0.0,
     burstiness: float = 1.0,
     max_in_flight: int | None = None,
     requests_per_level: int | None = None,
@@ -115,6 +117,7 @@ def predict(
         requests: a list to replay, in order of arrival, is given.
         lengths: of prompts and outputs; overrides `prompt_tokens` and `output_tokens`.
         think_time_s: closed loop: pause of a user between two requests.
+        stagger_s: closed loop: time over which the users start; at once for 0.
         burstiness: open loop: 1 is Poisson, below 1 comes in bursts, `inf` is constant.
         max_in_flight: open loop: the client holds back what would be one more.
         requests_per_level: counted after the warm-up. Default: 4 per user and at least 200 in closed loop; those of
@@ -139,7 +142,7 @@ def predict(
     if concurrency:
         for users in concurrency:
             count = requests_per_level or max(200, 4 * users)
-            points.append(_closed_level(deployment, users, lengths, think_time_s, count, seed))
+            points.append(_closed_level(deployment, users, lengths, think_time_s, stagger_s, count, seed))
     elif rate:
         for rps in rate:
             count = requests_per_level or min(max(200, round(30 * rps)), 1500)
@@ -166,11 +169,11 @@ def _driver(preset: Preset, seed: int, level: float) -> VirtualDriver:
 
 
 def _closed_level(
-    preset: Preset, users: int, lengths: Lengths, think_s: float, count: int, seed: int
+    preset: Preset, users: int, lengths: Lengths, think_s: float, stagger_s: float, count: int, seed: int
 ) -> PredictedPoint:
     """Warm up for 1.5 requests per user, then follow the next `count` that are sent until all have ended."""
     driver = _driver(preset, seed, users)
-    visits = closed_loop(driver, users, lengths, think_s)
+    visits = closed_loop(driver, users, lengths, think_s, stagger_s)
     _exhaust(islice(visits, users + users // 2))
     return _measure(driver, visits, range(driver.sent, driver.sent + count), concurrency=users)
 
@@ -221,19 +224,17 @@ class _Window:
         self._before = self._counts()
         self.closed = False
 
-    def _counts(self) -> tuple[int, int, int, int]:
+    def _counts(self) -> tuple[int, int, int]:
         statistics = self._driver.engine.statistics
-        done = statistics.finished["length"] + statistics.finished["stop"]
-        return done, statistics.preemptions, statistics.prefix_queries, statistics.prefix_hits
+        return statistics.preemptions, statistics.prefix_queries, statistics.prefix_hits
 
     def close(self) -> None:
         """Take the figures; later ones do not count."""
         gauges = self._driver.gauges
-        done, preemptions, queries, hits = (
+        preemptions, queries, hits = (
             after - before for after, before in zip(self._counts(), self._before, strict=True)
         )
         span_ns = max(1, gauges.until_ns - gauges.since_ns)
-        self.requests_per_s = done / (span_ns * 1e-9)
         self.output_tokens_per_s = gauges.output_tokens / (span_ns * 1e-9)
         self.running_mean = gauges.running_ns / span_ns
         self.waiting_mean = gauges.waiting_ns / span_ns
@@ -280,7 +281,8 @@ def _measure(
         rate_rps=rate_rps,
         n=len(good),
         output_tokens_per_s=window.output_tokens_per_s,
-        requests_per_s=window.requests_per_s,
+        requests_per_s=window.output_tokens_per_s
+        / max(1.0, sum(visit.output_tokens for visit in good) / max(1, len(good))),
         ttft_ms=_latency(samples.ttft_s),
         tpot_ms=_latency(samples.tpot_s),
         e2e_ms=_latency(samples.e2e_s),

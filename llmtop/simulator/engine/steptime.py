@@ -83,10 +83,6 @@ class Overhead(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sampler_passes: float = 8.0
     """How often sampling reads or writes a row of float32 logits, per sequence: to float32, temperature, softmax,
     noise, division and argmax make about eight."""
-    decode_ms: float = 0.0
-    """Of a step with decoding sequences."""
-    chunk_ms: float = 0.0
-    """Of each prompt chunk in a step."""
     jitter: float = 0.03
     """Sigma of the log-normal noise on a step's time."""
     api_in_ms: float = 4.0
@@ -119,12 +115,13 @@ class StepModel:
 
         gemm = ((W/(tp·BW·mbu))^p + (2·P·T/(tp·PEAK·mfu))^p)^(1/p)
         head = W_head/(tp·BW·mbu) + B·t_sequence
-        decode = d0 + S·kv/(tp·BW·mbu_kv)·(mixed_penalty with a chunk, else 1)
-        chunk = p0 + max(4·L·H·hd·c·(k + c/2)/(tp·PEAK·mfu_attention), (k + c)·kv/(tp·BW·0.12))
+        decode = S·kv/(tp·BW·mbu_kv)·(mixed_penalty with a chunk, else 1)
+        chunk = max(4·L·H·hd·c·(k + c/2)/(tp·PEAK·mfu_attention), (k + c)·kv/(tp·BW·0.12))
         comm = 2·L·(latency + 2·(tp-1)/tp·T·D·2 B/bus)   for tp > 1
         step = t0 + t_token·T + gemm + head + decode + Σ chunk + comm
 
-    with t_token = L·2·(12·D + 3·I/tp)/(BW·mbu), T new tokens, B sequences, S the sum of decode contexts, k tokens computed before a chunk of c.
+    with T new tokens, B sequences, S the sum of decode contexts, k tokens computed before a chunk of c, and
+    t_token = L·2·(12·D + 3·I/tp)/(BW·mbu) for what the activations move.
 
     Args:
         hardware, model: of one GPU, and the whole model.
@@ -156,10 +153,8 @@ class StepModel:
         self.token_s = model.activation_bytes_per_token(tp) / (hardware.bandwidth_gb_s * 1e9 * hardware.mbu)
         sampler_s = overhead.sampler_passes * model.vocab * 4.0 / (hardware.bandwidth_gb_s * 1e9 * hardware.mbu)
         self.sequence_s = per_sequence_s + sampler_s
-        self.decode_s = overhead.decode_ms * 1e-3
         self.kv_s_per_token = model.kv_bytes_per_token / (bandwidth * hardware.mbu_kv)
         self.mixed_penalty = hardware.mixed_penalty
-        self.chunk_s = overhead.chunk_ms * 1e-3
         self.attention_s = 4.0 * model.layers * model.heads * model.head_dim / (peak * hardware.mfu_attention)
         self.chunk_kv_s = model.kv_bytes_per_token / (bandwidth * _CHUNK_KV_SHARE)
         self.comm_s = 0.0
@@ -183,10 +178,10 @@ class StepModel:
         total += load.sequences * self.sequence_s
         if load.decodes:
             penalty = self.mixed_penalty if load.chunks else 1.0
-            total += self.decode_s + load.decode_context * self.kv_s_per_token * penalty
+            total += load.decode_context * self.kv_s_per_token * penalty
         for before, new in load.chunks:
             compute = self.attention_s * new * (before + new / 2.0)
-            total += self.chunk_s + max(compute, (before + new) * self.chunk_kv_s)
+            total += max(compute, (before + new) * self.chunk_kv_s)
         return total
 
 
