@@ -38,10 +38,10 @@ class Haul(Struct, frozen=True, array_like=True):
     records: tuple[RequestRecord, ...]
     client: tuple[ClientHealth, ...]
     events: tuple[Event, ...]
-    ended: tuple[int, ...] = ()
-    """The numbers of all requests that ended."""
+    numbers: tuple[int, ...] = ()
+    """Of the requests in `records`."""
     started: tuple[Flight, ...] = ()
-    """Of the requests that were sent, those in flight."""
+    """Requests that were sent and are not in `records`: in flight, or their record is held back."""
 
 
 class Crew:
@@ -80,8 +80,8 @@ class Crew:
         self._reported = 0
         self._bins: list[LoadBin] = []
         self._second: list[LoadBin] = []
-        self._ended: list[int] = []
-        self._held: list[RequestRecord] = []
+        self._numbers: list[int] = []
+        self._held: list[tuple[int, RequestRecord]] = []
         self._released: list[RequestRecord] = []
         self._client_health: list[ClientHealth] = []
         self._red_until_ns = 0
@@ -112,7 +112,8 @@ class Crew:
 
     def take(self) -> Haul:
         """Everything to tell since the last call."""
-        flights = self._users.flights(self._reported)
+        started = self._users.flights(self._reported)
+        started += [_flight(number, record) for number, record in self._held if number > self._reported]
         self._reported = self._users.sent
         haul = Haul(
             self.in_flight,
@@ -120,11 +121,14 @@ class Crew:
             tuple(self._released),
             tuple(self._client_health),
             tuple(self._users.events),
-            tuple(self._ended),
-            tuple(reversed(flights)),
+            tuple(self._numbers),
+            tuple(started),
         )
-        self._bins, self._released, self._client_health, self._users.events, self._ended = [], [], [], [], []
+        self._bins, self._released, self._client_health, self._users.events, self._numbers = [], [], [], [], []
         return haul
+
+    async def ready(self) -> None:
+        """A crew in this process is always ready."""
 
     async def run(self) -> None:
         """Follow the pacer until `close`. Raises what a bug in a user's task raised."""
@@ -232,14 +236,14 @@ class Crew:
         self._release()
 
     def _end(self, number: int, record: RequestRecord) -> None:
-        self._ended.append(number)
-        self._held.append(record)
+        self._held.append((number, record))
 
     def _release(self) -> None:
         red_until_ns = self._red_until_ns
-        for record in self._held:
+        for number, record in self._held:
             limited = record.dispatched_ns < red_until_ns
             self._released.append(replace(record, client_limited=True) if limited else record)
+            self._numbers.append(number)
         self._held = []
 
     def _finish(self) -> None:
@@ -258,6 +262,17 @@ class Crew:
     def _stir(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
+
+
+def _flight(number: int, record: RequestRecord) -> Flight:
+    return Flight(
+        number,
+        record.scheduled_ns,
+        record.dispatched_ns,
+        record.asked_prompt_tokens,
+        record.asked_output_tokens,
+        record.stage,
+    )
 
 
 def _next(now_ns: int, step_ns: int) -> int:

@@ -42,6 +42,7 @@ class Hands(Protocol):
     def follow(self, pacer: Pacer, start_ns: int) -> None: ...
     def cut(self, keep: int = 0) -> None: ...
     def take(self) -> Haul: ...
+    async def ready(self) -> None: ...
     async def run(self) -> None: ...
     def close(self) -> None: ...
 
@@ -64,6 +65,7 @@ class SteeredLoad:
         self._client: list[ClientHealth] = []
         self._events: list[Event] = []
         self._red = False
+        self._begun = False
         self._running = False
         self._ended = asyncio.Event()
 
@@ -95,15 +97,20 @@ class SteeredLoad:
 
     async def run(self) -> None:
         """Drive until `close`. Raises what a bug in the load itself raised."""
-        self._running = True
-        work = asyncio.get_running_loop().create_task(self._hands.run())
-        self._wheel.start(self._now())
-        self._turned()
+        self._begun = True
+        loop = asyncio.get_running_loop()
+        work = loop.create_task(self._hands.run())
+        ready = loop.create_task(self._hands.ready())
         try:
+            await asyncio.wait({work, ready}, return_when=asyncio.FIRST_COMPLETED)
+            self._running = True
+            self._wheel.start(self._now())
+            self._turned()
             while not work.done():
                 self._look()
                 await asyncio.wait({work}, timeout=LOOK_S)
         finally:
+            ready.cancel()
             self._hands.close()
             try:
                 await work
@@ -144,7 +151,7 @@ class SteeredLoad:
 
     async def close(self) -> None:
         """Cancel everything in flight and wait until it is gone; the last facts are in the next `drain`."""
-        if self._running:
+        if self._begun:
             self._hands.close()
             await self._ended.wait()
 

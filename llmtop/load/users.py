@@ -313,13 +313,23 @@ class Users:
         record = _record(trace, now, flying, output_tokens, low, high, self._worker)
         del self._flying[flying.number]
         self._prefilling.pop(trace, None)
-        if record.outcome is Outcome.OK and record.token_source is TokenSource.USAGE and trace.prompt_tokens:
-            self._prompts.calibrate(flying.prompt.tokens, trace.prompt_tokens)
+        if record.outcome is Outcome.OK and record.token_source is TokenSource.USAGE:
+            self._calibrate(flying.prompt.tokens, trace.prompt_tokens)
         if self._open_loop:
             self._watch_refusals(record, now)
         self.binner.finished(record)
         self._ended(flying.number, record)
         return record
+
+    def _calibrate(self, asked_tokens: int, counted_tokens: int | None) -> None:
+        """Let the prompts learn from usage, unless its count cannot be that of the prompt.
+
+        Some servers and gateways report a constant, or leave cached tokens out. No tokenizer is off by more than a
+        factor of 4 on English words, and no chat template adds more than some hundred tokens.
+        """
+        if counted_tokens is None or asked_tokens > 4 * counted_tokens + 16 or counted_tokens > 4 * asked_tokens + 512:
+            return
+        self._prompts.calibrate(asked_tokens, counted_tokens)
 
     def _pause_s(self, failures: int, record: RequestRecord) -> float:
         if record.retry_after_s is not None:

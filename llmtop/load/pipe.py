@@ -1,0 +1,85 @@
+"""What a load worker and its parent tell each other over its pipes: msgpack messages, each after its length."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import TypeVar
+
+import msgspec
+
+from llmtop.domain.endpoint import Endpoint, EndpointInfo
+from llmtop.domain.load import Caps, LoadPlan
+from llmtop.domain.profile import Workload
+from llmtop.load.crew import Haul
+from llmtop.load.pacer import Pacer
+
+_LENGTH = struct.Struct(">I")
+
+Message = TypeVar("Message")
+
+
+class Setup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """The first message to a worker: everything that does not change."""
+
+    endpoint: Endpoint
+    info: EndpointInfo | None
+    workload: Workload
+    caps: Caps
+    origin_ns: int
+    """perf_counter_ns counts from the same instant in all processes of a machine (Linux, macOS)."""
+    seed: int
+    api: str
+    salt: int = 0
+    worker: int = 0
+    workers: int = 1
+
+
+class Follow(msgspec.Struct, frozen=True, tag=True):
+    """Follow this pacer; see `Pacer` for the fields."""
+
+    plan: LoadPlan
+    seed: int
+    start_s: float
+    first: int
+    ahead: float | None
+    share: tuple[int, int]
+    start_ns: int
+
+    @classmethod
+    def of(cls, pacer: Pacer, share: tuple[int, int], start_ns: int) -> Follow:
+        return cls(pacer.plan, pacer.seed, pacer.start_s, pacer.first, pacer.ahead, share, start_ns)
+
+    def pacer(self) -> Pacer:
+        return Pacer(self.plan, self.seed, start_s=self.start_s, first=self.first, ahead=self.ahead, share=self.share)
+
+
+class Cut(msgspec.Struct, frozen=True, tag=True):
+    """Cancel what is in flight, but for the `keep` oldest requests."""
+
+    keep: int = 0
+
+
+class Close(msgspec.Struct, frozen=True, tag=True):
+    """Cancel everything, tell the rest, end."""
+
+
+Order = Setup | Follow | Cut | Close
+
+orders = msgspec.msgpack.Decoder(Order)
+hauls = msgspec.msgpack.Decoder(Haul)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def frame(message: Order | Haul) -> bytes:
+    payload = _encoder.encode(message)
+    return _LENGTH.pack(len(payload)) + payload
+
+
+async def receive(reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[Message]) -> Message | None:
+    """The next message; None: the other side is gone."""
+    try:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        return decoder.decode(await reader.readexactly(length))
+    except asyncio.IncompleteReadError:
+        return None
