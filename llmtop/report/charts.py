@@ -20,6 +20,10 @@ MANY_CHANGES = 60
 """More load changes than this (a ramp) are not drawn one by one."""
 
 
+_HEADROOM = {"tall": 0.05, "half": 0.09, "low": 0.2}
+"""Share of a chart's height that a line of text takes, by kind of chart."""
+
+
 class _Figure(Struct, frozen=True):
     """One figure of a level or of a step: which fields, what it is called, how its numbers are written."""
 
@@ -27,6 +31,8 @@ class _Figure(Struct, frozen=True):
     fields: tuple[str, ...]
     legend: tuple[str, ...]
     text: Callable[[float], str]
+    tick: Callable[[float], str]
+    """Round values, on the axis."""
     metric: str | None = None
     """Of the SLO that limits it."""
 
@@ -35,19 +41,21 @@ def _tokens(value: float) -> str:
     return f"{wording.number(value)} tok/s"
 
 
-_TTFT = _Figure("TTFT", ("ttft_p95_ms", "ttft_p50_ms"), ("p95", "p50"), wording.milliseconds, "ttft")
-_TPOT = _Figure("TPOT", ("tpot_p95_ms", "tpot_p50_ms"), ("p95", "p50"), wording.milliseconds, "tpot")
-_OUTPUT = _Figure("Output tokens/s", ("output_tokens_per_s",), ("",), _tokens)
+_P95_P50 = ("p95", "p50")
+_MS = (wording.milliseconds, wording.round_milliseconds)
+_TTFT = _Figure("TTFT", ("ttft_p95_ms", "ttft_p50_ms"), _P95_P50, *_MS, "ttft")
+_TPOT = _Figure("TPOT", ("tpot_p95_ms", "tpot_p50_ms"), _P95_P50, *_MS, "tpot")
+_OUTPUT = _Figure("Output tokens/s", ("output_tokens_per_s",), ("",), _tokens, _tokens)
 
 _PANELS = (
-    _Figure("Load", ("target", "in_flight"), ("commanded", "in flight"), wording.number),
+    _Figure("Load", ("target", "in_flight"), ("commanded", "in flight"), wording.number, wording.number),
     _TTFT,
     _TPOT,
-    _Figure("Server", ("waiting", "running"), ("waiting", "running"), wording.number, "queue"),
-    _Figure("KV cache", ("kv_usage",), ("in use",), wording.percent, "kv"),
+    _Figure("Server", ("waiting", "running"), ("waiting", "running"), wording.number, wording.number, "queue"),
+    _Figure("KV cache", ("kv_usage",), ("in use",), wording.percent, wording.round_percent, "kv"),
     _OUTPUT,
-    _Figure("Errors", ("error_ratio",), ("",), wording.percent, "error_ratio"),
-    _Figure("Client lag", ("client_lag_ms",), ("p99",), wording.milliseconds),
+    _Figure("Errors", ("error_ratio",), ("",), wording.percent, wording.round_percent, "error_ratio"),
+    _Figure("Client lag", ("client_lag_ms",), ("p99",), wording.milliseconds, wording.round_milliseconds),
 )
 
 
@@ -92,7 +100,7 @@ def timeline_columns(report: ReportInput) -> dict[str, object]:
 
 def level_text(point: LevelPoint, curve: Curve) -> str:
     """One level in one line."""
-    load = f"{wording.number(point.load)} {wording.axis_text(curve)}"
+    load = f"{wording.load_number(point.load, curve.axis)} {wording.axis_text(curve)}"
     parts = [
         load,
         f"TTFT p50 {wording.milliseconds(point.ttft_p50_ms)}, p95 {wording.milliseconds(point.ttft_p95_ms)}",
@@ -113,14 +121,14 @@ def _curve_chart(report: ReportInput, figure: _Figure, kind: str) -> str:
     shown = [*values, limit_ms] if limit_ms is not None and limit_ms < 20 * max(values) else values
     y = latency_scale(shown) if figure.metric else zero_scale(shown)
     plot = Plot(load_scale(point.load for point in points), y)
-    plot.grid([(tick, figure.text(tick)) for tick in plot.y.ticks(5 if kind == "tall" else 4)])
+    plot.grid([(tick, figure.tick(tick)) for tick in plot.y.ticks(5) if tick > 0], _HEADROOM[kind])
     if figure.metric:
         _draw_cliff(plot, report, labelled=kind == "tall")
     for curve in report.assessment.curves:
         _draw_curve(plot, curve, figure, limit_ms)
     if target is not None and limit_ms in shown:
         plot.level(target.limit * 1e3, "slo")
-        plot.label(1, 1 - plot.y.place(target.limit * 1e3), f"SLO {wording.target_text(target)}", "slo")
+        plot.label(0.12, 1 - plot.y.place(target.limit * 1e3), f"SLO {wording.target_text(target)}", "slo")
     plot.x_axis([(tick, wording.number(tick)) for tick in load_ticks(plot.x)])
     curve = wording.current_curve(report)
     summary = f"{figure.name} over {wording.axis_text(curve)}: {wording.cliff_text(report.assessment.cliff)}"
@@ -137,8 +145,11 @@ def _draw_cliff(plot: Plot, report: ReportInput, *, labelled: bool) -> None:
     plot.upright(cliff.at, "cliff")
     if labelled:
         word = "cliff" if cliff.kind is Kind.CLIFF else "bend"
-        spread = "" if cliff.low is None or cliff.high is None else f" ({_range(cliff.low, cliff.high)})"
-        plot.label(plot.x.place(cliff.at), 0, f"{word} {wording.number(cliff.at)}{spread}", "cliff")
+        spread = wording.interval_text(cliff)
+        text = f"{word} at {wording.load_number(cliff.at, cliff.axis)}{spread}"
+        left = plot.x.place(cliff.at if cliff.low is None else cliff.low)
+        # The curve climbs at the right of a cliff, so the words stand at its left where there is room.
+        plot.label(left, 0, text, "cliff" if left > 0.5 else "cliff after")
 
 
 def _draw_curve(plot: Plot, curve: Curve, figure: _Figure, limit_ms: float | None) -> None:
@@ -166,7 +177,8 @@ def _panel(report: ReportInput, panel: _Figure, *, last: bool) -> str:
     limit = None if target is None else target.limit * (1e3 if panel.text is wording.milliseconds else 1)
     columns: list[Series] = [getattr(timeline, name) for name in panel.fields]
     plot = Plot(Scale(start_s, max(timeline.end_s, start_s + 1)), _panel_scale(columns, limit, panel))
-    plot.grid([(tick, panel.text(tick)) for tick in plot.y.ticks(2) if tick > 0])
+    ticks = [tick for tick in plot.y.ticks(2) if tick > 0]
+    plot.grid([(tick, panel.tick(tick) if tick == ticks[-1] else "") for tick in ticks], _HEADROOM["low"])
     if panel.name == "Load" or len(report.changes) <= MANY_CHANGES:
         for change in report.changes[:: max(1, len(report.changes) // MANY_CHANGES)]:
             plot.upright(change.t_s, "change")
@@ -232,10 +244,6 @@ def _seen(report: ReportInput, name: str) -> bool:
 
 def _all_points(report: ReportInput) -> list[LevelPoint]:
     return [point for curve in report.assessment.curves for point in curve.points]
-
-
-def _range(low: float, high: float) -> str:
-    return f"{wording.number(low)}–{wording.number(high)}"
 
 
 def change_rows(report: ReportInput) -> list[tuple[float, LoadPoint, str]]:

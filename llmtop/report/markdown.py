@@ -59,7 +59,7 @@ def _slo(report: ReportInput) -> Iterable[str]:
                 (wording.target_text(limit), value, str(target.n or wording.NOT_KNOWN), wording.ok_text(target.ok))
             )
     if rows:
-        yield from ("", "## The SLO, over the whole run", "")
+        yield from ("", "## The SLO, over the whole run", "", wording.SLO_NOTE, "")
         yield from _table(["limit", "measured", "n", ""], rows)
 
 
@@ -84,7 +84,7 @@ def _levels(report: ReportInput) -> Iterable[str]:
         heads,
         [
             (
-                wording.number(point.load) + (" (faint)" if point.faint else ""),
+                wording.load_number(point.load, curve.axis) + (" (faint)" if point.faint else ""),
                 str(point.n),
                 str(point.errors),
                 *map(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -49,14 +50,14 @@ def _sections(report: ReportInput) -> Iterable[str]:
 def _head(report: ReportInput) -> str:
     kicker = f"{wording.title(report)} · {wording.started_text(report)} · {wording.duration(report.length_s)}"
     lead = " ".join(wording.details(report))
-    warnings = "".join(f'<p class="warning">{escape(text)}</p>' for text in wording.warnings(report))
+    warnings = "".join(f'<p class="warning">{_prose(text)}</p>' for text in wording.warnings(report))
     tiles = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in wording.figures(report)
     )
     return (
         f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(wording.verdict(report))}</h1>'
-        f'<p class="lead">{escape(lead)}</p>{warnings}<dl class="figures">{tiles}</dl></header>'
+        f'<p class="lead">{_prose(lead)}</p>{warnings}<dl class="figures">{tiles}</dl></header>'
     )
 
 
@@ -86,22 +87,22 @@ def _reasons(report: ReportInput) -> str:
         rows.append(
             [
                 _cell(wording.target_text(limit), "text"),
+                _cell(wording.ok_text(target.ok), f"text {colour}"),
                 _cell(value),
                 _cell(high),
                 _cell(wording.number(target.n) if target.n else wording.NOT_KNOWN),
-                _cell(wording.ok_text(target.ok), colour),
             ]
         )
     parts = []
     if rows:
-        parts.append("<h2>The SLO, over the whole run</h2>")
-        parts.append(_table(["Limit", "Measured", "At most (95 %)", "n", ""], rows))
+        parts.append(f'<h2>The SLO, over the whole run</h2><p class="quiet">{wording.SLO_NOTE}</p>')
+        parts.append(_table(["Limit", "", "Measured", "At most (95 %)", "n"], rows))
         if assessment.slo.attainment is not None:
             parts.append(f'<p class="quiet">{escape(wording.attainment_text(assessment.slo))}</p>')
     reasons = wording.reasons(report)
     if reasons:
         parts.append(f"<h2>What binds: {escape(wording.binding(report))}</h2>")
-        parts.append("<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in reasons) + "</ul>")
+        parts.append("<ul>" + "".join(f"<li>{_prose(reason)}</li>" for reason in reasons) + "</ul>")
     return "".join(parts)
 
 
@@ -128,7 +129,7 @@ def _level_cells(point: LevelPoint, report: ReportInput) -> list[str]:
 
     attained = point.attainment
     return [
-        _cell(wording.number(point.load)),
+        _cell(wording.load_number(point.load, wording.current_curve(report).axis)),
         _cell(wording.number(point.n)),
         _cell(wording.number(point.errors), "bad" if point.errors else ""),
         latency(point.ttft_p50_ms, "ttft", "p50"),
@@ -195,7 +196,7 @@ def _happenings(report: ReportInput) -> str:
             for t_s, point, why in changes[:500]
         ]
         table = _table(["at", "load", "by"], rows)
-        parts.append(f"<details><summary>{len(changes)} changes of load</summary>{table}</details>")
+        parts.append(f"<details><summary>{_many(len(changes), 'change')} of load</summary>{table}</details>")
     if report.events:
         rows = [
             [
@@ -207,8 +208,18 @@ def _happenings(report: ReportInput) -> str:
         ]
         opened = " open" if any(event.severity != "info" for event in report.events) else ""
         table = _table(["at", "", "event"], rows)
-        parts.append(f"<details{opened}><summary>{len(report.events)} events</summary>{table}</details>")
+        parts.append(f"<details{opened}><summary>{_many(len(report.events), 'event')}</summary>{table}</details>")
     return f"<h2>What happened</h2>{''.join(parts)}" if parts else ""
+
+
+def _prose(text: str) -> str:
+    """A sentence, escaped. Flags of a server are set as code; no line ends between a number and its unit."""
+    flagged = re.sub(r"(?<!\S)--[\w-]+", r"<code>\g<0></code>", escape(text))
+    return re.sub(r"(?<=\d) (?=(?:ms|s|%|tok/s)\b|%)", "&nbsp;", flagged)
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _cell(text: str, style: str = "") -> str:

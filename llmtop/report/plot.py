@@ -24,11 +24,12 @@ class Plot:
         self._shapes: list[str] = []
         self._labels: list[str] = []
 
-    def grid(self, ticks: Sequence[tuple[float, str]]) -> None:
-        """Horizontal lines with their values at the left, above the line."""
+    def grid(self, ticks: Sequence[tuple[float, str]], headroom: float) -> None:
+        """Horizontal lines with their values at the left, above the line; under it within `headroom` of the top."""
         for value, text in ticks:
             self._rule(f"M0 {self._y(value)}H{_BOX}", "grid")
-            self.label(0, 1 - self.y.place(value), text, "y")
+            top = 1 - self.y.place(value)
+            self.label(0, top, text, "y" if top > headroom else "y under")
 
     def x_axis(self, ticks: Sequence[tuple[float, str]]) -> None:
         """Values below the chart, with small ticks."""
@@ -80,10 +81,11 @@ class Plot:
         self._rule(f"M0 {self._y(value)}H{_BOX}", style)
 
     def label(self, left: float, top: float, text: str, style: str) -> None:
-        """Text at a place given in shares of the box."""
-        edge = " from-right" if left > 0.86 and style not in ("x", "y") else ""
+        """Text at a place given in shares of the box; no text, no label."""
+        if not text:
+            return
         at = f"left:{left * 100:.2f}%;top:{top * 100:.2f}%"
-        self._labels.append(f'<span class="label {style}{edge}" style="{at}">{escape(text)}</span>')
+        self._labels.append(f'<span class="label {style}" style="{at}">{escape(text)}</span>')
 
     def html(self, kind: str, summary: str) -> str:
         """The chart. `kind` is its CSS class, `summary` what a screen reader says."""

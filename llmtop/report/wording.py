@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 from llmtop.domain.load import Hold, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
@@ -46,23 +47,24 @@ def verdict(report: ReportInput) -> str:
     capacity = assessment.capacity
     if report.client.red_share >= RED_SHARE:
         return "The client was the bottleneck: this run says nothing about the server."
+    axis = assessment.cliff.axis
     unit = load_unit(current_curve(report))
     if capacity.at_slo is not None:
         bound = "" if capacity.fails_at is not None else "at least "
-        return f"Supports {bound}{number(capacity.at_slo)} {unit} at the SLO."
+        return f"Supports {bound}{load_number(capacity.at_slo, axis)} {unit} at the SLO."
     if capacity.fails_at is not None:
-        return f"Does not meet the SLO even at {number(capacity.fails_at)} {unit}."
+        return f"Does not meet the SLO even at {load_number(capacity.fails_at, axis)} {unit}."
     if assessment.cliff.at is not None:
-        return f"Latency bends at {number(assessment.cliff.at)} {unit}; too few requests to judge the SLO."
+        return f"Latency bends at {load_number(assessment.cliff.at, axis)} {unit}; too few requests to judge the SLO."
     return "Not enough requests for a verdict."
 
 
-def tested(capacity: Capacity) -> str:
-    """Pass 28, fail 36."""
+def tested(capacity: Capacity, axis: str) -> str:
+    """`pass 28, fail 36`; empty when no level was judged."""
     if capacity.at_slo is None and capacity.fails_at is None:
         return ""
-    passed = "" if capacity.at_slo is None else f"pass {number(capacity.at_slo)}"
-    failed = "no failure yet" if capacity.fails_at is None else f"fail {number(capacity.fails_at)}"
+    passed = "" if capacity.at_slo is None else f"pass {load_number(capacity.at_slo, axis)}"
+    failed = "no failure yet" if capacity.fails_at is None else f"fail {load_number(capacity.fails_at, axis)}"
     return ", ".join(filter(None, (passed, failed)))
 
 
@@ -70,8 +72,9 @@ def details(report: ReportInput) -> list[str]:
     """What follows the verdict: what was tested, the wall, the cliff, what to do."""
     assessment, capacity = report.assessment, report.assessment.capacity
     sentences = []
-    if levels := tested(capacity):
-        sentences.append(f"{levels[0].upper()}{levels[1:]}, judged by {slo_text(report)}.")
+    axis = assessment.cliff.axis
+    if levels := tested(capacity, axis):
+        sentences.append(f"{levels[0].upper()}{levels[1:]}, judged by {felt_text(report)}.")
     if capacity.limited_by:
         sentences.append(f"Limited by {capacity.limited_by}.")
     sentences.append(cliff_text(assessment.cliff))
@@ -79,7 +82,8 @@ def details(report: ReportInput) -> list[str]:
         advice = assessment.diagnosis.advice
         sentences.append(f"{advice[0].upper()}{advice[1:].rstrip('.')}.")
     if capacity.recommended is not None and capacity.soak is not None:
-        sentences.append(f"Run it at {number(capacity.recommended)}, soak it at {number(capacity.soak)}.")
+        run, soak = load_number(capacity.recommended, axis), load_number(capacity.soak, axis)
+        sentences.append(f"Run it at {run}, soak it at {soak}.")
     if not report.complete:
         sentences.append("The run was cut off; this is what was recorded until then.")
     return sentences
@@ -95,7 +99,7 @@ def cliff_text(cliff: CliffVerdict) -> str:
         return f"The levels contradict each other, so no cliff is claimed: measure again{tries}."
     if cliff.kind is Kind.NONE or cliff.at is None:
         return f"No cliff in the range that was driven{tries}."
-    place = f"{number(cliff.at)}{interval_text(cliff)}"
+    place = f"{load_number(cliff.at, cliff.axis)}{interval_text(cliff)}"
     doubt = "" if cliff.confidence is Confidence.FIRM else f" (provisional{tries})"
     if cliff.kind is Kind.GRADUAL:
         return f"{figure} grows gradually from {place}{doubt}."
@@ -106,12 +110,13 @@ def interval_text(cliff: CliffVerdict) -> str:
     """`, between 31 and 34`; empty without an interval."""
     if cliff.low is None or cliff.high is None:
         return ""
-    return f", between {number(cliff.low)} and {number(cliff.high)}"
+    return f", between {load_number(cliff.low, cliff.axis)} and {load_number(cliff.high, cliff.axis)}"
 
 
-def slo_text(report: ReportInput) -> str:
-    """The limits in one line."""
-    return ", ".join(target_text(target) for target in report.slo.targets)
+def felt_text(report: ReportInput) -> str:
+    """The limits that users feel, by which a level passes or fails: latencies and errors."""
+    felt = [target_text(target) for target in report.slo.targets if target.metric in (*LATENCIES, "error_ratio")]
+    return " and ".join(filter(None, (", ".join(felt[:-1]), felt[-1]))) if felt else "no latency limit"
 
 
 def target_text(target: SloTarget) -> str:
@@ -129,8 +134,10 @@ def limit_text(target: SloTarget, value: float | None = None) -> str:
     """The limit, or another value of the same figure, with its unit."""
     shown = target.limit if value is None else value
     if target.metric in LATENCIES:
-        return milliseconds(shown * 1e3)
-    return number(shown) if target.metric == "queue" else percent(shown)
+        return round_milliseconds(shown * 1e3) if value is None else milliseconds(shown * 1e3)
+    if target.metric == "queue":
+        return number(shown)
+    return round_percent(shown) if value is None else percent(shown)
 
 
 def attainment_text(slo: SloVerdict) -> str:
@@ -166,23 +173,43 @@ def number(value: float | None) -> str:
     """Three significant digits; whole numbers whole, thousands apart."""
     if value is None:
         return NOT_KNOWN
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5 or value == int(value):
         return f"{round(value):,}".replace(",", "\u202f")
-    return f"{value:.3g}"
+    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(decimals, 4)}f}"
+
+
+def load_number(value: float | None, axis: str) -> str:
+    """A load: users are whole from ten on, whatever an estimate between levels says."""
+    if value is not None and axis == "concurrency" and value >= 10:
+        value = round(value)
+    return number(value)
 
 
 def milliseconds(value: float | None) -> str:
-    """265 ms, 1.08 s, 0.42 ms."""
+    """265 ms, 1.08 s, 0.420 ms."""
     if value is None:
         return NOT_KNOWN
-    if value < 999.5:
-        return f"{value:.3g} ms"
-    seconds = value / 1e3
-    return f"{seconds:.3g} s" if seconds < 999.5 else f"{number(seconds)} s"
+    return f"{number(value)} ms" if value < 999.5 else f"{number(value / 1e3)} s"
 
 
 def percent(value: float | None) -> str:
-    return NOT_KNOWN if value is None else f"{value * 100:.3g} %"
+    """0 %, 0.06 %, 4.9 %, 100 %."""
+    if value is None:
+        return NOT_KNOWN
+    hundredths = value * 100
+    if hundredths in (0, 100):
+        return f"{hundredths:.0f} %"
+    return f"{hundredths:.2f} %" if hundredths < 1 else f"{hundredths:.1f} %"
+
+
+def round_milliseconds(value: float) -> str:
+    """A round figure, as on an axis or in a limit: 300 ms, 2 s."""
+    return f"{value:g} ms" if value < 1000 else f"{value / 1e3:g} s"
+
+
+def round_percent(value: float) -> str:
+    return f"{value * 100:g} %"
 
 
 def duration(seconds: float) -> str:
@@ -299,6 +326,7 @@ def shape_text(shape: Shape) -> str:
             return f"replay of {len(points)} loads"
 
 
+SLO_NOTE = "Every load that was driven counts here: a run that looks for the cliff misses its limits on purpose."
 DISTRIBUTION_NOTE = (
     "Requests that ended well, all loads together: fit to compare equal runs, not to judge one load. "
     "A percentile is left out (--) below 11 requests for p50, 64 for p90, 130 for p95 and 662 for p99."
@@ -309,7 +337,7 @@ def figures(report: ReportInput) -> list[tuple[str, str, str]]:
     """The figures at the top: (name, value, note)."""
     assessment, totals = report.assessment, report.totals
     capacity, cliff, curve = assessment.capacity, assessment.cliff, current_curve(report)
-    at_slo = number(capacity.at_slo)
+    at_slo = load_number(capacity.at_slo, cliff.axis)
     if capacity.at_slo is not None and capacity.fails_at is None:
         at_slo = f"≥ {at_slo}"
     best = max(
@@ -318,15 +346,15 @@ def figures(report: ReportInput) -> list[tuple[str, str, str]]:
         default=None,
     )
     ended = totals.ok + totals.errors
-    rows = [("At the SLO", at_slo, tested(capacity) or "not judged")]
+    rows = [("At the SLO", at_slo, tested(capacity, cliff.axis) or "not judged")]
     if cliff.at is not None:
         word = "Cliff" if cliff.kind is Kind.CLIFF else "Bend"
-        rows.append((word, number(cliff.at), interval_text(cliff).removeprefix(", ") or "no interval"))
+        rows.append((word, load_number(cliff.at, cliff.axis), interval_text(cliff).removeprefix(", ") or "no interval"))
     else:
         rows.append(("Cliff", NOT_KNOWN, {Kind.NONE: "none in range"}.get(cliff.kind, "not found")))
     if best is not None:
-        unit = "req/s" if curve.axis == "rate" else "in flight"
-        rows.append(("Most output", f"{number(best.output_tokens_per_s)} tok/s", f"at {number(best.load)} {unit}"))
+        where = f"at {load_number(best.load, curve.axis)} {'req/s' if curve.axis == 'rate' else 'in flight'}"
+        rows.append(("Most output", f"{number(best.output_tokens_per_s)} tok/s", where))
     failed = f"{percent(totals.errors / ended)} failed" if ended else "none ended"
     rows.append(("Requests", number(totals.sent), failed))
     if report.client.seconds:

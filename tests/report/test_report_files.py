@@ -1,0 +1,75 @@
+"""Markdown, JSON and CSV, and the files they are written to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from llmtop.errors import FileError
+from llmtop.report import FORMATS, ReportInput, write_report
+from llmtop.report.markdown import markdown_text, text_curve
+from llmtop.report.tables import csv_text, json_text
+
+
+def test_json_holds_the_whole_report(report: ReportInput) -> None:
+    document = json.loads(json_text(report))
+    assert document["llmtop_report"] == 1
+    assert document["verdict"] == "Supports 36 concurrent users at the SLO."
+    assert document["assessment"]["capacity"]["at_slo"] == 36
+    assert msgspec.convert(document, ReportInput) == report
+
+
+def test_csv_has_a_row_for_each_level(report: ReportInput) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_text(report))))
+    assert [float(row["load"]) for row in rows if row["earlier"] == "0"] == [
+        point.load for point in report.assessment.curves[-1].points
+    ]
+    assert sum(row["earlier"] == "1" for row in rows) == 4
+    assert rows[0]["curve"] == "before the restart"
+    assert float(rows[-1]["ttft_p95_ms"]) == report.assessment.curves[-1].points[-1].ttft_p95_ms
+
+
+def test_markdown_tables_are_whole_and_words_from_outside_are_harmless(report: ReportInput) -> None:
+    text = markdown_text(report)
+    assert text.startswith("# Supports 36 concurrent users at the SLO.\n")
+    assert "<b>" not in text
+    assert "- 3:20 max\\_num\\_seqs &lt;32&gt;" in text
+    outside = "".join(text.split("```")[::2])
+    tables = [block.splitlines() for block in outside.split("\n\n") if block.lstrip().startswith("|")]
+    assert len(tables) >= 5
+    for table in tables:
+        assert len({line.count("|") - line.count("\\|") for line in table if line.strip()}) == 1
+
+
+def test_the_text_curve_shows_the_bend(report: ReportInput, empty_report: ReportInput) -> None:
+    lines = text_curve(report)
+    assert lines[0] == "TTFT over requests in flight: o p50, x p95, | cliff, - SLO"
+    body = lines[2:-1]
+    assert sum(line.count("o") for line in body) >= 10
+    assert all("|" in line or "o" in line or "x" in line for line in body)
+    assert any(line.count("-") > 40 for line in body)
+    assert max(map(len, lines)) <= 80
+    assert text_curve(empty_report) == []
+
+
+def test_every_format_is_written_even_for_a_run_without_requests(
+    report: ReportInput, empty_report: ReportInput, tmp_path: Path
+) -> None:
+    for ending in FORMATS:
+        for name, each in (("full", report), ("empty", empty_report)):
+            path = tmp_path / "reports" / f"{name}{ending}"
+            write_report(each, path)
+            assert path.read_text(encoding="utf-8").endswith("\n")
+
+
+def test_endings_and_places_that_do_not_work(report: ReportInput, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"use \.html, \.md, \.json, \.csv"):
+        write_report(report, tmp_path / "report.pdf")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="cannot be written"):
+        write_report(report, tmp_path / "file" / "report.md")

@@ -1,0 +1,122 @@
+"""The HTML page: one file, sound markup, nothing unescaped, nothing secret."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from msgspec import structs
+
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import LoadChange, Mark
+from llmtop.report import ReportInput
+from llmtop.report.page import html_text
+
+VOID = {"meta", "br", "link", "img", "input"}
+
+
+class _Balance(HTMLParser):
+    """Fails on tags that do not match."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def facts_of(page: str) -> dict[str, dict[str, list[str | None]]]:
+    found = re.search(r'<script type="application/json" id="facts">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    facts: dict[str, dict[str, list[str | None]]] = json.loads(found[1])
+    return facts
+
+
+def test_tags_match_and_the_verdict_is_the_heading(report: ReportInput, empty_report: ReportInput) -> None:
+    for each, heading in ((report, "Supports 36 concurrent users"), (empty_report, "Not enough requests")):
+        page = html_text(each)
+        parser = _Balance()
+        parser.feed(page)
+        assert parser.open == []
+        assert parser.seen.count("h1") == 1
+        assert f"<h1>{heading}" in page
+
+
+def test_the_page_loads_nothing_from_anywhere(report: ReportInput) -> None:
+    page = html_text(report)
+    assert not re.search(r"""(?:src|href)\s*=|@import|url\(|fetch\(|XMLHttpRequest|//cdn""", page)
+    assert len(page) < 400_000
+
+
+def test_words_from_outside_are_escaped(report: ReportInput) -> None:
+    evil = "</script><script>alert(1)</script>&\"'"
+    meta = structs.replace(report.meta, label=evil)
+    page = html_text(structs.replace(report, meta=meta, marks=(Mark(3.0, evil),)))
+    assert page.count("<script>") == 1
+    assert "&lt;b&gt;queue&lt;/b&gt; full" in page
+    assert "&lt;/script&gt;&lt;script&gt;alert(1)" in page
+
+
+def test_no_figure_is_nan(report: ReportInput, empty_report: ReportInput) -> None:
+    for each in (report, empty_report):
+        assert not re.search(r"\b(?:nan|inf|None)\b", html_text(each))
+
+
+def test_readouts_have_a_text_for_every_step_and_level(report: ReportInput) -> None:
+    facts = facts_of(html_text(report))
+    steps = len(report.timeline.in_flight)
+    assert {len(column) for column in facts["timeline"].values()} == {steps}
+    assert facts["timeline"]["clock"][-1] == "6:00"
+    assert len(facts["curve"]["places"]) == len(facts["curve"]["texts"]) == 12
+    assert "32 requests in flight" in (facts["curve"]["texts"][7] or "")
+
+
+def test_a_gap_in_the_metrics_is_a_gap_in_the_chart(report: ReportInput) -> None:
+    page = html_text(report)
+    panel = page[page.index("<h3>KV cache") : page.index("<h3>Output tokens/s<b>")]
+    line = re.search(r'<path class="line a" d="([^"]+)"', panel)
+    assert line is not None
+    assert line[1].count("M") == 2
+    assert None in facts_of(page)["timeline"]["kv_usage"]
+
+
+def test_cliff_interval_slo_and_marks_are_drawn(report: ReportInput) -> None:
+    page = html_text(report)
+    assert 'class="band cliff"' in page
+    assert "cliff at 32, between 31 and 34" in page
+    assert "SLO TTFT p95 &lt; 2 s" in page
+    assert ">m1</span>" in page
+    assert "before the restart" in page
+
+
+def test_a_ramp_of_a_thousand_changes_does_not_blacken_the_charts(report: ReportInput) -> None:
+    changes = tuple(LoadChange(i * 0.3, LoadPoint(concurrency=i), "stage", "ramp") for i in range(1000))
+    page = html_text(structs.replace(report, changes=changes))
+    assert page.count('class="change"') <= 63
+    assert "1 change of load" in page
+
+
+def test_panels_without_facts_are_left_out(report: ReportInput) -> None:
+    steps = len(report.timeline.in_flight)
+    blind = structs.replace(report.timeline, kv_usage=(None,) * steps, waiting=(None,) * steps, running=(None,) * steps)
+    page = html_text(structs.replace(report, timeline=blind))
+    assert "<h3>KV cache" not in page
+    assert "<h3>Server" not in page
+    assert "<h3>TTFT" in page
+
+
+def test_secrets_stay_out(report: ReportInput, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-very-secret")
+    assert "sk-very-secret" not in html_text(report)
