@@ -46,7 +46,7 @@ def drive(link: SessionLink, profile: Profile, arguments: argparse.Namespace) ->
     """Show the screen until the user leaves it, then say what was learned."""
     from llmtop.cli.report import write_reports
     from llmtop.session.assessor import Assessor
-    from llmtop.tui import LlmtopApp
+    from llmtop.tui.app import LlmtopApp
 
     assessor = Assessor(lambda: link.meta, profile.slo, link.send)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import numpy as np
 
-from llmtop.analysis import assess_prediction
+from llmtop.analysis import Level, Limits, assess_levels
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.cli.target import knobs_of
 from llmtop.domain.slo import Slo, parse_slo
@@ -55,8 +56,25 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def judge(prediction: Prediction, slo: Slo) -> Assessment:
-    """All verdicts over a predicted curve; a replay has one point and so no cliff."""
-    return assess_prediction(prediction, slo)
+    """All verdicts over a predicted curve, as over a measured one; a replay has one point and so no cliff."""
+    config = prediction.config
+    levels = [
+        Level(
+            load=float(point.concurrency or point.rate_rps or 1),
+            ttft_s=np.array(point.samples.ttft_s),
+            tpot_s=np.array(point.samples.tpot_s),
+            e2e_s=np.array(point.samples.e2e_s),
+            requests_per_s=point.requests_per_s,
+            output_tokens_per_s=point.output_tokens_per_s,
+            running=point.running_mean,
+            waiting=point.waiting_mean,
+            kv_usage=point.kv_usage_max,
+            preemptions=point.preemptions,
+        )
+        for point in prediction.points
+    ]
+    axis = "rate" if prediction.axis == "rate" else "concurrency"
+    return assess_levels(levels, slo=slo, axis=axis, limits=Limits(max_num_seqs=config.max_num_seqs), dialect="vllm")
 
 
 def as_json(prediction: Prediction, assessment: Assessment, rows: bool) -> dict[str, object]:

@@ -14,7 +14,7 @@ def main(arguments: argparse.Namespace) -> int:
     from llmtop.cli.report import write_reports
     from llmtop.session.assessor import Assessor
     from llmtop.session.replay import Replay
-    from llmtop.tui import LlmtopApp
+    from llmtop.tui.app import LlmtopApp
 
     if not sys.stdout.isatty():
         raise UsageError("a replay needs a terminal; without one use `llmtop report RUN` or `llmtop assess RUN`")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llmtop.analysis import CapacitySearch, assess
+from llmtop.analysis import assess
+from llmtop.analysis.search import CapacitySearch
 from llmtop.domain.commands import Command, SetLoad, StopLoad
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
@@ -67,7 +68,9 @@ class Assessor:
         elif meta is None or meta.info is None:
             self._refusal = "the endpoint is not connected yet"
         elif self._search is None:
-            self._search = CapacitySearch(self.slo, meta.profile.plan.base, meta.profile.caps.max_concurrency)
+            self._search = CapacitySearch(
+                self.slo, meta.profile.plan.base, max_concurrency=meta.profile.caps.max_concurrency
+            )
             self.progress = None
 
     def stop(self) -> None:

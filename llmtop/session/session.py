@@ -31,7 +31,7 @@ from llmtop.domain.run import Event, FactBatch, Mark, RunMeta
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint import EndpointClient
 from llmtop.errors import EndpointAuthFailed, EndpointError
-from llmtop.load import Harvest, LoadEngine
+from llmtop.load import Harvest, LoadEngine, WorkerPool, auto_workers
 from llmtop.load.pacer import Pacer
 from llmtop.meter import FrameBuilder
 from llmtop.recording import RunWriter, new_run_path
@@ -79,7 +79,7 @@ class Session:
         self._client: EndpointClient | None = None
         self._scraper: Scraper | None = None
         self._gpus = GpuReader()
-        self._engine: LoadEngine | None = None
+        self._engine: LoadEngine | WorkerPool | None = None
         self._writer: RunWriter | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._untold: list[FactBatch] = []
@@ -217,13 +217,18 @@ class Session:
         self._engine = await self._make_engine(self._client, info)
         self._spawn(self._engine.run())
 
-    async def _make_engine(self, client: EndpointClient, info: EndpointInfo) -> LoadEngine:
-        options, profile = self._options, self._options.profile
-        prompts = await asyncio.to_thread(
-            PromptSource, profile.workload, max_model_len=info.max_model_len, salt=self._origin_ns
-        )
-        pacer = Pacer.hold(self._wanted, options.seed) if self._wanted else Pacer(profile.plan, options.seed)
-        return LoadEngine(client, prompts, pacer, profile.caps, self._origin_ns, options.seed, profile.workload.api)
+    async def _make_engine(self, client: EndpointClient, info: EndpointInfo) -> LoadEngine | WorkerPool:
+        profile, seed = self._options.profile, self._options.seed
+        workload, caps, origin_ns = profile.workload, profile.caps, self._origin_ns
+        pacer = Pacer.hold(self._wanted, seed) if self._wanted else Pacer(profile.plan, seed)
+        workers = self._options.workers or auto_workers(caps.max_concurrency)
+        if workers > 1:
+            endpoint = self.meta.endpoint
+            return WorkerPool(
+                endpoint, info, workload, pacer, caps, origin_ns, seed, workload.api, workers, salt=origin_ns
+            )
+        prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=origin_ns)
+        return LoadEngine(client, prompts, pacer, caps, origin_ns, seed, workload.api)
 
     async def _scrape_forever(self, scraper: Scraper) -> None:
         while True:

@@ -1,0 +1,75 @@
+"""`llmtop assess RUN|LEVELS.csv`: the verdicts alone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from llmtop.analysis import assess_levels, parse_levels
+from llmtop.cli.output import print_json, verdicts_json
+from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.verdicts import Assessment, CliffVerdict
+from llmtop.errors import FileError, UsageError
+from llmtop.meter import Facts
+from llmtop.recording import RunReader
+from llmtop.session.assessor import Assessor
+
+
+def main(arguments: argparse.Namespace) -> int:
+    path = Path(arguments.file)
+    slo = parse_slo(arguments.slo) if arguments.slo else None
+    if path.suffix.lower() == ".csv":
+        assessment = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat)
+        cliff = assessment.cliff
+    else:
+        assessment = of_run(path, slo)
+        cliff = _asked(assessment, arguments.metric, arguments.stat)
+    if arguments.json:
+        fields = {name: getattr(cliff, name) for name in cliff.__struct_fields__}
+        print_json({**fields, **verdicts_json(assessment)})
+    else:
+        print(as_text(assessment, cliff))
+    return 1 if assessment.slo.ok is False else 0
+
+
+def of_run(path: Path, slo: Slo | None) -> Assessment:
+    """A whole recording. Raises RunFileError."""
+    with RunReader(path) as reader:
+        meta = reader.meta
+        facts = Facts.of(reader.batches())
+    return Assessor(lambda: meta, slo or meta.profile.slo)(facts, full=True)
+
+
+def of_table(path: Path, slo: Slo | None, axis: str, metric: str, stat: str) -> Assessment:
+    """A table of levels. Raises FileError naming the line or the column."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(path, f"cannot be read: {error}") from error
+    try:
+        return assess_levels(parse_levels(text), slo=slo, axis=axis, metric=metric, stat=stat)
+    except UsageError as error:
+        raise FileError(path, str(error)) from error
+
+
+def _asked(assessment: Assessment, metric: str, stat: str) -> CliffVerdict:
+    """The verdict for this metric and statistic; the one that matters if there is none of its own."""
+    found = (cliff for cliff in assessment.cliffs if (cliff.metric, cliff.stat) == (metric, stat))
+    return next(found, assessment.cliff)
+
+
+def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
+    where = "" if cliff.at is None else f" at {cliff.at:.3g} ({cliff.low:.3g} to {cliff.high:.3g})"
+    lines = [
+        assessment.headline,
+        "",
+        f"cliff      {cliff.metric} {cliff.stat}: {cliff.kind}{where}, {cliff.confidence}, cause {cliff.cause}",
+        *(f"           {line}" for line in cliff.evidence),
+    ]
+    if assessment.capacity.sentence:
+        lines.append(f"capacity   {assessment.capacity.sentence}")
+    lines += [f"slo        {target.text}" for target in assessment.slo.targets if target.text]
+    diagnosis = assessment.diagnosis
+    lines += [f"diagnosis  {line}" for line in (diagnosis.bound, *diagnosis.evidence, diagnosis.advice) if line]
+    lines += [f"drift      {drift.text}" for drift in assessment.drifts]
+    return "\n".join(lines)
