@@ -49,7 +49,7 @@ class BlockPool:
     @property
     def usage(self) -> float:
         """Share of the usable blocks that are in use, 0 to 1 (vLLM's kv_cache_usage_perc)."""
-        return 1.0 - len(self._free) / (self.num_blocks - 1)
+        return 1.0 - len(self._free) / max(1, self.num_blocks - 1)
 
     @property
     def cached(self) -> int:
