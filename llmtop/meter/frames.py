@@ -15,6 +15,7 @@ import numpy as np
 from llmtop.domain.endpoint import EndpointStatus
 from llmtop.domain.frame import Distribution, Frame, ReplayPosition, Series, Timeline, Totals, Window
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.request import Outcome
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
 from llmtop.domain.samples import ClientHealth, GpuSnapshot, LoadBin, ServerSnapshot
 
@@ -69,8 +70,9 @@ class FrameBuilder:
         self._changes.extend(batch.changes)
         self._marks.extend(batch.marks)
         self._events.extend(batch.events)
-        if batch.requests:
-            self._token_source = batch.requests[-1].token_source
+        for record in batch.requests:
+            if record.outcome is Outcome.OK:
+                self._token_source = record.token_source
         for closed in batch.bins:
             self._add_bin(closed)
         self.t_s = max(self.t_s, batch.t_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,33 +71,33 @@ class RunReader:
         return msgspec.json.decode(entries["run"], type=RunMeta)
 
     def _last_s(self) -> float:
-        (last,) = self._database.execute("SELECT max(t_s) FROM bin").fetchone()
+        (last,) = self._database.execute("SELECT max(told_s) FROM bin").fetchone()
         return float(last or 0.0)
 
     def batches(self) -> Iterator[FactBatch]:
-        """The run's batches in order of time, one for each bin; what came after the last bin follows in its own."""
+        """The run's batches as the session told them, in order; batches without any fact are left out."""
         with self._mapped():
             streams = {field: _Stream(self._database, table) for field, table in schema.BATCH_TABLES.items()}
-            ticks = [t_s for (t_s,) in self._database.execute("SELECT t_s FROM bin ORDER BY t_s, rowid")]
-            for t_s in [*ticks, float("inf")]:
-                facts = {field: stream.until(t_s) for field, stream in streams.items()}
-                if any(facts.values()):
-                    yield FactBatch(t_s=min(t_s, self.length_s), **facts)
+            while (told_s := min(stream.told_s for stream in streams.values())) < math.inf:
+                yield FactBatch(t_s=told_s, **{field: stream.take(told_s) for field, stream in streams.items()})
 
 
 class _Stream:
-    """One table in order of time, taken piece by piece."""
+    """One table in the order in which it was told, taken batch by batch. `told_s` is that of the next row."""
 
     def __init__(self, database: sqlite3.Connection, table: schema.FactTable[Any]) -> None:
-        self._cursor = database.execute(f"SELECT {table.time}, * FROM {table.name} ORDER BY 1, rowid")
-        columns = [name for name, *_ in self._cursor.description][1:]
-        self._decode = table.reader(columns)
-        self._next = self._cursor.fetchone()
+        self._cursor = database.execute(f"SELECT * FROM {table.name} ORDER BY told_s, rowid")
+        self._decode = table.reader([name for name, *_ in self._cursor.description])
+        self._advance()
 
-    def until(self, t_s: float) -> tuple[Any, ...]:
-        """Everything known at `t_s` and not taken yet."""
+    def _advance(self) -> None:
+        self._row = self._cursor.fetchone()
+        self.told_s: float = math.inf if self._row is None else self._row[0]
+
+    def take(self, told_s: float) -> tuple[Any, ...]:
+        """All rows of one batch."""
         taken = []
-        while self._next is not None and self._next[0] <= t_s:
-            taken.append(self._decode(self._next[1:]))
-            self._next = self._cursor.fetchone()
+        while self.told_s == told_s:
+            taken.append(self._decode(self._row))
+            self._advance()
         return tuple(taken)

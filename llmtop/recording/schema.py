@@ -12,6 +12,9 @@ Tables, one row a fact; times are seconds (`*_s`) or nanoseconds (`*_ns`) of one
     mark           t_s, text
     event          the fields of `Event`
 
+Every row but meta's begins with `told_s`, when the session told it: a record can be told up to a second after its
+request has ended, and a replay tells it then too. Rows with the same `told_s` are one `FactBatch`.
+
 Facts only: no verdict is stored, so that an old run can be judged again. API keys are never in the file.
 
 Versions: a reader reads its own and every older version. Columns are added, never renamed or removed; a column that an
@@ -75,12 +78,10 @@ class FactTable(Generic[Fact]):
     Args:
         name: the table.
         fact: the type whose fields are the columns.
-        time: SQL expression of the time in seconds at which the fact was known; rows are read in this order.
     """
 
-    def __init__(self, name: str, fact: type[Fact], time: str = "t_s") -> None:
+    def __init__(self, name: str, fact: type[Fact]) -> None:
         self.name = name
-        self.time = time
         self._fact = fact
         hints = get_type_hints(fact)
         self._kinds = {field: _bare(hints[field]) for field in fact.__struct_fields__}  # type: ignore[attr-defined]
@@ -134,7 +135,7 @@ class _ChangeTable(FactTable[LoadChange]):
         return change
 
 
-REQUEST = FactTable("request", RequestRecord, "end_ns / 1e9")
+REQUEST = FactTable("request", RequestRecord)
 BIN = FactTable("bin", LoadBin)
 SERVER = FactTable("server_sample", ServerSnapshot)
 GPU = FactTable("gpu_sample", GpuSnapshot)
@@ -163,6 +164,6 @@ def create_sql() -> list[str]:
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
     ]
     for table in BATCH_TABLES.values():
-        columns = ", ".join(f'"{name}" {kind}' for name, kind in table.columns.items())
+        columns = ", ".join(f'"{name}" {kind}' for name, kind in {"told_s": "REAL", **table.columns}.items())
         statements.append(f"CREATE TABLE {table.name} ({columns})")
     return statements

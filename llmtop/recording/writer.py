@@ -126,5 +126,6 @@ def _insert(database: sqlite3.Connection, batch: FactBatch) -> None:
     for field, table in schema.BATCH_TABLES.items():
         facts = getattr(batch, field)
         if facts:
-            places = ", ".join("?" * len(table.columns))
-            database.executemany(f"INSERT INTO {table.name} VALUES ({places})", [table.row(fact) for fact in facts])
+            places = ", ".join("?" * (1 + len(table.columns)))
+            rows = [(batch.t_s, *table.row(fact)) for fact in facts]
+            database.executemany(f"INSERT INTO {table.name} VALUES ({places})", rows)

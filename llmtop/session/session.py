@@ -152,7 +152,7 @@ class Session:
             if part is not None:
                 await part.close()
         if self._writer is not None:
-            await asyncio.to_thread(self._writer.close, self.t_s)
+            await asyncio.to_thread(self._writer.close, self._builder.t_s)
 
     async def _see_the_server_drain(self) -> None:
         """Wait until the server's own count is back to what was there beside us; say so if it does not come back."""
