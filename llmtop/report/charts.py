@@ -132,7 +132,8 @@ def _curve_chart(report: ReportInput, figure: _Figure, kind: str) -> str:
     plot.x_axis([(tick, wording.number(tick)) for tick in load_ticks(plot.x)])
     curve = wording.current_curve(report)
     summary = f"{figure.name} over {wording.axis_text(curve)}: {wording.cliff_text(report.assessment.cliff)}"
-    heading = f"<h3>{escape(figure.name)} <small>over {wording.axis_text(curve)}</small>{_legend(figure)}</h3>"
+    legend = _legend(figure, [any(getattr(point, name) is not None for point in points) for name in figure.fields])
+    heading = f"<h3>{escape(figure.name)} <small>over {wording.axis_text(curve)}</small>{legend}</h3>"
     return f'<div class="chart" data-curve>{heading}{plot.html(kind, summary)}</div>'
 
 
@@ -203,7 +204,8 @@ def _panel(report: ReportInput, panel: _Figure, *, last: bool) -> str:
         if _seen(report, name)
     )
     limit_text = f"<small>SLO {escape(_limit_text(target))}</small>" if target is not None else ""
-    heading = f"<h3>{escape(panel.name)}{_legend(panel)}{limit_text}<b>{readout}</b></h3>"
+    legend = _legend(panel, [_seen(report, name) for name in panel.fields])
+    heading = f"<h3>{escape(panel.name)}{legend}{limit_text}<b>{readout}</b></h3>"
     return f'<div class="panel" data-timeline>{heading}{plot.html("low", summary)}</div>'
 
 
@@ -231,10 +233,11 @@ def _time_ticks(scale: Scale) -> list[float]:
     return [float(step * i) for i in range(int(scale.high // step) + 1) if step * i >= scale.low]
 
 
-def _legend(figure: _Figure) -> str:
-    names = [name for name in figure.legend if name]
-    styles = ["b", "a"] if len(figure.legend) == 2 else ["a"]
-    return "".join(f'<span class="key {style}">{name}</span>' for style, name in zip(styles, names, strict=False))
+def _legend(figure: _Figure, seen: Sequence[bool]) -> str:
+    """The keys of the lines that are there."""
+    styles = ("b", "a") if len(figure.legend) == 2 else ("a",)
+    keys = zip(styles, figure.legend, seen, strict=True)
+    return "".join(f'<span class="key {style}">{name}</span>' for style, name, known in keys if name and known)
 
 
 def _seen(report: ReportInput, name: str) -> bool:

@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.frame import Distribution, Timeline, Totals
-from llmtop.domain.request import RequestRecord
+from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, LoadChange, Mark, RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
@@ -86,7 +86,8 @@ def report_input(
     failures: Counter[str] = Counter()
     sources: set[str] = set()
     for record in records:
-        sources.add(record.token_source)
+        if record.outcome is Outcome.OK:
+            sources.add(record.token_source)
         if record.outcome.is_error:
             failures[_failure(record)] += 1
     return ReportInput(

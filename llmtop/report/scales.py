@@ -65,15 +65,16 @@ def zero_scale(values: Iterable[float | None], least: float = 0.0) -> Scale:
 
 
 def load_scale(loads: Iterable[float]) -> Scale:
-    """The axis of the load: logarithmic when levels span more than a factor of eight."""
+    """The axis of the load: logarithmic when levels span more than a factor of eight. Room for labels at the left."""
     known = sorted(load for load in loads if load > 0)
     if not known:
         return Scale(0, 1)
     low, high = known[0], known[-1]
     if high > 8 * low:
-        return Scale(low / 1.12, high * 1.12, log=True)
-    margin = (high - low) * 0.04 or high * 0.1
-    return Scale(max(0.0, low - margin), high + margin)
+        margin = (high / low) ** 0.03
+        return Scale(low / margin**3, high * margin, log=True)
+    margin = (high - low) * 0.03 or high * 0.1
+    return Scale(max(0.0, low - 3 * margin), high + margin)
 
 
 def load_ticks(scale: Scale, most: int = 9) -> list[float]:

@@ -73,14 +73,21 @@ def details(report: ReportInput) -> list[str]:
     assessment, capacity = report.assessment, report.assessment.capacity
     sentences = []
     axis = assessment.cliff.axis
+    client = report.client
+    if client.red_share >= RED_SHARE:
+        return [
+            f"In {percent(client.red_share)} of its seconds llmtop could not keep up with what arrived "
+            f"(receive lag p99 {milliseconds(client.lag_p99_ms)}). What is shown rests on the other seconds and proves "
+            "nothing. Drive less, use more workers, or a machine that does nothing else."
+        ]
     if levels := tested(capacity, axis):
-        sentences.append(f"{levels[0].upper()}{levels[1:]}, judged by {felt_text(report)}.")
+        sentences.append(f"{sentence(levels)}, judged by {felt_text(report)}.")
     if capacity.limited_by:
-        sentences.append(f"Limited by {capacity.limited_by}.")
+        article = "the " if capacity.limited_by.startswith("cliff") else ""
+        sentences.append(f"Limited by {article}{capacity.limited_by}.")
     sentences.append(cliff_text(assessment.cliff))
     if assessment.diagnosis.advice:
-        advice = assessment.diagnosis.advice
-        sentences.append(f"{advice[0].upper()}{advice[1:].rstrip('.')}.")
+        sentences.append(f"{sentence(assessment.diagnosis.advice.rstrip('.'))}.")
     if capacity.recommended is not None and capacity.soak is not None:
         run, soak = load_number(capacity.recommended, axis), load_number(capacity.soak, axis)
         sentences.append(f"Run it at {run}, soak it at {soak}.")
@@ -389,7 +396,13 @@ def reasons(report: ReportInput) -> list[str]:
     assessment = report.assessment
     drifts = (drift.text for drift in assessment.drifts if drift.significant)
     listed = (*assessment.diagnosis.evidence, *assessment.cliff.evidence, *drifts)
-    return list(dict.fromkeys(f"{text[0].upper()}{text[1:]}" for text in listed if text))
+    return list(dict.fromkeys(sentence(text) for text in listed if text))
+
+
+def sentence(text: str) -> str:
+    """With a capital, unless it begins with the name of a flag or a figure."""
+    first = text.partition(" ")[0]
+    return text if "_" in first or not first.isalpha() else f"{text[0].upper()}{text[1:]}"
 
 
 def totals_text(report: ReportInput) -> str:
