@@ -39,6 +39,7 @@ class Glyphs(Struct, frozen=True, kw_only=True):
     pause: str = "‖"
     arrow: str = "→"
     cursor: str = "▏"
+    focus: str = "›"
     more: str = "…"
     about: str = "≈"
     plus_minus: str = "±"
@@ -56,7 +57,7 @@ class Glyphs(Struct, frozen=True, kw_only=True):
 UNICODE = Glyphs()
 ASCII = Glyphs(
     rule="-", track="-", track_done="=", track_chase=":", knob="O", cliff="^", sep="|", up="*", wait="o", stale="~",
-    down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"', arrow=">", cursor="_",
+    down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"', arrow=">", cursor="_", focus=">",
     more=".", about="~", plus_minus="+-", numbers="123456789", left_right="<>", on="#", off="_", ascii=True,
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
-from llmtop.domain.frame import Frame
+from llmtop.domain.frame import Frame, ReplayPosition
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange
 from llmtop.domain.verdicts import Assessment
@@ -16,6 +16,7 @@ from llmtop.tui.numbers import UNKNOWN, clock, span
 from llmtop.tui.palette import Run, Runs
 from llmtop.tui.tone import Tone, judge
 from llmtop.tui.view import SPAN_S, Condition
+from llmtop.tui.widgets.slider import FIGURE_CELLS, LABEL_CELLS
 
 CLIENT_LAG_WARN_MS = 5.0
 CLIENT_LAG_BAD_MS = 20.0
@@ -74,7 +75,7 @@ def header(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: int
         brand,
         Part([(_who(status, glyphs, 24), "text"), ("  ", "")], 3),
         Part([(plain(status.label, glyphs), "dim"), (" ", "")], 5),
-        Part([_state(frame, condition, glyphs)], 1),
+        Part([_state(frame, condition, glyphs), ("  ", "")], 1),
     ]
     right = _header_right(frame, condition, glyphs)
     if sum(part.cells for part in (*left, *right)) > width:
@@ -98,7 +99,7 @@ def _state(frame: Frame, condition: Condition, glyphs: Glyphs) -> Run:
     if condition.silent_s > 0:
         return (f"{glyphs.stale} no frame for {condition.silent_s:.0f}s", "warn")
     if frame.replay is not None:
-        return ("recording", "dim")
+        return ("", "")
     if status.state is EndpointState.UP:
         return (f"{glyphs.up} up", "up")
     if status.state is EndpointState.CONNECTING:
@@ -173,8 +174,8 @@ def _trouble(status: EndpointStatus, glyphs: Glyphs) -> Runs:
         retry = "" if status.retry_in_s is None else f"{sep}next try in {status.retry_in_s:.0f}s"
         return [(" DOWN ", "badge-bad"), (f" {error or 'no answer'}", "bad"), (retry, "text")]
     if status.state is EndpointState.AUTH_FAILED:
-        advice = f"{sep}put the key in a variable, start with --api-key-env NAME"
-        return [(" AUTH FAILED ", "badge-bad"), (f" {error or '401'}", "bad"), (advice, "text")]
+        advice = " start with --api-key-env NAME"
+        return [(" AUTH FAILED ", "badge-bad"), (advice, "bad"), (f"{sep}{error}" if error else "", "text")]
     if status.state is EndpointState.CONNECTING:
         tail = f"{sep}{error}" if error else ""
         return [(" CONNECTING ", "badge-warn"), (f" {plain(status.label, glyphs)}", "text"), (tail, "dim")]
@@ -201,6 +202,8 @@ def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: i
     """How the load is made, besides the sliders."""
     if frame is None:
         return []
+    if frame.replay is not None:
+        return _replay_bar(frame, frame.replay, glyphs, width)
     point = frame.target
     loop = "open loop" if point.rate_rps is not None else "closed loop"
     words = [(loop, 2), (f"think {span(point.think_time_s)}" if point.rate_rps is None else _arrivals(point), 4)]
@@ -212,7 +215,7 @@ def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: i
         left = "" if frame.stage_left_s is None else f" {span(round(frame.stage_left_s))} left"
         words.append((f"stage {plain(frame.stage, glyphs)}{left}", 1))
     elif frame.finished:
-        words.append(("plan finished" if frame.replay is None else "end of the recording", 1))
+        words.append(("plan finished", 1))
     parts = [Part([(f" {words[0][0]}", "dim")], words[0][1])]
     parts += [Part([(f" {glyphs.sep} ", "faint"), (word, "dim")], rank) for word, rank in words[1:]]
     if frame.foreign:
@@ -225,6 +228,18 @@ def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: i
         parts.append(Part([(f" {glyphs.sep} ", "faint"), (plain(condition.note, glyphs), "focus")], 0))
     spans = Part([(f"figures {span(frame.window.span_s)} {glyphs.sep} charts {span(SPAN_S)} ", "faint")], 6)
     return fit(parts, [spans], width, glyphs.more)
+
+
+def _replay_bar(frame: Frame, replay: ReplayPosition, glyphs: Glyphs, width: int) -> Runs:
+    """Where the replay stands, under the tracks of the sliders."""
+    state = "end of it" if frame.finished else "playing" if replay.playing else "paused"
+    label = f" {'replay':<{LABEL_CELLS - 1}}"
+    figure = f"{state:>10} x{replay.speed:g} "
+    cells = max(4, width - len(label) - FIGURE_CELLS)
+    share = min(1.0, frame.t_s / replay.length_s) if replay.length_s > 0 else 1.0
+    done = round(share * (cells - 1))
+    track: Runs = [(glyphs.track_done * done, "flow"), (glyphs.knob, "knob")]
+    return [(label, "text"), *track, (glyphs.track * (cells - 1 - done), "track"), (figure, "dim")]
 
 
 def _arrivals(point: LoadPoint) -> str:
@@ -316,3 +331,36 @@ def keys(shown: Sequence[tuple[str, str, str]], width: int) -> Runs:
         runs += [(key, f"key#{action}"), (" " + word, f"dim#{action}"), ("  ", "")]
         room -= need
     return runs
+
+
+def footer(frame: Frame | None, condition: Condition, knobs: bool, glyphs: Glyphs) -> list[tuple[str, str, str]]:
+    """What the last line offers now, the most wanted first."""
+    if frame is not None and frame.replay is not None:
+        return [
+            ("?", "help", "app.help"),
+            ("space", "pause" if frame.replay.playing else "play", "app.freeze"),
+            ("[ ]", "10s", "screen.seek(1)"),
+            (", .", "speed", "screen.speed(1)"),
+            ("z", "maximise", "screen.maximise"),
+            ("e", "export", "app.export"),
+            ("q", "quit", "app.leave"),
+            ("g", "dots", "screen.chart_mode"),
+            ("t", "theme", "app.next_theme"),
+        ]
+    simulated = frame is not None and bool(frame.endpoint.knobs)
+    recording = frame is not None and frame.recording
+    return [
+        ("?", "help", "app.help"),
+        (f"{glyphs.left_right} c/p/o", "slide", "screen.slider('load')"),
+        ("x", "stop", "screen.stop_load"),
+        ("q", "quit", "app.leave"),
+        ("s", "stop search" if condition.note else "search", "app.search"),
+        ("m", "mark", "screen.mark"),
+        ("space", "thaw" if condition.frozen else "freeze", "app.freeze"),
+        *([("k", "load" if knobs else "knobs", "screen.knobs")] if simulated else []),
+        ("r", "pause rec" if recording else "rec", "screen.record"),
+        ("e", "export", "app.export"),
+        ("z", "maximise", "screen.maximise"),
+        ("g", "dots", "screen.chart_mode"),
+        ("t", "theme", "app.next_theme"),
+    ]

@@ -75,7 +75,7 @@ def _latency(name: str, target: SloTarget | None, window: Distribution, p50: Val
     value: float | None = getattr(window, stat)
     limit_ms = None if target is None else target.limit * 1e3
     history = [None if point is None else point / 1e3 for point in (p50 if stat == "p50" else p95)]
-    notes: tuple[str, ...] = (f"n {window.n}",)
+    notes: tuple[str, ...] = (f"n {window.n}", f"n{window.n}")
     if stat != "p50" and window.p50 is not None:
         notes = (f"p50 {latency(window.p50)}  n {window.n}", *notes)
     return PanelView(

@@ -1,236 +1,277 @@
-"""The main screen: attributes down to its widgets, their messages up to the app."""
+"""The main screen: attributes down to its widgets, their commands up to the app."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Grid, Horizontal, Vertical
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widgets import Input
 
 from llmtop.domain.frame import Frame
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, Kind
-from llmtop.tui import lines
+from llmtop.domain.verdicts import Assessment
+from llmtop.tui import commanding, lines
 from llmtop.tui.arrangement import MIN_SIZE, arrange
-from llmtop.tui.glyphs import ChartMode, Glyphs
+from llmtop.tui.commanding import Order, Refusal
+from llmtop.tui.glyphs import Glyphs
 from llmtop.tui.palette import Runs
-from llmtop.tui.scale import LogScale
-from llmtop.tui.view import Condition, is_stale, panels
-from llmtop.tui.widgets.curve import CurvePanel
+from llmtop.tui.view import Condition, is_stale
+from llmtop.tui.widgets.body import Body
 from llmtop.tui.widgets.knobs import KnobBank
 from llmtop.tui.widgets.line import Line
-from llmtop.tui.widgets.panel import ChartPanel, Panel
+from llmtop.tui.widgets.loadbank import LoadBank
+from llmtop.tui.widgets.messages import Commanded, Refused, Said
+from llmtop.tui.widgets.panel import Panel
 from llmtop.tui.widgets.slider import LogSlider
-from llmtop.tui.widgets.tables import EventPanel, PercentilePanel
 
-DEFAULT_CONTEXT_TOKENS = 32768
+SAID_S = 4.0
+"""How long an answer to a key stays on the event line."""
 
 
 class Cockpit(Screen[None]):
     """Header, verdict, sliders, panels, events, keys."""
 
     AUTO_FOCUS = "#load"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "slider('load')", "concurrency slider", id="slider.load"),
+        Binding("p", "slider('prompt')", "prompt slider", id="slider.prompt"),
+        Binding("o", "slider('output')", "output slider", id="slider.output"),
+        Binding("k", "knobs", "knobs of the simulated server", id="view.knobs"),
+        Binding("x", "stop_load", "stop the load at once", id="load.stop"),
+        Binding("m", "mark", "mark this moment", id="run.mark"),
+        Binding("r", "record", "pause or go on recording", id="run.record"),
+        Binding("g", "chart_mode", "charts in braille, blocks, ASCII", id="view.dots"),
+        Binding("z", "maximise", "maximise the panel", id="view.maximise"),
+        Binding("escape", "release", "back", id="view.back"),
+        Binding("left_square_bracket", "seek(-1)", "replay: 10 s back", id="replay.back"),
+        Binding("right_square_bracket", "seek(1)", "replay: 10 s forward", id="replay.forward"),
+        Binding("comma", "speed(-1)", "replay: slower", id="replay.slower"),
+        Binding("full_stop", "speed(1)", "replay: faster", id="replay.faster"),
+        *(Binding(str(n), f"panel({n})", f"panel {n}", id=f"panel.{n}") for n in range(1, 10)),
+    ]
 
     def __init__(self, glyphs: Glyphs, slo: Slo, faults: Sequence[str], **options: Any) -> None:
         super().__init__(**options)
         self.glyphs = glyphs
-        self.slo = slo
-        self.mode = glyphs.modes[0]
         self.frame: Frame | None = None
-        self.assessment: Assessment | None = None
         self.condition = Condition()
-        self.keys: Sequence[tuple[str, str, str]] = ()
-        self.said: tuple[str, str] | None = None
-        self._maximised: Panel | None = None
-        self.header = Line(id="header")
-        self.verdict = Line(id="verdict")
-        self.load_slider = LogSlider("concurrency", LogScale(low=1, high=1024, zero=True), glyphs, id="load")
-        self.prompt_slider = LogSlider(
-            "prompt tok", LogScale(low=8, high=DEFAULT_CONTEXT_TOKENS), glyphs, unit="tokens", id="prompt"
-        )
-        self.output_slider = LogSlider("output tok", LogScale(low=1, high=8192), glyphs, unit="tokens", id="output")
-        self.sliders = Vertical(self.load_slider, self.prompt_slider, self.output_slider, id="sliders")
+        self._assessment: Assessment | None = None
+        self._said: tuple[str, str] | None = None
+        self._header = Line(id="header")
+        self._verdict = Line(id="verdict")
+        self.bank = LoadBank(glyphs, id="sliders")
         self.knobs = KnobBank(glyphs, faults, id="knobs")
-        self.settings = Line(id="settings")
-        self.charts = [ChartPanel(number, glyphs, id=f"panel{number}") for number in range(1, 7)]
-        self.curve = CurvePanel(7, glyphs, id="panel7")
-        self.percentiles = PercentilePanel(8, glyphs, id="panel8")
-        self.log_panel = EventPanel(9, glyphs, id="panel9")
-        self.grid = Grid(*self.charts, id="charts")
-        self.lower = Horizontal(self.curve, self.percentiles, id="lower")
-        self.event_line = Line(id="events")
-        self.mark_input = Input(placeholder="mark: a word for this moment, Enter sets it", id="mark", compact=True)
-        self.footer = Line(id="keys")
+        self._settings = Line(id="settings")
+        self.body = Body(glyphs, slo, id="body")
+        self._events = Line(id="events")
+        self._mark = Input(
+            placeholder="a word for this moment; Enter sets the mark, Esc does not", id="mark", compact=True
+        )
+        self._mark.cursor_blink = False
+        self._keys = Line(id="keys")
 
     def compose(self) -> ComposeResult:
-        yield self.header
-        yield self.verdict
+        yield self._header
+        yield self._verdict
         with Vertical(id="banks"):
-            yield self.sliders
+            yield self.bank
             yield self.knobs
-        yield self.settings
-        with Horizontal(id="body"):
-            with Vertical(id="main"):
-                yield self.grid
-                yield self.lower
-            yield self.log_panel
-        yield self.event_line
-        yield self.mark_input
-        yield self.footer
+        yield self._settings
+        yield self.body
+        yield self._events
+        yield self._mark
+        yield self._keys
 
     def on_mount(self) -> None:
         self.knobs.display = False
-        self.mark_input.display = False
-        self._arrange(self.app.size.width, self.app.size.height)
+        self._mark.display = False
+        self._arrange()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._arrange()
 
     # -- attributes down --------------------------------------------------------------------------------------------
 
     def show(self, frame: Frame | None, assessment: Assessment | None, condition: Condition) -> None:
-        """Draw what is new."""
-        self.frame, self.assessment, self.condition = frame, assessment, condition
+        """Draw what is new. While frozen, sliders show the hand and not the old frame."""
+        self.frame, self._assessment, self.condition = frame, assessment, condition
         glyphs = self.glyphs
-        self.header.show(lambda width: lines.header(frame, condition, glyphs, width))
-        self.verdict.show(lambda width: lines.cut(self._verdict(), width, glyphs.more))
-        self.settings.show(lambda width: lines.settings(frame, condition, glyphs, width))
-        self.show_events()
+        self._header.show(lambda width: lines.header(frame, condition, glyphs, width))
+        self._verdict.show(lambda width: lines.cut(self._verdict_runs(), width, glyphs.more))
+        self._settings.show(lambda width: lines.settings(frame, condition, glyphs, width))
+        self._show_events()
+        shown = lines.footer(frame, condition, self.knobs.display, glyphs)
+        self._keys.show(lambda width: lines.keys(shown, width))
         if frame is None:
             return
-        self._show_sliders(frame)
-        for panel, view in zip(self.charts, panels(frame, self.slo, glyphs, condition), strict=True):
-            panel.show(view, self.mode)
-        stale = is_stale(frame, condition)
-        self.percentiles.show(frame, stale)
-        self.curve.show(() if assessment is None else assessment.curves, assessment, self.slo)
-        self.log_panel.show(lines.entries(frame, glyphs))
+        if not condition.frozen:
+            stale = is_stale(frame, condition)
+            locked = commanding.live_only(frame, condition.lost is not None, "moving the load")
+            self.bank.follow(
+                frame,
+                None if assessment is None else assessment.cliff,
+                stale,
+                None if locked is None else locked.reason,
+            )
+            self.knobs.follow(frame.endpoint.knobs, stale)
+        self.body.show(frame, assessment, condition)
 
-    def _verdict(self) -> Runs:
-        runs = lines.verdict(self.frame, self.assessment, self.condition, self.glyphs)
-        if not arrange(*self.app.size).fits:
-            small = f" terminal {self.app.size.width}x{self.app.size.height}: needs {MIN_SIZE[0]}x{MIN_SIZE[1]} "
-            self.event_line.show(lambda width: [(small, "warn")])
-        return runs
+    def _verdict_runs(self) -> Runs:
+        return lines.verdict(self.frame, self._assessment, self.condition, self.glyphs)
 
-    def show_events(self) -> None:
-        """The newest events, or for a moment what was said in answer to a key."""
-        if self.said is not None:
-            text, role = self.said
-            self.event_line.show(lambda width: lines.cut([(f" {text}", role)], width, self.glyphs.more))
-        elif self.log_panel.display:
-            self.event_line.show(lambda width: [])
+    def _show_events(self) -> None:
+        """The newest events; for a moment what was said in answer to a key; or that the terminal is too small."""
+        width, height = self.app.size
+        if not arrange(width, height).fits:
+            small = f" {width}x{height} is too small: llmtop needs {MIN_SIZE[0]}x{MIN_SIZE[1]}"
+            self._events.show(lambda room: lines.cut([(small, "warn")], room, self.glyphs.more))
+        elif self._said is not None:
+            text, role = self._said
+            self._events.show(lambda room: lines.cut([(f" {text}", role)], room, self.glyphs.more))
+        elif self.body.shows_log:
+            self._events.show(lambda room: [])
         else:
             found = lines.entries(self.frame, self.glyphs)
-            self.event_line.show(lambda width: lines.event_line(found, self.glyphs, width))
+            self._events.show(lambda room: lines.event_line(found, self.glyphs, room))
 
-    def show_keys(self, shown: Sequence[tuple[str, str, str]]) -> None:
-        self.keys = shown
-        self.footer.show(lambda width: lines.keys(shown, width))
+    def _arrange(self) -> None:
+        plan = arrange(*self.app.size)
+        for widget in (self.query_one("#banks"), self.body, self._keys):
+            widget.display = plan.fits
+        self._settings.display = plan.fits and plan.settings and not self.knobs.display
+        self.bank.output.display = plan.output_slider
+        self.body.give_room(plan)
+        self.call_after_refresh(self._show_again)
 
-    def _show_sliders(self, frame: Frame) -> None:
-        stale = is_stale(frame, self.condition)
-        point = frame.target
-        cap = float(frame.max_concurrency)
-        cliff = self.assessment.cliff if self.assessment is not None else None
-        open_loop = point.rate_rps is not None
-        at = cliff.at if cliff is not None and cliff.kind is Kind.CLIFF else None
-        if cliff is not None and (cliff.axis == "rate") != open_loop:
-            at = None
-        load = self.load_slider
-        load.cap_reason = "the cap of this run (--max-concurrency)"
-        if open_loop:
-            load.label, load.unit = "rate req/s", "req/s"
-            load.scale = LogScale(low=0.1, high=cap, quantum=0.1, zero=True)
-            load.follow(point.rate_rps or 0.0, None, at, stale)
-        else:
-            load.label = "concurrency"
-            load.scale = LogScale(low=1, high=cap, zero=True)
-            load.follow(float(point.concurrency or 0), float(frame.in_flight), at, stale)
-        context = frame.server.max_model_len if frame.server is not None else None
-        self.prompt_slider.scale = LogScale(low=8, high=float(context or DEFAULT_CONTEXT_TOKENS))
-        self.prompt_slider.cap_reason = "the model's context length" if context else "the longest prompt made here"
-        self.prompt_slider.follow(float(point.prompt_tokens), None, None, stale)
-        self.output_slider.scale = LogScale(low=1, high=min(8192.0, context or 8192.0))
-        self.output_slider.follow(float(point.output_tokens), None, None, stale)
-        locked = None
-        if frame.replay is not None:
-            locked = "this is a replay: its load cannot be changed"
-        elif self.condition.lost is not None:
-            locked = "the session is lost: nothing is driven any more"
-        for slider in (load, self.prompt_slider, self.output_slider):
-            slider.locked = locked
-        self.knobs.follow(frame.endpoint.knobs, stale)
+    def _show_again(self) -> None:
+        self.show(self.frame, self._assessment, self.condition)
 
-    # -- arrangement ------------------------------------------------------------------------------------------------
+    # -- answers ----------------------------------------------------------------------------------------------------
 
-    def on_resize(self, event: events.Resize) -> None:
-        self._arrange(event.size.width, event.size.height)
+    def say(self, text: str, role: str = "text") -> None:
+        """Show `text` on the event line for some seconds."""
+        said = self._said = (text, role)
+        self._show_events()
+        self.set_timer(SAID_S, lambda: self._unsay(said))
 
-    def _arrange(self, width: int, height: int) -> None:
-        plan = arrange(width, height)
-        body_visible = plan.fits
-        for widget in (self.query_one("#banks"), self.query_one("#body"), self.footer):
-            widget.display = body_visible
-        self.settings.display = plan.fits and plan.settings
-        self.output_slider.display = plan.output_slider
-        alone = self._maximised
-        shown = 2 * plan.panel_rows
-        for panel in self.charts:
-            panel.display = panel is alone if alone is not None else panel.number <= shown
-        self.grid.display = alone is None or alone in self.charts
-        columns = 1 if alone is not None else 2
-        rows = 1 if alone is not None else plan.panel_rows
-        self.grid.styles.grid_size_columns = columns
-        self.grid.styles.grid_size_rows = rows
-        lower: tuple[Panel, ...] = (self.curve, self.percentiles)
-        self.lower.display = alone in lower or (alone is None and plan.lower_height > 0)
-        self.lower.styles.height = "1fr" if alone in lower else plan.lower_height
-        for under in lower:
-            under.display = under is alone if alone is not None else True
-        self.query_one("#main").display = alone is not self.log_panel
-        self.log_panel.display = alone is self.log_panel or (alone is None and plan.log_width > 0)
-        self.log_panel.styles.width = "1fr" if alone is self.log_panel else max(plan.log_width, 1)
-        self.call_after_refresh(self._redraw_all)
+    def _unsay(self, said: tuple[str, str]) -> None:
+        if self._said is said:
+            self._said = None
+            self._show_events()
 
-    def _redraw_all(self) -> None:
-        self.show(self.frame, self.assessment, self.condition)
-        self.footer.redraw()
+    def refuse(self, reason: str) -> None:
+        """Say why a key does nothing now."""
+        self.say(f"{self.glyphs.warn} {reason}", "warn")
+
+    def carry_out(self, answer: Order | Refusal) -> None:
+        """Pass a command on, or say why there is none."""
+        if isinstance(answer, Refusal):
+            self.refuse(answer.reason)
+            return
+        self.post_message(Commanded(answer.command))
+        if answer.said:
+            self.say(answer.said)
+
+    @on(Refused)
+    def _refused(self, message: Refused) -> None:
+        self.refuse(message.reason)
+
+    @on(Said)
+    def _something_said(self, message: Said) -> None:
+        self.say(message.text)
+
+    # -- keys -------------------------------------------------------------------------------------------------------
 
     @property
-    def panels(self) -> list[Panel]:
-        return [*self.charts, self.curve, self.percentiles, self.log_panel]
+    def _lost(self) -> bool:
+        return self.condition.lost is not None
 
-    def focus_panel(self, number: int) -> None:
-        """Focus a panel by its number; one that has no room here is maximised."""
-        panel = self.panels[number - 1]
-        if self._maximised is not None or not (panel.display and panel.size):
-            self._maximised = panel
-            self._arrange(self.app.size.width, self.app.size.height)
-        panel.focus()
+    def action_slider(self, name: str) -> None:
+        if self.knobs.display:
+            self._show_knobs(False)
+        slider = self.query_one(f"#{name}", LogSlider)
+        if not slider.display:
+            self.refuse("the output slider needs a terminal of 22 rows")
+            return
+        slider.focus()
 
-    def toggle_maximised(self, panel: Panel | None) -> None:
-        """Let `panel` fill the body, or give the room back."""
-        self._maximised = None if self._maximised is not None else panel
-        self._arrange(self.app.size.width, self.app.size.height)
-        if panel is not None and panel.display:
-            panel.focus()
+    def action_knobs(self) -> None:
+        endpoint = None if self.frame is None else self.frame.endpoint
+        if endpoint is None or not endpoint.simulated or not endpoint.knobs:
+            self.refuse("server knobs: only the simulated server can be turned while it runs")
+            return
+        self._show_knobs(not self.knobs.display)
 
-    @property
-    def maximised(self) -> Panel | None:
-        return self._maximised
-
-    def show_knobs(self, on: bool) -> None:
-        """The sliders of the load, or those of the simulated server, in the same rows."""
+    def _show_knobs(self, on: bool) -> None:
+        """The sliders of the load, or those of the simulated server in their place."""
         self.knobs.display = on
-        self.sliders.display = not on
+        self.bank.display = not on
+        self._arrange()
         if on:
             self.knobs.focus_first()
-        self.call_after_refresh(self._redraw_all)
+        else:
+            self.bank.load.focus()
 
-    def cycle_mode(self) -> ChartMode:
-        modes = self.glyphs.modes
-        self.mode = modes[(modes.index(self.mode) + 1) % len(modes)]
-        self._redraw_all()
-        return self.mode
+    def action_stop_load(self) -> None:
+        self.carry_out(commanding.stop_load(self.frame, self._lost))
+
+    def action_record(self) -> None:
+        self.carry_out(commanding.record(self.frame, self._lost))
+
+    def action_seek(self, direction: int) -> None:
+        self.carry_out(commanding.seek(self.frame, direction))
+
+    def action_speed(self, direction: int) -> None:
+        self.carry_out(commanding.change_speed(self.frame, direction))
+
+    def action_mark(self) -> None:
+        refusal = commanding.live_only(self.frame, self._lost, "a mark")
+        if refusal is not None:
+            self.refuse(refusal.reason)
+            return
+        self._events.display = False
+        self._mark.display = True
+        self._mark.value = ""
+        self._mark.focus()
+
+    @on(Input.Submitted, "#mark")
+    def _mark_set(self, message: Input.Submitted) -> None:
+        self._close_mark()
+        self.carry_out(commanding.mark(self.frame, self._lost, message.value))
+
+    def _close_mark(self) -> None:
+        self._mark.display = False
+        self._events.display = True
+        self.bank.load.focus()
+
+    def action_panel(self, number: int) -> None:
+        self.body.focus_panel(number)
+
+    def action_maximise(self) -> None:
+        focused = self.focused
+        if isinstance(focused, Panel) or self.body.maximised is not None:
+            self.body.toggle_maximised(focused if isinstance(focused, Panel) else None)
+        else:
+            self.refuse("choose a panel first: Tab, or Esc and its number")
+
+    def action_release(self) -> None:
+        """Esc: one thing back."""
+        if self._mark.display:
+            self._close_mark()
+        elif self.body.maximised is not None:
+            self.body.toggle_maximised(None)
+        elif self.knobs.display:
+            self._show_knobs(False)
+        else:
+            self.set_focus(None)
+
+    def action_chart_mode(self) -> None:
+        if self.glyphs.ascii:
+            self.refuse("started with --ascii: charts have one kind of dots")
+        else:
+            self.say(f"charts in {self.body.cycle_mode().value}")

@@ -1,9 +1,12 @@
-"""The help screen: what the words mean, what the keys do."""
+"""The help screen: what the keys do, what the words mean."""
 
 from __future__ import annotations
 
+import textwrap
 from typing import ClassVar
 
+from rich.style import Style
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -11,51 +14,48 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from llmtop.tui.glyphs import Glyphs, plain
+from llmtop.tui.palette import Palette
 
 WORDS = (
     ("TTFT", "time to first token: from the first byte sent to the first delta with text, reasoning or a tool call"),
-    (
-        "TPOT",
-        "time per output token after the first chunk: (last token - first) / (tokens after the first chunk)",
-    ),
+    ("TPOT", "time per output token after the first chunk: (last token - first) / (tokens after the first chunk)"),
     ("E2E", "from the first byte sent to the last token"),
     ("gap", "between two chunks of one stream; one chunk can hold several tokens"),
-    ("p95", "95 of 100 requests were at least this fast; shown with n, the number of requests behind it"),
-    ("in flight", "requests sent and not ended. The first slider commands it; (62 live) is what is really so"),
+    ("p95", "95 of 100 requests were at least this fast; n is the number of requests behind it"),
+    ("in flight", "requests sent and not ended. The first slider commands how many; (62 live) is how many there are"),
     ("queue", "requests that wait inside the server for a slot or for memory"),
-    ("KV cache", "share of the server's key-value cache in use; at 100 % it preempts"),
-    (
-        "cliff",
-        "the load from which latency grows faster than load; ▲ on the slider, a line on the curve",
-    ),
+    ("KV cache", "share of the server's key-value cache in use; when it is full, requests are preempted"),
+    ("cliff", "the load from which latency grows faster than load: ▲ on the slider, an upright line on the curve"),
     ("at SLO", "the largest load at which every limit still held"),
     ("client", "how late llmtop itself reads tokens. Past 20 ms its figures are not the server's"),
-    ("!  ✖", "! from 80 % of a limit, ✖ past it for three windows in a row. Dim: stale. -- : not known. ≈ : estimated"),
+    ("! and ✖", "! from 80 % of a limit, ✖ past it for three windows in a row"),
+    ("-- ≈ dim", "-- is not known, ≈ is estimated, dim is the last value known"),
 )
 KEYS = (
-    ("← →", "slider one step (12 % or 1)"),
+    ("← →", "slider one step"),
     ("PgUp PgDn", "slider times two, half"),
-    ("Home End", "lowest, highest"),
+    ("Home End", "slider lowest, highest"),
     ("0-9 Enter", "type an exact value"),
-    ("Esc", "undo the slider, give room back"),
-    ("c p o", "concurrency, prompt, output slider"),
-    ("k", "knobs of the simulated server"),
+    ("Esc", "undo; give room back"),
+    ("c p o", "the three load sliders"),
+    ("k", "simulated server's knobs"),
     ("Tab", "next slider or panel"),
-    ("1-9", "panel by number (Esc off a slider first)"),
+    ("1-9", "panel by number"),
     ("z Enter", "maximise the panel"),
-    ("space", "freeze the display; replay: play, pause"),
-    ("x", "stop: load to zero at once"),
+    ("space", "freeze; play and pause"),
+    ("x", "stop: load to zero now"),
     ("m", "mark this moment"),
-    ("s", "start or stop the search for the cliff"),
+    ("s", "search the cliff or stop"),
     ("r", "pause or go on recording"),
     ("e", "export a report"),
-    ("g", "charts in braille, blocks or ASCII"),
+    ("g", "other dots for charts"),
     ("t", "next theme"),
-    ("[ ]", "replay: 10 s back, forward"),
+    ("[ ]", "replay: 10 s back, on"),
     (", .", "replay: slower, faster"),
     ("ctrl+p", "every command by name"),
-    ("q", "quit: stops the load, prints the summary"),
+    ("q", "quit: load stops first"),
 )
+NAME_CELLS = 11
 
 
 class HelpScreen(ModalScreen[None]):
@@ -64,33 +64,46 @@ class HelpScreen(ModalScreen[None]):
     DEFAULT_CSS = """
     HelpScreen { align: center middle; background: $background 60%; }
     HelpScreen VerticalScroll {
-        width: 94%; max-width: 112; height: auto; max-height: 96%; padding: 0 2;
-        background: $surface; border-left: outer $primary; scrollbar-size-vertical: 1;
+        width: 100%; max-width: 100; height: auto; max-height: 100%; padding: 1 2; background: $surface;
+        scrollbar-size-vertical: 1; scrollbar-background: $surface; scrollbar-color: $primary 40%;
     }
-    HelpScreen Static { height: auto; }
+    HelpScreen Static { height: auto; width: auto; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q", "dismiss", "close", id="help.close"),
     ]
 
-    def __init__(self, glyphs: Glyphs) -> None:
+    def __init__(self, glyphs: Glyphs, palette: Palette) -> None:
         super().__init__()
         self.glyphs = glyphs
+        self.palette = palette
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(can_focus=True):
-            yield Static(self._text(), markup=False)
+            yield Static(self._text(min(self.app.size.width, 100) - 6))
 
-    def _text(self) -> str:
-        rows = ["", "llmtop: drive load, watch latency, find the cliff          Esc closes", "", "Words", ""]
-        rows += [f"  {word:<10} {meaning}" for word, meaning in WORDS]
-        rows += ["", "Keys", ""]
-        half = (len(KEYS) + 1) // 2
-        wide = self.app.size.width >= 100
-        if wide:
-            for left, right in zip(KEYS[:half], (*KEYS[half:], ("", "")), strict=False):
-                rows.append(f"  {left[0]:<10} {left[1]:<42} {right[0]:<10} {right[1]}")
-        else:
-            rows += [f"  {key:<10} {does}" for key, does in KEYS]
-        rows += ["", "The mouse drags sliders, turns the wheel on them, and clicks panels and keys.", ""]
-        return plain("\n".join(rows), self.glyphs) if self.glyphs.ascii else "\n".join(rows)
+    def _text(self, width: int) -> Text:
+        text = Text()
+
+        def add(words: str, role: str) -> None:
+            ink = self.palette[role]
+            text.append(plain(words, self.glyphs), Style(color=ink.color, bold=ink.bold, dim=ink.dim))
+
+        def heading(words: str, beside: str = "") -> None:
+            add(words.ljust(width - len(beside)), "title")
+            add(f"{beside}\n\n", "dim")
+
+        heading("Keys", "Esc closes")
+        columns = 2 if width >= 72 else 1
+        rows = -(-len(KEYS) // columns)
+        for row in range(rows):
+            for key, does in KEYS[row::rows]:
+                add(f"{key:<{NAME_CELLS}}", "key")
+                add(f"{does:<{width // columns - NAME_CELLS}}", "text")
+            add("\n", "text")
+        add("\nDigits go to a lit slider; Esc lets go of it. The mouse works too.\n\n", "dim")
+        heading("Words")
+        for name, meaning in WORDS:
+            add(f"{name:<{NAME_CELLS}}", "strong")
+            add(f"\n{'':<{NAME_CELLS}}".join(textwrap.wrap(meaning, width - NAME_CELLS)) + "\n", "text")
+        return text

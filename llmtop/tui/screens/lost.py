@@ -50,4 +50,4 @@ class LostScreen(ModalScreen[None]):
 
     def action_export(self) -> None:
         self.dismiss()
-        self.app.call_later(self.app.run_action, "export")
+        self.app.call_later(self.app.run_action, "app.export")

@@ -78,6 +78,10 @@ class Canvas(Widget):
     def on_show(self) -> None:
         self.redraw()
 
+    def watch_has_focus(self, focused: bool) -> None:
+        super().watch_has_focus(focused)
+        self.redraw()
+
     def notify_style_update(self) -> None:
         """The theme or the focus changed: same rows, other ink."""
         super().notify_style_update()

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.message import Message
 
+from llmtop.domain.commands import InjectFault, SetKnob
 from llmtop.tui.glyphs import Glyphs
 from llmtop.tui.palette import Runs
 from llmtop.tui.scale import LogScale
 from llmtop.tui.widgets.canvas import Canvas
+from llmtop.tui.widgets.messages import Commanded, Said
 from llmtop.tui.widgets.slider import LABEL_CELLS, LogSlider
 
 _KNOBS = {
     "max_num_seqs": ("max seqs", LogScale(low=1, high=1024), "slots"),
     "num_gpu_blocks": ("KV blocks", LogScale(low=16, high=131072), "blocks"),
-    "max_num_batched_tokens": ("token budget", LogScale(low=16, high=65536), "tokens"),
+    "max_num_batched_tokens": ("tok budget", LogScale(low=16, high=65536), "tokens"),
 }
 
 
@@ -35,13 +36,6 @@ class FaultBar(Canvas, can_focus=True):
         Binding("up", "app.focus_previous", "slider above", id="faults.above"),
         Binding("down", "app.focus_next", "below", id="faults.below"),
     ]
-
-    @dataclass
-    class Toggled(Message):
-        """A fault is to start or to end."""
-
-        name: str
-        on: bool
 
     def __init__(self, glyphs: Glyphs, faults: Sequence[str], **options: Any) -> None:
         super().__init__(**options)
@@ -61,17 +55,13 @@ class FaultBar(Canvas, can_focus=True):
         name = self.faults[self.chosen]
         on = name not in self.active
         self.active ^= {name}
-        self.post_message(self.Toggled(name, on))
-        self.redraw()
-
-    def on_focus(self) -> None:
-        self.redraw()
-
-    def on_blur(self) -> None:
+        self.post_message(Commanded(InjectFault(name, on)))
+        self.post_message(Said(f"fault {name} {'starts' if on else 'ends'}"))
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Runs]:
-        runs: Runs = [(f" {'faults':<{LABEL_CELLS - 1}}", "focus" if self.has_focus else "text")]
+        lead = self.glyphs.focus if self.has_focus else " "
+        runs: Runs = [(f"{lead}{'faults':<{LABEL_CELLS - 1}}", "focus" if self.has_focus else "text")]
         room = width - LABEL_CELLS
         texts = [f"{self.glyphs.on if name in self.active else self.glyphs.off} {name}" for name in self.faults]
         first = 0
@@ -97,6 +87,7 @@ class KnobBank(Vertical):
             for name, (label, scale, unit) in _KNOBS.items()
         }
         self.fault_bar = FaultBar(glyphs, faults)
+        self._told: dict[str, float] = {}
 
     def compose(self) -> ComposeResult:
         yield from self.sliders.values()
@@ -110,12 +101,19 @@ class KnobBank(Vertical):
             slider.display = name in knobs
             if name in knobs:
                 slider.follow(knobs[name], None, None, stale)
+                if slider.value == knobs[name]:
+                    self._told[name] = knobs[name]
         self.fault_bar.display = bool(self.fault_bar.faults)
         self.fault_bar.redraw()
 
     def focus_first(self) -> None:
         next(iter(self.sliders.values())).focus()
 
-    def knob_of(self, slider: LogSlider) -> str | None:
-        """The name of the knob that `slider` turns; None when it is a slider of the load."""
-        return next((name for name, own in self.sliders.items() if own is slider), None)
+    @on(LogSlider.Changed)
+    def _turned(self, message: LogSlider.Changed) -> None:
+        """Command the knob; the final value of a slider was told before, unless it moved since."""
+        message.stop()
+        name = next(name for name, slider in self.sliders.items() if slider is message.slider)
+        if self._told.get(name) != message.value:
+            self._told[name] = message.value
+            self.post_message(Commanded(SetKnob(name, message.value)))

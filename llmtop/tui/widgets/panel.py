@@ -19,6 +19,8 @@ from llmtop.tui.tone import Tone
 from llmtop.tui.widgets.canvas import Canvas
 
 FIGURE_CELLS = 7
+ROOMY_CELLS = 34
+"""From this width of a panel, figures stand in a field of fixed width."""
 GUTTER_CELLS = 6
 """Room for the labels of the y axis."""
 
@@ -73,17 +75,12 @@ class Panel(Canvas, can_focus=True):
         if event.y == 0 or event.chain == 2:
             self.post_message(self.Maximised(self))
 
-    def on_focus(self) -> None:
-        self.redraw()
-
-    def on_blur(self) -> None:
-        self.redraw()
-
     def rule(self, width: int, title: str, right: Runs) -> Runs:
         """`─ ¹title ───────── right ─`, exactly `width` cells."""
         rule, focused = self.glyphs.rule, self.has_focus
         number = self.glyphs.numbers[self.number - 1]
-        left: Runs = [(rule + " ", "rule"), (number, "focus" if focused else "dim")]
+        lead: Run = (rule + self.glyphs.focus, "focus") if focused else (rule + " ", "rule")
+        left: Runs = [lead, (number, "focus" if focused else "dim")]
         left.append((title + " ", "focus" if focused else "title"))
         used = sum(len(text) for text, _ in left) + sum(len(text) for text, _ in right)
         fill = width - used - 3
@@ -125,8 +122,9 @@ class ChartPanel(Panel):
         symbol = {Tone.WARN: self.glyphs.warn, Tone.BAD: self.glyphs.bad}.get(view.tone, "")
         limit = f" /{view.limit}" if view.limit else ""
         figure = f"{symbol}{view.figure}"
-        right: Runs = [(f"{figure:>{FIGURE_CELLS}}", view.tone.value), (limit, "dim")]
-        room = width - len(view.title) - max(FIGURE_CELLS, len(figure)) - len(limit) - 10
+        cells = FIGURE_CELLS if width >= ROOMY_CELLS else 0
+        right: Runs = [(f"{figure:>{cells}}", view.tone.value), (limit, "dim")]
+        room = width - len(view.title) - max(cells, len(figure)) - len(limit) - 9
         note = next((note for note in view.notes if len(note) <= room), "")
         if note:
             right.insert(0, (f"{note} ", "dim"))
@@ -143,8 +141,9 @@ class ChartPanel(Panel):
             ticks=view.ticks,
             mode=self.mode,
         )
-        labels = {0: self._label(view, top), height - 1: "0"}
-        if height >= 6 and height % 2:
+        known = any(value is not None for layer in view.layers for value in layer.values)
+        labels = {0: self._label(view, top), height - 1: "0"} if known else {}
+        if known and height >= 6 and height % 2:
             labels[height // 2] = self._label(view, top / 2)
         return [
             [(f"{labels.get(y, ''):>{GUTTER_CELLS - 1}} ", "faint"), *_runs(cells)]

@@ -15,11 +15,14 @@ from llmtop.tui.numbers import UNKNOWN
 from llmtop.tui.palette import Run, Runs
 from llmtop.tui.scale import LogScale
 from llmtop.tui.widgets.canvas import Canvas
+from llmtop.tui.widgets.messages import Refused
 
 LIVE_INTERVAL_S = 0.2
 """While a slider moves, its value is told at most five times a second."""
 SETTLE_S = 0.15
 """And once more as final, this long after the last movement."""
+HAND_FRAMES = 8
+"""For so many frames the hand is believed before the session, which needs a moment to take a value up."""
 LABEL_CELLS = 13
 FIGURE_CELLS = 19
 
@@ -56,13 +59,6 @@ class LogSlider(Canvas, can_focus=True):
         def control(self) -> LogSlider:
             return self.slider
 
-    @dataclass
-    class Refused(Message):
-        """A value was asked for that the slider cannot take."""
-
-        slider: LogSlider
-        reason: str
-
     def __init__(self, label: str, scale: LogScale, glyphs: Glyphs, *, unit: str = "", **options: Any) -> None:
         super().__init__(**options)
         self.label = label
@@ -87,7 +83,7 @@ class LogSlider(Canvas, can_focus=True):
     # -- what the session says ------------------------------------------------------------------------------------
 
     def follow(self, value: float, live: float | None, cliff: float | None, stale: bool) -> None:
-        """Show a frame. The hand wins until the session has taken its value up (or has not, for eight frames)."""
+        """Show a frame. The hand wins until the session has taken its value up, or long enough has not."""
         self.live, self.cliff, self.stale = live, cliff, stale
         if self._waiting_frames and self.value is not None and not _same(value, self.value):
             self._waiting_frames -= 1
@@ -101,7 +97,7 @@ class LogSlider(Canvas, can_focus=True):
     def move_to(self, value: float) -> None:
         """Put the slider on `value`, tell it at once or within 200 ms, and as final when it rests."""
         if self.locked is not None:
-            self.post_message(self.Refused(self, self.locked))
+            self.post_message(Refused(self.locked))
             return
         snapped = self.scale.snap(value)
         if self.value is not None and _same(snapped, self.value):
@@ -109,7 +105,7 @@ class LogSlider(Canvas, can_focus=True):
         if self._settling is None and self._before is None:
             self._before = self.value
         self.value = snapped
-        self._waiting_frames = 8
+        self._waiting_frames = HAND_FRAMES
         if self._cooling is None:
             self._tell(final=False)
             self._cooling = self.set_timer(LIVE_INTERVAL_S, self._cooled)
@@ -154,7 +150,7 @@ class LogSlider(Canvas, can_focus=True):
             self._refuse_past_cap()
 
     def _refuse_past_cap(self) -> None:
-        self.post_message(self.Refused(self, f"{self.label} ends at {_figure(self.scale.high)}: {self.cap_reason}"))
+        self.post_message(Refused(f"{self.label} ends at {_figure(self.scale.high)}: {self.cap_reason}"))
 
     def action_go_to_end(self, direction: int) -> None:
         self.move_to(self.scale.high if direction > 0 else self.scale.low)
@@ -181,7 +177,7 @@ class LogSlider(Canvas, can_focus=True):
         if value > self.scale.high:
             self._refuse_past_cap()
         elif value < self.scale.low and not (self.scale.zero and value == 0):
-            self.post_message(self.Refused(self, f"{self.label} starts at {_figure(self.scale.low)}"))
+            self.post_message(Refused(f"{self.label} starts at {_figure(self.scale.low)}"))
         else:
             self.move_to(value)
 
@@ -209,10 +205,6 @@ class LogSlider(Canvas, can_focus=True):
     def on_blur(self) -> None:
         self._typed = None
         self._before = None
-        self.redraw()
-
-    def on_focus(self) -> None:
-        self.redraw()
 
     # -- the mouse ------------------------------------------------------------------------------------------------
 
@@ -250,7 +242,8 @@ class LogSlider(Canvas, can_focus=True):
 
     def draw(self, width: int, height: int) -> list[Runs]:
         focused = self.has_focus
-        label: Run = (f" {self.label:<{LABEL_CELLS - 1}}"[:LABEL_CELLS], "focus" if focused else "text")
+        lead = self.glyphs.focus if focused else " "
+        label: Run = (f"{lead}{self.label:<{LABEL_CELLS - 1}}"[:LABEL_CELLS], "focus" if focused else "text")
         return [[label, *self._track(self._track_cells, focused), *self._figure(focused)]]
 
     def _track(self, cells: int, focused: bool) -> Runs:

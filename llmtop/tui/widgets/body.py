@@ -1,0 +1,114 @@
+"""The panels and their arrangement: a grid of charts, the curve and the percentiles under it, the log beside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Grid, Horizontal, Vertical
+
+from llmtop.domain.frame import Frame
+from llmtop.domain.slo import Slo
+from llmtop.domain.verdicts import Assessment
+from llmtop.tui.arrangement import Arrangement
+from llmtop.tui.glyphs import ChartMode, Glyphs
+from llmtop.tui.lines import entries
+from llmtop.tui.view import Condition, is_stale, panels
+from llmtop.tui.widgets.curve import CurvePanel
+from llmtop.tui.widgets.panel import ChartPanel, Panel
+from llmtop.tui.widgets.tables import EventPanel, PercentilePanel
+
+
+class Body(Horizontal):
+    """Nine panels by number. Those that have no room are hidden, and maximised when asked for."""
+
+    def __init__(self, glyphs: Glyphs, slo: Slo, **options: Any) -> None:
+        super().__init__(**options)
+        self.glyphs = glyphs
+        self.slo = slo
+        self.mode = glyphs.modes[0]
+        self.maximised: Panel | None = None
+        self._plan = Arrangement(True)
+        self._charts = [ChartPanel(number, glyphs, id=f"panel{number}") for number in range(1, 7)]
+        self._curve = CurvePanel(7, glyphs, id="panel7")
+        self._percentiles = PercentilePanel(8, glyphs, id="panel8")
+        self._log = EventPanel(9, glyphs, id="panel9")
+        self._grid = Grid(*self._charts, id="charts")
+        self._lower = Horizontal(self._curve, self._percentiles, id="lower")
+        self._main = Vertical(self._grid, self._lower, id="main")
+
+    def compose(self) -> ComposeResult:
+        yield self._main
+        yield self._log
+
+    @property
+    def panels(self) -> Sequence[Panel]:
+        return (*self._charts, self._curve, self._percentiles, self._log)
+
+    @property
+    def shows_log(self) -> bool:
+        return self._log.display
+
+    def show(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
+        """Draw what is new; hidden panels keep it for when they are shown."""
+        for panel, view in zip(self._charts, panels(frame, self.slo, self.glyphs, condition), strict=True):
+            panel.show(view, self.mode)
+        self._percentiles.show(frame, is_stale(frame, condition))
+        self._curve.show(() if assessment is None else assessment.curves, assessment, self.slo)
+        self._log.show(entries(frame, self.glyphs))
+
+    def give_room(self, plan: Arrangement) -> None:
+        """Give each panel the room that the terminal has for it, or all of it to the maximised one."""
+        self._plan = plan
+        alone = self.maximised
+        for panel in self._charts:
+            panel.display = panel is alone if alone is not None else panel.number <= 2 * plan.panel_rows
+        self._grid.display = alone is None or alone in self._charts
+        self._grid.styles.grid_size_columns = 1 if alone is not None else 2
+        self._grid.styles.grid_size_rows = 1 if alone is not None else plan.panel_rows
+        under: tuple[Panel, ...] = (self._curve, self._percentiles)
+        for lower in under:
+            lower.display = lower is alone if alone is not None else True
+        self._lower.display = alone in under or (alone is None and plan.lower_height > 0)
+        self._lower.styles.height = "1fr" if alone in under else plan.lower_height
+        self._main.display = alone is not self._log
+        self._log.display = alone is self._log or (alone is None and plan.log_width > 0)
+        self._log.styles.width = "1fr" if alone is self._log else max(plan.log_width, 1)
+
+    def focus_panel(self, number: int) -> None:
+        """Focus a panel by its number; one that has no room here is maximised."""
+        panel = self.panels[number - 1]
+        if self.maximised is not None or not self._has_room(panel):
+            self.maximised = panel
+            self.give_room(self._plan)
+        panel.focus()
+
+    def _has_room(self, panel: Panel) -> bool:
+        if panel is self._log:
+            return self._plan.log_width > 0
+        if panel.number > len(self._charts):
+            return self._plan.lower_height > 0
+        return panel.number <= 2 * self._plan.panel_rows
+
+    @on(Panel.Maximised)
+    def _maximise(self, message: Panel.Maximised) -> None:
+        message.stop()
+        self.toggle_maximised(message.panel)
+
+    def toggle_maximised(self, panel: Panel | None) -> None:
+        """Let `panel` fill the body, or give the room back."""
+        self.maximised = None if self.maximised is not None else panel
+        self.give_room(self._plan)
+        if panel is not None and panel.display:
+            panel.focus()
+
+    def cycle_mode(self) -> ChartMode:
+        """Other dots for all charts."""
+        modes = self.glyphs.modes
+        self.mode = modes[(modes.index(self.mode) + 1) % len(modes)]
+        for panel in self._charts:
+            if panel.view is not None:
+                panel.show(panel.view, self.mode)
+        return self.mode
