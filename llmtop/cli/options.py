@@ -160,6 +160,12 @@ def _selftest(parser: _Parser) -> None:
     parser.add_argument("--seconds", type=_positive, default=3.0, metavar="S", help="of each step (default: 3)")
 
 
+def _profiles(parser: _Parser) -> None:
+    parser.add_argument("--from", dest="run", metavar="RUN", help="save the load of a recording as an own profile")
+    parser.add_argument("--name", metavar="NAME", help="of that profile (default: the recording's)")
+    _nothing(parser)
+
+
 def _nothing(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -174,7 +180,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "predict": _predict,
     "doctor": _doctor,
     "selftest": _selftest,
-    "profiles": _nothing,
+    "profiles": _profiles,
     "locate": _nothing,
 }
 

@@ -30,7 +30,9 @@ def main(arguments: argparse.Namespace) -> int:
         raise UsageError("--sim and a URL: give one of them")
     if arguments.duration is not None:
         profile = _stretched(profile, arguments.duration)
-    search = not profile.plan.stages
+    search = profile.search
+    if not search and not profile.plan.stages:
+        raise UsageError(f"profile {profile.name} has no stages to play: drive it by hand with `llmtop --profile`")
     url = None if arguments.sim else arguments.url or profile.endpoint_url
     options = session_options(arguments, profile, url, patient=False)
     progress = _Progress(profile, search)

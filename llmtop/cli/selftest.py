@@ -5,19 +5,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from llmtop.load import selftest
+from llmtop.cli.output import print_json
+from llmtop.load.selftest import HEADING, Row, run, verdict
 
 
 def main(arguments: argparse.Namespace) -> int:
-    rows = []
-    if not arguments.json:
-        print(selftest.HEADING)
-
-    async def steps() -> None:
-        async for row in selftest.run(seconds=arguments.seconds):
-            rows.append(row)
-            if not arguments.json:
-                print(row)
-
-    asyncio.run(steps())
+    rows = asyncio.run(_steps(arguments.seconds, not arguments.json))
+    if arguments.json:
+        print_json({"rows": rows, "verdict": verdict(rows)})
+    else:
+        print(f"\n{verdict(rows)}")
     return 0
+
+
+async def _steps(seconds: float, narrate: bool) -> list[Row]:
+    rows = []
+    if narrate:
+        print(HEADING, flush=True)
+    async for row in run(seconds=seconds):
+        rows.append(row)
+        if narrate:
+            print(row, flush=True)
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -100,11 +101,10 @@ class SessionLink:
 
     def _write(self, piece: bytes) -> None:
         assert self._process.stdin is not None
-        try:
+        # A session that is gone hears nothing; the reader thread is who notices.
+        with contextlib.suppress(BrokenPipeError, ValueError):
             self._process.stdin.write(piece)
             self._process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            return
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """End the session in order and wait for it; end it by force if it takes longer than `timeout_s`."""
@@ -115,7 +115,8 @@ class SessionLink:
             self._reader.join(1.0)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.stdout.close()
 
     def wait_for_frame(self, timeout_s: float) -> Frame | None:

@@ -18,8 +18,11 @@ from llmtop.domain.commands import Command, Quit
 from llmtop.errors import LlmtopError
 from llmtop.session import wire
 from llmtop.session.options import SessionOptions
-from llmtop.session.session import TICK_S, Session
+from llmtop.session.session import DRAIN_S, TICK_S, Session
 
+Commands = asyncio.Queue[Command | None]
+"""None: there is nobody left to command."""
+ORPHAN_DRAIN_S = 1.0
 BACKLOG_BYTES = 1 << 18
 """With more than this unread, the screen is slow and frames are left out."""
 
@@ -67,44 +70,48 @@ class Outlet:
                     view = view[pipe.write(view) :]
 
 
-async def _serve(options: SessionOptions, commands: asyncio.Queue[Command], outlet: Outlet) -> None:
+async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet) -> None:
     session = Session(options)
+    drain_s = DRAIN_S
     outlet.put(wire.Shown(session.frame()))
     try:
         await session.start()
         meta = None
-        show = asyncio.get_running_loop().create_task(_answer(session, commands))
-        while not show.done() and not session.failed.done():
+        answers = asyncio.get_running_loop().create_task(_answer(session, commands))
+        while not answers.done() and not session.failed.done():
             if session.meta is not meta:
                 meta = session.meta
                 outlet.put(wire.Began(meta))
             outlet.put(wire.Told(session.take_facts()))
             outlet.put(wire.Shown(session.frame()))
-            await asyncio.wait((show, session.failed), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
-        show.cancel()
+            await asyncio.wait((answers, session.failed), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
         if session.failed.done():
             session.failed.result()
+        elif answers.result() is None:
+            drain_s = ORPHAN_DRAIN_S
     finally:
-        await session.close()
+        await session.close(drain_s)
         outlet.put(wire.Told(session.take_facts()))
         outlet.put(wire.Shown(session.frame()))
 
 
-async def _answer(session: Session, commands: asyncio.Queue[Command]) -> None:
-    while not isinstance(command := await commands.get(), Quit):
+async def _answer(session: Session, commands: Commands) -> Quit | None:
+    """Carry out commands; returns the one to quit, or None when the screen is gone."""
+    while (command := await commands.get()) is not None and not isinstance(command, Quit):
         await session.command(command)
+    return command
 
 
-def _listen(commands: asyncio.Queue[Command], call: Callable[..., object]) -> None:
-    """Commands from stdin until it ends, which means Quit."""
+def _listen(commands: Commands, call: Callable[..., object]) -> None:
+    """Commands from stdin until it ends."""
     while (body := wire.read(sys.stdin.buffer)) is not None:
         call(commands.put_nowait, wire.decode_command(body))
-    call(commands.put_nowait, Quit())
+    call(commands.put_nowait, None)
 
 
 async def _main(options: SessionOptions, outlet: Outlet) -> None:
     loop = asyncio.get_running_loop()
-    commands: asyncio.Queue[Command] = asyncio.Queue()
+    commands: Commands = asyncio.Queue()
     loop.add_signal_handler(signal.SIGTERM, commands.put_nowait, Quit())
     threading.Thread(target=_listen, args=(commands, loop.call_soon_threadsafe), daemon=True).start()
     await _serve(options, commands, outlet)

@@ -137,8 +137,12 @@ class Session:
         if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
             self.failed.set_exception(error)
 
-    async def close(self) -> None:
-        """Stop the load, see the server drain, close the run file, end what was started. May be called twice."""
+    async def close(self, drain_s: float = DRAIN_S) -> None:
+        """Stop the load, see the server drain, close the run file, end what was started. May be called twice.
+
+        Args:
+            drain_s: how long to wait for the server's own count to come back.
+        """
         if self._closed:
             return
         self._closed = True
@@ -146,7 +150,7 @@ class Session:
         if self._engine is not None:
             await self._engine.close()
             self._tick()
-            await self._see_the_server_drain()
+            await self._see_the_server_drain(drain_s)
         self._tick()
         for part in (self._scraper, self._client, self._simulator):
             if part is not None:
@@ -154,12 +158,12 @@ class Session:
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close, self._builder.t_s)
 
-    async def _see_the_server_drain(self) -> None:
+    async def _see_the_server_drain(self, drain_s: float) -> None:
         """Wait until the server's own count is back to what was there beside us; say so if it does not come back."""
         scraper, foreign = self._scraper, self.frame().foreign or 0.0
         if scraper is None or scraper.missing is not None:
             return
-        deadline_s = self.t_s + DRAIN_S
+        deadline_s = self.t_s + drain_s
         while self.t_s < deadline_s:
             snapshot = await scraper.scrape()
             self._scraped.append(snapshot)
@@ -170,7 +174,7 @@ class Session:
                 self._tell("load", "the server has drained")
                 return
             await asyncio.sleep(TICK_S)
-        self._tell("load", f"{DRAIN_S:g} s after all of ours were cancelled the server still has {left:g}", "warning")
+        self._tell("load", f"{drain_s:g} s after all of ours were cancelled the server still has {left:g}", "warning")
 
     # ── Connecting ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,205 @@
+"""The command line: exit codes, messages that name what is wrong and what to do, and never a traceback."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmtop.cli.main import COMMANDS, main
+from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.profile import Profile
+from llmtop.domain.run import RunMeta
+from llmtop.recording import RunWriter
+
+SHORT = ["--concurrency", "2", "--prompt-tokens", "32", "--output-tokens", "8"]
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs, profiles and logs of the tests stay among the tests."""
+    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+
+
+@pytest.fixture
+def answering() -> Iterator[str]:
+    """A server that gives one canned answer to everything; its URL. Set `status`, `kind` and `body` on the class."""
+
+    class Canned(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, kind, body = CANNED["answer"]
+            self.send_response(status)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Canned)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+CANNED: dict[str, tuple[int, str, bytes]] = {}
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    return err
+
+
+def test_a_smoke_run_is_judged_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, junit = tmp_path / "smoke.llmtop", tmp_path / "smoke.xml"
+    words = ["run", "smoke", "--sim", "--duration", "3", "--json", "--record", str(path), "--junit", str(junit), *SHORT]
+    code = main([*words, "--slo", "ttft_p95<60s,tpot_p95<10s"])
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert code in (0, 4), "on a machine that is swamped the client says so"
+    assert result["totals"]["ok"] > 0
+    assert result["endpoint"]["simulated"]
+    assert {"cliff", "slo", "capacity", "diagnosis", "curves"} <= result.keys()
+    assert "tok/s" in err
+    assert "<testsuite" in junit.read_text()
+
+    assert main(["report", str(path), "-o", str(tmp_path / "r.html")]) == 0
+    assert main(["report", str(path), "-o", str(tmp_path / "r.md")]) == 0
+    assert "<svg" in (tmp_path / "r.html").read_text()
+    capsys.readouterr()
+    assert main(["assess", str(path), "--json", "--slo", "ttft_p95<60s"]) == 0
+    assert json.loads(capsys.readouterr().out)["kind"]
+    assert main(["assess", str(path), "--slo", "ttft_p50<1ms"]) == 1, "another SLO, another verdict"
+
+
+def test_a_missed_slo_is_exit_code_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "smoke", "--sim", "--duration", "3", "--record", str(tmp_path / "a.llmtop"), *SHORT]
+    assert main([*words, "--slo", "ttft_p50<1ms"]) in (1, 4)
+    assert "SLO FAIL" in capsys.readouterr().out
+
+
+def test_nothing_listens(unused_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "smoke", f"http://127.0.0.1:{unused_port}"]) == 3
+    assert f"127.0.0.1:{unused_port}" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((200, "text/html", b"<html><body>hello</body></html>"), "web page"),
+        ((401, "application/json", b'{"error":"Unauthorized"}'), "--api-key-env"),
+        ((404, "application/json", b'{"detail":"Not Found"}'), "--model"),
+        ((200, "application/json", b"{"), "models"),
+    ],
+)
+def test_an_answer_that_is_no_endpoint(
+    answering: str, answer: tuple[int, str, bytes], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CANNED["answer"] = answer
+    assert main(["run", "smoke", answering]) == 3
+    message = said(capsys)
+    assert answering.partition("://")[2] in message
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "no-such-profile"], "no-such-profile"),
+        (["run", "smoke", "--slo", "latency<2s", "--sim"], "'latency' is not known"),
+        (["run", "smoke", "--sim", "--set", "max_num_seqs"], "KNOB=VALUE"),
+        (["run", "smoke", "--sim", "--set", "warp=9"], "warp"),
+        (["run", "smoke", "--sim", "no-such-preset"], "no-such-preset"),
+        (["run", "smoke", "http://192.0.2.1:8000"], "--yes"),
+        (["run", "smoke", "--concurrency", "2", "--rate", "3", "--sim"], "give one of them"),
+        (["run", "capacity", "--sim", "--duration", "3"], "no stages"),
+        (["replay", "nothing.llmtop"], "terminal"),
+        (["report", "nothing.llmtop"], "no such file"),
+        (["assess", "nothing.csv"], "nothing.csv"),
+        (["predict", "no-such-preset"], "no-such-preset"),
+        (["predict", "laptop", "--concurrency", "1,x"], "--concurrency"),
+        ([], "terminal"),
+    ],
+)
+def test_what_cannot_be_meant(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert says in said(capsys)
+
+
+def test_a_broken_profile_names_its_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[[stage]]\nname = "a"\nduration = "soon"\nshape = "hold"\nconcurrency = 3\n')
+    assert main(["run", str(path), "--sim"]) == 2
+    message = said(capsys)
+    assert "mine.toml" in message
+    assert "duration" in message
+
+
+def test_a_file_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.llmtop"
+    path.write_text("hello")
+    assert main(["report", str(path)]) == 2
+    assert "not a run file" in said(capsys)
+
+
+def test_an_empty_run_is_reported_as_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.llmtop"
+    meta = RunMeta(
+        llmtop_version="0", started_at=0.0, endpoint=Endpoint(base_url="http://h"), profile=Profile(name="p")
+    )
+    RunWriter(path, meta).close(0.0)
+    assert main(["report", str(path)]) == 0
+    assert main(["assess", str(path)]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as end:
+            main([name, "--help"])
+        assert end.value.code == 0
+        assert "usage:" in capsys.readouterr().out
+
+
+def test_a_prediction_finds_the_slots(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "laptop", "--json", "--per-level", "100", "--set", "max_num_seqs=16"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    points = result["points"]
+    assert {"concurrency", "output_tokens_per_s", "requests_per_s", "ttft_ms", "kv_usage_max"} <= points[0].keys()
+    assert "samples" not in points[0]
+    assert result["cliff"]["kind"] == "cliff"
+    assert result["cliff"]["at"] == pytest.approx(16, rel=0.1)
+
+
+def test_a_request_list_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "requests.csv"
+    path.write_text("arrival_s,input_tokens,output_tokens\n0,100,10\n0.5,200,20\n")
+    assert main(["predict", "laptop", "--requests", str(path), "--json", "--rows"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["makespan_s"] > 0.5
+    assert len(result["requests"]) == 2
+    path.write_text("arrival_s,input_tokens\n0,100\n")
+    assert main(["predict", "laptop", "--requests", str(path)]) == 2
+    assert "output_tokens is missing" in said(capsys)
+
+
+def test_profiles_presets_and_places(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profiles", "--json"]) == 0
+    names = {entry["name"] for entry in json.loads(capsys.readouterr().out)}
+    assert {"ramp", "soak", "spike", "long-context", "chat", "code", "sharegpt", "smoke", "capacity"} <= names
+    assert main(["sim", "--list"]) == 0
+    assert "h100-llama-3.1-8b" in capsys.readouterr().out
+    assert main(["locate", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"runs", "profiles", "log"}

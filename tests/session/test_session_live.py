@@ -1,0 +1,126 @@
+"""A session over the simulated engine: conservation, live control, a recording that replays to the same frames."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from llmtop.domain.commands import AddMark, Seek, SetKnob, SetLoad, StopLoad
+from llmtop.domain.endpoint import Endpoint, EndpointState
+from llmtop.domain.frame import Frame
+from llmtop.domain.load import Caps, LoadPlan, LoadPoint
+from llmtop.domain.profile import Profile
+from llmtop.domain.run import FactBatch
+from llmtop.errors import EndpointUnreachable
+from llmtop.recording import RunReader
+from llmtop.session.options import SessionOptions
+from llmtop.session.replay import Replay
+from llmtop.session.session import Session
+from llmtop.simulator.server import SimulatorProcess
+
+SHORT = LoadPoint(concurrency=4, prompt_tokens=32, output_tokens=8)
+
+
+def options(path: Path, **fields: object) -> SessionOptions:
+    profile = Profile(name="hand", plan=LoadPlan(stages=(), base=SHORT), caps=Caps(max_concurrency=64))
+    return SessionOptions(**{"profile": profile, "run_file": str(path), **fields})  # type: ignore[arg-type]
+
+
+async def until(session: Session, condition: Callable[[Frame], bool], timeout_s: float = 20.0) -> Frame:
+    """The first frame that meets the condition. The time limit only ends a test that would hang."""
+    async with asyncio.timeout(timeout_s):
+        while not condition(frame := session.frame()):
+            await asyncio.sleep(0.05)
+        return frame
+
+
+async def test_a_run_from_the_first_second_to_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "run.llmtop"
+    session = Session(options(path))
+    await session.start()
+    try:
+        await until(session, lambda frame: frame.totals.ok >= 8)
+        await session.command(SetLoad(msgspec.structs.replace(SHORT, concurrency=200)))
+        frame = await until(session, lambda frame: frame.in_flight == 64)
+        assert frame.target.concurrency == 64, "the cap holds"
+        await session.command(AddMark("sixty-four"))
+        await session.command(SetKnob("max_num_seqs", 16))
+        frame = await until(session, lambda frame: frame.endpoint.knobs["max_num_seqs"] == 16)
+        await session.command(StopLoad())
+        frame = await until(session, lambda frame: frame.in_flight == 0)
+    finally:
+        await session.close()
+    frame = session.frame()
+    totals = frame.totals
+    assert totals.sent == totals.ok + totals.errors + totals.cancelled
+    assert totals.cancelled > 0
+    assert frame.endpoint.state is EndpointState.UP
+    assert frame.server is not None
+    assert frame.server.running is not None
+    assert [mark.text for mark in frame.marks] == ["sixty-four"]
+    texts = " ".join(event.text for event in frame.events)
+    assert "above the limit of 64" in texts
+    assert "drained" in texts
+
+    told = [batch for batch in session.take_facts() if batch != FactBatch(t_s=batch.t_s)]
+    with RunReader(path) as run:
+        assert run.complete
+        assert list(run.batches()) == told
+    assert sum(len(batch.requests) for batch in told) == totals.ok + totals.errors + totals.cancelled
+
+    replay = Replay(path, clock=lambda: 0.0)
+    replayed = replay_at(replay, replay.length_s)
+    for name in ("t_s", "target", "in_flight", "totals", "window", "timeline", "changes", "marks", "foreign"):
+        assert getattr(replayed, name) == getattr(frame, name), name
+    assert replayed.endpoint.state is EndpointState.UP
+
+
+def replay_at(replay: Replay, t_s: float) -> Frame:
+    replay.send(Seek(t_s=t_s, playing=False))
+    return replay.frame()
+
+
+async def test_an_endpoint_that_is_not_there_shows_and_is_tried_again(tmp_path: Path, unused_port: int) -> None:
+    endpoint = Endpoint(base_url=f"http://127.0.0.1:{unused_port}")
+    session = Session(options(tmp_path / "run.llmtop", endpoint=endpoint))
+    await session.start()
+    try:
+        frame = await until(session, lambda frame: frame.endpoint.state is EndpointState.DOWN)
+        assert frame.endpoint.last_error
+        assert frame.endpoint.retry_in_s is not None
+        assert frame.in_flight == 0
+    finally:
+        await session.close()
+
+
+async def test_an_impatient_session_says_so_at_once(tmp_path: Path, unused_port: int) -> None:
+    endpoint = Endpoint(base_url=f"http://127.0.0.1:{unused_port}")
+    session = Session(options(tmp_path / "run.llmtop", endpoint=endpoint, patient=False))
+    with pytest.raises(EndpointUnreachable, match=f"127.0.0.1:{unused_port}"):
+        await session.start()
+    await session.close()
+
+
+async def test_an_outage_cuts_the_load_and_only_a_hand_brings_it_back(tmp_path: Path) -> None:
+    simulator = await SimulatorProcess.start()
+    port = int(simulator.base_url.rpartition(":")[2])
+    session = Session(options(tmp_path / "run.llmtop", endpoint=Endpoint(base_url=simulator.base_url)))
+    await session.start()
+    try:
+        await until(session, lambda frame: frame.totals.ok > 0)
+        await simulator.close()
+        frame = await until(session, lambda frame: frame.endpoint.state is EndpointState.DOWN)
+        await until(session, lambda frame: frame.in_flight == 0)
+        simulator = await SimulatorProcess.start(port=port)
+        frame = await until(session, lambda frame: frame.endpoint.state is EndpointState.UP)
+        assert frame.target.concurrency == 0
+        await session.command(SetLoad(SHORT))
+        ok = frame.totals.ok
+        await until(session, lambda frame: frame.totals.ok > ok)
+    finally:
+        await session.close()
+        await simulator.close()
