@@ -58,7 +58,9 @@ class Access:
     def stock_client(self) -> httpx.AsyncClient:
         """Stock httpx without its caps: 100 connections would queue silently inside the client."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=4.0)
-        verify = self.tls if self.tls is not None else True
+        # Loading the system's certificates takes 20 ms and more: only where they are looked at.
+        tls_to_proxy = (self.proxy or "").startswith("https://")
+        verify: ssl.SSLContext | bool = self.tls if self.tls is not None else tls_to_proxy
         transport = None
         if self.endpoint.unix_socket is not None:
             transport = httpx.AsyncHTTPTransport(uds=self.endpoint.unix_socket, verify=verify, limits=limits)

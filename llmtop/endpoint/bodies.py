@@ -87,8 +87,10 @@ class RequestBodies:
             self._max_tokens = "max_completion_tokens"
         else:
             optional = self._optional()
-            named = {name for name in optional if name in message}
-            refused = named or (optional if _UNKNOWN.search(message) else set())
+            named = {name for name in optional | self.dropped if name in message}
+            refused = named - self.dropped
+            if not named and _UNKNOWN.search(message):
+                refused = optional
             if not refused:
                 return False
             self.dropped |= refused

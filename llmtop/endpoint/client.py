@@ -27,6 +27,8 @@ from llmtop.errors import EndpointUnreachable, EndpointUnusable
 
 _ATTEMPTS = 4
 """Of one request that is refused for its optional fields: servers name one at a time."""
+_SECOND_LOOK_S = 2.0
+"""For finding out why a first look failed."""
 
 
 class TimedOut(Exception):
@@ -96,13 +98,25 @@ class EndpointClient:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         pool = ConnectionPool(msgspec.structs.replace(self.access.origin, tls=context), self.stamper)
         try:
-            async with asyncio.timeout(self.caps.connect_timeout_s):
+            async with asyncio.timeout(min(self.caps.connect_timeout_s, _SECOND_LOOK_S)):
                 await pool.connect()
         except OSError:
             return False
         finally:
             pool.close()
         return True
+
+    async def speaks_plainly(self) -> bool:
+        """Whether HTTP without TLS is answered at the endpoint's address."""
+        origin = self.access.origin
+        plain = httpx.URL(scheme="http", host=origin.host, port=origin.port, path="/v1/models")
+        async with httpx.AsyncClient(transport=KernelTransport(self.stamper)) as client:
+            try:
+                async with asyncio.timeout(min(self.caps.connect_timeout_s, _SECOND_LOOK_S)):
+                    response = await client.get(plain)
+            except (TimeoutError, httpx.HTTPError):
+                return False
+        return response.status_code != 400  # what TLS servers say to it
 
     async def listening_nearby(self) -> list[int]:
         """Usual ports of LLM servers that listen on this machine; only asked when the endpoint is on it."""
@@ -242,10 +256,11 @@ class EndpointClient:
         total_at_s = loop.time() + caps.total_timeout_s
         url, headers = self._targets[api]
         timeout = httpx.Timeout(None, connect=caps.connect_timeout_s)
+        stock = self.stock
         reader.sent(now_ns(), connect_ns=0)
         try:
             async with asyncio.timeout(min(caps.first_token_timeout_s, caps.total_timeout_s)) as scope:
-                async with self.stock.stream("POST", url, content=body, headers=headers, timeout=timeout) as response:
+                async with stock.stream("POST", url, content=body, headers=headers, timeout=timeout) as response:
                     parser = ResponseParser()
                     parser.status = response.status_code
                     parser.headers = [(name.lower(), value) for name, value in response.headers.items()]

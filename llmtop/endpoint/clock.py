@@ -19,7 +19,7 @@ import selectors
 import socket
 import struct
 import sys
-from time import CLOCK_REALTIME, clock_gettime_ns, perf_counter_ns
+from time import CLOCK_REALTIME, clock_gettime_ns, perf_counter_ns, sleep
 
 import numpy as np
 from msgspec import Struct
@@ -90,18 +90,46 @@ def open_socket(family: int, type_: int, protocol: int) -> socket.socket:
 
 
 class StampingSelector(selectors.DefaultSelector):
-    """A selector that notes when it returned."""
+    """A selector that notes when it returned, and that gathers what is ready when much is going on.
+
+    Waking up costs more than reading a socket (about 15 us against 9). Where the kernel stamps arrivals it does not
+    matter when they are read, so above `BUSY_PER_S` ready sockets a second a wait starts with a nap that ends
+    `GATHER_NS` after the wait before: sockets are read by the dozen. At most half a millisecond passes before a
+    finished request is noticed; no stamp changes.
+
+    Attributes:
+        returned_ns: perf_counter_ns at the end of the last wait.
+        may_gather: set once arrivals are known to be stamped by the kernel.
+    """
+
+    GATHER_NS = 500_000
+    BUSY_PER_S = 2_000
+    _WINDOW_NS = 50_000_000
 
     returned_ns: int = 0
+    may_gather: bool = False
+    _busy: bool = False
+    _seen: int = 0
+    _window_start_ns: int = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self._busy and (timeout is None or timeout > 0):
+            nap_s = (self.returned_ns + self.GATHER_NS - perf_counter_ns()) / 1e9
+            if nap_s > 0:
+                sleep(nap_s if timeout is None else min(nap_s, timeout))
+                timeout = timeout if timeout is None else max(timeout - nap_s, 0)
         ready: list[tuple[selectors.SelectorKey, int]] = super().select(timeout)
-        self.returned_ns = perf_counter_ns()
+        self.returned_ns = now = perf_counter_ns()
+        self._seen += len(ready)
+        span = now - self._window_start_ns
+        if span > self._WINDOW_NS:
+            self._busy = self.may_gather and self._seen * 1e9 > self.BUSY_PER_S * span
+            self._seen, self._window_start_ns = 0, now
         return ready
 
 
 class StampingLoop(asyncio.SelectorEventLoop):
-    """An asyncio loop whose selector notes when it returned. Use: `asyncio.Runner(loop_factory=StampingLoop)`."""
+    """An asyncio loop with a `StampingSelector`. Use: `asyncio.Runner(loop_factory=StampingLoop)`."""
 
     def __init__(self) -> None:
         self.selector = StampingSelector()
@@ -200,4 +228,6 @@ class Stamper:
         if self._resample_at_ns and abs(shift - self._shift_ns) > _STEP_NS:
             self.steps += 1
         self._shift_ns = shift
+        if self._selector is not None:
+            self._selector.may_gather = True
         self._resample_at_ns = now + _RESAMPLE_NS

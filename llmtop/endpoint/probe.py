@@ -129,9 +129,11 @@ class _Probe:
                 self._url,
                 f"the certificate is not trusted ({problem.verify_message}): name its CA with --ca-file, or --insecure",
             )
-        if isinstance(problem, ssl.SSLError):
+        if host.scheme == "https" and await client.speaks_plainly():
             plain = self._url.replace("https://", "http://", 1)
-            raise EndpointUnusable(self._url, f"does not speak TLS ({problem.reason or problem}): try {plain}")
+            raise EndpointUnusable(self._url, f"does not speak TLS: try {plain}")
+        if isinstance(problem, ssl.SSLError):
+            raise EndpointUnusable(self._url, f"TLS failed ({problem.reason or problem}): is that the right port?")
         if isinstance(problem, ConnectionRefusedError | FileNotFoundError):
             where = self._endpoint.unix_socket or f"port {host.port or (443 if host.scheme == 'https' else 80)}"
             others = await client.listening_nearby()
@@ -223,7 +225,7 @@ class _Probe:
         given = self._endpoint.dialect
         tables = list(DIALECTS.values()) if given is None else [DIALECTS[given]]
         paths = {path for table in tables for path in table.detection.json_keys}
-        paths |= {table.metrics_path for table in tables if table.metrics_path and table.metrics_port is None}
+        paths |= {table.metrics_path for table in tables if table.metrics_path}
         await self._gather([*sorted(paths), *self._endpoint.metrics_urls])
         if given is not None:
             self._find("dialect", True, f"{DIALECTS[given].title}, as told")

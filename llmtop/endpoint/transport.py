@@ -59,7 +59,7 @@ class KernelTransport(httpx.AsyncBaseTransport):
         receiver = request.extensions.get("receiver")
         if receiver is not None:
             parser = await self._exchange(request, receiver)
-            return httpx.Response(parser.status, headers=parser.headers, content=b"", request=request)
+            return httpx.Response(parser.status, headers=parser.headers, stream=httpx.ByteStream(b""), request=request)
         stream = _Body()
         stream.exchange = asyncio.create_task(self._exchange(request, stream))
         parser = await stream.response()

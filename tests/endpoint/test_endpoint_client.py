@@ -193,7 +193,7 @@ async def test_broken_framing_inside_a_stream(serve: Any, connect: Any) -> None:
     [
         (Caps(first_token_timeout_s=0.1), 0, "first-token timeout: no token within 0.1 s"),
         (Caps(idle_timeout_s=0.1), 2, "idle timeout: no token for 0.1 s after 2 tokens"),
-        (Caps(total_timeout_s=0.15, idle_timeout_s=10), 2, "total timeout: not done within 0.15 s"),
+        (Caps(total_timeout_s=0.5, idle_timeout_s=10), 2, "total timeout: not done within 0.5 s"),
         (Caps(total_timeout_s=0.1), -1, "total timeout"),
         (Caps(first_token_timeout_s=0.1), -1, "not even headers"),
     ],
@@ -309,7 +309,7 @@ async def test_requests_under_way_when_a_field_was_learned_are_tried_again(serve
 async def test_max_tokens_changes_its_name_where_it_must(serve: Any, connect: Any) -> None:
     async def script(request: Request) -> None:
         if "max_tokens" in request.json:
-            text = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+            text = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
             await request.answer(400, {"error": {"message": text}})
         else:
             assert request.json["max_completion_tokens"] == 3

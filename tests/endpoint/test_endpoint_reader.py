@@ -247,18 +247,21 @@ def test_odd_json_is_read_all_the_same() -> None:
     assert trace.chunks == 2
 
 
+NAMES = (
+    *("choices", "delta", "text", "content", "usage", "error", "object", "finish_reason", "message", "name"),
+    *(
+        "completion_tokens",
+        "prompt_tokens",
+        "prompt_tokens_details",
+        "cached_tokens",
+        "tool_calls",
+        "function",
+        "timings",
+    ),
+)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                ["choices", "delta", "text", "content", "usage", "error", "object", "finish_reason", "completion_tokens", "prompt_tokens", "prompt_tokens_details", "cached_tokens", "tool_calls", "function", "name", "timings", "message"]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
     max_leaves=15,
 )
 

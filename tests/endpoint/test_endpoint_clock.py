@@ -1,0 +1,184 @@
+"""Stamps: where they come from, that they are true, and that a step of the wall clock does not spoil them."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import socket
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from llmtop.endpoint import StampingLoop, Trace
+from llmtop.endpoint import clock as clock_module
+from llmtop.endpoint.clock import KernelTimeSocket, Stamper, StampingSelector, open_socket
+
+from .conftest import Recorder, Request, ScriptedServer, chat
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="kernel stamps are Linux's")
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """A client socket of ours and its peer, connected over loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = open_socket(socket.AF_INET, socket.SOCK_STREAM, 0)
+        client.setblocking(True)
+        client.connect(listener.getsockname())
+        peer, _ = listener.accept()
+    return client, peer
+
+
+@linux
+@pytest.mark.parametrize("read", ["recv", "recv_into"])
+def test_the_kernels_stamp_is_when_the_bytes_came_not_when_they_were_read(read: str) -> None:
+    client, peer = pair()
+    with client, peer:
+        stamper = Stamper(0)
+        before = stamper.now_ns()
+        peer.sendall(b"hello")
+        after = stamper.now_ns()
+        time.sleep(0.02)
+        if read == "recv":
+            assert client.recv(1 << 18) == b"hello"
+        else:
+            buffer = bytearray(100)
+            assert client.recv_into(buffer) == 5
+            assert buffer[:5] == b"hello"
+        stamp = stamper.stamp_ns(client)
+        assert before - 50_000 <= stamp <= after + 5_000_000
+        assert stamper.source == "kernel"
+        lag = stamper.take_lag()
+        assert lag.reads == 1
+        assert lag.p50_ms is not None
+        assert lag.p50_ms >= 15
+
+
+@linux
+def test_a_step_of_the_wall_clock_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    stamper = Stamper(0)
+    sock = KernelTimeSocket(socket.AF_INET, socket.SOCK_STREAM)
+    real = time.clock_gettime_ns
+
+    def stamp_now() -> int:
+        sock.arrival_ns = clock_module.clock_gettime_ns(time.CLOCK_REALTIME)
+        return stamper.stamp_ns(sock)
+
+    with sock:
+        assert abs(stamp_now() - stamper.now_ns()) < 50_000_000
+        for step_ns in (3_600_000_000_000, 0):  # an hour ahead, and back again
+            monkeypatch.setattr(clock_module, "clock_gettime_ns", lambda which, by=step_ns: real(which) + by)
+            if step_ns == 0:
+                stamper._resample_at_ns = 0  # what looks like an hour late is corrected a second later at most
+            assert abs(stamp_now() - stamper.now_ns()) < 50_000_000
+        assert stamper.steps >= 1
+
+
+@linux
+def test_a_stamp_is_never_later_than_the_look() -> None:
+    stamper = Stamper(0)
+    with KernelTimeSocket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        for ahead_ns in (0, 10_000, 40_000):
+            sock.arrival_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) + ahead_ns
+            stamp = stamper.stamp_ns(sock)
+            assert stamp <= stamper.now_ns()
+
+
+def test_without_the_kernel_the_selectors_return_is_the_stamp() -> None:
+    async def read() -> tuple[int, int, str]:
+        loop = asyncio.get_running_loop()
+        stamper = Stamper(0)
+        stamper.attach(loop)
+        a, b = socket.socketpair()
+        with a, b:
+            a.setblocking(False)
+            b.send(b"x")
+            await loop.sock_recv(a, 1)
+            time.sleep(0.01)  # noqa: ASYNC251 (the loop is meant to be blocked)
+            return stamper.stamp_ns(a), stamper.now_ns(), stamper.source
+
+    with asyncio.Runner(loop_factory=StampingLoop) as runner:
+        stamp, now, source = runner.run(read())
+    assert source == "select"
+    assert now - stamp >= 10_000_000
+
+
+def test_without_either_the_look_is_the_stamp_and_lag_is_not_known() -> None:
+    stamper = Stamper(0)
+    with socket.socket() as plain:
+        before = stamper.now_ns()
+        assert before <= stamper.stamp_ns(plain) <= stamper.now_ns()
+    assert stamper.source == "protocol"
+    assert stamper.take_lag().p99_ms is None
+
+
+class _Busy(selectors.SelectSelector):
+    """Something is always ready."""
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        return [(None, 1)] * 10
+
+
+def test_a_busy_selector_gathers_only_when_the_kernel_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
+    naps: list[float] = []
+    monkeypatch.setattr(clock_module, "sleep", naps.append)
+    monkeypatch.setattr(selectors.DefaultSelector, "select", _Busy.select)
+    selector = StampingSelector()
+    try:
+        selector._WINDOW_NS = 0
+        for _ in range(10):
+            selector.select(None)
+        assert not naps
+        selector.may_gather = True
+        for _ in range(10):
+            selector.select(0)
+        assert not naps
+        for _ in range(10):
+            selector.select(None)
+        assert naps
+        assert max(naps) <= 0.0005
+        assert selector.select(0.0001)
+        assert naps[-1] <= 0.0001
+    finally:
+        selector.close()
+
+
+@linux
+def test_stamps_hold_while_the_loop_is_blocked() -> None:
+    """The loop sleeps 30 ms on every token: arrival times do not move."""
+
+    async def script(request: Request) -> None:
+        await request.start_stream()
+        for index in range(8):
+            await request.event(chat("a", "stop" if index == 7 else None))
+            await asyncio.sleep(0.02)
+        await request.end()
+
+    class Hog(Recorder):
+        def tokens(self, trace: Trace, n: int, stamp_ns: int, gap_ns: int | None) -> None:
+            super().tokens(trace, n, stamp_ns, gap_ns)
+            if len(self.arrivals) == 2:
+                time.sleep(0.03)
+
+    async def drive() -> Hog:
+        from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
+        from llmtop.domain.load import Caps
+        from llmtop.endpoint import EndpointClient
+
+        server = ScriptedServer(script)
+        await server.start()
+        client = EndpointClient(
+            Endpoint(base_url=server.url), EndpointInfo(dialect=Dialect.VLLM, model="m"), Caps(), time.perf_counter_ns()
+        )
+        hog = Hog()
+        await client.generate("x", 8, "chat", Trace(), hog)
+        await client.close()
+        await server.close()
+        return hog
+
+    with asyncio.Runner(loop_factory=StampingLoop) as runner:
+        hog = runner.run(drive())
+    assert hog.total == 8
+    stamps = [stamp for _, stamp, _ in hog.arrivals]
+    assert stamps == sorted(stamps)

@@ -1,0 +1,304 @@
+"""Finding out what an endpoint is, and saying what is wrong with it when it is not one."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any
+
+import pytest
+
+from llmtop.domain.endpoint import Dialect, EndpointInfo
+from llmtop.domain.load import Caps
+from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
+
+from .conftest import DATA, Request, chat, stream_ok, usage
+
+QUICK = Caps(connect_timeout_s=0.3)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMTOP_TEST_KEY", "secret-key")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def pages(answers: dict[str, Any], stream: Any = stream_ok) -> Any:
+    """A script that answers paths from a table and everything else with 404."""
+
+    async def script(request: Request) -> None:
+        if request.path in ("/v1/chat/completions", "/v1/completions") and request.path not in answers:
+            await stream(request)
+            return
+        found = answers.get(request.path)
+        if callable(found):
+            await found(request)
+        elif found is None:
+            await request.answer(404, {"detail": "Not Found"})
+        elif isinstance(found, str):
+            await request.answer(200, found.encode(), content_type="text/plain; version=0.0.4")
+        else:
+            await request.answer(200, found, answers.get("headers", ""))
+
+    return script
+
+
+def models(*names: str, **fields: Any) -> dict[str, Any]:
+    return {"object": "list", "data": [{"id": name, **fields} for name in names]}
+
+
+def found(info: EndpointInfo, name: str) -> Any:
+    return next(finding for finding in info.findings if finding.name == name)
+
+
+VLLM = {
+    "/v1/models": models("tiny", "alias", owned_by="vllm", max_model_len=2048),
+    "/version": {"version": "0.32.0"},
+    "/metrics": '# HELP x y\nvllm:num_requests_running{engine="0"} 0.0\n',
+    "/tokenize": {"count": 9, "max_model_len": 2048, "tokens": []},
+    "/server_info?config_format=json": {"vllm_config": {"scheduler_config": {"max_num_seqs": 8}}},
+}
+LLAMACPP = {
+    "headers": "Server: llama.cpp\r\n",
+    "/v1/models": models("gemma", owned_by="llamacpp", meta={"n_ctx": 2048}),
+    "/props": {"total_slots": 4, "default_generation_settings": {"n_ctx": 2048}, "build_info": "b0-unknown"},
+    "/tokenize": {"tokens": [1, 2]},
+    "/metrics": "llamacpp:requests_processing 0\n",
+    "/api/tags": {"models": []},
+}
+
+
+async def test_vllm_is_found_with_all_it_can(serve: Any, connect: Any) -> None:
+    server = await serve(pages(VLLM))
+    info = await connect(server.url, dialect=None, model=None).probe()
+    assert (info.dialect, info.model, info.models) == (Dialect.VLLM, "tiny", ("tiny", "alias"))
+    assert (info.server, info.max_model_len, info.max_num_seqs) == ("vLLM 0.32.0", 2048, 8)
+    assert (info.has_tokenize, info.has_metrics, info.pins_output, info.has_usage) == (True, True, True, True)
+    assert info.apis == ("chat", "completions")
+    assert all(finding.ok is not False for finding in info.findings)
+    trials = [request.json for request in server.requests if request.path.startswith("/v1/c")]
+    assert [trial["max_tokens"] for trial in trials] == [2, 2]
+
+
+async def test_llamacpp_is_found_and_its_connections_are_not_reused(serve: Any, connect: Any) -> None:
+    server = await serve(pages(LLAMACPP))
+    client = connect(server.url, dialect=None, model="anything goes")
+    info = await client.probe()
+    assert (info.dialect, info.model) == (Dialect.LLAMACPP, "anything goes")
+    assert (info.max_model_len, info.max_num_seqs, info.server) == (2048, 4, "llama.cpp b0-unknown")
+    assert not client._pool.reuse
+
+
+@pytest.mark.parametrize(
+    ("answers", "dialect"),
+    [
+        ({"/metrics": "sglang:num_running_reqs 0\n"}, Dialect.SGLANG),
+        ({"/get_server_info": {"tp_size": 1, "mem_fraction_static": 0.8, "version": "0.5"}}, Dialect.SGLANG),
+        ({"/info": {"model_id": "m", "max_concurrent_requests": 128, "version": "3"}}, Dialect.TGI),
+        ({"/prometheus/metrics": "trtllm_num_requests_running 0\n", "/version": {"version": "1"}}, Dialect.TRTLLM),
+        ({"/metrics": "dynamo_frontend_inflight_requests 0\n"}, Dialect.DYNAMO),
+        ({"/metrics": "lmdeploy:num_requests_running 0\n"}, Dialect.LMDEPLOY),
+        ({"/api/version": {"version": "0.9"}}, Dialect.OLLAMA),
+        ({"/metrics": "python_info 1\n"}, Dialect.OPENAI),
+    ],
+)
+async def test_each_dialect_is_known_by_what_only_it_says(
+    serve: Any, connect: Any, answers: dict[str, Any], dialect: Dialect
+) -> None:
+    server = await serve(pages({"/v1/models": models("m"), **answers}))
+    info = await connect(server.url, dialect=None, model=None).probe()
+    assert info.dialect is dialect
+
+
+async def test_a_dialect_that_is_told_is_believed(serve: Any, connect: Any) -> None:
+    server = await serve(pages(VLLM))
+    info = await connect(server.url, dialect=Dialect.SGLANG, model=None, probed=False).probe()
+    assert info.dialect is Dialect.SGLANG
+    assert not info.has_metrics
+    assert found(info, "metrics").advice == "--enable-metrics"
+
+
+async def test_what_is_missing_is_said_with_what_closes_the_gap(serve: Any, connect: Any) -> None:
+    async def poor(request: Request) -> None:
+        extra = sorted(set(request.json) & {"ignore_eos", "min_tokens", "stream_options"})
+        if extra:
+            await request.answer(422, {"detail": f"Unexpected fields in the request: {extra}"})
+            return
+        await request.start_stream()
+        await request.event(chat("a"))
+        await request.event(chat("b", "stop"))
+        await request.end()
+
+    answers = {**LLAMACPP, "/v1/completions": None}
+    del answers["/metrics"]
+    del answers["/tokenize"]
+    server = await serve(pages(answers, poor))
+    info = await connect(server.url, dialect=None, model=None).probe()
+    assert info.apis == ("chat",)
+    assert not info.has_usage
+    assert not info.pins_output
+    assert found(info, "metrics").advice == "--metrics"
+    assert found(info, "completions API").ok is False
+    assert "refused" in found(info, "output length").found
+    assert found(info, "tokenizer").ok is False
+    assert all(finding.advice for finding in info.findings if finding.ok is False)
+
+
+async def test_pinning_of_an_unknown_server_is_not_taken_for_granted(serve: Any, connect: Any) -> None:
+    server = await serve(pages({"/v1/models": models("m")}))
+    info = await connect(server.url, dialect=None, model=None).probe()
+    assert not info.pins_output
+    assert found(info, "output length").ok is None
+
+
+async def test_an_empty_stream_is_a_stream(serve: Any, connect: Any) -> None:
+    async def empty(request: Request) -> None:
+        await request.start_stream()
+        await request.event(chat("", "length"))
+        await request.event(usage(3, 2))
+        await request.end()
+
+    server = await serve(pages(VLLM, empty))
+    assert (await connect(server.url, dialect=None, model=None).probe()).has_usage
+
+
+# What is wrong
+
+
+async def fails(
+    serve: Any, connect: Any, answers: dict[str, Any], stream: Any = stream_ok, **fields: Any
+) -> EndpointError:
+    server = await serve(pages(answers, stream))
+    client = connect(server.url, **{"dialect": None, "model": None, **fields})
+    with pytest.raises(EndpointError) as caught:
+        await client.probe()
+    assert server.url in str(caught.value)
+    return caught.value
+
+
+async def test_nothing_listens(connect: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    with pytest.raises(EndpointUnreachable, match=f"nothing listens on port {port}: is the server up"):
+        await connect(f"http://127.0.0.1:{port}", dialect=None, model=None).probe()
+
+
+async def test_an_unknown_host(connect: Any) -> None:
+    with pytest.raises(EndpointUnreachable, match="check host and port"):
+        await connect("http://no-such-host.invalid:8000", dialect=None, model=None).probe()
+
+
+async def test_a_web_page(serve: Any, connect: Any) -> None:
+    async def page(request: Request) -> None:
+        await request.answer(200, b"<!DOCTYPE html><title>Grafana</title>", content_type="text/html")
+
+    error = await fails(serve, connect, {"/v1/models": page})
+    assert isinstance(error, EndpointUnusable)
+    assert "Grafana" in str(error)
+    assert "wrong port" in str(error)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_is_wanted(serve: Any, connect: Any, status: int) -> None:
+    async def locked(request: Request) -> None:
+        await request.answer(status, {"error": "Unauthorized"})
+
+    error = await fails(serve, connect, {"/v1/models": locked})
+    assert isinstance(error, EndpointAuthFailed)
+    assert f"status {status} (Unauthorized)" in str(error)
+    assert "--api-key-env" in str(error)
+    error = await fails(serve, connect, {"/v1/models": locked}, api_key_env="LLMTOP_TEST_KEY")
+    assert "the key in LLMTOP_TEST_KEY was refused" in str(error)
+    assert "secret-key" not in str(error)
+
+
+async def test_a_key_is_wanted_only_for_streams(serve: Any, connect: Any) -> None:
+    async def locked(request: Request) -> None:
+        await request.answer(401, {"error": {"message": "no key"}})
+
+    assert isinstance(await fails(serve, connect, {"/v1/models": models("m")}, locked), EndpointAuthFailed)
+
+
+async def test_an_unknown_model_names_those_that_exist(serve: Any, connect: Any) -> None:
+    error = await fails(serve, connect, VLLM, model="nope")
+    assert isinstance(error, EndpointUnusable)
+    assert "no model 'nope': it has tiny, alias" in str(error)
+
+
+async def test_no_model_is_listed(serve: Any, connect: Any) -> None:
+    error = await fails(serve, connect, {"/v1/models": models()})
+    assert "--model" in str(error)
+
+
+async def test_no_streaming(serve: Any, connect: Any) -> None:
+    async def whole(request: Request) -> None:
+        await request.answer(200, {"choices": [{"message": {"content": "hi"}}]})
+
+    error = await fails(serve, connect, VLLM, whole)
+    assert isinstance(error, EndpointUnusable)
+    assert "does not stream" in str(error)
+
+
+async def test_no_openai_api(serve: Any, connect: Any) -> None:
+    async def missing(request: Request) -> None:
+        await request.answer(404, {"detail": "Not Found"})
+
+    error = await fails(serve, connect, {}, missing, model="m")
+    assert isinstance(error, EndpointUnusable)
+    assert "base path" in str(error)
+
+
+async def test_a_redirect(serve: Any, connect: Any) -> None:
+    async def away(request: Request) -> None:
+        await request.answer(308, b"", "Location: https://llm.example/v1/models\r\n")
+
+    error = await fails(serve, connect, {"/v1/models": away})
+    assert "redirects to https://llm.example/v1/models" in str(error)
+
+
+async def test_a_server_that_still_loads(serve: Any, connect: Any) -> None:
+    async def loading(request: Request) -> None:
+        await request.answer(503, {"error": {"message": "Loading model", "code": 503}})
+
+    error = await fails(serve, connect, {"/v1/models": loading})
+    assert isinstance(error, EndpointUnreachable)
+    assert "Loading model" in str(error)
+
+
+async def test_plain_to_tls_and_tls_to_plain(serve: Any, connect: Any) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(DATA / "loopback.pem", DATA / "loopback.key")
+    secure = await serve(pages(VLLM), tls=context)
+    plain = await serve(pages(VLLM))
+    with pytest.raises(EndpointUnusable, match="speaks TLS: try https://"):
+        await connect(secure.url.replace("https", "http"), dialect=None, model=None).probe()
+    with pytest.raises(EndpointUnusable, match="does not speak TLS: try http://"):
+        await connect(plain.url.replace("http", "https"), dialect=None, model=None, caps=QUICK).probe()
+    with pytest.raises(EndpointUnusable, match="--ca-file"):
+        await connect(secure.url, dialect=None, model=None).probe()
+    info = await connect(secure.url, dialect=None, model=None, insecure=True).probe()
+    assert found(info, "TLS").ok is False
+
+
+async def test_a_peer_that_speaks_another_protocol(serve: Any, connect: Any) -> None:
+    async def ssh(request: Request) -> None:
+        await request.write("SSH-2.0-OpenSSH_9.6\r\n")
+        request.close()
+
+    server = await serve(ssh)
+    with pytest.raises(EndpointUnusable, match="is that the right port"):
+        await connect(server.url, dialect=None, model=None, caps=QUICK).probe()
+
+
+async def test_a_proxy_is_named_in_the_findings(serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def proxied(request: Request) -> None:
+        request.path = request.path.removeprefix("http://llm.example:8000")
+        await pages(VLLM)(request)
+
+    proxy = await serve(proxied)
+    monkeypatch.setenv("http_proxy", proxy.url)
+    info = await connect("http://llm.example:8000", dialect=None, model=None).probe()
+    assert found(info, "transport").ok is False
+    assert proxy.url in found(info, "transport").found
