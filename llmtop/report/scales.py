@@ -30,12 +30,14 @@ class Scale:
             first = math.ceil(self.low / step - 1e-9)
             return [place * step for place in range(first, math.floor(self.high / step + 1e-9) + 1)]
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        finest: list[float] = []
         for digits in ((1, 2, 5), (1, 3), (1,)):
             values = [digit * 10.0**decade for decade in decades for digit in digits]
             inside = [value for value in values if self.low * 0.999 <= value <= self.high * 1.001]
-            if len(inside) <= most:
-                break
-        return inside
+            finest = finest or inside
+            if 0 < len(inside) <= most:
+                return inside
+        return finest[:: math.ceil(len(finest) / most) or 1]
 
 
 def step_125(step: float) -> float:

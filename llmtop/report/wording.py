@@ -187,8 +187,8 @@ def number(value: float | None) -> str:
 
 
 def load_number(value: float | None, axis: str) -> str:
-    """A load: users are whole from ten on, whatever an estimate between levels says."""
-    if value is not None and axis == "concurrency" and value >= 10:
+    """A load: users are whole from ten on, whatever an estimate between levels says, and below when they nearly are."""
+    if value is not None and axis == "concurrency" and (value >= 10 or abs(value - round(value)) < 0.02):
         value = round(value)
     return number(value)
 

@@ -104,6 +104,7 @@ def test_doubts_are_said(report: ReportInput) -> None:
         ("3\u202f243", wording.number(3243)),
         ("1\u202f000", wording.number(999.7)),
         ("32", wording.load_number(32.4, "concurrency")),
+        ("8", wording.load_number(8.003, "concurrency")),
         ("2.40", wording.load_number(2.4, "concurrency")),
         ("265 ms", wording.milliseconds(265.4)),
         ("1.08 s", wording.milliseconds(1078)),
@@ -144,4 +145,5 @@ def test_ticks_are_round() -> None:
     assert Scale(0, 47).ticks(5) == [0, 10, 20, 30, 40]
     assert Scale(200, 11_000, log=True).ticks(6) == [200, 500, 1000, 2000, 5000, 10_000]
     assert load_ticks(load_scale([1, 64])) == [1, 2, 4, 8, 16, 32, 64]
+    assert Scale(1.5, 9, log=True).ticks(2) == [2, 5]
     assert [step_125(step) for step in (0.3, 1, 1.1, 6)] == [0.5, 1, 2, 10]
