@@ -174,8 +174,10 @@ def _closed_level(
     """Warm up for 1.5 requests per user, then follow the next `count` that are sent until all have ended."""
     driver = _driver(preset, seed, users)
     visits = closed_loop(driver, users, lengths, think_s, stagger_s)
-    _exhaust(islice(visits, users + users // 2))
-    return _measure(driver, visits, range(driver.sent, driver.sent + count), concurrency=users)
+    for _visit in islice(visits, users + users // 2):
+        pass
+    ended, rates = _follow(driver, visits, range(driver.sent, driver.sent + count), open_loop=False)
+    return _point(ended, rates, concurrency=users)
 
 
 def _open_level(
@@ -191,8 +193,9 @@ def _open_level(
     warm_up = count // 10
     driver = _driver(preset, seed, rate_rps)
     visits = open_loop(driver, rate_rps, warm_up + count, lengths, burstiness, max_in_flight, seed)
-    _exhaust(islice(visits, warm_up))
-    return _measure(driver, visits, range(warm_up, warm_up + count), rate_rps=rate_rps)
+    early = list(islice(visits, warm_up))
+    ended, rates = _follow(driver, visits, range(warm_up, warm_up + count), early=early, open_loop=True)
+    return _point(ended, rates, rate_rps=rate_rps)
 
 
 def _replay(
@@ -203,11 +206,10 @@ def _replay(
     for request in requests:
         lengths = Lengths(prompt_tokens=request.input_tokens, output_tokens=request.output_tokens)
         driver.send(round((request.arrival_s - start_s) * 1e9), lengths)
-    ended: list[Visit] = []
-    point = _measure(driver, driver.run(), range(len(requests)), whole=ended)
+    ended, rates = _follow(driver, driver.run(), range(len(requests)), open_loop=False)
     by_number = {visit.number: visit for visit in ended if not visit.rejected}
     rows = tuple(_row(request, by_number.get(number)) for number, request in enumerate(requests))
-    return point, rows, max((visit.end_ns for visit in ended), default=0) * 1e-9
+    return _point(ended, rates), rows, max((visit.end_ns for visit in ended), default=0) * 1e-9
 
 
 def _row(request: ReplayRequest, visit: Visit | None) -> PredictedRequest:
@@ -215,83 +217,92 @@ def _row(request: ReplayRequest, visit: Visit | None) -> PredictedRequest:
     return PredictedRequest(request.arrival_s, request.input_tokens, request.output_tokens, *figures)
 
 
+class _Rates(Struct, frozen=True):
+    """What the engine did in a window of time."""
+
+    output_tokens_per_s: float
+    running_mean: float
+    waiting_mean: float
+    kv_usage_max: float
+    preemptions: int
+    prefix_hit_ratio: float | None
+
+
 class _Window:
-    """What the engine did since the window was opened."""
+    """Opened when the warm-up is over."""
 
     def __init__(self, driver: VirtualDriver) -> None:
         driver.restart_gauges()
         self._driver = driver
         self._before = self._counts()
-        self.closed = False
 
     def _counts(self) -> tuple[int, int, int]:
         statistics = self._driver.engine.statistics
         return statistics.preemptions, statistics.prefix_queries, statistics.prefix_hits
 
-    def close(self) -> None:
-        """Take the figures; later ones do not count."""
+    def read(self) -> _Rates:
+        """The figures up to now."""
         gauges = self._driver.gauges
         preemptions, queries, hits = (
             after - before for after, before in zip(self._counts(), self._before, strict=True)
         )
         span_ns = max(1, gauges.until_ns - gauges.since_ns)
-        self.output_tokens_per_s = gauges.output_tokens / (span_ns * 1e-9)
-        self.running_mean = gauges.running_ns / span_ns
-        self.waiting_mean = gauges.waiting_ns / span_ns
-        self.kv_usage_max = gauges.kv_usage_max
-        self.preemptions = preemptions
-        self.prefix_hit_ratio = hits / queries if queries else None
-        self.closed = True
+        return _Rates(
+            output_tokens_per_s=gauges.output_tokens / (span_ns * 1e-9),
+            running_mean=gauges.running_ns / span_ns,
+            waiting_mean=gauges.waiting_ns / span_ns,
+            kv_usage_max=gauges.kv_usage_max,
+            preemptions=preemptions,
+            prefix_hit_ratio=hits / queries if queries else None,
+        )
 
 
-def _measure(
-    driver: VirtualDriver,
-    visits: Iterator[Visit],
-    cohort: range,
-    *,
-    concurrency: int | None = None,
-    rate_rps: float | None = None,
-    whole: list[Visit] | None = None,
-) -> PredictedPoint:
-    """Follow the requests numbered in `cohort` to their ends; rates and gauges are of the time under full load.
+def _follow(
+    driver: VirtualDriver, visits: Iterator[Visit], cohort: range, *, early: Iterable[Visit] = (), open_loop: bool
+) -> tuple[list[Visit], _Rates]:
+    """The requests numbered in `cohort`, each when it ended, and the rates under full load.
 
-    With `whole` every visit is put into it, and rates are those of the whole time (a replay).
+    Full load lasts until the last of them has ended; in open loop, until the last has been sent. `early` are visits of
+    the warm-up, among which some of the cohort may be.
     """
     window = _Window(driver)
-    ended: list[Visit] = []
+    rates: _Rates | None = None
+    ended = [visit for visit in early if visit.number in cohort]
     for visit in visits:
         if visit.number in cohort:
             ended.append(visit)
-        if rate_rps is not None and not driver.arrivals_left and driver.sent == cohort.stop and not window.closed:
-            window.close()
+        if open_loop and rates is None and not driver.arrivals_left and driver.sent == cohort.stop:
+            rates = window.read()
         if len(ended) == len(cohort):
             break
-    if not window.closed:
-        window.close()
-    if whole is not None:
-        whole += ended
+    return ended, rates or window.read()
+
+
+def _point(
+    ended: list[Visit], rates: _Rates, *, concurrency: int | None = None, rate_rps: float | None = None
+) -> PredictedPoint:
     good = sorted((visit for visit in ended if not visit.rejected), key=lambda visit: visit.number)
     samples = LevelSamples(
         ttft_s=tuple(visit.ttft_s for visit in good),
         tpot_s=tuple(tpot for visit in good if (tpot := visit.tpot_s) is not None),
         e2e_s=tuple(visit.e2e_s for visit in good),
     )
+    mean_output_tokens = sum(visit.output_tokens for visit in good) / len(good) if good else 1.0
     return PredictedPoint(
         concurrency=concurrency,
         rate_rps=rate_rps,
         n=len(good),
-        output_tokens_per_s=window.output_tokens_per_s,
-        requests_per_s=window.output_tokens_per_s
-        / max(1.0, sum(visit.output_tokens for visit in good) / max(1, len(good))),
+        output_tokens_per_s=rates.output_tokens_per_s,
+        requests_per_s=rates.output_tokens_per_s / mean_output_tokens,
         ttft_ms=_latency(samples.ttft_s),
         tpot_ms=_latency(samples.tpot_s),
         e2e_ms=_latency(samples.e2e_s),
-        running_mean=window.running_mean,
-        waiting_mean=window.waiting_mean,
-        kv_usage_max=window.kv_usage_max,
-        preemptions=window.preemptions,
+        running_mean=rates.running_mean,
+        waiting_mean=rates.waiting_mean,
+        kv_usage_max=rates.kv_usage_max,
+        preemptions=rates.preemptions,
         rejections=len(ended) - len(good),
-        prefix_hit_ratio=window.prefix_hit_ratio,
+        prefix_hit_ratio=rates.prefix_hit_ratio,
         samples=samples,
     )
 
@@ -310,8 +321,3 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
-
-
-def _exhaust(visits: Iterable[Visit]) -> None:
-    for _visit in visits:
-        pass

@@ -86,7 +86,7 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name in ("async_scheduling", "reserve_full_isl", "unhashed_first", "skip_oversized", "no_evict"):
             flags.setdefault(name, getattr(version, name))
         if flags["num_gpu_blocks"] is None:
-            flags["num_gpu_blocks"] = kv_blocks(
+            blocks = kv_blocks(
                 self.hardware,
                 self.model,
                 self.engine.tensor_parallel,
@@ -94,6 +94,12 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 max_num_batched_tokens=self.engine.max_num_batched_tokens,
                 block_size=self.engine.block_size,
             )
+            if blocks < 2:
+                raise ValueError(
+                    f"the weights leave no room for a KV cache on {self.engine.tensor_parallel} x {self.hardware.gpu}: "
+                    "raise gpu_memory_utilization, memory_gb or tensor_parallel, or set num_gpu_blocks"
+                )
+            flags["num_gpu_blocks"] = blocks
         return EngineConfig(**flags)
 
     @property
