@@ -121,7 +121,12 @@ def _kv(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
 
 def _token_budget(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
     budget = limits.max_num_batched_tokens
-    if not _queues(recent) or budget is None or recent.iteration_tokens is None or is_pinned(recent.running, limits.max_num_seqs):
+    if (
+        not _queues(recent)
+        or budget is None
+        or recent.iteration_tokens is None
+        or is_pinned(recent.running, limits.max_num_seqs)
+    ):
         return None
     if recent.iteration_tokens < 0.8 * budget:
         return None

@@ -126,15 +126,30 @@ class Sprt:
     share: float = 0.05
     cap: int = 400
     """So many samples without a decision are "on the line"."""
+    inflation: float = 1.0
+    """Variance of the miss ratio over what independent samples give: the score counts so much less."""
     score: float = 0.0
     n: int = 0
     misses: int = 0
 
     def add(self, misses: int, hits: int) -> None:
         good, bad = 0.5 * self.share, min(0.999, 1.5 * self.share)
-        self.score += misses * math.log(bad / good) + hits * math.log((1 - bad) / (1 - good))
+        gain = misses * math.log(bad / good) + hits * math.log((1 - bad) / (1 - good))
+        self.score += gain / self.inflation
         self.n += misses + hits
         self.misses += misses
+
+    @classmethod
+    def of(cls, missed: Array, share: float) -> Sprt:
+        """The test after `missed` (0 or 1 a sample, in order). Misses come in clumps: their inflation is measured by
+        batch means, at least 1, at most 4, and taken as 3 below 40 samples; samples without a miss have none."""
+        misses, n = int(missed.sum()), len(missed)
+        inflation = 1.0
+        if misses:
+            inflation = 3.0 if n < 40 else min(4.0, max(1.0, n / effective_size(missed)))
+        test = cls(share, inflation=inflation)
+        test.add(misses, n - misses)
+        return test
 
     @property
     def verdict(self) -> bool | None:
@@ -155,7 +170,7 @@ class Sprt:
             return 0
         good, bad = 0.5 * self.share, min(0.999, 1.5 * self.share)
         ratio = self.misses / self.n if self.n else 0.0
-        drift = ratio * math.log(bad / good) + (1 - ratio) * math.log((1 - bad) / (1 - good))
+        drift = (ratio * math.log(bad / good) + (1 - ratio) * math.log((1 - bad) / (1 - good))) / self.inflation
         wall = math.log(LEVEL / (1 - LEVEL))
         left = (wall - abs(self.score)) / abs(drift) if abs(drift) > 1e-3 else self.cap
         return max(1, min(self.cap - self.n, math.ceil(left)))

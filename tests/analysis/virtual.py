@@ -72,6 +72,7 @@ class VirtualSession:
         self._scrape_s = 1.0
         self._sent = self._ok = self._tokens = 0
         self.finished = 0
+        self.sent_total = 0
         self.facts.extend(FactBatch(t_s=0.0, changes=(LoadChange(0.0, point),)))
         self._engine.probe = self._tick
         self._fill()
@@ -96,6 +97,7 @@ class VirtualSession:
                 return
 
     def _fill(self) -> None:
+        self._tick(self._driver.now_ns)
         target = self._point.concurrency or 0
         lengths = Lengths(
             prompt_tokens=self._point.prompt_tokens,
@@ -107,6 +109,7 @@ class VirtualSession:
             visit = self._driver.send(self._driver.now_ns, lengths)
             self._in_flight[visit.number] = visit
             self._sent += 1
+            self.sent_total += 1
 
     def _record(self, visit: Visit) -> None:
         self.finished += 1
