@@ -36,8 +36,9 @@ FLOORS = {
 SIDEWAYS = {
     ("llmtop.load", "llmtop.endpoint"),
     ("llmtop.telemetry", "llmtop.endpoint"),
+    ("llmtop.domain", "llmtop.errors"),
 }
-"""Imports inside a floor: the load talks through the endpoint, and both share the dialect tables."""
+"""Imports inside a floor: the load talks through the endpoint, and the scraper reads its dialect tables."""
 
 ONLY_IN = {
     "textual": ("llmtop.tui",),
@@ -115,7 +116,7 @@ def test_every_room_is_on_a_floor() -> None:
 
 
 def loaded_by(statement: str) -> set[str]:
-    code = f"import sys; {statement}; print(' '.join(sys.modules))"
+    code = f"import sys\n{statement}\nprint(' '.join(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(run.stdout.split("\n")[-2].split())
 
