@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.duration is not None:
         profile = _stretched(profile, arguments.duration)
     search = profile.search
-    if not search and not profile.plan.stages:
+    if not search and not profile.plan.stages and profile.workload.source != "trace":
         raise UsageError(f"profile {profile.name} has no stages to play: drive it by hand with `llmtop --profile`")
     url = None if arguments.sim else arguments.url or profile.endpoint_url
     options = session_options(arguments, profile, url, patient=False)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import platform
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from llmtop.domain.commands import (
 )
 from llmtop.domain.endpoint import Endpoint, EndpointInfo, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.load import LoadPlan, LoadPoint, Stage
 from llmtop.domain.run import Event, FactBatch, Mark, RunMeta
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint import EndpointClient
@@ -41,6 +41,7 @@ from llmtop.session.watch import EndpointWatch
 from llmtop.simulator.server import SimulatorProcess
 from llmtop.telemetry import GpuReader, Scraper
 from llmtop.workload import PromptSource
+from llmtop.workload.datasets import arrivals_replay
 
 Fact = TypeVar("Fact")
 
@@ -224,14 +225,17 @@ class Session:
     async def _make_engine(self, client: EndpointClient, info: EndpointInfo) -> LoadEngine | WorkerPool:
         profile, seed = self._options.profile, self._options.seed
         workload, caps, origin_ns = profile.workload, profile.caps, self._origin_ns
-        pacer = Pacer.hold(self._wanted, seed) if self._wanted else Pacer(profile.plan, seed)
+        prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=origin_ns)
+        plan = profile.plan
+        if prompts.arrivals_s and not plan.stages:
+            plan = trace_plan(prompts.arrivals_s, plan.base)
+        pacer = Pacer.hold(self._wanted, seed) if self._wanted else Pacer(plan, seed)
         workers = self._options.workers or auto_workers(caps.max_concurrency)
         if workers > 1:
             endpoint = self.meta.endpoint
             return WorkerPool(
                 endpoint, info, workload, pacer, caps, origin_ns, seed, workload.api, workers, salt=origin_ns
             )
-        prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=origin_ns)
         return LoadEngine(client, prompts, pacer, caps, origin_ns, seed, workload.api)
 
     async def _scrape_forever(self, scraper: Scraper) -> None:
@@ -371,6 +375,12 @@ class Session:
     def _take_control_answer(self, answer: object) -> None:
         if isinstance(answer, dict):
             self._knobs = {name: float(value) for name, value in answer["knobs"].items()}
+
+
+def trace_plan(arrivals_s: Sequence[float], base: LoadPoint) -> LoadPlan:
+    """One stage that sends as the trace's requests came."""
+    stage = Stage(name="trace", duration_s=arrivals_s[-1] + 1.0, shape=arrivals_replay(arrivals_s, window_s=1.0))
+    return LoadPlan(stages=(stage,), base=base)
 
 
 def _taken(pile: list[Fact]) -> tuple[Fact, ...]:
