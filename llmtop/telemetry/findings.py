@@ -10,6 +10,7 @@ from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.dialects import DIALECTS, DialectTable, Evidence, Signal
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
+from llmtop.telemetry.signals import RANK_LABELS
 
 ABSENT = "n/a (metric absent)"
 MEANS = {
@@ -30,7 +31,7 @@ COLUMNS = {
     "TTFT histogram": ("ttft_mean_s",),
     "output tokens": ("generation_tokens_total",),
 }
-FROM_SOURCE = "from source"
+FROM_SOURCE = "(from source)"
 
 
 async def examine_metrics(endpoint: Endpoint, dialect: Dialect) -> tuple[Finding, ...]:
@@ -61,15 +62,15 @@ def metrics_findings(
     """
     advice = table.advice.enable_metrics
     rows = [
-        Finding("metrics", missing is None, missing or f"{len(known)} figures", advice if missing else None),
+        Finding("server figures", missing is None, missing or f"{len(known)} are told", advice if missing else None),
         _queue(table, snapshot),
         _kv(table, snapshot),
         _slots(snapshot),
         _counters(known),
         _histograms(known, advice),
     ]
-    if "spec_accept_ratio" in known:
-        rows.append(Finding("speculation", True, _share(snapshot.spec_accept_ratio) or "on, nothing drafted yet"))
+    if snapshot.spec_accept_ratio is not None:
+        rows.append(Finding("speculation", True, f"{snapshot.spec_accept_ratio:.0%} of the drafted tokens accepted"))
     rows.append(_gpu(gpus))
     return tuple(rows)
 
@@ -99,9 +100,11 @@ def _cell(table: DialectTable, fields: Sequence[str]) -> str:
 
 
 def _name(signal: Signal) -> str:
-    where = ",".join(f'{key}="{text}"' for key, text in signal.where.items())
+    """The metric as one would ask Prometheus for it; that only rank 0 of an engine counts is left out."""
+    where = ",".join(f'{key}="{text}"' for key, text in signal.where.items() if key not in RANK_LABELS)
+    less = f" - {signal.minus}" if signal.minus else ""
     over = f" / {signal.over}" if signal.over else ""
-    return f"`{signal.name}{'{' + where + '}' if where else ''}{over}`"
+    return f"`{signal.name}{'{' + where + '}' if where else ''}{less}{over}`"
 
 
 def _queue(table: DialectTable, snapshot: ServerSnapshot) -> Finding:

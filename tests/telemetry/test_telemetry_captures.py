@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from llmtop.domain.endpoint import Dialect
 from llmtop.endpoint.dialects import DIALECTS, Combine, Kind, Signal
-from llmtop.telemetry.answers import read_slots
+from llmtop.telemetry.answers import pick_number, read_slots
 from llmtop.telemetry.scraper import recognise
 from llmtop.telemetry.signals import Figures, PageReader, interval
 from llmtop.telemetry.summary import Reading, summarise
@@ -196,3 +196,16 @@ def test_slots_of_llamacpp(name: str, busy: int, used: float) -> None:
 
 def test_a_refused_slots_answer_is_not_an_idle_server() -> None:
     assert read_slots(msgspec.json.decode(FILES["llamacpp/slots_none_free.json"])) is None
+
+
+def test_what_vllm_tells_of_its_scheduler_in_development_mode() -> None:
+    answer = msgspec.json.decode(Path(__file__).with_name("data").joinpath("vllm_server_info.json").read_bytes())
+    facts = DIALECTS[Dialect.VLLM].json_facts
+    told = {
+        field: pick_number(answer, fact.key)
+        for field, ways in facts.items()
+        for fact in ways
+        if fact.path.startswith("/server_info")
+    }
+    assert told["max_num_seqs"] == 8
+    assert told["max_num_batched_tokens"] == 2048

@@ -16,7 +16,7 @@ def _rows(findings: tuple[Finding, ...]) -> dict[str, Finding]:
 
 def test_a_server_without_a_page_gets_the_flag_that_gives_one() -> None:
     rows = _rows(metrics_findings(DIALECTS[Dialect.LLAMACPP], ServerSnapshot(t_s=0.0), (), "HTTP 501"))
-    assert rows["metrics"] == Finding("metrics", False, "HTTP 501", "--metrics")
+    assert rows["server figures"] == Finding("server figures", False, "HTTP 501", "--metrics")
     assert rows["queue"].ok is False
     assert rows["queue"].found == "running n/a (metric absent), waiting n/a (metric absent)"
     assert rows["KV cache"].advice == "--metrics"
