@@ -366,6 +366,35 @@ def test_blocks_leak_on_abort_when_told_so_and_stay_lost() -> None:
     assert engine.kv_usage == pytest.approx(5 / 999)
 
 
+@settings(max_examples=60, deadline=None)
+@given(configs(), requests(), st.floats(0.0, 1.0))
+def test_leaks_are_the_only_blocks_in_use_once_all_are_aborted(
+    config: EngineConfig, arrivals: list[SimRequest], leak_share: float
+) -> None:
+    engine = Engine(config, STEP_MODEL)
+    engine.leak_share = leak_share
+    now_ns, live = 0, []
+    for number, request in enumerate(arrivals):
+        try:
+            engine.submit(request)
+            live.append(request.id)
+        except Rejected:
+            continue
+        plan = engine.plan(now_ns)
+        if plan is not None:
+            now_ns = plan.end_ns
+            engine.commit(plan)
+        if number % 2:
+            engine.abort(live[number % len(live)])
+        pool = engine.pool
+        assert pool.free + pool.used == pool.num_blocks - 1
+    for name in live:
+        engine.abort(name)
+    assert not engine.has_work
+    assert engine.pool.used == engine.pool.leaked
+    assert leak_share > 0.0 or engine.pool.leaked == 0
+
+
 def test_stalls_and_factors_lengthen_steps() -> None:
     def durations(**faults: float) -> list[int]:
         engine = Engine(EngineConfig(), STEP_MODEL, seed=3)

@@ -78,7 +78,6 @@ class VirtualDriver:
         self.engine = engine
         self.now_ns = 0
         self.gauges = Gauges()
-        self.in_flight = 0
         self._random = random.Random(seed)
         self._api_in_ns = round(overhead.api_in_ms * 1e6)
         self._api_in_token_ns = overhead.api_in_us_per_token * 1e3
@@ -102,7 +101,6 @@ class VirtualDriver:
         )
         heapq.heappush(self._arrivals, (arrival_ns, self._number, request, visit))
         self._number += 1
-        self.in_flight += 1
         return visit
 
     @property
@@ -146,7 +144,6 @@ class VirtualDriver:
                     visit = self._visits.pop(event.request_id)
                     visit.end_ns = seen_ns
                     visit.output_tokens = event.index + 1
-                    self.in_flight -= 1
                     yield visit
 
     def restart_gauges(self) -> None:
@@ -161,7 +158,6 @@ class VirtualDriver:
             except Rejected:
                 visit.rejected = True
                 visit.end_ns = self.now_ns
-                self.in_flight -= 1
                 yield visit
             else:
                 self._visits[request.id] = visit

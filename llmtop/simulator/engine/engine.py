@@ -125,11 +125,7 @@ class Engine:
         sequence = self._live.get(request_id)
         if sequence is None:
             return False
-        lost = math.ceil(self.leak_share * len(sequence.blocks))
-        if lost:
-            self.pool.leak(sequence.blocks[:lost])
-            del sequence.blocks[:lost]
-        self._end(sequence)
+        self._end(sequence, self.leak_share)
         self.statistics.finished["abort"] += 1
         return True
 
@@ -216,8 +212,8 @@ class Engine:
         self._end(sequence)
         self.statistics.observe_last(sequence, reason)
 
-    def _end(self, sequence: Sequence) -> None:
-        self._scheduler.end(sequence)
+    def _end(self, sequence: Sequence, leak_share: float = 0.0) -> None:
+        self._scheduler.end(sequence, leak_share)
         del self._live[sequence.id]
 
     def _end_what_never_fits(self) -> list[TokenEvent]:

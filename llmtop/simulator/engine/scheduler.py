@@ -6,6 +6,8 @@ sequence's computed tokens catch up with the tokens it has, running sequences fi
 
 from __future__ import annotations
 
+import math
+
 from llmtop.simulator.engine.blocks import BlockPool
 from llmtop.simulator.engine.config import EngineConfig
 from llmtop.simulator.engine.request import Sequence
@@ -84,14 +86,14 @@ class Scheduler:
         self.waiting = WaitingQueue(config.policy == "priority")
         self.running: list[Sequence] = []
 
-    def end(self, sequence: Sequence) -> None:
-        """Out of the engine, wherever it is: slot, queue place and blocks are free."""
+    def end(self, sequence: Sequence, leak_share: float = 0.0) -> None:
+        """Out of the engine, wherever it is: slot, queue place and blocks are free, but for a leaked share of them."""
         if sequence.running:
             self.running.remove(sequence)
             sequence.running = False
         else:
             self.waiting.remove(sequence)
-        self._free(sequence)
+        self._free(sequence, leak_share)
         sequence.finished = True
 
     def resize(self, num_gpu_blocks: int) -> None:
@@ -291,10 +293,12 @@ class Scheduler:
                 self.pool.remember(sequence.blocks[index], sequence.key(index))
             sequence.hashed = full
 
-    def _free(self, sequence: Sequence) -> None:
+    def _free(self, sequence: Sequence, leak_share: float = 0.0) -> None:
         if sequence.blocks:
             self._remember_full(sequence)
-            self.pool.release(sequence.blocks)
+            lost = math.ceil(leak_share * len(sequence.blocks))
+            self.pool.leak(sequence.blocks[:lost])
+            self.pool.release(sequence.blocks[lost:])
             sequence.blocks = []
             sequence.capacity = 0
             sequence.hashed = 0

@@ -71,6 +71,7 @@ class EngineStatistics:
 
     def __init__(self, max_model_len: int) -> None:
         self.submitted = 0
+        """Requests taken into the queue: those turned away are in `rejected` only."""
         self.admitted = 0
         """Admissions, resumed ones included."""
         self.preemptions = 0
