@@ -21,7 +21,7 @@ LATENCY_BUCKETS_S = (
     1920.0, 7680.0,
 )  # fmt: skip
 ITERATION_BUCKETS = (1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0)
-COUNT_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0)
+PREEMPTION_BUCKETS = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0)
 
 
 def one_two_five(limit: int) -> tuple[float, ...]:
@@ -103,7 +103,7 @@ class EngineStatistics:
         self.request_prompt_tokens = Histogram(tokens)
         self.request_generation_tokens = Histogram(tokens)
         self.request_max_tokens = Histogram(tokens)
-        self.request_preemptions = Histogram(COUNT_BUCKETS)
+        self.request_preemptions = Histogram(PREEMPTION_BUCKETS)
         self.request_prefill_computed = Histogram(tokens)
         self.histograms: dict[str, Histogram] = {
             "time_to_first_token_seconds": self.ttft,
