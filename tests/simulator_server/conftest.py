@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from llmtop.simulator.server import serve
 
 QUICK: dict[str, Any] = {
+    "num_gpu_blocks": 512,
     "step_ms": 1.0,
     "bandwidth_gb_s": 1e5,
     "peak_tflops": 1e5,
@@ -117,20 +117,30 @@ class Client:
         return answer.json
 
     async def metrics(self) -> dict[str, float]:
-        """Samples by name and labels, written as on the page, without the model's name."""
-        page = (await self.ask("GET", "/metrics")).body.decode()
+        """Samples by name and labels in order, without the model's name and quotes: `vllm:x_total{engine=0}`."""
         samples = {}
-        for family in text_string_to_metric_families(page):
-            for sample in family.samples:
-                labels = ",".join(f"{k}={v}" for k, v in sorted(sample.labels.items()) if k != "model_name")
-                samples[f"{sample.name}{{{labels}}}"] = sample.value
+        for line in (await self.ask("GET", "/metrics")).body.decode().splitlines():
+            if not line.startswith("#"):
+                series, _, value = line.rpartition(" ")
+                name, _, labels = series.partition("{")
+                shown = [pair for pair in labels.rstrip("}").split(",") if not pair.startswith("model_name")]
+                samples[f"{name}{{{','.join(shown)}}}".replace('"', "")] = float(value)
         return samples
 
-    async def until(self, key: str, value: float) -> None:
-        """Wait until a sample of /metrics has a value."""
-        async with asyncio.timeout(5):
-            while (await self.metrics()).get(key) != value:
-                await asyncio.sleep(0.002)
+    async def until(self, key: str, value: float) -> dict[str, float]:
+        """Wait until a gauge has a value, or a counter (`..._total`) has come to it; the figures of that moment."""
+        async with asyncio.timeout(20):
+            while True:
+                figures = await self.metrics()
+                if figures[key] == value or ("_total{" in key and figures[key] > value):
+                    return figures
+                await asyncio.sleep(0.001)
+
+    async def leave(self, *asks: asyncio.Task[Answer]) -> None:
+        """Go away in the middle of answers."""
+        for ask in asks:
+            ask.cancel()
+        await asyncio.gather(*asks, return_exceptions=True)
 
 
 Start = Callable[..., Awaitable[Client]]
@@ -157,6 +167,12 @@ async def start() -> AsyncIterator[Start]:
     yield begin
     stop.set()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+def client_of() -> Callable[[int], Client]:
+    """A client of any server on a port."""
+    return Client
 
 
 @pytest.fixture

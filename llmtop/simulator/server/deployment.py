@@ -129,7 +129,7 @@ class Deployment:
         """Take over values that are within their limits. Raises UsageError when the engine refuses them together."""
         flags = {name: int(value) for name, value in knobs.items() if hasattr(self.config, name)}
         try:
-            config = EngineConfig(**{**msgspec.structs.asdict(self.config), **flags})
+            config = msgspec.structs.replace(self.config, **flags)
         except ValueError as error:
             raise UsageError(f"knobs: {error}") from error
         self.config = config

@@ -196,9 +196,7 @@ def page(deployment: Deployment) -> bytes:
     lines += _head("vllm:cache_config_info", "Information of the LLMEngine CacheConfig", "gauge")
     for engine_label, replica in shown:
         lines.append(f"vllm:cache_config_info{{{_cache_config(replica.engine.config, engine_label)}}} 1.0")
-    lines += _head(
-        "llmtop_sim_late_ms", "How late tokens of the simulated engine leave, p99 of the last second.", "gauge"
-    )
+    lines += _head("llmtop_sim_late_ms", "How far from their deadlines tokens leave, p99 of the last second.", "gauge")
     lines.append(f"llmtop_sim_late_ms {deployment.late_ms()!r}")
     lines += _head("llmtop_sim_knob", "Flags of the simulated engine that can be changed while it runs.", "gauge")
     lines += [f'llmtop_sim_knob{{name="{name}"}} {float(value)!r}' for name, value in deployment.knobs().items()]

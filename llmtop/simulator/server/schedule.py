@@ -26,7 +26,9 @@ import asyncio
 import sys
 from array import array
 from collections import deque
+from collections.abc import Callable
 from time import perf_counter_ns
+from typing import NamedTuple
 
 import msgspec
 
@@ -96,6 +98,15 @@ class Stream:
         }
 
 
+class _Rest(NamedTuple):
+    """The second half of a write."""
+
+    due_ns: int
+    stream: Stream
+    data: bytes
+    tokens: int
+
+
 class ScheduleServer:
     """All streams on one timer.
 
@@ -110,7 +121,7 @@ class ScheduleServer:
         self._number = 0
         self._firsts: deque[Stream] = deque()
         self._nexts: deque[Stream] = deque()
-        self._rests: deque[tuple[int, Stream, bytes]] = deque()
+        self._rests: deque[_Rest] = deque()
         self._finished: deque[Stream] = deque(maxlen=KEPT_STREAMS)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
@@ -179,12 +190,10 @@ class ScheduleServer:
 
     def _arm(self) -> None:
         """Set the one timer to the earliest deadline."""
-        dues = [queue[0].due_ns for queue in (self._firsts, self._nexts) if queue]
-        if self._rests:
-            dues.append(self._rests[0][0])
-        if not dues:
+        heads = [queue[0] for queue in (self._firsts, self._nexts, self._rests) if queue]
+        if not heads:
             return
-        due_ns = min(dues)
+        due_ns = min(head.due_ns for head in heads)
         if self._timer is not None:
             if self._timer_ns == due_ns:
                 return
@@ -194,14 +203,21 @@ class ScheduleServer:
         self._timer = self._loop.call_later(max(delay_s, 0.0), self._tick)
 
     def _tick(self) -> None:
+        """Do what is due, in the order of deadlines, so that a late tick mixes up no stream."""
         self._timer = None
         now_ns = perf_counter_ns()
-        while self._rests and self._rests[0][0] <= now_ns:
-            _, stream, data = self._rests.popleft()
-            self._write(stream, data, 1)
-        for queue in (self._firsts, self._nexts):
-            while queue and queue[0].due_ns <= now_ns:
-                self._emit(queue.popleft())
+        while True:
+            queues = [queue for queue in (self._rests, self._firsts, self._nexts) if queue]
+            if not queues:
+                return
+            due = min(queues, key=lambda queue: queue[0].due_ns)
+            if due[0].due_ns > now_ns:
+                break
+            item = due.popleft()
+            if isinstance(item, _Rest):
+                self._write(item.stream, item.data, item.tokens)
+            else:
+                self._emit(item)
         self._arm()
 
     def _emit(self, stream: Stream) -> None:
@@ -217,7 +233,7 @@ class ScheduleServer:
         if "split" in self._plan.variants:
             half = len(data) // 2
             connection.write(data[:half])
-            self._rests.append((stream.due_ns + self._plan.tpot_ns // 4, stream, data[half:]))
+            self._rests.append(_Rest(stream.due_ns + self._plan.tpot_ns // 4, stream, data[half:], count))
         else:
             self._write(stream, data, count)
         if stream.sent < self._plan.tokens:
@@ -274,17 +290,20 @@ def _prompt_head(body: bytes) -> str:
     return str(prompt)[:120] if prompt is not None else ""
 
 
-async def serve(plan: Plan, stop: asyncio.Event, *, port: int = 0, announce: bool = True) -> int:
-    """Serve on 127.0.0.1 until `stop` is set."""
+async def serve(plan: Plan, stop: asyncio.Event, on_ready: Callable[[int], None], *, port: int = 0) -> int:
+    """Serve on 127.0.0.1 until `stop` is set. `on_ready` is called with the port once connections are accepted."""
     server = ScheduleServer(plan)
     listener = await asyncio.get_running_loop().create_server(server.connect, "127.0.0.1", port, backlog=4096)
-    if announce:
-        sys.stdout.write(f'{{"port":{listener.sockets[0].getsockname()[1]}}}\n')
-        sys.stdout.flush()
+    on_ready(listener.sockets[0].getsockname()[1])
     await stop.wait()
     listener.close()
     server.close()
     return 0
+
+
+def _announce(port: int) -> None:
+    sys.stdout.write(f'{{"port":{port}}}\n')
+    sys.stdout.flush()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -305,7 +324,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.tokens < 1 or asked.tpot_ms <= 0 or asked.ttft_ms < 0:
         parser.error("--tokens must be at least 1, --tpot-ms above 0 and --ttft-ms not below 0")
     plan = Plan(int(asked.ttft_ms * 1e6), int(asked.tpot_ms * 1e6), asked.tokens, asked.burst, variants)
-    return run(lambda stop: serve(plan, stop, port=asked.port), die_with_parent=asked.die_with_parent)
+    return run(lambda stop: serve(plan, stop, _announce, port=asked.port), die_with_parent=asked.die_with_parent)
 
 
 if __name__ == "__main__":
