@@ -57,8 +57,8 @@ class Glyphs(Struct, frozen=True, kw_only=True):
 UNICODE = Glyphs()
 ASCII = Glyphs(
     rule="-", track="-", track_done="=", track_chase=":", knob="O", cliff="^", sep="|", up="*", wait="o", stale="~",
-    down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"', arrow=">", cursor="_", focus=">",
-    more=".", about="~", plus_minus="+-", numbers="123456789", left_right="<>", on="#", off="_", ascii=True,
+    down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"', arrow=">", cursor="_",
+    focus=">", more=".", about="~", plus_minus="+-", numbers="123456789", left_right="<>", on="#", off="_", ascii=True,
 )  # fmt: skip
 
 _PLAIN = str.maketrans({

@@ -15,7 +15,7 @@ from llmtop.tui.glyphs import Glyphs, plain
 from llmtop.tui.numbers import UNKNOWN, clock, span
 from llmtop.tui.palette import Run, Runs
 from llmtop.tui.tone import Tone, judge
-from llmtop.tui.view import SPAN_S, Condition
+from llmtop.tui.view import Condition, span_of
 from llmtop.tui.widgets.slider import FIGURE_CELLS, LABEL_CELLS
 
 CLIENT_LAG_WARN_MS = 5.0
@@ -226,7 +226,7 @@ def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: i
         parts.append(Part([(f" {glyphs.sep} ", "faint"), (late, "warn")], 0))
     if condition.note:
         parts.append(Part([(f" {glyphs.sep} ", "faint"), (plain(condition.note, glyphs), "focus")], 0))
-    spans = Part([(f"figures {span(frame.window.span_s)} {glyphs.sep} charts {span(SPAN_S)} ", "faint")], 6)
+    spans = Part([(f"figures {span(frame.window.span_s)} {glyphs.sep} charts {span(span_of(frame))} ", "faint")], 6)
     return fit(parts, [spans], width, glyphs.more)
 
 

@@ -64,7 +64,8 @@ class Picture(Struct, frozen=True, kw_only=True):
 def columns(values: Values, axis: TimeAxis, dots: int, dots_per_cell: int) -> list[float | None]:
     """The highest sample of each of `dots` dot columns, newest last; None where there is none.
 
-    A sample covers the `step_s` before its time, so that there are no holes where columns are finer than samples.
+    One more stands first: the column left of the picture, from which a line comes in. A sample covers the `step_s`
+    before its time, so that there are no holes where columns are finer than samples.
     """
     column_s = axis.span_s / dots
     per_step = column_s / axis.step_s
@@ -73,7 +74,7 @@ def columns(values: Values, axis: TimeAxis, dots: int, dots_per_cell: int) -> li
     last = -(-last // dots_per_cell) * dots_per_cell
     oldest = newest - len(values) + 1
     found: list[float | None] = []
-    for column in range(last - dots, last):
+    for column in range(last - dots - 1, last):
         begin = max(math.floor(column * per_step + 1e-9) + 1, oldest)
         end = min(math.ceil((column + 1) * per_step - 1e-9), newest)
         best: float | None = None
@@ -128,8 +129,9 @@ def _paint_braille(picture: Picture, width: int, height: int) -> list[list[Cell]
         picture.limit, picture.top, rows
     )  # fmt: skip
     for layer in picture.layers:
-        before: int | None = None
-        for x, value in enumerate(columns(layer.values, picture.axis, width * 2, 2)):
+        entering, *values = columns(layer.values, picture.axis, width * 2, 2)
+        before = None if entering is None else dot_row(entering, picture.top, rows)
+        for x, value in enumerate(values):
             if value is None:
                 before = None
                 continue
@@ -174,22 +176,22 @@ def _dash_braille(bits: list[list[int]], roles: list[list[str]], from_top: int, 
 
 
 def _paint_blocks(picture: Picture, width: int, height: int) -> list[list[Cell]]:
-    """Bars of eighths, of the highest layer; the role is the layer's that reaches highest there."""
+    """Bars of eighths. Lower bars lie over higher ones; an area leaves the end of a line's bar as it is."""
     rows = height * 8
     cells: list[list[Cell]] = [[(" ", "")] * width for _ in range(height)]
-    bars = [columns(layer.values, picture.axis, width, 1) for layer in picture.layers]
+    bars = [columns(layer.values, picture.axis, width, 1)[1:] for layer in picture.layers]
     limit_cell = _limit_cell(picture, height)
     for x in range(width):
-        for layer, bar in sorted(
-            zip(picture.layers, bars, strict=True), key=lambda pair: pair[1][x] or 0.0, reverse=True
-        ):
-            value = bar[x]
+        known = [(bar[x], layer) for layer, bar in zip(picture.layers, bars, strict=True)]
+        for value, layer in sorted(known, key=lambda pair: (pair[0] or 0.0, not pair[1].filled), reverse=True):
             if value is None:
                 continue
             eighths = dot_row(value, picture.top, rows) + 1
             for from_bottom in range((eighths + 7) // 8):
                 part = min(8, eighths - from_bottom * 8)
                 y = height - 1 - from_bottom
+                if layer.filled and cells[y][x][0] != " " and (part < 8 or cells[y][x][0] != "█"):
+                    continue
                 past = layer.over is not None and limit_cell is not None and y < limit_cell
                 cells[y][x] = (_EIGHTHS[part], (layer.over or layer.role) if past else layer.role)
     _dash_cells(cells, limit_cell, "╌", picture.limit_role)
@@ -201,8 +203,9 @@ def _paint_ascii(picture: Picture, width: int, height: int) -> list[list[Cell]]:
     cells: list[list[Cell]] = [[(" ", "")] * width for _ in range(height)]
     limit_cell = _limit_cell(picture, height)
     for layer in picture.layers:
-        before: int | None = None
-        for x, value in enumerate(columns(layer.values, picture.axis, width, 1)):
+        entering, *values = columns(layer.values, picture.axis, width, 1)
+        before = None if entering is None else dot_row(entering, picture.top, height)
+        for x, value in enumerate(values):
             if value is None:
                 before = None
                 continue

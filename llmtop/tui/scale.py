@@ -58,7 +58,7 @@ class LogScale(Struct, frozen=True, kw_only=True):
         units = round(value / self.quantum)
         below = units - 1 if direction < 0 else units
         size = max(1, 2 ** max(0, below.bit_length() - 1) // _STEPS_PER_OCTAVE)
-        moved = (units // size + 1) * size if direction > 0 else -(-units // size - 1) * size
+        moved = (units // size + 1) * size if direction > 0 else (-(-units // size) - 1) * size
         target = moved * self.quantum
         if target < self.low:
             target = self.floor if direction < 0 else self.low

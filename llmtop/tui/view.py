@@ -13,8 +13,8 @@ from llmtop.tui.raster import Layer, Tick, TimeAxis, Values
 from llmtop.tui.tone import Tone, judge_target
 from llmtop.tui.widgets.panel import PanelView
 
-SPAN_S = 120.0
-"""All charts show the same two minutes."""
+SPANS_S = (30.0, 60.0, 120.0)
+"""How much of the run all charts show: the least of these that holds it all, so that a young run fills its charts."""
 SERVER_STALE_S = 5.0
 """A scrape older than this is shown dim, with its age."""
 
@@ -38,6 +38,11 @@ def is_stale(frame: Frame, condition: Condition) -> bool:
     return condition.lost is not None or condition.silent_s > 0 or frame.endpoint.state in gone
 
 
+def span_of(frame: Frame) -> float:
+    """Seconds of the run that the charts show now."""
+    return next((span_s for span_s in SPANS_S if frame.t_s <= span_s), SPANS_S[-1])
+
+
 def short_limit(target: SloTarget | None) -> str:
     return "" if target is None else str(target).partition("<")[2]
 
@@ -45,7 +50,7 @@ def short_limit(target: SloTarget | None) -> str:
 def panels(frame: Frame, slo: Slo, glyphs: Glyphs, condition: Condition) -> tuple[PanelView, ...]:
     """The six charts, in the order of their numbers."""
     stale = is_stale(frame, condition)
-    axis = TimeAxis(frame.timeline.end_s, frame.timeline.step_s, SPAN_S)
+    axis = TimeAxis(frame.timeline.end_s, frame.timeline.step_s, span_of(frame))
     ticks = _ticks(frame, glyphs)
     views = (
         _latency("TTFT", slo.target("ttft"), frame.window.ttft, frame.timeline.ttft_p50_ms, frame.timeline.ttft_p95_ms),

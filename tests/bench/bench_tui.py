@@ -90,7 +90,9 @@ def child(path: Path, fps: float) -> None:
             LevelPoint(load=2.0**k, n=100, ttft_p50_ms=60.0 * 1.3**k, ttft_p95_ms=80.0 * 1.3**k) for k in range(levels)
         )
         return Assessment(
-            headline="SLO OK · no cliff yet · go on", cliff=CliffVerdict(kind=Kind.NONE), curves=(Curve(label="", points=points),)
+            headline="SLO OK · no cliff yet · go on",
+            cliff=CliffVerdict(kind=Kind.NONE),
+            curves=(Curve(label="", points=points),),
         )
 
     app = LlmtopApp(link, assess, slo=Slo(), fps=fps)

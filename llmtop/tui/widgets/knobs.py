@@ -19,10 +19,12 @@ from llmtop.tui.widgets.messages import Commanded, Said
 from llmtop.tui.widgets.slider import LABEL_CELLS, LogSlider
 
 _KNOBS = {
-    "max_num_seqs": ("max seqs", LogScale(low=1, high=1024), "slots"),
-    "num_gpu_blocks": ("KV blocks", LogScale(low=16, high=131072), "blocks"),
-    "max_num_batched_tokens": ("tok budget", LogScale(low=16, high=65536), "tokens"),
+    "max_num_seqs": ("max seqs", "slots"),
+    "num_gpu_blocks": ("KV blocks", "blocks"),
+    "max_num_batched_tokens": ("tok budget", "tokens"),
 }
+_REACH = 16
+"""A knob turns from a sixteenth to sixteen times of the value it had when it was first seen."""
 
 
 class FaultBar(Canvas, can_focus=True):
@@ -83,8 +85,8 @@ class KnobBank(Vertical):
     def __init__(self, glyphs: Glyphs, faults: Sequence[str], **options: Any) -> None:
         super().__init__(**options)
         self.sliders = {
-            name: LogSlider(label, scale, glyphs, unit=unit, id=f"knob-{name}")
-            for name, (label, scale, unit) in _KNOBS.items()
+            name: LogSlider(label, LogScale(low=1, high=_REACH), glyphs, unit=unit, id=f"knob-{name}")
+            for name, (label, unit) in _KNOBS.items()
         }
         self.fault_bar = FaultBar(glyphs, faults)
         self._told: dict[str, float] = {}
@@ -100,6 +102,9 @@ class KnobBank(Vertical):
         for name, slider in self.sliders.items():
             slider.display = name in knobs
             if name in knobs:
+                if slider.value is None:
+                    slider.scale = LogScale(low=max(1.0, knobs[name] // _REACH), high=knobs[name] * _REACH)
+                    slider.cap_reason = f"{_REACH} times what it started with"
                 slider.follow(knobs[name], None, None, stale)
                 if slider.value == knobs[name]:
                     self._told[name] = knobs[name]

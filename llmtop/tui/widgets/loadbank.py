@@ -61,7 +61,7 @@ class LoadBank(Vertical):
         at = cliff.at if cliff is not None and cliff.kind is Kind.CLIFF and cliff.axis == axis else None
         self.load.cap_reason = "the cap of this run (--max-concurrency)"
         if point.rate_rps is not None:
-            self.load.label, self.load.unit = "rate req/s", f"req/s {frame.in_flight} live"
+            self.load.label, self.load.unit = "rate req/s", f"({frame.in_flight} live)"
             self.load.scale = LogScale(low=0.1, high=cap, quantum=0.1, zero=True)
             self.load.follow(point.rate_rps, None, at, stale)
         else:

@@ -236,7 +236,9 @@ def broken() -> Assessment:
         label="256/128",
         ghost=True,
         points=tuple(
-            LevelPoint(load=p.load, n=p.n, ttft_p50_ms=(p.ttft_p50_ms or 0) * 0.7, ttft_p95_ms=(p.ttft_p95_ms or 0) * 0.7)
+            LevelPoint(
+                load=p.load, n=p.n, ttft_p50_ms=(p.ttft_p50_ms or 0) * 0.7, ttft_p95_ms=(p.ttft_p95_ms or 0) * 0.7
+            )
             for p in levels(96)
         ),
     )
@@ -347,8 +349,7 @@ def scenes() -> dict[str, Scene]:
                 totals=replace(past.totals, errors=41),
                 timeline=replace(
                     past.timeline,
-                    error_ratio=tuple(0.0 if v is not None and i < 110 else v and 0.07 or 0.07 for i, v in
-                                      enumerate(past.timeline.error_ratio)),
+                    error_ratio=(*past.timeline.error_ratio[:110], *(0.07,) * 10),
                 ),
             ),
             broken(),

@@ -1,0 +1,555 @@
+"""Every key: what it commands, what it shows, or why it does nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+from textual.binding import Binding
+from textual.events import MouseScrollUp
+from textual.widgets import Input
+
+from llmtop.domain.commands import AddMark, InjectFault, Quit, Seek, SetKnob, SetLoad, SetRecording, StopLoad
+from llmtop.domain.frame import Frame
+from llmtop.errors import FileError
+from llmtop.tui.app import LlmtopApp
+from llmtop.tui.palette import THEMES
+from llmtop.tui.screens.cockpit import Cockpit
+from llmtop.tui.screens.help import HelpScreen
+from llmtop.tui.screens.lost import LostScreen
+from llmtop.tui.widgets.knobs import FaultBar
+from llmtop.tui.widgets.panel import ChartPanel, Panel
+from llmtop.tui.widgets.slider import LogSlider
+
+SIZE = (80, 24)
+
+
+def row(app: LlmtopApp, widget_id: str) -> str:
+    """What a line of the cockpit says."""
+    line = app.cockpit.query_one(f"#{widget_id}")
+    return line.render_line(0).text
+
+
+def points(app: LlmtopApp) -> list[tuple[float | None, int, int]]:
+    """The loads that were commanded: (concurrency or rate, prompt, output)."""
+    sent = [command.point for command in app.link.sent if isinstance(command, SetLoad)]
+    return [(p.concurrency if p.rate_rps is None else p.rate_rps, p.prompt_tokens, p.output_tokens) for p in sent]
+
+
+# -- sliders ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("right", 36), ("left", 30), ("pageup", 64), ("pagedown", 16), ("home", 1), ("end", 256)],
+)
+async def test_keys_move_the_concurrency(cockpit, key, value):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press(key)
+        await pilot.pause(0.2)
+    assert points(app) == [(value, 512, 128)]
+
+
+async def test_digits_and_enter_set_an_exact_value(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("1", "0", "9", "backspace", "7")
+        assert "107" in row(app, "load")
+        assert not app.link.sent
+        await pilot.press("enter")
+    assert points(app) == [(107, 512, 128)]
+
+
+async def test_past_the_cap_is_refused_with_the_reason(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("9", "9", "9", "enter")
+        await pilot.pause()
+        assert "concurrency ends at 256: the cap of this run (--max-concurrency)" in row(app, "events")
+        await pilot.press("end")
+        await pilot.pause(0.2)
+        await pilot.press("right")
+        await pilot.pause()
+        assert "ends at 256" in row(app, "events")
+    assert points(app) == [(256, 512, 128)]
+
+
+async def test_below_the_start_is_refused_but_zero_is_not(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("p", "3", "enter")
+        await pilot.pause()
+        assert "prompt tok starts at 8" in row(app, "events")
+        await pilot.press("c", "0", "enter")
+    assert points(app) == [(0, 512, 128)]
+
+
+async def test_escape_drops_what_was_typed_then_undoes_then_lets_go(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("right", "right")
+        await pilot.pause(0.3)
+        await pilot.press("5", "escape")
+        assert "40" in row(app, "load")
+        await pilot.press("escape")
+        await pilot.pause(0.3)
+        assert points(app)[-1] == (32, 512, 128)
+        await pilot.press("escape")
+        assert app.focused is None
+
+
+async def test_prompt_and_output_join_in_one_point(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("pageup", "p", "pageup", "o", "pagedown")
+        await pilot.pause(0.3)
+    assert points(app)[-1] == (64, 1024, 64)
+
+
+async def test_a_held_key_tells_at_most_five_values_a_second_and_the_last(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        for _ in range(20):
+            await pilot.press("right")
+        await pilot.pause(0.5)
+        last = app.cockpit.bank.load.value
+    assert points(app)[-1][0] == last
+    assert len(points(app)) < 12
+
+
+async def test_the_hand_is_believed_until_the_session_follows(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("pageup")
+        await pilot.pause(0.3)
+        app.tick()
+        assert app.cockpit.bank.load.value == 64
+        app.link.shown = replace(app.link.shown, target=replace(app.link.shown.target, concurrency=64))
+        app.tick()
+        app.link.shown = replace(app.link.shown, target=replace(app.link.shown.target, concurrency=8))
+        app.tick()
+        assert app.cockpit.bank.load.value == 8
+
+
+async def test_a_command_that_is_not_taken_up_is_given_up(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("pageup")
+        await pilot.pause(0.3)
+        for _ in range(10):
+            app.tick()
+        assert app.cockpit.bank.load.value == 32
+
+
+async def test_open_loop_drives_the_rate(cockpit):
+    app = cockpit("rate")
+    async with app.run_test(size=SIZE) as pilot:
+        assert "rate req/s" in row(app, "load")
+        await pilot.press("2", "0", ".", "5", "enter")
+    assert points(app) == [(20.5, 512, 128)]
+
+
+async def test_wheel_and_drag(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot._post_mouse_events([MouseScrollUp], "#load", offset=(20, 0))
+        await pilot.pause(0.3)
+        assert points(app) == [(36, 512, 128)]
+        await pilot.mouse_down("#load", offset=(13, 0))
+        await pilot.hover("#load", offset=(30, 0))
+        await pilot.mouse_up("#load", offset=(30, 0))
+        await pilot.pause(0.5)
+        slider = app.cockpit.bank.load
+        assert slider.scale.cell(slider.value, slider._track_cells) == 17
+    assert points(app)[-1][0] == slider.value
+
+
+async def test_up_and_down_go_to_the_slider_beside(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("down")
+        assert app.focused.id == "prompt"
+        await pilot.press("up")
+        assert app.focused.id == "load"
+
+
+# -- load and run -----------------------------------------------------------------------------------------------------
+
+
+async def test_stop(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("x")
+        await pilot.pause()
+        assert "load to zero" in row(app, "events")
+    assert app.link.sent == [StopLoad()]
+
+
+async def test_mark_takes_a_word_or_the_load(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("m", *"qx", "enter", "m", "enter", "m", "a", "escape")
+        await pilot.pause()
+        assert not app.cockpit.query_one(Input).display
+        assert isinstance(app.focused, LogSlider)
+    assert app.link.sent == [AddMark("qx"), AddMark("32")]
+
+
+async def test_record(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("r")
+        app.link.shown = replace(app.link.shown, recording=False)
+        app.tick()
+        await pilot.press("r")
+        app.link.shown = replace(app.link.shown, run_file=None)
+        app.tick()
+        await pilot.press("r")
+        await pilot.pause()
+        assert "--record FILE" in row(app, "events")
+    assert app.link.sent == [SetRecording(False), SetRecording(True)]
+
+
+class FakeSearch:
+    def __init__(self) -> None:
+        self.running = False
+        self.text = "search: level 3 of about 7, 40 requests left"
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+
+async def test_search(cockpit):
+    search = FakeSearch()
+    app = cockpit("loaded", search=search)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("s")
+        await pilot.pause()
+        assert search.running
+        assert "level 3" in row(app, "settings")
+        await pilot.press("s")
+        assert not search.running
+
+
+async def test_without_a_search_the_key_says_so(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("s")
+        await pilot.pause()
+        assert "no search here" in row(app, "events")
+
+
+async def test_export(cockpit, settle):
+    app = cockpit("loaded", export=lambda: "/tmp/run.html")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("e")
+        await settle(pilot)
+        assert "exported /tmp/run.html" in row(app, "events")
+
+
+async def test_an_export_that_fails_says_why(cockpit, settle):
+    def fail() -> str:
+        raise FileError("run.html", "no room left")
+
+    app = cockpit("loaded", export=fail)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("e")
+        await settle(pilot)
+        assert "export: run.html: no room left" in row(app, "events")
+
+
+async def test_freezing_holds_the_display_and_not_the_load(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("space")
+        app.link.shown = replace(app.link.shown, t_s=500.0)
+        app.tick()
+        await pilot.pause()
+        assert "FROZEN" in row(app, "header")
+        assert "01:58" in row(app, "header")
+        await pilot.press("right")
+        await pilot.pause(0.3)
+        for _ in range(12):
+            app.tick()
+        assert app.cockpit.bank.load.value == 36
+        await pilot.press("space")
+        assert "08:20" in row(app, "header")
+    assert points(app) == [(36, 512, 128)]
+
+
+# -- the simulated server ---------------------------------------------------------------------------------------------
+
+
+async def test_knobs_and_faults(cockpit):
+    app = cockpit("loaded", faults=("http_500", "hang"))
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("k")
+        await pilot.pause()
+        assert app.cockpit.knobs.display
+        assert not app.cockpit.bank.display
+        await pilot.press("pageup")
+        await pilot.pause(0.3)
+        app.cockpit.query_one(FaultBar).focus()
+        await pilot.press("right", "enter", "enter")
+        await pilot.press("c")
+        assert app.cockpit.bank.display
+    assert app.link.sent == [SetKnob("max_num_seqs", 128.0), InjectFault("hang", True), InjectFault("hang", False)]
+
+
+async def test_a_real_server_has_no_knobs(cockpit):
+    app = cockpit("live")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("k")
+        await pilot.pause()
+        assert "only the simulated server" in row(app, "events")
+
+
+# -- replay -----------------------------------------------------------------------------------------------------------
+
+
+async def test_replay_keys(cockpit):
+    app = cockpit("replay")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("left_square_bracket", "right_square_bracket", "comma", "full_stop", "space")
+        await pilot.pause()
+    assert app.link.sent == [
+        Seek(t_s=136.0),
+        Seek(t_s=156.0),
+        Seek(speed=1.0),
+        Seek(speed=5.0),
+        Seek(playing=False),
+    ]
+
+
+@pytest.mark.parametrize("key", ["x", "m", "r", "s", "right"])
+async def test_a_replay_refuses_to_drive(cockpit, key):
+    app = cockpit("replay", search=FakeSearch())
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press(key)
+        await pilot.pause()
+        assert "this is a replay" in row(app, "events")
+    assert app.link.sent == []
+
+
+@pytest.mark.parametrize("key", ["left_square_bracket", "comma"])
+async def test_a_live_run_refuses_to_seek(cockpit, key):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press(key)
+        await pilot.pause()
+        assert "this run is live" in row(app, "events")
+    assert app.link.sent == []
+
+
+# -- view -------------------------------------------------------------------------------------------------------------
+
+
+async def test_help_opens_and_closes(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert isinstance(app.screen, HelpScreen)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(app.screen, Cockpit)
+
+
+async def test_palette_offers_every_command(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        names = [command.title for command in app.get_system_commands(app.screen)]
+        assert {"Quit", "Stop the load at once", "Mark this moment", "Panel 9", "Replay: faster"} <= set(names)
+        await pilot.press("ctrl+p")
+        await pilot.pause()
+        await pilot.press(*"stop the load", "enter")
+        await pilot.pause(0.3)
+        await pilot.press("enter")
+        await pilot.pause(0.3)
+    assert app.link.sent == [StopLoad()]
+
+
+async def test_numbers_focus_panels_and_z_gives_them_the_room(cockpit):
+    app = cockpit("past")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("escape", "3")
+        assert app.focused.id == "panel3"
+        await pilot.press("z")
+        await pilot.pause()
+        shown = [panel.number for panel in app.cockpit.query(ChartPanel) if panel.display]
+        assert shown == [3]
+        assert app.focused.size.height == 16
+        await pilot.press("escape")
+        await pilot.pause()
+        assert sum(panel.display for panel in app.cockpit.query(ChartPanel)) == 6
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.cockpit.body.maximised is app.focused
+
+
+@pytest.mark.parametrize("number", [7, 8, 9])
+async def test_a_panel_without_room_is_maximised(cockpit, number):
+    app = cockpit("past")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("escape", str(number))
+        await pilot.pause()
+        assert app.focused.number == number
+        assert app.focused.size.height == 16
+        await pilot.press("1")
+        await pilot.pause()
+        assert app.cockpit.body.maximised.number == 1
+
+
+async def test_maximise_needs_a_panel(cockpit):
+    app = cockpit("past")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("z")
+        await pilot.pause()
+        assert "choose a panel first" in row(app, "events")
+
+
+async def test_a_click_on_a_rule_maximises(cockpit):
+    app = cockpit("past")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.click("#panel4", offset=(5, 0))
+        await pilot.pause()
+        assert app.cockpit.body.maximised.number == 4
+
+
+async def test_tab_goes_through_sliders_and_panels(cockpit):
+    app = cockpit("past")
+    async with app.run_test(size=SIZE) as pilot:
+        seen = []
+        for _ in range(9):
+            await pilot.press("tab")
+            seen.append(app.focused.id)
+    assert seen == ["prompt", "output", "panel1", "panel2", "panel3", "panel4", "panel5", "panel6", "load"]
+
+
+async def test_dots(cockpit):
+    app = cockpit("past")
+    async with app.run_test(size=SIZE) as pilot:
+        seen = []
+        for _ in range(3):
+            await pilot.press("g")
+            seen.append(app.cockpit.body.mode.value)
+    assert seen == ["block", "ascii", "braille"]
+
+
+async def test_themes(cockpit):
+    app = cockpit("past")
+    async with app.run_test(size=SIZE) as pilot:
+        seen = {app.theme}
+        for _ in THEMES:
+            await pilot.press("t")
+            await pilot.pause()
+            seen.add(app.theme)
+        assert seen == set(THEMES)
+
+
+async def test_ascii_and_no_color_refuse_what_they_exclude(cockpit, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = cockpit("past", ascii=True)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("g")
+        await pilot.pause()
+        assert "--ascii" in row(app, "events")
+        await pilot.press("t")
+        await pilot.pause()
+        assert "NO_COLOR" in row(app, "events")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (180, 45)])
+async def test_ascii_screens_hold_ascii_only(cockpit, settle, size):
+    app = cockpit("past", ascii=True)
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        rows = app.cockpit._compositor.render_strips()
+        text = "\n".join(strip.text for strip in rows)
+    assert text.isascii(), {character for character in text if not character.isascii()}
+
+
+def test_every_binding_has_an_id():
+    for owner in (LlmtopApp, Cockpit, LogSlider, Panel, FaultBar, HelpScreen, LostScreen):
+        for binding in owner.BINDINGS:
+            assert isinstance(binding, Binding)
+            assert binding.id, f"{owner.__name__}: {binding.key}"
+            for key in binding.key.split(","):
+                assert "alt" not in key
+                assert not (key.startswith("f") and key[1:].isdigit())
+
+
+# -- leaving and losing -----------------------------------------------------------------------------------------------
+
+
+async def test_quit_waits_for_the_session(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("q")
+        await pilot.pause()
+        assert app.link.sent == [Quit()]
+        assert "DRAINING" in row(app, "verdict")
+        assert app.is_running
+        app.link.alive = False
+        await asyncio.sleep(0.25)
+        await pilot.pause()
+        assert not app.is_running or app._exit
+
+
+async def test_a_second_quit_does_not_wait(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("q", "q")
+        await pilot.pause()
+        assert app._exit
+    assert app.link.sent == [Quit()]
+
+
+async def test_a_lost_session_is_told_once_and_drives_nothing(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        app.link.alive, app.link.error = False, "killed"
+        app.tick()
+        await pilot.pause()
+        assert isinstance(app.screen, LostScreen)
+        await pilot.press("enter")
+        await pilot.pause()
+        app.tick()
+        assert isinstance(app.screen, Cockpit)
+        assert "SESSION LOST  killed" in row(app, "verdict")
+        await pilot.press("right", "x")
+        await pilot.pause()
+    assert app.link.sent == []
+
+
+async def test_a_silent_session_is_shown_as_stale(cockpit):
+    app = cockpit("loaded", fps=2)
+    async with app.run_test(size=SIZE) as pilot:
+        frozen: Frame = app.link.frame()
+        app.link.frame = lambda: frozen
+        for _ in range(8):
+            app.tick()
+        await pilot.pause()
+        assert "no frame for" in row(app, "header")
+
+
+async def test_resizing_drops_and_brings_back_panels(cockpit, settle):
+    app = cockpit("past")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        assert app.cockpit.query_one("#panel7").size.height > 0
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert not app.cockpit.query_one("#lower").display
+        await pilot.resize_terminal(50, 10)
+        await pilot.pause()
+        assert "too small" in row(app, "events")
+        assert "SLO FAILED" in row(app, "verdict")
+        await pilot.resize_terminal(180, 45)
+        await pilot.pause()
+        assert app.cockpit.query_one("#panel9").size.height > 0

@@ -1,0 +1,86 @@
+"""What the cockpit looks like: one picture for each size and each state. Fed from data/*.msgpack."""
+
+from __future__ import annotations
+
+import pytest
+
+SMALL, MIDDLE, LARGE = (80, 24), (120, 40), (180, 45)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("past", SMALL),
+        ("past", MIDDLE),
+        ("past", LARGE),
+        ("loaded", MIDDLE),
+        ("idle", SMALL),
+        ("live", SMALL),
+        ("stale", SMALL),
+        ("down", SMALL),
+        ("auth", SMALL),
+        ("no-metrics", SMALL),
+        ("replay", SMALL),
+        ("rate", SMALL),
+        ("braked", SMALL),
+        ("client-bound", SMALL),
+        ("loaded", (60, 16)),
+        ("past", (50, 12)),
+    ],
+)
+def test_scene(snap_compare, cockpit, settle, name, size):
+    assert snap_compare(cockpit(name), terminal_size=size, run_before=settle)
+
+
+@pytest.mark.parametrize("size", [SMALL, MIDDLE])
+def test_ascii(snap_compare, cockpit, settle, size):
+    assert snap_compare(cockpit("past", ascii=True), terminal_size=size, run_before=settle)
+
+
+def test_light_theme(snap_compare, cockpit, settle):
+    assert snap_compare(cockpit("past", theme="llmtop-day"), terminal_size=SMALL, run_before=settle)
+
+
+def test_no_color(snap_compare, cockpit, settle, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert snap_compare(cockpit("past"), terminal_size=SMALL, run_before=settle)
+
+
+@pytest.mark.parametrize(
+    ("what", "keys"),
+    [
+        ("help", ["question_mark"]),
+        ("blocks", ["g"]),
+        ("maximised", ["escape", "1", "z"]),
+        ("curve-without-room", ["escape", "7"]),
+        ("typed", ["1", "2", "8"]),
+        ("mark", ["m", "h", "i"]),
+        ("knobs", ["k"]),
+    ],
+)
+def test_after_keys(snap_compare, cockpit, settle, what, keys):
+    async def press(pilot):
+        await settle(pilot)
+        await pilot.press(*keys)
+        await pilot.pause()
+
+    app = cockpit("past", faults=("http_503", "hang", "kv_leak"))
+    assert snap_compare(app, terminal_size=SMALL, run_before=press)
+
+
+def test_session_lost(snap_compare, cockpit, settle):
+    app = cockpit("past", export=lambda: "report.html")
+
+    async def lose(pilot):
+        await settle(pilot)
+        app.link.alive, app.link.error = False, "the session process was killed (signal 9)"
+        app.tick()
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=SMALL, run_before=lose)
+
+
+def test_waiting_for_the_session(snap_compare, cockpit, settle):
+    app = cockpit("idle")
+    app.link.shown = None
+    assert snap_compare(app, terminal_size=SMALL, run_before=settle)
