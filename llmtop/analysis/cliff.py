@@ -191,10 +191,11 @@ def find(series: Series, *, gates: Gates = Gates(), replicates: int = REPLICATES
 
 
 def _at_step(series: Series, i: int) -> Finding:
-    """Between the levels on either side; at the lower one if throughput already fell from there on."""
+    """Between the levels on either side; at the lower one, or before it, if throughput falls from there on."""
     low, high = float(series.x[i]), float(series.x[i + 1])
-    at = low if series.rate[i + 1] < series.rate[i] else math.sqrt(low * high)
-    return Finding(Kind.CLIFF, at, low, high, "step", series.notes)
+    if series.rate[i + 1] < series.rate[i]:
+        return Finding(Kind.CLIFF, low, float(series.x[i - 1]), high, "step", series.notes)
+    return Finding(Kind.CLIFF, math.sqrt(low * high), low, high, "step", series.notes)
 
 
 def _is_step(series: Series, line: fits.Shape, hinge: fits.Shape, power: fits.Shape, step: fits.Shape) -> bool:
@@ -393,8 +394,10 @@ def provisional(series: Series) -> Finding:
     for i in range(1, len(x)):
         slow = q[i] > QUEUE_SHARE and series.y[i] > 1.8 * series.y[0] and served[i] < x[i]
         if slow and not _still_scales(series, i):
-            low = min(float(x[i - 1]), float(served[i]))
-            return Finding(Kind.CLIFF, float(served[i]), low, float(x[i]), "little", series.notes)
+            at = float(served[i])
+            below = x[x < (1 - _MIN_HALF_WIDTH) * at]
+            low = float(below[-1]) if len(below) else (1 - _MIN_HALF_WIDTH) * at
+            return Finding(Kind.CLIFF, at, low, max(float(x[i]), (1 + _MIN_HALF_WIDTH) * at), "little", series.notes)
     return Finding(Kind.INSUFFICIENT, notes=series.notes)
 
 
