@@ -173,9 +173,11 @@ async def test_an_abort_lets_in_who_waited_for_its_blocks() -> None:
             id=str(number), arrival_ns=perf_counter_ns(), prompt_tokens=1900, max_tokens=100 - 90 * number
         )
         replica.start(request, listener)  # type: ignore[arg-type]
-    await asyncio.sleep(0.02)
-    assert (engine.running, engine.waiting) == (1, 1)
+    async with asyncio.timeout(20):
+        while (engine.running, engine.waiting) != (1, 1):
+            await asyncio.sleep(0)
     replica.abort("0")
+    assert not listeners[0].finished.is_set()
     await asyncio.wait_for(listeners[1].finished.wait(), 20)
     replica.close()
 

@@ -111,7 +111,7 @@ async def test_stamps_are_taken_once_or_kept_when_asked_for_by_id(scheduled: Any
 
 
 async def test_a_client_that_leaves_ends_its_stream_only(scheduled: Any) -> None:
-    client = await scheduled(30)
+    client = await scheduled(100)
     leaver = asyncio.create_task(client.ask("POST", "/v1/completions", BODY, x_request_id="leaver"))
     stayer = asyncio.create_task(client.ask("POST", "/v1/completions", BODY, x_request_id="stayer"))
     await asyncio.sleep(0.03)
