@@ -36,6 +36,15 @@ class EventSplitter:
 
         Raises EventTooLong.
         """
+        if (  # most pieces are one whole event of one line
+            not self.rest
+            and data.find(b"\n") == len(data) - 2 > 6
+            and data[-1] == 10
+            and data[:6] == b"data: "
+            and b"\r" not in data
+        ):
+            self._skip_lf = self._at_start = False
+            return [(b"", data[6:-2])]
         if self._skip_lf and data:
             self._skip_lf = False
             if data[0] == 10:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 
 import httpx
 
-from llmtop.endpoint.clock import Stamper
+from llmtop.endpoint.clock import Stamper, open_socket
 from llmtop.endpoint.connection import Connection, ConnectionLost, ConnectionPool, Origin, Receiver
 from llmtop.endpoint.wire import ResponseParser, WireError
 
@@ -40,6 +41,7 @@ class KernelTransport(httpx.AsyncBaseTransport):
         self._tls = tls
         self._unix_path = unix_path
         self._pools: dict[tuple[bytes, bytes, int | None], ConnectionPool] = {}
+        self._keeps_stamping: socket.socket | None = None
 
     def pool(self, url: httpx.URL) -> ConnectionPool:
         """The connections to the origin of `url`."""
@@ -69,6 +71,9 @@ class KernelTransport(httpx.AsyncBaseTransport):
         """Close every connection; exchanges under way raise ReadError."""
         for pool in self._pools.values():
             pool.close()
+        if self._keeps_stamping is not None:
+            self._keeps_stamping.close()
+            self._keeps_stamping = None
 
     async def _exchange(self, request: httpx.Request, receiver: Receiver) -> ResponseParser:
         """Send `request`; once more, on a new connection, if an idle one was closed before it brought a byte."""
@@ -97,6 +102,11 @@ class KernelTransport(httpx.AsyncBaseTransport):
 
     async def _connect(self, pool: ConnectionPool, request: httpx.Request) -> tuple[Connection, int]:
         """A new connection and how long it took, in ns."""
+        if self._keeps_stamping is None:
+            # The kernel stamps packets while any socket wants it, and takes a moment to start; until then the time of
+            # the read stands in for the stamp (net/socket.c: "Race occurred between timestamp enabling and packet
+            # receiving").
+            self._keeps_stamping = open_socket(socket.AF_INET, socket.SOCK_STREAM, 0)
         timeout_s = request.extensions.get("timeout", {}).get("connect")
         started = self._stamper.now_ns()
         try:

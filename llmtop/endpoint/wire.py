@@ -82,7 +82,12 @@ class ResponseParser:
     def feed(self, data: bytes) -> bytes:
         """Take bytes in and return the body bytes among them. Raises WireError."""
         state = self._state
-        if state is _State.CHUNK or state is _State.SIZE:
+        if state is _State.SIZE and not self._pending:
+            # Most reads are one whole chunk whose size was seen before: one comparison of lengths tells.
+            end = data.find(b"\r\n", 0, 16)
+            size = self._sizes.get(data[:end])
+            if size and len(data) == end + size + 4 and data.endswith(b"\r\n"):
+                return data[end + 2 : -2]
             return self._chunked(data)
         if state is _State.HEAD:
             return self._head(data)

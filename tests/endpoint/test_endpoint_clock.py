@@ -7,7 +7,7 @@ import selectors
 import socket
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -30,7 +30,16 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return client, peer
 
 
+@pytest.fixture
+def stamping() -> Iterator[None]:
+    """The kernel stamps packets already: it starts a moment after the first socket wants it."""
+    with open_socket(socket.AF_INET, socket.SOCK_STREAM, 0):
+        time.sleep(0.05)
+        yield
+
+
 @linux
+@pytest.mark.usefixtures("stamping")
 @pytest.mark.parametrize("read", ["recv", "recv_into"])
 def test_the_kernels_stamp_is_when_the_bytes_came_not_when_they_were_read(read: str) -> None:
     client, peer = pair()
@@ -113,35 +122,64 @@ def test_without_either_the_look_is_the_stamp_and_lag_is_not_known() -> None:
     assert stamper.take_lag().p99_ms is None
 
 
-class _Busy(selectors.SelectSelector):
-    """Something is always ready."""
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        return [(None, 1)] * 10
-
-
-def test_a_busy_selector_gathers_only_when_the_kernel_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nap_is_short_and_leaves_timers_and_streams_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     naps: list[float] = []
     monkeypatch.setattr(clock_module, "sleep", naps.append)
-    monkeypatch.setattr(selectors.DefaultSelector, "select", _Busy.select)
+    sockets = [socket.socket() for _ in range(16)]
     selector = StampingSelector()
     try:
-        selector._WINDOW_NS = 0
-        for _ in range(10):
-            selector.select(None)
+        for one in sockets:
+            selector.register(one, selectors.EVENT_READ)
+        assert selector._next_nap_s(selector.BUSY_PER_S - 1) == 0
+        assert selector._next_nap_s(4_000) == pytest.approx(16 / 4_000 / 4)  # a quarter of a stream's gap
+        for one in sockets[4:]:
+            selector.unregister(one)
+        assert selector._next_nap_s(4_000) == pytest.approx(4 / 4_000 / 4)
+        selector._nap_s, selector.WINDOW_NS = 10.0, 10**18
+        selector.select(0)
         assert not naps
-        selector.may_gather = True
-        for _ in range(10):
-            selector.select(0)
-        assert not naps
-        for _ in range(10):
-            selector.select(None)
-        assert naps
-        assert max(naps) <= 0.0005
-        assert selector.select(0.0001)
-        assert naps[-1] <= 0.0001
+        selector.select(0.001)  # a timer is due
+        assert naps == [0.001]
     finally:
         selector.close()
+        for one in sockets:
+            one.close()
+
+
+def test_naps_are_only_taken_once_the_kernel_stamps() -> None:
+    selector = StampingSelector()
+    try:
+        selector.WINDOW_NS = 0
+        selector._seen = 10**9
+        selector.select(0)
+        assert selector._nap_s == 0
+        selector.may_gather = True
+        selector.register(peer := socket.socket(), selectors.EVENT_READ)
+        selector._seen = 10**9
+        selector.select(0)
+        assert selector._nap_s > 0
+        peer.close()
+    finally:
+        selector.close()
+
+
+def test_what_came_during_a_nap_is_not_held_against_the_client() -> None:
+    async def read() -> float | None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, StampingLoop)
+        stamper = Stamper(0)
+        stamper.attach(loop)
+        with KernelTimeSocket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+            sock.arrival_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
+            time.sleep(0.01)  # noqa: ASYNC251 (stands for a nap of the selector)
+            loop.selector.awake_ns = time.perf_counter_ns()
+            stamper.stamp_ns(sock)
+        return stamper.take_lag().max_ms
+
+    with asyncio.Runner(loop_factory=StampingLoop) as runner:
+        lag_ms = runner.run(read())
+    assert lag_ms is not None
+    assert lag_ms < 9
 
 
 @linux
