@@ -130,6 +130,7 @@ class HealthProbe:
         self._ticker: asyncio.TimerHandle | None = None
         self._fd_limit: int | None = None
         self._gc_started_ns = 0
+        self._uneasy = False
         self._begin()
 
     def start(self) -> None:
@@ -146,8 +147,8 @@ class HealthProbe:
             gc.callbacks.remove(self._on_gc)
 
     def suspicious(self) -> bool:
-        """Whether the second that has begun may turn out amber or red."""
-        return self._loop_lag_ns > SUSPICIOUS_LOOP_LAG_MS * 1e6 or self._cpu() >= AMBER_CPU
+        """Whether the second that has begun may turn out red: what came before it, the loop or the CPU says so."""
+        return self._uneasy or self._loop_lag_ns > SUSPICIOUS_LOOP_LAG_MS * 1e6 or self._cpu() >= AMBER_CPU
 
     def take(
         self, t_s: float, lag: LagSample, slips_ns: list[int], *, tpot_ms: float | None, chunks: int, stamp_source: str
@@ -181,6 +182,7 @@ class HealthProbe:
             fd_limit=self._fd_limit,
             stamp_source=stamp_source,
         )
+        self._uneasy = state != "green"
         self._begin()
         return health
 

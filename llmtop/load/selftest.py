@@ -37,6 +37,8 @@ TTFT_MS = 50.0
 TPOT_MS = 50.0
 TOKENS = 32
 SETTLE_S = 1.0
+LEAST_SECONDS = 2.0
+"""A whole second of the client's health, and a whole stream."""
 CUT_S = 0.3
 """For what was in flight to be gone."""
 HEAD_CHARACTERS = 120
@@ -148,7 +150,7 @@ async def run(
 
     Args:
         levels: how many streams at once.
-        seconds: how long each level is measured, after a second to settle.
+        seconds: how long each level is measured, after a second to settle; at least `LEAST_SECONDS`.
         variants: further arguments of the schedule server, such as `--burst`.
     """
     origin_ns = perf_counter_ns()
@@ -163,7 +165,7 @@ async def run(
         running = asyncio.create_task(engine.run())
         try:
             for streams in levels:
-                row = await _level(engine, client, streams, seconds, origin_ns)
+                row = await _level(engine, client, streams, max(seconds, LEAST_SECONDS), origin_ns)
                 yield row
                 if row.state == "red":
                     break

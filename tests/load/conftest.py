@@ -66,9 +66,10 @@ class Answer:
         outcome: Outcome = Outcome.OK,
         status: int | None = 200,
         retry_after_s: float | None = None,
+        prompt_tokens: int = 200,
     ) -> None:
         self.ttft_s, self.tpot_s, self.outcome, self.status = ttft_s, tpot_s, outcome, status
-        self.retry_after_s = retry_after_s
+        self.retry_after_s, self.prompt_tokens = retry_after_s, prompt_tokens
 
 
 class FakeClient:
@@ -127,7 +128,8 @@ class FakeClient:
             sink.tokens(trace, 1, now, gap_ns)
             if answer.tpot_s:
                 await asyncio.sleep(answer.tpot_s)
-        trace.output_tokens, trace.prompt_tokens, trace.token_source = output_tokens, 7, TokenSource.USAGE
+        trace.output_tokens, trace.prompt_tokens = output_tokens, answer.prompt_tokens
+        trace.token_source = TokenSource.USAGE
 
 
 class Lab:

@@ -98,6 +98,7 @@ def test_workers_with_shares_send_together_what_one_would(plan: LoadPlan, worker
 
 
 @given(st.integers(0, 1000), st.integers(1, 16))
+@settings(deadline=None)
 def test_concurrency_is_shared_by_largest_remainder(concurrency: int, workers: int) -> None:
     parts = [Pacer.hold(LoadPoint()).shared(i, workers).own(concurrency) for i in range(workers)]
     assert sum(parts) == concurrency

@@ -1,0 +1,255 @@
+"""The parts of the load engine by themselves: bounds, brake, health, and the merging of workers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Stage, Steps
+from llmtop.domain.samples import ClientHealth, LoadBin
+from llmtop.endpoint import LagSample
+from llmtop.load import Pacer
+from llmtop.load.bounds import InFlight
+from llmtop.load.health import Baseline, HealthProbe, judge, raise_fd_limit, worst
+from llmtop.load.merging import Merger, quiet
+from llmtop.load.wheel import LONGEST_HOLD_S, Wheel
+from llmtop.meter import merge_bins
+
+SECOND = 1_000_000_000
+
+
+@given(st.lists(st.booleans(), max_size=200), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_bounds_are_the_extremes_of_what_came_after(ups: list[bool], rng: random.Random) -> None:
+    counter = InFlight()
+    history = [0]
+    for up in ups:
+        counter.change(1 if up or counter.now == 0 else -1)
+        history.append(counter.now)
+        since = rng.randrange(len(history))
+        assert counter.bounds(since) == (min(history[since:]), max(history[since:]))
+
+
+def test_bounds_need_no_more_room_for_a_million_changes() -> None:
+    counter = InFlight()
+    rng = random.Random(1)
+    for _ in range(50_000):
+        counter.change(rng.choice([1, -1]) if 0 < counter.now < 20 else (1 if counter.now == 0 else -1))
+    assert len(counter._low) <= 21
+    assert len(counter._high) <= 21
+
+
+@pytest.mark.parametrize(
+    ("p99_ms", "tpot_ms", "cpu", "loop_lag_ms", "coalesced", "state"),
+    [
+        (0.9, 20.0, 0.1, 1.0, False, "green"),
+        (1.9, 20.0, 0.1, 1.0, False, "green"),
+        (2.1, 20.0, 0.1, 1.0, False, "amber"),
+        (2.1, 100.0, 0.1, 1.0, False, "green"),  # 5 % of TPOT is more than 2 ms
+        (5.1, 100.0, 0.1, 1.0, False, "amber"),
+        (10.1, 20.0, 0.1, 1.0, False, "red"),
+        (10.1, None, 0.1, 1.0, False, "amber"),  # without tokens there is no TPOT to be over half of
+        (None, 20.0, 0.69, 1.0, False, "green"),
+        (None, 20.0, 0.70, 1.0, False, "amber"),
+        (None, 20.0, 0.85, 1.0, False, "red"),
+        (0.1, 20.0, None, 26.0, False, "amber"),
+        (1.5, 20.0, 0.1, 1.0, True, "red"),
+    ],
+)
+def test_thresholds(p99_ms, tpot_ms, cpu, loop_lag_ms, coalesced, state) -> None:
+    found, reason = judge(LagSample(1000, 10, 0.1, p99_ms, p99_ms), tpot_ms, cpu, loop_lag_ms, coalesced)
+    assert found == state
+    assert (reason is None) == (state == "green")
+
+
+def test_a_server_that_writes_several_tokens_at_a_time_is_not_the_clients_fault() -> None:
+    baseline = Baseline()
+    for _ in range(5):
+        assert not baseline.rose(LagSample(1000, 600, 0.1, 0.4, 0.5))
+    assert not baseline.rose(LagSample(1000, 650, 0.1, 3.0, 5.0))
+    assert baseline.rose(LagSample(1000, 750, 2.0, 9.0, 12.0))
+    assert not baseline.rose(LagSample(50, 50, 2.0, 9.0, 12.0))
+
+
+def test_the_worst_worker_speaks_for_all() -> None:
+    merged = worst(
+        {
+            0: ClientHealth(t_s=1.0, cpu=0.3, lag_p99_ms=0.2, chunks_per_s=100.0),
+            1: ClientHealth(t_s=1.1, state="red", reason="too late", cpu=0.2, lag_p99_ms=9.0, chunks_per_s=50.0),
+        }
+    )
+    assert (merged.state, merged.reason) == ("red", "worker 1: too late")
+    assert (merged.cpu, merged.lag_p99_ms, merged.chunks_per_s, merged.workers) == (0.3, 9.0, 150.0, 2)
+
+
+def test_open_files_are_raised_to_the_hard_limit() -> None:
+    assert raise_fd_limit() >= 256
+    assert raise_fd_limit() == raise_fd_limit()
+
+
+def test_a_red_second_marks_what_lived_through_it_and_holds_the_ramp(lab) -> None:
+    plan = LoadPlan(stages=(Stage(name="up", duration_s=20.0, shape=Ramp(1, 41)),), base=LoadPoint(output_tokens=10))
+    engine = lab.engine(plan)
+
+    async def script() -> None:
+        await asyncio.sleep(5.0)
+        lab.client.lag = LagSample(1000, 0, 5.0, 50.0, 60.0)
+        await asyncio.sleep(3.0)
+        held = engine.target.concurrency
+        assert engine.stage == "up"
+        await asyncio.sleep(2.0)
+        assert engine.target.concurrency == held
+        lab.client.lag = LagSample(1000, 0, 0.1, 0.2, 0.3)
+        await asyncio.sleep(3.0)
+        assert engine.target.concurrency > held
+        await asyncio.sleep(9.0)
+        assert not engine.finished
+        await asyncio.sleep(4.0)
+        assert engine.finished
+
+    lab.drive(engine, script)
+    harvest = engine.drain()
+    red = [sample.t_s for sample in harvest.client if sample.state == "red"]
+    assert red == pytest.approx([6, 7, 8, 9, 10], abs=0.01)
+    for record in harvest.requests:
+        start_s, end_s = record.dispatched_ns / 1e9, record.end_ns / 1e9
+        if end_s < 5.0 or start_s > 10.01:
+            assert not record.client_limited
+        elif end_s > 6.0 and start_s < 9.99:  # before, only the lag was bad, which is known at the end of its second
+            assert record.client_limited
+    assert any("bottleneck" in event.text for event in harvest.events)
+
+
+def test_records_wait_while_their_second_may_turn_red(lab) -> None:
+    """A loop that is late makes the second suspicious at once, so that all of it is marked."""
+    engine = lab.engine(LoadPoint(concurrency=4, output_tokens=5))
+
+    async def script() -> None:
+        await asyncio.sleep(5.0)
+        lab.client.lag = LagSample(1000, 0, 5.0, 50.0, 60.0)
+        await asyncio.sleep(0.005)
+        lab.loop.selector.now_s += 0.03  # something kept the loop for 30 ms
+        await asyncio.sleep(0.8)
+        before = engine.drain().requests
+        assert max(record.end_ns for record in before) < 5.04e9
+        await asyncio.sleep(0.3)
+
+    lab.drive(engine, script)
+    limited = [record.client_limited for record in engine.drain().requests if 5.04e9 < record.end_ns < 6e9]
+    assert len(limited) > 10
+    assert all(limited)
+
+
+def test_a_client_that_never_keeps_up_does_not_hold_a_plan_for_ever() -> None:
+    plan = LoadPlan(stages=(Stage(name="up", duration_s=10.0, shape=Steps((1, 2))),))
+    wheel = Wheel(Pacer(plan), Caps(), 0)
+    wheel.start(0)
+    now = 0
+    while not wheel.finished(now):
+        now += SECOND // 20
+        wheel.look(now, client_red=True)
+        assert now < 100 * SECOND
+    assert now / SECOND == pytest.approx(10.0 + LONGEST_HOLD_S, abs=1.0)
+
+
+def test_an_open_loop_goes_on_sending_while_its_ramp_is_held() -> None:
+    plan = LoadPlan(stages=(Stage(name="up", duration_s=10.0, shape=Ramp(0, 100, "rate")),))
+    wheel = Wheel(Pacer(plan), Caps(), 0)
+    wheel.start(0)
+    assert wheel.look(5 * SECOND, client_red=True)
+    assert wheel.target(6 * SECOND).rate_rps == pytest.approx(50.0)
+    assert wheel.pacer.arrivals(2.0) == pytest.approx(100, abs=30)
+    assert wheel.stage(7 * SECOND) == ("up", pytest.approx(5.0))
+    assert wheel.look(7 * SECOND, client_red=False)
+    assert wheel.target(8 * SECOND).rate_rps == pytest.approx(60.0)
+
+
+def test_a_hold_is_not_held() -> None:
+    wheel = Wheel(Pacer(LoadPlan(stages=(Stage(name="flat", duration_s=10.0, shape=Hold(concurrency=3)),))), Caps(), 0)
+    assert not wheel.look(5 * SECOND, client_red=True)
+
+
+def test_the_wheel_caps_a_hand_and_a_plan() -> None:
+    plan = LoadPlan(stages=(Stage(name="high", duration_s=10.0, shape=Hold(concurrency=300)),))
+    wheel = Wheel(Pacer(plan), Caps(max_concurrency=100), 0)
+    assert wheel.target(0).concurrency == 100
+    wheel.command(LoadPoint(concurrency=200), 1)
+    assert wheel.target(2).concurrency == 100
+    assert "200" in wheel.events[0].text
+
+
+def test_the_probe_sees_a_loop_that_is_held_up() -> None:
+    async def watched() -> ClientHealth:
+        now = [0]
+        probe = HealthProbe(clock=lambda: now[0], cpu_clock=lambda: now[0] // 2)
+        probe.start()
+        for _ in range(3):
+            now[0] += 70_000_000
+            await asyncio.sleep(0.021)
+        suspicious = probe.suspicious()
+        health = probe.take(1.0, LagSample(), [1_000_000], tpot_ms=None, chunks=21, stamp_source="kernel")
+        probe.stop()
+        assert suspicious
+        return health
+
+    health = asyncio.run(watched())
+    assert health.state == "amber"
+    assert health.loop_lag_ms >= 50.0
+    assert health.cpu == pytest.approx(0.5)
+    assert health.send_slip_p99_ms == 1.0
+    assert health.chunks_per_s == pytest.approx(100.0)
+
+
+def load_bin(t_s: float, sent: int, in_flight: int, ok: int = 0) -> LoadBin:
+    return LoadBin(t_s=t_s, span_s=0.25, target=4.0, in_flight=in_flight, sent=sent, ok=ok)
+
+
+def test_bins_of_workers_are_merged_when_all_have_told_them() -> None:
+    merger: Merger[LoadBin] = Merger(0.25, quiet)
+    merger.add(0, [load_bin(0.2501, 3, 3), load_bin(0.5, 0, 3)])
+    assert merger.take({0, 1}) == []
+    merger.add(1, [load_bin(0.26, 2, 2)])
+    (first,) = merger.take({0, 1})
+    assert merge_bins(list(first.values())).in_flight == 5
+    merger.add(1, [load_bin(1.02, 0, 1, ok=1)])  # worker 1 was late and skipped two intervals
+    merger.add(0, [load_bin(0.75, 0, 3), load_bin(1.0, 0, 3)])
+    merged = [merge_bins(list(group.values())) for group in merger.take({0, 1})]
+    assert [b.in_flight for b in merged] == [5, 5, 4]
+    assert sum(b.ok for b in merged) == 1
+
+
+def test_a_dead_worker_is_not_waited_for() -> None:
+    merger: Merger[LoadBin] = Merger(0.25, quiet)
+    merger.add(0, [load_bin(0.25, 1, 1), load_bin(0.5, 1, 2)])
+    merger.add(1, [load_bin(0.25, 1, 1)])
+    assert len(merger.take({0, 1})) == 1
+    (group,) = merger.take({0})
+    assert list(group) == [0]
+
+
+SHORT = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=8)
+
+
+@given(st.lists(SHORT, min_size=2, max_size=3), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_merged_bins_keep_the_law_of_each_worker(workers, rng: random.Random) -> None:
+    """sent = ended + in flight after every merged bin, whatever intervals a worker skipped."""
+    merger: Merger[LoadBin] = Merger(0.25, quiet)
+    for number, moves in enumerate(workers):
+        in_flight = interval = 0
+        for sent, most_ended in moves:
+            ended = min(most_ended, in_flight + sent)
+            in_flight += sent - ended
+            interval += rng.choice([1, 1, 1, 3])
+            merger.add(number, [load_bin(interval * 0.25 + 0.01, sent, in_flight, ended)])
+    merged = [merge_bins(list(group.values())) for group in merger.take(set(range(len(workers))))]
+    total_sent = total_ended = 0
+    for b in merged:
+        total_sent, total_ended = total_sent + b.sent, total_ended + b.ok
+        assert total_sent == total_ended + b.in_flight
+    rest = [merge_bins(list(group.values())) for group in merger.take(set())]
+    assert sum(b.sent for b in merged + rest) == sum(sent for moves in workers for sent, _ in moves)

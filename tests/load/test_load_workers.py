@@ -1,0 +1,147 @@
+"""Load from worker processes against a loopback server: the same laws, and what happens when one dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from time import perf_counter_ns
+
+import pytest
+
+from llmtop.domain.load import Caps, LoadPoint
+from llmtop.domain.profile import Workload
+from llmtop.domain.request import Outcome
+from llmtop.endpoint import EndpointClient, endpoint_from_url
+from llmtop.errors import SessionLost
+from llmtop.load import Pacer, WorkerPool, auto_workers, selftest
+from llmtop.load.pipe import Follow, Setup, frame, hauls, receive
+
+PATIENCE_S = 30.0
+
+
+class Run:
+    """A pool under test, with everything it has told."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self.pool = pool
+        self.bins, self.requests, self.events, self.client = [], [], [], []
+
+    def drain(self) -> None:
+        harvest = self.pool.drain()
+        self.bins += harvest.bins
+        self.requests += harvest.requests
+        self.events += harvest.events
+        self.client += harvest.client
+        if self.bins:
+            ended = sum(b.ok + b.errors + b.cancelled for b in self.bins)
+            assert sum(b.sent for b in self.bins) == ended + self.bins[-1].in_flight
+
+    async def until(self, reached) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not reached():
+                self.drain()
+                await asyncio.sleep(0.02)
+
+    @property
+    def pids(self) -> list[int]:
+        return [worker.process.pid for worker in self.pool._hands._workers if worker.alive]
+
+
+async def started(url: str, point: LoadPoint, workers: int) -> tuple[Run, asyncio.Task[None]]:
+    origin_ns = perf_counter_ns()
+    client = EndpointClient(endpoint_from_url(url), None, Caps(), origin_ns)
+    info = await client.probe()
+    await client.close()
+    pacer = Pacer.hold(point)
+    pool = WorkerPool(
+        endpoint_from_url(url), info, Workload(), pacer, Caps(stop_error_ratio=None), origin_ns, 0, "chat", workers
+    )
+    return Run(pool), asyncio.create_task(pool.run())
+
+
+async def test_a_worker_that_dies_is_reported_and_its_share_redistributed() -> None:
+    async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
+        run, running = await started(url, LoadPoint(concurrency=9, output_tokens=30), 3)
+        await run.until(lambda: run.pool.in_flight == 9)
+        await run.until(lambda: sum(b.ok for b in run.bins) > 20)
+        os.kill(run.pids[1], signal.SIGKILL)
+        await run.until(lambda: run.events)
+        await run.until(lambda: run.pool.in_flight == 9)
+        run.pool.command(LoadPoint(rate_rps=40.0, output_tokens=30))
+        count = len(run.requests)
+        await run.until(lambda: len(run.requests) > count + 30)
+        run.pool.cut()
+        await run.until(lambda: run.pool.in_flight == 0)
+        await run.until(lambda: run.client and run.client[-1].workers == 2)
+        await run.pool.close()
+        await running
+        run.drain()
+    outcomes = Counter(record.outcome for record in run.requests)
+    assert set(outcomes) == {Outcome.OK, Outcome.LOST, Outcome.CANCELLED}
+    assert outcomes[Outcome.LOST] >= 3  # its requests in flight, and what had ended and was not told yet
+    assert sum(b.sent for b in run.bins) == len(run.requests)
+    assert run.bins[-1].in_flight == 0
+    assert {record.worker for record in run.requests} == {0, 1, 2}
+    assert "signal 9" in run.events[0].text
+    assert run.events[0].severity == "error"
+    assert run.client[-1].workers_lost == 1
+
+
+async def test_without_any_worker_left_the_load_is_over() -> None:
+    async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
+        run, running = await started(url, LoadPoint(concurrency=2, output_tokens=30), 1)
+        await run.until(lambda: run.pool.in_flight == 2)
+        os.kill(run.pids[0], signal.SIGKILL)
+        with pytest.raises(SessionLost, match="signal 9"):
+            await running
+        run.drain()
+    assert run.bins[-1].in_flight == 0
+
+
+async def test_a_worker_ends_when_its_parent_is_gone() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "llmtop.load.worker",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    setup = Setup(
+        endpoint=endpoint_from_url("http://127.0.0.1:9"),
+        info=None,
+        workload=Workload(),
+        caps=Caps(),
+        origin_ns=perf_counter_ns(),
+        seed=0,
+        api="chat",
+    )
+    follow = Follow.of(Pacer.hold(LoadPoint(concurrency=3)), (0, 1), 0)
+    process.stdin.write(frame(setup) + frame(follow))
+    records = []
+    while not records:
+        haul = await asyncio.wait_for(receive(process.stdout, hauls), PATIENCE_S)
+        records += haul.records
+    assert records[0].outcome is Outcome.HTTP_ERROR
+    process.stdin.close()
+    process._transport.get_pipe_transport(1).close()  # the parent's end of the facts, as after kill -9
+    assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 0
+
+
+async def test_selftest_compares_every_token_of_a_level(monkeypatch) -> None:
+    monkeypatch.setattr(selftest, "TOKENS", 8)
+    monkeypatch.setattr(selftest, "SETTLE_S", 0.2)
+    rows = [row async for row in selftest.run((3,), seconds=0.0)]
+    (row,) = rows
+    assert row.streams == 3
+    assert row.tokens >= 3 * selftest.TOKENS
+    assert row.stamp_error_p50_us > 0
+    assert "stream" in selftest.verdict(rows)
+    assert len(str(row)) > 60
+
+
+def test_one_core_is_left_free() -> None:
+    assert auto_workers(64) == 1
+    assert 1 <= auto_workers(100_000) <= max(1, (os.cpu_count() or 1) - 1)
