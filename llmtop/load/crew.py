@@ -25,6 +25,8 @@ BIN_NS = 250_000_000
 SECOND_NS = 1_000_000_000
 LOOK_S = 0.025
 """The pacer is asked at least this often."""
+SPARE_FILES = 64
+"""For everything that is not a request."""
 GC_THRESHOLDS = (70_000, 20, 100)
 """A full collection among 50 000 objects stops the loop for some 30 ms; with frozen modules and records that no cycle
 holds there is next to nothing to collect."""
@@ -137,6 +139,7 @@ class Crew:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         self._health.start()
+        self._check_fd_limit()
         self._users.binner.close(self._now() / 1e9, target=0, in_flight=0)
         self._bin_due_ns = _next(self._now(), BIN_NS)
         self._second_due_ns = _next(self._now(), SECOND_NS)
@@ -164,6 +167,14 @@ class Crew:
 
     def _now(self) -> int:
         return self._clock() - self._origin_ns
+
+    def _check_fd_limit(self) -> None:
+        """Each request in flight needs an open file."""
+        limit, wanted = self._health.fd_limit, self._caps.max_concurrency
+        if limit is not None and limit < wanted + SPARE_FILES:
+            text = f"Only {limit} files may be open: more than {limit - SPARE_FILES} requests in flight will fail"
+            event = Event(self._now() / 1e9, "client", f"{text}. Raise the hard limit (ulimit -Hn)", "warning")
+            self._users.events.append(event)
 
     def _ask(self, now_ns: int) -> float:
         """Ask the pacer, do what it says; returns seconds until it wants to be asked again."""

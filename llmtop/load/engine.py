@@ -166,8 +166,8 @@ class SteeredLoad:
     def _look(self) -> None:
         self._absorb(self._hands.take())
         now = self._now()
-        why = self._brake.verdict(now)
-        if why is not None and (self._wheel.target(now).concurrency or 2) > 1:
+        target, why = self._wheel.target(now), self._brake.verdict(now)
+        if why is not None and (target.rate_rps is not None or (target.concurrency or 0) > 1):
             self._wheel.brake(why, now)
             self._turned()
             self._hands.cut(keep=1)

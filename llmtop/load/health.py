@@ -128,14 +128,15 @@ class HealthProbe:
         self._clock, self._cpu_clock = clock, cpu_clock
         self._baseline = Baseline()
         self._ticker: asyncio.TimerHandle | None = None
-        self._fd_limit: int | None = None
+        self.fd_limit: int | None = None
+        """How many files may be open, once started."""
         self._gc_started_ns = 0
         self._uneasy = False
         self._begin()
 
     def start(self) -> None:
         """To be called on the loop that is watched. Raises the limit of open files as far as it goes."""
-        self._fd_limit = raise_fd_limit()
+        self.fd_limit = raise_fd_limit()
         gc.callbacks.append(self._on_gc)
         self._begin()
         self._arm()
@@ -179,7 +180,7 @@ class HealthProbe:
             gc_pause_ms=self._gc_pause_ns / 1e6,
             steal=self._steal_share(),
             chunks_per_s=chunks / span_s if span_s > 0 else None,
-            fd_limit=self._fd_limit,
+            fd_limit=self.fd_limit,
             stamp_source=stamp_source,
         )
         self._uneasy = state != "green"

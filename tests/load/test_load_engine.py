@@ -340,6 +340,29 @@ def test_the_brake_weighs_few_requests_over_ten_seconds(lab, failures: int, brak
     lab.drive(engine, script)
 
 
+def test_the_brake_does_not_wake_a_plan_that_has_ended(lab) -> None:
+    plan = LoadPlan(stages=(Stage(name="all", duration_s=2.0, shape=Hold(concurrency=150)),), base=closed(1))
+    engine = lab.engine(plan, lambda n: lab.Answer(3.0, 0.0, Outcome.TIMEOUT), Caps(stop_error_ratio=0.01))
+
+    async def script() -> None:
+        await asyncio.sleep(6.0)
+        assert engine.braked is None
+        assert engine.target.concurrency == engine.in_flight == 0
+
+    lab.drive(engine, script)
+    assert len(engine.drain().requests) == 150
+
+
+def test_too_few_open_files_are_told_at_the_start(lab) -> None:
+    engine = lab.engine(closed(1), caps=Caps(max_concurrency=10_000_000))
+
+    async def script() -> None:
+        await asyncio.sleep(0.1)
+
+    lab.drive(engine, script)
+    assert "files may be open" in engine.drain().events[0].text
+
+
 def test_a_plan_announces_its_stages_and_its_ramps(lab) -> None:
     stages = (
         Stage(name="up", duration_s=4.0, shape=Ramp(1, 41)),
