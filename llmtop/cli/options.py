@@ -141,6 +141,7 @@ def _predict(parser: _Parser) -> None:
     parser.add_argument("--requests", metavar="FILE.csv", help="replay a list: arrival_s,input_tokens,output_tokens")
     parser.add_argument("--prompt-tokens", type=_count, default=None, metavar="N")
     parser.add_argument("--output-tokens", type=_count, default=None, metavar="N")
+    parser.add_argument("--shared-prefix", type=_share, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
     parser.add_argument("--per-level", type=_count, default=None, metavar="N", help="requests measured at each level")
     _knobs(parser)
     _slo(parser)

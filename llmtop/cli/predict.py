@@ -14,10 +14,11 @@ import numpy as np
 from llmtop.analysis import Level, Limits, assess_levels
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.cli.target import knobs_of
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import FileError, UsageError
-from llmtop.simulator.engine import PredictedPoint, Prediction, ReplayRequest, load_preset, predict
+from llmtop.simulator.engine import Lengths, PredictedPoint, Prediction, ReplayRequest, load_preset, predict
 
 Number = TypeVar("Number", int, float)
 
@@ -32,7 +33,9 @@ def main(arguments: argparse.Namespace) -> int:
     levels = _numbers("--concurrency", arguments.concurrency, int)
     if not given:
         slots = preset.with_knobs(knobs_of(arguments.set)).config.max_num_seqs
-        levels = tuple(sorted({max(1, round(slots * 2 ** (step / 2))) for step in range(-8, 3)} | {1}))
+        levels = tuple(sorted({max(1, round(slots * 2 ** (step / 2))) for step in range(-8, 4)} | {1}))
+    lengths = {"prompt_tokens": arguments.prompt_tokens, "output_tokens": arguments.output_tokens}
+    lengths |= {"shared_prefix": arguments.shared_prefix}
     prediction = predict(
         preset,
         concurrency=levels,
@@ -41,11 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
         requests_per_level=arguments.per_level,
         seed=arguments.seed,
         knobs=knobs_of(arguments.set),
-        **{
-            name: getattr(arguments, name)
-            for name in ("prompt_tokens", "output_tokens")
-            if getattr(arguments, name) is not None
-        },
+        lengths=Lengths(**{name: value for name, value in lengths.items() if value is not None}),
     )
     assessment = judge(prediction, parse_slo(arguments.slo) if arguments.slo else Slo())
     if arguments.json:
@@ -74,7 +73,16 @@ def judge(prediction: Prediction, slo: Slo) -> Assessment:
         for point in prediction.points
     ]
     axis = "rate" if prediction.axis == "rate" else "concurrency"
-    return assess_levels(levels, slo=slo, axis=axis, limits=Limits(max_num_seqs=config.max_num_seqs), dialect="vllm")
+    lengths = prediction.lengths
+    limits = Limits(
+        max_num_seqs=config.max_num_seqs,
+        kv_capacity_tokens=config.num_gpu_blocks * config.block_size,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        prompt_tokens=lengths.prompt_tokens,
+        output_tokens=lengths.output_tokens,
+    )
+    point = LoadPoint(prompt_tokens=lengths.prompt_tokens, output_tokens=lengths.output_tokens)
+    return assess_levels(levels, slo=slo, axis=axis, limits=limits, point=point, dialect="vllm")
 
 
 def as_json(prediction: Prediction, assessment: Assessment, rows: bool) -> dict[str, object]:
