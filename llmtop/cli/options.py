@@ -142,6 +142,13 @@ def _predict(parser: _Parser) -> None:
     parser.add_argument("--prompt-tokens", type=_count, default=None, metavar="N")
     parser.add_argument("--output-tokens", type=_count, default=None, metavar="N")
     parser.add_argument("--shared-prefix", type=_share, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
+    parser.add_argument(
+        "--stagger",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="closed loop: users start over S seconds (default: all at once, as most tools do)",
+    )
     parser.add_argument("--per-level", type=_count, default=None, metavar="N", help="requests measured at each level")
     _knobs(parser)
     _slo(parser)

@@ -43,6 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
         requests=_requests(Path(arguments.requests)) if arguments.requests else (),
         requests_per_level=arguments.per_level,
         seed=arguments.seed,
+        stagger_s=arguments.stagger,
         knobs=knobs_of(arguments.set),
         lengths=Lengths(**{name: value for name, value in lengths.items() if value is not None}),
     )
