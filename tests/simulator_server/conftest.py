@@ -147,10 +147,15 @@ Start = Callable[..., Awaitable[Client]]
 
 
 @pytest.fixture
-async def start() -> AsyncIterator[Start]:
+def serving_tasks() -> list[asyncio.Task[None]]:
+    """The servers that `start` has started."""
+    return []
+
+
+@pytest.fixture
+async def start(serving_tasks: list[asyncio.Task[None]]) -> AsyncIterator[Start]:
     """Start a server: `await start(max_num_seqs=4, faults={"hang": 1.0}, api_key="k")`."""
     stop = asyncio.Event()
-    tasks = []
 
     async def begin(*, faults: dict[str, float] | None = None, api_key: str | None = None, **knobs: Any) -> Client:
         ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -158,7 +163,7 @@ async def start() -> AsyncIterator[Start]:
             "laptop", knobs={**QUICK, **knobs}, faults=faults, api_key=api_key, stop=stop, on_ready=ready.set_result
         )
         task = asyncio.create_task(serving)
-        tasks.append(task)
+        serving_tasks.append(task)
         await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             await task
@@ -166,7 +171,7 @@ async def start() -> AsyncIterator[Start]:
 
     yield begin
     stop.set()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*serving_tasks, return_exceptions=True)
 
 
 @pytest.fixture

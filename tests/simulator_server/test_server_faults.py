@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -86,6 +87,16 @@ async def test_a_restart_drops_everything_and_begins_at_zero_on_the_same_port(st
     assert after[f"vllm:num_requests_running{ENGINE}"] == 0
     assert after["process_start_time_seconds{}"] > before["process_start_time_seconds{}"]
     assert (await client.complete()).whole
+
+
+async def test_a_restart_whose_port_is_taken_meanwhile_ends_the_server(
+    start: Any, monkeypatch: pytest.MonkeyPatch, serving_tasks: list[asyncio.Task[None]]
+) -> None:
+    monkeypatch.setattr("llmtop.simulator.server.serving.REBIND_PAUSE_S", 0.001)
+    client = await start()
+    await client.control(faults={"restart": 0.05})
+    with socket.create_server(("127.0.0.1", client.port)), pytest.raises(OSError, match="in use"):
+        await asyncio.wait_for(serving_tasks[0], 20)
 
 
 async def test_a_memory_leak_shows_in_the_resident_memory_and_goes_with_the_fault(client: Any) -> None:

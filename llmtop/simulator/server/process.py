@@ -112,7 +112,7 @@ class SimulatorProcess(_Child):
         knobs: dict[str, KnobValue] | None = None,
         seed: int = 0,
         *,
-        faults: dict[str, float] | None = None,
+        faults: dict[str, float | bool] | None = None,
         port: int = 0,
         api_key: str | None = None,
     ) -> Self:
@@ -124,7 +124,7 @@ class SimulatorProcess(_Child):
         for name, value in (knobs or {}).items():
             arguments += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
         for name, figure in (faults or {}).items():
-            arguments += ["--fault", f"{name}={figure}"]
+            arguments += ["--fault", name if figure is True else f"{name}={float(figure)}"]
         environment = {} if api_key is None else {"LLMTOP_SIM_API_KEY": api_key}
         return await cls._launch("llmtop.simulator.server", arguments, environment)
 

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,7 @@ API_KEY_VARIABLE = "LLMTOP_SIM_API_KEY"
 """Environment variable of the child process with the key that /v1 asks for."""
 BACKLOG = 4096
 REBIND_TRIES = 20
+REBIND_PAUSE_S = 0.1
 
 
 async def serve(
@@ -30,7 +32,7 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     knobs: dict[str, float | int | bool | str] | None = None,
-    faults: dict[str, float] | None = None,
+    faults: dict[str, float | bool] | None = None,
     api_key: str | None = None,
     seed: int = 0,
     stop: asyncio.Event | None = None,
@@ -44,7 +46,7 @@ async def serve(
         preset: a shipped name, the path of a TOML file, or a preset.
         port: 0 takes a free one.
         knobs: any key of the preset's sections, and `stream_interval`.
-        faults: on from the start: name to figure.
+        faults: on from the start: name to figure, or to True for the usual figure.
         on_ready: called with the port once connections are accepted.
 
     Raises:
@@ -56,15 +58,20 @@ async def serve(
     interval = _read_interval(settings.pop("stream_interval", 1))
     if settings:
         loaded = loaded.with_knobs(settings)
-    deployment = Deployment(loaded, seed=seed, stream_interval=interval, faults=faults)
+    deployment = Deployment(loaded, seed=seed, stream_interval=interval, faults=_read_faults(faults or {}))
     face = Face(deployment, api_key=api_key, seed=seed)
     door = _Door(face, host, port)
+    stopped = asyncio.ensure_future((stop or asyncio.Event()).wait())
     try:
         await door.open()
         if on_ready is not None:
             on_ready(door.port)
-        await (stop or asyncio.Event()).wait()
+        ends: set[asyncio.Future[Any]] = {stopped, door.lost}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if door.lost.done():
+            door.lost.result()
     finally:
+        stopped.cancel()
         door.close()
         face.drop_connections()
         deployment.close()
@@ -79,6 +86,8 @@ class _Door:
         self._host = host
         self._server: asyncio.Server | None = None
         self._reopening: asyncio.Task[None] | None = None
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails when somebody else has taken the port during a restart."""
         face.on_restart = self._shut_for
 
     async def open(self) -> None:
@@ -103,10 +112,17 @@ class _Door:
             try:
                 await self.open()
                 return
-            except OSError:
+            except OSError as error:
                 if not tries_left:
-                    raise
-                await asyncio.sleep(0.1)
+                    self.lost.set_exception(error)
+                await asyncio.sleep(REBIND_PAUSE_S)
+
+
+def _read_faults(faults: dict[str, float | bool]) -> dict[str, float]:
+    if "restart" in faults:
+        raise UsageError("fault restart: there is nothing to restart yet; ask for it at /llmtop/control")
+    figures = {name: read_fault(name, value) for name, value in faults.items()}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _read_interval(value: float | int | bool | str) -> int:
@@ -175,14 +191,10 @@ def _pair(text: str, option: str) -> tuple[str, float | int | bool | str]:
     return name.strip(), value.strip()
 
 
-def _fault(text: str) -> tuple[str, float]:
+def _fault(text: str) -> tuple[str, float | bool]:
     """NAME or NAME=FIGURE."""
     name, equals, value = text.partition("=")
     try:
-        figure = read_fault(name, float(value) if equals else True)
+        return name, float(value) if equals else True
     except ValueError:
         raise UsageError(f"--fault {text!r}: {value!r} is not a number") from None
-    assert figure is not None
-    if name == "restart":
-        raise UsageError("--fault restart: there is nothing to restart yet; ask for it at /llmtop/control")
-    return name, figure
