@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -124,7 +126,7 @@ class LlmtopApp(App[None]):
         self.animation_level = "none"
         self.register_theme(NIGHT)
         self.register_theme(DAY)
-        self.theme = "ansi-dark" if colourless else theme or NIGHT.name
+        self.theme = "ansi-dark" if colourless else theme or _theme_of_terminal()
         self.frame: Frame | None = None
         self.assessment: Assessment | None = None
         self._frozen = False
@@ -152,6 +154,11 @@ class LlmtopApp(App[None]):
 
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, self._theme_changed)
+        if not self.is_headless:
+            # Without this a kill or a closed terminal would leave it in raw mode with the mouse on.
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, self.exit)
         self.set_interval(1 / self.fps, self.tick)
         self.tick()
 
@@ -312,6 +319,12 @@ class LlmtopApp(App[None]):
             self.call_later(self.run_action, action)
 
         return run
+
+
+def _theme_of_terminal() -> str:
+    """Day where the terminal says that it is light: COLORFGBG is `foreground;background` in the sixteen colours."""
+    background = os.environ.get("COLORFGBG", "").rpartition(";")[2]
+    return DAY.name if background in ("7", "15") else NIGHT.name
 
 
 @lru_cache(maxsize=8)

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +157,38 @@ def measure(size: tuple[int, int], path: Path, fps: float) -> dict[str, float]:
     }
 
 
+def time_charts() -> None:
+    """One redraw of a chart: its dots, and next to it the load-latency curve by plotext."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "tui" / "data")]
+    from make_frames import broken, frame_at, run
+
+    from llmtop.domain.slo import Slo
+    from llmtop.tui.glyphs import UNICODE
+    from llmtop.tui.loadcurve import draw_curve
+    from llmtop.tui.raster import Picture, paint
+    from llmtop.tui.view import Condition, panels
+
+    moments = run(lambda t: 1 + t, 130)
+    view = panels(frame_at(moments, 125), Slo(), UNICODE, Condition())[0]
+    for width, height in ((33, 4), (53, 6), (113, 15)):
+        picture = Picture(axis=view.axis, layers=view.layers, top=5000.0, limit=2000.0, ticks=view.ticks)
+        took_ms = median_ms(lambda: paint(picture, width, height))  # noqa: B023
+        print(f"chart of {width}x{height} cells, two layers of 120 samples: {took_ms:.2f} ms")
+    opinion = broken()
+    for width, height in ((63, 13), (113, 30)):
+        took_ms = median_ms(lambda: draw_curve(opinion.curves, opinion.cliff, 2000.0, "ttft", width, height))  # noqa: B023
+        print(f"load-latency curve of {width}x{height} cells by plotext: {took_ms:.1f} ms")
+
+
+def median_ms(call: Callable[[], object], runs: int = 20) -> float:
+    took = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - started)
+    return sorted(took)[len(took) // 2] * 1e3
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=int, default=20)
@@ -168,6 +201,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frames"
         make_frames(path, options.seconds)
+        time_charts()
         short = Path(folder) / "short"
         make_frames(short, 5)
         for size in SIZES:

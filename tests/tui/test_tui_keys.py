@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from msgspec.structs import replace
@@ -111,12 +112,14 @@ async def test_prompt_and_output_join_in_one_point(cockpit):
 async def test_a_held_key_tells_at_most_five_values_a_second_and_the_last(cockpit):
     app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
+        began = time.monotonic()
         for _ in range(20):
             await pilot.press("right")
         await pilot.pause(0.5)
+        took_s = time.monotonic() - began
         last = app.cockpit.bank.load.value
     assert points(app)[-1][0] == last
-    assert len(points(app)) < 12
+    assert len(points(app)) <= 2 + 5 * took_s
 
 
 async def test_the_hand_is_believed_until_the_session_follows(cockpit):
@@ -496,9 +499,8 @@ async def test_quit_waits_for_the_session(cockpit):
         assert "DRAINING" in row(app, "verdict")
         assert app.is_running
         app.link.alive = False
-        await asyncio.sleep(0.25)
-        await pilot.pause()
-        assert not app.is_running or app._exit
+        while not app._exit:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_second_quit_does_not_wait(cockpit):

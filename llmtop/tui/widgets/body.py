@@ -55,7 +55,7 @@ class Body(Horizontal):
         """Draw what is new; hidden panels keep it for when they are shown."""
         for panel, view in zip(self._charts, panels(frame, self.slo, self.glyphs, condition), strict=True):
             panel.show(view, self.mode)
-        self._percentiles.show(frame, is_stale(frame, condition))
+        self._percentiles.show(frame, assessment, is_stale(frame, condition))
         self._curve.show(() if assessment is None else assessment.curves, assessment, self.slo)
         self._log.show(entries(frame, self.glyphs))
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmtop.domain.frame import Distribution, Frame
-from llmtop.tui.glyphs import Glyphs
+from llmtop.domain.verdicts import Assessment
+from llmtop.tui.glyphs import Glyphs, plain
 from llmtop.tui.lines import Entry, cut
 from llmtop.tui.numbers import UNKNOWN, clock, count, digits, latency, span, whole
 from llmtop.tui.palette import Runs
@@ -17,17 +18,18 @@ _COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
 class PercentilePanel(Panel):
-    """Percentiles of the window with their n, and the totals of the run."""
+    """Percentiles of the window with their n, the totals of the run, and what is advised in full length."""
 
     DEFAULT_CSS = "PercentilePanel { height: 1fr; }"
 
     def __init__(self, number: int, glyphs: Glyphs, **options: Any) -> None:
         super().__init__(number, glyphs, **options)
         self._frame: Frame | None = None
+        self._assessment: Assessment | None = None
         self._stale = False
 
-    def show(self, frame: Frame, stale: bool) -> None:
-        self._frame, self._stale = frame, stale
+    def show(self, frame: Frame, assessment: Assessment | None, stale: bool) -> None:
+        self._frame, self._assessment, self._stale = frame, assessment, stale
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Runs]:
@@ -44,13 +46,14 @@ class PercentilePanel(Panel):
             rows.append([(f" {name:<5}", "dim"), *_figures(figures, cells, ink)])
         gaps = Distribution(p50=window.gap_p50_ms, p99=window.gap_p99_ms, max=window.gap_max_ms)
         rows.append([(" gap  ", "dim"), *_figures(gaps, cells, ink)])
-        facts = [*_totals(frame), *_server(frame), *_gpus(frame), *_client(frame)]
-        room = height - len(rows) - 1
-        if room > 0:
-            rows.append([])
-            for name, value in facts[:room]:
-                rows.append([(f" {name:<9}", "dim"), *cut([(value, ink)], width - 10, self.glyphs.more)])
-        return rows
+        rows.append([])
+        for name, value in (*_totals(frame), *_server(frame), *_gpus(frame), *_client(frame)):
+            rows.append([(f" {name:<9}", "dim"), *cut([(value, ink)], width - 10, self.glyphs.more)])
+        for name, sentence in _opinions(self._assessment):
+            for line in textwrap.wrap(plain(sentence, self.glyphs), max(8, width - 11)):
+                rows.append([(f" {name:<9}", "dim"), (line, "text")])
+                name = ""
+        return rows[:height]
 
 
 def _figures(figures: Distribution, cells: int, ink: str) -> Runs:
@@ -97,6 +100,16 @@ def _client(frame: Frame) -> list[tuple[str, str]]:
         return []
     cpu = UNKNOWN if client.cpu is None else f"{client.cpu * 100:.0f}%"
     return [("client", f"lag {latency(client.lag_p99_ms)}  slip {latency(client.send_slip_p99_ms)}  cpu {cpu}")]
+
+
+def _opinions(assessment: Assessment | None) -> list[tuple[str, str]]:
+    """What the verdict line has no room for."""
+    if assessment is None:
+        return []
+    diagnosis, capacity = assessment.diagnosis, assessment.capacity
+    evidence = "; ".join(diagnosis.evidence or assessment.cliff.evidence)
+    told = (("advice", diagnosis.advice), ("because", evidence), ("capacity", capacity.sentence))
+    return [(name, sentence) for name, sentence in told if sentence]
 
 
 class EventPanel(Panel):
