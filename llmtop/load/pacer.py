@@ -85,7 +85,7 @@ class Pacer:
         plan: what to follow. Without stages: its base point, for ever (a hand on the slider).
         seed: of the arrivals.
         start_s: where in the plan to start; `elapsed_s` counts from there.
-        first: how many arrivals there were before; starts another stretch of random numbers.
+        first: how many arrivals there were before; with `ahead` it says which stretch of random numbers to draw from.
         ahead: requests of operational time until the first arrival; None: drawn, or 1/2 for constant pacing.
         share: (i, n): answer only for the arrivals whose number is i modulo n and for the i-th share of the
             concurrency, so that n workers with the same pacer are together exactly one.
@@ -207,7 +207,7 @@ class Pacer:
 
     def _rewind(self) -> None:
         """Back to the first arrival; `_position` is where arrival `_number` lies in operational time."""
-        self._rng = Random(f"arrivals {self.seed} {self.first}")
+        self._rng = Random(f"arrivals {self.seed} {self.first} {self.ahead}")  # `ahead` was drawn from another stretch
         self._number = 1
         burstiness = self._burstiness(0.0)
         self._position = self._gap(burstiness) if self.ahead is None else self.ahead

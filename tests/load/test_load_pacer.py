@@ -124,6 +124,14 @@ def test_a_dragged_slider_neither_loses_nor_adds_requests(moves: list[tuple[floa
         assert abs(total - integral) <= 1
 
 
+def test_a_replaced_pacer_draws_fresh_gaps() -> None:
+    first = Pacer.hold(LoadPoint(rate_rps=1.0), seed=4)
+    second = first.replaced(first.plan, 0.0)
+    assert second.send_s(0) == first.send_s(0)
+    assert second.send_s(1) != pytest.approx(first.send_s(1))
+    assert second.send_s(1) != pytest.approx(2 * second.send_s(0))
+
+
 @pytest.mark.parametrize("burstiness", [0.25, 1.0, 4.0])
 def test_gaps_have_the_mean_and_the_spread_of_a_gamma(burstiness: float) -> None:
     pacer = Pacer.hold(LoadPoint(rate_rps=10.0, burstiness=burstiness), seed=3)
