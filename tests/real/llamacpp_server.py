@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--kv-unified", action="store_true")
     parser.add_argument("--no-metrics", action="store_true")
     parser.add_argument("--api-key")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="ggml spins at barriers: leave a core to the client")
     options = parser.parse_args()
 
     params = xllamacpp.CommonParams()

@@ -39,7 +39,7 @@ async def test_a_stream_has_the_asked_tokens_counted_by_the_server(
     trace = await real.send(vllm_url, "hello there, how are you", 40, api)
     assert trace.outcome is Outcome.OK
     assert (trace.output_tokens, trace.token_source) == (40, TokenSource.USAGE)
-    assert trace.sent_ns < trace.first_token_ns < trace.last_token_ns <= trace.end_ns
+    assert trace.sent_ns < trace.first_token_ns <= trace.last_token_ns <= trace.end_ns
 
 
 async def test_a_prompt_that_is_too_long_says_so(vllm_url: str, real: SimpleNamespace) -> None:
