@@ -37,6 +37,8 @@ from llmtop.meter import Facts
 
 QUICK_REPLICATES = 24
 """Bootstrap draws of a live verdict between the full ones."""
+QUICK_REQUESTS = 16384
+"""Of a live verdict between the full ones: the newest."""
 _DRIFT_FROM_S = 300.0
 """Shorter live runs are not searched for drift."""
 
@@ -55,13 +57,13 @@ def assess(
     Args:
         now_s: seconds since the start of the run.
         previous: the last assessment of the same run, for display hysteresis.
-        full: False is for the live screen: fewer bootstrap draws, no tail verdicts, no drift.
+        full: False is for the live screen: the newest requests, fewer bootstrap draws, no tail verdicts, no drift.
     """
-    curves = measured_curves(facts, meta, now_s)
+    requests = finished_requests(facts, None if full else QUICK_REQUESTS)
+    curves = measured_curves(facts, meta, requests, now_s)
     if not curves:
         return Assessment(t_s=now_s, headline=_waiting_headline(meta), cliff=_nothing(meta))
     current = curves[-1]
-    requests = finished_requests(facts)
     limits = limits_of(facts, meta, current.point)
     verdicts, shown, judged = _verdicts(current, limits, previous, full)
     recent = recent_of(facts, requests, current.point, now_s)

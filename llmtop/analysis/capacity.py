@@ -10,7 +10,7 @@ import msgspec
 
 from llmtop.analysis.judge import AGREEMENT, Limits
 from llmtop.analysis.levels import Level
-from llmtop.analysis.slo import Sample, judge_target
+from llmtop.analysis.slo import Sample, holds
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Kind
@@ -40,14 +40,12 @@ def judge_level(level: Level, slo: Slo) -> LevelVerdict:
     """Latency and error limits of one level. Queue and KV limits are causes and walls of their own, not service."""
     sample = Sample.of_level(level)
     felt = [target for target in slo.targets if target.metric in LATENCIES or target.metric == "error_ratio"]
-    verdicts = [judge_target(sample, target) for target in felt]
-    failed = tuple(short_name(verdict.name) for verdict in verdicts if verdict.ok is False)
+    answers = [(target, holds(sample, target)) for target in felt]
+    failed = tuple(short_name(target.name) for target, ok in answers if ok is False)
     if failed:
         return LevelVerdict(level.load, False, failed)
-    unknown = any(
-        verdict.ok is None for verdict, target in zip(verdicts, felt, strict=True) if target.metric in LATENCIES
-    )
-    return LevelVerdict(level.load, None if unknown or not verdicts else True)
+    unknown = any(ok is None for target, ok in answers if target.metric in LATENCIES)
+    return LevelVerdict(level.load, None if unknown or not answers else True)
 
 
 def short_name(name: str) -> str:
@@ -70,8 +68,10 @@ def capacity_of(
     at_slo = max(passed, default=None)
     knee = cliff.at if cliff.kind in (Kind.CLIFF, Kind.GRADUAL) else None
     walls = _walls(at_slo, fails, cliff, knee, limits if cliff.axis == "concurrency" else Limits())
-    usable = [wall for wall in (at_slo, knee) if wall is not None]
-    recommended = float(_whole(min(usable), cliff.axis)) if at_slo is not None else None
+    recommended = None
+    if at_slo is not None:
+        rounded = None if knee is None else max(1.0, round(knee, 2 if cliff.axis == "rate" else 0))
+        recommended = _whole(at_slo if rounded is None else min(at_slo, rounded), cliff.axis)
     rates = [(level.output_tokens_per_s, level.load) for level in levels if level.output_tokens_per_s is not None]
     best = max(rates, default=None)
     capacity = Capacity(
@@ -80,7 +80,7 @@ def capacity_of(
         knee=knee,
         limited_by=min(walls, default=(0.0, None))[1],
         recommended=recommended,
-        soak=None if recommended is None else float(_whole(SOAK_SHARE * recommended, cliff.axis)),
+        soak=None if recommended is None else _whole(SOAK_SHARE * recommended, cliff.axis),
         best_tokens_at=None if best is None else best[1],
     )
     parts = (_sentence(capacity, verdicts, slo, cliff, point), _tokens_sentence(levels, gpus))
@@ -96,7 +96,7 @@ def _walls(
         walls.append((at_slo if at_slo is not None else fails.load, f"{' and '.join(fails.failed)} SLO"))
     told = [(limits.max_num_seqs, Bound.QUEUE, "max_num_seqs"), (limits.kv_requests, Bound.KV, "KV memory")]
     if knee is not None:
-        own = next((name for wall, cause, name in told if cause is cliff.cause and _close(wall, knee)), None)
+        own = next((name for wall, cause, name in told if cause == cliff.cause and _close(wall, knee)), None)
         cause = f"cliff ({_CAUSES[cliff.cause]})" if cliff.cause in _CAUSES else "cliff"
         walls.append((knee, own or cause))
     walls += [(wall, name) for wall, _, name in told if wall is not None and not (knee and _close(wall, knee))]
@@ -109,7 +109,7 @@ def _close(wall: float | None, knee: float) -> bool:
 
 def _whole(value: float, axis: str) -> float:
     """Users are whole; rates keep two digits."""
-    return max(1, math.floor(value + 1e-9)) if axis == "concurrency" else round(value, 2)
+    return float(max(1, math.floor(value + 1e-9))) if axis == "concurrency" else round(value, 2)
 
 
 def _sentence(

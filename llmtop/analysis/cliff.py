@@ -115,6 +115,8 @@ def _delivered(levels: Sequence[Level], axis: str) -> tuple[list[Level], list[st
         shares[-1] = levels[-2].load / levels[-1].load
     kept, notes = [], []
     for level, share in zip(levels, shares, strict=True):
+        if level.asked is not None and level.load < DELIVERED * level.asked:
+            notes.append(f"delivered {level.load:.0f} of {level.asked:.0f} in flight")
         if share is not None and share < DELIVERED:
             notes.append(f"load generator delivered only {share * level.load:.0f} of {level.load:.0f}")
         else:

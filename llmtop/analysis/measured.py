@@ -52,9 +52,12 @@ class _Segment:
     restarts: int
 
 
-def measured_curves(facts: Facts, meta: RunMeta, now_s: float) -> tuple[MeasuredCurve, ...]:
-    """Ghosts first (at most three, with two levels or more), the current curve last. () before any load."""
-    requests = finished_requests(facts)
+def measured_curves(facts: Facts, meta: RunMeta, requests: Requests, now_s: float) -> tuple[MeasuredCurve, ...]:
+    """Ghosts first (at most three, with two levels or more), the current curve last. () before any load.
+
+    Args:
+        requests: from `finished_requests`.
+    """
     in_flight = flight(facts, requests)
     segments = _segments(facts, meta)
     if in_flight is None:
@@ -72,18 +75,27 @@ def measured_curves(facts: Facts, meta: RunMeta, now_s: float) -> tuple[Measured
     return tuple(curves[-GHOSTS - 1 :])
 
 
-def finished_requests(facts: Facts) -> Requests:
-    """Requests that ended by themselves, without those that the client held up, in order of sending."""
+def finished_requests(facts: Facts, newest: int | None = None) -> Requests:
+    """Requests that ended by themselves, without those that the client held up, in order of sending.
+
+    Args:
+        newest: only so many that ended last; None: all.
+    """
     table = facts.requests
     size = len(table)
-    kept = (_column(table, "cancelled", size) == 0) & (_column(table, "client_limited", size) == 0)
-    sent_s = _column(table, "sent_s", size)
-    sent_s = np.where(np.isfinite(sent_s), sent_s, _column(table, "scheduled_s", size))
+    first = 0 if newest is None else max(0, size - newest)
+
+    def rows(name: str) -> Array:
+        return np.array(table.column(name)[first:size])
+
+    kept = (rows("cancelled") == 0) & (rows("client_limited") == 0)
+    sent_s = rows("sent_s")
+    sent_s = np.where(np.isfinite(sent_s), sent_s, rows("scheduled_s"))
     order = np.flatnonzero(kept)
     order = order[np.argsort(sent_s[order], kind="stable")]
 
     def column(name: str) -> Array:
-        return _column(table, name, size)[order]
+        return rows(name)[order]
 
     return Requests(
         sent_s=sent_s[order],
@@ -110,6 +122,16 @@ def flight(facts: Facts, requests: Requests) -> Steps | None:
     if len(requests.sent_s):
         return Steps.of_intervals(requests.sent_s, requests.end_s)
     return None
+
+
+def commanded(facts: Facts) -> Steps | None:
+    """The commanded load over time; None without bins."""
+    size = len(facts.bins)
+    if size == 0:
+        return None
+    t_s, span_s = _column(facts.bins, "t_s", size), _column(facts.bins, "span_s", size)
+    target = _column(facts.bins, "target", size)
+    return Steps(np.append(t_s - span_s, t_s[-1]), np.append(target, target[-1]))
 
 
 def server_gauges(facts: Facts) -> Gauges:
@@ -245,6 +267,7 @@ def _curve(
             censored_s=EMPTY if now_s is None else waiting_ages(facts),
             now_s=now_s,
             jitter=3.0 if last.point.think_time_s > 0 else 0.0,
+            asked=None if last.point.think_time_s > 0 else commanded(facts),
         )
     return MeasuredCurve(_label(last, segments), axis, last.point, levels, members, spans)
 

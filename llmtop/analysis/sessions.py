@@ -20,6 +20,7 @@ STEADY_RATIO = 1.4
 GRID = 3.0
 """Bins of the load a doubling."""
 SHOWN_FROM = 5
+_SNAP = 0.04
 _MERGE = 0.08
 """Neighbouring bins closer than this are one level."""
 
@@ -155,6 +156,7 @@ def session_levels(
     censored_s: Array = EMPTY,
     now_s: float | None = None,
     jitter: float = 0.0,
+    asked: Steps | None = None,
 ) -> tuple[Level, ...]:
     """Levels of a closed-loop session, lowest first.
 
@@ -162,6 +164,7 @@ def session_levels(
         requests: finished ones of one configuration.
         in_flight: requests in flight over time, those still unfinished included.
         censored_s: ages at `now_s` of requests that still wait for their first token.
+        asked: requests in flight that were commanded; a level that is there within 4 % bears that number.
         jitter: times sqrt(load) that the number in flight may move by itself (users who think between requests).
     """
     if len(requests.sent_s) == 0:
@@ -176,9 +179,14 @@ def session_levels(
     groups = _groups(load)
     levels = []
     for chosen in groups:
-        level = _level(float(np.median(load[chosen])), kept.pick(chosen))
+        middle = float(np.median(load[chosen]))
+        wanted = None
+        if asked is not None:
+            wanted = float(np.median(asked.mean(begin[steady][chosen], until[steady][chosen])))
+            middle = wanted if abs(middle - wanted) <= _SNAP * wanted else middle
+        level = _level(middle, kept.pick(chosen))
         if level is not None:
-            levels.append(level)
+            levels.append(replace(level, asked=wanted))
     if not levels:
         return ()
     if len(censored_s) and now_s is not None:

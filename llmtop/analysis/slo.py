@@ -106,34 +106,59 @@ def judge_target(sample: Sample, target: SloTarget) -> TargetVerdict:
     return TargetVerdict(name=target.name, limit=target.limit, value=value, ok=ok, text=f"{target.name} {shown}")
 
 
-def _latency(sample: Sample, target: SloTarget) -> TargetVerdict:
+def holds(sample: Sample, target: SloTarget) -> bool | None:
+    """Whether a latency or error limit holds; None: it cannot be said yet.
+
+    A statistic with enough samples is taken at its word. With fewer, a limit can be known to be broken but not to hold.
+    An error limit is broken once that is significant.
+    """
+    if target.metric == "error_ratio":
+        n = len(sample.ttft_s) + sample.errors
+        if sample.errors <= target.limit * n:
+            return True if n else None
+        return False if stats.share_floor(sample.errors, n) > target.limit else None
+    values = _values(sample, target)
+    stat = target.stat or "p95"
+    n = len(values)
+    if n >= MIN_SAMPLES[stat]:
+        return _statistic(values, stat) <= target.limit
+    if stat == "mean" or n == 0:
+        return None
+    broken = stats.share_floor(int((values > target.limit).sum()), n) > MISS_SHARES[stat]
+    return False if broken else None
+
+
+def _values(sample: Sample, target: SloTarget) -> Array:
     values: Array = getattr(sample, f"{target.metric}_s")
     values = values[np.isfinite(values)]
-    if target.metric == "ttft":
+    if target.metric == "ttft" and len(sample.censored_s):
         values = np.concatenate([values, sample.censored_s[sample.censored_s > target.limit]])
+    return values
+
+
+def _statistic(values: Array, stat: str) -> float:
+    return float(values.mean()) if stat == "mean" else float(np.quantile(values, 1 - MISS_SHARES[stat]))
+
+
+def _latency(sample: Sample, target: SloTarget) -> TargetVerdict:
+    values = _values(sample, target)
     stat = target.stat or "p95"
     n = len(values)
     name = f"{target.metric.upper()} {stat}"
     if n == 0:
         return TargetVerdict(name=target.name, limit=target.limit, value=None, text=f"{name}: no request yet")
+    value, high = _statistic(values, stat), None
     if stat == "mean":
-        value = float(values.mean())
-        half = 1.96 * float(values.std()) / math.sqrt(stats.effective_size(values))
-        low, high = value - half, value + half
+        high = value + 1.96 * float(values.std()) / math.sqrt(stats.effective_size(values))
     else:
-        bounds = stats.quantile_with_bounds(values, 1 - MISS_SHARES[stat])
-        assert bounds.value is not None
-        value, high = bounds.value, bounds.high if bounds.high is not None else math.inf
-        misses = int((values > target.limit).sum())
-        low = math.inf if stats.share_floor(misses, n) > MISS_SHARES[stat] else 0.0
-    enough = n >= MIN_SAMPLES[stat]
-    ok = value <= target.limit if enough else (False if low > target.limit else None)
-    bound = f"at most {_seconds(high)} at 95 %" if math.isfinite(high) else f"unbounded (n {n} < {MIN_SAMPLES[stat]})"
+        high = stats.quantile_with_bounds(values, 1 - MISS_SHARES[stat]).high
+    ok = holds(sample, target)
+    bound = f"unbounded (n {n} < {MIN_SAMPLES[stat]})" if high is None else f"at most {_seconds(high)} at 95 %"
     return TargetVerdict(
         name=target.name,
         limit=target.limit,
-        value=value if enough or ok is False else None,
-        high=high if math.isfinite(high) else None,
+        value=value if n >= MIN_SAMPLES[stat] or ok is False else None,
+        high=high,
         n=n,
         ok=ok,
         text=f"{name} {_seconds(value)} of {_seconds(target.limit)}, {bound}",
@@ -145,12 +170,15 @@ def _errors(sample: Sample, target: SloTarget) -> TargetVerdict:
     if n == 0:
         return TargetVerdict(name=target.name, limit=target.limit, value=None, text="errors: no request yet")
     high = stats.share_bound(sample.errors, n)
-    value = sample.errors / n
-    ok: bool | None = value <= target.limit
-    if not ok and stats.share_floor(sample.errors, n) <= target.limit:
-        ok = None
-    text = f"errors {sample.errors} of {n}: < {high:.2%} at 95 %"
-    return TargetVerdict(name=target.name, limit=target.limit, value=value, high=high, n=n, ok=ok, text=text)
+    return TargetVerdict(
+        name=target.name,
+        limit=target.limit,
+        value=sample.errors / n,
+        high=high,
+        n=n,
+        ok=holds(sample, target),
+        text=f"errors {sample.errors} of {n}: < {high:.2%} at 95 %",
+    )
 
 
 def _seconds(value: float) -> str:

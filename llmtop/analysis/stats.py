@@ -47,7 +47,7 @@ def share_bound(k: int, n: int) -> float:
     if n <= 0 or k >= n:
         return 1.0
     low, high = k / n, 1.0
-    for _ in range(50):
+    for _ in range(30):
         middle = (low + high) / 2
         if binomial_cdf(k, n, middle) > 1 - LEVEL:
             low = middle

@@ -1,0 +1,70 @@
+"""The capacity search against simulated servers of known capacity (a share of what the bench runs)."""
+
+from __future__ import annotations
+
+import pytest
+from capacities import preset_of, search_run, true_capacity
+from virtual import VirtualSession
+
+from llmtop.analysis import CapacitySearch
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.slo import Slo, parse_slo
+
+IDLE = LoadPoint(concurrency=0)
+
+
+@pytest.mark.parametrize("name", ["slots8", "slots24", "middle32", "kv300", "compute"])
+def test_search_finds_the_capacity_within_900_requests(name):
+    truth = true_capacity(name, 600)
+    runs = [search_run(name, seed) for seed in range(2)]
+    near = [abs(found - truth) <= 0.1 * truth + 1 for found, _ in runs]
+    assert any(near), (truth, runs)
+    assert all(abs(found - truth) <= 0.2 * truth + 1 for found, _ in runs), (truth, runs)
+    assert all(sent <= 900 for _, sent in runs)
+
+
+def test_search_can_be_stopped_and_keeps_what_it_learned():
+    session = VirtualSession(preset_of("slots16"), IDLE, seed=1)
+    search = CapacitySearch(Slo(), IDLE)
+    progress = search.next(session.facts, 0.0)
+    assert progress.point.concurrency == 4
+    assert progress.phase == "double"
+    assert progress.requests_left > 0
+    while progress.done_levels < 2:
+        session.command(progress.point)
+        session.run_until(session.now_s + 0.5)
+        progress = search.next(session.facts, session.now_s)
+    search.stop()
+    progress = search.next(session.facts, session.now_s)
+    assert progress.point is None
+    assert progress.phase == "done"
+    assert search.capacity.at_slo == max(tested.load for tested in search.tested)
+    assert "at least" in progress.text
+    assert "stopped by hand" in progress.text
+
+
+def test_search_ends_at_the_highest_load_allowed():
+    session = VirtualSession(preset_of("compute"), IDLE, seed=0)
+    search = CapacitySearch(parse_slo("ttft_p95<30s"), IDLE, max_concurrency=12)
+    progress = search.next(session.facts, 0.0)
+    while progress.point is not None:
+        assert progress.point.concurrency <= 12
+        session.command(progress.point)
+        session.run_until(session.now_s + 0.5)
+        progress = search.next(session.facts, session.now_s)
+    assert search.capacity.at_slo == 12
+    assert search.capacity.fails_at is None
+
+
+def test_search_says_so_when_the_lowest_load_is_too_much():
+    session = VirtualSession(preset_of("compute"), IDLE, seed=0)
+    search = CapacitySearch(parse_slo("tpot_p95<1ms"), IDLE)
+    progress = search.next(session.facts, 0.0)
+    while progress.point is not None:
+        session.command(progress.point)
+        session.run_until(session.now_s + 0.5)
+        progress = search.next(session.facts, session.now_s)
+    assert search.capacity.at_slo is None
+    assert search.capacity.fails_at == 1
+    assert "does not meet" in progress.text
+    assert session.sent_total < 300

@@ -1,0 +1,111 @@
+"""Intervals and sequential tests against known values and known laws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmtop.analysis import stats
+from llmtop.analysis.drift import drift_of
+
+
+@given(st.integers(1, 60), st.floats(0.01, 0.99))
+@settings(max_examples=60, deadline=None)
+def test_binomial_tail_is_the_sum_of_its_terms(n, p):
+    for k in range(n + 1):
+        exact = sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k + 1))
+        assert stats.binomial_cdf(k, n, p) == pytest.approx(exact, abs=1e-9)
+
+
+def test_how_many_clean_requests_prove_what():
+    assert stats.samples_needed(0.05) == 59
+    assert stats.samples_needed(0.01) == 299
+    assert stats.samples_needed(0.001) == 2995
+    assert [stats.misses_allowed(n, 0.05) for n in (58, 59, 93, 124, 153, 208, 336)] == [-1, 0, 1, 2, 3, 5, 10]
+
+
+def test_no_error_in_480_is_still_0_62_percent():
+    assert stats.share_bound(0, 480) == pytest.approx(0.0062, abs=5e-5)
+    assert stats.share_floor(0, 480) == 0.0
+
+
+@pytest.mark.parametrize(("n", "rank"), [(59, 59), (100, 99), (200, 196), (500, 484)])
+def test_upper_bound_of_p95_is_an_order_statistic(n, rank):
+    values = np.arange(1.0, n + 1)
+    assert stats.quantile_with_bounds(values, 0.95).high == rank
+
+
+def test_p95_is_unbounded_below_59():
+    assert stats.quantile_with_bounds(np.arange(58.0), 0.95).high is None
+    assert stats.quantile_with_bounds(np.empty(0), 0.95).value is None
+
+
+def test_bounds_hold_as_often_as_they_say():
+    rng = np.random.default_rng(3)
+    true = math.exp(1.6449 * 0.5)
+    held = np.mean([stats.quantile_with_bounds(rng.lognormal(0, 0.5, 150), 0.95).high >= true for _ in range(600)])
+    assert 0.92 <= held <= 0.99
+    inside = [low <= 0.05 <= high for low, high in (stats.wilson(k, 300) for k in rng.binomial(300, 0.05, 600))]
+    assert 0.92 <= np.mean(inside) <= 0.99
+
+
+def test_clumped_misses_count_for_less():
+    rng = np.random.default_rng(4)
+    independent = (rng.random(1000) < 0.1).astype(float)
+    clumped = np.repeat(rng.random(50) < 0.1, 20).astype(float)
+    assert stats.effective_size(independent) > 400
+    assert stats.effective_size(clumped) < 250
+
+
+def test_sequential_test_is_short_and_right():
+    clean = stats.Sprt(0.05)
+    while clean.verdict is None:
+        clean.add(0, 1)
+    assert clean.verdict is True
+    assert clean.n == 56
+    bad = stats.Sprt(0.05)
+    while bad.verdict is None:
+        bad.add(1, 1)
+    assert bad.verdict is False
+    assert bad.n <= 8
+    rng = np.random.default_rng(6)
+    passed = []
+    for _ in range(300):
+        test = stats.Sprt(0.05)
+        while test.verdict is None:
+            miss = int(rng.random() < 0.10)
+            test.add(miss, 1 - miss)
+        passed.append(test.verdict)
+    assert np.mean(passed) <= 0.05
+
+
+def test_remaining_counts_down_to_the_answer():
+    test = stats.Sprt(0.05)
+    assert test.remaining == pytest.approx(56, abs=2)
+    test.add(0, 40)
+    assert test.remaining == pytest.approx(16, abs=2)
+    test.add(0, 20)
+    assert test.remaining == 0
+
+
+def test_theil_sen_ignores_a_few_wild_points():
+    t = np.arange(50.0)
+    y = 3.0 + 0.5 * t
+    y[[5, 17, 40]] += 1000.0
+    slope, low, high = stats.theil_sen(t, y)
+    assert slope == pytest.approx(0.5)
+    assert low <= 0.5 <= high
+
+
+def test_drift_interval_covers_a_known_drift():
+    rng = np.random.default_rng(7)
+    t_s = np.arange(60) * 60.0
+    covered = 0
+    for _ in range(200):
+        found = drift_of("TTFT", t_s, (1 + 0.08 * t_s / 3600) * rng.lognormal(0, 0.1, 60))
+        covered += found.low <= 0.08 / (1 + 0.04 * t_s[-1] / 3600) <= found.high
+    assert 0.90 <= covered / 200 <= 0.995

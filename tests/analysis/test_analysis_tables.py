@@ -1,0 +1,49 @@
+"""Tables of levels as text."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmtop.analysis import assess_levels, parse_levels
+from llmtop.domain.verdicts import Kind
+from llmtop.errors import UsageError
+
+
+def test_one_row_a_request():
+    low, high = parse_levels("level,ttft_s,e2e_s,waiting\n8,0.2,2,0\n4,0.1,1.5,\n4,0.3,1.7,\n")
+    assert (low.load, low.n, high.load, high.n) == (4, 2, 8, 1)
+    assert low.waiting is None
+    assert high.waiting == 0
+    assert low.mean("e2e") == pytest.approx(1.6)
+
+
+def test_one_row_a_level_with_gaps():
+    (level,) = parse_levels("level,y,se_log,n,y_mean,R_mean,X_rps,tok_s\n16,0.5,0.02,200,0.6,3,,900\n")
+    assert level.given.y == 0.5
+    assert level.n == 200
+    assert level.requests_per_s is None
+    assert level.mean("ttft") == 0.6
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a,b\n1,2\n", "no column 'level'"),
+        ("", "no column 'level'"),
+        ("level,X_rps\n1,2\n", "needs ttft_s"),
+        ("level,ttft_s\nx,2\n", "line 2, column level: 'x' is not a number"),
+        ("level,ttft_s\n0,2\n", "above zero"),
+        ("level,ttft_s\n1,2,3\n", "more cells"),
+        ("level,y,n\n1,0,10\n", "needs y above zero"),
+    ],
+)
+def test_bad_tables_say_what_is_wrong(text, says):
+    with pytest.raises(UsageError, match=says):
+        parse_levels(text)
+
+
+def test_a_small_table_asks_for_more():
+    rows = "".join(f"{level},0.1,2\n" for level in (2, 4) for _ in range(20))
+    found = assess_levels(parse_levels("level,ttft_s,e2e_s\n" + rows))
+    assert found.cliff.kind is Kind.INSUFFICIENT
+    assert "not enough data: try 8" in found.headline
