@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from time import perf_counter
 
 import pytest
 
+import llmtop
 from llmtop.simulator.server.loop import ExactSelector, new_event_loop
 
 
@@ -42,3 +47,26 @@ def test_timers_run_in_order_and_not_too_early() -> None:
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         assert len(runner.run(main())) == 3
+
+
+@pytest.mark.parametrize(("error", "code"), [("ZeroDivisionError", 1), ("ConnectionResetError", 7)])
+def test_an_error_in_a_callback_ends_the_server_unless_it_is_a_clients_socket(error: str, code: int) -> None:
+    script = f"""
+import asyncio, sys
+from llmtop.simulator.server.loop import run
+
+async def main(stop):
+    def fail():
+        raise {error}
+    loop = asyncio.get_running_loop()
+    loop.call_soon(fail)
+    loop.call_later({0.05 if code == 7 else 20}, stop.set)
+    await stop.wait()
+    return 7
+
+sys.exit(run(main, die_with_parent=False))
+"""
+    root = str(Path(llmtop.__file__).parent.parent)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env={**os.environ, "PYTHONPATH": root})
+    assert done.returncode == code
+    assert error in done.stderr.decode()
