@@ -121,7 +121,9 @@ def _header_right(frame: Frame, condition: Condition, glyphs: Glyphs) -> list[Pa
         parts.append(Part([(f"{clock(frame.t_s)}", "strong"), (f" /{clock(frame.replay.length_s)} ", "dim")]))
         return parts
     parts.append(Part([(clock(frame.t_s), "strong"), (" ", "")]))
-    if frame.recording:
+    if condition.lost is not None:
+        parts.append(Part([("stopped", "dim"), ("  ", "")], 6))
+    elif frame.recording:
         parts.append(Part([(f"{glyphs.record}REC", "bad"), ("  ", "")], 2))
     else:
         parts.append(Part([("not recording", "dim"), ("  ", "")], 6))

@@ -50,6 +50,13 @@ def load_scene(name: str) -> Scene:
     return msgspec.msgpack.decode((DATA / f"{name}.msgpack").read_bytes(), type=Scene)
 
 
+@pytest.fixture(autouse=True)
+def _same_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the terminal of whoever runs the tests says of itself changes no picture."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("COLORFGBG", raising=False)
+
+
 @pytest.fixture
 def cockpit() -> Callable[..., LlmtopApp]:
     """An app over a scene: `cockpit("past", ascii=True)`. Its link is a FakeLink."""

@@ -555,3 +555,9 @@ async def test_resizing_drops_and_brings_back_panels(cockpit, settle):
         await pilot.resize_terminal(180, 45)
         await pilot.pause()
         assert app.cockpit.query_one("#panel9").size.height > 0
+
+
+@pytest.mark.parametrize(("said", "theme"), [("15;0", "llmtop-night"), ("0;15", "llmtop-day"), ("", "llmtop-night")])
+def test_a_light_terminal_gets_the_light_theme(cockpit, monkeypatch, said, theme):
+    monkeypatch.setenv("COLORFGBG", said)
+    assert cockpit("idle").theme == theme

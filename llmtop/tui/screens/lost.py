@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -9,6 +10,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
+
+
+def _short(path: str) -> str:
+    """The path as a shell takes it, with `~` for the home folder."""
+    home = str(Path.home())
+    return "~" + path[len(home) :] if path.startswith(home + "/") else path
 
 
 class LostScreen(ModalScreen[None]):
@@ -30,7 +37,7 @@ class LostScreen(ModalScreen[None]):
     def __init__(self, reason: str, run_file: str | None, can_export: bool) -> None:
         super().__init__()
         self.reason = reason
-        self.run_file = run_file
+        self.run_file = None if run_file is None else _short(run_file)
         self.can_export = can_export
 
     def compose(self) -> ComposeResult:
