@@ -38,7 +38,7 @@ TPOT_MS = 50.0
 TOKENS = 32
 SETTLE_S = 1.0
 LEAST_SECONDS = 2.0
-"""A whole second of the client's health, and a whole stream."""
+"""Time for a whole second of the client's health and, together with `SETTLE_S`, for whole streams."""
 CUT_S = 0.3
 """For what was in flight to be gone."""
 HEAD_CHARACTERS = 120
@@ -150,7 +150,7 @@ async def run(
 
     Args:
         levels: how many streams at once.
-        seconds: how long each level is measured, after a second to settle; at least `LEAST_SECONDS`.
+        seconds: how long each level's health is measured, after a second to settle; at least `LEAST_SECONDS`.
         variants: further arguments of the schedule server, such as `--burst`.
     """
     origin_ns = perf_counter_ns()
@@ -184,11 +184,12 @@ async def _probed(url: str, caps: Caps, origin_ns: int) -> Any:
 
 
 async def _level(engine: LoadEngine, client: _Listener, streams: int, seconds: float, origin_ns: int) -> Row:
+    """Every stream of the level is compared, the ones that start together at its beginning included."""
+    heard: dict[str, tuple[Trace, array[int]]] = {}
+    client.heard = heard
     engine.command(LoadPoint(concurrency=streams, output_tokens=TOKENS))
     await asyncio.sleep(SETTLE_S)
     engine.drain()
-    heard: dict[str, tuple[Trace, array[int]]] = {}
-    client.heard = heard
     await asyncio.sleep(seconds)
     health = engine.drain().client
     engine.cut()
