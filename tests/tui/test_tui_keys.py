@@ -113,7 +113,7 @@ async def test_a_held_key_tells_at_most_five_values_a_second_and_the_last(cockpi
     app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
         began = time.monotonic()
-        for _ in range(20):
+        for _ in range(10):
             await pilot.press("right")
         await pilot.pause(0.5)
         took_s = time.monotonic() - began
@@ -370,7 +370,7 @@ async def test_palette_offers_every_command(cockpit):
         assert {"Quit", "Stop the load at once", "Mark this moment", "Panel 9", "Replay: faster"} <= set(names)
         await pilot.press("ctrl+p")
         await pilot.pause()
-        await pilot.press(*"stop the load", "enter")
+        await pilot.press(*"stop", "enter")
         await pilot.pause(0.3)
         await pilot.press("enter")
         await pilot.pause(0.3)
