@@ -17,6 +17,7 @@ import sys
 from array import array
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import takewhile
 from time import perf_counter_ns
 from typing import Any
 
@@ -41,6 +42,8 @@ LEAST_SECONDS = 2.0
 """Time for a whole second of the client's health and, together with `SETTLE_S`, for whole streams."""
 CUT_S = 0.3
 """For what was in flight to be gone."""
+SOUND_STAMP_US = 1000.0
+SOUND_TTFT_MS = 0.1 * TTFT_MS
 HEAD_CHARACTERS = 120
 """Of a prompt, as the server quotes them: enough to tell all prompts apart."""
 HEADING = "streams  chunks/s   stamp error p50 / p99   TTFT error p50 / p99   CPU of one core   client"
@@ -63,6 +66,13 @@ class Row(Struct, frozen=True, kw_only=True):
     tokens: int = 0
     """Tokens that were compared."""
 
+    @property
+    def sound(self) -> bool:
+        """Whether what was measured at this level can be trusted: no red client, and small errors."""
+        return (
+            self.state != "red" and self.stamp_error_p99_us < SOUND_STAMP_US and self.ttft_error_p99_ms < SOUND_TTFT_MS
+        )
+
     def __str__(self) -> str:
         stamps = f"{self.stamp_error_p50_us:.0f} / {self.stamp_error_p99_us:.0f} us"
         ttft = f"{self.ttft_error_p50_ms:.2f} / {self.ttft_error_p99_ms:.2f} ms"
@@ -72,11 +82,11 @@ class Row(Struct, frozen=True, kw_only=True):
 
 def verdict(rows: Sequence[Row]) -> str:
     """What the rows say about this machine, in one sentence."""
-    good = [row for row in rows if row.state != "red"]
-    if not good:
+    sound = list(takewhile(lambda row: row.sound, rows))
+    if not sound:
         return "This machine cannot drive even one stream without being the bottleneck: is something else busy on it?"
-    best = good[-1]
-    limit = next((row for row in rows if row.streams > best.streams), None)
+    best = sound[-1]
+    limit = rows[len(sound)] if len(sound) < len(rows) else None
     text = (
         f"One process of this machine drives {best.streams} streams ({best.chunks_per_s:.0f} chunks/s) at "
         f"{best.cpu:.0%} of a core, with a stamp error below {best.stamp_error_p99_us:.0f} us and a TTFT error below "
@@ -84,11 +94,12 @@ def verdict(rows: Sequence[Row]) -> str:
     )
     if limit is None:
         return f"{text}; more was not tried."
+    why = limit.reason if limit.state == "red" else f"TTFT error {limit.ttft_error_p99_ms:.1f} ms"
     if limit.cpu < AMBER_CPU:
         cure = f"its core was only {limit.cpu:.0%} busy, so something else on this machine is in the way"
     else:
         cure = "more workers drive more"
-    return f"{text}; at {limit.streams} streams it is the bottleneck ({limit.reason}): {cure}."
+    return f"{text}; at {limit.streams} streams it is the bottleneck ({why}): {cure}."
 
 
 class _Ear:

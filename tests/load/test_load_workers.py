@@ -142,6 +142,31 @@ async def test_selftest_compares_every_token_of_a_level(monkeypatch) -> None:
     assert len(str(row)) > 60
 
 
+def row(streams: int, **changes) -> selftest.Row:
+    figures = {
+        "chunks_per_s": 20.0 * streams,
+        "stamp_error_p50_us": 3.0,
+        "stamp_error_p99_us": 12.0,
+        "ttft_error_p50_ms": 0.1,
+        "ttft_error_p99_ms": 0.4,
+        "cpu": 0.2,
+        "state": "green",
+    }
+    return selftest.Row(streams=streams, **{**figures, **changes})
+
+
+def test_the_selftest_says_what_the_machine_drives_and_what_is_in_the_way() -> None:
+    assert "more was not tried" in selftest.verdict([row(64), row(256)])
+    busy = selftest.verdict([row(64), row(256, state="red", reason="load process at 97 % of its core", cpu=0.97)])
+    assert "drives 64 streams" in busy
+    assert "more workers" in busy
+    shared = selftest.verdict([row(64), row(256, ttft_error_p99_ms=58.0), row(512)])
+    assert "drives 64 streams" in shared
+    assert "TTFT error 58.0 ms" in shared
+    assert "something else" in shared
+    assert "cannot drive" in selftest.verdict([row(1, state="red")])
+
+
 def test_one_core_is_left_free() -> None:
     assert auto_workers(64) == 1
     assert 1 <= auto_workers(100_000) <= max(1, (os.cpu_count() or 1) - 1)
