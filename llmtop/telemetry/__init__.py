@@ -4,18 +4,15 @@ from llmtop.telemetry.exposition import ExpositionParser, parse_exposition
 from llmtop.telemetry.findings import dialect_table_markdown, examine_metrics, metrics_findings
 from llmtop.telemetry.gpu import GpuReader, read_exporter
 from llmtop.telemetry.scraper import Scraper
-from llmtop.telemetry.split import TtftSplit, counter_rate, foreign_requests, infer_max_num_seqs, split_ttft
+from llmtop.telemetry.split import TtftSplit, split_ttft
 
 __all__ = [
     "ExpositionParser",
     "GpuReader",
     "Scraper",
     "TtftSplit",
-    "counter_rate",
     "dialect_table_markdown",
     "examine_metrics",
-    "foreign_requests",
-    "infer_max_num_seqs",
     "metrics_findings",
     "parse_exposition",
     "read_exporter",
