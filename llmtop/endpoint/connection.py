@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from llmtop.endpoint.clock import Stamper, open_socket
+from llmtop.endpoint.direct import Arrivals, DirectTransport
 from llmtop.endpoint.wire import ResponseParser, WireError
 
 KEPT_S = 4.0
@@ -28,6 +29,8 @@ _EARLY_CLOSE_S = 1.0
 _EARLY_CLOSES = 2
 """After so many of them in a row, connections are no longer used again."""
 
+
+_CLOSED = "llmtop has closed this endpoint"
 
 _Address = tuple[int, int, int, Any]
 """Family, type, protocol and socket address."""
@@ -77,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._sock = sock
         self._stamper = stamper
         self._pool = pool
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport | DirectTransport | None = None
         self._parser = ResponseParser()
         self._receiver: Receiver | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -120,8 +123,8 @@ class Connection(asyncio.Protocol):
 
     # What asyncio tells
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.BaseTransport | DirectTransport) -> None:
+        assert isinstance(transport, asyncio.Transport | DirectTransport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -178,11 +181,15 @@ class ConnectionPool:
     Attributes:
         reuse: whether connections are used again. Learned off for servers that close after each answer while
             promising to keep the connection (llama.cpp): a request written into such a connection is lost.
+        arrivals: reads plain sockets; None: asyncio does.
     """
 
-    def __init__(self, origin: Origin, stamper: Stamper, *, reuse: bool = True) -> None:
+    def __init__(
+        self, origin: Origin, stamper: Stamper, *, reuse: bool = True, arrivals: Arrivals | None = None
+    ) -> None:
         self.origin = origin
         self.reuse = reuse
+        self._arrivals = arrivals if origin.tls is None else None
         self._stamper = stamper
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
@@ -210,7 +217,7 @@ class ConnectionPool:
             unix.setblocking(False)
             return await self._open_on(unix, self.origin.unix_path)
         if self._closed:
-            raise OSError("llmtop has closed this endpoint")
+            raise OSError(_CLOSED)
         first_error: OSError | None = None
         for index, (family, type_, protocol, address) in enumerate(await self._resolve(loop)):
             try:
@@ -282,12 +289,16 @@ class ConnectionPool:
         loop = asyncio.get_running_loop()
         try:
             await loop.sock_connect(sock, address)
-            _, connection = await loop.create_connection(
-                lambda: Connection(sock, self._stamper, self),
-                sock=sock,
-                ssl=self.origin.tls,
-                server_hostname=self.origin.host if self.origin.tls is not None else None,
-            )
+            if self._closed:
+                raise OSError(_CLOSED)
+            connection = Connection(sock, self._stamper, self)
+            if self._arrivals is not None:
+                if sock.family != getattr(socket, "AF_UNIX", None):
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.connection_made(DirectTransport(loop, sock, connection, self._arrivals))
+            else:
+                name = self.origin.host if self.origin.tls is not None else None
+                await loop.create_connection(lambda: connection, sock=sock, ssl=self.origin.tls, server_hostname=name)
         except BaseException:
             sock.close()
             raise

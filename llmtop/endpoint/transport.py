@@ -20,6 +20,7 @@ import httpx
 
 from llmtop.endpoint.clock import Stamper, open_socket
 from llmtop.endpoint.connection import Connection, ConnectionLost, ConnectionPool, Origin, Receiver
+from llmtop.endpoint.direct import Arrivals
 from llmtop.endpoint.wire import ResponseParser, WireError
 
 
@@ -41,6 +42,7 @@ class KernelTransport(httpx.AsyncBaseTransport):
         self._tls = tls
         self._unix_path = unix_path
         self._pools: dict[tuple[bytes, bytes, int | None], ConnectionPool] = {}
+        self._arrivals: Arrivals | None = None
         self._keeps_stamping: socket.socket | None = None
 
     def pool(self, url: httpx.URL) -> ConnectionPool:
@@ -51,7 +53,10 @@ class KernelTransport(httpx.AsyncBaseTransport):
             tls = self._tls if url.scheme == "https" else None
             port = url.port or (443 if url.scheme == "https" else 80)
             origin = Origin(url.host, port, tls, self._unix_path)
-            pool = self._pools[key] = ConnectionPool(origin, self._stamper, reuse=self.reuse)
+            if self._arrivals is None and Arrivals.possible:
+                self._arrivals = Arrivals(asyncio.get_running_loop())
+            pool = ConnectionPool(origin, self._stamper, reuse=self.reuse, arrivals=self._arrivals)
+            self._pools[key] = pool
         return pool
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -71,6 +76,9 @@ class KernelTransport(httpx.AsyncBaseTransport):
         """Close every connection; exchanges under way raise ReadError."""
         for pool in self._pools.values():
             pool.close()
+        if self._arrivals is not None:
+            self._arrivals.close()
+            self._arrivals = None
         if self._keeps_stamping is not None:
             self._keeps_stamping.close()
             self._keeps_stamping = None

@@ -7,7 +7,8 @@ Prints, from medians over rounds:
     stamp error     arrival as the client stamps it - the server's clock right before it wrote that token
     TTFT error      the same for the first token (sent is stamped right before the request is written)
     CPU per chunk   of the client process for each event that the server wrote, against aiohttp and stock httpx in the
-                    same round; llmtop also parses every event, the peers only read bytes and take the time
+                    same round. "aiohttp" and "httpx" read every event's JSON as a load client must (and as vLLM's
+                    benchmark does); "aiohttp-raw" and "httpx-raw" only read bytes and take the time
 
 Each client runs in a process of its own; the server is `llmtop.simulator.server.schedule`.
 """
@@ -24,13 +25,16 @@ import sys
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter_ns, process_time
 from typing import Any
 
 TTFT_MS = 50.0
+PATH = "/v1/chat/completions"
+HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 BRACKET_NS = 100_000
 """Tokens whose write took the server longer are not used for stamp errors: it was put aside in the middle."""
-CLIENTS = ("llmtop", "aiohttp", "httpx")
+CLIENTS = ("llmtop", "aiohttp", "aiohttp-raw", "httpx", "httpx-raw")
 
 
 class Run:
@@ -39,6 +43,7 @@ class Run:
     def __init__(self) -> None:
         self.streams: list[tuple[str, int, list[int]]] = []
         self.failed = 0
+        self.unstamped = 0
 
 
 async def drive_llmtop(url: str, streams: int, requests: int, tokens: int, run: Run) -> None:
@@ -71,6 +76,7 @@ async def drive_llmtop(url: str, streams: int, requests: int, tokens: int, run: 
             run.streams.append((name, trace.sent_ns or 0, ear.stamps))
 
     await asyncio.gather(*(user(number) for number in range(streams)))
+    run.unstamped = client.stamper.unstamped
     await client.close()
 
 
@@ -80,28 +86,46 @@ def _body(name: str, tokens: int) -> bytes:
     return json.dumps(fields | {"stream_options": {"include_usage": True}}).encode()
 
 
-async def drive_aiohttp(url: str, streams: int, requests: int, tokens: int, run: Run) -> None:
+class Events:
+    """What a peer makes of the bytes: stamps of its tokens, by JSON or by a mere count."""
+
+    def __init__(self, raw: bool) -> None:
+        self.stamps: list[int] = []
+        self._raw = raw
+        self._rest = b""
+
+    def take(self, data: bytes, now_ns: int) -> None:
+        if self._raw:
+            self.stamps.extend([now_ns] * data.count(b'"content":"'))
+            return
+        *events, self._rest = (self._rest + data).split(b"\n\n")
+        for event in events:
+            payload = event.removeprefix(b"data: ")
+            if payload == b"[DONE]":
+                continue
+            choices = json.loads(payload)["choices"]
+            if choices and choices[0]["delta"].get("content"):
+                self.stamps.append(now_ns)
+
+
+async def drive_aiohttp(url: str, streams: int, requests: int, tokens: int, run: Run, raw: bool = False) -> None:
     import aiohttp
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def user(number: int) -> None:
             for turn in range(requests):
-                name, stamps = f"{number}-{turn} ", []
+                name, events = f"{number}-{turn} ", Events(raw)
                 sent = perf_counter_ns()
-                headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-                async with session.post(
-                    url + "/v1/chat/completions", data=_body(name, tokens), headers=headers
-                ) as response:
+                async with session.post(url + PATH, data=_body(name, tokens), headers=HEADERS) as response:
                     async for data in response.content.iter_any():
-                        now = perf_counter_ns()
-                        stamps.extend([now] * data.count(b'"content":"'))
-                run.streams.append((name, sent, stamps))
+                        events.take(data, perf_counter_ns())
+                run.streams.append((name, sent, events.stamps))
 
         await asyncio.gather(*(user(number) for number in range(streams)))
 
 
-async def drive_httpx(url: str, streams: int, requests: int, tokens: int, run: Run) -> None:
+async def drive_httpx(url: str, streams: int, requests: int, tokens: int, run: Run, raw: bool = False) -> None:
     import httpx
 
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -109,16 +133,12 @@ async def drive_httpx(url: str, streams: int, requests: int, tokens: int, run: R
 
         async def user(number: int) -> None:
             for turn in range(requests):
-                name, stamps = f"{number}-{turn} ", []
+                name, events = f"{number}-{turn} ", Events(raw)
                 sent = perf_counter_ns()
-                headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-                async with client.stream(
-                    "POST", url + "/v1/chat/completions", content=_body(name, tokens), headers=headers
-                ) as response:
+                async with client.stream("POST", url + PATH, content=_body(name, tokens), headers=HEADERS) as response:
                     async for data in response.aiter_raw():
-                        now = perf_counter_ns()
-                        stamps.extend([now] * data.count(b'"content":"'))
-                run.streams.append((name, sent, stamps))
+                        events.take(data, perf_counter_ns())
+                run.streams.append((name, sent, events.stamps))
 
         await asyncio.gather(*(user(number) for number in range(streams)))
 
@@ -126,7 +146,9 @@ async def drive_httpx(url: str, streams: int, requests: int, tokens: int, run: R
 DRIVERS: dict[str, Callable[[str, int, int, int, Run], Awaitable[None]]] = {
     "llmtop": drive_llmtop,
     "aiohttp": drive_aiohttp,
+    "aiohttp-raw": partial(drive_aiohttp, raw=True),
     "httpx": drive_httpx,
+    "httpx-raw": partial(drive_httpx, raw=True),
 }
 
 
@@ -183,6 +205,7 @@ def _figures(run: Run, truth: list[dict[str, Any]], cpu_s: float, wall_s: float)
         "chunks_per_s": chunks / wall_s,
         "skipped": skipped / max(skipped + len(token_errors), 1),
         "failed": run.failed,
+        "unstamped": run.unstamped,
     }
 
 
@@ -232,6 +255,7 @@ def row(label: str, f: dict[str, float]) -> None:
         f"(with the server's own queue {f['ttft_server_p50_ms']:.2f} {f['ttft_server_p99_ms']:.2f}) | "
         f"{f['cpu_us']:6.1f} us/chunk {f['core'] * 100:5.1f} % of a core {f['chunks_per_s']:7.0f} chunks/s"
         + f" ({f['skipped'] * 100:.1f} % of tokens not used)"
+        + (f"  {f['unstamped']:.0f} reads without a stamp of the kernel" if f["unstamped"] else "")
         + (f"  {f['failed']:.0f} FAILED" if f["failed"] else ""),
         flush=True,
     )
@@ -242,7 +266,7 @@ SCENES = {
     "64 x 20 ms smooth": (64, 20, 64, 3, False, CLIENTS),
     "64 x 20 ms burst": (64, 20, 64, 3, True, CLIENTS),
     "256 x 50 ms, burst start": (256, 50, 32, 1, True, CLIENTS),
-    "1000 x 50 ms": (1000, 50, 64, 1, False, ("llmtop", "aiohttp")),
+    "1000 x 50 ms": (1000, 50, 128, 1, False, ("llmtop", "aiohttp")),
 }
 
 
