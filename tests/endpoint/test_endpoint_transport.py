@@ -16,11 +16,22 @@ from llmtop.domain.request import Outcome
 from llmtop.endpoint import Trace
 from llmtop.endpoint import connection as connection_module
 from llmtop.endpoint.clock import Stamper
+from llmtop.endpoint.direct import Arrivals
 from llmtop.endpoint.transport import KernelTransport
 
 from .conftest import DATA, Recorder, Request, chat, stream_ok
 
 PEM = DATA / "loopback.pem"
+
+
+@pytest.fixture(autouse=True, params=["direct", "asyncio"])
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Plain sockets are read by our own epoll where there is one, and by asyncio's transports elsewhere."""
+    if request.param == "asyncio":
+        monkeypatch.setattr(Arrivals, "possible", False)
+    elif not Arrivals.possible:
+        pytest.skip("no epoll here")
+    return str(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -154,6 +165,33 @@ async def test_a_goodbye_on_an_idle_connection_is_not_taken_for_an_answer(serve:
     await asyncio.sleep(0.02)
     assert (await ask(client)).outcome is Outcome.OK
     assert server.connections == 2
+
+
+async def test_a_large_request_is_sent_as_the_server_takes_it(serve: Any, connect: Any) -> None:
+    async def script(request: Request) -> None:
+        await stream_ok(request, 1)
+
+    server = await serve(script)
+    client = connect(server.url)
+    trace = Trace()
+    prompt = "word " * 1_000_000
+    await client.generate(prompt, 1, "chat", trace, Recorder())
+    assert trace.outcome is Outcome.OK
+    assert server.requests[0].json["messages"][0]["content"] == prompt
+
+
+async def test_a_sink_that_breaks_is_a_bug_not_an_outcome(serve: Any, connect: Any) -> None:
+    class Broken(Recorder):
+        def tokens(self, trace: Trace, n: int, stamp_ns: int, gap_ns: int | None) -> None:
+            raise ZeroDivisionError
+
+    client = connect((await serve(stream_ok)).url)
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+    with pytest.raises(ZeroDivisionError):
+        await client.generate("hi", 3, "chat", Trace(), Broken())
+    assert reported
+    assert (await ask(client)).outcome is Outcome.OK
 
 
 # Ways there
