@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from llmtop.analysis import cliff as cliffs
@@ -108,7 +109,7 @@ def assess_levels(
     Args:
         levels: from `parse_levels`, or made of the samples of a prediction.
         axis: what `Level.load` is, concurrency or rate.
-        point: lengths and think time, for the sentence.
+        point: lengths and think time, for the sentence; None: not known.
     """
     ordered = tuple(sorted(levels, key=lambda level: level.load))
     main = judge(ordered, axis=axis, metric=metric, stat=stat, limits=limits)
@@ -121,7 +122,6 @@ def assess_levels(
         ]
     slo = Slo() if slo is None else slo
     measured = [level for level in ordered if level.given is None]
-    point = LoadPoint(concurrency=1) if point is None else point
     capacity = capacity_of(measured, slo, main, limits, point) if measured else Capacity(knee=main.at)
     diagnosis = _by_cliff(main)
     curve = Curve(label="table", axis=axis, points=tuple(_point(level, slo) for level in ordered))
@@ -175,7 +175,7 @@ def _main(verdicts: Sequence[CliffVerdict]) -> CliffVerdict:
         return ttft
     tail = next((v for v in verdicts if v.metric == "ttft" and v.stat == "p95" and v.kind is Kind.CLIFF), None)
     if tail is not None and ttft.kind is Kind.NONE:
-        return tail
+        return msgspec.structs.replace(tail, evidence=("tail cliff: p50 has none", *tail.evidence))
     if ttft.kind in (Kind.NONE, Kind.UNSTABLE):
         e2e = next((v for v in verdicts if v.metric == "e2e" and v.stat == "p50" and v.kind is Kind.CLIFF), None)
         return ttft if e2e is None else e2e

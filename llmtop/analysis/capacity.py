@@ -55,7 +55,12 @@ def short_name(name: str) -> str:
 
 
 def capacity_of(
-    levels: Sequence[Level], slo: Slo, cliff: CliffVerdict, limits: Limits, point: LoadPoint, gpus: int | None = None
+    levels: Sequence[Level],
+    slo: Slo,
+    cliff: CliffVerdict,
+    limits: Limits,
+    point: LoadPoint | None,
+    gpus: int | None = None,
 ) -> Capacity:
     """The capacity of one curve at the SLO.
 
@@ -113,23 +118,26 @@ def _whole(value: float, axis: str) -> float:
 
 
 def _sentence(
-    capacity: Capacity, verdicts: Sequence[LevelVerdict], slo: Slo, cliff: CliffVerdict, point: LoadPoint
+    capacity: Capacity, verdicts: Sequence[LevelVerdict], slo: Slo, cliff: CliffVerdict, point: LoadPoint | None
 ) -> str:
     if not any(verdict.ok is not None for verdict in verdicts):
         return ""
     closed = cliff.axis == "concurrency"
-    lengths = f"{point.prompt_tokens}/{point.output_tokens} tokens"
-    mode = f"closed loop, think time {point.think_time_s:g} s, {lengths}" if closed else f"open loop, {lengths}"
+    mode = "closed loop" if closed else "open loop"
+    if point is not None:
+        mode += f", think time {point.think_time_s:g} s" if closed else ""
+        mode += f", {point.prompt_tokens}/{point.output_tokens} tokens"
     unit = "concurrent users" if closed else "requests/s"
     objective = slo_text(slo)
-    if capacity.at_slo is None:
-        parts = [f"does not meet {objective} even at {capacity.fails_at:.3g} {unit} ({mode})"]
-    else:
-        bound = "" if capacity.fails_at is not None else "at least "
-        tested = f"pass {capacity.at_slo:.3g}" + (
-            f", fail {capacity.fails_at:.3g}" if capacity.fails_at is not None else ", no failure yet"
-        )
+    fails = "" if capacity.fails_at is None else f"{capacity.fails_at:.3g}"
+    if capacity.at_slo is not None:
+        bound = "" if fails else "at least "
+        tested = f"pass {capacity.at_slo:.3g}" + (f", fail {fails}" if fails else ", no failure yet")
         parts = [f"supports {bound}{capacity.at_slo:.3g} {unit} ({mode}) at {objective}: {tested}"]
+    elif verdicts[0].ok is None:
+        parts = [f"{fails} {unit} ({mode}) break {objective}; below, too few requests to prove that it holds"]
+    else:
+        parts = [f"does not meet {objective} even at {fails} {unit} ({mode})"]
     if any(later.ok for i, each in enumerate(verdicts) if each.ok is False for later in verdicts[i + 1 :]):
         parts.append("levels contradict each other: measure again")
     if capacity.knee is not None:

@@ -361,7 +361,7 @@ def _resampled_level(
     usable = level.given is None and not len(level.censored_s) and series.stat == "p50" and level.n <= 512
     columns = [level.ttft_s, level.e2e_s] if series.metric != "tpot" else [level.ttft_s, level.e2e_s, level.tpot_s]
     judged = {"ttft": 0, "e2e": 1, "tpot": 2}[series.metric]
-    if usable and all(np.all(np.isfinite(column)) for column in columns):
+    if usable and all(len(column) == level.n and np.all(np.isfinite(column)) for column in columns):
         drawn = rng.integers(level.n, size=(replicates, level.n))
         picked = [column[drawn] for column in columns]
         y = np.median(picked[judged], axis=1)

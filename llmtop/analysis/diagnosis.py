@@ -43,7 +43,6 @@ class Recent:
     prefix_hit_ratio: float | None = None
     shared_prefix: float = 0.0
     red_share: float = 0.0
-    red_reason: str | None = None
     ended: Requests | None = None
 
     def ttft_s(self) -> Array:
@@ -76,7 +75,7 @@ def _client(recent: Recent) -> Diagnosis | None:
         return None
     return Diagnosis(
         bound=Bound.CLIENT,
-        evidence=(recent.red_reason or f"the client was the bottleneck in {recent.red_share:.0%} of the last seconds",),
+        evidence=(f"the client was the bottleneck in {recent.red_share:.0%} of the last seconds",),
         advice="lower the load or run more load workers (--workers): these figures are void",
         confidence=Confidence.FIRM,
     )

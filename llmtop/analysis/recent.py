@@ -48,7 +48,6 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) 
         prefix_hit_ratio=server.mean("prefix_hit_ratio"),
         shared_prefix=point.shared_prefix,
         red_share=client.mean("red") or 0.0,
-        red_reason=None,
         ended=ended,
     )
 

@@ -23,8 +23,8 @@ from llmtop.meter import Facts
 BRACKET = 1.06
 """Failing level over passing level from which the bracket is narrow enough."""
 STEP = 0.05
-POLL_S = 0.4
-"""The budget is watched so far ahead: what is sent until the next look."""
+LOOK_AHEAD = 1.5
+"""The budget is watched so many looks ahead: what is sent until the next one."""
 QUADRUPLE_UP_TO = 16
 """Small levels far from every limit are skipped two doublings at a time."""
 
@@ -75,6 +75,7 @@ class CapacitySearch:
         self._stopped: str | None = None
         self._tail = 1.2
         self._rate = 0.0
+        self._looked_s = 0.0
         self._unsettled = 0.0
         self.tested: list[Tested] = []
 
@@ -142,7 +143,8 @@ class CapacitySearch:
         failed = trial.failed(self._slo, self._quick)
         spent = self._sent + trial.sent
         self._rate = trial.requests_per_s or self._rate
-        left = self._budget - spent - math.ceil(POLL_S * self._rate)
+        look_s, self._looked_s = now_s - self._looked_s, now_s
+        left = self._budget - spent - math.ceil(LOOK_AHEAD * min(look_s, 1.0) * self._rate)
         if failed is None and left > 0:
             return
         if failed is None:

@@ -58,12 +58,17 @@ class Sample:
 
 
 def good_requests(sample: Sample, slo: Slo) -> npt.NDArray[np.bool_]:
-    """Which of the requests that ended well met every latency limit, each by itself (the joint rule)."""
+    """Which of the requests that ended well met every latency limit, each by itself (the joint rule).
+
+    A column of another length than TTFT's cannot be matched to it (predictions leave out answers of one token): its
+    limit is not in the joint rule then.
+    """
     good = np.ones(len(sample.ttft_s), dtype=bool)
     for target in slo.targets:
         if target.metric in LATENCIES:
             values: Array = getattr(sample, f"{target.metric}_s")
-            good &= ~(values > target.limit)
+            if len(values) == len(good):
+                good &= ~(values > target.limit)
     return good
 
 
