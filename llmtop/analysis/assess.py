@@ -10,7 +10,7 @@ import numpy as np
 from llmtop.analysis import cliff as cliffs
 from llmtop.analysis import drift
 from llmtop.analysis.capacity import capacity_of
-from llmtop.analysis.diagnosis import diagnose, trust_notes
+from llmtop.analysis.diagnosis import by_cliff, diagnose, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
 from llmtop.analysis.headline import headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
@@ -28,7 +28,6 @@ from llmtop.domain.verdicts import (
     Capacity,
     CliffVerdict,
     Curve,
-    Diagnosis,
     Drift,
     Kind,
     LevelPoint,
@@ -70,9 +69,11 @@ def assess(
     recent = recent_of(facts, requests, current.point, now_s)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
     verdict = judge_slo(slo_sample(facts, meta, requests, now_s), slo)
-    diagnosis = diagnose(recent, limits, current.levels, dialect, _pressed(verdict, slo))
-    if meta.ended_s is not None and diagnosis.bound is Bound.NONE:
-        diagnosis = _by_cliff(shown)
+    over = meta.ended_s is not None or current.point.concurrency == 0
+    if over and shown.cause is not Bound.NONE:
+        diagnosis = by_cliff(shown, limits, dialect)
+    else:
+        diagnosis = diagnose(recent, limits, current.levels, dialect, _pressed(verdict, slo))
     capacity = capacity_of(current.levels, slo, shown, limits, current.point)
     drifts, recoveries = _over_time(facts, requests, now_s) if full else ((), ())
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
@@ -123,7 +124,7 @@ def assess_levels(
     slo = Slo() if slo is None else slo
     measured = [level for level in ordered if level.given is None]
     capacity = capacity_of(measured, slo, main, limits, point) if measured else Capacity(knee=main.at)
-    diagnosis = _by_cliff(main)
+    diagnosis = by_cliff(main, limits, dialect)
     curve = Curve(label="table", axis=axis, points=tuple(_point(level, slo) for level in ordered))
     return Assessment(
         headline=headline(slo, SloVerdict(), capacity, main, diagnosis, _top(ordered)).removeprefix("SLO -- · "),
@@ -190,11 +191,6 @@ def _pressed(verdict: SloVerdict, slo: Slo) -> bool:
         if target.metric in ("tpot", "e2e")
     )
     return verdict.ok is False or any(slow)
-
-
-def _by_cliff(cliff: CliffVerdict) -> Diagnosis:
-    """What a curve says by itself, without gauges of now."""
-    return Diagnosis(bound=cliff.cause, evidence=cliff.evidence, confidence=cliff.confidence)
 
 
 def _nothing(meta: RunMeta) -> CliffVerdict:

@@ -12,10 +12,11 @@ from llmtop.analysis.flags import Flags, flags_of
 from llmtop.analysis.judge import KV_FULL, Limits, is_pinned
 from llmtop.analysis.levels import Level
 from llmtop.analysis.sessions import Requests
-from llmtop.domain.verdicts import Bound, Confidence, Diagnosis
+from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Diagnosis
 
 WINDOW_S = 15.0
-_PINNED = 0.97
+_PINNED = 0.93
+"""Running over its highest value of the last seconds from which it stands on a plateau."""
 _MIN_POLLS = 3
 STARVED = 10.0
 """p99 over p50 of TTFT from which short requests starve behind long ones."""
@@ -144,7 +145,8 @@ def _slots(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
     flat = recent.running_max is not None and recent.running >= _PINNED * recent.running_max
     if not known and not flat:
         return None
-    cap = limits.max_num_seqs if limits.max_num_seqs is not None and known else recent.running_max or recent.running
+    told = limits.max_num_seqs is not None and (known or recent.running >= 0.9 * limits.max_num_seqs)
+    cap = limits.max_num_seqs if limits.max_num_seqs is not None and told else recent.running_max or recent.running
     wanted = math.ceil(1.1 * (recent.running + recent.waiting))
     then = ""
     room = limits.kv_requests
@@ -160,7 +162,7 @@ def _slots(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
         advice = f"raise {flags.slots} to about {wanted}{then}"
     return Diagnosis(
         bound=Bound.QUEUE,
-        evidence=(stuck + memory, *(() if known else (f"{flags.slots} is not shown: inferred from the plateau",))),
+        evidence=(stuck + memory, *(() if told else (f"{flags.slots} is not shown: inferred from the plateau",))),
         advice=advice,
         confidence=Confidence.FIRM if known else Confidence.PROVISIONAL,
     )
@@ -225,12 +227,13 @@ def _compute(recent: Recent, levels: tuple[Level, ...]) -> Diagnosis | None:
         bound = Bound.COMPUTE if steep >= 0.5 else Bound.MEMORY
         why = "by the shape of TPOT over load"
     advice = {
-        Bound.COMPUTE: "fewer in flight, shorter prompts, quantised weights or more GPUs",
+        Bound.COMPUTE: _COMPUTE_ADVICE,
         Bound.MEMORY: "quantised weights or KV cache, shorter contexts, or GPUs with more bandwidth",
     }[bound]
     return Diagnosis(bound=bound, evidence=(slower, why), advice=advice, confidence=Confidence.PROVISIONAL)
 
 
+_COMPUTE_ADVICE = "fewer in flight, shorter prompts, quantised weights or more GPUs"
 _RIDGE = 200.0
 """FLOPs a byte where today's accelerators turn from bandwidth to compute (A100 153, H100 295, L4 400, MI300X 247)."""
 
@@ -242,6 +245,20 @@ def _roofline(recent: Recent) -> tuple[Bound | None, str]:
     intensity = recent.flops / recent.memory_bytes
     bound = Bound.COMPUTE if intensity >= _RIDGE else Bound.MEMORY
     return bound, f"{intensity:.0f} FLOPs a byte by the server's counters"
+
+
+def by_cliff(cliff: CliffVerdict, limits: Limits, dialect: str | None) -> Diagnosis:
+    """What a curve says by itself, when there are no gauges of now: a finished run, or a table."""
+    flags = flags_of(dialect)
+    above = "" if limits.max_num_seqs is None else f" above {limits.max_num_seqs:.0f}"
+    advice = {
+        Bound.QUEUE: f"raise {flags.slots}{above}",
+        Bound.KV: f"raise {flags.memory}, use an fp8 KV cache or shorter requests",
+        Bound.COMPUTE: _COMPUTE_ADVICE,
+    }
+    return Diagnosis(
+        bound=cliff.cause, evidence=cliff.evidence, advice=advice.get(cliff.cause), confidence=cliff.confidence
+    )
 
 
 def trust_notes(recent: Recent) -> tuple[str, ...]:

@@ -44,10 +44,10 @@ UNKNOWN = Limits()
 
 
 def is_pinned(running: float | None, slots: float | None) -> bool:
-    """Whether running requests stick to the slots: a scrape may catch one slot, or 3 %, between two requests."""
+    """Whether running requests stick to the slots: a scrape may catch one slot, or 5 %, between two requests."""
     if running is None or slots is None:
         return False
-    return running >= slots - (max(1.0, 0.03 * slots) if slots >= 8 else 0.5)
+    return running >= slots - (max(1.0, 0.05 * slots) if slots >= 8 else 0.5)
 
 
 def judge(
@@ -144,7 +144,8 @@ def _cause_by_gauges(
         evicted = f", {preemptions:.0f} preemptions" if preemptions else ""
         return Bound.KV, (gauges + memory + evicted, *_cross_check(finding, series, running, limits.kv_requests))
     memory = "" if kv is None else f", KV {kv:.0%}"
-    capped = "" if running is None or pinned else f"max_num_seqs suspected {running:.0f}"
+    told = limits.max_num_seqs is not None
+    capped = "" if running is None or told else f"max_num_seqs suspected {running:.0f}"
     evidence = (gauges + memory, *([capped] if capped else []))
     return Bound.QUEUE, (*evidence, *_cross_check(finding, series, running, limits.max_num_seqs))
 

@@ -34,7 +34,7 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) 
     return Recent(
         polls=server.count,
         in_flight=bins.mean("in_flight"),
-        running=server.mean("running"),
+        running=server.median("running"),
         running_max=server.highest("running"),
         waiting=server.mean("waiting"),
         waiting_share=float(np.mean(waiting >= 1)) if len(waiting) else 0.0,
@@ -69,6 +69,10 @@ class _Window:
     def mean(self, name: str) -> float | None:
         values = self.known(name)
         return float(values.mean()) if len(values) else None
+
+    def median(self, name: str) -> float | None:
+        values = self.known(name)
+        return float(np.median(values)) if len(values) else None
 
     def highest(self, name: str) -> float | None:
         values = self.known(name)

@@ -108,7 +108,7 @@ class CapacitySearch:
         """What is known by now."""
         low, high = self._low, self._high
         knee = next((t.in_service for t in self.tested if t.failed and "ttft" in "".join(t.failed)), None)
-        recommended = None if low is None else float(low.load if knee is None else min(low.load, max(1, int(knee))))
+        recommended = None if low is None else float(low.load if knee is None else min(low.load, max(1, round(knee))))
         limit = None if high is None else " and ".join(high.failed) + " SLO"
         return Capacity(
             at_slo=None if low is None else float(low.load),

@@ -21,6 +21,7 @@ GRID = 3.0
 """Bins of the load a doubling."""
 SHOWN_FROM = 5
 _SNAP = 0.04
+_HELD = 20
 _MERGE = 0.08
 """Neighbouring bins closer than this are one level."""
 
@@ -176,17 +177,17 @@ def session_levels(
     load = in_flight.mean(begin, until)
     steady = (high <= STEADY_RATIO * low + 1 + jitter * np.sqrt(load)) & (begin >= in_flight.edges_s[0])
     kept, load = requests.pick(steady), load[steady]
-    groups = _groups(load)
+    wanted = None if asked is None else asked.mean(begin[steady], until[steady])
     levels = []
-    for chosen in groups:
+    for chosen in _groups(load, wanted):
         middle = float(np.median(load[chosen]))
-        wanted = None
-        if asked is not None:
-            wanted = float(np.median(asked.mean(begin[steady][chosen], until[steady][chosen])))
-            middle = wanted if abs(middle - wanted) <= _SNAP * wanted else middle
+        command = None if wanted is None else float(np.median(wanted[chosen]))
+        if command is not None and abs(middle - command) <= _SNAP * command:
+            middle = command
         level = _level(middle, kept.pick(chosen))
         if level is not None:
-            levels.append(replace(level, asked=wanted))
+            levels.append(replace(level, asked=command))
+    levels.sort(key=lambda level: level.load)
     if not levels:
         return ()
     if len(censored_s) and now_s is not None:
@@ -200,21 +201,39 @@ def session_levels(
     )
 
 
-def _groups(load: Array) -> list[Index]:
-    """Members of each bin of the 2^(1/3) grid, neighbours of the same load merged, lowest first."""
-    cells = np.round(GRID * np.log2(np.maximum(load, 0.5))).astype(int)
+def _groups(load: Array, wanted: Array | None) -> list[Index]:
+    """Members of each level: those of a load that was held, and the rest in bins of a 2^(1/3) grid.
+
+    A load was held if it was commanded and there, within 4 %, for at least twenty requests. Requests on the way to or
+    from such a load (within one bin of it) say less than it does, and are left out. Neighbouring bins of the same load
+    are one.
+    """
     groups: list[Index] = []
+    rest = np.arange(len(load))
+    if wanted is not None:
+        there = np.abs(load - wanted) <= _SNAP * wanted
+        commands, counts = np.unique(np.round(wanted[there], 6), return_counts=True)
+        held = commands[counts >= _HELD]
+        groups = [np.flatnonzero(there & (np.round(wanted, 6) == command)) for command in held]
+        rest = np.flatnonzero(~(there & np.isin(np.round(wanted, 6), held)))
+    cells = np.round(GRID * np.log2(np.maximum(load[rest], 0.5))).astype(int)
+    bins: list[Index] = []
     last = 0.0
     for cell in np.unique(cells):
-        members = np.flatnonzero(cells == cell)
+        members = rest[cells == cell]
         middle = float(np.median(load[members]))
-        if groups and middle < (1 + _MERGE) * last:
-            groups[-1] = np.concatenate([groups[-1], members])
-            last = float(np.median(load[groups[-1]]))
+        if bins and middle < (1 + _MERGE) * last:
+            bins[-1] = np.concatenate([bins[-1], members])
+            last = float(np.median(load[bins[-1]]))
         else:
-            groups.append(members)
+            bins.append(members)
             last = middle
-    return groups
+    loads = np.array([np.median(load[members]) for members in groups])
+    return groups + [members for members in bins if not _near(float(np.median(load[members])), loads)]
+
+
+def _near(load: float, others: Array) -> bool:
+    return bool(np.any(np.abs(np.log(others / load)) < np.log(2) / GRID))
 
 
 def _level(load: float, members: Requests) -> Level | None:
