@@ -44,6 +44,8 @@ class Run:
         self.streams: list[tuple[str, int, list[int]]] = []
         self.failed = 0
         self.unstamped = 0
+        self.coalesced = 0.0
+        self.lag_p99_ms = 0.0
 
 
 async def drive_llmtop(url: str, streams: int, requests: int, tokens: int, run: Run) -> None:
@@ -77,6 +79,8 @@ async def drive_llmtop(url: str, streams: int, requests: int, tokens: int, run: 
 
     await asyncio.gather(*(user(number) for number in range(streams)))
     run.unstamped = client.stamper.unstamped
+    lag = client.take_lag()
+    run.coalesced, run.lag_p99_ms = lag.coalesced / max(lag.reads, 1), lag.p99_ms or 0.0
     await client.close()
 
 
@@ -206,6 +210,8 @@ def _figures(run: Run, truth: list[dict[str, Any]], cpu_s: float, wall_s: float)
         "skipped": skipped / max(skipped + len(token_errors), 1),
         "failed": run.failed,
         "unstamped": run.unstamped,
+        "coalesced": run.coalesced,
+        "lag_p99_ms": run.lag_p99_ms,
     }
 
 
@@ -255,6 +261,7 @@ def row(label: str, f: dict[str, float]) -> None:
         f"(with the server's own queue {f['ttft_server_p50_ms']:.2f} {f['ttft_server_p99_ms']:.2f}) | "
         f"{f['cpu_us']:6.1f} us/chunk {f['core'] * 100:5.1f} % of a core {f['chunks_per_s']:7.0f} chunks/s"
         + f" ({f['skipped'] * 100:.1f} % of tokens not used)"
+        + (f"  lag p99 {f['lag_p99_ms']:.2f} ms, coalesced {f['coalesced'] * 100:.2f} %" if f["lag_p99_ms"] else "")
         + (f"  {f['unstamped']:.0f} reads without a stamp of the kernel" if f["unstamped"] else "")
         + (f"  {f['failed']:.0f} FAILED" if f["failed"] else ""),
         flush=True,
