@@ -60,7 +60,6 @@ def capacity_of(
     cliff: CliffVerdict,
     limits: Limits,
     point: LoadPoint | None,
-    gpus: int | None = None,
 ) -> Capacity:
     """The capacity of one curve at the SLO.
 
@@ -72,11 +71,14 @@ def capacity_of(
     passed = [each.load for each in verdicts if each.ok and (fails is None or each.load < fails.load)]
     at_slo = max(passed, default=None)
     knee = cliff.at if cliff.kind in (Kind.CLIFF, Kind.GRADUAL) else None
-    walls = _walls(at_slo, fails, cliff, knee, limits if cliff.axis == "concurrency" else Limits())
+    limits = limits if cliff.axis == "concurrency" else Limits(gpus=limits.gpus)
+    own = None if knee is None else _limit_at(knee, cliff.cause, limits)
+    walls = _walls(at_slo, fails, cliff, own, limits)
     recommended = None
     if at_slo is not None:
         rounded = None if knee is None else max(1.0, round(knee, 2 if cliff.axis == "rate" else 0))
-        recommended = _whole(at_slo if rounded is None else min(at_slo, rounded), cliff.axis)
+        bounds = (at_slo, rounded, own[0] if own is not None else None)
+        recommended = _whole(min(bound for bound in bounds if bound is not None), cliff.axis)
     rates = [(level.output_tokens_per_s, level.load) for level in levels if level.output_tokens_per_s is not None]
     best = max(rates, default=None)
     capacity = Capacity(
@@ -88,28 +90,42 @@ def capacity_of(
         soak=None if recommended is None else _whole(SOAK_SHARE * recommended, cliff.axis),
         best_tokens_at=None if best is None else best[1],
     )
-    parts = (_sentence(capacity, verdicts, slo, cliff, point), _tokens_sentence(levels, gpus))
+    parts = (_sentence(capacity, verdicts, slo, cliff, point), _tokens_sentence(levels, limits.gpus))
     return msgspec.structs.replace(capacity, sentence="; ".join(filter(None, parts)))
 
 
+def _limits_told(limits: Limits) -> list[tuple[float, Bound, str]]:
+    told = [(limits.max_num_seqs, Bound.QUEUE, "max_num_seqs"), (limits.kv_requests, Bound.KV, "KV memory")]
+    return [(wall, cause, name) for wall, cause, name in told if wall is not None]
+
+
+def _limit_at(knee: float, cause: Bound, limits: Limits) -> tuple[float, str] | None:
+    """The limit that the server tells, if it is the measured knee: of the same cause, and there."""
+    told = _limits_told(limits)
+    return next(((wall, name) for wall, own, name in told if own == cause and _close(wall, knee)), None)
+
+
 def _walls(
-    at_slo: float | None, fails: LevelVerdict | None, cliff: CliffVerdict, knee: float | None, limits: Limits
+    at_slo: float | None,
+    fails: LevelVerdict | None,
+    cliff: CliffVerdict,
+    own: tuple[float, str] | None,
+    limits: Limits,
 ) -> list[tuple[float, str]]:
-    """(load, name) of each wall. A limit that the server tells and that lies at the measured knee gives it its name."""
+    """(load, name) of each wall; `own` stands for the knee where the server tells the limit behind it."""
     walls = []
     if fails is not None:
         walls.append((at_slo if at_slo is not None else fails.load, f"{' and '.join(fails.failed)} SLO"))
-    told = [(limits.max_num_seqs, Bound.QUEUE, "max_num_seqs"), (limits.kv_requests, Bound.KV, "KV memory")]
+    knee = cliff.at if cliff.kind in (Kind.CLIFF, Kind.GRADUAL) else None
     if knee is not None:
-        own = next((name for wall, cause, name in told if cause == cliff.cause and _close(wall, knee)), None)
         cause = f"cliff ({_CAUSES[cliff.cause]})" if cliff.cause in _CAUSES else "cliff"
-        walls.append((knee, own or cause))
-    walls += [(wall, name) for wall, _, name in told if wall is not None and not (knee and _close(wall, knee))]
-    return walls
+        walls.append(own if own is not None else (knee, cause))
+    told = ((wall, name) for wall, _, name in _limits_told(limits))
+    return walls + [wall for wall in told if knee is None or not _close(wall[0], knee)]
 
 
-def _close(wall: float | None, knee: float) -> bool:
-    return wall is not None and abs(wall - knee) <= 1.5 * AGREEMENT * knee
+def _close(wall: float, knee: float) -> bool:
+    return abs(wall - knee) <= 1.5 * AGREEMENT * knee
 
 
 def _whole(value: float, axis: str) -> float:

@@ -29,6 +29,8 @@ class Limits:
     max_num_batched_tokens: float | None = None
     prompt_tokens: float | None = None
     output_tokens: float | None = None
+    gpus: int | None = None
+    """GPUs that serve, for tokens/s a GPU."""
     max_concurrency: int = 1024
     """Where the load ends: no level above is suggested."""
 

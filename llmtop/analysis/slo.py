@@ -125,6 +125,8 @@ def holds(sample: Sample, target: SloTarget) -> bool | None:
     values = _values(sample, target)
     stat = target.stat or "p95"
     n = len(values)
+    if target.metric == "tpot" and n == 0 and len(sample.ttft_s) >= MIN_SAMPLES[stat]:
+        return True  # answers of a single token have no TPOT
     if n >= MIN_SAMPLES[stat]:
         return _statistic(values, stat) <= target.limit
     if stat == "mean" or n == 0:
@@ -151,7 +153,9 @@ def _latency(sample: Sample, target: SloTarget) -> TargetVerdict:
     n = len(values)
     name = f"{target.metric.upper()} {stat}"
     if n == 0:
-        return TargetVerdict(name=target.name, limit=target.limit, value=None, text=f"{name}: no request yet")
+        ok = holds(sample, target)
+        text = f"{name}: {'no request yet' if ok is None else 'answers of one token have none'}"
+        return TargetVerdict(name=target.name, limit=target.limit, value=None, ok=ok, text=text)
     value, high = _statistic(values, stat), None
     if stat == "mean":
         high = value + 1.96 * float(values.std()) / math.sqrt(stats.effective_size(values))
