@@ -15,7 +15,7 @@ from llmtop.domain.commands import Seek
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage, Steps
 from llmtop.domain.profile import Profile
 from llmtop.session.assessor import Assessor
-from llmtop.session.headless import run_headless
+from llmtop.session.headless import run_to_end
 from llmtop.session.options import SessionOptions
 from llmtop.session.replay import Replay
 
@@ -32,7 +32,7 @@ def record() -> None:
     profile = Profile(name="by hand", plan=LoadPlan(stages=(stage,), base=LoadPoint(concurrency=LEVELS[0])))
     RUN.unlink(missing_ok=True)
     options = SessionOptions(profile=profile, run_file=str(RUN), label="demo")
-    asyncio.run(run_headless(options, profile.slo, lambda frame, _: print(f"{frame.t_s:.0f} s", end="\r")))
+    run_to_end(options, profile.slo, lambda frame, _: print(f"{frame.t_s:.0f} s", end="\r"))
 
 
 async def draw(name: str, size: tuple[int, int]) -> None:

@@ -42,7 +42,8 @@ async def examine(endpoint: Endpoint) -> EndpointInfo:
         await scraper.close()
     gpus = scraper.gpus or GpuReader().read(snapshot.t_s)
     rows = metrics_findings(DIALECTS[info.dialect], snapshot, scraper.known, scraper.missing, gpus)
-    return msgspec.structs.replace(info, findings=(*info.findings, *rows))
+    beside_metrics = [finding for finding in info.findings if finding.name != "metrics"]
+    return msgspec.structs.replace(info, findings=(*beside_metrics, *rows))
 
 
 def as_text(info: EndpointInfo) -> str:

@@ -53,7 +53,7 @@ def drive(link: SessionLink, profile: Profile, arguments: argparse.Namespace) ->
     def export() -> str:
         frame = link.frame()
         if frame is None or frame.run_file is None:
-            return "nothing is recorded yet"
+            raise UsageError("nothing is recorded yet")
         return ", ".join(str(path) for path in write_reports(Path(frame.run_file), profile.slo))
 
     app = LlmtopApp(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,7 +17,7 @@ from llmtop.domain.profile import Profile
 from llmtop.errors import UsageError
 from llmtop.profiles import load_profile
 from llmtop.session.assessor import Assessor
-from llmtop.session.headless import RunResult, run_headless
+from llmtop.session.headless import RunResult, run_to_end
 
 CLIENT_BOUND_SHARE = 0.2
 """From this share of red seconds on, the client's own limit is the rule and the figures are void."""
@@ -36,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
     url = None if arguments.sim else arguments.url or profile.endpoint_url
     options = session_options(arguments, profile, url, patient=False)
     progress = _Progress(profile, search)
-    result = asyncio.run(run_headless(options, profile.slo, progress.show, search=search))
+    result = run_to_end(options, profile.slo, progress.show, search=search)
     progress.end()
     if arguments.junit:
         Path(arguments.junit).write_bytes(junit(profile, result))

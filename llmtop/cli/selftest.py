@@ -6,11 +6,13 @@ import argparse
 import asyncio
 
 from llmtop.cli.output import print_json
+from llmtop.endpoint import StampingLoop
 from llmtop.load.selftest import HEADING, Row, run, verdict
 
 
 def main(arguments: argparse.Namespace) -> int:
-    rows = asyncio.run(_steps(arguments.seconds, not arguments.json))
+    with asyncio.Runner(loop_factory=StampingLoop) as runner:
+        rows = runner.run(_steps(arguments.seconds, not arguments.json))
     if arguments.json:
         print_json({"rows": rows, "verdict": verdict(rows)})
     else:

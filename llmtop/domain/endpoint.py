@@ -104,3 +104,7 @@ class EndpointStatus(Struct, frozen=True, kw_only=True):
     preset: str | None = None
     knobs: dict[str, float] = field(default_factory=dict)
     """Server knobs that can be turned live (the simulated engine only)."""
+    faults: dict[str, float] = field(default_factory=dict)
+    """Faults that the simulated engine knows, by name, with their figure; 0: off."""
+    max_model_len: int | None = None
+    """Longest prompt and answer together, in tokens."""

@@ -15,7 +15,8 @@ WARN_SHARE = 0.8
 """A figure turns yellow from this share of its limit."""
 
 _SCALES = {"ms": 1e-3, "s": 1.0, "min": 60.0, "%": 1e-2, "": 1.0}
-_TARGET = re.compile(r"^\s*([a-z0-9_]+)\s*<=?\s*([0-9.]+(?:e-?[0-9]+)?)\s*(ms|s|min|%|)\s*$")
+_LIKE = "ttft_p95<2s, tpot_p95<50ms, error_ratio<1%, queue<10 or kv<80%"
+_TARGET = re.compile(r"^\s*([a-z0-9_]+)\s*<=?\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(ms|s|min|%|)\s*$")
 
 
 class SloTarget(Struct, frozen=True):
@@ -73,28 +74,29 @@ def parse_slo(text: str) -> Slo:
 
     A latency without a statistic means p95. Raises UsageError naming the part that cannot be read.
     """
-    targets = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        match = _TARGET.match(part)
-        if match is None:
-            raise UsageError(
-                f"SLO {part!r}: write it like ttft_p95<2s, tpot_p95<50ms, error_ratio<1%, queue<10 or kv<80%"
-            )
-        name, number, unit = match.groups()
-        metric, _, stat = name.rpartition("_")
-        if name in METRICS:
-            metric, stat = name, "p95" if name in LATENCIES else ""
-        if metric not in METRICS or (metric in LATENCIES) != (stat in STATS):
-            raise UsageError(
-                f"SLO {part!r}: {name!r} is not known; use ttft, tpot or e2e with _mean, _p50, _p90, _p95 or _p99, or error_ratio, queue, kv"
-            )
-        wants = ("ms", "s", "min") if metric in LATENCIES else ("",) if metric == "queue" else ("%", "")
-        if unit not in wants:
-            raise UsageError(f"SLO {part!r}: {metric} wants {' or '.join(w or 'a bare number' for w in wants)}")
-        limit = float(number) * _SCALES[unit]
-        if limit <= 0:
-            raise UsageError(f"SLO {part!r}: the limit must be above zero")
-        targets.append(SloTarget(metric, limit, stat or None))
+    targets = tuple(_target(part) for part in map(str.strip, text.split(",")) if part)
     if not targets:
-        raise UsageError("SLO: no limit given; write it like ttft_p95<2s,tpot_p95<50ms")
-    return Slo(tuple(targets))
+        raise UsageError(f"SLO: no limit given; write it like {_LIKE}")
+    return Slo(targets)
+
+
+def _target(part: str) -> SloTarget:
+    match = _TARGET.match(part)
+    if match is None:
+        raise UsageError(f"SLO {part!r}: write it like {_LIKE}")
+    name, number, unit = match.groups()
+    metric, _, stat = name.rpartition("_")
+    if name in METRICS:
+        metric, stat = name, "p95" if name in LATENCIES else ""
+    if metric not in METRICS or (metric in LATENCIES) != (stat in STATS):
+        raise UsageError(
+            f"SLO {part!r}: {name!r} is not known; use error_ratio, queue or kv, "
+            "or ttft, tpot or e2e with _mean, _p50, _p90, _p95 or _p99"
+        )
+    wants = ("ms", "s", "min") if metric in LATENCIES else ("",) if metric == "queue" else ("%", "")
+    if unit not in wants:
+        raise UsageError(f"SLO {part!r}: {metric} wants {' or '.join(w or 'a bare number' for w in wants)}")
+    limit = float(number) * _SCALES[unit]
+    if limit <= 0:
+        raise UsageError(f"SLO {part!r}: the limit must be above zero")
+    return SloTarget(metric, limit, stat or None)

@@ -1,4 +1,4 @@
-"""Opinions over facts: the cliff, the SLO, the bottleneck, the capacity. Pure functions make them; nothing records them."""
+"""Opinions over facts: cliff, SLO, bottleneck, capacity. Pure functions make them; nothing records them."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
+from llmtop.endpoint import StampingLoop
 from llmtop.meter import Facts
 from llmtop.session.assessor import Assessor
 from llmtop.session.options import SessionOptions
@@ -65,7 +66,7 @@ async def run_headless(
             for command in wanted:
                 await session.command(command)
             wanted.clear()
-            if not assessor.running if search else frame.finished:
+            if not assessor.running if search else frame.finished and frame.in_flight == 0:
                 break
         if session.failed.done():
             session.failed.result()
@@ -76,6 +77,14 @@ async def run_headless(
     _extend(facts, session)
     final = assessor(facts, assessment, full=True)
     return RunResult(session.meta, session.frame(), facts, final, interrupted.is_set())
+
+
+def run_to_end(
+    options: SessionOptions, slo: Slo, show: Callable[[Frame, Assessor], None], *, search: bool = False
+) -> RunResult:
+    """`run_headless` on an event loop of its own, which stamps as well as the system can."""
+    with asyncio.Runner(loop_factory=StampingLoop) as runner:
+        return runner.run(run_headless(options, slo, show, search=search))
 
 
 def _extend(facts: Facts, session: Session) -> None:

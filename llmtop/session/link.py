@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -51,6 +52,8 @@ class SessionLink:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
+                # numpy's threads would spin beside the load for arrays that one core sorts in microseconds.
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )
         self._write(wire.packed(options))
         self._reader = threading.Thread(target=self._listen, name="session link", daemon=True)

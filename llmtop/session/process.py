@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 
 from llmtop.domain.commands import Command, Quit
+from llmtop.endpoint import StampingLoop
 from llmtop.errors import LlmtopError
 from llmtop.session import wire
 from llmtop.session.options import SessionOptions
@@ -126,7 +127,8 @@ def main() -> int:
         return 2
     ended = wire.Ended()
     try:
-        asyncio.run(_main(wire.decode_options(body), outlet))
+        with asyncio.Runner(loop_factory=StampingLoop) as runner:
+            runner.run(_main(wire.decode_options(body), outlet))
     except LlmtopError as error:
         ended = wire.Ended(str(error), error.exit_code)
     except BaseException:

@@ -89,6 +89,7 @@ class Replay:
             stamp_source=self.meta.stamp_source,
             simulated=self.meta.endpoint.simulated,
             preset=self.meta.preset,
+            max_model_len=info.max_model_len if info else None,
         )
 
     def frame(self) -> Frame:

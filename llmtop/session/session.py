@@ -91,6 +91,7 @@ class Session:
         self._recording = True
         self._retry_at_s: float | None = None
         self._knobs: dict[str, float] = {}
+        self._faults: dict[str, float] = {}
         self._wanted: LoadPoint | None = None
         self._closed = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -225,6 +226,7 @@ class Session:
     async def _make_engine(self, client: EndpointClient, info: EndpointInfo) -> LoadEngine | WorkerPool:
         profile, seed = self._options.profile, self._options.seed
         workload, caps, origin_ns = profile.workload, profile.caps, self._origin_ns
+        api = self._api(info)
         prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=origin_ns)
         plan = profile.plan
         if prompts.arrivals_s and not plan.stages:
@@ -233,10 +235,16 @@ class Session:
         workers = self._options.workers or auto_workers(caps.max_concurrency)
         if workers > 1:
             endpoint = self.meta.endpoint
-            return WorkerPool(
-                endpoint, info, workload, pacer, caps, origin_ns, seed, workload.api, workers, salt=origin_ns
-            )
-        return LoadEngine(client, prompts, pacer, caps, origin_ns, seed, workload.api)
+            return WorkerPool(endpoint, info, workload, pacer, caps, origin_ns, seed, api, workers, salt=origin_ns)
+        return LoadEngine(client, prompts, pacer, caps, origin_ns, seed, api)
+
+    def _api(self, info: EndpointInfo) -> str:
+        """The workload's API, or the one that the endpoint has: a base model has no chat."""
+        wanted = self._options.profile.workload.api
+        if wanted in info.apis or not info.apis:
+            return wanted
+        self._tell("endpoint", f"the endpoint cannot stream {wanted}: {info.apis[0]} is used instead", "warning")
+        return info.apis[0]
 
     async def _scrape_forever(self, scraper: Scraper) -> None:
         while True:
@@ -330,6 +338,8 @@ class Session:
             simulated=self._endpoint.simulated,
             preset=self.meta.preset,
             knobs=self._knobs,
+            faults=self._faults,
+            max_model_len=info.max_model_len if info else None,
         )
 
     async def command(self, command: Command) -> None:
@@ -375,6 +385,7 @@ class Session:
     def _take_control_answer(self, answer: object) -> None:
         if isinstance(answer, dict):
             self._knobs = {name: float(value) for name, value in answer["knobs"].items()}
+            self._faults = {name: float(value) for name, value in answer["faults"].items()}
 
 
 def trace_plan(arrivals_s: Sequence[float], base: LoadPoint) -> LoadPlan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -82,7 +82,6 @@ class LlmtopApp(App[None]):
         title: of the terminal window.
         search: makes `s` work.
         export: makes `e` work: writes a report and returns its path. Called in a thread.
-        faults: names of the simulated server's faults.
         theme: one of Textual's themes or llmtop's own two.
     """
 
@@ -109,7 +108,6 @@ class LlmtopApp(App[None]):
         title: str = "llmtop",
         search: Search | None = None,
         export: Export | None = None,
-        faults: Sequence[str] = (),
         theme: str | None = None,
     ) -> None:
         colourless = "NO_COLOR" in os.environ
@@ -121,7 +119,6 @@ class LlmtopApp(App[None]):
         self.fps = max(0.2, fps)
         self.search = search
         self.export = export
-        self.faults = tuple(faults)
         self.title = title
         self.animation_level = "none"
         self.register_theme(NIGHT)
@@ -141,7 +138,7 @@ class LlmtopApp(App[None]):
         return _palette(tuple(sorted(self.theme_variables.items())), self.native_ansi_color)
 
     def get_default_screen(self) -> Screen[None]:
-        return Cockpit(self.glyphs, self.slo, self.faults)
+        return Cockpit(self.glyphs, self.slo)
 
     @property
     def cockpit(self) -> Cockpit:
@@ -212,7 +209,7 @@ class LlmtopApp(App[None]):
 
     def _start_assessing(self) -> None:
         self._assess_ticks += 1
-        if self._assessing or self._frozen or self.frame is None:
+        if self._assessing or self.frame is None:
             return
         if self._assess_ticks / self.fps >= ASSESS_INTERVAL_S or self.assessment is None:
             self._assess_ticks = 0

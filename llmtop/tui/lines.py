@@ -20,6 +20,8 @@ from llmtop.tui.widgets.slider import FIGURE_CELLS, LABEL_CELLS
 
 CLIENT_LAG_WARN_MS = 5.0
 CLIENT_LAG_BAD_MS = 20.0
+LATE_MS = 10.0
+"""From here on the simulated engine is said to be late; below, it tells more of the machine than of the engine."""
 
 
 class Part(Struct, frozen=True):
@@ -223,7 +225,7 @@ def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: i
     if frame.foreign:
         foreign = f"{glyphs.warn}{frame.foreign:.0f} foreign requests on the server"
         parts.append(Part([(f" {glyphs.sep} ", "faint"), (foreign, "warn")], 0))
-    if frame.server is not None and frame.server.late_ms is not None and frame.server.late_ms >= 5:
+    if frame.server is not None and frame.server.late_ms is not None and frame.server.late_ms >= LATE_MS:
         late = f"{glyphs.warn}simulator late {frame.server.late_ms:.0f}ms"
         parts.append(Part([(f" {glyphs.sep} ", "faint"), (late, "warn")], 0))
     if condition.note:

@@ -11,6 +11,8 @@ EXACT_CORRECTIONS = 3
 NOISE = 0.08
 """Relative spread of one count where words are split; the mean of n counts has NOISE / sqrt(n)."""
 FINEST = 0.005
+LEAST_RATIO, MOST_RATIO = 0.5, 16.0
+"""Tokens of one of our words. No tokenizer goes beyond; a server that says so does not count what we sent."""
 SPREAD = 1.5
 """How many times longer the longest prompt must be than the shortest to tell constant from proportional."""
 
@@ -88,6 +90,7 @@ class Calibration:
             self.constant = excess
         else:
             self.ratio = max(counted - self.constant, 1.0) / words
+        self.ratio = min(max(self.ratio, LEAST_RATIO), MOST_RATIO)
         self._corrections += 1
         self._exact = self._exact and self.ratio == 1 and self._corrections <= EXACT_CORRECTIONS
         self._passed_over = max(self._made, self._heard)

@@ -42,6 +42,7 @@ def test_a_latency_without_a_statistic_is_its_p95() -> None:
     [
         ("", "no limit given"),
         ("ttft_p95", "write it like"),
+        ("ttft_p95<1.2.3s", "write it like"),
         ("latency<2s", "'latency' is not known"),
         ("ttft_p42<2s", "'ttft_p42' is not known"),
         ("ttft_p95<2%", "ttft wants ms or s"),

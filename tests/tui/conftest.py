@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,14 @@ def _same_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def cockpit() -> Callable[..., LlmtopApp]:
     """An app over a scene: `cockpit("past", ascii=True)`. Its link is a FakeLink."""
 
-    def make(name: str, **options: Any) -> LlmtopApp:
+    def make(name: str, faults: Sequence[str] = (), **options: Any) -> LlmtopApp:
         scene = load_scene(name)
         opinion = scene.assessment or Assessment()
-        return LlmtopApp(FakeLink(scene.frame), lambda facts, before: opinion, slo=Slo(), **options)
+        frame = scene.frame
+        if faults:
+            endpoint = replace(frame.endpoint, faults=dict.fromkeys(faults, 0.0))
+            frame = replace(frame, endpoint=endpoint)
+        return LlmtopApp(FakeLink(frame), lambda facts, before: opinion, slo=Slo(), **options)
 
     return make
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from textual import events, on
@@ -55,7 +54,7 @@ class Cockpit(Screen[None]):
         *(Binding(str(n), f"panel({n})", f"panel {n}", id=f"panel.{n}") for n in range(1, 10)),
     ]
 
-    def __init__(self, glyphs: Glyphs, slo: Slo, faults: Sequence[str], **options: Any) -> None:
+    def __init__(self, glyphs: Glyphs, slo: Slo, **options: Any) -> None:
         super().__init__(**options)
         self.glyphs = glyphs
         self.frame: Frame | None = None
@@ -65,7 +64,7 @@ class Cockpit(Screen[None]):
         self._header = Line(id="header")
         self._verdict = Line(id="verdict")
         self.bank = LoadBank(glyphs, id="sliders")
-        self.knobs = KnobBank(glyphs, faults, id="knobs")
+        self.knobs = KnobBank(glyphs, id="knobs")
         self._settings = Line(id="settings")
         self.body = Body(glyphs, slo, id="body")
         self._events = Line(id="events")
@@ -118,7 +117,7 @@ class Cockpit(Screen[None]):
                 stale,
                 None if locked is None else locked.reason,
             )
-            self.knobs.follow(frame.endpoint.knobs, stale)
+            self.knobs.follow(frame.endpoint.knobs, frame.endpoint.faults, stale)
         self.body.show(frame, assessment, condition)
 
     def _verdict_runs(self) -> Runs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from textual import on
@@ -39,12 +39,22 @@ class FaultBar(Canvas, can_focus=True):
         Binding("down", "app.focus_next", "below", id="faults.below"),
     ]
 
-    def __init__(self, glyphs: Glyphs, faults: Sequence[str], **options: Any) -> None:
+    def __init__(self, glyphs: Glyphs, **options: Any) -> None:
         super().__init__(**options)
         self.glyphs = glyphs
-        self.faults = tuple(faults)
+        self.faults: tuple[str, ...] = ()
         self.active: set[str] = set()
         self.chosen = 0
+        self._told: Mapping[str, float] = {}
+
+    def follow(self, faults: Mapping[str, float]) -> None:
+        """Show which faults are on. What the hand has switched stands until the server tells something new."""
+        if faults != self._told:
+            self._told = faults
+            self.faults = tuple(faults)
+            self.active = {name for name, figure in faults.items() if figure}
+        self.display = bool(faults)
+        self.redraw()
 
     def action_choose(self, direction: int) -> None:
         if self.faults:
@@ -82,21 +92,21 @@ class FaultBar(Canvas, can_focus=True):
 class KnobBank(Vertical):
     """The rows of the load sliders, taken over by the server's knobs."""
 
-    def __init__(self, glyphs: Glyphs, faults: Sequence[str], **options: Any) -> None:
+    def __init__(self, glyphs: Glyphs, **options: Any) -> None:
         super().__init__(**options)
         self.sliders = {
             name: LogSlider(label, LogScale(low=1, high=_REACH), glyphs, unit=unit, id=f"knob-{name}")
             for name, (label, unit) in _KNOBS.items()
         }
-        self.fault_bar = FaultBar(glyphs, faults)
+        self.fault_bar = FaultBar(glyphs)
         self._told: dict[str, float] = {}
 
     def compose(self) -> ComposeResult:
         yield from self.sliders.values()
         yield self.fault_bar
 
-    def follow(self, knobs: Mapping[str, float], stale: bool) -> None:
-        """Show the values that the server reports; a knob it does not have has no slider."""
+    def follow(self, knobs: Mapping[str, float], faults: Mapping[str, float], stale: bool) -> None:
+        """Show what the server reports; a knob it does not have has no slider."""
         if not self.display:
             return
         for name, slider in self.sliders.items():
@@ -108,8 +118,7 @@ class KnobBank(Vertical):
                 slider.follow(knobs[name], None, None, stale)
                 if slider.value == knobs[name]:
                     self._told[name] = knobs[name]
-        self.fault_bar.display = bool(self.fault_bar.faults)
-        self.fault_bar.redraw()
+        self.fault_bar.follow(faults)
 
     def focus_first(self) -> None:
         next(iter(self.sliders.values())).focus()

@@ -47,7 +47,7 @@ class LoadBank(Vertical):
         for slider in (self.load, self.prompt, self.output):
             slider.locked = locked
         self._follow_load(frame, cliff, stale)
-        context = frame.server.max_model_len if frame.server is not None else None
+        context = frame.endpoint.max_model_len or (frame.server.max_model_len if frame.server else None)
         self.prompt.scale = LogScale(low=8, high=float(context or CONTEXT_TOKENS))
         self.prompt.cap_reason = "the model's context length" if context else "longer prompts are not made"
         self.prompt.follow(float(frame.target.prompt_tokens), None, None, stale)
