@@ -1,4 +1,4 @@
-"""What a screen may ask of a session. Each is answered by what the next frames show, or by an event that says why not."""
+"""What a screen may ask of a session. The next frames show that it was done, or an event says why not."""
 
 from __future__ import annotations
 
