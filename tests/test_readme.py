@@ -1,0 +1,41 @@
+"""The README says what is so: its commands, its table of servers, its pictures and its links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from llmtop.cli.main import COMMANDS
+from llmtop.profiles import list_profiles
+from llmtop.telemetry import dialect_table_markdown
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_servers_is_the_one_that_the_code_reads_by() -> None:
+    """To renew it: replace what stands between the markers by `dialect_table_markdown()`."""
+    between = README.split("<!-- dialects -->\n")[1].split("<!-- /dialects -->")[0]
+    assert between == dialect_table_markdown()
+
+
+def test_every_command_is_told() -> None:
+    for name in COMMANDS.keys() - {"live"}:
+        assert f"`llmtop {name}" in README, name
+
+
+def test_every_shipped_profile_is_told() -> None:
+    for entry in list_profiles():
+        if entry.shipped:
+            assert f"`{entry.name}`" in README, entry.name
+
+
+def test_pictures_and_links_exist() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).is_file(), target
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    command = "pip install -e '.[dev]' && pytest"
+    assert command in README
+    assert f"\n{command}\n" in (ROOT / ".ci" / "run").read_text()
