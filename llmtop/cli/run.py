@@ -43,17 +43,19 @@ def main(arguments: argparse.Namespace) -> int:
         print_json(as_json(result))
     else:
         print(summary.text(result.meta, result.frame, result.assessment))
-    return exit_code(result)
+    return exit_code(result, search)
 
 
-def exit_code(result: RunResult) -> int:
+def exit_code(result: RunResult, search: bool) -> int:
+    """A search has failed when not even its smallest load held the SLO; a plan, when the SLO did not hold."""
     if result.interrupted:
         return 130
     red = result.facts.client.column("red")
     if len(red) and red.mean() >= CLIENT_BOUND_SHARE:
         print("llmtop: the client was the bottleneck: these figures say nothing about the server", file=sys.stderr)
         return 4
-    return 1 if result.assessment.slo.ok is False else 0
+    failed = result.assessment.capacity.at_slo is None if search else result.assessment.slo.ok is False
+    return 1 if failed else 0
 
 
 def as_json(result: RunResult) -> dict[str, object]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from llmtop.analysis import assess
 from llmtop.analysis.search import CapacitySearch
 from llmtop.domain.commands import Command, SetLoad, StopLoad
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, SearchProgress
@@ -33,6 +36,8 @@ class Assessor:
         self._meta = meta
         self._send = send
         self._search: CapacitySearch | None = None
+        self._ended: CapacitySearch | None = None
+        self._base: LoadPoint | None = None
         self._refusal = ""
         self._full_at_s = 0.0
 
@@ -48,7 +53,18 @@ class Assessor:
         if full:
             self._full_at_s = facts.t_s + FULL_EVERY_S
         self._steer(facts)
-        return assess(facts, meta, self.slo, now_s=facts.t_s, previous=previous, full=full)
+        assessment = assess(facts, meta, self.slo, now_s=facts.t_s, previous=previous, full=full)
+        search = self._search or self._ended
+        if search is not None and search.tested and self._same_load(facts):
+            assessment = replace(assessment, capacity=search.capacity)
+        return assessment
+
+    def _same_load(self, facts: Facts) -> bool:
+        """Whether the load is still of the lengths that were searched."""
+        if self._base is None or not facts.changes:
+            return False
+        now = facts.changes[-1].point
+        return replace(now, concurrency=None, rate_rps=None) == replace(self._base, concurrency=None, rate_rps=None)
 
     @property
     def running(self) -> bool:
@@ -68,16 +84,15 @@ class Assessor:
         elif meta is None or meta.info is None:
             self._refusal = "the endpoint is not connected yet"
         elif self._search is None:
-            self._search = CapacitySearch(
-                self.slo, meta.profile.plan.base, max_concurrency=meta.profile.caps.max_concurrency
-            )
+            self._base = meta.profile.plan.base
+            self._search = CapacitySearch(self.slo, self._base, max_concurrency=meta.profile.caps.max_concurrency)
             self.progress = None
 
     def stop(self) -> None:
         """End the search where it stands; what it has measured stays among the facts."""
         if self._search is not None:
             self._search.stop()
-            self._search = None
+            self._ended, self._search = self._search, None
 
     def _steer(self, facts: Facts) -> None:
         if self._search is None or self._send is None:
@@ -85,7 +100,7 @@ class Assessor:
         wanted = self.progress.point if self.progress is not None else None
         self.progress = self._search.next(facts, facts.t_s)
         if self.progress.point is None:
-            self._search = None
+            self._ended, self._search = self._search, None
             self._send(StopLoad())
         elif self.progress.point != wanted:
             self._send(SetLoad(self.progress.point, "search"))
