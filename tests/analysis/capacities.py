@@ -14,6 +14,8 @@ from llmtop.domain.verdicts import Bound, CliffVerdict
 from llmtop.simulator.engine import Preset, load_preset, predict
 from llmtop.simulator.engine.driver import Lengths
 
+DWELL_S = 8.0
+"""Time at each level of a ramp by hand: about three E2E."""
 CV = 0.3
 """Of prompt and output lengths."""
 _MIDDLE = {
@@ -119,7 +121,7 @@ def cause_run(name: str, seed: int) -> tuple[CliffVerdict, float]:
     users = 4.0
     while users < 2 * wall:
         session.command(point(users))
-        session.run_until(session.now_s + 15)
+        session.run_until(session.now_s + DWELL_S)
         users *= steps.uniform(1.3, 1.8)
     found = assess(session.facts, session.meta, parse_slo(text), now_s=session.now_s)
     return found.cliff, float(knobs["max_num_seqs"])

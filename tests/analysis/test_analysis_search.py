@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from capacities import preset_of, search_run, true_capacity
+from capacities import CAUSES, cause_run, preset_of, search_run, true_capacity
 from virtual import VirtualSession
 
 from llmtop.analysis import CapacitySearch
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.verdicts import Bound, Kind
 
 IDLE = LoadPoint(concurrency=0)
 
@@ -68,3 +69,12 @@ def test_search_says_so_when_the_lowest_load_is_too_much():
     assert search.capacity.fails_at == 1
     assert "does not meet" in progress.text
     assert session.sent_total < 300
+
+
+@pytest.mark.parametrize("name", ["slots16", "middle64", "kv300", "middlekv"])
+def test_a_ramp_by_hand_tells_the_cause(name):
+    found, slots = cause_run(name, 1)
+    assert found.kind is Kind.CLIFF
+    assert found.cause is CAUSES[name]
+    if found.cause is Bound.QUEUE:
+        assert found.at == pytest.approx(slots, rel=0.15)
