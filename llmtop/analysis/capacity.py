@@ -67,6 +67,10 @@ def capacity_of(
     SLO, the knee, the requests that fit the KV cache, and max_num_seqs.
     """
     verdicts = [judge_level(level, slo) for level in sorted(levels, key=lambda level: level.load)]
+    if cliff.axis == "rate" and cliff.kind is Kind.CLIFF:
+        # Past its capacity an open loop has no latency, only a queue that grows: it holds for as long as a run is short.
+        edge = cliff.high or math.inf
+        verdicts = [LevelVerdict(each.load, False, each.failed) if each.load > edge else each for each in verdicts]
     fails = next((each for each in verdicts if each.ok is False), None)
     passed = [each.load for each in verdicts if each.ok and (fails is None or each.load < fails.load)]
     at_slo = max(passed, default=None)
@@ -114,7 +118,7 @@ def _walls(
 ) -> list[tuple[float, str]]:
     """(load, name) of each wall; `own` stands for the knee where the server tells the limit behind it."""
     walls = []
-    if fails is not None:
+    if fails is not None and fails.failed:
         walls.append((at_slo if at_slo is not None else fails.load, f"{' and '.join(fails.failed)} SLO"))
     knee = cliff.at if cliff.kind in (Kind.CLIFF, Kind.GRADUAL) else None
     if knee is not None:

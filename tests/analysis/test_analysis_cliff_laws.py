@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from llmtop.analysis import Level, Limits, judge
+from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.cliff import prepare
 from llmtop.analysis.judge import suggest
+from llmtop.domain.slo import parse_slo
 from llmtop.domain.verdicts import Confidence, Kind
 
 
@@ -179,3 +181,7 @@ def test_an_open_loop_shows_its_capacity():
     verdict = judge(levels, axis="rate")
     assert verdict.kind is Kind.CLIFF
     assert verdict.at == pytest.approx(10.0, rel=0.1)
+    capacity = capacity_of(levels, parse_slo("ttft_p95<60s"), verdict, Limits(), None)
+    assert capacity.at_slo == 9.0, "past its capacity an open loop holds for as long as the run is short"
+    assert capacity.limited_by is not None
+    assert "cliff" in capacity.limited_by
