@@ -6,8 +6,8 @@
     LLMTOP_REAL_VLLM_DIR      or: a directory with venv/ (vLLM) and tiny-llama/ (config.json and tokenizer.json)
 
 Tests that need a server of their own (other numbers of slots, a small KV cache, one that is killed) want the directory.
-Run with `pytest tests/real -m real`. A missing variable is a failure, not a skip. The tests of cliffs want a machine that
-does nothing else: where server and client wait for the CPU, so do the curves.
+Run with `pytest tests/real -m real`. A missing variable is a failure, not a skip. The tests of cliffs want a
+machine that does nothing else: where server and client wait for the CPU, so do the curves.
 """
 
 from __future__ import annotations

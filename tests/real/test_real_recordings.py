@@ -38,7 +38,8 @@ def test_a_small_cache_makes_a_cliff_of_its_own(real: SimpleNamespace, tmp_path:
     assert any("preemptions" in line for line in verdict.cliff.evidence)
 
 
-def test_on_a_busy_machine_the_cause_is_still_the_slots(real: SimpleNamespace, tmp_path: Path) -> None:
+def test_on_a_busy_machine_the_cliff_is_still_at_the_slots(real: SimpleNamespace, tmp_path: Path) -> None:
     verdict = real.judge(_unpacked("vllm_8_slots_busy", tmp_path))
     assert verdict.cliff.cause is Bound.QUEUE
+    assert abs(verdict.cliff.at - 8) <= 1
     assert any("running at most 8" in line for line in verdict.cliff.evidence)
