@@ -68,7 +68,7 @@ def capacity_of(
     """
     verdicts = [judge_level(level, slo) for level in sorted(levels, key=lambda level: level.load)]
     if cliff.axis == "rate" and cliff.kind is Kind.CLIFF:
-        # Past its capacity an open loop has no latency, only a queue that grows: it holds for as long as a run is short.
+        # Past its capacity an open loop has no latency, only a queue that grows: short runs hold by luck.
         edge = cliff.high or math.inf
         verdicts = [LevelVerdict(each.load, False, each.failed) if each.load > edge else each for each in verdicts]
     fails = next((each for each in verdicts if each.ok is False), None)

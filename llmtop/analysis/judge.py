@@ -175,9 +175,11 @@ def _cause_by_latency(finding: Finding, series: Series) -> tuple[Bound, tuple[st
 def _cross_check(finding: Finding, series: Series, running: float | None, limit: float | None) -> list[str]:
     """Independent readings of how many requests are served at once, and whether they agree within 10 %."""
     readings = []
-    if finding.at is not None and series.axis == "concurrency" and np.all(np.isfinite(series.ttft_mean)):
-        q, served = cliff.in_service(series, float(np.median(series.ttft_mean[series.x <= finding.at][-3:])))
-        queued = (series.x > finding.at) & (q > cliff.QUEUE_SHARE) & (q < 1)
+    at = -math.inf if finding.at is None else finding.at
+    calm = series.ttft_mean[series.x <= at][-3:]
+    if len(calm) and series.axis == "concurrency" and np.all(np.isfinite(series.ttft_mean)):
+        q, served = cliff.in_service(series, float(np.median(calm)))
+        queued = (series.x > at) & (q > cliff.QUEUE_SHARE) & (q < 1)
         if queued.any():
             readings.append(("in service by Little", float(np.mean(served[queued]))))
     if running is not None:

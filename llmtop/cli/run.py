@@ -19,6 +19,7 @@ from llmtop.profiles import load_profile
 from llmtop.session.assessor import Assessor
 from llmtop.session.headless import RunResult, run_to_end
 
+CLIENT_BOUND = 4
 CLIENT_BOUND_SHARE = 0.2
 """From this share of red seconds on, the client's own limit is the rule and the figures are void."""
 
@@ -39,11 +40,14 @@ def main(arguments: argparse.Namespace) -> int:
     progress.end()
     if arguments.junit:
         Path(arguments.junit).write_bytes(junit(profile, result))
+    code = exit_code(result, search)
+    if code == CLIENT_BOUND:
+        print("llmtop: the client was the bottleneck: what follows says little of the server", file=sys.stderr)
     if arguments.json:
-        print_json(as_json(result))
+        print_json({"exit_code": code, **as_json(result)})
     else:
         print(summary.text(result.meta, result.frame, result.assessment))
-    return exit_code(result, search)
+    return code
 
 
 def exit_code(result: RunResult, search: bool) -> int:
@@ -52,8 +56,7 @@ def exit_code(result: RunResult, search: bool) -> int:
         return 130
     red = result.facts.client.column("red")
     if len(red) and red.mean() >= CLIENT_BOUND_SHARE:
-        print("llmtop: the client was the bottleneck: these figures say nothing about the server", file=sys.stderr)
-        return 4
+        return CLIENT_BOUND
     failed = result.assessment.capacity.at_slo is None if search else result.assessment.slo.ok is False
     return 1 if failed else 0
 

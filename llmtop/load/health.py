@@ -2,7 +2,9 @@
 
 Thresholds, once a second:
 
-    receive lag p99   green below 1 ms; amber above max(2 ms, 5 % of TPOT); red above TPOT / 2
+    receive lag p99   green below 1 ms; amber above max(2 ms, 5 % of TPOT); red above TPOT / 2, and with stamps of the
+                      kernel also above 20 ms: such a stamp does not move with the read, and what a late read can spoil,
+                      two tokens under one stamp, shows as coalesced reads
     coalesced reads   red when their share rises above what the server does by itself (see `Baseline`)
     CPU of one core   amber from 70 %, red from 85 %: a percentage over all cores would hide it
     loop lag          amber above 25 ms
@@ -29,6 +31,7 @@ GREEN_LAG_MS = 1.0
 AMBER_LAG_MS = 2.0
 AMBER_LAG_OF_TPOT = 0.05
 RED_LAG_OF_TPOT = 0.5
+RED_KERNEL_LAG_MS = 20.0
 AMBER_CPU = 0.70
 RED_CPU = 0.85
 AMBER_LOOP_LAG_MS = 25.0
@@ -62,12 +65,19 @@ class Baseline:
 
 
 def judge(
-    lag: LagSample, tpot_ms: float | None, cpu: float | None, loop_lag_ms: float, coalesced_rose: bool
+    lag: LagSample,
+    tpot_ms: float | None,
+    cpu: float | None,
+    loop_lag_ms: float,
+    coalesced_rose: bool,
+    *,
+    by_kernel: bool = False,
 ) -> tuple[str, str | None]:
     """(state, reason) by the thresholds above. The worst one speaks."""
     findings = [(0, "")]
     if lag.p99_ms is not None:
-        if tpot_ms is not None and lag.p99_ms > RED_LAG_OF_TPOT * tpot_ms:
+        least_red_ms = RED_KERNEL_LAG_MS if by_kernel else 0.0
+        if tpot_ms is not None and lag.p99_ms > max(RED_LAG_OF_TPOT * tpot_ms, least_red_ms):
             findings.append((2, f"receive lag {lag.p99_ms:.1f} ms is over half of TPOT ({tpot_ms:.1f} ms)"))
         elif lag.p99_ms > max(AMBER_LAG_MS, AMBER_LAG_OF_TPOT * (tpot_ms or 0.0)):
             findings.append((1, f"receive lag {lag.p99_ms:.1f} ms"))
@@ -166,7 +176,8 @@ class HealthProbe:
         """
         span_s = (self._clock() - self._since_ns) / 1e9
         cpu, loop_lag_ms = self._cpu(), self._loop_lag_ns / 1e6
-        state, reason = judge(lag, tpot_ms, cpu, loop_lag_ms, self._baseline.rose(lag))
+        rose = self._baseline.rose(lag)
+        state, reason = judge(lag, tpot_ms, cpu, loop_lag_ms, rose, by_kernel=stamp_source == "kernel")
         health = ClientHealth(
             t_s=t_s,
             state=state,

@@ -12,6 +12,8 @@ from llmtop.load.pacer import Pacer
 
 ANNOUNCE_NS = 500_000_000
 """A moving load is announced at most this often."""
+HOLD_TOLD_NS = 30_000_000_000
+"""Holds that come within so long are one piece of news."""
 LONGEST_HOLD_S = 30.0
 """Of one stage, because of a client that cannot keep up; then the plan goes on, its figures marked as the client's."""
 
@@ -34,6 +36,7 @@ class Wheel:
         self._plan_braked = False
         self._paused: tuple[LoadPlan, float, str] | None = None
         """(plan, where in it, stage) while a client that cannot keep up holds the plan."""
+        self._hold_told_ns = -HOLD_TOLD_NS
         self._held: tuple[str, float] = ("", 0.0)
         self._announced_ns = 0
         self._announced: tuple[LoadPoint | None, str | None] = (None, None)
@@ -146,8 +149,10 @@ class Wheel:
         self._paused = (self.pacer.plan, self.pacer.start_s + elapsed_s, stage.name)
         held = Stage(name=stage.name, duration_s=math.inf, shape=Hold(point.concurrency, point.rate_rps))
         self._take(self._replaced(LoadPlan(stages=(held,), base=point), now_ns), now_ns)
-        text = f"The client is the bottleneck: {stage.name} holds until it can keep up"
-        self.events.append(Event(now_ns / 1e9, "client", text, "warning"))
+        if now_ns >= self._hold_told_ns + HOLD_TOLD_NS:
+            self._hold_told_ns = now_ns
+            text = f"The client is the bottleneck: {stage.name} holds until it can keep up"
+            self.events.append(Event(now_ns / 1e9, "client", text, "warning"))
         return True
 
     def _go_on(self, now_ns: int) -> bool:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -228,6 +229,8 @@ class Session:
         workload, caps, origin_ns = profile.workload, profile.caps, self._origin_ns
         api = self._api(info)
         prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=origin_ns)
+        if info.has_tokenize:
+            await _check_count(client, prompts, profile.plan.base)
         plan = profile.plan
         if prompts.arrivals_s and not plan.stages:
             plan = trace_plan(prompts.arrivals_s, plan.base)
@@ -237,6 +240,12 @@ class Session:
             endpoint = self.meta.endpoint
             return WorkerPool(endpoint, info, workload, pacer, caps, origin_ns, seed, api, workers, salt=origin_ns)
         return LoadEngine(client, prompts, pacer, caps, origin_ns, seed, api)
+
+    @property
+    def _beside_us(self) -> bool:
+        """Whether the GPUs of this machine are the server's."""
+        host = urlsplit(self._endpoint.base_url).hostname or ""
+        return not self._endpoint.simulated and host in ("127.0.0.1", "::1", "localhost")
 
     def _api(self, info: EndpointInfo) -> str:
         """The workload's API, or the one that the endpoint has: a base model has no chat."""
@@ -254,7 +263,9 @@ class Session:
                 self._scraped.append(snapshot)
             if scraper.restarted:
                 self._tell("server", "the server has restarted: a new curve begins", "warning")
-            self._gpu_samples.extend(scraper.gpus or await asyncio.to_thread(self._gpus.read, self.t_s))
+            self._gpu_samples.extend(scraper.gpus)
+            if self._beside_us and not scraper.gpus:
+                self._gpu_samples.extend(await asyncio.to_thread(self._gpus.read, self.t_s))
             await asyncio.sleep(max(0.0, 1.0 - (self.t_s - started_s)))
 
     # ── Ticks ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -386,6 +397,14 @@ class Session:
         if isinstance(answer, dict):
             self._knobs = {name: float(value) for name, value in answer["knobs"].items()}
             self._faults = {name: float(value) for name, value in answer["faults"].items()}
+
+
+async def _check_count(client: EndpointClient, prompts: PromptSource, point: LoadPoint) -> None:
+    """Let the endpoint's own tokenizer count one prompt, so that already the first ones have the asked length."""
+    prompt = prompts.next(point)
+    counted = await client.tokenize(prompt.text)
+    if counted is not None:
+        prompts.calibrate(prompt.tokens, counted, "tokenize")
 
 
 def trace_plan(arrivals_s: Sequence[float], base: LoadPoint) -> LoadPlan:

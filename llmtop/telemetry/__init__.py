@@ -4,17 +4,14 @@ from llmtop.telemetry.exposition import ExpositionParser, parse_exposition
 from llmtop.telemetry.findings import dialect_table_markdown, examine_metrics, metrics_findings
 from llmtop.telemetry.gpu import GpuReader, read_exporter
 from llmtop.telemetry.scraper import Scraper
-from llmtop.telemetry.split import TtftSplit, split_ttft
 
 __all__ = [
     "ExpositionParser",
     "GpuReader",
     "Scraper",
-    "TtftSplit",
     "dialect_table_markdown",
     "examine_metrics",
     "metrics_findings",
     "parse_exposition",
     "read_exporter",
-    "split_ttft",
 ]

@@ -66,6 +66,15 @@ def test_thresholds(p99_ms, tpot_ms, cpu, loop_lag_ms, coalesced, state) -> None
     assert (reason is None) == (state == "green")
 
 
+def test_a_kernel_stamp_does_not_move_with_a_late_read() -> None:
+    late, later = LagSample(1000, 10, 0.1, 15.0, 15.0), LagSample(1000, 10, 0.1, 25.0, 25.0)
+    assert judge(late, 4.0, 0.1, 1.0, False)[0] == "red"
+    assert judge(late, 4.0, 0.1, 1.0, False, by_kernel=True)[0] == "amber"
+    assert judge(later, 4.0, 0.1, 1.0, False, by_kernel=True)[0] == "red"
+    assert judge(later, 60.0, 0.1, 1.0, False, by_kernel=True)[0] == "amber", "not half of TPOT"
+    assert judge(late, 4.0, 0.1, 1.0, True, by_kernel=True)[0] == "red", "coalesced reads spoil any stamp"
+
+
 def test_a_server_that_writes_several_tokens_at_a_time_is_not_the_clients_fault() -> None:
     baseline = Baseline()
     for _ in range(5):

@@ -13,7 +13,8 @@ from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.domain.verdicts import Bound, Kind
 from llmtop.endpoint import EndpointClient, endpoint_from_url
-from llmtop.telemetry import Scraper, split_ttft
+from llmtop.meter.split import split_ttft
+from llmtop.telemetry import Scraper
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 

@@ -10,6 +10,7 @@ from llmtop.domain.frame import Distribution, Frame
 from llmtop.domain.verdicts import Assessment
 from llmtop.tui.glyphs import Glyphs, plain
 from llmtop.tui.lines import Entry, cut
+from llmtop.meter.split import split_ttft
 from llmtop.tui.numbers import UNKNOWN, clock, count, digits, latency, span, whole
 from llmtop.tui.palette import Runs
 from llmtop.tui.widgets.panel import Panel
@@ -78,7 +79,18 @@ def _server(frame: Frame) -> list[tuple[str, str]]:
         return []
     slots = "" if server.max_num_seqs is None else f"/{whole(server.max_num_seqs)}"
     hits = "" if server.prefix_hit_ratio is None else f"  prefix hits {server.prefix_hit_ratio * 100:.0f}%"
-    return [("server", f"{count(server.running)}{slots} running  {count(server.waiting)} waiting{hits}")]
+    return [("server", f"{count(server.running)}{slots} running  {count(server.waiting)} waiting{hits}"), *_ttft(frame)]
+
+
+def _ttft(frame: Frame) -> list[tuple[str, str]]:
+    """Where the time to the first token went, as far as the server tells."""
+    server, client_ms = frame.server, frame.window.ttft.mean
+    if server is None or server.ttft_mean_s is None or client_ms is None:
+        return []
+    split = split_ttft(client_ms / 1e3, server.ttft_mean_s, server.queue_mean_s, server.prefill_mean_s)
+    parts = {"queue": split.queue_s, "prefill": split.prefill_s, "network": split.network_s}
+    told = [f"{name} {latency(part * 1e3)}" for name, part in parts.items() if part is not None]
+    return [("TTFT is", "  ".join(told))]
 
 
 def _gpus(frame: Frame) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmtop.telemetry.split import split_ttft
+from llmtop.meter.split import split_ttft
 
 
 def test_the_parts_of_ttft_add_up() -> None:
