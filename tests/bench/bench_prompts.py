@@ -1,6 +1,6 @@
 """How long the next prompt takes: word pieces against cutting a text to length with the tokenizer.
 
-    python tests/bench/bench_prompts.py
+python tests/bench/bench_prompts.py
 """
 
 from __future__ import annotations

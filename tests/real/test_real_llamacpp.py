@@ -62,7 +62,7 @@ async def test_overload_queues_and_shows_and_is_let_go(llamacpp_url: str, real: 
     driven = await real.hold(llamacpp_url, 8, concurrency=20, prompt_tokens=128, output_tokens=256)
     full = driven.snapshots[-1]
     assert full.running == 8
-    assert full.waiting == 12
+    assert 10 <= full.waiting <= 12, "one or two may be on their way back in"
     assert full.max_num_seqs == 8
     assert full.kv_usage is not None
     assert 0.02 < full.kv_usage < 1
