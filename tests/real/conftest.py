@@ -1,7 +1,7 @@
 """Real servers for the tests marked `real`: one that runs already, or one that is started here.
 
     LLMTOP_REAL_LLAMACPP      URL of a llama.cpp server with --metrics and --slots, 8 slots of 2048 tokens
-    LLMTOP_REAL_LLAMACPP_DIR  or: a directory with venv/ (pip install xllamacpp) and tiny.gguf
+    LLMTOP_REAL_LLAMACPP_DIR  or: a directory with venv/ (pip install xllamacpp gguf) and tiny.gguf (by tiny_gguf.py)
     LLMTOP_REAL_VLLM          URL of a vLLM server with --max-num-seqs 8 and --max-model-len 2048
     LLMTOP_REAL_VLLM_DIR      or: a directory with venv/ (vLLM) and tiny-llama/ (config.json and tokenizer.json)
 
