@@ -8,9 +8,9 @@ from typing import Any
 
 from llmtop.domain.frame import Distribution, Frame
 from llmtop.domain.verdicts import Assessment
+from llmtop.meter.split import split_ttft
 from llmtop.tui.glyphs import Glyphs, plain
 from llmtop.tui.lines import Entry, cut
-from llmtop.meter.split import split_ttft
 from llmtop.tui.numbers import UNKNOWN, clock, count, digits, latency, span, whole
 from llmtop.tui.palette import Runs
 from llmtop.tui.widgets.panel import Panel
