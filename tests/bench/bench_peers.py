@@ -27,7 +27,8 @@ where the rest of the error comes from (p95 of each, so they don't add up):
 A client that shares a machine with its server takes CPU time from it. Where allowed (Linux, root), the server runs at
 real-time priority, as if it had a machine of its own: it uses well below half a core, and its times stay true under any
 client. The line above the table says whether it did. Cores are those of all the client's processes between the first
-arrival and the last departure, without the time it takes to start and to report.
+arrival and the last departure, without the time it takes to start and to report. "N void" behind the requests: llmtop
+itself says of N that it was the bottleneck; they are among its percentiles here, though not in its verdicts.
 
 All clients run as they come, but for what makes it lighter for them: AIPerf takes token counts from the server and
 scrapes neither /metrics nor GPUs, GuideLLM's live display is off. Settings in the environment, such as
@@ -291,12 +292,12 @@ class Server:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.url = f"http://127.0.0.1:{json.loads(self._process.stdout.readline())['port']}"
-        self.preferred = sys.platform == "linux"
+        self.real_time = sys.platform == "linux"
         try:
-            if self.preferred:
+            if self.real_time:
                 os.sched_setscheduler(self._process.pid, os.SCHED_RR, os.sched_param(1))
         except PermissionError:
-            self.preferred = False
+            self.real_time = False
 
     def stamps(self) -> list[dict[str, Any]]:
         with urllib.request.urlopen(self.url + "/stamps") as answer:
@@ -374,7 +375,7 @@ def measure(client: str, program: str, streams: int) -> dict[str, float]:
         except (OSError, ValueError, KeyError) as error:
             text = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise RuntimeError(f"ended with {status} and without a report ({error!r}):\n{text}") from error
-        return figures(report, server.stamps(), streams, clock) | {"preferred": float(server.preferred)}
+        return figures(report, server.stamps(), streams, clock) | {"real_time": float(server.real_time)}
 
 
 def figures(report: Report, stamps: list[dict[str, Any]], streams: int, clock: CpuClock) -> dict[str, float]:
@@ -457,10 +458,9 @@ def tables(streams: int, rounds: dict[str, list[dict[str, float]]]) -> None:
     for client, runs in rounds.items():
         mid = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
         worst = {name: f" ({max(run[f'{name}_over'] for run in runs):+.1f} %)" for name in ("ttft95", "later95")}
-        flaws = "".join(f", {mid[name]:.0f} {name}" for name in ("failed", "void") if mid[name])
         whole.append(
             (
-                *(client, f"{mid['requests']:.0f}{flaws}", f"{mid['chunks_per_s']:.0f}", f"{mid['cores']:.2f}"),
+                *(client, f"{mid['requests']:.0f}{_flaws(mid)}", f"{mid['chunks_per_s']:.0f}", f"{mid['cores']:.2f}"),
                 *(_triple(mid, "ttft50"), _triple(mid, "ttft95") + worst["ttft95"]),
                 *(_triple(mid, name) for name in ("tpot50", "tpot95", "gap95")),
             )
@@ -476,6 +476,10 @@ def tables(streams: int, rounds: dict[str, list[dict[str, float]]]) -> None:
         for row in rows:
             print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         print()
+
+
+def _flaws(found: dict[str, float]) -> str:
+    return "".join(f", {found[name]:.0f} {name}" for name in ("failed", "void") if found[name])
 
 
 def _triple(mid: dict[str, float], name: str) -> str:
@@ -511,9 +515,8 @@ def main() -> None:
                     print(f"{client}, {streams} streams, round {number}: {error}", flush=True)
                     continue
                 rounds.setdefault(client, []).append(found)
-                print(
-                    f"   {client}, {streams} streams, round {number}: TTFT p95 {_triple(found, 'ttft95')}", flush=True
-                )
+                text = f"TTFT p95 {_triple(found, 'ttft95')}{_flaws(found)}"
+                print(f"   {client}, {streams} streams, round {number}: {text}", flush=True)
         if rounds:
             tables(streams, rounds)
 
