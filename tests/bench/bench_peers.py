@@ -446,8 +446,8 @@ def programs(options: argparse.Namespace) -> dict[str, str]:
 
 def tables(streams: int, rounds: dict[str, list[dict[str, float]]]) -> None:
     tpot_ms, each = LEVELS[streams]
-    preferred = all(run["preferred"] for runs in rounds.values() for run in runs)
-    priority = "real-time" if preferred else "equal"
+    real_time = all(run["real_time"] for runs in rounds.values() for run in runs)
+    priority = "real-time" if real_time else "equal"
     print(
         f"\n── {streams} streams, {each} requests each of {TOKENS} tokens; TTFT {TTFT_MS:g} ms, TPOT {tpot_ms:g} ms; "
         f"medians of {max(map(len, rounds.values()))} rounds; server at {priority} priority"
