@@ -157,7 +157,8 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
     records += engine.drain().requests
     await client.close()
     keys = {trace.sent_ns: head for trace, head in sent}
-    good = [record for record in records if record.outcome is Outcome.OK]
+    # Without a TPOT: a stream that came in one read, so starved was the client.
+    good = [record for record in records if record.outcome is Outcome.OK and record.tpot_s is not None]
     return {
         "requests": [
             (
