@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import socket
 import sys
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from llmtop.domain.endpoint import Dialect, Endpoint
+from llmtop.domain.endpoint import Dialect, Endpoint, is_loopback
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.slo import parse_slo
@@ -21,18 +20,26 @@ USUAL_PORTS = (8000, 30000, 8080, 11434, 1234)
 """vLLM, SGLang, llama.cpp and TGI, Ollama, LM Studio."""
 
 
+def asked_url(arguments: argparse.Namespace) -> str | None:
+    """The URL on the command line; None: there is none, or the simulated engine is asked for."""
+    if arguments.sim is not None and arguments.url is not None:
+        raise UsageError("--sim and a URL: give one of them")
+    return None if arguments.url is None else str(arguments.url)
+
+
 def session_options(
     arguments: argparse.Namespace, profile: Profile, url: str | None, *, patient: bool
 ) -> SessionOptions:
     """What to drive with what. `url` None: the simulated engine.
 
-    Raises UsageError when the target is beyond this machine and the user does not confirm it.
+    Raises UsageError when knobs are set on a real server, and when the target is beyond this machine and the user does
+    not confirm it.
     """
     endpoint = None if url is None else endpoint_of(arguments, url)
     if endpoint is not None:
+        if arguments.set:
+            raise UsageError("--set turns knobs of the simulated engine; a real server has none that turn from here")
         confirm(endpoint, arguments.yes)
-    elif arguments.set and arguments.sim is None and url is not None:
-        raise UsageError("--set turns knobs of the simulated engine; a real server has none that turn from here")
     return SessionOptions(
         endpoint=endpoint,
         preset=arguments.sim or "laptop",
@@ -122,13 +129,6 @@ def confirm(endpoint: Endpoint, yes: bool) -> None:
         raise UsageError(f"{host} is not this machine: say --yes if you may load it")
     if not _yes(f"{host} is not this machine. llmtop will send it real load. Go on? [y/N] "):
         raise UsageError("nothing was sent")
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def ask_for_local_server() -> str | None:

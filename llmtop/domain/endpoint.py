@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from enum import StrEnum
+from urllib.parse import urlsplit, urlunsplit
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 
 class Dialect(StrEnum):
@@ -44,6 +46,32 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     transport: str = "auto"
     """`auto` (own transport, stock httpx behind a proxy) or `httpx`."""
     simulated: bool = False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def safe_endpoint(endpoint: Endpoint) -> Endpoint:
+    """The endpoint without what may let somebody in: user and query of URLs, values of headers."""
+    return structs.replace(
+        endpoint,
+        base_url=safe_url(endpoint.base_url),
+        metrics_urls=tuple(map(safe_url, endpoint.metrics_urls)),
+        headers=tuple((name, "…") for name, _ in endpoint.headers),
+    )
+
+
+def safe_url(url: str) -> str:
+    """A URL without user, password, query and fragment."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 class Finding(Struct, frozen=True):

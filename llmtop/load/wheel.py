@@ -77,9 +77,10 @@ class Wheel:
     def command(self, point: LoadPoint, now_ns: int, reason: str = "hand") -> None:
         """This load from now on, whatever drove before."""
         if point.concurrency is not None and point.concurrency > self._caps.max_concurrency:
-            text = f"{point.concurrency} in flight is more than allowed: held at {self._caps.max_concurrency}"
+            cap = self._caps.max_concurrency
+            text = f"{point.concurrency} is above the limit of {cap} in flight (--max-concurrency)"
             self.events.append(Event(now_ns / 1e9, "load", text, "warning"))
-            point = replace(point, concurrency=self._caps.max_concurrency)
+            point = replace(point, concurrency=cap)
         self._release()
         self._take(self._replaced(LoadPlan(stages=(), base=point), now_ns), now_ns)
         self._announce(now_ns, reason)

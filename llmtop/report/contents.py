@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct, structs
 
-from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.endpoint import safe_endpoint
 from llmtop.domain.frame import Distribution, Timeline, Totals
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, LoadChange, Mark, RunMeta
@@ -122,22 +121,6 @@ def distribution(seconds: npt.NDArray[np.float64]) -> Distribution:
     return Distribution(
         n, float(values.mean()), shown.get(50), shown.get(90), shown.get(95), shown.get(99), float(values.max())
     )
-
-
-def safe_endpoint(endpoint: Endpoint) -> Endpoint:
-    """The endpoint without what may let somebody in: user and query of URLs, values of headers."""
-    return structs.replace(
-        endpoint,
-        base_url=safe_url(endpoint.base_url),
-        metrics_urls=tuple(map(safe_url, endpoint.metrics_urls)),
-        headers=tuple((name, "…") for name, _ in endpoint.headers),
-    )
-
-
-def safe_url(url: str) -> str:
-    """A URL without user, password, query and fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _totals(facts: Facts) -> Totals:

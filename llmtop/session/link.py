@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import platformdirs
@@ -121,10 +120,3 @@ class SessionLink:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.stdout.close()
-
-    def wait_for_frame(self, timeout_s: float) -> Frame | None:
-        """The first frame, or None if none came in time."""
-        deadline = time.monotonic() + timeout_s
-        while self._frame is None and self.alive and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return self._frame

@@ -134,7 +134,6 @@ def main() -> int:
     except BaseException:
         traceback.print_exc()
         ended = wire.Ended("the session has failed; its log says where", 3)
-        raise
     finally:
         outlet.put(ended)
         outlet.close()

@@ -13,6 +13,7 @@ from llmtop.domain.frame import Frame, ReplayPosition
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.meter import Facts, FrameBuilder
 from llmtop.recording import RunReader
+from llmtop.session.status import endpoint_status
 
 SLOWEST, FASTEST = 0.5, 50.0
 
@@ -74,23 +75,8 @@ class Replay:
         self._facts.extend(batch)
         for event in batch.events:
             if event.state is not None:
-                self._status = self._status_of(event.state, event.t_s, event.text)
-
-    def _status_of(self, state: EndpointState, since_s: float, text: str) -> EndpointStatus:
-        info = self.meta.info
-        return EndpointStatus(
-            state=state,
-            since_s=since_s,
-            label=endpoint_label(self.meta),
-            dialect=info.dialect if info else None,
-            model=info.model if info else self.meta.endpoint.model,
-            server=info.server if info else None,
-            last_error=None if state is EndpointState.UP else text,
-            stamp_source=self.meta.stamp_source,
-            simulated=self.meta.endpoint.simulated,
-            preset=self.meta.preset,
-            max_model_len=info.max_model_len if info else None,
-        )
+                error = None if event.state is EndpointState.UP else event.text
+                self._status = endpoint_status(self.meta, event.state, event.t_s, error)
 
     def frame(self) -> Frame:
         with self._lock:
@@ -126,8 +112,3 @@ class Replay:
 
     def close(self, timeout_s: float = 0.0) -> None:
         self.alive = False
-
-
-def endpoint_label(meta: RunMeta) -> str:
-    """Host, port and path for display."""
-    return meta.endpoint.unix_socket or meta.endpoint.base_url.partition("://")[2] or meta.endpoint.base_url

@@ -25,7 +25,14 @@ from llmtop.domain.commands import (
     SetRecording,
     StopLoad,
 )
-from llmtop.domain.endpoint import Endpoint, EndpointInfo, EndpointState, EndpointStatus
+from llmtop.domain.endpoint import (
+    Endpoint,
+    EndpointInfo,
+    EndpointState,
+    EndpointStatus,
+    is_loopback,
+    safe_endpoint,
+)
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage
 from llmtop.domain.run import Event, FactBatch, Mark, RunMeta
@@ -37,7 +44,7 @@ from llmtop.load.pacer import Pacer
 from llmtop.meter import FrameBuilder
 from llmtop.recording import RunWriter, new_run_path
 from llmtop.session.options import SessionOptions
-from llmtop.session.replay import endpoint_label
+from llmtop.session.status import endpoint_label, endpoint_status
 from llmtop.session.watch import EndpointWatch
 from llmtop.simulator.server import SimulatorProcess
 from llmtop.telemetry import GpuReader, Scraper
@@ -68,7 +75,7 @@ class Session:
         self.meta = RunMeta(
             llmtop_version=__version__,
             started_at=time.time(),
-            endpoint=self._endpoint,
+            endpoint=safe_endpoint(self._endpoint),
             profile=options.profile,
             label=options.label,
             seed=options.seed,
@@ -117,7 +124,7 @@ class Session:
             )
             self._simulator = simulator
             self._endpoint = msgspec.structs.replace(self._endpoint, base_url=simulator.base_url)
-            self.meta = msgspec.structs.replace(self.meta, endpoint=self._endpoint)
+            self.meta = msgspec.structs.replace(self.meta, endpoint=safe_endpoint(self._endpoint))
         path = Path(self._options.run_file) if self._options.run_file else self._new_path()
         self._writer = RunWriter(path, self.meta)
         if self._options.patient:
@@ -211,9 +218,10 @@ class Session:
             return
         profile = self._options.profile
         endpoint = msgspec.structs.replace(self._endpoint, model=info.model, dialect=info.dialect)
+        self._endpoint = endpoint
         self._client = EndpointClient(endpoint, info, profile.caps, self._origin_ns)
         self.meta = msgspec.structs.replace(
-            self.meta, endpoint=endpoint, info=info, stamp_source=self._client.stamp_source
+            self.meta, endpoint=safe_endpoint(endpoint), info=info, stamp_source=self._client.stamp_source
         )
         if self._writer is not None:
             self._writer.update_meta(self.meta)
@@ -237,15 +245,16 @@ class Session:
         pacer = Pacer.hold(self._wanted, seed) if self._wanted else Pacer(plan, seed)
         workers = self._options.workers or auto_workers(caps.max_concurrency)
         if workers > 1:
-            endpoint = self.meta.endpoint
-            return WorkerPool(endpoint, info, workload, pacer, caps, origin_ns, seed, api, workers, salt=origin_ns)
+            return WorkerPool(
+                self._endpoint, info, workload, pacer, caps, origin_ns, seed, api, workers, salt=origin_ns
+            )
         return LoadEngine(client, prompts, pacer, caps, origin_ns, seed, api)
 
     @property
     def _beside_us(self) -> bool:
         """Whether the GPUs of this machine are the server's."""
         host = urlsplit(self._endpoint.base_url).hostname or ""
-        return not self._endpoint.simulated and host in ("127.0.0.1", "::1", "localhost")
+        return not self._endpoint.simulated and is_loopback(host)
 
     def _api(self, info: EndpointInfo) -> str:
         """The workload's API, or the one that the endpoint has: a base model has no chat."""
@@ -333,24 +342,13 @@ class Session:
         )
 
     def _status(self) -> EndpointStatus:
-        info, watch = self.meta.info, self._watch
         retry_at_s = self._retry_at_s
-        return EndpointStatus(
-            state=watch.state,
-            since_s=watch.since_s,
-            label=endpoint_label(self.meta),
-            dialect=info.dialect if info else None,
-            model=info.model if info else self._endpoint.model,
-            server=info.server if info else None,
-            last_error=watch.last_error,
+        return msgspec.structs.replace(
+            endpoint_status(self.meta, self._watch.state, self._watch.since_s, self._watch.last_error),
             retry_in_s=None if retry_at_s is None else max(0.0, retry_at_s - self.t_s),
             metrics=self._scraper.missing if self._scraper else None,
-            stamp_source=self.meta.stamp_source,
-            simulated=self._endpoint.simulated,
-            preset=self.meta.preset,
             knobs=self._knobs,
             faults=self._faults,
-            max_model_len=info.max_model_len if info else None,
         )
 
     async def command(self, command: Command) -> None:
@@ -359,7 +357,7 @@ class Session:
             case SetLoad(point, reason):
                 self._wanted = point
                 if self._engine is not None:
-                    self._engine.command(self._capped(point), reason)
+                    self._engine.command(point, reason)
             case StopLoad():
                 self._wanted = None
                 if self._engine is not None:
@@ -375,13 +373,6 @@ class Session:
                 await self._control({"faults": {name: on}}, f"fault {name} {'on' if on else 'off'}")
             case Seek() | Quit():
                 pass
-
-    def _capped(self, point: LoadPoint) -> LoadPoint:
-        cap = self._options.profile.caps.max_concurrency
-        if point.concurrency is None or point.concurrency <= cap:
-            return point
-        self._tell("load", f"{point.concurrency} is above the limit of {cap} in flight (--max-concurrency)", "warning")
-        return msgspec.structs.replace(point, concurrency=cap)
 
     async def _control(self, asked: object, done: str) -> None:
         if self._simulator is None or self._client is None:

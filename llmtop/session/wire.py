@@ -42,7 +42,6 @@ class Ended(Struct, frozen=True, tag=True):
 
 
 Message = Began | Shown | Told | Ended
-Asked = Command
 
 encode = msgspec.msgpack.Encoder().encode
 decode_message = msgspec.msgpack.Decoder(Message).decode

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import ssl
 from collections.abc import Iterable
@@ -10,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.endpoint import Endpoint, is_loopback
 from llmtop.endpoint.dialects import DialectTable
 
 KEEPALIVE_S = 4.0
@@ -70,16 +69,6 @@ def headers_for(url: str, endpoint: Endpoint) -> dict[str, str]:
     if key:
         headers["Authorization"] = f"Bearer {key}"
     return headers
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _tls_context(endpoint: Endpoint) -> ssl.SSLContext:

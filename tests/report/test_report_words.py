@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.endpoint import Endpoint, safe_endpoint
 from llmtop.domain.run import FactBatch
 from llmtop.domain.slo import SloTarget, parse_slo
 from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Confidence, Curve, Kind
 from llmtop.report import ClientSummary, ReportInput, wording
-from llmtop.report.contents import FEWEST, distribution, safe_endpoint
+from llmtop.report.contents import FEWEST, distribution
 from llmtop.report.scales import Scale, latency_scale, load_scale, load_ticks, step_125
 
 CLIFF = CliffVerdict(kind=Kind.CLIFF, at=32.4, low=31.2, high=34.1, confidence=Confidence.FIRM)

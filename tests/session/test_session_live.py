@@ -124,3 +124,18 @@ async def test_an_outage_cuts_the_load_and_only_a_hand_brings_it_back(tmp_path: 
     finally:
         await session.close()
         await simulator.close()
+
+
+async def test_nothing_that_lets_somebody_in_is_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "run.llmtop"
+    simulator = await SimulatorProcess.start(api_key="sk-very-secret")
+    endpoint = Endpoint(base_url=simulator.base_url, headers=(("Authorization", "Bearer sk-very-secret"),))
+    session = Session(options(path, endpoint=endpoint))
+    await session.start()
+    try:
+        await until(session, lambda frame: frame.totals.ok > 0)
+    finally:
+        await session.close()
+        await simulator.close()
+    assert session.meta.endpoint.headers == (("Authorization", "…"),)
+    assert b"sk-very-secret" not in path.read_bytes()

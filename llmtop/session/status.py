@@ -1,0 +1,29 @@
+"""How an endpoint is shown, in a live run and in a recording alike."""
+
+from __future__ import annotations
+
+from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.domain.run import RunMeta
+
+
+def endpoint_label(meta: RunMeta) -> str:
+    """Host, port and path for display."""
+    return meta.endpoint.unix_socket or meta.endpoint.base_url.partition("://")[2] or meta.endpoint.base_url
+
+
+def endpoint_status(meta: RunMeta, state: EndpointState, since_s: float, error: str | None) -> EndpointStatus:
+    """What is known of the endpoint from the run's meta, in the given state."""
+    info = meta.info
+    return EndpointStatus(
+        state=state,
+        since_s=since_s,
+        label=endpoint_label(meta),
+        dialect=info.dialect if info else None,
+        model=info.model if info else meta.endpoint.model,
+        server=info.server if info else None,
+        last_error=error,
+        stamp_source=meta.stamp_source,
+        simulated=meta.endpoint.simulated,
+        preset=meta.preset,
+        max_model_len=info.max_model_len if info else None,
+    )
