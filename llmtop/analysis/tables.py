@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -71,13 +72,8 @@ def _raw(load: float, rows: Sequence[Mapping[str, float]]) -> Level:
         ttft_s=ttft_s,
         tpot_s=tpot_s,
         e2e_s=e2e_s,
-        errors=round(_known(rows, "errors") or 0),
-        requests_per_s=_known(rows, "X_rps"),
-        output_tokens_per_s=_known(rows, "tok_s"),
-        running=_known(rows, "running"),
-        waiting=_known(rows, "waiting"),
-        kv_usage=_known(rows, "kv"),
-        preemptions=_known(rows, "preempt"),
+        errors=_errors(rows),
+        **_rates_and_gauges(rows),
     )
 
 
@@ -92,13 +88,24 @@ def _summary(load: float, rows: Sequence[Mapping[str, float]]) -> Level:
     return Level(
         load=load,
         given=Statistic(y, se, n),
-        errors=round(_known(rows, "errors") or 0),
+        errors=_errors(rows),
         ttft_mean_s=_known(rows, "y_mean") or y,
         e2e_mean_s=_known(rows, "R_mean"),
-        requests_per_s=_known(rows, "X_rps"),
-        output_tokens_per_s=_known(rows, "tok_s"),
-        running=_known(rows, "running"),
-        waiting=_known(rows, "waiting"),
-        kv_usage=_known(rows, "kv"),
-        preemptions=_known(rows, "preempt"),
+        **_rates_and_gauges(rows),
     )
+
+
+def _errors(rows: Sequence[Mapping[str, float]]) -> int:
+    return round(_known(rows, "errors") or 0)
+
+
+def _rates_and_gauges(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    columns = {
+        "requests_per_s": "X_rps",
+        "output_tokens_per_s": "tok_s",
+        "running": "running",
+        "waiting": "waiting",
+        "kv_usage": "kv",
+        "preemptions": "preempt",
+    }
+    return {field: _known(rows, column) for field, column in columns.items()}

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from llmtop.cli import summary
-from llmtop.cli.target import ask_for_local_server, by_hand, session_options, with_arguments
+from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, session_options, with_arguments
 from llmtop.domain.profile import Profile
 from llmtop.errors import UsageError
 from llmtop.session.link import SessionLink
@@ -19,13 +19,13 @@ START_SIMULATED = 4
 def main(arguments: argparse.Namespace) -> int:
     if not sys.stdout.isatty():
         raise UsageError("the cockpit needs a terminal; without one use `llmtop run PROFILE [URL]`")
-    if arguments.url is not None and arguments.sim is not None:
-        raise UsageError("--sim and a URL: give one of them")
-    url = arguments.url
+    url = asked_url(arguments)
     if url is None and arguments.sim is None:
         url = ask_for_local_server()
     profile = with_arguments(_profile(arguments, START_SIMULATED if url is None else 1), arguments)
-    options = session_options(arguments, profile, url or profile.endpoint_url, patient=True)
+    if arguments.sim is None:
+        url = url or profile.endpoint_url
+    options = session_options(arguments, profile, url, patient=True)
     # Before the screen takes the terminal: the session must not inherit it.
     link = SessionLink(options)
     try:

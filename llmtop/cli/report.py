@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmtop.domain.request import RequestRecord
+from llmtop.domain.run import FactBatch
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.meter import Facts, whole_run_timeline
 from llmtop.recording import RunReader
@@ -40,10 +41,17 @@ def write_reports(run: Path, slo: Slo | None) -> tuple[Path, ...]:
 def read(run: Path, slo: Slo | None) -> ReportInput:
     """A run file, judged by `slo` or by its own profile's. Raises RunFileError."""
     with RunReader(run) as reader:
-        facts = Facts.of(reader.batches())
-        timeline = whole_run_timeline(reader.batches(), reader.length_s)
-        slo = slo or reader.meta.profile.slo
+        facts, gpus = Facts(cap=None), set[str]()
+
+        def told() -> Iterator[FactBatch]:
+            for batch in reader.batches():
+                facts.extend(batch)
+                gpus.update(gpu.name for gpu in batch.gpu)
+                yield batch
+
+        timeline = whole_run_timeline(told(), reader.length_s)
         meta = reader.meta
+        slo = slo or meta.profile.slo
         if not reader.complete:
             print(f"llmtop: {run}: the run was cut off after {reader.length_s:.0f} s", file=sys.stderr)
         return report_input(
@@ -55,7 +63,7 @@ def read(run: Path, slo: Slo | None) -> ReportInput:
             length_s=reader.length_s,
             complete=reader.complete,
             records=_records(reader),
-            gpus=sorted({gpu.name for batch in reader.batches() for gpu in batch.gpu}),
+            gpus=sorted(gpus),
         )
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from llmtop.cli import summary
 from llmtop.cli.output import print_json, verdicts_json
-from llmtop.cli.target import session_options, with_arguments
+from llmtop.cli.target import asked_url, session_options, with_arguments
 from llmtop.domain.frame import Frame
 from llmtop.domain.profile import Profile
 from llmtop.errors import UsageError
@@ -26,14 +26,14 @@ CLIENT_BOUND_SHARE = 0.2
 
 def main(arguments: argparse.Namespace) -> int:
     profile = with_arguments(load_profile(arguments.profile), arguments)
-    if arguments.sim is not None and arguments.url is not None:
-        raise UsageError("--sim and a URL: give one of them")
     if arguments.duration is not None:
         profile = _stretched(profile, arguments.duration)
     search = profile.search
     if not search and not profile.plan.stages and profile.workload.source != "trace":
         raise UsageError(f"profile {profile.name} has no stages to play: drive it by hand with `llmtop --profile`")
-    url = None if arguments.sim else arguments.url or profile.endpoint_url
+    url = asked_url(arguments)
+    if arguments.sim is None:
+        url = url or profile.endpoint_url
     options = session_options(arguments, profile, url, patient=False)
     progress = _Progress(profile, search)
     result = run_to_end(options, profile.slo, progress.show, search=search)

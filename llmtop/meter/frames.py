@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from msgspec import structs
 
 from llmtop.domain.endpoint import EndpointStatus
 from llmtop.domain.frame import Distribution, Frame, ReplayPosition, Series, Timeline, Totals, Window
@@ -165,7 +166,7 @@ class FrameBuilder:
         """The newest frame. The arguments are what is not a fact of the run but its circumstances."""
         server = self._server
         if server is not None and self.t_s - server.t_s > STALE_S:
-            server = _aged(server, self.t_s)
+            server = structs.replace(server, age_s=server.age_s + self.t_s - server.t_s)
         return Frame(
             seq=next(self._seq),
             t_s=self.t_s,
@@ -210,11 +211,6 @@ def whole_run_timeline(batches: Iterable[FactBatch], length_s: float, points: in
     for batch in batches:
         builder.consume(batch)
     return builder.timeline()
-
-
-def _aged(server: ServerSnapshot, t_s: float) -> ServerSnapshot:
-    fields = {name: getattr(server, name) for name in server.__struct_fields__}
-    return ServerSnapshot(**{**fields, "age_s": t_s - server.t_s + server.age_s})
 
 
 def _percentile(ordered: Sequence[float], percent: float) -> float | None:

@@ -203,3 +203,8 @@ def test_profiles_presets_and_places(capsys: pytest.CaptureFixture[str]) -> None
     assert "h100-llama-3.1-8b" in capsys.readouterr().out
     assert main(["locate", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"runs", "profiles", "log"}
+
+
+def test_knobs_are_the_simulated_engines_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "smoke", "http://127.0.0.1:9", "--set", "max_num_seqs=4"]) == 2
+    assert "a real server has none" in said(capsys)

@@ -55,13 +55,6 @@ def engine_busy() -> Refusal:
     )
 
 
-def engine_dead() -> Refusal:
-    """What a client sees when the engine's process died under its request."""
-    return Refusal(
-        500, "InternalServerError", "EngineCore encountered an issue. See stack trace (above) for the root cause."
-    )
-
-
 class Asked(NamedTuple):
     """A generation that can be run."""
 
