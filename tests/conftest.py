@@ -1,10 +1,41 @@
-"""What tests of several rooms share."""
+"""What tests of several rooms share, and how properties are tried.
+
+At a desk the examples of a property are the same in every run. Where `CI` is set, and with `--hypothesis-seed=N`, they
+follow a seed that the run names: `pytest --hypothesis-seed=N` repeats it, test by test, on any number of workers.
+"""
 
 from __future__ import annotations
 
+import os
+import random
 import socket
 
 import pytest
+from hypothesis import settings
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the one profile before any test is read; the workers of xdist get the controller's options and its seed."""
+    if config.option.hypothesis_seed is None and os.environ.get("CI"):
+        config.option.hypothesis_seed = str(random.SystemRandom().randrange(2**32))
+    same = config.option.hypothesis_seed is None
+    settings.register_profile(
+        "llmtop", max_examples=50, deadline=None, derandomize=same, database=None, print_blob=True
+    )
+    settings.load_profile("llmtop")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    seed = config.option.hypothesis_seed
+    return None if seed is None else f"examples by --hypothesis-seed={seed}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Quiet runs have no header: there the seed stands at the end."""
+    seed = pytest_report_header(config)
+    if seed is not None and not terminalreporter.showheader:
+        terminalreporter.write_line(seed)
 
 
 @pytest.fixture

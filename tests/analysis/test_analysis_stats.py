@@ -14,7 +14,7 @@ from llmtop.analysis.drift import drift_of
 
 
 @given(st.integers(1, 60), st.floats(0.01, 0.99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_binomial_tail_is_the_sum_of_its_terms(n, p):
     for k in range(n + 1):
         exact = sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k + 1))

@@ -11,14 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import Caps
 from llmtop.endpoint import EndpointClient, Trace
-
-settings.register_profile("llmtop", deadline=None, derandomize=True)
-settings.load_profile("llmtop")
 
 DATA = Path(__file__).parent / "data"
 

@@ -60,7 +60,7 @@ def midpoint_integral(plan: LoadPlan, until_s: float, steps: int = 20_000) -> fl
 
 
 @given(rate_plans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_constant_pacing_sends_the_integral_of_the_plan(plan: LoadPlan) -> None:
     pacer = Pacer(plan)
     for share in (0.3, 0.7, 1.0):
@@ -70,14 +70,14 @@ def test_constant_pacing_sends_the_integral_of_the_plan(plan: LoadPlan) -> None:
 
 
 @given(rate_plans())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_integral_is_that_of_the_target(plan: LoadPlan) -> None:
     until_s = 0.9 * plan.duration_s
     assert Pacer(plan).integral(until_s) == pytest.approx(midpoint_integral(plan, until_s, 5000), rel=0.02, abs=0.5)
 
 
 @given(rate_plans(burstiness=0.5), st.integers(0, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_sends_never_go_back_in_time_and_ask_the_same_whatever_the_order(plan: LoadPlan, seed: int) -> None:
     pacer = Pacer(plan, seed)
     times = sends(pacer, plan.duration_s)
@@ -89,7 +89,7 @@ def test_sends_never_go_back_in_time_and_ask_the_same_whatever_the_order(plan: L
 
 
 @given(rate_plans(burstiness=2.0), st.integers(1, 5), st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_workers_with_shares_send_together_what_one_would(plan: LoadPlan, workers: int, seed: int) -> None:
     whole = Pacer(plan, seed)
     parts = [sends(whole.shared(i, workers), plan.duration_s) for i in range(workers)]
@@ -98,7 +98,6 @@ def test_workers_with_shares_send_together_what_one_would(plan: LoadPlan, worker
 
 
 @given(st.integers(0, 1000), st.integers(1, 16))
-@settings(deadline=None)
 def test_concurrency_is_shared_by_largest_remainder(concurrency: int, workers: int) -> None:
     parts = [Pacer.hold(LoadPoint()).shared(i, workers).own(concurrency) for i in range(workers)]
     assert sum(parts) == concurrency
@@ -106,7 +105,7 @@ def test_concurrency_is_shared_by_largest_remainder(concurrency: int, workers: i
 
 
 @given(st.lists(st.tuples(RATES, st.floats(0.01, 2.0)), min_size=1, max_size=12), st.sampled_from([math.inf, 1.0, 0.3]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_dragged_slider_neither_loses_nor_adds_requests(moves: list[tuple[float, float]], burstiness: float) -> None:
     """The rate is replaced under way; sends follow the integral of what was commanded, as with one pacer."""
     pacer = Pacer.hold(LoadPoint(rate_rps=0.0, burstiness=burstiness), seed=1)

@@ -6,7 +6,7 @@ import asyncio
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Stage, Steps
@@ -23,7 +23,6 @@ SECOND = 1_000_000_000
 
 
 @given(st.lists(st.booleans(), max_size=200), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_bounds_are_the_extremes_of_what_came_after(ups: list[bool], rng: random.Random) -> None:
     counter = InFlight()
     history = [0]
@@ -244,7 +243,6 @@ SHORT = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, ma
 
 
 @given(st.lists(SHORT, min_size=2, max_size=3), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_merged_bins_keep_the_law_of_each_worker(workers, rng: random.Random) -> None:
     """sent = ended + in flight after every merged bin, whatever intervals a worker skipped."""
     merger: Merger[LoadBin] = Merger(0.25, quiet)

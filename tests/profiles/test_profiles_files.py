@@ -121,7 +121,7 @@ def profiles(draw: st.DrawFn) -> Profile:
 
 
 @given(profiles())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_written_profile_reads_back_as_it_was(profile: Profile) -> None:
     assert parse_profile(profile_text(profile, PATH), PATH) == profile
 

@@ -72,7 +72,7 @@ CHUNKED = b"POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r
 BODIES = {PLAIN: b"GET /a x=1 ", SIZED: b"POST /b  hello", CHUNKED: b"POST /c  abcde"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from([PLAIN, SIZED, CHUNKED]), min_size=1, max_size=4), st.data())
 def test_any_split_of_any_pipeline_is_answered_the_same(requests: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(requests)
@@ -84,7 +84,7 @@ def test_any_split_of_any_pipeline_is_answered_the_same(requests: list[bytes], d
     assert not wire.closed
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=300))
 def test_garbage_is_refused_or_waited_for_but_never_breaks_the_server(garbage: bytes) -> None:
     talk([garbage, b"\r\n\r\n"])

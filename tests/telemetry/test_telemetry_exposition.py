@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -49,7 +49,6 @@ def _oracle(page: str) -> list[tuple[str, dict[str, str], str]]:
     ]
 
 
-@settings(deadline=None)
 @given(st.lists(ROW, max_size=12))
 def test_reads_what_the_oracle_reads(rows: list[tuple[str, dict[str, str], str, int | None, bool]]) -> None:
     page = "".join(f"{_line(row)}\n" for row in rows)
@@ -58,7 +57,6 @@ def test_reads_what_the_oracle_reads(rows: list[tuple[str, dict[str, str], str, 
     assert _plain(parser.parse(page.encode())) == _oracle(page), "the second reading goes through the cache"
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(), st.binary(), st.lists(st.sampled_from('a{}="\\ \t\n#,:1.eN_'), max_size=60).map("".join)))
 @example('a{b="c 5')
 @example('a{b="c\\" 5')
@@ -75,7 +73,6 @@ def test_no_page_crashes_it_and_reading_twice_changes_nothing(page: str | bytes)
     assert all(name for name, _, _ in first)
 
 
-@settings(deadline=None)
 @given(st.lists(ROW, min_size=1, max_size=6), st.data())
 def test_a_page_cut_anywhere_gives_a_prefix_of_its_samples(
     rows: list[tuple[str, dict[str, str], str, int | None, bool]], data: st.DataObject

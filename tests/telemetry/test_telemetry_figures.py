@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -44,7 +44,6 @@ def reading(figures: Figures | None, name: str = "a", **fields: object) -> Readi
     return structs.replace(Reading(name=name, table=TABLE, figures=figures, answers={}), **fields)
 
 
-@settings(deadline=None)
 @given(st.lists(LINE, max_size=30))
 def test_no_figure_appears_without_a_finite_sample_of_its_own(lines: list[tuple[str, str, str]]) -> None:
     figures = read("".join(f"{name}{labels} {value}\n" for name, labels, value in lines))
@@ -60,7 +59,6 @@ def test_no_figure_appears_without_a_finite_sample_of_its_own(lines: list[tuple[
     assert all(math.isfinite(number) for number in numbers)
 
 
-@settings(deadline=None)
 @given(st.lists(LINE, max_size=30), st.lists(LINE, max_size=30), st.text(max_size=200))
 def test_no_pages_crash_the_way_to_a_snapshot(
     first: list[tuple[str, str, str]], second: list[tuple[str, str, str]], noise: str
@@ -71,7 +69,6 @@ def test_no_pages_crash_the_way_to_a_snapshot(
     assert isinstance(snapshot, ServerSnapshot)
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_no_json_answer_crashes_the_slots(answer: object) -> None:
     read_slots(answer)

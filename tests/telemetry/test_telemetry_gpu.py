@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.telemetry.gpu import GpuReader, is_exporter_page, read_exporter, throttle_reasons
@@ -130,7 +130,6 @@ def test_gpus_of_two_hosts_and_of_one_board_in_parts_are_told_apart() -> None:
     assert [gpu.name for gpu in read_exporter(parts, 0.0)] == ["A100 MIG 3g.40gb"] * 2
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_page_crashes_it(page: bytes) -> None:
     read_exporter(page, 0.0)

@@ -34,7 +34,7 @@ def test_every_word_is_one_token_with_and_without_a_space() -> None:
 
 
 @given(tokens=st.integers(1, 3000), shared=st.floats(0, 1), seed=st.integers(0, 2**32), salt=st.integers(0, 2**64))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_prompt_has_exactly_the_tokens_it_says(tokens: int, shared: float, seed: int, salt: int) -> None:
     prompt = PromptSource(Workload(seed=seed), salt=salt).next(point(tokens, shared_prefix=shared))
     assert prompt.tokens == tokens
@@ -65,7 +65,7 @@ def test_workers_share_a_source_without_a_prompt_in_common() -> None:
 
 
 @given(shared=st.floats(0.05, 1), tokens=st.integers(20, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_shared_prefix_is_common_and_what_follows_is_not(shared: float, tokens: int) -> None:
     source = PromptSource(Workload())
     one, two = (source.next(point(tokens, shared_prefix=shared)).text.split() for _ in range(2))
