@@ -104,23 +104,27 @@ def test_other_lengths_start_a_new_curve_and_leave_a_ghost(ramp):
     assert len(back[-1].levels) >= 3
 
 
-@pytest.mark.parametrize("change", [{"max_num_seqs": 64}, {"requests_total": 0}, {"process_start_s": 99.0}])
-def test_a_changed_or_restarted_server_starts_a_new_curve(change):
+@pytest.mark.parametrize(
+    ("change", "curves"),
+    [({}, 1), ({"max_num_seqs": 64}, 2), ({"requests_total": 0}, 2), ({"process_start_s": 99.0}, 2)],
+)
+def test_only_a_changed_or_restarted_server_starts_a_new_curve(change: dict[str, float], curves: int) -> None:
     session = driven([(4, 10), (8, 10)])
     facts, now_s = session.facts, session.now_s
+    config = load_preset("laptop").config
     known = {
         "running": 8,
-        "max_num_seqs": 32,
-        "num_gpu_blocks": 512,
-        "block_size": 16,
-        "requests_total": 10**6,
+        "max_num_seqs": config.max_num_seqs,
+        "num_gpu_blocks": config.num_gpu_blocks,
+        "block_size": config.block_size,
+        "requests_total": session.finished,
         "process_start_s": 1.0,
     }
     facts.extend(FactBatch(t_s=now_s, server=(ServerSnapshot(t_s=now_s - 0.2, **known),)))
     facts.extend(FactBatch(t_s=now_s, server=(ServerSnapshot(t_s=now_s, **{**known, **change}),)))
-    curves = measured_curves(facts, session.meta, finished_requests(facts), now_s)
-    assert len(curves) == 2
-    assert curves[-1].levels == ()
+    found = measured_curves(facts, session.meta, finished_requests(facts), now_s)
+    assert len(found) == curves
+    assert (found[-1].levels == ()) is (curves == 2), "a new curve starts empty, the old one goes on"
 
 
 def test_without_gauges_the_client_alone_finds_the_cliff():
