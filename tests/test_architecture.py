@@ -25,6 +25,7 @@ FLOORS = {
     "llmtop.simulator.server": 3,
     "llmtop.analysis": 2,
     "llmtop.simulator.engine": 2,
+    "llmtop.dialects": 1,
     "llmtop.meter": 1,
     "llmtop.workload": 1,
     "llmtop.domain": 0,
@@ -38,7 +39,7 @@ SIDEWAYS = {
     ("llmtop.telemetry", "llmtop.endpoint"),
     ("llmtop.domain", "llmtop.errors"),
 }
-"""Imports inside a floor: the load talks through the endpoint, and the scraper reads its dialect tables."""
+"""Imports inside a floor: the load and the scraper talk through the endpoint."""
 
 ONLY_IN = {
     "textual": ("llmtop.tui",),

@@ -19,6 +19,7 @@ from llmtop.analysis.measured import MeasuredCurve, finished_requests, flight, m
 from llmtop.analysis.recent import limits_of, overloaded_now, recent_of, slo_sample
 from llmtop.analysis.sessions import SHOWN_FROM, Requests
 from llmtop.analysis.slo import Sample, attainment, judge_slo
+from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
@@ -103,7 +104,7 @@ def assess_levels(
     stat: str = "p50",
     limits: Limits = UNKNOWN,
     point: LoadPoint | None = None,
-    dialect: str | None = None,
+    dialect: Dialect | None = None,
 ) -> Assessment:
     """Judge a table of levels, or a predicted curve. `cliff` is the verdict for `metric` and `stat`.
 

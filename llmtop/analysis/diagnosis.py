@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmtop.analysis.fits import Array
-from llmtop.analysis.flags import Flags, flags_of
 from llmtop.analysis.judge import KV_FULL, Limits, is_pinned
 from llmtop.analysis.levels import Level
 from llmtop.analysis.sessions import Requests
+from llmtop.dialects import DIALECTS, DialectTable
+from llmtop.domain.endpoint import Dialect
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Diagnosis
 
 WINDOW_S = 15.0
@@ -51,24 +52,46 @@ class Recent:
 
 
 def diagnose(
-    recent: Recent, limits: Limits, levels: tuple[Level, ...], dialect: str | None, pressed: bool = True
+    recent: Recent, limits: Limits, levels: tuple[Level, ...], dialect: Dialect | None, pressed: bool = True
 ) -> Diagnosis:
     """The first gate that opens, the surest first: the client itself, memory, token budget, slots, network, compute.
 
     Args:
         levels: of the current curve, the lowest first.
+        dialect: whose flags are named; None: not known.
         pressed: an SLO is missed or TPOT is near its limit; slow steps that bother nobody are not diagnosed.
     """
-    flags = flags_of(dialect)
+    table = _table(dialect)
     gates = (
         _client(recent),
-        _kv(recent, limits, flags),
-        _token_budget(recent, limits, flags),
-        _slots(recent, limits, flags),
+        _kv(recent, limits, table),
+        _token_budget(recent, limits, table),
+        _slots(recent, limits, table),
         _network(recent, limits),
         _compute(recent, levels) if pressed else None,
     )
     return next((found for found in gates if found is not None), Diagnosis(bound=Bound.NONE))
+
+
+def _table(dialect: Dialect | None) -> DialectTable:
+    return DIALECTS[dialect or Dialect.OPENAI]
+
+
+def _slots_flag(table: DialectTable) -> str:
+    return table.advice.more_slots or "the server's limit of concurrent sequences"
+
+
+def _raise(flag: str | None, what: str, table: DialectTable) -> str:
+    """`raise FLAG`; of a server whose flags are not known `raise WHAT`, of one that has no such flag just that."""
+    if flag is None and table.dialect is not Dialect.OPENAI:
+        return f"{table.title} has no flag for {what}"
+    return f"raise {flag or what}"
+
+
+def _relieve_kv(table: DialectTable) -> str:
+    advice = table.advice
+    larger = _raise(advice.more_kv, "the memory given to the KV cache", table)
+    return f"{larger}, use {advice.smaller_kv or 'an fp8 KV cache'} or shorter requests"
 
 
 def _client(recent: Recent) -> Diagnosis | None:
@@ -97,7 +120,7 @@ def _gauges(recent: Recent) -> str:
     return ", ".join(parts)
 
 
-def _kv(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
+def _kv(recent: Recent, limits: Limits, table: DialectTable) -> Diagnosis | None:
     """Memory binds when requests are evicted, or wait while the cache is full and slots are free."""
     evicted = recent.preemptions or 0.0
     full = recent.kv_usage is not None and recent.kv_usage >= KV_FULL
@@ -110,16 +133,18 @@ def _kv(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
         evidence.append(f"{evicted:.0f} preemptions in {WINDOW_S:.0f} s{per}: work is thrown away")
     if limits.kv_requests is not None:
         evidence.append(f"the cache holds about {limits.kv_requests:.0f} requests of this length")
-    fewer = f" or lower {flags.slots} to about {limits.kv_requests:.0f}" if evicted and limits.kv_requests else ""
+    fewer = (
+        f" or lower {_slots_flag(table)} to about {limits.kv_requests:.0f}" if evicted and limits.kv_requests else ""
+    )
     return Diagnosis(
         bound=Bound.KV,
         evidence=tuple(evidence),
-        advice=f"raise {flags.memory}, use an fp8 KV cache or shorter requests{fewer}",
+        advice=_relieve_kv(table) + fewer,
         confidence=Confidence.FIRM if full or evicted >= 10 else Confidence.PROVISIONAL,
     )
 
 
-def _token_budget(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
+def _token_budget(recent: Recent, limits: Limits, table: DialectTable) -> Diagnosis | None:
     budget = limits.max_num_batched_tokens
     if (
         not _queues(recent)
@@ -130,15 +155,16 @@ def _token_budget(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | N
         return None
     if recent.iteration_tokens < 0.8 * budget:
         return None
+    larger = _raise(table.advice.token_budget, "the tokens a step", table)
     return Diagnosis(
         bound=Bound.TOKEN_BUDGET,
         evidence=(_gauges(recent), f"{recent.iteration_tokens:.0f} of {budget:.0f} tokens a step are used"),
-        advice=f"raise {flags.budget} (TTFT falls, TPOT rises while prompts are read)",
+        advice=f"{larger} (TTFT falls, TPOT rises while prompts are read)",
         confidence=Confidence.FIRM,
     )
 
 
-def _slots(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
+def _slots(recent: Recent, limits: Limits, table: DialectTable) -> Diagnosis | None:
     if not _queues(recent) or recent.running is None or recent.waiting is None:
         return None
     known = is_pinned(recent.running, limits.max_num_seqs)
@@ -156,13 +182,14 @@ def _slots(recent: Recent, limits: Limits, flags: Flags) -> Diagnosis | None:
         wanted, then = math.floor(0.85 * room), ", then KV binds"
     stuck = f"running stuck at {cap:.0f}, waiting {recent.waiting:.0f}"
     memory = "" if recent.kv_usage is None else f", KV {recent.kv_usage:.0%}"
+    slots = _slots_flag(table)
     if wanted <= cap:
-        advice = f"{flags.slots} is as high as the KV cache allows: add a replica or memory"
+        advice = f"{slots} is as high as the KV cache allows: add a replica or memory"
     else:
-        advice = f"raise {flags.slots} to about {wanted}{then}"
+        advice = f"raise {slots} to about {wanted}{then}"
     return Diagnosis(
         bound=Bound.QUEUE,
-        evidence=(stuck + memory, *(() if told else (f"{flags.slots} is not shown: inferred from the plateau",))),
+        evidence=(stuck + memory, *(() if told else (f"{slots} is not shown: inferred from the plateau",))),
         advice=advice,
         confidence=Confidence.FIRM if known else Confidence.PROVISIONAL,
     )
@@ -247,13 +274,13 @@ def _roofline(recent: Recent) -> tuple[Bound | None, str]:
     return bound, f"{intensity:.0f} FLOPs a byte by the server's counters"
 
 
-def by_cliff(cliff: CliffVerdict, limits: Limits, dialect: str | None) -> Diagnosis:
+def by_cliff(cliff: CliffVerdict, limits: Limits, dialect: Dialect | None) -> Diagnosis:
     """What a curve says by itself, when there are no gauges of now: a finished run, or a table."""
-    flags = flags_of(dialect)
+    table = _table(dialect)
     above = "" if limits.max_num_seqs is None else f" above {limits.max_num_seqs:.0f}"
     advice = {
-        Bound.QUEUE: f"raise {flags.slots}{above}",
-        Bound.KV: f"raise {flags.memory}, use an fp8 KV cache or shorter requests",
+        Bound.QUEUE: f"raise {_slots_flag(table)}{above}",
+        Bound.KV: _relieve_kv(table),
         Bound.COMPUTE: _COMPUTE_ADVICE,
     }
     return Diagnosis(

@@ -10,10 +10,10 @@ import msgspec
 
 from llmtop.cli.output import print_json
 from llmtop.cli.target import endpoint_of
+from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Endpoint, EndpointInfo, Finding
 from llmtop.domain.load import Caps
 from llmtop.endpoint import EndpointClient
-from llmtop.endpoint.dialects import DIALECTS
 from llmtop.telemetry import GpuReader, Scraper, metrics_findings
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from llmtop.analysis import Level, Limits, assess_levels
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.cli.target import knobs_of
+from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment
@@ -83,7 +84,7 @@ def judge(prediction: Prediction, slo: Slo) -> Assessment:
         output_tokens=lengths.output_tokens,
     )
     point = LoadPoint(prompt_tokens=lengths.prompt_tokens, output_tokens=lengths.output_tokens)
-    return assess_levels(levels, slo=slo, axis=axis, limits=limits, point=point, dialect="vllm")
+    return assess_levels(levels, slo=slo, axis=axis, limits=limits, point=point, dialect=Dialect.VLLM)
 
 
 def as_json(prediction: Prediction, assessment: Assessment, rows: bool) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from llmtop.endpoint.dialects import RequestFields
+from llmtop.dialects import RequestFields
 
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome
@@ -17,7 +18,6 @@ from llmtop.endpoint.access import Access
 from llmtop.endpoint.bodies import PATHS, RequestBodies
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
 from llmtop.endpoint.connection import ConnectionPool, Origin
-from llmtop.endpoint.dialects import DIALECTS, DialectTable
 from llmtop.endpoint.reader import StreamReader
 from llmtop.endpoint.refusals import refusal_text
 from llmtop.endpoint.trace import Sink, Trace

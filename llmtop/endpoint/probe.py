@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from llmtop.dialects import DIALECTS, DialectTable, JsonFact
 from llmtop.domain.endpoint import Dialect, EndpointInfo, Finding
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint.clock import KERNEL
-from llmtop.endpoint.dialects import DIALECTS, DialectTable, JsonFact
 from llmtop.endpoint.refusals import is_html, refusal_text
 from llmtop.endpoint.trace import Trace
 from llmtop.errors import EndpointAuthFailed, EndpointUnreachable, EndpointUnusable

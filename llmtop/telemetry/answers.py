@@ -8,7 +8,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from llmtop.endpoint.dialects import DialectTable
+from llmtop.dialects import DialectTable
 
 TIMEOUT_S = 2.0
 RETRY_S = 30.0

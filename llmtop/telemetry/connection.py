@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from llmtop.dialects import DialectTable
 from llmtop.domain.endpoint import Endpoint, is_loopback
-from llmtop.endpoint.dialects import DialectTable
 
 KEEPALIVE_S = 4.0
 """vLLM closes idle connections after 5 s: never write into one that is about to be closed."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from time import perf_counter_ns
 
+from llmtop.dialects import DIALECTS, DialectTable, Evidence, Signal
 from llmtop.domain.endpoint import Dialect, Endpoint, Finding
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
-from llmtop.endpoint.dialects import DIALECTS, DialectTable, Evidence, Signal
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
 from llmtop.telemetry.signals import RANK_LABELS

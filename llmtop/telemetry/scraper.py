@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
-from llmtop.endpoint.dialects import DIALECTS, DialectTable
 from llmtop.telemetry.answers import LIVE_FIELDS, AnswerReader
 from llmtop.telemetry.connection import headers_for, metrics_urls, open_client
 from llmtop.telemetry.gpu import is_exporter_page, read_exporter

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from llmtop.endpoint.dialects import Combine, DialectTable, Kind, Signal
+from llmtop.dialects import Combine, DialectTable, Kind, Signal
 from llmtop.telemetry.exposition import ExpositionParser, Sample, Series
 
 ENGINE_LABELS = ("engine", "dp_rank", "worker_id", "dynamo_worker_id")

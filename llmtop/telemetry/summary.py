@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from llmtop.dialects import Combine, DialectTable
 from llmtop.domain.samples import ServerSnapshot
-from llmtop.endpoint.dialects import Combine, DialectTable
 from llmtop.telemetry.answers import Slots
 from llmtop.telemetry.signals import Figures, Interval, combine
 

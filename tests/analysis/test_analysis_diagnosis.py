@@ -7,8 +7,8 @@ import pytest
 
 from llmtop.analysis import Level, Limits
 from llmtop.analysis.diagnosis import Recent, diagnose, trust_notes
-from llmtop.analysis.flags import FLAGS, flags_of
 from llmtop.analysis.sessions import Requests
+from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.verdicts import Bound, Confidence
 
@@ -120,6 +120,20 @@ def test_notes_warn_of_strangers_caches_and_starvation():
     assert trust_notes(busy(prefix_hit_ratio=0.1)) == ()
 
 
-def test_every_dialect_has_its_flags():
-    assert set(FLAGS) == {str(dialect) for dialect in Dialect}
-    assert flags_of(None) == flags_of("openai")
+@pytest.mark.parametrize("dialect", Dialect)
+def test_the_advice_names_the_servers_own_flags(dialect: Dialect) -> None:
+    advice, limits = DIALECTS[dialect].advice, Limits(max_num_seqs=64, max_num_batched_tokens=2048)
+    if dialect is not Dialect.OPENAI:
+        assert f"raise {advice.more_slots} to" in str(diagnose(busy(), limits, (), dialect).advice)
+    full = str(diagnose(busy(running=30.0, running_max=45.0, kv_usage=0.97), limits, (), dialect).advice)
+    assert (advice.more_kv or "KV cache") in full
+    assert (advice.smaller_kv or "fp8") in full
+    spent = busy(running=30.0, running_max=45.0, iteration_tokens=2000.0)
+    assert (advice.token_budget or "the tokens a step") in str(diagnose(spent, limits, (), dialect).advice)
+
+
+def test_a_flag_that_a_server_has_not_is_not_made_up() -> None:
+    limits = Limits(max_num_seqs=64, max_num_batched_tokens=2048)
+    spent = busy(running=30.0, running_max=45.0, iteration_tokens=2000.0)
+    assert str(diagnose(spent, limits, (), Dialect.OLLAMA).advice).startswith("Ollama has no flag for the tokens")
+    assert str(diagnose(spent, limits, (), None).advice).startswith("raise the tokens a step")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
-from llmtop.endpoint.dialects import DIALECTS
 from llmtop.telemetry.exposition import ExpositionParser, parse_exposition
 from llmtop.telemetry.signals import PageReader, interval
 

@@ -1,4 +1,4 @@
-"""The dialect tables, URLs, refusals and request bodies: small things that are all data or pure."""
+"""URLs, refusals and request bodies: small things that are all data or pure."""
 
 from __future__ import annotations
 
@@ -9,33 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
-from llmtop.domain.samples import ServerSnapshot
 from llmtop.endpoint import endpoint_from_url, normalise_url
 from llmtop.endpoint.bodies import RequestBodies
-from llmtop.endpoint.dialects import DIALECTS, Kind
 from llmtop.endpoint.refusals import refusal_text, retry_after_s
 from llmtop.errors import UsageError
-
-
-@pytest.mark.parametrize("dialect", Dialect)
-def test_a_table_is_sound(dialect: Dialect) -> None:
-    table = DIALECTS[dialect]
-    assert table.dialect is dialect
-    assert table.title
-    assert table.sources
-    known = set(ServerSnapshot.__struct_fields__)
-    assert set(table.metrics) <= known
-    assert set(table.json_facts) <= known
-    for aliases in table.metrics.values():
-        for signal in aliases:
-            assert (signal.over is not None) or signal.kind is not Kind.RATIO
-            assert (signal.label is not None) == (signal.kind is Kind.LABEL)
-    if table.metrics:
-        prefixes = (*table.detection.metric_prefixes, "process_", "llmtop_sim_")
-        assert table.metrics_path
-        assert all(signal.name.startswith(prefixes) for aliases in table.metrics.values() for signal in aliases)
-    assert set(table.request.api) <= {"chat", "completions"}
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from llmtop.dialects import DIALECTS, Combine, Kind, Signal
 from llmtop.domain.endpoint import Dialect
-from llmtop.endpoint.dialects import DIALECTS, Combine, Kind, Signal
 from llmtop.telemetry.answers import pick_number, read_slots
 from llmtop.telemetry.scraper import recognise
 from llmtop.telemetry.signals import Figures, PageReader, interval

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.samples import ServerSnapshot
-from llmtop.endpoint.dialects import DIALECTS
 from llmtop.telemetry.answers import pick_number, read_slots
 from llmtop.telemetry.signals import Figures, PageReader, interval
 from llmtop.telemetry.summary import Reading, summarise

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmtop.dialects import DIALECTS, Evidence
 from llmtop.domain.endpoint import Dialect, Endpoint, Finding
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
-from llmtop.endpoint.dialects import DIALECTS, Evidence
 from llmtop.telemetry.findings import COLUMNS, dialect_table_markdown, examine_metrics, metrics_findings
 
 

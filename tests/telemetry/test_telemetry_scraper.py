@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect, Endpoint
-from llmtop.endpoint.dialects import DIALECTS
 from llmtop.telemetry import scraper as scraping
 from llmtop.telemetry.scraper import Scraper
 

@@ -114,19 +114,8 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     closes_after_stream: bool = False
     """Closes the connection after a streamed answer, whatever its headers promise."""
-    early_headers: bool = True
-    """Headers come while the request still waits in the queue: time to first byte is not TTFT."""
-    done: bool = True
-    """Ends a stream with [DONE]."""
     any_model: bool = False
     """Answers to any model name."""
-    reasoning: tuple[str, ...] = ()
-    """Fields of a delta that hold reasoning."""
-    usage_in: str = "own"
-    """The event that holds usage: `own` (without choices), `finish` (the one with finish_reason)."""
-    overload: str = ""
-    """What it answers when it is full."""
-    notes: tuple[str, ...] = ()
 
 
 class Tokenizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -152,24 +141,20 @@ class ErrorExample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Advice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The server's own flags, by what one wants of it. None: it has no such flag."""
+    """The server's own flags, by what one wants of it. None: it has no such flag, or is not known."""
 
     more_slots: str | None = None
-    """More requests in one batch."""
+    """What to raise for more requests in one batch."""
     more_kv: str | None = None
-    """A larger KV cache."""
+    """What to raise for a larger KV cache."""
+    smaller_kv: str | None = None
+    """What to set so that a token takes half the memory of the KV cache."""
     token_budget: str | None = None
-    """More prompt tokens in one step, or fewer for smoother decoding."""
+    """What to raise for more tokens in one step, or to lower for smoother decoding."""
     enable_metrics: str | None = None
     enable_tokenize: str | None = None
     enable_usage: str | None = None
-    admission_limit: str | None = None
-    """Refuse instead of queue."""
     max_model_len: str | None = None
-    prefix_cache: str | None = None
-    more_replicas: str | None = None
-    """More of the same on more hardware."""
-    api_key: str | None = None
 
 
 class DialectTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,113 @@
+"""The dialect tables: sound, read to the last field, and the only place that knows a server's flags."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import llmtop
+from llmtop.dialects import (
+    DIALECTS,
+    Advice,
+    Detection,
+    DialectTable,
+    JsonFact,
+    Kind,
+    Quirks,
+    RequestFields,
+    Signal,
+    Tokenizer,
+)
+from llmtop.domain.endpoint import Dialect
+from llmtop.domain.samples import ServerSnapshot
+
+PACKAGE = Path(llmtop.__file__).parent
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.parent.name != "dialects"]
+PROVENANCE = {"versions", "sources", "evidence", "errors"}
+"""Where a table has its words from; the errors are examples that the endpoint's tests read."""
+SWITCH = re.compile(r"(?<![\w-])--[a-z][\w-]+|\b(?:OLLAMA|VLLM|DYN|SGLANG)_\w+")
+
+
+def own_options() -> set[str]:
+    """What llmtop itself is called with."""
+    source = "".join(path.read_text() for path in (PACKAGE / "cli").glob("*.py"))
+    return set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', source))
+
+
+def flags() -> set[str]:
+    """Every switch that the tables advise."""
+    told = " ".join(
+        str(getattr(table.advice, name)) for table in DIALECTS.values() for name in Advice.__struct_fields__
+    )
+    return set(SWITCH.findall(told)) - own_options()
+
+
+def texts(path: Path) -> Iterator[str]:
+    """The strings of a module that are not docstrings."""
+    tree = ast.parse(path.read_text())
+    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            yield node.value
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_a_table_is_sound(dialect: Dialect) -> None:
+    table = DIALECTS[dialect]
+    assert table.dialect is dialect
+    assert table.title
+    assert table.versions
+    assert table.sources
+    known = set(ServerSnapshot.__struct_fields__)
+    assert set(table.metrics) <= known
+    assert set(table.json_facts) <= known
+    for aliases in table.metrics.values():
+        for signal in aliases:
+            assert (signal.over is not None) or signal.kind is not Kind.RATIO
+            assert (signal.label is not None) == (signal.kind is Kind.LABEL)
+    if table.metrics:
+        prefixes = (*table.detection.metric_prefixes, "process_", "llmtop_sim_")
+        assert table.metrics_path
+        assert all(signal.name.startswith(prefixes) for aliases in table.metrics.values() for signal in aliases)
+    assert set(table.request.api) <= {"chat", "completions"}
+
+
+def test_no_two_dialects_share_a_prefix_of_metrics() -> None:
+    prefixes = [prefix for table in DIALECTS.values() for prefix in table.detection.metric_prefixes]
+    assert not [(one, other) for one in prefixes for other in prefixes if one is not other and one.startswith(other)]
+
+
+@pytest.mark.parametrize("dialect", [each for each in Dialect if each is not Dialect.OPENAI])
+def test_a_server_that_is_known_has_a_switch_for_slots(dialect: Dialect) -> None:
+    assert SWITCH.match(DIALECTS[dialect].advice.more_slots or "")
+
+
+def test_what_refuses_requests_is_not_what_gives_slots() -> None:
+    assert DIALECTS[Dialect.TGI].advice.more_slots == "--max-batch-size"
+
+
+def test_ollama_is_turned_by_environment_variables_only() -> None:
+    advice = DIALECTS[Dialect.OLLAMA].advice
+    told = (advice.more_slots, advice.more_kv, advice.smaller_kv, advice.token_budget)
+    assert [text for text in told if text is not None] == ["OLLAMA_NUM_PARALLEL", "OLLAMA_KV_CACHE_TYPE=q8_0"]
+
+
+def test_nobody_else_knows_a_servers_flag() -> None:
+    known = flags()
+    assert {"--max-num-seqs", "--enable-metrics", "--parallel", "--max_batch_size", "OLLAMA_NUM_PARALLEL"} <= known
+    for path in MODULES:
+        found = {flag for text in texts(path) for flag in SWITCH.findall(text)} & known
+        assert not found, f"{path.relative_to(PACKAGE)} writes {found}: flags belong into llmtop/dialects"
+
+
+@pytest.mark.parametrize(
+    "struct", [Advice, Detection, DialectTable, JsonFact, Quirks, RequestFields, Signal, Tokenizer]
+)
+def test_every_field_of_the_tables_is_read(struct: type) -> None:
+    trees = [ast.parse(path.read_text()) for path in MODULES]
+    read = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert set(struct.__struct_fields__) - PROVENANCE <= read
