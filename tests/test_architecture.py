@@ -19,6 +19,7 @@ FLOORS = {
     "llmtop.recording": 4,
     "llmtop.report": 4,
     "llmtop.profiles": 4,
+    "llmtop.view": 3,
     "llmtop.load": 3,
     "llmtop.endpoint": 3,
     "llmtop.telemetry": 3,
@@ -48,8 +49,10 @@ ONLY_IN = {
     "httpx": ("llmtop.endpoint", "llmtop.telemetry"),
 }
 PURE_BELOW = 3
+PURE_ABOVE = {"llmtop.view"}
+VIEW_SEES = {"llmtop.view", "llmtop.domain", "llmtop.errors", "llmtop.meter"}
 IMPURE = {"asyncio", "socket", "selectors", "time", "datetime", "threading", "subprocess", "multiprocessing", "secrets"}
-"""Time, randomness and I/O are parameters on floors 0 to 2."""
+"""Time, randomness and I/O are parameters on floors 0 to 2 and in the view."""
 
 
 def room_of(module: str) -> str:
@@ -99,7 +102,7 @@ def test_foreign_libraries_stay_in_their_rooms(module: str) -> None:
     roots = {name.partition(".")[0] for name in imports_of(MODULES[module])}
     for library, rooms in ONLY_IN.items():
         assert library not in roots or room in rooms, f"{module} imports {library}"
-    if FLOORS[room] < PURE_BELOW and module != "llmtop.__main__":
+    if (FLOORS[room] < PURE_BELOW or room in PURE_ABOVE) and module != "llmtop.__main__":
         assert not roots & IMPURE, f"{module} imports {roots & IMPURE}"
 
 
@@ -108,6 +111,21 @@ def test_screens_see_neither_load_nor_servers() -> None:
         if room_of(module) == "llmtop.tui":
             seen = {room_of(name) for name in imports_of(path) if name.startswith("llmtop")}
             assert not seen & {"llmtop.load", "llmtop.endpoint", "llmtop.telemetry", "llmtop.simulator.server"}, module
+
+
+def test_the_view_sees_frames_and_opinions_but_not_how_they_are_made() -> None:
+    for module, path in MODULES.items():
+        if room_of(module) == "llmtop.view":
+            assert {room_of(name) for name in imports_of(path) if name.startswith("llmtop")} <= VIEW_SEES, module
+
+
+@pytest.mark.parametrize("room", ["llmtop.view", "llmtop.tui"])
+def test_no_file_of_a_screen_imports_itself_by_a_detour(room: str) -> None:
+    edges = {m: imports_of(p) & MODULES.keys() for m, p in MODULES.items() if room_of(m) == room}
+    while ends := [module for module, seen in edges.items() if not seen & edges.keys()]:
+        for module in ends:
+            del edges[module]
+    assert not edges
 
 
 def test_every_room_is_on_a_floor() -> None:
@@ -124,6 +142,11 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_the_analysis_loads_no_screen_and_no_network() -> None:
     assert not loaded_by("import llmtop.analysis") & {"textual", "rich", "httpx", "plotext", "asyncio"}
+
+
+def test_the_view_is_drawn_without_a_terminal() -> None:
+    files = ", ".join(module for module in MODULES if room_of(module) == "llmtop.view")
+    assert not loaded_by(f"import {files}") & {"textual", "rich", "plotext", "asyncio"}
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -23,11 +23,11 @@ from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import LlmtopError
 from llmtop.tui import commanding
-from llmtop.tui.glyphs import ASCII, UNICODE
 from llmtop.tui.palette import DAY, NIGHT, THEMES, Palette
 from llmtop.tui.screens.cockpit import Cockpit
-from llmtop.tui.view import Condition
 from llmtop.tui.widgets.messages import Commanded
+from llmtop.view.condition import Condition
+from llmtop.view.glyphs import ASCII, UNICODE
 
 ASSESS_INTERVAL_S = 1.0
 SILENT_AFTER_S = 3.0

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from llmtop.domain.verdicts import CliffVerdict, Curve, Kind, LevelPoint
-from llmtop.tui.palette import Runs
-from llmtop.tui.scale import nice_above
+from llmtop.view.runs import Runs, joined
+from llmtop.view.scale import nice_above
 
 _ROLES = {1: "line", 2: "area", 3: "limit", 4: "over", 5: "ghost", 6: "dim", 7: "faint"}
 _NUMBERS = {role: number for number, role in _ROLES.items()}
@@ -131,10 +131,4 @@ def _runs(row: str) -> Runs:
         colour = getattr(span.style, "color", None)
         role = _ROLES.get(colour.number if colour is not None else -1, "faint")
         inks[span.start : span.end] = [role] * (span.end - span.start)
-    runs: Runs = []
-    for character, role in zip(text.plain, inks, strict=True):
-        if runs and runs[-1][1] == role:
-            runs[-1] = (runs[-1][0] + character, role)
-        else:
-            runs.append((character, role))
-    return runs
+    return joined(zip(text.plain, inks, strict=True))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from rich.style import Style
 from textual.color import Color
 from textual.theme import Theme
-
-Run = tuple[str, str]
-"""Text and the role it is drawn in; a role with `#action` behind it is clickable."""
-Runs = list[Run]
 
 NIGHT = Theme(
     name="llmtop-night",
@@ -103,6 +100,13 @@ class Palette:
             style = self.styles[name] + Style(meta={"@click": action})
             self.styles[role] = style
         return style
+
+
+class Inked(Protocol):
+    """Whoever has a palette: the app over the widgets that draw by it."""
+
+    @property
+    def palette(self) -> Palette: ...
 
 
 def _rich_name(colour: str) -> str:

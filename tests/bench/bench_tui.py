@@ -163,10 +163,11 @@ def time_charts() -> None:
     from make_frames import broken, frame_at, run
 
     from llmtop.domain.slo import Slo
-    from llmtop.tui.glyphs import UNICODE
     from llmtop.tui.loadcurve import draw_curve
-    from llmtop.tui.raster import Picture, paint
-    from llmtop.tui.view import Condition, panels
+    from llmtop.view.condition import Condition
+    from llmtop.view.glyphs import UNICODE
+    from llmtop.view.panels import panels
+    from llmtop.view.raster import Picture, paint
 
     moments = run(lambda t: 1 + t, 130)
     view = panels(frame_at(moments, 125), Slo(), UNICODE, Condition())[0]

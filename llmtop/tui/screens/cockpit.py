@@ -14,12 +14,8 @@ from textual.widgets import Input
 from llmtop.domain.frame import Frame
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.tui import commanding, lines
-from llmtop.tui.arrangement import MIN_SIZE, arrange
+from llmtop.tui import commanding
 from llmtop.tui.commanding import Order, Refusal
-from llmtop.tui.glyphs import Glyphs
-from llmtop.tui.palette import Runs
-from llmtop.tui.view import Condition, is_stale
 from llmtop.tui.widgets.body import Body
 from llmtop.tui.widgets.knobs import KnobBank
 from llmtop.tui.widgets.line import Line
@@ -27,6 +23,11 @@ from llmtop.tui.widgets.loadbank import LoadBank
 from llmtop.tui.widgets.messages import Commanded, Refused, Said
 from llmtop.tui.widgets.panel import Panel
 from llmtop.tui.widgets.slider import LogSlider
+from llmtop.view import lines
+from llmtop.view.arrangement import MIN_SIZE, arrange
+from llmtop.view.condition import Condition, is_stale
+from llmtop.view.glyphs import Glyphs
+from llmtop.view.runs import Runs, cut
 
 SAID_S = 4.0
 """How long an answer to a key stays on the event line."""
@@ -101,7 +102,7 @@ class Cockpit(Screen[None]):
         self.frame, self._assessment, self.condition = frame, assessment, condition
         glyphs = self.glyphs
         self._header.show(lambda width: lines.header(frame, condition, glyphs, width))
-        self._verdict.show(lambda width: lines.cut(self._verdict_runs(), width, glyphs.more))
+        self._verdict.show(lambda width: cut(self._verdict_runs(), width, glyphs.more))
         self._settings.show(lambda width: lines.settings(frame, condition, glyphs, width))
         self._show_events()
         shown = lines.footer(frame, condition, self.knobs.display, glyphs)
@@ -128,10 +129,10 @@ class Cockpit(Screen[None]):
         width, height = self.app.size
         if not arrange(width, height).fits:
             small = f" {width}x{height} is too small: llmtop needs {MIN_SIZE[0]}x{MIN_SIZE[1]}"
-            self._events.show(lambda room: lines.cut([(small, "warn")], room, self.glyphs.more))
+            self._events.show(lambda room: cut([(small, "warn")], room, self.glyphs.more))
         elif self._said is not None:
             text, role = self._said
-            self._events.show(lambda room: lines.cut([(f" {text}", role)], room, self.glyphs.more))
+            self._events.show(lambda room: cut([(f" {text}", role)], room, self.glyphs.more))
         elif self.body.shows_log:
             self._events.show(lambda room: [])
         else:

@@ -13,8 +13,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from llmtop.tui.glyphs import Glyphs, plain
 from llmtop.tui.palette import Palette
+from llmtop.view.glyphs import Glyphs, plain
 
 WORDS = (
     ("TTFT", "time to first token: from the first byte sent to the first delta with text, reasoning or a tool call"),

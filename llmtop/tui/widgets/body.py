@@ -12,13 +12,14 @@ from textual.containers import Grid, Horizontal, Vertical
 from llmtop.domain.frame import Frame
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.tui.arrangement import Arrangement
-from llmtop.tui.glyphs import ChartMode, Glyphs
-from llmtop.tui.lines import entries
-from llmtop.tui.view import Condition, is_stale, panels
 from llmtop.tui.widgets.curve import CurvePanel
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.tables import EventPanel, PercentilePanel
+from llmtop.view.arrangement import Arrangement
+from llmtop.view.condition import Condition, is_stale
+from llmtop.view.glyphs import ChartMode, Glyphs
+from llmtop.view.lines import entries
+from llmtop.view.panels import panels
 
 
 class Body(Horizontal):

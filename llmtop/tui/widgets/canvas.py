@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -12,10 +12,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from llmtop.tui.palette import Palette, Runs
-
-if TYPE_CHECKING:
-    from llmtop.tui.app import LlmtopApp
+from llmtop.tui.palette import Inked, Palette
+from llmtop.view.runs import Runs
 
 
 class Canvas(Widget):
@@ -64,12 +62,12 @@ class Canvas(Widget):
 
     def _strip(self, runs: Runs) -> Strip:
         palette = self.palette
-        segments = [Segment(text, palette[role]) for text, role in _joined(runs)]
+        segments = [Segment(text, palette[role]) for text, role in _merged(runs)]
         return Strip(segments).adjust_cell_length(self.size.width, palette[""])
 
     @property
     def palette(self) -> Palette:
-        return cast("LlmtopApp", self.app).palette
+        return cast(Inked, self.app).palette
 
     def on_resize(self, event: events.Resize) -> None:
         self._rows = []
@@ -88,7 +86,7 @@ class Canvas(Widget):
         self._strips.clear()
 
 
-def _joined(runs: Runs) -> Runs:
+def _merged(runs: Runs) -> Runs:
     """Runs of one role as one, blanks joining what they follow: each run costs some 40 bytes of escape codes."""
     joined: Runs = []
     for text, role in runs:

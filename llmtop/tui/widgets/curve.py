@@ -7,10 +7,10 @@ from typing import Any
 
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import Assessment, CliffVerdict, Curve, Kind
-from llmtop.tui.glyphs import Glyphs
-from llmtop.tui.numbers import UNKNOWN, count
-from llmtop.tui.palette import Runs
 from llmtop.tui.widgets.panel import Panel
+from llmtop.view.glyphs import Glyphs
+from llmtop.view.numbers import UNKNOWN, count
+from llmtop.view.runs import Runs
 
 
 class CurvePanel(Panel):

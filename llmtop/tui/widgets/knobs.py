@@ -11,12 +11,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
 from llmtop.domain.commands import InjectFault, SetKnob
-from llmtop.tui.glyphs import Glyphs
-from llmtop.tui.palette import Runs
-from llmtop.tui.scale import LogScale
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.messages import Commanded, Said
-from llmtop.tui.widgets.slider import LABEL_CELLS, LogSlider
+from llmtop.tui.widgets.slider import LogSlider
+from llmtop.view.arrangement import LABEL_CELLS
+from llmtop.view.glyphs import Glyphs
+from llmtop.view.runs import Runs
+from llmtop.view.scale import LogScale
 
 _KNOBS = {
     "max_num_seqs": ("max seqs", "slots"),

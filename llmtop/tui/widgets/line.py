@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llmtop.tui.palette import Runs
 from llmtop.tui.widgets.canvas import Canvas
+from llmtop.view.runs import Runs
 
 
 class Line(Canvas):

@@ -13,10 +13,10 @@ from llmtop.domain.commands import SetLoad
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.verdicts import CliffVerdict, Kind
-from llmtop.tui.glyphs import Glyphs
-from llmtop.tui.scale import LogScale
 from llmtop.tui.widgets.messages import Commanded
 from llmtop.tui.widgets.slider import HAND_FRAMES, LogSlider
+from llmtop.view.glyphs import Glyphs
+from llmtop.view.scale import LogScale
 
 CONTEXT_TOKENS = 32768
 """Longest prompt where the server does not tell its context length."""

@@ -10,12 +10,13 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.timer import Timer
 
-from llmtop.tui.glyphs import Glyphs
-from llmtop.tui.numbers import UNKNOWN
-from llmtop.tui.palette import Run, Runs
-from llmtop.tui.scale import LogScale
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.messages import Refused
+from llmtop.view.arrangement import FIGURE_CELLS, LABEL_CELLS
+from llmtop.view.glyphs import Glyphs
+from llmtop.view.numbers import UNKNOWN
+from llmtop.view.runs import Run, Runs
+from llmtop.view.scale import LogScale
 
 LIVE_INTERVAL_S = 0.2
 """While a slider moves, its value is told at most five times a second."""
@@ -23,8 +24,6 @@ SETTLE_S = 0.15
 """And once more as final, this long after the last movement."""
 HAND_FRAMES = 8
 """For so many frames the hand is believed before the session, which needs a moment to take a value up."""
-LABEL_CELLS = 13
-FIGURE_CELLS = 19
 
 
 class LogSlider(Canvas, can_focus=True):

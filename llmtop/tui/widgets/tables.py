@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from llmtop.domain.frame import Distribution, Frame
+from llmtop.domain.frame import Frame
 from llmtop.domain.verdicts import Assessment
-from llmtop.meter.split import split_ttft
-from llmtop.tui.glyphs import Glyphs, plain
-from llmtop.tui.lines import Entry, cut
-from llmtop.tui.numbers import UNKNOWN, clock, count, digits, latency, span, whole
-from llmtop.tui.palette import Runs
 from llmtop.tui.widgets.panel import Panel
-
-_COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
+from llmtop.view import tables
+from llmtop.view.glyphs import Glyphs
+from llmtop.view.lines import Entry
+from llmtop.view.numbers import span
+from llmtop.view.runs import Runs
 
 
 class PercentilePanel(Panel):
@@ -37,91 +34,8 @@ class PercentilePanel(Panel):
         frame = self._frame
         if frame is None:
             return [self.rule(width, "percentiles", [])]
-        ink = "stale" if self._stale else "text"
-        window = frame.window
-        rows = [self.rule(width, "percentiles", [(f"last {span(window.span_s)}", "dim")])]
-        cells = min(10, max(7, (width - 12) // 6))
-        heads = [(f"{name:>{cells}}", "dim") for name in _COLUMNS]
-        rows.append([(f" {'':<5}{'n':>5}", "dim"), *heads])
-        for name, figures in (("TTFT", window.ttft), ("TPOT", window.tpot), ("E2E", window.e2e)):
-            rows.append([(f" {name:<5}", "dim"), *_figures(figures, cells, ink)])
-        gaps = Distribution(p50=window.gap_p50_ms, p99=window.gap_p99_ms, max=window.gap_max_ms)
-        rows.append([(" gap  ", "dim"), *_figures(gaps, cells, ink)])
-        rows.append([])
-        for name, value in (*_totals(frame), *_server(frame), *_gpus(frame), *_client(frame)):
-            rows.append([(f" {name:<9}", "dim"), *cut([(value, ink)], width - 10, self.glyphs.more)])
-        for name, sentence in _opinions(self._assessment):
-            for line in textwrap.wrap(plain(sentence, self.glyphs), max(8, width - 11)):
-                rows.append([(f" {name:<9}", "dim"), (line, "text")])
-                name = ""
-        return rows[:height]
-
-
-def _figures(figures: Distribution, cells: int, ink: str) -> Runs:
-    runs: Runs = [(f"{figures.n or '':>5}", "dim")]
-    for name in _COLUMNS:
-        value = getattr(figures, name)
-        runs.append((f"{latency(value):>{cells}}", "faint" if value is None else ink))
-    return runs
-
-
-def _totals(frame: Frame) -> list[tuple[str, str]]:
-    totals = frame.totals
-    return [
-        ("requests", f"{whole(totals.ok)} ok  {whole(totals.errors)} failed  {whole(totals.cancelled)} cancelled"),
-        ("tokens", f"{whole(totals.output_tokens)} out  {count(frame.window.output_tokens_per_s)}/s"),
-    ]
-
-
-def _server(frame: Frame) -> list[tuple[str, str]]:
-    server = frame.server
-    if server is None:
-        return []
-    slots = "" if server.max_num_seqs is None else f"/{whole(server.max_num_seqs)}"
-    hits = "" if server.prefix_hit_ratio is None else f"  prefix hits {server.prefix_hit_ratio * 100:.0f}%"
-    return [("server", f"{count(server.running)}{slots} running  {count(server.waiting)} waiting{hits}"), *_ttft(frame)]
-
-
-def _ttft(frame: Frame) -> list[tuple[str, str]]:
-    """Where the time to the first token went, as far as the server tells."""
-    server, client_ms = frame.server, frame.window.ttft.mean
-    if server is None or server.ttft_mean_s is None or client_ms is None:
-        return []
-    split = split_ttft(client_ms / 1e3, server.ttft_mean_s, server.queue_mean_s, server.prefill_mean_s)
-    parts = {"queue": split.queue_s, "prefill": split.prefill_s, "network": split.network_s}
-    told = [f"{name} {latency(part * 1e3)}" for name, part in parts.items() if part is not None]
-    return [("TTFT is", "  ".join(told))]
-
-
-def _gpus(frame: Frame) -> list[tuple[str, str]]:
-    rows = []
-    for gpu in frame.gpus[:2]:
-        memory = UNKNOWN
-        if gpu.memory_used_bytes is not None and gpu.memory_total_bytes:
-            memory = f"{digits(gpu.memory_used_bytes / 2**30)}/{digits(gpu.memory_total_bytes / 2**30)}GiB"
-        power = "" if gpu.power_w is None else f"  {gpu.power_w:.0f}W"
-        heat = "" if gpu.temperature_c is None else f"  {gpu.temperature_c:.0f}C"
-        throttle = f"  throttled: {', '.join(gpu.throttle)}" if gpu.throttle else ""
-        rows.append((f"gpu {gpu.index}", f"{memory}{power}{heat}{throttle}"))
-    return rows
-
-
-def _client(frame: Frame) -> list[tuple[str, str]]:
-    client = frame.client
-    if client is None:
-        return []
-    cpu = UNKNOWN if client.cpu is None else f"{client.cpu * 100:.0f}%"
-    return [("client", f"lag {latency(client.lag_p99_ms)}  slip {latency(client.send_slip_p99_ms)}  cpu {cpu}")]
-
-
-def _opinions(assessment: Assessment | None) -> list[tuple[str, str]]:
-    """What the verdict line has no room for."""
-    if assessment is None:
-        return []
-    diagnosis, capacity = assessment.diagnosis, assessment.capacity
-    evidence = "; ".join(diagnosis.evidence or assessment.cliff.evidence)
-    told = (("advice", diagnosis.advice), ("because", evidence), ("capacity", capacity.sentence))
-    return [(name, sentence) for name, sentence in told if sentence]
+        head = self.rule(width, "percentiles", [(f"last {span(frame.window.span_s)}", "dim")])
+        return [head, *tables.percentiles(frame, self._assessment, self._stale, self.glyphs, width)][:height]
 
 
 class EventPanel(Panel):
@@ -136,12 +50,4 @@ class EventPanel(Panel):
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Runs]:
-        rows = [self.rule(width, "events", [])]
-        for entry in reversed(self._entries):
-            stamp = f" {clock(entry.t_s)} "
-            for line in textwrap.wrap(entry.text, max(8, width - len(stamp) - 1)):
-                rows.append([(stamp, "faint"), (line, entry.role)])
-                stamp = " " * len(stamp)
-            if len(rows) >= height:
-                break
-        return rows[:height]
+        return [self.rule(width, "events", []), *tables.events(self._entries, width, height - 1)]

@@ -1,46 +1,45 @@
-"""From a frame to what the panels show. Pure."""
+"""From a frame to what the panels show."""
 
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.frame import Distribution, Frame
 from llmtop.domain.slo import Slo, SloTarget
-from llmtop.tui.glyphs import Glyphs, plain
-from llmtop.tui.numbers import UNKNOWN, count, latency, percent, whole
-from llmtop.tui.raster import Layer, Tick, TimeAxis, Values
-from llmtop.tui.tone import Tone, judge_target
-from llmtop.tui.widgets.panel import PanelView
+from llmtop.view.condition import Condition, is_stale, span_of
+from llmtop.view.glyphs import Glyphs, plain
+from llmtop.view.numbers import UNKNOWN, count, latency, percent, whole
+from llmtop.view.raster import Layer, Tick, TimeAxis, Values
+from llmtop.view.tone import Tone, judge_target
 
-SPANS_S = (30.0, 60.0, 120.0)
-"""How much of the run all charts show: the least of these that holds it all, so that a young run fills its charts."""
 SERVER_STALE_S = 5.0
 """A scrape older than this is shown dim, with its age."""
 
 
-class Condition(Struct, frozen=True):
-    """How the app itself stands: what a frame cannot say."""
+class PanelView(Struct, frozen=True, kw_only=True):
+    """What one panel shows. Values in the unit of `layers`."""
 
-    frozen: bool = False
-    lost: str | None = None
-    """Why the session is gone."""
-    draining: bool = False
-    silent_s: float = 0.0
-    """Seconds without a new frame."""
-    note: str | None = None
-    """Progress of a search."""
-
-
-def is_stale(frame: Frame, condition: Condition) -> bool:
-    """Whether the last values are only the last ones known."""
-    gone = (EndpointState.STALE, EndpointState.DOWN, EndpointState.AUTH_FAILED)
-    return condition.lost is not None or condition.silent_s > 0 or frame.endpoint.state in gone
-
-
-def span_of(frame: Frame) -> float:
-    """Seconds of the run that the charts show now."""
-    return next((span_s for span_s in SPANS_S if frame.t_s <= span_s), SPANS_S[-1])
+    title: str
+    notes: tuple[str, ...] = ()
+    """Small words beside the figure, from the fullest wording to the shortest: the first that fits is shown."""
+    figure: str
+    limit: str = ""
+    tone: Tone = Tone.GOOD
+    layers: tuple[Layer, ...] = ()
+    axis: TimeAxis = TimeAxis(0.0, 1.0, 60.0)
+    ticks: tuple[Tick, ...] = ()
+    limit_at: float | None = None
+    floor: float = 1.0
+    """The y axis never ends below this."""
+    ceiling: float | None = None
+    label: str = "{:g}"
+    """How a y value is written beside the axis."""
+    scale: float = 1.0
+    """A y value times this is what is written."""
+    absent: str | None = None
+    """Instead of a chart: why there is nothing to draw."""
+    stale: bool = False
 
 
 def short_limit(target: SloTarget | None) -> str:
@@ -64,8 +63,6 @@ def panels(frame: Frame, slo: Slo, glyphs: Glyphs, condition: Condition) -> tupl
 
 
 def _settled(view: PanelView, axis: TimeAxis, ticks: tuple[Tick, ...], stale: bool) -> PanelView:
-    from msgspec.structs import replace
-
     tone = Tone.STALE if (stale or view.stale) and view.tone is not Tone.UNKNOWN else view.tone
     return replace(view, axis=axis, ticks=ticks, stale=stale or view.stale, tone=tone)
 

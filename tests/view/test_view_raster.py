@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtop.tui.glyphs import ChartMode
-from llmtop.tui.raster import Layer, Picture, Tick, TimeAxis, columns, dot_row, paint
+from llmtop.view.glyphs import ChartMode
+from llmtop.view.raster import Layer, Picture, Tick, TimeAxis, columns, dot_row, paint
 
 VALUES = st.lists(st.none() | st.floats(0, 100), min_size=0, max_size=60)
 MODES = st.sampled_from(list(ChartMode))

@@ -11,57 +11,17 @@ from llmtop.domain.frame import Frame, ReplayPosition
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange
 from llmtop.domain.verdicts import Assessment
-from llmtop.tui.glyphs import Glyphs, plain
-from llmtop.tui.numbers import UNKNOWN, clock, span
-from llmtop.tui.palette import Run, Runs
-from llmtop.tui.tone import Tone, judge
-from llmtop.tui.view import Condition, span_of
-from llmtop.tui.widgets.slider import FIGURE_CELLS, LABEL_CELLS
+from llmtop.view.arrangement import FIGURE_CELLS, LABEL_CELLS
+from llmtop.view.condition import Condition, span_of
+from llmtop.view.glyphs import Glyphs, plain
+from llmtop.view.numbers import UNKNOWN, clock, span
+from llmtop.view.runs import Part, Run, Runs, cut, fit
+from llmtop.view.tone import Tone, judge
 
 CLIENT_LAG_WARN_MS = 5.0
 CLIENT_LAG_BAD_MS = 20.0
 LATE_MS = 10.0
 """From here on the simulated engine is said to be late; below, it tells more of the machine than of the engine."""
-
-
-class Part(Struct, frozen=True):
-    """A piece of a line. Of what does not fit, the part with the highest `rank` goes first."""
-
-    runs: Runs
-    rank: int = 0
-
-    @property
-    def cells(self) -> int:
-        return sum(len(text) for text, _ in self.runs)
-
-
-def fit(left: Sequence[Part], right: Sequence[Part], width: int, more: str) -> Runs:
-    """`left ... right`, exactly `width` cells, dropping parts by rank and cutting the last one that is left."""
-    kept_left, kept_right = list(left), list(right)
-    while sum(part.cells for part in (*kept_left, *kept_right)) > width and len(kept_left) + len(kept_right) > 1:
-        worst = max((*kept_left, *kept_right), key=lambda part: part.rank)
-        side = kept_right if worst in kept_right else kept_left
-        side.remove(worst)
-    runs = [run for part in kept_left for run in part.runs]
-    tail = [run for part in kept_right for run in part.runs]
-    fill = width - sum(len(text) for text, _ in (*runs, *tail))
-    if fill < 0:
-        return cut(runs or tail, width, more)
-    return [*runs, (" " * fill, ""), *tail]
-
-
-def cut(runs: Runs, width: int, more: str) -> Runs:
-    """The first `width` cells; a cut is shown by `more`."""
-    if sum(len(text) for text, _ in runs) <= width:
-        return runs
-    kept: Runs = []
-    room = max(width - len(more), 0)
-    for text, role in runs:
-        kept.append((text[:room], role))
-        room -= len(text)
-        if room <= 0:
-            break
-    return [*kept, (more, "dim")]
 
 
 # -- header -------------------------------------------------------------------------------------------------------

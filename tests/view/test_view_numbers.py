@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtop.tui.numbers import clock, count, digits, latency, percent, span, whole
-from llmtop.tui.scale import HeldTop, LogScale, nice_above
-from llmtop.tui.tone import Tone, judge
+from llmtop.view.numbers import clock, count, digits, latency, percent, span, whole
+from llmtop.view.scale import HeldTop, LogScale, nice_above
+from llmtop.view.tone import Tone, judge
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from llmtop.tui.glyphs import ChartMode
+from llmtop.view.glyphs import ChartMode
 
 Values = Sequence[float | None]
 Cell = tuple[str, str]

@@ -9,6 +9,10 @@ CURVE_SIZE = (120, 40)
 LOG_SIZE = (180, 45)
 PANEL_ROWS = 5
 """A panel with its rule is never lower than this."""
+LABEL_CELLS = 13
+"""Left of a slider's track: its label."""
+FIGURE_CELLS = 19
+"""Right of a slider's track: its value, and what is live of it."""
 
 
 class Arrangement(Struct, frozen=True):

@@ -1,0 +1,90 @@
+"""One panel as rows: the rule with its name, figure and limit, and the chart under it."""
+
+from __future__ import annotations
+
+import textwrap
+
+from llmtop.view.glyphs import ChartMode, Glyphs
+from llmtop.view.panels import PanelView
+from llmtop.view.raster import Layer, Picture, paint
+from llmtop.view.runs import Run, Runs, joined
+from llmtop.view.tone import Tone
+
+FIELD_CELLS = 7
+ROOMY_CELLS = 34
+"""From this width of a panel, figures stand in a field of fixed width."""
+GUTTER_CELLS = 6
+"""Room for the labels of the y axis."""
+
+
+def rule(width: int, number: int, title: str, right: Runs, glyphs: Glyphs, focused: bool) -> Runs:
+    """`─ ¹title ───────── right ─`, exactly `width` cells."""
+    lead: Run = (glyphs.rule + glyphs.focus, "focus") if focused else (glyphs.rule + " ", "rule")
+    left: Runs = [lead, (glyphs.numbers[number - 1], "focus" if focused else "dim")]
+    left.append((title + " ", "focus" if focused else "title"))
+    used = sum(len(text) for text, _ in left) + sum(len(text) for text, _ in right)
+    fill = width - used - 3
+    middle: Run = (glyphs.rule * max(fill, 0) + " ", "focus" if focused else "rule")
+    return [*left, middle, *right, (f" {glyphs.rule}", "rule")]
+
+
+def peak_of(view: PanelView) -> float:
+    """What the y axis must reach: the highest value drawn, and the limit as soon as it is near."""
+    peak = max((value for layer in view.layers for value in layer.values if value is not None), default=0.0)
+    if view.limit_at is not None and peak > 0.5 * view.limit_at:
+        return max(peak, view.limit_at * 1.1)
+    return peak
+
+
+def figures(view: PanelView, width: int, glyphs: Glyphs) -> Runs:
+    """What stands at the right of the rule of a panel of `width` cells: note, figure, limit."""
+    symbol = {Tone.WARN: glyphs.warn, Tone.BAD: glyphs.bad}.get(view.tone, "")
+    limit = f" /{view.limit}" if view.limit else ""
+    figure = f"{symbol}{view.figure}"
+    cells = FIELD_CELLS if width >= ROOMY_CELLS else 0
+    right: Runs = [(f"{figure:>{cells}}", view.tone.value), (limit, "dim")]
+    room = width - len(view.title) - max(cells, len(figure)) - len(limit) - 9
+    note = next((note for note in view.notes if len(note) <= room), "")
+    return [(f"{note} ", "dim"), *right] if note else right
+
+
+def chart(view: PanelView, top: float, mode: ChartMode, width: int, height: int) -> list[Runs]:
+    """`height` rows of `width` cells, the y axis ending at `top`; or why there is nothing to draw."""
+    if view.absent is not None:
+        return _absent(view.absent, width, height)
+    picture = Picture(
+        axis=view.axis,
+        layers=_dimmed(view.layers) if view.stale else view.layers,
+        top=top,
+        limit=view.limit_at,
+        limit_role="faint" if view.stale else "limit",
+        ticks=view.ticks,
+        mode=mode,
+    )
+    known = any(value is not None for layer in view.layers for value in layer.values)
+    labels = {0: _label(view, top), height - 1: "0"} if known else {}
+    if known and height >= 6 and height % 2:
+        labels[height // 2] = _label(view, top / 2)
+    return [
+        [(f"{labels.get(y, ''):>{GUTTER_CELLS - 1}} ", "faint"), *joined(cells)]
+        for y, cells in enumerate(paint(picture, width - GUTTER_CELLS, height))
+    ]
+
+
+def _label(view: PanelView, value: float) -> str:
+    scaled = value * view.scale
+    if view.label == "time":
+        return f"{scaled:g}ms" if scaled < 1000 else f"{scaled / 1000:g}s"
+    if view.label == "count":
+        return f"{scaled:g}" if scaled < 1000 else f"{scaled / 1000:g}k"
+    return view.label.format(scaled)
+
+
+def _absent(reason: str, width: int, height: int) -> list[Runs]:
+    lines = textwrap.wrap(reason, width - 4)[: max(height, 1)]
+    above = max(0, (height - len(lines)) // 2)
+    return [[] for _ in range(above)] + [[(line.center(width), "dim")] for line in lines]
+
+
+def _dimmed(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    return tuple(Layer(layer.values, "stale", None, layer.filled) for layer in layers)

@@ -1,0 +1,62 @@
+"""Rows of text: runs in roles, and how they are fitted into a width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+Run = tuple[str, str]
+"""Text and the role it is drawn in; a role with `#action` behind it is clickable."""
+Runs = list[Run]
+
+
+class Part(Struct, frozen=True):
+    """A piece of a line. Of what does not fit, the part with the highest `rank` goes first."""
+
+    runs: Runs
+    rank: int = 0
+
+    @property
+    def cells(self) -> int:
+        return sum(len(text) for text, _ in self.runs)
+
+
+def fit(left: Sequence[Part], right: Sequence[Part], width: int, more: str) -> Runs:
+    """`left ... right`, exactly `width` cells, dropping parts by rank and cutting the last one that is left."""
+    kept_left, kept_right = list(left), list(right)
+    while sum(part.cells for part in (*kept_left, *kept_right)) > width and len(kept_left) + len(kept_right) > 1:
+        worst = max((*kept_left, *kept_right), key=lambda part: part.rank)
+        side = kept_right if worst in kept_right else kept_left
+        side.remove(worst)
+    runs = [run for part in kept_left for run in part.runs]
+    tail = [run for part in kept_right for run in part.runs]
+    fill = width - sum(len(text) for text, _ in (*runs, *tail))
+    if fill < 0:
+        return cut(runs or tail, width, more)
+    return [*runs, (" " * fill, ""), *tail]
+
+
+def cut(runs: Runs, width: int, more: str) -> Runs:
+    """The first `width` cells; a cut is shown by `more`."""
+    if sum(len(text) for text, _ in runs) <= width:
+        return runs
+    kept: Runs = []
+    room = max(width - len(more), 0)
+    for text, role in runs:
+        kept.append((text[:room], role))
+        room -= len(text)
+        if room <= 0:
+            break
+    return [*kept, (more, "dim")]
+
+
+def joined(cells: Iterable[Run]) -> Runs:
+    """Neighbours of one role as one run."""
+    runs: Runs = []
+    for text, role in cells:
+        if runs and runs[-1][1] == role:
+            runs[-1] = (runs[-1][0] + text, role)
+        else:
+            runs.append((text, role))
+    return runs
