@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from textual.binding import Binding
+
 from llmtop.cli.main import COMMANDS
 from llmtop.profiles import list_profiles
 from llmtop.telemetry import dialect_table_markdown
+from llmtop.tui.app import LlmtopApp
+from llmtop.tui.keys import name_of
+from llmtop.tui.screens.cockpit import Cockpit
+from llmtop.tui.widgets.slider import LogSlider
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -17,6 +23,17 @@ def test_the_table_of_servers_is_the_one_that_the_code_reads_by() -> None:
     """To renew it: replace what stands between the markers by `dialect_table_markdown()`."""
     between = README.split("<!-- dialects -->\n")[1].split("<!-- /dialects -->")[0]
     assert between == dialect_table_markdown()
+
+
+def test_every_key_of_the_table_is_bound() -> None:
+    table = README.split("| key | does |\n")[1].split("\n\n")[0]
+    told = {key for line in table.splitlines()[1:] for key in re.findall(r"`([^`]+)`", line.split("|")[1])}
+    bound = {
+        name_of(binding.key)
+        for widget in (LogSlider, Cockpit, LlmtopApp)
+        for binding in Binding.make_bindings(widget.BINDINGS)
+    }
+    assert {"←", "Enter", "x", "?"} <= told <= bound
 
 
 def test_every_command_is_told() -> None:

@@ -22,10 +22,13 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import LlmtopError
-from llmtop.tui import commanding
+from llmtop.tui import commanding, keys
 from llmtop.tui.palette import DAY, NIGHT, THEMES, Palette
 from llmtop.tui.screens.cockpit import Cockpit
+from llmtop.tui.widgets.knobs import FaultBar
 from llmtop.tui.widgets.messages import Commanded
+from llmtop.tui.widgets.panel import Panel
+from llmtop.tui.widgets.slider import LogSlider
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import ASCII, UNICODE
 
@@ -33,13 +36,6 @@ ASSESS_INTERVAL_S = 1.0
 SILENT_AFTER_S = 3.0
 """Without a new frame for so long, the last one is shown as stale."""
 DRAIN_LIMIT_S = 15.0
-_KEY_NAMES = {
-    "question_mark": "?",
-    "left_square_bracket": "[",
-    "right_square_bracket": "]",
-    "comma": ",",
-    "full_stop": ".",
-}
 
 
 class Link(Protocol):
@@ -88,11 +84,11 @@ class LlmtopApp(App[None]):
     CSS_PATH = "cockpit.tcss"
     ESCAPE_TO_MINIMIZE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "leave", "quit", id="app.leave"),
+        Binding("q", "leave", "quit: load stops first", id="app.leave"),
         Binding("ctrl+c,ctrl+q", "leave", "quit", id="app.leave-too", show=False, priority=True),
         Binding("question_mark", "help", "help", id="app.help"),
-        Binding("space", "freeze", "freeze the display; replay: play, pause", id="app.freeze"),
-        Binding("s", "search", "start or stop the search for the cliff", id="app.search"),
+        Binding("space", "freeze", "freeze; play and pause", id="app.freeze"),
+        Binding("s", "search", "start or stop the search", id="app.search"),
         Binding("e", "export", "export a report", id="app.export"),
         Binding("t", "next_theme", "next theme", id="app.theme"),
     ]
@@ -277,7 +273,9 @@ class LlmtopApp(App[None]):
     def action_help(self) -> None:
         from llmtop.tui.screens.help import HelpScreen
 
-        self.push_screen(HelpScreen(self.glyphs, self.palette))
+        tables = (LogSlider.BINDINGS, FaultBar.BINDINGS, Panel.BINDINGS, Cockpit.BINDINGS, self.BINDINGS)
+        rows = [*keys.rows_of(*tables), (self.COMMAND_PALETTE_BINDING, "every command by name")]
+        self.push_screen(HelpScreen(rows, self.glyphs, self.palette))
 
     def action_next_theme(self) -> None:
         if self.no_color:
@@ -305,11 +303,10 @@ class LlmtopApp(App[None]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """What ctrl+p offers: every key's action by name."""
         for prefix, bindings in (("app.", self.BINDINGS), ("screen.", Cockpit.BINDINGS)):
-            for binding in bindings:
-                if isinstance(binding, Binding) and binding.show:
-                    key = _KEY_NAMES.get(binding.key, binding.key)
-                    name = binding.description[0].upper() + binding.description[1:]
-                    yield SystemCommand(name, f"key {key}", self._runner(prefix + binding.action))
+            for binding in keys.shown(bindings):
+                name = binding.description[0].upper() + binding.description[1:]
+                action = binding.action if binding.action.startswith("app.") else prefix + binding.action
+                yield SystemCommand(name, f"key {keys.name_of(binding.key)}", self._runner(action))
 
     def _runner(self, action: str) -> Callable[[], None]:
         def run() -> None:

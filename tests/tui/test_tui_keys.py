@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
 import pytest
 from msgspec.structs import replace
 from textual.binding import Binding
 from textual.events import MouseScrollUp
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from llmtop.domain.commands import AddMark, InjectFault, Quit, Seek, SetKnob, SetLoad, SetRecording, StopLoad
 from llmtop.domain.frame import Frame
 from llmtop.errors import FileError
 from llmtop.tui.app import LlmtopApp
+from llmtop.tui.keys import name_of, rows_of, shown
 from llmtop.tui.palette import THEMES
 from llmtop.tui.screens.cockpit import Cockpit
-from llmtop.tui.screens.help import HelpScreen
+from llmtop.tui.screens.help import NAME_CELLS, HelpScreen
 from llmtop.tui.screens.lost import LostScreen
 from llmtop.tui.widgets.knobs import FaultBar
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import LogSlider
+from llmtop.view.condition import Condition
+from llmtop.view.lines import footer
 
 SIZE = (80, 24)
+KEYED = (LogSlider, FaultBar, Panel, Cockpit, LlmtopApp)
+"""Whatever has keys of its own while the cockpit is on the screen."""
 
 
 def row(app: LlmtopApp, widget_id: str) -> str:
@@ -363,11 +369,55 @@ async def test_help_opens_and_closes(cockpit):
         assert isinstance(app.screen, Cockpit)
 
 
+def test_help_has_a_row_for_every_shown_key() -> None:
+    for widget in KEYED:
+        rows = {does: keys for keys, does in rows_of(widget.BINDINGS)}
+        for binding in shown(widget.BINDINGS):
+            keys = rows[binding.description if binding.group is None else binding.group.description]
+            first, _, last = keys.partition("-")
+            name = binding.key_display or name_of(binding.key)
+            assert name in keys.split() or name == keys or first <= name <= last, binding
+
+
+async def test_help_tells_what_every_shown_key_does(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=(120, 60)) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        told = str(app.screen.query_one(Static).content)
+    for keys, does in rows_of(*(widget.BINDINGS for widget in KEYED)):
+        assert f"{keys:<{NAME_CELLS}}{does}" in told
+        assert len(keys) < NAME_CELLS
+        assert len(does) <= (80 - 6) // 2 - NAME_CELLS, "two columns of it fit into 80 cells"
+
+
+@pytest.mark.parametrize("scene", ["loaded", "replay"])
+async def test_the_last_line_offers_only_keys_that_do_it(cockpit, scene):
+    app = cockpit(scene)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        offered = footer(app.frame, Condition(), False, app.glyphs)
+    bound = {
+        (name_of(binding.key), f"{room}.{binding.action}".partition("(")[0])
+        for room, widget in (("app", LlmtopApp), ("screen", Cockpit))
+        for binding in Binding.make_bindings(widget.BINDINGS)
+    }
+    for keys, _, action in offered:
+        for key in re.split("[ /]", keys.removeprefix(f"{app.glyphs.left_right} ")):
+            assert (key, action.partition("(")[0]) in bound
+
+
 async def test_palette_offers_every_command(cockpit):
     app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
         names = [command.title for command in app.get_system_commands(app.screen)]
-        assert {"Quit", "Stop the load at once", "Mark this moment", "Panel 9", "Replay: faster"} <= set(names)
+        assert {
+            "Quit: load stops first",
+            "Stop the load at once",
+            "Mark this moment",
+            "Panel 9",
+            "Replay: faster",
+        } <= set(names)
         await pilot.press("ctrl+p")
         await pilot.pause()
         await pilot.press(*"at once", "enter")

@@ -32,27 +32,33 @@ from llmtop.view.runs import Runs, cut
 SAID_S = 4.0
 """How long an answer to a key stays on the event line."""
 
+SLIDERS = Binding.Group("the three load sliders")
+PANELS = Binding.Group("panel by number")
+SEEK = Binding.Group("replay: 10 s back, on")
+SPEED = Binding.Group("replay: slower, faster")
+
 
 class Cockpit(Screen[None]):
     """Header, verdict, sliders, panels, events, keys."""
 
     AUTO_FOCUS = "#load"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("c", "slider('load')", "concurrency slider", id="slider.load"),
-        Binding("p", "slider('prompt')", "prompt slider", id="slider.prompt"),
-        Binding("o", "slider('output')", "output slider", id="slider.output"),
-        Binding("k", "knobs", "knobs of the simulated server", id="view.knobs"),
+        Binding("c", "slider('load')", "concurrency slider", id="slider.load", group=SLIDERS),
+        Binding("p", "slider('prompt')", "prompt slider", id="slider.prompt", group=SLIDERS),
+        Binding("o", "slider('output')", "output slider", id="slider.output", group=SLIDERS),
+        Binding("tab", "app.focus_next", "next slider or panel", id="view.next"),
+        Binding("k", "knobs", "simulated server's knobs", id="view.knobs"),
         Binding("x", "stop_load", "stop the load at once", id="load.stop"),
         Binding("m", "mark", "mark this moment", id="run.mark"),
         Binding("r", "record", "pause or go on recording", id="run.record"),
-        Binding("g", "chart_mode", "charts in braille, blocks, ASCII", id="view.dots"),
+        Binding("g", "chart_mode", "other dots for charts", id="view.dots"),
         Binding("z", "maximise", "maximise the panel", id="view.maximise"),
-        Binding("escape", "release", "back", id="view.back"),
-        Binding("left_square_bracket", "seek(-1)", "replay: 10 s back", id="replay.back"),
-        Binding("right_square_bracket", "seek(1)", "replay: 10 s forward", id="replay.forward"),
-        Binding("comma", "speed(-1)", "replay: slower", id="replay.slower"),
-        Binding("full_stop", "speed(1)", "replay: faster", id="replay.faster"),
-        *(Binding(str(n), f"panel({n})", f"panel {n}", id=f"panel.{n}") for n in range(1, 10)),
+        Binding("escape", "release", "undo; give room back", id="view.back"),
+        Binding("left_square_bracket", "seek(-1)", "replay: 10 s back", id="replay.back", group=SEEK),
+        Binding("right_square_bracket", "seek(1)", "replay: 10 s forward", id="replay.forward", group=SEEK),
+        Binding("comma", "speed(-1)", "replay: slower", id="replay.slower", group=SPEED),
+        Binding("full_stop", "speed(1)", "replay: faster", id="replay.faster", group=SPEED),
+        *(Binding(str(n), f"panel({n})", f"panel {n}", id=f"panel.{n}", group=PANELS) for n in range(1, 10)),
     ]
 
     def __init__(self, glyphs: Glyphs, slo: Slo, **options: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.style import Style
@@ -31,35 +32,11 @@ WORDS = (
     ("! and ✖", "! from 80 % of a limit, ✖ past it for three windows in a row"),
     ("-- ≈ dim", "-- is not known, ≈ is estimated, dim is the last value known"),
 )
-KEYS = (
-    ("← →", "slider one step"),
-    ("PgUp PgDn", "slider times two, half"),
-    ("Home End", "slider lowest, highest"),
-    ("0-9 Enter", "type an exact value"),
-    ("Esc", "undo; give room back"),
-    ("c p o", "the three load sliders"),
-    ("k", "simulated server's knobs"),
-    ("Tab", "next slider or panel"),
-    ("1-9", "panel by number"),
-    ("z Enter", "maximise the panel"),
-    ("space", "freeze; play and pause"),
-    ("x", "stop: load to zero now"),
-    ("m", "mark this moment"),
-    ("s", "search the cliff or stop"),
-    ("r", "pause or go on recording"),
-    ("e", "export a report"),
-    ("g", "other dots for charts"),
-    ("t", "next theme"),
-    ("[ ]", "replay: 10 s back, on"),
-    (", .", "replay: slower, faster"),
-    ("ctrl+p", "every command by name"),
-    ("q", "quit: load stops first"),
-)
 NAME_CELLS = 11
 
 
 class HelpScreen(ModalScreen[None]):
-    """Over the cockpit, which goes on underneath."""
+    """Over the cockpit, which goes on underneath. `keys` are rows of keys and what they do."""
 
     DEFAULT_CSS = """
     HelpScreen { align: center middle; background: $background 60%; }
@@ -73,8 +50,9 @@ class HelpScreen(ModalScreen[None]):
         Binding("escape,question_mark,q", "dismiss", "close", id="help.close"),
     ]
 
-    def __init__(self, glyphs: Glyphs, palette: Palette) -> None:
+    def __init__(self, keys: Sequence[tuple[str, str]], glyphs: Glyphs, palette: Palette) -> None:
         super().__init__()
+        self.keys = keys
         self.glyphs = glyphs
         self.palette = palette
 
@@ -95,9 +73,9 @@ class HelpScreen(ModalScreen[None]):
 
         heading("Keys", "Esc closes")
         columns = 2 if width >= 72 else 1
-        rows = -(-len(KEYS) // columns)
+        rows = -(-len(self.keys) // columns)
         for row in range(rows):
-            for key, does in KEYS[row::rows]:
+            for key, does in self.keys[row::rows]:
                 add(f"{key:<{NAME_CELLS}}", "key")
                 add(f"{does:<{width // columns - NAME_CELLS}}", "text")
             add("\n", "text")

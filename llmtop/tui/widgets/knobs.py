@@ -33,11 +33,11 @@ class FaultBar(Canvas, can_focus=True):
 
     DEFAULT_CSS = "FaultBar { height: 1; width: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "choose(-1)", "fault before", id="faults.before"),
-        Binding("right", "choose(1)", "fault after", id="faults.after"),
+        Binding("left", "choose(-1)", "choose a fault", id="faults.before"),
+        Binding("right", "choose(1)", "choose a fault", id="faults.after"),
         Binding("enter", "switch", "start or end the fault", id="faults.toggle"),
-        Binding("up", "app.focus_previous", "slider above", id="faults.above"),
-        Binding("down", "app.focus_next", "below", id="faults.below"),
+        Binding("up", "app.focus_previous", "slider above, below", id="faults.above"),
+        Binding("down", "app.focus_next", "slider above, below", id="faults.below"),
     ]
 
     def __init__(self, glyphs: Glyphs, **options: Any) -> None:

@@ -34,16 +34,16 @@ class LogSlider(Canvas, can_focus=True):
 
     DEFAULT_CSS = "LogSlider { height: 1; width: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "step(-1)", "one step down", id="slider.down"),
-        Binding("right", "step(1)", "one step up", id="slider.up"),
-        Binding("pagedown", "times(0.5)", "half", id="slider.half"),
-        Binding("pageup", "times(2.0)", "double", id="slider.double"),
-        Binding("home", "go_to_end(-1)", "lowest", id="slider.lowest"),
-        Binding("end", "go_to_end(1)", "highest", id="slider.highest"),
-        Binding("enter", "accept", "take the typed value", id="slider.accept"),
-        Binding("escape", "undo", "undo", id="slider.undo"),
-        Binding("up", "app.focus_previous", "slider above", id="slider.above"),
-        Binding("down", "app.focus_next", "slider below", id="slider.below"),
+        Binding("left", "step(-1)", "slider one step", id="slider.down"),
+        Binding("right", "step(1)", "slider one step", id="slider.up"),
+        Binding("pagedown", "times(0.5)", "slider half, double", id="slider.half"),
+        Binding("pageup", "times(2.0)", "slider half, double", id="slider.double"),
+        Binding("home", "go_to_end(-1)", "slider lowest, highest", id="slider.lowest"),
+        Binding("end", "go_to_end(1)", "slider lowest, highest", id="slider.highest"),
+        Binding("enter", "accept", "type an exact value", key_display="0-9 Enter", id="slider.accept"),
+        Binding("escape", "undo", "undo; give room back", id="slider.undo"),
+        Binding("up", "app.focus_previous", "slider above, below", id="slider.above"),
+        Binding("down", "app.focus_next", "slider above, below", id="slider.below"),
     ]
 
     @dataclass
