@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Callable
 from time import perf_counter_ns, time
 
 from msgspec.structs import replace
 
+from llmtop.channel import Child
 from llmtop.domain.endpoint import Endpoint, EndpointInfo
 from llmtop.domain.load import Caps
 from llmtop.domain.profile import Workload
@@ -21,8 +21,8 @@ from llmtop.load.crew import BIN_NS, SECOND_NS, Haul
 from llmtop.load.engine import SteeredLoad
 from llmtop.load.health import worst
 from llmtop.load.merging import Merger, quiet
+from llmtop.load.messages import Close, Cut, Follow, Order, Setup, hauls, packed, receive
 from llmtop.load.pacer import Pacer
-from llmtop.load.pipe import Close, Cut, Follow, Order, Setup, frame, hauls, receive
 from llmtop.load.users import Flight
 from llmtop.meter import merge_bins
 
@@ -30,7 +30,6 @@ STREAMS_PER_WORKER = 512
 """For `auto_workers`: half of what one core can do."""
 LEAVE_S = 5.0
 """How long a worker may take to end before it is killed."""
-LAST_WORDS_BYTES = 2000
 
 
 def auto_workers(max_concurrency: int) -> int:
@@ -42,12 +41,9 @@ def auto_workers(max_concurrency: int) -> int:
 class _Worker:
     """One worker process as its parent sees it, with the account of its requests."""
 
-    def __init__(self, number: int, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self.number, self.process = number, process
-        self.orders, self.facts, self.words = process.stdin, process.stdout, process.stderr
+    def __init__(self, number: int, child: Child, facts: asyncio.StreamReader, orders: asyncio.StreamWriter) -> None:
+        self.number, self.child = number, child
+        self.facts, self._orders = facts, orders
         self.alive = True
         self.in_flight = 0
         self.open: dict[int, Flight] = {}
@@ -55,16 +51,10 @@ class _Worker:
         self.told: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.counted = [0, 0, 0, 0]
         """sent, ok, errors, cancelled of its bins."""
-        self.last_words = b""
 
     def send(self, *messages: Order) -> None:
         if self.alive:
-            self.orders.write(b"".join(map(frame, messages)))
-
-    async def listen(self) -> None:
-        """Keep the end of what it writes to stderr: why it died."""
-        while said := await self.words.read(LAST_WORDS_BYTES):
-            self.last_words = (self.last_words + said)[-LAST_WORDS_BYTES:]
+            self._orders.write(b"".join(map(packed, messages)))
 
     def account(self, haul: Haul) -> None:
         self.in_flight = haul.in_flight
@@ -161,7 +151,7 @@ class Workers:
                 task.result()
         finally:
             self.close()
-            await asyncio.gather(*(self._end(worker) for worker in self._workers))
+            await asyncio.gather(*(worker.child.close(LEAVE_S) for worker in self._workers))
             await asyncio.gather(*serving, return_exceptions=True)
 
     def close(self) -> None:
@@ -170,21 +160,13 @@ class Workers:
             worker.send(Close())
 
     async def _start(self, number: int) -> _Worker:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "llmtop.load.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        worker = _Worker(number, process)
+        child = Child("llmtop.load.worker")
+        worker = _Worker(number, child, *await child.streams())
         worker.send(replace(self._setup, worker=number))
         return worker
 
     async def _serve(self, worker: _Worker) -> None:
         """Take in what a worker tells until it ends."""
-        listening = asyncio.create_task(worker.listen())
         while (haul := await receive(worker.facts, hauls)) is not None:
             worker.account(haul)
             self._bins.add(worker.number, haul.bins)
@@ -193,8 +175,7 @@ class Workers:
             self._events.extend(haul.events)
             self._came(worker)
         worker.alive = False
-        code = await worker.process.wait()
-        await listening
+        code = await asyncio.to_thread(worker.child.wait)
         if not self._closing.is_set():
             self._died(worker, code)
             self._came(worker)
@@ -212,7 +193,7 @@ class Workers:
         self._records.extend(_lost(flight, worker.number, now) for flight in worker.open.values())
         living = len(self._living)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        said = worker.last_words.decode(errors="replace").strip().rpartition("\n")[2]
+        said = worker.child.said().rpartition("\n")[2]
         text = (
             f"Load worker {worker.number} died {how}{': ' if said else ''}{said}; {len(worker.open)} requests are lost"
         )
@@ -223,15 +204,6 @@ class Workers:
             pacer, start_ns = self._followed
             elapsed_s = (now - start_ns) / 1e9
             self.follow(pacer.replaced(pacer.plan, elapsed_s, pacer.start_s + elapsed_s), now)
-
-    async def _end(self, worker: _Worker) -> None:
-        """Wait until a worker that was told to close is gone; kill it when it does not go."""
-        worker.orders.close()
-        try:
-            await asyncio.wait_for(worker.process.wait(), LEAVE_S)
-        except TimeoutError:
-            worker.process.kill()
-            await worker.process.wait()
 
 
 def _lost(flight: Flight, worker: int, now_ns: int) -> RequestRecord:

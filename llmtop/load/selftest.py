@@ -12,8 +12,6 @@ error also the time until the server has read the request.
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from array import array
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +22,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
+from llmtop.channel import Server
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.domain.samples import ClientHealth
@@ -135,23 +134,11 @@ class _Listener(EndpointClient):
 @asynccontextmanager
 async def known_times(*arguments: str) -> AsyncIterator[str]:
     """A schedule server in a process of its own, which ends with this one. Gives its base URL."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "llmtop.simulator.server.schedule",
-        "--die-with-parent",
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
+    server = await Server.launch("llmtop.simulator.server.schedule", *arguments, "--die-with-parent")
     try:
-        port = json.loads(await process.stdout.readline())["port"]
-        yield f"http://127.0.0.1:{port}"
+        yield server.base_url
     finally:
-        process.stdin.close()
-        await process.wait()
+        await server.close()
 
 
 async def run(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 
+from llmtop import channel
 from llmtop.endpoint import EndpointClient, StampingLoop
 from llmtop.load.crew import Crew
-from llmtop.load.pipe import Close, Cut, Follow, Setup, frame, orders, receive
+from llmtop.load.messages import Close, Cut, Follow, Setup, orders, packed, receive
 from llmtop.workload import PromptSource
 
 TELL_S = 0.05
@@ -33,11 +33,11 @@ async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter)
     listening = asyncio.create_task(_obey(crew, orders_in))
     try:
         while not load.done():
-            facts_out.write(frame(crew.take()))
+            facts_out.write(packed(crew.take()))
             await facts_out.drain()
             await asyncio.wait({load}, timeout=TELL_S)
         await load
-        facts_out.write(frame(crew.take()))
+        facts_out.write(packed(crew.take()))
         await facts_out.drain()
     except ConnectionError:  # the parent is gone, and nobody is left to tell
         crew.close()
@@ -60,21 +60,12 @@ async def _obey(crew: Crew, orders_in: asyncio.StreamReader) -> None:
 
 
 async def _main() -> None:
-    # Facts leave by a descriptor of their own, so that nothing that prints can damage them.
-    facts = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    loop = asyncio.get_running_loop()
-    orders_in = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders_in), sys.stdin)
-    transport, protocol = await loop.connect_write_pipe(
-        lambda: asyncio.streams.FlowControlMixin(loop), os.fdopen(facts, "wb")
-    )
-    await work(orders_in, asyncio.StreamWriter(transport, protocol, None, loop))
-    transport.close()
+    orders_in, facts_out = await channel.streams(sys.stdin.buffer, os.fdopen(channel.claim_stdout(), "wb"))
+    await work(orders_in, facts_out)
+    facts_out.close()
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
     with asyncio.Runner(loop_factory=StampingLoop) as runner:
         runner.run(_main())
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import platformdirs
 
+from llmtop import channel
 from llmtop.domain.commands import Command, Quit
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import FactBatch, RunMeta
+from llmtop.errors import SessionLost
 from llmtop.meter import Facts
-from llmtop.session import wire
+from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 
 CLOSE_S = 12.0
@@ -44,40 +42,38 @@ class SessionLink:
         self._asked_to_end = False
         log_path().parent.mkdir(parents=True, exist_ok=True)
         with log_path().open("ab") as log:
-            # A session of its own, so that Ctrl-C in the terminal reaches the screen alone, which then closes in order.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "llmtop.session.process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-                # numpy's threads would spin beside the load for arrays that one core sorts in microseconds.
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-            )
-        self._write(wire.packed(options))
+            # numpy's threads would spin beside the load for arrays that one core sorts in microseconds.
+            self._child = channel.Child("llmtop.session.process", environment={"OPENBLAS_NUM_THREADS": "1"}, log=log)
+        self._child.send(messages.packed(options))
         self._reader = threading.Thread(target=self._listen, name="session link", daemon=True)
         self._reader.start()
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None
         ended = None
-        while (body := wire.read(self._process.stdout)) is not None:
-            match wire.decode_message(body):
-                case wire.Shown(frame):
+        while (body := self._read()) is not None:
+            match messages.decode_message(body):
+                case messages.Shown(frame):
                     self._frame = frame
-                case wire.Told(batches):
+                case messages.Told(batches):
                     with self._lock:
                         self._untold.extend(batches)
-                case wire.Began(meta):
+                case messages.Began(meta):
                     self.meta = meta
-                case wire.Ended() as message:
+                case messages.Ended() as message:
                     ended = message
-        self._process.wait()
+        status = self._child.wait()
         if ended is not None and ended.error is not None:
             self.error, self.exit_code = ended.error, ended.exit_code
         elif ended is None and not self._asked_to_end:
-            self.error = f"the session process has ended unasked (status {self._process.returncode}); see {log_path()}"
+            self.error = f"the session process has ended unasked (status {status}); see {log_path()}"
             self.exit_code = 3
+
+    def _read(self) -> bytes | None:
+        try:
+            return channel.read(self._child.stdout)
+        except SessionLost:  # it can say nothing more that could be understood: as good as gone
+            self._child.kill()
+            return None
 
     def frame(self) -> Frame | None:
         """The newest frame; None until the first has come."""
@@ -99,24 +95,10 @@ class SessionLink:
     def send(self, command: Command) -> None:
         """Ask for something; nothing happens if the session is gone."""
         self._asked_to_end = self._asked_to_end or isinstance(command, Quit)
-        self._write(wire.packed(command))
-
-    def _write(self, piece: bytes) -> None:
-        assert self._process.stdin is not None
-        # A session that is gone hears nothing; the reader thread is who notices.
-        with contextlib.suppress(BrokenPipeError, ValueError):
-            self._process.stdin.write(piece)
-            self._process.stdin.flush()
+        self._child.send(messages.packed(command))
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """End the session in order and wait for it; end it by force if it takes longer than `timeout_s`."""
         self.send(Quit())
         self._reader.join(timeout_s)
-        if self._reader.is_alive():
-            self._process.kill()
-            self._reader.join(1.0)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.stdout.close()
+        self._child.end(0.0)

@@ -14,10 +14,11 @@ import threading
 import traceback
 from collections.abc import Callable
 
+from llmtop import channel
 from llmtop.domain.commands import Command, Quit
 from llmtop.endpoint import StampingLoop
 from llmtop.errors import LlmtopError
-from llmtop.session import wire
+from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import DRAIN_S, TICK_S, Session
 
@@ -40,10 +41,10 @@ class Outlet:
         self._thread = threading.Thread(target=self._work, name="outlet", daemon=True)
         self._thread.start()
 
-    def put(self, message: wire.Message) -> None:
-        piece = wire.packed(message)
+    def put(self, message: messages.Message) -> None:
+        piece = messages.packed(message)
         with self._ready:
-            if isinstance(message, wire.Shown) and self._size > BACKLOG_BYTES:
+            if isinstance(message, messages.Shown) and self._size > BACKLOG_BYTES:
                 return
             self._pieces.append(piece)
             self._size += len(piece)
@@ -74,7 +75,7 @@ class Outlet:
 async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet) -> None:
     session = Session(options)
     drain_s = DRAIN_S
-    outlet.put(wire.Shown(session.frame()))
+    outlet.put(messages.Shown(session.frame()))
     try:
         await session.start()
         meta = None
@@ -82,9 +83,9 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet) ->
         while not answers.done() and not session.failed.done():
             if session.meta is not meta:
                 meta = session.meta
-                outlet.put(wire.Began(meta))
-            outlet.put(wire.Told(session.take_facts()))
-            outlet.put(wire.Shown(session.frame()))
+                outlet.put(messages.Began(meta))
+            outlet.put(messages.Told(session.take_facts()))
+            outlet.put(messages.Shown(session.frame()))
             await asyncio.wait((answers, session.failed), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
         if session.failed.done():
             session.failed.result()
@@ -92,8 +93,8 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet) ->
             drain_s = ORPHAN_DRAIN_S
     finally:
         await session.close(drain_s)
-        outlet.put(wire.Told(session.take_facts()))
-        outlet.put(wire.Shown(session.frame()))
+        outlet.put(messages.Told(session.take_facts()))
+        outlet.put(messages.Shown(session.frame()))
 
 
 async def _answer(session: Session, commands: Commands) -> Quit | None:
@@ -105,9 +106,11 @@ async def _answer(session: Session, commands: Commands) -> Quit | None:
 
 def _listen(commands: Commands, call: Callable[..., object]) -> None:
     """Commands from stdin until it ends."""
-    while (body := wire.read(sys.stdin.buffer)) is not None:
-        call(commands.put_nowait, wire.decode_command(body))
-    call(commands.put_nowait, None)
+    try:
+        while (body := channel.read(sys.stdin.buffer)) is not None:
+            call(commands.put_nowait, messages.decode_command(body))
+    finally:
+        call(commands.put_nowait, None)
 
 
 async def _main(options: SessionOptions, outlet: Outlet) -> None:
@@ -119,21 +122,19 @@ async def _main(options: SessionOptions, outlet: Outlet) -> None:
 
 
 def main() -> int:
-    # Anything that prints by accident must not get between the messages.
-    outlet = Outlet(os.dup(1))
-    os.dup2(2, 1)
-    body = wire.read(sys.stdin.buffer)
+    outlet = Outlet(channel.claim_stdout())
+    body = channel.read(sys.stdin.buffer)
     if body is None:
         return 2
-    ended = wire.Ended()
+    ended = messages.Ended()
     try:
         with asyncio.Runner(loop_factory=StampingLoop) as runner:
-            runner.run(_main(wire.decode_options(body), outlet))
+            runner.run(_main(messages.decode_options(body), outlet))
     except LlmtopError as error:
-        ended = wire.Ended(str(error), error.exit_code)
+        ended = messages.Ended(str(error), error.exit_code)
     except BaseException:
         traceback.print_exc()
-        ended = wire.Ended("the session has failed; its log says where", 3)
+        ended = messages.Ended("the session has failed; its log says where", 3)
     finally:
         outlet.put(ended)
         outlet.close()

@@ -17,7 +17,7 @@ from llmtop.domain.request import Outcome
 from llmtop.endpoint import EndpointClient, endpoint_from_url
 from llmtop.errors import SessionLost
 from llmtop.load import Pacer, WorkerPool, auto_workers, selftest
-from llmtop.load.pipe import Follow, Setup, frame, hauls, receive
+from llmtop.load.messages import Follow, Setup, hauls, packed, receive
 
 PATIENCE_S = 30.0
 
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def pids(self) -> list[int]:
-        return [worker.process.pid for worker in self.pool._hands._workers if worker.alive]
+        return [worker.child.pid for worker in self.pool._hands._workers if worker.alive]
 
 
 async def started(url: str, point: LoadPoint, workers: int) -> tuple[Run, asyncio.Task[None]]:
@@ -119,7 +119,7 @@ async def test_a_worker_ends_when_its_parent_is_gone() -> None:
         api="chat",
     )
     follow = Follow.of(Pacer.hold(LoadPoint(concurrency=3)), (0, 1), 0)
-    process.stdin.write(frame(setup) + frame(follow))
+    process.stdin.write(packed(setup) + packed(follow))
     records = []
     while not records:
         haul = await asyncio.wait_for(receive(process.stdout, hauls), PATIENCE_S)

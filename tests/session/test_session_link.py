@@ -71,7 +71,7 @@ def test_a_session_that_is_killed_is_noticed(tmp_path: Path) -> None:
     link = SessionLink(options(tmp_path / "run.llmtop"))
     until(lambda: link.frame() is not None)
     children = psutil.Process().children(recursive=True)
-    os.kill(link._process.pid, signal.SIGKILL)
+    os.kill(link._child.pid, signal.SIGKILL)
     until(lambda: not link.alive)
     link.close()
     assert link.error is not None

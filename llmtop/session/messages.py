@@ -1,19 +1,15 @@
-"""What crosses between a screen and the session's process: length-prefixed MessagePack, both ways."""
+"""What crosses between a screen and the session's process: MessagePack, both ways."""
 
 from __future__ import annotations
-
-import struct
-from typing import IO
 
 import msgspec
 from msgspec import Struct
 
+from llmtop.channel import framed
 from llmtop.domain.commands import Command
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.session.options import SessionOptions
-
-_LENGTH = struct.Struct("<I")
 
 
 class Began(Struct, frozen=True, tag=True):
@@ -49,16 +45,6 @@ decode_command = msgspec.msgpack.Decoder(Command).decode
 decode_options = msgspec.msgpack.Decoder(SessionOptions).decode
 
 
-def packed(value: object) -> bytes:
-    body = encode(value)
-    return _LENGTH.pack(len(body)) + body
-
-
-def read(stream: IO[bytes]) -> bytes | None:
-    """The next body, waiting for it; None at the end of the stream, also when it was cut in the middle."""
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack(head)
-    body = stream.read(length)
-    return body if len(body) == length else None
+def packed(value: Message | Command | SessionOptions) -> bytes:
+    """As it goes over the channel."""
+    return framed(encode(value))

@@ -1,20 +1,19 @@
-"""What a load worker and its parent tell each other over its pipes: msgpack messages, each after its length."""
+"""What a load worker and its parent tell each other: MessagePack, both ways."""
 
 from __future__ import annotations
 
 import asyncio
-import struct
 from typing import TypeVar
 
 import msgspec
 
+from llmtop.channel import framed
+from llmtop.channel import receive as receive_body
 from llmtop.domain.endpoint import Endpoint, EndpointInfo
 from llmtop.domain.load import Caps, LoadPlan
 from llmtop.domain.profile import Workload
 from llmtop.load.crew import Haul
 from llmtop.load.pacer import Pacer
-
-_LENGTH = struct.Struct(">I")
 
 Message = TypeVar("Message")
 
@@ -71,15 +70,12 @@ hauls = msgspec.msgpack.Decoder(Haul)
 _encoder = msgspec.msgpack.Encoder()
 
 
-def frame(message: Order | Haul) -> bytes:
-    payload = _encoder.encode(message)
-    return _LENGTH.pack(len(payload)) + payload
+def packed(message: Order | Haul) -> bytes:
+    """As it goes over the channel."""
+    return framed(_encoder.encode(message))
 
 
 async def receive(reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[Message]) -> Message | None:
     """The next message; None: the other side is gone."""
-    try:
-        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-        return decoder.decode(await reader.readexactly(length))
-    except asyncio.IncompleteReadError:
-        return None
+    body = await receive_body(reader)
+    return None if body is None else decoder.decode(body)

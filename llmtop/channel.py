@@ -1,0 +1,215 @@
+"""Between processes of one machine: messages, each after its length, and children that end with their parent.
+
+A child watches its stdin and ends when that does. A pipe ends with whoever holds its other end, kill -9 included, so no
+child is left behind whatever becomes of its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, Self
+
+import msgspec
+
+from llmtop.errors import SessionLost, UsageError
+
+_LENGTH = struct.Struct("<I")
+MOST_BYTES = 1 << 28
+"""A longer message is none: the stream is damaged, by a print between two messages, say."""
+READY_S = 20.0
+"""How long a `Server` may take to say its port."""
+GRACE_S = 3.0
+LAST_WORDS_BYTES = 2000
+
+
+def framed(body: bytes) -> bytes:
+    """`body` after its length. ValueError: longer than `MOST_BYTES`."""
+    if len(body) > MOST_BYTES:
+        raise ValueError(f"a message of {len(body)} bytes; at most {MOST_BYTES} can be sent")
+    return _LENGTH.pack(len(body)) + body
+
+
+def read(stream: IO[bytes]) -> bytes | None:
+    """The next body, waiting for it; None at the end of the stream, also when it was cut in the middle.
+
+    Raises SessionLost when the stream is damaged.
+    """
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    length = _length(head)
+    body = stream.read(length)
+    return body if len(body) == length else None
+
+
+async def receive(stream: asyncio.StreamReader) -> bytes | None:
+    """As `read`, on an event loop."""
+    try:
+        return await stream.readexactly(_length(await stream.readexactly(_LENGTH.size)))
+    except asyncio.IncompleteReadError:
+        return None
+
+
+def _length(head: bytes) -> int:
+    (length,) = _LENGTH.unpack(head)
+    if length > MOST_BYTES:
+        raise SessionLost(f"what another process of llmtop wrote is no message (it claims {length} bytes)")
+    return int(length)
+
+
+def claim_stdout() -> int:
+    """A descriptor of stdout for messages alone: whatever prints from then on goes to stderr and damages none."""
+    descriptor = os.dup(1)
+    os.dup2(2, 1)
+    return descriptor
+
+
+async def streams(incoming: IO[bytes], outgoing: IO[bytes]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Two pipes on the running event loop, which owns them from then on."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), incoming)
+    transport, protocol = await loop.connect_write_pipe(lambda: asyncio.streams.FlowControlMixin(loop), outgoing)
+    return reader, asyncio.StreamWriter(transport, protocol, None, loop)
+
+
+class Child:
+    """`python -m MODULE ARGUMENTS`, with pipes for its stdin and stdout; the module must end when its stdin does.
+
+    In a process group of its own, so that Ctrl-C in a terminal reaches its parent alone, which closes it in order.
+
+    Args:
+        environment: beside this process's own.
+        log: takes what it writes to stderr; None: a file of its own, read by `said`.
+    """
+
+    def __init__(
+        self, module: str, *arguments: str, environment: dict[str, str] | None = None, log: IO[bytes] | None = None
+    ) -> None:
+        package = str(Path(__file__).parent.parent)
+        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.module = module
+        # A file, so that nobody has to read along.
+        self._words = None if log is not None else tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_let_go`
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log if log is not None else self._words,
+            env={**os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self.stdin, self.stdout = self._process.stdin, self._process.stdout
+        self._writer: asyncio.StreamWriter | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, piece: bytes) -> None:
+        """Write to its stdin, waiting while it does not read; nothing happens when it is gone."""
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self.stdin.write(piece)
+            self.stdin.flush()
+
+    async def streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Its pipes on the running event loop, instead of `stdin` and `stdout`."""
+        reader, self._writer = await streams(self.stdout, self.stdin)
+        return reader, self._writer
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Its exit status, once it is gone; below 0: minus the signal. subprocess.TimeoutExpired: it is not yet."""
+        return self._process.wait(timeout_s)
+
+    def said(self) -> str:
+        """The end of what it wrote to stderr."""
+        if self._words is None:
+            return ""
+        self._words.seek(max(0, self._words.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
+        return self._words.read().decode(errors="replace").strip()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def end(self, grace_s: float = GRACE_S) -> None:
+        """Close its stdin and wait until it is gone; kill it when that takes longer than `grace_s`."""
+        self._hang_up()
+        self._outlive(grace_s)
+        self._let_go()
+
+    async def close(self, grace_s: float = GRACE_S) -> None:
+        """As `end`, on an event loop."""
+        self._hang_up()
+        await asyncio.to_thread(self._outlive, grace_s)
+        self._let_go()
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            (self._writer or self.stdin).close()
+
+    def _outlive(self, grace_s: float) -> None:
+        try:
+            self._process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _let_go(self) -> None:
+        if self._writer is None:  # else the event loop closes it when it has read its end
+            self.stdout.close()
+        if self._words is not None:
+            self._words.close()
+
+
+class Server(Child):
+    """A child that serves on a port of this machine. When it does, it says so in a line of JSON: `{"port": 8000}`."""
+
+    port = 0
+
+    @classmethod
+    async def launch(cls, module: str, *arguments: str, environment: dict[str, str] | None = None) -> Self:
+        """Ready when it returns.
+
+        Raises UsageError, in the child's own words, for arguments that are wrong, SessionLost when it does not come up.
+        """
+        child = cls(module, *arguments, environment=environment)
+        try:
+            await child._read_port()
+        except BaseException:
+            await child.close()
+            raise
+        return child
+
+    async def _read_port(self) -> None:
+        try:
+            line = await asyncio.wait_for(asyncio.to_thread(self.stdout.readline), READY_S)
+        except TimeoutError:
+            self.kill()
+            raise SessionLost(f"{self.module} was not ready within {READY_S:g} s") from None
+        if not line:
+            raise await self._failure()
+        self.port = int(msgspec.json.decode(line)["port"])
+
+    async def _failure(self) -> UsageError | SessionLost:
+        """Why the child ended before it was ready."""
+        code, said = await asyncio.to_thread(self.wait), self.said()
+        if code == UsageError.exit_code and said:
+            return UsageError(said.splitlines()[-1])
+        return SessionLost(f"{self.module} ended with exit code {code} before it was ready: {said}")
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
