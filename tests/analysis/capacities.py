@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from functools import cache
 
 from virtual import VirtualSession
 
@@ -65,32 +64,34 @@ def preset_of(name: str) -> Preset:
     return load_preset("laptop").with_knobs(knobs)
 
 
-@cache
+CAPACITIES = {"slots8": 17, "slots24": 42, "middle32": 87, "kv300": 35, "compute": 35}
+"""What `true_capacity` says of some servers at 600 requests a level."""
+
+
+def carries(name: str, users: int, requests: int) -> bool:
+    """Whether a long run with so many in flight holds the SLO."""
+    _, text, prompt_tokens, output_tokens = SERVERS[name]
+    slo = parse_slo(text)
+    lengths = Lengths(prompt_tokens=prompt_tokens, output_tokens=output_tokens, prompt_cv=CV, output_cv=CV)
+    count = max(requests, 10 * users)
+    predicted = predict(
+        preset_of(name), concurrency=[users], lengths=lengths, requests_per_level=count, seed=99
+    ).points[0]
+    ttft_ms, tpot_ms = predicted.ttft_ms.p95, predicted.tpot_ms.p95
+    assert ttft_ms is not None
+    assert tpot_ms is not None
+    limits = [slo.target(metric) for metric in ("ttft", "tpot")]
+    return all(value <= 1e3 * limit.limit for value, limit in zip((ttft_ms, tpot_ms), limits, strict=True) if limit)
+
+
 def true_capacity(name: str, requests: int = 1500) -> int:
     """Largest number in flight that holds the SLO in long runs, by bisection to 1 %."""
-    _, text, prompt_tokens, output_tokens = SERVERS[name]
-    slo, lengths = (
-        parse_slo(text),
-        Lengths(prompt_tokens=prompt_tokens, output_tokens=output_tokens, prompt_cv=CV, output_cv=CV),
-    )
-
-    def holds(users: int) -> bool:
-        count = max(requests, 10 * users)
-        predicted = predict(
-            preset_of(name), concurrency=[users], lengths=lengths, requests_per_level=count, seed=99
-        ).points[0]
-        ttft_ms, tpot_ms = predicted.ttft_ms.p95, predicted.tpot_ms.p95
-        assert ttft_ms is not None
-        assert tpot_ms is not None
-        limits = [slo.target(metric) for metric in ("ttft", "tpot")]
-        return all(value <= 1e3 * limit.limit for value, limit in zip((ttft_ms, tpot_ms), limits, strict=True) if limit)
-
     low, high = 0, 1
-    while holds(high):
+    while carries(name, high, requests):
         low, high = high, 2 * high
     while high - low > max(1, 0.01 * low):
         middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
+        low, high = (middle, high) if carries(name, middle, requests) else (low, middle)
     return low
 
 

@@ -6,18 +6,24 @@ import math
 from dataclasses import asdict
 
 import pytest
-from cliffbench import SESSIONS, cases, score, session
+from cliffbench import SESSIONS, Case, cases, score, session
 
 from llmtop.analysis import assess_levels, judge
 from llmtop.analysis.sessions import session_levels
-from llmtop.domain.verdicts import Kind
+from llmtop.domain.verdicts import CliffVerdict, Kind
 
 
-def test_curves_score_what_is_asked(capsys):
-    judged = [
+@pytest.fixture(scope="module")
+def judged() -> list[tuple[Case, CliffVerdict]]:
+    return [
         (case, judge(case.levels, axis=case.truth["axis"], metric=case.truth["metric"], replicates=60))
         for case in cases()
     ]
+
+
+def test_curves_score_what_is_asked(
+    judged: list[tuple[Case, CliffVerdict]], capsys: pytest.CaptureFixture[str]
+) -> None:
     result = score(judged)
     with capsys.disabled():
         print("\n" + "  ".join(f"{name} {value:.3g}" for name, value in asdict(result).items()))
@@ -58,9 +64,8 @@ def test_sessions_say_when_they_know_too_little(name):
     assert verdict.next_levels
 
 
-def test_the_highest_level_is_never_the_cliff():
-    for case in cases():
-        verdict = judge(case.levels, axis=case.truth["axis"], metric=case.truth["metric"], replicates=0)
+def test_the_highest_level_is_never_the_cliff(judged: list[tuple[Case, CliffVerdict]]) -> None:
+    for case, verdict in judged:
         if verdict.kind is Kind.CLIFF:
             assert verdict.at < max(level.load for level in case.levels)
 

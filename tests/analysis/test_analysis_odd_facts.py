@@ -103,7 +103,7 @@ def numbers(value: object) -> list[float]:
     gaps=st.sampled_from([0.0, 0.5, 1.0]),
     rate=st.booleans(),
 )
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_any_facts_can_be_judged(seed, requests, bins, scrapes, errors, gaps, rate):
     facts = facts_of(seed, requests=requests, bins=bins, scrapes=scrapes, errors=errors, gaps=gaps, rate=rate)
     first = assess(facts, meta_of(), Slo(), now_s=60.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from capacities import CAUSES, cause_run, preset_of, search_run, true_capacity
+from capacities import CAPACITIES, CAUSES, carries, cause_run, preset_of, search_run
 from virtual import VirtualSession
 
 from llmtop.analysis import CapacitySearch
@@ -14,14 +14,21 @@ from llmtop.domain.verdicts import Bound, Kind
 IDLE = LoadPoint(concurrency=0)
 
 
-@pytest.mark.parametrize("name", ["slots8", "slots24", "middle32", "kv300", "compute"])
-def test_search_finds_the_capacity_within_900_requests(name):
-    truth = true_capacity(name, 600)
+@pytest.mark.parametrize("name", CAPACITIES)
+def test_search_finds_the_capacity_within_900_requests(name: str) -> None:
+    truth = CAPACITIES[name]
     runs = [search_run(name, seed) for seed in range(2)]
     near = [abs(found - truth) <= 0.1 * truth + 1 for found, _ in runs]
     assert any(near), (truth, runs)
     assert all(abs(found - truth) <= 0.2 * truth + 1 for found, _ in runs), (truth, runs)
     assert all(sent <= 900 for _, sent in runs)
+
+
+@pytest.mark.parametrize("name", CAPACITIES)
+def test_the_capacity_told_holds_and_one_percent_more_does_not(name: str) -> None:
+    truth = CAPACITIES[name]
+    assert carries(name, truth, 600)
+    assert not carries(name, truth + max(1, truth // 100), 600)
 
 
 def test_search_can_be_stopped_and_keeps_what_it_learned():

@@ -66,9 +66,9 @@ def test_the_same_facts_give_the_same_answer(ramp):
 def test_live_assessments_settle_and_do_not_flicker():
     session = driven([(4, 6)])
     shown, kinds = None, []
-    for users in (8, 16, 24, 32, 48, 64, 64, 64):
+    for users in (8, 16, 24, 40, 64):
         session.command(LoadPoint(concurrency=users))
-        for _ in range(12):
+        for _ in range(10):
             session.run_until(session.now_s + 1)
             shown = assess(session.facts, session.meta, Slo(), now_s=session.now_s, previous=shown, full=False)
             kinds.append(shown.cliff.kind)
@@ -77,11 +77,11 @@ def test_live_assessments_settle_and_do_not_flicker():
     assert kinds[-1] is Kind.CLIFF
     assert changes <= 3
     assert shown.cliff.at == pytest.approx(32, rel=0.1)
-    calm = session
-    calm.command(LoadPoint(concurrency=8))
-    for _ in range(15):
-        calm.run_until(calm.now_s + 1)
-        shown = assess(calm.facts, calm.meta, Slo(), now_s=calm.now_s, previous=shown, full=False)
+    session.command(LoadPoint(concurrency=8))
+    session.run_until(session.now_s + 12)
+    for _ in range(3):
+        session.run_until(session.now_s + 1)
+        shown = assess(session.facts, session.meta, Slo(), now_s=session.now_s, previous=shown, full=False)
     assert not shown.overloaded
     assert shown.cliff.kind is Kind.CLIFF, "what was learned stays"
 
