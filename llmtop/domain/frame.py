@@ -7,7 +7,8 @@ from msgspec import Struct
 from llmtop.domain.endpoint import EndpointStatus
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Event, LoadChange, Mark
-from llmtop.domain.samples import ClientHealth, GpuSnapshot, ServerSnapshot
+from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
+from llmtop.domain.verdicts import ClientHealth
 
 Series = tuple[float | None, ...]
 """One value a step, oldest first; None: a gap."""

@@ -90,8 +90,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     in_flight_max: int = 0
     """Bounds of the number of requests in flight that it saw."""
     worker: int = 0
-    client_limited: bool = False
-    """It lived through a second in which the client was the bottleneck: kept out of verdicts."""
+    client_limited: bool | None = None
+    """As judged where it was recorded: only in run files of schema 1. See `Facts` for the judgement."""
 
     @property
     def ttft_s(self) -> float | None:

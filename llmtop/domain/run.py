@@ -8,7 +8,7 @@ from llmtop.domain.endpoint import Endpoint, EndpointInfo, EndpointState
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import RequestRecord
-from llmtop.domain.samples import ClientHealth, GpuSnapshot, LoadBin, ServerSnapshot
+from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 
 
 class LoadChange(Struct, frozen=True):
@@ -71,7 +71,7 @@ class FactBatch(Struct, frozen=True, kw_only=True):
     requests: tuple[RequestRecord, ...] = ()
     server: tuple[ServerSnapshot, ...] = ()
     gpu: tuple[GpuSnapshot, ...] = ()
-    client: tuple[ClientHealth, ...] = ()
+    client: tuple[ClientSample, ...] = ()
     changes: tuple[LoadChange, ...] = ()
     marks: tuple[Mark, ...] = ()
     events: tuple[Event, ...] = field(default_factory=tuple)

@@ -5,7 +5,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
+
+ClientState = Literal["green", "amber", "red"]
+"""Red: the client is the bottleneck, and its figures are void."""
 
 
 class LoadBin(Struct, frozen=True, kw_only=True, array_like=True):
@@ -105,27 +110,41 @@ class GpuSnapshot(Struct, frozen=True, kw_only=True):
     throttle: tuple[str, ...] = ()
 
 
-class ClientHealth(Struct, frozen=True, kw_only=True):
-    """How the client itself is doing, over the last second. Worst worker where there are several."""
+class ClientSample(Struct, frozen=True, kw_only=True):
+    """What one load process saw of itself over one second. `llmtop.meter.client` judges it.
+
+    The samples of one second, one for each process, follow each other and have the same `t_s`.
+    """
 
     t_s: float
-    state: str = "green"
-    """green, amber or red. Red: the client is the bottleneck and its figures are void."""
-    reason: str | None = None
+    """End of the second."""
+    span_s: float = 1.0
+    worker: int = 0
+    """Number of the process."""
     lag_p50_ms: float | None = None
     lag_p99_ms: float | None = None
     """Receive lag: time between the kernel's stamp and our read."""
+    lag_max_ms: float | None = None
     loop_lag_ms: float | None = None
     """Worst lateness of a 20 ms ticker on the load loop."""
     send_slip_p99_ms: float | None = None
     cpu: float | None = None
     """Of its own core, 0 to 1."""
-    coalesced_ratio: float | None = None
-    """Share of reads that held more than one token event."""
+    reads: int | None = None
+    coalesced: int | None = None
+    """Reads that held more than one token event."""
+    tpot_ms: float | None = None
+    """Time between tokens in that second: what a lag is measured by."""
     gc_pause_ms: float | None = None
     steal: float | None = None
+    """Share of the machine's time that its host gave to others, 0 to 1."""
     chunks_per_s: float | None = None
     workers: int = 1
+    """Processes that the sample is of: above 1 only in run files of schema 1, which hold the worst of all of them."""
     workers_lost: int = 0
     fd_limit: int | None = None
     stamp_source: str | None = None
+    state: ClientState | None = None
+    """As judged where it was recorded: only in run files of schema 1, which lack what it was judged by."""
+    reason: str | None = None
+    """Of that `state`."""

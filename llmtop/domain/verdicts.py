@@ -7,6 +7,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.samples import ClientState
 
 
 class Kind(StrEnum):
@@ -35,6 +36,24 @@ class Bound(StrEnum):
 class Confidence(StrEnum):
     PROVISIONAL = "provisional"
     FIRM = "firm"
+
+
+class ClientHealth(Struct, frozen=True, kw_only=True):
+    """How our own processes did over one second: each figure that of the worst of them. None = not known."""
+
+    t_s: float
+    state: ClientState = "green"
+    reason: str | None = None
+    lag_p99_ms: float | None = None
+    """Receive lag: time between the kernel's stamp and our read."""
+    loop_lag_ms: float | None = None
+    send_slip_p99_ms: float | None = None
+    cpu: float | None = None
+    """Of a core, 0 to 1."""
+    chunks_per_s: float | None = None
+    """Of all processes together."""
+    workers: int = 1
+    workers_lost: int = 0
 
 
 class Quantile(Struct, frozen=True):

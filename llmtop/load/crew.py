@@ -9,12 +9,11 @@ from collections.abc import Callable
 from time import perf_counter_ns
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Event
-from llmtop.domain.samples import ClientHealth, LoadBin
+from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.endpoint import EndpointClient
 from llmtop.load.health import HealthProbe
 from llmtop.load.pacer import Pacer
@@ -38,19 +37,18 @@ class Haul(Struct, frozen=True, array_like=True):
     in_flight: int
     bins: tuple[LoadBin, ...]
     records: tuple[RequestRecord, ...]
-    client: tuple[ClientHealth, ...]
+    client: tuple[ClientSample, ...]
     events: tuple[Event, ...]
     numbers: tuple[int, ...] = ()
     """Of the requests in `records`."""
     started: tuple[Flight, ...] = ()
-    """Requests that were sent and are not in `records`: in flight, or their record is held back."""
+    """Requests that were sent and are not in `records`: in flight, or their bin is not closed yet."""
 
 
 class Crew:
     """Users, their bins and records, and the health of the process they live in.
 
-    A record is handed out with the bin in which it ended; but while the current second may turn out to be one in which
-    the client was the bottleneck, only once that is known, so that it can be marked.
+    A record is handed out with the bin in which it ended.
 
     Args:
         client, prompts, caps, origin_ns, seed, api: see `Users`.
@@ -75,7 +73,7 @@ class Crew:
         self._client = client
         self._users = Users(client, prompts, caps, origin_ns, seed, api, self._end, clock=clock, worker=worker)
         self._health = health or HealthProbe(clock=clock)
-        self._caps, self._origin_ns, self._clock = caps, origin_ns, clock
+        self._caps, self._origin_ns, self._clock, self._worker = caps, origin_ns, clock, worker
         self._pacer: Pacer | None = None
         self._start_ns = 0
         self._sent = 0
@@ -83,10 +81,9 @@ class Crew:
         self._bins: list[LoadBin] = []
         self._second: list[LoadBin] = []
         self._numbers: list[int] = []
-        self._held: list[tuple[int, RequestRecord]] = []
-        self._released: list[RequestRecord] = []
-        self._client_health: list[ClientHealth] = []
-        self._red_until_ns = 0
+        self._ended: list[tuple[int, RequestRecord]] = []
+        self._records: list[RequestRecord] = []
+        self._client_samples: list[ClientSample] = []
         self._wake: asyncio.Future[None] | None = None
         self._closing = False
 
@@ -115,18 +112,18 @@ class Crew:
     def take(self) -> Haul:
         """Everything to tell since the last call."""
         started = self._users.flights(self._reported)
-        started += [_flight(number, record) for number, record in self._held if number > self._reported]
+        started += [_flight(number, record) for number, record in self._ended if number > self._reported]
         self._reported = self._users.sent
         haul = Haul(
             self.in_flight,
             tuple(self._bins),
-            tuple(self._released),
-            tuple(self._client_health),
+            tuple(self._records),
+            tuple(self._client_samples),
             tuple(self._users.events),
             tuple(self._numbers),
             tuple(started),
         )
-        self._bins, self._released, self._client_health, self._users.events, self._numbers = [], [], [], [], []
+        self._bins, self._records, self._client_samples, self._users.events, self._numbers = [], [], [], [], []
         return haul
 
     async def ready(self) -> None:
@@ -221,41 +218,32 @@ class Crew:
         self._bins.append(closed)
         self._second.append(closed)
         self._bin_due_ns = _next(now_ns, BIN_NS)
+        self._records.extend(record for _, record in self._ended)
+        self._numbers.extend(number for number, _ in self._ended)
+        self._ended = []
         if now_ns >= self._second_due_ns:
             self._close_second(now_ns)
-        elif not self._health.suspicious():
-            self._release()
 
     def _close_second(self, now_ns: int) -> None:
         bins = self._second
         gaps = sum(closed.gaps for closed in bins)
         weighted = sum(closed.gaps * closed.gap_ms[0] for closed in bins if closed.gap_ms is not None)
         slips_ns, self._users.slips_ns = self._users.slips_ns, []
-        health = self._health.take(
+        sample = self._health.take(
             now_ns / 1e9,
             self._client.take_lag(),
             slips_ns,
             tpot_ms=weighted / gaps if gaps else None,
             chunks=gaps + sum(len(closed.ttft_ms) for closed in bins),
             stamp_source=self._client.stamp_source,
+            worker=self._worker,
         )
-        self._client_health.append(health)
+        self._client_samples.append(sample)
         self._second = []
         self._second_due_ns = _next(now_ns, SECOND_NS)
-        if health.state == "red":
-            self._red_until_ns = now_ns
-        self._release()
 
     def _end(self, number: int, record: RequestRecord) -> None:
-        self._held.append((number, record))
-
-    def _release(self) -> None:
-        red_until_ns = self._red_until_ns
-        for number, record in self._held:
-            limited = record.dispatched_ns < red_until_ns
-            self._released.append(replace(record, client_limited=True) if limited else record)
-            self._numbers.append(number)
-        self._held = []
+        self._ended.append((number, record))
 
     def _finish(self) -> None:
         now = self._now()

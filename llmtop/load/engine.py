@@ -12,13 +12,14 @@ from msgspec import Struct
 from llmtop.domain.load import Caps, LoadPlan, LoadPoint
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Event, LoadChange
-from llmtop.domain.samples import ClientHealth, LoadBin
+from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.endpoint import EndpointClient
 from llmtop.load.brake import Brake
 from llmtop.load.crew import Crew, Haul
 from llmtop.load.health import HealthProbe
 from llmtop.load.pacer import Pacer
 from llmtop.load.wheel import Wheel
+from llmtop.meter import ClientJudge
 from llmtop.workload import PromptSource
 
 LOOK_S = 0.05
@@ -29,7 +30,7 @@ class Harvest(Struct, frozen=True):
 
     bins: tuple[LoadBin, ...] = ()
     requests: tuple[RequestRecord, ...] = ()
-    client: tuple[ClientHealth, ...] = ()
+    client: tuple[ClientSample, ...] = ()
     changes: tuple[LoadChange, ...] = ()
     events: tuple[Event, ...] = ()
 
@@ -50,9 +51,8 @@ class Hands(Protocol):
 class SteeredLoad:
     """A load with its wheel and its brake; `LoadEngine` and `WorkerPool` differ only in whose hands do the work.
 
-    A record of a request is handed out within 250 ms of its end, or within a second while the client may turn out to
-    have been the bottleneck. At every harvest, over all bins so far: sent = ok + errors + cancelled + in_flight of the
-    last bin (requests that a worker lost are among the errors).
+    A record of a request is handed out with the bin in which it ended. At every harvest, over all bins so far:
+    sent = ok + errors + cancelled + in_flight of the last bin (requests that a worker lost are among the errors).
     """
 
     def __init__(self, hands: Hands, pacer: Pacer, caps: Caps, origin_ns: int, clock: Callable[[], int]) -> None:
@@ -62,8 +62,9 @@ class SteeredLoad:
         self._brake = Brake(caps.stop_error_ratio, self._now())
         self._bins: list[LoadBin] = []
         self._requests: list[RequestRecord] = []
-        self._client: list[ClientHealth] = []
+        self._client: list[ClientSample] = []
         self._events: list[Event] = []
+        self._client_judge = ClientJudge()
         self._red = False
         self._begun = False
         self._running = False
@@ -181,8 +182,8 @@ class SteeredLoad:
         self._events.extend(haul.events)
         for record in haul.records:
             self._brake.note(record)
-        if haul.client:
-            self._red = haul.client[-1].state == "red"
+        for second in self._client_judge.take(haul.client):
+            self._red = second.health.state == "red"
 
 
 class LoadEngine(SteeredLoad):

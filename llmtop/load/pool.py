@@ -15,11 +15,10 @@ from llmtop.domain.load import Caps
 from llmtop.domain.profile import Workload
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event
-from llmtop.domain.samples import ClientHealth, LoadBin
+from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.errors import SessionLost
 from llmtop.load.crew import BIN_NS, SECOND_NS, Haul
 from llmtop.load.engine import SteeredLoad
-from llmtop.load.health import worst
 from llmtop.load.merging import Merger, quiet
 from llmtop.load.messages import Close, Cut, Follow, Order, Setup, hauls, packed, receive
 from llmtop.load.pacer import Pacer
@@ -96,7 +95,7 @@ class Workers:
         self._setup, self._clock = setup, clock
         self._workers: list[_Worker] = []
         self._bins: Merger[LoadBin] = Merger(BIN_NS / 1e9, quiet)
-        self._seconds: Merger[ClientHealth] = Merger(SECOND_NS / 1e9, lambda _: None)
+        self._seconds: Merger[ClientSample] = Merger(SECOND_NS / 1e9, lambda _: None)
         self._records: list[RequestRecord] = []
         self._events: list[Event] = []
         self._followed: tuple[Pacer, int] | None = None
@@ -129,7 +128,11 @@ class Workers:
     def take(self) -> Haul:
         living = {worker.number for worker in self._living}
         bins = tuple(merge_bins(list(group.values())) for group in self._bins.take(living))
-        client = tuple(replace(worst(group), workers_lost=self._lost) for group in self._seconds.take(living))
+        client = tuple(
+            replace(sample, t_s=max(each.t_s for each in group.values()), workers_lost=self._lost)
+            for group in self._seconds.take(living)
+            for sample in group.values()
+        )
         haul = Haul(self.in_flight, bins, tuple(self._records), client, tuple(self._events))
         self._records, self._events = [], []
         return haul

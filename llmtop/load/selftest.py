@@ -25,11 +25,11 @@ from msgspec import Struct
 from llmtop.channel import Server
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
-from llmtop.domain.samples import ClientHealth
+from llmtop.domain.verdicts import ClientHealth
 from llmtop.endpoint import EndpointClient, Sink, Trace, endpoint_from_url
 from llmtop.load.engine import LoadEngine
-from llmtop.load.health import AMBER_CPU
 from llmtop.load.pacer import Pacer
+from llmtop.meter.client import AMBER_CPU, ClientJudge
 from llmtop.workload import PromptSource
 
 LEVELS = (1, 16, 64, 128, 256, 512, 1024)
@@ -187,9 +187,10 @@ async def _level(engine: LoadEngine, client: _Listener, streams: int, seconds: f
     client.heard = heard
     engine.command(LoadPoint(concurrency=streams, output_tokens=TOKENS))
     await asyncio.sleep(SETTLE_S)
-    engine.drain()
+    judge = ClientJudge()
+    judge.take(engine.drain().client)
     await asyncio.sleep(seconds)
-    health = engine.drain().client
+    health = [second.health for second in judge.take(engine.drain().client)]
     engine.cut()
     await asyncio.sleep(CUT_S)
     departures = await client.control("GET", "/stamps")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import get_type_hints
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
-from llmtop.domain.samples import ClientHealth, LoadBin, ServerSnapshot
+from llmtop.domain.samples import LoadBin, ServerSnapshot
+from llmtop.meter.client import ClientJudge, JudgedSecond, RedSpans
 
 Column = npt.NDArray[np.float64]
 
@@ -62,29 +63,22 @@ class Table:
         return self._rows[: self._size, self._index[name]]
 
 
-REQUEST_COLUMNS = (
+_READ = (
     "scheduled_s",
+    "dispatched_s",
     "sent_s",
     "first_token_s",
-    "last_token_s",
     "end_s",
     "ttft_s",
     "tpot_s",
     "e2e_s",
-    "max_gap_s",
     "prompt_tokens",
     "output_tokens",
-    "asked_prompt_tokens",
-    "asked_output_tokens",
-    "ok",
-    "error",
-    "cancelled",
-    "client_limited",
-    "in_flight_min",
-    "in_flight_max",
-    "chunks",
-    "cached_tokens",
+    "worker",
 )
+"""What is kept of a record, by the names of its fields and properties; stamps in seconds."""
+REQUEST_COLUMNS = (*_READ, "ok", "error", "cancelled", "client_limited")
+CLIENT_COLUMNS = ("t_s", "lag_p99_ms", "cpu", "red")
 
 
 def _float_fields(sample: type) -> tuple[str, ...]:
@@ -93,12 +87,15 @@ def _float_fields(sample: type) -> tuple[str, ...]:
 
 
 SERVER_COLUMNS = _float_fields(ServerSnapshot)
-CLIENT_COLUMNS = (*_float_fields(ClientHealth), "red")
 BIN_COLUMNS = _float_fields(LoadBin)
 
 
 class Facts:
     """Everything known about a run so far, or of one read back.
+
+    Whether the client was the bottleneck is judged here, as soon as its samples say so. The column `client_limited` of
+    `requests` is 1 for a request that lived through such a time of its process, 0 for one that did not, and NaN for one
+    that ended well in the second that is not judged yet: no verdict may rest on it. `client` has one row a second.
 
     Args:
         cap: requests kept at most (a soak must not eat the machine); None: all. Samples have four times that room.
@@ -114,22 +111,50 @@ class Facts:
         self.marks: list[Mark] = []
         self.events: list[Event] = []
         self.t_s = 0.0
+        self._judge = ClientJudge()
+        self._red = RedSpans()
+        self._judged_s = math.inf
 
     def extend(self, batch: FactBatch) -> None:
         """Take in the facts of one tick."""
         self.t_s = max(self.t_s, batch.t_s)
-        self.requests.extend([_request_row(record) for record in batch.requests])
+        for second in self._judge.take(batch.client):
+            self._take_second(second)
+        self.requests.extend([self._request_row(record) for record in batch.requests])
         self.server.extend(_rows(batch.server, SERVER_COLUMNS))
-        self.client.extend(
-            [
-                (*row, float(health.state == "red"))
-                for row, health in zip(_rows(batch.client, CLIENT_COLUMNS[:-1]), batch.client, strict=True)
-            ]
-        )
         self.bins.extend(_rows(batch.bins, BIN_COLUMNS))
         self.changes.extend(batch.changes)
         self.marks.extend(batch.marks)
         self.events.extend(batch.events)
+
+    def _take_second(self, second: JudgedSecond) -> None:
+        health, requests = second.health, self.requests
+        self.client.extend([(health.t_s, _number(health.lag_p99_ms), _number(health.cpu), health.state == "red")])
+        self._judged_s = health.t_s
+        start_s, end_s, limited = (requests.column(name) for name in ("dispatched_s", "end_s", "client_limited"))
+        limited[np.isnan(limited) & (end_s <= health.t_s)] = 0.0
+        for sample in second.red:
+            self._red.add(sample)
+            lived = (start_s < sample.t_s) & (end_s > sample.t_s - sample.span_s)
+            limited[lived & (requests.column("worker") == sample.worker)] = 1.0
+
+    def _request_row(self, record: RequestRecord) -> tuple[float, ...]:
+        outcome = record.outcome
+        return (
+            *(read(record) for read in _READERS),
+            outcome is Outcome.OK,
+            outcome.is_error,
+            outcome is Outcome.CANCELLED,
+            self._client_limited(record),
+        )
+
+    def _client_limited(self, record: RequestRecord) -> float:
+        if record.client_limited is not None:
+            return float(record.client_limited)
+        start_s, end_s = record.dispatched_ns / 1e9, record.end_ns / 1e9
+        if self._red.touch(record.worker, start_s, end_s):
+            return 1.0
+        return math.nan if record.outcome is Outcome.OK and end_s > self._judged_s else 0.0
 
     @classmethod
     def of(cls, batches: Iterable[FactBatch]) -> Facts:
@@ -152,27 +177,11 @@ def _rows(samples: Sequence[object], names: Sequence[str]) -> list[list[float]]:
     return [[_number(getattr(sample, name)) for name in names] for sample in samples]
 
 
-def _request_row(record: RequestRecord) -> tuple[float, ...]:
-    return (
-        _seconds(record.scheduled_ns),
-        _seconds(record.sent_ns),
-        _seconds(record.first_token_ns),
-        _seconds(record.last_token_ns),
-        _seconds(record.end_ns),
-        _number(record.ttft_s),
-        _number(record.tpot_s),
-        _number(record.e2e_s),
-        _seconds(record.max_gap_ns),
-        record.prompt_tokens,
-        record.output_tokens,
-        record.asked_prompt_tokens,
-        record.asked_output_tokens,
-        record.outcome is Outcome.OK,
-        record.outcome.is_error,
-        record.outcome is Outcome.CANCELLED,
-        record.client_limited,
-        record.in_flight_min,
-        record.in_flight_max,
-        record.chunks,
-        _number(record.cached_tokens),
-    )
+def _reader(name: str) -> Callable[[RequestRecord], float]:
+    stamp = f"{name.removesuffix('_s')}_ns"
+    if stamp in RequestRecord.__struct_fields__:
+        return lambda record: _seconds(getattr(record, stamp))
+    return lambda record: _number(getattr(record, name))
+
+
+_READERS = tuple(_reader(name) for name in _READ)

@@ -18,7 +18,9 @@ from llmtop.domain.frame import Distribution, Frame, ReplayPosition, Series, Tim
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
-from llmtop.domain.samples import ClientHealth, GpuSnapshot, LoadBin, ServerSnapshot
+from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
+from llmtop.domain.verdicts import ClientHealth
+from llmtop.meter.client import ClientJudge
 
 WINDOW_S = 5.0
 STEP_S = 0.5
@@ -49,6 +51,7 @@ class FrameBuilder:
         self._server_before: ServerSnapshot | None = None
         self._gpus: dict[int, GpuSnapshot] = {}
         self._client: ClientHealth | None = None
+        self._client_judge = ClientJudge()
         self._changes: deque[LoadChange] = deque(maxlen=RECENT)
         self._marks: deque[Mark] = deque(maxlen=RECENT)
         self._events: deque[Event] = deque(maxlen=RECENT)
@@ -64,8 +67,8 @@ class FrameBuilder:
             self._server_before, self._server = self._server, sample
         for gpu in batch.gpu:
             self._gpus[gpu.index] = gpu
-        for health in batch.client:
-            self._client = health
+        for second in self._client_judge.take(batch.client):
+            self._client = second.health
         for change in batch.changes:
             self._target = change.point
         self._changes.extend(batch.changes)

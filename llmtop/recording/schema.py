@@ -7,15 +7,17 @@ Tables, one row a fact; times are seconds (`*_s`) or nanoseconds (`*_ns`) of one
     bin            one 250 ms interval of the load: the fields of `LoadBin`; lists are JSON
     server_sample  one scrape: the fields of `ServerSnapshot`
     gpu_sample     one reading of one GPU: the fields of `GpuSnapshot`
-    client_sample  one second of our own process: the fields of `ClientHealth`
+    client_sample  one second of one load process of ours: the fields of `ClientSample`
     load_change    t_s, reason, stage, and the fields of the commanded `LoadPoint`
     mark           t_s, text
     event          the fields of `Event`
 
-Every row but meta's begins with `told_s`, when the session told it: a record can be told up to a second after its
-request has ended, and a replay tells it then too. Rows with the same `told_s` are one `FactBatch`.
+Every row but meta's begins with `told_s`, when the session told it: a record is told with the bin
+in which its request ended, and a replay tells it then too. Rows with the same `told_s` are one `FactBatch`.
 
-Facts only: no verdict is stored, so that an old run can be judged again. API keys are never in the file.
+Facts only: no verdict is stored, so that an old run can be judged again. Schema 1 is the exception: its samples of the
+client have a `state` and its requests `client_limited`, and lack what these were judged by; both are NULL from
+schema 2 on. API keys are never in the file.
 
 Versions: a reader reads its own and every older version. Columns are added, never renamed or removed; a column that an
 older file lacks takes the field's default.
@@ -33,9 +35,9 @@ import msgspec
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Event, LoadChange, Mark
-from llmtop.domain.samples import ClientHealth, GpuSnapshot, LoadBin, ServerSnapshot
+from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x6C6C6D74
 """`llmt` in the database header, by which a run file can be told from any other database."""
 
@@ -139,7 +141,7 @@ REQUEST = FactTable("request", RequestRecord)
 BIN = FactTable("bin", LoadBin)
 SERVER = FactTable("server_sample", ServerSnapshot)
 GPU = FactTable("gpu_sample", GpuSnapshot)
-CLIENT = FactTable("client_sample", ClientHealth)
+CLIENT = FactTable("client_sample", ClientSample)
 CHANGE = _ChangeTable()
 MARK = FactTable("mark", Mark)
 EVENT = FactTable("event", Event)

@@ -16,10 +16,9 @@ from llmtop.view.condition import Condition, span_of
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.numbers import UNKNOWN, clock, span
 from llmtop.view.runs import Part, Run, Runs, cut, fit
-from llmtop.view.tone import Tone, judge
+from llmtop.view.tone import Tone
 
-CLIENT_LAG_WARN_MS = 5.0
-CLIENT_LAG_BAD_MS = 20.0
+_CLIENT_TONES = {"green": Tone.GOOD, "amber": Tone.WARN, "red": Tone.BAD}
 LATE_MS = 10.0
 """From here on the simulated engine is said to be late; below, it tells more of the machine than of the engine."""
 
@@ -98,11 +97,7 @@ def _client(frame: Frame, glyphs: Glyphs) -> Runs:
     if client is None:
         return [(f"client {UNKNOWN} ", "dim")]
     lag_ms = client.lag_p99_ms if client.lag_p99_ms is not None else client.loop_lag_ms
-    tone = judge(lag_ms, CLIENT_LAG_WARN_MS, CLIENT_LAG_BAD_MS, frame.timeline.client_lag_ms)
-    if client.state == "red":
-        tone = Tone.BAD
-    elif client.state == "amber" and tone is Tone.GOOD:
-        tone = Tone.WARN
+    tone = _CLIENT_TONES[client.state]
     symbol = {Tone.WARN: glyphs.warn, Tone.BAD: glyphs.bad}.get(tone, "")
     figure = UNKNOWN if lag_ms is None else f"{lag_ms:.1f}ms" if lag_ms < 100 else f"{lag_ms:.0f}ms"
     return [("client ", "dim"), (f"{symbol}{figure} ", "text" if tone is Tone.GOOD else tone.value)]

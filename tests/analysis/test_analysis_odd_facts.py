@@ -15,7 +15,7 @@ from llmtop.analysis import CapacitySearch, assess
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch, LoadChange
-from llmtop.domain.samples import ClientHealth, LoadBin, ServerSnapshot
+from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.meter import Facts
@@ -79,7 +79,7 @@ def facts_of(seed: int, *, requests: int, bins: int, scrapes: int, errors: float
         ServerSnapshot(t_s=float(i), **{name: float(rng.integers(0, 50)) for name in GAUGES if rng.random() > gaps})
         for i in range(scrapes)
     )
-    client = tuple(ClientHealth(t_s=float(i), state=str(rng.choice(["green", "amber", "red"]))) for i in range(scrapes))
+    client = tuple(ClientSample(t_s=float(i), state=str(rng.choice(["green", "amber", "red"]))) for i in range(scrapes))
     batch = FactBatch(
         t_s=60.0, requests=tuple(records), bins=loads, server=server, client=client, changes=changes[:requests]
     )

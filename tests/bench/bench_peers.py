@@ -109,8 +109,10 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
     from llmtop.domain.load import Caps, LoadPoint
     from llmtop.domain.profile import Workload
     from llmtop.domain.request import Outcome
+    from llmtop.domain.run import FactBatch
     from llmtop.endpoint import EndpointClient, endpoint_from_url
     from llmtop.load import LoadEngine, Pacer
+    from llmtop.meter import Facts
     from llmtop.workload import PromptSource
 
     class Listener(EndpointClient):
@@ -142,23 +144,26 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
     running = asyncio.create_task(engine.run())
     await asyncio.sleep(0.5)
     point = LoadPoint(concurrency=streams, prompt_tokens=PROMPT_CHARACTERS // 4, output_tokens=TOKENS)
-    records = []
+    told = []
     engine.command(point)
     stop_ns = perf_counter_ns() + int(seconds * 1e9)
     while perf_counter_ns() < stop_ns:
         await asyncio.sleep(0.2)
-        records += engine.drain().requests
+        told.append(engine.drain())
     engine.command(LoadPoint(concurrency=0))
     while engine.in_flight:
         await asyncio.sleep(0.2)
-        records += engine.drain().requests
+        told.append(engine.drain())
     await engine.close()
     await running
-    records += engine.drain().requests
+    told.append(engine.drain())
     await client.close()
     keys = {trace.sent_ns: head for trace, head in sent}
     # Without a TPOT: a stream that came in one read, so starved was the client.
+    records = [record for drained in told for record in drained.requests]
     good = [record for record in records if record.outcome is Outcome.OK and record.tpot_s is not None]
+    client = tuple(sample for drained in told for sample in drained.client)
+    facts = Facts.of([FactBatch(t_s=0.0, client=client, requests=tuple(good))])
     return {
         "requests": [
             (
@@ -171,7 +176,7 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
             for record in good
         ],
         "failed": len(records) - len(good),
-        "void": sum(record.client_limited for record in good),
+        "void": int((facts.requests.column("client_limited") > 0).sum()),
         "gap_ms": [float(gap) / 1e6 for gap in np.percentile(gaps_ns, (50, 95))],
     }
 

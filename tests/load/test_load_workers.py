@@ -18,6 +18,7 @@ from llmtop.endpoint import EndpointClient, endpoint_from_url
 from llmtop.errors import SessionLost
 from llmtop.load import Pacer, WorkerPool, auto_workers, selftest
 from llmtop.load.messages import Follow, Setup, hauls, packed, receive
+from llmtop.meter import ClientJudge
 
 PATIENCE_S = 30.0
 
@@ -28,13 +29,14 @@ class Run:
     def __init__(self, pool: WorkerPool) -> None:
         self.pool = pool
         self.bins, self.requests, self.events, self.client = [], [], [], []
+        self.judge = ClientJudge()
 
     def drain(self) -> None:
         harvest = self.pool.drain()
         self.bins += harvest.bins
         self.requests += harvest.requests
         self.events += harvest.events
-        self.client += harvest.client
+        self.client += [second.health for second in self.judge.take(harvest.client)]
         if self.bins:
             ended = sum(b.ok + b.errors + b.cancelled for b in self.bins)
             assert sum(b.sent for b in self.bins) == ended + self.bins[-1].in_flight

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.domain.run import FactBatch
-from llmtop.domain.samples import ClientHealth, ServerSnapshot
+from llmtop.domain.samples import ServerSnapshot
 from llmtop.meter import Facts, Table
 
 
@@ -29,9 +29,3 @@ def test_unknown_is_nan_and_zero_is_zero() -> None:
     facts.extend(FactBatch(t_s=1.0, server=(ServerSnapshot(t_s=1.0, running=0.0),)))
     assert facts.server.column("running").tolist() == [0.0]
     assert np.isnan(facts.server.column("waiting")).all()
-
-
-def test_red_client_seconds_are_a_column() -> None:
-    facts = Facts()
-    facts.extend(FactBatch(t_s=1.0, client=(ClientHealth(t_s=1.0, state="red"), ClientHealth(t_s=2.0))))
-    assert facts.client.column("red").tolist() == [1.0, 0.0]

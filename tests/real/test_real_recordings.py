@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from llmtop.domain.verdicts import Bound, Confidence, Kind
+from llmtop.meter import Facts
+from llmtop.recording import RunReader
 
 DATA = Path(__file__).with_name("data")
 
@@ -17,6 +19,26 @@ def _unpacked(name: str, folder: Path) -> Path:
     run_file = folder / f"{name}.llmtop"
     run_file.write_bytes(lzma.decompress((DATA / f"{name}.llmtop.xz").read_bytes()))
     return run_file
+
+
+@pytest.mark.parametrize(
+    ("name", "requests", "void", "red"),
+    [
+        ("vllm_4_slots", 970, 188, 16),
+        ("vllm_8_slots", 2072, 656, 34),
+        ("vllm_8_slots_busy", 1055, 58, 8),
+        ("vllm_16_slots", 1187, 198, 9),
+        ("vllm_small_cache", 194, 86, 22),
+    ],
+)
+def test_a_file_of_schema_1_voids_what_it_voided_when_it_was_recorded(
+    tmp_path: Path, name: str, requests: int, void: int, red: int
+) -> None:
+    with RunReader(_unpacked(name, tmp_path)) as run:
+        facts = Facts.of(run.batches())
+    limited = facts.requests.column("client_limited")
+    assert (len(limited), int((limited == 1).sum()), int((limited == 0).sum())) == (requests, void, requests - void)
+    assert int(facts.client.column("red").sum()) == red
 
 
 @pytest.mark.parametrize("slots", [4, 8, 16])

@@ -19,8 +19,9 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark, RunMeta
-from llmtop.domain.samples import ClientHealth, GpuSnapshot, LoadBin, ServerSnapshot
+from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.errors import RunFileError
+from llmtop.meter import Facts
 from llmtop.recording import RunReader, RunWriter, new_run_path, schema
 
 META = RunMeta(
@@ -64,7 +65,7 @@ def batch_at(number: int) -> st.SearchStrategy[FactBatch]:
         token_source=st.sampled_from(TokenSource),
         outcome=st.sampled_from(Outcome),
         error=st.none() | TEXT,
-        client_limited=st.booleans(),
+        client_limited=st.none() | st.booleans(),
     )
     return st.builds(
         FactBatch,
@@ -86,7 +87,16 @@ def batch_at(number: int) -> st.SearchStrategy[FactBatch]:
             st.builds(GpuSnapshot, t_s=inside, index=st.integers(0, 7), throttle=st.just(("power",))), **some
         ).map(tuple),
         client=st.lists(
-            st.builds(ClientHealth, t_s=inside, state=st.just("amber"), reason=st.none() | TEXT), **some
+            st.builds(
+                ClientSample,
+                t_s=inside,
+                worker=st.integers(0, 3),
+                lag_p99_ms=OPTIONAL,
+                reads=st.none() | st.integers(0, 99),
+                state=st.sampled_from([None, "green", "amber", "red"]),
+                reason=st.none() | TEXT,
+            ),
+            **some,
         ).map(tuple),
         changes=st.lists(
             st.builds(
@@ -197,6 +207,49 @@ def test_a_newer_schema_is_refused_and_an_older_one_read(tmp_path: Path) -> None
     database.close()
     with pytest.raises(RunFileError, match="update llmtop"):
         RunReader(path)
+
+
+SCHEMA_1 = """
+CREATE TABLE request ("told_s" REAL, "scheduled_ns" INTEGER, "dispatched_ns" INTEGER, "sent_ns" INTEGER,
+    "connect_ns" INTEGER, "headers_ns" INTEGER, "first_token_ns" INTEGER, "first_answer_ns" INTEGER,
+    "last_token_ns" INTEGER, "end_ns" INTEGER, "started_at" REAL, "asked_prompt_tokens" INTEGER,
+    "asked_output_tokens" INTEGER, "prompt_tokens" INTEGER, "output_tokens" INTEGER, "first_chunk_tokens" INTEGER,
+    "chunks" INTEGER, "max_gap_ns" INTEGER, "cached_tokens" INTEGER, "token_source" TEXT, "outcome" TEXT,
+    "status" INTEGER, "error" TEXT, "finish_reason" TEXT, "retry_after_s" REAL, "stage" TEXT, "in_flight_min" INTEGER,
+    "in_flight_max" INTEGER, "worker" INTEGER, "client_limited" INTEGER);
+CREATE TABLE client_sample ("told_s" REAL, "t_s" REAL, "state" TEXT, "reason" TEXT, "lag_p50_ms" REAL,
+    "lag_p99_ms" REAL, "loop_lag_ms" REAL, "send_slip_p99_ms" REAL, "cpu" REAL, "coalesced_ratio" REAL,
+    "gc_pause_ms" REAL, "steal" REAL, "chunks_per_s" REAL, "workers" INTEGER, "workers_lost" INTEGER,
+    "fd_limit" INTEGER, "stamp_source" TEXT);
+"""
+"""The tables of schema 1 that later ones differ in."""
+
+
+def test_a_file_of_schema_1_keeps_its_judgement_of_the_client(tmp_path: Path) -> None:
+    """It has states instead of what they were judged by; nothing in it is judged again by other figures."""
+    path = tmp_path / "old.llmtop"
+    RunWriter(path, META).close(3.0)
+    database = sqlite3.connect(path)
+    database.executescript(f"DROP TABLE request; DROP TABLE client_sample; {SCHEMA_1}")
+    database.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+    for t_s, state, cpu in ((1.0, "green", 0.99), (2.0, "red", 0.1)):
+        row = (t_s, t_s, state, f"said {state}", 0.1, 0.2, 1.0, 0.3, cpu, 0.01, 0.0, 0.0, 99.0, 2, 1, 1024, "kernel")
+        database.execute(f"INSERT INTO client_sample VALUES ({', '.join('?' * 17)})", row)
+    for end_s, limited in ((0.9, 0), (1.9, 0), (2.5, 1)):
+        stamps = [round(end_s * 1e9) - 500_000_000] * 8
+        row = (3.0, *stamps, round(end_s * 1e9), 0.0, 1, 1, 1, 1, 1, 1, None, None, "usage", "ok", 200, None, "stop")
+        database.execute(f"INSERT INTO request VALUES ({', '.join('?' * 30)})", (*row, None, None, 2, 3, 1, limited))
+    database.commit()
+    database.close()
+    with RunReader(path) as run:
+        facts = Facts.of(run.batches())
+        samples = [sample for batch in run.batches() for sample in batch.client]
+    assert [(sample.state, sample.reason, sample.workers) for sample in samples] == [
+        ("green", "said green", 2),
+        ("red", "said red", 2),
+    ]
+    assert facts.client.column("red").tolist() == [0.0, 1.0]
+    assert facts.requests.column("client_limited").tolist() == [0.0, 0.0, 1.0]
 
 
 def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from llmtop.domain.load import LoadPlan, LoadPoint, Stage, Steps
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark, RunMeta
-from llmtop.domain.samples import ClientHealth, LoadBin, ServerSnapshot
+from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.verdicts import (
     Assessment,
@@ -134,7 +134,7 @@ def _batches() -> Iterator[FactBatch]:
             )
             if not 130 <= second < 138
             else (),
-            client=(ClientHealth(t_s=t_s, lag_p99_ms=rng.uniform(0.2, 0.6), cpu=0.1 + users / 400),),
+            client=(ClientSample(t_s=t_s, lag_p99_ms=rng.uniform(0.2, 0.6), cpu=0.1 + users / 400),),
             changes=(LoadChange(float(second), LoadPoint(concurrency=users), "stage", "steps"),) if changed else (),
             marks={200: (Mark(200.4, "max_num_seqs <32>"),), 262: (Mark(262.0, "someone else's job"),)}.get(second, ()),
             events=(Event(131.0, "server", "metrics stalled for 8 s", "warning"),) if second == 131 else (),

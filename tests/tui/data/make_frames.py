@@ -25,11 +25,12 @@ from llmtop.domain.endpoint import Dialect, EndpointState, EndpointStatus  # noq
 from llmtop.domain.frame import Distribution, Frame, ReplayPosition, Timeline, Totals, Window  # noqa: E402
 from llmtop.domain.load import LoadPoint  # noqa: E402
 from llmtop.domain.run import Event, LoadChange, Mark  # noqa: E402
-from llmtop.domain.samples import ClientHealth, GpuSnapshot, ServerSnapshot  # noqa: E402
+from llmtop.domain.samples import GpuSnapshot, ServerSnapshot  # noqa: E402
 from llmtop.domain.verdicts import (  # noqa: E402
     Assessment,
     Bound,
     Capacity,
+    ClientHealth,
     CliffVerdict,
     Confidence,
     Curve,
@@ -189,9 +190,7 @@ def frame_at(moments: list[Moment], t: int, seq: int = 1, **changes: object) -> 
             max_num_seqs=64,
             max_model_len=8192,
         ),
-        "client": ClientHealth(
-            t_s=float(t), lag_p50_ms=0.1, lag_p99_ms=now.lag, loop_lag_ms=0.8, send_slip_p99_ms=0.9, cpu=0.18
-        ),
+        "client": ClientHealth(t_s=float(t), lag_p99_ms=now.lag, loop_lag_ms=0.8, send_slip_p99_ms=0.9, cpu=0.18),
         "changes": tuple(loads[-12:]),
         "run_file": "/home/me/runs/2026-11-03-laptop.llmtop",
         "recording": True,

@@ -1,0 +1,152 @@
+"""Whether the client measured the server or its own slowness: raw samples judged, one rule for all who ask. Pure.
+
+Thresholds, once a second and for each process:
+
+    receive lag p99   green below 1 ms; amber above max(2 ms, 5 % of TPOT); red above TPOT / 2, and with stamps of the
+                      kernel also above 20 ms: such a stamp does not move with the read, and what a late read can spoil,
+                      two tokens under one stamp, shows as coalesced reads
+    coalesced reads   red when their share rises above what the server does by itself (see `Baseline`)
+    CPU of one core   amber from 70 %, red from 85 %: a percentage over all cores would hide it
+    loop lag          amber above 25 ms
+
+Figures of a red second are the client's, not the server's, and so are those of every request of that process that lived
+through a part of it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import groupby
+
+from msgspec import Struct
+
+from llmtop.domain.samples import ClientSample, ClientState
+from llmtop.domain.verdicts import ClientHealth
+
+GREEN_LAG_MS = 1.0
+AMBER_LAG_MS = 2.0
+AMBER_LAG_OF_TPOT = 0.05
+RED_LAG_OF_TPOT = 0.5
+RED_KERNEL_LAG_MS = 20.0
+AMBER_CPU = 0.70
+RED_CPU = 0.85
+AMBER_LOOP_LAG_MS = 25.0
+COALESCED_MARGIN = 0.10
+LEAST_READS = 100
+"""A second with fewer reads says nothing about the share of coalesced ones."""
+_SEVERITY: tuple[ClientState, ...] = ("green", "amber", "red")
+
+
+class Baseline:
+    """The share of reads that hold more than one token event although the client reads at once.
+
+    Some servers write several events at a time, and no client can tell them apart. So the share is learnt in seconds
+    whose lag is green, and only a rise above it while the lag is not green is put down to the client: with the kernel's
+    stamps at hand, a client that reads within 1 ms of the arrival of the last byte cannot have let two events pile up.
+    """
+
+    def __init__(self) -> None:
+        self.share: float | None = None
+
+    def rose(self, sample: ClientSample) -> bool:
+        """Whether the client let events pile up in this second."""
+        if sample.reads is None or sample.coalesced is None or sample.reads < LEAST_READS:
+            return False
+        share = sample.coalesced / sample.reads
+        if sample.lag_p99_ms is not None and sample.lag_p99_ms < GREEN_LAG_MS:
+            self.share = share if self.share is None else 0.8 * self.share + 0.2 * share
+            return False
+        return self.share is not None and share > self.share + COALESCED_MARGIN
+
+
+def judge(sample: ClientSample, coalesced_rose: bool) -> tuple[ClientState, str | None]:
+    """(state, reason) by the thresholds above. The worst one speaks."""
+    lag_p99_ms, tpot_ms, cpu = sample.lag_p99_ms, sample.tpot_ms, sample.cpu
+    findings = [(0, "")]
+    if lag_p99_ms is not None:
+        least_red_ms = RED_KERNEL_LAG_MS if sample.stamp_source == "kernel" else 0.0
+        if tpot_ms is not None and lag_p99_ms > max(RED_LAG_OF_TPOT * tpot_ms, least_red_ms):
+            findings.append((2, f"receive lag {lag_p99_ms:.1f} ms is over half of TPOT ({tpot_ms:.1f} ms)"))
+        elif lag_p99_ms > max(AMBER_LAG_MS, AMBER_LAG_OF_TPOT * (tpot_ms or 0.0)):
+            findings.append((1, f"receive lag {lag_p99_ms:.1f} ms"))
+    if coalesced_rose:
+        text = f"{sample.coalesced} of {sample.reads} reads held several tokens: the client reads too late"
+        findings.append((2, text))
+    if cpu is not None and cpu >= AMBER_CPU:
+        findings.append((2 if cpu >= RED_CPU else 1, f"load process at {cpu:.0%} of its core; more workers would help"))
+    if sample.loop_lag_ms is not None and sample.loop_lag_ms > AMBER_LOOP_LAG_MS:
+        findings.append((1, f"event loop {sample.loop_lag_ms:.0f} ms late"))
+    severity, reason = max(findings, key=lambda finding: finding[0])
+    return _SEVERITY[severity], reason or None
+
+
+class JudgedSecond(Struct, frozen=True):
+    """One second of all processes."""
+
+    health: ClientHealth
+    red: tuple[ClientSample, ...]
+    """Of the processes that were the bottleneck: their requests are void. Empty for files of schema 1, whose requests
+    carry that judgement themselves."""
+
+
+class ClientJudge:
+    """Judges a run's samples, from its first on: what a share of coalesced reads means is learnt on the way."""
+
+    def __init__(self) -> None:
+        self._baselines: dict[int, Baseline] = {}
+
+    def take(self, samples: Sequence[ClientSample]) -> list[JudgedSecond]:
+        """The seconds that these samples are of. All samples of one second must come in one call."""
+        return [self._second(tuple(group)) for _, group in groupby(samples, key=lambda sample: sample.t_s)]
+
+    def _second(self, samples: tuple[ClientSample, ...]) -> JudgedSecond:
+        judged = [self._judge(sample) for sample in samples]
+        worst = max(range(len(samples)), key=lambda place: _SEVERITY.index(judged[place][0]))
+        state, reason = judged[worst]
+        if reason is not None and len(samples) > 1:
+            reason = f"worker {samples[worst].worker}: {reason}"
+        chunks = [sample.chunks_per_s for sample in samples if sample.chunks_per_s is not None]
+        health = ClientHealth(
+            t_s=samples[0].t_s,
+            state=state,
+            reason=reason,
+            lag_p99_ms=_largest([sample.lag_p99_ms for sample in samples]),
+            loop_lag_ms=_largest([sample.loop_lag_ms for sample in samples]),
+            send_slip_p99_ms=_largest([sample.send_slip_p99_ms for sample in samples]),
+            cpu=_largest([sample.cpu for sample in samples]),
+            chunks_per_s=sum(chunks) if chunks else None,
+            workers=sum(sample.workers for sample in samples),
+            workers_lost=max(sample.workers_lost for sample in samples),
+        )
+        verdicts = zip(samples, judged, strict=True)
+        return JudgedSecond(health, tuple(s for s, (state, _) in verdicts if state == "red" and s.state is None))
+
+    def _judge(self, sample: ClientSample) -> tuple[ClientState, str | None]:
+        if sample.state is not None:
+            return sample.state, sample.reason
+        return judge(sample, self._baselines.setdefault(sample.worker, Baseline()).rose(sample))
+
+
+class RedSpans:
+    """The times in which each process was the bottleneck."""
+
+    def __init__(self) -> None:
+        self._spans: dict[int, tuple[list[float], list[float]]] = {}
+        """By worker: starts and ends, both rising."""
+
+    def add(self, sample: ClientSample) -> None:
+        """A red second, later than those before of the same process."""
+        starts, ends = self._spans.setdefault(sample.worker, ([], []))
+        starts.append(sample.t_s - sample.span_s)
+        ends.append(sample.t_s)
+
+    def touch(self, worker: int, start_s: float, end_s: float) -> bool:
+        """Whether that process was the bottleneck at any time between the two."""
+        starts, ends = self._spans.get(worker, ((), ()))
+        first = bisect_right(ends, start_s)
+        return first < len(ends) and starts[first] < end_s
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
