@@ -84,12 +84,14 @@ class _Window:
 
 
 def limits_of(facts: Facts, meta: RunMeta, point: LoadPoint) -> Limits:
-    """What the server tells of its own limits, by its metrics or by the probe."""
+    """What the server tells of its own limits now, by its metrics or by the probe.
+
+    A figure that the last snapshot lacks is not known, whatever an earlier one had: that was another server's.
+    """
 
     def latest(name: str) -> float | None:
         values = facts.server.column(name)
-        known = values[np.isfinite(values)]
-        return float(known[-1]) if len(known) else None
+        return float(values[-1]) if len(values) and np.isfinite(values[-1]) else None
 
     blocks, size = latest("num_gpu_blocks"), latest("block_size")
     pool = latest("kv_capacity_tokens")

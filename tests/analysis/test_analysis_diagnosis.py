@@ -7,10 +7,16 @@ import pytest
 
 from llmtop.analysis import Level, Limits
 from llmtop.analysis.diagnosis import Recent, diagnose, trust_notes
+from llmtop.analysis.recent import limits_of
 from llmtop.analysis.sessions import Requests
 from llmtop.dialects import DIALECTS
-from llmtop.domain.endpoint import Dialect
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
+from llmtop.domain.load import LoadPlan, LoadPoint
+from llmtop.domain.profile import Profile
+from llmtop.domain.run import FactBatch, RunMeta
+from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.verdicts import Bound, Confidence
+from llmtop.meter import Facts
 
 
 def requests(n: int = 50, *, ttft_s: float = 0.2, tpot_s: float = 0.02, failed_at_s: float | None = None) -> Requests:
@@ -137,3 +143,19 @@ def test_a_flag_that_a_server_has_not_is_not_made_up() -> None:
     spent = busy(running=30.0, running_max=45.0, iteration_tokens=2000.0)
     assert str(diagnose(spent, limits, (), Dialect.OLLAMA).advice).startswith("Ollama has no flag for the tokens")
     assert str(diagnose(spent, limits, (), None).advice).startswith("raise the tokens a step")
+
+
+@pytest.mark.parametrize(("told", "wanted"), [(16.0, 16), (None, 8)])
+def test_a_limit_is_that_of_the_server_that_answers_now(told: float | None, wanted: int) -> None:
+    """Four slots before an outage; what comes back tells another number, or none and the probe knows it."""
+    facts = Facts()
+    for t_s, slots in ((1.0, 4.0), (9.0, told)):
+        facts.extend(FactBatch(t_s=t_s, server=(ServerSnapshot(t_s=t_s, running=1.0, max_num_seqs=slots),)))
+    meta = RunMeta(
+        llmtop_version="0",
+        started_at=0.0,
+        endpoint=Endpoint(base_url="http://h"),
+        info=EndpointInfo(dialect=Dialect.VLLM, model="m", max_num_seqs=8),
+        profile=Profile(name="hand", plan=LoadPlan(stages=(), base=LoadPoint(concurrency=1))),
+    )
+    assert limits_of(facts, meta, LoadPoint(concurrency=1)).max_num_seqs == wanted
