@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import time
 
 import msgspec
 
 from llmtop.cli.output import print_json
 from llmtop.cli.target import endpoint_of
-from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Endpoint, EndpointInfo, Finding
 from llmtop.domain.load import Caps
-from llmtop.endpoint import EndpointClient
-from llmtop.telemetry import GpuReader, Scraper, metrics_findings
+from llmtop.endpoint.probe import probe
+from llmtop.telemetry import examine_metrics
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -28,20 +26,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 async def examine(endpoint: Endpoint) -> EndpointInfo:
     """The probe's findings and those of the metrics. Raises EndpointError where the endpoint cannot be driven."""
-    origin_ns = time.perf_counter_ns()
-    client = EndpointClient(endpoint, None, Caps(), origin_ns)
-    try:
-        info = await client.probe()
-    finally:
-        await client.close()
-    told = msgspec.structs.replace(endpoint, model=info.model, dialect=info.dialect)
-    scraper = Scraper(told, info.dialect, origin_ns)
-    try:
-        snapshot = await scraper.scrape()
-    finally:
-        await scraper.close()
-    gpus = scraper.gpus or GpuReader().read(snapshot.t_s)
-    rows = metrics_findings(DIALECTS[info.dialect], snapshot, scraper.known, scraper.missing, gpus)
+    info = await probe(endpoint, Caps())
+    rows = await examine_metrics(endpoint, info.dialect)
     beside_metrics = [finding for finding in info.findings if finding.name != "metrics"]
     return msgspec.structs.replace(info, findings=(*beside_metrics, *rows))
 

@@ -208,3 +208,15 @@ class _Tables(Mapping[Dialect, DialectTable]):
 
 
 DIALECTS: Mapping[Dialect, DialectTable] = _Tables()
+
+
+def dig(answer: Any, key: str) -> Any:
+    """Follow `JsonFact.key` into a decoded answer; None where the way ends."""
+    for part in key.split("."):
+        if isinstance(answer, dict):
+            answer = answer.get(part)
+        elif isinstance(answer, list) and part.isdecimal() and int(part) < len(answer):
+            answer = answer[int(part)]
+        else:
+            return None
+    return answer

@@ -42,7 +42,7 @@ class Event(Struct, frozen=True):
 
 
 class RunMeta(Struct, frozen=True, kw_only=True):
-    """What a run was. Fixed at its start, but for `info` (after the probe) and `ended_s`."""
+    """What a run was. Fixed at its start, but for what a probe finds (`info`, the endpoint's model) and `ended_s`."""
 
     llmtop_version: str
     started_at: float

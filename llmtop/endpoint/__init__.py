@@ -1,7 +1,7 @@
 """Talking to an endpoint: what it is, what it sends, and when every token came.
 
-    client = EndpointClient(endpoint_from_url("localhost:8000"), None, Caps(), origin_ns)
-    info = await client.probe()
+    endpoint = endpoint_from_url("localhost:8000")
+    client = EndpointClient(endpoint, await probe(endpoint, Caps()), Caps(), origin_ns)
     trace = Trace(scheduled_ns, dispatched_ns)
     await client.generate(prompt, 64, "chat", trace, sink)
 

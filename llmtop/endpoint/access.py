@@ -1,24 +1,31 @@
-"""How one is let in: key, headers, TLS, proxies; and stock httpx set up with them."""
+"""How one is let in: key, headers, TLS, proxies; and stock httpx set up with them, for all that is not load."""
 
 from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.endpoint import Endpoint, is_loopback
 from llmtop.endpoint.connection import Origin
 from llmtop.errors import UsageError
+
+KEEPALIVE_S = 4.0
+"""vLLM closes idle connections after 5 s: never write into one that is about to be closed."""
+_NEUTRAL = (("Accept-Encoding", "identity"), ("User-Agent", "llmtop"))
+"""Sent to everybody. Uncompressed: to compress a page costs the server's event loop more than to send it."""
 
 
 class Access:
     """What an `Endpoint` says about being let in, resolved: the key read, the certificates loaded.
 
     Attributes:
-        headers: sent with every request.
+        headers: sent with every request to the endpoint's own host.
+        tls: of the endpoint's address; None: it is not spoken to by TLS.
         proxy: the proxy that the environment names for this endpoint; None: none.
 
     Raises UsageError when the key's variable or the CA file is not there.
@@ -27,20 +34,24 @@ class Access:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._key: str | None = None
-        headers = [("Accept-Encoding", "identity"), ("User-Agent", "llmtop")]
+        private = list(endpoint.headers)
         if endpoint.api_key_env is not None:
             self._key = os.environ.get(endpoint.api_key_env, "").strip()
             if not self._key:
                 raise UsageError(f"--api-key-env {endpoint.api_key_env}: this environment variable is not set")
-            headers.append(("Authorization", f"Bearer {self._key}"))
-        own = {name.lower() for name, _ in endpoint.headers}
-        self.headers = [(name, value) for name, value in headers if name.lower() not in own] + list(endpoint.headers)
+            if not any(name.lower() == "authorization" for name, _ in private):
+                private.insert(0, ("Authorization", f"Bearer {self._key}"))
+        own = {name.lower() for name, _ in private}
+        self._private = private
+        self.headers = [(name, value) for name, value in _NEUTRAL if name.lower() not in own] + private
         parts = urlsplit(endpoint.base_url)
         self._scheme, self._host = parts.scheme, parts.hostname or "localhost"
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self.base_path = parts.path.rstrip("/")
         self.host_header = parts.netloc
-        self.tls = self._tls_context() if parts.scheme == "https" else None
+        secure = any(url.startswith("https:") for url in (endpoint.base_url, *endpoint.metrics_urls))
+        self._context = self._tls_context() if secure else None
+        self.tls = self._context if parts.scheme == "https" else None
         self.proxy = None if endpoint.unix_socket else _proxy_for(parts.scheme, self._host)
 
     def __repr__(self) -> str:
@@ -55,25 +66,47 @@ class Access:
         """Whether load goes through stock httpx: asked for, or a proxy is in the way."""
         return self.endpoint.transport == "httpx" or self.proxy is not None
 
-    def stock_client(self) -> httpx.AsyncClient:
-        """Stock httpx without its caps: 100 connections would queue silently inside the client."""
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=4.0)
+    def stock_client(self, urls: Iterable[str] = ()) -> httpx.AsyncClient:
+        """Stock httpx for the endpoint and `urls`, without its caps: 100 connections would queue silently inside it.
+
+        The key and the extra headers go to the endpoint's own host only: an exporter elsewhere must not learn them.
+        Loopback never goes through a proxy of the environment; a unix socket serves the endpoint's own address only.
+        """
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S)
+        origins = [urlsplit(url) for url in (self.endpoint.base_url, *urls)]
+        proxies = [self.proxy, *(_proxy_for(parts.scheme, parts.hostname or "") for parts in origins[1:])]
         # Loading the system's certificates takes 20 ms and more: only where they are looked at.
-        tls_to_proxy = (self.proxy or "").startswith("https://")
-        verify: ssl.SSLContext | bool = self.tls if self.tls is not None else tls_to_proxy
-        transport = None
+        tls_to_proxy = any((proxy or "").startswith("https://") for proxy in proxies)
+        verify: ssl.SSLContext | bool = self._context if self._context is not None else tls_to_proxy
+        mounts: dict[str, httpx.AsyncBaseTransport | None] = {
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}": None
+            for parts, proxy in zip(origins, proxies, strict=True)
+            if proxy is None
+        }
         if self.endpoint.unix_socket is not None:
-            transport = httpx.AsyncHTTPTransport(uds=self.endpoint.unix_socket, verify=verify, limits=limits)
+            own = f"{self._scheme}://{self.host_header}"
+            mounts[own] = httpx.AsyncHTTPTransport(uds=self.endpoint.unix_socket, verify=verify, limits=limits)
         return httpx.AsyncClient(
             base_url=self.endpoint.base_url,
-            headers=self.headers,
+            headers=_NEUTRAL,
             limits=limits,
             timeout=httpx.Timeout(10.0, pool=None),
             verify=verify,
-            transport=transport,
+            mounts=mounts,
+            event_hooks={"request": [self._let_in]},
             follow_redirects=False,
-            trust_env=self.proxy is not None,
+            trust_env=any(proxy is not None for proxy in proxies),
         )
+
+    async def _let_in(self, request: httpx.Request) -> None:
+        """Give a request to the endpoint's own host the headers that let it in."""
+        if request.url.host != self._host:
+            return
+        # What stands before the @ of a URL that was named with it is meant for that page.
+        private = [(n, v) for n, v in self._private if n.lower() != "authorization" or not request.url.userinfo]
+        names = {name.lower() for name, _ in private}
+        kept = [(name, value) for name, value in request.headers.multi_items() if name.lower() not in names]
+        request.headers = httpx.Headers([*kept, *private])
 
     def mask(self, text: str) -> str:
         """`text` without the key: some servers repeat it in their errors."""
@@ -98,4 +131,4 @@ class Access:
 def _proxy_for(scheme: str, host: str) -> str | None:
     proxies = getproxies()
     found = proxies.get(scheme) or proxies.get("all")
-    return None if not found or host in ("localhost", "127.0.0.1", "::1") or proxy_bypass(host) else found
+    return None if not found or is_loopback(host) or proxy_bypass(host) else found

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Sequence
 from typing import Any
 
 import httpx
-import msgspec
 
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
@@ -17,7 +15,7 @@ from llmtop.domain.request import Outcome
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.bodies import PATHS, RequestBodies
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
-from llmtop.endpoint.connection import ConnectionPool, Origin
+from llmtop.endpoint.connection import ConnectionPool
 from llmtop.endpoint.reader import StreamReader
 from llmtop.endpoint.refusals import refusal_text
 from llmtop.endpoint.trace import Sink, Trace
@@ -27,8 +25,6 @@ from llmtop.errors import EndpointUnreachable, EndpointUnusable
 
 _ATTEMPTS = 4
 """Of one request that is refused for its optional fields: servers name one at a time."""
-_SECOND_LOOK_S = 2.0
-"""For finding out why a first look failed."""
 
 
 class TimedOut(Exception):
@@ -82,66 +78,6 @@ class EndpointClient:
         self.bodies = RequestBodies(self.table.request, model)
         if self.table.quirks.closes_after_stream:
             self._pool.reuse = False
-
-    async def try_connection(self) -> OSError | None:
-        """Open a connection, which the next request uses. Returns why that failed."""
-        try:
-            async with asyncio.timeout(self.caps.connect_timeout_s):
-                self._pool.keep(await self._pool.connect())
-        except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors too
-            return error
-        return None
-
-    async def speaks_tls(self) -> bool:
-        """Whether a TLS handshake works at the endpoint's address."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        pool = ConnectionPool(msgspec.structs.replace(self.access.origin, tls=context), self.stamper)
-        try:
-            async with asyncio.timeout(min(self.caps.connect_timeout_s, _SECOND_LOOK_S)):
-                await pool.connect()
-        except OSError:
-            return False
-        finally:
-            pool.close()
-        return True
-
-    async def speaks_plainly(self) -> bool:
-        """Whether HTTP without TLS is answered at the endpoint's address."""
-        origin = self.access.origin
-        plain = httpx.URL(scheme="http", host=origin.host, port=origin.port, path="/v1/models")
-        async with httpx.AsyncClient(transport=KernelTransport(self.stamper)) as client:
-            try:
-                async with asyncio.timeout(min(self.caps.connect_timeout_s, _SECOND_LOOK_S)):
-                    response = await client.get(plain)
-            except (TimeoutError, httpx.HTTPError):
-                return False
-        return response.status_code != 400  # what TLS servers say to it
-
-    async def listening_nearby(self) -> list[int]:
-        """Usual ports of LLM servers that listen on this machine; only asked when the endpoint is on it."""
-        origin = self.access.origin
-        if origin.unix_path is not None or origin.host not in ("localhost", "127.0.0.1", "::1"):
-            return []
-        ports = sorted({port for table in DIALECTS.values() if (port := table.default_port)} - {origin.port})
-        listening = []
-        for port in ports:
-            pool = ConnectionPool(Origin(origin.host, port), self.stamper)
-            try:
-                async with asyncio.timeout(0.2):
-                    await pool.connect()
-            except OSError:
-                continue
-            finally:
-                pool.close()
-            listening.append(port)
-        return listening
-
-    async def probe(self) -> EndpointInfo:
-        """Find out what the endpoint is and can. Raises EndpointUnreachable, EndpointAuthFailed, EndpointUnusable."""
-        from llmtop.endpoint.probe import probe
-
-        return await probe(self)
 
     async def generate(
         self, prompt: str | Sequence[Any], output_tokens: int, api: str, trace: Trace, sink: Sink
@@ -213,7 +149,7 @@ class EndpointClient:
     def stock(self) -> httpx.AsyncClient:
         """Stock httpx, for everything that is not load."""
         if self._stock is None:
-            self._stock = self.access.stock_client()
+            self._stock = self.access.stock_client(self.endpoint.metrics_urls)
         return self._stock
 
     def take_lag(self) -> LagSample:

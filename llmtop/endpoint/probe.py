@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Any
+from time import perf_counter_ns
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
-from llmtop.dialects import DIALECTS, DialectTable, JsonFact
-from llmtop.domain.endpoint import Dialect, EndpointInfo, Finding
+from llmtop.dialects import DIALECTS, DialectTable, JsonFact, dig
+from llmtop.dialects.recognition import Answers, clues, recognise
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, Finding
+from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome, TokenSource
+from llmtop.endpoint import reach
+from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.clock import KERNEL
 from llmtop.endpoint.refusals import is_html, refusal_text
 from llmtop.endpoint.trace import Trace
 from llmtop.errors import EndpointAuthFailed, EndpointUnreachable, EndpointUnusable
-
-if TYPE_CHECKING:
-    from llmtop.endpoint.client import EndpointClient
 
 _ASK_S = 5.0
 """For one question. A busy vLLM takes 0.6 s for /metrics."""
@@ -32,8 +34,6 @@ _TRIAL_S = 60.0
 """For a stream of two tokens: a cold model compiles first."""
 _TRIAL_TOKENS = 2
 _TRIAL_TEXT = "Count to ten: one, two,"
-
-_WEIGHTS = {"metrics": 4, "json": 3, "owned_by": 2, "server": 1}
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -63,9 +63,18 @@ class _NoSink:
         pass
 
 
-async def probe(client: EndpointClient) -> EndpointInfo:
-    """Raises EndpointUnreachable, EndpointAuthFailed or EndpointUnusable, with what to do."""
-    return await _Probe(client).run()
+async def probe(endpoint: Endpoint, caps: Caps) -> EndpointInfo:
+    """Find out what an endpoint is and can, on connections that end with the probe.
+
+    A model and a dialect that `endpoint` names are believed; what it leaves open is found out.
+
+    Raises EndpointUnreachable, EndpointAuthFailed or EndpointUnusable, with what to do, and UsageError as `Access`.
+    """
+    client = EndpointClient(endpoint, None, caps, perf_counter_ns())
+    try:
+        return await _Probe(client).run()
+    finally:
+        await client.close()
 
 
 class _Probe:
@@ -117,10 +126,10 @@ class _Probe:
     # Reaching it
 
     async def _reach(self) -> None:
-        client = self._client
-        if client.access.uses_stock:
+        access, timeout_s = self._client.access, self._client.caps.connect_timeout_s
+        if access.uses_stock:
             return
-        problem = await client.try_connection()
+        problem = await reach.failure_to_connect(access.origin, timeout_s)
         if problem is None:
             return
         host = urlsplit(self._url)
@@ -129,20 +138,18 @@ class _Probe:
                 self._url,
                 f"the certificate is not trusted ({problem.verify_message}): name its CA with --ca-file, or --insecure",
             )
-        if host.scheme == "https" and await client.speaks_plainly():
+        if host.scheme == "https" and await reach.speaks_plainly(access, timeout_s):
             plain = self._url.replace("https://", "http://", 1)
             raise EndpointUnusable(self._url, f"does not speak TLS: try {plain}")
         if isinstance(problem, ssl.SSLError):
             raise EndpointUnusable(self._url, f"TLS failed ({problem.reason or problem}): is that the right port?")
         if isinstance(problem, ConnectionRefusedError | FileNotFoundError):
             where = self._endpoint.unix_socket or f"port {host.port or (443 if host.scheme == 'https' else 80)}"
-            others = await client.listening_nearby()
+            others = await reach.listening_nearby(access)
             hint = f"; something listens on port {', '.join(map(str, others))}" if others else ""
             raise EndpointUnreachable(self._url, f"nothing listens on {where}: is the server up?{hint}")
         if isinstance(problem, TimeoutError):
-            raise EndpointUnreachable(
-                self._url, f"no connection within {client.caps.connect_timeout_s:g} s: check host, port and firewall"
-            )
+            raise EndpointUnreachable(self._url, f"no connection within {timeout_s:g} s: check host, port and firewall")
         raise EndpointUnreachable(self._url, f"{problem.strerror or problem}: check host and port")
 
     async def _list_models(self) -> tuple[str, ...]:
@@ -166,7 +173,8 @@ class _Probe:
                 url, f"no answer within {_ASK_S:g} s: is the server hung or still loading?"
             ) from None
         except httpx.HTTPError as error:
-            if self._url.startswith("http://") and await self._client.speaks_tls():
+            timeout_s = self._client.caps.connect_timeout_s
+            if self._url.startswith("http://") and await reach.speaks_tls(self._client.access, timeout_s):
                 tls = self._url.replace("http://", "https://", 1)
                 raise EndpointUnusable(url, f"speaks TLS: try {tls}") from None
             said = self._client.access.mask(str(error) or type(error).__name__)
@@ -230,35 +238,22 @@ class _Probe:
         if given is not None:
             self._find("dialect", True, f"{DIALECTS[given].title}, as told")
             return given
-        scores = {table.dialect: self._evidence(table) for table in tables}
-        best = max(scores, key=lambda dialect: sum(_WEIGHTS[kind] for kind, _ in scores[dialect]))
-        if not scores[best]:
-            self._find("dialect", True, f"{DIALECTS[Dialect.OPENAI].title}: nothing points to a server that is known")
-            return Dialect.OPENAI
-        self._find("dialect", True, f"{DIALECTS[best].title}, by {', '.join(text for _, text in scores[best])}")
-        return best
+        dialect, found = recognise(self._evidence())
+        why = (
+            f", by {', '.join(clue.text for clue in found)}" if found else ": nothing points to a server that is known"
+        )
+        self._find("dialect", True, DIALECTS[dialect].title + why)
+        return dialect
 
-    def _evidence(self, table: DialectTable) -> list[tuple[str, str]]:
-        """(kind, words) of each piece of evidence for a dialect."""
-        found: list[tuple[str, str]] = []
-        detection = table.detection
-        for path in (table.metrics_path, *self._endpoint.metrics_urls):
-            page = self._answers.get(path or "", _Answer())
-            for prefix in detection.metric_prefixes:
-                if page.status == 200 and _has_metric(page.body, prefix):
-                    found.append(("metrics", f"{prefix}* on {path}"))
-                    break
-        for path, keys in detection.json_keys.items():
-            answer = self._answers.get(path, _Answer()).json
-            if answer is not None and all(_dig(answer, key) is not None for key in keys):
-                found.append(("json", path))
+    def _evidence(self) -> Answers:
         models = self._answers["/v1/models"]
-        listed = models.json
-        owners = {entry.get("owned_by") for entry in _entries(listed)}
-        found.extend(("owned_by", f"owned_by {owner}") for owner in detection.owned_by if owner in owners)
-        server = models.server.lower()
-        found.extend(("server", f"Server {start}") for start in detection.server_headers if server.startswith(start))
-        return found
+        return Answers(
+            pages={path: answer.body for path, answer in self._answers.items() if answer.status == 200},
+            json={path: answer.json for path, answer in self._answers.items()},
+            models=models.json,
+            server=models.server,
+            named=self._endpoint.metrics_urls,
+        )
 
     def _choose_model(self, models: tuple[str, ...], table: DialectTable) -> str:
         asked = self._endpoint.model
@@ -276,7 +271,7 @@ class _Probe:
 
     def _fact(self, facts: tuple[JsonFact, ...]) -> object:
         for fact in facts:
-            value: object = _dig(self._answers.get(fact.path, _Answer()).json, fact.key)
+            value: object = dig(self._answers.get(fact.path, _Answer()).json, fact.key)
             if value is not None:
                 return value
         return None
@@ -365,7 +360,7 @@ class _Probe:
         if table.metrics_path is None and not self._endpoint.metrics_urls:
             self._find("metrics", None, f"{table.title} has none", table.advice.enable_metrics)
             return False
-        has = any(kind == "metrics" for kind, _ in self._evidence(table))
+        has = any(clue.kind == "metrics" for clue in clues(table, self._evidence()))
         path = ", ".join(self._endpoint.metrics_urls) or table.metrics_path or ""
         status = self._answers.get(path, _Answer()).status
         port = f" (try --metrics-url with port {table.metrics_port})" if table.metrics_port else ""
@@ -401,25 +396,3 @@ class _Probe:
             )
         if self._endpoint.insecure:
             self._find("TLS", False, "certificates are not checked", "name the CA with --ca-file")
-
-
-def _has_metric(page: bytes, prefix: str) -> bool:
-    start = prefix.encode()
-    return page.startswith(start) or b"\n" + start in page
-
-
-def _entries(listed: object) -> list[dict[str, Any]]:
-    entries = listed.get("data") if isinstance(listed, dict) else None
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-
-
-def _dig(value: Any, key: str) -> Any:
-    """Follow `a.0.b` into decoded JSON; None where the way ends."""
-    for part in key.split("."):
-        if isinstance(value, dict):
-            value = value.get(part)
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return None
-    return value

@@ -27,6 +27,7 @@ from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.domain.verdicts import ClientHealth
 from llmtop.endpoint import EndpointClient, Sink, Trace, endpoint_from_url
+from llmtop.endpoint.probe import probe
 from llmtop.load.engine import LoadEngine
 from llmtop.load.pacer import Pacer
 from llmtop.meter.client import AMBER_CPU, ClientJudge
@@ -155,7 +156,8 @@ async def run(
     schedule = (f"--ttft-ms={TTFT_MS}", f"--tpot-ms={TPOT_MS}", f"--tokens={TOKENS}")
     async with known_times(*schedule, *variants) as url:
         caps = Caps(max_concurrency=max(levels))
-        client = _Listener(endpoint_from_url(url), await _probed(url, caps, origin_ns), caps, origin_ns)
+        endpoint = endpoint_from_url(url)
+        client = _Listener(endpoint, await probe(endpoint, caps), caps, origin_ns)
         client.heard = {}
         engine = LoadEngine(
             client, PromptSource(Workload()), Pacer.hold(LoadPoint(concurrency=0)), caps, origin_ns, 0, "chat"
@@ -171,14 +173,6 @@ async def run(
             await engine.close()
             await running
             await client.close()
-
-
-async def _probed(url: str, caps: Caps, origin_ns: int) -> Any:
-    client = EndpointClient(endpoint_from_url(url), None, caps, origin_ns)
-    try:
-        return await client.probe()
-    finally:
-        await client.close()
 
 
 async def _level(engine: LoadEngine, client: _Listener, streams: int, seconds: float, origin_ns: int) -> Row:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from llmtop import __version__
+from llmtop.dialects import DIALECTS
 from llmtop.domain.commands import (
     AddMark,
     Command,
@@ -26,6 +27,7 @@ from llmtop.domain.commands import (
     StopLoad,
 )
 from llmtop.domain.endpoint import (
+    Dialect,
     Endpoint,
     EndpointInfo,
     EndpointState,
@@ -38,13 +40,14 @@ from llmtop.domain.load import LoadPlan, LoadPoint, Stage
 from llmtop.domain.run import Event, FactBatch, Mark, RunMeta
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint import EndpointClient
+from llmtop.endpoint.probe import probe
 from llmtop.errors import EndpointAuthFailed, EndpointError
 from llmtop.load import Harvest, LoadEngine, WorkerPool, auto_workers
 from llmtop.load.pacer import Pacer
 from llmtop.meter import FrameBuilder
 from llmtop.recording import RunWriter, new_run_path
 from llmtop.session.options import SessionOptions
-from llmtop.session.status import endpoint_label, endpoint_status
+from llmtop.session.status import endpoint_label, endpoint_status, info_changes
 from llmtop.session.watch import EndpointWatch
 from llmtop.simulator.server import SimulatorProcess
 from llmtop.telemetry import GpuReader, Scraper
@@ -87,6 +90,7 @@ class Session:
         self._simulator: SimulatorProcess | None = None
         self._client: EndpointClient | None = None
         self._scraper: Scraper | None = None
+        self._scraping: asyncio.Task[None] | None = None
         self._gpus = GpuReader()
         self._engine: LoadEngine | WorkerPool | None = None
         self._writer: RunWriter | None = None
@@ -137,10 +141,11 @@ class Session:
         name = self._options.label or (self._options.preset if self._simulator else endpoint_label(self.meta))
         return new_run_path(name, self.meta.started_at)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -189,11 +194,7 @@ class Session:
     # ── Connecting ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _probe(self) -> EndpointInfo:
-        client = EndpointClient(self._endpoint, None, self._options.profile.caps, self._origin_ns)
-        try:
-            return await client.probe()
-        finally:
-            await client.close()
+        return await probe(self._endpoint, self._options.profile.caps)
 
     async def _connect_patiently(self) -> None:
         """Probe until the endpoint answers; every failure shows, with a countdown to the next try."""
@@ -211,26 +212,50 @@ class Session:
                 return
 
     async def _begin(self, info: EndpointInfo) -> None:
-        """The endpoint answers: take up the load, or after an outage only show that it is back."""
+        """The endpoint answers: take up the load, or after an outage only what has changed of the endpoint."""
         self._note(self._watch.to(EndpointState.UP, self.t_s))
+        before = self.meta.info
+        if self._engine is not None and before is not None:
+            changes = info_changes(before, info)
+            if changes:
+                await self._end_contact()
+                await self._make_contact(info)
+            self._tell(
+                "endpoint", "; ".join(("the endpoint is back", *changes, "the load stays at 0 until you set it"))
+            )
+        else:
+            await self._make_contact(info)
+
+    async def _make_contact(self, info: EndpointInfo) -> None:
+        """Client, scraper and load for the endpoint as a probe has found it."""
+        self._client = client = EndpointClient(self._endpoint, info, self._options.profile.caps, self._origin_ns)
+        self._learn(info)
+        self._scraper = scraper = Scraper(self._endpoint, info.dialect, self._origin_ns)
+        self._scraping = self._spawn(self._scrape_forever(scraper))
+        if self._simulator is not None:
+            self._take_control_answer(await client.control("GET", CONTROL))
+        self._engine = await self._make_engine(client, info)
+        self._spawn(self._engine.run())
+
+    async def _end_contact(self) -> None:
+        """End client, scraper and load; the load that was commanded stays the one that is wanted."""
+        if self._scraping is not None:
+            await _cancel({self._scraping})
         if self._engine is not None:
-            self._tell("endpoint", "the endpoint is back; the load stays at 0 until you set it")
-            return
-        profile = self._options.profile
+            self._wanted = self._engine.target
+            await self._engine.close()
+            self._tick()
+        for part in (self._scraper, self._client):
+            if part is not None:
+                await part.close()
+
+    def _learn(self, info: EndpointInfo) -> None:
+        """What is known of the endpoint from now on, for the screen, the run file and the verdicts."""
         endpoint = msgspec.structs.replace(self._endpoint, model=info.model, dialect=info.dialect)
-        self._endpoint = endpoint
-        self._client = EndpointClient(endpoint, info, profile.caps, self._origin_ns)
-        self.meta = msgspec.structs.replace(
-            self.meta, endpoint=safe_endpoint(endpoint), info=info, stamp_source=self._client.stamp_source
-        )
+        source = self._client.stamp_source if self._client is not None else None
+        self.meta = msgspec.structs.replace(self.meta, endpoint=safe_endpoint(endpoint), info=info, stamp_source=source)
         if self._writer is not None:
             self._writer.update_meta(self.meta)
-        self._scraper = Scraper(endpoint, info.dialect, self._origin_ns)
-        self._spawn(self._scrape_forever(self._scraper))
-        if self._simulator is not None:
-            self._take_control_answer(await self._client.control("GET", CONTROL))
-        self._engine = await self._make_engine(self._client, info)
-        self._spawn(self._engine.run())
 
     async def _make_engine(self, client: EndpointClient, info: EndpointInfo) -> LoadEngine | WorkerPool:
         profile, seed = self._options.profile, self._options.seed
@@ -264,12 +289,30 @@ class Session:
         self._tell("endpoint", f"the endpoint cannot stream {wanted}: {info.apis[0]} is used instead", "warning")
         return info.apis[0]
 
+    def _heed(self, dialect: Dialect) -> None:
+        """The metrics are another dialect's than the endpoint was taken for: they count where nothing was known."""
+        info, client = self.meta.info, self._client
+        if info is None or client is None or dialect is info.dialect:
+            return
+        title = DIALECTS[dialect].title
+        if self._endpoint.dialect is None and info.dialect is Dialect.OPENAI:
+            client.use(dialect, info.model)
+            self._learn(msgspec.structs.replace(info, dialect=dialect, has_metrics=True))
+            self._tell("endpoint", f"its metrics are those of {title}: taken for {title} from now on")
+        else:
+            taken = DIALECTS[info.dialect].title
+            self._tell("endpoint", f"its metrics are those of {title}, though it is taken for {taken}", "warning")
+
     async def _scrape_forever(self, scraper: Scraper) -> None:
+        seen = scraper.dialect
         while True:
             started_s = self.t_s
             snapshot = await scraper.scrape()
             if scraper.fresh:
                 self._scraped.append(snapshot)
+            if scraper.dialect is not seen:
+                seen = scraper.dialect
+                self._heed(seen)
             if scraper.restarted:
                 self._tell("server", "the server has restarted: a new curve begins", "warning")
             self._gpu_samples.extend(scraper.gpus)
@@ -362,6 +405,7 @@ class Session:
                 self._wanted = None
                 if self._engine is not None:
                     self._engine.cut()
+                    self._wanted = self._engine.target
             case AddMark(text):
                 self._marks.append(Mark(self.t_s, text))
             case SetRecording(on):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.domain.endpoint import EndpointInfo, EndpointState, EndpointStatus
 from llmtop.domain.run import RunMeta
 
 
@@ -27,3 +27,16 @@ def endpoint_status(meta: RunMeta, state: EndpointState, since_s: float, error: 
         preset=meta.preset,
         max_model_len=info.max_model_len if info else None,
     )
+
+
+def info_changes(before: EndpointInfo, after: EndpointInfo) -> tuple[str, ...]:
+    """What a probe has found otherwise than the one before, in words; empty: nothing that load or verdicts rest on."""
+    names = [name for name in EndpointInfo.__struct_fields__ if name not in ("findings", "models")]
+    pairs = [(name, getattr(before, name), getattr(after, name)) for name in names]
+    return tuple(f"{name} {_shown(new)} instead of {_shown(old)}" for name, old, new in pairs if old != new)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " and ".join(map(str, value)) or "none"
+    return "not told" if value is None else str(value)

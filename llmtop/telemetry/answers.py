@@ -8,7 +8,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from llmtop.dialects import DialectTable
+from llmtop.dialects import DialectTable, dig
 
 TIMEOUT_S = 2.0
 RETRY_S = 30.0
@@ -36,15 +36,13 @@ class AnswerReader:
 
     Args:
         root: scheme, host, port and base path.
-        headers: key and extra headers for that host.
     """
 
-    def __init__(self, root: str, table: DialectTable, headers: dict[str, str]) -> None:
+    def __init__(self, root: str, table: DialectTable) -> None:
         self.values: dict[str, float] = {}
         """By field of `ServerSnapshot`."""
         self.slots: Slots | None = None
         self._root = root
-        self._headers = headers
         self._slots_path = table.slots_path
         self._facts = table.json_facts
         self._next_try_s: dict[str, float] = {}
@@ -88,7 +86,7 @@ class AnswerReader:
         """The decoded answer; None, and a pause before the next try, where there is none."""
         self._next_try_s[path] = now_s + (0.0 if path == self._slots_path else RETRY_S)
         try:
-            answer = await client.get(self._root + path, headers=self._headers, timeout=TIMEOUT_S)
+            answer = await client.get(self._root + path, timeout=TIMEOUT_S)
             decoded: object = msgspec.json.decode(answer.content) if answer.is_success else None
         except (httpx.HTTPError, httpx.InvalidURL):
             return None
@@ -103,13 +101,7 @@ class AnswerReader:
 
 def pick_number(answer: object, key: str) -> float | None:
     """The number at `key` of a decoded JSON answer, `data.0.max_model_len`; a text of digits counts as one."""
-    for part in key.split("."):
-        if isinstance(answer, dict):
-            answer = answer.get(part)
-        elif isinstance(answer, list) and part.isdigit() and int(part) < len(answer):
-            answer = answer[int(part)]
-        else:
-            return None
+    answer = dig(answer, key)
     if isinstance(answer, bool) or not isinstance(answer, (int, float, str)):
         return None
     try:

@@ -35,12 +35,12 @@ FROM_SOURCE = "(from source)"
 
 
 async def examine_metrics(endpoint: Endpoint, dialect: Dialect) -> tuple[Finding, ...]:
-    """Scrape once, look for GPUs, and say what was found and what is missing. Raises nothing."""
+    """Scrape once, look for GPUs, and say what was found and what is missing. Raises UsageError as `Access`."""
     scraper = Scraper(endpoint, dialect, perf_counter_ns())
     gpus = GpuReader()
     try:
         snapshot = await scraper.scrape()
-        found = (*scraper.gpus, *gpus.read(snapshot.t_s))
+        found = scraper.gpus or gpus.read(snapshot.t_s)
     finally:
         gpus.close()
         await scraper.close()

@@ -16,10 +16,11 @@ import httpx
 import msgspec
 
 from llmtop.dialects import DIALECTS, DialectTable
+from llmtop.dialects.recognition import recognise_page
 from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
+from llmtop.endpoint.access import Access
 from llmtop.telemetry.answers import LIVE_FIELDS, AnswerReader
-from llmtop.telemetry.connection import headers_for, metrics_urls, open_client
 from llmtop.telemetry.gpu import is_exporter_page, read_exporter
 from llmtop.telemetry.signals import Figures, Interval, PageReader, interval
 from llmtop.telemetry.summary import Reading, is_of_engine, summarise
@@ -27,6 +28,7 @@ from llmtop.telemetry.summary import Reading, is_of_engine, summarise
 MISSES_UNTIL_STALE = 3
 TIMEOUT_S = 2.0
 """A page of vLLM takes 5 to 50 ms under load, and up to 0.6 s on a machine that is swamped."""
+ACCEPT = "text/plain;version=0.0.4,*/*;q=0.1"
 RETRY_REFUSED_S = 15.0
 """How long a page that was refused (404, a wrong key, HTML) is left alone: only a change of the server helps."""
 
@@ -36,9 +38,12 @@ class Scraper:
 
     Args:
         endpoint: where; `metrics_urls` name the replicas' pages, else the dialect's usual path is asked.
-        dialect: whose names to look for. A page that is plainly another dialect's is read as that one.
+        dialect: whose names to look for. A page that is plainly another dialect's is read as that one, and `dialect`
+            says so.
         origin_ns: start of the run on the `perf_counter_ns` clock.
         period_s: how often `scrape` will be called.
+
+    Raises UsageError as `Access`.
     """
 
     def __init__(self, endpoint: Endpoint, dialect: Dialect, origin_ns: int, period_s: float = 1.0) -> None:
@@ -58,9 +63,15 @@ class Scraper:
         self._origin_ns = origin_ns
         self._endpoint = endpoint
         self._table = DIALECTS[dialect]
-        places = metrics_urls(endpoint, self._table)
-        self._client = open_client(endpoint, itertools.chain(*places))
+        places = _places(endpoint, self._table)
+        self._client = Access(endpoint).stock_client(itertools.chain(*places))
         self._replicas = [_Replica(endpoint, urls, self._table) for urls in places or ((),)]
+
+    @property
+    def dialect(self) -> Dialect:
+        """Whose names the pages have: the one that was told, unless all that were read are another one's."""
+        seen = {replica.table.dialect for replica in self._replicas if replica.figures is not None}
+        return seen.pop() if len(seen) == 1 else self._table.dialect
 
     async def scrape(self) -> ServerSnapshot:
         """Ask every replica once, all at the same time, and add up what they say."""
@@ -86,7 +97,7 @@ class Scraper:
     def _own_replica(self) -> _Replica:
         """The endpoint itself: all metrics URLs that were named are GPU exporters."""
         own = msgspec.structs.replace(self._endpoint, metrics_urls=())
-        return _Replica(own, next(iter(metrics_urls(own, self._table)), ()), self._table)
+        return _Replica(own, next(iter(_places(own, self._table)), ()), self._table)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -117,12 +128,11 @@ class _Replica:
         self.misses = 0
         self.gpus: tuple[GpuSnapshot, ...] = ()
         """Its page is that of a GPU exporter."""
-        self.answers = AnswerReader(root, table, headers_for(root, endpoint))
+        self.answers = AnswerReader(root, table)
         self._silent = False
         """This scrape got no answer at all, not even a refusal."""
         self._urls = urls
         """Where its page may be; only the one that has it, once that is known."""
-        self._headers = headers_for(root, endpoint)
         self._reader = PageReader(table)
         self._wait_until_s = 0.0
         self._starts: tuple[float, ...] = ()
@@ -197,7 +207,7 @@ class _Replica:
         self._silent = True
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                answer = await client.get(url, headers=self._headers)
+                answer = await client.get(url, headers={"Accept": ACCEPT})
         except TimeoutError:
             self.problem = f"{url}: no answer within {TIMEOUT_S:g} s"
         except httpx.ConnectError as error:
@@ -218,7 +228,7 @@ class _Replica:
         figures = self._reader.read(page)
         if is_of_engine(figures):
             return figures
-        other = recognise(page)
+        other = recognise_page(page)
         if other is not None and other is not self.table.dialect:
             self.table = DIALECTS[other]
             self._reader = PageReader(self.table)
@@ -241,14 +251,22 @@ class _Replica:
         self._starts = (*self._starts[-15:], start_s)
 
 
-def recognise(page: bytes) -> Dialect | None:
-    """The dialect whose metrics are on a page, by the start of their names."""
-    text = page.decode("utf-8", "replace")
-    for dialect, table in DIALECTS.items():
-        for prefix in table.detection.metric_prefixes:
-            if text.startswith(prefix) or f"\n{prefix}" in text:
-                return dialect
-    return None
+def _places(endpoint: Endpoint, table: DialectTable) -> tuple[tuple[str, ...], ...]:
+    """Where the metrics of each replica may be: as named, else where the dialect has them; empty if it has none.
+
+    Of several addresses for one replica, the first that has a page counts: trtllm-serve has one beside its API, and
+    Triton on a port of its own.
+    """
+    if endpoint.metrics_urls:
+        return tuple((url,) for url in endpoint.metrics_urls)
+    places = []
+    if table.metrics_path is not None:
+        places.append(endpoint.base_url + table.metrics_path)
+    if table.metrics_port is not None:
+        parts = urlsplit(endpoint.base_url)
+        host = parts.hostname or ""
+        places.append(f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{table.metrics_port}/metrics")
+    return (tuple(places),) if places else ()
 
 
 def _explain(replicas: Sequence[_Replica]) -> str | None:

@@ -22,6 +22,7 @@ from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint import EndpointClient, LagSample, endpoint_from_url
+from llmtop.endpoint.probe import probe
 from llmtop.load import LoadEngine, Pacer, WorkerPool
 from llmtop.load.selftest import known_times
 from llmtop.workload import PromptSource
@@ -81,8 +82,8 @@ async def retarget(workers: int) -> None:
     origin_ns = perf_counter_ns()
     async with known_times("--ttft-ms=50", "--tpot-ms=20", "--tokens=64") as url:
         endpoint = endpoint_from_url(url)
-        client = EndpointClient(endpoint, None, Caps(), origin_ns)
-        info = await client.probe()
+        info = await probe(endpoint, Caps())
+        client = EndpointClient(endpoint, info, Caps(), origin_ns)
         pacer = Pacer.hold(LoadPoint(concurrency=8))
         if workers:
             engine = WorkerPool(endpoint, info, Workload(), pacer, Caps(), origin_ns, 0, "chat", workers)

@@ -111,6 +111,7 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
     from llmtop.domain.request import Outcome
     from llmtop.domain.run import FactBatch
     from llmtop.endpoint import EndpointClient, endpoint_from_url
+    from llmtop.endpoint.probe import probe
     from llmtop.load import LoadEngine, Pacer
     from llmtop.meter import Facts
     from llmtop.workload import PromptSource
@@ -135,10 +136,9 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
     gaps_ns: list[int] = []
     origin_ns = perf_counter_ns()
     caps = Caps(max_concurrency=streams)
-    probing = EndpointClient(endpoint_from_url(url), None, caps, origin_ns)
-    info = await probing.probe()
-    await probing.close()
-    client = Listener(endpoint_from_url(url), info, caps, origin_ns)
+    endpoint = endpoint_from_url(url)
+    info = await probe(endpoint, caps)
+    client = Listener(endpoint, info, caps, origin_ns)
     prompts = PromptSource(Workload())
     engine = LoadEngine(client, prompts, Pacer.hold(LoadPoint(concurrency=0)), caps, origin_ns, 0, "chat")
     running = asyncio.create_task(engine.run())

@@ -10,11 +10,17 @@ import pytest
 
 from llmtop.domain.endpoint import Dialect, EndpointInfo
 from llmtop.domain.load import Caps
+from llmtop.endpoint import EndpointClient
+from llmtop.endpoint.probe import probe
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
 
 from .conftest import DATA, Request, chat, stream_ok, usage
 
 QUICK = Caps(connect_timeout_s=0.3)
+
+
+async def probed(client: EndpointClient) -> EndpointInfo:
+    return await probe(client.endpoint, client.caps)
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +77,7 @@ LLAMACPP = {
 
 async def test_vllm_is_found_with_all_it_can(serve: Any, connect: Any) -> None:
     server = await serve(pages(VLLM))
-    info = await connect(server.url, dialect=None, model=None).probe()
+    info = await probed(connect(server.url, dialect=None, model=None))
     assert (info.dialect, info.model, info.models) == (Dialect.VLLM, "tiny", ("tiny", "alias"))
     assert (info.server, info.max_model_len, info.max_num_seqs) == ("vLLM 0.32.0", 2048, 8)
     assert (info.has_tokenize, info.has_metrics, info.pins_output, info.has_usage) == (True, True, True, True)
@@ -84,10 +90,10 @@ async def test_vllm_is_found_with_all_it_can(serve: Any, connect: Any) -> None:
 async def test_llamacpp_is_found_and_its_connections_are_not_reused(serve: Any, connect: Any) -> None:
     server = await serve(pages(LLAMACPP))
     client = connect(server.url, dialect=None, model="anything goes")
-    info = await client.probe()
+    info = await probed(client)
     assert (info.dialect, info.model) == (Dialect.LLAMACPP, "anything goes")
     assert (info.max_model_len, info.max_num_seqs, info.server) == (2048, 4, "llama.cpp b0-unknown")
-    assert not client._pool.reuse
+    assert not EndpointClient(client.endpoint, info, Caps(), 0)._pool.reuse
 
 
 @pytest.mark.parametrize(
@@ -107,13 +113,13 @@ async def test_each_dialect_is_known_by_what_only_it_says(
     serve: Any, connect: Any, answers: dict[str, Any], dialect: Dialect
 ) -> None:
     server = await serve(pages({"/v1/models": models("m"), **answers}))
-    info = await connect(server.url, dialect=None, model=None).probe()
+    info = await probed(connect(server.url, dialect=None, model=None))
     assert info.dialect is dialect
 
 
 async def test_a_dialect_that_is_told_is_believed(serve: Any, connect: Any) -> None:
     server = await serve(pages(VLLM))
-    info = await connect(server.url, dialect=Dialect.SGLANG, model=None, probed=False).probe()
+    info = await probed(connect(server.url, dialect=Dialect.SGLANG, model=None, probed=False))
     assert info.dialect is Dialect.SGLANG
     assert not info.has_metrics
     assert found(info, "metrics").advice == "--enable-metrics"
@@ -134,7 +140,7 @@ async def test_what_is_missing_is_said_with_what_closes_the_gap(serve: Any, conn
     del answers["/metrics"]
     del answers["/tokenize"]
     server = await serve(pages(answers, poor))
-    info = await connect(server.url, dialect=None, model=None).probe()
+    info = await probed(connect(server.url, dialect=None, model=None))
     assert info.apis == ("chat",)
     assert not info.has_usage
     assert not info.pins_output
@@ -147,7 +153,7 @@ async def test_what_is_missing_is_said_with_what_closes_the_gap(serve: Any, conn
 
 async def test_pinning_of_an_unknown_server_is_not_taken_for_granted(serve: Any, connect: Any) -> None:
     server = await serve(pages({"/v1/models": models("m")}))
-    info = await connect(server.url, dialect=None, model=None).probe()
+    info = await probed(connect(server.url, dialect=None, model=None))
     assert not info.pins_output
     assert found(info, "output length").ok is None
 
@@ -160,7 +166,7 @@ async def test_an_empty_stream_is_a_stream(serve: Any, connect: Any) -> None:
         await request.end()
 
     server = await serve(pages(VLLM, empty))
-    assert (await connect(server.url, dialect=None, model=None).probe()).has_usage
+    assert (await probed(connect(server.url, dialect=None, model=None))).has_usage
 
 
 # What is wrong
@@ -172,7 +178,7 @@ async def fails(
     server = await serve(pages(answers, stream))
     client = connect(server.url, **{"dialect": None, "model": None, **fields})
     with pytest.raises(EndpointError) as caught:
-        await client.probe()
+        await probed(client)
     assert server.url in str(caught.value)
     return caught.value
 
@@ -182,12 +188,12 @@ async def test_nothing_listens(connect: Any) -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     with pytest.raises(EndpointUnreachable, match=f"nothing listens on port {port}: is the server up"):
-        await connect(f"http://127.0.0.1:{port}", dialect=None, model=None).probe()
+        await probed(connect(f"http://127.0.0.1:{port}", dialect=None, model=None))
 
 
 async def test_an_unknown_host(connect: Any) -> None:
     with pytest.raises(EndpointUnreachable, match="check host and port"):
-        await connect("http://no-such-host.invalid:8000", dialect=None, model=None).probe()
+        await probed(connect("http://no-such-host.invalid:8000", dialect=None, model=None))
 
 
 async def test_a_web_page(serve: Any, connect: Any) -> None:
@@ -273,12 +279,12 @@ async def test_plain_to_tls_and_tls_to_plain(serve: Any, connect: Any) -> None:
     secure = await serve(pages(VLLM), tls=context)
     plain = await serve(pages(VLLM))
     with pytest.raises(EndpointUnusable, match="speaks TLS: try https://"):
-        await connect(secure.url.replace("https", "http"), dialect=None, model=None).probe()
+        await probed(connect(secure.url.replace("https", "http"), dialect=None, model=None))
     with pytest.raises(EndpointUnusable, match="does not speak TLS: try http://"):
-        await connect(plain.url.replace("http", "https"), dialect=None, model=None, caps=QUICK).probe()
+        await probed(connect(plain.url.replace("http", "https"), dialect=None, model=None, caps=QUICK))
     with pytest.raises(EndpointUnusable, match="--ca-file"):
-        await connect(secure.url, dialect=None, model=None).probe()
-    info = await connect(secure.url, dialect=None, model=None, insecure=True).probe()
+        await probed(connect(secure.url, dialect=None, model=None))
+    info = await probed(connect(secure.url, dialect=None, model=None, insecure=True))
     assert found(info, "TLS").ok is False
 
 
@@ -289,7 +295,7 @@ async def test_a_peer_that_speaks_another_protocol(serve: Any, connect: Any) -> 
 
     server = await serve(ssh)
     with pytest.raises(EndpointUnusable, match="is that the right port"):
-        await connect(server.url, dialect=None, model=None, caps=QUICK).probe()
+        await probed(connect(server.url, dialect=None, model=None, caps=QUICK))
 
 
 async def test_a_proxy_is_named_in_the_findings(serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,6 +305,6 @@ async def test_a_proxy_is_named_in_the_findings(serve: Any, connect: Any, monkey
 
     proxy = await serve(proxied)
     monkeypatch.setenv("http_proxy", proxy.url)
-    info = await connect("http://llm.example:8000", dialect=None, model=None).probe()
+    info = await probed(connect("http://llm.example:8000", dialect=None, model=None))
     assert found(info, "transport").ok is False
     assert proxy.url in found(info, "transport").found

@@ -14,7 +14,8 @@ import pytest
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.domain.request import Outcome
-from llmtop.endpoint import EndpointClient, endpoint_from_url
+from llmtop.endpoint import endpoint_from_url
+from llmtop.endpoint.probe import probe
 from llmtop.errors import SessionLost
 from llmtop.load import Pacer, WorkerPool, auto_workers, selftest
 from llmtop.load.messages import Follow, Setup, hauls, packed, receive
@@ -54,9 +55,7 @@ class Run:
 
 async def started(url: str, point: LoadPoint, workers: int) -> tuple[Run, asyncio.Task[None]]:
     origin_ns = perf_counter_ns()
-    client = EndpointClient(endpoint_from_url(url), None, Caps(), origin_ns)
-    info = await client.probe()
-    await client.close()
+    info = await probe(endpoint_from_url(url), Caps())
     pacer = Pacer.hold(point)
     pool = WorkerPool(
         endpoint_from_url(url), info, Workload(), pacer, Caps(stop_error_ratio=None), origin_ns, 0, "chat", workers

@@ -37,6 +37,7 @@ from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.endpoint import EndpointClient, Trace, endpoint_from_url
+from llmtop.endpoint.probe import probe
 from llmtop.load import LoadEngine, Pacer
 from llmtop.meter import Facts
 from llmtop.recording import RunReader
@@ -178,9 +179,7 @@ async def hold(url: str, seconds: float, *, api: str = "completions", **load: An
     origin_ns = time.perf_counter_ns()
     caps = Caps(stop_error_ratio=None)
     endpoint = endpoint_from_url(url)
-    probe = EndpointClient(endpoint, None, caps, origin_ns)
-    info = await probe.probe()
-    await probe.close()
+    info = await probe(endpoint, caps)
     client = EndpointClient(endpoint, info, caps, origin_ns)
     scraper = Scraper(endpoint, info.dialect, origin_ns)
     prompts = PromptSource(Workload(api=api), max_model_len=info.max_model_len, salt=origin_ns)
@@ -218,9 +217,9 @@ async def _until_idle(scraper: Scraper) -> float | None:
 
 async def send(url: str, prompt: Any, output_tokens: int, api: str = "completions") -> Trace:
     """One request."""
-    client = EndpointClient(endpoint_from_url(url), None, Caps(), time.perf_counter_ns())
+    endpoint = endpoint_from_url(url)
+    client = EndpointClient(endpoint, await probe(endpoint, Caps()), Caps(), time.perf_counter_ns())
     try:
-        await client.probe()
         trace = Trace()
         await client.generate(prompt, output_tokens, api, trace, Deaf())
     finally:

@@ -13,6 +13,7 @@ from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.domain.verdicts import Bound, Kind
 from llmtop.endpoint import EndpointClient, endpoint_from_url
+from llmtop.endpoint.probe import probe
 from llmtop.errors import EndpointAuthFailed
 from llmtop.telemetry import Scraper, examine_metrics
 
@@ -20,8 +21,9 @@ pytestmark = pytest.mark.real
 
 
 async def test_it_is_recognised_and_can_be_driven(llamacpp_url: str) -> None:
-    client = EndpointClient(endpoint_from_url(llamacpp_url), None, Caps(), time.perf_counter_ns())
-    info = await client.probe()
+    endpoint = endpoint_from_url(llamacpp_url)
+    info = await probe(endpoint, Caps())
+    client = EndpointClient(endpoint, info, Caps(), time.perf_counter_ns())
     assert info.dialect is Dialect.LLAMACPP
     assert info.max_model_len == 2048
     assert info.max_num_seqs == 8
@@ -109,10 +111,8 @@ async def test_a_key_is_wanted_and_used_for_metrics_too(
 ) -> None:
     monkeypatch.setenv("TEST_LLM_KEY", "s3cret")
     with real.llamacpp(tmp_path / "log", "--api-key", "s3cret") as server:
-        stranger = EndpointClient(endpoint_from_url(server.url), None, Caps(), time.perf_counter_ns())
         with pytest.raises(EndpointAuthFailed, match="--api-key-env"):
-            await stranger.probe()
-        await stranger.close()
+            await probe(endpoint_from_url(server.url), Caps())
         refused = Scraper(Endpoint(base_url=server.url), Dialect.LLAMACPP, time.perf_counter_ns())
         await refused.scrape()
         await refused.close()

@@ -13,6 +13,7 @@ from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.domain.verdicts import Bound, Kind
 from llmtop.endpoint import EndpointClient, endpoint_from_url
+from llmtop.endpoint.probe import probe
 from llmtop.meter.split import split_ttft
 from llmtop.telemetry import Scraper
 
@@ -20,8 +21,9 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
 
 async def test_it_is_recognised_and_can_be_driven(vllm_url: str) -> None:
-    client = EndpointClient(endpoint_from_url(vllm_url), None, Caps(), time.perf_counter_ns())
-    info = await client.probe()
+    endpoint = endpoint_from_url(vllm_url)
+    info = await probe(endpoint, Caps())
+    client = EndpointClient(endpoint, info, Caps(), time.perf_counter_ns())
     assert info.dialect is Dialect.VLLM
     assert "vLLM" in (info.server or "")
     assert info.max_model_len == 2048

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from llmtop.analysis.diagnosis import Recent, diagnose
+from llmtop.analysis.recent import limits_of
+from llmtop.dialects import DIALECTS
 from llmtop.domain.commands import AddMark, Seek, SetKnob, SetLoad, StopLoad
-from llmtop.domain.endpoint import Endpoint, EndpointState
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import Caps, LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import FactBatch
+from llmtop.endpoint.probe import probe
 from llmtop.errors import EndpointUnreachable
+from llmtop.meter import Facts
 from llmtop.recording import RunReader
 from llmtop.session.options import SessionOptions
 from llmtop.session.replay import Replay
@@ -121,6 +127,138 @@ async def test_an_outage_cuts_the_load_and_only_a_hand_brings_it_back(tmp_path: 
         await session.command(SetLoad(SHORT))
         ok = frame.totals.ok
         await until(session, lambda frame: frame.totals.ok > ok)
+    finally:
+        await session.close()
+        await simulator.close()
+
+
+async def outage(session: Session, simulator: SimulatorProcess, preset: str = "laptop") -> SimulatorProcess:
+    """The endpoint dies under load, and comes back at the same address with `preset`."""
+    port = int(simulator.base_url.rpartition(":")[2])
+    await until(session, lambda frame: frame.totals.ok > 0)
+    await simulator.close()
+    await until(session, lambda frame: frame.endpoint.state is EndpointState.DOWN)
+    back = await SimulatorProcess.start(preset, port=port)
+    await until(session, lambda frame: any("is back" in event.text for event in frame.events))
+    return back
+
+
+async def test_another_model_after_an_outage_is_the_one_that_is_driven(tmp_path: Path) -> None:
+    path = tmp_path / "run.llmtop"
+    simulator = await SimulatorProcess.start("laptop")
+    session = Session(options(path, endpoint=Endpoint(base_url=simulator.base_url)))
+    await session.start()
+    try:
+        await until(session, lambda frame: frame.totals.ok > 0)
+        before = session.meta.info
+        simulator = await outage(session, simulator, "l4-qwen2.5-0.5b")
+        info = session.meta.info
+        assert before is not None
+        assert info is not None
+        assert info.model != before.model
+        frame = await until(session, lambda frame: frame.endpoint.model == info.model)
+        assert frame.target.concurrency == 0
+        assert frame.in_flight == 0
+        told = next(event.text for event in frame.events if "is back" in event.text)
+        assert f"model {info.model} instead of {before.model}" in told
+        ok, errors = frame.totals.ok, frame.totals.errors
+        await session.command(SetLoad(SHORT))
+        frame = await until(session, lambda frame: frame.totals.ok > ok)
+        assert frame.totals.errors == errors, "what is asked for is the model that is there"
+    finally:
+        await session.close()
+        await simulator.close()
+    totals = session.frame().totals
+    assert totals.sent == totals.ok + totals.errors + totals.cancelled, "over both clients"
+    with RunReader(path) as run:
+        assert run.meta.info == info
+        assert run.meta.endpoint.model == info.model
+
+
+@pytest.mark.parametrize(
+    "fresh", [{"max_num_seqs": 8}, {"dialect": Dialect.SGLANG, "max_num_seqs": 8}, {"max_model_len": 512}]
+)
+async def test_what_a_server_is_after_an_outage_is_what_verdicts_rest_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: dict[str, Any]
+) -> None:
+    simulator = await SimulatorProcess.start()
+    session = Session(options(tmp_path / "run.llmtop", endpoint=Endpoint(base_url=simulator.base_url)))
+    await session.start()
+    try:
+        await until(session, lambda frame: frame.totals.ok > 0)
+
+        async def changed(endpoint: Endpoint, caps: Caps) -> EndpointInfo:
+            assert endpoint.dialect is None, "what was found out before is no order to the next probe"
+            assert endpoint.model is None
+            return msgspec.structs.replace(await probe(endpoint, caps), **fresh)
+
+        monkeypatch.setattr("llmtop.session.session.probe", changed)
+        simulator = await outage(session, simulator)
+        info = session.meta.info
+        assert info is not None
+        assert {name: getattr(info, name) for name in fresh} == fresh
+        assert session._client is not None
+        assert session._client.dialect is info.dialect
+        facts = Facts()
+        for batch in session.take_facts():
+            facts.extend(batch)
+        known = limits_of(facts, session.meta, SHORT)
+        assert known.max_num_seqs == fresh.get("max_num_seqs")
+        waits = Recent(
+            polls=15, running=8.0, running_max=8.0, waiting=9.0, waiting_share=1.0, in_flight=17.0, requests=50.0
+        )
+        slots = DIALECTS[info.dialect].advice.more_slots
+        assert f"raise {slots} to" in str(diagnose(waits, known, (), info.dialect).advice)
+    finally:
+        await session.close()
+        await simulator.close()
+
+
+async def test_an_endpoint_that_comes_back_as_it_was_keeps_its_client(tmp_path: Path) -> None:
+    simulator = await SimulatorProcess.start()
+    session = Session(options(tmp_path / "run.llmtop", endpoint=Endpoint(base_url=simulator.base_url)))
+    await session.start()
+    try:
+        await until(session, lambda frame: frame.totals.ok > 0)
+        meta, client = session.meta, session._client
+        simulator = await outage(session, simulator)
+        assert (session.meta, session._client) == (meta, client)
+        texts = [event.text for event in session.frame().events if "is back" in event.text]
+        assert texts == ["the endpoint is back; the load stays at 0 until you set it"]
+    finally:
+        await session.close()
+        await simulator.close()
+
+
+@pytest.mark.parametrize(("taken", "told"), [(Dialect.OPENAI, None), (Dialect.SGLANG, Dialect.SGLANG)])
+async def test_scraper_client_and_meta_agree_or_the_run_says_that_they_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Dialect, told: Dialect | None
+) -> None:
+    """A probe before the metrics page was there, and a user who is mistaken: the page is vLLM's."""
+
+    async def blind(endpoint: Endpoint, caps: Caps) -> EndpointInfo:
+        return msgspec.structs.replace(await probe(endpoint, caps), dialect=taken)
+
+    monkeypatch.setattr("llmtop.session.session.probe", blind)
+    simulator = await SimulatorProcess.start()
+    url = simulator.base_url
+    endpoint = Endpoint(base_url=url, dialect=told, metrics_urls=(f"{url}/metrics",))
+    session = Session(options(tmp_path / "run.llmtop", endpoint=endpoint))
+    await session.start()
+    try:
+        frame = await until(session, lambda frame: any("metrics are" in event.text for event in frame.events))
+        event = next(event for event in frame.events if "metrics are" in event.text)
+        assert session._client is not None
+        assert session._scraper is not None
+        assert session.meta.info is not None
+        assert session._scraper.dialect is Dialect.VLLM
+        assert session._client.dialect is session.meta.info.dialect is session.meta.endpoint.dialect
+        if told is None:
+            assert session.meta.info.dialect is Dialect.VLLM
+        else:
+            assert session.meta.info.dialect is told
+            assert event.severity == "warning"
+            assert "SGLang" in event.text
     finally:
         await session.close()
         await simulator.close()

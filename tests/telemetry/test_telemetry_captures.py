@@ -12,9 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmtop.dialects import DIALECTS, Combine, Kind, Signal
+from llmtop.dialects.recognition import recognise_page
 from llmtop.domain.endpoint import Dialect
 from llmtop.telemetry.answers import pick_number, read_slots
-from llmtop.telemetry.scraper import recognise
 from llmtop.telemetry.signals import Figures, PageReader, interval
 from llmtop.telemetry.summary import Reading, summarise
 
@@ -86,7 +86,7 @@ def test_every_figure_of_a_page_is_the_one_it_states(name: str) -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_recognised_and_compares_equal_to_itself(name: str) -> None:
-    assert recognise(FILES[name]) is (_table_of(name) if "component" not in name else None)
+    assert recognise_page(FILES[name]) is (_table_of(name) if "component" not in name else None)
     figures = _figures(name)
     change = interval(figures, figures)
     assert not change.restarted

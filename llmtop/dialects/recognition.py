@@ -1,0 +1,85 @@
+"""Whose server it is, by what it answers. One rule for a whole endpoint, and for one page of metrics alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from llmtop.dialects import DIALECTS, DialectTable, dig
+from llmtop.domain.endpoint import Dialect
+
+_WEIGHTS = {"metrics": 4, "json": 3, "owned_by": 2, "server": 1}
+
+
+class Answers(Struct, frozen=True, kw_only=True):
+    """What an endpoint has answered, all with status 200."""
+
+    pages: Mapping[str, bytes]
+    """Path or URL -> body."""
+    json: Mapping[str, Any]
+    """Path -> decoded answer."""
+    models: Any = None
+    """The answer of /v1/models."""
+    server: str = ""
+    """The Server header."""
+    named: tuple[str, ...] = ()
+    """Metrics pages that the user named: they count for any dialect."""
+
+
+class Clue(Struct, frozen=True):
+    """One piece of evidence."""
+
+    kind: str
+    """metrics, json, owned_by or server."""
+    text: str
+
+    @property
+    def weight(self) -> int:
+        return _WEIGHTS[self.kind]
+
+
+def recognise(answers: Answers) -> tuple[Dialect, tuple[Clue, ...]]:
+    """The dialect that most points to, and what does; OPENAI without a clue where nothing points to a known one."""
+    found = {dialect: clues(table, answers) for dialect, table in DIALECTS.items()}
+    best = max(found, key=lambda dialect: sum(clue.weight for clue in found[dialect]))
+    return (best, found[best]) if found[best] else (Dialect.OPENAI, ())
+
+
+def recognise_page(page: bytes) -> Dialect | None:
+    """The dialect whose metrics are on a page, by the start of their names."""
+    return next((dialect for dialect, table in DIALECTS.items() if _prefix_on(page, table) is not None), None)
+
+
+def clues(table: DialectTable, answers: Answers) -> tuple[Clue, ...]:
+    """Everything that points to one dialect."""
+    detection = table.detection
+    found = []
+    for place in (table.metrics_path, *answers.named):
+        prefix = _prefix_on(answers.pages.get(place or "", b""), table)
+        if prefix is not None:
+            found.append(Clue("metrics", f"{prefix}* on {place}"))
+    for path, keys in detection.json_keys.items():
+        answer = answers.json.get(path)
+        if answer is not None and all(dig(answer, key) is not None for key in keys):
+            found.append(Clue("json", path))
+    owners = {entry.get("owned_by") for entry in _entries(answers.models)}
+    found.extend(Clue("owned_by", f"owned_by {owner}") for owner in detection.owned_by if owner in owners)
+    server = answers.server.lower()
+    found.extend(Clue("server", f"Server {start}") for start in detection.server_headers if server.startswith(start))
+    return tuple(found)
+
+
+def _entries(models: object) -> Iterable[dict[str, Any]]:
+    """The models of an answer of /v1/models, however odd it is."""
+    listed = models.get("data") if isinstance(models, dict) else None
+    return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+
+
+def _prefix_on(page: bytes, table: DialectTable) -> str | None:
+    for prefix in table.detection.metric_prefixes:
+        start = prefix.encode()
+        if page.startswith(start) or b"\n" + start in page:
+            return prefix
+    return None

@@ -1,0 +1,64 @@
+"""Why an endpoint cannot be reached: what a look at its address and at those nearby tells."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from time import perf_counter_ns
+
+import httpx
+import msgspec
+
+from llmtop.dialects import DIALECTS
+from llmtop.domain.endpoint import is_loopback
+from llmtop.endpoint.access import Access
+from llmtop.endpoint.clock import Stamper
+from llmtop.endpoint.connection import ConnectionPool, Origin
+from llmtop.endpoint.transport import KernelTransport
+
+SECOND_LOOK_S = 2.0
+"""For finding out why a first look failed."""
+_NEARBY_S = 0.2
+
+
+async def failure_to_connect(origin: Origin, timeout_s: float) -> OSError | None:
+    """Open a connection and close it. Returns why that failed; None: it did not."""
+    pool = ConnectionPool(origin, Stamper(perf_counter_ns()))
+    try:
+        async with asyncio.timeout(timeout_s):
+            await pool.connect()
+    except OSError as error:  # TimeoutError and ssl.SSLError are OSErrors too
+        return error
+    finally:
+        pool.close()
+    return None
+
+
+async def speaks_tls(access: Access, timeout_s: float) -> bool:
+    """Whether a TLS handshake works at the endpoint's address."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    secured = msgspec.structs.replace(access.origin, tls=context)
+    return await failure_to_connect(secured, min(timeout_s, SECOND_LOOK_S)) is None
+
+
+async def speaks_plainly(access: Access, timeout_s: float) -> bool:
+    """Whether HTTP without TLS is answered at the endpoint's address."""
+    origin = access.origin
+    plain = httpx.URL(scheme="http", host=origin.host, port=origin.port, path="/v1/models")
+    async with httpx.AsyncClient(transport=KernelTransport(Stamper(perf_counter_ns()))) as client:
+        try:
+            async with asyncio.timeout(min(timeout_s, SECOND_LOOK_S)):
+                response = await client.get(plain)
+        except (TimeoutError, httpx.HTTPError):
+            return False
+    return response.status_code != 400  # what TLS servers say to it
+
+
+async def listening_nearby(access: Access) -> list[int]:
+    """Usual ports of LLM servers that listen on this machine; only asked when the endpoint is on it."""
+    origin = access.origin
+    if origin.unix_path is not None or not is_loopback(origin.host):
+        return []
+    ports = sorted({port for table in DIALECTS.values() if (port := table.default_port)} - {origin.port})
+    return [port for port in ports if await failure_to_connect(Origin(origin.host, port), _NEARBY_S) is None]
