@@ -9,7 +9,7 @@
     │   ├── EndpointUnreachable      refused, no route, name not found, connect timeout
     │   ├── EndpointAuthFailed       401 or 403
     │   └── EndpointUnusable         answers, but not as an LLM endpoint (HTML, 404, no such model, no streaming)
-    └── SessionLost                  exit code 3; the session process is gone
+    └── SessionLost                  exit code 3, or that of its cause; the session process is gone
 
 A failing server during a run is data (an `Outcome`), never an exception. Messages say what is wrong, where, and what
 to do; foreign exceptions are mapped once, at the border of the room that uses the foreign library.
@@ -77,6 +77,13 @@ class EndpointUnusable(EndpointError):
 
 
 class SessionLost(LlmtopError):
-    """The session process ended without being asked to."""
+    """The session process ended without being asked to, or could not begin.
 
-    exit_code = 3
+    Args:
+        problem: why.
+        exit_code: of what went wrong there.
+    """
+
+    def __init__(self, problem: str, exit_code: int = 3) -> None:
+        self.exit_code = exit_code
+        super().__init__(problem)

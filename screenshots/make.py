@@ -7,6 +7,7 @@ python screenshots/make.py --record   drive the simulated laptop first, and keep
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -14,10 +15,11 @@ from pathlib import Path
 from llmtop.domain.commands import Seek
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage, Steps
 from llmtop.domain.profile import Profile
-from llmtop.session.assessor import Assessor
-from llmtop.session.headless import run_to_end
+from llmtop.host.headless import run_to_end
+from llmtop.host.host import Host
+from llmtop.host.link import SessionLink
+from llmtop.host.replay import Replay
 from llmtop.session.options import SessionOptions
-from llmtop.session.replay import Replay
 
 HERE = Path(__file__).parent
 RUN = HERE / "demo.llmtop"
@@ -32,21 +34,21 @@ def record() -> None:
     profile = Profile(name="by hand", plan=LoadPlan(stages=(stage,), base=LoadPoint(concurrency=LEVELS[0])))
     RUN.unlink(missing_ok=True)
     options = SessionOptions(profile=profile, run_file=str(RUN), label="demo")
-    run_to_end(options, profile.slo, lambda frame, _: print(f"{frame.t_s:.0f} s", end="\r"))
+    run_to_end(SessionLink(options), profile.slo, lambda shown: print(f"{shown.frame.t_s:.0f} s", end="\r"))
 
 
 async def draw(name: str, size: tuple[int, int]) -> None:
     from llmtop.tui.app import LlmtopApp
 
     replay = Replay(RUN, clock=lambda: 0.0)
-    slo = replay.meta.profile.slo
-    assessor = Assessor(lambda: replay.meta, slo)
-    app = LlmtopApp(replay, assessor, slo=slo)
+    seconds = itertools.count()
+    host = Host(replay, replay.meta.profile.slo, clock=lambda: float(next(seconds)))
+    app = LlmtopApp(host)
     async with app.run_test(size=size) as pilot:
         # Step by step, as a person saw it: the verdict settles over several judgements.
         for t_s in range(10, int(replay.length_s), 5):
-            replay.send(Seek(t_s=float(t_s), playing=False))
-            app.assessment = assessor(replay.facts, app.assessment, full=True)
+            host.send(Seek(t_s=float(t_s), playing=False))
+            host.step()
         app.tick()
         await pilot.pause()
         (HERE / name).write_text(app.export_screenshot(title="llmtop"))

@@ -4,6 +4,5 @@ from llmtop.analysis.assess import assess, assess_levels
 from llmtop.analysis.judge import Limits, judge
 from llmtop.analysis.levels import Level
 from llmtop.analysis.search import CapacitySearch
-from llmtop.analysis.tables import parse_levels
 
-__all__ = ["CapacitySearch", "Level", "Limits", "assess", "assess_levels", "judge", "parse_levels"]
+__all__ = ["CapacitySearch", "Level", "Limits", "assess", "assess_levels", "judge"]

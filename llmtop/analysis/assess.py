@@ -109,7 +109,7 @@ def assess_levels(
     """Judge a table of levels, or a predicted curve. `cliff` is the verdict for `metric` and `stat`.
 
     Args:
-        levels: from `parse_levels`, or made of the samples of a prediction.
+        levels: of a table, or made of the samples of a prediction.
         axis: what `Level.load` is, concurrency or rate.
         point: lengths and think time, for the sentence; None: not known.
     """

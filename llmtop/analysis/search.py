@@ -15,9 +15,11 @@ from llmtop.analysis.capacity import slo_text
 from llmtop.analysis.cliff import QUEUE_SHARE
 from llmtop.analysis.fits import Array
 from llmtop.analysis.trial import CONFIRM_REQUESTS, QUICK_REQUESTS, WITH_QUEUE, Trial, statistic
+from llmtop.domain.commands import SetLoad
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
-from llmtop.domain.verdicts import Capacity, SearchProgress
+from llmtop.domain.steering import Step
+from llmtop.domain.verdicts import Capacity
 from llmtop.meter import Facts
 
 BRACKET = 1.06
@@ -85,18 +87,19 @@ class CapacitySearch:
             self._stopped = reason
             self._phase = "done"
 
-    def next(self, facts: Facts, now_s: float) -> SearchProgress:
+    def next(self, facts: Facts, now_s: float) -> Step:
         """Look at the facts so far and say which load is wanted now. To be asked every 100 ms to 1 s."""
         if self._stopped is None:
             self._advance(facts, now_s)
         if self._stopped is not None:
-            return SearchProgress(
-                point=None, phase="done", done_levels=len(self.tested), requests_left=0, text=self.capacity.sentence
+            return Step(
+                want=None, phase="done", done_levels=len(self.tested), requests_left=0, text=self.capacity.sentence
             )
         assert self._trial is not None
         left = self._trial.remaining(self._slo, self._quick) + self._ahead()
-        return SearchProgress(
-            point=msgspec.structs.replace(self._base, concurrency=self._trial.load, rate_rps=None),
+        point = msgspec.structs.replace(self._base, concurrency=self._trial.load, rate_rps=None)
+        return Step(
+            want=SetLoad(point, "search"),
             phase=self._phase,
             done_levels=len(self.tested),
             requests_left=min(left, max(0, self._budget - self._sent - self._trial.sent)),

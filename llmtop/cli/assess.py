@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from llmtop.analysis import assess_levels, parse_levels
+from llmtop.analysis import assess_levels
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.errors import FileError, UsageError
-from llmtop.meter import Facts
-from llmtop.recording import RunReader
-from llmtop.session.assessor import Assessor
+from llmtop.exchange.levels import parse_levels
+from llmtop.host.review import assess_run
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -22,7 +21,7 @@ def main(arguments: argparse.Namespace) -> int:
         assessment = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat)
         cliff = assessment.cliff
     else:
-        assessment = of_run(path, slo)
+        assessment = assess_run(path, slo)
         cliff = _asked(assessment, arguments.metric, arguments.stat)
     if arguments.json:
         fields = {name: getattr(cliff, name) for name in cliff.__struct_fields__}
@@ -30,14 +29,6 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         print(as_text(assessment, cliff))
     return 1 if assessment.slo.ok is False else 0
-
-
-def of_run(path: Path, slo: Slo | None) -> Assessment:
-    """A whole recording. Raises RunFileError."""
-    with RunReader(path) as reader:
-        meta = reader.meta
-        facts = Facts.of(reader.batches())
-    return Assessor(lambda: meta, slo or meta.profile.slo)(facts, full=True)
 
 
 def of_table(path: Path, slo: Slo | None, axis: str, metric: str, stat: str) -> Assessment:

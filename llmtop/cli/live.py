@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from llmtop.cli import summary
 from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, session_options, with_arguments
 from llmtop.domain.profile import Profile
+from llmtop.domain.run import Ended
+from llmtop.domain.slo import Slo
+from llmtop.domain.verdicts import Assessment
 from llmtop.errors import UsageError
-from llmtop.session.link import SessionLink
+from llmtop.host.link import SessionLink
 
 START_SIMULATED = 4
 """In flight at the start; a real endpoint starts at 1 and rises by the user's hand."""
@@ -29,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
     # Before the screen takes the terminal: the session must not inherit it.
     link = SessionLink(options)
     try:
-        return drive(link, profile, arguments)
+        return drive(link, profile.slo, arguments)
     finally:
         link.close()
 
@@ -42,28 +44,17 @@ def _profile(arguments: argparse.Namespace, start: int) -> Profile:
     return load_profile(arguments.profile)
 
 
-def drive(link: SessionLink, profile: Profile, arguments: argparse.Namespace) -> int:
+def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace) -> int:
     """Show the screen until the user leaves it, then say what was learned."""
-    from llmtop.cli.report import write_reports
-    from llmtop.session.assessor import Assessor
+    from llmtop.host.host import Host
     from llmtop.tui.app import LlmtopApp
 
-    assessor = Assessor(lambda: link.meta, profile.slo, link.send)
-
-    def export() -> str:
-        frame = link.frame()
-        if frame is None or frame.run_file is None:
-            raise UsageError("nothing is recorded yet")
-        return ", ".join(str(path) for path in write_reports(Path(frame.run_file), profile.slo))
-
-    app = LlmtopApp(
-        link, assessor, slo=profile.slo, ascii=arguments.ascii, fps=arguments.fps, search=assessor, export=export
-    )
-    app.run()
-    link.close()
-    if link.error is not None:
-        print(f"llmtop: {link.error}", file=sys.stderr)
-    meta, frame = link.meta, link.frame()
-    if meta is not None and frame is not None:
-        print(summary.text(meta, frame, assessor(link.facts, full=True)))
-    return link.exit_code
+    with Host(link, slo) as host:
+        LlmtopApp(host, ascii=arguments.ascii, fps=arguments.fps).run()
+    last = host.shown()
+    ended = last.ended or Ended()
+    if ended.error is not None:
+        print(f"llmtop: {ended.error}", file=sys.stderr)
+    if last.meta is not None and last.frame is not None:
+        print(summary.text(last.meta, last.frame, last.assessment or Assessment()))
+    return ended.exit_code

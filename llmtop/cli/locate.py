@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
+from llmtop.host.link import log_path
 from llmtop.profiles import own_folder
 from llmtop.recording.writer import runs_directory
-from llmtop.session.link import log_path
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import numpy as np
 
-from llmtop.analysis import Level, Limits, assess_levels
+from llmtop.analysis.predicted import assess_prediction
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.cli.target import knobs_of
-from llmtop.domain.endpoint import Dialect
-from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.errors import FileError, UsageError
+from llmtop.errors import UsageError
 from llmtop.simulator.engine import Lengths, PredictedPoint, Prediction, ReplayRequest, load_preset, predict
+from llmtop.workload.datasets import read_rows
 
 Number = TypeVar("Number", int, float)
-
-COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -48,43 +43,12 @@ def main(arguments: argparse.Namespace) -> int:
         knobs=knobs_of(arguments.set),
         lengths=Lengths(**{name: value for name, value in lengths.items() if value is not None}),
     )
-    assessment = judge(prediction, parse_slo(arguments.slo) if arguments.slo else Slo())
+    assessment = assess_prediction(prediction, parse_slo(arguments.slo) if arguments.slo else Slo())
     if arguments.json:
         print_json(as_json(prediction, assessment, arguments.rows))
     else:
         print(as_text(prediction, assessment))
     return 0
-
-
-def judge(prediction: Prediction, slo: Slo) -> Assessment:
-    """All verdicts over a predicted curve, as over a measured one; a replay has one point and so no cliff."""
-    config = prediction.config
-    levels = [
-        Level(
-            load=float(point.concurrency or point.rate_rps or 1),
-            ttft_s=np.array(point.samples.ttft_s),
-            tpot_s=np.array(point.samples.tpot_s),
-            e2e_s=np.array(point.samples.e2e_s),
-            requests_per_s=point.requests_per_s,
-            output_tokens_per_s=point.output_tokens_per_s,
-            running=point.running_mean,
-            waiting=point.waiting_mean,
-            kv_usage=point.kv_usage_max,
-            preemptions=point.preemptions,
-        )
-        for point in prediction.points
-    ]
-    axis = "rate" if prediction.axis == "rate" else "concurrency"
-    lengths = prediction.lengths
-    limits = Limits(
-        max_num_seqs=config.max_num_seqs,
-        kv_capacity_tokens=config.num_gpu_blocks * config.block_size,
-        max_num_batched_tokens=config.max_num_batched_tokens,
-        prompt_tokens=lengths.prompt_tokens,
-        output_tokens=lengths.output_tokens,
-    )
-    point = LoadPoint(prompt_tokens=lengths.prompt_tokens, output_tokens=lengths.output_tokens)
-    return assess_levels(levels, slo=slo, axis=axis, limits=limits, point=point, dialect=Dialect.VLLM)
 
 
 def as_json(prediction: Prediction, assessment: Assessment, rows: bool) -> dict[str, object]:
@@ -144,21 +108,5 @@ def _numbers(option: str, text: str | None, kind: Callable[[str], Number]) -> tu
 
 
 def _requests(path: Path) -> tuple[ReplayRequest, ...]:
-    """The request list of a CSV file, in order of arrival."""
-    try:
-        lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    except OSError as error:
-        raise FileError(path, f"cannot be read: {error.strerror}") from error
-    table = csv.DictReader(lines)
-    missing = set(COLUMNS) - set(table.fieldnames or ())
-    if missing:
-        raise FileError(path, f"column {', '.join(sorted(missing))} is missing; a list needs {','.join(COLUMNS)}")
-    requests = []
-    for number, row in enumerate(table, 2):
-        try:
-            requests.append(ReplayRequest(float(row["arrival_s"]), int(row["input_tokens"]), int(row["output_tokens"])))
-        except (TypeError, ValueError):
-            raise FileError(path, "arrival_s is a number, the tokens are whole numbers", f"row {number}") from None
-    if not requests:
-        raise FileError(path, "holds no request")
-    return tuple(sorted(requests, key=lambda request: request.arrival_s))
+    """The request list of a file, in order of arrival."""
+    return tuple(ReplayRequest(row.arrival_s, row.prompt_tokens, row.output_tokens) for row in read_rows(path))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
 
 import msgspec
 
 from llmtop.cli import summary
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.cli.target import asked_url, session_options, with_arguments
-from llmtop.domain.frame import Frame
 from llmtop.domain.profile import Profile
+from llmtop.domain.shown import Shown
 from llmtop.errors import UsageError
+from llmtop.exchange.junit import JUnitOutput
+from llmtop.host.headless import RunResult, run_to_end
+from llmtop.host.link import SessionLink
 from llmtop.profiles import load_profile
-from llmtop.session.assessor import Assessor
-from llmtop.session.headless import RunResult, run_to_end
 
 CLIENT_BOUND = 4
 CLIENT_BOUND_SHARE = 0.2
@@ -36,10 +36,11 @@ def main(arguments: argparse.Namespace) -> int:
         url = url or profile.endpoint_url
     options = session_options(arguments, profile, url, patient=False)
     progress = _Progress(profile, search)
-    result = run_to_end(options, profile.slo, progress.show, search=search)
-    progress.end()
-    if arguments.junit:
-        Path(arguments.junit).write_bytes(junit(profile, result))
+    outputs = [JUnitOutput(Path(arguments.junit))] if arguments.junit else []
+    try:
+        result = run_to_end(SessionLink(options), profile.slo, progress.show, search=search, outputs=outputs)
+    finally:
+        progress.end()
     code = exit_code(result, search)
     if code == CLIENT_BOUND:
         print("llmtop: the client was the bottleneck: what follows says little of the server", file=sys.stderr)
@@ -83,21 +84,6 @@ def as_json(result: RunResult) -> dict[str, object]:
     }
 
 
-def junit(profile: Profile, result: RunResult) -> bytes:
-    """One test case for each SLO limit; a limit without enough samples is skipped."""
-    verdict = result.assessment.slo
-    suite = ElementTree.Element("testsuite", name=f"llmtop {profile.name}", tests=str(len(verdict.targets)))
-    suite.set("failures", str(sum(target.ok is False for target in verdict.targets)))
-    suite.set("skipped", str(sum(target.ok is None for target in verdict.targets)))
-    for target in verdict.targets:
-        case = ElementTree.SubElement(suite, "testcase", classname=f"slo.{profile.name}", name=target.name)
-        if target.ok is False:
-            ElementTree.SubElement(case, "failure", message=target.text)
-        elif target.ok is None:
-            ElementTree.SubElement(case, "skipped", message=target.text)
-    return bytes(ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True))
-
-
 def _stretched(profile: Profile, duration_s: float) -> Profile:
     plan = profile.plan
     if not plan.stages:
@@ -114,7 +100,10 @@ class _Progress:
         self._length_s = None if search else profile.plan.duration_s
         self._over = sys.stderr.isatty()
 
-    def show(self, frame: Frame, assessor: Assessor) -> None:
+    def show(self, shown: Shown) -> None:
+        frame = shown.frame
+        if frame is None:
+            return
         target = frame.target
         load = f"{target.concurrency} in flight" if target.concurrency is not None else f"{target.rate_rps:g} req/s"
         window = frame.window
@@ -127,7 +116,7 @@ class _Progress:
             f"{window.output_tokens_per_s or 0:.0f} tok/s",
             f"{frame.totals.ok} ok",
             f"{frame.totals.errors} errors" if frame.totals.errors else "",
-            assessor.progress.text if assessor.progress else "",
+            shown.steering.text,
         ]
         line = " · ".join(part for part in parts if part)
         sys.stderr.write(f"\r\x1b[K{line[:110]}" if self._over else f"{line}\n")

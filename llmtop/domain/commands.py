@@ -1,4 +1,4 @@
-"""What a screen may ask of a session. The next frames show that it was done, or an event says why not."""
+"""What a screen may ask of a run. What is shown next tells that it was done, or why not."""
 
 from __future__ import annotations
 
@@ -54,4 +54,14 @@ class Quit(Struct, frozen=True, tag=True):
     """Stop the load, wait for the server to drain, close the run file, end."""
 
 
-Command = SetLoad | StopLoad | AddMark | SetRecording | SetKnob | InjectFault | Seek | Quit
+class Search(Struct, frozen=True, tag=True):
+    """Let a search for the capacity at the SLO take the wheel, or end the one that has it."""
+
+    on: bool = True
+
+
+class Export(Struct, frozen=True, tag=True):
+    """Write the reports of the run file."""
+
+
+Command = SetLoad | StopLoad | AddMark | SetRecording | SetKnob | InjectFault | Seek | Search | Export | Quit

@@ -75,3 +75,22 @@ class FactBatch(Struct, frozen=True, kw_only=True):
     changes: tuple[LoadChange, ...] = ()
     marks: tuple[Mark, ...] = ()
     events: tuple[Event, ...] = field(default_factory=tuple)
+
+
+class Ended(Struct, frozen=True):
+    """How a run came to its end. `error` is for the user; None: it ended because it was asked to."""
+
+    error: str | None = None
+    exit_code: int = 0
+
+
+class Told(Struct, frozen=True, kw_only=True, tag=True):
+    """What became known of a run since it was asked last. Every batch is told once, in order."""
+
+    meta: RunMeta | None = None
+    """None: not known yet, or as it was told before."""
+    batches: tuple[FactBatch, ...] = ()
+    anew: bool = False
+    """What was told before does not count any more (a recording was wound back)."""
+    ended: Ended | None = None
+    """Nothing more will come."""

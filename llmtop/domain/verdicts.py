@@ -6,7 +6,6 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from llmtop.domain.load import LoadPoint
 from llmtop.domain.samples import ClientState
 
 
@@ -193,13 +192,3 @@ class Assessment(Struct, frozen=True, kw_only=True):
     judged_requests: int = 0
     """Requests of the current curve that `cliffs` rest on; a shown verdict changes only as this grows."""
     notes: tuple[str, ...] = ()
-
-
-class SearchProgress(Struct, frozen=True, kw_only=True):
-    """How far a capacity search has come, and the load it wants next. `point` None: it is done."""
-
-    point: LoadPoint | None
-    phase: str
-    done_levels: int = 0
-    requests_left: int | None = None
-    text: str = ""

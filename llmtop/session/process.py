@@ -1,6 +1,6 @@
 """The session's own process: `python -m llmtop.session.process`, options and commands on stdin, messages on stdout.
 
-It ends when it is asked to, and when its stdin ends: whatever becomes of the screen, no load goes on without it.
+It ends when it is asked to, and when its stdin ends: whatever becomes of the host, no load goes on without it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from llmtop import channel
 from llmtop.domain.commands import Command, Quit
+from llmtop.domain.run import Ended, RunMeta, Told
 from llmtop.endpoint import StampingLoop
 from llmtop.errors import LlmtopError
 from llmtop.session import messages
@@ -26,11 +27,11 @@ Commands = asyncio.Queue[Command | None]
 """None: there is nobody left to command."""
 ORPHAN_DRAIN_S = 1.0
 BACKLOG_BYTES = 1 << 18
-"""With more than this unread, the screen is slow and frames are left out."""
+"""With more than this unread, the host is slow and frames are left out."""
 
 
 class Outlet:
-    """Messages to the screen, written by a thread, so that a slow or dead reader never holds up the load."""
+    """Messages to the host, written by a thread, so that a slow or dead reader never holds up the load."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -44,7 +45,7 @@ class Outlet:
     def put(self, message: messages.Message) -> None:
         piece = messages.packed(message)
         with self._ready:
-            if isinstance(message, messages.Shown) and self._size > BACKLOG_BYTES:
+            if isinstance(message, messages.Framed) and self._size > BACKLOG_BYTES:
                 return
             self._pieces.append(piece)
             self._size += len(piece)
@@ -58,7 +59,7 @@ class Outlet:
         self._thread.join(timeout=1.0)
 
     def _work(self) -> None:
-        # A closed pipe means that the screen is gone; the session hears that from its stdin.
+        # A closed pipe means that the host is gone; the session hears that from its stdin.
         with contextlib.suppress(OSError), os.fdopen(self._descriptor, "wb", buffering=0) as pipe:
             while True:
                 with self._ready:
@@ -75,17 +76,21 @@ class Outlet:
 async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet) -> None:
     session = Session(options)
     drain_s = DRAIN_S
-    outlet.put(messages.Shown(session.frame()))
+    outlet.put(messages.Framed(session.frame()))
+    meta: RunMeta | None = None
+
+    def tell() -> None:
+        nonlocal meta
+        news = session.meta if session.meta is not meta else None
+        meta = session.meta
+        outlet.put(Told(meta=news, batches=session.take_facts()))
+        outlet.put(messages.Framed(session.frame()))
+
     try:
         await session.start()
-        meta = None
         answers = asyncio.get_running_loop().create_task(_answer(session, commands))
         while not answers.done() and not session.failed.done():
-            if session.meta is not meta:
-                meta = session.meta
-                outlet.put(messages.Began(meta))
-            outlet.put(messages.Told(session.take_facts()))
-            outlet.put(messages.Shown(session.frame()))
+            tell()
             await asyncio.wait((answers, session.failed), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
         if session.failed.done():
             session.failed.result()
@@ -93,12 +98,11 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet) ->
             drain_s = ORPHAN_DRAIN_S
     finally:
         await session.close(drain_s)
-        outlet.put(messages.Told(session.take_facts()))
-        outlet.put(messages.Shown(session.frame()))
+        tell()
 
 
 async def _answer(session: Session, commands: Commands) -> Quit | None:
-    """Carry out commands; returns the one to quit, or None when the screen is gone."""
+    """Carry out commands; returns the one to quit, or None when the host is gone."""
     while (command := await commands.get()) is not None and not isinstance(command, Quit):
         await session.command(command)
     return command
@@ -126,17 +130,17 @@ def main() -> int:
     body = channel.read(sys.stdin.buffer)
     if body is None:
         return 2
-    ended = messages.Ended()
+    ended = Ended()
     try:
         with asyncio.Runner(loop_factory=StampingLoop) as runner:
             runner.run(_main(messages.decode_options(body), outlet))
     except LlmtopError as error:
-        ended = messages.Ended(str(error), error.exit_code)
+        ended = Ended(str(error), error.exit_code)
     except BaseException:
         traceback.print_exc()
-        ended = messages.Ended("the session has failed; its log says where", 3)
+        ended = Ended("the session has failed; its log says where", 3)
     finally:
-        outlet.put(ended)
+        outlet.put(Told(ended=ended))
         outlet.close()
     return ended.exit_code
 

@@ -18,8 +18,10 @@ from llmtop.dialects import DIALECTS
 from llmtop.domain.commands import (
     AddMark,
     Command,
+    Export,
     InjectFault,
     Quit,
+    Search,
     Seek,
     SetKnob,
     SetLoad,
@@ -415,7 +417,7 @@ class Session:
                 await self._control({"knobs": {name: value}}, f"{name} set to {value:g}")
             case InjectFault(name, on):
                 await self._control({"faults": {name: on}}, f"fault {name} {'on' if on else 'off'}")
-            case Seek() | Quit():
+            case Seek() | Search() | Export() | Quit():
                 pass
 
     async def _control(self, asked: object, done: str) -> None:

@@ -1,4 +1,4 @@
-"""The app: one frame a tick to the cockpit, commands to the session, an assessment a second in a thread."""
+"""The app: a tick asks the host for the newest of everything and shows it; keys become commands to the host."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-from textual import on, work
+from textual import on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.theme import Theme
-from textual.worker import get_current_worker
 
-from llmtop.domain.commands import Command, Quit
+from llmtop.domain.commands import Export, Quit, Search
 from llmtop.domain.frame import Frame
-from llmtop.domain.slo import Slo
+from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
-from llmtop.errors import LlmtopError
+from llmtop.host.attendant import Attendant
 from llmtop.tui import commanding, keys
 from llmtop.tui.palette import DAY, NIGHT, THEMES, Palette
 from llmtop.tui.screens.cockpit import Cockpit
@@ -32,52 +30,19 @@ from llmtop.tui.widgets.slider import LogSlider
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import ASCII, UNICODE
 
-ASSESS_INTERVAL_S = 1.0
 SILENT_AFTER_S = 3.0
 """Without a new frame for so long, the last one is shown as stale."""
 DRAIN_LIMIT_S = 15.0
 
 
-class Link(Protocol):
-    """The way to a session: frames up, commands down."""
-
-    @property
-    def facts(self) -> Any: ...
-    @property
-    def alive(self) -> bool: ...
-    @property
-    def error(self) -> str | None: ...
-    def frame(self) -> Frame | None: ...
-    def send(self, command: Command, /) -> None: ...
-
-
-class Search(Protocol):
-    """A search for the capacity that takes the wheel while it runs."""
-
-    @property
-    def running(self) -> bool: ...
-    @property
-    def text(self) -> str: ...
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-
-
-Assess = Callable[[Any, Assessment | None], Assessment]
-Export = Callable[[], str | Path]
-
-
 class LlmtopApp(App[None]):
-    """The cockpit over a session, live or replayed.
+    """The cockpit over a run, live or replayed.
 
     Args:
-        link: the session.
-        assess: makes an Assessment of `link.facts` and the one before; called in a thread, at most once a second.
-        slo: the limits that figures are coloured by.
+        host: attends to the run; it goes on by itself whatever this screen does.
         ascii: draw with ASCII only.
         fps: how often the screen is brought up to date; keys are answered at once.
         title: of the terminal window.
-        search: makes `s` work.
-        export: makes `e` work: writes a report and returns its path. Called in a thread.
         theme: one of Textual's themes or llmtop's own two.
     """
 
@@ -95,26 +60,18 @@ class LlmtopApp(App[None]):
 
     def __init__(
         self,
-        link: Link,
-        assess: Assess,
+        host: Attendant,
         *,
-        slo: Slo,
         ascii: bool = False,
         fps: float = 2.0,
         title: str = "llmtop",
-        search: Search | None = None,
-        export: Export | None = None,
         theme: str | None = None,
     ) -> None:
         colourless = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if colourless else None)
-        self.link = link
-        self.assess = assess
-        self.slo = slo
+        self.host = host
         self.glyphs = ASCII if ascii else UNICODE
         self.fps = max(0.2, fps)
-        self.search = search
-        self.export = export
         self.title = title
         self.animation_level = "none"
         self.register_theme(NIGHT)
@@ -122,19 +79,19 @@ class LlmtopApp(App[None]):
         self.theme = "ansi-dark" if colourless else theme or _theme_of_terminal()
         self.frame: Frame | None = None
         self.assessment: Assessment | None = None
+        self._shown = Shown()
+        self._answered = 0
         self._frozen = False
         self._draining_ticks: int | None = None
         self._lost_shown = False
         self._silent_ticks = 0
-        self._assess_ticks = 0
-        self._assessing = False
 
     @property
     def palette(self) -> Palette:
         return _palette(tuple(sorted(self.theme_variables.items())), self.native_ansi_color)
 
     def get_default_screen(self) -> Screen[None]:
-        return Cockpit(self.glyphs, self.slo)
+        return Cockpit(self.glyphs, self.host.slo)
 
     @property
     def cockpit(self) -> Cockpit:
@@ -161,14 +118,15 @@ class LlmtopApp(App[None]):
             widget.refresh()
 
     def tick(self) -> None:
-        """Take the newest frame and show it, unless the display is frozen."""
-        newest = self.link.frame()
+        """Take the newest of everything and show it, unless the display is frozen."""
+        shown = self._shown = self.host.shown()
+        newest = shown.frame
         fresh = newest is not None and (self.frame is None or newest.seq != self.frame.seq)
         self._silent_ticks = 0 if fresh or self._frozen else self._silent_ticks + 1
         if newest is not None and not self._frozen:
-            self.frame = newest
-        self._start_assessing()
+            self.frame, self.assessment = newest, shown.assessment
         self.show()
+        self._show_answer()
         self._show_loss()
         if self._draining_ticks is not None:
             self._draining_ticks += 1
@@ -183,14 +141,26 @@ class LlmtopApp(App[None]):
         silent_s = self._silent_ticks / self.fps
         replay = self.frame is not None and self.frame.replay is not None
         draining = self._draining_ticks is not None
-        search = self.search
+        ended, steering = self._shown.ended, self._shown.steering
+        gone = ended is not None and not draining and not replay
         return Condition(
             frozen=self._frozen,
-            lost=None if self.link.alive or draining or replay else self.link.error or "the session process has ended",
+            lost=(ended.error or "the session process has ended") if ended is not None and gone else None,
             draining=draining,
             silent_s=silent_s if silent_s >= SILENT_AFTER_S and self.frame is not None and not replay else 0.0,
-            note=search.text if search is not None and search.running else None,
+            note=steering.text if steering.running else None,
         )
+
+    def _show_answer(self) -> None:
+        """Once: what became of something that was asked for."""
+        answer = self._shown.answer
+        if answer is None or answer.number == self._answered:
+            return
+        self._answered = answer.number
+        if answer.refused:
+            self.cockpit.refuse(answer.text)
+        else:
+            self.cockpit.say(answer.text, "focus")
 
     def _show_loss(self) -> None:
         """Once: why the session is gone and what is saved."""
@@ -201,33 +171,13 @@ class LlmtopApp(App[None]):
 
         self._lost_shown = True
         run_file = None if self.frame is None else self.frame.run_file
-        self.push_screen(LostScreen(lost, run_file, self.export is not None))
-
-    def _start_assessing(self) -> None:
-        self._assess_ticks += 1
-        if self._assessing or self.frame is None:
-            return
-        if self._assess_ticks / self.fps >= ASSESS_INTERVAL_S or self.assessment is None:
-            self._assess_ticks = 0
-            self._assessing = True
-            self._assess(self.link.facts, self.assessment)
-
-    @work(thread=True, group="assess")
-    def _assess(self, facts: Any, previous: Assessment | None) -> None:
-        assessment = self.assess(facts, previous)
-        if not get_current_worker().is_cancelled:
-            self.call_from_thread(self._assessed, assessment)
-
-    def _assessed(self, assessment: Assessment) -> None:
-        self._assessing = False
-        if not self._frozen:
-            self.assessment = assessment
+        self.push_screen(LostScreen(lost, run_file))
 
     # -- keys -------------------------------------------------------------------------------------------------------
 
     @on(Commanded)
     def _command(self, message: Commanded) -> None:
-        self.link.send(message.command)
+        self.host.send(message.command)
 
     def action_freeze(self) -> None:
         """Freeze the display, not the load; in a replay, play or pause."""
@@ -241,34 +191,20 @@ class LlmtopApp(App[None]):
 
     def action_search(self) -> None:
         cockpit = self.cockpit
-        refusal = commanding.live_only(self.frame, not self.link.alive, "a search")
+        refusal = commanding.live_only(self.frame, self._shown.ended is not None, "a search")
         if refusal is not None:
             cockpit.refuse(refusal.reason)
-        elif self.search is None:
-            cockpit.refuse("no search here: this session cannot be driven by one")
-        elif self.search.running:
-            self.search.stop()
+        elif self._shown.steering.running:
             cockpit.say("search stopped; the wheel is yours")
+            self.host.send(Search(False))
         else:
-            self.search.start()
             cockpit.say("searching the cliff; s stops it, any slider takes the wheel back")
-        self.show()
+            self.host.send(Search())
+        self.tick()
 
     def action_export(self) -> None:
-        if self.export is None:
-            self.cockpit.refuse("nothing can be exported here")
-        else:
-            self.cockpit.say("exporting ...")
-            self._export(self.export)
-
-    @work(thread=True, group="export", exclusive=True)
-    def _export(self, export: Export) -> None:
-        try:
-            path = export()
-        except LlmtopError as error:
-            self.call_from_thread(self.cockpit.refuse, f"export: {error}")
-        else:
-            self.call_from_thread(self.cockpit.say, f"exported {path}", "focus")
+        self.cockpit.say("exporting ...")
+        self.host.send(Export())
 
     def action_help(self) -> None:
         from llmtop.tui.screens.help import HelpScreen
@@ -287,17 +223,17 @@ class LlmtopApp(App[None]):
 
     def action_leave(self) -> None:
         """Quit: stop the load and wait for the session to end; a second time leaves at once."""
-        if self._draining_ticks is not None or not self.link.alive:
+        if self._draining_ticks is not None or self._shown.ended is not None:
             self.exit()
             return
         self._draining_ticks = 0
         self._frozen = False
-        self.link.send(Quit())
+        self.host.send(Quit())
         self.show()
         self.set_interval(0.1, self._leave_when_gone)
 
     def _leave_when_gone(self) -> None:
-        if not self.link.alive:
+        if self.host.shown().ended is not None:
             self.exit()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:

@@ -62,7 +62,8 @@ def read_conversations(workload: Workload, max_model_len: int | None = None) -> 
     4 to 1024 prompt tokens, at least 4 answer tokens, 2048 in all. JSONL keeps its order. Rows longer than
     `max_model_len` are left out. Raises FileError.
     """
-    path, text = _read(workload)
+    path = _path(workload)
+    text = _text(path)
     if workload.source == "jsonl":
         return _counted_jsonl(path, text, max_model_len)
     pairs = parse_sharegpt(path, text)
@@ -84,14 +85,21 @@ def read_conversations(workload: Workload, max_model_len: int | None = None) -> 
 
 def read_trace(workload: Workload, max_model_len: int | None = None) -> tuple[TraceRow, ...]:
     """The requests of a trace in order of arrival. Rows longer than `max_model_len` are left out. Raises FileError."""
-    path, text = _read(workload)
-    rows = parse_csv_trace(path, text) if path.suffix.lower() == ".csv" else parse_mooncake(path, text)
-    if not rows:
-        raise FileError(path, "no request in it")
+    path = _path(workload)
+    rows = read_rows(path)
     kept = [row for row in rows if max_model_len is None or row.prompt_tokens + row.output_tokens <= max_model_len]
     if not kept:
         raise FileError(path, f"no request fits into the {max_model_len} tokens that the model takes")
     return tuple(kept)
+
+
+def read_rows(path: Path) -> list[TraceRow]:
+    """All requests of a trace or request list in order of arrival, the first at 0. Raises FileError."""
+    text = _text(path)
+    rows = parse_csv_trace(path, text) if path.suffix.lower() == ".csv" else parse_mooncake(path, text)
+    if not rows:
+        raise FileError(path, "no request in it")
+    return rows
 
 
 def parse_sharegpt(path: object, text: str) -> list[tuple[str, str]]:
@@ -137,8 +145,9 @@ def parse_mooncake(path: object, text: str) -> list[TraceRow]:
 
 
 def parse_csv_trace(path: object, text: str) -> list[TraceRow]:
-    """An Azure LLM inference trace, or arrival_s,input_tokens,output_tokens."""
-    reader = csv.DictReader(text.splitlines())
+    """An Azure LLM inference trace, or arrival_s,input_tokens,output_tokens. Lines that begin with # are comments."""
+    numbered = [(number, line) for number, line in enumerate(text.splitlines(), 1) if not line.startswith("#")]
+    reader = csv.DictReader(line for _, line in numbered)
     header = tuple(name.strip() for name in reader.fieldnames or ())
     reader.fieldnames = header
     columns = next((names for names in _CSV_COLUMNS if set(names) <= set(header)), None)
@@ -147,7 +156,7 @@ def parse_csv_trace(path: object, text: str) -> list[TraceRow]:
         raise FileError(path, f"found the columns {found}; {CSV_HINT}", "line 1")
     rows = []
     for entry in reader:
-        line = reader.line_num
+        line = numbered[reader.line_num - 1][0]
         arrival, prompt, output = (entry[name] or "" for name in columns)
         try:
             seconds = _unix_s(arrival) if columns[0] == "TIMESTAMP" else float(arrival)
@@ -211,12 +220,15 @@ class _Mooncake(Struct):
     hash_ids: tuple[int, ...] = ()
 
 
-def _read(workload: Workload) -> tuple[Path, str]:
+def _path(workload: Workload) -> Path:
     if workload.file is None:
         raise UsageError(f"workload {workload.source} needs a file: [workload] file = ...")
-    path = Path(workload.file).expanduser()
+    return Path(workload.file).expanduser()
+
+
+def _text(path: Path) -> str:
     try:
-        return path, path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise FileError(path, f"cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:

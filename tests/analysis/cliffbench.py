@@ -15,8 +15,8 @@ import numpy as np
 
 from llmtop.analysis.levels import Level
 from llmtop.analysis.sessions import Gauges, Requests, Steps
-from llmtop.analysis.tables import parse_levels
 from llmtop.domain.verdicts import CliffVerdict, Kind
+from llmtop.exchange.levels import parse_levels
 
 ARCHIVE = Path(__file__).parent / "data" / "cliffbench.tar.gz"
 

@@ -3,7 +3,7 @@
     python tests/bench/bench_tui.py [--seconds 30] [--fps 2]
 
 The app runs in a process of its own under a pty and is fed four encoded frames a second of a run that climbs past its
-cliff, as the session's link would feed it: decoding is counted, making the frames is not. Bounds: 12 KiB/s at 80x24,
+cliff, as a host would show them: decoding is counted, making the frames is not. Bounds: 12 KiB/s at 80x24,
 25 KiB/s at 120x40, 10 % of a core, first paint within 1 s.
 """
 
@@ -50,6 +50,7 @@ def child(path: Path, fps: float) -> None:
     import msgspec
 
     from llmtop.domain.frame import Frame
+    from llmtop.domain.shown import Shown
     from llmtop.domain.slo import Slo
     from llmtop.domain.verdicts import Assessment, CliffVerdict, Curve, Kind, LevelPoint
     from llmtop.tui.app import LlmtopApp
@@ -57,49 +58,46 @@ def child(path: Path, fps: float) -> None:
     encoded: list[bytes] = msgspec.msgpack.decode(path.read_bytes())
     decoder = msgspec.msgpack.Decoder(Frame)
 
-    class FileLink:
-        facts = None
-        error = None
+    class FileHost:
+        slo = Slo()
 
         def __init__(self) -> None:
             self.started = time.monotonic()
-            self.sent: list[object] = []
-            self.held: tuple[int, Frame] | None = None
+            self.held: tuple[int, Shown] | None = None
 
         @property
         def index(self) -> int:
             return int((time.monotonic() - self.started) * FRAMES_PER_S)
 
-        @property
-        def alive(self) -> bool:
-            return self.index < len(encoded)
-
-        def frame(self) -> Frame:
+        def shown(self) -> Shown:
             index = min(self.index, len(encoded) - 1)
             if self.held is None or self.held[0] != index:
-                self.held = (index, decoder.decode(encoded[index]))
+                frame = decoder.decode(encoded[index])
+                self.held = (index, Shown(frame=frame, assessment=self.assessment(index)))
             return self.held[1]
 
+        def assessment(self, index: int) -> Assessment:
+            points = tuple(
+                LevelPoint(load=2.0**k, n=100, ttft_p50_ms=60.0 * 1.3**k, ttft_p95_ms=80.0 * 1.3**k)
+                for k in range(3 + index // (10 * FRAMES_PER_S))
+            )
+            return Assessment(
+                headline="SLO OK · no cliff yet · go on",
+                cliff=CliffVerdict(kind=Kind.NONE),
+                curves=(Curve(label="", points=points),),
+            )
+
         def send(self, command: object) -> None:
-            self.sent.append(command)
+            """Nobody drives a file."""
 
-    link = FileLink()
+        def close(self) -> None:
+            """A file has no load."""
 
-    def assess(facts: object, previous: Assessment | None) -> Assessment:
-        levels = 3 + link.index // (10 * FRAMES_PER_S)
-        points = tuple(
-            LevelPoint(load=2.0**k, n=100, ttft_p50_ms=60.0 * 1.3**k, ttft_p95_ms=80.0 * 1.3**k) for k in range(levels)
-        )
-        return Assessment(
-            headline="SLO OK · no cliff yet · go on",
-            cliff=CliffVerdict(kind=Kind.NONE),
-            curves=(Curve(label="", points=points),),
-        )
-
-    app = LlmtopApp(link, assess, slo=Slo(), fps=fps)
+    host = FileHost()
+    app = LlmtopApp(host, fps=fps)
 
     def leave() -> None:
-        if not link.alive:
+        if host.index >= len(encoded):
             app.exit()
 
     app.call_later(lambda: app.set_interval(0.2, leave))

@@ -21,10 +21,10 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.run import FactBatch
 from llmtop.endpoint.probe import probe
 from llmtop.errors import EndpointUnreachable
+from llmtop.host.replay import Replay
 from llmtop.meter import Facts
 from llmtop.recording import RunReader
 from llmtop.session.options import SessionOptions
-from llmtop.session.replay import Replay
 from llmtop.session.session import Session
 from llmtop.simulator.server import SimulatorProcess
 

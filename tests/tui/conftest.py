@@ -1,4 +1,4 @@
-"""Scenes from files, and a cockpit over a link that shows one of them for ever."""
+"""Scenes from files, and a cockpit over a host that shows one of them for ever."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 
 from llmtop.domain.commands import Command
 from llmtop.domain.frame import Frame
+from llmtop.domain.shown import Shown
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.tui.app import LlmtopApp
@@ -27,23 +28,33 @@ class Scene(msgspec.Struct):
     assessment: Assessment | None = None
 
 
-class FakeLink:
-    """A session that shows one frame again and again, each time as a new one, and keeps what it is told."""
+class FakeHost:
+    """Attends to a run that shows one scene again and again, each time as a new frame; keeps what it is told."""
 
-    def __init__(self, frame: Frame | None) -> None:
-        self.shown = frame
+    def __init__(self, scene: Scene) -> None:
+        self.slo = Slo()
+        self.now = Shown(frame=scene.frame, assessment=scene.assessment or Assessment())
         self.sent: list[Command] = []
-        self.facts: Any = None
-        self.alive = True
-        self.error: str | None = None
+        self.broken = False
         self._seq = 0
 
-    def frame(self) -> Frame | None:
+    def shown(self) -> Shown:
+        if self.broken:
+            raise RuntimeError("a bug in an assessment")
         self._seq += 1
-        return None if self.shown is None else replace(self.shown, seq=self._seq)
+        frame = self.now.frame
+        return self.now if frame is None else replace(self.now, frame=replace(frame, seq=self._seq))
+
+    def frame_becomes(self, **fields: Any) -> None:
+        """From now on the frame differs in these fields."""
+        assert self.now.frame is not None
+        self.now = replace(self.now, frame=replace(self.now.frame, **fields))
 
     def send(self, command: Command) -> None:
         self.sent.append(command)
+
+    def close(self) -> None:
+        pass
 
 
 def load_scene(name: str) -> Scene:
@@ -59,26 +70,23 @@ def _same_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cockpit() -> Callable[..., LlmtopApp]:
-    """An app over a scene: `cockpit("past", ascii=True)`. Its link is a FakeLink."""
+    """An app over a scene: `cockpit("past", ascii=True)`. Its host is a FakeHost."""
 
     def make(name: str, faults: Sequence[str] = (), **options: Any) -> LlmtopApp:
-        scene = load_scene(name)
-        opinion = scene.assessment or Assessment()
-        frame = scene.frame
+        host = FakeHost(load_scene(name))
         if faults:
-            endpoint = replace(frame.endpoint, faults=dict.fromkeys(faults, 0.0))
-            frame = replace(frame, endpoint=endpoint)
-        return LlmtopApp(FakeLink(frame), lambda facts, before: opinion, slo=Slo(), **options)
+            assert host.now.frame is not None
+            host.frame_becomes(endpoint=replace(host.now.frame.endpoint, faults=dict.fromkeys(faults, 0.0)))
+        return LlmtopApp(host, **options)
 
     return make
 
 
 @pytest.fixture
 def settle() -> Callable[[Pilot[None]], Any]:
-    """Wait until the assessment has been made and shown."""
+    """Wait until all that was shown is drawn."""
 
     async def wait(pilot: Pilot[None]) -> None:
-        await pilot.app.workers.wait_for_complete()
         await pilot.pause()
         pilot.app.tick()  # type: ignore[attr-defined]
         await pilot.pause()

@@ -12,9 +12,21 @@ from textual.binding import Binding
 from textual.events import MouseScrollUp
 from textual.widgets import Input, Static
 
-from llmtop.domain.commands import AddMark, InjectFault, Quit, Seek, SetKnob, SetLoad, SetRecording, StopLoad
-from llmtop.domain.frame import Frame
-from llmtop.errors import FileError
+from llmtop.domain.commands import (
+    AddMark,
+    Export,
+    InjectFault,
+    Quit,
+    Search,
+    Seek,
+    SetKnob,
+    SetLoad,
+    SetRecording,
+    StopLoad,
+)
+from llmtop.domain.run import Ended
+from llmtop.domain.shown import Answer
+from llmtop.domain.steering import Steering
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.keys import name_of, rows_of, shown
 from llmtop.tui.palette import THEMES
@@ -40,7 +52,7 @@ def row(app: LlmtopApp, widget_id: str) -> str:
 
 def points(app: LlmtopApp) -> list[tuple[float | None, int, int]]:
     """The loads that were commanded: (concurrency or rate, prompt, output)."""
-    sent = [command.point for command in app.link.sent if isinstance(command, SetLoad)]
+    sent = [command.point for command in app.host.sent if isinstance(command, SetLoad)]
     return [(p.concurrency if p.rate_rps is None else p.rate_rps, p.prompt_tokens, p.output_tokens) for p in sent]
 
 
@@ -64,7 +76,7 @@ async def test_digits_and_enter_set_an_exact_value(cockpit):
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("1", "0", "9", "backspace", "7")
         assert "107" in row(app, "load")
-        assert not app.link.sent
+        assert not app.host.sent
         await pilot.press("enter")
     assert points(app) == [(107, 512, 128)]
 
@@ -135,9 +147,9 @@ async def test_the_hand_is_believed_until_the_session_follows(cockpit):
         await pilot.pause(0.3)
         app.tick()
         assert app.cockpit.bank.load.value == 64
-        app.link.shown = replace(app.link.shown, target=replace(app.link.shown.target, concurrency=64))
+        app.host.frame_becomes(target=replace(app.host.now.frame.target, concurrency=64))
         app.tick()
-        app.link.shown = replace(app.link.shown, target=replace(app.link.shown.target, concurrency=8))
+        app.host.frame_becomes(target=replace(app.host.now.frame.target, concurrency=8))
         app.tick()
         assert app.cockpit.bank.load.value == 8
 
@@ -193,7 +205,7 @@ async def test_stop(cockpit):
         await pilot.press("x")
         await pilot.pause()
         assert "load to zero" in row(app, "events")
-    assert app.link.sent == [StopLoad()]
+    assert app.host.sent == [StopLoad()]
 
 
 async def test_mark_takes_a_word_or_the_load(cockpit):
@@ -203,80 +215,64 @@ async def test_mark_takes_a_word_or_the_load(cockpit):
         await pilot.pause()
         assert not app.cockpit.query_one(Input).display
         assert isinstance(app.focused, LogSlider)
-    assert app.link.sent == [AddMark("qx"), AddMark("32")]
+    assert app.host.sent == [AddMark("qx"), AddMark("32")]
 
 
 async def test_record(cockpit):
     app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("r")
-        app.link.shown = replace(app.link.shown, recording=False)
+        app.host.frame_becomes(recording=False)
         app.tick()
         await pilot.press("r")
-        app.link.shown = replace(app.link.shown, run_file=None)
+        app.host.frame_becomes(run_file=None)
         app.tick()
         await pilot.press("r")
         await pilot.pause()
         assert "--record FILE" in row(app, "events")
-    assert app.link.sent == [SetRecording(False), SetRecording(True)]
-
-
-class FakeSearch:
-    def __init__(self) -> None:
-        self.running = False
-        self.text = "search: level 3 of about 7, 40 requests left"
-
-    def start(self) -> None:
-        self.running = True
-
-    def stop(self) -> None:
-        self.running = False
+    assert app.host.sent == [SetRecording(False), SetRecording(True)]
 
 
 async def test_search(cockpit):
-    search = FakeSearch()
-    app = cockpit("loaded", search=search)
-    async with app.run_test(size=SIZE) as pilot:
-        await pilot.press("s")
-        await pilot.pause()
-        assert search.running
-        assert "level 3" in row(app, "settings")
-        await pilot.press("s")
-        assert not search.running
-
-
-async def test_without_a_search_the_key_says_so(cockpit):
     app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("s")
+        app.host.now = replace(app.host.now, steering=Steering(True, "search: level 3 of about 7, 40 requests left"))
+        app.tick()
         await pilot.pause()
-        assert "no search here" in row(app, "events")
+        assert "level 3" in row(app, "settings")
+        await pilot.press("s")
+        await pilot.pause()
+    assert app.host.sent == [Search(), Search(False)]
 
 
-async def test_export(cockpit, settle):
-    app = cockpit("loaded", export=lambda: "/tmp/run.html")
+async def test_an_export_is_asked_for_and_its_answer_is_shown_once(cockpit, settle):
+    app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("e")
+        assert app.host.sent == [Export()]
+        app.host.now = replace(app.host.now, answer=Answer(1, "exported /tmp/run.html"))
         await settle(pilot)
         assert "exported /tmp/run.html" in row(app, "events")
+        app.cockpit.say("something else")
+        await settle(pilot)
+        assert "something else" in row(app, "events")
 
 
-async def test_an_export_that_fails_says_why(cockpit, settle):
-    def fail() -> str:
-        raise FileError("run.html", "no room left")
-
-    app = cockpit("loaded", export=fail)
+async def test_what_is_refused_says_why(cockpit, settle):
+    app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("e")
+        app.host.now = replace(app.host.now, answer=Answer(1, "export: run.html: no room left", refused=True))
         await settle(pilot)
-        assert "export: run.html: no room left" in row(app, "events")
+        assert "! export: run.html: no room left" in row(app, "events").replace(app.glyphs.warn, "!")
 
 
 async def test_freezing_holds_the_display_and_not_the_load(cockpit):
     app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("space")
-        app.link.shown = replace(app.link.shown, t_s=500.0)
+        app.host.frame_becomes(t_s=500.0)
         app.tick()
         await pilot.pause()
         assert "FROZEN" in row(app, "header")
@@ -307,7 +303,7 @@ async def test_knobs_and_faults(cockpit):
         await pilot.press("right", "enter", "enter")
         await pilot.press("c")
         assert app.cockpit.bank.display
-    assert app.link.sent == [SetKnob("max_num_seqs", 128.0), InjectFault("hang", True), InjectFault("hang", False)]
+    assert app.host.sent == [SetKnob("max_num_seqs", 128.0), InjectFault("hang", True), InjectFault("hang", False)]
 
 
 async def test_a_real_server_has_no_knobs(cockpit):
@@ -326,7 +322,7 @@ async def test_replay_keys(cockpit):
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("left_square_bracket", "right_square_bracket", "comma", "full_stop", "space")
         await pilot.pause()
-    assert app.link.sent == [
+    assert app.host.sent == [
         Seek(t_s=136.0),
         Seek(t_s=156.0),
         Seek(speed=1.0),
@@ -337,12 +333,12 @@ async def test_replay_keys(cockpit):
 
 @pytest.mark.parametrize("key", ["x", "m", "r", "s", "right"])
 async def test_a_replay_refuses_to_drive(cockpit, key):
-    app = cockpit("replay", search=FakeSearch())
+    app = cockpit("replay")
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press(key)
         await pilot.pause()
         assert "this is a replay" in row(app, "events")
-    assert app.link.sent == []
+    assert app.host.sent == []
 
 
 @pytest.mark.parametrize("key", ["left_square_bracket", "comma"])
@@ -352,7 +348,7 @@ async def test_a_live_run_refuses_to_seek(cockpit, key):
         await pilot.press(key)
         await pilot.pause()
         assert "this run is live" in row(app, "events")
-    assert app.link.sent == []
+    assert app.host.sent == []
 
 
 # -- view -------------------------------------------------------------------------------------------------------------
@@ -424,7 +420,7 @@ async def test_palette_offers_every_command(cockpit):
         await pilot.pause(0.3)
         await pilot.press("enter")
         await pilot.pause(0.3)
-    assert app.link.sent == [StopLoad()]
+    assert app.host.sent == [StopLoad()]
 
 
 async def test_numbers_focus_panels_and_z_gives_them_the_room(cockpit):
@@ -545,10 +541,10 @@ async def test_quit_waits_for_the_session(cockpit):
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("q")
         await pilot.pause()
-        assert app.link.sent == [Quit()]
+        assert app.host.sent == [Quit()]
         assert "DRAINING" in row(app, "verdict")
         assert app.is_running
-        app.link.alive = False
+        app.host.now = replace(app.host.now, ended=Ended())
         while not app._exit:
             await asyncio.sleep(0.05)
 
@@ -559,13 +555,13 @@ async def test_a_second_quit_does_not_wait(cockpit):
         await pilot.press("q", "q")
         await pilot.pause()
         assert app._exit
-    assert app.link.sent == [Quit()]
+    assert app.host.sent == [Quit()]
 
 
 async def test_a_lost_session_is_told_once_and_drives_nothing(cockpit):
     app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
-        app.link.alive, app.link.error = False, "killed"
+        app.host.now = replace(app.host.now, ended=Ended("killed", 3))
         app.tick()
         await pilot.pause()
         assert isinstance(app.screen, LostScreen)
@@ -576,14 +572,14 @@ async def test_a_lost_session_is_told_once_and_drives_nothing(cockpit):
         assert "SESSION LOST  killed" in row(app, "verdict")
         await pilot.press("right", "x")
         await pilot.pause()
-    assert app.link.sent == []
+    assert app.host.sent == []
 
 
 async def test_a_silent_session_is_shown_as_stale(cockpit):
     app = cockpit("loaded", fps=2)
     async with app.run_test(size=SIZE) as pilot:
-        frozen: Frame = app.link.frame()
-        app.link.frame = lambda: frozen
+        frozen = app.host.shown()
+        app.host.shown = lambda: frozen
         for _ in range(8):
             app.tick()
         await pilot.pause()

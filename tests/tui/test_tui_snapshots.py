@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
+
+from llmtop.domain.run import Ended
+from llmtop.domain.shown import Shown
 
 SMALL, MIDDLE, LARGE = (80, 24), (120, 40), (180, 45)
 
@@ -69,11 +73,11 @@ def test_after_keys(snap_compare, cockpit, settle, what, keys):
 
 
 def test_session_lost(snap_compare, cockpit, settle):
-    app = cockpit("past", export=lambda: "report.html")
+    app = cockpit("past")
 
     async def lose(pilot):
         await settle(pilot)
-        app.link.alive, app.link.error = False, "the session process was killed (signal 9)"
+        app.host.now = replace(app.host.now, ended=Ended("the session process was killed (signal 9)", 3))
         app.tick()
         await pilot.pause()
 
@@ -82,5 +86,5 @@ def test_session_lost(snap_compare, cockpit, settle):
 
 def test_waiting_for_the_session(snap_compare, cockpit, settle):
     app = cockpit("idle")
-    app.link.shown = None
+    app.host.now = Shown()
     assert snap_compare(app, terminal_size=SMALL, run_before=settle)

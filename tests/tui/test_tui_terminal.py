@@ -20,18 +20,13 @@ SHOW_CURSOR = b"\x1b[?25h"
 APP = """
 import sys
 sys.path[:0] = [{root!r}, {here!r}]
-from conftest import FakeLink, load_scene
-from llmtop.domain.slo import Slo
+from conftest import FakeHost, load_scene
 from llmtop.tui.app import LlmtopApp
 
-scene = load_scene("past")
-
-def assess(facts, before):
-    if {broken}:
-        raise RuntimeError("a bug in an assessment")
-    return scene.assessment
-
-app = LlmtopApp(FakeLink(scene.frame), assess, slo=Slo())
+host = FakeHost(load_scene("past"))
+app = LlmtopApp(host)
+if {broken}:
+    app.call_later(app.set_timer, 0.5, lambda: setattr(host, "broken", True))
 app.run()
 sys.exit(app.return_code or 0)
 """

@@ -163,3 +163,12 @@ def test_garbage_is_a_file_error_and_nothing_else(text: str) -> None:
         assert datasets.parse_mooncake("x", text) == []
     except FileError as error:
         assert error.key  # noqa: PT017
+
+
+def test_comments_in_a_table_are_passed_over_and_counted_as_lines(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("# mine\narrival_s,input_tokens,output_tokens\n1,10,2\n# more\n3,20,4\n")
+    assert [(row.arrival_s, row.prompt_tokens) for row in datasets.read_rows(path)] == [(0.0, 10), (2.0, 20)]
+    path.write_text("# mine\narrival_s,input_tokens,output_tokens\n1,10,2\n# more\n3,x,4\n")
+    with pytest.raises(FileError, match="line 5"):
+        datasets.read_rows(path)

@@ -34,11 +34,10 @@ class LostScreen(ModalScreen[None]):
         Binding("q", "app.leave", "quit", id="lost.quit"),
     ]
 
-    def __init__(self, reason: str, run_file: str | None, can_export: bool) -> None:
+    def __init__(self, reason: str, run_file: str | None) -> None:
         super().__init__()
         self.reason = reason
         self.run_file = None if run_file is None else _short(run_file)
-        self.can_export = can_export
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -51,8 +50,8 @@ class LostScreen(ModalScreen[None]):
             rows += ["Everything up to the last second is saved in", f"  {self.run_file}", "", "Look at it again with"]
             rows += [f"  llmtop replay {self.run_file}"]
         else:
-            rows += ["This run was not recorded; e exports what this screen still knows."]
-        export = "e exports a report   " if self.can_export else ""
+            rows += ["This run was not recorded."]
+        export = "e exports a report   " if self.run_file else ""
         return "\n".join([*rows, "", f"{export}Enter shows the last values   q quits"])
 
     def action_export(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from llmtop.analysis import assess_levels, parse_levels
+from llmtop.analysis import assess_levels
 from llmtop.domain.verdicts import Kind
 from llmtop.errors import UsageError
+from llmtop.exchange.levels import parse_levels
 
 
 def test_one_row_a_request():

@@ -1,4 +1,4 @@
-"""The screen's end of a session: a child process, its newest frame, its facts, and a way to send it commands."""
+"""The host's end of a session: a child process, its newest frame, what it has told, and a way to send it commands."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import platformdirs
 from llmtop import channel
 from llmtop.domain.commands import Command, Quit
 from llmtop.domain.frame import Frame
-from llmtop.domain.run import FactBatch, RunMeta
+from llmtop.domain.run import Ended, FactBatch, RunMeta, Told
 from llmtop.errors import SessionLost
-from llmtop.meter import Facts
 from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 
@@ -26,18 +25,13 @@ def log_path() -> Path:
 
 
 class SessionLink:
-    """Starts the session's process at once. Must be made before a screen takes the terminal.
-
-    `frame`, `send`, `alive`, `error` may be used from any thread; `facts` from one thread at a time.
-    """
+    """Starts the session's process at once. Must be made before a screen takes the terminal."""
 
     def __init__(self, options: SessionOptions) -> None:
-        self.error: str | None = None
-        self.exit_code = 0
-        self.meta: RunMeta | None = None
         self._frame: Frame | None = None
-        self._facts = Facts()
-        self._untold: list[FactBatch] = []
+        self._meta: RunMeta | None = None
+        self._batches: list[FactBatch] = []
+        self._ended: Ended | None = None
         self._lock = threading.Lock()
         self._asked_to_end = False
         log_path().parent.mkdir(parents=True, exist_ok=True)
@@ -52,21 +46,18 @@ class SessionLink:
         ended = None
         while (body := self._read()) is not None:
             match messages.decode_message(body):
-                case messages.Shown(frame):
+                case messages.Framed(frame):
                     self._frame = frame
-                case messages.Told(batches):
+                case Told() as told:
+                    ended = told.ended or ended
                     with self._lock:
-                        self._untold.extend(batches)
-                case messages.Began(meta):
-                    self.meta = meta
-                case messages.Ended() as message:
-                    ended = message
+                        self._meta = told.meta or self._meta
+                        self._batches.extend(told.batches)
         status = self._child.wait()
-        if ended is not None and ended.error is not None:
-            self.error, self.exit_code = ended.error, ended.exit_code
-        elif ended is None and not self._asked_to_end:
-            self.error = f"the session process has ended unasked (status {status}); see {log_path()}"
-            self.exit_code = 3
+        if ended is None and not self._asked_to_end:
+            ended = Ended(f"the session process has ended unasked (status {status}); see {log_path()}", 3)
+        with self._lock:
+            self._ended = ended or Ended()
 
     def _read(self) -> bytes | None:
         try:
@@ -79,18 +70,12 @@ class SessionLink:
         """The newest frame; None until the first has come."""
         return self._frame
 
-    @property
-    def facts(self) -> Facts:
-        """Everything told so far."""
+    def take(self) -> Told:
+        """Everything told since the last call."""
         with self._lock:
-            untold, self._untold = self._untold, []
-        for batch in untold:
-            self._facts.extend(batch)
-        return self._facts
-
-    @property
-    def alive(self) -> bool:
-        return self._reader.is_alive()
+            told = Told(meta=self._meta, batches=tuple(self._batches), ended=self._ended)
+            self._meta, self._batches = None, []
+        return told
 
     def send(self, command: Command) -> None:
         """Ask for something; nothing happens if the session is gone."""
@@ -102,3 +87,4 @@ class SessionLink:
         self.send(Quit())
         self._reader.join(timeout_s)
         self._child.end(0.0)
+        self._reader.join(1.0)

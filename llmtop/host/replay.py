@@ -10,8 +10,8 @@ from pathlib import Path
 from llmtop.domain.commands import Command, Quit, Seek
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame, ReplayPosition
-from llmtop.domain.run import FactBatch, RunMeta
-from llmtop.meter import Facts, FrameBuilder
+from llmtop.domain.run import Ended, FactBatch, RunMeta, Told
+from llmtop.meter import FrameBuilder
 from llmtop.recording import RunReader
 from llmtop.session.status import endpoint_status
 
@@ -19,7 +19,7 @@ SLOWEST, FASTEST = 0.5, 50.0
 
 
 class Replay:
-    """Stands where a `SessionLink` stands: a screen cannot tell them apart but by `frame.replay`.
+    """Stands where a `SessionLink` stands: a host cannot tell them apart but by `frame.replay`.
 
     Frames and facts are asked for by different threads; a lock keeps them at one position.
 
@@ -37,8 +37,8 @@ class Replay:
             self.length_s = reader.length_s
             self._batches = list(reader.batches())
         self.path = path
-        self.error: str | None = None
-        self.alive = True
+        self._told_meta = False
+        self._ended: Ended | None = None
         self._clock = clock
         self._speed = speed
         self._playing = True
@@ -49,7 +49,8 @@ class Replay:
 
     def _rewind(self) -> None:
         self._builder = FrameBuilder()
-        self._facts = Facts()
+        self._untold: list[FactBatch] = []
+        self._anew = True
         self._status = EndpointStatus(state=EndpointState.CONNECTING)
         self._left: Iterator[FactBatch] = iter(self._batches)
         self._next = next(self._left, None)
@@ -72,7 +73,7 @@ class Replay:
 
     def _take(self, batch: FactBatch) -> None:
         self._builder.consume(batch)
-        self._facts.extend(batch)
+        self._untold.append(batch)
         for event in batch.events:
             if event.state is not None:
                 error = None if event.state is EndpointState.UP else event.text
@@ -90,18 +91,25 @@ class Replay:
                 finished=self._position_s >= self.length_s,
             )
 
-    @property
-    def facts(self) -> Facts:
-        """Everything up to the position. A new object after a seek backwards."""
+    def take(self) -> Told:
+        """Everything up to the position, since the last call; from the start again after a seek backwards."""
         with self._lock:
-            return self._facts
+            self._advance()
+            told = Told(
+                meta=None if self._told_meta else self.meta,
+                batches=tuple(self._untold),
+                anew=self._anew,
+                ended=self._ended,
+            )
+            self._untold, self._anew, self._told_meta = [], False, True
+            return told
 
     def send(self, command: Command) -> None:
         """Only `Seek` and `Quit` mean anything in a recording."""
         with self._lock:
             self._advance()
             if isinstance(command, Quit):
-                self.alive = False
+                self._ended = Ended()
             elif isinstance(command, Seek):
                 if command.speed is not None:
                     self._speed = min(max(command.speed, SLOWEST), FASTEST)
@@ -110,5 +118,5 @@ class Replay:
                 if command.t_s is not None:
                     self._go_to(command.t_s)
 
-    def close(self, timeout_s: float = 0.0) -> None:
-        self.alive = False
+    def close(self) -> None:
+        self._ended = Ended()

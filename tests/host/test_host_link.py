@@ -1,4 +1,4 @@
-"""The session's process: frames and facts come, commands go, and nothing is left behind whatever ends the screen."""
+"""The session's process: frames and facts come, commands go, and nothing is left behind whatever ends the host."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import psutil
 from llmtop.domain.commands import AddMark, SetLoad
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
+from llmtop.domain.run import Ended, Told
+from llmtop.host.link import SessionLink
 from llmtop.recording import RunReader
-from llmtop.session.link import SessionLink
 from llmtop.session.options import SessionOptions
 
 BASE = LoadPoint(concurrency=2, prompt_tokens=32, output_tokens=8)
@@ -35,36 +36,41 @@ def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
 
 def test_frames_facts_and_commands_cross(tmp_path: Path) -> None:
     link = SessionLink(options(tmp_path / "run.llmtop"))
+    told: list[Told] = []
+
+    def requests() -> int:
+        told.append(link.take())
+        return sum(len(batch.requests) for some in told for batch in some.batches)
+
     try:
         until(lambda: (frame := link.frame()) is not None and frame.totals.ok > 3)
-        assert link.meta is not None
-        assert link.meta.info is not None
         link.send(SetLoad(LoadPoint(concurrency=7, prompt_tokens=32, output_tokens=8)))
         link.send(AddMark("seven"))
         until(lambda: (frame := link.frame()) is not None and frame.in_flight == 7 and len(frame.marks) == 1)
-        until(lambda: len(link.facts.requests) > 3)
-        assert link.alive
+        until(lambda: requests() > 3)
+        metas = [some.meta for some in told if some.meta is not None]
+        assert metas[-1].info is not None
+        assert told[-1].ended is None
     finally:
         link.close()
-    assert not link.alive
-    assert link.error is None
     frame = link.frame()
     assert frame is not None
     assert frame.in_flight == 0
-    facts = link.facts
     with RunReader(tmp_path / "run.llmtop") as run:
-        assert sum(len(batch.requests) for batch in run.batches()) == len(facts.requests) == frame.totals.sent
+        assert sum(len(batch.requests) for batch in run.batches()) == requests() == frame.totals.sent
+    assert told[-1].ended == Ended()
 
 
 def test_a_run_file_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     path = tmp_path / "run.llmtop"
     path.write_text("mine")
     link = SessionLink(options(path))
-    until(lambda: not link.alive)
+    until(lambda: (ended := link.take().ended) is not None and ended.error is not None)
     link.close()
-    assert link.error is not None
-    assert "exists already" in link.error
-    assert link.exit_code == 2
+    ended = link.take().ended
+    assert ended is not None
+    assert "exists already" in (ended.error or "")
+    assert ended.exit_code == 2
 
 
 def test_a_session_that_is_killed_is_noticed(tmp_path: Path) -> None:
@@ -72,18 +78,19 @@ def test_a_session_that_is_killed_is_noticed(tmp_path: Path) -> None:
     until(lambda: link.frame() is not None)
     children = psutil.Process().children(recursive=True)
     os.kill(link._child.pid, signal.SIGKILL)
-    until(lambda: not link.alive)
+    until(lambda: link.take().ended is not None)
     link.close()
-    assert link.error is not None
-    assert "ended unasked" in link.error
+    ended = link.take().ended
+    assert ended is not None
+    assert "ended unasked" in (ended.error or "")
     assert psutil.wait_procs(children, timeout=10)[1] == []
 
 
-def test_kill_nine_of_the_screen_leaves_no_orphan(tmp_path: Path) -> None:
+def test_kill_nine_of_the_host_leaves_no_orphan_and_a_whole_run_file(tmp_path: Path) -> None:
     script = (
         "import sys, time, pathlib\n"
         "sys.path.insert(0, sys.argv[2])\n"
-        "from test_session_link import SessionLink, options\n"
+        "from test_host_link import SessionLink, options\n"
         "link = SessionLink(options(pathlib.Path(sys.argv[1])))\n"
         "while (frame := link.frame()) is None or frame.totals.ok < 2: time.sleep(0.02)\n"
         "print('driving', flush=True)\n"
@@ -91,12 +98,12 @@ def test_kill_nine_of_the_screen_leaves_no_orphan(tmp_path: Path) -> None:
     )
     path = tmp_path / "run.llmtop"
     here = str(Path(__file__).parent)
-    with subprocess.Popen([sys.executable, "-c", script, str(path), here], stdout=subprocess.PIPE) as screen:
-        assert screen.stdout is not None
-        assert screen.stdout.readline().strip() == b"driving"
-        children = psutil.Process(screen.pid).children(recursive=True)
+    with subprocess.Popen([sys.executable, "-c", script, str(path), here], stdout=subprocess.PIPE) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline().strip() == b"driving"
+        children = psutil.Process(host.pid).children(recursive=True)
         assert len(children) >= 2, "the session and the simulated engine"
-        screen.kill()
+        host.kill()
         _, alive = psutil.wait_procs(children, timeout=20)
     assert alive == []
     with RunReader(path) as run:

@@ -1,0 +1,31 @@
+"""Who has the wheel beside the user's hand, and what it wants next."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from llmtop.domain.commands import SetKnob, SetLoad
+from llmtop.domain.load import LoadPoint
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """What a steerer wants next, and how far it has come. `want` None: it is done."""
+
+    want: SetLoad | SetKnob | None
+    phase: str
+    done_levels: int = 0
+    requests_left: int | None = None
+    text: str = ""
+
+    @property
+    def point(self) -> LoadPoint | None:
+        """The load that is wanted, where it is a load."""
+        return self.want.point if isinstance(self.want, SetLoad) else None
+
+
+class Steering(Struct, frozen=True):
+    """Whether something else than a hand has the wheel."""
+
+    running: bool = False
+    text: str = ""
+    """What it does, or has found; why it could not start."""

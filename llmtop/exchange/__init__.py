@@ -1,0 +1,1 @@
+"""Files and streams of other tools, in and out: one file a format."""

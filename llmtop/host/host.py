@@ -1,0 +1,225 @@
+"""The host of a run: one object that listens to it, judges it, steers it and tells others, whoever looks on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, Self
+
+from llmtop.domain.commands import Command, Export, Search, SetLoad, StopLoad
+from llmtop.domain.frame import Frame
+from llmtop.domain.run import Ended, RunMeta, Told
+from llmtop.domain.shown import Answer, Shown
+from llmtop.domain.slo import Slo
+from llmtop.domain.verdicts import Assessment
+from llmtop.errors import LlmtopError, UsageError
+from llmtop.host.judging import Judge
+from llmtop.host.outputs import Output, Outputs
+from llmtop.host.steering import Helm
+from llmtop.meter import Facts
+
+LISTEN_S = 0.25
+JUDGE_S = 1.0
+"""An opinion costs 10 to 40 ms of CPU; nobody reads faster."""
+
+
+class Link(Protocol):
+    """The way to a run, live or recorded. `frame` and `send` may be called from any thread, `take` from one."""
+
+    def frame(self) -> Frame | None:
+        """The newest frame; None until the first has come."""
+        ...
+
+    def take(self) -> Told:
+        """Everything that became known since the last call."""
+        ...
+
+    def send(self, command: Command, /) -> None:
+        """Ask for something; nothing happens once the run has ended."""
+        ...
+
+    def close(self) -> None:
+        """End the run in order and wait for it."""
+        ...
+
+
+class Host:
+    """Attends to one run, from a thread of its own, from `start` to `close`: a screen that hangs changes nothing.
+
+    Args:
+        link: the run.
+        slo: what it is judged by.
+        outputs: who is told of it.
+        search: let a capacity search take the wheel as soon as the endpoint answers.
+        clock: seconds of a monotonic clock; tests give their own.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        slo: Slo,
+        *,
+        outputs: Sequence[Output] = (),
+        search: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.slo = slo
+        self.facts = Facts()
+        """All that was told. To be read from outside only after `close`."""
+        self._link = link
+        self._outputs = Outputs(outputs)
+        self._judge = Judge(slo)
+        self._helm = Helm(slo, link.send)
+        self._at_the_helm = threading.Lock()
+        self._search_wanted = search
+        self._clock = clock
+        self._judge_at = clock()
+        self._meta: RunMeta | None = None
+        self._assessment: Assessment | None = None
+        self._answer: Answer | None = None
+        self._ended: Ended | None = None
+        self._failure: BaseException | None = None
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    # ── What a screen sees and asks ───────────────────────────────────────────────────────────────────────────────
+
+    def shown(self) -> Shown:
+        """The newest of everything. Raises what a bug in this host raised."""
+        if self._failure is not None:
+            raise self._failure
+        return Shown(
+            frame=self._link.frame(),
+            assessment=self._assessment,
+            meta=self._meta,
+            steering=self._helm.steering,
+            answer=self._answer,
+            ended=self._ended,
+        )
+
+    def send(self, command: Command) -> None:
+        """Carry out what concerns the host, pass on the rest. A load set by hand takes the wheel from a steerer."""
+        match command:
+            case Search(on):
+                self._search(on)
+            case Export():
+                threading.Thread(target=self._export, name="export", daemon=True).start()
+            case SetLoad() | StopLoad():
+                with self._at_the_helm:
+                    self._search_wanted = False
+                    self._helm.release()
+                    self._link.send(command)
+            case _:
+                self._link.send(command)
+
+    def _search(self, on: bool) -> None:
+        with self._at_the_helm:
+            refusal = None
+            if not on:
+                self._helm.release()
+            elif (frame := self._link.frame()) is not None and frame.replay is not None:
+                refusal = "a recording has no capacity to search for"
+            else:
+                refusal = self._helm.search(self._meta)
+        if refusal is not None:
+            self._say(refusal, refused=True)
+
+    def _export(self) -> None:
+        from llmtop.host.review import write_reports
+
+        frame = self._link.frame()
+        try:
+            if frame is None or frame.run_file is None:
+                raise UsageError("nothing is recorded yet")
+            paths = write_reports(Path(frame.run_file), self.slo)
+        except LlmtopError as error:
+            self._say(f"export: {error}", refused=True)
+        else:
+            self._say(f"exported {', '.join(str(path) for path in paths)}")
+
+    def _say(self, text: str, *, refused: bool = False) -> None:
+        number = 1 if self._answer is None else self._answer.number + 1
+        self._answer = Answer(number, text, refused)
+
+    # ── Life ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> Self:
+        self._thread = threading.Thread(target=self._attend, name="host", daemon=True)
+        self._thread.start()
+        return self
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _attend(self) -> None:
+        try:
+            while self._ended is None and not self._closing.is_set():
+                self.step()
+                self._closing.wait(LISTEN_S)
+        except BaseException as error:  # whoever asks next hears of it; nobody would attend to the load any more
+            self._failure = error
+            self._link.close()
+
+    def step(self) -> None:
+        """Listen once; once a second steer and judge."""
+        self._listen()
+        now = self._clock()
+        if now < self._judge_at or self._meta is None:
+            return
+        self._judge_at = now + JUDGE_S
+        with self._at_the_helm:
+            if self._search_wanted and self._meta.info is not None:
+                self._search_wanted = False
+                self._helm.search(self._meta)
+            self._helm.look(self.facts)
+        self._form_opinion(self._meta)
+
+    def _listen(self) -> None:
+        told = self._link.take()
+        if told.anew:
+            self.facts = Facts()
+        if told.meta is not None:
+            self._meta = told.meta
+            self._outputs.begin(told.meta)
+        for batch in told.batches:
+            self.facts.extend(batch)
+            self._outputs.tell(batch)
+        self._ended = self._ended or told.ended
+
+    def _form_opinion(self, meta: RunMeta, full: bool | None = None) -> None:
+        opinion = self._helm.informed(self._judge(self.facts, meta, full=full), self.facts)
+        if opinion is not self._assessment:
+            self._assessment = opinion
+            self._outputs.judged(opinion)
+
+    def close(self) -> None:
+        """End the run in order, hear the last of it, judge it as a whole, end the outputs. May be called twice.
+
+        Raises:
+            LlmtopError: an output failed.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._closing.set()
+        try:
+            if self._thread is not None:
+                self._thread.join()
+        finally:
+            self._link.close()
+        if self._failure is not None:
+            return
+        self._listen()
+        if self._ended is None:
+            self._ended = Ended()
+        if self._meta is not None:
+            self._form_opinion(self._meta, full=True)
+        self._outputs.end()
+        if self._outputs.error is not None:
+            raise self._outputs.error

@@ -1,0 +1,67 @@
+"""Where a run is told to besides the screen and the run file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from llmtop.domain.run import FactBatch, RunMeta
+from llmtop.domain.verdicts import Assessment
+from llmtop.errors import LlmtopError
+
+
+class Output(Protocol):
+    """One consumer of a run. All calls come from one thread, in the order of the run.
+
+    Each may raise an LlmtopError, after which only `end` is called.
+    """
+
+    def begin(self, meta: RunMeta) -> None:
+        """The run is known; its endpoint may not have answered yet."""
+        ...
+
+    def tell(self, batch: FactBatch) -> None: ...
+
+    def judged(self, assessment: Assessment) -> None:
+        """A new opinion about the run so far; the last one before `end` is final."""
+        ...
+
+    def end(self, meta: RunMeta) -> None: ...
+
+
+class Outputs:
+    """Several outputs as one: one that fails is left out, and says so; the others and the run go on."""
+
+    def __init__(self, outputs: Iterable[Output]) -> None:
+        self._all = tuple(outputs)
+        self._told = list(self._all)
+        self._meta: RunMeta | None = None
+        self.error: LlmtopError | None = None
+        """The first failure."""
+
+    def begin(self, meta: RunMeta) -> None:
+        if self._meta is None:
+            self._each(lambda output: output.begin(meta))
+        self._meta = meta
+
+    def tell(self, batch: FactBatch) -> None:
+        self._each(lambda output: output.tell(batch))
+
+    def judged(self, assessment: Assessment) -> None:
+        self._each(lambda output: output.judged(assessment))
+
+    def end(self) -> None:
+        """End those that have begun, also the ones that failed."""
+        meta, self._meta = self._meta, None
+        if meta is not None:
+            self._told = list(self._all)
+            self._each(lambda output: output.end(meta))
+        self._all, self._told = (), []
+
+    def _each(self, call: Callable[[Output], None]) -> None:
+        for output in tuple(self._told):
+            try:
+                call(output)
+            except LlmtopError as error:
+                self._told.remove(output)
+                self.error = self.error or error

@@ -1,0 +1,63 @@
+"""A recording read back and judged as a whole: what a report, a verdict and a comparison start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmtop.domain.request import RequestRecord
+from llmtop.domain.run import FactBatch
+from llmtop.domain.slo import Slo
+from llmtop.domain.verdicts import Assessment
+from llmtop.host.judging import Judge
+from llmtop.meter import Facts, whole_run_timeline
+from llmtop.recording import RunReader
+from llmtop.report import ReportInput, report_input, write_report
+
+
+def assess_run(run: Path, slo: Slo | None = None) -> Assessment:
+    """All opinions over a recording, by `slo` or by its own profile's. Raises RunFileError."""
+    with RunReader(run) as reader:
+        facts = Facts.of(reader.batches())
+        return Judge(slo or reader.meta.profile.slo)(facts, reader.meta, full=True)
+
+
+def review(run: Path, slo: Slo | None = None) -> ReportInput:
+    """A recording judged and summed up, by `slo` or by its own profile's. Raises RunFileError."""
+    with RunReader(run) as reader:
+        facts, gpus = Facts(cap=None), set[str]()
+
+        def told() -> Iterator[FactBatch]:
+            for batch in reader.batches():
+                facts.extend(batch)
+                gpus.update(gpu.name for gpu in batch.gpu)
+                yield batch
+
+        timeline = whole_run_timeline(told(), reader.length_s)
+        meta = reader.meta
+        slo = slo or meta.profile.slo
+        return report_input(
+            meta,
+            facts,
+            Judge(slo)(facts, meta, full=True),
+            timeline,
+            slo=slo,
+            length_s=reader.length_s,
+            complete=reader.complete,
+            records=_records(reader),
+            gpus=sorted(gpus),
+        )
+
+
+def _records(reader: RunReader) -> Iterator[RequestRecord]:
+    for batch in reader.batches():
+        yield from batch.requests
+
+
+def write_reports(run: Path, slo: Slo | None = None) -> tuple[Path, ...]:
+    """HTML and Markdown beside the run file. Raises FileError."""
+    report = review(run, slo)
+    paths = tuple(run.with_suffix(suffix) for suffix in (".html", ".md"))
+    for path in paths:
+        write_report(report, path)
+    return paths

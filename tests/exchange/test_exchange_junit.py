@@ -1,0 +1,52 @@
+"""JUnit's file says of each limit what the verdict says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.profile import Profile
+from llmtop.domain.run import RunMeta
+from llmtop.domain.verdicts import Assessment, SloVerdict, TargetVerdict
+from llmtop.errors import FileError
+from llmtop.exchange.junit import JUnitOutput
+
+META = RunMeta(llmtop_version="0", started_at=0.0, endpoint=Endpoint(base_url="http://h"), profile=Profile(name="p"))
+VERDICT = SloVerdict(
+    ok=False,
+    targets=(
+        TargetVerdict(name="ttft_p95", limit=2.0, value=1.0, ok=True, text="held"),
+        TargetVerdict(name="tpot_p95", limit=0.05, value=0.06, ok=False, text="TPOT p95 60 ms"),
+        TargetVerdict(name="error_ratio", limit=0.01, value=None, ok=None, text="too few requests"),
+    ),
+)
+
+
+def test_the_last_verdict_is_written_when_the_run_ends(tmp_path: Path) -> None:
+    path = tmp_path / "run.xml"
+    output = JUnitOutput(path)
+    output.begin(META)
+    output.judged(Assessment())
+    output.judged(Assessment(slo=VERDICT))
+    assert not path.exists()
+    output.end(META)
+    suite = ElementTree.parse(path).getroot()
+    assert {name: suite.get(name) for name in ("name", "tests", "failures", "skipped")} == {
+        "name": "llmtop p",
+        "tests": "3",
+        "failures": "1",
+        "skipped": "1",
+    }
+    failed = suite.find("./testcase[@name='tpot_p95']/failure")
+    assert failed is not None
+    assert failed.get("message") == "TPOT p95 60 ms"
+    assert suite.find("./testcase[@name='ttft_p95']/*") is None
+    assert suite.find("./testcase[@name='error_ratio']/skipped") is not None
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"run\.xml"):
+        JUnitOutput(tmp_path / "missing" / "run.xml").end(META)

@@ -1,0 +1,257 @@
+"""The host attends to a run by itself: it judges, steers and tells, whoever looks on, and whatever becomes of them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from host_fakes import BASE, CONNECTED, META, Diary, FakeLink, batch, frame
+
+from llmtop.domain.commands import AddMark, Command, Export, Quit, Search, SetLoad, StopLoad
+from llmtop.domain.frame import ReplayPosition
+from llmtop.domain.run import Ended, Told
+from llmtop.domain.slo import Slo
+from llmtop.errors import FileError
+from llmtop.host.host import Host
+
+
+def seconds() -> Callable[[], float]:
+    """A clock that is a second later each time: every step judges."""
+    counted = itertools.count()
+    return lambda: float(next(counted))
+
+
+def host_of(link: FakeLink, **options: Any) -> Host:
+    return Host(link, Slo(), clock=seconds(), **options)
+
+
+# -- listening and judging --------------------------------------------------------------------------------------------
+
+
+def test_facts_come_from_every_batch_and_the_opinion_is_of_the_newest() -> None:
+    link = FakeLink()
+    host = host_of(link)
+    link.told += [Told(batches=(batch(1.0), batch(1.25))), Told(batches=(batch(1.5),))]
+    for _ in range(3):
+        host.step()
+    assert list(host.facts.bins.column("t_s")) == [1.0, 1.25, 1.5]
+    assert (opinion := host.shown().assessment) is not None
+    assert opinion.t_s == 1.5
+
+
+def test_nothing_is_judged_before_the_run_is_known() -> None:
+    link = FakeLink(meta=None)
+    host = host_of(link)
+    link.told += [Told(batches=(batch(1.0),))]
+    host.step()
+    host.step()
+    assert host.shown().assessment is None
+    assert len(host.facts.bins) == 1
+
+
+def test_a_recording_wound_back_counts_from_the_start_again() -> None:
+    link = FakeLink()
+    host = host_of(link)
+    link.told += [Told(batches=(batch(1.0), batch(9.0))), Told(batches=(batch(1.0),), anew=True)]
+    for _ in range(3):
+        host.step()
+    assert list(host.facts.bins.column("t_s")) == [1.0]
+    assert (opinion := host.shown().assessment) is not None
+    assert opinion.t_s == 1.0
+
+
+def test_the_end_is_judged_as_a_whole_and_stays_shown() -> None:
+    link = FakeLink()
+    host = host_of(link)
+    host.step()
+    link.told.append(Told(batches=(batch(2.0),)))
+    host.close()
+    host.close()
+    last = host.shown()
+    assert link.closed == 1
+    assert last.ended == Ended()
+    assert last.assessment is not None
+    assert last.assessment.t_s == 2.0
+
+
+# -- whoever looks on -------------------------------------------------------------------------------------------------
+
+
+def test_it_attends_though_nobody_looks() -> None:
+    """A screen that hangs, or is gone, asks nothing; the outputs are told and the search goes on all the same."""
+    link, diary = FakeLink(), Diary()
+    with Host(link, Slo(), outputs=[diary], search=True):
+        link.told.append(Told(batches=(batch(1.0),)))
+        deadline = time.monotonic() + 20
+        while not any(isinstance(command, SetLoad) for command in link.sent):
+            assert time.monotonic() < deadline, "nobody steers"
+            time.sleep(0.01)
+    assert "tell 1" in diary.heard
+    assert diary.heard[-1] == "end"
+
+
+def test_a_bug_in_it_is_told_and_leaves_no_load() -> None:
+    class Broken(FakeLink):
+        def take(self) -> Told:
+            raise RuntimeError("a bug")
+
+    link = Broken()
+    host = Host(link, Slo()).start()
+    deadline = time.monotonic() + 20
+    while not link.closed:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    host.close()
+    with pytest.raises(RuntimeError, match="a bug"):
+        host.shown()
+
+
+def test_its_thread_ends_with_it() -> None:
+    with Host(FakeLink(), Slo()):
+        assert any(thread.name == "host" for thread in threading.enumerate())
+    assert not any(thread.name == "host" for thread in threading.enumerate())
+
+
+# -- the wheel --------------------------------------------------------------------------------------------------------
+
+
+def searching(link: FakeLink) -> Host:
+    host = host_of(link)
+    host.step()
+    host.send(Search())
+    link.told.append(Told(batches=(batch(1.0),)))
+    host.step()
+    assert host.shown().steering.running
+    assert [command.reason for command in link.sent if isinstance(command, SetLoad)] == ["search"]
+    return host
+
+
+def test_a_search_that_is_ended_keeps_the_load_where_it_is() -> None:
+    link = FakeLink()
+    host = searching(link)
+    host.send(Search(False))
+    link.told.append(Told(batches=(batch(9.0),)))
+    host.step()
+    assert not host.shown().steering.running
+    assert len(link.sent) == 1
+
+
+@pytest.mark.parametrize("command", [SetLoad(BASE), StopLoad()])
+def test_a_hand_takes_the_wheel_from_a_search(command: Command) -> None:
+    link = FakeLink()
+    host = searching(link)
+    host.send(command)
+    for t_s in (2.0, 3.0, 4.0):
+        link.told.append(Told(batches=(batch(t_s),)))
+        host.step()
+    assert link.sent[1:] == [command]
+    assert not host.shown().steering.running
+
+
+def test_other_wishes_leave_the_wheel_where_it_is() -> None:
+    link = FakeLink()
+    host = searching(link)
+    host.send(AddMark("here"))
+    assert link.sent[-1] == AddMark("here")
+    assert host.shown().steering.running
+
+
+def test_no_search_before_the_endpoint_has_answered() -> None:
+    host = host_of(FakeLink(meta=META))
+    host.step()
+    host.send(Search())
+    answer = host.shown().answer
+    assert answer is not None
+    assert answer.refused
+    assert "not connected yet" in answer.text
+
+
+def test_a_search_from_the_start_waits_for_the_endpoint() -> None:
+    link = FakeLink(meta=META)
+    host = host_of(link, search=True)
+    host.step()
+    assert not host.shown().steering.running
+    link.told.append(Told(meta=CONNECTED, batches=(batch(1.0),)))
+    host.step()
+    assert host.shown().steering.running
+
+
+def test_a_recording_cannot_be_searched() -> None:
+    link = FakeLink()
+    link.shown = frame(replay=ReplayPosition(10.0, 1.0, True))
+    host = host_of(link)
+    host.step()
+    host.send(Search())
+    answer = host.shown().answer
+    assert answer is not None
+    assert answer.refused
+    assert not host.shown().steering.running
+
+
+# -- outputs and exports ----------------------------------------------------------------------------------------------
+
+
+def test_outputs_hear_the_run_in_order() -> None:
+    link, diary = FakeLink(), Diary()
+    host = host_of(link, outputs=[diary])
+    link.told += [Told(batches=(batch(1.0),)), Told(batches=(batch(2.0),))]
+    for _ in range(3):
+        host.step()
+    host.close()
+    assert diary.heard[0] == "begin"
+    assert [word for word in diary.heard if word.startswith("tell")] == ["tell 1", "tell 2"]
+    assert diary.heard.index("judged") > 0
+    assert diary.heard[-2:] == ["judged", "end"]
+    assert diary.last == host.shown().assessment
+
+
+def test_an_output_that_fails_is_left_out_and_said_at_the_end() -> None:
+    link, bad, good = FakeLink(), Diary(fails="tell 1"), Diary()
+    host = host_of(link, outputs=[bad, good])
+    link.told += [Told(batches=(batch(1.0),)), Told(batches=(batch(2.0),))]
+    for _ in range(3):
+        host.step()
+    with pytest.raises(FileError, match="no room left"):
+        host.close()
+    assert "tell 2" not in bad.heard
+    assert "tell 2" in good.heard
+    assert bad.heard[-1] == good.heard[-1] == "end"
+
+
+def test_an_output_of_a_run_that_never_began_hears_nothing() -> None:
+    diary = Diary()
+    host = host_of(FakeLink(meta=None), outputs=[diary])
+    host.step()
+    host.close()
+    assert diary.heard == []
+
+
+def answered(host: Host) -> str:
+    deadline = time.monotonic() + 20
+    while (answer := host.shown().answer) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return ("refused: " if answer.refused else "") + answer.text
+
+
+def test_an_export_needs_a_recording(tmp_path: Path) -> None:
+    link = FakeLink()
+    host = host_of(link)
+    host.send(Export())
+    assert answered(host) == "refused: export: nothing is recorded yet"
+
+
+def test_an_export_of_a_file_that_is_none_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "run.llmtop"
+    path.write_text("mine")
+    link = FakeLink()
+    link.shown = frame(run_file=str(path))
+    host = host_of(link)
+    host.send(Export())
+    assert answered(host).startswith("refused: export:")
+    assert Quit() not in link.sent
