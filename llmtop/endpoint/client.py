@@ -17,11 +17,9 @@ from llmtop.endpoint.bodies import PATHS, RequestBodies
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
 from llmtop.endpoint.connection import ConnectionPool
 from llmtop.endpoint.reader import StreamReader
-from llmtop.endpoint.refusals import refusal_text
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.transport import KernelTransport
 from llmtop.endpoint.wire import ResponseParser
-from llmtop.errors import EndpointUnreachable, EndpointUnusable
 
 _ATTEMPTS = 4
 """Of one request that is refused for its optional fields: servers name one at a time."""
@@ -128,22 +126,6 @@ class EndpointClient:
         if isinstance(found, list):
             return len(found)
         return found if isinstance(found, int) else None
-
-    async def control(self, method: str, path: str, payload: object | None = None) -> object:
-        """A plain JSON call. Raises EndpointUnreachable, or EndpointUnusable with what the server said."""
-        url = f"{self.endpoint.base_url}{path}"
-        try:
-            response = await self.stock.request(method, path, json=payload)
-        except httpx.HTTPError as error:
-            raise EndpointUnreachable(url, self.access.mask(str(error) or type(error).__name__)) from error
-        if response.status_code >= 400:
-            said = self.access.mask(refusal_text(response.content))
-            raise EndpointUnusable(url, f"status {response.status_code}: {said}")
-        try:
-            answer: object = response.json() if response.content else None
-        except ValueError:
-            raise EndpointUnusable(url, f"no JSON: {refusal_text(response.content)}") from None
-        return answer
 
     @property
     def stock(self) -> httpx.AsyncClient:

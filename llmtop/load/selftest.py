@@ -27,6 +27,7 @@ from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.domain.verdicts import ClientHealth
 from llmtop.endpoint import EndpointClient, Sink, Trace, endpoint_from_url
+from llmtop.endpoint.control import control
 from llmtop.endpoint.probe import probe
 from llmtop.load.engine import LoadEngine
 from llmtop.load.pacer import Pacer
@@ -187,7 +188,7 @@ async def _level(engine: LoadEngine, client: _Listener, streams: int, seconds: f
     health = [second.health for second in judge.take(engine.drain().client)]
     engine.cut()
     await asyncio.sleep(CUT_S)
-    departures = await client.control("GET", "/stamps")
+    departures = await control(client.endpoint, "GET", "/stamps")
     stamp_errors_ns, ttft_errors_ns = _errors(heard, departures, origin_ns)
     return _row(streams, health, stamp_errors_ns / 1e3, ttft_errors_ns / 1e6)
 

@@ -30,7 +30,6 @@ from llmtop.domain.commands import (
 )
 from llmtop.domain.endpoint import (
     Dialect,
-    Endpoint,
     EndpointInfo,
     EndpointState,
     EndpointStatus,
@@ -43,23 +42,21 @@ from llmtop.domain.run import Event, FactBatch, Mark, RunMeta
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint import EndpointClient
 from llmtop.endpoint.probe import probe
-from llmtop.errors import EndpointAuthFailed, EndpointError
+from llmtop.errors import EndpointAuthFailed, EndpointError, UsageError
 from llmtop.load import Harvest, LoadEngine, WorkerPool, auto_workers
 from llmtop.load.pacer import Pacer
 from llmtop.meter import FrameBuilder
 from llmtop.recording import RunWriter, new_run_path
 from llmtop.session.options import SessionOptions
 from llmtop.session.status import endpoint_label, endpoint_status, info_changes
+from llmtop.session.targets import SIMULATED, target_of
 from llmtop.session.watch import EndpointWatch
-from llmtop.simulator.server import SimulatorProcess
 from llmtop.telemetry import GpuReader, Scraper
 from llmtop.workload import PromptSource
 from llmtop.workload.datasets import arrivals_replay
 
 Fact = TypeVar("Fact")
 
-CONTROL = "/llmtop/control"
-"""Where the simulated engine's knobs are turned."""
 TICK_S = 0.25
 RETRY_S = (1.0, 2.0, 4.0, 8.0)
 """Pauses before an endpoint that is down is tried again; the last one repeats."""
@@ -76,7 +73,8 @@ class Session:
     def __init__(self, options: SessionOptions) -> None:
         self._options = options
         self._origin_ns = time.perf_counter_ns()
-        self._endpoint = options.endpoint or Endpoint(base_url="", simulated=True)
+        self._endpoint = options.endpoint or SIMULATED
+        self._target = target_of(options)
         self.meta = RunMeta(
             llmtop_version=__version__,
             started_at=time.time(),
@@ -89,7 +87,6 @@ class Session:
         )
         self._builder = FrameBuilder()
         self._watch = EndpointWatch()
-        self._simulator: SimulatorProcess | None = None
         self._client: EndpointClient | None = None
         self._scraper: Scraper | None = None
         self._scraping: asyncio.Task[None] | None = None
@@ -104,8 +101,6 @@ class Session:
         self._events: list[Event] = []
         self._recording = True
         self._retry_at_s: float | None = None
-        self._knobs: dict[str, float] = {}
-        self._faults: dict[str, float] = {}
         self._wanted: LoadPoint | None = None
         self._closed = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -118,19 +113,14 @@ class Session:
     # ── Life ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
-        """Open the run file, start the simulated engine if it is the target, and begin to connect.
+        """Start the target if it is ours to start, open the run file, and begin to connect.
 
         Raises:
             RunFileError: the run file cannot be made.
             EndpointError: the endpoint cannot be driven, and the session is not `patient`.
         """
-        if self._endpoint.simulated and not self._endpoint.base_url:
-            simulator = await SimulatorProcess.start(
-                preset=self._options.preset, knobs=self._options.knobs, seed=self._options.seed
-            )
-            self._simulator = simulator
-            self._endpoint = msgspec.structs.replace(self._endpoint, base_url=simulator.base_url)
-            self.meta = msgspec.structs.replace(self.meta, endpoint=safe_endpoint(self._endpoint))
+        self._endpoint = await self._target.start()
+        self.meta = msgspec.structs.replace(self.meta, endpoint=safe_endpoint(self._endpoint))
         path = Path(self._options.run_file) if self._options.run_file else self._new_path()
         self._writer = RunWriter(path, self.meta)
         if self._options.patient:
@@ -140,7 +130,7 @@ class Session:
         self._spawn(self._tick_forever())
 
     def _new_path(self) -> Path:
-        name = self._options.label or (self._options.preset if self._simulator else endpoint_label(self.meta))
+        name = self._options.label or self.meta.preset or endpoint_label(self.meta)
         return new_run_path(name, self.meta.started_at)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -169,7 +159,7 @@ class Session:
             self._tick()
             await self._see_the_server_drain(drain_s)
         self._tick()
-        for part in (self._scraper, self._client, self._simulator):
+        for part in (self._scraper, self._client, self._target):
             if part is not None:
                 await part.close()
         if self._writer is not None:
@@ -234,8 +224,6 @@ class Session:
         self._learn(info)
         self._scraper = scraper = Scraper(self._endpoint, info.dialect, self._origin_ns)
         self._scraping = self._spawn(self._scrape_forever(scraper))
-        if self._simulator is not None:
-            self._take_control_answer(await client.control("GET", CONTROL))
         self._engine = await self._make_engine(client, info)
         self._spawn(self._engine.run())
 
@@ -392,8 +380,8 @@ class Session:
             endpoint_status(self.meta, self._watch.state, self._watch.since_s, self._watch.last_error),
             retry_in_s=None if retry_at_s is None else max(0.0, retry_at_s - self.t_s),
             metrics=self._scraper.missing if self._scraper else None,
-            knobs=self._knobs,
-            faults=self._faults,
+            knobs=dict(self._target.knobs),
+            faults=dict(self._target.faults),
         )
 
     async def command(self, command: Command) -> None:
@@ -413,27 +401,18 @@ class Session:
             case SetRecording(on):
                 self._recording = on and self._writer is not None and self._writer.error is None
                 self._tell("recording", "recording" if self._recording else "recording paused")
-            case SetKnob(name, value):
-                await self._control({"knobs": {name: value}}, f"{name} set to {value:g}")
-            case InjectFault(name, on):
-                await self._control({"faults": {name: on}}, f"fault {name} {'on' if on else 'off'}")
+            case SetKnob() | InjectFault():
+                await self._turn(command)
             case Seek() | Search() | Export() | Quit():
                 pass
 
-    async def _control(self, asked: object, done: str) -> None:
-        if self._simulator is None or self._client is None:
-            self._tell("simulator", "only the simulated engine has knobs that turn", "warning")
-            return
+    async def _turn(self, wish: SetKnob | InjectFault) -> None:
         try:
-            self._take_control_answer(await self._client.control("POST", CONTROL, asked))
-            self._tell("simulator", done)
+            self._tell("simulator", await self._target.turn(wish))
         except EndpointError as error:
             self._tell("simulator", error.problem, "warning")
-
-    def _take_control_answer(self, answer: object) -> None:
-        if isinstance(answer, dict):
-            self._knobs = {name: float(value) for name, value in answer["knobs"].items()}
-            self._faults = {name: float(value) for name, value in answer["faults"].items()}
+        except UsageError as error:
+            self._tell("simulator", str(error), "warning")
 
 
 async def _check_count(client: EndpointClient, prompts: PromptSource, point: LoadPoint) -> None:

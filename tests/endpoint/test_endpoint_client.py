@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from llmtop.domain.endpoint import Dialect
+from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint import EndpointClient, Trace
+from llmtop.endpoint.control import control
 from llmtop.errors import EndpointUnreachable, EndpointUnusable, UsageError
 
 from .conftest import Recorder, Request, chat, stream_ok, usage
@@ -373,19 +374,19 @@ async def test_tokenize_asks_the_dialects_own_path(serve: Any, connect: Any) -> 
     assert await connect(server.url, dialect=Dialect.OPENAI).tokenize("a b c") is None
 
 
-async def test_control_is_a_plain_json_call(serve: Any, connect: Any) -> None:
+async def test_control_is_a_plain_json_call(serve: Any) -> None:
     async def script(request: Request) -> None:
         if request.method == "POST":
             await request.answer(200, {"got": request.json})
         else:
             await request.answer(404, {"detail": "no such thing"})
 
-    client = connect((await serve(script)).url)
-    assert await client.control("POST", "/llmtop/control", {"knobs": {"a": 1}}) == {"got": {"knobs": {"a": 1}}}
+    endpoint = Endpoint(base_url=(await serve(script)).url)
+    assert await control(endpoint, "POST", "/llmtop/control", {"knobs": {"a": 1}}) == {"got": {"knobs": {"a": 1}}}
     with pytest.raises(EndpointUnusable, match="404: no such thing"):
-        await client.control("GET", "/llmtop/control")
+        await control(endpoint, "GET", "/llmtop/control")
     with pytest.raises(EndpointUnreachable):
-        await connect("http://127.0.0.1:1").control("GET", "/x")
+        await control(Endpoint(base_url="http://127.0.0.1:1"), "GET", "/x")
 
 
 async def test_lag_is_reported_and_starts_anew(serve: Any, connect: Any) -> None:

@@ -1,0 +1,127 @@
+"""What a run drives: a server that was given, or the simulated engine in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from llmtop.domain.commands import InjectFault, SetKnob
+from llmtop.domain.endpoint import Endpoint
+from llmtop.endpoint.control import control
+from llmtop.errors import UsageError
+from llmtop.session.options import SessionOptions
+from llmtop.simulator.server.process import KnobValue, SimulatorProcess
+
+SIMULATED = Endpoint(base_url="", simulated=True)
+"""What is driven when nobody names an endpoint."""
+CONTROL = "/llmtop/control"
+"""Where the simulated engine's knobs are turned."""
+
+
+class Target(Protocol):
+    """A server, and as much of a hand on it as there is."""
+
+    @property
+    def knobs(self) -> Mapping[str, float]:
+        """Those that turn while it runs, and where they stand; none: it has none that can be reached."""
+        ...
+
+    @property
+    def faults(self) -> Mapping[str, float]:
+        """Those that can be injected, and how strong they are now; 0: not."""
+        ...
+
+    async def start(self) -> Endpoint:
+        """Where it is reached; what is ours to start runs. Raises UsageError, SessionLost or EndpointError."""
+        ...
+
+    async def turn(self, wish: SetKnob | InjectFault) -> str:
+        """Do it, and say what was done. Raises UsageError or EndpointError: it could not be done, and why."""
+        ...
+
+    async def restart(self, knobs: Mapping[str, KnobValue]) -> Endpoint:
+        """End it and start it again with these knobs; what runs on it is lost. Raises as `start` does."""
+        ...
+
+    async def close(self) -> None:
+        """End what was ours to start."""
+        ...
+
+
+class Given:
+    """A server that somebody else has started."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self.knobs: Mapping[str, float] = {}
+        self.faults: Mapping[str, float] = {}
+
+    async def start(self) -> Endpoint:
+        return self._endpoint
+
+    async def turn(self, wish: SetKnob | InjectFault) -> str:
+        raise UsageError("only the simulated engine has knobs that turn")
+
+    async def restart(self, knobs: Mapping[str, KnobValue]) -> Endpoint:
+        raise UsageError("this server was not started from here, and is not restarted from here")
+
+    async def close(self) -> None:
+        """It is not ours to end."""
+
+
+class Simulated:
+    """The simulated engine, started and ended with the run."""
+
+    def __init__(self, endpoint: Endpoint, preset: str, knobs: Mapping[str, KnobValue], seed: int) -> None:
+        self._endpoint = endpoint
+        self._preset, self._settings, self._seed = preset, dict(knobs), seed
+        self._process: SimulatorProcess | None = None
+        self.knobs: Mapping[str, float] = {}
+        self.faults: Mapping[str, float] = {}
+
+    async def start(self) -> Endpoint:
+        return await self._launch(port=0)
+
+    async def _launch(self, port: int) -> Endpoint:
+        process = await SimulatorProcess.start(self._preset, self._settings, self._seed, port=port)
+        self._process = process
+        self._endpoint = replace(self._endpoint, base_url=process.base_url)
+        self._take(await control(self._endpoint, "GET", CONTROL))
+        return self._endpoint
+
+    async def turn(self, wish: SetKnob | InjectFault) -> str:
+        match wish:
+            case SetKnob(name, value):
+                asked: object = {"knobs": {name: value}}
+                done = f"{name} set to {value:g}"
+            case InjectFault(name, on):
+                asked = {"faults": {name: on}}
+                done = f"fault {name} {'on' if on else 'off'}"
+        self._take(await control(self._endpoint, "POST", CONTROL, asked))
+        return done
+
+    def _take(self, answer: object) -> None:
+        if isinstance(answer, dict):
+            self.knobs = {name: float(value) for name, value in answer["knobs"].items()}
+            self.faults = {name: float(value) for name, value in answer["faults"].items()}
+
+    async def restart(self, knobs: Mapping[str, KnobValue]) -> Endpoint:
+        port = 0 if self._process is None else self._process.port
+        await self.close()
+        self._settings |= knobs
+        return await self._launch(port)
+
+    async def close(self) -> None:
+        if self._process is not None:
+            await self._process.close()
+            self._process = None
+
+
+def target_of(options: SessionOptions) -> Target:
+    """What a session with these options drives."""
+    endpoint = options.endpoint or SIMULATED
+    if endpoint.simulated and not endpoint.base_url:
+        return Simulated(endpoint, options.preset, options.knobs, options.seed)
+    return Given(endpoint)

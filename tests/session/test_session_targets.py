@@ -1,0 +1,64 @@
+"""The two kinds of servers a run can drive, and as much of a hand as there is on each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmtop.domain.commands import InjectFault, SetKnob
+from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.profile import Profile
+from llmtop.errors import EndpointUnreachable, EndpointUnusable, UsageError
+from llmtop.session.options import SessionOptions
+from llmtop.session.targets import Given, Simulated, target_of
+
+SIMULATED = Endpoint(base_url="", simulated=True)
+
+
+async def test_the_simulated_engine_starts_turns_and_ends() -> None:
+    target = Simulated(SIMULATED, "laptop", {"max_num_seqs": 16}, seed=0)
+    endpoint = await target.start()
+    try:
+        assert endpoint.base_url.startswith("http://127.0.0.1:")
+        assert target.knobs["max_num_seqs"] == 16
+        assert await target.turn(SetKnob("max_num_seqs", 8)) == "max_num_seqs set to 8"
+        assert target.knobs["max_num_seqs"] == 8
+        assert target.faults["hang"] == 0
+        assert await target.turn(InjectFault("hang", True)) == "fault hang on"
+        assert target.faults["hang"] > 0
+        with pytest.raises(EndpointUnusable, match="max_num_seqs"):
+            await target.turn(SetKnob("max_num_seqs", -1))
+        assert target.knobs["max_num_seqs"] == 8
+    finally:
+        await target.close()
+    with pytest.raises(EndpointUnreachable):
+        await target.turn(SetKnob("max_num_seqs", 9))
+
+
+async def test_a_restart_comes_back_at_the_same_place_with_other_knobs() -> None:
+    target = Simulated(SIMULATED, "laptop", {"jitter": 0.0}, seed=0)
+    before = await target.start()
+    try:
+        await target.turn(SetKnob("max_num_seqs", 8))
+        assert await target.restart({"max_num_seqs": 24}) == before
+        assert target.knobs["max_num_seqs"] == 24
+    finally:
+        await target.close()
+
+
+async def test_a_given_server_is_neither_turned_nor_restarted() -> None:
+    target = Given(Endpoint(base_url="http://h"))
+    assert (await target.start()).base_url == "http://h"
+    assert target.knobs == target.faults == {}
+    with pytest.raises(UsageError, match="only the simulated engine"):
+        await target.turn(SetKnob("max_num_seqs", 8))
+    with pytest.raises(UsageError, match="not started from here"):
+        await target.restart({})
+    await target.close()
+
+
+def test_without_an_endpoint_the_simulated_engine_is_driven(tmp_path: Path) -> None:
+    assert isinstance(target_of(SessionOptions(profile=Profile(name="p"))), Simulated)
+    given = SessionOptions(profile=Profile(name="p"), endpoint=Endpoint(base_url="http://h"))
+    assert isinstance(target_of(given), Given)
