@@ -86,9 +86,6 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     finish_reason: str | None = None
     retry_after_s: float | None = None
     stage: str | None = None
-    in_flight_min: int = 0
-    in_flight_max: int = 0
-    """Bounds of the number of requests in flight that it saw."""
     worker: int = 0
     client_limited: bool | None = None
     """As judged where it was recorded: only in run files of schema 1. See `Facts` for the judgement."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
+
 from msgspec import Struct, field
 
 from llmtop.domain.endpoint import Endpoint, EndpointInfo, EndpointState
@@ -75,6 +78,13 @@ class FactBatch(Struct, frozen=True, kw_only=True):
     changes: tuple[LoadChange, ...] = ()
     marks: tuple[Mark, ...] = ()
     events: tuple[Event, ...] = field(default_factory=tuple)
+
+
+def joined(t_s: float, batches: Iterable[FactBatch]) -> FactBatch:
+    """One batch told at `t_s` of all the facts in `batches`, in their order."""
+    told = tuple(batches)
+    kinds = [name for name in FactBatch.__struct_fields__ if name != "t_s"]
+    return FactBatch(t_s=t_s, **{kind: tuple(chain.from_iterable(getattr(b, kind) for b in told)) for kind in kinds})
 
 
 class Ended(Struct, frozen=True):

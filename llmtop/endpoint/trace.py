@@ -2,74 +2,93 @@
 
 from __future__ import annotations
 
+from time import time
 from typing import Protocol
 
-from llmtop.domain.request import Outcome, TokenSource
+from msgspec import NODEFAULT
+from msgspec.structs import fields
+
+from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 
 
 class Trace:
-    """What is known of one request so far. A user makes it, the client fills it.
+    """What is known of one request so far. A user makes it, the client fills it, and it makes the record.
 
-    All `*_ns` are on the run clock; None: it has not come to that. Their meaning is that of `RequestRecord`.
+    A field has the meaning and the first value of the field of `RequestRecord` with its name. All `*_ns` are on the run
+    clock; None: it has not come to that.
 
     Attributes:
         tokens_seen: tokens counted so far: by usage where the server counts along, else one for each event.
+        prompt_tokens: by usage; None: the server has not told.
         output_tokens: the final count, once the request has ended.
         token_source: where `output_tokens` comes from.
     """
 
-    __slots__ = (
-        "cached_tokens",
-        "chunks",
-        "connect_ns",
-        "dispatched_ns",
-        "end_ns",
-        "error",
-        "finish_reason",
-        "first_answer_ns",
-        "first_chunk_tokens",
-        "first_token_ns",
-        "headers_ns",
-        "last_token_ns",
-        "max_gap_ns",
-        "outcome",
-        "output_tokens",
-        "prompt_tokens",
-        "retry_after_s",
-        "scheduled_ns",
-        "sent_ns",
-        "status",
-        "token_source",
-        "tokens_seen",
-    )
+    scheduled_ns: int
+    dispatched_ns: int
+    sent_ns: int | None
+    connect_ns: int | None
+    headers_ns: int | None
+    first_token_ns: int | None
+    first_answer_ns: int | None
+    last_token_ns: int | None
+    end_ns: int | None
+    prompt_tokens: int | None
+    output_tokens: int
+    tokens_seen: int
+    first_chunk_tokens: int
+    chunks: int
+    max_gap_ns: int | None
+    cached_tokens: int | None
+    token_source: TokenSource
+    outcome: Outcome | None
+    status: int | None
+    error: str | None
+    finish_reason: str | None
+    retry_after_s: float | None
+
+    __slots__ = tuple(__annotations__)  # noqa: PLE0237, RUF100
 
     def __init__(self, scheduled_ns: int = 0, dispatched_ns: int = 0) -> None:
         self.scheduled_ns = scheduled_ns
         self.dispatched_ns = dispatched_ns
-        self.end_ns: int | None = None
-        self.outcome: Outcome | None = None
-        self.error: str | None = None
+        self.end_ns = None
+        self.outcome = None
+        self.error = None
         self.clear()
 
     def clear(self) -> None:
         """Forget everything of an attempt that did not count, before the request is sent once more."""
-        self.sent_ns: int | None = None
-        self.connect_ns: int | None = None
-        self.headers_ns: int | None = None
-        self.first_token_ns: int | None = None
-        self.first_answer_ns: int | None = None
-        self.last_token_ns: int | None = None
-        self.first_chunk_tokens = 1
-        self.chunks = 0
-        self.max_gap_ns: int | None = None
-        self.tokens_seen = 0
-        self.prompt_tokens: int | None = None
-        self.output_tokens = 0
-        self.cached_tokens: int | None = None
-        self.token_source = TokenSource.CHUNKS
-        self.status: int | None = None
-        self.finish_reason: str | None = None
-        self.retry_after_s: float | None = None
+        for name, value in _FRESH:
+            setattr(self, name, value)
+
+    def record(
+        self, now_ns: int, *, asked_prompt_tokens: int, asked_output_tokens: int, stage: str | None, worker: int
+    ) -> RequestRecord:
+        """The record of a request that has ended, now at the latest."""
+        assert self.outcome is not None, "a request has ended without an outcome"
+        values = {name: getattr(self, name) for name in _RECORDED}
+        values["end_ns"] = now_ns if self.end_ns is None else self.end_ns
+        values["prompt_tokens"] = self.prompt_tokens or asked_prompt_tokens
+        values["output_tokens"] = self.output_tokens or self.tokens_seen
+        return RequestRecord(
+            **values,
+            started_at=time() - (now_ns - self.dispatched_ns) / 1e9,
+            asked_prompt_tokens=asked_prompt_tokens,
+            asked_output_tokens=asked_output_tokens,
+            stage=stage,
+            worker=worker,
+        )
+
+
+_DEFAULTS = {field.name: None if field.default is NODEFAULT else field.default for field in fields(RequestRecord)}
+_LASTING = {"scheduled_ns", "dispatched_ns", "end_ns", "outcome", "error"}
+_FRESH = tuple(
+    (name, value)
+    for name, value in {**_DEFAULTS, "output_tokens": 0, "tokens_seen": 0}.items()
+    if name in Trace.__slots__ and name not in _LASTING
+)
+_RECORDED = tuple(name for name in Trace.__slots__ if name in _DEFAULTS)
 
 
 class Sink(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter_ns
 from typing import TypeVar
 
 import msgspec
@@ -12,13 +13,13 @@ from llmtop.channel import receive as receive_body
 from llmtop.domain.endpoint import Endpoint, EndpointInfo
 from llmtop.domain.load import Caps, LoadPlan
 from llmtop.domain.profile import Workload
-from llmtop.load.crew import Haul
+from llmtop.load.here import WorkerFacts
 from llmtop.load.pacer import Pacer
 
 Message = TypeVar("Message")
 
 
-class Setup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The first message to a worker: everything that does not change."""
 
     endpoint: Endpoint
@@ -32,6 +33,10 @@ class Setup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     salt: int = 0
     worker: int = 0
     workers: int = 1
+
+    def now(self) -> int:
+        """Nanoseconds of the run clock."""
+        return perf_counter_ns() - self.origin_ns
 
 
 class Follow(msgspec.Struct, frozen=True, tag=True):
@@ -63,14 +68,14 @@ class Close(msgspec.Struct, frozen=True, tag=True):
     """Cancel everything, tell the rest, end."""
 
 
-Order = Setup | Follow | Cut | Close
+Order = WorkerSetup | Follow | Cut | Close
 
 orders = msgspec.msgpack.Decoder(Order)
-hauls = msgspec.msgpack.Decoder(Haul)
+facts = msgspec.msgpack.Decoder(WorkerFacts)
 _encoder = msgspec.msgpack.Encoder()
 
 
-def packed(message: Order | Haul) -> bytes:
+def packed(message: Order | WorkerFacts) -> bytes:
     """As it goes over the channel."""
     return framed(_encoder.encode(message))
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from time import perf_counter_ns, time
 
 from msgspec.structs import replace
 
 from llmtop.channel import Child
-from llmtop.domain.endpoint import Endpoint, EndpointInfo
-from llmtop.domain.load import Caps
-from llmtop.domain.profile import Workload
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import Event
+from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
+from llmtop.endpoint import Trace
 from llmtop.errors import SessionLost
-from llmtop.load.crew import BIN_NS, SECOND_NS, Haul
-from llmtop.load.engine import SteeredLoad
+from llmtop.load.here import BIN_NS, SECOND_NS, WorkerFacts
 from llmtop.load.merging import Merger, quiet
-from llmtop.load.messages import Close, Cut, Follow, Order, Setup, hauls, packed, receive
+from llmtop.load.messages import Close, Cut, Follow, Order, WorkerSetup, facts, packed, receive
 from llmtop.load.pacer import Pacer
 from llmtop.load.users import Flight
 from llmtop.meter import merge_bins
@@ -55,13 +51,13 @@ class _Worker:
         if self.alive:
             self._orders.write(b"".join(map(packed, messages)))
 
-    def account(self, haul: Haul) -> None:
-        self.in_flight = haul.in_flight
-        self.open.update((flight.number, flight) for flight in haul.started)
-        for number, record in zip(haul.numbers, haul.records, strict=True):
+    def account(self, told: WorkerFacts) -> None:
+        self.in_flight = told.in_flight
+        self.open.update((flight.number, flight) for flight in told.started)
+        for number, record in zip(told.numbers, told.batch.requests, strict=True):
             self.open.pop(number, None)
             self.told[record.outcome] += 1
-        for closed in haul.bins:
+        for closed in told.batch.bins:
             counts = (closed.sent, closed.ok, closed.errors, closed.cancelled)
             self.counted = [before + more for before, more in zip(self.counted, counts, strict=True)]
 
@@ -84,15 +80,18 @@ class _Worker:
 
 
 class Workers:
-    """The hands of a `WorkerPool`: they do together what one crew with the same pacer would do.
+    """Load from several processes: they do together what `Here` with the same pacer would do.
 
     Open-loop arrivals are dealt out by number, concurrency by largest remainder. What the workers tell is merged by
     250 ms and by second, once all that live have told it. When a worker dies, its share goes to the others and its
     requests in flight are lost.
+
+    Args:
+        setup: of all workers together; each makes its own client and prompts of it.
     """
 
-    def __init__(self, setup: Setup, clock: Callable[[], int]) -> None:
-        self._setup, self._clock = setup, clock
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._setup = setup
         self._workers: list[_Worker] = []
         self._bins: Merger[LoadBin] = Merger(BIN_NS / 1e9, quiet)
         self._seconds: Merger[ClientSample] = Merger(SECOND_NS / 1e9, lambda _: None)
@@ -100,7 +99,6 @@ class Workers:
         self._events: list[Event] = []
         self._followed: tuple[Pacer, int] | None = None
         self._awaited = set(range(setup.workers))
-        self._all_ready = asyncio.Event()
         self._closing = asyncio.Event()
         self._lost = 0
 
@@ -125,7 +123,7 @@ class Workers:
             whole, rest = divmod(keep, len(living))
             worker.send(Cut(whole + (place < rest)))
 
-    def take(self) -> Haul:
+    def take(self) -> FactBatch:
         living = {worker.number for worker in self._living}
         bins = tuple(merge_bins(list(group.values())) for group in self._bins.take(living))
         client = tuple(
@@ -133,16 +131,19 @@ class Workers:
             for group in self._seconds.take(living)
             for sample in group.values()
         )
-        haul = Haul(self.in_flight, bins, tuple(self._records), client, tuple(self._events))
+        batch = FactBatch(
+            t_s=self._setup.now() / 1e9,
+            bins=bins,
+            requests=tuple(self._records),
+            client=client,
+            events=tuple(self._events),
+        )
         self._records, self._events = [], []
-        return haul
+        return batch
 
-    async def ready(self) -> None:
-        """Until every worker has told its first facts."""
-        await self._all_ready.wait()
-
-    async def run(self) -> None:
-        """Raises SessionLost when the last worker has died."""
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Raises SessionLost when the last worker has died. `ready`: every worker has told its first facts."""
+        self._ready = ready
         serving = []
         try:
             for number in range(self._setup.workers):
@@ -170,12 +171,12 @@ class Workers:
 
     async def _serve(self, worker: _Worker) -> None:
         """Take in what a worker tells until it ends."""
-        while (haul := await receive(worker.facts, hauls)) is not None:
-            worker.account(haul)
-            self._bins.add(worker.number, haul.bins)
-            self._seconds.add(worker.number, haul.client)
-            self._records.extend(haul.records)
-            self._events.extend(haul.events)
+        while (told := await receive(worker.facts, facts)) is not None:
+            worker.account(told)
+            self._bins.add(worker.number, told.batch.bins)
+            self._seconds.add(worker.number, told.batch.client)
+            self._records.extend(told.batch.requests)
+            self._events.extend(told.batch.events)
             self._came(worker)
         worker.alive = False
         code = await asyncio.to_thread(worker.child.wait)
@@ -184,13 +185,14 @@ class Workers:
             self._came(worker)
 
     def _came(self, worker: _Worker) -> None:
-        self._awaited.discard(worker.number)
-        if not self._awaited:
-            self._all_ready.set()
+        if worker.number in self._awaited:
+            self._awaited.discard(worker.number)
+            if not self._awaited:
+                self._ready()
 
     def _died(self, worker: _Worker, code: int) -> None:
         """Write off what it had in flight and give its share to the others."""
-        now = self._clock() - self._setup.origin_ns
+        now = self._setup.now()
         self._lost += 1
         self._bins.add(worker.number, (worker.lost_bin(now),))
         self._records.extend(_lost(flight, worker.number, now) for flight in worker.open.values())
@@ -210,64 +212,12 @@ class Workers:
 
 
 def _lost(flight: Flight, worker: int, now_ns: int) -> RequestRecord:
-    return RequestRecord(
-        scheduled_ns=flight.scheduled_ns,
-        dispatched_ns=flight.dispatched_ns,
-        sent_ns=None,
-        connect_ns=None,
-        headers_ns=None,
-        first_token_ns=None,
-        first_answer_ns=None,
-        last_token_ns=None,
-        end_ns=now_ns,
-        started_at=time() - (now_ns - flight.dispatched_ns) / 1e9,
+    trace = Trace(flight.scheduled_ns, flight.dispatched_ns)
+    trace.outcome, trace.error = Outcome.LOST, "its load worker died"
+    return trace.record(
+        now_ns,
         asked_prompt_tokens=flight.asked_prompt_tokens,
         asked_output_tokens=flight.asked_output_tokens,
-        prompt_tokens=flight.asked_prompt_tokens,
-        output_tokens=0,
-        outcome=Outcome.LOST,
-        error="its load worker died",
         stage=flight.stage,
         worker=worker,
     )
-
-
-class WorkerPool(SteeredLoad):
-    """The interface of `LoadEngine` over several processes on this machine.
-
-    Args:
-        endpoint, info, workload, api: each worker makes its own client and prompts of them.
-        pacer: what to follow at first.
-        caps: of all workers together.
-        origin_ns: zero of the run clock, by perf_counter_ns.
-        seed: of staggering and pauses.
-        workers: how many processes.
-        salt: see `PromptSource`.
-    """
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        info: EndpointInfo | None,
-        workload: Workload,
-        pacer: Pacer,
-        caps: Caps,
-        origin_ns: int,
-        seed: int,
-        api: str,
-        workers: int,
-        *,
-        salt: int = 0,
-    ) -> None:
-        setup = Setup(
-            endpoint=endpoint,
-            info=info,
-            workload=workload,
-            caps=caps,
-            origin_ns=origin_ns,
-            seed=seed,
-            api=api,
-            salt=salt,
-            workers=workers,
-        )
-        super().__init__(Workers(setup, perf_counter_ns), pacer, caps, origin_ns, perf_counter_ns)

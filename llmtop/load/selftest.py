@@ -30,7 +30,9 @@ from llmtop.endpoint import EndpointClient, Sink, Trace, endpoint_from_url
 from llmtop.endpoint.control import control
 from llmtop.endpoint.probe import probe
 from llmtop.load.engine import LoadEngine
+from llmtop.load.here import Here
 from llmtop.load.pacer import Pacer
+from llmtop.load.setup import Setup
 from llmtop.meter.client import AMBER_CPU, ClientJudge
 from llmtop.workload import PromptSource
 
@@ -160,9 +162,9 @@ async def run(
         endpoint = endpoint_from_url(url)
         client = _Listener(endpoint, await probe(endpoint, caps), caps, origin_ns)
         client.heard = {}
-        engine = LoadEngine(
-            client, PromptSource(Workload()), Pacer.hold(LoadPoint(concurrency=0)), caps, origin_ns, 0, "chat"
-        )
+        prompts = PromptSource(Workload())
+        setup = Setup(client=client, prompts=prompts, caps=caps, origin_ns=origin_ns, seed=0, api="chat")
+        engine = LoadEngine(Here(setup), Pacer.hold(LoadPoint(concurrency=0)), caps, setup.now)
         running = asyncio.create_task(engine.run())
         try:
             for streams in levels:
@@ -183,9 +185,9 @@ async def _level(engine: LoadEngine, client: _Listener, streams: int, seconds: f
     engine.command(LoadPoint(concurrency=streams, output_tokens=TOKENS))
     await asyncio.sleep(SETTLE_S)
     judge = ClientJudge()
-    judge.take(engine.drain().client)
+    judge.take(engine.take().client)
     await asyncio.sleep(seconds)
-    health = [second.health for second in judge.take(engine.drain().client)]
+    health = [second.health for second in judge.take(engine.take().client)]
     engine.cut()
     await asyncio.sleep(CUT_S)
     departures = await control(client.endpoint, "GET", "/stamps")

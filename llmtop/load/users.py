@@ -11,17 +11,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from random import Random
-from time import perf_counter_ns, time
 
 from msgspec import Struct
 
-from llmtop.domain.load import Caps, LoadPoint
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event
-from llmtop.endpoint import EndpointClient, Trace
-from llmtop.load.bounds import InFlight
+from llmtop.endpoint import Trace
+from llmtop.load.setup import Setup
 from llmtop.meter import Binner
-from llmtop.workload import Prompt, PromptSource
+from llmtop.workload import Prompt
 
 STAGGER_S = 0.1
 """Users that are called up together start within this time."""
@@ -49,50 +48,34 @@ class Flight(Struct, frozen=True, array_like=True):
 class _Open:
     """Book-keeping of one request in flight."""
 
-    __slots__ = ("moment", "number", "prompt", "stage", "trace")
+    __slots__ = ("number", "prompt", "stage", "trace")
 
-    def __init__(self, number: int, trace: Trace, prompt: Prompt, stage: str | None, moment: int) -> None:
+    def __init__(self, number: int, trace: Trace, prompt: Prompt, stage: str | None) -> None:
         self.number = number
         self.trace = trace
         self.prompt = prompt
         self.stage = stage
-        self.moment = moment
 
 
 class Users:
     """All users of one process.
 
     Args:
-        client, prompts, api: how and what to send.
-        caps: the most requests in flight.
-        origin_ns, clock: the run clock is `clock() - origin_ns`.
-        seed: of staggering and pauses.
+        setup: how and what to send.
         ended: called with (number, record) for each request that ended.
     """
 
-    def __init__(
-        self,
-        client: EndpointClient,
-        prompts: PromptSource,
-        caps: Caps,
-        origin_ns: int,
-        seed: int,
-        api: str,
-        ended: Callable[[int, RequestRecord], None],
-        *,
-        clock: Callable[[], int] = perf_counter_ns,
-        worker: int = 0,
-    ) -> None:
-        self._client, self._prompts, self._api = client, prompts, api
-        self._origin_ns, self._clock = origin_ns, clock
-        self._rng = Random(f"users {seed} {worker}")
+    def __init__(self, setup: Setup, ended: Callable[[int, RequestRecord], None]) -> None:
+        self._client, self._prompts, self._api = setup.client, setup.prompts, setup.api
+        self._now = setup.now
+        self._rng = Random(f"users {setup.seed} {setup.worker}")
         self._ended = ended
-        self._worker = worker
+        self._worker = setup.worker
         self.binner = Binner()
         self.point = LoadPoint(concurrency=0)
         """Lengths and think time of the next request."""
         self.stage: str | None = None
-        self.most = caps.max_concurrency
+        self.most = setup.caps.max_concurrency
         """An open loop drops arrivals that would be above."""
         self.failure: BaseException | None = None
         """A bug in a user's task, to be raised by whoever runs the load."""
@@ -101,7 +84,8 @@ class Users:
         self.events: list[Event] = []
         self.slips_ns: list[int] = []
         """sent - scheduled of each request whose first token came; whoever reads it, empties it."""
-        self._in_flight = InFlight()
+        self.in_flight = 0
+        """Users that are at a request."""
         self._open_loop = False
         self._debt = 0
         self._users: dict[asyncio.Task[None], None] = {}
@@ -114,10 +98,6 @@ class Users:
         self._held_until_ns = 0
         self._complained_ns = -COMPLAINT_NS
         self._complained_of = 0
-
-    @property
-    def in_flight(self) -> int:
-        return self._in_flight.now
 
     @property
     def sent(self) -> int:
@@ -205,9 +185,6 @@ class Users:
         while self._tasks:
             await asyncio.wait(list(self._tasks))
 
-    def _now(self) -> int:
-        return self._clock() - self._origin_ns
-
     def _call_up(self, count: int) -> None:
         """Users that start at once would march in lock-step: all prefill together, all end together.
 
@@ -260,7 +237,7 @@ class Users:
                 if not in_flight:
                     in_flight = True
                     self._resting.pop(task, None)
-                    self._in_flight.change(+1)
+                    self.in_flight += 1
                 record = await self._request(due_ns, answer)
                 answer = 1.0
                 failures = failures + 1 if record.outcome.is_error else 0
@@ -271,13 +248,13 @@ class Users:
                 pause_s = self.point.think_time_s + (self._pause_s(failures, record) if failures else 0.0)
                 if pause_s > 0:
                     in_flight = False
-                    self._in_flight.change(-1)
+                    self.in_flight -= 1
                     self._resting[task] = None
                     due_ns = self._now() + round(pause_s * 1e9)
                     await asyncio.sleep(pause_s)
         finally:
             if in_flight:
-                self._in_flight.change(-1)
+                self.in_flight -= 1
 
     async def _request(self, due_ns: int, answer: float) -> RequestRecord:
         """Send one request and wait for its end."""
@@ -285,7 +262,7 @@ class Users:
         trace = Trace(min(due_ns, now), now)
         prompt = self._prompts.next(self.point)
         self._number += 1
-        flying = _Open(self._number, trace, prompt, self.stage, self._in_flight.moment)
+        flying = _Open(self._number, trace, prompt, self.stage)
         self._flying[flying.number] = flying
         self._prefilling[trace] = prompt
         self.binner.sent()
@@ -309,8 +286,13 @@ class Users:
         """Make the record of a request that has ended."""
         trace = flying.trace
         now = self._now()
-        low, high = self._in_flight.bounds(flying.moment)
-        record = _record(trace, now, flying, output_tokens, low, high, self._worker)
+        record = trace.record(
+            now,
+            asked_prompt_tokens=flying.prompt.tokens,
+            asked_output_tokens=output_tokens,
+            stage=flying.stage,
+            worker=self._worker,
+        )
         del self._flying[flying.number]
         self._prefilling.pop(trace, None)
         if record.outcome is Outcome.OK and record.token_source is TokenSource.USAGE:
@@ -359,39 +341,3 @@ class Users:
 
 def _backoff_s(failures: int) -> float:
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 30))
-
-
-def _record(
-    trace: Trace, now_ns: int, flying: _Open, output_tokens: int, low: int, high: int, worker: int
-) -> RequestRecord:
-    assert trace.outcome is not None, "the client ended a request without an outcome"
-    return RequestRecord(
-        scheduled_ns=trace.scheduled_ns,
-        dispatched_ns=trace.dispatched_ns,
-        sent_ns=trace.sent_ns,
-        connect_ns=trace.connect_ns,
-        headers_ns=trace.headers_ns,
-        first_token_ns=trace.first_token_ns,
-        first_answer_ns=trace.first_answer_ns,
-        last_token_ns=trace.last_token_ns,
-        end_ns=now_ns if trace.end_ns is None else trace.end_ns,
-        started_at=time() - (now_ns - trace.dispatched_ns) / 1e9,
-        asked_prompt_tokens=flying.prompt.tokens,
-        asked_output_tokens=output_tokens,
-        prompt_tokens=trace.prompt_tokens or flying.prompt.tokens,
-        output_tokens=trace.output_tokens or trace.tokens_seen,
-        first_chunk_tokens=trace.first_chunk_tokens,
-        chunks=trace.chunks,
-        max_gap_ns=trace.max_gap_ns,
-        cached_tokens=trace.cached_tokens,
-        token_source=trace.token_source,
-        outcome=trace.outcome,
-        status=trace.status,
-        error=trace.error,
-        finish_reason=trace.finish_reason,
-        retry_after_s=trace.retry_after_s,
-        stage=flying.stage,
-        in_flight_min=low,
-        in_flight_max=high,
-        worker=worker,
-    )

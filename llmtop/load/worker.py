@@ -1,4 +1,4 @@
-"""One load worker: `python -m llmtop.load.worker`, started by `WorkerPool`. It ends when its stdin does."""
+"""One load worker: `python -m llmtop.load.worker`, started by `Workers`. It ends when its stdin does."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 
 from llmtop import channel
 from llmtop.endpoint import EndpointClient, StampingLoop
-from llmtop.load.crew import Crew
-from llmtop.load.messages import Close, Cut, Follow, Setup, orders, packed, receive
+from llmtop.load.here import Here
+from llmtop.load.messages import Close, Cut, Follow, WorkerSetup, orders, packed, receive
+from llmtop.load.setup import Setup
 from llmtop.workload import PromptSource
 
 TELL_S = 0.05
@@ -18,7 +19,7 @@ TELL_S = 0.05
 async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter) -> None:
     """Do what the parent says until it says no more."""
     setup = await receive(orders_in, orders)
-    if not isinstance(setup, Setup):
+    if not isinstance(setup, WorkerSetup):
         return
     client = EndpointClient(setup.endpoint, setup.info, setup.caps, setup.origin_ns)
     prompts = PromptSource(
@@ -28,34 +29,44 @@ async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter)
         start=setup.worker,
         step=setup.workers,
     )
-    crew = Crew(client, prompts, setup.caps, setup.origin_ns, setup.seed, setup.api, worker=setup.worker)
-    load = asyncio.create_task(crew.run())
-    listening = asyncio.create_task(_obey(crew, orders_in))
+    here = Here(
+        Setup(
+            client=client,
+            prompts=prompts,
+            caps=setup.caps,
+            origin_ns=setup.origin_ns,
+            seed=setup.seed,
+            api=setup.api,
+            worker=setup.worker,
+        )
+    )
+    load = asyncio.create_task(here.run(lambda: None))
+    listening = asyncio.create_task(_obey(here, orders_in))
     try:
         while not load.done():
-            facts_out.write(packed(crew.take()))
+            facts_out.write(packed(here.take_with_account()))
             await facts_out.drain()
             await asyncio.wait({load}, timeout=TELL_S)
         await load
-        facts_out.write(packed(crew.take()))
+        facts_out.write(packed(here.take_with_account()))
         await facts_out.drain()
     except ConnectionError:  # the parent is gone, and nobody is left to tell
-        crew.close()
+        here.close()
         await load
     finally:
         listening.cancel()
         await client.close()
 
 
-async def _obey(crew: Crew, orders_in: asyncio.StreamReader) -> None:
+async def _obey(here: Here, orders_in: asyncio.StreamReader) -> None:
     while True:
         order = await receive(orders_in, orders)
         if isinstance(order, Follow):
-            crew.follow(order.pacer(), order.start_ns)
+            here.follow(order.pacer(), order.start_ns)
         elif isinstance(order, Cut):
-            crew.cut(order.keep)
+            here.cut(order.keep)
         elif order is None or isinstance(order, Close):
-            crew.close()
+            here.close()
             return
 
 

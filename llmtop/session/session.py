@@ -38,12 +38,12 @@ from llmtop.domain.endpoint import (
 )
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage
-from llmtop.domain.run import Event, FactBatch, Mark, RunMeta
+from llmtop.domain.run import Event, FactBatch, Mark, RunMeta, joined
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint import EndpointClient
 from llmtop.endpoint.probe import probe
 from llmtop.errors import EndpointAuthFailed, EndpointError, UsageError
-from llmtop.load import Harvest, LoadEngine, WorkerPool, auto_workers
+from llmtop.load import Here, LoadEngine, Setup, Workers, WorkerSetup, auto_workers
 from llmtop.load.pacer import Pacer
 from llmtop.meter import FrameBuilder
 from llmtop.recording import RunWriter, new_run_path
@@ -91,7 +91,7 @@ class Session:
         self._scraper: Scraper | None = None
         self._scraping: asyncio.Task[None] | None = None
         self._gpus = GpuReader()
-        self._engine: LoadEngine | WorkerPool | None = None
+        self._engine: LoadEngine | None = None
         self._writer: RunWriter | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._untold: list[FactBatch] = []
@@ -247,7 +247,7 @@ class Session:
         if self._writer is not None:
             self._writer.update_meta(self.meta)
 
-    async def _make_engine(self, client: EndpointClient, info: EndpointInfo) -> LoadEngine | WorkerPool:
+    async def _make_engine(self, client: EndpointClient, info: EndpointInfo) -> LoadEngine:
         profile, seed = self._options.profile, self._options.seed
         workload, caps, origin_ns = profile.workload, profile.caps, self._origin_ns
         api = self._api(info)
@@ -260,10 +260,20 @@ class Session:
         pacer = Pacer.hold(self._wanted, seed) if self._wanted else Pacer(plan, seed)
         workers = self._options.workers or auto_workers(caps.max_concurrency)
         if workers > 1:
-            return WorkerPool(
-                self._endpoint, info, workload, pacer, caps, origin_ns, seed, api, workers, salt=origin_ns
+            shared = WorkerSetup(
+                endpoint=self._endpoint,
+                info=info,
+                workload=workload,
+                caps=caps,
+                origin_ns=origin_ns,
+                seed=seed,
+                api=api,
+                salt=origin_ns,
+                workers=workers,
             )
-        return LoadEngine(client, prompts, pacer, caps, origin_ns, seed, api)
+            return LoadEngine(Workers(shared), pacer, caps, shared.now)
+        setup = Setup(client=client, prompts=prompts, caps=caps, origin_ns=origin_ns, seed=seed, api=api)
+        return LoadEngine(Here(setup), pacer, caps, setup.now)
 
     @property
     def _beside_us(self) -> bool:
@@ -321,18 +331,16 @@ class Session:
 
     def _tick(self) -> None:
         """Everything that became known since the last tick, as one batch: recorded, shown, and judged by the watch."""
-        harvest = self._engine.drain() if self._engine is not None else Harvest()
-        batch = FactBatch(
-            t_s=self.t_s,
-            bins=harvest.bins,
-            requests=harvest.requests,
+        load = (self._engine.take(),) if self._engine is not None else ()
+        t_s = self.t_s
+        own = FactBatch(
+            t_s=t_s,
             server=_taken(self._scraped),
             gpu=_taken(self._gpu_samples),
-            client=harvest.client,
-            changes=harvest.changes,
             marks=_taken(self._marks),
-            events=(*harvest.events, *_taken(self._events)),
+            events=_taken(self._events),
         )
+        batch = joined(t_s, (*load, own))
         self._builder.consume(batch)
         self._untold.append(batch)
         if self._writer is not None:

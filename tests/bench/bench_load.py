@@ -23,7 +23,7 @@ from llmtop.domain.profile import Workload
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint import EndpointClient, LagSample, endpoint_from_url
 from llmtop.endpoint.probe import probe
-from llmtop.load import LoadEngine, Pacer, WorkerPool
+from llmtop.load import Here, LoadEngine, Pacer, Setup, Workers, WorkerSetup
 from llmtop.load.selftest import known_times
 from llmtop.workload import PromptSource
 
@@ -59,14 +59,15 @@ class QuickClient:
 async def memory(requests: int) -> None:
     origin_ns = perf_counter_ns()
     client, prompts = QuickClient(origin_ns), PromptSource(Workload())
-    engine = LoadEngine(client, prompts, Pacer.hold(LoadPoint(concurrency=64)), Caps(), origin_ns, 0, "chat")
+    setup = Setup(client=client, prompts=prompts, caps=Caps(), origin_ns=origin_ns, seed=0, api="chat")
+    engine = LoadEngine(Here(setup), Pacer.hold(LoadPoint(concurrency=64)), setup.caps, setup.now)
     running = asyncio.create_task(engine.run())
     process = psutil.Process()
     sizes, marks, done = [], [requests // 10, requests], 0
     started, cpu = time.perf_counter(), process_time()
     while marks:
         await asyncio.sleep(0.1)
-        done += sum(closed.ok for closed in engine.drain().bins)
+        done += sum(closed.ok for closed in engine.take().bins)
         if done >= marks[0]:
             marks.pop(0)
             sizes.append(process.memory_info().rss / 2**20)
@@ -85,10 +86,13 @@ async def retarget(workers: int) -> None:
         info = await probe(endpoint, Caps())
         client = EndpointClient(endpoint, info, Caps(), origin_ns)
         pacer = Pacer.hold(LoadPoint(concurrency=8))
+        common = {"caps": Caps(), "origin_ns": origin_ns, "seed": 0, "api": "chat"}
         if workers:
-            engine = WorkerPool(endpoint, info, Workload(), pacer, Caps(), origin_ns, 0, "chat", workers)
+            shared = WorkerSetup(endpoint=endpoint, info=info, workload=Workload(), workers=workers, **common)
+            engine = LoadEngine(Workers(shared), pacer, shared.caps, shared.now)
         else:
-            engine = LoadEngine(client, PromptSource(Workload()), pacer, Caps(), origin_ns, 0, "chat")
+            setup = Setup(client=client, prompts=PromptSource(Workload()), **common)
+            engine = LoadEngine(Here(setup), pacer, setup.caps, setup.now)
         running = asyncio.create_task(engine.run())
         await reached(engine, 8)
         times: dict[str, list[float]] = {"8 -> 64": [], "64 -> 8": [], "cut": []}
@@ -103,7 +107,7 @@ async def retarget(workers: int) -> None:
             times["cut"].append(await reached(engine, 0))
             engine.command(LoadPoint(concurrency=8))
             await reached(engine, 8)
-            engine.drain()
+            engine.take()
         await engine.close()
         await running
         await client.close()

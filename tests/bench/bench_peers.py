@@ -112,7 +112,7 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
     from llmtop.domain.run import FactBatch
     from llmtop.endpoint import EndpointClient, endpoint_from_url
     from llmtop.endpoint.probe import probe
-    from llmtop.load import LoadEngine, Pacer
+    from llmtop.load import Here, LoadEngine, Pacer, Setup
     from llmtop.meter import Facts
     from llmtop.workload import PromptSource
 
@@ -140,7 +140,8 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
     info = await probe(endpoint, caps)
     client = Listener(endpoint, info, caps, origin_ns)
     prompts = PromptSource(Workload())
-    engine = LoadEngine(client, prompts, Pacer.hold(LoadPoint(concurrency=0)), caps, origin_ns, 0, "chat")
+    setup = Setup(client=client, prompts=prompts, caps=caps, origin_ns=origin_ns, seed=0, api="chat")
+    engine = LoadEngine(Here(setup), Pacer.hold(LoadPoint(concurrency=0)), caps, setup.now)
     running = asyncio.create_task(engine.run())
     await asyncio.sleep(0.5)
     point = LoadPoint(concurrency=streams, prompt_tokens=PROMPT_CHARACTERS // 4, output_tokens=TOKENS)
@@ -149,14 +150,14 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
     stop_ns = perf_counter_ns() + int(seconds * 1e9)
     while perf_counter_ns() < stop_ns:
         await asyncio.sleep(0.2)
-        told.append(engine.drain())
+        told.append(engine.take())
     engine.command(LoadPoint(concurrency=0))
     while engine.in_flight:
         await asyncio.sleep(0.2)
-        told.append(engine.drain())
+        told.append(engine.take())
     await engine.close()
     await running
-    told.append(engine.drain())
+    told.append(engine.take())
     await client.close()
     keys = {trace.sent_ns: head for trace, head in sent}
     # Without a TPOT: a stream that came in one read, so starved was the client.

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from llmtop.domain.commands import AddMark, Command, Quit, SetLoad
 from llmtop.domain.load import LoadPlan, LoadPoint, Ramp, Replay, Shape, Stage
 from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.domain.run import Event, FactBatch, Mark, joined
 
 STAMPS = st.lists(st.integers(0, 10**12), min_size=7, max_size=7).map(sorted)
 
@@ -60,3 +61,19 @@ def test_plans_cross_a_pipe(shape: Shape) -> None:
     plan = LoadPlan(stages=(Stage(name="a", duration_s=3.0, shape=shape), Stage(name="b", duration_s=4.0, shape=shape)))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(plan), type=LoadPlan) == plan
     assert plan.duration_s == 7.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=6))
+def test_a_joined_batch_holds_every_fact_once_and_in_order(counts: list[tuple[int, int]]) -> None:
+    batches = [
+        FactBatch(
+            t_s=float(number),
+            marks=tuple(Mark(float(number), f"{number}.{place}") for place in range(marks)),
+            events=tuple(Event(float(number), "load", f"{number}.{place}") for place in range(events)),
+        )
+        for number, (marks, events) in enumerate(counts)
+    ]
+    whole = joined(99.0, iter(batches))
+    assert whole.t_s == 99.0
+    assert list(whole.marks) == [mark for batch in batches for mark in batch.marks]
+    assert list(whole.events) == [event for batch in batches for event in batch.events]

@@ -11,7 +11,7 @@ import pytest
 from llmtop.domain.load import Caps, LoadPlan, LoadPoint
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint import LagSample
-from llmtop.load import LoadEngine, Pacer
+from llmtop.load import Here, LoadEngine, Pacer, Setup
 from llmtop.load.health import HealthProbe
 from llmtop.workload import Prompt
 
@@ -152,9 +152,16 @@ class Lab:
         pacer = Pacer(point, seed) if isinstance(point, LoadPlan) else Pacer.hold(point, seed)
         caps = caps or Caps(stop_error_ratio=None)
         health = HealthProbe(clock=self.loop.clock_ns, cpu_clock=lambda: 0)
-        return LoadEngine(
-            self.client, self.prompts, pacer, caps, 0, seed, "chat", clock=self.loop.clock_ns, health=health
+        setup = Setup(
+            client=self.client,
+            prompts=self.prompts,
+            caps=caps,
+            origin_ns=0,
+            seed=seed,
+            api="chat",
+            clock=self.loop.clock_ns,
         )
+        return LoadEngine(Here(setup, health), pacer, caps, setup.now)
 
     def drive(self, engine: LoadEngine, script: Callable[[], Awaitable[None]]) -> None:
         """Run the engine while `script` plays with it, then close it."""

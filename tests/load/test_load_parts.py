@@ -1,4 +1,4 @@
-"""The parts of the load engine by themselves: bounds, brake, health, and the merging of workers."""
+"""The parts of the load engine by themselves: brake, health, controller, and the merging of workers."""
 
 from __future__ import annotations
 
@@ -14,33 +14,12 @@ from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.endpoint import LagSample
 from llmtop.load import Pacer
-from llmtop.load.bounds import InFlight
+from llmtop.load.controller import LONGEST_HOLD_S, Controller
 from llmtop.load.health import HealthProbe, raise_fd_limit
 from llmtop.load.merging import Merger, quiet
-from llmtop.load.wheel import LONGEST_HOLD_S, Wheel
 from llmtop.meter import ClientJudge, Facts, merge_bins
 
 SECOND = 1_000_000_000
-
-
-@given(st.lists(st.booleans(), max_size=200), st.randoms(use_true_random=False))
-def test_bounds_are_the_extremes_of_what_came_after(ups: list[bool], rng: random.Random) -> None:
-    counter = InFlight()
-    history = [0]
-    for up in ups:
-        counter.change(1 if up or counter.now == 0 else -1)
-        history.append(counter.now)
-        since = rng.randrange(len(history))
-        assert counter.bounds(since) == (min(history[since:]), max(history[since:]))
-
-
-def test_bounds_need_no_more_room_for_a_million_changes() -> None:
-    counter = InFlight()
-    rng = random.Random(1)
-    for _ in range(50_000):
-        counter.change(rng.choice([1, -1]) if 0 < counter.now < 20 else (1 if counter.now == 0 else -1))
-    assert len(counter._low) <= 21
-    assert len(counter._high) <= 21
 
 
 def test_open_files_are_raised_to_the_hard_limit() -> None:
@@ -69,7 +48,7 @@ def test_a_red_second_holds_the_ramp_and_voids_what_lived_through_it(lab) -> Non
         assert engine.finished
 
     lab.drive(engine, script)
-    told = engine.drain()
+    told = engine.take()
     red = [second.health.t_s for second in ClientJudge().take(told.client) if second.health.state == "red"]
     assert red == pytest.approx([6, 7, 8, 9, 10], abs=0.01)
     facts = Facts.of([FactBatch(t_s=60.0, client=told.client, requests=told.requests)])
@@ -92,53 +71,55 @@ def test_nothing_is_held_back_however_the_client_does(lab) -> None:
         await asyncio.sleep(0.005)
         lab.loop.selector.now_s += 0.03  # something kept the loop for 30 ms
         for _ in range(12):
-            told = engine.drain()
+            told = engine.take()
             ended = [record.end_ns / 1e9 for record in told.requests]
             assert len(ended) == sum(closed.ok + closed.errors + closed.cancelled for closed in told.bins)
             last_s = told.bins[-1].t_s if told.bins else 0.0
             assert all(end_s <= last_s for end_s in ended)
             await asyncio.sleep(0.25)
-            assert engine.drain().requests, "some end in every quarter of a second"
+            assert engine.take().requests, "some end in every quarter of a second"
 
     lab.drive(engine, script)
 
 
 def test_a_client_that_never_keeps_up_does_not_hold_a_plan_for_ever() -> None:
     plan = LoadPlan(stages=(Stage(name="up", duration_s=10.0, shape=Steps((1, 2))),))
-    wheel = Wheel(Pacer(plan), Caps(), 0)
-    wheel.start(0)
+    controller = Controller(Pacer(plan), Caps(), 0)
+    controller.start(0)
     now = 0
-    while not wheel.finished(now):
+    while not controller.finished(now):
         now += SECOND // 20
-        wheel.look(now, client_red=True)
+        controller.look(now, client_red=True)
         assert now < 100 * SECOND
     assert now / SECOND == pytest.approx(10.0 + LONGEST_HOLD_S, abs=1.0)
 
 
 def test_an_open_loop_goes_on_sending_while_its_ramp_is_held() -> None:
     plan = LoadPlan(stages=(Stage(name="up", duration_s=10.0, shape=Ramp(0, 100, "rate")),))
-    wheel = Wheel(Pacer(plan), Caps(), 0)
-    wheel.start(0)
-    assert wheel.look(5 * SECOND, client_red=True)
-    assert wheel.target(6 * SECOND).rate_rps == pytest.approx(50.0)
-    assert wheel.pacer.arrivals(2.0) == pytest.approx(100, abs=30)
-    assert wheel.stage(7 * SECOND) == ("up", pytest.approx(5.0))
-    assert wheel.look(7 * SECOND, client_red=False)
-    assert wheel.target(8 * SECOND).rate_rps == pytest.approx(60.0)
+    controller = Controller(Pacer(plan), Caps(), 0)
+    controller.start(0)
+    assert controller.look(5 * SECOND, client_red=True)
+    assert controller.target(6 * SECOND).rate_rps == pytest.approx(50.0)
+    assert controller.pacer.arrivals(2.0) == pytest.approx(100, abs=30)
+    assert controller.stage(7 * SECOND) == ("up", pytest.approx(5.0))
+    assert controller.look(7 * SECOND, client_red=False)
+    assert controller.target(8 * SECOND).rate_rps == pytest.approx(60.0)
 
 
 def test_a_hold_is_not_held() -> None:
-    wheel = Wheel(Pacer(LoadPlan(stages=(Stage(name="flat", duration_s=10.0, shape=Hold(concurrency=3)),))), Caps(), 0)
-    assert not wheel.look(5 * SECOND, client_red=True)
+    controller = Controller(
+        Pacer(LoadPlan(stages=(Stage(name="flat", duration_s=10.0, shape=Hold(concurrency=3)),))), Caps(), 0
+    )
+    assert not controller.look(5 * SECOND, client_red=True)
 
 
-def test_the_wheel_caps_a_hand_and_a_plan() -> None:
+def test_the_controller_caps_a_hand_and_a_plan() -> None:
     plan = LoadPlan(stages=(Stage(name="high", duration_s=10.0, shape=Hold(concurrency=300)),))
-    wheel = Wheel(Pacer(plan), Caps(max_concurrency=100), 0)
-    assert wheel.target(0).concurrency == 100
-    wheel.command(LoadPoint(concurrency=200), 1)
-    assert wheel.target(2).concurrency == 100
-    assert "200" in wheel.events[0].text
+    controller = Controller(Pacer(plan), Caps(max_concurrency=100), 0)
+    assert controller.target(0).concurrency == 100
+    controller.command(LoadPoint(concurrency=200), 1)
+    assert controller.target(2).concurrency == 100
+    assert "200" in controller.events[0].text
 
 
 def test_the_probe_sees_a_loop_that_is_held_up() -> None:

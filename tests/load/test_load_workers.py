@@ -17,8 +17,8 @@ from llmtop.domain.request import Outcome
 from llmtop.endpoint import endpoint_from_url
 from llmtop.endpoint.probe import probe
 from llmtop.errors import SessionLost
-from llmtop.load import Pacer, WorkerPool, auto_workers, selftest
-from llmtop.load.messages import Follow, Setup, hauls, packed, receive
+from llmtop.load import LoadEngine, Pacer, Workers, WorkerSetup, auto_workers, selftest
+from llmtop.load.messages import Follow, facts, packed, receive
 from llmtop.meter import ClientJudge
 
 PATIENCE_S = 30.0
@@ -27,17 +27,17 @@ PATIENCE_S = 30.0
 class Run:
     """A pool under test, with everything it has told."""
 
-    def __init__(self, pool: WorkerPool) -> None:
-        self.pool = pool
+    def __init__(self, engine: LoadEngine) -> None:
+        self.engine = engine
         self.bins, self.requests, self.events, self.client = [], [], [], []
         self.judge = ClientJudge()
 
     def drain(self) -> None:
-        harvest = self.pool.drain()
-        self.bins += harvest.bins
-        self.requests += harvest.requests
-        self.events += harvest.events
-        self.client += [second.health for second in self.judge.take(harvest.client)]
+        batch = self.engine.take()
+        self.bins += batch.bins
+        self.requests += batch.requests
+        self.events += batch.events
+        self.client += [second.health for second in self.judge.take(batch.client)]
         if self.bins:
             ended = sum(b.ok + b.errors + b.cancelled for b in self.bins)
             assert sum(b.sent for b in self.bins) == ended + self.bins[-1].in_flight
@@ -50,34 +50,41 @@ class Run:
 
     @property
     def pids(self) -> list[int]:
-        return [worker.child.pid for worker in self.pool._hands._workers if worker.alive]
+        return [worker.child.pid for worker in self.engine._hands._workers if worker.alive]
 
 
 async def started(url: str, point: LoadPoint, workers: int) -> tuple[Run, asyncio.Task[None]]:
     origin_ns = perf_counter_ns()
     info = await probe(endpoint_from_url(url), Caps())
-    pacer = Pacer.hold(point)
-    pool = WorkerPool(
-        endpoint_from_url(url), info, Workload(), pacer, Caps(stop_error_ratio=None), origin_ns, 0, "chat", workers
+    setup = WorkerSetup(
+        endpoint=endpoint_from_url(url),
+        info=info,
+        workload=Workload(),
+        caps=Caps(stop_error_ratio=None),
+        origin_ns=origin_ns,
+        seed=0,
+        api="chat",
+        workers=workers,
     )
-    return Run(pool), asyncio.create_task(pool.run())
+    engine = LoadEngine(Workers(setup), Pacer.hold(point), setup.caps, setup.now)
+    return Run(engine), asyncio.create_task(engine.run())
 
 
 async def test_a_worker_that_dies_is_reported_and_its_share_redistributed() -> None:
     async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
         run, running = await started(url, LoadPoint(concurrency=9, output_tokens=30), 3)
-        await run.until(lambda: run.pool.in_flight == 9)
+        await run.until(lambda: run.engine.in_flight == 9)
         await run.until(lambda: sum(b.ok for b in run.bins) > 20)
         os.kill(run.pids[1], signal.SIGKILL)
         await run.until(lambda: run.events)
-        await run.until(lambda: run.pool.in_flight == 9)
-        run.pool.command(LoadPoint(rate_rps=40.0, output_tokens=30))
+        await run.until(lambda: run.engine.in_flight == 9)
+        run.engine.command(LoadPoint(rate_rps=40.0, output_tokens=30))
         count = len(run.requests)
         await run.until(lambda: len(run.requests) > count + 30)
-        run.pool.cut()
-        await run.until(lambda: run.pool.in_flight == 0)
+        run.engine.cut()
+        await run.until(lambda: run.engine.in_flight == 0)
         await run.until(lambda: run.client and run.client[-1].workers == 2)
-        await run.pool.close()
+        await run.engine.close()
         await running
         run.drain()
     outcomes = Counter(record.outcome for record in run.requests)
@@ -94,7 +101,7 @@ async def test_a_worker_that_dies_is_reported_and_its_share_redistributed() -> N
 async def test_without_any_worker_left_the_load_is_over() -> None:
     async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
         run, running = await started(url, LoadPoint(concurrency=2, output_tokens=30), 1)
-        await run.until(lambda: run.pool.in_flight == 2)
+        await run.until(lambda: run.engine.in_flight == 2)
         os.kill(run.pids[0], signal.SIGKILL)
         with pytest.raises(SessionLost, match="signal 9"):
             await running
@@ -110,7 +117,7 @@ async def test_a_worker_ends_when_its_parent_is_gone() -> None:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    setup = Setup(
+    setup = WorkerSetup(
         endpoint=endpoint_from_url("http://127.0.0.1:9"),
         info=None,
         workload=Workload(),
@@ -123,8 +130,8 @@ async def test_a_worker_ends_when_its_parent_is_gone() -> None:
     process.stdin.write(packed(setup) + packed(follow))
     records = []
     while not records:
-        haul = await asyncio.wait_for(receive(process.stdout, hauls), PATIENCE_S)
-        records += haul.records
+        told = await asyncio.wait_for(receive(process.stdout, facts), PATIENCE_S)
+        records += told.batch.requests
     assert records[0].outcome is Outcome.HTTP_ERROR
     process.stdin.close()
     process._transport.get_pipe_transport(1).close()  # the parent's end of the facts, as after kill -9

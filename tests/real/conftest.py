@@ -38,7 +38,7 @@ from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.endpoint import EndpointClient, Trace, endpoint_from_url
 from llmtop.endpoint.probe import probe
-from llmtop.load import LoadEngine, Pacer
+from llmtop.load import Here, LoadEngine, Pacer, Setup
 from llmtop.meter import Facts
 from llmtop.recording import RunReader
 from llmtop.session.options import SessionOptions
@@ -183,7 +183,8 @@ async def hold(url: str, seconds: float, *, api: str = "completions", **load: An
     client = EndpointClient(endpoint, info, caps, origin_ns)
     scraper = Scraper(endpoint, info.dialect, origin_ns)
     prompts = PromptSource(Workload(api=api), max_model_len=info.max_model_len, salt=origin_ns)
-    engine = LoadEngine(client, prompts, Pacer.hold(LoadPoint(**load)), caps, origin_ns, 0, api)
+    setup = Setup(client=client, prompts=prompts, caps=caps, origin_ns=origin_ns, seed=0, api=api)
+    engine = LoadEngine(Here(setup), Pacer.hold(LoadPoint(**load)), caps, setup.now)
     running = asyncio.create_task(engine.run())
     requests: list[RequestRecord] = []
     snapshots: list[ServerSnapshot] = []
@@ -192,12 +193,12 @@ async def hold(url: str, seconds: float, *, api: str = "completions", **load: An
         while time.monotonic() < end_s:
             await asyncio.sleep(0.5)
             snapshots.append(await scraper.scrape())
-            requests.extend(engine.drain().requests)
+            requests.extend(engine.take().requests)
         engine.cut()
         left_after_s = await _until_idle(scraper)
         await engine.close()
         await running
-        requests.extend(engine.drain().requests)
+        requests.extend(engine.take().requests)
     finally:
         running.cancel()
         await scraper.close()

@@ -1,4 +1,4 @@
-"""A crew: everything of a load that lives in one process. It follows a pacer and keeps account of what happens."""
+"""The load of one process: it follows a pacer and keeps account of what happens."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import asyncio
 import gc
 import math
 from collections.abc import Callable
-from time import perf_counter_ns
 
 from msgspec import Struct
 
-from llmtop.domain.load import Caps, LoadPoint
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import RequestRecord
-from llmtop.domain.run import Event
+from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
-from llmtop.endpoint import EndpointClient
 from llmtop.load.health import HealthProbe
 from llmtop.load.pacer import Pacer
+from llmtop.load.setup import Setup
 from llmtop.load.users import Flight, Users
-from llmtop.workload import PromptSource
 
 BIN_NS = 250_000_000
 SECOND_NS = 1_000_000_000
@@ -31,59 +29,41 @@ GC_THRESHOLDS = (70_000, 20, 100)
 holds there is next to nothing to collect."""
 
 
-class Haul(Struct, frozen=True, array_like=True):
-    """What a crew has to tell since it was asked last."""
+class WorkerFacts(Struct, frozen=True, array_like=True):
+    """What one process has to tell since it was asked last, and what is needed to account for its loss."""
 
+    batch: FactBatch
     in_flight: int
-    bins: tuple[LoadBin, ...]
-    records: tuple[RequestRecord, ...]
-    client: tuple[ClientSample, ...]
-    events: tuple[Event, ...]
     numbers: tuple[int, ...] = ()
-    """Of the requests in `records`."""
+    """Of the requests in `batch`."""
     started: tuple[Flight, ...] = ()
-    """Requests that were sent and are not in `records`: in flight, or their bin is not closed yet."""
+    """Requests that were sent and are not in `batch`: in flight, or their bin is not closed yet."""
 
 
-class Crew:
-    """Users, their bins and records, and the health of the process they live in.
+class Here:
+    """The load of this process, on the running event loop: users, their bins and records, and samples of the process.
 
-    A record is handed out with the bin in which it ended.
+    A record is told with the bin in which its request ended.
 
     Args:
-        client, prompts, caps, origin_ns, seed, api: see `Users`.
-        worker: number of this process among several.
-        clock: the run clock is `clock() - origin_ns`; the loop's own time must run alike.
+        setup: what to send and where.
         health: watches the process.
     """
 
-    def __init__(
-        self,
-        client: EndpointClient,
-        prompts: PromptSource,
-        caps: Caps,
-        origin_ns: int,
-        seed: int,
-        api: str,
-        *,
-        worker: int = 0,
-        clock: Callable[[], int] = perf_counter_ns,
-        health: HealthProbe | None = None,
-    ) -> None:
-        self._client = client
-        self._users = Users(client, prompts, caps, origin_ns, seed, api, self._end, clock=clock, worker=worker)
-        self._health = health or HealthProbe(clock=clock)
-        self._caps, self._origin_ns, self._clock, self._worker = caps, origin_ns, clock, worker
+    def __init__(self, setup: Setup, health: HealthProbe | None = None) -> None:
+        self._setup = setup
+        self._now = setup.now
+        self._users = Users(setup, self._end)
+        self._health = health or HealthProbe(clock=setup.clock)
         self._pacer: Pacer | None = None
         self._start_ns = 0
         self._sent = 0
         self._reported = 0
         self._bins: list[LoadBin] = []
         self._second: list[LoadBin] = []
-        self._numbers: list[int] = []
         self._ended: list[tuple[int, RequestRecord]] = []
-        self._records: list[RequestRecord] = []
-        self._client_samples: list[ClientSample] = []
+        self._told: list[tuple[int, RequestRecord]] = []
+        self._samples: list[ClientSample] = []
         self._wake: asyncio.Future[None] | None = None
         self._closing = False
 
@@ -91,17 +71,12 @@ class Crew:
     def in_flight(self) -> int:
         return self._users.in_flight
 
-    @property
-    def sent(self) -> int:
-        """Requests sent since the start."""
-        return self._users.sent
-
     def follow(self, pacer: Pacer, start_ns: int) -> None:
         """Do what `pacer` says, whose elapsed time counts from `start_ns` of the run clock."""
         now = self._now()
         self._ask(now)
         self._pacer, self._start_ns, self._sent = pacer, start_ns, 0
-        self._users.most = -(-self._caps.max_concurrency // pacer.share[1])
+        self._users.most = -(-self._setup.caps.max_concurrency // pacer.share[1])
         self._ask(now)
         self._stir()
 
@@ -109,28 +84,32 @@ class Crew:
         """Cancel what is in flight, but for the `keep` oldest requests."""
         self._users.cut(keep)
 
-    def take(self) -> Haul:
+    def take(self) -> FactBatch:
         """Everything to tell since the last call."""
+        return self.take_with_account().batch
+
+    def take_with_account(self) -> WorkerFacts:
+        """The same, for a parent that must account for every request if this process dies."""
         started = self._users.flights(self._reported)
         started += [_flight(number, record) for number, record in self._ended if number > self._reported]
         self._reported = self._users.sent
-        haul = Haul(
-            self.in_flight,
-            tuple(self._bins),
-            tuple(self._records),
-            tuple(self._client_samples),
-            tuple(self._users.events),
-            tuple(self._numbers),
-            tuple(started),
+        batch = FactBatch(
+            t_s=self._now() / 1e9,
+            bins=tuple(self._bins),
+            requests=tuple(record for _, record in self._told),
+            client=tuple(self._samples),
+            events=tuple(self._users.events),
         )
-        self._bins, self._records, self._client_samples, self._users.events, self._numbers = [], [], [], [], []
-        return haul
+        facts = WorkerFacts(batch, self.in_flight, tuple(number for number, _ in self._told), tuple(started))
+        self._bins, self._told, self._samples, self._users.events = [], [], [], []
+        return facts
 
-    async def ready(self) -> None:
-        """A crew in this process is always ready."""
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Follow the pacer until `close`. Raises what a bug in a user's task raised.
 
-    async def run(self) -> None:
-        """Follow the pacer until `close`. Raises what a bug in a user's task raised."""
+        Args:
+            ready: called once, when the load can begin.
+        """
         thresholds = gc.get_threshold()
         gc.collect()
         gc.freeze()
@@ -141,6 +120,7 @@ class Crew:
         self._bin_due_ns = _next(self._now(), BIN_NS)
         self._second_due_ns = _next(self._now(), SECOND_NS)
         try:
+            ready()
             while not self._closing:
                 if self._users.failure is not None:
                     raise self._users.failure
@@ -162,12 +142,9 @@ class Crew:
         self._users.cut()
         self._stir()
 
-    def _now(self) -> int:
-        return self._clock() - self._origin_ns
-
     def _check_fd_limit(self) -> None:
         """Each request in flight needs an open file."""
-        limit, wanted = self._health.fd_limit, self._caps.max_concurrency
+        limit, wanted = self._health.fd_limit, self._setup.caps.max_concurrency
         if limit is not None and limit < wanted + SPARE_FILES:
             text = f"Only {limit} files may be open: more than {limit - SPARE_FILES} requests in flight will fail"
             event = Event(self._now() / 1e9, "client", f"{text}. Raise the hard limit (ulimit -Hn)", "warning")
@@ -198,7 +175,7 @@ class Crew:
 
     def _own_concurrency(self, pacer: Pacer, point: LoadPoint | None) -> int:
         wanted = 0 if point is None else point.concurrency or 0
-        return pacer.own(min(wanted, self._caps.max_concurrency))
+        return pacer.own(min(wanted, self._setup.caps.max_concurrency))
 
     def _close_bin(self, now_ns: int) -> None:
         users, pacer = self._users, self._pacer
@@ -218,8 +195,7 @@ class Crew:
         self._bins.append(closed)
         self._second.append(closed)
         self._bin_due_ns = _next(now_ns, BIN_NS)
-        self._records.extend(record for _, record in self._ended)
-        self._numbers.extend(number for number, _ in self._ended)
+        self._told.extend(self._ended)
         self._ended = []
         if now_ns >= self._second_due_ns:
             self._close_second(now_ns)
@@ -231,14 +207,14 @@ class Crew:
         slips_ns, self._users.slips_ns = self._users.slips_ns, []
         sample = self._health.take(
             now_ns / 1e9,
-            self._client.take_lag(),
+            self._setup.client.take_lag(),
             slips_ns,
             tpot_ms=weighted / gaps if gaps else None,
             chunks=gaps + sum(len(closed.ttft_ms) for closed in bins),
-            stamp_source=self._client.stamp_source,
-            worker=self._worker,
+            stamp_source=self._setup.client.stamp_source,
+            worker=self._setup.worker,
         )
-        self._client_samples.append(sample)
+        self._samples.append(sample)
         self._second = []
         self._second_due_ns = _next(now_ns, SECOND_NS)
 

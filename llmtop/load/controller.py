@@ -1,4 +1,4 @@
-"""The wheel: who drives (a hand, a plan or the brake) and where to. Pure: every verb is told what time it is."""
+"""The controller: who drives (a hand, a plan or the brake) and where to. Pure: every verb is told what time it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_HOLD_S = 30.0
 """Of one stage, because of a client that cannot keep up; then the plan goes on, its figures marked as the client's."""
 
 
-class Wheel:
+class Controller:
     """Holds the pacer that the load follows and announces where it leads.
 
     Args:
@@ -32,7 +32,7 @@ class Wheel:
         self.changes: list[LoadChange] = []
         self.events: list[Event] = []
         self.braked: str | None = None
-        """Why the brake has the wheel."""
+        """Why the brake drives."""
         self._plan_braked = False
         self._paused: tuple[LoadPlan, float, str] | None = None
         """(plan, where in it, stage) while a client that cannot keep up holds the plan."""
@@ -84,12 +84,6 @@ class Wheel:
         self._release()
         self._take(self._replaced(LoadPlan(stages=(), base=point), now_ns), now_ns)
         self._announce(now_ns, reason)
-
-    def play(self, plan: LoadPlan, now_ns: int) -> None:
-        """Follow this plan from its start."""
-        self._release()
-        self._take(self._replaced(plan, now_ns), now_ns)
-        self._announce(now_ns, "stage")
 
     def stop(self, now_ns: int) -> None:
         self.command(replace(self.target(now_ns), concurrency=0, rate_rps=None), now_ns, "stop")

@@ -1,0 +1,35 @@
+"""What the load of one process needs, and what does not change while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter_ns
+
+from msgspec import Struct
+
+from llmtop.domain.load import Caps
+from llmtop.endpoint import EndpointClient
+from llmtop.workload import PromptSource
+
+
+class Setup(Struct, frozen=True, kw_only=True):
+    client: EndpointClient
+    """Talks to the endpoint."""
+    prompts: PromptSource
+    """What to send."""
+    caps: Caps
+    """Where the load ends by itself."""
+    origin_ns: int
+    """Zero of the run clock, by `clock`."""
+    seed: int
+    """Of staggering and pauses."""
+    api: str
+    """chat or completions."""
+    worker: int = 0
+    """Number of this process among several."""
+    clock: Callable[[], int] = perf_counter_ns
+    """Nanoseconds, running like the event loop's time."""
+
+    def now(self) -> int:
+        """Nanoseconds of the run clock."""
+        return self.clock() - self.origin_ns
