@@ -32,6 +32,7 @@ FLOORS = {
     "llmtop.dialects": 1,
     "llmtop.meter": 1,
     "llmtop.workload": 1,
+    "llmtop.wording": 1,
     "llmtop.domain": 0,
     "llmtop.errors": 0,
     "llmtop": 0,
@@ -51,8 +52,8 @@ ONLY_IN = {
 }
 PURE_BELOW = 4
 SEES_ONLY = {
-    "llmtop.view": {"llmtop.view", "llmtop.domain", "llmtop.errors", "llmtop.meter"},
-    "llmtop.tui": {"llmtop.tui", "llmtop.host", "llmtop.view", "llmtop.domain", "llmtop.errors"},
+    "llmtop.view": {"llmtop.view", "llmtop.domain", "llmtop.errors", "llmtop.meter", "llmtop.wording"},
+    "llmtop.tui": {"llmtop.tui", "llmtop.host", "llmtop.view", "llmtop.domain", "llmtop.errors", "llmtop.wording"},
 }
 """Rooms that may see less than what lies below them: a view is given frames and opinions and not how they are made; a
 screen asks the host of a run, and shows."""

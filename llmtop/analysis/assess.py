@@ -38,7 +38,7 @@ from llmtop.meter import Facts
 
 QUICK_REPLICATES = 24
 """Bootstrap draws of a live verdict between the full ones."""
-QUICK_REQUESTS = 16384
+LIVE_REQUESTS = 16384
 """Of a live verdict between the full ones: the newest."""
 _DRIFT_FROM_S = 300.0
 """Shorter live runs are not searched for drift."""
@@ -60,7 +60,7 @@ def assess(
         previous: the last assessment of the same run, for display hysteresis.
         full: False is for the live screen: the newest requests, fewer bootstrap draws, no tail verdicts, no drift.
     """
-    requests = finished_requests(facts, None if full else QUICK_REQUESTS)
+    requests = finished_requests(facts, None if full else LIVE_REQUESTS)
     curves = measured_curves(facts, meta, requests, now_s)
     if not curves:
         return Assessment(t_s=now_s, headline=_waiting_headline(meta), cliff=_nothing(meta))

@@ -14,17 +14,13 @@ from llmtop.analysis.slo import Sample, holds
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Kind
+from llmtop.wording.figures import TEXT
+from llmtop.wording.names import bound_name, load_unit, target_name
+from llmtop.wording.sentences import CONTRADICTION, advised, breaks, driven, felt, listed, pass_and_fail, supports
 
 SOAK_SHARE = 0.8
 FLAT_GAIN = 1.05
 """A doubling of the load that gains less output tokens/s than this is past saturation."""
-_CAUSES = {
-    Bound.QUEUE: "batch cap",
-    Bound.KV: "KV memory",
-    Bound.TOKEN_BUDGET: "token budget",
-    Bound.COMPUTE: "compute",
-    Bound.MEMORY: "memory bandwidth",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +37,11 @@ def judge_level(level: Level, slo: Slo) -> LevelVerdict:
     sample = Sample.of_level(level)
     felt = [target for target in slo.targets if target.metric in LATENCIES or target.metric == "error_ratio"]
     answers = [(target, holds(sample, target)) for target in felt]
-    failed = tuple(short_name(target.name) for target, ok in answers if ok is False)
+    failed = tuple(target_name(target.name) for target, ok in answers if ok is False)
     if failed:
         return LevelVerdict(level.load, False, failed)
     unknown = any(ok is None for target, ok in answers if target.metric in LATENCIES)
     return LevelVerdict(level.load, None if unknown or not answers else True)
-
-
-def short_name(name: str) -> str:
-    """`ttft_p95` as it is said: TTFT p95."""
-    metric, _, stat = name.partition("_")
-    return f"{metric.upper()} {stat}" if metric in LATENCIES else name.replace("_", " ")
 
 
 def capacity_of(
@@ -94,12 +84,12 @@ def capacity_of(
         soak=None if recommended is None else _whole(SOAK_SHARE * recommended, cliff.axis),
         best_tokens_at=None if best is None else best[1],
     )
-    parts = (_sentence(capacity, verdicts, slo, cliff, point), _tokens_sentence(levels, limits.gpus))
+    parts = (_sentence(capacity, verdicts, slo, cliff, point), _tokens_sentence(levels, cliff.axis, limits.gpus))
     return msgspec.structs.replace(capacity, sentence="; ".join(filter(None, parts)))
 
 
 def _limits_told(limits: Limits) -> list[tuple[float, Bound, str]]:
-    told = [(limits.max_num_seqs, Bound.QUEUE, "max_num_seqs"), (limits.kv_requests, Bound.KV, "KV memory")]
+    told = [(limits.max_num_seqs, Bound.QUEUE, "max_num_seqs"), (limits.kv_requests, Bound.KV, "the KV cache")]
     return [(wall, cause, name) for wall, cause, name in told if wall is not None]
 
 
@@ -119,10 +109,11 @@ def _walls(
     """(load, name) of each wall; `own` stands for the knee where the server tells the limit behind it."""
     walls = []
     if fails is not None and fails.failed:
-        walls.append((at_slo if at_slo is not None else fails.load, f"{' and '.join(fails.failed)} SLO"))
+        walls.append((at_slo if at_slo is not None else fails.load, f"{listed(fails.failed)} SLO"))
     knee = cliff.at if cliff.kind in (Kind.CLIFF, Kind.GRADUAL) else None
     if knee is not None:
-        cause = f"cliff ({_CAUSES[cliff.cause]})" if cliff.cause in _CAUSES else "cliff"
+        name = bound_name(cliff.cause)
+        cause = "the cliff" if name is None else f"the cliff ({name})"
         walls.append(own if own is not None else (knee, cause))
     told = ((wall, name) for wall, _, name in _limits_told(limits))
     return walls + [wall for wall in told if knee is None or not _close(wall[0], knee)]
@@ -142,50 +133,37 @@ def _sentence(
 ) -> str:
     if not any(verdict.ok is not None for verdict in verdicts):
         return ""
-    closed = cliff.axis == "concurrency"
-    mode = "closed loop" if closed else "open loop"
-    if point is not None:
-        mode += f", think time {point.think_time_s:g} s" if closed else ""
-        mode += f", {point.prompt_tokens}/{point.output_tokens} tokens"
-    unit = "concurrent users" if closed else "requests/s"
-    objective = slo_text(slo)
-    fails = "" if capacity.fails_at is None else f"{capacity.fails_at:.3g}"
-    if capacity.at_slo is not None:
-        bound = "" if fails else "at least "
-        tested = f"pass {capacity.at_slo:.3g}" + (f", fail {fails}" if fails else ", no failure yet")
-        parts = [f"supports {bound}{capacity.at_slo:.3g} {unit} ({mode}) at {objective}: {tested}"]
-    elif verdicts[0].ok is None:
-        parts = [f"{fails} {unit} ({mode}) break {objective}; below, too few requests to prove that it holds"]
+    axis, how, objective = cliff.axis, driven(cliff.axis, point), felt(slo)
+    at_slo, fails = capacity.at_slo, capacity.fails_at
+    if at_slo is not None:
+        promise = supports(at_slo, fails, axis, objective=objective, how=how)
+        parts = [f"{promise}: {pass_and_fail(at_slo, fails, axis)}"]
+    elif fails is not None and verdicts[0].ok is not None:
+        parts = [breaks(fails, axis, objective=objective, how=how)]
     else:
-        parts = [f"does not meet {objective} even at {fails} {unit} ({mode})"]
+        load = f"{TEXT.load(fails, axis)} {load_unit(axis)} ({how})"
+        parts = [f"{load} break {objective}; below, too few requests to prove that it holds"]
     if any(later.ok for i, each in enumerate(verdicts) if each.ok is False for later in verdicts[i + 1 :]):
-        parts.append("levels contradict each other: measure again")
+        parts.append(CONTRADICTION)
     if capacity.knee is not None:
-        parts.append(f"knee {capacity.knee:.3g} ({_CAUSES.get(cliff.cause, 'cause unknown')})")
+        parts.append(f"knee {TEXT.load(capacity.knee, axis)} ({bound_name(cliff.cause) or 'cause unknown'})")
     if capacity.limited_by is not None:
         parts.append(f"limited by {capacity.limited_by}")
     if capacity.recommended is not None and capacity.soak is not None:
-        parts.append(f"recommended {capacity.recommended:.3g}, soak at {capacity.soak:.3g}")
+        parts.append(advised(capacity.recommended, capacity.soak, axis))
     return "; ".join(parts)
 
 
-def slo_text(slo: Slo) -> str:
-    """The latency and error limits as they are said: TTFT p95<2s TPOT p95<50ms."""
-    felt = [target for target in slo.targets if target.metric in LATENCIES]
-    texts = [str(target).replace(target.name, short_name(target.name), 1) for target in felt or slo.targets]
-    return " ".join(texts)
-
-
-def _tokens_sentence(levels: Sequence[Level], gpus: int | None) -> str:
+def _tokens_sentence(levels: Sequence[Level], axis: str, gpus: int | None) -> str:
     """The level of the most output tokens/s, and the one past which a doubling gains less than 5 %."""
     rated = sorted((level.load, level.output_tokens_per_s) for level in levels if level.output_tokens_per_s is not None)
     if len(rated) < 2:
         return ""
     best_at, best = max(rated, key=lambda each: each[1])
-    share = f" ({best / gpus:.0f} a GPU)" if gpus else ""
-    text = f"most output tokens/s {best:.0f}{share} at {best_at:.3g}"
+    share = f" ({TEXT.count(best / gpus)} a GPU)" if gpus else ""
+    text = f"most output tokens/s {TEXT.count(best)}{share} at {TEXT.load(best_at, axis)}"
     for load, rate in rated:
         doubled = [other for at, other in rated if at >= 2 * load]
         if doubled and max(doubled) < FLAT_GAIN * rate:
-            return f"{text}, past {load:.3g} a doubling gains < 5 %"
+            return f"{text}, past {TEXT.load(load, axis)} a doubling gains < {TEXT.round_percent(FLAT_GAIN - 1)}"
     return text

@@ -17,6 +17,8 @@ from llmtop.analysis import fits
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import Level
 from llmtop.domain.verdicts import Kind
+from llmtop.wording.figures import TEXT
+from llmtop.wording.sentences import CONTRADICTION
 
 QUEUE_SHARE = 0.12
 """Queue share W / R from which a level counts as overloaded."""
@@ -92,7 +94,7 @@ def prepare(levels: Sequence[Level], *, axis: str, metric: str, stat: str) -> Se
         first, second = kept[0][1], kept[1][1]
         drop = math.log(first.y / second.y)
         if first.y > 1.25 * second.y and drop > 2 * math.hypot(first.se, second.se):
-            notes.append(f"cold start at {kept[0][0].load:.3g} left out")
+            notes.append(f"cold start at {TEXT.load(kept[0][0].load, axis)} left out")
             del kept[0]
     return _series(kept, axis, metric, stat, tuple(notes))
 
@@ -182,7 +184,7 @@ def find(series: Series, *, gates: Gates = Gates(), replicates: int = REPLICATES
         return _located(series, hinge.at, replicates, seed)
     finding = Finding(Kind.NONE, notes=series.notes)
     if fits.isotonic_chi2(y, w) / len(x) > 12:
-        finding = Finding(Kind.UNSTABLE, notes=(*series.notes, "levels contradict each other: measure again"))
+        finding = Finding(Kind.UNSTABLE, notes=(*series.notes, CONTRADICTION))
     elif bends or _is_power(len(x), line, power):
         finding = _gradual(series, power, replicates, seed)
     if finding.kind in (Kind.NONE, Kind.UNSTABLE) and series.metric != "tpot":
@@ -266,7 +268,10 @@ def _plateau(series: Series) -> Finding | None:
     if math.log(rate[-1] / rate[j]) >= 0.1 * math.log(x[-1] / x[j]):
         return None
     low = float(x[j - 1]) if j else float(x[0])
-    notes = (*series.notes, f"throughput stands still past {x[j]:.3g}: more load only adds latency")
+    notes = (
+        *series.notes,
+        f"throughput stands still past {TEXT.load(float(x[j]), series.axis)}: more load only adds latency",
+    )
     return Finding(Kind.GRADUAL, float(x[j]), low, float(x[j + 1]), "plateau", notes)
 
 

@@ -14,11 +14,14 @@ from llmtop.analysis.sessions import Requests
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Diagnosis
+from llmtop.wording.figures import TEXT
 
 WINDOW_S = 15.0
 _PINNED = 0.93
 """Running over its highest value of the last seconds from which it stands on a plateau."""
 _MIN_POLLS = 3
+CLIENT_BOUND_SHARE = 0.2
+"""From this share of seconds in which the client was the bottleneck, figures are void: of a run and of now alike."""
 STARVED = 10.0
 """p99 over p50 of TTFT from which short requests starve behind long ones."""
 
@@ -49,6 +52,11 @@ class Recent:
 
     def ttft_s(self) -> Array:
         return _known(self.ended.ttft_s) if self.ended is not None else np.empty(0)
+
+
+def is_client_bound(red_share: float) -> bool:
+    """Whether the client's own limit is the rule and its figures say nothing about the server."""
+    return red_share >= CLIENT_BOUND_SHARE
 
 
 def diagnose(
@@ -95,11 +103,11 @@ def _relieve_kv(table: DialectTable) -> str:
 
 
 def _client(recent: Recent) -> Diagnosis | None:
-    if recent.red_share <= 0.3:
+    if not is_client_bound(recent.red_share):
         return None
     return Diagnosis(
         bound=Bound.CLIENT,
-        evidence=(f"the client was the bottleneck in {recent.red_share:.0%} of the last seconds",),
+        evidence=(f"the client was the bottleneck in {TEXT.percent(recent.red_share)} of the last seconds",),
         advice="lower the load or run more load workers (--workers): these figures are void",
         confidence=Confidence.FIRM,
     )
@@ -116,7 +124,7 @@ def _gauges(recent: Recent) -> str:
     if recent.waiting is not None:
         parts.append(f"waiting {recent.waiting:.0f}")
     if recent.kv_usage is not None:
-        parts.append(f"KV {recent.kv_usage:.0%}")
+        parts.append(f"KV {TEXT.percent(recent.kv_usage)}")
     return ", ".join(parts)
 
 
@@ -181,7 +189,7 @@ def _slots(recent: Recent, limits: Limits, table: DialectTable) -> Diagnosis | N
     if room is not None and wanted > 0.85 * room:
         wanted, then = math.floor(0.85 * room), ", then KV binds"
     stuck = f"running stuck at {cap:.0f}, waiting {recent.waiting:.0f}"
-    memory = "" if recent.kv_usage is None else f", KV {recent.kv_usage:.0%}"
+    memory = "" if recent.kv_usage is None else f", KV {TEXT.percent(recent.kv_usage)}"
     slots = _slots_flag(table)
     if wanted <= cap:
         advice = f"{slots} is as high as the KV cache allows: add a replica or memory"
@@ -202,9 +210,10 @@ def _network(recent: Recent, limits: Limits) -> Diagnosis | None:
         own = float(ttft_s.mean())
         gap = own - recent.server_ttft_s
         if gap > 0.05 and gap > 0.3 * own:
+            here, there = TEXT.latency(own * 1e3), TEXT.latency(recent.server_ttft_s * 1e3)
             return Diagnosis(
                 bound=Bound.NETWORK,
-                evidence=(f"TTFT {own * 1e3:.0f} ms here, {recent.server_ttft_s * 1e3:.0f} ms at the server",),
+                evidence=(f"TTFT {here} here, {there} at the server",),
                 advice="look at the network, the proxy and the server's front end",
                 confidence=Confidence.PROVISIONAL,
             )
@@ -246,7 +255,8 @@ def _compute(recent: Recent, levels: tuple[Level, ...]) -> Diagnosis | None:
     ratio = float(np.median(now) / np.median(first))
     if ratio < 1.5:
         return None
-    slower = f"TPOT {np.median(now) * 1e3:.0f} ms, x{ratio:.1f} of that at {levels[0].load:.3g} in flight"
+    tpot, calm = TEXT.latency(float(np.median(now)) * 1e3), TEXT.load(levels[0].load, "concurrency")
+    slower = f"TPOT {tpot}, x{ratio:.1f} of that at {calm} in flight"
     bound, why = _roofline(recent)
     if bound is None:
         growth = recent.in_flight / levels[0].load if recent.in_flight else math.inf
@@ -297,7 +307,8 @@ def trust_notes(recent: Recent) -> tuple[str, ...]:
             notes.append(f"foreign traffic: about {foreign:.0f} requests on the server are not ours")
     if recent.prefix_hit_ratio is not None and recent.prefix_hit_ratio > recent.shared_prefix + 0.15:
         notes.append(
-            f"prefix cache flatters TTFT: {recent.prefix_hit_ratio:.0%} hits where {recent.shared_prefix:.0%} was asked"
+            f"prefix cache flatters TTFT: {TEXT.percent(recent.prefix_hit_ratio)} hits where "
+            f"{TEXT.percent(recent.shared_prefix)} was asked"
         )
     ttft_s = recent.ttft_s()
     if len(ttft_s) >= 100:

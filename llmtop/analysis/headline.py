@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from llmtop.analysis.capacity import short_name, slo_text
-from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Kind, SloVerdict, TargetVerdict
+from llmtop.domain.slo import LATENCIES, Slo, metric_of
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Confidence, Diagnosis, Kind, SloVerdict, TargetVerdict
+from llmtop.wording.figures import TIGHT
+from llmtop.wording.names import bound_adjective, target_name
+from llmtop.wording.sentences import CONTRADICTION, tries
 
 SEPARATOR = " · "
 WIDTH = 78
-_BOUNDS = {
-    Bound.QUEUE: "queue-bound",
-    Bound.KV: "KV-bound",
-    Bound.TOKEN_BUDGET: "token budget binds",
-    Bound.COMPUTE: "compute-bound",
-    Bound.MEMORY: "bandwidth-bound",
-    Bound.CLIENT: "client-bound",
-    Bound.NETWORK: "network-bound",
-}
 
 
 def headline(
@@ -32,7 +25,7 @@ def headline(
     Where the line would get longer than 78 characters the limits in brackets go, then the advice becomes a segment of
     its own. `top` is the highest level measured.
     """
-    long_capacity, short_capacity = _capacity(slo, capacity)
+    long_capacity, short_capacity = _capacity(slo, capacity, cliff.axis)
     state, place = _state(verdict), _cliff(cliff, top)
     bound, advice = _bound(diagnosis)
     brief = f"{bound}: {advice.partition(',')[0].partition(' to about')[0]}" if advice else bound
@@ -52,27 +45,25 @@ def _state(verdict: SloVerdict) -> str:
 
 def _miss(target: TargetVerdict) -> str:
     """TTFT p95 3.52s>2s"""
-    if target.name in ("error_ratio", "kv"):
-        value, limit = f"{100 * (target.value or 0):.3g}%", f"{100 * target.limit:.3g}%"
-    elif target.name == "queue":
-        value, limit = f"{target.value or 0:.0f}", f"{target.limit:g}"
-    else:
-        value, limit = (_span(each) for each in (target.value or 0.0, target.limit))
-    return f"{short_name(target.name)} {value}>{limit}"
+    metric = metric_of(target.name)
+    value, limit = TIGHT.measured(metric, target.value or 0.0), TIGHT.limit(metric, target.limit)
+    return f"{target_name(target.name)} {value}>{limit}"
 
 
-def _span(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g}ms" if seconds < 1 else f"{seconds:.3g}s"
-
-
-def _capacity(slo: Slo, capacity: Capacity) -> tuple[str, str]:
+def _capacity(slo: Slo, capacity: Capacity, axis: str) -> tuple[str, str]:
     if capacity.at_slo is None:
         if capacity.fails_at is None:
             return "", ""
-        text = f"below {capacity.fails_at:.3g} at SLO"
+        text = f"below {TIGHT.load(capacity.fails_at, axis)} at SLO"
     else:
-        text = f"{'' if capacity.fails_at is not None else '≥'}{capacity.at_slo:.3g} at SLO"
-    return f"{text} ({slo_text(slo)})", text
+        text = f"{'' if capacity.fails_at is not None else '≥'}{TIGHT.load(capacity.at_slo, axis)} at SLO"
+    return f"{text} ({_limits(slo)})", text
+
+
+def _limits(slo: Slo) -> str:
+    """The latency limits in the least room; all limits of an SLO that has none."""
+    latencies = [target for target in slo.targets if target.metric in LATENCIES]
+    return " ".join(TIGHT.target(target) for target in latencies or slo.targets)
 
 
 def _cliff(cliff: CliffVerdict, top: float | None) -> str:
@@ -81,9 +72,9 @@ def _cliff(cliff: CliffVerdict, top: float | None) -> str:
             return "not enough data"
         return "not enough data: " + tries(cliff.next_levels)
     if cliff.kind is Kind.UNSTABLE:
-        return "levels contradict each other: measure again"
+        return CONTRADICTION
     if cliff.kind is Kind.NONE or cliff.at is None:
-        reached = "no cliff" if top is None else f"no cliff up to {top:.3g}"
+        reached = "no cliff" if top is None else f"no cliff up to {TIGHT.load(top, cliff.axis)}"
         return reached + (f", {tries(cliff.next_levels[:1])}" if cliff.next_levels else "")
     half = max((cliff.high or cliff.at) - cliff.at, cliff.at - (cliff.low or cliff.at))
     digits = 0 if cliff.axis == "concurrency" and cliff.at >= 10 else 1
@@ -94,10 +85,5 @@ def _cliff(cliff: CliffVerdict, top: float | None) -> str:
     return text
 
 
-def tries(levels: tuple[int, ...]) -> str:
-    """try 27, then 37"""
-    return "try " + ", then ".join(str(level) for level in levels[:2])
-
-
 def _bound(diagnosis: Diagnosis) -> tuple[str, str]:
-    return _BOUNDS.get(diagnosis.bound, ""), diagnosis.advice or ""
+    return bound_adjective(diagnosis.bound), diagnosis.advice or ""

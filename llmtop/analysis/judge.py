@@ -13,6 +13,7 @@ from llmtop.analysis.cliff import Finding, Series
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import FAINT_BELOW, Level
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Kind
+from llmtop.wording.figures import TEXT
 
 QUEUED = 1.0
 """Mean requests waiting from which a level counts as queueing."""
@@ -102,7 +103,7 @@ def _with_errors(finding: Finding, series: Series, levels: Sequence[Level]) -> F
         return finding
     below = [level.load for level in levels if level.load < first.load]
     low = max(below, default=first.load / 2)
-    note = f"{first.error_ratio:.0%} of requests failed at {first.load:.3g}"
+    note = f"{TEXT.percent(first.error_ratio)} of requests failed at {TEXT.load(first.load, series.axis)}"
     return Finding(Kind.CLIFF, math.sqrt(low * first.load), low, first.load, "errors", (*finding.notes, note))
 
 
@@ -138,16 +139,16 @@ def _cause_by_gauges(
     preemptions = sum(level.preemptions or 0.0 for level in above)
     running = _highest(above, "running")
     if waiting < QUEUED:
-        return Bound.COMPUTE, (f"nothing waits (at most {waiting:.2g}): steps themselves take longer",)
-    gauges = f"waiting {waiting:.3g}" + ("" if running is None else f", running at most {running:.3g}")
+        return Bound.COMPUTE, (f"nothing waits (at most {TEXT.count(waiting)}): steps themselves take longer",)
+    gauges = f"waiting {TEXT.count(waiting)}" + ("" if running is None else f", running at most {TEXT.count(running)}")
     pinned = is_pinned(running, limits.max_num_seqs)
     if not pinned and ((kv is not None and kv >= KV_FULL) or preemptions > 0):
-        memory = "" if kv is None else f", KV {kv:.0%}"
-        evicted = f", {preemptions:.0f} preemptions" if preemptions else ""
+        memory = "" if kv is None else f", KV {TEXT.percent(kv)}"
+        evicted = f", {TEXT.whole(preemptions)} preemptions" if preemptions else ""
         return Bound.KV, (gauges + memory + evicted, *_cross_check(finding, series, running, limits.kv_requests))
-    memory = "" if kv is None else f", KV {kv:.0%}"
+    memory = "" if kv is None else f", KV {TEXT.percent(kv)}"
     told = limits.max_num_seqs is not None
-    capped = "" if running is None or told else f"max_num_seqs suspected {running:.0f}"
+    capped = "" if running is None or told else f"max_num_seqs suspected {TEXT.whole(running)}"
     evidence = (gauges + memory, *([capped] if capped else []))
     return Bound.QUEUE, (*evidence, *_cross_check(finding, series, running, limits.max_num_seqs))
 
@@ -166,7 +167,7 @@ def _cause_by_latency(finding: Finding, series: Series) -> tuple[Bound, tuple[st
     grown_ttft = series.ttft_mean[above].mean() - np.median(series.ttft_mean[~above][-3:])
     grown_e2e = series.e2e_mean[above].mean() - e2e_at_knee
     share = grown_ttft / grown_e2e if grown_e2e > 0 else 1.0
-    text = f"{min(1.0, max(0.0, share)):.0%} of the added time comes before the first token"
+    text = f"{TEXT.percent(min(1.0, max(0.0, share)))} of the added time comes before the first token"
     if share > 0.6:
         return Bound.QUEUE, (f"{text}: queue or KV (no server gauges)",)
     return Bound.COMPUTE, (f"{text}: steps themselves take longer (no server gauges)",)
@@ -189,7 +190,7 @@ def _cross_check(finding: Finding, series: Series, running: float | None, limit:
     if len(readings) < 2:
         return []
     values = [value for _, value in readings]
-    text = ", ".join(f"{name} {value:.3g}" for name, value in readings)
+    text = ", ".join(f"{name} {TEXT.count(value)}" for name, value in readings)
     if max(values) > (1 + AGREEMENT) * min(values):
         return [text]
     return [f"confirmed {'three' if len(readings) == 3 else 'two'} ways: {text}"]

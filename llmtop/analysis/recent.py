@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from llmtop.analysis.cliff import QUEUE_SHARE
 from llmtop.analysis.diagnosis import WINDOW_S, Recent
 from llmtop.analysis.fits import Array
 from llmtop.analysis.judge import Limits
@@ -19,7 +20,6 @@ SLO_WINDOW_S = 60.0
 MIN_SLO_WINDOW_S = 10.0
 _QUEUE_POLLS = 5
 _FIRST_TOKENS = 8
-_QUEUE_SHARE = 0.12
 
 
 def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) -> Recent:
@@ -129,8 +129,8 @@ def overloaded_now(
     """Past the cliff right now.
 
     Raised by five polls in a row with requests waiting, or by the last eight first tokens: queue share of E2E above
-    0.12 and TTFT above twice the base. Cleared when nothing waits for one service time and TTFT is below 1.3 times the
-    base.
+    `QUEUE_SHARE` and TTFT above twice the base. Cleared when nothing waits for one service time and TTFT is below 1.3
+    times the base.
 
     Args:
         base_s: median TTFT of the lowest level; None: not known yet.
@@ -147,7 +147,7 @@ def overloaded_now(
     slow = False
     if ttft_s is not None and base_s is not None and len(recent) == _FIRST_TOKENS:
         share = (ttft_s - base_s) / float(np.median(requests.e2e_s[recent]))
-        slow = share > _QUEUE_SHARE and ttft_s > 2 * base_s
+        slow = share > QUEUE_SHARE and ttft_s > 2 * base_s
     if queued or slow:
         return True
     if not before:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from llmtop.analysis.capacity import slo_text
 from llmtop.analysis.cliff import QUEUE_SHARE
 from llmtop.analysis.fits import Array
 from llmtop.analysis.trial import CONFIRM_REQUESTS, QUICK_REQUESTS, WITH_QUEUE, Trial, statistic
@@ -21,6 +20,9 @@ from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.steering import Step
 from llmtop.domain.verdicts import Capacity
 from llmtop.meter import Facts
+from llmtop.wording.figures import TEXT
+from llmtop.wording.names import target_name
+from llmtop.wording.sentences import advised, breaks, driven, felt, listed, pass_and_fail, supports
 
 BRACKET = 1.06
 """Failing level over passing level from which the bracket is narrow enough."""
@@ -112,7 +114,7 @@ class CapacitySearch:
         low, high = self._low, self._high
         knee = next((t.in_service for t in self.tested if t.failed and "ttft" in "".join(t.failed)), None)
         recommended = None if low is None else float(low.load if knee is None else min(low.load, max(1, round(knee))))
-        limit = None if high is None else " and ".join(high.failed) + " SLO"
+        limit = None if high is None else f"{listed([target_name(name) for name in high.failed])} SLO"
         return Capacity(
             at_slo=None if low is None else float(low.load),
             fails_at=None if high is None else float(high.load),
@@ -120,7 +122,7 @@ class CapacitySearch:
             limited_by=limit,
             recommended=recommended,
             soak=None if recommended is None else float(max(1, int(0.8 * recommended))),
-            sentence=self._sentence(knee, recommended),
+            sentence=self._sentence(knee, recommended, limit),
         )
 
     @property
@@ -267,7 +269,7 @@ class CapacitySearch:
         return tested.in_service + 0.95 * tested.requests_per_s * max(0.0, target.limit - base)
 
     def _queues(self, tested: Tested) -> bool:
-        """Whether a queue makes its TTFT: queue share of E2E above 0.12, and TTFT twice that of the lowest level."""
+        """Whether a queue makes its TTFT: share of E2E above `QUEUE_SHARE`, TTFT twice that of the lowest level."""
         first = self.tested[0]
         if tested.ttft_mean_s is None or not tested.requests_per_s or first.ttft_mean_s is None:
             return False
@@ -298,33 +300,29 @@ class CapacitySearch:
     def _text(self) -> str:
         assert self._trial is not None
         low, high = self._low, self._high
-        known = ", ".join(
-            [*([f"pass {low.load}"] if low is not None else []), *([f"fail {high.load}"] if high is not None else [])]
-        )
+        held, broke = (None if each is None else each.load for each in (low, high))
+        known = pass_and_fail(held, broke, "concurrency")
         what = "doubling" if self._phase == "double" else "confirming"
         return f"{what}: {self._trial.load} in flight, {len(self._trial.ttft_s)} judged" + (
             f" · {known}" if known else ""
         )
 
-    def _sentence(self, knee: float | None, recommended: float | None) -> str:
+    def _sentence(self, knee: float | None, recommended: float | None, limit: str | None) -> str:
         low, high = self._low, self._high
-        objective = slo_text(self._slo)
-        base = self._base
-        mode = f"closed loop, think time {base.think_time_s:g} s, {base.prompt_tokens}/{base.output_tokens} tokens"
         if low is None and high is None:
             return "nothing learned yet"
-        if low is None and high is not None:
-            return f"does not meet {objective} even at {high.load} concurrent users ({mode})"
-        assert low is not None
-        least = "" if high is not None else "at least "
-        parts = [f"supports {least}{low.load} concurrent users ({mode}) at {objective}: pass {low.load}"]
-        if high is not None:
-            parts[0] += f", fail {high.load}"
-            parts.append(f"limited by {' and '.join(high.failed)}")
+        objective, how = felt(self._slo), driven("concurrency", self._base)
+        fails = None if high is None else high.load
+        if low is None:
+            return "" if fails is None else breaks(fails, "concurrency", objective=objective, how=how)
+        promise = supports(low.load, fails, "concurrency", objective=objective, how=how)
+        parts = [f"{promise}: {pass_and_fail(low.load, fails, 'concurrency')}"]
+        if limit is not None:
+            parts.append(f"limited by {limit}")
         if knee is not None:
-            parts.append(f"in service {knee:.0f}")
+            parts.append(f"in service {TEXT.load(knee, 'concurrency')}")
         if recommended is not None:
-            parts.append(f"recommended {recommended:.0f}, soak at {max(1, int(0.8 * recommended))}")
+            parts.append(advised(recommended, max(1, int(0.8 * recommended)), "concurrency"))
         if self._stopped not in (None, "done"):
             parts.append(str(self._stopped))
         return "; ".join(parts)

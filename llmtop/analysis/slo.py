@@ -14,10 +14,10 @@ from llmtop.analysis.levels import EMPTY, Level
 from llmtop.analysis.sessions import Gauges, Requests
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.verdicts import SloVerdict, TargetVerdict
+from llmtop.wording.figures import TEXT
+from llmtop.wording.names import target_name
 
 MISS_SHARES = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01}
-MIN_SAMPLES = {"mean": 11, "p50": 11, "p90": 29, "p95": 59, "p99": 299}
-"""Fewest samples at which a statistic is judged as good; for p90, p95 and p99 so many clean ones prove it at 95 %."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,11 +104,9 @@ def judge_target(sample: Sample, target: SloTarget) -> TargetVerdict:
         return _errors(sample, target)
     value = sample.waiting if target.metric == "queue" else sample.kv_usage
     ok = None if value is None else value <= target.limit
-    if value is None:
-        shown = "not shown by the server"
-    else:
-        shown = f"{value:.3g}" if target.metric == "queue" else f"{value:.0%}"
-    return TargetVerdict(name=target.name, limit=target.limit, value=value, ok=ok, text=f"{target.name} {shown}")
+    shown = "not shown by the server" if value is None else TEXT.measured(target.metric, value)
+    text = f"{target_name(target.name)} {shown}"
+    return TargetVerdict(name=target.name, limit=target.limit, value=value, ok=ok, text=text)
 
 
 def holds(sample: Sample, target: SloTarget) -> bool | None:
@@ -125,9 +123,9 @@ def holds(sample: Sample, target: SloTarget) -> bool | None:
     values = _values(sample, target)
     stat = target.stat or "p95"
     n = len(values)
-    if target.metric == "tpot" and n == 0 and len(sample.ttft_s) >= MIN_SAMPLES[stat]:
+    if target.metric == "tpot" and n == 0 and len(sample.ttft_s) >= stats.FEWEST[stat]:
         return True  # answers of a single token have no TPOT
-    if n >= MIN_SAMPLES[stat]:
+    if n >= stats.FEWEST[stat]:
         return _statistic(values, stat) <= target.limit
     if stat == "mean" or n == 0:
         return None
@@ -151,7 +149,7 @@ def _latency(sample: Sample, target: SloTarget) -> TargetVerdict:
     values = _values(sample, target)
     stat = target.stat or "p95"
     n = len(values)
-    name = f"{target.metric.upper()} {stat}"
+    name = target_name(target.name)
     if n == 0:
         ok = holds(sample, target)
         text = f"{name}: {'no request yet' if ok is None else 'answers of one token have none'}"
@@ -162,15 +160,17 @@ def _latency(sample: Sample, target: SloTarget) -> TargetVerdict:
     else:
         high = stats.quantile_with_bounds(values, 1 - MISS_SHARES[stat]).high
     ok = holds(sample, target)
-    bound = f"unbounded (n {n} < {MIN_SAMPLES[stat]})" if high is None else f"at most {_seconds(high)} at 95 %"
+    shown, limit = TEXT.measured(target.metric, value), TEXT.limit(target.metric, target.limit)
+    most = TEXT.measured(target.metric, high)
+    bound = f"unbounded (n {n} < {stats.FEWEST[stat]})" if high is None else f"at most {most} at 95 %"
     return TargetVerdict(
         name=target.name,
         limit=target.limit,
-        value=value if n >= MIN_SAMPLES[stat] or ok is False else None,
+        value=value if n >= stats.FEWEST[stat] or ok is False else None,
         high=high,
         n=n,
         ok=ok,
-        text=f"{name} {_seconds(value)} of {_seconds(target.limit)}, {bound}",
+        text=f"{name} {shown} of {limit}, {bound}",
     )
 
 
@@ -186,9 +186,5 @@ def _errors(sample: Sample, target: SloTarget) -> TargetVerdict:
         high=high,
         n=n,
         ok=holds(sample, target),
-        text=f"errors {sample.errors} of {n}: < {high:.2%} at 95 %",
+        text=f"errors {sample.errors} of {n}: at most {TEXT.percent(high)} at 95 %",
     )
-
-
-def _seconds(value: float) -> str:
-    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"

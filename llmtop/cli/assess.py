@@ -12,6 +12,7 @@ from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.errors import FileError, UsageError
 from llmtop.exchange.levels import parse_levels
 from llmtop.host.review import assess_run
+from llmtop.wording.figures import TEXT
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -50,7 +51,11 @@ def _asked(assessment: Assessment, metric: str, stat: str) -> CliffVerdict:
 
 
 def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
-    where = "" if cliff.at is None else f" at {cliff.at:.3g} ({cliff.low:.3g} to {cliff.high:.3g})"
+
+    def load(value: float | None) -> str:
+        return TEXT.load(value, cliff.axis)
+
+    where = "" if cliff.at is None else f" at {load(cliff.at)} ({load(cliff.low)} to {load(cliff.high)})"
     lines = [
         assessment.headline,
         "",

@@ -16,6 +16,7 @@ from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import UsageError
 from llmtop.simulator.engine import Lengths, PredictedPoint, Prediction, ReplayRequest, load_preset, predict
+from llmtop.wording.figures import TEXT
 from llmtop.workload.datasets import read_rows
 
 Number = TypeVar("Number", int, float)
@@ -74,30 +75,24 @@ def as_text(prediction: Prediction, assessment: Assessment) -> str:
     lines = [f"{prediction.preset}: {config.max_num_seqs} slots, {config.num_gpu_blocks} KV blocks", ""]
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     if prediction.makespan_s is not None:
-        return "\n".join([*lines, "", f"makespan {prediction.makespan_s:.1f} s"])
+        return "\n".join([*lines, "", f"makespan {TEXT.duration(prediction.makespan_s)}"])
     return "\n".join([*lines, "", assessment.headline, *filter(None, [assessment.capacity.sentence])])
 
 
 def _cells(point: PredictedPoint) -> tuple[str, ...]:
     load = point.rate_rps if point.concurrency is None else point.concurrency
     return (
-        "replay" if load is None else f"{load:g}",
-        f"{point.output_tokens_per_s:.0f}",
-        f"{point.requests_per_s:.2f}",
-        _ms(point.ttft_ms.p50),
-        _ms(point.ttft_ms.p95),
-        _ms(point.tpot_ms.p50),
-        _ms(point.tpot_ms.p95),
-        f"{point.running_mean:.1f}",
-        f"{point.waiting_mean:.1f}",
-        f"{point.kv_usage_max:.0%}",
+        "replay" if load is None else TEXT.load(load, "rate" if point.concurrency is None else "concurrency"),
+        TEXT.count(point.output_tokens_per_s),
+        TEXT.count(point.requests_per_s),
+        TEXT.latency(point.ttft_ms.p50),
+        TEXT.latency(point.ttft_ms.p95),
+        TEXT.latency(point.tpot_ms.p50),
+        TEXT.latency(point.tpot_ms.p95),
+        TEXT.count(point.running_mean),
+        TEXT.count(point.waiting_mean),
+        TEXT.percent(point.kv_usage_max),
     )
-
-
-def _ms(value: float | None) -> str:
-    if value is None:
-        return "--"
-    return f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms" if value < 10_000 else f"{value / 1e3:.1f} s"
 
 
 def _numbers(option: str, text: str | None, kind: Callable[[str], Number]) -> tuple[Number, ...]:

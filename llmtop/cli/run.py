@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from llmtop.analysis.diagnosis import is_client_bound
 from llmtop.cli import summary
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.cli.target import asked_url, session_options, with_arguments
@@ -18,10 +19,10 @@ from llmtop.exchange.junit import JUnitOutput
 from llmtop.host.headless import RunResult, run_to_end
 from llmtop.host.link import SessionLink
 from llmtop.profiles import load_profile
+from llmtop.wording import sentences
+from llmtop.wording.figures import TEXT, clock
 
 CLIENT_BOUND = 4
-CLIENT_BOUND_SHARE = 0.2
-"""From this share of red seconds on, the client's own limit is the rule and the figures are void."""
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -43,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
         progress.end()
     code = exit_code(result, search)
     if code == CLIENT_BOUND:
-        print("llmtop: the client was the bottleneck: what follows says little of the server", file=sys.stderr)
+        print(f"llmtop: {sentences.CLIENT_BOUND}", file=sys.stderr)
     if arguments.json:
         print_json({"exit_code": code, **as_json(result)})
     else:
@@ -56,7 +57,7 @@ def exit_code(result: RunResult, search: bool) -> int:
     if result.interrupted:
         return 130
     red = result.facts.client.column("red")
-    if len(red) and red.mean() >= CLIENT_BOUND_SHARE:
+    if len(red) and is_client_bound(float(red.mean())):
         return CLIENT_BOUND
     failed = result.assessment.capacity.at_slo is None if search else result.assessment.slo.ok is False
     return 1 if failed else 0
@@ -108,12 +109,12 @@ class _Progress:
         load = f"{target.concurrency} in flight" if target.concurrency is not None else f"{target.rate_rps:g} req/s"
         window = frame.window
         parts = [
-            _clock(frame.t_s) + (f"/{_clock(self._length_s)}" if self._length_s else ""),
+            clock(frame.t_s) + (f"/{clock(self._length_s)}" if self._length_s else ""),
             frame.stage or "",
             f"{load} ({frame.in_flight} live)",
-            f"TTFT p95 {_ms(window.ttft.p95)}",
-            f"TPOT p95 {_ms(window.tpot.p95)}",
-            f"{window.output_tokens_per_s or 0:.0f} tok/s",
+            f"TTFT p95 {TEXT.latency(window.ttft.p95)}",
+            f"TPOT p95 {TEXT.latency(window.tpot.p95)}",
+            f"{TEXT.count(window.output_tokens_per_s)} tok/s",
             f"{frame.totals.ok} ok",
             f"{frame.totals.errors} errors" if frame.totals.errors else "",
             shown.steering.text,
@@ -126,13 +127,3 @@ class _Progress:
         if self._over:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def _ms(value: float | None) -> str:
-    if value is None:
-        return "--"
-    return f"{value:.0f} ms" if value < 1000 else f"{value / 1e3:.2f} s"

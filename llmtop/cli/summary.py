@@ -5,14 +5,14 @@ from __future__ import annotations
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import RunMeta
 from llmtop.domain.verdicts import Assessment
+from llmtop.wording.figures import TEXT, clock
 
 
 def text(meta: RunMeta, frame: Frame, assessment: Assessment) -> str:
     """The verdict first, then what it rests on, then where the facts lie."""
     totals = frame.totals
-    minutes, seconds = divmod(round(frame.t_s), 60)
     ended = totals.ok + totals.errors
-    errors = f"{totals.errors} errors ({totals.errors / ended:.2%})" if totals.errors else "no errors"
+    errors = f"{totals.errors} errors ({TEXT.percent(totals.errors / ended)})" if totals.errors else "no errors"
     model = meta.info.model if meta.info else meta.endpoint.model or "no model"
     target = f"simulated engine, preset {meta.preset}" if meta.endpoint.simulated else meta.endpoint.base_url
     lines = [assessment.headline or "nothing was measured"]
@@ -22,7 +22,7 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment) -> str:
         lines.append(assessment.diagnosis.advice)
     lines.append("")
     counts = f"{totals.ok} requests, {totals.output_tokens} tokens, {errors}"
-    lines.append(f"{model} at {target}: {minutes}:{seconds:02d}, {counts}")
+    lines.append(f"{model} at {target}: {clock(frame.t_s)}, {counts}")
     if frame.run_file:
         lines.append(f"run file: {frame.run_file}")
         lines.append(f"  llmtop replay {frame.run_file}")

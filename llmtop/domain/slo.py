@@ -19,6 +19,11 @@ _LIKE = "ttft_p95<2s, tpot_p95<50ms, error_ratio<1%, queue<10 or kv<80%"
 _TARGET = re.compile(r"^\s*([a-z0-9_]+)\s*<=?\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(ms|s|min|%|)\s*$")
 
 
+def metric_of(name: str) -> str:
+    """The metric in the name of a target: `ttft` of `ttft_p95`."""
+    return next(metric for metric in METRICS if name == metric or name.startswith(f"{metric}_"))
+
+
 class SloTarget(Struct, frozen=True):
     """One limit. `limit` is in seconds, in requests (queue) or a share (error_ratio, kv)."""
 

@@ -11,10 +11,12 @@ from llmtop.domain.frame import Series
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import SloTarget
 from llmtop.domain.verdicts import Curve, Kind, LevelPoint
-from llmtop.report import wording
+from llmtop.report import prose
 from llmtop.report.contents import ReportInput
 from llmtop.report.plot import Plot
 from llmtop.report.scales import Scale, latency_scale, load_scale, load_ticks, zero_scale
+from llmtop.wording.figures import PAGE, clock
+from llmtop.wording.names import axis_name
 
 MANY_CHANGES = 60
 """More load changes than this (a ramp) are not drawn one by one."""
@@ -36,26 +38,30 @@ class _Figure(Struct, frozen=True):
     metric: str | None = None
     """Of the SLO that limits it."""
 
+    @property
+    def in_ms(self) -> bool:
+        return self.text == PAGE.latency
+
 
 def _tokens(value: float) -> str:
-    return f"{wording.number(value)} tok/s"
+    return f"{PAGE.count(value)} tok/s"
 
 
 _P95_P50 = ("p95", "p50")
-_MS = (wording.milliseconds, wording.round_milliseconds)
+_MS = (PAGE.latency, PAGE.round_latency)
 _TTFT = _Figure("TTFT", ("ttft_p95_ms", "ttft_p50_ms"), _P95_P50, *_MS, "ttft")
 _TPOT = _Figure("TPOT", ("tpot_p95_ms", "tpot_p50_ms"), _P95_P50, *_MS, "tpot")
 _OUTPUT = _Figure("Output tokens/s", ("output_tokens_per_s",), ("",), _tokens, _tokens)
 
 _PANELS = (
-    _Figure("Load", ("target", "in_flight"), ("commanded", "in flight"), wording.number, wording.number),
+    _Figure("Load", ("target", "in_flight"), ("commanded", "in flight"), PAGE.exact, PAGE.exact),
     _TTFT,
     _TPOT,
-    _Figure("Server", ("waiting", "running"), ("waiting", "running"), wording.number, wording.number, "queue"),
-    _Figure("KV cache", ("kv_usage",), ("in use",), wording.percent, wording.round_percent, "kv"),
+    _Figure("Server", ("waiting", "running"), ("waiting", "running"), PAGE.exact, PAGE.exact, "queue"),
+    _Figure("KV cache", ("kv_usage",), ("in use",), PAGE.percent, PAGE.round_percent, "kv"),
     _OUTPUT,
-    _Figure("Errors", ("error_ratio",), ("",), wording.percent, wording.round_percent, "error_ratio"),
-    _Figure("Client lag", ("client_lag_ms",), ("p99",), wording.milliseconds, wording.round_milliseconds),
+    _Figure("Errors", ("error_ratio",), ("",), PAGE.percent, PAGE.round_percent, "error_ratio"),
+    _Figure("Client lag", ("client_lag_ms",), ("p99",), PAGE.latency, PAGE.round_latency),
 )
 
 
@@ -76,7 +82,7 @@ def timeline_charts(report: ReportInput) -> str:
 
 def curve_columns(report: ReportInput) -> dict[str, object]:
     """What the readout under the curves needs, level by level, as text: the script only looks it up."""
-    curve = wording.current_curve(report)
+    curve = prose.current_curve(report)
     scale = load_scale(point.load for point in _all_points(report))
     return {
         "places": [round(scale.place(point.load), 4) for point in curve.points],
@@ -89,7 +95,7 @@ def timeline_columns(report: ReportInput) -> dict[str, object]:
     timeline = report.timeline
     steps = len(timeline.in_flight)
     start_s = timeline.end_s - steps * timeline.step_s
-    columns: dict[str, object] = {"clock": [wording.clock(start_s + (i + 1) * timeline.step_s) for i in range(steps)]}
+    columns: dict[str, object] = {"clock": [clock(start_s + (i + 1) * timeline.step_s) for i in range(steps)]}
     for panel in _PANELS:
         for name in panel.fields:
             if _seen(report, name):
@@ -100,12 +106,12 @@ def timeline_columns(report: ReportInput) -> dict[str, object]:
 
 def level_text(point: LevelPoint, curve: Curve) -> str:
     """One level in one line."""
-    load = f"{wording.load_number(point.load, curve.axis)} {wording.axis_text(curve)}"
+    load = f"{PAGE.load(point.load, curve.axis)} {axis_name(curve.axis)}"
     parts = [
         load,
-        f"TTFT p50 {wording.milliseconds(point.ttft_p50_ms)}, p95 {wording.milliseconds(point.ttft_p95_ms)}",
-        f"TPOT p50 {wording.milliseconds(point.tpot_p50_ms)}",
-        f"{wording.number(point.output_tokens_per_s)} tok/s",
+        f"TTFT p50 {PAGE.latency(point.ttft_p50_ms)}, p95 {PAGE.latency(point.ttft_p95_ms)}",
+        f"TPOT p50 {PAGE.latency(point.tpot_p50_ms)}",
+        f"{PAGE.count(point.output_tokens_per_s)} tok/s",
         f"n {point.n}",
     ]
     return " · ".join(parts)
@@ -128,12 +134,12 @@ def _curve_chart(report: ReportInput, figure: _Figure, kind: str) -> str:
         _draw_curve(plot, curve, figure, limit_ms)
     if target is not None and limit_ms in shown:
         plot.level(target.limit * 1e3, "slo")
-        plot.label(0.12, 1 - plot.y.place(target.limit * 1e3), f"SLO {wording.target_text(target)}", "slo")
-    plot.x_axis([(tick, wording.number(tick)) for tick in load_ticks(plot.x)])
-    curve = wording.current_curve(report)
-    summary = f"{figure.name} over {wording.axis_text(curve)}: {wording.cliff_text(report.assessment.cliff)}"
+        plot.label(0.12, 1 - plot.y.place(target.limit * 1e3), f"SLO {PAGE.target(target)}", "slo")
+    plot.x_axis([(tick, PAGE.load(tick, curve.axis)) for tick in load_ticks(plot.x)])
+    curve = prose.current_curve(report)
+    summary = f"{figure.name} over {axis_name(curve.axis)}: {prose.cliff_text(report.assessment.cliff)}"
     legend = _legend(figure, [any(getattr(point, name) is not None for point in points) for name in figure.fields])
-    heading = f"<h3>{escape(figure.name)} <small>over {wording.axis_text(curve)}</small>{legend}</h3>"
+    heading = f"<h3>{escape(figure.name)} <small>over {axis_name(curve.axis)}</small>{legend}</h3>"
     return f'<div class="chart" data-curve>{heading}{plot.html(kind, summary)}</div>'
 
 
@@ -146,8 +152,8 @@ def _draw_cliff(plot: Plot, report: ReportInput, *, labelled: bool) -> None:
     plot.upright(cliff.at, "cliff")
     if labelled:
         word = "cliff" if cliff.kind is Kind.CLIFF else "bend"
-        spread = wording.interval_text(cliff)
-        text = f"{word} at {wording.load_number(cliff.at, cliff.axis)}{spread}"
+        spread = prose.interval_text(cliff)
+        text = f"{word} at {PAGE.load(cliff.at, cliff.axis)}{spread}"
         left = plot.x.place(cliff.at if cliff.low is None else cliff.low)
         # The curve climbs at the right of a cliff, so the words stand at its left where there is room.
         plot.label(left, 0, text, "cliff" if left > 0.5 else "cliff after")
@@ -175,7 +181,7 @@ def _panel(report: ReportInput, panel: _Figure, *, last: bool) -> str:
     start_s = timeline.end_s - steps * timeline.step_s
     times = [start_s + (i + 1) * timeline.step_s for i in range(steps)]
     target = report.slo.target(panel.metric) if panel.metric else None
-    limit = None if target is None else target.limit * (1e3 if panel.text is wording.milliseconds else 1)
+    limit = None if target is None else target.limit * (1e3 if panel.in_ms else 1)
     columns: list[Series] = [getattr(timeline, name) for name in panel.fields]
     plot = Plot(Scale(start_s, max(timeline.end_s, start_s + 1)), _panel_scale(columns, limit, panel))
     ticks = [tick for tick in plot.y.ticks(2) if tick > 0]
@@ -196,8 +202,8 @@ def _panel(report: ReportInput, panel: _Figure, *, last: bool) -> str:
         for place, mark in enumerate(report.marks, 1):
             plot.label(plot.x.place(mark.t_s), 0, f"m{place}", "mark")
     if last:
-        plot.x_axis([(tick, wording.clock(tick)) for tick in _time_ticks(plot.x)])
-    summary = f"{panel.name} over the {wording.duration(report.length_s)} of the run"
+        plot.x_axis([(tick, clock(tick)) for tick in _time_ticks(plot.x)])
+    summary = f"{panel.name} over the {PAGE.duration(report.length_s)} of the run"
     readout = "".join(
         f'<output data-column="{name}" class="{"a" if place == len(columns) - 1 else "b"}"></output>'
         for place, name in enumerate(panel.fields)
@@ -210,7 +216,7 @@ def _panel(report: ReportInput, panel: _Figure, *, last: bool) -> str:
 
 
 def _limit_text(target: SloTarget) -> str:
-    return f"{target.stat or ''} < {wording.limit_text(target)}".strip()
+    return f"{target.stat or ''} < {PAGE.limit(target.metric, target.limit)}".strip()
 
 
 def _panel_scale(columns: Sequence[Series], limit: float | None, panel: _Figure) -> Scale:
@@ -219,7 +225,7 @@ def _panel_scale(columns: Sequence[Series], limit: float | None, panel: _Figure)
         return Scale(0, 1)
     if panel.metric == "error_ratio":
         return zero_scale(values, least=0.02)
-    if panel.text is wording.milliseconds and values and max(values) > 30 * sorted(values)[len(values) // 2] > 0:
+    if panel.in_ms and values and max(values) > 30 * sorted(values)[len(values) // 2] > 0:
         return latency_scale(values, log=True)
     # The limit is in the picture when the run came anywhere near it.
     near = limit is not None and values and max(values) > limit / 4

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct, structs
 
+from llmtop.analysis.stats import FEWEST
 from llmtop.domain.endpoint import safe_endpoint
 from llmtop.domain.frame import Distribution, Timeline, Totals
 from llmtop.domain.request import Outcome, RequestRecord
@@ -16,10 +17,6 @@ from llmtop.domain.run import Event, LoadChange, Mark, RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.meter import Facts
-
-FEWEST = {50: 11, 90: 64, 95: 130, 99: 662}
-"""Requests below which a percentile is not shown: sizes at which it is known with 99 % confidence, as in
-mlcommons/endpoints."""
 
 
 class ClientSummary(Struct, frozen=True, kw_only=True):
@@ -117,9 +114,18 @@ def distribution(seconds: npt.NDArray[np.float64]) -> Distribution:
     n = len(values)
     if n == 0:
         return Distribution()
-    shown = {percent: float(np.percentile(values, percent)) for percent, fewest in FEWEST.items() if n >= fewest}
+
+    def shown(stat: str, percent: float) -> float | None:
+        return float(np.percentile(values, percent)) if n >= FEWEST[stat] else None
+
     return Distribution(
-        n, float(values.mean()), shown.get(50), shown.get(90), shown.get(95), shown.get(99), float(values.max())
+        n=n,
+        mean=float(values.mean()),
+        p50=shown("p50", 50),
+        p90=shown("p90", 90),
+        p95=shown("p95", 95),
+        p99=shown("p99", 99),
+        max=float(values.max()),
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llmtop.domain.verdicts import Kind
-from llmtop.report import wording
+from llmtop.report import prose
 from llmtop.report.contents import ReportInput
 from llmtop.report.scales import latency_scale, load_scale, load_ticks
+from llmtop.wording.figures import PAGE, UNKNOWN, clock
+from llmtop.wording.names import axis_name
 
 _WIDTH, _HEIGHT = 64, 14
 
@@ -18,34 +20,34 @@ def markdown_text(report: ReportInput) -> str:
 
 
 def _lines(report: ReportInput) -> Iterable[str]:
-    yield f"# {_plain(wording.verdict(report))}"
+    yield f"# {_plain(prose.verdict(report))}"
     yield ""
-    started = f"{wording.title(report)} · {wording.started_text(report)} · {wording.duration(report.length_s)}"
+    started = f"{prose.title(report)} · {prose.started_text(report)} · {PAGE.duration(report.length_s)}"
     yield _plain(started)
     yield ""
-    yield _plain(" ".join(wording.details(report)))
-    for text in wording.warnings(report):
+    yield _plain(" ".join(prose.details(report)))
+    for text in prose.warnings(report):
         yield ""
         yield f"> {_plain(text)}"
     yield ""
-    yield from _table(["", "", ""], wording.figures(report))
+    yield from _table(["", "", ""], prose.figures(report))
     curve = text_curve(report)
     if curve:
         yield from ("", "## Load and latency", "", "```text", *curve, "```")
     yield from _slo(report)
-    reasons = wording.reasons(report)
+    reasons = prose.reasons(report)
     if reasons:
-        yield from ("", f"## What binds: {wording.binding(report)}", "")
+        yield from ("", f"## What binds: {prose.binding(report)}", "")
         yield from (f"- {_plain(reason)}" for reason in reasons)
     yield from _levels(report)
     yield from _requests(report)
     if report.marks:
         yield from ("", "## Marks", "")
-        yield from (f"- {wording.clock(mark.t_s)} {_plain(mark.text)}" for mark in report.marks)
+        yield from (f"- {clock(mark.t_s)} {_plain(mark.text)}" for mark in report.marks)
     yield from ("", "## How it was measured", "")
-    yield from _table(["", ""], wording.environment(report))
+    yield from _table(["", ""], prose.environment(report))
     yield from ("", "## What the words mean", "")
-    yield from (f"- **{name}**: {meaning}" for name, meaning in wording.DEFINITIONS)
+    yield from (f"- **{name}**: {meaning}" for name, meaning in prose.DEFINITIONS)
 
 
 def _slo(report: ReportInput) -> Iterable[str]:
@@ -54,22 +56,20 @@ def _slo(report: ReportInput) -> Iterable[str]:
     for target in report.assessment.slo.targets:
         if target.name in limits:
             limit = limits[target.name]
-            value = wording.NOT_KNOWN if target.value is None else wording.limit_text(limit, target.value)
-            rows.append(
-                (wording.target_text(limit), value, str(target.n or wording.NOT_KNOWN), wording.ok_text(target.ok))
-            )
+            value = PAGE.measured(limit.metric, target.value)
+            rows.append((PAGE.target(limit), value, str(target.n or UNKNOWN), prose.ok_text(target.ok)))
     if rows:
-        yield from ("", "## The SLO, over the whole run", "", wording.SLO_NOTE, "")
+        yield from ("", "## The SLO, over the whole run", "", prose.SLO_NOTE, "")
         yield from _table(["limit", "measured", "n", ""], rows)
 
 
 def _levels(report: ReportInput) -> Iterable[str]:
-    curve = wording.current_curve(report)
+    curve = prose.current_curve(report)
     if not curve.points:
         return
     yield from ("", "## Level by level", "")
     heads = [
-        wording.axis_text(curve),
+        axis_name(curve.axis),
         "n",
         "errors",
         "TTFT p50",
@@ -84,15 +84,13 @@ def _levels(report: ReportInput) -> Iterable[str]:
         heads,
         [
             (
-                wording.load_number(point.load, curve.axis) + (" (faint)" if point.faint else ""),
+                PAGE.load(point.load, curve.axis) + (" (faint)" if point.faint else ""),
                 str(point.n),
                 str(point.errors),
-                *map(
-                    wording.milliseconds, (point.ttft_p50_ms, point.ttft_p95_ms, point.tpot_p50_ms, point.tpot_p95_ms)
-                ),
-                wording.number(point.output_tokens_per_s),
-                wording.percent(point.kv_usage),
-                wording.percent(point.attainment),
+                *map(PAGE.latency, (point.ttft_p50_ms, point.ttft_p95_ms, point.tpot_p50_ms, point.tpot_p95_ms)),
+                PAGE.count(point.output_tokens_per_s),
+                PAGE.percent(point.kv_usage),
+                PAGE.percent(point.attainment),
             )
             for point in sorted(curve.points, key=lambda point: point.load)
         ],
@@ -100,15 +98,15 @@ def _levels(report: ReportInput) -> Iterable[str]:
 
 
 def _requests(report: ReportInput) -> Iterable[str]:
-    yield from ("", "## All requests", "", wording.totals_text(report), "")
+    yield from ("", "## All requests", "", prose.totals_text(report), "")
     rows = [
-        (name, str(each.n), *map(wording.milliseconds, (each.mean, each.p50, each.p90, each.p95, each.p99, each.max)))
+        (name, str(each.n), *map(PAGE.latency, (each.mean, each.p50, each.p90, each.p95, each.p99, each.max)))
         for name, each in (("TTFT", report.ttft), ("TPOT", report.tpot), ("E2E", report.e2e))
         if each.n
     ]
     if rows:
         yield from _table(["", "n", "mean", "p50", "p90", "p95", "p99", "max"], rows)
-        yield from ("", wording.DISTRIBUTION_NOTE)
+        yield from ("", prose.DISTRIBUTION_NOTE)
     if report.failures:
         yield ""
         yield from _table(["failure", "n"], [(what, str(count)) for what, count in report.failures[:20]])
@@ -116,7 +114,8 @@ def _requests(report: ReportInput) -> Iterable[str]:
 
 def text_curve(report: ReportInput) -> list[str]:
     """TTFT over the load in characters: o is p50, x is p95, | the cliff, - the limit. Empty without levels."""
-    points = [point for point in wording.current_curve(report).points if point.ttft_p50_ms is not None]
+    curve = prose.current_curve(report)
+    points = [point for point in curve.points if point.ttft_p50_ms is not None]
     if not points:
         return []
     target = report.slo.target("ttft")
@@ -140,13 +139,13 @@ def text_curve(report: ReportInput) -> list[str]:
         for value, sign in ((point.ttft_p95_ms, "x"), (point.ttft_p50_ms, "o")):
             if value is not None:
                 grid[row(value)][column(point.load)] = sign
-    labels = {row(tick): wording.milliseconds(tick) for tick in y.ticks(6)}
+    labels = {row(tick): PAGE.round_latency(tick) for tick in y.ticks(6)}
     lines = [f"{labels.get(place, ''):>8} {''.join(line)}".rstrip() for place, line in enumerate(grid)]
     below = [" "] * (_WIDTH + 8)
     for tick in load_ticks(x, 8):
-        text = wording.number(tick)
+        text = PAGE.load(tick, curve.axis)
         below[column(tick) : column(tick) + len(text)] = text
-    unit = wording.axis_text(wording.current_curve(report))
+    unit = axis_name(curve.axis)
     legend = (
         f"TTFT over {unit}: o p50, x p95"
         + (", | cliff" if cliff.at is not None else "")

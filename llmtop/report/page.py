@@ -12,8 +12,9 @@ import msgspec
 
 from llmtop.domain.frame import Distribution
 from llmtop.domain.verdicts import Curve, LevelPoint
-from llmtop.report import charts, wording
+from llmtop.report import charts, prose
 from llmtop.report.contents import ReportInput
+from llmtop.wording.figures import PAGE, UNKNOWN, clock
 
 _ASSETS = Path(__file__).with_name("assets")
 _HINT = "Point at a chart to read a level."
@@ -26,8 +27,8 @@ def html_text(report: ReportInput) -> str:
     template = Template((_ASSETS / "report.html").read_text(encoding="utf-8"))
     return template.substitute(
         version=escape(report.meta.llmtop_version),
-        verdict=escape(wording.verdict(report)),
-        title=escape(wording.title(report)),
+        verdict=escape(prose.verdict(report)),
+        title=escape(prose.title(report)),
         css=(_ASSETS / "report.css").read_text(encoding="utf-8"),
         script=(_ASSETS / "report.js").read_text(encoding="utf-8"),
         facts=msgspec.json.encode(facts).decode().replace("<", "\\u003c"),
@@ -43,20 +44,20 @@ def _sections(report: ReportInput) -> Iterable[str]:
     yield _timelines(report)
     yield _requests(report)
     yield _happenings(report)
-    yield f"<h2>How it was measured</h2>{_rows(wording.environment(report))}"
-    yield f"<h2>What the words mean</h2>{_rows(wording.DEFINITIONS)}"
+    yield f"<h2>How it was measured</h2>{_rows(prose.environment(report))}"
+    yield f"<h2>What the words mean</h2>{_rows(prose.DEFINITIONS)}"
 
 
 def _head(report: ReportInput) -> str:
-    kicker = f"{wording.title(report)} · {wording.started_text(report)} · {wording.duration(report.length_s)}"
-    lead = " ".join(wording.details(report))
-    warnings = "".join(f'<p class="warning">{_prose(text)}</p>' for text in wording.warnings(report))
+    kicker = f"{prose.title(report)} · {prose.started_text(report)} · {PAGE.duration(report.length_s)}"
+    lead = " ".join(prose.details(report))
+    warnings = "".join(f'<p class="warning">{_prose(text)}</p>' for text in prose.warnings(report))
     tiles = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
-        for name, value, note in wording.figures(report)
+        for name, value, note in prose.figures(report)
     )
     return (
-        f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(wording.verdict(report))}</h1>'
+        f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(prose.verdict(report))}</h1>'
         f'<p class="lead">{_prose(lead)}</p>{warnings}<dl class="figures">{tiles}</dl></header>'
     )
 
@@ -82,32 +83,32 @@ def _reasons(report: ReportInput) -> str:
         if limit is None:
             continue
         colour = {True: "good", False: "bad", None: "quiet"}[target.ok]
-        value = wording.NOT_KNOWN if target.value is None else wording.limit_text(limit, target.value)
-        high = wording.NOT_KNOWN if target.high is None else wording.limit_text(limit, target.high)
+        value = PAGE.measured(limit.metric, target.value)
+        high = PAGE.measured(limit.metric, target.high)
         rows.append(
             [
-                _cell(wording.target_text(limit), "text"),
-                _cell(wording.ok_text(target.ok), f"text {colour}"),
+                _cell(PAGE.target(limit), "text"),
+                _cell(prose.ok_text(target.ok), f"text {colour}"),
                 _cell(value),
                 _cell(high),
-                _cell(wording.number(target.n) if target.n else wording.NOT_KNOWN),
+                _cell(PAGE.whole(target.n) if target.n else UNKNOWN),
             ]
         )
     parts = []
     if rows:
-        parts.append(f'<h2>The SLO, over the whole run</h2><p class="quiet">{wording.SLO_NOTE}</p>')
+        parts.append(f'<h2>The SLO, over the whole run</h2><p class="quiet">{prose.SLO_NOTE}</p>')
         parts.append(_table(["Limit", "", "Measured", "At most (95 %)", "n"], rows))
         if assessment.slo.attainment is not None:
-            parts.append(f'<p class="quiet">{escape(wording.attainment_text(assessment.slo))}</p>')
-    reasons = wording.reasons(report)
+            parts.append(f'<p class="quiet">{escape(prose.attainment_text(assessment.slo))}</p>')
+    reasons = prose.reasons(report)
     if reasons:
-        parts.append(f"<h2>What binds: {escape(wording.binding(report))}</h2>")
+        parts.append(f"<h2>What binds: {escape(prose.binding(report))}</h2>")
         parts.append("<ul>" + "".join(f"<li>{_prose(reason)}</li>" for reason in reasons) + "</ul>")
     return "".join(parts)
 
 
 def _levels(report: ReportInput) -> str:
-    curve = wording.current_curve(report)
+    curve = prose.current_curve(report)
     if not curve.points:
         return ""
     heads = ["in flight" if curve.axis == "concurrency" else "requests/s", "n", "errors", "TTFT p50", "TTFT p95"]
@@ -125,23 +126,23 @@ def _level_cells(point: LevelPoint, report: ReportInput) -> list[str]:
     def latency(value: float | None, metric: str, stat: str) -> str:
         target = report.slo.target(metric)
         missed = value is not None and target is not None and target.stat == stat and value > target.limit * 1e3
-        return _cell(wording.milliseconds(value), "bad" if missed else "")
+        return _cell(PAGE.latency(value), "bad" if missed else "")
 
     attained = point.attainment
     return [
-        _cell(wording.load_number(point.load, wording.current_curve(report).axis)),
-        _cell(wording.number(point.n)),
-        _cell(wording.number(point.errors), "bad" if point.errors else ""),
+        _cell(PAGE.load(point.load, prose.current_curve(report).axis)),
+        _cell(PAGE.whole(point.n)),
+        _cell(PAGE.whole(point.errors), "bad" if point.errors else ""),
         latency(point.ttft_p50_ms, "ttft", "p50"),
         latency(point.ttft_p95_ms, "ttft", "p95"),
         latency(point.tpot_p50_ms, "tpot", "p50"),
         latency(point.tpot_p95_ms, "tpot", "p95"),
         latency(point.e2e_p50_ms, "e2e", "p50"),
-        _cell(wording.number(point.output_tokens_per_s)),
-        _cell(wording.number(point.requests_per_s)),
-        _cell(wording.number(point.waiting)),
-        _cell(wording.percent(point.kv_usage)),
-        _cell(wording.percent(attained), "good" if attained is not None and attained >= 0.95 else ""),
+        _cell(PAGE.count(point.output_tokens_per_s)),
+        _cell(PAGE.count(point.requests_per_s)),
+        _cell(PAGE.exact(point.waiting)),
+        _cell(PAGE.percent(point.kv_usage)),
+        _cell(PAGE.percent(attained), "good" if attained is not None and attained >= 0.95 else ""),
     ]
 
 
@@ -153,31 +154,30 @@ def _timelines(report: ReportInput) -> str:
     panels = charts.timeline_charts(report)
     if not panels:
         return ""
-    clock = f'<span class="quiet" id="clock" data-hint="{_CLOCK_HINT}">{_CLOCK_HINT}</span>'
+    hint = f'<span class="quiet" id="clock" data-hint="{_CLOCK_HINT}">{_CLOCK_HINT}</span>'
     marks = "".join(
-        f"<li>m{place} at {wording.clock(mark.t_s)}: {escape(mark.text)}</li>"
-        for place, mark in enumerate(report.marks, 1)
+        f"<li>m{place} at {clock(mark.t_s)}: {escape(mark.text)}</li>" for place, mark in enumerate(report.marks, 1)
     )
-    return f'<h2>Over time</h2><p>{clock}</p><div class="panels">{panels}</div>{f"<ul>{marks}</ul>" if marks else ""}'
+    return f'<h2>Over time</h2><p>{hint}</p><div class="panels">{panels}</div>{f"<ul>{marks}</ul>" if marks else ""}'
 
 
 def _requests(report: ReportInput) -> str:
     rows = [
         [
             _cell(name, "text"),
-            _cell(wording.number(each.n)),
-            *(_cell(wording.milliseconds(value)) for value in (each.mean, each.p50, each.p90, each.p95, each.p99)),
-            _cell(wording.milliseconds(each.max)),
+            _cell(PAGE.whole(each.n)),
+            *(_cell(PAGE.latency(value)) for value in (each.mean, each.p50, each.p90, each.p95, each.p99)),
+            _cell(PAGE.latency(each.max)),
         ]
         for name, each in _distributions(report)
         if each.n
     ]
-    parts = [f"<h2>All requests</h2><p>{escape(wording.totals_text(report))}</p>"]
+    parts = [f"<h2>All requests</h2><p>{escape(prose.totals_text(report))}</p>"]
     if rows:
         parts.append(_table(["", "n", "mean", "p50", "p90", "p95", "p99", "max"], rows))
-        parts.append(f'<p class="quiet">{wording.DISTRIBUTION_NOTE}</p>')
+        parts.append(f'<p class="quiet">{prose.DISTRIBUTION_NOTE}</p>')
     if report.failures:
-        failed = [[_cell(what, "text wrap"), _cell(wording.number(count))] for what, count in report.failures[:20]]
+        failed = [[_cell(what, "text wrap"), _cell(PAGE.whole(count))] for what, count in report.failures[:20]]
         parts.append(_table(["Failure", "n"], failed))
     return "".join(parts)
 
@@ -192,7 +192,7 @@ def _happenings(report: ReportInput) -> str:
     changes = charts.change_rows(report)
     if changes:
         rows = [
-            [_cell(wording.clock(t_s)), _cell(wording.load_text(point), "text"), _cell(why, "text")]
+            [_cell(clock(t_s)), _cell(prose.load_text(point), "text"), _cell(why, "text")]
             for t_s, point, why in changes[:500]
         ]
         table = _table(["at", "load", "by"], rows)
@@ -200,7 +200,7 @@ def _happenings(report: ReportInput) -> str:
     if report.events:
         rows = [
             [
-                _cell(wording.clock(event.t_s)),
+                _cell(clock(event.t_s)),
                 _cell(event.kind, "text"),
                 _cell(event.text, "text wrap bad" if event.severity == "error" else "text wrap"),
             ]

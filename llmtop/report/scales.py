@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from llmtop.wording.figures import nice_above
+
 
 class Scale:
     """One axis from `low` to `high`, linear or logarithmic."""
@@ -26,7 +28,7 @@ class Scale:
         """At most about `most` round values: steps of 1, 2 or 5 times a power of ten; on a log axis the coarsest
         of 1-2-5, 1-10 that fits."""
         if not self.log:
-            step = step_125((self.high - self.low) / most)
+            step = nice_above((self.high - self.low) / most)
             first = math.ceil(self.low / step - 1e-9)
             return [place * step for place in range(first, math.floor(self.high / step + 1e-9) + 1)]
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
@@ -38,14 +40,6 @@ class Scale:
             if 0 < len(inside) <= most:
                 return inside
         return finest[:: math.ceil(len(finest) / most) or 1]
-
-
-def step_125(step: float) -> float:
-    """The smallest 1, 2 or 5 times a power of ten that is not below `step`."""
-    if step <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(digit * power for digit in (1, 2, 5, 10) if digit * power >= step * 0.999)
 
 
 def latency_scale(values: Iterable[float], *, log: bool | None = None) -> Scale:

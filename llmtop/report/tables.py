@@ -8,7 +8,7 @@ import io
 import msgspec
 
 from llmtop.domain.verdicts import LevelPoint
-from llmtop.report import wording
+from llmtop.report import prose
 from llmtop.report.contents import ReportInput
 
 FORMAT = 1
@@ -18,7 +18,7 @@ FORMAT = 1
 def json_text(report: ReportInput) -> str:
     """All of the report. Units are in the keys, distributions in milliseconds, shares from 0 to 1, null = not known."""
     fields: dict[str, object] = msgspec.to_builtins(report)
-    document = {"llmtop_report": FORMAT, "verdict": wording.verdict(report), **fields}
+    document = {"llmtop_report": FORMAT, "verdict": prose.verdict(report), **fields}
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
 

@@ -8,13 +8,13 @@ A build costs 15 to 25 ms: callers draw again only when a point, the size or the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.text import Text
 
 from llmtop.domain.verdicts import CliffVerdict, Curve, Kind, LevelPoint
 from llmtop.view.runs import Runs, joined
-from llmtop.view.scale import nice_above
+from llmtop.wording.figures import TIGHT, nice_above
 
 _ROLES = {1: "line", 2: "area", 3: "limit", 4: "over", 5: "ghost", 6: "dim", 7: "faint"}
 _NUMBERS = {role: number for number, role in _ROLES.items()}
@@ -67,8 +67,8 @@ def draw_curve(
                     _dots(pairs, role, "o" if plain else "●")
     if cliff is not None and cliff.at and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
         _line([cliff.at, cliff.at], [low, high], "over", "|" if plain else "│")
-    plotext.xticks(*_ticks(_powers_of_two(left, right), "{:g}"))
-    plotext.yticks(*_ticks(_one_two_five(low, high), "time"))
+    plotext.xticks(*_ticks(_powers_of_two(left, right), TIGHT.whole))
+    plotext.yticks(*_ticks(_one_two_five(low, high), TIGHT.round_latency))
     text = plotext.build()
     return [_runs(row.translate(_BOX) if plain else row) for row in text.rstrip("\n").split("\n")[:height]]
 
@@ -114,12 +114,7 @@ def _one_two_five(low: float, high: float) -> list[float]:
     return ticks if len(ticks) <= 6 else [t for t in ticks if f"{t:e}".startswith("1")] or ticks[::2]
 
 
-def _ticks(values: Sequence[float], form: str) -> tuple[list[float], list[str]]:
-    def name(value: float) -> str:
-        if form != "time":
-            return form.format(value)
-        return f"{value:g}ms" if value < 1000 else f"{value / 1000:g}s"
-
+def _ticks(values: Sequence[float], name: Callable[[float], str]) -> tuple[list[float], list[str]]:
     return [math.log(value) for value in values], [name(value) for value in values]
 
 

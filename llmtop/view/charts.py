@@ -62,22 +62,13 @@ def chart(view: PanelView, top: float, mode: ChartMode, width: int, height: int)
         mode=mode,
     )
     known = any(value is not None for layer in view.layers for value in layer.values)
-    labels = {0: _label(view, top), height - 1: "0"} if known else {}
+    labels = {0: view.label(top), height - 1: "0"} if known else {}
     if known and height >= 6 and height % 2:
-        labels[height // 2] = _label(view, top / 2)
+        labels[height // 2] = view.label(top / 2)
     return [
         [(f"{labels.get(y, ''):>{GUTTER_CELLS - 1}} ", "faint"), *joined(cells)]
         for y, cells in enumerate(paint(picture, width - GUTTER_CELLS, height))
     ]
-
-
-def _label(view: PanelView, value: float) -> str:
-    scaled = value * view.scale
-    if view.label == "time":
-        return f"{scaled:g}ms" if scaled < 1000 else f"{scaled / 1000:g}s"
-    if view.label == "count":
-        return f"{scaled:g}" if scaled < 1000 else f"{scaled / 1000:g}k"
-    return view.label.format(scaled)
 
 
 def _absent(reason: str, width: int, height: int) -> list[Runs]:

@@ -14,9 +14,9 @@ from llmtop.domain.verdicts import Assessment
 from llmtop.view.arrangement import FIGURE_CELLS, LABEL_CELLS
 from llmtop.view.condition import Condition, span_of
 from llmtop.view.glyphs import Glyphs, plain
-from llmtop.view.numbers import UNKNOWN, clock, span
 from llmtop.view.runs import Part, Run, Runs, cut, fit
 from llmtop.view.tone import Tone
+from llmtop.wording.figures import TIGHT, UNKNOWN, clock
 
 _CLIENT_TONES = {"green": Tone.GOOD, "amber": Tone.WARN, "red": Tone.BAD}
 LATE_MS = 10.0
@@ -66,7 +66,7 @@ def _state(frame: Frame, condition: Condition, glyphs: Glyphs) -> Run:
     if status.state is EndpointState.CONNECTING:
         return (f"{glyphs.wait} connecting", "warn")
     if status.state is EndpointState.STALE:
-        return (f"{glyphs.stale} stale {span(round(max(0.0, frame.t_s - status.since_s)))}", "warn")
+        return (f"{glyphs.stale} stale {TIGHT.duration(round(max(0.0, frame.t_s - status.since_s)))}", "warn")
     return (f"{glyphs.down} {status.state.value}", "bad")
 
 
@@ -99,8 +99,7 @@ def _client(frame: Frame, glyphs: Glyphs) -> Runs:
     lag_ms = client.lag_p99_ms if client.lag_p99_ms is not None else client.loop_lag_ms
     tone = _CLIENT_TONES[client.state]
     symbol = {Tone.WARN: glyphs.warn, Tone.BAD: glyphs.bad}.get(tone, "")
-    figure = UNKNOWN if lag_ms is None else f"{lag_ms:.1f}ms" if lag_ms < 100 else f"{lag_ms:.0f}ms"
-    return [("client ", "dim"), (f"{symbol}{figure} ", "text" if tone is Tone.GOOD else tone.value)]
+    return [("client ", "dim"), (f"{symbol}{TIGHT.latency(lag_ms)} ", "text" if tone is Tone.GOOD else tone.value)]
 
 
 # -- verdict ------------------------------------------------------------------------------------------------------
@@ -165,13 +164,14 @@ def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: i
         return _replay_bar(frame, frame.replay, glyphs, width)
     point = frame.target
     loop = "open loop" if point.rate_rps is not None else "closed loop"
-    words = [(loop, 2), (f"think {span(point.think_time_s)}" if point.rate_rps is None else _arrivals(point), 4)]
+    pace = f"think {TIGHT.duration(point.think_time_s)}" if point.rate_rps is None else _arrivals(point)
+    words = [(loop, 2), (pace, 4)]
     if point.shared_prefix:
-        words.append((f"{point.shared_prefix * 100:.0f}% shared prefix", 3))
+        words.append((f"{TIGHT.percent(point.shared_prefix)} shared prefix", 3))
     if frame.profile:
         words.append((f"profile {plain(frame.profile, glyphs)}", 5))
     if frame.stage:
-        left = "" if frame.stage_left_s is None else f" {span(round(frame.stage_left_s))} left"
+        left = "" if frame.stage_left_s is None else f" {TIGHT.duration(round(frame.stage_left_s))} left"
         words.append((f"stage {plain(frame.stage, glyphs)}{left}", 1))
     elif frame.finished:
         words.append(("plan finished", 1))
@@ -185,7 +185,8 @@ def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: i
         parts.append(Part([(f" {glyphs.sep} ", "faint"), (late, "warn")], 0))
     if condition.note:
         parts.append(Part([(f" {glyphs.sep} ", "faint"), (plain(condition.note, glyphs), "focus")], 0))
-    spans = Part([(f"figures {span(frame.window.span_s)} {glyphs.sep} charts {span(span_of(frame))} ", "faint")], 6)
+    figures, charts = TIGHT.duration(frame.window.span_s), TIGHT.duration(span_of(frame))
+    spans = Part([(f"figures {figures} {glyphs.sep} charts {charts} ", "faint")], 6)
     return fit(parts, [spans], width, glyphs.more)
 
 

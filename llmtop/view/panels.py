@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -9,9 +11,9 @@ from llmtop.domain.frame import Distribution, Frame
 from llmtop.domain.slo import Slo, SloTarget
 from llmtop.view.condition import Condition, is_stale, span_of
 from llmtop.view.glyphs import Glyphs, plain
-from llmtop.view.numbers import UNKNOWN, count, latency, percent, whole
 from llmtop.view.raster import Layer, Tick, TimeAxis, Values
 from llmtop.view.tone import Tone, judge_target
+from llmtop.wording.figures import TIGHT
 
 SERVER_STALE_S = 5.0
 """A scrape older than this is shown dim, with its age."""
@@ -33,17 +35,15 @@ class PanelView(Struct, frozen=True, kw_only=True):
     floor: float = 1.0
     """The y axis never ends below this."""
     ceiling: float | None = None
-    label: str = "{:g}"
-    """How a y value is written beside the axis."""
-    scale: float = 1.0
-    """A y value times this is what is written."""
+    label: Callable[[float], str] = TIGHT.round_count
+    """How a round y value is written beside the axis."""
     absent: str | None = None
     """Instead of a chart: why there is nothing to draw."""
     stale: bool = False
 
 
 def short_limit(target: SloTarget | None) -> str:
-    return "" if target is None else str(target).partition("<")[2]
+    return "" if target is None else TIGHT.limit(target.metric, target.limit)
 
 
 def panels(frame: Frame, slo: Slo, glyphs: Glyphs, condition: Condition) -> tuple[PanelView, ...]:
@@ -79,17 +79,17 @@ def _latency(name: str, target: SloTarget | None, window: Distribution, p50: Val
     history = [None if point is None else point / 1e3 for point in (p50 if stat == "p50" else p95)]
     notes: tuple[str, ...] = (f"n {window.n}", f"n{window.n}")
     if stat != "p50" and window.p50 is not None:
-        notes = (f"p50 {latency(window.p50)}  n {window.n}", *notes)
+        notes = (f"p50 {TIGHT.latency(window.p50)}  n {window.n}", *notes)
     return PanelView(
         title=f"{name} {stat}",
         notes=notes,
-        figure=latency(value),
+        figure=TIGHT.latency(value),
         limit=short_limit(target),
         tone=judge_target(None if value is None else value / 1e3, target, history),
         layers=(Layer(p50, "area", None, True), Layer(p95, "line", "over")),
         limit_at=limit_ms,
         floor=1.0,
-        label="time",
+        label=TIGHT.round_latency,
     )
 
 
@@ -107,18 +107,17 @@ def _queue(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
     server = frame.server
     waiting = None if server is None else server.waiting
     absent, age, stale = _server_panel(frame, waiting, "its queue", glyphs)
-    note = age or ("" if server is None or server.running is None else f"{count(server.running)} running")
+    note = age or ("" if server is None or server.running is None else f"{TIGHT.count(server.running)} running")
     history = frame.timeline.waiting
     return PanelView(
         title="queue",
         notes=(note,) if note else (),
-        figure="n/a" if absent else count(waiting),
+        figure="n/a" if absent else TIGHT.count(waiting),
         limit="" if absent else short_limit(target),
         tone=Tone.UNKNOWN if absent else judge_target(waiting, target, history),
         layers=(Layer(history, "flow-area", None, True), Layer(history, "flow", "over")),
         limit_at=None if target is None else target.limit,
         floor=5.0,
-        label="count",
         absent=absent,
         stale=stale,
     )
@@ -129,20 +128,19 @@ def _kv(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
     usage = None if server is None else server.kv_usage
     absent, age, stale = _server_panel(frame, usage, "its KV cache usage", glyphs)
     preemptions = frame.window.preemptions_per_s
-    note = age or (f"{count(preemptions)} preempt/s" if preemptions else "")
+    note = age or (f"{TIGHT.count(preemptions)} preempt/s" if preemptions else "")
     history = frame.timeline.kv_usage
     return PanelView(
         title="KV cache",
         notes=(note,) if note else (),
-        figure="n/a" if absent else percent(usage),
+        figure="n/a" if absent else TIGHT.percent(usage),
         limit="" if absent else short_limit(target),
         tone=Tone.UNKNOWN if absent else judge_target(usage, target, history),
         layers=(Layer(history, "flow-area", None, True), Layer(history, "flow", "over")),
         limit_at=None if target is None else target.limit,
         floor=1.0,
         ceiling=1.0,
-        label="{:g}%",
-        scale=100.0,
+        label=TIGHT.round_percent,
         absent=absent,
         stale=stale,
     )
@@ -156,12 +154,11 @@ def _output(frame: Frame, glyphs: Glyphs) -> PanelView:
     requests = window.requests_per_s
     return PanelView(
         title="output tok/s",
-        notes=() if requests is None else (f"{count(requests)} req/s",),
-        figure=guessed + count(value),
+        notes=() if requests is None else (f"{TIGHT.count(requests)} req/s",),
+        figure=guessed + TIGHT.count(value),
         tone=Tone.UNKNOWN if value is None else Tone.GOOD,
         layers=(Layer(history, "area", None, True), Layer(history, "line")),
         floor=10.0,
-        label="count",
     )
 
 
@@ -172,14 +169,13 @@ def _errors(frame: Frame, target: SloTarget | None) -> PanelView:
     ended = totals.ok + totals.errors
     return PanelView(
         title="errors",
-        notes=(f"{whole(totals.errors)} of {whole(ended)}",) if totals.errors else (),
-        figure=percent(ratio) if ratio is not None else UNKNOWN,
+        notes=(f"{TIGHT.whole(totals.errors)} of {TIGHT.whole(ended)}",) if totals.errors else (),
+        figure=TIGHT.percent(ratio),
         limit=short_limit(target),
         tone=judge_target(ratio, target, history),
         layers=(Layer(history, "area", None, True), Layer(history, "line", "over")),
         limit_at=None if target is None else target.limit,
         floor=0.02,
         ceiling=1.0,
-        label="{:g}%",
-        scale=100.0,
+        label=TIGHT.round_percent,
     )

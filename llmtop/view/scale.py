@@ -6,6 +6,8 @@ import math
 
 from msgspec import Struct
 
+from llmtop.wording.figures import nice_above
+
 _STEPS_PER_OCTAVE = 8
 """A key press moves by at most 12.5 %, and lands on powers of two: batch sizes and slots come in those."""
 
@@ -71,17 +73,6 @@ class LogScale(Struct, frozen=True, kw_only=True):
         if factor < 1 and value <= self.low:
             return self.floor
         return self.snap(value * factor)
-
-
-def nice_above(value: float) -> float:
-    """The smallest 1, 2 or 5 times a power of ten that is at least `value`."""
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    for factor in (1.0, 2.0, 5.0, 10.0):
-        if value <= factor * power * (1 + 1e-9):
-            return float(f"{factor * power:.6g}")
-    return float(f"{10 * power:.6g}")
 
 
 class HeldTop(Struct):

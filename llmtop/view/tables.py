@@ -10,8 +10,8 @@ from llmtop.domain.verdicts import Assessment
 from llmtop.meter.split import split_ttft
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.lines import Entry
-from llmtop.view.numbers import UNKNOWN, clock, count, digits, latency, whole
 from llmtop.view.runs import Runs, cut
+from llmtop.wording.figures import TIGHT, UNKNOWN, clock
 
 _COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
 
@@ -53,15 +53,16 @@ def _figures(figures: Distribution, cells: int, ink: str) -> Runs:
     runs: Runs = [(f"{figures.n or '':>5}", "dim")]
     for name in _COLUMNS:
         value = getattr(figures, name)
-        runs.append((f"{latency(value):>{cells}}", "faint" if value is None else ink))
+        runs.append((f"{TIGHT.latency(value):>{cells}}", "faint" if value is None else ink))
     return runs
 
 
 def _totals(frame: Frame) -> list[tuple[str, str]]:
     totals = frame.totals
+    ok, failed, cancelled = (TIGHT.whole(count) for count in (totals.ok, totals.errors, totals.cancelled))
     return [
-        ("requests", f"{whole(totals.ok)} ok  {whole(totals.errors)} failed  {whole(totals.cancelled)} cancelled"),
-        ("tokens", f"{whole(totals.output_tokens)} out  {count(frame.window.output_tokens_per_s)}/s"),
+        ("requests", f"{ok} ok  {failed} failed  {cancelled} cancelled"),
+        ("tokens", f"{TIGHT.whole(totals.output_tokens)} out  {TIGHT.count(frame.window.output_tokens_per_s)}/s"),
     ]
 
 
@@ -69,9 +70,12 @@ def _server(frame: Frame) -> list[tuple[str, str]]:
     server = frame.server
     if server is None:
         return []
-    slots = "" if server.max_num_seqs is None else f"/{whole(server.max_num_seqs)}"
-    hits = "" if server.prefix_hit_ratio is None else f"  prefix hits {server.prefix_hit_ratio * 100:.0f}%"
-    return [("server", f"{count(server.running)}{slots} running  {count(server.waiting)} waiting{hits}"), *_ttft(frame)]
+    slots = "" if server.max_num_seqs is None else f"/{TIGHT.whole(server.max_num_seqs)}"
+    hits = "" if server.prefix_hit_ratio is None else f"  prefix hits {TIGHT.percent(server.prefix_hit_ratio)}"
+    return [
+        ("server", f"{TIGHT.count(server.running)}{slots} running  {TIGHT.count(server.waiting)} waiting{hits}"),
+        *_ttft(frame),
+    ]
 
 
 def _ttft(frame: Frame) -> list[tuple[str, str]]:
@@ -81,7 +85,7 @@ def _ttft(frame: Frame) -> list[tuple[str, str]]:
         return []
     split = split_ttft(client_ms / 1e3, server.ttft_mean_s, server.queue_mean_s, server.prefill_mean_s)
     parts = {"queue": split.queue_s, "prefill": split.prefill_s, "network": split.network_s}
-    told = [f"{name} {latency(part * 1e3)}" for name, part in parts.items() if part is not None]
+    told = [f"{name} {TIGHT.latency(part * 1e3)}" for name, part in parts.items() if part is not None]
     return [("TTFT is", "  ".join(told))]
 
 
@@ -90,7 +94,7 @@ def _gpus(frame: Frame) -> list[tuple[str, str]]:
     for gpu in frame.gpus[:2]:
         memory = UNKNOWN
         if gpu.memory_used_bytes is not None and gpu.memory_total_bytes:
-            memory = f"{digits(gpu.memory_used_bytes / 2**30)}/{digits(gpu.memory_total_bytes / 2**30)}GiB"
+            memory = f"{TIGHT.digits(gpu.memory_used_bytes / 2**30)}/{TIGHT.digits(gpu.memory_total_bytes / 2**30)}GiB"
         power = "" if gpu.power_w is None else f"  {gpu.power_w:.0f}W"
         heat = "" if gpu.temperature_c is None else f"  {gpu.temperature_c:.0f}C"
         throttle = f"  throttled: {', '.join(gpu.throttle)}" if gpu.throttle else ""
@@ -102,8 +106,8 @@ def _client(frame: Frame) -> list[tuple[str, str]]:
     client = frame.client
     if client is None:
         return []
-    cpu = UNKNOWN if client.cpu is None else f"{client.cpu * 100:.0f}%"
-    return [("client", f"lag {latency(client.lag_p99_ms)}  slip {latency(client.send_slip_p99_ms)}  cpu {cpu}")]
+    lag, slip = TIGHT.latency(client.lag_p99_ms), TIGHT.latency(client.send_slip_p99_ms)
+    return [("client", f"lag {lag}  slip {slip}  cpu {TIGHT.percent(client.cpu)}")]
 
 
 def _opinions(assessment: Assessment | None) -> list[tuple[str, str]]:

@@ -50,7 +50,7 @@ def test_slots_bind_and_the_advice_says_how_far_they_can_go():
     found = diagnose(busy(), limits, (), "vllm")
     assert found.bound is Bound.QUEUE
     assert found.confidence is Confidence.FIRM
-    assert found.evidence[0] == "running stuck at 64, waiting 11, KV 41%"
+    assert found.evidence[0] == "running stuck at 64, waiting 11, KV 41.0 %"
     assert found.advice == "raise --max-num-seqs to about 83"
     wanted = diagnose(busy(waiting=60.0), limits, (), "vllm")
     assert wanted.advice == "raise --max-num-seqs to about 94, then KV binds"
@@ -121,7 +121,7 @@ def test_notes_warn_of_strangers_caches_and_starvation():
     mixed.ttft_s[:4] = 9.0
     notes = " ".join(trust_notes(busy(in_flight=40.0, prefix_hit_ratio=0.6, ended=mixed)))
     assert "foreign traffic: about 35" in notes
-    assert "60% hits where 0% was asked" in notes
+    assert "60.0 % hits where 0 % was asked" in notes
     assert "starve" in notes
     assert trust_notes(busy(prefix_hit_ratio=0.1)) == ()
 

@@ -46,7 +46,7 @@ def test_too_few_requests_say_nothing_good_but_may_say_something_bad():
 def test_errors_are_told_with_what_they_can_prove():
     clean = judge_target(sample(480), SloTarget("error_ratio", 0.01))
     assert clean.ok is True
-    assert "0 of 480: < 0.62% at 95 %" in clean.text
+    assert "0 of 480: at most 0.62 % at 95 %" in clean.text
     assert judge_target(sample(99, errors=1), SloTarget("error_ratio", 0.01)).ok is True
     assert judge_target(sample(30, errors=1), SloTarget("error_ratio", 0.01)).ok is None
     assert judge_target(sample(96, errors=4), SloTarget("error_ratio", 0.01)).ok is False
@@ -97,7 +97,12 @@ def test_capacity_names_the_wall_and_recommends_the_smaller_of_knee_and_slo():
     assert found.recommended == 32
     assert found.soak == 25
     assert found.best_tokens_at in (32, 48, 64)
-    for part in ("supports 48 concurrent users", "think time 0 s, 512/128 tokens", "pass 48, fail 64", "soak at 25"):
+    for part in (
+        "supports 48 concurrent users",
+        "think time 0 s, 512/128 tokens",
+        "pass 48, fail 64",
+        "run it at 32, soak it at 25",
+    ):
         assert part in found.sentence
     assert "past 32 a doubling gains < 5 %" in found.sentence
 

@@ -38,7 +38,7 @@ def test_markdown_tables_are_whole_and_words_from_outside_are_harmless(report: R
     text = markdown_text(report)
     assert text.startswith("# Supports 36 concurrent users at the SLO.\n")
     assert "<b>" not in text
-    assert "- 3:20 max\\_num\\_seqs &lt;32&gt;" in text
+    assert "- 03:20 max\\_num\\_seqs &lt;32&gt;" in text
     outside = "".join(text.split("```")[::2])
     tables = [block.splitlines() for block in outside.split("\n\n") if block.lstrip().startswith("|")]
     assert len(tables) >= 5

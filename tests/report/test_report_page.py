@@ -78,7 +78,7 @@ def test_readouts_have_a_text_for_every_step_and_level(report: ReportInput) -> N
     facts = facts_of(html_text(report))
     steps = len(report.timeline.in_flight)
     assert {len(column) for column in facts["timeline"].values()} == {steps}
-    assert facts["timeline"]["clock"][-1] == "6:00"
+    assert facts["timeline"]["clock"][-1] == "06:00"
     assert len(facts["curve"]["places"]) == len(facts["curve"]["texts"]) == 12
     assert "32 requests in flight" in (facts["curve"]["texts"][7] or "")
 

@@ -9,8 +9,8 @@ from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import Assessment, CliffVerdict, Curve, Kind
 from llmtop.tui.widgets.panel import Panel
 from llmtop.view.glyphs import Glyphs
-from llmtop.view.numbers import UNKNOWN, count
 from llmtop.view.runs import Runs
+from llmtop.wording.figures import TIGHT, UNKNOWN
 
 
 class CurvePanel(Panel):
@@ -44,8 +44,8 @@ class CurvePanel(Panel):
         cliff = self._cliff
         if cliff is not None and cliff.at is not None and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
             name = "cliff" if cliff.kind is Kind.CLIFF else "bends"
-            low, high = (UNKNOWN if end is None else count(end) for end in (cliff.low, cliff.high))
-            words.append((f"  {self.glyphs.cliff} {name} {count(cliff.at)} ({low} to {high})", "over"))
+            low, high = (UNKNOWN if end is None else TIGHT.count(end) for end in (cliff.low, cliff.high))
+            words.append((f"  {self.glyphs.cliff} {name} {TIGHT.count(cliff.at)} ({low} to {high})", "over"))
         return words
 
     def _picture(self, width: int, height: int) -> list[Runs]:

@@ -14,9 +14,9 @@ from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.messages import Refused
 from llmtop.view.arrangement import FIGURE_CELLS, LABEL_CELLS
 from llmtop.view.glyphs import Glyphs
-from llmtop.view.numbers import UNKNOWN
 from llmtop.view.runs import Run, Runs
 from llmtop.view.scale import LogScale
+from llmtop.wording.figures import UNKNOWN
 
 LIVE_INTERVAL_S = 0.2
 """While a slider moves, its value is told at most five times a second."""

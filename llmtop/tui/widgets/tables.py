@@ -11,8 +11,8 @@ from llmtop.tui.widgets.panel import Panel
 from llmtop.view import tables
 from llmtop.view.glyphs import Glyphs
 from llmtop.view.lines import Entry
-from llmtop.view.numbers import span
 from llmtop.view.runs import Runs
+from llmtop.wording.figures import TIGHT
 
 
 class PercentilePanel(Panel):
@@ -34,7 +34,7 @@ class PercentilePanel(Panel):
         frame = self._frame
         if frame is None:
             return [self.rule(width, "percentiles", [])]
-        head = self.rule(width, "percentiles", [(f"last {span(frame.window.span_s)}", "dim")])
+        head = self.rule(width, "percentiles", [(f"last {TIGHT.duration(frame.window.span_s)}", "dim")])
         return [head, *tables.percentiles(frame, self._assessment, self._stale, self.glyphs, width)][:height]
 
 

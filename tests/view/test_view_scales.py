@@ -1,4 +1,4 @@
-"""Figures: width, digits, units; tones; scales."""
+"""Scales that hold still, tracks of sliders, tones."""
 
 from __future__ import annotations
 
@@ -8,71 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtop.view.numbers import clock, count, digits, latency, percent, span, whole
-from llmtop.view.scale import HeldTop, LogScale, nice_above
+from llmtop.view.scale import HeldTop, LogScale
 from llmtop.view.tone import Tone, judge
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0"), (0.0421, "0.042"), (0.999, "0.999"), (1.416, "1.42"), (9.999, "10.0"), (38, "38.0"), (99.96, "100"),
-        (2409, "2 410"),
-    ],
-)  # fmt: skip
-def test_three_digits(value, text):
-    assert digits(value) == text
-
-
-@pytest.mark.parametrize(
-    ("ms", "text"),
-    [
-        (None, "--"),
-        (0.403, "0.40ms"),
-        (38.04, "38.0ms"),
-        (999.4, "999ms"),
-        (999.7, "1.00s"),
-        (1416, "1.42s"),
-        (123456, "123s"),
-        (1.2e6, "20.0min"),
-    ],
-)
-def test_latency_takes_the_unit_that_fits(ms, text):
-    assert latency(ms) == text
-
-
-@given(st.floats(0.001, 5e6))
-def test_a_latency_is_never_wider_than_its_field(ms):
-    assert len(latency(ms)) <= 7
-
-
-@given(st.floats(0, 9e8))
-def test_a_count_is_never_wider_than_its_field(value):
-    assert len(count(value)) <= 6
-
-
-def test_none_is_not_zero():
-    assert (count(None), percent(None), whole(None)) == ("--", "--", "--")
-    assert (count(0), percent(0)) == ("0", "0.00%")
-    assert percent(0.0014) == "0.14%"
-    assert percent(0.71) == "71.0%"
-    assert percent(1) == "100%"
-
-
-def test_times():
-    assert clock(192.9) == "03:12"
-    assert clock(3792) == "1:03:12"
-    assert span(10) == "10s"
-    assert span(120) == "2min"
-
-
-@given(st.floats(1e-6, 1e9))
-def test_nice_is_the_next_of_1_2_5(value):
-    nice = nice_above(value)
-    lead = nice / 10 ** math.floor(math.log10(nice) + 1e-9)
-    assert min(abs(lead - good) for good in (1, 2, 5, 10)) < 1e-6
-    assert value <= nice * (1 + 1e-6)
-    assert nice <= value * 2.5 * (1 + 1e-6)
 
 
 @given(st.lists(st.floats(0, 1e5), min_size=1, max_size=80))

@@ -1,0 +1,304 @@
+"""What only a report says, the same in every format."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from llmtop.analysis.diagnosis import is_client_bound
+from llmtop.analysis.stats import FEWEST
+from llmtop.domain.load import Hold, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
+from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, Workload
+from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Curve, Kind, SloVerdict
+from llmtop.report.contents import ReportInput
+from llmtop.wording.figures import PAGE, UNKNOWN
+from llmtop.wording.names import bound_name, load_unit, short_axis
+from llmtop.wording.sentences import (
+    CLIENT_BOUND,
+    CONTRADICTION,
+    advised,
+    breaks,
+    felt,
+    pass_and_fail,
+    sentence,
+    supports,
+    tries,
+)
+
+_PINNED = {True: "pinned", False: "not pinned: the model may stop early"}
+
+DEFINITIONS = (
+    ("TTFT", "From the first byte written of a request to the first delta with content, reasoning or a tool call."),
+    ("TPOT", "(last token − first token) / (output tokens − tokens of the first chunk): the pace of a stream."),
+    ("E2E", "From the first byte written to the last token."),
+    ("Output tokens/s", "Tokens that arrived in the interval / its length, streams that later failed included."),
+    ("In flight", "Requests sent and not yet ended: what a server sees as concurrent users."),
+    ("Errors", "Requests that ended in anything but a complete answer. What we cancelled ourselves is none."),
+    ("In SLO", "Requests that ended well and inside every latency limit / all that ended; failures are misses."),
+    ("Queue, KV", "The server's own gauges: requests waiting for a slot, and the share of KV cache blocks in use."),
+    ("Cliff", "The load at which a further user costs latency for all: the bend of the curve, with its 95 % interval."),
+    ("Client lag", "Time between the kernel's stamp of an arrival and our reading it: our own share of any delay."),
+)
+
+
+def verdict(report: ReportInput) -> str:
+    """The first sentence of every report."""
+    assessment = report.assessment
+    capacity = assessment.capacity
+    if is_client_bound(report.client.red_share):
+        return f"{sentence(CLIENT_BOUND)}."
+    axis = current_curve(report).axis
+    if capacity.at_slo is not None:
+        return f"{sentence(supports(capacity.at_slo, capacity.fails_at, axis, figures=PAGE))}."
+    if capacity.fails_at is not None:
+        return f"{sentence(breaks(capacity.fails_at, axis, figures=PAGE))}."
+    if assessment.cliff.at is not None:
+        place = f"{PAGE.load(assessment.cliff.at, axis)} {load_unit(axis)}"
+        return f"Latency bends at {place}; too few requests to judge the SLO."
+    return "Not enough requests for a verdict."
+
+
+def details(report: ReportInput) -> list[str]:
+    """What follows the verdict: what was tested, the wall, the cliff, what to do."""
+    assessment, capacity = report.assessment, report.assessment.capacity
+    sentences = []
+    axis = assessment.cliff.axis
+    client = report.client
+    if is_client_bound(client.red_share):
+        return [
+            f"In {PAGE.percent(client.red_share)} of its seconds llmtop could not keep up with what arrived "
+            f"(receive lag p99 {PAGE.latency(client.lag_p99_ms)}). What is shown rests on the other seconds and proves "
+            "nothing. Drive less, use more workers, or a machine that does nothing else."
+        ]
+    if levels := pass_and_fail(capacity.at_slo, capacity.fails_at, axis, PAGE):
+        sentences.append(f"{sentence(levels)}, judged by {felt(report.slo, PAGE)}.")
+    if capacity.limited_by:
+        sentences.append(f"Limited by {capacity.limited_by}.")
+    sentences.append(cliff_text(assessment.cliff))
+    if assessment.diagnosis.advice:
+        sentences.append(f"{sentence(assessment.diagnosis.advice.rstrip('.'))}.")
+    if capacity.recommended is not None and capacity.soak is not None:
+        sentences.append(f"{sentence(advised(capacity.recommended, capacity.soak, axis, PAGE))}.")
+    if not report.complete:
+        sentences.append("The run was cut off; this is what was recorded until then.")
+    return sentences
+
+
+def cliff_text(cliff: CliffVerdict) -> str:
+    """Where the cliff is, or why none is shown."""
+    figure = f"{cliff.metric.upper()} {cliff.stat}"
+    more = f"; {tries(cliff.next_levels)}" if cliff.next_levels else ""
+    if cliff.kind is Kind.INSUFFICIENT:
+        return f"Too few requests or levels to look for a cliff{more}."
+    if cliff.kind is Kind.UNSTABLE:
+        return f"{sentence(CONTRADICTION)}{more}."
+    if cliff.kind is Kind.NONE or cliff.at is None:
+        return f"No cliff in the range that was driven{more}."
+    place = f"{PAGE.load(cliff.at, cliff.axis)}{interval_text(cliff)}"
+    doubt = "" if cliff.confidence is Confidence.FIRM else f" (provisional{more})"
+    if cliff.kind is Kind.GRADUAL:
+        return f"{figure} grows gradually from {place}{doubt}."
+    return f"{figure} falls off a cliff at {place}{doubt}."
+
+
+def interval_text(cliff: CliffVerdict) -> str:
+    """`, between 31 and 34`; empty without an interval."""
+    if cliff.low is None or cliff.high is None:
+        return ""
+    return f", between {PAGE.load(cliff.low, cliff.axis)} and {PAGE.load(cliff.high, cliff.axis)}"
+
+
+def attainment_text(slo: SloVerdict) -> str:
+    """How many requests met every latency limit."""
+    rate = f", {PAGE.count(slo.goodput_rps)} good requests/s" if slo.goodput_rps is not None else ""
+    return f"{PAGE.percent(slo.attainment)} of the requests met every latency limit{rate}."
+
+
+def ok_text(ok: bool | None) -> str:
+    return {True: "met", False: "missed", None: "not judged"}[ok]
+
+
+def current_curve(report: ReportInput) -> Curve:
+    """The curve that was judged; an empty one where nothing was measured."""
+    curves = [curve for curve in report.assessment.curves if not curve.ghost]
+    return curves[-1] if curves else Curve(label="", axis=report.assessment.cliff.axis)
+
+
+def started_text(report: ReportInput) -> str:
+    return datetime.fromtimestamp(report.meta.started_at, UTC).strftime("%-d %B %Y, %H:%M UTC")
+
+
+def title(report: ReportInput) -> str:
+    """What was driven: the label, or model and profile."""
+    meta = report.meta
+    model = meta.info.model if meta.info else meta.endpoint.model
+    return meta.label or " · ".join(filter(None, (model, meta.profile.name)))
+
+
+def load_text(point: LoadPoint) -> str:
+    """`32 in flight, 192/64 tokens`"""
+    axis = "rate" if point.rate_rps is not None else "concurrency"
+    load = PAGE.load(point.concurrency if point.rate_rps is None else point.rate_rps, axis)
+    return f"{load} {short_axis(axis)}, {point.prompt_tokens}/{point.output_tokens} tokens"
+
+
+def environment(report: ReportInput) -> list[tuple[str, str]]:
+    """What one must know to repeat the run: (name, value), only what is known."""
+    meta = report.meta
+    endpoint, info, profile = meta.endpoint, meta.info, meta.profile
+    base = profile.plan.base
+    rows = [
+        ("Endpoint", endpoint.base_url + (f" (simulated engine, preset {meta.preset})" if endpoint.simulated else "")),
+        ("Server", (info.server if info else None) or (info.dialect if info else endpoint.dialect)),
+        ("Model", info.model if info else endpoint.model),
+        ("Longest context", f"{PAGE.whole(info.max_model_len)} tokens" if info and info.max_model_len else None),
+        ("Batch slots", f"max_num_seqs {info.max_num_seqs}" if info and info.max_num_seqs else None),
+        ("GPUs", ", ".join(report.gpus)),
+        ("Profile", profile.name + (f": {profile.description}" if profile.description else "")),
+        ("Stages", "; ".join(stage_text(stage) for stage in profile.plan.stages)),
+        ("Workload", workload_text(profile.workload, base)),
+        ("Output length", None if info is None else _PINNED[info.pins_output]),
+        ("Output tokens", f"counted by {report.token_source}" if report.token_source else None),
+        ("Client", client_text(report)),
+        ("Stamps", meta.stamp_source),
+        ("Host", meta.host),
+        ("Seed", str(meta.seed)),
+        ("llmtop", meta.llmtop_version),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def client_text(report: ReportInput) -> str:
+    client = report.client
+    if not client.seconds:
+        return ""
+    parts = [
+        f"receive lag p99 {PAGE.latency(client.lag_p99_ms)}, at worst {PAGE.latency(client.lag_worst_ms)}",
+        f"CPU at most {PAGE.percent(client.cpu_max)} of a core",
+        f"{PAGE.percent(client.red_share)} of its seconds client-limited",
+    ]
+    return "; ".join(part for part in parts if UNKNOWN not in part)
+
+
+def workload_text(workload: Workload, base: LoadPoint) -> str:
+    parts = [
+        workload.source if workload.file is None else f"{workload.source} {workload.file}",
+        f"prompts {lengths_text(workload.prompt, base.prompt_tokens)}",
+        f"outputs {lengths_text(workload.output, base.output_tokens)}",
+    ]
+    if base.shared_prefix:
+        parts.append(f"{PAGE.percent(base.shared_prefix)} of each prompt shared")
+    if base.think_time_s:
+        parts.append(f"think time {PAGE.duration(base.think_time_s)}")
+    return ", ".join(parts)
+
+
+def lengths_text(lengths: LengthDistribution, mean: int) -> str:
+    if isinstance(lengths, Fixed):
+        return f"{mean} tokens"
+    if isinstance(lengths, Normal | LogNormal):
+        name = "normal" if isinstance(lengths, Normal) else "log-normal"
+        return f"{name} around {mean} tokens (cv {lengths.cv:g})"
+    return f"by quantile table, scaled to {mean} tokens" if lengths.scale else "by quantile table"
+
+
+def stage_text(stage: Stage) -> str:
+    return f"{stage.name} {PAGE.duration(stage.duration_s)}: {shape_text(stage.shape)}"
+
+
+def shape_text(shape: Shape) -> str:
+    match shape:
+        case Hold(concurrency=users, rate_rps=rate):
+            return f"hold {PAGE.exact(rate)} requests/s" if users is None else f"hold {users}"
+        case Ramp(start, stop):
+            return f"ramp {PAGE.exact(start)} to {PAGE.exact(stop)}"
+        case Steps(levels):
+            return f"steps {', '.join(map(PAGE.exact, levels))}"
+        case Spike(base, peak):
+            return f"spike {PAGE.exact(base)} to {PAGE.exact(peak)} and back"
+        case Sine(low, high, period_s):
+            return f"sine {PAGE.exact(low)} to {PAGE.exact(high)} every {PAGE.duration(period_s)}"
+        case Replay(points):
+            return f"replay of {len(points)} loads"
+
+
+SLO_NOTE = "Every load that was driven counts here: a run that looks for the cliff misses its limits on purpose."
+DISTRIBUTION_NOTE = (
+    "Requests that ended well, all loads together: fit to compare equal runs, not to judge one load. "
+    f"A percentile is left out ({UNKNOWN}) below {FEWEST['p50']} requests for p50, {FEWEST['p90']} for p90, "
+    f"{FEWEST['p95']} for p95 and {FEWEST['p99']} for p99: with fewer nothing bounds it from above at 95 %."
+)
+
+
+def figures(report: ReportInput) -> list[tuple[str, str, str]]:
+    """The figures at the top: (name, value, note)."""
+    assessment, totals = report.assessment, report.totals
+    capacity, cliff, curve = assessment.capacity, assessment.cliff, current_curve(report)
+    at_slo = PAGE.load(capacity.at_slo, cliff.axis)
+    if capacity.at_slo is not None and capacity.fails_at is None:
+        at_slo = f"≥ {at_slo}"
+    best = max(
+        (point for point in curve.points if point.output_tokens_per_s is not None),
+        key=lambda point: point.output_tokens_per_s or 0.0,
+        default=None,
+    )
+    ended = totals.ok + totals.errors
+    rows = [("At the SLO", at_slo, pass_and_fail(capacity.at_slo, capacity.fails_at, cliff.axis, PAGE) or "not judged")]
+    if cliff.at is not None:
+        word = "Cliff" if cliff.kind is Kind.CLIFF else "Bend"
+        rows.append((word, PAGE.load(cliff.at, cliff.axis), interval_text(cliff).removeprefix(", ") or "no interval"))
+    else:
+        rows.append(("Cliff", UNKNOWN, {Kind.NONE: "none in range"}.get(cliff.kind, "not found")))
+    if best is not None:
+        where = f"at {PAGE.load(best.load, curve.axis)} {short_axis(curve.axis)}"
+        rows.append(("Most output", f"{PAGE.count(best.output_tokens_per_s)} tok/s", where))
+    failed = f"{PAGE.percent(totals.errors / ended)} failed" if ended else "none ended"
+    rows.append(("Requests", PAGE.whole(totals.sent), failed))
+    if report.client.seconds:
+        worst = f"p99; {PAGE.percent(report.client.red_share)} of time limited"
+        rows.append(("Client lag", PAGE.latency(report.client.lag_p99_ms), worst))
+    return rows
+
+
+def warnings(report: ReportInput) -> list[str]:
+    """What makes the figures less than they seem."""
+    texts = list(report.assessment.notes)
+    client = report.client
+    if client.red_share > 0 and not is_client_bound(client.red_share):
+        texts.append(
+            f"In {PAGE.percent(client.red_share)} of the seconds the client was the bottleneck; "
+            "these are kept out of the verdicts."
+        )
+    if report.token_source not in (None, "usage"):
+        texts.append(f"The server does not report usage: output tokens are counted by {report.token_source} (≈).")
+    return texts
+
+
+def binding(report: ReportInput) -> str:
+    """What the verdict names as the bottleneck."""
+    diagnosis, cliff = report.assessment.diagnosis, report.assessment.cliff
+    bound = diagnosis.bound if diagnosis.bound is not Bound.NONE else cliff.cause
+    return bound_name(bound) or "nothing yet"
+
+
+def reasons(report: ReportInput) -> list[str]:
+    """Why one may believe the bottleneck and the cliff; each once."""
+    assessment = report.assessment
+    drifts = (drift.text for drift in assessment.drifts if drift.significant)
+    listed = (*assessment.diagnosis.evidence, *assessment.cliff.evidence, *drifts)
+    return list(dict.fromkeys(sentence(text) for text in listed if text))
+
+
+def totals_text(report: ReportInput) -> str:
+    """Where every request went."""
+    totals = report.totals
+    parts = [
+        f"{PAGE.whole(totals.sent)} sent",
+        f"{PAGE.whole(totals.ok)} ended well",
+        f"{PAGE.whole(totals.errors)} failed",
+    ]
+    if totals.cancelled:
+        parts.append(f"{PAGE.whole(totals.cancelled)} cancelled by us")
+    if totals.in_flight:
+        parts.append(f"{PAGE.whole(totals.in_flight)} still in flight at the end")
+    tokens = f"{PAGE.whole(report.prompt_tokens)} prompt and {PAGE.whole(totals.output_tokens)} output tokens"
+    return f"{', '.join(parts)}; {tokens}."

@@ -1,0 +1,58 @@
+"""One name for each thing that a verdict speaks of."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from llmtop.domain.slo import LATENCIES
+from llmtop.domain.verdicts import Bound
+
+
+class _Named(Struct, frozen=True):
+    noun: str
+    adjective: str
+
+
+_BOUNDS = {
+    Bound.QUEUE: _Named("batch slots", "queue-bound"),
+    Bound.KV: _Named("KV cache", "KV-bound"),
+    Bound.TOKEN_BUDGET: _Named("token budget", "token-budget-bound"),
+    Bound.COMPUTE: _Named("compute", "compute-bound"),
+    Bound.MEMORY: _Named("memory bandwidth", "bandwidth-bound"),
+    Bound.CLIENT: _Named("the client", "client-bound"),
+    Bound.NETWORK: _Named("the network", "network-bound"),
+}
+_METRICS = {"error_ratio": "errors", "queue": "queue", "kv": "KV cache"}
+
+
+def bound_name(bound: Bound) -> str | None:
+    """What runs out first, as a noun; None: nothing, or it is not known."""
+    named = _BOUNDS.get(bound)
+    return None if named is None else named.noun
+
+
+def bound_adjective(bound: Bound) -> str:
+    """How a server is that runs out of it: queue-bound; empty where nothing binds."""
+    named = _BOUNDS.get(bound)
+    return "" if named is None else named.adjective
+
+
+def target_name(name: str) -> str:
+    """`ttft_p95` as it is said: TTFT p95. A latency without a statistic is judged by its p95."""
+    metric, _, stat = name.partition("_")
+    return f"{metric.upper()} {stat or 'p95'}" if metric in LATENCIES else _METRICS[name]
+
+
+def load_unit(axis: str) -> str:
+    """What a load counts, for whoever plans capacity."""
+    return "requests/s" if axis == "rate" else "concurrent users"
+
+
+def axis_name(axis: str) -> str:
+    """The axis of a load as it was measured."""
+    return "requests/s" if axis == "rate" else "requests in flight"
+
+
+def short_axis(axis: str) -> str:
+    """The same where there is little room."""
+    return "req/s" if axis == "rate" else "in flight"

@@ -1,0 +1,86 @@
+"""One sentence for each promise: clauses without a capital and a full stop, put together by a line, a page or a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.slo import LATENCIES, Slo
+from llmtop.wording.figures import TEXT, Figures
+from llmtop.wording.names import load_unit
+
+CLIENT_BOUND = "the client was the bottleneck: this run says nothing about the server"
+CONTRADICTION = "levels contradict each other: measure again"
+
+
+def supports(
+    at_slo: float,
+    fails_at: float | None,
+    axis: str,
+    *,
+    objective: str = "the SLO",
+    how: str = "",
+    figures: Figures = TEXT,
+) -> str:
+    """`supports 28 concurrent users at the SLO`; `at least` as long as no load has failed.
+
+    Args:
+        how: in what way the load was driven (`driven`).
+    """
+    least = "at least " if fails_at is None else ""
+    return f"supports {least}{figures.load(at_slo, axis)} {load_unit(axis)}{_in_brackets(how)} at {objective}"
+
+
+def breaks(fails_at: float, axis: str, *, objective: str = "the SLO", how: str = "", figures: Figures = TEXT) -> str:
+    """`does not meet the SLO even at 4 concurrent users`: the lowest load that was driven failed."""
+    return f"does not meet {objective} even at {figures.load(fails_at, axis)} {load_unit(axis)}{_in_brackets(how)}"
+
+
+def pass_and_fail(at_slo: float | None, fails_at: float | None, axis: str, figures: Figures = TEXT) -> str:
+    """`pass 28, fail 36`; empty when no level was judged."""
+    if at_slo is None and fails_at is None:
+        return ""
+    passed = [] if at_slo is None else [f"pass {figures.load(at_slo, axis)}"]
+    return ", ".join([*passed, "no failure yet" if fails_at is None else f"fail {figures.load(fails_at, axis)}"])
+
+
+def advised(recommended: float, soak: float, axis: str, figures: Figures = TEXT) -> str:
+    """`run it at 28, soak it at 22`"""
+    return f"run it at {figures.load(recommended, axis)}, soak it at {figures.load(soak, axis)}"
+
+
+def tries(levels: Sequence[int]) -> str:
+    """`try 27, then 37`: which loads would say more."""
+    return "try " + ", then ".join(map(str, levels[:2]))
+
+
+def driven(axis: str, point: LoadPoint | None) -> str:
+    """`closed loop, think time 0 s, 512/128 tokens`; without a point, its loop alone."""
+    closed = axis == "concurrency"
+    words = ["closed loop" if closed else "open loop"]
+    if point is not None:
+        words += [f"think time {point.think_time_s:g} s"] if closed else []
+        words.append(f"{point.prompt_tokens}/{point.output_tokens} tokens")
+    return ", ".join(words)
+
+
+def felt(slo: Slo, figures: Figures = TEXT) -> str:
+    """The limits that users feel, by which a level passes or fails: `TTFT p95 < 2 s and errors < 1 %`."""
+    targets = [target for target in slo.targets if target.metric in (*LATENCIES, "error_ratio")]
+    texts = [figures.target(target) for target in targets]
+    return listed(texts) or "no latency limit"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """`a, b and c`"""
+    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
+
+
+def sentence(text: str) -> str:
+    """With a capital, unless it begins with the name of a flag or a figure."""
+    first = text.partition(" ")[0]
+    return text if "_" in first or not first.isalpha() else f"{text[0].upper()}{text[1:]}"
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""

@@ -1,0 +1,79 @@
+"""Names and sentences: each promise in one form."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import llmtop
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.slo import METRICS, STATS, Slo, SloTarget, parse_slo
+from llmtop.domain.verdicts import Bound
+from llmtop.wording import names, sentences
+
+PACKAGE = Path(llmtop.__file__).parent
+POINT = LoadPoint(concurrency=8, prompt_tokens=512, output_tokens=128, think_time_s=2.0)
+
+
+@pytest.mark.parametrize("bound", [bound for bound in Bound if bound is not Bound.NONE])
+def test_every_bound_has_a_name_of_its_own(bound: Bound) -> None:
+    others = [other for other in Bound if other is not bound]
+    assert names.bound_name(bound) not in map(names.bound_name, others)
+    assert names.bound_adjective(bound) not in map(names.bound_adjective, others)
+
+
+def test_what_does_not_bind_has_no_name() -> None:
+    assert names.bound_name(Bound.NONE) is None
+    assert names.bound_adjective(Bound.NONE) == ""
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("stat", [None, *STATS])
+def test_every_target_has_a_name(metric: str, stat: str | None) -> None:
+    if stat is None or metric in METRICS[:3]:
+        assert "_" not in names.target_name(SloTarget(metric, 1.0, stat).name)
+
+
+def test_a_promise_without_a_failure_is_a_lower_bound() -> None:
+    assert sentences.supports(28, 36, "concurrency") == "supports 28 concurrent users at the SLO"
+    assert sentences.supports(1024, None, "concurrency") == "supports at least 1 024 concurrent users at the SLO"
+    assert sentences.breaks(0.5, "rate") == "does not meet the SLO even at 0.500 requests/s"
+    assert sentences.pass_and_fail(28, 36, "concurrency") == "pass 28, fail 36"
+    assert sentences.pass_and_fail(28, None, "concurrency") == "pass 28, no failure yet"
+    assert sentences.pass_and_fail(None, 4, "concurrency") == "fail 4"
+    assert sentences.pass_and_fail(None, None, "concurrency") == ""
+
+
+def test_how_the_load_was_driven_is_told_with_the_promise() -> None:
+    how = sentences.driven("concurrency", POINT)
+    assert how == "closed loop, think time 2 s, 512/128 tokens"
+    assert f"users ({how}) at" in sentences.supports(4, 8, "concurrency", how=how)
+    assert sentences.driven("rate", POINT) == "open loop, 512/128 tokens"
+    assert sentences.driven("rate", None) == "open loop"
+
+
+def test_the_limits_that_users_feel_are_latencies_and_errors() -> None:
+    assert sentences.felt(Slo()) == "TTFT p95 < 2 s, TPOT p95 < 50 ms and errors < 1 %"
+    assert sentences.felt(parse_slo("kv<80%")) == "no latency limit"
+
+
+@pytest.mark.parametrize(("text", "said"), [("raise it", "Raise it"), ("max_num_seqs 4", "max_num_seqs 4"), ("", "")])
+def test_a_sentence_begins_with_a_capital_unless_a_flag_or_a_figure_does(text: str, said: str) -> None:
+    assert sentences.sentence(text) == said
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"supports \{",
+        r"says nothing about the server",
+        r"contradict each other",
+        r"1e3:\.\dg?\} ?ms",
+        r"// 60\b.*% 60",
+    ],
+)
+def test_what_is_worded_once_is_worded_nowhere_else(pattern: str) -> None:
+    found = [path for path in PACKAGE.rglob("*.py") if re.search(pattern, path.read_text())]
+    assert [path for path in found if path.parent.name != "wording"] == []
