@@ -19,6 +19,7 @@ from llmtop.wording.names import bound_name, load_unit, target_name
 from llmtop.wording.sentences import CONTRADICTION, advised, breaks, driven, felt, listed, pass_and_fail, supports
 
 SOAK_SHARE = 0.8
+"""A long run is driven at this share of the recommended load: room for drift and for bursts."""
 FLAT_GAIN = 1.05
 """A doubling of the load that gains less output tokens/s than this is past saturation."""
 

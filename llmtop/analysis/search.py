@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from llmtop.analysis.capacity import SOAK_SHARE
 from llmtop.analysis.cliff import QUEUE_SHARE
 from llmtop.analysis.fits import Array
 from llmtop.analysis.trial import CONFIRM_REQUESTS, QUICK_REQUESTS, WITH_QUEUE, Trial, statistic
@@ -115,15 +116,15 @@ class CapacitySearch:
         knee = next((t.in_service for t in self.tested if t.failed and "ttft" in "".join(t.failed)), None)
         recommended = None if low is None else float(low.load if knee is None else min(low.load, max(1, round(knee))))
         limit = None if high is None else f"{listed([target_name(name) for name in high.failed])} SLO"
-        return Capacity(
+        capacity = Capacity(
             at_slo=None if low is None else float(low.load),
             fails_at=None if high is None else float(high.load),
             knee=knee,
             limited_by=limit,
             recommended=recommended,
-            soak=None if recommended is None else float(max(1, int(0.8 * recommended))),
-            sentence=self._sentence(knee, recommended, limit),
+            soak=None if recommended is None else float(max(1, int(SOAK_SHARE * recommended))),
         )
+        return msgspec.structs.replace(capacity, sentence=self._sentence(capacity))
 
     @property
     def _quick(self) -> bool:
@@ -307,22 +308,20 @@ class CapacitySearch:
             f" · {known}" if known else ""
         )
 
-    def _sentence(self, knee: float | None, recommended: float | None, limit: str | None) -> str:
-        low, high = self._low, self._high
-        if low is None and high is None:
-            return "nothing learned yet"
-        objective, how = felt(self._slo), driven("concurrency", self._base)
-        fails = None if high is None else high.load
-        if low is None:
-            return "" if fails is None else breaks(fails, "concurrency", objective=objective, how=how)
-        promise = supports(low.load, fails, "concurrency", objective=objective, how=how)
-        parts = [f"{promise}: {pass_and_fail(low.load, fails, 'concurrency')}"]
-        if limit is not None:
-            parts.append(f"limited by {limit}")
-        if knee is not None:
-            parts.append(f"in service {TEXT.load(knee, 'concurrency')}")
-        if recommended is not None:
-            parts.append(advised(recommended, max(1, int(0.8 * recommended)), "concurrency"))
+    def _sentence(self, found: Capacity) -> str:
+        axis, objective, how = "concurrency", felt(self._slo), driven("concurrency", self._base)
+        if found.at_slo is None:
+            if found.fails_at is None:
+                return "nothing learned yet"
+            return breaks(found.fails_at, axis, objective=objective, how=how)
+        promise = supports(found.at_slo, found.fails_at, axis, objective=objective, how=how)
+        parts = [f"{promise}: {pass_and_fail(found.at_slo, found.fails_at, axis)}"]
+        if found.limited_by is not None:
+            parts.append(f"limited by {found.limited_by}")
+        if found.knee is not None:
+            parts.append(f"in service {TEXT.load(found.knee, axis)}")
+        if found.recommended is not None and found.soak is not None:
+            parts.append(advised(found.recommended, found.soak, axis))
         if self._stopped not in (None, "done"):
             parts.append(str(self._stopped))
         return "; ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -68,6 +69,16 @@ def test_the_verdict_comes_first_and_is_honest(report: ReportInput) -> None:
     rate = CliffVerdict(kind=Kind.CLIFF, axis="rate", at=8.27)
     open_loop = judged(report, cliff=rate, capacity=Capacity(at_slo=8.25), curves=(Curve(label="", axis="rate"),))
     assert prose.verdict(open_loop) == "Supports at least 8.25 requests/s at the SLO."
+
+
+@pytest.mark.parametrize(("red_share", "void"), [(0.19, False), (0.2, True)])
+def test_from_a_fifth_of_red_seconds_on_a_report_promises_nothing(
+    report: ReportInput, red_share: float, void: bool
+) -> None:
+    limited = structs.replace(report, client=ClientSummary(seconds=100, red_share=red_share))
+    assert ("says nothing about the server" in prose.verdict(limited)) is void
+    assert ("proves nothing" in " ".join(prose.details(limited))) is void
+    assert any("kept out of the verdicts" in text for text in prose.warnings(limited)) is not void
 
 
 def test_what_the_cliff_is_called() -> None:
