@@ -308,7 +308,7 @@ def trust_notes(recent: Recent) -> tuple[str, ...]:
     if recent.prefix_hit_ratio is not None and recent.prefix_hit_ratio > recent.shared_prefix + 0.15:
         notes.append(
             f"prefix cache flatters TTFT: {TEXT.percent(recent.prefix_hit_ratio)} hits where "
-            f"{TEXT.percent(recent.shared_prefix)} was asked"
+            f"{TEXT.round_percent(recent.shared_prefix)} was asked"
         )
     ttft_s = recent.ttft_s()
     if len(ttft_s) >= 100:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmtop.domain.slo import LATENCIES, Slo, metric_of
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Confidence, Diagnosis, Kind, SloVerdict, TargetVerdict
 from llmtop.wording.figures import TIGHT
-from llmtop.wording.names import bound_adjective, target_name
+from llmtop.wording.names import bound_adjective, knee_name, target_name
 from llmtop.wording.sentences import CONTRADICTION, tries
 
 SEPARATOR = " · "
@@ -78,8 +78,7 @@ def _cliff(cliff: CliffVerdict, top: float | None) -> str:
         return reached + (f", {tries(cliff.next_levels[:1])}" if cliff.next_levels else "")
     half = max((cliff.high or cliff.at) - cliff.at, cliff.at - (cliff.low or cliff.at))
     digits = 0 if cliff.axis == "concurrency" and cliff.at >= 10 else 1
-    word = "cliff" if cliff.kind is Kind.CLIFF else "gradual from"
-    text = f"{word} ~{cliff.at:.{digits}f} ±{half:.{digits}f}"
+    text = f"{knee_name(cliff.kind)} ~{cliff.at:.{digits}f} ±{half:.{digits}f}"
     if cliff.confidence is Confidence.PROVISIONAL and cliff.next_levels:
         return f"{text}?, {tries(cliff.next_levels[:1])}"
     return text

@@ -15,6 +15,7 @@ from llmtop.analysis.sessions import Gauges, Index, Progress, Requests, Steps, s
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange, RunMeta
 from llmtop.meter import Facts, Table
+from llmtop.wording.figures import TEXT
 
 GHOSTS = 3
 """Curves of earlier configurations that are kept."""
@@ -308,7 +309,7 @@ def _label(segment: _Segment, segments: Sequence[_Segment]) -> str:
     """What tells this curve from the others."""
     parts = [f"{segment.point.prompt_tokens}/{segment.point.output_tokens} tok"]
     if segment.point.shared_prefix:
-        parts.append(f"{segment.point.shared_prefix:.0%} shared")
+        parts.append(f"{TEXT.round_percent(segment.point.shared_prefix)} shared")
     for i, name in enumerate(_CONFIG):
         values = {each.server[i] for each in segments if each.server}
         if len(values) > 1 and segment.server:

@@ -16,7 +16,7 @@ from llmtop.report.contents import ReportInput
 from llmtop.report.plot import Plot
 from llmtop.report.scales import Scale, latency_scale, load_scale, load_ticks, zero_scale
 from llmtop.wording.figures import PAGE, clock
-from llmtop.wording.names import axis_name
+from llmtop.wording.names import axis_name, knee_name
 
 MANY_CHANGES = 60
 """More load changes than this (a ramp) are not drawn one by one."""
@@ -151,9 +151,8 @@ def _draw_cliff(plot: Plot, report: ReportInput, *, labelled: bool) -> None:
         plot.band(cliff.low, cliff.high, "cliff")
     plot.upright(cliff.at, "cliff")
     if labelled:
-        word = "cliff" if cliff.kind is Kind.CLIFF else "bend"
         spread = prose.interval_text(cliff)
-        text = f"{word} at {PAGE.load(cliff.at, cliff.axis)}{spread}"
+        text = f"{knee_name(cliff.kind)} at {PAGE.load(cliff.at, cliff.axis)}{spread}"
         left = plot.x.place(cliff.at if cliff.low is None else cliff.low)
         # The curve climbs at the right of a cliff, so the words stand at its left where there is room.
         plot.label(left, 0, text, "cliff" if left > 0.5 else "cliff after")

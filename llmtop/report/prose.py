@@ -11,7 +11,7 @@ from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, 
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Curve, Kind, SloVerdict
 from llmtop.report.contents import ReportInput
 from llmtop.wording.figures import PAGE, UNKNOWN
-from llmtop.wording.names import bound_name, load_unit, short_axis
+from llmtop.wording.names import bound_name, knee_name, load_unit, short_axis
 from llmtop.wording.sentences import (
     CLIENT_BOUND,
     CONTRADICTION,
@@ -186,7 +186,7 @@ def workload_text(workload: Workload, base: LoadPoint) -> str:
         f"outputs {lengths_text(workload.output, base.output_tokens)}",
     ]
     if base.shared_prefix:
-        parts.append(f"{PAGE.percent(base.shared_prefix)} of each prompt shared")
+        parts.append(f"{PAGE.round_percent(base.shared_prefix)} of each prompt shared")
     if base.think_time_s:
         parts.append(f"think time {PAGE.duration(base.think_time_s)}")
     return ", ".join(parts)
@@ -244,7 +244,7 @@ def figures(report: ReportInput) -> list[tuple[str, str, str]]:
     ended = totals.ok + totals.errors
     rows = [("At the SLO", at_slo, pass_and_fail(capacity.at_slo, capacity.fails_at, cliff.axis, PAGE) or "not judged")]
     if cliff.at is not None:
-        word = "Cliff" if cliff.kind is Kind.CLIFF else "Bend"
+        word = sentence(knee_name(cliff.kind))
         rows.append((word, PAGE.load(cliff.at, cliff.axis), interval_text(cliff).removeprefix(", ") or "no interval"))
     else:
         rows.append(("Cliff", UNKNOWN, {Kind.NONE: "none in range"}.get(cliff.kind, "not found")))

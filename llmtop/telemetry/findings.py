@@ -11,6 +11,7 @@ from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
 from llmtop.telemetry.signals import RANK_LABELS
+from llmtop.wording.figures import TEXT
 
 ABSENT = "n/a (metric absent)"
 MEANS = {
@@ -70,7 +71,9 @@ def metrics_findings(
         _histograms(known, advice),
     ]
     if snapshot.spec_accept_ratio is not None:
-        rows.append(Finding("speculation", True, f"{snapshot.spec_accept_ratio:.0%} of the drafted tokens accepted"))
+        rows.append(
+            Finding("speculation", True, f"{TEXT.percent(snapshot.spec_accept_ratio)} of the drafted tokens accepted")
+        )
     rows.append(_gpu(gpus))
     return tuple(rows)
 
@@ -176,4 +179,4 @@ def _gpu(gpus: Sequence[GpuSnapshot]) -> Finding:
 
 
 def _share(value: float | None) -> str | None:
-    return None if value is None else f"{value:.0%}"
+    return None if value is None else TEXT.percent(value)

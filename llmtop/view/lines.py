@@ -167,7 +167,7 @@ def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: i
     pace = f"think {TIGHT.duration(point.think_time_s)}" if point.rate_rps is None else _arrivals(point)
     words = [(loop, 2), (pace, 4)]
     if point.shared_prefix:
-        words.append((f"{TIGHT.percent(point.shared_prefix)} shared prefix", 3))
+        words.append((f"{TIGHT.round_percent(point.shared_prefix)} shared prefix", 3))
     if frame.profile:
         words.append((f"profile {plain(frame.profile, glyphs)}", 5))
     if frame.stage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from llmtop.domain.slo import LATENCIES
-from llmtop.domain.verdicts import Bound
+from llmtop.domain.verdicts import Bound, Kind
 
 
 class _Named(Struct, frozen=True):
@@ -35,6 +35,11 @@ def bound_adjective(bound: Bound) -> str:
     """How a server is that runs out of it: queue-bound; empty where nothing binds."""
     named = _BOUNDS.get(bound)
     return "" if named is None else named.adjective
+
+
+def knee_name(kind: Kind) -> str:
+    """What latency does where it leaves its straight line: a cliff, or where it grows gradually a bend."""
+    return "cliff" if kind is Kind.CLIFF else "bend"
 
 
 def target_name(name: str) -> str:

@@ -10,7 +10,8 @@ from llmtop.domain.verdicts import Assessment, CliffVerdict, Curve, Kind
 from llmtop.tui.widgets.panel import Panel
 from llmtop.view.glyphs import Glyphs
 from llmtop.view.runs import Runs
-from llmtop.wording.figures import TIGHT, UNKNOWN
+from llmtop.wording.figures import TIGHT
+from llmtop.wording.names import knee_name, short_axis
 
 
 class CurvePanel(Panel):
@@ -35,17 +36,18 @@ class CurvePanel(Panel):
 
     def draw(self, width: int, height: int) -> list[Runs]:
         axis = self._curves[-1].axis if self._curves else "concurrency"
-        unit = "req/s" if axis == "rate" else "in flight"
-        return [self.rule(width, f"{self._metric.upper()} over {unit}", self._words()), *self._picture(width, height)]
+        return [
+            self.rule(width, f"{self._metric.upper()} over {short_axis(axis)}", self._words()),
+            *self._picture(width, height),
+        ]
 
     def _words(self) -> Runs:
         levels = sum(len(curve.points) for curve in self._curves if not curve.ghost)
         words: Runs = [(f"{levels} levels", "dim")]
         cliff = self._cliff
         if cliff is not None and cliff.at is not None and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
-            name = "cliff" if cliff.kind is Kind.CLIFF else "bends"
-            low, high = (UNKNOWN if end is None else TIGHT.count(end) for end in (cliff.low, cliff.high))
-            words.append((f"  {self.glyphs.cliff} {name} {TIGHT.count(cliff.at)} ({low} to {high})", "over"))
+            at, low, high = (TIGHT.load(end, cliff.axis) for end in (cliff.at, cliff.low, cliff.high))
+            words.append((f"  {self.glyphs.cliff} {knee_name(cliff.kind)} {at} ({low} to {high})", "over"))
         return words
 
     def _picture(self, width: int, height: int) -> list[Runs]:
