@@ -49,7 +49,7 @@ def figures(view: PanelView, width: int, glyphs: Glyphs) -> Runs:
 
 
 def chart(view: PanelView, top: float, mode: ChartMode, width: int, height: int) -> list[Runs]:
-    """`height` rows of `width` cells, the y axis ending at `top`; or why there is nothing to draw."""
+    """`height` rows of `width` cells, the y axis ending at `top`, a round value; or why there is nothing to draw."""
     if view.absent is not None:
         return _absent(view.absent, width, height)
     picture = Picture(

@@ -1,0 +1,86 @@
+"""Panels as rows: of every scene, in every size, exactly as wide and as high as they are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from llmtop.domain.frame import Frame
+from llmtop.domain.slo import Slo
+from llmtop.domain.verdicts import Assessment
+from llmtop.view import charts, lines, tables
+from llmtop.view.condition import Condition
+from llmtop.view.glyphs import ASCII, UNICODE, Glyphs
+from llmtop.view.panels import panels
+from llmtop.view.runs import Runs
+from llmtop.view.scale import HeldTop
+
+SCENES = sorted((Path(__file__).parent.parent / "tui" / "data").glob("*.msgpack"))
+GLYPHS = pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["unicode", "ascii"])
+EACH_SCENE = pytest.mark.parametrize("path", SCENES, ids=[path.stem for path in SCENES])
+
+
+class Scene(msgspec.Struct):
+    frame: Frame
+    assessment: Assessment | None = None
+
+
+def scene(path: Path) -> Scene:
+    return msgspec.msgpack.decode(path.read_bytes(), type=Scene)
+
+
+def cells(row: Runs) -> int:
+    return sum(len(text) for text, _ in row)
+
+
+def test_there_are_scenes() -> None:
+    assert len(SCENES) > 5
+
+
+@GLYPHS
+@EACH_SCENE
+def test_a_panel_fills_its_room(path: Path, glyphs: Glyphs) -> None:
+    for number, view in enumerate(panels(scene(path).frame, Slo(), glyphs, Condition()), 1):
+        for width, height in ((30, 4), (40, 5), (90, 15)):
+            head = charts.rule(width, number, view.title, charts.figures(view, width, glyphs), glyphs, focused=False)
+            assert cells(head) == width
+            for mode in glyphs.modes:
+                top = HeldTop().follow(charts.peak_of(view), view.floor, view.ceiling)
+                rows = charts.chart(view, top, mode, width, height)
+                if view.absent is None:
+                    assert [cells(row) for row in rows] == [width] * height
+                else:
+                    assert len(rows) <= height
+                    assert view.absent.split()[0] in "".join(text for row in rows for text, _ in row)
+
+
+@GLYPHS
+@EACH_SCENE
+def test_the_header_fills_its_line_and_the_settings_fit_in_theirs(path: Path, glyphs: Glyphs) -> None:
+    for width in (60, 80, 120, 200):
+        assert cells(lines.header(scene(path).frame, Condition(), glyphs, width)) == width
+        assert cells(lines.settings(scene(path).frame, Condition(note="searching"), glyphs, width)) <= width
+
+
+@EACH_SCENE
+def test_ascii_is_ascii_everywhere(path: Path) -> None:
+    shown = scene(path)
+    frame = shown.frame
+    rows = [lines.header(frame, Condition(), ASCII, 120), lines.settings(frame, Condition(), ASCII, 120)]
+    rows += [lines.verdict(frame, shown.assessment, Condition(), ASCII)]
+    rows += tables.percentiles(frame, shown.assessment, False, ASCII, 80)
+    rows += tables.events(lines.entries(frame, ASCII), 60, 20)
+    for text, _ in (run for row in rows for run in row):
+        assert text.isascii(), text
+
+
+@EACH_SCENE
+def test_the_newest_event_comes_first_in_the_log_and_last_in_its_line(path: Path) -> None:
+    found = lines.entries(scene(path).frame, UNICODE)
+    if not found:
+        pytest.skip("nothing happened in this scene")
+    log = tables.events(found, 80, 30)
+    assert log[0][0][0].strip() in "".join(text for text, _ in lines.event_line(found, UNICODE, 200))
+    assert len(tables.events(found, 80, 1)) == 1
