@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from msgspec import Struct
@@ -16,7 +17,7 @@ WARN_SHARE = 0.8
 
 _SCALES = {"ms": 1e-3, "s": 1.0, "min": 60.0, "%": 1e-2, "": 1.0}
 _LIKE = "ttft_p95<2s, tpot_p95<50ms, error_ratio<1%, queue<10 or kv<80%"
-_TARGET = re.compile(r"^\s*([a-z0-9_]+)\s*<=?\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(ms|s|min|%|)\s*$")
+_TARGET = re.compile(r"^\s*([a-z0-9_]+)\s*<=?\s*((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*(ms|s|min|%|)\s*$")
 
 
 def metric_of(name: str) -> str:
@@ -102,6 +103,6 @@ def _target(part: str) -> SloTarget:
     if unit not in wants:
         raise UsageError(f"SLO {part!r}: {metric} wants {' or '.join(w or 'a bare number' for w in wants)}")
     limit = float(number) * _SCALES[unit]
-    if limit <= 0:
-        raise UsageError(f"SLO {part!r}: the limit must be above zero")
+    if not 0 < limit < math.inf:
+        raise UsageError(f"SLO {part!r}: the limit must be above zero and finite")
     return SloTarget(metric, limit, stat or None)

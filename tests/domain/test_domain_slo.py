@@ -12,11 +12,13 @@ from llmtop.errors import UsageError
 LATENCY = st.builds(
     SloTarget,
     metric=st.sampled_from(LATENCIES),
-    limit=st.integers(1, 900).map(lambda ms: ms / 1e3) | st.integers(1, 60).map(float),
+    limit=st.integers(1, 900).map(lambda ms: ms / 1e3) | st.integers(1, 60).map(float) | st.floats(1e-9, 1e9),
     stat=st.sampled_from(STATS),
 )
 SHARE = st.builds(
-    SloTarget, metric=st.sampled_from(["error_ratio", "kv"]), limit=st.integers(1, 100).map(lambda p: p / 100)
+    SloTarget,
+    metric=st.sampled_from(["error_ratio", "kv"]),
+    limit=st.integers(1, 100).map(lambda p: p / 100) | st.floats(1e-9, 1),
 )
 QUEUE = st.builds(SloTarget, metric=st.just("queue"), limit=st.integers(1, 500).map(float))
 
@@ -26,7 +28,7 @@ def test_text_round_trip(targets: list[SloTarget]) -> None:
     slo = parse_slo(str(Slo(tuple(targets))))
     for read, meant in zip(slo.targets, targets, strict=True):
         assert (read.metric, read.stat) == (meant.metric, meant.stat)
-        assert read.limit == pytest.approx(meant.limit)
+        assert read.limit == pytest.approx(meant.limit, rel=1e-5, abs=0)
 
 
 def test_default_is_the_readmes() -> None:
@@ -49,6 +51,7 @@ def test_a_latency_without_a_statistic_is_its_p95() -> None:
         ("kv<80ms", "kv wants %"),
         ("queue<10%", "queue wants a bare number"),
         ("ttft_p95<0s", "above zero"),
+        ("ttft_p95<1e400s", "finite"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(text: str, says: str) -> None:
