@@ -17,7 +17,9 @@ WARN_SHARE = 0.8
 
 _SCALES = {"ms": 1e-3, "s": 1.0, "min": 60.0, "%": 1e-2, "": 1.0}
 _LIKE = "ttft_p95<2s, tpot_p95<50ms, error_ratio<1%, queue<10 or kv<80%"
-_TARGET = re.compile(r"^\s*([a-z0-9_]+)\s*<=?\s*((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*(ms|s|min|%|)\s*$")
+_TARGET = re.compile(
+    r"^\s*([a-z0-9_]+)\s*<=?\s*((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*(ms|s|min|%|)\s*$"
+)
 
 
 def metric_of(name: str) -> str:

@@ -55,7 +55,7 @@ MOVES = st.lists(
 
 
 @given(MOVES, st.integers(0, 1000), st.booleans())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_sent_is_ended_plus_in_flight_whatever_the_server_and_the_hand_do(make_lab, moves, seed, stuck) -> None:
     lab = make_lab()
     rng = Random(seed)

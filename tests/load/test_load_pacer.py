@@ -60,7 +60,7 @@ def midpoint_integral(plan: LoadPlan, until_s: float, steps: int = 20_000) -> fl
 
 
 @given(rate_plans())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_constant_pacing_sends_the_integral_of_the_plan(plan: LoadPlan) -> None:
     pacer = Pacer(plan)
     for share in (0.3, 0.7, 1.0):
@@ -105,7 +105,7 @@ def test_concurrency_is_shared_by_largest_remainder(concurrency: int, workers: i
 
 
 @given(st.lists(st.tuples(RATES, st.floats(0.01, 2.0)), min_size=1, max_size=12), st.sampled_from([math.inf, 1.0, 0.3]))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_a_dragged_slider_neither_loses_nor_adds_requests(moves: list[tuple[float, float]], burstiness: float) -> None:
     """The rate is replaced under way; sends follow the integral of what was commanded, as with one pacer."""
     pacer = Pacer.hold(LoadPoint(rate_rps=0.0, burstiness=burstiness), seed=1)

@@ -22,7 +22,7 @@ def check(pool: BlockPool, owned: list[list[int]], total: int) -> None:
     assert pool.cached <= total
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(STEPS, st.booleans())
 def test_used_and_free_add_up_and_references_count_owners(steps: list[tuple[str, int]], unhashed_first: bool) -> None:
     pool = BlockPool(24, unhashed_first)

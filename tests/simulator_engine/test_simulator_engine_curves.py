@@ -203,7 +203,7 @@ def test_kv_cliff_of_an_engine_that_never_preempts() -> None:
             concurrency=[users],
             prompt_tokens=5000,
             output_tokens=500,
-            requests_per_level=min(20 + users, 150),
+            requests_per_level=min(20 + users, 120),
         ).points[0]
         for users in NIM_70B
     }

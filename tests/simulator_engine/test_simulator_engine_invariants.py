@@ -215,7 +215,7 @@ class Audit:
         assert statistics.prefix_hits <= statistics.prefix_queries
 
 
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(configs(), requests(), st.sampled_from([0, 0, 5, 11]), st.integers(0, 5))
 def test_every_law_holds_in_every_step(
     config: EngineConfig, arrivals: list[SimRequest], abort_every: int, seed: int
@@ -229,7 +229,7 @@ def test_every_law_holds_in_every_step(
         assert audit.engine.statistics.preemptions == 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(configs(), requests(), st.integers(0, 5))
 def test_the_same_seed_gives_the_same_log(config: EngineConfig, arrivals: list[SimRequest], seed: int) -> None:
     logs = []
@@ -240,7 +240,6 @@ def test_the_same_seed_gives_the_same_log(config: EngineConfig, arrivals: list[S
     assert logs[0] == logs[1]
 
 
-@settings(max_examples=100)
 @given(
     configs(),
     requests(),
@@ -366,7 +365,7 @@ def test_blocks_leak_on_abort_when_told_so_and_stay_lost() -> None:
     assert engine.kv_usage == pytest.approx(5 / 999)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(configs(), requests(), st.floats(0.0, 1.0))
 def test_leaks_are_the_only_blocks_in_use_once_all_are_aborted(
     config: EngineConfig, arrivals: list[SimRequest], leak_share: float
