@@ -8,7 +8,7 @@ from llmtop.domain.verdicts import Kind
 from llmtop.report import prose
 from llmtop.report.contents import ReportInput
 from llmtop.report.scales import latency_scale, load_scale, load_ticks
-from llmtop.wording.figures import PAGE, UNKNOWN, clock
+from llmtop.wording.figures import PAGE, clock
 from llmtop.wording.names import axis_name
 
 _WIDTH, _HEIGHT = 64, 14
@@ -57,7 +57,7 @@ def _slo(report: ReportInput) -> Iterable[str]:
         if target.name in limits:
             limit = limits[target.name]
             value = PAGE.measured(limit.metric, target.value)
-            rows.append((PAGE.target(limit), value, str(target.n or UNKNOWN), prose.ok_text(target.ok)))
+            rows.append((PAGE.target(limit), value, PAGE.whole(target.n or None), prose.ok_text(target.ok)))
     if rows:
         yield from ("", "## The SLO, over the whole run", "", prose.SLO_NOTE, "")
         yield from _table(["limit", "measured", "n", ""], rows)
@@ -85,8 +85,8 @@ def _levels(report: ReportInput) -> Iterable[str]:
         [
             (
                 PAGE.load(point.load, curve.axis) + (" (faint)" if point.faint else ""),
-                str(point.n),
-                str(point.errors),
+                PAGE.whole(point.n),
+                PAGE.whole(point.errors),
                 *map(PAGE.latency, (point.ttft_p50_ms, point.ttft_p95_ms, point.tpot_p50_ms, point.tpot_p95_ms)),
                 PAGE.count(point.output_tokens_per_s),
                 PAGE.percent(point.kv_usage),
@@ -100,7 +100,7 @@ def _levels(report: ReportInput) -> Iterable[str]:
 def _requests(report: ReportInput) -> Iterable[str]:
     yield from ("", "## All requests", "", prose.totals_text(report), "")
     rows = [
-        (name, str(each.n), *map(PAGE.latency, (each.mean, each.p50, each.p90, each.p95, each.p99, each.max)))
+        (name, PAGE.whole(each.n), *map(PAGE.latency, (each.mean, each.p50, each.p90, each.p95, each.p99, each.max)))
         for name, each in (("TTFT", report.ttft), ("TPOT", report.tpot), ("E2E", report.e2e))
         if each.n
     ]
@@ -109,7 +109,7 @@ def _requests(report: ReportInput) -> Iterable[str]:
         yield from ("", prose.DISTRIBUTION_NOTE)
     if report.failures:
         yield ""
-        yield from _table(["failure", "n"], [(what, str(count)) for what, count in report.failures[:20]])
+        yield from _table(["failure", "n"], [(what, PAGE.whole(count)) for what, count in report.failures[:20]])
 
 
 def text_curve(report: ReportInput) -> list[str]:

@@ -14,7 +14,7 @@ from llmtop.domain.frame import Distribution
 from llmtop.domain.verdicts import Curve, LevelPoint
 from llmtop.report import charts, prose
 from llmtop.report.contents import ReportInput
-from llmtop.wording.figures import PAGE, UNKNOWN, clock
+from llmtop.wording.figures import PAGE, clock
 
 _ASSETS = Path(__file__).with_name("assets")
 _HINT = "Point at a chart to read a level."
@@ -91,7 +91,7 @@ def _reasons(report: ReportInput) -> str:
                 _cell(prose.ok_text(target.ok), f"text {colour}"),
                 _cell(value),
                 _cell(high),
-                _cell(PAGE.whole(target.n) if target.n else UNKNOWN),
+                _cell(PAGE.whole(target.n or None)),
             ]
         )
     parts = []
