@@ -23,14 +23,12 @@ of the room. By default these are the room's own, and those of the rooms in `JUD
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import os
 import queue
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -51,7 +49,10 @@ JUDGES = {
     "load": ("session",),
 }
 """Rooms whose tests judge another room as well, where they execute its lines."""
-OPTIONS = ("-n", "0", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "mutate_plugin")
+OPTIONS = (
+    *("-n", "0", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "mutate_plugin"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+)
 PATIENCE = 5.0
 """A run that takes so many times its clean time, and `START_S` more, is stuck."""
 START_S = 30.0
@@ -66,6 +67,8 @@ class Map:
 
     seconds: dict[str, float]
     lines: dict[str, dict[str, frozenset[int]]]
+    modules: list[str]
+    """What they import from elsewhere."""
 
     def tests_for(self, mutant: Mutant, own: str) -> list[str]:
         """Those that can see it, the most telling first."""
@@ -84,19 +87,36 @@ class Map:
 
 
 class Tree:
-    """A copy of the working tree in a folder of its own."""
+    """A copy of the working tree in a folder of its own, and the process whose forks run tests there."""
 
-    def __init__(self, folder: Path, python: str = sys.executable) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._python = python
-
-    @classmethod
-    def copied(cls, folder: Path) -> Tree:
         for name in tracked():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPO / name, target)
-        return cls(folder)
+        self._nursery = self._started([])
+
+    def _started(self, modules: Sequence[str]) -> subprocess.Popen[str]:
+        bench = self.folder / Path(__file__).parent.relative_to(REPO)
+        names = self.folder / "mutate-modules.json"
+        names.write_text(json.dumps(modules))
+        return subprocess.Popen(
+            [sys.executable, str(bench / "mutate_nursery.py"), str(names)],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": f"{self.folder}{os.pathsep}{bench}"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def warm(self, modules: Sequence[str]) -> None:
+        """From now on these modules, none of which may be of the tree, are imported once."""
+        self.close()
+        self._nursery = self._started(modules)
+
+    def close(self) -> None:
+        self._nursery.communicate()
 
     def run(self, tests: Sequence[str], limit_s: float | None = None, traced: str | None = None) -> dict | None:
         """Run these tests here; what the plugin wrote. None: it took too long.
@@ -107,37 +127,16 @@ class Tree:
         """
         out = self.folder / "mutate-out.json"
         out.unlink(missing_ok=True)
-        plugin = str(self.folder / Path(__file__).parent.relative_to(REPO))
-        env = os.environ | {"PYTHONPATH": f"{self.folder}{os.pathsep}{plugin}", "MUTATE_OUT": str(out)}
+        env = {"MUTATE_OUT": str(out)}
         env |= {"MUTATE_TRACED": str(self.folder / traced)} if traced else {"PYTHONDONTWRITEBYTECODE": "1"}
-        options = [
-            "-n",
-            "0",
-            "-q",
-            "--tb=no",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "mutate_plugin",
-            *(["-x"] if not traced else []),
-        ]
-        process = subprocess.Popen(
-            [self._python, "-m", "pytest", *options, *tests],
-            cwd=self.folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=limit_s)
-        except subprocess.TimeoutExpired:
+        options = [*OPTIONS, *([] if traced else ["-x"]), *tests]
+        assert self._nursery.stdin is not None
+        assert self._nursery.stdout is not None
+        print(json.dumps({"options": options, "env": env, "limit_s": limit_s}), file=self._nursery.stdin, flush=True)
+        if not json.loads(self._nursery.stdout.readline()):
             return None
-        finally:
-            _kill_group(process)
         if not out.exists():  # it did not come as far as the tests
-            return {"failed": ["(start)"], "tests": {}, "output": output.decode(errors="replace")}
+            return {"failed": ["(start)"], "tests": {}}
         return json.loads(out.read_text())
 
     def notices(self, mutant: Mutant, tests: Sequence[str], seconds: dict[str, float]) -> str | None:
@@ -170,12 +169,6 @@ class Tree:
         return None
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def tracked() -> list[str]:
     """Files of the working tree that git knows or would not ignore."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
@@ -198,16 +191,18 @@ def clean_map(tree: Tree, room: str, tests: Sequence[str], cache: Path) -> Map:
         result = tree.run(tests, traced=f"llmtop/{room}")
         assert result is not None
         if not result["tests"]:
-            raise SystemExit(f"no test ran: {result.get('output', result['failed'])}")
+            raise SystemExit(f"no test ran: {result['failed']}")
         broken = [test for test in result["failed"] if (again := tree.run([test])) is None or again["failed"]]
         for test in broken:
             print(f"left out, it fails on the clean tree: {test}", flush=True)
             result["tests"].pop(test, None)
-        cache.write_text(json.dumps(result["tests"]))
-    told = json.loads(cache.read_text())
+        cache.write_text(json.dumps(result))
+    result = json.loads(cache.read_text())
+    told = result["tests"]
     return Map(
         {test: each["s"] for test, each in told.items()},
         {test: {file: frozenset(lines) for file, lines in each["lines"].items()} for test, each in told.items()},
+        result["modules"],
     )
 
 
@@ -276,10 +271,11 @@ def run_all(args: argparse.Namespace, mutants: Sequence[Mutant], tests: Sequence
     done: dict[str, str | None] = json.loads(results.read_text()) if results.exists() else {}
     end = time.monotonic() + 60 * args.minutes if args.minutes else None
     trees: queue.Queue[Tree] = queue.Queue()
-    trees.put(Tree.copied(folder / "0"))
+    for job in range(args.jobs):
+        trees.put(Tree(folder / str(job)))
     clean = clean_map(trees.queue[0], args.room, tests, CACHE / f"{state}-map.json")
-    for job in range(1, args.jobs):
-        trees.put(Tree.copied(folder / str(job)))
+    for tree in trees.queue:
+        tree.warm(clean.modules)
 
     def judge(mutant: Mutant) -> None:
         if end is not None and time.monotonic() > end:
@@ -293,6 +289,8 @@ def run_all(args: argparse.Namespace, mutants: Sequence[Mutant], tests: Sequence
 
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(judge, [mutant for mutant in mutants if _key(mutant) not in done]))
+    for tree in trees.queue:
+        tree.close()
     return done
 
 

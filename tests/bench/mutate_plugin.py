@@ -1,6 +1,7 @@
 """A pytest plugin for `mutate.py`: the same examples in every run, and which test executes which lines.
 
-MUTATE_OUT     where to write, as JSON, {"failed": ids, "tests": {id: {"s": seconds, "lines": {file: [line, ...]}}}}
+MUTATE_OUT     where to write, as JSON,
+                {"failed": ids, "tests": {id: {"s": seconds, "lines": {file: [line, ...]}}}, "modules": names}
 MUTATE_TRACED  a folder: lines of the files below it are recorded; without it, only failures are
 
 A fixture that lives longer than a test runs in the first test that asks for it; its lines count for all who ask.
@@ -105,7 +106,8 @@ class Recorder:
     def pytest_sessionfinish(self) -> None:
         sys.settrace(None)
         tests = {test: {"s": round(seconds, 3), "lines": self._by_file(test)} for test, seconds in self.seconds.items()}
-        Path(os.environ["MUTATE_OUT"]).write_text(json.dumps({"failed": self.failed, "tests": tests}))
+        told = {"failed": self.failed, "tests": tests, "modules": _foreign_modules()}
+        Path(os.environ["MUTATE_OUT"]).write_text(json.dumps(told))
 
     def _by_file(self, test: str) -> dict[str, list[int]]:
         seen = set().union(
@@ -115,6 +117,13 @@ class Recorder:
         for file, line in sorted(seen):
             found[os.path.relpath(file)].append(line)
         return found
+
+
+def _foreign_modules() -> list[str]:
+    """What has been imported from elsewhere than the working folder."""
+    here = f"{Path.cwd()}{os.sep}"
+    files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
+    return [name for name, file in files.items() if file is not None and not file.startswith(here)]
 
 
 def pytest_configure(config: pytest.Config) -> None:
