@@ -1,6 +1,7 @@
 """How many small faults in a room its tests notice: mutation testing, for rooms whose figures people rely on.
 
-    python tests/bench/mutate.py ROOM [--count 50] [--seed 0] [--jobs 1] [--tests PATH ...] [--files GLOB] [--minutes M]
+    python tests/bench/mutate.py ROOM [--count 50] [--seed 0] [--jobs 1] [--minutes M] [--tests PATH ...]
+                                   [--files GLOB ...] [--killers]
 
 ROOM is a folder below llmtop (`meter`, `simulator/engine`). `count` places in it are drawn by `seed`, one small change
 is made at each, and every changed program is run against the tests that execute the changed statement, the quickest and
@@ -206,11 +207,12 @@ def clean_map(tree: Tree, room: str, tests: Sequence[str], cache: Path) -> Map:
     )
 
 
-def drawn(room: str, count: int, seed: int, files: str) -> list[Mutant]:
+def drawn(room: str, count: int, seed: int, files: Sequence[str]) -> list[Mutant]:
     """One mutant at each of `count` random sites of a room, in the order of the source."""
     rng = random.Random(seed)
     sources = {str(path.relative_to(REPO)): path.read_bytes() for path in sorted((REPO / "llmtop" / room).glob("*.py"))}
-    sites = [site for file, source in sources.items() if fnmatch(Path(file).name, files) for site in find(source, file)]
+    chosen = [file for file in sources if any(fnmatch(Path(file).name, pattern) for pattern in files)]
+    sites = [site for file in chosen for site in find(sources[file], file)]
     rng.shuffle(sites)
     mutants = (rng.choice(site) for site in sites)
     sound = [mutant for mutant in mutants if mutant.sound(sources[mutant.file])]
@@ -301,7 +303,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--tests", nargs="+", default=[], metavar="PATH")
-    parser.add_argument("--files", default="*", metavar="GLOB", help="names of files to change")
+    parser.add_argument("--files", nargs="+", default=["*"], metavar="GLOB", help="names of files to change")
     parser.add_argument("--minutes", type=float, metavar="M", help="end after so long; the same command goes on")
     parser.add_argument("--killers", action="store_true", help="say which test noticed which mutant")
     args = parser.parse_args()
