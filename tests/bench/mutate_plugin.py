@@ -68,7 +68,8 @@ class Recorder:
     def pytest_sessionstart(self) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
         phases = (Phase.explicit, Phase.generate)
-        settings.register_profile("mutate", deadline=None, derandomize=True, database=None, phases=phases)
+        same = {"deadline": None, "derandomize": True, "database": None, "phases": phases}
+        settings.register_profile("mutate", settings.default, **same)
         settings.load_profile("mutate")
         if self.tracer is not None:
             self.tracer.start()
