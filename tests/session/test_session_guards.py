@@ -1,0 +1,242 @@
+"""What keeps a session from telling the wrong state, losing a fact or recording one that it was asked not to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmtop.domain.commands import AddMark, InjectFault, Quit, Seek, SetKnob, SetLoad, SetRecording, StopLoad
+from llmtop.domain.endpoint import Endpoint, EndpointState
+from llmtop.domain.frame import Frame
+from llmtop.domain.load import LoadPlan, LoadPoint
+from llmtop.domain.profile import Profile
+from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.domain.run import Event, FactBatch
+from llmtop.domain.samples import LoadBin, ServerSnapshot
+from llmtop.recording import RunReader
+from llmtop.session.options import SessionOptions
+from llmtop.session.session import Session, trace_plan
+from llmtop.session.watch import REFUSALS, SILENCE_S, EndpointWatch
+
+# ── The endpoint's state ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ended(outcome: Outcome = Outcome.OK, status: int | None = 200, error: str | None = None) -> RequestRecord:
+    return RequestRecord(
+        scheduled_ns=0,
+        dispatched_ns=0,
+        sent_ns=None,
+        connect_ns=None,
+        headers_ns=None,
+        first_token_ns=None,
+        first_answer_ns=None,
+        last_token_ns=None,
+        end_ns=1,
+        started_at=0.0,
+        asked_prompt_tokens=1,
+        asked_output_tokens=1,
+        prompt_tokens=1,
+        output_tokens=0,
+        outcome=outcome,
+        status=status,
+        error=error,
+    )
+
+
+REFUSED = ended(Outcome.HTTP_ERROR, None, "connection refused")
+
+
+def batch(t_s: float, *records: RequestRecord, tokens: int = 0, in_flight: int = 1, scraped: bool = False) -> FactBatch:
+    return FactBatch(
+        t_s=t_s,
+        bins=(LoadBin(t_s=t_s, span_s=0.25, target=1, in_flight=in_flight, output_tokens=tokens),),
+        requests=records,
+        server=(ServerSnapshot(t_s=t_s),) if scraped else (),
+    )
+
+
+def watched(*batches: FactBatch) -> EndpointWatch:
+    """A watch over an endpoint that was up at second 1, after these batches."""
+    watch = EndpointWatch()
+    watch.to(EndpointState.UP, 1.0)
+    for each in batches:
+        watch.observe(each)
+    return watch
+
+
+def test_a_change_is_told_with_its_time_its_reason_and_how_bad_it_is() -> None:
+    watch = EndpointWatch()
+    assert (watch.state, watch.since_s, watch.last_error) == (EndpointState.CONNECTING, 0.0, None)
+    down = watch.to(EndpointState.DOWN, 2.0, "nobody there")
+    assert down == Event(2.0, "endpoint", "endpoint down: nobody there", "warning", EndpointState.DOWN)
+    assert watch.to(EndpointState.DOWN, 3.0, "still nobody") is None
+    assert (watch.since_s, watch.last_error) == (2.0, "still nobody")
+    stale = watch.to(EndpointState.STALE, 4.0)
+    assert stale == Event(4.0, "endpoint", "endpoint stale", "warning", EndpointState.STALE)
+    assert watch.last_error == "still nobody"
+    assert watch.to(EndpointState.UP, 5.0) == Event(5.0, "endpoint", "endpoint up", "info", EndpointState.UP)
+    assert (watch.since_s, watch.last_error) == (5.0, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        *((status, EndpointState.AUTH_FAILED) for status in (401, 403)),
+        *((s, EndpointState.UP) for s in (400, 402, 404)),
+    ],
+)
+def test_only_a_key_that_is_not_let_in_is_an_auth_failure(status: int, state: EndpointState) -> None:
+    assert watched(batch(2.0, ended(Outcome.HTTP_ERROR, status, "no"), tokens=5)).state is state
+
+
+def test_a_row_of_refusals_goes_on_from_batch_to_batch_and_ends_with_any_answer() -> None:
+    row = [batch(2.0 + i, REFUSED) for i in range(REFUSALS)]
+    assert watched(*row[:-1]).state is EndpointState.UP
+    assert watched(*row).state is EndpointState.DOWN
+    assert watched(*row).since_s == 1.0 + REFUSALS
+    failed = batch(2.5, ended(Outcome.HTTP_ERROR, 503))
+    assert watched(*row[:-1], failed, row[-1]).state is EndpointState.UP
+    assert watched(*row[:-1], batch(2.5), row[-1]).state is EndpointState.DOWN
+    assert watched(batch(2.0, *[ended(Outcome.TIMEOUT, None)] * 9)).state is EndpointState.UP
+
+
+def test_a_probe_that_finds_the_endpoint_up_starts_the_row_anew() -> None:
+    watch = watched(batch(2.0, *[REFUSED] * REFUSALS))
+    watch.to(EndpointState.UP, 3.0)
+    watch.observe(batch(4.0, *[REFUSED] * (REFUSALS - 1)))
+    assert watch.state is EndpointState.UP
+
+
+def test_a_token_that_came_before_the_last_refusals_does_not_hide_that_nobody_is_there() -> None:
+    watch = watched(batch(2.0, *[REFUSED] * REFUSALS, tokens=5))
+    assert watch.state is EndpointState.DOWN
+    assert watch.observe(batch(2.25)) is None
+    assert watch.last_error == "connection refused"
+
+
+def test_tokens_end_any_bad_state() -> None:
+    for state in EndpointState:
+        watch = EndpointWatch()
+        watch.to(state, 1.0, "why")
+        watch.observe(batch(2.0, tokens=1))
+        assert (watch.state, watch.last_error) == (EndpointState.UP, None)
+
+
+@pytest.mark.parametrize("heard", ["tokens", "scrape", "probe"])
+def test_silence_counts_from_the_last_sign_of_life(heard: str) -> None:
+    signs = {"tokens": [batch(9.0, tokens=1)], "scrape": [batch(9.0, scraped=True)], "probe": []}[heard]
+    last_s = 1.0 if heard == "probe" else 9.0
+    assert watched(*signs, batch(last_s + SILENCE_S)).state is EndpointState.UP
+    assert watched(*signs, batch(last_s + SILENCE_S + 0.25)).state is EndpointState.STALE
+
+
+def test_silence_is_no_news_with_nothing_in_flight_or_from_an_endpoint_that_is_not_up() -> None:
+    assert watched(batch(99.0, in_flight=0)).state is EndpointState.UP
+    assert watched(FactBatch(t_s=99.0)).state is EndpointState.UP
+    connecting = EndpointWatch()
+    assert connecting.observe(batch(99.0)) is None
+    assert connecting.state is EndpointState.CONNECTING
+
+
+# ── The session ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def options(path: Path, port: int = 9, **fields: object) -> SessionOptions:
+    """A session that looks for somebody on this port."""
+    profile = Profile(name="hand", plan=LoadPlan(stages=(), base=LoadPoint(concurrency=2)))
+    endpoint = Endpoint(base_url=f"http://127.0.0.1:{port}")
+    return SessionOptions(**{"profile": profile, "run_file": str(path), "endpoint": endpoint, **fields})  # type: ignore[arg-type]
+
+
+async def until(session: Session, condition: Callable[[Frame], bool]) -> Frame:
+    async with asyncio.timeout(20):
+        while not condition(frame := session.frame()):
+            await asyncio.sleep(0.02)
+        return frame
+
+
+async def test_a_session_that_has_not_begun_shows_nothing_and_records_nothing(tmp_path: Path) -> None:
+    session = Session(options(tmp_path / "run.llmtop"))
+    frame = session.frame()
+    assert (frame.recording, frame.run_file, frame.finished, frame.braked) == (False, None, False, None)
+    assert (frame.endpoint.state, frame.endpoint.retry_in_s, frame.endpoint.metrics) == (
+        EndpointState.CONNECTING,
+        None,
+        None,
+    )
+    for command in (SetRecording(True), Seek(1.0), Quit(), StopLoad(), SetLoad(LoadPoint(concurrency=1))):
+        await session.command(command)
+    await session.close()
+    await session.close()
+    (told,) = session.take_facts()
+    assert [event.text for event in told.events] == ["recording paused"]
+    assert session.take_facts() == ()
+
+
+@pytest.mark.parametrize("command", [SetKnob("max_num_seqs", 4.0), InjectFault("hang")])
+async def test_only_the_simulated_engine_has_knobs_and_faults(tmp_path: Path, command: SetKnob | InjectFault) -> None:
+    session = Session(options(tmp_path / "run.llmtop"))
+    await session.command(command)
+    await session.close()
+    (told,) = session.take_facts()
+    assert [(event.kind, event.severity) for event in told.events] == [("simulator", "warning")]
+    assert "only the simulated engine" in told.events[0].text
+    assert session.frame().endpoint.knobs == {}
+
+
+async def test_what_happens_while_recording_is_paused_is_shown_but_not_written(
+    tmp_path: Path, unused_port: int
+) -> None:
+    path = tmp_path / "run.llmtop"
+    session = Session(options(path, unused_port))
+    await session.start()
+    try:
+        for text, on in (("before", False), ("paused", True), ("after", True)):
+            await session.command(AddMark(text))
+            frame = await until(session, lambda frame, text=text: text in [mark.text for mark in frame.marks])
+            assert frame.recording == (text != "paused")
+            assert frame.run_file == str(path)
+            await session.command(SetRecording(on))
+    finally:
+        await session.close()
+    with RunReader(path) as run:
+        assert run.complete
+        batches = list(run.batches())
+    assert [mark.text for each in batches for mark in each.marks] == ["before", "after"]
+    told = session.take_facts()
+    assert [mark.text for each in told for mark in each.marks] == ["before", "paused", "after"]
+    assert [event.text for each in told for event in each.events if event.kind == "recording"] == [
+        "recording paused",
+        "recording",
+        "recording",
+    ]
+
+
+async def test_an_endpoint_that_is_missing_is_told_once_and_tried_again_after_a_second(
+    tmp_path: Path, unused_port: int
+) -> None:
+    session = Session(options(tmp_path / "run.llmtop", unused_port))
+    await session.start()
+    try:
+        frame = await until(session, lambda frame: frame.endpoint.state is EndpointState.DOWN)
+        assert frame.endpoint.retry_in_s is not None
+        assert 0.0 <= frame.endpoint.retry_in_s <= 1.0
+        frame = await until(session, lambda frame: (frame.endpoint.retry_in_s or 0.0) > 1.0)
+        assert frame.endpoint.retry_in_s is not None
+        assert frame.endpoint.retry_in_s <= 2.0
+        assert (frame.target.concurrency, frame.in_flight, frame.totals.sent) == (0, 0, 0)
+    finally:
+        await session.close()
+    events = [event for each in session.take_facts() for event in each.events]
+    assert [event.state for event in events] == [EndpointState.DOWN]
+
+
+def test_a_trace_is_one_stage_that_sends_as_it_came() -> None:
+    base = LoadPoint(concurrency=1, prompt_tokens=11)
+    plan = trace_plan((0.2, 0.4, 2.5), base)
+    (stage,) = plan.stages
+    assert (stage.name, stage.duration_s, plan.base) == ("trace", 3.5, base)
+    assert [(at_s, point.rate_rps) for at_s, point in stage.shape.points] == [(0.0, 2.0), (1.0, 0.0), (2.0, 1.0)]  # type: ignore[union-attr]
