@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from llmtop.domain.commands import AddMark, InjectFault, Quit, Seek, SetKnob, SetLoad, SetRecording, StopLoad
 from llmtop.domain.endpoint import Endpoint, EndpointState
 from llmtop.domain.frame import Frame
-from llmtop.domain.load import LoadPlan, LoadPoint
+from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
@@ -20,6 +20,7 @@ from llmtop.recording import RunReader
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session, trace_plan
 from llmtop.session.watch import REFUSALS, SILENCE_S, EndpointWatch
+from llmtop.simulator.server.serving import serve
 
 # ── The endpoint's state ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -232,6 +233,64 @@ async def test_an_endpoint_that_is_missing_is_told_once_and_tried_again_after_a_
         await session.close()
     events = [event for each in session.take_facts() for event in each.events]
     assert [event.state for event in events] == [EndpointState.DOWN]
+
+
+@pytest.fixture
+async def begin() -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """Start the simulated engine on a port, in the test's own loop."""
+    stop = asyncio.Event()
+    tasks = []
+
+    async def start(port: int) -> None:
+        ready = asyncio.get_running_loop().create_future()
+        tasks.append(asyncio.create_task(serve("laptop", port=port, stop=stop, on_ready=ready.set_result)))
+        await asyncio.wait({ready, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+
+    yield start
+    stop.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_load_that_was_set_while_nobody_was_there_is_the_first_that_is_driven(
+    tmp_path: Path, unused_port: int, begin: Callable[[int], Awaitable[None]]
+) -> None:
+    session = Session(options(tmp_path / "run.llmtop", unused_port))
+    await session.start()
+    try:
+        await until(session, lambda frame: frame.endpoint.state is EndpointState.DOWN)
+        await session.command(SetLoad(LoadPoint(concurrency=3, prompt_tokens=32, output_tokens=8)))
+        await begin(unused_port)
+        frame = await until(session, lambda frame: frame.totals.ok > 0)
+        assert [change.point.concurrency for change in frame.changes] == [3]
+        assert (frame.endpoint.state, frame.endpoint.retry_in_s) == (EndpointState.UP, None)
+        assert frame.endpoint.last_error is None
+    finally:
+        await session.close()
+    states = [event.state for each in session.take_facts() for event in each.events if event.state is not None]
+    assert states == [EndpointState.DOWN, EndpointState.UP]
+
+
+async def test_a_plan_is_shown_from_its_first_stage_to_its_end_and_the_server_is_seen_to_drain(
+    tmp_path: Path, unused_port: int, begin: Callable[[int], Awaitable[None]]
+) -> None:
+    await begin(unused_port)
+    stage = Stage(name="all", duration_s=1.5, shape=Hold(concurrency=4))
+    plan = LoadPlan(stages=(stage,), base=LoadPoint(concurrency=1, prompt_tokens=32, output_tokens=200))
+    profile = Profile(name="mine", plan=plan, caps=Caps(max_concurrency=8))
+    session = Session(options(tmp_path / "run.llmtop", unused_port, profile=profile, patient=False))
+    await session.start()
+    try:
+        frame = await until(session, lambda frame: frame.in_flight > 0)
+        assert (frame.stage, frame.profile, frame.max_concurrency, frame.finished) == ("all", "mine", 8, False)
+        assert frame.stage_left_s is not None
+        assert 0.0 < frame.stage_left_s < 1.5
+        frame = await until(session, lambda frame: frame.finished)
+        assert (frame.stage, frame.stage_left_s, frame.braked) == (None, None, None)
+    finally:
+        await session.close()
+    texts = [event.text for event in session.frame().events if event.kind == "load"]
+    assert texts == ["the server has drained"]
+    assert session.frame().in_flight == 0
 
 
 def test_a_trace_is_one_stage_that_sends_as_it_came() -> None:
