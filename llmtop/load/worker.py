@@ -59,15 +59,18 @@ async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter)
 
 
 async def _obey(here: Here, orders_in: asyncio.StreamReader) -> None:
-    while True:
-        order = await receive(orders_in, orders)
-        if isinstance(order, Follow):
-            here.follow(order.pacer(), order.start_ns)
-        elif isinstance(order, Cut):
-            here.cut(order.keep)
-        elif order is None or isinstance(order, Close):
-            here.close()
-            return
+    """Carry out orders until they end, which is also the end of the load: nobody is left to steer it."""
+    try:
+        while True:
+            order = await receive(orders_in, orders)
+            if isinstance(order, Follow):
+                here.follow(order.pacer(), order.start_ns)
+            elif isinstance(order, Cut):
+                here.cut(order.keep)
+            elif order is None or isinstance(order, Close):
+                return
+    finally:
+        here.close()
 
 
 async def _main() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from llmtop.analysis.diagnosis import Recent, diagnose
@@ -78,9 +79,16 @@ async def test_a_run_from_the_first_second_to_the_last(tmp_path: Path) -> None:
         assert list(run.batches()) == told
     assert sum(len(batch.requests) for batch in told) == totals.ok + totals.errors + totals.cancelled
 
+    samples = [sample for batch in told for sample in batch.client]
+    assert samples
+    assert all(sample.state is None and sample.reads is not None and sample.cpu is not None for sample in samples)
+    assert all(record.client_limited is None for batch in told for record in batch.requests)
+    limited = Facts.of(told).requests.column("client_limited")
+    assert np.isfinite(limited).all(), "at its end all of a run is judged"
+
     replay = Replay(path, clock=lambda: 0.0)
     replayed = replay_at(replay, replay.length_s)
-    for name in ("t_s", "target", "in_flight", "totals", "window", "timeline", "changes", "marks", "foreign"):
+    for name in ("t_s", "target", "in_flight", "totals", "window", "timeline", "client", "changes", "marks", "foreign"):
         assert getattr(replayed, name) == getattr(frame, name), name
     assert replayed.endpoint.state is EndpointState.UP
 
