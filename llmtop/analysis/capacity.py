@@ -74,8 +74,7 @@ def capacity_of(
         rounded = None if knee is None else max(1.0, round(knee, 2 if cliff.axis == "rate" else 0))
         bounds = (at_slo, rounded, own[0] if own is not None else None)
         recommended = _whole(min(bound for bound in bounds if bound is not None), cliff.axis)
-    rates = [(level.output_tokens_per_s, level.load) for level in levels if level.output_tokens_per_s is not None]
-    best = max(rates, default=None)
+    best = _most_tokens(levels)
     capacity = Capacity(
         at_slo=at_slo,
         fails_at=None if fails is None else fails.load,
@@ -83,7 +82,7 @@ def capacity_of(
         limited_by=min(walls, default=(0.0, None))[1],
         recommended=recommended,
         soak=None if recommended is None else _whole(SOAK_SHARE * recommended, cliff.axis),
-        best_tokens_at=None if best is None else best[1],
+        best_tokens_at=None if best is None else best[0],
     )
     parts = (_sentence(capacity, verdicts, slo, cliff, point), _tokens_sentence(levels, cliff.axis, limits.gpus))
     return msgspec.structs.replace(capacity, sentence="; ".join(filter(None, parts)))
@@ -155,12 +154,22 @@ def _sentence(
     return "; ".join(parts)
 
 
+def _rated(levels: Sequence[Level]) -> list[tuple[float, float]]:
+    """(load, output tokens/s) where that is known, lowest load first."""
+    return sorted((level.load, level.output_tokens_per_s) for level in levels if level.output_tokens_per_s is not None)
+
+
+def _most_tokens(levels: Sequence[Level]) -> tuple[float, float] | None:
+    """The lowest load that gives the most output tokens/s, and these."""
+    return max(_rated(levels), key=lambda each: each[1], default=None)
+
+
 def _tokens_sentence(levels: Sequence[Level], axis: str, gpus: int | None) -> str:
     """The level of the most output tokens/s, and the one past which a doubling gains less than 5 %."""
-    rated = sorted((level.load, level.output_tokens_per_s) for level in levels if level.output_tokens_per_s is not None)
-    if len(rated) < 2:
+    rated, most = _rated(levels), _most_tokens(levels)
+    if most is None or len(rated) < 2:
         return ""
-    best_at, best = max(rated, key=lambda each: each[1])
+    best_at, best = most
     share = f" ({TEXT.count(best / gpus)} a GPU)" if gpus else ""
     text = f"most output tokens/s {TEXT.count(best)}{share} at {TEXT.load(best_at, axis)}"
     for load, rate in rated:

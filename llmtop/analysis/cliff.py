@@ -46,10 +46,60 @@ class Gates:
 
 TPOT_GATES = Gates(gain=12.0, growth=1.25, elasticity=0.25)
 
+BENDS_LATE = 2.9
+"""Exponent of the best power from which it is no rival of a hinge: to the steepest one of the family any curve that is
+flat and then rises looks alike."""
+BETTER_THAN_POWER = 2.0
+"""chi2 by which a hinge must beat a power: its one more parameter wins so much by chance."""
+CONTRADICTING = 12.0
+"""chi2 a level of the best curve that never falls, from which levels contradict each other: about 3.5 standard errors
+each, more than noise and one bad level give."""
+SLOW = 1.8
+"""Latency over its base from which a level is past a wall: the gentle growth below one stays under it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepGates:
+    """What a jump between two levels must show before it is called one.
+
+    A batch cap that is crossed between two levels far apart looks like a step; so does one level spoiled by noise.
+    """
+
+    gain: float = 20.0
+    """chi2 of the line minus chi2 of the step: one noisy level does not reach it."""
+    height: float = 1.5
+    """Height of the jump over the straight part just below: a small one is no wall."""
+    slow: float = SLOW
+    """Lowest level past the jump over the highest before it: they must not overlap."""
+    steepness: float = 1.2
+    """d ln y / d ln x across the jump: levels far apart on a straight line differ as well, by 1 at most."""
+    better: float = 6.0
+    """chi2 by which it must beat hinge and power: those tell where the wall is, a step only between which levels."""
+
+
+STEP_GATES = StepGates()
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceGates:
+    """Which readings may refine the place of a hinge, and how far from it they may lie before the hinge is believed."""
+
+    saturated: float = 0.93
+    """Delivered over offered rate below which a level of an open loop is at capacity."""
+    honest: float = 0.95
+    """The same, of the levels below the hinge: with less the load generator is slow, and its rate tells no capacity."""
+    rate: float = 1.5
+    """Factor between the hinge and a capacity read from the rate."""
+    little: float = 1.7
+    """Factor between the hinge and a capacity read by Little's law, which the levels near the knee blur more."""
+
+
+PLACE_GATES = PlaceGates()
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one curve of one statistic says; `above` are the indices of the levels past `at`."""
+    """What one curve of one statistic says."""
 
     kind: Kind
     at: float | None = None
@@ -174,18 +224,18 @@ def find(series: Series, *, gates: Gates = Gates(), replicates: int = REPLICATES
         fits.fit_power(x, y, w),
         fits.fit_step(x, y, w),
     )
-    if step is not None and _is_step(series, line, hinge, power, step):
+    if step is not None and is_step(series, line, hinge, power, step):
         return _at_step(series, step.index)
-    bends = _is_hinge(x, line, hinge, gates)
+    bends = is_hinge(x, line, hinge, gates)
     if bends and series.metric == "tpot":
         finding = _located(series, hinge.at, replicates, seed)
         return replace(finding, kind=Kind.GRADUAL, notes=(*series.notes, "compute onset: each token takes longer"))
-    if bends and (hinge.chi2 + 2 <= power.chi2 or power.at >= 2.9):
+    if bends and (hinge.chi2 + BETTER_THAN_POWER <= power.chi2 or power.at >= BENDS_LATE):
         return _located(series, hinge.at, replicates, seed)
     finding = Finding(Kind.NONE, notes=series.notes)
-    if fits.isotonic_chi2(y, w) / len(x) > 12:
+    if fits.isotonic_chi2(y, w) / len(x) > CONTRADICTING:
         finding = Finding(Kind.UNSTABLE, notes=(*series.notes, CONTRADICTION))
-    elif bends or _is_power(len(x), line, power):
+    elif bends or is_power(len(x), line, power):
         finding = _gradual(series, power, replicates, seed)
     if finding.kind in (Kind.NONE, Kind.UNSTABLE) and series.metric != "tpot":
         plateau = _plateau(series)
@@ -202,20 +252,21 @@ def _at_step(series: Series, i: int) -> Finding:
     return Finding(Kind.CLIFF, math.sqrt(low * high), low, high, "step", series.notes)
 
 
-def _is_step(series: Series, line: fits.Shape, hinge: fits.Shape, power: fits.Shape, step: fits.Shape) -> bool:
-    i, x, y = step.index, series.x, series.y
+def is_step(series: Series, line: fits.Shape, hinge: fits.Shape, power: fits.Shape, step: fits.Shape) -> bool:
+    """Whether the levels jump, by each of `STEP_GATES`."""
+    gates, i, x, y = STEP_GATES, step.index, series.x, series.y
     below = step.base + step.slope * x[i] / x[-1]
     return bool(
-        i <= len(x) - 3
-        and line.chi2 - step.chi2 >= 20
-        and step.extra >= 1.5 * below
-        and y[i + 1 :].min() >= 1.8 * y[: i + 1].max()
-        and math.log(y[i + 1] / y[i]) > 1.2 * math.log(x[i + 1] / x[i])
-        and step.chi2 + 6 < min(hinge.chi2, power.chi2)
+        line.chi2 - step.chi2 >= gates.gain
+        and step.extra >= gates.height * below
+        and y[i + 1 :].min() >= gates.slow * y[: i + 1].max()
+        and math.log(y[i + 1] / y[i]) > gates.steepness * math.log(x[i + 1] / x[i])
+        and step.chi2 + gates.better < min(hinge.chi2, power.chi2)
     )
 
 
-def _is_hinge(x: Array, line: fits.Shape, hinge: fits.Shape, gates: Gates) -> bool:
+def is_hinge(x: Array, line: fits.Shape, hinge: fits.Shape, gates: Gates) -> bool:
+    """Whether the levels bend, by each of `gates`."""
     gain = line.chi2 - hinge.chi2
     k = hinge.at / x[-1]
     straight = hinge.base + hinge.slope
@@ -229,9 +280,10 @@ def _is_hinge(x: Array, line: fits.Shape, hinge: fits.Shape, gates: Gates) -> bo
     )
 
 
-def _is_power(count: int, line: fits.Shape, power: fits.Shape) -> bool:
-    gain = line.chi2 - power.chi2
-    return gain >= 20 and gain / max(1.0, power.chi2 / (count - 3)) >= 8
+def is_power(count: int, line: fits.Shape, power: fits.Shape) -> bool:
+    """Whether a power explains `count` levels so much better than a line as a hinge must."""
+    gates, gain = Gates(), line.chi2 - power.chi2
+    return gain >= gates.gain and gain / max(1.0, power.chi2 / (count - 3)) >= gates.ratio
 
 
 def _gradual(series: Series, power: fits.Shape, replicates: int, seed: int) -> Finding:
@@ -281,26 +333,26 @@ def in_service(series: Series, base: float) -> tuple[Array, Array]:
     return q, series.x * (1 - q)
 
 
-def _locate(series: Series, k: Array, ttft_mean: Array, e2e_mean: Array) -> Array:
+def locate(series: Series, k: Array, ttft_mean: Array, e2e_mean: Array) -> Array:
     """Refine hinge positions `k` (replicates,) by Little's law or by the delivered rate.
 
     Args:
         ttft_mean, e2e_mean: shape (levels, replicates).
     """
-    x = series.x[:, None]
+    gates, x = PLACE_GATES, series.x[:, None]
     above = x > k
     if series.axis == "rate":
         if not series.has_requests_per_s:
             return k
         ratio = series.rate[:, None] / x
-        saturated = above & (ratio < 0.93)
+        saturated = above & (ratio < gates.saturated)
         rates = np.where(saturated, series.rate[:, None], np.nan)
         count = saturated.sum(axis=0)
         capacity = np.nansum(rates, axis=0) / np.maximum(count, 1)
         honest = np.array(
-            [np.median(ratio[~above[:, j], 0]) >= 0.95 if (~above[:, j]).any() else False for j in range(len(k))]
+            [bool((~above[:, j]).any()) and np.median(ratio[~above[:, j], 0]) >= gates.honest for j in range(len(k))]
         )
-        close = (capacity > k / 1.5) & (capacity < k * 1.5)
+        close = (capacity > k / gates.rate) & (capacity < k * gates.rate)
         return np.where((count > 0) & honest & close, capacity, k)
     if series.metric != "ttft" or series.stat == "p95":
         return k
@@ -311,7 +363,7 @@ def _locate(series: Series, k: Array, ttft_mean: Array, e2e_mean: Array) -> Arra
     served = np.where(use, x * (1 - q), 0.0)
     total = w.sum(axis=0)
     mean = (w * served).sum(axis=0) / np.maximum(total, 1e-12)
-    close = (mean > k / 1.7) & (mean < k * 1.7)
+    close = (mean > k / gates.little) & (mean < k * gates.little)
     return np.where((total > 0) & close, mean, k)
 
 
@@ -327,12 +379,12 @@ def _base(ttft_mean: Array, above: np.ndarray) -> Array:
 
 
 def _located(series: Series, k: float, replicates: int, seed: int) -> Finding:
-    at = float(_locate(series, np.array([k]), series.ttft_mean[:, None], series.e2e_mean[:, None])[0])
+    at = float(locate(series, np.array([k]), series.ttft_mean[:, None], series.e2e_mean[:, None])[0])
     places = np.empty(0)
     if replicates:
         rng = np.random.default_rng(seed)
         y, ttft_mean, e2e_mean = resampled(series, replicates, rng)
-        places = _locate(series, fits.hinge_positions(series.x, y, fits.weights(series.se)), ttft_mean, e2e_mean)
+        places = locate(series, fits.hinge_positions(series.x, y, fits.weights(series.se)), ttft_mean, e2e_mean)
     low, high = _interval(at, places)
     return Finding(Kind.CLIFF, at, low, high, "hinge", series.notes)
 
@@ -399,7 +451,7 @@ def provisional(series: Series) -> Finding:
         return Finding(Kind.INSUFFICIENT, notes=series.notes)
     q, served = in_service(series, float(series.ttft_mean[np.argmin(series.y)]))
     for i in range(1, len(x)):
-        slow = q[i] > QUEUE_SHARE and series.y[i] > 1.8 * series.y[0] and served[i] < x[i]
+        slow = q[i] > QUEUE_SHARE and series.y[i] > SLOW * series.y[0] and served[i] < x[i]
         if slow and not _still_scales(series, i):
             at = float(served[i])
             below = x[x < (1 - _MIN_HALF_WIDTH) * at]

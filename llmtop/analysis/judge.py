@@ -19,6 +19,18 @@ QUEUED = 1.0
 """Mean requests waiting from which a level counts as queueing."""
 KV_FULL = 0.9
 AGREEMENT = 0.10
+KV_FILLS = 0.6
+"""KV usage from which the next level is not twice the last: a cache more than half full would overflow at once."""
+NEXT, NEXT_WHILE_KV_FILLS = 2.0, 1.4
+"""The next level over the highest one, while nothing queues."""
+AROUND = (0.85, 1.15, 0.6, 1.45)
+"""Levels over the knee, the most telling first: close to either side of it, then surely calm and surely queueing."""
+PAST, FURTHER = 1.25, 1.4
+"""Below the first of these over the knee a lone overloaded level hardly queues: its knee wants one at the second."""
+SAME = 0.07
+"""Levels closer than this tell the same."""
+THIN = 1.5 * FAINT_BELOW
+"""Requests below which a level near the knee is worth a second visit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,30 +219,30 @@ def suggest(series: Series, limits: Limits = UNKNOWN) -> tuple[int, ...]:
     if len(x) == 0:
         return tuple(n for n in (4, 8) if n <= top_allowed)
     q, served = cliff.in_service(series, float(series.ttft_mean[np.argmin(series.y)]))
-    overloaded = (q > cliff.QUEUE_SHARE) & (q < 1) & (series.y > 1.8 * series.y.min())
+    overloaded = (q > cliff.QUEUE_SHARE) & (q < 1) & (series.y > cliff.SLOW * series.y.min())
     overloaded &= np.array([level.waiting is None or level.waiting >= QUEUED for level in series.levels])
     top = float(x[-1])
     if not overloaded.any():
         kv = series.levels[-1].kv_usage
-        factor = 1.4 if kv is not None and kv > 0.6 else 2.0
+        factor = NEXT_WHILE_KV_FILLS if kv is not None and kv > KV_FILLS else NEXT
         wanted = [top * factor] if len(x) >= 2 else [top * factor, top * factor**2]
         return _levels(wanted, x, top_allowed)
     knee = float(np.median(served[overloaded]))
-    wanted = [1.4 * knee] if overloaded.sum() < 2 and top < 1.25 * knee else []
-    wanted += [share * knee for share in (0.85, 1.15, 0.6, 1.45)]
+    wanted = [FURTHER * knee] if overloaded.sum() < 2 and top < PAST * knee else []
+    wanted += [share * knee for share in AROUND]
     fresh = _levels(wanted, x, top_allowed)
     if fresh:
         return fresh[:3]
-    thin = [level for level in series.levels if 0.5 * knee <= level.load <= 2 * knee and level.n < 1.5 * FAINT_BELOW]
+    thin = [level for level in series.levels if 0.5 * knee <= level.load <= 2 * knee and level.n < THIN]
     return tuple(round(level.load) for level in sorted(thin, key=lambda level: level.n))[:2]
 
 
 def _levels(wanted: Sequence[float], x: Array, top_allowed: int) -> tuple[int, ...]:
-    """Whole levels that are within the limit and not within 7 % of a measured one or of each other."""
+    """Whole levels that are within the limit and not the same as a measured one or each other."""
     chosen: list[int] = []
     for value in wanted:
         level = min(max(1, round(value)), top_allowed)
         near = np.concatenate([x, chosen])
-        if np.all(np.abs(near - level) > 0.07 * level):
+        if np.all(np.abs(near - level) > SAME * level):
             chosen.append(level)
     return tuple(chosen)

@@ -147,7 +147,7 @@ def test_a_finished_run_is_held_against_its_slo_as_a_whole(ramp):
     found = assess(ramp.facts, ended, parse_slo("ttft_p95<10s"), now_s=ramp.now_s)
     assert found.slo.ok is True
     assert found.slo.targets[0].n == ramp.finished
-    assert found.diagnosis.bound in (Bound.QUEUE, Bound.KV)
+    assert found.diagnosis.bound is Bound.QUEUE
 
 
 def test_steps_mean_and_bounds_are_exact():
