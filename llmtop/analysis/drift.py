@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,8 +152,3 @@ def _first_calm(t_s: Array, values: Array, since_s: float, limit: float, needed:
     runs = np.median(np.lib.stride_tricks.sliding_window_view(values[order], needed), axis=1)
     calm: npt.NDArray[np.intp] = np.flatnonzero(runs <= limit)
     return float(t_s[order][calm[0] + needed - 1]) if len(calm) else math.inf
-
-
-def texts(drifts: Sequence[Drift]) -> tuple[str, ...]:
-    """The drifts that are proven, for the notes."""
-    return tuple(drift.text for drift in drifts if drift.significant)

@@ -39,8 +39,6 @@ class MeasuredCurve:
     point: LoadPoint
     levels: tuple[Level, ...]
     requests: Requests
-    spans_s: tuple[tuple[float, float], ...]
-    """When it was driven; the last span may be open (inf)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +268,7 @@ def _curve(
             jitter=3.0 if last.point.think_time_s > 0 else 0.0,
             asked=None if last.point.think_time_s > 0 else commanded(facts),
         )
-    return MeasuredCurve(_label(last, segments), axis, last.point, levels, members, spans)
+    return MeasuredCurve(_label(last, segments), axis, last.point, levels, members)
 
 
 def _within(own: Sequence[_Segment], requests: Requests) -> Index:

@@ -41,16 +41,6 @@ def binomial_cdf(k: int, n: int, p: float) -> float:
     return min(1.0, float(np.exp(log_pmf).sum()))
 
 
-def wilson(k: float, n: float) -> tuple[float, float]:
-    """95 % Wilson interval of a share k / n; (0, 1) without samples."""
-    if n <= 0:
-        return 0.0, 1.0
-    share, z2 = k / n, _Z * _Z
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def share_bound(k: int, n: int) -> float:
     """Upper 95 % bound of a share (Clopper-Pearson, one-sided); for k = 0 the rule of three, 1 - 0.05^(1/n)."""
     if n <= 0 or k >= n:
@@ -68,21 +58,6 @@ def share_bound(k: int, n: int) -> float:
 def share_floor(k: int, n: int) -> float:
     """Lower 95 % bound of a share (Clopper-Pearson, one-sided)."""
     return 1.0 - share_bound(n - k, n) if k > 0 else 0.0
-
-
-def misses_allowed(n: int, share: float) -> int:
-    """Most misses in n with which `miss ratio <= share` still holds at 95 %; -1: n is too small for any claim."""
-    if n <= 0 or binomial_cdf(0, n, share) > 1 - LEVEL:
-        return -1
-    k = 0
-    while binomial_cdf(k + 1, n, share) <= 1 - LEVEL:
-        k += 1
-    return k
-
-
-def samples_needed(share: float) -> int:
-    """Fewest clean samples that prove `miss ratio <= share` at 95 %: 59 for 5 %, 299 for 1 %."""
-    return math.ceil(math.log(1 - LEVEL) / math.log1p(-share))
 
 
 def quantile_with_bounds(values: Array, q: float) -> Quantile:
