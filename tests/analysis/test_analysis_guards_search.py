@@ -1,0 +1,185 @@
+"""Which level a search asks for next, and what it concludes, level by level, on answers given by hand."""
+
+from __future__ import annotations
+
+import pytest
+from facts_by_hand import record
+
+from llmtop.analysis import CapacitySearch
+from llmtop.analysis import search as searches
+from llmtop.analysis.levels import EMPTY
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.request import Outcome
+from llmtop.domain.run import FactBatch
+from llmtop.domain.samples import LoadBin
+from llmtop.domain.slo import parse_slo
+from llmtop.domain.verdicts import SearchProgress
+from llmtop.meter import Facts
+
+BIN_S = 0.25
+LIMIT_S = 0.5
+"""Of TTFT; short enough to be judged by the requests that ended."""
+
+
+class Lab:
+    """A search whose every level is answered by hand."""
+
+    def __init__(self, slo: str = "ttft_p95<500ms", **options: int) -> None:
+        self.facts = Facts()
+        self.search = CapacitySearch(parse_slo(slo), LoadPoint(concurrency=0), **options)
+        self.now_s = 0.0
+        self.progress = self.search.next(self.facts, 0.0)
+
+    @property
+    def load(self) -> int | None:
+        return None if self.progress.point is None else self.progress.point.concurrency
+
+    def answer(
+        self, ttft_s: float = 0.1, *, n: int = 70, errors: int = 0, waiting: int = 0, tpot_s: float = 0.01
+    ) -> SearchProgress:
+        """Eight seconds of the level: `n` requests of ten tokens, sent evenly from its second second to its last."""
+        assert self.load is not None
+        sent_s = [self.now_s + 1.0 + 6.0 * i / max(1, n) for i in range(n)]
+        requests = [record(t, ttft_s=ttft_s, e2e_s=ttft_s + 9 * tpot_s, tokens=10) for t in sent_s]
+        requests += [record(self.now_s + 1.0, outcome=Outcome.TIMEOUT) for _ in range(errors)]
+        bins = [
+            LoadBin(
+                t_s=self.now_s + BIN_S * (i + 1),
+                span_s=BIN_S,
+                target=float(self.load),
+                in_flight=self.load,
+                prefilling=waiting,
+                sent=n // 32,
+                output_tokens=10 * n // 32,
+            )
+            for i in range(32)
+        ]
+        self.now_s += 8.0
+        ended = tuple(sorted(requests, key=lambda each: each.end_ns))
+        self.facts.extend(FactBatch(t_s=self.now_s, requests=ended, bins=tuple(bins)))
+        self.progress = self.search.next(self.facts, self.now_s)
+        return self.progress
+
+
+def asked(*answers: float, **options: int) -> list[int | None]:
+    """The level after each TTFT."""
+    lab = Lab(**options)
+    return [(lab.answer(ttft_s), lab.load)[1] for ttft_s in answers]
+
+
+def test_levels_double_or_quadruple_far_from_every_limit() -> None:
+    assert asked(0.12) == [16]
+    assert asked(0.13) == [8], "not four times below the limit"
+    assert asked(0.12, 0.12, 0.12) == [16, 64, 128], "past 16 only twice"
+    assert asked(0.13, first=5) == [10]
+
+
+def test_the_highest_load_allowed_ends_the_doubling() -> None:
+    assert asked(0.13, 0.13, max_concurrency=6) == [6, None]
+    assert Lab(max_concurrency=3).load == 3
+
+
+def test_a_bracket_is_closed_where_a_line_in_log_log_meets_the_limit() -> None:
+    """0.2 s at 4, 0.8 s at 8: 0.5 s at 6.3; 5 % before that is 6."""
+    lab = Lab()
+    lab.answer(0.2)
+    assert lab.progress.phase == "double"
+    lab.answer(0.8)
+    assert (lab.load, lab.progress.phase) == (6, "confirm")
+    lab.answer(0.3)
+    assert lab.load == 7
+    lab.answer(0.8)
+    assert (lab.load, lab.progress.phase) == (None, "done")
+    found = lab.search.capacity
+    assert (found.at_slo, found.fails_at, found.recommended, found.soak) == (6, 7, 6, 4)
+    assert found.limited_by == "ttft_p95 SLO"
+    assert lab.progress.done_levels == 4
+    assert lab.progress.requests_left == 0
+
+
+def test_a_wide_bracket_ends_at_six_percent() -> None:
+    lab = Lab(first=100, max_requests=5000)
+    lab.answer(0.2, n=200)
+    assert lab.load == 200
+    lab.answer(0.8, n=200)
+    assert lab.load == 150, "2^0.66 times 100, less 5 %"
+    while lab.load is not None:
+        lab.answer(0.2 if lab.load < 141 else 0.6, n=600)
+    found = lab.search.capacity
+    assert found.at_slo is not None
+    assert found.fails_at is not None
+    assert found.at_slo < 141 <= found.fails_at <= 1.06 * found.at_slo
+
+
+def test_a_lowest_level_that_fails_is_halved_geometrically() -> None:
+    lab = Lab(slo="ttft_p95<500ms,error_ratio<1%", first=8)
+    lab.answer(n=0, errors=4)
+    assert lab.load == 3
+    lab.answer(n=0, errors=4)
+    assert lab.load == 2
+    lab.answer(n=0, errors=4)
+    assert lab.load == 1
+    lab.answer(n=0, errors=4)
+    assert lab.load is None
+    assert lab.search.capacity.fails_at == 1
+    assert lab.search.capacity.at_slo is None
+    assert lab.search.capacity.limited_by == "error_ratio SLO"
+
+
+def test_a_tpot_that_grows_is_forecast_by_its_last_two_levels() -> None:
+    """20 ms at 4, 30 ms at 8: a limit of 51 ms lies past 16, where doubling goes; one of 40 ms at 12."""
+    for limit_ms, wanted, phase in ((51, 16, "double"), (40, 12, "confirm")):
+        lab = Lab(slo=f"tpot_p95<{limit_ms}ms")
+        lab.answer(0.1, tpot_s=0.02)
+        assert lab.load == 8
+        lab.answer(0.1, tpot_s=0.03)
+        assert (lab.load, lab.progress.phase) == (wanted, phase)
+
+
+def test_a_search_ends_with_what_it_knows_when_its_requests_are_spent() -> None:
+    lab = Lab(max_requests=100)
+    assert lab.answer(0.2).requests_left == 36
+    lab.answer(0.2)
+    assert lab.load is None
+    assert lab.search.capacity.at_slo == 8
+    assert "of 100 requests used" in lab.progress.text
+
+
+def test_a_level_that_says_nothing_is_kept() -> None:
+    lab = Lab()
+    lab.answer(n=3)
+    assert lab.load == 4
+    assert lab.progress.done_levels == 0
+
+
+# -- what it concludes of the levels it tested ------------------------------------------------------------------------
+
+
+def done(load: int, *failed: str, in_service: float | None = None) -> searches.Tested:
+    return searches.Tested(load, failed, in_service, 4.0, 0.1, {}, EMPTY)
+
+
+@pytest.mark.parametrize(
+    ("levels", "at_slo", "fails_at", "knee", "recommended"),
+    [
+        ([], None, None, None, None),
+        ([done(8)], 8, None, None, 8),
+        ([done(8), done(16), done(32, "ttft_p95", in_service=24.4)], 16, 32, 24.4, 16),
+        ([done(8), done(16), done(32, "ttft_p95", in_service=12.4)], 16, 32, 12.4, 12),
+        ([done(8), done(16), done(32, "tpot_p95", in_service=12.4)], 16, 32, None, 16),
+        ([done(8), done(16, "ttft_p95"), done(32)], 8, 16, None, 8),
+        ([done(1), done(2, "ttft_p95", in_service=0.2)], 1, 2, 0.2, 1),
+    ],
+)
+def test_capacity_is_the_highest_level_that_held_below_every_failure(
+    levels: list[searches.Tested],
+    at_slo: float | None,
+    fails_at: float | None,
+    knee: float | None,
+    recommended: float | None,
+) -> None:
+    search = CapacitySearch(parse_slo("ttft_p95<2s,tpot_p95<50ms"), LoadPoint(concurrency=0))
+    search.tested = levels
+    found = search.capacity
+    assert (found.at_slo, found.fails_at, found.knee, found.recommended) == (at_slo, fails_at, knee, recommended)
+    assert found.soak == (None if recommended is None else max(1, int(0.8 * recommended)))
