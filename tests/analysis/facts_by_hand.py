@@ -11,7 +11,7 @@ from llmtop.analysis.sessions import Requests
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch, LoadChange
-from llmtop.domain.samples import ClientHealth, LoadBin, ServerSnapshot
+from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.meter import Facts
 
 
@@ -52,7 +52,7 @@ def facts_of(
     requests: Iterable[RequestRecord] = (),
     bins: Iterable[LoadBin] = (),
     server: Iterable[ServerSnapshot] = (),
-    client: Iterable[ClientHealth] = (),
+    client: Iterable[ClientSample] = (),
     changes: Sequence[tuple[float, LoadPoint]] = (),
 ) -> Facts:
     batch = FactBatch(

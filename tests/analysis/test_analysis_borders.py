@@ -50,7 +50,7 @@ def test_the_same_share_of_queue_is_overload_now_and_in_a_search(share: float, o
 @pytest.mark.parametrize("stat", ["p90", "p95", "p99"])
 def test_a_percentile_is_believed_from_where_its_largest_sample_bounds_it(stat: str) -> None:
     fewest, share = stats.FEWEST[stat], MISS_SHARES[stat]
-    assert fewest == stats.samples_needed(share)
+    assert (1 - share) ** fewest <= 0.05 < (1 - share) ** (fewest - 1)
     assert stats.quantile_with_bounds(np.arange(float(fewest)), 1 - share).high == fewest - 1
     assert stats.quantile_with_bounds(np.arange(fewest - 1.0), 1 - share).high is None
 

@@ -14,7 +14,7 @@ from llmtop.analysis.recent import limits_of, overloaded_now, recent_of, slo_sam
 from llmtop.domain.endpoint import Dialect, EndpointInfo
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
-from llmtop.domain.samples import ClientHealth, ServerSnapshot
+from llmtop.domain.samples import ClientSample, ServerSnapshot
 from llmtop.meter import Facts
 
 FOUR = LoadPoint(concurrency=4)
@@ -29,7 +29,7 @@ def steady(until_s: int, **more: object) -> Facts:
 def test_seconds_in_which_the_client_was_the_bottleneck_show_no_gauge() -> None:
     """Nor do those next to them: states are told once a second."""
     server = [ServerSnapshot(t_s=float(t), waiting=50.0 if 9 <= t <= 11 else 0.0) for t in range(20)]
-    client = [ClientHealth(t_s=float(t), state="red" if t == 10 else "green") for t in range(20)]
+    client = [ClientSample(t_s=float(t), state="red" if t == 10 else "green") for t in range(20)]
     gauges = server_gauges(facts_of(server=server, client=client))
     assert gauges.t_s.tolist() == [t for t in range(20) if not 9 <= t <= 11]
     assert gauges.waiting.max() == 0.0
@@ -37,12 +37,12 @@ def test_seconds_in_which_the_client_was_the_bottleneck_show_no_gauge() -> None:
 
 def test_amber_seconds_count() -> None:
     server = [ServerSnapshot(t_s=float(t), waiting=1.0) for t in range(5)]
-    client = [ClientHealth(t_s=float(t), state="amber") for t in range(5)]
+    client = [ClientSample(t_s=float(t), state="amber") for t in range(5)]
     assert len(server_gauges(facts_of(server=server, client=client)).t_s) == 5
 
 
 def test_throughput_is_not_taken_from_seconds_in_which_the_client_was_the_bottleneck() -> None:
-    facts = steady(60, client=[ClientHealth(t_s=20.0 + i, state="red") for i in range(20)])
+    facts = steady(60, client=[ClientSample(t_s=20.0 + i, state="red") for i in range(20)])
     stalled = facts.bins.column("t_s")
     facts.bins.column("ok")[(stalled > 19.5) & (stalled < 39.5)] = 0
     curve = measured_curves(facts, meta_of(), finished_requests(facts), 60.0)[-1]

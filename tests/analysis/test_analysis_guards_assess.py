@@ -78,7 +78,7 @@ def two_loads(point: LoadPoint) -> Facts:
     [
         ({"prompt_tokens": 400}, ["192/64 tok", "400/64 tok"]),
         ({"output_tokens": 99}, ["192/64 tok", "192/99 tok"]),
-        ({"shared_prefix": 0.5}, ["192/64 tok", "192/64 tok · 50% shared"]),
+        ({"shared_prefix": 0.5}, ["192/64 tok", "192/64 tok · 50 % shared"]),
         ({"concurrency": 4}, ["192/64 tok"]),
         ({"burstiness": 3.0}, ["192/64 tok"]),
         ({"think_time_s": 1.0}, ["192/64 tok"]),

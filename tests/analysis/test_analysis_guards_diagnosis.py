@@ -24,9 +24,9 @@ def bound(limits: Limits = SLOTS, levels: tuple[Level, ...] = (), **more: object
     return found(limits, levels, **more).bound
 
 
-def test_the_client_is_named_from_three_tenths_of_the_seconds_on() -> None:
-    assert bound(red_share=0.31) is Bound.CLIENT
-    assert bound(red_share=0.3) is Bound.QUEUE
+def test_the_client_is_named_from_a_fifth_of_the_seconds_on() -> None:
+    assert bound(red_share=0.2) is Bound.CLIENT
+    assert bound(red_share=0.19) is Bound.QUEUE
 
 
 def test_a_queue_is_one_in_three_polls_at_least_and_most_of_them() -> None:

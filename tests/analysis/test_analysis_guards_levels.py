@@ -204,13 +204,13 @@ def knee(at: float, cause: Bound = Bound.QUEUE) -> CliffVerdict:
 @pytest.mark.parametrize(
     ("cliff", "limits", "limited_by"),
     [
-        (knee(20), Limits(), "cliff (batch cap)"),
-        (knee(20, Bound.NONE), Limits(), "cliff"),
+        (knee(20), Limits(), "the cliff (batch slots)"),
+        (knee(20, Bound.NONE), Limits(), "the cliff"),
         (knee(20), Limits(max_num_seqs=22.9), "max_num_seqs"),
-        (knee(20), Limits(max_num_seqs=23.1), "cliff (batch cap)"),
-        (knee(20, Bound.COMPUTE), Limits(max_num_seqs=19), "cliff (compute)"),
-        (knee(20, Bound.KV), Limits(kv_capacity_tokens=2000, prompt_tokens=90, output_tokens=20), "KV memory"),
-        (knee(20), Limits(kv_capacity_tokens=1000, prompt_tokens=90, output_tokens=20), "KV memory"),
+        (knee(20), Limits(max_num_seqs=23.1), "the cliff (batch slots)"),
+        (knee(20, Bound.COMPUTE), Limits(max_num_seqs=19), "the cliff (compute)"),
+        (knee(20, Bound.KV), Limits(kv_capacity_tokens=2000, prompt_tokens=90, output_tokens=20), "the KV cache"),
+        (knee(20), Limits(kv_capacity_tokens=1000, prompt_tokens=90, output_tokens=20), "the KV cache"),
         (NO_CLIFF, Limits(max_num_seqs=64), "max_num_seqs"),
         (NO_CLIFF, Limits(), None),
     ],
@@ -233,12 +233,12 @@ def test_limits_in_requests_say_nothing_of_an_open_loop() -> None:
     assert (found.at_slo, found.fails_at) == (10.5, 12)
     assert found.recommended == 10.12
     assert found.soak == 8.1
-    assert found.limited_by == "cliff (batch cap)"
+    assert found.limited_by == "the cliff (batch slots)"
 
 
 def test_errors_break_a_level_and_too_few_requests_leave_it_open() -> None:
     slo = parse_slo("ttft_p95<2s,error_ratio<1%")
-    assert judge_level(level(8, 0.2, errors=10), slo).failed == ("error ratio",)
+    assert judge_level(level(8, 0.2, errors=10), slo).failed == ("errors",)
     assert judge_level(level(8, 0.2, errors=2), slo).ok is True, "2 of 102 prove nothing"
     assert judge_level(level(8, 0.2), parse_slo("queue<5")).ok is None
 

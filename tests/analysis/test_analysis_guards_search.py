@@ -13,7 +13,7 @@ from llmtop.domain.request import Outcome
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import LoadBin
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import SearchProgress
+from llmtop.domain.steering import Step
 from llmtop.meter import Facts
 
 BIN_S = 0.25
@@ -36,7 +36,7 @@ class Lab:
 
     def answer(
         self, ttft_s: float = 0.1, *, n: int = 70, errors: int = 0, waiting: int = 0, tpot_s: float = 0.01
-    ) -> SearchProgress:
+    ) -> Step:
         """Eight seconds of the level: `n` requests of ten tokens, sent evenly from its second second to its last."""
         assert self.load is not None
         sent_s = [self.now_s + 1.0 + 6.0 * i / max(1, n) for i in range(n)]
@@ -92,7 +92,7 @@ def test_a_bracket_is_closed_where_a_line_in_log_log_meets_the_limit() -> None:
     assert (lab.load, lab.progress.phase) == (None, "done")
     found = lab.search.capacity
     assert (found.at_slo, found.fails_at, found.recommended, found.soak) == (6, 7, 6, 4)
-    assert found.limited_by == "ttft_p95 SLO"
+    assert found.limited_by == "TTFT p95 SLO"
     assert lab.progress.done_levels == 4
     assert lab.progress.requests_left == 0
 
@@ -123,7 +123,7 @@ def test_a_lowest_level_that_fails_is_halved_geometrically() -> None:
     assert lab.load is None
     assert lab.search.capacity.fails_at == 1
     assert lab.search.capacity.at_slo is None
-    assert lab.search.capacity.limited_by == "error_ratio SLO"
+    assert lab.search.capacity.limited_by == "errors SLO"
 
 
 def test_a_tpot_that_grows_is_forecast_by_its_last_two_levels() -> None:

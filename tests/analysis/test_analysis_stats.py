@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmtop.analysis import stats
 from llmtop.analysis.drift import drift_of
-from llmtop.analysis.slo import MIN_SAMPLES, MISS_SHARES
+from llmtop.analysis.slo import MISS_SHARES
 
 
 @given(st.integers(1, 60), st.floats(0.01, 0.99))
@@ -24,7 +24,7 @@ def test_binomial_tail_is_the_sum_of_its_terms(n, p):
 
 @pytest.mark.parametrize("stat", ["p90", "p95", "p99"])
 def test_so_many_clean_requests_prove_a_percentile_and_one_fewer_does_not(stat: str) -> None:
-    n, share = MIN_SAMPLES[stat], MISS_SHARES[stat]
+    n, share = stats.FEWEST[stat], MISS_SHARES[stat]
     assert stats.share_bound(0, n) <= share < stats.share_bound(0, n - 1)
 
 
