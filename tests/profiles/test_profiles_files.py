@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
@@ -120,6 +120,7 @@ def profiles(draw: st.DrawFn) -> Profile:
     )
 
 
+@settings(max_examples=30)
 @given(profiles())
 def test_a_written_profile_reads_back_as_it_was(profile: Profile) -> None:
     assert parse_profile(profile_text(profile, PATH), PATH) == profile

@@ -116,7 +116,7 @@ def batch_at(number: int) -> st.SearchStrategy[FactBatch]:
 
 
 @given(batches=batches_of(3))
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 def test_what_is_read_is_what_was_written(tmp_path_factory: pytest.TempPathFactory, batches: list[FactBatch]) -> None:
     path = tmp_path_factory.mktemp("run") / "a.llmtop"
     writer = RunWriter(path, META)

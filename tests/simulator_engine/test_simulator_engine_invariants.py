@@ -215,7 +215,7 @@ class Audit:
         assert statistics.prefix_hits <= statistics.prefix_queries
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(configs(), requests(), st.sampled_from([0, 0, 5, 11]), st.integers(0, 5))
 def test_every_law_holds_in_every_step(
     config: EngineConfig, arrivals: list[SimRequest], abort_every: int, seed: int

@@ -33,7 +33,7 @@ def converse(
     return seen[-50:]
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(template=st.integers(0, 90), in_flight=st.integers(1, 64), length=st.integers(100, 2000))
 def test_a_chat_template_is_learnt_exactly(template: int, in_flight: int, length: int) -> None:
     for asked, counted in converse(lambda words: words + template, in_flight, [length]):
@@ -44,7 +44,7 @@ def test_two_lengths_tell_a_large_template_from_a_tokenizer() -> None:
     assert all(asked == counted for asked, counted in converse(lambda words: words + 400, 8, [600, 2000, 1200]))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(ratio=st.floats(0.7, 2.5), template=st.integers(0, 50))
 def test_another_tokenizer_is_right_on_average(ratio: float, template: int) -> None:
     rng = Random(1)
