@@ -15,7 +15,7 @@ from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.meter import Binner, Facts, FrameBuilder, Table, merge_bins, whole_run_timeline
-from llmtop.meter.frames import RECENT, STALE_S, WINDOW_S
+from llmtop.meter.frames import STALE_S, WINDOW_S
 from llmtop.meter.split import split_ttft
 
 STATUS = EndpointStatus(state=EndpointState.UP)
@@ -97,6 +97,7 @@ def test_time_never_goes_back() -> None:
     assert frame(binned(2.0), scraped(1.5)).t_s == 2.0
     assert frame(FactBatch(t_s=1.0, bins=(load_bin(2.0),))).t_s == 2.0
     facts = Facts()
+    assert facts.t_s == 0.0
     facts.extend(FactBatch(t_s=3.0))
     facts.extend(FactBatch(t_s=2.0))
     assert facts.t_s == 3.0
@@ -225,8 +226,8 @@ def test_a_frame_tells_nothing_that_was_not_said() -> None:
     assert (empty.stage, empty.braked, empty.run_file, empty.replay, empty.max_concurrency) == (*[None] * 4, 1024)
 
 
-def test_a_frame_carries_the_newest_of_everything() -> None:
-    count = RECENT + 1
+def test_a_frame_carries_the_newest_of_everything_and_of_what_is_told_fifty() -> None:
+    count = 51
     told = frame(
         FactBatch(
             t_s=1.0,
@@ -260,9 +261,9 @@ def test_a_live_chart_holds_two_minutes_in_steps_of_half_a_second() -> None:
 
 
 def test_a_bin_that_comes_late_fills_every_step_up_to_it() -> None:
-    timeline = built(binned(0.5, in_flight=1), binned(1.9999999, in_flight=2)).timeline()
+    timeline = built(binned(0.5, in_flight=1), binned(1.9999991, in_flight=2)).timeline()
     assert timeline.in_flight == (1, 2, 2, 2)
-    assert built(binned(0.49)).timeline() == Timeline(end_s=0.0, step_s=0.5)
+    assert built(binned(0.4999985)).timeline() == Timeline(end_s=0.0, step_s=0.5)
 
 
 @pytest.mark.parametrize(
