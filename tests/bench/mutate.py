@@ -11,7 +11,7 @@ the line is not needed, or the changed program does the same (an equivalent muta
 
 How to read it: each survivor is `file:line`, the line as it is, and the line as nobody noticed it. Ask what a user
 would see; if the answer is a wrong figure, write the test. A survivor in a guard (an `if` that leaves, a bound, an
-`and`) matters most, one in a tuned constant least. A run that takes five times its clean time counts as killed.
+`and`) matters most, one in a tuned constant least. A test that takes five times its clean time has noticed, too.
 
 Everything runs in copies of the tree in the temporary folder, so nothing that ends it leaves a mutation behind.
 What was found out is kept there as well: with `--minutes` a run ends after so long, and the same command goes on where

@@ -2,6 +2,7 @@
 
 MUTATE_OUT     where to write, as JSON,
                 {"failed": ids, "tests": {id: {"s": seconds, "lines": {file: [line, ...]}}}, "modules": names}
+MUTATE_LIMITS  a JSON file: seconds after which a test fails, by its id
 MUTATE_TRACED  a folder: lines of the files below it are recorded; without it, only failures are
 
 A fixture that lives longer than a test runs in the first test that asks for it; its lines count for all who ask.
@@ -73,6 +74,12 @@ class Recorder:
         settings.load_profile("mutate")
         if self.tracer is not None:
             self.tracer.start()
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        limits = json.loads(Path(os.environ["MUTATE_LIMITS"]).read_text())
+        for item in items:
+            if item.nodeid in limits:
+                item.add_marker(pytest.mark.timeout(limits[item.nodeid]), append=False)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:

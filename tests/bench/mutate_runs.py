@@ -27,7 +27,8 @@ OPTIONS = (
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
 )
 PATIENCE = 5.0
-"""A run that takes so many times its clean time, and `START_S` more, is stuck."""
+"""A test that takes so many times its clean time, and `GRACE_S` more, is stuck, and has noticed the mutant."""
+GRACE_S = 5.0
 START_S = 30.0
 """Python, pytest and imports, on a busy machine."""
 UNSURE_S = 0.5
@@ -90,21 +91,26 @@ class Tree:
     def close(self) -> None:
         self._nursery.communicate()
 
-    def run(self, tests: Sequence[str], limit_s: float | None = None, traced: str | None = None) -> dict | None:
+    def run(
+        self, tests: Sequence[str], seconds: dict[str, float] | None = None, traced: str | None = None
+    ) -> dict | None:
         """Run these tests here; what the plugin wrote. None: it took too long.
 
         Args:
-            limit_s: then it is killed, with all its children.
+            seconds: clean times of the tests: a test that takes much longer fails, and all are killed after even more.
             traced: record the lines of this folder, and do not stop at the first failure.
         """
-        out = self.folder / "mutate-out.json"
+        out, limits = self.folder / "mutate-out.json", self.folder / "mutate-limits.json"
         out.unlink(missing_ok=True)
-        env = {"MUTATE_OUT": str(out)}
+        limit_s = {} if seconds is None else {test: GRACE_S + PATIENCE * seconds[test] for test in tests}
+        limits.write_text(json.dumps(limit_s))
+        whole_s = START_S + sum(limit_s.values()) if limit_s else None
+        env = {"MUTATE_OUT": str(out), "MUTATE_LIMITS": str(limits)}
         env |= {"MUTATE_TRACED": str(self.folder / traced)} if traced else {"PYTHONDONTWRITEBYTECODE": "1"}
         options = [*OPTIONS, *([] if traced else ["-x"]), *tests]
         assert self._nursery.stdin is not None
         assert self._nursery.stdout is not None
-        print(json.dumps({"options": options, "env": env, "limit_s": limit_s}), file=self._nursery.stdin, flush=True)
+        print(json.dumps({"options": options, "env": env, "limit_s": whole_s}), file=self._nursery.stdin, flush=True)
         if not json.loads(self._nursery.stdout.readline()):
             return None
         if not out.exists():  # it did not come as far as the tests
@@ -125,8 +131,7 @@ class Tree:
     def _failing(self, tests: Sequence[str], seconds: dict[str, float]) -> str | None:
         left = list(tests)
         while left:
-            limit_s = START_S + PATIENCE * sum(seconds[test] for test in left)
-            result = self.run(left, limit_s)
+            result = self.run(left, seconds)
             if result is None:
                 return "(time)"
             if not result["failed"]:
@@ -134,7 +139,7 @@ class Tree:
             name = result["failed"][0]
             if name not in left or seconds[name] < UNSURE_S:
                 return name
-            again = self.run([name], START_S + PATIENCE * seconds[name])
+            again = self.run([name], seconds)
             if again is None or again["failed"]:
                 return name
             left = left[left.index(name) + 1 :]

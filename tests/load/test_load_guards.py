@@ -13,11 +13,11 @@ from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Si
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.samples import LoadBin
 from llmtop.load import Pacer
-from llmtop.load.brake import LEAST_REQUESTS, MOST_REQUESTS, Brake
+from llmtop.load.brake import MOST_REQUESTS, Brake
 from llmtop.load.merging import Merger, quiet
 
 SECOND = 1_000_000_000
-NONE = Caps(stop_error_ratio=None)
+EVEN = LoadPoint(rate_rps=0.0, burstiness=math.inf)
 
 
 def ended(at_s: float, outcome: Outcome = Outcome.OK, status: int | None = 200, sent_s: float = 0.0) -> RequestRecord:
@@ -109,7 +109,10 @@ def test_failures_of_more_than_ten_seconds_ago_are_forgotten_but_for_the_last_hu
 def test_the_brake_weighs_no_more_than_the_last_thousand() -> None:
     assert braked([*mixed(51, 51), *mixed(MOST_REQUESTS - 51, 0)])
     assert not braked([*mixed(51, 51), *mixed(MOST_REQUESTS - 50, 0)])
-    assert LEAST_REQUESTS < MOST_REQUESTS
+    brake = Brake(0.05, 0)
+    for record in mixed(2000, 2000):
+        brake.note(record)
+    assert (brake.verdict(SECOND) or "").startswith("1000 of the last 1000 requests failed")
 
 
 def test_the_brake_names_the_three_commonest_failures_of_those_it_weighs() -> None:
@@ -407,9 +410,6 @@ def test_a_stop_is_no_load_at_all_in_either_loop(lab) -> None:
 # ── Pacing ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-EVEN = LoadPoint(rate_rps=0.0, burstiness=math.inf)
-
-
 def at(plan: LoadPlan, elapsed_s: float) -> float:
     point = Pacer(plan).target(elapsed_s)
     assert point is not None
@@ -422,6 +422,12 @@ def at(plan: LoadPlan, elapsed_s: float) -> float:
 def test_a_swing_starts_low_and_is_high_after_half_its_period(unit: str) -> None:
     plan = plan_of(Sine(10, 30, 8.0, unit))
     assert [at(plan, t) for t in (0, 2, 4, 6, 8)] == pytest.approx([10, 20, 30, 20, 10])
+
+
+def test_a_swing_sends_less_at_first_and_its_mean_after_each_half() -> None:
+    pacer = Pacer(plan_of(Sine(10, 30, 8.0, "rate"), base=EVEN))
+    lag = 10 * 8 / math.tau
+    assert [pacer.integral(t) for t in (2, 4, 6, 8, 10)] == pytest.approx([40 - lag, 80, 120 + lag, 160, 200 - lag])
 
 
 def test_shapes_of_rate() -> None:
