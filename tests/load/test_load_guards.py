@@ -238,6 +238,37 @@ def test_refusals_count_only_in_a_row(lab) -> None:
     assert len(starts(lab, LoadPoint(rate_rps=100.0, output_tokens=1), answer, 5.0)) == pytest.approx(500, rel=0.2)
 
 
+def test_any_answer_ends_the_wait_for_a_server_that_was_gone(lab) -> None:
+    """The first request is answered well after two seconds, amid the wait after the fifth refusal in a row."""
+
+    def answer(n: int):
+        return lab.Answer(2.0, 0.0) if n == 0 else lab.Answer(0.0, 0.0, Outcome.HTTP_ERROR, None)
+
+    times = starts(lab, LoadPoint(rate_rps=100.0, output_tokens=1, burstiness=math.inf), answer, 3.0)
+    after = [at_s for at_s in times if at_s > 1.7]
+    assert after[:3] == pytest.approx([2.01, 2.02, 2.03], abs=0.01)
+
+
+def test_refusals_of_what_was_sent_before_a_wait_do_not_end_it(lab) -> None:
+    late = lab.Answer(0.05, 0.0, Outcome.HTTP_ERROR, None)
+    times = starts(lab, LoadPoint(rate_rps=100.0, burstiness=math.inf), lambda _: late, 0.5)
+    assert [at_s for at_s in times if 0.085 < at_s < 0.17] == []
+    assert len([at_s for at_s in times if at_s < 0.085]) == pytest.approx(8, abs=1)
+
+
+def test_a_record_holds_what_the_server_counted_and_else_what_was_asked(lab) -> None:
+    engine = lab.engine(closed(1), lambda n: lab.Answer(0.1, 0.01, Outcome.OK if n == 0 else Outcome.TIMEOUT))
+
+    async def script() -> None:
+        await asyncio.sleep(1.0)
+
+    lab.drive(engine, script)
+    good, failed = engine.drain().requests[:2]
+    assert (good.asked_prompt_tokens, good.prompt_tokens, good.output_tokens, good.chunks) == (192, 200, 20, 20)
+    assert (failed.asked_prompt_tokens, failed.prompt_tokens, failed.output_tokens) == (192, 192, 0)
+    assert (good.worker, good.stage, good.status) == (0, None, 200)
+
+
 def test_arrivals_that_were_not_sent_are_told_every_five_seconds_with_their_number(lab) -> None:
     point = LoadPoint(rate_rps=10.0, burstiness=math.inf)
     engine = lab.engine(point, lambda _: None, Caps(max_concurrency=4, stop_error_ratio=None))
