@@ -6,6 +6,7 @@ which mutants they notice. So a new test is run against what survived, and nothi
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 from mutants import Mutant
 
@@ -163,10 +165,30 @@ def state(*folders: str) -> str:
     return digest.hexdigest()
 
 
-def state_of_tests(file: str) -> str:
-    """A digest of a file of tests, of what it is run on and of what lies beside it."""
+@cache
+def state_of_tests(file: str, only: str | None = None) -> str:
+    """A digest of a file of tests, of what it is run on and of what lies beside it.
+
+    Args:
+        only: leave all tests of the file out but the one of this name.
+    """
     whole = state("llmtop/", "profiles/", "pyproject.toml", "tests/conftest.py", str(Path(file).parent) + "/")
-    return hashlib.sha256(whole.encode() + file.encode() + (REPO / file).read_bytes()).hexdigest()[:16]
+    source = (REPO / file).read_text()
+    if only is not None:
+        others = ast.parse(source)
+        others.body = [node for node in others.body if not _is_test(node) or node.name == only]
+        source = ast.dump(others)
+    return hashlib.sha256(f"{whole} {file} {source}".encode()).hexdigest()[:16]
+
+
+def _is_test(node: ast.stmt) -> TypeGuard[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+
+
+def state_of_test(test: str) -> str:
+    """A digest of one test, by its id, and of all that is not another test; "" for what is no test."""
+    file, _, name = test.partition("::")
+    return state_of_tests(file, name.partition("[")[0]) if (REPO / file).is_file() else ""
 
 
 def test_files(paths: Sequence[str]) -> list[str]:
@@ -213,7 +235,7 @@ class Memory:
         """The test that noticed it, if it is as it was."""
         told = self._told.get(_key(mutant), {})
         killer = told.get("killer")
-        return killer if killer is not None and told["by"] in (*self._now.values(), "") else None
+        return killer if killer is not None and told["by"] == state_of_test(killer) else None
 
     def untried(self, mutant: Mutant) -> set[str]:
         """Files of tests that have not been run against it as they are."""
@@ -223,7 +245,7 @@ class Memory:
     def note(self, mutant: Mutant, killer: str | None) -> None:
         told = self._told.setdefault(_key(mutant), {"killer": None, "by": "", "blind": []})
         if killer is not None:
-            told["killer"], told["by"] = killer, self._now.get(killer.split("::")[0], "")
+            told["killer"], told["by"] = killer, state_of_test(killer)
         else:
             told["killer"], told["blind"] = None, sorted({*told["blind"], *self._now.values()})
         self._path.write_text(json.dumps(self._told))
