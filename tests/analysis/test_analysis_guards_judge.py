@@ -94,7 +94,7 @@ def test_growth_that_was_there_before_the_knee_is_no_added_time() -> None:
     e2e = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9])
     shaped = dataclasses.replace(curve, ttft_mean=np.where(curve.x > 5, 2.0, 1.0), e2e_mean=e2e)
     late = dataclasses.replace(AT_FIVE, at=5.5)
-    assert cause_of(late, shaped, curve.levels, Limits())[1][0].startswith("50% of the added time")
+    assert cause_of(late, shaped, curve.levels, Limits())[1][0].startswith("50.0 % of the added time")
 
 
 def test_slow_tokens_bend_by_compute() -> None:
@@ -115,7 +115,7 @@ def test_a_cliff_of_latency_below_the_failures_is_the_cliff() -> None:
     assert (early.low, early.high) == (32.0, 48.0)
     assert early.at == pytest.approx(np.sqrt(32 * 48))
     assert early.confidence is Confidence.PROVISIONAL
-    assert "18% of requests failed at 48" in early.evidence
+    assert "18.4 % of requests failed at 48" in early.evidence
     first = judge(with_failures(1000, 2.0), replicates=0)
     assert (first.low, first.high) == (1.0, 2.0)
 
