@@ -52,7 +52,7 @@ flat and then rises looks alike."""
 BETTER_THAN_POWER = 2.0
 """chi2 by which a hinge must beat a power: its one more parameter wins so much by chance."""
 CONTRADICTING = 12.0
-"""chi2 a level of the best curve that never falls, from which levels contradict each other: about 3.5 standard errors
+"""chi2 a level of the best curve that never falls, from which the levels are no curve at all: about 3.5 standard errors
 each, more than noise and one bad level give."""
 SLOW = 1.8
 """Latency over its base from which a level is past a wall: the gentle growth below one stays under it."""
