@@ -159,5 +159,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert not helped & {"textual", "rich", "httpx", "numpy", "plotext", "msgspec", "asyncio"}
 
 
-def test_a_sessions_process_loads_no_screen() -> None:
-    assert not loaded_by("import llmtop.session.process") & {"textual", "rich", "plotext"}
+def test_a_sessions_process_loads_no_screen_no_numpy_and_no_engine() -> None:
+    loaded = loaded_by("import llmtop.session.process")
+    assert not loaded & {"textual", "rich", "plotext", "numpy"}
+    assert not {module for module in loaded if module.startswith("llmtop.simulator.engine")}

@@ -9,7 +9,7 @@ from textual.binding import Binding
 
 from llmtop.cli.main import COMMANDS
 from llmtop.profiles import list_profiles
-from llmtop.telemetry import dialect_table_markdown
+from llmtop.telemetry.findings import dialect_table_markdown
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.keys import name_of
 from llmtop.tui.screens.cockpit import Cockpit

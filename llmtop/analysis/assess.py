@@ -34,7 +34,7 @@ from llmtop.domain.verdicts import (
     LevelPoint,
     SloVerdict,
 )
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 QUICK_REPLICATES = 24
 """Bootstrap draws of a live verdict between the full ones."""

@@ -14,7 +14,7 @@ from llmtop.analysis.openloop import Offered, rate_levels
 from llmtop.analysis.sessions import Gauges, Index, Progress, Requests, Steps, session_levels
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange, RunMeta
-from llmtop.meter import Facts, Table
+from llmtop.meter.facts import Facts, Table
 from llmtop.wording.figures import TEXT
 
 GHOSTS = 3

@@ -14,7 +14,7 @@ from llmtop.analysis.sessions import Requests
 from llmtop.analysis.slo import Sample
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import RunMeta
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 SLO_WINDOW_S = 60.0
 MIN_SLO_WINDOW_S = 10.0

@@ -20,7 +20,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.steering import Step
 from llmtop.domain.verdicts import Capacity
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 from llmtop.wording.figures import TEXT
 from llmtop.wording.names import target_name
 from llmtop.wording.sentences import advised, breaks, driven, felt, listed, pass_and_fail, supports

@@ -18,7 +18,7 @@ from llmtop.analysis.fits import Array
 from llmtop.analysis.slo import MISS_SHARES
 from llmtop.analysis.stats import Sprt, share_floor
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 QUICK_REQUESTS = 15
 """First tokens, or ended requests, that show a clear pass or failure while the load is being doubled."""

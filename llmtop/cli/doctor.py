@@ -12,7 +12,7 @@ from llmtop.cli.target import endpoint_of
 from llmtop.domain.endpoint import Endpoint, EndpointInfo, Finding
 from llmtop.domain.load import Caps
 from llmtop.endpoint.probe import probe
-from llmtop.telemetry import examine_metrics
+from llmtop.telemetry.findings import examine_metrics
 
 
 def main(arguments: argparse.Namespace) -> int:

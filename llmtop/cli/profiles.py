@@ -7,9 +7,9 @@ from pathlib import Path
 
 from llmtop.cli.output import print_json
 from llmtop.errors import UsageError
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 from llmtop.profiles import list_profiles, own_folder, profile_from_run, save_profile
-from llmtop.recording import RunReader
+from llmtop.recording.reader import RunReader
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 
 from llmtop.cli.output import print_json
-from llmtop.endpoint import StampingLoop
+from llmtop.endpoint.clock import StampingLoop
 from llmtop.load.selftest import HEADING, Row, run, verdict
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from llmtop.simulator import server
 from llmtop.simulator.engine import load_preset, preset_names
+from llmtop.simulator.server import serving
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -18,4 +18,4 @@ def main(arguments: argparse.Namespace) -> int:
     for option, values in (("--set", arguments.set), ("--fault", arguments.fault)):
         for value in values:
             words += [option, value]
-    return server.main(words)
+    return serving.main(words)

@@ -7,10 +7,3 @@
 
 `loop_factory=StampingLoop` for `asyncio.Runner` gives better stamps where the kernel has none.
 """
-
-from llmtop.endpoint.client import EndpointClient
-from llmtop.endpoint.clock import LagSample, StampingLoop
-from llmtop.endpoint.trace import Sink, Trace
-from llmtop.endpoint.urls import endpoint_from_url, normalise_url
-
-__all__ = ["EndpointClient", "LagSample", "Sink", "StampingLoop", "Trace", "endpoint_from_url", "normalise_url"]

@@ -17,7 +17,7 @@ from llmtop.domain.verdicts import Assessment
 from llmtop.errors import SessionLost
 from llmtop.host.host import LISTEN_S, Host, Link
 from llmtop.host.outputs import Output
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 
 class RunResult(Struct, frozen=True):

@@ -18,7 +18,7 @@ from llmtop.errors import LlmtopError, UsageError
 from llmtop.host.judging import Judge
 from llmtop.host.outputs import Output, Outputs
 from llmtop.host.steering import Helm
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 LISTEN_S = 0.25
 JUDGE_S = 1.0

@@ -6,7 +6,7 @@ from llmtop.analysis import assess
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 FULL_EVERY_S = 5.0
 """Intervals cost a bootstrap; they are renewed this often."""

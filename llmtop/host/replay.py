@@ -11,8 +11,8 @@ from llmtop.domain.commands import Command, Quit, Seek
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame, ReplayPosition
 from llmtop.domain.run import Ended, FactBatch, RunMeta, Told
-from llmtop.meter import FrameBuilder
-from llmtop.recording import RunReader
+from llmtop.meter.frames import FrameBuilder
+from llmtop.recording.reader import RunReader
 from llmtop.session.status import endpoint_status
 
 SLOWEST, FASTEST = 0.5, 50.0

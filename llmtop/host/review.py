@@ -10,8 +10,9 @@ from llmtop.domain.run import FactBatch
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.host.judging import Judge
-from llmtop.meter import Facts, whole_run_timeline
-from llmtop.recording import RunReader
+from llmtop.meter.facts import Facts
+from llmtop.meter.frames import whole_run_timeline
+from llmtop.recording.reader import RunReader
 from llmtop.report import ReportInput, report_input, write_report
 
 

@@ -14,7 +14,7 @@ from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.steering import Steering, Step
 from llmtop.domain.verdicts import Assessment
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 
 class Steerer(Protocol):

@@ -11,7 +11,7 @@ from llmtop.domain.run import FactBatch, joined
 from llmtop.load.brake import Brake
 from llmtop.load.controller import Controller
 from llmtop.load.pacer import Pacer
-from llmtop.meter import ClientJudge
+from llmtop.meter.client import ClientJudge
 
 LOOK_S = 0.05
 

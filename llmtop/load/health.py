@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter_ns, thread_time_ns
 
-import numpy as np
-
 from llmtop.domain.samples import ClientSample
-from llmtop.endpoint import LagSample
+from llmtop.endpoint.clock import LagSample
+from llmtop.meter.quantiles import quantile
 
 TICK_S = 0.02
 
@@ -79,7 +78,7 @@ class HealthProbe:
             lag_p99_ms=lag.p99_ms,
             lag_max_ms=lag.max_ms,
             loop_lag_ms=self._loop_lag_ns / 1e6,
-            send_slip_p99_ms=float(np.percentile(slips_ns, 99)) / 1e6 if slips_ns else None,
+            send_slip_p99_ms=quantile(sorted(slips_ns), 0.99) / 1e6 if slips_ns else None,
             cpu=self._cpu(),
             reads=lag.reads,
             coalesced=lag.coalesced,

@@ -12,14 +12,14 @@ from llmtop.channel import Child
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
-from llmtop.endpoint import Trace
+from llmtop.endpoint.trace import Trace
 from llmtop.errors import SessionLost
 from llmtop.load.here import BIN_NS, SECOND_NS, WorkerFacts
 from llmtop.load.merging import Merger, quiet
 from llmtop.load.messages import Close, Cut, Follow, Order, WorkerSetup, facts, packed, receive
 from llmtop.load.pacer import Pacer
 from llmtop.load.users import Flight
-from llmtop.meter import merge_bins
+from llmtop.meter.binner import merge_bins
 
 STREAMS_PER_WORKER = 512
 """For `auto_workers`: half of what one core can do."""

@@ -26,15 +26,17 @@ from llmtop.channel import Server
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.domain.verdicts import ClientHealth
-from llmtop.endpoint import EndpointClient, Sink, Trace, endpoint_from_url
+from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.control import control
 from llmtop.endpoint.probe import probe
+from llmtop.endpoint.trace import Sink, Trace
+from llmtop.endpoint.urls import endpoint_from_url
 from llmtop.load.engine import LoadEngine
 from llmtop.load.here import Here
 from llmtop.load.pacer import Pacer
 from llmtop.load.setup import Setup
 from llmtop.meter.client import AMBER_CPU, ClientJudge
-from llmtop.workload import PromptSource
+from llmtop.workload.prompts import PromptSource
 
 LEVELS = (1, 16, 64, 128, 256, 512, 1024)
 TTFT_MS = 50.0

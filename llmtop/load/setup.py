@@ -8,8 +8,8 @@ from time import perf_counter_ns
 from msgspec import Struct
 
 from llmtop.domain.load import Caps
-from llmtop.endpoint import EndpointClient
-from llmtop.workload import PromptSource
+from llmtop.endpoint.client import EndpointClient
+from llmtop.workload.prompts import PromptSource
 
 
 class Setup(Struct, frozen=True, kw_only=True):

@@ -17,10 +17,10 @@ from msgspec import Struct
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event
-from llmtop.endpoint import Trace
+from llmtop.endpoint.trace import Trace
 from llmtop.load.setup import Setup
-from llmtop.meter import Binner
-from llmtop.workload import Prompt
+from llmtop.meter.binner import Binner
+from llmtop.workload.prompts import Prompt
 
 STAGGER_S = 0.1
 """Users that are called up together start within this time."""

@@ -7,11 +7,12 @@ import os
 import sys
 
 from llmtop import channel
-from llmtop.endpoint import EndpointClient, StampingLoop
+from llmtop.endpoint.client import EndpointClient
+from llmtop.endpoint.clock import StampingLoop
 from llmtop.load.here import Here
 from llmtop.load.messages import Close, Cut, Follow, WorkerSetup, orders, packed, receive
 from llmtop.load.setup import Setup
-from llmtop.workload import PromptSource
+from llmtop.workload.prompts import PromptSource
 
 TELL_S = 0.05
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-import numpy as np
-
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.samples import LoadBin
+from llmtop.meter.quantiles import quantile
 
 
 class Binner:
@@ -82,8 +81,8 @@ class Binner:
 def _gap_quantiles(gaps_ns: array[int]) -> tuple[float, float, float] | None:
     if not gaps_ns:
         return None
-    p50, p99, top = np.percentile(np.frombuffer(gaps_ns, dtype=np.int64), (50, 99, 100)) / 1e6
-    return float(p50), float(p99), float(top)
+    ordered = sorted(gaps_ns)
+    return quantile(ordered, 0.5) / 1e6, quantile(ordered, 0.99) / 1e6, ordered[-1] / 1e6
 
 
 def merge_bins(bins: Sequence[LoadBin]) -> LoadBin:

@@ -7,10 +7,10 @@ number is the last point of its chart. Percentiles interpolate linearly between 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import numpy as np
 from msgspec import structs
 
 from llmtop.domain.endpoint import EndpointStatus
@@ -21,6 +21,7 @@ from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
 from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.domain.verdicts import ClientHealth
 from llmtop.meter.client import ClientJudge
+from llmtop.meter.quantiles import quantile
 
 WINDOW_S = 5.0
 STEP_S = 0.5
@@ -110,10 +111,10 @@ class FrameBuilder:
         values: dict[str, float | None] = {
             "target": closed.target,
             "in_flight": closed.in_flight,
-            "ttft_p50_ms": _percentile(ttft, 50) if ttft else bound,
-            "ttft_p95_ms": _percentile(ttft, 95) if ttft else bound,
-            "tpot_p50_ms": _percentile(tpot, 50),
-            "tpot_p95_ms": _percentile(tpot, 95),
+            "ttft_p50_ms": quantile(ttft, 0.5) if ttft else bound,
+            "ttft_p95_ms": quantile(ttft, 0.95) if ttft else bound,
+            "tpot_p50_ms": quantile(tpot, 0.5) if tpot else None,
+            "tpot_p95_ms": quantile(tpot, 0.95) if tpot else None,
             "waiting": server.waiting if server else None,
             "running": server.running if server else None,
             "kv_usage": server.kv_usage if server else None,
@@ -209,21 +210,11 @@ class FrameBuilder:
 
 def whole_run_timeline(batches: Iterable[FactBatch], length_s: float, points: int = 600) -> Timeline:
     """A run's timeline from start to end in at most about `points` steps, none shorter than `STEP_S`."""
-    step_s = max(STEP_S, np.ceil(length_s / points / STEP_S) * STEP_S)
-    builder = FrameBuilder(step_s=float(step_s), span_s=None)
+    step_s = max(STEP_S, math.ceil(length_s / points / STEP_S) * STEP_S)
+    builder = FrameBuilder(step_s=step_s, span_s=None)
     for batch in batches:
         builder.consume(batch)
     return builder.timeline()
-
-
-def _percentile(ordered: Sequence[float], percent: float) -> float | None:
-    """Of sorted values; linear between order statistics. Plain Python: windows are short and steps are many."""
-    if not ordered:
-        return None
-    position = (len(ordered) - 1) * percent / 100
-    below = int(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
 def _distribution(values: list[float]) -> Distribution:
@@ -231,7 +222,7 @@ def _distribution(values: list[float]) -> Distribution:
         return Distribution()
     mean = sum(values) / len(values)
     values.sort()
-    p50, p90, p95, p99 = (_percentile(values, percent) for percent in (50, 90, 95, 99))
+    p50, p90, p95, p99 = (quantile(values, share) for share in (0.5, 0.9, 0.95, 0.99))
     return Distribution(len(values), mean, p50, p90, p95, p99, values[-1])
 
 

@@ -16,7 +16,7 @@ from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, LoadChange, Mark, RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 
 class ClientSummary(Struct, frozen=True, kw_only=True):

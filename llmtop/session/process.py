@@ -17,7 +17,7 @@ from collections.abc import Callable
 from llmtop import channel
 from llmtop.domain.commands import Command, Quit
 from llmtop.domain.run import Ended, RunMeta, Told
-from llmtop.endpoint import StampingLoop
+from llmtop.endpoint.clock import StampingLoop
 from llmtop.errors import LlmtopError
 from llmtop.session import messages
 from llmtop.session.options import SessionOptions

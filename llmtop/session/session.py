@@ -40,20 +40,25 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage
 from llmtop.domain.run import Event, FactBatch, Mark, RunMeta, joined
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
-from llmtop.endpoint import EndpointClient
+from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
 from llmtop.errors import EndpointAuthFailed, EndpointError, UsageError
-from llmtop.load import Here, LoadEngine, Setup, Workers, WorkerSetup, auto_workers
+from llmtop.load.engine import LoadEngine
+from llmtop.load.here import Here
+from llmtop.load.messages import WorkerSetup
 from llmtop.load.pacer import Pacer
-from llmtop.meter import FrameBuilder
-from llmtop.recording import RunWriter, new_run_path
+from llmtop.load.pool import Workers, auto_workers
+from llmtop.load.setup import Setup
+from llmtop.meter.frames import FrameBuilder
+from llmtop.recording.writer import RunWriter, new_run_path
 from llmtop.session.options import SessionOptions
 from llmtop.session.status import endpoint_label, endpoint_status, info_changes
 from llmtop.session.targets import SIMULATED, target_of
 from llmtop.session.watch import EndpointWatch
-from llmtop.telemetry import GpuReader, Scraper
-from llmtop.workload import PromptSource
+from llmtop.telemetry.gpu import GpuReader
+from llmtop.telemetry.scraper import Scraper
 from llmtop.workload.datasets import arrivals_replay
+from llmtop.workload.prompts import PromptSource
 
 Fact = TypeVar("Fact")
 

@@ -12,7 +12,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch, LoadChange
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 
 def record(

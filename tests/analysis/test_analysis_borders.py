@@ -16,7 +16,7 @@ from llmtop.analysis.trial import _mean_answer
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, SloTarget
 from llmtop.domain.verdicts import Bound
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 
 @pytest.mark.parametrize(("red_share", "bound"), [(0.19, False), (0.2, True), (0.25, True)])

@@ -16,7 +16,7 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.verdicts import Bound, Confidence
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 
 def requests(n: int = 50, *, ttft_s: float = 0.2, tpot_s: float = 0.02, failed_at_s: float | None = None) -> Requests:

@@ -15,7 +15,7 @@ from llmtop.domain.endpoint import Dialect, EndpointInfo
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.samples import ClientSample, ServerSnapshot
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 FOUR = LoadPoint(concurrency=4)
 

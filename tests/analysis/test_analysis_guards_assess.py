@@ -21,7 +21,7 @@ from llmtop.domain.run import LoadChange
 from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment, CliffVerdict, Kind
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 
 def seen(facts: Facts, now_s: float, slo: str = "ttft_p95<2s", **more: object) -> Assessment:

@@ -14,7 +14,7 @@ from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import LoadBin
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.steering import Step
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 BIN_S = 0.25
 LIMIT_S = 0.5

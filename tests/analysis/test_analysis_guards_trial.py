@@ -10,7 +10,7 @@ from llmtop.analysis.trial import Trial, statistic
 from llmtop.domain.request import Outcome
 from llmtop.domain.samples import LoadBin
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 TTFT = parse_slo("ttft_p95<2s")
 TPOT = parse_slo("tpot_p95<50ms")

@@ -18,7 +18,7 @@ from llmtop.domain.run import FactBatch, LoadChange
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 
 GAUGES = ("running", "waiting", "kv_usage", "preemptions_total", "requests_total", "max_num_seqs", "ttft_mean_s")
 

@@ -20,7 +20,7 @@ from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Kind
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 from llmtop.simulator.engine import load_preset
 
 RAMP = [(4, 12), (8, 12), (12, 12), (16, 12), (24, 20), (32, 25), (48, 30), (64, 30)]

@@ -10,7 +10,7 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import FactBatch, LoadChange, RunMeta
 from llmtop.domain.samples import LoadBin, ServerSnapshot
-from llmtop.meter import Facts
+from llmtop.meter.facts import Facts
 from llmtop.simulator.engine import Engine, Preset, StepPlan
 from llmtop.simulator.engine.driver import Lengths, VirtualDriver, Visit
 

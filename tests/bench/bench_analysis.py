@@ -24,7 +24,7 @@ from llmtop.analysis.drift import drift_of  # noqa: E402
 from llmtop.domain.load import LoadPoint  # noqa: E402
 from llmtop.domain.slo import Slo  # noqa: E402
 from llmtop.domain.verdicts import Bound, Kind  # noqa: E402
-from llmtop.meter import Facts  # noqa: E402
+from llmtop.meter.facts import Facts  # noqa: E402
 from llmtop.simulator.engine import load_preset  # noqa: E402
 
 

@@ -21,11 +21,18 @@ import psutil
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.domain.request import Outcome, TokenSource
-from llmtop.endpoint import EndpointClient, LagSample, endpoint_from_url
+from llmtop.endpoint.client import EndpointClient
+from llmtop.endpoint.clock import LagSample
 from llmtop.endpoint.probe import probe
-from llmtop.load import Here, LoadEngine, Pacer, Setup, Workers, WorkerSetup
+from llmtop.endpoint.urls import endpoint_from_url
+from llmtop.load.engine import LoadEngine
+from llmtop.load.here import Here
+from llmtop.load.messages import WorkerSetup
+from llmtop.load.pacer import Pacer
+from llmtop.load.pool import Workers
 from llmtop.load.selftest import known_times
-from llmtop.workload import PromptSource
+from llmtop.load.setup import Setup
+from llmtop.workload.prompts import PromptSource
 
 ROUNDS = 5
 

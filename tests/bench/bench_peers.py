@@ -110,11 +110,15 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
     from llmtop.domain.profile import Workload
     from llmtop.domain.request import Outcome
     from llmtop.domain.run import FactBatch
-    from llmtop.endpoint import EndpointClient, endpoint_from_url
+    from llmtop.endpoint.client import EndpointClient
     from llmtop.endpoint.probe import probe
-    from llmtop.load import Here, LoadEngine, Pacer, Setup
-    from llmtop.meter import Facts
-    from llmtop.workload import PromptSource
+    from llmtop.endpoint.urls import endpoint_from_url
+    from llmtop.load.engine import LoadEngine
+    from llmtop.load.here import Here
+    from llmtop.load.pacer import Pacer
+    from llmtop.load.setup import Setup
+    from llmtop.meter.facts import Facts
+    from llmtop.workload.prompts import PromptSource
 
     class Listener(EndpointClient):
         """Remembers which trace belongs to which prompt, and all gaps that the load was told of."""
@@ -183,7 +187,7 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
 
 
 def child(options: argparse.Namespace) -> None:
-    from llmtop.endpoint import StampingLoop
+    from llmtop.endpoint.clock import StampingLoop
 
     with asyncio.Runner(loop_factory=StampingLoop) as runner:
         found = runner.run(drive_llmtop(options.url, int(options.streams), options.seconds))

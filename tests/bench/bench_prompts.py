@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Workload
-from llmtop.workload import PromptSource
+from llmtop.workload.prompts import PromptSource
 from llmtop.workload.tokens import encoding
 
 LENGTHS = (64, 192, 512, 2048, 8192, 32768)

@@ -21,8 +21,8 @@ from time import perf_counter_ns
 import psutil
 
 from llmtop.simulator.engine import Engine, SimRequest, load_preset
-from llmtop.simulator.server import ScheduleProcess, SimulatorProcess
 from llmtop.simulator.server.loop import new_event_loop
+from llmtop.simulator.server.process import ScheduleProcess, SimulatorProcess
 from llmtop.simulator.server.replica import Replica
 
 

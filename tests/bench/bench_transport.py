@@ -52,7 +52,9 @@ async def drive_llmtop(url: str, streams: int, requests: int, tokens: int, run: 
     from llmtop.domain.endpoint import Dialect, EndpointInfo
     from llmtop.domain.load import Caps
     from llmtop.domain.request import Outcome
-    from llmtop.endpoint import EndpointClient, Trace, endpoint_from_url
+    from llmtop.endpoint.client import EndpointClient
+    from llmtop.endpoint.trace import Trace
+    from llmtop.endpoint.urls import endpoint_from_url
 
     class Ear:
         def __init__(self) -> None:
@@ -160,7 +162,7 @@ def child(options: argparse.Namespace) -> None:
     """Run one client and print one JSON line."""
     loop_factory = None
     if options.client == "llmtop":
-        from llmtop.endpoint import StampingLoop
+        from llmtop.endpoint.clock import StampingLoop
 
         loop_factory = StampingLoop
     run = Run()

@@ -14,7 +14,7 @@ from llmtop.cli.main import COMMANDS, main
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import RunMeta
-from llmtop.recording import RunWriter
+from llmtop.recording.writer import RunWriter
 
 SHORT = ["--concurrency", "2", "--prompt-tokens", "32", "--output-tokens", "8"]
 

@@ -14,7 +14,8 @@ import pytest
 
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import Caps
-from llmtop.endpoint import EndpointClient, Trace
+from llmtop.endpoint.client import EndpointClient
+from llmtop.endpoint.trace import Trace
 
 DATA = Path(__file__).parent / "data"
 

@@ -14,7 +14,7 @@ from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.load import Caps
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.probe import probe
-from llmtop.telemetry import Scraper
+from llmtop.telemetry.scraper import Scraper
 
 from .conftest import DATA, Request, stream_ok
 

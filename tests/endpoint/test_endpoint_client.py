@@ -11,8 +11,9 @@ import pytest
 from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome, TokenSource
-from llmtop.endpoint import EndpointClient, Trace
+from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.control import control
+from llmtop.endpoint.trace import Trace
 from llmtop.errors import EndpointUnreachable, EndpointUnusable, UsageError
 
 from .conftest import Recorder, Request, chat, stream_ok, usage

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from llmtop.endpoint import StampingLoop, Trace
 from llmtop.endpoint import clock as clock_module
-from llmtop.endpoint.clock import KernelTimeSocket, Stamper, StampingSelector, open_socket
+from llmtop.endpoint.clock import KernelTimeSocket, Stamper, StampingLoop, StampingSelector, open_socket
+from llmtop.endpoint.trace import Trace
 
 from .conftest import Recorder, Request, ScriptedServer, chat
 
@@ -202,7 +202,7 @@ def test_stamps_hold_while_the_loop_is_blocked() -> None:
     async def drive() -> Hog:
         from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
         from llmtop.domain.load import Caps
-        from llmtop.endpoint import EndpointClient
+        from llmtop.endpoint.client import EndpointClient
 
         server = ScriptedServer(script)
         await server.start()

@@ -11,7 +11,7 @@ import pytest
 
 from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome
-from llmtop.endpoint import Trace
+from llmtop.endpoint.trace import Trace
 
 from .conftest import Recorder, Request, chat, stream_ok, usage
 

@@ -10,7 +10,7 @@ import pytest
 
 from llmtop.domain.endpoint import Dialect, EndpointInfo
 from llmtop.domain.load import Caps
-from llmtop.endpoint import EndpointClient
+from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
-from llmtop.endpoint import endpoint_from_url, normalise_url
 from llmtop.endpoint.bodies import RequestBodies
 from llmtop.endpoint.refusals import refusal_text, retry_after_s
+from llmtop.endpoint.urls import endpoint_from_url, normalise_url
 from llmtop.errors import UsageError
 
 

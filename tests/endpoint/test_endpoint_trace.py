@@ -7,7 +7,7 @@ import time
 import pytest
 
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
-from llmtop.endpoint import Trace
+from llmtop.endpoint.trace import Trace
 
 ASKED = {"asked_prompt_tokens": 7, "asked_output_tokens": 9, "stage": "up", "worker": 2}
 

@@ -13,10 +13,10 @@ import pytest
 
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.request import Outcome
-from llmtop.endpoint import Trace
 from llmtop.endpoint import connection as connection_module
 from llmtop.endpoint.clock import Stamper
 from llmtop.endpoint.direct import Arrivals
+from llmtop.endpoint.trace import Trace
 from llmtop.endpoint.transport import KernelTransport
 
 from .conftest import DATA, Recorder, Request, chat, stream_ok

@@ -17,7 +17,7 @@ from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended, Told
 from llmtop.host.link import SessionLink
-from llmtop.recording import RunReader
+from llmtop.recording.reader import RunReader
 from llmtop.session.options import SessionOptions
 
 BASE = LoadPoint(concurrency=2, prompt_tokens=32, output_tokens=8)

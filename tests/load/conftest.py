@@ -10,10 +10,13 @@ import pytest
 
 from llmtop.domain.load import Caps, LoadPlan, LoadPoint
 from llmtop.domain.request import Outcome, TokenSource
-from llmtop.endpoint import LagSample
-from llmtop.load import Here, LoadEngine, Pacer, Setup
+from llmtop.endpoint.clock import LagSample
+from llmtop.load.engine import LoadEngine
 from llmtop.load.health import HealthProbe
-from llmtop.workload import Prompt
+from llmtop.load.here import Here
+from llmtop.load.pacer import Pacer
+from llmtop.load.setup import Setup
+from llmtop.workload.prompts import Prompt
 
 
 class JumpingSelector(selectors.SelectSelector):

@@ -12,9 +12,9 @@ import pytest
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Sine, Spike, Stage, Steps
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.samples import LoadBin
-from llmtop.load import Pacer
 from llmtop.load.brake import MOST_REQUESTS, Brake
 from llmtop.load.merging import Merger, quiet
+from llmtop.load.pacer import Pacer
 
 SECOND = 1_000_000_000
 EVEN = LoadPoint(rate_rps=0.0, burstiness=math.inf)

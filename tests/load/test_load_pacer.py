@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Ramp, Replay, Sine, Spike, Stage, Steps
-from llmtop.load import Pacer
+from llmtop.load.pacer import Pacer
 
 RATES = st.floats(0.0, 200.0).map(lambda rate: round(rate, 3))
 

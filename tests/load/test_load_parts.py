@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Stage, Steps
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
-from llmtop.endpoint import LagSample
-from llmtop.load import Pacer
+from llmtop.endpoint.clock import LagSample
 from llmtop.load.controller import LONGEST_HOLD_S, Controller
 from llmtop.load.health import HealthProbe, raise_fd_limit
 from llmtop.load.merging import Merger, quiet
-from llmtop.meter import ClientJudge, Facts, merge_bins
+from llmtop.load.pacer import Pacer
+from llmtop.meter.binner import merge_bins
+from llmtop.meter.client import ClientJudge
+from llmtop.meter.facts import Facts
 
 SECOND = 1_000_000_000
 

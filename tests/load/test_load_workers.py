@@ -14,12 +14,15 @@ import pytest
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.domain.request import Outcome
-from llmtop.endpoint import endpoint_from_url
 from llmtop.endpoint.probe import probe
+from llmtop.endpoint.urls import endpoint_from_url
 from llmtop.errors import SessionLost
-from llmtop.load import LoadEngine, Pacer, Workers, WorkerSetup, auto_workers, selftest
-from llmtop.load.messages import Follow, facts, packed, receive
-from llmtop.meter import ClientJudge
+from llmtop.load import selftest
+from llmtop.load.engine import LoadEngine
+from llmtop.load.messages import Follow, WorkerSetup, facts, packed, receive
+from llmtop.load.pacer import Pacer
+from llmtop.load.pool import Workers, auto_workers
+from llmtop.meter.client import ClientJudge
 
 PATIENCE_S = 30.0
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.samples import LoadBin
-from llmtop.meter import Binner, merge_bins
+from llmtop.meter.binner import Binner, merge_bins
 
 OUTCOMES = st.sampled_from(list(Outcome))
 

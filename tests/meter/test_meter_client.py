@@ -14,8 +14,9 @@ from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ClientSample
-from llmtop.meter import ClientJudge, Facts, FrameBuilder
-from llmtop.meter.client import Baseline, judge
+from llmtop.meter.client import Baseline, ClientJudge, judge
+from llmtop.meter.facts import Facts
+from llmtop.meter.frames import FrameBuilder
 
 STATUS = EndpointStatus(state=EndpointState.UP)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ServerSnapshot
-from llmtop.meter import Facts, Table
+from llmtop.meter.facts import Facts, Table
 
 
 @given(st.lists(st.lists(st.floats(-1e6, 1e6), max_size=40), max_size=20), st.integers(8, 60))

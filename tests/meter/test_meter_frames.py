@@ -10,7 +10,7 @@ from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import FactBatch, LoadChange
 from llmtop.domain.samples import LoadBin, ServerSnapshot
-from llmtop.meter import FrameBuilder, whole_run_timeline
+from llmtop.meter.frames import FrameBuilder, whole_run_timeline
 
 STATUS = EndpointStatus(state=EndpointState.UP)
 

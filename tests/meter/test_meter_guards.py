@@ -14,8 +14,9 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
-from llmtop.meter import Binner, Facts, FrameBuilder, Table, merge_bins, whole_run_timeline
-from llmtop.meter.frames import STALE_S, WINDOW_S
+from llmtop.meter.binner import Binner, merge_bins
+from llmtop.meter.facts import Facts, Table
+from llmtop.meter.frames import STALE_S, WINDOW_S, FrameBuilder, whole_run_timeline
 from llmtop.meter.split import split_ttft
 
 STATUS = EndpointStatus(state=EndpointState.UP)

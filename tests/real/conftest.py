@@ -36,15 +36,20 @@ from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.endpoint import EndpointClient, Trace, endpoint_from_url
+from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
-from llmtop.load import Here, LoadEngine, Pacer, Setup
-from llmtop.meter import Facts
-from llmtop.recording import RunReader
+from llmtop.endpoint.trace import Trace
+from llmtop.endpoint.urls import endpoint_from_url
+from llmtop.load.engine import LoadEngine
+from llmtop.load.here import Here
+from llmtop.load.pacer import Pacer
+from llmtop.load.setup import Setup
+from llmtop.meter.facts import Facts
+from llmtop.recording.reader import RunReader
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session
-from llmtop.telemetry import Scraper
-from llmtop.workload import PromptSource
+from llmtop.telemetry.scraper import Scraper
+from llmtop.workload.prompts import PromptSource
 
 START_LIMIT_S = 300
 LLAMACPP_MAIN = Path(__file__).with_name("llamacpp_server.py")

@@ -12,10 +12,12 @@ from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.domain.verdicts import Bound, Kind
-from llmtop.endpoint import EndpointClient, endpoint_from_url
+from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
+from llmtop.endpoint.urls import endpoint_from_url
 from llmtop.errors import EndpointAuthFailed
-from llmtop.telemetry import Scraper, examine_metrics
+from llmtop.telemetry.findings import examine_metrics
+from llmtop.telemetry.scraper import Scraper
 
 pytestmark = pytest.mark.real
 

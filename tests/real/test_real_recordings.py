@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from llmtop.domain.verdicts import Bound, Confidence, Kind
-from llmtop.meter import Facts
-from llmtop.recording import RunReader
+from llmtop.meter.facts import Facts
+from llmtop.recording.reader import RunReader
 
 DATA = Path(__file__).with_name("data")
 

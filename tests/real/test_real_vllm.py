@@ -12,10 +12,11 @@ from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.domain.verdicts import Bound, Kind
-from llmtop.endpoint import EndpointClient, endpoint_from_url
+from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
+from llmtop.endpoint.urls import endpoint_from_url
 from llmtop.meter.split import split_ttft
-from llmtop.telemetry import Scraper
+from llmtop.telemetry.scraper import Scraper
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 

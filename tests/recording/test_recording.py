@@ -21,8 +21,10 @@ from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark, RunMeta
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.errors import RunFileError
-from llmtop.meter import Facts
-from llmtop.recording import RunReader, RunWriter, new_run_path, schema
+from llmtop.meter.facts import Facts
+from llmtop.recording import schema
+from llmtop.recording.reader import RunReader
+from llmtop.recording.writer import RunWriter, new_run_path
 
 META = RunMeta(
     llmtop_version="0.1.0",

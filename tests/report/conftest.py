@@ -31,7 +31,8 @@ from llmtop.domain.verdicts import (
     SloVerdict,
     TargetVerdict,
 )
-from llmtop.meter import Facts, whole_run_timeline
+from llmtop.meter.facts import Facts
+from llmtop.meter.frames import whole_run_timeline
 from llmtop.report import ReportInput, report_input
 
 SLOTS = 32

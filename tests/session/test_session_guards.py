@@ -16,7 +16,7 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import LoadBin, ServerSnapshot
-from llmtop.recording import RunReader
+from llmtop.recording.reader import RunReader
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session, trace_plan
 from llmtop.session.watch import REFUSALS, SILENCE_S, EndpointWatch

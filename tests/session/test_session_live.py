@@ -23,11 +23,11 @@ from llmtop.domain.run import FactBatch
 from llmtop.endpoint.probe import probe
 from llmtop.errors import EndpointUnreachable
 from llmtop.host.replay import Replay
-from llmtop.meter import Facts
-from llmtop.recording import RunReader
+from llmtop.meter.facts import Facts
+from llmtop.recording.reader import RunReader
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session
-from llmtop.simulator.server import SimulatorProcess
+from llmtop.simulator.server.process import SimulatorProcess
 
 SHORT = LoadPoint(concurrency=4, prompt_tokens=32, output_tokens=8)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from llmtop.simulator.server import serve
+from llmtop.simulator.server.serving import serve
 
 QUICK: dict[str, Any] = {
     "num_gpu_blocks": 512,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmtop.simulator.server import FAULTS
+from llmtop.simulator.server.faults import FAULTS
 
 
 async def test_it_tells_preset_values_limits_and_faults(client: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmtop.simulator.server import FAULTS
+from llmtop.simulator.server.faults import FAULTS
 
 ENGINE = "{engine=0}"
 

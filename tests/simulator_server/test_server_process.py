@@ -14,7 +14,7 @@ import pytest
 
 import llmtop
 from llmtop.errors import UsageError
-from llmtop.simulator.server import ScheduleProcess, SimulatorProcess
+from llmtop.simulator.server.process import ScheduleProcess, SimulatorProcess
 
 ROOT = str(Path(llmtop.__file__).parent.parent)
 

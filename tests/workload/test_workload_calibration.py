@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Workload
-from llmtop.workload import Prompt, PromptSource
 from llmtop.workload.calibration import Calibration
+from llmtop.workload.prompts import Prompt, PromptSource
 
 
 def converse(

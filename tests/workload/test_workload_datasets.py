@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.errors import FileError, UsageError
-from llmtop.workload import PromptSource, datasets
+from llmtop.workload import datasets
+from llmtop.workload.prompts import PromptSource
 from llmtop.workload.tokens import count_tokens
 
 POINT = LoadPoint(concurrency=1, prompt_tokens=192, output_tokens=64)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import LogNormal, Normal, Quantiles, Workload
 from llmtop.errors import UsageError
-from llmtop.workload import PromptSource
+from llmtop.workload.prompts import PromptSource
 from llmtop.workload.tokens import RANKS, RANKS_SHA256, count_tokens, encoding
 from llmtop.workload.words import CLOSING, words
 

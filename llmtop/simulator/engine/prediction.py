@@ -8,6 +8,7 @@ from itertools import islice
 from msgspec import Struct
 
 from llmtop.errors import UsageError
+from llmtop.meter.quantiles import quantile
 from llmtop.simulator.engine.config import EngineConfig
 from llmtop.simulator.engine.driver import Lengths, VirtualDriver, Visit, closed_loop, open_loop
 from llmtop.simulator.engine.engine import Engine
@@ -312,12 +313,4 @@ def _latency(seconds: Sequence[float]) -> Latency:
         return Latency()
     ordered = sorted(seconds)
     mean = sum(ordered) / len(ordered)
-    return Latency(1e3 * mean, *(1e3 * _quantile(ordered, share) for share in (0.50, 0.90, 0.95, 0.99)))
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Linear between order statistics (numpy's default)."""
-    place = share * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+    return Latency(1e3 * mean, *(1e3 * quantile(ordered, share) for share in (0.50, 0.90, 0.95, 0.99)))
