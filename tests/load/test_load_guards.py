@@ -263,7 +263,7 @@ def test_a_record_holds_what_the_server_counted_and_else_what_was_asked(lab) -> 
         await asyncio.sleep(1.0)
 
     lab.drive(engine, script)
-    good, failed = engine.drain().requests[:2]
+    good, failed = engine.take().requests[:2]
     assert (good.asked_prompt_tokens, good.prompt_tokens, good.output_tokens, good.chunks) == (192, 200, 20, 20)
     assert (failed.asked_prompt_tokens, failed.prompt_tokens, failed.output_tokens) == (192, 192, 0)
     assert (good.worker, good.stage, good.status) == (0, None, 200)

@@ -141,7 +141,7 @@ def test_a_kill_loses_at_most_the_last_moment(tmp_path: Path) -> None:
         "from llmtop.domain.profile import Profile\n"
         "from llmtop.domain.run import FactBatch, RunMeta\n"
         "from llmtop.domain.samples import LoadBin\n"
-        "from llmtop.recording import RunWriter\n"
+        "from llmtop.recording.writer import RunWriter\n"
         "where, what = Endpoint(base_url='http://x'), Profile(name='p')\n"
         "meta = RunMeta(llmtop_version='0', started_at=0.0, endpoint=where, profile=what)\n"
         "writer = RunWriter(pathlib.Path(sys.argv[1]), meta)\n"
