@@ -224,10 +224,9 @@ def _groups(load: Array, wanted: Array | None) -> list[Index]:
         middle = float(np.median(load[members]))
         if bins and middle < (1 + _MERGE) * last:
             bins[-1] = np.concatenate([bins[-1], members])
-            last = float(np.median(load[bins[-1]]))
         else:
             bins.append(members)
-            last = middle
+        last = middle
     loads = np.array([np.median(load[members]) for members in groups])
     return groups + [members for members in bins if not _near(float(np.median(load[members])), loads)]
 

@@ -61,6 +61,8 @@ def test_those_who_wait_are_spread_up_to_the_oldest(
     bins = bins_of(1, 4, prefilling=prefilling, oldest_prefill_s=oldest_s)
     assert waiting_ages(facts_of(bins=bins)).tolist() == ages_s
     assert waiting_ages(Facts()).tolist() == []
+    grown = [*bins_of(1, 4, prefilling=9, oldest_prefill_s=9.0), *bins]
+    assert waiting_ages(facts_of(bins=grown)).tolist() == ages_s, "of the last bin"
 
 
 def two_loads(point: LoadPoint) -> Facts:

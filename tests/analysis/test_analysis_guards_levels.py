@@ -60,6 +60,7 @@ def test_littles_residual_is_one_where_the_load_was_really_there() -> None:
     held = Level(8.0, np.ones(4), e2e_s=np.full(4, 2.0), requests_per_s=4.0)
     assert held.little_residual == 1.0
     assert dataclasses.replace(held, load=0.0).little_residual is None
+    assert dataclasses.replace(held, load=0.5).little_residual == 16.0
     assert dataclasses.replace(held, requests_per_s=None).little_residual is None
 
 
@@ -82,6 +83,8 @@ def test_requests_that_saw_the_load_move_are_in_no_level() -> None:
     for after, seen in ((12.0, True), (13.0, False)):
         steps = Steps(np.array([0.0, 10.0]), np.array([8.0, after]))
         assert (sum(each.n for each in session_levels(requests, steps)) > 68) is seen
+    swaying = Steps(np.array([0.0, 10.0]), np.array([8.0, 14.0]))
+    assert sum(each.n for each in session_levels(requests, swaying, jitter=1.0)) > 68, "by a root of it"
 
 
 def test_requests_before_the_first_known_load_are_in_no_level() -> None:
@@ -94,6 +97,14 @@ def test_requests_before_the_first_known_load_are_in_no_level() -> None:
 def test_a_level_bears_the_number_that_was_asked_for_if_it_was_there(there: float, told: float) -> None:
     (found,) = session(there, asked=Steps(np.array([0.0]), np.array([32.0])))
     assert (found.load, found.asked) == (told, 32.0)
+
+
+def test_neighbouring_bins_of_one_load_are_one_level() -> None:
+    """Bins meet at 7.13: 7.0 and 7.3 are one load, 7.0 and 7.9 are two."""
+    requests = requests_of(np.arange(2.0, 40.0, 0.25))
+    for other, count in ((7.3, 1), (7.9, 2)):
+        found = session_levels(requests, Steps(np.array([0.0, 20.0]), np.array([7.0, other])))
+        assert len(found) == count
 
 
 def test_rates_of_a_session_follow_littles_law_until_they_are_measured() -> None:
@@ -129,6 +140,22 @@ def test_gauges_of_another_load_belong_to_no_level() -> None:
         steps = Steps(np.array([0.0, 20.0]), np.array([8.0, other]))
         gauges = Gauges(*(np.array([each]) for each in (30.0, 1.0, 1.0, 1.0, 0.0)))
         assert session_levels(requests, steps, gauges=gauges)[0].waiting == seen
+
+
+def test_gauges_belong_to_a_level_one_service_time_after_it_came() -> None:
+    requests = requests_of(np.arange(2.0, 38.0, 0.25))
+    steps = Steps(np.array([0.0, 20.0]), np.array([8.0, 16.0]))
+    for t_s, seen in ((20.5, [None, None]), (19.9, [7.0, None]), (20.95, [None, 7.0])):
+        gauges = Gauges(*(np.array([each]) for each in (t_s, 1.0, 7.0, 1.0, 0.0)))
+        levels = session_levels(requests, steps, gauges=gauges)
+        assert [level.waiting for level in levels if level.load in (8.0, 16.0)] == seen
+
+
+def test_those_who_wait_wait_in_the_nearest_level() -> None:
+    requests = requests_of(np.arange(2.0, 38.0, 0.25))
+    steps = Steps(np.array([0.0, 20.0]), np.array([8.0, 16.0]))
+    levels = session_levels(requests, steps, censored_s=np.ones(3), now_s=40.0)
+    assert [len(level.censored_s) for level in levels if level.load in (8.0, 16.0)] == [0, 3]
 
 
 def test_ages_of_those_who_wait_go_to_the_level_they_wait_in() -> None:
@@ -231,6 +258,8 @@ def test_limits_in_requests_say_nothing_of_an_open_loop() -> None:
     cliff = CliffVerdict(kind=Kind.CLIFF, axis="rate", at=10.123, low=9, high=11, cause=Bound.QUEUE)
     found = cap([level(8, 0.2), level(10.5, 0.2), level(12, 0.2)], cliff, Limits(max_num_seqs=1))
     assert (found.at_slo, found.fails_at) == (10.5, 12)
+    assert "requests/s (open loop, 512/128 tokens)" in found.sentence
+    assert "concurrent users (closed loop, think time 0 s, 512/128 tokens)" in cap(HELD).sentence
     assert found.recommended == 10.12
     assert found.soak == 8.1
     assert found.limited_by == "the cliff (batch slots)"

@@ -136,6 +136,38 @@ def test_a_tpot_that_grows_is_forecast_by_its_last_two_levels() -> None:
         assert (lab.load, lab.progress.phase) == (wanted, phase)
 
 
+def test_the_tail_of_tpot_is_taken_over_its_mean_where_few_requests_have_ended() -> None:
+    """Four in service and twelve tokens a second: a third of a second each."""
+    lab = Lab(slo="tpot_p95<1s")
+    lab.answer(n=10)
+    assert lab.search.tested[0].worst == {"tpot_p95": pytest.approx(1.2 / 3)}
+
+
+def test_a_queue_that_held_is_forecast_by_littles_law() -> None:
+    """Four in service, 32 requests/s: TTFT gains a second for 32 waiting. 4 + 0.95 x 32 x (0.5 - 0.13) is 15.2."""
+    lab = Lab()
+    lab.answer(0.13)
+    lab.answer(0.2, n=256, waiting=4)
+    assert (lab.load, lab.progress.phase) == (15, "confirm")
+    far = Lab()
+    far.answer(0.13)
+    far.answer(0.2, n=320, waiting=4)
+    assert (far.load, far.progress.phase) == (16, "double")
+    whole = Lab(slo="e2e_p95<500ms")
+    whole.answer(0.13)
+    assert whole.load == 8
+    whole.answer(0.2, n=256, waiting=4)
+    assert (whole.load, whole.progress.phase) == (15, "confirm"), "0.95 x 0.5 x 32"
+
+
+def test_a_queue_that_failed_is_crossed_on_a_straight_line() -> None:
+    """80 in service of 200: from 0.2 s at 80 to 0.8 s at 200 the limit lies at 140, and 5 % before it at 133."""
+    lab = Lab(first=100, max_requests=5000)
+    lab.answer(0.2, n=200)
+    lab.answer(0.8, n=200, waiting=120)
+    assert lab.load == 133
+
+
 def test_a_search_ends_with_what_it_knows_when_its_requests_are_spent() -> None:
     lab = Lab(max_requests=100)
     assert lab.answer(0.2).requests_left == 36

@@ -13,8 +13,16 @@ from llmtop.analysis.display import settled
 from llmtop.analysis.drift import Spike, drift_of, recovery_text, windowed
 from llmtop.analysis.openloop import Offered, rate_levels
 from llmtop.analysis.sessions import Progress
-from llmtop.analysis.stats import Sprt, binomial_cdf, effective_size, share_bound, share_floor, theil_sen
-from llmtop.domain.verdicts import Kind
+from llmtop.analysis.stats import (
+    Sprt,
+    binomial_cdf,
+    effective_size,
+    quantile_with_bounds,
+    share_bound,
+    share_floor,
+    theil_sen,
+)
+from llmtop.domain.verdicts import Kind, Quantile
 
 HOUR = 3600.0
 NONE = (np.empty(0), np.empty(0))
@@ -132,6 +140,12 @@ def test_a_window_in_which_a_queue_drains_is_no_level() -> None:
     assert len(windows(np.linspace(24, 20, 30))) == 1
 
 
+def test_a_window_is_five_seconds_at_least() -> None:
+    """Nine seconds are one window, in which 28 of 100 drain; in halves neither would be seen to."""
+    assert windows(np.linspace(100, 72, 10)) == ()
+    assert len(windows(np.linspace(100, 80, 10))) == 1
+
+
 def test_a_rate_of_three_requests_is_no_level() -> None:
     sent_s = np.arange(20.0, 30.0, 3.0)
     t_s = np.arange(1.0, 61.0)
@@ -169,6 +183,12 @@ def test_bounds_of_a_share_at_their_edges() -> None:
     assert share_floor(0, 9) == 0.0
     assert share_floor(9, 9) == pytest.approx(0.05 ** (1 / 9), rel=1e-6)
     assert share_bound(0, 9) == pytest.approx(1 - 0.05 ** (1 / 9), rel=1e-6)
+
+
+def test_a_median_has_bounds_from_five_samples_on() -> None:
+    assert quantile_with_bounds(np.arange(4.0), 0.5) == Quantile(1.5)
+    assert quantile_with_bounds(np.arange(5.0), 0.5) == Quantile(2.0, 0.0, 4.0)
+    assert quantile_with_bounds(np.arange(8.0), 0.5) == Quantile(3.5, 1.0, 6.0)
 
 
 def test_so_many_samples_count() -> None:
