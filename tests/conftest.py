@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import random
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -24,6 +26,15 @@ def pytest_configure(config: pytest.Config) -> None:
         "llmtop", max_examples=50, deadline=None, derandomize=same, database=None, print_blob=True
     )
     settings.load_profile("llmtop")
+    if sys.dont_write_bytecode and config.pluginmanager.hasplugin("cacheprovider"):
+        _keep_bytecode_apart(config.rootpath / ".pytest_cache" / "bytecode")
+
+
+def _keep_bytecode_apart(folder: Path) -> None:
+    """None beside the sources, as is wanted; but without any, every process that a test starts compiles the package."""
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
