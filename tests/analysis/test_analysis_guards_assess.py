@@ -150,6 +150,8 @@ def test_failures_and_requests_left_out_are_told() -> None:
     found = seen(facts_of(requests=requests, bins=bins_of(20, 4), changes=[(0.0, FOUR)]), 20.0)
     assert found.notes == ("1 requests left out: the client was the bottleneck",)
     assert found.judged_requests == sum(point.n + point.errors for point in found.curves[-1].points)
+    assert [point.errors for point in found.curves[-1].points] == [1]
+    assert found.curves[-1].points[0].attainment == pytest.approx(1 - 1 / found.judged_requests)
     assert seen(steady(20), 20.0).notes == ()
 
 

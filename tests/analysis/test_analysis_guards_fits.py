@@ -18,11 +18,26 @@ def test_a_line_gives_its_parts_at_the_last_level() -> None:
     assert falling.slope == 0.0, "latency does not fall with load"
 
 
-def test_a_hinge_gives_its_place_and_its_slopes() -> None:
-    found = fits.fit_hinge(X, 2 + 0.1 * X + 0.5 * np.maximum(0, X - 20), W)
-    assert found.at == pytest.approx(20, rel=0.02)
+@pytest.mark.parametrize("at", [3.0, 20.0, 40.0])
+def test_a_hinge_gives_its_place_and_its_slopes(at: float) -> None:
+    found = fits.fit_hinge(X, 2 + 0.1 * X + 0.5 * np.maximum(0, X - at), W)
+    assert found.at == pytest.approx(at, rel=0.02)
     assert (found.base, found.slope, found.extra) == pytest.approx((2.0, 6.4, 32.0), rel=0.06)
     assert found.chi2 < 0.1
+
+
+def test_a_fit_is_the_least_of_weighted_squares_of_logarithms() -> None:
+    """No line a percent off in either part is better, whatever the weights."""
+    y = (2 + 0.5 * X) * np.exp(0.3 * (-1.0) ** np.arange(9))
+    w = np.where(X < 10, 400.0, 20.0)
+
+    def chi2(base: float, slope: float) -> float:
+        return float(np.sum(w * (np.log(y) - np.log(base + slope * X / 64)) ** 2))
+
+    found = fits.fit_line(X, y, w)
+    assert found.chi2 == pytest.approx(chi2(found.base, found.slope))
+    for base, slope in ((1.01, 1.0), (0.99, 1.0), (1.0, 1.01), (1.0, 0.99)):
+        assert chi2(base * found.base, slope * found.slope) > found.chi2
 
 
 @pytest.mark.parametrize("at", [3.0, 20.0, 40.0])

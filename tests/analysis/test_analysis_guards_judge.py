@@ -197,6 +197,11 @@ def stuck(load: float, rate: float, ttft_s: float, count: int = 6) -> bool:
     return load not in prepare(levels, axis="concurrency", metric="ttft", stat="p50").x
 
 
+def test_without_throughput_nobody_knows_what_was_delivered() -> None:
+    levels = [Level(x, given=Statistic(1.0, 0.1, 50)) for x in (*NINE[:5], 9.0)]
+    assert prepare(levels, axis="concurrency", metric="ttft", stat="p50").x[-1] == 9.0
+
+
 def test_a_last_level_that_changed_nothing_was_not_delivered() -> None:
     assert stuck(9.0, 52.0, 1.04)
     assert not stuck(8.2, 52.0, 1.04), "not so much more load"

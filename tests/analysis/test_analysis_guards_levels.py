@@ -56,6 +56,14 @@ def test_the_error_of_a_p95_is_half_the_way_between_its_neighbours_in_rank() -> 
     assert found.se == pytest.approx((0.97 - 0.91) / 2)
 
 
+def test_ages_of_those_who_wait_say_nothing_of_tpot() -> None:
+    waiting = Level(1.0, np.ones(9), np.full(9, 0.02), np.ones(9), censored_s=np.full(9, 30.0))
+    tpot, ttft = waiting.statistic("tpot", "p50"), waiting.statistic("ttft", "p50")
+    assert tpot is not None
+    assert ttft is not None
+    assert (tpot.y, tpot.n, ttft.n) == (pytest.approx(0.02), 9, 18)
+
+
 def test_littles_residual_is_one_where_the_load_was_really_there() -> None:
     held = Level(8.0, np.ones(4), e2e_s=np.full(4, 2.0), requests_per_s=4.0)
     assert held.little_residual == 1.0

@@ -72,6 +72,7 @@ def test_levels_double_or_quadruple_far_from_every_limit() -> None:
     assert asked(0.13) == [8], "not four times below the limit"
     assert asked(0.12, 0.12, 0.12) == [16, 64, 128], "past 16 only twice"
     assert asked(0.13, first=5) == [10]
+    assert asked(0.12, 0.12, first=8) == [32, 64]
 
 
 def test_the_highest_load_allowed_ends_the_doubling() -> None:
@@ -175,6 +176,17 @@ def test_a_search_ends_with_what_it_knows_when_its_requests_are_spent() -> None:
     assert lab.load is None
     assert lab.search.capacity.at_slo == 8
     assert "of 100 requests used" in lab.progress.text
+
+
+def test_a_level_cut_short_by_the_budget_is_judged_by_what_it_has() -> None:
+    """32 clean requests are no proof, but more than nothing."""
+    lab = Lab(max_requests=160)
+    lab.answer(0.2, n=64)
+    lab.answer(0.8, n=64)
+    assert (lab.load, lab.progress.phase) == (6, "confirm")
+    lab.answer(0.3, n=32)
+    assert lab.load is None
+    assert lab.search.capacity.at_slo == 6
 
 
 def test_a_level_that_says_nothing_is_kept() -> None:

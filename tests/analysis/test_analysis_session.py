@@ -133,6 +133,7 @@ def test_without_gauges_the_client_alone_finds_the_cliff():
     assert found.cliff.at == pytest.approx(32, rel=0.1)
     assert found.cliff.cause is Bound.QUEUE
     assert "no server gauges" in " ".join(found.cliff.evidence)
+    assert found.overloaded, "first tokens alone show it, against the lowest level"
 
 
 def test_nothing_yet():

@@ -48,3 +48,11 @@ def test_a_small_table_asks_for_more():
     found = assess_levels(parse_levels("level,ttft_s,e2e_s\n" + rows))
     assert found.cliff.kind is Kind.INSUFFICIENT
     assert "not enough data: try 8" in found.headline
+
+
+def test_a_table_without_errors_takes_a_spread_of_thirty_percent() -> None:
+    (level,) = parse_levels("level,y,n\n8,0.5,100\n")
+    assert level.given is not None
+    assert (level.given.y, level.given.n) == (0.5, 100)
+    assert level.given.se == pytest.approx(1.2533 * 0.3 / 10)
+    assert level.ttft_mean_s == 0.5
