@@ -39,6 +39,7 @@ class Thing(Base, order=True):
         if not values:  # not less
             return None
         print("much", 9)
+        pairs = zip(values, values, strict=True)
         text = f"{len(values) + 10} of them" + "."
         return min(values) + least if text else -1
 '''

@@ -134,6 +134,10 @@ class _Finder(ast.NodeVisitor):
         if not any(isinstance(target, ast.Name) and target.id in ("__slots__", "__all__") for target in node.targets):
             self.generic_visit(node)
 
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg != "strict":  # of `zip`: it guards against a bug, not against a fact
+            self.visit(node.value)
+
     # ── Sites ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def visit_Compare(self, node: ast.Compare) -> None:
