@@ -229,7 +229,10 @@ class Memory:
     def __init__(self, files: Sequence[str]) -> None:
         self._now = {file: state_of_tests(file) for file in files}
         self._path = CACHE / f"mutants-{state('llmtop/', 'profiles/')[:16]}.json"
-        self._told: dict[str, dict] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self._told = self._read()
+
+    def _read(self) -> dict[str, dict]:
+        return json.loads(self._path.read_text()) if self._path.exists() else {}
 
     def killer(self, mutant: Mutant) -> str | None:
         """The test that noticed it, if it is as it was."""
@@ -243,12 +246,15 @@ class Memory:
         return {file for file, state in self._now.items() if state not in seen}
 
     def note(self, mutant: Mutant, killer: str | None) -> None:
+        self._told = self._read()  # another run may have written since
         told = self._told.setdefault(_key(mutant), {"killer": None, "by": "", "blind": []})
         if killer is not None:
             told["killer"], told["by"] = killer, state_of_test(killer)
         else:
             told["killer"], told["blind"] = None, sorted({*told["blind"], *self._now.values()})
-        self._path.write_text(json.dumps(self._told))
+        new = self._path.with_suffix(f".{os.getpid()}")
+        new.write_text(json.dumps(self._told))
+        new.replace(self._path)
 
 
 def _key(mutant: Mutant) -> str:
