@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -230,6 +231,7 @@ class Memory:
         self._now = {file: state_of_tests(file) for file in files}
         self._path = CACHE / f"mutants-{state('llmtop/', 'profiles/')[:16]}.json"
         self._told = self._read()
+        self._lock = threading.Lock()
 
     def _read(self) -> dict[str, dict]:
         return json.loads(self._path.read_text()) if self._path.exists() else {}
@@ -246,15 +248,16 @@ class Memory:
         return {file for file, state in self._now.items() if state not in seen}
 
     def note(self, mutant: Mutant, killer: str | None) -> None:
-        self._told = self._read()  # another run may have written since
-        told = self._told.setdefault(_key(mutant), {"killer": None, "by": "", "blind": []})
-        if killer is not None:
-            told["killer"], told["by"] = killer, state_of_test(killer)
-        else:
-            told["killer"], told["blind"] = None, sorted({*told["blind"], *self._now.values()})
-        new = self._path.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps(self._told))
-        new.replace(self._path)
+        with self._lock:
+            self._told = self._read()  # another run may have written since
+            told = self._told.setdefault(_key(mutant), {"killer": None, "by": "", "blind": []})
+            if killer is not None:
+                told["killer"], told["by"] = killer, state_of_test(killer)
+            else:
+                told["killer"], told["blind"] = None, sorted({*told["blind"], *self._now.values()})
+            new = self._path.with_suffix(f".{os.getpid()}")
+            new.write_text(json.dumps(self._told))
+            new.replace(self._path)
 
 
 def _key(mutant: Mutant) -> str:

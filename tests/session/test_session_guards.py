@@ -235,6 +235,19 @@ async def test_an_endpoint_that_is_missing_is_told_once_and_tried_again_after_a_
     assert [event.state for event in events] == [EndpointState.DOWN]
 
 
+@pytest.mark.parametrize(("label", "named"), [("my run", "my-run"), (None, "127.0.0.1-")])
+async def test_a_run_file_that_nobody_names_lies_among_the_users_runs(
+    tmp_path: Path, unused_port: int, monkeypatch: pytest.MonkeyPatch, label: str | None, named: str
+) -> None:
+    monkeypatch.setattr("llmtop.recording.writer.runs_directory", lambda: tmp_path)
+    session = Session(options(tmp_path / "other.llmtop", unused_port, run_file=None, label=label))
+    await session.start()
+    await session.close()
+    (path,) = tmp_path.iterdir()
+    assert session.frame().run_file == str(path)
+    assert f"-{named}" in path.name
+
+
 @pytest.fixture
 async def begin() -> AsyncIterator[Callable[[int], Awaitable[None]]]:
     """Start the simulated engine on a port, in the test's own loop."""
