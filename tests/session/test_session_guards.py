@@ -19,7 +19,7 @@ from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.recording.reader import RunReader
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session, trace_plan
-from llmtop.session.watch import REFUSALS, SILENCE_S, EndpointWatch
+from llmtop.session.watch import REFUSALS, EndpointWatch
 from llmtop.simulator.server.serving import serve
 
 # ── The endpoint's state ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -104,6 +104,14 @@ def test_a_row_of_refusals_goes_on_from_batch_to_batch_and_ends_with_any_answer(
     assert watched(batch(2.0, *[ended(Outcome.TIMEOUT, None)] * 9)).state is EndpointState.UP
 
 
+def test_a_row_begins_with_the_first_refusal() -> None:
+    watch = EndpointWatch()
+    watch.observe(batch(1.0, *[REFUSED] * (REFUSALS - 1)))
+    assert watch.state is EndpointState.CONNECTING
+    watch.observe(batch(1.25, REFUSED))
+    assert watch.state is EndpointState.DOWN
+
+
 def test_a_probe_that_finds_the_endpoint_up_starts_the_row_anew() -> None:
     watch = watched(batch(2.0, *[REFUSED] * REFUSALS))
     watch.to(EndpointState.UP, 3.0)
@@ -130,8 +138,8 @@ def test_tokens_end_any_bad_state() -> None:
 def test_silence_counts_from_the_last_sign_of_life(heard: str) -> None:
     signs = {"tokens": [batch(9.0, tokens=1)], "scrape": [batch(9.0, scraped=True)], "probe": []}[heard]
     last_s = 1.0 if heard == "probe" else 9.0
-    assert watched(*signs, batch(last_s + SILENCE_S)).state is EndpointState.UP
-    assert watched(*signs, batch(last_s + SILENCE_S + 0.25)).state is EndpointState.STALE
+    assert watched(*signs, batch(last_s + 10.0)).state is EndpointState.UP
+    assert watched(*signs, batch(last_s + 10.25)).state is EndpointState.STALE
 
 
 def test_silence_is_no_news_with_nothing_in_flight_or_from_an_endpoint_that_is_not_up() -> None:
@@ -243,9 +251,12 @@ async def test_a_run_file_that_nobody_names_lies_among_the_users_runs(
     session = Session(options(tmp_path / "other.llmtop", unused_port, run_file=None, label=label))
     await session.start()
     await session.close()
-    (path,) = tmp_path.iterdir()
-    assert session.frame().run_file == str(path)
-    assert f"-{named}" in path.name
+    file = session.frame().run_file
+    assert file is not None
+    assert file.startswith(str(tmp_path))
+    assert f"-{named}" in file
+    with RunReader(Path(file)) as run:
+        assert run.complete
 
 
 @pytest.fixture
