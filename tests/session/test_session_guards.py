@@ -99,7 +99,7 @@ def test_a_row_of_refusals_goes_on_from_batch_to_batch_and_ends_with_any_answer(
     assert watched(*row).state is EndpointState.DOWN
     assert watched(*row).since_s == 1.0 + REFUSALS
     failed = batch(2.5, ended(Outcome.HTTP_ERROR, 503))
-    assert watched(*row[:-1], failed, row[-1]).state is EndpointState.UP
+    assert watched(*row[:-1], failed, *row[1:]).state is EndpointState.UP
     assert watched(*row[:-1], batch(2.5), row[-1]).state is EndpointState.DOWN
     assert watched(batch(2.0, *[ended(Outcome.TIMEOUT, None)] * 9)).state is EndpointState.UP
 
