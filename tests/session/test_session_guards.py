@@ -120,7 +120,7 @@ def test_a_probe_that_finds_the_endpoint_up_starts_the_row_anew() -> None:
 
 
 def test_a_token_that_came_before_the_last_refusals_does_not_hide_that_nobody_is_there() -> None:
-    watch = watched(batch(2.0, *[REFUSED] * REFUSALS, tokens=5))
+    watch = watched(batch(2.0, ended(), *[REFUSED] * REFUSALS, tokens=5))
     assert watch.state is EndpointState.DOWN
     assert watch.observe(batch(2.25)) is None
     assert watch.last_error == "connection refused"
