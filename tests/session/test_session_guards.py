@@ -259,6 +259,33 @@ async def test_a_run_file_that_nobody_names_lies_among_the_users_runs(
         assert run.complete
 
 
+async def test_a_bug_in_any_part_of_a_session_is_raised_to_whoever_waits_for_it(
+    tmp_path: Path, unused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("llmtop.session.session.probe", broken)
+    session = Session(options(tmp_path / "run.llmtop", unused_port))
+    assert not session.failed.done()
+    await session.start()
+    try:
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            await asyncio.wait_for(session.failed, 20)
+    finally:
+        await session.close()
+    with RunReader(tmp_path / "run.llmtop") as run:
+        assert run.complete
+
+
+async def test_a_session_that_ends_well_has_not_failed(tmp_path: Path, unused_port: int) -> None:
+    session = Session(options(tmp_path / "run.llmtop", unused_port))
+    await session.start()
+    await session.close()
+    await asyncio.sleep(0)
+    assert not session.failed.done()
+
+
 @pytest.fixture
 async def begin() -> AsyncIterator[Callable[[int], Awaitable[None]]]:
     """Start the simulated engine on a port, in the test's own loop."""
