@@ -20,6 +20,7 @@ from llmtop.recording.reader import RunReader
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session, trace_plan
 from llmtop.session.watch import REFUSALS, EndpointWatch
+from llmtop.simulator.server import schedule
 from llmtop.simulator.server.serving import serve
 
 # ── The endpoint's state ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -342,6 +343,20 @@ async def test_a_plan_is_shown_from_its_first_stage_to_its_end_and_the_server_is
     texts = [event.text for event in session.frame().events if event.kind == "load"]
     assert texts == ["the server has drained"]
     assert session.frame().in_flight == 0
+
+
+async def test_of_a_server_without_metrics_nobody_says_that_it_has_drained(tmp_path: Path) -> None:
+    stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(schedule.serve(schedule.Plan(), stop, port.set_result))
+    session = Session(options(tmp_path / "run.llmtop", await port, patient=False))
+    await session.start()
+    frame = await until(session, lambda frame: frame.in_flight > 0 and frame.endpoint.metrics is not None)
+    await session.close(drain_s=0.5)
+    stop.set()
+    await serving
+    assert (frame.foreign, frame.server) == (None, None)
+    assert [event for event in session.frame().events if "drained" in event.text or "still has" in event.text] == []
+    assert session.frame().totals.sent > 0
 
 
 def test_a_trace_is_one_stage_that_sends_as_it_came() -> None:
