@@ -296,6 +296,20 @@ def test_first_answers_are_cut_to_evenly_spread_shares_unless_lengths_vary_by_th
     assert lab.client.asked == [25, 50, 75, 100]
 
 
+def test_users_who_follow_an_open_loop_stay_and_think(lab) -> None:
+    engine = lab.engine(LoadPoint(rate_rps=20.0, output_tokens=20), lambda _: lab.Answer(0.1, 0.01))
+
+    async def script() -> None:
+        await asyncio.sleep(1.0)
+        engine.command(closed(4, think_time_s=10.0))
+        await asyncio.sleep(2.0)
+        sent = lab.client.started
+        await asyncio.sleep(2.0)
+        assert (lab.client.started, engine.in_flight) == (sent, 0)
+
+    lab.drive(engine, script)
+
+
 def test_no_first_answer_is_cut_to_nothing(lab) -> None:
     starts(lab, LoadPoint(concurrency=8, output_tokens=1), lambda _: lab.Answer(5.0, 0.0), 1.0)
     assert lab.client.asked == [1] * 8
