@@ -405,10 +405,10 @@ class Session:
                 if self._engine is not None:
                     self._engine.command(point, reason)
             case StopLoad():
-                self._wanted = None
                 if self._engine is not None:
                     self._engine.cut()
-                    self._wanted = self._engine.target
+                base = self._options.profile.plan.base if self._engine is None else self._engine.target
+                self._wanted = msgspec.structs.replace(base, concurrency=0, rate_rps=None)
             case AddMark(text):
                 self._marks.append(Mark(self.t_s, text))
             case SetRecording(on):

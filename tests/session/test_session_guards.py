@@ -322,6 +322,24 @@ async def test_a_load_that_was_set_while_nobody_was_there_is_the_first_that_is_d
     assert states == [EndpointState.DOWN, EndpointState.UP]
 
 
+async def test_a_load_that_was_stopped_while_nobody_was_there_does_not_begin_by_itself(
+    tmp_path: Path, unused_port: int, begin: Callable[[int], Awaitable[None]]
+) -> None:
+    session = Session(options(tmp_path / "run.llmtop", unused_port))
+    await session.start()
+    try:
+        await until(session, lambda frame: frame.endpoint.state is EndpointState.DOWN)
+        await session.command(StopLoad())
+        await begin(unused_port)
+        frame = await until(session, lambda frame: bool(frame.changes))
+        assert frame.target.concurrency == 0
+        await session.command(SetLoad(LoadPoint(concurrency=1, prompt_tokens=32, output_tokens=8)))
+        frame = await until(session, lambda frame: frame.totals.ok > 0)
+        assert [change.point.concurrency for change in frame.changes] == [0, 1]
+    finally:
+        await session.close()
+
+
 async def test_a_plan_is_shown_from_its_first_stage_to_its_end_and_the_server_is_seen_to_drain(
     tmp_path: Path, unused_port: int, begin: Callable[[int], Awaitable[None]]
 ) -> None:
