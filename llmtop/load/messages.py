@@ -11,7 +11,7 @@ import msgspec
 from llmtop.channel import framed
 from llmtop.channel import receive as receive_body
 from llmtop.domain.endpoint import Endpoint, EndpointInfo
-from llmtop.domain.load import Caps, LoadPlan
+from llmtop.domain.load import Caps
 from llmtop.domain.profile import Workload
 from llmtop.load.here import WorkerFacts
 from llmtop.load.pacer import Pacer
@@ -40,22 +40,10 @@ class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Follow(msgspec.Struct, frozen=True, tag=True):
-    """Follow this pacer; see `Pacer` for the fields."""
+    """Do what this pacer says, whose elapsed time counts from `start_ns` of the run clock."""
 
-    plan: LoadPlan
-    seed: int
-    start_s: float
-    first: int
-    ahead: float | None
-    share: tuple[int, int]
+    pacer: Pacer
     start_ns: int
-
-    @classmethod
-    def of(cls, pacer: Pacer, share: tuple[int, int], start_ns: int) -> Follow:
-        return cls(pacer.plan, pacer.seed, pacer.start_s, pacer.first, pacer.ahead, share, start_ns)
-
-    def pacer(self) -> Pacer:
-        return Pacer(self.plan, self.seed, start_s=self.start_s, first=self.first, ahead=self.ahead, share=self.share)
 
 
 class Cut(msgspec.Struct, frozen=True, tag=True):

@@ -78,42 +78,34 @@ class _Piece(Struct, frozen=True):
         return replace(self.point, concurrency=max(0, math.floor(value + 0.5)), rate_rps=None)
 
 
-class Pacer:
+class Pacer(Struct, dict=True):
     """Asked, again and again, what load a plan wants now and when the next request is due.
 
-    Args:
-        plan: what to follow. Without stages: its base point, for ever (a hand on the slider).
-        seed: of the arrivals.
-        start_s: where in the plan to start; `elapsed_s` counts from there.
-        first: how many arrivals there were before; with `ahead` it says which stretch of random numbers to draw from.
-        ahead: requests of operational time until the first arrival; None: drawn, or 1/2 for constant pacing.
-        share: (i, n): answer only for the arrivals whose number is i modulo n and for the i-th share of the
-            concurrency, so that n workers with the same pacer are together exactly one.
+    Its fields are all that it is made of, so it travels between processes as it stands.
     """
 
-    def __init__(
-        self,
-        plan: LoadPlan,
-        seed: int = 0,
-        *,
-        start_s: float = 0.0,
-        first: int = 0,
-        ahead: float | None = None,
-        share: tuple[int, int] = (0, 1),
-    ) -> None:
-        self.plan = plan
-        self.seed = seed
-        self.start_s = start_s
-        self.first = first
-        self.ahead = ahead
-        self.share = share
-        self._pieces = tuple(_pieces(plan))
+    plan: LoadPlan
+    """What to follow. Without stages: its base point, for ever (a hand on the slider)."""
+    seed: int = 0
+    """Of the arrivals."""
+    start_s: float = 0.0
+    """Where in the plan to start; `elapsed_s` counts from there."""
+    first: int = 0
+    """How many arrivals there were before; with `ahead` it says which stretch of random numbers to draw from."""
+    ahead: float | None = None
+    """Requests of operational time until the first arrival; None: drawn, or 1/2 for constant pacing."""
+    share: tuple[int, int] = (0, 1)
+    """(i, n): answer only for the arrivals whose number is i modulo n and for the i-th share of the concurrency, so
+    that n workers with the same pacer are together exactly one."""
+
+    def __post_init__(self) -> None:
+        self._pieces = tuple(_pieces(self.plan))
         self._starts = [piece.start_s for piece in self._pieces]
         self._areas = [0.0]
         for piece in self._pieces[:-1]:
             self._areas.append(self._areas[-1] + piece.area(piece.stop_s - piece.start_s))
         self._end_s = self._pieces[-1].stop_s
-        self._origin = self._area(start_s)
+        self._origin = self._area(self.start_s)
         self._rewind()
 
     @classmethod
@@ -179,13 +171,11 @@ class Pacer:
         """
         due = self.arrivals(elapsed_s)
         ahead = self._position - self.integral(elapsed_s)
-        return Pacer(plan, self.seed, start_s=start_s, first=self.first + due, ahead=ahead, share=self.share)
+        return replace(self, plan=plan, start_s=start_s, first=self.first + due, ahead=ahead)
 
     def shared(self, index: int, count: int) -> Pacer:
         """The same pacer for one of `count` workers."""
-        return Pacer(
-            self.plan, self.seed, start_s=self.start_s, first=self.first, ahead=self.ahead, share=(index, count)
-        )
+        return replace(self, share=(index, count))
 
     def _piece(self, at_s: float) -> _Piece:
         return self._pieces[max(0, bisect_right(self._starts, at_s) - 1)]

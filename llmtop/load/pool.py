@@ -115,7 +115,7 @@ class Workers:
         self._followed = (pacer, start_ns)
         living = self._living
         for place, worker in enumerate(living):
-            worker.send(Follow.of(pacer, (place, len(living)), start_ns))
+            worker.send(Follow(pacer.shared(place, len(living)), start_ns))
 
     def cut(self, keep: int = 0) -> None:
         living = self._living

@@ -65,7 +65,7 @@ async def _obey(here: Here, orders_in: asyncio.StreamReader) -> None:
         while True:
             order = await receive(orders_in, orders)
             if isinstance(order, Follow):
-                here.follow(order.pacer(), order.start_ns)
+                here.follow(order.pacer, order.start_ns)
             elif isinstance(order, Cut):
                 here.cut(order.keep)
             elif order is None or isinstance(order, Close):

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import msgpack
 
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Ramp, Replay, Sine, Spike, Stage, Steps
 from llmtop.load.pacer import Pacer
@@ -95,6 +96,14 @@ def test_workers_with_shares_send_together_what_one_would(plan: LoadPlan, worker
     parts = [sends(whole.shared(i, workers), plan.duration_s) for i in range(workers)]
     assert sorted(at_s for part in parts for at_s in part) == sends(whole, plan.duration_s)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@given(rate_plans(burstiness=2.0), st.integers(0, 3), st.floats(0.0, 5.0))
+def test_a_pacer_leads_on_in_another_process_as_it_would_have_here(plan: LoadPlan, seed: int, at_s: float) -> None:
+    here = Pacer(plan, seed).replaced(plan, at_s, at_s).shared(1, 2)
+    there = msgpack.decode(msgpack.encode(here), type=Pacer)
+    assert there == here
+    assert sends(there, plan.duration_s) == sends(here, plan.duration_s)
 
 
 @given(st.integers(0, 1000), st.integers(1, 16))

@@ -129,7 +129,7 @@ async def test_a_worker_ends_when_its_parent_is_gone() -> None:
         seed=0,
         api="chat",
     )
-    follow = Follow.of(Pacer.hold(LoadPoint(concurrency=3)), (0, 1), 0)
+    follow = Follow(Pacer.hold(LoadPoint(concurrency=3)), 0)
     process.stdin.write(packed(setup) + packed(follow))
     records = []
     while not records:
