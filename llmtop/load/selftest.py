@@ -37,6 +37,7 @@ from llmtop.load.pacer import Pacer
 from llmtop.load.setup import Setup
 from llmtop.meter.client import AMBER_CPU, ClientJudge
 from llmtop.workload.prompts import PromptSource
+from llmtop.workload.script import OneShot
 
 LEVELS = (1, 16, 64, 128, 256, 512, 1024)
 TTFT_MS = 50.0
@@ -164,8 +165,8 @@ async def run(
         endpoint = endpoint_from_url(url)
         client = _Listener(endpoint, await probe(endpoint, caps), caps, origin_ns)
         client.heard = {}
-        prompts = PromptSource(Workload())
-        setup = Setup(client=client, prompts=prompts, caps=caps, origin_ns=origin_ns, seed=0, api="chat")
+        script = OneShot(PromptSource(Workload()))
+        setup = Setup(client=client, script=script, caps=caps, origin_ns=origin_ns, seed=0, api="chat")
         engine = LoadEngine(Here(setup), Pacer.hold(LoadPoint(concurrency=0)), caps, setup.now)
         running = asyncio.create_task(engine.run())
         try:

@@ -9,20 +9,20 @@ from msgspec import Struct
 
 from llmtop.domain.load import Caps
 from llmtop.endpoint.client import EndpointClient
-from llmtop.workload.prompts import PromptSource
+from llmtop.workload.script import Script
 
 
 class Setup(Struct, frozen=True, kw_only=True):
     client: EndpointClient
     """Talks to the endpoint."""
-    prompts: PromptSource
-    """What to send."""
+    script: Script
+    """What its users say."""
     caps: Caps
     """Where the load ends by itself."""
     origin_ns: int
     """Zero of the run clock, by `clock`."""
     seed: int
-    """Of staggering and pauses."""
+    """Of staggering, pauses and talks."""
     api: str
     """chat or completions."""
     worker: int = 0

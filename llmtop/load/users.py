@@ -1,9 +1,9 @@
 """Users: the tasks that send requests, as many or as often as they are told to, and leave when no longer wanted.
 
-One kind of user serves both loops. In a closed loop a user sends request after request; going down, those who rest
-leave at once and the others pay a debt: whoever finishes a request while there is debt left, leaves. In an open loop
-every arrival is a new user who leaves after one request, so nothing that does not come back can keep the next from
-being sent. A cut cancels.
+One kind of user serves both loops. In a closed loop a user begins talk after talk; going down, those who rest leave at
+once and the others pay a debt: whoever finishes a request while there is debt left, leaves, in the middle of a talk if
+need be, because a hand must not have to wait for its end. In an open loop every arrival is a new user who leaves after
+one talk, so nothing that does not come back can keep the next from being sent. A cut cancels.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from llmtop.endpoint.trace import Trace
 from llmtop.load.setup import Setup
 from llmtop.meter.binner import Binner
 from llmtop.workload.prompts import Prompt
+from llmtop.workload.script import Pause, Talk, User
 
 STAGGER_S = 0.1
 """Users that are called up together start within this time."""
@@ -66,9 +67,10 @@ class Users:
     """
 
     def __init__(self, setup: Setup, ended: Callable[[int, RequestRecord], None]) -> None:
-        self._client, self._prompts, self._api = setup.client, setup.prompts, setup.api
+        self._client, self._script, self._api = setup.client, setup.script, setup.api
         self._now = setup.now
         self._rng = Random(f"users {setup.seed} {setup.worker}")
+        self._seed = setup.seed
         self._ended = ended
         self._worker = setup.worker
         self.binner = Binner()
@@ -84,12 +86,12 @@ class Users:
         self.events: list[Event] = []
         self.slips_ns: list[int] = []
         """sent - scheduled of each request whose first token came; whoever reads it, empties it."""
-        self.in_flight = 0
-        """Users that are at a request."""
         self._open_loop = False
         self._debt = 0
+        self._hired = 0
         self._users: dict[asyncio.Task[None], None] = {}
         self._resting: dict[asyncio.Task[None], None] = {}
+        self._working: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flying: dict[int, _Open] = {}
         self._prefilling: dict[Trace, Prompt] = {}
@@ -102,6 +104,11 @@ class Users:
     @property
     def sent(self) -> int:
         return self._number
+
+    @property
+    def in_flight(self) -> int:
+        """Users that are at a request."""
+        return len(self._working)
 
     @property
     def prefilling(self) -> int:
@@ -156,16 +163,17 @@ class Users:
             self._debt += surplus
 
     def open(self) -> None:
-        """Open loop: users leave after the request that they are at, and `arrive` sends."""
+        """Open loop: users leave after the talk that they are at, and `arrive` brings the next."""
         if not self._open_loop:
             self.keep(0)
             self._open_loop = True
             self._debt = 0
 
     def arrive(self, scheduled_ns: int) -> None:
-        """Open loop: send one request now that was due at `scheduled_ns`."""
+        """Open loop: a talk begins now that was due at `scheduled_ns`."""
         if len(self._users) >= self.most:
-            self._drop(f"{self.most} are in flight, which is the most allowed")
+            pausing = " or pause" if self._resting else ""
+            self._drop(f"{self.most} are in flight{pausing}, which is the most allowed")
         elif self._now() < self._held_until_ns:
             self._drop("the endpoint refuses connections")
         else:
@@ -197,7 +205,9 @@ class Users:
             self._hire(delay_s, now + round(delay_s * 1e9), (place + 1) / count)
 
     def _hire(self, delay_s: float, due_ns: int, first_answer: float) -> None:
-        task = asyncio.get_running_loop().create_task(self._live(delay_s, due_ns, first_answer))
+        user = User(self._hired, self.point)
+        self._hired += 1
+        task = asyncio.get_running_loop().create_task(self._live(user, delay_s, due_ns, first_answer))
         self._users[task] = None
         self._tasks.add(task)
         if delay_s > 0:
@@ -216,57 +226,81 @@ class Users:
         if not task.cancelled() and task.exception() is not None:
             self.failure = task.exception()
 
-    def _leaves(self) -> bool:
+    def _leaves(self, talk_ended: bool) -> bool:
         if self._open_loop:
-            return True
+            return talk_ended
         if self._debt:
             self._debt -= 1
             return True
         return False
 
-    async def _live(self, delay_s: float, due_ns: int, answer: float) -> None:
-        """One user, from its first request to the one after which it is no longer wanted."""
+    async def _live(self, user: User, delay_s: float, due_ns: int, part: float) -> None:
+        """One user, from its first talk to the request or pause after which it is no longer wanted.
+
+        Its first answer has only this part of the length that is commanded.
+        """
         task = asyncio.current_task()
         assert task is not None
-        in_flight = False
+        rng = Random(f"user {self._seed} {self._worker} {user.number}")
         failures = 0
         try:
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
+            taken_ns = self._now()
+            talk, step = self._begin(user, rng)
             while True:
-                if not in_flight:
-                    in_flight = True
+                answer: RequestRecord | None = None
+                if isinstance(step, Pause):
+                    due_ns = await self._rest(task, step.seconds)
+                else:
                     self._resting.pop(task, None)
-                    self.in_flight += 1
-                record = await self._request(due_ns, answer)
-                answer = 1.0
-                failures = failures + 1 if record.outcome.is_error else 0
-                if self._leaves():
+                    self._working.add(task)
+                    answer = await self._request(step, due_ns, taken_ns, part)
+                    due_ns, part = answer.end_ns, 1.0
+                    failures = failures + 1 if answer.outcome.is_error else 0
+                taken_ns = self._now()
+                user.point = self.point
+                coming = talk.next(answer)
+                if self._leaves(coming is None):
                     self._users.pop(task, None)
                     return
-                due_ns = record.end_ns
-                pause_s = self.point.think_time_s + (self._pause_s(failures, record) if failures else 0.0)
+                pause_s = self.point.think_time_s if coming is None else 0.0
+                if failures and answer is not None:
+                    pause_s += self._pause_s(failures, answer)
                 if pause_s > 0:
-                    in_flight = False
-                    self.in_flight -= 1
-                    self._resting[task] = None
-                    due_ns = self._now() + round(pause_s * 1e9)
-                    await asyncio.sleep(pause_s)
+                    due_ns = await self._rest(task, pause_s)
+                    taken_ns = self._now()
+                if coming is None:
+                    talk, step = self._begin(user, rng)
+                else:
+                    step = coming
         finally:
-            if in_flight:
-                self.in_flight -= 1
+            self._working.discard(task)
 
-    async def _request(self, due_ns: int, answer: float) -> RequestRecord:
+    def _begin(self, user: User, rng: Random) -> tuple[Talk, Prompt | Pause]:
+        user.point = self.point
+        talk = self._script.begin(user, rng)
+        step = talk.next(None)
+        assert step is not None, "a talk has neither a prompt nor a pause"
+        return talk, step
+
+    async def _rest(self, task: asyncio.Task[None], seconds: float) -> int:
+        """Pause. Returns when the next request is due; until it is sent, this user is among the first to leave."""
+        self._working.discard(task)
+        self._resting[task] = None
+        due_ns = self._now() + round(seconds * 1e9)
+        await asyncio.sleep(seconds)
+        return due_ns
+
+    async def _request(self, prompt: Prompt, due_ns: int, taken_ns: int, part: float) -> RequestRecord:
         """Send one request and wait for its end."""
-        now = self._now()
-        trace = Trace(min(due_ns, now), now)
-        prompt = self._prompts.next(self.point)
+        trace = Trace(min(due_ns, taken_ns), taken_ns)
         self._number += 1
         flying = _Open(self._number, trace, prompt, self.stage)
         self._flying[flying.number] = flying
         self._prefilling[trace] = prompt
         self.binner.sent()
-        output_tokens = self._output_tokens(prompt, answer)
+        output_tokens = self._output_tokens(prompt, part)
         try:
             await asyncio.sleep(0)  # an endpoint that answers or refuses at once must not keep the loop from the others
             await self._client.generate(prompt.messages or prompt.text, output_tokens, self._api, trace, self)
@@ -276,10 +310,10 @@ class Users:
             raise
         return self._settle(flying, output_tokens)
 
-    def _output_tokens(self, prompt: Prompt, answer: float) -> int:
+    def _output_tokens(self, prompt: Prompt, part: float) -> int:
         """Lengths that vary spread the users by themselves; only answers of the commanded length are cut."""
-        if answer < 1 and prompt.output_tokens == self.point.output_tokens:
-            return max(1, round(prompt.output_tokens * answer))
+        if part < 1 and prompt.output_tokens == self.point.output_tokens:
+            return max(1, round(prompt.output_tokens * part))
         return prompt.output_tokens
 
     def _settle(self, flying: _Open, output_tokens: int) -> RequestRecord:
@@ -304,14 +338,14 @@ class Users:
         return record
 
     def _calibrate(self, asked_tokens: int, counted_tokens: int | None) -> None:
-        """Let the prompts learn from usage, unless its count cannot be that of the prompt.
+        """Let the script learn from usage, unless its count cannot be that of the prompt.
 
         Some servers and gateways report a constant, or leave cached tokens out. No tokenizer is off by more than a
         factor of 4 on English words, and no chat template adds more than some hundred tokens.
         """
         if counted_tokens is None or asked_tokens > 4 * counted_tokens + 16 or counted_tokens > 4 * asked_tokens + 512:
             return
-        self._prompts.calibrate(asked_tokens, counted_tokens)
+        self._script.calibrate(asked_tokens, counted_tokens)
 
     def _pause_s(self, failures: int, record: RequestRecord) -> float:
         if record.retry_after_s is not None:

@@ -13,6 +13,7 @@ from llmtop.load.here import Here
 from llmtop.load.messages import Close, Cut, Follow, WorkerSetup, orders, packed, receive
 from llmtop.load.setup import Setup
 from llmtop.workload.prompts import PromptSource
+from llmtop.workload.script import OneShot
 
 TELL_S = 0.05
 
@@ -33,7 +34,7 @@ async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter)
     here = Here(
         Setup(
             client=client,
-            prompts=prompts,
+            script=OneShot(prompts),
             caps=setup.caps,
             origin_ns=setup.origin_ns,
             seed=setup.seed,

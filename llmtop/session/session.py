@@ -59,6 +59,7 @@ from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
 from llmtop.workload.datasets import arrivals_replay
 from llmtop.workload.prompts import PromptSource
+from llmtop.workload.script import OneShot
 
 Fact = TypeVar("Fact")
 
@@ -277,7 +278,8 @@ class Session:
                 workers=workers,
             )
             return LoadEngine(Workers(shared), pacer, caps, shared.now)
-        setup = Setup(client=client, prompts=prompts, caps=caps, origin_ns=origin_ns, seed=seed, api=api)
+        script = OneShot(prompts)
+        setup = Setup(client=client, script=script, caps=caps, origin_ns=origin_ns, seed=seed, api=api)
         return LoadEngine(Here(setup), pacer, caps, setup.now)
 
     @property

@@ -1,1 +1,1 @@
-"""Prompts of an exact number of tokens, and where their lengths come from: drawn, or read from the user's own file."""
+"""Prompts of an exact number of tokens, their lengths drawn or read from the user's own file, and what users say."""

@@ -33,6 +33,7 @@ from llmtop.load.pool import Workers
 from llmtop.load.selftest import known_times
 from llmtop.load.setup import Setup
 from llmtop.workload.prompts import PromptSource
+from llmtop.workload.script import OneShot
 
 ROUNDS = 5
 
@@ -65,8 +66,8 @@ class QuickClient:
 
 async def memory(requests: int) -> None:
     origin_ns = perf_counter_ns()
-    client, prompts = QuickClient(origin_ns), PromptSource(Workload())
-    setup = Setup(client=client, prompts=prompts, caps=Caps(), origin_ns=origin_ns, seed=0, api="chat")
+    client, script = QuickClient(origin_ns), OneShot(PromptSource(Workload()))
+    setup = Setup(client=client, script=script, caps=Caps(), origin_ns=origin_ns, seed=0, api="chat")
     engine = LoadEngine(Here(setup), Pacer.hold(LoadPoint(concurrency=64)), setup.caps, setup.now)
     running = asyncio.create_task(engine.run())
     process = psutil.Process()
@@ -98,7 +99,7 @@ async def retarget(workers: int) -> None:
             shared = WorkerSetup(endpoint=endpoint, info=info, workload=Workload(), workers=workers, **common)
             engine = LoadEngine(Workers(shared), pacer, shared.caps, shared.now)
         else:
-            setup = Setup(client=client, prompts=PromptSource(Workload()), **common)
+            setup = Setup(client=client, script=OneShot(PromptSource(Workload())), **common)
             engine = LoadEngine(Here(setup), pacer, setup.caps, setup.now)
         running = asyncio.create_task(engine.run())
         await reached(engine, 8)

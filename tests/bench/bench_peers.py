@@ -119,6 +119,7 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
     from llmtop.load.setup import Setup
     from llmtop.meter.facts import Facts
     from llmtop.workload.prompts import PromptSource
+    from llmtop.workload.script import OneShot
 
     class Listener(EndpointClient):
         """Remembers which trace belongs to which prompt, and all gaps that the load was told of."""
@@ -143,8 +144,8 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
     endpoint = endpoint_from_url(url)
     info = await probe(endpoint, caps)
     client = Listener(endpoint, info, caps, origin_ns)
-    prompts = PromptSource(Workload())
-    setup = Setup(client=client, prompts=prompts, caps=caps, origin_ns=origin_ns, seed=0, api="chat")
+    script = OneShot(PromptSource(Workload()))
+    setup = Setup(client=client, script=script, caps=caps, origin_ns=origin_ns, seed=0, api="chat")
     engine = LoadEngine(Here(setup), Pacer.hold(LoadPoint(concurrency=0)), caps, setup.now)
     running = asyncio.create_task(engine.run())
     await asyncio.sleep(0.5)

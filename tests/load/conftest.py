@@ -17,6 +17,7 @@ from llmtop.load.here import Here
 from llmtop.load.pacer import Pacer
 from llmtop.load.setup import Setup
 from llmtop.workload.prompts import Prompt
+from llmtop.workload.script import OneShot, Script
 
 
 class JumpingSelector(selectors.SelectSelector):
@@ -143,6 +144,8 @@ class Lab:
     def __init__(self) -> None:
         self.loop = VirtualLoop()
         self.prompts = Prompts()
+        self.script: Script | None = None
+        """None: one prompt after the other."""
 
     def engine(
         self,
@@ -157,7 +160,7 @@ class Lab:
         health = HealthProbe(clock=self.loop.clock_ns, cpu_clock=lambda: 0)
         setup = Setup(
             client=self.client,
-            prompts=self.prompts,
+            script=self.script or OneShot(self.prompts),
             caps=caps,
             origin_ns=0,
             seed=seed,

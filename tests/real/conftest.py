@@ -50,6 +50,7 @@ from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session
 from llmtop.telemetry.scraper import Scraper
 from llmtop.workload.prompts import PromptSource
+from llmtop.workload.script import OneShot
 
 START_LIMIT_S = 300
 LLAMACPP_MAIN = Path(__file__).with_name("llamacpp_server.py")
@@ -187,8 +188,8 @@ async def hold(url: str, seconds: float, *, api: str = "completions", **load: An
     info = await probe(endpoint, caps)
     client = EndpointClient(endpoint, info, caps, origin_ns)
     scraper = Scraper(endpoint, info.dialect, origin_ns)
-    prompts = PromptSource(Workload(api=api), max_model_len=info.max_model_len, salt=origin_ns)
-    setup = Setup(client=client, prompts=prompts, caps=caps, origin_ns=origin_ns, seed=0, api=api)
+    script = OneShot(PromptSource(Workload(api=api), max_model_len=info.max_model_len, salt=origin_ns))
+    setup = Setup(client=client, script=script, caps=caps, origin_ns=origin_ns, seed=0, api=api)
     engine = LoadEngine(Here(setup), Pacer.hold(LoadPoint(**load)), caps, setup.now)
     running = asyncio.create_task(engine.run())
     requests: list[RequestRecord] = []
