@@ -104,10 +104,51 @@ def test_a_talk_hears_what_became_of_each_prompt_and_nothing_after_a_pause(lab) 
     assert [record.outcome for record in records[:3]] == [Outcome.OK, Outcome.TIMEOUT, Outcome.OK]
 
 
+def test_a_talk_sees_the_load_that_is_commanded_when_it_is_asked(lab) -> None:
+    seen: list[int] = []
+
+    class Watching(Lines):
+        def begin(self, user: User, rng: Random) -> _Spoken:
+            talk = super().begin(user, rng)
+            say = talk.next
+
+            def looking(answer: RequestRecord | None) -> Prompt | Pause | None:
+                seen.append(user.point.prompt_tokens)
+                return say(answer)
+
+            talk.next = looking
+            return talk
+
+    lab.script = Watching(3, Pause(1.0), 4)
+    engine = lab.engine(closed(1, prompt_tokens=50), lambda _: lab.Answer(0.1, 0.0))
+
+    async def script() -> None:
+        await asyncio.sleep(0.5)
+        engine.command(closed(1, prompt_tokens=60))
+        await asyncio.sleep(0.65)
+        engine.command(closed(1, prompt_tokens=70))
+        await asyncio.sleep(0.1)
+
+    lab.drive(engine, script)
+    assert seen == [50, 50, 60, 70, 70]
+
+
 def test_think_time_is_between_talks_and_not_within(lab) -> None:
     records = spoken(lab, Lines(3, 4), closed(1, think_time_s=0.5), 5.0)
     waits = [(after.scheduled_ns - before.end_ns) / SECOND for before, after in pairwise(records)]
     assert waits[:4] == [0.0, 0.5, 0.0, 0.5]
+
+
+def test_a_talk_that_begins_after_think_time_has_the_lengths_commanded_by_then(lab) -> None:
+    engine = lab.engine(closed(1, think_time_s=1.0), lambda _: lab.Answer(0.1, 0.0))
+
+    async def script() -> None:
+        await asyncio.sleep(0.5)
+        engine.command(closed(1, prompt_tokens=77))
+        await asyncio.sleep(0.65)
+
+    lab.drive(engine, script)
+    assert [record.asked_prompt_tokens for record in engine.take().requests] == [192, 77]
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.5])
