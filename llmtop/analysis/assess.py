@@ -20,9 +20,9 @@ from llmtop.analysis.recent import limits_of, overloaded_now, recent_of, slo_sam
 from llmtop.analysis.sessions import SHOWN_FROM, Requests
 from llmtop.analysis.slo import Sample, attainment, judge_slo
 from llmtop.domain.endpoint import Dialect
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import RunMeta
-from llmtop.domain.slo import Slo
+from llmtop.domain.slo import LATENCIES, Latency, Slo, Stat
 from llmtop.domain.verdicts import (
     Assessment,
     Bound,
@@ -99,9 +99,9 @@ def assess_levels(
     levels: Sequence[Level],
     *,
     slo: Slo | None = None,
-    axis: str = "concurrency",
-    metric: str = "ttft",
-    stat: str = "p50",
+    axis: Axis = "concurrency",
+    metric: Latency = "ttft",
+    stat: Stat = "p50",
     limits: Limits = UNKNOWN,
     point: LoadPoint | None = None,
     dialect: Dialect | None = None,
@@ -163,10 +163,10 @@ def _verdicts(
     return verdicts, raw, count
 
 
-def _judged(levels: Sequence[Level], full: bool) -> list[tuple[str, str]]:
-    chosen = [(metric, "p50") for metric in ("ttft", "tpot", "e2e")]
+def _judged(levels: Sequence[Level], full: bool) -> list[tuple[Latency, Stat]]:
+    chosen: list[tuple[Latency, Stat]] = [(metric, "p50") for metric in LATENCIES]
     if full and sum(level.n >= MIN_REQUESTS_P95 for level in levels) >= cliffs.MIN_LEVELS:
-        chosen += [(metric, "p95") for metric in ("ttft", "tpot", "e2e")]
+        chosen += [(metric, "p95") for metric in LATENCIES]
     return chosen
 
 
@@ -213,7 +213,7 @@ def _shown(curve: MeasuredCurve, slo: Slo, ghost: bool) -> Curve:
 
 
 def _point(level: Level, slo: Slo) -> LevelPoint:
-    def quantile_ms(metric: str, q: float) -> float | None:
+    def quantile_ms(metric: Latency, q: float) -> float | None:
         values = level.samples(metric)
         if len(values) < (FAINT_BELOW if q > 0.5 else 1):
             return None

@@ -11,7 +11,7 @@ import msgspec
 from llmtop.analysis.judge import AGREEMENT, Limits
 from llmtop.analysis.levels import Level
 from llmtop.analysis.slo import Sample, holds
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Kind
 from llmtop.wording.figures import TEXT
@@ -123,7 +123,7 @@ def _close(wall: float, knee: float) -> bool:
     return abs(wall - knee) <= 1.5 * AGREEMENT * knee
 
 
-def _whole(value: float, axis: str) -> float:
+def _whole(value: float, axis: Axis) -> float:
     """Users are whole; rates keep two digits."""
     return float(max(1, math.floor(value + 1e-9))) if axis == "concurrency" else round(value, 2)
 
@@ -164,7 +164,7 @@ def _most_tokens(levels: Sequence[Level]) -> tuple[float, float] | None:
     return max(_rated(levels), key=lambda each: each[1], default=None)
 
 
-def _tokens_sentence(levels: Sequence[Level], axis: str, gpus: int | None) -> str:
+def _tokens_sentence(levels: Sequence[Level], axis: Axis, gpus: int | None) -> str:
     """The level of the most output tokens/s, and the one past which a doubling gains less than 5 %."""
     rated, most = _rated(levels), _most_tokens(levels)
     if most is None or len(rated) < 2:

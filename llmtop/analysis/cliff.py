@@ -16,6 +16,8 @@ import numpy as np
 from llmtop.analysis import fits
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import Level
+from llmtop.domain.load import Axis
+from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Kind
 from llmtop.wording.figures import TEXT
 from llmtop.wording.sentences import CONTRADICTION
@@ -122,9 +124,9 @@ class Series:
     e2e_mean: Array
     rate: Array
     """Requests/s, or output tokens/s where those are not known."""
-    axis: str
-    metric: str
-    stat: str
+    axis: Axis
+    metric: Latency
+    stat: Stat
     notes: tuple[str, ...] = ()
 
     @property
@@ -132,7 +134,7 @@ class Series:
         return all(level.requests_per_s is not None for level in self.levels)
 
 
-def prepare(levels: Sequence[Level], *, axis: str, metric: str, stat: str) -> Series:
+def prepare(levels: Sequence[Level], *, axis: Axis, metric: Latency, stat: Stat) -> Series:
     """Levels with enough requests, lowest load first, without those that the load generator or a cold start spoiled."""
     kept = []
     delivered, notes = _delivered(sorted(levels, key=lambda each: each.load), axis)
@@ -149,7 +151,7 @@ def prepare(levels: Sequence[Level], *, axis: str, metric: str, stat: str) -> Se
     return _series(kept, axis, metric, stat, tuple(notes))
 
 
-def _delivered(levels: Sequence[Level], axis: str) -> tuple[list[Level], list[str]]:
+def _delivered(levels: Sequence[Level], axis: Axis) -> tuple[list[Level], list[str]]:
     """Levels whose load really was in flight by Little's law, X R = N, and what is to be said of the others.
 
     Without requests/s, output tokens/s stands for it: tokens a request = X_tok R / N must not fall. Without R as well,
@@ -190,7 +192,9 @@ def _stands_still(before: Level, last: Level) -> bool:
     return last.load > before.load / DELIVERED and rates[1] < 1.05 * rates[0] and last.given.y < 1.05 * before.given.y
 
 
-def _series(kept: Sequence[tuple[Level, object]], axis: str, metric: str, stat: str, notes: tuple[str, ...]) -> Series:
+def _series(
+    kept: Sequence[tuple[Level, object]], axis: Axis, metric: Latency, stat: Stat, notes: tuple[str, ...]
+) -> Series:
     levels = tuple(level for level, _ in kept)
     whole = [level.requests_per_s for level in levels]
     rates = whole if all(rate is not None for rate in whole) else [level.output_tokens_per_s for level in levels]
@@ -432,7 +436,7 @@ def _resampled_level(
     )
 
 
-def _mean_se(level: Level, metric: str, otherwise: float) -> float:
+def _mean_se(level: Level, metric: Latency, otherwise: float) -> float:
     """Relative standard error of a level's mean."""
     values = level.samples(metric)
     if len(values) < 2 or values.mean() <= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmtop.domain.load import Axis
 from llmtop.domain.slo import LATENCIES, Slo, metric_of
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Confidence, Diagnosis, Kind, SloVerdict, TargetVerdict
 from llmtop.wording.figures import TIGHT
@@ -50,7 +51,7 @@ def _miss(target: TargetVerdict) -> str:
     return f"{target_name(target.name)} {value}>{limit}"
 
 
-def _capacity(slo: Slo, capacity: Capacity, axis: str) -> tuple[str, str]:
+def _capacity(slo: Slo, capacity: Capacity, axis: Axis) -> tuple[str, str]:
     if capacity.at_slo is None:
         if capacity.fails_at is None:
             return "", ""

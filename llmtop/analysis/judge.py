@@ -12,6 +12,8 @@ from llmtop.analysis import cliff
 from llmtop.analysis.cliff import Finding, Series
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import FAINT_BELOW, Level
+from llmtop.domain.load import Axis
+from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Kind
 from llmtop.wording.figures import TEXT
 
@@ -68,9 +70,9 @@ def is_pinned(running: float | None, slots: float | None) -> bool:
 def judge(
     levels: Sequence[Level],
     *,
-    axis: str = "concurrency",
-    metric: str = "ttft",
-    stat: str = "p50",
+    axis: Axis = "concurrency",
+    metric: Latency = "ttft",
+    stat: Stat = "p50",
     limits: Limits = UNKNOWN,
     replicates: int = cliff.REPLICATES,
     seed: int = 0,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from llmtop.analysis.fits import Array
+from llmtop.domain.slo import Latency, Stat
 
 EMPTY: Array = np.empty(0)
 FAINT_BELOW = 20
@@ -68,12 +69,12 @@ class Level:
         """Whether its errors alone put it beyond the cliff (more than one, so that a single slip does not)."""
         return self.errors >= 2 and self.error_ratio > ERROR_WALL
 
-    def samples(self, metric: str) -> Array:
+    def samples(self, metric: Latency) -> Array:
         """Finite samples of ttft, tpot or e2e, in seconds."""
         column: Array = getattr(self, f"{metric}_s")
         return column[np.isfinite(column)]
 
-    def mean(self, metric: str) -> float | None:
+    def mean(self, metric: Latency) -> float | None:
         """Mean of ttft or e2e in seconds, from samples or as given."""
         column = self.samples(metric) if metric != "tpot" else EMPTY
         if len(column):
@@ -88,7 +89,7 @@ class Level:
             return None
         return self.requests_per_s * mean / self.load
 
-    def statistic(self, metric: str, stat: str) -> Statistic | None:
+    def statistic(self, metric: Latency, stat: Stat) -> Statistic | None:
         """p50, p95 or mean with the standard error of its logarithm; None with too few requests.
 
         p50: se(ln y) = 1.2533 max(1.4826 MAD, 0.6 sd, 0.02) / sqrt(n), over ln y. The sd keeps two-humped data (prefix

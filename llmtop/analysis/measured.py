@@ -12,7 +12,7 @@ from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY, Level
 from llmtop.analysis.openloop import Offered, rate_levels
 from llmtop.analysis.sessions import Gauges, Index, Progress, Requests, Steps, session_levels
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import LoadChange, RunMeta
 from llmtop.meter.facts import Facts, Table
 from llmtop.wording.figures import TEXT
@@ -35,7 +35,7 @@ class MeasuredCurve:
     """The levels of one configuration: lengths, load mode and server settings."""
 
     label: str
-    axis: str
+    axis: Axis
     point: LoadPoint
     levels: tuple[Level, ...]
     requests: Requests
@@ -201,7 +201,7 @@ def _segments(facts: Facts, meta: RunMeta) -> list[_Segment]:
 
 
 def _lengths(point: LoadPoint) -> tuple[object, ...]:
-    closed = point.concurrency is not None
+    closed = point.axis == "concurrency"
     return closed, point.prompt_tokens, point.output_tokens, point.shared_prefix, closed or point.burstiness
 
 
@@ -248,10 +248,9 @@ def _curve(
     members = requests.pick(_within(own, requests))
     spans = tuple((segment.start_s, segment.stop_s) for segment in own)
     last = own[-1]
-    axis = "concurrency" if last.point.concurrency is not None else "rate"
     gauges = gauges.pick(_inside(spans, gauges.t_s))
     progress = progress.pick(_inside(spans, progress.t_s))
-    if axis == "rate":
+    if last.point.axis == "rate":
         size = len(facts.bins)
         bins_s = _column(facts.bins, "t_s", size)
         target = np.where(_inside(spans, bins_s), _column(facts.bins, "target", size), np.nan)
@@ -268,7 +267,7 @@ def _curve(
             jitter=3.0 if last.point.think_time_s > 0 else 0.0,
             asked=None if last.point.think_time_s > 0 else commanded(facts),
         )
-    return MeasuredCurve(_label(last, segments), axis, last.point, levels, members)
+    return MeasuredCurve(_label(last, segments), last.point.axis, last.point, levels, members)
 
 
 def _within(own: Sequence[_Segment], requests: Requests) -> Index:

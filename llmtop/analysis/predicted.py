@@ -8,7 +8,7 @@ from llmtop.analysis.assess import assess_levels
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.levels import Level
 from llmtop.domain.endpoint import Dialect
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.simulator.engine import PredictedPoint, Prediction
@@ -17,6 +17,8 @@ from llmtop.simulator.engine import PredictedPoint, Prediction
 def assess_prediction(prediction: Prediction, slo: Slo) -> Assessment:
     """All verdicts over a predicted curve; a replay of a request list has one point and so no cliff."""
     config, lengths = prediction.config, prediction.lengths
+    axis: Axis = "rate" if prediction.axis == "rate" else "concurrency"
+    asked = LoadPoint(concurrency=0, prompt_tokens=lengths.prompt_tokens, output_tokens=lengths.output_tokens)
     limits = Limits(
         max_num_seqs=config.max_num_seqs,
         kv_capacity_tokens=config.num_gpu_blocks * config.block_size,
@@ -27,9 +29,9 @@ def assess_prediction(prediction: Prediction, slo: Slo) -> Assessment:
     return assess_levels(
         [_level(point) for point in prediction.points],
         slo=slo,
-        axis="rate" if prediction.axis == "rate" else "concurrency",
+        axis=axis,
         limits=limits,
-        point=LoadPoint(prompt_tokens=lengths.prompt_tokens, output_tokens=lengths.output_tokens),
+        point=asked.at(axis, 0),
         dialect=Dialect.VLLM,
     )
 

@@ -14,7 +14,7 @@ from llmtop.analysis.sessions import Requests
 from llmtop.analysis.slo import Sample
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import RunMeta
-from llmtop.meter.facts import Facts
+from llmtop.meter.facts import Facts, Table
 
 SLO_WINDOW_S = 60.0
 MIN_SLO_WINDOW_S = 10.0
@@ -26,9 +26,9 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) 
     """Means and growth over the last `WINDOW_S` seconds (fewer since the load last changed, but at least five)."""
     changed_s = facts.changes[-1].t_s if facts.changes else 0.0
     start_s = max(now_s - WINDOW_S, min(changed_s, now_s - 5.0))
-    server = _Window(facts, "server", start_s, now_s)
-    bins = _Window(facts, "bins", start_s, now_s)
-    client = _Window(facts, "client", start_s, now_s)
+    server = _Window(facts.server, start_s, now_s)
+    bins = _Window(facts.bins, start_s, now_s)
+    client = _Window(facts.client, start_s, now_s)
     waiting = server.known("waiting")
     ended = requests.pick((requests.end_s > start_s) & (requests.end_s <= now_s))
     return Recent(
@@ -55,8 +55,8 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) 
 class _Window:
     """Rows of one table within (start, stop]."""
 
-    def __init__(self, facts: Facts, table: str, start_s: float, stop_s: float) -> None:
-        self._table = getattr(facts, table)
+    def __init__(self, table: Table, start_s: float, stop_s: float) -> None:
+        self._table = table
         t_s: Array = self._table.column("t_s")
         self._first = int(np.searchsorted(t_s, start_s, side="right"))
         self._stop = int(np.searchsorted(t_s, stop_s, side="right"))
@@ -137,7 +137,7 @@ def overloaded_now(
         before: the answer a moment ago.
         usual_s: median time from first to last token.
     """
-    polls = _Window(facts, "server", now_s - 30.0, now_s)
+    polls = _Window(facts.server, now_s - 30.0, now_s)
     waiting = polls.known("waiting")[-_QUEUE_POLLS:]
     queued = len(waiting) == _QUEUE_POLLS and bool(np.all(waiting >= 1))
     first = requests.first_token_s
@@ -152,6 +152,6 @@ def overloaded_now(
         return True
     if not before:
         return False
-    calm = _Window(facts, "server", now_s - max(usual_s, 1.0), now_s).known("waiting")
+    calm = _Window(facts.server, now_s - max(usual_s, 1.0), now_s).known("waiting")
     empty = bool(np.all(calm < 1))
     return not (empty and (ttft_s is None or base_s is None or ttft_s < 1.3 * base_s))

@@ -16,9 +16,9 @@ from llmtop.analysis.cliff import QUEUE_SHARE
 from llmtop.analysis.fits import Array
 from llmtop.analysis.trial import CONFIRM_REQUESTS, QUICK_REQUESTS, WITH_QUEUE, Trial, statistic
 from llmtop.domain.commands import SetLoad
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
-from llmtop.domain.steering import Step
+from llmtop.domain.steering import Phase, Step
 from llmtop.domain.verdicts import Capacity
 from llmtop.meter.facts import Facts
 from llmtop.wording.figures import TEXT
@@ -76,7 +76,7 @@ class CapacitySearch:
         self._usual_s: float | None = None
         self._trial: Trial | None = None
         self._wanted = min(first, max_concurrency)
-        self._phase = "double"
+        self._phase: Phase = "double"
         self._stopped: str | None = None
         self._tail = 1.2
         self._rate = 0.0
@@ -100,7 +100,7 @@ class CapacitySearch:
             )
         assert self._trial is not None
         left = self._trial.remaining(self._slo, self._quick) + self._ahead()
-        point = msgspec.structs.replace(self._base, concurrency=self._trial.load, rate_rps=None)
+        point = self._base.at("concurrency", self._trial.load)
         return Step(
             want=SetLoad(point, "search"),
             phase=self._phase,
@@ -309,7 +309,8 @@ class CapacitySearch:
         )
 
     def _sentence(self, found: Capacity) -> str:
-        axis, objective, how = "concurrency", felt(self._slo), driven("concurrency", self._base)
+        axis: Axis = "concurrency"
+        objective, how = felt(self._slo), driven(axis, self._base)
         if found.at_slo is None:
             if found.fails_at is None:
                 return "nothing learned yet"

@@ -12,7 +12,7 @@ from llmtop.analysis import stats
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY, Level
 from llmtop.analysis.sessions import Gauges, Requests
-from llmtop.domain.slo import LATENCIES, Slo, SloTarget
+from llmtop.domain.slo import LATENCIES, Slo, SloTarget, Stat
 from llmtop.domain.verdicts import SloVerdict, TargetVerdict
 from llmtop.wording.figures import TEXT
 from llmtop.wording.names import target_name
@@ -141,7 +141,7 @@ def _values(sample: Sample, target: SloTarget) -> Array:
     return values
 
 
-def _statistic(values: Array, stat: str) -> float:
+def _statistic(values: Array, stat: Stat) -> float:
     return float(values.mean()) if stat == "mean" else float(np.quantile(values, 1 - MISS_SHARES[stat]))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from llmtop.analysis.fits import Array
 from llmtop.analysis.slo import MISS_SHARES
 from llmtop.analysis.stats import Sprt, share_floor
-from llmtop.domain.slo import LATENCIES, Slo, SloTarget
+from llmtop.domain.slo import LATENCIES, Slo, SloTarget, Stat
 from llmtop.meter.facts import Facts
 
 QUICK_REQUESTS = 15
@@ -279,7 +279,7 @@ def _mean_answer(values: Array, limit: float, quick: bool) -> bool | None:
     return None
 
 
-def statistic(values: Sequence[float] | Array, stat: str) -> float | None:
+def statistic(values: Sequence[float] | Array, stat: Stat) -> float | None:
     """The statistic of an SLO target over a sample; None without one."""
     if len(values) == 0:
         return None

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from llmtop.analysis import assess_levels
 from llmtop.cli.output import print_json, verdicts_json
-from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.load import Axis
+from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
 from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.errors import FileError, UsageError
 from llmtop.exchange.levels import parse_levels
@@ -32,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 1 if assessment.slo.ok is False else 0
 
 
-def of_table(path: Path, slo: Slo | None, axis: str, metric: str, stat: str) -> Assessment:
+def of_table(path: Path, slo: Slo | None, axis: Axis, metric: Latency, stat: Stat) -> Assessment:
     """A table of levels. Raises FileError naming the line or the column."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -44,7 +45,7 @@ def of_table(path: Path, slo: Slo | None, axis: str, metric: str, stat: str) -> 
         raise FileError(path, str(error)) from error
 
 
-def _asked(assessment: Assessment, metric: str, stat: str) -> CliffVerdict:
+def _asked(assessment: Assessment, metric: Latency, stat: Stat) -> CliffVerdict:
     """The verdict for this metric and statistic; the one that matters if there is none of its own."""
     found = (cliff for cliff in assessment.cliffs if (cliff.metric, cliff.stat) == (metric, stat))
     return next(found, assessment.cliff)

@@ -96,9 +96,9 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
     if arguments.concurrency is not None and arguments.rate is not None:
         raise UsageError("--concurrency holds requests in flight, --rate sends at a rate: give one of them")
     if arguments.concurrency is not None:
-        base = replace(base, concurrency=arguments.concurrency, rate_rps=None)
+        base = base.at("concurrency", arguments.concurrency)
     if arguments.rate is not None:
-        base = replace(base, concurrency=None, rate_rps=arguments.rate)
+        base = base.at("rate", arguments.rate)
     lengths = {
         "prompt_tokens": arguments.prompt_tokens,
         "output_tokens": arguments.output_tokens,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from llmtop.dialects import DIALECTS, DialectTable, dig
 from llmtop.domain.endpoint import Dialect
 
-_WEIGHTS = {"metrics": 4, "json": 3, "owned_by": 2, "server": 1}
+ClueKind = Literal["metrics", "json", "owned_by", "server"]
+_WEIGHTS: dict[ClueKind, int] = {"metrics": 4, "json": 3, "owned_by": 2, "server": 1}
 
 
 class Answers(Struct, frozen=True, kw_only=True):
@@ -31,8 +32,7 @@ class Answers(Struct, frozen=True, kw_only=True):
 class Clue(Struct, frozen=True):
     """One piece of evidence."""
 
-    kind: str
-    """metrics, json, owned_by or server."""
+    kind: ClueKind
     text: str
 
     @property

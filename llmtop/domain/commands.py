@@ -5,13 +5,14 @@ from __future__ import annotations
 from msgspec import Struct
 
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import ChangeReason
 
 
 class SetLoad(Struct, frozen=True, tag=True):
     """Command this load from now on; takes the wheel from any plan."""
 
     point: LoadPoint
-    reason: str = "hand"
+    reason: ChangeReason = "hand"
 
 
 class StopLoad(Struct, frozen=True, tag=True):

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
+from msgspec.structs import replace
+
+Axis = Literal["concurrency", "rate"]
+"""What a load is counted in: requests in flight (closed loop), or requests sent per second (open loop)."""
+Unit = Literal["concurrency", "rate_rps"]
+"""The field of a `LoadPoint` that a shape moves."""
 
 
 class LoadPoint(Struct, frozen=True, kw_only=True):
     """The load commanded at one instant; the sliders write this.
 
     Exactly one of `concurrency` (closed loop: so many requests in flight) and `rate_rps` (open loop: so many requests
-    sent per second, whatever comes back) is set.
+    sent per second, whatever comes back) is set; ValueError otherwise, from a decoder too.
     """
 
     concurrency: int | None = None
@@ -22,6 +30,27 @@ class LoadPoint(Struct, frozen=True, kw_only=True):
     """Closed loop: pause of a user between the end of one request and the next."""
     burstiness: float = 1.0
     """Open loop: shape of the Gamma between arrivals. 1 = Poisson, below 1 = bursts, `inf` = constant."""
+
+    def __post_init__(self) -> None:
+        if (self.concurrency is None) == (self.rate_rps is None):
+            raise ValueError("a load is a concurrency or a rate, one of the two")
+
+    @property
+    def axis(self) -> Axis:
+        return "rate" if self.concurrency is None else "concurrency"
+
+    @property
+    def value(self) -> float:
+        """On its axis: requests in flight, or requests/s."""
+        value = self.rate_rps if self.concurrency is None else self.concurrency
+        assert value is not None
+        return value
+
+    def at(self, axis: Axis, value: float) -> LoadPoint:
+        """The same requests at another load; a concurrency is cut to a whole number."""
+        if axis == "rate":
+            return replace(self, concurrency=None, rate_rps=value)
+        return replace(self, concurrency=int(value), rate_rps=None)
 
 
 class Hold(Struct, frozen=True, tag_field="shape", tag="hold", forbid_unknown_fields=True):
@@ -36,14 +65,14 @@ class Ramp(Struct, frozen=True, tag_field="shape", tag="ramp", forbid_unknown_fi
 
     start: float
     stop: float
-    unit: str = "concurrency"
+    unit: Unit = "concurrency"
 
 
 class Steps(Struct, frozen=True, tag_field="shape", tag="steps", forbid_unknown_fields=True):
     """Hold each of `levels` for an equal share of the stage."""
 
     levels: tuple[float, ...]
-    unit: str = "concurrency"
+    unit: Unit = "concurrency"
 
 
 class Spike(Struct, frozen=True, tag_field="shape", tag="spike", forbid_unknown_fields=True):
@@ -53,7 +82,7 @@ class Spike(Struct, frozen=True, tag_field="shape", tag="spike", forbid_unknown_
     peak: float
     rise: float = 1 / 3
     fall: float = 2 / 3
-    unit: str = "concurrency"
+    unit: Unit = "concurrency"
 
 
 class Sine(Struct, frozen=True, tag_field="shape", tag="sine", forbid_unknown_fields=True):
@@ -62,7 +91,7 @@ class Sine(Struct, frozen=True, tag_field="shape", tag="sine", forbid_unknown_fi
     low: float
     high: float
     period_s: float
-    unit: str = "concurrency"
+    unit: Unit = "concurrency"
 
 
 class Replay(Struct, frozen=True, tag_field="shape", tag="replay", forbid_unknown_fields=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
+from typing import Literal
 
 from msgspec import Struct, field
 
@@ -13,14 +14,17 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 
+ChangeReason = Literal["hand", "stage", "brake", "stop", "search"]
+EventKind = Literal["endpoint", "server", "client", "load", "recording", "simulator"]
+Severity = Literal["info", "warning", "error"]
+
 
 class LoadChange(Struct, frozen=True):
     """The commanded load changed: by hand, by a stage or by a brake."""
 
     t_s: float
     point: LoadPoint
-    reason: str = "hand"
-    """hand, stage, brake, stop or search."""
+    reason: ChangeReason = "hand"
     stage: str | None = None
 
 
@@ -35,11 +39,9 @@ class Event(Struct, frozen=True):
     """Something that happened and that a reader of the run wants to know."""
 
     t_s: float
-    kind: str
-    """endpoint, server, client, load, recording or simulator."""
+    kind: EventKind
     text: str
-    severity: str = "info"
-    """info, warning or error."""
+    severity: Severity = "info"
     state: EndpointState | None = None
     """The endpoint's state from now on, where the event is a change of it."""
 

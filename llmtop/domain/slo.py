@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Literal, get_args
 
 from msgspec import Struct
 
 from llmtop.errors import UsageError
 
-METRICS = ("ttft", "tpot", "e2e", "error_ratio", "queue", "kv")
-LATENCIES = METRICS[:3]
-STATS = ("mean", "p50", "p90", "p95", "p99")
+Latency = Literal["ttft", "tpot", "e2e"]
+Metric = Literal[Latency, "error_ratio", "queue", "kv"]
+Stat = Literal["mean", "p50", "p90", "p95", "p99"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+LATENCIES: tuple[Latency, ...] = get_args(Latency)
+STATS: tuple[Stat, ...] = get_args(Stat)
 WARN_SHARE = 0.8
 """A figure turns yellow from this share of its limit."""
 
@@ -20,9 +24,14 @@ _LIKE = "ttft_p95<2s, tpot_p95<50ms, error_ratio<1%, queue<10 or kv<80%"
 _TARGET = re.compile(
     r"^\s*([a-z0-9_]+)\s*<=?\s*((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*(ms|s|min|%|)\s*$"
 )
+_NAMES: dict[str, tuple[Metric, Stat | None]] = {
+    **{metric: (metric, "p95" if metric in LATENCIES else None) for metric in METRICS},
+    **{f"{metric}_{stat}": (metric, stat) for metric in LATENCIES for stat in STATS},
+}
+"""What a limit may be called."""
 
 
-def metric_of(name: str) -> str:
+def metric_of(name: str) -> Metric:
     """The metric in the name of a target: `ttft` of `ttft_p95`."""
     return next(metric for metric in METRICS if name == metric or name.startswith(f"{metric}_"))
 
@@ -30,10 +39,10 @@ def metric_of(name: str) -> str:
 class SloTarget(Struct, frozen=True):
     """One limit. `limit` is in seconds, in requests (queue) or a share (error_ratio, kv)."""
 
-    metric: str
+    metric: Metric
     limit: float
-    stat: str | None = None
-    """Of a latency: mean, p50, p90, p95 or p99."""
+    stat: Stat | None = None
+    """Of a latency."""
     warn: float | None = None
     """From where it turns yellow; None: `WARN_SHARE` of the limit."""
 
@@ -69,7 +78,7 @@ class Slo(Struct, frozen=True):
         SloTarget("kv", 0.80, warn=0.70),
     )
 
-    def target(self, metric: str) -> SloTarget | None:
+    def target(self, metric: Metric) -> SloTarget | None:
         """The first limit on `metric`, or None."""
         return next((target for target in self.targets if target.metric == metric), None)
 
@@ -93,18 +102,17 @@ def _target(part: str) -> SloTarget:
     if match is None:
         raise UsageError(f"SLO {part!r}: write it like {_LIKE}")
     name, number, unit = match.groups()
-    metric, _, stat = name.rpartition("_")
-    if name in METRICS:
-        metric, stat = name, "p95" if name in LATENCIES else ""
-    if metric not in METRICS or (metric in LATENCIES) != (stat in STATS):
+    known = _NAMES.get(name)
+    if known is None:
         raise UsageError(
             f"SLO {part!r}: {name!r} is not known; use error_ratio, queue or kv, "
             "or ttft, tpot or e2e with _mean, _p50, _p90, _p95 or _p99"
         )
+    metric, stat = known
     wants = ("ms", "s", "min") if metric in LATENCIES else ("",) if metric == "queue" else ("%", "")
     if unit not in wants:
         raise UsageError(f"SLO {part!r}: {metric} wants {' or '.join(w or 'a bare number' for w in wants)}")
     limit = float(number) * _SCALES[unit]
     if not 0 < limit < math.inf:
         raise UsageError(f"SLO {part!r}: the limit must be above zero and finite")
-    return SloTarget(metric, limit, stat or None)
+    return SloTarget(metric, limit, stat)

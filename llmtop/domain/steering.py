@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from llmtop.domain.commands import SetKnob, SetLoad
 from llmtop.domain.load import LoadPoint
+
+Phase = Literal["double", "confirm", "done"]
+"""Of a search: up to the first load that fails, then between it and the last that held."""
 
 
 class Step(Struct, frozen=True, kw_only=True):
     """What a steerer wants next, and how far it has come. `want` None: it is done."""
 
     want: SetLoad | SetKnob | None
-    phase: str
+    phase: Phase
     done_levels: int = 0
     requests_left: int | None = None
     text: str = ""

@@ -6,7 +6,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from llmtop.domain.load import Axis
 from llmtop.domain.samples import ClientState
+from llmtop.domain.slo import Latency, Stat
 
 
 class Kind(StrEnum):
@@ -89,8 +91,7 @@ class Curve(Struct, frozen=True, kw_only=True):
     """Levels measured under one configuration. A change of lengths, model or server starts a new one."""
 
     label: str
-    axis: str = "concurrency"
-    """concurrency or rate."""
+    axis: Axis = "concurrency"
     points: tuple[LevelPoint, ...] = ()
     ghost: bool = False
     """Of an earlier configuration: shown grey, judged no more."""
@@ -100,9 +101,9 @@ class CliffVerdict(Struct, frozen=True, kw_only=True):
     """Where latency goes non-linear, with its interval; `at` is None unless kind is cliff or gradual."""
 
     kind: Kind
-    metric: str = "ttft"
-    stat: str = "p50"
-    axis: str = "concurrency"
+    metric: Latency = "ttft"
+    stat: Stat = "p50"
+    axis: Axis = "concurrency"
     at: float | None = None
     low: float | None = None
     high: float | None = None

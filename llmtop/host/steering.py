@@ -92,4 +92,4 @@ class Helm:
         if self._base is None or not facts.changes:
             return False
         now = facts.changes[-1].point
-        return replace(now, concurrency=None, rate_rps=None) == replace(self._base, concurrency=None, rate_rps=None)
+        return now.at("concurrency", 0) == self._base.at("concurrency", 0)

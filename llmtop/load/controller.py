@@ -7,7 +7,7 @@ import math
 from msgspec.structs import replace
 
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Stage, Steps
-from llmtop.domain.run import Event, LoadChange
+from llmtop.domain.run import ChangeReason, Event, LoadChange
 from llmtop.load.pacer import Pacer
 
 ANNOUNCE_NS = 500_000_000
@@ -58,7 +58,7 @@ class Controller:
         """The load commanded now; no load at all once a plan has ended."""
         point = self.pacer.target(self.elapsed_s(now_ns))
         if point is None:
-            return replace(self.pacer.plan.base, concurrency=0, rate_rps=None)
+            return self.pacer.plan.base.at("concurrency", 0)
         if point.concurrency is not None and point.concurrency > self._caps.max_concurrency:
             return replace(point, concurrency=self._caps.max_concurrency)
         return point
@@ -74,7 +74,7 @@ class Controller:
         """Whether a plan has ended: played to its end, or cut short by the brake."""
         return self._plan_braked or (self.playing and self.pacer.target(self.elapsed_s(now_ns)) is None)
 
-    def command(self, point: LoadPoint, now_ns: int, reason: str = "hand") -> None:
+    def command(self, point: LoadPoint, now_ns: int, reason: ChangeReason = "hand") -> None:
         """This load from now on, whatever drove before."""
         if point.concurrency is not None and point.concurrency > self._caps.max_concurrency:
             cap = self._caps.max_concurrency
@@ -86,12 +86,12 @@ class Controller:
         self._announce(now_ns, reason)
 
     def stop(self, now_ns: int) -> None:
-        self.command(replace(self.target(now_ns), concurrency=0, rate_rps=None), now_ns, "stop")
+        self.command(self.target(now_ns).at("concurrency", 0), now_ns, "stop")
 
     def brake(self, why: str, now_ns: int) -> None:
         """Down to one request in flight, and say why."""
         playing = self.playing and not self.finished(now_ns)
-        self.command(replace(self.target(now_ns), concurrency=1, rate_rps=None), now_ns, "brake")
+        self.command(self.target(now_ns).at("concurrency", 1), now_ns, "brake")
         self.braked = why
         self._plan_braked = playing
         self.events.append(Event(now_ns / 1e9, "load", f"Brake: {why}. Load is down to 1 in flight", "error"))
@@ -119,7 +119,7 @@ class Controller:
         self._paused = None
         self._held = ("", 0.0)
 
-    def _announce(self, now_ns: int, reason: str) -> None:
+    def _announce(self, now_ns: int, reason: ChangeReason) -> None:
         point, (stage, _) = self.target(now_ns), self.stage(now_ns)
         if (point, stage) == self._announced:
             return

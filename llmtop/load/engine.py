@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from llmtop.domain.load import Caps, LoadPoint
-from llmtop.domain.run import FactBatch, joined
+from llmtop.domain.run import ChangeReason, FactBatch, joined
 from llmtop.load.brake import Brake
 from llmtop.load.controller import Controller
 from llmtop.load.pacer import Pacer
@@ -110,7 +110,7 @@ class LoadEngine:
                 self._absorb(self._hands.take())
                 self._ended.set()
 
-    def command(self, point: LoadPoint, reason: str = "hand") -> None:
+    def command(self, point: LoadPoint, reason: ChangeReason = "hand") -> None:
         """This load from now on, whatever any plan says."""
         self._controller.command(point, self._now(), reason)
         self._turned()

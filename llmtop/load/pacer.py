@@ -74,8 +74,8 @@ class _Piece(Struct, frozen=True):
     def load(self, at_s: float) -> LoadPoint:
         value = self.value(at_s)
         if self.rate:
-            return replace(self.point, concurrency=None, rate_rps=max(0.0, value))
-        return replace(self.point, concurrency=max(0, math.floor(value + 0.5)), rate_rps=None)
+            return self.point.at("rate", max(0.0, value))
+        return self.point.at("concurrency", max(0, math.floor(value + 0.5)))
 
 
 class Pacer(Struct, dict=True):
@@ -244,16 +244,16 @@ def _stage_pieces(stage: Stage, start_s: float, point: LoadPoint, index: int) ->
             point = replace(point, concurrency=shape.concurrency, rate_rps=shape.rate_rps)
         yield _line(start_s, stop_s, point, index)
     elif isinstance(shape, Ramp):
-        yield _Piece(start_s, stop_s, shape.start, shape.stop, shape.unit != "concurrency", point, index)
+        yield _Piece(start_s, stop_s, shape.start, shape.stop, shape.unit == "rate_rps", point, index)
     elif isinstance(shape, Sine):
-        rate = shape.unit != "concurrency"
+        rate = shape.unit == "rate_rps"
         yield _Piece(start_s, stop_s, shape.low, shape.high, rate, point, index, shape.period_s)
     else:
         borders, values = _levels(shape)
         times = [start_s + border * stage.duration_s for border in borders]
         for (left_s, right_s), value in zip(pairwise(times), values, strict=True):
             if right_s > left_s:
-                yield _Piece(left_s, right_s, value, value, shape.unit != "concurrency", point, index)
+                yield _Piece(left_s, right_s, value, value, shape.unit == "rate_rps", point, index)
 
 
 def _levels(shape: Steps | Spike) -> tuple[list[float], tuple[float, ...]]:
@@ -266,7 +266,7 @@ def _levels(shape: Steps | Spike) -> tuple[list[float], tuple[float, ...]]:
 
 def _replayed(shape: Replay, start_s: float, stop_s: float, point: LoadPoint, index: int) -> Iterator[_Piece]:
     """Each point until the next; before the first one, no load."""
-    moves = [(start_s, replace(point, concurrency=0, rate_rps=None))]
+    moves = [(start_s, point.at("concurrency", 0))]
     moves += [(start_s + at_s, moved) for at_s, moved in shape.points if start_s + at_s < stop_s]
     for (left_s, moved), (right_s, _) in pairwise([*moves, (stop_s, point)]):
         if right_s > left_s:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
+from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps, Unit
 from llmtop.domain.profile import LogNormal, Normal, Profile, Quantiles, Workload
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.errors import ProfileError, UsageError
@@ -119,7 +119,7 @@ class _Reader:
         self.check_limit(key, number)
         return round(number)
 
-    def level(self, key: str, load: Load, unit: str) -> float:
+    def level(self, key: str, load: Load, unit: Unit) -> float:
         number = self.load(key, load)
         if unit == "concurrency":
             self.check_limit(key, number)

@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from llmtop.domain.load import Unit
 from llmtop.domain.profile import Fixed, LengthDistribution
 from llmtop.profiles.quantity import Brake, Load, Seconds, Share
 
 Tokens = Annotated[int, Meta(ge=1, le=10_000_000)]
-Unit = Literal["concurrency", "rate_rps"]
 
 
 class EndpointTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

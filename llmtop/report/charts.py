@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from llmtop.domain.frame import Series
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.slo import SloTarget
+from llmtop.domain.slo import Metric, SloTarget
 from llmtop.domain.verdicts import Curve, Kind, LevelPoint
 from llmtop.report import prose
 from llmtop.report.contents import ReportInput
@@ -35,7 +35,7 @@ class _Figure(Struct, frozen=True):
     text: Callable[[float], str]
     tick: Callable[[float], str]
     """Round values, on the axis."""
-    metric: str | None = None
+    metric: Metric | None = None
     """Of the SLO that limits it."""
 
     @property

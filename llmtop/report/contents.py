@@ -14,7 +14,7 @@ from llmtop.domain.endpoint import safe_endpoint
 from llmtop.domain.frame import Distribution, Timeline, Totals
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, LoadChange, Mark, RunMeta
-from llmtop.domain.slo import Slo
+from llmtop.domain.slo import Slo, Stat
 from llmtop.domain.verdicts import Assessment
 from llmtop.meter.facts import Facts
 
@@ -115,7 +115,7 @@ def distribution(seconds: npt.NDArray[np.float64]) -> Distribution:
     if n == 0:
         return Distribution()
 
-    def shown(stat: str, percent: float) -> float | None:
+    def shown(stat: Stat, percent: float) -> float | None:
         return float(np.percentile(values, percent)) if n >= FEWEST[stat] else None
 
     return Distribution(

@@ -11,6 +11,7 @@ from string import Template
 import msgspec
 
 from llmtop.domain.frame import Distribution
+from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Curve, LevelPoint
 from llmtop.report import charts, prose
 from llmtop.report.contents import ReportInput
@@ -123,7 +124,7 @@ def _levels(report: ReportInput) -> str:
 
 
 def _level_cells(point: LevelPoint, report: ReportInput) -> list[str]:
-    def latency(value: float | None, metric: str, stat: str) -> str:
+    def latency(value: float | None, metric: Latency, stat: Stat) -> str:
         target = report.slo.target(metric)
         missed = value is not None and target is not None and target.stat == stat and value > target.limit * 1e3
         return _cell(PAGE.latency(value), "bad" if missed else "")

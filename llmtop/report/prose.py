@@ -136,9 +136,8 @@ def title(report: ReportInput) -> str:
 
 def load_text(point: LoadPoint) -> str:
     """`32 in flight, 192/64 tokens`"""
-    axis = "rate" if point.rate_rps is not None else "concurrency"
-    load = PAGE.load(point.concurrency if point.rate_rps is None else point.rate_rps, axis)
-    return f"{load} {short_axis(axis)}, {point.prompt_tokens}/{point.output_tokens} tokens"
+    load = PAGE.load(point.value, point.axis)
+    return f"{load} {short_axis(point.axis)}, {point.prompt_tokens}/{point.output_tokens} tokens"
 
 
 def environment(report: ReportInput) -> list[tuple[str, str]]:

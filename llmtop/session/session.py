@@ -38,7 +38,7 @@ from llmtop.domain.endpoint import (
 )
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage
-from llmtop.domain.run import Event, FactBatch, Mark, RunMeta, joined
+from llmtop.domain.run import Event, EventKind, FactBatch, Mark, RunMeta, Severity, joined
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
@@ -366,7 +366,7 @@ class Session:
         if event is not None:
             self._events.append(event)
 
-    def _tell(self, kind: str, text: str, severity: str = "info") -> None:
+    def _tell(self, kind: EventKind, text: str, severity: Severity = "info") -> None:
         self._events.append(Event(self.t_s, kind, text, severity))
 
     # ── What a screen sees and asks ───────────────────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import Event, FactBatch
+from llmtop.domain.run import Event, FactBatch, Severity
 
 REFUSALS = 3
 """So many requests in a row without any answer mean that nothing listens any more."""
@@ -37,7 +37,7 @@ class EndpointWatch:
         if state is self.state:
             return None
         self.state, self.since_s = state, t_s
-        severity = "info" if state is EndpointState.UP else "warning"
+        severity: Severity = "info" if state is EndpointState.UP else "warning"
         text = f"endpoint {state}" + (f": {error}" if error else "")
         return Event(t_s, "endpoint", text, severity, state)
 

@@ -47,7 +47,7 @@ def mark(frame: Frame | None, lost: bool, text: str) -> Order | Refusal:
     if refusal is not None or frame is None:
         return refusal or Refusal("")
     point = frame.target
-    word = text.strip() or f"{point.concurrency if point.rate_rps is None else point.rate_rps:g}"
+    word = text.strip() or f"{point.value:g}"
     return Order(AddMark(word), f'mark "{word}" set')
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from rich.text import Text
 
+from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import CliffVerdict, Curve, Kind, LevelPoint
 from llmtop.view.runs import Runs, joined
 from llmtop.wording.figures import TIGHT, nice_above
@@ -19,13 +20,15 @@ from llmtop.wording.figures import TIGHT, nice_above
 _ROLES = {1: "line", 2: "area", 3: "limit", 4: "over", 5: "ghost", 6: "dim", 7: "faint"}
 _NUMBERS = {role: number for number, role in _ROLES.items()}
 _BOX = str.maketrans("┌┐└┘─│┤├┬┴┼", "++++-|+++++")
+_LINES: tuple[tuple[Stat, str], ...] = (("p50", "area"), ("p95", "line"))
+"""Statistics that are drawn, and their roles."""
 
 
 def draw_curve(
     curves: Sequence[Curve],
     cliff: CliffVerdict | None,
     limit_ms: float | None,
-    metric: str,
+    metric: Latency,
     width: int,
     height: int,
     *,
@@ -41,7 +44,7 @@ def draw_curve(
     loads = [point.load for _, points in shown for point in points if point.load > 0]
     if not loads:
         return []
-    values = [v for _, points in shown for p in points for s in ("p50", "p95") if (v := _value(p, metric, s))]
+    values = [v for _, points in shown for p in points for s, _ in _LINES if (v := _value(p, metric, s))]
     low, high = _decades(min(values), max([*values, *([limit_ms] if limit_ms else [])]))
     left, right = min(1.0, *loads), max(*loads, 2.0, cliff.at if cliff is not None and cliff.at else 0.0) * 1.15
 
@@ -59,7 +62,7 @@ def draw_curve(
         _line([left, right], [limit_ms, limit_ms], "limit", "-" if plain else "╌")
     for curve, points in shown:
         points = sorted(points, key=lambda point: point.load)
-        for stat, role in (("p50", "area"), ("p95", "line")):
+        for stat, role in _LINES:
             pairs = [(p.load, v) for p in points if p.load > 0 and (v := _value(p, metric, stat))]
             if pairs:
                 _line([load for load, _ in pairs], [v for _, v in pairs], "ghost" if curve.ghost else role, marker)
@@ -86,7 +89,7 @@ def _dots(pairs: Sequence[tuple[float, float]], role: str, marker: str) -> None:
     plotext.scatter(xs, ys, color=_NUMBERS[role], marker=marker)
 
 
-def _value(point: LevelPoint, metric: str, stat: str) -> float | None:
+def _value(point: LevelPoint, metric: Latency, stat: Stat) -> float | None:
     value: float | None = getattr(point, f"{metric}_{stat}_ms", None)
     return value if value is not None and value > 0 else None
 

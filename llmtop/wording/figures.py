@@ -10,7 +10,8 @@ import math
 
 from msgspec import Struct
 
-from llmtop.domain.slo import LATENCIES, SloTarget
+from llmtop.domain.load import Axis
+from llmtop.domain.slo import LATENCIES, Metric, SloTarget
 from llmtop.wording.names import target_name
 
 UNKNOWN = "--"
@@ -55,7 +56,7 @@ class Figures(Struct, frozen=True):
         """What was commanded or is a gauge: whole numbers to the last digit, three digits of others."""
         return self.whole(value) if value is None or value == int(value) else self.digits(value)
 
-    def load(self, value: float | None, axis: str) -> str:
+    def load(self, value: float | None, axis: Axis) -> str:
         """A load: users are whole from ten on, whatever an estimate between levels says, and below when nearly so."""
         users = value is not None and axis == "concurrency" and (value >= 10 or abs(value - round(value)) < 0.02)
         return self.whole(value) if users else self.exact(value)
@@ -113,13 +114,13 @@ class Figures(Struct, frozen=True):
 
     # -- limits -------------------------------------------------------------------------------------------------------
 
-    def measured(self, metric: str, value: float | None) -> str:
+    def measured(self, metric: Metric, value: float | None) -> str:
         """A figure that a limit of `metric` is held against, in the limit's unit: seconds, requests or a share."""
         if metric in LATENCIES:
             return self.latency(None if value is None else value * 1e3)
         return self.count(value) if metric == "queue" else self.percent(value)
 
-    def limit(self, metric: str, limit: float) -> str:
+    def limit(self, metric: Metric, limit: float) -> str:
         """2 s, 50 ms, 1 %, 10."""
         if metric in LATENCIES:
             return self.round_latency(limit * 1e3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from llmtop.domain.load import Axis
 from llmtop.domain.slo import LATENCIES
 from llmtop.domain.verdicts import Bound, Kind
 
@@ -48,16 +49,16 @@ def target_name(name: str) -> str:
     return f"{metric.upper()} {stat or 'p95'}" if metric in LATENCIES else _METRICS[name]
 
 
-def load_unit(axis: str) -> str:
+def load_unit(axis: Axis) -> str:
     """What a load counts, for whoever plans capacity."""
     return "requests/s" if axis == "rate" else "concurrent users"
 
 
-def axis_name(axis: str) -> str:
+def axis_name(axis: Axis) -> str:
     """The axis of a load as it was measured."""
     return "requests/s" if axis == "rate" else "requests in flight"
 
 
-def short_axis(axis: str) -> str:
+def short_axis(axis: Axis) -> str:
     """The same where there is little room."""
     return "req/s" if axis == "rate" else "in flight"

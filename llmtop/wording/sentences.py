@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.wording.figures import TEXT, Figures
 from llmtop.wording.names import load_unit
@@ -16,7 +16,7 @@ CONTRADICTION = "levels contradict each other: measure again"
 def supports(
     at_slo: float,
     fails_at: float | None,
-    axis: str,
+    axis: Axis,
     *,
     objective: str = "the SLO",
     how: str = "",
@@ -31,12 +31,12 @@ def supports(
     return f"supports {least}{figures.load(at_slo, axis)} {load_unit(axis)}{_in_brackets(how)} at {objective}"
 
 
-def breaks(fails_at: float, axis: str, *, objective: str = "the SLO", how: str = "", figures: Figures = TEXT) -> str:
+def breaks(fails_at: float, axis: Axis, *, objective: str = "the SLO", how: str = "", figures: Figures = TEXT) -> str:
     """`does not meet the SLO even at 4 concurrent users`: the lowest load that was driven failed."""
     return f"does not meet {objective} even at {figures.load(fails_at, axis)} {load_unit(axis)}{_in_brackets(how)}"
 
 
-def pass_and_fail(at_slo: float | None, fails_at: float | None, axis: str, figures: Figures = TEXT) -> str:
+def pass_and_fail(at_slo: float | None, fails_at: float | None, axis: Axis, figures: Figures = TEXT) -> str:
     """`pass 28, fail 36`; empty when no level was judged."""
     if at_slo is None and fails_at is None:
         return ""
@@ -44,7 +44,7 @@ def pass_and_fail(at_slo: float | None, fails_at: float | None, axis: str, figur
     return ", ".join([*passed, "no failure yet" if fails_at is None else f"fail {figures.load(fails_at, axis)}"])
 
 
-def advised(recommended: float, soak: float, axis: str, figures: Figures = TEXT) -> str:
+def advised(recommended: float, soak: float, axis: Axis, figures: Figures = TEXT) -> str:
     """`run it at 28, soak it at 22`"""
     return f"run it at {figures.load(recommended, axis)}, soak it at {figures.load(soak, axis)}"
 
@@ -54,7 +54,7 @@ def tries(levels: Sequence[int]) -> str:
     return "try " + ", then ".join(map(str, levels[:2]))
 
 
-def driven(axis: str, point: LoadPoint | None) -> str:
+def driven(axis: Axis, point: LoadPoint | None) -> str:
     """`closed loop, think time 0 s, 512/128 tokens`; without a point, its loop alone."""
     closed = axis == "concurrency"
     words = ["closed loop" if closed else "open loop"]

@@ -459,7 +459,7 @@ def at(plan: LoadPlan, elapsed_s: float) -> float:
     return value
 
 
-@pytest.mark.parametrize("unit", ["concurrency", "rate"])
+@pytest.mark.parametrize("unit", ["concurrency", "rate_rps"])
 def test_a_swing_starts_low_and_is_high_after_half_its_period(unit: str) -> None:
     plan = plan_of(Sine(10, 30, 8.0, unit))
     assert [at(plan, t) for t in (0, 2, 4, 6, 8)] == pytest.approx([10, 20, 30, 20, 10])
@@ -472,7 +472,9 @@ def test_a_swing_sends_less_at_first_and_its_mean_after_each_half() -> None:
 
 
 def test_shapes_of_rate() -> None:
-    plan = plan_of(Ramp(10, 30, "rate"), Steps((4, 8), "rate"), Spike(2, 50, unit="rate"), Hold(rate_rps=7.5), Hold())
+    plan = plan_of(
+        Ramp(10, 30, "rate_rps"), Steps((4, 8), "rate_rps"), Spike(2, 50, unit="rate_rps"), Hold(rate_rps=7.5), Hold()
+    )
     assert [at(plan, t) for t in (0, 5, 10, 14.9, 15, 20, 23.3, 23.4, 26.6, 26.7)] == pytest.approx(
         [10, 20, 4, 4, 8, 2, 2, 50, 50, 2]
     )
@@ -480,7 +482,9 @@ def test_shapes_of_rate() -> None:
     assert Pacer(plan).target(50.0) is None
 
 
-@pytest.mark.parametrize("shape", [Ramp(5, 45, "rate"), Ramp(45, 5, "rate"), Sine(5, 45, 7, "rate"), Hold(rate_rps=9)])
+@pytest.mark.parametrize(
+    "shape", [Ramp(5, 45, "rate_rps"), Ramp(45, 5, "rate_rps"), Sine(5, 45, 7, "rate_rps"), Hold(rate_rps=9)]
+)
 def test_the_nth_request_is_due_when_the_integral_reaches_it(shape: object) -> None:
     pacer = Pacer(plan_of(shape, base=EVEN))
     for sent in range(0, 80, 7):
@@ -497,7 +501,7 @@ def test_a_concurrency_between_two_rates_adds_no_requests_and_holds_none_back() 
 
 
 def test_a_rate_that_falls_to_nothing_ends_with_its_last_request() -> None:
-    pacer = Pacer(plan_of(Ramp(2, 0, "rate"), base=EVEN))
+    pacer = Pacer(plan_of(Ramp(2, 0, "rate_rps"), base=EVEN))
     assert pacer.send_s(9) == pytest.approx(10 - math.sqrt(5), abs=1e-6)
     assert pacer.send_s(10) == math.inf
     assert pacer.target(9.999).rate_rps >= 0.0

@@ -22,14 +22,14 @@ def rate_shapes(draw):
     if kind == "hold":
         return Hold(rate_rps=draw(RATES))
     if kind == "ramp":
-        return Ramp(draw(RATES), draw(RATES), "rate")
+        return Ramp(draw(RATES), draw(RATES), "rate_rps")
     if kind == "steps":
-        return Steps(tuple(draw(st.lists(RATES, min_size=1, max_size=5))), "rate")
+        return Steps(tuple(draw(st.lists(RATES, min_size=1, max_size=5))), "rate_rps")
     if kind == "spike":
-        return Spike(draw(RATES), draw(RATES), unit="rate")
+        return Spike(draw(RATES), draw(RATES), unit="rate_rps")
     if kind == "sine":
         low = draw(RATES)
-        return Sine(low, low + draw(RATES), draw(st.floats(0.5, 20.0)), "rate")
+        return Sine(low, low + draw(RATES), draw(st.floats(0.5, 20.0)), "rate_rps")
     if kind == "replay":
         times = sorted(draw(st.lists(st.floats(0.0, 10.0), min_size=1, max_size=4)))
         return Replay(tuple((at_s, LoadPoint(rate_rps=draw(RATES), burstiness=math.inf)) for at_s in times))
@@ -108,7 +108,7 @@ def test_a_pacer_leads_on_in_another_process_as_it_would_have_here(plan: LoadPla
 
 @given(st.integers(0, 1000), st.integers(1, 16))
 def test_concurrency_is_shared_by_largest_remainder(concurrency: int, workers: int) -> None:
-    parts = [Pacer.hold(LoadPoint()).shared(i, workers).own(concurrency) for i in range(workers)]
+    parts = [Pacer.hold(LoadPoint(concurrency=concurrency)).shared(i, workers).own(concurrency) for i in range(workers)]
     assert sum(parts) == concurrency
     assert max(parts) - min(parts) <= 1
 
@@ -152,7 +152,8 @@ def test_gaps_have_the_mean_and_the_spread_of_a_gamma(burstiness: float) -> None
 
 
 def test_arrivals_follow_a_rate_that_changes() -> None:
-    plan = LoadPlan(stages=(Stage(name="up", duration_s=100.0, shape=Ramp(0.0, 100.0, "rate")),), base=LoadPoint())
+    up = Stage(name="up", duration_s=100.0, shape=Ramp(0.0, 100.0, "rate_rps"))
+    plan = LoadPlan(stages=(up,), base=LoadPoint(concurrency=0))
     times = sends(Pacer(plan, 5), 100.0)
     assert len(times) == pytest.approx(5000, rel=0.05)
     assert len([at_s for at_s in times if at_s < 50.0]) == pytest.approx(1250, rel=0.1)

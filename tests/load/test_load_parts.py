@@ -30,7 +30,8 @@ def test_open_files_are_raised_to_the_hard_limit() -> None:
 
 
 def test_a_red_second_holds_the_ramp_and_voids_what_lived_through_it(lab) -> None:
-    plan = LoadPlan(stages=(Stage(name="up", duration_s=20.0, shape=Ramp(1, 41)),), base=LoadPoint(output_tokens=10))
+    up = Stage(name="up", duration_s=20.0, shape=Ramp(1, 41))
+    plan = LoadPlan(stages=(up,), base=LoadPoint(concurrency=0, output_tokens=10))
     engine = lab.engine(plan)
 
     async def script() -> None:
@@ -97,7 +98,7 @@ def test_a_client_that_never_keeps_up_does_not_hold_a_plan_for_ever() -> None:
 
 
 def test_an_open_loop_goes_on_sending_while_its_ramp_is_held() -> None:
-    plan = LoadPlan(stages=(Stage(name="up", duration_s=10.0, shape=Ramp(0, 100, "rate")),))
+    plan = LoadPlan(stages=(Stage(name="up", duration_s=10.0, shape=Ramp(0, 100, "rate_rps")),))
     controller = Controller(Pacer(plan), Caps(), 0)
     controller.start(0)
     assert controller.look(5 * SECOND, client_red=True)

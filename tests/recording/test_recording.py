@@ -104,7 +104,8 @@ def batch_at(number: int) -> st.SearchStrategy[FactBatch]:
             st.builds(
                 LoadChange,
                 inside,
-                st.builds(LoadPoint, concurrency=st.none() | st.integers(0, 99), burstiness=st.just(float("inf"))),
+                st.builds(LoadPoint, concurrency=st.integers(0, 99), burstiness=st.just(float("inf")))
+                | st.builds(LoadPoint, rate_rps=st.floats(0, 99)),
                 st.just("stage"),
                 st.none() | TEXT,
             ),
@@ -268,3 +269,8 @@ def test_paths_tell_time_and_name_and_do_not_clash(tmp_path: Path) -> None:
     second = new_run_path("vllm http://h:1/x", 1.7e9, tmp_path)
     assert first.name.endswith("-vllm-http-h-1-x.llmtop")
     assert second != first
+
+
+def test_a_word_of_another_version_does_not_keep_a_run_from_being_read() -> None:
+    read = schema.EVENT.reader(["t_s", "kind", "text", "severity", "state"])
+    assert read((1.0, "weather", "it rains", "rain", None)) == Event(1.0, "weather", "it rains", "rain")  # type: ignore[arg-type]

@@ -86,7 +86,7 @@ async def test_a_port_that_is_taken_is_told() -> None:
 async def test_a_child_dies_with_an_owner_that_is_killed() -> None:
     script = (
         "import asyncio\n"
-        "from llmtop.simulator.server import ScheduleProcess, SimulatorProcess\n"
+        "from llmtop.simulator.server.process import ScheduleProcess, SimulatorProcess\n"
         "async def main():\n"
         "    a = await SimulatorProcess.start(); b = await ScheduleProcess.start()\n"
         "    print(a.pid, b.pid, flush=True)\n"

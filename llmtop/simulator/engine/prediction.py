@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Literal
 
 from msgspec import Struct
 
@@ -82,7 +83,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
     knobs: dict[str, KnobValue]
     lengths: Lengths
     config: EngineConfig
-    axis: str
+    axis: Literal["concurrency", "rate", "replay"]
     """concurrency, rate or replay."""
     points: tuple[PredictedPoint, ...]
     makespan_s: float | None = None

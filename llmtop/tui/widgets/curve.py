@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmtop.domain.slo import LATENCIES, Slo
+from llmtop.domain.slo import Latency, Slo
 from llmtop.domain.verdicts import Assessment, CliffVerdict, Curve, Kind
 from llmtop.tui.widgets.panel import Panel
 from llmtop.view.glyphs import Glyphs
@@ -30,9 +30,8 @@ class CurvePanel(Panel):
         self.redraw()
 
     @property
-    def _metric(self) -> str:
-        metric = self._cliff.metric if self._cliff is not None else "ttft"
-        return metric if metric in LATENCIES else "ttft"
+    def _metric(self) -> Latency:
+        return self._cliff.metric if self._cliff is not None else "ttft"
 
     def draw(self, width: int, height: int) -> list[Runs]:
         axis = self._curves[-1].axis if self._curves else "concurrency"

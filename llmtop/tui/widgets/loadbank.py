@@ -57,8 +57,7 @@ class LoadBank(Vertical):
 
     def _follow_load(self, frame: Frame, cliff: CliffVerdict | None, stale: bool) -> None:
         point, cap = frame.target, float(frame.max_concurrency)
-        axis = "concurrency" if point.rate_rps is None else "rate"
-        at = cliff.at if cliff is not None and cliff.kind is Kind.CLIFF and cliff.axis == axis else None
+        at = cliff.at if cliff is not None and cliff.kind is Kind.CLIFF and cliff.axis == point.axis else None
         self.load.cap_reason = "the cap of this run (--max-concurrency)"
         if point.rate_rps is not None:
             self.load.label, self.load.unit = "rate req/s", f"({frame.in_flight} live)"
@@ -80,10 +79,8 @@ class LoadBank(Vertical):
             point = replace(self._target, prompt_tokens=int(value))
         elif message.slider is self.output:
             point = replace(self._target, output_tokens=int(value))
-        elif self._target.rate_rps is not None:
-            point = replace(self._target, rate_rps=value)
         else:
-            point = replace(self._target, concurrency=int(value))
+            point = self._target.at(self._target.axis, value)
         if point != self._target:
             self._target, self._hand_frames = point, HAND_FRAMES
             self.post_message(Commanded(SetLoad(point)))
