@@ -100,7 +100,7 @@ PLACE_GATES = PlaceGates()
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Bend:
     """What one curve of one statistic says."""
 
     kind: Kind
@@ -113,7 +113,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class Sweep:
     """The levels of one curve that can be judged for one statistic, as columns (NaN: not known)."""
 
     levels: tuple[Level, ...]
@@ -134,7 +134,7 @@ class Series:
         return all(level.requests_per_s is not None for level in self.levels)
 
 
-def prepare(levels: Sequence[Level], *, axis: Axis, metric: Latency, stat: Stat) -> Series:
+def prepare(levels: Sequence[Level], *, axis: Axis, metric: Latency, stat: Stat) -> Sweep:
     """Levels with enough requests, lowest load first, without those that the load generator or a cold start spoiled."""
     kept = []
     delivered, notes = _delivered(sorted(levels, key=lambda each: each.load), axis)
@@ -194,11 +194,11 @@ def _stands_still(before: Level, last: Level) -> bool:
 
 def _series(
     kept: Sequence[tuple[Level, object]], axis: Axis, metric: Latency, stat: Stat, notes: tuple[str, ...]
-) -> Series:
+) -> Sweep:
     levels = tuple(level for level, _ in kept)
     whole = [level.requests_per_s for level in levels]
     rates = whole if all(rate is not None for rate in whole) else [level.output_tokens_per_s for level in levels]
-    return Series(
+    return Sweep(
         levels=levels,
         x=np.array([level.load for level in levels]),
         y=np.array([statistic.y for _, statistic in kept]),  # type: ignore[attr-defined]
@@ -217,7 +217,7 @@ def _column(values: Sequence[float | None]) -> Array:
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def find(series: Series, *, gates: Gates = Gates(), replicates: int = REPLICATES, seed: int = 0) -> Finding:
+def find(series: Sweep, *, gates: Gates = Gates(), replicates: int = REPLICATES, seed: int = 0) -> Bend:
     """Judge one curve. `replicates` 0: no bootstrap, the interval is the smallest believed (5 %)."""
     if len(series.x) < MIN_LEVELS:
         return provisional(series)
@@ -236,9 +236,9 @@ def find(series: Series, *, gates: Gates = Gates(), replicates: int = REPLICATES
         return replace(finding, kind=Kind.GRADUAL, notes=(*series.notes, "compute onset: each token takes longer"))
     if bends and (hinge.chi2 + BETTER_THAN_POWER <= power.chi2 or power.at >= BENDS_LATE):
         return _located(series, hinge.at, replicates, seed)
-    finding = Finding(Kind.NONE, notes=series.notes)
+    finding = Bend(Kind.NONE, notes=series.notes)
     if fits.isotonic_chi2(y, w) / len(x) > CONTRADICTING:
-        finding = Finding(Kind.UNSTABLE, notes=(*series.notes, CONTRADICTION))
+        finding = Bend(Kind.UNSTABLE, notes=(*series.notes, CONTRADICTION))
     elif bends or is_power(len(x), line, power):
         finding = _gradual(series, power, replicates, seed)
     if finding.kind in (Kind.NONE, Kind.UNSTABLE) and series.metric != "tpot":
@@ -248,15 +248,15 @@ def find(series: Series, *, gates: Gates = Gates(), replicates: int = REPLICATES
     return finding
 
 
-def _at_step(series: Series, i: int) -> Finding:
+def _at_step(series: Sweep, i: int) -> Bend:
     """Between the levels on either side; at the lower one, or before it, if throughput falls from there on."""
     low, high = float(series.x[i]), float(series.x[i + 1])
     if series.rate[i + 1] < series.rate[i]:
-        return Finding(Kind.CLIFF, low, float(series.x[i - 1]), high, "step", series.notes)
-    return Finding(Kind.CLIFF, math.sqrt(low * high), low, high, "step", series.notes)
+        return Bend(Kind.CLIFF, low, float(series.x[i - 1]), high, "step", series.notes)
+    return Bend(Kind.CLIFF, math.sqrt(low * high), low, high, "step", series.notes)
 
 
-def is_step(series: Series, line: fits.Shape, hinge: fits.Shape, power: fits.Shape, step: fits.Shape) -> bool:
+def is_step(series: Sweep, line: fits.Shape, hinge: fits.Shape, power: fits.Shape, step: fits.Shape) -> bool:
     """Whether the levels jump, by each of `STEP_GATES`."""
     gates, i, x, y = STEP_GATES, step.index, series.x, series.y
     below = step.base + step.slope * x[i] / x[-1]
@@ -290,11 +290,11 @@ def is_power(count: int, line: fits.Shape, power: fits.Shape) -> bool:
     return gain >= gates.gain and gain / max(1.0, power.chi2 / (count - 3)) >= gates.ratio
 
 
-def _gradual(series: Series, power: fits.Shape, replicates: int, seed: int) -> Finding:
+def _gradual(series: Sweep, power: fits.Shape, replicates: int, seed: int) -> Bend:
     """The point where elasticity passes 1: a = b (p - 1) x^p."""
     at = _power_knee(power, series.x[-1])
     if at is None:
-        return Finding(Kind.NONE, notes=series.notes)
+        return Bend(Kind.NONE, notes=series.notes)
     ends = []
     if replicates:
         rng = np.random.default_rng(seed)
@@ -303,7 +303,7 @@ def _gradual(series: Series, power: fits.Shape, replicates: int, seed: int) -> F
             knee = _power_knee(fits.fit_power(series.x, y, w), series.x[-1])
             ends.append(series.x[-1] if knee is None else knee)
     low, high = _interval(at, np.array(ends))
-    return Finding(Kind.GRADUAL, at, low, high, "power", series.notes)
+    return Bend(Kind.GRADUAL, at, low, high, "power", series.notes)
 
 
 def _power_knee(power: fits.Shape, last: float) -> float | None:
@@ -313,7 +313,7 @@ def _power_knee(power: fits.Shape, last: float) -> float | None:
     return float(u * last) if 0 < u <= 1 else None
 
 
-def _plateau(series: Series) -> Finding | None:
+def _plateau(series: Sweep) -> Bend | None:
     """Throughput stands still while load grows: more load only adds latency."""
     x, rate = series.x, series.rate
     if not np.all(np.isfinite(rate)) or rate.min() <= 0:
@@ -328,16 +328,16 @@ def _plateau(series: Series) -> Finding | None:
         *series.notes,
         f"throughput stands still past {TEXT.load(float(x[j]), series.axis)}: more load only adds latency",
     )
-    return Finding(Kind.GRADUAL, float(x[j]), low, float(x[j + 1]), "plateau", notes)
+    return Bend(Kind.GRADUAL, float(x[j]), low, float(x[j + 1]), "plateau", notes)
 
 
-def in_service(series: Series, base: float) -> tuple[Array, Array]:
+def in_service(series: Sweep, base: float) -> tuple[Array, Array]:
     """Queue share q of each level and the requests really in service, N (1 - q)."""
     q = (series.ttft_mean - base) / series.e2e_mean
     return q, series.x * (1 - q)
 
 
-def locate(series: Series, k: Array, ttft_mean: Array, e2e_mean: Array) -> Array:
+def locate(series: Sweep, k: Array, ttft_mean: Array, e2e_mean: Array) -> Array:
     """Refine hinge positions `k` (replicates,) by Little's law or by the delivered rate.
 
     Args:
@@ -382,7 +382,7 @@ def _base(ttft_mean: Array, above: np.ndarray) -> Array:
     return base
 
 
-def _located(series: Series, k: float, replicates: int, seed: int) -> Finding:
+def _located(series: Sweep, k: float, replicates: int, seed: int) -> Bend:
     at = float(locate(series, np.array([k]), series.ttft_mean[:, None], series.e2e_mean[:, None])[0])
     places = np.empty(0)
     if replicates:
@@ -390,7 +390,7 @@ def _located(series: Series, k: float, replicates: int, seed: int) -> Finding:
         y, ttft_mean, e2e_mean = resampled(series, replicates, rng)
         places = locate(series, fits.hinge_positions(series.x, y, fits.weights(series.se)), ttft_mean, e2e_mean)
     low, high = _interval(at, places)
-    return Finding(Kind.CLIFF, at, low, high, "hinge", series.notes)
+    return Bend(Kind.CLIFF, at, low, high, "hinge", series.notes)
 
 
 def _interval(at: float, places: Array) -> tuple[float, float]:
@@ -402,7 +402,7 @@ def _interval(at: float, places: Array) -> tuple[float, float]:
     return low, high
 
 
-def resampled(series: Series, replicates: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+def resampled(series: Sweep, replicates: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
     """Bootstrap replicates of (y, mean TTFT, mean E2E), each of shape (levels, replicates).
 
     Requests are drawn again within their level and every level is scaled by exp(0.05 N(0, 1)). Levels without samples,
@@ -417,7 +417,7 @@ def resampled(series: Series, replicates: int, rng: np.random.Generator) -> tupl
 
 
 def _resampled_level(
-    series: Series, i: int, level: Level, replicates: int, rng: np.random.Generator
+    series: Sweep, i: int, level: Level, replicates: int, rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
     usable = level.given is None and not len(level.censored_s) and series.stat == "p50" and level.n <= 512
     columns = [level.ttft_s, level.e2e_s] if series.metric != "tpot" else [level.ttft_s, level.e2e_s, level.tpot_s]
@@ -444,7 +444,7 @@ def _mean_se(level: Level, metric: Latency, otherwise: float) -> float:
     return float(values.std() / values.mean() / math.sqrt(len(values)))
 
 
-def provisional(series: Series) -> Finding:
+def provisional(series: Sweep) -> Bend:
     """With two to four levels: the first overloaded one tells by Little's law how many requests were in service.
 
     Prompts that arrive together and are read one after another (a convoy) raise TTFT as well, but with nothing waiting,
@@ -452,7 +452,7 @@ def provisional(series: Series) -> Finding:
     """
     x = series.x
     if series.axis != "concurrency" or series.metric != "ttft" or len(x) < 2:
-        return Finding(Kind.INSUFFICIENT, notes=series.notes)
+        return Bend(Kind.INSUFFICIENT, notes=series.notes)
     q, served = in_service(series, float(series.ttft_mean[np.argmin(series.y)]))
     for i in range(1, len(x)):
         slow = q[i] > QUEUE_SHARE and series.y[i] > SLOW * series.y[0] and served[i] < x[i]
@@ -460,11 +460,11 @@ def provisional(series: Series) -> Finding:
             at = float(served[i])
             below = x[x < (1 - _MIN_HALF_WIDTH) * at]
             low = float(below[-1]) if len(below) else (1 - _MIN_HALF_WIDTH) * at
-            return Finding(Kind.CLIFF, at, low, max(float(x[i]), (1 + _MIN_HALF_WIDTH) * at), "little", series.notes)
-    return Finding(Kind.INSUFFICIENT, notes=series.notes)
+            return Bend(Kind.CLIFF, at, low, max(float(x[i]), (1 + _MIN_HALF_WIDTH) * at), "little", series.notes)
+    return Bend(Kind.INSUFFICIENT, notes=series.notes)
 
 
-def _still_scales(series: Series, i: int) -> bool:
+def _still_scales(series: Sweep, i: int) -> bool:
     """Whether the server says that nothing waits at level i, or throughput grows with load past it."""
     waiting = series.levels[i].waiting
     if waiting is not None and waiting < 1:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtop.analysis.fits import Array
-from llmtop.analysis.sessions import Requests, Steps
+from llmtop.analysis.sessions import Requests, StepFunction
 from llmtop.analysis.stats import theil_sen
 from llmtop.domain.verdicts import Drift
 
@@ -65,7 +65,7 @@ _PICKS: dict[str, Callable[[Array], float]] = {
 }
 
 
-def anchored(requests: Requests, in_flight: Steps) -> tuple[Requests, float | None]:
+def anchored(requests: Requests, in_flight: StepFunction) -> tuple[Requests, float | None]:
     """Requests that ran at the load that most ran at (within 15 %): drift is told against one level, never a ramp."""
     if len(requests.sent_s) < MIN_WINDOWS:
         return requests, None
@@ -79,7 +79,7 @@ def anchored(requests: Requests, in_flight: Steps) -> tuple[Requests, float | No
 
 
 @dataclass(frozen=True, slots=True)
-class Spike:
+class LoadSpike:
     """A jump of the commanded load and its return: base until `up_s`, peak until `down_s`, base again."""
 
     up_s: float
@@ -88,7 +88,7 @@ class Spike:
     peak: float
 
 
-def spikes(t_s: Array, target: Array) -> tuple[Spike, ...]:
+def spikes(t_s: Array, target: Array) -> tuple[LoadSpike, ...]:
     """Times at which the commanded load rose by half or more and came back to within 15 % of where it was."""
     found = []
     edges = np.flatnonzero(np.diff(target) != 0) + 1
@@ -102,14 +102,14 @@ def spikes(t_s: Array, target: Array) -> tuple[Spike, ...]:
                 break
             if held[back][1] >= 0.85 * base:
                 peak = max(load for _, load in held[i:back])
-                found.append(Spike(held[i][0], held[back][0], base, peak))
+                found.append(LoadSpike(held[i][0], held[back][0], base, peak))
             i = back
         i += 1
     return tuple(found)
 
 
 def recovery_text(
-    spike: Spike, requests: Requests, waiting: tuple[Array, Array], kv_usage: tuple[Array, Array]
+    spike: LoadSpike, requests: Requests, waiting: tuple[Array, Array], kv_usage: tuple[Array, Array]
 ) -> str | None:
     """How long until TTFT was within 10 % of before, the queue empty and KV back; None: nothing to compare."""
     before = _window(requests, spike.up_s - max(10.0, spike.down_s - spike.up_s), spike.up_s)

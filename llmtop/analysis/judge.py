@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmtop.analysis import cliff
-from llmtop.analysis.cliff import Finding, Series
+from llmtop.analysis.cliff import Bend, Sweep
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import FAINT_BELOW, Level
 from llmtop.domain.load import Axis
@@ -107,7 +107,7 @@ def judge(
     )
 
 
-def _with_errors(finding: Finding, series: Series, levels: Sequence[Level]) -> Finding:
+def _with_errors(finding: Bend, series: Sweep, levels: Sequence[Level]) -> Bend:
     """Failing requests are a cliff of their own: it lies between the last level that held and the first that broke."""
     broken = [level for level in levels if level.broken]
     if not broken:
@@ -118,10 +118,10 @@ def _with_errors(finding: Finding, series: Series, levels: Sequence[Level]) -> F
     below = [level.load for level in levels if level.load < first.load]
     low = max(below, default=first.load / 2)
     note = f"{TEXT.percent(first.error_ratio)} of requests failed at {TEXT.load(first.load, series.axis)}"
-    return Finding(Kind.CLIFF, math.sqrt(low * first.load), low, first.load, "errors", (*finding.notes, note))
+    return Bend(Kind.CLIFF, math.sqrt(low * first.load), low, first.load, "errors", (*finding.notes, note))
 
 
-def _confidence(finding: Finding, series: Series) -> Confidence:
+def _confidence(finding: Bend, series: Sweep) -> Confidence:
     if finding.form in ("little", "errors") or len(series.x) < cliff.MIN_LEVELS:
         return Confidence.PROVISIONAL
     if finding.kind is Kind.UNSTABLE:
@@ -131,9 +131,7 @@ def _confidence(finding: Finding, series: Series) -> Confidence:
     return Confidence.FIRM if finding.high <= 1.6 * finding.low else Confidence.PROVISIONAL
 
 
-def cause_of(
-    finding: Finding, series: Series, levels: Sequence[Level], limits: Limits
-) -> tuple[Bound, tuple[str, ...]]:
+def cause_of(finding: Bend, series: Sweep, levels: Sequence[Level], limits: Limits) -> tuple[Bound, tuple[str, ...]]:
     """What binds above the knee, and why one may believe it."""
     if finding.kind not in (Kind.CLIFF, Kind.GRADUAL) or finding.at is None:
         return Bound.NONE, ()
@@ -146,7 +144,7 @@ def cause_of(
 
 
 def _cause_by_gauges(
-    finding: Finding, series: Series, above: Sequence[Level], limits: Limits
+    finding: Bend, series: Sweep, above: Sequence[Level], limits: Limits
 ) -> tuple[Bound, tuple[str, ...]]:
     waiting = _highest(above, "waiting") or 0.0
     kv = _highest(above, "kv_usage")
@@ -167,7 +165,7 @@ def _cause_by_gauges(
     return Bound.QUEUE, (*evidence, *_cross_check(finding, series, running, limits.max_num_seqs))
 
 
-def _cause_by_latency(finding: Finding, series: Series) -> tuple[Bound, tuple[str, ...]]:
+def _cause_by_latency(finding: Bend, series: Sweep) -> tuple[Bound, tuple[str, ...]]:
     """Without gauges: does the added time come before the first token or after it?"""
     assert finding.at is not None
     x, above = series.x, series.x > finding.at
@@ -187,7 +185,7 @@ def _cause_by_latency(finding: Finding, series: Series) -> tuple[Bound, tuple[st
     return Bound.COMPUTE, (f"{text}: steps themselves take longer (no server gauges)",)
 
 
-def _cross_check(finding: Finding, series: Series, running: float | None, limit: float | None) -> list[str]:
+def _cross_check(finding: Bend, series: Sweep, running: float | None, limit: float | None) -> list[str]:
     """Independent readings of how many requests are served at once, and whether they agree within 10 %."""
     readings = []
     at = -math.inf if finding.at is None else finding.at
@@ -214,7 +212,7 @@ def _highest(levels: Sequence[Level], name: str) -> float | None:
     return max((value for level in levels if (value := getattr(level, name)) is not None), default=None)
 
 
-def suggest(series: Series, limits: Limits = UNKNOWN) -> tuple[int, ...]:
+def suggest(series: Sweep, limits: Limits = UNKNOWN) -> tuple[int, ...]:
     """Which levels to try next, the most telling first; () when more would not help or the limit is reached."""
     x = series.x
     top_allowed = limits.max_concurrency

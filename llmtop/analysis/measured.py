@@ -11,7 +11,7 @@ import numpy as np
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY, Level
 from llmtop.analysis.openloop import Offered, rate_levels
-from llmtop.analysis.sessions import Gauges, Index, Progress, Requests, Steps, session_levels
+from llmtop.analysis.sessions import Gauges, Index, Progress, Requests, StepFunction, session_levels
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import LoadChange, RunMeta
 from llmtop.meter.facts import Facts, Table
@@ -110,27 +110,27 @@ def finished_requests(facts: Facts, newest: int | None = None) -> Requests:
     )
 
 
-def flight(facts: Facts, requests: Requests) -> Steps | None:
+def flight(facts: Facts, requests: Requests) -> StepFunction | None:
     """Requests in flight over time: from the bins, or from the requests themselves where there are none."""
     size = len(facts.bins)
     if size:
         t_s, span_s = _column(facts.bins, "t_s", size), _column(facts.bins, "span_s", size)
         count = _column(facts.bins, "in_flight", size)
         before = np.concatenate([count[:1] if facts.bins.dropped else [0.0], count[:-1]])
-        return Steps(np.append(t_s - span_s, t_s[-1]), np.append((before + count) / 2, count[-1]))
+        return StepFunction(np.append(t_s - span_s, t_s[-1]), np.append((before + count) / 2, count[-1]))
     if len(requests.sent_s):
-        return Steps.of_intervals(requests.sent_s, requests.end_s)
+        return StepFunction.of_intervals(requests.sent_s, requests.end_s)
     return None
 
 
-def commanded(facts: Facts) -> Steps | None:
+def commanded(facts: Facts) -> StepFunction | None:
     """The commanded load over time; None without bins."""
     size = len(facts.bins)
     if size == 0:
         return None
     t_s, span_s = _column(facts.bins, "t_s", size), _column(facts.bins, "span_s", size)
     target = _column(facts.bins, "target", size)
-    return Steps(np.append(t_s - span_s, t_s[-1]), np.append(target, target[-1]))
+    return StepFunction(np.append(t_s - span_s, t_s[-1]), np.append(target, target[-1]))
 
 
 def server_gauges(facts: Facts) -> Gauges:
@@ -238,7 +238,7 @@ def _curve(
     own: Sequence[_Segment],
     segments: Sequence[_Segment],
     requests: Requests,
-    in_flight: Steps,
+    in_flight: StepFunction,
     gauges: Gauges,
     progress: Progress,
     facts: Facts,

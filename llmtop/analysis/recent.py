@@ -26,9 +26,9 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) 
     """Means and growth over the last `WINDOW_S` seconds (fewer since the load last changed, but at least five)."""
     changed_s = facts.changes[-1].t_s if facts.changes else 0.0
     start_s = max(now_s - WINDOW_S, min(changed_s, now_s - 5.0))
-    server = _Window(facts.server, start_s, now_s)
-    bins = _Window(facts.bins, start_s, now_s)
-    client = _Window(facts.client, start_s, now_s)
+    server = _Rows(facts.server, start_s, now_s)
+    bins = _Rows(facts.bins, start_s, now_s)
+    client = _Rows(facts.client, start_s, now_s)
     waiting = server.known("waiting")
     ended = requests.pick((requests.end_s > start_s) & (requests.end_s <= now_s))
     return Recent(
@@ -52,7 +52,7 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) 
     )
 
 
-class _Window:
+class _Rows:
     """Rows of one table within (start, stop]."""
 
     def __init__(self, table: Table, start_s: float, stop_s: float) -> None:
@@ -137,7 +137,7 @@ def overloaded_now(
         before: the answer a moment ago.
         usual_s: median time from first to last token.
     """
-    polls = _Window(facts.server, now_s - 30.0, now_s)
+    polls = _Rows(facts.server, now_s - 30.0, now_s)
     waiting = polls.known("waiting")[-_QUEUE_POLLS:]
     queued = len(waiting) == _QUEUE_POLLS and bool(np.all(waiting >= 1))
     first = requests.first_token_s
@@ -152,6 +152,6 @@ def overloaded_now(
         return True
     if not before:
         return False
-    calm = _Window(facts.server, now_s - max(usual_s, 1.0), now_s).known("waiting")
+    calm = _Rows(facts.server, now_s - max(usual_s, 1.0), now_s).known("waiting")
     empty = bool(np.all(calm < 1))
     return not (empty and (ttft_s is None or base_s is None or ttft_s < 1.3 * base_s))

@@ -29,7 +29,7 @@ Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
 
-class Steps:
+class StepFunction:
     """A step function of time: `values[i]` holds from `edges_s[i]` to `edges_s[i + 1]`, the last one for ever."""
 
     def __init__(self, edges_s: Array, values: Array) -> None:
@@ -40,7 +40,7 @@ class Steps:
         self._high = _sparse(values, np.maximum)
 
     @classmethod
-    def of_intervals(cls, start_s: Array, stop_s: Array) -> Steps:
+    def of_intervals(cls, start_s: Array, stop_s: Array) -> StepFunction:
         """How many of the intervals hold at each time."""
         times = np.concatenate([start_s, stop_s])
         moves = np.concatenate([np.ones(len(start_s)), -np.ones(len(stop_s))])
@@ -150,14 +150,14 @@ NO_PROGRESS = Progress()
 
 def session_levels(
     requests: Requests,
-    in_flight: Steps,
+    in_flight: StepFunction,
     *,
     gauges: Gauges = NO_GAUGES,
     progress: Progress = NO_PROGRESS,
     censored_s: Array = EMPTY,
     now_s: float | None = None,
     jitter: float = 0.0,
-    asked: Steps | None = None,
+    asked: StepFunction | None = None,
 ) -> tuple[Level, ...]:
     """Levels of a closed-loop session, lowest first.
 
@@ -256,7 +256,7 @@ def _level(load: float, members: Requests) -> Level | None:
     )
 
 
-def _assigned(t_s: Array, loads: Array, in_flight: Steps, service_s: float, jitter: float) -> Index:
+def _assigned(t_s: Array, loads: Array, in_flight: StepFunction, service_s: float, jitter: float) -> Index:
     """Which level each instant belongs to: the nearest within half a bin, if the load was steady for S; else -1."""
     if len(t_s) == 0:
         return np.empty(0, dtype=np.intp)
@@ -303,7 +303,7 @@ def with_progress(level: Level, progress: Progress) -> Level:
 
 
 def _with_censored(
-    levels: Sequence[Level], censored_s: Array, in_flight: Steps, service_s: float, now_s: float
+    levels: Sequence[Level], censored_s: Array, in_flight: StepFunction, service_s: float, now_s: float
 ) -> list[Level]:
     """Hand the ages of requests without a first token to the level that they are waiting in."""
     begin = np.array([now_s - censored_s.max() - service_s])

@@ -12,12 +12,12 @@ from llmtop.errors import UsageError
 
 def main(arguments: argparse.Namespace) -> int:
     from llmtop.host.host import Host
-    from llmtop.host.replay import Replay
+    from llmtop.host.replay import ReplayLink
     from llmtop.tui.app import LlmtopApp
 
     if not sys.stdout.isatty():
         raise UsageError("a replay needs a terminal; without one use `llmtop report RUN` or `llmtop assess RUN`")
-    replay = Replay(Path(arguments.run), arguments.speed)
+    replay = ReplayLink(Path(arguments.run), arguments.speed)
     slo = parse_slo(arguments.slo) if arguments.slo else replay.meta.profile.slo
     with Host(replay, slo) as host:
         LlmtopApp(host, ascii=arguments.ascii, fps=arguments.fps).run()

@@ -20,7 +20,7 @@ from msgspec import Struct, field
 from llmtop.domain.endpoint import Dialect
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """How the value of a field of `ServerSnapshot` is read from a page of metrics."""
 
     GAUGE = "gauge"
@@ -52,7 +52,7 @@ class Combine(StrEnum):
 class Signal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One alias of one figure."""
 
-    kind: Kind
+    kind: MetricKind
     name: str
     """As exported, with its prefix; of a histogram without `_sum`, `_count` and `_bucket`."""
     over: str | None = None

@@ -18,7 +18,7 @@ from llmtop.session.status import endpoint_status
 SLOWEST, FASTEST = 0.5, 50.0
 
 
-class Replay:
+class ReplayLink:
     """Stands where a `SessionLink` stands: a host cannot tell them apart but by `frame.replay`.
 
     Frames and facts are asked for by different threads; a lock keeps them at one position.

@@ -36,11 +36,11 @@ class Share(float):
         return cls(number)
 
 
-class Brake(float):
+class ErrorRatio(float):
     """A share of failed requests above which the load is cut, or "never" (then infinite)."""
 
     @classmethod
-    def read(cls, value: object) -> Brake:
+    def read(cls, value: object) -> ErrorRatio:
         if value == "never":
             return cls(math.inf)
         try:

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 from llmtop.domain.load import Unit
 from llmtop.domain.profile import Fixed, LengthDistribution
-from llmtop.profiles.quantity import Brake, Load, Seconds, Share
+from llmtop.profiles.quantity import ErrorRatio, Load, Seconds, Share
 
 Tokens = Annotated[int, Meta(ge=1, le=10_000_000)]
 
@@ -104,7 +104,7 @@ class SloLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class LimitsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_concurrency: Annotated[int, Meta(ge=1)] = 1024
-    stop_error_ratio: Brake = Brake(0.01)
+    stop_error_ratio: ErrorRatio = ErrorRatio(0.01)
     connect_timeout: Seconds = Seconds(5)
     first_token_timeout: Seconds = Seconds(120)
     idle_timeout: Seconds = Seconds(60)

@@ -24,14 +24,14 @@ _LABEL = re.compile(r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*|"(?:[^"\\]|\\.)*")[ \t]*=[ \
 _ESCAPE = re.compile(r'\\([\\n"])')
 
 
-class Series(Struct, frozen=True):
+class MetricSeries(Struct, frozen=True):
     """What a sample is of: a metric's name (with its `_sum`, `_count`, `_bucket` or `_total`) and its labels."""
 
     name: str
     labels: dict[str, str]
 
 
-Sample = tuple[Series, float]
+Sample = tuple[MetricSeries, float]
 
 
 class ExpositionParser:
@@ -43,7 +43,7 @@ class ExpositionParser:
 
     def __init__(self, wanted: Container[str] | None = None) -> None:
         self._wanted = wanted
-        self._heads: dict[str, Series | None] = {}
+        self._heads: dict[str, MetricSeries | None] = {}
 
     def parse(self, page: str | bytes) -> list[Sample]:
         """The samples of a page in its order, without `*_created` (the birth of a counter, not a figure).
@@ -94,7 +94,7 @@ def parse_exposition(page: str | bytes) -> list[Sample]:
     return ExpositionParser().parse(page)
 
 
-def _read_series(line: str) -> tuple[Series, int] | None:
+def _read_series(line: str) -> tuple[MetricSeries, int] | None:
     """The series that a line begins with and where it ends; None if it begins with none."""
     start = len(line) - len(line.lstrip(" \t"))
     if line.startswith("#", start):
@@ -106,7 +106,7 @@ def _read_series(line: str) -> tuple[Series, int] | None:
     while brace < len(line) and line[brace] in " \t":
         brace += 1
     if not line.startswith("{", brace):
-        return (Series(name, {}), position) if name else None
+        return (MetricSeries(name, {}), position) if name else None
     position = brace + 1
     if not name:
         quoted = _QUOTED.match(line, position)
@@ -124,7 +124,7 @@ def _read_series(line: str) -> tuple[Series, int] | None:
         position += 1
     while position < len(line) and line[position] in " \t":
         position += 1
-    return (Series(name, labels), position + 1) if line.startswith("}", position) else None
+    return (MetricSeries(name, labels), position + 1) if line.startswith("}", position) else None
 
 
 def _unescape(text: str) -> str:

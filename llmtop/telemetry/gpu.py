@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llmtop.domain.samples import GpuSnapshot
-from llmtop.telemetry.exposition import Sample, Series, parse_exposition
+from llmtop.telemetry.exposition import MetricSeries, Sample, parse_exposition
 
 MIB = float(1 << 20)
 THROTTLE_BITS = {
@@ -166,7 +166,7 @@ def read_exporter(page: bytes, t_s: float) -> tuple[GpuSnapshot, ...]:
 class _Board:
     """Collects the samples of one GPU."""
 
-    def __init__(self, series: Series) -> None:
+    def __init__(self, series: MetricSeries) -> None:
         labels: Mapping[str, str] = series.labels
         self.name = next((labels[key] for key in _NAME_LABELS if labels.get(key)), "")
         if labels.get("GPU_I_PROFILE"):

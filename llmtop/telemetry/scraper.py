@@ -22,7 +22,7 @@ from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.access import Access
 from llmtop.telemetry.answers import LIVE_FIELDS, AnswerReader
 from llmtop.telemetry.gpu import is_exporter_page, read_exporter
-from llmtop.telemetry.signals import Figures, Interval, PageReader, interval
+from llmtop.telemetry.signals import Interval, PageReader, PageValues, interval
 from llmtop.telemetry.summary import Reading, is_of_engine, summarise
 
 MISSES_UNTIL_STALE = 3
@@ -116,7 +116,7 @@ class _Replica:
             root = f"{parts.scheme}://{parts.netloc}"
         self.name = urlsplit(root).netloc.rpartition("@")[2]
         self.table = table
-        self.figures: Figures | None = None
+        self.figures: PageValues | None = None
         """The last that were read, however old."""
         self.read_s: float | None = None
         self.change: Interval | None = None
@@ -223,7 +223,7 @@ class _Replica:
                 self._wait_until_s = now_s + RETRY_REFUSED_S
         return None
 
-    def _understand(self, url: str, page: bytes, now_s: float) -> Figures | None:
+    def _understand(self, url: str, page: bytes, now_s: float) -> PageValues | None:
         """Read the page, as another dialect's if it is one; None, with `problem` set, if no engine's."""
         figures = self._reader.read(page)
         if is_of_engine(figures):

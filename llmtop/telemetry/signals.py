@@ -1,6 +1,6 @@
 """From the samples of a page to the figures of a server, by the aliases of a dialect table.
 
-A page is read in two steps. `PageReader.read` gives `Figures`: what the page says, summed over engines, models and
+A page is read in two steps. `PageReader.read` gives `PageValues`: what the page says, summed over engines, models and
 other labels, with counters and histograms still cumulated. `interval` compares two of them: what happened in between.
 A figure that no alias finds on the page is not in the result; nothing here makes a 0 that the server did not export.
 """
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from llmtop.dialects import Combine, DialectTable, Kind, Signal
-from llmtop.telemetry.exposition import ExpositionParser, Sample, Series
+from llmtop.dialects import Combine, DialectTable, MetricKind, Signal
+from llmtop.telemetry.exposition import ExpositionParser, MetricSeries, Sample
 
 ENGINE_LABELS = ("engine", "dp_rank", "worker_id", "dynamo_worker_id")
 """Labels that tell one engine of a server from another, the first that is there."""
@@ -22,7 +22,7 @@ RANK_LABELS = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "moe_dp_rank"})
 ENGINE_FIELDS = ("running", "waiting", "kv_usage")
 
 
-class Figures(Struct, frozen=True):
+class PageValues(Struct, frozen=True):
     """What one page says, by field of `ServerSnapshot`."""
 
     gauges: dict[str, float]
@@ -51,8 +51,8 @@ class PageReader:
         names = {name for signals in table.metrics.values() for signal in signals for name in _sample_names(signal)}
         self._parser = ExpositionParser(frozenset(names))
 
-    def read(self, page: str | bytes) -> Figures:
-        """Never raises; an empty or foreign page gives empty `Figures`."""
+    def read(self, page: str | bytes) -> PageValues:
+        """Never raises; an empty or foreign page gives empty `PageValues`."""
         found: dict[str, list[Sample]] = {}
         for sample in self._parser.parse(page):
             found.setdefault(sample[0].name, []).append(sample)
@@ -62,7 +62,7 @@ class PageReader:
         by_engine: dict[str, dict[str, float]] = {}
         for field, signals in self._metrics.items():
             for signal in signals:
-                if signal.kind in (Kind.MEAN, Kind.RATIO):
+                if signal.kind in (MetricKind.MEAN, MetricKind.RATIO):
                     quotient = _quotient(found, signal)
                     if quotient is None:
                         continue
@@ -73,13 +73,13 @@ class PageReader:
                     continue
                 if field in ENGINE_FIELDS:
                     by_engine[field] = values
-                target = counters if signal.kind is Kind.COUNTER else gauges
+                target = counters if signal.kind is MetricKind.COUNTER else gauges
                 target[field] = combine(list(values.values()), signal.combine) * signal.scale
                 break
-        return Figures(gauges, counters, quotients, _engine_rows(by_engine))
+        return PageValues(gauges, counters, quotients, _engine_rows(by_engine))
 
 
-def interval(before: Figures, after: Figures) -> Interval:
+def interval(before: PageValues, after: PageValues) -> Interval:
     """Differences of counters, and of the two parts of every mean and ratio, from one reading to the next.
 
     A counter that was not on the page before has no difference yet. A process start time that moved by more than half
@@ -109,11 +109,11 @@ def combine(values: Sequence[float], how: Combine) -> float:
 
 def _sample_names(signal: Signal) -> tuple[str, ...]:
     """Names of all samples that an alias may be read from."""
-    if signal.kind is Kind.MEAN:
+    if signal.kind is MetricKind.MEAN:
         return (f"{signal.name}_sum", f"{signal.name}_count")
-    names = _variants(signal.name) if signal.kind in (Kind.COUNTER, Kind.RATIO) else (signal.name,)
+    names = _variants(signal.name) if signal.kind in (MetricKind.COUNTER, MetricKind.RATIO) else (signal.name,)
     if signal.over is not None:
-        names = (*names, *(_variants(signal.over) if signal.kind is Kind.RATIO else (signal.over,)))
+        names = (*names, *(_variants(signal.over) if signal.kind is MetricKind.RATIO else (signal.over,)))
     return names if signal.minus is None else (*names, signal.minus)
 
 
@@ -134,13 +134,13 @@ def _matching(found: Mapping[str, list[Sample]], names: Sequence[str], signal: S
     return []
 
 
-def _has_labels(series: Series, signal: Signal) -> bool:
+def _has_labels(series: MetricSeries, signal: Signal) -> bool:
     return all(series.labels.get(key, text) == text for key, text in signal.where.items())
 
 
 def _quotient(found: Mapping[str, list[Sample]], signal: Signal) -> tuple[float, float] | None:
-    names = (f"{signal.name}_sum",) if signal.kind is Kind.MEAN else _variants(signal.name)
-    over = (f"{signal.name}_count",) if signal.kind is Kind.MEAN else _variants(signal.over or "")
+    names = (f"{signal.name}_sum",) if signal.kind is MetricKind.MEAN else _variants(signal.name)
+    over = (f"{signal.name}_count",) if signal.kind is MetricKind.MEAN else _variants(signal.over or "")
     numerators, denominators = _matching(found, names, signal), _matching(found, over, signal)
     if not numerators or not denominators:
         return None
@@ -149,9 +149,9 @@ def _quotient(found: Mapping[str, list[Sample]], signal: Signal) -> tuple[float,
 
 def _engine_values(found: Mapping[str, list[Sample]], signal: Signal) -> dict[str, float]:
     """The alias' value for each engine on the page, without `scale`; empty if the page has none."""
-    if signal.kind is Kind.LABEL:
+    if signal.kind is MetricKind.LABEL:
         return _label_values(found, signal)
-    names = _variants(signal.name) if signal.kind is Kind.COUNTER else (signal.name,)
+    names = _variants(signal.name) if signal.kind is MetricKind.COUNTER else (signal.name,)
     values = _sum_by_engine(_matching(found, names, signal), signal.combine)
     if signal.minus is not None:
         less = _sum_by_engine(_matching(found, (signal.minus,), signal), signal.combine)
@@ -183,7 +183,7 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def engine_of(series: Series) -> str:
+def engine_of(series: MetricSeries) -> str:
     """Which engine of its server a series belongs to; "" where it does not say."""
     for label in ENGINE_LABELS:
         if label in series.labels:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from llmtop.dialects import Combine, DialectTable
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.telemetry.answers import Slots
-from llmtop.telemetry.signals import Figures, Interval, combine
+from llmtop.telemetry.signals import Interval, PageValues, combine
 
 PROCESS_FIELDS = frozenset({"rss_bytes", "process_start_s", "late_ms"})
 """On any Python server's page: they do not make it the page of an engine."""
@@ -26,7 +26,7 @@ class Reading(Struct, frozen=True, kw_only=True):
 
     name: str
     table: DialectTable
-    figures: Figures | None = None
+    figures: PageValues | None = None
     """The last that were read."""
     change: Interval | None = None
     """What happened since the reading before; None unless both were read."""
@@ -37,7 +37,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     """It has missed so many scrapes that it no longer counts as running anything."""
 
 
-def is_of_engine(figures: Figures) -> bool:
+def is_of_engine(figures: PageValues) -> bool:
     """Whether a page said anything about an inference engine."""
     return bool((figures.gauges.keys() - PROCESS_FIELDS) or figures.counters or figures.quotients)
 

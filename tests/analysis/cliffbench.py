@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from llmtop.analysis.levels import Level
-from llmtop.analysis.sessions import Gauges, Requests, Steps
+from llmtop.analysis.sessions import Gauges, Requests, StepFunction
 from llmtop.domain.verdicts import CliffVerdict, Kind
 from llmtop.exchange.levels import parse_levels
 
@@ -95,14 +95,14 @@ def _within_a_level(case: Case, verdict: CliffVerdict) -> bool:
 SESSIONS = {"closed_up_down": 32.0, "closed_kv": 34.72, "closed_no_cliff": None}
 
 
-def session(name: str, until_s: float) -> tuple[Requests, Steps, Gauges, np.ndarray]:
+def session(name: str, until_s: float) -> tuple[Requests, StepFunction, Gauges, np.ndarray]:
     """What was known of a slider session at `until_s`: finished requests, in flight, gauges, ages of those waiting."""
     rows = np.genfromtxt(io.StringIO(files()[f"sessions/{name}.csv"]), delimiter=",", names=True)
     server = np.genfromtxt(io.StringIO(files()[f"sessions/{name}.server.csv"]), delimiter=",", names=True)
     rows = rows[np.argsort(rows["t_submit"], kind="stable")]
     rows = rows[rows["t_submit"] <= until_s]
     server = server[server["t"] <= until_s]
-    in_flight = Steps.of_intervals(rows["t_submit"], np.fmin(rows["t_done"], until_s + 1))
+    in_flight = StepFunction.of_intervals(rows["t_submit"], np.fmin(rows["t_done"], until_s + 1))
     waiting = rows[~(rows["t_first"] <= until_s)]
     done = rows[rows["t_done"] <= until_s]
     tokens = np.maximum(1, done["output_tokens"] - 1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llmtop.analysis import Level, Limits
-from llmtop.analysis.cliff import TPOT_GATES, Gates, Series, find, is_hinge, is_power, is_step, locate, prepare
+from llmtop.analysis.cliff import TPOT_GATES, Gates, Sweep, find, is_hinge, is_power, is_step, locate, prepare
 from llmtop.analysis.fits import Shape
 from llmtop.analysis.judge import suggest
 from llmtop.analysis.levels import Statistic
@@ -20,7 +20,7 @@ NINE = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
 
 def series(
     x: list[float], y: list[float], *, se: float = 0.0, axis: str = "concurrency", metric: str = "ttft", **more: object
-) -> Series:
+) -> Sweep:
     """A curve of statistics without samples. `more` are fields of its levels, one value a level."""
     rows = [dict(zip(more, values, strict=True)) for values in zip(*more.values(), strict=True)] or [{}] * len(x)
     levels = [
@@ -145,7 +145,7 @@ def test_levels_that_go_up_and_down_past_any_noise_contradict_each_other(scatter
 # -- where it lies ----------------------------------------------------------------------------------------------------
 
 
-def place(curve: Series, k: float) -> float:
+def place(curve: Sweep, k: float) -> float:
     return float(locate(curve, np.array([k]), curve.ttft_mean[:, None], curve.e2e_mean[:, None])[0])
 
 

@@ -12,7 +12,7 @@ from test_analysis_slo import POINT, level, sample
 from llmtop.analysis import Level, Limits
 from llmtop.analysis.capacity import capacity_of, judge_level
 from llmtop.analysis.levels import Statistic
-from llmtop.analysis.sessions import Gauges, Progress, Requests, Steps, session_levels
+from llmtop.analysis.sessions import Gauges, Progress, Requests, StepFunction, session_levels
 from llmtop.analysis.slo import Sample, good_requests, holds, judge_slo, judge_target
 from llmtop.domain.slo import Slo, SloTarget, parse_slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Kind
@@ -77,7 +77,7 @@ def test_littles_residual_is_one_where_the_load_was_really_there() -> None:
 
 def session(load: float, count: int = 40, **more: object) -> tuple[Level, ...]:
     requests = requests_of(np.arange(2.0, 2.0 + count / 4, 0.25))
-    return session_levels(requests, Steps(np.array([0.0]), np.array([load])), **more)
+    return session_levels(requests, StepFunction(np.array([0.0]), np.array([load])), **more)
 
 
 def test_four_requests_are_a_level_and_three_are_none() -> None:
@@ -89,7 +89,7 @@ def test_requests_that_saw_the_load_move_are_in_no_level() -> None:
     """More than 1.4 times and one: 8 to 12 is steady, 8 to 13 is not. Four of 72 see the change."""
     requests = requests_of(np.arange(2.0, 20.0, 0.25))
     for after, seen in ((12.0, True), (13.0, False)):
-        steps = Steps(np.array([0.0, 10.0]), np.array([8.0, after]))
+        steps = StepFunction(np.array([0.0, 10.0]), np.array([8.0, after]))
         assert (sum(each.n for each in session_levels(requests, steps)) > 68) is seen
     swaying = Steps(np.array([0.0, 10.0]), np.array([8.0, 14.0]))
     assert sum(each.n for each in session_levels(requests, swaying, jitter=1.0)) > 68, "by a root of it"
@@ -97,13 +97,13 @@ def test_requests_that_saw_the_load_move_are_in_no_level() -> None:
 
 def test_requests_before_the_first_known_load_are_in_no_level() -> None:
     requests = requests_of(np.arange(2.0, 12.0, 0.25))
-    (found,) = session_levels(requests, Steps(np.array([5.0]), np.array([8.0])))
+    (found,) = session_levels(requests, StepFunction(np.array([5.0]), np.array([8.0])))
     assert found.n == np.sum(requests.sent_s - 0.9 >= 5.0)
 
 
 @pytest.mark.parametrize(("there", "told"), [(31.0, 32.0), (33.0, 32.0), (30.5, 30.5), (33.5, 33.5)])
 def test_a_level_bears_the_number_that_was_asked_for_if_it_was_there(there: float, told: float) -> None:
-    (found,) = session(there, asked=Steps(np.array([0.0]), np.array([32.0])))
+    (found,) = session(there, asked=StepFunction(np.array([0.0]), np.array([32.0])))
     assert (found.load, found.asked) == (told, 32.0)
 
 
@@ -145,7 +145,7 @@ def test_gauges_of_another_load_belong_to_no_level() -> None:
     """Half a bin is a sixth of a doubling: 8.9 is near 8, 9.1 is not."""
     requests = requests_of(np.arange(2.0, 12.0, 0.25))
     for other, seen in ((8.9, 1.0), (9.1, None)):
-        steps = Steps(np.array([0.0, 20.0]), np.array([8.0, other]))
+        steps = StepFunction(np.array([0.0, 20.0]), np.array([8.0, other]))
         gauges = Gauges(*(np.array([each]) for each in (30.0, 1.0, 1.0, 1.0, 0.0)))
         assert session_levels(requests, steps, gauges=gauges)[0].waiting == seen
 
@@ -170,7 +170,7 @@ def test_ages_of_those_who_wait_go_to_the_level_they_wait_in() -> None:
     ages_s = np.array([0.5, 1.0])
     requests = requests_of(np.arange(2.0, 12.0, 0.25))
     for now_load, count in ((8.0, 2), (11.0, 2), (11.5, 0), (5.8, 2), (5.6, 0)):
-        steps = Steps(np.array([0.0, 13.5]), np.array([8.0, now_load]))
+        steps = StepFunction(np.array([0.0, 13.5]), np.array([8.0, now_load]))
         (found,) = session_levels(requests, steps, censored_s=ages_s, now_s=20.0)
         assert len(found.censored_s) == count, now_load
 

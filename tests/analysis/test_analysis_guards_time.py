@@ -10,7 +10,7 @@ from facts_by_hand import requests_of
 from test_analysis_session import verdict
 
 from llmtop.analysis.display import settled
-from llmtop.analysis.drift import Spike, drift_of, recovery_text, windowed
+from llmtop.analysis.drift import LoadSpike, drift_of, recovery_text, windowed
 from llmtop.analysis.openloop import Offered, rate_levels
 from llmtop.analysis.sessions import Progress
 from llmtop.analysis.stats import (
@@ -80,7 +80,7 @@ def test_a_window_of_two_values_has_no_median_but_a_sum() -> None:
     assert np.isnan(windowed(t_s, np.full(7, math.nan), "sum", 0.0, 120.0)[1]).all()
 
 
-SPIKE = Spike(up_s=20.0, down_s=40.0, base=10.0, peak=30.0)
+SPIKE = LoadSpike(up_s=20.0, down_s=40.0, base=10.0, peak=30.0)
 
 
 def recovered(after_s: np.ndarray, *, waiting: object = NONE, kv: object = NONE, before: int = 20) -> str | None:

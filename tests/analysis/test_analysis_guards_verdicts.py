@@ -17,7 +17,7 @@ from llmtop.analysis.cliff import prepare
 from llmtop.analysis.diagnosis import diagnose
 from llmtop.analysis.drift import anchored, spikes
 from llmtop.analysis.levels import Statistic
-from llmtop.analysis.sessions import Steps
+from llmtop.analysis.sessions import StepFunction
 from llmtop.analysis.slo import Sample, judge_target
 from llmtop.analysis.stats import Sprt, effective_size
 from llmtop.domain.slo import Slo, SloTarget
@@ -121,18 +121,18 @@ def test_clumped_misses_take_longer_to_decide() -> None:
 def test_drift_is_told_of_requests_at_one_load() -> None:
     """Sixty at 16 in flight and forty at 32: a ramp is no drift."""
     sent_s = np.arange(100.0)
-    in_flight = Steps(np.array([0.0, 60.0]), np.array([16.0, 32.0]))
+    in_flight = StepFunction(np.array([0.0, 60.0]), np.array([16.0, 32.0]))
     near, load = anchored(requests_of(sent_s, ttft_s=0.1), in_flight)
     assert load == pytest.approx(16.0)
     assert near.sent_s.tolist() == list(range(60))
-    close = Steps(np.array([0.0, 60.0, 80.0]), np.array([16.0, 17.0, 19.0]))
+    close = StepFunction(np.array([0.0, 60.0, 80.0]), np.array([16.0, 17.0, 19.0]))
     assert anchored(requests_of(sent_s, ttft_s=0.1), close)[0].sent_s.tolist() == list(range(80))
 
 
 def test_too_few_requests_are_taken_as_they_are() -> None:
     few = requests_of(np.arange(9.0))
-    assert anchored(few, Steps(np.array([0.0]), np.array([1.0]))) == (few, None)
-    assert anchored(requests_of(np.arange(10.0)), Steps(np.array([0.0]), np.array([1.0])))[1] == 1.0
+    assert anchored(few, StepFunction(np.array([0.0]), np.array([1.0]))) == (few, None)
+    assert anchored(requests_of(np.arange(10.0)), StepFunction(np.array([0.0]), np.array([1.0])))[1] == 1.0
 
 
 @pytest.mark.parametrize(

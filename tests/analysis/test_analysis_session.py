@@ -14,7 +14,7 @@ from llmtop.analysis.display import settled
 from llmtop.analysis.drift import recovery_text, spikes
 from llmtop.analysis.measured import finished_requests, measured_curves
 from llmtop.analysis.openloop import Offered, rate_levels
-from llmtop.analysis.sessions import Progress, Requests, Steps
+from llmtop.analysis.sessions import Progress, Requests, StepFunction
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ServerSnapshot
@@ -154,7 +154,7 @@ def test_a_finished_run_is_held_against_its_slo_as_a_whole(ramp):
 def test_steps_mean_and_bounds_are_exact():
     rng = np.random.default_rng(0)
     start_s, length_s = np.sort(rng.uniform(0, 100, 60)), rng.uniform(1, 10, 60)
-    steps = Steps.of_intervals(start_s, start_s + length_s)
+    steps = StepFunction.of_intervals(start_s, start_s + length_s)
     grid = np.linspace(20, 30, 20001)
     values = steps.at(grid)
     low, high = steps.bounds(np.array([20.0]), np.array([30.0]))

@@ -16,7 +16,7 @@ from llmtop.dialects import (
     Detection,
     DialectTable,
     JsonFact,
-    Kind,
+    MetricKind,
     Quirks,
     RequestFields,
     Signal,
@@ -67,8 +67,8 @@ def test_a_table_is_sound(dialect: Dialect) -> None:
     assert set(table.json_facts) <= known
     for aliases in table.metrics.values():
         for signal in aliases:
-            assert (signal.over is not None) or signal.kind is not Kind.RATIO
-            assert (signal.label is not None) == (signal.kind is Kind.LABEL)
+            assert (signal.over is not None) or signal.kind is not MetricKind.RATIO
+            assert (signal.label is not None) == (signal.kind is MetricKind.LABEL)
     if table.metrics:
         prefixes = (*table.detection.metric_prefixes, "process_", "llmtop_sim_")
         assert table.metrics_path

@@ -22,7 +22,7 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.run import FactBatch
 from llmtop.endpoint.probe import probe
 from llmtop.errors import EndpointUnreachable
-from llmtop.host.replay import Replay
+from llmtop.host.replay import ReplayLink
 from llmtop.meter.facts import Facts
 from llmtop.recording.reader import RunReader
 from llmtop.session.options import SessionOptions
@@ -86,14 +86,14 @@ async def test_a_run_from_the_first_second_to_the_last(tmp_path: Path) -> None:
     limited = Facts.of(told).requests.column("client_limited")
     assert np.isfinite(limited).all(), "at its end all of a run is judged"
 
-    replay = Replay(path, clock=lambda: 0.0)
+    replay = ReplayLink(path, clock=lambda: 0.0)
     replayed = replay_at(replay, replay.length_s)
     for name in ("t_s", "target", "in_flight", "totals", "window", "timeline", "client", "changes", "marks", "foreign"):
         assert getattr(replayed, name) == getattr(frame, name), name
     assert replayed.endpoint.state is EndpointState.UP
 
 
-def replay_at(replay: Replay, t_s: float) -> Frame:
+def replay_at(replay: ReplayLink, t_s: float) -> Frame:
     replay.send(Seek(t_s=t_s, playing=False))
     return replay.frame()
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtop.simulator.server.http import Connection, MalformedRequest, Request, parse_head
+from llmtop.simulator.server.http import MalformedRequest, Request, ServerConnection, parse_head
 
 
 class Wire(asyncio.Transport):
@@ -47,7 +47,7 @@ class Wire(asyncio.Transport):
         return b"".join(self.written)
 
 
-def echo(connection: Connection, request: Request) -> None:
+def echo(connection: ServerConnection, request: Request) -> None:
     """Answers with what came."""
     connection.respond(200, f"{request.method} {request.path} {request.query} ".encode() + request.body)
 
@@ -55,7 +55,7 @@ def echo(connection: Connection, request: Request) -> None:
 def talk(pieces: list[bytes], application: Any = echo) -> Wire:
     async def run() -> Wire:
         wire = Wire()
-        connection = Connection(application, set())
+        connection = ServerConnection(application, set())
         connection.connection_made(wire)
         for piece in pieces:
             if not wire.closed:
@@ -124,7 +124,7 @@ def test_the_client_may_ask_for_the_end_of_the_connection() -> None:
 
 
 def test_an_http_1_0_client_gets_an_unchunked_stream_that_ends_with_the_connection() -> None:
-    def stream(connection: Connection, request: Request) -> None:
+    def stream(connection: ServerConnection, request: Request) -> None:
         connection.begin_stream()
         connection.write(connection.frame(b"data: 1\n\n"))
         connection.finish(connection.frame(b"data: [DONE]\n\n"))
@@ -148,7 +148,7 @@ def test_the_next_request_waits_for_the_answer_before_it_and_reading_stops_when_
     async def run() -> None:
         seen: list[Request] = []
         wire = Wire()
-        connection = Connection(lambda _, request: seen.append(request), set())
+        connection = ServerConnection(lambda _, request: seen.append(request), set())
         connection.connection_made(wire)
         connection.data_received(PLAIN + SIZED)
         assert [request.path for request in seen] == ["/a"]
@@ -166,7 +166,7 @@ def test_a_client_that_leaves_is_told_once_and_only_while_its_answer_is_open() -
     async def run() -> None:
         told: list[str] = []
         for answered in (False, True):
-            connection = Connection(lambda *_: None, set())
+            connection = ServerConnection(lambda *_: None, set())
             connection.connection_made(Wire())
             connection.data_received(PLAIN)
             connection.on_disconnect = lambda: told.append("gone")
@@ -181,7 +181,7 @@ def test_a_client_that_leaves_is_told_once_and_only_while_its_answer_is_open() -
 def test_an_idle_connection_is_closed() -> None:
     async def run() -> None:
         wire = Wire()
-        connection = Connection(echo, set(), keep_alive_s=0.01)
+        connection = ServerConnection(echo, set(), keep_alive_s=0.01)
         connection.connection_made(wire)
         connection.data_received(PLAIN)
         assert not wire.closed

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from llmtop.dialects import DIALECTS, Combine, Kind, Signal
+from llmtop.dialects import DIALECTS, Combine, MetricKind, Signal
 from llmtop.dialects.recognition import recognise_page
 from llmtop.domain.endpoint import Dialect
 from llmtop.telemetry.answers import pick_number, read_slots
-from llmtop.telemetry.signals import Figures, PageReader, interval
+from llmtop.telemetry.signals import PageReader, PageValues, interval
 from llmtop.telemetry.summary import Reading, summarise
 
 with tarfile.open(Path(__file__).with_name("data") / "captures.tar.xz") as archive:
@@ -28,7 +28,7 @@ def _table_of(name: str) -> Dialect:
     return DIALECT_OF[name.partition("/")[0]]
 
 
-def _figures(name: str) -> Figures:
+def _figures(name: str) -> PageValues:
     return PageReader(DIALECTS[_table_of(name)]).read(FILES[name])
 
 
@@ -52,12 +52,12 @@ class Stated:
         return sum(values) if values else None
 
     def value(self, signal: Signal) -> float | tuple[float, float] | None:
-        if signal.kind is Kind.LABEL:
+        if signal.kind is MetricKind.LABEL:
             texts = [sample.labels.get(signal.label or "") for sample in self.samples if sample.name == signal.name]
             numbers = [float(text) for text in texts if text not in (None, "None")]
             return (numbers[0] if signal.combine is Combine.FIRST else sum(numbers)) if numbers else None
-        if signal.kind in (Kind.MEAN, Kind.RATIO):
-            mean = signal.kind is Kind.MEAN
+        if signal.kind in (MetricKind.MEAN, MetricKind.RATIO):
+            mean = signal.kind is MetricKind.MEAN
             above = self.total(f"{signal.name}_sum" if mean else signal.name, signal)
             below = self.total(f"{signal.name}_count" if mean else signal.over or "", signal)
             return None if above is None or below is None else (above * signal.scale, below)

@@ -12,7 +12,7 @@ from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.telemetry.answers import pick_number, read_slots
-from llmtop.telemetry.signals import Figures, PageReader, interval
+from llmtop.telemetry.signals import PageReader, PageValues, interval
 from llmtop.telemetry.summary import Reading, summarise
 
 TABLE = DIALECTS[Dialect.VLLM]
@@ -36,11 +36,11 @@ JSON = st.recursive(
 )
 
 
-def read(page: str) -> Figures:
+def read(page: str) -> PageValues:
     return PageReader(TABLE).read(page)
 
 
-def reading(figures: Figures | None, name: str = "a", **fields: object) -> Reading:
+def reading(figures: PageValues | None, name: str = "a", **fields: object) -> Reading:
     return structs.replace(Reading(name=name, table=TABLE, figures=figures, answers={}), **fields)
 
 

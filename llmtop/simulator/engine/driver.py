@@ -54,7 +54,7 @@ class Visit(Struct):
         return (self.end_ns - self.first_token_ns) * 1e-9 / (self.output_tokens - 1) if self.output_tokens > 1 else None
 
 
-class Gauges(Struct):
+class GaugeSums(Struct):
     """Time-weighted sums of the engine's gauges, from `since_ns` on."""
 
     since_ns: int = 0
@@ -77,7 +77,7 @@ class VirtualDriver:
     def __init__(self, engine: Engine, overhead: Overhead, seed: int = 0) -> None:
         self.engine = engine
         self.now_ns = 0
-        self.gauges = Gauges()
+        self.gauges = GaugeSums()
         self._random = random.Random(seed)
         self._api_in_ns = round(overhead.api_in_ms * 1e6)
         self._api_in_token_ns = overhead.api_in_us_per_token * 1e3
@@ -148,7 +148,7 @@ class VirtualDriver:
 
     def restart_gauges(self) -> None:
         """Forget what the gauges have summed up: the warm-up is over."""
-        self.gauges = Gauges(since_ns=self.now_ns, until_ns=self.now_ns)
+        self.gauges = GaugeSums(since_ns=self.now_ns, until_ns=self.now_ns)
 
     def _submit_arrived(self) -> Iterator[Visit]:
         while self._arrivals and self._arrivals[0][0] <= self.now_ns:

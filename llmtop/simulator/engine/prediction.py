@@ -230,7 +230,7 @@ class _Rates(Struct, frozen=True):
     prefix_hit_ratio: float | None
 
 
-class _Window:
+class _Measurement:
     """Opened when the warm-up is over."""
 
     def __init__(self, driver: VirtualDriver) -> None:
@@ -267,7 +267,7 @@ def _follow(
     Full load lasts until the last of them has ended; in open loop, until the last has been sent. `early` are visits of
     the warm-up, among which some of the cohort may be.
     """
-    window = _Window(driver)
+    window = _Measurement(driver)
     rates: _Rates | None = None
     ended = [visit for visit in early if visit.number in cohort]
     for visit in visits:

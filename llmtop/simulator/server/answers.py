@@ -24,7 +24,7 @@ WORDS: tuple[bytes, ...] = tuple(
 """Answers are made of these; each is one token in cl100k and o200k."""
 
 
-class Answer:
+class AnswerWriter:
     """Writes one answer. Tokens are counted here; the words are the same for the same `seed`.
 
     Args:

@@ -22,7 +22,7 @@ MAX_WORD_CHARACTERS = 12
 _MALFORMED = re.compile(r"\(byte (\d+)\)")
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """An answer that is not a stream: status and the body's four fields."""
 
     def __init__(self, status: int, kind: str, message: str, param: str | None = None) -> None:
@@ -45,9 +45,9 @@ class Refusal(Exception):
         return {"message": self.message, "type": self.kind, "param": self.param, "code": self.status}
 
 
-def engine_busy() -> Refusal:
+def engine_busy() -> ApiError:
     """The queue limit (max_num_queued_reqs, max_num_queued_tokens) is reached."""
-    return Refusal(
+    return ApiError(
         503,
         "Service Unavailable",
         "The engine is currently busy and cannot accept new requests. "
@@ -119,7 +119,7 @@ def check_model(asked: dict[str, Any], model: str) -> None:
     """No model named means the one that is served."""
     name = asked.get("model")
     if name is not None and name != model:
-        raise Refusal(404, "NotFoundError", f"The model `{name}` does not exist. Valid aliases: {model}.", "model")
+        raise ApiError(404, "NotFoundError", f"The model `{name}` does not exist. Valid aliases: {model}.", "model")
 
 
 def prompt_tokens(asked: dict[str, Any], *, chat: bool) -> list[Any]:
@@ -172,7 +172,7 @@ def _message_tokens(messages: Any) -> list[Any]:
 def _output_limit(limit: int | None, min_tokens: int, prompt: int, max_model_len: int) -> int:
     """Output tokens at most: what is asked, cut to what the context leaves."""
     if prompt >= max_model_len:
-        raise Refusal(
+        raise ApiError(
             400,
             "BadRequestError",
             f"This model's maximum context length is {max_model_len} tokens. However, your prompt contains at least "
@@ -196,20 +196,20 @@ def _output_limit(limit: int | None, min_tokens: int, prompt: int, max_model_len
     return min(limit, max_model_len - prompt)
 
 
-def _bad(message: str, param: str, value: object = None) -> Refusal:
+def _bad(message: str, param: str, value: object = None) -> ApiError:
     if value is not None:
         message += f" (parameter={param}, value={value})"
-    return Refusal(400, "BadRequestError", message, param)
+    return ApiError(400, "BadRequestError", message, param)
 
 
-def _invalid(kind: str, where: str, message: str, value: object, context: str = "") -> Refusal:
+def _invalid(kind: str, where: str, message: str, value: object, context: str = "") -> ApiError:
     """A refusal by the request's schema, as FastAPI and vLLM word it."""
     shown = f"<dict of {len(value)} items>" if isinstance(value, dict) else value
     fields = f"'type': {kind!r}, 'loc': {where!r}, 'msg': {message!r}, 'input': {shown!r}{context}"
-    return Refusal(400, "Bad Request", f"1 validation error:\n  {{{fields}}}", where)
+    return ApiError(400, "Bad Request", f"1 validation error:\n  {{{fields}}}", where)
 
 
-def _missing(name: str, asked: dict[str, Any]) -> Refusal:
+def _missing(name: str, asked: dict[str, Any]) -> ApiError:
     return _invalid("missing", f"body.{name}", "Field required", asked)
 
 

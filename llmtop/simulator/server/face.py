@@ -12,17 +12,17 @@ import msgspec
 from llmtop.errors import UsageError
 from llmtop.simulator.engine import SimRequest, chain_hashes
 from llmtop.simulator.server import exposition
-from llmtop.simulator.server.answers import Answer
-from llmtop.simulator.server.asked import Asked, Refusal, engine_busy, prompt_tokens, read_generation, read_json
+from llmtop.simulator.server.answers import AnswerWriter
+from llmtop.simulator.server.asked import ApiError, Asked, engine_busy, prompt_tokens, read_generation, read_json
 from llmtop.simulator.server.deployment import Deployment, change, state
-from llmtop.simulator.server.generation import Generation, Line
-from llmtop.simulator.server.http import Connection, Request
+from llmtop.simulator.server.generation import Generation, Impairment
+from llmtop.simulator.server.http import Request, ServerConnection
 
 ANSWER_MEDIAN_TOKENS = 130
 ANSWER_SIGMA = 0.9
 """Length of an answer that may end by itself: log-normal, as in ShareGPT (median 134, mean 201)."""
 
-Route = Callable[[Connection, Request], None]
+Route = Callable[[ServerConnection, Request], None]
 
 
 class Face:
@@ -41,8 +41,8 @@ class Face:
         self._api_key = api_key
         self._seed = seed
         self._number = 0
-        self._connections: set[Connection] = set()
-        self._stalled: list[tuple[Connection, Request]] = []
+        self._connections: set[ServerConnection] = set()
+        self._stalled: list[tuple[ServerConnection, Request]] = []
         self._routes: dict[str, dict[str, Route]] = {
             "/v1/chat/completions": {"POST": self._generate},
             "/v1/completions": {"POST": self._generate},
@@ -56,15 +56,15 @@ class Face:
             "/llmtop/control": {"GET": self._control, "POST": self._control},
         }
 
-    def connect(self) -> Connection:
+    def connect(self) -> ServerConnection:
         """A protocol for one accepted connection."""
-        return Connection(self.answer, self._connections, server=b"llmtop-sim")
+        return ServerConnection(self.answer, self._connections, server=b"llmtop-sim")
 
     def drop_connections(self) -> None:
         for connection in list(self._connections):
             connection.abort()
 
-    def answer(self, connection: Connection, request: Request) -> None:
+    def answer(self, connection: ServerConnection, request: Request) -> None:
         """Answer one request, now or as its tokens come."""
         methods = self._routes.get(request.path)
         if methods is None:
@@ -77,7 +77,7 @@ class Face:
         else:
             try:
                 methods[request.method](connection, request)
-            except Refusal as refusal:
+            except ApiError as refusal:
                 headers = ((b"retry-after", b"1"),) if refusal.status == 429 else ()
                 connection.respond(refusal.status, refusal.body(), headers=headers)
 
@@ -88,15 +88,15 @@ class Face:
 
     # Generations
 
-    def _generate(self, connection: Connection, request: Request) -> None:
+    def _generate(self, connection: ServerConnection, request: Request) -> None:
         now_ns = perf_counter_ns()
         deployment = self._deployment
         if deployment.hits("hang"):
             return
         if deployment.hits("http_500"):
-            raise Refusal(500, "InternalServerError", "EngineCore encountered an issue (injected fault http_500).")
+            raise ApiError(500, "InternalServerError", "EngineCore encountered an issue (injected fault http_500).")
         if deployment.hits("http_429"):
-            raise Refusal(429, "Too Many Requests", "Too many requests (injected fault http_429).")
+            raise ApiError(429, "Too Many Requests", "Too many requests (injected fault http_429).")
         asked = read_generation(
             request.body,
             chat=request.path == "/v1/chat/completions",
@@ -107,12 +107,12 @@ class Face:
             raise engine_busy()
         replica = deployment.least_loaded()
         answer = self._new_answer(asked, request)
-        line = Line(self._cut_after(asked), deployment.faults.get("slow_client", 0.0))
+        line = Impairment(self._cut_after(asked), deployment.faults.get("slow_client", 0.0))
         generation = Generation(connection, asked, answer, deployment.stream_interval, line)
         connection.on_disconnect = lambda: replica.abort(answer.id)
         replica.start(self._sim_request(asked, answer.id, now_ns), generation)
 
-    def _new_answer(self, asked: Asked, request: Request) -> Answer:
+    def _new_answer(self, asked: Asked, request: Request) -> AnswerWriter:
         """Its id carries the client's x-request-id, as vLLM's does."""
         self._number += 1
         deployment = self._deployment
@@ -123,7 +123,7 @@ class Face:
         if any(replica.has(id) for replica in deployment.replicas):
             id += f"-{self._number}"
         model, version = deployment.preset.model.name, deployment.config.engine_version
-        return Answer(asked, id, int(time.time()), model, version, self._number * 7)
+        return AnswerWriter(asked, id, int(time.time()), model, version, self._number * 7)
 
     def _sim_request(self, asked: Asked, id: str, now_ns: int) -> SimRequest:
         deployment = self._deployment
@@ -146,7 +146,7 @@ class Face:
 
     # Pages
 
-    def _models(self, connection: Connection, request: Request) -> None:
+    def _models(self, connection: ServerConnection, request: Request) -> None:
         deployment = self._deployment
         model, created = deployment.preset.model.name, int(deployment.started_s)
         permission = {
@@ -175,18 +175,18 @@ class Face:
         }
         connection.respond(200, msgspec.json.encode({"object": "list", "data": [card]}))
 
-    def _health(self, connection: Connection, request: Request) -> None:
+    def _health(self, connection: ServerConnection, request: Request) -> None:
         connection.respond(200, content_type=None)
 
-    def _version(self, connection: Connection, request: Request) -> None:
+    def _version(self, connection: ServerConnection, request: Request) -> None:
         version = f"{self._deployment.config.engine_version}.0+llmtop"
         connection.respond(200, msgspec.json.encode({"version": version}))
 
-    def _load(self, connection: Connection, request: Request) -> None:
+    def _load(self, connection: ServerConnection, request: Request) -> None:
         load = sum(replica.load for replica in self._deployment.replicas)
         connection.respond(200, msgspec.json.encode({"server_load": load}))
 
-    def _tokenize(self, connection: Connection, request: Request) -> None:
+    def _tokenize(self, connection: ServerConnection, request: Request) -> None:
         asked = read_json(request.body)
         tokens = prompt_tokens(asked, chat="messages" in asked)
         ids = [hash(token) % self._deployment.preset.model.vocab for token in tokens]
@@ -194,19 +194,19 @@ class Face:
         page = {"count": len(ids), "max_model_len": limit, "tokens": ids, "token_strs": None}
         connection.respond(200, msgspec.json.encode(page))
 
-    def _metrics(self, connection: Connection, request: Request) -> None:
+    def _metrics(self, connection: ServerConnection, request: Request) -> None:
         if "metrics_stalled" in self._deployment.faults:
             self._stalled.append((connection, request))
         else:
             connection.respond(200, exposition.page(self._deployment), exposition.CONTENT_TYPE)
 
-    def _control(self, connection: Connection, request: Request) -> None:
+    def _control(self, connection: ServerConnection, request: Request) -> None:
         restart = None
         if request.method == "POST":
             try:
                 restart = change(self._deployment, read_json(request.body))
             except UsageError as error:
-                raise Refusal(400, "BadRequestError", str(error)) from error
+                raise ApiError(400, "BadRequestError", str(error)) from error
         connection.respond(200, msgspec.json.encode(state(self._deployment)))
         if restart is not None:
             self._restart(restart)

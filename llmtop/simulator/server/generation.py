@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from llmtop.simulator.server.answers import DONE, Answer
-from llmtop.simulator.server.asked import Asked, Refusal
-from llmtop.simulator.server.http import Connection
+from llmtop.simulator.server.answers import DONE, AnswerWriter
+from llmtop.simulator.server.asked import ApiError, Asked
+from llmtop.simulator.server.http import ServerConnection
 
 
-class Line(NamedTuple):
+class Impairment(NamedTuple):
     """What is wrong with the way to this client, decided when its request came."""
 
     cut_after: int | None = None
@@ -35,7 +35,9 @@ class Generation:
         "answer", "tokens",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, asked: Asked, answer: Answer, interval: int, line: Line) -> None:
+    def __init__(
+        self, connection: ServerConnection, asked: Asked, answer: AnswerWriter, interval: int, line: Impairment
+    ) -> None:
         self.answer = answer
         self.tokens = 0
         """Tokens that the engine has made."""
@@ -72,7 +74,7 @@ class Generation:
     def last_token(self, reason: str, *, has_token: bool = True) -> None:
         """The end: with its last token, or without one when the engine could not go on."""
         if reason == "error":
-            self.refuse(Refusal(500, "InternalServerError", "The prompt does not fit into the KV cache any more."))
+            self.refuse(ApiError(500, "InternalServerError", "The prompt does not fit into the KV cache any more."))
             return
         self.tokens += has_token
         if not self._stream:
@@ -89,7 +91,7 @@ class Generation:
         """Break the connection."""
         self._connection.abort()
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: ApiError) -> None:
         """End without a token, in one of vLLM's two shapes: an HTTP status, or, where a 200 stream has begun, an
         error event and [DONE]."""
         if self._stream:

@@ -39,7 +39,7 @@ class Request(NamedTuple):
         return self.version == b"HTTP/1.1" and self.headers.get(b"connection", b"").lower() != b"close"
 
 
-Application = Callable[["Connection", Request], None]
+Application = Callable[["ServerConnection", Request], None]
 """Answers one request, at once or later, through the connection's `respond` or `begin_stream` ... `finish`."""
 
 
@@ -47,7 +47,7 @@ class MalformedRequest(Exception):
     """Bytes that are no HTTP request."""
 
 
-class Connection(asyncio.Protocol):
+class ServerConnection(asyncio.Protocol):
     """One client. The application answers each request before it sees the next one.
 
     Args:
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         application: Application,
-        connections: set[Connection],
+        connections: set[ServerConnection],
         keep_alive_s: float = KEEP_ALIVE_S,
         server: bytes = b"llmtop",
     ) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from time import perf_counter_ns
 
 from llmtop.simulator.engine import Engine, EngineConfig, Rejected, SimRequest, StepPlan, TokenEvent
-from llmtop.simulator.server.asked import Refusal, engine_busy
+from llmtop.simulator.server.asked import ApiError, engine_busy
 from llmtop.simulator.server.generation import Generation
 
 _LEAD_WEIGHT = 0.2
@@ -176,7 +176,7 @@ class Replica:
                 else:
                     self._generations.pop(request.id).refuse(engine_busy())
             except Rejected as rejected:
-                self._generations.pop(request.id).refuse(Refusal(400, "BadRequestError", str(rejected)))
+                self._generations.pop(request.id).refuse(ApiError(400, "BadRequestError", str(rejected)))
 
     def _note_cached(self, plan: StepPlan) -> None:
         """Tell generations how much of their prompt came from the prefix cache."""

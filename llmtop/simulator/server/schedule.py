@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from llmtop.simulator.server.http import Connection, Request
+from llmtop.simulator.server.http import Request, ServerConnection
 from llmtop.simulator.server.loop import run
 
 VARIANTS = {
@@ -75,7 +75,7 @@ class Stream:
         "sent",
     )
 
-    def __init__(self, connection: Connection, number: int, request: Request) -> None:
+    def __init__(self, connection: ServerConnection, number: int, request: Request) -> None:
         self.received_ns = perf_counter_ns()
         self.connection = connection
         self.chat = request.path.endswith("/chat/completions")
@@ -117,7 +117,7 @@ class ScheduleServer:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._loop = asyncio.get_running_loop()
-        self._connections: set[Connection] = set()
+        self._connections: set[ServerConnection] = set()
         self._number = 0
         self._firsts: deque[Stream] = deque()
         self._nexts: deque[Stream] = deque()
@@ -132,14 +132,14 @@ class ScheduleServer:
             False: b'data: {"id":"%b","object":"text_completion","created":0,"model":"known-times",',
         }
 
-    def connect(self) -> Connection:
-        return Connection(self._answer, self._connections)
+    def connect(self) -> ServerConnection:
+        return ServerConnection(self._answer, self._connections)
 
     def close(self) -> None:
         for connection in list(self._connections):
             connection.abort()
 
-    def _answer(self, connection: Connection, request: Request) -> None:
+    def _answer(self, connection: ServerConnection, request: Request) -> None:
         if request.method == "POST":
             if request.path.endswith("/completions"):
                 self._start(connection, request)
@@ -172,7 +172,7 @@ class ScheduleServer:
             tails.append(choice + end)
         return tuple(tails)
 
-    def _start(self, connection: Connection, request: Request) -> None:
+    def _start(self, connection: ServerConnection, request: Request) -> None:
         self._number += 1
         stream = Stream(connection, self._number, request)
         connection.begin_stream()
