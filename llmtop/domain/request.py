@@ -95,10 +95,6 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
         return _seconds(self.sent_ns, self.first_token_ns)
 
     @property
-    def ttfat_s(self) -> float | None:
-        return _seconds(self.sent_ns, self.first_answer_ns)
-
-    @property
     def e2e_s(self) -> float | None:
         return _seconds(self.sent_ns, self.last_token_ns)
 

@@ -47,7 +47,6 @@ class Access:
         parts = urlsplit(endpoint.base_url)
         self._scheme, self._host = parts.scheme, parts.hostname or "localhost"
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self.base_path = parts.path.rstrip("/")
         self.host_header = parts.netloc
         secure = any(url.startswith("https:") for url in (endpoint.base_url, *endpoint.metrics_urls))
         self._context = self._tls_context() if secure else None

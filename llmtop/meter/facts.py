@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
-from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.meter.client import ClientJudge, JudgedSecond, RedSpans
 
 Column = npt.NDArray[np.float64]
@@ -79,15 +77,44 @@ _READ = (
 """What is kept of a record, by the names of its fields and properties; stamps in seconds."""
 REQUEST_COLUMNS = (*_READ, "ok", "error", "cancelled", "client_limited")
 CLIENT_COLUMNS = ("t_s", "lag_p99_ms", "cpu", "red")
-
-
-def _float_fields(sample: type) -> tuple[str, ...]:
-    hints = get_type_hints(sample)
-    return tuple(name for name, hint in hints.items() if hint in (int, float, int | None, float | None))
-
-
-SERVER_COLUMNS = _float_fields(ServerSnapshot)
-BIN_COLUMNS = _float_fields(LoadBin)
+SERVER_COLUMNS = (
+    "t_s",
+    "running",
+    "waiting",
+    "kv_usage",
+    "preemptions_total",
+    "prefix_hit_ratio",
+    "prompt_tokens_total",
+    "generation_tokens_total",
+    "requests_total",
+    "ttft_mean_s",
+    "iteration_tokens_mean",
+    "flops_total",
+    "memory_bytes_total",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "num_gpu_blocks",
+    "block_size",
+    "kv_capacity_tokens",
+    "max_model_len",
+    "rss_bytes",
+    "process_start_s",
+)
+"""Fields of a `ServerSnapshot` that opinions rest on; a run file holds them all."""
+BIN_COLUMNS = (
+    "t_s",
+    "span_s",
+    "target",
+    "in_flight",
+    "prefilling",
+    "oldest_prefill_s",
+    "sent",
+    "ok",
+    "errors",
+    "cancelled",
+    "output_tokens",
+)
+"""Fields of a `LoadBin` that opinions rest on."""
 
 
 class Facts:

@@ -253,13 +253,9 @@ class Scheduler:
         if sequence.scheduled_ns < 0:
             sequence.scheduled_ns = now_ns
             sequence.cached_tokens = cached
-        if self.config.enable_prefix_caching:
-            if sequence.preemptions:
-                statistics.preempted_prefix_queries += sequence.target
-                statistics.preempted_prefix_hits += cached
-            else:
-                statistics.prefix_queries += sequence.target
-                statistics.prefix_hits += cached
+        if self.config.enable_prefix_caching and not sequence.preemptions:
+            statistics.prefix_queries += sequence.target
+            statistics.prefix_hits += cached
         self.running.append(sequence)
         plan.admitted.append(sequence)
 

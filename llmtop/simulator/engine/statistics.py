@@ -78,8 +78,6 @@ class EngineStatistics:
         self.prefix_queries = 0
         """Prompt tokens looked up in the prefix cache, of requests that were never preempted."""
         self.prefix_hits = 0
-        self.preempted_prefix_queries = 0
-        self.preempted_prefix_hits = 0
         self.prompt_tokens = 0
         """Counted at the first token."""
         self.prompt_tokens_cached = 0
