@@ -8,7 +8,7 @@ shimmers. Measured: 34x5 cells with two layers of 120 samples in 0.25 ms, where 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -120,6 +120,19 @@ def paint(picture: Picture, width: int, height: int) -> list[list[Cell]]:
     return cells
 
 
+def _strokes(layer: Layer, picture: Picture, width: int, rows: int, dots_x: int) -> Iterator[tuple[int, int, int, int]]:
+    """(column, row of its value, lowest and highest row of its stroke) for each of `width` columns that has a value."""
+    entering, *values = columns(layer.values, picture.axis, width, dots_x)
+    before = None if entering is None else dot_row(entering, picture.top, rows)
+    for x, value in enumerate(values):
+        if value is None:
+            before = None
+            continue
+        y = dot_row(value, picture.top, rows)
+        yield x, y, *_extent(y, before, layer.filled)
+        before = y
+
+
 def _paint_braille(picture: Picture, width: int, height: int) -> list[list[Cell]]:
     """Dots of all layers are joined; the cell takes the colour of the topmost layer in it."""
     rows = height * 4
@@ -129,15 +142,7 @@ def _paint_braille(picture: Picture, width: int, height: int) -> list[list[Cell]
         picture.limit, picture.top, rows
     )  # fmt: skip
     for layer in picture.layers:
-        entering, *values = columns(layer.values, picture.axis, width * 2, 2)
-        before = None if entering is None else dot_row(entering, picture.top, rows)
-        for x, value in enumerate(values):
-            if value is None:
-                before = None
-                continue
-            y = dot_row(value, picture.top, rows)
-            low, high = _extent(y, before, layer.filled)
-            before = y
+        for x, _, low, high in _strokes(layer, picture, width * 2, rows, 2):
             cell_x, side = x >> 1, x & 1
             for dot in range(low, high + 1):
                 from_top = rows - 1 - dot
@@ -203,15 +208,7 @@ def _paint_ascii(picture: Picture, width: int, height: int) -> list[list[Cell]]:
     cells: list[list[Cell]] = [[(" ", "")] * width for _ in range(height)]
     limit_cell = _limit_cell(picture, height)
     for layer in picture.layers:
-        entering, *values = columns(layer.values, picture.axis, width, 1)
-        before = None if entering is None else dot_row(entering, picture.top, height)
-        for x, value in enumerate(values):
-            if value is None:
-                before = None
-                continue
-            y = dot_row(value, picture.top, height)
-            low, high = _extent(y, before, layer.filled)
-            before = y
+        for x, y, low, high in _strokes(layer, picture, width, height, 1):
             for dot in range(low, high + 1):
                 row = height - 1 - dot
                 past = layer.over is not None and limit_cell is not None and row < limit_cell
