@@ -1,0 +1,259 @@
+"""A session whose time is the test's, and whose server, client and load are told what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
+from llmtop.domain.load import Caps, LoadPlan, LoadPoint
+from llmtop.domain.profile import Profile, Workload
+from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.domain.run import Event, FactBatch
+from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
+from llmtop.session.options import SessionOptions
+from llmtop.session.session import Session
+
+SESSION = "llmtop.session.session"
+INFO = EndpointInfo(dialect=Dialect.VLLM, model="m", apis=("chat", "completions"), has_metrics=True)
+BASE = LoadPoint(concurrency=2)
+
+
+class Clock:
+    """Time that stands until the test lets it go on; stands in for `time` and `asyncio` in the session's module."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+
+    def perf_counter_ns(self) -> int:
+        return round(self.now_s * 1e9)
+
+    def time(self) -> float:
+        return 1.8e9 + self.now_s
+
+    async def sleep(self, pause_s: float) -> None:
+        waker = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.now_s + pause_s, next(self._order), waker))
+        await waker
+
+    async def to_thread(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        return call(*args, **named)
+
+    async def go(self, until_s: float) -> None:
+        """Let time go on to this second, waking who sleeps in order."""
+        await settled()
+        while self._sleepers and self._sleepers[0][0] <= until_s + 1e-9:
+            due_s, _, waker = heapq.heappop(self._sleepers)
+            self.now_s = max(self.now_s, due_s)
+            if not waker.done():
+                waker.set_result(None)
+            await settled()
+        self.now_s = max(self.now_s, until_s)
+
+
+async def settled() -> None:
+    """Everything that can go on without time has gone on."""
+    for _ in range(12):
+        await asyncio.sleep(0)
+
+
+class World:
+    """What is outside of a session: a server to probe and to scrape, GPUs, a load, and time."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.found: Callable[[], EndpointInfo] = lambda: INFO
+        """What a probe finds; raises what it raises."""
+        self.probed_s: list[float] = []
+        self.scrapers: list[FakeScraper] = []
+        self.clients: list[FakeClient] = []
+        self.engines: list[FakeEngine] = []
+        self.gpus: list[GpuSnapshot] = []
+        """Of this machine."""
+        self.served: Callable[[float], ServerSnapshot] = lambda t_s: ServerSnapshot(t_s=t_s, running=0.0)
+        """What a scrape reads at a time."""
+        self.arrivals_s: tuple[float, ...] = ()
+
+    async def probe(self, endpoint: Endpoint, caps: Caps) -> EndpointInfo:
+        self.probed_s.append(self.clock.now_s)
+        return self.found()
+
+    def session(self, path: Path, url: str = "http://10.0.0.1:8000", **fields: Any) -> Session:
+        profile = Profile(
+            name="p",
+            plan=fields.pop("plan", LoadPlan(stages=(), base=BASE)),
+            workload=fields.pop("workload", Workload()),
+        )
+        endpoint = Endpoint(base_url=url, dialect=fields.pop("dialect", None))
+        return Session(
+            SessionOptions(**{"profile": profile, "endpoint": endpoint, "run_file": str(path / "r.llmtop"), **fields})
+        )
+
+    async def ended(self, session: Session, drain_s: float | None = None) -> list[Event]:
+        """Close it, letting as much time pass as that takes; all events of the run."""
+        closing = asyncio.create_task(session.close() if drain_s is None else session.close(drain_s))
+        await settled()
+        while not closing.done():
+            await self.clock.go(self.clock.now_s + 0.25)
+        await closing
+        return [event for batch in session.take_facts() for event in batch.events]
+
+
+class FakeScraper:
+    def __init__(self, world: World, dialect: Dialect) -> None:
+        self.missing: str | None = None
+        self.fresh, self.restarted, self.closed = True, False, False
+        self.dialect = dialect
+        self.gpus: tuple[GpuSnapshot, ...] = ()
+        self.scraped_s: list[float] = []
+        self.takes_s = 0.0
+        self._world = world
+
+    async def scrape(self) -> ServerSnapshot:
+        self.scraped_s.append(self._world.clock.now_s)
+        if self.takes_s:
+            await self._world.clock.sleep(self.takes_s)
+        return self._world.served(self._world.clock.now_s)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeClient:
+    stamp_source = "kernel"
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.used: list[tuple[Dialect, str]] = []
+        self.counts: list[str] = []
+
+    def use(self, dialect: Dialect, model: str) -> None:
+        self.used.append((dialect, model))
+
+    async def tokenize(self, text: str) -> int | None:
+        self.counts.append(text)
+        return 7
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeEngine:
+    """A load that tells the batches in `untold`, once."""
+
+    stage: str | None = None
+    stage_left_s: float | None = None
+    braked: str | None = None
+    finished = False
+
+    def __init__(self, hands: Any, pacer: Any) -> None:
+        self.hands, self.pacer = hands, pacer
+        self.target = BASE
+        self.untold: list[FactBatch] = []
+        self.cuts = 0
+        self.closed = False
+        self.commands: list[tuple[LoadPoint, str]] = []
+
+    def take(self) -> FactBatch:
+        return self.untold.pop(0) if self.untold else FactBatch(t_s=0.0)
+
+    def cut(self) -> None:
+        self.cuts += 1
+
+    def command(self, point: LoadPoint, reason: str) -> None:
+        self.commands.append((point, reason))
+
+    async def run(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakePrompts:
+    def __init__(self, world: World) -> None:
+        self.arrivals_s = world.arrivals_s
+        self.calibrated: list[tuple[int, int, str]] = []
+
+    def next(self, point: LoadPoint) -> Any:
+        return types.SimpleNamespace(text="a prompt", tokens=5)
+
+    def calibrate(self, expected: int, counted: int, source: str) -> None:
+        self.calibrated.append((expected, counted, source))
+
+
+def made(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The world, put around the session's module."""
+    clock = world.clock
+
+    class Asyncio(types.SimpleNamespace):
+        sleep, to_thread = staticmethod(clock.sleep), staticmethod(clock.to_thread)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(asyncio, name)
+
+    def kept(pile: list[Any], thing: Any) -> Any:
+        pile.append(thing)
+        return thing
+
+    def here(setup: Any) -> Any:
+        return ("here", setup)
+
+    def several(shared: Any) -> Any:
+        return ("workers", shared)
+
+    fakes = {
+        "time": clock,
+        "asyncio": Asyncio(),
+        "probe": world.probe,
+        "Scraper": lambda endpoint, dialect, origin_ns: kept(world.scrapers, FakeScraper(world, dialect)),
+        "EndpointClient": lambda *_: kept(world.clients, FakeClient()),
+        "LoadEngine": lambda hands, pacer, caps, now: kept(world.engines, FakeEngine(hands, pacer)),
+        "GpuReader": lambda: types.SimpleNamespace(read=lambda t_s: tuple(world.gpus)),
+        "PromptSource": lambda *_, **__: FakePrompts(world),
+        "Here": here,
+        "Workers": several,
+        "Setup": lambda **fields: types.SimpleNamespace(now=None, **fields),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(f"{SESSION}.{name}", fake)
+    return world
+
+
+REFUSED = RequestRecord(
+    scheduled_ns=0,
+    dispatched_ns=0,
+    sent_ns=None,
+    connect_ns=None,
+    headers_ns=None,
+    first_token_ns=None,
+    first_answer_ns=None,
+    last_token_ns=None,
+    end_ns=1,
+    started_at=0.0,
+    asked_prompt_tokens=1,
+    asked_output_tokens=1,
+    prompt_tokens=1,
+    output_tokens=0,
+    outcome=Outcome.HTTP_ERROR,
+    status=None,
+    error="connection refused",
+)
+
+
+def refusals(t_s: float) -> FactBatch:
+    """As many as mean that nobody is there."""
+    return FactBatch(t_s=t_s, requests=(REFUSED,) * 3)
+
+
+def load_bin(t_s: float, in_flight: int) -> FactBatch:
+    return FactBatch(t_s=t_s, bins=(LoadBin(t_s=t_s, span_s=0.25, target=in_flight, in_flight=in_flight),))
