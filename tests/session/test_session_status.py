@@ -1,0 +1,176 @@
+"""How an endpoint is shown, and what a run drives, without any server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from session_fakes import INFO
+
+from llmtop.domain.commands import InjectFault, SetKnob
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState, Finding
+from llmtop.domain.profile import Profile
+from llmtop.domain.run import RunMeta
+from llmtop.session import targets
+from llmtop.session.options import SessionOptions
+from llmtop.session.status import endpoint_label, endpoint_status, info_changes
+from llmtop.session.targets import Given, Simulated, target_of
+
+META = RunMeta(
+    llmtop_version="1",
+    started_at=0.0,
+    endpoint=Endpoint(base_url="http://h:8000/base", model="asked"),
+    profile=Profile(name="p"),
+    host="here",
+)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "label"),
+    [
+        (Endpoint(base_url="http://h:8000/base"), "h:8000/base"),
+        (Endpoint(base_url="http://h", unix_socket="/run/s"), "/run/s"),
+        (Endpoint(base_url="odd"), "odd"),
+        (Endpoint(base_url=""), ""),
+    ],
+)
+def test_an_endpoint_is_called_by_where_it_is(endpoint: Endpoint, label: str) -> None:
+    assert endpoint_label(replace(META, endpoint=endpoint)) == label
+
+
+def test_before_a_probe_only_what_was_asked_for_is_shown() -> None:
+    shown = endpoint_status(META, EndpointState.CONNECTING, 1.0, None)
+    assert (shown.label, shown.model, shown.since_s) == ("h:8000/base", "asked", 1.0)
+    assert (shown.dialect, shown.server, shown.max_model_len, shown.stamp_source) == (None, None, None, None)
+
+
+def test_after_a_probe_what_it_found_is_shown() -> None:
+    info = replace(INFO, server="vLLM 0.11", max_model_len=512)
+    meta = replace(META, info=info, stamp_source="kernel", preset="laptop")
+    shown = endpoint_status(meta, EndpointState.UP, 2.0, "old")
+    assert (shown.state, shown.model, shown.dialect, shown.server) == (EndpointState.UP, "m", Dialect.VLLM, "vLLM 0.11")
+    assert (shown.max_model_len, shown.stamp_source, shown.preset, shown.last_error) == (512, "kernel", "laptop", "old")
+    assert not shown.simulated
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, ()),
+        ({"model": "other"}, ("model other instead of m",)),
+        ({"max_model_len": 512}, ("max_model_len 512 instead of not told",)),
+        ({"apis": ("completions",)}, ("apis completions instead of chat and completions",)),
+        ({"apis": ()}, ("apis none instead of chat and completions",)),
+        ({"findings": (Finding("a", True, "b"),), "models": ("m", "lora")}, ()),
+        (
+            {"dialect": Dialect.SGLANG, "has_usage": True},
+            ("dialect sglang instead of vllm", "has_usage True instead of False"),
+        ),
+    ],
+)
+def test_what_load_and_verdicts_rest_on_is_told_when_it_changes(changed: dict[str, Any], told: tuple[str, ...]) -> None:
+    assert info_changes(INFO, replace(INFO, **changed)) == told
+
+
+def test_what_is_not_told_any_more_is_said() -> None:
+    before: EndpointInfo = replace(INFO, max_num_seqs=8)
+    assert info_changes(before, INFO) == ("max_num_seqs not told instead of 8",)
+
+
+# ── Targets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "kind"),
+    [
+        (None, Simulated),
+        (Endpoint(base_url="", simulated=True), Simulated),
+        (Endpoint(base_url="http://h", simulated=True), Given),
+        (Endpoint(base_url="http://h"), Given),
+        (Endpoint(base_url=""), Given),
+    ],
+)
+def test_only_a_simulated_engine_that_runs_nowhere_yet_is_started(endpoint: Endpoint | None, kind: type) -> None:
+    assert type(target_of(SessionOptions(profile=Profile(name="p"), endpoint=endpoint))) is kind
+
+
+class FakeProcess:
+    def __init__(self, port: int) -> None:
+        self.port, self.base_url, self.closed = port or 4321, f"http://127.0.0.1:{port or 4321}", False
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Launched:
+    """What is started, and what is asked of it; it echoes the last settings."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.starts: list[tuple[str, dict[str, Any], int, int]] = []
+        self.processes: list[FakeProcess] = []
+        self.asked: list[tuple[str, str, str, object]] = []
+        self.answer: object = {"knobs": {"max_num_seqs": 8}, "faults": {"hang": 0}}
+        monkeypatch.setattr(targets, "SimulatorProcess", self)
+        monkeypatch.setattr(targets, "control", self.control)
+
+    async def start(self, preset: str, knobs: Mapping[str, Any], seed: int, *, port: int) -> FakeProcess:
+        self.starts.append((preset, dict(knobs), seed, port))
+        self.processes.append(FakeProcess(port))
+        return self.processes[-1]
+
+    async def control(self, endpoint: Endpoint, method: str, path: str, payload: object = None) -> object:
+        self.asked.append((endpoint.base_url, method, path, payload))
+        return self.answer
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> Launched:
+    return Launched(monkeypatch)
+
+
+async def test_the_simulated_engine_starts_anywhere_and_is_asked_what_turns(launched: Launched) -> None:
+    options = SessionOptions(profile=Profile(name="p"), preset="laptop", knobs={"jitter": 0.5}, seed=3)
+    target = target_of(options)
+    endpoint = await target.start()
+    assert launched.starts == [("laptop", {"jitter": 0.5}, 3, 0)]
+    assert (endpoint.base_url, endpoint.simulated) == ("http://127.0.0.1:4321", True)
+    assert launched.asked == [(endpoint.base_url, "GET", "/llmtop/control", None)]
+    assert (target.knobs, target.faults) == ({"max_num_seqs": 8.0}, {"hang": 0.0})
+    await target.close()
+    await target.close()
+    assert launched.processes[0].closed
+
+
+@pytest.mark.parametrize(
+    ("wish", "asked", "done"),
+    [
+        (SetKnob("max_num_seqs", 4.0), {"knobs": {"max_num_seqs": 4.0}}, "max_num_seqs set to 4"),
+        (InjectFault("hang", True), {"faults": {"hang": True}}, "fault hang on"),
+        (InjectFault("hang", False), {"faults": {"hang": False}}, "fault hang off"),
+    ],
+)
+async def test_a_wish_is_passed_on_and_what_was_done_is_said(
+    launched: Launched, wish: SetKnob | InjectFault, asked: object, done: str
+) -> None:
+    target = target_of(SessionOptions(profile=Profile(name="p")))
+    endpoint = await target.start()
+    launched.answer = {"knobs": {"max_num_seqs": 4}, "faults": {"hang": 1}}
+    assert await target.turn(wish) == done
+    assert launched.asked[-1] == (endpoint.base_url, "POST", "/llmtop/control", asked)
+    assert (target.knobs, target.faults) == ({"max_num_seqs": 4.0}, {"hang": 1.0})
+    launched.answer = None
+    assert await target.turn(wish) == done
+    assert target.knobs == {"max_num_seqs": 4.0}, "an empty answer changes nothing"
+
+
+async def test_a_restart_keeps_the_port_and_the_settings_that_nobody_changed(launched: Launched) -> None:
+    target = Simulated(Endpoint(base_url="", simulated=True), "laptop", {"jitter": 0.5, "a": 1}, seed=3)
+    before = await target.start()
+    assert await target.restart({"a": 2}) == before
+    assert launched.starts[1] == ("laptop", {"jitter": 0.5, "a": 2}, 3, 4321)
+    assert [process.closed for process in launched.processes] == [True, False]
+    await target.close()
+    assert (await target.restart({})).base_url == before.base_url
+    assert launched.starts[2] == ("laptop", {"jitter": 0.5, "a": 2}, 3, 0), "of one that runs nowhere there is no port"
