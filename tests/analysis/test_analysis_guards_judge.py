@@ -10,13 +10,13 @@ from test_analysis_cliff_laws import LOADS, capped
 from test_analysis_guards_cliff import NINE, series
 
 from llmtop.analysis import Level, Limits, judge
-from llmtop.analysis.cliff import Finding, find, prepare, provisional
+from llmtop.analysis.cliff import Bend, find, prepare, provisional
 from llmtop.analysis.judge import cause_of, is_pinned
 from llmtop.analysis.levels import Statistic
 from llmtop.domain.verdicts import Bound, Confidence, Kind
 
 FLAT = [1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-AT_FIVE = Finding(Kind.CLIFF, 5.0, 4.5, 5.5, "hinge")
+AT_FIVE = Bend(Kind.CLIFF, 5.0, 4.5, 5.5, "hinge")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_running_sticks_to_the_slots_within_one_or_five_percent(
     assert is_pinned(running, slots) is pinned
 
 
-def cause(limits: Limits | None = None, finding: Finding = AT_FIVE, **gauges: float) -> tuple[Bound, str]:
+def cause(limits: Limits | None = None, finding: Bend = AT_FIVE, **gauges: float) -> tuple[Bound, str]:
     """The cause, if the levels past 5 show these gauges and those below none."""
     curve = series(NINE, FLAT)
     levels = [dataclasses.replace(each, **gauges) if each.load > 5 else each for each in curve.levels]
@@ -56,8 +56,8 @@ def test_gauges_past_the_knee_tell_the_cause() -> None:
     slots = Limits(max_num_seqs=8.0)
     assert cause(slots, waiting=9.0, kv_usage=0.95, running=8.0)[0] is Bound.QUEUE, "running sticks to the slots"
     assert cause(slots, waiting=9.0, kv_usage=0.95, running=5.0)[0] is Bound.KV
-    assert cause(finding=Finding(Kind.NONE), waiting=9.0) == (Bound.NONE, "")
-    assert cause(finding=Finding(Kind.CLIFF), waiting=9.0) == (Bound.NONE, "")
+    assert cause(finding=Bend(Kind.NONE), waiting=9.0) == (Bound.NONE, "")
+    assert cause(finding=Bend(Kind.CLIFF), waiting=9.0) == (Bound.NONE, "")
 
 
 def test_slots_are_suspected_only_where_the_server_does_not_tell_them() -> None:
@@ -133,7 +133,7 @@ def test_a_wide_interval_is_no_firm_place() -> None:
 # -- few levels -------------------------------------------------------------------------------------------------------
 
 
-def early(y: list[float], **more: object) -> Finding:
+def early(y: list[float], **more: object) -> Bend:
     loads = [8.0, 16.0, 32.0, 48.0][: len(y)]
     return provisional(series(loads, y, e2e_mean_s=[each + 3 for each in y], **more))
 

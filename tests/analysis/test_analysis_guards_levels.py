@@ -91,7 +91,7 @@ def test_requests_that_saw_the_load_move_are_in_no_level() -> None:
     for after, seen in ((12.0, True), (13.0, False)):
         steps = StepFunction(np.array([0.0, 10.0]), np.array([8.0, after]))
         assert (sum(each.n for each in session_levels(requests, steps)) > 68) is seen
-    swaying = Steps(np.array([0.0, 10.0]), np.array([8.0, 14.0]))
+    swaying = StepFunction(np.array([0.0, 10.0]), np.array([8.0, 14.0]))
     assert sum(each.n for each in session_levels(requests, swaying, jitter=1.0)) > 68, "by a root of it"
 
 
@@ -111,7 +111,7 @@ def test_neighbouring_bins_of_one_load_are_one_level() -> None:
     """Bins meet at 7.13: 7.0 and 7.3 are one load, 7.0 and 7.9 are two."""
     requests = requests_of(np.arange(2.0, 40.0, 0.25))
     for other, count in ((7.3, 1), (7.9, 2)):
-        found = session_levels(requests, Steps(np.array([0.0, 20.0]), np.array([7.0, other])))
+        found = session_levels(requests, StepFunction(np.array([0.0, 20.0]), np.array([7.0, other])))
         assert len(found) == count
 
 
@@ -152,7 +152,7 @@ def test_gauges_of_another_load_belong_to_no_level() -> None:
 
 def test_gauges_belong_to_a_level_one_service_time_after_it_came() -> None:
     requests = requests_of(np.arange(2.0, 38.0, 0.25))
-    steps = Steps(np.array([0.0, 20.0]), np.array([8.0, 16.0]))
+    steps = StepFunction(np.array([0.0, 20.0]), np.array([8.0, 16.0]))
     for t_s, seen in ((20.5, [None, None]), (19.9, [7.0, None]), (20.95, [None, 7.0])):
         gauges = Gauges(*(np.array([each]) for each in (t_s, 1.0, 7.0, 1.0, 0.0)))
         levels = session_levels(requests, steps, gauges=gauges)
@@ -161,7 +161,7 @@ def test_gauges_belong_to_a_level_one_service_time_after_it_came() -> None:
 
 def test_those_who_wait_wait_in_the_nearest_level() -> None:
     requests = requests_of(np.arange(2.0, 38.0, 0.25))
-    steps = Steps(np.array([0.0, 20.0]), np.array([8.0, 16.0]))
+    steps = StepFunction(np.array([0.0, 20.0]), np.array([8.0, 16.0]))
     levels = session_levels(requests, steps, censored_s=np.ones(3), now_s=40.0)
     assert [len(level.censored_s) for level in levels if level.load in (8.0, 16.0)] == [0, 3]
 

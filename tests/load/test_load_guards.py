@@ -466,7 +466,7 @@ def test_a_swing_starts_low_and_is_high_after_half_its_period(unit: str) -> None
 
 
 def test_a_swing_sends_less_at_first_and_its_mean_after_each_half() -> None:
-    pacer = Pacer(plan_of(Sine(10, 30, 8.0, "rate"), base=EVEN))
+    pacer = Pacer(plan_of(Sine(10, 30, 8.0, "rate_rps"), base=EVEN))
     lag = 10 * 8 / math.tau
     assert [pacer.integral(t) for t in (2, 4, 6, 8, 10)] == pytest.approx([40 - lag, 80, 120 + lag, 160, 200 - lag])
 

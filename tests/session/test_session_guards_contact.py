@@ -152,7 +152,7 @@ async def test_the_first_prompt_is_counted_by_an_endpoint_that_can(world: World,
     session = world.session(tmp_path, patient=False)
     await session.start()
     _, setup = world.engines[0].hands
-    assert setup.prompts.calibrated == ([(5, 7, "tokenize")] if has else [])
+    assert setup.script._prompts.calibrated == ([(5, 7, "tokenize")] if has else [])
     await world.ended(session)
 
 
