@@ -551,6 +551,7 @@ def test_two_seeds_send_at_different_times_and_one_seed_at_the_same() -> None:
     point = LoadPoint(rate_rps=10.0)
     first, again, other = (Pacer.hold(point, seed).send_s(0) for seed in (1, 1, 2))
     assert first == again != other
+    assert Pacer(plan_of(Hold(rate_rps=10.0))).send_s(0) == Pacer(plan_of(Hold(rate_rps=10.0)), 0).send_s(0)
 
 
 def test_each_stage_has_its_own_lengths_and_bursts() -> None:

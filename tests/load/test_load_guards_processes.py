@@ -282,6 +282,13 @@ def test_one_stage_is_held_for_half_a_minute_at_most_also_in_pieces() -> None:
     assert held_s(controller(Ramp(1, 100)), [(1.0, 11.0)], 95.0) == pytest.approx(10.0, abs=0.1)
 
 
+def test_a_hold_of_thirty_seconds_is_over_in_the_thirtieth() -> None:
+    made = controller(Ramp(1, 100))
+    assert made.look(SECOND, client_red=True)
+    assert not made.look(31 * SECOND - 1, client_red=True)
+    assert made.look(31 * SECOND, client_red=True)
+
+
 def test_the_next_stage_may_be_held_as_long_again() -> None:
     made = controller(Ramp(1, 50), Ramp(50, 100), duration_s=10.0)
     assert held_s(made, [(1.0, 200.0)], 200.0) == pytest.approx(60.0, abs=0.4)
