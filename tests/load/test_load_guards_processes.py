@@ -287,6 +287,7 @@ def test_a_hold_of_thirty_seconds_is_over_in_the_thirtieth() -> None:
     assert made.look(SECOND, client_red=True)
     assert not made.look(31 * SECOND - 1, client_red=True)
     assert made.look(31 * SECOND, client_red=True)
+    assert not made.look(32 * SECOND, client_red=True), "a pacer that stays is not followed anew"
 
 
 def test_the_next_stage_may_be_held_as_long_again() -> None:
