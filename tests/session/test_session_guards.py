@@ -105,6 +105,11 @@ def test_a_row_of_refusals_goes_on_from_batch_to_batch_and_ends_with_any_answer(
     assert watched(batch(2.0, *[ended(Outcome.TIMEOUT, None)] * 9)).state is EndpointState.UP
 
 
+def test_two_refusals_may_be_an_accident_and_five_are_none() -> None:
+    assert watched(batch(2.0, REFUSED, REFUSED)).state is EndpointState.UP
+    assert watched(batch(2.0, *[REFUSED] * 5)).state is EndpointState.DOWN
+
+
 def test_a_row_begins_with_the_first_refusal() -> None:
     watch = EndpointWatch()
     watch.observe(batch(1.0, *[REFUSED] * (REFUSALS - 1)))
