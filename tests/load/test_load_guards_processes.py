@@ -239,6 +239,21 @@ def test_arrivals_are_due_when_the_plan_says_and_none_is_left_out(lab: Any) -> N
     assert lab.client.started == 40
 
 
+def test_a_first_request_that_the_loop_sends_late_was_due_when_its_user_was_to_start(lab: Any) -> None:
+    engine = lab.engine(LoadPoint(concurrency=40), lambda _: lab.Answer(5.0, 0.0))
+
+    async def script() -> None:
+        await asyncio.sleep(0.01)
+        lab.loop.selector.now_s += 0.3  # something kept the loop
+        await asyncio.sleep(0.001)
+        engine.cut()
+
+    lab.drive(engine, script)
+    due_s = [record.scheduled_ns / 1e9 for record in engine.take().requests]
+    assert len(due_s) == 40
+    assert max(due_s) <= 0.1
+
+
 def test_the_target_of_a_bin_is_that_of_its_end(lab: Any) -> None:
     plan = LoadPlan(
         stages=(Stage(name="up", duration_s=8.0, shape=Ramp(0, 80, "rate")),), base=LoadPoint(output_tokens=1)
