@@ -254,6 +254,19 @@ def test_a_first_request_that_the_loop_sends_late_was_due_when_its_user_was_to_s
     assert max(due_s) <= 0.1
 
 
+def test_coming_down_no_more_of_the_resting_leave_than_are_too_many(lab: Any) -> None:
+    engine = lab.engine(LoadPoint(concurrency=10, think_time_s=50.0), lambda _: lab.Answer(0.1, 0.0))
+
+    async def script() -> None:
+        await asyncio.sleep(10.0)
+        assert engine.in_flight == 0
+        engine.command(LoadPoint(concurrency=8, think_time_s=50.0))
+        await asyncio.sleep(45.0)
+
+    lab.drive(engine, script)
+    assert lab.client.started == 18
+
+
 def test_the_target_of_a_bin_is_that_of_its_end(lab: Any) -> None:
     plan = LoadPlan(
         stages=(Stage(name="up", duration_s=8.0, shape=Ramp(0, 80, "rate")),), base=LoadPoint(output_tokens=1)
@@ -435,7 +448,7 @@ def test_bins_are_merged_by_quarters_and_samples_by_seconds_once_all_have_told_t
     made.tell(0, load_bin(0.25, ok=1), load_bin(0.5, ok=2), client=(ClientSample(t_s=1.0, span_s=1.0),))
     early = made.workers.take()
     assert (early.bins, early.client) == ((), ())
-    made.tell(1, load_bin(0.26, ok=4), load_bin(0.51, ok=8), client=(ClientSample(t_s=1.1, span_s=1.0, worker=1),))
+    made.tell(1, load_bin(0.4, ok=4), load_bin(0.51, ok=8), client=(ClientSample(t_s=1.1, span_s=1.0, worker=1),))
     told = made.workers.take()
     assert [closed.ok for closed in told.bins] == [5, 10]
     assert [(sample.t_s, sample.worker, sample.workers_lost) for sample in told.client] == [(1.1, 0, 0), (1.1, 1, 0)]
@@ -647,3 +660,25 @@ def test_a_level_is_sound_with_errors_below_a_millisecond_and_a_tenth_of_the_ttf
 def test_the_selftest_begins_with_one_stream_and_at_most_doubles() -> None:
     assert selftest.LEVELS[0] == 1
     assert list(selftest.LEVELS) == sorted(set(selftest.LEVELS))
+
+
+async def test_a_level_tells_stamp_errors_in_microseconds_and_ttft_errors_in_milliseconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Client:
+        endpoint = None
+
+        def __setattr__(self, name: str, streams: dict[str, Any]) -> None:
+            streams["a"] = heard([1_510_000, 1_620_000], sent_ns=400_000, first_ns=1_510_000)
+
+    async def control(*_: object) -> object:
+        return [stream("a", [2_000_000, 2_100_000], received_ns=950_000)]
+
+    monkeypatch.setattr(selftest, "control", control)
+    monkeypatch.setattr(selftest, "SETTLE_S", 0.0)
+    monkeypatch.setattr(selftest, "CUT_S", 0.0)
+    told = FactBatch(t_s=1.0, client=(ClientSample(t_s=1.0, span_s=1.0),))
+    engine: Any = SimpleNamespace(command=lambda point: None, cut=lambda: None, take=lambda: told)
+    row = await selftest._level(engine, Client(), 3, 0.0, 500_000)  # type: ignore[arg-type]
+    assert row.stamp_error_p50_us == pytest.approx(15.0)
+    assert row.ttft_error_p50_ms == pytest.approx(0.06)
