@@ -261,7 +261,9 @@ def test_coming_down_no_more_of_the_resting_leave_than_are_too_many(lab: Any) ->
         await asyncio.sleep(10.0)
         assert engine.in_flight == 0
         engine.command(LoadPoint(concurrency=8, think_time_s=50.0))
-        await asyncio.sleep(45.0)
+        await asyncio.sleep(1.0)
+        assert lab.client.started == 10, "those who stay go on thinking"
+        await asyncio.sleep(44.0)
 
     lab.drive(engine, script)
     assert lab.client.started == 18
