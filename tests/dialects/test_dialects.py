@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,21 @@ def flags() -> set[str]:
     return set(SWITCH.findall(told)) - own_options()
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def read_somewhere() -> set[str]:
+    """Every attribute that a module outside the tables asks for."""
+    readers = [*MODULES, PACKAGE / "dialects" / "recognition.py"]
+    return {node.attr for path in readers for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
+
+
 def texts(path: Path) -> Iterator[str]:
     """The strings of a module that are not docstrings."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
@@ -108,7 +121,4 @@ def test_nobody_else_knows_a_servers_flag() -> None:
     "struct", [Advice, Detection, DialectTable, JsonFact, Quirks, RequestFields, Signal, Tokenizer]
 )
 def test_every_field_of_the_tables_is_read(struct: type) -> None:
-    readers = [*MODULES, PACKAGE / "dialects" / "recognition.py"]
-    trees = [ast.parse(path.read_text()) for path in readers]
-    read = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    assert set(struct.__struct_fields__) - PROVENANCE <= read
+    assert set(struct.__struct_fields__) - PROVENANCE <= read_somewhere()

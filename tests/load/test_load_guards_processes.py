@@ -415,7 +415,7 @@ def flight(number: int, dispatched_s: float = 1.0) -> Flight:
 
 def share(follow: Follow) -> tuple[int, int]:
     """Which part of the load a worker is told to drive."""
-    return (follow.pacer() if callable(follow.pacer) else follow.pacer).share
+    return follow.pacer.share
 
 
 @pytest.mark.parametrize(("keep", "parts"), [(0, [0, 0, 0]), (1, [1, 0, 0]), (3, [1, 1, 1]), (5, [2, 2, 1])])
