@@ -47,7 +47,7 @@ def _state(verdict: SloVerdict) -> str:
 def _miss(target: TargetVerdict) -> str:
     """TTFT p95 3.52s>2s"""
     metric = metric_of(target.name)
-    value, limit = TIGHT.measured(metric, target.value or 0.0), TIGHT.limit(metric, target.limit)
+    value, limit = TIGHT.measured(metric, target.value), TIGHT.limit(metric, target.limit)
     return f"{target_name(target.name)} {value}>{limit}"
 
 

@@ -130,7 +130,7 @@ def commanded(facts: Facts) -> StepFunction | None:
         return None
     t_s, span_s = _column(facts.bins, "t_s", size), _column(facts.bins, "span_s", size)
     target = _column(facts.bins, "target", size)
-    return StepFunction(np.append(t_s - span_s, t_s[-1]), np.append(target, target[-1]))
+    return StepFunction(t_s - span_s, target)
 
 
 def server_gauges(facts: Facts) -> Gauges:

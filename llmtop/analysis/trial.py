@@ -119,7 +119,7 @@ class Trial:
         bins = facts.bins
         t_s, oldest = bins.column("t_s"), np.nan_to_num(bins.column("oldest_prefill_s"))
         first = int(np.searchsorted(t_s, self.arrived_s))
-        new = np.flatnonzero((oldest[first:] < t_s[first:] - self.arrived_s) & (t_s[first:] > self.arrived_s))
+        new = np.flatnonzero(oldest[first:] < t_s[first:] - self.arrived_s)
         if len(new) == 0:
             return
         settled_s = float(t_s[first + new[0]])

@@ -35,10 +35,28 @@ def test_seconds_in_which_the_client_was_the_bottleneck_show_no_gauge() -> None:
     assert gauges.waiting.max() == 0.0
 
 
+def test_each_time_in_which_the_client_was_the_bottleneck_is_left_out() -> None:
+    server = [ServerSnapshot(t_s=float(t), waiting=0.0) for t in range(40)]
+    client = [ClientSample(t_s=float(t), state="red" if t in (10, 30) else "green") for t in range(40)]
+    shown = server_gauges(facts_of(server=server, client=client)).t_s.tolist()
+    assert shown == [t for t in range(40) if t not in (9, 10, 11, 29, 30, 31)]
+
+
 def test_amber_seconds_count() -> None:
     server = [ServerSnapshot(t_s=float(t), waiting=1.0) for t in range(5)]
     client = [ClientSample(t_s=float(t), state="amber") for t in range(5)]
     assert len(server_gauges(facts_of(server=server, client=client)).t_s) == 5
+
+
+def test_throughput_is_that_of_the_bins() -> None:
+    """Twice what Little's law would say of four in flight for a second each."""
+    facts = facts_of(
+        requests=[record(i / 4) for i in range(240)],
+        bins=bins_of(60, 4, ok=2, output_tokens=30),
+        changes=[(0.0, FOUR)],
+    )
+    (curve,) = measured_curves(facts, meta_of(), finished_requests(facts), 60.0)
+    assert [(level.requests_per_s, level.output_tokens_per_s) for level in curve.levels] == [(8.0, 120.0)]
 
 
 def test_throughput_is_not_taken_from_seconds_in_which_the_client_was_the_bottleneck() -> None:

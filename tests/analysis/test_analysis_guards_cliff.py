@@ -62,11 +62,22 @@ def test_a_jump_that_passes_every_gate_is_a_step() -> None:
         ({"step": {"slope": 0.5}}, {"step": {"slope": 0.7}}),
         ({"y": [*JUMP[:5], 1.85, *JUMP[6:]]}, {"y": [*JUMP[:5], 1.75, *JUMP[6:]]}),
         ({"y": [1.0, 1.0, 1.6, *JUMP[3:]]}, {"y": [1.0, 1.0, 1.7, *JUMP[3:]]}),
+        ({"y": [*JUMP[:4], 1.6, *JUMP[5:]]}, {"y": [*JUMP[:4], 1.7, *JUMP[5:]]}),
         ({"x": [*NINE[:5], 12.0, 13.0, 14.0, 15.0]}, {"x": [*NINE[:5], 13.0, 14.0, 15.0, 16.0]}),
         ({"hinge": {"chi2": 11.1}}, {"hinge": {"chi2": 10.9}}),
         ({"power": {"chi2": 11.1}}, {"power": {"chi2": 10.9}}),
     ],
-    ids=["gain", "height", "below", "overlap above", "overlap below", "steepness", "hinge", "power"],
+    ids=[
+        "gain",
+        "height",
+        "below",
+        "overlap above",
+        "overlap below",
+        "overlap at the jump",
+        "steepness",
+        "hinge",
+        "power",
+    ],
 )
 def test_a_jump_that_falls_short_of_one_gate_is_none(just: dict, short: dict) -> None:
     assert step_with(**just)
@@ -142,6 +153,13 @@ def test_levels_that_go_up_and_down_past_any_noise_contradict_each_other(scatter
     assert kind([math.exp(-scatter * (-1) ** i) for i in range(12)], list(range(1, 13))) is expected
 
 
+def test_the_interval_of_a_power_rests_on_forty_draws_at_most() -> None:
+    x = [1, 2, 4, 8, 16, 24, 32, 40, 48]
+    curve = series(x, [0.1 + 30 * (n / 48) ** 2 for n in x], se=0.12)
+    ends = [find(curve, replicates=draws).low for draws in (20, 40, 41)]
+    assert ends[1] == ends[2] != ends[0]
+
+
 # -- where it lies ----------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +207,14 @@ def test_littles_law_tells_the_place_within_a_factor() -> None:
     assert by_little(32.0, k=18.0) == 18.0
     assert by_little(32.0, k=47.0) == pytest.approx(32.0, rel=0.01)
     assert by_little(26.0, k=47.0) == 47.0
+
+
+@pytest.mark.parametrize(("metric", "stat"), [("e2e", "p50"), ("tpot", "p50"), ("ttft", "p95")])
+def test_littles_law_is_of_the_usual_first_token_only(metric: str, stat: str) -> None:
+    loads = [4.0, 8.0, 16.0, 24.0, 48.0, 64.0]
+    ttft = [0.1 + max(0.0, load / 32 - 1) * 3.1 for load in loads]
+    curve = series(loads, ttft, e2e_mean_s=[each + 3 for each in ttft])
+    assert place(dataclasses.replace(curve, metric=metric, stat=stat), 25.0) == 25.0
 
 
 # -- what to try next -------------------------------------------------------------------------------------------------

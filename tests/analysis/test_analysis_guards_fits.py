@@ -70,3 +70,4 @@ def test_the_best_curve_that_never_falls_pools_what_does() -> None:
     assert fits.isotonic_chi2(np.exp([1.0, 2, 3]), np.ones(3)) == 0.0
     assert fits.isotonic_chi2(np.exp([1.0, 3, 2]), np.ones(3)) == pytest.approx(0.5)
     assert fits.isotonic_chi2(np.exp([1.0, 3, 0]), np.array([1.0, 1, 2])) == pytest.approx(6.0)
+    assert fits.isotonic_chi2(np.exp([1.0, 2, -2]), np.ones(3)) == pytest.approx(26 / 3), "what was pooled weighs both"

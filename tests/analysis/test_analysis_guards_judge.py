@@ -135,7 +135,7 @@ def test_a_wide_interval_is_no_firm_place() -> None:
 
 def early(y: list[float], **more: object) -> Bend:
     loads = [8.0, 16.0, 32.0, 48.0][: len(y)]
-    return provisional(series(loads, y, e2e_mean_s=[each + 3 for each in y], **more))
+    return provisional(series(loads, y, e2e_mean_s=[each + 3 for each in y], **more))  # type: ignore[arg-type]
 
 
 def test_the_first_overloaded_level_tells_how_many_were_in_service() -> None:
@@ -149,6 +149,8 @@ def test_the_first_overloaded_level_tells_how_many_were_in_service() -> None:
     assert early([1.0, 1.0, 1.7]).kind is Kind.INSUFFICIENT, "not 1.8 times as slow"
     assert early([1.0, 1.0, 1.9]).kind is Kind.CLIFF
     assert early([0.1]).kind is Kind.INSUFFICIENT
+    assert early([0.1, 0.1, 1.6], axis="rate").kind is Kind.INSUFFICIENT, "an open loop has no number in flight"
+    assert early([0.1, 0.1, 1.6], metric="e2e").kind is Kind.INSUFFICIENT
 
 
 def test_a_convoy_is_no_queue() -> None:
@@ -157,6 +159,13 @@ def test_a_convoy_is_no_queue() -> None:
     assert early(slow, waiting=[0.0, 0.0, 1.0, 9.0]).kind is Kind.CLIFF
     assert early(slow, output_tokens_per_s=[8.0, 16.0, 20.0, 23.1]).high == 48.0, "throughput still grows past 32"
     assert early(slow, output_tokens_per_s=[8.0, 16.0, 20.0, 22.9]).high == 32.0
+
+
+def test_levels_to_try_are_told_with_ttft_in_a_closed_loop() -> None:
+    levels = capped(30, LOADS[:4])
+    assert judge(levels, replicates=0).next_levels == (32,)
+    assert judge(levels, metric="e2e", replicates=0).next_levels == ()
+    assert judge(levels, axis="rate", replicates=0).next_levels == ()
 
 
 # -- a plateau, and what was never delivered --------------------------------------------------------------------------
@@ -174,6 +183,12 @@ def test_throughput_that_stands_still_is_a_plateau() -> None:
     assert flat_rate([0, 2, 3, 4, 5, 6, 6, 6, 6]) is Kind.NONE
     found = find(series(NINE, [1.0] * 9, output_tokens_per_s=[1, 2, 3, 4, 5, 6, 6, 6, 6]), replicates=0)
     assert (found.at, found.low, found.high) == (6.0, 5.0, 7.0)
+
+
+def test_a_plateau_is_two_levels_long_and_goes_on_to_1_4_times_its_first() -> None:
+    assert flat_rate([1, 2, 3, 4, 5, 6, 7, 7, 7], [*NINE[:7], 10.0, 12.0]) is Kind.GRADUAL
+    assert flat_rate([1, 2, 3, 4, 5, 5, 5, 5, 5], [1, 2, 3, 4, 5, 5.5, 6, 6.5, 7.0]) is Kind.GRADUAL, "7 is 1.4 times 5"
+    assert flat_rate([1, 2, 3, 4, 5, 5, 5, 5, 5], [1, 2, 3, 4, 5, 5.5, 6, 6.5, 6.9]) is Kind.NONE
 
 
 def delivered(share: float, count: int = 6) -> list[float]:

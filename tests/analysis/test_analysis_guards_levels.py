@@ -83,6 +83,8 @@ def session(load: float, count: int = 40, **more: object) -> tuple[Level, ...]:
 def test_four_requests_are_a_level_and_three_are_none() -> None:
     assert len(session(8.0, 4)) == 1
     assert session(8.0, 3) == ()
+    shown = Gauges(*(np.full(9, 1.0) for _ in range(5)))
+    assert session(8.0, 3, gauges=shown, censored_s=np.ones(2), now_s=9.0) == (), "nor do gauges make one"
 
 
 def test_requests_that_saw_the_load_move_are_in_no_level() -> None:

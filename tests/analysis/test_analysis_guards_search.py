@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from facts_by_hand import record
 
@@ -137,6 +139,38 @@ def test_a_tpot_that_grows_is_forecast_by_its_last_two_levels() -> None:
         assert (lab.load, lab.progress.phase) == (wanted, phase)
 
 
+def test_a_level_forecast_to_fail_at_once_is_still_passed_by_five_percent() -> None:
+    """30 ms at 8 and 2.5 ms a user: 31 ms lie at 8.4, and 9 is the next level."""
+    lab = Lab(slo="tpot_p95<31ms")
+    lab.answer(0.1, tpot_s=0.02)
+    lab.answer(0.1, tpot_s=0.03)
+    assert (lab.load, lab.progress.phase) == (9, "confirm")
+
+
+def test_while_doubling_no_request_need_end() -> None:
+    """First tokens are read from the bins; the length of an answer is that of the level before."""
+    lab = Lab(slo="ttft_p95<2s")
+    lab.answer(0.1)
+    assert lab.load == 16
+    calm = {"target": 16.0, "in_flight": 16, "prefilling": 1, "oldest_prefill_s": 0.2, "sent": 2, "output_tokens": 40}
+    bins = [LoadBin(t_s=lab.now_s + BIN_S * (i + 1), span_s=BIN_S, **calm) for i in range(16)]
+    lab.facts.extend(FactBatch(t_s=lab.now_s + 4, bins=tuple(bins)))
+    assert lab.search.next(lab.facts, lab.now_s + 4).done_levels == 2
+
+
+def test_the_first_look_looks_ahead_as_well() -> None:
+    """25 sent and 20 more a second: a second and a half later 50 would be spent."""
+    for budget, goes_on in ((50, False), (60, True)):
+        lab = Lab(max_requests=budget)
+        bins = [
+            LoadBin(t_s=BIN_S * (i + 1), span_s=BIN_S, target=4.0, in_flight=4, sent=5, output_tokens=50)
+            for i in range(5)
+        ]
+        ended = (record(0.1, e2e_s=0.5, tokens=10),)
+        lab.facts.extend(FactBatch(t_s=1.25, requests=ended, bins=tuple(bins)))
+        assert (lab.search.next(lab.facts, 1.25).point is not None) is goes_on
+
+
 def test_the_tail_of_tpot_is_taken_over_its_mean_where_few_requests_have_ended() -> None:
     """Four in service and twelve tokens a second: a third of a second each."""
     lab = Lab(slo="tpot_p95<1s")
@@ -196,7 +230,33 @@ def test_a_level_that_says_nothing_is_kept() -> None:
     assert lab.progress.done_levels == 0
 
 
+def between(bottom_s: float, top_s: float, in_service: float = 30.0) -> float:
+    """Where a limit of 2 s is guessed between 32, that held with this p95, and 64, that failed; both have a queue."""
+    search = CapacitySearch(parse_slo("ttft_p95<2s"), LoadPoint(concurrency=0))
+
+    def level(load: int, mean_s: float, p95_s: float, *failed: str) -> searches.Tested:
+        return searches.Tested(load, failed, in_service, 10.0, mean_s, {"ttft_p95": p95_s}, EMPTY)
+
+    low, high = level(32, 1.0, bottom_s), level(64, 3.0, top_s, "ttft_p95")
+    search.tested = [level(4, 0.1, 0.1), low, high]
+    return search._between(low, high)
+
+
+def test_a_guess_lies_between_the_levels_whatever_these_say() -> None:
+    assert between(1.0, 3.0) == pytest.approx(48.0), "on a line"
+    assert between(3.0, 3.0) == pytest.approx(math.sqrt(32 * 64)), "a tail of few requests is past the limit as well"
+    assert between(5.0, 3.0) == pytest.approx(math.sqrt(32 * 64))
+    assert between(1.0, 3.0, in_service=70.0) == pytest.approx(48.0), "from the level that held"
+
+
 # -- what it concludes of the levels it tested ------------------------------------------------------------------------
+
+
+def test_before_the_first_level_nothing_is_learned() -> None:
+    search = CapacitySearch(parse_slo("ttft_p95<2s"), LoadPoint(concurrency=0))
+    assert search.capacity.sentence == "nothing learned yet"
+    search.stop()
+    assert search.next(Facts(), 1.0).text == "nothing learned yet"
 
 
 def done(load: int, *failed: str, in_service: float | None = None) -> searches.Tested:

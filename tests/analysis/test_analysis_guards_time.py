@@ -153,6 +153,9 @@ def test_a_rate_of_three_requests_is_no_level() -> None:
     assert len(rate_levels(requests_of(sent_s), offered)) == 1
     assert rate_levels(requests_of(sent_s[:3]), offered) == ()
     assert rate_levels(requests_of([]), offered) == ()
+    assert rate_levels(requests_of(sent_s), Offered(*(np.empty(0) for _ in range(4)))) == ()
+    whole = Offered(*(np.array([each]) for each in (60.0, 60.0, 0.3, 1.0)))
+    assert [level.load for level in rate_levels(requests_of(sent_s), whole)] == [0.3], "a single bin"
 
 
 def test_a_shown_place_moves_only_out_of_its_interval_or_with_half_of_it() -> None:

@@ -79,6 +79,7 @@ def test_tpot_far_below_its_limit_needs_no_ended_request() -> None:
 def test_answers_of_one_token_pass_a_limit_on_tpot() -> None:
     assert judged(TPOT, ended=15) == ()
     assert judged(TPOT, ended=14) is None
+    assert judged(TPOT, ended=15, tpot_s=np.full(15, 0.09)) == ("tpot_p95",), "these have one"
 
 
 def test_a_level_with_a_queue_borrows_tpot_from_those_that_serve_as_many() -> None:
@@ -111,6 +112,15 @@ def test_a_mean_is_clear_off_its_limit_or_waits(
     values: np.ndarray, quick: bool, answer: tuple[str, ...] | None
 ) -> None:
     assert judged(parse_slo("ttft_mean<2s"), quick, ttft_s=values) == answer
+
+
+@pytest.mark.parametrize(
+    ("limit", "answer"), [("2.2s", None), ("2.26s", ()), ("1.7s", None), ("1.64s", ("ttft_mean",))]
+)
+def test_a_mean_is_clear_past_its_95_percent_interval(limit: str, answer: tuple[str, ...] | None) -> None:
+    """Forty values of mean 1.95 and standard deviation 0.95: 0.29 to either side."""
+    values = np.tile([1.0, 2.9], 20)
+    assert judged(parse_slo(f"ttft_mean<{limit}"), False, ttft_s=values) == answer
 
 
 def test_what_remains_counts_users_still_to_come_until_it_is_warm() -> None:
@@ -246,4 +256,4 @@ def test_first_tokens_are_read_from_the_bins() -> None:
 def test_a_search_of_nothing_sees_nothing() -> None:
     trial = lone()
     trial.watch(Facts(), TTFT, 1.0)
-    assert (trial.arrived_s, trial.sent) == (None, 0)
+    assert (trial.arrived_s, trial.sent, trial.ended, trial.errors) == (None, 0, 0, 0)

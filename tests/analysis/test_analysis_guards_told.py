@@ -1,0 +1,170 @@
+"""Guards of what is told: the line that says it all, the verdict that matters, and the verdicts over a prediction."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from llmtop.analysis.assess import _main
+from llmtop.analysis.headline import WIDTH, headline
+from llmtop.analysis.predicted import assess_prediction
+from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Kind, SloVerdict, TargetVerdict
+from llmtop.simulator.engine import load_preset, predict
+
+NONE = CliffVerdict(kind=Kind.NONE)
+OK = SloVerdict(ok=True)
+NO_CAPACITY = Capacity()
+NO_BOUND = Diagnosis(bound=Bound.NONE)
+KNEE = CliffVerdict(kind=Kind.CLIFF, at=96.0, low=88.0, high=104.0)
+SLOTS = Diagnosis(bound=Bound.QUEUE, advice="raise --max-num-seqs to about 110, then KV binds")
+
+
+def line(
+    slo: str = "ttft_p95<2s",
+    *,
+    verdict: SloVerdict = OK,
+    capacity: Capacity = NO_CAPACITY,
+    cliff: CliffVerdict = NONE,
+    diagnosis: Diagnosis = NO_BOUND,
+    top: float | None = None,
+) -> str:
+    return headline(parse_slo(slo), verdict, capacity, cliff, diagnosis, top)
+
+
+# -- the line ---------------------------------------------------------------------------------------------------------
+
+
+def target(name: str, ok: bool | None, value: float | None = None, limit: float = 2.0) -> TargetVerdict:
+    return TargetVerdict(name=name, limit=limit, value=value, ok=ok)
+
+
+def test_the_line_names_the_limit_that_failed() -> None:
+    known = (target("tpot_p95", None), target("e2e_p95", True, 1.0), target("ttft_p95", False, 3.52))
+    assert line(verdict=SloVerdict(ok=False, targets=known)) == "SLO FAIL TTFT p95 3.52s>2s · no cliff"
+    assert line(verdict=SloVerdict(ok=None, targets=known[:2])) == "SLO -- · no cliff"
+    assert line(verdict=SloVerdict(ok=True, targets=known[1:2])) == "SLO OK · no cliff"
+
+
+@pytest.mark.parametrize(
+    ("capacity", "text"),
+    [
+        (Capacity(), ""),
+        (Capacity(at_slo=71), "≥71 at SLO (TTFT p95<2s) · "),
+        (Capacity(at_slo=71, fails_at=80), "71 at SLO (TTFT p95<2s) · "),
+        (Capacity(fails_at=4), "below 4 at SLO (TTFT p95<2s) · "),
+    ],
+)
+def test_a_capacity_that_never_failed_is_told_as_a_lower_bound(capacity: Capacity, text: str) -> None:
+    assert line(capacity=capacity) == f"SLO OK · {text}no cliff"
+
+
+def test_the_limits_in_brackets_are_latencies_where_there_are_any() -> None:
+    held = Capacity(at_slo=71)
+    assert "(TTFT p95<2s TPOT p95<50ms)" in line("ttft_p95<2s,queue<9,tpot_p95<50ms", capacity=held)
+    assert "(queue<9)" in line("queue<9", capacity=held)
+
+
+@pytest.mark.parametrize(
+    ("cliff", "text"),
+    [
+        (CliffVerdict(kind=Kind.INSUFFICIENT), "not enough data"),
+        (CliffVerdict(kind=Kind.INSUFFICIENT, next_levels=(4, 8)), "not enough data: try 4, then 8"),
+        (CliffVerdict(kind=Kind.UNSTABLE, at=4.0), "levels contradict each other: measure again"),
+        (CliffVerdict(kind=Kind.NONE, at=4.0), "no cliff up to 64"),
+        (CliffVerdict(kind=Kind.NONE, next_levels=(99, 8)), "no cliff up to 64, try 99"),
+        (CliffVerdict(kind=Kind.CLIFF), "no cliff up to 64"),
+        (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=35.0), "cliff ~32 ±3"),
+        (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=28.0, high=35.0), "cliff ~32 ±4"),
+        (CliffVerdict(kind=Kind.CLIFF, at=32.0), "cliff ~32 ±0"),
+        (CliffVerdict(kind=Kind.CLIFF, at=9.9, low=9.0, high=10.5), "cliff ~9.9 ±0.9"),
+        (CliffVerdict(kind=Kind.CLIFF, at=10.0, low=9.0, high=10.5), "cliff ~10 ±1"),
+        (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=35.0, axis="rate"), "cliff ~32.0 ±3.0"),
+        (CliffVerdict(kind=Kind.GRADUAL, at=32.0, low=30.0, high=35.0, next_levels=(4, 8)), "bend ~32 ±3?, try 4"),
+        (
+            CliffVerdict(kind=Kind.GRADUAL, at=32.0, low=30.0, high=35.0, next_levels=(4,), confidence=Confidence.FIRM),
+            "bend ~32 ±3",
+        ),
+    ],
+)
+def test_a_place_is_told_with_its_half_width_and_a_guess_with_what_to_try(cliff: CliffVerdict, text: str) -> None:
+    assert line(cliff=cliff, top=64.0) == f"SLO OK · {text}"
+
+
+def test_without_a_level_no_highest_one_is_told() -> None:
+    assert line(top=None) == "SLO OK · no cliff"
+
+
+@pytest.mark.parametrize("length", range(10, 50))
+def test_the_line_gives_up_its_brackets_then_the_brief_advice_where_it_gets_too_long(length: int) -> None:
+    told = {
+        "capacity": Capacity(at_slo=71, fails_at=80),
+        "diagnosis": Diagnosis(bound=Bound.QUEUE, advice="a" * length),
+    }
+    full = f"SLO OK · 71 at SLO (TTFT p95<2s) · no cliff · queue-bound: {'a' * length}"
+    short = full.replace(" (TTFT p95<2s)", "")
+    split = short.replace("bound: ", "bound · ")
+    assert line(**told) == next((text for text in (full, short) if len(text) <= WIDTH), split)  # type: ignore[arg-type]
+
+
+def test_advice_is_cut_to_the_flag_while_it_fits() -> None:
+    assert line(cliff=KNEE, diagnosis=SLOTS) == "SLO OK · cliff ~96 ±8 · queue-bound: raise --max-num-seqs"
+    assert line(cliff=KNEE, diagnosis=Diagnosis(bound=Bound.QUEUE)) == "SLO OK · cliff ~96 ±8 · queue-bound"
+    failed = SloVerdict(ok=False, targets=(target("ttft_p95", False, 3.52),))
+    long = line(cliff=KNEE, diagnosis=SLOTS, verdict=failed, capacity=Capacity(at_slo=71, fails_at=80))
+    assert long.endswith(f"cliff ~96 ±8 · queue-bound · {SLOTS.advice}")
+    assert "(" not in long
+
+
+# -- the verdict that matters -----------------------------------------------------------------------------------------
+
+
+def said(metric: str, stat: str, kind: Kind) -> CliffVerdict:
+    return CliffVerdict(kind=kind, metric=metric, stat=stat)
+
+
+CLIFF_OF = {
+    (metric, stat): said(metric, stat, Kind.CLIFF) for metric in ("ttft", "tpot", "e2e") for stat in ("p50", "p95")
+}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_verdict_that_matters_is_ttfts_its_tails_or_that_of_whole_requests(kind: Kind) -> None:
+    """A tail cliff counts where the median has none, one of whole requests also where the median contradicts itself."""
+    ttft = said("ttft", "p50", kind)
+    calm = tuple(said(metric, stat, Kind.NONE) for metric, stat in CLIFF_OF)[1:]
+    assert _main((ttft, *calm)) is ttft
+    others = (CLIFF_OF["tpot", "p50"], CLIFF_OF["tpot", "p95"], CLIFF_OF["e2e", "p95"])
+    assert _main((ttft, *others)) is ttft, "of tokens, and of the tail of whole requests, nothing follows"
+    tail, whole = CLIFF_OF["ttft", "p95"], CLIFF_OF["e2e", "p50"]
+    found = _main((ttft, *others, tail))
+    if kind is Kind.NONE:
+        told = ("tail cliff: p50 has none", *tail.evidence)
+        assert found == msgspec.structs.replace(tail, evidence=told)
+    else:
+        assert found is ttft
+    assert _main((ttft, *others, whole)) is (whole if kind in (Kind.NONE, Kind.UNSTABLE) else ttft)
+
+
+# -- a prediction -----------------------------------------------------------------------------------------------------
+
+
+def test_a_prediction_is_judged_by_its_own_axis_limits_and_lengths() -> None:
+    """54.9 requests of 192 tokens and half of 64 fit 768 blocks of 16."""
+    closed = predict("laptop", concurrency=[2, 4], requests_per_level=12)
+    found = assess_prediction(closed, Slo())
+    (curve,) = found.curves
+    assert (curve.axis, [point.load for point in curve.points]) == ("concurrency", [2.0, 4.0])
+    for shown, point in zip(curve.points, closed.points, strict=True):
+        assert (shown.n, shown.output_tokens_per_s, shown.waiting) == (12, point.output_tokens_per_s, 0.0)
+    assert found.capacity.limited_by == "max_num_seqs"
+    roomy = msgspec.structs.replace(closed, config=load_preset("laptop").with_knobs({"max_num_seqs": 64}).config)
+    assert assess_prediction(roomy, Slo()).capacity.limited_by == "the KV cache"
+    rated = msgspec.structs.replace(
+        closed,
+        axis="rate",
+        points=tuple(msgspec.structs.replace(each, concurrency=None, rate_rps=0.5 * each.n) for each in closed.points),
+    )
+    opened = assess_prediction(rated, Slo())
+    assert (opened.curves[0].axis, [point.load for point in opened.curves[0].points]) == ("rate", [6.0, 6.0])
+    assert opened.capacity.limited_by is None
