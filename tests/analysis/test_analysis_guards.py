@@ -198,6 +198,32 @@ def test_the_last_seconds_are_those_of_one_load_but_five_at_least() -> None:
         assert found.ended.end_s.tolist() == list(range(first_s, 101))
 
 
+def test_gauges_of_now_are_means_and_counters_growth() -> None:
+    """From second 5 on: what was before belongs to no load, and five seconds are looked at in any case."""
+    means = ("waiting", "kv_usage", "iteration_tokens_mean", "ttft_mean_s", "prefix_hit_ratio")
+    growing = ("requests_total", "flops_total", "memory_bytes_total")
+    polls = [
+        ServerSnapshot(
+            t_s=float(t),
+            running=(1.0, 2.0, 9.0)[t % 3],
+            **{name: float(i + t) for i, name in enumerate(means)},
+            **{name: float((i + 1) * t) for i, name in enumerate(growing)},
+        )
+        for t in range(1, 10)
+    ]
+    client = [ClientSample(t_s=float(t), state="red" if t > 7 else "green") for t in range(1, 9)]
+    shared = LoadPoint(concurrency=4, shared_prefix=0.25)
+    facts = facts_of(server=polls, client=client, bins=bins_of(10, 3), changes=[(7.0, FOUR)])
+    found = recent_of(facts, requests_of([]), shared, 9.0)
+    assert (found.polls, found.in_flight, found.running, found.running_max) == (5, 3.0, 2.0, 9.0)
+    assert (found.waiting, found.kv_usage, found.iteration_tokens) == (7.0, 8.0, 9.0)
+    assert (found.server_ttft_s, found.prefix_hit_ratio, found.shared_prefix) == (10.0, 11.0, 0.25)
+    assert (found.requests, found.flops, found.memory_bytes) == (4.0, 8.0, 12.0)
+    assert found.red_share == 0.25
+    unmoved = facts_of(server=[ServerSnapshot(t_s=0.5), ServerSnapshot(t_s=9.0)])
+    assert recent_of(unmoved, requests_of([]), FOUR, 10.0).polls == 2, "since the start where no load changed"
+
+
 def test_one_poll_shows_no_growth_and_a_counter_that_fell_none_either() -> None:
     one = facts_of(server=[ServerSnapshot(t_s=9.0, requests_total=5.0)])
     assert recent_of(one, requests_of([]), FOUR, 10.0).requests is None

@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 
 from llmtop.analysis import Level, Limits
-from llmtop.analysis.cliff import TPOT_GATES, Gates, Sweep, find, is_hinge, is_power, is_step, locate, prepare
+from llmtop.analysis.cliff import (
+    TPOT_GATES,
+    Gates,
+    Sweep,
+    _mean_se,
+    find,
+    is_hinge,
+    is_power,
+    is_step,
+    locate,
+    prepare,
+    resampled,
+)
 from llmtop.analysis.fits import Shape
 from llmtop.analysis.judge import suggest
 from llmtop.analysis.levels import Statistic
@@ -207,6 +219,24 @@ def test_littles_law_tells_the_place_within_a_factor() -> None:
     assert by_little(32.0, k=18.0) == 18.0
     assert by_little(32.0, k=47.0) == pytest.approx(32.0, rel=0.01)
     assert by_little(26.0, k=47.0) == 47.0
+
+
+def test_a_single_level_below_the_bend_is_its_base() -> None:
+    """1.5 are served at once: what is waited at 2 is no part of the base."""
+    loads = [1.0, 2.0, 4.0, 8.0]
+    ttft = [0.1 + max(0.0, load / 1.5 - 1) * 3.1 for load in loads]
+    assert place(series(loads, ttft, e2e_mean_s=[each + 3 for each in ttft]), 1.6) == pytest.approx(1.5, rel=0.01)
+
+
+def test_draws_of_a_level_of_figures_scatter_as_its_error_says() -> None:
+    rng = np.random.default_rng(0)
+    curve = series(NINE, [1.0] * 9, se=0.3)
+    y, ttft, _ = resampled(curve, 400, rng)
+    for drawn in (y, ttft):
+        assert np.log(drawn).std(axis=1) == pytest.approx(np.full(9, math.hypot(0.3, 0.05)), rel=0.15)
+    one = Level(1.0, np.ones(1), ttft_mean_s=1.0)
+    assert _mean_se(one, "ttft", 0.3) == 0.3, "a single request has no scatter"
+    assert _mean_se(Level(1.0, np.array([1.0, 3.0])), "ttft", 0.3) == pytest.approx(0.5 / math.sqrt(2))
 
 
 @pytest.mark.parametrize(("metric", "stat"), [("e2e", "p50"), ("tpot", "p50"), ("ttft", "p95")])

@@ -120,6 +120,12 @@ def test_a_cliff_of_latency_below_the_failures_is_the_cliff() -> None:
     assert (first.low, first.high) == (1.0, 2.0)
 
 
+def test_the_same_levels_give_the_same_interval() -> None:
+    levels = series(NINE, [0.1 + each**2 for each in NINE], se=0.1).levels
+    same, other = (judge(levels, replicates=20, seed=seed) for seed in (0, 1))
+    assert judge(levels, replicates=20) == same != other
+
+
 def test_a_wide_interval_is_no_firm_place() -> None:
     levels = capped(30, LOADS)
     assert judge(levels).confidence is Confidence.FIRM
@@ -189,6 +195,24 @@ def test_a_plateau_is_two_levels_long_and_goes_on_to_1_4_times_its_first() -> No
     assert flat_rate([1, 2, 3, 4, 5, 6, 7, 7, 7], [*NINE[:7], 10.0, 12.0]) is Kind.GRADUAL
     assert flat_rate([1, 2, 3, 4, 5, 5, 5, 5, 5], [1, 2, 3, 4, 5, 5.5, 6, 6.5, 7.0]) is Kind.GRADUAL, "7 is 1.4 times 5"
     assert flat_rate([1, 2, 3, 4, 5, 5, 5, 5, 5], [1, 2, 3, 4, 5, 5.5, 6, 6.5, 6.9]) is Kind.NONE
+
+
+def held(tokens_per_s: float) -> list[float]:
+    """Levels left where only output tokens/s tell: 30 a second for each of two seconds' requests, and the last so."""
+    levels = [
+        Level(x, given=Statistic(1.0, 0.1, 50), e2e_mean_s=2.0, output_tokens_per_s=30 * x) for x in (1.0, 2.0, 4.0)
+    ]
+    levels.append(Level(8.0, given=Statistic(1.0, 0.1, 50), e2e_mean_s=2.0, output_tokens_per_s=tokens_per_s))
+    return prepare(levels, axis="concurrency", metric="ttft", stat="p50").x.tolist()
+
+
+def test_tokens_stand_for_requests_where_these_are_not_known() -> None:
+    assert held(240 * 0.61) == [1.0, 2.0, 4.0, 8.0]
+    assert held(240 * 0.59) == [1.0, 2.0, 4.0]
+    slower = [
+        Level(x, given=Statistic(1.0, 0.1, 50), e2e_mean_s=x, output_tokens_per_s=30.0) for x in (1.0, 2.0, 4.0, 8.0)
+    ]
+    assert len(prepare(slower, axis="concurrency", metric="ttft", stat="p50").x) == 4, "slower, and as many tokens"
 
 
 def delivered(share: float, count: int = 6) -> list[float]:

@@ -103,6 +103,25 @@ def test_requests_before_the_first_known_load_are_in_no_level() -> None:
     assert found.n == np.sum(requests.sent_s - 0.9 >= 5.0)
 
 
+def ramped(first: float, held: float, *, steps: int, asked: float | None = None) -> list[tuple[float, int]]:
+    """(load, requests) of each level: ten seconds at `first`, then `steps` requests, four a second, at `held`."""
+    requests = requests_of(np.append(np.arange(2.0, 10.0, 0.25), 12.0 + np.arange(steps) / 4), ttft_s=0.01)
+    edges_s = np.array([0.0, 10.5])
+    commands = None if asked is None else Steps(edges_s, np.array([999.0, asked]))
+    found = session_levels(requests, Steps(edges_s, np.array([first, held])), asked=commands)
+    return [(round(each.load, 3), each.n) for each in found]
+
+
+def test_requests_on_the_way_to_a_load_that_was_held_say_less_than_it_does() -> None:
+    """Within a bin, a third of a doubling: 8 and 10 are, 7.9 is not. Held is what was there for twenty requests."""
+    assert ramped(8.0, 10.0, steps=20, asked=10.0) == [(10.0, 20)]
+    assert ramped(7.9, 10.0, steps=20, asked=10.0) == [(7.9, 32), (10.0, 20)]
+    assert ramped(8.0, 10.0, steps=19, asked=10.0) == [(8.0, 32), (10.0, 19)], "not held"
+    assert ramped(8.0, 10.0, steps=20, asked=10.5) == [(8.0, 32), (10.0, 20)], "not there"
+    assert ramped(8.0, 10.0, steps=20) == [(8.0, 32), (10.0, 20)], "nobody asked"
+    assert ramped(13.0, 10.0, steps=20, asked=10.0) == [(10.0, 20), (13.0, 32)]
+
+
 @pytest.mark.parametrize(("there", "told"), [(31.0, 32.0), (33.0, 32.0), (30.5, 30.5), (33.5, 33.5)])
 def test_a_level_bears_the_number_that_was_asked_for_if_it_was_there(there: float, told: float) -> None:
     (found,) = session(there, asked=StepFunction(np.array([0.0]), np.array([32.0])))
@@ -185,6 +204,18 @@ def test_a_limit_holds_from_so_many_requests_on(stat: str, n: int) -> None:
     target = SloTarget("ttft", 2.0, stat)
     assert holds(sample(n), target) is True
     assert holds(sample(n - 1), target) is None
+
+
+def test_the_value_of_a_limit_is_its_own_statistic() -> None:
+    values = np.append(np.full(90, 1.0), np.full(10, 11.0))
+    shown = {
+        stat: judge_target(Sample(values, values, values), SloTarget("ttft", 99.0, stat)) for stat in ("mean", "p50")
+    }
+    assert {stat: each.value for stat, each in shown.items()} == {"mean": 2.0, "p50": 1.0}
+    tail = judge_target(Sample(values, values, values), SloTarget("ttft", 2.0, "p95"))
+    assert (tail.value, tail.ok, tail.n) == (11.0, False, 100)
+    plain = judge_target(Sample(values, values, values), SloTarget("ttft", 2.0))
+    assert plain.text == tail.text, "a latency without a statistic is judged by its p95"
 
 
 def test_a_limit_is_met_at_the_limit_itself() -> None:

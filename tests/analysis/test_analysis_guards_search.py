@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -250,6 +251,54 @@ def test_a_guess_lies_between_the_levels_whatever_these_say() -> None:
 
 
 # -- what it concludes of the levels it tested ------------------------------------------------------------------------
+
+
+def bracketed(low: int, high: int, limit: str = "ttft_p95<200ms") -> tuple[int | None, int]:
+    """The level after one that held with 0.1 s and one that failed with 9 s, and the confirmations after it."""
+    search = CapacitySearch(parse_slo(limit), LoadPoint(concurrency=0))
+    search.tested = [
+        searches.Tested(load, failed, None, None, None, {"ttft_p95": p95_s}, EMPTY)
+        for load, failed, p95_s in ((low, (), 0.1), (high, ("ttft_p95",), 9.0))
+    ]
+    return search._choose(), search._ahead() // 56
+
+
+def chosen(low: int, high: int, limit: str = "ttft_p95<200ms") -> int | None:
+    return bracketed(low, high, limit)[0]
+
+
+def test_a_level_is_tried_only_where_it_narrows_the_bracket() -> None:
+    """Three percent of a level from either side, one user at least; 6 % apart is near enough."""
+    assert chosen(100, 110) == 103
+    assert chosen(100, 110, "ttft_p95<8900ms") == 107
+    assert chosen(100, 107) == 103
+    assert chosen(100, 106) is None
+    assert chosen(4, 6) == 5
+    assert chosen(4, 5) is None
+    assert chosen(4, 8, "ttft_p95<8900ms") == 7
+    assert chosen(10, 40, "ttft_p95<8900ms") == 35, "five percent before the place, where it is far"
+
+
+def test_what_is_left_counts_the_levels_to_come() -> None:
+    """4 users and 15 answers now; three confirmations of 56 each, or as many as a bracket needs."""
+    assert Lab().progress.requests_left == 4 + 15 + 3 * 56
+    assert [bracketed(100, high)[1] for high in (106, 110, 115, 125, 200)] == [0, 1, 2, 3, 3]
+    low = CapacitySearch(parse_slo("error_ratio<1%"), LoadPoint(concurrency=0))
+    low.tested = [done(8, "error_ratio")]
+    assert low._choose() == 3
+    assert low._ahead() == 2 * 56
+
+
+def test_without_a_mean_or_a_rate_no_queue_is_seen() -> None:
+    search = CapacitySearch(parse_slo("ttft_p95<2s"), LoadPoint(concurrency=0))
+    known = searches.Tested(4, (), None, 4.0, 0.1, {}, EMPTY)
+    search.tested = [known]
+    queued = dataclasses.replace(known, load=8, ttft_mean_s=1.0)
+    assert search._queues(queued)
+    assert not search._queues(dataclasses.replace(queued, ttft_mean_s=None))
+    assert not search._queues(dataclasses.replace(queued, requests_per_s=None))
+    search.tested = [dataclasses.replace(known, ttft_mean_s=None)]
+    assert not search._queues(queued)
 
 
 def test_before_the_first_level_nothing_is_learned() -> None:

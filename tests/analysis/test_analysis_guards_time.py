@@ -146,6 +146,13 @@ def test_a_window_is_five_seconds_at_least() -> None:
     assert len(windows(np.linspace(100, 80, 10))) == 1
 
 
+def test_a_window_behind_a_backlog_counts_once_little_of_it_is_left() -> None:
+    """At 5 requests/s and a second each, 7.5 are in flight after half as long again, and three may be chance."""
+    for before, seconds in ((10.4, 10), (10.6, 5)):
+        (found,) = windows(np.array([4.0] * 5 + [before] * 6))
+        assert found.n == pytest.approx(5 * seconds, abs=1)  # type: ignore[attr-defined]
+
+
 def test_a_rate_of_three_requests_is_no_level() -> None:
     sent_s = np.arange(20.0, 30.0, 3.0)
     t_s = np.arange(1.0, 61.0)
@@ -160,6 +167,9 @@ def test_a_rate_of_three_requests_is_no_level() -> None:
 
 def test_a_shown_place_moves_only_out_of_its_interval_or_with_half_of_it() -> None:
     shown = verdict(Kind.CLIFF, 32.0)
+    unknown = verdict(Kind.INSUFFICIENT)
+    assert settled(unknown, shown, shown) is shown, "anything says more than nothing"
+    assert settled(unknown, unknown, verdict(Kind.NONE)).kind is Kind.NONE
     assert settled(shown, shown, verdict(Kind.CLIFF, 34.0)).at == 32.0, "the end of the interval is inside"
     assert settled(shown, shown, verdict(Kind.CLIFF, 34.1)).at == 34.1
     assert settled(shown, shown, verdict(Kind.CLIFF, 30.0)).at == 32.0

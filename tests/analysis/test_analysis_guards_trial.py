@@ -236,6 +236,12 @@ def test_errors_count_and_what_the_client_held_up_does_not() -> None:
     assert (found.errors, found.ended) == (1, 1)
 
 
+def test_what_ended_as_the_level_came_belongs_to_the_one_before() -> None:
+    for end_s, errors in ((1.0, 0), (1.01, 1)):
+        failed = [record(0.0, e2e_s=end_s, outcome=Outcome.TIMEOUT)]
+        assert seen([{}, {}, {}], lone(), requests=failed).errors == errors
+
+
 def first_tokens(bins: list[dict[str, float]], limit: str = "ttft_p95<20s") -> list[float]:
     ok = [record(0.0, e2e_s=0.5, tokens=10)]
     rows = [{}, {}, *bins]
