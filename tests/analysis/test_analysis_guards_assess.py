@@ -188,11 +188,11 @@ def kinds_of(levels: tuple[Level, ...]) -> list[tuple[str, str]]:
 
 
 def test_a_table_of_samples_is_judged_by_every_latency_and_one_of_figures_by_its_own() -> None:
-    levels = capped(30, LOADS)
+    levels = capped(30, LOADS[:4])
     assert kinds_of(levels) == [("ttft", "p50"), ("tpot", "p50"), ("e2e", "p50")]
     given = tuple(dataclasses.replace(level, given=Statistic(1.0, 0.1, 9)) for level in levels)
     assert kinds_of(given) == [("ttft", "p50")]
     assert assess_levels(given).curves[0].points[0].attainment is None
-    assert assess_levels(levels).judged_requests == 40 * len(LOADS)
+    assert assess_levels(levels).judged_requests == 4 * 40
     backwards = assess_levels(levels[::-1])
-    assert [point.load for point in backwards.curves[0].points] == LOADS
+    assert [point.load for point in backwards.curves[0].points] == LOADS[:4]

@@ -191,6 +191,11 @@ def test_an_open_loop_bends_at_what_it_delivers_past_the_bend() -> None:
     assert at_rate([2, 4, 8, 12, 16]) == 10.0, "nothing saturated"
 
 
+def test_tokens_tell_no_capacity_of_an_open_loop() -> None:
+    offered = [2.0, 4.0, 8.0, 12.0, 16.0]
+    assert place(series(offered, [1.0] * 5, axis="rate", output_tokens_per_s=[2, 4, 8, 11, 11]), 10.0) == 10.0
+
+
 def test_a_load_generator_that_is_slow_below_the_bend_tells_no_capacity() -> None:
     assert at_rate([1.92, 3.84, 7.68, 11, 11]) == pytest.approx(11.0), "96 %"
     assert at_rate([1.88, 3.76, 7.52, 11, 11]) == 10.0, "94 %"

@@ -71,3 +71,16 @@ def test_the_best_curve_that_never_falls_pools_what_does() -> None:
     assert fits.isotonic_chi2(np.exp([1.0, 3, 2]), np.ones(3)) == pytest.approx(0.5)
     assert fits.isotonic_chi2(np.exp([1.0, 3, 0]), np.array([1.0, 1, 2])) == pytest.approx(6.0)
     assert fits.isotonic_chi2(np.exp([1.0, 2, -2]), np.ones(3)) == pytest.approx(26 / 3), "what was pooled weighs both"
+
+
+@pytest.mark.parametrize("weight", [1.0, 200.0, 1e4])
+@pytest.mark.parametrize("share", [1.0, 1 / 3, 0.7])
+def test_a_column_that_is_a_multiple_of_another_is_not_fitted_beside_it(weight: float, share: float) -> None:
+    """Rounding leaves a determinant of 1e-16 of its scale, which solves to any figure."""
+    u = X / 64
+    columns = [np.ones_like(u), u, share * u]
+    gram = {(i, j): np.array([weight * np.sum(columns[i] * columns[j])]) for i in range(3) for j in range(i, 3)}
+    right = [np.array([weight * np.sum(column * (2 + 3 * u))]) for column in columns]
+    assert not fits._cramer(gram, right)[2].any()
+    found = fits._nonnegative([column[:, None] for column in columns], (2 + 3 * u)[:, None], np.full((9, 1), weight))
+    assert np.stack(columns, axis=1) @ found[:, 0] == pytest.approx(2 + 3 * u)

@@ -235,7 +235,7 @@ def test_a_spike_is_recovered_from_once_everything_is_as_before():
 
 
 def test_drift_is_told_for_a_soak_and_not_for_a_short_run():
-    session = driven([(16, 400)])
+    session = driven([(16, 301)])
     found = assess(session.facts, session.meta, Slo(), now_s=session.now_s)
     assert {drift.metric for drift in found.drifts} >= {"TTFT", "TPOT", "KV floor"}
     assert not any(drift.significant for drift in found.drifts if drift.metric == "TPOT" and abs(drift.per_hour) > 1)
