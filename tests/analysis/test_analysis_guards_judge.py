@@ -73,6 +73,25 @@ def test_readings_confirm_each_other_within_a_tenth(told: float, confirmed: bool
     assert "running gauge 8" in text
 
 
+@pytest.mark.parametrize(
+    ("told", "readings"),
+    [
+        (None, "confirmed two ways: in service by Little 30, running gauge 30"),
+        (30.0, "confirmed three ways: in service by Little 30, running gauge 30, server's limit 30"),
+        (40.0, "in service by Little 30, running gauge 30, server's limit 40"),
+    ],
+)
+def test_what_little_tells_is_a_reading_of_its_own(told: float | None, readings: str) -> None:
+    loads = [8.0, 16.0, 24.0, 32.0, 48.0, 64.0]
+    ttft = [0.1 + max(0.0, load / 30 - 1) * 3.1 for load in loads]
+    curve = series(loads, ttft, e2e_mean_s=[each + 3 for each in ttft])
+    levels = [dataclasses.replace(each, waiting=9.0, running=30.0) for each in curve.levels]
+    knee = Finding(Kind.CLIFF, 30.0, 28.0, 32.0, "hinge")
+    assert cause_of(knee, curve, levels, Limits(max_num_seqs=told))[1][-1] == readings
+    offered = dataclasses.replace(curve, axis="rate")
+    assert "Little" not in cause_of(knee, offered, levels, Limits(max_num_seqs=told))[1][-1], "of a closed loop"
+
+
 def by_latency(ttft: float, e2e: float) -> Bound:
     """Past 5 TTFT grows by `ttft` and E2E by `e2e` over 10 s."""
     curve = series(NINE, FLAT)
