@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import msgspec
-import pytest
+import dataclasses
 
-from llmtop.analysis.assess import _main
+import msgspec
+import numpy as np
+import pytest
+from test_analysis_guards_levels import cap, knee
+from test_analysis_slo import level
+
+from llmtop.analysis import Level, Limits
+from llmtop.analysis.assess import _judged, _main, _point, _pressed
 from llmtop.analysis.headline import WIDTH, headline
 from llmtop.analysis.predicted import assess_prediction
-from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.slo import Slo, SloTarget, parse_slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Kind, SloVerdict, TargetVerdict
 from llmtop.simulator.engine import load_preset, predict
 
@@ -144,6 +150,75 @@ def test_the_verdict_that_matters_is_ttfts_its_tails_or_that_of_whole_requests(k
     else:
         assert found is ttft
     assert _main((ttft, *others, whole)) is (whole if kind in (Kind.NONE, Kind.UNSTABLE) else ttft)
+
+
+@pytest.mark.parametrize(
+    ("value", "ok", "pressed"), [(44.9, True, False), (45.0, True, True), (None, None, False), (1.0, False, True)]
+)
+def test_an_slo_presses_where_it_is_missed_or_tokens_are_near_their_limit(
+    value: float | None, ok: bool | None, pressed: bool
+) -> None:
+    limits = Slo((SloTarget("tpot", 50.0, "p95", warn=45.0),))
+    shown = SloVerdict(ok=ok, targets=(target("tpot_p95", ok, value),))
+    assert _pressed(shown, limits) is pressed
+    first = parse_slo("ttft_p95<50s")
+    assert _pressed(SloVerdict(ok=True, targets=(target("ttft_p95", True, 49.9),)), first) is False, "not of TTFT"
+
+
+@pytest.mark.parametrize(
+    ("full", "n", "count", "tails"), [(True, 60, 5, 3), (True, 59, 5, 0), (True, 60, 4, 0), (False, 60, 5, 0)]
+)
+def test_tails_are_judged_in_full_with_five_levels_of_sixty_requests(
+    full: bool, n: int, count: int, tails: int
+) -> None:
+    levels = [Level(float(i), np.ones(n)) for i in range(count)] + [Level(99.0, np.ones(59))]
+    judged = _judged(levels, full)
+    assert judged[:3] == [("ttft", "p50"), ("tpot", "p50"), ("e2e", "p50")]
+    assert judged[3:] == [("ttft", "p95"), ("tpot", "p95"), ("e2e", "p95")][:tails]
+
+
+def test_a_point_shows_the_quantiles_of_its_level_in_milliseconds() -> None:
+    values = np.arange(1.0, 102.0)
+    slo = parse_slo("ttft_p95<50s")
+    shown = _point(Level(8.0, values, values / 100, values + 1, errors=99, waiting=2.0, kv_usage=0.5), slo)
+    assert (shown.ttft_p50_ms, shown.ttft_p95_ms) == pytest.approx((51e3, 96e3))
+    assert (shown.tpot_p50_ms, shown.tpot_p95_ms, shown.e2e_p50_ms) == pytest.approx((510.0, 960.0, 52e3))
+    assert (shown.load, shown.n, shown.errors, shown.waiting, shown.kv_usage) == (8.0, 101, 99, 2.0, 0.5)
+    assert (shown.attainment, shown.faint) == (0.25, False)
+    empty = _point(Level(8.0), slo)
+    assert (empty.ttft_p50_ms, empty.ttft_p95_ms, empty.attainment, empty.faint) == (None, None, None, True)
+
+
+# -- a capacity -------------------------------------------------------------------------------------------------------
+
+
+def rated(*rates: float | None, gpus: int | None = None) -> str:
+    levels = [dataclasses.replace(level(8.0 * 2**i, 0.2), output_tokens_per_s=rate) for i, rate in enumerate(rates)]
+    return cap(levels, limits=Limits(gpus=gpus)).sentence.rpartition("; ")[2]
+
+
+def test_the_most_tokens_are_told_at_the_lowest_load_that_gives_them() -> None:
+    assert rated(100, 200, 200) == "most output tokens/s 200 at 16, past 16 a doubling gains < 5 %"
+    assert rated(100, 200, 400) == "most output tokens/s 400 at 32"
+    assert rated(100, 200, 400, gpus=4) == "most output tokens/s 400 (100 a GPU) at 32"
+    assert rated(None, 200, 400) == "most output tokens/s 400 at 32"
+    assert "most output" not in rated(None, None, 400)
+
+
+def test_a_sentence_says_what_holds_what_fails_and_why() -> None:
+    how = "concurrent users (closed loop, think time 0 s, 512/128 tokens)"
+    few = dataclasses.replace(level(4, 0.2), ttft_s=np.full(9, 0.2), output_tokens_per_s=None)
+    bare = [dataclasses.replace(level(8, ttft_s), output_tokens_per_s=None) for ttft_s in (0.2, 3.0)]
+    wall = "limited by TTFT p95 SLO"
+    assert cap([bare[1]]).sentence == f"does not meet TTFT p95 < 2 s even at 8 {how}; {wall}"
+    open_below = f"8 {how} break TTFT p95 < 2 s; below, too few requests to prove that it holds; {wall}"
+    assert cap([few, bare[1]]).sentence == open_below
+    held = f"supports at least 8 {how} at TTFT p95 < 2 s: pass 8, no failure yet"
+    assert cap([bare[0]]).sentence == f"{held}; run it at 8, soak it at 6"
+    assert cap([bare[0]], knee(20, Bound.NONE)).sentence == (
+        f"{held}; knee 20 (cause unknown); limited by the cliff; run it at 8, soak it at 6"
+    )
+    assert cap([few]).sentence == cap([]).sentence == ""
 
 
 # -- a prediction -----------------------------------------------------------------------------------------------------
