@@ -117,6 +117,7 @@ def test_requests_on_the_way_to_a_load_that_was_held_say_less_than_it_does() -> 
     assert ramped(8.0, 10.0, steps=20, asked=10.0) == [(10.0, 20)]
     assert ramped(7.9, 10.0, steps=20, asked=10.0) == [(7.9, 32), (10.0, 20)]
     assert ramped(8.0, 10.0, steps=19, asked=10.0) == [(8.0, 32), (10.0, 19)], "not held"
+    assert ramped(8.0, 10.0, steps=20, asked=10.3) == [(10.3, 20)], "there within 4 %"
     assert ramped(8.0, 10.0, steps=20, asked=10.5) == [(8.0, 32), (10.0, 20)], "not there"
     assert ramped(8.0, 10.0, steps=20) == [(8.0, 32), (10.0, 20)], "nobody asked"
     assert ramped(13.0, 10.0, steps=20, asked=10.0) == [(10.0, 20), (13.0, 32)]
