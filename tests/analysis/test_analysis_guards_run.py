@@ -10,6 +10,7 @@ from facts_by_hand import bins_of, facts_of, record
 from virtual import meta_of
 
 from llmtop.analysis import assess
+from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.verdicts import Assessment, Bound, Confidence, Kind
@@ -93,3 +94,13 @@ def test_what_the_slo_of_a_run_is_held_against_is_all_of_it() -> None:
     assert whole.n == 116 + 232 + 224
     (live,) = told(ramp()).slo.targets
     assert live.n == 224, "of the load that is driven now"
+
+
+def test_advice_names_the_flags_of_the_server_that_was_found_or_else_of_the_one_that_was_told() -> None:
+    assert told(ramp(), ended=True).diagnosis.advice == "raise --max-num-seqs"
+    meta = msgspec.structs.replace(meta_of(), ended_s=90.0, info=None)
+    for dialect, flag in ((Dialect.SGLANG, "--max-running-requests"), (None, "the server's limit")):
+        asked = msgspec.structs.replace(meta.endpoint, dialect=dialect)
+        unknown = msgspec.structs.replace(meta, endpoint=asked)
+        found = assess(ramp(), unknown, parse_slo("ttft_p95<2s"), now_s=90.0)
+        assert str(found.diagnosis.advice).startswith(f"raise {flag}")
