@@ -225,6 +225,31 @@ def test_a_request_counts_if_it_lived_here_long_enough() -> None:
     assert len(ended_at(4, [1.7, 3.0]).e2e_s) == 2
 
 
+@pytest.mark.parametrize(
+    ("load", "before", "e2e_s", "counts"),
+    [(100, 85, 20.0, True), (100, 85, 19.0, False), (200, 185, 3.7, True), (200, 185, 3.6, False)],
+    ids=["far", "far, too short", "half as far", "half as far, too short"],
+)
+def test_a_level_is_far_from_fifteen_percent_on_and_less_is_asked_below(
+    load: int, before: int, e2e_s: float, counts: bool
+) -> None:
+    """Sent at 0 s and warm at 2 s: 90 % of its life here are 18 of 20 s, 45 % are 1.7 of 3.7 s."""
+    found = seen([{} for _ in range(21)], lone(load, before), requests=[record(0.0, e2e_s=e2e_s)])
+    assert (found.ended == 1) is counts
+
+
+@pytest.mark.parametrize(("count", "known"), [(4, False), (5, True)])
+def test_rates_are_taken_over_three_bins_of_a_warm_level(count: int, known: bool) -> None:
+    bins = [
+        LoadBin(t_s=0.25 * (i + 1), span_s=0.25, target=8.0, in_flight=8, sent=1, output_tokens=10)
+        for i in range(count)
+    ]
+    trial = Trial(load=8, before=4, start_s=0.0)
+    trial.watch(facts_of(bins=bins, requests=[record(0.1, e2e_s=0.1)]), TTFT, 0.25 * count)
+    assert trial.warm_s == 0.5
+    assert (trial.requests_per_s is not None) is known
+
+
 def test_errors_count_and_what_the_client_held_up_does_not() -> None:
     requests = [
         record(3.0, outcome=Outcome.TIMEOUT),
