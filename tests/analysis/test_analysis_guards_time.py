@@ -108,6 +108,9 @@ def test_recovery_waits_for_the_queue_and_the_cache() -> None:
     assert quick is not None
     took = [recovered(np.full(20, 1.0), **more) for more in ({"waiting": (t_s, queue)}, {"kv": (t_s, cache)})]
     assert [text.split(": ")[1][:18] for text in took if text] == ["recovered 10.0 s a", "recovered 15.0 s a"]
+    later = recovered(np.append(np.full(15, 1.08), np.full(20, 0.9)), kv=(t_s, cache))
+    assert later is not None
+    assert later.endswith(", TTFT -10% after it"), "once everything is back"
     stuck = np.where(t_s >= 20, 1.0, 0.0)
     assert recovered(np.full(20, 1.0), waiting=(t_s, stuck)) == "spike 10 to 30: not recovered by the end"
     near = np.where(t_s >= 20, 0.56, 0.5)
