@@ -209,6 +209,7 @@ def test_a_median_has_bounds_from_five_samples_on() -> None:
 
 def test_so_many_samples_count() -> None:
     assert effective_size(np.arange(19.0)) == 19.0, "batches of one say nothing"
+    assert effective_size(np.arange(20.0)) == pytest.approx(20 / (110 / 3 * 2 / 33.25)), "batches of two do"
     assert effective_size(np.ones(100)) == 100.0
     assert effective_size(np.empty(0)) == 0.0
     assert effective_size(np.repeat([0.0, 1.0], 50)) == pytest.approx(100 / (10 / 36 * 10 / 0.25), rel=1e-9)

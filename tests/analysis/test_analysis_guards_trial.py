@@ -196,10 +196,10 @@ def test_rates_are_those_of_the_last_seconds() -> None:
     assert wide.requests_per_s == pytest.approx(6.4), "five bins past 2.5 s"
 
 
-def standing(*rows: tuple[int, float], load: int = 10) -> bool:
-    """(waiting, age of the oldest) at each second of a level with a limit of 2 s."""
+def standing(*rows: tuple[int, float], load: int = 10, limit_s: float = 2.0) -> bool:
+    """(waiting, age of the oldest) at each second of a level."""
     bins = [{"prefilling": waiting, "oldest_prefill_s": oldest} for waiting, oldest in rows]
-    return seen(bins, lone(load)).standing
+    return seen(bins, lone(load), parse_slo(f"ttft_p95<{limit_s}s")).standing
 
 
 def test_a_queue_stands_if_it_is_long_and_old_and_does_not_shrink() -> None:
@@ -210,6 +210,14 @@ def test_a_queue_stands_if_it_is_long_and_old_and_does_not_shrink() -> None:
     assert not standing((3, 1.0), (3, 2.5)), "the limit has not passed since it arrived"
     assert not standing((4, 1.0), (4, 2.0), (4, 2.5), load=50), "a tenth of the load"
     assert standing((5, 1.0), (5, 2.0), (5, 2.5), load=50)
+
+
+def test_whether_a_queue_shrinks_is_seen_over_half_its_limit_but_a_second_at_least() -> None:
+    before = [(10, float(i)) for i in range(1, 7)]
+    assert not standing(*before, (10, 7.0), (8, 7.1), (8, 7.2), (8, 7.3), limit_s=6.0), "10 three seconds ago"
+    assert standing(*before, (8, 7.0), (8, 7.1), (8, 7.2), (8, 7.3), limit_s=6.0)
+    assert not standing((10, 1.0), (10, 1.2), (8, 1.3), limit_s=1.0), "10 a second ago"
+    assert standing((10, 1.0), (9, 1.2), (9, 1.3), limit_s=1.0)
 
 
 def ended_at(moved_from: int, sent_s: list[float], **more: object) -> Trial:
@@ -278,6 +286,9 @@ def test_first_tokens_are_read_from_the_bins() -> None:
     queue = {"prefilling": 4, "oldest_prefill_s": 0.5}
     assert first_tokens([queue | {"sent": 4}, queue | {"sent": 2}])[-2:] == [1.0, 1.0]
     assert first_tokens([queue | {"sent": 4}, queue | {"sent": 3, "errors": 2}])[-1:] == [1.0]
+    for oldest_s, age_s in ((0.9, 1.4), (2.0, 0.5)):  # by Little's law one that waits of two a second waits 0.5 s
+        slow = {"prefilling": 1, "oldest_prefill_s": oldest_s, "sent": 1, "output_tokens": 20}
+        assert first_tokens([slow] * 6)[-1] == age_s, "past twice that and half a second they are not served in order"
     emptied = [queue | {"sent": 4}, {"sent": 3}]
     assert first_tokens(emptied) == [1.0] * 7
     assert first_tokens(emptied, limit="ttft_p95<4s") == [1.0] * 7
