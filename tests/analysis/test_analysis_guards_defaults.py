@@ -11,7 +11,7 @@ from llmtop.analysis.cliff import REPLICATES, find
 from llmtop.analysis.diagnosis import Recent, diagnose, trust_notes
 from llmtop.analysis.fits import Shape
 from llmtop.analysis.recent import recent_of
-from llmtop.analysis.sessions import Gauges, Progress, Requests, Steps, session_levels
+from llmtop.analysis.sessions import Gauges, Progress, Requests, StepFunction, session_levels
 from llmtop.analysis.slo import Sample, attainment
 from llmtop.analysis.stats import Sprt
 from llmtop.analysis.trial import Trial
@@ -43,7 +43,7 @@ def test_a_level_of_nothing_has_no_figures() -> None:
     assert blank.statistic("ttft", "p50") is None
     assert Sample(np.ones(3), np.ones(3), np.ones(3)).errors == 0
     assert attainment(Sample(np.ones(3), np.ones(3), np.ones(3)), parse_slo("ttft_p95<2s")) == 1.0
-    assert session_levels(_none(), Steps(np.zeros(1), np.ones(1)), gauges=Gauges(), progress=Progress()) == ()
+    assert session_levels(_none(), StepFunction(np.zeros(1), np.ones(1)), gauges=Gauges(), progress=Progress()) == ()
 
 
 def test_a_mean_that_is_given_stands_for_samples() -> None:

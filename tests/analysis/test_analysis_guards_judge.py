@@ -86,7 +86,7 @@ def test_what_little_tells_is_a_reading_of_its_own(told: float | None, readings:
     ttft = [0.1 + max(0.0, load / 30 - 1) * 3.1 for load in loads]
     curve = series(loads, ttft, e2e_mean_s=[each + 3 for each in ttft])
     levels = [dataclasses.replace(each, waiting=9.0, running=30.0) for each in curve.levels]
-    knee = Finding(Kind.CLIFF, 30.0, 28.0, 32.0, "hinge")
+    knee = Bend(Kind.CLIFF, 30.0, 28.0, 32.0, "hinge")
     assert cause_of(knee, curve, levels, Limits(max_num_seqs=told))[1][-1] == readings
     offered = dataclasses.replace(curve, axis="rate")
     assert "Little" not in cause_of(knee, offered, levels, Limits(max_num_seqs=told))[1][-1], "of a closed loop"

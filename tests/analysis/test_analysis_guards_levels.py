@@ -107,8 +107,8 @@ def ramped(first: float, held: float, *, steps: int, asked: float | None = None)
     """(load, requests) of each level: ten seconds at `first`, then `steps` requests, four a second, at `held`."""
     requests = requests_of(np.append(np.arange(2.0, 10.0, 0.25), 12.0 + np.arange(steps) / 4), ttft_s=0.01)
     edges_s = np.array([0.0, 10.5])
-    commands = None if asked is None else Steps(edges_s, np.array([999.0, asked]))
-    found = session_levels(requests, Steps(edges_s, np.array([first, held])), asked=commands)
+    commands = None if asked is None else StepFunction(edges_s, np.array([999.0, asked]))
+    found = session_levels(requests, StepFunction(edges_s, np.array([first, held])), asked=commands)
     return [(round(each.load, 3), each.n) for each in found]
 
 

@@ -12,7 +12,7 @@ from test_analysis_guards_cliff import NINE, place, series
 from virtual import meta_of
 
 from llmtop.analysis import Level
-from llmtop.analysis.cliff import Series, _interval, find, prepare, resampled
+from llmtop.analysis.cliff import Sweep, _interval, find, prepare, resampled
 from llmtop.analysis.measured import finished_requests, measured_curves
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.samples import ServerSnapshot
@@ -47,7 +47,7 @@ def test_throughput_that_stands_still_from_the_start_is_a_plateau_of_its_first_l
 # -- Little's law -----------------------------------------------------------------------------------------------------
 
 
-def queued(served: list[float], base: list[float]) -> Series:
+def queued(served: list[float], base: list[float]) -> Sweep:
     """Levels of which so many are in service for 3 s; those below the bend have these first tokens."""
     ttft = [
         known if n <= 24 else 0.1 + (n / there - 1) * 3.1 for n, there, known in zip(LOADS, served, base, strict=True)

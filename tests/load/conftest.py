@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
@@ -184,8 +184,10 @@ class Lab:
 
 
 @pytest.fixture
-def lab() -> Lab:
-    return Lab()
+def lab() -> Iterator[Lab]:
+    made = Lab()
+    yield made
+    made.loop.close()
 
 
 @pytest.fixture(scope="session")

@@ -271,7 +271,8 @@ def test_coming_down_no_more_of_the_resting_leave_than_are_too_many(lab: Any) ->
 
 def test_the_target_of_a_bin_is_that_of_its_end(lab: Any) -> None:
     plan = LoadPlan(
-        stages=(Stage(name="up", duration_s=8.0, shape=Ramp(0, 80, "rate")),), base=LoadPoint(output_tokens=1)
+        stages=(Stage(name="up", duration_s=8.0, shape=Ramp(0, 80, "rate_rps")),),
+        base=LoadPoint(rate_rps=0.0, output_tokens=1),
     )
     engine = lab.engine(plan)
 
