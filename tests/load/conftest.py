@@ -187,7 +187,7 @@ class Lab:
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_spring_cleaning() -> Iterator[None]:
-    """A load begins with a full collection: 70 ms among all that a test run has in memory, at each of 500 beginnings."""
+    """A load begins with a full collection: 70 ms among all that a test run holds, at each of 500 beginnings."""
     quick = SimpleNamespace(**{name: getattr(gc, name) for name in ("freeze", "unfreeze", "get_threshold")})
     quick.collect, quick.set_threshold = lambda: 0, gc.set_threshold
     with pytest.MonkeyPatch.context() as patch:
