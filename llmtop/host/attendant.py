@@ -10,7 +10,7 @@ from llmtop.domain.slo import Slo
 
 
 class Attendant(Protocol):
-    """A run as a screen sees it. `shown` and `send` never wait, and may be called from any thread."""
+    """A run as a screen sees it. `shown` and `send` wait for nothing that thinks, and may be called from any thread."""
 
     @property
     def slo(self) -> Slo:

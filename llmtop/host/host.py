@@ -21,6 +21,8 @@ from llmtop.host.steering import Helm
 from llmtop.meter.facts import Facts
 
 LISTEN_S = 0.25
+PATIENCE_S = 30.0
+"""How long a closing host waits for an opinion, an output or a report in the making; the load has ended by then."""
 JUDGE_S = 1.0
 """An opinion costs 10 to 40 ms of CPU; nobody reads faster."""
 
@@ -72,7 +74,9 @@ class Host:
         self._outputs = Outputs(outputs)
         self._judge = Judge(slo)
         self._helm = Helm(slo, link.send)
-        self._at_the_helm = threading.Lock()
+        self._exporting = threading.Lock()
+        self._answering = threading.Lock()
+        self._export_thread: threading.Thread | None = None
         self._search_wanted = search
         self._clock = clock
         self._judge_at = clock()
@@ -106,24 +110,24 @@ class Host:
             case Search(on):
                 self._search(on)
             case Export():
-                threading.Thread(target=self._export, name="export", daemon=True).start()
+                self._export_thread = threading.Thread(target=self._export, name="export", daemon=True)
+                self._export_thread.start()
             case SetLoad() | StopLoad():
-                with self._at_the_helm:
-                    self._search_wanted = False
-                    self._helm.release()
-                    self._link.send(command)
+                self._search_wanted = False
+                self._helm.release()
+                self._link.send(command)
             case _:
                 self._link.send(command)
 
     def _search(self, on: bool) -> None:
-        with self._at_the_helm:
-            refusal = None
-            if not on:
-                self._helm.release()
-            elif (frame := self._link.frame()) is not None and frame.replay is not None:
-                refusal = "a recording has no capacity to search for"
-            else:
-                refusal = self._helm.search(self._meta)
+        refusal = None
+        if not on:
+            self._search_wanted = False
+            self._helm.release()
+        elif (frame := self._link.frame()) is not None and frame.replay is not None:
+            refusal = "a recording has no capacity to search for"
+        else:
+            refusal = self._helm.search(self._meta)
         if refusal is not None:
             self._say(refusal, refused=True)
 
@@ -131,18 +135,20 @@ class Host:
         from llmtop.host.review import write_reports
 
         frame = self._link.frame()
-        try:
-            if frame is None or frame.run_file is None:
-                raise UsageError("nothing is recorded yet")
-            paths = write_reports(Path(frame.run_file), self.slo)
-        except LlmtopError as error:
-            self._say(f"export: {error}", refused=True)
-        else:
-            self._say(f"exported {', '.join(str(path) for path in paths)}")
+        with self._exporting:
+            try:
+                if frame is None or frame.run_file is None:
+                    raise UsageError("nothing is recorded yet")
+                paths = write_reports(Path(frame.run_file), self.slo)
+            except LlmtopError as error:
+                self._say(f"export: {error}", refused=True)
+            else:
+                self._say(f"exported {', '.join(str(path) for path in paths)}")
 
     def _say(self, text: str, *, refused: bool = False) -> None:
-        number = 1 if self._answer is None else self._answer.number + 1
-        self._answer = Answer(number, text, refused)
+        with self._answering:
+            number = 1 if self._answer is None else self._answer.number + 1
+            self._answer = Answer(number, text, refused)
 
     # ── Life ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -173,11 +179,10 @@ class Host:
         if now < self._judge_at or self._meta is None:
             return
         self._judge_at = now + JUDGE_S
-        with self._at_the_helm:
-            if self._search_wanted and self._meta.info is not None:
-                self._search_wanted = False
-                self._helm.search(self._meta)
-            self._helm.look(self.facts)
+        if self._search_wanted and self._meta.info is not None:
+            self._search_wanted = False
+            self._helm.search(self._meta)
+        self._helm.look(self.facts)
         self._form_opinion(self._meta)
 
     def _listen(self) -> None:
@@ -201,6 +206,9 @@ class Host:
     def close(self) -> None:
         """End the run in order, hear the last of it, judge it as a whole, end the outputs. May be called twice.
 
+        The load ends first: an opinion or an output that takes its time keeps nothing running. A report that was asked
+        for is written to its end.
+
         Raises:
             LlmtopError: an output failed.
         """
@@ -208,18 +216,18 @@ class Host:
             return
         self._closed = True
         self._closing.set()
-        try:
-            if self._thread is not None:
-                self._thread.join()
-        finally:
-            self._link.close()
-        if self._failure is not None:
+        self._helm.release()
+        self._link.close()
+        for thread in (self._thread, self._export_thread):
+            if thread is not None:
+                thread.join(PATIENCE_S)
+        if self._thread is not None and self._thread.is_alive():
             return
-        self._listen()
-        if self._ended is None:
-            self._ended = Ended()
-        if self._meta is not None:
-            self._form_opinion(self._meta, full=True)
+        if self._failure is None:
+            self._listen()
+            self._ended = self._ended or Ended()
+            if self._meta is not None:
+                self._form_opinion(self._meta, full=True)
         self._outputs.end()
-        if self._outputs.error is not None:
+        if self._outputs.error is not None and self._failure is None:
             raise self._outputs.error

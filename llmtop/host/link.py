@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import msgspec
 import platformdirs
 
 from llmtop import channel
@@ -44,8 +45,8 @@ class SessionLink:
 
     def _listen(self) -> None:
         ended = None
-        while (body := self._read()) is not None:
-            match messages.decode_message(body):
+        while (message := self._read()) is not None:
+            match message:
                 case messages.Framed(frame):
                     self._frame = frame
                 case Told() as told:
@@ -59,10 +60,11 @@ class SessionLink:
         with self._lock:
             self._ended = ended or Ended()
 
-    def _read(self) -> bytes | None:
+    def _read(self) -> messages.Message | None:
         try:
-            return channel.read(self._child.stdout)
-        except SessionLost:  # it can say nothing more that could be understood: as good as gone
+            body = channel.read(self._child.stdout)
+            return None if body is None else messages.decode_message(body)
+        except (SessionLost, msgspec.MsgspecError):  # it says nothing that could be understood: as good as gone
             self._child.kill()
             return None
 

@@ -13,7 +13,7 @@ from llmtop.errors import LlmtopError
 class Output(Protocol):
     """One consumer of a run. All calls come from one thread, in the order of the run.
 
-    Each may raise an LlmtopError, after which only `end` is called.
+    Each may raise an LlmtopError, also `begin`; after that only `end` is called.
     """
 
     def begin(self, meta: RunMeta) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -32,6 +33,9 @@ class Steerer(Protocol):
 class Helm:
     """Lets at most one steerer drive; what it found stays after its end.
 
+    `look` belongs to one thread, the rest to any. Nobody waits for a steerer that thinks: one that has lost the wheel
+    meanwhile sends nothing any more.
+
     Args:
         send: where commands go.
     """
@@ -39,6 +43,7 @@ class Helm:
     def __init__(self, slo: Slo, send: Callable[[Command], None]) -> None:
         self._slo = slo
         self._send = send
+        self._lock = threading.Lock()
         self._steerer: Steerer | None = None
         self._step: Step | None = None
         self._refusal = ""
@@ -47,39 +52,47 @@ class Helm:
 
     @property
     def steering(self) -> Steering:
-        text = self._refusal if self._step is None else self._step.text
-        return Steering(self._steerer is not None, text)
+        with self._lock:
+            text = self._refusal if self._step is None else self._step.text
+            return Steering(self._steerer is not None, text)
 
     def search(self, meta: RunMeta | None) -> str | None:
         """Begin a capacity search. Returns why it cannot begin; None: it has the wheel."""
-        if self._steerer is not None:
-            return None
-        if meta is None or meta.info is None:
-            self._refusal = "the endpoint is not connected yet"
-            return self._refusal
-        base = meta.profile.plan.base
-        self._base = base
-        self._search = CapacitySearch(self._slo, base, max_concurrency=meta.profile.caps.max_concurrency)
-        self._steerer, self._step = self._search, None
+        with self._lock:
+            if self._steerer is not None:
+                return None
+            if meta is None or meta.info is None:
+                self._refusal = "the endpoint is not connected yet"
+                return self._refusal
+            base = meta.profile.plan.base
+            self._base = base
+            self._search = CapacitySearch(self._slo, base, max_concurrency=meta.profile.caps.max_concurrency)
+            self._steerer, self._step = self._search, None
         return None
 
     def release(self) -> None:
         """A hand takes the wheel: the steerer ends where it stands; what it has measured stays among the facts."""
-        if self._steerer is not None:
-            self._steerer.stop()
-            self._steerer = None
+        with self._lock:
+            if self._steerer is not None:
+                self._steerer.stop()
+                self._steerer = None
 
     def look(self, facts: Facts) -> None:
         """Ask the steerer, and send what it wants if that is new. The load ends with it."""
-        if self._steerer is None:
+        steerer = self._steerer
+        if steerer is None:
             return
-        before = self._step.want if self._step is not None else None
-        self._step = self._steerer.next(facts, facts.t_s)
-        if self._step.want is None:
-            self._steerer = None
-            self._send(StopLoad())
-        elif self._step.want != before:
-            self._send(self._step.want)
+        step = steerer.next(facts, facts.t_s)
+        with self._lock:
+            if self._steerer is not steerer:
+                return
+            before = self._step.want if self._step is not None else None
+            self._step = step
+            if step.want is None:
+                self._steerer = None
+                self._send(StopLoad())
+            elif step.want != before:
+                self._send(step.want)
 
     def informed(self, assessment: Assessment, facts: Facts) -> Assessment:
         """The assessment with the capacity that a search has found, while the load has the lengths it searched."""

@@ -108,6 +108,8 @@ class Session:
         self._recording = True
         self._retry_at_s: float | None = None
         self._wanted: LoadPoint | None = None
+        self._turning = asyncio.Lock()
+        self._connecting: asyncio.Task[None] | None = None
         self._closed = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -130,7 +132,7 @@ class Session:
         path = Path(self._options.run_file) if self._options.run_file else self._new_path()
         self._writer = RunWriter(path, self.meta)
         if self._options.patient:
-            self._spawn(self._connect_patiently())
+            self._connect()
         else:
             await self._begin(await self._probe())
         self._spawn(self._tick_forever())
@@ -194,6 +196,11 @@ class Session:
     async def _probe(self) -> EndpointInfo:
         return await probe(self._endpoint, self._options.profile.caps)
 
+    def _connect(self) -> None:
+        """See to it that the endpoint is asked for until it answers."""
+        if self._connecting is None or self._connecting.done():
+            self._connecting = self._spawn(self._connect_patiently())
+
     async def _connect_patiently(self) -> None:
         """Probe until the endpoint answers; every failure shows, with a countdown to the next try."""
         for pause_s in itertools.chain(RETRY_S, itertools.repeat(RETRY_S[-1])):
@@ -207,7 +214,8 @@ class Session:
             else:
                 self._retry_at_s = None
                 await self._begin(info)
-                return
+                if self._watch.state is not EndpointState.DOWN:
+                    return
 
     async def _begin(self, info: EndpointInfo) -> None:
         """The endpoint answers: take up the load, or after an outage only what has changed of the endpoint."""
@@ -215,12 +223,11 @@ class Session:
         before = self.meta.info
         if self._engine is not None and before is not None:
             changes = info_changes(before, info)
+            rests = () if self._engine.target.value else ("the load stays at 0 until you set it",)
             if changes:
                 await self._end_contact()
                 await self._make_contact(info)
-            self._tell(
-                "endpoint", "; ".join(("the endpoint is back", *changes, "the load stays at 0 until you set it"))
-            )
+            self._tell("endpoint", "; ".join(("the endpoint is back", *changes, *rests)))
         else:
             await self._make_contact(info)
 
@@ -257,7 +264,8 @@ class Session:
         profile, seed = self._options.profile, self._options.seed
         workload, caps, origin_ns = profile.workload, profile.caps, self._origin_ns
         api = self._api(info)
-        prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=origin_ns)
+        salt = time.perf_counter_ns()  # of this contact alone: no prompt of an earlier one is found in a cache
+        prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=salt)
         if info.has_tokenize:
             await _check_count(client, prompts, profile.plan.base)
         plan = profile.plan
@@ -274,7 +282,7 @@ class Session:
                 origin_ns=origin_ns,
                 seed=seed,
                 api=api,
-                salt=origin_ns,
+                salt=salt,
                 workers=workers,
             )
             return LoadEngine(Workers(shared), pacer, caps, shared.now)
@@ -360,7 +368,7 @@ class Session:
         self._note(self._watch.observe(batch))
         if self._watch.state is EndpointState.DOWN and before is not EndpointState.DOWN and self._engine is not None:
             self._engine.cut()
-            self._spawn(self._connect_patiently())
+            self._connect()
 
     def _note(self, event: Event | None) -> None:
         if event is not None:
@@ -417,17 +425,19 @@ class Session:
                 self._recording = on and self._writer is not None and self._writer.error is None
                 self._tell("recording", "recording" if self._recording else "recording paused")
             case SetKnob() | InjectFault():
-                await self._turn(command)
+                # A server that hangs must not keep the next command waiting, which may be to stop the load.
+                self._spawn(self._turn(command))
             case Seek() | Search() | Export() | Quit():
                 pass
 
     async def _turn(self, wish: SetKnob | InjectFault) -> None:
-        try:
-            self._tell("simulator", await self._target.turn(wish))
-        except EndpointError as error:
-            self._tell("simulator", error.problem, "warning")
-        except UsageError as error:
-            self._tell("simulator", str(error), "warning")
+        async with self._turning:
+            try:
+                self._tell("simulator", await self._target.turn(wish))
+            except EndpointError as error:
+                self._tell("simulator", error.problem, "warning")
+            except UsageError as error:
+                self._tell("simulator", str(error), "warning")
 
 
 async def _check_count(client: EndpointClient, prompts: PromptSource, point: LoadPoint) -> None:

@@ -14,10 +14,12 @@ from host_fakes import BASE, CONNECTED, META, Diary, FakeLink, batch, frame
 
 from llmtop.domain.commands import AddMark, Command, Export, Quit, Search, SetLoad, StopLoad
 from llmtop.domain.frame import ReplayPosition
-from llmtop.domain.run import Ended, Told
+from llmtop.domain.run import Ended, RunMeta, Told
 from llmtop.domain.slo import Slo
+from llmtop.domain.steering import Step
 from llmtop.errors import FileError
 from llmtop.host.host import Host
+from llmtop.meter.facts import Facts
 
 
 def seconds() -> Callable[[], float]:
@@ -193,6 +195,48 @@ def test_a_recording_cannot_be_searched() -> None:
     assert not host.shown().steering.running
 
 
+def test_a_hand_does_not_wait_for_a_search_that_thinks() -> None:
+    """And what it wanted when it lost the wheel is never sent."""
+    link = FakeLink()
+    host = searching(link)
+    thinking, go_on = threading.Event(), threading.Event()
+
+    class Thinker:
+        def next(self, facts: Facts, now_s: float) -> Step:
+            thinking.set()
+            assert go_on.wait(20)
+            return Step(want=SetLoad(BASE, "search"), phase="double")
+
+        def stop(self) -> None:
+            """Only the helm counts."""
+
+    host._helm._steerer = Thinker()
+    link.told.append(Told(batches=(batch(2.0),)))
+    step = threading.Thread(target=host.step)
+    step.start()
+    assert thinking.wait(20)
+    host.send(StopLoad())
+    sent = list(link.sent)
+    go_on.set()
+    step.join()
+    assert sent[-1] == StopLoad()
+    assert link.sent == sent
+
+
+def test_the_load_ends_before_an_output_that_takes_its_time() -> None:
+    closed_first: list[bool] = []
+
+    class Slow(Diary):
+        def end(self, meta: RunMeta) -> None:
+            closed_first.append(link.closed > 0)
+
+    link = FakeLink()
+    host = host_of(link, outputs=[Slow()])
+    host.step()
+    host.close()
+    assert closed_first == [True]
+
+
 # -- outputs and exports ----------------------------------------------------------------------------------------------
 
 
@@ -244,6 +288,24 @@ def test_an_export_needs_a_recording(tmp_path: Path) -> None:
     host = host_of(link)
     host.send(Export())
     assert answered(host) == "refused: export: nothing is recorded yet"
+
+
+def test_a_report_that_was_asked_for_is_written_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+
+    def slow(run: Path, slo: Slo) -> tuple[Path, ...]:
+        time.sleep(0.2)
+        written.append(run)
+        return (run,)
+
+    monkeypatch.setattr("llmtop.host.review.write_reports", slow)
+    link = FakeLink()
+    link.shown = frame(run_file="run.llmtop")
+    host = host_of(link)
+    host.send(Export())
+    host.close()
+    assert written == [Path("run.llmtop")]
+    assert answered(host) == "exported run.llmtop"
 
 
 def test_an_export_of_a_file_that_is_none_says_so(tmp_path: Path) -> None:

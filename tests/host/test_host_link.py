@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import psutil
+import pytest
 
 from llmtop.domain.commands import AddMark, SetLoad
 from llmtop.domain.load import LoadPlan, LoadPoint
@@ -18,6 +20,7 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended, Told
 from llmtop.host.link import SessionLink
 from llmtop.recording.reader import RunReader
+from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 
 BASE = LoadPoint(concurrency=2, prompt_tokens=32, output_tokens=8)
@@ -108,3 +111,14 @@ def test_kill_nine_of_the_host_leaves_no_orphan_and_a_whole_run_file(tmp_path: P
     assert alive == []
     with RunReader(path) as run:
         assert run.complete
+
+
+def test_a_session_that_says_what_nobody_understands_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def garbled(body: bytes) -> messages.Message:
+        raise msgspec.DecodeError("no such message")
+
+    monkeypatch.setattr(messages, "decode_message", garbled)
+    link = SessionLink(options(tmp_path / "run.llmtop"))
+    until(lambda: link.take().ended is not None)
+    assert not link._child.alive
+    link.close()

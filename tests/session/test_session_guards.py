@@ -195,6 +195,7 @@ async def test_a_session_that_has_not_begun_shows_nothing_and_records_nothing(tm
 async def test_only_the_simulated_engine_has_knobs_and_faults(tmp_path: Path, command: SetKnob | InjectFault) -> None:
     session = Session(options(tmp_path / "run.llmtop"))
     await session.command(command)
+    await asyncio.sleep(0.01)
     await session.close()
     (told,) = session.take_facts()
     assert [(event.kind, event.severity) for event in told.events] == [("simulator", "warning")]

@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 from session_fakes import BASE, INFO, World, load_bin, made, refusals, settled
 
-from llmtop.domain.commands import SetLoad, StopLoad
-from llmtop.domain.endpoint import Dialect, EndpointInfo, EndpointState
+from llmtop.domain.commands import InjectFault, SetKnob, SetLoad, StopLoad
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Workload
 from llmtop.domain.run import FactBatch
@@ -20,6 +20,7 @@ from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.errors import EndpointAuthFailed, EndpointUnreachable, EndpointUnusable
 from llmtop.recording.reader import RunReader
 from llmtop.session.session import Session
+from llmtop.session.targets import Given
 
 
 @pytest.fixture
@@ -528,3 +529,20 @@ async def test_a_part_that_failed_does_not_keep_the_session_from_leaving_in_orde
     world.scrapers[0].scrape = good  # type: ignore[method-assign]
     assert texts(await world.ended(session), "load") == ["the server has drained"]
     await settled()
+
+
+async def test_a_knob_of_a_server_that_hangs_does_not_keep_the_next_command_waiting(
+    world: World, tmp_path: Path
+) -> None:
+    class Hanging(Given):
+        async def turn(self, wish: SetKnob | InjectFault) -> str:
+            await asyncio.get_running_loop().create_future()
+            raise AssertionError("nobody ends it")
+
+    session = await connected(world, tmp_path)
+    session._target = Hanging(Endpoint(base_url="http://h"))
+    await session.command(SetKnob("max_num_seqs", 4.0))
+    await world.clock.go(0.1)
+    await session.command(StopLoad())
+    assert world.engines[0].cuts == 1
+    await world.ended(session)
