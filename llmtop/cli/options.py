@@ -126,7 +126,7 @@ def _sim(parser: _Parser) -> None:
     parser.add_argument("preset", nargs="?", default="laptop", help="shipped name or TOML file (default: laptop)")
     parser.add_argument("--list", action="store_true", help="show the presets")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=_count, default=8000, help="0: any free one (default: 8000)")
+    parser.add_argument("--port", type=_port, default=8000, help="0: any free one (default: 8000)")
     _knobs(parser)
     parser.add_argument(
         "--fault", action="append", default=[], metavar="NAME", help="start with this fault (repeatable)"
@@ -191,6 +191,13 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "profiles": _profiles,
     "locate": _nothing,
 }
+
+
+def _port(text: str) -> int:
+    port = _count(text)
+    if port > 65535:
+        raise argparse.ArgumentTypeError(f"{text}: ports end at 65535")
+    return port
 
 
 def _count(text: str) -> int:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
+from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import RunMeta
 from llmtop.domain.shown import Shown
@@ -18,6 +19,7 @@ from llmtop.errors import SessionLost
 from llmtop.host.host import LISTEN_S, Host, Link
 from llmtop.host.outputs import Output
 from llmtop.meter.facts import Facts
+from llmtop.wording.figures import TEXT
 
 
 class RunResult(Struct, frozen=True):
@@ -45,7 +47,7 @@ def run_to_end(
         outputs: who else is told of the run.
 
     Raises:
-        SessionLost: the run ended unasked, or never began; with the exit code of what went wrong.
+        SessionLost: the run ended unasked, never began, or lost its endpoint; with the exit code of what went wrong.
         LlmtopError: an output failed.
     """
     host = Host(link, slo, outputs=outputs, search=search)
@@ -62,23 +64,46 @@ def run_to_end(
         raise SessionLost(last.ended.error, last.ended.exit_code)
     if last.meta is None or last.frame is None:
         raise SessionLost("the run ended before it began")
+    if watch.gone_at_s is not None:
+        why = last.frame.endpoint.last_error or "nothing answers any more"
+        where = f"; what was measured lies in {last.frame.run_file}" if last.frame.run_file else ""
+        raise SessionLost(f"the endpoint went away after {TEXT.duration(watch.gone_at_s)}: {why}{where}")
     return RunResult(last.meta, last.frame, host.facts, last.assessment or Assessment(), bool(interrupted))
 
 
 class _Watch:
-    """Tells when a run without a screen is over."""
+    """Tells when a run without a screen is over.
+
+    An outage cuts the load, and only a hand brings it back: where there is none, the run is over with it.
+    """
 
     def __init__(self, search: bool) -> None:
+        self.gone_at_s: float | None = None
+        """When an endpoint that had answered was found to be gone."""
+        self._answered = False
         self._search = search
         self._searching = False
 
     def over(self, shown: Shown) -> bool:
-        if shown.ended is not None:
+        if shown.ended is not None or self._gone(shown.frame):
             return True
         if self._search:
             begun, self._searching = self._searching, shown.steering.running
             return begun and not self._searching
         return shown.frame is not None and shown.frame.finished and shown.frame.in_flight == 0
+
+    def _gone(self, frame: Frame | None) -> bool:
+        if frame is None:
+            return False
+        self._answered = self._answered or frame.totals.ok > 0
+        if (
+            self._answered
+            and frame.endpoint.state is EndpointState.DOWN
+            and frame.in_flight == 0
+            and not frame.finished
+        ):
+            self.gone_at_s = frame.t_s
+        return self.gone_at_s is not None
 
 
 @contextmanager

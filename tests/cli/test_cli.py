@@ -208,3 +208,10 @@ def test_profiles_presets_and_places(capsys: pytest.CaptureFixture[str]) -> None
 def test_knobs_are_the_simulated_engines_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "smoke", "http://127.0.0.1:9", "--set", "max_num_seqs=4"]) == 2
     assert "a real server has none" in said(capsys)
+
+
+def test_a_port_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["sim", "--port", "70000"])
+    assert end.value.code == 2
+    assert "ports end at 65535" in capsys.readouterr().err

@@ -9,6 +9,8 @@ import pytest
 from host_fakes import Diary, FakeLink, batch, frame
 from msgspec.structs import replace
 
+from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.domain.frame import Totals
 from llmtop.domain.run import Ended, Told
 from llmtop.domain.shown import Shown
 from llmtop.domain.slo import Slo
@@ -69,3 +71,29 @@ def test_a_search_is_over_when_it_has_let_go_of_the_wheel_and_not_before_it_has_
     assert not watch.over(Shown(frame=finished))
     assert not watch.over(Shown(frame=finished, steering=Steering(True)))
     assert watch.over(Shown(frame=finished, steering=Steering(False)))
+
+
+def test_an_endpoint_that_goes_away_ends_it_and_what_was_measured_is_kept() -> None:
+    link, diary = FakeLink(), Diary()
+    link.shown = frame(7.0, totals=Totals(ok=3), run_file="run.llmtop")
+
+    def show(now: Shown) -> None:
+        down = EndpointStatus(state=EndpointState.DOWN, last_error="connection refused")
+        link.shown = replace(link.shown, endpoint=down)
+
+    with pytest.raises(SessionLost, match=r"went away after 7 s: connection refused; .* lies in run\.llmtop") as lost:
+        run_to_end(link, Slo(), show, outputs=[diary])
+    assert lost.value.exit_code == 3
+    assert link.closed == 1
+    assert diary.heard[-1] == "end"
+
+
+def test_an_endpoint_that_has_not_answered_yet_is_waited_for() -> None:
+    watch = _Watch(search=False)
+    down = replace(frame(3.0), endpoint=EndpointStatus(state=EndpointState.DOWN))
+    assert not watch.over(Shown(frame=down))
+    assert not watch.over(Shown(frame=replace(down, totals=Totals(ok=1), in_flight=1)))
+    assert watch.over(Shown(frame=down))
+    finished = _Watch(search=False)
+    assert finished.over(Shown(frame=replace(down, totals=Totals(ok=1), finished=True)))
+    assert finished.gone_at_s is None
