@@ -95,6 +95,16 @@ def test_a_server_that_writes_several_tokens_at_a_time_is_not_the_clients_fault(
     assert not baseline.rose(sample(reads=50, coalesced=50, lag_p99_ms=9.0))
 
 
+@pytest.mark.parametrize("odd", [100, 1000])
+def test_one_odd_second_moves_the_baseline_by_a_fifth(odd: int) -> None:
+    baseline = Baseline()
+    for coalesced in (600, odd):
+        assert not baseline.rose(sample(coalesced=coalesced, lag_p99_ms=0.4))
+    moved = round(600 + (odd - 600) / 5)
+    assert not baseline.rose(sample(coalesced=moved + 90, lag_p99_ms=9.0))
+    assert baseline.rose(sample(coalesced=moved + 110, lag_p99_ms=9.0))
+
+
 def test_the_worst_worker_speaks_for_all() -> None:
     (second,) = ClientJudge().take(
         [
