@@ -16,8 +16,8 @@ FEWEST = {"mean": 11, "p50": 11, "p90": 29, "p95": 59, "p99": 299}
 """Fewest samples with which a statistic is shown and taken at its word.
 
 For p90, p95 and p99 these are the smallest n whose largest sample is an upper 95 % bound whatever the distribution,
-1 - q^n >= 0.95 (`samples_needed`): with fewer, nothing bounds the percentile from above; as many clean ones prove a
-limit at the level of every other verdict here. (MLPerf's 64, 130 and 662 ask the same of the second largest, at 99 %.)
+1 - q^n >= 0.95: with fewer, nothing bounds the percentile from above; as many clean ones prove a limit at the level of
+every other verdict here. (MLPerf's 64, 130 and 662 ask the same of the second largest, at 99 %.)
 Alone that would let five samples tell a median, so p50 and the mean wait for 11, where the second largest bounds the
 median at 99 %: 12 / 2^11 = 0.6 %.
 """

@@ -1,1 +1,1 @@
-"""The run: a session, its own process and the link to it, and recordings played back."""
+"""A run in its own process: the session that drives, measures and records it, and what it is told and tells."""

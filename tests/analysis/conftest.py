@@ -1,4 +1,4 @@
-"""Lets the tests of this room import their helpers by name."""
+"""Lets the tests of this room import what they share by name."""
 
 import sys
 from pathlib import Path

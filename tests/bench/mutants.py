@@ -219,7 +219,7 @@ class _Finder(ast.NodeVisitor):
         self._site("return", start, stop, variants)
         self.generic_visit(node)
 
-    # ── Helpers ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Places in the text ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _all(self, nodes: Sequence[ast.AST]) -> None:
         for node in nodes:
