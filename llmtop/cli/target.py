@@ -16,8 +16,8 @@ from llmtop.domain.slo import parse_slo
 from llmtop.errors import UsageError
 from llmtop.session.options import SessionOptions
 
-USUAL_PORTS = (8000, 30000, 8080, 11434, 1234)
-"""vLLM, SGLang, llama.cpp and TGI, Ollama, LM Studio."""
+LM_STUDIO_PORT = 1234
+"""A server that speaks the common protocol alone, so that no table names its port."""
 
 
 def asked_url(arguments: argparse.Namespace) -> str | None:
@@ -138,7 +138,9 @@ def ask_for_local_server() -> str | None:
     """
     if not sys.stdin.isatty():
         return None
-    for port in USUAL_PORTS:
+    from llmtop.dialects import usual_ports
+
+    for port in (*usual_ports(), LM_STUDIO_PORT):
         if _listens(port):
             wanted = _yes(f"Something listens on 127.0.0.1:{port}. Drive it? [y/N: the simulated engine] ")
             return f"http://127.0.0.1:{port}" if wanted else None

@@ -107,14 +107,6 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
             return None
         return span / tokens
 
-    @property
-    def client_queue_s(self) -> float:
-        return (self.dispatched_ns - self.scheduled_ns) / 1e9
-
-    @property
-    def send_slip_s(self) -> float | None:
-        return _seconds(self.scheduled_ns, self.sent_ns)
-
 
 def _seconds(start_ns: int | None, stop_ns: int | None) -> float | None:
     return None if start_ns is None or stop_ns is None else (stop_ns - start_ns) / 1e9

@@ -9,7 +9,7 @@ from time import perf_counter_ns
 import httpx
 import msgspec
 
-from llmtop.dialects import DIALECTS
+from llmtop.dialects import usual_ports
 from llmtop.domain.endpoint import is_loopback
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.clock import Stamper
@@ -60,5 +60,5 @@ async def listening_nearby(access: Access) -> list[int]:
     origin = access.origin
     if origin.unix_path is not None or not is_loopback(origin.host):
         return []
-    ports = sorted({port for table in DIALECTS.values() if (port := table.default_port)} - {origin.port})
+    ports = sorted({*usual_ports()} - {origin.port})
     return [port for port in ports if await failure_to_connect(Origin(origin.host, port), _NEARBY_S) is None]

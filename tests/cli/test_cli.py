@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from llmtop.cli import target
 from llmtop.cli.main import COMMANDS, main
+from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import RunMeta
@@ -88,6 +90,17 @@ def test_a_missed_slo_is_exit_code_one(tmp_path: Path, capsys: pytest.CaptureFix
     words = ["run", "smoke", "--sim", "--duration", "3", "--record", str(tmp_path / "a.llmtop"), *SHORT]
     assert main([*words, "--slo", "ttft_p50<1ms"]) in (1, 4)
     assert "SLO FAIL" in capsys.readouterr().out
+
+
+def test_a_local_server_is_looked_for_where_the_tables_and_lm_studio_have_their_ports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(target, "_listens", lambda port: asked.append(port) or False)
+    assert target.ask_for_local_server() is None
+    assert {table.default_port for table in DIALECTS.values()} - {None} | {1234} == set(asked)
+    assert len(asked) == len(set(asked))
 
 
 def test_nothing_listens(unused_port: int, capsys: pytest.CaptureFixture[str]) -> None:

@@ -360,7 +360,7 @@ def test_blocks_leak_on_abort_when_told_so_and_stay_lost() -> None:
     engine.submit(SimRequest(id="a", arrival_ns=0, prompt_tokens=160, max_tokens=5))
     assert engine.plan(0) is not None
     assert engine.abort("a")
-    assert engine.pool.leaked == 5
+    assert engine.pool.used == 5
     assert engine.pool.free == 994
     assert engine.kv_usage == pytest.approx(5 / 999)
 
@@ -390,8 +390,8 @@ def test_leaks_are_the_only_blocks_in_use_once_all_are_aborted(
     for name in live:
         engine.abort(name)
     assert not engine.has_work
-    assert engine.pool.used == engine.pool.leaked
-    assert leak_share > 0.0 or engine.pool.leaked == 0
+    assert not engine.pool.owners()
+    assert leak_share > 0.0 or engine.pool.used == 0
 
 
 def test_stalls_and_factors_lengthen_steps() -> None:

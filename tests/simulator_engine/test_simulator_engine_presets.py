@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmtop.errors import ProfileError, UsageError
-from llmtop.simulator.engine import StepLoad, knob_names, load_preset, predict, preset_names
+from llmtop.simulator.engine import StepLoad, load_preset, predict, preset_names
 
 WANTED = {
     "laptop",
@@ -154,8 +154,3 @@ def test_knobs_that_change_what_fits_change_the_blocks() -> None:
 def test_a_knob_that_cannot_be_meant(knobs: dict[str, int | str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         load_preset("laptop").with_knobs(dict(knobs))
-
-
-def test_knob_names_are_unique_across_sections() -> None:
-    assert len(set(knob_names())) == len(knob_names())
-    assert {"max_num_seqs", "num_gpu_blocks", "tensor_parallel", "bandwidth_gb_s", "jitter"} <= set(knob_names())

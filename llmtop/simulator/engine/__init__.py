@@ -19,7 +19,7 @@ from llmtop.simulator.engine.prediction import (
     ReplayRequest,
     predict,
 )
-from llmtop.simulator.engine.preset import Preset, knob_names, load_preset, preset_names
+from llmtop.simulator.engine.preset import Preset, load_preset, preset_names
 from llmtop.simulator.engine.request import Rejected, SimRequest, TokenEvent, chain_hashes
 from llmtop.simulator.engine.scheduler import StepPlan
 from llmtop.simulator.engine.statistics import EngineStatistics, Histogram
@@ -56,7 +56,6 @@ __all__ = [
     "Visit",
     "chain_hashes",
     "closed_loop",
-    "knob_names",
     "kv_blocks",
     "load_preset",
     "open_loop",

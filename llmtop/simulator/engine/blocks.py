@@ -43,10 +43,6 @@ class BlockPool:
         return len(self._refs) + self._leaked
 
     @property
-    def leaked(self) -> int:
-        return self._leaked
-
-    @property
     def usage(self) -> float:
         """Share of the usable blocks that are in use, 0 to 1 (vLLM's kv_cache_usage_perc)."""
         return 1.0 - len(self._free) / max(1, self.num_blocks - 1)

@@ -144,11 +144,6 @@ _KNOB_SECTIONS = {
 }
 
 
-def knob_names() -> tuple[str, ...]:
-    """Every key that `Preset.with_knobs` takes."""
-    return tuple(_KNOB_SECTIONS)
-
-
 def preset_names() -> tuple[str, ...]:
     """The shipped presets; the demo's comes first."""
     names = sorted(path.stem for path in _folder().glob("*.toml"))

@@ -2,7 +2,7 @@
 
 No tokenizer: a prompt given as token ids counts exactly; in a text each whitespace-separated word is one token (true
 of llmtop's synthetic prompts), unless words are so long on average that four characters a token is the better guess.
-A chat message costs `MESSAGE_TOKENS` more, and the template's call for an answer `ANSWER_TOKENS`.
+A chat message costs four more, and the template's call for an answer three.
 
 Source of messages: vLLM 0.32 `vllm/entrypoints/openai/*/protocol.py` and `serving.py`, recorded from a real server.
 """
@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-MESSAGE_TOKENS = 4
-ANSWER_TOKENS = 3
 MAX_WORD_CHARACTERS = 12
 """Mean characters a word above which a text is no sequence of one-token words (CJK, base64, minified code)."""
 

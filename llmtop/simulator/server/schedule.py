@@ -43,7 +43,6 @@ VARIANTS = {
     "close": "the connection is closed after each stream although the headers promise keep-alive",
 }
 MULTI_TOKENS = 4
-MODEL = "known-times"
 KEPT_STREAMS = 100_000
 """Finished streams whose stamps are kept; the oldest are forgotten."""
 
