@@ -69,11 +69,7 @@ def capacity_of(
     limits = limits if cliff.axis == "concurrency" else Limits(gpus=limits.gpus)
     own = None if knee is None else _limit_at(knee, cliff.cause, limits)
     walls = _walls(at_slo, fails, cliff, own, limits)
-    recommended = None
-    if at_slo is not None:
-        rounded = None if knee is None else max(1.0, round(knee, 2 if cliff.axis == "rate" else 0))
-        bounds = (at_slo, rounded, own[0] if own is not None else None)
-        recommended = _whole(min(bound for bound in bounds if bound is not None), cliff.axis)
+    recommended, soak = recommended_and_soak(at_slo, knee, cliff.axis, None if own is None else own[0])
     best = _most_tokens(levels)
     capacity = Capacity(
         at_slo=at_slo,
@@ -81,11 +77,26 @@ def capacity_of(
         knee=knee,
         limited_by=min(walls, default=(0.0, None))[1],
         recommended=recommended,
-        soak=None if recommended is None else _whole(SOAK_SHARE * recommended, cliff.axis),
+        soak=soak,
         best_tokens_at=None if best is None else best[0],
     )
     parts = (_sentence(capacity, verdicts, slo, cliff, point), _tokens_sentence(levels, cliff.axis, limits.gpus))
     return msgspec.structs.replace(capacity, sentence="; ".join(filter(None, parts)))
+
+
+def recommended_and_soak(
+    at_slo: float | None, knee: float | None, axis: Axis, told: float | None = None
+) -> tuple[float | None, float | None]:
+    """(the load to run at, the load for a long run): what held the SLO, but not past the knee or the limit behind it.
+
+    Args:
+        told: the limit behind the knee where the server tells it.
+    """
+    if at_slo is None:
+        return None, None
+    rounded = None if knee is None else max(1.0, round(knee, 2 if axis == "rate" else 0))
+    recommended = _whole(min(bound for bound in (at_slo, rounded, told) if bound is not None), axis)
+    return recommended, _whole(SOAK_SHARE * recommended, axis)
 
 
 def _limits_told(limits: Limits) -> list[tuple[float, Bound, str]]:

@@ -24,6 +24,8 @@ from llmtop.wording.sentences import CONTRADICTION
 
 QUEUE_SHARE = 0.12
 """Queue share W / R from which a level counts as overloaded."""
+QUEUED_TTFT = 2.0
+"""TTFT over that of the lowest level from which, with `QUEUE_SHARE`, a queue that stands makes it."""
 DELIVERED = 0.6
 """A level whose X R is below this share of its load was held back by the load generator."""
 MIN_LEVELS = 5

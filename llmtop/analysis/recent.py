@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmtop.analysis.cliff import QUEUE_SHARE
+from llmtop.analysis.cliff import QUEUE_SHARE, QUEUED_TTFT
 from llmtop.analysis.diagnosis import WINDOW_S, Recent
 from llmtop.analysis.fits import Array
 from llmtop.analysis.judge import Limits
@@ -129,8 +129,8 @@ def overloaded_now(
     """Past the cliff right now.
 
     Raised by five polls in a row with requests waiting, or by the last eight first tokens: queue share of E2E above
-    `QUEUE_SHARE` and TTFT above twice the base. Cleared when nothing waits for one service time and TTFT is below 1.3
-    times the base.
+    `QUEUE_SHARE` and TTFT above `QUEUED_TTFT` times the base. Cleared when nothing waits for one service time and
+    TTFT is below 1.3 times the base.
 
     Args:
         base_s: median TTFT of the lowest level; None: not known yet.
@@ -147,7 +147,7 @@ def overloaded_now(
     slow = False
     if ttft_s is not None and base_s is not None and len(recent) == _FIRST_TOKENS:
         share = (ttft_s - base_s) / float(np.median(requests.e2e_s[recent]))
-        slow = share > QUEUE_SHARE and ttft_s > 2 * base_s
+        slow = share > QUEUE_SHARE and ttft_s > QUEUED_TTFT * base_s
     if queued or slow:
         return True
     if not before:

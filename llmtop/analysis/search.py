@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from llmtop.analysis.capacity import SOAK_SHARE
-from llmtop.analysis.cliff import QUEUE_SHARE
+from llmtop.analysis.capacity import recommended_and_soak
+from llmtop.analysis.cliff import QUEUE_SHARE, QUEUED_TTFT
 from llmtop.analysis.fits import Array
 from llmtop.analysis.trial import CONFIRM_REQUESTS, QUICK_REQUESTS, WITH_QUEUE, Trial, statistic
 from llmtop.domain.commands import SetLoad
@@ -114,15 +114,16 @@ class CapacitySearch:
         """What is known by now."""
         low, high = self._low, self._high
         knee = next((t.in_service for t in self.tested if t.failed and "ttft" in "".join(t.failed)), None)
-        recommended = None if low is None else float(low.load if knee is None else min(low.load, max(1, round(knee))))
+        at_slo = None if low is None else float(low.load)
+        recommended, soak = recommended_and_soak(at_slo, knee, "concurrency")
         limit = None if high is None else f"{listed([target_name(name) for name in high.failed])} SLO"
         capacity = Capacity(
-            at_slo=None if low is None else float(low.load),
+            at_slo=at_slo,
             fails_at=None if high is None else float(high.load),
             knee=knee,
             limited_by=limit,
             recommended=recommended,
-            soak=None if recommended is None else float(max(1, int(SOAK_SHARE * recommended))),
+            soak=soak,
         )
         return msgspec.structs.replace(capacity, sentence=self._sentence(capacity))
 
@@ -270,12 +271,12 @@ class CapacitySearch:
         return tested.in_service + 0.95 * tested.requests_per_s * max(0.0, target.limit - base)
 
     def _queues(self, tested: Tested) -> bool:
-        """Whether a queue makes its TTFT: share of E2E above `QUEUE_SHARE`, TTFT twice that of the lowest level."""
+        """Whether a queue makes its TTFT: by its share of E2E and by TTFT over that of the lowest level."""
         first = self.tested[0]
         if tested.ttft_mean_s is None or not tested.requests_per_s or first.ttft_mean_s is None:
             return False
         share = (tested.ttft_mean_s - first.ttft_mean_s) * tested.requests_per_s / tested.load
-        return share > QUEUE_SHARE and tested.ttft_mean_s > 2 * first.ttft_mean_s
+        return share > QUEUE_SHARE and tested.ttft_mean_s > QUEUED_TTFT * first.ttft_mean_s
 
     def _between(self, low: Tested | None, high: Tested) -> float:
         """Where the first broken limit is just met, between a level that held and one that failed."""

@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+REFUSALS = 3
+"""So many refused requests in a row mean that nothing listens any more."""
+
 
 class Outcome(StrEnum):
     """How a request ended. `cancelled` was our doing and is in no error ratio."""
@@ -89,6 +92,11 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     worker: int = 0
     client_limited: bool | None = None
     """As judged where it was recorded: only in run files of schema 1. See `Facts` for the judgement."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether nobody answered: there was no connection, or none that gave a status."""
+        return self.outcome is Outcome.HTTP_ERROR and self.status is None
 
     @property
     def ttft_s(self) -> float | None:

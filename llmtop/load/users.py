@@ -15,7 +15,7 @@ from random import Random
 from msgspec import Struct
 
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.request import Outcome, RequestRecord, TokenSource
+from llmtop.domain.request import REFUSALS, Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event
 from llmtop.endpoint.trace import Trace
 from llmtop.load.setup import Setup
@@ -29,8 +29,6 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 """A user whose requests fail pauses, each time twice as long, between these two (each +-50 %)."""
 LONGEST_RETRY_AFTER_S = 60.0
-REFUSALS = 3
-"""Refused connections in a row after which an open loop holds arrivals back."""
 COMPLAINT_NS = 5_000_000_000
 """Arrivals that were not sent are reported at most this often."""
 
@@ -354,13 +352,12 @@ class Users:
 
     def _watch_refusals(self, record: RequestRecord, now_ns: int) -> None:
         """Open loop: a server that is gone is asked at growing intervals instead of at the commanded rate."""
-        refused = record.outcome is Outcome.HTTP_ERROR and record.status is None
         if record.outcome is Outcome.CANCELLED:
             return
-        self._refusals = self._refusals + 1 if refused else 0
+        self._refusals = self._refusals + 1 if record.refused else 0
         if self._refusals >= REFUSALS and now_ns >= self._held_until_ns:
             self._held_until_ns = now_ns + round(_backoff_s(self._refusals - REFUSALS + 1) * 1e9)
-        elif not refused:
+        elif not record.refused:
             self._held_until_ns = 0
 
     def _drop(self, why: str) -> None:

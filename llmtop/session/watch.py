@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from llmtop.domain.endpoint import EndpointState
-from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.domain.request import REFUSALS
 from llmtop.domain.run import Event, FactBatch, Severity
 
-REFUSALS = 3
-"""So many requests in a row without any answer mean that nothing listens any more."""
 SILENCE_S = 10.0
 """With requests in flight and not one token for so long, while scrapes fail too, what is shown is stale."""
 
@@ -46,7 +44,7 @@ class EndpointWatch:
         if batch.server or any(b.output_tokens for b in batch.bins):
             self._heard_s = batch.t_s
         for record in batch.requests:
-            self._refused = self._refused + 1 if _refused(record) else 0
+            self._refused = self._refused + 1 if record.refused else 0
             if record.status in (401, 403):
                 return self.to(EndpointState.AUTH_FAILED, batch.t_s, record.error)
         if self._refused >= REFUSALS:
@@ -58,7 +56,3 @@ class EndpointWatch:
         if self.state is EndpointState.UP and waits and batch.t_s - self._heard_s > SILENCE_S:
             return self.to(EndpointState.STALE, batch.t_s)
         return None
-
-
-def _refused(record: RequestRecord) -> bool:
-    return record.outcome is Outcome.HTTP_ERROR and record.status is None

@@ -9,14 +9,12 @@ from msgspec.structs import replace
 
 from llmtop.domain.frame import Distribution, Frame
 from llmtop.domain.slo import Slo, SloTarget
+from llmtop.meter.frames import STALE_S
 from llmtop.view.condition import Condition, is_stale, span_of
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.raster import Layer, Tick, TimeAxis, Values
 from llmtop.view.tone import Tone, judge_target
 from llmtop.wording.figures import TIGHT
-
-SERVER_STALE_S = 5.0
-"""A scrape older than this is shown dim, with its age."""
 
 
 class PanelView(Struct, frozen=True, kw_only=True):
@@ -94,13 +92,13 @@ def _latency(name: str, target: SloTarget | None, window: Distribution, p50: Val
 
 
 def _server_panel(frame: Frame, value: float | None, what: str, glyphs: Glyphs) -> tuple[str | None, str, bool]:
-    """Why a server figure is absent (or None), a note about its age, and whether it is stale."""
+    """Why a server figure is absent (or None), its age where it is no longer current, and whether that is so."""
     if frame.endpoint.metrics is not None:
         return f"n/a: {plain(frame.endpoint.metrics, glyphs)}", "", False
     if frame.server is not None and value is None:
         return f"n/a: the server does not export {what}", "", False
     age_s = 0.0 if frame.server is None else frame.server.age_s
-    return (None, f"{age_s:.0f}s old", True) if age_s > SERVER_STALE_S else (None, "", False)
+    return (None, f"{age_s:.0f}s old", True) if age_s > STALE_S else (None, "", False)
 
 
 def _queue(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:

@@ -13,13 +13,13 @@ from llmtop.domain.endpoint import Endpoint, EndpointState
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Profile
-from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.domain.request import REFUSALS, Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.recording.reader import RunReader
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session, trace_plan
-from llmtop.session.watch import REFUSALS, EndpointWatch
+from llmtop.session.watch import EndpointWatch
 from llmtop.simulator.server import schedule
 from llmtop.simulator.server.serving import serve
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from llmtop.domain.endpoint import EndpointState
-from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.domain.request import REFUSALS, Outcome, RequestRecord
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import LoadBin, ServerSnapshot
-from llmtop.session.watch import REFUSALS, SILENCE_S, EndpointWatch
+from llmtop.session.watch import SILENCE_S, EndpointWatch
 
 
 def ended(outcome: Outcome, status: int | None, error: str | None = None) -> RequestRecord:

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
+from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
+from llmtop.meter.frames import STALE_S
 from llmtop.view import charts, lines, tables
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import ASCII, UNICODE, Glyphs
@@ -37,6 +41,23 @@ def cells(row: Runs) -> int:
 
 def test_there_are_scenes() -> None:
     assert len(SCENES) > 5
+
+
+def test_what_a_server_told_is_shown_with_its_age_once_it_is_no_longer_current() -> None:
+    frame = replace(scene(SCENES[0]).frame, endpoint=EndpointStatus(state=EndpointState.UP))
+    old = [
+        panels(
+            replace(frame, server=ServerSnapshot(t_s=1.0, age_s=age_s, waiting=1, kv_usage=0.5)),
+            Slo(),
+            ASCII,
+            Condition(),
+        )
+        for age_s in (STALE_S, STALE_S + 0.1)
+    ]
+    for current, late in zip(*(views[2:4] for views in old), strict=True):
+        assert (current.stale, late.stale) == (False, True)
+        assert "4s old" not in current.notes
+        assert late.notes == ("4s old",)
 
 
 @GLYPHS
