@@ -35,6 +35,7 @@ from llmtop.domain.verdicts import (
     SloVerdict,
 )
 from llmtop.meter.facts import Facts
+from llmtop.wording.sentences import CLIENT_SLOW
 
 QUICK_REPLICATES = 24
 """Bootstrap draws of a live verdict between the full ones."""
@@ -273,4 +274,4 @@ def _over_time(facts: Facts, requests: Requests, now_s: float) -> tuple[tuple[Dr
 
 def _left_out(facts: Facts) -> tuple[str, ...]:
     count = int(np.sum(facts.requests.column("client_limited") > 0))
-    return (f"{count} requests left out: the client was the bottleneck",) if count else ()
+    return (f"{count} requests left out: {CLIENT_SLOW}",) if count else ()

@@ -15,6 +15,7 @@ from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Diagnosis
 from llmtop.wording.figures import TEXT
+from llmtop.wording.sentences import CLIENT_SLOW, VOID
 
 WINDOW_S = 15.0
 _PINNED = 0.93
@@ -107,8 +108,8 @@ def _client(recent: Recent) -> Diagnosis | None:
         return None
     return Diagnosis(
         bound=Bound.CLIENT,
-        evidence=(f"the client was the bottleneck in {TEXT.percent(recent.red_share)} of the last seconds",),
-        advice="lower the load or run more load workers (--workers): these figures are void",
+        evidence=(f"{CLIENT_SLOW} in {TEXT.percent(recent.red_share)} of the last seconds",),
+        advice=f"lower the load or run more load workers (--workers): these {VOID}",
         confidence=Confidence.FIRM,
     )
 

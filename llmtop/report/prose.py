@@ -14,6 +14,7 @@ from llmtop.wording.figures import PAGE, UNKNOWN
 from llmtop.wording.names import bound_name, knee_name, load_unit, short_axis
 from llmtop.wording.sentences import (
     CLIENT_BOUND,
+    CLIENT_SLOW,
     CONTRADICTION,
     advised,
     breaks,
@@ -264,8 +265,7 @@ def warnings(report: ReportInput) -> list[str]:
     client = report.client
     if client.red_share > 0 and not is_client_bound(client.red_share):
         texts.append(
-            f"In {PAGE.percent(client.red_share)} of the seconds the client was the bottleneck; "
-            "these are kept out of the verdicts."
+            f"In {PAGE.percent(client.red_share)} of the seconds {CLIENT_SLOW}; these are kept out of the verdicts."
         )
     if report.token_source not in (None, "usage"):
         texts.append(f"The server does not report usage: output tokens are counted by {report.token_source} (≈).")

@@ -17,6 +17,7 @@ from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Part, Run, Runs, cut, fit
 from llmtop.view.tone import Tone
 from llmtop.wording.figures import TIGHT, UNKNOWN, clock
+from llmtop.wording.sentences import VOID
 
 _CLIENT_TONES = {"green": Tone.GOOD, "amber": Tone.WARN, "red": Tone.BAD}
 LATE_MS = 10.0
@@ -117,7 +118,7 @@ def verdict(frame: Frame | None, assessment: Assessment | None, condition: Condi
         return trouble
     if frame.client is not None and frame.client.state == "red":
         reason = frame.client.reason or "this machine cannot keep up"
-        return [(" CLIENT-BOUND ", "badge-bad"), (f" figures are void: {plain(reason, glyphs)}", "bad")]
+        return [(" CLIENT-BOUND ", "badge-bad"), (f" {VOID}: {plain(reason, glyphs)}", "bad")]
     if frame.braked is not None:
         return [(" BRAKED ", "badge-bad"), (f" {plain(frame.braked, glyphs)}", "bad")]
     if assessment is None or not assessment.headline:

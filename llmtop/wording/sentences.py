@@ -9,7 +9,10 @@ from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.wording.figures import TEXT, Figures
 from llmtop.wording.names import load_unit
 
-CLIENT_BOUND = "the client was the bottleneck: this run says nothing about the server"
+CLIENT_SLOW = "the client was the bottleneck"
+CLIENT_BOUND = f"{CLIENT_SLOW}: this run says nothing about the server"
+VOID = "figures are void"
+"""What follows while the client is the bottleneck."""
 CONTRADICTION = "levels contradict each other: measure again"
 
 
