@@ -121,9 +121,9 @@ def _queues(recent: Recent) -> bool:
 def _gauges(recent: Recent) -> str:
     parts = []
     if recent.running is not None:
-        parts.append(f"running {recent.running:.0f}")
+        parts.append(f"running {TEXT.whole(recent.running)}")
     if recent.waiting is not None:
-        parts.append(f"waiting {recent.waiting:.0f}")
+        parts.append(f"waiting {TEXT.whole(recent.waiting)}")
     if recent.kv_usage is not None:
         parts.append(f"KV {TEXT.percent(recent.kv_usage)}")
     return ", ".join(parts)
@@ -138,10 +138,10 @@ def _kv(recent: Recent, limits: Limits, table: DialectTable) -> Diagnosis | None
         return None
     evidence = [_gauges(recent)]
     if evicted:
-        per = f", {1000 * evicted / recent.requests:.0f} per 1000 requests" if recent.requests else ""
-        evidence.append(f"{evicted:.0f} preemptions in {WINDOW_S:.0f} s{per}: work is thrown away")
+        per = f", {TEXT.whole(1000 * evicted / recent.requests)} per 1 000 requests" if recent.requests else ""
+        evidence.append(f"{TEXT.whole(evicted)} preemptions in {TEXT.duration(WINDOW_S)}{per}: work is thrown away")
     if limits.kv_requests is not None:
-        evidence.append(f"the cache holds about {limits.kv_requests:.0f} requests of this length")
+        evidence.append(f"the cache holds about {TEXT.whole(limits.kv_requests)} requests of this length")
     fewer = (
         f" or lower {_slots_flag(table)} to about {limits.kv_requests:.0f}" if evicted and limits.kv_requests else ""
     )
@@ -167,7 +167,10 @@ def _token_budget(recent: Recent, limits: Limits, table: DialectTable) -> Diagno
     larger = _raise(table.advice.token_budget, "the tokens a step", table)
     return Diagnosis(
         bound=Bound.TOKEN_BUDGET,
-        evidence=(_gauges(recent), f"{recent.iteration_tokens:.0f} of {budget:.0f} tokens a step are used"),
+        evidence=(
+            _gauges(recent),
+            f"{TEXT.whole(recent.iteration_tokens)} of {TEXT.whole(budget)} tokens a step are used",
+        ),
         advice=f"{larger} (TTFT falls, TPOT rises while prompts are read)",
         confidence=Confidence.FIRM,
     )
@@ -189,7 +192,7 @@ def _slots(recent: Recent, limits: Limits, table: DialectTable) -> Diagnosis | N
         room = recent.running / recent.kv_usage
     if room is not None and wanted > 0.85 * room:
         wanted, then = math.floor(0.85 * room), ", then KV binds"
-    stuck = f"running stuck at {cap:.0f}, waiting {recent.waiting:.0f}"
+    stuck = f"running stuck at {TEXT.whole(cap)}, waiting {TEXT.whole(recent.waiting)}"
     memory = "" if recent.kv_usage is None else f", KV {TEXT.percent(recent.kv_usage)}"
     slots = _slots_flag(table)
     if wanted <= cap:
@@ -223,7 +226,7 @@ def _network(recent: Recent, limits: Limits) -> Diagnosis | None:
         if recent.in_flight - inside > max(3.0, 0.25 * recent.in_flight):
             return Diagnosis(
                 bound=Bound.NETWORK,
-                evidence=(f"{recent.in_flight:.0f} in flight here, {inside:.0f} on the server",),
+                evidence=(f"{TEXT.whole(recent.in_flight)} in flight here, {TEXT.whole(inside)} on the server",),
                 advice="a gateway or proxy holds requests back: raise its connection limit",
                 confidence=Confidence.PROVISIONAL,
             )
@@ -238,10 +241,11 @@ def _cut_at_one_time(recent: Recent) -> Diagnosis | None:
     ages = _known((recent.ended.end_s - recent.ended.sent_s)[failed])
     if len(ages) < 3 or np.median(ages) < 10 or np.ptp(ages) > 0.1 * np.median(ages):
         return None
+    age = TEXT.duration(round(float(np.median(ages))))
     return Diagnosis(
         bound=Bound.NETWORK,
-        evidence=(f"{len(ages)} requests failed at {np.median(ages):.0f} s each",),
-        advice=f"raise the timeout of {np.median(ages):.0f} s on the way to the server",
+        evidence=(f"{len(ages)} requests failed at {age} each",),
+        advice=f"raise the timeout of {age} on the way to the server",
         confidence=Confidence.PROVISIONAL,
     )
 
@@ -282,7 +286,7 @@ def _roofline(recent: Recent) -> tuple[Bound | None, str]:
         return None, ""
     intensity = recent.flops / recent.memory_bytes
     bound = Bound.COMPUTE if intensity >= _RIDGE else Bound.MEMORY
-    return bound, f"{intensity:.0f} FLOPs a byte by the server's counters"
+    return bound, f"{TEXT.whole(intensity)} FLOPs a byte by the server's counters"
 
 
 def by_cliff(cliff: CliffVerdict, limits: Limits, dialect: Dialect | None) -> Diagnosis:
@@ -305,7 +309,7 @@ def trust_notes(recent: Recent) -> tuple[str, ...]:
     if recent.running is not None and recent.in_flight is not None:
         foreign = recent.running + (recent.waiting or 0.0) - recent.in_flight
         if foreign > max(2.0, 0.2 * recent.in_flight):
-            notes.append(f"foreign traffic: about {foreign:.0f} requests on the server are not ours")
+            notes.append(f"foreign traffic: about {TEXT.whole(foreign)} requests on the server are not ours")
     if recent.prefix_hit_ratio is not None and recent.prefix_hit_ratio > recent.shared_prefix + 0.15:
         notes.append(
             f"prefix cache flatters TTFT: {TEXT.percent(recent.prefix_hit_ratio)} hits where "

@@ -13,6 +13,7 @@ from llmtop.analysis.fits import Array
 from llmtop.analysis.sessions import Requests, StepFunction
 from llmtop.analysis.stats import theil_sen
 from llmtop.domain.verdicts import Drift
+from llmtop.wording.figures import TEXT
 
 MIN_SPAN_S = 120.0
 MIN_WINDOWS = 10
@@ -38,7 +39,8 @@ def drift_of(name: str, t_s: Array, values: Array) -> Drift | None:
         return None
     slope, low, high = (_HOUR * each / level for each in theil_sen(t_s, values))
     significant = low > 0 or high < 0
-    text = f"{name} {slope:+.1%}/h ({low:+.1%} to {high:+.1%})" + ("" if significant else ": none proven")
+    proven = "" if significant else ": none proven"
+    text = f"{name} {TEXT.change(slope)}/h ({TEXT.change(low)} to {TEXT.change(high)}){proven}"
     return Drift(metric=name, per_hour=slope, low=low, high=high, significant=significant, text=text)
 
 
@@ -123,14 +125,14 @@ def recovery_text(
     calm = _between(*kv_usage, spike.up_s - 10.0, spike.up_s)
     if len(calm):
         times.append(_first_calm(*kv_usage, spike.down_s, SETTLED * float(np.median(calm)) + 0.02, needed=1))
-    moved = f"spike {spike.base:.3g} to {spike.peak:.3g}"
+    moved = f"spike {TEXT.exact(spike.base)} to {TEXT.exact(spike.peak)}"
     known = [time for time in times if time is not None]
     if any(time == math.inf for time in known):
         return f"{moved}: not recovered by the end"
     took = max(known) - spike.down_s
     after = _window(requests, max(known), max(known) + max(10.0, spike.down_s - spike.up_s))
-    left = f", TTFT {float(np.median(after)) / usual - 1:+.0%} after it" if len(after) >= 5 else ""
-    return f"{moved}: recovered {took:.1f} s after it (TTFT within 10 %, queue empty, KV back){left}"
+    left = f", TTFT {TEXT.change(float(np.median(after)) / usual - 1)} after it" if len(after) >= 5 else ""
+    return f"{moved}: recovered {TEXT.duration(took)} after it (TTFT within 10 %, queue empty, KV back){left}"
 
 
 def _window(requests: Requests, start_s: float, stop_s: float) -> Array:

@@ -10,6 +10,7 @@ from llmtop.errors import UsageError
 from llmtop.meter.facts import Facts
 from llmtop.profiles import list_profiles, own_folder, profile_from_run, save_profile
 from llmtop.recording.reader import RunReader
+from llmtop.wording.figures import clock
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -24,8 +25,7 @@ def main(arguments: argparse.Namespace) -> int:
         print_json(entries)
         return 0
     for entry in entries:
-        minutes, seconds = divmod(round(entry.duration_s), 60)
-        length = f"{minutes}:{seconds:02d}" if entry.duration_s else "by hand" if entry.problem is None else ""
+        length = clock(round(entry.duration_s)) if entry.duration_s else "by hand" if entry.problem is None else ""
         whose = "" if entry.shipped else f"  {entry.path}"
         print(f"{entry.name:<14} {length:>8}  {entry.problem or entry.description}{whose}")
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from llmtop.domain.slo import parse_slo
 from llmtop.host.review import review, write_reports
 from llmtop.report import write_report
+from llmtop.wording.figures import TEXT
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -20,7 +21,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     report = review(run, slo)
     if not report.complete:
-        print(f"llmtop: {run}: the run was cut off after {report.length_s:.0f} s", file=sys.stderr)
+        print(f"llmtop: {run}: the run was cut off after {TEXT.duration(round(report.length_s))}", file=sys.stderr)
     path = Path(arguments.output)
     write_report(report, path)
     print(path)

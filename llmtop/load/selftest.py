@@ -12,6 +12,7 @@ error also the time until the server has read the request.
 from __future__ import annotations
 
 import asyncio
+import math
 from array import array
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -36,6 +37,7 @@ from llmtop.load.here import Here
 from llmtop.load.pacer import Pacer
 from llmtop.load.setup import Setup
 from llmtop.meter.client import AMBER_CPU, ClientJudge
+from llmtop.wording.figures import TEXT
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
 
@@ -80,10 +82,18 @@ class Row(Struct, frozen=True, kw_only=True):
         )
 
     def __str__(self) -> str:
-        stamps = f"{self.stamp_error_p50_us:.0f} / {self.stamp_error_p99_us:.0f} us"
-        ttft = f"{self.ttft_error_p50_ms:.2f} / {self.ttft_error_p99_ms:.2f} ms"
-        load = f"{self.streams:>7}  {self.chunks_per_s:>8.0f}"
-        return f"{load}   {stamps:>21}   {ttft:>20}   {self.cpu:>15.0%}   {self.state}"
+        stamps = f"{_count(self.stamp_error_p50_us)} / {_count(self.stamp_error_p99_us)} us"
+        ttft = f"{_latency(self.ttft_error_p50_ms)} / {_latency(self.ttft_error_p99_ms)}"
+        load = f"{self.streams:>7}  {TEXT.count(self.chunks_per_s):>8}"
+        return f"{load}   {stamps:>21}   {ttft:>20}   {TEXT.percent(self.cpu):>15}   {self.state}"
+
+
+def _count(value: float) -> str:
+    return TEXT.count(None if math.isnan(value) else value)
+
+
+def _latency(milliseconds: float) -> str:
+    return TEXT.latency(None if math.isnan(milliseconds) else milliseconds)
 
 
 def verdict(rows: Sequence[Row]) -> str:
@@ -94,15 +104,15 @@ def verdict(rows: Sequence[Row]) -> str:
     best = sound[-1]
     limit = rows[len(sound)] if len(sound) < len(rows) else None
     text = (
-        f"One process of this machine drives {best.streams} streams ({best.chunks_per_s:.0f} chunks/s) at "
-        f"{best.cpu:.0%} of a core, with a stamp error below {best.stamp_error_p99_us:.0f} us and a TTFT error below "
-        f"{best.ttft_error_p99_ms:.2f} ms (p99)"
+        f"One process of this machine drives {best.streams} streams ({TEXT.count(best.chunks_per_s)} chunks/s) at "
+        f"{TEXT.percent(best.cpu)} of a core, with a stamp error below {_count(best.stamp_error_p99_us)} us and a "
+        f"TTFT error below {_latency(best.ttft_error_p99_ms)} (p99)"
     )
     if limit is None:
         return f"{text}; more was not tried."
-    why = limit.reason if limit.state == "red" else f"TTFT error {limit.ttft_error_p99_ms:.1f} ms"
+    why = limit.reason if limit.state == "red" else f"TTFT error {_latency(limit.ttft_error_p99_ms)}"
     if limit.cpu < AMBER_CPU:
-        cure = f"its core was only {limit.cpu:.0%} busy, so something else on this machine is in the way"
+        cure = f"its core was only {TEXT.percent(limit.cpu)} busy, so something else on this machine is in the way"
     else:
         cure = "more workers drive more"
     return f"{text}; at {limit.streams} streams it is the bottleneck ({why}): {cure}."

@@ -9,6 +9,7 @@ from msgspec import structs
 from llmtop.domain.load import LoadPlan, Replay, Stage
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import LoadChange, RunMeta
+from llmtop.wording.figures import TEXT
 
 TAIL_S = 10.0
 """How long the last load is held when the run was cut off and its end is not known."""
@@ -33,7 +34,7 @@ def profile_from_run(meta: RunMeta, changes: Sequence[LoadChange]) -> Profile:
     return structs.replace(
         profile,
         name=label,
-        description=f"The load of a run of {duration_s:.0f} s, as it was driven by hand.",
+        description=f"The load of a run of {TEXT.duration(round(duration_s))}, as it was driven by hand.",
         plan=LoadPlan(stages=(stage,), base=held[0][1]),
         search=False,
     )

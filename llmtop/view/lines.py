@@ -59,7 +59,7 @@ def _state(frame: Frame, condition: Condition, glyphs: Glyphs) -> Run:
     if condition.lost is not None:
         return (f"{glyphs.down} session lost", "bad")
     if condition.silent_s > 0:
-        return (f"{glyphs.stale} no frame for {condition.silent_s:.0f}s", "warn")
+        return (f"{glyphs.stale} no frame for {TIGHT.duration(round(condition.silent_s))}", "warn")
     if frame.replay is not None:
         return ("", "")
     if status.state is EndpointState.UP:
@@ -130,7 +130,7 @@ def _trouble(status: EndpointStatus, glyphs: Glyphs) -> Runs:
     error = plain(status.last_error or "", glyphs)
     sep = f" {glyphs.sep} "
     if status.state is EndpointState.DOWN:
-        retry = "" if status.retry_in_s is None else f"{sep}next try in {status.retry_in_s:.0f}s"
+        retry = "" if status.retry_in_s is None else f"{sep}next try in {TIGHT.duration(round(status.retry_in_s))}"
         return [(" DOWN ", "badge-bad"), (f" {error or 'no answer'}", "bad"), (retry, "text")]
     if status.state is EndpointState.AUTH_FAILED:
         advice = " start with --api-key-env NAME"
@@ -179,10 +179,10 @@ def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: i
     parts = [Part([(f" {words[0][0]}", "dim")], words[0][1])]
     parts += [Part([(f" {glyphs.sep} ", "faint"), (word, "dim")], rank) for word, rank in words[1:]]
     if frame.foreign:
-        foreign = f"{glyphs.warn}{frame.foreign:.0f} foreign requests on the server"
+        foreign = f"{glyphs.warn}{TIGHT.whole(frame.foreign)} foreign requests on the server"
         parts.append(Part([(f" {glyphs.sep} ", "faint"), (foreign, "warn")], 0))
     if frame.server is not None and frame.server.late_ms is not None and frame.server.late_ms >= LATE_MS:
-        late = f"{glyphs.warn}simulator late {frame.server.late_ms:.0f}ms"
+        late = f"{glyphs.warn}simulator late {TIGHT.latency(frame.server.late_ms)}"
         parts.append(Part([(f" {glyphs.sep} ", "faint"), (late, "warn")], 0))
     if condition.note:
         parts.append(Part([(f" {glyphs.sep} ", "faint"), (plain(condition.note, glyphs), "focus")], 0))

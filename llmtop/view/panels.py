@@ -98,7 +98,7 @@ def _server_panel(frame: Frame, value: float | None, what: str, glyphs: Glyphs) 
     if frame.server is not None and value is None:
         return f"n/a: the server does not export {what}", "", False
     age_s = 0.0 if frame.server is None else frame.server.age_s
-    return (None, f"{age_s:.0f}s old", True) if age_s > STALE_S else (None, "", False)
+    return (None, f"{TIGHT.duration(round(age_s))} old", True) if age_s > STALE_S else (None, "", False)
 
 
 def _queue(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:

@@ -87,6 +87,11 @@ class Figures(Struct, frozen=True):
             text = f"{value:.2f}" if value < 9.995 else self.digits(value)
         return f"{text}{self.gap}%"
 
+    def change(self, share: float) -> str:
+        """A relative change: +12.3 %, -4.00 %, +150 %, 0 %."""
+        sign = "+" if share > 0 else "-" if share < 0 else ""
+        return sign + self.percent(abs(share))
+
     def duration(self, seconds: float) -> str:
         """A length of time: 0.5 s, 42 s, 2 min, 6 min 12 s, 1 h 02 min."""
         if seconds < 59.5:

@@ -71,7 +71,7 @@ def test_full_memory_binds():
     assert "--gpu-memory-utilization" in found.advice
     thrash = diagnose(busy(waiting=0.0, waiting_share=0.0, preemptions=30.0), limits, (), "vllm")
     assert thrash.bound is Bound.KV
-    assert "60 per 1000 requests" in thrash.evidence[1]
+    assert "60 per 1 000 requests" in thrash.evidence[1]
 
 
 def test_token_budget_binds():
@@ -94,7 +94,7 @@ def test_time_that_the_server_does_not_know_of_is_the_network():
     assert found.bound is Bound.NETWORK
     assert "gateway" in found.advice
     cut = busy(in_flight=64.0, waiting=0.0, waiting_share=0.0, ended=requests(5, failed_at_s=60.0))
-    assert "60 s" in diagnose(cut, Limits(), (), None).advice
+    assert "1 min" in diagnose(cut, Limits(), (), None).advice
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Kind
 CACHE = Limits(max_num_seqs=64, kv_capacity_tokens=90 * 200.0, prompt_tokens=150, output_tokens=100)
 UNPINNED = {"running": 100.0, "running_max": 140.0, "in_flight": 111.0}
 GATEWAY = CALM | {"in_flight": 100.0, "running": 74.0, "running_max": 148.0}
-THRASH = "10 preemptions in 15 s, 20 per 1000 requests: work is thrown away"
+THRASH = "10 preemptions in 15 s, 20 per 1 000 requests: work is thrown away"
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ THRASH = "10 preemptions in 15 s, 20 per 1000 requests: work is thrown away"
         (
             SLOTS,
             CALM | {"ended": requests_of(np.arange(3.0), e2e_s=60.0, failed=True)},
-            ("3 requests failed at 60 s each",),
+            ("3 requests failed at 1 min each",),
         ),
         (SLOTS, FULL | {"kv_usage": 0.95}, ("running 40, waiting 11, KV 95.0 %",)),
         (SLOTS, CALM | {"preemptions": 10.0}, ("running 64, waiting 0, KV 41.0 %", THRASH)),
@@ -48,7 +48,7 @@ THRASH = "10 preemptions in 15 s, 20 per 1000 requests: work is thrown away"
         (
             ROOM,
             UNPINNED | {"iteration_tokens": 1600.0},
-            ("running 100, waiting 11, KV 41.0 %", "1600 of 2000 tokens a step are used"),
+            ("running 100, waiting 11, KV 41.0 %", "1 600 of 2 000 tokens a step are used"),
         ),
         (SLOTS, {}, ("running stuck at 64, waiting 11, KV 41.0 %",)),
         (

@@ -95,7 +95,7 @@ def test_recovery_is_when_the_median_of_five_first_tokens_is_back_within_a_tenth
     text = recovered(np.full(20, 1.05))
     assert text is not None
     assert text.startswith("spike 10 to 30: recovered ")
-    assert ", TTFT +5% after it" in text
+    assert ", TTFT +5.00 % after it" in text
     assert recovered(np.full(20, 1.15)) == "spike 10 to 30: not recovered by the end"
     assert recovered(np.full(20, 1.05), before=4) is None
 
@@ -107,10 +107,10 @@ def test_recovery_waits_for_the_queue_and_the_cache() -> None:
     quick = recovered(np.full(20, 1.0))
     assert quick is not None
     took = [recovered(np.full(20, 1.0), **more) for more in ({"waiting": (t_s, queue)}, {"kv": (t_s, cache)})]
-    assert [text.split(": ")[1][:18] for text in took if text] == ["recovered 10.0 s a", "recovered 15.0 s a"]
+    assert [text.split(": ")[1][:15] for text in took if text] == ["recovered 10 s ", "recovered 15 s "]
     later = recovered(np.append(np.full(15, 1.08), np.full(20, 0.9)), kv=(t_s, cache))
     assert later is not None
-    assert later.endswith(", TTFT -10% after it"), "once everything is back"
+    assert later.endswith(", TTFT -10.0 % after it"), "once everything is back"
     stuck = np.where(t_s >= 20, 1.0, 0.0)
     assert recovered(np.full(20, 1.0), waiting=(t_s, stuck)) == "spike 10 to 30: not recovered by the end"
     near = np.where(t_s >= 20, 0.56, 0.5)

@@ -632,6 +632,7 @@ def test_a_level_in_which_nothing_was_compared_is_not_sound() -> None:
     assert math.isnan(row.stamp_error_p50_us)
     assert math.isnan(row.ttft_error_p99_ms)
     assert not row.sound
+    assert str(row).split()[2:7] == ["--", "/", "--", "us", "--"]
 
 
 @pytest.mark.parametrize(
