@@ -138,7 +138,7 @@ def ask_for_local_server() -> str | None:
     """
     if not sys.stdin.isatty():
         return None
-    from llmtop.dialects import usual_ports
+    from llmtop.dialects.recognition import usual_ports
 
     for port in (*usual_ports(), LM_STUDIO_PORT):
         if _listens(port):

@@ -210,12 +210,6 @@ class _Tables(Mapping[Dialect, DialectTable]):
 DIALECTS: Mapping[Dialect, DialectTable] = _Tables()
 
 
-def usual_ports() -> tuple[int, ...]:
-    """Where servers listen unless they are told otherwise, each port once. Reads all tables."""
-    ports = (table.default_port for table in DIALECTS.values())
-    return tuple(dict.fromkeys(port for port in ports if port is not None))
-
-
 def dig(answer: Any, key: str) -> Any:
     """Follow `JsonFact.key` into a decoded answer; None where the way ends."""
     for part in key.split("."):

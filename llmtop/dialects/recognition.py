@@ -52,6 +52,12 @@ def recognise_page(page: bytes) -> Dialect | None:
     return next((dialect for dialect, table in DIALECTS.items() if _prefix_on(page, table) is not None), None)
 
 
+def usual_ports() -> tuple[int, ...]:
+    """Where servers listen unless they are told otherwise, each port once. Reads all tables."""
+    ports = (table.default_port for table in DIALECTS.values())
+    return tuple(dict.fromkeys(port for port in ports if port is not None))
+
+
 def clues(table: DialectTable, answers: Answers) -> tuple[Clue, ...]:
     """Everything that points to one dialect."""
     detection = table.detection

@@ -9,7 +9,7 @@ from time import perf_counter_ns
 import httpx
 import msgspec
 
-from llmtop.dialects import usual_ports
+from llmtop.dialects.recognition import usual_ports
 from llmtop.domain.endpoint import is_loopback
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.clock import Stamper
