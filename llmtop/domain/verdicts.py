@@ -39,12 +39,39 @@ class Confidence(StrEnum):
     FIRM = "firm"
 
 
+class ClientCause(StrEnum):
+    """What slows the client down."""
+
+    LAG = "lag"
+    """Bytes are read late."""
+    COALESCED = "coalesced"
+    """Reads hold several tokens: they come too late."""
+    CPU = "cpu"
+    LOOP = "loop"
+    """The event loop wakes late."""
+    TOLD = "told"
+    """As text, in run files of schema 1."""
+
+
+class ClientReason(Struct, frozen=True, kw_only=True):
+    """Why the client was not green in one second."""
+
+    cause: ClientCause
+    value: float = 0.0
+    """Milliseconds late, reads that held several tokens, or share of a core."""
+    of: float | None = None
+    """TPOT in milliseconds, where the lag is over half of it; all reads of the second."""
+    worker: int | None = None
+    """Whose it was, where there are several."""
+    text: str = ""
+
+
 class ClientHealth(Struct, frozen=True, kw_only=True):
     """How our own processes did over one second: each figure that of the worst of them. None = not known."""
 
     t_s: float
     state: ClientState = "green"
-    reason: str | None = None
+    reason: ClientReason | None = None
     lag_p99_ms: float | None = None
     """Receive lag: time between the kernel's stamp and our read."""
     loop_lag_ms: float | None = None

@@ -38,6 +38,7 @@ from llmtop.load.pacer import Pacer
 from llmtop.load.setup import Setup
 from llmtop.meter.client import AMBER_CPU, ClientJudge
 from llmtop.wording.figures import TEXT
+from llmtop.wording.sentences import client_reason
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
 
@@ -244,6 +245,6 @@ def _row(
         ttft_error_p99_ms=float(ttft_p99),
         cpu=sum(second.cpu or 0.0 for second in health) / len(health),
         state=middle.state,
-        reason=middle.reason,
+        reason=None if middle.reason is None else client_reason(middle.reason),
         tokens=len(stamp_errors_us),
     )

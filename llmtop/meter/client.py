@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llmtop.domain.samples import ClientSample, ClientState
-from llmtop.domain.verdicts import ClientHealth
+from llmtop.domain.verdicts import ClientCause, ClientHealth, ClientReason
 
 GREEN_LAG_MS = 1.0
 AMBER_LAG_MS = 2.0
@@ -60,25 +61,25 @@ class Baseline:
         return self.share is not None and share > self.share + COALESCED_MARGIN
 
 
-def judge(sample: ClientSample, coalesced_rose: bool) -> tuple[ClientState, str | None]:
+def judge(sample: ClientSample, coalesced_rose: bool) -> tuple[ClientState, ClientReason | None]:
     """(state, reason) by the thresholds above. The worst one speaks."""
     lag_p99_ms, tpot_ms, cpu = sample.lag_p99_ms, sample.tpot_ms, sample.cpu
-    findings = [(0, "")]
+    findings: list[tuple[int, ClientReason | None]] = [(0, None)]
     if lag_p99_ms is not None:
         least_red_ms = RED_KERNEL_LAG_MS if sample.stamp_source == "kernel" else 0.0
         if tpot_ms is not None and lag_p99_ms > max(RED_LAG_OF_TPOT * tpot_ms, least_red_ms):
-            findings.append((2, f"receive lag {lag_p99_ms:.1f} ms is over half of TPOT ({tpot_ms:.1f} ms)"))
+            findings.append((2, ClientReason(cause=ClientCause.LAG, value=lag_p99_ms, of=tpot_ms)))
         elif lag_p99_ms > max(AMBER_LAG_MS, AMBER_LAG_OF_TPOT * (tpot_ms or 0.0)):
-            findings.append((1, f"receive lag {lag_p99_ms:.1f} ms"))
+            findings.append((1, ClientReason(cause=ClientCause.LAG, value=lag_p99_ms)))
     if coalesced_rose:
-        text = f"{sample.coalesced} of {sample.reads} reads held several tokens: the client reads too late"
-        findings.append((2, text))
+        reads = ClientReason(cause=ClientCause.COALESCED, value=sample.coalesced or 0, of=sample.reads)
+        findings.append((2, reads))
     if cpu is not None and cpu >= AMBER_CPU:
-        findings.append((2 if cpu >= RED_CPU else 1, f"load process at {cpu:.0%} of its core; more workers would help"))
+        findings.append((2 if cpu >= RED_CPU else 1, ClientReason(cause=ClientCause.CPU, value=cpu)))
     if sample.loop_lag_ms is not None and sample.loop_lag_ms > AMBER_LOOP_LAG_MS:
-        findings.append((1, f"event loop {sample.loop_lag_ms:.0f} ms late"))
+        findings.append((1, ClientReason(cause=ClientCause.LOOP, value=sample.loop_lag_ms)))
     severity, reason = max(findings, key=lambda finding: finding[0])
-    return _SEVERITY[severity], reason or None
+    return _SEVERITY[severity], reason
 
 
 class JudgedSecond(Struct, frozen=True):
@@ -105,7 +106,7 @@ class ClientJudge:
         worst = max(range(len(samples)), key=lambda place: _SEVERITY.index(judged[place][0]))
         state, reason = judged[worst]
         if reason is not None and len(samples) > 1:
-            reason = f"worker {samples[worst].worker}: {reason}"
+            reason = replace(reason, worker=samples[worst].worker)
         chunks = [sample.chunks_per_s for sample in samples if sample.chunks_per_s is not None]
         health = ClientHealth(
             t_s=samples[0].t_s,
@@ -122,9 +123,10 @@ class ClientJudge:
         verdicts = zip(samples, judged, strict=True)
         return JudgedSecond(health, tuple(s for s, (state, _) in verdicts if state == "red" and s.state is None))
 
-    def _judge(self, sample: ClientSample) -> tuple[ClientState, str | None]:
+    def _judge(self, sample: ClientSample) -> tuple[ClientState, ClientReason | None]:
         if sample.state is not None:
-            return sample.state, sample.reason
+            told = None if sample.reason is None else ClientReason(cause=ClientCause.TOLD, text=sample.reason)
+            return sample.state, told
         return judge(sample, self._baselines.setdefault(sample.worker, Baseline()).rose(sample))
 
 

@@ -17,7 +17,7 @@ from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Part, Run, Runs, cut, fit
 from llmtop.view.tone import Tone
 from llmtop.wording.figures import TIGHT, UNKNOWN, clock
-from llmtop.wording.sentences import VOID
+from llmtop.wording.sentences import VOID, client_reason
 
 _CLIENT_TONES = {"green": Tone.GOOD, "amber": Tone.WARN, "red": Tone.BAD}
 LATE_MS = 10.0
@@ -117,8 +117,9 @@ def verdict(frame: Frame | None, assessment: Assessment | None, condition: Condi
     if frame.replay is None and (trouble := _trouble(frame.endpoint, glyphs)):
         return trouble
     if frame.client is not None and frame.client.state == "red":
-        reason = frame.client.reason or "this machine cannot keep up"
-        return [(" CLIENT-BOUND ", "badge-bad"), (f" {VOID}: {plain(reason, glyphs)}", "bad")]
+        reason = frame.client.reason
+        why = "this machine cannot keep up" if reason is None else client_reason(reason, TIGHT)
+        return [(" CLIENT-BOUND ", "badge-bad"), (f" {VOID}: {plain(why, glyphs)}", "bad")]
     if frame.braked is not None:
         return [(" BRAKED ", "badge-bad"), (f" {plain(frame.braked, glyphs)}", "bad")]
     if assessment is None or not assessment.headline:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo
+from llmtop.domain.verdicts import ClientCause, ClientReason
 from llmtop.wording.figures import TEXT, Figures
 from llmtop.wording.names import load_unit
 
@@ -72,6 +73,25 @@ def felt(slo: Slo, figures: Figures = TEXT) -> str:
     targets = [target for target in slo.targets if target.metric in (*LATENCIES, "error_ratio")]
     texts = [figures.target(target) for target in targets]
     return listed(texts) or "no latency limit"
+
+
+def client_reason(reason: ClientReason, figures: Figures = TEXT) -> str:
+    """`worker 1: receive lag 9.00 ms, over half of TPOT (10.0 ms)`"""
+    value, of = reason.value, reason.of
+    match reason.cause:
+        case ClientCause.LAG:
+            over = "" if of is None else f", over half of TPOT ({figures.latency(of)})"
+            text = f"receive lag {figures.latency(value)}{over}"
+        case ClientCause.COALESCED:
+            reads = f"{figures.whole(value)} of {figures.whole(of)} reads"
+            text = f"{reads} held several tokens: the client reads too late"
+        case ClientCause.CPU:
+            text = f"load process at {figures.percent(value)} of its core; more workers would help"
+        case ClientCause.LOOP:
+            text = f"event loop {figures.latency(value)} late"
+        case ClientCause.TOLD:
+            text = reason.text
+    return text if reason.worker is None else f"worker {reason.worker}: {text}"
 
 
 def listed(texts: Sequence[str]) -> str:

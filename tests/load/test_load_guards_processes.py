@@ -18,7 +18,7 @@ from llmtop.domain.profile import Workload
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
-from llmtop.domain.verdicts import ClientHealth
+from llmtop.domain.verdicts import ClientCause, ClientHealth, ClientReason
 from llmtop.endpoint.clock import LagSample
 from llmtop.endpoint.trace import Trace
 from llmtop.errors import SessionLost
@@ -613,7 +613,8 @@ def test_only_what_both_sides_saw_is_compared() -> None:
 
 
 def second(state: Any, cpu: float | None = 0.5, chunks: float | None = 100.0) -> ClientHealth:
-    return ClientHealth(t_s=0.0, state=state, cpu=cpu, chunks_per_s=chunks, reason=f"{state} reason")
+    reason = ClientReason(cause=ClientCause.TOLD, text=f"{state} reason")
+    return ClientHealth(t_s=0.0, state=state, cpu=cpu, chunks_per_s=chunks, reason=reason)
 
 
 def test_a_level_is_the_middle_of_its_seconds_and_the_mean_of_their_figures() -> None:

@@ -14,6 +14,7 @@ from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ClientSample
+from llmtop.domain.verdicts import ClientCause, ClientReason
 from llmtop.meter.client import Baseline, ClientJudge, judge
 from llmtop.meter.facts import Facts
 from llmtop.meter.frames import FrameBuilder
@@ -76,6 +77,21 @@ def test_thresholds(
     assert (reason is None) == (state == "green")
 
 
+@pytest.mark.parametrize(
+    ("figures", "coalesced", "reason"),
+    [
+        ({"lag_p99_ms": 9.0, "tpot_ms": 10.0}, False, ClientReason(cause=ClientCause.LAG, value=9.0, of=10.0)),
+        ({"lag_p99_ms": 3.0, "tpot_ms": 10.0}, False, ClientReason(cause=ClientCause.LAG, value=3.0)),
+        ({"coalesced": 400}, True, ClientReason(cause=ClientCause.COALESCED, value=400, of=1000)),
+        ({"cpu": 0.8}, False, ClientReason(cause=ClientCause.CPU, value=0.8)),
+        ({"loop_lag_ms": 30.0}, False, ClientReason(cause=ClientCause.LOOP, value=30.0)),
+        ({"lag_p99_ms": 3.0, "cpu": 0.9}, False, ClientReason(cause=ClientCause.CPU, value=0.9)),
+    ],
+)
+def test_the_worst_finding_is_the_reason(figures: dict[str, float], coalesced: bool, reason: ClientReason) -> None:
+    assert judge(sample(**figures), coalesced)[1] == reason
+
+
 def test_a_kernel_stamp_does_not_move_with_a_late_read() -> None:
     late = sample(lag_p99_ms=15.0, tpot_ms=4.0)
     assert judge(late, False)[0] == "red"
@@ -114,8 +130,7 @@ def test_the_worst_worker_speaks_for_all() -> None:
     )
     health = second.health
     assert health.state == "red"
-    assert health.reason is not None
-    assert health.reason.startswith("worker 1: receive lag 9.0 ms")
+    assert health.reason == ClientReason(cause=ClientCause.LAG, value=9.0, of=10.0, worker=1)
     assert (health.cpu, health.lag_p99_ms, health.chunks_per_s) == (0.3, 9.0, 150.0)
     assert (health.workers, health.workers_lost) == (2, 1)
     assert [each.worker for each in second.red] == [1]
@@ -124,7 +139,8 @@ def test_the_worst_worker_speaks_for_all() -> None:
 def test_a_state_that_an_old_file_recorded_is_kept() -> None:
     old = ClientSample(t_s=1.0, state="red", reason="worker 1: too late", lag_p99_ms=0.1, workers=3)
     (second,) = ClientJudge().take([old])
-    assert (second.health.state, second.health.reason, second.health.workers) == ("red", "worker 1: too late", 3)
+    assert (second.health.state, second.health.workers) == ("red", 3)
+    assert second.health.reason == ClientReason(cause=ClientCause.TOLD, text="worker 1: too late")
     facts = Facts.of(
         [FactBatch(t_s=1.0, client=(old,), requests=(record(0.1, 0.9, client_limited=False), record(0.1, 0.9)))]
     )

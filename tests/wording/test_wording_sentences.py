@@ -10,7 +10,7 @@ import pytest
 import llmtop
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import METRICS, STATS, Slo, SloTarget, parse_slo
-from llmtop.domain.verdicts import Bound
+from llmtop.domain.verdicts import Bound, ClientCause, ClientReason
 from llmtop.wording import names, sentences
 
 PACKAGE = Path(llmtop.__file__).parent
@@ -77,3 +77,27 @@ def test_a_sentence_begins_with_a_capital_unless_a_flag_or_a_figure_does(text: s
 def test_what_is_worded_once_is_worded_nowhere_else(pattern: str) -> None:
     found = [path for path in PACKAGE.rglob("*.py") if re.search(pattern, path.read_text())]
     assert [path for path in found if path.parent.name != "wording"] == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        (ClientReason(cause=ClientCause.LAG, value=3.0), "receive lag 3.00 ms"),
+        (
+            ClientReason(cause=ClientCause.LAG, value=9.0, of=10.0, worker=1),
+            "worker 1: receive lag 9.00 ms, over half of TPOT (10.0 ms)",
+        ),
+        (
+            ClientReason(cause=ClientCause.COALESCED, value=400, of=1000, worker=0),
+            "worker 0: 400 of 1 000 reads held several tokens: the client reads too late",
+        ),
+        (
+            ClientReason(cause=ClientCause.CPU, value=0.92),
+            "load process at 92.0 % of its core; more workers would help",
+        ),
+        (ClientReason(cause=ClientCause.LOOP, value=30.0), "event loop 30.0 ms late"),
+        (ClientReason(cause=ClientCause.TOLD, text="too late"), "too late"),
+    ],
+)
+def test_why_the_client_was_too_slow_is_told_with_its_figures(reason: ClientReason, text: str) -> None:
+    assert sentences.client_reason(reason) == text

@@ -30,7 +30,9 @@ from llmtop.domain.verdicts import (  # noqa: E402
     Assessment,
     Bound,
     Capacity,
+    ClientCause,
     ClientHealth,
+    ClientReason,
     CliffVerdict,
     Confidence,
     Curve,
@@ -357,7 +359,10 @@ def scenes() -> dict[str, Scene]:
             replace(
                 past,
                 client=replace(
-                    past.client, state="red", reason="receive lag 38 ms on 1 core: add --workers 2", lag_p99_ms=38.0
+                    past.client,
+                    state="red",
+                    reason=ClientReason(cause=ClientCause.LAG, value=38.0, of=36.8),
+                    lag_p99_ms=38.0,
                 ),
             ),
             broken(),
