@@ -18,7 +18,7 @@ from llmtop.domain.profile import Profile
 from llmtop.host.headless import run_to_end
 from llmtop.host.host import Host
 from llmtop.host.link import SessionLink
-from llmtop.host.replay import Replay
+from llmtop.host.replay import ReplayLink
 from llmtop.session.options import SessionOptions
 
 HERE = Path(__file__).parent
@@ -40,7 +40,7 @@ def record() -> None:
 async def draw(name: str, size: tuple[int, int]) -> None:
     from llmtop.tui.app import LlmtopApp
 
-    replay = Replay(RUN, clock=lambda: 0.0)
+    replay = ReplayLink(RUN, clock=lambda: 0.0)
     seconds = itertools.count()
     host = Host(replay, replay.meta.profile.slo, clock=lambda: float(next(seconds)))
     app = LlmtopApp(host)
