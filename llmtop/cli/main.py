@@ -1,6 +1,6 @@
 """The command line: what each word means, and what the exit code says.
 
-    0  done, and the SLO held where one was judged        3  the endpoint cannot be reached or driven
+    0  done, and the SLO held where one was judged        3  the endpoint cannot be reached, or is gone
     1  the SLO failed, or a comparison found a regression  4  the client was the bottleneck: the figures are void
     2  the command line or a file is wrong                 130  interrupted
 
