@@ -33,4 +33,4 @@ class Steering(Struct, frozen=True):
 
     running: bool = False
     text: str = ""
-    """What it does, or has found; why it could not start."""
+    """What it does, or has found."""

@@ -46,15 +46,13 @@ class Helm:
         self._lock = threading.Lock()
         self._steerer: Steerer | None = None
         self._step: Step | None = None
-        self._refusal = ""
         self._search: CapacitySearch | None = None
         self._base: LoadPoint | None = None
 
     @property
     def steering(self) -> Steering:
         with self._lock:
-            text = self._refusal if self._step is None else self._step.text
-            return Steering(self._steerer is not None, text)
+            return Steering(self._steerer is not None, "" if self._step is None else self._step.text)
 
     def search(self, meta: RunMeta | None) -> str | None:
         """Begin a capacity search. Returns why it cannot begin; None: it has the wheel."""
@@ -62,8 +60,7 @@ class Helm:
             if self._steerer is not None:
                 return None
             if meta is None or meta.info is None:
-                self._refusal = "the endpoint is not connected yet"
-                return self._refusal
+                return "the endpoint is not connected yet"
             base = meta.profile.plan.base
             self._base = base
             self._search = CapacitySearch(self._slo, base, max_concurrency=meta.profile.caps.max_concurrency)

@@ -418,7 +418,7 @@ class Session:
                 if self._engine is not None:
                     self._engine.cut()
                 base = self._options.profile.plan.base if self._engine is None else self._engine.target
-                self._wanted = msgspec.structs.replace(base, concurrency=0, rate_rps=None)
+                self._wanted = base.at("concurrency", 0)
             case AddMark(text):
                 self._marks.append(Mark(self.t_s, text))
             case SetRecording(on):

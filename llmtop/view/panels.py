@@ -7,7 +7,7 @@ from collections.abc import Callable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llmtop.domain.frame import Distribution, Frame
+from llmtop.domain.frame import Distribution, Frame, Series
 from llmtop.domain.slo import Slo, SloTarget
 from llmtop.meter.frames import STALE_S
 from llmtop.view.condition import Condition, is_stale, span_of
@@ -104,41 +104,46 @@ def _server_panel(frame: Frame, value: float | None, what: str, glyphs: Glyphs) 
 def _queue(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
     server = frame.server
     waiting = None if server is None else server.waiting
-    absent, age, stale = _server_panel(frame, waiting, "its queue", glyphs)
-    note = age or ("" if server is None or server.running is None else f"{TIGHT.count(server.running)} running")
-    history = frame.timeline.waiting
-    return PanelView(
-        title="queue",
-        notes=(note,) if note else (),
-        figure="n/a" if absent else TIGHT.count(waiting),
-        limit="" if absent else short_limit(target),
-        tone=Tone.UNKNOWN if absent else judge_target(waiting, target, history),
-        layers=(Layer(history, "flow-area", None, True), Layer(history, "flow", "over")),
-        limit_at=None if target is None else target.limit,
-        floor=5.0,
-        absent=absent,
-        stale=stale,
-    )
+    running = None if server is None else server.running
+    note = "" if running is None else f"{TIGHT.count(running)} running"
+    view = PanelView(title="queue", notes=(note,), figure=TIGHT.count(waiting), floor=5.0)
+    return _of_server(view, frame, waiting, frame.timeline.waiting, "its queue", target, glyphs)
 
 
 def _kv(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
-    server = frame.server
-    usage = None if server is None else server.kv_usage
-    absent, age, stale = _server_panel(frame, usage, "its KV cache usage", glyphs)
+    usage = None if frame.server is None else frame.server.kv_usage
     preemptions = frame.window.preemptions_per_s
-    note = age or (f"{TIGHT.count(preemptions)} preempt/s" if preemptions else "")
-    history = frame.timeline.kv_usage
-    return PanelView(
+    note = f"{TIGHT.count(preemptions)} preempt/s" if preemptions else ""
+    view = PanelView(
         title="KV cache",
-        notes=(note,) if note else (),
-        figure="n/a" if absent else TIGHT.percent(usage),
-        limit="" if absent else short_limit(target),
-        tone=Tone.UNKNOWN if absent else judge_target(usage, target, history),
-        layers=(Layer(history, "flow-area", None, True), Layer(history, "flow", "over")),
-        limit_at=None if target is None else target.limit,
+        notes=(note,),
+        figure=TIGHT.percent(usage),
         floor=1.0,
         ceiling=1.0,
         label=TIGHT.round_percent,
+    )
+    return _of_server(view, frame, usage, frame.timeline.kv_usage, "its KV cache usage", target, glyphs)
+
+
+def _of_server(
+    view: PanelView,
+    frame: Frame,
+    value: float | None,
+    history: Series,
+    what: str,
+    target: SloTarget | None,
+    glyphs: Glyphs,
+) -> PanelView:
+    """The panel of a figure that the server tells, if it tells it; its age stands in the place of its note."""
+    absent, age, stale = _server_panel(frame, value, what, glyphs)
+    return replace(
+        view,
+        notes=tuple(filter(None, (age or view.notes[0],))),
+        figure="n/a" if absent else view.figure,
+        limit="" if absent else short_limit(target),
+        tone=Tone.UNKNOWN if absent else judge_target(value, target, history),
+        layers=(Layer(history, "flow-area", None, True), Layer(history, "flow", "over")),
+        limit_at=None if target is None else target.limit,
         absent=absent,
         stale=stale,
     )

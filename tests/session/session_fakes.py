@@ -15,7 +15,7 @@ import pytest
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import Caps, LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile, Workload
-from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.domain.request import REFUSALS, Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.session.options import SessionOptions
@@ -230,30 +230,35 @@ def made(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-REFUSED = RequestRecord(
-    scheduled_ns=0,
-    dispatched_ns=0,
-    sent_ns=None,
-    connect_ns=None,
-    headers_ns=None,
-    first_token_ns=None,
-    first_answer_ns=None,
-    last_token_ns=None,
-    end_ns=1,
-    started_at=0.0,
-    asked_prompt_tokens=1,
-    asked_output_tokens=1,
-    prompt_tokens=1,
-    output_tokens=0,
-    outcome=Outcome.HTTP_ERROR,
-    status=None,
-    error="connection refused",
-)
+def ended(outcome: Outcome = Outcome.OK, status: int | None = 200, error: str | None = None) -> RequestRecord:
+    """A request that came to this end."""
+    return RequestRecord(
+        scheduled_ns=0,
+        dispatched_ns=0,
+        sent_ns=None,
+        connect_ns=None,
+        headers_ns=None,
+        first_token_ns=None,
+        first_answer_ns=None,
+        last_token_ns=None,
+        end_ns=1,
+        started_at=0.0,
+        asked_prompt_tokens=1,
+        asked_output_tokens=1,
+        prompt_tokens=1,
+        output_tokens=0,
+        outcome=outcome,
+        status=status,
+        error=error,
+    )
+
+
+REFUSED = ended(Outcome.HTTP_ERROR, None, "connection refused")
 
 
 def refusals(t_s: float) -> FactBatch:
     """As many as mean that nobody is there."""
-    return FactBatch(t_s=t_s, requests=(REFUSED,) * 3)
+    return FactBatch(t_s=t_s, requests=(REFUSED,) * REFUSALS)
 
 
 def load_bin(t_s: float, in_flight: int) -> FactBatch:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from session_fakes import REFUSED, ended
 
 from llmtop.domain.commands import AddMark, InjectFault, Quit, Seek, SetKnob, SetLoad, SetRecording, StopLoad
 from llmtop.domain.endpoint import Endpoint, EndpointState
@@ -24,31 +25,6 @@ from llmtop.simulator.server import schedule
 from llmtop.simulator.server.serving import serve
 
 # ── The endpoint's state ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def ended(outcome: Outcome = Outcome.OK, status: int | None = 200, error: str | None = None) -> RequestRecord:
-    return RequestRecord(
-        scheduled_ns=0,
-        dispatched_ns=0,
-        sent_ns=None,
-        connect_ns=None,
-        headers_ns=None,
-        first_token_ns=None,
-        first_answer_ns=None,
-        last_token_ns=None,
-        end_ns=1,
-        started_at=0.0,
-        asked_prompt_tokens=1,
-        asked_output_tokens=1,
-        prompt_tokens=1,
-        output_tokens=0,
-        outcome=outcome,
-        status=status,
-        error=error,
-    )
-
-
-REFUSED = ended(Outcome.HTTP_ERROR, None, "connection refused")
 
 
 def batch(t_s: float, *records: RequestRecord, tokens: int = 0, in_flight: int = 1, scraped: bool = False) -> FactBatch:

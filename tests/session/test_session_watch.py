@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
+from session_fakes import REFUSED, ended
+
 from llmtop.domain.endpoint import EndpointState
-from llmtop.domain.request import REFUSALS, Outcome, RequestRecord
+from llmtop.domain.request import REFUSALS, Outcome
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.session.watch import SILENCE_S, EndpointWatch
-
-
-def ended(outcome: Outcome, status: int | None, error: str | None = None) -> RequestRecord:
-    return RequestRecord(
-        scheduled_ns=0,
-        dispatched_ns=0,
-        sent_ns=None,
-        connect_ns=None,
-        headers_ns=None,
-        first_token_ns=None,
-        first_answer_ns=None,
-        last_token_ns=None,
-        end_ns=1,
-        started_at=0.0,
-        asked_prompt_tokens=1,
-        asked_output_tokens=1,
-        prompt_tokens=1,
-        output_tokens=0,
-        outcome=outcome,
-        status=status,
-        error=error,
-    )
-
-
-REFUSED = ended(Outcome.HTTP_ERROR, None, "connection refused")
 
 
 def tokens(t_s: float, count: int = 5) -> FactBatch:
