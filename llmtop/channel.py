@@ -99,7 +99,8 @@ class Child:
         # A file, so that nobody has to read along.
         self._words = None if log is not None else tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_let_go`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            # -P: a file that happens to lie in the working directory is not imported in place of a library.
+            [sys.executable, "-P", "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log if log is not None else self._words,

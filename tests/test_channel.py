@@ -145,3 +145,16 @@ async def test_a_server_tells_its_port_or_why_it_has_none(tmp_path: Path, monkey
         await channel.Server.launch(name, str(UsageError.exit_code))
     with pytest.raises(SessionLost, match="exit code 7 before it was ready: context"):
         await channel.Server.launch(name, "7")
+
+
+async def test_a_file_in_the_working_directory_is_not_run_in_place_of_a_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("msgspec", "asyncio", "h2"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger was run')\n")
+    monkeypatch.chdir(tmp_path)
+    server = await channel.Server.launch("llmtop.simulator.server", "--port", "0", "--die-with-parent")
+    try:
+        assert server.port > 0
+    finally:
+        await server.close()
