@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import ChangeReason
+from llmtop.domain.run import ChangeReason, Ending, SearchEnded, TestedLevel
 
 
 class SetLoad(Struct, frozen=True, tag=True):
@@ -54,6 +54,14 @@ class Seek(Struct, frozen=True, tag=True):
 class Quit(Struct, frozen=True, tag=True):
     """Stop the load, wait for the server to drain, close the run file, end."""
 
+    ending: Ending = Ending.HAND
+
+
+class Note(Struct, frozen=True, tag=True):
+    """Keep what a search has found among the facts of the run."""
+
+    fact: TestedLevel | SearchEnded
+
 
 class Search(Struct, frozen=True, tag=True):
     """Let a search for the capacity at the SLO take the wheel, or end the one that has it."""
@@ -65,4 +73,4 @@ class Export(Struct, frozen=True, tag=True):
     """Write the reports of the run file."""
 
 
-Command = SetLoad | StopLoad | AddMark | SetRecording | SetKnob | InjectFault | Seek | Search | Export | Quit
+Command = SetLoad | StopLoad | AddMark | SetRecording | SetKnob | InjectFault | Seek | Search | Export | Note | Quit

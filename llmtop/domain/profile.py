@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from msgspec import Struct
 
-from llmtop.domain.load import Caps, LoadPlan
+from llmtop.domain.load import Caps, Hold, LoadPlan, Spike
 from llmtop.domain.slo import Slo
 
 
@@ -48,6 +50,23 @@ class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """chat (/v1/chat/completions) or completions (/v1/completions)."""
 
 
+class Question(StrEnum):
+    """What a run is to find out. A run has one, and one answer."""
+
+    HOLD = "hold"
+    """Does this load keep the SLO?"""
+    PEAK = "peak"
+    """Is the SLO kept up to the expected peak, and where does it break?"""
+    CAPACITY = "capacity"
+    """How many at the SLO? With `at_least`: so many?"""
+    SOAK = "soak"
+    """Is the SLO kept, and does nothing creep?"""
+    SPIKE = "spike"
+    """Did it recover in time, and what did the spike cost?"""
+    CLIFF = "cliff"
+    """Where is it, and how many at the SLO so far?"""
+
+
 class Profile(Struct, frozen=True, kw_only=True):
     """What a profile file holds. `plan` without stages: driven by hand from `plan.base`, or by the capacity search."""
 
@@ -57,7 +76,29 @@ class Profile(Struct, frozen=True, kw_only=True):
     model: str | None = None
     workload: Workload = Workload()
     plan: LoadPlan = LoadPlan(stages=())
+    question: Question | None = None
+    """None: what its plan asks, `asks`."""
+    peak: float | None = None
+    """The expected peak, on the axis of the plan; None: none was named."""
+    at_least: float | None = None
+    """Of a capacity: the load that it must reach."""
+    recover_within_s: float = 30.0
+    """Of a spike: how long after its end all must be as before."""
     search: bool = False
     """The capacity search picks the loads, from `plan.base` on; there are no stages."""
     slo: Slo = Slo()
     caps: Caps = Caps()
+
+    @property
+    def asks(self) -> Question:
+        """The question: as it was named, or as the plan implies it."""
+        if self.question is not None:
+            return self.question
+        if self.search:
+            return Question.CAPACITY
+        if any(isinstance(stage.shape, Spike) for stage in self.plan.stages):
+            return Question.SPIKE
+        held = {stage.shape for stage in self.plan.stages if isinstance(stage.shape, Hold)}
+        if len(held) == 1 and all(isinstance(stage.shape, Hold) for stage in self.plan.stages):
+            return Question.HOLD
+        return Question.CLIFF if self.peak is None else Question.PEAK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import StrEnum
 from itertools import chain
 from typing import Literal
 
@@ -46,6 +47,60 @@ class Event(Struct, frozen=True):
     """The endpoint's state from now on, where the event is a change of it."""
 
 
+class Chapter(Struct, frozen=True):
+    """The configuration of what is driven changed: what is measured from here on is another curve."""
+
+    t_s: float
+    text: str
+    """What changed, for a reader: `max_num_seqs 32 -> 48`."""
+    key: str
+    """The configuration from here on; a key that comes back is the same configuration."""
+
+
+class TestedLevel(Struct, frozen=True, kw_only=True, tag=True):
+    """A load that a capacity search has judged."""
+
+    t_s: float
+    load: int
+    slo: str
+    """What it was judged by."""
+    failed: tuple[str, ...] = ()
+    """Names of the limits that it broke; none: it held."""
+    n: int = 0
+    """Requests it rests on."""
+    in_service: float | None = None
+    requests_per_s: float | None = None
+    ttft_mean_s: float | None = None
+    worst: tuple[tuple[str, float], ...] = ()
+    """(name, value) of the statistic of each latency limit."""
+
+
+class SearchEnded(Struct, frozen=True, tag=True):
+    """A capacity search has given the wheel back."""
+
+    t_s: float
+    reason: Literal["done", "budget", "limit", "hand", "client"]
+    """It knows; its time or requests were used up; the load ends there; somebody took the wheel; the client is late."""
+    text: str = ""
+
+
+class Ending(StrEnum):
+    """How a run came to its end."""
+
+    PLAN = "plan"
+    """Its plan was over, or its search."""
+    HAND = "hand"
+    """Somebody ended it."""
+    BRAKE = "brake"
+    """Too many requests failed."""
+    RESTART = "restart"
+    """The server was started anew under it."""
+    HANG = "hang"
+    """The server took requests and answered nothing."""
+    GONE = "gone"
+    """Nothing answered any more."""
+
+
 class RunMeta(Struct, frozen=True, kw_only=True):
     """What a run was. Fixed at its start, but for what a probe finds (`info`, the endpoint's model) and `ended_s`."""
 
@@ -63,6 +118,8 @@ class RunMeta(Struct, frozen=True, kw_only=True):
     """Of the simulated engine."""
     ended_s: float | None = None
     """Length of the run; None: it was cut off."""
+    ending: Ending | None = None
+    """How it ended; None: it goes on, it was cut off, or nobody noted it."""
 
 
 class FactBatch(Struct, frozen=True, kw_only=True):
@@ -79,6 +136,9 @@ class FactBatch(Struct, frozen=True, kw_only=True):
     client: tuple[ClientSample, ...] = ()
     changes: tuple[LoadChange, ...] = ()
     marks: tuple[Mark, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
+    tested: tuple[TestedLevel, ...] = ()
+    searches: tuple[SearchEnded, ...] = ()
     events: tuple[Event, ...] = field(default_factory=tuple)
 
 

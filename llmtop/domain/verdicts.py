@@ -7,6 +7,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from llmtop.domain.load import Axis
+from llmtop.domain.profile import Question
 from llmtop.domain.samples import ClientState
 from llmtop.domain.slo import Latency, Stat
 
@@ -201,6 +202,38 @@ class Drift(Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
+class Recovery(Struct, frozen=True, kw_only=True):
+    """What a spike of the load left behind."""
+
+    up_s: float
+    down_s: float
+    base: float
+    peak: float
+    took_s: float | None = None
+    """From the end of the spike until latency, queue and KV cache were as before; None: not by the end of the run."""
+    debt_s: float | None = None
+    """SLO debt: seconds from the start of the spike on in which the SLO was broken; None: it cannot be said."""
+    text: str = ""
+
+
+class Judgement(Struct, frozen=True, kw_only=True):
+    """The answer to a run's question. Screen, last line, report, JSON, JUnit and exit code are renderings of it."""
+
+    question: Question = Question.CLIFF
+    ok: bool | None = None
+    """Yes, no, or not known."""
+    sentence: str = ""
+    """The answer, with the configuration it holds for."""
+    reasons: tuple[str, ...] = ()
+    """What decided it: the limits that broke, or what is missing for an answer."""
+    left_out: tuple[str, ...] = ()
+    """What was measured and not judged, and why."""
+    void: bool = False
+    """The client was the bottleneck: the figures say nothing about the server."""
+    final: bool = False
+    """The run is over: no later figure can change this."""
+
+
 class Assessment(Struct, frozen=True, kw_only=True):
     """All opinions over one run or one live window. `headline` is the second line of the screen."""
 
@@ -215,6 +248,8 @@ class Assessment(Struct, frozen=True, kw_only=True):
     curves: tuple[Curve, ...] = ()
     """Ghosts first, the current one last."""
     drifts: tuple[Drift, ...] = ()
+    recoveries: tuple[Recovery, ...] = ()
+    judgement: Judgement = Judgement()
     overloaded: bool = False
     """Past the cliff right now."""
     judged_requests: int = 0

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
+from llmtop.domain.run import Chapter, Event, FactBatch, LoadChange, Mark, SearchEnded, TestedLevel
 from llmtop.meter.client import ClientJudge, JudgedSecond, RedSpans
 
 Column = npt.NDArray[np.float64]
@@ -137,6 +137,9 @@ class Facts:
         self.changes: list[LoadChange] = []
         self.marks: list[Mark] = []
         self.events: list[Event] = []
+        self.chapters: list[Chapter] = []
+        self.tested: list[TestedLevel] = []
+        self.searches: list[SearchEnded] = []
         self.t_s = 0.0
         self._judge = ClientJudge()
         self._red = RedSpans()
@@ -153,6 +156,9 @@ class Facts:
         self.changes.extend(batch.changes)
         self.marks.extend(batch.marks)
         self.events.extend(batch.events)
+        self.chapters.extend(batch.chapters)
+        self.tested.extend(batch.tested)
+        self.searches.extend(batch.searches)
 
     def _take_second(self, second: JudgedSecond) -> None:
         health, requests = second.health, self.requests

@@ -77,7 +77,13 @@ class RunReader:
     def batches(self) -> Iterator[FactBatch]:
         """The run's batches as the session told them, in order; batches without any fact are left out."""
         with self._mapped():
-            streams = {field: _Stream(self._database, table) for field, table in schema.BATCH_TABLES.items()}
+            there = {name for (name,) in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            added = {table.name for table in (schema.CHAPTER, schema.TESTED, schema.SEARCH_END)}
+            streams = {
+                field: _Stream(self._database, table)
+                for field, table in schema.BATCH_TABLES.items()
+                if table.name in there or table.name not in added
+            }
             while (told_s := min(stream.told_s for stream in streams.values())) < math.inf:
                 yield FactBatch(t_s=told_s, **{field: stream.take(told_s) for field, stream in streams.items()})
 

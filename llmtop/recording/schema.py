@@ -11,6 +11,9 @@ Tables, one row a fact; times are seconds (`*_s`) or nanoseconds (`*_ns`) of one
     load_change    t_s, reason, stage, and the fields of the commanded `LoadPoint`
     mark           t_s, text
     event          the fields of `Event`
+    chapter        the fields of `Chapter`
+    tested         one load that a capacity search judged: the fields of `TestedLevel`; lists are JSON
+    search_end     the fields of `SearchEnded`
 
 Every row but meta's begins with `told_s`, when the session told it: a record is told with the bin
 in which its request ended, and a replay tells it then too. Rows with the same `told_s` are one `FactBatch`.
@@ -19,8 +22,8 @@ Facts only: no verdict is stored, so that an old run can be judged again. Schema
 client have a `state` and its requests `client_limited`, and lack what these were judged by; both are NULL from
 schema 2 on. API keys are never in the file.
 
-Versions: a reader reads its own and every older version. Columns are added, never renamed or removed; a column that an
-older file lacks takes the field's default.
+Versions: a reader reads its own and every older version. Columns and tables are added, never renamed or removed;
+a column that an older file lacks takes the field's default, a table that it lacks is empty.
 """
 
 from __future__ import annotations
@@ -34,10 +37,10 @@ import msgspec
 
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import RequestRecord
-from llmtop.domain.run import Event, LoadChange, Mark
+from llmtop.domain.run import Chapter, Event, LoadChange, Mark, SearchEnded, TestedLevel
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 
-VERSION = 2
+VERSION = 3
 APPLICATION_ID = 0x6C6C6D74
 """`llmt` in the database header, by which a run file can be told from any other database."""
 
@@ -145,6 +148,9 @@ CLIENT = FactTable("client_sample", ClientSample)
 CHANGE = _ChangeTable()
 MARK = FactTable("mark", Mark)
 EVENT = FactTable("event", Event)
+CHAPTER = FactTable("chapter", Chapter)
+TESTED = FactTable("tested", TestedLevel)
+SEARCH_END = FactTable("search_end", SearchEnded)
 
 BATCH_TABLES: dict[str, FactTable[Any]] = {
     "bins": BIN,
@@ -155,6 +161,9 @@ BATCH_TABLES: dict[str, FactTable[Any]] = {
     "changes": CHANGE,
     "marks": MARK,
     "events": EVENT,
+    "chapters": CHAPTER,
+    "tested": TESTED,
+    "searches": SEARCH_END,
 }
 """Field of `FactBatch` to the table that holds it."""
 

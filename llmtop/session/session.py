@@ -20,6 +20,7 @@ from llmtop.domain.commands import (
     Command,
     Export,
     InjectFault,
+    Note,
     Quit,
     Search,
     Seek,
@@ -38,7 +39,18 @@ from llmtop.domain.endpoint import (
 )
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage
-from llmtop.domain.run import Event, EventKind, FactBatch, Mark, RunMeta, Severity, joined
+from llmtop.domain.run import (
+    Chapter,
+    Event,
+    EventKind,
+    FactBatch,
+    Mark,
+    RunMeta,
+    SearchEnded,
+    Severity,
+    TestedLevel,
+    joined,
+)
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
@@ -105,6 +117,9 @@ class Session:
         self._gpu_samples: list[GpuSnapshot] = []
         self._marks: list[Mark] = []
         self._events: list[Event] = []
+        self._chapters: list[Chapter] = []
+        self._noted: list[TestedLevel | SearchEnded] = []
+        self._starts = 1
         self._recording = True
         self._retry_at_s: float | None = None
         self._wanted: LoadPoint | None = None
@@ -227,6 +242,7 @@ class Session:
             if changes:
                 await self._end_contact()
                 await self._make_contact(info)
+                self._begin_chapter("; ".join(changes))
             self._tell("endpoint", "; ".join(("the endpoint is back", *changes, *rests)))
         else:
             await self._make_contact(info)
@@ -329,7 +345,9 @@ class Session:
                 seen = scraper.dialect
                 self._heed(seen)
             if scraper.restarted:
+                self._starts += 1
                 self._tell("server", "the server has restarted: a new curve begins", "warning")
+                self._begin_chapter("the server has restarted")
             self._gpu_samples.extend(scraper.gpus)
             if self._beside_us and not scraper.gpus:
                 self._gpu_samples.extend(await asyncio.to_thread(self._gpus.read, self.t_s))
@@ -347,13 +365,16 @@ class Session:
     def _tick(self) -> None:
         """Everything that became known since the last tick, as one batch: recorded, shown, and judged by the watch."""
         load = (self._engine.take(),) if self._engine is not None else ()
-        t_s = self.t_s
+        t_s, noted = self.t_s, _taken(self._noted)
         own = FactBatch(
             t_s=t_s,
             server=_taken(self._scraped),
             gpu=_taken(self._gpu_samples),
             marks=_taken(self._marks),
             events=_taken(self._events),
+            chapters=_taken(self._chapters),
+            tested=tuple(fact for fact in noted if isinstance(fact, TestedLevel)),
+            searches=tuple(fact for fact in noted if isinstance(fact, SearchEnded)),
         )
         batch = joined(t_s, (*load, own))
         self._builder.consume(batch)
@@ -369,6 +390,14 @@ class Session:
         if self._watch.state is EndpointState.DOWN and before is not EndpointState.DOWN and self._engine is not None:
             self._engine.cut()
             self._connect()
+
+    def _begin_chapter(self, text: str) -> None:
+        """What is measured from now on is another configuration's."""
+        info = self.meta.info
+        served = () if info is None else (info.dialect, info.model, info.server)
+        knobs = (f"{name}={value:g}" for name, value in sorted(self._target.knobs.items()))
+        key = " ".join((f"start={self._starts}", *(str(each) for each in served if each), *knobs))
+        self._chapters.append(Chapter(self.t_s, text, key))
 
     def _note(self, event: Event | None) -> None:
         if event is not None:
@@ -424,6 +453,8 @@ class Session:
             case SetRecording(on):
                 self._recording = on and self._writer is not None and self._writer.error is None
                 self._tell("recording", "recording" if self._recording else "recording paused")
+            case Note(fact):
+                self._noted.append(fact)
             case SetKnob() | InjectFault():
                 # A server that hangs must not keep the next command waiting, which may be to stop the load.
                 self._spawn(self._turn(command))
@@ -433,7 +464,10 @@ class Session:
     async def _turn(self, wish: SetKnob | InjectFault) -> None:
         async with self._turning:
             try:
-                self._tell("simulator", await self._target.turn(wish))
+                done = await self._target.turn(wish)
+                self._tell("simulator", done)
+                if isinstance(wish, SetKnob):
+                    self._begin_chapter(done)
             except EndpointError as error:
                 self._tell("simulator", error.problem, "warning")
             except UsageError as error:
