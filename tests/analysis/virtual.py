@@ -1,20 +1,28 @@
-"""A hand-driven session against the simulated engine in virtual time: facts as a live run would record them."""
+"""A session against the simulated engine in virtual time: facts as a live run would record them, faults included."""
 
 from __future__ import annotations
 
+import heapq
+import math
+import random
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
-from llmtop.domain.run import FactBatch, LoadChange, RunMeta
-from llmtop.domain.samples import LoadBin, ServerSnapshot
+from llmtop.domain.run import Chapter, FactBatch, LoadChange, RunMeta
+from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
+from llmtop.domain.slo import Slo
 from llmtop.meter.facts import Facts
 from llmtop.simulator.engine import Engine, Preset, StepPlan
 from llmtop.simulator.engine.driver import Lengths, VirtualDriver, Visit
 
 BIN_S = 0.25
+SCRAPE_S = 1.0
+KnobValue = bool | int | float | str | None
 
 
 def meta_of(name: str = "virtual") -> RunMeta:
@@ -40,11 +48,19 @@ class _ProbedEngine(Engine):
 
 
 class VirtualSession:
-    """Closed-loop users against a virtual engine; `facts` grows as `run_until` moves the clock.
+    """Users or arrivals against a virtual engine; `facts` grows as `run_until` moves the clock.
 
     Args:
         limits: whether the server tells its own limits.
         gauges: whether it has metrics at all.
+        foreign: users of somebody else on the same server, seen in its gauges only.
+        probed_slots: whether the probe found the slots.
+        client: whether samples of the client are told; without, it is taken to be quick.
+
+    Faults, to be set at any time: `engine.step_time_factor`, `.extra_step_ns`, `.step_model`; `fails` (share of
+    requests that fail at once with HTTP 500), `refuses_above` (in flight, from which a proxy answers 503),
+    `rss_per_s`, `leaked_blocks_per_s`, `late` (the client is the bottleneck), `warm` (share of prompts in the prefix
+    cache, unasked).
     """
 
     def __init__(
@@ -57,123 +73,291 @@ class VirtualSession:
         prompt_cv: float = 0.3,
         gauges: bool = True,
         limits: bool = True,
+        foreign: int = 0,
+        probed_slots: bool = False,
+        client: bool = False,
     ) -> None:
         self.facts = Facts()
+        self.batches: list[FactBatch] = []
+        """All that was told, for what reads a run file."""
         self.meta = meta_of()
+        if probed_slots:
+            self.meta = replace(self.meta, info=replace(self.meta.info, max_num_seqs=preset.config.max_num_seqs))
+        self.fails = 0.0
+        self.refuses_above: int | None = None
+        self.rss, self.rss_per_s = 1.0e9, 0.0
+        self.leaked_blocks_per_s = 0.0
+        self.late = False
+        self.warm = 0.0
+        self.hooks: list[tuple[float, Callable[[], None]]] = []
+        """(when, what to do then): faults that come by themselves, in order."""
         self._preset = preset
-        self._engine = _ProbedEngine(preset.config, preset.step_model, seed)
-        self._driver = VirtualDriver(self._engine, preset.overhead, seed)
+        self._seed = seed
+        self._random = random.Random(7919 * seed + 1)
         self._point = point
         self._cv = (prompt_cv, output_cv)
-        self._gauges, self._limits = gauges, limits
+        self._gauges, self._limits, self._foreign, self._client = gauges, limits, foreign, client
+        self._starts = 0
         self._in_flight: dict[int, Visit] = {}
-        self._visits = self._driver.run()
-        self._bin_s = BIN_S
-        self._scrape_s = 1.0
-        self._sent = self._ok = self._tokens = 0
+        self._asked: dict[int, LoadPoint] = {}
+        self._others: set[int] = set()
+        self._due: list[tuple[int, int]] = []
+        """(when, number of users): those who think, and in open loop the next arrival."""
+        self._bin_s, self._scrape_s, self._second_s = BIN_S, SCRAPE_S, 1.0
+        self._sent = self._ok = self._errors = self._tokens = 0
         self.finished = 0
         self.sent_total = 0
-        self.facts.extend(FactBatch(t_s=0.0, changes=(LoadChange(0.0, point),)))
-        self._engine.probe = self._tick
-        self._fill()
+        self._boot()
+        self._tell(FactBatch(t_s=0.0, changes=(LoadChange(0.0, point),)))
+        self._begin()
+
+    def _boot(self) -> None:
+        now_ns = 0
+        if self._starts:
+            now_ns, self.engine.probe = self._driver.now_ns, None
+        self.engine = _ProbedEngine(self._preset.config, self._preset.step_model, self._seed + self._starts)
+        self._driver = VirtualDriver(self.engine, self._preset.overhead, self._seed + self._starts)
+        self._driver.now_ns = now_ns
+        self._visits = self._driver.run()
+        self._starts += 1
+        self._others.clear()
+        self._seen = [0.0] * 6
+        self._lost = 0.0
+        self.engine.probe = self._tick
 
     @property
     def now_s(self) -> float:
         return self._driver.now_ns * 1e-9
 
+    # ── What a hand or a plan does ────────────────────────────────────────────────────────────────────────────────
+
     def command(self, point: LoadPoint) -> None:
         if point != self._point:
             self._point = point
-            self.facts.extend(FactBatch(t_s=self.now_s, changes=(LoadChange(self.now_s, point),)))
-        self._fill()
+            self._tell(FactBatch(t_s=self.now_s, changes=(LoadChange(self.now_s, point),)))
+        self._begin()
+
+    def turn(self, **knobs: KnobValue) -> None:
+        """Turn knobs of the engine while it runs: a chapter."""
+        self._preset = self._preset.with_knobs(knobs)
+        self.engine.reconfigure(self._preset.config)
+        key = " ".join(f"{name}={value}" for name, value in sorted(knobs.items()))
+        self._tell(FactBatch(t_s=self.now_s, chapters=(Chapter(self.now_s, key, f"{self._starts} {key}"),)))
+
+    def restart(self, *, told: bool = True) -> None:
+        """The server is started anew: what runs on it fails, its counters begin at zero."""
+        for visit in list(self._in_flight.values()):
+            self._fail(visit, Outcome.TRUNCATED)
+        self._in_flight.clear()
+        self._boot()
+        if told:
+            chapter = Chapter(self.now_s, "the server has restarted", str(self._starts))
+            self._tell(FactBatch(t_s=self.now_s, chapters=(chapter,)))
+        self._begin()
+
+    def end(self, slo: Slo | None = None, plan: LoadPlan | None = None) -> RunMeta:
+        """The meta of the run as it stands, ended now."""
+        profile = self.meta.profile
+        profile = replace(profile, slo=slo or profile.slo, plan=plan or profile.plan)
+        return replace(self.meta, profile=profile, ended_s=self.facts.t_s)
 
     def run_until(self, t_s: float) -> None:
-        """Move the clock to the first end of a request at or after `t_s`."""
-        for visit in self._visits:
-            del self._in_flight[visit.number]
-            self._record(visit)
-            self._fill()
-            if self.now_s >= t_s:
-                return
+        """Move the clock to the first end of a request at or after `t_s`; without any load, to `t_s` itself."""
+        while self.now_s < t_s:
+            driver = self._driver
+            for visit in self._visits:
+                if driver is not self._driver:
+                    break
+                if visit.number in self._others:
+                    self._others.discard(visit.number)
+                elif self._in_flight.pop(visit.number, None) is not None:
+                    self._record(visit)
+                    self._comes_back()
+                self._fill()
+                if self.now_s >= t_s:
+                    return
+            if driver is not self._driver:
+                continue
+            self._visits = driver.run()
+            if self.now_s < t_s:
+                self._driver.now_ns = round(min(t_s, self._due[0][0] * 1e-9 if self._due else t_s) * 1e9)
+                self._tick(self._driver.now_ns)
+                self._fill()
+
+    # ── Users ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(self) -> None:
+        self._tick(self._driver.now_ns)
+        if self._point.rate_rps is not None:
+            self._due = []
+            if self._point.rate_rps > 0:
+                heapq.heappush(self._due, (self._driver.now_ns + self._pause_ns(self._point.rate_rps), 1))
+        else:
+            self._due = self._due if self._point.think_time_s else []
+        self._fill()
+
+    def _pause_ns(self, rate_rps: float) -> int:
+        shape = self._point.burstiness
+        pause_s = 1 / rate_rps if math.isinf(shape) else self._random.gammavariate(shape, 1 / (shape * rate_rps))
+        return max(1, round(1e9 * pause_s))
+
+    def _comes_back(self) -> None:
+        if self._point.concurrency is not None and self._point.think_time_s:
+            heapq.heappush(self._due, (self._driver.now_ns + round(1e9 * self._point.think_time_s), 1))
 
     def _fill(self) -> None:
-        self._tick(self._driver.now_ns)
-        target = self._point.concurrency or 0
-        lengths = Lengths(
-            prompt_tokens=self._point.prompt_tokens,
-            output_tokens=self._point.output_tokens,
+        """Let everybody send who is to by now, and keep one arrival in the driver's future to wake it."""
+        now_ns, point = self._driver.now_ns, self._point
+        if point.rate_rps is not None:
+            while self._due and self._due[0][0] <= now_ns:
+                at_ns, _ = heapq.heappop(self._due)
+                self._send(now_ns)
+                heapq.heappush(self._due, (at_ns + self._pause_ns(point.rate_rps), 1))
+        else:
+            while self._due and self._due[0][0] <= now_ns:
+                heapq.heappop(self._due)
+            spare = 0
+            while len(self._in_flight) + len(self._due) < (point.concurrency or 0) and spare < 100_000:
+                self._send(now_ns)
+                spare += 1
+        while len(self._others) < self._foreign:
+            self._others.add(self._driver.send(now_ns, self._lengths()).number)
+
+    def _lengths(self) -> Lengths:
+        point = self._point
+        return Lengths(
+            prompt_tokens=point.prompt_tokens,
+            output_tokens=point.output_tokens,
             prompt_cv=self._cv[0],
             output_cv=self._cv[1],
+            shared_prefix=max(point.shared_prefix, self.warm),
         )
-        while len(self._in_flight) < target:
-            visit = self._driver.send(self._driver.now_ns, lengths)
-            self._in_flight[visit.number] = visit
-            self._sent += 1
-            self.sent_total += 1
+
+    def _send(self, at_ns: int) -> None:
+        self._sent += 1
+        self.sent_total += 1
+        refused = self.refuses_above is not None and len(self._in_flight) >= self.refuses_above
+        if refused or (self.fails and self._random.random() < self.fails):
+            visit = Visit(-self.sent_total, at_ns, self._point.prompt_tokens, 0)
+            self._fail(visit, Outcome.HTTP_ERROR, 503 if refused else 500)
+            if self._point.concurrency is not None:  # the user tries again a little later
+                heapq.heappush(self._due, (at_ns + 100_000_000, 1))
+            return
+        visit = self._driver.send(at_ns, self._lengths())
+        self._in_flight[visit.number] = visit
+
+    # ── What is told ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(self, batch: FactBatch) -> None:
+        self.batches.append(batch)
+        self.facts.extend(batch)
+
+    def _fail(self, visit: Visit, outcome: Outcome, status: int | None = None) -> None:
+        self._errors += 1
+        now_ns = max(self._driver.now_ns, visit.sent_ns) + 2_000_000
+        self._tell(FactBatch(t_s=self.now_s, requests=(self._row(visit, outcome, now_ns, status),)))
 
     def _record(self, visit: Visit) -> None:
         self.finished += 1
+        if visit.rejected:
+            self._fail(visit, Outcome.HTTP_ERROR, 400)
+            return
         self._ok += 1
         self._tokens += visit.output_tokens
-        record = RequestRecord(
+        self._tell(FactBatch(t_s=self.now_s, requests=(self._row(visit, Outcome.OK, visit.end_ns),)))
+
+    def _row(self, visit: Visit, outcome: Outcome, end_ns: int, status: int | None = None) -> RequestRecord:
+        ok = outcome is Outcome.OK
+        return RequestRecord(
             scheduled_ns=visit.sent_ns,
             dispatched_ns=visit.sent_ns,
             sent_ns=visit.sent_ns,
             connect_ns=0,
-            headers_ns=visit.sent_ns,
-            first_token_ns=visit.first_token_ns,
-            first_answer_ns=visit.first_token_ns,
-            last_token_ns=visit.end_ns,
-            end_ns=visit.end_ns,
+            headers_ns=visit.sent_ns if ok else None,
+            first_token_ns=visit.first_token_ns if ok else None,
+            first_answer_ns=visit.first_token_ns if ok else None,
+            last_token_ns=visit.end_ns if ok else None,
+            end_ns=end_ns,
             started_at=0.0,
             asked_prompt_tokens=self._point.prompt_tokens,
             asked_output_tokens=self._point.output_tokens,
             prompt_tokens=visit.prompt_tokens,
-            output_tokens=visit.output_tokens,
-            chunks=visit.output_tokens,
+            output_tokens=visit.output_tokens if ok else 0,
+            chunks=visit.output_tokens if ok else 0,
             token_source=TokenSource.USAGE,
-            outcome=Outcome.OK,
+            outcome=outcome,
+            status=status,
         )
-        self.facts.extend(FactBatch(t_s=self.now_s, requests=(record,)))
 
     def _tick(self, now_ns: int) -> None:
         """Close the bins and take the scrapes that are due by now (with the state of now: a step is short)."""
-        now_s, engine = now_ns * 1e-9, self._engine
-        bins = []
+        now_s = now_ns * 1e-9
+        while self.hooks and self.hooks[0][0] <= now_s:
+            self.hooks.pop(0)[1]()
+        bins, server, client = [], [], []
         while self._bin_s <= now_s:
-            waiting = [visit.sent_ns for visit in self._in_flight.values() if visit.first_token_ns < 0]
-            oldest = (self._bin_s - min(waiting) * 1e-9) if waiting else None
-            bins.append(
-                LoadBin(
-                    t_s=self._bin_s,
-                    span_s=BIN_S,
-                    target=float(self._point.concurrency or 0),
-                    in_flight=len(self._in_flight),
-                    prefilling=len(waiting),
-                    oldest_prefill_s=oldest,
-                    sent=self._sent,
-                    ok=self._ok,
-                    output_tokens=self._tokens,
-                )
-            )
-            self._sent = self._ok = self._tokens = 0
+            bins.append(self._bin())
             self._bin_s += BIN_S
-        server = []
         while self._gauges and self._scrape_s <= now_s:
-            config = self._preset.config
-            server.append(
-                ServerSnapshot(
-                    t_s=self._scrape_s,
-                    running=engine.running,
-                    waiting=engine.waiting,
-                    kv_usage=engine.kv_usage,
-                    preemptions_total=engine.statistics.preemptions,
-                    requests_total=self.finished,
-                    max_num_seqs=config.max_num_seqs if self._limits else None,
-                    num_gpu_blocks=config.num_gpu_blocks if self._limits else None,
-                    block_size=config.block_size if self._limits else None,
-                )
-            )
-            self._scrape_s += 1.0
-        if bins or server:
-            self.facts.extend(FactBatch(t_s=now_s, bins=tuple(bins), server=tuple(server)))
+            server.append(self._snapshot())
+            self._scrape_s += SCRAPE_S
+        while self._client and self._second_s <= now_s:
+            lag_ms = 500.0 if self.late else 0.1
+            client.append(ClientSample(t_s=self._second_s, lag_p99_ms=lag_ms, lag_max_ms=lag_ms, cpu=0.2, tpot_ms=20.0))
+            self._second_s += 1.0
+        if self._due and self._due[0][0] <= now_ns:
+            self._fill()
+        if bins or server or client:
+            self._tell(FactBatch(t_s=now_s, bins=tuple(bins), server=tuple(server), client=tuple(client)))
+
+    def _bin(self) -> LoadBin:
+        waiting = [visit.sent_ns for visit in self._in_flight.values() if visit.first_token_ns < 0]
+        told = LoadBin(
+            t_s=self._bin_s,
+            span_s=BIN_S,
+            target=self._point.value,
+            in_flight=len(self._in_flight),
+            prefilling=len(waiting),
+            oldest_prefill_s=(self._bin_s - min(waiting) * 1e-9) if waiting else None,
+            sent=self._sent,
+            ok=self._ok,
+            errors=self._errors,
+            output_tokens=self._tokens,
+        )
+        self._sent = self._ok = self._errors = self._tokens = 0
+        return told
+
+    def _snapshot(self) -> ServerSnapshot:
+        config, engine = self.engine.config, self.engine
+        done, told = engine.statistics, self._limits
+        self.rss += self.rss_per_s * SCRAPE_S
+        self._lost += self.leaked_blocks_per_s * SCRAPE_S
+        if self._lost >= 1:
+            engine.pool.leak(engine.pool.take(min(int(self._lost), engine.pool.free)))
+            self._lost %= 1
+        tokens, ttft = done.iteration_tokens, done.ttft
+        now = [tokens.sum, tokens.count, done.prefix_hits, done.prefix_queries, ttft.sum, ttft.count]
+        grown = [float(a - b) for a, b in zip(now, self._seen, strict=True)]
+        self._seen = [float(each) for each in now]
+        mean_tokens, hits, mean_ttft = (
+            part / whole if whole else None for part, whole in zip(grown[::2], grown[1::2], strict=True)
+        )
+        return ServerSnapshot(
+            t_s=self._scrape_s,
+            running=engine.running,
+            waiting=engine.waiting,
+            kv_usage=engine.kv_usage,
+            preemptions_total=done.preemptions,
+            prefix_queries_total=done.prefix_queries,
+            prefix_hits_total=done.prefix_hits,
+            prefix_hit_ratio=hits,
+            generation_tokens_total=done.generation_tokens,
+            requests_total=done.finished["length"] + done.finished["stop"],
+            iteration_tokens_mean=mean_tokens,
+            ttft_mean_s=mean_ttft,
+            rss_bytes=self.rss,
+            max_num_seqs=config.max_num_seqs if told else None,
+            max_num_batched_tokens=config.max_num_batched_tokens if told else None,
+            num_gpu_blocks=config.num_gpu_blocks if told else None,
+            block_size=config.block_size if told else None,
+        )
