@@ -14,6 +14,7 @@ from llmtop.analysis.diagnosis import by_cliff, diagnose, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
 from llmtop.analysis.headline import headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
+from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
 from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
 from llmtop.analysis.measured import MeasuredCurve, finished_requests, flight, measured_curves
 from llmtop.analysis.recent import limits_of, overloaded_now, recent_of, slo_sample
@@ -30,12 +31,12 @@ from llmtop.domain.verdicts import (
     CliffVerdict,
     Curve,
     Drift,
+    Judgement,
     Kind,
     LevelPoint,
     SloVerdict,
 )
 from llmtop.meter.facts import Facts
-from llmtop.wording.sentences import CLIENT_SLOW
 
 QUICK_REPLICATES = 24
 """Bootstrap draws of a live verdict between the full ones."""
@@ -64,25 +65,29 @@ def assess(
     requests = finished_requests(facts, None if full else LIVE_REQUESTS)
     curves = measured_curves(facts, meta, requests, now_s)
     if not curves:
-        return Assessment(t_s=now_s, headline=_waiting_headline(meta), cliff=_nothing(meta))
+        question = question_of(facts, meta.profile)
+        judgement = Judgement(question=question, sentence=_waiting_headline(meta), final=meta.ended_s is not None)
+        return Assessment(t_s=now_s, headline=_waiting_headline(meta), cliff=_nothing(meta), judgement=judgement)
     current = curves[-1]
     limits = limits_of(facts, meta, current.point)
     verdicts, shown, judged = _verdicts(current, limits, previous, full)
     recent = recent_of(facts, requests, current.point, now_s)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
-    verdict = judge_slo(slo_sample(facts, meta, requests, now_s), slo)
-    over = meta.ended_s is not None or current.point.concurrency == 0
+    capacity = capacity_of(current.levels, slo, shown, limits, current.point)
+    drifts, recoveries = _over_time(facts, requests, now_s) if full else ((), ())
+    found = Findings(requests, current.levels, capacity, shown, drifts=drifts, recoveries=())
+    answered, judgement = judge_run(facts, meta, slo, found, now_s)
+    verdict = answered if judgement.final else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
+    over = judgement.final or current.point.concurrency == 0
     if over and shown.cause is not Bound.NONE:
         diagnosis = by_cliff(shown, limits, dialect)
     else:
         diagnosis = diagnose(recent, limits, current.levels, dialect, _pressed(verdict, slo))
-    capacity = capacity_of(current.levels, slo, shown, limits, current.point)
-    drifts, recoveries = _over_time(facts, requests, now_s) if full else ((), ())
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
     before = previous is not None and previous.overloaded
     return Assessment(
         t_s=now_s,
-        headline=headline(slo, verdict, capacity, shown, diagnosis, _top(current.levels)),
+        headline=headline(slo, verdict, capacity, shown, diagnosis, _top(current.levels), judgement),
         slo=verdict,
         cliff=shown,
         cliffs=verdicts,
@@ -90,9 +95,10 @@ def assess(
         capacity=capacity,
         curves=tuple(_shown(curve, slo, ghost=curve is not current) for curve in curves),
         drifts=drifts,
+        judgement=judgement,
         overloaded=overloaded_now(facts, requests, base_s, now_s, before, current.requests.service_s),
         judged_requests=judged,
-        notes=(*trust_notes(recent), *recoveries, *_left_out(facts)),
+        notes=(*trust_notes(recent), *recoveries, *judgement.left_out),
     )
 
 
@@ -127,14 +133,16 @@ def assess_levels(
     measured = [level for level in ordered if level.given is None]
     capacity = capacity_of(measured, slo, main, limits, point) if measured else Capacity(knee=main.at)
     diagnosis = by_cliff(main, limits, dialect)
+    judgement = judge_table(capacity, main)
     curve = Curve(label="table", axis=axis, points=tuple(_point(level, slo) for level in ordered))
     return Assessment(
-        headline=headline(slo, SloVerdict(), capacity, main, diagnosis, _top(ordered)).removeprefix("SLO -- · "),
+        headline=headline(slo, SloVerdict(), capacity, main, diagnosis, _top(ordered), judgement),
         cliff=main,
         cliffs=(main, *others),
         diagnosis=diagnosis,
         capacity=capacity,
         curves=(curve,),
+        judgement=judgement,
         judged_requests=sum(level.n for level in ordered),
         notes=main.evidence,
     )
@@ -187,10 +195,11 @@ def _main(verdicts: Sequence[CliffVerdict]) -> CliffVerdict:
 
 def _pressed(verdict: SloVerdict, slo: Slo) -> bool:
     """Whether an SLO is missed, or TPOT or E2E is yellow."""
+    limits = {target.name: target for target in slo.targets if target.metric in ("tpot", "e2e")}
     slow = (
-        each.value is not None and each.value >= target.warn_at
-        for each, target in zip(verdict.targets, slo.targets, strict=True)
-        if target.metric in ("tpot", "e2e")
+        each.value is not None and each.value >= limits[each.name].warn_at
+        for each in verdict.targets
+        if each.name in limits
     )
     return verdict.ok is False or any(slow)
 
@@ -270,8 +279,3 @@ def _over_time(facts: Facts, requests: Requests, now_s: float) -> tuple[tuple[Dr
         drift.drift_of(name, *drift.windowed(t_s, values, pick, start_s, now_s)) for name, t_s, values, pick in figures
     )
     return tuple(each for each in drifts if each is not None), texts
-
-
-def _left_out(facts: Facts) -> tuple[str, ...]:
-    count = int(np.sum(facts.requests.column("client_limited") > 0))
-    return (f"{count} requests left out: {CLIENT_SLOW}",) if count else ()

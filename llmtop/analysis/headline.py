@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from llmtop.domain.load import Axis
+from llmtop.domain.profile import Question
 from llmtop.domain.slo import LATENCIES, Slo, metric_of
-from llmtop.domain.verdicts import Capacity, CliffVerdict, Confidence, Diagnosis, Kind, SloVerdict, TargetVerdict
+from llmtop.domain.verdicts import (
+    Bound,
+    Capacity,
+    CliffVerdict,
+    Confidence,
+    Diagnosis,
+    Judgement,
+    Kind,
+    SloVerdict,
+    TargetVerdict,
+)
 from llmtop.wording.figures import TIGHT
 from llmtop.wording.names import bound_adjective, knee_name, target_name
-from llmtop.wording.sentences import CONTRADICTION, tries
+from llmtop.wording.sentences import CONTRADICTION, VOID, tries
 
 SEPARATOR = " · "
 WIDTH = 78
@@ -20,14 +31,19 @@ def headline(
     cliff: CliffVerdict,
     diagnosis: Diagnosis,
     top: float | None,
+    judgement: Judgement,
 ) -> str:
     """E.g. `SLO OK · 71 at SLO (TTFT p95<2s) · cliff ~96 ±8 · queue-bound: raise --max-num-seqs to about 110`.
 
     Where the line would get longer than 78 characters the limits in brackets go, then the advice becomes a segment of
-    its own. `top` is the highest level measured.
+    its own. `top` is the highest level measured. Once `judgement` is final it gives the first clause; before, the SLO
+    of now does.
     """
+    if judgement.void:
+        return SEPARATOR.join(("SLO --", f"{bound_adjective(Bound.CLIENT)}: {VOID}"))
     long_capacity, short_capacity = _capacity(slo, capacity, cliff.axis)
-    state, place = _state(verdict), _cliff(cliff, top)
+    state = _answered(judgement, verdict) if judgement.final else _state(verdict)
+    place = "" if judgement.final and cliff.at is None and judgement.question in _OF_ONE_LOAD else _cliff(cliff, top)
     bound, advice = _bound(diagnosis)
     brief = f"{bound}: {advice.partition(',')[0].partition(' to about')[0]}" if advice else bound
     for capacity_text in (long_capacity, short_capacity):
@@ -42,6 +58,27 @@ def _state(verdict: SloVerdict) -> str:
         return "SLO OK"
     failed = next((target for target in verdict.targets if target.ok is False), None)
     return "SLO --" if failed is None else f"SLO FAIL {_miss(failed)}"
+
+
+def _answered(judgement: Judgement, verdict: SloVerdict) -> str:
+    """The answer in two words, with what it broke on; of where the wall is, the figures that follow are the answer."""
+    if judgement.ok is None:
+        return "SLO not known"
+    if judgement.ok:
+        return "" if judgement.question in (Question.CAPACITY, Question.CLIFF) else "SLO OK"
+    return _state(verdict) if verdict.ok is False else f"SLO FAIL {_BROKEN[judgement.question]}"
+
+
+_OF_ONE_LOAD = (Question.HOLD, Question.SOAK, Question.SPIKE)
+"""Questions that ask for no cliff."""
+_BROKEN = {
+    Question.HOLD: "not held",
+    Question.PEAK: "below the peak",
+    Question.CAPACITY: "not reached",
+    Question.SOAK: "it creeps",
+    Question.SPIKE: "not recovered",
+    Question.CLIFF: "not held",
+}
 
 
 def _miss(target: TargetVerdict) -> str:

@@ -81,19 +81,24 @@ def attainment(sample: Sample, slo: Slo) -> float | None:
 def judge_slo(sample: Sample, slo: Slo) -> SloVerdict:
     """All limits. `ok` None: a latency limit cannot be judged yet. Gauges the server does not show judge nothing."""
     verdicts = tuple(judge_target(sample, target) for target in slo.targets)
+    good = int(good_requests(sample, slo).sum())
+    return SloVerdict(
+        ok=overall(verdicts, slo).ok,
+        targets=verdicts,
+        attainment=attainment(sample, slo),
+        goodput_rps=good / sample.span_s if sample.span_s else None,
+    )
+
+
+def overall(verdicts: tuple[TargetVerdict, ...], slo: Slo) -> SloVerdict:
+    """One verdict of those over each limit, in the order of `slo.targets`."""
     ok: bool | None = True
     latency = [each.ok for each, target in zip(verdicts, slo.targets, strict=True) if target.metric in LATENCIES]
     if any(each.ok is False for each in verdicts):
         ok = False
     elif any(each is None for each in latency) or all(each.ok is None for each in verdicts):
         ok = None
-    good = int(good_requests(sample, slo).sum())
-    return SloVerdict(
-        ok=ok,
-        targets=verdicts,
-        attainment=attainment(sample, slo),
-        goodput_rps=good / sample.span_s if sample.span_s else None,
-    )
+    return SloVerdict(ok=ok, targets=verdicts)
 
 
 def judge_target(sample: Sample, target: SloTarget) -> TargetVerdict:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from llmtop.analysis import assess_levels
+from llmtop.cli.exits import exit_code
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
@@ -25,12 +26,13 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         assessment = assess_run(path, slo)
         cliff = _asked(assessment, arguments.metric, arguments.stat)
+    code = exit_code(assessment.judgement, unknown_ok=arguments.unknown_ok)
     if arguments.json:
         fields = {name: getattr(cliff, name) for name in cliff.__struct_fields__}
-        print_json({**fields, **verdicts_json(assessment)})
+        print_json({"exit_code": code, **fields, **verdicts_json(assessment)})
     else:
         print(as_text(assessment, cliff))
-    return 1 if assessment.slo.ok is False else 0
+    return code
 
 
 def of_table(path: Path, slo: Slo | None, axis: Axis, metric: Latency, stat: Stat) -> Assessment:
@@ -58,12 +60,13 @@ def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
 
     where = "" if cliff.at is None else f" at {load(cliff.at)} ({load(cliff.low)} to {load(cliff.high)})"
     lines = [
+        assessment.judgement.sentence,
         assessment.headline,
         "",
         f"cliff      {cliff.metric} {cliff.stat}: {cliff.kind}{where}, {cliff.confidence}, cause {cliff.cause}",
         *(f"           {line}" for line in cliff.evidence),
     ]
-    if assessment.capacity.sentence:
+    if assessment.capacity.sentence and assessment.capacity.sentence not in assessment.judgement.sentence:
         lines.append(f"capacity   {assessment.capacity.sentence}")
     lines += [f"slo        {target.text}" for target in assessment.slo.targets if target.text]
     diagnosis = assessment.diagnosis

@@ -1,8 +1,9 @@
 """The command line: what each word means, and what the exit code says.
 
-    0  done, and the SLO held where one was judged        3  the endpoint cannot be reached, or is gone
-    1  the SLO failed, or a comparison found a regression  4  the client was the bottleneck: the figures are void
+    0  done, and the answer to the run's question is yes   4  the client was the bottleneck: the figures are void
+    1  the answer is no                                    5  the answer is not known (`--unknown-ok` makes it 0)
     2  the command line or a file is wrong                 130  interrupted
+    3  the endpoint cannot be reached, or is gone
 
 Nothing heavy is imported before a command is known: `llmtop --help` must answer at once.
 """
@@ -20,7 +21,7 @@ from llmtop.errors import LlmtopError
 
 COMMANDS = {
     "live": ("llmtop.cli.live", "the cockpit: drive load by hand and see where it breaks (the default)"),
-    "run": ("llmtop.cli.run", "run a profile headless; the exit code says whether the SLO held"),
+    "run": ("llmtop.cli.run", "run a profile headless; the exit code is the answer to its question"),
     "replay": ("llmtop.cli.replay", "the cockpit over a recording"),
     "assess": ("llmtop.cli.assess", "the verdicts of a recording or of a table of levels"),
     "report": ("llmtop.cli.report", "a recording as HTML, Markdown, JSON or CSV"),

@@ -91,11 +91,16 @@ def _run(parser: _Parser) -> None:
     _simulated(parser)
     _slo(parser)
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
-    parser.add_argument("--junit", metavar="FILE", help="the SLO verdicts as a JUnit file")
+    parser.add_argument("--junit", metavar="FILE", help="the judgement and the SLO verdicts as a JUnit file")
+    _unknown_ok(parser)
     parser.add_argument("--duration", type=_positive, metavar="S", help="squeeze or stretch the plan to this length")
     _recording(parser)
     _load(parser)
     _endpoint(parser)
+
+
+def _unknown_ok(parser: _Parser) -> None:
+    parser.add_argument("--unknown-ok", action="store_true", help="exit code 0, not 5, where the answer is not known")
 
 
 def _replay(parser: _Parser) -> None:
@@ -108,6 +113,7 @@ def _replay(parser: _Parser) -> None:
 def _assess(parser: _Parser) -> None:
     parser.add_argument("file", help="run file, or a .csv table of levels")
     _slo(parser)
+    _unknown_ok(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--metric", choices=("ttft", "tpot", "e2e"), default="ttft", help="of which a cliff is sought")
     parser.add_argument("--stat", choices=("p50", "p95"), default="p50")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from llmtop.analysis.diagnosis import is_client_bound
 from llmtop.cli import summary
+from llmtop.cli.exits import CLIENT_BOUND, INTERRUPTED, exit_code
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.cli.target import asked_url, session_options, with_arguments
 from llmtop.domain.profile import Profile
@@ -21,8 +21,6 @@ from llmtop.host.link import SessionLink
 from llmtop.profiles import load_profile
 from llmtop.wording import sentences
 from llmtop.wording.figures import TEXT, clock
-
-CLIENT_BOUND = 4
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -37,12 +35,13 @@ def main(arguments: argparse.Namespace) -> int:
         url = url or profile.endpoint_url
     options = session_options(arguments, profile, url, patient=False)
     progress = _Progress(profile, search)
-    outputs = [JUnitOutput(Path(arguments.junit))] if arguments.junit else []
+    outputs = [JUnitOutput(Path(arguments.junit), unknown_ok=arguments.unknown_ok)] if arguments.junit else []
     try:
         result = run_to_end(SessionLink(options), profile.slo, progress.show, search=search, outputs=outputs)
     finally:
         progress.end()
-    code = exit_code(result, search)
+    judgement = result.assessment.judgement
+    code = INTERRUPTED if result.interrupted else exit_code(judgement, unknown_ok=arguments.unknown_ok)
     if code == CLIENT_BOUND:
         print(f"llmtop: {sentences.CLIENT_BOUND}", file=sys.stderr)
     if arguments.json:
@@ -50,17 +49,6 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         print(summary.text(result.meta, result.frame, result.assessment))
     return code
-
-
-def exit_code(result: RunResult, search: bool) -> int:
-    """A search has failed when not even its smallest load held the SLO; a plan, when the SLO did not hold."""
-    if result.interrupted:
-        return 130
-    red = result.facts.client.column("red")
-    if len(red) and is_client_bound(float(red.mean())):
-        return CLIENT_BOUND
-    failed = result.assessment.capacity.at_slo is None if search else result.assessment.slo.ok is False
-    return 1 if failed else 0
 
 
 def as_json(result: RunResult) -> dict[str, object]:

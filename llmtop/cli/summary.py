@@ -6,6 +6,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.run import RunMeta
 from llmtop.domain.verdicts import Assessment
 from llmtop.wording.figures import TEXT, clock
+from llmtop.wording.sentences import sentence
 
 
 def text(meta: RunMeta, frame: Frame, assessment: Assessment) -> str:
@@ -15,11 +16,10 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment) -> str:
     errors = f"{totals.errors} errors ({TEXT.percent(totals.errors / ended)})" if totals.errors else "no errors"
     model = meta.info.model if meta.info else meta.endpoint.model or "no model"
     target = f"simulated engine, preset {meta.preset}" if meta.endpoint.simulated else meta.endpoint.base_url
-    lines = [assessment.headline or "nothing was measured"]
-    if assessment.capacity.sentence:
-        lines.append(assessment.capacity.sentence)
+    lines = [assessment.judgement.sentence or "nothing was measured"]
     if assessment.diagnosis.advice:
-        lines.append(assessment.diagnosis.advice)
+        lines.append(sentence(assessment.diagnosis.advice))
+    lines += [sentence(note) for note in assessment.notes]
     lines.append("")
     counts = f"{totals.ok} requests, {totals.output_tokens} tokens, {errors}"
     lines.append(f"{model} at {target}: {clock(frame.t_s)}, {counts}")

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from llmtop.domain.load import Caps, Hold, LoadPlan, Spike
+from llmtop.domain.load import Caps, Hold, LoadPlan, Replay, Sine, Spike
 from llmtop.domain.slo import Slo
 
 
@@ -98,7 +98,8 @@ class Profile(Struct, frozen=True, kw_only=True):
             return Question.CAPACITY
         if any(isinstance(stage.shape, Spike) for stage in self.plan.stages):
             return Question.SPIKE
-        held = {stage.shape for stage in self.plan.stages if isinstance(stage.shape, Hold)}
-        if len(held) == 1 and all(isinstance(stage.shape, Hold) for stage in self.plan.stages):
+        shapes = {stage.shape for stage in self.plan.stages}
+        one_load = len(shapes) == 1 and all(isinstance(shape, Hold | Sine | Replay) for shape in shapes)
+        if one_load or (not shapes and self.workload.source == "trace"):
             return Question.HOLD
         return Question.CLIFF if self.peak is None else Question.PEAK

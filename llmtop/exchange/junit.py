@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from llmtop.domain.run import FactBatch, RunMeta
-from llmtop.domain.verdicts import Assessment, SloVerdict
+from llmtop.domain.verdicts import Assessment
 from llmtop.errors import FileError
 
 
@@ -15,11 +15,13 @@ class JUnitOutput:
 
     Args:
         path: the file; what is there is replaced.
+        unknown_ok: no answer is skipped instead of an error.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, unknown_ok: bool = False) -> None:
         self._path = path
-        self._verdict = SloVerdict()
+        self._unknown_ok = unknown_ok
+        self._assessment = Assessment()
 
     def begin(self, meta: RunMeta) -> None:
         """Nothing is known yet."""
@@ -28,22 +30,34 @@ class JUnitOutput:
         """Facts are not written, only what they come to."""
 
     def judged(self, assessment: Assessment) -> None:
-        self._verdict = assessment.slo
+        self._assessment = assessment
 
     def end(self, meta: RunMeta) -> None:
         """Raises FileError: it cannot be written."""
         try:
-            self._path.write_bytes(junit(meta.profile.name, self._verdict))
+            self._path.write_bytes(junit(meta.profile.name, self._assessment, unknown_ok=self._unknown_ok))
         except OSError as error:
             raise FileError(self._path, f"cannot be written: {error.strerror or error}") from None
 
 
-def junit(name: str, verdict: SloVerdict) -> bytes:
-    """One test case for each SLO limit; a limit without enough samples is skipped."""
-    suite = ElementTree.Element("testsuite", name=f"llmtop {name}", tests=str(len(verdict.targets)))
-    suite.set("failures", str(sum(target.ok is False for target in verdict.targets)))
-    suite.set("skipped", str(sum(target.ok is None for target in verdict.targets)))
-    for target in verdict.targets:
+def junit(name: str, assessment: Assessment, *, unknown_ok: bool = False) -> bytes:
+    """One test case for the answer to the run's question, and one for each SLO limit in the span that it is about.
+
+    No answer is an error, which is as red as a failure, or skipped with `unknown_ok`; a limit that cannot be judged by
+    itself is skipped.
+    """
+    judgement, targets = assessment.judgement, assessment.slo.targets
+    suite = ElementTree.Element("testsuite", name=f"llmtop {name}", tests=str(1 + len(targets)))
+    failed = [judgement.ok is False, *(target.ok is False for target in targets)]
+    suite.set("failures", str(sum(failed)))
+    unknown = judgement.ok is None
+    suite.set("errors", str(int(unknown and not unknown_ok)))
+    suite.set("skipped", str(sum(target.ok is None for target in targets) + int(unknown and unknown_ok)))
+    case = ElementTree.SubElement(suite, "testcase", classname=f"question.{name}", name=judgement.question)
+    if judgement.ok is not True:
+        kind = "failure" if not unknown else "skipped" if unknown_ok else "error"
+        ElementTree.SubElement(case, kind, message=judgement.sentence)
+    for target in targets:
         case = ElementTree.SubElement(suite, "testcase", classname=f"slo.{name}", name=target.name)
         if target.ok is False:
             ElementTree.SubElement(case, "failure", message=target.text)

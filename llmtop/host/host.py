@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
+from msgspec.structs import replace
+
 from llmtop.domain.commands import Command, Export, Search, SetLoad, StopLoad
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, RunMeta, Told
@@ -227,6 +229,8 @@ class Host:
             self._listen()
             self._ended = self._ended or Ended()
             if self._meta is not None:
+                if self._meta.ended_s is None:
+                    self._meta = replace(self._meta, ended_s=self.facts.t_s)
                 self._form_opinion(self._meta, full=True)
         self._outputs.end()
         if self._outputs.error is not None and self._failure is None:

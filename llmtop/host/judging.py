@@ -24,10 +24,13 @@ class Judge:
     def __call__(self, facts: Facts, meta: RunMeta, *, full: bool | None = None) -> Assessment:
         """All opinions over the facts so far. `full` None: with intervals every `FULL_EVERY_S` of the run."""
         said = self._said
-        if said is not None and facts.t_s < said.t_s:
+        ended = meta.ended_s is not None
+        if said is not None and said.judgement.final and ended and said.t_s == facts.t_s:
+            return said
+        if ended or (said is not None and facts.t_s < said.t_s):
             said, self._full_at_s = None, 0.0
-        if full is None:
-            full = facts.t_s >= self._full_at_s
+        if full is None or ended:
+            full = ended or facts.t_s >= self._full_at_s
         if said is not None and said.t_s == facts.t_s and self._full >= full:
             return said
         if full:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from llmtop.domain.commands import Command, Quit, Seek
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame, ReplayPosition
@@ -37,7 +39,7 @@ class ReplayLink:
             self.length_s = reader.length_s
             self._batches = list(reader.batches())
         self.path = path
-        self._told_meta = False
+        self._told_meta: RunMeta | None = None
         self._ended: Ended | None = None
         self._clock = clock
         self._speed = speed
@@ -95,13 +97,15 @@ class ReplayLink:
         """Everything up to the position, since the last call; from the start again after a seek backwards."""
         with self._lock:
             self._advance()
+            over = self._position_s >= self.length_s
+            meta = self.meta if over else replace(self.meta, ended_s=None)  # nobody knows the end before it comes
             told = Told(
-                meta=None if self._told_meta else self.meta,
+                meta=None if meta == self._told_meta else meta,
                 batches=tuple(self._untold),
                 anew=self._anew,
                 ended=self._ended,
             )
-            self._untold, self._anew, self._told_meta = [], False, True
+            self._untold, self._anew, self._told_meta = [], False, meta
             return told
 
     def send(self, command: Command) -> None:

@@ -11,17 +11,13 @@ from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, 
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Curve, Kind, SloVerdict
 from llmtop.report.contents import ReportInput
 from llmtop.wording.figures import PAGE, UNKNOWN
-from llmtop.wording.names import bound_name, knee_name, load_unit, short_axis
+from llmtop.wording.names import bound_name, knee_name, short_axis
 from llmtop.wording.sentences import (
-    CLIENT_BOUND,
     CLIENT_SLOW,
     CONTRADICTION,
     advised,
-    breaks,
-    felt,
     pass_and_fail,
     sentence,
-    supports,
     tries,
 )
 
@@ -42,20 +38,8 @@ DEFINITIONS = (
 
 
 def verdict(report: ReportInput) -> str:
-    """The first sentence of every report."""
-    assessment = report.assessment
-    capacity = assessment.capacity
-    if is_client_bound(report.client.red_share):
-        return f"{sentence(CLIENT_BOUND)}."
-    axis = current_curve(report).axis
-    if capacity.at_slo is not None:
-        return f"{sentence(supports(capacity.at_slo, capacity.fails_at, axis, figures=PAGE))}."
-    if capacity.fails_at is not None:
-        return f"{sentence(breaks(capacity.fails_at, axis, figures=PAGE))}."
-    if assessment.cliff.at is not None:
-        place = f"{PAGE.load(assessment.cliff.at, axis)} {load_unit(axis)}"
-        return f"Latency bends at {place}; too few requests to judge the SLO."
-    return "Not enough requests for a verdict."
+    """The first sentence of every report: the answer to the run's question."""
+    return f"{report.assessment.judgement.sentence or 'Not enough requests for a verdict'}."
 
 
 def details(report: ReportInput) -> list[str]:
@@ -70,10 +54,9 @@ def details(report: ReportInput) -> list[str]:
             f"(receive lag p99 {PAGE.latency(client.lag_p99_ms)}). What is shown rests on the other seconds and proves "
             "nothing. Drive less, use more workers, or a machine that does nothing else."
         ]
-    if levels := pass_and_fail(capacity.at_slo, capacity.fails_at, axis, PAGE):
-        sentences.append(f"{sentence(levels)}, judged by {felt(report.slo, PAGE)}.")
-    if capacity.limited_by:
-        sentences.append(f"Limited by {capacity.limited_by}.")
+    answer = assessment.judgement.sentence
+    if capacity.sentence and capacity.sentence not in answer and sentence(capacity.sentence) not in answer:
+        sentences.append(f"{sentence(capacity.sentence)}.")
     sentences.append(cliff_text(assessment.cliff))
     if assessment.diagnosis.advice:
         sentences.append(f"{sentence(assessment.diagnosis.advice.rstrip('.'))}.")

@@ -13,7 +13,7 @@ from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
-from llmtop.domain.run import Chapter, FactBatch, LoadChange, RunMeta
+from llmtop.domain.run import ChangeReason, Chapter, FactBatch, LoadChange, RunMeta
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.meter.facts import Facts
@@ -55,6 +55,7 @@ class VirtualSession:
         gauges: whether it has metrics at all.
         foreign: users of somebody else on the same server, seen in its gauges only.
         probed_slots: whether the probe found the slots.
+        reason: who commands the load.
         client: whether samples of the client are told; without, it is taken to be quick.
 
     Faults, to be set at any time: `engine.step_time_factor`, `.extra_step_ns`, `.step_model`; `fails` (share of
@@ -76,6 +77,7 @@ class VirtualSession:
         foreign: int = 0,
         probed_slots: bool = False,
         client: bool = False,
+        reason: ChangeReason = "hand",
     ) -> None:
         self.facts = Facts()
         self.batches: list[FactBatch] = []
@@ -91,6 +93,7 @@ class VirtualSession:
         self.warm = 0.0
         self.hooks: list[tuple[float, Callable[[], None]]] = []
         """(when, what to do then): faults that come by themselves, in order."""
+        self.reason = reason
         self._preset = preset
         self._seed = seed
         self._random = random.Random(7919 * seed + 1)
@@ -108,7 +111,7 @@ class VirtualSession:
         self.finished = 0
         self.sent_total = 0
         self._boot()
-        self._tell(FactBatch(t_s=0.0, changes=(LoadChange(0.0, point),)))
+        self._tell(FactBatch(t_s=0.0, changes=(LoadChange(0.0, point, reason),)))
         self._begin()
 
     def _boot(self) -> None:
@@ -134,7 +137,7 @@ class VirtualSession:
     def command(self, point: LoadPoint) -> None:
         if point != self._point:
             self._point = point
-            self._tell(FactBatch(t_s=self.now_s, changes=(LoadChange(self.now_s, point),)))
+            self._tell(FactBatch(t_s=self.now_s, changes=(LoadChange(self.now_s, point, self.reason),)))
         self._begin()
 
     def turn(self, **knobs: KnobValue) -> None:

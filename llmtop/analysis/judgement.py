@@ -1,0 +1,397 @@
+"""The one judgement of a run: the answer to its question, which every screen, report and exit code renders.
+
+The SLO is held against the span that the question is about: all of a hold or a soak, the level at the expected peak,
+the level that a capacity names, what lies outside of a spike. Errors count wherever they came in the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+
+from llmtop.analysis.capacity import judge_level
+from llmtop.analysis.diagnosis import is_client_bound
+from llmtop.analysis.fits import Array
+from llmtop.analysis.levels import EMPTY, Level
+from llmtop.analysis.measured import commanded, server_gauges
+from llmtop.analysis.sessions import Mask, Requests
+from llmtop.analysis.slo import Sample, judge_slo, overall
+from llmtop.analysis.stats import FEWEST
+from llmtop.domain.load import Hold, LoadPoint
+from llmtop.domain.profile import Profile, Question
+from llmtop.domain.run import Ending, LoadChange, RunMeta, TestedLevel
+from llmtop.domain.slo import LATENCIES, Slo
+from llmtop.domain.verdicts import (
+    Capacity,
+    CliffVerdict,
+    Drift,
+    Judgement,
+    Kind,
+    Recovery,
+    SloVerdict,
+    TargetVerdict,
+)
+from llmtop.meter.facts import Facts
+from llmtop.wording import answers
+from llmtop.wording.figures import TEXT
+from llmtop.wording.sentences import CLIENT_BOUND, CLIENT_SLOW, sentence
+
+WHOLE = 0.97
+"""Share of its planned time from which a plan counts as driven to its end: ticks and the drain blur the rest."""
+NEAR_PEAK, AT_PEAK = 0.93, 1.05
+"""What was sent between these shares of the expected peak speaks for it: a ramp is there for a moment only."""
+NOTHING = Sample(EMPTY, EMPTY, EMPTY)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """What a judgement rests on beside the facts: the opinions over the current curve."""
+
+    requests: Requests
+    levels: tuple[Level, ...]
+    capacity: Capacity
+    cliff: CliffVerdict
+    configuration: str = ""
+    """What the answer holds for, in words."""
+    drifts: tuple[Drift, ...] = ()
+    recoveries: tuple[Recovery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The SLO over the judged span, the answer, and the words for it."""
+
+    verdict: SloVerdict
+    ok: bool | None
+    text: str
+    reasons: tuple[str, ...] = ()
+    reach: bool = False
+    """It holds for as much as was driven, also where the plan was not driven to its end."""
+
+
+def question_of(facts: Facts, profile: Profile) -> Question:
+    """What the run is to find out. A hand that takes the wheel leaves the plan's question for that of a run by hand."""
+    asks = profile.asks
+    by_hand = any(change.reason == "hand" for change in facts.changes)
+    return Question.CLIFF if by_hand and asks is not Question.CAPACITY else asks
+
+
+def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: float) -> tuple[SloVerdict, Judgement]:
+    """The SLO over the span that the run's question is about, and the answer so far, or at the end (`meta.ended_s`)."""
+    question = question_of(facts, meta.profile)
+    run = _Run(facts, meta, slo, found, now_s)
+    answer = _ANSWERS[question](run)
+    ok, reasons = answer.ok, answer.reasons
+    early = run.early
+    if early is not None and not (answer.reach and ok is True):
+        reasons = (*reasons, early)
+        ok = None if ok else ok
+    void = run.void
+    text = answers.configured(found.configuration, answers.with_reasons(answer.text, reasons))
+    if void:
+        ok, reasons, text = None, (CLIENT_BOUND,), CLIENT_BOUND
+    elif ok is not answer.ok:
+        text = answers.configured(found.configuration, answers.until_then(early or "", answer.text, answer.reasons))
+    return answer.verdict, Judgement(
+        question=question,
+        ok=ok,
+        sentence=sentence(text),
+        reasons=reasons,
+        left_out=run.left_out,
+        void=void,
+        final=meta.ended_s is not None,
+    )
+
+
+class _Run:
+    """A run with what an answer looks at."""
+
+    def __init__(self, facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: float) -> None:
+        self.facts, self.meta, self.slo, self.found, self.now_s = facts, meta, slo, found, now_s
+        self.plan = meta.profile.plan
+        self.target = commanded(facts)
+
+    def load_at(self, t_s: Array) -> Array:
+        """The commanded load at each instant."""
+        return np.zeros(len(t_s)) if self.target is None else self.target.at(t_s)
+
+    def sample(self, chosen: Mask, spans: Sequence[tuple[float, float]] | None = None) -> Sample:
+        """Of the requests `chosen`, with what the server showed within `spans` (None: all the while)."""
+        gauges = server_gauges(self.facts)
+        if spans is not None:
+            inside = np.zeros(len(gauges.t_s), dtype=bool)
+            for start_s, stop_s in spans:
+                inside |= (gauges.t_s > start_s) & (gauges.t_s <= stop_s)
+            gauges = gauges.pick(inside)
+        return Sample.of_window(self.found.requests.pick(chosen), gauges, self.given_up, self.now_s)
+
+    def spans(self, low: float, high: float) -> tuple[tuple[float, float], ...]:
+        """When the commanded load was from `low` to `high`."""
+        if self.target is None:
+            return ()
+        edges = np.append(self.target.edges_s, self.now_s)
+        inside = (self.target.values >= low) & (self.target.values <= high)
+        return tuple((float(edges[i]), float(edges[i + 1])) for i in np.flatnonzero(inside))
+
+    @property
+    def everything(self) -> Sample:
+        return self.sample(np.ones(len(self.found.requests.sent_s), dtype=bool))
+
+    @property
+    def given_up(self) -> Array:
+        """Ages of the requests that were cancelled before a first token came: as long at least their TTFT was."""
+        table = self.facts.requests
+        waited = (table.column("cancelled") > 0) & ~np.isfinite(table.column("first_token_s"))
+        ages: Array = (table.column("end_s") - table.column("sent_s"))[waited]
+        return ages[np.isfinite(ages)]
+
+    @property
+    def void(self) -> bool:
+        red = self.facts.client.column("red")
+        return len(red) > 0 and is_client_bound(float(red.mean()))
+
+    @property
+    def brake(self) -> LoadChange | None:
+        return next((change for change in self.facts.changes if change.reason == "brake"), None)
+
+    @property
+    def early(self) -> str | None:
+        """Why the plan was not driven to its end; None: it was, or it goes on, or there is none."""
+        brake = self.brake
+        if brake is not None:
+            before = [change.point for change in self.facts.changes if change.t_s < brake.t_s]
+            load = before[-1] if before else brake.point
+            return answers.braked(brake.t_s, load.value, load.axis)
+        ending = self.meta.ending
+        if ending in (Ending.RESTART, Ending.HANG, Ending.GONE):
+            return answers.ended_by(ending, self.now_s)
+        planned_s = self.plan.duration_s
+        if self.meta.ended_s is not None and planned_s and self.now_s < WHOLE * planned_s:
+            return answers.ended_early(self.now_s, planned_s)
+        return None
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        table = self.facts.requests
+        count = int(np.sum(table.column("client_limited") > 0))
+        return (f"{TEXT.whole(count)} requests left out: {CLIENT_SLOW}",) if count else ()
+
+    def misses(self, verdict: SloVerdict) -> tuple[str, ...]:
+        named = {target.name: target for target in self.slo.targets}
+        return tuple(answers.miss(each, named[each.name]) for each in verdict.targets if each.ok is False)
+
+    def doubts(self, verdict: SloVerdict) -> tuple[str, ...]:
+        """What is missing for an answer."""
+        named = {target.name: target for target in self.slo.targets}
+        return tuple(
+            answers.too_few(each.name, each.n, FEWEST[named[each.name].stat or "p95"])
+            for each in verdict.targets
+            if each.ok is None and named[each.name].metric in LATENCIES
+        )
+
+    def proof(self, verdict: SloVerdict) -> tuple[str, ...]:
+        named = {target.name: target for target in self.slo.targets}
+        return tuple(answers.met(each, named[each.name]) for each in verdict.targets if each.ok)
+
+    def reasons(self, verdict: SloVerdict) -> tuple[str, ...]:
+        return {True: self.proof, False: self.misses, None: self.doubts}[verdict.ok](verdict)
+
+    @property
+    def held(self) -> LoadPoint | None:
+        """The one load that the plan holds the longest; None: it moves."""
+        holds = [stage for stage in self.plan.stages if isinstance(stage.shape, Hold)]
+        if not holds or len({stage.shape for stage in holds}) > 1:
+            return None
+        shape = holds[0].shape
+        assert isinstance(shape, Hold)
+        if shape.concurrency is not None:
+            return self.plan.base.at("concurrency", shape.concurrency)
+        assert shape.rate_rps is not None
+        return self.plan.base.at("rate", shape.rate_rps)
+
+
+def _hold(run: _Run) -> _Answer:
+    verdict = judge_slo(run.everything, run.slo)
+    held = run.held
+    plural = held is not None and not (held.axis == "concurrency" and held.value == 1)
+    return _Answer(
+        verdict, verdict.ok, answers.kept(answers.driven_load(held), verdict.ok, plural), run.reasons(verdict)
+    )
+
+
+def _soak(run: _Run) -> _Answer:
+    held = _hold(run)
+    creeping = tuple(drift for drift in run.found.drifts if drift.significant)
+    if creeping and held.ok is not False:
+        return replace(held, ok=False, text=answers.creeps(), reasons=tuple(drift.text for drift in creeping))
+    if held.ok and run.meta.ended_s is not None and not run.found.drifts:
+        return replace(held, ok=None, reasons=(*held.reasons, answers.too_short_to_creep()))
+    reasons = (*held.reasons, *(drift.text for drift in creeping)) if creeping else held.reasons
+    return replace(held, text=f"{held.text}{answers.calm() if held.ok else ''}", reasons=reasons)
+
+
+def _peak(run: _Run) -> _Answer:
+    """Levels up to the peak keep their latencies, and all requests sent up to there the limit on errors."""
+    peak = run.meta.profile.peak
+    if peak is None:
+        return _cliff(run)
+    axis, target = run.found.cliff.axis, run.load_at(run.found.requests.sent_s)
+    near = run.sample(
+        (target >= NEAR_PEAK * peak) & (target <= AT_PEAK * peak), run.spans(NEAR_PEAK * peak, AT_PEAK * peak)
+    )
+    pooled = judge_slo(run.sample(target <= AT_PEAK * peak), run.slo)
+    judged = [(level, judge_level(level, run.slo).ok) for level in run.found.levels]
+    broken = next((level for level, ok in judged if ok is False and level.load <= peak), None)
+    above = next((level for level, ok in judged if ok and level.load > AT_PEAK * peak), None)
+    at, verdict = peak, judge_slo(near, run.slo)
+    speaks = broken if broken is not None else above if verdict.ok is None else None
+    if speaks is not None:
+        at, verdict = speaks.load, judge_slo(Sample.of_level(speaks), run.slo)
+    verdict = _with_errors_of(pooled, verdict, run.slo)
+    ok = verdict.ok
+    reasons = run.reasons(verdict)
+    if ok is None and run.found.capacity.at_slo is not None:
+        reasons = (answers.between(run.found.capacity.at_slo, run.found.capacity.fails_at, axis), *reasons)
+    if ok is not None:
+        reasons = (answers.at_level(at, axis, reasons),)
+    text = answers.up_to_peak(peak, axis, ok)
+    if ok:
+        highest = max(level.load for level in run.found.levels)
+        text = f"{text}; {answers.breaks_from(run.found.capacity.fails_at, highest, axis)}"
+    return _Answer(verdict, ok, text, reasons, reach=True)
+
+
+def _capacity(run: _Run) -> _Answer:
+    """How many at the SLO; with `at_least`, whether so many."""
+    capacity, wanted = run.found.capacity, run.meta.profile.at_least
+    verdict, axis = _at_capacity(run), run.found.cliff.axis
+    at_slo, fails_at = capacity.at_slo, capacity.fails_at
+    ok: bool | None
+    if verdict.ok is False or (at_slo is None and fails_at is not None):
+        ok = False
+    elif at_slo is None:
+        ok = None
+    elif wanted is None:
+        ok = True if _search_ended(run.facts) else None
+    else:
+        ok = True if at_slo >= wanted else False if fails_at is not None and fails_at <= wanted else None
+    text = capacity.sentence or answers.nothing_known()
+    if wanted is not None:
+        text = f"{answers.reaches(wanted, axis, ok)}; {text}"
+    reasons = run.misses(verdict) if at_slo is not None and verdict.ok is False else ()
+    if ok is None and run.facts.tested and not _search_ended(run.facts):
+        reasons = (answers.search_cut_short(),)
+    return _Answer(verdict, ok, text, reasons)
+
+
+def _cliff(run: _Run) -> _Answer:
+    """Where latency bends, and how many at the SLO so far."""
+    answer = _located(run.found.capacity, run.found.cliff, _at_capacity(run))
+    reasons = run.misses(answer.verdict) if answer.ok is False and run.found.capacity.at_slo is not None else ()
+    return replace(answer, reasons=reasons)
+
+
+def judge_table(capacity: Capacity, cliff: CliffVerdict) -> Judgement:
+    """Of levels without a run behind them: where latency bends, and how many at the SLO."""
+    answer = _located(capacity, cliff, SloVerdict())
+    return Judgement(question=Question.CLIFF, ok=answer.ok, sentence=sentence(answer.text), final=True)
+
+
+def _located(capacity: Capacity, cliff: CliffVerdict, verdict: SloVerdict) -> _Answer:
+    located = cliff.kind in (Kind.CLIFF, Kind.GRADUAL)
+    ok: bool | None = None
+    if verdict.ok is False or (capacity.at_slo is None and capacity.fails_at is not None):
+        ok = False
+    elif capacity.at_slo is not None or located or cliff.kind is Kind.NONE:
+        ok = True
+    parts = [answers.bends_at(cliff) if located else "", capacity.sentence]
+    text = "; ".join(filter(None, parts))
+    if not text:
+        text = answers.straight() if cliff.kind is Kind.NONE else answers.nothing_known()
+    return _Answer(verdict, ok, text, reach=True)
+
+
+def _spike(run: _Run) -> _Answer:
+    """Recovered in time, the SLO kept outside of the spike, and errors counted wherever they came."""
+    within_s = run.meta.profile.recover_within_s
+    if not run.found.recoveries:
+        return replace(_hold(run), ok=None, text=answers.no_spike(), reasons=())
+    recovery = max(run.found.recoveries, key=lambda each: each.peak / max(each.base, 1e-9))
+    sent_s = run.found.requests.sent_s
+    calm_s = recovery.down_s + (within_s if recovery.took_s is None else recovery.took_s)
+    outside = (sent_s < recovery.up_s) | (sent_s >= calm_s)
+    spans = ((0.0, recovery.up_s), (calm_s, run.now_s))
+    calm = judge_slo(run.sample(outside, spans), run.slo)
+    verdict = _with_errors_of(judge_slo(run.everything, run.slo), calm, run.slo)
+    ok: bool | None
+    if recovery.took_s is not None:
+        ok = recovery.took_s <= within_s
+    else:
+        ok = False if run.now_s - recovery.down_s >= within_s else None
+    text = answers.recovered(recovery, within_s, ok)
+    if recovery.debt_s is not None:
+        text = f"{text}; {answers.owed(recovery.debt_s)}"
+    if ok and verdict.ok is not True:
+        ok = verdict.ok
+    return _Answer(verdict, ok, text, run.reasons(verdict) if verdict.ok is not True else ())
+
+
+_ANSWERS: dict[Question, Callable[[_Run], _Answer]] = {
+    Question.HOLD: _hold,
+    Question.SOAK: _soak,
+    Question.PEAK: _peak,
+    Question.CAPACITY: _capacity,
+    Question.SPIKE: _spike,
+    Question.CLIFF: _cliff,
+}
+
+
+def _at_capacity(run: _Run) -> SloVerdict:
+    """What users feel at the load that the capacity names, or at the lowest that broke; errors of all up to there."""
+    felt = Slo(tuple(target for target in run.slo.targets if target.metric in (*LATENCIES, "error_ratio")))
+    capacity = run.found.capacity
+    load = capacity.at_slo if capacity.at_slo is not None else capacity.fails_at
+    if load is None:
+        return judge_slo(NOTHING, felt)
+    pooled = judge_slo(run.sample(run.load_at(run.found.requests.sent_s) <= AT_PEAK * load), felt)
+    tested = _tested(run.facts, run.slo, load)
+    if tested is not None:
+        return _with_errors_of(pooled, _of_test(tested, felt), felt)
+    level = min(run.found.levels, key=lambda level: abs(level.load - load))
+    return _with_errors_of(pooled, judge_slo(Sample.of_level(level), felt), felt)
+
+
+def _tested(facts: Facts, slo: Slo, load: float) -> TestedLevel | None:
+    """What a search found at this load, by this SLO."""
+    return next((each for each in reversed(facts.tested) if each.load == load and each.slo == str(slo)), None)
+
+
+def _search_ended(facts: Facts) -> bool:
+    """Whether the search came to its own end; True where none drove."""
+    return not facts.tested or any(end.reason not in ("hand", "client") for end in facts.searches)
+
+
+def _of_test(tested: TestedLevel, slo: Slo) -> SloVerdict:
+    worst = dict(tested.worst)
+    targets = tuple(
+        TargetVerdict(
+            name=target.name,
+            limit=target.limit,
+            value=worst.get(target.name),
+            n=tested.n,
+            ok=target.name not in tested.failed,
+            text=answers.at_search(target, worst.get(target.name), tested.load),
+        )
+        for target in slo.targets
+    )
+    return overall(targets, slo)
+
+
+def _with_errors_of(pooled: SloVerdict, verdict: SloVerdict, slo: Slo) -> SloVerdict:
+    """The verdict with the limit on errors as `pooled` has it."""
+    errors = {each.name: each for each in pooled.targets if each.name == "error_ratio"}
+    targets = tuple(errors.get(each.name, each) for each in verdict.targets)
+    return msgspec.structs.replace(verdict, targets=targets, ok=overall(targets, slo).ok)

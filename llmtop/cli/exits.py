@@ -1,0 +1,20 @@
+"""What the exit code of a command says of the judgement."""
+
+from __future__ import annotations
+
+from llmtop.domain.verdicts import Judgement
+
+YES, NO, CLIENT_BOUND, NOT_KNOWN, INTERRUPTED = 0, 1, 4, 5, 130
+
+
+def exit_code(judgement: Judgement, *, unknown_ok: bool = False) -> int:
+    """0: yes. 1: no. 4: the client was the bottleneck, and the figures say nothing. 5: not known.
+
+    Args:
+        unknown_ok: 0 instead of 5.
+    """
+    if judgement.void:
+        return CLIENT_BOUND
+    if judgement.ok is None:
+        return YES if unknown_ok else NOT_KNOWN
+    return YES if judgement.ok else NO

@@ -1,0 +1,187 @@
+"""How the answer to a run's question is said: one sentence a question, in clauses without a capital and a full stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmtop.domain.load import Axis, LoadPoint
+from llmtop.domain.run import Ending
+from llmtop.domain.slo import SloTarget
+from llmtop.domain.verdicts import CliffVerdict, Recovery, TargetVerdict
+from llmtop.wording.figures import TEXT, clock
+from llmtop.wording.names import load_unit, target_name
+from llmtop.wording.sentences import listed
+
+UNSURE = "not known"
+
+
+def users(load: float, axis: Axis) -> str:
+    """24 concurrent users; 5.5 requests/s; one user alone is one."""
+    if axis == "concurrency" and round(load) == 1:
+        return "1 user"
+    return f"{TEXT.load(load, axis)} {load_unit(axis)}"
+
+
+def driven_load(point: LoadPoint | None) -> str:
+    """What a plan held: `24 concurrent users`; a load that moved is `this load`."""
+    return "this load" if point is None else users(point.value, point.axis)
+
+
+def kept(what: str, ok: bool | None, plural: bool) -> str:
+    """`24 concurrent users keep the SLO`, or do not, or nobody knows."""
+    if ok is None:
+        return f"{UNSURE} whether {what} {'keep' if plural else 'keeps'} the SLO"
+    if ok:
+        return f"{what} {'keep' if plural else 'keeps'} the SLO"
+    return f"{what} {'do' if plural else 'does'} not keep the SLO"
+
+
+def miss(verdict: TargetVerdict, target: SloTarget) -> str:
+    """`TTFT p95 3.52 s > 2 s`; `142 of 2 034 requests failed (6.98 % > 1 %)`."""
+    limit = TEXT.limit(target.metric, target.limit)
+    if target.metric == "error_ratio" and verdict.value is not None:
+        failed = TEXT.whole(round(verdict.value * verdict.n))
+        return f"{failed} of {TEXT.whole(verdict.n)} requests failed ({TEXT.percent(verdict.value)} > {limit})"
+    value = "over the limit of too few requests for a figure" if verdict.value is None else None
+    measured = TEXT.measured(target.metric, verdict.value)
+    return f"{target_name(target.name)} {value}" if value else f"{target_name(target.name)} {measured} > {limit}"
+
+
+def met(verdict: TargetVerdict, target: SloTarget) -> str:
+    """`TTFT p95 0.41 s < 2 s`; `no errors in 2 034 requests`."""
+    limit = TEXT.limit(target.metric, target.limit)
+    if target.metric == "error_ratio" and not verdict.value:
+        return f"no errors in {TEXT.whole(verdict.n)} requests"
+    return f"{target_name(target.name)} {TEXT.measured(target.metric, verdict.value)} of {limit}"
+
+
+def too_few(name: str, n: int, fewest: int) -> str:
+    """`TTFT p95 needs 59 requests, 12 came`"""
+    came = "none" if n == 0 else TEXT.whole(n)
+    return f"{target_name(name)} needs {fewest} requests, {came} came"
+
+
+def ended_early(at_s: float, planned_s: float) -> str:
+    """`it ended at 00:30 of 01:30`"""
+    return f"it ended at {clock(at_s)} of {clock(planned_s)}"
+
+
+def braked(at_s: float, load: float, axis: Axis) -> str:
+    """`the brake ended it at 00:30, at 64 concurrent users: too many requests failed`"""
+    return f"the brake ended it at {clock(at_s)}, at {users(load, axis)}: too many requests failed"
+
+
+def ended_by(ending: Ending, at_s: float) -> str:
+    """`the server restarted under it at 00:30`"""
+    what = {
+        Ending.RESTART: "the server was started anew under it",
+        Ending.HANG: "the server took requests and answered none",
+        Ending.GONE: "nothing answered any more",
+    }[ending]
+    return f"{what}, at {clock(at_s)}"
+
+
+def up_to_peak(peak: float, axis: Axis, ok: bool | None) -> str:
+    """`the SLO is kept up to the expected peak of 32 concurrent users`, or is not, or nobody knows."""
+    where = f"up to the expected peak of {users(peak, axis)}"
+    if ok is None:
+        return f"{UNSURE} whether the SLO is kept {where}"
+    return f"the SLO is {'kept' if ok else 'not kept'} {where}"
+
+
+def breaks_from(fails_at: float | None, top: float, axis: Axis) -> str:
+    """`it breaks at 52`; `it holds as far as was driven, to 64`."""
+    if fails_at is None:
+        return f"no break as far as was driven, to {TEXT.load(top, axis)}"
+    return f"it breaks at {TEXT.load(fails_at, axis)}"
+
+
+def between(at_slo: float, fails_at: float | None, axis: Axis) -> str:
+    """`28 held and 36 failed`; `28 held, and more was not driven`."""
+    if fails_at is None:
+        return f"{TEXT.load(at_slo, axis)} held, and no level that can be judged is higher"
+    return f"{TEXT.load(at_slo, axis)} held and {TEXT.load(fails_at, axis)} failed"
+
+
+def at_level(load: float, axis: Axis, reasons: Sequence[str]) -> str:
+    """`at 32 TTFT p95 0.41 s of 2 s and ...`"""
+    return f"at {TEXT.load(load, axis)} {listed(reasons)}"
+
+
+def at_search(target: SloTarget, value: float | None, load: float) -> str:
+    """`TTFT p95 0.41 s of 2 s at 50`"""
+    limit = TEXT.limit(target.metric, target.limit)
+    return f"{target_name(target.name)} {TEXT.measured(target.metric, value)} of {limit} at {TEXT.exact(load)}"
+
+
+def reaches(wanted: float, axis: Axis, ok: bool | None) -> str:
+    """`carries 64 concurrent users`, or does not, or nobody knows."""
+    if ok is None:
+        return f"{UNSURE} whether it carries {users(wanted, axis)}"
+    return f"{'carries' if ok else 'does not carry'} {users(wanted, axis)}"
+
+
+def bends_at(cliff: CliffVerdict) -> str:
+    """`latency bends at 32 (30 to 34)`"""
+    low, high = (TEXT.load(each, cliff.axis) for each in (cliff.low, cliff.high))
+    return f"latency bends at {TEXT.load(cliff.at, cliff.axis)} ({low} to {high})"
+
+
+def straight() -> str:
+    return "no cliff in the range that was driven"
+
+
+def nothing_known() -> str:
+    return "too few requests or levels for an answer"
+
+
+def search_cut_short() -> str:
+    return "the search was ended before it knew"
+
+
+def no_spike() -> str:
+    return f"{UNSURE}: no spike came and went"
+
+
+def creeps() -> str:
+    return "something creeps"
+
+
+def calm() -> str:
+    """After a soak that holds."""
+    return " and nothing creeps"
+
+
+def too_short_to_creep() -> str:
+    return "too short to tell whether anything creeps"
+
+
+def recovered(recovery: Recovery, within_s: float, ok: bool | None) -> str:
+    """`recovered 4 s after the spike from 16 to 96 (limit 30 s)`"""
+    spike = f"the spike from {TEXT.exact(recovery.base)} to {TEXT.exact(recovery.peak)}"
+    limit = f"(limit {TEXT.duration(within_s)})"
+    if recovery.took_s is not None:
+        return f"{'' if ok else 'too late: '}recovered {TEXT.duration(recovery.took_s)} after {spike} {limit}"
+    return (
+        f"{UNSURE} whether it recovered from {spike} {limit}" if ok is None else f"not recovered from {spike} {limit}"
+    )
+
+
+def owed(debt_s: float) -> str:
+    """`the SLO was broken for 62 s`"""
+    return f"the SLO was broken for {TEXT.duration(debt_s)}" if debt_s > 0 else "the SLO held all the while"
+
+
+def until_then(early: str, answer: str, reasons: Sequence[str]) -> str:
+    """`not known, as it ended at 00:30 of 01:30; until then ANSWER: REASONS`"""
+    return f"{UNSURE}, as {early}; until then {with_reasons(answer, reasons)}"
+
+
+def with_reasons(answer: str, reasons: Sequence[str]) -> str:
+    """`ANSWER: reason, reason and reason`"""
+    return f"{answer}: {listed(reasons)}" if reasons else answer
+
+
+def configured(configuration: str, answer: str) -> str:
+    """`CONFIGURATION: ANSWER`; the answer alone where nothing is known of what it holds for."""
+    return f"{configuration}: {answer}" if configuration else answer
