@@ -318,7 +318,10 @@ def _spike(run: _Run) -> _Answer:
     """Recovered in time, the SLO kept outside of the spike, and errors counted wherever they came."""
     within_s = run.meta.profile.recover_within_s
     if not run.found.recoveries:
-        return replace(_hold(run), ok=None, text=answers.no_spike(), reasons=())
+        whole = judge_slo(run.everything, run.slo)
+        broken = [target for target in whole.targets if target.name == "error_ratio" and target.ok is False]
+        verdict = msgspec.structs.replace(whole, ok=False if broken else None, targets=tuple(broken))
+        return _Answer(verdict, verdict.ok, answers.no_spike(verdict.ok), run.misses(verdict))
     recovery = max(run.found.recoveries, key=lambda each: each.peak / max(each.base, 1e-9))
     sent_s = run.found.requests.sent_s
     calm_s = recovery.down_s + (within_s if recovery.took_s is None else recovery.took_s)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from llmtop.analysis.diagnosis import is_client_bound
 from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Hold, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
 from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, Workload
@@ -48,7 +47,7 @@ def details(report: ReportInput) -> list[str]:
     sentences = []
     axis = assessment.cliff.axis
     client = report.client
-    if is_client_bound(client.red_share):
+    if assessment.judgement.void:
         return [
             f"In {PAGE.percent(client.red_share)} of its seconds llmtop could not keep up with what arrived "
             f"(receive lag p99 {PAGE.latency(client.lag_p99_ms)}). What is shown rests on the other seconds and proves "
@@ -246,7 +245,7 @@ def warnings(report: ReportInput) -> list[str]:
     """What makes the figures less than they seem."""
     texts = list(report.assessment.notes)
     client = report.client
-    if client.red_share > 0 and not is_client_bound(client.red_share):
+    if client.red_share > 0 and not report.assessment.judgement.void:
         texts.append(
             f"In {PAGE.percent(client.red_share)} of the seconds {CLIENT_SLOW}; these are kept out of the verdicts."
         )

@@ -139,8 +139,8 @@ def search_cut_short() -> str:
     return "the search was ended before it knew"
 
 
-def no_spike() -> str:
-    return f"{UNSURE}: no spike came and went"
+def no_spike(ok: bool | None) -> str:
+    return "no spike came and went" if ok is False else f"{UNSURE}: no spike came and went"
 
 
 def creeps() -> str:

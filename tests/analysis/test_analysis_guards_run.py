@@ -12,6 +12,7 @@ from virtual import meta_of
 from llmtop.analysis import assess
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.profile import Question
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.verdicts import Assessment, Bound, Confidence, Kind
 from llmtop.meter.facts import Facts
@@ -90,7 +91,11 @@ def test_a_settled_verdict_waits_for_a_second_computation_to_agree() -> None:
 
 
 def test_what_the_slo_of_a_run_is_held_against_is_all_of_it() -> None:
-    (whole,) = told(ramp(), ended=True).slo.targets
+    held = msgspec.structs.replace(meta_of().profile, question=Question.HOLD)
+    meta = msgspec.structs.replace(meta_of(), ended_s=90.0, profile=held)
+    driven = ramp()
+    driven.changes = [msgspec.structs.replace(change, reason="stage") for change in driven.changes]
+    (whole,) = assess(driven, meta, parse_slo("ttft_p95<2s"), now_s=90.0).slo.targets
     assert whole.n == 116 + 232 + 224
     (live,) = told(ramp()).slo.targets
     assert live.n == 224, "of the load that is driven now"

@@ -15,7 +15,17 @@ from llmtop.analysis.assess import _judged, _main, _point, _pressed
 from llmtop.analysis.headline import WIDTH, headline
 from llmtop.analysis.predicted import assess_prediction
 from llmtop.domain.slo import Slo, SloTarget, parse_slo
-from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Kind, SloVerdict, TargetVerdict
+from llmtop.domain.verdicts import (
+    Bound,
+    Capacity,
+    CliffVerdict,
+    Confidence,
+    Diagnosis,
+    Judgement,
+    Kind,
+    SloVerdict,
+    TargetVerdict,
+)
 from llmtop.simulator.engine import load_preset, predict
 
 NONE = CliffVerdict(kind=Kind.NONE)
@@ -35,7 +45,7 @@ def line(
     diagnosis: Diagnosis = NO_BOUND,
     top: float | None = None,
 ) -> str:
-    return headline(parse_slo(slo), verdict, capacity, cliff, diagnosis, top)
+    return headline(parse_slo(slo), verdict, capacity, cliff, diagnosis, top, Judgement())
 
 
 # -- the line ---------------------------------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 import pytest
 
 from llmtop.domain.endpoint import Endpoint
-from llmtop.domain.profile import Profile
+from llmtop.domain.profile import Profile, Question
 from llmtop.domain.run import RunMeta
-from llmtop.domain.verdicts import Assessment, SloVerdict, TargetVerdict
+from llmtop.domain.verdicts import Assessment, Judgement, SloVerdict, TargetVerdict
 from llmtop.errors import FileError
-from llmtop.exchange.junit import JUnitOutput
+from llmtop.exchange.junit import JUnitOutput, junit
 
 META = RunMeta(llmtop_version="0", started_at=0.0, endpoint=Endpoint(base_url="http://h"), profile=Profile(name="p"))
 VERDICT = SloVerdict(
@@ -30,21 +30,31 @@ def test_the_last_verdict_is_written_when_the_run_ends(tmp_path: Path) -> None:
     output = JUnitOutput(path)
     output.begin(META)
     output.judged(Assessment())
-    output.judged(Assessment(slo=VERDICT))
+    output.judged(Assessment(slo=VERDICT, judgement=Judgement(question=Question.HOLD, ok=False, sentence="no")))
     assert not path.exists()
     output.end(META)
     suite = ElementTree.parse(path).getroot()
     assert {name: suite.get(name) for name in ("name", "tests", "failures", "skipped")} == {
         "name": "llmtop p",
-        "tests": "3",
-        "failures": "1",
+        "tests": "4",
+        "failures": "2",
         "skipped": "1",
     }
     failed = suite.find("./testcase[@name='tpot_p95']/failure")
     assert failed is not None
     assert failed.get("message") == "TPOT p95 60 ms"
+    answer = suite.find("./testcase[@name='hold']/failure")
+    assert answer is not None
+    assert answer.get("message") == "no"
     assert suite.find("./testcase[@name='ttft_p95']/*") is None
     assert suite.find("./testcase[@name='error_ratio']/skipped") is not None
+
+
+@pytest.mark.parametrize(("unknown_ok", "kind"), [(False, "error"), (True, "skipped")])
+def test_no_answer_is_as_red_as_a_no_unless_it_was_allowed(unknown_ok: bool, kind: str) -> None:
+    suite = ElementTree.fromstring(junit("p", Assessment(), unknown_ok=unknown_ok))
+    assert [child.tag for child in suite[0]] == [kind]
+    assert (suite.get("errors"), suite.get("skipped")) == (("0", "1") if unknown_ok else ("1", "0"))
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from llmtop.domain.verdicts import (
     Curve,
     Diagnosis,
     Drift,
+    Judgement,
     Kind,
     LevelPoint,
     SloVerdict,
@@ -203,6 +204,7 @@ def _slower(users: int) -> LevelPoint:
 
 ASSESSMENT = Assessment(
     t_s=LENGTH_S,
+    judgement=Judgement(ok=False, sentence="36 concurrent users keep the SLO, 40 do not", final=True),
     headline="SLO FAIL TTFT p95 2.6s · 36 at SLO · cliff ~32 ±1 · queue-bound: raise --max-num-seqs",
     slo=SloVerdict(
         ok=False,

@@ -19,7 +19,7 @@ from llmtop.report.tables import csv_text, json_text
 def test_json_holds_the_whole_report(report: ReportInput) -> None:
     document = json.loads(json_text(report))
     assert document["llmtop_report"] == 1
-    assert document["verdict"] == "Supports 36 concurrent users at the SLO."
+    assert document["verdict"] == "36 concurrent users keep the SLO, 40 do not."
     assert document["assessment"]["capacity"]["at_slo"] == 36
     assert msgspec.convert(document, ReportInput) == report
 
@@ -36,7 +36,7 @@ def test_csv_has_a_row_for_each_level(report: ReportInput) -> None:
 
 def test_markdown_tables_are_whole_and_words_from_outside_are_harmless(report: ReportInput) -> None:
     text = markdown_text(report)
-    assert text.startswith("# Supports 36 concurrent users at the SLO.\n")
+    assert text.startswith("# 36 concurrent users keep the SLO, 40 do not.\n")
     assert "<b>" not in text
     assert "- 03:20 max\\_num\\_seqs &lt;32&gt;" in text
     outside = "".join(text.split("```")[::2])

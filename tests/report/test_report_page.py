@@ -45,7 +45,7 @@ def facts_of(page: str) -> dict[str, dict[str, list[str | None]]]:
 
 
 def test_tags_match_and_the_verdict_is_the_heading(report: ReportInput, empty_report: ReportInput) -> None:
-    for each, heading in ((report, "Supports 36 concurrent users"), (empty_report, "Not enough requests")):
+    for each, heading in ((report, "36 concurrent users keep"), (empty_report, "Not enough requests")):
         page = html_text(each)
         parser = _Balance()
         parser.feed(page)
