@@ -1,0 +1,338 @@
+"""The answer to each question, on both sides of each border."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from facts_by_hand import bins_of, facts_of, record
+from msgspec.structs import replace
+from virtual import meta_of
+
+from llmtop.analysis.judgement import AT_PEAK, NEAR_PEAK, WHOLE, Findings, judge_run, question_of
+from llmtop.analysis.levels import Level
+from llmtop.analysis.measured import finished_requests
+from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Ramp, Spike, Stage
+from llmtop.domain.profile import Profile, Question
+from llmtop.domain.request import Outcome
+from llmtop.domain.run import Ending, LoadChange, RunMeta, SearchEnded
+from llmtop.domain.run import TestedLevel as JudgedLevel
+from llmtop.domain.samples import ClientSample, LoadBin
+from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Drift, Judgement, Kind, Recovery
+from llmtop.meter.facts import Facts
+
+SLO = parse_slo("ttft_p95<2s,error_ratio<1%")
+LENGTH_S = 100.0
+
+
+def held(users: int = 8, **more: Any) -> Profile:
+    plan = LoadPlan(stages=(Stage(name="hold", duration_s=LENGTH_S, shape=Hold(concurrency=users)),))
+    return Profile(name="p", plan=plan, slo=SLO, **more)
+
+
+def run_of(profile: Profile, ended_s: float | None = LENGTH_S, ending: Ending | None = Ending.PLAN) -> RunMeta:
+    return replace(meta_of(), profile=profile, ended_s=ended_s, ending=ending if ended_s else None)
+
+
+def calm(count: int = 400, *, failed: int = 0, late: int = 0, until_s: float = LENGTH_S) -> Facts:
+    """So many requests at a load of 8, evenly over the run; some fail or wait 3 s, the first ones."""
+    sent_s = np.linspace(0.0, until_s - 4.0, count)
+    requests = [
+        record(float(t), ttft_s=3.0 if i < late else 0.1, e2e_s=3.5)
+        if i >= failed
+        else record(float(t), outcome=Outcome.HTTP_ERROR)
+        for i, t in enumerate(sent_s)
+    ]
+    changes = [(0.0, LoadPoint(concurrency=8))]
+    facts = facts_of(requests=requests, bins=bins_of(until_s, 8), changes=changes)
+    facts.changes = [replace(change, reason="stage") for change in facts.changes]
+    return facts
+
+
+def answer(
+    facts: Facts, meta: RunMeta, *, slo: Slo = SLO, levels: Sequence[Level] = (), now_s: float = LENGTH_S, **found: Any
+) -> Judgement:
+    found = {"capacity": Capacity(), "cliff": CliffVerdict(kind=Kind.INSUFFICIENT), **found}
+    _, judgement = judge_run(facts, meta, slo, Findings(finished_requests(facts), tuple(levels), **found), now_s)
+    return judgement
+
+
+# -- hold -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_load_that_kept_every_limit_is_a_yes_with_its_figures() -> None:
+    judgement = answer(calm(), run_of(held()))
+    assert (judgement.question, judgement.ok, judgement.final) == (Question.HOLD, True, True)
+    assert judgement.sentence == "8 concurrent users keep the SLO: TTFT p95 100 ms of 2 s and no errors in 400 requests"
+
+
+@pytest.mark.parametrize(("failed", "ok"), [(4, True), (40, False)])
+def test_errors_count_in_all_of_the_run(failed: int, ok: bool) -> None:
+    judgement = answer(calm(failed=failed), run_of(held()))
+    assert judgement.ok is ok
+    assert ("40 of 400 requests failed (10.0 % > 1 %)" in judgement.sentence) is not ok
+
+
+def test_latencies_count_in_all_of_the_run() -> None:
+    assert answer(calm(late=30), run_of(held())).ok is False
+    assert answer(calm(late=10), run_of(held())).ok is True
+
+
+def test_too_few_requests_are_no_answer_and_say_what_is_missing() -> None:
+    judgement = answer(calm(58), run_of(held()))
+    assert judgement.ok is None
+    assert judgement.sentence == (
+        "Not known whether 8 concurrent users keep the SLO: TTFT p95 needs 59 requests, 58 came"
+    )
+    assert answer(calm(59), run_of(held())).ok is True
+
+
+@pytest.mark.parametrize(("share", "ok"), [(WHOLE + 0.001, True), (WHOLE - 0.001, None)])
+def test_a_plan_that_was_left_early_has_no_yes(share: float, ok: bool | None) -> None:
+    judgement = answer(calm(), run_of(held(), ended_s=share * LENGTH_S), now_s=share * LENGTH_S)
+    assert judgement.ok is ok
+    assert ("it ended at 01:36 of 01:40" in judgement.sentence) is (ok is None)
+
+
+def test_what_is_told_of_a_run_that_goes_on_is_not_final() -> None:
+    judgement = answer(calm(), run_of(held(), ended_s=None), now_s=50.0)
+    assert (judgement.ok, judgement.final) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [(Ending.RESTART, "started anew"), (Ending.HANG, "answered none"), (Ending.GONE, "nothing answered")],
+)
+def test_a_server_that_fell_away_is_no_yes(ending: Ending, words: str) -> None:
+    judgement = answer(calm(), run_of(held(), ending=ending))
+    assert judgement.ok is None
+    assert words in judgement.sentence
+
+
+def test_a_brake_is_no_yes_and_names_the_load() -> None:
+    facts = calm()
+    facts.changes.append(LoadChange(50.0, LoadPoint(concurrency=1), "brake"))
+    judgement = answer(facts, run_of(held()))
+    assert judgement.ok is None
+    assert "the brake ended it at 00:50, at 8 concurrent users" in judgement.sentence
+
+
+def test_requests_that_waited_in_vain_are_misses() -> None:
+    """Cancelled at the end after 3 s without a token: their TTFT was longer than the limit."""
+    waited = [record(90.0 + i / 100, e2e_s=3.0, outcome=Outcome.CANCELLED) for i in range(40)]
+    facts = calm()
+    facts.extend(replace(_batch(facts), requests=tuple(waited)))
+    assert answer(facts, run_of(held())).ok is False
+
+
+def _batch(facts: Facts) -> Any:
+    from llmtop.domain.run import FactBatch
+
+    return FactBatch(t_s=facts.t_s)
+
+
+# -- void -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("red", "void"), [(19, False), (20, True)])
+def test_from_a_fifth_of_red_seconds_on_nothing_is_known(red: int, void: bool) -> None:
+    facts = calm()
+    samples = [
+        ClientSample(t_s=float(i + 1), lag_p99_ms=900.0 if i < red else 0.1, cpu=0.1, tpot_ms=20.0) for i in range(100)
+    ]
+    facts.extend(replace(_batch(facts), client=tuple(samples)))
+    assert len(facts.client) == 100
+    judgement = answer(facts, run_of(held()))
+    assert judgement.void is void
+    assert judgement.ok is (None if void else True)
+    assert ("says nothing about the server" in judgement.sentence) is void
+
+
+# -- peak -------------------------------------------------------------------------------------------------------------
+
+
+def climbed(load: float, *, ttft_s: float = 0.1, failed: bool = False, count: int = 80) -> Facts:
+    """Every request sent while the commanded load was `load`."""
+    outcome = Outcome.HTTP_ERROR if failed else Outcome.OK
+    requests = [record(t / 10, ttft_s=ttft_s, e2e_s=ttft_s + 0.5, outcome=outcome) for t in range(count)]
+    bins = [LoadBin(t_s=(i + 1) / 4, span_s=0.25, target=load, in_flight=int(load)) for i in range(400)]
+    return facts_of(requests=requests, bins=bins)
+
+
+def peaked(peak: float = 100.0) -> RunMeta:
+    plan = LoadPlan(stages=(Stage(name="ramp", duration_s=LENGTH_S, shape=Ramp(0, 2 * peak)),))
+    return run_of(Profile(name="p", plan=plan, peak=peak, question=Question.PEAK))
+
+
+@pytest.mark.parametrize(
+    ("share", "ok"),
+    [(NEAR_PEAK - 0.01, None), (NEAR_PEAK + 0.01, True), (AT_PEAK - 0.01, True), (AT_PEAK + 0.01, None)],
+)
+def test_what_was_sent_near_the_peak_speaks_for_it(share: float, ok: bool | None) -> None:
+    judgement = answer(climbed(100 * share), peaked(), levels=[Level(load=50.0)])
+    assert judgement.ok is ok
+
+
+def test_a_peak_that_breaks_the_slo_is_a_no_and_says_by_what() -> None:
+    judgement = answer(climbed(100, ttft_s=3.0), peaked())
+    assert judgement.ok is False
+    assert "at 100 TTFT p95 3.00 s > 2 s" in judgement.sentence
+
+
+@pytest.mark.parametrize(("load", "ok"), [(99.0, False), (150.0, True)])
+def test_a_level_below_the_peak_that_breaks_is_a_no_and_one_above_does_not_matter(load: float, ok: bool) -> None:
+    broken = Level(load=load, ttft_s=np.full(80, 3.0), e2e_s=np.full(80, 4.0))
+    assert answer(climbed(100), peaked(), levels=[broken]).ok is ok
+
+
+def test_a_level_above_the_peak_that_holds_speaks_for_it_where_nothing_else_does() -> None:
+    above = Level(load=120.0, ttft_s=np.full(80, 0.1), e2e_s=np.full(80, 1.0))
+    judgement = answer(climbed(50), peaked(), levels=[above])
+    assert judgement.ok is True
+    assert "at 120" in judgement.sentence
+
+
+def test_errors_up_to_the_peak_count_and_those_past_it_do_not() -> None:
+    above = Level(load=120.0, ttft_s=np.full(80, 0.1), e2e_s=np.full(80, 1.0))
+    assert answer(climbed(50, failed=True), peaked(), levels=[above]).ok is False
+    assert answer(climbed(150, failed=True), peaked(), levels=[above]).ok is True
+
+
+# -- capacity and cliff -----------------------------------------------------------------------------------------------
+
+
+def searched(load: int, reason: str | None = "done", slo: Slo = SLO) -> Facts:
+    facts = climbed(float(load))
+    facts.tested.append(JudgedLevel(t_s=5.0, load=load, slo=str(slo), n=80, worst=(("ttft_p95", 1.2),)))
+    if reason is not None:
+        facts.searches.append(SearchEnded(9.0, reason))  # type: ignore[arg-type]
+    return facts
+
+
+def capacity_run(at_least: float | None = None) -> RunMeta:
+    return run_of(Profile(name="c", question=Question.CAPACITY, at_least=at_least, plan=LoadPlan(stages=())))
+
+
+@pytest.mark.parametrize(("reason", "ok"), [("done", True), ("budget", True), ("hand", None), (None, None)])
+def test_a_capacity_is_known_when_its_search_came_to_an_end(reason: str | None, ok: bool | None) -> None:
+    capacity = Capacity(at_slo=28.0, fails_at=30.0, sentence="supports 28 concurrent users")
+    judgement = answer(searched(28, reason), capacity_run(), capacity=capacity)
+    assert judgement.ok is ok
+    assert "upports 28 concurrent users" in judgement.sentence
+
+
+@pytest.mark.parametrize(
+    ("at_slo", "fails_at", "ok"), [(32.0, 34.0, True), (31.0, 32.0, False), (30.0, 33.0, None), (30.0, None, None)]
+)
+def test_so_many_are_carried_or_not_or_nobody_knows(at_slo: float, fails_at: float | None, ok: bool | None) -> None:
+    capacity = Capacity(at_slo=at_slo, fails_at=fails_at)
+    assert answer(searched(int(at_slo)), capacity_run(32.0), capacity=capacity).ok is ok
+
+
+def test_a_capacity_below_the_lowest_load_is_a_no() -> None:
+    judgement = answer(searched(4), capacity_run(), capacity=Capacity(fails_at=4.0, sentence="does not meet the SLO"))
+    assert judgement.ok is False
+
+
+def test_the_limits_at_a_searched_load_are_those_that_the_search_saw() -> None:
+    facts = searched(28)
+    found = Findings(
+        finished_requests(facts), (), Capacity(at_slo=28.0, fails_at=30.0), CliffVerdict(kind=Kind.INSUFFICIENT)
+    )
+    verdict, _ = judge_run(facts, capacity_run(), SLO, found, LENGTH_S)
+    assert [(each.name, each.value) for each in verdict.targets] == [("ttft_p95", 1.2), ("error_ratio", 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("cliff", "capacity", "ok"),
+    [
+        (Kind.INSUFFICIENT, Capacity(), None),
+        (Kind.UNSTABLE, Capacity(), None),
+        (Kind.NONE, Capacity(), True),
+        (Kind.CLIFF, Capacity(), True),
+        (Kind.INSUFFICIENT, Capacity(at_slo=50.0), True),
+        (Kind.CLIFF, Capacity(fails_at=50.0), False),
+    ],
+)
+def test_where_latency_bends_is_known_or_not(cliff: Kind, capacity: Capacity, ok: bool | None) -> None:
+    level = Level(load=50.0, ttft_s=np.full(80, 3.0 if capacity.at_slo is None else 0.1), e2e_s=np.full(80, 4.0))
+    meta = run_of(Profile(name="c", question=Question.CLIFF, plan=LoadPlan(stages=())))
+    found = CliffVerdict(kind=cliff, at=32.0 if cliff is Kind.CLIFF else None, low=30.0, high=34.0)
+    assert answer(climbed(50), meta, cliff=found, capacity=capacity, levels=[level]).ok is ok
+
+
+def test_a_capacity_among_errors_is_none() -> None:
+    level = Level(load=50.0, ttft_s=np.full(80, 0.1), e2e_s=np.full(80, 1.0))
+    meta = run_of(Profile(name="c", question=Question.CLIFF, plan=LoadPlan(stages=())))
+    judgement = answer(climbed(40, failed=True), meta, capacity=Capacity(at_slo=50.0), levels=[level])
+    assert judgement.ok is False
+    assert "80 of 80 requests failed" in judgement.sentence
+
+
+# -- soak and spike ---------------------------------------------------------------------------------------------------
+
+
+def crept(significant: bool) -> Drift:
+    return Drift(metric="TPOT", per_hour=0.2, low=0.1, high=0.3, significant=significant, text="TPOT +20.0 %/h")
+
+
+def test_a_soak_that_creeps_is_a_no_and_says_what_creeps() -> None:
+    soak = run_of(held(question=Question.SOAK))
+    judgement = answer(calm(), soak, drifts=(crept(True),))
+    assert judgement.ok is False
+    assert "TPOT +20.0 %/h" in judgement.sentence
+    assert answer(calm(), soak, drifts=(crept(False),)).ok is True
+
+
+def test_a_soak_too_short_to_tell_is_no_yes() -> None:
+    assert answer(calm(), run_of(held(question=Question.SOAK))).ok is None
+
+
+def spiked() -> RunMeta:
+    plan = LoadPlan(stages=(Stage(name="s", duration_s=LENGTH_S, shape=Spike(8, 24, 0.4, 0.5)),))
+    return run_of(Profile(name="p", plan=plan, recover_within_s=20.0))
+
+
+def recovery(took_s: float | None, down_s: float = 50.0) -> Recovery:
+    return Recovery(up_s=40.0, down_s=down_s, base=8, peak=24, took_s=took_s, debt_s=12.0)
+
+
+@pytest.mark.parametrize(("took_s", "ok"), [(19.9, True), (20.1, False), (None, False)])
+def test_a_spike_is_recovered_from_in_time_or_not(took_s: float | None, ok: bool) -> None:
+    judgement = answer(calm(), spiked(), recoveries=(recovery(took_s),))
+    assert (judgement.question, judgement.ok) == (Question.SPIKE, ok)
+    assert "the SLO was broken for 12 s" in judgement.sentence
+
+
+@pytest.mark.parametrize(("down_s", "ok"), [(79.0, False), (81.0, None)])
+def test_a_run_that_ends_before_the_limit_does_not_know(down_s: float, ok: bool | None) -> None:
+    assert answer(calm(), spiked(), recoveries=(recovery(None, down_s),)).ok is ok
+
+
+def test_errors_within_the_spike_count_and_its_latencies_do_not() -> None:
+    facts = calm()
+    slow = [record(45.0 + i / 100, ttft_s=3.0, e2e_s=4.0) for i in range(100)]
+    facts.extend(replace(_batch(facts), requests=tuple(slow)))
+    assert answer(facts, spiked(), recoveries=(recovery(5.0),)).ok is True
+    failed = [record(45.0 + i / 100, outcome=Outcome.HTTP_ERROR) for i in range(100)]
+    facts.extend(replace(_batch(facts), requests=tuple(failed)))
+    assert answer(facts, spiked(), recoveries=(recovery(5.0),)).ok is False
+
+
+def test_without_a_spike_there_is_nothing_to_recover_from() -> None:
+    assert answer(calm(), spiked()).ok is None
+    assert answer(calm(failed=40), spiked()).ok is False
+
+
+# -- the question -----------------------------------------------------------------------------------------------------
+
+
+def test_a_hand_leaves_the_question_of_the_plan() -> None:
+    facts = calm()
+    assert question_of(facts, held()) is Question.HOLD
+    facts.changes.append(LoadChange(50.0, LoadPoint(concurrency=9), "hand"))
+    assert question_of(facts, held()) is Question.CLIFF
+    assert question_of(facts, capacity_run().profile) is Question.CAPACITY
