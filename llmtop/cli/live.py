@@ -38,10 +38,12 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _profile(arguments: argparse.Namespace, start: int) -> Profile:
     if arguments.profile is None:
+        if arguments.peak is not None:
+            raise UsageError("--peak is of a profile: name one with --profile")
         return by_hand(start)
     from llmtop.profiles import load_profile
 
-    return load_profile(arguments.profile)
+    return load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency)
 
 
 def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace) -> int:

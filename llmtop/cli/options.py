@@ -54,6 +54,7 @@ def _load(parser: _Parser) -> None:
     group = parser.add_argument_group("load")
     group.add_argument("--concurrency", type=_count, metavar="N", help="requests in flight at the start")
     group.add_argument("--rate", type=_positive, metavar="RPS", help="open loop: requests sent per second")
+    group.add_argument("--peak", type=_positive, metavar="N", help="expected peak of the profile: its loads follow")
     group.add_argument("--prompt-tokens", type=_count, metavar="N", help="length of a prompt")
     group.add_argument("--output-tokens", type=_count, metavar="N", help="length of an answer")
     group.add_argument("--think-time", type=_positive, metavar="S", help="pause of a user between two requests")

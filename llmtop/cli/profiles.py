@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from llmtop.cli.output import print_json
+from llmtop.domain.profile import Question
 from llmtop.errors import UsageError
 from llmtop.meter.facts import Facts
-from llmtop.profiles import list_profiles, own_folder, profile_from_run, save_profile
+from llmtop.profiles import ProfileEntry, list_profiles, own_folder, profile_from_run, save_profile
 from llmtop.recording.reader import RunReader
 from llmtop.wording.figures import clock
 
@@ -25,10 +26,18 @@ def main(arguments: argparse.Namespace) -> int:
         print_json(entries)
         return 0
     for entry in entries:
-        length = clock(round(entry.duration_s)) if entry.duration_s else "by hand" if entry.problem is None else ""
         whose = "" if entry.shipped else f"  {entry.path}"
-        print(f"{entry.name:<14} {length:>8}  {entry.problem or entry.description}{whose}")
+        asks = entry.question or ""
+        print(f"{entry.name:<14} {asks:<8} {_length(entry):>8}  {entry.problem or entry.description}{whose}")
     return 0
+
+
+def _length(entry: ProfileEntry) -> str:
+    if entry.problem is not None:
+        return ""
+    if entry.duration_s:
+        return clock(round(entry.duration_s))
+    return "searched" if entry.question is Question.CAPACITY else "by hand"
 
 
 def save_run(run: Path, name: str | None) -> Path:

@@ -24,7 +24,8 @@ from llmtop.wording.figures import TEXT, clock
 
 
 def main(arguments: argparse.Namespace) -> int:
-    profile = with_arguments(load_profile(arguments.profile), arguments)
+    profile = load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency)
+    profile = with_arguments(profile, arguments)
     if arguments.duration is not None:
         profile = _stretched(profile, arguments.duration)
     search = profile.search

@@ -123,6 +123,24 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     def duration_s(self) -> float:
         return sum(stage.duration_s for stage in self.stages)
 
+    @property
+    def top(self) -> float:
+        """The largest load that it commands."""
+        return max((load for stage in self.stages for load in _loads(stage.shape)), default=self.base.value)
+
+
+def _loads(shape: Shape) -> tuple[float, ...]:
+    """The loads between which a shape moves."""
+    match shape:
+        case Hold(concurrency, rate_rps):
+            return (concurrency or 0.0, rate_rps or 0.0)
+        case Ramp(low, high) | Spike(low, high) | Sine(low, high):
+            return (low, high)
+        case Steps(levels):
+            return levels
+        case Replay(points):
+            return tuple(point.value for _, point in points)
+
 
 class Caps(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where llmtop stops by itself."""

@@ -80,12 +80,12 @@ class Profile(Struct, frozen=True, kw_only=True):
     """None: what its plan asks, `asks`."""
     peak: float | None = None
     """The expected peak, on the axis of the plan; None: none was named."""
+    peak_from_slots: bool = False
+    """The peak is the number of the server's slots, where it tells them; `peak` where it does not."""
     at_least: float | None = None
     """Of a capacity: the load that it must reach."""
     recover_within_s: float = 30.0
     """Of a spike: how long after its end all must be as before."""
-    search: bool = False
-    """The capacity search picks the loads, from `plan.base` on; there are no stages."""
     slo: Slo = Slo()
     caps: Caps = Caps()
 
@@ -94,12 +94,15 @@ class Profile(Struct, frozen=True, kw_only=True):
         """The question: as it was named, or as the plan implies it."""
         if self.question is not None:
             return self.question
-        if self.search:
-            return Question.CAPACITY
         if any(isinstance(stage.shape, Spike) for stage in self.plan.stages):
             return Question.SPIKE
         shapes = {stage.shape for stage in self.plan.stages}
         one_load = len(shapes) == 1 and all(isinstance(shape, Hold | Sine | Replay) for shape in shapes)
         if one_load or (not shapes and self.workload.source == "trace"):
             return Question.HOLD
-        return Question.CLIFF if self.peak is None else Question.PEAK
+        return Question.CLIFF if self.peak is None or self.plan.top < self.peak else Question.PEAK
+
+    @property
+    def search(self) -> bool:
+        """Whether the capacity search picks the loads, from `plan.base` on: a capacity is asked for, without a plan."""
+        return self.asks is Question.CAPACITY and not self.plan.stages and self.workload.source != "trace"

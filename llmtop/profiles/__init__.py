@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmtop.profiles.asking import at_slots
 from llmtop.profiles.files import (
     ProfileEntry,
     list_profiles,
@@ -14,6 +15,7 @@ from llmtop.profiles.timeline import profile_from_run
 
 __all__ = [
     "ProfileEntry",
+    "at_slots",
     "list_profiles",
     "load_profile",
     "own_folder",

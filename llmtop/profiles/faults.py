@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from enum import EnumType
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
@@ -113,9 +114,16 @@ def _choices(parts: list[str | int], tables: dict[str, Any]) -> list[str]:
     if parts[-1:] == ["kind"]:
         return [str(tag) for tag in _LENGTHS]
     for field in fields(_kind_at(parts[:-1], tables)):
-        if field.encode_name == parts[-1] and get_origin(field.type) is Literal:
-            return [str(choice) for choice in get_args(field.type)]
+        if field.encode_name == parts[-1]:
+            kinds = [field.type, *get_args(field.type)]
+            return [str(choice) for kind in kinds for choice in _values(kind)]
     return []
+
+
+def _values(kind: Any) -> Iterable[Any]:
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return kind if isinstance(kind, EnumType) else ()
 
 
 def _type_text(wanted: str, bound: str, got: str | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 from msgspec import Struct
 
-from llmtop.domain.profile import Profile
+from llmtop.domain.profile import Profile, Question
 from llmtop.errors import ProfileError
 from llmtop.profiles.reading import parse_profile
 from llmtop.profiles.writing import profile_text
@@ -20,6 +20,8 @@ class ProfileEntry(Struct, frozen=True, kw_only=True):
     path: str
     shipped: bool
     description: str = ""
+    question: Question | None = None
+    """What it asks; None: it cannot be read."""
     duration_s: float = 0.0
     problem: str | None = None
 
@@ -35,8 +37,12 @@ def own_folder() -> Path:
     return platformdirs.user_config_path("llmtop") / "profiles"
 
 
-def load_profile(name_or_path: str | Path) -> Profile:
+def load_profile(name_or_path: str | Path, *, peak: float | None = None, most: int | None = None) -> Profile:
     """Read a profile by path, or by the name of an own or a shipped one; an own one comes first.
+
+    Args:
+        peak: the expected peak, instead of the file's; every load that is a share of it follows.
+        most: requests in flight that are allowed, where that is more than the file says.
 
     Raises ProfileError: no such profile (says which there are), or broken (says the key and what is allowed).
     """
@@ -47,7 +53,7 @@ def load_profile(name_or_path: str | Path) -> Profile:
         raise ProfileError(path, f"cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise ProfileError(path, f"is not UTF-8 text (byte {error.start})") from None
-    return parse_profile(text, path)
+    return parse_profile(text, path, peak=peak, most=most)
 
 
 def save_profile(profile: Profile, path: Path) -> None:
@@ -77,6 +83,7 @@ def _entry(path: Path, *, shipped: bool) -> ProfileEntry:
         path=str(path),
         shipped=shipped,
         description=profile.description,
+        question=profile.asks,
         duration_s=profile.plan.duration_s,
     )
 

@@ -49,6 +49,11 @@ class ErrorRatio(float):
             raise ValueError('must be a share such as "1%" or 0.01, or "never"') from None
 
 
+def of_peak(per_cent: float, peak: float) -> float:
+    """The load that is so many per cent of the expected peak."""
+    return per_cent * peak / 100
+
+
 class Load(float):
     """Users or requests/s: a number, or "80%" of the profile's `peak` (then `of_peak`, and the value is 80)."""
 
@@ -64,6 +69,23 @@ class Load(float):
         if _is_number(value):
             return cls(_finite(float(value), "a load"))  # type: ignore[arg-type]
         raise ValueError('must be a number, or a share of the peak such as "80%"')
+
+
+def load_text(load: float, peak: float | None) -> int | float | str:
+    """The load as per cent of the peak where that reads back exactly, else the number that it is.
+
+    Args:
+        load: an int is users, which are read as the whole number that is nearest.
+    """
+    if peak is None:
+        return load
+    raw = load * 100 / peak
+    near = (raw, math.nextafter(raw, 0), math.nextafter(raw, math.inf))
+    for share in (*(round(raw, digits) for digits in range(7)), *near):
+        read = of_peak(share, peak)
+        if math.isfinite(read) and (read == load or (isinstance(load, int) and round(read) == load and read < load)):
+            return f"{number_text(share)}%"
+    return load
 
 
 def seconds_text(seconds: float) -> str:

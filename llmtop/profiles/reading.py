@@ -12,19 +12,26 @@ import msgspec
 from msgspec import structs
 
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps, Unit
-from llmtop.domain.profile import LogNormal, Normal, Profile, Quantiles, Workload
+from llmtop.domain.profile import LogNormal, Normal, Profile, Quantiles, Question, Workload
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.errors import ProfileError, UsageError
 from llmtop.profiles import schema
+from llmtop.profiles.asking import unanswerable, without_time
 from llmtop.profiles.faults import explain
-from llmtop.profiles.quantity import Load
+from llmtop.profiles.quantity import Load, of_peak
 
 START = LoadPoint(concurrency=1)
 """What a profile without [load] starts from."""
 
 
-def parse_profile(text: str, path: Path) -> Profile:
-    """Read a profile file. `path` names it in errors, gives the profile its name and anchors relative file names."""
+def parse_profile(text: str, path: Path, *, peak: float | None = None, most: int | None = None) -> Profile:
+    """Read a profile file.
+
+    Args:
+        path: names it in errors, gives the profile its name and anchors relative file names.
+        peak: the expected peak, instead of the file's.
+        most: requests in flight that are allowed, where that is more than the file says.
+    """
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -33,6 +40,12 @@ def parse_profile(text: str, path: Path) -> Profile:
         table = msgspec.convert(tables, schema.ProfileTable, dec_hook=_read_quantity)
     except msgspec.ValidationError as error:
         raise explain(path, error, tables) from None
+    if peak is not None:
+        if table.peak is None:
+            raise ProfileError(path, f"has no expected peak that could be {peak:g}: no load is a share of one", "peak")
+        table = structs.replace(table, peak=peak, peak_from_slots=False)
+    if most is not None and most > table.limits.max_concurrency:
+        table = structs.replace(table, limits=structs.replace(table.limits, max_concurrency=most))
     return _Reader(path, table).profile()
 
 
@@ -52,24 +65,53 @@ class _Reader:
         table = self.table
         base = self.point("load", table.load, START)
         stages = tuple(self.stage(f"stage[{place}]", stage, base) for place, stage in enumerate(table.stage, 1))
-        if table.search and stages:
-            raise self.fault("search", "the capacity search picks the loads; leave out search or every [[stage]]")
-        if table.peak is not None and not self.uses_peak:
-            raise self.fault("peak", 'nothing is written as a share of it; write a load as "80%", or leave out peak')
+        self.check_peak()
         url = table.endpoint.url
         if url is not None and not url.startswith(("http://", "https://")):
             raise self.fault("endpoint.url", f"{url!r} must begin with http:// or https://")
-        return Profile(
+        profile = Profile(
             name=table.name if table.name is not None else self.path.stem,
             description=table.description,
             endpoint_url=url,
             model=table.endpoint.model,
             workload=self.workload(),
             plan=LoadPlan(stages=stages, base=base),
-            search=table.search,
+            question=self.question(),
+            peak=table.peak,
+            peak_from_slots=table.peak_from_slots,
+            at_least=table.at_least,
             slo=self.slo(),
             caps=self.caps(),
         )
+        if (refusal := unanswerable(profile)) is not None:
+            key, problem = refusal
+            raise self.fault("search" if key == "question" and table.search else key, problem)
+        if table.recover_within is None:
+            return profile
+        profile = structs.replace(profile, recover_within_s=float(table.recover_within))
+        if (unseen := without_time(profile)) is not None:
+            raise self.fault("recover_within", unseen)
+        return profile
+
+    def question(self) -> Question | None:
+        table = self.table
+        if not table.search:
+            return table.question
+        if table.stage:
+            raise self.fault("search", "the capacity search picks the loads; leave out search or every [[stage]]")
+        if table.question not in (None, Question.CAPACITY):
+            raise self.fault("search", f'asks for a capacity; leave it out, or question = "{table.question}"')
+        return Question.CAPACITY
+
+    def check_peak(self) -> None:
+        table = self.table
+        if table.peak is None:
+            if table.peak_from_slots:
+                raise self.fault("peak_from_slots", "needs a peak, too, for servers that do not tell their slots")
+        elif not self.uses_peak and table.question is not Question.PEAK:
+            raise self.fault("peak", 'nothing is written as a share of it; write a load as "80%", or leave out peak')
+        if table.peak_from_slots and (table.load.concurrency is not None or table.load.rate_rps is not None):
+            raise self.fault("peak_from_slots", "scales the stages; leave out the load in [load]")
 
     def fault(self, key: str, problem: str) -> ProfileError:
         return ProfileError(self.path, problem, key)
@@ -102,25 +144,27 @@ class _Reader:
         if not (tokens[0] >= 1 and all(map(math.isfinite, tokens)) and list(tokens) == sorted(tokens)):
             raise self.fault(key, "tokens must be 1 or more and must not fall")
 
-    def load(self, key: str, load: Load) -> float:
+    def load(self, key: str, load: Load, unit: Unit) -> float:
         """The load as a number, per cent of the peak resolved."""
+        if self.table.peak_from_slots and (unit == "rate_rps" or (load and not load.of_peak)):
+            raise self.fault(key, 'must be users, as a share of the peak such as "80%": peak_from_slots scales it')
         if not load.of_peak:
             return float(load)
         if self.table.peak is None:
             raise self.fault(key, "is a share of the peak, but the file sets no peak; add e.g. peak = 32 at its top")
         self.uses_peak = True
-        return float(load) * self.table.peak / 100
+        return of_peak(float(load), self.table.peak)
 
     def users(self, key: str, load: Load) -> int:
         """The load as a number of users: whole, and not above the limit."""
-        number = self.load(key, load)
+        number = self.load(key, load, "concurrency")
         if not load.of_peak and number != int(number):
             raise self.fault(key, "must be a whole number of users")
         self.check_limit(key, number)
         return round(number)
 
     def level(self, key: str, load: Load, unit: Unit) -> float:
-        number = self.load(key, load)
+        number = self.load(key, load, unit)
         if unit == "concurrency":
             self.check_limit(key, number)
         return number
@@ -145,7 +189,7 @@ class _Reader:
         if table.concurrency is not None:
             changes |= {"concurrency": self.users(f"{key}.concurrency", table.concurrency), "rate_rps": None}
         if table.rate_rps is not None:
-            changes |= {"concurrency": None, "rate_rps": self.load(f"{key}.rate_rps", table.rate_rps)}
+            changes |= {"concurrency": None, "rate_rps": self.load(f"{key}.rate_rps", table.rate_rps, "rate_rps")}
         return structs.replace(base, **changes)
 
     def stage(self, key: str, table: schema.AnyStage, base: LoadPoint) -> Stage:
@@ -185,6 +229,8 @@ class _Reader:
                     raise self.fault(f"{key}.high", "must not be below low")
                 return Sine(low, high, float(table.period), unit)
             case schema.ReplayStage():
+                if self.table.peak_from_slots:
+                    raise self.fault(f"{key}.shape", "repeats loads as they are; leave out peak_from_slots")
                 return self.replay(key, table, base)
 
     def hold(self, key: str, table: schema.HoldStage) -> Hold:
@@ -193,7 +239,7 @@ class _Reader:
         if table.concurrency is not None:
             return Hold(concurrency=self.users(f"{key}.concurrency", table.concurrency))
         assert table.rate_rps is not None
-        return Hold(rate_rps=self.load(f"{key}.rate_rps", table.rate_rps))
+        return Hold(rate_rps=self.load(f"{key}.rate_rps", table.rate_rps, "rate_rps"))
 
     def replay(self, key: str, table: schema.ReplayStage, base: LoadPoint) -> Replay:
         points = []

@@ -1,6 +1,9 @@
 """What a profile file may hold: the tables and keys of the TOML, as strict structs.
 
-description = "..."     peak = 32     search = true     name = "..."
+description = "..."     name = "..."
+question     hold, peak, capacity (with at_least), soak, spike (with recover_within) or cliff; none: what the plan asks
+peak         what loads in per cent are shares of; peak_from_slots = true: the server's slots, where it tells them
+search       true: question = "capacity" without a [[stage]]
 [endpoint]   url, model
 [workload]   source, file, prompt, output, seed, api
 [load]       concurrency or rate_rps, prompt_tokens, output_tokens, shared_prefix, think_time, burstiness
@@ -16,7 +19,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from llmtop.domain.load import Unit
-from llmtop.domain.profile import Fixed, LengthDistribution
+from llmtop.domain.profile import Fixed, LengthDistribution, Question
 from llmtop.profiles.quantity import ErrorRatio, Load, Seconds, Share
 
 Tokens = Annotated[int, Meta(ge=1, le=10_000_000)]
@@ -114,7 +117,11 @@ class LimitsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class ProfileTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str | None = None
     description: str = ""
+    question: Question | None = None
     peak: Annotated[float, Meta(gt=0)] | None = None
+    peak_from_slots: bool = False
+    at_least: Annotated[float, Meta(gt=0)] | None = None
+    recover_within: Seconds | None = None
     search: bool = False
     endpoint: EndpointTable = EndpointTable()
     workload: WorkloadTable = WorkloadTable()

@@ -19,7 +19,7 @@ def profile_from_run(meta: RunMeta, changes: Sequence[LoadChange]) -> Profile:
     """The profile that drives the next configuration as this run was driven.
 
     A run that followed its plan to the end gives its own profile back. Any other becomes one replay stage: the
-    commanded load over time, whether a hand, a stage or a brake commanded it.
+    commanded load over time, whether a hand, a stage or a brake commanded it; what its plan asked is asked no more.
     """
     profile = meta.profile
     planned_s = profile.plan.duration_s
@@ -36,5 +36,8 @@ def profile_from_run(meta: RunMeta, changes: Sequence[LoadChange]) -> Profile:
         name=label,
         description=f"The load of a run of {TEXT.duration(round(duration_s))}, as it was driven by hand.",
         plan=LoadPlan(stages=(stage,), base=held[0][1]),
-        search=False,
+        question=None,
+        peak=None,
+        peak_from_slots=False,
+        at_least=None,
     )

@@ -11,7 +11,7 @@ from llmtop.domain.load import Caps, Hold, LoadPoint, Ramp, Replay, Shape, Sine,
 from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, Profile, Workload
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.errors import ProfileError
-from llmtop.profiles.quantity import number_text, seconds_text
+from llmtop.profiles.quantity import load_text, number_text, seconds_text
 from llmtop.profiles.reading import START
 
 Value = bool | int | float | str | list["Value"] | dict[str, "Value"]
@@ -19,14 +19,16 @@ Table = dict[str, Value]
 
 
 def profile_text(profile: Profile, path: Path) -> str:
-    """The TOML of a profile that is to lie at `path`. Raises ProfileError for an SLO with two limits on one figure."""
+    """The TOML of a profile that is to lie at `path`. Loads of a profile with a peak are written as shares of it.
+
+    Raises ProfileError for an SLO with two limits on one figure.
+    """
     top: Table = {}
     if profile.name != path.stem:
         top["name"] = profile.name
     if profile.description:
         top["description"] = profile.description
-    if profile.search:
-        top["search"] = True
+    top |= _asked(profile)
     endpoint: Table = {}
     if profile.endpoint_url is not None:
         endpoint["url"] = profile.endpoint_url
@@ -36,13 +38,35 @@ def profile_text(profile: Profile, path: Path) -> str:
         *_lines(top),
         *_section("[endpoint]", endpoint),
         *_section("[workload]", _workload(profile.workload)),
-        *_section("[load]", _point(profile.plan.base, START)),
+        *_section("[load]", _base(profile)),
     ]
     for stage in profile.plan.stages:
-        parts += _section("[[stage]]", _stage(stage, profile.plan.base))
+        parts += _section("[[stage]]", _stage(stage, profile.plan.base, profile.peak))
     parts += _section("[slo]", _slo(profile.slo, path))
     parts += _section("[limits]", _caps(profile.caps))
     return "\n".join(parts).lstrip("\n") + "\n"
+
+
+def _asked(profile: Profile) -> Table:
+    table: Table = {}
+    if profile.question is not None:
+        table["question"] = profile.question
+    if profile.peak is not None:
+        table["peak"] = profile.peak
+    if profile.peak_from_slots:
+        table["peak_from_slots"] = True
+    if profile.at_least is not None:
+        table["at_least"] = profile.at_least
+    if profile.recover_within_s != Profile(name="").recover_within_s:
+        table["recover_within"] = seconds_text(profile.recover_within_s)
+    return table
+
+
+def _base(profile: Profile) -> Table:
+    table = _point(profile.plan.base, START, profile.peak)
+    if profile.plan.base.concurrency == START.concurrency:
+        del table["concurrency"]
+    return table
 
 
 def _workload(workload: Workload) -> Table:
@@ -66,13 +90,13 @@ def _lengths(lengths: LengthDistribution) -> Table:
     return {"kind": "quantiles", "table": [list(row) for row in lengths.table], "scale": lengths.scale}
 
 
-def _point(point: LoadPoint, base: LoadPoint) -> Table:
+def _point(point: LoadPoint, base: LoadPoint, peak: float | None) -> Table:
     """What `point` has that `base` has not; its load always."""
     table: Table = {}
     if point.rate_rps is not None:
-        table["rate_rps"] = point.rate_rps
+        table["rate_rps"] = load_text(point.rate_rps, peak)
     elif point.concurrency is not None:
-        table["concurrency"] = point.concurrency
+        table["concurrency"] = load_text(point.concurrency, peak)
     for name in ("prompt_tokens", "output_tokens", "shared_prefix", "burstiness"):
         value = getattr(point, name)
         if value != getattr(base, name):
@@ -82,8 +106,8 @@ def _point(point: LoadPoint, base: LoadPoint) -> Table:
     return table
 
 
-def _stage(stage: Stage, base: LoadPoint) -> Table:
-    table: Table = {"name": stage.name, "duration": seconds_text(stage.duration_s), **_shape(stage.shape, base)}
+def _stage(stage: Stage, base: LoadPoint, peak: float | None) -> Table:
+    table: Table = {"name": stage.name, "duration": seconds_text(stage.duration_s), **_shape(stage.shape, base, peak)}
     if stage.prompt_tokens is not None:
         table["prompt_tokens"] = stage.prompt_tokens
     if stage.output_tokens is not None:
@@ -91,24 +115,24 @@ def _stage(stage: Stage, base: LoadPoint) -> Table:
     return table
 
 
-def _shape(shape: Shape, base: LoadPoint) -> Table:
+def _shape(shape: Shape, base: LoadPoint, peak: float | None) -> Table:
+    def load(value: float) -> int | float | str:
+        return load_text(value, peak)
+
     match shape:
         case Hold(concurrency=users, rate_rps=rate):
-            return (
-                {"shape": "hold", "concurrency": users}
-                if users is not None
-                else {"shape": "hold", "rate_rps": rate or 0}
-            )
+            held = ("concurrency", users) if users is not None else ("rate_rps", rate or 0.0)
+            return {"shape": "hold", held[0]: load(held[1])}
         case Ramp(start, stop, unit):
-            table: Table = {"shape": "ramp", "start": start, "stop": stop}
+            table: Table = {"shape": "ramp", "start": load(start), "stop": load(stop)}
         case Steps(levels, unit):
-            table = {"shape": "steps", "levels": list(levels)}
+            table = {"shape": "steps", "levels": [load(level) for level in levels]}
         case Spike(low, high, rise, fall, unit):
-            table = {"shape": "spike", "base": low, "peak": high, "rise": rise, "fall": fall}
+            table = {"shape": "spike", "base": load(low), "peak": load(high), "rise": rise, "fall": fall}
         case Sine(low, high, period_s, unit):
-            table = {"shape": "sine", "low": low, "high": high, "period": seconds_text(period_s)}
+            table = {"shape": "sine", "low": load(low), "high": load(high), "period": seconds_text(period_s)}
         case Replay(points):
-            rows: list[Value] = [{"at": seconds_text(at_s), **_point(point, base)} for at_s, point in points]
+            rows: list[Value] = [{"at": seconds_text(at_s), **_point(point, base, peak)} for at_s, point in points]
             return {"shape": "replay", "points": rows}
     return table if unit == "concurrency" else {**table, "unit": unit}
 

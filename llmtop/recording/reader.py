@@ -10,10 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from llmtop.domain.profile import Question
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.errors import RunFileError
 from llmtop.recording import schema
+
+
+class _SearchedProfile(msgspec.Struct):
+    search: bool = False
+
+
+class _Searched(msgspec.Struct):
+    """How a run file says that a capacity was searched where its profile has no question."""
+
+    profile: _SearchedProfile
 
 
 class RunReader:
@@ -68,7 +80,12 @@ class RunReader:
                 f"written by llmtop {entries['llmtop_version']} with schema {version}; "
                 f"this llmtop reads up to schema {schema.VERSION}: update llmtop",
             )
-        return msgspec.json.decode(entries["run"], type=RunMeta)
+        meta = msgspec.json.decode(entries["run"], type=RunMeta)
+        told = msgspec.json.decode(entries["run"], type=_Searched)
+        if told.profile.search and meta.profile.question is None:
+            profile = replace(meta.profile, question=Question.CAPACITY)
+            return replace(meta, profile=profile)
+        return meta
 
     def _last_s(self) -> float:
         (last,) = self._database.execute("SELECT max(told_s) FROM bin").fetchone()

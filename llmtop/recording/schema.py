@@ -2,7 +2,8 @@
 
 Tables, one row a fact; times are seconds (`*_s`) or nanoseconds (`*_ns`) of one monotonic clock since the run's start:
 
-    meta           key, value           `schema`, `llmtop_version`, and `run`: the RunMeta as JSON
+    meta           key, value           `schema`, `llmtop_version`, and `run`: the RunMeta as JSON; `search: true` in a
+                                        profile without a `question` stands for a capacity
     request        one finished request: the fields of `RequestRecord`
     bin            one 250 ms interval of the load: the fields of `LoadBin`; lists are JSON
     server_sample  one scrape: the fields of `ServerSnapshot`

@@ -131,6 +131,8 @@ def test_an_answer_that_is_no_endpoint(
     ("words", "says"),
     [
         (["run", "no-such-profile"], "no-such-profile"),
+        (["run", "capacity", "--sim", "--peak", "10"], "has no expected peak that could be 10"),
+        (["run", "ramp", "--sim", "--peak", "600"], "1200 users are above limits.max_concurrency = 1024"),
         (["run", "smoke", "--slo", "latency<2s", "--sim"], "'latency' is not known"),
         (["run", "smoke", "--sim", "--set", "max_num_seqs"], "KNOB=VALUE"),
         (["run", "smoke", "--sim", "--set", "warp=9"], "warp"),
@@ -210,8 +212,11 @@ def test_a_request_list_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_profiles_presets_and_places(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["profiles", "--json"]) == 0
-    names = {entry["name"] for entry in json.loads(capsys.readouterr().out)}
-    assert {"ramp", "soak", "spike", "long-context", "chat", "code", "sharegpt", "smoke", "capacity"} <= names
+    asked = {entry["name"]: entry["question"] for entry in json.loads(capsys.readouterr().out)}
+    assert {"ramp", "soak", "spike", "long-context", "chat", "code", "sharegpt", "smoke", "capacity"} <= asked.keys()
+    assert (asked["ramp"], asked["smoke"]) == ("peak", "cliff")
+    assert main(["profiles"]) == 0
+    assert "capacity       capacity searched" in capsys.readouterr().out
     assert main(["sim", "--list"]) == 0
     assert "h100-llama-3.1-8b" in capsys.readouterr().out
     assert main(["locate", "--json"]) == 0

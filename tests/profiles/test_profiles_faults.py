@@ -9,10 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmtop.domain.profile import Question
 from llmtop.errors import ProfileError
 from llmtop.profiles.reading import parse_profile
 
 PATH = Path("broken.toml")
+
+HOLD = "[[stage]]\nduration = 60\nshape = 'hold'\nconcurrency = 8\n"
+SPIKE = "[[stage]]\nduration = 60\nshape = 'spike'\nbase = 1\npeak = 8\n"
+SHARED = "[[stage]]\nduration = 60\nshape = 'ramp'\nstart = '0%'\nstop = '200%'\n"
+SLOTS = "peak = 32\npeak_from_slots = true\n"
+TRACE = "[workload]\nsource = 'trace'\nfile = 'x'"
 
 FAULTS = [
     ("peak = ", None, "is not TOML"),
@@ -59,6 +66,31 @@ FAULTS = [
     ("[[stage]]\nduration = 1\nshape = 'replay'\npoints = [{ atx = 2 }]", "stage[1].points[1].atx", "did you mean at?"),
     ("[[stage]]\nduration = 1\nshape = 'hold'\nconcurrency = 1\nlevels = [1]", "stage[1].levels", "is not known"),
     ("search = true\n[[stage]]\nduration = 1\nshape = 'hold'\nconcurrency = 1", "search", "picks the loads"),
+    ("search = true\nquestion = 'hold'", "search", 'or question = "hold"'),
+    ("search = true\n" + TRACE, "search", "a trace brings its own load"),
+    ("question = 'capacity'\n" + TRACE, "question", "a trace brings its own load"),
+    ("question = 'speak'", "question", "did you mean peak? (allowed: hold, peak, capacity, soak, spike, cliff)"),
+    ("question = 'hold'", "question", "hold needs a load to be asked of: add a [[stage]]"),
+    ("question = 'soak'", "question", "soak needs a load"),
+    ("question = 'spike'\n" + HOLD, "question", 'spike needs a [[stage]] of shape = "spike"'),
+    ("question = 'peak'\n" + HOLD, "question", "peak needs the expected peak"),
+    ("question = 'peak'\npeak = 9\n" + HOLD, "peak", "the plan goes up to 8 only, and cannot say what happens at 9"),
+    ("at_least = 0\nquestion = 'capacity'", "at_least", "must be a number > 0"),
+    ("at_least = 64\n" + HOLD, "at_least", 'is for question = "capacity", and this profile asks hold'),
+    ("question = 'capacity'\nat_least = 2000", "at_least", "above limits.max_concurrency = 1024"),
+    ("recover_within = '30s'\n" + HOLD, "recover_within", 'is for question = "spike", and this profile asks hold'),
+    ("recover_within = '21s'\n" + SPIKE, "recover_within", "the plan ends 20 s after its last spike, and sees no 21 s"),
+    ("recover_within = 'soon'\n" + SPIKE, "recover_within", "is no duration"),
+    ("peak_from_slots = true\n" + HOLD, "stage[1].concurrency", "must be users, as a share of the peak"),
+    ("peak_from_slots = true", "peak_from_slots", "needs a peak, too"),
+    (SLOTS + "[load]\nconcurrency = 2\n" + SHARED, "load.concurrency", "must be users, as a share"),
+    (SLOTS + "[load]\nconcurrency = '50%'\n" + SHARED, "peak_from_slots", "leave out the load in [load]"),
+    (SLOTS + SHARED + "unit = 'rate_rps'", "stage[1].start", "must be users, as a share"),
+    (
+        SLOTS + "[[stage]]\nduration = 1\nshape = 'replay'\npoints = [{ at = 0 }]",
+        "stage[1].shape",
+        "repeats loads as they are",
+    ),
     ("[endpoint]\nurl = 'localhost:8000'", "endpoint.url", "http://"),
     ("[endpoint]\nkey = 'sk-1'", "endpoint.key", "allowed: url, model"),
     ("[workload]\nsource = 'shargpt'", "workload.source", "did you mean sharegpt?"),
@@ -93,8 +125,35 @@ def test_a_fault_is_named(text: str, key: str | None, says: str) -> None:
     assert str(caught.value).startswith(f"broken.toml: {key}: " if key else "broken.toml: ")
 
 
+SOUND = [
+    ("question = 'capacity'\nat_least = 64", Question.CAPACITY),
+    ("search = true", Question.CAPACITY),
+    ("search = true\nquestion = 'capacity'", Question.CAPACITY),
+    ("question = 'capacity'\n" + HOLD, Question.CAPACITY),
+    ("question = 'capacity'\nat_least = 2000\n[limits]\nmax_concurrency = 2000", Question.CAPACITY),
+    ("question = 'peak'\npeak = 8\n" + HOLD, Question.PEAK),
+    ("peak = 32\n" + SHARED, Question.PEAK),
+    (SLOTS + SHARED, Question.PEAK),
+    ("peak = 32\n[[stage]]\nduration = 9\nshape = 'steps'\nlevels = ['25%', '50%']", Question.CLIFF),
+    ("question = 'soak'\n[[stage]]\nduration = 1\nshape = 'hold'\nconcurrency = 8\n", Question.SOAK),
+    ("question = 'hold'\n" + TRACE, Question.HOLD),
+    (TRACE, Question.CLIFF),
+    ("recover_within = '20s'\n" + SPIKE, Question.SPIKE),
+    (HOLD, Question.HOLD),
+    ("", Question.CLIFF),
+]
+
+
+@pytest.mark.parametrize(("text", "asks"), SOUND)
+def test_a_profile_asks_what_it_names_or_what_its_plan_implies(text: str, asks: Question) -> None:
+    profile = parse_profile(text, PATH)
+    assert profile.asks is asks
+    assert profile.search == (asks is Question.CAPACITY and not profile.plan.stages)
+
+
 VALUES = ["true", "0", "-1", "3", "0.5", "'x'", "'1%'", "'2s'", "[]", "[{}]", "{}", "nan", "inf"]
 KEYS = [
+    *("question", "at_least", "recover_within", "peak_from_slots"),
     *("name", "peak", "search", "stage", "slo", "load", "limits", "workload", "endpoint"),
     *("load.rate_rps", "load.burstiness", "load.concurrency", "workload.prompt", "workload.prompt.kind"),
     *("workload.seed", "slo.kv", "limits.stop_error_ratio", "endpoint.url"),

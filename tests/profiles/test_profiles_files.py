@@ -7,18 +7,26 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
-from llmtop.domain.profile import Fixed, LogNormal, Normal, Profile, Quantiles, Workload
+from llmtop.domain.profile import Fixed, LogNormal, Normal, Profile, Quantiles, Question, Workload
 from llmtop.domain.slo import LATENCIES, STATS, Slo, SloTarget
 from llmtop.errors import ProfileError
 from llmtop.profiles import files, list_profiles, load_profile, save_profile, shipped_folder
+from llmtop.profiles.asking import unanswerable
 from llmtop.profiles.reading import parse_profile
 from llmtop.profiles.writing import profile_text
 
 PATH = Path("/profiles/mine.toml")
 
-SHIPPED = {"capacity", "chat", "code", "long-context", "ramp", "sharegpt", "smoke", "soak", "spike"}
+ASKED = {
+    "capacity": Question.CAPACITY,
+    "soak": Question.SOAK,
+    "spike": Question.SPIKE,
+    "smoke": Question.CLIFF,
+    **dict.fromkeys(("chat", "code", "long-context", "ramp", "sharegpt"), Question.PEAK),
+}
 
 
 def texts(**limits: int) -> st.SearchStrategy[str]:
@@ -95,7 +103,7 @@ def profiles(draw: st.DrawFn) -> Profile:
     )
     stages = tuple(draw(st.lists(stage, max_size=3)))
     source = draw(st.sampled_from(["synthetic", "sharegpt", "jsonl", "trace"]))
-    return Profile(
+    profile = Profile(
         name=draw(texts(max_size=20)),
         description=draw(texts(max_size=50)),
         endpoint_url=draw(st.none() | st.just("http://127.0.0.1:8000")),
@@ -109,7 +117,6 @@ def profiles(draw: st.DrawFn) -> Profile:
             api=draw(st.sampled_from(["chat", "completions"])),
         ),
         plan=LoadPlan(stages=stages, base=draw(points())),
-        search=not stages and draw(st.booleans()),
         slo=draw(slos() | st.just(Slo())),
         caps=Caps(
             max_concurrency=draw(st.integers(500, 10_000)),
@@ -118,6 +125,54 @@ def profiles(draw: st.DrawFn) -> Profile:
             total_timeout_s=draw(durations),
         ),
     )
+    asked = structs.replace(
+        profile,
+        question=draw(st.none() | st.sampled_from(Question)),
+        at_least=draw(st.none() | st.integers(1, 500) | st.floats(0.1, 500)),
+    )
+    if asked.question is Question.PEAK:
+        asked = structs.replace(asked, peak=draw(st.integers(1, 500) | st.floats(0.1, 500)))
+    return asked if unanswerable(asked) is None else profile
+
+
+SHARES = st.integers(0, 300) | st.floats(0, 300)
+PLAN = """
+limits = {{ max_concurrency = 3000 }}
+peak = {peak!r}
+[[stage]]
+duration = 1
+shape = "steps"
+levels = ["{0!r}%", "{1!r}%"]
+[[stage]]
+duration = 1
+shape = "hold"
+concurrency = "{2!r}%"
+[[stage]]
+duration = 1
+shape = "hold"
+rate_rps = "{3!r}%"
+[[stage]]
+duration = 1
+shape = "sine"
+low = 0
+high = "{4!r}%"
+period = 1
+"""
+
+
+@given(st.lists(SHARES, min_size=5, max_size=5), st.integers(1, 300) | st.floats(0.5, 300))
+def test_a_plan_that_was_scaled_by_its_peak_scales_by_it_when_it_was_written(shares: list[float], peak: float) -> None:
+    text = PLAN.format(*shares, peak=peak)
+    profile = parse_profile(text, PATH)
+    written = profile_text(profile, PATH)
+    assert parse_profile(written, PATH) == profile
+    there, again = (
+        parse_profile(text, PATH, peak=3 * peak, most=3000),
+        parse_profile(written, PATH, peak=3 * peak, most=3000),
+    )
+    for one, other in zip(there.plan.stages, again.plan.stages, strict=True):
+        for field in ("levels", "concurrency", "rate_rps", "high"):
+            assert getattr(one.shape, field, 0) == pytest.approx(getattr(other.shape, field, 0), abs=2)
 
 
 @settings(max_examples=30)
@@ -136,13 +191,15 @@ def test_saved_and_loaded_through_a_file(tmp_path: Path) -> None:
 
 def test_shipped_profiles_are_sound() -> None:
     entries = {entry.name: entry for entry in list_profiles() if entry.shipped}
-    assert set(entries) == SHIPPED
+    assert entries.keys() == ASKED.keys()
     for name, entry in entries.items():
         assert entry.problem is None
         profile = load_profile(shipped_folder() / f"{name}.toml")
         assert entry.description.endswith((".", "?"))
         assert profile.search or profile.plan.stages
-        assert parse_profile(profile_text(profile, PATH), PATH).plan == profile.plan
+        assert profile.question == entry.question == ASKED[name]
+        again = parse_profile(profile_text(profile, PATH), PATH)
+        assert structs.replace(again, name=name) == structs.replace(profile, name=name)
 
 
 def test_the_main_shipped_loads() -> None:
@@ -155,8 +212,19 @@ def test_the_main_shipped_loads() -> None:
 
 
 def test_one_number_scales_a_profile() -> None:
-    text = (shipped_folder() / "ramp.toml").read_text().replace("peak = 32", "peak = 500")
+    path = shipped_folder() / "ramp.toml"
+    text = path.read_text().replace("peak = 32", "peak = 500")
     assert parse_profile(text, PATH).plan.stages[0].shape == Ramp(0, 1000)
+    asked = load_profile(path, peak=500)
+    assert (asked.peak, asked.peak_from_slots, asked.plan.stages[0].shape) == (500, False, Ramp(0, 1000))
+    assert load_profile(path, peak=600, most=1200).plan.top == 1200
+    with pytest.raises(ProfileError, match=r"stage\[1\]\.stop: 1200 users are above limits.max_concurrency = 1024"):
+        load_profile(path, peak=600, most=20)
+
+
+def test_a_profile_without_a_peak_takes_none() -> None:
+    with pytest.raises(ProfileError, match=r"capacity\.toml: peak: has no expected peak that could be 10"):
+        load_profile(shipped_folder() / "capacity.toml", peak=10)
 
 
 def test_an_own_profile_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Replay, Stage
-from llmtop.domain.profile import Profile
+from llmtop.domain.profile import Profile, Question
 from llmtop.domain.run import LoadChange, RunMeta
 from llmtop.profiles import profile_from_run
 
@@ -45,6 +45,13 @@ def test_a_run_that_kept_to_its_plan_gives_its_own_profile_back() -> None:
     assert profile_from_run(PLANNED, [change, LoadChange(50.0, LoadPoint(concurrency=0), "stop")]) is PLANNED.profile
     by_hand = LoadChange(10.0, LoadPoint(concurrency=9))
     assert isinstance(profile_from_run(PLANNED, [change, by_hand]).plan.stages[0].shape, Replay)
+
+
+def test_a_run_that_left_its_plan_is_not_asked_what_the_plan_was() -> None:
+    asked = structs.replace(PLANNED.profile, question=Question.PEAK, peak=4, peak_from_slots=True, at_least=3)
+    by_hand = [LoadChange(10.0, LoadPoint(concurrency=9))]
+    saved = profile_from_run(structs.replace(PLANNED, profile=asked), by_hand)
+    assert (saved.asks, saved.peak, saved.peak_from_slots, saved.at_least) == (Question.CLIFF, None, False, None)
 
 
 def test_a_run_that_was_cut_off_holds_its_last_load_for_a_while() -> None:

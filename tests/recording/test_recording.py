@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.profile import Profile
+from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark, RunMeta
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
@@ -210,6 +211,23 @@ def test_a_newer_schema_is_refused_and_an_older_one_read(tmp_path: Path) -> None
     database.close()
     with pytest.raises(RunFileError, match="update llmtop"):
         RunReader(path)
+
+
+@pytest.mark.parametrize(("question", "asks"), [(None, Question.CAPACITY), ("hold", Question.HOLD)])
+def test_a_profile_that_was_searched_before_it_had_a_question_asks_for_a_capacity(
+    tmp_path: Path, question: str | None, asks: Question
+) -> None:
+    path = tmp_path / "old.llmtop"
+    RunWriter(path, META).close(3.0)
+    database = sqlite3.connect(path)
+    told = json.loads(database.execute("SELECT value FROM meta WHERE key = 'run'").fetchone()[0])
+    told["profile"] |= {"search": True, "question": question}
+    database.execute("UPDATE meta SET value = ? WHERE key = 'run'", (json.dumps(told),))
+    database.commit()
+    database.close()
+    with RunReader(path) as run:
+        assert run.meta.profile.asks is asks
+        assert run.meta.profile.search == (asks is Question.CAPACITY)
 
 
 SCHEMA_1 = """
