@@ -62,13 +62,15 @@ from llmtop.load.pacer import Pacer
 from llmtop.load.pool import Workers, auto_workers
 from llmtop.load.setup import Setup
 from llmtop.meter.frames import FrameBuilder
+from llmtop.profiles import at_slots
 from llmtop.recording.writer import RunWriter, new_run_path
 from llmtop.session.options import SessionOptions
 from llmtop.session.status import endpoint_label, endpoint_status, info_changes
-from llmtop.session.targets import SIMULATED, target_of
+from llmtop.session.targets import SIMULATED, slots_of, target_of
 from llmtop.session.watch import EndpointWatch
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
+from llmtop.wording.sentences import expected_peak
 from llmtop.workload.datasets import arrivals_replay
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
@@ -245,7 +247,20 @@ class Session:
                 self._begin_chapter("; ".join(changes))
             self._tell("endpoint", "; ".join(("the endpoint is back", *changes, *rests)))
         else:
+            await self._expect_peak(info)
             await self._make_contact(info)
+
+    async def _expect_peak(self, info: EndpointInfo) -> None:
+        """Let a profile whose peak comes from the server's slots know them."""
+        profile = self._options.profile
+        if not profile.peak_from_slots:
+            return
+        slots = await slots_of(self._target, self._endpoint, info)
+        if slots is not None:
+            profile = at_slots(profile, slots)
+            self._options = msgspec.structs.replace(self._options, profile=profile)
+            self.meta = msgspec.structs.replace(self.meta, profile=profile)
+        self._tell("load", expected_peak(profile.peak or 0, slots, profile.caps.max_concurrency))
 
     async def _make_contact(self, info: EndpointInfo) -> None:
         """Client, scraper and load for the endpoint as a probe has found it."""

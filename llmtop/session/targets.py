@@ -8,9 +8,9 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from llmtop.domain.commands import InjectFault, SetKnob
-from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.endpoint import Endpoint, EndpointInfo
 from llmtop.endpoint.control import control
-from llmtop.errors import UsageError
+from llmtop.errors import EndpointError, UsageError
 from llmtop.session.options import SessionOptions
 from llmtop.simulator.server.process import KnobValue, SimulatorProcess
 
@@ -117,6 +117,24 @@ class Simulated:
         if self._process is not None:
             await self._process.close()
             self._process = None
+
+
+async def slots_of(target: Target, endpoint: Endpoint, info: EndpointInfo) -> int | None:
+    """How many requests the server runs at once; None: it does not tell.
+
+    The simulated engine tells as little as the server that it stands for: it is asked at its knobs.
+    """
+    if info.max_num_seqs is not None:
+        return info.max_num_seqs
+    knobs: object = target.knobs
+    if not knobs and info.server is not None and info.server.endswith("+llmtop"):
+        try:
+            answer = await control(endpoint, "GET", CONTROL)
+        except EndpointError:
+            return None
+        knobs = answer.get("knobs") if isinstance(answer, dict) else None
+    slots = knobs.get("max_num_seqs") if isinstance(knobs, Mapping) else None
+    return int(slots) if isinstance(slots, int | float) else None
 
 
 def target_of(options: SessionOptions) -> Target:

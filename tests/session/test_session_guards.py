@@ -12,7 +12,7 @@ from session_fakes import REFUSED, ended
 from llmtop.domain.commands import AddMark, InjectFault, Quit, Seek, SetKnob, SetLoad, SetRecording, StopLoad
 from llmtop.domain.endpoint import Endpoint, EndpointState
 from llmtop.domain.frame import Frame
-from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Stage
+from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Stage
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import REFUSALS, Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
@@ -343,6 +343,58 @@ async def test_a_plan_is_shown_from_its_first_stage_to_its_end_and_the_server_is
     texts = [event.text for event in session.frame().events if event.kind == "load"]
     assert texts == ["the server has drained"]
     assert session.frame().in_flight == 0
+
+
+def ramp(**fields: object) -> Profile:
+    stage = Stage(name="up", duration_s=60.0, shape=Ramp(0.0, 20.0))
+    plan = LoadPlan(stages=(stage,), base=LoadPoint(concurrency=1, prompt_tokens=32, output_tokens=8))
+    return Profile(**{"name": "up", "plan": plan, "peak": 10, "peak_from_slots": True, **fields})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("profile", "peak", "top", "said"),
+    [
+        (ramp(), 32, 64.0, ["expected peak: 32, the server's slots"]),
+        (
+            ramp(caps=Caps(max_concurrency=40)),
+            20,
+            40.0,
+            ["expected peak: 20: the server has 32 slots, but no more than 40 in flight are allowed"],
+        ),
+        (ramp(peak_from_slots=False), 10, 20.0, []),
+    ],
+)
+async def test_a_plan_whose_peak_comes_from_the_slots_goes_where_the_server_has_them(
+    tmp_path: Path,
+    unused_port: int,
+    begin: Callable[[int], Awaitable[None]],
+    profile: Profile,
+    peak: float,
+    top: float,
+    said: list[str],
+) -> None:
+    await begin(unused_port)
+    session = Session(options(tmp_path / "run.llmtop", unused_port, profile=profile, patient=False))
+    await session.start()
+    await session.close()
+    with RunReader(tmp_path / "run.llmtop") as run:
+        told = run.meta.profile
+        texts = [event.text for batch in run.batches() for event in batch.events if "peak" in event.text]
+    assert (told.peak, told.plan.top) == (peak, top)
+    assert [text.removesuffix(" (--max-concurrency)") for text in texts] == said
+
+
+async def test_a_plan_whose_peak_comes_from_the_slots_keeps_its_own_where_nobody_tells_them(tmp_path: Path) -> None:
+    stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(schedule.serve(schedule.Plan(), stop, port.set_result))
+    session = Session(options(tmp_path / "run.llmtop", await port, profile=ramp(), patient=False))
+    await session.start()
+    await session.close(drain_s=0.5)
+    stop.set()
+    await serving
+    assert (session.meta.profile.peak, session.meta.profile.plan.top) == (10, 20.0)
+    texts = [event.text for batch in session.take_facts() for event in batch.events if "peak" in event.text]
+    assert texts == ["expected peak: 10, the profile's: the server does not tell its slots (--peak sets another)"]
 
 
 async def test_of_a_server_without_metrics_nobody_says_that_it_has_drained(tmp_path: Path) -> None:

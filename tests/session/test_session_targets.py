@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llmtop.domain.commands import InjectFault, SetKnob
-from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.profile import Profile
 from llmtop.errors import EndpointUnreachable, EndpointUnusable, UsageError
 from llmtop.session.options import SessionOptions
-from llmtop.session.targets import Given, Simulated, target_of
+from llmtop.session.targets import Given, Simulated, slots_of, target_of
 
+INFO = EndpointInfo(dialect=Dialect.VLLM, model="tiny", server="vLLM 0.33.0")
 SIMULATED = Endpoint(base_url="", simulated=True)
 
 
@@ -25,6 +27,11 @@ async def test_the_simulated_engine_starts_turns_and_ends() -> None:
         assert await target.turn(SetKnob("max_num_seqs", 8)) == "max_num_seqs set to 8"
         assert target.knobs["max_num_seqs"] == 8
         assert target.faults["hang"] == 0
+        own = replace(INFO, server="vLLM 0.33.0+llmtop")
+        assert await slots_of(target, endpoint, INFO) == 8
+        assert await slots_of(Given(endpoint), endpoint, own) == 8, "asked at its knobs"
+        assert await slots_of(Given(endpoint), endpoint, INFO) is None, "a server of somebody else's is asked for none"
+        assert await slots_of(target, endpoint, replace(INFO, max_num_seqs=3)) == 3
         assert await target.turn(InjectFault("hang", True)) == "fault hang on"
         assert target.faults["hang"] > 0
         with pytest.raises(EndpointUnusable, match="max_num_seqs"):
