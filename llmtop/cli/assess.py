@@ -21,15 +21,15 @@ def main(arguments: argparse.Namespace) -> int:
     path = Path(arguments.file)
     slo = parse_slo(arguments.slo) if arguments.slo else None
     if path.suffix.lower() == ".csv":
-        assessment = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat)
+        assessment, figures = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat), None
         cliff = assessment.cliff
     else:
-        assessment = assess_run(path, slo)
+        assessment, figures = assess_run(path, slo)
         cliff = _asked(assessment, arguments.metric, arguments.stat)
     code = exit_code(assessment.judgement, unknown_ok=arguments.unknown_ok)
     if arguments.json:
         fields = {name: getattr(cliff, name) for name in cliff.__struct_fields__}
-        print_json({"exit_code": code, **fields, **verdicts_json(assessment)})
+        print_json({"exit_code": code, **fields, "figures": figures, **verdicts_json(assessment)})
     else:
         print(as_text(assessment, cliff))
     return code

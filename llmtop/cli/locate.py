@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
+from llmtop.cli.output import print_json
 from llmtop.host.link import log_path
 from llmtop.profiles import own_folder
 from llmtop.recording.writer import runs_directory
@@ -17,7 +17,7 @@ def main(arguments: argparse.Namespace) -> int:
         "log": str(log_path()),
     }
     if arguments.json:
-        print(json.dumps(places, indent=2))
+        print_json(places)
     else:
         for name, place in places.items():
             print(f"{name:<9} {place}")

@@ -23,7 +23,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise UsageError("--name: say with --from RUN which recording to save")
     entries = list_profiles()
     if arguments.json:
-        print_json(entries)
+        print_json({"profiles": entries})
         return 0
     for entry in entries:
         whose = "" if entry.shipped else f"  {entry.path}"

@@ -8,17 +8,21 @@ from pathlib import Path
 
 import msgspec
 
+from llmtop.analysis.percentiles import figures_of
 from llmtop.cli import summary
 from llmtop.cli.exits import CLIENT_BOUND, INTERRUPTED, exit_code
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.cli.target import asked_url, session_options, with_arguments
+from llmtop.domain.figures import RunFigures
 from llmtop.domain.profile import Profile
 from llmtop.domain.shown import Shown
 from llmtop.errors import UsageError
 from llmtop.exchange.junit import JUnitOutput
 from llmtop.host.headless import RunResult, run_to_end
 from llmtop.host.link import SessionLink
+from llmtop.meter.facts import Facts
 from llmtop.profiles import load_profile
+from llmtop.recording.reader import RunReader
 from llmtop.wording import sentences
 from llmtop.wording.figures import TEXT, clock
 
@@ -53,7 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def as_json(result: RunResult) -> dict[str, object]:
-    """The result of a run, for machines. Keys are kept from version to version; new ones may come."""
+    """The result of a run, for machines; KEYS.md lists the keys."""
     meta, frame, assessment = result.meta, result.frame, result.assessment
     return {
         "llmtop_version": meta.llmtop_version,
@@ -69,9 +73,21 @@ def as_json(result: RunResult) -> dict[str, object]:
         "duration_s": frame.t_s,
         "interrupted": result.interrupted,
         "totals": frame.totals,
+        "figures": _figures(result),
         "run_file": frame.run_file,
         **verdicts_json(assessment),
     }
+
+
+def _figures(result: RunResult) -> RunFigures | None:
+    """Of the whole run, from its file where memory keeps the end of it only; None: there is none."""
+    facts = result.facts
+    if facts.requests.dropped or facts.bins.dropped:
+        if not result.frame.recording or result.frame.run_file is None:
+            return None
+        with RunReader(Path(result.frame.run_file)) as reader:
+            facts = Facts.of(reader.batches())
+    return figures_of(facts, result.meta, result.frame.t_s)
 
 
 def _stretched(profile: Profile, duration_s: float) -> Profile:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmtop.analysis.percentiles import figures_of
+from llmtop.domain.figures import RunFigures
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import FactBatch
 from llmtop.domain.slo import Slo
@@ -16,11 +18,12 @@ from llmtop.recording.reader import RunReader
 from llmtop.report import ReportInput, report_input, write_report
 
 
-def assess_run(run: Path, slo: Slo | None = None) -> Assessment:
-    """All opinions over a recording, by `slo` or by its own profile's. Raises RunFileError."""
+def assess_run(run: Path, slo: Slo | None = None) -> tuple[Assessment, RunFigures]:
+    """All opinions over a recording, by `slo` or by its own profile's, and its figures. Raises RunFileError."""
     with RunReader(run) as reader:
         facts = Facts.of(reader.batches())
-        return Judge(slo or reader.meta.profile.slo)(facts, reader.meta, full=True)
+        opinion = Judge(slo or reader.meta.profile.slo)(facts, reader.meta, full=True)
+        return opinion, figures_of(facts, reader.meta, reader.length_s)
 
 
 def review(run: Path, slo: Slo | None = None) -> ReportInput:

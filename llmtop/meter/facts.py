@@ -66,12 +66,15 @@ _READ = (
     "dispatched_s",
     "sent_s",
     "first_token_s",
+    "last_token_s",
     "end_s",
     "ttft_s",
     "tpot_s",
     "e2e_s",
     "prompt_tokens",
     "output_tokens",
+    "chunks",
+    "max_gap_s",
     "worker",
 )
 """What is kept of a record, by the names of its fields and properties; stamps in seconds."""

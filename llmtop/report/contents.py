@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import Struct, structs
 
-from llmtop.analysis.stats import FEWEST
+from llmtop.analysis.percentiles import figures_of
 from llmtop.domain.endpoint import safe_endpoint
-from llmtop.domain.frame import Distribution, Timeline, Totals
+from llmtop.domain.figures import RunFigures
+from llmtop.domain.frame import Timeline, Totals
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, LoadChange, Mark, RunMeta
-from llmtop.domain.slo import Slo, Stat
+from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.meter.facts import Facts
 
@@ -31,7 +31,7 @@ class ClientSummary(Struct, frozen=True, kw_only=True):
 
 
 class ReportInput(Struct, frozen=True, kw_only=True):
-    """One run, judged, ready to be written down. Distributions are of all requests that ended well, in milliseconds."""
+    """One run, judged, ready to be written down."""
 
     meta: RunMeta
     slo: Slo
@@ -43,9 +43,7 @@ class ReportInput(Struct, frozen=True, kw_only=True):
     """False: the run was cut off."""
     totals: Totals = Totals()
     prompt_tokens: int = 0
-    ttft: Distribution = Distribution()
-    tpot: Distribution = Distribution()
-    e2e: Distribution = Distribution()
+    figures: RunFigures = RunFigures()
     failures: tuple[tuple[str, int], ...] = ()
     """(what happened, how often), the most frequent first."""
     token_source: str | None = None
@@ -95,9 +93,7 @@ def report_input(
         complete=complete,
         totals=_totals(facts),
         prompt_tokens=int(table.column("prompt_tokens")[ok].sum()),
-        ttft=distribution(table.column("ttft_s")[ok]),
-        tpot=distribution(table.column("tpot_s")[ok]),
-        e2e=distribution(table.column("e2e_s")[ok]),
+        figures=figures_of(facts, meta, length_s),
         failures=tuple(failures.most_common()),
         token_source=next((name for name in ("chunks", "tokenizer", "usage") if name in sources), None),
         client=_client(facts),
@@ -105,27 +101,6 @@ def report_input(
         changes=tuple(facts.changes),
         marks=tuple(facts.marks),
         events=tuple(facts.events),
-    )
-
-
-def distribution(seconds: npt.NDArray[np.float64]) -> Distribution:
-    """Percentiles in milliseconds, None where there are too few values (`FEWEST`)."""
-    values = seconds[np.isfinite(seconds)] * 1e3
-    n = len(values)
-    if n == 0:
-        return Distribution()
-
-    def shown(stat: Stat, percent: float) -> float | None:
-        return float(np.percentile(values, percent)) if n >= FEWEST[stat] else None
-
-    return Distribution(
-        n=n,
-        mean=float(values.mean()),
-        p50=shown("p50", 50),
-        p90=shown("p90", 90),
-        p95=shown("p95", 95),
-        p99=shown("p99", 99),
-        max=float(values.max()),
     )
 
 

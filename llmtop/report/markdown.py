@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llmtop.domain.verdicts import Kind
-from llmtop.report import prose
+from llmtop.report import percentiles, prose
 from llmtop.report.contents import ReportInput
 from llmtop.report.scales import latency_scale, load_scale, load_ticks
 from llmtop.wording.figures import PAGE, clock
@@ -99,14 +99,14 @@ def _levels(report: ReportInput) -> Iterable[str]:
 
 def _requests(report: ReportInput) -> Iterable[str]:
     yield from ("", "## All requests", "", prose.totals_text(report), "")
-    rows = [
-        (name, PAGE.whole(each.n), *map(PAGE.latency, (each.mean, each.p50, each.p90, each.p95, each.p99, each.max)))
-        for name, each in (("TTFT", report.ttft), ("TPOT", report.tpot), ("E2E", report.e2e))
-        if each.n
-    ]
-    if rows:
-        yield from _table(["", "n", "mean", "p50", "p90", "p95", "p99", "max"], rows)
-        yield from ("", prose.DISTRIBUTION_NOTE)
+    run = report.figures.run
+    if rows := percentiles.rows(run):
+        yield from _table(percentiles.HEADS, rows)
+        yield from ("", " ".join(filter(None, (prose.DISTRIBUTION_NOTE, percentiles.left_out_text(run)))))
+    if parts := percentiles.part_rows(report):
+        yield from ("", f"<details><summary>{percentiles.PARTS}</summary>", "")
+        yield from _table(["", *percentiles.HEADS], parts)
+        yield from ("", "</details>")
     if report.failures:
         yield ""
         yield from _table(["failure", "n"], [(what, PAGE.whole(count)) for what, count in report.failures[:20]])

@@ -10,10 +10,9 @@ from string import Template
 
 import msgspec
 
-from llmtop.domain.frame import Distribution
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Curve, LevelPoint
-from llmtop.report import charts, prose
+from llmtop.report import charts, percentiles, prose
 from llmtop.report.contents import ReportInput
 from llmtop.wording.figures import PAGE, clock
 
@@ -163,28 +162,25 @@ def _timelines(report: ReportInput) -> str:
 
 
 def _requests(report: ReportInput) -> str:
-    rows = [
-        [
-            _cell(name, "text"),
-            _cell(PAGE.whole(each.n)),
-            *(_cell(PAGE.latency(value)) for value in (each.mean, each.p50, each.p90, each.p95, each.p99)),
-            _cell(PAGE.latency(each.max)),
-        ]
-        for name, each in _distributions(report)
-        if each.n
-    ]
+    run = report.figures.run
+    rows = [_named_row(row, 1) for row in percentiles.rows(run)]
     parts = [f"<h2>All requests</h2><p>{escape(prose.totals_text(report))}</p>"]
     if rows:
-        parts.append(_table(["", "n", "mean", "p50", "p90", "p95", "p99", "max"], rows))
-        parts.append(f'<p class="quiet">{prose.DISTRIBUTION_NOTE}</p>')
+        parts.append(_table(percentiles.HEADS, rows))
+        note = " ".join(filter(None, (prose.DISTRIBUTION_NOTE, percentiles.left_out_text(run))))
+        parts.append(f'<p class="quiet">{escape(note)}</p>')
+    if each := [_named_row(row, 2) for row in percentiles.part_rows(report)]:
+        table = _table(["", *percentiles.HEADS], each)
+        parts.append(f"<details><summary>{percentiles.PARTS}</summary>{table}</details>")
     if report.failures:
         failed = [[_cell(what, "text wrap"), _cell(PAGE.whole(count))] for what, count in report.failures[:20]]
         parts.append(_table(["Failure", "n"], failed))
     return "".join(parts)
 
 
-def _distributions(report: ReportInput) -> list[tuple[str, Distribution]]:
-    return [("TTFT", report.ttft), ("TPOT", report.tpot), ("E2E", report.e2e)]
+def _named_row(cells: Sequence[str], names: int) -> list[str]:
+    """Cells of which the first `names` are text."""
+    return [_cell(text, "text" if place < names else "") for place, text in enumerate(cells)]
 
 
 def _happenings(report: ReportInput) -> str:

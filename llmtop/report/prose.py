@@ -206,7 +206,7 @@ def shape_text(shape: Shape) -> str:
 SLO_NOTE = "Every load that was driven counts here: a run that looks for the cliff misses its limits on purpose."
 DISTRIBUTION_NOTE = (
     "Requests that ended well, all loads together: fit to compare equal runs, not to judge one load. "
-    f"A percentile is left out ({UNKNOWN}) below {FEWEST['p50']} requests for p50, {FEWEST['p90']} for p90, "
+    f"A figure is left out ({UNKNOWN}) below {FEWEST['p50']} requests for mean and p50, {FEWEST['p90']} for p90, "
     f"{FEWEST['p95']} for p95 and {FEWEST['p99']} for p99, from where on the SLO takes it at its word."
 )
 

@@ -10,15 +10,13 @@ import msgspec
 from llmtop.domain.verdicts import LevelPoint
 from llmtop.report import prose
 from llmtop.report.contents import ReportInput
-
-FORMAT = 1
-"""Of the JSON; keys are kept from version to version, new ones may come."""
+from llmtop.wording.keys import FORMAT
 
 
 def json_text(report: ReportInput) -> str:
     """All of the report. Units are in the keys, distributions in milliseconds, shares from 0 to 1, null = not known."""
     fields: dict[str, object] = msgspec.to_builtins(report)
-    document = {"llmtop_report": FORMAT, "verdict": prose.verdict(report), **fields}
+    document = {"format": FORMAT, "verdict": prose.verdict(report), **fields}
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
 

@@ -212,7 +212,7 @@ def test_a_request_list_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_profiles_presets_and_places(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["profiles", "--json"]) == 0
-    asked = {entry["name"]: entry["question"] for entry in json.loads(capsys.readouterr().out)}
+    asked = {entry["name"]: entry["question"] for entry in json.loads(capsys.readouterr().out)["profiles"]}
     assert {"ramp", "soak", "spike", "long-context", "chat", "code", "sharegpt", "smoke", "capacity"} <= asked.keys()
     assert (asked["ramp"], asked["smoke"]) == ("peak", "cliff")
     assert main(["profiles"]) == 0
@@ -220,7 +220,7 @@ def test_profiles_presets_and_places(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["sim", "--list"]) == 0
     assert "h100-llama-3.1-8b" in capsys.readouterr().out
     assert main(["locate", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"runs", "profiles", "log"}
+    assert set(json.loads(capsys.readouterr().out)) == {"format", "runs", "profiles", "log"}
 
 
 def test_knobs_are_the_simulated_engines_alone(capsys: pytest.CaptureFixture[str]) -> None:

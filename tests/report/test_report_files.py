@@ -13,12 +13,15 @@ import pytest
 from llmtop.errors import FileError
 from llmtop.report import FORMATS, ReportInput, write_report
 from llmtop.report.markdown import markdown_text, text_curve
+from llmtop.report.page import html_text
 from llmtop.report.tables import csv_text, json_text
+from llmtop.wording.figures import PAGE
+from llmtop.wording.keys import FORMAT
 
 
 def test_json_holds_the_whole_report(report: ReportInput) -> None:
     document = json.loads(json_text(report))
-    assert document["llmtop_report"] == 1
+    assert document["format"] == FORMAT
     assert document["verdict"] == "36 concurrent users keep the SLO, 40 do not."
     assert document["assessment"]["capacity"]["at_slo"] == 36
     assert msgspec.convert(document, ReportInput) == report
@@ -44,6 +47,22 @@ def test_markdown_tables_are_whole_and_words_from_outside_are_harmless(report: R
     assert len(tables) >= 5
     for table in tables:
         assert len({line.count("|") - line.count("\\|") for line in table if line.strip()}) == 1
+
+
+def test_percentiles_of_every_part_stand_in_the_report_and_what_is_left_out_is_counted(report: ReportInput) -> None:
+    text, page, run = markdown_text(report), html_text(report), report.figures.run
+    e2e = run.e2e_ms
+    shown = [PAGE.latency(value) for value in (e2e.mean, e2e.p50, e2e.p90, e2e.p95, e2e.p99, e2e.max)]
+    cells = " | ".join(["E2E", PAGE.whole(e2e.n), *shown])
+    assert f"| {' '.join(cells.split())} |" in text
+    left_out = f"Not among them: 2 failed, {run.unjudged} ended before it was known whether the client held them up."
+    rates = f"{PAGE.count(report.figures.levels[-1].requests_per_s)} requests/s"
+    for told in (text, page):
+        assert left_out in told
+        assert "stage steps: " in told
+        for level in report.figures.levels:
+            assert f"{PAGE.load(level.load, level.axis)} requests in flight: " in told
+        assert f"64 requests in flight: {rates}" in told
 
 
 def test_the_text_curve_shows_the_bend(report: ReportInput, empty_report: ReportInput) -> None:

@@ -1,0 +1,156 @@
+"""Percentiles and rates of a run, of each stage and of each level: what machines and reports compare runs by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llmtop.analysis.fits import Array
+from llmtop.analysis.levels import Level
+from llmtop.analysis.measured import finished_requests, measured_curves
+from llmtop.analysis.sessions import SHOWN_FROM
+from llmtop.analysis.stats import FEWEST
+from llmtop.domain.figures import LevelFigures, PartFigures, RunFigures, StageFigures
+from llmtop.domain.frame import Distribution
+from llmtop.domain.run import LoadChange, RunMeta
+from llmtop.domain.slo import Stat
+from llmtop.meter.facts import Facts, Table
+
+_Mask = npt.NDArray[np.bool_]
+
+
+def figures_of(facts: Facts, meta: RunMeta, now_s: float) -> RunFigures:
+    """The figures of a run so far, or of a finished one.
+
+    Args:
+        facts: all of it; what `facts` has dropped is in no figure.
+        now_s: seconds since the start of the run.
+    """
+    part = _Parts(facts)
+    stages = tuple(
+        StageFigures(stage=name, start_s=start_s, end_s=end_s, **part.between(start_s, end_s))
+        for name, start_s, end_s in stage_spans(facts.changes, now_s)
+    )
+    levels = tuple(
+        LevelFigures(curve=curve.label, axis=curve.axis, load=level.load, **_level(level))
+        for curve in measured_curves(facts, meta, finished_requests(facts), now_s)
+        for level in curve.levels
+        if level.n + level.errors >= SHOWN_FROM
+    )
+    return RunFigures(run=PartFigures(**part.between(-np.inf, np.inf)), stages=stages, levels=levels)
+
+
+def distribution(seconds: Array) -> Distribution:
+    """Of finite values, in milliseconds; a statistic is None where there are too few values (`FEWEST`)."""
+    values = seconds[np.isfinite(seconds)] * 1e3
+    n = len(values)
+    if n == 0:
+        return Distribution()
+
+    def told(stat: Stat, percent: float) -> float | None:
+        return float(np.percentile(values, percent)) if n >= FEWEST[stat] else None
+
+    return Distribution(
+        n=n,
+        mean=float(values.mean()) if n >= FEWEST["mean"] else None,
+        p50=told("p50", 50),
+        p90=told("p90", 90),
+        p95=told("p95", 95),
+        p99=told("p99", 99),
+        max=float(values.max()),
+    )
+
+
+def stage_spans(changes: Sequence[LoadChange], now_s: float) -> list[tuple[str, float, float]]:
+    """(name, start, end) of each stretch that a stage drove; a hand, a brake or the next stage ends it."""
+    spans: list[tuple[str, float, float]] = []
+    driving: str | None = None
+    for change in changes:
+        stage = change.stage if change.reason == "stage" else None
+        if stage == driving:
+            continue
+        if driving is not None:
+            spans[-1] = (*spans[-1][:2], change.t_s)
+        if stage is not None:
+            spans.append((stage, change.t_s, now_s))
+        driving = stage
+    return spans
+
+
+class _Parts:
+    """The columns of a run, from which the figures of any span of it are taken."""
+
+    def __init__(self, facts: Facts) -> None:
+        table, bins = facts.requests, facts.bins
+        sent_s = _column(table, "sent_s")
+        self._sent_s = np.where(np.isfinite(sent_s), sent_s, _column(table, "scheduled_s"))
+        self._requests = {name: _column(table, name) for name in ("ttft_s", "tpot_s", "e2e_s", "max_gap_s", "chunks")}
+        self._streamed_s = _column(table, "last_token_s") - _column(table, "first_token_s")
+        limited = _column(table, "client_limited")
+        self._cancelled = _column(table, "cancelled") > 0
+        self._limited = ~self._cancelled & (limited > 0)
+        self._unjudged = ~self._cancelled & np.isnan(limited)
+        judged = ~self._cancelled & (limited == 0)
+        self._error, self._ok = judged & (_column(table, "error") > 0), judged & (_column(table, "ok") > 0)
+        self._bins = {name: _column(bins, name) for name in ("t_s", "span_s", "ok", "output_tokens")}
+        active = sum(_column(bins, name) for name in ("target", "in_flight", "ok", "output_tokens"))
+        self._counts = (np.asarray(active) > 0) & ~_red(facts, self._bins["t_s"])
+
+    def between(self, start_s: float, end_s: float) -> dict[str, Any]:
+        """The fields of a `PartFigures`: requests sent from `start_s` to before `end_s`, and what arrived meanwhile."""
+        sent = (self._sent_s >= start_s) & (self._sent_s < end_s)
+        ok = self._ok & sent
+        bins_s = self._bins["t_s"]
+        during = self._counts & (bins_s > start_s) & (bins_s <= end_s)
+        span_s = float(self._bins["span_s"][during].sum())
+
+        def rate(name: str) -> float | None:
+            return float(self._bins[name][during].sum()) / span_s if span_s > 0 else None
+
+        return {
+            "n": int(ok.sum()),
+            "errors": int((self._error & sent).sum()),
+            "cancelled": int((self._cancelled & sent).sum()),
+            "client_limited": int((self._limited & sent).sum()),
+            "unjudged": int((self._unjudged & sent).sum()),
+            "span_s": span_s,
+            "requests_per_s": rate("ok"),
+            "output_tokens_per_s": rate("output_tokens"),
+            **{f"{name}_ms": distribution(self._requests[f"{name}_s"][ok]) for name in ("ttft", "tpot", "e2e")},
+            "icl_ms": self._gaps(ok),
+        }
+
+    def _gaps(self, ok: _Mask) -> Distribution:
+        several = ok & (self._requests["chunks"] >= 2) & np.isfinite(self._requests["max_gap_s"])
+        n = int((self._requests["chunks"][several] - 1).sum())
+        if n == 0:
+            return Distribution()
+        mean = float(self._streamed_s[several].sum()) * 1e3 / n if n >= FEWEST["mean"] else None
+        return Distribution(n=n, mean=mean, max=float(self._requests["max_gap_s"][several].max()) * 1e3)
+
+
+def _level(level: Level) -> dict[str, Any]:
+    return {
+        "n": level.n,
+        "errors": level.errors,
+        "requests_per_s": level.requests_per_s,
+        "output_tokens_per_s": level.output_tokens_per_s,
+        **{f"{name}_ms": distribution(getattr(level, f"{name}_s")) for name in ("ttft", "tpot", "e2e")},
+    }
+
+
+def _red(facts: Facts, t_s: Array) -> _Mask:
+    """Whether the client was the bottleneck in the second that each instant lies in."""
+    ends_s, red = _column(facts.client, "t_s"), _column(facts.client, "red") > 0
+    if len(ends_s) == 0:
+        return np.zeros(len(t_s), dtype=bool)
+    second = np.minimum(np.searchsorted(ends_s, t_s), len(ends_s) - 1)
+    return np.asarray(red[second] & (t_s <= ends_s[second]) & (t_s > ends_s[second] - 1.0))
+
+
+def _column(table: Table, name: str) -> Array:
+    """A copy: the table may grow meanwhile."""
+    return np.array(table.column(name))
