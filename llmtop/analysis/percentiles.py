@@ -18,8 +18,10 @@ from llmtop.domain.frame import Distribution
 from llmtop.domain.run import LoadChange, RunMeta
 from llmtop.domain.slo import Stat
 from llmtop.meter.facts import Facts, Table
+from llmtop.meter.quantiles import bucket_ms
 
 _Mask = npt.NDArray[np.bool_]
+_BIN = ("t_s", "span_s", "ok", "output_tokens", "gaps", "gap_sum_ms", "gap_max_ms")
 
 
 def figures_of(facts: Facts, meta: RunMeta, now_s: float) -> RunFigures:
@@ -87,17 +89,20 @@ class _Parts:
         table, bins = facts.requests, facts.bins
         sent_s = _column(table, "sent_s")
         self._sent_s = np.where(np.isfinite(sent_s), sent_s, _column(table, "scheduled_s"))
-        self._requests = {name: _column(table, name) for name in ("ttft_s", "tpot_s", "e2e_s", "max_gap_s", "chunks")}
-        self._streamed_s = _column(table, "last_token_s") - _column(table, "first_token_s")
+        self._requests = {name: _column(table, name) for name in ("ttft_s", "tpot_s", "e2e_s")}
         limited = _column(table, "client_limited")
         self._cancelled = _column(table, "cancelled") > 0
         self._limited = ~self._cancelled & (limited > 0)
         self._unjudged = ~self._cancelled & np.isnan(limited)
         judged = ~self._cancelled & (limited == 0)
         self._error, self._ok = judged & (_column(table, "error") > 0), judged & (_column(table, "ok") > 0)
-        self._bins = {name: _column(bins, name) for name in ("t_s", "span_s", "ok", "output_tokens")}
+        self._bins = {name: _column(bins, name) for name in _BIN}
         active = sum(_column(bins, name) for name in ("target", "in_flight", "ok", "output_tokens"))
         self._counts = (np.asarray(active) > 0) & ~_red(facts, self._bins["t_s"])
+        gaps_s = _column(facts.gaps, "t_s")
+        kept = ~_red(facts, gaps_s)
+        self._gaps_s, self._buckets = gaps_s[kept], _column(facts.gaps, "bucket")[kept]
+        self._gaps = _column(facts.gaps, "count")[kept]
 
     def between(self, start_s: float, end_s: float) -> dict[str, Any]:
         """The fields of a `PartFigures`: requests sent from `start_s` to before `end_s`, and what arrived meanwhile."""
@@ -120,16 +125,35 @@ class _Parts:
             "requests_per_s": rate("ok"),
             "output_tokens_per_s": rate("output_tokens"),
             **{f"{name}_ms": distribution(self._requests[f"{name}_s"][ok]) for name in ("ttft", "tpot", "e2e")},
-            "icl_ms": self._gaps(ok),
+            "icl_ms": self._gap_distribution(during, start_s, end_s),
         }
 
-    def _gaps(self, ok: _Mask) -> Distribution:
-        several = ok & (self._requests["chunks"] >= 2) & np.isfinite(self._requests["max_gap_s"])
-        n = int((self._requests["chunks"][several] - 1).sum())
+    def _gap_distribution(self, during: _Mask, start_s: float, end_s: float) -> Distribution:
+        """Of the gaps that ended in these bins: percentiles to 2.2 %, where every gap of them is in a bucket."""
+        n = int(self._bins["gaps"][during].sum())
         if n == 0:
             return Distribution()
-        mean = float(self._streamed_s[several].sum()) * 1e3 / n if n >= FEWEST["mean"] else None
-        return Distribution(n=n, mean=mean, max=float(self._requests["max_gap_s"][several].max()) * 1e3)
+        longest = float(np.nanmax(self._bins["gap_max_ms"][during]))
+        inside = (self._gaps_s > start_s) & (self._gaps_s <= end_s)
+        order = np.argsort(self._buckets[inside], kind="stable")
+        buckets, below = self._buckets[inside][order], np.cumsum(self._gaps[inside][order])
+        if len(below) == 0 or below[-1] != n:
+            return Distribution(n=n, max=longest)
+
+        def told(stat: Stat, share: float) -> float | None:
+            if n < FEWEST[stat]:
+                return None
+            return min(longest, bucket_ms(int(buckets[np.searchsorted(below, share * (n - 1), side="right")])))
+
+        return Distribution(
+            n=n,
+            mean=float(np.nansum(self._bins["gap_sum_ms"][during])) / n if n >= FEWEST["mean"] else None,
+            p50=told("p50", 0.50),
+            p90=told("p90", 0.90),
+            p95=told("p95", 0.95),
+            p99=told("p99", 0.99),
+            max=longest,
+        )
 
 
 def _level(level: Level) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def as_json(result: RunResult) -> dict[str, object]:
 def _figures(result: RunResult) -> RunFigures | None:
     """Of the whole run, from its file where memory keeps the end of it only; None: there is none."""
     facts = result.facts
-    if facts.requests.dropped or facts.bins.dropped:
+    if facts.requests.dropped or facts.bins.dropped or facts.gaps.dropped:
         if not result.frame.recording or result.frame.run_file is None:
             return None
         with RunReader(Path(result.frame.run_file)) as reader:

@@ -33,8 +33,8 @@ class PartFigures(Struct, frozen=True, kw_only=True):
     tpot_ms: Distribution = Distribution()
     e2e_ms: Distribution = Distribution()
     icl_ms: Distribution = Distribution()
-    """Gaps between the chunks of a stream. A request keeps how many there were, their sum and the longest: so there are
-    n, mean and max, and no percentiles."""
+    """Gaps between the chunks of all streams, in the seconds that the rates are of: percentiles to 2.2 %, from buckets.
+    A run file without the buckets tells how many there were and the longest."""
 
 
 class StageFigures(PartFigures, frozen=True, kw_only=True):

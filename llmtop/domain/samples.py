@@ -42,6 +42,14 @@ class LoadBin(Struct, frozen=True, kw_only=True, array_like=True):
     gap_ms: tuple[float, float, float] | None = None
     """p50, p99 and maximum of the gaps between chunks in the interval (ICL)."""
     gaps: int = 0
+    gap_sum_ms: float | None = None
+    """Of all gaps; None in run files that do not hold it."""
+    gap_counts: tuple[tuple[int, int], ...] = ()
+    """(bucket, gaps in it), lowest first, empty ones left out: `llmtop.meter.quantiles` says how wide a bucket is."""
+
+    @property
+    def gap_max_ms(self) -> float | None:
+        return None if self.gap_ms is None else self.gap_ms[2]
 
 
 class ServerSnapshot(Struct, frozen=True, kw_only=True):

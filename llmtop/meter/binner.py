@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.samples import LoadBin
-from llmtop.meter.quantiles import quantile
+from llmtop.meter.quantiles import bucketed, quantile
 
 
 class Binner:
@@ -54,6 +55,7 @@ class Binner:
         self, t_s: float, *, target: float, in_flight: int, prefilling: int = 0, oldest_prefill_s: float | None = None
     ) -> LoadBin:
         """The bin that ends now, at `t_s` of the run clock; the next one starts empty."""
+        gaps_ns = sorted(self._gaps_ns)
         closed = LoadBin(
             t_s=t_s,
             span_s=t_s - self._closed_s,
@@ -70,31 +72,35 @@ class Binner:
             ttft_ms=tuple(self._ttft_ms),
             tpot_ms=tuple(self._tpot_ms),
             e2e_ms=tuple(self._e2e_ms),
-            gap_ms=_gap_quantiles(self._gaps_ns),
-            gaps=len(self._gaps_ns),
+            gap_ms=_gap_quantiles(gaps_ns),
+            gaps=len(gaps_ns),
+            gap_sum_ms=sum(gaps_ns) / 1e6 if gaps_ns else None,
+            gap_counts=bucketed(gaps_ns),
         )
         self._closed_s = t_s
         self._clear()
         return closed
 
 
-def _gap_quantiles(gaps_ns: array[int]) -> tuple[float, float, float] | None:
-    if not gaps_ns:
+def _gap_quantiles(ordered: Sequence[int]) -> tuple[float, float, float] | None:
+    if not ordered:
         return None
-    ordered = sorted(gaps_ns)
     return quantile(ordered, 0.5) / 1e6, quantile(ordered, 0.99) / 1e6, ordered[-1] / 1e6
 
 
 def merge_bins(bins: Sequence[LoadBin]) -> LoadBin:
     """One bin for the same interval seen by several load workers.
 
-    Counts add up. Gap quantiles cannot be merged exactly: p50 is weighted by the number of gaps, p99 and the maximum
-    are the largest (an upper bound).
+    Counts add up, those of the gaps' buckets too. Gap quantiles cannot be merged exactly: p50 is weighted by the number
+    of gaps, p99 and the maximum are the largest (an upper bound).
     """
     if len(bins) == 1:
         return bins[0]
     gaps = sum(b.gaps for b in bins)
     seen = [(b.gaps, b.gap_ms) for b in bins if b.gap_ms is not None]
+    counts: Counter[int] = Counter()
+    for b in bins:
+        counts.update(dict(b.gap_counts))
     ages = [b.oldest_prefill_s for b in bins if b.oldest_prefill_s is not None]
     return LoadBin(
         t_s=max(b.t_s for b in bins),
@@ -120,4 +126,6 @@ def merge_bins(bins: Sequence[LoadBin]) -> LoadBin:
         if seen
         else None,
         gaps=gaps,
+        gap_sum_ms=sum(sums) if (sums := [b.gap_sum_ms for b in bins if b.gap_sum_ms is not None]) else None,
+        gap_counts=tuple(sorted(counts.items())),
     )

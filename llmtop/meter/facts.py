@@ -66,15 +66,12 @@ _READ = (
     "dispatched_s",
     "sent_s",
     "first_token_s",
-    "last_token_s",
     "end_s",
     "ttft_s",
     "tpot_s",
     "e2e_s",
     "prompt_tokens",
     "output_tokens",
-    "chunks",
-    "max_gap_s",
     "worker",
 )
 """What is kept of a record, by the names of its fields and properties; stamps in seconds."""
@@ -116,6 +113,9 @@ BIN_COLUMNS = (
     "errors",
     "cancelled",
     "output_tokens",
+    "gaps",
+    "gap_sum_ms",
+    "gap_max_ms",
 )
 """Fields of a `LoadBin` that opinions rest on."""
 
@@ -137,6 +137,8 @@ class Facts:
         self.server = Table(SERVER_COLUMNS, wide)
         self.client = Table(CLIENT_COLUMNS, wide)
         self.bins = Table(BIN_COLUMNS, wide)
+        self.gaps = Table(("t_s", "bucket", "count"), wide)
+        """How many gaps between chunks each bin has in each bucket."""
         self.changes: list[LoadChange] = []
         self.marks: list[Mark] = []
         self.events: list[Event] = []
@@ -156,6 +158,7 @@ class Facts:
         self.requests.extend([self._request_row(record) for record in batch.requests])
         self.server.extend(_rows(batch.server, SERVER_COLUMNS))
         self.bins.extend(_rows(batch.bins, BIN_COLUMNS))
+        self.gaps.extend([(each.t_s, bucket, count) for each in batch.bins for bucket, count in each.gap_counts])
         self.changes.extend(batch.changes)
         self.marks.extend(batch.marks)
         self.events.extend(batch.events)

@@ -17,8 +17,9 @@ from llmtop.domain.frame import Distribution
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import ChangeReason, FactBatch, LoadChange
-from llmtop.domain.samples import ClientSample
+from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.domain.slo import Slo
+from llmtop.meter.binner import Binner
 from llmtop.meter.facts import Facts
 from llmtop.simulator.engine import load_preset
 
@@ -122,16 +123,51 @@ def test_rates_are_of_the_seconds_with_load_in_which_the_client_kept_up() -> Non
     assert run.span_s == 7.0, "of the other seconds nothing is known"
 
 
-def test_gaps_have_their_number_their_mean_and_the_longest_and_no_percentiles() -> None:
-    requests = [
-        replace(record(float(i), ttft_s=0.1, e2e_s=1.0, tokens=10), max_gap_ns=(200 + i) * 10**6) for i in range(9)
-    ]
-    alone = replace(record(30.0), chunks=1)
-    failed = replace(record(31.0, outcome=Outcome.TRUNCATED), max_gap_ns=9 * 10**9)
-    told = figures_of(facts_of(requests=[*requests, alone, failed]), META, 60.0).run.icl_ms
-    assert told == Distribution(n=81, mean=pytest.approx(100.0), max=pytest.approx(208.0))  # type: ignore[arg-type]
-    few = figures_of(facts_of(requests=requests[:1]), META, 60.0).run.icl_ms
-    assert (few.n, few.mean, few.max) == (9, None, pytest.approx(200.0))
+gap_lists = st.lists(st.lists(st.floats(1e-3, 6e4), max_size=200), min_size=1, max_size=4)
+
+
+def gap_bins(bins: list[list[float]]) -> list[LoadBin]:
+    """One bin a second with these gaps, in milliseconds."""
+    binner = Binner()
+    closed = []
+    for second, gaps in enumerate(bins, 1):
+        for gap_ms in gaps:
+            binner.tokens(1, round(gap_ms * 1e6))
+        closed.append(binner.close(float(second), target=1, in_flight=1))
+    return closed
+
+
+@given(gap_lists)
+def test_percentiles_of_gaps_are_within_2_per_cent_and_the_rest_is_exact(bins: list[list[float]]) -> None:
+    told = figures_of(facts_of(bins=gap_bins(bins)), META, 60.0).run.icl_ms
+    everything = np.sort([gap_ms for gaps in bins for gap_ms in gaps])
+    n = len(everything)
+    assert told.n == n
+    assert told.max == (pytest.approx(everything[-1]) if n else None)
+    assert told.mean == (pytest.approx(everything.mean()) if n >= FEWEST["mean"] else None)
+    for stat, share in (("p50", 0.50), ("p90", 0.90), ("p95", 0.95), ("p99", 0.99)):
+        value = getattr(told, stat)
+        assert (value is not None) == (n >= FEWEST[stat])
+        if value is not None:
+            assert value == pytest.approx(everything[int(share * (n - 1))], rel=0.0221, abs=1e-3)
+            assert value <= told.max + 1e-9
+
+
+def test_gaps_of_red_seconds_and_of_other_stages_are_out() -> None:
+    bins = gap_bins([[10.0] * 20, [500.0] * 20, [30.0] * 20])
+    client = [ClientSample(t_s=float(s), state="red" if s == 2 else "green") for s in (1, 2, 3)]
+    facts = facts_of(bins=bins, client=client)
+    facts.changes = [change(0.0, "a"), change(2.0, "b")]
+    told = figures_of(facts, META, 3.0)
+    assert (told.run.icl_ms.n, told.run.icl_ms.max, told.run.icl_ms.mean) == (40, 30.0, 20.0)
+    assert [stage.icl_ms.max for stage in told.stages] == [10.0, 30.0]
+    assert told.stages[1].icl_ms.p50 == pytest.approx(30.0, rel=0.022)
+
+
+def test_a_run_file_without_buckets_tells_the_number_of_gaps_and_the_longest() -> None:
+    bins = [replace(each, gap_counts=(), gap_sum_ms=None) for each in gap_bins([[10.0] * 400, [20.0] * 5])]
+    told = figures_of(facts_of(bins=bins), META, 60.0).run.icl_ms
+    assert told == Distribution(n=405, max=20.0)
 
 
 def test_levels_are_those_of_the_curves_with_the_same_requests() -> None:

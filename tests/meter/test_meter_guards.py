@@ -299,6 +299,8 @@ def test_a_bin_holds_what_its_owner_knows_and_starts_anew() -> None:
     assert (closed.prefilling, closed.oldest_prefill_s) == (2, 0.5)
     assert (closed.sent, closed.output_tokens, closed.prompt_tokens, closed.ttft_ms) == (1, 6, 0, (5.0,))
     assert closed.gap_ms == pytest.approx((20.0, 20 + 0.98 * 70, 90.0))
+    assert (closed.gap_sum_ms, closed.gap_max_ms) == (120.0, 90.0)
+    assert closed.gap_counts == ((212, 1), (228, 1), (263, 1))
     bare = binner.close(2.0, target=0, in_flight=0)
     assert bare == LoadBin(t_s=2.0, span_s=1.0, target=0, in_flight=0)
 
@@ -325,7 +327,10 @@ def test_bins_of_two_workers_make_one_field_by_field() -> None:
 def test_merged_gaps_are_weighted_and_a_worker_without_any_has_no_say() -> None:
     few = load_bin(0.25, gaps=1, gap_ms=(100.0, 110.0, 130.0), ttft_ms=(1.0,), tpot_ms=(2.0,), e2e_ms=(3.0,))
     many = load_bin(0.25, gaps=99, gap_ms=(10.0, 120.0, 125.0), ttft_ms=(4.0,), tpot_ms=(5.0,), e2e_ms=(6.0,))
+    few = structs.replace(few, gap_sum_ms=100.0, gap_counts=((265, 1),))
+    many = structs.replace(many, gap_sum_ms=990.0, gap_counts=((200, 90), (265, 9)))
     merged = merge_bins([few, many, load_bin(0.25)])
+    assert (merged.gap_sum_ms, merged.gap_counts) == (1090.0, ((200, 90), (265, 10)))
     assert merged.gap_ms == pytest.approx((10.9, 120.0, 130.0))
     assert (merged.ttft_ms, merged.tpot_ms, merged.e2e_ms) == ((1.0, 4.0), (2.0, 5.0), (3.0, 6.0))
     assert merged.oldest_prefill_s is None

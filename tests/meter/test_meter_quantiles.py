@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtop.meter.quantiles import quantile
+from llmtop.meter.quantiles import BUCKETS_A_DOUBLING, bucket_ms, bucketed, quantile
 
 VALUES = st.lists(st.integers(0, 10**12) | st.floats(0, 1e9), min_size=1, max_size=200)
 SHARES = st.sampled_from([0.0, 0.5, 0.9, 0.95, 0.99, 1.0]) | st.floats(0, 1)
@@ -27,3 +29,19 @@ def test_the_ends_are_the_least_and_the_largest(values: list[float]) -> None:
 
 def test_between_two_values_a_quantile_is_on_the_line() -> None:
     assert quantile([10.0, 20.0], 0.25) == 12.5
+
+
+@given(st.lists(st.integers(0, 10**12), max_size=200))
+def test_what_lies_in_a_bucket_is_within_2_per_cent_of_its_middle(values: list[int]) -> None:
+    ordered = sorted(values)
+    counts = bucketed(ordered)
+    assert [bucket for bucket, _ in counts] == sorted({bucket for bucket, _ in counts})
+    middles = [bucket_ms(bucket) for bucket, count in counts for _ in range(count)]
+    assert middles == pytest.approx([gap_ns / 1e6 for gap_ns in ordered], rel=0.0221, abs=1.1e-3)
+
+
+def test_a_bucket_begins_where_it_says() -> None:
+    edges_ns = [math.ceil(2 ** (bucket / BUCKETS_A_DOUBLING) * 1e3) for bucket in range(600)]
+    for bucket, edge_ns in enumerate(edges_ns):
+        assert bucketed([edge_ns]) == ((bucket, 1),)
+        assert bucketed([edge_ns - 1]) == ((max(0, bucket - 1), 1),)

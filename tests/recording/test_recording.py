@@ -81,6 +81,8 @@ def batch_at(number: int) -> st.SearchStrategy[FactBatch]:
             in_flight=st.integers(0, 99),
             ttft_ms=st.lists(SMALL, **some).map(tuple),
             gap_ms=st.none() | st.tuples(SMALL, SMALL, SMALL),
+            gap_sum_ms=OPTIONAL,
+            gap_counts=st.lists(st.tuples(st.integers(0, 99), st.integers(1, 99)), **some).map(tuple),
         ).map(lambda b: (b,)),
         requests=st.lists(requests, **some).map(tuple),
         server=st.lists(
