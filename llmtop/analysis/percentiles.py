@@ -24,14 +24,10 @@ _Mask = npt.NDArray[np.bool_]
 _BIN = ("t_s", "span_s", "ok", "output_tokens", "gaps", "gap_sum_ms", "gap_max_ms")
 
 
-def figures_of(facts: Facts, meta: RunMeta, now_s: float) -> RunFigures:
-    """The figures of a run so far, or of a finished one.
-
-    Args:
-        facts: all of it; what `facts` has dropped is in no figure.
-        now_s: seconds since the start of the run.
-    """
+def figures_of(facts: Facts, meta: RunMeta) -> RunFigures:
+    """The figures of a run so far, or of a finished one; what `facts` has dropped is in none."""
     part = _Parts(facts)
+    now_s = float(facts.bins.column("t_s")[-1]) if len(facts.bins) else facts.t_s
     stages = tuple(
         StageFigures(stage=name, start_s=start_s, end_s=end_s, **part.between(start_s, end_s))
         for name, start_s, end_s in stage_spans(facts.changes, now_s)

@@ -91,7 +91,7 @@ def _run(parser: _Parser) -> None:
     parser.add_argument("url", nargs="?", help="endpoint (none: the profile's, else the simulated engine)")
     _simulated(parser)
     _slo(parser)
-    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout (its keys: KEYS.md)")
     parser.add_argument("--junit", metavar="FILE", help="the judgement and the SLO verdicts as a JUnit file")
     _unknown_ok(parser)
     parser.add_argument("--duration", type=_positive, metavar="S", help="squeeze or stretch the plan to this length")

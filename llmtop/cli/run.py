@@ -87,7 +87,7 @@ def _figures(result: RunResult) -> RunFigures | None:
             return None
         with RunReader(Path(result.frame.run_file)) as reader:
             facts = Facts.of(reader.batches())
-    return figures_of(facts, result.meta, result.frame.t_s)
+    return figures_of(facts, result.meta)
 
 
 def _stretched(profile: Profile, duration_s: float) -> Profile:

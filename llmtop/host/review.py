@@ -23,7 +23,7 @@ def assess_run(run: Path, slo: Slo | None = None) -> tuple[Assessment, RunFigure
     with RunReader(run) as reader:
         facts = Facts.of(reader.batches())
         opinion = Judge(slo or reader.meta.profile.slo)(facts, reader.meta, full=True)
-        return opinion, figures_of(facts, reader.meta, reader.length_s)
+        return opinion, figures_of(facts, reader.meta)
 
 
 def review(run: Path, slo: Slo | None = None) -> ReportInput:

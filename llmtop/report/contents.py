@@ -93,7 +93,7 @@ def report_input(
         complete=complete,
         totals=_totals(facts),
         prompt_tokens=int(table.column("prompt_tokens")[ok].sum()),
-        figures=figures_of(facts, meta, length_s),
+        figures=figures_of(facts, meta),
         failures=tuple(failures.most_common()),
         token_source=next((name for name in ("chunks", "tokenizer", "usage") if name in sources), None),
         client=_client(facts),

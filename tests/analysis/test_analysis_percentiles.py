@@ -69,7 +69,7 @@ def test_every_request_that_ended_is_in_one_count_of_the_run_and_of_its_stage(
 ) -> None:
     requests = [replace(record(t, outcome=how), client_limited=limited) for t, how, limited in ended]
     facts = staged([change(0.0, "up"), change(float(border), "down")], requests)
-    told = figures_of(facts, META, 60.0)
+    told = figures_of(facts, META)
     for part in (told.run, *told.stages):
         assert part.n == part.e2e_ms.n == part.ttft_ms.n
     for name in ("n", "errors", "cancelled", "client_limited", "unjudged"):
@@ -85,7 +85,7 @@ def test_a_stage_has_the_requests_that_were_sent_in_it_and_what_arrived_meanwhil
     early = [record(1.0 + i / 10, e2e_s=3.0) for i in range(20)]
     late = [record(5.0 + i / 10, e2e_s=0.5) for i in range(30)]
     facts = staged([change(1.0, "slow"), change(5.0, "fast"), change(9.0, None)], early + late)
-    slow, fast = figures_of(facts, META, 60.0).stages
+    slow, fast = figures_of(facts, META).stages
     assert (slow.stage, slow.start_s, slow.end_s, slow.n) == ("slow", 1.0, 5.0, 20)
     assert (fast.stage, fast.start_s, fast.end_s, fast.n) == ("fast", 5.0, 9.0, 30)
     assert (slow.e2e_ms.p50, fast.e2e_ms.p50) == (pytest.approx(3000), pytest.approx(500))
@@ -114,12 +114,12 @@ def test_rates_are_of_the_seconds_with_load_in_which_the_client_kept_up() -> Non
     idle = [replace(each, target=0, in_flight=0, ok=0, output_tokens=0) for each in loaded]
     idle = [replace(each, t_s=each.t_s + 8) for each in idle]
     client = [ClientSample(t_s=float(s), state="red" if 3 <= s <= 4 else "green") for s in range(1, 17)]
-    run = figures_of(facts_of(bins=loaded + idle, client=client), META, 16.0).run
+    run = figures_of(facts_of(bins=loaded + idle, client=client), META).run
     assert (run.span_s, run.requests_per_s, run.output_tokens_per_s) == (6.0, 4.0, 200.0)
     red = [replace(each, state="red") for each in client]
-    run = figures_of(facts_of(bins=loaded, client=red), META, 16.0).run
+    run = figures_of(facts_of(bins=loaded, client=red), META).run
     assert (run.span_s, run.requests_per_s, run.output_tokens_per_s) == (0.0, None, None)
-    run = figures_of(facts_of(bins=loaded, client=client[3:4]), META, 16.0).run
+    run = figures_of(facts_of(bins=loaded, client=client[3:4]), META).run
     assert run.span_s == 7.0, "of the other seconds nothing is known"
 
 
@@ -139,7 +139,7 @@ def gap_bins(bins: list[list[float]]) -> list[LoadBin]:
 
 @given(gap_lists)
 def test_percentiles_of_gaps_are_within_2_per_cent_and_the_rest_is_exact(bins: list[list[float]]) -> None:
-    told = figures_of(facts_of(bins=gap_bins(bins)), META, 60.0).run.icl_ms
+    told = figures_of(facts_of(bins=gap_bins(bins)), META).run.icl_ms
     everything = np.sort([gap_ms for gaps in bins for gap_ms in gaps])
     n = len(everything)
     assert told.n == n
@@ -158,7 +158,7 @@ def test_gaps_of_red_seconds_and_of_other_stages_are_out() -> None:
     client = [ClientSample(t_s=float(s), state="red" if s == 2 else "green") for s in (1, 2, 3)]
     facts = facts_of(bins=bins, client=client)
     facts.changes = [change(0.0, "a"), change(2.0, "b")]
-    told = figures_of(facts, META, 3.0)
+    told = figures_of(facts, META)
     assert (told.run.icl_ms.n, told.run.icl_ms.max, told.run.icl_ms.mean) == (40, 30.0, 20.0)
     assert [stage.icl_ms.max for stage in told.stages] == [10.0, 30.0]
     assert told.stages[1].icl_ms.p50 == pytest.approx(30.0, rel=0.022)
@@ -166,7 +166,7 @@ def test_gaps_of_red_seconds_and_of_other_stages_are_out() -> None:
 
 def test_a_run_file_without_buckets_tells_the_number_of_gaps_and_the_longest() -> None:
     bins = [replace(each, gap_counts=(), gap_sum_ms=None) for each in gap_bins([[10.0] * 400, [20.0] * 5])]
-    told = figures_of(facts_of(bins=bins), META, 60.0).run.icl_ms
+    told = figures_of(facts_of(bins=bins), META).run.icl_ms
     assert told == Distribution(n=405, max=20.0)
 
 
@@ -175,7 +175,7 @@ def test_levels_are_those_of_the_curves_with_the_same_requests() -> None:
     for users in (4, 8, 16):
         session.command(LoadPoint(concurrency=users, prompt_tokens=192, output_tokens=64))
         session.run_until(session.now_s + 25.0)
-    told = figures_of(session.facts, session.meta, session.now_s)
+    told = figures_of(session.facts, session.meta)
     curves = assess(session.facts, session.meta, Slo(), now_s=session.now_s).curves
     points = [(curve.label, curve.axis, point) for curve in curves for point in curve.points]
     assert len(points) >= 3
@@ -187,6 +187,6 @@ def test_levels_are_those_of_the_curves_with_the_same_requests() -> None:
 
 
 def test_a_run_without_a_request_has_no_figures() -> None:
-    told = figures_of(Facts(), META, 0.0)
+    told = figures_of(Facts(), META)
     assert (told.stages, told.levels, told.run.n, told.run.ttft_ms) == ((), (), 0, Distribution())
     assert told.run.requests_per_s is None

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from documented import drift
 
 from llmtop.cli import target
+from llmtop.cli.keys import documents
 from llmtop.cli.main import COMMANDS, main
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Endpoint
@@ -73,16 +75,25 @@ def test_a_smoke_run_is_judged_and_recorded(tmp_path: Path, capsys: pytest.Captu
     assert code in (0, 4), "on a machine that is swamped the client says so"
     assert result["totals"]["ok"] > 0
     assert result["endpoint"]["simulated"]
-    assert {"cliff", "slo", "capacity", "diagnosis", "curves"} <= result.keys()
+    assert drift("llmtop run --json", result) == []
+    assert all(f"`{name}`" in documents()["llmtop run --json"]["endpoint"].meaning for name in result["endpoint"])
+    run, (stage,) = result["figures"]["run"], result["figures"]["stages"]
+    assert run["n"] == stage["n"] == run["e2e_ms"]["n"] > 0
     assert "tok/s" in err
     assert "<testsuite" in junit.read_text()
 
     assert main(["report", str(path), "-o", str(tmp_path / "r.html")]) == 0
     assert main(["report", str(path), "-o", str(tmp_path / "r.md")]) == 0
+    assert main(["report", str(path), "-o", str(tmp_path / "r.json")]) == 0
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert drift("llmtop report -o FILE.json", told) == []
+    assert told["figures"] == result["figures"]
     assert "<svg" in (tmp_path / "r.html").read_text()
     capsys.readouterr()
     assert main(["assess", str(path), "--json", "--slo", "ttft_p95<60s"]) == 0
-    assert json.loads(capsys.readouterr().out)["kind"]
+    assessed = json.loads(capsys.readouterr().out)
+    assert drift("llmtop assess --json", assessed) == []
+    assert assessed["figures"] == result["figures"], "of the same run the same figures"
     assert main(["assess", str(path), "--slo", "ttft_p50<1ms"]) == 1, "another SLO, another verdict"
 
 
