@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import perf_counter_ns
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from llmtop.endpoint.control import control
 from llmtop.errors import EndpointError, UsageError
 from llmtop.session.options import SessionOptions
 from llmtop.simulator.server.process import KnobValue, SimulatorProcess
+from llmtop.telemetry.scraper import Scraper
 
 SIMULATED = Endpoint(base_url="", simulated=True)
 """What is driven when nobody names an endpoint."""
@@ -120,12 +122,17 @@ class Simulated:
 
 
 async def slots_of(target: Target, endpoint: Endpoint, info: EndpointInfo) -> int | None:
-    """How many requests the server runs at once; None: it does not tell.
+    """How many requests the server runs at once, all its engines and replicas together; None: it does not tell.
 
     The simulated engine tells as little as the server that it stands for: it is asked at its knobs.
     """
-    if info.max_num_seqs is not None:
-        return info.max_num_seqs
+    scraper = Scraper(endpoint, info.dialect, perf_counter_ns())
+    try:
+        told = (await scraper.scrape()).max_num_seqs or info.max_num_seqs
+    finally:
+        await scraper.close()
+    if told is not None:
+        return int(told)
     knobs: object = target.knobs
     if not knobs and info.server is not None and info.server.endswith("+llmtop"):
         try:

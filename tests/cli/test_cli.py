@@ -5,19 +5,21 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from documented import drift
 
-from llmtop.cli import target
+from llmtop.cli import live, target
 from llmtop.cli.keys import documents
 from llmtop.cli.main import COMMANDS, main
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import RunMeta
+from llmtop.errors import UsageError
 from llmtop.recording.writer import RunWriter
 
 SHORT = ["--concurrency", "2", "--prompt-tokens", "32", "--output-tokens", "8"]
@@ -244,3 +246,10 @@ def test_a_port_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
         main(["sim", "--port", "70000"])
     assert end.value.code == 2
     assert "ports end at 65535" in capsys.readouterr().err
+
+
+def test_a_peak_without_a_profile_is_refused() -> None:
+    with pytest.raises(UsageError, match="--peak is of a profile"):
+        live._profile(Namespace(profile=None, peak=3.0, max_concurrency=None), start=1)
+    profile = live._profile(Namespace(profile="ramp", peak=3.0, max_concurrency=None), start=1)
+    assert (profile.peak, profile.plan.top) == (3.0, 6.0)

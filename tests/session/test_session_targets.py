@@ -10,7 +10,9 @@ from msgspec.structs import replace
 from llmtop.domain.commands import InjectFault, SetKnob
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.profile import Profile
+from llmtop.domain.samples import ServerSnapshot
 from llmtop.errors import EndpointUnreachable, EndpointUnusable, UsageError
+from llmtop.session import targets
 from llmtop.session.options import SessionOptions
 from llmtop.session.targets import Given, Simulated, slots_of, target_of
 
@@ -69,3 +71,16 @@ def test_without_an_endpoint_the_simulated_engine_is_driven(tmp_path: Path) -> N
     assert isinstance(target_of(SessionOptions(profile=Profile(name="p"))), Simulated)
     given = SessionOptions(profile=Profile(name="p"), endpoint=Endpoint(base_url="http://h"))
     assert isinstance(target_of(given), Given)
+
+
+async def test_the_slots_of_all_engines_count_where_the_metrics_tell_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Scraped:
+        async def scrape(self) -> ServerSnapshot:
+            return ServerSnapshot(t_s=0.0, max_num_seqs=24.0)
+
+        async def close(self) -> None:
+            pass
+
+    endpoint = Endpoint(base_url="http://h")
+    monkeypatch.setattr(targets, "Scraper", lambda *_: Scraped())
+    assert await slots_of(Given(endpoint), endpoint, replace(INFO, max_num_seqs=8)) == 24
