@@ -66,15 +66,15 @@ def at_peak(profile: Profile, peak: float) -> Profile:
     return replace(profile, peak=peak, peak_from_slots=False, plan=replace(profile.plan, stages=stages))
 
 
-def at_slots(profile: Profile, slots: int) -> Profile:
+def at_slots(profile: Profile, slots: int | None) -> Profile:
     """The profile with the server's slots as its expected peak, but no load above `caps.max_concurrency`.
 
-    The same profile back where its peak does not come from the slots.
+    Its own peak where the server does not tell them (None); the same profile back where it does not ask for them.
     """
     if not profile.peak_from_slots or profile.peak is None or profile.plan.top <= 0:
         return profile
     most = math.floor(profile.caps.max_concurrency * profile.peak / profile.plan.top)
-    return at_peak(profile, max(1, min(slots, most)))
+    return at_peak(profile, max(1, min(profile.peak if slots is None else slots, most)))
 
 
 def _scaled(shape: Shape, factor: float) -> Shape:

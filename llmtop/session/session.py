@@ -256,11 +256,10 @@ class Session:
         if not profile.peak_from_slots:
             return
         slots = await slots_of(self._target, self._endpoint, info)
-        if slots is not None:
-            profile = at_slots(profile, slots)
-            self._options = msgspec.structs.replace(self._options, profile=profile)
-            self.meta = msgspec.structs.replace(self.meta, profile=profile)
-        self._tell("load", expected_peak(profile.peak or 0, slots, profile.caps.max_concurrency))
+        own, profile = profile.peak, at_slots(profile, slots)
+        self._options = msgspec.structs.replace(self._options, profile=profile)
+        self.meta = msgspec.structs.replace(self.meta, profile=profile)
+        self._tell("load", expected_peak(profile.peak or 0, own or 0, slots, profile.caps.max_concurrency))
 
     async def _make_contact(self, info: EndpointInfo) -> None:
         """Client, scraper and load for the endpoint as a probe has found it."""

@@ -53,20 +53,22 @@ def advised(recommended: float, soak: float, axis: Axis, figures: Figures = TEXT
     return f"run it at {figures.load(recommended, axis)}, soak it at {figures.load(soak, axis)}"
 
 
-def expected_peak(peak: float, slots: int | None, most: int) -> str:
+def expected_peak(peak: float, own: float, slots: int | None, most: int) -> str:
     """`expected peak: 64, the server's slots`: where the peak of a plan comes from.
 
     Args:
         peak: the one that is used.
+        own: the profile's.
         slots: the server's; None: it does not tell them.
         most: requests in flight that are allowed.
     """
     told = f"expected peak: {TEXT.load(peak, 'concurrency')}"
-    if slots is None:
+    if slots is None and peak == own:
         return f"{told}, the profile's: the server does not tell its slots (--peak sets another)"
     if peak == slots:
         return f"{told}, the server's slots"
-    return f"{told}: the server has {slots} slots, but no more than {most} in flight are allowed (--max-concurrency)"
+    where = f"the profile's is {own:g}" if slots is None else f"the server has {slots} slots"
+    return f"{told}: {where}, but no more than {most} in flight are allowed (--max-concurrency)"
 
 
 def tries(levels: Sequence[int]) -> str:

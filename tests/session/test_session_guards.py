@@ -384,17 +384,27 @@ async def test_a_plan_whose_peak_comes_from_the_slots_goes_where_the_server_has_
     assert [text.removesuffix(" (--max-concurrency)") for text in texts] == said
 
 
-async def test_a_plan_whose_peak_comes_from_the_slots_keeps_its_own_where_nobody_tells_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("most", "peak", "said"),
+    [
+        (20, 10, "expected peak: 10, the profile's: the server does not tell its slots (--peak sets another)"),
+        (8, 4, "expected peak: 4: the profile's is 10, but no more than 8 in flight are allowed (--max-concurrency)"),
+    ],
+)
+async def test_a_plan_whose_peak_comes_from_the_slots_keeps_its_own_where_nobody_tells_them(
+    tmp_path: Path, most: int, peak: float, said: str
+) -> None:
     stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(schedule.serve(schedule.Plan(), stop, port.set_result))
-    session = Session(options(tmp_path / "run.llmtop", await port, profile=ramp(), patient=False))
+    profile = ramp(caps=Caps(max_concurrency=most))
+    session = Session(options(tmp_path / "run.llmtop", await port, profile=profile, patient=False))
     await session.start()
     await session.close(drain_s=0.5)
     stop.set()
     await serving
-    assert (session.meta.profile.peak, session.meta.profile.plan.top) == (10, 20.0)
+    assert (session.meta.profile.peak, session.meta.profile.plan.top) == (peak, 2 * peak)
     texts = [event.text for batch in session.take_facts() for event in batch.events if "peak" in event.text]
-    assert texts == ["expected peak: 10, the profile's: the server does not tell its slots (--peak sets another)"]
+    assert texts == [said]
 
 
 async def test_of_a_server_without_metrics_nobody_says_that_it_has_drained(tmp_path: Path) -> None:
