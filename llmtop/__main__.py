@@ -2,7 +2,7 @@
 
 import sys
 
-from llmtop.cli.main import main
+from llmtop.cli.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

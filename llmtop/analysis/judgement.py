@@ -22,7 +22,7 @@ from llmtop.analysis.slo import Sample, judge_slo, overall
 from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Hold, LoadPoint
 from llmtop.domain.profile import Profile, Question
-from llmtop.domain.run import Ending, LoadChange, RunMeta, TestedLevel
+from llmtop.domain.run import LOST, LoadChange, RunMeta, TestedLevel
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import (
     Capacity,
@@ -102,6 +102,7 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
         reasons=reasons,
         left_out=run.left_out,
         void=void,
+        ending=meta.ending,
         final=meta.ended_s is not None,
     )
 
@@ -166,7 +167,7 @@ class _Run:
             load = before[-1] if before else brake.point
             return answers.braked(brake.t_s, load.value, load.axis)
         ending = self.meta.ending
-        if ending in (Ending.RESTART, Ending.HANG, Ending.GONE):
+        if ending in LOST:
             return answers.ended_by(ending, self.now_s)
         planned_s = self.plan.duration_s
         if self.meta.ended_s is not None and planned_s and self.now_s < WHOLE * planned_s:

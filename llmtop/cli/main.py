@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"llmtop: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
+        print("llmtop: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output has left (`llmtop profiles | head -1`); that is its right.

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
 from llmtop.domain.verdicts import Assessment
+from llmtop.errors import FileError
 from llmtop.wording.keys import FORMAT
+
+
+def can_be_written(path: Path, *, folder_too: bool = False) -> Path:
+    """The path, where a file may be made or written over; known before any load is sent.
+
+    Args:
+        folder_too: its folder is made where there is none.
+
+    Raises FileError: it cannot be, and why.
+    """
+    try:
+        if path.is_dir():
+            raise FileError(path, "is a folder: name a file in it")
+        folder = path.parent
+        while folder_too and not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir():
+            raise FileError(path, f"there is no folder {folder}")
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            raise FileError(path, "may not be written: give another place")
+    except OSError as error:
+        raise FileError(path, f"cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def complain(text: str) -> None:
+    """One line on stderr; none for no text."""
+    if text:
+        print(f"llmtop: {text}", file=sys.stderr)
 
 
 def print_json(fields: Mapping[str, object] | msgspec.Struct) -> None:

@@ -11,10 +11,11 @@ import msgspec
 from llmtop.analysis.percentiles import figures_of
 from llmtop.cli import summary
 from llmtop.cli.exits import CLIENT_BOUND, INTERRUPTED, exit_code
-from llmtop.cli.output import print_json, verdicts_json
+from llmtop.cli.output import can_be_written, complain, print_json, verdicts_json
 from llmtop.cli.target import asked_url, session_options, with_arguments
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.profile import Profile
+from llmtop.domain.run import Ending
 from llmtop.domain.shown import Shown
 from llmtop.errors import UsageError
 from llmtop.exchange.junit import JUnitOutput
@@ -24,6 +25,7 @@ from llmtop.meter.facts import Facts
 from llmtop.profiles import load_profile
 from llmtop.recording.reader import RunReader
 from llmtop.wording import sentences
+from llmtop.wording.endings import ending_text
 from llmtop.wording.figures import TEXT, clock
 
 
@@ -40,19 +42,29 @@ def main(arguments: argparse.Namespace) -> int:
         url = url or profile.endpoint_url
     options = session_options(arguments, profile, url, patient=False)
     progress = _Progress(profile, search)
-    outputs = [JUnitOutput(Path(arguments.junit), unknown_ok=arguments.unknown_ok)] if arguments.junit else []
+    outputs = []
+    if arguments.junit:
+        outputs.append(JUnitOutput(can_be_written(Path(arguments.junit)), unknown_ok=arguments.unknown_ok))
+    if arguments.record:
+        can_be_written(Path(arguments.record), folder_too=True)
     try:
         result = run_to_end(SessionLink(options), profile.slo, progress.show, search=search, outputs=outputs)
     finally:
         progress.end()
     judgement = result.assessment.judgement
     code = INTERRUPTED if result.interrupted else exit_code(judgement, unknown_ok=arguments.unknown_ok)
+    end = result.end
+    if arguments.json or end.ending is not Ending.HAND:
+        complain(ending_text(end.ending, end.at_s, profile.plan.duration_s, end.why))
     if code == CLIENT_BOUND:
-        print(f"llmtop: {sentences.CLIENT_BOUND}", file=sys.stderr)
+        complain(sentences.CLIENT_BOUND)
     if arguments.json:
         print_json({"exit_code": code, **as_json(result)})
     else:
         print(summary.text(result.meta, result.frame, result.assessment))
+    if result.output_error is not None:
+        complain(str(result.output_error))
+        return code or result.output_error.exit_code
     return code
 
 
@@ -71,6 +83,7 @@ def as_json(result: RunResult) -> dict[str, object]:
             "preset": meta.preset,
         },
         "duration_s": frame.t_s,
+        "ending": result.end.ending,
         "interrupted": result.interrupted,
         "totals": frame.totals,
         "figures": _figures(result),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from llmtop.domain.frame import Frame
-from llmtop.domain.run import RunMeta
+from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.verdicts import Assessment
+from llmtop.wording.endings import ENDED_BY, ending_text
 from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.sentences import sentence
 
@@ -23,6 +24,10 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment) -> str:
     lines.append("")
     counts = f"{totals.ok} requests, {totals.output_tokens} tokens, {errors}"
     lines.append(f"{model} at {target}: {clock(frame.t_s)}, {counts}")
+    if meta.ending is Ending.HAND and meta.profile.plan.duration_s:
+        lines.append(ending_text(meta.ending, frame.t_s, meta.profile.plan.duration_s))
+    elif meta.ending not in (None, Ending.PLAN, Ending.HAND):
+        lines.append(ENDED_BY[meta.ending])
     if frame.run_file:
         lines.append(f"run file: {frame.run_file}")
         lines.append(f"  llmtop replay {frame.run_file}")

@@ -101,6 +101,10 @@ class Ending(StrEnum):
     """Nothing answered any more."""
 
 
+LOST = (Ending.RESTART, Ending.HANG, Ending.GONE)
+"""The server fell away under the run."""
+
+
 class RunMeta(Struct, frozen=True, kw_only=True):
     """What a run was. Fixed at its start, but for what a probe finds (`info`, the endpoint's model) and `ended_s`."""
 

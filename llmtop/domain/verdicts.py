@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import Question
+from llmtop.domain.run import Ending
 from llmtop.domain.samples import ClientState
 from llmtop.domain.slo import Latency, Stat
 
@@ -230,6 +231,8 @@ class Judgement(Struct, frozen=True, kw_only=True):
     """What was measured and not judged, and why."""
     void: bool = False
     """The client was the bottleneck: the figures say nothing about the server."""
+    ending: Ending | None = None
+    """How the run ended, where that is known."""
     final: bool = False
     """The run is over: no later figure can change this."""
 

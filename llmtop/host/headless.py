@@ -9,17 +9,19 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
-from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.frame import Frame
-from llmtop.domain.run import RunMeta
+from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.shown import Shown
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.errors import SessionLost
+from llmtop.errors import LlmtopError, SessionLost
+from llmtop.host.endings import End, EndWatch
 from llmtop.host.host import LISTEN_S, Host, Link
 from llmtop.host.outputs import Output
 from llmtop.meter.facts import Facts
-from llmtop.wording.figures import TEXT
+
+LOST_S = 30.0
+"""A session that shows no new frame for so long, though it makes four a second, is as good as gone."""
 
 
 class RunResult(Struct, frozen=True):
@@ -27,7 +29,13 @@ class RunResult(Struct, frozen=True):
     frame: Frame
     facts: Facts
     assessment: Assessment
-    interrupted: bool
+    end: End
+    output_error: LlmtopError | None = None
+    """An output failed; the run itself did not."""
+
+    @property
+    def interrupted(self) -> bool:
+        return self.end.ending is Ending.HAND
 
 
 def run_to_end(
@@ -37,80 +45,76 @@ def run_to_end(
     *,
     search: bool = False,
     outputs: Sequence[Output] = (),
+    watch: EndWatch | None = None,
 ) -> RunResult:
-    """Play the profile's plan to its end, or search for the capacity; Ctrl-C and SIGTERM end it in order.
+    """Play the profile's plan to its end, or search for the capacity; Ctrl-C, SIGTERM and SIGHUP end it in order.
 
     Args:
         link: the run; it is closed at the end. Called from the main thread, whose signals it takes.
         show: called once a second of the run.
         search: drive by a capacity search instead of the plan.
         outputs: who else is told of the run.
+        watch: says when it is over; None: one with the usual limits.
 
     Raises:
-        SessionLost: the run ended unasked, never began, or lost its endpoint; with the exit code of what went wrong.
-        LlmtopError: an output failed.
+        SessionLost: the run ended unasked or never began; with the exit code of what went wrong.
+        KeyboardInterrupt: a signal ended it before there was a run.
     """
-    host = Host(link, slo, outputs=outputs, search=search)
-    with _interruptions() as interrupted, host:
-        watch = _Watch(search)
-        shown_s = 0.0
-        while not interrupted and not watch.over(shown := host.shown()):
-            if shown.frame is not None and shown.frame.t_s - shown_s >= 1.0:
-                shown_s = shown.frame.t_s
-                show(shown)
-            time.sleep(LISTEN_S)
+    watch = watch or EndWatch(search)
+    host = Host(link, slo, outputs=(*outputs, watch), search=search)
+    end, output_error = None, None
+    with _interruptions() as interrupted:
+        try:
+            end = _attend(host.start(), watch, show, interrupted)
+        finally:
+            try:
+                host.close(Ending.HAND if end is None else end.ending)
+            except LlmtopError as error:
+                output_error = error
     last = host.shown()
     if last.ended is not None and last.ended.error is not None:
         raise SessionLost(last.ended.error, last.ended.exit_code)
     if last.meta is None or last.frame is None:
+        if interrupted:
+            raise KeyboardInterrupt
         raise SessionLost("the run ended before it began")
-    if watch.gone_at_s is not None:
-        why = last.frame.endpoint.last_error or "nothing answers any more"
-        where = f"; what was measured lies in {last.frame.run_file}" if last.frame.run_file else ""
-        raise SessionLost(f"the endpoint went away after {TEXT.duration(watch.gone_at_s)}: {why}{where}")
-    return RunResult(last.meta, last.frame, host.facts, last.assessment or Assessment(), bool(interrupted))
+    end = end or End(Ending.HAND, host.facts.t_s)
+    return RunResult(last.meta, last.frame, host.facts, last.assessment or Assessment(), end, output_error)
 
 
-class _Watch:
-    """Tells when a run without a screen is over.
+def _attend(host: Host, watch: EndWatch, show: Callable[[Shown], None], interrupted: list[int]) -> End | None:
+    """Show the run until it is over; None: the session has ended.
 
-    An outage cuts the load, and only a hand brings it back: where there is none, the run is over with it.
+    Raises SessionLost.
     """
-
-    def __init__(self, search: bool) -> None:
-        self.gone_at_s: float | None = None
-        """When an endpoint that had answered was found to be gone."""
-        self._answered = False
-        self._search = search
-        self._searching = False
-
-    def over(self, shown: Shown) -> bool:
-        if shown.ended is not None or self._gone(shown.frame):
-            return True
-        if self._search:
-            begun, self._searching = self._searching, shown.steering.running
-            return begun and not self._searching
-        return shown.frame is not None and shown.frame.finished and shown.frame.in_flight == 0
-
-    def _gone(self, frame: Frame | None) -> bool:
-        if frame is None:
-            return False
-        self._answered = self._answered or frame.totals.ok > 0
-        if (
-            self._answered
-            and frame.endpoint.state is EndpointState.DOWN
-            and frame.in_flight == 0
-            and not frame.finished
-        ):
-            self.gone_at_s = frame.t_s
-        return self.gone_at_s is not None
+    shown_s, newest, unchanged = 0.0, -1, 0
+    while (shown := host.shown()).ended is None:
+        frame = shown.frame
+        if interrupted:
+            return End(Ending.HAND, 0.0 if frame is None else frame.t_s)
+        if (end := watch.over(shown)) is not None:
+            return end
+        if frame is not None and frame.t_s - shown_s >= 1.0:
+            shown_s = frame.t_s
+            show(shown)
+        # Looks are counted, not seconds: after a pause of the whole machine the session gets its time again.
+        unchanged = 0 if frame is not None and frame.seq != newest else unchanged + 1
+        newest = newest if frame is None else frame.seq
+        if unchanged * LISTEN_S >= LOST_S:
+            where = f"; what was measured lies in {frame.run_file}" if frame is not None and frame.run_file else ""
+            raise SessionLost(f"the session process has said nothing for {LOST_S:g} s{where}")
+        time.sleep(LISTEN_S)
+    return None
 
 
 @contextmanager
 def _interruptions() -> Iterator[list[int]]:
-    """The signals that ask for an end, as they come."""
+    """The signals that ask for an end, as they come. Whoever started us with SIGHUP ignored (nohup) keeps it so."""
     came: list[int] = []
-    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in numbers}
     try:
         yield came
     finally:

@@ -10,17 +10,18 @@ from typing import Protocol, Self
 
 from msgspec.structs import replace
 
-from llmtop.domain.commands import Command, Export, Search, SetLoad, StopLoad
+from llmtop.domain.commands import Command, Export, Quit, Search, SetLoad, StopLoad
 from llmtop.domain.frame import Frame
-from llmtop.domain.run import Ended, RunMeta, Told
+from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.domain.shown import Answer, Shown
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.errors import LlmtopError, UsageError
+from llmtop.errors import LlmtopError, RunFileError, UsageError
 from llmtop.host.judging import Judge
 from llmtop.host.outputs import Output, Outputs
 from llmtop.host.steering import Helm
 from llmtop.meter.facts import Facts
+from llmtop.recording.reader import RunReader
 
 LISTEN_S = 0.25
 PATIENCE_S = 30.0
@@ -205,7 +206,7 @@ class Host:
             self._assessment = opinion
             self._outputs.judged(opinion)
 
-    def close(self) -> None:
+    def close(self, ending: Ending = Ending.HAND) -> None:
         """End the run in order, hear the last of it, judge it as a whole, end the outputs. May be called twice.
 
         The load ends first: an opinion or an output that takes its time keeps nothing running. A report that was asked
@@ -219,6 +220,7 @@ class Host:
         self._closed = True
         self._closing.set()
         self._helm.release()
+        self._link.send(Quit(ending))
         self._link.close()
         for thread in (self._thread, self._export_thread):
             if thread is not None:
@@ -229,9 +231,21 @@ class Host:
             self._listen()
             self._ended = self._ended or Ended()
             if self._meta is not None:
-                if self._meta.ended_s is None:
+                self.facts = self._all_facts()
+                if self._meta.ended_s is None:  # the session fell silent: what it told is all there is
                     self._meta = replace(self._meta, ended_s=self.facts.t_s)
                 self._form_opinion(self._meta, full=True)
         self._outputs.end()
         if self._outputs.error is not None and self._failure is None:
             raise self._outputs.error
+
+    def _all_facts(self) -> Facts:
+        """Those of the whole run: what a long one has dropped is read back from its file, if that is whole."""
+        frame = self._link.frame()
+        if self.facts.dropped and frame is not None and frame.run_file is not None and frame.recording:
+            try:
+                with RunReader(Path(frame.run_file)) as reader:
+                    return Facts.of(reader.batches())
+            except RunFileError:
+                pass
+        return self.facts

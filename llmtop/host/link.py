@@ -20,6 +20,10 @@ CLOSE_S = 12.0
 """How long a session may take to leave: its requests are cancelled and the server is watched while it drains."""
 
 
+SPEECHLESS_S = 0.5
+"""And one that has not said a word yet: it has begun nothing that would have to be ended in order."""
+
+
 def log_path() -> Path:
     """Where the session's process writes what goes wrong."""
     return Path(platformdirs.user_log_dir("llmtop")) / "session.log"
@@ -86,7 +90,8 @@ class SessionLink:
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """End the session in order and wait for it; end it by force if it takes longer than `timeout_s`."""
-        self.send(Quit())
-        self._reader.join(timeout_s)
+        if not self._asked_to_end:
+            self.send(Quit())
+        self._reader.join(timeout_s if self._frame is not None else min(timeout_s, SPEECHLESS_S))
         self._child.end(0.0)
         self._reader.join(1.0)

@@ -150,6 +150,11 @@ class Facts:
         self._red = RedSpans()
         self._judged_s = math.inf
 
+    @property
+    def dropped(self) -> int:
+        """Rows that were there once and are no more, of all tables."""
+        return sum(table.dropped for table in (self.requests, self.server, self.client, self.bins))
+
     def extend(self, batch: FactBatch) -> None:
         """Take in the facts of one tick."""
         self.t_s = max(self.t_s, batch.t_s)

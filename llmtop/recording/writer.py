@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
-from llmtop.domain.run import FactBatch, RunMeta
+from llmtop.domain.run import Ending, FactBatch, RunMeta
 from llmtop.errors import RunFileError
 from llmtop.recording import schema
 
@@ -56,9 +56,9 @@ class RunWriter:
         self._meta = meta
         self._pieces: queue.SimpleQueue[FactBatch | RunMeta] = queue.SimpleQueue()
         self._closing = threading.Event()
-        if path.exists():
-            raise RunFileError(path, "exists already; give another name with --record")
         try:
+            if path.exists():
+                raise RunFileError(path, "exists already; give another name with --record")
             path.parent.mkdir(parents=True, exist_ok=True)
             self._create()
         except (OSError, sqlite3.Error) as error:
@@ -84,9 +84,9 @@ class RunWriter:
         self._meta = meta
         self._pieces.put(meta)
 
-    def close(self, ended_s: float) -> None:
+    def close(self, ended_s: float, ending: Ending | None = None) -> None:
         """Write the rest and leave one plain file behind."""
-        self.update_meta(msgspec.structs.replace(self._meta, ended_s=ended_s))
+        self.update_meta(msgspec.structs.replace(self._meta, ended_s=ended_s, ending=ending))
         self._closing.set()
         self._thread.join()
 

@@ -74,9 +74,9 @@ class Outlet:
 
 
 async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet) -> None:
+    """One run, from its start to its end; asked to quit while it starts, it ends there."""
     session = Session(options)
-    drain_s = DRAIN_S
-    outlet.put(messages.Framed(session.frame()))
+    drain_s, ending = DRAIN_S, None
     meta: RunMeta | None = None
 
     def tell() -> None:
@@ -86,18 +86,29 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet) ->
         outlet.put(Told(meta=news, batches=session.take_facts()))
         outlet.put(messages.Framed(session.frame()))
 
+    loop = asyncio.get_running_loop()
+    starting = loop.create_task(session.start())
+    answers = loop.create_task(_answer(session, commands))
     try:
-        await session.start()
-        answers = asyncio.get_running_loop().create_task(_answer(session, commands))
+        while not answers.done() and not starting.done():
+            outlet.put(messages.Framed(session.frame()))
+            await asyncio.wait((answers, starting), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
         while not answers.done() and not session.failed.done():
             tell()
             await asyncio.wait((answers, session.failed), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
         if session.failed.done():
             session.failed.result()
-        elif answers.result() is None:
+        elif (asked := answers.result()) is None:
             drain_s = ORPHAN_DRAIN_S
+        else:
+            ending = asked.ending
     finally:
-        await session.close(drain_s)
+        for task in (starting, answers):
+            task.cancel()
+        await asyncio.gather(starting, answers, return_exceptions=True)
+        await session.close(drain_s, ending)
         tell()
 
 

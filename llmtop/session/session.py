@@ -41,6 +41,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage
 from llmtop.domain.run import (
     Chapter,
+    Ending,
     Event,
     EventKind,
     FactBatch,
@@ -54,7 +55,7 @@ from llmtop.domain.run import (
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
-from llmtop.errors import EndpointAuthFailed, EndpointError, UsageError
+from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, UsageError
 from llmtop.load.engine import LoadEngine
 from llmtop.load.here import Here
 from llmtop.load.messages import WorkerSetup
@@ -70,6 +71,7 @@ from llmtop.session.targets import SIMULATED, slots_of, target_of
 from llmtop.session.watch import EndpointWatch
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
+from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.sentences import expected_peak
 from llmtop.workload.datasets import arrivals_replay
 from llmtop.workload.prompts import PromptSource
@@ -82,6 +84,11 @@ RETRY_S = (1.0, 2.0, 4.0, 8.0)
 """Pauses before an endpoint that is down is tried again; the last one repeats."""
 DRAIN_S = 5.0
 """How long a leaving session waits for the server's own count to come back."""
+START_S = 90.0
+"""How long an endpoint may take to answer a probe whose every question has a limit of its own: a model that is loaded
+from disk by the first request takes a minute."""
+START_BEYOND_PLAN_S = 20.0
+"""A run is not to take much longer than its plan, even if all of that time is spent on waiting for its first answer."""
 
 
 class Session:
@@ -151,7 +158,7 @@ class Session:
         if self._options.patient:
             self._connect()
         else:
-            await self._begin(await self._probe())
+            await self._begin(await self._probe_in_time())
         self._spawn(self._tick_forever())
 
     def _new_path(self) -> Path:
@@ -169,11 +176,12 @@ class Session:
         if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
             self.failed.set_exception(error)
 
-    async def close(self, drain_s: float = DRAIN_S) -> None:
+    async def close(self, drain_s: float = DRAIN_S, ending: Ending | None = None) -> None:
         """Stop the load, see the server drain, close the run file, end what was started. May be called twice.
 
         Args:
             drain_s: how long to wait for the server's own count to come back.
+            ending: how the run came to its end, where that is known; noted in `meta` with the run's length.
         """
         if self._closed:
             return
@@ -183,12 +191,16 @@ class Session:
             await self._engine.close()
             self._tick()
             await self._see_the_server_drain(drain_s)
+        if ending is not None:
+            self._tell("load", ENDED_BY[ending], "info" if ending in (Ending.PLAN, Ending.HAND) else "warning")
         self._tick()
+        ended_s = self._builder.t_s
+        self.meta = msgspec.structs.replace(self.meta, ended_s=ended_s, ending=ending)
         for part in (self._scraper, self._client, self._target):
             if part is not None:
                 await part.close()
         if self._writer is not None:
-            await asyncio.to_thread(self._writer.close, self._builder.t_s)
+            await asyncio.to_thread(self._writer.close, ended_s, ending)
 
     async def _see_the_server_drain(self, drain_s: float) -> None:
         """Wait until the server's own count is back to what was there beside us; say so if it does not come back."""
@@ -212,6 +224,16 @@ class Session:
 
     async def _probe(self) -> EndpointInfo:
         return await probe(self._endpoint, self._options.profile.caps)
+
+    async def _probe_in_time(self) -> EndpointInfo:
+        plan_s = self._options.profile.plan.duration_s
+        limit_s = min(START_S, plan_s + START_BEYOND_PLAN_S) if plan_s else START_S
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._probe()
+        except TimeoutError:
+            problem = f"did not say within {limit_s:g} s what it is: is the server hung or still loading?"
+            raise EndpointUnreachable(self._endpoint.base_url, problem) from None
 
     def _connect(self) -> None:
         """See to it that the endpoint is asked for until it answers."""

@@ -8,6 +8,7 @@ from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import Ending
 from llmtop.domain.slo import SloTarget
 from llmtop.domain.verdicts import CliffVerdict, Recovery, TargetVerdict
+from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.names import load_unit, target_name
 from llmtop.wording.sentences import listed
@@ -72,13 +73,8 @@ def braked(at_s: float, load: float, axis: Axis) -> str:
 
 
 def ended_by(ending: Ending, at_s: float) -> str:
-    """`the server restarted under it at 00:30`"""
-    what = {
-        Ending.RESTART: "the server was started anew under it",
-        Ending.HANG: "the server took requests and answered none",
-        Ending.GONE: "nothing answered any more",
-    }[ending]
-    return f"{what}, at {clock(at_s)}"
+    """`the run was ended: the server restarted under it, at 00:30`"""
+    return f"{ENDED_BY[ending]}, at {clock(at_s)}"
 
 
 def up_to_peak(peak: float, axis: Axis, ok: bool | None) -> str:

@@ -104,7 +104,7 @@ def test_what_is_told_of_a_run_that_goes_on_is_not_final() -> None:
 
 @pytest.mark.parametrize(
     ("ending", "words"),
-    [(Ending.RESTART, "started anew"), (Ending.HANG, "answered none"), (Ending.GONE, "nothing answered")],
+    [(Ending.RESTART, "restarted under it"), (Ending.HANG, "answers nothing"), (Ending.GONE, "has gone")],
 )
 def test_a_server_that_fell_away_is_no_yes(ending: Ending, words: str) -> None:
     judgement = answer(calm(), run_of(held(), ending=ending))

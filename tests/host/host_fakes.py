@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from msgspec import structs
 
 from llmtop.domain.commands import Command
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import Caps, LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
+from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Ended, FactBatch, RunMeta, Told
 from llmtop.domain.samples import LoadBin
 from llmtop.domain.verdicts import Assessment
@@ -33,6 +37,22 @@ def batch(t_s: float, **fields: Any) -> FactBatch:
     return FactBatch(t_s=t_s, bins=(LoadBin(t_s=t_s, span_s=0.25, target=1, in_flight=1),), **fields)
 
 
+def record(outcome: Outcome, status: int | None) -> RequestRecord:
+    """A request that came to this end."""
+    stamps = ("sent_ns", "connect_ns", "headers_ns", "first_token_ns", "first_answer_ns", "last_token_ns")
+    lengths = ("asked_prompt_tokens", "asked_output_tokens", "prompt_tokens", "output_tokens")
+    return RequestRecord(
+        scheduled_ns=0,
+        dispatched_ns=0,
+        end_ns=1,
+        started_at=0.0,
+        outcome=outcome,
+        status=status,
+        **dict.fromkeys(stamps),
+        **dict.fromkeys(lengths, 1),
+    )
+
+
 class FakeLink:
     """Tells what it was given, once; keeps what it was sent."""
 
@@ -40,9 +60,14 @@ class FakeLink:
         self.told = [Told(meta=meta)]
         self.sent: list[Command] = []
         self.shown = frame()
+        self.last = Told()
+        """Told once it is closed."""
+        self.look: Callable[[], object] = lambda: None
+        """Called whenever somebody looks."""
         self.closed = 0
 
     def frame(self) -> Frame:
+        self.look()
         return self.shown
 
     def take(self) -> Told:
@@ -53,7 +78,7 @@ class FakeLink:
 
     def close(self) -> None:
         self.closed += 1
-        self.told.append(Told(ended=Ended()))
+        self.told.append(structs.replace(self.last, ended=Ended()))
 
 
 class Diary:

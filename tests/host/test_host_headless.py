@@ -1,4 +1,4 @@
-"""A run without a screen ends when its plan or its search does, when it is interrupted, and when there is none."""
+"""A run without a screen ends when its plan does, when it is interrupted, and when there is none; it says which."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import os
 import signal
 
 import pytest
-from host_fakes import Diary, FakeLink, batch, frame
+from host_fakes import CONNECTED, Diary, FakeLink, batch, frame
 from msgspec.structs import replace
 
-from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.domain.commands import Quit
+from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.frame import Totals
-from llmtop.domain.run import Ended, Told
+from llmtop.domain.run import Ended, Ending, Event, Told
 from llmtop.domain.shown import Shown
 from llmtop.domain.slo import Slo
-from llmtop.domain.steering import Steering
-from llmtop.errors import FileError, SessionLost
-from llmtop.host.headless import _Watch, run_to_end
+from llmtop.errors import SessionLost
+from llmtop.host import headless
+from llmtop.host.endings import EndWatch
+from llmtop.host.headless import run_to_end
 
 
 def test_it_ends_with_the_plan_once_nothing_is_in_flight() -> None:
@@ -33,21 +35,59 @@ def test_it_ends_with_the_plan_once_nothing_is_in_flight() -> None:
     result = run_to_end(link, Slo(), show)
     assert shown == [3.0]
     assert link.closed == 1
+    assert link.sent == [Quit(Ending.PLAN)]
     assert result.frame.t_s == 3.5
     assert result.facts.t_s == result.assessment.t_s == 3.0
+    assert result.end.ending is Ending.PLAN
     assert not result.interrupted
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_the_run_has_come_to_is_told_last_and_judged_by() -> None:
+    link, diary = FakeLink(), Diary()
+    link.shown = frame(3.0, finished=True)
+    link.told.clear()
+    link.last = Told(meta=replace(CONNECTED, ended_s=3.25, ending=Ending.PLAN), batches=(batch(3.25),))
+    result = run_to_end(link, Slo(), lambda shown: None, outputs=[diary])
+    assert (result.meta.ended_s, result.facts.t_s, result.meta.ending) == (3.25, 3.25, Ending.PLAN)
+    assert diary.heard[-2:] == ["judged", "end"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
     link, diary = FakeLink(), Diary()
     link.shown = frame(2.0)
     before = signal.getsignal(number)
     result = run_to_end(link, Slo(), lambda shown: os.kill(os.getpid(), number), outputs=[diary])
     assert result.interrupted
+    assert result.end.at_s == 2.0
+    assert link.sent == [Quit(Ending.HAND)]
     assert link.closed == 1
     assert diary.heard[-1] == "end"
     assert signal.getsignal(number) is before
+
+
+def test_a_hang_up_that_was_to_be_ignored_is_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        link = FakeLink()
+        link.shown = frame(2.0)
+
+        def show(now: Shown) -> None:
+            os.kill(os.getpid(), signal.SIGHUP)
+            link.shown = frame(3.0, finished=True)
+
+        assert run_to_end(link, Slo(), show).end.ending is Ending.PLAN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_before_there_is_a_run_is_an_interruption() -> None:
+    link = FakeLink(meta=None)
+    signals = iter([signal.SIGINT])
+    link.look = lambda: os.kill(os.getpid(), number) if (number := next(signals, None)) else None
+    with pytest.raises(KeyboardInterrupt):
+        run_to_end(link, Slo(), lambda shown: None)
+    assert link.closed == 1
 
 
 def test_a_session_that_cannot_begin_ends_it_with_its_own_exit_code() -> None:
@@ -58,42 +98,43 @@ def test_a_session_that_cannot_begin_ends_it_with_its_own_exit_code() -> None:
     assert lost.value.exit_code == 3
 
 
-def test_a_report_that_cannot_be_written_is_said() -> None:
+def test_a_session_that_says_nothing_any_more_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headless, "LOST_S", 0.5)
     link = FakeLink()
-    link.shown = frame(finished=True)
-    with pytest.raises(FileError, match="no room left"):
-        run_to_end(link, Slo(), lambda shown: None, outputs=[Diary(fails="end")])
-
-
-def test_a_search_is_over_when_it_has_let_go_of_the_wheel_and_not_before_it_has_begun() -> None:
-    watch = _Watch(search=True)
-    finished = frame(finished=True)
-    assert not watch.over(Shown(frame=finished))
-    assert not watch.over(Shown(frame=finished, steering=Steering(True)))
-    assert watch.over(Shown(frame=finished, steering=Steering(False)))
-
-
-def test_an_endpoint_that_goes_away_ends_it_and_what_was_measured_is_kept() -> None:
-    link, diary = FakeLink(), Diary()
-    link.shown = frame(7.0, totals=Totals(ok=3), run_file="run.llmtop")
-
-    def show(now: Shown) -> None:
-        down = EndpointStatus(state=EndpointState.DOWN, last_error="connection refused")
-        link.shown = replace(link.shown, endpoint=down)
-
-    with pytest.raises(SessionLost, match=r"went away after 7 s: connection refused; .* lies in run\.llmtop") as lost:
-        run_to_end(link, Slo(), show, outputs=[diary])
+    link.shown = frame(0.5, run_file="run.llmtop")
+    with pytest.raises(SessionLost, match=r"said nothing for 0.5 s; what was measured lies in run\.llmtop") as lost:
+        run_to_end(link, Slo(), lambda shown: None)
     assert lost.value.exit_code == 3
     assert link.closed == 1
+
+
+def test_a_report_that_cannot_be_written_is_said_and_loses_no_result() -> None:
+    link = FakeLink()
+    link.shown = frame(finished=True)
+    result = run_to_end(link, Slo(), lambda shown: None, outputs=[Diary(fails="end")])
+    assert "no room left" in str(result.output_error)
+    assert result.end.ending is Ending.PLAN
+
+
+def test_an_endpoint_that_comes_back_ends_it_and_the_result_says_so() -> None:
+    link, diary = FakeLink(), Diary()
+    link.shown = frame(7.0, totals=Totals(ok=3), run_file="run.llmtop")
+    events = tuple(
+        Event(t_s, "endpoint", f"endpoint {state}: connection refused", "info", state)
+        for t_s, state in ((0.5, EndpointState.UP), (7.0, EndpointState.DOWN), (8.0, EndpointState.UP))
+    )
+    link.told.append(Told(batches=(batch(8.0, events=events),)))
+    result = run_to_end(link, Slo(), lambda shown: None, outputs=[diary])
+    assert (result.end.ending, result.end.at_s) == (Ending.RESTART, 7.0)
+    assert link.sent == [Quit(Ending.RESTART)]
     assert diary.heard[-1] == "end"
 
 
-def test_an_endpoint_that_has_not_answered_yet_is_waited_for() -> None:
-    watch = _Watch(search=False)
-    down = replace(frame(3.0), endpoint=EndpointStatus(state=EndpointState.DOWN))
-    assert not watch.over(Shown(frame=down))
-    assert not watch.over(Shown(frame=replace(down, totals=Totals(ok=1), in_flight=1)))
-    assert watch.over(Shown(frame=down))
-    finished = _Watch(search=False)
-    assert finished.over(Shown(frame=replace(down, totals=Totals(ok=1), finished=True)))
-    assert finished.gone_at_s is None
+def test_what_is_still_in_flight_after_the_limit_is_cut_off() -> None:
+    link = FakeLink()
+    link.shown = frame(3.0, finished=True, in_flight=2)
+    link.told += [Told(batches=(batch(3.0 + i),)) for i in range(3)]
+    result = run_to_end(link, Slo(), lambda shown: None, watch=EndWatch(drain_limit_s=2.0))
+    assert result.end.ending is Ending.PLAN
+    assert result.frame.in_flight == 2
+    assert link.closed == 1

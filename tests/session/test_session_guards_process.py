@@ -19,7 +19,7 @@ from llmtop.domain.commands import AddMark, Command, Quit
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.load import LoadPlan
 from llmtop.domain.profile import Profile
-from llmtop.domain.run import Ended, FactBatch, Told
+from llmtop.domain.run import Ended, Ending, FactBatch, Told
 from llmtop.errors import EndpointUnreachable, SessionLost, UsageError
 from llmtop.meter.frames import FrameBuilder
 from llmtop.session import messages, process
@@ -157,11 +157,13 @@ class FakeSession:
 
     error: Exception | None = None
     fails: Exception | None = None
+    hangs = False
 
     def __init__(self) -> None:
         self.meta: Any = None
         self.commands: list[Command] = []
         self.drains_s: list[float] = []
+        self.endings: list[Ending | None] = []
         self.taken = 0
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -173,6 +175,8 @@ class FakeSession:
         return (FactBatch(t_s=float(self.taken)),)
 
     async def start(self) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.error is not None:
             raise self.error
         self.meta = "first"
@@ -184,8 +188,9 @@ class FakeSession:
         if isinstance(command, AddMark):
             self.meta = command.text
 
-    async def close(self, drain_s: float) -> None:
+    async def close(self, drain_s: float, ending: Ending | None) -> None:
         self.drains_s.append(drain_s)
+        self.endings.append(ending)
 
 
 class Served:
@@ -197,6 +202,8 @@ class Served:
         """Raised by the start."""
         self.fails: Exception | None = None
         """What a part of the session raises."""
+        self.hangs = False
+        """Its start never ends."""
         self.session: FakeSession | None = None
         monkeypatch.setattr(process, "Session", self._made)
         monkeypatch.setattr(process, "TICK_S", 0.01)
@@ -204,7 +211,7 @@ class Served:
     def _made(self, options: SessionOptions) -> FakeSession:
         assert options == OPTIONS
         self.session = FakeSession()
-        self.session.error, self.session.fails = self.error, self.fails
+        self.session.error, self.session.fails, self.session.hangs = self.error, self.fails, self.hangs
         return self.session
 
     def put(self, message: messages.Message) -> None:
@@ -273,9 +280,21 @@ async def test_a_bug_in_the_session_ends_the_run_in_order(served: Served) -> Non
 async def test_a_session_that_cannot_start_is_closed_and_its_facts_are_told(served: Served) -> None:
     served.error = EndpointUnreachable("http://h", "nobody")
     with pytest.raises(EndpointUnreachable):
-        await served.run(AddMark("never"))
+        await served.run()
     assert served.session is not None
-    assert (served.session.commands, len(served.session.drains_s), len(served.metas)) == ([], 1, 1)
+    assert (len(served.session.drains_s), len(served.metas)) == (1, 1)
+
+
+async def test_asked_to_quit_while_it_starts_it_ends_there(served: Served) -> None:
+    served.hangs = True
+    session = await served.run(Quit(Ending.HAND), wait_s=0.03)
+    assert (session.meta, session.endings) == (None, [Ending.HAND])
+    assert FRAMED in served.told[:2], "that it lives is shown meanwhile"
+
+
+async def test_how_the_run_ended_goes_to_the_session_with_the_wish_to_quit(served: Served) -> None:
+    assert (await served.run(Quit(Ending.BRAKE))).endings == [Ending.BRAKE]
+    assert (await served.run(None)).endings == [None], "nobody is left to say so"
 
 
 # ── The process ───────────────────────────────────────────────────────────────────────────────────────────────────────
