@@ -9,8 +9,7 @@ YES, NO, ENDPOINT_LOST, CLIENT_BOUND, NOT_KNOWN, INTERRUPTED = 0, 1, 3, 4, 5, 13
 
 
 def exit_code(judgement: Judgement, *, unknown_ok: bool = False) -> int:
-    """0: yes. 1: no. 3: the server fell away under the run. 4: the client was the bottleneck, and the figures say nothing.
-    5: not known.
+    """0: yes. 1: no. 3: the server fell away under the run. 4: the client was the bottleneck. 5: not known.
 
     Args:
         unknown_ok: 0 instead of 5.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llmtop import __version__
 from llmtop.cli import options
@@ -38,14 +38,20 @@ _EPILOG = "commands:\n" + "\n".join(f"  {name:<9} {does}" for name, (_, does) in
 _EPILOG += "\n\n`llmtop COMMAND --help` tells more. The first word that is no command is the URL of the endpoint."
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. A user's mistake is one line on stderr."""
+def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: None) -> int:
+    """Run one command; returns the exit code. A user's mistake is one line on stderr.
+
+    Args:
+        argv: the words after the program's name; None: those of this process.
+        begun: called when everything is imported, before the command does anything.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         name = words.pop(0) if words and words[0] in COMMANDS else "live"
         parser = _parser(name)
         arguments = parser.parse_args(words)
         command = importlib.import_module(COMMANDS[name][0])
+        begun()
         code: int = command.main(arguments)
         return code
     except LlmtopError as error:

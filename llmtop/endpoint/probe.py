@@ -167,8 +167,9 @@ class _Probe:
         """The first question, whose failure says what is wrong with the endpoint."""
         url = self._url + path
         try:
-            response = await self._client.stock.get(path, timeout=_ASK_S)
-        except httpx.TimeoutException:
+            async with asyncio.timeout(_ASK_S):  # of the whole answer, which may drip
+                response = await self._client.stock.get(path, timeout=_ASK_S)
+        except (httpx.TimeoutException, TimeoutError):
             raise EndpointUnreachable(
                 url, f"no answer within {_ASK_S:g} s: is the server hung or still loading?"
             ) from None
@@ -224,8 +225,9 @@ class _Probe:
 
     async def _ask(self, path: str) -> _Answer:
         try:
-            response = await self._client.stock.get(path, timeout=_ASK_S)
-        except httpx.HTTPError:
+            async with asyncio.timeout(_ASK_S):
+                response = await self._client.stock.get(path, timeout=_ASK_S)
+        except (httpx.HTTPError, TimeoutError):
             return _Answer()
         return _Answer(response.status_code, response.content, response.headers.get("server", ""))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from llmtop.analysis.percentiles import figures_of
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.request import RequestRecord
-from llmtop.domain.run import FactBatch
+from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.host.judging import Judge
@@ -21,9 +23,14 @@ from llmtop.report import ReportInput, report_input, write_report
 def assess_run(run: Path, slo: Slo | None = None) -> tuple[Assessment, RunFigures]:
     """All opinions over a recording, by `slo` or by its own profile's, and its figures. Raises RunFileError."""
     with RunReader(run) as reader:
-        facts = Facts.of(reader.batches())
-        opinion = Judge(slo or reader.meta.profile.slo)(facts, reader.meta, full=True)
-        return opinion, figures_of(facts, reader.meta)
+        facts, meta = Facts.of(reader.batches()), _over(reader)
+        opinion = Judge(slo or meta.profile.slo)(facts, meta, full=True)
+        return opinion, figures_of(facts, meta)
+
+
+def _over(reader: RunReader) -> RunMeta:
+    """The meta of a run that is over, also where it was cut off before it could say so."""
+    return replace(reader.meta, ended_s=reader.length_s)
 
 
 def review(run: Path, slo: Slo | None = None) -> ReportInput:
@@ -38,7 +45,7 @@ def review(run: Path, slo: Slo | None = None) -> ReportInput:
                 yield batch
 
         timeline = whole_run_timeline(told(), reader.length_s)
-        meta = reader.meta
+        meta = _over(reader)
         slo = slo or meta.profile.slo
         return report_input(
             meta,

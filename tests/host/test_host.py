@@ -20,6 +20,7 @@ from llmtop.domain.steering import Step
 from llmtop.errors import FileError
 from llmtop.host.host import Host
 from llmtop.meter.facts import Facts
+from llmtop.recording.writer import RunWriter
 
 
 def seconds() -> Callable[[], float]:
@@ -317,3 +318,22 @@ def test_an_export_of_a_file_that_is_none_says_so(tmp_path: Path) -> None:
     host.send(Export())
     assert answered(host).startswith("refused: export:")
     assert Quit() not in link.sent
+
+
+def test_the_last_opinion_rests_on_what_memory_has_dropped_too(tmp_path: Path) -> None:
+    path = tmp_path / "run.llmtop"
+    told = [batch(float(i)) for i in range(1, 41)]
+    writer = RunWriter(path, META)
+    for each in told:
+        writer.write(each)
+    writer.close(40.0)
+    for recording, kept in ((True, 40), (False, 8)):
+        link = FakeLink()
+        link.shown = frame(run_file=str(path), recording=recording)
+        link.told = [Told(meta=CONNECTED, batches=tuple(told))]
+        host = host_of(link)
+        host.facts = Facts(cap=2)
+        host.step()
+        assert host.facts.dropped > 0
+        host.close()
+        assert len(host.facts.bins) == kept, "a recording that has stopped is not whole either"

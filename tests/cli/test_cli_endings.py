@@ -1,0 +1,150 @@
+"""How a command ends before its run has begun or beside it: signals, files that cannot be written, hung endpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmtop.cli import run
+from llmtop.cli.main import main
+from llmtop.domain.endpoint import Endpoint, EndpointState, EndpointStatus
+from llmtop.domain.frame import Frame
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import Ending, RunMeta
+from llmtop.domain.verdicts import Assessment, SloVerdict
+from llmtop.errors import FileError, LlmtopError
+from llmtop.host.endings import End
+from llmtop.host.headless import RunResult
+from llmtop.meter.facts import Facts
+from llmtop.profiles import load_profile
+
+INTERRUPTED_AT = """
+import os, signal, sys
+module, number = sys.argv[1:]
+class Import:
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            os.kill(os.getpid(), int(number))
+sys.meta_path.insert(0, Import())
+sys.argv = ["llmtop", "run", "smoke", "--sim"]
+from llmtop.cli.entry import main
+sys.exit(main())
+"""
+"""A signal to itself as soon as a module is about to be imported."""
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("module", ["llmtop.cli.main", "msgspec", "numpy"])
+def test_a_signal_while_libraries_are_loaded_is_an_end_in_words(module: str, number: signal.Signals) -> None:
+    words = [sys.executable, "-c", INTERRUPTED_AT, module, str(int(number))]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr, ended.stdout) == (130, "llmtop: interrupted\n", "")
+
+
+def test_a_signal_is_heard_while_an_endpoint_keeps_its_first_answer_to_itself() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        words = [sys.executable, "-m", "llmtop", "run", "smoke", url]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+            silent.settimeout(60)
+            first, _ = silent.accept()
+            second, _ = silent.accept()  # the first only looks whether somebody listens
+            os.kill(asked.pid, signal.SIGINT)
+            _, said = asked.communicate(timeout=60)
+        first.close()
+        second.close()
+    assert asked.returncode == 130, f"after 5 s the probe gives up, with exit code 3: {said}"
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("option", ["--junit", "--record"])
+@pytest.mark.parametrize("where", ["no folder", "a folder", "below a file", "a long name"])
+def test_what_cannot_be_written_is_said_before_anything_is_sent(
+    option: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    paths = {"no folder": "no/x", "a folder": ".", "below a file": "file/x", "a long name": "n" * 300}
+    path = str(tmp_path / paths[where])
+    begun: list[object] = []
+    monkeypatch.setattr(run, "SessionLink", begun.append)
+    monkeypatch.setattr(run, "run_to_end", lambda *_, **__: result())
+    made = option == "--record" and where == "no folder"
+    assert main(["run", "smoke", "--sim", option, path]) == (0 if made else 2)
+    assert len(begun) == made, "the folder of a run file is made"
+    if not made:
+        assert path[:200] in capsys.readouterr().err
+
+
+def result(ending: Ending = Ending.PLAN, error: LlmtopError | None = None, **fields: Any) -> RunResult:
+    profile = load_profile("smoke")
+    meta = RunMeta(
+        llmtop_version="0",
+        started_at=0.0,
+        endpoint=Endpoint(base_url="http://h"),
+        profile=profile,
+        ended_s=3.0,
+        ending=ending,
+    )
+    status = EndpointStatus(state=EndpointState.UP)
+    frame = Frame(seq=0, t_s=3.0, endpoint=status, target=LoadPoint(concurrency=0), run_file="r.llmtop")
+    return RunResult(meta, frame, Facts(), Assessment(**fields), End(ending, 2.0, "so it said"), error)
+
+
+def ran(monkeypatch: pytest.MonkeyPatch, came_to: RunResult, *words: str) -> int:
+    monkeypatch.setattr(run, "SessionLink", lambda options: None)
+    monkeypatch.setattr(run, "run_to_end", lambda *_, **__: came_to)
+    return main(["run", "smoke", "--sim", *words])
+
+
+@pytest.mark.parametrize(("ok", "code"), [(True, 2), (False, 1)])
+def test_a_verdict_that_cannot_be_written_loses_no_summary(
+    ok: bool, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = FileError("smoke.xml", "cannot be written: no room left")
+    assert ran(monkeypatch, result(error=error, slo=SloVerdict(ok=ok), headline="the verdict")) == code
+    out, err = capsys.readouterr()
+    assert "the verdict" in out
+    assert "run file: r.llmtop" in out
+    assert "smoke.xml: cannot be written" in err
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "says"),
+    [
+        (Ending.RESTART, 3, "the server restarted at 00:02 of"),
+        (Ending.HANG, 3, "the server hangs since 00:02 of"),
+        (Ending.GONE, 3, "the endpoint went away at 00:02 of"),
+        (Ending.BRAKE, 0, "braked at 00:02 of"),
+    ],
+)
+def test_what_ended_a_run_is_said_with_when_and_why(
+    ending: Ending, code: int, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ran(monkeypatch, result(ending), "--json") == code
+    out, err = capsys.readouterr()
+    assert says in err
+    assert "so it said" in err
+    assert (json.loads(out)["ending"], json.loads(out)["run_file"]) == (ending.value, "r.llmtop")
+    assert ran(monkeypatch, result(ending)) == code
+    assert "run was ended" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_says_so_in_its_summary(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ran(monkeypatch, result(Ending.HAND)) == 130
+    assert "interrupted at 00:03 of 00:" in capsys.readouterr().out
