@@ -11,6 +11,10 @@ Thresholds, once a second and for each process:
 
 Figures of a red second are the client's, not the server's, and so are those of every request of that process that lived
 through a part of it.
+
+A process that stands still for a moment (stopped, or without a core) need not have a red second: most of its reads are
+in time, and the kernel stamps what is read late. But a read has one stamp, that of its last byte: a first token that is
+read together with later ones has theirs. Such a `Pause` voids single requests (see `Facts`).
 """
 
 from __future__ import annotations
@@ -33,6 +37,12 @@ RED_KERNEL_LAG_MS = 20.0
 AMBER_CPU = 0.70
 RED_CPU = 0.85
 AMBER_LOOP_LAG_MS = 25.0
+PAUSE_MS = 20.0
+"""From here on it is looked for the requests whose stamps a pause of the process has spoilt."""
+SPOILT = 0.02
+"""Of a time that is measured: by so much a pause may spoil it before it is void."""
+KERNEL = "kernel"
+"""Where stamps come from that do not move with the read."""
 COALESCED_MARGIN = 0.10
 LEAST_READS = 100
 """A second with fewer reads says nothing about the share of coalesced ones."""
@@ -66,7 +76,7 @@ def judge(sample: ClientSample, coalesced_rose: bool) -> tuple[ClientState, Clie
     lag_p99_ms, tpot_ms, cpu = sample.lag_p99_ms, sample.tpot_ms, sample.cpu
     findings: list[tuple[int, ClientReason | None]] = [(0, None)]
     if lag_p99_ms is not None:
-        least_red_ms = RED_KERNEL_LAG_MS if sample.stamp_source == "kernel" else 0.0
+        least_red_ms = RED_KERNEL_LAG_MS if sample.stamp_source == KERNEL else 0.0
         if tpot_ms is not None and lag_p99_ms > max(RED_LAG_OF_TPOT * tpot_ms, least_red_ms):
             findings.append((2, ClientReason(cause=ClientCause.LAG, value=lag_p99_ms, of=tpot_ms)))
         elif lag_p99_ms > max(AMBER_LAG_MS, AMBER_LAG_OF_TPOT * (tpot_ms or 0.0)):
@@ -82,6 +92,26 @@ def judge(sample: ClientSample, coalesced_rose: bool) -> tuple[ClientState, Clie
     return _SEVERITY[severity], reason
 
 
+class Pause(Struct, frozen=True):
+    """A second in which a process once let bytes wait for `longest_s`."""
+
+    worker: int
+    start_s: float
+    end_s: float
+    longest_s: float
+    by_kernel: bool
+    """Whether stamps come from the kernel: only what was read together with later bytes is spoilt then."""
+
+    @classmethod
+    def of(cls, sample: ClientSample) -> Pause | None:
+        """None: it did not stand still for longer than `PAUSE_MS`."""
+        longest_ms = max(sample.loop_lag_ms or 0.0, sample.lag_max_ms or 0.0)
+        if longest_ms <= PAUSE_MS or sample.state is not None:
+            return None
+        end_s, by_kernel = sample.t_s, sample.stamp_source == KERNEL
+        return cls(sample.worker, end_s - sample.span_s, end_s, longest_ms / 1e3, by_kernel)
+
+
 class JudgedSecond(Struct, frozen=True):
     """One second of all processes."""
 
@@ -89,6 +119,7 @@ class JudgedSecond(Struct, frozen=True):
     red: tuple[ClientSample, ...]
     """Of the processes that were the bottleneck: their requests are void. Empty for files of schema 1, whose requests
     carry that judgement themselves."""
+    pauses: tuple[Pause, ...] = ()
 
 
 class ClientJudge:
@@ -121,7 +152,9 @@ class ClientJudge:
             workers_lost=max(sample.workers_lost for sample in samples),
         )
         verdicts = zip(samples, judged, strict=True)
-        return JudgedSecond(health, tuple(s for s, (state, _) in verdicts if state == "red" and s.state is None))
+        red = tuple(s for s, (state, _) in verdicts if state == "red" and s.state is None)
+        pauses = tuple(pause for pause in map(Pause.of, samples) if pause is not None)
+        return JudgedSecond(health, red, pauses)
 
     def _judge(self, sample: ClientSample) -> tuple[ClientState, ClientReason | None]:
         if sample.state is not None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Chapter, Event, FactBatch, LoadChange, Mark, SearchEnded, TestedLevel
-from llmtop.meter.client import ClientJudge, JudgedSecond, RedSpans
+from llmtop.meter.client import SPOILT, ClientJudge, JudgedSecond, Pause, RedSpans
 
 Column = npt.NDArray[np.float64]
 
@@ -66,12 +66,14 @@ _READ = (
     "dispatched_s",
     "sent_s",
     "first_token_s",
+    "last_token_s",
     "end_s",
     "ttft_s",
     "tpot_s",
     "e2e_s",
     "prompt_tokens",
     "output_tokens",
+    "first_chunk_tokens",
     "worker",
 )
 """What is kept of a record, by the names of its fields and properties; stamps in seconds."""
@@ -124,8 +126,9 @@ class Facts:
     """Everything known about a run so far, or of one read back.
 
     Whether the client was the bottleneck is judged here, as soon as its samples say so. The column `client_limited` of
-    `requests` is 1 for a request that lived through such a time of its process, 0 for one that did not, and NaN for one
-    that ended well in the second that is not judged yet: no verdict may rest on it. `client` has one row a second.
+    `requests` is 1 for a request that lived through such a time of its process, or whose stamps a pause of its process
+    may have spoilt, 0 for one of neither kind, and NaN for one that ended well in the second that is not judged yet: no
+    verdict may rest on it. `client` has one row a second.
 
     Args:
         cap: requests kept at most (a soak must not eat the machine); None: all. Samples have four times that room.
@@ -148,6 +151,7 @@ class Facts:
         self.t_s = 0.0
         self._judge = ClientJudge()
         self._red = RedSpans()
+        self._pauses: list[Pause] = []
         self._judged_s = math.inf
 
     @property
@@ -161,6 +165,8 @@ class Facts:
         for second in self._judge.take(batch.client):
             self._take_second(second)
         self.requests.extend([self._request_row(record) for record in batch.requests])
+        if batch.requests and self._pauses:
+            self._void_of_earlier_pauses(len(batch.requests))
         self.server.extend(_rows(batch.server, SERVER_COLUMNS))
         self.bins.extend(_rows(batch.bins, BIN_COLUMNS))
         self.gaps.extend([(each.t_s, bucket, count) for each in batch.bins for bucket, count in each.gap_counts])
@@ -181,6 +187,34 @@ class Facts:
             self._red.add(sample)
             lived = (start_s < sample.t_s) & (end_s > sample.t_s - sample.span_s)
             limited[lived & (requests.column("worker") == sample.worker)] = 1.0
+        for pause in second.pauses:
+            self._pauses.append(pause)
+            self._void_of(pause)
+
+    def _void_of_earlier_pauses(self, newest: int) -> None:
+        """Judge the newest rows by the pauses that were known before they came."""
+        newest = min(newest, len(self.requests))
+        first_s = self.requests.column("first_token_s")[-newest:]
+        began_s = np.nanmin(first_s) if np.isfinite(first_s).any() else math.inf
+        for pause in reversed(self._pauses):
+            if pause.end_s <= began_s:
+                return
+            self._void_of(pause, newest)
+
+    def _void_of(self, pause: Pause, newest: int | None = None) -> None:
+        """Void the rows, all or the newest, whose stamps may be wrong by more than `SPOILT` through this pause."""
+        rows = slice(None if newest is None else -newest, None)
+        first_s, last_s, ttft_s, tokens, worker, limited = (
+            self.requests.column(name)[rows]
+            for name in ("first_token_s", "last_token_s", "ttft_s", "first_chunk_tokens", "worker", "client_limited")
+        )
+        spoilt = (first_s > pause.start_s) & (first_s < pause.end_s) & (SPOILT * ttft_s < pause.longest_s)
+        if pause.by_kernel:
+            spoilt &= tokens > 1
+        else:
+            ended = (last_s > pause.start_s) & (last_s < pause.end_s)
+            spoilt |= ended & (SPOILT * (last_s - first_s) < pause.longest_s)
+        limited[spoilt & (worker == pause.worker)] = 1.0
 
     def _request_row(self, record: RequestRecord) -> tuple[float, ...]:
         outcome = record.outcome

@@ -15,7 +15,7 @@ from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ClientSample
 from llmtop.domain.verdicts import ClientCause, ClientReason
-from llmtop.meter.client import Baseline, ClientJudge, judge
+from llmtop.meter.client import PAUSE_MS, SPOILT, Baseline, ClientJudge, judge
 from llmtop.meter.facts import Facts
 from llmtop.meter.frames import FrameBuilder
 
@@ -218,3 +218,88 @@ def test_the_judgement_depends_on_what_was_told_and_not_on_how(
             np.testing.assert_array_equal(
                 getattr(facts, table).column(name), getattr(live, table).column(name), err_msg=name
             )
+
+
+# -- pauses -----------------------------------------------------------------------------------------------------------
+
+
+def streamed(first_s: float, first_tokens: int = 1, **fields: object) -> RequestRecord:
+    """A request of 1 s whose first token was stamped there, half a second after it was sent."""
+    sent_s, last_s = first_s - 0.5, first_s + 0.5
+    stamps = {"sent_ns": sent_s, "first_token_ns": first_s, "last_token_ns": last_s}
+    stamped = {name: round(at_s * 1e9) for name, at_s in stamps.items()}
+    return record(sent_s, last_s, first_chunk_tokens=first_tokens, **{**stamped, **fields})
+
+
+@pytest.mark.parametrize(
+    ("pause_ms", "source", "ended", "void"),
+    [
+        (200.0, "kernel", streamed(4.5, 3), True),
+        (200.0, "kernel", streamed(4.5, 1), False),  # alone in its read: the stamp is its own
+        (200.0, "kernel", streamed(3.9, 3), False),  # the second before
+        (200.0, "kernel", streamed(5.1, 3), False),
+        (200.0, "kernel", streamed(4.5, 3, worker=1), False),
+        (200.0, "kernel", streamed(4.5, 3, sent_ns=-6_000_000_000), False),  # 0.2 s of 10.5 s are below 2 %
+        (PAUSE_MS, "kernel", streamed(4.5, 3), False),
+        (PAUSE_MS + 1.0, "kernel", streamed(4.5, 3), True),
+        (200.0, "select", streamed(4.5, 1), True),
+        (200.0, "select", streamed(3.9, 1), True),  # its last token came in the pause
+        (200.0, "select", streamed(5.1, 1), False),
+    ],
+)
+def test_a_pause_voids_the_requests_whose_stamps_it_may_have_spoilt(
+    pause_ms: float, source: str, ended: RequestRecord, void: bool
+) -> None:
+    still = sample(5.0, loop_lag_ms=pause_ms, stamp_source=source)
+    seconds = [FactBatch(t_s=t_s, client=(sample(t_s, stamp_source=source),)) for t_s in (4.0, 6.0)]
+    judged = [seconds[0], FactBatch(t_s=5.0, client=(still,)), seconds[1]]
+    told = FactBatch(t_s=4.9, requests=(ended,))
+    for batches in ([told, *judged], [*judged, told]):
+        assert Facts.of(batches).requests.column("client_limited").tolist() == [float(void)]
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    pauses=st.lists(st.tuples(st.floats(0.3, 3.0), st.floats(0.2, 5.0)), min_size=1, max_size=6),
+    tpot_s=st.sampled_from((0.004, 0.02, 0.06)),
+    offset_s=st.floats(0.0, 0.05),
+)
+def test_what_is_left_after_pauses_of_the_client_is_true(
+    pauses: list[tuple[float, float]], tpot_s: float, offset_s: float
+) -> None:
+    """A server of known times; a client that stands still, and then finds all that came meanwhile in one read."""
+    ttft_s, tokens = 0.05, 40
+    spans, at_s = [], 0.0
+    for run_s, still_s in pauses:
+        spans.append((at_s + run_s, at_s + run_s + still_s))
+        at_s = spans[-1][1]
+    length_s = at_s + 1.0
+    batches = []
+    for i in range(int(length_s / 0.03)):
+        sent_s = offset_s + 0.03 * i
+        if any(start <= sent_s < end for start, end in spans):
+            continue  # nothing is sent by a process that stands still
+        came = sent_s + ttft_s + tpot_s * np.arange(tokens)
+        read = np.array([next((end for start, end in spans if start <= t < end), t) for t in came])
+        stamps = np.array([came[read == r].max() for r in read])  # one stamp a read, that of its last byte
+        first_tokens, chunks = int((read == read[0]).sum()), len(set(read))
+        fields = {"sent_ns": sent_s, "first_token_ns": stamps[0], "last_token_ns": stamps[-1]}
+        stamped = {name: round(float(t) * 1e9) for name, t in fields.items()}
+        counts = {"output_tokens": tokens, "first_chunk_tokens": first_tokens, "chunks": chunks}
+        batches.append(FactBatch(t_s=read[-1], requests=(record(sent_s, read[-1], **stamped, **counts),)))
+    for number in range(1, int(length_s) + 2):
+        late_s = max((min(end, number) - start for start, end in spans if number - 1 < end <= number), default=0.0)
+        over = [end for start, end in spans if start < number < end]
+        if not over:  # a second that ends while the process stands still is closed with the next
+            seconds = [s for s in batches if s.client]
+            last_s = seconds[-1].t_s if seconds else 0.0
+            told = sample(
+                float(number), span_s=number - last_s, loop_lag_ms=1e3 * late_s, tpot_ms=1e3 * tpot_s, lag_p99_ms=0.5
+            )
+            batches.append(FactBatch(t_s=float(number), client=(replace(told, stamp_source="kernel"),)))
+    facts = Facts.of(sorted(batches, key=lambda batch: batch.t_s))
+    kept = facts.requests.column("client_limited") == 0
+    tpot = facts.requests.column("tpot_s")[kept]
+    assert kept.sum() > 5
+    assert np.abs(facts.requests.column("ttft_s")[kept] / ttft_s - 1).max() < SPOILT
+    assert np.abs(tpot[np.isfinite(tpot)] / tpot_s - 1).max() < SPOILT
