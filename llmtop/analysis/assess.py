@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 
 from llmtop.analysis import cliff as cliffs
-from llmtop.analysis import drift
 from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.diagnosis import by_cliff, diagnose, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
@@ -16,10 +15,12 @@ from llmtop.analysis.headline import headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
 from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
 from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
-from llmtop.analysis.measured import MeasuredCurve, finished_requests, flight, measured_curves
+from llmtop.analysis.measured import MeasuredCurve, finished_requests, measured_curves
 from llmtop.analysis.recent import limits_of, overloaded_now, recent_of, slo_sample
-from llmtop.analysis.sessions import SHOWN_FROM, Requests
+from llmtop.analysis.sessions import SHOWN_FROM
 from llmtop.analysis.slo import Sample, attainment, judge_slo
+from llmtop.analysis.soak import drifts_of, replicas
+from llmtop.analysis.spikes import recoveries_of
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import RunMeta
@@ -30,13 +31,13 @@ from llmtop.domain.verdicts import (
     Capacity,
     CliffVerdict,
     Curve,
-    Drift,
     Judgement,
     Kind,
     LevelPoint,
     SloVerdict,
 )
 from llmtop.meter.facts import Facts
+from llmtop.wording.over_time import part
 
 QUICK_REPLICATES = 24
 """Bootstrap draws of a live verdict between the full ones."""
@@ -74,8 +75,9 @@ def assess(
     recent = recent_of(facts, requests, current.point, now_s)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
     capacity = capacity_of(current.levels, slo, shown, limits, current.point)
-    drifts, recoveries = _over_time(facts, requests, now_s) if full else ((), ())
-    found = Findings(requests, current.levels, capacity, shown, drifts=drifts, recoveries=())
+    drifts = drifts_of(facts, now_s, requests) if full and now_s >= _DRIFT_FROM_S else ()
+    recoveries = recoveries_of(facts, meta.profile.plan, slo, requests, now_s) if full else ()
+    found = Findings(requests, current.levels, capacity, shown, drifts=drifts, recoveries=recoveries)
     answered, judgement = judge_run(facts, meta, slo, found, now_s)
     verdict = answered if judgement.final else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
     over = judgement.final or current.point.concurrency == 0
@@ -95,10 +97,11 @@ def assess(
         capacity=capacity,
         curves=tuple(_shown(curve, slo, ghost=curve is not current) for curve in curves),
         drifts=drifts,
+        recoveries=recoveries,
         judgement=judgement,
         overloaded=overloaded_now(facts, requests, base_s, now_s, before, current.requests.service_s),
         judged_requests=judged,
-        notes=(*trust_notes(recent), *recoveries, *judgement.left_out),
+        notes=(*trust_notes(recent), *replicas(facts), *filter(None, (part(drifts, now_s),)), *judgement.left_out),
     )
 
 
@@ -246,36 +249,3 @@ def _point(level: Level, slo: Slo) -> LevelPoint:
         attainment=None if level.given is not None else attainment(Sample.of_level(level), slo),
         faint=level.n < FAINT_BELOW,
     )
-
-
-def _over_time(facts: Facts, requests: Requests, now_s: float) -> tuple[tuple[Drift, ...], tuple[str, ...]]:
-    """Drift against the level that most requests ran at, and the recovery after each spike of the commanded load."""
-    server = facts.server
-    shown_s = np.array(server.column("t_s"))
-    bins_s, target = np.array(facts.bins.column("t_s")), np.array(facts.bins.column("target"))
-    recoveries = [
-        drift.recovery_text(
-            spike,
-            requests,
-            (shown_s, np.array(server.column("waiting"))),
-            (shown_s, np.array(server.column("kv_usage"))),
-        )
-        for spike in drift.spikes(bins_s, target)
-    ]
-    texts = tuple(text for text in recoveries if text is not None)
-    in_flight = flight(facts, requests)
-    if now_s < _DRIFT_FROM_S or in_flight is None:
-        return (), texts
-    near, _ = drift.anchored(requests, in_flight)
-    start_s = float(near.sent_s[0]) if len(near.sent_s) else 0.0
-    figures = (
-        ("TTFT", near.sent_s, near.ttft_s, "median"),
-        ("TPOT", near.sent_s, near.tpot_s, "median"),
-        ("KV floor", shown_s, np.array(server.column("kv_usage")), "low"),
-        ("server RSS", shown_s, np.array(server.column("rss_bytes")), "median"),
-        ("preemptions", shown_s[1:], np.diff(server.column("preemptions_total")), "sum"),
-    )
-    drifts = (
-        drift.drift_of(name, *drift.windowed(t_s, values, pick, start_s, now_s)) for name, t_s, values, pick in figures
-    )
-    return tuple(each for each in drifts if each is not None), texts

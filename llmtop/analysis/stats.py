@@ -21,7 +21,6 @@ every other verdict here. (MLPerf's 64, 130 and 662 ask the same of the second l
 Alone that would let five samples tell a median, so p50 and the mean wait for 11, where the second largest bounds the
 median at 99 %: 12 / 2^11 = 0.6 %.
 """
-_Z = 1.959964
 _EXACT_UP_TO = 2000
 _LOG_FACTORIAL = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1.0, _EXACT_UP_TO + 1)))])
 
@@ -158,18 +157,3 @@ class Sprt:
         wall = math.log(LEVEL / (1 - LEVEL))
         left = (wall - abs(self.score)) / abs(drift) if abs(drift) > 1e-3 else self.cap
         return max(1, min(self.cap - self.n, math.ceil(left)))
-
-
-def theil_sen(t: Array, y: Array) -> tuple[float, float, float]:
-    """Median of all pairwise slopes with Sen's 95 % interval from Kendall's variance.
-
-    With n points the ranks lie z sqrt(n (n - 1) (2 n + 5) / 18) apart. Reference: Sen, JASA 63 (1968) 1379.
-    """
-    n = len(t)
-    i, j = np.triu_indices(n, 1)
-    gap = t[j] - t[i]
-    slopes = np.sort((y[j] - y[i])[gap > 0] / gap[gap > 0])
-    spread = _Z * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
-    low = max(0, math.floor((len(slopes) - spread) / 2))
-    high = min(len(slopes) - 1, math.ceil((len(slopes) + spread) / 2))
-    return float(np.median(slopes)), float(slopes[low]), float(slopes[high])

@@ -72,4 +72,5 @@ def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
     diagnosis = assessment.diagnosis
     lines += [f"diagnosis  {line}" for line in (diagnosis.bound, *diagnosis.evidence, diagnosis.advice) if line]
     lines += [f"drift      {drift.text}" for drift in assessment.drifts]
+    lines += [f"spike      {recovery.text}" for recovery in assessment.recoveries]
     return "\n".join(lines)

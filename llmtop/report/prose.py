@@ -243,7 +243,7 @@ def figures(report: ReportInput) -> list[tuple[str, str, str]]:
 
 def warnings(report: ReportInput) -> list[str]:
     """What makes the figures less than they seem."""
-    texts = list(report.assessment.notes)
+    texts = [*report.assessment.notes, *(recovery.text for recovery in report.assessment.recoveries)]
     client = report.client
     if client.red_share > 0 and not report.assessment.judgement.void:
         texts.append(

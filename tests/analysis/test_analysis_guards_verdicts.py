@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from facts_by_hand import requests_of
 from test_analysis_cliff_laws import LOADS, capped
 from test_analysis_diagnosis import busy
 from test_analysis_slo import level
@@ -15,9 +14,7 @@ from llmtop.analysis import Level, Limits, judge
 from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.cliff import prepare
 from llmtop.analysis.diagnosis import diagnose
-from llmtop.analysis.drift import anchored, spikes
 from llmtop.analysis.levels import Statistic
-from llmtop.analysis.sessions import StepFunction
 from llmtop.analysis.slo import Sample, judge_target
 from llmtop.analysis.stats import Sprt, effective_size
 from llmtop.domain.slo import Slo, SloTarget
@@ -116,48 +113,3 @@ def test_clumped_misses_take_longer_to_decide() -> None:
     some = np.zeros(100)
     some[[3, 4, 50, 90]] = 1.0
     assert Sprt.of(some, 0.05).inflation == pytest.approx(min(4.0, max(1.0, 100 / effective_size(some))))
-
-
-def test_drift_is_told_of_requests_at_one_load() -> None:
-    """Sixty at 16 in flight and forty at 32: a ramp is no drift."""
-    sent_s = np.arange(100.0)
-    in_flight = StepFunction(np.array([0.0, 60.0]), np.array([16.0, 32.0]))
-    near, load = anchored(requests_of(sent_s, ttft_s=0.1), in_flight)
-    assert load == pytest.approx(16.0)
-    assert near.sent_s.tolist() == list(range(60))
-    close = StepFunction(np.array([0.0, 60.0, 80.0]), np.array([16.0, 17.0, 19.0]))
-    assert anchored(requests_of(sent_s, ttft_s=0.1), close)[0].sent_s.tolist() == list(range(80))
-
-
-def test_too_few_requests_are_taken_as_they_are() -> None:
-    few = requests_of(np.arange(9.0))
-    assert anchored(few, StepFunction(np.array([0.0]), np.array([1.0]))) == (few, None)
-    assert anchored(requests_of(np.arange(10.0)), StepFunction(np.array([0.0]), np.array([1.0])))[1] == 1.0
-
-
-@pytest.mark.parametrize(
-    ("targets", "count"),
-    [
-        ((10, 15, 10), 1),
-        ((10, 14, 10), 0),
-        ((10, 30, 11), 1),
-        ((10, 30, 12), 0),
-        ((10, 30, 9), 1),
-        ((10, 30, 8), 0),
-        ((10, 30), 0),
-        ((0, 30, 0), 0),
-        ((10, 30, 10, 30, 10), 2),
-        ((10, 20, 40, 10), 1),
-        ((), 0),
-    ],
-)
-def test_a_spike_rises_by_half_and_comes_back_to_where_it_was(targets: tuple[float, ...], count: int) -> None:
-    found = spikes(np.arange(float(len(targets))), np.array(targets, dtype=float))
-    assert len(found) == count
-    assert all(each.peak == max(targets) for each in found)
-    assert all((each.up_s, each.base) == (1.0, 10.0) for each in found[:1])
-
-
-def test_a_spike_ends_where_the_load_came_back() -> None:
-    (found,) = spikes(np.arange(6.0), np.array([10.0, 30, 30, 20, 11, 11]))
-    assert (found.up_s, found.down_s, found.base, found.peak) == (1.0, 4.0, 10.0, 30.0)

@@ -11,7 +11,6 @@ from virtual import VirtualSession, meta_of
 
 from llmtop.analysis import assess
 from llmtop.analysis.display import settled
-from llmtop.analysis.drift import recovery_text, spikes
 from llmtop.analysis.measured import finished_requests, measured_curves
 from llmtop.analysis.openloop import Offered, rate_levels
 from llmtop.analysis.sessions import Progress, Requests, StepFunction
@@ -215,28 +214,3 @@ def test_a_shown_verdict_changes_only_when_two_computations_agree():
     assert settled(cliff, cliff, far).at == 40.0
     assert settled(cliff, cliff, sharp).at == 33.0
     assert settled(verdict(Kind.INSUFFICIENT), none, cliff) is cliff
-
-
-def test_a_spike_is_recovered_from_once_everything_is_as_before():
-    session = driven([(8, 30), (64, 20), (8, 40)], output_cv=0.0)
-    bins, server = session.facts.bins, session.facts.server
-    (spike,) = spikes(bins.column("t_s"), bins.column("target"))
-    assert (spike.base, spike.peak) == (8.0, 64.0)
-    assert spike.down_s == pytest.approx(50, abs=1.5)
-    shown_s = server.column("t_s")
-    text = recovery_text(
-        spike,
-        finished_requests(session.facts),
-        (shown_s, server.column("waiting")),
-        (shown_s, server.column("kv_usage")),
-    )
-    assert "recovered" in text
-    assert "not recovered" not in text
-
-
-def test_drift_is_told_for_a_soak_and_not_for_a_short_run():
-    session = driven([(16, 301)])
-    found = assess(session.facts, session.meta, Slo(), now_s=session.now_s)
-    assert {drift.metric for drift in found.drifts} >= {"TTFT", "TPOT", "KV floor"}
-    assert not any(drift.significant for drift in found.drifts if drift.metric == "TPOT" and abs(drift.per_hour) > 1)
-    assert assess(session.facts, session.meta, Slo(), now_s=session.now_s, full=False).drifts == ()

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop.analysis import stats
-from llmtop.analysis.drift import drift_of
 from llmtop.analysis.slo import MISS_SHARES
 
 
@@ -88,22 +87,3 @@ def test_remaining_counts_down_to_the_answer():
     assert test.remaining == pytest.approx(16, abs=2)
     test.add(0, 20)
     assert test.remaining == 0
-
-
-def test_theil_sen_ignores_a_few_wild_points():
-    t = np.arange(50.0)
-    y = 3.0 + 0.5 * t
-    y[[5, 17, 40]] += 1000.0
-    slope, low, high = stats.theil_sen(t, y)
-    assert slope == pytest.approx(0.5)
-    assert low <= 0.5 <= high
-
-
-def test_drift_interval_covers_a_known_drift():
-    rng = np.random.default_rng(7)
-    t_s = np.arange(60) * 60.0
-    covered = 0
-    for _ in range(200):
-        found = drift_of("TTFT", t_s, (1 + 0.08 * t_s / 3600) * rng.lognormal(0, 0.1, 60))
-        covered += found.low <= 0.08 / (1 + 0.04 * t_s[-1] / 3600) <= found.high
-    assert 0.90 <= covered / 200 <= 0.995

@@ -20,7 +20,7 @@ from capacities import CAUSES, SERVERS, cause_run, search_run, true_capacity  # 
 from virtual import VirtualSession  # noqa: E402
 
 from llmtop.analysis import Level, assess, judge, stats  # noqa: E402
-from llmtop.analysis.drift import drift_of  # noqa: E402
+from llmtop.analysis.trend import trend_of  # noqa: E402
 from llmtop.domain.load import LoadPoint  # noqa: E402
 from llmtop.domain.slo import Slo  # noqa: E402
 from llmtop.domain.verdicts import Bound, Kind  # noqa: E402
@@ -101,9 +101,8 @@ def coverage(seeds: int = 6) -> None:
     t_s = np.arange(60) * 60.0
     inside = 0
     for _ in range(400):
-        found = drift_of("TTFT", t_s, (1 + 0.08 * t_s / 3600) * rng.lognormal(0, 0.1, 60))
-        middle = 0.08 / (1 + 0.08 * t_s[-1] / 7200)
-        inside += found is not None and found.low <= middle <= found.high
+        found = trend_of(t_s, (1 + 0.08 * t_s / 3600) * rng.lognormal(0, 0.1, 60), 0.01)
+        inside += found is not None and found.low * 3600 <= 0.08 <= found.high * 3600
     print(f"drift of 8 %/h, 60 windows: {inside / 400:.3f}")
 
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from llmtop.cli.assess import as_text
 from llmtop.domain.endpoint import Endpoint, safe_endpoint
 from llmtop.domain.run import FactBatch
-from llmtop.domain.verdicts import Assessment, CliffVerdict, Confidence, Judgement, Kind
+from llmtop.domain.verdicts import Assessment, CliffVerdict, Confidence, Judgement, Kind, Recovery
 from llmtop.report import ClientSummary, ReportInput, prose
 from llmtop.report.scales import Scale, latency_scale, load_scale, load_ticks
 from llmtop.wording.figures import nice_above
@@ -78,6 +79,12 @@ def test_doubts_are_said(report: ReportInput) -> None:
     limited, counted = prose.warnings(doubtful)
     assert limited.startswith("In 5.00 % of the seconds the client was the bottleneck")
     assert "counted by chunks (≈)" in counted
+
+
+def test_what_a_spike_left_behind_is_said(report: ReportInput) -> None:
+    spike = Recovery(up_s=60.0, down_s=119.0, base=16.0, peak=96.0, text="spike 16 to 96: recovered 12 s after it")
+    assert prose.warnings(judged(report, recoveries=(spike,))) == [spike.text]
+    assert spike.text in as_text(Assessment(recoveries=(spike,)), CLIFF)
 
 
 positive = st.floats(1e-3, 1e6)

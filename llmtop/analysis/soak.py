@@ -1,0 +1,340 @@
+"""What creeps over a soak: at one load and one configuration, figure by figure, and what it is.
+
+Only the longest stretch at one commanded load and one configuration is looked at, without its warm-up: what moves with
+the load or with a knob is no drift. Every figure is asked what it does (`trend`); the figures share the chance of a
+false alarm that a run may have, and what changes by less than `LEAST` is not spoken of however well it is known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from llmtop.analysis.fits import Array
+from llmtop.analysis.measured import finished_requests, flight
+from llmtop.analysis.sessions import Index, Mask, Requests
+from llmtop.analysis.trend import MAX_WINDOWS, MIN_WINDOWS, Trend, trend_of
+from llmtop.domain.verdicts import Drift
+from llmtop.meter.facts import Facts, Table
+from llmtop.wording import over_time as say
+from llmtop.wording.over_time import Figure
+
+FALSE_ALARMS = 0.005
+"""Chance that a run in which nothing creeps is told of something, all figures together."""
+LEAST = 0.03
+"""A change over the run by a smaller share than this is not spoken of: no user and no operator would act on it."""
+WINDOW_S = 12.0
+"""Shortest window: so many seconds hold requests enough for a median at a few a second."""
+_PER_WINDOW = 6
+"""Requests that a window should hold: it is longer where they are few."""
+_FEWEST = 3
+"""Values that a window must hold."""
+_COUNTS = (MIN_WINDOWS, 24, 32, 40, 50, 64, 80, 100, MAX_WINDOWS)
+"""So many windows: few different numbers, so that a run that grows asks for few simulations of noise."""
+_TOLD_BY = 6000
+"""Values by which the effect of work is told, at most: more tell no more than they cost."""
+_WARM_SHARE = 0.05
+_WARM_S = 15.0
+_WARM_SERVICES = 2.0
+"""The warm-up left out: two answers, at least so many seconds, and so large a share of the stretch."""
+_EARLY = 1 / 3
+"""What a token takes of the KV cache is told by so much of the stretch: later a leak may have filled it."""
+_PASSES = 5
+_WILD = 5.0
+"""What is so many standard deviations (by their median) beside the effect of work is pulled in."""
+_STILL = 1e-3
+"""Work that moves by less than this share does not move."""
+_HOUR = 3600.0
+_LEAST_OF = {
+    Figure.KV: 0.01,
+    Figure.ERRORS: 0.01,
+    Figure.PREEMPTIONS: 0.03,
+    Figure.CLIENT_LAG: 1.0,
+    Figure.CLIENT_CPU: 0.10,
+}
+"""Figures that may be near zero where all is well have no level to be a share of: a hundredth of the KV cache, an error
+in a hundred requests, three preemptions in a hundred, a millisecond of lag, a tenth of a core."""
+MOST_REPLICAS = 8
+_UNEQUAL = 0.02
+"""Replicas have as many KV blocks as each other but for this share; of more than a few, a part is no sign of one."""
+_CONFIG = ("max_num_seqs", "max_num_batched_tokens", "num_gpu_blocks", "block_size", "max_model_len")
+_COUNTERS = ("generation_tokens_total", "prompt_tokens_total", "requests_total", "preemptions_total")
+_CLIENT = (Figure.CLIENT_LAG, Figure.CLIENT_CPU)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Series:
+    figure: Figure
+    t_s: Array
+    values: Array
+    pick: Literal["median", "mean"]
+    work: tuple[Array, ...] = ()
+    """What the figure moves with by itself, each as long as `values`."""
+    work_until_s: float = math.inf
+    """What the work does is told by what came before."""
+
+
+def stretch(facts: Facts, now_s: float) -> tuple[float, float]:
+    """The longest time (from, until) in which neither the load nor the configuration was changed."""
+    moves = [later.t_s for before, later in pairwise(facts.changes) if before.point != later.point]
+    edges = [facts.changes[0].t_s if facts.changes else 0.0, *moves, *(chapter.t_s for chapter in facts.chapters)]
+    edges = sorted({edge for edge in (*edges, *_server_edges(facts.server)) if edge < now_s})
+    spans = list(zip(edges, [*edges[1:], now_s], strict=True))
+    return max(spans, key=lambda span: span[1] - span[0]) if spans else (now_s, now_s)
+
+
+def drifts_of(facts: Facts, now_s: float, requests: Requests | None = None) -> tuple[Drift, ...]:
+    """What each known figure does over the longest stretch; () where that is too short to tell anything.
+
+    Args:
+        now_s: seconds since the start of the run.
+        requests: from `finished_requests`, where they are at hand.
+    """
+    requests = finished_requests(facts) if requests is None else requests
+    from_s, until_s = stretch(facts, now_s)
+    members = requests.pick((requests.sent_s >= from_s) & (requests.end_s <= until_s))
+    usual_s = float(np.quantile(members.e2e_s[members.ok], 0.95)) if members.ok.any() else 0.0
+    from_s += max(_WARM_S, _WARM_SERVICES * usual_s, _WARM_SHARE * (until_s - from_s))
+    count = int(min((until_s - from_s) / WINDOW_S, len(members.sent_s) / _PER_WINDOW, MAX_WINDOWS))
+    if count < MIN_WINDOWS:
+        return ()
+    count = max(each for each in _COUNTS if each <= count)
+    told_s = until_s - usual_s
+    known = []
+    for series in _series(facts, members, from_s, told_s):
+        t_s, values = windowed(series, np.linspace(from_s, told_s, count + 1))
+        if len(t_s) >= MIN_WINDOWS and values.any():
+            known.append((series.figure, t_s, values))
+    chance = FALSE_ALARMS / max(1, sum(bool(np.ptp(values)) for _, _, values in known))
+    drifts: dict[str, Drift] = {}
+    for figure, t_s, values in known:
+        trend = trend_of(t_s, values, chance)
+        if trend is not None:
+            told = _drift(figure, trend, t_s, values, chance, (from_s, until_s))
+            drifts[figure] = min(drifts.get(figure, told), told, key=lambda each: (each.significant, abs(each.change)))
+    leaks = leak(tuple(drifts.values()))
+    filled = leaks is not None and leaks.metric == Figure.KV
+    return tuple(say.told(each, filled=filled) for each in drifts.values())
+
+
+def creeping(drifts: Sequence[Drift]) -> tuple[Drift, ...]:
+    """Those that make a soak fail: the server's figures that have become worse, and have not levelled off.
+
+    A step of the server's memory is none (something was loaded once), nor is what gets better, nor the client's own.
+    """
+    return tuple(
+        each
+        for each in drifts
+        if each.significant
+        and each.change > 0
+        and each.metric not in _CLIENT
+        and (each.metric, each.shape) != (Figure.MEMORY, "step")
+    )
+
+
+def leak(drifts: Sequence[Drift]) -> Drift | None:
+    """What is taken and not given back: KV blocks before the server's memory; None: nothing that is known.
+
+    Where KV blocks leak, a full cache is no want of memory: more of it only takes longer to fill.
+    """
+    found = [each for each in creeping(drifts) if each.metric in (Figure.KV, Figure.MEMORY) and each.shape == "slope"]
+    return min(found, key=lambda each: each.metric != Figure.KV, default=None)
+
+
+def visible(drifts: Sequence[Drift]) -> str:
+    """What a creep would have to be to be seen, or why nothing could be."""
+    return say.visible(drifts, MIN_WINDOWS * WINDOW_S)
+
+
+def windowed(series: _Series, edges_s: Array) -> tuple[Array, Array]:
+    """Middles and values of the windows between `edges_s`, of those that hold enough; at equal work where it moves."""
+    count = len(edges_s) - 1
+    cell = np.searchsorted(edges_s, series.t_s, side="right") - 1
+    values = at_equal_work(series.values, series.work, cell, series.work_until_s >= series.t_s)
+    known = np.isfinite(values) & (cell >= 0) & (cell < count)
+    values, cell = values[known], cell[known]
+    sizes = np.bincount(cell, minlength=count)
+    held = np.flatnonzero(sizes >= _FEWEST)
+    if series.pick == "mean":
+        result = np.bincount(cell, values, minlength=count)[held] / sizes[held]
+    else:
+        ordered = values[np.lexsort((values, cell))]
+        first = (np.cumsum(sizes) - sizes)[held]
+        result = (ordered[first + (sizes[held] - 1) // 2] + ordered[first + sizes[held] // 2]) / 2
+    return ((edges_s[1:] + edges_s[:-1]) / 2)[held], result
+
+
+def at_equal_work(values: Array, work: Sequence[Array], cell: Index, used: Mask) -> Array:
+    """Values less what more work than usual accounts for.
+
+    What a unit of work does is taken from how both differ within a window, where no trend is: a figure that creeps
+    while the work stays keeps all of its creep.
+
+    Args:
+        work: columns as long as `values`.
+        cell: the window of each value.
+        used: by which of them the effect of the work is told.
+    """
+    moves = [each for each in work if _moves(each[np.isfinite(each)])]
+    if not moves:
+        return values
+    columns = np.stack([values, *moves], axis=1)
+    known = np.flatnonzero(used & (cell >= 0) & np.isfinite(columns).all(axis=1))
+    known = known[:: 1 + len(known) // _TOLD_BY]
+    columns, cells = columns[known], cell[known]
+    if len(cells) < MIN_WINDOWS:
+        return values
+    usual, scale = np.median(columns, axis=0), columns.std(axis=0) + 1e-300
+    columns = (columns - usual) / scale
+    each_cell = np.maximum(np.bincount(cells), 1)
+    inside = columns - np.stack([np.bincount(cells, part) / each_cell for part in columns.T], axis=1)[cells]
+    solve, effect = np.linalg.pinv(inside[:, 1:], rcond=1e-3), np.zeros(len(moves))
+    for _ in range(_PASSES):
+        explained = inside[:, 1:] @ effect
+        left = inside[:, 0] - explained
+        far = _WILD * float(np.median(np.abs(left))) / 0.6745
+        effect = solve @ (explained + np.clip(left, -far, far))
+    more = (np.stack(moves, axis=1) - usual[1:]) / scale[1:]
+    return np.asarray(values - scale[0] * (more @ effect))
+
+
+def _moves(work: Array) -> bool:
+    return len(work) > 0 and float(work.std()) > _STILL * float(np.abs(work).mean())
+
+
+def _series(facts: Facts, members: Requests, from_s: float, told_s: float) -> list[_Series]:
+    """The figures of a stretch, up to `told_s`: of later requests, those that took long are not known."""
+    sent = members.pick(members.sent_s <= told_s)
+    in_flight = flight(facts, members)
+    load = () if in_flight is None else (in_flight.mean(sent.sent_s, sent.end_s),)
+    shown, client = _rows(facts.server, from_s, told_s), _rows(facts.client, from_s, told_s)
+    t_s, kv, held = shown["t_s"], shown["kv_usage"], tokens_held(members, shown["t_s"])
+    early_s = from_s + _EARLY * (told_s - from_s)
+    ended = np.diff(shown["requests_total"], prepend=math.nan)
+    preempted = np.diff(shown["preemptions_total"], prepend=math.nan)
+    ended = ended[np.isfinite(ended)]
+    a_second = float(ended.mean()) if len(ended) else 0.0
+    return [
+        _Series(Figure.TTFT, sent.sent_s, sent.ttft_s, "median", (*load, sent.prompt_tokens)),
+        _Series(Figure.TPOT, sent.sent_s, sent.tpot_s, "median", (*load, prefilled(sent, members))),
+        _Series(Figure.ERRORS, sent.sent_s, sent.error.astype(float), "mean"),
+        _Series(Figure.KV, t_s, kv, "mean", (held, shown["running"]), early_s),
+        _Series(Figure.KV, t_s, _all_ours(kv, held, t_s <= early_s), "mean"),
+        _Series(Figure.MEMORY, t_s, shown["rss_bytes"], "median"),
+        _Series(Figure.PREEMPTIONS, t_s, preempted / (a_second if a_second > 0 else math.nan), "mean"),
+        _Series(Figure.CLIENT_LAG, client["t_s"], client["lag_p99_ms"], "median"),
+        _Series(Figure.CLIENT_CPU, client["t_s"], client["cpu"], "median"),
+    ]
+
+
+def _all_ours(usage: Array, held: Array, used: Mask) -> Array:
+    """KV usage at equal work, if all of it was our requests' in the beginning.
+
+    The work's effect by how both move is too small where scrapes are late; by how both stand, it is too large where
+    something else holds blocks. The truth is between the two, so that a leak is one that both ways show.
+    """
+    known = used & (held > 0) & np.isfinite(usage)
+    if not known.any():
+        return usage
+    return np.asarray(usage - float(np.median(usage[known] / held[known])) * (held - float(np.median(held[known]))))
+
+
+def prefilled(requests: Requests, among: Requests) -> Array:
+    """Prompt tokens that were computed while each request decoded, a token of its own answer.
+
+    Every step that takes in a prompt is longer for all who decode: this moves TPOT while the server is the same.
+    """
+    order = np.argsort(among.first_token_s, kind="stable")
+    first_s = among.first_token_s[order]
+    total = np.concatenate([[0.0], np.cumsum(np.nan_to_num(among.prompt_tokens[order]))])
+    start, stop = (np.searchsorted(first_s, each) for each in (requests.first_token_s, requests.end_s))
+    return np.asarray((total[stop] - total[start]) / np.maximum(requests.output_tokens, 1.0))
+
+
+def tokens_held(requests: Requests, t_s: Array) -> Array:
+    """Tokens in the KV cache at each instant by what our own requests were: the prompt, and the answer so far."""
+    done = requests.pick(requests.ok & (requests.end_s > requests.first_token_s))
+    if len(done.end_s) == 0:
+        return np.full(len(t_s), math.nan)
+    pace = done.output_tokens / (done.end_s - done.first_token_s)
+    base = done.prompt_tokens - pace * done.first_token_s
+    held = np.zeros(len(t_s))
+    for at_s, sign in ((done.first_token_s, 1.0), (done.end_s, -1.0)):
+        order = np.argsort(at_s)
+        place = np.searchsorted(at_s[order], t_s, side="right")
+        for part, factor in ((base, 1.0), (pace, t_s)):
+            held += sign * factor * np.concatenate([[0.0], np.cumsum(part[order])])[place]
+    return held
+
+
+def _rows(table: Table, from_s: float, until_s: float) -> dict[str, Array]:
+    t_s = np.array(table.column("t_s"))
+    inside = (t_s > from_s) & (t_s <= until_s)
+    return {name: np.array(table.column(name)[: len(t_s)])[inside] for name in table.names}
+
+
+def replicas(facts: Facts) -> tuple[str, ...]:
+    """What is to be said of KV blocks that came or went by themselves: replicas, if as many as each of a few holds."""
+    t_s, blocks = _values(facts.server, "num_gpu_blocks")
+    turned = any("num_gpu_blocks" in chapter.text for chapter in facts.chapters)
+    moves = [] if turned else np.flatnonzero(np.diff(blocks)).tolist()
+    return tuple(say.blocks(blocks[i], blocks[i + 1], t_s[i + 1], _replica(blocks[i], blocks[i + 1])) for i in moves)
+
+
+def _replica(before: float, after: float) -> bool:
+    """Whether the larger is n + 1 of what the smaller has n of."""
+    few, many = min(before, after), max(before, after)
+    n = few / (many - few)
+    return n < MOST_REPLICAS and abs(n - round(n)) <= _UNEQUAL * n
+
+
+def _server_edges(server: Table) -> list[float]:
+    """When the server's settings changed or it was started anew."""
+    edges: list[float] = []
+    for names, least in ((_CONFIG, 0.0), (("process_start_s",), 1.0)):
+        for name in names:
+            t_s, values = _values(server, name)
+            edges += t_s[1:][np.abs(np.diff(values)) > least].tolist()
+    for name in _COUNTERS:
+        t_s, values = _values(server, name)
+        edges += t_s[1:][np.diff(values) < 0].tolist()
+    return edges
+
+
+def _values(table: Table, name: str) -> tuple[Array, Array]:
+    """Times and values of a column where it is known."""
+    t_s = np.array(table.column("t_s"))
+    values = np.array(table.column(name)[: len(t_s)])
+    known = np.isfinite(values)
+    return t_s[known], values[known]
+
+
+def _drift(figure: Figure, trend: Trend, t_s: Array, values: Array, chance: float, part: tuple[float, float]) -> Drift:
+    """A trend in the words of a verdict: as a share of the figure's level, where it has one."""
+    level = float(np.median(np.abs(values))) or float(np.mean(np.abs(values)))
+    if figure in _LEAST_OF:
+        unit, least = 1.0, _LEAST_OF[figure]
+    else:
+        unit, least = (trend.first if trend.first > 0 else level) or 1.0, LEAST
+    change = trend.slope * (t_s[-1] - t_s[0]) if trend.shape == "slope" else trend.change
+    seen = trend.chance <= chance and abs(change) >= least * unit
+    shape = trend.shape if seen else "none"
+    has_slope = shape in ("slope", "none")
+    return Drift(
+        metric=figure,
+        shape=shape,
+        per_hour=_HOUR * trend.slope / unit if has_slope else None,
+        low=_HOUR * trend.low / unit if has_slope else None,
+        high=_HOUR * trend.high / unit if has_slope else None,
+        change=float(change / unit),
+        since_s=None if shape != "step" or trend.since is None else float(t_s[trend.since - 1] + t_s[trend.since]) / 2,
+        from_s=part[0],
+        until_s=part[1],
+        visible_per_hour=max(_HOUR * trend.visible / unit, least * _HOUR / (part[1] - part[0])),
+        significant=shape in ("slope", "step"),
+    )

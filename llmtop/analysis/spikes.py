@@ -1,0 +1,199 @@
+"""What a spike of the load left behind: how long until all was as before, and how long the SLO was broken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from llmtop.analysis.fits import Array
+from llmtop.analysis.sessions import Requests
+from llmtop.analysis.slo import Sample, holds
+from llmtop.domain.load import LoadPlan, Replay, Spike
+from llmtop.domain.run import LoadChange
+from llmtop.domain.slo import LATENCIES, Slo
+from llmtop.domain.verdicts import Recovery
+from llmtop.meter.facts import Facts
+from llmtop.wording.over_time import recovered
+
+JUMP = 1.5
+"""By hand, a load that rises by half at once is a spike if it comes back."""
+BACK = 0.15
+"""As near to where it was counts as back."""
+LONGEST_S = 300.0
+"""By hand, a load held longer is a level of its own."""
+GROUP = 8
+"""Requests in a row whose median is compared with what was usual before: a fifth of a second at 40 a second."""
+_BEFORE_S = 10.0
+"""Before the spike as long is looked at as the spike lasted, but at least so long."""
+_SURE = 0.975
+_LEAST = 0.03
+"""Medians of groups before the spike are below the band in so many of a hundred; the band is at least so wide."""
+_KV_SLACK = 0.02
+_DRAWS = 400
+_DEBT_REQUESTS = 5
+"""Seconds are put together until they hold so many requests: fewer cannot break a limit for sure."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSpike:
+    """A jump of the commanded load and its return: base until `up_s`, peak until `down_s`, base until `until_s`."""
+
+    up_s: float
+    down_s: float
+    base: float
+    peak: float
+    since_s: float = -math.inf
+    """When the load came to its base."""
+    until_s: float = math.inf
+
+
+def spikes_of(changes: Sequence[LoadChange], plan: LoadPlan) -> tuple[LoadSpike, ...]:
+    """Spikes that a spike stage of the plan commanded, or a hand (or what repeats one): a jump by half, soon back.
+
+    The levels of a plan are none, however far apart: they are there to be measured.
+    """
+    shapes = {stage.name: stage.shape for stage in plan.stages}
+    held = [changes[0]] if changes else []
+    held += [later for before, later in pairwise(changes) if before.point != later.point]
+
+    def commanded(change: LoadChange) -> tuple[bool, bool]:
+        """Whether a spike stage did, and whether a hand did."""
+        shape = None if change.reason == "hand" or change.stage is None else shapes.get(change.stage)
+        by_hand = change.reason == "hand" or (change.reason == "stage" and isinstance(shape, Replay))
+        return isinstance(shape, Spike), by_hand
+
+    found = []
+    i = 1
+    while i < len(held):
+        base, jump = held[i - 1].point, held[i].point
+        staged, by_hand = commanded(held[i])
+        wanted = 1.0 if staged else JUMP
+        i += 1
+        if not (staged or by_hand) or base.axis != jump.axis or not 0 < base.value * wanted <= jump.value:
+            continue
+        at = i - 1
+        back = next((j for j in range(i, len(held)) if held[j].point.value <= (1 + BACK) * base.value), None)
+        if back is None:
+            continue
+        i = back + 1
+        if held[back].point.value < (1 - BACK) * base.value:
+            continue
+        if not staged and (held[back].t_s - held[at].t_s > LONGEST_S or not commanded(held[back])[1]):
+            continue
+        peak = max(change.point.value for change in held[at:back])
+        until_s = held[back + 1].t_s if back + 1 < len(held) else math.inf
+        found.append(LoadSpike(held[at].t_s, held[back].t_s, base.value, peak, held[at - 1].t_s, until_s))
+    return tuple(found)
+
+
+def recoveries_of(facts: Facts, plan: LoadPlan, slo: Slo, requests: Requests, now_s: float) -> tuple[Recovery, ...]:
+    """The recovery from each spike of a run so far.
+
+    Args:
+        requests: from `finished_requests`.
+    """
+    server = facts.server
+    shown_s = np.array(server.column("t_s"))
+    waiting, kv = (np.array(server.column(name)[: len(shown_s)]) for name in ("waiting", "kv_usage"))
+    return tuple(
+        recovery(spike, slo, requests, (shown_s, waiting), (shown_s, kv), now_s)
+        for spike in spikes_of(facts.changes, plan)
+    )
+
+
+def recovery(
+    spike: LoadSpike,
+    slo: Slo,
+    requests: Requests,
+    waiting: tuple[Array, Array],
+    kv_usage: tuple[Array, Array],
+    now_s: float,
+) -> Recovery:
+    """When TTFT and TPOT were as before the spike, the queue as short and the KV cache as empty.
+
+    Latencies are as before when the median of `GROUP` requests in a row is one that as many requests of before might
+    have: below the 97.5th percentile of such medians, drawn from them. A failed request took for ever.
+    """
+    until_s = min(spike.until_s, now_s)
+    before_s = max(spike.since_s, spike.up_s - max(_BEFORE_S, spike.down_s - spike.up_s))
+    sent = requests.sent_s
+    before = requests.pick((sent >= before_s) & (sent < spike.up_s))
+    after = requests.pick((sent >= spike.down_s) & (sent < until_s))
+    back = {
+        name: _latency_back(getattr(before, column), _endless(after, getattr(after, column)), after.sent_s)
+        for name, column in (("TTFT", "ttft_s"), ("TPOT", "tpot_s"))
+    }
+    for name, (t_s, values), slack in (("queue", waiting, 0.5), ("KV cache", kv_usage, _KV_SLACK)):
+        back[name] = _gauge_back(t_s, values, (before_s, spike.up_s), (spike.down_s, until_s), slack)
+    times = [each for each in back.values() if each is not None]
+    comparable = back["TTFT"] is not None
+    took_s = max(times) - spike.down_s if comparable and math.inf not in times else None
+    end_s = until_s if took_s is None else spike.down_s + took_s
+    found = Recovery(
+        up_s=spike.up_s,
+        down_s=spike.down_s,
+        base=spike.base,
+        peak=spike.peak,
+        took_s=took_s,
+        seen_s=max(0.0, until_s - spike.down_s) if comparable else 0.0,
+        debt_s=debt_s(requests, slo, spike.up_s, end_s),
+    )
+    return recovered(found, [name for name, at_s in back.items() if at_s == math.inf])
+
+
+def debt_s(requests: Requests, slo: Slo, from_s: float, until_s: float) -> float | None:
+    """Seconds from `from_s` to `until_s` whose requests (by when they were sent) broke a limit that users feel.
+
+    Seconds of fewer than `_DEBT_REQUESTS` are judged together with the next. None: no such limit, or no request.
+    """
+    felt = [target for target in slo.targets if target.metric in (*LATENCIES, "error_ratio")]
+    sent_s = requests.sent_s
+    within = requests.pick((sent_s >= from_s) & (sent_s < until_s) & (requests.ok | requests.error))
+    if not felt or len(within.sent_s) == 0:
+        return None
+    seconds = np.bincount((within.sent_s - from_s).astype(int), minlength=math.ceil(until_s - from_s))
+    broken, first, start = 0, 0, 0
+    for second, stop in enumerate(np.cumsum(seconds)):
+        if stop - first < _DEBT_REQUESTS and second + 1 < len(seconds):
+            continue
+        members = within.pick(np.arange(first, stop))
+        ok = members.pick(members.ok)
+        sample = Sample(ok.ttft_s, ok.tpot_s, ok.e2e_s, int(members.error.sum()))
+        if any(holds(sample, target) is False for target in felt):
+            broken += second + 1 - start
+        first, start = int(stop), second + 1
+    return float(min(broken, until_s - from_s))
+
+
+def _endless(requests: Requests, values: Array) -> Array:
+    return np.where(requests.error, math.inf, values)
+
+
+def _latency_back(before: Array, after: Array, sent_s: Array) -> float | None:
+    """When the requests that are sent take as long as before; inf: not yet; None: too few to compare."""
+    before, known = before[np.isfinite(before)], ~np.isnan(after)
+    after, sent_s = after[known], sent_s[known]
+    if len(before) < GROUP or len(after) < GROUP:
+        return None
+    draws = np.random.default_rng(len(before)).integers(0, len(before), (_DRAWS, GROUP))
+    usual = float(np.quantile(np.median(before[draws], axis=1), _SURE))
+    limit = max(usual, (1 + _LEAST) * float(np.median(before)))
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(after, GROUP), axis=1)
+    calm = np.flatnonzero(medians <= limit)
+    return float(sent_s[calm[0] + GROUP // 2]) if len(calm) else math.inf
+
+
+def _gauge_back(
+    t_s: Array, values: Array, before: tuple[float, float], after: tuple[float, float], slack: float
+) -> float | None:
+    """When a gauge is not above what it was; inf: not yet; None: it was not seen."""
+    usual = values[(t_s >= before[0]) & (t_s < before[1]) & np.isfinite(values)]
+    later = (t_s >= after[0]) & (t_s < after[1]) & np.isfinite(values)
+    if len(usual) == 0 or not later.any():
+        return None
+    calm = np.flatnonzero(later & (values <= float(usual.max()) + slack))
+    return float(t_s[calm[0]]) if len(calm) else math.inf
