@@ -18,7 +18,7 @@ import numpy as np
 from llmtop.analysis.fits import Array
 from llmtop.analysis.measured import finished_requests, flight
 from llmtop.analysis.sessions import Index, Mask, Requests
-from llmtop.analysis.trend import MAX_WINDOWS, MIN_WINDOWS, Trend, trend_of
+from llmtop.analysis.trend import MAX_WINDOWS, MIN_WINDOWS, Trend, median_of_five, trend_of
 from llmtop.domain.verdicts import Drift
 from llmtop.meter.facts import Facts, Table
 from llmtop.wording import over_time as say
@@ -307,11 +307,11 @@ def _server_edges(server: Table) -> list[float]:
 
 
 def _values(table: Table, name: str) -> tuple[Array, Array]:
-    """Times and values of a column where it is known."""
+    """Times and values of a column where it is known, without what lasts a scrape or two: one that missed a replica."""
     t_s = np.array(table.column("t_s"))
     values = np.array(table.column(name)[: len(t_s)])
     known = np.isfinite(values)
-    return t_s[known], values[known]
+    return t_s[known], median_of_five(values[known])
 
 
 def _drift(figure: Figure, trend: Trend, t_s: Array, values: Array, chance: float, part: tuple[float, float]) -> Drift:

@@ -145,13 +145,20 @@ def trend_of(t_s: Array, values: Array, chance: float) -> Trend | None:
     )
 
 
+def median_of_five(values: Array) -> Array:
+    """Each value replaced by the median of the five around it; fewer than five are left as they are."""
+    if len(values) < 5:
+        return values
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(values, 5), axis=1)
+    return np.asarray(medians[np.clip(np.arange(len(values)) - 2, 0, len(medians) - 1)])
+
+
 def _tamed(values: Array) -> Array:
-    """Values with wild ones pulled in to where they are merely far from the median of the five around them."""
-    five = np.lib.stride_tricks.sliding_window_view(values.astype(float), 5)
-    middle = np.clip(np.arange(len(values)) - 2, 0, len(five) - 1)
-    around = np.median(five, axis=1)[middle]
+    """Values with wild ones pulled in to where they are merely far from the median of those around them."""
+    values = values.astype(float)
+    around = median_of_five(values)
     far = _WILD * float(np.median(np.abs(values - around))) / 0.6745
-    return np.clip(values, around - far, around + far) if far > 0 else values.astype(float)
+    return np.clip(values, around - far, around + far) if far > 0 else values
 
 
 def _memory(left: Array) -> float:

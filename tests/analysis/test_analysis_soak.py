@@ -27,6 +27,7 @@ from llmtop.analysis.soak import (
     windowed,
 )
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.request import Outcome
 from llmtop.domain.run import Chapter, FactBatch
 from llmtop.domain.samples import ClientSample, ServerSnapshot
 from llmtop.domain.verdicts import Drift
@@ -133,6 +134,79 @@ def test_the_longest_time_at_one_load_and_one_configuration_counts() -> None:
 def test_another_server_is_another_stretch(before: dict[str, float], after: dict[str, float]) -> None:
     server = [ServerSnapshot(t_s=float(t), **(before if t < 70 else after)) for t in range(1, 100)]
     assert stretch(facts_of(server=server, changes=[(0.0, FOUR)]), 100.0) == (0.0, 70.0)
+
+
+def test_a_scrape_that_missed_a_replica_is_no_restart() -> None:
+    def missed(second: int) -> bool:
+        return second in (50, 51)
+
+    server = [
+        ServerSnapshot(t_s=float(t), requests_total=5.0 * t / (1 + missed(t)), num_gpu_blocks=1536 / (1 + missed(t)))
+        for t in range(1, 100)
+    ]
+    facts = facts_of(server=server, changes=[(0.0, FOUR)])
+    assert stretch(facts, 100.0) == (0.0, 100.0)
+    assert replicas(facts) == ()
+
+
+@pytest.mark.parametrize(
+    ("figure", "least"),
+    [(Figure.KV, 0.01), (Figure.PREEMPTIONS, 0.03), (Figure.CLIENT_LAG, 1.0), (Figure.CLIENT_CPU, 0.1)],
+)
+@pytest.mark.parametrize("share", [0.9, 1.15])
+def test_figures_near_zero_have_a_least_change_of_their_own(figure: Figure, least: float, share: float) -> None:
+    """They are told by the middle third on, so that noise of a hundredth of it does not matter."""
+    rng = np.random.default_rng(5)
+    rise = [share * least * t / 570 + 0.01 * least * rng.random() for t in range(601)]
+    total = np.cumsum([4 * each for each in rise])
+    server = [
+        ServerSnapshot(
+            t_s=float(t),
+            running=4.0,
+            kv_usage=0.2 + rise[t] if figure is Figure.KV else None,
+            preemptions_total=float(total[t]) if figure is Figure.PREEMPTIONS else None,
+            requests_total=4.0 * t,
+        )
+        for t in range(1, 601)
+    ]
+    client = [
+        ClientSample(
+            t_s=float(t),
+            tpot_ms=90.0,
+            lag_p99_ms=0.1 + rise[t] if figure is Figure.CLIENT_LAG else None,
+            cpu=0.1 + rise[t] if figure is Figure.CLIENT_CPU else None,
+        )
+        for t in range(1, 601)
+    ]
+    assert found_of(held(600, server, client=client))[figure].significant is (share > 1)
+
+
+def test_an_error_in_a_hundred_more_is_seen_and_fewer_are_not_spoken_of() -> None:
+    for each, seen in ((20, True), (120, False)):
+        failing = [
+            record(i / 10, outcome=Outcome.HTTP_ERROR if i > 3000 and i % each == 0 else Outcome.OK)
+            for i in range(5990)
+        ]
+        drift = found_of(facts_of(requests=failing, bins=bins_of(600, 4), changes=[(0.0, FOUR)]))["errors"]
+        assert drift.significant is seen
+        assert drift.shape == ("step" if seen else "none")
+
+
+def test_a_warm_up_is_two_answers_and_a_twentieth_of_the_time_at_least() -> None:
+    def since_s(until_s: int, e2e_s: float) -> float:
+        requests = [record(i / 4, e2e_s=e2e_s) for i in range(4 * until_s)]
+        return drifts_of(facts_of(requests=requests, changes=[(0.0, FOUR)]), float(until_s))[0].from_s
+
+    assert since_s(280, 1.0) == 15.0
+    assert since_s(600, 1.0) == 30.0
+    assert since_s(600, 40.0) == pytest.approx(80.0)
+
+
+def test_windows_are_longer_where_requests_are_few() -> None:
+    """Six a window: 119 are too few for twenty."""
+    for count, known in ((121, True), (119, False)):
+        requests = [record(600 * i / count, ttft_s=0.1 + 0.001 * (i % 7)) for i in range(count)]
+        assert bool(drifts_of(facts_of(requests=requests, bins=bins_of(600, 1), changes=[(0.0, FOUR)]), 600.0)) is known
 
 
 def test_too_short_a_stretch_tells_nothing_and_says_what_would_do() -> None:
@@ -262,6 +336,10 @@ def test_windows_of_fewer_than_three_values_are_left_out() -> None:
         (1536, 2304, "KV blocks 1 536 -> 2 304 from 01:10 on: a replica was added"),
         (1536, 768, "KV blocks 1 536 -> 768 from 01:10 on: a replica is gone"),
         (700, 735, "KV blocks 700 -> 735 from 01:10 on"),
+        (6400, 7200, "KV blocks 6 400 -> 7 200 from 01:10 on"),
+        (5600, 6400, "KV blocks 5 600 -> 6 400 from 01:10 on: a replica was added"),
+        (1000, 1512, "KV blocks 1 000 -> 1 512 from 01:10 on"),
+        (1000, 1505, "KV blocks 1 000 -> 1 505 from 01:10 on: a replica was added"),
         (1000, 1600, "KV blocks 1 000 -> 1 600 from 01:10 on"),
     ],
 )
