@@ -31,7 +31,7 @@ LEAST = 0.03
 WINDOW_S = 12.0
 """Shortest window: so many seconds hold requests enough for a median at a few a second."""
 _PER_WINDOW = 6
-"""Requests that a window should hold: it is longer where they are few."""
+"""Values that a window should hold: it is longer where they are few."""
 _FEWEST = 3
 """Values that a window must hold."""
 _COUNTS = (MIN_WINDOWS, 24, 32, 40, 50, 64, 80, 100, MAX_WINDOWS)
@@ -100,13 +100,13 @@ def drifts_of(facts: Facts, now_s: float, requests: Requests | None = None) -> t
     members = requests.pick((requests.sent_s >= from_s) & (requests.end_s <= until_s))
     usual_s = float(np.quantile(members.e2e_s[members.ok], 0.95)) if members.ok.any() else 0.0
     from_s += max(_WARM_S, _WARM_SERVICES * usual_s, _WARM_SHARE * (until_s - from_s))
-    count = int(min((until_s - from_s) / WINDOW_S, len(members.sent_s) / _PER_WINDOW, MAX_WINDOWS))
-    if count < MIN_WINDOWS:
-        return ()
-    count = max(each for each in _COUNTS if each <= count)
     told_s = until_s - usual_s
     known = []
     for series in _series(facts, members, from_s, told_s):
+        count = min((until_s - from_s) / WINDOW_S, np.count_nonzero(np.isfinite(series.values)) / _PER_WINDOW)
+        if count < MIN_WINDOWS:
+            continue
+        count = max(each for each in _COUNTS if each <= count)
         t_s, values = windowed(series, np.linspace(from_s, told_s, count + 1))
         if len(t_s) >= MIN_WINDOWS and values.any():
             known.append((series.figure, t_s, values))
@@ -148,7 +148,7 @@ def leak(drifts: Sequence[Drift]) -> Drift | None:
 
 def visible(drifts: Sequence[Drift]) -> str:
     """What a creep would have to be to be seen, or why nothing could be."""
-    return say.visible(drifts, MIN_WINDOWS * WINDOW_S)
+    return say.visible(drifts, MIN_WINDOWS * WINDOW_S, MIN_WINDOWS * _PER_WINDOW)
 
 
 def windowed(series: _Series, edges_s: Array) -> tuple[Array, Array]:

@@ -97,20 +97,23 @@ def _of(metric: str) -> str:
     return _SHARES.get(metric, "")
 
 
-def visible(drifts: Sequence[Drift], least_s: float) -> str:
+def visible(drifts: Sequence[Drift], least_s: float, requests: int) -> str:
     """`from 01:00 to 1:01:00 a creep of TTFT above +8.00 %/h and of TPOT above +2.00 %/h would have been seen`.
 
     Args:
         least_s: how long one load must be held for anything to be told.
+        requests: that must end meanwhile for latencies to be told.
     """
+    need = f"hold one load for {TEXT.duration(least_s)} and {requests} requests after its warm-up"
     if not drifts:
-        return f"too short to tell what creeps: hold one load for {TEXT.duration(least_s)} after its warm-up"
+        return f"too short to tell what creeps: {need}"
     seen = [
         f"{'' if i else 'a creep '}of {each.metric} above {_amount(each.metric, each.visible_per_hour or 0.0)}/h"
         for i, each in enumerate(drifts)
         if each.metric in (Figure.TTFT, Figure.TPOT, Figure.KV, Figure.MEMORY)
     ]
-    return f"from {clock(drifts[0].from_s)} to {clock(drifts[0].until_s)} {listed(seen)} would have been seen"
+    text = f"from {clock(drifts[0].from_s)} to {clock(drifts[0].until_s)} {listed(seen)} would have been seen"
+    return text if any(each.metric == Figure.TTFT for each in drifts) else f"{text}; for latencies, {need}"
 
 
 def part(drifts: Sequence[Drift], run_s: float) -> str:

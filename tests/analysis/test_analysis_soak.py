@@ -203,17 +203,23 @@ def test_a_warm_up_is_two_answers_and_a_twentieth_of_the_time_at_least() -> None
 
 
 def test_windows_are_longer_where_requests_are_few() -> None:
-    """Six a window: 119 are too few for twenty."""
+    """Six a window: 119 after the warm-up are too few for twenty, and then only what the server shows is told."""
     for count, known in ((121, True), (119, False)):
-        requests = [record(600 * i / count, ttft_s=0.1 + 0.001 * (i % 7)) for i in range(count)]
-        assert bool(drifts_of(facts_of(requests=requests, bins=bins_of(600, 1), changes=[(0.0, FOUR)]), 600.0)) is known
+        requests = [record(31 + 567 * i / count, ttft_s=0.1 + 0.001 * (i % 7)) for i in range(count)]
+        facts = facts_of(requests=requests, server=snapshots(600, rss_bytes=1e9), changes=[(0.0, FOUR)])
+        drifts = drifts_of(facts, 600.0)
+        assert ("TTFT" in found_of(facts)) is known
+        assert "server memory" in found_of(facts)
+        assert visible(drifts).endswith(
+            "; for latencies, hold one load for 4 min and 120 requests after its warm-up"
+        ) is (not known)
 
 
 def test_too_short_a_stretch_tells_nothing_and_says_what_would_do() -> None:
     """Twenty windows of twelve seconds, after a warm-up of fifteen."""
     assert drifts_of(held(254), 254.0) == ()
     assert drifts_of(held(256), 256.0)
-    assert visible(()) == "too short to tell what creeps: hold one load for 4 min after its warm-up"
+    assert visible(()) == ("too short to tell what creeps: hold one load for 4 min and 120 requests after its warm-up")
 
 
 def test_what_would_have_been_seen_is_told() -> None:
