@@ -321,7 +321,9 @@ def _drift(figure: Figure, trend: Trend, t_s: Array, values: Array, chance: floa
         unit, least = 1.0, _LEAST_OF[figure]
     else:
         unit, least = (trend.first if trend.first > 0 else level) or 1.0, LEAST
-    change = trend.slope * (t_s[-1] - t_s[0]) if trend.shape == "slope" else trend.change
+    since = trend.since
+    began_s = float(t_s[0] if since is None else (t_s[since - 1] + t_s[since]) / 2)
+    change = trend.slope * (t_s[-1] - began_s) if trend.shape == "slope" else trend.change
     seen = trend.chance <= chance and abs(change) >= least * unit
     shape = trend.shape if seen else "none"
     has_slope = shape in ("slope", "none")
@@ -332,7 +334,7 @@ def _drift(figure: Figure, trend: Trend, t_s: Array, values: Array, chance: floa
         low=_HOUR * trend.low / unit if has_slope else None,
         high=_HOUR * trend.high / unit if has_slope else None,
         change=float(change / unit),
-        since_s=None if shape != "step" or trend.since is None else float(t_s[trend.since - 1] + t_s[trend.since]) / 2,
+        since_s=None if since is None or shape == "none" else began_s,
         from_s=part[0],
         until_s=part[1],
         visible_per_hour=max(_HOUR * trend.visible / unit, least * _HOUR / (part[1] - part[0])),

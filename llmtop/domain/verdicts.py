@@ -212,7 +212,7 @@ class Drift(Struct, frozen=True, kw_only=True):
     change: float = 0.0
     """From the beginning of the part to its end: of the whole slope, step or warm-up."""
     since_s: float | None = None
-    """When a step came."""
+    """When a step came, or a slope began; None: it was there from the beginning of the part."""
     from_s: float = 0.0
     until_s: float = 0.0
     """The part that it is told of."""

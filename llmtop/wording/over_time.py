@@ -69,7 +69,7 @@ def _sentence(drift: Drift, filled: bool) -> str:
         return f"{drift.metric} {change} from {clock(drift.since_s)} on" + (f": {why}" if why else "")
     if drift.shape == "levelling":
         return f"{drift.metric} {change}, then level: a warm-up, no drift"
-    slope = _per_hour(drift)
+    slope = _per_hour(drift) + ("" if drift.since_s is None else f" from {clock(drift.since_s)} on")
     if drift.shape == "none":
         return f"{drift.metric} {slope}: none proven"
     if drift.change < 0:

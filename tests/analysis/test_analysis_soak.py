@@ -251,6 +251,15 @@ def test_memory_that_was_taken_once_is_no_leak() -> None:
     assert leak((step, warm)) is None
 
 
+def test_a_leak_that_begins_later_is_one_from_then_on() -> None:
+    late = found_of(held(600, snapshots(600, rss_bytes=lambda t: 1e9 + 1e6 * max(0, t - 300))))["server memory"]
+    assert late.since_s == pytest.approx(300, abs=20)
+    assert late.change == pytest.approx(0.3, rel=0.1)
+    assert late.text.startswith("server memory leaks: its resident size +")
+    assert " from 04:" in late.text
+    assert leak((late,)) is late
+
+
 def test_errors_and_preemptions_are_told_as_shares_of_requests() -> None:
     def preempted(second: int) -> float:
         return float(sum(each > 400 for each in range(second)))
