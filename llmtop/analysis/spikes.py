@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ import numpy as np
 from llmtop.analysis.fits import Array
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.slo import Sample, holds
-from llmtop.domain.load import LoadPlan, Replay, Spike
+from llmtop.domain.load import LoadPlan, Replay, Shape, Spike
 from llmtop.domain.run import LoadChange
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import Recovery
@@ -57,37 +57,42 @@ def spikes_of(changes: Sequence[LoadChange], plan: LoadPlan) -> tuple[LoadSpike,
     The levels of a plan are none, however far apart: they are there to be measured.
     """
     shapes = {stage.name: stage.shape for stage in plan.stages}
-    held = [changes[0]] if changes else []
-    held += [later for before, later in pairwise(changes) if before.point != later.point]
-
-    def commanded(change: LoadChange) -> tuple[bool, bool]:
-        """Whether a spike stage did, and whether a hand did."""
-        shape = None if change.reason == "hand" or change.stage is None else shapes.get(change.stage)
-        by_hand = change.reason == "hand" or (change.reason == "stage" and isinstance(shape, Replay))
-        return isinstance(shape, Spike), by_hand
-
-    found = []
-    i = 1
-    while i < len(held):
-        base, jump = held[i - 1].point, held[i].point
-        staged, by_hand = commanded(held[i])
+    moves = [(before, later) for before, later in pairwise(changes) if before.point != later.point]
+    found, i = [], 0
+    while i < len(moves):
+        before, up = moves[i]
+        base = before.point
+        staged = _by_stage(before, up, shapes)
         wanted = 1.0 if staged else JUMP
         i += 1
-        if not (staged or by_hand) or base.axis != jump.axis or not 0 < base.value * wanted <= jump.value:
+        if not (staged or _by_hand(up, shapes)) or base.axis != up.point.axis:
             continue
-        at = i - 1
-        back = next((j for j in range(i, len(held)) if held[j].point.value <= (1 + BACK) * base.value), None)
+        if not 0 < wanted * base.value <= up.point.value:
+            continue
+        back = next((j for j in range(i, len(moves)) if moves[j][1].point.value <= (1 + BACK) * base.value), None)
         if back is None:
             continue
+        down, inside = moves[back][1], moves[i - 1 : back]
+        begun_s = moves[i - 2][1].t_s if i >= 2 else changes[0].t_s
         i = back + 1
-        if held[back].point.value < (1 - BACK) * base.value:
-            continue
-        if not staged and (held[back].t_s - held[at].t_s > LONGEST_S or not commanded(held[back])[1]):
-            continue
-        peak = max(change.point.value for change in held[at:back])
-        until_s = held[back + 1].t_s if back + 1 < len(held) else math.inf
-        found.append(LoadSpike(held[at].t_s, held[back].t_s, base.value, peak, held[at - 1].t_s, until_s))
+        is_back = down.point.value >= (1 - BACK) * base.value
+        if is_back and (staged or (_by_hand(down, shapes) and down.t_s - up.t_s <= LONGEST_S)):
+            until_s = moves[i][1].t_s if i < len(moves) else math.inf
+            peak = max(later.point.value for _, later in inside)
+            found.append(LoadSpike(up.t_s, down.t_s, base.value, peak, begun_s, until_s))
     return tuple(found)
+
+
+def _by_stage(before: LoadChange, up: LoadChange, shapes: Mapping[str, Shape]) -> bool:
+    """Whether a spike stage commanded this jump: the one out of its base, not the one into it."""
+    shape = shapes.get(up.stage or "") if up.reason == "stage" else None
+    return isinstance(shape, Spike) and (before.stage == up.stage or shape.rise == 0)
+
+
+def _by_hand(change: LoadChange, shapes: Mapping[str, Shape]) -> bool:
+    """Whether a hand moved the load, or what repeats one."""
+    repeated = change.reason == "stage" and isinstance(shapes.get(change.stage or ""), Replay)
+    return change.reason == "hand" or repeated
 
 
 def recoveries_of(facts: Facts, plan: LoadPlan, slo: Slo, requests: Requests, now_s: float) -> tuple[Recovery, ...]:

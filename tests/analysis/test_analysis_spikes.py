@@ -85,6 +85,20 @@ def test_the_levels_of_a_plan_are_no_spikes_but_a_spike_stage_is_however_small()
         assert spikes_of(changes(8, 48, 8, reason=reason), BY_HAND) == ()  # type: ignore[arg-type]
 
 
+def test_the_way_into_a_spike_stage_is_not_its_spike() -> None:
+    plan = LoadPlan(stages=(*plan_of("warm-up", Steps(levels=(5,))).stages, *plan_of("spike", Spike(10, 40)).stages))
+    told = changes(5, reason="stage", stage="warm-up")
+    told += [
+        LoadChange(t_s, LoadPoint(concurrency=load), "stage", "spike")
+        for t_s, load in ((30.0, 10), (60.0, 40), (90.0, 10))
+    ]
+    (found,) = spikes_of([*told, LoadChange(120.0, LoadPoint(concurrency=0), "stop")], plan)
+    assert found == LoadSpike(60.0, 90.0, 10.0, 40.0, 30.0, 120.0)
+    same = [LoadChange(0.0, LoadPoint(concurrency=10), "stage", "warm-up"), *told[1:]]
+    (found,) = spikes_of(same, plan)
+    assert (found.base, found.since_s) == (10.0, 0.0), "held before the stage, too"
+
+
 def test_a_spike_that_a_brake_ended_is_none() -> None:
     told = changes(8, 48, 8)
     told[2] = LoadChange(60.0, LoadPoint(concurrency=8), "brake")
