@@ -64,6 +64,8 @@ _UNEQUAL = 0.02
 """Replicas have as many KV blocks as each other but for this share; of more than a few, a part is no sign of one."""
 _CONFIG = ("max_num_seqs", "max_num_batched_tokens", "num_gpu_blocks", "block_size", "max_model_len")
 _COUNTERS = ("generation_tokens_total", "prompt_tokens_total", "requests_total", "preemptions_total")
+_TAKEN = (Figure.KV, Figure.MEMORY)
+"""What can be taken and not given back."""
 _CLIENT = (Figure.CLIENT_LAG, Figure.CLIENT_CPU)
 
 
@@ -123,18 +125,19 @@ def drifts_of(facts: Facts, now_s: float, requests: Requests | None = None) -> t
 
 
 def creeping(drifts: Sequence[Drift]) -> tuple[Drift, ...]:
-    """Those that make a soak fail: the server's figures that have become worse, and have not levelled off.
+    """Those that make a soak fail, leaks first: the server's figures that have become worse, and have not levelled off.
 
     A step of the server's memory is none (something was loaded once), nor is what gets better, nor the client's own.
     """
-    return tuple(
+    bad = [
         each
         for each in drifts
         if each.significant
         and each.change > 0
         and each.metric not in _CLIENT
         and (each.metric, each.shape) != (Figure.MEMORY, "step")
-    )
+    ]
+    return tuple(sorted(bad, key=lambda each: each.metric not in _TAKEN))
 
 
 def leak(drifts: Sequence[Drift]) -> Drift | None:
@@ -142,8 +145,13 @@ def leak(drifts: Sequence[Drift]) -> Drift | None:
 
     Where KV blocks leak, a full cache is no want of memory: more of it only takes longer to fill.
     """
-    found = [each for each in creeping(drifts) if each.metric in (Figure.KV, Figure.MEMORY) and each.shape == "slope"]
+    found = [each for each in creeping(drifts) if each.metric in _TAKEN and each.shape == "slope"]
     return min(found, key=lambda each: each.metric != Figure.KV, default=None)
+
+
+def long_enough(drifts: Sequence[Drift]) -> bool:
+    """Whether there was time and requests enough at one load to tell what latency does; else a soak is not answered."""
+    return any(each.metric == Figure.TTFT for each in drifts)
 
 
 def visible(drifts: Sequence[Drift]) -> str:
@@ -208,17 +216,15 @@ def _moves(work: Array) -> bool:
 
 
 def _series(facts: Facts, members: Requests, from_s: float, told_s: float) -> list[_Series]:
-    """The figures of a stretch, up to `told_s`: of later requests, those that took long are not known."""
-    sent = members.pick(members.sent_s <= told_s)
+    """The figures from `from_s` to `told_s`: of requests sent later, those that took long are not known."""
+    sent = members.pick((members.sent_s >= from_s) & (members.sent_s <= told_s))
     in_flight = flight(facts, members)
     load = () if in_flight is None else (in_flight.mean(sent.sent_s, sent.end_s),)
     shown, client = _rows(facts.server, from_s, told_s), _rows(facts.client, from_s, told_s)
     t_s, kv, held = shown["t_s"], shown["kv_usage"], tokens_held(members, shown["t_s"])
     early_s = from_s + _EARLY * (told_s - from_s)
-    ended = np.diff(shown["requests_total"], prepend=math.nan)
     preempted = np.diff(shown["preemptions_total"], prepend=math.nan)
-    ended = ended[np.isfinite(ended)]
-    a_second = float(ended.mean()) if len(ended) else 0.0
+    a_second = len(sent.sent_s) / (told_s - from_s) if len(sent.sent_s) else math.nan
     return [
         _Series(Figure.TTFT, sent.sent_s, sent.ttft_s, "median", (*load, sent.prompt_tokens)),
         _Series(Figure.TPOT, sent.sent_s, sent.tpot_s, "median", (*load, prefilled(sent, members))),
@@ -226,7 +232,7 @@ def _series(facts: Facts, members: Requests, from_s: float, told_s: float) -> li
         _Series(Figure.KV, t_s, kv, "mean", (held, shown["running"]), early_s),
         _Series(Figure.KV, t_s, _all_ours(kv, held, t_s <= early_s), "mean"),
         _Series(Figure.MEMORY, t_s, shown["rss_bytes"], "median"),
-        _Series(Figure.PREEMPTIONS, t_s, preempted / (a_second if a_second > 0 else math.nan), "mean"),
+        _Series(Figure.PREEMPTIONS, t_s, preempted / a_second, "mean"),
         _Series(Figure.CLIENT_LAG, client["t_s"], client["lag_p99_ms"], "median"),
         _Series(Figure.CLIENT_CPU, client["t_s"], client["cpu"], "median"),
     ]

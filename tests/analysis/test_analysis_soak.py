@@ -20,6 +20,7 @@ from llmtop.analysis.soak import (
     creeping,
     drifts_of,
     leak,
+    long_enough,
     replicas,
     stretch,
     tokens_held,
@@ -208,7 +209,7 @@ def test_windows_are_longer_where_requests_are_few() -> None:
         requests = [record(31 + 567 * i / count, ttft_s=0.1 + 0.001 * (i % 7)) for i in range(count)]
         facts = facts_of(requests=requests, server=snapshots(600, rss_bytes=1e9), changes=[(0.0, FOUR)])
         drifts = drifts_of(facts, 600.0)
-        assert ("TTFT" in found_of(facts)) is known
+        assert ("TTFT" in found_of(facts)) is long_enough(drifts) is known
         assert "server memory" in found_of(facts)
         assert visible(drifts).endswith(
             "; for latencies, hold one load for 4 min and 120 requests after its warm-up"
@@ -264,7 +265,7 @@ def test_errors_and_preemptions_are_told_as_shares_of_requests() -> None:
     def preempted(second: int) -> float:
         return float(sum(each > 400 for each in range(second)))
 
-    server = snapshots(600, preemptions_total=preempted, requests_total=lambda t: 4.0 * t)
+    server = snapshots(600, preemptions_total=preempted)
     drift = found_of(held(600, server))["preemptions"]
     assert (drift.shape, drift.change) == ("step", pytest.approx(0.25, abs=0.01))
     assert drift.text == "preemptions +24.8 % of requests from 06:39 on"
@@ -297,6 +298,8 @@ def test_kv_blocks_before_memory_are_the_leak() -> None:
     blocks = Drift(metric=Figure.KV, shape="slope", change=0.2, significant=True)
     assert leak((memory, blocks)) is blocks
     assert leak((memory,)) is memory
+    slow = Drift(metric=Figure.TPOT, shape="step", change=0.2, significant=True)
+    assert creeping((slow, memory)) == (memory, slow)
     assert leak((msgspec.structs.replace(blocks, shape="step"),)) is None
     assert leak((Drift(metric=Figure.TPOT, shape="slope", change=0.5, significant=True),)) is None
 
