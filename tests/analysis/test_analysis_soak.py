@@ -16,17 +16,16 @@ from llmtop.analysis.measured import finished_requests
 from llmtop.analysis.soak import (
     FALSE_ALARMS,
     LEAST,
-    at_equal_work,
     creeping,
     drifts_of,
     leak,
     long_enough,
     replicas,
     stretch,
-    tokens_held,
     visible,
     windowed,
 )
+from llmtop.analysis.work import at_equal_work, tokens_held
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import Chapter, FactBatch
@@ -336,6 +335,7 @@ def test_tokens_held_are_the_prompt_and_the_answer_so_far() -> None:
     facts = facts_of(requests=[record(0.0, ttft_s=1.0, e2e_s=3.0), record(2.0, ttft_s=1.0, e2e_s=3.0)])
     found = tokens_held(finished_requests(facts), np.array([0.5, 1.0, 2.0, 3.5, 6.0]))
     assert found == pytest.approx([0, 192, 197, 192 + 2.5, 0])
+    assert np.isnan(tokens_held(finished_requests(Facts()), np.array([1.0]))).all()
 
 
 def test_windows_of_fewer_than_three_values_are_left_out() -> None:
