@@ -23,6 +23,7 @@ from llmtop.analysis.soak import drifts_of, replicas
 from llmtop.analysis.spikes import recoveries_of
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
+from llmtop.domain.profile import Question
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import LATENCIES, Latency, Slo, Stat
 from llmtop.domain.verdicts import (
@@ -31,6 +32,7 @@ from llmtop.domain.verdicts import (
     Capacity,
     CliffVerdict,
     Curve,
+    Drift,
     Judgement,
     Kind,
     LevelPoint,
@@ -101,7 +103,7 @@ def assess(
         judgement=judgement,
         overloaded=overloaded_now(facts, requests, base_s, now_s, before, current.requests.service_s),
         judged_requests=judged,
-        notes=(*trust_notes(recent), *replicas(facts), *filter(None, (part(drifts, now_s),)), *judgement.left_out),
+        notes=(*trust_notes(recent), *replicas(facts), *_part(drifts, meta, now_s), *judgement.left_out),
     )
 
 
@@ -249,3 +251,10 @@ def _point(level: Level, slo: Slo) -> LevelPoint:
         attainment=None if level.given is not None else attainment(Sample.of_level(level), slo),
         faint=level.n < FAINT_BELOW,
     )
+
+
+def _part(drifts: Sequence[Drift], meta: RunMeta, now_s: float) -> tuple[str, ...]:
+    """Which part of the run the drifts are told of, where somebody asks for them or there are some."""
+    asked = meta.profile.asks is Question.SOAK or any(each.significant for each in drifts)
+    told = part(drifts, now_s) if asked else ""
+    return (told,) if told else ()

@@ -10,6 +10,7 @@ from virtual import VirtualSession
 
 from llmtop.analysis import assess
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.profile import Question
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
@@ -122,4 +123,5 @@ def soak(server: str, fault: str | None, seed: int, length_s: float = SOAK_S) ->
         FAULTS[fault][0](session)
     session.run_until(length_s)
     meta = session.end()
+    meta = replace(meta, profile=replace(meta.profile, question=Question.SOAK))
     return assess(session.facts, meta, Slo(), now_s=session.facts.t_s)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from facts_by_hand import bins_of, facts_of, record
 from soaks import FAULTS, soak
-from virtual import VirtualSession
+from virtual import VirtualSession, meta_of
 
+from llmtop.analysis import assess
 from llmtop.analysis import soak as soaking
 from llmtop.analysis.measured import finished_requests
 from llmtop.analysis.soak import (
@@ -30,6 +31,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import Chapter, FactBatch
 from llmtop.domain.samples import ClientSample, ServerSnapshot
+from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Drift
 from llmtop.meter.facts import Facts
 from llmtop.simulator.engine import load_preset
@@ -76,6 +78,16 @@ def test_a_restart_leaves_the_longest_part_and_says_so() -> None:
     note = next(note for note in found.notes if note.startswith("what creeps"))
     assert note.endswith("to 10:00 alone: before or after, the load or the server was another")
     assert not any(note.startswith("what creeps") for note in soak(L4, None, 3).notes)
+
+
+def test_which_part_is_told_of_is_said_only_where_somebody_asks_or_something_drifts() -> None:
+    def notes(grows: float) -> tuple[str, ...]:
+        server = snapshots(600, rss_bytes=lambda t: 1e9 + grows * t)
+        facts = held(600, server, changes=[(0.0, EIGHT), (200.0, FOUR)])
+        return assess(facts, meta_of(), Slo(), now_s=600.0).notes
+
+    assert not any(note.startswith("what creeps") for note in notes(0.0))
+    assert any(note.startswith("what creeps is told of 03:40 to 10:00 alone") for note in notes(1e6))
 
 
 def test_a_climb_by_hand_does_not_drift() -> None:
