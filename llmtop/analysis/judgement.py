@@ -19,6 +19,7 @@ from llmtop.analysis.levels import EMPTY, Level
 from llmtop.analysis.measured import commanded, server_gauges
 from llmtop.analysis.sessions import Mask, Requests
 from llmtop.analysis.slo import Sample, judge_slo, overall
+from llmtop.analysis.soak import creeping, long_enough, visible
 from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Hold, LoadPoint
 from llmtop.domain.profile import Profile, Question
@@ -225,13 +226,18 @@ def _hold(run: _Run) -> _Answer:
 
 def _soak(run: _Run) -> _Answer:
     held = _hold(run)
-    creeping = tuple(drift for drift in run.found.drifts if drift.significant)
-    if creeping and held.ok is not False:
-        return replace(held, ok=False, text=answers.creeps(), reasons=tuple(drift.text for drift in creeping))
-    if held.ok and run.meta.ended_s is not None and not run.found.drifts:
-        return replace(held, ok=None, reasons=(*held.reasons, answers.too_short_to_creep()))
-    reasons = (*held.reasons, *(drift.text for drift in creeping)) if creeping else held.reasons
-    return replace(held, text=f"{held.text}{answers.calm() if held.ok else ''}", reasons=reasons)
+    worse, drifts = creeping(run.found.drifts), run.found.drifts
+    texts = tuple(drift.text for drift in worse)
+    if worse:
+        broken = held.reasons if held.ok is False else ()
+        return replace(held, ok=False, text=answers.creeps(held.text, held.ok), reasons=(*broken, *texts))
+    if held.ok and run.meta.ended_s is not None and not long_enough(drifts):
+        return replace(held, ok=None, text=answers.creeps(held.text, None), reasons=(visible(drifts),))
+    if held.ok:
+        return replace(
+            held, text=f"{held.text}{answers.calm()}", reasons=(*held.reasons, *filter(None, (visible(drifts),)))
+        )
+    return held
 
 
 def _peak(run: _Run) -> _Answer:
@@ -330,11 +336,9 @@ def _spike(run: _Run) -> _Answer:
     spans = ((0.0, recovery.up_s), (calm_s, run.now_s))
     calm = judge_slo(run.sample(outside, spans), run.slo)
     verdict = _with_errors_of(judge_slo(run.everything, run.slo), calm, run.slo)
-    ok: bool | None
-    if recovery.took_s is not None:
-        ok = recovery.took_s <= within_s
-    else:
-        ok = False if run.now_s - recovery.down_s >= within_s else None
+    ok: bool | None = recovery.took_s is not None and recovery.took_s <= within_s
+    if recovery.took_s is None and recovery.seen_s < within_s:
+        ok = None
     text = answers.recovered(recovery, within_s, ok)
     if recovery.debt_s is not None:
         text = f"{text}; {answers.owed(recovery.debt_s)}"

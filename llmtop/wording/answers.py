@@ -139,17 +139,16 @@ def no_spike(ok: bool | None) -> str:
     return "no spike came and went" if ok is False else f"{UNSURE}: no spike came and went"
 
 
-def creeps() -> str:
-    return "something creeps"
+def creeps(kept: str, ok: bool | None) -> str:
+    """`24 concurrent users keep the SLO, but something creeps`; `..., but whether anything creeps is not known`."""
+    if ok is None:
+        return f"{UNSURE} whether anything creeps; {kept}"
+    return f"{kept}, {'but' if ok else 'and'} something creeps"
 
 
 def calm() -> str:
     """After a soak that holds."""
     return " and nothing creeps"
-
-
-def too_short_to_creep() -> str:
-    return "too short to tell whether anything creeps"
 
 
 def recovered(recovery: Recovery, within_s: float, ok: bool | None) -> str:
