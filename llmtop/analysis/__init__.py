@@ -4,5 +4,6 @@ from llmtop.analysis.assess import assess, assess_levels
 from llmtop.analysis.judge import Limits, judge
 from llmtop.analysis.levels import Level
 from llmtop.analysis.search import CapacitySearch
+from llmtop.analysis.tested import found
 
-__all__ = ["CapacitySearch", "Level", "Limits", "assess", "assess_levels", "judge"]
+__all__ = ["CapacitySearch", "Level", "Limits", "assess", "assess_levels", "found", "judge"]

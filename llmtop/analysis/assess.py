@@ -21,6 +21,7 @@ from llmtop.analysis.sessions import SHOWN_FROM
 from llmtop.analysis.slo import Sample, attainment, judge_slo
 from llmtop.analysis.soak import drifts_of, replicas
 from llmtop.analysis.spikes import recoveries_of
+from llmtop.analysis.tested import found
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.profile import Question
@@ -76,11 +77,11 @@ def assess(
     verdicts, shown, judged = _verdicts(current, limits, previous, full)
     recent = recent_of(facts, requests, current.point, now_s)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
-    capacity = capacity_of(current.levels, slo, shown, limits, current.point)
+    capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, current.point)
     drifts = drifts_of(facts, now_s, requests) if full and now_s >= _DRIFT_FROM_S else ()
     recoveries = recoveries_of(facts, meta.profile.plan, slo, requests, now_s) if full else ()
-    found = Findings(requests, current.levels, capacity, shown, drifts=drifts, recoveries=recoveries)
-    answered, judgement = judge_run(facts, meta, slo, found, now_s)
+    grounds = Findings(requests, current.levels, capacity, shown, drifts=drifts, recoveries=recoveries)
+    answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
     verdict = answered if judgement.final else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
     over = judgement.final or current.point.concurrency == 0
     if over and shown.cause is not Bound.NONE:

@@ -145,15 +145,3 @@ class Sprt:
         if self.n >= self.cap:
             return self.misses <= self.share * self.n
         return None
-
-    @property
-    def remaining(self) -> int:
-        """Samples still to come if they go on as so far (at least one)."""
-        if self.verdict is not None:
-            return 0
-        good, bad = 0.5 * self.share, min(0.999, 1.5 * self.share)
-        ratio = self.misses / self.n if self.n else 0.0
-        drift = (ratio * math.log(bad / good) + (1 - ratio) * math.log((1 - bad) / (1 - good))) / self.inflation
-        wall = math.log(LEVEL / (1 - LEVEL))
-        left = (wall - abs(self.score)) / abs(drift) if abs(drift) > 1e-3 else self.cap
-        return max(1, min(self.cap - self.n, math.ceil(left)))

@@ -4,6 +4,8 @@ Sending is what a search pays with, so nothing waits for requests to end that ca
 bins, where every first token and the age of the oldest waiting request show; TPOT and E2E from the requests that ended,
 if they spent enough of their life at this level. (A steady level may be sampled by the ends of its requests. By their
 sending it must not be, unless one waits for the slowest.)
+
+What was seen in seconds in which the client was the bottleneck, or that are not judged yet, is left out of both.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from llmtop.analysis.fits import Array
 from llmtop.analysis.slo import MISS_SHARES
@@ -31,8 +34,7 @@ RATES_FROM_S = 0.7
 """Rates are taken over at least so long: three bins."""
 WITH_QUEUE = 0.93
 """In service over in flight below which a level has a queue."""
-CONFIRM_REQUESTS = 56
-"""Clean requests that pass Wald's test of a p95 limit."""
+Flags = npt.NDArray[np.bool_]
 _FAR = 0.15
 _MIN_ERRORS = 4
 _BINS_A_LIMIT = 4
@@ -85,6 +87,11 @@ class Trial:
         """How far this level is from the one before, as a share of the higher one."""
         return abs(self.load - self.before) / max(self.load, self.before)
 
+    @property
+    def n(self) -> int:
+        """Requests that its answer rests on: first tokens, or requests that ended."""
+        return max(len(self.ttft_s), self.ended, self.errors)
+
     def watch(self, facts: Facts, slo: Slo, now_s: float) -> None:
         """Take in what happened since."""
         bins = facts.bins
@@ -97,11 +104,12 @@ class Trial:
                 return
             self.arrived_s = float(t_s[first + there[0]])
         self._settle(facts)
-        self._take_rates(facts, now_s)
-        self._look_for_a_standing_queue(facts, slo, now_s)
+        clean = servers_own(facts, first)
+        self._take_rates(facts, now_s, clean)
+        self._look_for_a_standing_queue(facts, slo, clean)
         self._take_ended(facts)
         if self.warm_s is not None:
-            self._take_first_tokens(facts, slo)
+            self._take_first_tokens(facts, slo, clean)
 
     def _settle(self, facts: Facts) -> None:
         """Warm once the users that came have their first tokens and `warm_up` requests have ended.
@@ -129,7 +137,7 @@ class Trial:
             return
         self.warm_s = max(settled_s, float(ended[self.warm_up - 1])) if self.warm_up else settled_s
 
-    def _take_rates(self, facts: Facts, now_s: float) -> None:
+    def _take_rates(self, facts: Facts, now_s: float, clean: Flags) -> None:
         """Throughput and numbers in service and waiting over the last seconds, without the burst once it is over."""
         assert self.arrived_s is not None
         bins = facts.bins
@@ -137,34 +145,35 @@ class Trial:
         if now_s - since_s < RATES_FROM_S:
             return
         since_s = max(since_s, now_s - max(3.0, self.usual_s or 0.0))
-        first = int(np.searchsorted(bins.column("t_s"), since_s, side="right"))
-        span_s = float(bins.column("span_s")[first:].sum())
+        counts = clean & (bins.column("t_s") > since_s)
+        span_s = float(bins.column("span_s")[counts].sum())
         lengths = facts.requests.column("output_tokens")[facts.requests.column("ok") > 0][-200:]
         if span_s <= 0 or len(lengths) == 0:
             return
-        waiting = float(np.mean(bins.column("prefilling")[first:]))
-        self.in_service = float(np.mean(bins.column("in_flight")[first:])) - waiting
-        tokens_per_s = float(bins.column("output_tokens")[first:].sum()) / span_s
+        waiting = float(np.mean(bins.column("prefilling")[counts]))
+        self.in_service = float(np.mean(bins.column("in_flight")[counts])) - waiting
+        tokens_per_s = float(bins.column("output_tokens")[counts].sum()) / span_s
         if tokens_per_s > 0:
             self.requests_per_s = tokens_per_s / float(lengths.mean())
             self.tpot_mean_s = self.in_service / tokens_per_s
             self.ttft_mean_s = waiting / self.requests_per_s
 
-    def _look_for_a_standing_queue(self, facts: Facts, slo: Slo, now_s: float) -> None:
+    def _look_for_a_standing_queue(self, facts: Facts, slo: Slo, clean: Flags) -> None:
         """Requests that wait past the TTFT limit in a queue that does not shrink fail it before any of them ends.
 
         A burst of new users is also queued, but its queue shrinks while the prompts are read.
         """
-        target = slo.target("ttft")
-        if target is None or self.arrived_s is None or now_s < self.arrived_s + target.limit:
+        target, seen = slo.target("ttft"), np.flatnonzero(clean)
+        if target is None or self.arrived_s is None or len(seen) == 0:
             return
         bins = facts.bins
-        waiting, oldest = bins.column("prefilling"), bins.column("oldest_prefill_s")
-        back = int(np.searchsorted(bins.column("t_s"), now_s - max(1.0, 0.5 * target.limit)))
-        if back >= len(waiting):
+        t_s, waiting, oldest = bins.column("t_s"), bins.column("prefilling"), bins.column("oldest_prefill_s")
+        last = seen[-1]
+        if t_s[last] < self.arrived_s + target.limit:
             return
-        long = waiting[-1] >= max(3.0, 0.1 * self.load) and oldest[-1] > 1.2 * target.limit
-        self.standing = self.standing or bool(long and waiting[-1] >= 0.9 * waiting[back] > 0)
+        back = int(np.searchsorted(t_s, t_s[last] - max(1.0, 0.5 * target.limit)))
+        long = waiting[last] >= max(3.0, 0.1 * self.load) and oldest[last] > 1.2 * target.limit
+        self.standing = self.standing or bool(long and clean[back] and waiting[last] >= 0.9 * waiting[back] > 0)
 
     def _take_ended(self, facts: Facts) -> None:
         """TPOT and E2E of requests that ended here and spent enough of their life here; TTFT, too, until bins tell."""
@@ -182,7 +191,7 @@ class Trial:
         self.ended = len(rows)
         self.ttft_s = table.column("ttft_s")[rows[sent_s[rows] >= self.arrived_s]]
 
-    def _take_first_tokens(self, facts: Facts, slo: Slo) -> None:
+    def _take_first_tokens(self, facts: Facts, slo: Slo, clean: Flags) -> None:
         """One TTFT a first token, read from the bins, if the limit spans enough of them.
 
         The requests that leave the queue in a bin are its oldest: their age is that of the oldest one a bin ago and
@@ -203,7 +212,7 @@ class Trial:
         left = np.maximum(came + waiting[first - 1 : -1] - waiting[first:], 0).astype(int)
         age_s = np.nan_to_num(oldest[first - 1 : -1]) + span_s / 2
         age_s = np.where(age_s > 2 * self.ttft_mean_s + 0.5, self.ttft_mean_s, age_s)
-        self.ttft_s = np.repeat(age_s, left)
+        self.ttft_s = np.repeat(age_s, np.where(clean[first:] & clean[first - 1 : -1], left, 0))
 
     def values(self, target: SloTarget) -> Array:
         column: Array = getattr(self, f"{target.metric}_s")
@@ -252,20 +261,20 @@ class Trial:
             return False
         return True if misses <= share * n or n >= QUICK_LIMIT else None
 
-    def remaining(self, slo: Slo, quick: bool) -> int:
-        """Requests that this level still needs, about."""
-        wanted = QUICK_REQUESTS if quick else CONFIRM_REQUESTS
-        if self.warm_s is None:
-            return max(1, max(0, self.load - self.before) + wanted - self.sent)
-        rest = [1]
-        for target in slo.targets:
-            share = MISS_SHARES.get(target.stat or "p95")
-            if target.metric not in LATENCIES or share is None:
-                continue
-            values = self.values(target)
-            test = Sprt.of((values > target.limit).astype(np.float64), share)
-            rest.append(wanted - len(values) if quick else test.remaining)
-        return max(rest)
+
+def servers_own(facts: Facts, first: int) -> Flags:
+    """Of each bin from row `first` on, whether all of it lies in seconds in which the client was not the bottleneck;
+    shape (len(facts.bins),), False before. Without samples of the client nothing is held against it."""
+    own = np.zeros(len(facts.bins), dtype=bool)
+    end_s, span_s = facts.bins.column("t_s")[first:], facts.bins.column("span_s")[first:]
+    judged_s = facts.client.column("t_s")
+    if len(judged_s) == 0:
+        own[first:] = True
+        return own
+    fine = np.append(facts.client.column("red") == 0, False)  # what is not judged yet is not known to be fine
+    begun_in = np.searchsorted(judged_s, end_s - span_s + 1e-6)
+    own[first:] = fine[begun_in] & fine[np.searchsorted(judged_s, end_s - 1e-6)]
+    return own
 
 
 def _mean_answer(values: Array, limit: float, quick: bool) -> bool | None:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from llmtop.domain.commands import SetKnob, SetLoad
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import SearchEnded, TestedLevel
 
 Phase = Literal["double", "confirm", "done"]
 """Of a search: up to the first load that fails, then between it and the last that held."""
@@ -19,8 +20,11 @@ class Step(Struct, frozen=True, kw_only=True):
     want: SetLoad | SetKnob | None
     phase: Phase
     done_levels: int = 0
-    requests_left: int | None = None
+    left_s: float | None = None
+    """The time it has promised to end within."""
     text: str = ""
+    learned: tuple[TestedLevel | SearchEnded, ...] = ()
+    """What is to be noted among the facts of the run: each is told once."""
 
     @property
     def point(self) -> LoadPoint | None:

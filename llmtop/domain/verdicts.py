@@ -179,6 +179,9 @@ class Capacity(Struct, frozen=True, kw_only=True):
 
     at_slo: float | None = None
     """Largest load at which the SLO held."""
+    low: float | None = None
+    high: float | None = None
+    """Where the capacity lies with 95 % confidence; None: not bounded on that side."""
     fails_at: float | None = None
     """Smallest load above at which it did not; None: never failed, so `at_slo` is only a lower bound."""
     knee: float | None = None

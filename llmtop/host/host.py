@@ -76,11 +76,10 @@ class Host:
         self._link = link
         self._outputs = Outputs(outputs)
         self._judge = Judge(slo)
-        self._helm = Helm(slo, link.send)
+        self._helm = Helm(slo, link.send, wanted=search)
         self._exporting = threading.Lock()
         self._answering = threading.Lock()
         self._export_thread: threading.Thread | None = None
-        self._search_wanted = search
         self._clock = clock
         self._judge_at = clock()
         self._meta: RunMeta | None = None
@@ -116,7 +115,6 @@ class Host:
                 self._export_thread = threading.Thread(target=self._export, name="export", daemon=True)
                 self._export_thread.start()
             case SetLoad() | StopLoad():
-                self._search_wanted = False
                 self._helm.release()
                 self._link.send(command)
             case _:
@@ -125,7 +123,6 @@ class Host:
     def _search(self, on: bool) -> None:
         refusal = None
         if not on:
-            self._search_wanted = False
             self._helm.release()
         elif (frame := self._link.frame()) is not None and frame.replay is not None:
             refusal = "a recording has no capacity to search for"
@@ -182,10 +179,7 @@ class Host:
         if now < self._judge_at or self._meta is None:
             return
         self._judge_at = now + JUDGE_S
-        if self._search_wanted and self._meta.info is not None:
-            self._search_wanted = False
-            self._helm.search(self._meta)
-        self._helm.look(self.facts)
+        self._helm.look(self.facts, self._meta)
         self._form_opinion(self._meta)
 
     def _listen(self) -> None:
@@ -201,7 +195,7 @@ class Host:
         self._ended = self._ended or told.ended
 
     def _form_opinion(self, meta: RunMeta, full: bool | None = None) -> None:
-        opinion = self._helm.informed(self._judge(self.facts, meta, full=full), self.facts)
+        opinion = self._judge(self.facts, meta, full=full)
         if opinion is not self._assessment:
             self._assessment = opinion
             self._outputs.judged(opinion)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmtop.domain.load import Axis, LoadPoint
+from llmtop.domain.run import SearchEnded
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import ClientCause, ClientReason
 from llmtop.wording.figures import TEXT, Figures
@@ -69,6 +70,57 @@ def expected_peak(peak: float, own: float, slots: int | None, most: int) -> str:
         return f"{told}, the server's slots"
     where = f"the profile's is {own:g}" if slots is None else f"the server has {slots} slots"
     return f"{told}: {where}, but no more than {most} in flight are allowed (--max-concurrency)"
+
+
+def likely(low: float | None, high: float | None, axis: Axis, figures: Figures = TEXT) -> str:
+    """` (most likely 47 to 53)`: where a capacity lies; empty where it is not bounded on both sides."""
+    if low is None or high is None:
+        return ""
+    return f" (most likely {figures.load(low, axis)} to {figures.load(high, axis)})"
+
+
+def rest_waits(served: float, axis: Axis, figures: Figures = TEXT) -> str:
+    """`31 are served at once, the rest waits`: why less is recommended than what holds the SLO."""
+    return f"{figures.load(served, axis)} are served at once, the rest waits"
+
+
+def searching(
+    load: int, judged: int | None, held: int | None, broke: int | None, left_s: float, figures: Figures = TEXT
+) -> str:
+    """`testing 64 in flight: 23 requests judged · 32 held, 128 did not · at most 45 s left`
+
+    Args:
+        judged: requests that count so far; None: the load is not steady yet.
+        left_s: what the search has promised to end within.
+    """
+    doing = "waiting until it is steady" if judged is None else f"{judged} requests judged"
+    known = [] if held is None else [f"{held} held"]
+    known += [] if broke is None else [f"{broke} did not"]
+    parts = (
+        f"testing {load} in flight: {doing}",
+        ", ".join(known),
+        f"at most {figures.duration(max(0, round(left_s)))} left",
+    )
+    return " · ".join(filter(None, parts))
+
+
+NOTHING_TESTED = "nothing learned yet"
+_ENDINGS = {"budget": "the time of the search was up", "limit": "the load ends there", "hand": "stopped by hand"}
+
+
+def search_ended(ended: SearchEnded) -> str:
+    """Why a search ended before it knew; empty where it knows."""
+    return _ENDINGS.get(ended.reason, "")
+
+
+def left_out(red_s: int, all_s: int) -> str:
+    """Some seconds of a search are the client's, not the server's."""
+    return f"{CLIENT_SLOW} in {red_s} of {all_s} s, which are left out"
+
+
+def search_void(red_s: int, all_s: int) -> str:
+    """So many seconds of a search are the client's that it has found nothing."""
+    return f"{CLIENT_SLOW} in {red_s} of {all_s} s: {VOID}"
 
 
 def tries(levels: Sequence[int]) -> str:

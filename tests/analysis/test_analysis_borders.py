@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llmtop.analysis import search as searching
 from llmtop.analysis import stats
+from llmtop.analysis.bracket import Bracket
 from llmtop.analysis.diagnosis import Recent, diagnose, is_client_bound
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.recent import overloaded_now
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.slo import MISS_SHARES, Sample, holds
 from llmtop.analysis.trial import _mean_answer
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import TestedLevel as Judged
 from llmtop.domain.slo import Slo, SloTarget
 from llmtop.domain.verdicts import Bound
 from llmtop.meter.facts import Facts
@@ -38,13 +38,11 @@ def test_the_same_share_of_queue_is_overload_now_and_in_a_search(share: float, o
     base_s, ttft_s = 0.3, 1.0
     e2e_s = (ttft_s - base_s) / share
     assert overloaded_now(Facts(), eight_first_tokens(ttft_s, e2e_s), base_s, 9.0, False, 5.0) is overloaded
-    search = searching.CapacitySearch(Slo(), LoadPoint(concurrency=1))
     calm, busy = (
-        searching.Tested(load, (), None, load / e2e_s, mean_s, {}, np.empty(0))
+        Judged(t_s=1.0, load=load, slo="", requests_per_s=load / e2e_s, ttft_mean_s=mean_s)
         for load, mean_s in ((1, base_s), (20, ttft_s))
     )
-    search.tested.append(calm)
-    assert search._queues(busy) is overloaded
+    assert Bracket([calm], Slo()).queues(busy) is overloaded
 
 
 @pytest.mark.parametrize("stat", ["p90", "p95", "p99"])

@@ -53,13 +53,14 @@ def test_a_mean_that_is_given_stands_for_samples() -> None:
     assert both.mean("ttft") == 3.0
 
 
-def test_a_search_starts_at_four_and_may_send_900_requests() -> None:
+def test_a_search_starts_at_four_and_promises_ten_minutes() -> None:
     search = CapacitySearch(parse_slo("ttft_p95<2s"), LoadPoint(concurrency=0))
     step = search.next(Facts(), 0.0)
     assert step.point == LoadPoint(concurrency=4)
-    assert (search._budget, search._max, step.done_levels) == (900, 1024, 0)
-    search.stop("")
-    assert search.next(Facts(), 0.0).requests_left == 0
+    assert (search._requests, search._least_s, step.left_s) == (900, 90.0, 600.0)
+    assert (search._max, step.done_levels, step.learned) == (1024, 0, ())
+    search.stop()
+    assert search.next(Facts(), 0.0).left_s == 0.0
 
 
 def test_a_trial_starts_with_nothing() -> None:

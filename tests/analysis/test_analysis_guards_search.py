@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
 from facts_by_hand import record
+from msgspec.structs import replace
 
 from llmtop.analysis import CapacitySearch
-from llmtop.analysis import search as searches
-from llmtop.analysis.levels import EMPTY
+from llmtop.analysis.bracket import Bracket
+from llmtop.analysis.tested import capacity_of_tested
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
-from llmtop.domain.run import FactBatch
+from llmtop.domain.run import FactBatch, SearchEnded
+from llmtop.domain.run import TestedLevel as JudgedLevel  # a name that pytest does not take for a test
 from llmtop.domain.samples import LoadBin
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.steering import Step
@@ -27,7 +28,7 @@ LIMIT_S = 0.5
 class Lab:
     """A search whose every level is answered by hand."""
 
-    def __init__(self, slo: str = "ttft_p95<500ms", **options: int) -> None:
+    def __init__(self, slo: str = "ttft_p95<500ms", **options: float) -> None:
         self.facts = Facts()
         self.search = CapacitySearch(parse_slo(slo), LoadPoint(concurrency=0), **options)
         self.now_s = 0.0
@@ -64,7 +65,7 @@ class Lab:
         return self.progress
 
 
-def asked(*answers: float, **options: int) -> list[int | None]:
+def asked(*answers: float, **options: float) -> list[int | None]:
     """The level after each TTFT."""
     lab = Lab(**options)
     return [(lab.answer(ttft_s), lab.load)[1] for ttft_s in answers]
@@ -79,7 +80,7 @@ def test_levels_double_or_quadruple_far_from_every_limit() -> None:
 
 
 def test_the_highest_load_allowed_ends_the_doubling() -> None:
-    assert asked(0.13, 0.13, max_concurrency=6) == [6, None]
+    assert asked(0.13, 0.13, 0.13, max_concurrency=6) == [6, 6, None], "the highest is proved"
     assert Lab(max_concurrency=3).load == 3
 
 
@@ -98,11 +99,11 @@ def test_a_bracket_is_closed_where_a_line_in_log_log_meets_the_limit() -> None:
     assert (found.at_slo, found.fails_at, found.recommended, found.soak) == (6, 7, 6, 4)
     assert found.limited_by == "TTFT p95 SLO"
     assert lab.progress.done_levels == 4
-    assert lab.progress.requests_left == 0
+    assert lab.progress.left_s == 0.0
 
 
-def test_a_wide_bracket_ends_at_six_percent() -> None:
-    lab = Lab(first=100, max_requests=5000)
+def test_a_wide_bracket_ends_at_five_percent() -> None:
+    lab = Lab(first=100, requests=5000)
     lab.answer(0.2, n=200)
     assert lab.load == 200
     lab.answer(0.8, n=200)
@@ -112,7 +113,7 @@ def test_a_wide_bracket_ends_at_six_percent() -> None:
     found = lab.search.capacity
     assert found.at_slo is not None
     assert found.fails_at is not None
-    assert found.at_slo < 141 <= found.fails_at <= 1.06 * found.at_slo
+    assert found.at_slo < 141 <= found.fails_at <= 1.05 * found.at_slo
 
 
 def test_a_lowest_level_that_fails_is_halved_geometrically() -> None:
@@ -159,24 +160,11 @@ def test_while_doubling_no_request_need_end() -> None:
     assert lab.search.next(lab.facts, lab.now_s + 4).done_levels == 2
 
 
-def test_the_first_look_looks_ahead_as_well() -> None:
-    """25 sent and 20 more a second: a second and a half later 50 would be spent."""
-    for budget, goes_on in ((50, False), (60, True)):
-        lab = Lab(max_requests=budget)
-        bins = [
-            LoadBin(t_s=BIN_S * (i + 1), span_s=BIN_S, target=4.0, in_flight=4, sent=5, output_tokens=50)
-            for i in range(5)
-        ]
-        ended = (record(0.1, e2e_s=0.5, tokens=10),)
-        lab.facts.extend(FactBatch(t_s=1.25, requests=ended, bins=tuple(bins)))
-        assert (lab.search.next(lab.facts, 1.25).point is not None) is goes_on
-
-
 def test_the_tail_of_tpot_is_taken_over_its_mean_where_few_requests_have_ended() -> None:
     """Four in service and twelve tokens a second: a third of a second each."""
     lab = Lab(slo="tpot_p95<1s")
     lab.answer(n=10)
-    assert lab.search.tested[0].worst == {"tpot_p95": pytest.approx(1.2 / 3)}
+    assert dict(lab.search.tested[0].worst) == {"tpot_p95": pytest.approx(1.2 / 3)}
 
 
 def test_a_queue_that_held_is_forecast_by_littles_law() -> None:
@@ -198,24 +186,43 @@ def test_a_queue_that_held_is_forecast_by_littles_law() -> None:
 
 def test_a_queue_that_failed_is_crossed_on_a_straight_line() -> None:
     """80 in service of 200: from 0.2 s at 80 to 0.8 s at 200 the limit lies at 140, and 5 % before it at 133."""
-    lab = Lab(first=100, max_requests=5000)
+    lab = Lab(first=100, requests=5000)
     lab.answer(0.2, n=200)
     lab.answer(0.8, n=200, waiting=120)
     assert lab.load == 133
 
 
-def test_a_search_ends_with_what_it_knows_when_its_requests_are_spent() -> None:
-    lab = Lab(max_requests=100)
-    assert lab.answer(0.2).requests_left == 36
+def test_a_search_ends_with_what_it_knows_when_its_time_is_up() -> None:
+    """Some 8 requests/s: 140 are 17 s of them, and the next look is at 24 s."""
+    lab = Lab(requests=140, least_s=1.0)
+    assert lab.progress.left_s == 600.0
+    assert lab.answer(0.2).left_s == pytest.approx(9.0, abs=0.1)
     lab.answer(0.2)
     assert lab.load is None
     assert lab.search.capacity.at_slo == 8
-    assert "of 100 requests used" in lab.progress.text
+    assert "the time of the search was up" in lab.progress.text
+    assert lab.progress.learned[-1] == SearchEnded(16.0, "budget")
 
 
-def test_a_level_cut_short_by_the_budget_is_judged_by_what_it_has() -> None:
+def test_a_search_is_given_its_least_time_whatever_its_requests() -> None:
+    lab = Lab(requests=10, least_s=30.0)
+    assert lab.answer(0.2).left_s == pytest.approx(22.0)
+    assert lab.answer(0.2).left_s == pytest.approx(14.0)
+
+
+def test_a_promise_is_only_ever_shortened() -> None:
+    lab = Lab(least_s=1.0)
+    lefts = [lab.progress.left_s]
+    for n in (256, 64, 32):
+        lefts.append(lab.answer(0.2, n=n).left_s)
+    ends_s = [8.0 * i + left_s for i, left_s in enumerate(lefts) if left_s is not None]
+    assert ends_s[0] == 600.0
+    assert ends_s == sorted(ends_s, reverse=True)
+
+
+def test_a_level_cut_short_by_the_time_is_judged_by_what_it_has() -> None:
     """32 clean requests are no proof, but more than nothing."""
-    lab = Lab(max_requests=160)
+    lab = Lab(requests=250, least_s=1.0)
     lab.answer(0.2, n=64)
     lab.answer(0.8, n=64)
     assert (lab.load, lab.progress.phase) == (6, "confirm")
@@ -233,14 +240,14 @@ def test_a_level_that_says_nothing_is_kept() -> None:
 
 def between(bottom_s: float, top_s: float, in_service: float = 30.0) -> float:
     """Where a limit of 2 s is guessed between 32, that held with this p95, and 64, that failed; both have a queue."""
-    search = CapacitySearch(parse_slo("ttft_p95<2s"), LoadPoint(concurrency=0))
+    slo = parse_slo("ttft_p95<2s")
 
-    def level(load: int, mean_s: float, p95_s: float, *failed: str) -> searches.Tested:
-        return searches.Tested(load, failed, in_service, 10.0, mean_s, {"ttft_p95": p95_s}, EMPTY)
+    def level(load: int, mean_s: float, p95_s: float, *failed: str) -> JudgedLevel:
+        known = {"in_service": in_service, "requests_per_s": 10.0, "ttft_mean_s": mean_s}
+        return JudgedLevel(t_s=1.0, load=load, slo=str(slo), failed=failed, worst=(("ttft_p95", p95_s),), **known)
 
     low, high = level(32, 1.0, bottom_s), level(64, 3.0, top_s, "ttft_p95")
-    search.tested = [level(4, 0.1, 0.1), low, high]
-    return search._between(low, high)
+    return Bracket([level(4, 0.1, 0.1), low, high], slo).between(low, high)
 
 
 def test_a_guess_lies_between_the_levels_whatever_these_say() -> None:
@@ -253,63 +260,56 @@ def test_a_guess_lies_between_the_levels_whatever_these_say() -> None:
 # -- what it concludes of the levels it tested ------------------------------------------------------------------------
 
 
-def bracketed(low: int, high: int, limit: str = "ttft_p95<200ms") -> tuple[int | None, int]:
-    """The level after one that held with 0.1 s and one that failed with 9 s, and the confirmations after it."""
-    search = CapacitySearch(parse_slo(limit), LoadPoint(concurrency=0))
-    search.tested = [
-        searches.Tested(load, failed, None, None, None, {"ttft_p95": p95_s}, EMPTY)
+def chosen(low: int, high: int, limit: str = "ttft_p95<200ms") -> int | None:
+    """The level after one that held with 0.1 s and one that failed with 9 s."""
+    levels = [
+        JudgedLevel(t_s=1.0, load=load, slo=limit, failed=failed, worst=(("ttft_p95", p95_s),))
         for load, failed, p95_s in ((low, (), 0.1), (high, ("ttft_p95",), 9.0))
     ]
-    return search._choose(), search._ahead() // 56
-
-
-def chosen(low: int, high: int, limit: str = "ttft_p95<200ms") -> int | None:
-    return bracketed(low, high, limit)[0]
+    return Bracket(levels, parse_slo(limit)).choose(1024)[0]
 
 
 def test_a_level_is_tried_only_where_it_narrows_the_bracket() -> None:
-    """Three percent of a level from either side, one user at least; 6 % apart is near enough."""
+    """Three percent of a level from either side, one user at least; 5 % apart is near enough."""
     assert chosen(100, 110) == 103
     assert chosen(100, 110, "ttft_p95<8900ms") == 107
-    assert chosen(100, 107) == 103
-    assert chosen(100, 106) is None
+    assert chosen(100, 106) == 103
+    assert chosen(100, 105) is None
     assert chosen(4, 6) == 5
     assert chosen(4, 5) is None
     assert chosen(4, 8, "ttft_p95<8900ms") == 7
     assert chosen(10, 40, "ttft_p95<8900ms") == 35, "five percent before the place, where it is far"
 
 
-def test_what_is_left_counts_the_levels_to_come() -> None:
-    """4 users and 15 answers now; three confirmations of 56 each, or as many as a bracket needs."""
-    assert Lab().progress.requests_left == 4 + 15 + 3 * 56
-    assert [bracketed(100, high)[1] for high in (106, 110, 115, 125, 200)] == [0, 1, 2, 3, 3]
-    low = CapacitySearch(parse_slo("error_ratio<1%"), LoadPoint(concurrency=0))
-    low.tested = [done(8, "error_ratio")]
-    assert low._choose() == 3
-    assert low._ahead() == 2 * 56
-
-
 def test_without_a_mean_or_a_rate_no_queue_is_seen() -> None:
-    search = CapacitySearch(parse_slo("ttft_p95<2s"), LoadPoint(concurrency=0))
-    known = searches.Tested(4, (), None, 4.0, 0.1, {}, EMPTY)
-    search.tested = [known]
-    queued = dataclasses.replace(known, load=8, ttft_mean_s=1.0)
-    assert search._queues(queued)
-    assert not search._queues(dataclasses.replace(queued, ttft_mean_s=None))
-    assert not search._queues(dataclasses.replace(queued, requests_per_s=None))
-    search.tested = [dataclasses.replace(known, ttft_mean_s=None)]
-    assert not search._queues(queued)
+    slo = parse_slo("ttft_p95<2s")
+    known = done(4)
+    queued = replace(known, load=8, ttft_mean_s=1.0)
+    assert Bracket([known], slo).queues(queued)
+    assert not Bracket([known], slo).queues(replace(queued, ttft_mean_s=None))
+    assert not Bracket([known], slo).queues(replace(queued, requests_per_s=None))
+    assert not Bracket([replace(known, ttft_mean_s=None)], slo).queues(queued)
+
+
+def test_tpot_is_out_of_sight_once_there_is_a_queue() -> None:
+    """45 ms at 32 after 22 ms at 16 point at 35 users for 50 ms; where 24 are served at once they point nowhere."""
+    slo = parse_slo("tpot_p95<50ms")
+    half = replace(done(16, in_service=16.0), worst=(("tpot_p95", 0.022),))
+    full = replace(done(32, in_service=32.0), worst=(("tpot_p95", 0.045),))
+    assert Bracket([half, full], slo).choose(1024) == (35, "confirm")
+    assert Bracket([half, replace(full, in_service=24.0)], slo).choose(1024) == (64, "double")
 
 
 def test_before_the_first_level_nothing_is_learned() -> None:
     search = CapacitySearch(parse_slo("ttft_p95<2s"), LoadPoint(concurrency=0))
     assert search.capacity.sentence == "nothing learned yet"
     search.stop()
-    assert search.next(Facts(), 1.0).text == "nothing learned yet"
+    assert search.next(Facts(), 1.0).text == "nothing learned yet; stopped by hand"
 
 
-def done(load: int, *failed: str, in_service: float | None = None) -> searches.Tested:
-    return searches.Tested(load, failed, in_service, 4.0, 0.1, {}, EMPTY)
+def done(load: int, *failed: str, in_service: float | None = None) -> JudgedLevel:
+    known = {"in_service": in_service, "requests_per_s": 4.0, "ttft_mean_s": 0.1}
+    return JudgedLevel(t_s=1.0, load=load, slo="", failed=failed, n=60, **known)
 
 
 @pytest.mark.parametrize(
@@ -325,14 +325,12 @@ def done(load: int, *failed: str, in_service: float | None = None) -> searches.T
     ],
 )
 def test_capacity_is_the_highest_level_that_held_below_every_failure(
-    levels: list[searches.Tested],
+    levels: list[JudgedLevel],
     at_slo: float | None,
     fails_at: float | None,
     knee: float | None,
     recommended: float | None,
 ) -> None:
-    search = CapacitySearch(parse_slo("ttft_p95<2s,tpot_p95<50ms"), LoadPoint(concurrency=0))
-    search.tested = levels
-    found = search.capacity
+    found = capacity_of_tested(levels, None, parse_slo("ttft_p95<2s,tpot_p95<50ms"), LoadPoint(concurrency=0))
     assert (found.at_slo, found.fails_at, found.knee, found.recommended) == (at_slo, fails_at, knee, recommended)
     assert found.soak == (None if recommended is None else max(1, int(0.8 * recommended)))

@@ -123,19 +123,6 @@ def test_a_mean_is_clear_past_its_95_percent_interval(limit: str, answer: tuple[
     assert judged(parse_slo(f"ttft_mean<{limit}"), False, ttft_s=values) == answer
 
 
-def test_what_remains_counts_users_still_to_come_until_it_is_warm() -> None:
-    cold = Trial(load=8, before=4, start_s=0.0)
-    assert (cold.remaining(TTFT, quick=True), cold.remaining(TTFT, quick=False)) == (19, 60)
-    cold.sent = 10
-    assert cold.remaining(TTFT, quick=True) == 9
-    cold.sent = 100
-    assert cold.remaining(TTFT, quick=True) == 1
-    down = Trial(load=4, before=8, start_s=0.0)
-    assert down.remaining(TTFT, quick=True) == 15
-    warm = Trial(load=8, before=4, start_s=0.0, warm_s=1.0, ttft_s=ttfts(10))
-    assert (warm.remaining(TTFT, quick=True), warm.remaining(TTFT, quick=False)) == (5, 46)
-
-
 def test_how_far_a_level_is_from_the_one_before() -> None:
     assert Trial(load=8, before=4, start_s=0.0).moved == 0.5
     assert Trial(load=4, before=8, start_s=0.0).moved == 0.5

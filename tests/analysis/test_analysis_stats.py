@@ -78,12 +78,3 @@ def test_sequential_test_is_short_and_right():
             test.add(miss, 1 - miss)
         passed.append(test.verdict)
     assert np.mean(passed) <= 0.05
-
-
-def test_remaining_counts_down_to_the_answer():
-    test = stats.Sprt(0.05)
-    assert test.remaining == pytest.approx(56, abs=2)
-    test.add(0, 40)
-    assert test.remaining == pytest.approx(16, abs=2)
-    test.add(0, 20)
-    assert test.remaining == 0

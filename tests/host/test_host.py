@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from host_fakes import BASE, CONNECTED, META, Diary, FakeLink, batch, frame
 
-from llmtop.domain.commands import AddMark, Command, Export, Quit, Search, SetLoad, StopLoad
+from llmtop.domain.commands import AddMark, Command, Export, Note, Quit, Search, SetLoad, StopLoad
 from llmtop.domain.frame import ReplayPosition
-from llmtop.domain.run import Ended, RunMeta, Told
+from llmtop.domain.run import Ended, RunMeta, SearchEnded, Told
 from llmtop.domain.slo import Slo
 from llmtop.domain.steering import Step
 from llmtop.errors import FileError
@@ -141,7 +141,7 @@ def test_a_search_that_is_ended_keeps_the_load_where_it_is() -> None:
     link.told.append(Told(batches=(batch(9.0),)))
     host.step()
     assert not host.shown().steering.running
-    assert len(link.sent) == 1
+    assert link.sent[1:] == [Note(SearchEnded(1.0, "hand"))]
 
 
 @pytest.mark.parametrize("command", [SetLoad(BASE), StopLoad()])
@@ -152,7 +152,7 @@ def test_a_hand_takes_the_wheel_from_a_search(command: Command) -> None:
     for t_s in (2.0, 3.0, 4.0):
         link.told.append(Told(batches=(batch(t_s),)))
         host.step()
-    assert link.sent[1:] == [command]
+    assert link.sent[1:] == [Note(SearchEnded(1.0, "hand")), command]
     assert not host.shown().steering.running
 
 
@@ -207,9 +207,6 @@ def test_a_hand_does_not_wait_for_a_search_that_thinks() -> None:
             thinking.set()
             assert go_on.wait(20)
             return Step(want=SetLoad(BASE, "search"), phase="double")
-
-        def stop(self) -> None:
-            """Only the helm counts."""
 
     host._helm._steerer = Thinker()
     link.told.append(Told(batches=(batch(2.0),)))
