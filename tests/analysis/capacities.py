@@ -8,7 +8,7 @@ from virtual import VirtualSession
 
 from llmtop.analysis import CapacitySearch, assess
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.slo import parse_slo
+from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Bound, CliffVerdict
 from llmtop.simulator.engine import Preset, load_preset, predict
 from llmtop.simulator.engine.driver import Lengths
@@ -95,18 +95,23 @@ def true_capacity(name: str, requests: int = 1500) -> int:
     return low
 
 
-def search_run(name: str, seed: int) -> tuple[float, int]:
-    """(what the search found, requests it sent)."""
+def noted_search(session: VirtualSession, slo: Slo, base: LoadPoint) -> CapacitySearch:
+    """A search to its end, asked once a second as a host does, and what it learns among the session's facts."""
+    search = CapacitySearch(slo, base)
+    while (step := search.next(session.facts, session.now_s)).point is not None:
+        session.note(step.learned)
+        session.command(step.point, "search")
+        session.run_until(session.now_s + 1.0)
+    session.note(step.learned)
+    return search
+
+
+def search_run(name: str, seed: int) -> tuple[float, float]:
+    """(what the search found, seconds it took)."""
     _, text, prompt_tokens, output_tokens = SERVERS[name]
     idle = LoadPoint(concurrency=0, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
     session = VirtualSession(preset_of(name), idle, seed=seed, prompt_cv=CV, output_cv=CV)
-    search = CapacitySearch(parse_slo(text), idle)
-    progress = search.next(session.facts, 0.0)
-    while progress.point is not None:
-        session.command(progress.point)
-        session.run_until(session.now_s + 0.25)
-        progress = search.next(session.facts, session.now_s)
-    return search.capacity.at_slo or 0.0, session.sent_total
+    return noted_search(session, parse_slo(text), idle).capacity.at_slo or 0.0, session.now_s
 
 
 def cause_run(name: str, seed: int) -> tuple[CliffVerdict, float]:

@@ -15,13 +15,11 @@ IDLE = LoadPoint(concurrency=0)
 
 
 @pytest.mark.parametrize("name", CAPACITIES)
-def test_search_finds_the_capacity_within_900_requests(name: str) -> None:
+def test_search_finds_the_capacity_within_two_minutes(name: str) -> None:
     truth = CAPACITIES[name]
     runs = [search_run(name, seed) for seed in range(2)]
-    near = [abs(found - truth) <= 0.1 * truth + 1 for found, _ in runs]
-    assert any(near), (truth, runs)
-    assert all(abs(found - truth) <= 0.2 * truth + 1 for found, _ in runs), (truth, runs)
-    assert all(sent <= 900 for _, sent in runs)
+    assert all(abs(found - truth) <= 0.1 * truth + 1 for found, _ in runs), (truth, runs)
+    assert all(took_s <= 120 for _, took_s in runs), runs
 
 
 @pytest.mark.parametrize("name", CAPACITIES)

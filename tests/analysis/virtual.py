@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
@@ -13,7 +13,7 @@ from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
-from llmtop.domain.run import ChangeReason, Chapter, FactBatch, LoadChange, RunMeta
+from llmtop.domain.run import ChangeReason, Chapter, FactBatch, LoadChange, RunMeta, SearchEnded, TestedLevel
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.meter.facts import Facts
@@ -134,10 +134,10 @@ class VirtualSession:
 
     # ── What a hand or a plan does ────────────────────────────────────────────────────────────────────────────────
 
-    def command(self, point: LoadPoint) -> None:
+    def command(self, point: LoadPoint, reason: ChangeReason | None = None) -> None:
         if point != self._point:
             self._point = point
-            self._tell(FactBatch(t_s=self.now_s, changes=(LoadChange(self.now_s, point, self.reason),)))
+            self._tell(FactBatch(t_s=self.now_s, changes=(LoadChange(self.now_s, point, reason or self.reason),)))
         self._begin()
 
     def turn(self, **knobs: KnobValue) -> None:
@@ -163,6 +163,13 @@ class VirtualSession:
         profile = self.meta.profile
         profile = replace(profile, slo=slo or profile.slo, plan=plan or profile.plan)
         return replace(self.meta, profile=profile, ended_s=self.facts.t_s)
+
+    def note(self, learned: Iterable[TestedLevel | SearchEnded]) -> None:
+        """Keep what a search has learned among the facts."""
+        facts = tuple(learned)
+        tested = tuple(fact for fact in facts if isinstance(fact, TestedLevel))
+        ended = tuple(fact for fact in facts if isinstance(fact, SearchEnded))
+        self._tell(FactBatch(t_s=self.now_s, tested=tested, searches=ended))
 
     def run_until(self, t_s: float) -> None:
         """Move the clock to the first end of a request at or after `t_s`; without any load, to `t_s` itself."""
