@@ -29,6 +29,8 @@ LEAST_S = 90.0
 """A fast server answers them before anything has settled: it is given so long."""
 MOST_S = 600.0
 """Nobody waits longer for a capacity, however slow the server."""
+NEAR = 1.15
+"""A level that failed by a quick answer is proved as soon as so little below it has held."""
 VOID_FROM_S = 10
 """Seconds of the client after which a search that is void for its sake gives up."""
 
@@ -176,9 +178,11 @@ class CapacitySearch:
         that came together make a level look worse than it is."""
         bracket = Bracket(self.tested, self._slo)
         wanted, phase = bracket.choose(self._max)
-        if wanted is None:
-            borders = [each.load for each in (bracket.high, bracket.low) if each is not None]
-            wanted, phase = next((load for load in borders if load in self._unproved), None), "confirm"
+        low, high = bracket.low, bracket.high
+        near = low is not None and high is not None and high.load <= NEAR * low.load
+        borders = [each.load for each in (high, low) if each is not None and each.load in self._unproved]
+        if borders and (wanted is None or (near and low is not None and low.load not in self._unproved)):
+            return borders[0], "confirm"
         return wanted, phase
 
     def _try(self, wanted: int, before: Trial, now_s: float) -> None:
