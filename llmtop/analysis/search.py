@@ -31,7 +31,7 @@ MOST_S = 600.0
 """Nobody waits longer for a capacity, however slow the server."""
 NEAR = 1.15
 """A level that failed by a quick answer is proved as soon as so little below it has held."""
-VOID_FROM_S = 10
+VOID_FROM_S = 30
 """Seconds of the client after which a search that is void for its sake gives up."""
 
 

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from llmtop.analysis.bracket import highest_held, lowest_broken
 from llmtop.analysis.capacity import recommended_and_soak
 from llmtop.analysis.diagnosis import is_client_bound
-from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import SearchEnded, TestedLevel
 from llmtop.domain.slo import Slo
@@ -24,6 +23,9 @@ from llmtop.wording.names import target_name
 MARGIN = 0.03
 """How far past the levels that held and failed the capacity may lie: a test of one level is wrong in 5 % of cases, and
 near the limit, where a few percent of load move the share of slow requests less than the test can tell."""
+
+PROVED = 56
+"""Clean requests that pass Wald's test of a p95 limit: with fewer, a level held by a quick answer."""
 
 
 class ClientSeconds(Struct, frozen=True):
@@ -63,7 +65,7 @@ def capacity_of_tested(
         client: how the client did meanwhile; its seconds are left out of the levels, or make all of them void.
     """
     client = client or ClientSeconds()
-    if client.void:
+    if client.void or (ended is not None and ended.reason == "client"):
         return Capacity(sentence=sentences.search_void(client.red, client.all))
     held, broke = highest_held(tested), lowest_broken(tested)
     at_slo = None if held is None else float(held.load)
@@ -85,13 +87,12 @@ def capacity_of_tested(
 def found(facts: Facts, slo: Slo) -> Capacity | None:
     """What the newest search of a run has found by this SLO for the lengths and the configuration that there are now.
 
-    None: none has tested a level, by these limits and under these conditions.
+    None: none has tested a level by these limits and under these conditions, or was ended because of the client.
     """
     for tested, ended, since_s in _searches(facts, slo):
         until_s = facts.t_s if ended is None else ended.t_s
-        return capacity_of_tested(
-            tested, ended, slo, _point_at(facts, tested[-1].t_s), client_seconds(facts, since_s, until_s)
-        )
+        client = client_seconds(facts, since_s, until_s)
+        return capacity_of_tested(tested, ended, slo, _point_at(facts, until_s), client)
     return None
 
 
@@ -113,8 +114,9 @@ def _searches(facts: Facts, slo: Slo) -> list[tuple[list[TestedLevel], SearchEnd
     for ended in (*facts.searches, None):
         until_s = facts.t_s if ended is None else ended.t_s
         own = newest_of_each([each for each in counts if before_s < each.t_s <= until_s])
-        if own:
-            since_s = next((t_s for t_s in begun_s if t_s > before_s), own[0].t_s)
+        late = ended is not None and ended.reason == "client" and _conditions(facts, ended.t_s) == now
+        if own or late:
+            since_s = next((t_s for t_s in begun_s if t_s > before_s), own[0].t_s if own else before_s)
             searches.append((own, ended, since_s))
         before_s = until_s
     return searches[::-1]
@@ -134,7 +136,7 @@ def _point_at(facts: Facts, t_s: float) -> LoadPoint:
 
 def _low(held: TestedLevel, tested: Sequence[TestedLevel]) -> float:
     """Too few requests to prove a p95 are believed only where a lower level held as well."""
-    sure = [each.load for each in tested if not each.failed and each.load <= held.load and each.n >= FEWEST["p95"]]
+    sure = [each.load for each in tested if not each.failed and each.load <= held.load and each.n >= PROVED]
     return float(math.floor(max(sure, default=0) / (1 + MARGIN)))
 
 
