@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from llmtop.analysis.cliff import QUEUE_SHARE, QUEUED_TTFT
 from llmtop.analysis.trial import WITH_QUEUE
-from llmtop.domain.run import TestedLevel
+from llmtop.domain.run import JudgedLevel
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.steering import Phase
 
@@ -18,14 +18,14 @@ QUADRUPLE_UP_TO = 16
 """Small levels far from every limit are skipped two doublings at a time."""
 
 
-def highest_held(tested: Sequence[TestedLevel]) -> TestedLevel | None:
+def highest_held(tested: Sequence[JudgedLevel]) -> JudgedLevel | None:
     """The highest level that held below every failure."""
     broke = lowest_broken(tested)
     held = (each for each in tested if not each.failed and (broke is None or each.load < broke.load))
     return max(held, key=lambda each: each.load, default=None)
 
 
-def lowest_broken(tested: Sequence[TestedLevel]) -> TestedLevel | None:
+def lowest_broken(tested: Sequence[JudgedLevel]) -> JudgedLevel | None:
     """The lowest level that failed."""
     return min((each for each in tested if each.failed), key=lambda each: each.load, default=None)
 
@@ -37,7 +37,7 @@ class Bracket:
         tested: in the order in which they were tested, one a load.
     """
 
-    def __init__(self, tested: Sequence[TestedLevel], slo: Slo) -> None:
+    def __init__(self, tested: Sequence[JudgedLevel], slo: Slo) -> None:
         self.tested = tuple(tested)
         self.low, self.high = highest_held(tested), lowest_broken(tested)
         self._targets = [target for target in slo.targets if target.metric in LATENCIES]
@@ -63,7 +63,7 @@ class Bracket:
             guess = max(guess, low.load + max(1.0, 0.6 * STEP * low.load))
         return max(1, min(round(guess), high.load - margin)), "confirm"
 
-    def _above(self, low: TestedLevel) -> tuple[int, Phase]:
+    def _above(self, low: JudgedLevel) -> tuple[int, Phase]:
         """Nothing failed yet: twice the load, or the load at which a limit is forecast to be met, if that is nearer."""
         forecast = self._forecast(low)
         if forecast is None or forecast >= 2 * low.load:
@@ -71,12 +71,12 @@ class Bracket:
             return (4 if far and self._roomy(low) else 2) * low.load, "double"
         return max(math.ceil(low.load * (1 + STEP)), round(forecast * (1 - STEP / 2))), "confirm"
 
-    def _roomy(self, low: TestedLevel) -> bool:
+    def _roomy(self, low: JudgedLevel) -> bool:
         """Whether every limit is four times as high as what was measured."""
         worst = dict(low.worst)
         return all(worst.get(target.name, math.inf) <= target.limit / 4 for target in self._targets)
 
-    def _forecast(self, low: TestedLevel) -> float | None:
+    def _forecast(self, low: JudgedLevel) -> float | None:
         """Where the first limit is met, by what the levels that held say; None: it is out of sight.
 
         TTFT of a level with a queue: in service + 0.95 X (limit - base p95), X being requests/s. Others, and TTFT
@@ -97,7 +97,7 @@ class Bracket:
                     guesses.append(low.load + (target.limit - top) / slope)
         return min(guesses, default=None)
 
-    def _queue_forecast(self, target: SloTarget, tested: TestedLevel) -> float | None:
+    def _queue_forecast(self, target: SloTarget, tested: JudgedLevel) -> float | None:
         """Little's forecast from a level with a queue; None: it has none, or the limit is not on TTFT or E2E."""
         if not self.queues(tested) or not tested.in_service or not tested.requests_per_s:
             return None
@@ -108,7 +108,7 @@ class Bracket:
         base = self._calm(target, tested.load)
         return tested.in_service + 0.95 * tested.requests_per_s * max(0.0, target.limit - base)
 
-    def queues(self, tested: TestedLevel) -> bool:
+    def queues(self, tested: JudgedLevel) -> bool:
         """Whether a queue makes its TTFT: by its share of E2E and by TTFT over that of the lowest level."""
         first = self.tested[0]
         if tested.ttft_mean_s is None or not tested.requests_per_s or first.ttft_mean_s is None:
@@ -116,7 +116,7 @@ class Bracket:
         share = (tested.ttft_mean_s - first.ttft_mean_s) * tested.requests_per_s / tested.load
         return share > QUEUE_SHARE and tested.ttft_mean_s > QUEUED_TTFT * first.ttft_mean_s
 
-    def between(self, low: TestedLevel | None, high: TestedLevel) -> float:
+    def between(self, low: JudgedLevel | None, high: JudgedLevel) -> float:
         """Where the first broken limit is just met, between a level that held and one that failed."""
         floor = low.load if low else 0
         middle = math.sqrt(max(1, floor) * high.load)
@@ -127,7 +127,7 @@ class Bracket:
         guess = min(guesses, default=middle)
         return guess if floor < guess < high.load else middle
 
-    def _queue_crossing(self, target: SloTarget, low: TestedLevel | None, high: TestedLevel) -> float | None:
+    def _queue_crossing(self, target: SloTarget, low: JudgedLevel | None, high: JudgedLevel) -> float | None:
         """Where TTFT meets its limit in a queue, in which it grows with load in a straight line.
 
         The line starts at the level that held, if that had a queue, or where requests in service end and TTFT is still
@@ -151,7 +151,7 @@ class Bracket:
         return dict(max(calm, key=lambda t: t.load).worst).get(target.name, 0.0) if calm else 0.0
 
 
-def _interpolated(target: SloTarget, low: TestedLevel | None, high: TestedLevel) -> float:
+def _interpolated(target: SloTarget, low: JudgedLevel | None, high: JudgedLevel) -> float:
     """Load at which the limit is met, on a straight line in log-log through the two levels."""
     top = dict(high.worst).get(target.name)
     bottom = None if low is None else dict(low.worst).get(target.name)

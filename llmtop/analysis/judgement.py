@@ -23,7 +23,7 @@ from llmtop.analysis.soak import creeping, long_enough, visible
 from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Hold, LoadPoint
 from llmtop.domain.profile import Profile, Question
-from llmtop.domain.run import LOST, LoadChange, RunMeta, TestedLevel
+from llmtop.domain.run import LOST, JudgedLevel, LoadChange, RunMeta
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import (
     Capacity,
@@ -87,7 +87,7 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
     answer = _ANSWERS[question](run)
     ok, reasons = answer.ok, answer.reasons
     early = run.early
-    if early is not None and not (answer.reach and ok is True):
+    if early is not None and (meta.ending in LOST or not (answer.reach and ok is True)):
         reasons = (*reasons, early)
         ok = None if ok else ok
     void = run.void
@@ -314,11 +314,10 @@ def _located(capacity: Capacity, cliff: CliffVerdict, verdict: SloVerdict) -> _A
         ok = False
     elif capacity.at_slo is not None or located or cliff.kind is Kind.NONE:
         ok = True
-    parts = [answers.bends_at(cliff) if located else "", capacity.sentence]
-    text = "; ".join(filter(None, parts))
-    if not text:
-        text = answers.straight() if cliff.kind is Kind.NONE else answers.nothing_known()
-    return _Answer(verdict, ok, text, reach=True)
+    place = answers.bends_at(cliff) if located else answers.straight() if cliff.kind is Kind.NONE else ""
+    if ok is None:
+        place = answers.nothing_known()
+    return _Answer(verdict, ok, "; ".join(filter(None, (place, capacity.sentence))), reach=True)
 
 
 def _spike(run: _Run) -> _Answer:
@@ -372,7 +371,7 @@ def _at_capacity(run: _Run) -> SloVerdict:
     return _with_errors_of(pooled, judge_slo(Sample.of_level(level), felt), felt)
 
 
-def _tested(facts: Facts, slo: Slo, load: float) -> TestedLevel | None:
+def _tested(facts: Facts, slo: Slo, load: float) -> JudgedLevel | None:
     """What a search found at this load, by this SLO."""
     return next((each for each in reversed(facts.tested) if each.load == load and each.slo == str(slo)), None)
 
@@ -382,7 +381,7 @@ def _search_ended(facts: Facts) -> bool:
     return not facts.tested or any(end.reason not in ("hand", "client") for end in facts.searches)
 
 
-def _of_test(tested: TestedLevel, slo: Slo) -> SloVerdict:
+def _of_test(tested: JudgedLevel, slo: Slo) -> SloVerdict:
     worst = dict(tested.worst)
     targets = tuple(
         TargetVerdict(

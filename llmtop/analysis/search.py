@@ -16,7 +16,7 @@ from llmtop.analysis.tested import ClientSeconds, capacity_of_tested, client_sec
 from llmtop.analysis.trial import QUICK_REQUESTS, WITH_QUEUE, Trial, statistic
 from llmtop.domain.commands import SetLoad
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import SearchEnded, TestedLevel
+from llmtop.domain.run import JudgedLevel, SearchEnded
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.steering import Phase, Step
 from llmtop.domain.verdicts import Capacity
@@ -79,8 +79,8 @@ class CapacitySearch:
         self._unsettled = 0.0
         self._tpot_s: dict[int, Array] = {}
         self._unproved: set[int] = set()
-        self._untold: list[TestedLevel | SearchEnded] = []
-        self.tested: list[TestedLevel] = []
+        self._untold: list[JudgedLevel | SearchEnded] = []
+        self.tested: list[JudgedLevel] = []
 
     def stop(self, reason: Literal["done", "budget", "limit", "hand", "client"] = "hand") -> None:
         """End now; what was learned stays."""
@@ -219,7 +219,7 @@ class CapacitySearch:
         tpot_s = trial.tpot_s[np.isfinite(trial.tpot_s)]
         if trial.tpot_mean_s and len(tpot_s) >= QUICK_REQUESTS:
             self._tail = float(np.quantile(tpot_s, 0.95)) / trial.tpot_mean_s
-        level = TestedLevel(
+        level = JudgedLevel(
             t_s=now_s,
             load=trial.load,
             slo=str(self._slo),

@@ -13,7 +13,7 @@ from llmtop.analysis.bracket import highest_held, lowest_broken
 from llmtop.analysis.capacity import recommended_and_soak
 from llmtop.analysis.diagnosis import is_client_bound
 from llmtop.domain.load import Axis, LoadPoint
-from llmtop.domain.run import SearchEnded, TestedLevel
+from llmtop.domain.run import JudgedLevel, SearchEnded
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Capacity
 from llmtop.meter.facts import Facts
@@ -48,7 +48,7 @@ def client_seconds(facts: Facts, since_s: float, until_s: float) -> ClientSecond
 
 
 def capacity_of_tested(
-    tested: Sequence[TestedLevel],
+    tested: Sequence[JudgedLevel],
     ended: SearchEnded | None,
     slo: Slo,
     base: LoadPoint,
@@ -96,13 +96,13 @@ def found(facts: Facts, slo: Slo) -> Capacity | None:
     return None
 
 
-def newest_of_each(tested: Sequence[TestedLevel]) -> list[TestedLevel]:
+def newest_of_each(tested: Sequence[JudgedLevel]) -> list[JudgedLevel]:
     """One test a load: the last one."""
     last = {each.load: each for each in tested}
     return [each for each in tested if last[each.load] is each]
 
 
-def _searches(facts: Facts, slo: Slo) -> list[tuple[list[TestedLevel], SearchEnded | None, float]]:
+def _searches(facts: Facts, slo: Slo) -> list[tuple[list[JudgedLevel], SearchEnded | None, float]]:
     """(levels that count, how it ended, when it began) of each search that has any; the newest first."""
     if not facts.changes:
         return []
@@ -134,7 +134,7 @@ def _point_at(facts: Facts, t_s: float) -> LoadPoint:
     return facts.changes[max(0, place - 1)].point.at("concurrency", 0)
 
 
-def _low(held: TestedLevel, tested: Sequence[TestedLevel]) -> float:
+def _low(held: JudgedLevel, tested: Sequence[JudgedLevel]) -> float:
     """Too few requests to prove a p95 are believed only where a lower level held as well."""
     sure = [each.load for each in tested if not each.failed and each.load <= held.load and each.n >= PROVED]
     return float(math.floor(max(sure, default=0) / (1 + MARGIN)))

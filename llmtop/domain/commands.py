@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import ChangeReason, Ending, SearchEnded, TestedLevel
+from llmtop.domain.run import ChangeReason, Ending, JudgedLevel, SearchEnded
 
 
 class SetLoad(Struct, frozen=True, tag=True):
@@ -60,7 +60,7 @@ class Quit(Struct, frozen=True, tag=True):
 class Note(Struct, frozen=True, tag=True):
     """Keep what a search has found among the facts of the run."""
 
-    fact: TestedLevel | SearchEnded
+    fact: JudgedLevel | SearchEnded
 
 
 class Search(Struct, frozen=True, tag=True):

@@ -57,7 +57,7 @@ class Chapter(Struct, frozen=True):
     """The configuration from here on; a key that comes back is the same configuration."""
 
 
-class TestedLevel(Struct, frozen=True, kw_only=True, tag=True):
+class JudgedLevel(Struct, frozen=True, kw_only=True, tag=True):
     """A load that a capacity search has judged."""
 
     t_s: float
@@ -141,7 +141,7 @@ class FactBatch(Struct, frozen=True, kw_only=True):
     changes: tuple[LoadChange, ...] = ()
     marks: tuple[Mark, ...] = ()
     chapters: tuple[Chapter, ...] = ()
-    tested: tuple[TestedLevel, ...] = ()
+    tested: tuple[JudgedLevel, ...] = ()
     searches: tuple[SearchEnded, ...] = ()
     events: tuple[Event, ...] = field(default_factory=tuple)
 

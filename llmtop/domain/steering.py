@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from llmtop.domain.commands import SetKnob, SetLoad
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import SearchEnded, TestedLevel
+from llmtop.domain.run import JudgedLevel, SearchEnded
 
 Phase = Literal["double", "confirm", "done"]
 """Of a search: up to the first load that fails, then between it and the last that held."""
@@ -23,7 +23,7 @@ class Step(Struct, frozen=True, kw_only=True):
     left_s: float | None = None
     """The time it has promised to end within."""
     text: str = ""
-    learned: tuple[TestedLevel | SearchEnded, ...] = ()
+    learned: tuple[JudgedLevel | SearchEnded, ...] = ()
     """What is to be noted among the facts of the run: each is told once."""
 
     @property

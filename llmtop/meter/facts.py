@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import Chapter, Event, FactBatch, LoadChange, Mark, SearchEnded, TestedLevel
+from llmtop.domain.run import Chapter, Event, FactBatch, JudgedLevel, LoadChange, Mark, SearchEnded
 from llmtop.meter.client import SPOILT, ClientJudge, JudgedSecond, Pause, RedSpans
 
 Column = npt.NDArray[np.float64]
@@ -146,7 +146,7 @@ class Facts:
         self.marks: list[Mark] = []
         self.events: list[Event] = []
         self.chapters: list[Chapter] = []
-        self.tested: list[TestedLevel] = []
+        self.tested: list[JudgedLevel] = []
         self.searches: list[SearchEnded] = []
         self.t_s = 0.0
         self._judge = ClientJudge()

@@ -13,7 +13,7 @@ Tables, one row a fact; times are seconds (`*_s`) or nanoseconds (`*_ns`) of one
     mark           t_s, text
     event          the fields of `Event`
     chapter        the fields of `Chapter`
-    tested         one load that a capacity search judged: the fields of `TestedLevel`; lists are JSON
+    tested         one load that a capacity search judged: the fields of `JudgedLevel`; lists are JSON
     search_end     the fields of `SearchEnded`
 
 Every row but meta's begins with `told_s`, when the session told it: a record is told with the bin
@@ -38,7 +38,7 @@ import msgspec
 
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import RequestRecord
-from llmtop.domain.run import Chapter, Event, LoadChange, Mark, SearchEnded, TestedLevel
+from llmtop.domain.run import Chapter, Event, JudgedLevel, LoadChange, Mark, SearchEnded
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 
 VERSION = 3
@@ -150,7 +150,7 @@ CHANGE = _ChangeTable()
 MARK = FactTable("mark", Mark)
 EVENT = FactTable("event", Event)
 CHAPTER = FactTable("chapter", Chapter)
-TESTED = FactTable("tested", TestedLevel)
+TESTED = FactTable("tested", JudgedLevel)
 SEARCH_END = FactTable("search_end", SearchEnded)
 
 BATCH_TABLES: dict[str, FactTable[Any]] = {

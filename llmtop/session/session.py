@@ -45,11 +45,11 @@ from llmtop.domain.run import (
     Event,
     EventKind,
     FactBatch,
+    JudgedLevel,
     Mark,
     RunMeta,
     SearchEnded,
     Severity,
-    TestedLevel,
     joined,
 )
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
@@ -127,7 +127,7 @@ class Session:
         self._marks: list[Mark] = []
         self._events: list[Event] = []
         self._chapters: list[Chapter] = []
-        self._noted: list[TestedLevel | SearchEnded] = []
+        self._noted: list[JudgedLevel | SearchEnded] = []
         self._starts = 1
         self._recording = True
         self._retry_at_s: float | None = None
@@ -409,7 +409,7 @@ class Session:
             marks=_taken(self._marks),
             events=_taken(self._events),
             chapters=_taken(self._chapters),
-            tested=tuple(fact for fact in noted if isinstance(fact, TestedLevel)),
+            tested=tuple(fact for fact in noted if isinstance(fact, JudgedLevel)),
             searches=tuple(fact for fact in noted if isinstance(fact, SearchEnded)),
         )
         batch = joined(t_s, (*load, own))

@@ -13,7 +13,7 @@ from llmtop.analysis.recent import overloaded_now
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.slo import MISS_SHARES, Sample, holds
 from llmtop.analysis.trial import _mean_answer
-from llmtop.domain.run import TestedLevel as Judged
+from llmtop.domain.run import JudgedLevel as Judged
 from llmtop.domain.slo import Slo, SloTarget
 from llmtop.domain.verdicts import Bound
 from llmtop.meter.facts import Facts

@@ -14,7 +14,7 @@ from llmtop.analysis.tested import capacity_of_tested
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import FactBatch, SearchEnded
-from llmtop.domain.run import TestedLevel as JudgedLevel  # a name that pytest does not take for a test
+from llmtop.domain.run import JudgedLevel as JudgedLevel  # a name that pytest does not take for a test
 from llmtop.domain.samples import LoadBin
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.steering import Step

@@ -10,7 +10,7 @@ from llmtop.analysis.bracket import Bracket
 from llmtop.analysis.search import CapacitySearch
 from llmtop.analysis.trial import Trial
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import TestedLevel as Judged
+from llmtop.domain.run import JudgedLevel as Judged
 from llmtop.domain.slo import parse_slo
 
 

@@ -17,8 +17,7 @@ from llmtop.analysis.measured import finished_requests
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Ramp, Spike, Stage
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome
-from llmtop.domain.run import Ending, LoadChange, RunMeta, SearchEnded
-from llmtop.domain.run import TestedLevel as JudgedLevel
+from llmtop.domain.run import Ending, JudgedLevel, LoadChange, RunMeta, SearchEnded
 from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Drift, Judgement, Kind, Recovery

@@ -12,7 +12,7 @@ from llmtop.analysis import assess, found
 from llmtop.analysis.tested import ClientSeconds, capacity_of_tested
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Chapter, FactBatch, LoadChange, SearchEnded
-from llmtop.domain.run import TestedLevel as Judged
+from llmtop.domain.run import JudgedLevel as Judged
 from llmtop.domain.samples import ClientSample
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Capacity

@@ -13,7 +13,7 @@ from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
-from llmtop.domain.run import ChangeReason, Chapter, FactBatch, LoadChange, RunMeta, SearchEnded, TestedLevel
+from llmtop.domain.run import ChangeReason, Chapter, FactBatch, JudgedLevel, LoadChange, RunMeta, SearchEnded
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.meter.facts import Facts
@@ -164,10 +164,10 @@ class VirtualSession:
         profile = replace(profile, slo=slo or profile.slo, plan=plan or profile.plan)
         return replace(self.meta, profile=profile, ended_s=self.facts.t_s)
 
-    def note(self, learned: Iterable[TestedLevel | SearchEnded]) -> None:
+    def note(self, learned: Iterable[JudgedLevel | SearchEnded]) -> None:
         """Keep what a search has learned among the facts."""
         facts = tuple(learned)
-        tested = tuple(fact for fact in facts if isinstance(fact, TestedLevel))
+        tested = tuple(fact for fact in facts if isinstance(fact, JudgedLevel))
         ended = tuple(fact for fact in facts if isinstance(fact, SearchEnded))
         self._tell(FactBatch(t_s=self.now_s, tested=tested, searches=ended))
 

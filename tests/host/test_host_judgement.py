@@ -234,7 +234,7 @@ def test_the_file_says_what_the_run_said(judged: list[tuple[Run, Assessment]], t
         for batch in run.batches:
             writer.write(batch)
         assert run.meta.ended_s is not None
-        writer.close(run.meta.ended_s)
+        writer.close(run.meta.ended_s, run.meta.ending)
         assert assess_run(path, SLO)[0] == assessment
         report = review(path, SLO)
         assert report.assessment == assessment
