@@ -3,7 +3,7 @@
     0  done, and the answer to the run's question is yes   4  the client was the bottleneck: the figures are void
     1  the answer is no                                    5  the answer is not known (`--unknown-ok` makes it 0)
     2  the command line or a file is wrong                 130  interrupted
-    3  the endpoint cannot be reached, or is gone
+    3  the endpoint cannot be reached, is gone, hangs or restarted
 
 Nothing heavy is imported before a command is known: `llmtop --help` must answer at once.
 """
