@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from capacities import CAPACITIES, CAUSES, carries, cause_run, preset_of, search_run
-from virtual import VirtualSession
+from capacities import CAPACITIES, CAUSES, carries, cause_run, noted_search, preset_of, search_run
+from msgspec.structs import replace
+from virtual import VirtualSession, meta_of
 
-from llmtop.analysis import CapacitySearch
+from llmtop.analysis import CapacitySearch, assess
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Bound, Kind
+from llmtop.simulator.engine import load_preset
 
 IDLE = LoadPoint(concurrency=0)
 
@@ -83,3 +85,29 @@ def test_a_ramp_by_hand_tells_the_cause(name: str) -> None:
     assert found.cause is CAUSES[name]
     if found.cause is Bound.QUEUE:
         assert found.at == pytest.approx(slots, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("preset", "knobs", "tokens", "levels", "dwell_s"),
+    [
+        ("laptop", {}, (192, 64), (8, 16, 32, 40, 46, 52, 58), 20.0),
+        ("h100-llama-3.1-8b", {"max_num_seqs": 64}, (512, 128), (32, 64, 96, 108, 120, 132), 12.0),
+    ],
+)
+def test_a_search_and_a_ramp_agree_on_the_capacity(
+    preset: str, knobs: dict[str, int], tokens: tuple[int, int], levels: tuple[int, ...], dwell_s: float
+) -> None:
+    base = LoadPoint(concurrency=0, prompt_tokens=tokens[0], output_tokens=tokens[1])
+    slo, server = parse_slo("ttft_p95<2s,tpot_p95<50ms"), load_preset(preset).with_knobs(knobs)
+    ramp = VirtualSession(server, base, seed=0, prompt_cv=0.0)
+    for users in levels:
+        ramp.command(base.at("concurrency", users))
+        ramp.run_until(ramp.now_s + dwell_s)
+    ramp.command(base)
+    climbed = assess(ramp.facts, replace(meta_of(), ended_s=ramp.now_s), slo, now_s=ramp.now_s).capacity
+    searched = noted_search(VirtualSession(server, base, seed=0, prompt_cv=0.0), slo, base).capacity
+    bounds = (climbed.at_slo, climbed.fails_at, searched.low, searched.high)
+    assert all(bound is not None for bound in bounds), bounds
+    at_slo, fails_at, low, high = (bound or 0.0 for bound in bounds)
+    assert at_slo <= high, bounds
+    assert low <= fails_at, bounds
