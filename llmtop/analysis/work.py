@@ -70,6 +70,20 @@ def prefilled(requests: Requests, among: Requests) -> Array:
     return np.asarray((total[stop] - total[start]) / np.maximum(requests.output_tokens, 1.0))
 
 
+def alongside(requests: Requests, among: Requests) -> Array:
+    """Prompt tokens that were sent within a usual TTFT before or after each request, its own included.
+
+    Users of equal answers fall into step: they send together, and their prompts wait for each other. TTFT grows by that
+    while the server is the same.
+    """
+    known = requests.ttft_s[np.isfinite(requests.ttft_s)]
+    near_s = float(np.median(known)) if len(known) else 0.0
+    total = np.concatenate([[0.0], np.cumsum(np.nan_to_num(among.prompt_tokens))])
+    start = np.searchsorted(among.sent_s, requests.sent_s - near_s)
+    stop = np.searchsorted(among.sent_s, requests.sent_s + near_s, side="right")
+    return np.asarray(total[stop] - total[start])
+
+
 def tokens_held(requests: Requests, t_s: Array) -> Array:
     """Tokens in the KV cache at each instant by what our own requests were: the prompt, and the answer so far."""
     done = requests.pick(requests.ok & (requests.end_s > requests.first_token_s))

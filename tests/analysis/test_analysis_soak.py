@@ -26,7 +26,7 @@ from llmtop.analysis.soak import (
     visible,
     windowed,
 )
-from llmtop.analysis.work import at_equal_work, tokens_held
+from llmtop.analysis.work import alongside, at_equal_work, tokens_held
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import Chapter, FactBatch
@@ -348,6 +348,27 @@ def test_tokens_held_are_the_prompt_and_the_answer_so_far() -> None:
     found = tokens_held(finished_requests(facts), np.array([0.5, 1.0, 2.0, 3.5, 6.0]))
     assert found == pytest.approx([0, 192, 197, 192 + 2.5, 0])
     assert np.isnan(tokens_held(finished_requests(Facts()), np.array([1.0]))).all()
+
+
+def test_prompts_that_are_sent_together_wait_for_each_other() -> None:
+    """Users who have fallen into step are no slower server: here from half of the time on, three send at once."""
+    together = [record(i * 0.3, ttft_s=0.1) for i in range(1000)]
+    together += [record(300 + 0.9 * (i // 3), ttft_s=0.3 if i % 10 else 0.1) for i in range(990)]
+    found = alongside(finished_requests(facts_of(requests=together)), finished_requests(facts_of(requests=together)))
+    assert set(found[:900]) == {192.0}
+    assert set(found[1100:]) == {3 * 192.0}
+
+    rng = np.random.default_rng(7)
+    sent_s = [t + d for t in np.arange(0, 590, 1.0) for d in ((0.0, 0.01) if rng.random() < t / 600 else (0.0, 0.5))]
+    alone = np.array(
+        [not any(abs(other - t) < 0.05 for other in sent_s[i - 1 : i + 2] if other != t) for i, t in enumerate(sent_s)]
+    )
+    requests = [
+        record(t, ttft_s=(0.1 if single else 0.15) + 0.005 * rng.random(), e2e_s=0.8)
+        for t, single in zip(sent_s, alone, strict=True)
+    ]
+    drift = found_of(facts_of(requests=requests, bins=bins_of(600, 2), changes=[(0.0, FOUR)]))["TTFT"]
+    assert not drift.significant, drift.text
 
 
 def test_windows_of_fewer_than_three_values_are_left_out() -> None:
