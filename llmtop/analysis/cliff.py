@@ -15,7 +15,7 @@ import numpy as np
 
 from llmtop.analysis import fits
 from llmtop.analysis.fits import Array
-from llmtop.analysis.levels import Level
+from llmtop.analysis.levels import EMPTY, MIN_REQUESTS, Level
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Kind
@@ -139,9 +139,10 @@ class Sweep:
 def prepare(levels: Sequence[Level], *, axis: Axis, metric: Latency, stat: Stat) -> Sweep:
     """Levels with enough requests, lowest load first, without those that the load generator or a cold start spoiled."""
     kept = []
-    delivered, notes = _delivered(sorted(levels, key=lambda each: each.load), axis)
+    sound = (level for level in levels if not level.broken)
+    delivered, notes = _delivered(sorted(sound, key=lambda each: each.load), axis)
     for level in delivered:
-        statistic = None if level.broken else level.statistic(metric, stat)
+        statistic = level.statistic(metric, stat)
         if statistic is not None and statistic.y > 0:
             kept.append((level, statistic))
     if len(kept) > MIN_LEVELS:
@@ -422,13 +423,14 @@ def _resampled_level(
     series: Sweep, i: int, level: Level, replicates: int, rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
     usable = level.given is None and not len(level.censored_s) and series.stat == "p50" and level.n <= 512
-    columns = [level.ttft_s, level.e2e_s] if series.metric != "tpot" else [level.ttft_s, level.e2e_s, level.tpot_s]
-    judged = {"ttft": 0, "e2e": 1, "tpot": 2}[series.metric]
-    if usable and all(len(column) == level.n and np.all(np.isfinite(column)) for column in columns):
+    judged = level.samples(series.metric)
+    service_s = (level.e2e_s - level.ttft_s)[np.isfinite(level.e2e_s)] if len(level.e2e_s) == level.n else EMPTY
+    if usable and len(level.samples("ttft")) == level.n and len(judged) >= MIN_REQUESTS and len(service_s):
         drawn = rng.integers(level.n, size=(replicates, level.n))
-        picked = [column[drawn] for column in columns]
-        y = np.median(picked[judged], axis=1)
-        return y, picked[0].mean(axis=1), picked[1].mean(axis=1)
+        ttft_mean = level.ttft_s[drawn].mean(axis=1)
+        again = service_s[drawn * len(service_s) // level.n].mean(axis=1)
+        y = np.median(judged[drawn[:, : len(judged)] * len(judged) // level.n], axis=1)
+        return y, ttft_mean, ttft_mean + again + series.e2e_mean[i] - float(level.ttft_s.mean() + service_s.mean())
     noise = rng.standard_normal((3, replicates))
     y = series.y[i] * np.exp(series.se[i] * noise[0])
     return (

@@ -30,13 +30,16 @@ class Statistic:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Level:
-    """One load level. Latencies in seconds, one entry a request that ended well, in order of sending."""
+    """One load level. Latencies in seconds, one entry a request that ended well, in order of sending.
+
+    TPOT and E2E are NaN where they were made at another load, after the first token.
+    """
 
     load: float
-    """Mean requests in flight that were delivered, or requests/s offered."""
+    """Users as commanded, where they were there, else requests in flight that were delivered; or requests/s offered."""
     ttft_s: Array = field(default_factory=lambda: EMPTY)
     tpot_s: Array = field(default_factory=lambda: EMPTY)
-    """NaN for requests with a single arrival."""
+    """NaN for requests with a single arrival, too."""
     e2e_s: Array = field(default_factory=lambda: EMPTY)
     censored_s: Array = field(default_factory=lambda: EMPTY)
     """Ages of requests still without a first token: lower bounds of their TTFT."""
@@ -55,6 +58,7 @@ class Level:
     """Tables without raw samples: the statistic as given."""
     ttft_mean_s: float | None = None
     e2e_mean_s: float | None = None
+    """Where it is not the mean of the samples."""
 
     @property
     def n(self) -> int:
@@ -75,11 +79,13 @@ class Level:
         return column[np.isfinite(column)]
 
     def mean(self, metric: Latency) -> float | None:
-        """Mean of ttft or e2e in seconds, from samples or as given."""
+        """Mean of ttft or e2e in seconds, as given or from samples."""
+        if metric == "e2e" and self.e2e_mean_s is not None:
+            return self.e2e_mean_s
         column = self.samples(metric) if metric != "tpot" else EMPTY
         if len(column):
             return float(column.mean())
-        return self.ttft_mean_s if metric == "ttft" else self.e2e_mean_s
+        return self.ttft_mean_s if metric == "ttft" else None
 
     @property
     def little_residual(self) -> float | None:

@@ -11,7 +11,8 @@ import numpy as np
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY, Level
 from llmtop.analysis.openloop import Offered, rate_levels
-from llmtop.analysis.sessions import Gauges, Index, Progress, Requests, StepFunction, session_levels
+from llmtop.analysis.sessions import Gauges, Progress, Requests, session_levels
+from llmtop.analysis.steps import Index, StepFunction
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import LoadChange, RunMeta
 from llmtop.meter.facts import Facts, Table
@@ -265,7 +266,7 @@ def _curve(
             censored_s=EMPTY if now_s is None else waiting_ages(facts),
             now_s=now_s,
             jitter=3.0 if last.point.think_time_s > 0 else 0.0,
-            asked=None if last.point.think_time_s > 0 else commanded(facts),
+            asked=commanded(facts),
         )
     return MeasuredCurve(_label(last, segments), last.point.axis, last.point, levels, members)
 

@@ -1,8 +1,10 @@
 """Levels out of a session driven by hand: which load did each request really experience?
 
 The load a request saw is the time-weighted number in flight over [sent - S, first token], S being the median time from
-first to last token. Requests that saw it move (maximum above 1.4 minimum + 1) are transients and left out. In open loop
-the level is the commanded rate, and windows in which an old queue drains are left out.
+first to last token. Requests that saw it move (maximum above 1.4 minimum + 1) are transients and left out. What a
+request took after its first token counts where the load stayed to its end; of the others TPOT and E2E are not known
+(NaN). A request that failed belongs to the load that was commanded while it lived. In open loop the level is the
+commanded rate, and windows in which an old queue drains are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtop.analysis.fits import Array
-from llmtop.analysis.levels import EMPTY, MIN_REQUESTS, Level
+from llmtop.analysis.levels import EMPTY, ERROR_WALL, MIN_REQUESTS, Level
+from llmtop.analysis.steps import Index, StepFunction
 
 STEADY_RATIO = 1.4
 GRID = 3.0
@@ -22,70 +25,12 @@ GRID = 3.0
 SHOWN_FROM = 5
 _SNAP = 0.04
 _HELD = 20
+_BLUR_S = 0.25
+"""The time of a change of the load is known to a bin."""
 _MERGE = 0.08
-"""Neighbouring bins closer than this are one level."""
+"""Neighbouring bins closer than this are one level, and so is a load that moves by no more until a request ends."""
 
-Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
-
-
-class StepFunction:
-    """A step function of time: `values[i]` holds from `edges_s[i]` to `edges_s[i + 1]`, the last one for ever."""
-
-    def __init__(self, edges_s: Array, values: Array) -> None:
-        self.edges_s = edges_s
-        self.values = values
-        self._integral = np.concatenate([[0.0], np.cumsum(values[:-1] * np.diff(edges_s))])
-        self._low = _sparse(values, np.minimum)
-        self._high = _sparse(values, np.maximum)
-
-    @classmethod
-    def of_intervals(cls, start_s: Array, stop_s: Array) -> StepFunction:
-        """How many of the intervals hold at each time."""
-        times = np.concatenate([start_s, stop_s])
-        moves = np.concatenate([np.ones(len(start_s)), -np.ones(len(stop_s))])
-        order = np.lexsort((moves, times))
-        edges_s, first = np.unique(times[order], return_index=True)
-        totals = np.add.reduceat(moves[order], first)
-        return cls(edges_s, np.cumsum(totals))
-
-    def at(self, t_s: Array) -> Array:
-        return self.values[self._piece(t_s)]
-
-    def mean(self, start_s: Array, stop_s: Array) -> Array:
-        """Time-weighted mean over each [start, stop]; the value at `start` where the two are equal."""
-        span = stop_s - start_s
-        area = self._area(stop_s) - self._area(start_s)
-        return np.where(span > 0, area / np.where(span > 0, span, 1.0), self.at(start_s))
-
-    def bounds(self, start_s: Array, stop_s: Array) -> tuple[Array, Array]:
-        """Smallest and largest value over each [start, stop]."""
-        first, last = self._piece(start_s), self._piece(stop_s)
-        power = np.frexp(last - first + 1)[1] - 1
-        tail = last - (1 << power) + 1
-        low = np.minimum(self._low[power, first], self._low[power, tail])
-        high = np.maximum(self._high[power, first], self._high[power, tail])
-        return low, high
-
-    def _piece(self, t_s: Array) -> Index:
-        return np.clip(np.searchsorted(self.edges_s, t_s, side="right") - 1, 0, len(self.edges_s) - 1)
-
-    def _area(self, t_s: Array) -> Array:
-        piece = self._piece(t_s)
-        return np.asarray(self._integral[piece] + self.values[piece] * (t_s - self.edges_s[piece]))
-
-
-def _sparse(values: Array, pick: np.ufunc) -> Array:
-    """Sparse table: row p holds the extreme of each run of 2^p pieces."""
-    rows = [values]
-    size = 1
-    while 2 * size <= len(values):
-        before = rows[-1]
-        row = before.copy()
-        row[: len(values) - size] = pick(before[:-size], before[size:])
-        rows.append(row)
-        size *= 2
-    return np.stack(rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,53 +110,108 @@ def session_levels(
         requests: finished ones of one configuration.
         in_flight: requests in flight over time, those still unfinished included.
         censored_s: ages at `now_s` of requests that still wait for their first token.
-        asked: requests in flight that were commanded; a level that is there within 4 % bears that number.
+        asked: users that were commanded; a level that is there within 4 % bears that number.
         jitter: times sqrt(load) that the number in flight may move by itself (users who think between requests).
     """
     if len(requests.sent_s) == 0:
         return ()
     service_s = requests.service_s
-    begin = requests.sent_s - service_s
-    until = np.where(np.isfinite(requests.first_token_s), requests.first_token_s, requests.end_s)
-    low, high = in_flight.bounds(begin, until)
-    load = in_flight.mean(begin, until)
-    steady = (high <= STEADY_RATIO * low + 1 + jitter * np.sqrt(load)) & (begin >= in_flight.edges_s[0])
-    kept, load = requests.pick(steady), load[steady]
-    wanted = None if asked is None else asked.mean(begin[steady], until[steady])
-    levels = []
-    for chosen in _groups(load, wanted):
+    seen = _seen(requests, in_flight, asked, jitter, service_s)
+    kept, load, delivered = requests.pick(seen.steady), seen.load[seen.steady], seen.delivered[seen.steady]
+    whole, wanted = seen.whole[seen.steady], None if seen.wanted is None else seen.wanted[seen.steady]
+    found = []
+    for chosen in _groups(load, wanted, thinking=jitter > 0):
         middle = float(np.median(load[chosen]))
-        command = None if wanted is None else float(np.median(wanted[chosen]))
+        command = None if wanted is None or jitter else float(np.median(wanted[chosen]))
         if command is not None and abs(middle - command) <= _SNAP * command:
             middle = command
-        level = _level(middle, kept.pick(chosen))
+        there = float(np.median(delivered[chosen]))
+        level = _level(_users(middle), there, kept.pick(chosen), whole[chosen])
         if level is not None:
-            levels.append(replace(level, asked=command))
-    levels.sort(key=lambda level: level.load)
-    if not levels:
+            found.append((there, replace(level, asked=None if command is None else _users(command))))
+    if not found:
         return ()
+    found.sort(key=lambda each: each[1].load)
+    loads, levels = np.array([there for there, _ in found]), [level for _, level in found]
     if len(censored_s) and now_s is not None:
         levels = _with_censored(levels, censored_s, in_flight, service_s, now_s)
-    loads = np.array([level.load for level in levels])
-    seen = _assigned(gauges.t_s, loads, in_flight, service_s, jitter)
+    shown = _assigned(gauges.t_s, loads, in_flight, service_s, jitter)
     done = _assigned(progress.t_s, loads, in_flight, service_s, jitter)
     return tuple(
-        with_progress(with_gauges(level, gauges.pick(seen == i)), progress.pick(done == i))
+        with_progress(with_gauges(level, gauges.pick(shown == i)), progress.pick(done == i))
         for i, level in enumerate(levels)
     )
 
 
-def _groups(load: Array, wanted: Array | None) -> list[Index]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What each request saw of the load; `wanted` None: nobody commanded users."""
+
+    load: Array
+    """By which it is put into a level."""
+    delivered: Array
+    wanted: Array | None
+    steady: Mask
+    """From S before it was sent to its first token; one that failed, while it lived."""
+    whole: Mask
+    """And from there to its end."""
+
+
+def _seen(
+    requests: Requests, in_flight: StepFunction, asked: StepFunction | None, jitter: float, service_s: float
+) -> _Seen:
+    """Mean loads and how steady they were. Users who think (`jitter`) are not in flight as they are commanded."""
+    until = np.where(np.isfinite(requests.first_token_s), requests.first_token_s, requests.end_s)
+    begin = requests.sent_s - np.where(requests.ok, max(service_s, _BLUR_S), _BLUR_S)
+    load = in_flight.mean(begin, until)
+    steady = _steady(*in_flight.bounds(begin, until), jitter * np.sqrt(load)) & (begin >= in_flight.edges_s[0])
+    tail = in_flight.mean(until, requests.end_s)
+    if asked is None:
+        return _Seen(load, load, None, steady, _same(tail, load))
+    wanted = asked.mean(begin, until)
+    held = _steady(*asked.bounds(begin, until), 0.0)
+    stays = _same(asked.mean(until, requests.end_s), wanted)
+    if jitter:
+        return _Seen(load, load, wanted, steady & held, stays)
+    steady = np.where(requests.error, held, steady & held)
+    refused = _refused(wanted, requests.error)
+    by_command = np.where(requests.error | refused, wanted, load)
+    return _Seen(by_command, load, wanted, steady | (refused & held), stays & _same(tail, load))
+
+
+def _steady(low: Array, high: Array, sway: Array | float) -> Mask:
+    return np.asarray(high <= STEADY_RATIO * low + 1 + sway)
+
+
+def _same(load: Array, other: Array) -> Mask:
+    """Whether two loads are one level: half a request, or bins that would be one."""
+    return np.asarray(np.abs(load - other) <= _MERGE * other + 0.5)
+
+
+def _refused(wanted: Array, error: Mask) -> Mask:
+    """Requests of loads at which so many failed that fewer were in flight than were commanded."""
+    commands, member = np.unique(np.round(wanted, 6), return_inverse=True)
+    failed = np.bincount(member, error, len(commands))
+    broken = (failed >= 2) & (failed > ERROR_WALL * np.bincount(member, minlength=len(commands)))
+    return np.asarray(broken[member])
+
+
+def _users(load: float) -> float:
+    """Users are whole; of less than one the first digit is told."""
+    return float(np.floor(load + 0.5)) if load >= 0.75 else round(load, 1)
+
+
+def _groups(load: Array, wanted: Array | None, thinking: bool) -> list[Index]:
     """Members of each level: those of a load that was held, and the rest in bins of a 2^(1/3) grid.
 
-    A load was held if it was commanded and there, within 4 %, for at least twenty requests. Requests on the way to or
-    from such a load (within one bin of it) say less than it does, and are left out. Neighbouring bins of the same load
-    are one.
+    A load was held if it was commanded and there, within 4 %, for at least twenty requests; what is there of users who
+    think sways. Requests on the way to or from such a load (within one bin of it) say less than it does, and are left
+    out. Neighbouring bins of the same load are one.
     """
     groups: list[Index] = []
     rest = np.arange(len(load))
     if wanted is not None:
-        there = np.abs(load - wanted) <= _SNAP * wanted
+        there = (np.abs(load - wanted) <= _SNAP * wanted) | thinking
         commands, counts = np.unique(np.round(wanted[there], 6), return_counts=True)
         held = commands[counts >= _HELD]
         groups = [np.flatnonzero(there & (np.round(wanted, 6) == command)) for command in held]
@@ -222,7 +222,7 @@ def _groups(load: Array, wanted: Array | None) -> list[Index]:
     for cell in np.unique(cells):
         members = rest[cells == cell]
         middle = float(np.median(load[members]))
-        if bins and middle < (1 + _MERGE) * last:
+        if bins and (middle < (1 + _MERGE) * last or _users(middle) == _users(last)):
             bins[-1] = np.concatenate([bins[-1], members])
         else:
             bins.append(members)
@@ -235,19 +235,30 @@ def _near(load: float, others: Array) -> bool:
     return bool(np.any(np.abs(np.log(others / load)) < np.log(2) / GRID))
 
 
-def _level(load: float, members: Requests) -> Level | None:
-    ok = members.pick(members.ok)
+def _level(load: float, delivered: float, members: Requests, whole: Mask) -> Level | None:
+    """One level.
+
+    Mean E2E is mean TTFT and the mean time from first to last token, which fewer requests tell: both ends of Little's
+    law are then of the same requests.
+
+    Args:
+        whole: of which members TPOT and E2E are of this load.
+    """
+    ok, whole = members.pick(members.ok), whole[members.ok]
     errors = int(members.error.sum())
     if len(ok.sent_s) + errors < MIN_REQUESTS or load <= 0:
         return None
-    mean = float(np.mean(ok.e2e_s)) if len(ok.e2e_s) else 0.0
-    rate = load / mean if mean > 0 else None
+    service_s = ok.e2e_s - ok.ttft_s
+    told = service_s[whole] if whole.sum() >= MIN_REQUESTS else service_s
+    mean = float(np.mean(ok.ttft_s) + np.mean(told)) if len(told) else None
+    rate = delivered / mean if mean else None
     answer = float(np.mean(ok.output_tokens)) if len(ok.output_tokens) else None
     return Level(
         load=load,
         ttft_s=ok.ttft_s,
-        tpot_s=ok.tpot_s,
-        e2e_s=ok.e2e_s,
+        tpot_s=np.where(whole, ok.tpot_s, np.nan),
+        e2e_s=np.where(whole, ok.e2e_s, np.nan),
+        e2e_mean_s=mean,
         errors=errors,
         requests_per_s=rate,
         output_tokens_per_s=None if rate is None or answer is None else rate * answer,
@@ -266,7 +277,7 @@ def _assigned(t_s: Array, loads: Array, in_flight: StepFunction, service_s: floa
     distance = np.abs(np.log(load[:, None] / loads))
     nearest = np.argmin(distance, axis=1)
     near = distance[np.arange(len(load)), nearest] <= np.log(2) / (2 * GRID)
-    steady = (high <= STEADY_RATIO * low + 1 + jitter * np.sqrt(load)) & (begin >= in_flight.edges_s[0])
+    steady = _steady(low, high, jitter * np.sqrt(load)) & (begin >= in_flight.edges_s[0])
     return np.where(near & steady, nearest, -1)
 
 

@@ -61,8 +61,12 @@ def good_requests(sample: Sample, slo: Slo) -> npt.NDArray[np.bool_]:
     """Which of the requests that ended well met every latency limit, each by itself (the joint rule).
 
     A column of another length than TTFT's cannot be matched to it (predictions leave out answers of one token): its
-    limit is not in the joint rule then.
+    limit is not in the joint rule then. A request whose TPOT or E2E is not known is none of them.
     """
+    return _met(sample, slo) & _told(sample, slo)
+
+
+def _met(sample: Sample, slo: Slo) -> npt.NDArray[np.bool_]:
     good = np.ones(len(sample.ttft_s), dtype=bool)
     for target in slo.targets:
         if target.metric in LATENCIES:
@@ -72,10 +76,30 @@ def good_requests(sample: Sample, slo: Slo) -> npt.NDArray[np.bool_]:
     return good
 
 
+def _told(sample: Sample, slo: Slo) -> npt.NDArray[np.bool_]:
+    """Of which requests every latency that has a limit is known; an answer of one token has no TPOT to be known."""
+    told = np.ones(len(sample.ttft_s), dtype=bool)
+    ends = np.isfinite(sample.e2e_s)
+    if len(ends) != len(told):
+        return told
+    for target in slo.targets:
+        if target.metric == "tpot" and len(sample.tpot_s) == len(told):
+            told &= np.isfinite(sample.tpot_s) | ends
+        elif target.metric == "e2e":
+            told &= ends
+    return told
+
+
 def attainment(sample: Sample, slo: Slo) -> float | None:
-    """Share of requests that ended well and met every latency limit; failures are misses, cancelled ones are out."""
-    ended = len(sample.ttft_s) + sample.errors
-    return float(good_requests(sample, slo).sum()) / ended if ended else None
+    """Share of requests that ended well and met every latency limit; failures are misses, cancelled ones are out.
+
+    Requests of which that is not known are taken to be as the others.
+    """
+    ended, told = len(sample.ttft_s) + sample.errors, int(_told(sample, slo).sum())
+    if not ended or (len(sample.ttft_s) and not told):
+        return None
+    good = float(good_requests(sample, slo).sum()) / told if told else 0.0
+    return good * len(sample.ttft_s) / ended
 
 
 def judge_slo(sample: Sample, slo: Slo) -> SloVerdict:
@@ -128,7 +152,7 @@ def holds(sample: Sample, target: SloTarget) -> bool | None:
     values = _values(sample, target)
     stat = target.stat or "p95"
     n = len(values)
-    if target.metric == "tpot" and n == 0 and len(sample.ttft_s) >= stats.FEWEST[stat]:
+    if target.metric == "tpot" and n == 0 and np.isfinite(sample.e2e_s).sum() >= stats.FEWEST[stat]:
         return True  # answers of a single token have no TPOT
     if n >= stats.FEWEST[stat]:
         return _statistic(values, stat) <= target.limit

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from llmtop.analysis.fits import Array
-from llmtop.analysis.sessions import Index
+from llmtop.analysis.steps import Index
 from llmtop.domain.verdicts import Shape
 
 MIN_WINDOWS = 20

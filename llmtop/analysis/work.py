@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from llmtop.analysis.fits import Array
-from llmtop.analysis.sessions import Index, Mask, Requests
+from llmtop.analysis.sessions import Mask, Requests
+from llmtop.analysis.steps import Index
 from llmtop.analysis.trend import MIN_WINDOWS
 
 _TOLD_BY = 6000

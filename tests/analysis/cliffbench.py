@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from llmtop.analysis.levels import Level
-from llmtop.analysis.sessions import Gauges, Requests, StepFunction
+from llmtop.analysis.sessions import Gauges, Requests
+from llmtop.analysis.steps import StepFunction
 from llmtop.domain.verdicts import CliffVerdict, Kind
 from llmtop.exchange.levels import parse_levels
 

@@ -11,9 +11,10 @@ from llmtop.analysis.cliff import REPLICATES, find
 from llmtop.analysis.diagnosis import Recent, diagnose, trust_notes
 from llmtop.analysis.fits import Shape
 from llmtop.analysis.recent import recent_of
-from llmtop.analysis.sessions import Gauges, Progress, Requests, StepFunction, session_levels
+from llmtop.analysis.sessions import Gauges, Progress, Requests, session_levels
 from llmtop.analysis.slo import Sample, attainment
 from llmtop.analysis.stats import Sprt
+from llmtop.analysis.steps import StepFunction
 from llmtop.analysis.trial import Trial
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, parse_slo

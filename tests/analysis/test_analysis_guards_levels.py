@@ -12,8 +12,9 @@ from test_analysis_slo import POINT, level, sample
 from llmtop.analysis import Level, Limits
 from llmtop.analysis.capacity import capacity_of, judge_level
 from llmtop.analysis.levels import Statistic
-from llmtop.analysis.sessions import Gauges, Progress, Requests, StepFunction, session_levels
+from llmtop.analysis.sessions import Gauges, Progress, Requests, session_levels
 from llmtop.analysis.slo import Sample, good_requests, holds, judge_slo, judge_target
+from llmtop.analysis.steps import StepFunction
 from llmtop.domain.slo import Slo, SloTarget, parse_slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Kind
 
@@ -115,16 +116,18 @@ def ramped(first: float, held: float, *, steps: int, asked: float | None = None)
 def test_requests_on_the_way_to_a_load_that_was_held_say_less_than_it_does() -> None:
     """Within a bin, a third of a doubling: 8 and 10 are, 7.9 is not. Held is what was there for twenty requests."""
     assert ramped(8.0, 10.0, steps=20, asked=10.0) == [(10.0, 20)]
-    assert ramped(7.9, 10.0, steps=20, asked=10.0) == [(7.9, 32), (10.0, 20)]
+    assert ramped(7.9, 10.0, steps=20, asked=10.0) == [(8.0, 32), (10.0, 20)]
     assert ramped(8.0, 10.0, steps=19, asked=10.0) == [(8.0, 32), (10.0, 19)], "not held"
-    assert ramped(8.0, 10.0, steps=20, asked=10.3) == [(10.3, 20)], "there within 4 %"
+    assert ramped(8.0, 10.0, steps=20, asked=10.3) == [(10.0, 20)], "there within 4 %"
     assert ramped(8.0, 10.0, steps=20, asked=10.5) == [(8.0, 32), (10.0, 20)], "not there"
     assert ramped(8.0, 10.0, steps=20) == [(8.0, 32), (10.0, 20)], "nobody asked"
     assert ramped(13.0, 10.0, steps=20, asked=10.0) == [(10.0, 20), (13.0, 32)]
 
 
-@pytest.mark.parametrize(("there", "told"), [(31.0, 32.0), (33.0, 32.0), (30.5, 30.5), (33.5, 33.5)])
-def test_a_level_bears_the_number_that_was_asked_for_if_it_was_there(there: float, told: float) -> None:
+@pytest.mark.parametrize(("there", "told"), [(31.0, 32.0), (33.0, 32.0), (30.4, 30.0), (33.6, 34.0)])
+def test_a_level_bears_the_number_that_was_asked_for_if_it_was_there_or_the_nearest_whole_one(
+    there: float, told: float
+) -> None:
     (found,) = session(there, asked=StepFunction(np.array([0.0]), np.array([32.0])))
     assert (found.load, found.asked) == (told, 32.0)
 

@@ -104,9 +104,17 @@ def test_levels_with_waiting_requests_or_of_a_tail_are_drawn_by_the_normal_appro
     for level, stat in ((dataclasses.replace(alike, censored_s=np.ones(1)), "p50"), (alike, "p95")):
         y, ttft, _ = drawn(level, stat=stat)
         assert not np.allclose(y, ttft)
-    odd = dataclasses.replace(alike, e2e_s=np.append(np.ones(89), np.nan))
+    odd = dataclasses.replace(alike, ttft_s=np.append(np.ones(89), np.nan))
     assert not np.allclose(*drawn(odd)[:2])
-    assert np.allclose(*drawn(dataclasses.replace(alike, tpot_s=np.append(np.ones(89), np.nan)))[:2]), "not asked"
+
+
+def test_a_request_whose_end_is_not_known_is_drawn_for_what_is_known_of_it() -> None:
+    """TPOT and E2E of 40 of 90 requests: theirs are drawn again, and E2E is TTFT and what follows it."""
+    ends = np.append(np.full(50, np.nan), np.full(40, 3.0))
+    cut = Level(1.0, np.ones(90), ends - 2.5, ends)
+    y, ttft, e2e = drawn(cut, "tpot")
+    assert y == pytest.approx(0.5 * ttft)
+    assert e2e == pytest.approx(np.full((2, 8), 3.0))
 
 
 # -- what is noted ----------------------------------------------------------------------------------------------------

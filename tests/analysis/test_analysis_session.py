@@ -13,7 +13,8 @@ from llmtop.analysis import assess
 from llmtop.analysis.display import settled
 from llmtop.analysis.measured import finished_requests, measured_curves
 from llmtop.analysis.openloop import Offered, rate_levels
-from llmtop.analysis.sessions import Progress, Requests, StepFunction
+from llmtop.analysis.sessions import Progress, Requests
+from llmtop.analysis.steps import StepFunction
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ServerSnapshot

@@ -1,0 +1,111 @@
+"""Laws of levels: a request counts at the load that made it, and what no single load made counts nowhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from facts_by_hand import bins_of, facts_of, record
+from virtual import VirtualSession
+
+from llmtop.analysis.levels import Level
+from llmtop.analysis.measured import MeasuredCurve, finished_requests, measured_curves
+from llmtop.analysis.slo import Sample, attainment, holds
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.request import Outcome
+from llmtop.domain.slo import SloTarget, parse_slo
+from llmtop.simulator.engine import load_preset
+
+
+def users(count: int, **more: object) -> LoadPoint:
+    return LoadPoint(concurrency=count, **more)  # type: ignore[arg-type]
+
+
+def drive(session: VirtualSession, *steps: tuple[int, float]) -> VirtualSession:
+    for count, span_s in steps:
+        session.command(users(count))
+        session.run_until(session.now_s + span_s)
+    return session
+
+
+def laptop(count: int, **more: object) -> VirtualSession:
+    return VirtualSession(load_preset("laptop"), users(count), **more)  # type: ignore[arg-type]
+
+
+def curves_of(session: VirtualSession) -> tuple[MeasuredCurve, ...]:
+    return measured_curves(session.facts, session.meta, finished_requests(session.facts), session.now_s)
+
+
+def levels_of(session: VirtualSession) -> dict[float, Level]:
+    return {level.load: level for level in curves_of(session)[-1].levels}
+
+
+# -- whose latency it is ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_a_level_takes_to_answer_is_not_made_slower_by_the_level_after_it(seed: int) -> None:
+    alone = levels_of(drive(laptop(12, seed=seed), (12, 30)))[12]
+    before = levels_of(drive(laptop(12, seed=seed), (12, 30), (60, 20)))[12]
+    assert np.quantile(before.samples("tpot"), 0.95) == pytest.approx(
+        np.quantile(alone.samples("tpot"), 0.95), rel=0.05
+    )
+    assert np.quantile(before.samples("e2e"), 0.95) == pytest.approx(np.quantile(alone.samples("e2e"), 0.95), rel=0.05)
+    assert len(before.samples("tpot")) < before.n == len(before.tpot_s), "the columns stay aligned"
+
+
+def test_ttft_and_mean_e2e_are_told_by_requests_whose_end_is_not_of_their_level() -> None:
+    """Ten of 40 requests end 3 s after a step from 4 to 8, and would make E2E of a second one of 1.75 s."""
+    requests = [record(2.0 + i / 4, e2e_s=1.0) for i in range(30)]
+    requests += [record(9.45 + i / 200, ttft_s=0.3, e2e_s=4.0) for i in range(10)]
+    facts = facts_of(requests=requests, bins=bins_of(20, 4))
+    facts.bins.column("in_flight")[facts.bins.column("t_s") > 10] = 8
+    (curve,) = measured_curves(facts, laptop(1).meta, finished_requests(facts), 20.0)
+    (level,) = curve.levels
+    assert (level.n, len(level.samples("e2e"))) == (40, 30)
+    assert level.mean("ttft") == pytest.approx(0.15)
+    assert level.mean("e2e") == pytest.approx(0.15 + 0.9)
+
+
+def test_an_end_that_is_not_known_leaves_a_limit_open() -> None:
+    nan = np.full(100, np.nan)
+    unknown = Sample(np.ones(100), nan, nan)
+    assert holds(unknown, SloTarget("tpot", 0.05, "p95")) is None, "they are not answers of one token"
+    assert holds(Sample(np.ones(100), nan, np.ones(100)), SloTarget("tpot", 0.05, "p95")) is True
+    slo = parse_slo("ttft_p95<2s,tpot_p95<50ms")
+    assert attainment(unknown, slo) is None
+    half = Sample(np.ones(4), np.array([0.01, 0.09, np.nan, np.nan]), np.array([1.0, 9.0, np.nan, np.nan]), errors=4)
+    assert attainment(half, slo) == 0.25, "one of two that are known; half failed"
+    assert attainment(half, parse_slo("ttft_p95<2s")) == 0.5
+    assert attainment(half, parse_slo("e2e_p95<2s")) == 0.25
+
+
+# -- whose error it is ------------------------------------------------------------------------------------------------
+
+
+def test_a_burst_that_is_refused_breaks_its_own_load_and_not_the_calm_one_before() -> None:
+    session = laptop(16)
+    session.refuses_above = 40
+    levels = levels_of(drive(session, (16, 30), (128, 10), (16, 20)))
+    assert set(levels) == {16, 128}
+    assert (levels[16].errors, levels[16].broken) == (0, False)
+    assert levels[128].broken
+    assert levels[128].requests_per_s < 1.2 * 32 / 2.5, "of those that were let in"
+
+
+def test_a_load_of_which_a_share_is_refused_is_told_by_its_users() -> None:
+    """A gateway lets 20 in: 24 users are 24 users, of whom some fail, and not 20."""
+    session = laptop(4)
+    session.refuses_above = 20
+    levels = levels_of(drive(session, (4, 12), (16, 12), (24, 12), (32, 12)))
+    assert [(load, level.broken) for load, level in levels.items()] == [(4, False), (16, False), (24, True), (32, True)]
+
+
+@pytest.mark.parametrize(("age_s", "errors"), [(5.0, 3), (20.0, 0)])
+def test_a_request_that_was_sent_at_one_load_and_failed_at_another_breaks_neither(age_s: float, errors: int) -> None:
+    requests = [record(i / 4) for i in range(110)]
+    requests += [record(20.0 + i, e2e_s=age_s, outcome=Outcome.TIMEOUT) for i in range(3)]
+    facts = facts_of(requests=requests, bins=bins_of(60, 4), changes=[(0.0, users(4)), (30.0, users(16))])
+    for name in ("in_flight", "target"):
+        facts.bins.column(name)[facts.bins.column("t_s") > 30] = 16
+    (curve,) = measured_curves(facts, laptop(1).meta, finished_requests(facts), 60.0)
+    assert [(level.load, level.errors) for level in curve.levels] == [(4.0, errors)]
