@@ -75,7 +75,7 @@ def assess(
     current = curves[-1]
     limits = limits_of(facts, meta, current.point)
     verdicts, shown, judged = _verdicts(current, limits, previous, full)
-    recent = recent_of(facts, requests, current.point, now_s)
+    recent = recent_of(facts, requests, current.point, now_s, ended=meta.ended_s is not None)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
     capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, current.point)
     drifts = drifts_of(facts, now_s, requests) if full and now_s >= _DRIFT_FROM_S else ()

@@ -50,6 +50,8 @@ class Recent:
     shared_prefix: float = 0.0
     red_share: float = 0.0
     ended: Requests | None = None
+    foreign: float | None = None
+    """Requests on the server that are not ours; None: all are, or it cannot be said."""
 
     def ttft_s(self) -> Array:
         return _known(self.ended.ttft_s) if self.ended is not None else np.empty(0)
@@ -306,10 +308,8 @@ def by_cliff(cliff: CliffVerdict, limits: Limits, dialect: Dialect | None) -> Di
 def trust_notes(recent: Recent) -> tuple[str, ...]:
     """What a reader must know before believing the figures."""
     notes = []
-    if recent.running is not None and recent.in_flight is not None:
-        foreign = recent.running + (recent.waiting or 0.0) - recent.in_flight
-        if foreign > max(2.0, 0.2 * recent.in_flight):
-            notes.append(f"foreign traffic: about {TEXT.whole(foreign)} requests on the server are not ours")
+    if recent.foreign is not None:
+        notes.append(f"foreign traffic: about {TEXT.whole(recent.foreign)} requests on the server are not ours")
     if recent.prefix_hit_ratio is not None and recent.prefix_hit_ratio > recent.shared_prefix + 0.15:
         notes.append(
             f"prefix cache flatters TTFT: {TEXT.percent(recent.prefix_hit_ratio)} hits where "

@@ -16,21 +16,37 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import RunMeta
 from llmtop.meter.facts import Facts, Table
 
-SLO_WINDOW_S = 60.0
-MIN_SLO_WINDOW_S = 10.0
+SLO_WINDOW_S, SLO_WINDOW_E2E = 60.0, 3.0
+"""The SLO of now looks back so far, and on a slow server so many E2E: requests must have had the time to end."""
+SAME_LOAD = 0.08
+"""A commanded load that is within this of the present one, or half a user, is the same load."""
+FOREIGN_SCRAPES = 3
+"""So many in a row must show foreign requests: one may be of another instant than our own count."""
+FOREIGN_LEAST, FOREIGN_SHARE = 2.0, 0.2
+"""Requests beyond ours, and their share of ours, up to which they may be ours on their way in or out."""
+_NEAR_S = 0.5
+"""Our own requests at a scrape are the most of the bins that ended within this of it."""
+_STANDS_S = 2.0
+"""The commanded load must have stood for so long before a scrape that tells of foreign requests."""
+_LATELY = 256
 _QUEUE_POLLS = 5
 _FIRST_TOKENS = 8
 
 
-def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) -> Recent:
-    """Means and growth over the last `WINDOW_S` seconds (fewer since the load last changed, but at least five)."""
-    changed_s = facts.changes[-1].t_s if facts.changes else 0.0
+def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float, *, ended: bool = False) -> Recent:
+    """Means and growth over the last `WINDOW_S` seconds (fewer since the load last changed, but at least five).
+
+    Of a run that has `ended` they are the last ones of its load: what drains afterwards says nothing of it.
+    """
+    if ended:
+        now_s = _last_held_s(facts, now_s)
+    changed_s = max((change.t_s for change in facts.changes if change.t_s < now_s), default=0.0)
     start_s = max(now_s - WINDOW_S, min(changed_s, now_s - 5.0))
     server = _Rows(facts.server, start_s, now_s)
     bins = _Rows(facts.bins, start_s, now_s)
     client = _Rows(facts.client, start_s, now_s)
     waiting = server.known("waiting")
-    ended = requests.pick((requests.end_s > start_s) & (requests.end_s <= now_s))
+    of_late = requests.pick((requests.end_s > start_s) & (requests.end_s <= now_s))
     return Recent(
         polls=server.count,
         in_flight=bins.mean("in_flight"),
@@ -48,8 +64,42 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) 
         prefix_hit_ratio=server.mean("prefix_hit_ratio"),
         shared_prefix=point.shared_prefix,
         red_share=client.mean("red") or 0.0,
-        ended=ended,
+        ended=of_late,
+        foreign=_foreign(facts, server.stop, start_s),
     )
+
+
+def _last_held_s(facts: Facts, now_s: float) -> float:
+    """End of the last bin in which any load was commanded."""
+    held_s = facts.bins.column("t_s")[facts.bins.column("target") > 0]
+    return min(now_s, float(held_s[-1])) if len(held_s) else now_s
+
+
+def _foreign(facts: Facts, stop: int, start_s: float) -> float | None:
+    """Requests on the server that are not ours, by the last scrapes since `start_s`; None: all are ours.
+
+    Args:
+        stop: row of the server's table up to which scrapes are looked at.
+    """
+    t_s = np.array(facts.server.column("t_s")[:stop])
+    inside = facts.server.column("running")[:stop] + np.nan_to_num(facts.server.column("waiting")[:stop])
+    bins_s, ours = np.array(facts.bins.column("t_s")), np.array(facts.bins.column("in_flight"))
+    target = facts.bins.column("target")
+    beyond: list[float] = []
+    for i in range(stop - 1, -1, -1):
+        if t_s[i] <= start_s or len(beyond) == FOREIGN_SCRAPES:
+            break
+        if len(bins_s) == 0 or bins_s[-1] < t_s[i]:
+            continue
+        first, last = np.searchsorted(bins_s, (t_s[i] - _NEAR_S, t_s[i] + _NEAR_S))
+        near = float(ours[first : last + 1].max())
+        stood = target[int(np.searchsorted(bins_s, t_s[i] - _STANDS_S)) : last + 1]
+        if np.ptp(stood) > 0:
+            continue
+        if not inside[i] - near > max(FOREIGN_LEAST, FOREIGN_SHARE * near):
+            return None
+        beyond.append(float(inside[i]) - near)
+    return float(np.median(beyond)) if len(beyond) == FOREIGN_SCRAPES else None
 
 
 class _Rows:
@@ -59,11 +109,11 @@ class _Rows:
         self._table = table
         t_s: Array = self._table.column("t_s")
         self._first = int(np.searchsorted(t_s, start_s, side="right"))
-        self._stop = int(np.searchsorted(t_s, stop_s, side="right"))
-        self.count = self._stop - self._first
+        self.stop = int(np.searchsorted(t_s, stop_s, side="right"))
+        self.count = self.stop - self._first
 
     def known(self, name: str) -> Array:
-        values: Array = self._table.column(name)[self._first : self._stop]
+        values: Array = self._table.column(name)[self._first : self.stop]
         return values[np.isfinite(values)]
 
     def mean(self, name: str) -> float | None:
@@ -109,18 +159,60 @@ def limits_of(facts: Facts, meta: RunMeta, point: LoadPoint) -> Limits:
 
 
 def slo_sample(facts: Facts, meta: RunMeta, requests: Requests, now_s: float) -> Sample:
-    """What the SLO is held against: a finished run as a whole, a live one since the load last changed.
+    """What the SLO is held against: a finished run as a whole, of a live one what was sent at the present load.
 
-    Live it is at most the last `SLO_WINDOW_S` and at least the last `MIN_SLO_WINDOW_S` seconds.
+    Nothing (not known) until requests that were sent at this load have ended: those of before say nothing about it.
+    """
+    if meta.ended_s is not None:
+        return Sample.of_window(requests, server_gauges(facts), EMPTY, now_s)
+    requests = requests.pick(requests.end_s <= now_s)
+    lately = requests.pick(np.arange(max(0, len(requests.sent_s) - _LATELY), len(requests.sent_s)))
+    usual_s = float(np.median(lately.e2e_s[lately.ok])) if lately.ok.any() else 0.0
+    since_s = _present_load_since(facts, now_s)
+    if since_s > 0:
+        since_s += lately.service_s
+    start_s = max(since_s, now_s - max(SLO_WINDOW_S, SLO_WINDOW_E2E * usual_s))
+    ages_s = waiting_ages(facts)
+    return sample_between(facts, requests, start_s, now_s, ages_s[ages_s < now_s - start_s])
+
+
+def sample_between(
+    facts: Facts, requests: Requests, start_s: float, stop_s: float, censored_s: Array = EMPTY
+) -> Sample:
+    """What an SLO is held against over one span: the requests that were sent in it, and what the server showed.
+
+    Args:
+        censored_s: ages at `stop_s` of requests sent in it that wait for their first token.
     """
     gauges = server_gauges(facts)
-    if meta.ended_s is not None:
-        return Sample.of_window(requests, gauges, EMPTY, now_s)
-    changed_s = facts.changes[-1].t_s if facts.changes else 0.0
-    start_s = float(np.clip(changed_s, now_s - SLO_WINDOW_S, now_s - MIN_SLO_WINDOW_S))
-    members = requests.pick((requests.end_s > start_s) & (requests.end_s <= now_s))
-    shown = gauges.pick((gauges.t_s > start_s) & (gauges.t_s <= now_s))
-    return Sample.of_window(members, shown, waiting_ages(facts), max(1e-9, now_s - max(0.0, start_s)))
+    members = requests.pick((requests.sent_s >= start_s) & (requests.sent_s <= stop_s))
+    shown = gauges.pick((gauges.t_s > start_s) & (gauges.t_s <= stop_s))
+    return Sample.of_window(members, shown, censored_s, max(1e-9, stop_s - max(0.0, start_s)))
+
+
+def _present_load_since(facts: Facts, now_s: float) -> float:
+    """Since when the commanded load is what it is now, of the present server, and in flight where users do not think.
+
+    0 from the start of the run on.
+    """
+    changes = [change for change in facts.changes if change.t_s <= now_s]
+    now = changes[-1].point if changes else None
+    since_s = 0.0
+    for change in reversed(changes):
+        if now is None or not _same_load(change.point, now):
+            break
+        since_s = 0.0 if change is changes[0] else change.t_s
+    since_s = max([since_s, *(chapter.t_s for chapter in facts.chapters if chapter.t_s <= now_s)])
+    if now is None or now.axis != "concurrency" or now.think_time_s > 0:
+        return since_s
+    more = np.flatnonzero(facts.bins.column("in_flight") > (1 + SAME_LOAD) * now.value + 0.5)
+    return max(since_s, float(facts.bins.column("t_s")[more[-1]])) if len(more) else since_s
+
+
+def _same_load(point: LoadPoint, now: LoadPoint) -> bool:
+    slack = 0.5 if now.axis == "concurrency" else 0.0
+    near = point.axis == now.axis and abs(point.value - now.value) <= SAME_LOAD * now.value + slack
+    return near and point.at(now.axis, now.value) == now
 
 
 def overloaded_now(

@@ -119,7 +119,7 @@ def test_nothing_binds_when_nothing_does():
 def test_notes_warn_of_strangers_caches_and_starvation():
     mixed = requests(200)
     mixed.ttft_s[:4] = 9.0
-    notes = " ".join(trust_notes(busy(in_flight=40.0, prefix_hit_ratio=0.6, ended=mixed)))
+    notes = " ".join(trust_notes(busy(foreign=35.0, prefix_hit_ratio=0.6, ended=mixed)))
     assert "foreign traffic: about 35" in notes
     assert "60.0 % hits where 0 % was asked" in notes
     assert "starve" in notes

@@ -102,7 +102,7 @@ def test_a_curve_is_advised_by_its_cause_and_with_the_limit_that_holds(cause: Bo
 def test_what_a_reader_must_know_is_told_in_figures() -> None:
     ttft_s = np.append(np.full(97, 0.1), np.full(3, 1.05))
     cached = {"prefix_hit_ratio": 0.46, "shared_prefix": 0.3}
-    assert trust_notes(busy(in_flight=62.0, **cached, ended=requests_of(np.arange(100.0), ttft_s=ttft_s))) == (
+    assert trust_notes(busy(foreign=13.0, **cached, ended=requests_of(np.arange(100.0), ttft_s=ttft_s))) == (
         "foreign traffic: about 13 requests on the server are not ours",
         "prefix cache flatters TTFT: 46.0 % hits where 30 % was asked",
         "TTFT p99 is x10 of p50: short requests starve behind long ones",

@@ -98,7 +98,7 @@ def test_what_the_slo_of_a_run_is_held_against_is_all_of_it() -> None:
     (whole,) = assess(driven, meta, parse_slo("ttft_p95<2s"), now_s=90.0).slo.targets
     assert whole.n == 116 + 232 + 224
     (live,) = told(ramp()).slo.targets
-    assert live.n == 224, "of the load that is driven now"
+    assert live.n == 216, "sent at the load that is driven now, a second after it came"
 
 
 def test_advice_names_the_flags_of_the_server_that_was_found_or_else_of_the_one_that_was_told() -> None:
