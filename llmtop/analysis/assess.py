@@ -41,6 +41,7 @@ from llmtop.domain.verdicts import (
 )
 from llmtop.meter.facts import Facts
 from llmtop.wording.over_time import part
+from llmtop.wording.sentences import TRANSIENTS
 
 QUICK_REPLICATES = 24
 """Bootstrap draws of a live verdict between the full ones."""
@@ -168,14 +169,22 @@ def _verdicts(
     if known is not None and not fresh:
         return known.cliffs, known.cliff, known.judged_requests
     replicates = cliffs.REPLICATES if full else QUICK_REPLICATES
-    verdicts = tuple(
+    judged = (
         judge(curve.levels, axis=curve.axis, metric=metric, stat=stat, limits=limits, replicates=replicates)
         for metric, stat in _judged(curve.levels, full)
     )
+    verdicts = tuple(_with_transients(verdict, curve) for verdict in judged)
     raw = _main(verdicts)
     if known is not None and known.cliffs:
         return verdicts, settled(known.cliff, _main(known.cliffs), raw), count
     return verdicts, raw, count
+
+
+def _with_transients(verdict: CliffVerdict, curve: MeasuredCurve) -> CliffVerdict:
+    """Levels without a bend say nothing of a wall while a queue stood that is not in them."""
+    if verdict.kind is not Kind.NONE or curve.explains_queue:
+        return verdict
+    return msgspec.structs.replace(verdict, kind=Kind.INSUFFICIENT, evidence=(TRANSIENTS, *verdict.evidence))
 
 
 def _judged(levels: Sequence[Level], full: bool) -> list[tuple[Latency, Stat]]:

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY, Level
 from llmtop.analysis.openloop import Offered, rate_levels
+from llmtop.analysis.segments import Segment, braked, label_of, segments_of
 from llmtop.analysis.sessions import Gauges, Progress, Requests, session_levels
-from llmtop.analysis.steps import Index, StepFunction
+from llmtop.analysis.steps import StepFunction
 from llmtop.domain.load import Axis, LoadPoint
-from llmtop.domain.run import LoadChange, RunMeta
+from llmtop.domain.run import RunMeta
 from llmtop.meter.facts import Facts, Table
-from llmtop.wording.figures import TEXT
 
+QUEUED_SCRAPES = 3
+"""So many scrapes in a row with requests waiting are a queue; one alone is a burst of prompts that are read."""
 GHOSTS = 3
 """Curves of earlier configurations that are kept."""
-_CONFIG = (
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "num_gpu_blocks",
-    "block_size",
-    "kv_capacity_tokens",
-    "max_model_len",
-)
-_COUNTERS = ("generation_tokens_total", "prompt_tokens_total", "requests_total")
+LeftOut = Literal["client", "warm-up", "load moved", "brake", "other configuration", "faults"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,16 +35,25 @@ class MeasuredCurve:
     point: LoadPoint
     levels: tuple[Level, ...]
     requests: Requests
+    """All that are of this configuration alone, of levels and transients alike."""
+    left_out: dict[LeftOut, int] = field(default_factory=dict)
+    """Requests that were driven in this configuration and are in no level, by the reason."""
+    queued: int = 0
+    """Scrapes in a row that showed at least one request waiting, whatever the load was."""
 
+    @property
+    def prompt_tokens(self) -> float | None:
+        """Median length of the prompts as they were counted."""
+        known = self.requests.prompt_tokens[self.requests.ok]
+        known = known[np.isfinite(known)]
+        return float(np.median(known)) if len(known) else None
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    start_s: float
-    stop_s: float
-    key: tuple[object, ...]
-    point: LoadPoint
-    server: tuple[float, ...]
-    restarts: int
+    @property
+    def explains_queue(self) -> bool:
+        """Whether the queue that stood is in the levels: one of them has it, and most requests are in one."""
+        counted = sum(level.n + level.errors for level in self.levels)
+        queued = any(level.waiting is not None and level.waiting >= 1 for level in self.levels)
+        return self.queued < QUEUED_SCRAPES or (queued and sum(self.left_out.values()) <= counted)
 
 
 def measured_curves(facts: Facts, meta: RunMeta, requests: Requests, now_s: float) -> tuple[MeasuredCurve, ...]:
@@ -59,20 +63,31 @@ def measured_curves(facts: Facts, meta: RunMeta, requests: Requests, now_s: floa
         requests: from `finished_requests`.
     """
     in_flight = flight(facts, requests)
-    segments = _segments(facts, meta)
     if in_flight is None:
         return ()
-    gauges, progress = server_gauges(facts), _progress(facts)
+    segments = segments_of(facts, meta)
+    watched = _Watched(in_flight, commanded(facts), server_gauges(facts), _progress(facts), braked(facts))
     current = segments[-1].key
     latest = dict.fromkeys(segment.key for segment in reversed(segments) if segment.key != current)
     keys = list(latest)[: 2 * GHOSTS][::-1]
     curves = []
     for key in [*keys, current]:
         own = [segment for segment in segments if segment.key == key]
-        curve = _curve(own, segments, requests, in_flight, gauges, progress, facts, now_s if key == current else None)
+        curve = _curve(own, segments, requests, watched, facts, now_s if key == current else None)
         if key == current or len(curve.levels) >= 2:
             curves.append(curve)
     return tuple(curves[-GHOSTS - 1 :])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Watched:
+    """What was seen of load and server over the whole run."""
+
+    in_flight: StepFunction
+    asked: StepFunction | None
+    gauges: Gauges
+    progress: Progress
+    braked: Sequence[tuple[float, float]]
 
 
 def finished_requests(facts: Facts, newest: int | None = None) -> Requests:
@@ -178,110 +193,92 @@ def _column(table: Table, name: str, size: int) -> Array:
     return np.array(table.column(name)[:size])
 
 
-def _segments(facts: Facts, meta: RunMeta) -> list[_Segment]:
-    """Times between which neither what was asked for nor the server changed."""
-    base = meta.profile.plan.base
-    changes = list(facts.changes) or [LoadChange(0.0, base)]
-    points = [(-math.inf, changes[0].point), *((change.t_s, change.point) for change in changes[1:])]
-    servers = _server_epochs(facts)
-    edges = sorted({t for t, _ in points} | {t for t, _, _ in servers})
-    segments: list[_Segment] = []
-    for start_s in edges:
-        point = next(p for t, p in reversed(points) if t <= start_s)
-        server, restarts = next((v, r) for t, v, r in reversed(servers) if t <= start_s)
-        key = (_lengths(point), server, restarts)
-        if segments and segments[-1].key == key:
-            last = segments.pop()
-            segments.append(_Segment(last.start_s, math.inf, key, point, server, restarts))
-            continue
-        if segments:
-            last = segments.pop()
-            segments.append(_Segment(last.start_s, start_s, last.key, last.point, last.server, last.restarts))
-        segments.append(_Segment(start_s, math.inf, key, point, server, restarts))
-    return segments
-
-
-def _lengths(point: LoadPoint) -> tuple[object, ...]:
-    closed = point.axis == "concurrency"
-    return closed, point.prompt_tokens, point.output_tokens, point.shared_prefix, closed or point.burstiness
-
-
-def _server_epochs(facts: Facts) -> list[tuple[float, tuple[float, ...], int]]:
-    """(since, settings, restarts before). Settings that are not known yet are those that come to be known."""
-    table, size = facts.server, len(facts.server)
-    if size == 0:
-        return [(-math.inf, (), 0)]
-    t_s = _column(table, "t_s", size)
-    settings = np.stack([_filled(_column(table, name, size)) for name in _CONFIG])
-    changed = np.zeros(size, dtype=bool)
-    changed[1:] = np.any(np.nan_to_num(np.diff(settings)) != 0, axis=0)
-    restarted = np.zeros(size, dtype=bool)
-    for name in _COUNTERS:
-        restarted[1:] |= np.diff(_filled(_column(table, name, size))) < 0
-    restarted[1:] |= np.abs(np.nan_to_num(np.diff(_filled(_column(table, "process_start_s", size))))) > 1.0
-    restarts = np.cumsum(restarted)
-    epochs = [(-math.inf, tuple(np.nan_to_num(settings[:, 0]).tolist()), 0)]
-    for i in np.flatnonzero(changed | restarted):
-        epochs.append((float(t_s[i]), tuple(np.nan_to_num(settings[:, i]).tolist()), int(restarts[i])))
-    return epochs
-
-
-def _filled(values: Array) -> Array:
-    """Not-known values replaced by the last known one, and the first ones by the first known."""
-    known = np.flatnonzero(np.isfinite(values))
-    if len(known) == 0:
-        return values
-    last = np.searchsorted(known, np.arange(len(values)), side="right") - 1
-    return np.asarray(values[known[np.maximum(last, 0)]])
-
-
 def _curve(
-    own: Sequence[_Segment],
-    segments: Sequence[_Segment],
+    own: Sequence[Segment],
+    segments: Sequence[Segment],
     requests: Requests,
-    in_flight: StepFunction,
-    gauges: Gauges,
-    progress: Progress,
+    watched: _Watched,
     facts: Facts,
     now_s: float | None,
 ) -> MeasuredCurve:
     """The curve of one key; `now_s` None: a ghost, without what is still in flight."""
-    members = requests.pick(_within(own, requests))
     spans = tuple((segment.start_s, segment.stop_s) for segment in own)
+    driven = requests.pick(_inside(spans, requests.sent_s))
+    members, left_out = _members(own, driven, watched.braked)
     last = own[-1]
-    gauges = gauges.pick(_inside(spans, gauges.t_s))
-    progress = progress.pick(_inside(spans, progress.t_s))
+
+    def shown(t_s: Array) -> np.typing.NDArray[np.bool_]:
+        return _inside(spans, t_s) & ~_inside(watched.braked, t_s)
+
+    gauges = watched.gauges.pick(shown(watched.gauges.t_s))
+    progress = watched.progress.pick(shown(watched.progress.t_s))
     if last.point.axis == "rate":
         size = len(facts.bins)
         bins_s = _column(facts.bins, "t_s", size)
-        target = np.where(_inside(spans, bins_s), _column(facts.bins, "target", size), np.nan)
+        target = np.where(shown(bins_s), _column(facts.bins, "target", size), np.nan)
         offered = Offered(bins_s, _column(facts.bins, "span_s", size), target, _column(facts.bins, "in_flight", size))
         levels = rate_levels(members, offered, gauges=gauges, progress=progress)
     else:
         levels = session_levels(
             members,
-            in_flight,
+            watched.in_flight,
             gauges=gauges,
             progress=progress,
             censored_s=EMPTY if now_s is None else waiting_ages(facts),
             now_s=now_s,
             jitter=3.0 if last.point.think_time_s > 0 else 0.0,
-            asked=commanded(facts),
+            asked=watched.asked,
         )
-    return MeasuredCurve(_label(last, segments), last.point.axis, last.point, levels, members)
+    left_out["load moved"] = int(members.ok.sum()) - sum(level.n for level in levels)
+    left_out["faults"] += int(members.error.sum()) - sum(level.errors for level in levels)
+    left_out["client"] = _client_limited(facts, spans)
+    told = {why: count for why, count in left_out.items() if count}
+    curve = MeasuredCurve("", last.point.axis, last.point, levels, members, told, _longest(gauges.waiting >= 1))
+    return replace(curve, label=label_of(last, segments, curve.prompt_tokens))
 
 
-def _within(own: Sequence[_Segment], requests: Requests) -> Index:
-    """Requests that saw one segment only, from S before they were sent to their first token."""
-    until = np.where(np.isfinite(requests.first_token_s), requests.first_token_s, requests.end_s)
-    inside = np.zeros(len(until), dtype=bool)
+def _longest(shown: np.typing.NDArray[np.bool_]) -> int:
+    """Length of the longest run of True."""
+    ends = np.flatnonzero(~np.concatenate([[False], shown, [False]]))
+    return int(np.diff(ends).max()) - 1
+
+
+def _members(
+    own: Sequence[Segment], driven: Requests, braked: Sequence[tuple[float, float]]
+) -> tuple[Requests, dict[LeftOut, int]]:
+    """Requests that saw one segment only, from S before they were sent to their first token, and the others' number.
+
+    The first of a server that has just started meet cold kernels and empty caches: what was sent until the first of
+    them has ended is left out.
+    """
+    until = np.where(np.isfinite(driven.first_token_s), driven.first_token_s, driven.end_s)
+    alone = np.zeros(len(until), dtype=bool)
+    warm = np.ones(len(until), dtype=bool)
     for segment in own:
-        inside |= (requests.sent_s >= segment.start_s) & (until < segment.stop_s)
-    service_s = requests.pick(inside).service_s
+        inside = (driven.sent_s >= segment.start_s) & (driven.sent_s < segment.stop_s)
+        alone |= inside & (until < segment.stop_s)
+        if segment.cold:
+            ends_s = driven.end_s[inside & driven.ok]
+            warm &= ~inside | driven.error | (driven.sent_s >= (ends_s.min() if len(ends_s) else math.inf))
+    service_s = driven.pick(alone).service_s
     settled = np.zeros(len(until), dtype=bool)
     for segment in own:
-        settled |= (requests.sent_s >= segment.start_s + service_s) & (until < segment.stop_s)
-    return np.flatnonzero(settled)
+        settled |= (driven.sent_s >= segment.start_s + service_s) & (until < segment.stop_s)
+    held = ~_inside(braked, driven.sent_s)
+    kept = settled & warm & held
+    other = warm & held & ~settled
+    return driven.pick(np.flatnonzero(kept)), {
+        "warm-up": int((~warm).sum()),
+        "brake": int((warm & ~held).sum()),
+        "other configuration": int((other & driven.ok).sum()),
+        "faults": int((other & driven.error).sum()),
+    }
+
+
+def _client_limited(facts: Facts, spans: Sequence[tuple[float, float]]) -> int:
+    table, size = facts.requests, len(facts.requests)
+    limited = _column(table, "client_limited", size) > 0
+    return int(_inside(spans, _column(table, "dispatched_s", size)[limited]).sum())
 
 
 def _inside(spans: Sequence[tuple[float, float]], t_s: Array) -> np.typing.NDArray[np.bool_]:
@@ -301,17 +298,3 @@ def waiting_ages(facts: Facts) -> Array:
     if not (count >= 1 and np.isfinite(oldest)):
         return EMPTY
     return np.asarray(oldest * (np.arange(int(count)) + 1.0) / int(count))
-
-
-def _label(segment: _Segment, segments: Sequence[_Segment]) -> str:
-    """What tells this curve from the others."""
-    parts = [f"{segment.point.prompt_tokens}/{segment.point.output_tokens} tok"]
-    if segment.point.shared_prefix:
-        parts.append(f"{TEXT.round_percent(segment.point.shared_prefix)} shared")
-    for i, name in enumerate(_CONFIG):
-        values = {each.server[i] for each in segments if each.server}
-        if len(values) > 1 and segment.server:
-            parts.append(f"{name} {segment.server[i]:g}")
-    if segments[-1].restarts:
-        parts.append(f"start {segment.restarts + 1}")
-    return " · ".join(parts)

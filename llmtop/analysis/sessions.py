@@ -24,7 +24,8 @@ GRID = 3.0
 """Bins of the load a doubling."""
 SHOWN_FROM = 5
 _SNAP = 0.04
-_HELD = 20
+_HELD = 10
+"""So many requests that saw a commanded load and nothing else make it a level of its own."""
 _BLUR_S = 0.25
 """The time of a change of the load is known to a bin."""
 _MERGE = 0.08
@@ -169,11 +170,13 @@ def _seen(
     if asked is None:
         return _Seen(load, load, None, steady, _same(tail, load))
     wanted = asked.mean(begin, until)
-    held = _steady(*asked.bounds(begin, until), 0.0)
+    low, high = asked.bounds(begin, until)
+    there = _steady(np.minimum(load, wanted), np.maximum(load, wanted), 0.0)
+    held = np.where(requests.error, high <= (1 + _SNAP) * low + 1, _steady(low, high, 0.0))
     stays = _same(asked.mean(until, requests.end_s), wanted)
     if jitter:
         return _Seen(load, load, wanted, steady & held, stays)
-    steady = np.where(requests.error, held, steady & held)
+    steady = np.where(requests.error, held, steady & (held | there))
     refused = _refused(wanted, requests.error)
     by_command = np.where(requests.error | refused, wanted, load)
     return _Seen(by_command, load, wanted, steady | (refused & held), stays & _same(tail, load))
@@ -204,7 +207,7 @@ def _users(load: float) -> float:
 def _groups(load: Array, wanted: Array | None, thinking: bool) -> list[Index]:
     """Members of each level: those of a load that was held, and the rest in bins of a 2^(1/3) grid.
 
-    A load was held if it was commanded and there, within 4 %, for at least twenty requests; what is there of users who
+    A load was held if it was commanded and there, within 4 %, for at least ten requests; what is there of users who
     think sways. Requests on the way to or from such a load (within one bin of it) say less than it does, and are left
     out. Neighbouring bins of the same load are one.
     """

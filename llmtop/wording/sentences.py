@@ -15,6 +15,7 @@ CLIENT_SLOW = "the client was the bottleneck"
 CLIENT_BOUND = f"{CLIENT_SLOW}: this run says nothing about the server"
 VOID = "figures are void"
 """What follows while the client is the bottleneck."""
+TRANSIENTS = "most requests saw the load move while others waited: stay longer at each load"
 CONTRADICTION = "levels contradict each other: measure again"
 
 
@@ -128,13 +129,37 @@ def tries(levels: Sequence[int]) -> str:
     return "try " + ", then ".join(map(str, levels[:2]))
 
 
-def driven(axis: Axis, point: LoadPoint | None) -> str:
+CUT = 0.9
+"""Prompts that are shorter than this share of what was asked for were cut: their own length is told."""
+
+
+def lengths(point: LoadPoint, prompt_tokens: float | None = None, unit: str = "tokens") -> str:
+    """`512/128 tokens`; `1792/128 tokens (8192 asked)` where the prompts came out shorter than they were asked for."""
+    asked = point.prompt_tokens
+    if prompt_tokens is None or prompt_tokens >= CUT * asked:
+        return f"{asked}/{point.output_tokens} {unit}"
+    return f"{prompt_tokens:.0f}/{point.output_tokens} {unit} ({asked} asked)"
+
+
+def setting_changed(name: str, old: float, new: float) -> str:
+    """`KV blocks 768 -> 1536: a replica was added`: no server that runs gets another cache.
+
+    Of another setting: that it was changed.
+    """
+    pool = {"num_gpu_blocks": "KV blocks", "kv_capacity_tokens": "KV cache tokens"}.get(name)
+    text = f"{pool or name} {old:g} -> {new:g}"
+    if pool is None:
+        return f"{text}: the server was changed"
+    return f"{text}: a replica was {'added' if new > old else 'removed'}"
+
+
+def driven(axis: Axis, point: LoadPoint | None, prompt_tokens: float | None = None) -> str:
     """`closed loop, think time 0 s, 512/128 tokens`; without a point, its loop alone."""
     closed = axis == "concurrency"
     words = ["closed loop" if closed else "open loop"]
     if point is not None:
         words += [f"think time {point.think_time_s:g} s"] if closed else []
-        words.append(f"{point.prompt_tokens}/{point.output_tokens} tokens")
+        words.append(lengths(point, prompt_tokens))
     return ", ".join(words)
 
 

@@ -78,7 +78,8 @@ def two_loads(point: LoadPoint) -> Facts:
 @pytest.mark.parametrize(
     ("change", "labels"),
     [
-        ({"prompt_tokens": 400}, ["192/64 tok", "400/64 tok"]),
+        ({"prompt_tokens": 200}, ["192/64 tok", "200/64 tok"]),
+        ({"prompt_tokens": 400}, ["192/64 tok", "192/64 tok (400 asked)"]),
         ({"output_tokens": 99}, ["192/64 tok", "192/99 tok"]),
         ({"shared_prefix": 0.5}, ["192/64 tok", "192/64 tok · 50 % shared"]),
         ({"concurrency": 4}, ["192/64 tok"]),
@@ -136,7 +137,8 @@ def test_three_earlier_curves_are_kept() -> None:
 def test_a_point_is_shown_from_five_requests_and_is_faint_below_twenty(
     n: int, points: int, faint: bool, p95: bool
 ) -> None:
-    facts = facts_of(requests=[record(2.0 + i / 4) for i in range(n)], bins=bins_of(20, 4), changes=[(0.0, FOUR)])
+    first = [record(1.0 + i / 4) for i in range(4)]
+    facts = facts_of(requests=first + [record(2.0 + i / 4) for i in range(n)], bins=bins_of(20, 4))
     shown = seen(facts, 20.0).curves[-1].points
     assert len(shown) == points
     for point in shown:

@@ -114,14 +114,14 @@ def ramped(first: float, held: float, *, steps: int, asked: float | None = None)
 
 
 def test_requests_on_the_way_to_a_load_that_was_held_say_less_than_it_does() -> None:
-    """Within a bin, a third of a doubling: 8 and 10 are, 7.9 is not. Held is what was there for twenty requests."""
-    assert ramped(8.0, 10.0, steps=20, asked=10.0) == [(10.0, 20)]
-    assert ramped(7.9, 10.0, steps=20, asked=10.0) == [(8.0, 32), (10.0, 20)]
-    assert ramped(8.0, 10.0, steps=19, asked=10.0) == [(8.0, 32), (10.0, 19)], "not held"
-    assert ramped(8.0, 10.0, steps=20, asked=10.3) == [(10.0, 20)], "there within 4 %"
-    assert ramped(8.0, 10.0, steps=20, asked=10.5) == [(8.0, 32), (10.0, 20)], "not there"
-    assert ramped(8.0, 10.0, steps=20) == [(8.0, 32), (10.0, 20)], "nobody asked"
-    assert ramped(13.0, 10.0, steps=20, asked=10.0) == [(10.0, 20), (13.0, 32)]
+    """Within a bin, a third of a doubling: 8 and 10 are, 7.9 is not. Held is what was there for ten requests."""
+    assert ramped(8.0, 10.0, steps=10, asked=10.0) == [(10.0, 10)]
+    assert ramped(7.9, 10.0, steps=10, asked=10.0) == [(8.0, 32), (10.0, 10)]
+    assert ramped(8.0, 10.0, steps=9, asked=10.0) == [(8.0, 32), (10.0, 9)], "not held"
+    assert ramped(8.0, 10.0, steps=10, asked=10.3) == [(10.0, 10)], "there within 4 %"
+    assert ramped(8.0, 10.0, steps=10, asked=10.5) == [(8.0, 32), (10.0, 10)], "not there"
+    assert ramped(8.0, 10.0, steps=10) == [(8.0, 32), (10.0, 10)], "nobody asked"
+    assert ramped(13.0, 10.0, steps=10, asked=10.0) == [(10.0, 10), (13.0, 32)]
 
 
 @pytest.mark.parametrize(("there", "told"), [(31.0, 32.0), (33.0, 32.0), (30.4, 30.0), (33.6, 34.0)])

@@ -55,7 +55,7 @@ def test_what_a_level_takes_to_answer_is_not_made_slower_by_the_level_after_it(s
 
 def test_ttft_and_mean_e2e_are_told_by_requests_whose_end_is_not_of_their_level() -> None:
     """Ten of 40 requests end 3 s after a step from 4 to 8, and would make E2E of a second one of 1.75 s."""
-    requests = [record(2.0 + i / 4, e2e_s=1.0) for i in range(30)]
+    requests = [record(1.0 + i / 4, e2e_s=1.0) for i in range(34)]
     requests += [record(9.45 + i / 200, ttft_s=0.3, e2e_s=4.0) for i in range(10)]
     facts = facts_of(requests=requests, bins=bins_of(20, 4))
     facts.bins.column("in_flight")[facts.bins.column("t_s") > 10] = 8

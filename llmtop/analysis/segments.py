@@ -1,0 +1,190 @@
+"""Chapters of a run: times between which neither what was asked for nor the server changed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from llmtop.analysis.fits import Array
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import Chapter, LoadChange, RunMeta
+from llmtop.meter.facts import Facts
+from llmtop.wording.figures import TEXT
+from llmtop.wording.sentences import lengths, setting_changed
+
+EDGE_S = 2.0
+"""A change that the server shows within this of a chapter is that chapter: scrapes come once a second."""
+_CONFIG = (
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "num_gpu_blocks",
+    "block_size",
+    "kv_capacity_tokens",
+    "max_model_len",
+)
+_COUNTERS = ("generation_tokens_total", "prompt_tokens_total", "requests_total")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A time of one configuration; segments of one `key` make one curve."""
+
+    start_s: float
+    stop_s: float
+    key: tuple[object, ...]
+    point: LoadPoint
+    server: tuple[float, ...]
+    """Its settings, in the order of `_CONFIG`; 0: not known. () without metrics."""
+    restarts: int
+    chapter: str = ""
+    """What changed without the server's settings saying so."""
+    cold: bool = False
+    """The server has just started."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    """From `t_s` on the server has these settings, after so many restarts, and `hidden` was the last told change."""
+
+    t_s: float
+    server: tuple[float, ...] = ()
+    restarts: int = 0
+    hidden: Chapter | None = None
+
+
+def segments_of(facts: Facts, meta: RunMeta) -> list[Segment]:
+    """All segments of a run so far, in order, without gaps; the first begins before all time, the last has no end."""
+    changes = list(facts.changes) or [LoadChange(0.0, meta.profile.plan.base)]
+    points = [(-math.inf, changes[0].point)]
+    points += [(each.t_s, each.point) for each in changes[1:]]
+    epochs = _epochs(facts)
+    points_s, epochs_s = [t_s for t_s, _ in points], [epoch.t_s for epoch in epochs]
+    segments: list[Segment] = []
+    for start_s in sorted({*points_s, *epochs_s}):
+        point = points[bisect_right(points_s, start_s) - 1][1]
+        epoch = epochs[bisect_right(epochs_s, start_s) - 1]
+        hidden = epoch.hidden
+        key = (_lengths(point), epoch.server, epoch.restarts, "" if hidden is None else hidden.key)
+        last = segments[-1] if segments else None
+        if last is not None and last.key == key:
+            segments[-1] = replace(last, point=point)
+            continue
+        if last is not None:
+            segments[-1] = replace(last, stop_s=start_s)
+        cold = last is None or epoch.restarts != last.restarts
+        text = "" if hidden is None else hidden.text
+        segments.append(Segment(start_s, math.inf, key, point, epoch.server, epoch.restarts, text, cold))
+    return segments
+
+
+def _lengths(point: LoadPoint) -> tuple[object, ...]:
+    closed = point.axis == "concurrency"
+    return closed, point.prompt_tokens, point.output_tokens, point.shared_prefix, closed or point.burstiness
+
+
+def _epochs(facts: Facts) -> list[_Epoch]:
+    """What the server shows and what was told of it, as one list.
+
+    A chapter whose change the server's own settings or counters show as well adds nothing to them but its time; of any
+    other its key is the only trace.
+    """
+    shown = _shown(facts)
+    hidden: list[Chapter] = []
+    moved = [epoch.t_s for epoch in shown]
+    for chapter in facts.chapters:
+        same = [i for i, t_s in enumerate(moved) if abs(t_s - chapter.t_s) <= EDGE_S]
+        for i in same:
+            shown[i] = replace(shown[i], t_s=chapter.t_s)
+        if not same:
+            hidden.append(chapter)
+    epochs = []
+    for t_s in sorted({epoch.t_s for epoch in shown} | {chapter.t_s for chapter in hidden}):
+        last = next(each for each in reversed(shown) if each.t_s <= t_s)
+        told = next((each for each in reversed(hidden) if each.t_s <= t_s), None)
+        epochs.append(replace(last, t_s=t_s, hidden=told))
+    return epochs
+
+
+def _shown(facts: Facts) -> list[_Epoch]:
+    """Epochs by the server's metrics. Settings that are not known yet are those that come to be known."""
+    table, size = facts.server, len(facts.server)
+    if size == 0:
+        return [_Epoch(-math.inf)]
+    t_s = np.array(table.column("t_s")[:size])
+    settings = np.stack([_filled(np.array(table.column(name)[:size])) for name in _CONFIG])
+    changed = np.zeros(size, dtype=bool)
+    changed[1:] = np.any(np.nan_to_num(np.diff(settings)) != 0, axis=0)
+    restarted = np.zeros(size, dtype=bool)
+    for name in _COUNTERS:
+        restarted[1:] |= np.diff(_filled(np.array(table.column(name)[:size]))) < 0
+    started_s = _filled(np.array(table.column("process_start_s")[:size]))
+    restarted[1:] |= np.abs(np.nan_to_num(np.diff(started_s))) > 1.0
+    restarts = np.cumsum(restarted)
+    epochs = [_Epoch(-math.inf, tuple(np.nan_to_num(settings[:, 0]).tolist()))]
+    for i in np.flatnonzero(changed | restarted):
+        epochs.append(_Epoch(float(t_s[i]), tuple(np.nan_to_num(settings[:, i]).tolist()), int(restarts[i])))
+    return epochs
+
+
+def _filled(values: Array) -> Array:
+    """Not-known values replaced by the last known one, and the first ones by the first known."""
+    known = np.flatnonzero(np.isfinite(values))
+    if len(known) == 0:
+        return values
+    last = np.searchsorted(known, np.arange(len(values)), side="right") - 1
+    return np.asarray(values[known[np.maximum(last, 0)]])
+
+
+def braked(facts: Facts) -> list[tuple[float, float]]:
+    """Times in which a brake and nobody else said what the load is."""
+    spans: list[tuple[float, float]] = []
+    start_s: float | None = None
+    for change in facts.changes:
+        if change.reason == "brake":
+            start_s = change.t_s if start_s is None else start_s
+        elif start_s is not None:
+            spans.append((start_s, change.t_s))
+            start_s = None
+    return spans if start_s is None else [*spans, (start_s, math.inf)]
+
+
+def label_of(segment: Segment, segments: Sequence[Segment], prompt_tokens: float | None = None) -> str:
+    """What tells this curve from the others.
+
+    Args:
+        prompt_tokens: mean length of the prompts as the server counted them, where that is not what was asked for.
+    """
+    point = segment.point
+    parts = [lengths(point, prompt_tokens, "tok")]
+    if point.shared_prefix:
+        parts.append(f"{TEXT.round_percent(point.shared_prefix)} shared")
+    for i, name in enumerate(_CONFIG):
+        values = {each.server[i] for each in segments if each.server}
+        if len(values) > 1 and segment.server:
+            parts.append(f"{name} {segment.server[i]:g}")
+    if segment.chapter:
+        parts.append(segment.chapter)
+    if segments[-1].restarts:
+        parts.append(f"start {segment.restarts + 1}")
+    return " · ".join(parts)
+
+
+def chapter_notes(facts: Facts, meta: RunMeta) -> tuple[str, ...]:
+    """Changes of the server's settings that nobody made here and no restart explains: an autoscaler's, or a hand's."""
+    segments = segments_of(facts, meta)
+    notes = []
+    for before, after in itertools.pairwise(segments):
+        told = any(abs(chapter.t_s - after.start_s) <= EDGE_S for chapter in facts.chapters)
+        if told or not before.server or not after.server or after.restarts != before.restarts:
+            continue
+        notes += [
+            setting_changed(name, old, new)
+            for name, old, new in zip(_CONFIG, before.server, after.server, strict=True)
+            if old != new and old and new
+        ]
+    return tuple(notes)
