@@ -17,20 +17,14 @@ import numpy.typing as npt
 
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY, ERROR_WALL, MIN_REQUESTS, Level
+from llmtop.analysis.seen import MERGE, SNAP, STEADY_RATIO, Lives, Seen, seen_at, seen_by
 from llmtop.analysis.steps import Index, StepFunction
 
-STEADY_RATIO = 1.4
 GRID = 3.0
 """Bins of the load a doubling."""
 SHOWN_FROM = 5
-_SNAP = 0.04
 _HELD = 10
 """So many requests that saw a commanded load and nothing else make it a level of its own."""
-_BLUR_S = 0.25
-"""The time of a change of the load is known to a bin."""
-_MERGE = 0.08
-"""Neighbouring bins closer than this are one level, and so is a load that moves by no more until a request ends."""
-
 Mask = npt.NDArray[np.bool_]
 
 
@@ -51,6 +45,12 @@ class Requests:
 
     def pick(self, chosen: Mask | Index) -> Requests:
         return Requests(*(getattr(self, name)[chosen] for name in self.__slots__))
+
+    @property
+    def lives(self) -> Lives:
+        """Their times, up to the first token or, of those without one, the end."""
+        until_s = np.where(np.isfinite(self.first_token_s), self.first_token_s, self.end_s)
+        return Lives(self.sent_s, until_s, self.end_s, self.error)
 
     @property
     def service_s(self) -> float:
@@ -117,78 +117,88 @@ def session_levels(
     if len(requests.sent_s) == 0:
         return ()
     service_s = requests.service_s
-    seen = _seen(requests, in_flight, asked, jitter, service_s)
-    kept, load, delivered = requests.pick(seen.steady), seen.load[seen.steady], seen.delivered[seen.steady]
-    whole, wanted = seen.whole[seen.steady], None if seen.wanted is None else seen.wanted[seen.steady]
+    waiting = None
+    if len(censored_s) and now_s is not None:
+        waiting = censored_s, waiting_load(in_flight, censored_s, service_s, now_s)
+    return levels_of(
+        requests,
+        seen_by(requests.lives, in_flight, asked, service_s),
+        jitter=jitter,
+        gauges=(gauges, *seen_at(gauges.t_s, in_flight, service_s)),
+        progress=(progress, *seen_at(progress.t_s, in_flight, service_s)),
+        waiting=waiting,
+    )
+
+
+def waiting_load(in_flight: StepFunction, censored_s: Array, service_s: float, now_s: float) -> float:
+    """In flight on average while those waited that still do."""
+    return float(in_flight.mean(np.array([now_s - censored_s.max() - service_s]), np.array([now_s]))[0])
+
+
+def levels_of(
+    requests: Requests,
+    seen: Seen,
+    *,
+    gauges: tuple[Gauges, Array, Array],
+    progress: tuple[Progress, Array, Array],
+    jitter: float = 0.0,
+    waiting: tuple[Array, float] | None = None,
+    known: dict[int, Level] | None = None,
+) -> tuple[Level, ...]:
+    """Levels of requests that saw these loads, lowest first.
+
+    Args:
+        jitter: as of `session_levels`.
+        gauges, progress: with load and sway at each of their instants.
+        waiting: ages of those without a first token, and in flight while they waited.
+        known: levels of before by what they are made of; taken from there where nothing is new, and renewed.
+    """
+    load, steady = _attributed(requests, seen, jitter)
+    rows = np.flatnonzero(steady)
+    wanted = None if np.isnan(seen.wanted).all() else seen.wanted[rows]
+    whole = seen.stays & seen.on if jitter == 0 else (seen.on if wanted is not None else seen.stays)
     found = []
-    for chosen in _groups(load, wanted, thinking=jitter > 0):
-        middle = float(np.median(load[chosen]))
-        command = None if wanted is None or jitter else float(np.median(wanted[chosen]))
-        if command is not None and abs(middle - command) <= _SNAP * command:
+    for chosen in _groups(load[rows], wanted, thinking=jitter > 0):
+        members = rows[chosen]
+        members = members[np.argsort(requests.sent_s[members], kind="stable")]
+        middle = float(np.median(load[members]))
+        command = None if wanted is None or jitter else float(np.median(seen.wanted[members]))
+        if command is not None and abs(middle - command) <= SNAP * command:
             middle = command
-        there = float(np.median(delivered[chosen]))
-        level = _level(_users(middle), there, kept.pick(chosen), whole[chosen])
+        there = float(np.median(seen.load[members]))
+        level = _level(_users(middle), there, requests.pick(members), whole[members])
         if level is not None:
             found.append((there, replace(level, asked=None if command is None else _users(command))))
     if not found:
         return ()
     found.sort(key=lambda each: each[1].load)
     loads, levels = np.array([there for there, _ in found]), [level for _, level in found]
-    if len(censored_s) and now_s is not None:
-        levels = _with_censored(levels, censored_s, in_flight, service_s, now_s)
-    shown = _assigned(gauges.t_s, loads, in_flight, service_s, jitter)
-    done = _assigned(progress.t_s, loads, in_flight, service_s, jitter)
+    if waiting is not None:
+        levels = _with_censored(levels, *waiting)
+    shown, done = _assigned(*gauges[1:], loads, jitter), _assigned(*progress[1:], loads, jitter)
     return tuple(
-        with_progress(with_gauges(level, gauges.pick(shown == i)), progress.pick(done == i))
+        with_progress(with_gauges(level, gauges[0].pick(shown == i)), progress[0].pick(done == i))
         for i, level in enumerate(levels)
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
-    """What each request saw of the load; `wanted` None: nobody commanded users."""
+def _attributed(requests: Requests, seen: Seen, jitter: float) -> tuple[Array, Mask]:
+    """The load by which each request is put into a level, and whether it is put into one at all.
 
-    load: Array
-    """By which it is put into a level."""
-    delivered: Array
-    wanted: Array | None
-    steady: Mask
-    """From S before it was sent to its first token; one that failed, while it lived."""
-    whole: Mask
-    """And from there to its end."""
-
-
-def _seen(
-    requests: Requests, in_flight: StepFunction, asked: StepFunction | None, jitter: float, service_s: float
-) -> _Seen:
-    """Mean loads and how steady they were. Users who think (`jitter`) are not in flight as they are commanded."""
-    until = np.where(np.isfinite(requests.first_token_s), requests.first_token_s, requests.end_s)
-    begin = requests.sent_s - np.where(requests.ok, max(service_s, _BLUR_S), _BLUR_S)
-    load = in_flight.mean(begin, until)
-    steady = _steady(*in_flight.bounds(begin, until), jitter * np.sqrt(load)) & (begin >= in_flight.edges_s[0])
-    tail = in_flight.mean(until, requests.end_s)
-    if asked is None:
-        return _Seen(load, load, None, steady, _same(tail, load))
-    wanted = asked.mean(begin, until)
-    low, high = asked.bounds(begin, until)
-    there = _steady(np.minimum(load, wanted), np.maximum(load, wanted), 0.0)
-    held = np.where(requests.error, high <= (1 + _SNAP) * low + 1, _steady(low, high, 0.0))
-    stays = _same(asked.mean(until, requests.end_s), wanted)
+    A failure belongs to what was commanded, and so does all of a load of which too much fails. Users who think
+    (`jitter`) are not in flight as they are commanded.
+    """
+    steady = (seen.sway <= jitter) & np.isfinite(seen.load)
+    if np.isnan(seen.wanted).all():
+        return seen.load, steady
+    low, high = np.minimum(seen.load, seen.wanted), np.maximum(seen.load, seen.wanted)
     if jitter:
-        return _Seen(load, load, wanted, steady & held, stays)
-    steady = np.where(requests.error, held, steady & (held | there))
-    refused = _refused(wanted, requests.error)
-    by_command = np.where(requests.error | refused, wanted, load)
-    return _Seen(by_command, load, wanted, steady | (refused & held), stays & _same(tail, load))
-
-
-def _steady(low: Array, high: Array, sway: Array | float) -> Mask:
-    return np.asarray(high <= STEADY_RATIO * low + 1 + sway)
-
-
-def _same(load: Array, other: Array) -> Mask:
-    """Whether two loads are one level: half a request, or bins that would be one."""
-    return np.asarray(np.abs(load - other) <= _MERGE * other + 0.5)
+        return seen.load, steady & seen.held
+    steady &= seen.held | (high <= STEADY_RATIO * low + 1)
+    if not requests.error.any():
+        return seen.load, steady
+    commanded = requests.error | _refused(seen.wanted, requests.error)
+    return np.where(commanded, seen.wanted, seen.load), np.where(commanded, seen.held, steady)
 
 
 def _refused(wanted: Array, error: Mask) -> Mask:
@@ -214,7 +224,7 @@ def _groups(load: Array, wanted: Array | None, thinking: bool) -> list[Index]:
     groups: list[Index] = []
     rest = np.arange(len(load))
     if wanted is not None:
-        there = (np.abs(load - wanted) <= _SNAP * wanted) | thinking
+        there = (np.abs(load - wanted) <= SNAP * wanted) | thinking
         commands, counts = np.unique(np.round(wanted[there], 6), return_counts=True)
         held = commands[counts >= _HELD]
         groups = [np.flatnonzero(there & (np.round(wanted, 6) == command)) for command in held]
@@ -225,7 +235,7 @@ def _groups(load: Array, wanted: Array | None, thinking: bool) -> list[Index]:
     for cell in np.unique(cells):
         members = rest[cells == cell]
         middle = float(np.median(load[members]))
-        if bins and (middle < (1 + _MERGE) * last or _users(middle) == _users(last)):
+        if bins and (middle < (1 + MERGE) * last or _users(middle) == _users(last)):
             bins[-1] = np.concatenate([bins[-1], members])
         else:
             bins.append(members)
@@ -270,18 +280,14 @@ def _level(load: float, delivered: float, members: Requests, whole: Mask) -> Lev
     )
 
 
-def _assigned(t_s: Array, loads: Array, in_flight: StepFunction, service_s: float, jitter: float) -> Index:
+def _assigned(load: Array, sway: Array, loads: Array, jitter: float) -> Index:
     """Which level each instant belongs to: the nearest within half a bin, if the load was steady for S; else -1."""
-    if len(t_s) == 0:
+    if len(load) == 0:
         return np.empty(0, dtype=np.intp)
-    begin = t_s - service_s
-    low, high = in_flight.bounds(begin, t_s)
-    load = np.maximum(in_flight.mean(begin, t_s), 1e-9)
-    distance = np.abs(np.log(load[:, None] / loads))
+    distance = np.abs(np.log(np.nan_to_num(np.maximum(load, 1e-9), nan=1e-9)[:, None] / loads))
     nearest = np.argmin(distance, axis=1)
     near = distance[np.arange(len(load)), nearest] <= np.log(2) / (2 * GRID)
-    steady = _steady(low, high, jitter * np.sqrt(load)) & (begin >= in_flight.edges_s[0])
-    return np.where(near & steady, nearest, -1)
+    return np.where(near & (sway <= jitter), nearest, -1)
 
 
 def with_gauges(level: Level, gauges: Gauges) -> Level:
@@ -316,12 +322,8 @@ def with_progress(level: Level, progress: Progress) -> Level:
     )
 
 
-def _with_censored(
-    levels: Sequence[Level], censored_s: Array, in_flight: StepFunction, service_s: float, now_s: float
-) -> list[Level]:
+def _with_censored(levels: Sequence[Level], censored_s: Array, load: float) -> list[Level]:
     """Hand the ages of requests without a first token to the level that they are waiting in."""
-    begin = np.array([now_s - censored_s.max() - service_s])
-    load = float(in_flight.mean(begin, np.array([now_s]))[0])
     loads = np.array([level.load for level in levels])
     nearest = int(np.argmin(np.abs(np.log(max(load, 1e-9) / loads))))
     if not 1 / STEADY_RATIO < load / loads[nearest] < STEADY_RATIO:
