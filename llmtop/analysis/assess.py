@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -15,8 +16,10 @@ from llmtop.analysis.headline import headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
 from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
 from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
-from llmtop.analysis.measured import MeasuredCurve, finished_requests, measured_curves
+from llmtop.analysis.measured import Ledger, MeasuredCurve
+from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.recent import limits_of, overloaded_now, recent_of, slo_sample
+from llmtop.analysis.segments import chapter_notes
 from llmtop.analysis.sessions import SHOWN_FROM
 from llmtop.analysis.slo import Sample, attainment, judge_slo
 from llmtop.analysis.soak import drifts_of, replicas
@@ -45,8 +48,8 @@ from llmtop.wording.sentences import TRANSIENTS
 
 QUICK_REPLICATES = 24
 """Bootstrap draws of a live verdict between the full ones."""
-LIVE_REQUESTS = 16384
-"""Of a live verdict between the full ones: the newest."""
+LIVE_REQUESTS = 32768
+"""The newest, which the SLO of now and the diagnosis of a live verdict rest on: a minute of 500 requests/s."""
 _DRIFT_FROM_S = 300.0
 """Shorter live runs are not searched for drift."""
 
@@ -59,24 +62,27 @@ def assess(
     now_s: float,
     previous: Assessment | None = None,
     full: bool = True,
+    ledger: Ledger | None = None,
 ) -> Assessment:
     """Judge a run so far, or a finished one (`meta.ended_s` set).
 
     Args:
         now_s: seconds since the start of the run.
         previous: the last assessment of the same run, for display hysteresis.
-        full: False is for the live screen: the newest requests, fewer bootstrap draws, no tail verdicts, no drift.
+        full: False is for the live screen: fewer bootstrap draws, no tail verdicts, no drift.
+        ledger: of the same run, kept by whoever asks again and again; without one all is reckoned anew.
     """
-    requests = finished_requests(facts, None if full else LIVE_REQUESTS)
-    curves = measured_curves(facts, meta, requests, now_s)
+    over = meta.ended_s is not None
+    requests = finished_requests(facts, None if full or over else LIVE_REQUESTS)
+    curves = (Ledger() if ledger is None else ledger).curves(facts, meta, requests, now_s)
     if not curves:
         question = question_of(facts, meta.profile)
-        judgement = Judgement(question=question, sentence=_waiting_headline(meta), final=meta.ended_s is not None)
+        judgement = Judgement(question=question, sentence=_waiting_headline(meta), final=over)
         return Assessment(t_s=now_s, headline=_waiting_headline(meta), cliff=_nothing(meta), judgement=judgement)
     current = curves[-1]
     limits = limits_of(facts, meta, current.point)
     verdicts, shown, judged = _verdicts(current, limits, previous, full)
-    recent = recent_of(facts, requests, current.point, now_s, ended=meta.ended_s is not None)
+    recent = recent_of(facts, requests, current.point, now_s, ended=over)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
     capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, current.point)
     drifts = drifts_of(facts, now_s, requests) if full and now_s >= _DRIFT_FROM_S else ()
@@ -84,8 +90,7 @@ def assess(
     grounds = Findings(requests, current.levels, capacity, shown, drifts=drifts, recoveries=recoveries)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
     verdict = answered if judgement.final else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
-    over = judgement.final or current.point.concurrency == 0
-    if over and shown.cause is not Bound.NONE:
+    if (over or current.point.concurrency == 0) and shown.cause is not Bound.NONE:
         diagnosis = by_cliff(shown, limits, dialect)
     else:
         diagnosis = diagnose(recent, limits, current.levels, dialect, _pressed(verdict, slo))
@@ -105,7 +110,7 @@ def assess(
         judgement=judgement,
         overloaded=overloaded_now(facts, requests, base_s, now_s, before, current.requests.service_s),
         judged_requests=judged,
-        notes=(*trust_notes(recent), *replicas(facts), *_part(drifts, meta, now_s), *judgement.left_out),
+        notes=(*trust_notes(recent), *chapter_notes(facts, meta), *replicas(facts), *_part(drifts, meta, now_s), *judgement.left_out),
     )
 
 
@@ -233,7 +238,8 @@ def _top(levels: Sequence[Level]) -> float | None:
 
 
 def _shown(curve: MeasuredCurve, slo: Slo, ghost: bool) -> Curve:
-    points = tuple(_point(level, slo) for level in curve.levels if level.n + level.errors >= SHOWN_FROM)
+    shown = [level for level in curve.levels if level.n + level.errors >= SHOWN_FROM]
+    points = tuple(level.remembered(slo, partial(_point, level, slo)) for level in shown)
     return Curve(label=curve.label, axis=curve.axis, points=points, ghost=ghost)
 
 

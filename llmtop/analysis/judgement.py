@@ -16,7 +16,7 @@ from llmtop.analysis.capacity import judge_level
 from llmtop.analysis.diagnosis import is_client_bound
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY, Level
-from llmtop.analysis.measured import commanded, server_gauges
+from llmtop.analysis.readings import commanded, server_gauges
 from llmtop.analysis.sessions import Mask, Requests
 from llmtop.analysis.slo import Sample, judge_slo, overall
 from llmtop.analysis.soak import creeping, long_enough, visible

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
 from llmtop.analysis.fits import Array
 from llmtop.domain.slo import Latency, Stat
 
+T = TypeVar("T")
 EMPTY: Array = np.empty(0)
 FAINT_BELOW = 20
 """A level with fewer requests is drawn faint."""
@@ -59,6 +62,14 @@ class Level:
     ttft_mean_s: float | None = None
     e2e_mean_s: float | None = None
     """Where it is not the mean of the samples."""
+    _said: dict[object, Any] = field(init=False, repr=False, default_factory=dict)
+
+    def remembered(self, name: object, make: Callable[[], T]) -> T:
+        """What `make` says of this level, which never changes: reckoned once."""
+        if name not in self._said:
+            self._said[name] = make()
+        said: T = self._said[name]
+        return said
 
     @property
     def n(self) -> int:
@@ -103,6 +114,9 @@ class Level:
         binomial standard deviation to either side. Requests without a first token yet count with their age where it
         already exceeds the median.
         """
+        return self.remembered((metric, stat), lambda: self._statistic(metric, stat))
+
+    def _statistic(self, metric: Latency, stat: Stat) -> Statistic | None:
         if self.given is not None:
             return self.given
         values = self.samples(metric)

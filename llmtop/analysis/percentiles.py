@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import Level
-from llmtop.analysis.measured import finished_requests, measured_curves
+from llmtop.analysis.measured import measured_curves
+from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.sessions import SHOWN_FROM
 from llmtop.analysis.stats import FEWEST
 from llmtop.domain.figures import LevelFigures, PartFigures, RunFigures, StageFigures

@@ -9,7 +9,7 @@ from llmtop.analysis.diagnosis import WINDOW_S, Recent
 from llmtop.analysis.fits import Array
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.levels import EMPTY
-from llmtop.analysis.measured import server_gauges, waiting_ages
+from llmtop.analysis.readings import server_gauges, waiting_ages
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.slo import Sample
 from llmtop.domain.load import LoadPoint

@@ -91,12 +91,17 @@ def _epochs(facts: Facts) -> list[_Epoch]:
     """What the server shows and what was told of it, as one list.
 
     A chapter whose change the server's own settings or counters show as well adds nothing to them but its time; of any
-    other its key is the only trace.
+    other its key is the only trace. One with the key of the chapter before changed nothing.
     """
     shown = _shown(facts)
     hidden: list[Chapter] = []
     moved = [epoch.t_s for epoch in shown]
-    for chapter in facts.chapters:
+    chapters = [
+        after
+        for before, after in zip([None, *facts.chapters], facts.chapters, strict=False)
+        if before is None or before.key != after.key
+    ]
+    for chapter in chapters:
         same = [i for i, t_s in enumerate(moved) if abs(t_s - chapter.t_s) <= EDGE_S]
         for i in same:
             shown[i] = replace(shown[i], t_s=chapter.t_s)
@@ -175,7 +180,10 @@ def label_of(segment: Segment, segments: Sequence[Segment], prompt_tokens: float
 
 
 def chapter_notes(facts: Facts, meta: RunMeta) -> tuple[str, ...]:
-    """Changes of the server's settings that nobody made here and no restart explains: an autoscaler's, or a hand's."""
+    """Changes of the server's settings that nobody made here and no restart explains: an autoscaler's, or a hand's.
+
+    Of KV blocks `soak.replicas` tells more.
+    """
     segments = segments_of(facts, meta)
     notes = []
     for before, after in itertools.pairwise(segments):
@@ -185,6 +193,6 @@ def chapter_notes(facts: Facts, meta: RunMeta) -> tuple[str, ...]:
         notes += [
             setting_changed(name, old, new)
             for name, old, new in zip(_CONFIG, before.server, after.server, strict=True)
-            if old != new and old and new
+            if old != new and old and new and name != "num_gpu_blocks"
         ]
     return tuple(notes)

@@ -73,7 +73,7 @@ class Gauges:
     kv_usage: Array = field(default_factory=lambda: EMPTY)
     preemptions: Array = field(default_factory=lambda: EMPTY)
 
-    def pick(self, chosen: Mask) -> Gauges:
+    def pick(self, chosen: Mask | Index) -> Gauges:
         return Gauges(*(getattr(self, name)[chosen] for name in self.__slots__))
 
 
@@ -86,7 +86,7 @@ class Progress:
     ok: Array = field(default_factory=lambda: EMPTY)
     output_tokens: Array = field(default_factory=lambda: EMPTY)
 
-    def pick(self, chosen: Mask) -> Progress:
+    def pick(self, chosen: Mask | Index) -> Progress:
         return Progress(*(getattr(self, name)[chosen] for name in self.__slots__))
 
 
@@ -157,29 +157,34 @@ def levels_of(
     rows = np.flatnonzero(steady)
     wanted = None if np.isnan(seen.wanted).all() else seen.wanted[rows]
     whole = seen.stays & seen.on if jitter == 0 else (seen.on if wanted is not None else seen.stays)
-    found = []
+    groups = []
     for chosen in _groups(load[rows], wanted, thinking=jitter > 0):
         members = rows[chosen]
-        members = members[np.argsort(requests.sent_s[members], kind="stable")]
-        middle = float(np.median(load[members]))
+        middle, there = float(np.median(load[members])), float(np.median(seen.load[members]))
         command = None if wanted is None or jitter else float(np.median(seen.wanted[members]))
         if command is not None and abs(middle - command) <= SNAP * command:
             middle = command
-        there = float(np.median(seen.load[members]))
-        level = _level(_users(middle), there, requests.pick(members), whole[members])
-        if level is not None:
-            found.append((there, replace(level, asked=None if command is None else _users(command))))
-    if not found:
+        if len(members) >= MIN_REQUESTS and middle > 0:
+            groups.append((_users(middle), there, None if command is None else _users(command), members))
+    if not groups:
         return ()
-    found.sort(key=lambda each: each[1].load)
-    loads, levels = np.array([there for there, _ in found]), [level for _, level in found]
-    if waiting is not None:
-        levels = _with_censored(levels, *waiting)
+    groups.sort(key=lambda group: group[0])
+    loads = np.array([there for _, there, _, _ in groups])
     shown, done = _assigned(*gauges[1:], loads, jitter), _assigned(*progress[1:], loads, jitter)
-    return tuple(
-        with_progress(with_gauges(level, gauges[0].pick(shown == i)), progress[0].pick(done == i))
-        for i, level in enumerate(levels)
-    )
+    before, levels = {} if known is None else dict(known), {}
+    for i, (users, there, command, members) in enumerate(groups):
+        seconds, bins = np.flatnonzero(shown == i), np.flatnonzero(done == i)
+        made_of = hash((users, there, members.tobytes(), seconds.tobytes(), bins.tobytes()))
+        level = before.get(made_of)
+        if level is None:
+            members = members[np.argsort(requests.sent_s[members], kind="stable")]
+            bare = replace(_level(users, there, requests.pick(members), whole[members]), asked=command)
+            level = with_progress(with_gauges(bare, gauges[0].pick(seconds)), progress[0].pick(bins))
+        levels[made_of] = level
+    if known is not None:
+        known.clear()
+        known.update(levels)
+    return tuple(levels.values() if waiting is None else _with_censored(list(levels.values()), *waiting))
 
 
 def _attributed(requests: Requests, seen: Seen, jitter: float) -> tuple[Array, Mask]:
@@ -248,7 +253,7 @@ def _near(load: float, others: Array) -> bool:
     return bool(np.any(np.abs(np.log(others / load)) < np.log(2) / GRID))
 
 
-def _level(load: float, delivered: float, members: Requests, whole: Mask) -> Level | None:
+def _level(load: float, delivered: float, members: Requests, whole: Mask) -> Level:
     """One level.
 
     Mean E2E is mean TTFT and the mean time from first to last token, which fewer requests tell: both ends of Little's
@@ -259,8 +264,6 @@ def _level(load: float, delivered: float, members: Requests, whole: Mask) -> Lev
     """
     ok, whole = members.pick(members.ok), whole[members.ok]
     errors = int(members.error.sum())
-    if len(ok.sent_s) + errors < MIN_REQUESTS or load <= 0:
-        return None
     service_s = ok.e2e_s - ok.ttft_s
     told = service_s[whole] if whole.sum() >= MIN_REQUESTS else service_s
     mean = float(np.mean(ok.ttft_s) + np.mean(told)) if len(told) else None

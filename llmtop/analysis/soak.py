@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from llmtop.analysis.fits import Array
-from llmtop.analysis.measured import finished_requests, flight
+from llmtop.analysis.readings import finished_requests, flight
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.trend import MAX_WINDOWS, MIN_WINDOWS, Trend, median_of_five, trend_of
 from llmtop.analysis.work import all_ours, alongside, at_equal_work, prefilled, tokens_held

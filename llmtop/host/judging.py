@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmtop.analysis import assess
+from llmtop.analysis.measured import Ledger
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
@@ -20,6 +21,7 @@ class Judge:
         self._said: Assessment | None = None
         self._full = False
         self._full_at_s = 0.0
+        self._ledger = Ledger()
 
     def __call__(self, facts: Facts, meta: RunMeta, *, full: bool | None = None) -> Assessment:
         """All opinions over the facts so far. `full` None: with intervals every `FULL_EVERY_S` of the run."""
@@ -35,6 +37,6 @@ class Judge:
             return said
         if full:
             self._full_at_s = facts.t_s + FULL_EVERY_S
-        self._said = assess(facts, meta, self.slo, now_s=facts.t_s, previous=said, full=full)
+        self._said = assess(facts, meta, self.slo, now_s=facts.t_s, previous=said, full=full, ledger=self._ledger)
         self._full = full
         return self._said

@@ -142,11 +142,11 @@ def lengths(point: LoadPoint, prompt_tokens: float | None = None, unit: str = "t
 
 
 def setting_changed(name: str, old: float, new: float) -> str:
-    """`KV blocks 768 -> 1536: a replica was added`: no server that runs gets another cache.
+    """`KV cache tokens 768 -> 1536: a replica was added`: no server that runs gets another cache.
 
     Of another setting: that it was changed.
     """
-    pool = {"num_gpu_blocks": "KV blocks", "kv_capacity_tokens": "KV cache tokens"}.get(name)
+    pool = {"kv_capacity_tokens": "KV cache tokens"}.get(name)
     text = f"{pool or name} {old:g} -> {new:g}"
     if pool is None:
         return f"{text}: the server was changed"

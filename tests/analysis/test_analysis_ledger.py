@@ -7,12 +7,15 @@ import pytest
 from facts_by_hand import bins_of, facts_of, record
 from virtual import VirtualSession
 
+from llmtop.analysis import assess, measured
 from llmtop.analysis.levels import Level
-from llmtop.analysis.measured import MeasuredCurve, finished_requests, measured_curves
+from llmtop.analysis.measured import Ledger, MeasuredCurve, finished_requests, measured_curves
 from llmtop.analysis.slo import Sample, attainment, holds
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
-from llmtop.domain.slo import SloTarget, parse_slo
+from llmtop.domain.slo import Slo, SloTarget, parse_slo
+from llmtop.host.judging import Judge
+from llmtop.meter.facts import Facts
 from llmtop.simulator.engine import load_preset
 
 
@@ -109,3 +112,70 @@ def test_a_request_that_was_sent_at_one_load_and_failed_at_another_breaks_neithe
         facts.bins.column(name)[facts.bins.column("t_s") > 30] = 16
     (curve,) = measured_curves(facts, laptop(1).meta, finished_requests(facts), 60.0)
     assert [(level.load, level.errors) for level in curve.levels] == [(4.0, errors)]
+
+
+# -- what is kept -----------------------------------------------------------------------------------------------------
+
+
+FIGURES = ("load", "errors", "requests_per_s", "output_tokens_per_s", "running", "waiting", "kv_usage", "e2e_mean_s")
+
+
+def alike(one: tuple[MeasuredCurve, ...], other: tuple[MeasuredCurve, ...]) -> None:
+    assert [(curve.label, curve.left_out, curve.queued) for curve in one] == [
+        (curve.label, curve.left_out, curve.queued) for curve in other
+    ]
+    for curve, again in zip(one, other, strict=True):
+        for level, same in zip(curve.levels, again.levels, strict=True):
+            assert [getattr(level, name) for name in FIGURES] == [getattr(same, name) for name in FIGURES]
+            for name in ("ttft_s", "tpot_s", "e2e_s", "censored_s"):
+                assert np.array_equal(getattr(level, name), getattr(same, name), equal_nan=True)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_levels_are_the_same_whoever_asks_and_however_often_and_never_age_out(seed: int) -> None:
+    """A session by hand of 100 s; `short` keeps 800 requests of it, as a live run of days keeps its last."""
+    rng = np.random.default_rng(seed)
+    session = laptop(4, seed=seed, client=True)
+    kept, short, aged = Ledger(), Facts(cap=800), Ledger()
+    told = 0
+    while session.now_s < 100:
+        session.run_until(session.now_s + rng.uniform(1, 7))
+        what = rng.uniform()
+        if what < 0.5:
+            session.command(users(int(rng.integers(1, 64))))
+        elif what < 0.6:
+            session.turn(max_num_seqs=int(rng.choice([16, 32])))
+        elif what < 0.65:
+            session.restart()
+        for batch in session.batches[told:]:
+            short.extend(batch)
+        told = len(session.batches)
+        now = kept.curves(session.facts, session.meta, finished_requests(session.facts), session.now_s)
+        alike(now, aged.curves(short, session.meta, finished_requests(short), session.now_s))
+    alike(now, curves_of(session))
+    assert short.requests.dropped >= 200
+
+
+def test_a_quick_opinion_and_a_full_one_and_that_of_a_judge_have_the_same_levels() -> None:
+    session, judge = laptop(4), Judge(Slo())
+    for count in (8, 16, 32, 48):
+        session.command(users(count))
+        session.run_until(session.now_s + 20)
+        said = judge(session.facts, session.meta, full=False)
+    whole = assess(session.facts, session.meta, Slo(), now_s=session.facts.t_s)
+    assert said.curves == whole.curves
+    assert said.capacity.at_slo == whole.capacity.at_slo
+
+
+def test_other_facts_begin_another_ledger() -> None:
+    ledger, first, second = Ledger(), drive(laptop(4), (4, 70)), drive(laptop(8), (8, 10))
+    for session in (first, second):
+        found = ledger.curves(session.facts, session.meta, finished_requests(session.facts), session.now_s)
+        alike(found, curves_of(session))
+
+
+def test_of_very_many_requests_the_newest_of_each_load_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "ROOM", 160)
+    levels = levels_of(drive(laptop(2), (2, 30), (16, 80)))
+    assert 15 <= levels[2].n <= 20
+    assert levels[16].n <= 20 + 30 * 9, "an eighth of the room, and what is not closed yet"

@@ -1,0 +1,140 @@
+"""What opinions read of the facts: requests, loads and gauges as columns, without what the client held up."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from llmtop.analysis.fits import Array
+from llmtop.analysis.levels import EMPTY
+from llmtop.analysis.sessions import Gauges, Progress, Requests
+from llmtop.analysis.steps import StepFunction
+from llmtop.meter.facts import Facts, Table
+
+
+def finished_requests(facts: Facts, newest: int | None = None) -> Requests:
+    """Requests that ended by themselves, without those that the client held up, in order of sending.
+
+    Args:
+        newest: only so many that ended last; None: all.
+    """
+    size = len(facts.requests)
+    return requests_of_rows(facts.requests, 0 if newest is None else max(0, size - newest), size)
+
+
+def requests_of_rows(table: Table, first: int, stop: int) -> Requests:
+    """`finished_requests` among the rows from `first` to before `stop`."""
+
+    def rows(name: str) -> Array:
+        return np.array(table.column(name)[first:stop])
+
+    kept = (rows("cancelled") == 0) & (rows("client_limited") == 0)
+    sent_s = rows("sent_s")
+    sent_s = np.where(np.isfinite(sent_s), sent_s, rows("scheduled_s"))
+    order = np.flatnonzero(kept)
+    order = order[np.argsort(sent_s[order], kind="stable")]
+
+    def column(name: str) -> Array:
+        return rows(name)[order]
+
+    return Requests(
+        sent_s=sent_s[order],
+        first_token_s=column("first_token_s"),
+        end_s=column("end_s"),
+        ttft_s=column("ttft_s"),
+        tpot_s=column("tpot_s"),
+        e2e_s=column("e2e_s"),
+        ok=column("ok") > 0,
+        error=column("error") > 0,
+        prompt_tokens=column("prompt_tokens"),
+        output_tokens=column("output_tokens"),
+    )
+
+
+def flight(facts: Facts, requests: Requests, since_s: float = -math.inf) -> StepFunction | None:
+    """Requests in flight over time: from the bins, or from the requests themselves where there are none.
+
+    Args:
+        since_s: bins that ended before are left out.
+    """
+    first, size = _bins_since(facts, since_s)
+    if size:
+        t_s, span_s, count = (np.array(facts.bins.column(name)[first:size]) for name in ("t_s", "span_s", "in_flight"))
+        start = 0.0 if first == facts.bins.dropped == 0 else facts.bins.column("in_flight")[max(0, first - 1)]
+        before = np.append(start, count[:-1])
+        return StepFunction(np.append(t_s - span_s, t_s[-1]), np.append((before + count) / 2, count[-1]))
+    if len(requests.sent_s):
+        return StepFunction.of_intervals(requests.sent_s, requests.end_s)
+    return None
+
+
+def commanded(facts: Facts, since_s: float = -math.inf) -> StepFunction | None:
+    """The commanded load over time, from the bins as `flight`; None without bins."""
+    first, size = _bins_since(facts, since_s)
+    if size == 0:
+        return None
+    t_s, span_s, target = (np.array(facts.bins.column(name)[first:size]) for name in ("t_s", "span_s", "target"))
+    return StepFunction(t_s - span_s, target)
+
+
+def _bins_since(facts: Facts, since_s: float) -> tuple[int, int]:
+    """(first row that ended then or later, but not past the last one; number of rows)."""
+    size = len(facts.bins)
+    return min(int(np.searchsorted(facts.bins.column("t_s")[:size], since_s)), max(0, size - 1)), size
+
+
+def server_gauges(facts: Facts) -> Gauges:
+    """What the server showed, without the seconds in which the client was the bottleneck."""
+    table, size = facts.server, len(facts.server)
+    if size == 0:
+        return Gauges()
+    t_s = column(table, "t_s", size)
+    total = column(table, "preemptions_total", size)
+    gauges = Gauges(
+        t_s=t_s,
+        running=column(table, "running", size),
+        waiting=column(table, "waiting", size),
+        kv_usage=column(table, "kv_usage", size),
+        preemptions=np.maximum(np.diff(total, prepend=total[:1]), 0.0),
+    )
+    return gauges.pick(~_red(facts, t_s))
+
+
+def progress_of(facts: Facts) -> Progress:
+    table, size = facts.bins, len(facts.bins)
+    if size == 0:
+        return Progress()
+    t_s = column(table, "t_s", size)
+    progress = Progress(
+        t_s, column(table, "span_s", size), column(table, "ok", size), column(table, "output_tokens", size)
+    )
+    return progress.pick(~_red(facts, t_s))
+
+
+def _red(facts: Facts, t_s: Array) -> np.typing.NDArray[np.bool_]:
+    """Whether the client was the bottleneck within a second of each instant."""
+    size = len(facts.client)
+    red_s = column(facts.client, "t_s", size)[column(facts.client, "red", size) > 0]
+    if len(red_s) == 0:
+        return np.zeros(len(t_s), dtype=bool)
+    nearest = np.clip(np.searchsorted(red_s, t_s), 0, len(red_s) - 1)
+    gap = np.minimum(np.abs(red_s[nearest] - t_s), np.abs(red_s[np.maximum(nearest - 1, 0)] - t_s))
+    return np.asarray(gap <= 1.0)
+
+
+def column(table: Table, name: str, size: int) -> Array:
+    """The first `size` rows of a column as a copy: the table may grow in another thread meanwhile."""
+    return np.array(table.column(name)[:size])
+
+
+def waiting_ages(facts: Facts) -> Array:
+    """Ages of the requests that still wait for their first token, spread evenly up to the oldest (a queue's are)."""
+    size = len(facts.bins)
+    if size == 0:
+        return EMPTY
+    count = facts.bins.column("prefilling")[size - 1]
+    oldest = facts.bins.column("oldest_prefill_s")[size - 1]
+    if not (count >= 1 and np.isfinite(oldest)):
+        return EMPTY
+    return np.asarray(oldest * (np.arange(int(count)) + 1.0) / int(count))
