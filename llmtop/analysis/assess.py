@@ -110,7 +110,13 @@ def assess(
         judgement=judgement,
         overloaded=overloaded_now(facts, requests, base_s, now_s, before, current.requests.service_s),
         judged_requests=judged,
-        notes=(*trust_notes(recent), *chapter_notes(facts, meta), *replicas(facts), *_part(drifts, meta, now_s), *judgement.left_out),
+        notes=(
+            *trust_notes(recent),
+            *chapter_notes(facts, meta),
+            *replicas(facts),
+            *_part(drifts, meta, now_s),
+            *judgement.left_out,
+        ),
     )
 
 

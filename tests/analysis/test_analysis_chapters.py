@@ -146,7 +146,7 @@ def test_a_climb_too_fast_for_its_queue_says_so_and_not_that_there_is_none(seed:
 
 
 def noted(*changes: dict[str, float], chapter_s: float | None = None) -> tuple[str, ...]:
-    known = {"max_num_seqs": 32.0, "num_gpu_blocks": 768.0, "requests_total": 5.0}
+    known = {"max_num_seqs": 32.0, "kv_capacity_tokens": 768.0, "requests_total": 5.0}
     server = [ServerSnapshot(t_s=10.0 * i, **{**known, **change}) for i, change in enumerate(({}, *changes))]
     facts = facts_of(server=server, changes=[(0.0, FOUR)])
     facts.chapters = [] if chapter_s is None else [Chapter(chapter_s, "a", "b")]
@@ -154,9 +154,9 @@ def noted(*changes: dict[str, float], chapter_s: float | None = None) -> tuple[s
 
 
 def test_a_replica_that_comes_or_goes_is_named() -> None:
-    more, fewer = {"num_gpu_blocks": 1536.0}, {"num_gpu_blocks": 768.0}
-    assert noted(more) == ("KV blocks 768 -> 1536: a replica was added",)
-    assert noted(more, fewer)[1:] == ("KV blocks 1536 -> 768: a replica was removed",)
+    more, fewer = {"kv_capacity_tokens": 1536.0}, {"kv_capacity_tokens": 768.0}
+    assert noted(more) == ("KV cache tokens 768 -> 1536: a replica was added",)
+    assert noted(more, fewer)[1:] == ("KV cache tokens 1536 -> 768: a replica was removed",)
     assert noted(more, chapter_s=11.0) == (), "it was turned here"
     assert noted(more, chapter_s=14.0) != ()
     assert noted({**more, "requests_total": 0.0}) == (), "another server was started"
@@ -168,7 +168,7 @@ def test_an_autoscaled_session_is_noted_and_parted() -> None:
     config = session.engine.config
     session.engine.reconfigure(msgspec.structs.replace(config, num_gpu_blocks=2 * config.num_gpu_blocks))
     drive(session, (16, 8))
-    assert chapter_notes(session.facts, session.meta) == ("KV blocks 768 -> 1536: a replica was added",)
+    assert chapter_notes(session.facts, session.meta) == (), "that is told of the blocks"
     assert "num_gpu_blocks 1536" in curves_of(session)[-1].label
 
 
