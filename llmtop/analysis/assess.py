@@ -10,7 +10,7 @@ import numpy as np
 
 from llmtop.analysis import cliff as cliffs
 from llmtop.analysis.capacity import capacity_of
-from llmtop.analysis.diagnosis import by_cliff, diagnose, trust_notes
+from llmtop.analysis.diagnosis import by_cliff, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
 from llmtop.analysis.headline import headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
@@ -18,13 +18,14 @@ from llmtop.analysis.judgement import Findings, judge_run, judge_table, question
 from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.readings import finished_requests
-from llmtop.analysis.recent import limits_of, overloaded_now, recent_of, slo_sample
+from llmtop.analysis.recent import last_held_s, limits_of, overloaded_now, recent_of, slo_sample, slo_sample_before
 from llmtop.analysis.segments import chapter_notes
 from llmtop.analysis.sessions import SHOWN_FROM
 from llmtop.analysis.slo import Sample, attainment, judge_slo
 from llmtop.analysis.soak import drifts_of, replicas
 from llmtop.analysis.spikes import recoveries_of
 from llmtop.analysis.tested import found
+from llmtop.analysis.votes import NOTHING, ballots, elected
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.profile import Question
@@ -36,6 +37,7 @@ from llmtop.domain.verdicts import (
     Capacity,
     CliffVerdict,
     Curve,
+    Diagnosis,
     Drift,
     Judgement,
     Kind,
@@ -82,23 +84,29 @@ def assess(
     current = curves[-1]
     limits = limits_of(facts, meta, current.point)
     verdicts, shown, judged = _verdicts(current, limits, previous, full)
-    recent = recent_of(facts, requests, current.point, now_s, ended=over)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
     capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, current.point)
     drifts = drifts_of(facts, now_s, requests) if full and now_s >= _DRIFT_FROM_S else ()
     recoveries = recoveries_of(facts, meta.profile.plan, slo, requests, now_s) if full else ()
     grounds = Findings(requests, current.levels, capacity, shown, drifts=drifts, recoveries=recoveries)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
-    verdict = answered if judgement.final else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
-    if (over or current.point.concurrency == 0) and shown.cause is not Bound.NONE:
-        diagnosis = by_cliff(shown, limits, dialect)
+    verdict = answered if over else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
+    told_s = last_held_s(facts, now_s) if over else now_s
+    by_curve = by_cliff(shown, limits, dialect)
+    if over and by_curve.bound is not Bound.NONE:
+        diagnosis = by_curve
     else:
-        diagnosis = diagnose(recent, limits, current.levels, dialect, _pressed(verdict, slo))
+        pressed = _pressed(verdict, slo)
+        votes = ballots(facts, requests, current.point, limits, current.levels, dialect, pressed, told_s)
+        diagnosis = elected(_shown_before(facts, previous), votes, by_curve)
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
-    before = previous is not None and previous.overloaded
+    overloaded = previous is not None and previous.overloaded
+    before = None if over else slo_sample_before(facts, meta, requests, now_s)
+    proven = verdict if verdict.ok is not None or before is None else judge_slo(before, slo)
+    recent = recent_of(facts, requests, current.point, told_s)
     return Assessment(
         t_s=now_s,
-        headline=headline(slo, verdict, capacity, shown, diagnosis, _top(current.levels), judgement),
+        headline=headline(slo, proven, capacity, shown, diagnosis, _top(current.levels), judgement),
         slo=verdict,
         cliff=shown,
         cliffs=verdicts,
@@ -108,7 +116,7 @@ def assess(
         drifts=drifts,
         recoveries=recoveries,
         judgement=judgement,
-        overloaded=overloaded_now(facts, requests, base_s, now_s, before, current.requests.service_s),
+        overloaded=overloaded_now(facts, requests, base_s, now_s, overloaded, current.requests.service_s),
         judged_requests=judged,
         notes=(
             *trust_notes(recent),
@@ -220,14 +228,16 @@ def _main(verdicts: Sequence[CliffVerdict]) -> CliffVerdict:
 
 
 def _pressed(verdict: SloVerdict, slo: Slo) -> bool:
-    """Whether an SLO is missed, or TPOT or E2E is yellow."""
-    limits = {target.name: target for target in slo.targets if target.metric in ("tpot", "e2e")}
-    slow = (
-        each.value is not None and each.value >= limits[each.name].warn_at
-        for each in verdict.targets
-        if each.name in limits
-    )
-    return verdict.ok is False or any(slow)
+    """Whether a latency limit is missed: slow steps miss those of TPOT and E2E, and of TTFT while prompts are read."""
+    latencies = {target.name for target in slo.targets if target.metric in LATENCIES}
+    return any(each.ok is False for each in verdict.targets if each.name in latencies)
+
+
+def _shown_before(facts: Facts, previous: Assessment | None) -> Diagnosis:
+    """What was shown of this server: with a chapter begins another."""
+    if previous is None or (facts.chapters and facts.chapters[-1].t_s > previous.t_s):
+        return NOTHING
+    return previous.diagnosis
 
 
 def _nothing(meta: RunMeta) -> CliffVerdict:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from llmtop.domain.verdicts import CliffVerdict, Kind
 
 NEW_REQUESTS = 10
 """Verdicts are computed again after so many new requests; two computations in a row must agree to change a kind."""
+
+HOLD = 0.2
+"""Figures of a shown sentence stay as they are while the present ones are within this share of them."""
+_FIGURE = re.compile(r"\d+(?:\.\d+)?")
+
+
+def steady(shown: str, fresh: str) -> str:
+    """The sentence to show: the one shown if only its figures differ, and each by `HOLD` at most."""
+    if _FIGURE.sub("#", shown) != _FIGURE.sub("#", fresh):
+        return fresh
+    pairs = zip(map(float, _FIGURE.findall(shown)), map(float, _FIGURE.findall(fresh)), strict=True)
+    return shown if all(abs(now - before) <= HOLD * before for before, now in pairs) else fresh
 
 
 def settled(shown: CliffVerdict, raw_before: CliffVerdict, raw: CliffVerdict) -> CliffVerdict:

@@ -42,7 +42,7 @@ def headline(
     if judgement.void:
         return SEPARATOR.join(("SLO --", f"{bound_adjective(Bound.CLIENT)}: {VOID}"))
     long_capacity, short_capacity = _capacity(slo, capacity, cliff.axis)
-    state = _answered(judgement, verdict) if judgement.final else _state(verdict)
+    state = _answered(judgement, verdict) if judgement.final else slo_state(verdict)
     place = "" if judgement.final and cliff.at is None and judgement.question in _OF_ONE_LOAD else _cliff(cliff, top)
     bound, advice = _bound(diagnosis)
     brief = f"{bound}: {advice.partition(',')[0].partition(' to about')[0]}" if advice else bound
@@ -53,7 +53,8 @@ def headline(
     return SEPARATOR.join(filter(None, (state, short_capacity, place, bound, advice)))
 
 
-def _state(verdict: SloVerdict) -> str:
+def slo_state(verdict: SloVerdict) -> str:
+    """`SLO OK`, `SLO --` where it is not known, or `SLO FAIL` with the first limit that is missed."""
     if verdict.ok:
         return "SLO OK"
     failed = next((target for target in verdict.targets if target.ok is False), None)
@@ -66,7 +67,7 @@ def _answered(judgement: Judgement, verdict: SloVerdict) -> str:
         return "SLO not known"
     if judgement.ok:
         return "" if judgement.question in (Question.CAPACITY, Question.CLIFF) else "SLO OK"
-    return _state(verdict) if verdict.ok is False else f"SLO FAIL {_BROKEN[judgement.question]}"
+    return slo_state(verdict) if verdict.ok is False else f"SLO FAIL {_BROKEN[judgement.question]}"
 
 
 _OF_ONE_LOAD = (Question.HOLD, Question.SOAK, Question.SPIKE)
@@ -82,10 +83,8 @@ _BROKEN = {
 
 
 def _miss(target: TargetVerdict) -> str:
-    """TTFT p95 3.52s>2s"""
-    metric = metric_of(target.name)
-    value, limit = TIGHT.measured(metric, target.value), TIGHT.limit(metric, target.limit)
-    return f"{target_name(target.name)} {value}>{limit}"
+    """`TTFT p95>2s`: the limit, which stands; what is measured moves every second and is told beside."""
+    return f"{target_name(target.name)}>{TIGHT.limit(metric_of(target.name), target.limit)}"
 
 
 def _capacity(slo: Slo, capacity: Capacity, axis: Axis) -> tuple[str, str]:

@@ -29,19 +29,21 @@ _NEAR_S = 0.5
 _STANDS_S = 2.0
 """The commanded load must have stood for so long before a scrape that tells of foreign requests."""
 _LATELY = 256
+PROOF_S = 15.0
+"""So long after a change of the load the words stay at what was proven before it, where nothing is proven yet."""
+GAP_S = 10.0
+"""So long the server's own TTFT must stay below what is measured here, and requests in flight here be missing there."""
+GAP_TOKENS = 10
+"""Fewest first tokens to compare."""
 _QUEUE_POLLS = 5
 _FIRST_TOKENS = 8
 
 
-def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float, *, ended: bool = False) -> Recent:
-    """Means and growth over the last `WINDOW_S` seconds (fewer since the load last changed, but at least five).
-
-    Of a run that has `ended` they are the last ones of its load: what drains afterwards says nothing of it.
-    """
-    if ended:
-        now_s = _last_held_s(facts, now_s)
-    changed_s = max((change.t_s for change in facts.changes if change.t_s < now_s), default=0.0)
+def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) -> Recent:
+    """Means and growth over the last `WINDOW_S` seconds (fewer since the load last changed, but at least five)."""
+    changed_s = last_change_s(facts, now_s)
     start_s = max(now_s - WINDOW_S, min(changed_s, now_s - 5.0))
+    here_s, server_s = _first_tokens(facts, requests, now_s) if now_s - changed_s >= GAP_S else (None, None)
     server = _Rows(facts.server, start_s, now_s)
     bins = _Rows(facts.bins, start_s, now_s)
     client = _Rows(facts.client, start_s, now_s)
@@ -58,19 +60,60 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float, 
         preemptions=server.growth("preemptions_total"),
         requests=server.growth("requests_total"),
         iteration_tokens=server.mean("iteration_tokens_mean"),
-        server_ttft_s=server.mean("ttft_mean_s"),
+        ttft_here_s=here_s,
+        ttft_server_s=server_s,
+        held=_held(facts, now_s) if now_s - changed_s >= GAP_S else 0.0,
         flops=server.growth("flops_total"),
         memory_bytes=server.growth("memory_bytes_total"),
         prefix_hit_ratio=server.mean("prefix_hit_ratio"),
         shared_prefix=point.shared_prefix,
         red_share=client.mean("red") or 0.0,
+        late_share=client.mean("late") or 0.0,
         ended=of_late,
+        changed_s=changed_s,
         foreign=_foreign(facts, server.stop, start_s),
     )
 
 
-def _last_held_s(facts: Facts, now_s: float) -> float:
-    """End of the last bin in which any load was commanded."""
+def last_change_s(facts: Facts, now_s: float) -> float:
+    """When what was asked for last changed, as known at `now_s`."""
+    return next((change.t_s for change in reversed(facts.changes) if change.t_s <= now_s), 0.0)
+
+
+def _first_tokens(facts: Facts, requests: Requests, now_s: float) -> tuple[float | None, float | None]:
+    """Mean TTFT in seconds of the first tokens of the last `GAP_S`, measured here and told by the server.
+
+    Both over the same scrapes with the same weights, the number of first tokens seen here between two scrapes: a mean
+    of all requests that ended, or of all scrapes, would compare other requests. A first token at a scrape may be told
+    by the one before or after, so the slowest of the three counts. Requests whose end is not seen yet lack.
+    """
+    table = facts.server
+    t_s, told = np.array(table.column("t_s")), np.array(table.column("ttft_mean_s"))
+    first_s = requests.first_token_s
+    recent = np.flatnonzero((first_s > now_s - GAP_S) & (requests.end_s <= now_s))
+    if len(t_s) < 3 or len(recent) == 0:
+        return None, None
+    number = np.searchsorted(t_s, first_s[recent])
+    near = np.stack([told[np.clip(number + i, 0, len(told) - 1)] for i in (-1, 0, 1)])
+    known = np.isfinite(near).all(axis=0) & (number < len(t_s))
+    if known.sum() < GAP_TOKENS:
+        return None, None
+    return float(requests.ttft_s[recent[known]].mean()), float(near.max(axis=0)[known].mean())
+
+
+def _held(facts: Facts, now_s: float) -> float:
+    """Requests in flight here at the instant of a scrape and not on the server: the fewest of the last `GAP_S`."""
+    server, bins = _Rows(facts.server, now_s - GAP_S, now_s), facts.bins
+    t_s, running, waiting = (server.column(name) for name in ("t_s", "running", "waiting"))
+    at = np.searchsorted(bins.column("t_s"), t_s, side="right") - 1
+    if len(t_s) < GAP_S / 2 or not np.isfinite(running).all() or at.min() < 0:
+        return 0.0
+    here = np.array(bins.column("in_flight"))[at]
+    return max(0.0, float((here - running - np.nan_to_num(waiting)).min()))
+
+
+def last_held_s(facts: Facts, now_s: float) -> float:
+    """End of the last bin in which any load was commanded: what drains afterwards says nothing of it."""
     held_s = facts.bins.column("t_s")[facts.bins.column("target") > 0]
     return min(now_s, float(held_s[-1])) if len(held_s) else now_s
 
@@ -112,8 +155,12 @@ class _Rows:
         self.stop = int(np.searchsorted(t_s, stop_s, side="right"))
         self.count = self.stop - self._first
 
-    def known(self, name: str) -> Array:
+    def column(self, name: str) -> Array:
         values: Array = self._table.column(name)[self._first : self.stop]
+        return values
+
+    def known(self, name: str) -> Array:
+        values = self.column(name)
         return values[np.isfinite(values)]
 
     def mean(self, name: str) -> float | None:
@@ -172,7 +219,7 @@ def slo_sample(facts: Facts, meta: RunMeta, requests: Requests, now_s: float) ->
     if since_s > 0:
         since_s += lately.service_s
     start_s = max(since_s, now_s - max(SLO_WINDOW_S, SLO_WINDOW_E2E * usual_s))
-    ages_s = waiting_ages(facts)
+    ages_s = waiting_ages(facts) if now_s >= facts.t_s else EMPTY
     return sample_between(facts, requests, start_s, now_s, ages_s[ages_s < now_s - start_s])
 
 
@@ -205,14 +252,26 @@ def _present_load_since(facts: Facts, now_s: float) -> float:
     since_s = max([since_s, *(chapter.t_s for chapter in facts.chapters if chapter.t_s <= now_s)])
     if now is None or now.axis != "concurrency" or now.think_time_s > 0:
         return since_s
-    more = np.flatnonzero(facts.bins.column("in_flight") > (1 + SAME_LOAD) * now.value + 0.5)
-    return max(since_s, float(facts.bins.column("t_s")[more[-1]])) if len(more) else since_s
+    t_s = facts.bins.column("t_s")
+    more = np.flatnonzero((facts.bins.column("in_flight") > (1 + SAME_LOAD) * now.value + 0.5) & (t_s <= now_s))
+    return max(since_s, float(t_s[more[-1]])) if len(more) else since_s
 
 
 def _same_load(point: LoadPoint, now: LoadPoint) -> bool:
     slack = 0.5 if now.axis == "concurrency" else 0.0
     near = point.axis == now.axis and abs(point.value - now.value) <= SAME_LOAD * now.value + slack
     return near and point.at(now.axis, now.value) == now
+
+
+def slo_sample_before(facts: Facts, meta: RunMeta, requests: Requests, now_s: float) -> Sample | None:
+    """The sample of just before the load last changed, while that is too short ago for the new load to be proven.
+
+    None: it changed longer than `PROOF_S` ago, or never.
+    """
+    changed_s = last_change_s(facts, now_s)
+    if changed_s <= 0 or now_s - changed_s > PROOF_S:
+        return None
+    return slo_sample(facts, meta, requests, float(np.nextafter(changed_s, 0.0)))
 
 
 def overloaded_now(

@@ -160,7 +160,9 @@ def levels_of(
     groups = []
     for chosen in _groups(load[rows], wanted, thinking=jitter > 0):
         members = rows[chosen]
-        middle, there = float(np.median(load[members])), float(np.median(seen.load[members]))
+        middle, delivered = float(np.median(load[members])), seen.load[members]
+        delivered = delivered[np.isfinite(delivered)]  # a failure has seen no load
+        there = float(np.median(delivered)) if len(delivered) else middle
         command = None if wanted is None or jitter else float(np.median(seen.wanted[members]))
         if command is not None and abs(middle - command) <= SNAP * command:
             middle = command

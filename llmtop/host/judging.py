@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from llmtop.analysis import assess
+from llmtop.analysis.headline import SEPARATOR, slo_state
 from llmtop.analysis.measured import Ledger
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
+from llmtop.domain.verdicts import Assessment, SloVerdict
 from llmtop.meter.facts import Facts
 
 FULL_EVERY_S = 5.0
 """Intervals cost a bootstrap; they are renewed this often."""
+WORDS_S = 20.0
+"""Figures in the line of words, and what stays unknown, must have stood so long."""
+RELIEF_S = 5.0
+"""So long a limit that was missed must hold again before the words say so."""
 
 
 class Judge:
@@ -22,6 +29,7 @@ class Judge:
         self._full = False
         self._full_at_s = 0.0
         self._ledger = Ledger()
+        self._words_s = 0.0
 
     def __call__(self, facts: Facts, meta: RunMeta, *, full: bool | None = None) -> Assessment:
         """All opinions over the facts so far. `full` None: with intervals every `FULL_EVERY_S` of the run."""
@@ -31,12 +39,40 @@ class Judge:
             return said
         if ended or (said is not None and facts.t_s < said.t_s):
             said, self._full_at_s = None, 0.0
+        live = full is None and not ended
         if full is None or ended:
             full = ended or facts.t_s >= self._full_at_s
         if said is not None and said.t_s == facts.t_s and self._full >= full:
             return said
         if full:
             self._full_at_s = facts.t_s + FULL_EVERY_S
-        self._said = assess(facts, meta, self.slo, now_s=facts.t_s, previous=said, full=full, ledger=self._ledger)
+        fresh = assess(facts, meta, self.slo, now_s=facts.t_s, previous=said, full=full, ledger=self._ledger)
+        self._said = self._calm(said, fresh) if live else fresh
         self._full = full
         return self._said
+
+    def _calm(self, said: Assessment | None, fresh: Assessment) -> Assessment:
+        """The opinion under the line of words to show: the one shown until other words have stood for a while."""
+        if said is None or fresh.headline == said.headline:
+            self._words_s = fresh.t_s
+            return fresh
+        if fresh.t_s - self._words_s < _patience_s(said, fresh):
+            return replace(fresh, headline=said.headline)
+        self._words_s = fresh.t_s
+        return fresh
+
+
+def _patience_s(said: Assessment, fresh: Assessment) -> float:
+    """How long other words must have stood before they are shown: decisions at once, a limit that holds again after
+    `RELIEF_S`, figures and what is not known after `WORDS_S`."""
+    if _decided(said) != _decided(fresh):
+        return 0.0
+    was, now = (each.headline.partition(SEPARATOR)[0] for each in (said, fresh))
+    if was == now or now == slo_state(SloVerdict()):
+        return WORDS_S
+    return RELIEF_S if now == slo_state(SloVerdict(ok=True)) else 0.0
+
+
+def _decided(said: Assessment) -> tuple[object, ...]:
+    found = said.cliff.kind if said.cliff.at is not None else None
+    return said.diagnosis.bound, found, said.curves[-1].label if said.curves else ""

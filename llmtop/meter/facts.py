@@ -78,7 +78,8 @@ _READ = (
 )
 """What is kept of a record, by the names of its fields and properties; stamps in seconds."""
 REQUEST_COLUMNS = (*_READ, "ok", "error", "cancelled", "client_limited")
-CLIENT_COLUMNS = ("t_s", "lag_p99_ms", "cpu", "red")
+CLIENT_COLUMNS = ("t_s", "lag_p99_ms", "cpu", "red", "late")
+"""`late`: amber or red."""
 SERVER_COLUMNS = (
     "t_s",
     "running",
@@ -179,7 +180,8 @@ class Facts:
 
     def _take_second(self, second: JudgedSecond) -> None:
         health, requests = second.health, self.requests
-        self.client.extend([(health.t_s, _number(health.lag_p99_ms), _number(health.cpu), health.state == "red")])
+        red, late = health.state == "red", health.state != "green"
+        self.client.extend([(health.t_s, _number(health.lag_p99_ms), _number(health.cpu), red, late)])
         self._judged_s = health.t_s
         start_s, end_s, limited = (requests.column(name) for name in ("dispatched_s", "end_s", "client_limited"))
         limited[np.isnan(limited) & (end_s <= health.t_s)] = 0.0

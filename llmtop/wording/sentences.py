@@ -13,6 +13,7 @@ from llmtop.wording.names import load_unit
 
 CLIENT_SLOW = "the client was the bottleneck"
 CLIENT_BOUND = f"{CLIENT_SLOW}: this run says nothing about the server"
+CLIENT_LATE = "not known: this client is late"
 VOID = "figures are void"
 """What follows while the client is the bottleneck."""
 TRANSIENTS = "most requests saw the load move while others waited: stay longer at each load"

@@ -87,9 +87,9 @@ def test_the_client_comes_first():
 
 
 def test_time_that_the_server_does_not_know_of_is_the_network():
-    calm = busy(waiting=0.0, waiting_share=0.0, ended=requests(ttft_s=0.5), server_ttft_s=0.1)
+    calm = busy(waiting=0.0, waiting_share=0.0, ttft_here_s=0.5, ttft_server_s=0.1)
     assert diagnose(calm, Limits(), (), None).bound is Bound.NETWORK
-    held = busy(running=30.0, running_max=40.0, waiting=0.0, waiting_share=0.0, in_flight=100.0)
+    held = busy(running=30.0, running_max=40.0, waiting=0.0, waiting_share=0.0, in_flight=100.0, held=70.0)
     found = diagnose(held, Limits(), (), None)
     assert found.bound is Bound.NETWORK
     assert "gateway" in found.advice

@@ -211,15 +211,15 @@ def test_gauges_of_now_are_means_and_counters_growth() -> None:
         )
         for t in range(1, 10)
     ]
-    client = [ClientSample(t_s=float(t), state="red" if t > 7 else "green") for t in range(1, 9)]
+    client = [ClientSample(t_s=float(t), state={6: "amber", 8: "red"}.get(t, "green")) for t in range(1, 9)]
     shared = LoadPoint(concurrency=4, shared_prefix=0.25)
     facts = facts_of(server=polls, client=client, bins=bins_of(10, 3), changes=[(7.0, FOUR)])
     found = recent_of(facts, requests_of([]), shared, 9.0)
     assert (found.polls, found.in_flight, found.running, found.running_max) == (5, 3.0, 2.0, 9.0)
     assert (found.waiting, found.kv_usage, found.iteration_tokens) == (7.0, 8.0, 9.0)
-    assert (found.server_ttft_s, found.prefix_hit_ratio, found.shared_prefix) == (10.0, 11.0, 0.25)
+    assert (found.prefix_hit_ratio, found.shared_prefix, found.changed_s) == (11.0, 0.25, 7.0)
     assert (found.requests, found.flops, found.memory_bytes) == (4.0, 8.0, 12.0)
-    assert found.red_share == 0.25
+    assert (found.red_share, found.late_share) == (0.25, 0.5)
     unmoved = facts_of(server=[ServerSnapshot(t_s=0.5), ServerSnapshot(t_s=9.0)])
     assert recent_of(unmoved, requests_of([]), FOUR, 10.0).polls == 2, "since the start where no load changed"
 

@@ -10,6 +10,7 @@ from test_analysis_diagnosis import busy
 from llmtop.analysis import Level, Limits
 from llmtop.analysis.diagnosis import diagnose, trust_notes
 from llmtop.domain.verdicts import Bound, Confidence, Diagnosis
+from llmtop.wording.sentences import CLIENT_LATE
 
 CALM = {"waiting": 0.0, "waiting_share": 0.0, "in_flight": 64.0}
 SLOTS = Limits(max_num_seqs=64)
@@ -72,7 +73,9 @@ def test_slots_bind_where_running_stands_on_a_plateau() -> None:
     assert bound(SLOTS, running=61.0, running_max=80.0) is Bound.QUEUE, "64 less 5 %"
     assert bound(SLOTS, running=60.0, running_max=80.0, in_flight=71.0) is Bound.NONE
     assert found(SLOTS).confidence is Confidence.FIRM
-    assert found(Limits(max_num_seqs=256)).confidence is Confidence.PROVISIONAL, "a plateau below the slots"
+    assert found(Limits()).confidence is Confidence.PROVISIONAL, "inferred from the plateau"
+    assert bound(Limits(max_num_seqs=71)) is Bound.QUEUE, "nine slots of ten"
+    assert bound(Limits(max_num_seqs=72)) is Bound.NONE, "free slots are not what binds"
 
 
 def test_more_slots_are_advised_only_as_far_as_memory_goes() -> None:
@@ -89,30 +92,29 @@ def test_more_slots_are_advised_only_as_far_as_memory_goes() -> None:
 
 
 def test_the_network_is_named_where_ttft_here_is_far_above_the_servers_own() -> None:
-    def gap(here_s: float, server_s: float, n: int = 10) -> Bound:
-        return bound(ended=requests_of(np.arange(float(n)), ttft_s=here_s), server_ttft_s=server_s, **CALM)
+    def gap(here_s: float, server_s: float | None) -> Bound:
+        return bound(ttft_here_s=here_s, ttft_server_s=server_s, **CALM)
 
     assert gap(0.30, 0.20) is Bound.NETWORK
     assert gap(0.30, 0.22) is Bound.NONE, "a quarter of it"
     assert gap(0.10, 0.04) is Bound.NETWORK
     assert gap(0.10, 0.055) is Bound.NONE, "45 ms"
-    assert gap(0.30, 0.20, n=9) is Bound.NONE
+    assert gap(0.30, None) is Bound.NONE
 
 
 @pytest.mark.parametrize(
-    ("in_flight", "running", "polls", "expected"),
+    ("in_flight", "held", "expected"),
     [
-        (100.0, 74.0, 3, Bound.NETWORK),
-        (100.0, 76.0, 3, Bound.NONE),
-        (100.0, 74.0, 2, Bound.NONE),
-        (10.0, 6.5, 3, Bound.NETWORK),
-        (8.0, 5.5, 3, Bound.NONE),
+        (100.0, 26.0, Bound.NETWORK),
+        (100.0, 25.0, Bound.NONE),
+        (10.0, 3.5, Bound.NETWORK),
+        (8.0, 3.0, Bound.NONE),
     ],
 )
 def test_requests_that_never_reach_the_server_are_held_on_the_way(
-    in_flight: float, running: float, polls: int, expected: Bound
+    in_flight: float, held: float, expected: Bound
 ) -> None:
-    seen = {"in_flight": in_flight, "running": running, "running_max": 2 * running, "polls": polls}
+    seen = {"in_flight": in_flight, "held": held}
     assert bound(Limits(), **CALM | seen) is expected
 
 
@@ -146,11 +148,41 @@ def test_steps_are_slow_from_half_as_long_again() -> None:
     assert slow(0.06, base=3) is Bound.NONE
 
 
+def test_steps_are_slow_by_themselves_only_where_no_queue_or_late_client_makes_them() -> None:
+    assert slow(0.06, waiting_share=0.2) is not Bound.NONE
+    assert slow(0.06, waiting_share=0.21) is Bound.NONE
+    assert slow(0.06, late_share=0.19) is not Bound.NONE
+    assert slow(0.06, late_share=0.2) is Bound.NONE, "the client is late"
+    assert found(late_share=0.2, held=50.0, **CALM).evidence == (CLIENT_LATE,)
+    assert bound(late_share=0.9) is Bound.QUEUE, "gauges do not come late"
+
+
+def test_free_slots_make_a_wait_a_matter_of_slow_steps() -> None:
+    first = Level(2.0, np.full(20, 0.2), np.full(20, 0.02), np.full(20, 2.2))
+    seen = {"waiting_share": 0.5, "in_flight": 8.0, "running": 8.0, "ended": requests_of(np.arange(10.0), tpot_s=0.06)}
+    assert bound(Limits(), (first,), **seen) is Bound.NONE
+    assert bound(Limits(max_num_seqs=16), (first,), **seen) is Bound.COMPUTE
+
+
+def test_tokens_of_the_load_before_say_nothing_of_the_steps_of_now() -> None:
+    assert slow(0.06, changed_s=0.0) is not Bound.NONE
+    assert slow(0.06, changed_s=0.5) is Bound.NONE, "nine were sent since"
+
+
 def test_the_shape_of_tpot_tells_compute_from_bandwidth() -> None:
     """Four times the load: twice the TPOT is a slope of one half."""
     assert slow(0.041) is Bound.COMPUTE
     assert slow(0.039) is Bound.MEMORY
     assert slow(0.039, in_flight=2.0, running=2.0, running_max=2.0) is Bound.COMPUTE, "slower at the same load"
+    assert slow(0.06, in_flight=7.9) is Bound.NONE, "loads too close to tell"
+
+
+def test_the_highest_level_tells_the_shape_where_the_load_is_lower_now() -> None:
+    first = Level(2.0, np.full(20, 0.2), np.full(20, 0.02), np.full(20, 2.2))
+    top = Level(16.0, np.full(4, 0.2), np.full(4, 0.1), np.full(4, 2.2))
+    calm = CALM | {"in_flight": 8.0, "running": 8.0, "ended": requests_of(np.arange(10.0), tpot_s=0.035)}
+    assert bound(Limits(), (first,), **calm) is Bound.MEMORY
+    assert bound(Limits(), (first, top), **calm) is Bound.COMPUTE
 
 
 def test_the_servers_own_counters_tell_it_better() -> None:

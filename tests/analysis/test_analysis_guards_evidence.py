@@ -15,7 +15,7 @@ from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Kind
 
 CACHE = Limits(max_num_seqs=64, kv_capacity_tokens=90 * 200.0, prompt_tokens=150, output_tokens=100)
 UNPINNED = {"running": 100.0, "running_max": 140.0, "in_flight": 111.0}
-GATEWAY = CALM | {"in_flight": 100.0, "running": 74.0, "running_max": 148.0}
+GATEWAY = CALM | {"in_flight": 100.0, "running": 74.0, "held": 26.0}
 THRASH = "10 preemptions in 15 s, 20 per 1 000 requests: work is thrown away"
 
 
@@ -24,7 +24,7 @@ THRASH = "10 preemptions in 15 s, 20 per 1 000 requests: work is thrown away"
     [
         (
             SLOTS,
-            CALM | {"ended": requests_of(np.arange(10.0), ttft_s=0.3), "server_ttft_s": 0.2},
+            CALM | {"ttft_here_s": 0.3, "ttft_server_s": 0.2},
             ("TTFT 300 ms here, 200 ms at the server",),
         ),
         (Limits(), GATEWAY, ("100 in flight here, 74 on the server",)),

@@ -1,0 +1,87 @@
+"""What binds, by votes: several windows of the last seconds must agree before a bound is shown or taken back.
+
+One window of a load that moves holds requests and gauges of two loads; a bound that changes with each of them is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from llmtop.analysis.diagnosis import diagnose
+from llmtop.analysis.display import steady
+from llmtop.analysis.judge import Limits
+from llmtop.analysis.levels import Level
+from llmtop.analysis.recent import last_change_s, recent_of
+from llmtop.analysis.sessions import Requests
+from llmtop.domain.endpoint import Dialect
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.verdicts import Bound, Diagnosis
+from llmtop.meter.facts import Facts
+
+STEP_S = 2.0
+"""Between the ends of two windows: a window is at least 5 s long, so that the third shares little with the first."""
+AGREE = 3
+"""Windows in a row that must agree on a bound: one of them may hold a step of the load, three hold a state."""
+RELEASE = 8
+"""Windows in a row in which nothing binds before a shown bound is taken back: a hand that passes a wall now and then
+is at the wall, and what was found stays true while the load is low."""
+SETTLED_S = 6.0
+"""So long after a change of the load what a window's times say is of two loads, and the window abstains."""
+NOTHING = Diagnosis(bound=Bound.NONE)
+BY_GAUGES = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET, Bound.CLIENT)
+"""What gauges and the client's own samples tell, at whatever load."""
+
+
+def ballots(
+    facts: Facts,
+    requests: Requests,
+    point: LoadPoint,
+    limits: Limits,
+    levels: tuple[Level, ...],
+    dialect: Dialect | None,
+    pressed: bool,
+    now_s: float,
+) -> list[Diagnosis]:
+    """What each window says that has something to say, the newest first.
+
+    Windows end at `now_s` and every `STEP_S` before, back to the last chapter: another server's say nothing here.
+    """
+    since_s = facts.chapters[-1].t_s if facts.chapters else 0.0
+    said = []
+    for i in range(RELEASE):
+        t_s = now_s - i * STEP_S
+        changed_s = last_change_s(facts, t_s)
+        if t_s <= since_s:
+            break
+        found = diagnose(recent_of(facts, requests, point, t_s), limits, levels, dialect, pressed)
+        if found.bound in BY_GAUGES or t_s - changed_s >= SETTLED_S:
+            said.append(found)
+    return said
+
+
+def elected(shown: Diagnosis, votes: Sequence[Diagnosis], by_curve: Diagnosis) -> Diagnosis:
+    """What to show.
+
+    Args:
+        shown: what was shown a moment ago, of the same server; nothing: `NOTHING`.
+        votes: of the last windows, the newest first (`ballots`).
+        by_curve: what the curve says that was measured so far: it stands where the windows see no wall.
+    """
+    if votes and votes[0].bound is Bound.CLIENT:
+        return votes[0]
+    agreed = len(votes) >= AGREE and len({vote.bound for vote in votes[:AGREE]}) == 1
+    if agreed and votes[0].bound is not Bound.NONE:
+        return _renewed(shown, votes[0])
+    gone = len(votes) == RELEASE and all(vote.bound is not shown.bound for vote in votes)
+    if shown.bound in (Bound.NONE, Bound.CLIENT) or gone:
+        return by_curve if by_curve.bound is not Bound.NONE else votes[0] if agreed else NOTHING
+    return shown
+
+
+def _renewed(shown: Diagnosis, found: Diagnosis) -> Diagnosis:
+    """What was found; its advice stays as shown as long as it is the same but for figures that have hardly moved."""
+    if shown.bound is not found.bound or shown.advice is None or found.advice is None:
+        return found
+    return replace(found, advice=steady(shown.advice, found.advice))
