@@ -50,6 +50,8 @@ from llmtop.wording.sentences import TRANSIENTS
 
 QUICK_REPLICATES = 24
 """Bootstrap draws of a live verdict between the full ones."""
+REFUSAL_WIDTH = 100
+"""Of a refuser's own words: a gateway may send a page."""
 LIVE_REQUESTS = 32768
 """The newest, which the SLO of now and the diagnosis of a live verdict rest on: a minute of 500 requests/s."""
 _DRIFT_FROM_S = 300.0
@@ -122,6 +124,7 @@ def assess(
             *trust_notes(recent),
             *chapter_notes(facts, meta),
             *replicas(facts),
+            *_refusers(facts),
             *_part(drifts, meta, now_s),
             *judgement.left_out,
         ),
@@ -290,3 +293,8 @@ def _part(drifts: Sequence[Drift], meta: RunMeta, now_s: float) -> tuple[str, ..
     asked = meta.profile.asks is Question.SOAK or any(each.significant for each in drifts)
     told = part(drifts, now_s) if asked else ""
     return (told,) if told else ()
+
+
+def _refusers(facts: Facts) -> tuple[str, ...]:
+    """Who refused, in the words that came with each status."""
+    return tuple(f"HTTP {status}: {text[:REFUSAL_WIDTH]}" for status, text in facts.refusals.items() if text)

@@ -31,7 +31,8 @@ DELIVERED = 0.6
 MIN_LEVELS = 5
 REPLICATES = 120
 _LEVEL_NOISE = 0.05
-_MIN_HALF_WIDTH = 0.05
+MIN_HALF_WIDTH = 0.05
+"""Of a place, to either side: no smaller interval is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Bend:
     low: float | None = None
     high: float | None = None
     form: str = ""
-    """hinge, step, power, plateau or little."""
+    """hinge, step, power, plateau, little, gauge, errors or refusals."""
     notes: tuple[str, ...] = ()
 
 
@@ -398,7 +399,7 @@ def _located(series: Sweep, k: float, replicates: int, seed: int) -> Bend:
 
 def _interval(at: float, places: Array) -> tuple[float, float]:
     """95 % interval of bootstrap places, never narrower than 5 % to either side."""
-    low, high = at * (1 - _MIN_HALF_WIDTH), at * (1 + _MIN_HALF_WIDTH)
+    low, high = at * (1 - MIN_HALF_WIDTH), at * (1 + MIN_HALF_WIDTH)
     if len(places):
         low = min(low, float(np.quantile(places, 0.025)))
         high = max(high, float(np.quantile(places, 0.975)))
@@ -462,9 +463,9 @@ def provisional(series: Sweep) -> Bend:
         slow = q[i] > QUEUE_SHARE and series.y[i] > SLOW * series.y[0] and served[i] < x[i]
         if slow and not _still_scales(series, i):
             at = float(served[i])
-            below = x[x < (1 - _MIN_HALF_WIDTH) * at]
-            low = float(below[-1]) if len(below) else (1 - _MIN_HALF_WIDTH) * at
-            return Bend(Kind.CLIFF, at, low, max(float(x[i]), (1 + _MIN_HALF_WIDTH) * at), "little", series.notes)
+            below = x[x < (1 - MIN_HALF_WIDTH) * at]
+            low = float(below[-1]) if len(below) else (1 - MIN_HALF_WIDTH) * at
+            return Bend(Kind.CLIFF, at, low, max(float(x[i]), (1 + MIN_HALF_WIDTH) * at), "little", series.notes)
     return Bend(Kind.INSUFFICIENT, notes=series.notes)
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmtop.analysis.fits import Array
-from llmtop.analysis.judge import KV_FULL, Limits, is_pinned
-from llmtop.analysis.levels import Level
+from llmtop.analysis.judge import KV_FULL, SPENT, TAKEN, Limits, is_held, is_pinned
+from llmtop.analysis.levels import ERROR_WALL, Level
 from llmtop.analysis.sessions import Requests
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Diagnosis
 from llmtop.wording.figures import TEXT
-from llmtop.wording.sentences import CLIENT_LATE, CLIENT_SLOW, VOID
+from llmtop.wording.sentences import CLIENT_LATE, CLIENT_SLOW, VOID, failures
 
 WINDOW_S = 15.0
 _PINNED = 0.93
@@ -92,6 +92,7 @@ def diagnose(
     table = _table(dialect)
     gates = (
         _client(recent),
+        _refused(recent),
         _kv(recent, limits, table),
         _token_budget(recent, limits, table),
         _slots(recent, limits, table),
@@ -140,6 +141,18 @@ def _client(recent: Recent) -> Diagnosis | None:
     )
 
 
+def _refused(recent: Recent) -> Diagnosis | None:
+    """Somebody answers with an HTTP error: latencies of what is left say nothing about the server's limits."""
+    ended = recent.ended
+    if ended is None or (status := ended.refusal) is None:
+        return None
+    refused = int((ended.status[ended.error] == status).sum())
+    share = refused / len(ended.error)
+    if refused < 2 or share <= ERROR_WALL:
+        return None
+    return Diagnosis(bound=Bound.REFUSED, evidence=(failures(share, status),), confidence=Confidence.FIRM)
+
+
 def _queues(recent: Recent) -> bool:
     return recent.polls >= _MIN_POLLS and recent.waiting is not None and recent.waiting_share >= 0.6
 
@@ -147,7 +160,7 @@ def _queues(recent: Recent) -> bool:
 def _slots_free(recent: Recent, limits: Limits) -> bool:
     """Whether the server tells of more slots than are taken."""
     slots, running = limits.max_num_seqs, recent.running
-    return slots is not None and running is not None and running < 0.9 * slots and not is_pinned(running, slots)
+    return slots is not None and running is not None and running < TAKEN * slots and not is_pinned(running, slots)
 
 
 def _gauges(recent: Recent) -> str:
@@ -194,7 +207,7 @@ def _token_budget(recent: Recent, limits: Limits, table: DialectTable) -> Diagno
         or is_pinned(recent.running, limits.max_num_seqs)
     ):
         return None
-    if recent.iteration_tokens < 0.8 * budget:
+    if recent.iteration_tokens < SPENT * budget:
         return None
     larger = _raise(table.advice.token_budget, "the tokens a step", table)
     return Diagnosis(
@@ -250,7 +263,7 @@ def _network(recent: Recent) -> Diagnosis | None:
             advice="look at the network, the proxy and the server's front end",
             confidence=Confidence.PROVISIONAL,
         )
-    if recent.in_flight is not None and recent.held > max(3.0, 0.25 * recent.in_flight):
+    if recent.in_flight is not None and is_held(recent.held, recent.in_flight):
         inside = (recent.running or 0.0) + (recent.waiting or 0.0)
         return Diagnosis(
             bound=Bound.NETWORK,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,11 +16,24 @@ from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Kind
 from llmtop.wording.figures import TEXT
+from llmtop.wording.sentences import failures
 
 QUEUED = 1.0
 """Mean requests waiting from which a level counts as queueing."""
 KV_FULL = 0.9
+TAKEN = 0.9
+"""Running requests over the slots below which slots are free, whatever waits."""
+SPENT = 0.8
+"""Tokens of a mean step over the budget from which the budget binds: the last step of a prompt is rarely full."""
+HELD = 0.25
+"""Share of the requests in flight that the server must not show before something on the way holds them."""
 AGREEMENT = 0.10
+FLAT = 0.85
+"""Fewest requests running over the most, at loads with a queue, from which they stand at a limit: a KV cache holds now
+more, now fewer."""
+OWN = 0.25
+"""Running and waiting are those of the load if they add up to it within this share: gauges and load are means of
+instants that differ."""
 KV_FILLS = 0.6
 """KV usage from which the next level is not twice the last: a cache more than half full would overflow at once."""
 NEXT, NEXT_WHILE_KV_FILLS = 2.0, 1.4
@@ -67,6 +80,11 @@ def is_pinned(running: float | None, slots: float | None) -> bool:
     return running >= slots - (max(1.0, 0.05 * slots) if slots >= 8 else 0.5)
 
 
+def is_held(missing: float, in_flight: float) -> bool:
+    """Whether so many requests in flight that the server does not show are more than instants apart explain."""
+    return missing > max(3.0, HELD * in_flight)
+
+
 def judge(
     levels: Sequence[Level],
     *,
@@ -90,7 +108,8 @@ def judge(
             levels = [level for level in levels if level.load <= knee.at]
     series = cliff.prepare(levels, axis=axis, metric=metric, stat=stat)
     finding = cliff.find(series, gates=gates, replicates=replicates, seed=seed)
-    finding = _with_errors(finding, series, levels)
+    finding = by_gauges(finding, series, limits)
+    finding = _with_errors(finding, levels, axis)
     cause, evidence = cause_of(finding, series, levels, limits)
     return CliffVerdict(
         kind=finding.kind,
@@ -107,22 +126,70 @@ def judge(
     )
 
 
-def _with_errors(finding: Bend, series: Sweep, levels: Sequence[Level]) -> Bend:
-    """Failing requests are a cliff of their own: it lies between the last level that held and the first that broke."""
+def by_gauges(finding: Bend, series: Sweep, limits: Limits) -> Bend:
+    """The finding, its place as the server tells it: requests run at a constant number while others wait.
+
+    Such levels bound the place from above, and from below, for they show how many fit. A place that the latencies tell
+    stands where it is that number within its interval and a tenth; where they bend too gently to tell one, the queue is
+    told as a gradual growth.
+    """
+    if series.axis != "concurrency" or series.metric == "tpot":
+        return finding
+    queued = [level for level in series.levels if _is_queued(level)]
+    running = [level.running for level in queued if level.running is not None]
+    if not running or min(running) < FLAT * max(running):
+        return finding
+    at = max(running)
+    slots = limits.max_num_seqs
+    told = slots is not None and is_pinned(at, slots)
+    if slots is not None and told:
+        at = slots
+    half = max(cliff.MIN_HALF_WIDTH * at, 1.0)
+    place = replace(finding, at=at, low=max(at - half, 0.0), high=at + half, form="gauge")
+    if finding.kind is Kind.CLIFF and finding.at is not None:
+        held = (finding.low or 0.0) <= at <= (finding.high or math.inf)
+        agrees = finding.form == "hinge" and held and abs(finding.at - at) <= AGREEMENT * at
+        return finding if agrees else place
+    if len(running) < 2:
+        return finding
+    note = f"queue from {TEXT.load(at, series.axis)}"
+    return replace(place, kind=Kind.GRADUAL, notes=(*finding.notes, note))
+
+
+def _is_queued(level: Level) -> bool:
+    """Whether requests of this load wait while fewer run than it has: not those of somebody else."""
+    running, waiting = level.running, level.waiting
+    if running is None or waiting is None or waiting < QUEUED or running > level.load - QUEUED:
+        return False
+    return abs(running + waiting - level.load) <= OWN * level.load
+
+
+def _with_errors(finding: Bend, levels: Sequence[Level], axis: Axis) -> Bend:
+    """Failing requests are a cliff of their own: it lies between the last level that held and the first that broke.
+
+    A limit refuses from some load on. Failures at scattered loads, with a level above that held or none below, are a
+    fault: they are named, and no place is made of them.
+    """
     broken = [level for level in levels if level.broken]
     if not broken:
         return finding
     first = min(broken, key=lambda level: level.load)
-    if finding.kind is Kind.CLIFF and finding.at is not None and finding.at < first.load:
-        return finding
+    finding = replace(finding, notes=(*finding.notes, _failing(first, axis)))
     below = [level.load for level in levels if level.load < first.load]
-    low = max(below, default=first.load / 2)
-    note = f"{TEXT.percent(first.error_ratio)} of requests failed at {TEXT.load(first.load, series.axis)}"
-    return Bend(Kind.CLIFF, math.sqrt(low * first.load), low, first.load, "errors", (*finding.notes, note))
+    above = [level for level in levels if level.load > first.load and not level.broken]
+    if above or not below or (finding.kind is Kind.CLIFF and finding.at is not None and finding.at < first.load):
+        return finding
+    low = max(below)
+    form = "errors" if first.status is None else "refusals"
+    return Bend(Kind.CLIFF, math.sqrt(low * first.load), low, first.load, form, finding.notes)
+
+
+def _failing(level: Level, axis: Axis) -> str:
+    return failures(level.error_ratio, level.status, f" at {TEXT.load(level.load, axis)}")
 
 
 def _confidence(finding: Bend, series: Sweep) -> Confidence:
-    if finding.form in ("little", "errors") or len(series.x) < cliff.MIN_LEVELS:
+    if finding.form in ("little", "errors", "refusals") or len(series.x) < cliff.MIN_LEVELS:
         return Confidence.PROVISIONAL
     if finding.kind is Kind.UNSTABLE:
         return Confidence.PROVISIONAL
@@ -135,6 +202,8 @@ def cause_of(finding: Bend, series: Sweep, levels: Sequence[Level], limits: Limi
     """What binds above the knee, and why one may believe it."""
     if finding.kind not in (Kind.CLIFF, Kind.GRADUAL) or finding.at is None:
         return Bound.NONE, ()
+    if finding.form in ("errors", "refusals"):
+        return Bound.REFUSED if finding.form == "refusals" else Bound.NONE, ()
     if series.metric == "tpot":
         return Bound.COMPUTE, ("tokens slow down before any queue",)
     above = [level for level in levels if level.load > finding.at]
@@ -150,6 +219,9 @@ def _cause_by_gauges(
     kv = _highest(above, "kv_usage")
     preemptions = sum(level.preemptions or 0.0 for level in above)
     running = _highest(above, "running")
+    if waiting < QUEUED and all(_held(level) for level in above):
+        inside = f"{TEXT.load(above[-1].load, series.axis)} in flight here, {TEXT.count(running or 0.0)} on the server"
+        return Bound.NETWORK, (f"{inside}, where nothing waits: requests are held on the way",)
     if waiting < QUEUED:
         return Bound.COMPUTE, (f"nothing waits (at most {TEXT.count(waiting)}): steps themselves take longer",)
     gauges = f"waiting {TEXT.count(waiting)}" + ("" if running is None else f", running at most {TEXT.count(running)}")
@@ -159,10 +231,20 @@ def _cause_by_gauges(
         evicted = f", {TEXT.whole(preemptions)} preemptions" if preemptions else ""
         return Bound.KV, (gauges + memory + evicted, *_cross_check(finding, series, running, limits.kv_requests))
     memory = "" if kv is None else f", KV {TEXT.percent(kv)}"
-    told = limits.max_num_seqs is not None
-    capped = "" if running is None or told else f"max_num_seqs suspected {TEXT.whole(running)}"
-    evidence = (gauges + memory, *([capped] if capped else []))
-    return Bound.QUEUE, (*evidence, *_cross_check(finding, series, running, limits.max_num_seqs))
+    slots, tokens, budget = limits.max_num_seqs, _highest(above, "iteration_tokens"), limits.max_num_batched_tokens
+    free = slots is not None and running is not None and not pinned and running < TAKEN * slots
+    if free and tokens is not None and budget is not None and tokens >= SPENT * budget:
+        used = f"{TEXT.whole(tokens)} of {TEXT.whole(budget)} tokens a step are used"
+        return Bound.TOKEN_BUDGET, (gauges + memory, used)
+    if free:
+        return Bound.NONE, (gauges + memory, "slots are free: what binds is not known")
+    suspected = [] if running is None or slots is not None else [f"max_num_seqs suspected {TEXT.whole(running)}"]
+    return Bound.QUEUE, (gauges + memory, *suspected, *_cross_check(finding, series, running, slots))
+
+
+def _held(level: Level) -> bool:
+    """Whether the server shows fewer requests of this load than are in flight."""
+    return level.running is not None and is_held(level.load - level.running - (level.waiting or 0.0), level.load)
 
 
 def _cause_by_latency(finding: Bend, series: Sweep) -> tuple[Bound, tuple[str, ...]]:

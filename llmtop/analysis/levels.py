@@ -47,12 +47,16 @@ class Level:
     censored_s: Array = field(default_factory=lambda: EMPTY)
     """Ages of requests still without a first token: lower bounds of their TTFT."""
     errors: int = 0
+    status: int | None = None
+    """HTTP status of most of the errors; None: they had none, or it is not known."""
     requests_per_s: float | None = None
     output_tokens_per_s: float | None = None
     running: float | None = None
     waiting: float | None = None
     kv_usage: float | None = None
     preemptions: float | None = None
+    iteration_tokens: float | None = None
+    """Tokens of one step of the engine."""
     prompt_tokens: float | None = None
     output_tokens: float | None = None
     asked: float | None = None

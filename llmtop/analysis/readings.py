@@ -49,6 +49,7 @@ def requests_of_rows(table: Table, first: int, stop: int) -> Requests:
         error=column("error") > 0,
         prompt_tokens=column("prompt_tokens"),
         output_tokens=column("output_tokens"),
+        status=column("status"),
     )
 
 
@@ -97,6 +98,7 @@ def server_gauges(facts: Facts) -> Gauges:
         waiting=column(table, "waiting", size),
         kv_usage=column(table, "kv_usage", size),
         preemptions=np.maximum(np.diff(total, prepend=total[:1]), 0.0),
+        iteration_tokens=column(table, "iteration_tokens_mean", size),
     )
     return gauges.pick(~_red(facts, t_s))
 

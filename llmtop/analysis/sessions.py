@@ -42,9 +42,20 @@ class Requests:
     error: Mask
     prompt_tokens: Array
     output_tokens: Array
+    status: Array = field(default_factory=lambda: EMPTY)
+    """HTTP status of the answer; NaN, or no column at all: not known."""
 
     def pick(self, chosen: Mask | Index) -> Requests:
-        return Requests(*(getattr(self, name)[chosen] for name in self.__slots__))
+        columns = (getattr(self, name) for name in self.__slots__)
+        return Requests(*(column[chosen] if len(column) else column for column in columns))
+
+    @property
+    def refusal(self) -> int | None:
+        """The HTTP status that most of the errors have; None: most have none."""
+        if not len(self.status) or not self.error.any():
+            return None
+        statuses, counts = np.unique(np.nan_to_num(self.status[self.error]), return_counts=True)
+        return int(statuses[np.argmax(counts)]) or None
 
     @property
     def lives(self) -> Lives:
@@ -72,9 +83,11 @@ class Gauges:
     waiting: Array = field(default_factory=lambda: EMPTY)
     kv_usage: Array = field(default_factory=lambda: EMPTY)
     preemptions: Array = field(default_factory=lambda: EMPTY)
+    iteration_tokens: Array = field(default_factory=lambda: EMPTY)
 
     def pick(self, chosen: Mask | Index) -> Gauges:
-        return Gauges(*(getattr(self, name)[chosen] for name in self.__slots__))
+        columns = (getattr(self, name) for name in self.__slots__)
+        return Gauges(*(column[chosen] if len(column) else column for column in columns))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -278,6 +291,7 @@ def _level(load: float, delivered: float, members: Requests, whole: Mask) -> Lev
         e2e_s=np.where(whole, ok.e2e_s, np.nan),
         e2e_mean_s=mean,
         errors=errors,
+        status=members.refusal,
         requests_per_s=rate,
         output_tokens_per_s=None if rate is None or answer is None else rate * answer,
         prompt_tokens=float(np.mean(ok.prompt_tokens)) if len(ok.prompt_tokens) else None,
@@ -298,8 +312,8 @@ def _assigned(load: Array, sway: Array, loads: Array, jitter: float) -> Index:
 def with_gauges(level: Level, gauges: Gauges) -> Level:
     """The level with what the server showed meanwhile.
 
-    Running is a median (pinned to the slots in most polls means the slots bind), waiting a mean, KV usage a 90th
-    percentile.
+    Running and tokens a step are medians (pinned to the slots in most polls means the slots bind), waiting a mean, KV
+    usage a 90th percentile.
     """
     if len(gauges.t_s) == 0:
         return level
@@ -311,6 +325,7 @@ def with_gauges(level: Level, gauges: Gauges) -> Level:
         waiting=_mean(gauges.waiting),
         kv_usage=float(np.quantile(kv_usage, 0.9)) if len(kv_usage) else None,
         preemptions=float(np.nansum(preemptions)) if np.isfinite(preemptions).any() else None,
+        iteration_tokens=_median(gauges.iteration_tokens),
     )
 
 

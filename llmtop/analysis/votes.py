@@ -30,8 +30,8 @@ is at the wall, and what was found stays true while the load is low."""
 SETTLED_S = 6.0
 """So long after a change of the load what a window's times say is of two loads, and the window abstains."""
 NOTHING = Diagnosis(bound=Bound.NONE)
-BY_GAUGES = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET, Bound.CLIENT)
-"""What gauges and the client's own samples tell, at whatever load."""
+BY_GAUGES = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET, Bound.CLIENT, Bound.REFUSED)
+"""What gauges, answers and the client's own samples tell, at whatever load."""
 
 
 def ballots(

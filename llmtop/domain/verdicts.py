@@ -34,6 +34,8 @@ class Bound(StrEnum):
     """Memory bandwidth."""
     CLIENT = "client"
     NETWORK = "network"
+    REFUSED = "refused"
+    """Nothing is known to run out: somebody answers with an error, at once or under load."""
     NONE = "none"
 
 

@@ -75,6 +75,7 @@ _READ = (
     "output_tokens",
     "first_chunk_tokens",
     "worker",
+    "status",
 )
 """What is kept of a record, by the names of its fields and properties; stamps in seconds."""
 REQUEST_COLUMNS = (*_READ, "ok", "error", "cancelled", "client_limited")
@@ -149,6 +150,8 @@ class Facts:
         self.chapters: list[Chapter] = []
         self.tested: list[JudgedLevel] = []
         self.searches: list[SearchEnded] = []
+        self.refusals: dict[int, str] = {}
+        """What came with each HTTP status that was an error, the first time; empty: no text."""
         self.t_s = 0.0
         self._judge = ClientJudge()
         self._red = RedSpans()
@@ -168,6 +171,9 @@ class Facts:
         self.requests.extend([self._request_row(record) for record in batch.requests])
         if batch.requests and self._pauses:
             self._void_of_earlier_pauses(len(batch.requests))
+        for record in batch.requests:
+            if record.outcome is Outcome.HTTP_ERROR and record.status is not None:
+                self.refusals.setdefault(record.status, record.error or "")
         self.server.extend(_rows(batch.server, SERVER_COLUMNS))
         self.bins.extend(_rows(batch.bins, BIN_COLUMNS))
         self.gaps.extend([(each.t_s, bucket, count) for each in batch.bins for bucket, count in each.gap_counts])

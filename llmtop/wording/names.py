@@ -22,6 +22,7 @@ _BOUNDS = {
     Bound.MEMORY: _Named("memory bandwidth", "bandwidth-bound"),
     Bound.CLIENT: _Named("the client", "client-bound"),
     Bound.NETWORK: _Named("the network", "network-bound"),
+    Bound.REFUSED: _Named("refused requests", "requests are refused"),
 }
 _METRICS = {"error_ratio": "errors", "queue": "queue", "kv": "KV cache"}
 

@@ -190,6 +190,13 @@ def client_reason(reason: ClientReason, figures: Figures = TEXT) -> str:
     return text if reason.worker is None else f"worker {reason.worker}: {text}"
 
 
+def failures(share: float, status: int | None, where: str = "", figures: Figures = TEXT) -> str:
+    """`12.0 % of requests were refused at 24: HTTP 503`; without a status they `failed`."""
+    how = "failed" if status is None else "were refused"
+    who = "" if status is None else f": HTTP {status}"
+    return f"{figures.percent(share)} of requests {how}{where}{who}"
+
+
 def listed(texts: Sequence[str]) -> str:
     """`a, b and c`"""
     return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))

@@ -78,7 +78,7 @@ def test_readings_confirm_each_other_within_a_tenth(told: float, confirmed: bool
     [
         (None, "confirmed two ways: in service by Little 30, running gauge 30"),
         (30.0, "confirmed three ways: in service by Little 30, running gauge 30, server's limit 30"),
-        (40.0, "in service by Little 30, running gauge 30, server's limit 40"),
+        (33.3, "in service by Little 30, running gauge 30, server's limit 33.3"),
     ],
 )
 def test_what_little_tells_is_a_reading_of_its_own(told: float | None, readings: str) -> None:
@@ -135,8 +135,9 @@ def test_a_cliff_of_latency_below_the_failures_is_the_cliff() -> None:
     assert early.at == pytest.approx(np.sqrt(32 * 48))
     assert early.confidence is Confidence.PROVISIONAL
     assert "18.4 % of requests failed at 48" in early.evidence
-    first = judge(with_failures(1000, 2.0), replicates=0)
-    assert (first.low, first.high) == (1.0, 2.0)
+    first = judge(with_failures(1000, 4.0), replicates=0)
+    assert (first.low, first.high) == (2.0, 4.0)
+    assert judge(with_failures(1000, 2.0), replicates=0).at is None, "no level held"
 
 
 def test_the_same_levels_give_the_same_interval() -> None:

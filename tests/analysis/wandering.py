@@ -20,6 +20,8 @@ DWELLS_S = (2.0, 15.0)
 LONGER = (100.0, 140.0)
 """When prompts are twice as long."""
 RIGHT = 0.10
+LEVEL_S = 5.0
+"""A load that lasts less than one E2E past the wall is no level."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,12 @@ class Wander:
     def found_after_s(self) -> float | None:
         """Seconds from the arrival at the second level past the cliff to a cliff within 10 %; None: not found."""
         assert self.wall.knee is not None
-        past = [t_s for t_s, point in self.commanded if point.value > 1.1 * self.wall.knee]
+        stops = [*(t_s for t_s, _ in self.commanded[1:]), self.said[-1].t_s]
+        past = [
+            t_s
+            for (t_s, point), stop_s in zip(self.commanded, stops, strict=True)
+            if point.value > (1 + RIGHT) * self.wall.knee and stop_s - t_s >= LEVEL_S and point.prompt_tokens == 192
+        ]
         if len(past) < 2:
             return 0.0
         right = (each.t_s for each in self.said if self.is_right(each))
