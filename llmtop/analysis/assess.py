@@ -196,7 +196,7 @@ def _verdicts(
         for metric, stat in _judged(curve.levels, full)
     )
     verdicts = tuple(_with_transients(verdict, curve) for verdict in judged)
-    raw = _main(verdicts)
+    raw = _with_crossover(_main(verdicts), verdicts)
     if known is not None and known.cliffs:
         return verdicts, settled(known.cliff, _main(known.cliffs), raw), count
     return verdicts, raw, count
@@ -228,6 +228,14 @@ def _main(verdicts: Sequence[CliffVerdict]) -> CliffVerdict:
         e2e = next((v for v in verdicts if v.metric == "e2e" and v.stat == "p50" and v.kind is Kind.CLIFF), None)
         return ttft if e2e is None else e2e
     return ttft
+
+
+def _with_crossover(main: CliffVerdict, verdicts: Sequence[CliffVerdict]) -> CliffVerdict:
+    """The verdict that matters; where there is no wall, with what tokens say of how users share."""
+    if main.kind is not Kind.NONE or main.metric == "tpot":
+        return main
+    told = next((v.evidence for v in verdicts if (v.metric, v.stat, v.kind) == ("tpot", "p50", Kind.NONE)), ())
+    return msgspec.structs.replace(main, evidence=(*main.evidence, *told)) if told else main
 
 
 def _pressed(verdict: SloVerdict, slo: Slo) -> bool:

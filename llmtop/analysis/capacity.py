@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from llmtop.analysis.cliff import sustained
 from llmtop.analysis.judge import AGREEMENT, Limits
 from llmtop.analysis.levels import Level
 from llmtop.analysis.slo import Sample, holds
@@ -60,7 +61,7 @@ def capacity_of(
     verdicts = [judge_level(level, slo) for level in sorted(levels, key=lambda level: level.load)]
     if cliff.axis == "rate" and cliff.kind is Kind.CLIFF:
         # Past its capacity an open loop has no latency, only a queue that grows: short runs hold by luck.
-        edge = cliff.high or math.inf
+        edge = math.inf if cliff.at is None else sustained(cliff.at)
         verdicts = [LevelVerdict(each.load, False, each.failed) if each.load > edge else each for each in verdicts]
     fails = next((each for each in verdicts if each.ok is False), None)
     passed = [each.load for each in verdicts if each.ok and (fails is None or each.load < fails.load)]

@@ -20,7 +20,7 @@ from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Kind
 from llmtop.wording.figures import TEXT
-from llmtop.wording.sentences import CONTRADICTION
+from llmtop.wording.sentences import CONTRADICTION, shared_from
 
 QUEUE_SHARE = 0.12
 """Queue share W / R from which a level counts as overloaded."""
@@ -28,6 +28,8 @@ QUEUED_TTFT = 2.0
 """TTFT over that of the lowest level from which, with `QUEUE_SHARE`, a queue that stands makes it."""
 DELIVERED = 0.6
 """A level whose X R is below this share of its load was held back by the load generator."""
+SUSTAINED = 0.95
+"""Share of its capacity above which an open loop is not told to hold: TTFT p95 goes on growing for minutes."""
 MIN_LEVELS = 5
 REPLICATES = 120
 _LEVEL_NOISE = 0.05
@@ -111,7 +113,7 @@ class Bend:
     low: float | None = None
     high: float | None = None
     form: str = ""
-    """hinge, step, power, plateau, little, gauge, errors or refusals."""
+    """hinge, step, power, plateau, little, rate, gauge, errors or refusals."""
     notes: tuple[str, ...] = ()
 
 
@@ -249,7 +251,18 @@ def find(series: Sweep, *, gates: Gates = Gates(), replicates: int = REPLICATES,
         plateau = _plateau(series)
         if plateau is not None:
             return plateau
+    if finding.kind is Kind.NONE and series.metric == "tpot":
+        return replace(finding, notes=(*finding.notes, *_crossover(series, line)))
     return finding
+
+
+def _crossover(series: Sweep, line: fits.Shape) -> tuple[str, ...]:
+    """Where users begin to share, of TPOT = a + b N without a bend: N / TPOT is half of its limit at a / b."""
+    last = float(series.x[-1])
+    at = line.base / line.slope * last if line.slope > 0 else math.inf
+    if series.axis != "concurrency" or not series.x[0] < at < last:
+        return ()
+    return (shared_from(at),)
 
 
 def _at_step(series: Sweep, i: int) -> Bend:
@@ -401,7 +414,7 @@ def _interval(at: float, places: Array) -> tuple[float, float]:
     """95 % interval of bootstrap places, never narrower than 5 % to either side."""
     low, high = at * (1 - MIN_HALF_WIDTH), at * (1 + MIN_HALF_WIDTH)
     if len(places):
-        low = min(low, float(np.quantile(places, 0.025)))
+        low = max(0.0, min(low, float(np.quantile(places, 0.025))))
         high = max(high, float(np.quantile(places, 0.975)))
     return low, high
 
@@ -450,14 +463,17 @@ def _mean_se(level: Level, metric: Latency, otherwise: float) -> float:
 
 
 def provisional(series: Sweep) -> Bend:
-    """With two to four levels: the first overloaded one tells by Little's law how many requests were in service.
+    """With two to four levels: the first overloaded one tells by Little's law how many requests were in service; in an
+    open loop, by what it delivers.
 
     Prompts that arrive together and are read one after another (a convoy) raise TTFT as well, but with nothing waiting,
     and throughput goes on growing: such a level is not overloaded.
     """
     x = series.x
-    if series.axis != "concurrency" or series.metric != "ttft" or len(x) < 2:
+    if series.metric != "ttft" or len(x) < 2:
         return Bend(Kind.INSUFFICIENT, notes=series.notes)
+    if series.axis == "rate":
+        return _first_saturated(series)
     q, served = in_service(series, float(series.ttft_mean[np.argmin(series.y)]))
     for i in range(1, len(x)):
         slow = q[i] > QUEUE_SHARE and series.y[i] > SLOW * series.y[0] and served[i] < x[i]
@@ -467,6 +483,27 @@ def provisional(series: Sweep) -> Bend:
             low = float(below[-1]) if len(below) else (1 - MIN_HALF_WIDTH) * at
             return Bend(Kind.CLIFF, at, low, max(float(x[i]), (1 + MIN_HALF_WIDTH) * at), "little", series.notes)
     return Bend(Kind.INSUFFICIENT, notes=series.notes)
+
+
+def _first_saturated(series: Sweep) -> Bend:
+    """The first slow rate that is not delivered shows the capacity, if those below it were: what it delivers.
+
+    n arrivals of a short run are so many give or take two roots of n.
+    """
+    x, share = series.x, series.rate / series.x
+    likely = share + 2 / np.sqrt([max(1, level.n) for level in series.levels])
+    for i in range(1, len(x)) if series.has_requests_per_s else ():
+        slow = series.y[i] > SLOW * series.y[0]
+        if slow and share[i] < PLACE_GATES.saturated and np.median(likely[:i]) >= PLACE_GATES.honest:
+            at = float(series.rate[i])
+            low = min(float(x[i - 1]), (1 - MIN_HALF_WIDTH) * at)
+            return Bend(Kind.CLIFF, at, low, max(float(x[i]), (1 + MIN_HALF_WIDTH) * at), "rate", series.notes)
+    return Bend(Kind.INSUFFICIENT, notes=series.notes)
+
+
+def sustained(capacity: float) -> float:
+    """The largest rate that an open loop of this capacity holds for long: closer to it, the queue outlasts any run."""
+    return SUSTAINED * capacity
 
 
 def _still_scales(series: Sweep, i: int) -> bool:

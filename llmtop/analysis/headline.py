@@ -22,6 +22,8 @@ from llmtop.wording.sentences import CONTRADICTION, VOID, tries
 
 SEPARATOR = " · "
 WIDTH = 78
+WIDE = 0.5
+"""Half of an interval over its place from which the ends are told: one in the middle of them is not known."""
 
 
 def headline(
@@ -116,6 +118,8 @@ def _cliff(cliff: CliffVerdict, top: float | None) -> str:
     half = max((cliff.high or cliff.at) - cliff.at, cliff.at - (cliff.low or cliff.at))
     digits = 0 if cliff.axis == "concurrency" and cliff.at >= 10 else 1
     text = f"{knee_name(cliff.kind)} ~{cliff.at:.{digits}f} ±{half:.{digits}f}"
+    if half > WIDE * cliff.at:
+        text = f"{knee_name(cliff.kind)} {cliff.low or 0.0:.{digits}f} to {cliff.high or cliff.at:.{digits}f}"
     if cliff.confidence is Confidence.PROVISIONAL and cliff.next_levels:
         return f"{text}?, {tries(cliff.next_levels[:1])}"
     return text

@@ -189,7 +189,7 @@ def _failing(level: Level, axis: Axis) -> str:
 
 
 def _confidence(finding: Bend, series: Sweep) -> Confidence:
-    if finding.form in ("little", "errors", "refusals") or len(series.x) < cliff.MIN_LEVELS:
+    if finding.form in ("little", "rate", "errors", "refusals") or len(series.x) < cliff.MIN_LEVELS:
         return Confidence.PROVISIONAL
     if finding.kind is Kind.UNSTABLE:
         return Confidence.PROVISIONAL

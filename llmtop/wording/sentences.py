@@ -197,6 +197,11 @@ def failures(share: float, status: int | None, where: str = "", figures: Figures
     return f"{figures.percent(share)} of requests {how}{where}{who}"
 
 
+def shared_from(users: float, figures: Figures = TEXT) -> str:
+    """`half of the possible tokens/s is reached at 48: beyond, users share`"""
+    return f"half of the possible tokens/s is reached at {figures.whole(users)}: beyond, users share"
+
+
 def listed(texts: Sequence[str]) -> str:
     """`a, b and c`"""
     return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))

@@ -55,7 +55,7 @@ def test_a_ramp_into_a_queue_ends_at_a_provisional_cliff() -> None:
     assert found.cliff.at == pytest.approx(16 * (1 - 0.9 / 2))
     assert found.cliff.cause is Bound.QUEUE
     assert found.capacity.knee == found.cliff.at
-    assert found.headline.startswith("SLO OK · ≥16 at SLO · cliff ~8.8 ±7.2?, try ")
+    assert found.headline.startswith("SLO OK · ≥16 at SLO · cliff 8.0 to 16.0?, try ")
 
 
 def test_a_run_that_is_over_is_diagnosed_by_its_curve_and_a_live_one_too_where_windows_see_nothing() -> None:

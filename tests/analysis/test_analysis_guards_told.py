@@ -93,6 +93,8 @@ def test_the_limits_in_brackets_are_latencies_where_there_are_any() -> None:
         (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=35.0), "cliff ~32 ±3"),
         (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=28.0, high=35.0), "cliff ~32 ±4"),
         (CliffVerdict(kind=Kind.CLIFF, at=32.0), "cliff ~32 ±0"),
+        (CliffVerdict(kind=Kind.CLIFF, at=36.0, low=30.0, high=54.0), "cliff ~36 ±18"),
+        (CliffVerdict(kind=Kind.CLIFF, at=36.0, low=12.0, high=54.1), "cliff 12 to 54"),
         (CliffVerdict(kind=Kind.CLIFF, at=9.9, low=9.0, high=10.5), "cliff ~9.9 ±0.9"),
         (CliffVerdict(kind=Kind.CLIFF, at=10.0, low=9.0, high=10.5), "cliff ~10 ±1"),
         (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=35.0, axis="rate"), "cliff ~32.0 ±3.0"),
