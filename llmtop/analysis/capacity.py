@@ -81,7 +81,8 @@ def capacity_of(
         soak=soak,
         best_tokens_at=None if best is None else best[0],
     )
-    parts = (_sentence(capacity, verdicts, slo, cliff, point), _tokens_sentence(levels, cliff.axis, limits.gpus))
+    how = driven(cliff.axis, point, _prompt_tokens(levels))
+    parts = (_sentence(capacity, verdicts, slo, cliff, how), _tokens_sentence(levels, cliff.axis, limits.gpus))
     return msgspec.structs.replace(capacity, sentence="; ".join(filter(None, parts)))
 
 
@@ -140,12 +141,16 @@ def _whole(value: float, axis: Axis) -> float:
     return float(max(1, math.floor(value + 1e-9))) if axis == "concurrency" else round(value, 2)
 
 
-def _sentence(
-    capacity: Capacity, verdicts: Sequence[LevelVerdict], slo: Slo, cliff: CliffVerdict, point: LoadPoint | None
-) -> str:
+def _prompt_tokens(levels: Sequence[Level]) -> float | None:
+    """Mean length of the prompts of all levels, where it is known."""
+    told = [(level.prompt_tokens, level.n) for level in levels if level.prompt_tokens and level.n]
+    return sum(mean * n for mean, n in told) / sum(n for _, n in told) if told else None
+
+
+def _sentence(capacity: Capacity, verdicts: Sequence[LevelVerdict], slo: Slo, cliff: CliffVerdict, how: str) -> str:
     if not any(verdict.ok is not None for verdict in verdicts):
         return ""
-    axis, how, objective = cliff.axis, driven(cliff.axis, point), felt(slo)
+    axis, objective = cliff.axis, felt(slo)
     at_slo, fails = capacity.at_slo, capacity.fails_at
     if at_slo is not None:
         promise = supports(at_slo, fails, axis, objective=objective, how=how)

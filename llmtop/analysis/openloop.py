@@ -102,11 +102,11 @@ def _without_draining(windows: list[_Window], usual_s: float) -> list[_Window]:
 
 
 def _level(windows: list[_Window], requests: Requests, gauges: Gauges, progress: Progress) -> Level | None:
+    starts_s, stops_s = (np.array([getattr(window, name) for window in windows]) for name in ("start_s", "stop_s"))
+
     def inside(t_s: Array) -> np.typing.NDArray[np.bool_]:
-        chosen = np.zeros(len(t_s), dtype=bool)
-        for window in windows:
-            chosen |= (t_s > window.start_s) & (t_s <= window.stop_s)
-        return chosen
+        window = np.searchsorted(starts_s, t_s) - 1
+        return np.asarray((window >= 0) & (t_s <= stops_s[window]))
 
     members = requests.pick(inside(requests.sent_s))
     ok = members.pick(members.ok)
@@ -116,7 +116,7 @@ def _level(windows: list[_Window], requests: Requests, gauges: Gauges, progress:
     span_s = sum(window.stop_s - window.start_s for window in windows)
     done = progress.pick(inside(progress.t_s))
     level = Level(
-        load=sum(window.rate_rps * (window.stop_s - window.start_s) for window in windows) / span_s,
+        load=round(sum(window.rate_rps * (window.stop_s - window.start_s) for window in windows) / span_s, 6),
         ttft_s=ok.ttft_s,
         tpot_s=ok.tpot_s,
         e2e_s=ok.e2e_s,

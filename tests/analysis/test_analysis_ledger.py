@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from facts_by_hand import bins_of, facts_of, record
+from facts_by_hand import bins_of, facts_of, record, requests_of
 from virtual import VirtualSession
 
 from llmtop.analysis import assess, measured
 from llmtop.analysis.levels import Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve, finished_requests, measured_curves
+from llmtop.analysis.sessions import Requests, session_levels
 from llmtop.analysis.slo import Sample, attainment, holds
+from llmtop.analysis.steps import StepFunction
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
+from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo, SloTarget, parse_slo
 from llmtop.host.judging import Judge
 from llmtop.meter.facts import Facts
@@ -179,3 +182,47 @@ def test_of_very_many_requests_the_newest_of_each_load_are_kept(monkeypatch: pyt
     levels = levels_of(drive(laptop(2), (2, 30), (16, 80)))
     assert 15 <= levels[2].n <= 20
     assert levels[16].n <= 20 + 30 * 9, "an eighth of the room, and what is not closed yet"
+
+
+# -- borders ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("after", "known"), [(21.4, True), (23.0, False), (18.6, True), (17.0, False)])
+def test_an_end_is_of_its_level_up_to_a_twelfth_and_half_a_request(after: float, known: bool) -> None:
+    """At 20 in flight: 2.1 more or fewer on average from the first token, at 9.9 s, to the end."""
+    requests = requests_of(np.arange(2.0, 9.0, 0.25), ttft_s=0.1, e2e_s=1.0)
+    last = requests_of([9.79] * 4, ttft_s=0.1, e2e_s=6.0)
+    both = Requests(*(np.concatenate([getattr(requests, name), getattr(last, name)]) for name in Requests.__slots__))
+    steps = StepFunction(np.array([0.0, 9.9]), np.array([20.0, after]))
+    (level,) = session_levels(both, steps)
+    assert level.n == len(requests.sent_s) + 4
+    assert (len(level.samples("e2e")) == level.n) is known
+
+
+def test_a_failure_within_a_bin_of_a_change_belongs_to_no_load() -> None:
+    asked = StepFunction(np.array([0.0, 20.0]), np.array([4.0, 16.0]))
+    calm = requests_of(np.arange(2.0, 19.0, 0.25))
+    for sent_s, errors in ((20.2, 0), (20.3, 4)):
+        failed = requests_of([sent_s] * 4, ttft_s=np.nan, e2e_s=0.01, failed=True)
+        both = Requests(*(np.concatenate([getattr(calm, name), getattr(failed, name)]) for name in Requests.__slots__))
+        levels = session_levels(both, asked, asked=asked)
+        assert sum(level.errors for level in levels) == errors
+
+
+@pytest.mark.parametrize(
+    ("queued", "waiting", "left", "explained"),
+    [(2, 0.0, 99, True), (3, 0.0, 0, False), (3, 1.0, 20, True), (3, 1.0, 21, False), (3, 0.9, 0, False)],
+)
+def test_a_queue_is_explained_by_a_level_that_has_it_and_by_most_requests(
+    queued: int, waiting: float, left: int, explained: bool
+) -> None:
+    levels = (Level(4.0, np.ones(10)), Level(8.0, np.ones(10), waiting=waiting))
+    curve = MeasuredCurve("", "concurrency", users(8), levels, requests_of([]), {"load moved": left}, queued)
+    assert curve.explains_queue is explained
+
+
+def test_only_scrapes_in_a_row_are_a_queue() -> None:
+    server = [ServerSnapshot(t_s=float(t), waiting=1.0 if t % 4 in (1, 2) else 0.0) for t in range(20)]
+    facts = facts_of(requests=[record(i / 4) for i in range(80)], bins=bins_of(20, 4), server=server)
+    (curve,) = measured_curves(facts, laptop(1).meta, finished_requests(facts), 20.0)
+    assert curve.queued == 2
