@@ -256,4 +256,4 @@ class CapacitySearch:
     def _text(self, trial: Trial, left_s: float) -> str:
         bracket = Bracket(self.tested, self._slo)
         held, broke = (None if each is None else each.load for each in (bracket.low, bracket.high))
-        return searching(trial.load, None if trial.warm_s is None else trial.n, held, broke, left_s)
+        return searching(trial.load, 0 if trial.warm_s is None else trial.n, held, broke, left_s)

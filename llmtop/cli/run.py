@@ -128,14 +128,13 @@ class _Progress:
         window = frame.window
         parts = [
             clock(frame.t_s) + (f"/{clock(self._length_s)}" if self._length_s else ""),
-            frame.stage or "",
+            frame.stage or shown.steering.text,
             f"{load} ({frame.in_flight} live)",
             f"TTFT p95 {TEXT.latency(window.ttft.p95)}",
             f"TPOT p95 {TEXT.latency(window.tpot.p95)}",
             f"{TEXT.count(window.output_tokens_per_s)} tok/s",
             f"{frame.totals.ok} ok",
             f"{frame.totals.errors} errors" if frame.totals.errors else "",
-            shown.steering.text,
         ]
         line = " · ".join(part for part in parts if part)
         sys.stderr.write(f"\r\x1b[K{line[:110]}" if self._over else f"{line}\n")

@@ -198,7 +198,7 @@ class LlmtopApp(App[None]):
             cockpit.say("search stopped; the wheel is yours")
             self.host.send(Search(False))
         else:
-            cockpit.say("searching the cliff; s stops it, any slider takes the wheel back")
+            cockpit.say("searching for the capacity; s stops it, any slider takes the wheel back")
             self.host.send(Search())
         self.tick()
 

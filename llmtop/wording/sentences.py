@@ -87,21 +87,21 @@ def rest_waits(served: float, axis: Axis, figures: Figures = TEXT) -> str:
 
 
 def searching(
-    load: int, judged: int | None, held: int | None, broke: int | None, left_s: float, figures: Figures = TEXT
+    load: int, judged: int, held: int | None, broke: int | None, left_s: float, figures: Figures = TEXT
 ) -> str:
-    """`testing 64 in flight: 23 requests judged · 32 held, 128 did not · at most 45 s left`
+    """`testing 64 in flight: 23 requests judged · at most 45 s left · 32 held, 128 did not`
 
     Args:
-        judged: requests that count so far; None: the load is not steady yet.
+        judged: requests that count so far; none do until the load is steady.
         left_s: what the search has promised to end within.
     """
-    doing = "waiting until it is steady" if judged is None else f"{judged} requests judged"
+    doing = f"{judged} requests judged" if judged else "waiting until it is steady"
     known = [] if held is None else [f"{held} held"]
     known += [] if broke is None else [f"{broke} did not"]
     parts = (
         f"testing {load} in flight: {doing}",
-        ", ".join(known),
         f"at most {figures.duration(max(0, round(left_s)))} left",
+        ", ".join(known),
     )
     return " · ".join(filter(None, parts))
 

@@ -112,10 +112,10 @@ def test_a_search_says_what_it_does() -> None:
     assert lab.progress.text == "testing 4 in flight: waiting until it is steady · at most 10 min left"
     lab.answer(0.2)
     left = "at most 1 min 40 s left"
-    assert lab.progress.text == f"testing 8 in flight: waiting until it is steady · 4 held · {left}"
+    assert lab.progress.text == f"testing 8 in flight: waiting until it is steady · {left} · 4 held"
     lab.answer(0.8)
     left = "at most 1 min 32 s left"
-    assert lab.progress.text == f"testing 6 in flight: waiting until it is steady · 4 held, 8 did not · {left}"
+    assert lab.progress.text == f"testing 6 in flight: waiting until it is steady · {left} · 4 held, 8 did not"
     lab.search.stop()
     lab.search.stop("budget")
     told = lab.search.next(lab.facts, lab.now_s).text

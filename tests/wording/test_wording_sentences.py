@@ -101,3 +101,25 @@ def test_what_is_worded_once_is_worded_nowhere_else(pattern: str) -> None:
 )
 def test_why_the_client_was_too_slow_is_told_with_its_figures(reason: ClientReason, text: str) -> None:
     assert sentences.client_reason(reason) == text
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [
+        ((64, 0, None, None, 600.0), "testing 64 in flight: waiting until it is steady · at most 10 min left"),
+        ((64, 23, 32, None, 45.2), "testing 64 in flight: 23 requests judged · at most 45 s left · 32 held"),
+        ((48, 9, 32, 64, -1.0), "testing 48 in flight: 9 requests judged · at most 0 s left · 32 held, 64 did not"),
+    ],
+)
+def test_a_search_says_what_it_does_and_by_when_it_ends(
+    known: tuple[int, int, int | None, int | None, float], text: str
+) -> None:
+    assert sentences.searching(*known) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [(47.0, 53.0, " (most likely 47 to 53)"), (47.0, None, ""), (None, 53.0, "")],
+)
+def test_an_interval_has_two_ends(low: float | None, high: float | None, text: str) -> None:
+    assert sentences.likely(low, high, "concurrency") == text
