@@ -16,7 +16,7 @@ from llmtop.analysis.tested import ClientSeconds, capacity_of_tested, client_sec
 from llmtop.analysis.trial import QUICK_REQUESTS, WITH_QUEUE, Trial, statistic
 from llmtop.domain.commands import SetLoad
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import JudgedLevel, SearchEnded
+from llmtop.domain.run import ChangeReason, JudgedLevel, SearchEnded
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.steering import Phase, Step
 from llmtop.domain.verdicts import Capacity
@@ -140,8 +140,12 @@ class CapacitySearch:
             self.stop("client")
             return
         trial = self._trial
+        taken = _taken(facts, trial.start_s)
+        if taken == "stop":
+            self.stop("hand")
+            return
         trial.watch(facts, self._slo, now_s)
-        failed = trial.failed(self._slo, self._quick)
+        failed = ("error_ratio",) if taken == "brake" else trial.failed(self._slo, self._quick)
         self._rate = trial.requests_per_s or self._rate
         up = now_s + look_s > self._ends_s
         if failed is None and not up:
@@ -257,3 +261,10 @@ class CapacitySearch:
         bracket = Bracket(self.tested, self._slo)
         held, broke = (None if each is None else each.load for each in (bracket.low, bracket.high))
         return searching(trial.load, 0 if trial.warm_s is None else trial.n, held, broke, left_s)
+
+
+def _taken(facts: Facts, since_s: float) -> ChangeReason | None:
+    """Why the load is no longer the one that the search commanded after `since_s`; None: it is, or is not there yet."""
+    changes = [change.reason for change in facts.changes if change.t_s > since_s]
+    later = changes[changes.index("search") + 1 :] if "search" in changes else []
+    return next((reason for reason in later if reason in ("stop", "brake")), None)

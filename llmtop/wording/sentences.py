@@ -107,7 +107,11 @@ def searching(
 
 
 NOTHING_TESTED = "nothing learned yet"
-_ENDINGS = {"budget": "the time of the search was up", "limit": "the load ends there", "hand": "stopped by hand"}
+_ENDINGS = {
+    "budget": "the time of the search was up",
+    "limit": "the load ends there",
+    "hand": "ended before it knew",
+}
 
 
 def search_ended(ended: SearchEnded) -> str:

@@ -13,8 +13,7 @@ from llmtop.analysis.bracket import Bracket
 from llmtop.analysis.tested import capacity_of_tested
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
-from llmtop.domain.run import FactBatch, SearchEnded
-from llmtop.domain.run import JudgedLevel as JudgedLevel  # a name that pytest does not take for a test
+from llmtop.domain.run import ChangeReason, Chapter, FactBatch, JudgedLevel, LoadChange, SearchEnded
 from llmtop.domain.samples import LoadBin
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.steering import Step
@@ -231,6 +230,38 @@ def test_a_level_cut_short_by_the_time_is_judged_by_what_it_has() -> None:
     assert lab.search.capacity.at_slo == 6
 
 
+@pytest.mark.parametrize(
+    ("reasons", "phase", "load"),
+    [
+        (("search", "brake"), "confirm", 5),
+        (("search", "stop"), "done", None),
+        (("stop", "search"), "double", 8),
+        (("brake",), "double", 8),
+    ],
+)
+def test_a_load_that_is_taken_down_fails_its_level_or_ends_the_search(
+    reasons: tuple[ChangeReason, ...], phase: str, load: int | None
+) -> None:
+    """What was commanded before the search had its way says nothing of it."""
+    lab = Lab()
+    lab.answer(0.2)
+    point = LoadPoint(concurrency=1)
+    changes = tuple(LoadChange(lab.now_s + 0.1 * (i + 1), point, reason) for i, reason in enumerate(reasons))
+    lab.facts.extend(FactBatch(t_s=lab.now_s + 1.0, changes=changes))
+    lab.progress = lab.search.next(lab.facts, lab.now_s + 1.0)
+    assert (lab.progress.phase, lab.load) == (phase, load)
+    assert lab.search.capacity.at_slo == 4
+    assert lab.search.capacity.limited_by == ("errors SLO" if load == 5 else None)
+
+
+def test_another_configuration_is_searched_from_the_start() -> None:
+    lab = Lab()
+    lab.answer(0.2)
+    lab.facts.extend(FactBatch(t_s=lab.now_s, chapters=(Chapter(lab.now_s, "max_num_seqs 8", "8"),)))
+    lab.progress = lab.search.next(lab.facts, lab.now_s + 1.0)
+    assert (lab.load, lab.progress.done_levels, lab.progress.phase) == (4, 0, "double")
+
+
 def test_a_level_that_says_nothing_is_kept() -> None:
     lab = Lab()
     lab.answer(n=3)
@@ -304,7 +335,7 @@ def test_before_the_first_level_nothing_is_learned() -> None:
     search = CapacitySearch(parse_slo("ttft_p95<2s"), LoadPoint(concurrency=0))
     assert search.capacity.sentence == "nothing learned yet"
     search.stop()
-    assert search.next(Facts(), 1.0).text == "nothing learned yet; stopped by hand"
+    assert search.next(Facts(), 1.0).text == "nothing learned yet; ended before it knew"
 
 
 def done(load: int, *failed: str, in_service: float | None = None) -> JudgedLevel:

@@ -48,7 +48,7 @@ def test_search_can_be_stopped_and_keeps_what_it_learned():
     assert progress.phase == "done"
     assert search.capacity.at_slo == max(tested.load for tested in search.tested)
     assert "at least" in progress.text
-    assert "stopped by hand" in progress.text
+    assert "ended before it knew" in progress.text
 
 
 def test_search_ends_at_the_highest_load_allowed():

@@ -72,7 +72,7 @@ def test_less_than_what_holds_is_recommended_with_its_reason() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "words"),
-    [("done", "soak it at 6"), ("budget", "the time of the search was up"), ("hand", "stopped by hand")],
+    [("done", "soak it at 6"), ("budget", "the time of the search was up"), ("hand", "ended before it knew")],
 )
 def test_a_sentence_ends_by_why_the_search_did(reason: str, words: str) -> None:
     ended = SearchEnded(9.0, reason)  # type: ignore[arg-type]
