@@ -127,7 +127,7 @@ class Host:
         elif (frame := self._link.frame()) is not None and frame.replay is not None:
             refusal = "a recording has no capacity to search for"
         else:
-            refusal = self._helm.search(self._meta)
+            refusal = self._helm.search(self._meta, None if frame is None else frame.target)
         if refusal is not None:
             self._say(refusal, refused=True)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from llmtop.analysis import CapacitySearch
 from llmtop.domain.commands import Command, Note, StopLoad
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import RunMeta, SearchEnded
 from llmtop.domain.slo import Slo
 from llmtop.domain.steering import Steering, Step
@@ -47,17 +48,21 @@ class Helm:
         with self._lock:
             return Steering(self._steerer is not None, "" if self._step is None else self._step.text)
 
-    def search(self, meta: RunMeta | None) -> str | None:
-        """Begin a capacity search. Returns why it cannot begin; None: it has the wheel."""
-        with self._lock:
-            return self._begin(meta)
+    def search(self, meta: RunMeta | None, point: LoadPoint | None = None) -> str | None:
+        """Begin a capacity search. Returns why it cannot begin; None: it has the wheel.
 
-    def _begin(self, meta: RunMeta | None) -> str | None:
+        Args:
+            point: the requests to search with, whatever their load; None: those of the profile.
+        """
+        with self._lock:
+            return self._begin(meta, point)
+
+    def _begin(self, meta: RunMeta | None, point: LoadPoint | None = None) -> str | None:
         if self._steerer is not None:
             return None
         if meta is None or meta.info is None:
             return "the endpoint is not connected yet"
-        base, most = meta.profile.plan.base, meta.profile.caps.max_concurrency
+        base, most = point or meta.profile.plan.base, meta.profile.caps.max_concurrency
         self._steerer, self._step = CapacitySearch(self._slo, base, max_concurrency=most), None
         self._wanted = False
         return None

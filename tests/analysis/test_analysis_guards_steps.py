@@ -99,6 +99,21 @@ def test_a_quick_answer_is_proved_before_it_is_a_border() -> None:
     assert lab.search.capacity.fails_at is None
 
 
+@pytest.mark.parametrize(("held", "wanted"), [(87, 100), (86, 93)])
+def test_a_quick_failure_is_proved_as_soon_as_little_below_it_has_held(held: int, wanted: int) -> None:
+    """100 over 87 is 1.149; with more room between them a level in the middle says more."""
+    search = CapacitySearch(parse_slo("ttft_p95<200ms"), LoadPoint(concurrency=0))
+    worst = {held: 0.1, 100: 0.4}
+    search.tested = [
+        Judged(t_s=1.0, load=load, slo="", failed=failed, n=60, worst=(("ttft_p95", worst[load]),))
+        for load, failed in ((held, ()), (100, ("ttft_p95",)))
+    ]
+    search._unproved = {100}
+    assert search._choose() == (wanted, "confirm")
+    search._unproved = {100, held}
+    assert search._choose() == (93, "confirm"), "what held is not proved either"
+
+
 @pytest.mark.parametrize(("worst", "roomy"), [(0.5, True), (0.51, False), (None, False)])
 def test_there_is_room_where_every_limit_is_four_times_as_high(worst: float | None, roomy: bool) -> None:
     slo = parse_slo("ttft_p95<2s,e2e_p95<9s")

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from host_fakes import BASE, CONNECTED, META, Diary, FakeLink, batch, frame
+from msgspec.structs import replace
 
 from llmtop.domain.commands import AddMark, Command, Export, Note, Quit, Search, SetLoad, StopLoad
 from llmtop.domain.frame import ReplayPosition
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Ended, RunMeta, SearchEnded, Told
 from llmtop.domain.slo import Slo
 from llmtop.domain.steering import Step
@@ -132,6 +134,15 @@ def searching(link: FakeLink) -> Host:
     assert host.shown().steering.running
     assert [command.reason for command in link.sent if isinstance(command, SetLoad)] == ["search"]
     return host
+
+
+def test_a_search_asks_for_the_requests_that_there_are_now() -> None:
+    """Whoever has moved the sliders searches with what they say, not with what the profile began with."""
+    link = FakeLink()
+    link.shown = replace(frame(), target=LoadPoint(concurrency=9, prompt_tokens=700, output_tokens=8))
+    host = searching(link)
+    assert link.sent == [SetLoad(LoadPoint(concurrency=4, prompt_tokens=700, output_tokens=8), "search")]
+    host.close()
 
 
 def test_a_search_that_is_ended_keeps_the_load_where_it_is() -> None:
