@@ -194,9 +194,9 @@ class Trial:
     def _take_first_tokens(self, facts: Facts, slo: Slo, clean: Flags) -> None:
         """One TTFT a first token, read from the bins, if the limit spans enough of them.
 
-        The requests that leave the queue in a bin are its oldest: their age is that of the oldest one a bin ago and
-        half a bin. Where the oldest is far older than Little's mean the queue is not served in order, and the mean is
-        taken.
+        The requests that leave the queue in a bin are its oldest: the first leaves half a gap between two after the
+        bin began, and those behind it are as old when they leave. Where the oldest is far older than Little's mean the
+        queue is not served in order, and the mean is taken.
         """
         target = slo.target("ttft")
         assert self.warm_s is not None
@@ -210,7 +210,7 @@ class Trial:
             return
         came = bins.column("sent")[first:] - bins.column("errors")[first:]
         left = np.maximum(came + waiting[first - 1 : -1] - waiting[first:], 0).astype(int)
-        age_s = np.nan_to_num(oldest[first - 1 : -1]) + span_s / 2
+        age_s = np.nan_to_num(oldest[first - 1 : -1]) + span_s / (2 * np.maximum(left, 1))
         age_s = np.where(age_s > 2 * self.ttft_mean_s + 0.5, self.ttft_mean_s, age_s)
         self.ttft_s = np.repeat(age_s, np.where(clean[first:] & clean[first - 1 : -1], left, 0))
 

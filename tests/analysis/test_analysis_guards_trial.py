@@ -269,16 +269,16 @@ def first_tokens(bins: list[dict[str, float]], limit: str = "ttft_p95<20s") -> l
 
 
 def test_first_tokens_are_read_from_the_bins() -> None:
-    """Those that leave the queue in a bin are its oldest: as old as a bin ago, and half a bin."""
+    """Those that leave the queue in a bin are its oldest: as old as a bin ago, and half a gap between two of them."""
     queue = {"prefilling": 4, "oldest_prefill_s": 0.5}
-    assert first_tokens([queue | {"sent": 4}, queue | {"sent": 2}])[-2:] == [1.0, 1.0]
+    assert first_tokens([queue | {"sent": 4}, queue | {"sent": 2}])[-2:] == [0.75, 0.75]
     assert first_tokens([queue | {"sent": 4}, queue | {"sent": 3, "errors": 2}])[-1:] == [1.0]
     for oldest_s, age_s in ((0.9, 1.4), (2.0, 0.5)):  # by Little's law one that waits of two a second waits 0.5 s
         slow = {"prefilling": 1, "oldest_prefill_s": oldest_s, "sent": 1, "output_tokens": 20}
         assert first_tokens([slow] * 6)[-1] == age_s, "past twice that and half a second they are not served in order"
     emptied = [queue | {"sent": 4}, {"sent": 3}]
-    assert first_tokens(emptied) == [1.0] * 7
-    assert first_tokens(emptied, limit="ttft_p95<4s") == [1.0] * 7
+    assert first_tokens(emptied) == [0.571] * 7
+    assert first_tokens(emptied, limit="ttft_p95<4s") == [0.571] * 7
     assert first_tokens(emptied, limit="ttft_p95<3s") == [], "a limit of three bins is judged by ended requests"
 
 
