@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from typing import Any
@@ -204,6 +205,26 @@ async def test_a_web_page(serve: Any, connect: Any) -> None:
     assert isinstance(error, EndpointUnusable)
     assert "Grafana" in str(error)
     assert "wrong port" in str(error)
+
+
+async def drip(request: Request) -> None:
+    """An answer that goes on for ever, a byte each 20 ms."""
+    await request.write("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n")
+    while True:
+        await request.write(" ")
+        await asyncio.sleep(0.02)
+
+
+async def test_an_answer_that_drips_is_not_waited_for(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmtop.endpoint.probe._ASK_S", 0.3)
+    error = await asyncio.wait_for(fails(serve, connect, {"/v1/models": drip}), 20)
+    assert isinstance(error, EndpointUnreachable)
+    assert "no answer within 0.3 s" in str(error)
+    server = await serve(pages({**VLLM, "/server_info?config_format=json": drip}))
+    info = await asyncio.wait_for(probed(connect(server.url, dialect=None, model=None)), 20)
+    assert (info.dialect, info.max_num_seqs) == (Dialect.VLLM, None)
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -15,7 +15,7 @@ from llmtop.domain.commands import InjectFault, SetKnob, SetLoad, StopLoad
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Workload
-from llmtop.domain.run import FactBatch
+from llmtop.domain.run import Ending, FactBatch
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.errors import EndpointAuthFailed, EndpointUnreachable, EndpointUnusable
 from llmtop.recording.reader import RunReader
@@ -545,4 +545,44 @@ async def test_a_knob_of_a_server_that_hangs_does_not_keep_the_next_command_wait
     await world.clock.go(0.1)
     await session.command(StopLoad())
     assert world.engines[0].cuts == 1
+    await world.ended(session)
+
+
+# ── How it ended ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("ending", [*Ending, None])
+async def test_how_a_run_ended_is_told_and_recorded_with_its_length(
+    world: World, tmp_path: Path, ending: Ending | None
+) -> None:
+    session = await leaving(world, tmp_path, scraped(0.0))
+    closing = asyncio.create_task(session.close(1.0, ending))
+    await settled()
+    await world.clock.go(world.clock.now_s + 2.0)
+    await closing
+    told = [event for batch in session.take_facts() for event in batch.events if "run" in event.text.split()]
+    assert len(told) == (ending is not None)
+    if ending is not None:
+        assert told[0].severity == ("info" if ending in (Ending.PLAN, Ending.HAND) else "warning")
+    with RunReader(tmp_path / "r.llmtop") as run:
+        assert run.meta == session.meta
+        assert (run.meta.ending, run.meta.ended_s) == (ending, session.frame().t_s)
+        last_s = max(batch.t_s for batch in run.batches())
+    assert ending is None or last_s == run.meta.ended_s, "read back, it is as long as it was"
+
+
+@pytest.mark.parametrize(("plan_s", "limit_s"), [(0.5, 0.6), (9.0, 0.8), (0.0, 0.8)])
+async def test_an_endpoint_that_keeps_its_answers_holds_up_a_run_by_little_more_than_its_plan(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan_s: float, limit_s: float
+) -> None:
+    async def silent(endpoint: Endpoint, caps: Any) -> EndpointInfo:
+        await asyncio.Event().wait()
+        return INFO
+
+    for name, value in (("probe", silent), ("START_S", 0.8), ("START_BEYOND_PLAN_S", 0.1)):
+        monkeypatch.setattr(f"llmtop.session.session.{name}", value)
+    stages = (Stage(name="hold", duration_s=plan_s, shape=Hold(1)),) if plan_s else ()
+    session = world.session(tmp_path, plan=LoadPlan(stages=stages, base=BASE), patient=False)
+    with pytest.raises(EndpointUnreachable, match=rf"within {limit_s:g} s .*hung"):
+        await session.start()
     await world.ended(session)
