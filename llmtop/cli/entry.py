@@ -5,6 +5,7 @@ import signal
 import sys
 from types import FrameType
 
+USAGE_OR_FILE = 2
 INTERRUPTED = 130
 
 
@@ -13,6 +14,7 @@ def main() -> int:
 
     An exception out of a signal would not do: libraries that are interrupted while they are loaded crash at the exit.
     """
+    _open_streams()
     before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def begun() -> None:
@@ -21,10 +23,8 @@ def main() -> int:
 
     from llmtop.cli.main import main as command
 
-    code = command(begun=begun)
+    code = _all_said(command(begun=begun))
     if code == INTERRUPTED:
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)  # the interpreter, which knows of the interrupt too, would end itself by the signal instead
     return code
 
@@ -32,3 +32,27 @@ def main() -> int:
 def _leave(number: int, frame: FrameType | None) -> None:
     os.write(2, b"llmtop: interrupted\n")
     os._exit(INTERRUPTED)
+
+
+def _open_streams() -> None:
+    """In place of streams that were closed by whoever started us: else the next socket would be taken for stderr."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+
+
+def _all_said(code: int) -> int:
+    """The exit code, once all that was said has gone out; a full disk under stdout makes it that of a file."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError) as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)  # the interpreter tries again, and would complain
+            if number == 1 and code == 0 and not isinstance(error, BrokenPipeError):
+                os.write(2, f"llmtop: stdout cannot be written: {error}\n".encode())
+                code = USAGE_OR_FILE
+    return code

@@ -11,6 +11,7 @@ Nothing heavy is imported before a command is known: `llmtop --help` must answer
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -64,6 +65,11 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
         # The reader of our output has left (`llmtop profiles | head -1`); that is its right.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        print(f"llmtop: stdout cannot be written: {error.strerror}", file=sys.stderr)
+        return LlmtopError.exit_code
 
 
 def _parser(name: str) -> argparse.ArgumentParser:

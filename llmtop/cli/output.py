@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -38,9 +39,10 @@ def can_be_written(path: Path, *, folder_too: bool = False) -> Path:
 
 
 def complain(text: str) -> None:
-    """One line on stderr; none for no text."""
+    """One line on stderr, if that takes any; none for no text."""
     if text:
-        print(f"llmtop: {text}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"llmtop: {text}", file=sys.stderr)
 
 
 def print_json(fields: Mapping[str, object] | msgspec.Struct) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -137,10 +138,13 @@ class _Progress:
             f"{frame.totals.errors} errors" if frame.totals.errors else "",
         ]
         line = " · ".join(part for part in parts if part)
-        sys.stderr.write(f"\r\x1b[K{line[:110]}" if self._over else f"{line}\n")
-        sys.stderr.flush()
+        self._write(f"\r\x1b[K{line[:110]}" if self._over else f"{line}\n")
 
     def end(self) -> None:
         if self._over:
-            sys.stderr.write("\r\x1b[K")
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # a run is no worse for want of somebody who reads along
+            sys.stderr.write(text)
             sys.stderr.flush()

@@ -19,6 +19,7 @@ from llmtop.domain.endpoint import Endpoint, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Ending, RunMeta
+from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment, SloVerdict
 from llmtop.errors import FileError, LlmtopError
 from llmtop.host.endings import End
@@ -148,3 +149,36 @@ def test_an_interrupted_run_says_so_in_its_summary(
 ) -> None:
     assert ran(monkeypatch, result(Ending.HAND)) == 130
     assert "interrupted at 00:03 of 00:" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("profiles --json >/dev/full", 2),
+        ("locate >/dev/full", 2),  # little enough to fail only at the end
+        ("locate >&-", 0),
+        ("locate 2>&- >/dev/null", 0),
+        ("profiles --no-such-word 2>&-", 2),
+        ("profiles --no-such-word 2>/dev/full", 2),
+        ("profiles | true", 0),
+    ],
+)
+def test_streams_that_are_full_or_closed_change_no_exit_code_but_that_of_what_is_lost(words: str, code: int) -> None:
+    line = f"set -o pipefail; {sys.executable} -m llmtop {words}"
+    ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr + ended.stdout
+    assert "Exception ignored" not in ended.stderr
+
+
+def test_progress_that_nobody_can_read_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        progress = run._Progress(load_profile("smoke"), search=False)
+        progress.show(Shown(frame=result().frame))
+        progress.end()
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="No space"):
+            full.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
