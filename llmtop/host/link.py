@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import platformdirs
@@ -22,11 +24,24 @@ CLOSE_S = 12.0
 
 SPEECHLESS_S = 0.5
 """And one that has not said a word yet: it has begun nothing that would have to be ended in order."""
+LOG_BYTES = 1 << 20
 
 
 def log_path() -> Path:
     """Where the session's process writes what goes wrong."""
     return Path(platformdirs.user_log_dir("llmtop")) / "session.log"
+
+
+def _open_log() -> BinaryIO:
+    """The log, begun anew where it has grown long; where it cannot be written, nowhere: no run is refused for it."""
+    path = log_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > LOG_BYTES:
+            path.replace(path.with_name(f"{path.name}.old"))
+        return path.open("ab")
+    except OSError:
+        return Path(os.devnull).open("ab")
 
 
 class SessionLink:
@@ -39,8 +54,7 @@ class SessionLink:
         self._ended: Ended | None = None
         self._lock = threading.Lock()
         self._asked_to_end = False
-        log_path().parent.mkdir(parents=True, exist_ok=True)
-        with log_path().open("ab") as log:
+        with _open_log() as log:
             # numpy's threads would spin beside the load for arrays that one core sorts in microseconds.
             self._child = channel.Child("llmtop.session.process", environment={"OPENBLAS_NUM_THREADS": "1"}, log=log)
         self._child.send(messages.packed(options))

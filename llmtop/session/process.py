@@ -131,7 +131,8 @@ def _listen(commands: Commands, call: Callable[..., object]) -> None:
 async def _main(options: SessionOptions, outlet: Outlet) -> None:
     loop = asyncio.get_running_loop()
     commands: Commands = asyncio.Queue()
-    loop.add_signal_handler(signal.SIGTERM, commands.put_nowait, Quit())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, commands.put_nowait, Quit())
     threading.Thread(target=_listen, args=(commands, loop.call_soon_threadsafe), daemon=True).start()
     await _serve(options, commands, outlet)
 

@@ -376,7 +376,8 @@ async def test_the_listener_hands_commands_over_and_keeps_no_process_alive(monke
     daemons: list[bool] = []
 
     async def serve(options: SessionOptions, commands: process.Commands, outlet: Outlet) -> None:
-        assert asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM), "asked to end by a signal, it ends"
+        for number in (signal.SIGTERM, signal.SIGINT):
+            assert asyncio.get_running_loop().remove_signal_handler(number), "asked to end by a signal, it ends"
         got.extend([await commands.get(), await commands.get()])
 
     class Listener(threading.Thread):
