@@ -13,7 +13,7 @@ from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
 from llmtop.session.watch import SILENCE_S
-from llmtop.wording.endings import silence_text
+from llmtop.wording.endings import RESTARTED, silence_text
 
 DRAIN_LIMIT_S = 20.0
 """How long requests may still run when the plan is over; what is left is cancelled. With the seconds that a session
@@ -89,8 +89,9 @@ class EndWatch:
         for record in batch.requests:
             if _broken(record):
                 self._broken_s = batch.t_s
-        if batch.chapters and self._restarted_s is None:
-            self._restarted_s = batch.chapters[0].t_s
+        for chapter in batch.chapters:
+            if chapter.text == RESTARTED:
+                self._restarted_s = chapter.t_s
         for event in batch.events:
             if event.state is EndpointState.UP:
                 self._up = True

@@ -71,7 +71,7 @@ from llmtop.session.targets import SIMULATED, slots_of, target_of
 from llmtop.session.watch import EndpointWatch
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
-from llmtop.wording.endings import ENDED_BY
+from llmtop.wording.endings import ENDED_BY, RESTARTED
 from llmtop.wording.sentences import expected_peak
 from llmtop.workload.datasets import arrivals_replay
 from llmtop.workload.prompts import PromptSource
@@ -382,8 +382,8 @@ class Session:
                 self._heed(seen)
             if scraper.restarted:
                 self._starts += 1
-                self._tell("server", "the server has restarted: a new curve begins", "warning")
-                self._begin_chapter("the server has restarted")
+                self._tell("server", f"{RESTARTED}: a new curve begins", "warning")
+                self._begin_chapter(RESTARTED)
             self._gpu_samples.extend(scraper.gpus)
             if self._beside_us and not scraper.gpus:
                 self._gpu_samples.extend(await asyncio.to_thread(self._gpus.read, self.t_s))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from llmtop.domain.run import Ending
 from llmtop.wording.figures import TEXT, clock
 
+RESTARTED = "the server has restarted"
+"""What a chapter says that begins with a restart."""
 ENDED_BY = {
     Ending.PLAN: "the run has ended: its plan was over",
     Ending.HAND: "the run was ended by hand",

@@ -66,17 +66,19 @@ def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
 def stop_and_go(run: subprocess.Popen[str], stop_s: float, over: threading.Event) -> None:
     """Stop the session below `run` for so long, again and again, at moments that follow no beat of the load."""
     rng = np.random.default_rng(1)
-    over.wait(3.0)
-    for child in psutil.Process(run.pid).children(recursive=True):
-        while not over.wait(rng.uniform(1.0, 2.5)) and child.is_running():
-            child.send_signal(signal.SIGSTOP)
-            time.sleep(stop_s)
-            child.send_signal(signal.SIGCONT)
+    parent, children = psutil.Process(run.pid), []
+    while not children and not over.wait(0.2):
+        children = parent.children()
+    while not over.wait(rng.uniform(1.0, 2.5)) and children[0].is_running():
+        children[0].send_signal(signal.SIGSTOP)
+        time.sleep(stop_s)
+        children[0].send_signal(signal.SIGCONT)
 
 
 def measured(case: str, streams: int, tpot_ms: float, seconds: int, folder: Path) -> str:
     kind, _, value = case.partition("=")
     path, profile = folder / f"{case}.llmtop", folder / "hold.toml"
+    path.unlink(missing_ok=True)
     profile.write_text(PROFILE.format(streams=streams, seconds=seconds))
     server_words = ["--ttft-ms", str(TTFT_MS), "--tpot-ms", str(tpot_ms), "--tokens", str(TOKENS)]
     with ExitStack() as stack:

@@ -15,6 +15,7 @@ from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.domain.shown import Shown
 from llmtop.domain.steering import Steering
 from llmtop.host.endings import DRAIN_LIMIT_S, HANG_S, RETURN_S, SEARCH_SETTLE_S, SETTLE_S, End, EndWatch
+from llmtop.wording.endings import RESTARTED
 
 TICK_S = 0.25
 
@@ -187,7 +188,7 @@ def test_an_endpoint_that_goes_away_when_the_plan_is_over_ends_with_the_plan() -
 @pytest.mark.parametrize("first", ["the metrics", "the requests"])
 def test_metrics_that_begin_anew_are_a_restart_where_requests_broke_off(first: str) -> None:
     run = Run()
-    chapter = {"chapters": (Chapter(0.5, "the server has restarted", "start=2"),)}
+    chapter = {"chapters": (Chapter(0.5, RESTARTED, "start=2"),)}
     broken = {"requests": (record(Outcome.TRUNCATED, 200),)}
     facts = [chapter, broken] if first == "the metrics" else [broken, chapter]
     assert run.tick(**facts[0]) is None
@@ -197,7 +198,13 @@ def test_metrics_that_begin_anew_are_a_restart_where_requests_broke_off(first: s
 def test_several_servers_that_answer_in_turn_are_no_restart() -> None:
     run = Run()
     for _ in range(20):
-        assert run.tick(chapters=(Chapter(run.t_s, "the server has restarted", "start=2"),)) is None
+        assert run.tick(chapters=(Chapter(run.t_s, RESTARTED, "start=2"),)) is None
+
+
+def test_another_configuration_is_no_restart() -> None:
+    run = Run()
+    run.tick(requests=(record(Outcome.TRUNCATED, 200),))
+    assert run.tick(chapters=(Chapter(run.t_s, "max_num_seqs set to 48", "start=1"),)) is None
 
 
 def test_the_brake_ends_a_run_once_it_is_clear_that_the_server_is_there() -> None:
