@@ -21,7 +21,8 @@ takes to leave, a run has ended within 30 s of its plan."""
 RETURN_S = 10.0
 """How long an endpoint that nobody answers at is waited for, to tell a restart from one that has gone."""
 SETTLE_S = 3.0
-"""After the brake, until the run ends: errors may be the first that is seen of an endpoint that goes away."""
+"""After the brake, or metrics that begin anew, until the run ends: errors may be the first that is seen of an endpoint
+that goes away, and several servers that answer in turn seem to restart with every second scrape."""
 SEARCH_SETTLE_S = 30.0
 """A search answers the brake with a smaller load; one that has not after so long never will."""
 HANG_S = 60.0
@@ -62,7 +63,8 @@ class EndWatch:
         self._down: tuple[float, str | None] | None = None
         """(since when, why) nobody answers."""
         self._back_s: float | None = None
-        self._restarted_s: float | None = None
+        self._restarts_s: list[float] = []
+        """By the metrics."""
         self._broken_s: float | None = None
         self._braked: tuple[float, str] | None = None
         self._finished_s: float | None = None
@@ -91,7 +93,7 @@ class EndWatch:
                 self._broken_s = batch.t_s
         for chapter in batch.chapters:
             if chapter.text == RESTARTED:
-                self._restarted_s = chapter.t_s
+                self._restarts_s.append(chapter.t_s)
         for event in batch.events:
             if event.state is EndpointState.UP:
                 self._up = True
@@ -151,9 +153,10 @@ class EndWatch:
             if self._back_s is not None:
                 return End(Ending.RESTART, down_s, why)
             return End(Ending.GONE, down_s, why) if t_s >= down_s + RETURN_S else None
-        restarted_s, broken_s = self._restarted_s, self._broken_s
-        if restarted_s is not None and broken_s is not None and abs(restarted_s - broken_s) <= BROKEN_S:
-            return End(Ending.RESTART, restarted_s)
+        if len(self._restarts_s) == 1 and self._broken_s is not None:
+            (restarted_s,) = self._restarts_s
+            if abs(restarted_s - self._broken_s) <= BROKEN_S:
+                return End(Ending.RESTART, restarted_s) if t_s >= restarted_s + SETTLE_S else None
         if self._braked is not None:
             braked_s, why = self._braked
             if t_s >= braked_s + (SEARCH_SETTLE_S if self._search else SETTLE_S):

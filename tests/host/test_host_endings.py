@@ -14,7 +14,7 @@ from llmtop.domain.run import Chapter, Ending, Event, FactBatch
 from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.domain.shown import Shown
 from llmtop.domain.steering import Steering
-from llmtop.host.endings import DRAIN_LIMIT_S, HANG_S, RETURN_S, SEARCH_SETTLE_S, SETTLE_S, End, EndWatch
+from llmtop.host.endings import BROKEN_S, DRAIN_LIMIT_S, HANG_S, RETURN_S, SEARCH_SETTLE_S, SETTLE_S, End, EndWatch
 from llmtop.wording.endings import RESTARTED
 
 TICK_S = 0.25
@@ -192,13 +192,27 @@ def test_metrics_that_begin_anew_are_a_restart_where_requests_broke_off(first: s
     broken = {"requests": (record(Outcome.TRUNCATED, 200),)}
     facts = [chapter, broken] if first == "the metrics" else [broken, chapter]
     assert run.tick(**facts[0]) is None
-    assert run.tick(**facts[1]) == End(Ending.RESTART, 0.5)
+    assert run.tick(**facts[1]) is None
+    run.look(braked="7 of 100 failed", finished=True)
+    assert run.until(20.0, tokens=1) == End(Ending.RESTART, 0.5), "not the brake, which saw it first"
+    assert run.t_s == pytest.approx(0.5 + SETTLE_S, abs=TICK_S)
+
+
+def test_requests_that_broke_off_long_before_metrics_began_anew_are_no_sign_of_a_restart() -> None:
+    for apart_s, ends in ((BROKEN_S - 1.0, True), (BROKEN_S + 1.0, False)):
+        run = Run()
+        run.tick(requests=(record(Outcome.TRUNCATED, 200),))
+        run.until(run.t_s + apart_s, tokens=1)
+        run.tick(chapters=(Chapter(run.t_s, RESTARTED, "start=2"),))
+        assert (run.until(run.t_s + 30.0, tokens=1) is not None) == ends
 
 
 def test_several_servers_that_answer_in_turn_are_no_restart() -> None:
     run = Run()
+    run.tick(requests=(record(Outcome.TRUNCATED, 200),))
     for _ in range(20):
         assert run.tick(chapters=(Chapter(run.t_s, RESTARTED, "start=2"),)) is None
+        assert run.until(run.t_s + 1.75, tokens=1) is None
 
 
 def test_another_configuration_is_no_restart() -> None:
