@@ -19,7 +19,7 @@ from llmtop.analysis.fits import Array
 from llmtop.analysis.readings import finished_requests, flight
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.trend import MAX_WINDOWS, MIN_WINDOWS, Trend, median_of_five, trend_of
-from llmtop.analysis.work import all_ours, alongside, at_equal_work, prefilled, tokens_held
+from llmtop.analysis.work import all_ours, alongside, at_equal_work, middle, prefilled, tokens_held
 from llmtop.domain.verdicts import Drift
 from llmtop.meter.facts import Facts, Table
 from llmtop.wording import over_time as say
@@ -169,14 +169,8 @@ def windowed(series: _Series, edges_s: Array) -> tuple[Array, Array]:
         result = np.bincount(cell, values, minlength=count)[held] / sizes[held]
     else:
         stops = np.cumsum(sizes)
-        result = np.array([_middle(values[stops[i] - sizes[i] : stops[i]]) for i in held])
+        result = np.array([middle(values[stops[i] - sizes[i] : stops[i]]) for i in held])
     return ((edges_s[1:] + edges_s[:-1]) / 2)[held], result
-
-
-def _middle(values: Array) -> float:
-    """The median; numpy's own takes ten times as long for as few."""
-    ordered, half = np.sort(values), len(values) // 2
-    return float((ordered[half] + ordered[-half - 1]) / 2)
 
 
 def _series(facts: Facts, members: Requests, from_s: float, told_s: float) -> list[_Series]:
@@ -184,13 +178,14 @@ def _series(facts: Facts, members: Requests, from_s: float, told_s: float) -> li
     sent = members.pick((members.sent_s >= from_s) & (members.sent_s <= told_s))
     in_flight = flight(facts, members)
     load = () if in_flight is None else (in_flight.mean(sent.sent_s, sent.end_s),)
+    near = alongside(sent, members, middle(sent.ttft_s))
     shown, client = _rows(facts.server, from_s, told_s), _rows(facts.client, from_s, told_s)
     t_s, kv, held = shown["t_s"], shown["kv_usage"], tokens_held(members, shown["t_s"])
     early_s = from_s + _EARLY * (told_s - from_s)
     preempted = np.diff(shown["preemptions_total"], prepend=math.nan)
     a_second = len(sent.sent_s) / (told_s - from_s) if len(sent.sent_s) else math.nan
     return [
-        _Series(Figure.TTFT, sent.sent_s, sent.ttft_s, "median", (*load, sent.prompt_tokens, alongside(sent, members))),
+        _Series(Figure.TTFT, sent.sent_s, sent.ttft_s, "median", (*load, sent.prompt_tokens, near)),
         _Series(Figure.TPOT, sent.sent_s, sent.tpot_s, "median", (*load, prefilled(sent, members))),
         _Series(Figure.ERRORS, sent.sent_s, sent.error.astype(float), "mean"),
         _Series(Figure.KV, t_s, kv, "mean", (held, shown["running"]), early_s),

@@ -12,6 +12,7 @@ import numpy as np
 from llmtop.analysis.fits import Array
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.slo import Sample, holds
+from llmtop.analysis.work import alongside, middle
 from llmtop.domain.load import LoadPlan, Replay, Shape, Spike
 from llmtop.domain.run import LoadChange
 from llmtop.domain.slo import LATENCIES, Slo
@@ -32,6 +33,9 @@ _BEFORE_S = 10.0
 _SURE = 0.975
 _LEAST = 0.03
 """Medians of groups before the spike are below the band in so many of a hundred; the band is at least so wide."""
+_USUAL = 0.9
+"""So many of a hundred requests before had no more prompts beside them; the others may have been the run's first, which
+all come at once."""
 _KV_SLACK = 0.02
 _DRAWS = 400
 _DEBT_REQUESTS = 5
@@ -125,12 +129,12 @@ def recovery(
     """
     until_s = min(spike.until_s, now_s)
     before_s = max(spike.since_s, spike.up_s - max(_BEFORE_S, spike.down_s - spike.up_s))
-    sent = requests.sent_s
-    before = requests.pick((sent >= before_s) & (sent < spike.up_s))
-    after = requests.pick((sent >= spike.down_s) & (sent < until_s))
+    before = requests.pick((requests.sent_s >= before_s) & (requests.sent_s < spike.up_s))
+    after = requests.pick((requests.sent_s >= spike.down_s) & (requests.sent_s < until_s))
+    alike = _alike(before, after, requests)
     back = {
-        name: _latency_back(getattr(before, column), _endless(after, getattr(after, column)), after.sent_s)
-        for name, column in (("TTFT", "ttft_s"), ("TPOT", "tpot_s"))
+        "TTFT": _latency_back(before.ttft_s, alike, alike.ttft_s),
+        "TPOT": _latency_back(before.tpot_s, after, after.tpot_s),
     }
     for name, (t_s, values), slack in (("queue", waiting, 0.5), ("KV cache", kv_usage, _KV_SLACK)):
         back[name] = _gauge_back(t_s, values, (before_s, spike.up_s), (spike.down_s, until_s), slack)
@@ -174,22 +178,34 @@ def debt_s(requests: Requests, slo: Slo, from_s: float, until_s: float) -> float
     return float(min(broken, until_s - from_s))
 
 
-def _endless(requests: Requests, values: Array) -> Array:
-    return np.where(requests.error, math.inf, values)
+def _alike(before: Requests, after: Requests, among: Requests) -> Requests:
+    """Those of `after` with no more prompts sent beside them than was usual before; all, if they are too few.
+
+    A spike of equal answers leaves the users in step. Their prompts then wait for each other, at the same server.
+    """
+    if len(before.sent_s) == 0:
+        return after
+    near_s = middle(before.ttft_s)
+    usual = float(np.quantile(alongside(before, among, near_s), _USUAL))
+    chosen = np.flatnonzero(alongside(after, among, near_s) <= usual)
+    return after.pick(chosen) if len(chosen) >= GROUP else after
 
 
-def _latency_back(before: Array, after: Array, sent_s: Array) -> float | None:
+def _latency_back(before: Array, after: Requests, values: Array) -> float | None:
     """When the requests that are sent take as long as before; inf: not yet; None: too few to compare."""
-    before, known = before[np.isfinite(before)], ~np.isnan(after)
-    after, sent_s = after[known], sent_s[known]
-    if len(before) < GROUP or len(after) < GROUP:
+    values = np.where(after.error, math.inf, values)
+    before, known = before[np.isfinite(before)], ~np.isnan(values)
+    values, sent_s = values[known], after.sent_s[known]
+    if len(before) < GROUP or len(values) < GROUP:
         return None
     draws = np.random.default_rng(len(before)).integers(0, len(before), (_DRAWS, GROUP))
     usual = float(np.quantile(np.median(before[draws], axis=1), _SURE))
     limit = max(usual, (1 + _LEAST) * float(np.median(before)))
-    medians = np.median(np.lib.stride_tricks.sliding_window_view(after, GROUP), axis=1)
-    calm = np.flatnonzero(medians <= limit)
-    return float(sent_s[calm[0] + GROUP // 2]) if len(calm) else math.inf
+    groups = np.lib.stride_tricks.sliding_window_view(values, GROUP)
+    calm = np.flatnonzero(np.median(groups, axis=1) <= limit)
+    if len(calm) == 0:
+        return math.inf
+    return float(sent_s[calm[0] + int(np.argmax(groups[calm[0]] <= limit))])
 
 
 def _gauge_back(

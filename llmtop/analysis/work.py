@@ -71,18 +71,23 @@ def prefilled(requests: Requests, among: Requests) -> Array:
     return np.asarray((total[stop] - total[start]) / np.maximum(requests.output_tokens, 1.0))
 
 
-def alongside(requests: Requests, among: Requests) -> Array:
-    """Prompt tokens that were sent within a usual TTFT before or after each request, its own included.
+def alongside(requests: Requests, among: Requests, near_s: float) -> Array:
+    """Prompt tokens that were sent within `near_s` (a usual TTFT) before or after each request, its own included.
 
     Users of equal answers fall into step: they send together, and their prompts wait for each other. TTFT grows by that
     while the server is the same.
     """
-    known = requests.ttft_s[np.isfinite(requests.ttft_s)]
-    near_s = float(np.median(known)) if len(known) else 0.0
     total = np.concatenate([[0.0], np.cumsum(np.nan_to_num(among.prompt_tokens))])
     start = np.searchsorted(among.sent_s, requests.sent_s - near_s)
     stop = np.searchsorted(among.sent_s, requests.sent_s + near_s, side="right")
     return np.asarray(total[stop] - total[start])
+
+
+def middle(values: Array) -> float:
+    """The median of what is known, 0 of nothing; numpy's own takes ten times as long for a few."""
+    ordered = np.sort(values[np.isfinite(values)])
+    half = len(ordered) // 2
+    return float((ordered[half] + ordered[-half - 1]) / 2) if len(ordered) else 0.0
 
 
 def tokens_held(requests: Requests, t_s: Array) -> Array:

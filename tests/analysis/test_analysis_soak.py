@@ -354,7 +354,8 @@ def test_prompts_that_are_sent_together_wait_for_each_other() -> None:
     """Users who have fallen into step are no slower server: here from half of the time on, three send at once."""
     together = [record(i * 0.3, ttft_s=0.1) for i in range(1000)]
     together += [record(300 + 0.9 * (i // 3), ttft_s=0.3 if i % 10 else 0.1) for i in range(990)]
-    found = alongside(finished_requests(facts_of(requests=together)), finished_requests(facts_of(requests=together)))
+    sent = finished_requests(facts_of(requests=together))
+    found = alongside(sent, sent, 0.1)
     assert set(found[:900]) == {192.0}
     assert set(found[1100:]) == {3 * 192.0}
 
