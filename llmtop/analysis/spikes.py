@@ -15,7 +15,7 @@ from llmtop.analysis.slo import Sample, holds
 from llmtop.analysis.work import alongside, middle
 from llmtop.domain.load import LoadPlan, Replay, Shape, Spike
 from llmtop.domain.run import LoadChange
-from llmtop.domain.slo import LATENCIES, Slo
+from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.verdicts import Recovery
 from llmtop.meter.facts import Facts
 from llmtop.wording.over_time import recovered
@@ -165,17 +165,24 @@ def debt_s(requests: Requests, slo: Slo, from_s: float, until_s: float) -> float
     if not felt or len(within.sent_s) == 0:
         return None
     seconds = np.bincount((within.sent_s - from_s).astype(int), minlength=math.ceil(until_s - from_s))
+    slow = within.error.copy()
+    for target in felt:
+        if target.metric in LATENCIES:
+            slow |= getattr(within, f"{target.metric}_s") > target.limit
     broken, first, start = 0, 0, 0
     for second, stop in enumerate(np.cumsum(seconds)):
         if stop - first < _DEBT_REQUESTS and second + 1 < len(seconds):
             continue
-        members = within.pick(np.arange(first, stop))
-        ok = members.pick(members.ok)
-        sample = Sample(ok.ttft_s, ok.tpot_s, ok.e2e_s, int(members.error.sum()))
-        if any(holds(sample, target) is False for target in felt):
+        if slow[first:stop].any() and _breaks(within.pick(np.arange(first, stop)), felt):
             broken += second + 1 - start
         first, start = int(stop), second + 1
     return float(min(broken, until_s - from_s))
+
+
+def _breaks(members: Requests, felt: Sequence[SloTarget]) -> bool:
+    ok = members.pick(members.ok)
+    sample = Sample(ok.ttft_s, ok.tpot_s, ok.e2e_s, int(members.error.sum()))
+    return any(holds(sample, target) is False for target in felt)
 
 
 def _alike(before: Requests, after: Requests, among: Requests) -> Requests:
