@@ -154,6 +154,17 @@ def recovery(
     return recovered(found, [name for name, at_s in back.items() if at_s == math.inf])
 
 
+def recovered_within(recoveries: Sequence[Recovery], within_s: float) -> bool | None:
+    """Whether every spike was recovered from in time; None: there was none, or one was not seen for so long."""
+    answers = [
+        each.took_s <= within_s if each.took_s is not None else (False if each.seen_s >= within_s else None)
+        for each in recoveries
+    ]
+    if False in answers:
+        return False
+    return None if None in answers or not answers else True
+
+
 def debt_s(requests: Requests, slo: Slo, from_s: float, until_s: float) -> float | None:
     """Seconds from `from_s` to `until_s` whose requests (by when they were sent) broke a limit that users feel.
 

@@ -11,7 +11,7 @@ from virtual import VirtualSession
 
 from llmtop.analysis import assess
 from llmtop.analysis.sessions import Requests
-from llmtop.analysis.spikes import LoadSpike, debt_s, recovery, spikes_of
+from llmtop.analysis.spikes import LoadSpike, debt_s, recovered_within, recovery, spikes_of
 from llmtop.domain.load import LoadPlan, LoadPoint, Replay, Spike, Stage, Steps
 from llmtop.domain.run import ChangeReason, LoadChange
 from llmtop.domain.slo import Slo, parse_slo
@@ -161,6 +161,26 @@ def test_not_recovered_is_said_of_what_was_seen_and_otherwise_it_is_not_known() 
         assert (short.took_s, short.seen_s) == (None, 0.0)
         assert "recovery not known, too few requests before or after it" in short.text
     assert recovered(np.full(8, 5.0)).seen_s == 8.0
+
+
+@pytest.mark.parametrize(
+    ("told", "answer"),
+    [
+        ([], None),
+        ([(30.0, 60.0)], True),
+        ([(30.1, 60.0)], False),
+        ([(None, 30.0)], False),
+        ([(None, 29.9)], None),
+        ([(None, 0.0)], None),
+        ([(5.0, 60.0), (None, 0.0)], None),
+        ([(40.0, 60.0), (None, 0.0)], False),
+    ],
+)
+def test_in_time_is_yes_no_or_not_seen_for_so_long(told: list[tuple[float | None, float]], answer: bool | None) -> None:
+    found = [
+        Recovery(up_s=0.0, down_s=60.0, base=8.0, peak=64.0, took_s=took_s, seen_s=seen_s) for took_s, seen_s in told
+    ]
+    assert recovered_within(found, 30.0) is answer
 
 
 def test_a_failed_request_took_for_ever() -> None:
