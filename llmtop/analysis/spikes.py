@@ -73,7 +73,8 @@ def spikes_of(changes: Sequence[LoadChange], plan: LoadPlan) -> tuple[LoadSpike,
             continue
         if not 0 < wanted * base.value <= up.point.value:
             continue
-        back = next((j for j in range(i, len(moves)) if moves[j][1].point.value <= (1 + BACK) * base.value), None)
+        most = (1 + BACK + 1e-9) * base.value
+        back = next((j for j in range(i, len(moves)) if moves[j][1].point.value <= most), None)
         if back is None:
             continue
         down, inside = moves[back][1], moves[i - 1 : back]
