@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from llmtop.analysis import cliff as cliffs
+from llmtop.analysis.advice import advised
 from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.diagnosis import by_cliff, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
@@ -18,14 +19,22 @@ from llmtop.analysis.judgement import Findings, judge_run, judge_table, question
 from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.readings import finished_requests
-from llmtop.analysis.recent import last_held_s, limits_of, overloaded_now, recent_of, slo_sample, slo_sample_before
+from llmtop.analysis.recent import (
+    last_held_s,
+    limits_of,
+    measured_lengths,
+    overloaded_now,
+    recent_of,
+    slo_sample,
+    slo_sample_before,
+)
 from llmtop.analysis.segments import chapter_notes
 from llmtop.analysis.sessions import SHOWN_FROM
 from llmtop.analysis.slo import Sample, attainment, judge_slo
 from llmtop.analysis.soak import drifts_of, replicas
 from llmtop.analysis.spikes import recoveries_of
 from llmtop.analysis.tested import found
-from llmtop.analysis.votes import NOTHING, ballots, elected
+from llmtop.analysis.votes import NOTHING, ballots, elected, renewed
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.profile import Question
@@ -84,7 +93,7 @@ def assess(
         judgement = Judgement(question=question, sentence=_waiting_headline(meta), final=over)
         return Assessment(t_s=now_s, headline=_waiting_headline(meta), cliff=_nothing(meta), judgement=judgement)
     current = curves[-1]
-    limits = limits_of(facts, meta, current.point)
+    limits = measured_lengths(limits_of(facts, meta, current.point), current.requests)
     verdicts, shown, judged = _verdicts(current, limits, previous, full)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
     capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, current.point)
@@ -94,13 +103,15 @@ def assess(
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
     verdict = answered if over else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
     told_s = last_held_s(facts, now_s) if over else now_s
-    by_curve = by_cliff(shown, limits, dialect)
+    by_curve = by_cliff(shown)
     if over and by_curve.bound is not Bound.NONE:
         diagnosis = by_curve
     else:
         pressed = _pressed(verdict, slo)
         votes = ballots(facts, requests, current.point, limits, current.levels, dialect, pressed, told_s)
         diagnosis = elected(_shown_before(facts, previous), votes, by_curve)
+    fresh = advised(diagnosis, current.levels, limits, slo, shown, capacity, dialect)
+    diagnosis = renewed(_shown_before(facts, previous), fresh)
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
     overloaded = previous is not None and previous.overloaded
     before = None if over else slo_sample_before(facts, meta, requests, now_s)
@@ -161,7 +172,7 @@ def assess_levels(
     slo = Slo() if slo is None else slo
     measured = [level for level in ordered if level.given is None]
     capacity = capacity_of(measured, slo, main, limits, point) if measured else Capacity(knee=main.at)
-    diagnosis = by_cliff(main, limits, dialect)
+    diagnosis = advised(by_cliff(main), measured, limits, slo, main, capacity, dialect)
     judgement = judge_table(capacity, main)
     curve = Curve(label="table", axis=axis, points=tuple(_point(level, slo) for level in ordered))
     return Assessment(

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmtop.analysis.advice import slots_flag
 from llmtop.analysis.fits import Array
-from llmtop.analysis.judge import KV_FULL, SPENT, TAKEN, Limits, is_held, is_pinned
+from llmtop.analysis.judge import SPENT, TAKEN, Limits, is_held, is_pinned, kv_full
 from llmtop.analysis.levels import ERROR_WALL, Level
 from llmtop.analysis.sessions import Requests
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Diagnosis
 from llmtop.wording.figures import TEXT
-from llmtop.wording.sentences import CLIENT_LATE, CLIENT_SLOW, VOID, failures
+from llmtop.wording.sentences import CLIENT_LATE, CLIENT_SLOW, VOID, failures, starving
 
 WINDOW_S = 15.0
 _PINNED = 0.93
@@ -34,6 +35,10 @@ GROWTH = 4.0
 """Highest load over the lowest from which the shape of TPOT tells anything: closer ones are within noise of both."""
 STARVED = 10.0
 """p99 over p50 of TTFT from which short requests starve behind long ones."""
+MIXED = 1.5
+"""p95 over p50 of the prompt's tokens from which lengths are mixed: of equal ones none is kept up by a longer one."""
+CROWD = 4.0
+"""Requests in flight from which some can starve behind others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,8 +98,8 @@ def diagnose(
     gates = (
         _client(recent),
         _refused(recent),
-        _kv(recent, limits, table),
-        _token_budget(recent, limits, table),
+        _kv(recent, limits),
+        _token_budget(recent, limits),
         _slots(recent, limits, table),
         _network(recent),
         _compute(recent, limits, levels) if pressed else None,
@@ -111,23 +116,6 @@ _BY_TIME = (Bound.NETWORK, Bound.MEMORY, Bound.COMPUTE)
 
 def _table(dialect: Dialect | None) -> DialectTable:
     return DIALECTS[dialect or Dialect.OPENAI]
-
-
-def _slots_flag(table: DialectTable) -> str:
-    return table.advice.more_slots or "the server's limit of concurrent sequences"
-
-
-def _raise(flag: str | None, what: str, table: DialectTable) -> str:
-    """`raise FLAG`; of a server whose flags are not known `raise WHAT`, of one that has no such flag just that."""
-    if flag is None and table.dialect is not Dialect.OPENAI:
-        return f"{table.title} has no flag for {what}"
-    return f"raise {flag or what}"
-
-
-def _relieve_kv(table: DialectTable) -> str:
-    advice = table.advice
-    larger = _raise(advice.more_kv, "the memory given to the KV cache", table)
-    return f"{larger}, use {advice.smaller_kv or 'an fp8 KV cache'} or shorter requests"
 
 
 def _client(recent: Recent) -> Diagnosis | None:
@@ -174,10 +162,10 @@ def _gauges(recent: Recent) -> str:
     return ", ".join(parts)
 
 
-def _kv(recent: Recent, limits: Limits, table: DialectTable) -> Diagnosis | None:
+def _kv(recent: Recent, limits: Limits) -> Diagnosis | None:
     """Memory binds when requests are evicted, or wait while the cache is full and slots are free."""
     evicted = recent.preemptions or 0.0
-    full = recent.kv_usage is not None and recent.kv_usage >= KV_FULL
+    full = recent.kv_usage is not None and recent.kv_usage >= kv_full(limits)
     thrash = evicted >= 1 and (not recent.requests or evicted >= 0.01 * recent.requests)
     if not thrash and not (_queues(recent) and full and not is_pinned(recent.running, limits.max_num_seqs)):
         return None
@@ -187,18 +175,14 @@ def _kv(recent: Recent, limits: Limits, table: DialectTable) -> Diagnosis | None
         evidence.append(f"{TEXT.whole(evicted)} preemptions in {TEXT.duration(WINDOW_S)}{per}: work is thrown away")
     if limits.kv_requests is not None:
         evidence.append(f"the cache holds about {TEXT.whole(limits.kv_requests)} requests of this length")
-    fewer = (
-        f" or lower {_slots_flag(table)} to about {limits.kv_requests:.0f}" if evicted and limits.kv_requests else ""
-    )
     return Diagnosis(
         bound=Bound.KV,
         evidence=tuple(evidence),
-        advice=_relieve_kv(table) + fewer,
         confidence=Confidence.FIRM if full or evicted >= 10 else Confidence.PROVISIONAL,
     )
 
 
-def _token_budget(recent: Recent, limits: Limits, table: DialectTable) -> Diagnosis | None:
+def _token_budget(recent: Recent, limits: Limits) -> Diagnosis | None:
     budget = limits.max_num_batched_tokens
     if (
         not _queues(recent)
@@ -209,14 +193,12 @@ def _token_budget(recent: Recent, limits: Limits, table: DialectTable) -> Diagno
         return None
     if recent.iteration_tokens < SPENT * budget:
         return None
-    larger = _raise(table.advice.token_budget, "the tokens a step", table)
     return Diagnosis(
         bound=Bound.TOKEN_BUDGET,
         evidence=(
             _gauges(recent),
             f"{TEXT.whole(recent.iteration_tokens)} of {TEXT.whole(budget)} tokens a step are used",
         ),
-        advice=f"{larger} (TTFT falls, TPOT rises while prompts are read)",
         confidence=Confidence.FIRM,
     )
 
@@ -230,24 +212,14 @@ def _slots(recent: Recent, limits: Limits, table: DialectTable) -> Diagnosis | N
         return None
     told = limits.max_num_seqs is not None
     cap = limits.max_num_seqs if limits.max_num_seqs is not None else recent.running_max or recent.running
-    wanted = math.ceil(1.1 * (recent.running + recent.waiting))
-    then = ""
-    room = limits.kv_requests
-    if room is None and recent.kv_usage:
-        room = recent.running / recent.kv_usage
-    if room is not None and wanted > 0.85 * room:
-        wanted, then = math.floor(0.85 * room), ", then KV binds"
     stuck = f"running stuck at {TEXT.whole(cap)}, waiting {TEXT.whole(recent.waiting)}"
     memory = "" if recent.kv_usage is None else f", KV {TEXT.percent(recent.kv_usage)}"
-    slots = _slots_flag(table)
-    if wanted <= cap:
-        advice = f"{slots} is as high as the KV cache allows: add a replica or memory"
-    else:
-        advice = f"raise {slots} to about {wanted}{then}"
     return Diagnosis(
         bound=Bound.QUEUE,
-        evidence=(stuck + memory, *(() if told else (f"{slots} is not shown: inferred from the plateau",))),
-        advice=advice,
+        evidence=(
+            stuck + memory,
+            *(() if told else (f"{slots_flag(table)} is not shown: inferred from the plateau",)),
+        ),
         confidence=Confidence.FIRM if known else Confidence.PROVISIONAL,
     )
 
@@ -310,11 +282,7 @@ def _compute(recent: Recent, limits: Limits, levels: tuple[Level, ...]) -> Diagn
             return None
         bound = Bound.COMPUTE if share >= USERS_SHARE else Bound.MEMORY
         why = "by the shape of TPOT over load"
-    advice = {
-        Bound.COMPUTE: _COMPUTE_ADVICE,
-        Bound.MEMORY: "quantised weights or KV cache, shorter contexts, or GPUs with more bandwidth",
-    }[bound]
-    return Diagnosis(bound=bound, evidence=(slower, why), advice=advice, confidence=Confidence.PROVISIONAL)
+    return Diagnosis(bound=bound, evidence=(slower, why), confidence=Confidence.PROVISIONAL)
 
 
 def _users_share(recent: Recent, levels: tuple[Level, ...], ratio: float) -> float | None:
@@ -335,7 +303,6 @@ def _users_share(recent: Recent, levels: tuple[Level, ...], ratio: float) -> flo
     return (ratio - 1) / ratio / (1 - 1 / growth)
 
 
-_COMPUTE_ADVICE = "fewer in flight, shorter prompts, quantised weights or more GPUs"
 _RIDGE = 200.0
 """FLOPs a byte where today's accelerators turn from bandwidth to compute (A100 153, H100 295, L4 400, MI300X 247)."""
 
@@ -349,18 +316,9 @@ def _roofline(recent: Recent) -> tuple[Bound | None, str]:
     return bound, f"{TEXT.whole(intensity)} FLOPs a byte by the server's counters"
 
 
-def by_cliff(cliff: CliffVerdict, limits: Limits, dialect: Dialect | None) -> Diagnosis:
+def by_cliff(cliff: CliffVerdict) -> Diagnosis:
     """What a curve says by itself, when there are no gauges of now: a finished run, or a table."""
-    table = _table(dialect)
-    above = "" if limits.max_num_seqs is None else f" above {limits.max_num_seqs:.0f}"
-    advice = {
-        Bound.QUEUE: f"raise {_slots_flag(table)}{above}",
-        Bound.KV: _relieve_kv(table),
-        Bound.COMPUTE: _COMPUTE_ADVICE,
-    }
-    return Diagnosis(
-        bound=cliff.cause, evidence=cliff.evidence, advice=advice.get(cliff.cause), confidence=cliff.confidence
-    )
+    return Diagnosis(bound=cliff.cause, evidence=cliff.evidence, confidence=cliff.confidence)
 
 
 def trust_notes(recent: Recent) -> tuple[str, ...]:
@@ -373,12 +331,21 @@ def trust_notes(recent: Recent) -> tuple[str, ...]:
             f"prefix cache flatters TTFT: {TEXT.percent(recent.prefix_hit_ratio)} hits where "
             f"{TEXT.round_percent(recent.shared_prefix)} was asked"
         )
+    return (*notes, *_starved(recent))
+
+
+def _starved(recent: Recent) -> tuple[str, ...]:
+    """A few requests wait far longer than most, where prompts differ in length and enough requests share the server."""
     ttft_s = recent.ttft_s()
-    if len(ttft_s) >= 100:
-        p50, p99 = np.quantile(ttft_s, (0.5, 0.99))
-        if p99 >= STARVED * p50:
-            notes.append(f"TTFT p99 is x{p99 / p50:.0f} of p50: short requests starve behind long ones")
-    return tuple(notes)
+    if recent.ended is None or len(ttft_s) < 100 or (recent.in_flight or 0.0) < CROWD:
+        return ()
+    prompts = _known(recent.ended.prompt_tokens[recent.ended.ok])
+    if len(prompts) < 2 or np.quantile(prompts, 0.95) < MIXED * np.median(prompts):
+        return ()
+    p50, p99 = np.quantile(ttft_s, (0.5, 0.99))
+    if p99 < STARVED * p50:
+        return ()
+    return (starving(float(p99 / p50)),)
 
 
 def _known(values: Array) -> Array:

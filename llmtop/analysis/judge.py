@@ -21,6 +21,7 @@ from llmtop.wording.sentences import failures
 QUEUED = 1.0
 """Mean requests waiting from which a level counts as queueing."""
 KV_FULL = 0.9
+"""KV usage from which a cache of many small requests is full."""
 TAKEN = 0.9
 """Running requests over the slots below which slots are free, whatever waits."""
 SPENT = 0.8
@@ -57,6 +58,11 @@ class Limits:
     max_num_batched_tokens: float | None = None
     prompt_tokens: float | None = None
     output_tokens: float | None = None
+    prompt_cv: float = 0.0
+    output_cv: float = 0.0
+    """Standard deviation of the lengths over their mean."""
+    block_tokens: float = 1.0
+    """Tokens in a KV block: what a request holds is rounded up to it."""
     gpus: int | None = None
     """GPUs that serve, for tokens/s a GPU."""
     max_concurrency: int = 1024
@@ -64,13 +70,29 @@ class Limits:
 
     @property
     def kv_requests(self) -> float | None:
-        """Requests that fit the KV cache on average, each half-way through its answer."""
+        """Requests that fit the KV cache on average, each half-way through its answer.
+
+        Long answers hold their blocks for longer, so that of the answers under way more are long: O/2 (1 + cv^2).
+        """
         if self.kv_capacity_tokens is None or self.prompt_tokens is None or self.output_tokens is None:
             return None
-        return self.kv_capacity_tokens / (self.prompt_tokens + self.output_tokens / 2)
+        answer = self.output_tokens / 2 * (1 + self.output_cv**2)
+        return self.kv_capacity_tokens / (self.prompt_tokens + answer + (self.block_tokens - 1) / 2)
 
 
 UNKNOWN = Limits()
+
+
+def kv_full(limits: Limits) -> float:
+    """KV usage from which the cache is full: 0.9, or less where the next prompt is more than what is left then.
+
+    A prompt is admitted only when blocks for all of it are free. While one waits for that, as much as a prompt may lie
+    idle: a cache in which each takes 23 % never shows 90 %.
+    """
+    if limits.kv_capacity_tokens is None or limits.prompt_tokens is None:
+        return KV_FULL
+    prompt = limits.prompt_tokens * (1 + limits.prompt_cv) + limits.block_tokens - 1
+    return min(KV_FULL, max(0.0, 1.0 - prompt / limits.kv_capacity_tokens))
 
 
 def is_pinned(running: float | None, slots: float | None) -> bool:
@@ -226,7 +248,7 @@ def _cause_by_gauges(
         return Bound.COMPUTE, (f"nothing waits (at most {TEXT.count(waiting)}): steps themselves take longer",)
     gauges = f"waiting {TEXT.count(waiting)}" + ("" if running is None else f", running at most {TEXT.count(running)}")
     pinned = is_pinned(running, limits.max_num_seqs)
-    if not pinned and ((kv is not None and kv >= KV_FULL) or preemptions > 0):
+    if not pinned and ((kv is not None and kv >= kv_full(limits)) or preemptions > 0):
         memory = "" if kv is None else f", KV {TEXT.percent(kv)}"
         evicted = f", {TEXT.whole(preemptions)} preemptions" if preemptions else ""
         return Bound.KV, (gauges + memory + evicted, *_cross_check(finding, series, running, limits.kv_requests))

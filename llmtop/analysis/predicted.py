@@ -21,10 +21,13 @@ def assess_prediction(prediction: Prediction, slo: Slo) -> Assessment:
     asked = LoadPoint(concurrency=0, prompt_tokens=lengths.prompt_tokens, output_tokens=lengths.output_tokens)
     limits = Limits(
         max_num_seqs=config.max_num_seqs,
-        kv_capacity_tokens=config.num_gpu_blocks * config.block_size,
+        kv_capacity_tokens=config.capacity_tokens,
         max_num_batched_tokens=config.max_num_batched_tokens,
         prompt_tokens=lengths.prompt_tokens,
         output_tokens=lengths.output_tokens,
+        prompt_cv=lengths.prompt_cv,
+        output_cv=lengths.output_cv,
+        block_tokens=config.block_size,
     )
     return assess_levels(
         [_level(point) for point in prediction.points],

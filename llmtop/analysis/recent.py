@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from llmtop.analysis.cliff import QUEUE_SHARE, QUEUED_TTFT
 from llmtop.analysis.diagnosis import WINDOW_S, Recent
 from llmtop.analysis.fits import Array
 from llmtop.analysis.judge import Limits
-from llmtop.analysis.levels import EMPTY
+from llmtop.analysis.levels import EMPTY, MIN_REQUESTS
 from llmtop.analysis.readings import server_gauges, waiting_ages
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.slo import Sample
@@ -201,8 +203,21 @@ def limits_of(facts: Facts, meta: RunMeta, point: LoadPoint) -> Limits:
         max_num_batched_tokens=latest("max_num_batched_tokens"),
         prompt_tokens=point.prompt_tokens,
         output_tokens=point.output_tokens,
+        block_tokens=size if size is not None else 1.0,
         max_concurrency=meta.profile.caps.max_concurrency,
     )
+
+
+def measured_lengths(limits: Limits, requests: Requests) -> Limits:
+    """The limits with the lengths that the server counted, in place of those asked for: it may cut a prompt."""
+    told: dict[str, float] = {}
+    for name in ("prompt", "output"):
+        tokens = getattr(requests, f"{name}_tokens")[requests.ok]
+        tokens = tokens[tokens > 0]
+        if len(tokens) >= MIN_REQUESTS:
+            mean = float(tokens.mean())
+            told |= {f"{name}_tokens": mean, f"{name}_cv": float(tokens.std()) / mean}
+    return replace(limits, **told)  # type: ignore[arg-type]
 
 
 def slo_sample(facts: Facts, meta: RunMeta, requests: Requests, now_s: float) -> Sample:

@@ -73,14 +73,14 @@ def elected(shown: Diagnosis, votes: Sequence[Diagnosis], by_curve: Diagnosis) -
         return votes[0]
     agreed = len(votes) >= AGREE and len({vote.bound for vote in votes[:AGREE]}) == 1
     if agreed and votes[0].bound is not Bound.NONE:
-        return _renewed(shown, votes[0])
+        return renewed(shown, votes[0])
     gone = len(votes) == RELEASE and all(vote.bound is not shown.bound for vote in votes)
     if shown.bound in (Bound.NONE, Bound.CLIENT) or gone:
         return by_curve if by_curve.bound is not Bound.NONE else votes[0] if agreed else NOTHING
     return shown
 
 
-def _renewed(shown: Diagnosis, found: Diagnosis) -> Diagnosis:
+def renewed(shown: Diagnosis, found: Diagnosis) -> Diagnosis:
     """What was found; its advice stays as shown as long as it is the same but for figures that have hardly moved."""
     if shown.bound is not found.bound or shown.advice is None or found.advice is None:
         return found

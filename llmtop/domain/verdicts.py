@@ -166,6 +166,30 @@ class SloVerdict(Struct, frozen=True, kw_only=True):
     goodput_rps: float | None = None
 
 
+class Turn(Struct, frozen=True, kw_only=True):
+    """One knob of the server, turned."""
+
+    knob: Literal["slots", "kv", "token_budget"]
+    """Requests in one batch, the KV cache (in requests that fit), or the tokens of a step."""
+    now: float | None
+    """None: the server has no such limit, or does not show it."""
+    then: float
+
+
+class Forecast(Struct, frozen=True, kw_only=True):
+    """What turning knobs is expected to give at the SLO. Loads are users, or requests/s in open loop."""
+
+    turns: tuple[Turn, ...] = ()
+    """Empty: the present configuration is the best that is known."""
+    capacity_now: float
+    """By the same walls as `capacity_then`; what was measured is in `Capacity`."""
+    capacity_then: float
+    next_wall: str | None = None
+    """What binds then, as a noun; None: nothing within reach of what was measured."""
+    more_loses: bool = False
+    """Turning the knob further loses capacity."""
+
+
 class Diagnosis(Struct, frozen=True, kw_only=True):
     """What binds now, why one may believe it, and what to turn."""
 
@@ -174,6 +198,8 @@ class Diagnosis(Struct, frozen=True, kw_only=True):
     advice: str | None = None
     """Names the server's own flag in its own dialect."""
     confidence: Confidence = Confidence.PROVISIONAL
+    prediction: Forecast | None = None
+    """What the advice gives; None: the walls are not known, and the advice has no number."""
 
 
 class Capacity(Struct, frozen=True, kw_only=True):

@@ -175,6 +175,14 @@ def felt(slo: Slo, figures: Figures = TEXT) -> str:
     return listed(texts) or "no latency limit"
 
 
+def starving(times: float) -> str:
+    """What a TTFT p99 so many times p50 means where lengths are mixed, and what helps."""
+    return (
+        f"TTFT p99 is x{times:.0f} of p50: short requests starve behind long ones; "
+        "schedule by priority, or give long prompts servers of their own"
+    )
+
+
 def client_reason(reason: ClientReason, figures: Figures = TEXT) -> str:
     """`worker 1: receive lag 9.00 ms, over half of TPOT (10.0 ms)`"""
     value, of = reason.value, reason.of

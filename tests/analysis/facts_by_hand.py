@@ -81,10 +81,11 @@ def requests_of(
     tpot_s: float | np.ndarray = 0.01,
     e2e_s: float | np.ndarray = 1.0,
     failed: bool = False,
+    prompt_tokens: float | np.ndarray = 100.0,
 ) -> Requests:
     sent = np.asarray(sent_s, dtype=float)
     n = len(sent)
     ttft, tpot, e2e = (np.broadcast_to(np.asarray(each, dtype=float), n).copy() for each in (ttft_s, tpot_s, e2e_s))
     error = np.full(n, failed)
-    tokens = np.full(n, 100.0)
-    return Requests(sent, sent + ttft, sent + e2e, ttft, tpot, e2e, ~error, error, tokens, tokens)
+    prompts = np.broadcast_to(np.asarray(prompt_tokens, dtype=float), n).copy()
+    return Requests(sent, sent + ttft, sent + e2e, ttft, tpot, e2e, ~error, error, prompts, np.full(n, 100.0))

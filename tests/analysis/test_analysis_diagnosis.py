@@ -9,7 +9,6 @@ from llmtop.analysis import Level, Limits
 from llmtop.analysis.diagnosis import Recent, diagnose, trust_notes
 from llmtop.analysis.recent import limits_of
 from llmtop.analysis.sessions import Requests
-from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
@@ -45,15 +44,12 @@ def busy(**more: object) -> Recent:
     return Recent(**{**known, **more})
 
 
-def test_slots_bind_and_the_advice_says_how_far_they_can_go():
+def test_slots_bind_where_running_sticks_to_them():
     limits = Limits(max_num_seqs=64, kv_capacity_tokens=64000, prompt_tokens=512, output_tokens=128)
     found = diagnose(busy(), limits, (), "vllm")
     assert found.bound is Bound.QUEUE
     assert found.confidence is Confidence.FIRM
     assert found.evidence[0] == "running stuck at 64, waiting 11, KV 41.0 %"
-    assert found.advice == "raise --max-num-seqs to about 83"
-    wanted = diagnose(busy(waiting=60.0), limits, (), "vllm")
-    assert wanted.advice == "raise --max-num-seqs to about 94, then KV binds"
 
 
 def test_slots_are_inferred_where_the_server_does_not_tell():
@@ -61,14 +57,13 @@ def test_slots_are_inferred_where_the_server_does_not_tell():
     assert found.bound is Bound.QUEUE
     assert found.confidence is Confidence.PROVISIONAL
     assert "inferred" in found.evidence[1]
-    assert "--max-running-requests" in found.advice
+    assert found.evidence[1].startswith("--max-running-requests")
 
 
 def test_full_memory_binds():
     limits = Limits(max_num_seqs=256)
     found = diagnose(busy(running=40.0, running_max=45.0, kv_usage=0.97), limits, (), "vllm")
     assert found.bound is Bound.KV
-    assert "--gpu-memory-utilization" in found.advice
     thrash = diagnose(busy(waiting=0.0, waiting_share=0.0, preemptions=30.0), limits, (), "vllm")
     assert thrash.bound is Bound.KV
     assert "60 per 1 000 requests" in thrash.evidence[1]
@@ -78,7 +73,6 @@ def test_token_budget_binds():
     limits = Limits(max_num_seqs=256, max_num_batched_tokens=2048)
     found = diagnose(busy(running=100.0, running_max=140.0, iteration_tokens=1900.0), limits, (), "vllm")
     assert found.bound is Bound.TOKEN_BUDGET
-    assert "--max-num-batched-tokens" in found.advice
 
 
 def test_the_client_comes_first():
@@ -119,30 +113,12 @@ def test_nothing_binds_when_nothing_does():
 def test_notes_warn_of_strangers_caches_and_starvation():
     mixed = requests(200)
     mixed.ttft_s[:4] = 9.0
-    notes = " ".join(trust_notes(busy(foreign=35.0, prefix_hit_ratio=0.6, ended=mixed)))
+    mixed.prompt_tokens[::2] = 900.0
+    notes = " ".join(trust_notes(busy(foreign=35.0, in_flight=40.0, prefix_hit_ratio=0.6, ended=mixed)))
     assert "foreign traffic: about 35" in notes
     assert "60.0 % hits where 0 % was asked" in notes
     assert "starve" in notes
     assert trust_notes(busy(prefix_hit_ratio=0.1)) == ()
-
-
-@pytest.mark.parametrize("dialect", Dialect)
-def test_the_advice_names_the_servers_own_flags(dialect: Dialect) -> None:
-    advice, limits = DIALECTS[dialect].advice, Limits(max_num_seqs=64, max_num_batched_tokens=2048)
-    if dialect is not Dialect.OPENAI:
-        assert f"raise {advice.more_slots} to" in str(diagnose(busy(), limits, (), dialect).advice)
-    full = str(diagnose(busy(running=30.0, running_max=45.0, kv_usage=0.97), limits, (), dialect).advice)
-    assert (advice.more_kv or "KV cache") in full
-    assert (advice.smaller_kv or "fp8") in full
-    spent = busy(running=30.0, running_max=45.0, iteration_tokens=2000.0)
-    assert (advice.token_budget or "the tokens a step") in str(diagnose(spent, limits, (), dialect).advice)
-
-
-def test_a_flag_that_a_server_has_not_is_not_made_up() -> None:
-    limits = Limits(max_num_seqs=64, max_num_batched_tokens=2048)
-    spent = busy(running=30.0, running_max=45.0, iteration_tokens=2000.0)
-    assert str(diagnose(spent, limits, (), Dialect.OLLAMA).advice).startswith("Ollama has no flag for the tokens")
-    assert str(diagnose(spent, limits, (), None).advice).startswith("raise the tokens a step")
 
 
 @pytest.mark.parametrize(("told", "wanted"), [(16.0, 16), (None, 8)])

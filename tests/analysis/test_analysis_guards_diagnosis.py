@@ -78,19 +78,6 @@ def test_slots_bind_where_running_stands_on_a_plateau() -> None:
     assert bound(Limits(max_num_seqs=72)) is Bound.NONE, "free slots are not what binds"
 
 
-def test_more_slots_are_advised_only_as_far_as_memory_goes() -> None:
-    """75 in flight want 83 slots; 85 % of what the cache holds is as far as they may go."""
-    assert found(SLOTS, kv_usage=0.65).advice == "raise --max-num-seqs to about 83"
-    assert found(SLOTS, kv_usage=0.66).advice == "raise --max-num-seqs to about 82, then KV binds"
-    held = found(SLOTS, kv_usage=0.86).advice
-    assert held is not None
-    assert "as high as the KV cache allows" in held
-    told = Limits(max_num_seqs=64, kv_capacity_tokens=100 * 200.0, prompt_tokens=150, output_tokens=100)
-    assert found(told, kv_usage=0.1).advice == "raise --max-num-seqs to about 83"
-    short = Limits(max_num_seqs=64, kv_capacity_tokens=90 * 200.0, prompt_tokens=150, output_tokens=100)
-    assert found(short, kv_usage=0.1).advice == "raise --max-num-seqs to about 76, then KV binds"
-
-
 def test_the_network_is_named_where_ttft_here_is_far_above_the_servers_own() -> None:
     def gap(here_s: float, server_s: float | None) -> Bound:
         return bound(ttft_here_s=here_s, ttft_server_s=server_s, **CALM)
@@ -200,7 +187,15 @@ def test_notes_are_told_only_past_their_thresholds() -> None:
     assert notes(prefix_hit_ratio=0.44, shared_prefix=0.3) == 0
     ttft_s = np.full(100, 0.1)
     ttft_s[:3] = 1.05
-    assert notes(ended=requests_of(np.arange(100.0), ttft_s=ttft_s)) == 1
-    assert notes(ended=requests_of(np.arange(99.0), ttft_s=ttft_s[:99])) == 0
+
+    def starved(n: int = 100, long: float = 150.0, in_flight: float = 75.0) -> int:
+        prompts = np.where(np.arange(n) % 10, 100.0, long)
+        ended = requests_of(np.arange(float(n)), ttft_s=ttft_s[:n], prompt_tokens=prompts)
+        return notes(ended=ended, in_flight=in_flight, running=in_flight, waiting=0.0)
+
+    assert starved() == 1
+    assert starved(99) == 0
+    assert starved(long=149.0) == 0, "of one length"
+    assert (starved(in_flight=4.0), starved(in_flight=3.0)) == (1, 0), "too few to starve behind"
     ttft_s[:3] = 0.95
     assert notes(ended=requests_of(np.arange(100.0), ttft_s=ttft_s)) == 0

@@ -1,0 +1,123 @@
+"""What to turn: the advice to a finding, with what it is expected to give at the SLO where the walls are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from llmtop.analysis.judge import Limits
+from llmtop.analysis.levels import Level
+from llmtop.analysis.walls import Walls, forecast, walls_of
+from llmtop.dialects import DIALECTS, DialectTable
+from llmtop.domain.endpoint import Dialect
+from llmtop.domain.load import Axis
+from llmtop.domain.slo import Slo
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Forecast, Turn
+from llmtop.wording import advice as words
+
+AGREES = 0.15
+"""How far the present capacity by the walls may lie outside of what was measured before they are not believed."""
+_SERVER = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET, Bound.COMPUTE, Bound.MEMORY)
+_QUEUES = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET)
+_FASTER = {
+    Bound.COMPUTE: "shorter prompts, quantised weights or more GPUs",
+    Bound.MEMORY: "quantised weights or KV cache, shorter contexts, or GPUs with more bandwidth",
+}
+
+
+def advised(
+    diagnosis: Diagnosis,
+    levels: Sequence[Level],
+    limits: Limits,
+    slo: Slo,
+    cliff: CliffVerdict,
+    capacity: Capacity,
+    dialect: Dialect | None,
+) -> Diagnosis:
+    """The diagnosis with its advice: of now or of a finished run, by the same walls.
+
+    A finding about the client, the network or nothing at all keeps the advice it has.
+
+    Args:
+        levels: of the current curve.
+        capacity: as measured over them: walls that contradict it give no number.
+        dialect: whose flags are named; None: not known.
+    """
+    if diagnosis.bound not in _SERVER:
+        return diagnosis
+    table = DIALECTS[dialect or Dialect.OPENAI]
+    queue = next((each for each in (diagnosis.bound, cliff.cause) if each in _QUEUES), Bound.NONE)
+    knee = cliff.at if cliff.confidence is Confidence.FIRM else None
+    walls = walls_of(levels, limits, slo, cliff.axis, bound=queue, knee=knee)
+    if isinstance(walls, str):
+        return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, walls, table))
+    found = forecast(walls, limits)
+    doubt = _doubt(found, capacity, cliff.axis)
+    if doubt is not None:
+        return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, doubt, table))
+    text = _with_number(diagnosis.bound, found, walls, cliff.axis, table)
+    return msgspec.structs.replace(diagnosis, advice=text, prediction=found)
+
+
+def _doubt(found: Forecast, capacity: Capacity, axis: Axis) -> str | None:
+    """Why the walls are not believed: they miss what was measured."""
+    now, at_slo, fails_at = found.capacity_now, capacity.at_slo, capacity.fails_at
+    low = 0.0 if at_slo is None else at_slo
+    if (1 + AGREES) * now < low or (fails_at is not None and now > (1 + AGREES) * fails_at):
+        return words.disagree(now, at_slo, fails_at, axis)
+    return None
+
+
+def _with_number(bound: Bound, found: Forecast, walls: Walls, axis: Axis, table: DialectTable) -> str:
+    gain = words.gives(found, axis)
+    if found.turns:
+        turns = " and ".join(_turn(turn, table) for turn in found.turns)
+        others = _other_kv(table) if found.turns[0].knob == "kv" else _FASTER.get(bound, "")
+        return f"{turns}: {gain}; or {others}" if others else f"{turns}: {gain}"
+    held = "no flag gives more" if walls.slots is None else f"keep {slots_flag(table)} at {walls.slots:.0f}"
+    if bound in _FASTER:
+        return f"{_FASTER[bound]} ({held}: {gain})"
+    return f"{held}: {gain}; for more {words.REPLICA}"
+
+
+def _turn(turn: Turn, table: DialectTable) -> str:
+    if turn.knob == "slots":
+        return words.turned(slots_flag(table), turn.now, turn.then)
+    if turn.knob == "token_budget":
+        flag = table.advice.token_budget
+        return raised(flag, "the tokens a step", table) if flag is None else words.turned(flag, turn.now, turn.then)
+    return f"halve what a token takes of the KV cache with {table.advice.smaller_kv or 'an fp8 KV cache'}"
+
+
+def _without_number(bound: Bound, missing: str, table: DialectTable) -> str:
+    unknown = words.unknown(missing)
+    if bound is Bound.QUEUE:
+        return f"raise {slots_flag(table)} ({unknown})"
+    if bound is Bound.TOKEN_BUDGET:
+        return f"{raised(table.advice.token_budget, 'the tokens a step', table)} ({unknown})"
+    if bound is Bound.KV:
+        return f"{relieve_kv(table)} ({unknown})"
+    return f"fewer in flight ({unknown}), {_FASTER[bound]}"
+
+
+def slots_flag(table: DialectTable) -> str:
+    return table.advice.more_slots or "the server's limit of concurrent sequences"
+
+
+def raised(flag: str | None, what: str, table: DialectTable) -> str:
+    """`raise FLAG`; of a server whose flags are not known `raise WHAT`, of one that has no such flag just that."""
+    if flag is None and table.dialect is not Dialect.OPENAI:
+        return f"{table.title} has no flag for {what}"
+    return f"raise {flag or what}"
+
+
+def relieve_kv(table: DialectTable) -> str:
+    """All that makes room in the KV cache."""
+    return f"use {table.advice.smaller_kv or 'an fp8 KV cache'}, {_other_kv(table)}"
+
+
+def _other_kv(table: DialectTable) -> str:
+    larger = raised(table.advice.more_kv, "the memory given to the KV cache", table)
+    shorter = f"shorter requests ({table.advice.max_model_len})" if table.advice.max_model_len else "shorter requests"
+    return f"{larger}, {shorter} or {words.REPLICA}"

@@ -1,0 +1,55 @@
+"""How advice is said: which flag to turn, what that is expected to give, and what binds then."""
+
+from __future__ import annotations
+
+from llmtop.domain.load import Axis
+from llmtop.domain.slo import LATENCIES
+from llmtop.domain.verdicts import Bound, Forecast
+from llmtop.wording.figures import TEXT
+from llmtop.wording.names import bound_name, load_unit
+
+REPLICA = "add a replica"
+
+
+def turned(flag: str, now: float | None, then: float) -> str:
+    """`raise --max-num-seqs to about 36`, or lower it."""
+    return f"{'lower' if now is not None and then < now else 'raise'} {flag} to about {TEXT.whole(then)}"
+
+
+def gives(forecast: Forecast, axis: Axis) -> str:
+    """`about 50 concurrent users at the SLO (38 now), then TPOT binds; more loses users`"""
+    text = f"about {_load(forecast.capacity_then, axis)} {load_unit(axis)} at the SLO"
+    if forecast.turns:
+        text = f"{text} ({_load(forecast.capacity_now, axis)} now)"
+    text = f"{text}, {next_wall(forecast)}"
+    lost = "users" if axis == "concurrency" else load_unit(axis)
+    return f"{text}; more loses {lost}" if forecast.more_loses and forecast.turns else text
+
+
+def next_wall(forecast: Forecast) -> str:
+    """`then TPOT binds`; past what was measured nobody knows what does."""
+    if forecast.next_wall is None:
+        return "then measure again"
+    return f"then {wall_name(forecast.next_wall)} binds"
+
+
+def wall_name(name: str) -> str:
+    """TPOT of `tpot_p95`, KV cache of `kv`."""
+    metric = name.partition("_")[0]
+    return metric.upper() if metric in LATENCIES else bound_name(Bound(name)) or name
+
+
+def unknown(missing: str) -> str:
+    """What stands where a number would."""
+    return f"how far is not known: {missing}"
+
+
+def disagree(predicted: float, at_slo: float | None, fails_at: float | None, axis: Axis) -> str:
+    """`the walls give 51 where 36 held and 44 failed`"""
+    parts = [] if at_slo is None else [f"{TEXT.load(at_slo, axis)} held"]
+    parts += [] if fails_at is None else [f"{TEXT.load(fails_at, axis)} failed"]
+    return f"the walls give {_load(predicted, axis)} where {' and '.join(parts)}"
+
+
+def _load(value: float, axis: Axis) -> str:
+    return TEXT.whole(int(value + 1e-9)) if axis == "concurrency" else TEXT.digits(value)

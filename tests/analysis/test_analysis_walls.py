@@ -1,0 +1,224 @@
+"""Advice is a prediction: all walls together, the number that carries the most at the SLO, and no number unfounded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from llmtop.analysis import Level, Limits
+from llmtop.analysis.advice import advised
+from llmtop.analysis.capacity import capacity_of
+from llmtop.analysis.judge import judge, kv_full
+from llmtop.analysis.walls import Walls, forecast, walls_of
+from llmtop.dialects import DIALECTS
+from llmtop.domain.endpoint import Dialect
+from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Diagnosis, Forecast, Kind
+
+SLO = parse_slo("ttft_p95<2s,tpot_p95<50ms")
+PROMPT_S, TOKENS = 0.1, 65
+KV = {"kv_capacity_tokens": 80 * 200.0, "prompt_tokens": 150.0, "output_tokens": 100.0}
+
+
+def server(loads: list[int], *, most: int, tpot_ms: float = 1.0, kv: float = 80.0, gauges: bool = True) -> list[Level]:
+    """Levels of a server that runs `most` at once, with TPOT 10 ms + `tpot_ms` for each, and `kv` fit its cache."""
+    levels = []
+    for load in loads:
+        running = min(load, most)
+        tpot_s = (10 + tpot_ms * running) / 1e3
+        slot_s = PROMPT_S + (TOKENS - 1) * tpot_s
+        rate = running / slot_s
+        wait_s = (load - running) / rate
+        near = np.linspace(0.97, 1.03, 80)
+        levels.append(
+            Level(
+                float(load),
+                ttft_s=wait_s * near + PROMPT_S,
+                tpot_s=tpot_s * near,
+                e2e_s=wait_s * near + slot_s,
+                requests_per_s=rate,
+                running=float(running) if gauges else None,
+                waiting=float(load - running) if gauges else None,
+                kv_usage=running / kv if gauges else None,
+                preemptions=0.0 if gauges else None,
+            )
+        )
+    return levels
+
+
+def walls(levels: list[Level], limits: Limits, bound: Bound = Bound.QUEUE) -> Walls:
+    found = walls_of(levels, limits, SLO, bound=bound)
+    assert isinstance(found, Walls)
+    return found
+
+
+def advice(levels: list[Level], limits: Limits, bound: Bound = Bound.QUEUE, slo: Slo = SLO) -> Diagnosis:
+    cliff = judge(levels, limits=limits, replicates=0)
+    capacity = capacity_of(levels, slo, cliff, limits, None)
+    return advised(Diagnosis(bound=bound), levels, limits, slo, cliff, capacity, Dialect.VLLM)
+
+
+def true_capacity(most: int, tpot_ms: float = 1.0) -> int:
+    """Users at the SLO by trying each."""
+    held = 0
+    for users in range(1, 300):
+        (level,) = server([users], most=most, tpot_ms=tpot_ms)
+        if np.quantile(level.ttft_s, 0.95) <= 2.0 and np.quantile(level.tpot_s, 0.95) <= 0.05:
+            held = users
+    return held
+
+
+@pytest.mark.parametrize("most", [8, 16, 24, 36])
+def test_the_present_capacity_is_that_of_the_server(most: int) -> None:
+    found = walls(server([2, 4, 8, 16, 32, 64], most=most), Limits(max_num_seqs=most))
+    assert found.carried(found.running).load == pytest.approx(true_capacity(most), abs=1.5)
+
+
+@pytest.mark.parametrize(("slots", "then"), [(8, 16), (16, 32), (24, 35), (48, 38), (64, 38)])
+def test_the_advised_slots_carry_what_is_promised(slots: int, then: int) -> None:
+    """TPOT reaches 50 ms at 39: more slots than that lose the queue's users, and fewer lose slots."""
+    levels = server([2, 4, 8, 16, 24, 32, 48, 72, 100], most=slots)
+    found = forecast(walls(levels, Limits(max_num_seqs=slots)), Limits(max_num_seqs=slots))
+    (turn,) = found.turns
+    assert (turn.knob, turn.now) == ("slots", slots)
+    assert turn.then == pytest.approx(then, abs=1)
+    assert found.capacity_then == pytest.approx(true_capacity(int(turn.then)), rel=0.07)
+    assert true_capacity(int(turn.then)) > true_capacity(slots)
+
+
+def test_slots_that_are_right_are_kept_and_the_wall_behind_them_is_named() -> None:
+    told = advice(server([2, 4, 8, 16, 32, 48, 64], most=37), Limits(max_num_seqs=37))
+    assert told.prediction is not None
+    assert told.prediction.turns == ()
+    assert str(told.advice).startswith("keep --max-num-seqs at 37: about ")
+    assert str(told.advice).endswith("for more add a replica")
+
+
+def test_the_sentence_says_what_the_slots_give_and_what_binds_then() -> None:
+    told = advice(server([2, 4, 8, 16, 24, 32, 48, 72], most=24), Limits(max_num_seqs=24))
+    assert str(told.advice).startswith("raise --max-num-seqs to about 3")
+    assert "concurrent users at the SLO (" in str(told.advice)
+    assert str(told.advice).endswith("then TPOT binds; more loses users")
+    lower = advice(server([2, 4, 8, 16, 24, 32, 48, 72, 100], most=64), Limits(max_num_seqs=64), Bound.COMPUTE)
+    assert str(lower.advice).startswith("lower --max-num-seqs to about 3")
+
+
+def test_beyond_twice_what_was_measured_nothing_is_promised() -> None:
+    told = advice(server([2, 4, 8, 16, 24], most=8), Limits(max_num_seqs=8))
+    assert told.prediction is not None
+    assert [turn.then for turn in told.prediction.turns] == [16.0]
+    assert str(told.advice).endswith("then measure again")
+
+
+def test_the_kv_cache_ends_what_slots_can_give() -> None:
+    told = advice(server([2, 4, 8, 16, 24, 32], most=16, kv=22.0), Limits(max_num_seqs=16))
+    assert told.prediction is not None
+    assert [turn.then for turn in told.prediction.turns] == [20.0], "95 % of 22, in whole requests"
+    assert str(told.advice).endswith("then KV cache binds")
+
+
+def test_a_full_cache_is_halved_and_the_slots_stay_below_tpot() -> None:
+    told = advice(server([2, 4, 8, 16, 32, 48, 64], most=24, kv=25.0), Limits(max_num_seqs=64, **KV), Bound.KV)
+    assert told.prediction is not None
+    kv, slots = told.prediction.turns
+    assert (kv.knob, kv.then, slots.knob) == ("kv", 48.0, "slots")
+    assert 35 <= slots.then <= 38
+    assert "--kv-cache-dtype fp8 and lower --max-num-seqs to about 3" in str(told.advice)
+    for other in ("--gpu-memory-utilization", "--max-model-len", "replica"):
+        assert other in str(told.advice)
+
+
+def test_a_token_budget_is_raised_to_what_tpot_bears() -> None:
+    limits = Limits(max_num_seqs=256, max_num_batched_tokens=64)
+    told = advice(server([2, 4, 8, 16, 32, 48, 64], most=24), limits, Bound.TOKEN_BUDGET)
+    assert told.prediction is not None
+    (turn,) = told.prediction.turns
+    assert turn.knob == "token_budget"
+    assert turn.then == pytest.approx(64 * 37 / 24, rel=0.06)
+    assert str(told.advice).startswith("raise --max-num-batched-tokens to about ")
+
+
+def test_the_best_number_is_the_same_however_far_the_load_went() -> None:
+    near = advice(server([2, 4, 8, 16, 24, 32, 48], most=24), Limits(max_num_seqs=24)).prediction
+    far = advice(server([2, 4, 8, 16, 24, 32, 48, 96, 192], most=24), Limits(max_num_seqs=24)).prediction
+    assert near is not None
+    assert far is not None
+    assert far.turns[0].then == pytest.approx(near.turns[0].then, abs=1)
+
+
+def test_slots_that_are_not_shown_are_those_that_it_runs() -> None:
+    told = advice(server([2, 4, 8, 16, 24, 32, 48], most=16), Limits())
+    assert told.prediction is not None
+    assert told.prediction.turns[0].now == 16.0
+    blind = advice(server([2, 4, 8, 16, 24, 32, 48], most=16, gauges=False), Limits())
+    assert blind.prediction is not None
+    assert blind.prediction.turns[0].then == pytest.approx(told.prediction.turns[0].then, abs=2)
+    unsure = advice(server([8, 16, 24, 48], most=16, gauges=False), Limits())
+    assert "it shows no gauges, and no cliff is sure" in str(unsure.advice)
+
+
+@pytest.mark.parametrize(
+    ("loads", "missing"),
+    [([32], "how latency grows"), ([30, 32, 34], "measure a level at"), ([], "no level has 20 requests")],
+)
+def test_without_levels_the_missing_measurement_is_named_and_no_number_is_given(loads: list[int], missing: str) -> None:
+    told = advice(server(loads, most=24), Limits(max_num_seqs=24))
+    assert told.prediction is None
+    assert str(told.advice).startswith("raise --max-num-seqs (how far is not known: ")
+    assert missing in str(told.advice)
+
+
+def test_walls_that_miss_what_was_measured_are_not_believed() -> None:
+    levels = server([2, 4, 8, 16, 24, 32, 48], most=16)
+    cliff = judge(levels, limits=Limits(max_num_seqs=16), replicates=0)
+    for measured, known in ((Capacity(at_slo=24.0, fails_at=32.0), True), (Capacity(at_slo=60.0), False)):
+        told = advised(Diagnosis(bound=Bound.QUEUE), levels, Limits(max_num_seqs=16), SLO, cliff, measured, None)
+        assert (told.prediction is not None) is known
+    assert "the walls give 32 where 60 held" in str(told.advice)
+
+
+def test_an_slo_without_a_latency_gives_no_number() -> None:
+    told = advice(server([2, 4, 8, 16, 32], most=8), Limits(max_num_seqs=8), slo=parse_slo("error_ratio<1%"))
+    assert "the SLO has no latency limit" in str(told.advice)
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_the_advice_names_the_servers_own_flags(dialect: Dialect) -> None:
+    def told(bound: Bound) -> str:
+        nothing = CliffVerdict(kind=Kind.INSUFFICIENT)
+        return str(advised(Diagnosis(bound=bound), (), Limits(), SLO, nothing, Capacity(), dialect).advice)
+
+    flags = DIALECTS[dialect].advice
+    assert told(Bound.QUEUE).startswith(f"raise {flags.more_slots or 'the server'}")
+    assert (flags.more_kv or "KV cache") in told(Bound.KV)
+    assert (flags.smaller_kv or "fp8") in told(Bound.KV)
+    assert (flags.token_budget or "the tokens a step") in told(Bound.TOKEN_BUDGET)
+    assert told(Bound.CLIENT) == told(Bound.NETWORK) == "None"
+
+
+def test_a_flag_that_a_server_has_not_is_not_made_up() -> None:
+    nothing = CliffVerdict(kind=Kind.INSUFFICIENT)
+    spent = Diagnosis(bound=Bound.TOKEN_BUDGET)
+    for dialect, start in ((Dialect.OLLAMA, "Ollama has no flag for the tokens"), (None, "raise the tokens a step")):
+        assert str(advised(spent, (), Limits(), SLO, nothing, Capacity(), dialect).advice).startswith(start)
+
+
+def test_a_cache_of_large_requests_is_full_before_ninety_percent() -> None:
+    assert kv_full(Limits()) == 0.9
+    assert kv_full(Limits(kv_capacity_tokens=80_000, prompt_tokens=512)) == 0.9
+    quarter = Limits(kv_capacity_tokens=6600, prompt_tokens=1536, block_tokens=16)
+    assert kv_full(quarter) == pytest.approx(1 - (1536 + 15) / 6600)
+    assert kv_full(Limits(kv_capacity_tokens=6600, prompt_tokens=1536, prompt_cv=0.5)) < kv_full(quarter)
+
+
+def test_what_a_request_holds_counts_blocks_and_longer_answers() -> None:
+    assert Limits(**KV).kv_requests == 80.0
+    assert Limits(**KV, block_tokens=17).kv_requests == pytest.approx(16000 / 208)
+    assert Limits(**KV, output_cv=1.0).kv_requests == pytest.approx(16000 / 250)
+
+
+def test_a_gain_that_is_not_worth_a_restart_is_no_advice() -> None:
+    for slots, turned in ((28, True), (36, False)):
+        found = forecast(walls(server([2, 4, 8, 16, 32, 48, 64], most=slots), Limits(max_num_seqs=slots)), Limits())
+        assert isinstance(found, Forecast)
+        assert bool(found.turns) is turned, found
