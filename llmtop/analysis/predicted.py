@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
 import numpy as np
 
 from llmtop.analysis.assess import assess_levels
+from llmtop.analysis.capacity import judge_level
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.levels import Level
 from llmtop.domain.endpoint import Dialect
@@ -12,6 +16,11 @@ from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.simulator.engine import PredictedPoint, Prediction
+
+EDGE = 0.02
+"""How closely the last level that keeps the SLO is told: seeds differ by as much."""
+MOST_USERS = 4096
+"""Beyond so many users a level takes minutes."""
 
 
 def assess_prediction(prediction: Prediction, slo: Slo) -> Assessment:
@@ -37,6 +46,32 @@ def assess_prediction(prediction: Prediction, slo: Slo) -> Assessment:
         point=asked.at(axis, 0),
         dialect=Dialect.VLLM,
     )
+
+
+def predict_edge(run: Callable[[Sequence[int]], Prediction], levels: Sequence[int], slo: Slo) -> Prediction:
+    """A curve in closed loop over `levels`, and over those that close in on the last one that keeps the SLO.
+
+    Virtual time is free: instead of a rung of a ladder the edge is told to `EDGE` of itself.
+
+    Args:
+        run: predicts some levels.
+    """
+    prediction = run(levels)
+    points = {point.concurrency or 0: point for point in prediction.points}
+    while (between := _next_level(points, slo)) is not None:
+        points[between] = run([between]).points[0]
+    return msgspec.structs.replace(prediction, points=tuple(points[load] for load in sorted(points)))
+
+
+def _next_level(points: Mapping[int, PredictedPoint], slo: Slo) -> int | None:
+    """Half-way between the highest level that holds below the first that fails and that one; twice the last if none."""
+    answers = {load: judge_level(_level(point), slo).ok for load, point in sorted(points.items())}
+    fails = next((load for load, ok in answers.items() if ok is False), None)
+    holds = max((load for load, ok in answers.items() if ok and (fails is None or load < fails)), default=0)
+    if fails is None:
+        doubled = 2 * max(points)
+        return doubled if holds and doubled <= MOST_USERS else None
+    return (holds + fails) // 2 if fails - holds > max(1, EDGE * holds) else None
 
 
 def _level(point: PredictedPoint) -> Level:

@@ -143,7 +143,9 @@ def _sim(parser: _Parser) -> None:
 
 def _predict(parser: _Parser) -> None:
     parser.add_argument("preset", help="shipped name or TOML file")
-    parser.add_argument("--concurrency", metavar="N,N,...", help="closed loop (default: to past the slots)")
+    parser.add_argument(
+        "--concurrency", metavar="N,N,...", help="closed loop (default: to past the slots, then closing in on the SLO)"
+    )
     parser.add_argument("--rate", metavar="RPS,RPS,...", help="open loop")
     parser.add_argument("--requests", metavar="FILE.csv", help="replay a list: arrival_s,input_tokens,output_tokens")
     parser.add_argument("--prompt-tokens", type=_count, default=None, metavar="N")
@@ -152,9 +154,9 @@ def _predict(parser: _Parser) -> None:
     parser.add_argument(
         "--stagger",
         type=float,
-        default=0.0,
+        default=None,
         metavar="S",
-        help="closed loop: users start over S seconds (default: all at once, as most tools do)",
+        help="closed loop: users start over S seconds (default: over one request's time; 0: at once, as a convoy)",
     )
     parser.add_argument("--per-level", type=_count, default=None, metavar="N", help="requests measured at each level")
     _knobs(parser)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from llmtop.analysis.predicted import assess_prediction
+from llmtop.analysis.predicted import MOST_USERS, assess_prediction, predict_edge
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.cli.target import knobs_of
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import UsageError
-from llmtop.simulator.engine import Lengths, PredictedPoint, Prediction, ReplayRequest, load_preset, predict
+from llmtop.simulator.engine import (
+    EngineConfig,
+    Lengths,
+    PredictedPoint,
+    Prediction,
+    ReplayRequest,
+    load_preset,
+    predict,
+)
 from llmtop.wording.figures import TEXT
 from llmtop.workload.datasets import read_rows
 
@@ -27,29 +35,44 @@ def main(arguments: argparse.Namespace) -> int:
     given = [name for name in ("concurrency", "rate", "requests") if getattr(arguments, name) is not None]
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]}: give one of them")
+    slo = parse_slo(arguments.slo) if arguments.slo else Slo()
     levels = _numbers("--concurrency", arguments.concurrency, int)
-    if not given:
-        slots = preset.with_knobs(knobs_of(arguments.set)).config.max_num_seqs
-        levels = tuple(sorted({max(1, round(slots * 2 ** (step / 2))) for step in range(-8, 4)} | {1}))
-    lengths = {"prompt_tokens": arguments.prompt_tokens, "output_tokens": arguments.output_tokens}
-    lengths |= {"shared_prefix": arguments.shared_prefix}
-    prediction = predict(
-        preset,
-        concurrency=levels,
-        rate=_numbers("--rate", arguments.rate, float),
-        requests=_requests(Path(arguments.requests)) if arguments.requests else (),
-        requests_per_level=arguments.per_level,
-        seed=arguments.seed,
-        stagger_s=arguments.stagger,
-        knobs=knobs_of(arguments.set),
-        lengths=Lengths(**{name: value for name, value in lengths.items() if value is not None}),
-    )
-    assessment = assess_prediction(prediction, parse_slo(arguments.slo) if arguments.slo else Slo())
+    if any(level > MOST_USERS for level in levels):
+        raise UsageError(f"--concurrency {arguments.concurrency}: at most {MOST_USERS} users are simulated")
+    asked = {"prompt_tokens": arguments.prompt_tokens, "output_tokens": arguments.output_tokens}
+    asked |= {"shared_prefix": arguments.shared_prefix}
+    lengths = Lengths(**{name: value for name, value in asked.items() if value is not None})
+
+    def run(users: Sequence[int]) -> Prediction:
+        return predict(
+            preset,
+            concurrency=users,
+            rate=_numbers("--rate", arguments.rate, float),
+            requests=_requests(Path(arguments.requests)) if arguments.requests else (),
+            requests_per_level=arguments.per_level,
+            seed=arguments.seed,
+            stagger_s=arguments.stagger,
+            knobs=knobs_of(arguments.set),
+            lengths=lengths,
+        )
+
+    if given:
+        prediction = run(levels)
+    else:
+        prediction = predict_edge(run, _ladder(preset.with_knobs(knobs_of(arguments.set)).config, lengths), slo)
+    assessment = assess_prediction(prediction, slo)
     if arguments.json:
         print_json(as_json(prediction, assessment, arguments.rows))
     else:
         print(as_text(prediction, assessment))
     return 0
+
+
+def _ladder(config: EngineConfig, lengths: Lengths) -> tuple[int, ...]:
+    """Levels from 1 to past the slots, or to past what fits the KV cache where that is less."""
+    fits = config.capacity_tokens / (lengths.prompt_tokens + lengths.output_tokens / 2)
+    wall = min(config.max_num_seqs, fits, MOST_USERS / 4)
+    return tuple(sorted({max(1, round(wall * 2 ** (step / 2))) for step in range(-8, 4)} | {1}))
 
 
 def as_json(prediction: Prediction, assessment: Assessment, rows: bool) -> dict[str, object]:

@@ -211,6 +211,27 @@ def test_a_prediction_finds_the_slots(capsys: pytest.CaptureFixture[str]) -> Non
     assert result["cliff"]["at"] == pytest.approx(16, rel=0.1)
 
 
+def test_a_prediction_closes_in_on_the_edge_of_the_slo(capsys: pytest.CaptureFixture[str]) -> None:
+    """Users who start at once stay a convoy, which carries fewer than users who know nothing of each other."""
+    assert main(["predict", "laptop", "--json", "--per-level", "120"]) == 0
+    capacity = json.loads(capsys.readouterr().out)["capacity"]
+    assert 49 <= capacity["at_slo"] <= 53
+    assert capacity["fails_at"] - capacity["at_slo"] <= 2
+    assert main(["predict", "laptop", "--json", "--per-level", "120", "--stagger", "0"]) == 0
+    assert json.loads(capsys.readouterr().out)["capacity"]["at_slo"] < 49
+
+
+def test_a_prediction_without_end_of_slots_ends_and_what_does_not_fit_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["predict", "laptop", "--per-level", "20", "--set", "max_num_seqs=1e9", "--slo", "ttft_p95<2s"]) == 0
+    capsys.readouterr()
+    assert main(["predict", "laptop", "--prompt-tokens", "999999"]) == 2
+    assert "999999 prompt and 64 output tokens do not fit laptop: a request may have 2048" in said(capsys)
+    assert main(["predict", "laptop", "--concurrency", "1000000000"]) == 2
+    assert "at most 4096 users are simulated" in said(capsys)
+
+
 def test_a_request_list_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "requests.csv"
     path.write_text("arrival_s,input_tokens,output_tokens\n0,100,10\n0.5,200,20\n")

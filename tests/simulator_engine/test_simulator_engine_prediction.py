@@ -36,6 +36,18 @@ def test_other_walls_of_the_demo_are_a_knob_away() -> None:
     assert wider.waiting_mean < 1
 
 
+def test_users_who_start_by_themselves_are_no_convoy() -> None:
+    at_once, apart = (predict("laptop", concurrency=[48], stagger_s=stagger).points[0] for stagger in (0.0, None))
+    assert (apart.ttft_ms.p95 or 0.0) < 0.9 * (at_once.ttft_ms.p95 or 0.0)
+
+
+def test_a_request_that_does_not_fit_is_an_error_and_not_a_table_of_zeros() -> None:
+    for asked in ({"prompt_tokens": 2000}, {"output_tokens": 1900}):
+        with pytest.raises(UsageError, match="do not fit laptop: a request may have 2048"):
+            predict("laptop", concurrency=[1], **asked)
+    assert predict("laptop", concurrency=[1], prompt_tokens=1984, requests_per_level=1).points[0].n == 1
+
+
 def test_the_same_arguments_give_the_same_prediction() -> None:
     first, second = (predict("laptop", rate=[2.0, 6.0], seed=4) for _ in range(2))
     assert msgspec.msgpack.encode(first) == msgspec.msgpack.encode(second)

@@ -14,6 +14,7 @@ from llmtop.simulator.engine.config import EngineConfig
 from llmtop.simulator.engine.driver import Lengths, VirtualDriver, Visit, closed_loop, open_loop
 from llmtop.simulator.engine.engine import Engine
 from llmtop.simulator.engine.preset import KnobValue, Preset, load_preset
+from llmtop.simulator.engine.steptime import StepLoad
 
 
 class Latency(Struct, frozen=True):
@@ -101,7 +102,7 @@ def predict(
     prompt_tokens: int = 192,
     output_tokens: int = 64,
     think_time_s: float = 0.0,
-    stagger_s: float = 0.0,
+    stagger_s: float | None = 0.0,
     burstiness: float = 1.0,
     max_in_flight: int | None = None,
     requests_per_level: int | None = None,
@@ -119,7 +120,8 @@ def predict(
         requests: a list to replay, in order of arrival, is given.
         lengths: of prompts and outputs; overrides `prompt_tokens` and `output_tokens`.
         think_time_s: closed loop: pause of a user between two requests.
-        stagger_s: closed loop: time over which the users start; at once for 0.
+        stagger_s: closed loop: time over which the users start; at once for 0, so that they stay a convoy; None: over
+            about one request's time, as users who know nothing of each other.
         burstiness: open loop: 1 is Poisson, below 1 comes in bursts, `inf` is constant.
         max_in_flight: open loop: the client holds back what would be one more.
         requests_per_level: counted after the warm-up. Default: 4 per user and at least 200 in closed loop; those of
@@ -127,7 +129,7 @@ def predict(
         knobs: as `Preset.with_knobs` takes them.
 
     Raises:
-        UsageError: a knob or a level that cannot be meant.
+        UsageError: a knob or a level that cannot be meant, or requests that do not fit the deployment.
         ProfileError: the preset cannot be read.
     """
     if sum(map(bool, (concurrency, rate, requests))) != 1:
@@ -138,13 +140,16 @@ def predict(
     deployment = base.with_knobs(knobs or {})
     if lengths is None:
         lengths = Lengths(prompt_tokens=prompt_tokens, output_tokens=output_tokens)
+    if not requests:
+        _check_fit(deployment, lengths)
     makespan_s = None
     rows: tuple[PredictedRequest, ...] = ()
     points: list[PredictedPoint] = []
     if concurrency:
         for users in concurrency:
             count = requests_per_level or max(200, 4 * users)
-            points.append(_closed_level(deployment, users, lengths, think_time_s, stagger_s, count, seed))
+            over_s = _one_request_s(deployment, users, lengths) if stagger_s is None else stagger_s
+            points.append(_closed_level(deployment, users, lengths, think_time_s, over_s, count, seed))
     elif rate:
         for rps in rate:
             count = requests_per_level or min(max(200, round(30 * rps)), 1500)
@@ -162,6 +167,28 @@ def predict(
         makespan_s=makespan_s,
         requests=rows,
     )
+
+
+def _check_fit(preset: Preset, lengths: Lengths) -> None:
+    """A request of these lengths must fit: the engine would turn it away, or cut its answer."""
+    wanted, limit = lengths.prompt_tokens + lengths.output_tokens, preset.config.request_limit_tokens
+    if wanted > limit:
+        raise UsageError(
+            f"{lengths.prompt_tokens} prompt and {lengths.output_tokens} output tokens do not fit {preset.name}: "
+            f"a request may have {limit} (max_model_len {preset.config.max_model_len}, "
+            f"KV cache {preset.config.capacity_tokens})"
+        )
+
+
+def _one_request_s(preset: Preset, users: int, lengths: Lengths) -> float:
+    """About how long a request takes at this load, its wait included."""
+    running = min(users, preset.config.max_num_seqs)
+    prompt, output = lengths.prompt_tokens, lengths.output_tokens
+    context = running * (prompt + output // 2)
+    decode = StepLoad(tokens=running, sequences=running, decodes=running, decode_context=context)
+    prefill = StepLoad(tokens=prompt, sequences=1, chunks=((0, prompt),))
+    model = preset.step_model
+    return users / running * (output * model.seconds(decode) + running * model.seconds(prefill))
 
 
 def _driver(preset: Preset, seed: int, level: float) -> VirtualDriver:
