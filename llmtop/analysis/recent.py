@@ -224,18 +224,21 @@ def slo_sample(facts: Facts, meta: RunMeta, requests: Requests, now_s: float) ->
     """What the SLO is held against: a finished run as a whole, of a live one what was sent at the present load.
 
     Nothing (not known) until requests that were sent at this load have ended: those of before say nothing about it.
+    While no load is commanded it is the last one that was.
     """
     if meta.ended_s is not None:
         return Sample.of_window(requests, server_gauges(facts), EMPTY, now_s)
     requests = requests.pick(requests.end_s <= now_s)
     lately = requests.pick(np.arange(max(0, len(requests.sent_s) - _LATELY), len(requests.sent_s)))
     usual_s = float(np.median(lately.e2e_s[lately.ok])) if lately.ok.any() else 0.0
-    since_s = _present_load_since(facts, now_s)
+    since_s, stop_s = _present_load(facts, now_s)
     if since_s > 0:
         since_s += lately.service_s
-    start_s = max(since_s, now_s - max(SLO_WINDOW_S, SLO_WINDOW_E2E * usual_s))
+    start_s = max(since_s, stop_s - max(SLO_WINDOW_S, SLO_WINDOW_E2E * usual_s))
     ages_s = waiting_ages(facts) if now_s >= facts.t_s else EMPTY
-    return sample_between(facts, requests, start_s, now_s, ages_s[ages_s < now_s - start_s])
+    return sample_between(
+        facts, requests, start_s, stop_s, ages_s[(ages_s < now_s - start_s) & (ages_s >= now_s - stop_s)]
+    )
 
 
 def sample_between(
@@ -252,12 +255,14 @@ def sample_between(
     return Sample.of_window(members, shown, censored_s, max(1e-9, stop_s - max(0.0, start_s)))
 
 
-def _present_load_since(facts: Facts, now_s: float) -> float:
-    """Since when the commanded load is what it is now, of the present server, and in flight where users do not think.
+def _present_load(facts: Facts, now_s: float) -> tuple[float, float]:
+    """Since when the commanded load is what it is, of the present server and in flight, and up to when (now) it is.
 
-    0 from the start of the run on.
+    0 from the start of the run on. Users who think are in flight as they come.
     """
-    changes = [change for change in facts.changes if change.t_s <= now_s]
+    changes, stop_s = [change for change in facts.changes if change.t_s <= now_s], now_s
+    while len(changes) > 1 and changes[-1].point.value == 0:
+        stop_s = changes.pop().t_s
     now = changes[-1].point if changes else None
     since_s = 0.0
     for change in reversed(changes):
@@ -266,10 +271,11 @@ def _present_load_since(facts: Facts, now_s: float) -> float:
         since_s = 0.0 if change is changes[0] else change.t_s
     since_s = max([since_s, *(chapter.t_s for chapter in facts.chapters if chapter.t_s <= now_s)])
     if now is None or now.axis != "concurrency" or now.think_time_s > 0:
-        return since_s
+        return since_s, stop_s
     t_s = facts.bins.column("t_s")
     more = np.flatnonzero((facts.bins.column("in_flight") > (1 + SAME_LOAD) * now.value + 0.5) & (t_s <= now_s))
-    return max(since_s, float(t_s[more[-1]])) if len(more) else since_s
+    drained_s = float(t_s[more[-1]]) if len(more) else 0.0
+    return max(since_s, drained_s), stop_s
 
 
 def _same_load(point: LoadPoint, now: LoadPoint) -> bool:

@@ -49,6 +49,18 @@ def test_after_the_load_was_lowered_the_slo_of_now_is_not_that_of_before(lower: 
     assert answers == sorted(answers, key=lambda each: each is True), "once known it stays"
 
 
+def test_while_no_load_is_commanded_the_slo_is_that_of_the_last_one() -> None:
+    session = laptop(16)
+    session.run_until(20)
+    before = slo_sample(session.facts, session.meta, finished_requests(session.facts), session.now_s)
+    session.command(users(0))
+    for _ in range(3):
+        session.run_until(session.now_s + 40)
+        sample = slo_sample(session.facts, session.meta, finished_requests(session.facts), session.now_s)
+        assert len(before.ttft_s) <= len(sample.ttft_s) <= len(before.ttft_s) + 20
+        assert sample.span_s == pytest.approx(20, abs=0.5)
+
+
 def test_another_configuration_makes_the_slo_of_now_unknown() -> None:
     facts = facts_of(requests=[record(float(t)) for t in range(60)], changes=[(0.0, users(4))])
     for turned_s, first_s in ((None, 0), (30.0, 31), (58.0, None)):
