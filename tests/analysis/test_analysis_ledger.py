@@ -7,7 +7,7 @@ import pytest
 from facts_by_hand import bins_of, facts_of, record, requests_of
 from virtual import VirtualSession
 
-from llmtop.analysis import assess, measured
+from llmtop.analysis import assess, blocks
 from llmtop.analysis.levels import Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve, finished_requests, measured_curves
 from llmtop.analysis.sessions import Requests, session_levels
@@ -178,7 +178,7 @@ def test_other_facts_begin_another_ledger() -> None:
 
 
 def test_of_very_many_requests_the_newest_of_each_load_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measured, "ROOM", 160)
+    monkeypatch.setattr(blocks, "ROOM", 160)
     levels = levels_of(drive(laptop(2), (2, 30), (16, 80)))
     assert 15 <= levels[2].n <= 20
     assert levels[16].n <= 20 + 30 * 9, "an eighth of the room, and what is not closed yet"
