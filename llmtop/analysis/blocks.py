@@ -50,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fresh:
-    """What one block says, or all that are closed: parts by the start of their segment, and what the next must know."""
+    """What one block says: parts by the start of their segment, and what the next block must know of them."""
 
     parts: dict[float, Part]
     warm_s: dict[float, float]
@@ -97,7 +97,7 @@ class View:
             if segment.start_s >= stop_s:
                 break
             late = int(((late_s >= segment.start_s) & (late_s < segment.stop_s)).sum())
-            self._take(found, segment, requests.pick(member == i), late, gauges, progress, known)
+            self._take(found, segment, requests.pick(member == i), late, gauges, progress, stop_s, known)
         return found
 
     def _take(
@@ -108,6 +108,7 @@ class View:
         late: int,
         gauges: Gauges,
         progress: Progress,
+        stop_s: float,
         known: Fresh,
     ) -> None:
         start_s, lives = segment.start_s, driven.lives
@@ -133,8 +134,8 @@ class View:
         members = driven.pick(np.flatnonzero(settled & warm & held))
         gauges, progress = _unbraked(gauges, segment, self._braked), _unbraked(progress, segment, self._braked)
         since_s = min((float(each[0]) for each in (members.sent_s, gauges.t_s, progress.t_s) if len(each)), default=0.0)
-        in_flight = flight(self._facts, self._requests, since_s - service_s - 1.0)
-        asked = commanded(self._facts, since_s - service_s - 1.0)
+        in_flight = flight(self._facts, self._requests, since_s - service_s - 1.0, stop_s + 1.0)
+        asked = commanded(self._facts, since_s - service_s - 1.0, stop_s + 1.0)
         assert in_flight is not None
         found.service_s[start_s] = recent
         found.parts[start_s] = Part(
@@ -184,7 +185,17 @@ def _unbraked(columns: _Columns, segment: Segment, braked: Sequence[tuple[float,
     return columns.pick(inside & ~_inside(braked, columns.t_s))
 
 
-def bounded(part: Part) -> Part:
+def add(parts: list[Part], new: Part) -> None:
+    """Append a part, the newest last; small ones are put together, so that many blocks cost little more than one."""
+    parts.append(new)
+    whole = sum(len(part.requests.sent_s) for part in parts) > ROOM
+    while len(parts) > 1 and (whole or 2 * len(parts[-1].requests.sent_s) >= len(parts[-2].requests.sent_s)):
+        last = parts.pop()
+        parts[-1] = stacked([parts[-1], last])
+    parts[-1] = _bounded(parts[-1])
+
+
+def _bounded(part: Part) -> Part:
     """The part, and of one that has more than `ROOM` requests the newest of each load."""
     load = np.round(np.nan_to_num(part.seen.load)).astype(int)
     if len(load) <= ROOM:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llmtop.analysis.blocks import Fresh, LeftOut, Part, View, bounded, stacked
+from llmtop.analysis.blocks import Fresh, LeftOut, Part, View, add, stacked
 from llmtop.analysis.levels import Level
 from llmtop.analysis.openloop import rate_levels
 from llmtop.analysis.readings import (
@@ -92,6 +92,8 @@ class Ledger:
         self._closed_s = 0.0
         self._closed_rows = 0
         self._closed = Fresh({}, {}, {})
+        self._parts: dict[float, list[Part]] = {}
+        """What is closed, by the start of its segment."""
         self._levels: dict[tuple[object, ...], dict[int, Level]] = {}
 
     def curves(self, facts: Facts, meta: RunMeta, requests: Requests, now_s: float) -> tuple[MeasuredCurve, ...]:
@@ -125,8 +127,7 @@ class Ledger:
 
     def _close(self, fresh: Fresh) -> None:
         for start_s, part in fresh.parts.items():
-            known = self._closed.parts.get(start_s)
-            self._closed.parts[start_s] = bounded(part if known is None else stacked([known, part]))
+            add(self._parts.setdefault(start_s, []), part)
         self._closed.warm_s.update(fresh.warm_s)
         self._closed.service_s.update(fresh.service_s)
 
@@ -134,8 +135,8 @@ class Ledger:
         """Parts by the start of the segment that they are in now: an edge may have moved a little since."""
         starts = [segment.start_s for segment in segments]
         merged: dict[float, list[Part]] = {}
-        for start_s, part in [*self._closed.parts.items(), *fresh.items()]:
-            merged.setdefault(starts[bisect_right(starts, start_s) - 1], []).append(part)
+        for start_s, parts in [*self._parts.items(), *((start_s, [part]) for start_s, part in fresh.items())]:
+            merged.setdefault(starts[bisect_right(starts, start_s) - 1], []).extend(parts)
         return merged
 
     def _curve(

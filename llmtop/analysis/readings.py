@@ -53,13 +53,15 @@ def requests_of_rows(table: Table, first: int, stop: int) -> Requests:
     )
 
 
-def flight(facts: Facts, requests: Requests, since_s: float = -math.inf) -> StepFunction | None:
+def flight(
+    facts: Facts, requests: Requests, since_s: float = -math.inf, until_s: float = math.inf
+) -> StepFunction | None:
     """Requests in flight over time: from the bins, or from the requests themselves where there are none.
 
     Args:
-        since_s: bins that ended before are left out.
+        since_s, until_s: bins that ended before or after are left out.
     """
-    first, size = _bins_since(facts, since_s)
+    first, size = _bins(facts, since_s, until_s)
     if size:
         t_s, span_s, count = (np.array(facts.bins.column(name)[first:size]) for name in ("t_s", "span_s", "in_flight"))
         start = 0.0 if first == facts.bins.dropped == 0 else facts.bins.column("in_flight")[max(0, first - 1)]
@@ -70,19 +72,20 @@ def flight(facts: Facts, requests: Requests, since_s: float = -math.inf) -> Step
     return None
 
 
-def commanded(facts: Facts, since_s: float = -math.inf) -> StepFunction | None:
+def commanded(facts: Facts, since_s: float = -math.inf, until_s: float = math.inf) -> StepFunction | None:
     """The commanded load over time, from the bins as `flight`; None without bins."""
-    first, size = _bins_since(facts, since_s)
+    first, size = _bins(facts, since_s, until_s)
     if size == 0:
         return None
     t_s, span_s, target = (np.array(facts.bins.column(name)[first:size]) for name in ("t_s", "span_s", "target"))
     return StepFunction(t_s - span_s, target)
 
 
-def _bins_since(facts: Facts, since_s: float) -> tuple[int, int]:
-    """(first row that ended then or later, but not past the last one; number of rows)."""
-    size = len(facts.bins)
-    return min(int(np.searchsorted(facts.bins.column("t_s")[:size], since_s)), max(0, size - 1)), size
+def _bins(facts: Facts, since_s: float, until_s: float) -> tuple[int, int]:
+    """(first row, row after the last) of the bins that ended in a span, but of one at least; (0, 0) without any."""
+    t_s = facts.bins.column("t_s")
+    first = min(int(np.searchsorted(t_s, since_s)), max(0, len(t_s) - 1))
+    return first, min(len(t_s), max(first + 1, int(np.searchsorted(t_s, until_s, side="right"))))
 
 
 def server_gauges(facts: Facts) -> Gauges:
