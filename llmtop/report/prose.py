@@ -14,6 +14,7 @@ from llmtop.wording.names import bound_name, knee_name, short_axis
 from llmtop.wording.sentences import (
     CLIENT_SLOW,
     CONTRADICTION,
+    CUT,
     advised,
     pass_and_fail,
     sentence,
@@ -137,7 +138,7 @@ def environment(report: ReportInput) -> list[tuple[str, str]]:
         ("GPUs", ", ".join(report.gpus)),
         ("Profile", profile.name + (f": {profile.description}" if profile.description else "")),
         ("Stages", "; ".join(stage_text(stage) for stage in profile.plan.stages)),
-        ("Workload", workload_text(profile.workload, base)),
+        ("Workload", workload_text(profile.workload, base, _cut_to(report, base))),
         ("Output length", None if info is None else _PINNED[info.pins_output]),
         ("Output tokens", f"counted by {report.token_source}" if report.token_source else None),
         ("Client", client_text(report)),
@@ -161,10 +162,21 @@ def client_text(report: ReportInput) -> str:
     return "; ".join(part for part in parts if UNKNOWN not in part)
 
 
-def workload_text(workload: Workload, base: LoadPoint) -> str:
+def _cut_to(report: ReportInput, base: LoadPoint) -> float | None:
+    """Mean length of the prompts where all were asked for in one length and came out much shorter."""
+    asked = {base.prompt_tokens, *(change.point.prompt_tokens for change in report.changes)}
+    if len(asked) > 1 or not report.totals.ok or not report.prompt_tokens:
+        return None
+    mean = report.prompt_tokens / report.totals.ok
+    return mean if mean < CUT * base.prompt_tokens else None
+
+
+def workload_text(workload: Workload, base: LoadPoint, cut_to: float | None = None) -> str:
+    """How requests were made up; `cut_to` is the mean length of prompts that came out shorter than they were asked."""
+    prompts = f"prompts {lengths_text(workload.prompt, base.prompt_tokens)}"
     parts = [
         workload.source if workload.file is None else f"{workload.source} {workload.file}",
-        f"prompts {lengths_text(workload.prompt, base.prompt_tokens)}",
+        prompts if cut_to is None else f"{prompts}, cut to {PAGE.whole(cut_to)}",
         f"outputs {lengths_text(workload.output, base.output_tokens)}",
     ]
     if base.shared_prefix:

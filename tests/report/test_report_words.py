@@ -108,3 +108,14 @@ def test_ticks_are_round() -> None:
     assert load_ticks(load_scale([1, 64])) == [1, 2, 4, 8, 16, 32, 64]
     assert Scale(1.5, 9, log=True).ticks(2) == [2, 5]
     assert [nice_above(step) for step in (0.3, 1, 1.1, 6)] == [0.5, 1, 2, 10]
+
+
+@pytest.mark.parametrize(("mean", "told"), [(150, "prompts 192 tokens, cut to 150"), (180, "prompts 192 tokens")])
+def test_prompts_that_came_out_shorter_than_asked_are_told_by_their_own_length(
+    report: ReportInput, mean: int, told: str
+) -> None:
+    short = structs.replace(report, prompt_tokens=mean * report.totals.ok)
+    assert dict(prose.environment(short))["Workload"].split(", outputs")[0].endswith(told)
+    changed = structs.replace(report.changes[0], point=structs.replace(report.changes[0].point, prompt_tokens=9))
+    mixed = structs.replace(short, changes=(*report.changes, changed))
+    assert dict(prose.environment(mixed))["Workload"].split(", outputs")[0].endswith("192 tokens"), "of several"
