@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -58,7 +59,8 @@ def capacity_of(
     `at_slo` is the largest level that held with no failed level below it, `limited_by` the smallest of the walls: the
     SLO, the knee, the requests that fit the KV cache, and max_num_seqs.
     """
-    verdicts = [judge_level(level, slo) for level in sorted(levels, key=lambda level: level.load)]
+    ordered = sorted(levels, key=lambda level: level.load)
+    verdicts = [level.remembered(("held", slo), partial(judge_level, level, slo)) for level in ordered]
     if cliff.axis == "rate" and cliff.kind is Kind.CLIFF:
         # Past its capacity an open loop has no latency, only a queue that grows: short runs hold by luck.
         edge = math.inf if cliff.at is None else sustained(cliff.at)

@@ -245,10 +245,14 @@ def _groups(load: Array, wanted: Array | None, thinking: bool) -> list[Index]:
     rest = np.arange(len(load))
     if wanted is not None:
         there = (np.abs(load - wanted) <= SNAP * wanted) | thinking
-        commands, counts = np.unique(np.round(wanted[there], 6), return_counts=True)
+        rounded = np.round(wanted, 6)
+        commands, counts = np.unique(rounded[there], return_counts=True)
         held = commands[counts >= _HELD]
-        groups = [np.flatnonzero(there & (np.round(wanted, 6) == command)) for command in held]
-        rest = np.flatnonzero(~(there & np.isin(np.round(wanted, 6), held)))
+        of_held = there & np.isin(rounded, held)
+        members = np.flatnonzero(of_held)
+        members = members[np.argsort(rounded[members], kind="stable")]
+        groups = np.split(members, np.cumsum(counts[counts >= _HELD])[:-1]) if len(held) else []
+        rest = np.flatnonzero(~of_held)
     cells = np.round(GRID * np.log2(np.maximum(load[rest], 0.5))).astype(int)
     bins: list[Index] = []
     last = 0.0
@@ -303,9 +307,10 @@ def _assigned(load: Array, sway: Array, loads: Array, jitter: float) -> Index:
     """Which level each instant belongs to: the nearest within half a bin, if the load was steady for S; else -1."""
     if len(load) == 0:
         return np.empty(0, dtype=np.intp)
-    distance = np.abs(np.log(np.nan_to_num(np.maximum(load, 1e-9), nan=1e-9)[:, None] / loads))
-    nearest = np.argmin(distance, axis=1)
-    near = distance[np.arange(len(load)), nearest] <= np.log(2) / (2 * GRID)
+    order = np.argsort(loads)
+    borders = np.sqrt(loads[order][1:] * loads[order][:-1])
+    nearest = order[np.searchsorted(borders, np.nan_to_num(load))]
+    near = np.abs(np.log(np.maximum(np.nan_to_num(load), 1e-9) / loads[nearest])) <= np.log(2) / (2 * GRID)
     return np.where(near & (sway <= jitter), nearest, -1)
 
 
