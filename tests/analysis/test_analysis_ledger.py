@@ -226,3 +226,14 @@ def test_only_scrapes_in_a_row_are_a_queue() -> None:
     facts = facts_of(requests=[record(i / 4) for i in range(80)], bins=bins_of(20, 4), server=server)
     (curve,) = measured_curves(facts, laptop(1).meta, finished_requests(facts), 20.0)
     assert curve.queued == 2
+
+
+@pytest.mark.parametrize("think_s", [0.0, 1.0])
+def test_users_are_whole_on_a_ramp_too(think_s: float) -> None:
+    session = laptop(1)
+    for count in range(1, 60):
+        session.command(users(count, think_time_s=think_s))
+        session.run_until(session.now_s + 0.6)
+    loads = [level.load for level in curves_of(session)[-1].levels]
+    assert len(loads) >= 5
+    assert loads == sorted({float(round(load)) for load in loads}), "each of them once"
