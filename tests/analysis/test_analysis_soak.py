@@ -343,6 +343,28 @@ def test_work_is_taken_out_and_a_creep_at_equal_work_stays() -> None:
     assert at_equal_work(changed, [work], cell, later)[: n // 3].std() == pytest.approx(0, abs=1e-6)
 
 
+def test_a_few_wild_values_do_not_tell_the_effect_of_work() -> None:
+    rng = np.random.default_rng(4)
+    n, cell = 3000, np.repeat(np.arange(50), 60)
+    work = rng.uniform(0, 1, n)
+    wild = (work > 0.9) & (rng.random(n) < 0.2)
+    left = at_equal_work(3 * work + 0.01 * rng.standard_normal(n) + 3 * wild, [work], cell, np.ones(n, dtype=bool))
+    assert left[~wild].std() < 0.06
+
+
+def test_what_a_token_takes_of_the_cache_is_told_by_the_first_third(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def noted(series: soaking._Series, edges_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append((series.figure, series.work_until_s))
+        return windowed(series, edges_s)
+
+    monkeypatch.setattr(soaking, "windowed", noted)
+    drifts_of(held(600, snapshots(600)), 600.0)
+    until_s = dict(reversed(seen))[Figure.KV]
+    assert until_s == pytest.approx(30 + (599 - 30) / 3, abs=1)
+
+
 def test_tokens_held_are_the_prompt_and_the_answer_so_far() -> None:
     facts = facts_of(requests=[record(0.0, ttft_s=1.0, e2e_s=3.0), record(2.0, ttft_s=1.0, e2e_s=3.0)])
     found = tokens_held(finished_requests(facts), np.array([0.5, 1.0, 2.0, 3.5, 6.0]))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from llmtop.analysis.trend import EDGE, MIN_WINDOWS, trend_of
+from llmtop.analysis.trend import EDGE, trend_of
 from llmtop.domain.verdicts import Shape
 
 CHANCE = 0.001
@@ -113,8 +113,7 @@ def test_a_wild_window_or_two_are_no_trend() -> None:
 
 
 def test_twenty_windows_are_needed() -> None:
-    n = MIN_WINDOWS
-    assert trend_of(np.arange(n - 1.0), np.arange(n - 1.0), CHANCE) is None
+    assert trend_of(np.arange(19.0), np.arange(19.0), CHANCE) is None
     found = trend_of(np.arange(20.0), 100 + np.arange(20.0), CHANCE)
     assert found is not None
     assert (found.shape, found.slope) == ("slope", pytest.approx(1.0))
