@@ -14,7 +14,7 @@ from llmtop.meter.facts import Facts
 
 FULL_EVERY_S = 5.0
 """Intervals cost a bootstrap; they are renewed this often."""
-WORDS_S = 20.0
+WORDS_S = 30.0
 """Figures in the line of words, and what stays unknown, must have stood so long."""
 RELIEF_S = 5.0
 """So long a limit that was missed must hold again before the words say so."""
