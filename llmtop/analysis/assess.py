@@ -20,6 +20,7 @@ from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.recent import (
+    as_counted,
     last_held_s,
     limits_of,
     measured_lengths,
@@ -35,6 +36,7 @@ from llmtop.analysis.soak import drifts_of, replicas
 from llmtop.analysis.spikes import recoveries_of
 from llmtop.analysis.tested import found
 from llmtop.analysis.votes import NOTHING, ballots, elected, renewed
+from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.profile import Question
@@ -55,7 +57,7 @@ from llmtop.domain.verdicts import (
 )
 from llmtop.meter.facts import Facts
 from llmtop.wording.over_time import part
-from llmtop.wording.sentences import TRANSIENTS
+from llmtop.wording.sentences import TRANSIENTS, configuration
 
 QUICK_REPLICATES = 24
 """Bootstrap draws of a live verdict between the full ones."""
@@ -99,7 +101,10 @@ def assess(
     capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, current.point)
     drifts = drifts_of(facts, now_s, requests) if full and now_s >= _DRIFT_FROM_S else ()
     recoveries = recoveries_of(facts, meta.profile.plan, slo, requests, now_s) if full else ()
-    grounds = Findings(requests, current.levels, capacity, shown, drifts=drifts, recoveries=recoveries)
+    server = meta.info.server if meta.info is not None else None
+    point = as_counted(current.point, limits)
+    named = configuration(server or DIALECTS[dialect or Dialect.OPENAI].title, limits.max_num_seqs, limits.gpus, point)
+    grounds = Findings(requests, current.levels, capacity, shown, named, drifts, recoveries)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
     verdict = answered if over else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
     told_s = last_held_s(facts, now_s) if over else now_s

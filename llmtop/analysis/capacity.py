@@ -9,19 +9,33 @@ from functools import partial
 
 import msgspec
 
+from llmtop.analysis import stats
 from llmtop.analysis.cliff import sustained
 from llmtop.analysis.judge import AGREEMENT, Limits
-from llmtop.analysis.levels import Level
-from llmtop.analysis.slo import Sample, holds
+from llmtop.analysis.levels import EMPTY, Level
+from llmtop.analysis.slo import MISS_SHARES, Sample, holds, judge_target
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Kind
 from llmtop.wording.figures import TEXT
 from llmtop.wording.names import bound_name, load_unit, target_name
-from llmtop.wording.sentences import CONTRADICTION, advised, breaks, driven, felt, listed, pass_and_fail, supports
+from llmtop.wording.sentences import (
+    CONTRADICTION,
+    advised,
+    binds_then,
+    breaks,
+    broken_there,
+    driven,
+    felt,
+    listed,
+    pass_and_fail,
+    supports,
+)
 
 SOAK_SHARE = 0.8
 """A long run is driven at this share of the recommended load: room for drift and for bursts."""
+RUN_TO_RUN = 0.06
+"""Share by which the capacity of one server differs from run to run: 20 seeds of six servers lie within it."""
 FLAT_GAIN = 1.05
 """A doubling of the load that gains less output tokens/s than this is past saturation."""
 
@@ -59,8 +73,8 @@ def capacity_of(
     `at_slo` is the largest level that held with no failed level below it, `limited_by` the smallest of the walls: the
     SLO, the knee, the requests that fit the KV cache, and max_num_seqs.
     """
-    ordered = sorted(levels, key=lambda level: level.load)
-    verdicts = [level.remembered(("held", slo), partial(judge_level, level, slo)) for level in ordered]
+    levels = sorted(levels, key=lambda level: level.load)
+    verdicts = [level.remembered(("held", slo), partial(judge_level, level, slo)) for level in levels]
     if cliff.axis == "rate" and cliff.kind is Kind.CLIFF:
         # Past its capacity an open loop has no latency, only a queue that grows: short runs hold by luck.
         edge = math.inf if cliff.at is None else sustained(cliff.at)
@@ -68,6 +82,7 @@ def capacity_of(
     fails = next((each for each in verdicts if each.ok is False), None)
     passed = [each.load for each in verdicts if each.ok and (fails is None or each.load < fails.load)]
     at_slo = max(passed, default=None)
+    low, high = _interval(levels, slo, at_slo, None if fails is None else fails.load, cliff.axis)
     knee = cliff.at if cliff.kind in (Kind.CLIFF, Kind.GRADUAL) else None
     limits = limits if cliff.axis == "concurrency" else Limits(gpus=limits.gpus)
     own = None if knee is None else _limit_at(knee, cliff.cause, limits)
@@ -75,17 +90,87 @@ def capacity_of(
     recommended, soak = recommended_and_soak(at_slo, knee, cliff.axis, None if own is None else own[0])
     best = _most_tokens(levels)
     capacity = Capacity(
-        at_slo=at_slo,
-        fails_at=None if fails is None else fails.load,
+        at_slo=None if at_slo is None else _floor(at_slo, cliff.axis),
+        fails_at=None if fails is None else _ceil(fails.load, cliff.axis),
+        low=low,
+        high=high,
         knee=knee,
         limited_by=min(walls, default=(0.0, None))[1],
         recommended=recommended,
         soak=soak,
         best_tokens_at=None if best is None else best[0],
     )
-    how = driven(cliff.axis, point, _prompt_tokens(levels))
-    parts = (_sentence(capacity, verdicts, slo, cliff, how), _tokens_sentence(levels, cliff.axis, limits.gpus))
+    why = _reason(capacity, None if own is None else own[1])
+    broken = _broken_at(levels, slo, at_slo, cliff.axis)
+    parts = (
+        _sentence(capacity, verdicts, slo, cliff, driven(cliff.axis, point, _prompt_tokens(levels)), why),
+        *broken,
+        _tokens_sentence(levels, cliff.axis, limits.gpus),
+    )
     return msgspec.structs.replace(capacity, sentence="; ".join(filter(None, parts)))
+
+
+def _interval(
+    levels: Sequence[Level], slo: Slo, at_slo: float | None, fails_at: float | None, axis: Axis
+) -> tuple[float | None, float | None]:
+    """Between which loads the SLO breaks, by the bounds of the levels' latencies: straight lines between levels.
+
+    At the least as wide as runs of the same server differ. `high` None: no level failed.
+    """
+    if at_slo is None:
+        return None, None
+    bounds = [(level.load, *_worst(level, slo)) for level in levels if level.given is None and level.n]
+    low = _crossing([(load, high) for load, _, high in bounds])
+    high = _crossing([(load, low) for load, low, _ in bounds])
+    low = min(at_slo * (1 - RUN_TO_RUN), at_slo if low is None else low)
+    if fails_at is None:
+        return _floor(low, axis), None
+    high = max(at_slo * (1 + RUN_TO_RUN), fails_at * (1 + RUN_TO_RUN) if high is None else high)
+    return _floor(low, axis), _ceil(high, axis)
+
+
+def _worst(level: Level, slo: Slo) -> tuple[float, float]:
+    """Lowest and highest believable share of its limit that the latency nearest to it takes."""
+    shares = [(0.0, 0.0)]
+    for target in slo.targets:
+        values = level.samples(target.metric) if target.metric in LATENCIES else EMPTY
+        if len(values) and target.stat != "mean":
+            told = stats.quantile_with_bounds(values, 1 - MISS_SHARES[target.stat or "p95"])
+            high = math.inf if told.high is None else told.high
+            shares.append(((told.low or 0.0) / target.limit, high / target.limit))
+    return max(low for low, _ in shares), max(high for _, high in shares)
+
+
+def _crossing(shares: Sequence[tuple[float, float]]) -> float | None:
+    """The load at which a share of the limit reaches all of it; None: it does not."""
+    before = (0.0, 0.0)
+    for load, share in shares:
+        if share > 1:
+            if not math.isfinite(share):
+                return before[0]
+            return before[0] + (load - before[0]) * max(0.0, 1 - before[1]) / (share - before[1])
+        before = (load, share)
+    return None
+
+
+def _reason(capacity: Capacity, wall: str | None) -> str:
+    """Why the recommended load is less than what is supported; empty: it is not."""
+    if capacity.recommended is None or capacity.at_slo is None or capacity.recommended >= capacity.at_slo:
+        return ""
+    return wall or "the knee"
+
+
+def _broken_at(levels: Sequence[Level], slo: Slo, at_slo: float | None, axis: Axis) -> tuple[str, ...]:
+    """Limits on queue and KV cache that break at the load that is supported."""
+    level = next((level for level in levels if level.load == at_slo), None)
+    if level is None:
+        return ()
+    told = [(target, judge_target(Sample.of_level(level), target)) for target in slo.targets]
+    return tuple(
+        broken_there(level.load, axis, target, each.value)
+        for target, each in told
+        if target.metric in ("queue", "kv") and each.ok is False and each.value is not None
+    )
 
 
 def recommended_and_soak(
@@ -138,6 +223,15 @@ def _close(wall: float, knee: float) -> bool:
     return abs(wall - knee) <= 1.5 * AGREEMENT * knee
 
 
+def _floor(value: float, axis: Axis) -> float:
+    """Users are whole; rates are as they were offered."""
+    return float(math.floor(value + 1e-9)) if axis == "concurrency" else value
+
+
+def _ceil(value: float, axis: Axis) -> float:
+    return float(math.ceil(value - 1e-9)) if axis == "concurrency" else value
+
+
 def _whole(value: float, axis: Axis) -> float:
     """Users are whole; rates keep two digits."""
     return float(max(1, math.floor(value + 1e-9))) if axis == "concurrency" else round(value, 2)
@@ -149,14 +243,17 @@ def _prompt_tokens(levels: Sequence[Level]) -> float | None:
     return sum(mean * n for mean, n in told) / sum(n for _, n in told) if told else None
 
 
-def _sentence(capacity: Capacity, verdicts: Sequence[LevelVerdict], slo: Slo, cliff: CliffVerdict, how: str) -> str:
+def _sentence(
+    capacity: Capacity, verdicts: Sequence[LevelVerdict], slo: Slo, cliff: CliffVerdict, how: str, why: str
+) -> str:
     if not any(verdict.ok is not None for verdict in verdicts):
         return ""
     axis, objective = cliff.axis, felt(slo)
     at_slo, fails = capacity.at_slo, capacity.fails_at
     if at_slo is not None:
-        promise = supports(at_slo, fails, axis, objective=objective, how=how)
-        parts = [f"{promise}: {pass_and_fail(at_slo, fails, axis)}"]
+        promise = supports(at_slo, fails, axis, objective=objective, how=how, low=capacity.low, high=capacity.high)
+        then = binds_then(next((each.failed for each in verdicts if each.ok is False), ()))
+        parts = [f"{promise}{then}: {pass_and_fail(at_slo, fails, axis)}"]
     elif fails is not None and verdicts[0].ok is not None:
         parts = [breaks(fails, axis, objective=objective, how=how)]
     else:
@@ -169,7 +266,7 @@ def _sentence(capacity: Capacity, verdicts: Sequence[LevelVerdict], slo: Slo, cl
     if capacity.limited_by is not None:
         parts.append(f"limited by {capacity.limited_by}")
     if capacity.recommended is not None and capacity.soak is not None:
-        parts.append(advised(capacity.recommended, capacity.soak, axis))
+        parts.append(advised(capacity.recommended, capacity.soak, axis, why=why, share=SOAK_SHARE))
     return "; ".join(parts)
 
 

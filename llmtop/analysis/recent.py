@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from msgspec import structs
 
 from llmtop.analysis.cliff import QUEUE_SHARE, QUEUED_TTFT
 from llmtop.analysis.diagnosis import WINDOW_S, Recent
@@ -37,6 +38,8 @@ GAP_S = 10.0
 """So long the server's own TTFT must stay below what is measured here, and requests in flight here be missing there."""
 GAP_TOKENS = 10
 """Fewest first tokens to compare."""
+SAME_LENGTH = 0.1
+"""Share by which a counted length may differ from the asked one: templates add some tokens, samples of a spread do."""
 _QUEUE_POLLS = 5
 _FIRST_TOKENS = 8
 
@@ -218,6 +221,20 @@ def measured_lengths(limits: Limits, requests: Requests) -> Limits:
             mean = float(tokens.mean())
             told |= {f"{name}_tokens": mean, f"{name}_cv": float(tokens.std()) / mean}
     return replace(limits, **told)  # type: ignore[arg-type]
+
+
+def as_counted(point: LoadPoint, limits: Limits) -> LoadPoint:
+    """The point with the lengths that were counted, where they are not those that were asked for."""
+
+    def length(asked: int, counted: float | None) -> int:
+        same = counted is None or abs(counted - asked) <= SAME_LENGTH * asked
+        return asked if same or counted is None else round(counted)
+
+    return structs.replace(
+        point,
+        prompt_tokens=length(point.prompt_tokens, limits.prompt_tokens),
+        output_tokens=length(point.output_tokens, limits.output_tokens),
+    )
 
 
 def slo_sample(facts: Facts, meta: RunMeta, requests: Requests, now_s: float) -> Sample:

@@ -69,6 +69,7 @@ def capacity_of_tested(
         return Capacity(sentence=sentences.search_void(client.red, client.all))
     held, broke = highest_held(tested), lowest_broken(tested)
     at_slo = None if held is None else float(held.load)
+    failed = [] if broke is None else [target_name(name) for name in broke.failed]
     knee = next((each.in_service for each in tested if any("ttft" in name for name in each.failed)), None)
     recommended, soak = recommended_and_soak(at_slo, knee, "concurrency")
     capacity = Capacity(
@@ -77,11 +78,11 @@ def capacity_of_tested(
         high=None if broke is None or held is None else float(math.ceil(broke.load * (1 + MARGIN))),
         fails_at=None if broke is None else float(broke.load),
         knee=knee,
-        limited_by=None if broke is None else f"{sentences.listed([target_name(name) for name in broke.failed])} SLO",
+        limited_by=f"{sentences.listed(failed)} SLO" if failed else None,
         recommended=recommended,
         soak=soak,
     )
-    return replace(capacity, sentence=_sentence(capacity, ended, slo, base, client))
+    return replace(capacity, sentence=_sentence(capacity, failed, ended, slo, base, client))
 
 
 def found(facts: Facts, slo: Slo) -> Capacity | None:
@@ -140,13 +141,17 @@ def _low(held: JudgedLevel, tested: Sequence[JudgedLevel]) -> float:
     return float(math.floor(max(sure, default=0) / (1 + MARGIN)))
 
 
-def _sentence(found: Capacity, ended: SearchEnded | None, slo: Slo, base: LoadPoint, client: ClientSeconds) -> str:
+def _sentence(
+    found: Capacity, failed: Sequence[str], ended: SearchEnded | None, slo: Slo, base: LoadPoint, client: ClientSeconds
+) -> str:
     axis: Axis = "concurrency"
     objective, how = sentences.felt(slo), sentences.driven(axis, base)
     if found.at_slo is not None:
-        promise = sentences.supports(found.at_slo, found.fails_at, axis, objective=objective, how=how)
-        tests = sentences.pass_and_fail(found.at_slo, found.fails_at, axis)
-        parts = [f"{promise}: {tests}{sentences.likely(found.low, found.high, axis)}"]
+        promise = sentences.supports(
+            found.at_slo, found.fails_at, axis, objective=objective, how=how, low=found.low, high=found.high
+        )
+        then = sentences.binds_then(failed)
+        parts = [f"{promise}{then}: {sentences.pass_and_fail(found.at_slo, found.fails_at, axis)}"]
     elif found.fails_at is not None:
         parts = [sentences.breaks(found.fails_at, axis, objective=objective, how=how)]
     else:

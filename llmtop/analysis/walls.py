@@ -206,8 +206,12 @@ def _with_budget(walls: Walls, limits: Limits) -> Forecast | None:
 
 
 def _gives(walls: Walls, best: Carried, room: float, turns: tuple[Turn, ...]) -> Forecast:
+    """What the knobs give, and what stops them: a limit, the wall that lets `room` run, or the reach of the lines."""
     alone, name = walls.alone()
-    loses = alone < min(room, REACH * walls.service.most_running)
-    reached = best.running >= math.floor(REACH * walls.service.most_running)
-    wall = None if reached and not loses else name if loses else "kv"
+    top = REACH * walls.service.most_running
+    loses = alone < min(room, top)
+    wall: str | None = name
+    if not loses and best.running >= math.floor(min(room, top)):
+        others = {"token_budget": walls.budget, "queue": walls.slots}
+        wall = None if top < room else next((each for each, at in others.items() if at == room), "kv")
     return Forecast(turns=turns, capacity_now=0.0, capacity_then=best.load, next_wall=wall, more_loses=loses)

@@ -207,11 +207,12 @@ class Capacity(Struct, frozen=True, kw_only=True):
 
     at_slo: float | None = None
     """Largest load at which the SLO held."""
-    low: float | None = None
-    high: float | None = None
-    """Where the capacity lies with 95 % confidence; None: not bounded on that side."""
     fails_at: float | None = None
     """Smallest load above at which it did not; None: never failed, so `at_slo` is only a lower bound."""
+    low: float | None = None
+    high: float | None = None
+    """Between which the capacity lies, by the 95 % bounds of the levels around it and what runs differ by; `high`
+    None: no level failed."""
     knee: float | None = None
     limited_by: str | None = None
     recommended: float | None = None

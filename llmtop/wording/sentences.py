@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import SearchEnded
-from llmtop.domain.slo import LATENCIES, Slo
+from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.verdicts import ClientCause, ClientReason
 from llmtop.wording.figures import TEXT, Figures
-from llmtop.wording.names import load_unit
+from llmtop.wording.names import load_unit, target_name
 
 CLIENT_SLOW = "the client was the bottleneck"
 CLIENT_BOUND = f"{CLIENT_SLOW}: this run says nothing about the server"
@@ -27,20 +27,30 @@ def supports(
     *,
     objective: str = "the SLO",
     how: str = "",
+    low: float | None = None,
+    high: float | None = None,
     figures: Figures = TEXT,
 ) -> str:
     """`supports 28 concurrent users at the SLO`; `at least` as long as no load has failed.
 
     Args:
+        low, high: the interval, said where both are known: `supports 28 (26 to 31) concurrent users`.
         how: in what way the load was driven (`driven`).
     """
     least = "at least " if fails_at is None else ""
-    return f"supports {least}{figures.load(at_slo, axis)} {load_unit(axis)}{_in_brackets(how)} at {objective}"
+    span = "" if low is None or high is None else f" ({figures.load(low, axis)} to {figures.load(high, axis)})"
+    return f"supports {least}{figures.load(at_slo, axis)}{span} {load_unit(axis)}{_in_brackets(how)} at {objective}"
 
 
 def breaks(fails_at: float, axis: Axis, *, objective: str = "the SLO", how: str = "", figures: Figures = TEXT) -> str:
     """`does not meet the SLO even at 4 concurrent users`: the lowest load that was driven failed."""
     return f"does not meet {objective} even at {figures.load(fails_at, axis)} {load_unit(axis)}{_in_brackets(how)}"
+
+
+def binds_then(failed: Sequence[str]) -> str:
+    """`, then TPOT binds`, of the names of the limits that break next; empty: none is known."""
+    metrics = list(dict.fromkeys(name.partition(" ")[0] for name in failed))
+    return f", then {listed(metrics)} bind{'s' if len(metrics) == 1 else ''}" if metrics else ""
 
 
 def pass_and_fail(at_slo: float | None, fails_at: float | None, axis: Axis, figures: Figures = TEXT) -> str:
@@ -51,9 +61,41 @@ def pass_and_fail(at_slo: float | None, fails_at: float | None, axis: Axis, figu
     return ", ".join([*passed, "no failure yet" if fails_at is None else f"fail {figures.load(fails_at, axis)}"])
 
 
-def advised(recommended: float, soak: float, axis: Axis, figures: Figures = TEXT) -> str:
-    """`run it at 28, soak it at 22`"""
-    return f"run it at {figures.load(recommended, axis)}, soak it at {figures.load(soak, axis)}"
+def advised(
+    recommended: float, soak: float, axis: Axis, figures: Figures = TEXT, *, why: str = "", share: float | None = None
+) -> str:
+    """`run it at 28 (the knee), soak it at 22 (80 % of that)`
+
+    Args:
+        why: why it is less than what is supported; empty: it is not.
+        share: of the recommended load that the soak is.
+    """
+    run = f"run it at {figures.load(recommended, axis)}{_in_brackets(why)}"
+    part = "" if share is None else f"{figures.round_percent(share)} of that"
+    return f"{run}, soak it at {figures.load(soak, axis)}{_in_brackets(part)}"
+
+
+def broken_there(load: float, axis: Axis, target: SloTarget, value: float, figures: Figures = TEXT) -> str:
+    """`at 50 queue 18.2 > 10`: a limit that is no latency breaks at the load that is supported."""
+    measured, limit = figures.measured(target.metric, value), figures.limit(target.metric, target.limit)
+    return f"at {figures.load(load, axis)} {target_name(target.name)} {measured} > {limit}"
+
+
+def configuration(
+    server: str | None, slots: float | None, gpus: int | None, point: LoadPoint | None, figures: Figures = TEXT
+) -> str:
+    """What a capacity holds for: `vLLM 0.33, 36 slots, 1 GPU, 192/64 tokens`. What is not known is left out.
+
+    Args:
+        server: title and version.
+        slots: requests in one batch.
+        gpus: that serve.
+    """
+    parts = [server or ""]
+    parts += [] if slots is None else [f"{figures.whole(slots)} slots" if slots != 1 else "1 slot"]
+    parts += [] if not gpus else [f"{gpus} GPU{'' if gpus == 1 else 's'}"]
+    parts += [] if point is None else [f"{point.prompt_tokens}/{point.output_tokens} tokens"]
+    return ", ".join(filter(None, parts))
 
 
 def expected_peak(peak: float, own: float, slots: int | None, most: int) -> str:
@@ -72,13 +114,6 @@ def expected_peak(peak: float, own: float, slots: int | None, most: int) -> str:
         return f"{told}, the server's slots"
     where = f"the profile's is {own:g}" if slots is None else f"the server has {slots} slots"
     return f"{told}: {where}, but no more than {most} in flight are allowed (--max-concurrency)"
-
-
-def likely(low: float | None, high: float | None, axis: Axis, figures: Figures = TEXT) -> str:
-    """` (most likely 47 to 53)`: where a capacity lies; empty where it is not bounded on both sides."""
-    if low is None or high is None:
-        return ""
-    return f" (most likely {figures.load(low, axis)} to {figures.load(high, axis)})"
 
 
 def rest_waits(served: float, axis: Axis, figures: Figures = TEXT) -> str:

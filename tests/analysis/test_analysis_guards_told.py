@@ -229,9 +229,9 @@ def test_a_sentence_says_what_holds_what_fails_and_why() -> None:
     open_below = f"8 {how} break TTFT p95 < 2 s; below, too few requests to prove that it holds; {wall}"
     assert cap([few, bare[1]]).sentence == open_below
     held = f"supports at least 8 {how} at TTFT p95 < 2 s: pass 8, no failure yet"
-    assert cap([bare[0]]).sentence == f"{held}; run it at 8, soak it at 6"
+    assert cap([bare[0]]).sentence == f"{held}; run it at 8, soak it at 6 (80 % of that)"
     assert cap([bare[0]], knee(20, Bound.NONE)).sentence == (
-        f"{held}; knee 20 (cause unknown); limited by the cliff; run it at 8, soak it at 6"
+        f"{held}; knee 20 (cause unknown); limited by the cliff; run it at 8, soak it at 6 (80 % of that)"
     )
     assert cap([few]).sentence == cap([]).sentence == ""
 

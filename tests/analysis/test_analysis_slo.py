@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -99,13 +101,38 @@ def test_capacity_names_the_wall_and_recommends_the_smaller_of_knee_and_slo():
     assert found.best_tokens_at == 32
     assert "most output tokens/s 1 280 at 32" in found.sentence
     for part in (
-        "supports 48 concurrent users",
+        "supports 48 (45 to 53) concurrent users",
+        "TTFT p95 < 2 s, TPOT p95 < 50 ms and errors < 1 %, then TTFT binds: pass 48, fail 64",
         "think time 0 s, 512/128 tokens",
         "pass 48, fail 64",
-        "run it at 32, soak it at 25",
+        "run it at 32 (max_num_seqs), soak it at 25 (80 % of that)",
     ):
         assert part in found.sentence
     assert "past 32 a doubling gains < 5 %" in found.sentence
+
+
+def test_users_are_whole_and_the_interval_is_no_narrower_than_runs_differ() -> None:
+    levels = [level(15.999999999999996, 0.2), level(31.2, 1.9), level(33.4, 2.1)]
+    found = capacity_of(levels, Slo(), CliffVerdict(kind=Kind.NONE), Limits(), POINT)
+    assert (found.at_slo, found.fails_at, found.low, found.high) == (31.0, 34.0, 29.0, 34.0)
+    alone = capacity_of(levels[:1], Slo(), CliffVerdict(kind=Kind.NONE), Limits(), POINT)
+    assert (alone.at_slo, alone.high) == (16.0, None)
+
+
+def test_an_interval_reaches_as_far_as_the_samples_leave_it_open() -> None:
+    """Of 60 requests the slowest is the upper bound of p95: at 3 s, the capacity may lie below 32."""
+    few = dataclasses.replace(level(32, 1.0), ttft_s=np.append(np.full(59, 1.0), 3.0))
+    levels = [level(16, 0.2), few, level(64, 4.0)]
+    found = capacity_of(levels, Slo(), CliffVerdict(kind=Kind.NONE), Limits(), POINT)
+    assert (found.at_slo, found.low) == (32.0, 24.0), "from 40 % of the TPOT limit at 16 to 150 % of TTFT at 32"
+    assert found.high == 43.0, "and one from 1 s at 32 to 4 s at 64"
+
+
+def test_a_limit_on_the_queue_that_breaks_at_the_capacity_is_said() -> None:
+    levels = [level(16, 0.2), dataclasses.replace(level(32, 1.5), waiting=11.0, kv_usage=0.5), level(64, 4.0)]
+    found = capacity_of(levels, Slo(), CliffVerdict(kind=Kind.NONE), Limits(), POINT)
+    assert "at 32 queue 11 > 10" in found.sentence
+    assert "KV" not in found.sentence
 
 
 def test_capacity_before_any_failure_is_a_lower_bound():

@@ -117,9 +117,17 @@ def test_a_search_says_what_it_does_and_by_when_it_ends(
     assert sentences.searching(*known) == text
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "text"),
-    [(47.0, 53.0, " (most likely 47 to 53)"), (47.0, None, ""), (None, 53.0, "")],
-)
-def test_an_interval_has_two_ends(low: float | None, high: float | None, text: str) -> None:
-    assert sentences.likely(low, high, "concurrency") == text
+def test_what_a_capacity_holds_for_is_named_as_far_as_it_is_known() -> None:
+    point = LoadPoint(concurrency=1, prompt_tokens=192, output_tokens=64)
+    assert sentences.configuration("vLLM 0.33", 36, 1, point) == "vLLM 0.33, 36 slots, 1 GPU, 192/64 tokens"
+    assert sentences.configuration("SGLang", 1, 4, None) == "SGLang, 1 slot, 4 GPUs"
+    assert sentences.configuration(None, None, None, None) == ""
+
+
+def test_an_advised_load_below_the_capacity_has_its_reason() -> None:
+    assert sentences.advised(31, 24, "concurrency") == "run it at 31, soak it at 24"
+    told = sentences.advised(31, 24, "concurrency", why="the knee", share=0.8)
+    assert told == "run it at 31 (the knee), soak it at 24 (80 % of that)"
+    assert sentences.binds_then(("TTFT p95", "TPOT p95")) == ", then TTFT and TPOT bind"
+    assert sentences.binds_then(("TPOT p95",)) == ", then TPOT binds"
+    assert sentences.binds_then(()) == ""
