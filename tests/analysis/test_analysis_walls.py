@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -171,7 +173,15 @@ def test_without_levels_the_missing_measurement_is_named_and_no_number_is_given(
 def test_walls_that_miss_what_was_measured_are_not_believed() -> None:
     levels = server([2, 4, 8, 16, 24, 32, 48], most=16)
     cliff = judge(levels, limits=Limits(max_num_seqs=16), replicates=0)
-    for measured, known in ((Capacity(at_slo=24.0, fails_at=32.0), True), (Capacity(at_slo=60.0), False)):
+    now = walls(levels, Limits(max_num_seqs=16)).carried(16.0).load
+    edges = (
+        (Capacity(at_slo=1.14 * now), True),
+        (Capacity(at_slo=1.16 * now), False),
+        (Capacity(fails_at=now / 1.14), True),
+        (Capacity(fails_at=now / 1.16), False),
+        (Capacity(at_slo=60.0), False),
+    )
+    for measured, known in edges:
         told = advised(Diagnosis(bound=Bound.QUEUE), levels, Limits(max_num_seqs=16), SLO, cliff, measured, None)
         assert (told.prediction is not None) is known
     assert "the walls give 32 where 60 held" in str(told.advice)
@@ -222,3 +232,23 @@ def test_a_gain_that_is_not_worth_a_restart_is_no_advice() -> None:
         found = forecast(walls(server([2, 4, 8, 16, 32, 48, 64], most=slots), Limits(max_num_seqs=slots)), Limits())
         assert isinstance(found, Forecast)
         assert bool(found.turns) is turned, found
+
+
+def test_levels_of_too_few_requests_or_too_close_to_each_other_make_no_line() -> None:
+    few = [shortened(level, 19) for level in server([2, 4, 8, 16, 32], most=8)]
+    assert walls_of(few, Limits(max_num_seqs=8), SLO) == "no level has 20 requests"
+    close = server([20, 29], most=64)
+    assert "how latency grows" in str(walls_of(close, Limits(max_num_seqs=64), SLO))
+    assert isinstance(walls_of(server([20, 30], most=64), Limits(max_num_seqs=64), SLO), Walls)
+
+
+def test_a_plateau_near_the_slots_is_that_of_the_slots() -> None:
+    """Requests of one length end together, and their slots stand empty for a moment: running reads a little low."""
+    levels = server([2, 4, 8, 16, 24, 32, 48], most=16)
+    assert walls(levels, Limits(max_num_seqs=20)).slots == 20
+    assert walls(levels, Limits(max_num_seqs=21)).slots == 16
+
+
+def shortened(level: Level, n: int) -> Level:
+    """The level with its first `n` requests only."""
+    return dataclasses.replace(level, ttft_s=level.ttft_s[:n], tpot_s=level.tpot_s[:n], e2e_s=level.e2e_s[:n])
