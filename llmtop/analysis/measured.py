@@ -11,29 +11,11 @@ import numpy as np
 from llmtop.analysis.blocks import Fresh, LeftOut, Part, View, add, stacked
 from llmtop.analysis.levels import Level
 from llmtop.analysis.openloop import rate_levels
-from llmtop.analysis.readings import (
-    commanded,
-    finished_requests,
-    flight,
-    server_gauges,
-    waiting_ages,
-)
 from llmtop.analysis.segments import Segment, label_of, segments_of
 from llmtop.analysis.sessions import Requests, levels_of
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import RunMeta
 from llmtop.meter.facts import Facts
-
-__all__ = [
-    "Ledger",
-    "MeasuredCurve",
-    "commanded",
-    "finished_requests",
-    "flight",
-    "measured_curves",
-    "server_gauges",
-    "waiting_ages",
-]
 
 QUEUED_SCRAPES = 3
 """So many scrapes in a row with requests waiting are a queue; one alone is a burst of prompts that are read."""

@@ -1,4 +1,4 @@
-"""The keys of every JSON object that llmtop prints, as one page: `python -m llmtop.cli.keys > KEYS.md` renews it.
+"""The keys of every JSON object that llmtop prints, as one page: `python -m llmtop.cli.keys > llmtop/KEYS.md` renews it.
 
 What a key means is the docstring of the field that it is written from, so the page cannot say anything else than the
 code; a test holds the page and what is printed against each other.

@@ -10,7 +10,7 @@ from wandering import wander
 
 from llmtop.analysis import Limits
 from llmtop.analysis.display import HOLD, steady
-from llmtop.analysis.measured import finished_requests
+from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.recent import GAP_S, PROOF_S, recent_of, slo_sample_before
 from llmtop.analysis.votes import AGREE, NOTHING, RELEASE, SETTLED_S, STEP_S, ballots, elected
 from llmtop.domain.load import LoadPoint

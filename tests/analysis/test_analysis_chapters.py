@@ -9,7 +9,8 @@ from test_analysis_ledger import curves_of, drive, laptop, users
 from virtual import VirtualSession, meta_of
 
 from llmtop.analysis import assess
-from llmtop.analysis.measured import MeasuredCurve, finished_requests, measured_curves
+from llmtop.analysis.measured import MeasuredCurve, measured_curves
+from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.segments import chapter_notes, segments_of
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Chapter, LoadChange

@@ -8,8 +8,9 @@ import pytest
 from facts_by_hand import bins_of, facts_of, record, requests_of
 from virtual import meta_of
 
-from llmtop.analysis.measured import finished_requests, measured_curves, server_gauges
+from llmtop.analysis.measured import measured_curves
 from llmtop.analysis.openloop import Offered, rate_levels
+from llmtop.analysis.readings import finished_requests, server_gauges
 from llmtop.analysis.recent import limits_of, overloaded_now, recent_of, slo_sample
 from llmtop.domain.endpoint import Dialect, EndpointInfo
 from llmtop.domain.load import LoadPoint

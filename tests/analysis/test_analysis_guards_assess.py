@@ -14,7 +14,8 @@ from virtual import meta_of
 
 from llmtop.analysis import Level, assess, assess_levels
 from llmtop.analysis.levels import Statistic
-from llmtop.analysis.measured import commanded, finished_requests, flight, measured_curves, waiting_ages
+from llmtop.analysis.measured import measured_curves
+from llmtop.analysis.readings import commanded, finished_requests, flight, waiting_ages
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import LoadChange

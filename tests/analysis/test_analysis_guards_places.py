@@ -13,7 +13,8 @@ from virtual import meta_of
 
 from llmtop.analysis import Level
 from llmtop.analysis.cliff import Sweep, _interval, find, prepare, resampled
-from llmtop.analysis.measured import finished_requests, measured_curves
+from llmtop.analysis.measured import measured_curves
+from llmtop.analysis.readings import finished_requests
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.verdicts import Kind

@@ -13,7 +13,7 @@ from virtual import meta_of
 
 from llmtop.analysis.judgement import AT_PEAK, NEAR_PEAK, WHOLE, Findings, judge_run, question_of
 from llmtop.analysis.levels import Level
-from llmtop.analysis.measured import finished_requests
+from llmtop.analysis.readings import finished_requests
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Ramp, Spike, Stage
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome

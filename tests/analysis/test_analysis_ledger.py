@@ -9,7 +9,8 @@ from virtual import VirtualSession
 
 from llmtop.analysis import assess, blocks
 from llmtop.analysis.levels import Level
-from llmtop.analysis.measured import Ledger, MeasuredCurve, finished_requests, measured_curves
+from llmtop.analysis.measured import Ledger, MeasuredCurve, measured_curves
+from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.sessions import Requests, session_levels
 from llmtop.analysis.slo import Sample, attainment, holds
 from llmtop.analysis.steps import StepFunction

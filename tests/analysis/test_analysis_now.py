@@ -9,7 +9,7 @@ from facts_by_hand import bins_of, facts_of, record, requests_of
 from virtual import VirtualSession, meta_of
 
 from llmtop.analysis import assess
-from llmtop.analysis.measured import finished_requests
+from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.recent import recent_of, sample_between, slo_sample
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome

@@ -11,8 +11,9 @@ from virtual import VirtualSession, meta_of
 
 from llmtop.analysis import assess
 from llmtop.analysis.display import settled
-from llmtop.analysis.measured import finished_requests, measured_curves
+from llmtop.analysis.measured import measured_curves
 from llmtop.analysis.openloop import Offered, rate_levels
+from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.sessions import Progress, Requests
 from llmtop.analysis.steps import StepFunction
 from llmtop.domain.load import LoadPoint

@@ -13,7 +13,7 @@ from virtual import VirtualSession, meta_of
 
 from llmtop.analysis import assess
 from llmtop.analysis import soak as soaking
-from llmtop.analysis.measured import finished_requests
+from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.soak import (
     FALSE_ALARMS,
     LEAST,

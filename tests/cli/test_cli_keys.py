@@ -31,12 +31,12 @@ ROW = Row(
 
 
 def test_the_page_is_the_one_that_the_code_makes() -> None:
-    """To renew it: python -m llmtop.cli.keys > KEYS.md"""
-    assert (ROOT / "KEYS.md").read_text() == page()
+    """To renew it: python -m llmtop.cli.keys > llmtop/KEYS.md"""
+    assert (ROOT / "llmtop" / "KEYS.md").read_text() == page()
 
 
 def test_the_readme_names_the_page_and_every_command_that_prints_json_is_on_it() -> None:
-    assert "(KEYS.md)" in (ROOT / "README.md").read_text()
+    assert "(llmtop/KEYS.md)" in (ROOT / "README.md").read_text()
     assert {command.split()[1] for command in documents()} == {
         *("run", "assess", "report", "predict", "doctor", "selftest", "profiles", "locate"),
     }
