@@ -120,8 +120,8 @@ def _interval(
     if at_slo is None:
         return None, None
     bounds = [(level.load, *_worst(level, slo)) for level in levels if level.given is None and level.n]
-    low = _crossing([(load, high) for load, _, high in bounds])
-    high = _crossing([(load, low) for load, low, _ in bounds])
+    low = _last_held([(load, high) for load, _, high in bounds])
+    high = _first_broken([(load, low) for load, low, _ in bounds])
     low = min(at_slo * (1 - RUN_TO_RUN), at_slo if low is None else low)
     if fails_at is None:
         return _floor(low, axis), None
@@ -141,16 +141,27 @@ def _worst(level: Level, slo: Slo) -> tuple[float, float]:
     return max(low for low, _ in shares), max(high for _, high in shares)
 
 
-def _crossing(shares: Sequence[tuple[float, float]]) -> float | None:
-    """The load at which a share of the limit reaches all of it; None: it does not."""
-    before = (0.0, 0.0)
-    for load, share in shares:
-        if share > 1:
-            if not math.isfinite(share):
-                return before[0]
-            return before[0] + (load - before[0]) * max(0.0, 1 - before[1]) / (share - before[1])
-        before = (load, share)
-    return None
+def _last_held(shares: Sequence[tuple[float, float]]) -> float | None:
+    """Up to which load a share of the limit surely stays below all of it: a level that holds speaks for those below."""
+    known = [(load, share) for load, share in shares if math.isfinite(share)]
+    held = max((i for i, (_, share) in enumerate(known) if share <= 1), default=None)
+    if held is None:
+        return None
+    return known[held][0] if held + 1 == len(known) else _reaches(known[held], known[held + 1])
+
+
+def _first_broken(shares: Sequence[tuple[float, float]]) -> float | None:
+    """From which load on a share of the limit is surely above all of it; None: it is nowhere."""
+    broken = next((i for i, (_, share) in enumerate(shares) if share > 1), None)
+    if broken is None:
+        return None
+    return shares[0][0] if broken == 0 else _reaches(shares[broken - 1], shares[broken])
+
+
+def _reaches(below: tuple[float, float], above: tuple[float, float]) -> float:
+    """Where a straight line between two levels reaches the limit."""
+    share = max(0.0, 1 - below[1]) / (above[1] - below[1])
+    return below[0] + (above[0] - below[0]) * min(1.0, share)
 
 
 def _reason(capacity: Capacity, wall: str | None) -> str:

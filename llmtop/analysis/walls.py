@@ -34,8 +34,6 @@ RATE_SHARE = 0.95
 """An open loop is planned at this share of what the server can do: at all of it the queue has no end."""
 NEAR = 0.8
 """Share of its slots that a server runs, at the least, while they bind: requests of one length leave together."""
-AGREES = 0.15
-"""How far the present capacity may lie outside what was measured before the walls are not believed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,20 +145,24 @@ def turned(server: Server, knobs: Knobs, forecast: Forecast) -> Knobs:
     return then
 
 
-def moves(server: Server, load: float) -> dict[Bound, float]:
-    """Gain in requests/s at a load past the wall by doubling each knob: what really binds."""
+def moves(server: Server, load: float) -> tuple[dict[Bound, float], dict[Bound, float]]:
+    """Gain in requests/s, and in running requests, at a load past the wall by doubling each knob: what really binds."""
     config = server.deployed({}).config
-    base = predicted(server, {}, load).requests_per_s
+    base = predicted(server, {}, load)
     doubled: dict[Bound, Knobs] = {
         Bound.QUEUE: {"max_num_seqs": 2 * config.max_num_seqs},
         Bound.KV: {"num_gpu_blocks": 2 * config.num_gpu_blocks},
         Bound.TOKEN_BUDGET: {"max_num_batched_tokens": 2 * config.max_num_batched_tokens},
     }
-    return {bound: predicted(server, knobs, load).requests_per_s / base - 1 for bound, knobs in doubled.items()}
+    points = {bound: predicted(server, knobs, load) for bound, knobs in doubled.items()}
+    return (
+        {bound: point.requests_per_s / base.requests_per_s - 1 for bound, point in points.items()},
+        {bound: point.running_mean / base.running_mean - 1 for bound, point in points.items()},
+    )
 
 
 def right_cause(bound: Bound, gains: dict[Bound, float]) -> bool:
-    """The knob named moves throughput as much as any, or none does and the steps themselves bind, or nothing."""
+    """The knob named moves most, or nearly so; or none moves much, and the steps themselves bind, or nothing."""
     most = max(gains.values())
     if bound in gains:
         return gains[bound] >= 0.02 and gains[bound] >= 0.5 * most

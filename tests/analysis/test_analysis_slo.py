@@ -128,6 +128,13 @@ def test_an_interval_reaches_as_far_as_the_samples_leave_it_open() -> None:
     assert found.high == 43.0, "and one from 1 s at 32 to 4 s at 64"
 
 
+def test_an_outlier_at_a_low_load_does_not_open_the_interval_downwards() -> None:
+    odd = dataclasses.replace(level(8, 0.2), ttft_s=np.append(np.full(59, 0.2), 3.0))
+    levels = [odd, level(16, 0.2), level(32, 1.0), level(64, 4.0)]
+    found = capacity_of(levels, Slo(), CliffVerdict(kind=Kind.NONE), Limits(), POINT)
+    assert (found.at_slo, found.low) == (32.0, 30.0)
+
+
 def test_a_limit_on_the_queue_that_breaks_at_the_capacity_is_said() -> None:
     levels = [level(16, 0.2), dataclasses.replace(level(32, 1.5), waiting=11.0, kv_usage=0.5), level(64, 4.0)]
     found = capacity_of(levels, Slo(), CliffVerdict(kind=Kind.NONE), Limits(), POINT)

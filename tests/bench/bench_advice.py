@@ -38,14 +38,13 @@ def swept(server: Server, end: Knobs, bound: Bound, guess: float) -> float:
 
 def main(names: list[str]) -> None:
     chosen = [each for each in SERVERS if not names or any(name in each.name for name in names)]
-    causes, harmed, near_one, near, unknown = 0, 0, 0, 0, 0
+    speed, room, harmed, near_one, near, unknown = 0, 0, 0, 0, 0, 0
     for server in chosen:
         began = time.perf_counter()
         found = ramp(server, {})
         diagnosis, at_slo = found.diagnosis, found.capacity.at_slo or 2.0
         base = true_capacity(server, {}, at_slo)
-        gains = moves(server, 2 * max(base, 2.0))
-        right = right_cause(diagnosis.bound, gains)
+        faster, fuller = (right_cause(diagnosis.bound, gains) for gains in moves(server, 2 * max(base, 2.0)))
         knobs, one, told = {}, base, ""
         forecast = diagnosis.prediction
         for step in range(ROUNDS):
@@ -58,22 +57,22 @@ def main(names: list[str]) -> None:
             forecast = ramp(server, knobs).diagnosis.prediction
         end = true_capacity(server, knobs, one) if knobs else base
         best = max(base, one, end, swept(server, knobs, diagnosis.bound, max(end, 2.0)))
-        causes += right
+        speed += faster
+        room += fuller or faster
         unknown += diagnosis.prediction is None
         harmed += min(one, end) < 0.97 * base
         near_one += one >= 0.9 * best
         near += end >= 0.9 * best
-        marks = ("" if right else " CAUSE") + (" HARM" if min(one, end) < 0.97 * base else "")
+        marks = ("" if faster else " SPEED" if fuller else " CAUSE") + (" HARM" if min(one, end) < 0.97 * base else "")
         marks += "" if end >= 0.9 * best else " LOW"
         print(
             f"{server.name:34} {diagnosis.bound:12} now {base:6.4g} one {one:6.4g} end {end:6.4g} best {best:6.4g}"
             f"{told}{marks}  {time.perf_counter() - began:.1f} s",
             flush=True,
         )
-    print(
-        f"{len(chosen)} servers: cause right {causes}; capacity lowered {harmed}; at least 90 % of the best after one "
-        f"step {near_one}, at the end {near}; no number {unknown}"
-    )
+    print(f"{len(chosen)} servers: cause right by requests/s {speed}, or by what lets more run {room}")
+    print(f"capacity lowered {harmed}; no number {unknown}")
+    print(f"at least 90 % of the best after one step {near_one}, at the end {near}")
 
 
 if __name__ == "__main__":
