@@ -13,7 +13,7 @@ from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Forecast, Turn
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Drift, Forecast, Turn
 from llmtop.wording import advice as words
 
 AGREES = 0.15
@@ -58,6 +58,14 @@ def advised(
         return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, doubt, table))
     text = _with_number(diagnosis.bound, found, walls, cliff.axis, table)
     return msgspec.structs.replace(diagnosis, advice=text, prediction=found)
+
+
+def explained(diagnosis: Diagnosis, leak: Drift | None) -> Diagnosis:
+    """With a leak in place of a want: more of what is not given back only takes longer to fill."""
+    if leak is None or diagnosis.bound is not Bound.KV:
+        return diagnosis
+    evidence = (leak.text, *diagnosis.evidence)
+    return msgspec.structs.replace(diagnosis, evidence=evidence, advice=words.LEAK, prediction=None)
 
 
 def _doubt(found: Forecast, capacity: Capacity, axis: Axis) -> str | None:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from llmtop.analysis import cliff as cliffs
-from llmtop.analysis.advice import advised
+from llmtop.analysis.advice import advised, explained
 from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.diagnosis import by_cliff, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
@@ -32,7 +32,7 @@ from llmtop.analysis.recent import (
 from llmtop.analysis.segments import chapter_notes
 from llmtop.analysis.sessions import SHOWN_FROM
 from llmtop.analysis.slo import Sample, attainment, judge_slo
-from llmtop.analysis.soak import drifts_of, replicas
+from llmtop.analysis.soak import drifts_of, leak, replicas
 from llmtop.analysis.spikes import recoveries_of
 from llmtop.analysis.tested import found
 from llmtop.analysis.votes import NOTHING, ballots, elected, renewed
@@ -99,8 +99,10 @@ def assess(
     verdicts, shown, judged = _verdicts(current, limits, previous, full)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
     capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, current.point)
-    drifts = drifts_of(facts, now_s, requests) if full and now_s >= _DRIFT_FROM_S else ()
-    recoveries = recoveries_of(facts, meta.profile.plan, slo, requests, now_s) if full else ()
+    drifts, recoveries = ((), ()) if previous is None else (previous.drifts, previous.recoveries)
+    if full:
+        drifts = drifts_of(facts, now_s, requests) if now_s >= _DRIFT_FROM_S else ()
+        recoveries = recoveries_of(facts, meta.profile.plan, slo, requests, now_s)
     server = meta.info.server if meta.info is not None else None
     point = as_counted(current.point, limits)
     named = configuration(server or DIALECTS[dialect or Dialect.OPENAI].title, limits.max_num_seqs, limits.gpus, point)
@@ -116,7 +118,7 @@ def assess(
         votes = ballots(facts, requests, current.point, limits, current.levels, dialect, pressed, told_s)
         diagnosis = elected(_shown_before(facts, previous), votes, by_curve)
     fresh = advised(diagnosis, current.levels, limits, slo, shown, capacity, dialect)
-    diagnosis = renewed(_shown_before(facts, previous), fresh)
+    diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
     overloaded = previous is not None and previous.overloaded
     before = None if over else slo_sample_before(facts, meta, requests, now_s)

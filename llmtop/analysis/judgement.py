@@ -89,7 +89,7 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
     early = run.early
     if early is not None and (meta.ending in LOST or not (answer.reach and ok is True)):
         reasons = (*reasons, early)
-        ok = None if ok else ok
+        ok = None if ok or (meta.ending in LOST and question in _OF_LEVELS) else ok
     void = run.void
     text = answers.configured(found.configuration, answers.with_reasons(answer.text, reasons))
     if void:
@@ -106,6 +106,10 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
         ending=meta.ending,
         final=meta.ended_s is not None,
     )
+
+
+_OF_LEVELS = (Question.PEAK, Question.CAPACITY, Question.CLIFF)
+"""Questions about many loads: what failed while the server fell away says nothing of the load it fell at."""
 
 
 class _Run:
@@ -216,12 +220,11 @@ class _Run:
 
 
 def _hold(run: _Run) -> _Answer:
-    verdict = judge_slo(run.everything, run.slo)
-    held = run.held
+    verdict, held, cliff = judge_slo(run.everything, run.slo), run.held, run.found.cliff
     plural = held is not None and not (held.axis == "concurrency" and held.value == 1)
-    return _Answer(
-        verdict, verdict.ok, answers.kept(answers.driven_load(held), verdict.ok, plural), run.reasons(verdict)
-    )
+    text = answers.kept(answers.driven_load(held), verdict.ok, plural)
+    bend = (answers.bends_at(cliff),) if held is None and cliff.at is not None else ()
+    return _Answer(verdict, verdict.ok, text, (*run.reasons(verdict), *bend))
 
 
 def _soak(run: _Run) -> _Answer:

@@ -71,7 +71,9 @@ def _next_level(points: Mapping[int, PredictedPoint], slo: Slo) -> int | None:
     if fails is None:
         doubled = 2 * max(points)
         return doubled if holds and doubled <= MOST_USERS else None
-    return (holds + fails) // 2 if fails - holds > max(1, EDGE * holds) else None
+    between = (holds + fails) // 2
+    close = fails - holds <= max(1, EDGE * holds)
+    return None if close or between in points else between  # too few requests there say neither, and always will
 
 
 def _level(point: PredictedPoint) -> Level:

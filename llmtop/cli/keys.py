@@ -1,4 +1,4 @@
-"""The keys of every JSON object that llmtop prints, as one page: `python -m llmtop.cli.keys > llmtop/KEYS.md` renews it.
+"""The keys of every JSON object that llmtop prints, as a page: `python -m llmtop.cli.keys > llmtop/KEYS.md` renews it.
 
 What a key means is the docstring of the field that it is written from, so the page cannot say anything else than the
 code; a test holds the page and what is printed against each other.
@@ -21,6 +21,7 @@ from msgspec import Struct
 from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Totals
+from llmtop.domain.run import Ending
 from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.load.selftest import Row
 from llmtop.profiles import ProfileEntry
@@ -79,12 +80,14 @@ def documents() -> dict[str, Keys]:
     head = {"format": Key(int, f"{FORMAT}: the version of these keys.")}
     figures = Key(RunFigures | None, "Percentiles and rates.")
     endpoint = {"base_url", "dialect", "model", "server", "simulated", "preset"}
+    code = {"exit_code": Key(int, "That of the command.")}
     run = {
-        "exit_code": Key(int, "That of the command."),
+        **code,
         "llmtop_version": Key(str),
         "profile": Key(str, "Its name."),
         "endpoint": Key("object", f"What was driven: {', '.join(f'`{name}`' for name in sorted(endpoint))}."),
         "duration_s": Key(float),
+        "ending": Key(Ending, "How the run ended."),
         "interrupted": Key(bool, "Ended by a signal."),
         "totals": Key(Totals),
         "figures": figures,
@@ -94,7 +97,13 @@ def documents() -> dict[str, Keys]:
     prediction["requests"] = Key(prediction["requests"].kind, "With --rows only.")
     return {
         "llmtop run --json": {**head, **run, **verdicts},
-        "llmtop assess --json": {**head, **keys_of(CliffVerdict), "figures": figures, **verdicts},
+        "llmtop assess --json": {
+            **head,
+            "exit_code": run["exit_code"],
+            **keys_of(CliffVerdict),
+            "figures": figures,
+            **verdicts,
+        },
         "llmtop report -o FILE.json": {**head, "verdict": Key(str, "The title."), **keys_of(ReportInput)},
         "llmtop predict --json": {**head, **prediction, **verdicts},
         "llmtop doctor --json": {**head, **keys_of(EndpointInfo)},

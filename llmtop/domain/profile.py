@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from llmtop.domain.load import Caps, Hold, LoadPlan, Replay, Sine, Spike
+from llmtop.domain.load import Caps, Hold, LoadPlan, Sine, Spike
 from llmtop.domain.slo import Slo
 
 
@@ -97,7 +97,7 @@ class Profile(Struct, frozen=True, kw_only=True):
         if any(isinstance(stage.shape, Spike) for stage in self.plan.stages):
             return Question.SPIKE
         shapes = {stage.shape for stage in self.plan.stages}
-        one_load = len(shapes) == 1 and all(isinstance(shape, Hold | Sine | Replay) for shape in shapes)
+        one_load = len(shapes) == 1 and all(isinstance(shape, Hold | Sine) for shape in shapes)
         if one_load or (not shapes and self.workload.source == "trace"):
             return Question.HOLD
         return Question.CLIFF if self.peak is None or self.plan.top < self.peak else Question.PEAK

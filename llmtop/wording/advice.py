@@ -9,6 +9,7 @@ from llmtop.wording.figures import TEXT
 from llmtop.wording.names import bound_name, load_unit
 
 REPLICA = "add a replica"
+LEAK = "restart the server, and report the leak: more memory only takes longer to fill"
 
 
 def turned(flag: str, now: float | None, then: float) -> str:

@@ -162,11 +162,11 @@ def test_the_limit_of_before_a_step_is_looked_at_for_a_while() -> None:
         changes=[(0.0, EIGHT), (30.0, LoadPoint(concurrency=4))],
     )
     requests = finished_requests(facts)
-    before = slo_sample_before(facts, requests, 30.0 + PROOF_S)
+    before = slo_sample_before(facts, meta_of(), requests, 30.0 + PROOF_S)
     assert before is not None
     assert len(before.ttft_s) == 116, "ended by 30 s"
-    assert slo_sample_before(facts, requests, 30.1 + PROOF_S) is None
-    assert slo_sample_before(facts, requests, 29.0) is None
+    assert slo_sample_before(facts, meta_of(), requests, 30.1 + PROOF_S) is None
+    assert slo_sample_before(facts, meta_of(), requests, 29.0) is None
 
 
 # ── The line of words ─────────────────────────────────────────────────────────────────────────────────────────────

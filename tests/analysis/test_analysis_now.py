@@ -10,7 +10,7 @@ from virtual import VirtualSession, meta_of
 
 from llmtop.analysis import assess
 from llmtop.analysis.readings import finished_requests
-from llmtop.analysis.recent import recent_of, sample_between, slo_sample
+from llmtop.analysis.recent import last_held_s, recent_of, sample_between, slo_sample
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import Chapter, LoadChange
@@ -156,6 +156,6 @@ def test_a_run_that_has_ended_is_told_by_the_last_seconds_of_its_load() -> None:
     )
     facts.bins.column("target")[facts.bins.column("t_s") > 30] = 0
     assert recent_of(facts, requests_of([]), users(4), 40.0).running == 0.0
-    assert recent_of(facts, requests_of([]), users(4), 40.0, ended=True).running == 4.0
+    assert recent_of(facts, requests_of([]), users(4), last_held_s(facts, 40.0)).running == 4.0
     meta = msgspec.structs.replace(meta_of(), ended_s=40.0)
     assert assess(facts, meta, Slo(), now_s=40.0).notes == ()

@@ -17,6 +17,7 @@ from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.sessions import Progress, Requests
 from llmtop.analysis.steps import StepFunction
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.profile import Question
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
@@ -145,8 +146,11 @@ def test_nothing_yet():
 
 
 def test_a_finished_run_is_held_against_its_slo_as_a_whole(ramp):
-    ended = msgspec.structs.replace(ramp.meta, ended_s=ramp.now_s)
-    found = assess(ramp.facts, ended, parse_slo("ttft_p95<10s"), now_s=ramp.now_s)
+    held = msgspec.structs.replace(ramp.meta.profile, question=Question.HOLD)
+    driven = Facts.of([*ramp.batches, FactBatch(t_s=ramp.facts.t_s)])
+    driven.changes = [msgspec.structs.replace(change, reason="stage") for change in driven.changes]
+    ended = msgspec.structs.replace(ramp.meta, ended_s=ramp.now_s, profile=held)
+    found = assess(driven, ended, parse_slo("ttft_p95<10s"), now_s=ramp.now_s)
     assert found.slo.ok is True
     assert found.slo.targets[0].n == ramp.finished
     assert found.diagnosis.bound is Bound.QUEUE

@@ -47,7 +47,8 @@ def test_pass_and_fail_are_as_tested_and_the_interval_reaches_three_percent_past
     capacity = capacity_of_tested([level(64), level(100), level(105, "ttft_p95")], DONE, SLO, BASE)
     assert bracket(capacity) == (100, 105)
     assert (capacity.low, capacity.high) == (97, 109)
-    assert "pass 100, fail 105 (most likely 97 to 109)" in capacity.sentence
+    assert "supports 100 (97 to 109) concurrent users" in capacity.sentence
+    assert "then TTFT binds: pass 100, fail 105" in capacity.sentence
     assert capacity.limited_by == "TTFT p95 SLO"
 
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.shown import Shown
-from llmtop.domain.verdicts import Assessment, SloVerdict
+from llmtop.domain.verdicts import Assessment, Judgement
 from llmtop.errors import FileError, LlmtopError
 from llmtop.host.endings import End
 from llmtop.host.headless import RunResult
@@ -90,7 +89,7 @@ def test_what_cannot_be_written_is_said_before_anything_is_sent(
         assert path[:200] in capsys.readouterr().err
 
 
-def result(ending: Ending = Ending.PLAN, error: LlmtopError | None = None, **fields: Any) -> RunResult:
+def result(ending: Ending = Ending.PLAN, error: LlmtopError | None = None, ok: bool | None = True) -> RunResult:
     profile = load_profile("smoke")
     meta = RunMeta(
         llmtop_version="0",
@@ -102,7 +101,8 @@ def result(ending: Ending = Ending.PLAN, error: LlmtopError | None = None, **fie
     )
     status = EndpointStatus(state=EndpointState.UP)
     frame = Frame(seq=0, t_s=3.0, endpoint=status, target=LoadPoint(concurrency=0), run_file="r.llmtop")
-    return RunResult(meta, frame, Facts(), Assessment(**fields), End(ending, 2.0, "so it said"), error)
+    judgement = Judgement(ok=ok, ending=ending, sentence="the verdict")
+    return RunResult(meta, frame, Facts(), Assessment(judgement=judgement), End(ending, 2.0, "so it said"), error)
 
 
 def ran(monkeypatch: pytest.MonkeyPatch, came_to: RunResult, *words: str) -> int:
@@ -116,7 +116,7 @@ def test_a_verdict_that_cannot_be_written_loses_no_summary(
     ok: bool, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = FileError("smoke.xml", "cannot be written: no room left")
-    assert ran(monkeypatch, result(error=error, slo=SloVerdict(ok=ok), headline="the verdict")) == code
+    assert ran(monkeypatch, result(error=error, ok=ok)) == code
     out, err = capsys.readouterr()
     assert "the verdict" in out
     assert "run file: r.llmtop" in out

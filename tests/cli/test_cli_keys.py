@@ -78,7 +78,7 @@ def test_a_table_of_levels_is_assessed_with_the_keys_that_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "levels.csv"
-    table.write_text("level,y,se_log,n\n" + "".join(f"{load},0.1,0.01,50\n" for load in (1, 2, 4, 8)))
+    table.write_text("level,y,se_log,n\n" + "".join(f"{load},0.1,0.01,50\n" for load in (1, 2, 4, 8, 16, 32)))
     told = printed(capsys, "assess", str(table), "--json")
     assert drift("llmtop assess --json", told) == []
     assert told["figures"] is None

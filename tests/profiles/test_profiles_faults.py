@@ -137,7 +137,7 @@ SOUND = [
     ("peak = 32\n[[stage]]\nduration = 9\nshape = 'steps'\nlevels = ['25%', '50%']", Question.CLIFF),
     ("question = 'soak'\n[[stage]]\nduration = 1\nshape = 'hold'\nconcurrency = 8\n", Question.SOAK),
     ("question = 'hold'\n" + TRACE, Question.HOLD),
-    (TRACE, Question.CLIFF),
+    (TRACE, Question.HOLD),
     ("recover_within = '20s'\n" + SPIKE, Question.SPIKE),
     (HOLD, Question.HOLD),
     ("", Question.CLIFF),

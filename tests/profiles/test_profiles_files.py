@@ -24,7 +24,7 @@ ASKED = {
     "capacity": Question.CAPACITY,
     "soak": Question.SOAK,
     "spike": Question.SPIKE,
-    "smoke": Question.CLIFF,
+    "smoke": Question.HOLD,
     **dict.fromkeys(("chat", "code", "long-context", "ramp", "sharegpt"), Question.PEAK),
 }
 
