@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import Question
 from llmtop.domain.slo import LATENCIES, Slo, metric_of
@@ -37,17 +39,17 @@ def headline(
 ) -> str:
     """E.g. `SLO OK · 71 at SLO (TTFT p95<2s) · cliff ~96 ±8 · queue-bound: raise --max-num-seqs to about 110`.
 
-    Where the line would get longer than 78 characters the limits in brackets go, then the advice becomes a segment of
-    its own. `top` is the highest level measured. Once `judgement` is final it gives the first clause; before, the SLO
-    of now does.
+    Of the advice it has what to turn. Where the line would get longer than 78 characters the limits in brackets go,
+    then the advice becomes a segment of its own. `top` is the highest level measured. Once `judgement` is final it
+    gives the first clause; before, the SLO of now does.
     """
     if judgement.void:
         return SEPARATOR.join(("SLO --", f"{bound_adjective(Bound.CLIENT)}: {VOID}"))
     long_capacity, short_capacity = _capacity(slo, capacity, cliff.axis)
     state = _answered(judgement, verdict) if judgement.final else slo_state(verdict)
     place = "" if judgement.final and cliff.at is None and judgement.question in _OF_ONE_LOAD else _cliff(cliff, top)
-    bound, advice = _bound(diagnosis)
-    brief = f"{bound}: {advice.partition(',')[0].partition(' to about')[0]}" if advice else bound
+    bound, advice = bound_adjective(diagnosis.bound), _brief(diagnosis.advice or "")
+    brief = f"{bound}: {advice}" if advice else bound
     for capacity_text in (long_capacity, short_capacity):
         text = SEPARATOR.join(filter(None, (state, capacity_text, place, brief)))
         if len(text) <= WIDTH:
@@ -125,5 +127,6 @@ def _cliff(cliff: CliffVerdict, top: float | None) -> str:
     return text
 
 
-def _bound(diagnosis: Diagnosis) -> tuple[str, str]:
-    return bound_adjective(diagnosis.bound), diagnosis.advice or ""
+def _brief(advice: str) -> str:
+    """What to turn, without what it gives, the doubts and the other ways."""
+    return re.split(r": | \(|, |; ", advice, maxsplit=1)[0]

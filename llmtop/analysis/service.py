@@ -184,8 +184,8 @@ def _tpot_line(target: SloTarget, seen: Sequence[_Seen]) -> Line:
     if not running:
         return Line(0.0, 0.0)
     line = _fit(running, means, counts)
-    busy = [each for each in seen if each.running >= max(running) / 2]
-    ratios = np.concatenate([each.level.samples("tpot") / each.level.samples("tpot").mean() for each in busy])
+    busy = [each.level.samples("tpot") for each in seen if each.running >= max(running) / 2]
+    ratios = np.concatenate([samples / samples.mean() for samples in busy if len(samples)])
     tail = _statistic(ratios, target)
     return line.times(tail)
 

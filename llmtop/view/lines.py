@@ -144,11 +144,13 @@ def _trouble(status: EndpointStatus, glyphs: Glyphs) -> Runs:
 
 def _headline(assessment: Assessment, glyphs: Glyphs) -> Runs:
     """The headline's first clause carries the tone; what follows is plain."""
-    ok = assessment.slo.ok
+    first, *rest = assessment.headline.split(" · ")
+    ok = True if first.startswith("SLO OK") else False if first.startswith("SLO FAIL") else None
+    if ok is None and assessment.judgement.final:
+        ok = assessment.judgement.ok
     sign, role = {True: (glyphs.ok, "up"), False: (glyphs.bad, "bad"), None: (glyphs.wait, "dim")}[ok]
     if assessment.overloaded and ok is not False:
         sign, role = glyphs.warn, "warn"
-    first, *rest = assessment.headline.split(" · ")
     runs: Runs = [(f" {sign} {plain(first, glyphs)}", role)]
     for clause in rest:
         runs += [(f" {glyphs.sep} ", "faint"), (plain(clause, glyphs), "text")]
