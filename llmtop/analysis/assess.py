@@ -40,7 +40,7 @@ from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.profile import Question
-from llmtop.domain.run import RunMeta
+from llmtop.domain.run import LOST, RunMeta
 from llmtop.domain.slo import LATENCIES, Latency, Slo, Stat
 from llmtop.domain.verdicts import (
     Assessment,
@@ -99,6 +99,8 @@ def assess(
     verdicts, shown, judged = _verdicts(current, limits, previous, full)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
     capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, current.point)
+    if meta.ending in LOST:
+        capacity = Capacity()
     drifts, recoveries = ((), ()) if previous is None else (previous.drifts, previous.recoveries)
     if full:
         drifts = drifts_of(facts, now_s, requests) if now_s >= _DRIFT_FROM_S else ()
@@ -111,7 +113,9 @@ def assess(
     verdict = answered if over else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
     told_s = last_held_s(facts, now_s) if over else now_s
     by_curve = by_cliff(shown)
-    if over and by_curve.bound is not Bound.NONE:
+    if meta.ending in LOST:
+        diagnosis = NOTHING
+    elif over and by_curve.bound is not Bound.NONE:
         diagnosis = by_curve
     else:
         pressed = _pressed(verdict, slo)

@@ -6,6 +6,7 @@ import re
 
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import Question
+from llmtop.domain.run import LOST
 from llmtop.domain.slo import LATENCIES, Slo, metric_of
 from llmtop.domain.verdicts import (
     Bound,
@@ -18,6 +19,7 @@ from llmtop.domain.verdicts import (
     SloVerdict,
     TargetVerdict,
 )
+from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.figures import TIGHT
 from llmtop.wording.names import bound_adjective, knee_name, target_name
 from llmtop.wording.sentences import CONTRADICTION, VOID, tries
@@ -43,9 +45,13 @@ def headline(
     then the advice becomes a segment of its own. `top` is the highest level measured. Once `judgement` is final it
     gives the first clause; before, the SLO of now does.
     """
+    if judgement.ending in LOST:
+        return SEPARATOR.join(("SLO not known", ENDED_BY[judgement.ending]))
     if judgement.void:
         return SEPARATOR.join(("SLO --", f"{bound_adjective(Bound.CLIENT)}: {VOID}"))
     long_capacity, short_capacity = _capacity(slo, capacity, cliff.axis)
+    if judgement.final and judgement.question in _OF_ONE_LOAD:
+        long_capacity = short_capacity = ""
     state = _answered(judgement, verdict) if judgement.final else slo_state(verdict)
     place = "" if judgement.final and cliff.at is None and judgement.question in _OF_ONE_LOAD else _cliff(cliff, top)
     bound, advice = bound_adjective(diagnosis.bound), _brief(diagnosis.advice or "")

@@ -17,7 +17,7 @@ from llmtop.analysis.diagnosis import is_client_bound
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY, Level
 from llmtop.analysis.readings import commanded, server_gauges
-from llmtop.analysis.sessions import Mask, Requests
+from llmtop.analysis.sessions import Gauges, Mask, Requests
 from llmtop.analysis.slo import Sample, judge_slo, overall
 from llmtop.analysis.soak import creeping, long_enough, visible
 from llmtop.analysis.stats import FEWEST
@@ -45,6 +45,8 @@ WHOLE = 0.97
 NEAR_PEAK, AT_PEAK = 0.93, 1.05
 """What was sent between these shares of the expected peak speaks for it: a ramp is there for a moment only."""
 NOTHING = Sample(EMPTY, EMPTY, EMPTY)
+HELD_SCRAPES = 5
+"""Scrapes at one load from which its queue and KV usage are told: a ramp is nowhere that long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,30 +88,28 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
     run = _Run(facts, meta, slo, found, now_s)
     answer = _ANSWERS[question](run)
     ok, reasons = answer.ok, answer.reasons
-    early = run.early
-    if early is not None and (meta.ending in LOST or not (answer.reach and ok is True)):
-        reasons = (*reasons, early)
-        ok = None if ok or (meta.ending in LOST and question in _OF_LEVELS) else ok
-    void = run.void
-    text = answers.configured(found.configuration, answers.with_reasons(answer.text, reasons))
-    if void:
+    verdict, early = answer.verdict, run.early
+    text = answers.with_reasons(answer.text, reasons)
+    if run.void:
         ok, reasons, text = None, (CLIENT_BOUND,), CLIENT_BOUND
-    elif ok is not answer.ok:
-        text = answers.configured(found.configuration, answers.until_then(early or "", answer.text, answer.reasons))
-    return answer.verdict, Judgement(
+    elif meta.ending in LOST:  # what failed while the server fell away says nothing of the load it fell at
+        verdict, ok, reasons, text = SloVerdict(), None, (early or "",), answers.unanswered(early or "")
+    elif early is not None and not (answer.reach and ok is True):
+        reasons = (*reasons, early)
+        text = answers.with_reasons(answer.text, reasons)
+        if ok:
+            ok, text = None, answers.until_then(early, answer.text, answer.reasons)
+    told = sentence(text) if run.void or not found.configuration else answers.configured(found.configuration, text)
+    return verdict, Judgement(
         question=question,
         ok=ok,
-        sentence=sentence(text),
+        sentence=told,
         reasons=reasons,
         left_out=run.left_out,
-        void=void,
+        void=run.void,
         ending=meta.ending,
         final=meta.ended_s is not None,
     )
-
-
-_OF_LEVELS = (Question.PEAK, Question.CAPACITY, Question.CLIFF)
-"""Questions about many loads: what failed while the server fell away says nothing of the load it fell at."""
 
 
 class _Run:
@@ -119,6 +119,8 @@ class _Run:
         self.facts, self.meta, self.slo, self.found, self.now_s = facts, meta, slo, found, now_s
         self.plan = meta.profile.plan
         self.target = commanded(facts)
+        self.since_s = max((chapter.t_s for chapter in facts.chapters), default=0.0)
+        """What came before the last chapter is another configuration's."""
 
     def load_at(self, t_s: Array) -> Array:
         """The commanded load at each instant."""
@@ -132,7 +134,22 @@ class _Run:
             for start_s, stop_s in spans:
                 inside |= (gauges.t_s > start_s) & (gauges.t_s <= stop_s)
             gauges = gauges.pick(inside)
-        return Sample.of_window(self.found.requests.pick(chosen), gauges, self.given_up, self.now_s)
+        gauges = gauges.pick(gauges.t_s >= self.since_s)
+        members = self.found.requests.pick(chosen & (self.found.requests.sent_s >= self.since_s))
+        sample = Sample.of_window(members, gauges, self.given_up, self.now_s)
+        waiting, kv_usage = self._worst(gauges)
+        return replace(sample, waiting=waiting or sample.waiting, kv_usage=kv_usage or sample.kv_usage)
+
+    def _worst(self, gauges: Gauges) -> tuple[float, float]:
+        """Queue and KV usage at the load at which each is the highest: a calm hour does not make up for another."""
+        loads, waiting, kv_usage = self.load_at(gauges.t_s), 0.0, 0.0
+        nobody = self.found.requests.pick(np.empty(0, dtype=np.intp))
+        for load in np.unique(loads[loads > 0]):
+            there = gauges.pick(loads == load)
+            if len(there.t_s) >= HELD_SCRAPES:
+                seen = Sample.of_window(nobody, there, EMPTY, self.now_s)
+                waiting, kv_usage = max(waiting, seen.waiting or 0.0), max(kv_usage, seen.kv_usage or 0.0)
+        return waiting, kv_usage
 
     def spans(self, low: float, high: float) -> tuple[tuple[float, float], ...]:
         """When the commanded load was from `low` to `high`."""
@@ -151,6 +168,7 @@ class _Run:
         """Ages of the requests that were cancelled before a first token came: as long at least their TTFT was."""
         table = self.facts.requests
         waited = (table.column("cancelled") > 0) & ~np.isfinite(table.column("first_token_s"))
+        waited &= table.column("sent_s") >= self.since_s
         ages: Array = (table.column("end_s") - table.column("sent_s"))[waited]
         return ages[np.isfinite(ages)]
 
@@ -165,18 +183,20 @@ class _Run:
 
     @property
     def early(self) -> str | None:
-        """Why the plan was not driven to its end; None: it was, or it goes on, or there is none."""
+        """Why the plan was not driven to its end, or not for this configuration; None: it was, or it goes on."""
+        ending = self.meta.ending
+        if ending in LOST:
+            return answers.ended_by(ending)
         brake = self.brake
         if brake is not None:
             before = [change.point for change in self.facts.changes if change.t_s < brake.t_s]
             load = before[-1] if before else brake.point
             return answers.braked(brake.t_s, load.value, load.axis)
-        ending = self.meta.ending
-        if ending in LOST:
-            return answers.ended_by(ending, self.now_s)
         planned_s = self.plan.duration_s
         if self.meta.ended_s is not None and planned_s and self.now_s < WHOLE * planned_s:
             return answers.ended_early(self.now_s, planned_s)
+        if self.meta.ended_s is not None and planned_s and self.since_s > (1 - WHOLE) * self.now_s:
+            return answers.turned_at(self.since_s)
         return None
 
     @property
@@ -192,10 +212,14 @@ class _Run:
     def doubts(self, verdict: SloVerdict) -> tuple[str, ...]:
         """What is missing for an answer."""
         named = {target.name: target for target in self.slo.targets}
-        return tuple(
-            answers.too_few(each.name, each.n, FEWEST[named[each.name].stat or "p95"])
-            for each in verdict.targets
-            if each.ok is None and named[each.name].metric in LATENCIES
+        short: dict[tuple[int, int], list[str]] = {}
+        for each in verdict.targets:
+            if each.ok is None and named[each.name].metric in LATENCIES:
+                short.setdefault((each.n, FEWEST[named[each.name].stat or "p95"]), []).append(each.name)
+        unsure = (each for each in verdict.targets if each.ok is None and each.n and each.name == "error_ratio")
+        return (
+            *(answers.too_few(names, *counts) for counts, names in short.items()),
+            *(answers.too_few_failed(each, named[each.name]) for each in unsure),
         )
 
     def proof(self, verdict: SloVerdict) -> tuple[str, ...]:
@@ -266,7 +290,13 @@ def _peak(run: _Run) -> _Answer:
     if ok is None and run.found.capacity.at_slo is not None:
         reasons = (answers.between(run.found.capacity.at_slo, run.found.capacity.fails_at, axis), *reasons)
     if ok is not None:
-        reasons = (answers.at_level(at, axis, reasons),)
+        errors = {
+            answers.miss(each, target)
+            for each, target in zip(verdict.targets, run.slo.targets, strict=True)
+            if each.ok is False and each.name == "error_ratio"
+        }
+        there = tuple(reason for reason in reasons if reason not in errors)
+        reasons = (*((answers.at_level(at, axis, there),) if there else ()), *sorted(errors))
     text = answers.up_to_peak(peak, axis, ok)
     if ok:
         highest = max(level.load for level in run.found.levels)
@@ -289,6 +319,8 @@ def _capacity(run: _Run) -> _Answer:
     else:
         ok = True if at_slo >= wanted else False if fails_at is not None and fails_at <= wanted else None
     text = capacity.sentence or answers.nothing_known()
+    if at_slo is not None and verdict.ok is False:
+        text = answers.fails_anyway()
     if wanted is not None:
         text = f"{answers.reaches(wanted, axis, ok)}; {text}"
     reasons = run.misses(verdict) if at_slo is not None and verdict.ok is False else ()
@@ -300,8 +332,9 @@ def _capacity(run: _Run) -> _Answer:
 def _cliff(run: _Run) -> _Answer:
     """Where latency bends, and how many at the SLO so far."""
     answer = _located(run.found.capacity, run.found.cliff, _at_capacity(run))
-    reasons = run.misses(answer.verdict) if answer.ok is False and run.found.capacity.at_slo is not None else ()
-    return replace(answer, reasons=reasons)
+    if answer.ok is False and run.found.capacity.at_slo is not None:
+        return replace(answer, text=answers.fails_anyway(), reasons=run.misses(answer.verdict))
+    return answer
 
 
 def judge_table(capacity: Capacity, cliff: CliffVerdict) -> Judgement:

@@ -115,12 +115,16 @@ def judge_slo(sample: Sample, slo: Slo) -> SloVerdict:
 
 
 def overall(verdicts: tuple[TargetVerdict, ...], slo: Slo) -> SloVerdict:
-    """One verdict of those over each limit, in the order of `slo.targets`."""
+    """One verdict of those over each limit, in the order of `slo.targets`.
+
+    Not known where a latency is, or where more failed than may, of too few requests to be sure.
+    """
     ok: bool | None = True
-    latency = [each.ok for each, target in zip(verdicts, slo.targets, strict=True) if target.metric in LATENCIES]
+    told = zip(verdicts, slo.targets, strict=True)
+    needed = [each.ok for each, target in told if target.metric in LATENCIES or (each.n and each.name == "error_ratio")]
     if any(each.ok is False for each in verdicts):
         ok = False
-    elif any(each is None for each in latency) or all(each.ok is None for each in verdicts):
+    elif any(each is None for each in needed) or all(each.ok is None for each in verdicts):
         ok = None
     return SloVerdict(ok=ok, targets=verdicts)
 
@@ -142,12 +146,15 @@ def holds(sample: Sample, target: SloTarget) -> bool | None:
     """Whether a latency or error limit holds; None: it cannot be said yet.
 
     A statistic with enough samples is taken at its word. With fewer, a limit can be known to be broken but not to hold.
-    An error limit is broken once that is significant.
+    An error limit is broken where more failed of as many requests as could have proved that it holds, and of fewer once
+    that is significant.
     """
     if target.metric == "error_ratio":
         n = len(sample.ttft_s) + sample.errors
         if sample.errors <= target.limit * n:
             return True if n else None
+        if 1 - (1 - target.limit) ** n >= stats.LEVEL:
+            return False
         return False if stats.share_floor(sample.errors, n) > target.limit else None
     values = _values(sample, target)
     stat = target.stat or "p95"

@@ -18,8 +18,8 @@ UNSURE = "not known"
 
 def users(load: float, axis: Axis) -> str:
     """24 concurrent users; 5.5 requests/s; one user alone is one."""
-    if axis == "concurrency" and round(load) == 1:
-        return "1 user"
+    if round(load, 9) == 1:
+        return "1 user" if axis == "concurrency" else "1 request/s"
     return f"{TEXT.load(load, axis)} {load_unit(axis)}"
 
 
@@ -56,10 +56,16 @@ def met(verdict: TargetVerdict, target: SloTarget) -> str:
     return f"{target_name(target.name)} {TEXT.measured(target.metric, verdict.value)} of {limit}"
 
 
-def too_few(name: str, n: int, fewest: int) -> str:
-    """`TTFT p95 needs 59 requests, 12 came`"""
+def too_few(names: Sequence[str], n: int, fewest: int) -> str:
+    """`TTFT p95 and TPOT p95 need 59 requests, 12 came`"""
     came = "none" if n == 0 else TEXT.whole(n)
-    return f"{target_name(name)} needs {fewest} requests, {came} came"
+    needs = "needs" if len(names) == 1 else "need"
+    return f"{listed([target_name(name) for name in names])} {needs} {fewest} requests, {came} came"
+
+
+def too_few_failed(verdict: TargetVerdict, target: SloTarget) -> str:
+    """`1 of 50 requests failed (2.00 % > 1 %), too few to be sure`"""
+    return f"{miss(verdict, target)}, too few to be sure"
 
 
 def ended_early(at_s: float, planned_s: float) -> str:
@@ -72,9 +78,24 @@ def braked(at_s: float, load: float, axis: Axis) -> str:
     return f"the brake ended it at {clock(at_s)}, at {users(load, axis)}: too many requests failed"
 
 
-def ended_by(ending: Ending, at_s: float) -> str:
-    """`the run was ended: the server restarted under it, at 00:30`"""
-    return f"{ENDED_BY[ending]}, at {clock(at_s)}"
+def ended_by(ending: Ending) -> str:
+    """`the run was ended: the server restarted under it`"""
+    return ENDED_BY[ending]
+
+
+def unanswered(why: str) -> str:
+    """`not known: the run was ended: the server restarted under it`"""
+    return f"{UNSURE}: {why}"
+
+
+def turned_at(t_s: float) -> str:
+    """`what came before 00:45 was another configuration`"""
+    return f"what came before {clock(t_s)} was another configuration"
+
+
+def fails_anyway() -> str:
+    """Where errors leave no capacity to tell."""
+    return "no capacity can be told, as requests fail at loads that are carried"
 
 
 def up_to_peak(peak: float, axis: Axis, ok: bool | None) -> str:

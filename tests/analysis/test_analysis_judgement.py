@@ -17,8 +17,8 @@ from llmtop.analysis.readings import finished_requests
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Ramp, Spike, Stage
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome
-from llmtop.domain.run import Ending, JudgedLevel, LoadChange, RunMeta, SearchEnded
-from llmtop.domain.samples import ClientSample, LoadBin
+from llmtop.domain.run import Chapter, Ending, JudgedLevel, LoadChange, RunMeta, SearchEnded
+from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Drift, Judgement, Kind, Recovery
 from llmtop.meter.facts import Facts
@@ -339,3 +339,58 @@ def test_a_hand_leaves_the_question_of_the_plan() -> None:
     facts.changes.append(LoadChange(50.0, LoadPoint(concurrency=9), "hand"))
     assert question_of(facts, held()) is Question.CLIFF
     assert question_of(facts, capacity_run().profile) is Question.CAPACITY
+
+
+# -- what counts ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "failed", "ok"), [(100, 2, None), (298, 3, None), (299, 3, False), (299, 2, True)])
+def test_more_failures_than_may_be_are_never_a_yes_and_of_299_requests_a_no(
+    count: int, failed: int, ok: bool | None
+) -> None:
+    judgement = answer(calm(count, failed=failed), run_of(held()))
+    assert judgement.ok is ok
+    assert ("too few to be sure" in judgement.sentence) is (ok is None)
+
+
+def shown(*loads: tuple[float, float, float]) -> Facts:
+    """(until, load, waiting): a scrape a second, and a request every half."""
+    end_s = loads[-1][0]
+    at = [next(each for each in loads if t <= each[0]) for t in np.arange(0.25, end_s + 0.01, 0.25)]
+    bins = [LoadBin(t_s=(i + 1) / 4, span_s=0.25, target=each[1], in_flight=int(each[1])) for i, each in enumerate(at)]
+    server = [ServerSnapshot(t_s=float(t), waiting=at[4 * t - 1][2], running=1.0) for t in range(1, int(end_s) + 1)]
+    facts = facts_of(requests=[record(t / 2) for t in range(int(2 * end_s))], bins=bins, server=server)
+    facts.t_s = end_s
+    return facts
+
+
+@pytest.mark.parametrize(("held_s", "ok"), [(4, False), (3, True)])
+def test_the_queue_counts_at_the_load_where_it_is_the_longest(held_s: int, ok: bool) -> None:
+    facts = shown((100.0 - held_s, 8.0, 0.0), (100.0, 24.0, 20.0))
+    judgement = answer(facts, run_of(held()), slo=parse_slo("ttft_p95<2s,queue<10"))
+    assert judgement.ok is ok
+
+
+@pytest.mark.parametrize(("turned_s", "ok"), [(2.0, True), (4.0, None)])
+def test_a_configuration_that_was_not_there_from_the_start_is_judged_by_its_own_time(
+    turned_s: float, ok: bool | None
+) -> None:
+    facts = calm()
+    facts.chapters.append(Chapter(turned_s, "max_num_seqs=8", "k"))
+    judgement = answer(facts, run_of(held()))
+    assert judgement.ok is ok
+    assert ("was another configuration" in judgement.sentence) is (ok is None)
+
+
+def test_failures_of_another_configuration_do_not_count() -> None:
+    facts = calm(failed=40)
+    facts.chapters.append(Chapter(20.0, "the server has restarted", "2"))
+    assert answer(facts, run_of(held(), ended_s=None), now_s=50.0).ok is True
+
+
+def test_of_a_server_that_fell_away_no_limit_is_told() -> None:
+    facts = calm(failed=40)
+    found = Findings(finished_requests(facts), (), Capacity(), CliffVerdict(kind=Kind.INSUFFICIENT))
+    verdict, judgement = judge_run(facts, run_of(held(), ending=Ending.GONE), SLO, found, LENGTH_S)
+    assert (verdict.ok, verdict.targets, judgement.ok) == (None, (), None)
+    assert judgement.sentence == "Not known: the run was ended: the endpoint has gone"
