@@ -127,6 +127,8 @@ def assess(
     overloaded = previous is not None and previous.overloaded
     before = None if over else slo_sample_before(facts, meta, requests, now_s)
     proven = verdict if verdict.ok is not None or before is None else judge_slo(before, slo)
+    if not over and facts.searches and current.point.value == 0:
+        proven = SloVerdict()  # the last load that a search tried is no news once it has found what it sought
     recent = recent_of(facts, requests, current.point, told_s)
     return Assessment(
         t_s=now_s,

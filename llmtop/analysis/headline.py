@@ -64,10 +64,11 @@ def headline(
 
 
 def slo_state(verdict: SloVerdict) -> str:
-    """`SLO OK`, `SLO --` where it is not known, or `SLO FAIL` with the first limit that is missed."""
+    """`SLO OK`, `SLO --` where it is not known, or `SLO FAIL` with the first limit that is missed; failures first."""
     if verdict.ok:
         return "SLO OK"
-    failed = next((target for target in verdict.targets if target.ok is False), None)
+    missed = [target for target in verdict.targets if target.ok is False]
+    failed = min(missed, key=lambda target: target.name != "error_ratio", default=None)
     return "SLO --" if failed is None else f"SLO FAIL {_miss(failed)}"
 
 

@@ -324,6 +324,8 @@ def _capacity(run: _Run) -> _Answer:
     if wanted is not None:
         text = f"{answers.reaches(wanted, axis, ok)}; {text}"
     reasons = run.misses(verdict) if at_slo is not None and verdict.ok is False else ()
+    if ok is None and at_slo is None:
+        reasons = run.doubts(verdict)
     if ok is None and run.facts.tested and not _search_ended(run.facts):
         reasons = (answers.search_cut_short(),)
     return _Answer(verdict, ok, text, reasons)
@@ -334,7 +336,7 @@ def _cliff(run: _Run) -> _Answer:
     answer = _located(run.found.capacity, run.found.cliff, _at_capacity(run))
     if answer.ok is False and run.found.capacity.at_slo is not None:
         return replace(answer, text=answers.fails_anyway(), reasons=run.misses(answer.verdict))
-    return answer
+    return replace(answer, reasons=run.doubts(answer.verdict)) if answer.ok is None else answer
 
 
 def judge_table(capacity: Capacity, cliff: CliffVerdict) -> Judgement:
@@ -367,7 +369,7 @@ def _spike(run: _Run) -> _Answer:
     recovery = max(run.found.recoveries, key=lambda each: each.peak / max(each.base, 1e-9))
     sent_s = run.found.requests.sent_s
     calm_s = recovery.down_s + (within_s if recovery.took_s is None else recovery.took_s)
-    outside = (sent_s < recovery.up_s) | (sent_s >= calm_s)
+    outside = (run.found.requests.end_s < recovery.up_s) | (sent_s >= calm_s)
     spans = ((0.0, recovery.up_s), (calm_s, run.now_s))
     calm = judge_slo(run.sample(outside, spans), run.slo)
     verdict = _with_errors_of(judge_slo(run.everything, run.slo), calm, run.slo)
@@ -398,7 +400,9 @@ def _at_capacity(run: _Run) -> SloVerdict:
     capacity = run.found.capacity
     load = capacity.at_slo if capacity.at_slo is not None else capacity.fails_at
     if load is None:
-        return judge_slo(NOTHING, felt)
+        most = max(run.found.levels, key=lambda level: level.n, default=None)
+        doubt = judge_slo(NOTHING if most is None else Sample.of_level(most), felt)
+        return SloVerdict(targets=tuple(each for each in doubt.targets if each.ok is None))
     pooled = judge_slo(run.sample(run.load_at(run.found.requests.sent_s) <= AT_PEAK * load), felt)
     tested = _tested(run.facts, run.slo, load)
     if tested is not None:

@@ -224,17 +224,11 @@ def measured_lengths(limits: Limits, requests: Requests) -> Limits:
 
 
 def as_counted(point: LoadPoint, limits: Limits) -> LoadPoint:
-    """The point with the lengths that were counted, where they are not those that were asked for."""
-
-    def length(asked: int, counted: float | None) -> int:
-        same = counted is None or abs(counted - asked) <= SAME_LENGTH * asked
-        return asked if same or counted is None else round(counted)
-
-    return structs.replace(
-        point,
-        prompt_tokens=length(point.prompt_tokens, limits.prompt_tokens),
-        output_tokens=length(point.output_tokens, limits.output_tokens),
-    )
+    """The point with the length of prompts that was counted, where the server cut them."""
+    asked, counted = point.prompt_tokens, limits.prompt_tokens
+    if counted is None or abs(counted - asked) <= SAME_LENGTH * asked:
+        return point
+    return structs.replace(point, prompt_tokens=round(counted))
 
 
 def slo_sample(facts: Facts, meta: RunMeta, requests: Requests, now_s: float) -> Sample:

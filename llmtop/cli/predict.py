@@ -41,6 +41,11 @@ def main(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--concurrency {arguments.concurrency}: at most {MOST_USERS} users are simulated")
     asked = {"prompt_tokens": arguments.prompt_tokens, "output_tokens": arguments.output_tokens}
     asked |= {"shared_prefix": arguments.shared_prefix}
+    for name in ("prompt_tokens", "output_tokens"):
+        if asked[name] is not None and asked[name] < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {asked[name]}: a request has at least one")
+    if arguments.stagger is not None and arguments.stagger < 0:
+        raise UsageError(f"--stagger {arguments.stagger:g}: must not be negative")
     lengths = Lengths(**{name: value for name, value in asked.items() if value is not None})
 
     def run(users: Sequence[int]) -> Prediction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.wording.figures import TEXT
 
 LEAST_REQUESTS = 100
 MOST_REQUESTS = 1000
@@ -54,7 +55,8 @@ class Brake:
         if not enough or errors < LEAST_ERRORS or errors <= self._ratio * count:
             return None
         kinds = ", ".join(f"{number} x {kind}" for kind, number in self._failures.most_common(3))
-        return f"{errors} of the last {count} requests failed ({kinds}), more than {self._ratio:.3g} of them"
+        limit = TEXT.round_percent(self._ratio)
+        return f"{errors} of the last {count} requests failed ({kinds}), more than {limit} of them"
 
     def _forget(self) -> None:
         _, failure = self._ended.popleft()

@@ -59,7 +59,7 @@ def _slo(report: ReportInput) -> Iterable[str]:
             value = PAGE.measured(limit.metric, target.value)
             rows.append((PAGE.target(limit), value, PAGE.whole(target.n or None), prose.ok_text(target.ok)))
     if rows:
-        yield from ("", "## The SLO, over the whole run", "", prose.SLO_NOTE, "")
+        yield from ("", "## The SLO", "", prose.SLO_NOTE, "")
         yield from _table(["limit", "measured", "n", ""], rows)
 
 

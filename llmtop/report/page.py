@@ -96,7 +96,7 @@ def _reasons(report: ReportInput) -> str:
         )
     parts = []
     if rows:
-        parts.append(f'<h2>The SLO, over the whole run</h2><p class="quiet">{prose.SLO_NOTE}</p>')
+        parts.append(f'<h2>The SLO</h2><p class="quiet">{prose.SLO_NOTE}</p>')
         parts.append(_table(["Limit", "", "Measured", "At most (95 %)", "n"], rows))
         if assessment.slo.attainment is not None:
             parts.append(f'<p class="quiet">{escape(prose.attainment_text(assessment.slo))}</p>')

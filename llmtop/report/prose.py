@@ -215,7 +215,7 @@ def shape_text(shape: Shape) -> str:
             return f"replay of {len(points)} loads"
 
 
-SLO_NOTE = "Every load that was driven counts here: a run that looks for the cliff misses its limits on purpose."
+SLO_NOTE = "What the question of the run is about counts here; errors count wherever they came."
 DISTRIBUTION_NOTE = (
     "Requests that ended well, all loads together: fit to compare equal runs, not to judge one load. "
     f"A figure is left out ({UNKNOWN}) below {FEWEST['p50']} requests for mean and p50, {FEWEST['p90']} for p90, "

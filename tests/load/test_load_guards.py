@@ -126,7 +126,7 @@ def test_the_brake_names_the_three_commonest_failures_of_those_it_weighs() -> No
     told = brake.verdict(12 * SECOND)
     assert told is not None
     assert told.startswith("14 of the last 100 requests failed (5 x HTTP 503, 4 x no connection, 3 x stream error)")
-    assert told.endswith("more than 0.01 of them")
+    assert told.endswith("more than 1 % of them")
 
 
 @pytest.mark.parametrize(("point", "brakes"), [(closed(1), False), (closed(2), True), (LoadPoint(rate_rps=2.0), True)])
