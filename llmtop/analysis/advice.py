@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
 
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.levels import Level
+from llmtop.analysis.service import MIN_SAMPLES, statistic
 from llmtop.analysis.walls import Walls, forecast, walls_of
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect
@@ -18,6 +20,9 @@ from llmtop.wording import advice as words
 
 AGREES = 0.15
 """How far the present capacity by the walls may lie outside of what was measured before they are not believed."""
+CLOSE = 0.85
+"""Share of its limit that decoding takes from which more slots are not advised: the rest allows but a few of them, and
+what they give is less than runs of one server differ by."""
 _SERVER = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET, Bound.COMPUTE, Bound.MEMORY)
 _QUEUES = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET)
 _FASTER = {
@@ -51,11 +56,11 @@ def advised(
     knee = cliff.at if cliff.confidence is Confidence.FIRM else None
     walls = walls_of(levels, limits, slo, cliff.axis, bound=queue, knee=knee)
     if isinstance(walls, str):
-        return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, walls, table))
+        return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, walls, table, levels, slo))
     found = forecast(walls, limits)
     doubt = _doubt(found, capacity, cliff.axis)
     if doubt is not None:
-        return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, doubt, table))
+        return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, doubt, table, levels, slo))
     text = _with_number(diagnosis.bound, found, walls, cliff.axis, table)
     return msgspec.structs.replace(diagnosis, advice=text, prediction=found)
 
@@ -80,7 +85,7 @@ def _doubt(found: Forecast, capacity: Capacity, axis: Axis) -> str | None:
 def _with_number(bound: Bound, found: Forecast, walls: Walls, axis: Axis, table: DialectTable) -> str:
     gain = words.gives(found, axis)
     if found.turns:
-        turns = " and ".join(_turn(turn, table) for turn in found.turns)
+        turns = " and ".join(_turn(turn, walls, table) for turn in found.turns)
         others = _other_kv(table) if found.turns[0].knob == "kv" else _FASTER.get(bound, "")
         return f"{turns}: {gain}; or {others}" if others else f"{turns}: {gain}"
     held = "no flag gives more" if walls.slots is None else f"keep {slots_flag(table)} at {walls.slots:.0f}"
@@ -89,24 +94,53 @@ def _with_number(bound: Bound, found: Forecast, walls: Walls, axis: Axis, table:
     return f"{held}: {gain}; for more {words.REPLICA}"
 
 
-def _turn(turn: Turn, table: DialectTable) -> str:
+def _turn(turn: Turn, walls: Walls, table: DialectTable) -> str:
     if turn.knob == "slots":
-        return words.turned(slots_flag(table), turn.now, turn.then)
+        return words.turned(slots_flag(table), turn.now, turn.then, math.floor(walls.service.most_running))
     if turn.knob == "token_budget":
         flag = table.advice.token_budget
         return raised(flag, "the tokens a step", table) if flag is None else words.turned(flag, turn.now, turn.then)
     return f"halve what a token takes of the KV cache with {table.advice.smaller_kv or 'an fp8 KV cache'}"
 
 
-def _without_number(bound: Bound, missing: str, table: DialectTable) -> str:
+def _without_number(
+    bound: Bound, missing: str, table: DialectTable, levels: Sequence[Level] = (), slo: Slo | None = None
+) -> str:
     unknown = words.unknown(missing)
     if bound is Bound.QUEUE:
-        return f"raise {slots_flag(table)} ({unknown})"
+        flag = slots_flag(table)
+        near = None if slo is None else _decode_share(levels, slo)
+        if near is None or near[0] < CLOSE:
+            return f"raise {flag} ({unknown})"
+        share, target, load = near
+        if share <= 1:
+            return f"keep {flag}: {words.takes(target, share, load)}; for more {words.REPLICA}"
+        return f"lower {flag} ({unknown}): {words.breaks_at(target, load)}"
     if bound is Bound.TOKEN_BUDGET:
         return f"{raised(table.advice.token_budget, 'the tokens a step', table)} ({unknown})"
     if bound is Bound.KV:
         return f"{relieve_kv(table)} ({unknown})"
     return f"fewer in flight ({unknown}), {_FASTER[bound]}"
+
+
+def _decode_share(levels: Sequence[Level], slo: Slo) -> tuple[float, str, float] | None:
+    """(share of its limit, name of the limit, load) of what decoding takes at the busiest level, where it is nearest.
+
+    TPOT, and E2E without the wait for the first token: more slots shorten the wait, and lengthen this.
+    """
+    busy = [level for level in levels if level.given is None and level.n >= MIN_SAMPLES]
+    level = max(busy, key=lambda each: each.load, default=None)
+    shares = []
+    for target in slo.targets:
+        if level is None or target.metric not in ("tpot", "e2e"):
+            continue
+        values = level.samples(target.metric)
+        if target.metric == "e2e":
+            ttft_s = level.samples("ttft")
+            values = values - ttft_s if len(ttft_s) == len(values) else values[:0]
+        if len(values):
+            shares.append((statistic(values, target) / target.limit, target.name, level.load))
+    return max(shares, default=None)
 
 
 def slots_flag(table: DialectTable) -> str:

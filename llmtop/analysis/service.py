@@ -18,8 +18,9 @@ from llmtop.analysis.levels import Level
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import LATENCIES, Latency, Slo, SloTarget
 
-MIN_SAMPLES = 20
-"""Requests below which a level says nothing about a 95th percentile."""
+MIN_SAMPLES = 10
+"""Requests below which a level is no point of a line: a tail needs more, but a line has its tail from the busy levels,
+and the low levels of a search are as thin as this."""
 SPREAD = 1.5
 """Highest over lowest running from which two levels make a line: closer ones, and its slope is noise."""
 WAIT_TAIL = 1.15
@@ -154,7 +155,7 @@ def _felt(target: SloTarget, seen: Sequence[_Seen], calm: Sequence[_Seen], queue
     metric: Latency = "ttft" if target.metric == "ttft" else "e2e"
     line = _fit(*_points(target, metric, calm))
     tails = [
-        (_statistic(each.level.samples(metric), target) - float(line(each.running))) / each.wait_s for each in queued
+        (statistic(each.level.samples(metric), target) - float(line(each.running))) / each.wait_s for each in queued
     ]
     return Felt(target, line, max(1.0, float(np.median(tails))) if tails else WAIT_TAIL)
 
@@ -164,7 +165,7 @@ def _points(target: SloTarget, metric: Latency, seen: Sequence[_Seen]) -> tuple[
     values = [each for each in values if len(each[1]) >= MIN_SAMPLES // 2]
     return (
         [running for running, _, _ in values],
-        [_statistic(samples, target) for _, samples, _ in values],
+        [statistic(samples, target) for _, samples, _ in values],
         [n for _, _, n in values],
     )
 
@@ -186,7 +187,7 @@ def _tpot_line(target: SloTarget, seen: Sequence[_Seen]) -> Line:
     line = _fit(running, means, counts)
     busy = [each.level.samples("tpot") for each in seen if each.running >= max(running) / 2]
     ratios = np.concatenate([samples / samples.mean() for samples in busy if len(samples)])
-    tail = _statistic(ratios, target)
+    tail = statistic(ratios, target)
     return line.times(tail)
 
 
@@ -209,6 +210,7 @@ def _fit(running: Sequence[float], values: Sequence[float], counts: Sequence[int
     return Line(float(np.median(y)), 0.0)
 
 
-def _statistic(values: Array, target: SloTarget) -> float:
+def statistic(values: Array, target: SloTarget) -> float:
+    """The percentile that a limit is set for, or the mean."""
     share = _SHARES.get(target.stat or "p95")
     return float(values.mean()) if share is None else float(np.quantile(values, share))

@@ -6,15 +6,21 @@ from llmtop.domain.load import Axis
 from llmtop.domain.slo import LATENCIES
 from llmtop.domain.verdicts import Bound, Forecast
 from llmtop.wording.figures import TEXT
-from llmtop.wording.names import bound_name, load_unit
+from llmtop.wording.names import bound_name, load_unit, target_name
 
 REPLICA = "add a replica"
 LEAK = "restart the server, and report the leak: more memory only takes longer to fill"
 
 
-def turned(flag: str, now: float | None, then: float) -> str:
-    """`raise --max-num-seqs to about 36`, or lower it."""
-    return f"{'lower' if now is not None and then < now else 'raise'} {flag} to about {TEXT.whole(then)}"
+def turned(flag: str, now: float | None, then: float, least: float = 0.0) -> str:
+    """`raise --max-num-seqs to about 36`, or lower it; where it stands at nobody knows what, set it.
+
+    Args:
+        least: what it surely is now, where `now` is not known.
+    """
+    if now is None and then >= least:
+        return f"set {flag} to about {TEXT.whole(then)}"
+    return f"{'lower' if then < (least if now is None else now) else 'raise'} {flag} to about {TEXT.whole(then)}"
 
 
 def gives(forecast: Forecast, axis: Axis) -> str:
@@ -43,6 +49,16 @@ def wall_name(name: str) -> str:
 def unknown(missing: str) -> str:
     """What stands where a number would."""
     return f"how far is not known: {missing}"
+
+
+def takes(target: str, share: float, load: float) -> str:
+    """`TPOT p95 takes 91.3 % of its limit at 51 in flight`"""
+    return f"{target_name(target)} takes {TEXT.percent(share)} of its limit at {TEXT.whole(load)} in flight"
+
+
+def breaks_at(target: str, load: float) -> str:
+    """`TPOT p95 breaks its limit at 51 in flight`"""
+    return f"{target_name(target)} breaks its limit at {TEXT.whole(load)} in flight"
 
 
 def disagree(predicted: float, at_slo: float | None, fails_at: float | None, axis: Axis) -> str:

@@ -16,6 +16,7 @@ from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Diagnosis, Forecast, Kind
+from llmtop.wording.advice import turned
 
 SLO = parse_slo("ttft_p95<2s,tpot_p95<50ms")
 PROMPT_S, TOKENS = 0.1, 65
@@ -161,13 +162,44 @@ def test_slots_that_are_not_shown_are_those_that_it_runs() -> None:
 
 @pytest.mark.parametrize(
     ("loads", "missing"),
-    [([32], "how latency grows"), ([30, 32, 34], "measure a level at"), ([], "no level has 20 requests")],
+    [([32], "how latency grows"), ([30, 32, 34], "measure a level at"), ([], "no level has 10 requests")],
 )
 def test_without_levels_the_missing_measurement_is_named_and_no_number_is_given(loads: list[int], missing: str) -> None:
     told = advice(server(loads, most=24), Limits(max_num_seqs=24))
     assert told.prediction is None
     assert str(told.advice).startswith("raise --max-num-seqs (how far is not known: ")
     assert missing in str(told.advice)
+
+
+@pytest.mark.parametrize(
+    ("tpot_ms", "start"),
+    [
+        (0.96, "raise --max-num-seqs (how far is not known: "),
+        (1.0, "keep --max-num-seqs: TPOT p95 takes 86.3 % of its limit at 48 in flight; for more add a replica"),
+        (1.2, "keep --max-num-seqs: TPOT p95 takes 99.4 % of its limit at 48 in flight"),
+        (1.3, "lower --max-num-seqs (how far is not known: "),
+    ],
+)
+def test_more_slots_are_not_advised_where_decoding_has_no_room_for_them(tpot_ms: float, start: str) -> None:
+    """The TPOT p95 of 32 running is 10 ms + 32 times that much, and 2.7 % more."""
+    loads = [40, 44, 48]
+    assert str(advice(server(loads, most=32, tpot_ms=tpot_ms), Limits(max_num_seqs=32)).advice).startswith(start)
+    decoding = parse_slo(f"ttft_p95<9s,e2e_p95<{64 * 49}ms")
+    levels = server(loads, most=32, tpot_ms=tpot_ms)
+    told = advice(levels, Limits(max_num_seqs=32), slo=decoding)
+    assert str(told.advice).startswith(start.replace("TPOT", "E2E").partition(" takes")[0]), "whatever it waits"
+
+
+def test_slots_that_are_not_told_are_at_least_what_ran() -> None:
+    """A full KV cache ends at 60 running what nobody limits; TPOT would end it at 33."""
+    levels = server([4, 8, 16, 32, 48, 64, 80], most=60, tpot_ms=1.15, kv=61.0)
+    told = advice(levels, Limits(), Bound.KV)
+    assert told.prediction is not None
+    assert [(turn.knob, turn.now) for turn in told.prediction.turns] == [("slots", None)]
+    assert str(told.advice).startswith("lower --max-num-seqs to about 3")
+    assert turned("--max-num-seqs", None, 31, 55) == "lower --max-num-seqs to about 31"
+    assert turned("--max-num-seqs", None, 55, 55) == "set --max-num-seqs to about 55", "there or below, nobody knows"
+    assert turned("--max-num-seqs", 31, 55, 60) == "raise --max-num-seqs to about 55"
 
 
 def test_walls_that_miss_what_was_measured_are_not_believed() -> None:
@@ -228,15 +260,17 @@ def test_what_a_request_holds_counts_blocks_and_longer_answers() -> None:
 
 
 def test_a_gain_that_is_not_worth_a_restart_is_no_advice() -> None:
-    for slots, turned in ((28, True), (36, False)):
+    for slots, worth in ((28, True), (36, False)):
         found = forecast(walls(server([2, 4, 8, 16, 32, 48, 64], most=slots), Limits(max_num_seqs=slots)), Limits())
         assert isinstance(found, Forecast)
-        assert bool(found.turns) is turned, found
+        assert bool(found.turns) is worth, found
 
 
 def test_levels_of_too_few_requests_or_too_close_to_each_other_make_no_line() -> None:
-    few = [shortened(level, 19) for level in server([2, 4, 8, 16, 32], most=8)]
-    assert walls_of(few, Limits(max_num_seqs=8), SLO) == "no level has 20 requests"
+    few = [shortened(level, 9) for level in server([2, 4, 8, 16, 32], most=8)]
+    assert walls_of(few, Limits(max_num_seqs=8), SLO) == "no level has 10 requests"
+    thin = [shortened(level, 10) for level in server([2, 4, 8], most=8)] + server([16, 32], most=8)
+    assert isinstance(walls_of(thin, Limits(max_num_seqs=8), SLO), Walls), "a search stays at low levels for so long"
     close = server([20, 29], most=64)
     assert "how latency grows" in str(walls_of(close, Limits(max_num_seqs=64), SLO))
     assert isinstance(walls_of(server([20, 30], most=64), Limits(max_num_seqs=64), SLO), Walls)
