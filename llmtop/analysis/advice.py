@@ -61,7 +61,7 @@ def advised(
     doubt = _doubt(found, capacity, cliff.axis)
     if doubt is not None:
         return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, doubt, table, levels, slo))
-    text = _with_number(diagnosis.bound, found, walls, cliff.axis, table)
+    text = _with_number(diagnosis.bound, found, walls, cliff.axis, table, capacity)
     return msgspec.structs.replace(diagnosis, advice=text, prediction=found)
 
 
@@ -82,16 +82,26 @@ def _doubt(found: Forecast, capacity: Capacity, axis: Axis) -> str | None:
     return None
 
 
-def _with_number(bound: Bound, found: Forecast, walls: Walls, axis: Axis, table: DialectTable) -> str:
-    gain = words.gives(found, axis)
+def _with_number(
+    bound: Bound, found: Forecast, walls: Walls, axis: Axis, table: DialectTable, capacity: Capacity
+) -> str:
     if found.turns:
+        gain = words.gives(found, axis, _measured_too(found.capacity_now, capacity))
         turns = " and ".join(_turn(turn, walls, table) for turn in found.turns)
         others = _other_kv(table) if found.turns[0].knob == "kv" else _FASTER.get(bound, "")
         return f"{turns}: {gain}; or {others}" if others else f"{turns}: {gain}"
     held = "no flag gives more" if walls.slots is None else f"keep {slots_flag(table)} at {walls.slots:.0f}"
+    held = f"{held}{words.kept(found)}"
     if bound in _FASTER:
-        return f"{_FASTER[bound]} ({held}: {gain})"
-    return f"{held}: {gain}; for more {words.REPLICA}"
+        return f"{_FASTER[bound]} ({held})"
+    return f"{held}; for more {words.REPLICA}"
+
+
+def _measured_too(now: float, capacity: Capacity) -> bool:
+    """Whether what the walls give now lies within what was measured: else a page would tell two capacities."""
+    low = 0.0 if capacity.low is None else capacity.low
+    high = math.inf if capacity.high is None else capacity.high
+    return low <= now < high + 1
 
 
 def _turn(turn: Turn, walls: Walls, table: DialectTable) -> str:

@@ -82,7 +82,7 @@ def capacity_of(
     fails = next((each for each in verdicts if each.ok is False), None)
     passed = [each.load for each in verdicts if each.ok and (fails is None or each.load < fails.load)]
     at_slo = max(passed, default=None)
-    low, high = _interval(levels, slo, at_slo, None if fails is None else fails.load, cliff.axis)
+    low, high = _interval(levels, slo, at_slo, fails, cliff.axis)
     knee = cliff.at if cliff.kind in (Kind.CLIFF, Kind.GRADUAL) else None
     limits = limits if cliff.axis == "concurrency" else Limits(gpus=limits.gpus)
     own = None if knee is None else _limit_at(knee, cliff.cause, limits)
@@ -111,21 +111,25 @@ def capacity_of(
 
 
 def _interval(
-    levels: Sequence[Level], slo: Slo, at_slo: float | None, fails_at: float | None, axis: Axis
+    levels: Sequence[Level], slo: Slo, at_slo: float | None, fails: LevelVerdict | None, axis: Axis
 ) -> tuple[float | None, float | None]:
-    """Between which loads the SLO breaks, by the bounds of the levels' latencies: straight lines between levels.
+    """Between which loads the SLO breaks, by the bounds of the levels' latencies.
 
-    At the least as wide as runs of the same server differ. `high` None: no level failed.
+    From where a straight line between levels says that it surely holds, as latency bends upwards and lies below such a
+    line, to the lowest level that surely failed: by its latency, its errors, or past the cliff of an open loop. At the least as wide as runs of the same server differ. `high` None:
+    no level failed.
     """
     if at_slo is None:
         return None, None
     bounds = [(level.load, *_worst(level, slo)) for level in levels if level.given is None and level.n]
     low = _last_held([(load, high) for load, _, high in bounds])
-    high = _first_broken([(load, low) for load, low, _ in bounds])
     low = min(at_slo * (1 - RUN_TO_RUN), at_slo if low is None else low)
-    if fails_at is None:
+    if fails is None:
         return _floor(low, axis), None
-    high = max(at_slo * (1 + RUN_TO_RUN), fails_at * (1 + RUN_TO_RUN) if high is None else high)
+    broken = next((load for load, share, _ in bounds if share > 1 and load >= fails.load), None)
+    if not fails.failed or "errors" in fails.failed:
+        broken = fails.load
+    high = max(at_slo * (1 + RUN_TO_RUN), fails.load * (1 + RUN_TO_RUN) if broken is None else broken)
     return _floor(low, axis), _ceil(high, axis)
 
 
@@ -148,14 +152,6 @@ def _last_held(shares: Sequence[tuple[float, float]]) -> float | None:
     if held is None:
         return None
     return known[held][0] if held + 1 == len(known) else _reaches(known[held], known[held + 1])
-
-
-def _first_broken(shares: Sequence[tuple[float, float]]) -> float | None:
-    """From which load on a share of the limit is surely above all of it; None: it is nowhere."""
-    broken = next((i for i, (_, share) in enumerate(shares) if share > 1), None)
-    if broken is None:
-        return None
-    return shares[0][0] if broken == 0 else _reaches(shares[broken - 1], shares[broken])
 
 
 def _reaches(below: tuple[float, float], above: tuple[float, float]) -> float:

@@ -23,14 +23,23 @@ def turned(flag: str, now: float | None, then: float, least: float = 0.0) -> str
     return f"{'lower' if then < (least if now is None else now) else 'raise'} {flag} to about {TEXT.whole(then)}"
 
 
-def gives(forecast: Forecast, axis: Axis) -> str:
-    """`about 50 concurrent users at the SLO (38 now), then TPOT binds; more loses users`"""
+def gives(forecast: Forecast, axis: Axis, now: bool = True) -> str:
+    """`about 50 concurrent users at the SLO (38 now), then TPOT binds; more loses users`
+
+    Args:
+        now: whether what is carried now is told, by the same walls.
+    """
     text = f"about {_load(forecast.capacity_then, axis)} {load_unit(axis)} at the SLO"
-    if forecast.turns:
+    if now:
         text = f"{text} ({_load(forecast.capacity_now, axis)} now)"
     text = f"{text}, {next_wall(forecast)}"
     lost = "users" if axis == "concurrency" else load_unit(axis)
-    return f"{text}; more loses {lost}" if forecast.more_loses and forecast.turns else text
+    return f"{text}; more loses {lost}" if forecast.more_loses else text
+
+
+def kept(forecast: Forecast) -> str:
+    """`: TTFT binds`, of a configuration that is the best; what it carries is said where it was measured."""
+    return "" if not forecast.next_wall else f": {wall_name(forecast.next_wall)} binds"
 
 
 def next_wall(forecast: Forecast) -> str:

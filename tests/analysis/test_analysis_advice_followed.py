@@ -35,5 +35,5 @@ def test_the_advice_gives_what_it_promises(name: str, bound: Bound, gain: float)
 
 def test_where_the_slots_are_right_the_advice_is_to_keep_them() -> None:
     found = ramp(server("slots laptop 192/64 M32"), {})
-    assert str(found.diagnosis.advice).startswith("keep --max-num-seqs at 32: about 5")
+    assert str(found.diagnosis.advice) == "keep --max-num-seqs at 32: TTFT binds; for more add a replica"
     assert found.capacity.limited_by == "max_num_seqs"

@@ -101,7 +101,7 @@ def test_capacity_names_the_wall_and_recommends_the_smaller_of_knee_and_slo():
     assert found.best_tokens_at == 32
     assert "most output tokens/s 1 280 at 32" in found.sentence
     for part in (
-        "supports 48 (45 to 53) concurrent users",
+        "supports 48 (45 to 64) concurrent users",
         "TTFT p95 < 2 s, TPOT p95 < 50 ms and errors < 1 %, then TTFT binds: pass 48, fail 64",
         "think time 0 s, 512/128 tokens",
         "pass 48, fail 64",
@@ -125,7 +125,7 @@ def test_an_interval_reaches_as_far_as_the_samples_leave_it_open() -> None:
     levels = [level(16, 0.2), few, level(64, 4.0)]
     found = capacity_of(levels, Slo(), CliffVerdict(kind=Kind.NONE), Limits(), POINT)
     assert (found.at_slo, found.low) == (32.0, 24.0), "from 40 % of the TPOT limit at 16 to 150 % of TTFT at 32"
-    assert found.high == 43.0, "and one from 1 s at 32 to 4 s at 64"
+    assert found.high == 64.0, "latency may bend anywhere below the level that surely failed"
 
 
 def test_an_outlier_at_a_low_load_does_not_open_the_interval_downwards() -> None:

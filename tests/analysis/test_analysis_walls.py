@@ -93,8 +93,7 @@ def test_slots_that_are_right_are_kept_and_the_wall_behind_them_is_named() -> No
     told = advice(server([2, 4, 8, 16, 32, 48, 64], most=37), Limits(max_num_seqs=37))
     assert told.prediction is not None
     assert told.prediction.turns == ()
-    assert str(told.advice).startswith("keep --max-num-seqs at 37: about ")
-    assert str(told.advice).endswith("for more add a replica")
+    assert str(told.advice) == "keep --max-num-seqs at 37: TTFT binds; for more add a replica"
 
 
 def test_the_sentence_says_what_the_slots_give_and_what_binds_then() -> None:
@@ -104,6 +103,18 @@ def test_the_sentence_says_what_the_slots_give_and_what_binds_then() -> None:
     assert str(told.advice).endswith("then TPOT binds; more loses users")
     lower = advice(server([2, 4, 8, 16, 24, 32, 48, 72, 100], most=64), Limits(max_num_seqs=64), Bound.COMPUTE)
     assert str(lower.advice).startswith("lower --max-num-seqs to about 3")
+
+
+def test_what_is_carried_now_is_told_only_where_that_is_no_second_capacity() -> None:
+    levels = server([2, 4, 8, 16, 24, 32, 48], most=16)
+    cliff = judge(levels, limits=Limits(max_num_seqs=16), replicates=0)
+    for measured, told in ((Capacity(low=30, high=34), True), (Capacity(low=33, high=40), False), (Capacity(), True)):
+        found = advised(Diagnosis(bound=Bound.QUEUE), levels, Limits(max_num_seqs=16), SLO, cliff, measured, None)
+        assert found.prediction is not None
+        assert 32 <= found.prediction.capacity_now < 33
+        assert ("(32 now)" in str(found.advice)) is told
+    above = advised(Diagnosis(bound=Bound.QUEUE), levels, Limits(), SLO, cliff, Capacity(low=20, high=31), None)
+    assert " now)" not in str(above.advice)
 
 
 def test_beyond_twice_what_was_measured_nothing_is_promised() -> None:
