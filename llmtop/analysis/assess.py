@@ -126,9 +126,9 @@ def assess(
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
     overloaded = previous is not None and previous.overloaded
     before = None if over else slo_sample_before(facts, meta, requests, now_s)
-    proven = verdict if verdict.ok is not None or before is None else judge_slo(before, slo)
+    proven: SloVerdict | None = verdict if verdict.ok is not None or before is None else judge_slo(before, slo)
     if not over and facts.searches and current.point.value == 0:
-        proven = SloVerdict()  # the last load that a search tried is no news once it has found what it sought
+        proven = None  # the last load that a search tried is no news once it has found what it sought
     recent = recent_of(facts, requests, current.point, told_s)
     return Assessment(
         t_s=now_s,

@@ -32,7 +32,7 @@ WIDE = 0.5
 
 def headline(
     slo: Slo,
-    verdict: SloVerdict,
+    verdict: SloVerdict | None,
     capacity: Capacity,
     cliff: CliffVerdict,
     diagnosis: Diagnosis,
@@ -43,7 +43,7 @@ def headline(
 
     Of the advice it has what to turn. Where the line would get longer than 78 characters the limits in brackets go,
     then the advice becomes a segment of its own. `top` is the highest level measured. Once `judgement` is final it
-    gives the first clause; before, the SLO of now does.
+    gives the first clause; before, the SLO of now does (`verdict` None: there is nothing to say of now).
     """
     if judgement.ending in LOST:
         return SEPARATOR.join(("SLO not known", ENDED_BY[judgement.ending]))
@@ -52,7 +52,9 @@ def headline(
     long_capacity, short_capacity = _capacity(slo, capacity, cliff.axis)
     if judgement.final and judgement.question in _OF_ONE_LOAD:
         long_capacity = short_capacity = ""
-    state = _answered(judgement, verdict) if judgement.final else slo_state(verdict)
+    state = ""
+    if verdict is not None:
+        state = _answered(judgement, verdict) if judgement.final else slo_state(verdict)
     place = "" if judgement.final and cliff.at is None and judgement.question in _OF_ONE_LOAD else _cliff(cliff, top)
     bound, advice = bound_adjective(diagnosis.bound), _brief(diagnosis.advice or "")
     brief = f"{bound}: {advice}" if advice else bound
