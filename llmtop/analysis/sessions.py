@@ -25,6 +25,7 @@ GRID = 3.0
 SHOWN_FROM = 5
 _HELD = 10
 """So many requests that saw a commanded load and nothing else make it a level of its own."""
+_NOTHING = 1e-9
 Mask = npt.NDArray[np.bool_]
 
 
@@ -269,7 +270,12 @@ def _groups(load: Array, wanted: Array | None, thinking: bool) -> list[Index]:
 
 
 def _near(load: float, others: Array) -> bool:
-    return bool(np.any(np.abs(np.log(others / load)) < np.log(2) / GRID))
+    return bool(np.any(np.abs(np.log(_some(others) / max(load, _NOTHING))) < np.log(2) / GRID))
+
+
+def _some(load: Array) -> Array:
+    """Loads that have a logarithm: while everybody is refused nothing is in flight."""
+    return np.maximum(load, _NOTHING)
 
 
 def _level(load: float, delivered: float, members: Requests, whole: Mask) -> Level:
@@ -310,7 +316,7 @@ def _assigned(load: Array, sway: Array, loads: Array, jitter: float) -> Index:
     order = np.argsort(loads)
     borders = np.sqrt(loads[order][1:] * loads[order][:-1])
     nearest = order[np.searchsorted(borders, np.nan_to_num(load))]
-    near = np.abs(np.log(np.maximum(np.nan_to_num(load), 1e-9) / loads[nearest])) <= np.log(2) / (2 * GRID)
+    near = np.abs(np.log(_some(np.nan_to_num(load)) / _some(loads[nearest]))) <= np.log(2) / (2 * GRID)
     return np.where(near & (sway <= jitter), nearest, -1)
 
 
