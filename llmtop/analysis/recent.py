@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -45,9 +46,13 @@ _FIRST_TOKENS = 8
 
 
 def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) -> Recent:
-    """Means and growth over the last `WINDOW_S` seconds (fewer since the load last changed, but at least five)."""
+    """Means and growth over the last `WINDOW_S` seconds (fewer since the load last changed, but at least five).
+
+    None of it is of the chapter before: that was another server.
+    """
     changed_s = last_change_s(facts, now_s)
-    start_s = max(now_s - WINDOW_S, min(changed_s, now_s - 5.0))
+    chapter_s = max((chapter.t_s for chapter in facts.chapters if chapter.t_s <= now_s), default=-math.inf)
+    start_s = max(now_s - WINDOW_S, min(changed_s, now_s - 5.0), chapter_s)
     here_s, server_s = _first_tokens(facts, requests, now_s) if now_s - changed_s >= GAP_S else (None, None)
     server = _Rows(facts.server, start_s, now_s)
     bins = _Rows(facts.bins, start_s, now_s)
