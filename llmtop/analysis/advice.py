@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from llmtop.analysis.capacity import judge_level
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.levels import Level
 from llmtop.analysis.service import MIN_SAMPLES, statistic
@@ -58,7 +59,7 @@ def advised(
     if isinstance(walls, str):
         return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, walls, table, levels, slo))
     found = forecast(walls, limits)
-    doubt = _doubt(found, capacity, cliff.axis)
+    doubt = _doubt(found, capacity, cliff.axis, faulty=_faulty(levels, slo, capacity.fails_at))
     if doubt is not None:
         return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, doubt, table, levels, slo))
     text = _with_number(diagnosis.bound, found, walls, cliff.axis, table, capacity)
@@ -73,9 +74,15 @@ def explained(diagnosis: Diagnosis, leak: Drift | None) -> Diagnosis:
     return msgspec.structs.replace(diagnosis, evidence=evidence, advice=words.LEAK, prediction=None)
 
 
-def _doubt(found: Forecast, capacity: Capacity, axis: Axis) -> str | None:
+def _faulty(levels: Sequence[Level], slo: Slo, fails_at: float | None) -> bool:
+    """Whether the level that failed did so by errors alone: that is no wall of latency."""
+    near = [level for level in levels if fails_at is not None and abs(level.load - fails_at) < 1]
+    return any(judge_level(level, slo).faulty for level in near)
+
+
+def _doubt(found: Forecast, capacity: Capacity, axis: Axis, *, faulty: bool) -> str | None:
     """Why the walls are not believed: they miss what was measured."""
-    now, at_slo, fails_at = found.capacity_now, capacity.at_slo, capacity.fails_at
+    now, at_slo, fails_at = found.capacity_now, capacity.at_slo, None if faulty else capacity.fails_at
     low = 0.0 if at_slo is None else at_slo
     if (1 + AGREES) * now < low or (fails_at is not None and now > (1 + AGREES) * fails_at):
         return words.disagree(now, at_slo, fails_at, axis)

@@ -35,7 +35,7 @@ from llmtop.analysis.slo import Sample, attainment, judge_slo
 from llmtop.analysis.soak import drifts_of, leak, replicas
 from llmtop.analysis.spikes import recoveries_of
 from llmtop.analysis.tested import found
-from llmtop.analysis.votes import NOTHING, ballots, elected, renewed
+from llmtop.analysis.votes import FAILING, NOTHING, ballots, elected, lasting, renewed
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
@@ -120,7 +120,11 @@ def assess(
     else:
         pressed = _pressed(verdict, slo)
         votes = ballots(facts, requests, current.point, limits, current.levels, dialect, pressed, told_s)
-        diagnosis = elected(_shown_before(facts, previous), votes, by_curve)
+        before_now = _shown_before(facts, previous)
+        if over and not lasting(facts, requests, told_s):
+            votes = [NOTHING if vote.bound in FAILING else vote for vote in votes]
+            before_now = NOTHING if before_now.bound in FAILING else before_now
+        diagnosis = elected(before_now, votes, by_curve)
     fresh = advised(diagnosis, current.levels, limits, slo, shown, capacity, dialect)
     diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
@@ -270,7 +274,7 @@ def _pressed(verdict: SloVerdict, slo: Slo) -> bool:
 
 def _shown_before(facts: Facts, previous: Assessment | None) -> Diagnosis:
     """What was shown of this server: with a chapter begins another."""
-    if previous is None or (facts.chapters and facts.chapters[-1].t_s > previous.t_s):
+    if previous is None or (facts.chapters and facts.chapters[-1].t_s >= previous.t_s):
         return NOTHING
     return previous.diagnosis
 

@@ -21,6 +21,8 @@ from llmtop.wording.figures import TEXT
 from llmtop.wording.names import bound_name, load_unit, target_name
 from llmtop.wording.sentences import (
     CONTRADICTION,
+    ERRORS,
+    SCATTERED,
     advised,
     binds_then,
     breaks,
@@ -47,6 +49,13 @@ class LevelVerdict:
     load: float
     ok: bool | None
     failed: tuple[str, ...] = ()
+    status: int | None = None
+    """HTTP status of its errors."""
+
+    @property
+    def faulty(self) -> bool:
+        """Whether it failed by errors alone."""
+        return self.failed == (ERRORS,)
 
 
 def judge_level(level: Level, slo: Slo) -> LevelVerdict:
@@ -56,7 +65,7 @@ def judge_level(level: Level, slo: Slo) -> LevelVerdict:
     answers = [(target, holds(sample, target)) for target in felt]
     failed = tuple(target_name(target.name) for target, ok in answers if ok is False)
     if failed:
-        return LevelVerdict(level.load, False, failed)
+        return LevelVerdict(level.load, False, failed, level.status)
     unknown = any(ok is None for target, ok in answers if target.metric in LATENCIES)
     return LevelVerdict(level.load, None if unknown or not answers else True)
 
@@ -75,7 +84,7 @@ def capacity_of(
     """
     levels = sorted(levels, key=lambda level: level.load)
     verdicts = [level.remembered(("held", slo), partial(judge_level, level, slo)) for level in levels]
-    if cliff.axis == "rate" and cliff.kind is Kind.CLIFF:
+    if cliff.axis == "rate" and cliff.kind is Kind.CLIFF and not cliff.fails:
         # Past its capacity an open loop has no latency, only a queue that grows: short runs hold by luck.
         edge = math.inf if cliff.at is None else sustained(cliff.at)
         verdicts = [LevelVerdict(each.load, False, each.failed) if each.load > edge else each for each in verdicts]
@@ -83,7 +92,7 @@ def capacity_of(
     passed = [each.load for each in verdicts if each.ok and (fails is None or each.load < fails.load)]
     at_slo = max(passed, default=None)
     low, high = _interval(levels, slo, at_slo, fails, cliff.axis)
-    knee = cliff.at if cliff.kind in (Kind.CLIFF, Kind.GRADUAL) else None
+    knee = _knee(cliff)
     limits = limits if cliff.axis == "concurrency" else Limits(gpus=limits.gpus)
     own = None if knee is None else _limit_at(knee, cliff.cause, limits)
     walls = _walls(at_slo, fails, cliff, own, limits)
@@ -217,13 +226,18 @@ def _walls(
     walls = []
     if fails is not None and fails.failed:
         walls.append((at_slo if at_slo is not None else fails.load, f"{listed(fails.failed)} SLO"))
-    knee = cliff.at if cliff.kind in (Kind.CLIFF, Kind.GRADUAL) else None
+    knee = _knee(cliff)
     if knee is not None:
         name = bound_name(cliff.cause)
         cause = "the cliff" if name is None else f"the cliff ({name})"
         walls.append(own if own is not None else (knee, cause))
     told = ((wall, name) for wall, _, name in _limits_told(limits))
     return walls + [wall for wall in told if knee is None or not _close(wall[0], knee)]
+
+
+def _knee(cliff: CliffVerdict) -> float | None:
+    """Where latency bends; requests that fail are no knee."""
+    return cliff.at if cliff.kind in (Kind.CLIFF, Kind.GRADUAL) and not cliff.fails else None
 
 
 def _close(wall: float, knee: float) -> bool:
@@ -259,15 +273,17 @@ def _sentence(
     at_slo, fails = capacity.at_slo, capacity.fails_at
     if at_slo is not None:
         promise = supports(at_slo, fails, axis, objective=objective, how=how, low=capacity.low, high=capacity.high)
-        then = binds_then(next((each.failed for each in verdicts if each.ok is False), ()))
+        first = next((each for each in verdicts if each.ok is False), LevelVerdict(0.0, None))
+        then = binds_then(first.failed, () if first.status is None else (first.status,))
         parts = [f"{promise}{then}: {pass_and_fail(at_slo, fails, axis)}"]
     elif fails is not None and verdicts[0].ok is not None:
         parts = [breaks(fails, axis, objective=objective, how=how)]
     else:
         load = f"{TEXT.load(fails, axis)} {load_unit(axis)} ({how})"
         parts = [f"{load} break {objective}; below, too few requests to prove that it holds"]
-    if any(later.ok for i, each in enumerate(verdicts) if each.ok is False for later in verdicts[i + 1 :]):
-        parts.append(CONTRADICTION)
+    undercut = [each for i, each in enumerate(verdicts) if each.ok is False and any(v.ok for v in verdicts[i + 1 :])]
+    if undercut:
+        parts.append(SCATTERED if all(each.faulty for each in undercut) else CONTRADICTION)
     if capacity.knee is not None:
         parts.append(f"knee {TEXT.load(capacity.knee, axis)} ({bound_name(cliff.cause) or 'cause unknown'})")
     if capacity.limited_by is not None:

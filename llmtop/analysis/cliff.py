@@ -115,6 +115,8 @@ class Bend:
     form: str = ""
     """hinge, step, power, plateau, little, rate, gauge, errors or refusals."""
     notes: tuple[str, ...] = ()
+    status: int | None = None
+    """HTTP status of errors and refusals."""
 
 
 @dataclass(frozen=True, slots=True)

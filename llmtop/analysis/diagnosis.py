@@ -10,7 +10,7 @@ import numpy as np
 from llmtop.analysis.advice import slots_flag
 from llmtop.analysis.fits import Array
 from llmtop.analysis.judge import SPENT, TAKEN, Limits, is_held, is_pinned, kv_full
-from llmtop.analysis.levels import ERROR_WALL, Level
+from llmtop.analysis.levels import ERROR_WALL, Level, bound_of
 from llmtop.analysis.sessions import Requests
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect
@@ -138,7 +138,7 @@ def _refused(recent: Recent) -> Diagnosis | None:
     share = refused / len(ended.error)
     if refused < 2 or share <= ERROR_WALL:
         return None
-    return Diagnosis(bound=Bound.REFUSED, evidence=(failures(share, status),), confidence=Confidence.FIRM)
+    return Diagnosis(bound=bound_of(status), evidence=(failures(share, status),), confidence=Confidence.FIRM)
 
 
 def _queues(recent: Recent) -> bool:

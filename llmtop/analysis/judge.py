@@ -11,7 +11,7 @@ import numpy as np
 from llmtop.analysis import cliff
 from llmtop.analysis.cliff import Bend, Sweep
 from llmtop.analysis.fits import Array
-from llmtop.analysis.levels import FAINT_BELOW, Level
+from llmtop.analysis.levels import FAINT_BELOW, Level, bound_of
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Kind
@@ -145,6 +145,7 @@ def judge(
         evidence=(*evidence, *finding.notes),
         confidence=_confidence(finding, series),
         next_levels=suggest(series, limits) if axis == "concurrency" and metric == "ttft" else (),
+        status=finding.status,
     )
 
 
@@ -202,8 +203,8 @@ def _with_errors(finding: Bend, levels: Sequence[Level], axis: Axis) -> Bend:
     if above or not below or (finding.kind is Kind.CLIFF and finding.at is not None and finding.at < first.load):
         return finding
     low = max(below)
-    form = "errors" if first.status is None else "refusals"
-    return Bend(Kind.CLIFF, math.sqrt(low * first.load), low, first.load, form, finding.notes)
+    form = "refusals" if bound_of(first.status) is Bound.REFUSED else "errors"
+    return Bend(Kind.CLIFF, math.sqrt(low * first.load), low, first.load, form, finding.notes, first.status)
 
 
 def _failing(level: Level, axis: Axis) -> str:
@@ -225,7 +226,7 @@ def cause_of(finding: Bend, series: Sweep, levels: Sequence[Level], limits: Limi
     if finding.kind not in (Kind.CLIFF, Kind.GRADUAL) or finding.at is None:
         return Bound.NONE, ()
     if finding.form in ("errors", "refusals"):
-        return Bound.REFUSED if finding.form == "refusals" else Bound.NONE, ()
+        return Bound.REFUSED if finding.form == "refusals" else Bound.FAILED, ()
     if series.metric == "tpot":
         return Bound.COMPUTE, ("tokens slow down before any queue",)
     above = [level for level in levels if level.load > finding.at]

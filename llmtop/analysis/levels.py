@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from llmtop.analysis.fits import Array
+from llmtop.domain.request import TURNED_AWAY
 from llmtop.domain.slo import Latency, Stat
+from llmtop.domain.verdicts import Bound
 
 T = TypeVar("T")
 EMPTY: Array = np.empty(0)
@@ -20,6 +22,11 @@ MIN_REQUESTS = 4
 MIN_REQUESTS_P95 = 60
 ERROR_WALL = 0.05
 """A level where more than this share of the requests failed lies beyond the cliff, whatever the survivors' latency."""
+
+
+def bound_of(status: int | None) -> Bound:
+    """What errors of this HTTP status say: somebody turns requests away, or they fail."""
+    return Bound.REFUSED if status in TURNED_AWAY else Bound.FAILED
 
 
 @dataclass(frozen=True, slots=True)

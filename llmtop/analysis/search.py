@@ -72,6 +72,7 @@ class CapacitySearch:
         self._phase: Phase = "double"
         self._ended: SearchEnded | None = None
         self._client = ClientSeconds()
+        self._statuses: tuple[int, ...] = ()
         self._chapters = 0
         self._tail = 1.2
         self._rate = 0.0
@@ -79,6 +80,8 @@ class CapacitySearch:
         self._unsettled = 0.0
         self._tpot_s: dict[int, Array] = {}
         self._unproved: set[int] = set()
+        self._faulted: set[int] = set()
+        """Levels that failed by errors: a fault passes, so such a border is tried once more."""
         self._untold: list[JudgedLevel | SearchEnded] = []
         self.tested: list[JudgedLevel] = []
 
@@ -117,7 +120,7 @@ class CapacitySearch:
     @property
     def capacity(self) -> Capacity:
         """What is known by now."""
-        return capacity_of_tested(self.tested, self._ended, self._slo, self._base, self._client)
+        return capacity_of_tested(self.tested, self._ended, self._slo, self._base, self._client, self._statuses)
 
     @property
     def _quick(self) -> bool:
@@ -135,7 +138,7 @@ class CapacitySearch:
         if self._trial is None or len(facts.chapters) > self._chapters:
             self._begin(facts, now_s)
             return
-        self._client = client_seconds(facts, self._start_s, now_s)
+        self._client, self._statuses = client_seconds(facts, self._start_s, now_s), tuple(facts.refusals)
         if self._client.void and self._client.all >= VOID_FROM_S:
             self.stop("client")
             return
@@ -162,6 +165,7 @@ class CapacitySearch:
         self._chapters = len(facts.chapters)
         self.tested, self._tpot_s, self._usual_s, self._unsettled = [], {}, None, 0.0
         self._unproved.clear()
+        self._faulted.clear()
         self._phase = "double"
         self._trial = Trial(self._first, 0, now_s, warm_up=math.ceil(1.5 * self._first))
 
@@ -235,7 +239,9 @@ class CapacitySearch:
             worst=tuple(self._worst(trial).items()),
         )
         self._tpot_s[trial.load] = tpot_s
-        (self._unproved.add if self._quick else self._unproved.discard)(trial.load)
+        first_fault = failed == ("error_ratio",) and trial.load not in self._faulted
+        self._faulted |= {trial.load} if first_fault else set()
+        (self._unproved.add if self._quick or first_fault else self._unproved.discard)(trial.load)
         self.tested = newest_of_each([*self.tested, level])
         self._untold.append(level)
         if trial.requests_per_s:

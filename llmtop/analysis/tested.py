@@ -53,6 +53,7 @@ def capacity_of_tested(
     slo: Slo,
     base: LoadPoint,
     client: ClientSeconds | None = None,
+    statuses: Sequence[int] = (),
 ) -> Capacity:
     """The capacity by the levels of one search.
 
@@ -63,6 +64,7 @@ def capacity_of_tested(
         ended: how the search ended; None: it goes on.
         base: lengths and think time of the load, for the sentence.
         client: how the client did meanwhile; its seconds are left out of the levels, or make all of them void.
+        statuses: HTTP statuses of the errors, for the sentence.
     """
     client = client or ClientSeconds()
     if client.void or (ended is not None and ended.reason == "client"):
@@ -82,7 +84,8 @@ def capacity_of_tested(
         recommended=recommended,
         soak=soak,
     )
-    return replace(capacity, sentence=_sentence(capacity, failed, ended, slo, base, client))
+    then = sentences.binds_then(failed, statuses)
+    return replace(capacity, sentence=_sentence(capacity, then, ended, slo, base, client))
 
 
 def found(facts: Facts, slo: Slo) -> Capacity | None:
@@ -93,7 +96,7 @@ def found(facts: Facts, slo: Slo) -> Capacity | None:
     for tested, ended, since_s in _searches(facts, slo):
         until_s = facts.t_s if ended is None else ended.t_s
         client = client_seconds(facts, since_s, until_s)
-        return capacity_of_tested(tested, ended, slo, _point_at(facts, until_s), client)
+        return capacity_of_tested(tested, ended, slo, _point_at(facts, until_s), client, tuple(facts.refusals))
     return None
 
 
@@ -142,7 +145,7 @@ def _low(held: JudgedLevel, tested: Sequence[JudgedLevel]) -> float:
 
 
 def _sentence(
-    found: Capacity, failed: Sequence[str], ended: SearchEnded | None, slo: Slo, base: LoadPoint, client: ClientSeconds
+    found: Capacity, then: str, ended: SearchEnded | None, slo: Slo, base: LoadPoint, client: ClientSeconds
 ) -> str:
     axis: Axis = "concurrency"
     objective, how = sentences.felt(slo), sentences.driven(axis, base)
@@ -150,7 +153,6 @@ def _sentence(
         promise = sentences.supports(
             found.at_slo, found.fails_at, axis, objective=objective, how=how, low=found.low, high=found.high
         )
-        then = sentences.binds_then(failed)
         parts = [f"{promise}{then}: {sentences.pass_and_fail(found.at_slo, found.fails_at, axis)}"]
     elif found.fails_at is not None:
         parts = [sentences.breaks(found.fails_at, axis, objective=objective, how=how)]

@@ -101,6 +101,7 @@ class Trial:
         if self.arrived_s is None:
             there = np.flatnonzero(np.abs(in_flight[first:] - self.load) <= max(1.0, 0.03 * self.load))
             if len(there) == 0:
+                self._take_failed(facts)
                 return
             self.arrived_s = float(t_s[first + there[0]])
         self._settle(facts)
@@ -174,6 +175,14 @@ class Trial:
         back = int(np.searchsorted(t_s, t_s[last] - max(1.0, 0.5 * target.limit)))
         long = waiting[last] >= max(3.0, 0.1 * self.load) and oldest[last] > 1.2 * target.limit
         self.standing = self.standing or bool(long and clean[back] and waiting[last] >= 0.9 * waiting[back] > 0)
+
+    def _take_failed(self, facts: Facts) -> None:
+        """Errors of what was sent since: users who are refused at once are never in flight, so the level is never
+        there."""
+        table = facts.requests
+        own = (table.column("sent_s") > self.start_s) & (table.column("client_limited") == 0)
+        self.errors = int(np.sum(own & (table.column("error") > 0)))
+        self.ended = int(np.sum(own & (table.column("ok") > 0)))
 
     def _take_ended(self, facts: Facts) -> None:
         """TPOT and E2E of requests that ended here and spent enough of their life here; TTFT, too, until bins tell."""

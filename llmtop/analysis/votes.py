@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from llmtop.analysis.diagnosis import diagnose
+from llmtop.analysis.diagnosis import WINDOW_S, diagnose
 from llmtop.analysis.display import steady
 from llmtop.analysis.judge import Limits
-from llmtop.analysis.levels import Level
+from llmtop.analysis.levels import ERROR_WALL, Level
 from llmtop.analysis.recent import last_change_s, recent_of
 from llmtop.analysis.sessions import Requests
 from llmtop.domain.endpoint import Dialect
@@ -30,8 +30,9 @@ is at the wall, and what was found stays true while the load is low."""
 SETTLED_S = 6.0
 """So long after a change of the load what a window's times say is of two loads, and the window abstains."""
 NOTHING = Diagnosis(bound=Bound.NONE)
-BY_GAUGES = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET, Bound.CLIENT, Bound.REFUSED)
+BY_GAUGES = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET, Bound.CLIENT, Bound.REFUSED, Bound.FAILED)
 """What gauges, answers and the client's own samples tell, at whatever load."""
+FAILING = (Bound.REFUSED, Bound.FAILED)
 
 
 def ballots(
@@ -59,6 +60,18 @@ def ballots(
         if found.bound in BY_GAUGES or t_s - changed_s >= SETTLED_S:
             said.append(found)
     return said
+
+
+def lasting(facts: Facts, requests: Requests, now_s: float) -> bool:
+    """Whether failures came all the while that the last load was held: what a late burst of them says of a run that is
+    over is that it failed, not what binds at that load."""
+    since_s = min(last_change_s(facts, now_s), now_s - WINDOW_S)
+    ended = (requests.ok | requests.error) & (requests.sent_s <= now_s)
+    for start_s, stop_s in ((since_s, (since_s + now_s) / 2), ((since_s + now_s) / 2, now_s)):
+        own = ended & (requests.sent_s > start_s) & (requests.sent_s <= stop_s)
+        if not own.any() or requests.error[own].mean() <= ERROR_WALL / 2:
+            return False
+    return True
 
 
 def elected(shown: Diagnosis, votes: Sequence[Diagnosis], by_curve: Diagnosis) -> Diagnosis:

@@ -8,6 +8,8 @@ from msgspec import Struct
 
 REFUSALS = 3
 """So many refused requests in a row mean that nothing listens any more."""
+TURNED_AWAY = (429, 503)
+"""HTTP statuses with which a server or a gateway refuses for want of room; any other error is a failure."""
 
 
 class Outcome(StrEnum):

@@ -35,7 +35,9 @@ class Bound(StrEnum):
     CLIENT = "client"
     NETWORK = "network"
     REFUSED = "refused"
-    """Nothing is known to run out: somebody answers with an error, at once or under load."""
+    """Nothing is known to run out: somebody turns requests away, at once or under load."""
+    FAILED = "failed"
+    """Nothing is known to run out: requests end in errors."""
     NONE = "none"
 
 
@@ -130,7 +132,9 @@ class Curve(Struct, frozen=True, kw_only=True):
 
 
 class CliffVerdict(Struct, frozen=True, kw_only=True):
-    """Where latency goes non-linear, with its interval; `at` is None unless kind is cliff or gradual."""
+    """Where latency goes non-linear, or requests fail (`fails`), with its interval; `at` is None unless kind is cliff
+    or gradual.
+    """
 
     kind: Kind
     metric: Latency = "ttft"
@@ -144,6 +148,13 @@ class CliffVerdict(Struct, frozen=True, kw_only=True):
     confidence: Confidence = Confidence.PROVISIONAL
     next_levels: tuple[int, ...] = ()
     """Which levels to try next, when more would help."""
+    status: int | None = None
+    """HTTP status of most of the requests that fail there; None: none do, they had none, or it is not known."""
+
+    @property
+    def fails(self) -> bool:
+        """Whether it is the requests that fail from there on (`high`, the lowest load that broke), not latency."""
+        return self.at is not None and self.cause in (Bound.REFUSED, Bound.FAILED)
 
 
 class TargetVerdict(Struct, frozen=True, kw_only=True):

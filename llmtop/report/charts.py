@@ -17,6 +17,7 @@ from llmtop.report.plot import Plot
 from llmtop.report.scales import Scale, latency_scale, load_scale, load_ticks, zero_scale
 from llmtop.wording.figures import PAGE, clock
 from llmtop.wording.names import axis_name, knee_name
+from llmtop.wording.sentences import fails_from
 
 MANY_CHANGES = 60
 """More load changes than this (a ramp) are not drawn one by one."""
@@ -152,7 +153,10 @@ def _draw_cliff(plot: Plot, report: ReportInput, *, labelled: bool) -> None:
     plot.upright(cliff.at, "cliff")
     if labelled:
         spread = prose.interval_text(cliff)
-        text = f"{knee_name(cliff.kind)} at {PAGE.load(cliff.at, cliff.axis)}{spread}"
+        text = (
+            fails_from(cliff, PAGE) if cliff.fails else f"{knee_name(cliff.kind)} at {PAGE.load(cliff.at, cliff.axis)}"
+        )
+        text = f"{text}{spread}"
         left = plot.x.place(cliff.at if cliff.low is None else cliff.low)
         # The curve climbs at the right of a cliff, so the words stand at its left where there is room.
         plot.label(left, 0, text, "cliff" if left > 0.5 else "cliff after")

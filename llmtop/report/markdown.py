@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from llmtop.domain.verdicts import Kind
+from llmtop.domain.verdicts import Curve, Kind
 from llmtop.report import percentiles, prose
 from llmtop.report.contents import ReportInput
 from llmtop.report.scales import latency_scale, load_scale, load_ticks
 from llmtop.wording.figures import PAGE, clock
-from llmtop.wording.names import axis_name
+from llmtop.wording.names import axis_name, place_name
 
 _WIDTH, _HEIGHT = 64, 14
 
@@ -64,10 +64,16 @@ def _slo(report: ReportInput) -> Iterable[str]:
 
 
 def _levels(report: ReportInput) -> Iterable[str]:
-    curve = prose.current_curve(report)
-    if not curve.points:
-        return
-    yield from ("", "## Level by level", "")
+    curves = prose.curves(report)
+    if curves:
+        yield from ("", "## Level by level", "")
+    for curve in curves:
+        if len(curves) > 1 or curve.ghost:
+            yield from ("", _plain(prose.curve_name(curve)), "")
+        yield from _level_table(curve)
+
+
+def _level_table(curve: Curve) -> Iterable[str]:
     heads = [
         axis_name(curve.axis),
         "n",
@@ -148,7 +154,7 @@ def text_curve(report: ReportInput) -> list[str]:
     unit = axis_name(curve.axis)
     legend = (
         f"TTFT over {unit}: o p50, x p95"
-        + (", | cliff" if cliff.at is not None else "")
+        + (f", | {place_name(cliff)}" if cliff.at is not None else "")
         + (", - SLO" if target else "")
     )
     return [legend, "", *lines, " " * 9 + "".join(below).rstrip()]

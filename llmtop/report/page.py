@@ -10,6 +10,7 @@ from string import Template
 
 import msgspec
 
+from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Curve, LevelPoint
 from llmtop.report import charts, percentiles, prose
@@ -108,21 +109,26 @@ def _reasons(report: ReportInput) -> str:
 
 
 def _levels(report: ReportInput) -> str:
-    curve = prose.current_curve(report)
-    if not curve.points:
+    curves = prose.curves(report)
+    if not curves:
         return ""
+    return "<h2>Level by level</h2>" + "".join(_level_table(curve, report) for curve in curves)
+
+
+def _level_table(curve: Curve, report: ReportInput) -> str:
     heads = ["in flight" if curve.axis == "concurrency" else "requests/s", "n", "errors", "TTFT p50", "TTFT p95"]
     heads += ["TPOT p50", "TPOT p95", "E2E p50", "tok/s", "req/s", "queue", "KV", "in SLO"]
     ordered = sorted(curve.points, key=lambda point: point.load)
     rows = "".join(
-        f"<tr{' class=faint' if point.faint else ''}>{''.join(_level_cells(point, report))}</tr>" for point in ordered
+        f"<tr{' class=faint' if point.faint else ''}>{''.join(_level_cells(point, curve.axis, report))}</tr>"
+        for point in ordered
     )
     faint = '<p class="quiet">Grey rows have too few requests to lean on.</p>' if _any_faint(curve) else ""
-    label = f'<p class="quiet">{escape(curve.label)}</p>' if curve.label else ""
-    return f"<h2>Level by level</h2>{label}{_table(heads, rows)}{faint}"
+    label = f'<p class="quiet">{escape(prose.curve_name(curve))}</p>' if curve.label else ""
+    return f"{label}{_table(heads, rows)}{faint}"
 
 
-def _level_cells(point: LevelPoint, report: ReportInput) -> list[str]:
+def _level_cells(point: LevelPoint, axis: Axis, report: ReportInput) -> list[str]:
     def latency(value: float | None, metric: Latency, stat: Stat) -> str:
         target = report.slo.target(metric)
         missed = value is not None and target is not None and target.stat == stat and value > target.limit * 1e3
@@ -130,7 +136,7 @@ def _level_cells(point: LevelPoint, report: ReportInput) -> list[str]:
 
     attained = point.attainment
     return [
-        _cell(PAGE.load(point.load, prose.current_curve(report).axis)),
+        _cell(PAGE.load(point.load, axis)),
         _cell(PAGE.whole(point.n)),
         _cell(PAGE.whole(point.errors), "bad" if point.errors else ""),
         latency(point.ttft_p50_ms, "ttft", "p50"),

@@ -10,12 +10,13 @@ from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, 
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Curve, Kind, SloVerdict
 from llmtop.report.contents import ReportInput
 from llmtop.wording.figures import PAGE, UNKNOWN
-from llmtop.wording.names import bound_name, knee_name, short_axis
+from llmtop.wording.names import bound_name, place_name, short_axis
 from llmtop.wording.sentences import (
     CLIENT_SLOW,
     CONTRADICTION,
     CUT,
     advised,
+    fails_from,
     pass_and_fail,
     sentence,
     tries,
@@ -79,6 +80,9 @@ def cliff_text(cliff: CliffVerdict) -> str:
         return f"No cliff in the range that was driven{more}."
     place = f"{PAGE.load(cliff.at, cliff.axis)}{interval_text(cliff)}"
     doubt = "" if cliff.confidence is Confidence.FIRM else f" (provisional{more})"
+    if cliff.fails:
+        begins = f"beginning between {PAGE.load(cliff.low, cliff.axis)} and {PAGE.load(cliff.high, cliff.axis)}"
+        return f"{sentence(fails_from(cliff, PAGE))}, {begins}{doubt}."
     if cliff.kind is Kind.GRADUAL:
         return f"{figure} grows gradually from {place}{doubt}."
     return f"{figure} falls off a cliff at {place}{doubt}."
@@ -105,6 +109,16 @@ def current_curve(report: ReportInput) -> Curve:
     """The curve that was judged; an empty one where nothing was measured."""
     curves = [curve for curve in report.assessment.curves if not curve.ghost]
     return curves[-1] if curves else Curve(label="", axis=report.assessment.cliff.axis)
+
+
+def curves(report: ReportInput) -> list[Curve]:
+    """All curves that have levels: the one that was judged first, then those of before, the newest first."""
+    return [curve for curve in reversed(report.assessment.curves) if curve.points]
+
+
+def curve_name(curve: Curve) -> str:
+    """`192/64 tok`; of a ghost `192/64 tok · start 1, measured earlier in the run and judged no more`."""
+    return f"{curve.label}, measured earlier in the run and judged no more" if curve.ghost else curve.label
 
 
 def started_text(report: ReportInput) -> str:
@@ -238,8 +252,11 @@ def figures(report: ReportInput) -> list[tuple[str, str, str]]:
     ended = totals.ok + totals.errors
     rows = [("At the SLO", at_slo, pass_and_fail(capacity.at_slo, capacity.fails_at, cliff.axis, PAGE) or "not judged")]
     if cliff.at is not None:
-        word = sentence(knee_name(cliff.kind))
-        rows.append((word, PAGE.load(cliff.at, cliff.axis), interval_text(cliff).removeprefix(", ") or "no interval"))
+        word = sentence(place_name(cliff))
+        note = interval_text(cliff).removeprefix(", ") or "no interval"
+        if cliff.fails:
+            note = f"{fails_from(cliff, PAGE)}, {note}"
+        rows.append((word, PAGE.load(cliff.high if cliff.fails else cliff.at, cliff.axis), note))
     else:
         rows.append(("Cliff", UNKNOWN, {Kind.NONE: "none in range"}.get(cliff.kind, "not found")))
     if best is not None:

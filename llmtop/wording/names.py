@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import LATENCIES
-from llmtop.domain.verdicts import Bound, Kind
+from llmtop.domain.verdicts import Bound, CliffVerdict, Kind
 
 
 class _Named(Struct, frozen=True):
@@ -23,6 +23,7 @@ _BOUNDS = {
     Bound.CLIENT: _Named("the client", "client-bound"),
     Bound.NETWORK: _Named("the network", "network-bound"),
     Bound.REFUSED: _Named("refused requests", "requests are refused"),
+    Bound.FAILED: _Named("failing requests", "requests fail"),
 }
 _METRICS = {"error_ratio": "errors", "queue": "queue", "kv": "KV cache"}
 
@@ -42,6 +43,13 @@ def bound_adjective(bound: Bound) -> str:
 def knee_name(kind: Kind) -> str:
     """What latency does where it leaves its straight line: a cliff, or where it grows gradually a bend."""
     return "cliff" if kind is Kind.CLIFF else "bend"
+
+
+def place_name(cliff: CliffVerdict) -> str:
+    """What begins at the place of a verdict: a cliff, a bend, or that requests are refused or fail."""
+    if cliff.fails:
+        return "refusals" if cliff.cause is Bound.REFUSED else "failures"
+    return knee_name(cliff.kind)
 
 
 def target_name(name: str) -> str:

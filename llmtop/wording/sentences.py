@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmtop.domain.load import Axis, LoadPoint
+from llmtop.domain.request import TURNED_AWAY
 from llmtop.domain.run import SearchEnded
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
-from llmtop.domain.verdicts import ClientCause, ClientReason
+from llmtop.domain.verdicts import ClientCause, ClientReason, CliffVerdict
 from llmtop.wording.figures import TEXT, Figures
 from llmtop.wording.names import load_unit, target_name
 
@@ -17,6 +18,8 @@ CLIENT_LATE = "not known: this client is late"
 VOID = "figures are void"
 """What follows while the client is the bottleneck."""
 TRANSIENTS = "most requests saw the load move while others waited: stay longer at each load"
+ERRORS = target_name("error_ratio")
+SCATTERED = "requests failed below loads that held: a fault, not the load"
 CONTRADICTION = "levels contradict each other: measure again"
 
 
@@ -47,10 +50,18 @@ def breaks(fails_at: float, axis: Axis, *, objective: str = "the SLO", how: str 
     return f"does not meet {objective} even at {figures.load(fails_at, axis)} {load_unit(axis)}{_in_brackets(how)}"
 
 
-def binds_then(failed: Sequence[str]) -> str:
-    """`, then TPOT binds`, of the names of the limits that break next; empty: none is known."""
+def binds_then(failed: Sequence[str], statuses: Sequence[int] = ()) -> str:
+    """`, then TPOT binds`, of the names of the limits that break next; empty: none is known.
+
+    Args:
+        statuses: HTTP statuses of the errors among them: `, then requests fail (HTTP 503)`.
+    """
     metrics = list(dict.fromkeys(name.partition(" ")[0] for name in failed))
-    return f", then {listed(metrics)} bind{'s' if len(metrics) == 1 else ''}" if metrics else ""
+    felt = [name for name in metrics if name != ERRORS]
+    parts = [f"{listed(felt)} bind{'s' if len(felt) == 1 else ''}"] if felt else []
+    if ERRORS in metrics:
+        parts.append(f"requests fail{_in_brackets(listed([f'HTTP {status}' for status in statuses]))}")
+    return f", then {listed(parts)}" if parts else ""
 
 
 def pass_and_fail(at_slo: float | None, fails_at: float | None, axis: Axis, figures: Figures = TEXT) -> str:
@@ -238,10 +249,16 @@ def client_reason(reason: ClientReason, figures: Figures = TEXT) -> str:
 
 
 def failures(share: float, status: int | None, where: str = "", figures: Figures = TEXT) -> str:
-    """`12.0 % of requests were refused at 24: HTTP 503`; without a status they `failed`."""
-    how = "failed" if status is None else "were refused"
+    """`12.0 % of requests were refused at 24: HTTP 503`; of a status that refuses nobody, or none, they `failed`."""
+    how = "were refused" if status in TURNED_AWAY else "failed"
     who = "" if status is None else f": HTTP {status}"
     return f"{figures.percent(share)} of requests {how}{where}{who}"
+
+
+def fails_from(cliff: CliffVerdict, figures: Figures = TEXT) -> str:
+    """`HTTP 503 from 24 on`; without a status `requests fail from 24 on`. Of a verdict that `fails`."""
+    what = "requests fail" if cliff.status is None else f"HTTP {cliff.status}"
+    return f"{what} from {figures.load(cliff.high, cliff.axis)} on"
 
 
 def shared_from(users: float, figures: Figures = TEXT) -> str:

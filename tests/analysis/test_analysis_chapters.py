@@ -16,7 +16,8 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Chapter, LoadChange
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Kind
+from llmtop.domain.verdicts import Bound, Kind
+from llmtop.host.judging import Judge
 from llmtop.meter.facts import Facts
 from llmtop.wording.sentences import driven
 
@@ -180,3 +181,15 @@ def test_prompts_that_were_cut_are_told_by_their_own_length() -> None:
     assert curve.label == "192/10 tok (8192 asked)"
     for got, told in ((1792.0, "1792/10 tokens (8192 asked)"), (7500.0, "8192/10 tokens"), (None, "8192/10 tokens")):
         assert driven("concurrency", point, got) == f"closed loop, think time 0 s, {told}"
+
+
+def test_what_was_seen_before_a_knob_was_turned_binds_no_longer() -> None:
+    session, judge = drive(laptop(4), *CLIMB), Judge(Slo())
+    judge(session.facts, session.meta)
+    assert judge(session.facts, session.meta).diagnosis.bound is Bound.QUEUE
+    session.turn(max_num_seqs=48)
+    session.command(users(16))
+    for _ in range(20):
+        session.run_until(session.now_s + 1)
+        found = judge(session.facts, session.meta).diagnosis
+        assert not any("stuck at 32" in text or "running at most 32" in text for text in found.evidence)

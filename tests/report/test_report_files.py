@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from llmtop.domain.verdicts import Bound
 from llmtop.errors import FileError
-from llmtop.report import FORMATS, ReportInput, write_report
+from llmtop.report import FORMATS, ReportInput, prose, write_report
 from llmtop.report.markdown import markdown_text, text_curve
 from llmtop.report.page import html_text
 from llmtop.report.tables import csv_text, json_text
@@ -92,3 +93,22 @@ def test_endings_and_places_that_do_not_work(report: ReportInput, tmp_path: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="cannot be written"):
         write_report(report, tmp_path / "file" / "report.md")
+
+
+def test_levels_measured_before_a_restart_stay_in_every_format(report: ReportInput) -> None:
+    earlier, now = report.assessment.curves
+    for text in (markdown_text(report), html_text(report)):
+        levels = text.split("Level by level")[1]
+        said, before = levels.split(f"{earlier.label}, measured earlier in the run and judged no more")
+        assert now.label in said
+        assert before.count(PAGE.latency(earlier.points[0].ttft_p50_ms)) >= 1
+
+
+def test_requests_that_fail_are_no_cliff_of_latency(report: ReportInput) -> None:
+    cliff = msgspec.structs.replace(report.assessment.cliff, cause=Bound.REFUSED, status=503, high=34.0)
+    refused = msgspec.structs.replace(report, assessment=msgspec.structs.replace(report.assessment, cliff=cliff))
+    assert prose.cliff_text(cliff) == "HTTP 503 from 34 on, beginning between 31 and 34."
+    assert ("Refusals", "34", "HTTP 503 from 34 on, between 31 and 34") in prose.figures(refused)
+    assert "| refusals" in "\n".join(text_curve(refused))
+    assert "cliff at" not in html_text(refused)
+    assert "HTTP 503 from 34 on" in html_text(refused)

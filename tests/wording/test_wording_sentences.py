@@ -131,3 +131,5 @@ def test_an_advised_load_below_the_capacity_has_its_reason() -> None:
     assert sentences.binds_then(("TTFT p95", "TPOT p95")) == ", then TTFT and TPOT bind"
     assert sentences.binds_then(("TPOT p95",)) == ", then TPOT binds"
     assert sentences.binds_then(()) == ""
+    assert sentences.binds_then(("errors",), (503,)) == ", then requests fail (HTTP 503)"
+    assert sentences.binds_then(("TPOT p95", "errors")) == ", then TPOT binds and requests fail"

@@ -12,6 +12,7 @@ from llmtop.view.glyphs import Glyphs
 from llmtop.view.runs import Runs
 from llmtop.wording.figures import TIGHT
 from llmtop.wording.names import knee_name, short_axis
+from llmtop.wording.sentences import fails_from
 
 
 class CurvePanel(Panel):
@@ -46,7 +47,8 @@ class CurvePanel(Panel):
         cliff = self._cliff
         if cliff is not None and cliff.at is not None and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
             at, low, high = (TIGHT.load(end, cliff.axis) for end in (cliff.at, cliff.low, cliff.high))
-            words.append((f"  {self.glyphs.cliff} {knee_name(cliff.kind)} {at} ({low} to {high})", "over"))
+            place = fails_from(cliff, TIGHT) if cliff.fails else f"{knee_name(cliff.kind)} {at}"
+            words.append((f"  {self.glyphs.cliff} {place} ({low} to {high})", "over"))
         return words
 
     def _picture(self, width: int, height: int) -> list[Runs]:
