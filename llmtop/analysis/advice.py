@@ -59,7 +59,7 @@ def advised(
     if isinstance(walls, str):
         return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, walls, table, levels, slo))
     found = forecast(walls, limits)
-    doubt = _doubt(found, capacity, cliff.axis, faulty=_faulty(levels, slo, capacity.fails_at))
+    doubt = _doubt(found, capacity, levels, slo, cliff.axis)
     if doubt is not None:
         return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, doubt, table, levels, slo))
     text = _with_number(diagnosis.bound, found, walls, cliff.axis, table, capacity)
@@ -74,15 +74,19 @@ def explained(diagnosis: Diagnosis, leak: Drift | None) -> Diagnosis:
     return msgspec.structs.replace(diagnosis, evidence=evidence, advice=words.LEAK, prediction=None)
 
 
-def _faulty(levels: Sequence[Level], slo: Slo, fails_at: float | None) -> bool:
-    """Whether the level that failed did so by errors alone: that is no wall of latency."""
-    near = [level for level in levels if fails_at is not None and abs(level.load - fails_at) < 1]
-    return any(judge_level(level, slo).faulty for level in near)
+def _doubt(found: Forecast, capacity: Capacity, levels: Sequence[Level], slo: Slo, axis: Axis) -> str | None:
+    """Why the walls are not believed: they miss what was measured, or more than they know of refuses.
 
-
-def _doubt(found: Forecast, capacity: Capacity, axis: Axis, *, faulty: bool) -> str | None:
-    """Why the walls are not believed: they miss what was measured."""
-    now, at_slo, fails_at = found.capacity_now, capacity.at_slo, None if faulty else capacity.fails_at
+    A level that failed by errors alone is no wall of latency. With a level above that held, or none below, its errors
+    are a fault, whatever the load.
+    """
+    now, at_slo, fails_at = found.capacity_now, capacity.at_slo, capacity.fails_at
+    near = [judge_level(level, slo) for level in levels if fails_at is not None and abs(level.load - fails_at) < 1]
+    if fails_at is not None and any(each.faulty for each in near):
+        above = any(judge_level(level, slo).ok for level in levels if level.load > fails_at)
+        if not above and at_slo is not None and found.capacity_then > fails_at:
+            return words.failing(fails_at, axis)
+        fails_at = None
     low = 0.0 if at_slo is None else at_slo
     if (1 + AGREES) * now < low or (fails_at is not None and now > (1 + AGREES) * fails_at):
         return words.disagree(now, at_slo, fails_at, axis)

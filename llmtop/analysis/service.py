@@ -96,6 +96,8 @@ def service_of(levels: Sequence[Level], slo: Slo, axis: Axis, knee: float | None
     if not targets:
         return "the SLO has no latency limit"
     seen = [each for level in levels if (each := _seen(level, axis, knee)) is not None]
+    if not seen and any(level.broken for level in levels):
+        return "requests fail at every level"
     if not seen:
         return f"no level has {MIN_SAMPLES} requests"
     if knee is None and all(each.level.running is None for each in seen):

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from llmtop.analysis.diagnosis import WINDOW_S, diagnose
 from llmtop.analysis.display import steady
 from llmtop.analysis.judge import Limits
-from llmtop.analysis.levels import ERROR_WALL, Level
+from llmtop.analysis.levels import Level
 from llmtop.analysis.recent import last_change_s, recent_of
 from llmtop.analysis.sessions import Requests
 from llmtop.domain.endpoint import Dialect
@@ -33,6 +33,9 @@ NOTHING = Diagnosis(bound=Bound.NONE)
 BY_GAUGES = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET, Bound.CLIENT, Bound.REFUSED, Bound.FAILED)
 """What gauges, answers and the client's own samples tell, at whatever load."""
 FAILING = (Bound.REFUSED, Bound.FAILED)
+SLIPS = 0.01
+"""Share of failures up to which a half of a load that was held is free of them: any server slips now and then, and
+where failures bind all the while the calmer half still shows more."""
 
 
 def ballots(
@@ -69,7 +72,7 @@ def lasting(facts: Facts, requests: Requests, now_s: float) -> bool:
     ended = (requests.ok | requests.error) & (requests.sent_s <= now_s)
     for start_s, stop_s in ((since_s, (since_s + now_s) / 2), ((since_s + now_s) / 2, now_s)):
         own = ended & (requests.sent_s > start_s) & (requests.sent_s <= stop_s)
-        if not own.any() or requests.error[own].mean() <= ERROR_WALL / 2:
+        if not own.any() or requests.error[own].mean() <= SLIPS:
             return False
     return True
 

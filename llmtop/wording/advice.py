@@ -77,5 +77,10 @@ def disagree(predicted: float, at_slo: float | None, fails_at: float | None, axi
     return f"the walls give {_load(predicted, axis)} where {' and '.join(parts)}"
 
 
+def failing(load: float, axis: Axis) -> str:
+    """`requests fail from 41 on`: what the server carries is not what comes through."""
+    return f"requests fail from {TEXT.load(load, axis)} on"
+
+
 def _load(value: float, axis: Axis) -> str:
     return TEXT.whole(int(value + 1e-9)) if axis == "concurrency" else TEXT.digits(value)

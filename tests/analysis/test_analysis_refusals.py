@@ -16,10 +16,12 @@ from llmtop.analysis import Level, Limits, assess, judge
 from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.diagnosis import diagnose
 from llmtop.analysis.sessions import Requests
+from llmtop.analysis.votes import lasting
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, SloTarget
 from llmtop.domain.verdicts import Assessment, Bound, CliffVerdict, Confidence, Kind
 from llmtop.host.judging import Judge
+from llmtop.meter.facts import Facts
 from llmtop.report.prose import cliff_text
 from llmtop.simulator.engine import load_preset
 from llmtop.wording.sentences import CONTRADICTION, SCATTERED, fails_from
@@ -164,6 +166,14 @@ def test_a_late_burst_of_failures_at_a_held_load_is_no_bound_of_a_finished_run(a
     session.run_until(40)
     found = assess(session.facts, session.end(), Slo(), now_s=session.facts.t_s)
     assert (found.diagnosis.bound is Bound.FAILED) is all_the_while
+
+
+@pytest.mark.parametrize(("failed", "lasts"), [(1, False), (2, True)])
+def test_failures_last_where_both_halves_of_the_load_have_more_than_slips(failed: int, lasts: bool) -> None:
+    """100 requests a half: ten fail in the second, `failed` in the first."""
+    whole = requests_of(np.linspace(0.1, 20.0, 200))
+    error = np.isin(np.arange(200), [*range(20, 20 + failed), *range(150, 160)])
+    assert lasting(Facts(), dataclasses.replace(whole, ok=~error, error=error), 20.0) is lasts
 
 
 def searched(session: VirtualSession) -> tuple[float | None, str]:

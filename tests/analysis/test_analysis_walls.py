@@ -14,7 +14,7 @@ from llmtop.analysis.judge import judge, kv_full
 from llmtop.analysis.walls import Walls, forecast, walls_of
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
-from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.slo import Slo, SloTarget, parse_slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Diagnosis, Forecast, Kind
 from llmtop.wording.advice import turned
 
@@ -228,6 +228,27 @@ def test_walls_that_miss_what_was_measured_are_not_believed() -> None:
         told = advised(Diagnosis(bound=Bound.QUEUE), levels, Limits(max_num_seqs=16), SLO, cliff, measured, None)
         assert (told.prediction is not None) is known
     assert "the walls give 32 where 60 held" in str(told.advice)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ((2,), "about "),
+        ((24, 32, 48), "requests fail from 24 on"),
+        ((2, 4, 8, 16, 24, 32, 48), "requests fail at every level"),
+    ],
+)
+def test_failures_are_no_wall_of_latency_but_end_what_is_promised(broken: tuple[int, ...], said: str) -> None:
+    """A fault, a gateway that refuses from 24 on, and failures whatever the load."""
+    slo = Slo((*SLO.targets, SloTarget("error_ratio", 0.01)))
+    levels = [
+        dataclasses.replace(each, errors=20 * (each.load in broken))
+        for each in server([2, 4, 8, 16, 24, 32, 48], most=16)
+    ]
+    found = advice(levels, Limits(max_num_seqs=16), slo=slo)
+    assert said in str(found.advice)
+    assert "the walls give" not in str(found.advice)
+    assert (found.prediction is None) is (said != "about ")
 
 
 def test_an_slo_without_a_latency_gives_no_number() -> None:
