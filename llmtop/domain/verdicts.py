@@ -103,7 +103,7 @@ class LevelPoint(Struct, frozen=True, kw_only=True):
     """One load level as charts and tables show it. Latencies in milliseconds."""
 
     load: float
-    """Mean in-flight delivered, or requests/s offered."""
+    """Users commanded, or mean in-flight delivered where they were not there; or requests/s offered."""
     n: int
     errors: int = 0
     ttft_p50_ms: float | None = None
