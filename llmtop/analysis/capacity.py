@@ -93,7 +93,8 @@ def capacity_of(
     at_slo = max(passed, default=None)
     low, high = _interval(levels, slo, at_slo, fails, cliff.axis)
     knee = _knee(cliff)
-    limits = limits if cliff.axis == "concurrency" else Limits(gpus=limits.gpus)
+    whole = cliff.axis == "concurrency" and not any(level.thinking for level in levels)
+    limits = limits if whole else Limits(gpus=limits.gpus)  # what it serves at once is no number of users who think
     own = None if knee is None else _limit_at(knee, cliff.cause, limits)
     walls = _walls(at_slo, fails, cliff, own, limits)
     recommended, soak = recommended_and_soak(at_slo, knee, cliff.axis, None if own is None else own[0])

@@ -129,6 +129,7 @@ class Sweep:
     se: Array
     ttft_mean: Array
     e2e_mean: Array
+    """With what users think between two requests: the time that Little's law of users is about."""
     rate: Array
     """Requests/s, or output tokens/s where those are not known."""
     axis: Axis
@@ -163,9 +164,10 @@ def _delivered(levels: Sequence[Level], axis: Axis) -> tuple[list[Level], list[s
     """Levels whose load really was in flight by Little's law, X R = N, and what is to be said of the others.
 
     Without requests/s, output tokens/s stands for it: tokens a request = X_tok R / N must not fall. Without R as well,
-    a last level with the throughput and the latency of the one before cannot have held more requests.
+    a last level with the throughput and the latency of the one before cannot have held more requests. How many of users
+    who think should be in flight, nobody knows.
     """
-    if axis != "concurrency":
+    if axis != "concurrency" or any(level.thinking for level in levels):
         return list(levels), []
     shares = [level.little_residual for level in levels]
     if not any(share is not None for share in shares):
@@ -212,7 +214,7 @@ def _series(
         y=np.array([statistic.y for _, statistic in kept]),  # type: ignore[attr-defined]
         se=np.array([statistic.se for _, statistic in kept]),  # type: ignore[attr-defined]
         ttft_mean=_column([level.mean("ttft") for level in levels]),
-        e2e_mean=_column([level.mean("e2e") for level in levels]),
+        e2e_mean=_column([level.cycle_s for level in levels]),
         rate=_column(rates),
         axis=axis,
         metric=metric,

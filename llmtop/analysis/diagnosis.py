@@ -273,7 +273,7 @@ def _compute(recent: Recent, limits: Limits, levels: tuple[Level, ...]) -> Diagn
     ratio = float(np.median(now) / np.median(first))
     if ratio < 1.5:
         return None
-    tpot, calm = TEXT.latency(float(np.median(now)) * 1e3), TEXT.load(levels[0].load, "concurrency")
+    tpot, calm = TEXT.latency(float(np.median(now)) * 1e3), TEXT.load(levels[0].in_flight, "concurrency")
     slower = f"TPOT {tpot}, x{ratio:.1f} of that at {calm} in flight"
     bound, why = _roofline(recent)
     if bound is None:
@@ -291,10 +291,10 @@ def _users_share(recent: Recent, levels: tuple[Level, ...], ratio: float) -> flo
     `ratio` is TPOT now over that of the lowest level. 1.0 where slower steps are not a matter of the load; None where
     the loads lie too close to tell.
     """
-    growth = recent.in_flight / levels[0].load if recent.in_flight else math.inf
+    growth = recent.in_flight / levels[0].in_flight if recent.in_flight else math.inf
     top = levels[-1].samples("tpot")
-    if levels[-1].load / levels[0].load > growth and len(top) >= 4:
-        growth = levels[-1].load / levels[0].load
+    if levels[-1].in_flight / levels[0].in_flight > growth and len(top) >= 4:
+        growth = levels[-1].in_flight / levels[0].in_flight
         ratio = float(np.median(top) / np.median(levels[0].samples("tpot")))
     if growth <= 1:
         return 1.0

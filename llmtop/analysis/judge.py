@@ -156,7 +156,7 @@ def by_gauges(finding: Bend, series: Sweep, limits: Limits) -> Bend:
     stands where it is that number within its interval and a tenth; where they bend too gently to tell one, the queue is
     told as a gradual growth.
     """
-    if series.axis != "concurrency" or series.metric == "tpot":
+    if series.axis != "concurrency" or series.metric == "tpot" or _think(series.levels):
         return finding
     queued = [level for level in series.levels if _is_queued(level)]
     running = [level.running for level in queued if level.running is not None]
@@ -179,12 +179,17 @@ def by_gauges(finding: Bend, series: Sweep, limits: Limits) -> Bend:
     return replace(place, kind=Kind.GRADUAL, notes=(*finding.notes, note))
 
 
+def _think(levels: Sequence[Level]) -> bool:
+    """Whether loads are users who think: what the server runs is then another number than theirs."""
+    return any(level.thinking for level in levels)
+
+
 def _is_queued(level: Level) -> bool:
     """Whether requests of this load wait while fewer run than it has: not those of somebody else."""
     running, waiting = level.running, level.waiting
-    if running is None or waiting is None or waiting < QUEUED or running > level.load - QUEUED:
+    if running is None or waiting is None or waiting < QUEUED or running > level.in_flight - QUEUED:
         return False
-    return abs(running + waiting - level.load) <= OWN * level.load
+    return abs(running + waiting - level.in_flight) <= OWN * level.in_flight
 
 
 def _with_errors(finding: Bend, levels: Sequence[Level], axis: Axis) -> Bend:
@@ -243,7 +248,9 @@ def _cause_by_gauges(
     preemptions = sum(level.preemptions or 0.0 for level in above)
     running = _highest(above, "running")
     if waiting < QUEUED and all(_held(level) for level in above):
-        inside = f"{TEXT.load(above[-1].load, series.axis)} in flight here, {TEXT.count(running or 0.0)} on the server"
+        inside = (
+            f"{TEXT.load(above[-1].in_flight, series.axis)} in flight here, {TEXT.count(running or 0.0)} on the server"
+        )
         return Bound.NETWORK, (f"{inside}, where nothing waits: requests are held on the way",)
     if waiting < QUEUED:
         return Bound.COMPUTE, (f"nothing waits (at most {TEXT.count(waiting)}): steps themselves take longer",)
@@ -267,7 +274,8 @@ def _cause_by_gauges(
 
 def _held(level: Level) -> bool:
     """Whether the server shows fewer requests of this load than are in flight."""
-    return level.running is not None and is_held(level.load - level.running - (level.waiting or 0.0), level.load)
+    missing = level.in_flight - (level.running or 0.0) - (level.waiting or 0.0)
+    return level.running is not None and is_held(missing, level.in_flight)
 
 
 def _cause_by_latency(finding: Bend, series: Sweep) -> tuple[Bound, tuple[str, ...]]:
@@ -292,6 +300,8 @@ def _cause_by_latency(finding: Bend, series: Sweep) -> tuple[Bound, tuple[str, .
 
 def _cross_check(finding: Bend, series: Sweep, running: float | None, limit: float | None) -> list[str]:
     """Independent readings of how many requests are served at once, and whether they agree within 10 %."""
+    if _think(series.levels):
+        return []
     readings = []
     at = -math.inf if finding.at is None else finding.at
     calm = series.ttft_mean[series.x <= at][-3:]

@@ -46,7 +46,8 @@ class Level:
     """
 
     load: float
-    """Users as commanded, where they were there, else requests in flight that were delivered; or requests/s offered."""
+    """Users as commanded, where they were there or think, else requests in flight that were delivered; or requests/s
+    offered."""
     ttft_s: Array = field(default_factory=lambda: EMPTY)
     tpot_s: Array = field(default_factory=lambda: EMPTY)
     """NaN for requests with a single arrival, too."""
@@ -66,6 +67,8 @@ class Level:
     """Tokens of one step of the engine."""
     prompt_tokens: float | None = None
     output_tokens: float | None = None
+    thinking: float | None = None
+    """Share of the users who think between two requests and are not in flight; None: they do not think."""
     asked: float | None = None
     """Load that was commanded, where it differs from what was delivered."""
     given: Statistic | None = None
@@ -85,6 +88,17 @@ class Level:
     @property
     def n(self) -> int:
         return self.given.n if self.given else len(self.ttft_s)
+
+    @property
+    def in_flight(self) -> float:
+        """Requests in flight, in a closed loop: users without those who think."""
+        return self.load * (1 - (self.thinking or 0.0))
+
+    @property
+    def cycle_s(self) -> float | None:
+        """Mean time from one request of a user to the next: E2E and, where they think, what they think."""
+        mean = self.mean("e2e")
+        return None if mean is None else mean / (1 - (self.thinking or 0.0))
 
     @property
     def error_ratio(self) -> float:
@@ -111,11 +125,11 @@ class Level:
 
     @property
     def little_residual(self) -> float | None:
-        """X R / N: 1 in a closed loop that really keeps N requests in flight."""
+        """X R / N: 1 in a closed loop that really keeps N requests in flight, whoever thinks beside."""
         mean = self.mean("e2e")
-        if mean is None or self.requests_per_s is None or self.load <= 0:
+        if mean is None or self.requests_per_s is None or self.in_flight <= 0:
             return None
-        return self.requests_per_s * mean / self.load
+        return self.requests_per_s * mean / self.in_flight
 
     def statistic(self, metric: Latency, stat: Stat) -> Statistic | None:
         """p50, p95 or mean with the standard error of its logarithm; None with too few requests.

@@ -95,6 +95,8 @@ def service_of(levels: Sequence[Level], slo: Slo, axis: Axis, knee: float | None
     targets = [target for target in slo.targets if target.metric in LATENCIES]
     if not targets:
         return "the SLO has no latency limit"
+    if any(level.thinking for level in levels):
+        return "users who think are not all in flight"
     seen = [each for level in levels if (each := _seen(level, axis, knee)) is not None]
     if not seen and any(level.broken for level in levels):
         return "requests fail at every level"

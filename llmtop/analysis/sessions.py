@@ -3,8 +3,9 @@
 The load a request saw is the time-weighted number in flight over [sent - S, first token], S being the median time from
 first to last token. Requests that saw it move (maximum above 1.4 minimum + 1) are transients and left out. What a
 request took after its first token counts where the load stayed to its end; of the others TPOT and E2E are not known
-(NaN). A request that failed belongs to the load that was commanded while it lived. In open loop the level is the
-commanded rate, and windows in which an old queue drains are left out.
+(NaN). A request that failed belongs to the load that was commanded while it lived, and so do all of users who think:
+the rest of them is not in flight. In open loop the level is the commanded rate, and windows in which an old queue
+drains are left out.
 """
 
 from __future__ import annotations
@@ -194,7 +195,10 @@ def levels_of(
         level = before.get(made_of)
         if level is None:
             members = members[np.argsort(requests.sent_s[members], kind="stable")]
-            bare = replace(_level(users, there, requests.pick(members), whole[members]), asked=command)
+            thinking = None if wanted is None or jitter == 0 or there <= 0 else max(0.0, 1 - there / users)
+            bare = replace(
+                _level(users, there, requests.pick(members), whole[members]), asked=command, thinking=thinking
+            )
             level = with_progress(with_gauges(bare, gauges[0].pick(seconds)), progress[0].pick(bins))
         levels[made_of] = level
     if known is not None:
@@ -206,15 +210,15 @@ def levels_of(
 def _attributed(requests: Requests, seen: Seen, jitter: float) -> tuple[Array, Mask]:
     """The load by which each request is put into a level, and whether it is put into one at all.
 
-    A failure belongs to what was commanded, and so does all of a load of which too much fails. Users who think
-    (`jitter`) are not in flight as they are commanded.
+    A failure belongs to what was commanded, and so does all of a load of which too much fails, and of users who think
+    (`jitter`): not all of them are in flight.
     """
     steady = (seen.sway <= jitter) & np.isfinite(seen.load)
     if np.isnan(seen.wanted).all():
         return seen.load, steady
     low, high = np.minimum(seen.load, seen.wanted), np.maximum(seen.load, seen.wanted)
     if jitter:
-        return seen.load, steady & seen.held
+        return seen.wanted, steady & seen.held
     steady &= seen.held | (high <= STEADY_RATIO * low + 1)
     if not requests.error.any():
         return seen.load, steady
@@ -355,7 +359,7 @@ def with_progress(level: Level, progress: Progress) -> Level:
 
 def _with_censored(levels: Sequence[Level], censored_s: Array, load: float) -> list[Level]:
     """Hand the ages of requests without a first token to the level that they are waiting in."""
-    loads = np.array([level.load for level in levels])
+    loads = np.array([_some(np.array(level.in_flight)) for level in levels])
     nearest = int(np.argmin(np.abs(np.log(max(load, 1e-9) / loads))))
     if not 1 / STEADY_RATIO < load / loads[nearest] < STEADY_RATIO:
         return list(levels)
