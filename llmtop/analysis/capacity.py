@@ -79,8 +79,8 @@ def capacity_of(
 ) -> Capacity:
     """The capacity of one curve at the SLO.
 
-    `at_slo` is the largest level that held with no failed level below it, `limited_by` the smallest of the walls: the
-    SLO, the knee, the requests that fit the KV cache, and max_num_seqs.
+    `at_slo` is the largest level that held with no failed level below it, `limited_by` the first wall that was
+    reached: the SLO that failed, or the knee, by the name of the server's own limit behind it.
     """
     levels = sorted(levels, key=lambda level: level.load)
     verdicts = [level.remembered(("held", slo), partial(judge_level, level, slo)) for level in levels]
@@ -96,7 +96,7 @@ def capacity_of(
     whole = cliff.axis == "concurrency" and not any(level.thinking for level in levels)
     limits = limits if whole else Limits(gpus=limits.gpus)  # what it serves at once is no number of users who think
     own = None if knee is None else _limit_at(knee, cliff.cause, limits)
-    walls = _walls(at_slo, fails, cliff, own, limits)
+    walls = _walls(at_slo, fails, cliff, own)
     recommended, soak = recommended_and_soak(at_slo, knee, cliff.axis, None if own is None else own[0])
     best = _most_tokens(levels)
     capacity = Capacity(
@@ -126,8 +126,8 @@ def _interval(
     """Between which loads the SLO breaks, by the bounds of the levels' latencies.
 
     From where a straight line between levels says that it surely holds, as latency bends upwards and lies below such a
-    line, to the lowest level that surely failed: by its latency, its errors, or past the cliff of an open loop. At the least as wide as runs of the same server differ. `high` None:
-    no level failed.
+    line, to the lowest level that surely failed: by its latency, its errors, or past the cliff of an
+    open loop. At the least as wide as runs of the same server differ. `high` None: no level failed.
     """
     if at_slo is None:
         return None, None
@@ -221,9 +221,11 @@ def _walls(
     fails: LevelVerdict | None,
     cliff: CliffVerdict,
     own: tuple[float, str] | None,
-    limits: Limits,
 ) -> list[tuple[float, str]]:
-    """(load, name) of each wall; `own` stands for the knee where the server tells the limit behind it."""
+    """(load, name) of each wall that was reached; `own` stands for the knee where the server tells the limit behind it.
+
+    A limit that is only told is none: nobody has been there.
+    """
     walls = []
     if fails is not None and fails.failed:
         walls.append((at_slo if at_slo is not None else fails.load, f"{listed(fails.failed)} SLO"))
@@ -232,8 +234,7 @@ def _walls(
         name = bound_name(cliff.cause)
         cause = "the cliff" if name is None else f"the cliff ({name})"
         walls.append(own if own is not None else (knee, cause))
-    told = ((wall, name) for wall, _, name in _limits_told(limits))
-    return walls + [wall for wall in told if knee is None or not _close(wall[0], knee)]
+    return walls
 
 
 def _knee(cliff: CliffVerdict) -> float | None:
@@ -280,18 +281,26 @@ def _sentence(
     elif fails is not None and verdicts[0].ok is not None:
         parts = [breaks(fails, axis, objective=objective, how=how)]
     else:
-        load = f"{TEXT.load(fails, axis)} {load_unit(axis)} ({how})"
+        load = f"{TEXT.load(fails, axis)} {load_unit(axis, fails)}{f' ({how})' if how else ''}"
         parts = [f"{load} break {objective}; below, too few requests to prove that it holds"]
     undercut = [each for i, each in enumerate(verdicts) if each.ok is False and any(v.ok for v in verdicts[i + 1 :])]
     if undercut:
         parts.append(SCATTERED if all(each.faulty for each in undercut) else CONTRADICTION)
     if capacity.knee is not None:
         parts.append(f"knee {TEXT.load(capacity.knee, axis)} ({bound_name(cliff.cause) or 'cause unknown'})")
-    if capacity.limited_by is not None:
+    if capacity.limited_by is not None and not _said(capacity, why):
         parts.append(f"limited by {capacity.limited_by}")
     if capacity.recommended is not None and capacity.soak is not None:
         parts.append(advised(capacity.recommended, capacity.soak, axis, why=why, share=SOAK_SHARE))
     return "; ".join(parts)
+
+
+def _said(capacity: Capacity, why: str) -> bool:
+    """Whether what limits is told already: by what binds next, by the knee, or by why less is recommended."""
+    own = str(capacity.limited_by)
+    if own.endswith(" SLO"):
+        return capacity.at_slo is not None
+    return own == why or own.startswith("the cliff")
 
 
 def _rated(levels: Sequence[Level]) -> list[tuple[float, float]]:

@@ -158,8 +158,6 @@ def _sentence(
         parts = [sentences.breaks(found.fails_at, axis, objective=objective, how=how)]
     else:
         parts = [sentences.NOTHING_TESTED]
-    if found.limited_by is not None and found.at_slo is not None:
-        parts.append(f"limited by {found.limited_by}")
     if found.recommended is not None and found.soak is not None:
         if found.knee is not None and found.knee < (found.at_slo or 0.0):
             parts.append(sentences.rest_waits(found.knee, axis))

@@ -29,7 +29,9 @@ def gives(forecast: Forecast, axis: Axis, now: bool = True) -> str:
     Args:
         now: whether what is carried now is told, by the same walls.
     """
-    text = f"about {_load(forecast.capacity_then, axis)} {load_unit(axis)} at the SLO"
+    text = (
+        f"about {_load(forecast.capacity_then, axis)} {load_unit(axis, int(forecast.capacity_then + 1e-9))} at the SLO"
+    )
     if now:
         text = f"{text} ({_load(forecast.capacity_now, axis)} now)"
     text = f"{text}, {next_wall(forecast)}"

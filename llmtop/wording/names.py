@@ -58,9 +58,9 @@ def target_name(name: str) -> str:
     return f"{metric.upper()} {stat or 'p95'}" if metric in LATENCIES else _METRICS[name]
 
 
-def load_unit(axis: Axis) -> str:
-    """What a load counts, for whoever plans capacity."""
-    return "requests/s" if axis == "rate" else "concurrent users"
+def load_unit(axis: Axis, load: float | None = None) -> str:
+    """What a load counts, for whoever plans capacity: of one, a `concurrent user`."""
+    return "requests/s" if axis == "rate" else f"concurrent user{'' if load == 1 else 's'}"
 
 
 def axis_name(axis: Axis) -> str:

@@ -42,12 +42,14 @@ def supports(
     """
     least = "at least " if fails_at is None else ""
     span = "" if low is None or high is None else f" ({figures.load(low, axis)} to {figures.load(high, axis)})"
-    return f"supports {least}{figures.load(at_slo, axis)}{span} {load_unit(axis)}{_in_brackets(how)} at {objective}"
+    users = f"{figures.load(at_slo, axis)}{span} {load_unit(axis, at_slo)}"
+    return f"supports {least}{users}{_in_brackets(how)} at {objective}"
 
 
 def breaks(fails_at: float, axis: Axis, *, objective: str = "the SLO", how: str = "", figures: Figures = TEXT) -> str:
     """`does not meet the SLO even at 4 concurrent users`: the lowest load that was driven failed."""
-    return f"does not meet {objective} even at {figures.load(fails_at, axis)} {load_unit(axis)}{_in_brackets(how)}"
+    load = f"{figures.load(fails_at, axis)} {load_unit(axis, fails_at)}"
+    return f"does not meet {objective} even at {load}{_in_brackets(how)}"
 
 
 def binds_then(failed: Sequence[str], statuses: Sequence[int] = ()) -> str:
@@ -129,7 +131,8 @@ def expected_peak(peak: float, own: float, slots: int | None, most: int) -> str:
 
 def rest_waits(served: float, axis: Axis, figures: Figures = TEXT) -> str:
     """`31 are served at once, the rest waits`: why less is recommended than what holds the SLO."""
-    return f"{figures.load(served, axis)} are served at once, the rest waits"
+    load = figures.whole(served) if axis == "concurrency" else figures.load(served, axis)
+    return f"{load} are served at once, the rest waits"
 
 
 def searching(
@@ -205,11 +208,11 @@ def setting_changed(name: str, old: float, new: float) -> str:
 
 
 def driven(axis: Axis, point: LoadPoint | None, prompt_tokens: float | None = None) -> str:
-    """`closed loop, think time 0 s, 512/128 tokens`; without a point, its loop alone."""
-    closed = axis == "concurrency"
-    words = ["closed loop" if closed else "open loop"]
+    """`512/128 tokens`, `open loop, 512/128 tokens`; users who think between requests are told with how long."""
+    words = ["open loop"] if axis == "rate" else []
     if point is not None:
-        words += [f"think time {point.think_time_s:g} s"] if closed else []
+        if axis == "concurrency" and point.think_time_s:
+            words = ["closed loop", f"think time {point.think_time_s:g} s"]
         words.append(lengths(point, prompt_tokens))
     return ", ".join(words)
 

@@ -282,8 +282,8 @@ def knee(at: float, cause: Bound = Bound.QUEUE) -> CliffVerdict:
         (knee(20), Limits(max_num_seqs=23.1), "the cliff (batch slots)"),
         (knee(20, Bound.COMPUTE), Limits(max_num_seqs=19), "the cliff (compute)"),
         (knee(20, Bound.KV), Limits(kv_capacity_tokens=2000, prompt_tokens=90, output_tokens=20), "the KV cache"),
-        (knee(20), Limits(kv_capacity_tokens=1000, prompt_tokens=90, output_tokens=20), "the KV cache"),
-        (NO_CLIFF, Limits(max_num_seqs=64), "max_num_seqs"),
+        (knee(20), Limits(kv_capacity_tokens=1000, prompt_tokens=90, output_tokens=20), "the cliff (batch slots)"),
+        (NO_CLIFF, Limits(max_num_seqs=64, kv_capacity_tokens=1000, prompt_tokens=90, output_tokens=20), None),
         (NO_CLIFF, Limits(), None),
     ],
 )
@@ -294,7 +294,7 @@ def test_the_first_wall_is_named(cliff: CliffVerdict, limits: Limits, limited_by
 def test_an_slo_that_failed_is_a_wall_at_the_last_level_that_held() -> None:
     failing = [*HELD, level(48, 3.0)]
     assert cap(failing).limited_by == "TTFT p95 SLO"
-    assert cap(failing, limits=Limits(max_num_seqs=31)).limited_by == "max_num_seqs"
+    assert cap(failing, limits=Limits(max_num_seqs=31)).limited_by == "TTFT p95 SLO", "told, and not seen"
     assert cap(failing, limits=Limits(max_num_seqs=33)).limited_by == "TTFT p95 SLO"
     assert cap([level(8, 3.0)], limits=Limits(max_num_seqs=9)).limited_by == "TTFT p95 SLO"
 
@@ -304,7 +304,7 @@ def test_limits_in_requests_say_nothing_of_an_open_loop() -> None:
     found = cap([level(8, 0.2), level(10.5, 0.2), level(12, 0.2)], cliff, Limits(max_num_seqs=1))
     assert (found.at_slo, found.fails_at) == (8, 10.5), "past 95 % of the knee"
     assert "requests/s (open loop, 512/128 tokens)" in found.sentence
-    assert "concurrent users (closed loop, think time 0 s, 512/128 tokens)" in cap(HELD).sentence
+    assert "concurrent users (512/128 tokens)" in cap(HELD).sentence
     assert (found.recommended, found.soak) == (8.0, 6.4)
     assert found.limited_by == "the cliff (batch slots)"
 

@@ -134,7 +134,7 @@ def test_a_search_says_what_it_does() -> None:
     lab.search.stop()
     lab.search.stop("budget")
     told = lab.search.next(lab.facts, lab.now_s).text
-    limits = "limited by TTFT p95 SLO; run it at 4, soak it at 3"
+    limits = "run it at 4, soak it at 3"
     assert told.endswith(f"pass 4, fail 8; {limits}; ended before it knew"), "the first reason stays"
     assert told.startswith("supports 4 (3 to 9) concurrent users (")
 

@@ -103,7 +103,8 @@ def test_capacity_names_the_wall_and_recommends_the_smaller_of_knee_and_slo():
     for part in (
         "supports 48 (45 to 64) concurrent users",
         "TTFT p95 < 2 s, TPOT p95 < 50 ms and errors < 1 %, then TTFT binds: pass 48, fail 64",
-        "think time 0 s, 512/128 tokens",
+        "concurrent users (512/128 tokens) at",
+        "knee 32 (batch slots); run it at 32",
         "pass 48, fail 64",
         "run it at 32 (max_num_seqs), soak it at 25 (80 % of that)",
     ):

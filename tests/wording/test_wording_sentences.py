@@ -52,6 +52,8 @@ def test_how_the_load_was_driven_is_told_with_the_promise() -> None:
     assert f"users ({how}) at" in sentences.supports(4, 8, "concurrency", how=how)
     assert sentences.driven("rate", POINT) == "open loop, 512/128 tokens"
     assert sentences.driven("rate", None) == "open loop"
+    assert sentences.driven("concurrency", LoadPoint(concurrency=4, prompt_tokens=9, output_tokens=2)) == "9/2 tokens"
+    assert sentences.driven("concurrency", None) == ""
 
 
 def test_the_limits_that_users_feel_are_latencies_and_errors() -> None:
@@ -133,3 +135,11 @@ def test_an_advised_load_below_the_capacity_has_its_reason() -> None:
     assert sentences.binds_then(()) == ""
     assert sentences.binds_then(("errors",), (503,)) == ", then requests fail (HTTP 503)"
     assert sentences.binds_then(("TPOT p95", "errors")) == ", then TPOT binds and requests fail"
+    assert sentences.binds_then(("errors",)) == ", then requests fail"
+    assert sentences.binds_then(("TPOT p95", "errors")) == ", then TPOT binds and requests fail"
+
+
+def test_one_user_is_no_users() -> None:
+    assert sentences.supports(1, None, "concurrency") == "supports at least 1 concurrent user at the SLO"
+    assert sentences.breaks(1, "concurrency") == "does not meet the SLO even at 1 concurrent user"
+    assert sentences.rest_waits(7.92, "concurrency") == "8 are served at once, the rest waits"
