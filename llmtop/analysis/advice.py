@@ -62,6 +62,10 @@ def advised(
     doubt = _doubt(found, capacity, levels, slo, cliff.axis)
     if doubt is not None:
         return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, doubt, table, levels, slo))
+    free = next((turn for turn in found.turns if _has_more(turn, limits)), None)
+    if free is not None:
+        text = words.slots_free(slots_flag(table), free.now or 0.0, limits.max_num_seqs or 0.0)
+        return msgspec.structs.replace(diagnosis, advice=text)
     text = _with_number(diagnosis.bound, found, walls, cliff.axis, table, capacity)
     return msgspec.structs.replace(diagnosis, advice=text, prediction=found)
 
@@ -106,6 +110,12 @@ def _with_number(
     if bound in _FASTER:
         return f"{_FASTER[bound]} ({held})"
     return f"{held}; for more {words.REPLICA}"
+
+
+def _has_more(turn: Turn, limits: Limits) -> bool:
+    """Whether slots are to be raised of which the server tells more than it runs: something else holds it there."""
+    told = limits.max_num_seqs
+    return turn.knob == "slots" and told is not None and turn.now is not None and turn.now < min(told, turn.then)
 
 
 def _measured_too(now: float, capacity: Capacity) -> bool:

@@ -62,6 +62,11 @@ def unknown(missing: str) -> str:
     return f"how far is not known: {missing}"
 
 
+def slots_free(flag: str, running: float, slots: float) -> str:
+    """`--max-num-seqs gives no more: 16 run at once of 64 slots`"""
+    return f"{flag} gives no more: {TEXT.whole(running)} run at once of {TEXT.whole(slots)} slots"
+
+
 def takes(target: str, share: float, load: float) -> str:
     """`TPOT p95 takes 91.3 % of its limit at 51 in flight`"""
     return f"{target_name(target)} takes {TEXT.percent(share)} of its limit at {TEXT.whole(load)} in flight"

@@ -105,6 +105,17 @@ def test_the_sentence_says_what_the_slots_give_and_what_binds_then() -> None:
     assert str(lower.advice).startswith("lower --max-num-seqs to about 3")
 
 
+def test_slots_that_stand_empty_are_not_raised() -> None:
+    loads = [2, 4, 8, 16, 24, 32, 48]
+    told = advice(server(loads, most=16), Limits(max_num_seqs=64))
+    assert told.prediction is None
+    assert told.advice == "--max-num-seqs gives no more: 16 run at once of 64 slots"
+    near = advice(server(loads, most=16), Limits(max_num_seqs=20))
+    assert str(near.advice).startswith("raise --max-num-seqs to about 3"), (
+        "20 it may be, at so few requests of a length"
+    )
+
+
 def test_what_is_carried_now_is_told_only_where_that_is_no_second_capacity() -> None:
     levels = server([2, 4, 8, 16, 24, 32, 48], most=16)
     cliff = judge(levels, limits=Limits(max_num_seqs=16), replicates=0)
