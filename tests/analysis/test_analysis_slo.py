@@ -129,6 +129,16 @@ def test_an_interval_reaches_as_far_as_the_samples_leave_it_open() -> None:
     assert found.high == 64.0, "latency may bend anywhere below the level that surely failed"
 
 
+def test_an_interval_ends_where_requests_surely_failed() -> None:
+    refusing = dataclasses.replace(level(40, 1.2), errors=20)
+    levels = [level(16, 0.2), level(32, 1.0), refusing, level(64, 4.0)]
+    found = capacity_of(levels, Slo(), CliffVerdict(kind=Kind.NONE), Limits(), POINT)
+    assert (found.at_slo, found.fails_at, found.high) == (32.0, 40.0, 40.0), "whatever their latency"
+    thin = dataclasses.replace(level(40, 3.0), ttft_s=np.append(np.full(60, 0.5), [3.0] * 5))
+    found = capacity_of([*levels[:2], thin, levels[3]], Slo(), CliffVerdict(kind=Kind.NONE), Limits(), POINT)
+    assert (found.at_slo, found.fails_at, found.high) == (32.0, 40.0, 64.0), "5 of 65 may be chance"
+
+
 def test_an_outlier_at_a_low_load_does_not_open_the_interval_downwards() -> None:
     odd = dataclasses.replace(level(8, 0.2), ttft_s=np.append(np.full(59, 0.2), 3.0))
     levels = [odd, level(16, 0.2), level(32, 1.0), level(64, 4.0)]
