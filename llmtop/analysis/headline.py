@@ -22,7 +22,7 @@ from llmtop.domain.verdicts import (
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.figures import TIGHT
 from llmtop.wording.names import bound_adjective, knee_name, target_name
-from llmtop.wording.sentences import CONTRADICTION, VOID, tries
+from llmtop.wording.sentences import CONTRADICTION, VOID, fails_from, tries
 
 SEPARATOR = " · "
 WIDTH = 78
@@ -123,6 +123,8 @@ def _cliff(cliff: CliffVerdict, top: float | None) -> str:
         return "not enough data: " + tries(cliff.next_levels)
     if cliff.kind is Kind.UNSTABLE:
         return CONTRADICTION
+    if cliff.fails:
+        return fails_from(cliff, TIGHT)
     if cliff.kind is Kind.NONE or cliff.at is None:
         reached = "no cliff" if top is None else f"no cliff up to {TIGHT.load(top, cliff.axis)}"
         return reached + (f", {tries(cliff.next_levels[:1])}" if cliff.next_levels else "")

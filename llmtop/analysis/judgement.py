@@ -403,7 +403,11 @@ def _at_capacity(run: _Run) -> SloVerdict:
         most = max(run.found.levels, key=lambda level: level.n, default=None)
         doubt = judge_slo(NOTHING if most is None else Sample.of_level(most), felt)
         return SloVerdict(targets=tuple(each for each in doubt.targets if each.ok is None))
-    pooled = judge_slo(run.sample(run.load_at(run.found.requests.sent_s) <= AT_PEAK * load), felt)
+    sent_at = run.load_at(run.found.requests.sent_s)
+    up_to = sent_at <= AT_PEAK * load
+    if capacity.at_slo is not None and capacity.fails_at is not None:
+        up_to &= sent_at < capacity.fails_at
+    pooled = judge_slo(run.sample(up_to), felt)
     tested = _tested(run.facts, run.slo, load)
     if tested is not None:
         return _with_errors_of(pooled, _of_test(tested, felt), felt)

@@ -15,6 +15,7 @@ from llmtop.errors import FileError, UsageError
 from llmtop.exchange.levels import parse_levels
 from llmtop.host.review import assess_run
 from llmtop.wording.figures import TEXT
+from llmtop.wording.sentences import fails_from
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -63,7 +64,9 @@ def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
         assessment.judgement.sentence,
         assessment.headline,
         "",
-        f"cliff      {cliff.metric} {cliff.stat}: {cliff.kind}{where}, {cliff.confidence}, cause {cliff.cause}",
+        f"cliff      {fails_from(cliff)}"
+        if cliff.fails
+        else f"cliff      {cliff.metric} {cliff.stat}: {cliff.kind}{where}, {cliff.confidence}, cause {cliff.cause}",
         *(f"           {line}" for line in cliff.evidence),
     ]
     if assessment.capacity.sentence and assessment.capacity.sentence not in assessment.judgement.sentence:

@@ -68,13 +68,13 @@ def slots_free(flag: str, running: float, slots: float) -> str:
 
 
 def takes(target: str, share: float, load: float) -> str:
-    """`TPOT p95 takes 91.3 % of its limit at 51 in flight`"""
-    return f"{target_name(target)} takes {TEXT.percent(share)} of its limit at {TEXT.whole(load)} in flight"
+    """`TPOT p95 takes 91.3 % of its limit at 51`"""
+    return f"{target_name(target)} takes {TEXT.percent(share)} of its limit at {TEXT.whole(load)}"
 
 
 def breaks_at(target: str, load: float) -> str:
-    """`TPOT p95 breaks its limit at 51 in flight`"""
-    return f"{target_name(target)} breaks its limit at {TEXT.whole(load)} in flight"
+    """`TPOT p95 breaks its limit at 51`"""
+    return f"{target_name(target)} breaks its limit at {TEXT.whole(load)}"
 
 
 def disagree(predicted: float, at_slo: float | None, fails_at: float | None, axis: Axis) -> str:

@@ -11,7 +11,7 @@ from llmtop.domain.verdicts import CliffVerdict, Recovery, TargetVerdict
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.names import load_unit, target_name
-from llmtop.wording.sentences import listed
+from llmtop.wording.sentences import fails_from, listed
 
 UNSURE = "not known"
 
@@ -20,7 +20,7 @@ def users(load: float, axis: Axis) -> str:
     """24 concurrent users; 5.5 requests/s; one user alone is one."""
     if round(load, 9) == 1:
         return "1 user" if axis == "concurrency" else "1 request/s"
-    return f"{TEXT.load(load, axis)} {load_unit(axis)}"
+    return f"{TEXT.load(load, axis)} {load_unit(axis, load)}"
 
 
 def driven_load(point: LoadPoint | None) -> str:
@@ -139,7 +139,9 @@ def reaches(wanted: float, axis: Axis, ok: bool | None) -> str:
 
 
 def bends_at(cliff: CliffVerdict) -> str:
-    """`latency bends at 32 (30 to 34)`"""
+    """`latency bends at 32 (30 to 34)`; of failures, which are no latency, `HTTP 503 from 24 on`."""
+    if cliff.fails:
+        return fails_from(cliff)
     low, high = (TEXT.load(each, cliff.axis) for each in (cliff.low, cliff.high))
     return f"latency bends at {TEXT.load(cliff.at, cliff.axis)} ({low} to {high})"
 

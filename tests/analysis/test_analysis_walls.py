@@ -197,8 +197,8 @@ def test_without_levels_the_missing_measurement_is_named_and_no_number_is_given(
     ("tpot_ms", "start"),
     [
         (0.96, "raise --max-num-seqs (how far is not known: "),
-        (1.0, "keep --max-num-seqs: TPOT p95 takes 86.3 % of its limit at 48 in flight; for more add a replica"),
-        (1.2, "keep --max-num-seqs: TPOT p95 takes 99.4 % of its limit at 48 in flight"),
+        (1.0, "keep --max-num-seqs: TPOT p95 takes 86.3 % of its limit at 48; for more add a replica"),
+        (1.2, "keep --max-num-seqs: TPOT p95 takes 99.4 % of its limit at 48"),
         (1.3, "lower --max-num-seqs (how far is not known: "),
     ],
 )
