@@ -9,6 +9,7 @@ from llmtop.analysis import assess_levels
 from llmtop.cli.exits import exit_code
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.domain.load import Axis
+from llmtop.domain.profile import OF_CAPACITY
 from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
 from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.errors import FileError, UsageError
@@ -69,7 +70,7 @@ def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
         else f"cliff      {cliff.metric} {cliff.stat}: {cliff.kind}{where}, {cliff.confidence}, cause {cliff.cause}",
         *(f"           {line}" for line in cliff.evidence),
     ]
-    if assessment.capacity.sentence and assessment.capacity.sentence not in assessment.judgement.sentence:
+    if assessment.capacity.sentence and assessment.judgement.question not in OF_CAPACITY:
         lines.append(f"capacity   {assessment.capacity.sentence}")
     lines += [f"slo        {target.text}" for target in assessment.slo.targets if target.text]
     diagnosis = assessment.diagnosis

@@ -67,6 +67,10 @@ class Question(StrEnum):
     """Where is it, and how many at the SLO so far?"""
 
 
+OF_CAPACITY = (Question.CAPACITY, Question.CLIFF)
+"""Questions whose answer is a capacity."""
+
+
 class Profile(Struct, frozen=True, kw_only=True):
     """What a profile file holds. `plan` without stages: driven by hand from `plan.base`, or by the capacity search."""
 

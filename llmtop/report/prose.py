@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Hold, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
-from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, Workload
+from llmtop.domain.profile import OF_CAPACITY, Fixed, LengthDistribution, LogNormal, Normal, Workload
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Curve, Kind, SloVerdict
 from llmtop.report.contents import ReportInput
 from llmtop.wording.figures import PAGE, UNKNOWN
@@ -55,8 +55,7 @@ def details(report: ReportInput) -> list[str]:
             f"(receive lag p99 {PAGE.latency(client.lag_p99_ms)}). What is shown rests on the other seconds and proves "
             "nothing. Drive less, use more workers, or a machine that does nothing else."
         ]
-    answer = assessment.judgement.sentence
-    if capacity.sentence and capacity.sentence not in answer and sentence(capacity.sentence) not in answer:
+    if capacity.sentence and assessment.judgement.question not in OF_CAPACITY:
         sentences.append(f"{sentence(capacity.sentence)}.")
     sentences.append(cliff_text(assessment.cliff))
     if assessment.diagnosis.advice:

@@ -201,5 +201,6 @@ def with_reasons(answer: str, reasons: Sequence[str]) -> str:
 
 
 def configured(configuration: str, answer: str) -> str:
-    """`CONFIGURATION: ANSWER`; the answer alone where nothing is known of what it holds for."""
-    return f"{configuration}: {answer}" if configuration else answer
+    """`CONFIGURATION: ANSWER`, with the lengths told once."""
+    lengths = configuration.rpartition(", ")[2]
+    return f"{configuration}: {answer.replace(f' ({lengths})', '', 1)}"
