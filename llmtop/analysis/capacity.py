@@ -131,7 +131,8 @@ def _interval(
     """
     if at_slo is None:
         return None, None
-    bounds = [(level.load, *_worst(level, slo)) for level in levels if level.given is None and level.n]
+    told = [level for level in levels if level.given is None and level.n]
+    bounds = [(level.load, *level.remembered(("worst", slo), partial(_worst, level, slo))) for level in told]
     low = _last_held([(load, high) for load, _, high in bounds])
     low = min(at_slo * (1 - RUN_TO_RUN), at_slo if low is None else low)
     if fails is None:

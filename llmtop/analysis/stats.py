@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -74,6 +75,7 @@ def quantile_with_bounds(values: Array, q: float) -> Quantile:
     )
 
 
+@functools.lru_cache(maxsize=4096)
 def _rank(n: int, q: float) -> int | None:
     """Smallest r with P(r-th order statistic >= quantile q) >= 0.95, that is P(Bin(n, q) <= r - 1) >= 0.95."""
     if 1 - q**n < LEVEL:

@@ -205,7 +205,7 @@ class Facts:
         first_s = self.requests.column("first_token_s")[-newest:]
         began_s = np.nanmin(first_s) if np.isfinite(first_s).any() else math.inf
         for pause in reversed(self._pauses):
-            if pause.end_s <= began_s:
+            if pause.end_s < began_s:
                 return
             self._void_of(pause, newest)
 
@@ -216,11 +216,11 @@ class Facts:
             self.requests.column(name)[rows]
             for name in ("first_token_s", "last_token_s", "ttft_s", "first_chunk_tokens", "worker", "client_limited")
         )
-        spoilt = (first_s > pause.start_s) & (first_s < pause.end_s) & (SPOILT * ttft_s < pause.longest_s)
+        spoilt = (first_s > pause.start_s) & (first_s <= pause.end_s) & (SPOILT * ttft_s < pause.longest_s)
         if pause.by_kernel:
             spoilt &= tokens > 1
         else:
-            ended = (last_s > pause.start_s) & (last_s < pause.end_s)
+            ended = (last_s > pause.start_s) & (last_s <= pause.end_s)
             spoilt |= ended & (SPOILT * (last_s - first_s) < pause.longest_s)
         limited[spoilt & (worker == pause.worker)] = 1.0
 
