@@ -80,7 +80,8 @@ def test_a_smoke_run_is_judged_and_recorded(tmp_path: Path, capsys: pytest.Captu
     assert drift("llmtop run --json", result) == []
     assert all(f"`{name}`" in documents()["llmtop run --json"]["endpoint"].meaning for name in result["endpoint"])
     run, (stage,) = result["figures"]["run"], result["figures"]["stages"]
-    assert run["n"] == stage["n"] == run["e2e_ms"]["n"] > 0
+    assert run["n"] == run["e2e_ms"]["n"] > 0
+    assert 0.9 * run["n"] <= stage["n"] <= run["n"], "on a busy machine a few are sent as the stage begins or ends"
     assert "tok/s" in err
     assert "<testsuite" in junit.read_text()
 
