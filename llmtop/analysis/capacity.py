@@ -61,8 +61,7 @@ class LevelVerdict:
 def judge_level(level: Level, slo: Slo) -> LevelVerdict:
     """Latency and error limits of one level. Queue and KV limits are causes and walls of their own, not service."""
     sample = Sample.of_level(level)
-    felt = [target for target in slo.targets if target.metric in LATENCIES or target.metric == "error_ratio"]
-    answers = [(target, holds(sample, target)) for target in felt]
+    answers = [(target, holds(sample, target)) for target in slo.felt]
     failed = tuple(target_name(target.name) for target, ok in answers if ok is False)
     if failed:
         return LevelVerdict(level.load, False, failed, level.status)

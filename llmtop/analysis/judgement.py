@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import msgspec
 import numpy as np
@@ -20,6 +21,7 @@ from llmtop.analysis.readings import commanded, server_gauges
 from llmtop.analysis.sessions import Gauges, Mask, Requests
 from llmtop.analysis.slo import Sample, judge_slo, overall
 from llmtop.analysis.soak import creeping, long_enough, visible
+from llmtop.analysis.spikes import recovered_within
 from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Hold, LoadPoint
 from llmtop.domain.profile import Profile, Question
@@ -122,19 +124,24 @@ class _Run:
         self.since_s = max((chapter.t_s for chapter in facts.chapters), default=0.0)
         """What came before the last chapter is another configuration's."""
 
+    @cached_property
+    def gauges(self) -> Gauges:
+        """What the server showed of the configuration that is judged."""
+        gauges = server_gauges(self.facts)
+        return gauges.pick(gauges.t_s >= self.since_s)
+
     def load_at(self, t_s: Array) -> Array:
         """The commanded load at each instant."""
         return np.zeros(len(t_s)) if self.target is None else self.target.at(t_s)
 
     def sample(self, chosen: Mask, spans: Sequence[tuple[float, float]] | None = None) -> Sample:
         """Of the requests `chosen`, with what the server showed within `spans` (None: all the while)."""
-        gauges = server_gauges(self.facts)
+        gauges = self.gauges
         if spans is not None:
             inside = np.zeros(len(gauges.t_s), dtype=bool)
             for start_s, stop_s in spans:
                 inside |= (gauges.t_s > start_s) & (gauges.t_s <= stop_s)
             gauges = gauges.pick(inside)
-        gauges = gauges.pick(gauges.t_s >= self.since_s)
         members = self.found.requests.pick(chosen & (self.found.requests.sent_s >= self.since_s))
         sample = Sample.of_window(members, gauges, self.given_up, self.now_s)
         waiting, kv_usage = self._worst(gauges)
@@ -172,7 +179,7 @@ class _Run:
         ages: Array = (table.column("end_s") - table.column("sent_s"))[waited]
         return ages[np.isfinite(ages)]
 
-    @property
+    @cached_property
     def void(self) -> bool:
         red = self.facts.client.column("red")
         return len(red) > 0 and is_client_bound(float(red.mean()))
@@ -373,9 +380,7 @@ def _spike(run: _Run) -> _Answer:
     spans = ((0.0, recovery.up_s), (calm_s, run.now_s))
     calm = judge_slo(run.sample(outside, spans), run.slo)
     verdict = _with_errors_of(judge_slo(run.everything, run.slo), calm, run.slo)
-    ok: bool | None = recovery.took_s is not None and recovery.took_s <= within_s
-    if recovery.took_s is None and recovery.seen_s < within_s:
-        ok = None
+    ok = recovered_within((recovery,), within_s)
     text = answers.recovered(recovery, within_s, ok)
     if recovery.debt_s is not None:
         text = f"{text}; {answers.owed(recovery.debt_s)}"
@@ -396,7 +401,7 @@ _ANSWERS: dict[Question, Callable[[_Run], _Answer]] = {
 
 def _at_capacity(run: _Run) -> SloVerdict:
     """What users feel at the load that the capacity names, or at the lowest that broke; errors of all up to there."""
-    felt = Slo(tuple(target for target in run.slo.targets if target.metric in (*LATENCIES, "error_ratio")))
+    felt = Slo(run.slo.felt)
     capacity = run.found.capacity
     load = capacity.at_slo if capacity.at_slo is not None else capacity.fails_at
     if load is None:

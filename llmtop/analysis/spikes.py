@@ -171,7 +171,7 @@ def debt_s(requests: Requests, slo: Slo, from_s: float, until_s: float) -> float
 
     Seconds of fewer than `_DEBT_REQUESTS` are judged together with the next. None: no such limit, or no request.
     """
-    felt = [target for target in slo.targets if target.metric in (*LATENCIES, "error_ratio")]
+    felt = slo.felt
     sent_s = requests.sent_s
     within = requests.pick((sent_s >= from_s) & (sent_s < until_s) & (requests.ok | requests.error))
     if not felt or len(within.sent_s) == 0:

@@ -22,9 +22,7 @@ from llmtop.errors import UsageError
 from llmtop.exchange.junit import JUnitOutput
 from llmtop.host.headless import RunResult, run_to_end
 from llmtop.host.link import SessionLink
-from llmtop.meter.facts import Facts
 from llmtop.profiles import load_profile
-from llmtop.recording.reader import RunReader
 from llmtop.wording import sentences
 from llmtop.wording.endings import ending_text
 from llmtop.wording.figures import TEXT, clock
@@ -94,14 +92,8 @@ def as_json(result: RunResult) -> dict[str, object]:
 
 
 def _figures(result: RunResult) -> RunFigures | None:
-    """Of the whole run, from its file where memory keeps the end of it only; None: there is none."""
-    facts = result.facts
-    if facts.requests.dropped or facts.bins.dropped or facts.gaps.dropped:
-        if not result.frame.recording or result.frame.run_file is None:
-            return None
-        with RunReader(Path(result.frame.run_file)) as reader:
-            facts = Facts.of(reader.batches())
-    return figures_of(facts, result.meta)
+    """Of the whole run; None where memory keeps the end of it only and no file the rest."""
+    return None if result.facts.dropped else figures_of(result.facts, result.meta)
 
 
 def _stretched(profile: Profile, duration_s: float) -> Profile:

@@ -78,6 +78,11 @@ class Slo(Struct, frozen=True):
         SloTarget("kv", 0.80, warn=0.70),
     )
 
+    @property
+    def felt(self) -> tuple[SloTarget, ...]:
+        """The limits that users feel: latencies and errors. Queue and KV limits are causes."""
+        return tuple(target for target in self.targets if target.metric in (*LATENCIES, "error_ratio"))
+
     def target(self, metric: Metric) -> SloTarget | None:
         """The first limit on `metric`, or None."""
         return next((target for target in self.targets if target.metric == metric), None)

@@ -161,7 +161,7 @@ class Facts:
     @property
     def dropped(self) -> int:
         """Rows that were there once and are no more, of all tables."""
-        return sum(table.dropped for table in (self.requests, self.server, self.client, self.bins))
+        return sum(table.dropped for table in (self.requests, self.server, self.client, self.bins, self.gaps))
 
     def extend(self, batch: FactBatch) -> None:
         """Take in the facts of one tick."""

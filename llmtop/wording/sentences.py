@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.request import TURNED_AWAY
 from llmtop.domain.run import SearchEnded
-from llmtop.domain.slo import LATENCIES, Slo, SloTarget
+from llmtop.domain.slo import Slo, SloTarget
 from llmtop.domain.verdicts import ClientCause, ClientReason, CliffVerdict
 from llmtop.wording.figures import TEXT, Figures
 from llmtop.wording.names import load_unit, target_name
@@ -219,8 +219,7 @@ def driven(axis: Axis, point: LoadPoint | None, prompt_tokens: float | None = No
 
 def felt(slo: Slo, figures: Figures = TEXT) -> str:
     """The limits that users feel, by which a level passes or fails: `TTFT p95 < 2 s and errors < 1 %`."""
-    targets = [target for target in slo.targets if target.metric in (*LATENCIES, "error_ratio")]
-    texts = [figures.target(target) for target in targets]
+    texts = [figures.target(target) for target in slo.felt]
     return listed(texts) or "no latency limit"
 
 
