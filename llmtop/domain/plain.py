@@ -1,0 +1,26 @@
+"""Words from outside, fit to be shown: what a server, a file or an environment says is data, never a command."""
+
+from __future__ import annotations
+
+LIMIT = 400
+"""Characters that are shown of one text."""
+
+
+def plain(text: str, limit: int = LIMIT) -> str:
+    """One line that no terminal obeys: what cannot be printed stands as its escape, blanks of any kind as blanks.
+
+    Escape sequences, other control characters, marks that turn the direction of writing and halves of surrogate pairs
+    become `\\x1b`, `\\u202e`: what was there can be read. Fit text comes back as it is, so it may be called twice.
+
+    Args:
+        limit: a longer text is cut and ends with `…`.
+    """
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _escaped(character) for character in text).strip()
+
+
+def _escaped(character: str) -> str:
+    return " " if character.isspace() else character.encode("unicode_escape").decode("ascii")
