@@ -27,6 +27,7 @@ FLOORS = {
     "llmtop.simulator.server": 5,
     "llmtop.endpoint": 4,
     "llmtop.channel": 4,
+    "llmtop.files": 4,
     "llmtop.view": 3,
     "llmtop.analysis": 3,
     "llmtop.simulator.engine": 2,

@@ -126,6 +126,7 @@ def _report(parser: _Parser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help=".html, .md, .json or .csv (default: .html and .md beside the run file)"
     )
+    parser.add_argument("--force", action="store_true", help="write over a file that llmtop did not write, too")
     _slo(parser)
 
 

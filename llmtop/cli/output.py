@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,31 +10,15 @@ from pathlib import Path
 import msgspec
 
 from llmtop.domain.verdicts import Assessment
-from llmtop.errors import FileError
+from llmtop.errors import UsageError
 from llmtop.wording.keys import FORMAT
 
 
-def can_be_written(path: Path, *, folder_too: bool = False) -> Path:
-    """The path, where a file may be made or written over; known before any load is sent.
-
-    Args:
-        folder_too: its folder is made where there is none.
-
-    Raises FileError: it cannot be, and why.
-    """
-    try:
-        if path.is_dir():
-            raise FileError(path, "is a folder: name a file in it")
-        folder = path.parent
-        while folder_too and not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        if not folder.is_dir():
-            raise FileError(path, f"there is no folder {folder}")
-        if not os.access(path if path.exists() else folder, os.W_OK):
-            raise FileError(path, "may not be written: give another place")
-    except OSError as error:
-        raise FileError(path, f"cannot be written: {error.strerror or error}") from None
-    return path
+def named(option: str, text: str) -> Path:
+    """The path that an option names. Raises UsageError: it names none."""
+    if not text:
+        raise UsageError(f"{option} names no file")
+    return Path(text)
 
 
 def complain(text: str) -> None:

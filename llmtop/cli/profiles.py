@@ -46,7 +46,5 @@ def save_run(run: Path, name: str | None) -> Path:
         facts = Facts.of(reader.batches())
         profile = profile_from_run(reader.meta, facts.changes)
     path = own_folder() / f"{name or run.stem}.toml"
-    if path.exists():
-        raise UsageError(f"{path} exists already: give another --name")
     save_profile(profile, path)
     return path

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from llmtop.cli.output import complain, named
 from llmtop.domain.slo import parse_slo
 from llmtop.host.review import review, write_reports
-from llmtop.report import write_report
-from llmtop.wording.figures import TEXT
+from llmtop.report import check_report, write_report
 
 
 def main(arguments: argparse.Namespace) -> int:
     run = Path(arguments.run)
     slo = parse_slo(arguments.slo) if arguments.slo else None
-    if not arguments.output:
-        for path in write_reports(run, slo):
-            print(path)
+    if arguments.output is None:
+        for path, replaced in write_reports(run, slo, force=arguments.force).items():
+            _say(path, replaced)
         return 0
+    path = named("-o", arguments.output)
+    check_report(path, force=arguments.force)
     report = review(run, slo)
-    if not report.complete:
-        print(f"llmtop: {run}: the run was cut off after {TEXT.duration(round(report.length_s))}", file=sys.stderr)
-    path = Path(arguments.output)
-    write_report(report, path)
-    print(path)
+    _say(path, write_report(report, path, force=arguments.force))
     return 0
+
+
+def _say(path: Path, replaced: bool) -> None:
+    if replaced:
+        complain(f"{path}: an older report was there and is replaced")
+    print(path)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from pathlib import Path
 
 import msgspec
 
 from llmtop.analysis.percentiles import figures_of
 from llmtop.cli import summary
 from llmtop.cli.exits import CLIENT_BOUND, INTERRUPTED, exit_code
-from llmtop.cli.output import can_be_written, complain, print_json, verdicts_json
+from llmtop.cli.output import complain, named, print_json, verdicts_json
 from llmtop.cli.target import asked_url, session_options, with_arguments
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ending
 from llmtop.domain.shown import Shown
 from llmtop.errors import UsageError
-from llmtop.exchange.junit import JUnitOutput
+from llmtop.exchange.junit import JUnitOutput, is_junit
+from llmtop.files import check_target
 from llmtop.host.headless import RunResult, run_to_end
 from llmtop.host.link import SessionLink
 from llmtop.profiles import load_profile
@@ -42,10 +42,9 @@ def main(arguments: argparse.Namespace) -> int:
     options = session_options(arguments, profile, url, patient=False)
     progress = _Progress(profile, search)
     outputs = []
-    if arguments.junit:
-        outputs.append(JUnitOutput(can_be_written(Path(arguments.junit)), unknown_ok=arguments.unknown_ok))
-    if arguments.record:
-        can_be_written(Path(arguments.record), folder_too=True)
+    if arguments.junit is not None:
+        junit = check_target(named("--junit", arguments.junit), is_junit)
+        outputs.append(JUnitOutput(junit, unknown_ok=arguments.unknown_ok))
     try:
         result = run_to_end(SessionLink(options), profile.slo, progress.show, search=search, outputs=outputs)
     finally:

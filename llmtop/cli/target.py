@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
+from llmtop.cli.output import named
 from llmtop.domain.endpoint import Dialect, Endpoint, is_loopback
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.slo import parse_slo
 from llmtop.errors import UsageError
+from llmtop.files import check_new
 from llmtop.session.options import SessionOptions
 
 LM_STUDIO_PORT = 1234
@@ -33,13 +35,15 @@ def session_options(
     """What to drive with what. `url` None: the simulated engine.
 
     Raises UsageError when knobs are set on a real server, and when the target is beyond this machine and the user does
-    not confirm it.
+    not confirm it; FileError where the run file cannot be made.
     """
     endpoint = None if url is None else endpoint_of(arguments, url)
     if endpoint is not None:
         if arguments.set:
             raise UsageError("--set turns knobs of the simulated engine; a real server has none that turn from here")
         confirm(endpoint, arguments.yes)
+    if arguments.record is not None:
+        check_new(named("--record", arguments.record))
     return SessionOptions(
         endpoint=endpoint,
         preset=arguments.sim or "laptop",

@@ -7,14 +7,14 @@ from xml.etree import ElementTree
 
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.domain.verdicts import Assessment
-from llmtop.errors import FileError
+from llmtop.files import write_whole
 
 
 class JUnitOutput:
     """Writes the final verdict when the run ends.
 
     Args:
-        path: the file; what is there is replaced.
+        path: the file; an older one of ours is replaced.
         unknown_ok: no answer is skipped instead of an error.
     """
 
@@ -34,10 +34,13 @@ class JUnitOutput:
 
     def end(self, meta: RunMeta) -> None:
         """Raises FileError: it cannot be written."""
-        try:
-            self._path.write_bytes(junit(meta.profile.name, self._assessment, unknown_ok=self._unknown_ok))
-        except OSError as error:
-            raise FileError(self._path, f"cannot be written: {error.strerror or error}") from None
+        content = junit(meta.profile.name, self._assessment, unknown_ok=self._unknown_ok)
+        write_whole(self._path, content, is_junit)
+
+
+def is_junit(content: bytes) -> bool:
+    """Whether this is a file that `JUnitOutput` has written."""
+    return b'<testsuite name="llmtop ' in content[:200]
 
 
 def junit(name: str, assessment: Assessment, *, unknown_ok: bool = False) -> bytes:

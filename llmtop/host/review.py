@@ -17,7 +17,7 @@ from llmtop.host.judging import Judge
 from llmtop.meter.facts import Facts
 from llmtop.meter.frames import whole_run_timeline
 from llmtop.recording.reader import RunReader
-from llmtop.report import ReportInput, report_input, write_report
+from llmtop.report import ReportInput, check_report, report_input, write_report
 
 
 def assess_run(run: Path, slo: Slo | None = None) -> tuple[Assessment, RunFigures]:
@@ -65,10 +65,13 @@ def _records(reader: RunReader) -> Iterator[RequestRecord]:
         yield from batch.requests
 
 
-def write_reports(run: Path, slo: Slo | None = None) -> tuple[Path, ...]:
-    """HTML and Markdown beside the run file. Raises FileError."""
-    report = review(run, slo)
+def write_reports(run: Path, slo: Slo | None = None, *, force: bool = False) -> dict[Path, bool]:
+    """HTML and Markdown beside the run file: each path, and whether another report was there before.
+
+    Nothing is written unless both can be. Raises FileError.
+    """
     paths = tuple(run.with_suffix(suffix) for suffix in (".html", ".md"))
     for path in paths:
-        write_report(report, path)
-    return paths
+        check_report(path, force=force)
+    report = review(run, slo)
+    return {path: write_report(report, path, force=force) for path in paths}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import platformdirs
 from msgspec import Struct
 
 from llmtop.domain.profile import Profile, Question
 from llmtop.errors import ProfileError
+from llmtop.files import check_new, make_folder, user_folder, write_whole
 from llmtop.profiles.reading import parse_profile
 from llmtop.profiles.writing import profile_text
 
@@ -34,7 +34,7 @@ def shipped_folder() -> Path:
 
 def own_folder() -> Path:
     """The user's own profiles."""
-    return platformdirs.user_config_path("llmtop") / "profiles"
+    return user_folder("config") / "profiles"
 
 
 def load_profile(name_or_path: str | Path, *, peak: float | None = None, most: int | None = None) -> Profile:
@@ -57,13 +57,11 @@ def load_profile(name_or_path: str | Path, *, peak: float | None = None, most: i
 
 
 def save_profile(profile: Profile, path: Path) -> None:
-    """Write a profile, folders included; `load_profile` gives the same back. Raises ProfileError."""
+    """Write a profile where none is yet, folders included; `load_profile` gives the same back. Raises FileError."""
     text = profile_text(profile, path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ProfileError(path, f"cannot be written: {error.strerror or error}") from None
+    check_new(path)
+    make_folder(path.parent)
+    write_whole(path, text.encode(), is_ours=lambda content: False)
 
 
 def list_profiles() -> tuple[ProfileEntry, ...]:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from llmtop.report.contents import ClientSummary, ReportInput, report_input
 from llmtop.report.tables import json_text
-from llmtop.report.writing import FORMATS, write_report
+from llmtop.report.writing import FORMATS, check_report, write_report
 
-__all__ = ["FORMATS", "ClientSummary", "ReportInput", "json_text", "report_input", "write_report"]
+__all__ = ["FORMATS", "ClientSummary", "ReportInput", "check_report", "json_text", "report_input", "write_report"]

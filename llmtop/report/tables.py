@@ -12,6 +12,8 @@ from llmtop.report import prose
 from llmtop.report.contents import ReportInput
 from llmtop.wording.keys import FORMAT
 
+CSV_HEAD = ("curve", "axis", "earlier", *LevelPoint.__struct_fields__)
+
 
 def json_text(report: ReportInput) -> str:
     """All of the report. Units are in the keys, distributions in milliseconds, shares from 0 to 1, null = not known."""
@@ -22,13 +24,12 @@ def json_text(report: ReportInput) -> str:
 
 def csv_text(report: ReportInput) -> str:
     """One row a level, earlier configurations first; an empty cell = not known."""
-    names = LevelPoint.__struct_fields__
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["curve", "axis", "earlier", *names])
+    writer.writerow(CSV_HEAD)
     for curve in report.assessment.curves:
         for point in sorted(curve.points, key=lambda point: point.load):
-            values = (getattr(point, name) for name in names)
+            values = (getattr(point, name) for name in LevelPoint.__struct_fields__)
             cells = [int(value) if isinstance(value, bool) else "" if value is None else value for value in values]
             writer.writerow([curve.label, curve.axis, int(curve.ghost), *cells])
     return out.getvalue()

@@ -2,31 +2,80 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
+from msgspec import Struct
+
 from llmtop.errors import FileError
+from llmtop.files import IsOurs, check_target, write_whole
 from llmtop.report.contents import ReportInput
 from llmtop.report.markdown import markdown_text
 from llmtop.report.page import html_text
-from llmtop.report.tables import csv_text, json_text
+from llmtop.report.tables import CSV_HEAD, csv_text, json_text
 
-FORMATS: dict[str, Callable[[ReportInput], str]] = {
-    ".html": html_text,
-    ".md": markdown_text,
-    ".json": json_text,
-    ".csv": csv_text,
+_SEAL = re.compile(rb"<!-- written by llmtop, sha256 of the above: ([0-9a-f]{64}) -->\n\Z")
+_JSON_HEAD = re.compile(rb'\{\n  "format": \d+,\n  "verdict": ')
+
+
+def _bytes(text: str) -> bytes:
+    """Halves of surrogate pairs, which a server may send, as their escapes."""
+    return text.encode(errors="backslashreplace")
+
+
+def _sealed(make: Callable[[ReportInput], str]) -> Callable[[ReportInput], str]:
+    """With a last line by which a report is known that nobody has changed since."""
+
+    def text(report: ReportInput) -> str:
+        body = make(report)
+        digest = sha256(_bytes(body)).hexdigest()
+        return f"{body}<!-- written by llmtop, sha256 of the above: {digest} -->\n"
+
+    return text
+
+
+def _has_seal(content: bytes) -> bool:
+    seal = _SEAL.search(content[-200:])
+    if seal is None:
+        return False
+    body = content[: len(content) - len(seal.group())]
+    return sha256(body).hexdigest().encode() == seal.group(1)
+
+
+class Format(Struct, frozen=True):
+    make: Callable[[ReportInput], str]
+    is_ours: IsOurs
+    """Whether a file of this format is a report that may be replaced by a newer one."""
+
+
+FORMATS: dict[str, Format] = {
+    ".html": Format(_sealed(html_text), _has_seal),
+    ".md": Format(_sealed(markdown_text), _has_seal),
+    ".json": Format(
+        json_text, lambda content: content.startswith(b'{\n  "format": ') and b'"verdict": ' in content[:99]
+    ),
+    ".csv": Format(csv_text, lambda content: content.startswith(",".join(CSV_HEAD).encode() + b"\n")),
 }
 
 
-def write_report(report: ReportInput, path: Path) -> None:
-    """Write a report in the format of the file's ending. Raises FileError: unknown ending, or it cannot be written."""
-    make = FORMATS.get(path.suffix.lower())
-    if make is None:
+def check_report(path: Path, *, force: bool = False) -> None:
+    """That a report can be written there. Nothing is changed. Raises FileError: unknown ending, or why it cannot."""
+    form = FORMATS.get(path.suffix.lower())
+    if form is None:
         raise FileError(path, f"the ending says what to write: use {', '.join(FORMATS)}")
-    text = make(report)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FileError(path, f"cannot be written: {error.strerror or error}") from None
+    check_target(path, form.is_ours, force=force)
+
+
+def write_report(report: ReportInput, path: Path, *, force: bool = False) -> bool:
+    """Write a report in the format of the file's ending. Returns whether it replaces another report.
+
+    Args:
+        force: write over a file that is no report of ours, or was changed since; never over a recording.
+
+    Raises FileError: as `check_report`, or the disk does not take it; what was there before is there still.
+    """
+    check_report(path, force=force)
+    form = FORMATS[path.suffix.lower()]
+    return write_whole(path, _bytes(form.make(report)), form.is_ours, force=force)

@@ -12,7 +12,7 @@ from msgspec import structs
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
 from llmtop.domain.profile import Fixed, LogNormal, Normal, Profile, Quantiles, Question, Workload
 from llmtop.domain.slo import LATENCIES, STATS, Slo, SloTarget
-from llmtop.errors import ProfileError
+from llmtop.errors import FileError, ProfileError
 from llmtop.profiles import files, list_profiles, load_profile, save_profile, shipped_folder
 from llmtop.profiles.asking import unanswerable
 from llmtop.profiles.reading import parse_profile
@@ -249,7 +249,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'description = "caf\xe9"')
     with pytest.raises(ProfileError, match="not UTF-8"):
         load_profile(tmp_path / "latin.toml")
-    with pytest.raises(ProfileError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot be written"):
         save_profile(Profile(name="x"), tmp_path / "latin.toml" / "x.toml")
 
 

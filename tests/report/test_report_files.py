@@ -82,9 +82,39 @@ def test_every_format_is_written_even_for_a_run_without_requests(
 ) -> None:
     for ending in FORMATS:
         for name, each in (("full", report), ("empty", empty_report)):
-            path = tmp_path / "reports" / f"{name}{ending}"
+            path = tmp_path / f"{name}{ending}"
             write_report(each, path)
             assert path.read_text(encoding="utf-8").endswith("\n")
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_report_takes_the_place_of_a_report_of_ours_and_of_nothing_else(
+    ending: str, report: ReportInput, empty_report: ReportInput, tmp_path: Path
+) -> None:
+    path = tmp_path / f"r{ending}"
+    assert not write_report(empty_report, path)
+    assert write_report(report, path), "another report was there, which is said"
+    assert not write_report(report, path), "the same was there"
+    for mine in (b"mine", b"# Notes\n\nmine\n", b"{}", b"SQLite format 3\0 and so on"):
+        path.write_bytes(mine)
+        with pytest.raises(FileError, match="not written over"):
+            write_report(report, path)
+        assert path.read_bytes() == mine
+    with pytest.raises(FileError, match="recording"):
+        write_report(report, path, force=True)
+    path.write_bytes(b"mine")
+    assert write_report(report, path, force=True)
+    assert b"mine" not in path.read_bytes()
+    assert [each.name for each in tmp_path.iterdir()] == [path.name], "nothing is left beside"
+
+
+@pytest.mark.parametrize("ending", [".html", ".md"])
+def test_a_report_that_somebody_has_written_into_is_kept(ending: str, report: ReportInput, tmp_path: Path) -> None:
+    path = tmp_path / f"r{ending}"
+    write_report(report, path)
+    path.write_text(path.read_text().replace("36 concurrent", "36 (so few?) concurrent"))
+    with pytest.raises(FileError, match="not as llmtop wrote it"):
+        write_report(report, path)
 
 
 def test_endings_and_places_that_do_not_work(report: ReportInput, tmp_path: Path) -> None:
@@ -93,6 +123,9 @@ def test_endings_and_places_that_do_not_work(report: ReportInput, tmp_path: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="cannot be written"):
         write_report(report, tmp_path / "file" / "report.md")
+    with pytest.raises(FileError, match="no folder"):
+        write_report(report, tmp_path / "none" / "report.md")
+    assert not (tmp_path / "none").exists()
 
 
 def test_levels_measured_before_a_restart_stay_in_every_format(report: ReportInput) -> None:
