@@ -1,4 +1,7 @@
-"""`python -m llmtop`."""
+"""`python -m llmtop`, which imports what lies in the working directory before this module is reached.
+
+`llmtop` does not, nor does `python -P -m llmtop`.
+"""
 
 import sys
 

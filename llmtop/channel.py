@@ -1,7 +1,9 @@
 """Between processes of one machine: messages, each after its length, and children that end with their parent.
 
 A child watches its stdin and ends when that does. A pipe ends with whoever holds its other end, kill -9 included, so no
-child is left behind whatever becomes of its parent.
+child is left behind whatever becomes of its parent. It starts isolated: modules come from where its parent's come from
+and never from the working directory, and of the environment it sees what a process of this machine needs and what it is
+handed, by its stdin.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ import struct
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
+from collections.abc import Mapping
 from typing import IO, Self
 
 import msgspec
 
+from llmtop import isolation
 from llmtop.errors import SessionLost, UsageError
 
 _LENGTH = struct.Struct("<I")
@@ -27,6 +30,16 @@ READY_S = 20.0
 """How long a `Server` may take to say its port."""
 GRACE_S = 3.0
 LAST_WORDS_BYTES = 2000
+MACHINE = {
+    *("HOME", "USER", "LOGNAME", "PATH", "TMPDIR", "TZ", "LANG", "LANGUAGE", "LOCPATH", "LOCALE_ARCHIVE"),
+    *("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES", "GLIBC_TUNABLES"),
+}
+MACHINE_FAMILIES = ("LC_", "XDG_", "CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "MALLOC_")
+"""Variables that every child keeps: where things lie, how they are written, how many threads."""
+NETWORK = {"SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE", "OPENSSL_CONF", "NETRC", "HOSTALIASES", "RES_OPTIONS"}
+"""Variables for those that reach out to an endpoint, with all that end with _PROXY."""
+SEARCHED = {"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
+"""Of these, lists of folders; an empty or relative one would mean the working directory."""
 
 
 def framed(body: bytes) -> bytes:
@@ -80,37 +93,58 @@ async def streams(incoming: IO[bytes], outgoing: IO[bytes]) -> tuple[asyncio.Str
     return reader, asyncio.StreamWriter(transport, protocol, None, loop)
 
 
+def _flags() -> list[str]:
+    """How this interpreter was started, as far as a child is to be started so and -I would not."""
+    flags = ["-X", f"utf8={sys.flags.utf8_mode}"]
+    return [*flags, "-B"] if sys.flags.dont_write_bytecode else flags
+
+
+def machine_environment() -> dict[str, str]:
+    """What every child sees of this process's environment: no key, no proxy, nothing of the interpreter's own."""
+    kept = {name: value for name, value in os.environ.items() if name in MACHINE or name.startswith(MACHINE_FAMILIES)}
+    for name in SEARCHED & kept.keys():
+        kept[name] = os.pathsep.join(filter(os.path.isabs, kept[name].split(os.pathsep)))
+    return kept
+
+
+def outward_environment(*more: str | None) -> dict[str, str]:
+    """What a child that sends requests is handed besides: proxies, certificates, and what `more` names."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in NETWORK or name.upper().endswith("_PROXY") or name in more
+    }
+
+
 class Child:
     """`python -m MODULE ARGUMENTS`, with pipes for its stdin and stdout; the module must end when its stdin does.
 
     In a process group of its own, so that Ctrl-C in a terminal reaches its parent alone, which closes it in order.
 
     Args:
-        environment: beside this process's own.
+        environment: beside `machine_environment`; read from its stdin, so that no list of processes shows it.
         log: takes what it writes to stderr; None: a file of its own, read by `said`.
     """
 
     def __init__(
-        self, module: str, *arguments: str, environment: dict[str, str] | None = None, log: IO[bytes] | None = None
+        self, module: str, *arguments: str, environment: Mapping[str, str] | None = None, log: IO[bytes] | None = None
     ) -> None:
-        package = str(Path(__file__).parent.parent)
-        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self.module = module
         # A file, so that nobody has to read along.
         self._words = None if log is not None else tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_let_go`
         self._process = subprocess.Popen(
-            # -P: a file that happens to lie in the working directory is not imported in place of a library.
-            [sys.executable, "-P", "-m", module, *arguments],
+            [sys.executable, *_flags(), "-I", "-c", isolation.START, isolation.package_home(), module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log if log is not None else self._words,
-            env={**os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join(paths)},
+            env=machine_environment(),
             start_new_session=True,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self.stdin, self.stdout = self._process.stdin, self._process.stdout
         self._writer: asyncio.StreamWriter | None = None
+        self.send(isolation.handed_over(dict(environment or {})))
 
     @property
     def pid(self) -> int:
@@ -181,7 +215,7 @@ class Server(Child):
     port = 0
 
     @classmethod
-    async def launch(cls, module: str, *arguments: str, environment: dict[str, str] | None = None) -> Self:
+    async def launch(cls, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Self:
         """Ready when it returns.
 
         Raises UsageError, in the child's own words, for arguments that are wrong, SessionLost when it does not come up.

@@ -37,6 +37,7 @@ FLOORS = {
     "llmtop.wording": 1,
     "llmtop.domain": 0,
     "llmtop.errors": 0,
+    "llmtop.isolation": 0,
     "llmtop": 0,
 }
 """Room to floor; a module's room is the longest name that it starts with."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import struct
 import subprocess
@@ -68,7 +69,7 @@ def test_a_message_that_no_reader_would_take_is_not_sent(monkeypatch: pytest.Mon
 def module(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> str:
     """A module that children can run; its name."""
     (folder / "childs_play.py").write_text(source)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.syspath_prepend(folder)
     return "childs_play"
 
 
@@ -158,3 +159,36 @@ async def test_a_file_in_the_working_directory_is_not_run_in_place_of_a_library(
         assert server.port > 0
     finally:
         await server.close()
+
+
+LOOK = """
+import json, os, sys
+print(json.dumps([sorted(os.environ), sys.argv[1:], len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc") else 4]))
+"""
+
+
+def test_a_child_sees_what_it_is_handed_and_what_every_process_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MY_SECRET", "HTTPS_PROXY", "PYTHONSTARTUP", "PYTHONHOME_", "LC_TIME", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("LD_LIBRARY_PATH", ":.:/usr/lib:rel")
+    kept = open(os.devnull)  # noqa: SIM115, PTH123 - a descriptor that a careless child would inherit
+    os.set_inheritable(kept.fileno(), True)
+    child = channel.Child(module(tmp_path, monkeypatch, LOOK), "a b", environment={"MOOD": "x=y\nz"})
+    names, arguments, descriptors = json.loads(child.stdout.readline())
+    child.end()
+    kept.close()
+    assert {"PATH", "MOOD", "LC_TIME"} <= set(names)
+    assert not set(names) & {"MY_SECRET", "HTTPS_PROXY", "PYTHONSTARTUP", "SSL_CERT_FILE"}
+    assert arguments == ["a b"]
+    assert descriptors == 4, "its three streams, and the folder that is being listed"
+    assert channel.machine_environment()["LD_LIBRARY_PATH"] == "/usr/lib"
+
+
+def test_who_reaches_out_is_handed_proxies_certificates_and_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MY_SECRET", "OTHER_SECRET", "https_proxy", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, "x")
+    handed = channel.outward_environment("MY_SECRET", None)
+    assert {"MY_SECRET", "https_proxy", "SSL_CERT_FILE"} <= handed.keys()
+    assert not handed.keys() & {"OTHER_SECRET", "PATH"}

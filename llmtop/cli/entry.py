@@ -5,6 +5,8 @@ import signal
 import sys
 from types import FrameType
 
+from llmtop import isolation
+
 USAGE_OR_FILE = 2
 INTERRUPTED = 130
 
@@ -14,6 +16,7 @@ def main() -> int:
 
     An exception out of a signal would not do: libraries that are interrupted while they are loaded crash at the exit.
     """
+    sys.path[:] = isolation.import_paths()
     _open_streams()
     before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -56,7 +56,8 @@ class SessionLink:
         self._asked_to_end = False
         with _open_log() as log:
             # numpy's threads would spin beside the load for arrays that one core sorts in microseconds.
-            self._child = channel.Child("llmtop.session.process", environment={"OPENBLAS_NUM_THREADS": "1"}, log=log)
+            handed = {"OPENBLAS_NUM_THREADS": "1", **channel.outward_environment(*options.variables)}
+            self._child = channel.Child("llmtop.session.process", environment=handed, log=log)
         self._child.send(messages.packed(options))
         self._reader = threading.Thread(target=self._listen, name="session link", daemon=True)
         self._reader.start()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from llmtop.channel import Child
+from llmtop.channel import Child, outward_environment
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
@@ -164,7 +164,7 @@ class Workers:
             worker.send(Close())
 
     async def _start(self, number: int) -> _Worker:
-        child = Child("llmtop.load.worker")
+        child = Child("llmtop.load.worker", environment=outward_environment(self._setup.endpoint.api_key_env))
         worker = _Worker(number, child, *await child.streams())
         worker.send(replace(self._setup, worker=number))
         return worker

@@ -7,6 +7,9 @@ from msgspec import Struct, field
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
 
+CONTROL_TOKEN_VARIABLE = "LLMTOP_SIM_CONTROL_TOKEN"
+"""Environment variable with the token that the control of a simulated server asks for."""
+
 
 class SessionOptions(Struct, frozen=True, kw_only=True):
     endpoint: Endpoint | None = None
@@ -23,3 +26,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     seed: int = 0
     patient: bool = True
     """Keep trying an endpoint that cannot be reached at the start. Otherwise `Session.start` raises."""
+
+    @property
+    def variables(self) -> tuple[str | None, ...]:
+        """The environment variables that a session with these options reads."""
+        return CONTROL_TOKEN_VARIABLE, None if self.endpoint is None else self.endpoint.api_key_env
