@@ -15,7 +15,7 @@ from llmtop.domain.request import Outcome
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.bodies import PATHS, RequestBodies
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
-from llmtop.endpoint.connection import ConnectionPool
+from llmtop.endpoint.connection import LINGER_S, ConnectionPool, Over
 from llmtop.endpoint.reader import StreamReader
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.transport import KernelTransport
@@ -88,7 +88,7 @@ class EndpointClient:
         for _ in range(_ATTEMPTS):
             version = self.bodies.version
             body = self.bodies.body(prompt, output_tokens, api)
-            reader = StreamReader(trace, sink, self.stamper)
+            reader = StreamReader(trace, sink, self.stamper, output_tokens)
             try:
                 lost = await self._attempt(api, body, reader)
             except asyncio.CancelledError:
@@ -161,6 +161,8 @@ class EndpointClient:
                 await self._transport.handle_async_request(request)
             finally:
                 watch.stop()
+        except Over:
+            reader.over = True
         except httpx.ConnectTimeout:
             raise TimedOut(f"connect timeout: no connection within {self.caps.connect_timeout_s:g} s") from None
         except httpx.HTTPError as error:
@@ -184,10 +186,18 @@ class EndpointClient:
                     parser.headers = [(name.lower(), value) for name, value in response.headers.items()]
                     reader.head(parser, now_ns())
                     async for data in response.aiter_raw():
-                        reader.body(data, now_ns())
-                        if trace.last_token_ns is not None:
+                        stamp_ns = now_ns()
+                        reader.body(data, stamp_ns)
+                        if reader.over:
+                            return
+                        if reader.done_ns == stamp_ns:
+                            scope.reschedule(min(loop.time() + LINGER_S, total_at_s))
+                        elif trace.last_token_ns == stamp_ns and reader.done_ns is None:
                             scope.reschedule(min(loop.time() + caps.idle_timeout_s, total_at_s))
         except TimeoutError:
+            if reader.done_ns is not None:
+                reader.over = True
+                return
             raise TimedOut(_deadline(caps, trace, now_ns())[1]) from None
 
     def _target(self, api: str) -> tuple[httpx.URL, httpx.Headers]:

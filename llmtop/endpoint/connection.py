@@ -24,6 +24,8 @@ KEPT_S = 4.0
 
 _ADDRESSES_S = 60.0
 """How long a resolved name is believed."""
+LINGER_S = 2.0
+"""A response that stays open for this long after its receiver has heard all is given up."""
 _EARLY_CLOSE_S = 1.0
 """A connection that is closed by its server this soon after an answer was never meant to be kept."""
 _EARLY_CLOSES = 2
@@ -46,6 +48,10 @@ class ConnectionLost(Exception):
     def __init__(self, text: str, answered: bool) -> None:
         super().__init__(text)
         self.answered = answered
+
+
+class Over(Exception):
+    """The receiver wants nothing more of this answer: it is told by what it has heard."""
 
 
 class Receiver(Protocol):
@@ -84,7 +90,9 @@ class Connection(asyncio.Protocol):
         self._parser = ResponseParser()
         self._receiver: Receiver | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._answered = False
+        self._floor_ns = 0
 
     async def exchange(self, request: bytes, receiver: Receiver, method: str, connect_ns: int) -> ResponseParser:
         """Send `request` and return its response when it is complete.
@@ -97,7 +105,8 @@ class Connection(asyncio.Protocol):
         waiter = asyncio.get_running_loop().create_future()
         self._waiter, self._receiver, self._parser = waiter, receiver, ResponseParser(method)
         self._answered = False
-        receiver.sent(self._stamper.now_ns(), connect_ns, self)
+        self._floor_ns = self._stamper.now_ns()
+        receiver.sent(self._floor_ns, connect_ns, self)
         self._transport.write(request)
         try:
             await waiter
@@ -114,9 +123,15 @@ class Connection(asyncio.Protocol):
             self._waiter.set_exception(error)
         self.abort()
 
+    def linger(self, error: Exception) -> None:
+        """All that matters of the response has come: `fail` with `error` if it does not end soon."""
+        if not self._parser.complete and self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self.fail, error)
+
     def abort(self) -> None:
         """Close at once; nobody hears of anything any more."""
         self._receiver = None
+        self._forget_lingering()
         self.closed = True
         if self._transport is not None:
             self._transport.abort()
@@ -134,6 +149,9 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self._answered = True
+        if stamp < self._floor_ns:  # no byte of an answer comes before those before it, or before it is asked for
+            stamp = self._floor_ns
+        self._floor_ns = stamp
         parser = self._parser
         had_head = parser.head_done
         mistake = None
@@ -152,6 +170,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         by_us, self.closed = self.closed, True
+        self._forget_lingering()
         self._pool.forget(self)
         waiter = self._waiter
         if waiter is None:
@@ -171,8 +190,14 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         self._receiver = None
+        self._forget_lingering()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _forget_lingering(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
 
 
 class ConnectionPool:

@@ -14,16 +14,23 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Struct
 
+from llmtop.domain.plain import plain
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint.clock import Stamper
-from llmtop.endpoint.connection import Connection
+from llmtop.endpoint.connection import Connection, Over
 from llmtop.endpoint.refusals import is_html, message_of, refusal_text, retry_after_s
-from llmtop.endpoint.sse import EventSplitter, EventTooLong
+from llmtop.endpoint.sse import EVENT_LIMIT, EventSplitter, EventTooLong
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.wire import ResponseParser
 
 KEPT_BYTES = 64 * 1024
 """Of a body that is no stream: enough for any error message."""
+
+MOST_TOKENS = 100_000_000
+"""That a server's count of one request is believed up to: the longest contexts have 10 million."""
+TOKENS_BEYOND = 65_536
+"""Above what was asked for, after which an answer is given up. Some servers and gateways do not heed `max_tokens`, but
+no model has more to say than this by itself."""
 
 _FAILED = ("error", "abort", "aborted")
 """Finish reasons with which a server says that it gave up."""
@@ -43,7 +50,7 @@ class _Choice(Struct, gc=False):
     finish_reason: str | None = None
 
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 
 
 class _PromptDetails(Struct, gc=False):
@@ -79,7 +86,10 @@ class StreamReader:
     """Reads the answer to one request and keeps its trace.
 
     A connection calls `sent`, `head` and `body` as things happen, and `close` ends it. Nothing that a server sends
-    makes them raise.
+    makes them raise. What cannot become an answer any more is given up at once: `over`, and the connection is told.
+
+    Args:
+        asked_tokens: what the answer was limited to.
     """
 
     __slots__ = (
@@ -92,17 +102,24 @@ class StreamReader:
         "_kept",
         "_kept_bytes",
         "_missed",
+        "_most_tokens",
         "_sink",
         "_splitter",
         "_stamper",
         "_uncounted",
         "_usage_tokens",
         "connection",
+        "done_ns",
+        "over",
         "trace",
     )
 
-    def __init__(self, trace: Trace, sink: Sink, stamper: Stamper) -> None:
+    def __init__(self, trace: Trace, sink: Sink, stamper: Stamper, asked_tokens: int = 0) -> None:
         self.trace = trace
+        self.over = False
+        """Nothing more is wanted of this answer."""
+        self.done_ns: int | None = None
+        """When [DONE] came."""
         self.connection: Connection | None = None
         """That the request was written to."""
         self._sink = sink
@@ -119,6 +136,7 @@ class StreamReader:
         self._uncounted = 0
         self._missed = 0
         self._usage_tokens: int | None = None
+        self._most_tokens = asked_tokens + TOKENS_BEYOND
 
     @property
     def saw_several_tokens_per_event(self) -> bool:
@@ -142,10 +160,11 @@ class StreamReader:
         if response.status != 200:
             trace.retry_after_s = retry_after_s(response.header("retry-after"))
             if 300 <= response.status < 400:
-                self._error = f"redirected to {response.header('location')}: point llmtop there"
+                self._error = f"redirected to {plain(response.header('location') or 'nowhere')}: point llmtop there"
         coding = (response.header("content-encoding") or "identity").lower()
         if coding != "identity":
-            self._error = f"the answer is compressed ({coding}) although it was asked not to be: a proxy does that"
+            compressed = f"compressed ({plain(coding, 40)}) although it was asked not to be: a proxy does that"
+            self._error = f"the answer is {compressed}"
             self._is_stream = False
 
     def body(self, data: bytes, stamp_ns: int) -> None:
@@ -155,10 +174,11 @@ class StreamReader:
             return
         try:
             events = self._splitter.feed(data)
-        except EventTooLong:
-            self._garbage = "an event without an end"
+        except EventTooLong as long:
+            events = long.events
+            self._garbage = self._garbage or f"more than {EVENT_LIMIT // 1024} KiB without the end of an event"
             self._is_stream = False
-            return
+            self._give_up()
         if events:
             self._take(events, stamp_ns)
         elif not self._events:
@@ -167,11 +187,19 @@ class StreamReader:
     def close(self, end_ns: int, lost: str | None = None) -> None:
         """The answer is over. `lost`: why the connection ended before it; None: it ended by its framing."""
         trace = self.trace
+        self.connection = None
+        if self.over and self.done_ns is not None:  # what came, or did not come, after [DONE] is no part of the answer
+            end_ns = self.done_ns
         trace.end_ns = end_ns
         if self._is_stream:
             self._take_unended_event(end_ns)
         self._settle_tokens(end_ns)
         trace.outcome, trace.error = self._judge(lost)
+
+    def _give_up(self) -> None:
+        self.over = True
+        if self.connection is not None:
+            self.connection.fail(Over())
 
     # Events
 
@@ -184,13 +212,13 @@ class StreamReader:
         answers = False
         for name, data in events:
             if data == b"[DONE]":
-                self._done = True
+                self._end_stream(stamp_ns)
                 continue
             if name and self._take_named(name, data):
                 continue
             try:
                 event = _decode(data)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, RecursionError):
                 odd = self._read_odd(data)
                 if odd is None:
                     continue
@@ -231,6 +259,10 @@ class StreamReader:
     def _arrive(self, n: int, visible: bool, answers: bool, stamp_ns: int) -> None:
         """`n` tokens came with the read of `stamp_ns`."""
         trace = self.trace
+        if trace.tokens_seen + n > self._most_tokens:
+            self._tell_flood(trace.tokens_seen + n)
+            self._give_up()
+            return
         trace.tokens_seen += n
         last = trace.last_token_ns
         if last is None:
@@ -251,6 +283,19 @@ class StreamReader:
         trace.chunks += 1
         trace.last_token_ns = stamp_ns
         self._sink.tokens(trace, n, stamp_ns, gap)
+
+    def _tell_flood(self, tokens: int) -> None:
+        if self._error is None:
+            asked = self._most_tokens - TOKENS_BEYOND
+            self._error = f"{tokens} tokens where {asked} were asked for: the server does not heed max_tokens"
+
+    def _end_stream(self, stamp_ns: int) -> None:
+        """[DONE]: the answer is whole, whatever becomes of the connection."""
+        self._done = True
+        if self.done_ns is None:
+            self.done_ns = stamp_ns
+            if self.connection is not None:
+                self.connection.linger(Over())
 
     def _take_usage(self, event: _Event, counted: int, payload: bool, finished: bool) -> int:
         """Usage may be in any event. Returns the tokens counted after this event."""
@@ -296,12 +341,12 @@ class StreamReader:
             return None
         try:
             answer = json.loads(data.decode("utf-8", "replace"))
+            if isinstance(answer, dict):
+                return _lenient(answer)
         except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
-            self._garbage = self._garbage or f"an event that is no JSON object: {_excerpt(data)}"
-            return None
-        return _lenient(answer)
+            pass
+        self._garbage = self._garbage or f"an event that is no JSON object: {_excerpt(data)}"
+        return None
 
     def _take_unended_event(self, end_ns: int) -> None:
         """The last event of a stream that ends without its blank line, if it is whole."""
@@ -317,9 +362,14 @@ class StreamReader:
         if self._kept_bytes < KEPT_BYTES:
             self._kept.append(data)
             self._kept_bytes += len(data)
+        elif not self._is_stream:
+            self._give_up()
 
     def _settle_tokens(self, end_ns: int) -> None:
         trace = self.trace
+        if self._usage_tokens is not None and self._usage_tokens > self._most_tokens:
+            self._tell_flood(self._usage_tokens)
+            self._usage_tokens = None
         if self._usage_tokens is None:
             trace.output_tokens = trace.tokens_seen
             return
@@ -332,6 +382,8 @@ class StreamReader:
 
     def _judge(self, lost: str | None) -> tuple[Outcome, str | None]:
         trace = self.trace
+        if trace.finish_reason is not None:
+            trace.finish_reason = plain(trace.finish_reason, 40)
         if trace.status is None:
             return Outcome.HTTP_ERROR, lost or "no answer"
         body = b"".join(self._kept)
@@ -417,7 +469,7 @@ def _list(value: object) -> list[Any]:
 
 def _count(value: object) -> int | None:
     """A number of tokens, also where a server sends it as a float."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 2**53:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
         return int(value)
     return None
 
@@ -448,9 +500,9 @@ def _what_it_is_instead(body: bytes) -> str:
         return f"a web page instead of a stream: {refusal_text(body)}"
     try:
         answer = json.loads(body)
+        found = message_of(answer)
     except (ValueError, RecursionError):
         return f"no event stream: {_excerpt(body)}"
-    found = message_of(answer)
     if found:
         return found
     if isinstance(answer, dict) and "choices" in answer:

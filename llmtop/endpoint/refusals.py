@@ -17,8 +17,10 @@ from typing import Any
 TEXT_LIMIT = 400
 """Characters of a server's message that a user is shown."""
 
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"<(script|style).*?</\1>|<[^>]+>", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]+>")
+_CODE = re.compile(r"<(script|style)\b", re.IGNORECASE)
+_CODE_ENDS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in ("script", "style")}
 
 
 def refusal_text(body: bytes) -> str:
@@ -33,7 +35,7 @@ def refusal_text(body: bytes) -> str:
             return _short(found)
     if is_html(body):
         title = _TITLE.search(text)
-        return _short(title.group(1) if title else _TAG.sub(" ", text))
+        return _short(title.group(1) if title else _TAG.sub(" ", _without_code(text)))
     return _short(text)
 
 
@@ -57,6 +59,18 @@ def message_of(answer: object) -> str | None:
 
 def is_html(body: bytes) -> bool:
     return body.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html"))
+
+
+def _without_code(text: str) -> str:
+    """A page without its scripts and styles. One search goes on where the last ended, whatever the page is."""
+    kept, at = [], 0
+    while opened := _CODE.search(text, at):
+        kept.append(text[at : opened.start()])
+        closed = _CODE_ENDS[opened[1].lower()].search(text, opened.end())
+        if closed is None:
+            return " ".join(kept)
+        at = closed.start()
+    return " ".join((*kept, text[at:]))
 
 
 def retry_after_s(value: str | None) -> float | None:

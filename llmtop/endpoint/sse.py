@@ -6,18 +6,27 @@ Source: the event stream format of the HTML standard, section 9.2.6. An event be
 
 from __future__ import annotations
 
-EVENT_LIMIT = 4 * 1024 * 1024
-"""Of one event in bytes: what is longer is no event stream."""
+EVENT_LIMIT = 1024 * 1024
+"""Of one event in bytes, comments included: what is longer is no event stream. Chunks of an answer have some hundred
+bytes, 10 KB with the most log-probabilities; and 200 streams that withhold the end of an event hold 200 MB."""
 
 _BOM = b"\xef\xbb\xbf"
 
 
 class EventTooLong(Exception):
-    """More than EVENT_LIMIT bytes without a blank line."""
+    """More than EVENT_LIMIT bytes without a blank line.
+
+    Attributes:
+        events: those before it that the same piece completes.
+    """
+
+    def __init__(self, events: list[tuple[bytes, bytes]]) -> None:
+        super().__init__()
+        self.events = events
 
 
 class EventSplitter:
-    """Splits a byte stream into events, however it is cut into pieces.
+    """Splits a byte stream into events, however it is cut into pieces, in a time in proportion to its length.
 
     Line ends may be LF, CRLF or CR, also mixed. A CR ends its line at once; a LF that follows in the next piece
     belongs to it. Comments, ids and retry fields are dropped; an event without data is none.
@@ -26,7 +35,7 @@ class EventSplitter:
     __slots__ = ("_at_start", "_skip_lf", "rest")
 
     def __init__(self) -> None:
-        self.rest = b""
+        self.rest = bytearray()
         """Bytes of an event that is not complete yet."""
         self._skip_lf = False
         self._at_start = True
@@ -38,7 +47,7 @@ class EventSplitter:
         """
         if (  # most pieces are one whole event of one line
             not self.rest
-            and data.find(b"\n") == len(data) - 2 > 6
+            and EVENT_LIMIT >= data.find(b"\n") == len(data) - 2 > 6
             and data[-1] == 10
             and data[:6] == b"data: "
             and b"\r" not in data
@@ -57,26 +66,46 @@ class EventSplitter:
             # Only the new bytes, and the one before them, can hold the blank line.
             found = data.rfind(b"\n\n")
             end = found + len(rest) if found >= 0 else len(rest) - 1 if rest[-1] == 10 and data[:1] == b"\n" else -1
-            data = rest + data
+            rest += data
+            if end < 0:
+                self._hold([])
+                return []
+            data = bytes(rest)
+            rest.clear()
         else:
             end = data.rfind(b"\n\n")
-        if end < 0:
-            if len(data) > EVENT_LIMIT:
-                raise EventTooLong
-            # A blank first line ends no event, but is remembered as the start of the next block: it is harmless there.
-            self.rest = data
-            return []
-        self.rest = data[end + 2 :]
+            if end < 0:
+                rest += data
+                self._hold([])
+                return []
+        rest += data[end + 2 :]
+        blocks = data[:end].split(b"\n\n")
+        whole = len(blocks) if len(data) <= EVENT_LIMIT else _before_a_long_one(blocks)
         events: list[tuple[bytes, bytes]] = []
-        for block in data[:end].split(b"\n\n"):
+        for block in blocks if whole == len(blocks) else blocks[:whole]:
             if block.startswith(b"data: ") and b"\n" not in block and len(block) > 6:
                 events.append((b"", block[6:]))
                 self._at_start = False
-            else:
+            elif block:
                 event = self._parse(block)
                 if event is not None:
                     events.append(event)
+            else:
+                self._at_start = False
+        if whole < len(blocks):
+            raise EventTooLong(events)
+        if rest:
+            self._hold(events)
         return events
+
+    def _hold(self, events: list[tuple[bytes, bytes]]) -> None:
+        """Look at what is held of an event: blank lines before it are none of it."""
+        rest = self.rest
+        if rest[:1] == b"\n":
+            self._at_start = False
+            del rest[: len(rest) - len(rest.lstrip(b"\n"))]
+        if len(rest) - rest.endswith(b"\n") > EVENT_LIMIT:
+            raise EventTooLong(events)
 
     def _parse(self, block: bytes) -> tuple[bytes, bytes] | None:
         if self._at_start:
@@ -94,3 +123,8 @@ class EventSplitter:
                 name = value
         data = b"\n".join(lines)
         return (name, data) if data else None
+
+
+def _before_a_long_one(blocks: list[bytes]) -> int:
+    """How many blocks there are before the first that is too long for an event."""
+    return next((n for n, block in enumerate(blocks) if len(block.strip(b"\n")) > EVENT_LIMIT), len(blocks))

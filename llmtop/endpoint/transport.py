@@ -66,11 +66,11 @@ class KernelTransport(httpx.AsyncBaseTransport):
         receiver = request.extensions.get("receiver")
         if receiver is not None:
             parser = await self._exchange(request, receiver)
-            return httpx.Response(parser.status, headers=parser.headers, stream=httpx.ByteStream(b""), request=request)
+            return _response(parser, httpx.ByteStream(b""), request)
         stream = _Body()
         stream.exchange = asyncio.create_task(self._exchange(request, stream))
         parser = await stream.response()
-        return httpx.Response(parser.status, headers=parser.headers, stream=stream, request=request)
+        return _response(parser, stream, request)
 
     async def aclose(self) -> None:
         """Close every connection; exchanges under way raise ReadError."""
@@ -128,23 +128,33 @@ class KernelTransport(httpx.AsyncBaseTransport):
         return connection, self._stamper.now_ns() - started
 
 
+BODY_LIMIT = 8 * 1024 * 1024
+"""Of a body without a receiver, which httpx keeps whole: only small pages are asked for like that."""
+
+
 class _Body(httpx.AsyncByteStream):
     """A response body that is read piece by piece by a task."""
 
     def __init__(self) -> None:
+        self._connection: Connection | None = None
+        self._bytes = 0
         self.exchange: asyncio.Task[ResponseParser] | None = None
         self._parser: ResponseParser | None = None
         self._pieces: deque[bytes] = deque()
         self._news = asyncio.Event()
 
     def sent(self, now_ns: int, connect_ns: int, connection: Connection) -> None:
-        pass
+        self._connection = connection
 
     def head(self, response: ResponseParser, stamp_ns: int) -> None:
         self._parser = response
         self._news.set()
 
     def body(self, data: bytes, stamp_ns: int) -> None:
+        self._bytes += len(data)
+        if self._bytes > BODY_LIMIT and self._connection is not None:
+            self._connection.fail(WireError(f"a body of more than {BODY_LIMIT // 1024**2} MiB"))
+            return
         self._pieces.append(data)
         self._news.set()
 
@@ -183,6 +193,11 @@ class _Body(httpx.AsyncByteStream):
             raise
         finally:
             news.cancel()
+
+
+def _response(parser: ResponseParser, stream: httpx.AsyncByteStream, request: httpx.Request) -> httpx.Response:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in parser.headers]
+    return httpx.Response(parser.status, headers=headers, stream=stream, request=request)
 
 
 def connect_problem(error: Exception) -> str:

@@ -1,18 +1,30 @@
 """HTTP/1.1 responses out of arriving bytes: head, framing, body. Pure: no socket, no clock.
 
 Chunked (extensions, trailers, lines split anywhere, upper-case hex), content-length and close-delimited bodies; 1xx
-answers are skipped. Source: RFC 9112 sections 2 to 7.
+answers are skipped. However the bytes are cut, the response is the same, what is held of them is bounded, and reading
+takes a time in proportion to them. Source: RFC 9112 sections 2 to 7.
 """
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 
 HEAD_LIMIT = 256 * 1024
+"""Of a head in bytes, with all 1xx answers and blank lines before it; and of all trailers. Servers send below 16 KiB;
+curl gives up at 300 KB."""
 LINE_LIMIT = 8 * 1024
 """Of a chunk-size line with its extensions, or of one trailer."""
 
 _HEX = frozenset(b"0123456789abcdefABCDEF")
+_MOST_DIGITS = 15
+"""Of a length: 10^15 bytes are more than any answer has."""
+_CACHED_LINE = 16
+"""Size lines up to this length are remembered: those without extensions."""
+_OWS = " \t"
+"""Blanks that may stand around a value; others belong to it."""
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: (.*))?[ \t]*")
 
 
 class WireError(Exception):
@@ -47,10 +59,14 @@ class ResponseParser:
     """
 
     __slots__ = (
+        "_held",
+        "_is_old",
         "_left",
+        "_looked",
         "_no_body",
         "_pending",
         "_sizes",
+        "_start",
         "_state",
         "complete",
         "excess",
@@ -63,6 +79,10 @@ class ResponseParser:
 
     def __init__(self, method: str = "GET") -> None:
         self._state = _State.HEAD
+        self._held = bytearray()
+        self._start = self._looked = 0
+        """In `held`: where the head begins, and up to where there is no end of it."""
+        self._is_old = False
         self._pending = b""
         self._left = 0
         self._no_body = method == "HEAD"
@@ -113,71 +133,77 @@ class ResponseParser:
     # Head
 
     def _head(self, data: bytes) -> bytes:
-        data = self._pending + data
+        held = self._held
+        held += data
         while True:
-            start = 0
-            while data.startswith(b"\r\n", start):  # empty lines before a status line: RFC 9112 section 2.2
-                start += 2
-            end, skip = data.find(b"\r\n\r\n", start), 4
-            bare = data.find(b"\n\n", start, end if end >= 0 else len(data))
-            if bare >= 0:
-                end, skip = bare, 2
-            if end < 0:
-                self._pending = data
-                self._refuse_what_is_no_head(data[start:])
+            while held.startswith(b"\r\n", self._start):  # empty lines before a status line: RFC 9112 section 2.2
+                self._start += 2
+            self._refuse_what_is_no_head()
+            found = _BLANK_LINE.search(held, max(self._start, self._looked - 2))
+            if (len(held) if found is None else found.end()) > HEAD_LIMIT:
+                raise WireError(f"a response head of more than {HEAD_LIMIT // 1024} KiB")
+            if found is None:
+                self._looked = len(held)
                 return b""
-            self._parse_head(data[start:end])
-            data = data[end + skip :]
-            if self.status == 101 or not 100 <= self.status < 200:
+            self._parse_head(bytes(held[self._start : found.start()]))
+            self._start = self._looked = found.end()
+            if self.status == 101 or self.status >= 200:
                 break
-        self._pending = b""
+        rest = bytes(held[self._start :])
+        self._held = bytearray()
         self.head_done = True
         self._choose_framing()
-        return self.feed(data) if data else b""
+        return self.feed(rest) if rest else b""
 
-    @staticmethod
-    def _refuse_what_is_no_head(data: bytes) -> None:
+    def _refuse_what_is_no_head(self) -> None:
         """Raise as early as it is certain, so that a TLS alert or a banner does not wait for a blank line."""
-        if not b"HTTP/".startswith(data[:5]):
-            raise WireError(f"no HTTP answer: {data[:40]!r}")
-        if len(data) > HEAD_LIMIT:
-            raise WireError(f"a response head of more than {HEAD_LIMIT // 1024} KiB")
+        begin = bytes(self._held[self._start : self._start + 5])
+        if not b"HTTP/".startswith(begin) and begin != b"\r":
+            raise WireError(f"no HTTP answer: {bytes(self._held[self._start : self._start + 40])!r}")
 
     def _parse_head(self, head: bytes) -> None:
-        lines = head.decode("latin-1").split("\n")
-        parts = lines[0].strip().split(" ", 2)
-        if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not (parts[1].isdecimal() and len(parts[1]) == 3):
-            raise WireError(f"no HTTP/1.1 status line: {lines[0][:60]!r}")
-        self.status = int(parts[1])
-        self.reason = parts[2] if len(parts) > 2 else ""
-        headers: list[tuple[str, str]] = []
-        for line in lines[1:]:
-            if line[:1] in (" ", "\t") and headers:  # folded line: RFC 9112 section 5.2
-                name, value = headers[-1]
-                headers[-1] = (name, f"{value} {line.strip()}")
+        text = head.decode("latin-1")
+        first, *lines = (line.rstrip("\r") for line in text.split("\n"))
+        status = _STATUS_LINE.fullmatch(first)
+        if status is None:
+            raise WireError(f"no HTTP/1.1 status line: {first[:60]!r}")
+        if "\0" in text or "\r" in "".join((first, *lines)):
+            raise WireError("a NUL or a bare CR in the response head")
+        version, self.status, self.reason = status[1], int(status[2]), (status[3] or "").strip(_OWS)
+        headers: list[tuple[str, list[str]]] = []
+        for line in lines:
+            if line[:1] in (" ", "\t"):  # folded line: RFC 9112 section 5.2
+                if not headers:
+                    raise WireError(f"a blank before the first header: {line[:60]!r}")
+                headers[-1][1].append(line.strip(_OWS))
                 continue
             name, colon, value = line.partition(":")
             if not colon:
                 raise WireError(f"no header line: {line[:60]!r}")
-            headers.append((name.strip().lower(), value.strip()))
-        self.headers = headers
-        connection = (self.header("connection") or "").lower()
-        self.keep_alive = "close" not in connection and (parts[0] != "HTTP/1.0" or "keep-alive" in connection)
+            headers.append((name.strip(_OWS).lower(), [value.strip(_OWS)]))
+        self.headers = [(name, " ".join(values).strip(_OWS)) for name, values in headers]
+        connection = self._listed("connection")
+        self._is_old = version == "0"
+        self.keep_alive = "close" not in connection and (not self._is_old or "keep-alive" in connection)
+
+    def _listed(self, name: str) -> list[str]:
+        """All members of a header that is a list, in lower case, wherever it stands."""
+        values = ",".join(value for key, value in self.headers if key == name)
+        return [member for part in values.lower().split(",") if (member := part.strip(_OWS))]
 
     def _choose_framing(self) -> None:
         if self._no_body or self.status in (204, 304):
             self._end()
             return
-        coding = (self.header("transfer-encoding") or "").lower()
-        length = self.header("content-length")
-        if coding:
-            if coding.split(",")[-1].strip() != "chunked":
-                raise WireError(f"transfer-encoding {coding!r}")
+        codings, lengths = self._listed("transfer-encoding"), self._listed("content-length")
+        if codings:
+            if codings != ["chunked"]:
+                raise WireError(f"transfer-encoding {', '.join(codings)[:60]!r}; only chunked can be read")
+            if lengths or self._is_old:  # may have been meant otherwise by somebody on the way: RFC 9112 section 6.1
+                self.keep_alive = False
             self._state = _State.SIZE
-        elif length is not None:
-            if not (length.isascii() and length.isdecimal()):
-                raise WireError(f"content-length {length!r}")
-            self._left = int(length)
+        elif lengths:
+            self._left = _content_length(lengths)
             if self._left:
                 self._state = _State.LENGTH
             else:
@@ -228,9 +254,9 @@ class ResponseParser:
                 break
             else:
                 end = data.find(b"\n", position)
+                if (stop if end < 0 else end) - position > LINE_LIMIT:
+                    raise WireError(f"a line of more than {LINE_LIMIT // 1024} KiB between chunks")
                 if end < 0:
-                    if stop - position > LINE_LIMIT:
-                        raise WireError("a chunk-size line without an end")
                     self._pending = data[position:]
                     break
                 line = data[position:end].rstrip(b"\r")
@@ -243,13 +269,11 @@ class ResponseParser:
         if state is _State.SIZE:
             size = self._sizes.get(line)
             if size is None:
-                size = self._sizes[line] = _chunk_size(line)
-                if len(self._sizes) > 512:
-                    self._sizes.clear()
-            if size:
-                self._left = size
-                return _State.CHUNK
-            return _State.TRAILER
+                size = _chunk_size(line)
+                if len(line) <= _CACHED_LINE and len(self._sizes) < 512:
+                    self._sizes[line] = size
+            self._left = size or HEAD_LIMIT
+            return _State.CHUNK if size else _State.TRAILER
         if state is _State.CHUNK_END:
             if line:
                 raise WireError(f"a chunk longer than its size says: {line[:40]!r}")
@@ -257,11 +281,24 @@ class ResponseParser:
         if not line:
             self._end()
             return _State.DONE
+        self._left -= len(line) + 1
+        if self._left < 0:
+            raise WireError(f"trailers of more than {HEAD_LIMIT // 1024} KiB")
         return _State.TRAILER
 
 
 def _chunk_size(line: bytes) -> int:
     digits = line.split(b";", 1)[0].strip()
-    if not 0 < len(digits) <= 15 or not _HEX.issuperset(digits):
+    if not 0 < len(digits) <= _MOST_DIGITS or not _HEX.issuperset(digits):
         raise WireError(f"no chunk size: {line[:40]!r}")
     return int(digits, 16)
+
+
+def _content_length(lengths: list[str]) -> int:
+    """One length, however often it is told. Source: RFC 9112 section 6.3."""
+    length = lengths[0]
+    if any(other != length for other in lengths):
+        raise WireError(f"content-lengths that differ: {', '.join(lengths)[:60]!r}")
+    if not (length.isascii() and length.isdecimal() and len(length) <= _MOST_DIGITS):
+        raise WireError(f"content-length {length[:60]!r}")
+    return int(length)
