@@ -7,9 +7,10 @@ Three sources, best first:
     select    the time at which the loop's selector returned: later by the wake-up of the process (a `StampingLoop`).
     protocol  the time at which data_received was called: later by every socket that was served before it.
 
-The kernel stamps with CLOCK_REALTIME. Its distance to the run clock is measured again every second. Both clocks are
-slewed alike, so only a step changes it (settimeofday, a suspended machine); a step shows in the next sample, or at
-once as a stamp from the future.
+The kernel stamps with CLOCK_REALTIME, which may jump: NTP, settimeofday, a suspended machine. So each stamp is held
+against the clock that stamped it at once: the distance of the two clocks must be what it was when it was measured last.
+Where it is not, it is measured again, and whatever may have come before that has the time of its read, which is late by
+the lag but never of another clock. Both clocks are slewed alike, so slewing changes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import selectors
 import socket
 import struct
 import sys
-from time import CLOCK_REALTIME, clock_gettime_ns, perf_counter_ns, sleep
+from time import perf_counter_ns, sleep, time_ns
 
 from msgspec import Struct
 
@@ -37,9 +38,12 @@ _TIMESPEC = struct.Struct("@ll")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) if hasattr(socket, "CMSG_SPACE") else 0
 _RESAMPLE_NS = 1_000_000_000
 _STEP_NS = 100_000
-"""A change of the clocks' distance beyond this is a step: twenty bracketed samples agree within 1 us."""
-_FUTURE_NS = 50_000
-"""A stamp further ahead of now than this means that the clock was set back since the last sample."""
+"""A change of the clocks' distance beyond this is a step: twenty bracketed samples agree within 1 us. No clock makes a
+stamp more wrong than this."""
+_SLEW = 1_000
+"""One ns in so many may be slew, where a system slews its clocks apart: twice what NTP allows itself. It is no jump."""
+_SLEWED_NS = 10_000_000_000
+"""For so long at most: a change of 10 ms is a jump, however long nothing was read."""
 _LAGS_SORTED = 4096
 """Lags of a sample that are sorted, of evenly spaced reads: all 20 000 of a busy second would hold the loop 3 ms."""
 
@@ -169,6 +173,10 @@ class LagSample(Struct, frozen=True):
     p50_ms: float | None = None
     p99_ms: float | None = None
     max_ms: float | None = None
+    jumps: int = 0
+    """Of the wall clock."""
+    jumped_ns: int = 0
+    """By how much the wall clock went ahead in them, all together; below 0: it was set back."""
 
 
 def _realtime_to_perf_counter_ns() -> int:
@@ -176,7 +184,7 @@ def _realtime_to_perf_counter_ns() -> int:
     narrowest = distance = 0
     for turn in range(20):
         before = perf_counter_ns()
-        real = clock_gettime_ns(CLOCK_REALTIME)
+        real = time_ns()
         width = perf_counter_ns() - before
         if turn == 0 or width < narrowest:
             narrowest, distance = width, before + width // 2 - real
@@ -188,18 +196,20 @@ class Stamper:
 
     Attributes:
         source: where the last stamp came from.
-        steps: how often CLOCK_REALTIME was seen to jump.
         unstamped: reads without a stamp by the kernel.
     """
 
     def __init__(self, origin_ns: int) -> None:
         self.origin_ns = origin_ns
         self.source = KERNEL if sys.platform == "linux" else PROTOCOL
-        self.steps = 0
         self.unstamped = 0
         self.coalesced = 0
         self._shift_ns = 0
+        self._sampled_ns = 0
         self._resample_at_ns = 0
+        self._since_ns = 0
+        """Stamps are believed from here on: before it, the clocks had another distance."""
+        self._jumps = self._jumped_ns = 0
         self._lags_ns: list[int] = []
         self._selector: StampingSelector | None = None
         self._reads = 0
@@ -218,13 +228,13 @@ class Stamper:
         self._reads += 1
         arrival = sock.arrival_ns if type(sock) is KernelTimeSocket else 0
         if arrival:
-            if now >= self._resample_at_ns:
+            ahead = time_ns() + self._shift_ns - now
+            if not -_STEP_NS < ahead < _STEP_NS or now >= self._resample_at_ns:
                 self._resample(now)
-            stamp = arrival + self._shift_ns
-            if stamp - now > _FUTURE_NS:
-                self._resample(now)
-                stamp = arrival + self._shift_ns
             self.source = KERNEL
+            stamp = arrival + self._shift_ns
+            if stamp < self._since_ns:
+                return now
         elif self._selector is not None:
             self._selector.may_gather = False
             self.unstamped += 1
@@ -245,17 +255,22 @@ class Stamper:
         """The lag since the last call."""
         lags, self._lags_ns = self._lags_ns, []
         reads, coalesced, self._reads, self.coalesced = self._reads, self.coalesced, 0, 0
+        jumps, jumped_ns, self._jumps, self._jumped_ns = self._jumps, self._jumped_ns, 0, 0
         if not lags:
-            return LagSample(reads, coalesced)
+            return LagSample(reads, coalesced, jumps=jumps, jumped_ns=jumped_ns)
         ordered = sorted(lags[:: len(lags) // _LAGS_SORTED + 1])
         p50, p99 = (ordered[int(len(ordered) * share)] / 1e6 for share in (0.50, 0.99))
-        return LagSample(reads, coalesced, p50, p99, max(lags) / 1e6)
+        return LagSample(reads, coalesced, p50, p99, max(lags) / 1e6, jumps, jumped_ns)
 
     def _resample(self, now: int) -> None:
         shift = _realtime_to_perf_counter_ns() - self.origin_ns
-        if self._resample_at_ns and abs(shift - self._shift_ns) > _STEP_NS:
-            self.steps += 1
-        self._shift_ns = shift
+        change = shift - self._shift_ns
+        if self._resample_at_ns and abs(change) > _STEP_NS:
+            self._since_ns = now
+            if abs(change) > _STEP_NS + min(now - self._sampled_ns, _SLEWED_NS) // _SLEW:
+                self._jumps += 1
+                self._jumped_ns -= change
+        self._shift_ns, self._sampled_ns = shift, now
         if self._selector is not None:
             self._selector.may_gather = True
         self._resample_at_ns = now + _RESAMPLE_NS

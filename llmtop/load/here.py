@@ -13,15 +13,19 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
+from llmtop.endpoint.clock import LagSample
 from llmtop.load.health import HealthProbe
 from llmtop.load.pacer import Pacer
 from llmtop.load.setup import Setup
 from llmtop.load.users import Flight, Users
+from llmtop.wording.sentences import clock_jumped
 
 BIN_NS = 250_000_000
 SECOND_NS = 1_000_000_000
 LOOK_S = 0.025
 """The pacer is asked at least this often."""
+JUMPS_TOLD_NS = 10_000_000_000
+"""Jumps of the wall clock within so long are one piece of news."""
 SPARE_FILES = 64
 """For everything that is not a request."""
 GC_THRESHOLDS = (70_000, 20, 100)
@@ -64,6 +68,8 @@ class Here:
         self._ended: list[tuple[int, RequestRecord]] = []
         self._told: list[tuple[int, RequestRecord]] = []
         self._samples: list[ClientSample] = []
+        self._jumps, self._jumped_ns = 0, 0
+        self._jumps_told_ns = -JUMPS_TOLD_NS
         self._wake: asyncio.Future[None] | None = None
         self._closing = False
 
@@ -205,9 +211,11 @@ class Here:
         gaps = sum(closed.gaps for closed in bins)
         weighted = sum(closed.gaps * closed.gap_ms[0] for closed in bins if closed.gap_ms is not None)
         slips_ns, self._users.slips_ns = self._users.slips_ns, []
+        lag = self._setup.client.take_lag()
+        self._tell_jumps(now_ns, lag)
         sample = self._health.take(
             now_ns / 1e9,
-            self._setup.client.take_lag(),
+            lag,
             slips_ns,
             tpot_ms=weighted / gaps if gaps else None,
             chunks=gaps + sum(len(closed.ttft_ms) for closed in bins),
@@ -217,6 +225,15 @@ class Here:
         self._samples.append(sample)
         self._second = []
         self._second_due_ns = _next(now_ns, SECOND_NS)
+
+    def _tell_jumps(self, now_ns: int, lag: LagSample) -> None:
+        """Every process sees the jumps of the wall clock; the first one tells them."""
+        self._jumps += lag.jumps
+        self._jumped_ns += lag.jumped_ns
+        if self._jumps and self._setup.worker == 0 and now_ns - self._jumps_told_ns >= JUMPS_TOLD_NS:
+            text = clock_jumped(self._jumps, self._jumped_ns / 1e9)
+            self._users.events.append(Event(now_ns / 1e9, "client", text, "warning"))
+            self._jumps, self._jumped_ns, self._jumps_told_ns = 0, 0, now_ns
 
     def _end(self, number: int, record: RequestRecord) -> None:
         self._ended.append((number, record))

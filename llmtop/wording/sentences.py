@@ -281,3 +281,13 @@ def sentence(text: str) -> str:
 
 def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
+
+
+def clock_jumped(jumps: int, jumped_s: float) -> str:
+    """`The wall clock was set back by 50 ms: no latency is touched by that, ...`."""
+    times = "" if jumps == 1 else f" in {jumps} jumps"
+    how = "went ahead" if jumped_s >= 0 else "was set back"
+    return (
+        f"The wall clock {how} by {TEXT.duration(abs(jumped_s))}{times}: latencies are not touched by that, "
+        "the times of day in this run are"
+    )

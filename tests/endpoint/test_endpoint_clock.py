@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmtop.endpoint import clock as clock_module
 from llmtop.endpoint.clock import KernelTimeSocket, Stamper, StampingLoop, StampingSelector, open_socket
@@ -64,24 +66,101 @@ def test_the_kernels_stamp_is_when_the_bytes_came_not_when_they_were_read(read: 
         assert lag.p50_ms >= 15
 
 
+class Clocks:
+    """A wall clock that may jump and be slewed beside a monotonic one; a look at either takes 100 ns."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_ns = 1_000_000_000_000
+        self.wall_ns = 1_700_000_000_000_000_000
+        self.slew_ppm = 0
+        monkeypatch.setattr(clock_module, "perf_counter_ns", self.look)
+        monkeypatch.setattr(clock_module, "time_ns", self.look_at_the_wall)
+
+    def advance(self, ns: int) -> None:
+        self.now_ns += ns
+        self.wall_ns += ns + ns * self.slew_ppm // 1_000_000
+
+    def look(self) -> int:
+        self.advance(100)
+        return self.now_ns
+
+    def look_at_the_wall(self) -> int:
+        self.advance(100)
+        return self.wall_ns
+
+
+MS = 1_000_000
+BOUND_NS = 101_000
+"""What a clock may make a stamp wrong by: a tenth of a millisecond, and a microsecond of a sample."""
+
+
 @linux
-def test_a_step_of_the_wall_clock_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    stamper = Stamper(0)
-    sock = KernelTimeSocket(socket.AF_INET, socket.SOCK_STREAM)
-    real = time.clock_gettime_ns
+@given(
+    reads=st.lists(
+        st.tuples(
+            st.integers(0, 3_000 * MS),  # until the bytes come
+            st.integers(0, 40 * MS),  # until they are read
+            st.sampled_from([0, 0, 0, -7_200_000 * MS, 3_600_000 * MS, 60_000 * MS, -50 * MS, 50 * MS, -MS, 150_000]),
+            st.booleans(),  # whether the jump is before they come
+        ),
+        max_size=25,
+    ),
+    slew_ppm=st.sampled_from([0, 0, 500, -500]),
+    others=st.booleans(),
+)
+def test_no_jump_of_the_wall_clock_makes_a_stamp_wrong(
+    reads: list[tuple[int, int, int, bool]], slew_ppm: int, others: bool
+) -> None:
+    """A stamp is right within the bound, or between the arrival and its read: it is late by the lag, never early."""
+    with pytest.MonkeyPatch.context() as patch:
+        clocks = Clocks(patch)
+        clocks.slew_ppm = slew_ppm
+        stamper = Stamper(clocks.now_ns)
+        with KernelTimeSocket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+            jumps = 0
+            for wait_ns, lag_ns, jump_ns, before in [(0, 0, 0, True), *reads]:
+                clocks.advance(wait_ns)
+                clocks.wall_ns += jump_ns if before else 0
+                came_ns, sock.arrival_ns = clocks.now_ns - stamper.origin_ns, clocks.wall_ns
+                clocks.advance(lag_ns // 2)
+                if others:  # another socket, whose bytes came since, is read first
+                    arrival_ns, sock.arrival_ns = sock.arrival_ns, clocks.wall_ns
+                    stamper.stamp_ns(sock)
+                    sock.arrival_ns = arrival_ns
+                clocks.wall_ns += 0 if before else jump_ns
+                clocks.advance(lag_ns - lag_ns // 2)
+                stamp = stamper.stamp_ns(sock)
+                assert came_ns - BOUND_NS <= stamp <= clocks.now_ns - stamper.origin_ns
+                jumps += abs(jump_ns) >= 50 * MS
+            sample = stamper.take_lag()
+            if not any(abs(jump_ns) < 50 * MS and jump_ns for _, _, jump_ns, _ in reads):
+                assert sample.jumps == jumps
+                told = sum(jump_ns for _, _, jump_ns, _ in reads)
+                slewed = sum(wait_ns + lag_ns for wait_ns, lag_ns, _, _ in reads) // 1_000 + MS
+                assert abs(sample.jumped_ns - told) <= slewed
+            assert stamper.take_lag().jumps == 0
 
-    def stamp_now() -> int:
-        sock.arrival_ns = clock_module.clock_gettime_ns(time.CLOCK_REALTIME)
-        return stamper.stamp_ns(sock)
 
-    with sock:
-        assert abs(stamp_now() - stamper.now_ns()) < 50_000_000
-        for step_ns in (3_600_000_000_000, 0):  # an hour ahead, and back again
-            monkeypatch.setattr(clock_module, "clock_gettime_ns", lambda which, by=step_ns: real(which) + by)
-            if step_ns == 0:
-                stamper._resample_at_ns = 0  # what looks like an hour late is corrected a second later at most
-            assert abs(stamp_now() - stamper.now_ns()) < 50_000_000
-        assert stamper.steps >= 1
+@linux
+def test_bytes_that_came_before_a_jump_and_are_read_after_others_are_not_taken_for_older(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two sockets hold bytes from before the jump; the second is read when the clocks' new distance is known."""
+    for jump_ns in (3_600_000 * MS, -3_600_000 * MS, 50 * MS, -50 * MS):
+        clocks = Clocks(monkeypatch)
+        stamper = Stamper(clocks.now_ns)
+        with KernelTimeSocket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+            sock.arrival_ns = clocks.wall_ns
+            stamper.stamp_ns(sock)
+            came_ns, sock.arrival_ns = clocks.now_ns - stamper.origin_ns, clocks.wall_ns
+            clocks.advance(5 * MS)
+            clocks.wall_ns += jump_ns
+            for _ in range(2):
+                assert came_ns - BOUND_NS <= stamper.stamp_ns(sock) <= clocks.now_ns - stamper.origin_ns
+                clocks.advance(MS)
+            sock.arrival_ns = clocks.wall_ns
+            assert abs(stamper.stamp_ns(sock) - (clocks.now_ns - stamper.origin_ns)) < BOUND_NS
+        assert stamper.take_lag().jumps == 1
 
 
 @linux

@@ -64,6 +64,26 @@ def test_a_red_second_holds_the_ramp_and_voids_what_lived_through_it(lab) -> Non
     assert any("bottleneck" in event.text for event in told.events)
 
 
+def test_jumps_of_the_wall_clock_are_told_in_words_once_in_a_while(lab) -> None:
+    engine = lab.engine(LoadPoint(concurrency=2, output_tokens=5))
+
+    async def script() -> None:
+        await asyncio.sleep(1.5)
+        lab.client.lag = LagSample(1000, jumps=1, jumped_ns=-50_000_000)
+        await asyncio.sleep(1.0)
+        lab.client.lag = LagSample(1000, jumps=1, jumped_ns=3_600_000_000_000)
+        await asyncio.sleep(7.0)
+        lab.client.lag = LagSample(1000)
+        await asyncio.sleep(7.0)
+
+    lab.drive(engine, script)
+    told = [event for event in engine.take().events if "wall clock" in event.text]
+    assert [round(event.t_s) for event in told] == [2, 12]
+    assert told[0].text.startswith("The wall clock was set back by 0.05 s: latencies are not touched")
+    assert told[1].text.startswith("The wall clock went ahead by 7 h in 7 jumps: ")
+    assert {(event.kind, event.severity) for event in told} == {("client", "warning")}
+
+
 def test_nothing_is_held_back_however_the_client_does(lab) -> None:
     """A record is told with the bin in which it ended, also in a second in which the loop is late."""
     engine = lab.engine(LoadPoint(concurrency=4, output_tokens=5))
