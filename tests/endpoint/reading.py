@@ -70,6 +70,9 @@ def read_response(parts: list[bytes], *, eof: bool = False) -> Response:
 FRAMING = ("content-length", "transfer-encoding")
 """Headers whose values h11 writes in its own way."""
 
+BLANKS = re.compile(r"[ \t]+")
+"""A fold stands for any number of blanks."""
+
 
 def by_h11(data: bytes) -> tuple[int, list[tuple[str, str]], bytes] | None:
     """The response as h11 reads it to its end and the end of the connection; None: not at all."""
@@ -88,8 +91,9 @@ def by_h11(data: bytes) -> tuple[int, list[tuple[str, str]], bytes] | None:
             elif isinstance(event, h11.Data):
                 body += bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
-                headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers]
-                return head.status_code, [header for header in headers if header[0] not in FRAMING], body
+                pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers)
+                headers = [(name, BLANKS.sub(" ", value)) for name, value in pairs if name not in FRAMING]
+                return head.status_code, headers, body
             elif event in (h11.NEED_DATA, h11.PAUSED):
                 if ended:
                     return None
@@ -178,7 +182,7 @@ def check_response(data: bytes, dice: Random) -> bool:
     found = read_response([data], eof=True)
     if found.refused and not found.head_done and not data.lstrip(b"\r\n").startswith(b"HTTP/1."):
         return False  # another version
-    headers = [header for header in found.headers if header[0] not in FRAMING]
+    headers = [(name, BLANKS.sub(" ", value)) for name, value in found.headers if name not in FRAMING]
     assert (found.status, headers, found.body) == expected, (data, found, expected)
     assert found.complete
     return True
