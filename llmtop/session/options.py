@@ -6,9 +6,7 @@ from msgspec import Struct, field
 
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
-
-CONTROL_TOKEN_VARIABLE = "LLMTOP_SIM_CONTROL_TOKEN"
-"""Environment variable with the token that the control of a simulated server asks for."""
+from llmtop.simulator.server.process import CONTROL_TOKEN_VARIABLE
 
 
 class SessionOptions(Struct, frozen=True, kw_only=True):

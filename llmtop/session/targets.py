@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from time import perf_counter_ns
 from typing import Protocol
@@ -13,7 +14,8 @@ from llmtop.domain.endpoint import Endpoint, EndpointInfo
 from llmtop.endpoint.control import control
 from llmtop.errors import EndpointError, UsageError
 from llmtop.session.options import SessionOptions
-from llmtop.simulator.server.process import KnobValue, SimulatorProcess
+from llmtop.simulator.server.guard import TOKEN_HEADER
+from llmtop.simulator.server.process import CONTROL_TOKEN_VARIABLE, KnobValue, SimulatorProcess
 from llmtop.telemetry.scraper import Scraper
 
 SIMULATED = Endpoint(base_url="", simulated=True)
@@ -80,6 +82,7 @@ class Simulated:
         self._endpoint = endpoint
         self._preset, self._settings, self._seed = preset, dict(knobs), seed
         self._process: SimulatorProcess | None = None
+        self._token = ""
         self.knobs: Mapping[str, float] = {}
         self.faults: Mapping[str, float] = {}
 
@@ -88,9 +91,9 @@ class Simulated:
 
     async def _launch(self, port: int) -> Endpoint:
         process = await SimulatorProcess.start(self._preset, self._settings, self._seed, port=port)
-        self._process = process
+        self._process, self._token = process, process.control_token
         self._endpoint = replace(self._endpoint, base_url=process.base_url)
-        self._take(await control(self._endpoint, "GET", CONTROL))
+        self._take(await control(self._let_in(), "GET", CONTROL))
         return self._endpoint
 
     async def turn(self, wish: SetKnob | InjectFault) -> str:
@@ -101,8 +104,11 @@ class Simulated:
             case InjectFault(name, on):
                 asked = {"faults": {name: on}}
                 done = f"fault {name} {'on' if on else 'off'}"
-        self._take(await control(self._endpoint, "POST", CONTROL, asked))
+        self._take(await control(self._let_in(), "POST", CONTROL, asked))
         return done
+
+    def _let_in(self) -> Endpoint:
+        return with_token(self._endpoint, self._token)
 
     def _take(self, answer: object) -> None:
         if isinstance(answer, dict):
@@ -121,10 +127,16 @@ class Simulated:
             self._process = None
 
 
+def with_token(endpoint: Endpoint, token: str) -> Endpoint:
+    """The endpoint as its control lets one in."""
+    return replace(endpoint, headers=(*endpoint.headers, (TOKEN_HEADER, token)))
+
+
 async def slots_of(target: Target, endpoint: Endpoint, info: EndpointInfo) -> int | None:
     """How many requests the server runs at once, all its engines and replicas together; None: it does not tell.
 
-    The simulated engine tells as little as the server that it stands for: it is asked at its knobs.
+    The simulated engine tells as little as the server that it stands for: it is asked at its knobs, where the
+    environment has the token of one that was started by hand.
     """
     scraper = Scraper(endpoint, info.dialect, perf_counter_ns())
     try:
@@ -134,9 +146,10 @@ async def slots_of(target: Target, endpoint: Endpoint, info: EndpointInfo) -> in
     if told is not None:
         return int(told)
     knobs: object = target.knobs
-    if not knobs and info.server is not None and info.server.endswith("+llmtop"):
+    token = os.environ.get(CONTROL_TOKEN_VARIABLE)
+    if not knobs and token and info.server is not None and info.server.endswith("+llmtop"):
         try:
-            answer = await control(endpoint, "GET", CONTROL)
+            answer = await control(with_token(endpoint, token), "GET", CONTROL)
         except EndpointError:
             return None
         knobs = answer.get("knobs") if isinstance(answer, dict) else None

@@ -21,6 +21,7 @@ from time import perf_counter_ns
 import psutil
 
 from llmtop.simulator.engine import Engine, SimRequest, load_preset
+from llmtop.simulator.server.guard import TOKEN_HEADER
 from llmtop.simulator.server.loop import new_event_loop
 from llmtop.simulator.server.process import ScheduleProcess, SimulatorProcess
 from llmtop.simulator.server.replica import Replica
@@ -48,9 +49,10 @@ class Reader(asyncio.Protocol):
             self._done.set_exception(ConnectionError("the server closed the stream"))
 
 
-async def get(port: int, path: str) -> bytes:
+async def get(port: int, path: str, token: str = "") -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+    lines = [f"GET {path} HTTP/1.1", f"host: 127.0.0.1:{port}", f"{TOKEN_HEADER}: {token}", "connection: close"]
+    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
     answer = await reader.read()
     writer.close()
     return answer.partition(b"\r\n\r\n")[2]
@@ -91,7 +93,7 @@ async def measure(streams: int, seconds: float, step_ms: float) -> tuple[list[fl
         late_ms = []
         while time.perf_counter() - start_s < seconds - 2:
             await asyncio.sleep(1.0)
-            late_ms.append(json.loads(await get(process.port, "/llmtop/control"))["late_ms"])
+            late_ms.append(json.loads(await get(process.port, "/llmtop/control", process.control_token))["late_ms"])
         cpu = (await cpu_s(process.port) - start_cpu_s) / (time.perf_counter() - start_s)
         await asyncio.gather(*done)
         return late_ms, cpu, step_ms

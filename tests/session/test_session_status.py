@@ -97,6 +97,8 @@ def test_only_a_simulated_engine_that_runs_nowhere_yet_is_started(endpoint: Endp
 
 
 class FakeProcess:
+    control_token = "a-token"
+
     def __init__(self, port: int) -> None:
         self.port, self.base_url, self.closed = port or 4321, f"http://127.0.0.1:{port or 4321}", False
 
@@ -121,6 +123,7 @@ class Launched:
         return self.processes[-1]
 
     async def control(self, endpoint: Endpoint, method: str, path: str, payload: object = None) -> object:
+        assert ("x-llmtop-control-token", "a-token") in endpoint.headers
         self.asked.append((endpoint.base_url, method, path, payload))
         return self.answer
 
@@ -136,6 +139,7 @@ async def test_the_simulated_engine_starts_anywhere_and_is_asked_what_turns(laun
     endpoint = await target.start()
     assert launched.starts == [("laptop", {"jitter": 0.5}, 3, 0)]
     assert (endpoint.base_url, endpoint.simulated) == ("http://127.0.0.1:4321", True)
+    assert not endpoint.headers, "the token goes to the control alone"
     assert launched.asked == [(endpoint.base_url, "GET", "/llmtop/control", None)]
     assert (target.knobs, target.faults) == ({"max_num_seqs": 8.0}, {"hang": 0.0})
     await target.close()

@@ -26,6 +26,10 @@ QUICK: dict[str, Any] = {
 """A step of 1 ms, so that tests are quick."""
 
 
+TOKEN = "a-token-for-tests"
+"""Of the control."""
+
+
 class Answer(NamedTuple):
     status: int
     headers: dict[str, str]
@@ -76,8 +80,8 @@ def http(
 ) -> bytes:
     """A request's bytes; `body` is bytes or goes as JSON."""
     content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"{method} {path} HTTP/1.1", "host: test", f"content-length: {len(content)}"]
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    lines = [f"{method} {path} HTTP/1.1", f"content-length: {len(content)}"]
+    lines += [f"{name}: {value}" for name, value in {"host": "test", **(headers or {})}.items() if value]
     lines += ["connection: close"] if close else []
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 
@@ -85,8 +89,8 @@ def http(
 class Client:
     """One server, a new connection for each request."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, token: str = TOKEN) -> None:
+        self.port, self.token = port, token
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -101,7 +105,11 @@ class Client:
             writer.close()
 
     async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        data = await self.exchange(http(method, path, body, {n.replace("_", "-"): v for n, v in headers.items()}))
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if path == "/llmtop/control":
+            let_in = {"host": f"127.0.0.1:{self.port}", "x-llmtop-control-token": self.token}
+            named = {**let_in, "content-type": "application/json", **named}
+        data = await self.exchange(http(method, path, body, named))
         answer, rest = read_answer(data)
         assert not rest
         return answer
@@ -160,7 +168,13 @@ async def start(serving_tasks: list[asyncio.Task[None]]) -> AsyncIterator[Start]
     async def begin(*, faults: dict[str, float] | None = None, api_key: str | None = None, **knobs: Any) -> Client:
         ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         serving = serve(
-            "laptop", knobs={**QUICK, **knobs}, faults=faults, api_key=api_key, stop=stop, on_ready=ready.set_result
+            "laptop",
+            knobs={**QUICK, **knobs},
+            faults=faults,
+            api_key=api_key,
+            control_token=TOKEN,
+            stop=stop,
+            on_ready=ready.set_result,
         )
         task = asyncio.create_task(serving)
         serving_tasks.append(task)

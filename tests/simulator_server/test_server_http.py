@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtop.simulator.server.http import MalformedRequest, Request, ServerConnection, parse_head
+from llmtop.simulator.server.http import Connections, ServerConnection
+from llmtop.simulator.server.incoming import MalformedRequest, Request, parse_head
 
 
 class Wire(asyncio.Transport):
@@ -55,7 +56,7 @@ def echo(connection: ServerConnection, request: Request) -> None:
 def talk(pieces: list[bytes], application: Any = echo) -> Wire:
     async def run() -> Wire:
         wire = Wire()
-        connection = ServerConnection(application, set())
+        connection = ServerConnection(application, Connections())
         connection.connection_made(wire)
         for piece in pieces:
             if not wire.closed:
@@ -100,20 +101,39 @@ def test_a_head_that_is_none_is_malformed(head: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "status"),
     [
-        b"nonsense\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: -4\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"x" * 70_000,
+        (b"nonsense\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"GET /\x00 HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nA: b\nc: d\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: -4\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: +4\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        (b"POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\n", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1;" + b"x" * 2000, 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n", 413),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 20_000, 431),
+        (b"x" * 70_000, 431),
     ],
 )
-def test_a_malformed_request_gets_400_and_a_closed_connection(data: bytes) -> None:
+def test_a_malformed_request_is_refused_and_its_connection_closed(data: bytes, status: int) -> None:
     wire = talk([data])
-    assert wire.data.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert wire.data.endswith(b"\r\n\r\nInvalid HTTP request received.")
+    assert wire.data.startswith(b"HTTP/1.1 %d " % status)
+    if status == 400:
+        assert wire.data.endswith(b"\r\n\r\nInvalid HTTP request received.")
     assert wire.closed
+    assert len(wire.written) == 1
 
 
 def test_the_client_may_ask_for_the_end_of_the_connection() -> None:
@@ -148,7 +168,7 @@ def test_the_next_request_waits_for_the_answer_before_it_and_reading_stops_when_
     async def run() -> None:
         seen: list[Request] = []
         wire = Wire()
-        connection = ServerConnection(lambda _, request: seen.append(request), set())
+        connection = ServerConnection(lambda _, request: seen.append(request), Connections())
         connection.connection_made(wire)
         connection.data_received(PLAIN + SIZED)
         assert [request.path for request in seen] == ["/a"]
@@ -166,7 +186,7 @@ def test_a_client_that_leaves_is_told_once_and_only_while_its_answer_is_open() -
     async def run() -> None:
         told: list[str] = []
         for answered in (False, True):
-            connection = ServerConnection(lambda *_: None, set())
+            connection = ServerConnection(lambda *_: None, Connections())
             connection.connection_made(Wire())
             connection.data_received(PLAIN)
             connection.on_disconnect = lambda: told.append("gone")
@@ -181,7 +201,7 @@ def test_a_client_that_leaves_is_told_once_and_only_while_its_answer_is_open() -
 def test_an_idle_connection_is_closed() -> None:
     async def run() -> None:
         wire = Wire()
-        connection = ServerConnection(echo, set(), keep_alive_s=0.01)
+        connection = ServerConnection(echo, Connections(), keep_alive_s=0.01)
         connection.connection_made(wire)
         connection.data_received(PLAIN)
         assert not wire.closed

@@ -19,9 +19,10 @@ from llmtop.simulator.server.process import ScheduleProcess, SimulatorProcess
 ROOT = str(Path(llmtop.__file__).parent.parent)
 
 
-async def ask(port: int, path: str) -> bytes:
+async def ask(port: int, path: str, *headers: str) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET {path} HTTP/1.1\r\nconnection: close\r\n\r\n".encode())
+    lines = [f"GET {path} HTTP/1.1", f"host: 127.0.0.1:{port}", "connection: close", *headers]
+    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
     answer = await reader.read()
     writer.close()
     return answer
@@ -47,7 +48,8 @@ async def test_it_serves_with_knobs_faults_and_key_and_ends_when_closed() -> Non
     )
     try:
         assert process.base_url == f"http://127.0.0.1:{process.port}"
-        state = await ask(process.port, "/llmtop/control")
+        let_in = (f"x-llmtop-control-token: {process.control_token}", "authorization: Bearer k")
+        state = await ask(process.port, "/llmtop/control", *let_in)
         assert b'"max_num_seqs":5' in state
         assert b'"http_429":0.25' in state
         assert (await ask(process.port, "/v1/models")).startswith(b"HTTP/1.1 401")

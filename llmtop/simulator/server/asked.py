@@ -10,12 +10,17 @@ Source of messages: vLLM 0.32 `vllm/entrypoints/openai/*/protocol.py` and `servi
 from __future__ import annotations
 
 import re
+import reprlib
 from typing import Any, NamedTuple
 
 import msgspec
 
 MAX_WORD_CHARACTERS = 12
 """Mean characters a word above which a text is no sequence of one-token words (CJK, base64, minified code)."""
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother, _SHOWN.maxlong = 4, 200, 200, 40
+_SHOWN.maxlist = _SHOWN.maxdict = 20
 
 _MALFORMED = re.compile(r"\(byte (\d+)\)")
 
@@ -41,6 +46,11 @@ class ApiError(Exception):
 
     def _fields(self) -> dict[str, Any]:
         return {"message": self.message, "type": self.kind, "param": self.param, "code": self.status}
+
+
+def shown(value: object) -> str:
+    """What a client has sent, as an error repeats it: a little of it, however large or deep it is."""
+    return _SHOWN.repr(value)
 
 
 def engine_busy() -> ApiError:
@@ -72,7 +82,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     """The body as a JSON object, or vLLM's refusal of it."""
     try:
         asked = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON or no UTF-8, numbers too long, lists too deep
         found = _MALFORMED.search(str(error))
         where = f"body.{found.group(1)}" if found else "body.0"
         raise _invalid(
@@ -117,6 +127,7 @@ def check_model(asked: dict[str, Any], model: str) -> None:
     """No model named means the one that is served."""
     name = asked.get("model")
     if name is not None and name != model:
+        name = name[:200] if isinstance(name, str) else shown(name)
         raise ApiError(404, "NotFoundError", f"The model `{name}` does not exist. Valid aliases: {model}.", "model")
 
 
@@ -160,7 +171,8 @@ def _message_tokens(messages: Any) -> list[Any]:
         tokens += ["<start>", message["role"], "<header end>", "<message end>"]
         content = message.get("content")
         if isinstance(content, list):
-            content = " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+            parts = [part.get("text") for part in content if isinstance(part, dict)]
+            content = " ".join(text for text in parts if isinstance(text, str))
         if isinstance(content, str):
             tokens += split(content)
     tokens += ["<start>", "assistant", "<header end>"]
@@ -181,29 +193,31 @@ def _output_limit(limit: int | None, min_tokens: int, prompt: int, max_model_len
     if limit is None:
         limit = max_model_len - prompt
     if limit < 1:
-        raise _bad(f"max_tokens must be at least 1, got {limit}.", "max_tokens", limit)
+        raise _bad(f"max_tokens must be at least 1, got {shown(limit)}.", "max_tokens", limit)
     if limit > max_model_len:
         raise _bad(
-            f"max_tokens={limit} cannot be greater than max_model_len={max_model_len}. "
+            f"max_tokens={shown(limit)} cannot be greater than max_model_len={max_model_len}. "
             "Please request fewer output tokens.",
             "max_tokens",
             limit,
         )
     if min_tokens > limit:
-        raise _bad(f"min_tokens must be less than or equal to max_tokens={limit}, got {min_tokens}.", "min_tokens")
+        raise _bad(
+            f"min_tokens must be less than or equal to max_tokens={limit}, got {shown(min_tokens)}.", "min_tokens"
+        )
     return min(limit, max_model_len - prompt)
 
 
 def _bad(message: str, param: str, value: object = None) -> ApiError:
     if value is not None:
-        message += f" (parameter={param}, value={value})"
+        message += f" (parameter={param}, value={shown(value)})"
     return ApiError(400, "BadRequestError", message, param)
 
 
 def _invalid(kind: str, where: str, message: str, value: object, context: str = "") -> ApiError:
     """A refusal by the request's schema, as FastAPI and vLLM word it."""
-    shown = f"<dict of {len(value)} items>" if isinstance(value, dict) else value
-    fields = f"'type': {kind!r}, 'loc': {where!r}, 'msg': {message!r}, 'input': {shown!r}{context}"
+    given = f"<dict of {len(value)} items>" if isinstance(value, dict) else value
+    fields = f"'type': {kind!r}, 'loc': {where!r}, 'msg': {message!r}, 'input': {shown(given)}{context}"
     return ApiError(400, "Bad Request", f"1 validation error:\n  {{{fields}}}", where)
 
 

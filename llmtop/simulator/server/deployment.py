@@ -11,6 +11,7 @@ import msgspec
 
 from llmtop.errors import UsageError
 from llmtop.simulator.engine import LIVE_KNOBS, Engine, EngineConfig, Preset, StepModel
+from llmtop.simulator.server.asked import shown
 from llmtop.simulator.server.faults import FAULTS, read_fault
 from llmtop.simulator.server.replica import Replica
 
@@ -225,7 +226,7 @@ def change(deployment: Deployment, wishes: dict[str, object]) -> float | None:
     """
     unknown = wishes.keys() - {"knobs", "faults"}
     if unknown:
-        raise UsageError(f"{', '.join(sorted(unknown))}: not known; use knobs and faults")
+        raise UsageError(f"{', '.join(sorted(unknown))[:200]}: not known; use knobs and faults")
     knobs, faults = wishes.get("knobs") or {}, wishes.get("faults") or {}
     if not isinstance(knobs, dict) or not isinstance(faults, dict):
         raise UsageError("knobs and faults must be objects of names and values")
@@ -242,10 +243,10 @@ def change(deployment: Deployment, wishes: dict[str, object]) -> float | None:
 
 def _read_knob(name: str, value: object, limits: dict[str, tuple[float, float]]) -> float:
     if name not in limits:
-        raise UsageError(f"knob {name!r} cannot be changed while the server runs; use one of {', '.join(limits)}")
+        raise UsageError(f"knob {shown(name)} cannot be changed while the server runs; use one of {', '.join(limits)}")
     low, high = limits[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise UsageError(f"knob {name}: {value!r} must be a number from {low:g} to {high:g}")
+        raise UsageError(f"knob {name}: {shown(value)} must be a number from {low:g} to {high:g}")
     return float(value) if name == "jitter" else round(value)
 
 

@@ -16,11 +16,16 @@ from llmtop.simulator.server.answers import AnswerWriter
 from llmtop.simulator.server.asked import ApiError, Asked, engine_busy, prompt_tokens, read_generation, read_json
 from llmtop.simulator.server.deployment import Deployment, change, state
 from llmtop.simulator.server.generation import Generation, Impairment
-from llmtop.simulator.server.http import Request, ServerConnection
+from llmtop.simulator.server.guard import Guard
+from llmtop.simulator.server.http import Connections, ServerConnection
+from llmtop.simulator.server.incoming import Request
 
 ANSWER_MEDIAN_TOKENS = 130
 ANSWER_SIGMA = 0.9
 """Length of an answer that may end by itself: log-normal, as in ShareGPT (median 134, mean 201)."""
+
+MAX_ID_CHARACTERS = 256
+"""A longer x-request-id is not repeated in every event."""
 
 Route = Callable[[ServerConnection, Request], None]
 
@@ -30,19 +35,19 @@ class Face:
 
     Args:
         deployment: what is behind it.
-        api_key: asked of every /v1 request when given.
+        guard: who is let in.
         seed: of request ids.
     """
 
-    def __init__(self, deployment: Deployment, *, api_key: str | None = None, seed: int = 0) -> None:
+    def __init__(self, deployment: Deployment, guard: Guard, *, seed: int = 0) -> None:
         self.on_restart: Callable[[float], None] | None = None
         """Called when the fault `restart` has dropped everything, with how many seconds the server is to be gone."""
         self._deployment = deployment
-        self._api_key = api_key
+        self._guard = guard
         self._seed = seed
         self._number = 0
-        self._connections: set[ServerConnection] = set()
-        self._stalled: list[tuple[ServerConnection, Request]] = []
+        self._connections = Connections()
+        self._stalled: dict[ServerConnection, Request] = {}
         self._routes: dict[str, dict[str, Route]] = {
             "/v1/chat/completions": {"POST": self._generate},
             "/v1/completions": {"POST": self._generate},
@@ -72,7 +77,7 @@ class Face:
         elif request.method not in methods:
             allow = ((b"allow", ", ".join(methods).encode()),)
             connection.respond(405, b'{"detail":"Method Not Allowed"}', headers=allow)
-        elif request.path.startswith("/v1/") and not self._lets_in(request):
+        elif request.path.startswith("/v1/") and not self._guard.lets_in(request):
             connection.respond(401, b'{"error":"Unauthorized"}')
         else:
             try:
@@ -80,11 +85,6 @@ class Face:
             except ApiError as refusal:
                 headers = ((b"retry-after", b"1"),) if refusal.status == 429 else ()
                 connection.respond(refusal.status, refusal.body(), headers=headers)
-
-    def _lets_in(self, request: Request) -> bool:
-        if self._api_key is None:
-            return True
-        return request.headers.get(b"authorization", b"") == b"Bearer " + self._api_key.encode()
 
     # Generations
 
@@ -117,7 +117,7 @@ class Face:
         self._number += 1
         deployment = self._deployment
         own = request.headers.get(b"x-request-id", b"").decode("latin-1")
-        if not own.replace("-", "").replace("_", "").isalnum():
+        if len(own) > MAX_ID_CHARACTERS or not own.replace("-", "").replace("_", "").isalnum():
             own = hashlib.blake2b(b"%d:%d" % (self._seed, self._number), digest_size=8).hexdigest()
         id = f"{'chatcmpl' if asked.chat else 'cmpl'}-{own}"
         if any(replica.has(id) for replica in deployment.replicas):
@@ -196,11 +196,16 @@ class Face:
 
     def _metrics(self, connection: ServerConnection, request: Request) -> None:
         if "metrics_stalled" in self._deployment.faults:
-            self._stalled.append((connection, request))
+            self._stalled[connection] = request
+            connection.on_disconnect = lambda: self._forget(connection)
         else:
             connection.respond(200, exposition.page(self._deployment), exposition.CONTENT_TYPE)
 
+    def _forget(self, connection: ServerConnection) -> None:
+        self._stalled.pop(connection, None)
+
     def _control(self, connection: ServerConnection, request: Request) -> None:
+        self._guard.check_control(request, connection.address)
         restart = None
         if request.method == "POST":
             try:
@@ -211,10 +216,9 @@ class Face:
         if restart is not None:
             self._restart(restart)
         elif "metrics_stalled" not in self._deployment.faults:
-            stalled, self._stalled = self._stalled, []
-            for waiting, asked in stalled:
-                if waiting.is_open:
-                    self._metrics(waiting, asked)
+            stalled, self._stalled = self._stalled, {}
+            for waiting, asked in stalled.items():
+                self._metrics(waiting, asked)
 
     def _restart(self, gone_s: float) -> None:
         """Everything in flight is lost; a new process with the same flags follows."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from llmtop.errors import UsageError
+from llmtop.simulator.server.asked import shown
 
 
 class Fault(NamedTuple):
@@ -54,13 +55,12 @@ def read_fault(name: str, value: object) -> float | None:
     """
     fault = FAULTS.get(name)
     if fault is None:
-        raise UsageError(f"fault {name!r} is not known; use one of {', '.join(FAULTS)}")
+        raise UsageError(f"fault {shown(name)} is not known; use one of {', '.join(FAULTS)}")
     if value is None or value is False:
         return None
     if value is True:
         return fault.default
     if isinstance(value, int | float) and fault.low <= value <= fault.high:
         return float(value)
-    raise UsageError(
-        f"fault {name}: {value!r} must be true, false or a number from {fault.low:g} to {fault.high:g} ({fault.unit})"
-    )
+    span = f"from {fault.low:g} to {fault.high:g} ({fault.unit})"
+    raise UsageError(f"fault {name}: {shown(value)} must be true, false or a number {span}")

@@ -3,6 +3,9 @@
 Keep-alive; pipelined requests are answered one after another; bodies by content-length or chunked; streams are chunked
 to HTTP/1.1 clients and close-delimited to HTTP/1.0 clients. Every write goes straight to the socket (asyncio sets
 TCP_NODELAY), so that one write is one segment on the line.
+
+No client holds more than its share: a request has a time to come whole in, what is sent ahead waits in the socket, and
+who does not read what was written is dropped.
 """
 
 from __future__ import annotations
@@ -11,40 +14,39 @@ import asyncio
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import NamedTuple
 
-MAX_HEAD_BYTES = 64 * 1024
-MAX_BODY_BYTES = 64 * 1024 * 1024
+from llmtop.simulator.server.incoming import MalformedRequest, Phase, Request, RequestReader
+
 MAX_UNREAD_BYTES = 1024 * 1024
 """What a client may send ahead while its first request is being answered, before we stop reading."""
+MAX_UNSENT_BYTES = 1024 * 1024
+"""Of a stream, what its client may leave unread, beside what the socket holds: some 4 000 tokens."""
+MAX_HELD_BYTES = 256 * 1024 * 1024
+"""Of what all clients together have sent and is not answered; beyond, who holds more than its share is dropped."""
 KEEP_ALIVE_S = 5.0
 """How long an idle connection is kept: uvicorn's and so vLLM's (VLLM_HTTP_TIMEOUT_KEEP_ALIVE)."""
+ARRIVAL_S = {Phase.HEAD: 10.0, Phase.BODY: 60.0}
+"""How long the rest of a head, and then the body, may take to come: 8 MB over a line of 1 Mbit/s."""
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-
-
-class Request(NamedTuple):
-    """One request, whole. Header names are lower case."""
-
-    method: str
-    path: str
-    query: str
-    headers: dict[bytes, bytes]
-    body: bytes
-    version: bytes = b"HTTP/1.1"
-
-    @property
-    def keeps_alive(self) -> bool:
-        """HTTP/1.0 connections are closed after each answer, whatever the client asks for."""
-        return self.version == b"HTTP/1.1" and self.headers.get(b"connection", b"").lower() != b"close"
-
+_REFUSALS = {
+    400: b"Invalid HTTP request received.",  # uvicorn's words
+    408: b"The request did not come whole in time.",
+    413: b"The request's body is too large.",
+    431: b"The request's head is too large.",
+    500: b"Internal Server Error",
+    501: b"The transfer encoding is not known.",
+}
 
 Application = Callable[["ServerConnection", Request], None]
 """Answers one request, at once or later, through the connection's `respond` or `begin_stream` ... `finish`."""
 
 
-class MalformedRequest(Exception):
-    """Bytes that are no HTTP request."""
+class Connections(set["ServerConnection"]):
+    """The open connections of one server."""
+
+    held_bytes = 0
+    """What they have sent and is not answered."""
 
 
 class ServerConnection(asyncio.Protocol):
@@ -60,7 +62,7 @@ class ServerConnection(asyncio.Protocol):
     def __init__(
         self,
         application: Application,
-        connections: set[ServerConnection],
+        connections: Connections,
         keep_alive_s: float = KEEP_ALIVE_S,
         server: bytes = b"llmtop",
     ) -> None:
@@ -69,12 +71,17 @@ class ServerConnection(asyncio.Protocol):
         self._keep_alive_s = keep_alive_s
         self._server = server
         self._transport: asyncio.Transport | None = None
-        self._inbox = bytearray()
-        self._waiting: tuple[Request, int] | None = None
+        self._reader = RequestReader()
+        self._held_bytes = 0
         self._current: Request | None = None
+        """The request that is being answered, without its body."""
         self._advancing = False
         self._reading_paused = False
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._choked = False
+        """The client does not read what was written."""
+        self._awaited = Phase.NOTHING
+        """What the timer waits for."""
+        self._timer: asyncio.TimerHandle | None = None
         self.chunked = True
         """Whether the stream that is being written is chunked."""
         self.on_disconnect: Callable[[], None] | None = None
@@ -84,12 +91,19 @@ class ServerConnection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._connections.add(self)
-        self._watch_idle()
+        self._watch()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the client has found us."""
+        name = None if self._transport is None else self._transport.get_extra_info("sockname")
+        return (str(name[0]), int(name[1])) if name else ("", 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._connections.discard(self)
         self._stop_watching()
+        self._account(0)
         gone, self.on_disconnect = self.on_disconnect, None
         if gone is not None:
             gone()
@@ -111,57 +125,64 @@ class ServerConnection(asyncio.Protocol):
     # Reading
 
     def data_received(self, data: bytes) -> None:
-        self._stop_watching()
-        self._inbox += data
-        if self._current is None:
+        self._reader.feed(data)
+        if self._current is None and not self._choked:
             self._advance()
-        elif len(self._inbox) > MAX_UNREAD_BYTES and self._transport is not None:
+        elif self._reader.held_bytes > MAX_UNREAD_BYTES and self._transport is not None:
             self._transport.pause_reading()
             self._reading_paused = True
+        self._account(self._reader.held_bytes)
+
+    def pause_writing(self) -> None:
+        self._choked = True
+
+    def resume_writing(self) -> None:
+        self._choked = False
+        if self._current is None and self.is_open:
+            self._read_on()
+            self._advance()
+
+    def _account(self, held: int) -> None:
+        """What this client has sent, `held` bytes of it, is a part of what all have."""
+        everybody = self._connections
+        everybody.held_bytes += held - self._held_bytes
+        self._held_bytes = held
+        if everybody.held_bytes > MAX_HELD_BYTES < held * len(everybody):
+            self.abort()
+
+    def _read_on(self) -> None:
+        if self._reading_paused and self._transport is not None:
+            self._transport.resume_reading()
+            self._reading_paused = False
 
     def _advance(self) -> None:
-        """Hand over requests while there are whole ones and each is answered at once."""
+        """Hand over requests while there are whole ones and each is answered at once and read."""
         if self._advancing:
             return
         self._advancing = True
         try:
-            while self._current is None and self.is_open:
-                request = self._take_request()
+            while self._current is None and self.is_open and not self._choked:
+                request = self._reader.take()
                 if request is None:
+                    if self._reader.awaits_continue and self._awaited is not Phase.BODY:
+                        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                     break
-                self._current = request
+                self._stop_watching()
+                self._current = request._replace(body=b"")
                 self._application(self, request)
-        except MalformedRequest:
-            self._current = Request("", "", "", {b"connection": b"close"}, b"")
-            self.respond(400, b"Invalid HTTP request received.", b"text/plain; charset=utf-8")
+        except MalformedRequest as malformed:
+            self._refuse(malformed.status)
+        except (RecursionError, MemoryError):  # of what a client asks for, nothing may end the server
+            self._refuse(500)
         finally:
             self._advancing = False
+        if self._current is None and self.is_open:
+            self._watch()
 
-    def _take_request(self) -> Request | None:
-        """Cut one whole request off the inbox; None: more bytes are needed."""
-        if self._waiting is None:
-            while self._inbox.startswith(b"\r\n"):
-                del self._inbox[:2]
-            end = self._inbox.find(b"\r\n\r\n")
-            if end < 0:
-                if len(self._inbox) > MAX_HEAD_BYTES:
-                    raise MalformedRequest
-                return None
-            head = parse_head(bytes(self._inbox[:end]))
-            self._waiting = head, end + 4
-            if head.headers.get(b"expect", b"").lower() == b"100-continue" and len(self._inbox) == end + 4:
-                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        head, start = self._waiting
-        if b"chunked" in head.headers.get(b"transfer-encoding", b"").lower():
-            body, stop = _take_chunked(self._inbox, start)
-        else:
-            stop = start + _content_length(head.headers)
-            body = bytes(self._inbox[start:stop]) if len(self._inbox) >= stop else None
-        if body is None:
-            return None
-        del self._inbox[:stop]
-        self._waiting = None
-        return head._replace(body=body)
+    def _refuse(self, status: int) -> None:
+        """Answer what came instead of a request, and hear no more of this client."""
+        self._current = Request("", "", "", {b"connection": b"close"}, b"")
+        self.respond(status, _REFUSALS[status], b"text/plain; charset=utf-8")
 
     # Writing
 
@@ -174,7 +195,9 @@ class ServerConnection(asyncio.Protocol):
     ) -> None:
         """Answer the current request with a whole body."""
         head = self._head(status, content_type, headers)
-        self._end(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        assert self._current is not None
+        shown = b"" if self._current.method == "HEAD" else body
+        self._end(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), shown))
 
     def begin_stream(self) -> None:
         """Answer the current request with a stream of events; `frame` and `write` them, then `finish`."""
@@ -189,7 +212,10 @@ class ServerConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+            if self._choked and self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+                self._transport.abort()
+            else:
+                self._transport.write(data)
 
     def finish(self, data: bytes = b"") -> None:
         """End the stream with `data` (framed already) in one write."""
@@ -219,81 +245,57 @@ class ServerConnection(asyncio.Protocol):
             return
         if not request.keeps_alive:
             self.close()
+            self._watch_leaving(self.unsent_bytes)
             return
-        if self._reading_paused and self._transport is not None:
-            self._transport.resume_reading()
-            self._reading_paused = False
-        self._watch_idle()
+        if not self._choked:
+            self._read_on()
+        self._watch()
         self._advance()
 
-    # Idle connections
+    # Time
 
-    def _watch_idle(self) -> None:
-        self._stop_watching()
-        self._idle_timer = asyncio.get_running_loop().call_later(self._keep_alive_s, self.close)
+    def _watch(self) -> None:
+        """Give the next request its time; bytes that drip do not prolong it."""
+        phase = self._reader.phase
+        if self._timer is not None:
+            if phase is self._awaited:
+                return
+            self._timer.cancel()
+        self._awaited = phase
+        wait_s = ARRIVAL_S.get(phase, self._keep_alive_s)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._time_is_over)
 
     def _stop_watching(self) -> None:
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
+        self._awaited = Phase.NOTHING
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
+    def _time_is_over(self) -> None:
+        self._timer = None
+        if self.unsent_bytes:
+            self._watch_leaving(self.unsent_bytes)
+        elif self._awaited is Phase.NOTHING:
+            self.close()
+        else:
+            self._refuse(408)
 
-def parse_head(head: bytes) -> Request:
-    """Request line and header fields, without the empty line. Raises MalformedRequest."""
-    first, *lines = head.split(b"\r\n")
-    words = first.split(b" ")
-    if len(words) != 3 or not words[2].startswith(b"HTTP/1.") or not words[0].isalpha():
-        raise MalformedRequest
-    headers: dict[bytes, bytes] = {}
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or not name or name != name.strip():
-            raise MalformedRequest
-        headers[name.lower()] = value.strip()
-    path, _, query = words[1].partition(b"?")
-    return Request(words[0].decode(), path.decode("latin-1"), query.decode("latin-1"), headers, b"", words[2])
+    def _watch_leaving(self, unsent: int) -> None:
+        """Drop a client that has read nothing of the `unsent` bytes for as long as an idle one is kept."""
+        if not unsent:
+            return
 
+        def look() -> None:
+            left = self.unsent_bytes
+            if left >= unsent:
+                self.abort()
+            elif self.is_open and self._current is None:
+                self._watch()
+            else:
+                self._watch_leaving(left)
 
-def _content_length(headers: dict[bytes, bytes]) -> int:
-    text = headers.get(b"content-length", b"0")
-    if not text.isdigit() or int(text) > MAX_BODY_BYTES:
-        raise MalformedRequest
-    return int(text)
-
-
-def _take_chunked(inbox: bytearray, start: int) -> tuple[bytes | None, int]:
-    """Read a chunked body from `start`: (body, where it ends), or (None, start) while it is not whole."""
-    pieces: list[bytes] = []
-    length = 0
-    while True:
-        end = inbox.find(b"\r\n", start)
-        if end < 0:
-            return None, start
-        text = bytes(inbox[start:end]).partition(b";")[0].strip()
-        try:
-            size = int(text, 16)
-        except ValueError as error:
-            raise MalformedRequest from error
-        length += size
-        if size < 0 or length > MAX_BODY_BYTES:
-            raise MalformedRequest
-        start = end + 2
-        if size == 0:
-            return _skip_trailers(inbox, start, b"".join(pieces))
-        if len(inbox) < start + size + 2:
-            return None, start
-        pieces.append(bytes(inbox[start : start + size]))
-        start += size + 2
-
-
-def _skip_trailers(inbox: bytearray, start: int, body: bytes) -> tuple[bytes | None, int]:
-    while True:
-        end = inbox.find(b"\r\n", start)
-        if end < 0:
-            return None, start
-        if end == start:
-            return body, end + 2
-        start = end + 2
+        self._stop_watching()
+        self._timer = asyncio.get_running_loop().call_later(self._keep_alive_s, look)
 
 
 _date: tuple[int, bytes] = (0, b"")

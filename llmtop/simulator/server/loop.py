@@ -49,10 +49,13 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, int]], *, die_with_p
         loop = asyncio.get_running_loop()
 
         def on_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            error = context.get("exception")
+            if error is None or isinstance(error, OSError):  # sockets break and run out; code must not
+                sys.stderr.write(f"{context['message']}: {error!r}\n")
+                return
             loop.default_exception_handler(context)
-            if not isinstance(context.get("exception", OSError()), OSError):  # Sockets of clients break; code must not.
-                broken.set()
-                stop.set()
+            broken.set()
+            stop.set()
 
         loop.set_exception_handler(on_error)
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Self
 
 from llmtop.channel import Server
+
+API_KEY_VARIABLE = "LLMTOP_SIM_API_KEY"
+"""Environment variable of a simulated server with the key that /v1 and its control ask for."""
+CONTROL_TOKEN_VARIABLE = "LLMTOP_SIM_CONTROL_TOKEN"
+"""And with the token that its control asks for."""
 
 KnobValue = float | int | bool | str
 
 
 class SimulatorProcess(Server):
     """The simulated engine in a process of its own."""
+
+    control_token = ""
+    """Known to this process and to the server."""
 
     @classmethod
     async def start(
@@ -33,8 +42,10 @@ class SimulatorProcess(Server):
             arguments += ["--set", f"{name}={str(value).lower() if isinstance(value, bool) else value}"]
         for name, figure in (faults or {}).items():
             arguments += ["--fault", name if figure is True else f"{name}={float(figure)}"]
-        environment = {} if api_key is None else {"LLMTOP_SIM_API_KEY": api_key}
-        return await cls.launch("llmtop.simulator.server", *arguments, "--die-with-parent", environment=environment)
+        environment = {CONTROL_TOKEN_VARIABLE: secrets.token_urlsafe(32), API_KEY_VARIABLE: api_key or ""}
+        child = await cls.launch("llmtop.simulator.server", *arguments, "--die-with-parent", environment=environment)
+        child.control_token = environment[CONTROL_TOKEN_VARIABLE]
+        return child
 
 
 class ScheduleProcess(Server):

@@ -32,7 +32,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from llmtop.simulator.server.http import Request, ServerConnection
+from llmtop.simulator.server.asked import shown
+from llmtop.simulator.server.http import Connections, ServerConnection
+from llmtop.simulator.server.incoming import Request
 from llmtop.simulator.server.loop import run
 
 VARIANTS = {
@@ -116,7 +118,7 @@ class ScheduleServer:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._loop = asyncio.get_running_loop()
-        self._connections: set[ServerConnection] = set()
+        self._connections = Connections()
         self._number = 0
         self._firsts: deque[Stream] = deque()
         self._nexts: deque[Stream] = deque()
@@ -278,7 +280,7 @@ def _prompt_head(body: bytes) -> str:
     """The first 120 characters of the prompt or of the first message's text."""
     try:
         asked = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return ""
     if not isinstance(asked, dict):
         return ""
@@ -286,7 +288,9 @@ def _prompt_head(body: bytes) -> str:
     messages = asked.get("messages")
     if prompt is None and isinstance(messages, list) and messages and isinstance(messages[0], dict):
         prompt = messages[0].get("content")
-    return str(prompt)[:120] if prompt is not None else ""
+    if prompt is None:
+        return ""
+    return (prompt if isinstance(prompt, str) else shown(prompt))[:120]
 
 
 async def serve(plan: Plan, stop: asyncio.Event, on_ready: Callable[[int], None], *, port: int = 0) -> int:

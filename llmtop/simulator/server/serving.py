@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,11 @@ from llmtop.simulator.engine import Preset, load_preset
 from llmtop.simulator.server.deployment import Deployment
 from llmtop.simulator.server.face import Face
 from llmtop.simulator.server.faults import read_fault
+from llmtop.simulator.server.guard import TOKEN_HEADER, Guard
 from llmtop.simulator.server.loop import run
+from llmtop.simulator.server.process import API_KEY_VARIABLE, CONTROL_TOKEN_VARIABLE
 
-API_KEY_VARIABLE = "LLMTOP_SIM_API_KEY"
-"""Environment variable of the child process with the key that /v1 asks for."""
+MAX_PORT = 65535
 BACKLOG = 4096
 REBIND_TRIES = 20
 REBIND_PAUSE_S = 0.1
@@ -34,6 +36,7 @@ async def serve(
     knobs: dict[str, float | int | bool | str] | None = None,
     faults: dict[str, float | bool] | None = None,
     api_key: str | None = None,
+    control_token: str | None = None,
     seed: int = 0,
     stop: asyncio.Event | None = None,
     on_ready: Callable[[int], None] | None = None,
@@ -47,6 +50,8 @@ async def serve(
         port: 0 takes a free one.
         knobs: any key of the preset's sections, and `stream_interval`.
         faults: on from the start: name to figure, or to True for the usual figure.
+        api_key: asked of every request to /v1 and to the control.
+        control_token: asked of every request to the control; None: the control is off.
         on_ready: called with the port once connections are accepted.
 
     Raises:
@@ -59,7 +64,7 @@ async def serve(
     if settings:
         loaded = loaded.with_knobs(settings)
     deployment = Deployment(loaded, seed=seed, stream_interval=interval, faults=_read_faults(faults or {}))
-    face = Face(deployment, api_key=api_key, seed=seed)
+    face = Face(deployment, Guard(control_token, api_key, host), seed=seed)
     door = _Door(face, host, port)
     stopped = asyncio.ensure_future((stop or asyncio.Event()).wait())
     try:
@@ -128,15 +133,14 @@ def _read_faults(faults: dict[str, float | bool]) -> dict[str, float]:
 def _read_interval(value: float | int | bool | str) -> int:
     try:
         interval = int(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         interval = 0
     if interval < 1:
         raise UsageError(f"knob stream_interval: {value!r} must be a whole number from 1")
     return interval
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m llmtop.simulator.server`: prints one JSON line when ready, then serves."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m llmtop.simulator.server", description="The simulated engine.")
     parser.add_argument("--preset", default="laptop", help="shipped name or path of a TOML file")
     parser.add_argument("--host", default="127.0.0.1")
@@ -145,19 +149,33 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fault", action="append", default=[], metavar="NAME[=FIGURE]", help="on from the start")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--die-with-parent", action="store_true", help="end when stdin does")
-    asked = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m llmtop.simulator.server`: prints one JSON line when ready, then serves."""
+    asked = _parser().parse_args(arguments)
+    if not 0 <= asked.port <= MAX_PORT:
+        return _complain(f"--port {asked.port}: ports go from 0 to {MAX_PORT}", UsageError.exit_code)
     try:
         knobs = dict(_pair(text, "--set") for text in asked.set)
         faults = dict(_fault(text) for text in asked.fault)
         preset = load_preset(asked.preset)
     except LlmtopError as error:
         return _complain(str(error), error.exit_code)
-
-    def announce(port: int) -> None:
-        sys.stdout.write(msgspec.json.encode({"port": port, "preset": preset.name}).decode() + "\n")
-        sys.stdout.flush()
+    api_key = os.environ.get(API_KEY_VARIABLE) or None
+    token = os.environ.get(CONTROL_TOKEN_VARIABLE) or None
 
     async def serve_until(stop: asyncio.Event) -> int:
+        made = token or secrets.token_urlsafe(32)
+
+        def announce(port: int) -> None:
+            if not asked.die_with_parent:
+                sys.stderr.write(_told(asked.host, port, None if token else made, api_key is not None))
+                sys.stderr.flush()
+            sys.stdout.write(msgspec.json.encode({"port": port, "preset": preset.name}).decode() + "\n")
+            sys.stdout.flush()
+
         try:
             await serve(
                 preset,
@@ -165,18 +183,37 @@ def main(arguments: list[str] | None = None) -> int:
                 port=asked.port,
                 knobs=knobs,
                 faults=faults,
-                api_key=os.environ.get(API_KEY_VARIABLE) or None,
+                api_key=api_key,
+                control_token=made,
                 seed=asked.seed,
                 stop=stop,
                 on_ready=announce,
             )
         except LlmtopError as error:
             return _complain(str(error), error.exit_code)
-        except OSError as error:
-            return _complain(f"cannot serve on {asked.host}:{asked.port}: {error.strerror}", 3)
+        except (OSError, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else f"no name of a machine ({error})"
+            return _complain(f"cannot serve on {_place(asked.host, asked.port)}: {why}", 3)
         return 0
 
     return run(serve_until, die_with_parent=asked.die_with_parent)
+
+
+def _told(host: str, port: int, token: str | None, has_key: bool) -> str:
+    """What who starts a server by hand has to know: how its knobs are turned, and who else can reach it."""
+    everybody = host in {"", "0.0.0.0", "::"}
+    shown = f'"{TOKEN_HEADER}: ${CONTROL_TOKEN_VARIABLE}"' if token is None else f"'{TOKEN_HEADER}: {token}'"
+    words = ["curl", f"http://{_place('127.0.0.1' if everybody else host, port)}/llmtop/control", "-H", shown]
+    words += ["-H", f'"authorization: Bearer ${API_KEY_VARIABLE}"'] if has_key else []
+    words += ["-H", "'content-type: application/json'", "-d", """'{"knobs":{"max_num_seqs":64}}'"""]
+    lines = [f"To turn a knob: {' '.join(words)}"]
+    if everybody and not has_key:
+        lines.append(f"Open to everybody who reaches this machine; {API_KEY_VARIABLE} sets a key that is asked for")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _complain(problem: str, exit_code: int) -> int:
