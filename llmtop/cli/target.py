@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from llmtop.cli.output import named
-from llmtop.domain.endpoint import Dialect, Endpoint, is_loopback
+from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.slo import parse_slo
@@ -58,7 +58,8 @@ def session_options(
 
 
 def endpoint_of(arguments: argparse.Namespace, url: str) -> Endpoint:
-    """The endpoint that the arguments name."""
+    """The endpoint that the arguments name, with its names of this machine looked up."""
+    from llmtop.endpoint.addresses import pinned
     from llmtop.endpoint.urls import endpoint_from_url
 
     known = [dialect.value for dialect in Dialect]
@@ -70,7 +71,7 @@ def endpoint_of(arguments: argparse.Namespace, url: str) -> Endpoint:
         if not colon or not name.strip():
             raise UsageError(f"--header {header!r}: write it as NAME:VALUE")
         headers.append((name.strip(), value.strip()))
-    return endpoint_from_url(
+    endpoint = endpoint_from_url(
         url,
         model=arguments.model,
         dialect=Dialect(arguments.dialect) if arguments.dialect else None,
@@ -81,6 +82,7 @@ def endpoint_of(arguments: argparse.Namespace, url: str) -> Endpoint:
         metrics_urls=tuple(arguments.metrics_url),
         transport=arguments.transport,
     )
+    return pinned(endpoint)
 
 
 def knobs_of(settings: list[str]) -> dict[str, bool | int | float | str]:
@@ -125,9 +127,12 @@ def by_hand(start: int) -> Profile:
 
 
 def confirm(endpoint: Endpoint, yes: bool) -> None:
-    """Ask before loading an address beyond this machine. Raises UsageError if the answer is not yes."""
+    """Ask before loading an address beyond this machine. Raises UsageError if the answer is not yes.
+
+    A name is this machine's only if all its addresses are, and those are connected to.
+    """
     host = urlsplit(endpoint.base_url).hostname or ""
-    if yes or endpoint.unix_socket or is_loopback(host):
+    if yes or endpoint.is_here:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{host} is not this machine: say --yes if you may load it")

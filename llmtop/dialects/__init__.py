@@ -210,6 +210,12 @@ class _Tables(Mapping[Dialect, DialectTable]):
 DIALECTS: Mapping[Dialect, DialectTable] = _Tables()
 
 
+COUNT_LIMIT = 1e12
+"""No server has as many tokens, requests or blocks."""
+TEXT_LIMIT = 4096
+"""Letters of a name or version. A model may be called by a path of a file."""
+
+
 def dig(answer: Any, key: str) -> Any:
     """Follow `JsonFact.key` into a decoded answer; None where the way ends."""
     for part in key.split("."):
@@ -220,3 +226,24 @@ def dig(answer: Any, key: str) -> Any:
         else:
             return None
     return answer
+
+
+def number_at(answer: Any, key: str) -> float | None:
+    """The number at `key` of a decoded answer; a text of digits counts as one. None: no number, or an absurd one."""
+    found = dig(answer, key)
+    if isinstance(found, bool) or not isinstance(found, int | float | str):
+        return None
+    try:
+        number = float(found)
+    except (ValueError, OverflowError):
+        return None
+    return number if 0.0 <= number <= COUNT_LIMIT else None
+
+
+def text_of(found: Any) -> str | None:
+    """A name or version that a server tells; a number counts as one. None: neither, or an absurd one."""
+    if isinstance(found, bool) or not isinstance(found, int | float | str):
+        return None
+    if isinstance(found, str):
+        return found.encode("utf-8", "replace").decode() if 0 < len(found) <= TEXT_LIMIT else None
+    return str(found) if 0 <= found <= COUNT_LIMIT else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -19,8 +19,8 @@ class Answers(Struct, frozen=True, kw_only=True):
 
     pages: Mapping[str, bytes]
     """Path or URL -> body."""
-    json: Mapping[str, Any]
-    """Path -> decoded answer."""
+    json: Callable[[str], Any]
+    """Path -> decoded answer, None where there is none. Decoded when it is asked for: together they may be large."""
     models: Any = None
     """The answer of /v1/models."""
     server: str = ""
@@ -67,10 +67,10 @@ def clues(table: DialectTable, answers: Answers) -> tuple[Clue, ...]:
         if prefix is not None:
             found.append(Clue("metrics", f"{prefix}* on {place}"))
     for path, keys in detection.json_keys.items():
-        answer = answers.json.get(path)
+        answer = answers.json(path)
         if answer is not None and all(dig(answer, key) is not None for key in keys):
             found.append(Clue("json", path))
-    owners = {entry.get("owned_by") for entry in _entries(answers.models)}
+    owners = {owner for entry in _entries(answers.models) if isinstance(owner := entry.get("owned_by"), str)}
     found.extend(Clue("owned_by", f"owned_by {owner}") for owner in detection.owned_by if owner in owners)
     server = answers.server.lower()
     found.extend(Clue("server", f"Server {start}") for start in detection.server_headers if server.startswith(start))

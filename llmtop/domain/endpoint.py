@@ -46,25 +46,50 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     transport: str = "auto"
     """`auto` (own transport, stock httpx behind a proxy) or `httpx`."""
     simulated: bool = False
+    addresses: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Names that stand for this machine, and the addresses by which they do. They are connected to as long as the run
+    lasts, whatever the names come to mean; not in a run file."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine, by its socket or by its address."""
+        return self.unix_socket is not None or self.has_here(urlsplit(self.base_url).hostname or "")
+
+    def has_here(self, host: str) -> bool:
+        """Whether a host of its URLs is this machine. What a name claims counts for nothing."""
+        return is_loopback(host) or bool(self.addresses_of(host))
+
+    def addresses_of(self, host: str) -> tuple[str, ...]:
+        """Where a name is to be connected to; (): it is not pinned."""
+        return dict(self.addresses).get(ascii_name(host), ())
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
+def is_loopback(address: str) -> bool:
+    """Whether an address is this machine's own; a name is none."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        found = ipaddress.ip_address(address)
     except ValueError:
         return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
+
+
+def ascii_name(host: str) -> str:
+    """A host's name as resolvers are asked for it; one that has no such form stays as it is."""
+    try:
+        return host.lower() if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return host
 
 
 def safe_endpoint(endpoint: Endpoint) -> Endpoint:
-    """The endpoint without what may let somebody in: user and query of URLs, values of headers."""
+    """The endpoint without what may let somebody in: user and query of URLs, values of headers; and unpinned."""
     return structs.replace(
         endpoint,
         base_url=safe_url(endpoint.base_url),
         metrics_urls=tuple(map(safe_url, endpoint.metrics_urls)),
         headers=tuple((name, "…") for name, _ in endpoint.headers),
+        addresses=(),
     )
 
 

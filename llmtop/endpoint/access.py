@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Iterable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from llmtop.domain.endpoint import Endpoint, is_loopback
+from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.plain import plain
 from llmtop.endpoint.connection import Origin
+from llmtop.endpoint.lookedup import LookedUp
 from llmtop.errors import UsageError
 
 KEEPALIVE_S = 4.0
@@ -28,11 +31,13 @@ class Access:
         tls: of the endpoint's address; None: it is not spoken to by TLS.
         proxy: the proxy that the environment names for this endpoint; None: none.
 
-    Raises UsageError when the key's variable or the CA file is not there.
+    Raises UsageError when the key's variable or the CA file is not there, or a URL is none.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
+        for url in (endpoint.base_url, *endpoint.metrics_urls):
+            _check(url)
         self._key: str | None = None
         private = list(endpoint.headers)
         if endpoint.api_key_env is not None:
@@ -51,14 +56,15 @@ class Access:
         secure = any(url.startswith("https:") for url in (endpoint.base_url, *endpoint.metrics_urls))
         self._context = self._tls_context() if secure else None
         self.tls = self._context if parts.scheme == "https" else None
-        self.proxy = None if endpoint.unix_socket else _proxy_for(parts.scheme, self._host)
+        self.proxy = None if endpoint.unix_socket else self._proxy_for(parts.scheme, self._host)
 
     def __repr__(self) -> str:
         return f"Access({self.endpoint.base_url!r})"
 
     @property
     def origin(self) -> Origin:
-        return Origin(self._host, self._port, self.tls, self.endpoint.unix_socket)
+        addresses = self.endpoint.addresses_of(self._host)
+        return Origin(self._host, self._port, self.tls, self.endpoint.unix_socket, addresses)
 
     @property
     def uses_stock(self) -> bool:
@@ -70,15 +76,17 @@ class Access:
 
         The key and the extra headers go to the endpoint's own host only: an exporter elsewhere must not learn them.
         Loopback never goes through a proxy of the environment; a unix socket serves the endpoint's own address only.
+        Cookies are not kept: a server could make every further request longer.
         """
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S)
         origins = [urlsplit(url) for url in (self.endpoint.base_url, *urls)]
-        proxies = [self.proxy, *(_proxy_for(parts.scheme, parts.hostname or "") for parts in origins[1:])]
+        proxies = [self.proxy, *(self._proxy_for(parts.scheme, parts.hostname or "") for parts in origins[1:])]
         # Loading the system's certificates takes 20 ms and more: only where they are looked at.
         tls_to_proxy = any((proxy or "").startswith("https://") for proxy in proxies)
         verify: ssl.SSLContext | bool = self._context if self._context is not None else tls_to_proxy
+        direct = LookedUp(httpx.AsyncHTTPTransport(verify=verify, limits=limits), self.endpoint.addresses_of)
         mounts: dict[str, httpx.AsyncBaseTransport | None] = {
-            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}": None
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}": direct
             for parts, proxy in zip(origins, proxies, strict=True)
             if proxy is None
         }
@@ -92,6 +100,7 @@ class Access:
             timeout=httpx.Timeout(10.0, pool=None),
             verify=verify,
             mounts=mounts,
+            cookies=CookieJar(DefaultCookiePolicy(netscape=False, rfc2965=False)),
             event_hooks={"request": [self._let_in]},
             follow_redirects=False,
             trust_env=any(proxy is not None for proxy in proxies),
@@ -126,8 +135,25 @@ class Access:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
+    def _proxy_for(self, scheme: str, host: str) -> str | None:
+        """The proxy that the environment names for a host; this machine has none, whatever it is called.
 
-def _proxy_for(scheme: str, host: str) -> str | None:
-    proxies = getproxies()
-    found = proxies.get(scheme) or proxies.get("all")
-    return None if not found or is_loopback(host) or proxy_bypass(host) else found
+        What is called localhost is not asked of a proxy either (RFC 6761): that would be the proxy's own machine.
+        """
+        proxies = getproxies()
+        found = proxies.get(scheme) or proxies.get("all")
+        local = self.endpoint.has_here(host) or host == "localhost" or host.endswith(".localhost")
+        return None if not found or local or proxy_bypass(host) else found
+
+
+def _check(url: str) -> None:
+    """Raise UsageError unless a URL can be asked."""
+    try:
+        parts, port = httpx.URL(url), urlsplit(url).port
+        problem = (
+            None if parts.scheme in ("http", "https") and parts.host and port != 0 else "nothing can be asked there"
+        )
+    except (httpx.InvalidURL, ValueError) as error:
+        problem = str(error)
+    if problem is not None:
+        raise UsageError(f"URL {plain(url.rpartition('@')[2])}: {plain(problem)}")

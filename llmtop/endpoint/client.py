@@ -16,6 +16,7 @@ from llmtop.endpoint.access import Access
 from llmtop.endpoint.bodies import PATHS, RequestBodies
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
 from llmtop.endpoint.connection import LINGER_S, ConnectionPool, Over
+from llmtop.endpoint.question import JSON_BYTES, NoAnswer, ask
 from llmtop.endpoint.reader import StreamReader
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.transport import KernelTransport
@@ -23,6 +24,14 @@ from llmtop.endpoint.wire import ResponseParser
 
 _ATTEMPTS = 4
 """Of one request that is refused for its optional fields: servers name one at a time."""
+
+
+_TOKENIZE_S = 5.0
+"""For the server's own count of one text."""
+_TOKEN_BYTES = 32
+"""Of the answer for each letter: TGI tells text and place of every token."""
+_SPECIAL_TOKENS = 64
+"""That a count may have beyond one for each byte."""
 
 
 class TimedOut(Exception):
@@ -53,6 +62,7 @@ class EndpointClient:
             tls=self.access.tls,
             unix_path=endpoint.unix_socket,
             reuse=not self.table.quirks.closes_after_stream,
+            addresses_of=endpoint.addresses_of,
         )
         self._stock: httpx.AsyncClient | None = None
         self._targets = {api: self._target(api) for api in PATHS}
@@ -118,14 +128,21 @@ class EndpointClient:
         if tokenizer.wants_model:
             payload["model"] = self.bodies.model
         try:
-            response = await self.stock.post(tokenizer.path, json=payload)
-            answer = response.json() if response.status_code == 200 else None
-        except (httpx.HTTPError, ValueError):
+            answer = await ask(
+                self.stock,
+                tokenizer.path,
+                limit_s=_TOKENIZE_S,
+                limit_bytes=JSON_BYTES + _TOKEN_BYTES * len(text),
+                method="POST",
+                payload=payload,
+            )
+        except NoAnswer:
             return None
-        found = answer.get(tokenizer.count_key) if tokenizer.count_key and isinstance(answer, dict) else answer
-        if isinstance(found, list):
-            return len(found)
-        return found if isinstance(found, int) else None
+        told = answer.json if answer.status == 200 else None
+        found = told.get(tokenizer.count_key) if tokenizer.count_key and isinstance(told, dict) else told
+        count = len(found) if isinstance(found, list) else found
+        most = len(text.encode("utf-8", "replace")) + _SPECIAL_TOKENS
+        return count if isinstance(count, int) and not isinstance(count, bool) and 0 < count <= most else None
 
     @property
     def stock(self) -> httpx.AsyncClient:

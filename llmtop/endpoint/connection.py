@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from llmtop.endpoint.addresses import look_up, numeric
 from llmtop.endpoint.clock import Stamper, open_socket
 from llmtop.endpoint.direct import Arrivals, DirectTransport
 from llmtop.endpoint.wire import ResponseParser, WireError
@@ -69,6 +70,8 @@ class Origin(Struct, frozen=True):
     port: int
     tls: ssl.SSLContext | None = None
     unix_path: str | None = None
+    addresses: tuple[str, ...] = ()
+    """Where the host is, whatever its name comes to mean; (): as it is looked up."""
 
     def __str__(self) -> str:
         if self.unix_path is not None:
@@ -244,7 +247,7 @@ class ConnectionPool:
         if self._closed:
             raise OSError(_CLOSED)
         first_error: OSError | None = None
-        for index, (family, type_, protocol, address) in enumerate(await self._resolve(loop)):
+        for index, (family, type_, protocol, address) in enumerate(await self._resolve()):
             try:
                 connection = await self._open_on(open_socket(family, type_, protocol), address)
             except ssl.SSLError:
@@ -302,10 +305,11 @@ class ConnectionPool:
         if self._early_closes >= _EARLY_CLOSES:
             self.reuse = False
 
-    async def _resolve(self, loop: asyncio.AbstractEventLoop) -> list[_Address]:
-        now = perf_counter()
+    async def _resolve(self) -> list[_Address]:
+        now, origin = perf_counter(), self.origin
         if now >= self._addresses_until_s:
-            found = await loop.getaddrinfo(self.origin.host, self.origin.port, type=socket.SOCK_STREAM)
+            pinned = [found for address in origin.addresses for found in numeric(address, origin.port)]
+            found = pinned or await look_up(origin.host, origin.port)
             self._addresses = [(family, type_, protocol, address) for family, type_, protocol, _, address in found]
             self._addresses_until_s = now + _ADDRESSES_S
         return list(self._addresses)

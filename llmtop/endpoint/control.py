@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import httpx
-
 from llmtop.domain.endpoint import Endpoint
 from llmtop.endpoint.access import Access
+from llmtop.endpoint.question import JSON_BYTES, NoAnswer, ask, json_of
 from llmtop.endpoint.refusals import refusal_text
 from llmtop.errors import EndpointUnreachable, EndpointUnusable
 
+CONTROL_S = 10.0
+"""For one call. The simulated engine answers between two steps."""
 
-async def control(endpoint: Endpoint, method: str, path: str, payload: object | None = None) -> object:
-    """What the server answers. Raises EndpointUnreachable, or EndpointUnusable with what the server said."""
+
+async def control(
+    endpoint: Endpoint, method: str, path: str, payload: object | None = None, *, limit_bytes: int = JSON_BYTES
+) -> object:
+    """What the server answers. Raises EndpointUnreachable, or EndpointUnusable with what the server said.
+
+    Args:
+        limit_bytes: of the answer.
+    """
     access = Access(endpoint)
     url = f"{endpoint.base_url}{path}"
     async with access.stock_client() as stock:
         try:
-            response = await stock.request(method, path, json=payload)
-        except httpx.HTTPError as error:
-            raise EndpointUnreachable(url, access.mask(str(error) or type(error).__name__)) from error
-    if response.status_code >= 400:
-        said = access.mask(refusal_text(response.content))
-        raise EndpointUnusable(url, f"status {response.status_code}: {said}")
-    try:
-        answer: object = response.json() if response.content else None
-    except ValueError:
-        raise EndpointUnusable(url, f"no JSON: {refusal_text(response.content)}") from None
-    return answer
+            answer = await ask(stock, path, limit_s=CONTROL_S, limit_bytes=limit_bytes, method=method, payload=payload)
+        except NoAnswer as error:
+            raise EndpointUnreachable(url, access.mask(str(error))) from None
+    if answer.status != 200:
+        said = access.mask(refusal_text(answer.body))
+        raise EndpointUnusable(url, f"status {answer.status}: {said}")
+    if not answer.body:
+        return None
+    told: object = json_of(answer.body, limit_bytes)
+    if told is None:
+        raise EndpointUnusable(url, f"no JSON: {access.mask(refusal_text(answer.body))}")
+    return told

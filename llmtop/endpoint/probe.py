@@ -13,20 +13,30 @@ from time import perf_counter_ns
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
-import msgspec
-
-from llmtop.dialects import DIALECTS, DialectTable, JsonFact, dig
+from llmtop.dialects import DIALECTS, DialectTable, JsonFact, dig, number_at, text_of
 from llmtop.dialects.recognition import Answers, clues, recognise
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, Finding
 from llmtop.domain.load import Caps
+from llmtop.domain.plain import plain
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint import reach
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.clock import KERNEL
+from llmtop.endpoint.question import (
+    JSON_BYTES,
+    LIST_BYTES,
+    PAGE_BYTES,
+    REFUSAL_BYTES,
+    Answer,
+    Late,
+    NoAnswer,
+    NotConnected,
+    Refused,
+    ask,
+)
 from llmtop.endpoint.refusals import is_html, refusal_text
 from llmtop.endpoint.trace import Trace
-from llmtop.errors import EndpointAuthFailed, EndpointUnreachable, EndpointUnusable
+from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
 
 _ASK_S = 5.0
 """For one question. A busy vLLM takes 0.6 s for /metrics."""
@@ -36,21 +46,12 @@ _TRIAL_TOKENS = 2
 _TRIAL_TEXT = "Count to ten: one, two,"
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """What one path answered; status 0: nothing."""
-
-    status: int = 0
-    body: bytes = b""
-    server: str = ""
-
-    @property
-    def json(self) -> Any:
-        if self.status != 200:
-            return None
-        try:
-            return msgspec.json.decode(self.body)
-        except msgspec.DecodeError:
-            return None
+_VERSION_LETTERS = 80
+"""Of a version, as it is shown."""
+_MODELS_KEPT = 1000
+"""Models that are kept of a list."""
+_NOTHING = Answer(0, b"")
+"""There was no answer."""
 
 
 class _NoSink:
@@ -82,7 +83,11 @@ class _Probe:
         self._client = client
         self._endpoint = client.endpoint
         self._url = client.endpoint.base_url
-        self._answers: dict[str, _Answer] = {}
+        self._answers: dict[str, Answer] = {}
+        self._pages: set[str] = set()
+        """Where metrics may be."""
+        self._refused_pages: list[str] = []
+        """Those of them that were not read, and why."""
         self._findings: list[Finding] = []
 
     async def run(self) -> EndpointInfo:
@@ -108,7 +113,7 @@ class _Probe:
         return EndpointInfo(
             dialect=dialect,
             model=model,
-            models=models,
+            models=models[:_MODELS_KEPT],
             apis=apis,
             server=self._server_name(table),
             max_model_len=max_model_len,
@@ -156,51 +161,55 @@ class _Probe:
         answer = self._answers["/v1/models"] = await self._ask_first("/v1/models")
         listed = answer.json
         entries = listed.get("data") if isinstance(listed, dict) else None
-        if not isinstance(entries, list):
-            self._find("models", None, f"/v1/models answers {answer.status}", "name the model with --model")
+        if answer.status != 200 or not isinstance(entries, list):
+            instead = "no list of models" if answer.status == 200 else str(answer.status)
+            self._find("models", None, f"/v1/models answers {instead}", "name the model with --model")
             return ()
-        models = tuple(str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry)
+        told = (text_of(entry.get("id")) for entry in entries if isinstance(entry, dict))
+        models = tuple(model for model in told if model is not None)
         self._find("models", bool(models), ", ".join(models[:5]) or "none listed", "name the model with --model")
         return models
 
-    async def _ask_first(self, path: str) -> _Answer:
+    async def _ask_first(self, path: str) -> Answer:
         """The first question, whose failure says what is wrong with the endpoint."""
         url = self._url + path
         try:
-            async with asyncio.timeout(_ASK_S):  # of the whole answer, which may drip
-                response = await self._client.stock.get(path, timeout=_ASK_S)
-        except (httpx.TimeoutException, TimeoutError):
-            raise EndpointUnreachable(
-                url, f"no answer within {_ASK_S:g} s: is the server hung or still loading?"
-            ) from None
-        except httpx.HTTPError as error:
-            timeout_s = self._client.caps.connect_timeout_s
-            if self._url.startswith("http://") and await reach.speaks_tls(self._client.access, timeout_s):
-                tls = self._url.replace("http://", "https://", 1)
-                raise EndpointUnusable(url, f"speaks TLS: try {tls}") from None
-            said = self._client.access.mask(str(error) or type(error).__name__)
-            if isinstance(error, httpx.ConnectError | httpx.ProxyError):
-                raise EndpointUnreachable(url, f"{said}{self._by_proxy()}") from None
-            raise EndpointUnusable(url, f"no HTTP answer ({said}): is that the right port?") from None
-        status = response.status_code
+            answer = await ask(self._client.stock, path, limit_s=_ASK_S, limit_bytes=LIST_BYTES)
+        except NoAnswer as error:
+            raise await self._no_first_answer(url, error) from None
+        status = answer.status
         if status in (401, 403):
-            raise EndpointAuthFailed(url, self._auth_problem(status, response.content))
+            raise EndpointAuthFailed(url, self._auth_problem(status, answer.body))
         if 300 <= status < 400:
-            where = response.headers.get("location", "elsewhere")
+            where = plain(self._client.access.mask(answer.location)) or "elsewhere"
             raise EndpointUnusable(
                 url, f"status {status}, redirects to {where}: point llmtop there, it does not follow"
             )
-        if is_html(response.content):
-            said = refusal_text(response.content)
+        if is_html(answer.body):
+            said = refusal_text(answer.body[:REFUSAL_BYTES])
             raise EndpointUnusable(
                 url, f"status {status} and a web page ({said!r}): wrong port, or a base path is missing"
             )
-        if status == 400 and b"HTTPS" in response.content:
+        if status == 400 and b"HTTPS" in answer.body:
             raise EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
         if status == 503:
-            said = refusal_text(response.content) or "service unavailable"
+            said = refusal_text(answer.body) or "service unavailable"
             raise EndpointUnreachable(url, f"status 503 ({said}): the server is not ready yet, try again in a moment")
-        return _Answer(status, response.content, response.headers.get("server", ""))
+        return answer
+
+    async def _no_first_answer(self, url: str, error: NoAnswer) -> EndpointError:
+        """Why the first question has no answer."""
+        if isinstance(error, Late):
+            return EndpointUnreachable(url, f"{error}: is the server hung or still loading?")
+        if isinstance(error, Refused):
+            return EndpointUnusable(url, f"the answer {error}: is that the right port?")
+        timeout_s = self._client.caps.connect_timeout_s
+        if self._url.startswith("http://") and await reach.speaks_tls(self._client.access, timeout_s):
+            return EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
+        said = plain(self._client.access.mask(str(error)))
+        if isinstance(error, NotConnected):
+            return EndpointUnreachable(url, f"{said}{self._by_proxy()}")
+        return EndpointUnusable(url, f"no HTTP answer ({said}): is that the right port?")
 
     def _auth_problem(self, status: int, body: bytes) -> str:
         said = self._client.access.mask(refusal_text(body)) or "no reason given"
@@ -223,20 +232,24 @@ class _Probe:
         found = await asyncio.gather(*(self._ask(path) for path in wanted))
         self._answers.update(zip(wanted, found, strict=True))
 
-    async def _ask(self, path: str) -> _Answer:
+    async def _ask(self, path: str) -> Answer:
+        is_page = path in self._pages
         try:
-            async with asyncio.timeout(_ASK_S):
-                response = await self._client.stock.get(path, timeout=_ASK_S)
-        except (httpx.HTTPError, TimeoutError):
-            return _Answer()
-        return _Answer(response.status_code, response.content, response.headers.get("server", ""))
+            limit = PAGE_BYTES if is_page else JSON_BYTES
+            return await ask(self._client.stock, path, limit_s=_ASK_S, limit_bytes=limit)
+        except Refused as error:
+            if is_page:
+                self._refused_pages.append(f"{path} {error}")
+        except NoAnswer:
+            pass
+        return _NOTHING
 
     async def _detect(self) -> Dialect:
         given = self._endpoint.dialect
         tables = list(DIALECTS.values()) if given is None else [DIALECTS[given]]
         paths = {path for table in tables for path in table.detection.json_keys}
-        paths |= {table.metrics_path for table in tables if table.metrics_path}
-        await self._gather([*sorted(paths), *self._endpoint.metrics_urls])
+        self._pages = {table.metrics_path for table in tables if table.metrics_path} | {*self._endpoint.metrics_urls}
+        await self._gather(sorted(paths | self._pages))
         if given is not None:
             self._find("dialect", True, f"{DIALECTS[given].title}, as told")
             return given
@@ -251,8 +264,8 @@ class _Probe:
         models = self._answers["/v1/models"]
         return Answers(
             pages={path: answer.body for path, answer in self._answers.items() if answer.status == 200},
-            json={path: answer.json for path, answer in self._answers.items()},
-            models=models.json,
+            json=self._json,
+            models=models.json if models.status == 200 else None,
             server=models.server,
             named=self._endpoint.metrics_urls,
         )
@@ -267,22 +280,23 @@ class _Probe:
             raise EndpointUnusable(self._url, f"has no model {asked!r}: it has {', '.join(models[:10])}")
         return asked
 
-    def _figure(self, table: DialectTable, field: str) -> int | None:
-        value = self._fact(table.json_facts.get(field, ()))
-        return int(value) if isinstance(value, int | float) and value > 0 else None
+    def _json(self, path: str) -> Any:
+        answer = self._answers.get(path, _NOTHING)
+        return answer.json if answer.status == 200 else None
 
-    def _fact(self, facts: tuple[JsonFact, ...]) -> object:
-        for fact in facts:
-            value: object = dig(self._answers.get(fact.path, _Answer()).json, fact.key)
-            if value is not None:
-                return value
-        return None
+    def _figure(self, table: DialectTable, field: str) -> int | None:
+        told = (number_at(self._json(fact.path), fact.key) for fact in table.json_facts.get(field, ()))
+        return next((int(number) for number in told if number is not None and number >= 1), None)
+
+    def _text(self, facts: tuple[JsonFact, ...]) -> str | None:
+        told = (text_of(dig(self._json(fact.path), fact.key)) for fact in facts)
+        return next((text for text in told if text is not None), None)
 
     def _server_name(self, table: DialectTable) -> str:
-        version = self._fact(table.version_facts)
+        version = self._text(table.version_facts)
         if version is None:
-            return self._answers["/v1/models"].server or table.title
-        return f"{table.title} {version}"
+            return plain(self._answers["/v1/models"].server) or table.title
+        return f"{table.title} {plain(version, _VERSION_LETTERS)}"
 
     # What it can
 
@@ -364,12 +378,16 @@ class _Probe:
             return False
         has = any(clue.kind == "metrics" for clue in clues(table, self._evidence()))
         path = ", ".join(self._endpoint.metrics_urls) or table.metrics_path or ""
-        status = self._answers.get(path, _Answer()).status
+        status = self._answers.get(path, _NOTHING).status
+        told = next(
+            (refused for refused in self._refused_pages if refused.startswith(path)),
+            f"{path} answers {status or 'nothing'}, without {table.title}'s names",
+        )
         port = f" (try --metrics-url with port {table.metrics_port})" if table.metrics_port else ""
         self._find(
             "metrics",
             has,
-            f"{path}" if has else f"{path} answers {status or 'nothing'}, without {table.title}'s names",
+            path if has else told,
             (table.advice.enable_metrics or "name the page with --metrics-url") + port,
         )
         return has

@@ -10,10 +10,11 @@ import httpx
 import msgspec
 
 from llmtop.dialects.recognition import usual_ports
-from llmtop.domain.endpoint import is_loopback
+from llmtop.endpoint import question
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.clock import Stamper
 from llmtop.endpoint.connection import ConnectionPool, Origin
+from llmtop.endpoint.question import ask
 from llmtop.endpoint.transport import KernelTransport
 
 SECOND_LOOK_S = 2.0
@@ -46,19 +47,24 @@ async def speaks_plainly(access: Access, timeout_s: float) -> bool:
     """Whether HTTP without TLS is answered at the endpoint's address."""
     origin = access.origin
     plain = httpx.URL(scheme="http", host=origin.host, port=origin.port, path="/v1/models")
-    async with httpx.AsyncClient(transport=KernelTransport(Stamper(perf_counter_ns()))) as client:
+    transport = KernelTransport(Stamper(perf_counter_ns()), addresses_of=access.endpoint.addresses_of)
+    async with httpx.AsyncClient(transport=transport) as client:
         try:
-            async with asyncio.timeout(min(timeout_s, SECOND_LOOK_S)):
-                response = await client.get(plain)
-        except (TimeoutError, httpx.HTTPError):
+            answer = await ask(
+                client, str(plain), limit_s=min(timeout_s, SECOND_LOOK_S), limit_bytes=question.LIST_BYTES
+            )
+        except question.Refused:
+            return True
+        except question.NoAnswer:
             return False
-    return response.status_code != 400  # what TLS servers say to it
+    return answer.status != 400  # what TLS servers say to it
 
 
 async def listening_nearby(access: Access) -> list[int]:
     """Usual ports of LLM servers that listen on this machine; only asked when the endpoint is on it."""
     origin = access.origin
-    if origin.unix_path is not None or not is_loopback(origin.host):
+    if origin.unix_path is not None or not access.endpoint.is_here:
         return []
     ports = sorted({*usual_ports()} - {origin.port})
-    return [port for port in ports if await failure_to_connect(Origin(origin.host, port), _NEARBY_S) is None]
+    nearby = {port: msgspec.structs.replace(origin, port=port, tls=None) for port in ports}
+    return [port for port, there in nearby.items() if await failure_to_connect(there, _NEARBY_S) is None]

@@ -14,7 +14,7 @@ import errno
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 
@@ -32,12 +32,20 @@ class KernelTransport(httpx.AsyncBaseTransport):
         tls: for https; None: it is not spoken.
         unix_path: connect to this socket whatever the URL says.
         reuse: whether connections are used again to begin with.
+        addresses_of: where a host is, whatever its name comes to mean; (): as it is looked up.
     """
 
     def __init__(
-        self, stamper: Stamper, *, tls: ssl.SSLContext | None = None, unix_path: str | None = None, reuse: bool = True
+        self,
+        stamper: Stamper,
+        *,
+        tls: ssl.SSLContext | None = None,
+        unix_path: str | None = None,
+        reuse: bool = True,
+        addresses_of: Callable[[str], tuple[str, ...]] = lambda host: (),
     ) -> None:
         self.reuse = reuse
+        self._addresses_of = addresses_of
         self._stamper = stamper
         self._tls = tls
         self._unix_path = unix_path
@@ -52,7 +60,7 @@ class KernelTransport(httpx.AsyncBaseTransport):
         if pool is None:
             tls = self._tls if url.scheme == "https" else None
             port = url.port or (443 if url.scheme == "https" else 80)
-            origin = Origin(url.host, port, tls, self._unix_path)
+            origin = Origin(url.host, port, tls, self._unix_path, self._addresses_of(url.host))
             if self._arrivals is None and Arrivals.possible:
                 self._arrivals = Arrivals(asyncio.get_running_loop())
             pool = ConnectionPool(origin, self._stamper, reuse=self.reuse, arrivals=self._arrivals)

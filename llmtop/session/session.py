@@ -9,7 +9,6 @@ import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -34,7 +33,6 @@ from llmtop.domain.endpoint import (
     EndpointInfo,
     EndpointState,
     EndpointStatus,
-    is_loopback,
     safe_endpoint,
 )
 from llmtop.domain.frame import Frame
@@ -345,8 +343,7 @@ class Session:
     @property
     def _beside_us(self) -> bool:
         """Whether the GPUs of this machine are the server's."""
-        host = urlsplit(self._endpoint.base_url).hostname or ""
-        return not self._endpoint.simulated and is_loopback(host)
+        return not self._endpoint.simulated and self._endpoint.is_here
 
     def _api(self, info: EndpointInfo) -> str:
         """The workload's API, or the one that the endpoint has: a base model has no chat."""

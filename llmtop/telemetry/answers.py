@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 
 import httpx
-import msgspec
 from msgspec import Struct
 
-from llmtop.dialects import DialectTable, dig
+from llmtop.dialects import DialectTable, number_at
+from llmtop.endpoint.question import JSON_BYTES, SLOTS_BYTES, Late, NoAnswer, Refused, ask
 
 TIMEOUT_S = 2.0
 RETRY_S = 30.0
-"""How long an answer that did not come is left alone. One that was refused stays so until the server starts anew."""
+"""How long an answer is left alone that did not come or did not tell all. One that was refused stays so until the
+server starts anew."""
+SLOTS_LIMIT = 4096
+"""Slots of one server. llama.cpp has 256 at most."""
 LIVE_FIELDS = frozenset({"running", "waiting", "kv_usage"})
 """Asked at every scrape; the rest is configuration, asked once per start of the server."""
 
@@ -45,7 +48,10 @@ class AnswerReader:
         self._root = root
         self._slots_path = table.slots_path
         self._facts = table.json_facts
+        self._live = {fact.path for field in LIVE_FIELDS for fact in table.json_facts.get(field, ())}
         self._next_try_s: dict[str, float] = {}
+        self._is_late = False
+        """An answer took too long this time: the others are asked next time, so that figures do not wait for them."""
 
     def forget(self) -> None:
         """The server started anew: ask everything again."""
@@ -57,6 +63,7 @@ class AnswerReader:
 
         Slots that were not answered this time stay as they were; slots that were refused are gone.
         """
+        self._is_late = False
         if self._slots_path is not None and self._due(self._slots_path, now_s):
             answer = await self._ask(client, self._slots_path, now_s)
             if answer is not None or self._next_try_s[self._slots_path] == math.inf:
@@ -71,7 +78,7 @@ class AnswerReader:
                     asked[fact.path] = (
                         await self._ask(client, fact.path, now_s) if self._due(fact.path, now_s) else None
                     )
-                value = pick_number(asked[fact.path], fact.key)
+                value = number_at(asked[fact.path], fact.key)
                 if value is not None:
                     break
             if value is not None:
@@ -80,35 +87,27 @@ class AnswerReader:
                 self.values.pop(field, None)
 
     def _due(self, path: str, now_s: float) -> bool:
-        return now_s >= self._next_try_s.get(path, 0.0)
+        return not self._is_late and now_s >= self._next_try_s.get(path, 0.0)
 
     async def _ask(self, client: httpx.AsyncClient, path: str, now_s: float) -> object:
         """The decoded answer; None, and a pause before the next try, where there is none."""
-        self._next_try_s[path] = now_s + (0.0 if path == self._slots_path else RETRY_S)
+        is_slots = path == self._slots_path
+        self._next_try_s[path] = now_s + (0.0 if is_slots else RETRY_S)
+        limit = SLOTS_BYTES if is_slots else JSON_BYTES
         try:
-            answer = await client.get(self._root + path, timeout=TIMEOUT_S)
-            decoded: object = msgspec.json.decode(answer.content) if answer.is_success else None
-        except (httpx.HTTPError, httpx.InvalidURL):
+            answer = await ask(client, self._root + path, limit_s=TIMEOUT_S, limit_bytes=limit)
+        except Refused:
+            self._next_try_s[path] = math.inf
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            decoded = None
+        except NoAnswer as error:
+            self._is_late = isinstance(error, Late)
+            return None
+        decoded: object = answer.json if answer.status == httpx.codes.OK else None
         if decoded is not None:
-            self._next_try_s[path] = now_s
-        elif not answer.is_server_error:
+            self._next_try_s[path] = now_s if is_slots or path in self._live else now_s + RETRY_S
+        elif not httpx.codes.is_server_error(answer.status):
             self._next_try_s[path] = math.inf
         return decoded
-
-
-def pick_number(answer: object, key: str) -> float | None:
-    """The number at `key` of a decoded JSON answer, `data.0.max_model_len`; a text of digits counts as one."""
-    answer = dig(answer, key)
-    if isinstance(answer, bool) or not isinstance(answer, (int, float, str)):
-        return None
-    try:
-        number = float(answer)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def read_slots(answer: object) -> Slots | None:
@@ -119,18 +118,18 @@ def read_slots(answer: object) -> Slots | None:
     that never had a task has neither. Only busy slots count: an idle one keeps its tokens until another request wants
     the room. With a unified cache (`--kv-unified`) each slot claims the whole of it, so the usage is a lower bound.
     """
-    if not isinstance(answer, list) or not answer:
+    if not isinstance(answer, list) or not 0 < len(answer) <= SLOTS_LIMIT:
         return None
     busy, used, capacity = 0, 0.0, 0.0
     for slot in answer:
-        size = pick_number(slot, "n_ctx")
+        size = number_at(slot, "n_ctx")
         if size is None:
             return None
         capacity += size
         if not slot.get("is_processing"):
             continue
         busy += 1
-        decoded = pick_number(slot, "next_token.0.n_decoded") or pick_number(slot, "next_token.n_decoded") or 0.0
-        processed = sum(pick_number(slot, f"n_prompt_tokens_{part}") or 0.0 for part in ("processed", "cache"))
-        used += max(pick_number(slot, "n_prompt_tokens") or 0.0, processed + decoded)
+        decoded = number_at(slot, "next_token.0.n_decoded") or number_at(slot, "next_token.n_decoded") or 0.0
+        processed = sum(number_at(slot, f"n_prompt_tokens_{part}") or 0.0 for part in ("processed", "cache"))
+        used += max(number_at(slot, "n_prompt_tokens") or 0.0, processed + decoded)
     return Slots(busy, len(answer), used, capacity)

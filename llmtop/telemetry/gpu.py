@@ -8,12 +8,19 @@ in capitals, newer ones can prefix `amd_`). What a page or a board does not tell
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from llmtop.domain.samples import GpuSnapshot
-from llmtop.telemetry.exposition import MetricSeries, Sample, parse_exposition
+from llmtop.telemetry.exposition import (
+    SERIES_LIMIT,
+    ExpositionParser,
+    MetricSeries,
+    Sample,
+    TooManySeries,
+    at_once,
+    is_figure,
+)
 
 MIB = float(1 << 20)
 THROTTLE_BITS = {
@@ -59,6 +66,8 @@ _AMD_VIOLATIONS = {
     "gpu_violation_hbm_thermal_residency_percentage": "thermal, memory",
     "gpu_violation_processor_hot_residency_percentage": "thermal, hardware",
 }
+_SIGNS = (b"\nDCGM_FI_", b"gpu_gfx_activity", b"GPU_GFX_ACTIVITY")
+_INDEX_DIGITS = 6
 _NAME_LABELS = ("modelName", "card_model", "card_series")
 
 
@@ -140,27 +149,47 @@ def throttle_reasons(bits: int) -> tuple[str, ...]:
 
 def is_exporter_page(page: bytes) -> bool:
     """Whether a metrics page is that of a GPU exporter."""
-    return b"\nDCGM_FI_" in b"\n" + page or b"gpu_gfx_activity" in page.lower()
+    return page.startswith(b"DCGM_FI_") or any(sign in page for sign in _SIGNS)
 
 
 def read_exporter(page: bytes, t_s: float) -> tuple[GpuSnapshot, ...]:
     """The GPUs on the page of dcgm-exporter or of AMD's exporter, in the order of hosts and indices.
 
+    Raises TooManySeries.
+    """
+    return at_once(exporter_steps(page, t_s))
+
+
+def exporter_steps(page: bytes, t_s: float) -> Generator[None, None, tuple[GpuSnapshot, ...]]:
+    """The same, a few milliseconds at a time.
+
     A MIG or partition instance is a GPU of its own. Indices are the exporter's where they are unique, else counted.
     """
     boards: dict[tuple[str, int, str], _Board] = {}
-    for sample in parse_exposition(page):
-        series = sample[0]
-        index = series.labels.get("gpu", series.labels.get("gpu_id", ""))
-        if not index.isdigit() or not math.isfinite(sample[1]):
-            continue
-        host = series.labels.get("Hostname", series.labels.get("hostname", ""))
-        part = series.labels.get("GPU_I_ID", series.labels.get("partition_id", ""))
-        boards.setdefault((host, int(index), part), _Board(series)).add(sample)
+    count = 0
+    for part in ExpositionParser().slices(page):
+        for sample in part:
+            key = _board_of(sample[0])
+            if key is not None and is_figure(sample[1]):
+                boards.setdefault(key, _Board(sample[0])).add(sample)
+        count += len(part)
+        if count > SERIES_LIMIT:
+            raise TooManySeries
+        yield
     found = [(key, board) for key, board in sorted(boards.items(), key=lambda item: item[0]) if board.fields]
     indices = [key[1] for key, _ in found]
     unique = len(set(indices)) == len(indices)
     return tuple(board.snapshot(t_s, key[1] if unique else position) for position, (key, board) in enumerate(found))
+
+
+def _board_of(series: MetricSeries) -> tuple[str, int, str] | None:
+    """Host, index and part of the GPU that a series is of; None: of none."""
+    labels = series.labels
+    index = labels.get("gpu", labels.get("gpu_id", ""))
+    if not (index.isascii() and index.isdecimal() and len(index) <= _INDEX_DIGITS):
+        return None
+    host = labels.get("Hostname", labels.get("hostname", ""))
+    return host, int(index), labels.get("GPU_I_ID", labels.get("partition_id", ""))
 
 
 class _Board:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from time import perf_counter_ns
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,10 +19,13 @@ import msgspec
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.dialects.recognition import recognise_page
 from llmtop.domain.endpoint import Dialect, Endpoint
+from llmtop.domain.plain import plain
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.access import Access
+from llmtop.endpoint.question import PAGE_BYTES, Answer, Late, NoAnswer, NotConnected, Refused, ask
 from llmtop.telemetry.answers import LIVE_FIELDS, AnswerReader
-from llmtop.telemetry.gpu import is_exporter_page, read_exporter
+from llmtop.telemetry.exposition import SERIES_LIMIT, TooManySeries
+from llmtop.telemetry.gpu import exporter_steps, is_exporter_page
 from llmtop.telemetry.signals import Interval, PageReader, PageValues, interval
 from llmtop.telemetry.summary import Reading, is_of_engine, summarise
 
@@ -30,7 +34,12 @@ TIMEOUT_S = 2.0
 """A page of vLLM takes 5 to 50 ms under load, and up to 0.6 s on a machine that is swamped."""
 ACCEPT = "text/plain;version=0.0.4,*/*;q=0.1"
 RETRY_REFUSED_S = 15.0
-"""How long a page that was refused (404, a wrong key, HTML) is left alone: only a change of the server helps."""
+"""How long a page that was refused (404, a wrong key, HTML), or that is too much to be read, is left alone: only a
+change of the server helps."""
+RETRY_LATE_S = 5.0
+"""How long a page is left alone that `MISSES_UNTIL_STALE` tries in a row have waited for: the pages of the other
+replicas wait along."""
+T = TypeVar("T")
 
 
 class Scraper:
@@ -186,11 +195,16 @@ class _Replica:
 
     async def _read_page(self, client: httpx.AsyncClient, url: str, now_s: float) -> None:
         page = await self._fetch(client, url, now_s)
-        self.gpus = read_exporter(page, now_s) if page is not None and is_exporter_page(page) else ()
-        if self.gpus:
-            self.problem = None
+        try:
+            is_gpus = page is not None and is_exporter_page(page)
+            self.gpus = await _by_and_by(exporter_steps(page, now_s)) if page is not None and is_gpus else ()
+            if self.gpus:
+                self.problem = None
+                return
+            figures = await self._understand(url, page, now_s) if page is not None else None
+        except TooManySeries:
+            self._refuse(f"{url}: has more than {SERIES_LIMIT} series of the metrics that are looked for", now_s)
             return
-        figures = self._understand(url, page, now_s) if page is not None else None
         if figures is None:
             return
         self.problem = None
@@ -206,37 +220,44 @@ class _Replica:
         """The page; None, with `problem` set, if there is none."""
         self._silent = True
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                answer = await client.get(url, headers={"Accept": ACCEPT})
-        except TimeoutError:
-            self.problem = f"{url}: no answer within {TIMEOUT_S:g} s"
-        except httpx.ConnectError as error:
+            answer = await ask(client, url, limit_s=TIMEOUT_S, limit_bytes=PAGE_BYTES, accept=ACCEPT)
+        except Late as error:
+            self.problem = f"{url}: {error}"
+            if self.misses + 1 >= MISSES_UNTIL_STALE:
+                self._wait_until_s = now_s + RETRY_LATE_S
+        except NotConnected as error:
             self.problem = f"{url}: no connection ({error})"
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            self.problem = f"{url}: {str(error) or type(error).__name__}"
+        except Refused as error:
+            self._silent = False
+            self._refuse(f"{url}: {error}", now_s)
+        except NoAnswer as error:
+            self.problem = f"{url}: {error}"
         else:
             self._silent = False
-            if answer.status_code == httpx.codes.OK and answer.content.lstrip()[:1] not in (b"<", b"{", b"["):
-                return answer.content
+            if answer.status == httpx.codes.OK and answer.body.lstrip()[:1] not in (b"<", b"{", b"["):
+                return answer.body
             self.problem = _refusal(url, answer, self.table)
-            if not answer.is_server_error or answer.status_code == httpx.codes.NOT_IMPLEMENTED:
+            if not httpx.codes.is_server_error(answer.status) or answer.status == httpx.codes.NOT_IMPLEMENTED:
                 self._wait_until_s = now_s + RETRY_REFUSED_S
         return None
 
-    def _understand(self, url: str, page: bytes, now_s: float) -> PageValues | None:
+    def _refuse(self, problem: str, now_s: float) -> None:
+        self.problem = problem
+        self._wait_until_s = now_s + RETRY_REFUSED_S
+
+    async def _understand(self, url: str, page: bytes, now_s: float) -> PageValues | None:
         """Read the page, as another dialect's if it is one; None, with `problem` set, if no engine's."""
-        figures = self._reader.read(page)
+        figures = await _by_and_by(self._reader.steps(page))
         if is_of_engine(figures):
             return figures
         other = recognise_page(page)
         if other is not None and other is not self.table.dialect:
             self.table = DIALECTS[other]
             self._reader = PageReader(self.table)
-            figures = self._reader.read(page)
+            figures = await _by_and_by(self._reader.steps(page))
             if is_of_engine(figures):
                 return figures
-        self.problem = f"{url}: none of the metrics of {self.table.title} are on it{_flag(self.table)}"
-        self._wait_until_s = now_s + RETRY_REFUSED_S
+        self._refuse(f"{url}: none of the metrics of {self.table.title} are on it{_flag(self.table)}", now_s)
         return None
 
     def _watch_starts(self, url: str, start_s: float | None) -> None:
@@ -249,6 +270,17 @@ class _Replica:
                 "name the page of each of them with --metrics-url"
             )
         self._starts = (*self._starts[-15:], start_s)
+
+
+async def _by_and_by(steps: Generator[None, None, T]) -> T:
+    """What the steps come to; whatever else is on the loop, the load above all, has its turn after each."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)
 
 
 def _places(endpoint: Endpoint, table: DialectTable) -> tuple[tuple[str, ...], ...]:
@@ -278,12 +310,12 @@ def _explain(replicas: Sequence[_Replica]) -> str | None:
     return problems[0]
 
 
-def _refusal(url: str, answer: httpx.Response, table: DialectTable) -> str:
-    status = answer.status_code
+def _refusal(url: str, answer: Answer, table: DialectTable) -> str:
+    status = answer.status
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         return f"{url}: HTTP {status}, it wants an API key: name the variable that holds it with --api-key-env"
-    if answer.is_redirect:
-        return f"{url}: HTTP {status}, sent on to {answer.headers.get('location', '?')}: give that address itself"
+    if httpx.codes.is_redirect(status) and answer.location:
+        return f"{url}: HTTP {status}, sent on to {plain(answer.location)}: give that address itself"
     if status == httpx.codes.OK:
         return f"{url}: answers, but not with metrics in the Prometheus format{_flag(table)}"
     return f"{url}: HTTP {status}{_flag(table)}"

@@ -8,18 +8,28 @@ A figure that no alias finds on the page is not in the result; nothing here make
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 from msgspec import Struct
 
 from llmtop.dialects import Combine, DialectTable, MetricKind, Signal
-from llmtop.telemetry.exposition import ExpositionParser, MetricSeries, Sample
+from llmtop.telemetry.exposition import (
+    SERIES_LIMIT,
+    ExpositionParser,
+    MetricSeries,
+    Sample,
+    TooManySeries,
+    at_once,
+    is_figure,
+)
 
 ENGINE_LABELS = ("engine", "dp_rank", "worker_id", "dynamo_worker_id")
 """Labels that tell one engine of a server from another, the first that is there."""
 RANK_LABELS = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "moe_dp_rank"})
 """Ranks of one engine hold the same requests: SGLang with --enable-metrics-for-all-schedulers exports each of them."""
 ENGINE_FIELDS = ("running", "waiting", "kv_usage")
+ENGINE_LIMIT = 1024
+"""Engines of one page that are told apart."""
 
 
 class PageValues(Struct, frozen=True):
@@ -52,29 +62,42 @@ class PageReader:
         self._parser = ExpositionParser(frozenset(names))
 
     def read(self, page: str | bytes) -> PageValues:
-        """Never raises; an empty or foreign page gives empty `PageValues`."""
-        found: dict[str, list[Sample]] = {}
-        for sample in self._parser.parse(page):
-            found.setdefault(sample[0].name, []).append(sample)
+        """An empty or foreign page gives empty `PageValues`. Raises TooManySeries."""
+        return at_once(self.steps(page))
+
+    def steps(self, page: str | bytes) -> Generator[None, None, PageValues]:
+        """The same, a few milliseconds at a time. Of a series that a page has twice the first counts."""
+        found: dict[str, dict[frozenset[tuple[str, str]], Sample]] = {}
+        series = 0
+        for part in self._parser.slices(page):
+            for sample in part:
+                found.setdefault(sample[0].name, {}).setdefault(sample[0].identity, sample)
+            series += len(part)
+            if series > SERIES_LIMIT:
+                raise TooManySeries
+            yield
+        samples = {name: list(by_labels.values()) for name, by_labels in found.items()}
         gauges: dict[str, float] = {}
         counters: dict[str, float] = {}
         quotients: dict[str, tuple[float, float]] = {}
         by_engine: dict[str, dict[str, float]] = {}
         for field, signals in self._metrics.items():
+            yield
             for signal in signals:
                 if signal.kind in (MetricKind.MEAN, MetricKind.RATIO):
-                    quotient = _quotient(found, signal)
+                    quotient = _quotient(samples, signal)
                     if quotient is None:
                         continue
                     quotients[field] = quotient
                     break
-                values = _engine_values(found, signal)
-                if not values:
+                values = _engine_values(samples, signal)
+                total = combine(list(values.values()), signal.combine) * signal.scale if values else math.nan
+                if not is_figure(total):
                     continue
                 if field in ENGINE_FIELDS:
                     by_engine[field] = values
                 target = counters if signal.kind is MetricKind.COUNTER else gauges
-                target[field] = combine(list(values.values()), signal.combine) * signal.scale
+                target[field] = total
                 break
         return PageValues(gauges, counters, quotients, _engine_rows(by_engine))
 
@@ -124,11 +147,9 @@ def _variants(counter: str) -> tuple[str, str]:
 
 
 def _matching(found: Mapping[str, list[Sample]], names: Sequence[str], signal: Signal) -> list[Sample]:
-    """Samples of the first name that has any with the labels that the alias wants and a finite value."""
+    """Samples of the first name that has any with the labels that the alias wants and a possible value."""
     for name in names:
-        samples = [
-            sample for sample in found.get(name, ()) if math.isfinite(sample[1]) and _has_labels(sample[0], signal)
-        ]
+        samples = [sample for sample in found.get(name, ()) if is_figure(sample[1]) and _has_labels(sample[0], signal)]
         if samples:
             return samples
     return []
@@ -180,7 +201,7 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return number if is_figure(number) else None
 
 
 def engine_of(series: MetricSeries) -> str:
@@ -213,5 +234,7 @@ def _engine_rows(
     by_engine: Mapping[str, Mapping[str, float]],
 ) -> dict[str, tuple[float | None, float | None, float | None]]:
     names = sorted({engine for values in by_engine.values() for engine in values})
+    if len(names) > ENGINE_LIMIT:
+        return {}
     running, waiting, kv_usage = (by_engine.get(field, {}) for field in ENGINE_FIELDS)
     return {engine: (running.get(engine), waiting.get(engine), kv_usage.get(engine)) for engine in names}

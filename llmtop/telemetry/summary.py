@@ -9,6 +9,7 @@ from msgspec import Struct
 from llmtop.dialects import Combine, DialectTable
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.telemetry.answers import Slots
+from llmtop.telemetry.exposition import is_figure
 from llmtop.telemetry.signals import Interval, PageValues, combine
 
 PROCESS_FIELDS = frozenset({"rss_bytes", "process_start_s", "late_ms"})
@@ -55,6 +56,7 @@ def summarise(t_s: float, age_s: float, readings: Sequence[Reading]) -> ServerSn
     values |= _ratios(readings)
     values |= {field: value for field, value in _answers(readings).items() if field not in values}
     estimated = _fill_in(values, readings)
+    values = {field: value for field, value in values.items() if is_figure(value)}
     return ServerSnapshot(t_s=t_s, age_s=age_s, replicas=_rows(readings), estimated=estimated, **values)
 
 

@@ -676,7 +676,7 @@ async def test_a_level_tells_stamp_errors_in_microseconds_and_ttft_errors_in_mil
         def __setattr__(self, name: str, streams: dict[str, Any]) -> None:
             streams["a"] = heard([1_510_000, 1_620_000], sent_ns=400_000, first_ns=1_510_000)
 
-    async def control(*_: object) -> object:
+    async def control(*_: object, **__: object) -> object:
         return [stream("a", [2_000_000, 2_100_000], received_ns=950_000)]
 
     monkeypatch.setattr(selftest, "control", control)

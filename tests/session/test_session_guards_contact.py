@@ -360,7 +360,8 @@ EXPORTED = GpuSnapshot(t_s=0.0, index=1, name="exporter")
     ("url", "exported", "shown"),
     [
         ("http://127.0.0.1:8000", (), ["here"]),
-        ("http://localhost:8000/v", (), ["here"]),
+        ("http://localhost:8000/v", (), []),  # what a name claims counts for nothing
+        ("http://127.1.2.3:8000/v", (), ["here"]),
         ("http://[::1]:8000", (), ["here"]),
         ("http://10.0.0.1:8000", (), []),
         ("http://127.0.0.1:8000", (EXPORTED,), ["exporter"]),

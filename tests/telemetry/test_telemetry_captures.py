@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from llmtop.dialects import DIALECTS, Combine, MetricKind, Signal
+from llmtop.dialects import DIALECTS, Combine, MetricKind, Signal, number_at
 from llmtop.dialects.recognition import recognise_page
 from llmtop.domain.endpoint import Dialect
-from llmtop.telemetry.answers import pick_number, read_slots
+from llmtop.telemetry.answers import read_slots
 from llmtop.telemetry.signals import PageReader, PageValues, interval
 from llmtop.telemetry.summary import Reading, summarise
 
@@ -202,7 +202,7 @@ def test_what_vllm_tells_of_its_scheduler_in_development_mode() -> None:
     answer = msgspec.json.decode(Path(__file__).with_name("data").joinpath("vllm_server_info.json").read_bytes())
     facts = DIALECTS[Dialect.VLLM].json_facts
     told = {
-        field: pick_number(answer, fact.key)
+        field: number_at(answer, fact.key)
         for field, ways in facts.items()
         for fact in ways
         if fact.path.startswith("/server_info")

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from llmtop.dialects import DIALECTS
+from llmtop.dialects import DIALECTS, number_at
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.samples import ServerSnapshot
-from llmtop.telemetry.answers import pick_number, read_slots
+from llmtop.telemetry.answers import read_slots
 from llmtop.telemetry.signals import PageReader, PageValues, interval
 from llmtop.telemetry.summary import Reading, summarise
 
@@ -72,7 +72,7 @@ def test_no_pages_crash_the_way_to_a_snapshot(
 @given(JSON)
 def test_no_json_answer_crashes_the_slots(answer: object) -> None:
     read_slots(answer)
-    pick_number(answer, "0.n_ctx.next_token")
+    number_at(answer, "0.n_ctx.next_token")
 
 
 def test_an_empty_page_gives_nothing_at_all() -> None:
@@ -153,7 +153,7 @@ def test_older_llamacpp_slots_count_prompt_and_decoded_apart() -> None:
 
 def test_numbers_are_picked_out_of_json() -> None:
     answer = {"data": [{"max_model_len": 2048, "name": "x", "big": "12", "yes": True}]}
-    assert pick_number(answer, "data.0.max_model_len") == 2048
-    assert pick_number(answer, "data.0.big") == 12
+    assert number_at(answer, "data.0.max_model_len") == 2048
+    assert number_at(answer, "data.0.big") == 12
     for key in ("data.1.max_model_len", "data.0.name", "data.0.yes", "data", "nothing.0"):
-        assert pick_number(answer, key) is None
+        assert number_at(answer, key) is None

@@ -1,0 +1,151 @@
+"""One question beside the load, bounded: whatever answers, it costs no more time and memory than was granted.
+
+Every probe, scrape, call of a control and check of a tokenizer goes through `ask`. It reads piece by piece, under one
+limit on the time of the whole and one on the bytes of the body, follows no redirects and decompresses nothing: 4 MB
+can become 4 GB. Heads are limited by h11, to 100 kB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from llmtop.domain.plain import plain
+
+MIB = 1 << 20
+JSON_BYTES = MIB
+"""Of an answer that tells of a server: SGLang's longest has 50 kB, llama.cpp's a chat template of 100 kB."""
+LIST_BYTES = 16 * MIB
+"""Of a list of models: 100,000 of them have 10 MB."""
+SLOTS_BYTES = 4 * MIB
+"""Of llama.cpp's slots, each of which has its prompt in some versions."""
+PAGE_BYTES = 4 * MIB
+"""Of a page of metrics: that of a vLLM with eight engines has 0.3 MB."""
+REFUSAL_BYTES = 1 << 16
+"""Of an answer that refuses: the rest of it is not read."""
+VALUES_LIMIT = 1_000_000
+"""In one JSON answer. Each takes 80 bytes and more."""
+_PIECES = 16
+"""Pieces of a body that are read before others on the loop have a turn: a server may send one for each byte."""
+
+
+class Answer(Struct, frozen=True):
+    """What one path answered. Of a refusal the body may be cut, and is empty where it was compressed."""
+
+    status: int
+    body: bytes
+    server: str = ""
+    location: str = ""
+
+    @property
+    def json(self) -> Any:
+        """The decoded body; None where there is none."""
+        return json_of(self.body)
+
+
+class NoAnswer(Exception):
+    """There is no answer; the message says why."""
+
+
+class Late(NoAnswer):
+    """It took longer than was granted."""
+
+
+class NotConnected(NoAnswer):
+    """There is no connection, or none through the proxy."""
+
+
+class NotHttp(NoAnswer):
+    """What came is not HTTP, or ended before its end."""
+
+
+class Refused(NoAnswer):
+    """There is an answer that is not read: it has more bytes than were granted, or is compressed."""
+
+
+async def ask(
+    client: httpx.AsyncClient,
+    url: str,
+    *,
+    limit_s: float,
+    limit_bytes: int,
+    method: str = "GET",
+    payload: object | None = None,
+    accept: str | None = None,
+) -> Answer:
+    """Ask, and read the answer to its end. Raises NoAnswer.
+
+    Args:
+        url: whole, or a path under the client's base URL.
+        limit_s: for all of it, from the look-up of the name to the last byte.
+        limit_bytes: of the body.
+        payload: sent as JSON.
+    """
+    headers = {} if accept is None else {"Accept": accept}
+    began = False
+    try:
+        async with asyncio.timeout(limit_s):
+            async with client.stream(method, url, json=payload, headers=headers, timeout=None) as response:
+                began = True
+                body = await _body(response, limit_bytes)
+    except NoAnswer:
+        raise
+    except TimeoutError:
+        raise Late(f"took longer than {limit_s:g} s" if began else f"no answer within {limit_s:g} s") from None
+    except (httpx.ConnectError, httpx.ProxyError) as error:
+        raise NotConnected(str(error) or type(error).__name__) from None
+    except Exception as error:  # h11 lets through a ValueError for some heads: no HTTP, whatever is raised
+        raise NotHttp(str(error) or type(error).__name__) from None
+    said = response.headers
+    return Answer(response.status_code, body, said.get("server", ""), said.get("location", ""))
+
+
+async def _body(response: httpx.Response, limit_bytes: int) -> bytes:
+    """The whole body of a good answer, the beginning of that of a refusal. Raises Refused."""
+    good = response.status_code == httpx.codes.OK
+    coding = response.headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        if good:
+            raise Refused(f"is compressed ({plain(coding, 40)}) though identity was asked for")
+        return b""
+    limit = limit_bytes if good else REFUSAL_BYTES
+    too_long = Refused(f"has more than {limit_bytes / MIB:g} MB")
+    length = response.headers.get("content-length", "")
+    if good and length.isdecimal() and int(length[:20]) > limit:
+        raise too_long
+    body, pieces = bytearray(), 0
+    async for piece in response.aiter_raw():
+        body += piece
+        pieces += 1
+        if len(body) > limit:
+            if good:
+                raise too_long
+            return bytes(body[:limit])
+        if pieces % _PIECES == 0:
+            await asyncio.sleep(0)
+    return bytes(body)
+
+
+def json_of(body: bytes, values: int = VALUES_LIMIT) -> Any:
+    """A decoded JSON body; None where it is none, is nested too deeply, or has more than so many `values`.
+
+    A byte order mark, bytes that are no UTF-8 and NaN are read over: some servers send them.
+    """
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    if len(body) > values and sum(map(body.count, (b",", b"[", b"{"))) > values:
+        return None
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError:
+        return None
+    except (msgspec.MsgspecError, ValueError):
+        pass
+    try:
+        return json.loads(body.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None

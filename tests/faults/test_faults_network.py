@@ -1,0 +1,223 @@
+"""A server that answers beside the load as it likes: for ever, byte by byte, compressed, or with the wrong things."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import signal
+import socket
+import subprocess
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from trying import METRICS, Misdeed, Tried, says, serving, tried
+
+MEMORY_MB = 200.0
+"""Of `doctor`; a run has two processes more."""
+RUN = ("--concurrency", "4", "--duration", "3", "--output-tokens", "8", "--yes")
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+
+
+def endless(start: bytes, piece: bytes, pause_s: float = 0.0) -> Misdeed:
+    """Says `start`, then `piece` again and again."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(start)
+        while True:
+            connection.sendall(piece)
+            if pause_s:
+                time.sleep(pause_s)
+
+    return answer
+
+
+def bomb(coding: str) -> Misdeed:
+    """4 MB that become 4 GB."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31 if coding == "gzip" else 15)
+    block = bytes(1 << 20)
+    packed = b"".join(itertools.chain((packer.compress(block) for _ in range(64)), (packer.flush(zlib.Z_FULL_FLUSH),)))
+    packed = packed + (packed[10:] if coding == "gzip" else packed[2:]) * 63
+    return says(200, packed, f"content-encoding: {coding}")
+
+
+def raw(answer: bytes) -> Misdeed:
+    return lambda connection: connection.sendall(answer)
+
+
+MISDEEDS: dict[str, Misdeed] = {
+    "endless body": endless(HEAD + b"\r\n", b"x" * 65536),
+    "endless chunked body": endless(CHUNKED, b"10000\r\n" + b"x" * 65536 + b"\r\n"),
+    "endless body of chunks of a byte": endless(CHUNKED, b"1\r\nx\r\n" * 1000),
+    "a body that drips": endless(HEAD + b"\r\n", b"x", 0.5),
+    "a head that drips": endless(HEAD, b"x", 0.5),
+    "an endless head": endless(HEAD, b"x-more: " + b"y" * 1000 + b"\r\n"),
+    "an endless line of a head": endless(HEAD + b"x-more: ", b"y" * 1000),
+    "endless informational answers": endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+    "endless trailers": endless(CHUNKED + b"0\r\n", b"x-more: y\r\n" * 100),
+    "less than promised": endless(HEAD + b"content-length: 99999999\r\n\r\n", b" ", 0.5),
+    "a length of 5000 digits": raw(HEAD + b"content-length: " + b"9" * 5000 + b"\r\n\r\nx"),
+    "one line of 100 MB": endless(HEAD + b"content-length: 100000000\r\n\r\n", b"x" * 65536),
+    "a gzip bomb": bomb("gzip"),
+    "a deflate bomb": bomb("deflate"),
+    "another coding": says(200, b"x" * 100, "content-encoding: br"),
+    "a redirect to itself": says(302, b"", "location: /v1/models"),
+    "a refusal without an end": endless(b"HTTP/1.1 500 X\r\n\r\n", b"x" * 65536),
+    "nothing": lambda connection: time.sleep(60),
+    "an end at once": lambda connection: None,
+    "another protocol": raw(b"SSH-2.0-OpenSSH_9.6\r\n"),
+}
+QUICK = ("endless body", "a head that drips", "a gzip bomb", "a length of 5000 digits")
+JSON_PATHS = ("/version", "/get_server_info", "/server_info", "/props", "/info", "/health", "/api/version", "/slots")
+
+
+def chosen(names: tuple[str, ...] = QUICK) -> list[object]:
+    """All misdeeds, those outside of `names` by hand only."""
+    return [pytest.param(name, marks=() if name in names else pytest.mark.faults) for name in MISDEEDS]
+
+
+def is_bounded(ended: Tried, *codes: int, limit_s: float, memory_mb: float = MEMORY_MB) -> None:
+    ended.is_in_words(*codes)
+    assert ended.wall_s < limit_s, f"took {ended.wall_s:.1f} s"
+    assert ended.peak_mb < memory_mb, f"took {ended.peak_mb:.0f} MB"
+
+
+@pytest.mark.parametrize("name", chosen())
+def test_a_list_of_models_that_is_none_is_given_up_in_words(home: Path, name: str) -> None:
+    with serving({"/v1/models": MISDEEDS[name]}) as server:
+        ended = tried("doctor", server.url, home=home)
+    is_bounded(ended, 3, limit_s=15)
+    assert f"{server.url}/v1/models: " in ended.err
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", chosen(()))
+def test_other_answers_are_done_without(home: Path, name: str) -> None:
+    with serving(dict.fromkeys(JSON_PATHS, MISDEEDS[name])) as server:
+        ended = tried("doctor", server.url, home=home)
+    is_bounded(ended, 0, limit_s=20)
+    assert "✓ server figures" in ended.out
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", chosen(()))
+def test_a_run_goes_on_without_metrics(home: Path, tmp_path: Path, name: str) -> None:
+    with serving({"/metrics": MISDEEDS[name]}) as server:
+        doctor = tried("doctor", server.url, home=home)
+        ended = tried("run", server.url, *RUN, "--record", str(tmp_path / "r.llmtop"), home=home)
+    is_bounded(doctor, 0, limit_s=20)
+    assert "✗ server figures" in doctor.out
+    assert f"{server.url}/metrics" in doctor.out
+    is_bounded(ended, 0, limit_s=25, memory_mb=2.5 * MEMORY_MB)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("path", ["/v1/models", "/version", "/metrics"])
+def test_ctrl_c_is_heard_while_an_answer_drips(home: Path, path: str) -> None:
+    heard: list[float] = []
+
+    def interrupt(process: subprocess.Popen[bytes]) -> None:
+        time.sleep(2.0)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        heard.append(time.monotonic() - began)
+
+    with serving({path: MISDEEDS["a body that drips"]}) as server:
+        ended = tried("doctor", server.url, home=home, during=interrupt)
+    ended.is_in_words(130)
+    assert heard[0] < 1.5
+
+
+ODD: dict[str, bytes] = {
+    "nested deeply": b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "no UTF-8": b'{"data":[{"id":"m\xff"}]}',
+    "no UTF-8 at all": b"\xff\xfe\x00\x01",
+    "half a character": b'{"data":[{"id":"m\\ud800"}]}',
+    "a byte order mark": b"\xef\xbb\xbf" + b'{"data":[{"id":"m"}]}',
+    "owned by a list": b'{"data":[{"id":"m","owned_by":["vllm"]}]}',
+    "owned by an object": b'{"data":[{"id":"m","owned_by":{"vllm":1}}]}',
+    "a number for an id": b'{"data":[{"id":5}]}',
+    "an object for an id": b'{"data":[{"id":{}}]}',
+    "a long id": b'{"data":[{"id":"' + b"m" * 100_000 + b'"}]}',
+    "an absurd length": b'{"data":[{"id":"m","max_model_len":1e300,"owned_by":"vllm"}]}',
+    "a length of 5000 digits": b'{"data":[{"id":"m","max_model_len":' + b"9" * 5000 + b',"owned_by":"vllm"}]}',
+    "NaN for a length": b'{"data":[{"id":"m","max_model_len":NaN,"owned_by":"vllm"}]}',
+    "an empty list": b'{"data":[]}',
+    "no list": b'{"data":{"id":"m"}}',
+    "a text": b'"m"',
+    "100,000 models": json.dumps({"data": [{"id": f"m{i}", "owned_by": "vllm"} for i in range(100_000)]}).encode(),
+    "a million values": b'{"data":[' + b"{}," * 1_200_000 + b"{}]}",
+    "a key twice": b'{"data":1,"data":[{"id":"m","id":"n"}]}',
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "nested deeply" else pytest.mark.faults) for name in ODD]
+)
+def test_an_odd_list_of_models_makes_no_traceback(home: Path, name: str) -> None:
+    with serving({"/v1/models": says(200, ODD[name])}) as server:
+        ended = tried("doctor", server.url, home=home)
+    is_bounded(ended, 0, 3, limit_s=20)
+
+
+BIG_PAGES: dict[str, bytes] = {
+    "10 MB": METRICS + b"foreign_total 1\n" * 650_000,
+    "100,000 label sets": METRICS
+    + b"".join(b'vllm:num_requests_running{engine="%d"} 1\n' % number for number in range(100_000)),
+    "4 MB of foreign lines": METRICS + b"".join(b'foreign_total{a="%d"} 1\n' % number for number in range(140_000)),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", BIG_PAGES)
+def test_a_page_of_metrics_is_read_or_done_without(home: Path, name: str) -> None:
+    with serving({"/metrics": says(200, BIG_PAGES[name], kind="text/plain")}) as server:
+        ended = tried("run", server.url, *RUN, home=home)
+    is_bounded(ended, 0, limit_s=20, memory_mb=2.5 * MEMORY_MB)
+
+
+# ── What a name claims ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def hosts() -> Iterator[Path]:
+    """The hosts file of this machine, put back as it was."""
+    path = Path("/etc/hosts")
+    before = path.read_bytes()
+    try:
+        path.write_bytes(before)
+    except OSError:
+        pytest.skip("the hosts file cannot be written")
+    yield path
+    path.write_bytes(before)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ["evil.localhost", "mine.test"])
+def test_a_name_that_only_claims_to_be_this_machine_is_asked_about(home: Path, hosts: Path, name: str) -> None:
+    hosts.write_bytes(hosts.read_bytes() + f"\n192.0.2.1 {name}\n".encode())
+    ended = tried("run", f"http://{name}:8000", "--duration", "1", home=home)
+    ended.is_in_words(2)
+    assert f"{name} is not this machine" in ended.err
+
+
+@pytest.mark.faults
+def test_an_address_that_was_looked_at_is_the_one_that_is_loaded(home: Path, hosts: Path) -> None:
+    before = hosts.read_bytes()
+    hosts.write_bytes(before + b"\n127.0.0.1 mine.test\n")
+
+    def rebind(_: subprocess.Popen[bytes]) -> None:
+        time.sleep(2.5)
+        hosts.write_bytes(before + b"\n127.0.0.9 mine.test\n")
+
+    with serving() as server:
+        url = f"http://mine.test:{server.port}"
+        ended = tried("run", url, *RUN[:-1], "--json", home=home, during=rebind)
+    ended.is_in_words(0)
+    assert b"mine.test" in server.asked[-1], "the Host is that of the URL"
