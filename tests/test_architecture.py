@@ -38,14 +38,17 @@ FLOORS = {
     "llmtop.domain": 0,
     "llmtop.errors": 0,
     "llmtop.isolation": 0,
+    "llmtop.inputs": 0,
     "llmtop": 0,
 }
 """Room to floor; a module's room is the longest name that it starts with."""
 
 SIDEWAYS = {
     ("llmtop.domain", "llmtop.errors"),
+    ("llmtop.inputs", "llmtop.errors"),
+    ("llmtop.inputs", "llmtop.domain"),
 }
-"""Imports inside a floor: the words raise what the exception tree names."""
+"""Imports inside a floor: the words raise what the exception tree names, and what a user wrote is told in them."""
 
 ONLY_IN = {
     "textual": ("llmtop.tui",),

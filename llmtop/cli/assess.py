@@ -15,12 +15,16 @@ from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.errors import FileError, UsageError
 from llmtop.exchange.levels import parse_levels
 from llmtop.host.review import assess_run
+from llmtop.inputs import path_of, text_of
 from llmtop.wording.figures import TEXT
 from llmtop.wording.sentences import fails_from
 
+MOST_BYTES = 50_000_000
+"""Of a table of levels: a million requests."""
+
 
 def main(arguments: argparse.Namespace) -> int:
-    path = Path(arguments.file)
+    path = path_of(arguments.file)
     slo = parse_slo(arguments.slo) if arguments.slo else None
     if path.suffix.lower() == ".csv":
         assessment, figures = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat), None
@@ -39,14 +43,11 @@ def main(arguments: argparse.Namespace) -> int:
 
 def of_table(path: Path, slo: Slo | None, axis: Axis, metric: Latency, stat: Stat) -> Assessment:
     """A table of levels. Raises FileError naming the line or the column."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(path, f"cannot be read: {error}") from error
+    text = text_of(path, MOST_BYTES)
     try:
         return assess_levels(parse_levels(text), slo=slo, axis=axis, metric=metric, stat=stat)
     except UsageError as error:
-        raise FileError(path, str(error)) from error
+        raise FileError(path, str(error)) from None
 
 
 def _asked(assessment: Assessment, metric: Latency, stat: Stat) -> CliffVerdict:

@@ -6,7 +6,8 @@ import argparse
 import sys
 
 from llmtop.cli import summary
-from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, session_options, with_arguments
+from llmtop.cli.output import complain
+from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, session_options, unused_load, with_arguments
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended
 from llmtop.domain.slo import Slo
@@ -25,6 +26,7 @@ def main(arguments: argparse.Namespace) -> int:
     if url is None and arguments.sim is None:
         url = ask_for_local_server()
     profile = with_arguments(_profile(arguments, START_SIMULATED if url is None else 1), arguments)
+    complain(unused_load(profile, arguments))
     if arguments.sim is None:
         url = url or profile.endpoint_url
     options = session_options(arguments, profile, url, patient=True)

@@ -18,7 +18,12 @@ from collections.abc import Callable, Sequence
 
 from llmtop import __version__
 from llmtop.cli import options
+from llmtop.domain.plain import plain
 from llmtop.errors import LlmtopError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the real one takes 4 ms of --help to import
+    from typing import NoReturn
 
 COMMANDS = {
     "live": ("llmtop.cli.live", "the cockpit: drive load by hand and see where it breaks (the default)"),
@@ -34,6 +39,8 @@ COMMANDS = {
     "locate": ("llmtop.cli.locate", "where files lie"),
 }
 
+MOST = 2000
+"""Characters of an error that are shown."""
 _DESCRIPTION = "Drive load against a live LLM endpoint and feel where it breaks."
 _EPILOG = "commands:\n" + "\n".join(f"  {name:<9} {does}" for name, (_, does) in COMMANDS.items())
 _EPILOG += "\n\n`llmtop COMMAND --help` tells more. The first word that is no command is the URL of the endpoint."
@@ -50,13 +57,13 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
     try:
         name = words.pop(0) if words and words[0] in COMMANDS else "live"
         parser = _parser(name)
-        arguments = parser.parse_args(words)
+        arguments = parser.parse_intermixed_args(words)
         command = importlib.import_module(COMMANDS[name][0])
         begun()
         code: int = command.main(arguments)
         return code
     except LlmtopError as error:
-        print(f"llmtop: {error}", file=sys.stderr)
+        print(f"llmtop: {plain(str(error), MOST)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("llmtop: interrupted", file=sys.stderr)
@@ -72,9 +79,16 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
         return LlmtopError.exit_code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its errors echo what was typed as what it is: text."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(plain(message, MOST))
+
+
 def _parser(name: str) -> argparse.ArgumentParser:
     if name == "live":
-        parser = argparse.ArgumentParser(
+        parser = _Parser(
             prog="llmtop",
             description=_DESCRIPTION,
             epilog=_EPILOG,
@@ -82,6 +96,6 @@ def _parser(name: str) -> argparse.ArgumentParser:
         )
         parser.add_argument("--version", action="version", version=f"llmtop {__version__}")
     else:
-        parser = argparse.ArgumentParser(prog=f"llmtop {name}", description=COMMANDS[name][1].capitalize() + ".")
+        parser = _Parser(prog=f"llmtop {name}", description=COMMANDS[name][1].capitalize() + ".")
     options.ADD[name](parser)
     return parser

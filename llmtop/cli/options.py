@@ -5,7 +5,30 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from llmtop.domain import bounds
+from llmtop.domain.bounds import Quantity
+from llmtop.domain.plain import plain
+
 _Parser = argparse.ArgumentParser
+
+
+def _number(quantity: Quantity) -> Callable[[str], float]:
+    """What reads an option: an error tells the value and what is allowed."""
+
+    def read(text: str) -> float:
+        try:
+            return quantity.read_whole(text) if quantity.whole else quantity.read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{plain(text, SHOWN)!r}: {error}") from None
+
+    return read
+
+
+SHOWN = 40
+"""Characters of a value that are shown in an error."""
+_TOKENS, _USERS, _MOST_USERS = _number(bounds.TOKENS), _number(bounds.USERS), _number(bounds.MOST_USERS)
+_RATE, _PEAK, _TIME = _number(bounds.SENT_RATE), _number(bounds.PEAK), _number(bounds.TIME_S)
+_SHARE, _SEED, _FPS = _number(bounds.SHARE), _number(bounds.SEED), _number(bounds.FPS)
 
 
 def _endpoint(parser: _Parser) -> None:
@@ -52,16 +75,18 @@ def _slo(parser: _Parser) -> None:
 
 def _load(parser: _Parser) -> None:
     group = parser.add_argument_group("load")
-    group.add_argument("--concurrency", type=_count, metavar="N", help="requests in flight at the start")
-    group.add_argument("--rate", type=_positive, metavar="RPS", help="open loop: requests sent per second")
-    group.add_argument("--peak", type=_positive, metavar="N", help="expected peak of the profile: its loads follow")
-    group.add_argument("--prompt-tokens", type=_count, metavar="N", help="length of a prompt")
-    group.add_argument("--output-tokens", type=_count, metavar="N", help="length of an answer")
-    group.add_argument("--think-time", type=_positive, metavar="S", help="pause of a user between two requests")
-    group.add_argument("--shared-prefix", type=_share, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
-    group.add_argument("--max-concurrency", type=_count, metavar="N", help="never more requests in flight than this")
+    group.add_argument("--concurrency", type=_USERS, metavar="N", help="requests in flight at the start")
+    group.add_argument("--rate", type=_RATE, metavar="RPS", help="open loop: requests sent per second")
+    group.add_argument("--peak", type=_PEAK, metavar="N", help="expected peak of the profile: its loads follow")
+    group.add_argument("--prompt-tokens", type=_TOKENS, metavar="N", help="length of a prompt")
+    group.add_argument("--output-tokens", type=_TOKENS, metavar="N", help="length of an answer")
+    group.add_argument("--think-time", type=_TIME, metavar="S", help="pause of a user between two requests")
+    group.add_argument("--shared-prefix", type=_SHARE, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
+    group.add_argument(
+        "--max-concurrency", type=_MOST_USERS, metavar="N", help="never more requests in flight than this"
+    )
     group.add_argument("--workers", type=_workers, default=1, metavar="N|auto", help="load processes (default: 1)")
-    group.add_argument("--seed", type=int, default=0, help="of prompts and arrivals")
+    group.add_argument("--seed", type=_SEED, default=0, help="of prompts and arrivals")
 
 
 def _recording(parser: _Parser) -> None:
@@ -72,7 +97,7 @@ def _recording(parser: _Parser) -> None:
 def _screen(parser: _Parser) -> None:
     group = parser.add_argument_group("screen")
     group.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
-    group.add_argument("--fps", type=_positive, default=2.0, metavar="N", help="screen updates per second (default: 2)")
+    group.add_argument("--fps", type=_FPS, default=2.0, metavar="N", help="screen updates per second (default: 2)")
 
 
 def _live(parser: _Parser) -> None:
@@ -94,7 +119,9 @@ def _run(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout (its keys: KEYS.md)")
     parser.add_argument("--junit", metavar="FILE", help="the judgement and the SLO verdicts as a JUnit file")
     _unknown_ok(parser)
-    parser.add_argument("--duration", type=_positive, metavar="S", help="squeeze or stretch the plan to this length")
+    parser.add_argument(
+        "--duration", type=_number(bounds.LASTING_S), metavar="S", help="squeeze or stretch the plan to this length"
+    )
     _recording(parser)
     _load(parser)
     _endpoint(parser)
@@ -106,7 +133,7 @@ def _unknown_ok(parser: _Parser) -> None:
 
 def _replay(parser: _Parser) -> None:
     parser.add_argument("run", help="run file")
-    parser.add_argument("--speed", type=_positive, default=1.0, metavar="X", help="0.5 to 50 (default: 1)")
+    parser.add_argument("--speed", type=_number(bounds.SPEED), default=1.0, metavar="X", help="0.5 to 50 (default: 1)")
     _slo(parser)
     _screen(parser)
 
@@ -134,12 +161,12 @@ def _sim(parser: _Parser) -> None:
     parser.add_argument("preset", nargs="?", default="laptop", help="shipped name or TOML file (default: laptop)")
     parser.add_argument("--list", action="store_true", help="show the presets")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=_port, default=8000, help="0: any free one (default: 8000)")
+    parser.add_argument("--port", type=_number(bounds.PORT), default=8000, help="0: any free one (default: 8000)")
     _knobs(parser)
     parser.add_argument(
         "--fault", action="append", default=[], metavar="NAME", help="start with this fault (repeatable)"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_SEED, default=0)
 
 
 def _predict(parser: _Parser) -> None:
@@ -149,20 +176,22 @@ def _predict(parser: _Parser) -> None:
     )
     parser.add_argument("--rate", metavar="RPS,RPS,...", help="open loop")
     parser.add_argument("--requests", metavar="FILE.csv", help="replay a list: arrival_s,input_tokens,output_tokens")
-    parser.add_argument("--prompt-tokens", type=_count, default=None, metavar="N")
-    parser.add_argument("--output-tokens", type=_count, default=None, metavar="N")
-    parser.add_argument("--shared-prefix", type=_share, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
+    parser.add_argument("--prompt-tokens", type=_TOKENS, default=None, metavar="N")
+    parser.add_argument("--output-tokens", type=_TOKENS, default=None, metavar="N")
+    parser.add_argument("--shared-prefix", type=_SHARE, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
     parser.add_argument(
         "--stagger",
-        type=float,
+        type=_TIME,
         default=None,
         metavar="S",
         help="closed loop: users start over S seconds (default: over one request's time; 0: at once, as a convoy)",
     )
-    parser.add_argument("--per-level", type=_count, default=None, metavar="N", help="requests measured at each level")
+    parser.add_argument(
+        "--per-level", type=_number(bounds.REQUESTS), default=None, metavar="N", help="requests measured at each level"
+    )
     _knobs(parser)
     _slo(parser)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_SEED, default=0)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--rows", action="store_true", help="with --requests and --json: every request too")
 
@@ -175,7 +204,9 @@ def _doctor(parser: _Parser) -> None:
 
 def _selftest(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
-    parser.add_argument("--seconds", type=_positive, default=3.0, metavar="S", help="of each step (default: 3)")
+    parser.add_argument(
+        "--seconds", type=_number(bounds.STEP_S), default=3.0, metavar="S", help="of each step (default: 3)"
+    )
 
 
 def _profiles(parser: _Parser) -> None:
@@ -203,34 +234,11 @@ ADD: dict[str, Callable[[_Parser], None]] = {
 }
 
 
-def _port(text: str) -> int:
-    port = _count(text)
-    if port > 65535:
-        raise argparse.ArgumentTypeError(f"{text}: ports end at 65535")
-    return port
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError("must be above zero")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError("must be between 0 and 1")
-    return value
-
-
 def _workers(text: str) -> int:
     """0 stands for auto."""
-    return 0 if text == "auto" else max(1, int(text))
+    if text == "auto":
+        return 0
+    try:
+        return bounds.WORKERS.read_whole(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{plain(text, SHOWN)!r}: {error}, or auto") from None

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from llmtop.analysis.predicted import MOST_USERS, assess_prediction, predict_edge
 from llmtop.cli.output import print_json, verdicts_json
 from llmtop.cli.target import knobs_of
+from llmtop.domain.bounds import SENT_RATE, Quantity
+from llmtop.domain.plain import plain
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import UsageError
+from llmtop.inputs import path_of
 from llmtop.simulator.engine import (
     EngineConfig,
     Lengths,
@@ -27,7 +29,9 @@ from llmtop.simulator.engine import (
 from llmtop.wording.figures import TEXT
 from llmtop.workload.datasets import read_rows
 
-Number = TypeVar("Number", int, float)
+MOST_LEVELS = 100
+"""Of one prediction."""
+USERS = Quantity("users", 1, MOST_USERS, "users", whole=True)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -36,24 +40,20 @@ def main(arguments: argparse.Namespace) -> int:
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]}: give one of them")
     slo = parse_slo(arguments.slo) if arguments.slo else Slo()
-    levels = _numbers("--concurrency", arguments.concurrency, int)
-    if any(level > MOST_USERS for level in levels):
-        raise UsageError(f"--concurrency {arguments.concurrency}: at most {MOST_USERS} users are simulated")
+    levels = tuple(map(int, _numbers("--concurrency", arguments.concurrency, USERS)))
+    rates = _numbers("--rate", arguments.rate, SENT_RATE)
     asked = {"prompt_tokens": arguments.prompt_tokens, "output_tokens": arguments.output_tokens}
     asked |= {"shared_prefix": arguments.shared_prefix}
-    for name in ("prompt_tokens", "output_tokens"):
-        if asked[name] is not None and asked[name] < 1:
-            raise UsageError(f"--{name.replace('_', '-')} {asked[name]}: a request has at least one")
-    if arguments.stagger is not None and arguments.stagger < 0:
-        raise UsageError(f"--stagger {arguments.stagger:g}: must not be negative")
     lengths = Lengths(**{name: value for name, value in asked.items() if value is not None})
+
+    requests = () if arguments.requests is None else _requests(path_of(arguments.requests))
 
     def run(users: Sequence[int]) -> Prediction:
         return predict(
             preset,
             concurrency=users,
-            rate=_numbers("--rate", arguments.rate, float),
-            requests=_requests(Path(arguments.requests)) if arguments.requests else (),
+            rate=rates,
+            requests=requests,
             requests_per_level=arguments.per_level,
             seed=arguments.seed,
             stagger_s=arguments.stagger,
@@ -123,11 +123,19 @@ def _cells(point: PredictedPoint) -> tuple[str, ...]:
     )
 
 
-def _numbers(option: str, text: str | None, kind: Callable[[str], Number]) -> tuple[Number, ...]:
-    try:
-        return tuple(kind(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise UsageError(f"{option} {text}: write numbers with commas, like 1,2,4,8") from None
+def _numbers(option: str, text: str | None, quantity: Quantity) -> tuple[float, ...]:
+    """The numbers of a list; none: the option was not given."""
+    parts = [] if text is None else text.split(",")
+    if len(parts) > MOST_LEVELS:
+        raise UsageError(f"{option}: {len(parts):,} numbers; at most {MOST_LEVELS} levels are predicted at once")
+    numbers = []
+    for part in parts:
+        try:
+            numbers.append(quantity.read(part))
+        except ValueError as error:
+            said = f"{option} {plain(text or '', 60)}: {plain(part, 40)!r}: {error}"
+            raise UsageError(f"{said}; write numbers with commas, like 1,2,4,8") from None
+    return tuple(numbers)
 
 
 def _requests(path: Path) -> tuple[ReplayRequest, ...]:

@@ -6,17 +6,24 @@ import argparse
 from pathlib import Path
 
 from llmtop.cli.output import print_json
+from llmtop.domain.plain import plain
 from llmtop.domain.profile import Question
 from llmtop.errors import UsageError
+from llmtop.inputs import path_of
 from llmtop.meter.facts import Facts
 from llmtop.profiles import ProfileEntry, list_profiles, own_folder, profile_from_run, save_profile
 from llmtop.recording.reader import RunReader
 from llmtop.wording.figures import clock
 
+MOST_NAME = 200
+"""Bytes of a profile's name; file systems take 255 with what is added."""
+MOST = 1000
+"""Characters that are shown of a profile."""
+
 
 def main(arguments: argparse.Namespace) -> int:
     if arguments.run is not None:
-        path = save_run(Path(arguments.run), arguments.name)
+        path = save_run(path_of(arguments.run), arguments.name)
         print(f"{path}\n  llmtop run {path.stem} [URL]")
         return 0
     if arguments.name is not None:
@@ -28,7 +35,8 @@ def main(arguments: argparse.Namespace) -> int:
     for entry in entries:
         whose = "" if entry.shipped else f"  {entry.path}"
         asks = entry.question or ""
-        print(f"{entry.name:<14} {asks:<8} {_length(entry):>8}  {entry.problem or entry.description}{whose}")
+        said = plain(f"{entry.problem or entry.description}{whose}", MOST)
+        print(f"{plain(entry.name):<14} {asks:<8} {_length(entry):>8}  {said}")
     return 0
 
 
@@ -45,6 +53,9 @@ def save_run(run: Path, name: str | None) -> Path:
     with RunReader(run) as reader:
         facts = Facts.of(reader.batches())
         profile = profile_from_run(reader.meta, facts.changes)
-    path = own_folder() / f"{name or run.stem}.toml"
+    name = run.stem if name is None else name
+    if not name.strip() or not name.isprintable() or "/" in name or len(name.encode()) > MOST_NAME:
+        raise UsageError(f"--name {plain(name, 60)!r}: a name of a profile is 1 to {MOST_NAME} bytes without a slash")
+    path = own_folder() / f"{name}.toml"
     save_profile(profile, path)
     return path

@@ -8,11 +8,12 @@ from pathlib import Path
 from llmtop.cli.output import complain, named
 from llmtop.domain.slo import parse_slo
 from llmtop.host.review import review, write_reports
+from llmtop.inputs import path_of
 from llmtop.report import check_report, write_report
 
 
 def main(arguments: argparse.Namespace) -> int:
-    run = Path(arguments.run)
+    run = path_of(arguments.run)
     slo = parse_slo(arguments.slo) if arguments.slo else None
     if arguments.output is None:
         for path, replaced in write_reports(run, slo, force=arguments.force).items():

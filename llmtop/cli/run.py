@@ -12,7 +12,7 @@ from llmtop.analysis.percentiles import figures_of
 from llmtop.cli import summary
 from llmtop.cli.exits import CLIENT_BOUND, INTERRUPTED, exit_code
 from llmtop.cli.output import complain, named, print_json, verdicts_json
-from llmtop.cli.target import asked_url, session_options, with_arguments
+from llmtop.cli.target import asked_url, session_options, unused_load, with_arguments
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ending
@@ -31,6 +31,7 @@ from llmtop.wording.figures import TEXT, clock
 def main(arguments: argparse.Namespace) -> int:
     profile = load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency)
     profile = with_arguments(profile, arguments)
+    complain(unused_load(profile, arguments))
     if arguments.duration is not None:
         profile = _stretched(profile, arguments.duration)
     search = profile.search

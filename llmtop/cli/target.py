@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import socket
 import sys
 from urllib.parse import urlsplit
@@ -12,12 +14,16 @@ from msgspec.structs import replace
 from llmtop.cli.output import named
 from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile
 from llmtop.domain.slo import parse_slo
 from llmtop.errors import UsageError
 from llmtop.files import check_new
 from llmtop.session.options import SessionOptions
 
+NOWHERE = "http://127.0.0.1"
+"""What options of an endpoint are checked with where the simulated engine is driven."""
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 LM_STUDIO_PORT = 1234
 """A server that speaks the common protocol alone, so that no table names its port."""
 
@@ -26,6 +32,8 @@ def asked_url(arguments: argparse.Namespace) -> str | None:
     """The URL on the command line; None: there is none, or the simulated engine is asked for."""
     if arguments.sim is not None and arguments.url is not None:
         raise UsageError("--sim and a URL: give one of them")
+    if arguments.sim is not None and "://" in arguments.sim:
+        raise UsageError(f"--sim {plain(arguments.sim)}: that is a URL; leave out --sim to drive it, or name a preset")
     return None if arguments.url is None else str(arguments.url)
 
 
@@ -37,21 +45,21 @@ def session_options(
     Raises UsageError when knobs are set on a real server, and when the target is beyond this machine and the user does
     not confirm it; FileError where the run file cannot be made.
     """
-    endpoint = None if url is None else endpoint_of(arguments, url)
-    if endpoint is not None:
+    endpoint = endpoint_of(arguments, url or NOWHERE)
+    if url is not None:
         if arguments.set:
             raise UsageError("--set turns knobs of the simulated engine; a real server has none that turn from here")
         confirm(endpoint, arguments.yes)
     if arguments.record is not None:
         check_new(named("--record", arguments.record))
     return SessionOptions(
-        endpoint=endpoint,
+        endpoint=None if url is None else endpoint,
         preset=arguments.sim or "laptop",
         knobs=knobs_of(arguments.set),
         profile=profile,
         run_file=arguments.record,
         label=arguments.label,
-        workers=arguments.workers,
+        workers=_affordable(arguments.workers),
         seed=arguments.seed,
         patient=patient,
     )
@@ -64,12 +72,14 @@ def endpoint_of(arguments: argparse.Namespace, url: str) -> Endpoint:
 
     known = [dialect.value for dialect in Dialect]
     if arguments.dialect is not None and arguments.dialect not in known:
-        raise UsageError(f"--dialect {arguments.dialect}: use one of {', '.join(known)}")
+        raise UsageError(f"--dialect {plain(arguments.dialect)}: use one of {', '.join(known)}")
+    if arguments.api_key_env is not None and not os.environ.get(arguments.api_key_env, "").strip():
+        raise UsageError(f"--api-key-env {plain(arguments.api_key_env)}: this environment variable is not set")
     headers = []
     for header in arguments.header:
         name, colon, value = header.partition(":")
-        if not colon or not name.strip():
-            raise UsageError(f"--header {header!r}: write it as NAME:VALUE")
+        if not colon or not _HEADER_NAME.fullmatch(name.strip()) or not value.strip().isprintable():
+            raise UsageError(f"--header {plain(name, 60)!r}: write it as NAME:VALUE, in one line of text")
         headers.append((name.strip(), value.strip()))
     endpoint = endpoint_from_url(
         url,
@@ -117,6 +127,25 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
         caps = replace(caps, max_concurrency=arguments.max_concurrency)
     slo = parse_slo(arguments.slo) if arguments.slo else profile.slo
     return replace(profile, plan=replace(profile.plan, base=base), caps=caps, slo=slo)
+
+
+def unused_load(profile: Profile, arguments: argparse.Namespace) -> str:
+    """What to say where a load is asked for that nothing looks at; empty: it is the load, or none was asked for."""
+    options = {"--concurrency": arguments.concurrency, "--rate": arguments.rate}
+    given = next((f"{option} {value:g}" for option, value in options.items() if value is not None), None)
+    if given is None or not (profile.plan.stages or profile.workload.source == "trace"):
+        return ""
+    how = "--peak N scales them" if profile.peak is not None else "change them in its file"
+    return f"{given} is not used: profile {profile.name} brings its own loads; {how}"
+
+
+def _affordable(workers: int) -> int:
+    """The number of load processes, where this machine can carry them. Raises UsageError."""
+    if workers > 1:
+        from llmtop.load.pool import check_workers
+
+        check_workers(workers)
+    return workers
 
 
 def by_hand(start: int) -> Profile:

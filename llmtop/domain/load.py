@@ -128,6 +128,21 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
         """The largest load that it commands."""
         return max((load for stage in self.stages for load in _loads(stage.shape)), default=self.base.value)
 
+    @property
+    def users(self) -> float:
+        """The most requests in flight that its stages command."""
+        return max((load for stage in self.stages for load in _users(stage.shape)), default=0.0)
+
+
+def _users(shape: Shape) -> tuple[float, ...]:
+    """The loads of a shape that are requests in flight."""
+    match shape:
+        case Hold(concurrency, _):
+            return (concurrency or 0.0,)
+        case Replay(points):
+            return tuple(point.concurrency or 0.0 for _, point in points)
+    return _loads(shape) if shape.unit == "concurrency" else (0.0,)
+
 
 def _loads(shape: Shape) -> tuple[float, ...]:
     """The loads between which a shape moves."""

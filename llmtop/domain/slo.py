@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Literal, get_args
 
 from msgspec import Struct
 
+from llmtop.domain.bounds import LATENCY_S, LIMIT_QUEUE, LIMIT_SHARE
+from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
 
 Latency = Literal["ttft", "tpot", "e2e"]
@@ -19,6 +20,11 @@ STATS: tuple[Stat, ...] = get_args(Stat)
 WARN_SHARE = 0.8
 """A figure turns yellow from this share of its limit."""
 
+MOST_LIMIT = 200
+"""Characters of one limit; a float with all its digits has fewer."""
+SHOWN = 60
+"""Characters of a limit that are shown in an error."""
+_QUANTITIES = {"error_ratio": LIMIT_SHARE, "kv": LIMIT_SHARE, "queue": LIMIT_QUEUE}
 _SCALES = {"ms": 1e-3, "s": 1.0, "min": 60.0, "%": 1e-2, "": 1.0}
 _LIKE = "ttft_p95<2s, tpot_p95<50ms, error_ratio<1%, queue<10 or kv<80%"
 _TARGET = re.compile(
@@ -96,14 +102,26 @@ def parse_slo(text: str) -> Slo:
 
     A latency without a statistic means p95. Raises UsageError naming the part that cannot be read.
     """
-    targets = tuple(_target(part) for part in map(str.strip, text.split(",")) if part)
+    targets: dict[str, SloTarget] = {}
+    for part in map(str.strip, text.split(",")):
+        if part:
+            target = _target(part)
+            if target.name in targets:
+                raise UsageError(f"SLO {plain(part, SHOWN)!r}: a second limit on {target.name}; keep one")
+            targets[target.name] = target
     if not targets:
         raise UsageError(f"SLO: no limit given; write it like {_LIKE}")
-    return Slo(targets)
+    return Slo(tuple(targets.values()))
+
+
+def parse_target(name: str, limit: str) -> SloTarget:
+    """Read one limit, `2s`, of the figure that is called `name`. Raises UsageError."""
+    return _target(f"{name}<{limit}")
 
 
 def _target(part: str) -> SloTarget:
-    match = _TARGET.match(part)
+    match = _TARGET.match(part) if len(part) < MOST_LIMIT else None
+    part = plain(part, SHOWN)
     if match is None:
         raise UsageError(f"SLO {part!r}: write it like {_LIKE}")
     name, number, unit = match.groups()
@@ -118,6 +136,7 @@ def _target(part: str) -> SloTarget:
     if unit not in wants:
         raise UsageError(f"SLO {part!r}: {metric} wants {' or '.join(w or 'a bare number' for w in wants)}")
     limit = float(number) * _SCALES[unit]
-    if not 0 < limit < math.inf:
-        raise UsageError(f"SLO {part!r}: the limit must be above zero and finite")
+    quantity = _QUANTITIES.get(metric, LATENCY_S)
+    if not quantity.holds(limit):
+        raise UsageError(f"SLO {part!r}: the limit must be {quantity.allowed}")
     return SloTarget(metric, limit, stat)

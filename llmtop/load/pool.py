@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
+import psutil
 from msgspec.structs import replace
 
 from llmtop.channel import Child, outward_environment
@@ -13,7 +14,7 @@ from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.endpoint.trace import Trace
-from llmtop.errors import SessionLost
+from llmtop.errors import SessionLost, UsageError
 from llmtop.load.here import BIN_NS, SECOND_NS, WorkerFacts
 from llmtop.load.merging import Merger, quiet
 from llmtop.load.messages import Close, Cut, Follow, Order, WorkerSetup, facts, packed, receive
@@ -23,6 +24,10 @@ from llmtop.meter.binner import merge_bins
 
 STREAMS_PER_WORKER = 512
 """For `auto_workers`: half of what one core can do."""
+WORKERS_PER_CORE = 4
+"""More take each other's turns, and are late."""
+WORKER_MB = 60
+"""Memory of one: an interpreter with its libraries, and the word list."""
 LEAVE_S = 5.0
 """How long a worker may take to end before it is killed."""
 
@@ -31,6 +36,18 @@ def auto_workers(max_concurrency: int) -> int:
     """As many workers as the load may need, but one core stays free for the rest of llmtop."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores - 1, -(-max_concurrency // STREAMS_PER_WORKER)))
+
+
+def check_workers(workers: int) -> None:
+    """Raises UsageError where so many processes are more than this machine carries: says what it does."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    free_mb = psutil.virtual_memory().available / 1e6
+    most = min(cores * WORKERS_PER_CORE, int(free_mb / WORKER_MB))
+    if workers > most:
+        raise UsageError(
+            f"--workers {workers}: this machine carries {max(1, most)} at most, {WORKERS_PER_CORE} for each of its "
+            f"{cores} cores and {WORKER_MB} MB of memory for each ({free_mb:,.0f} MB are free)"
+        )
 
 
 class _Worker:

@@ -68,7 +68,7 @@ def unknown(name: str, allowed: Iterable[str]) -> str:
 
 def _one_of(allowed: Iterable[str], name: str) -> str:
     names = list(allowed)
-    near = difflib.get_close_matches(name, names, 1)
+    near = difflib.get_close_matches(name[:100], names, 1)
     listed = f"allowed: {', '.join(names)}"
     return f"did you mean {near[0]}? ({listed})" if near else listed
 
@@ -126,7 +126,13 @@ def _values(kind: Any) -> Iterable[Any]:
     return kind if isinstance(kind, EnumType) else ()
 
 
+def _bound_text(bound: str) -> str:
+    """` >= 1` as ` of 1 or more`."""
+    sign, _, figure = bound.strip().partition(" ")
+    return {">=": f" of {figure} or more", "<=": f" of {figure} or less"}.get(sign, bound)
+
+
 def _type_text(wanted: str, bound: str, got: str | None) -> str:
     kinds = [_TYPES.get(kind, kind) for kind in wanted.split(" | ") if kind != "null"]
-    text = f"must be {' or '.join(kinds)}{bound}"
+    text = f"must be {' or '.join(kinds)}{_bound_text(bound)}"
     return f"{text}, not {_TYPES.get(got, got)}" if got else text

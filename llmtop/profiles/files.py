@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 
+from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile, Question
 from llmtop.errors import ProfileError
 from llmtop.files import check_new, make_folder, user_folder, write_whole
+from llmtop.inputs import path_of, text_of
 from llmtop.profiles.reading import parse_profile
 from llmtop.profiles.writing import profile_text
+
+MOST_BYTES = 2_000_000
+"""Of a profile file: the moves of a load over hours. Reading so much takes seconds."""
 
 
 class ProfileEntry(Struct, frozen=True, kw_only=True):
@@ -47,21 +54,24 @@ def load_profile(name_or_path: str | Path, *, peak: float | None = None, most: i
     Raises ProfileError: no such profile (says which there are), or broken (says the key and what is allowed).
     """
     path = _find(name_or_path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ProfileError(path, f"cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise ProfileError(path, f"is not UTF-8 text (byte {error.start})") from None
-    return parse_profile(text, path, peak=peak, most=most)
+    return parse_profile(text_of(path, MOST_BYTES, ProfileError), path, peak=peak, most=most)
 
 
 def save_profile(profile: Profile, path: Path) -> None:
-    """Write a profile where none is yet, folders included; `load_profile` gives the same back. Raises FileError."""
-    text = profile_text(profile, path)
+    """Write a profile where none is yet, folders included; `load_profile` gives the same back.
+
+    Raises FileError: it cannot be written, or could not be read again.
+    """
+    try:
+        content = profile_text(profile, path).encode()
+    except UnicodeEncodeError:
+        raise ProfileError(path, "has a name or a description that is no text") from None
+    if len(content) > MOST_BYTES:
+        raise ProfileError(path, "its load moved too often to be repeated: a profile file would be too large")
+    parse_profile(content.decode(), path)
     check_new(path)
     make_folder(path.parent)
-    write_whole(path, text.encode(), is_ours=lambda content: False)
+    write_whole(path, content, is_ours=lambda old: False)
 
 
 def list_profiles() -> tuple[ProfileEntry, ...]:
@@ -87,12 +97,25 @@ def _entry(path: Path, *, shipped: bool) -> ProfileEntry:
 
 
 def _find(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path).expanduser()
-    if isinstance(name_or_path, Path) or path.suffix or path.name != str(name_or_path):
-        return path
-    for folder in (own_folder(), shipped_folder()):
-        named = folder / f"{name_or_path}.toml"
-        if named.is_file():
-            return named
+    """The file of a profile. Raises ProfileError for a name that none has: says the nearest, and which there are."""
+    path = path_of(name_or_path, ProfileError)
+    if not isinstance(name_or_path, Path) and path.name == name_or_path:
+        for folder in (own_folder(), shipped_folder()):
+            named = folder / f"{name_or_path}.toml"
+            with suppress(OSError):  # own profiles that may not be read are none
+                if named.is_file():
+                    return named
+        if not path.suffix:
+            raise ProfileError(plain(str(name_or_path)), f"no such profile; {_there_are(path.stem)}")
+    if "://" in str(name_or_path):
+        raise ProfileError(name_or_path, "is a URL; a profile comes before it: llmtop run PROFILE URL")
+    if not path.exists():
+        raise ProfileError(path, f"cannot be read: No such file or directory; {_there_are(path.stem)}")
+    return path
+
+
+def _there_are(name: str) -> str:
     names = sorted({path.stem for folder in (own_folder(), shipped_folder()) for path in folder.glob("*.toml")})
-    raise ProfileError(name_or_path, f"no such profile; there are {', '.join(names)}, or give the path of a .toml file")
+    near = difflib.get_close_matches(name[:100], names, 1)
+    listed = f"there are {', '.join(names)}, or give the path of a .toml file"
+    return f"did you mean {near[0]}? ({listed})" if near else listed

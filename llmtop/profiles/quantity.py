@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 
-_NUMBER = r"([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)"
+from llmtop.domain.bounds import BURSTINESS, LASTING_S, RATE, TIME_S
+
+_NUMBER = r"([0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,4})?)"
 _DURATION = re.compile(rf"\s*{_NUMBER}\s*(ms|s|min|m|h)\s*")
 _PER_CENT = re.compile(rf"\s*{_NUMBER}\s*%\s*")
 _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
@@ -17,11 +19,23 @@ class Seconds(float):
     @classmethod
     def read(cls, value: object) -> Seconds:
         match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-        if match:
-            return cls(_finite(float(match[1]) * _SECONDS[match[2]], "a duration"))
-        if _is_number(value):
-            return cls(_finite(float(value), "a duration"))  # type: ignore[arg-type]
-        raise ValueError('is no duration; write "30s", "500ms", "5min", "1h" or a number of seconds')
+        number = float(match[1]) * _SECONDS[match[2]] if match else _float(value)
+        if number is None:
+            raise ValueError('is no duration; write "30s", "500ms", "5min", "1h" or a number of seconds')
+        if not TIME_S.holds(number):
+            raise ValueError(f"must be a duration of 0 or more, and of {TIME_S.most:,} s or less")
+        return cls(number)
+
+
+class Lasting(Seconds):
+    """A duration of what must take its time."""
+
+    @classmethod
+    def read(cls, value: object) -> Lasting:
+        seconds = Seconds.read(value)
+        if seconds <= 0:
+            raise ValueError("must be longer than 0 s")
+        return cls(LASTING_S.check(seconds))
 
 
 class Share(float):
@@ -30,8 +44,8 @@ class Share(float):
     @classmethod
     def read(cls, value: object) -> Share:
         match = _PER_CENT.fullmatch(value) if isinstance(value, str) else None
-        number = float(match[1]) / 100 if match else float(value) if _is_number(value) else -1.0  # type: ignore[arg-type]
-        if not 0 <= number <= 1:
+        number = float(match[1]) / 100 if match else _float(value)
+        if number is None or not 0 <= number <= 1:
             raise ValueError('must be a share: "25%", or a number from 0 to 1')
         return cls(number)
 
@@ -49,6 +63,10 @@ class ErrorRatio(float):
             raise ValueError('must be a share such as "1%" or 0.01, or "never"') from None
 
 
+MOST_PER_CENT = 10_000_000
+"""Of a peak of one: as many as there may be."""
+
+
 def of_peak(per_cent: float, peak: float) -> float:
     """The load that is so many per cent of the expected peak."""
     return per_cent * peak / 100
@@ -62,13 +80,26 @@ class Load(float):
     @classmethod
     def read(cls, value: object) -> Load:
         match = _PER_CENT.fullmatch(value) if isinstance(value, str) else None
-        if match:
-            load = cls(_finite(float(match[1]), "a load"))
-            load.of_peak = True
-            return load
-        if _is_number(value):
-            return cls(_finite(float(value), "a load"))  # type: ignore[arg-type]
-        raise ValueError('must be a number, or a share of the peak such as "80%"')
+        number = float(match[1]) if match else _float(value)
+        if number is None:
+            raise ValueError('must be a number, or a share of the peak such as "80%"')
+        most = MOST_PER_CENT if match else RATE.most
+        if not 0 <= number <= most:
+            raise ValueError(f"must be a load of 0 or more, and of {most:,}{'%' if match else ''} or less")
+        load = cls(number)
+        load.of_peak = match is not None
+        return load
+
+
+class Burstiness(float):
+    """Shape of the gaps between arrivals; `inf` is constant."""
+
+    @classmethod
+    def read(cls, value: object) -> Burstiness:
+        number = _float(value)
+        if number is None or not (BURSTINESS.holds(number) or number == math.inf):
+            raise ValueError(f"must be {BURSTINESS.allowed}, or inf")
+        return cls(number)
 
 
 def load_text(load: float, peak: float | None) -> int | float | str:
@@ -99,16 +130,16 @@ def seconds_text(seconds: float) -> str:
 
 def number_text(number: float) -> str:
     """The shortest text of a number that reads back exactly; whole numbers without a point."""
-    if isinstance(number, int) or (number == int(number) and abs(number) < 1e15):
+    if isinstance(number, int) or (abs(number) < 1e15 and number == int(number)):
         return str(int(number))
     return repr(float(number))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _finite(number: float, what: str) -> float:
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(f"must be {what} of 0 or more")
-    return number
+def _float(value: object) -> float | None:
+    """None: it is no number; one that no float can hold is infinite."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from llmtop.domain.bounds import RATE, SPREAD, TIME_S, TOKENS
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps, Unit
 from llmtop.domain.profile import LogNormal, Normal, Profile, Quantiles, Question, Workload
-from llmtop.domain.slo import Slo, parse_slo
-from llmtop.errors import ProfileError, UsageError
+from llmtop.domain.slo import Slo, SloTarget, parse_slo, parse_target
+from llmtop.errors import FileError, ProfileError, UsageError
+from llmtop.inputs import expanded, tables_of
 from llmtop.profiles import schema
 from llmtop.profiles.asking import unanswerable, without_time
 from llmtop.profiles.faults import explain
@@ -32,10 +33,7 @@ def parse_profile(text: str, path: Path, *, peak: float | None = None, most: int
         peak: the expected peak, instead of the file's.
         most: requests in flight that are allowed, where that is more than the file says.
     """
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(path, f"is not TOML: {error}") from None
+    tables = tables_of(text, path, ProfileError)
     try:
         table = msgspec.convert(tables, schema.ProfileTable, dec_hook=_read_quantity)
     except msgspec.ValidationError as error:
@@ -64,6 +62,8 @@ class _Reader:
     def profile(self) -> Profile:
         table = self.table
         base = self.point("load", table.load, START)
+        if not TIME_S.holds(sum(stage.duration for stage in table.stage)):
+            raise self.fault("stage", f"the stages last longer than {TIME_S.most:,} s together")
         stages = tuple(self.stage(f"stage[{place}]", stage, base) for place, stage in enumerate(table.stage, 1))
         self.check_peak()
         url = table.endpoint.url
@@ -124,13 +124,16 @@ class _Reader:
             raise self.fault("workload.file", "is not read by a synthetic workload; set source or leave out file")
         for side, lengths in (("prompt", table.prompt), ("output", table.output)):
             key = f"workload.{side}"
-            if isinstance(lengths, Normal | LogNormal) and not 0 <= lengths.cv <= 10:
-                raise self.fault(f"{key}.cv", "must be from 0 to 10")
+            if isinstance(lengths, Normal | LogNormal) and not SPREAD.holds(lengths.cv):
+                raise self.fault(f"{key}.cv", f"must be {SPREAD.allowed}")
             if isinstance(lengths, Quantiles):
                 self.check_quantiles(f"{key}.table", lengths.table)
         file = table.file
         if file is not None:
-            file = str(self.path.absolute().parent / Path(file).expanduser())
+            try:
+                file = str(self.path.absolute().parent / expanded(file))
+            except FileError as error:
+                raise self.fault("workload.file", f"{error.path!r} {error.problem}") from None
         return Workload(
             source=table.source, file=file, prompt=table.prompt, output=table.output, seed=table.seed, api=table.api
         )
@@ -141,8 +144,8 @@ class _Reader:
         shares, tokens = zip(*rows, strict=True)
         if not (shares[0] >= 0 and shares[-1] <= 1 and all(a < b for a, b in pairwise(shares))):
             raise self.fault(key, "shares must rise from 0 or more to 1 or less")
-        if not (tokens[0] >= 1 and all(map(math.isfinite, tokens)) and list(tokens) == sorted(tokens)):
-            raise self.fault(key, "tokens must be 1 or more and must not fall")
+        if not all(map(TOKENS.holds, tokens)) or any(a > b for a, b in pairwise(tokens)):
+            raise self.fault(key, f"tokens must be {TOKENS.allowed} and must not fall")
 
     def load(self, key: str, load: Load, unit: Unit) -> float:
         """The load as a number, per cent of the peak resolved."""
@@ -153,7 +156,10 @@ class _Reader:
         if self.table.peak is None:
             raise self.fault(key, "is a share of the peak, but the file sets no peak; add e.g. peak = 32 at its top")
         self.uses_peak = True
-        return of_peak(float(load), self.table.peak)
+        number = of_peak(float(load), self.table.peak)
+        if not RATE.holds(number):
+            raise self.fault(key, f"is a load of {number:g}, and must be {RATE.allowed}")
+        return number
 
     def users(self, key: str, load: Load) -> int:
         """The load as a number of users: whole, and not above the limit."""
@@ -193,8 +199,6 @@ class _Reader:
         return structs.replace(base, **changes)
 
     def stage(self, key: str, table: schema.AnyStage, base: LoadPoint) -> Stage:
-        if table.duration <= 0:
-            raise self.fault(f"{key}.duration", "must be longer than 0 s")
         shape = self.shape(key, table, base)
         name = table.name if table.name is not None else str(table.__struct_config__.tag)
         return Stage(
@@ -222,8 +226,6 @@ class _Reader:
                 low, high = self.level(f"{key}.base", table.base, unit), self.level(f"{key}.peak", table.peak, unit)
                 return Spike(low, high, float(table.rise), float(table.fall), unit)
             case schema.SineStage(unit=unit):
-                if table.period <= 0:
-                    raise self.fault(f"{key}.period", "must be longer than 0 s")
                 low, high = self.level(f"{key}.low", table.low, unit), self.level(f"{key}.high", table.high, unit)
                 if low > high:
                     raise self.fault(f"{key}.high", "must not be below low")
@@ -254,10 +256,13 @@ class _Reader:
     def slo(self) -> Slo:
         table = self.table.slo
         if isinstance(table, str):
-            return self.targets("slo", table)
+            try:
+                return parse_slo(table)
+            except UsageError as error:
+                raise self.fault("slo", str(error)) from None
         if not table:
             return Slo()
-        targets = []
+        targets: list[SloTarget] = []
         for name, value in table.items():
             key = f"slo.{name}"
             try:
@@ -267,15 +272,19 @@ class _Reader:
             warn = None
             if isinstance(row, schema.SloLimit):
                 if row.warn is not None:
-                    warn = self.targets(f"{key}.warn", f"{name}<{row.warn}").targets[0].limit
+                    warn = self.target(f"{key}.warn", name, row.warn).limit
                 row = row.limit
-            target = self.targets(key, f"{name}<{row}").targets[0]
+            target = self.target(key, name, row)
+            if warn is not None and warn > target.limit:
+                raise self.fault(f"{key}.warn", "must not be above the limit")
+            if any(target.name == other.name for other in targets):
+                raise self.fault(key, f"is a second limit on {target.name}: keep one")
             targets.append(structs.replace(target, warn=warn))
         return Slo(tuple(targets))
 
-    def targets(self, key: str, text: str) -> Slo:
+    def target(self, key: str, name: str, limit: str | float) -> SloTarget:
         try:
-            return parse_slo(text)
+            return parse_target(name, str(limit))
         except UsageError as error:
             raise self.fault(key, str(error)) from None
 
@@ -285,8 +294,5 @@ class _Reader:
             f"{name}_timeout_s": float(getattr(table, f"{name}_timeout"))
             for name in ("connect", "first_token", "idle", "total")
         }
-        for name, seconds in timeouts.items():
-            if seconds <= 0:
-                raise self.fault(f"limits.{name.removesuffix('_s')}", "must be longer than 0 s")
         ratio = None if math.isinf(table.stop_error_ratio) else float(table.stop_error_ratio)
         return Caps(max_concurrency=table.max_concurrency, stop_error_ratio=ratio, **timeouts)

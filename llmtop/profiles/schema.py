@@ -18,11 +18,13 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from llmtop.domain.bounds import MOST_USERS, PEAK, SEED, TOKENS
 from llmtop.domain.load import Unit
 from llmtop.domain.profile import Fixed, LengthDistribution, Question
-from llmtop.profiles.quantity import ErrorRatio, Load, Seconds, Share
+from llmtop.profiles.quantity import Burstiness, ErrorRatio, Lasting, Load, Seconds, Share
 
-Tokens = Annotated[int, Meta(ge=1, le=10_000_000)]
+Tokens = Annotated[int, Meta(ge=TOKENS.least, le=TOKENS.most)]
+Peak = Annotated[float, Meta(ge=PEAK.least, le=PEAK.most)]
 
 
 class EndpointTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +37,7 @@ class WorkloadTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     file: str | None = None
     prompt: LengthDistribution = Fixed()
     output: LengthDistribution = Fixed()
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=SEED.least, le=SEED.most)] = 0
     api: Literal["chat", "completions"] = "chat"
 
 
@@ -48,7 +50,7 @@ class PointTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     output_tokens: Tokens | None = None
     shared_prefix: Share | None = None
     think_time: Seconds | None = None
-    burstiness: Annotated[float, Meta(gt=0)] | None = None
+    burstiness: Burstiness | None = None
 
 
 class ReplayPoint(PointTable, frozen=True, kw_only=True):
@@ -57,7 +59,7 @@ class ReplayPoint(PointTable, frozen=True, kw_only=True):
 
 class StageTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="shape"):
     name: str | None = None
-    duration: Seconds
+    duration: Lasting
     prompt_tokens: Tokens | None = None
     output_tokens: Tokens | None = None
 
@@ -89,7 +91,7 @@ class SpikeStage(StageTable, frozen=True, kw_only=True, tag="spike"):
 class SineStage(StageTable, frozen=True, kw_only=True, tag="sine"):
     low: Load
     high: Load
-    period: Seconds
+    period: Lasting
     unit: Unit = "concurrency"
 
 
@@ -106,21 +108,21 @@ class SloLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class LimitsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    max_concurrency: Annotated[int, Meta(ge=1)] = 1024
+    max_concurrency: Annotated[int, Meta(ge=MOST_USERS.least, le=MOST_USERS.most)] = 1024
     stop_error_ratio: ErrorRatio = ErrorRatio(0.01)
-    connect_timeout: Seconds = Seconds(5)
-    first_token_timeout: Seconds = Seconds(120)
-    idle_timeout: Seconds = Seconds(60)
-    total_timeout: Seconds = Seconds(600)
+    connect_timeout: Lasting = Lasting(5)
+    first_token_timeout: Lasting = Lasting(120)
+    idle_timeout: Lasting = Lasting(60)
+    total_timeout: Lasting = Lasting(600)
 
 
 class ProfileTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str | None = None
     description: str = ""
     question: Question | None = None
-    peak: Annotated[float, Meta(gt=0)] | None = None
+    peak: Peak | None = None
     peak_from_slots: bool = False
-    at_least: Annotated[float, Meta(gt=0)] | None = None
+    at_least: Peak | None = None
     recover_within: Seconds | None = None
     search: bool = False
     endpoint: EndpointTable = EndpointTable()

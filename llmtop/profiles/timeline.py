@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 from msgspec import structs
 
-from llmtop.domain.load import LoadPlan, Replay, Stage
+from llmtop.domain.load import Caps, LoadPlan, Replay, Stage
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import LoadChange, RunMeta
 from llmtop.wording.figures import TEXT
@@ -24,20 +25,29 @@ def profile_from_run(meta: RunMeta, changes: Sequence[LoadChange]) -> Profile:
     profile = meta.profile
     planned_s = profile.plan.duration_s
     if planned_s and all(change.reason == "stage" or change.t_s >= planned_s for change in changes):
-        return profile
+        return structs.replace(profile, caps=_with_room(profile.caps, profile.plan))
     points = [(0.0, profile.plan.base), *((max(0.0, change.t_s), change.point) for change in changes)]
     held = [point for place, point in enumerate(points) if place + 1 == len(points) or points[place + 1][0] > point[0]]
     last_s = held[-1][0]
     duration_s = meta.ended_s if meta.ended_s is not None and meta.ended_s > last_s else last_s + TAIL_S
     stage = Stage(name="replay", duration_s=duration_s, shape=Replay(tuple(held)))
+    plan = LoadPlan(stages=(stage,), base=held[0][1])
     label = meta.label or f"{meta.endpoint.model or profile.name} by hand"
     return structs.replace(
         profile,
         name=label,
         description=f"The load of a run of {TEXT.duration(round(duration_s))}, as it was driven by hand.",
-        plan=LoadPlan(stages=(stage,), base=held[0][1]),
+        plan=plan,
         question=None,
         peak=None,
         peak_from_slots=False,
         at_least=None,
+        recover_within_s=Profile(name="").recover_within_s,
+        caps=_with_room(profile.caps, plan),
     )
+
+
+def _with_room(caps: Caps, plan: LoadPlan) -> Caps:
+    """Caps that allow what was commanded: a run that was cut by its caps is repeated as it was asked for."""
+    top = ceil(max(plan.users, plan.base.concurrency or 0))
+    return caps if top <= caps.max_concurrency else structs.replace(caps, max_concurrency=top)

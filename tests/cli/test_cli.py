@@ -231,7 +231,7 @@ def test_a_prediction_without_end_of_slots_ends_and_what_does_not_fit_is_said(
     assert main(["predict", "laptop", "--prompt-tokens", "999999"]) == 2
     assert "999999 prompt and 64 output tokens do not fit laptop: a request may have 2048" in said(capsys)
     assert main(["predict", "laptop", "--concurrency", "1000000000"]) == 2
-    assert "at most 4096 users are simulated" in said(capsys)
+    assert "must be a whole number from 1 to 4,096 (users)" in said(capsys)
 
 
 def test_a_request_list_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,7 +268,7 @@ def test_a_port_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as end:
         main(["sim", "--port", "70000"])
     assert end.value.code == 2
-    assert "ports end at 65535" in capsys.readouterr().err
+    assert "'70000': must be a whole number from 0 to 65,535" in capsys.readouterr().err
 
 
 def test_a_peak_without_a_profile_is_refused() -> None:

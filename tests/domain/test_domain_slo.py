@@ -12,7 +12,7 @@ from llmtop.errors import UsageError
 LATENCY = st.builds(
     SloTarget,
     metric=st.sampled_from(LATENCIES),
-    limit=st.integers(1, 900).map(lambda ms: ms / 1e3) | st.integers(1, 60).map(float) | st.floats(1e-9, 1e9),
+    limit=st.integers(1, 900).map(lambda ms: ms / 1e3) | st.integers(1, 60).map(float) | st.floats(1e-6, 86_400),
     stat=st.sampled_from(STATS),
 )
 SHARE = st.builds(
@@ -23,7 +23,7 @@ SHARE = st.builds(
 QUEUE = st.builds(SloTarget, metric=st.just("queue"), limit=st.integers(1, 500).map(float))
 
 
-@given(st.lists(LATENCY | SHARE | QUEUE, min_size=1, max_size=6))
+@given(st.lists(LATENCY | SHARE | QUEUE, min_size=1, max_size=6, unique_by=lambda target: target.name))
 def test_text_round_trip(targets: list[SloTarget]) -> None:
     slo = parse_slo(str(Slo(tuple(targets))))
     for read, meant in zip(slo.targets, targets, strict=True):
@@ -50,8 +50,13 @@ def test_a_latency_without_a_statistic_is_its_p95() -> None:
         ("ttft_p95<2%", "ttft wants ms or s"),
         ("kv<80ms", "kv wants %"),
         ("queue<10%", "queue wants a bare number"),
-        ("ttft_p95<0s", "above zero"),
-        ("ttft_p95<1e400s", "finite"),
+        ("ttft_p95<0s", "must be a number from 0.000001 to 86,400"),
+        ("ttft_p95<1e400s", "must be a number from"),
+        ("ttft_p95<nan s", "write it like"),
+        ("error_ratio<120%", r"must be a number from 0.000000001 to 1 \(1 is 100 %\)"),
+        ("queue<1e9", "to 1,000,000"),
+        ("ttft_p95<" + "9" * 5000 + "s", "write it like"),
+        ("ttft<2s,ttft_p95<1s", "a second limit on ttft_p95; keep one"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(text: str, says: str) -> None:

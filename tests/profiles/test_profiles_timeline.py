@@ -42,7 +42,7 @@ def test_the_replay_commands_what_the_hand_did(moves: list[tuple[float, int]], t
 
 def test_a_run_that_kept_to_its_plan_gives_its_own_profile_back() -> None:
     change = LoadChange(0.0, LoadPoint(concurrency=4), "stage", "a")
-    assert profile_from_run(PLANNED, [change, LoadChange(50.0, LoadPoint(concurrency=0), "stop")]) is PLANNED.profile
+    assert profile_from_run(PLANNED, [change, LoadChange(50.0, LoadPoint(concurrency=0), "stop")]) == PLANNED.profile
     by_hand = LoadChange(10.0, LoadPoint(concurrency=9))
     assert isinstance(profile_from_run(PLANNED, [change, by_hand]).plan.stages[0].shape, Replay)
 
