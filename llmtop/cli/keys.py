@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.figures import RunFigures
-from llmtop.domain.frame import Totals
+from llmtop.domain.frame import Frame, Totals
 from llmtop.domain.run import Ending
 from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.load.selftest import Row
@@ -92,6 +92,7 @@ def documents() -> dict[str, Keys]:
         "totals": Key(Totals),
         "figures": figures,
         "run_file": Key(str | None, "The recording."),
+        "recording_problem": keys_of(Frame)["recording_problem"],
     }
     prediction = dict(keys_of(Prediction))
     prediction["requests"] = Key(prediction["requests"].kind, "With --rows only.")

@@ -21,7 +21,7 @@ def named(option: str, text: str) -> Path:
     return Path(text)
 
 
-def complain(text: str) -> None:
+def complain(text: str | None) -> None:
     """One line on stderr, if that takes any; none for no text."""
     if text:
         with contextlib.suppress(OSError):

@@ -14,8 +14,9 @@ from llmtop.cli.exits import CLIENT_BOUND, INTERRUPTED, exit_code
 from llmtop.cli.output import complain, named, print_json, verdicts_json
 from llmtop.cli.target import asked_url, session_options, unused_load, with_arguments
 from llmtop.domain.figures import RunFigures
+from llmtop.domain.frame import Frame
 from llmtop.domain.profile import Profile
-from llmtop.domain.run import Ending
+from llmtop.domain.run import Ending, Event
 from llmtop.domain.shown import Shown
 from llmtop.errors import UsageError
 from llmtop.exchange.junit import JUnitOutput, is_junit
@@ -50,6 +51,8 @@ def main(arguments: argparse.Namespace) -> int:
         result = run_to_end(SessionLink(options), profile.slo, progress.show, search=search, outputs=outputs)
     finally:
         progress.end()
+    progress.tell(result.frame)
+    complain(result.frame.recording_problem)
     judgement = result.assessment.judgement
     code = INTERRUPTED if result.interrupted else exit_code(judgement, unknown_ok=arguments.unknown_ok)
     end = result.end
@@ -87,6 +90,7 @@ def as_json(result: RunResult) -> dict[str, object]:
         "totals": frame.totals,
         "figures": _figures(result),
         "run_file": frame.run_file,
+        "recording_problem": frame.recording_problem,
         **verdicts_json(assessment),
     }
 
@@ -111,11 +115,21 @@ class _Progress:
     def __init__(self, profile: Profile, search: bool) -> None:
         self._length_s = None if search else profile.plan.duration_s
         self._over = sys.stderr.isatty()
+        self._told: set[Event] = set()
+
+    def tell(self, frame: Frame) -> None:
+        """What happened to the recording, once."""
+        for event in frame.events:
+            if event.kind == "recording" and event not in self._told:
+                self._told.add(event)
+                self.end()
+                complain(event.text)
 
     def show(self, shown: Shown) -> None:
         frame = shown.frame
         if frame is None:
             return
+        self.tell(frame)
         target = frame.target
         load = f"{target.concurrency} in flight" if target.concurrency is not None else f"{target.rate_rps:g} req/s"
         window = frame.window

@@ -30,6 +30,10 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment) -> str:
         lines.append(ENDED_BY[meta.ending])
     if frame.run_file:
         lines.append(f"run file: {frame.run_file}")
+        if frame.recording_problem:
+            lines.append(f"  {frame.recording_problem}")
         lines.append(f"  llmtop replay {frame.run_file}")
         lines.append(f"  llmtop report {frame.run_file}")
+    elif frame.recording_problem:
+        lines.append(frame.recording_problem)
     return "\n".join(lines)

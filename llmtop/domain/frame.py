@@ -110,6 +110,8 @@ class Frame(Struct, frozen=True, kw_only=True):
     """The newest last, at most a screenful."""
     run_file: str | None = None
     recording: bool = False
+    recording_problem: str | None = None
+    """What is missing from the run file, or waits to be written, and why; None: nothing."""
     token_source: str | None = None
     """Where token counts come from; ≈ is shown unless it is usage."""
     replay: ReplayPosition | None = None

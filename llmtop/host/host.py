@@ -236,7 +236,8 @@ class Host:
     def _all_facts(self) -> Facts:
         """Those of the whole run: what a long one has dropped is read back from its file, if that is whole."""
         frame = self._link.frame()
-        if self.facts.dropped and frame is not None and frame.run_file is not None and frame.recording:
+        whole = frame is not None and frame.recording and frame.recording_problem is None
+        if self.facts.dropped and frame is not None and frame.run_file is not None and whole:
             try:
                 with RunReader(Path(frame.run_file)) as reader:
                     return Facts.of(reader.batches())

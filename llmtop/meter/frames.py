@@ -164,6 +164,7 @@ class FrameBuilder:
         braked: str | None = None,
         run_file: str | None = None,
         recording: bool = False,
+        recording_problem: str | None = None,
         replay: ReplayPosition | None = None,
         finished: bool = False,
     ) -> Frame:
@@ -194,6 +195,7 @@ class FrameBuilder:
             events=tuple(self._events),
             run_file=run_file,
             recording=recording,
+            recording_problem=recording_problem,
             token_source=self._token_source,
             replay=replay,
             finished=finished,

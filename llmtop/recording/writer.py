@@ -1,83 +1,139 @@
-"""Writing a run file while the run goes on. A kill loses at most the last half second."""
+"""Writing a run file while the run goes on. A kill loses at most the last second."""
 
 from __future__ import annotations
 
-import contextlib
+import os
 import queue
 import re
 import sqlite3
 import threading
+import time
+from collections import deque
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
-import platformdirs
+from msgspec.structs import replace
 
-from llmtop.domain.run import Ending, FactBatch, RunMeta
-from llmtop.errors import RunFileError
-from llmtop.recording import schema
+from llmtop.domain.run import Ending, FactBatch, RunMeta, Severity
+from llmtop.errors import FileError, RunFileError
+from llmtop.files import check_new, make_folder, user_folder
+from llmtop.recording import runfile
+from llmtop.recording.rows import Piece, size_of
+from llmtop.recording.runfile import SUFFIX, Moved, RunFile
+from llmtop.wording import recording as words
 
 COMMIT_S = 0.5
-SUFFIX = ".llmtop"
+RETRY_S = 1.0
+"""Pause before the disk is tried again; each attempt costs some of the load's processor."""
+LOCK_S = 2.0
+"""A lock that is held for less is nobody's concern: whoever reads the whole file holds one."""
+KEPT_FACTS = 150_000
+"""So many wait in memory for the disk, of some 1 kB each: minutes of a fast client, hours of a slow one."""
+LAST_S = 4.0
+"""How long the disk is tried when the run is over."""
+SILENT_S = 5.0
+"""A disk that takes longer for one attempt does not answer."""
 
 
 def runs_directory() -> Path:
     """Where run files go when nobody says otherwise."""
-    return Path(platformdirs.user_data_dir("llmtop")) / "runs"
+    return user_folder("data") / "runs"
 
 
 def new_run_path(name: str, started_at: float, directory: Path | None = None) -> Path:
-    """A path that does not exist yet: `YYYYmmdd-HHMMSS-name.llmtop`, for display in order of time."""
+    """A path that does not exist yet: `YYYYmmdd-HHMMSS-name.llmtop`, for display in order of time. Raises OSError."""
     directory = runs_directory() if directory is None else directory
     plain = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:60] or "run"
     stem = f"{datetime.fromtimestamp(started_at):%Y%m%d-%H%M%S}-{plain}"
-    path, number = directory / (stem + SUFFIX), 1
-    while path.exists():
-        number += 1
-        path = directory / f"{stem}-{number}{SUFFIX}"
-    return path
+    return next(path for path in runfile.beside(directory / (stem + SUFFIX)) if not os.path.lexists(path))
 
 
 class RunWriter:
     """A run file being written. `write` never waits for the disk: a thread inserts, and commits every `COMMIT_S`.
+
+    Whatever the disk does, the run goes on, and so does the recording as soon as it can: what comes meanwhile is kept
+    in memory. Used by one thread.
 
     Args:
         path: must not exist; its folder is made.
 
     Raises:
         RunFileError: the file exists or cannot be made.
-
-    `error` says why writing has stopped (disk full, say); the run goes on without a recording then.
     """
 
     def __init__(self, path: Path, meta: RunMeta) -> None:
-        self.path = path
-        self.error: str | None = None
         self._meta = meta
-        self._pieces: queue.SimpleQueue[FactBatch | RunMeta] = queue.SimpleQueue()
+        self._pieces: queue.SimpleQueue[Piece] = queue.SimpleQueue()
+        self._news: deque[tuple[Severity, str]] = deque()
+        self._told = 0
+        """Facts that were handed over."""
+        self._gaps: list[words.Span] = []
+        self._gone: list[words.Span] = []
+        """Of the thread: what was on the disk, and is there no more."""
+        self._missing: str | None = None
+        """Of the thread: why nothing is written."""
+        self._failed_s: float | None = None
+        self._began_s: float | None = None
+        """When the attempt began that has not ended yet."""
+        self._silent = False
+        self._unfit = 0
+        self._rest: str | None = None
+        self._wanted: Path | None = None
+        """At the end, if only the rest of the run lies elsewhere: where it begins."""
         self._closing = threading.Event()
         try:
-            if path.exists():
-                raise RunFileError(path, "exists already; give another name with --record")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._create()
+            check_new(path)
+            make_folder(path.parent)
+            self._file = RunFile(path, meta)
+        except FileError as error:
+            raise RunFileError(path, f"{error.problem}; give another place with --record FILE") from error
         except (OSError, sqlite3.Error) as error:
-            raise RunFileError(path, f"cannot be written ({error}); give another place with --record FILE") from error
+            problem = f"cannot be written: {runfile.reason(error)}; give another place with --record FILE"
+            raise RunFileError(path, problem) from error
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
 
-    def _create(self) -> None:
-        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as database:
-            # WAL needs shared memory, which network file systems lack; any other journal is slower but as safe.
-            with contextlib.suppress(sqlite3.OperationalError):
-                database.execute("PRAGMA journal_mode = WAL")
-            for statement in schema.create_sql():
-                database.execute(statement)
-            _put_meta(database, self._meta)
+    # ── What the run tells and asks ───────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def path(self) -> Path:
+        """Where the run is recorded now."""
+        return self._wanted or self._file.path
+
+    @property
+    def problem(self) -> str | None:
+        """What is not in the run file, or waits to be, and why; None: nothing."""
+        waiting = words.SILENT if self._silent else self._missing
+        since_s = None if waiting is None else self._file.written_s
+        told = words.missing_text(waiting, since_s, (*self._gone, *self._gaps), len(self._file.left_out))
+        return "; ".join(part for part in (told, self._rest) if part) or None
+
+    def news(self) -> tuple[tuple[Severity, str], ...]:
+        """What happened to the recording since the last call."""
+        silent = self._began_s is not None and time.monotonic() - self._began_s > SILENT_S
+        if silent and not self._silent:
+            self._news.append(("error", words.waits_text(self.path, words.SILENT)))
+        self._silent = silent
+        told = []
+        while self._news:
+            told.append(self._news.popleft())
+        return tuple(told)
 
     def write(self, batch: FactBatch) -> None:
-        if self.error is None:
-            self._pieces.put(batch)
+        if self._told - self._file.facts > KEPT_FACTS:
+            batch = self._trimmed(batch)
+        elif self._gaps and self._gaps[-1][1] is None:
+            self._gaps[-1] = (self._gaps[-1][0], batch.t_s)
+            self._news.append(("warning", f"recording: {words.lost_text(self._gaps[-1])}"))
+        self._told += size_of(batch)
+        self._pieces.put(batch)
+
+    def _trimmed(self, batch: FactBatch) -> FactBatch:
+        """What was measured is left out; what was commanded is few, and without it nothing else could be judged."""
+        if not self._gaps or self._gaps[-1][1] is not None:
+            self._gaps.append((batch.t_s, None))
+            self._news.append(("error", words.full_memory_text(self._told - self._file.facts)))
+        return replace(batch, bins=(), requests=(), server=(), gpu=(), client=())
 
     def update_meta(self, meta: RunMeta) -> None:
         """What became known after the start (the probe's answer, the end)."""
@@ -85,47 +141,88 @@ class RunWriter:
         self._pieces.put(meta)
 
     def close(self, ended_s: float, ending: Ending | None = None) -> None:
-        """Write the rest and leave one plain file behind."""
-        self.update_meta(msgspec.structs.replace(self._meta, ended_s=ended_s, ending=ending))
+        """Write the rest and leave one plain file behind; what the disk does not take in time goes elsewhere."""
+        self.update_meta(replace(self._meta, ended_s=ended_s, ending=ending))
         self._closing.set()
-        self._thread.join()
+        self._thread.join(LAST_S + 2 * runfile.RESCUE_S)
+        if self._thread.is_alive():
+            self._missing = words.SILENT
+
+    # ── The thread ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _work(self) -> None:
+        while not self._closing.wait(COMMIT_S if self._missing is None else RETRY_S):
+            self.step()
+        until_s = time.monotonic() + LAST_S
+        self.step()
+        while not self._file.saved and time.monotonic() < until_s:
+            time.sleep(COMMIT_S)
+            self.step()
+        if not self._file.saved:
+            self._rescue()
+        self._file.close()
+
+    def step(self) -> None:
+        """One attempt to write everything that waits. Nothing that goes wrong ends it."""
+        self._began_s = time.monotonic()
         try:
-            with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as database:
-                database.execute("PRAGMA synchronous = NORMAL")
-                while not self._closing.wait(COMMIT_S):
-                    self._commit(database)
-                self._commit(database)
-                database.execute("PRAGMA journal_mode = DELETE")
-        except sqlite3.Error as error:
-            self.error = f"recording stopped: {self.path}: {error}"
+            while not self._pieces.empty():
+                self._file.tell(self._pieces.get())
+            self._file.save()
+        except Moved as moved:
+            self._move(moved)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._succeed()
+        finally:
+            self._began_s = None
+            if unfit := self._file.left_out[self._unfit :]:
+                self._unfit += len(unfit)
+                self._news.append(("warning", words.left_out_text(len(unfit), unfit[0])))
 
-    def _commit(self, database: sqlite3.Connection) -> None:
-        """One transaction with everything that has come since the last."""
-        database.execute("BEGIN")
-        while not self._pieces.empty():
-            piece = self._pieces.get()
-            if isinstance(piece, RunMeta):
-                _put_meta(database, piece)
-            else:
-                _insert(database, piece)
-        database.execute("COMMIT")
+    def _move(self, moved: Moved) -> None:
+        before_s, facts = self._file.written_s, self._file.facts
+        try:
+            whole = self._file.move(moved.readable) or not facts
+            self._file.save()
+        except Exception as error:
+            self._fail(error, moved.why)
+            return
+        self._missing = self._failed_s = None
+        if not whole:
+            self._gone.append((0.0, before_s))
+        self._news.append(("warning", words.moved_text(self.path, moved.why, None if whole else before_s)))
 
+    def _fail(self, error: Exception, moved: str = "") -> None:
+        now_s = time.monotonic()
+        self._failed_s = self._failed_s or now_s
+        if runfile.is_lock(error) and now_s - self._failed_s < LOCK_S:
+            return
+        why = "; ".join(part for part in (moved, runfile.reason(error)) if part)
+        if self._missing is None:
+            self._news.append(("error", words.waits_text(self.path, why)))
+        self._missing = why
 
-def _put_meta(database: sqlite3.Connection, meta: RunMeta) -> None:
-    rows = [
-        ("schema", str(schema.VERSION)),
-        ("llmtop_version", meta.llmtop_version),
-        ("run", msgspec.json.encode(meta).decode()),
-    ]
-    database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+    def _succeed(self) -> None:
+        if self._missing is not None:
+            self._news.append(("info", words.goes_on_text(self.path)))
+        self._missing = self._failed_s = None
 
-
-def _insert(database: sqlite3.Connection, batch: FactBatch) -> None:
-    for field, table in schema.BATCH_TABLES.items():
-        facts = getattr(batch, field)
-        if facts:
-            places = ", ".join("?" * (1 + len(table.columns)))
-            rows = [(batch.t_s, *table.row(fact)) for fact in facts]
-            database.executemany(f"INSERT INTO {table.name} VALUES ({places})", rows)
+    def _rescue(self) -> None:
+        """The disk does not take the end of the run: into a temporary folder with it."""
+        wanted, why, from_s = self.path, self._missing or words.LOCKED, self._file.written_s
+        try:
+            whole = self._file.rescue()
+            self._file.save()
+        except Exception as error:
+            self._news.append(("error", words.nowhere_text(wanted, runfile.reason(error))))
+            self._missing = why
+            return
+        self._missing = None
+        if whole:
+            self._news.append(("warning", words.elsewhere_text(wanted, why, self.path)))
+        else:
+            self._wanted = wanted
+            self._rest = words.rest_text(self._file.path, from_s)
+            self._news.append(("error", f"{words.waits_text(wanted, why)}; {self._rest}"))

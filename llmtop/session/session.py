@@ -53,7 +53,8 @@ from llmtop.domain.run import (
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
-from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, UsageError
+from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, RunFileError, UsageError
+from llmtop.files import ignored, temporary_folder
 from llmtop.load.engine import LoadEngine
 from llmtop.load.here import Here
 from llmtop.load.messages import WorkerSetup
@@ -62,7 +63,7 @@ from llmtop.load.pool import Workers, auto_workers
 from llmtop.load.setup import Setup
 from llmtop.meter.frames import FrameBuilder
 from llmtop.profiles import at_slots
-from llmtop.recording.writer import RunWriter, new_run_path
+from llmtop.recording.writer import RunWriter, new_run_path, runs_directory
 from llmtop.session.options import SessionOptions
 from llmtop.session.status import endpoint_label, endpoint_status, info_changes
 from llmtop.session.targets import SIMULATED, slots_of, target_of
@@ -70,6 +71,7 @@ from llmtop.session.watch import EndpointWatch
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
 from llmtop.wording.endings import ENDED_BY, RESTARTED
+from llmtop.wording.recording import elsewhere_text, nowhere_text
 from llmtop.wording.sentences import expected_peak
 from llmtop.workload.datasets import arrivals_replay
 from llmtop.workload.prompts import PromptSource
@@ -128,6 +130,8 @@ class Session:
         self._noted: list[JudgedLevel | SearchEnded] = []
         self._starts = 1
         self._recording = True
+        self._unrecorded: str | None = None
+        """Why there is no run file."""
         self._retry_at_s: float | None = None
         self._wanted: LoadPoint | None = None
         self._turning = asyncio.Lock()
@@ -151,17 +155,36 @@ class Session:
         """
         self._endpoint = await self._target.start()
         self.meta = msgspec.structs.replace(self.meta, endpoint=safe_endpoint(self._endpoint))
-        path = Path(self._options.run_file) if self._options.run_file else self._new_path()
-        self._writer = RunWriter(path, self.meta)
         if self._options.patient:
+            self._record()
             self._connect()
         else:
-            await self._begin(await self._probe_in_time())
+            info = await self._probe_in_time()
+            self._record()
+            await self._begin(info)
         self._spawn(self._tick_forever())
 
-    def _new_path(self) -> Path:
+    def _record(self) -> None:
+        """Open the run file. One that was asked for has to be where it was asked for; any other may lie elsewhere."""
+        if self._options.run_file:
+            self._writer = RunWriter(Path(self._options.run_file), self.meta)
+            return
         name = self._options.label or self.meta.preset or endpoint_label(self.meta)
-        return new_run_path(name, self.meta.started_at)
+        if odd := ignored("data"):
+            self._tell("recording", odd, "warning")
+        try:
+            self._writer = RunWriter(new_run_path(name, self.meta.started_at), self.meta)
+            return
+        except OSError as error:
+            wanted, why = runs_directory(), error.strerror or str(error)
+        except RunFileError as error:
+            wanted, why = runs_directory(), error.problem
+        try:
+            self._writer = RunWriter(new_run_path(name, self.meta.started_at, temporary_folder()), self.meta)
+            self._tell("recording", elsewhere_text(wanted, why, self._writer.path), "warning")
+        except (OSError, RunFileError):
+            self._unrecorded = nowhere_text(wanted, why)
+            self._tell("recording", self._unrecorded, "error")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -199,6 +222,11 @@ class Session:
                 await part.close()
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close, ended_s, ending)
+            self._tell_of_recording(self._writer)
+            if self._events:
+                last = FactBatch(t_s=self.t_s, events=_taken(self._events))
+                self._builder.consume(last)
+                self._untold.append(last)
 
     async def _see_the_server_drain(self, drain_s: float) -> None:
         """Wait until the server's own count is back to what was there beside us; say so if it does not come back."""
@@ -415,14 +443,16 @@ class Session:
         if self._writer is not None:
             if self._recording:
                 self._writer.write(batch)
-            if self._writer.error is not None and self._recording:
-                self._recording = False
-                self._tell("recording", self._writer.error, "error")
+            self._tell_of_recording(self._writer)
         before = self._watch.state
         self._note(self._watch.observe(batch))
         if self._watch.state is EndpointState.DOWN and before is not EndpointState.DOWN and self._engine is not None:
             self._engine.cut()
             self._connect()
+
+    def _tell_of_recording(self, writer: RunWriter) -> None:
+        for severity, text in writer.news():
+            self._tell("recording", text, severity)
 
     def _begin_chapter(self, text: str) -> None:
         """What is measured from now on is another configuration's."""
@@ -456,6 +486,7 @@ class Session:
             braked=engine.braked if engine else None,
             run_file=str(self._writer.path) if self._writer else None,
             recording=self._recording and self._writer is not None,
+            recording_problem=self._unrecorded if self._writer is None else self._writer.problem,
             finished=engine.finished if engine else False,
         )
 
@@ -484,7 +515,7 @@ class Session:
             case AddMark(text):
                 self._marks.append(Mark(self.t_s, text))
             case SetRecording(on):
-                self._recording = on and self._writer is not None and self._writer.error is None
+                self._recording = on and self._writer is not None
                 self._tell("recording", "recording" if self._recording else "recording paused")
             case Note(fact):
                 self._noted.append(fact)

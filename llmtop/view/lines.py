@@ -85,6 +85,8 @@ def _header_right(frame: Frame, condition: Condition, glyphs: Glyphs) -> list[Pa
     parts.append(Part([(clock(frame.t_s), "strong"), (" ", "")]))
     if condition.lost is not None:
         parts.append(Part([("stopped", "dim"), ("  ", "")], 6))
+    elif frame.recording_problem is not None:
+        parts.append(Part([(f"{glyphs.warn}not all recorded", "bad"), ("  ", "")], 2))
     elif frame.recording:
         parts.append(Part([(f"{glyphs.record}REC", "bad"), ("  ", "")], 2))
     else:

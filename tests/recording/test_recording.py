@@ -129,7 +129,7 @@ def test_what_is_read_is_what_was_written(tmp_path_factory: pytest.TempPathFacto
     for batch in batches:
         writer.write(batch)
     writer.close(ended_s=0.75)
-    assert writer.error is None
+    assert writer.problem is None
     with RunReader(path) as run:
         assert list(run.batches()) == batches
         assert run.meta == msgspec.structs.replace(META, ended_s=0.75)

@@ -406,15 +406,18 @@ async def test_what_the_load_says_of_its_plan_is_shown(world: World, tmp_path: P
     await world.ended(session)
 
 
-async def test_a_recording_that_fails_is_told_once_and_shown_as_ended(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_what_happens_to_the_recording_is_told_once_and_what_is_missing_is_shown(
+    world: World, tmp_path: Path
 ) -> None:
     session = await connected(world, tmp_path)
     assert session.frame().recording
+    assert session.frame().recording_problem is None
     assert session._writer is not None
-    monkeypatch.setattr(session._writer, "error", "the disk is full")
+    session._writer._news.append(("error", "the disk is full"))
+    session._writer._gaps.append((1.0, 2.0))
     await world.clock.go(1.5)
-    assert not session.frame().recording
+    assert session.frame().recording
+    assert session.frame().recording_problem == "what came from 00:01 to 00:02 is lost"
     events = [event for event in await world.ended(session) if event.kind == "recording"]
     assert [(event.text, event.severity) for event in events] == [("the disk is full", "error")]
 
