@@ -29,8 +29,7 @@ a column that an older file lacks takes the field's default, a table that it lac
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
@@ -40,23 +39,26 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Chapter, Event, JudgedLevel, LoadChange, Mark, SearchEnded
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
+from llmtop.recording.limits import bare, fitting, found, limited, stored, wanted
 
 VERSION = 3
 APPLICATION_ID = 0x6C6C6D74
 """`llmt` in the database header, by which a run file can be told from any other database."""
 
 Fact = TypeVar("Fact")
-SqlValue = int | float | str | None
+SqlValue = int | float | str | bytes | None
 
 
-def _bare(hint: Any) -> Any:
-    """`X | None` without the None."""
-    if get_origin(hint) in (types.UnionType,):
-        return next(part for part in get_args(hint) if part is not type(None))
-    return hint
+class BrokenRow(ValueError):
+    """A row that is no fact.
+
+    Args:
+        problem: what is wrong; it names the column.
+    """
 
 
-def _sql_type(kind: Any) -> str:
+def _sql_type(hint: Any) -> str:
+    kind = bare(hint)
     if kind in (int, bool):
         return "INTEGER"
     return "REAL" if kind is float else "TEXT"
@@ -66,16 +68,24 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _decoder(kind: Any) -> Callable[[Any], Any]:
-    if kind is bool or (isinstance(kind, type) and issubclass(kind, StrEnum)):
-        return kind
+def _decoder(hint: Any, name: str) -> Callable[[Any], Any] | None:
+    """From what lies in the column to what stands in the fact; None: it is the same."""
+    kind = bare(hint)
+    if kind is bool:
+        return bool
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return {str(word): word for word in kind}.__getitem__
     if get_origin(kind) is tuple:
-        return msgspec.json.Decoder(kind).decode
-    return _same
+        return msgspec.json.Decoder(limited(kind, name)).decode
+    return None
 
 
-def _same(value: Any) -> Any:
-    return value
+def _fitted(hint: Any) -> bool:
+    """Whether others say what stands in such a column: texts, and figures that may be missing."""
+    kind = bare(hint)
+    if get_origin(kind) is tuple:
+        return any(part is str or _fitted(part) for part in get_args(kind) if part is not Ellipsis)
+    return kind is str or (kind is float and kind is not hint)
 
 
 class FactTable(Generic[Fact]):
@@ -84,61 +94,105 @@ class FactTable(Generic[Fact]):
     Args:
         name: the table.
         fact: the type whose fields are the columns.
+        inner: fields whose own fields are columns in their place.
     """
 
-    def __init__(self, name: str, fact: type[Fact]) -> None:
+    def __init__(self, name: str, fact: type[Fact], inner: Mapping[str, type[Any]] | None = None) -> None:
         self.name = name
         self._fact = fact
+        self._inner = {field: FactTable("", kind) for field, kind in (inner or {}).items()}
         hints = get_type_hints(fact)
-        self._kinds = {field: _bare(hints[field]) for field in fact.__struct_fields__}  # type: ignore[attr-defined]
+        fields: tuple[str, ...] = fact.__struct_fields__  # type: ignore[attr-defined]
+        self._hints = {field: hints[field] for field in fields if field not in self._inner}
+        self._fit = {field: _fitted(hint) for field, hint in self._hints.items()}
+        self._required = {each.name for each in msgspec.structs.fields(fact) if each.required}  # type: ignore[arg-type]
+
+    @property
+    def time(self) -> str:
+        """The column that says when it was."""
+        return "t_s" if "t_s" in self._hints else "end_ns"
 
     @property
     def columns(self) -> dict[str, str]:
         """Column name to SQL type."""
-        return {field: _sql_type(kind) for field, kind in self._kinds.items()}
+        return {field: _sql_type(hint) for field, hint in self.hints.items()}
+
+    @property
+    def hints(self) -> dict[str, Any]:
+        """Column name to its type in the fact."""
+        inner = {name: hint for table in self._inner.values() for name, hint in table.hints.items()}
+        return {**self._hints, **inner}
 
     def row(self, fact: Fact) -> tuple[SqlValue, ...]:
-        return tuple(
-            value if not isinstance(value := getattr(fact, field), tuple) else _json(value) for field in self._kinds
-        )
+        """As it is kept: in it is nothing that `reader` would not take."""
+        values = []
+        for field, fit in self._fit.items():
+            value = getattr(fact, field)
+            if fit and value is not None:
+                value = fitting(value, field)
+            values.append(_json(value) if isinstance(value, tuple) else value)
+        return (*values, *(value for field, table in self._inner.items() for value in table.row(getattr(fact, field))))
+
+    def lacks(self, columns: Collection[str]) -> str | None:
+        """A column that no fact can do without and that is not there."""
+        mine = next((name for name in self._hints if name in self._required and name not in columns), None)
+        return mine or next(filter(None, (table.lacks(columns) for table in self._inner.values())), None)
 
     def reader(self, columns: Sequence[str]) -> Callable[[Sequence[SqlValue]], Fact]:
-        """A function from a row with these columns to the fact. Columns that the fact does not have are passed over."""
-        known = [
-            (position, name, _decoder(self._kinds[name]))
-            for position, name in enumerate(columns)
-            if name in self._kinds
+        """A function from a row with these columns, all of them known ones, to the fact.
+
+        The function raises BrokenRow for a value of another type, out of its range, or missing where it is needed.
+        """
+        hints = self.hints
+        stored_as = [(name, stored(hints[name], name)) for name in columns]
+        row_type = msgspec.defstruct(self.name or "row", stored_as, array_like=True, forbid_unknown_fields=True)
+        decoders = [
+            (at, decode) for at, name in enumerate(columns) if (decode := _decoder(hints[name], name)) is not None
         ]
+        make = self._maker()
 
         def fact(row: Sequence[SqlValue]) -> Fact:
-            return self._fact(**{name: None if row[at] is None else decode(row[at]) for at, name, decode in known})
+            try:
+                msgspec.convert(row, row_type)
+                values: list[Any] = list(row)
+                for at, decode in decoders:
+                    if values[at] is not None:
+                        values[at] = decode(values[at])
+            except (msgspec.MsgspecError, RecursionError) as error:
+                raise BrokenRow(self._problem(columns, row)) from error
+            try:
+                return make(dict(zip(columns, values, strict=True)))
+            except ValueError as error:
+                raise BrokenRow(str(error)) from error
 
         return fact
 
+    def _maker(self) -> Callable[[dict[str, Any]], Fact]:
+        whole, inner = self._fact, self._inner
+        if not inner:
+            return lambda values: whole(**values)
 
-class _ChangeTable(FactTable[LoadChange]):
-    """Load changes with the point's fields as columns of their own, so that SQL can plot the load."""
+        def make(values: dict[str, Any]) -> Fact:
+            parts = {
+                field: table._fact(**{name: values.pop(name) for name in table.hints if name in values})
+                for field, table in inner.items()
+            }
+            return whole(**values, **parts)
 
-    def __init__(self) -> None:
-        super().__init__("load_change", LoadChange)
-        self._points = FactTable("", LoadPoint)
-        del self._kinds["point"]
+        return make
 
-    @property
-    def columns(self) -> dict[str, str]:
-        return {**super().columns, **self._points.columns}
-
-    def row(self, fact: LoadChange) -> tuple[SqlValue, ...]:
-        return (*super().row(fact), *self._points.row(fact.point))
-
-    def reader(self, columns: Sequence[str]) -> Callable[[Sequence[SqlValue]], LoadChange]:
-        point = self._points.reader(columns)
-        at = {name: columns.index(name) for name in self._kinds}
-
-        def change(row: Sequence[SqlValue]) -> LoadChange:
-            return LoadChange(point=point(row), **{name: row[place] for name, place in at.items()})  # type: ignore[arg-type]
-
-        return change
+    def _problem(self, columns: Sequence[str], row: Sequence[SqlValue]) -> str:
+        """Which value it is, and what is wrong with it."""
+        for name, value in zip(columns, row, strict=True):
+            hint = self.hints[name]
+            decode = _decoder(hint, name)
+            try:
+                msgspec.convert(value, stored(hint, name))
+                if decode is not None and value is not None:
+                    decode(value)
+            except (msgspec.MsgspecError, RecursionError):
+                return f"{name} must be {wanted(hint, name)}, and is {found(value)}"
+        return "it has other columns"
 
 
 REQUEST = FactTable("request", RequestRecord)
@@ -146,7 +200,8 @@ BIN = FactTable("bin", LoadBin)
 SERVER = FactTable("server_sample", ServerSnapshot)
 GPU = FactTable("gpu_sample", GpuSnapshot)
 CLIENT = FactTable("client_sample", ClientSample)
-CHANGE = _ChangeTable()
+CHANGE = FactTable("load_change", LoadChange, inner={"point": LoadPoint})
+"""The point's fields are columns of their own, so that SQL can plot the load."""
 MARK = FactTable("mark", Mark)
 EVENT = FactTable("event", Event)
 CHAPTER = FactTable("chapter", Chapter)
