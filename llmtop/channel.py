@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, Self
 
 import msgspec
@@ -116,10 +117,21 @@ def outward_environment(*more: str | None) -> dict[str, str]:
     }
 
 
+@contextlib.contextmanager
+def interrupts(how: int) -> Iterator[None]:
+    """SIGINT waits (`signal.SIG_BLOCK`), or comes (`SIG_UNBLOCK`): to this thread and to processes that it starts."""
+    before = signal.pthread_sigmask(how, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Child:
     """`python -m MODULE ARGUMENTS`, with pipes for its stdin and stdout; the module must end when its stdin does.
 
-    In a process group of its own, so that Ctrl-C in a terminal reaches its parent alone, which closes it in order.
+    In a process group of its own, so that Ctrl-C in a terminal reaches its parent alone, which closes it in order. An
+    interrupt that is sent to it waits until it asks for `interrupts`.
 
     Args:
         environment: beside `machine_environment`; read from its stdin, so that no list of processes shows it.
@@ -132,14 +144,15 @@ class Child:
         self.module = module
         # A file, so that nobody has to read along.
         self._words = None if log is not None else tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_let_go`
-        self._process = subprocess.Popen(
-            [sys.executable, *_flags(), "-I", "-c", isolation.START, isolation.package_home(), module, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log if log is not None else self._words,
-            env=machine_environment(),
-            start_new_session=True,
-        )
+        with interrupts(signal.SIG_BLOCK):
+            self._process = subprocess.Popen(
+                [sys.executable, *_flags(), "-I", "-c", isolation.START, isolation.package_home(), module, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log if log is not None else self._words,
+                env=machine_environment(),
+                start_new_session=True,
+            )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self.stdin, self.stdout = self._process.stdin, self._process.stdout
@@ -191,7 +204,13 @@ class Child:
         await asyncio.to_thread(self._outlive, grace_s)
         self._let_go()
 
+    def wake(self) -> None:
+        """Let it go on where it was stopped: else it would hear nothing."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGCONT)
+
     def _hang_up(self) -> None:
+        self.wake()
         with contextlib.suppress(BrokenPipeError):
             (self._writer or self.stdin).close()
 

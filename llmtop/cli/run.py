@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import select
 import sys
+from typing import TextIO
 
 import msgspec
 
@@ -151,6 +153,17 @@ class _Progress:
             self._write("\r\x1b[K")
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # a run is no worse for want of somebody who reads along
-            sys.stderr.write(text)
-            sys.stderr.flush()
+        # A run is no worse for want of somebody who reads along, and waits for no terminal that takes nothing.
+        with contextlib.suppress(OSError):
+            if _takes(sys.stderr):
+                sys.stderr.write(text)
+                sys.stderr.flush()
+
+
+def _takes(stream: TextIO) -> bool:
+    """Whether it takes a line without waiting for whoever reads it."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:
+        return True  # no file of the system's
+    return bool(select.select((), (descriptor,), (), 0)[1])

@@ -51,6 +51,10 @@ class Seek(Struct, frozen=True, tag=True):
     playing: bool | None = None
 
 
+class Seen(Struct, frozen=True, tag=True):
+    """Somebody can see the run, or attends to it. Load of which nothing like that is heard ends by itself."""
+
+
 class Quit(Struct, frozen=True, tag=True):
     """Stop the load, wait for the server to drain, close the run file, end."""
 
@@ -73,4 +77,6 @@ class Export(Struct, frozen=True, tag=True):
     """Write the reports of the run file."""
 
 
-Command = SetLoad | StopLoad | AddMark | SetRecording | SetKnob | InjectFault | Seek | Search | Export | Note | Quit
+Command = (
+    SetLoad | StopLoad | AddMark | SetRecording | SetKnob | InjectFault | Seek | Search | Export | Note | Seen | Quit
+)

@@ -99,6 +99,8 @@ class Ending(StrEnum):
     """The server took requests and answered nothing."""
     GONE = "gone"
     """Nothing answered any more."""
+    UNSEEN = "unseen"
+    """Nobody could see the load any more."""
 
 
 LOST = (Ending.RESTART, Ending.HANG, Ending.GONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
+from llmtop.domain.commands import Seen
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.shown import Shown
@@ -20,6 +22,7 @@ from llmtop.host.host import LISTEN_S, Host, Link
 from llmtop.host.outputs import Output
 from llmtop.meter.facts import Facts
 
+INTERRUPTED = 130
 LOST_S = 30.0
 """A session that shows no new frame for so long, though it makes four a second, is as good as gone."""
 
@@ -47,7 +50,7 @@ def run_to_end(
     outputs: Sequence[Output] = (),
     watch: EndWatch | None = None,
 ) -> RunResult:
-    """Play the profile's plan to its end, or search for the capacity; Ctrl-C, SIGTERM and SIGHUP end it in order.
+    """Play the profile's plan to its end, or search for the capacity; signals that ask for an end end it in order.
 
     Args:
         link: the run; it is closed at the end. Called from the main thread, whose signals it takes.
@@ -98,7 +101,10 @@ def _attend(host: Host, watch: EndWatch, show: Callable[[Shown], None], interrup
             shown_s = frame.t_s
             show(shown)
         # Looks are counted, not seconds: after a pause of the whole machine the session gets its time again.
-        unchanged = 0 if frame is not None and frame.seq != newest else unchanged + 1
+        fresh = frame is not None and frame.seq != newest
+        if fresh:
+            host.send(Seen())
+        unchanged = 0 if fresh else unchanged + 1
         newest = newest if frame is None else frame.seq
         if unchanged * LISTEN_S >= LOST_S:
             where = f"; what was measured lies in {frame.run_file}" if frame is not None and frame.run_file else ""
@@ -109,12 +115,22 @@ def _attend(host: Host, watch: EndWatch, show: Callable[[Shown], None], interrup
 
 @contextmanager
 def _interruptions() -> Iterator[list[int]]:
-    """The signals that ask for an end, as they come. Whoever started us with SIGHUP ignored (nohup) keeps it so."""
+    """The signals that ask for an end, as they come. Whoever started us with SIGHUP ignored (nohup) keeps it so.
+
+    The second Ctrl-C ends this process at once; its session hears of that, and ends by itself.
+    """
     came: list[int] = []
-    numbers = [signal.SIGINT, signal.SIGTERM]
+
+    def hear(number: int, _: object) -> None:
+        if number == signal.SIGINT and number in came:
+            os.write(2, b"llmtop: interrupted\n")
+            os._exit(INTERRUPTED)
+        came.append(number)
+
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in numbers}
+    before = {number: signal.signal(number, hear) for number in numbers}
     try:
         yield came
     finally:

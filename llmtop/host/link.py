@@ -100,7 +100,9 @@ class SessionLink:
 
     def send(self, command: Command) -> None:
         """Ask for something; nothing happens if the session is gone."""
-        self._asked_to_end = self._asked_to_end or isinstance(command, Quit)
+        if isinstance(command, Quit):
+            self._asked_to_end = True
+            self._child.wake()
         self._child.send(messages.packed(command))
 
     def close(self, timeout_s: float = CLOSE_S) -> None:

@@ -11,21 +11,28 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 
 from llmtop import channel
-from llmtop.domain.commands import Command, Quit
-from llmtop.domain.run import Ended, RunMeta, Told
+from llmtop.domain.commands import Command, Quit, Seen
+from llmtop.domain.frame import Frame
+from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.endpoint.clock import StampingLoop
-from llmtop.errors import LlmtopError
+from llmtop.errors import LlmtopError, SessionLost
 from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import DRAIN_S, TICK_S, Session
+from llmtop.session.sight import UNSEEN_S, Sight
+from llmtop.wording.endings import unseen_text
 
 Commands = asyncio.Queue[Command | None]
 """None: there is nobody left to command."""
 ORPHAN_DRAIN_S = 1.0
+INTERRUPTED = 130
+ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that ask for an end in order."""
 BACKLOG_BYTES = 1 << 18
 """With more than this unread, the host is slow and frames are left out."""
 
@@ -73,22 +80,29 @@ class Outlet:
                     view = view[pipe.write(view) :]
 
 
-async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet) -> None:
-    """One run, from its start to its end; asked to quit while it starts, it ends there."""
+async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet, unseen_limit_s: float = UNSEEN_S) -> None:
+    """One run, from its start to its end; asked to quit while it starts, it ends there.
+
+    Raises:
+        SessionLost: nobody could see the load for `unseen_limit_s`; the run was ended in order.
+    """
     session = Session(options)
+    sight = Sight(unseen_limit_s)
     drain_s, ending = DRAIN_S, None
     meta: RunMeta | None = None
 
-    def tell() -> None:
+    def tell() -> Frame:
         nonlocal meta
         news = session.meta if session.meta is not meta else None
         meta = session.meta
         outlet.put(Told(meta=news, batches=session.take_facts()))
-        outlet.put(messages.Framed(session.frame()))
+        frame = session.frame()
+        outlet.put(messages.Framed(frame))
+        return frame
 
     loop = asyncio.get_running_loop()
     starting = loop.create_task(session.start())
-    answers = loop.create_task(_answer(session, commands))
+    answers = loop.create_task(_answer(session, commands, sight))
     try:
         while not answers.done() and not starting.done():
             outlet.put(messages.Framed(session.frame()))
@@ -96,45 +110,68 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet) ->
         if starting.done():
             starting.result()
         while not answers.done() and not session.failed.done():
-            tell()
+            if sight.lost(tell(), time.monotonic()):
+                ending = Ending.UNSEEN
+                break
             await asyncio.wait((answers, session.failed), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
         if session.failed.done():
             session.failed.result()
-        elif (asked := answers.result()) is None:
-            drain_s = ORPHAN_DRAIN_S
-        else:
-            ending = asked.ending
+        elif answers.done():
+            asked = answers.result()
+            drain_s, ending = (ORPHAN_DRAIN_S, None) if asked is None else (DRAIN_S, asked.ending)
     finally:
         for task in (starting, answers):
             task.cancel()
         await asyncio.gather(starting, answers, return_exceptions=True)
-        await session.close(drain_s, ending)
+        await _close(session, commands, drain_s, ending)
         tell()
+    if ending is Ending.UNSEEN:
+        raise SessionLost(unseen_text(unseen_limit_s), INTERRUPTED)
 
 
-async def _answer(session: Session, commands: Commands) -> Quit | None:
+async def _close(session: Session, commands: Commands, drain_s: float, ending: Ending | None) -> None:
+    """End the run in order; without a host the server is not waited for."""
+
+    async def orphaned() -> None:
+        while await commands.get() is not None:
+            pass
+        session.hurry()
+
+    watching = asyncio.create_task(orphaned())
+    try:
+        await session.close(drain_s, ending)
+    finally:
+        watching.cancel()
+
+
+async def _answer(session: Session, commands: Commands, sight: Sight) -> Quit | None:
     """Carry out commands; returns the one to quit, or None when the host is gone."""
     while (command := await commands.get()) is not None and not isinstance(command, Quit):
-        await session.command(command)
+        if isinstance(command, Seen):
+            sight.seen()
+        else:
+            await session.command(command)
     return command
 
 
 def _listen(commands: Commands, call: Callable[..., object]) -> None:
     """Commands from stdin until it ends."""
-    try:
-        while (body := channel.read(sys.stdin.buffer)) is not None:
-            call(commands.put_nowait, messages.decode_command(body))
-    finally:
-        call(commands.put_nowait, None)
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the run has ended by itself
+        try:
+            while (body := channel.read(sys.stdin.buffer)) is not None:
+                call(commands.put_nowait, messages.decode_command(body))
+        finally:
+            call(commands.put_nowait, None)
 
 
 async def _main(options: SessionOptions, outlet: Outlet) -> None:
     loop = asyncio.get_running_loop()
     commands: Commands = asyncio.Queue()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDS:
         loop.add_signal_handler(number, commands.put_nowait, Quit())
     threading.Thread(target=_listen, args=(commands, loop.call_soon_threadsafe), daemon=True).start()
-    await _serve(options, commands, outlet)
+    with channel.interrupts(signal.SIG_UNBLOCK):
+        await _serve(options, commands, outlet)
 
 
 def main() -> int:

@@ -23,6 +23,7 @@ from llmtop.domain.commands import (
     Quit,
     Search,
     Seek,
+    Seen,
     SetKnob,
     SetLoad,
     SetRecording,
@@ -137,6 +138,7 @@ class Session:
         self._turning = asyncio.Lock()
         self._connecting: asyncio.Task[None] | None = None
         self._closed = False
+        self._draining: asyncio.Task[None] | None = None
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -211,7 +213,10 @@ class Session:
         if self._engine is not None:
             await self._engine.close()
             self._tick()
-            await self._see_the_server_drain(drain_s)
+            self._draining = asyncio.create_task(self._see_the_server_drain(drain_s))
+            await asyncio.wait({self._draining})
+            if not self._draining.cancelled():
+                self._draining.result()
         if ending is not None:
             self._tell("load", ENDED_BY[ending], "info" if ending in (Ending.PLAN, Ending.HAND) else "warning")
         self._tick()
@@ -227,6 +232,11 @@ class Session:
                 last = FactBatch(t_s=self.t_s, events=_taken(self._events))
                 self._builder.consume(last)
                 self._untold.append(last)
+
+    def hurry(self) -> None:
+        """Close without waiting for the server any longer."""
+        if self._draining is not None:
+            self._draining.cancel()
 
     async def _see_the_server_drain(self, drain_s: float) -> None:
         """Wait until the server's own count is back to what was there beside us; say so if it does not come back."""
@@ -522,7 +532,7 @@ class Session:
             case SetKnob() | InjectFault():
                 # A server that hangs must not keep the next command waiting, which may be to stop the load.
                 self._spawn(self._turn(command))
-            case Seek() | Search() | Export() | Quit():
+            case Seek() | Search() | Export() | Seen() | Quit():
                 pass
 
     async def _turn(self, wish: SetKnob | InjectFault) -> None:

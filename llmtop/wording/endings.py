@@ -14,6 +14,7 @@ ENDED_BY = {
     Ending.RESTART: "the run was ended: the server restarted under it",
     Ending.HANG: "the run was ended: the server hangs, it takes requests and answers nothing",
     Ending.GONE: "the run was ended: the endpoint has gone",
+    Ending.UNSEEN: "the run was ended: nobody could see the load",
 }
 """As an event of the run."""
 
@@ -34,6 +35,7 @@ def ending_text(ending: Ending, at_s: float, plan_s: float | None, why: str | No
         Ending.RESTART: f"the server restarted at {when}: it dropped what it had, and is back",
         Ending.HANG: f"the server hangs since {when}: it takes requests and answers nothing",
         Ending.GONE: f"the endpoint went away at {when}",
+        Ending.UNSEEN: f"ended at {when}, as nobody could see the load",
     }[ending]
     return f"{what}: {why}" if what and why else what
 
@@ -41,3 +43,9 @@ def ending_text(ending: Ending, at_s: float, plan_s: float | None, why: str | No
 def silence_text(silent_s: float) -> str:
     """`nothing came for 30 s`"""
     return f"nothing came for {TEXT.duration(round(silent_s))}"
+
+
+def unseen_text(limit_s: float) -> str:
+    """`nobody could see the load for 60 s (...): the run was ended`"""
+    why = "the terminal took nothing, or llmtop was stopped"
+    return f"nobody could see the load for {TEXT.duration(limit_s)} ({why}): the run was ended"

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
-from llmtop.domain.commands import Command
+from llmtop.domain.commands import Command, Seen
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import Caps, LoadPlan, LoadPoint
@@ -65,6 +65,11 @@ class FakeLink:
         self.look: Callable[[], object] = lambda: None
         """Called whenever somebody looks."""
         self.closed = 0
+
+    @property
+    def asked(self) -> list[Command]:
+        """What it was sent, but for the word that the run is attended to."""
+        return [command for command in self.sent if command != Seen()]
 
     def frame(self) -> Frame:
         self.look()

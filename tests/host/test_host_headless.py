@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from host_fakes import CONNECTED, Diary, FakeLink, batch, frame
 from msgspec.structs import replace
 
-from llmtop.domain.commands import Quit
+from llmtop.domain.commands import Quit, Seen
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.frame import Totals
 from llmtop.domain.run import Ended, Ending, Event, Told
@@ -35,7 +38,7 @@ def test_it_ends_with_the_plan_once_nothing_is_in_flight() -> None:
     result = run_to_end(link, Slo(), show)
     assert shown == [3.0]
     assert link.closed == 1
-    assert link.sent == [Quit(Ending.PLAN)]
+    assert link.asked == [Quit(Ending.PLAN)]
     assert result.frame.t_s == 3.5
     assert result.facts.t_s == result.assessment.t_s == 3.0
     assert result.end.ending is Ending.PLAN
@@ -52,7 +55,7 @@ def test_what_the_run_has_come_to_is_told_last_and_judged_by() -> None:
     assert diary.heard[-2:] == ["judged", "end"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
     link, diary = FakeLink(), Diary()
     link.shown = frame(2.0)
@@ -60,7 +63,7 @@ def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
     result = run_to_end(link, Slo(), lambda shown: os.kill(os.getpid(), number), outputs=[diary])
     assert result.interrupted
     assert result.end.at_s == 2.0
-    assert link.sent == [Quit(Ending.HAND)]
+    assert link.asked == [Quit(Ending.HAND)]
     assert link.closed == 1
     assert diary.heard[-1] == "end"
     assert signal.getsignal(number) is before
@@ -88,6 +91,41 @@ def test_a_signal_before_there_is_a_run_is_an_interruption() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_to_end(link, Slo(), lambda shown: None)
     assert link.closed == 1
+
+
+def test_a_session_hears_that_its_run_is_attended_to_once_for_each_frame_that_came() -> None:
+    link = FakeLink()
+    looks = iter([1, 1, 1, 1, 2, 3])
+
+    def look() -> None:
+        seq = next(looks, 3)
+        link.shown = replace(frame(float(seq), finished=seq == 3), seq=seq)
+
+    link.look = look
+    run_to_end(link, Slo(), lambda shown: None)
+    said = link.sent.count(Seen())
+    assert 1 <= said <= 3, "a session that is stopped is not written to until its pipe is full"
+
+
+def test_the_second_interrupt_ends_the_command_at_once_and_another_signal_does_not() -> None:
+    code = (
+        "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from host_fakes import FakeLink, frame\n"
+        "from llmtop.domain.slo import Slo\n"
+        "from llmtop.host.headless import run_to_end\n"
+        "link = FakeLink(); link.shown = frame(2.0)\n"
+        "link.close = lambda: [os.kill(os.getpid(), number) for number in (signal.SIGTERM, signal.SIGINT)]\n"
+        "run_to_end(link, Slo(), lambda shown: [os.kill(os.getpid(), int(each)) for each in sys.argv[2:]])\n"
+        "print('in order')\n"
+    )
+
+    def ended(*numbers: signal.Signals) -> tuple[int, str, str]:
+        words = [sys.executable, "-c", code, str(Path(__file__).parent), *(str(int(number)) for number in numbers)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    assert ended(signal.SIGTERM) == (0, "in order\n", "")
+    assert ended(signal.SIGINT) == (130, "", "llmtop: interrupted\n")
 
 
 def test_a_session_that_cannot_begin_ends_it_with_its_own_exit_code() -> None:
@@ -126,7 +164,7 @@ def test_an_endpoint_that_comes_back_ends_it_and_the_result_says_so() -> None:
     link.told.append(Told(batches=(batch(8.0, events=events),)))
     result = run_to_end(link, Slo(), lambda shown: None, outputs=[diary])
     assert (result.end.ending, result.end.at_s) == (Ending.RESTART, 7.0)
-    assert link.sent == [Quit(Ending.RESTART)]
+    assert link.asked == [Quit(Ending.RESTART)]
     assert diary.heard[-1] == "end"
 
 
