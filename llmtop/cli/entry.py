@@ -11,14 +11,19 @@ USAGE_OR_FILE = 2
 INTERRUPTED = 130
 
 
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+IGNORED = signal.SIG_IGN
+"""By whoever started us, as nohup does with SIGHUP: that stays so."""
+
+
 def main() -> int:
-    """As `llmtop.cli.main.main`; a signal before the command has begun ends it at once.
+    """As `llmtop.cli.main.main`; a signal ends it at once, until the command takes signals into its own hands.
 
     An exception out of a signal would not do: libraries that are interrupted while they are loaded crash at the exit.
     """
     sys.path[:] = isolation.import_paths()
     _open_streams()
-    before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _leave) for number in ENDS if signal.getsignal(number) is not IGNORED}
 
     def begun() -> None:
         for number, handler in before.items():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 
 from llmtop.cli import summary
+from llmtop.cli.exits import INTERRUPTED
 from llmtop.cli.output import complain
 from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, session_options, unused_load, with_arguments
+from llmtop.cli.terminal import ascii_only, check_terminal
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended
 from llmtop.domain.slo import Slo
@@ -20,8 +23,7 @@ START_SIMULATED = 4
 
 
 def main(arguments: argparse.Namespace) -> int:
-    if not sys.stdout.isatty():
-        raise UsageError("the cockpit needs a terminal; without one use `llmtop run PROFILE [URL]`")
+    check_terminal("`llmtop run PROFILE [URL]`")
     url = asked_url(arguments)
     if url is None and arguments.sim is None:
         url = ask_for_local_server()
@@ -52,13 +54,15 @@ def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace) -> int:
     """Show the screen until the user leaves it, then say what was learned."""
     from llmtop.host.host import Host
     from llmtop.tui.app import LlmtopApp
+    from llmtop.tui.watch import on_terminal
 
     with Host(link, slo) as host:
-        LlmtopApp(host, ascii=arguments.ascii, fps=arguments.fps).run()
+        asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)
     last = host.shown()
     ended = last.ended or Ended()
-    if ended.error is not None:
-        print(f"llmtop: {ended.error}", file=sys.stderr)
-    if last.meta is not None and last.frame is not None:
-        print(summary.text(last.meta, last.frame, last.assessment or Assessment()))
-    return ended.exit_code
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        if ended.error is not None:
+            print(f"llmtop: {ended.error}", file=sys.stderr)
+        if last.meta is not None and last.frame is not None:
+            print(summary.text(last.meta, last.frame, last.assessment or Assessment()))
+    return INTERRUPTED if asked is not None else ended.exit_code

@@ -41,6 +41,10 @@ COMMANDS = {
 
 MOST = 2000
 """Characters of an error that are shown."""
+IN_ORDER = ("report", "profiles", "sim")
+"""What an interrupt must find a way out of: files that are half written, a server. A run and a screen hear of signals
+themselves while they last; the others leave nothing behind."""
+
 _DESCRIPTION = "Drive load against a live LLM endpoint and feel where it breaks."
 _EPILOG = "commands:\n" + "\n".join(f"  {name:<9} {does}" for name, (_, does) in COMMANDS.items())
 _EPILOG += "\n\n`llmtop COMMAND --help` tells more. The first word that is no command is the URL of the endpoint."
@@ -51,7 +55,7 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
 
     Args:
         argv: the words after the program's name; None: those of this process.
-        begun: called when everything is imported, before the command does anything.
+        begun: called before a command that has something to put in order when it is interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -59,7 +63,8 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
         parser = _parser(name)
         arguments = parser.parse_intermixed_args(words)
         command = importlib.import_module(COMMANDS[name][0])
-        begun()
+        if name in IN_ORDER:
+            begun()
         code: int = command.main(arguments)
         return code
     except LlmtopError as error:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from llmtop.cli.exits import INTERRUPTED
+from llmtop.cli.terminal import ascii_only, check_terminal
 from llmtop.domain.slo import parse_slo
-from llmtop.errors import UsageError
 from llmtop.inputs import path_of
 
 
@@ -14,11 +14,11 @@ def main(arguments: argparse.Namespace) -> int:
     from llmtop.host.host import Host
     from llmtop.host.replay import ReplayLink
     from llmtop.tui.app import LlmtopApp
+    from llmtop.tui.watch import on_terminal
 
-    if not sys.stdout.isatty():
-        raise UsageError("a replay needs a terminal; without one use `llmtop report RUN` or `llmtop assess RUN`")
+    check_terminal("`llmtop report RUN` or `llmtop assess RUN`")
     replay = ReplayLink(path_of(arguments.run), arguments.speed)
     slo = parse_slo(arguments.slo) if arguments.slo else replay.meta.profile.slo
     with Host(replay, slo) as host:
-        LlmtopApp(host, ascii=arguments.ascii, fps=arguments.fps).run()
-    return 0
+        asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)
+    return 0 if asked is None else INTERRUPTED

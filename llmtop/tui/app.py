@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import signal
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.screen import Screen
 from textual.theme import Theme
 
@@ -23,6 +24,7 @@ from llmtop.host.attendant import Attendant
 from llmtop.tui import commanding, keys
 from llmtop.tui.palette import DAY, NIGHT, THEMES, Palette
 from llmtop.tui.screens.cockpit import Cockpit
+from llmtop.tui.terminal import TerminalDriver
 from llmtop.tui.widgets.knobs import FaultBar
 from llmtop.tui.widgets.messages import Commanded
 from llmtop.tui.widgets.panel import Panel
@@ -33,6 +35,7 @@ from llmtop.view.glyphs import ASCII, UNICODE
 SILENT_AFTER_S = 3.0
 """Without a new frame for so long, the last one is shown as stale."""
 DRAIN_LIMIT_S = 15.0
+LEAVE_KEYS = ("q", "ctrl+c", "ctrl+q", "ctrl+backslash")
 
 
 class LlmtopApp(App[None]):
@@ -50,7 +53,7 @@ class LlmtopApp(App[None]):
     ESCAPE_TO_MINIMIZE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "leave", "quit: load stops first", id="app.leave"),
-        Binding("ctrl+c,ctrl+q", "leave", "quit", id="app.leave-too", show=False, priority=True),
+        Binding(",".join(LEAVE_KEYS[1:]), "leave", "quit", id="app.leave-too", show=False, priority=True),
         Binding("question_mark", "help", "help", id="app.help"),
         Binding("space", "freeze", "freeze; play and pause", id="app.freeze"),
         Binding("s", "search", "start or stop the search", id="app.search"),
@@ -85,10 +88,30 @@ class LlmtopApp(App[None]):
         self._draining_ticks: int | None = None
         self._lost_shown = False
         self._silent_ticks = 0
+        self._loop_of_screen: asyncio.AbstractEventLoop | None = None
+        self.ticks = 0
 
     @property
     def palette(self) -> Palette:
         return _palette(tuple(sorted(self.theme_variables.items())), self.native_ansi_color)
+
+    @property
+    def driver(self) -> TerminalDriver | None:
+        """Of a terminal; None before there is one, and in tests."""
+        driver = self._driver
+        return driver if isinstance(driver, TerminalDriver) else None
+
+    def get_driver_class(self) -> type[Driver]:
+        return TerminalDriver
+
+    def leave(self) -> None:
+        """Go at once; from any thread, and it waits for nobody."""
+        if self._loop_of_screen is not None:
+            with contextlib.suppress(RuntimeError):  # it has gone meanwhile
+                self._loop_of_screen.call_soon_threadsafe(self.exit)
+
+    def on_load(self) -> None:
+        self._loop_of_screen = asyncio.get_running_loop()
 
     def get_default_screen(self) -> Screen[None]:
         return Cockpit(self.glyphs, self.host.slo)
@@ -104,13 +127,17 @@ class LlmtopApp(App[None]):
 
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, self._theme_changed)
-        if not self.is_headless:
-            # Without this a kill or a closed terminal would leave it in raw mode with the mouse on.
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, self.exit)
         self.set_interval(1 / self.fps, self.tick)
         self.tick()
+        if self.driver is not None and self.driver.left_early:
+            self.action_leave()
+
+    async def on_event(self, event: events.Event) -> None:
+        """Before there is a frame nobody sees what a key would do: all but those to leave are left out."""
+        typed = isinstance(event, events.InputEvent) and self.frame is None
+        if typed and not (isinstance(event, events.Key) and event.key in LEAVE_KEYS):
+            return
+        await super().on_event(event)
 
     def _theme_changed(self, theme: Theme) -> None:
         for widget in self.cockpit.walk_children():
@@ -119,6 +146,7 @@ class LlmtopApp(App[None]):
 
     def tick(self) -> None:
         """Take the newest of everything and show it, unless the display is frozen."""
+        self.ticks += 1
         shown = self._shown = self.host.shown()
         newest = shown.frame
         fresh = newest is not None and (self.frame is None or newest.seq != self.frame.seq)

@@ -22,13 +22,14 @@ import sys
 sys.path[:0] = [{root!r}, {here!r}]
 from conftest import FakeHost, load_scene
 from llmtop.tui.app import LlmtopApp
+from llmtop.tui.watch import on_terminal
 
 host = FakeHost(load_scene("past"))
 app = LlmtopApp(host)
 if {broken}:
     app.call_later(app.set_timer, 0.5, lambda: setattr(host, "broken", True))
-app.run()
-sys.exit(app.return_code or 0)
+asked = on_terminal(app, host)
+sys.exit(asked or app.return_code or 0)
 """
 
 
@@ -59,10 +60,10 @@ def drive(broken: bool, act) -> tuple[bytes, int]:
     return written, os.waitpid(pid, 0)[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_after_a_signal(number):
     written, status = drive(False, lambda pid, fd: os.kill(pid, number))
-    assert os.WIFEXITED(status)
+    assert os.WEXITSTATUS(status) == number
     for code in (LEAVE_ALTERNATE_SCREEN, MOUSE_OFF, SHOW_CURSOR):
         assert code in written
 

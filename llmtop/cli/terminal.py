@@ -1,0 +1,42 @@
+"""What a terminal must be able to do before the cockpit takes it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from llmtop.errors import UsageError
+
+DUMB = ("", "dumb", "unknown")
+"""What TERM says of a terminal that cannot move its cursor, or of which nobody knows whether it can."""
+
+
+def check_terminal(instead: str) -> None:
+    """Raises UsageError, with what to do, where the cockpit cannot be drawn or has no keys.
+
+    Args:
+        instead: the command that needs no terminal.
+    """
+    for name, stream in (("stdout", sys.stdout), ("stdin", sys.stdin), ("stderr", sys.stderr)):
+        if not stream.isatty():
+            raise UsageError(f"the cockpit needs a terminal, and {name} is none; without one use {instead}")
+    term = os.environ.get("TERM", "")
+    if term in DUMB:
+        what = f"TERM={term} says that this terminal" if term else "TERM is not set: it may be that this terminal"
+        raise UsageError(f"{what} cannot draw a screen; use {instead}, or set TERM=xterm-256color where it can")
+
+
+def ascii_only() -> bool:
+    """Whether the locale, or Python's own setting, says that the terminal shows no UTF-8."""
+    told = next(filter(None, (os.environ.get("LC_ALL"), _ctype(), os.environ.get("LANG"))), "")
+    charset = told.partition(".")[2].partition("@")[0]
+    encoding = sys.stderr.encoding
+    plain = told in ("C", "POSIX") or (charset and charset.lower().replace("-", "") != "utf8")
+    return bool(plain) or encoding.lower().replace("-", "") != "utf8"
+
+
+def _ctype() -> str | None:
+    """LC_CTYPE, where it is the user's: for a user of C or POSIX, Python sets it to a UTF-8 of its own."""
+    told = os.environ.get("LC_CTYPE")
+    coerced = told in ("C.UTF-8", "C.utf8", "UTF-8") and os.environ.get("LANG") in ("C", "POSIX")
+    return None if coerced else told

@@ -1,0 +1,188 @@
+"""The terminal as the cockpit has it: what it takes is watched, and it is given back as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import termios
+from io import TextIOWrapper
+from typing import Any, cast
+
+from textual.drivers.linux_driver import LinuxDriver
+
+PIECE_BYTES = 1024
+"""Written at once: a line of 20 bytes/s still takes one within the time in which load must be seen."""
+BATCH_BYTES = 8192
+ROOM_S = 0.2
+"""How long a terminal may take to have room again after all that waited for it was dropped."""
+LEAVING = frozenset(b"q\x03\x11\x1c")
+"""Keys that count although they were typed before there was a screen: q, ctrl+c, ctrl+q, ctrl+\\."""
+RESET = (
+    "\x1b[?2026l\x1b[?2004l\x1b[?7h\x1b[?2048l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1016l"
+    "\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
+)
+"""Ends every mode that is begun here, in the order of ending them; harmless where one was not begun."""
+
+
+class Paper:
+    """What the driver writes on, from its thread. `taken` grows with every piece that the terminal takes."""
+
+    def __init__(self, descriptor: int, encoding: str) -> None:
+        self._descriptor, self._encoding = descriptor, encoding
+        self._batch = bytearray()
+        self.taken = 0
+        self.waiting = False
+        """Something is written that the terminal has not taken."""
+        self.gone = False
+        """There is no terminal any more."""
+        self.shut = False
+        """Whatever is still to be written is dropped."""
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, text: str) -> None:
+        self._batch += text.encode(self._encoding, "replace")
+        if len(self._batch) > BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        batch, self._batch = memoryview(self._batch), bytearray()
+        self.waiting = True
+        try:
+            while batch and not self.shut:
+                try:
+                    written = os.write(self._descriptor, batch[:PIECE_BYTES])
+                except BlockingIOError:
+                    select.select((), (self._descriptor,), (), 1.0)
+                    continue
+                self.taken += written
+                batch = batch[written:]
+        except OSError:
+            self.gone = self.shut = True
+        finally:
+            self.waiting = False
+
+
+class TerminalDriver(LinuxDriver):
+    """Textual's driver for POSIX, on a terminal that may stall, vanish, be stopped and gone on with."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        drawn_on = sys.__stderr__
+        assert drawn_on is not None
+        self.paper = Paper(drawn_on.fileno(), drawn_on.encoding)
+        self._file = cast(TextIOWrapper, self.paper)
+        self.left_early = False
+        """A key to leave was typed before the screen was there."""
+        self._stopped_by_us = False
+        try:
+            self._settings: list[Any] | None = termios.tcgetattr(self.fileno)
+        except termios.error:
+            self._settings = None
+
+    def start_application_mode(self) -> None:
+        self._drop_what_was_typed()
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+        self.attrs_before = self._settings
+
+    def _drop_what_was_typed(self) -> None:
+        """Keys from before the screen are no commands to it, but for those to leave."""
+        if self._settings is None:
+            return
+        raw = self._settings.copy()
+        raw[3] &= ~(termios.ICANON | termios.ECHO)
+        with contextlib.suppress(termios.error, OSError):
+            termios.tcsetattr(self.fileno, termios.TCSANOW, raw)
+            while select.select((self.fileno,), (), (), 0)[0] and (typed := os.read(self.fileno, 4096)):
+                self.left_early = self.left_early or not LEAVING.isdisjoint(typed)
+
+    def _disable_mouse_support(self) -> None:
+        super()._disable_mouse_support()
+        if self._mouse_pixels:
+            self.write("\x1b[?1016l")
+
+    def _run_input_thread(self) -> None:
+        try:
+            self.run_input_thread()
+        except OSError:  # the terminal is gone: whoever watches it ends the run
+            self.paper.gone = True
+
+    # -- stopped and gone on with ------------------------------------------------------------------------------------
+
+    # Signals interrupt the main thread anywhere, also inside the driver's queue: the loop does what they ask for.
+
+    def _sigtstp_application(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop)
+
+    def _sigcont_application(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._go_on)
+
+    def _stop(self) -> None:
+        """Give the terminal back and stop this process, until it is told to go on."""
+        if self._auto_restart and not self._stopped_by_us:
+            self._stopped_by_us = True
+            self.suspend_application_mode()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _go_on(self) -> None:
+        if not self._auto_restart:
+            return
+        if not self._is_ours():
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return
+        if self._stopped_by_us:
+            self._stopped_by_us = False
+            self.resume_application_mode()
+        else:
+            self._begin_anew()
+        self._repaint()
+
+    def _is_ours(self) -> bool:
+        """Whether we may write on it: not while a shell has put us into the background."""
+        try:
+            return os.tcgetpgrp(self.fileno) == os.getpgrp()
+        except OSError:  # it is nobody's controlling terminal
+            return True
+
+    def _begin_anew(self) -> None:
+        """Every mode once more: a shell has had the terminal since."""
+        assert self._settings is not None
+        raw = self._settings.copy()
+        raw[0], raw[3] = self._patch_iflag(raw[0]), self._patch_lflag(raw[3])
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(self.fileno, termios.TCSANOW, raw)
+        self.write("\x1b[?1049h\x1b[?25l\x1b[?1004h")
+        self._enable_mouse_support()
+        if self._mouse_pixels:
+            self.write("\x1b[?1016h")
+        self._enable_bracketed_paste()
+        self._disable_line_wrap()
+        self.flush()
+
+    def _repaint(self) -> None:
+        for screen in self._app.screen_stack:
+            screen.refresh(layout=True)
+        self._app.refresh(repaint=True, layout=True)
+
+    # -- by force ----------------------------------------------------------------------------------------------------
+
+    def give_back(self, words: str = "") -> None:
+        """Put the terminal back as it was, from any thread and without waiting for it; then say `words` on it."""
+        self.paper.shut = True
+        with contextlib.suppress(termios.error):
+            termios.tcflush(self.fileno, termios.TCOFLUSH)
+        if self._settings is not None:
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(self.fileno, termios.TCSANOW, self._settings)
+        with contextlib.suppress(OSError):
+            # Opened anew: not to wait is then a setting of ours alone, and not of the shell's.
+            anew = os.open(os.ttyname(self.fileno), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            try:
+                select.select((), (anew,), (), ROOM_S)
+                os.write(anew, (RESET + words).encode(errors="replace"))
+            finally:
+                os.close(anew)
