@@ -7,14 +7,14 @@ from pathlib import Path
 
 from llmtop.analysis import assess_levels
 from llmtop.cli.exits import exit_code
-from llmtop.cli.output import print_json, verdicts_json
+from llmtop.cli.output import complain, print_json, verdicts_json
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import OF_CAPACITY
 from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
 from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.errors import FileError, UsageError
 from llmtop.exchange.levels import parse_levels
-from llmtop.host.review import assess_run
+from llmtop.host.review import assess_run, cut_off
 from llmtop.inputs import path_of, text_of
 from llmtop.wording.figures import TEXT
 from llmtop.wording.sentences import fails_from
@@ -30,6 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
         assessment, figures = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat), None
         cliff = assessment.cliff
     else:
+        complain(cut_off(path))
         assessment, figures = assess_run(path, slo)
         cliff = _asked(assessment, arguments.metric, arguments.stat)
     code = exit_code(assessment.judgement, unknown_ok=arguments.unknown_ok)

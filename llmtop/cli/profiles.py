@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from llmtop.cli.output import print_json
+from llmtop.cli.output import complain, print_json
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Question
 from llmtop.errors import UsageError
@@ -51,6 +51,8 @@ def _length(entry: ProfileEntry) -> str:
 def save_run(run: Path, name: str | None) -> Path:
     """The load of a recording as an own profile, to be repeated against the next configuration."""
     with RunReader(run) as reader:
+        if reader.cut_off:
+            complain(f"{run}: {reader.cut_off}")
         facts = Facts.of(reader.batches())
         profile = profile_from_run(reader.meta, facts.changes)
     name = run.stem if name is None else name

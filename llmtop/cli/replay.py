@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from llmtop.cli.exits import INTERRUPTED
+from llmtop.cli.output import complain
 from llmtop.cli.terminal import ascii_only, check_terminal
 from llmtop.domain.slo import parse_slo
 from llmtop.inputs import path_of
@@ -13,11 +14,14 @@ from llmtop.inputs import path_of
 def main(arguments: argparse.Namespace) -> int:
     from llmtop.host.host import Host
     from llmtop.host.replay import ReplayLink
+    from llmtop.host.review import cut_off
     from llmtop.tui.app import LlmtopApp
     from llmtop.tui.watch import on_terminal
 
     check_terminal("`llmtop report RUN` or `llmtop assess RUN`")
-    replay = ReplayLink(path_of(arguments.run), arguments.speed)
+    run = path_of(arguments.run)
+    complain(cut_off(run))
+    replay = ReplayLink(run, arguments.speed)
     slo = parse_slo(arguments.slo) if arguments.slo else replay.meta.profile.slo
     with Host(replay, slo) as host:
         asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmtop.cli.output import complain, named
 from llmtop.domain.slo import parse_slo
-from llmtop.host.review import review, write_reports
+from llmtop.host.review import cut_off, review, write_reports
 from llmtop.inputs import path_of
 from llmtop.report import check_report, write_report
 
@@ -15,6 +15,7 @@ from llmtop.report import check_report, write_report
 def main(arguments: argparse.Namespace) -> int:
     run = path_of(arguments.run)
     slo = parse_slo(arguments.slo) if arguments.slo else None
+    complain(cut_off(run))
     if arguments.output is None:
         for path, replaced in write_reports(run, slo, force=arguments.force).items():
             _say(path, replaced)

@@ -20,6 +20,12 @@ from llmtop.recording.reader import RunReader
 from llmtop.report import ReportInput, check_report, report_input, write_report
 
 
+def cut_off(run: Path) -> str | None:
+    """What is to be said of a recording that is not whole; None: it is. Raises RunFileError."""
+    with RunReader(run) as reader:
+        return reader.cut_off and f"{run}: {reader.cut_off}"
+
+
 def assess_run(run: Path, slo: Slo | None = None) -> tuple[Assessment, RunFigures]:
     """All opinions over a recording, by `slo` or by its own profile's, and its figures. Raises RunFileError."""
     with RunReader(run) as reader:

@@ -14,6 +14,8 @@ from llmtop.errors import RunFileError
 from llmtop.recording import guard, schema
 from llmtop.recording.limits import LONGEST_RUN_S, SLACK_S, found
 from llmtop.recording.meta import read_meta
+from llmtop.recording.opening import Opened
+from llmtop.wording.recording import cut_off_text
 
 MOST_ROWS = 4_000_000
 """Of one table: an hour at 1100 requests/s. Nothing that is judged in one piece is larger."""
@@ -34,16 +36,13 @@ class RunReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_file():
-            raise RunFileError(path, "no such file" if not path.exists() else "not a run file, but a folder or device")
-        self.database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        self._opened = Opened(path)
         with self._mapped():
             self.patience = guard.hardened(self.database)
-            (identity,) = self.database.execute("PRAGMA application_id").fetchone()
-            if identity != schema.APPLICATION_ID:
-                raise ValueError("its header is another program's")
             self.tables = guard.tables(self.database)
             self.meta = read_meta(self.database, path)
+            if not self.complete and self._opened.detach():
+                self.patience = guard.hardened(self.database)
             ended_s = self.meta.ended_s
             self.length_s: float = self._last_s() if ended_s is None else ended_s
             """Of the run; of a run that was cut off, the time of its last fact."""
@@ -53,8 +52,18 @@ class RunReader:
         """False: the run was cut off (or still goes on)."""
         return self.meta.ended_s is not None
 
+    @property
+    def cut_off(self) -> str | None:
+        """What is said of a run that is not complete; None: it is."""
+        return None if self.complete else cut_off_text(self.length_s, self._opened.lacks)
+
+    @property
+    def database(self) -> sqlite3.Connection:
+        """Hardened: see `guard`."""
+        return self._opened.database
+
     def close(self) -> None:
-        self.database.close()
+        self._opened.close()
 
     def __enter__(self) -> RunReader:
         return self
@@ -67,10 +76,10 @@ class RunReader:
         try:
             yield
         except (sqlite3.Error, ValueError, TypeError) as error:
-            self.database.close()
+            self.close()
             raise RunFileError(self.path, f"not a run file of llmtop, or damaged ({error})") from error
         except RunFileError:
-            self.database.close()
+            self.close()
             raise
 
     def _last_s(self) -> float:

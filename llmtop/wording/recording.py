@@ -66,3 +66,9 @@ def missing_text(waiting: str | None, waits_since_s: float | None, lost: Sequenc
 
 def rest_text(path: object, from_s: float) -> str:
     return f"what came from {clock(from_s)} on is in {path}"
+
+
+def cut_off_text(at_s: float, lacks: object) -> str:
+    """Of a run file without an end. `lacks`: the log that its last facts are in, if it is not beside it."""
+    rest = "" if lacks is None else f"; what came after it was in {lacks}, which is not there"
+    return f"the run was cut off at {clock(at_s)}, or still goes on{rest}"

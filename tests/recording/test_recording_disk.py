@@ -78,14 +78,17 @@ class Disk(sqlite3.Connection):
 
 
 @pytest.fixture
-def weather(monkeypatch: pytest.MonkeyPatch) -> Weather:
+def weather(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weather:
     """In place of the disk's own; and no thread: whoever tries it calls `step`."""
 
     def connect(path: Path) -> sqlite3.Connection:
         uri = f"{path.as_uri()}?mode=rw"
-        return sqlite3.connect(uri, uri=True, timeout=0.0, isolation_level=None, factory=Disk)
+        database = sqlite3.connect(uri, uri=True, timeout=0.0, isolation_level=None, factory=Disk)
+        database.execute("PRAGMA synchronous = OFF")
+        return database
 
     Disk.weather = Weather()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(runfile, "_connect", connect)
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)
     monkeypatch.setattr(threading.Thread, "join", lambda self, timeout=None: None)
