@@ -135,11 +135,11 @@ class Child:
 
     Args:
         environment: beside `machine_environment`; read from its stdin, so that no list of processes shows it.
-        log: takes what it writes to stderr; None: a file of its own, read by `said`.
+        log: a descriptor that takes what it writes to stderr; None: a file of its own, read by `said`.
     """
 
     def __init__(
-        self, module: str, *arguments: str, environment: Mapping[str, str] | None = None, log: IO[bytes] | None = None
+        self, module: str, *arguments: str, environment: Mapping[str, str] | None = None, log: int | None = None
     ) -> None:
         self.module = module
         # A file, so that nobody has to read along.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from llmtop.cli.output import print_json
-from llmtop.host.link import log_path
+from llmtop.host.log import log_path
 from llmtop.profiles import own_folder
 from llmtop.recording.writer import runs_directory
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
-import platformdirs
 
 from llmtop import channel
 from llmtop.domain.commands import Command, Quit
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, FactBatch, RunMeta, Told
 from llmtop.errors import SessionLost
+from llmtop.host.log import Log
 from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 
@@ -24,24 +21,6 @@ CLOSE_S = 12.0
 
 SPEECHLESS_S = 0.5
 """And one that has not said a word yet: it has begun nothing that would have to be ended in order."""
-LOG_BYTES = 1 << 20
-
-
-def log_path() -> Path:
-    """Where the session's process writes what goes wrong."""
-    return Path(platformdirs.user_log_dir("llmtop")) / "session.log"
-
-
-def _open_log() -> BinaryIO:
-    """The log, begun anew where it has grown long; where it cannot be written, nowhere: no run is refused for it."""
-    path = log_path()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > LOG_BYTES:
-            path.replace(path.with_name(f"{path.name}.old"))
-        return path.open("ab")
-    except OSError:
-        return Path(os.devnull).open("ab")
 
 
 class SessionLink:
@@ -54,10 +33,10 @@ class SessionLink:
         self._ended: Ended | None = None
         self._lock = threading.Lock()
         self._asked_to_end = False
-        with _open_log() as log:
-            # numpy's threads would spin beside the load for arrays that one core sorts in microseconds.
-            handed = {"OPENBLAS_NUM_THREADS": "1", **channel.outward_environment(*options.variables)}
-            self._child = channel.Child("llmtop.session.process", environment=handed, log=log)
+        self._log = Log()
+        # numpy's threads would spin beside the load for arrays that one core sorts in microseconds.
+        handed = {"OPENBLAS_NUM_THREADS": "1", **channel.outward_environment(*options.variables)}
+        self._child = channel.Child("llmtop.session.process", environment=handed, log=self._log.fileno())
         self._child.send(messages.packed(options))
         self._reader = threading.Thread(target=self._listen, name="session link", daemon=True)
         self._reader.start()
@@ -73,9 +52,12 @@ class SessionLink:
                     with self._lock:
                         self._meta = told.meta or self._meta
                         self._batches.extend(told.batches)
+            self._log.bound()
         status = self._child.wait()
         if ended is None and not self._asked_to_end:
-            ended = Ended(f"the session process has ended unasked (status {status}); see {log_path()}", 3)
+            where = f"; see {self._log.path}" if self._log.path is not None else ""
+            ended = Ended(f"the session process has ended unasked (status {status}){where}", 3)
+        self._log.close()
         with self._lock:
             self._ended = ended or Ended()
 

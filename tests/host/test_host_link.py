@@ -125,23 +125,6 @@ def test_a_session_that_says_what_nobody_understands_is_ended(tmp_path: Path, mo
     link.close()
 
 
-def test_a_log_that_cannot_be_written_refuses_no_run_and_a_long_one_begins_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr(link_module, "log_path", lambda: tmp_path / "file" / "session.log")
-    with link_module._open_log() as log:
-        log.write(b"a complaint")
-    path = tmp_path / "logs" / "session.log"
-    monkeypatch.setattr(link_module, "log_path", lambda: path)
-    monkeypatch.setattr(link_module, "LOG_BYTES", 10)
-    for words, kept in ((b"ten bytes.", b"ten bytes."), (b"+", b"ten bytes.+"), (b"anew", b"anew")):
-        with link_module._open_log() as log:
-            log.write(words)
-        assert path.read_bytes() == kept
-    assert path.with_name("session.log.old").read_bytes() == b"ten bytes.+"
-
-
 def test_a_session_that_has_not_said_a_word_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "SPEECHLESS_S", 0.0)
     link = SessionLink(options(tmp_path / "run.llmtop"))
