@@ -18,12 +18,12 @@ from msgspec import Struct
 
 CACHE_LIMIT = 20_000
 """Heads kept per parser. A page that never repeats a head (a label with a request id) empties the cache, not memory."""
-SLICE_BYTES = 1 << 14
-"""Read in one go: at most 3 ms, whatever is in it."""
+SLICE_BYTES = 1 << 13
+"""Read in one go: at most 2 ms, whatever is in it."""
 LINE_BYTES = 1 << 16
 """A longer line is no sample. An info metric with all of vLLM's settings has 3 kB."""
-SERIES_LIMIT = 10_000
-"""Series of one page that are wanted: 20 times those of a vLLM with eight engines. To add them up takes 20 ms."""
+SERIES_LIMIT = 5_000
+"""Series of one page that are wanted: ten times those of a vLLM with eight engines. To add them up takes 10 ms."""
 FIGURE_LIMIT = 1e30
 """No figure of a server is as large: a GPU does 1e23 operations in a year."""
 _START = 6

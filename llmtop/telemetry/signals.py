@@ -71,7 +71,8 @@ class PageReader:
         series = 0
         for part in self._parser.slices(page):
             for sample in part:
-                found.setdefault(sample[0].name, {}).setdefault(sample[0].identity, sample)
+                if is_figure(sample[1]):
+                    found.setdefault(sample[0].name, {}).setdefault(sample[0].identity, sample)
             series += len(part)
             if series > SERIES_LIMIT:
                 raise TooManySeries
@@ -147,9 +148,11 @@ def _variants(counter: str) -> tuple[str, str]:
 
 
 def _matching(found: Mapping[str, list[Sample]], names: Sequence[str], signal: Signal) -> list[Sample]:
-    """Samples of the first name that has any with the labels that the alias wants and a possible value."""
+    """Samples of the first name that has any with the labels that the alias wants."""
     for name in names:
-        samples = [sample for sample in found.get(name, ()) if is_figure(sample[1]) and _has_labels(sample[0], signal)]
+        samples = found.get(name, [])
+        if signal.where:
+            samples = [sample for sample in samples if _has_labels(sample[0], signal)]
         if samples:
             return samples
     return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import signal
@@ -14,11 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trying import METRICS, Misdeed, Tried, says, serving, tried
+from trying import METRICS, Misdeed, Tried, says, serving, streams, tried
 
 MEMORY_MB = 200.0
 """Of `doctor`; a run has two processes more."""
-RUN = ("--concurrency", "4", "--duration", "3", "--output-tokens", "8", "--yes")
+RUN = ("--duration", "3", "--peak", "2", "--output-tokens", "8", "--unknown-ok")
+SLOWLY = {"/v1/chat/completions": streams(*["x"] * 8, pause_s=0.05)}
+DONE = (0, 4)
+"""On a busy machine the client may be the bottleneck: that is said, too."""
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 
@@ -106,32 +108,25 @@ def test_other_answers_are_done_without(home: Path, name: str) -> None:
 @pytest.mark.faults
 @pytest.mark.parametrize("name", chosen(()))
 def test_a_run_goes_on_without_metrics(home: Path, tmp_path: Path, name: str) -> None:
-    with serving({"/metrics": MISDEEDS[name]}) as server:
+    with serving({"/metrics": MISDEEDS[name], **SLOWLY}) as server:
         doctor = tried("doctor", server.url, home=home)
-        ended = tried("run", server.url, *RUN, "--record", str(tmp_path / "r.llmtop"), home=home)
+        ended = tried("run", "smoke", server.url, *RUN, "--record", str(tmp_path / "r.llmtop"), home=home)
     is_bounded(doctor, 0, limit_s=20)
     assert "✗ server figures" in doctor.out
     assert f"{server.url}/metrics" in doctor.out
-    is_bounded(ended, 0, limit_s=25, memory_mb=2.5 * MEMORY_MB)
+    is_bounded(ended, *DONE, limit_s=25, memory_mb=2.5 * MEMORY_MB)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("path", ["/v1/models", "/version", "/metrics"])
 def test_ctrl_c_is_heard_while_an_answer_drips(home: Path, path: str) -> None:
-    heard: list[float] = []
-
     def interrupt(process: subprocess.Popen[bytes]) -> None:
         time.sleep(2.0)
         process.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        heard.append(time.monotonic() - began)
 
     with serving({path: MISDEEDS["a body that drips"]}) as server:
         ended = tried("doctor", server.url, home=home, during=interrupt)
-    ended.is_in_words(130)
-    assert heard[0] < 1.5
+    is_bounded(ended, 130, limit_s=3.5)
 
 
 ODD: dict[str, bytes] = {
@@ -177,9 +172,9 @@ BIG_PAGES: dict[str, bytes] = {
 @pytest.mark.faults
 @pytest.mark.parametrize("name", BIG_PAGES)
 def test_a_page_of_metrics_is_read_or_done_without(home: Path, name: str) -> None:
-    with serving({"/metrics": says(200, BIG_PAGES[name], kind="text/plain")}) as server:
-        ended = tried("run", server.url, *RUN, home=home)
-    is_bounded(ended, 0, limit_s=20, memory_mb=2.5 * MEMORY_MB)
+    with serving({"/metrics": says(200, BIG_PAGES[name], kind="text/plain"), **SLOWLY}) as server:
+        ended = tried("run", "smoke", server.url, *RUN, home=home)
+    is_bounded(ended, *DONE, limit_s=20, memory_mb=2.5 * MEMORY_MB)
 
 
 # ── What a name claims ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -202,7 +197,7 @@ def hosts() -> Iterator[Path]:
 @pytest.mark.parametrize("name", ["evil.localhost", "mine.test"])
 def test_a_name_that_only_claims_to_be_this_machine_is_asked_about(home: Path, hosts: Path, name: str) -> None:
     hosts.write_bytes(hosts.read_bytes() + f"\n192.0.2.1 {name}\n".encode())
-    ended = tried("run", f"http://{name}:8000", "--duration", "1", home=home)
+    ended = tried("run", "smoke", f"http://{name}:8000", "--duration", "1", home=home)
     ended.is_in_words(2)
     assert f"{name} is not this machine" in ended.err
 
@@ -216,8 +211,8 @@ def test_an_address_that_was_looked_at_is_the_one_that_is_loaded(home: Path, hos
         time.sleep(2.5)
         hosts.write_bytes(before + b"\n127.0.0.9 mine.test\n")
 
-    with serving() as server:
+    with serving(SLOWLY) as server:
         url = f"http://mine.test:{server.port}"
-        ended = tried("run", url, *RUN[:-1], "--json", home=home, during=rebind)
-    ended.is_in_words(0)
+        ended = tried("run", "smoke", url, *RUN, home=home, during=rebind)
+    ended.is_in_words(*DONE)
     assert b"mine.test" in server.asked[-1], "the Host is that of the URL"

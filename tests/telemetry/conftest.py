@@ -10,13 +10,14 @@ import pytest
 
 class PageServer:
     """Answers GET by path from `pages`: bytes (200), or (status, body, extra header lines). A path that is not there
-    gets 404. `hang` answers nothing at all. Remembers what was asked."""
+    gets 404. `hang` answers nothing at all, nor do paths that are `slow`. Remembers what was asked."""
 
     def __init__(self) -> None:
         self.pages: dict[str, bytes | tuple[int, bytes, str]] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.connections = 0
         self.hang = False
+        self.slow: set[str] = set()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
@@ -54,7 +55,7 @@ class PageServer:
                 path = lines[0].split(" ")[1]
                 headers = dict(line.lower().split(": ", 1) for line in lines[1:] if ": " in line)
                 self.asked.append((path, headers))
-                if self.hang:
+                if self.hang or path in self.slow:
                     await asyncio.sleep(60)
                 answer = self.pages.get(path, (404, b'{"detail":"Not Found"}', ""))
                 status, body, extra = (200, answer, "") if isinstance(answer, bytes) else answer

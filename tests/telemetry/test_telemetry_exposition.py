@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import math
+import random
+import re
+import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from llmtop.telemetry.exposition import CACHE_LIMIT, ExpositionParser, Sample, parse_exposition
+from llmtop.telemetry.exposition import (
+    CACHE_LIMIT,
+    FIGURE_LIMIT,
+    LINE_BYTES,
+    SLICE_BYTES,
+    ExpositionParser,
+    Sample,
+    is_figure,
+    parse_exposition,
+)
 
 NAME = st.from_regex(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,20}", fullmatch=True).filter(
     lambda name: not name.endswith("_created")
@@ -133,3 +146,123 @@ def test_labels_that_never_repeat_do_not_fill_the_memory(rounds: int) -> None:
         page = "".join(f'a{{id="{number}-{index}"}} 1\n' for index in range(CACHE_LIMIT // 2))
         assert len(parser.parse(page)) == CACHE_LIMIT // 2
     assert len(parser._heads) <= CACHE_LIMIT + CACHE_LIMIT // 2
+
+
+# ── Odd pages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PAGES = (
+    '# HELP vllm:x y\n# TYPE vllm:running gauge\nvllm:running{engine="0",model_name="m"} 3.0\n'
+    'vllm:kv{engine="0"} 0.25\nvllm:e2e_bucket{le="+Inf",m="a\\\\b\\"c\\nd"} 7 1234\na_total 5\n',
+    '{"vllm.x",engine="0"} 4\nb{} 1\nc{x="y",} NaN\n',
+)
+PIECES = [*'{}"\\\n \t#,=1_a\ré-', "e5", "NaN", "+Inf", "\\n", '\\"', "# ", "0x1", "1_0"]
+LEGAL = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+STEP = r'[ \t]*[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\[\\n"])*"[ \t]*'
+PLAIN_LINE = re.compile(
+    rf"[ \t]*{LEGAL.pattern}[ \t]*(?:\{{(?:{STEP}(?:,{STEP})*,?)?[ \t]*\}})?[ \t]+[0-9.e+-]+(?:[ \t]+[0-9]+)?[ \t]*"
+)
+"""What the format says, without doubt, of a line with a sample."""
+
+
+def mutant(rng: random.Random) -> str:
+    """One of `PAGES` with a few mistakes."""
+    page = list(rng.choice(PAGES))
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 5))):
+        what, at = rng.random(), rng.randrange(len(page) + 1)
+        if what < 0.4:
+            page[at:at] = rng.choice(PIECES)
+        elif what < 0.7:
+            del page[at : at + rng.choice((1, 1, 2, 5))]
+        else:
+            begin = rng.randrange(len(page) + 1)
+            page[at:at] = page[begin : begin + rng.randrange(12)]
+    return "".join(page)
+
+
+def disagreement(page: str, warm: ExpositionParser) -> str | None:
+    """How two parsers differ over a page; None: not, or the other one refuses it."""
+    ours = _plain(parse_exposition(page))
+    if _plain(warm.parse(page)) != ours:
+        return "a parser that knows other pages reads this page otherwise"
+    try:
+        theirs = [sample for sample in _oracle(page) if not sample[0].endswith("_created")]
+    except Exception:  # it raises what comes
+        return None
+    if any(sample not in theirs for sample in ours):
+        return "read what is not there"
+    if all(not line or line.startswith("#") or PLAIN_LINE.fullmatch(line) for line in page.split("\n")):
+        return None if ours == theirs else "not read what is there"
+    return None
+
+
+def test_mistakes_on_a_page_are_read_as_the_oracle_reads_them_or_left_out() -> None:
+    rng, warm = random.Random(1), ExpositionParser()
+    for _ in range(3000):
+        page = mutant(rng)
+        assert disagreement(page, warm) is None, page
+
+
+def test_a_tab_before_a_timestamp_is_read_by_a_parser_that_knows_the_line() -> None:
+    parser = ExpositionParser()
+    assert [value for _, value in parser.parse('a{b="c"} 5\n')] == [5.0]
+    assert [value for _, value in parser.parse('a{b="c"} 6\t123\n')] == [6.0]
+
+
+def test_a_value_may_follow_its_brace_at_once() -> None:
+    assert [value for _, value in parse_exposition('a{b="c"}5\nb{}6 7\nc7\n')] == [5.0, 6.0]
+
+
+def test_slices_are_small_and_together_the_page() -> None:
+    page = "".join(f'a{{id="{index}"}} {index}\n' for index in range(5000)) + f'b{{c="{"x" * LINE_BYTES}"}} 1\nd 2\n'
+    parts = list(ExpositionParser().slices(page))
+    assert [sample for part in parts for sample in part] == parse_exposition(page)
+    assert len(parts) > (len(page) - LINE_BYTES) // SLICE_BYTES
+    assert [series.name for series, _ in parse_exposition(page)[5000:]] == ["d"], "a line without an end is no sample"
+    longest = f'b{{c="{"x" * (LINE_BYTES - 10)}"}} 1\n'
+    assert (len(longest), len(parse_exposition(longest))) == (LINE_BYTES, 1)
+
+
+def test_unwanted_lines_are_not_kept() -> None:
+    parser = ExpositionParser({"vllm:running"})
+    parser.parse("".join(f'foreign{{id="{index}"}} 1\n' for index in range(1000)) + "vllm:running 1\n")
+    assert len(parser._heads) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        lambda i: f'wanted{{id="{i}"}} 1\n',
+        lambda i: f'foreign{{id="{i}"}} 1\n',
+        lambda i: "wanted{" + 'a="b",' * 20 + "\n",
+        lambda i: 'wanted{a="' + '\\"' * 50 + "\n",
+        lambda i: "{" * 50 + "\n",
+        lambda i: '{"' * 50 + "\n",
+        lambda i: " \t" * 50 + "\n",
+        lambda i: "\n",
+        lambda i: 'wanted{a="',
+        lambda i: "wanted{" + 'a="b",',
+        lambda i: "\\",
+    ],
+)
+def test_twice_the_page_takes_twice_the_time(line: Callable[[int], str]) -> None:
+    half = "".join(line(index) for index in range(2000))
+    pages = [half[:20_000], (half + half)[:40_000]]
+    pages = [page + "x" * (20_000 * (1 + index) - len(page)) for index, page in enumerate(pages)]
+
+    def best_s(page: str) -> float:
+        times = []
+        for _ in range(7):
+            parser = ExpositionParser({"wanted"})
+            began = time.process_time()
+            for _ in range(4):
+                parser.parse(page)
+                parser._heads.clear()
+            times.append(time.process_time() - began)
+        return min(times)
+
+    assert any(best_s(pages[1]) <= 2.3 * best_s(pages[0]) + 1e-4 for _ in range(3))
+
+
+def test_a_figure_is_finite_and_possible() -> None:
+    assert [is_figure(value) for value in (0.0, 1.5, FIGURE_LIMIT)] == [True] * 3
+    assert not any(map(is_figure, (-0.1, FIGURE_LIMIT * 1.01, math.nan, math.inf, -math.inf)))

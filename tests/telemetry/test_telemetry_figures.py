@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -12,7 +13,8 @@ from llmtop.dialects import DIALECTS, number_at
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.telemetry.answers import read_slots
-from llmtop.telemetry.signals import PageReader, PageValues, interval
+from llmtop.telemetry.exposition import SERIES_LIMIT, TooManySeries
+from llmtop.telemetry.signals import ENGINE_LIMIT, PageReader, PageValues, interval
 from llmtop.telemetry.summary import Reading, summarise
 
 TABLE = DIALECTS[Dialect.VLLM]
@@ -157,3 +159,51 @@ def test_numbers_are_picked_out_of_json() -> None:
     assert number_at(answer, "data.0.big") == 12
     for key in ("data.1.max_model_len", "data.0.name", "data.0.yes", "data", "nothing.0"):
         assert number_at(answer, key) is None
+
+
+# ── Odd pages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def engines(count: int) -> str:
+    return "".join(f'vllm:num_requests_running{{engine="{number}"}} 1\n' for number in range(count))
+
+
+def test_a_page_has_so_many_series_that_are_looked_for_and_any_number_of_others() -> None:
+    foreign = "".join(f'foreign{{id="{number}"}} 1\n' for number in range(2 * SERIES_LIMIT))
+    assert read(engines(SERIES_LIMIT) + foreign).gauges["running"] == SERIES_LIMIT
+    with pytest.raises(TooManySeries):
+        read(engines(SERIES_LIMIT + 1))
+    assert SERIES_LIMIT == 5_000
+
+
+def test_engines_beyond_the_limit_are_added_up_and_not_told_apart() -> None:
+    assert len(read(engines(ENGINE_LIMIT)).engines) == ENGINE_LIMIT
+    beyond = read(engines(ENGINE_LIMIT + 1))
+    assert (beyond.engines, beyond.gauges["running"]) == ({}, ENGINE_LIMIT + 1)
+
+
+def test_of_a_series_that_a_page_has_twice_the_first_counts() -> None:
+    assert read('vllm:num_requests_running{a="1",b="2"} 3\nvllm:num_requests_running{b="2",a="1"} 4\n').gauges == {
+        "running": 3.0
+    }
+
+
+def test_values_that_no_server_can_have_are_absent() -> None:
+    for value in ("1e308", "-1", "NaN", "+Inf", "1e31"):
+        assert read(f"vllm:num_requests_running {value}\nvllm:num_requests_waiting 2\n").gauges == {"waiting": 2.0}
+    two = read('vllm:num_requests_running{engine="0"} 1e30\nvllm:num_requests_running{engine="1"} 1e30\n')
+    assert "running" not in two.gauges
+    assert two.engines == {}
+
+
+def test_a_mean_over_next_to_nothing_is_absent() -> None:
+    page = "vllm:time_to_first_token_seconds_sum {}\nvllm:time_to_first_token_seconds_count {}\n"
+    first, second = read(page.format(0, 0)), read(page.format(1e29, 1e-300))
+    assert summarise(1.0, 0.0, [reading(second, change=interval(first, second))]).ttft_mean_s is None
+
+
+@given(JSON, st.sampled_from([(5000, None), (10, 10)]))
+def test_slots_without_number_are_none(answer: object, size: tuple[int, int | None]) -> None:
+    count, total = size
+    slots = read_slots([{"n_ctx": 100, "is_processing": answer}] * count)
+    assert (slots.total if slots else None) == total

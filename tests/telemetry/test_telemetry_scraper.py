@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect, Endpoint
+from llmtop.endpoint.question import PAGE_BYTES
 from llmtop.telemetry import scraper as scraping
+from llmtop.telemetry.exposition import SERIES_LIMIT
 from llmtop.telemetry.scraper import Scraper
 
 VLLM = """\
@@ -191,6 +194,90 @@ async def test_a_page_that_hangs_costs_its_own_timeout_only(server: Any, make: M
     assert "no answer within" in (scraper.missing or "")
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"x" * (PAGE_BYTES + 1), "has more than 4 MB"),
+        ((200, b"x", "Content-Encoding: gzip\r\n"), "is compressed (gzip) though identity was asked for"),
+        (
+            b"".join(b'vllm:num_requests_running{engine="%d"} 1\n' % number for number in range(SERIES_LIMIT + 1)),
+            "has more than 5000 series",
+        ),
+        (
+            b"".join(b'DCGM_FI_DEV_GPU_UTIL{gpu="%d"} 1\n' % number for number in range(SERIES_LIMIT + 1)),
+            "has more than 5000 series",
+        ),
+        ((500, b"x" * (1 << 20), ""), "HTTP 500"),
+        ((302, b"", "Location: /" + "x" * 5000 + "\r\n"), "sent on to"),
+    ],
+    ids=["bytes", "gzip", "series", "boards", "refusal", "redirect"],
+)
+async def test_a_page_that_is_too_much_is_left_alone_for_a_while_and_said(
+    server: Any, make: Make, answer: Any, words: str
+) -> None:
+    scraper = make(server.url)
+    server.pages["/metrics"] = page()
+    await scraper.scrape()
+    server.pages["/metrics"] = answer
+    for _ in range(3):
+        snapshot = await scraper.scrape()
+    assert words in (scraper.missing or "")
+    assert len(scraper.missing or "") < 600
+    assert snapshot.running == 2, "the last that was read"
+    assert scraper.stale_s is not None
+    assert server.paths().count("/metrics") == (4 if words == "HTTP 500" else 2)
+
+
+async def test_a_page_that_is_waited_for_in_vain_is_asked_more_seldom(
+    server: Any, make: Make, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(scraping, "TIMEOUT_S", 0.05)
+    scraper = make(server.url)
+    server.hang = True
+    for _ in range(6):
+        await scraper.scrape()
+    assert server.paths().count("/metrics") == scraping.MISSES_UNTIL_STALE
+    assert "no answer within" in (scraper.missing or "")
+
+
+async def test_a_hostile_replica_leaves_the_figures_of_the_others(server: Any, second_server: Any, make: Make) -> None:
+    scraper = make("http://127.0.0.1:1", metrics_urls=(f"{server.url}/metrics", f"{second_server.url}/metrics"))
+    server.pages["/metrics"] = page(running=2)
+    second_server.pages["/metrics"] = b"x" * (PAGE_BYTES + 1)
+    assert (await scraper.scrape()).running == 2
+    assert "1 of 2 metrics pages are missing" in (scraper.missing or "")
+
+
+async def test_a_late_answer_in_json_does_not_hold_up_the_figures(server: Any, make: Make, monkeypatch: Any) -> None:
+    monkeypatch.setattr("llmtop.telemetry.answers.TIMEOUT_S", 0.2)
+    scraper = make(server.url, Dialect.SGLANG)
+    server.pages["/metrics"] = b"sglang:num_running_reqs 3\n"
+    server.slow = {"/v1/models", "/get_server_info", "/server_info"}
+    began = time.monotonic()
+    assert (await scraper.scrape()).running == 3
+    assert time.monotonic() - began < 0.4, "one late answer, not three"
+
+
+async def test_a_page_is_read_while_others_on_the_loop_have_their_turn(server: Any, make: Make) -> None:
+    scraper = make(server.url)
+    body = b"".join(b'foreign_total{id="%d"} 1\n' % number for number in range(150_000))
+    server.pages["/metrics"] = page() + body[: PAGE_BYTES - 2000].rpartition(b"\n")[0]
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            began = time.thread_time()
+            await asyncio.sleep(0)
+            longest = max(longest, time.thread_time() - began)
+
+    watching = asyncio.create_task(watch())
+    snapshot = await scraper.scrape()
+    watching.cancel()
+    assert snapshot.running == 2
+    assert longest < 0.05
+
+
 async def test_replicas_add_up_and_keep_their_rows(server: Any, second_server: Any, make: Make) -> None:
     urls = (f"{server.url}/metrics", f"{second_server.url}/metrics")
     scraper = make("http://127.0.0.1:1", metrics_urls=urls)
@@ -297,8 +384,6 @@ async def test_a_proxy_of_the_environment_is_not_asked_for_loopback(server: Any,
 
 
 async def test_a_unix_socket_serves_the_endpoints_own_pages(make: Make, tmp_path: Any) -> None:
-    import asyncio
-
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         body = page(running=9)
