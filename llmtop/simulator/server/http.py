@@ -256,7 +256,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _watch(self) -> None:
         """Give the next request its time; bytes that drip do not prolong it."""
-        phase = self._reader.phase
+        phase = Phase.NOTHING if self._choked else self._reader.phase
         if self._timer is not None:
             if phase is self._awaited:
                 return
