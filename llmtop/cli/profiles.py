@@ -11,7 +11,7 @@ from llmtop.domain.profile import Question
 from llmtop.errors import UsageError
 from llmtop.inputs import path_of
 from llmtop.meter.facts import Facts
-from llmtop.profiles import ProfileEntry, list_profiles, own_folder, profile_from_run, save_profile
+from llmtop.profiles import ProfileEntry, list_profiles, own_folder, own_problem, profile_from_run, save_profile
 from llmtop.recording.reader import RunReader
 from llmtop.wording.figures import clock
 
@@ -28,6 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.name is not None:
         raise UsageError("--name: say with --from RUN which recording to save")
+    complain(own_problem())
     entries = list_profiles()
     if arguments.json:
         print_json({"profiles": entries})

@@ -8,6 +8,7 @@ from llmtop.profiles.files import (
     list_profiles,
     load_profile,
     own_folder,
+    own_problem,
     save_profile,
     shipped_folder,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "list_profiles",
     "load_profile",
     "own_folder",
+    "own_problem",
     "profile_from_run",
     "save_profile",
     "shipped_folder",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -44,6 +43,26 @@ def own_folder() -> Path:
     return user_folder("config") / "profiles"
 
 
+def own_problem() -> str | None:
+    """Why the user's own profiles cannot be looked at; None: they can, or there are none."""
+    try:
+        for _ in own_folder().iterdir():
+            break
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        return f"{own_folder()}: own profiles cannot be read: {error.strerror or error}"
+    return None
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    """The profiles of a folder by name; none where it cannot be read."""
+    try:
+        return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    except OSError:
+        return {}
+
+
 def load_profile(name_or_path: str | Path, *, peak: float | None = None, most: int | None = None) -> Profile:
     """Read a profile by path, or by the name of an own or a shipped one; an own one comes first.
 
@@ -76,8 +95,8 @@ def save_profile(profile: Profile, path: Path) -> None:
 
 def list_profiles() -> tuple[ProfileEntry, ...]:
     """All profiles that go by a name, own ones first, each folder in alphabetical order."""
-    own = [_entry(path, shipped=False) for path in sorted(own_folder().glob("*.toml"))]
-    shipped = [_entry(path, shipped=True) for path in sorted(shipped_folder().glob("*.toml"))]
+    own = [_entry(path, shipped=False) for path in _named(own_folder()).values()]
+    shipped = [_entry(path, shipped=True) for path in _named(shipped_folder()).values()]
     return (*own, *shipped)
 
 
@@ -100,11 +119,9 @@ def _find(name_or_path: str | Path) -> Path:
     """The file of a profile. Raises ProfileError for a name that none has: says the nearest, and which there are."""
     path = path_of(name_or_path, ProfileError)
     if not isinstance(name_or_path, Path) and path.name == name_or_path:
-        for folder in (own_folder(), shipped_folder()):
-            named = folder / f"{name_or_path}.toml"
-            with suppress(OSError):  # own profiles that may not be read are none
-                if named.is_file():
-                    return named
+        named = _named(shipped_folder()) | _named(own_folder())
+        if name_or_path in named:
+            return named[name_or_path]
         if not path.suffix:
             raise ProfileError(plain(str(name_or_path)), f"no such profile; {_there_are(path.stem)}")
     if "://" in str(name_or_path):
@@ -115,7 +132,7 @@ def _find(name_or_path: str | Path) -> Path:
 
 
 def _there_are(name: str) -> str:
-    names = sorted({path.stem for folder in (own_folder(), shipped_folder()) for path in folder.glob("*.toml")})
+    names = sorted(_named(shipped_folder()) | _named(own_folder()))
     near = difflib.get_close_matches(name[:100], names, 1)
     listed = f"there are {', '.join(names)}, or give the path of a .toml file"
     return f"did you mean {near[0]}? ({listed})" if near else listed

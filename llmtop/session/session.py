@@ -180,7 +180,7 @@ class Session:
         except OSError as error:
             wanted, why = runs_directory(), error.strerror or str(error)
         except RunFileError as error:
-            wanted, why = runs_directory(), error.problem
+            wanted, why = runs_directory(), error.problem.partition(";")[0].removeprefix("cannot be written: ")
         try:
             self._writer = RunWriter(new_run_path(name, self.meta.started_at, temporary_folder()), self.meta)
             self._tell("recording", elsewhere_text(wanted, why, self._writer.path), "warning")

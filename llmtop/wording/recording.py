@@ -36,7 +36,7 @@ def moved_text(path: object, why: str, before_s: float | None) -> str:
 
 
 def elsewhere_text(wanted: object, why: str, path: object) -> str:
-    return f"{wanted}: {why}: the run is recorded in {path}"
+    return f"the run is recorded in {path}, because {wanted} cannot be: {why}"
 
 
 def nowhere_text(wanted: object, why: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 def _short(path: str) -> str:
     """The path as a shell takes it, with `~` for the home folder."""
-    home = str(Path.home())
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home raises where there is none
     return "~" + path[len(home) :] if path.startswith(home + "/") else path
 
 
