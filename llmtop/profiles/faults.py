@@ -14,22 +14,13 @@ from msgspec.structs import fields
 from llmtop.domain.profile import Fixed, LogNormal, Normal, Quantiles
 from llmtop.errors import ProfileError
 from llmtop.profiles import schema
+from llmtop.wording.complaints import complaint_text
 
 _Tables = dict[str, type[msgspec.Struct]]
 _SHAPES: _Tables = {str(kind.__struct_config__.tag): kind for kind in get_args(schema.AnyStage)}
 _LENGTHS: _Tables = {str(kind.__struct_config__.tag): kind for kind in (Fixed, Normal, LogNormal, Quantiles)}
-_TYPES = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "text in quotes",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "a table",
-    "null": "nothing",
-}
 
 _COMPLAINT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*?)`)?", re.DOTALL)
-_WRONG_TYPE = re.compile(r"Expected `([^`]+)`(.*?)(?:, got `?(\w+)`?)?")
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `([^`]+)`")
 
 
@@ -48,9 +39,7 @@ def explain(path: object, error: msgspec.ValidationError, tables: dict[str, Any]
     if what.startswith("Invalid"):
         got = what.split("'")[1] if "'" in what else what
         return ProfileError(path, f"{got!r} is not known; {_one_of(_choices(parts, tables), got)}", key)
-    if wrong := _WRONG_TYPE.fullmatch(what):
-        return ProfileError(path, _type_text(*wrong.groups()), key)
-    return ProfileError(path, what, key)
+    return ProfileError(path, complaint_text(what) or what, key)
 
 
 def key_text(parts: Iterable[str | int]) -> str:
@@ -124,15 +113,3 @@ def _values(kind: Any) -> Iterable[Any]:
     if get_origin(kind) is Literal:
         return get_args(kind)
     return kind if isinstance(kind, EnumType) else ()
-
-
-def _bound_text(bound: str) -> str:
-    """` >= 1` as ` of 1 or more`."""
-    sign, _, figure = bound.strip().partition(" ")
-    return {">=": f" of {figure} or more", "<=": f" of {figure} or less"}.get(sign, bound)
-
-
-def _type_text(wanted: str, bound: str, got: str | None) -> str:
-    kinds = [_TYPES.get(kind, kind) for kind in wanted.split(" | ") if kind != "null"]
-    text = f"must be {' or '.join(kinds)}{_bound_text(bound)}"
-    return f"{text}, not {_TYPES.get(got, got)}" if got else text

@@ -94,9 +94,9 @@ def test_a_user_s_own_preset_needs_only_hardware_and_model(tmp_path: Path) -> No
     [
         ('gpu = "card"', 'gpu = "card"\nspeed = 3', "hardware.speed", "not known"),
         ("bandwidth_gb_s = 500.0\n", "", "hardware.bandwidth_gb_s", "missing"),
-        ("layers = 32", 'layers = "many"', "model.layers", "Expected `int`"),
-        ('name = "mine"', "name = 3", "name", "Expected `str`"),
-        ("[hardware]", "[engine]\nmax_num_seqs = 0\n[hardware]", None, "at least 1"),
+        ("layers = 32", 'layers = "many"', "model.layers", "must be a whole number, not text in quotes"),
+        ('name = "mine"', "name = 3", "name", "must be text in quotes, not a whole number"),
+        ("[hardware]", "[engine]\nmax_num_seqs = 0\n[hardware]", "engine.max_num_seqs", "of 1 or more"),
         ("[hardware]", '[engine]\npolicy = "lifo"\n[hardware]', "engine.policy", "Invalid enum value"),
         ("[hardware]", '[engine]\nengine_version = "9"\n[hardware]', None, "not known; use one of 0.8"),
         ("[hardware]", "[engine]\ntensor_parallel = 3\n[hardware]", None, "must divide"),
@@ -147,7 +147,7 @@ def test_knobs_that_change_what_fits_change_the_blocks() -> None:
     [
         ({"max_seqs": 3}, "knob 'max_seqs' is not known; use one of"),
         ({"max_num_seqs": "many"}, "max_num_seqs"),
-        ({"max_num_seqs": 0}, "at least 1"),
+        ({"max_num_seqs": 0}, "of 1 or more"),
         ({"num_gpu_blocks": 20}, "lower max_model_len"),
     ],
 )

@@ -101,6 +101,10 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return min(self.max_model_len, self.capacity_tokens)
 
 
+MOST_BLOCKS = 1_000_000
+"""KV blocks that are simulated: a hundred bytes each."""
+
+
 class LiveKnob(Struct, frozen=True):
     """A flag that `Engine.reconfigure` can change while requests run, and how far it turns."""
 
@@ -111,6 +115,6 @@ class LiveKnob(Struct, frozen=True):
 
 LIVE_KNOBS = (
     LiveKnob("max_num_seqs", 1, 4096),
-    LiveKnob("num_gpu_blocks", 2, 1_000_000),
+    LiveKnob("num_gpu_blocks", 2, MOST_BLOCKS),
     LiveKnob("max_num_batched_tokens", 16, 65536),
 )

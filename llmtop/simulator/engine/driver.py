@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from llmtop.errors import UsageError
 from llmtop.simulator.engine.engine import Engine
 from llmtop.simulator.engine.request import Rejected, SimRequest
 from llmtop.simulator.engine.steptime import Overhead
@@ -54,6 +55,22 @@ class Visit(Struct):
         return (self.end_ns - self.first_token_ns) * 1e-9 / (self.output_tokens - 1) if self.output_tokens > 1 else None
 
 
+class Work(Struct):
+    """How much simulation is left to be spent, in sequences that a step computes. Some 400 000 take a second."""
+
+    left: int = 50_000_000
+
+    def spend(self, amount: int) -> None:
+        """Raises UsageError where nothing is left."""
+        self.left -= amount
+        if self.left < 0:
+            raise UsageError("this would take minutes to predict: ask for fewer levels, requests at a level or tokens")
+
+
+STEP_WORK = 8
+"""What a step itself takes, in sequences."""
+
+
 class GaugeSums(Struct):
     """Time-weighted sums of the engine's gauges, from `since_ns` on."""
 
@@ -72,9 +89,10 @@ class VirtualDriver:
         engine: to be driven; nobody else may.
         overhead: the server's own times before and after the engine.
         seed: of lengths and arrivals.
+        work: of this and of other drivers together; None: as much as it takes.
     """
 
-    def __init__(self, engine: Engine, overhead: Overhead, seed: int = 0) -> None:
+    def __init__(self, engine: Engine, overhead: Overhead, seed: int = 0, work: Work | None = None) -> None:
         self.engine = engine
         self.now_ns = 0
         self.gauges = GaugeSums()
@@ -84,6 +102,7 @@ class VirtualDriver:
         self._api_out_ns = round(overhead.api_out_ms * 1e6)
         self._arrivals: list[tuple[int, int, SimRequest, Visit]] = []
         self._visits: dict[str, Visit] = {}
+        self._work = work
         self._number = 0
 
     def send(self, at_ns: int, lengths: Lengths) -> Visit:
@@ -116,7 +135,7 @@ class VirtualDriver:
     def run(self) -> Iterator[Visit]:
         """Step until nothing is left, and yield each request when it ends (its client may send the next one then).
 
-        Ends, too, when the engine is stuck: it has work that will never fit.
+        Ends, too, when the engine is stuck: it has work that will never fit. Raises UsageError when no `work` is left.
         """
         engine = self.engine
         while True:
@@ -127,6 +146,8 @@ class VirtualDriver:
                     return
                 self._idle_until(self._arrivals[0][0])
                 continue
+            if self._work is not None:
+                self._work.spend(STEP_WORK + plan.load.sequences)
             gauges = self.gauges
             gauges.running_ns += engine.running * plan.duration_ns
             gauges.waiting_ns += engine.waiting * plan.duration_ns

@@ -11,7 +11,7 @@ from msgspec import Struct
 from llmtop.errors import UsageError
 from llmtop.meter.quantiles import quantile
 from llmtop.simulator.engine.config import EngineConfig
-from llmtop.simulator.engine.driver import Lengths, VirtualDriver, Visit, closed_loop, open_loop
+from llmtop.simulator.engine.driver import Lengths, VirtualDriver, Visit, Work, closed_loop, open_loop
 from llmtop.simulator.engine.engine import Engine
 from llmtop.simulator.engine.preset import KnobValue, Preset, load_preset
 from llmtop.simulator.engine.steptime import StepLoad
@@ -129,7 +129,8 @@ def predict(
         knobs: as `Preset.with_knobs` takes them.
 
     Raises:
-        UsageError: a knob or a level that cannot be meant, or requests that do not fit the deployment.
+        UsageError: a knob or a level that cannot be meant, requests that do not fit the deployment, or more to
+            simulate than minutes allow.
         ProfileError: the preset cannot be read.
     """
     if sum(map(bool, (concurrency, rate, requests))) != 1:
@@ -145,17 +146,21 @@ def predict(
     makespan_s = None
     rows: tuple[PredictedRequest, ...] = ()
     points: list[PredictedPoint] = []
+    work = Work()
     if concurrency:
-        for users in concurrency:
-            count = requests_per_level or max(200, 4 * users)
+        counts = [requests_per_level or max(200, 4 * users) for users in concurrency]
+        _check_work(work, sum(counts) * lengths.output_tokens)
+        for users, count in zip(concurrency, counts, strict=True):
             over_s = _one_request_s(deployment, users, lengths) if stagger_s is None else stagger_s
-            points.append(_closed_level(deployment, users, lengths, think_time_s, over_s, count, seed))
+            points.append(_closed_level(deployment, users, lengths, think_time_s, over_s, count, seed, work))
     elif rate:
-        for rps in rate:
-            count = requests_per_level or min(max(200, round(30 * rps)), 1500)
-            points.append(_open_level(deployment, rps, lengths, burstiness, max_in_flight, count, seed))
+        counts = [requests_per_level or min(max(200, round(30 * rps)), 1500) for rps in rate]
+        _check_work(work, sum(counts) * lengths.output_tokens)
+        for rps, count in zip(rate, counts, strict=True):
+            points.append(_open_level(deployment, rps, lengths, burstiness, max_in_flight, count, seed, work))
     else:
-        point, rows, makespan_s = _replay(deployment, requests, seed)
+        _check_work(work, sum(request.output_tokens for request in requests))
+        point, rows, makespan_s = _replay(deployment, requests, seed, work)
         points.append(point)
     return Prediction(
         preset=base.name,
@@ -167,6 +172,11 @@ def predict(
         makespan_s=makespan_s,
         requests=rows,
     )
+
+
+def _check_work(work: Work, tokens: int) -> None:
+    """Every output token is a sequence in a step: what is too much is refused at once."""
+    Work(work.left).spend(tokens)
 
 
 def _check_fit(preset: Preset, lengths: Lengths) -> None:
@@ -191,17 +201,17 @@ def _one_request_s(preset: Preset, users: int, lengths: Lengths) -> float:
     return users / running * (output * model.seconds(decode) + running * model.seconds(prefill))
 
 
-def _driver(preset: Preset, seed: int, level: float) -> VirtualDriver:
+def _driver(preset: Preset, seed: int, level: float, work: Work) -> VirtualDriver:
     """A fresh engine; its noise depends on the seed and the level only."""
     level_seed = seed * 1_000_003 + round(level * 1000)
-    return VirtualDriver(Engine(preset.config, preset.step_model, level_seed), preset.overhead, level_seed)
+    return VirtualDriver(Engine(preset.config, preset.step_model, level_seed), preset.overhead, level_seed, work)
 
 
 def _closed_level(
-    preset: Preset, users: int, lengths: Lengths, think_s: float, stagger_s: float, count: int, seed: int
+    preset: Preset, users: int, lengths: Lengths, think_s: float, stagger_s: float, count: int, seed: int, work: Work
 ) -> PredictedPoint:
     """Warm up for 1.5 requests per user, then follow the next `count` that are sent until all have ended."""
-    driver = _driver(preset, seed, users)
+    driver = _driver(preset, seed, users, work)
     visits = closed_loop(driver, users, lengths, think_s, stagger_s)
     for _visit in islice(visits, users + users // 2):
         pass
@@ -217,10 +227,11 @@ def _open_level(
     max_in_flight: int | None,
     count: int,
     seed: int,
+    work: Work,
 ) -> PredictedPoint:
     """Warm up for a tenth more requests, then follow `count`; rates are taken until the last of them is sent."""
     warm_up = count // 10
-    driver = _driver(preset, seed, rate_rps)
+    driver = _driver(preset, seed, rate_rps, work)
     visits = open_loop(driver, rate_rps, warm_up + count, lengths, burstiness, max_in_flight, seed)
     early = list(islice(visits, warm_up))
     ended, rates = _follow(driver, visits, range(warm_up, warm_up + count), early=early, open_loop=True)
@@ -228,9 +239,9 @@ def _open_level(
 
 
 def _replay(
-    preset: Preset, requests: Sequence[ReplayRequest], seed: int
+    preset: Preset, requests: Sequence[ReplayRequest], seed: int, work: Work
 ) -> tuple[PredictedPoint, tuple[PredictedRequest, ...], float]:
-    driver = _driver(preset, seed, 0)
+    driver = _driver(preset, seed, 0, work)
     start_s = min(request.arrival_s for request in requests)
     for request in requests:
         lengths = Lengths(prompt_tokens=request.input_tokens, output_tokens=request.output_tokens)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from llmtop.domain.bounds import TOKENS
+from llmtop.domain.files import path_of, tables_of, text_of
+from llmtop.domain.plain import plain
 from llmtop.errors import ProfileError, UsageError
-from llmtop.simulator.engine.config import ENGINE_VERSIONS, EngineConfig
+from llmtop.simulator.engine.config import ENGINE_VERSIONS, MOST_BLOCKS, EngineConfig
 from llmtop.simulator.engine.steptime import Hardware, Model, Overhead, StepModel, kv_blocks
+from llmtop.wording.complaints import complaint_text
 
+MOST_BYTES = 1_000_000
+"""Of a preset file."""
+MOST_COUNT = 1_000_000_000
+"""Of what is only compared with: as good as no limit."""
 KnobValue = float | int | bool | str
 
 
@@ -21,21 +28,21 @@ class EngineFlags(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The `[engine]` section: flags by vLLM's names. What is left out follows the engine version or is derived."""
 
     engine_version: str = "0.33"
-    tensor_parallel: int = 1
-    gpu_memory_utilization: float = 0.92
-    num_gpu_blocks: int | None = None
+    tensor_parallel: Annotated[int, Meta(ge=1, le=1024)] = 1
+    gpu_memory_utilization: Annotated[float, Meta(ge=0.01, le=1)] = 0.92
+    num_gpu_blocks: Annotated[int, Meta(ge=2, le=MOST_BLOCKS)] | None = None
     """None: as many as fit beside the weights."""
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int = 2048
-    max_model_len: int = 8192
-    block_size: int = 16
+    max_num_seqs: Annotated[int, Meta(ge=1, le=MOST_COUNT)] = 256
+    max_num_batched_tokens: Annotated[int, Meta(ge=1, le=TOKENS.most)] = 2048
+    max_model_len: Annotated[int, Meta(ge=1, le=MOST_COUNT)] = 8192
+    block_size: Annotated[int, Meta(ge=1, le=65_536)] = 16
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
-    long_prefill_token_threshold: int = 0
-    watermark: float = 0.0
+    long_prefill_token_threshold: Annotated[int, Meta(ge=0, le=MOST_COUNT)] = 0
+    watermark: Annotated[float, Meta(ge=0, le=1)] = 0.0
     policy: Literal["fcfs", "priority"] = "fcfs"
-    max_num_queued_reqs: int | None = None
-    max_num_queued_tokens: int | None = None
+    max_num_queued_reqs: Annotated[int, Meta(ge=0, le=MOST_COUNT)] | None = None
+    max_num_queued_tokens: Annotated[int, Meta(ge=0, le=MOST_COUNT)] | None = None
     async_scheduling: bool | UnsetType = UNSET
     reserve_full_isl: bool | UnsetType = UNSET
     unhashed_first: bool | UnsetType = UNSET
@@ -99,6 +106,8 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                     f"the weights leave no room for a KV cache on {self.engine.tensor_parallel} x {self.hardware.gpu}: "
                     "raise gpu_memory_utilization, memory_gb or tensor_parallel, or set num_gpu_blocks"
                 )
+            if blocks > MOST_BLOCKS:
+                raise ValueError(f"num_gpu_blocks would be {blocks:,}: set it to {MOST_BLOCKS:,} or less")
             flags["num_gpu_blocks"] = blocks
         return EngineConfig(**flags)
 
@@ -127,13 +136,15 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name, value in knobs.items():
             section = _KNOB_SECTIONS.get(name)
             if section is None:
-                raise UsageError(f"knob {name!r} is not known; use one of {', '.join(_KNOB_SECTIONS)}")
+                raise UsageError(f"knob {plain(name, 60)!r} is not known; use one of {', '.join(_KNOB_SECTIONS)}")
             content[section][name] = _plain(value)
         try:
             return msgspec.convert(content, Preset, strict=False)
         except msgspec.ValidationError as error:
-            key, problem = _where(error)
-            raise UsageError(f"knob {key.rpartition('.')[2] or ', '.join(knobs)}: {problem}") from None
+            key, problem = _where(error, got=False)
+            name = key.rpartition(".")[2]
+            given = f"{name}={plain(str(knobs[name]), 40)}" if name in knobs else ", ".join(knobs)
+            raise UsageError(f"knob {given}: {problem}") from None
 
 
 _KNOB_SECTIONS = {
@@ -158,7 +169,7 @@ def load_preset(name_or_path: str | Path) -> Preset:
     text = str(name_or_path)
     if text in preset_names():
         return _read(_folder() / f"{text}.toml")
-    path = Path(text).expanduser()
+    path = path_of(text, ProfileError)
     if path.suffix != ".toml" and len(path.parts) == 1:
         raise ProfileError(text, f"no such preset; use one of {', '.join(preset_names())}, or the path of a TOML file")
     return _read(path)
@@ -170,12 +181,7 @@ def _folder() -> Path:
 
 
 def _read(path: Path) -> Preset:
-    try:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProfileError(path, f"cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(path, f"is not TOML: {error}") from None
+    content = tables_of(text_of(path, MOST_BYTES, ProfileError), path, ProfileError)
     try:
         return msgspec.convert(content, Preset)
     except msgspec.ValidationError as error:
@@ -183,8 +189,12 @@ def _read(path: Path) -> Preset:
         raise ProfileError(path, problem, key or None) from None
 
 
-def _where(error: msgspec.ValidationError) -> tuple[str, str]:
-    """Key and problem of msgspec's `problem - at `$.section.key``; an unknown or missing key is part of the key."""
+def _where(error: msgspec.ValidationError, *, got: bool = True) -> tuple[str, str]:
+    """Key and problem of msgspec's `problem - at `$.section.key``; an unknown or missing key is part of the key.
+
+    Args:
+        got: say, too, of what type the value is.
+    """
     problem, _, where = str(error).partition(" - at `$")
     key = where.rstrip("`").lstrip(".")
     for words in ("Object contains unknown field `", "Object missing required field `"):
@@ -192,7 +202,7 @@ def _where(error: msgspec.ValidationError) -> tuple[str, str]:
             name = problem[len(words) : -1]
             problem = "is not known" if "unknown" in words else "is missing"
             key = f"{key}.{name}" if key else name
-    return key, problem
+    return key, complaint_text(problem, got=got) or problem
 
 
 def _plain(value: KnobValue) -> KnobValue | None:

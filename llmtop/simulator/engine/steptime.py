@@ -2,36 +2,37 @@
 
 A smooth roofline for the linear layers, KV reads and prefill attention beside it, the cost of tensor parallelism, and
 a constant and a per-sequence part for the host. The form and the parameters come from fits to measured curves; each
-preset states which.
+preset states which. Bounds of the parameters are wide; within them every time is finite.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 
 class Hardware(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One GPU and how well kernels use it. `mbu` and `mfu` are the shares of peak bandwidth and FLOP/s reached."""
 
     gpu: str
-    bandwidth_gb_s: float
-    peak_tflops: float
+    bandwidth_gb_s: Annotated[float, Meta(ge=0.1, le=1e6)]
+    peak_tflops: Annotated[float, Meta(ge=0.01, le=1e6)]
     """Dense peak at the precision of the weights."""
-    memory_gb: float
-    mbu: float = 0.8
+    memory_gb: Annotated[float, Meta(ge=0.1, le=1e5)]
+    mbu: Annotated[float, Meta(ge=0.01, le=1)] = 0.8
     """Of the weights' reads."""
-    mfu: float = 0.6
-    mbu_kv: float = 0.8
-    mfu_attention: float = 0.4
-    roofline_p: float = 2.0
+    mfu: Annotated[float, Meta(ge=0.01, le=1)] = 0.6
+    mbu_kv: Annotated[float, Meta(ge=0.01, le=1)] = 0.8
+    mfu_attention: Annotated[float, Meta(ge=0.01, le=1)] = 0.4
+    roofline_p: Annotated[float, Meta(ge=1, le=16)] = 2.0
     """Sharpness of the corner between memory-bound and compute-bound: (m^p + c^p)^(1/p)."""
-    mixed_penalty: float = 1.5
+    mixed_penalty: Annotated[float, Meta(ge=0.1, le=100)] = 1.5
     """KV reads take this much longer in a step that also prefills."""
-    link_latency_us: float = 10.0
+    link_latency_us: Annotated[float, Meta(ge=0, le=1e6)] = 10.0
     """Of one all-reduce between GPUs."""
-    link_gb_s: float = 200.0
+    link_gb_s: Annotated[float, Meta(ge=0.01, le=1e9)] = 200.0
     """Bus bandwidth of an all-reduce."""
 
 
@@ -39,20 +40,20 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Shape of a dense transformer with grouped-query attention and a gated MLP."""
 
     name: str
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    vocab: int
-    weight_gb: float
+    layers: Annotated[int, Meta(ge=1, le=1000)]
+    hidden: Annotated[int, Meta(ge=1, le=1_000_000)]
+    heads: Annotated[int, Meta(ge=1, le=4096)]
+    kv_heads: Annotated[int, Meta(ge=1, le=4096)]
+    head_dim: Annotated[int, Meta(ge=1, le=4096)]
+    intermediate: Annotated[int, Meta(ge=1, le=10_000_000)]
+    vocab: Annotated[int, Meta(ge=1, le=10_000_000)]
+    weight_gb: Annotated[float, Meta(ge=0, le=1e5)]
     """All weights in memory, embeddings included."""
-    weight_bytes: float = 2.0
+    weight_bytes: Annotated[float, Meta(ge=0.1, le=16)] = 2.0
     """Bytes of one weight of the linear layers: 2 for BF16, 1 for FP8."""
-    head_bytes: float = 2.0
+    head_bytes: Annotated[float, Meta(ge=0.1, le=16)] = 2.0
     """Bytes of one weight of the output head, which quantised checkpoints leave in BF16."""
-    kv_bytes: float = 2.0
+    kv_bytes: Annotated[float, Meta(ge=0.1, le=16)] = 2.0
 
     @property
     def linear_parameters(self) -> float:
@@ -78,17 +79,17 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Overhead(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What does not depend on the GPU's peak figures. None: what the engine version usually costs."""
 
-    step_ms: float | None = None
-    per_sequence_us: float | None = None
-    sampler_passes: float = 8.0
+    step_ms: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    per_sequence_us: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    sampler_passes: Annotated[float, Meta(ge=0, le=1000)] = 8.0
     """How often sampling reads or writes a row of float32 logits, per sequence: to float32, temperature, softmax,
     noise, division and argmax make about eight."""
-    jitter: float = 0.03
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.03
     """Sigma of the log-normal noise on a step's time."""
-    api_in_ms: float = 4.0
+    api_in_ms: Annotated[float, Meta(ge=0, le=1e6)] = 4.0
     """From the request's arrival at the server to the engine's queue."""
-    api_in_us_per_token: float = 2.0
-    api_out_ms: float = 3.0
+    api_in_us_per_token: Annotated[float, Meta(ge=0, le=1e6)] = 2.0
+    api_out_ms: Annotated[float, Meta(ge=0, le=1e6)] = 3.0
     """From the end of a step to its tokens on the wire."""
 
 
