@@ -79,6 +79,8 @@ class AnswerReader:
                         await self._ask(client, fact.path, now_s) if self._due(fact.path, now_s) else None
                     )
                 value = number_at(asked[fact.path], fact.key)
+                if value is not None and field not in LIVE_FIELDS and value < 1:
+                    value = None  # no setting of a server is nothing: -1 and 0 stand for what it does not tell
                 if value is not None:
                     break
             if value is not None:
