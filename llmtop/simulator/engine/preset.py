@@ -10,9 +10,9 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from llmtop.domain.bounds import TOKENS
-from llmtop.domain.files import path_of, tables_of, text_of
 from llmtop.domain.plain import plain
 from llmtop.errors import ProfileError, UsageError
+from llmtop.inputs import path_of, tables_of, text_of
 from llmtop.simulator.engine.config import ENGINE_VERSIONS, MOST_BLOCKS, EngineConfig
 from llmtop.simulator.engine.steptime import Hardware, Model, Overhead, StepModel, kv_blocks
 from llmtop.wording.complaints import complaint_text
