@@ -22,6 +22,7 @@ from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session, trace_plan
 from llmtop.session.watch import EndpointWatch
 from llmtop.simulator.server import schedule
+from llmtop.simulator.server.process import CONTROL_TOKEN_VARIABLE
 from llmtop.simulator.server.serving import serve
 
 # ── The endpoint's state ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -269,6 +270,9 @@ async def test_a_session_that_ends_well_has_not_failed(tmp_path: Path, unused_po
     assert not session.failed.done()
 
 
+TOKEN = "the control's"
+
+
 @pytest.fixture
 async def begin() -> AsyncIterator[Callable[[int], Awaitable[None]]]:
     """Start the simulated engine on a port, in the test's own loop."""
@@ -277,7 +281,8 @@ async def begin() -> AsyncIterator[Callable[[int], Awaitable[None]]]:
 
     async def start(port: int) -> None:
         ready = asyncio.get_running_loop().create_future()
-        tasks.append(asyncio.create_task(serve("laptop", port=port, stop=stop, on_ready=ready.set_result)))
+        serving = serve("laptop", port=port, stop=stop, on_ready=ready.set_result, control_token=TOKEN)
+        tasks.append(asyncio.create_task(serving))
         await asyncio.wait({ready, *tasks}, return_when=asyncio.FIRST_COMPLETED)
 
     yield start
@@ -372,7 +377,9 @@ async def test_a_plan_whose_peak_comes_from_the_slots_goes_where_the_server_has_
     peak: float,
     top: float,
     said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv(CONTROL_TOKEN_VARIABLE, TOKEN)
     await begin(unused_port)
     session = Session(options(tmp_path / "run.llmtop", unused_port, profile=profile, patient=False))
     await session.start()
