@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from llmtop import __version__
 from llmtop.cli import options
 from llmtop.domain.plain import plain
-from llmtop.errors import LlmtopError
+from llmtop.errors import LlmtopError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the real one takes 4 ms of --help to import
@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         name = words.pop(0) if words and words[0] in COMMANDS else "live"
+        if name == "live" and words and _is_a_slip(words[0]):
+            raise UsageError(_no_command(words[0]))
         parser = _parser(name)
         arguments = parser.parse_intermixed_args(words)
         command = importlib.import_module(COMMANDS[name][0])
@@ -89,6 +91,19 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(plain(message, MOST))
+
+
+def _is_a_slip(word: str) -> bool:
+    """Whether it is neither a command nor an address: a host without a port may have any name, but hardly this one."""
+    return word.replace("-", "").replace("_", "").isalpha() and not word.startswith("-") and word != "localhost"
+
+
+def _no_command(word: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word.lower(), COMMANDS, n=1)
+    meant = f"did you mean {near[0]}?" if near else "`llmtop --help` lists them all."
+    return f"{word!r} is no command and no URL: {meant} A host of that name is written http://{word} or with its port"
 
 
 def _parser(name: str) -> argparse.ArgumentParser:

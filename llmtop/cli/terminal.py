@@ -36,7 +36,6 @@ def ascii_only() -> bool:
 
 
 def _ctype() -> str | None:
-    """LC_CTYPE, where it is the user's: for a user of C or POSIX, Python sets it to a UTF-8 of its own."""
+    """LC_CTYPE, where it is the user's: beside a LANG that has no UTF-8, Python sets it to one of its own."""
     told = os.environ.get("LC_CTYPE")
-    coerced = told in ("C.UTF-8", "C.utf8", "UTF-8") and os.environ.get("LANG") in ("C", "POSIX")
-    return None if coerced else told
+    return None if told in ("C.UTF-8", "C.utf8", "UTF-8") and os.environ.get("LANG") else told

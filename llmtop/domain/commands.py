@@ -59,6 +59,8 @@ class Quit(Struct, frozen=True, tag=True):
     """Stop the load, wait for the server to drain, close the run file, end."""
 
     ending: Ending = Ending.HAND
+    patient: bool = True
+    """Whether to see the server drain, which may take seconds."""
 
 
 class Note(Struct, frozen=True, tag=True):

@@ -118,7 +118,8 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet, un
             session.failed.result()
         elif answers.done():
             asked = answers.result()
-            drain_s, ending = (ORPHAN_DRAIN_S, None) if asked is None else (DRAIN_S, asked.ending)
+            drain_s = DRAIN_S if asked is not None and asked.patient else ORPHAN_DRAIN_S
+            ending = None if asked is None else asked.ending
     finally:
         for task in (starting, answers):
             task.cancel()

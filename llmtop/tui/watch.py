@@ -92,7 +92,7 @@ class Watch(threading.Thread):
 
     def _leave(self) -> None:
         """The load first, then the screen; returns when that has gone."""
-        self._host.send(Quit())
+        self._host.send(Quit(patient=False))
         deadline_s = time.monotonic() + LEAVE_S
         while time.monotonic() < deadline_s:
             self._app.leave()

@@ -263,6 +263,7 @@ async def test_what_is_known_of_the_run_is_told_when_it_changes_and_only_then(se
 async def test_an_orphan_does_not_wait_as_long_for_the_server_to_drain(served: Served) -> None:
     orphan = await served.run(AddMark("a"), None)
     asked = await served.run(AddMark("a"), Quit())
+    assert (await served.run(Quit(patient=False))).drains_s == orphan.drains_s
     assert orphan.commands == asked.commands == [AddMark("a")]
     (short_s,), (long_s,) = orphan.drains_s, asked.drains_s
     assert 0.0 < short_s < 2.0 < long_s < 10.0
