@@ -44,8 +44,8 @@ class FrameBuilder:
 
     def __init__(self, step_s: float = STEP_S, span_s: float | None = SPAN_S) -> None:
         self._step_s = step_s
-        points = None if span_s is None else round(span_s / step_s)
-        self._columns: dict[str, deque[float | None]] = {name: deque(maxlen=points) for name in _COLUMNS}
+        self._points = None if span_s is None else round(span_s / step_s)
+        self._columns: dict[str, deque[float | None]] = {name: deque(maxlen=self._points) for name in _COLUMNS}
         self._steps = 0
         self._recent: deque[LoadBin] = deque()
         self._server: ServerSnapshot | None = None
@@ -96,6 +96,8 @@ class FrameBuilder:
             output_tokens=before.output_tokens + closed.output_tokens,
         )
         self.t_s = max(self.t_s, closed.t_s)
+        if self._points is not None:  # what falls off the timeline at once need not be reckoned
+            self._steps = max(self._steps, int(closed.t_s / self._step_s) - self._points - 1)
         while (self._steps + 1) * self._step_s <= closed.t_s + 1e-6:
             self._steps += 1
             self._add_step(self._steps * self._step_s, closed)

@@ -25,6 +25,8 @@ MOST = 2**53
 """Of anything that is counted: as far as floats are exact, and as much as a server's own count is believed."""
 MOST_LOAD = 1e9
 """Requests in flight or a second."""
+MOST_OPEN = 1_000_000
+"""Requests in flight: each has a connection, and one machine has no more to give."""
 LARGEST = 1e30
 """Any other figure: floating-point operations of the largest cluster in a year are some 1e27."""
 BUCKETS = 1024
@@ -49,6 +51,8 @@ _UNITS: dict[str, Range] = {
 _NAMES: dict[str, Range] = {
     "told_s": (0, LONGEST_RUN_S),
     "process_start_s": (0, LAST_DATE_S),
+    "in_flight": (0, MOST_OPEN),
+    "prefilling": (0, MOST_OPEN),
     "burstiness": (0, math.inf),
     "seed": (-(2**63), 2**63 - 1),
     **dict.fromkeys(("concurrency", "rate_rps", "target", "load", "max_concurrency"), (0, MOST_LOAD)),

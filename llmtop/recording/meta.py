@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from llmtop.domain.endpoint import safe_url
+from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import LATENCIES, Slo
@@ -48,7 +49,7 @@ def read_meta(database: sqlite3.Connection, path: Path) -> RunMeta:
     if int(version) > schema.VERSION:
         raise RunFileError(
             path,
-            f"written by llmtop {found(told.get('llmtop_version')).removeprefix('text ')} with schema {version}; "
+            f"written by llmtop {plain(str(told.get('llmtop_version')), 40)} with schema {version}; "
             f"this llmtop reads up to schema {schema.VERSION}: update llmtop",
         )
     run = _text(path, told, "run")
@@ -75,7 +76,7 @@ def _decoded(path: Path, run: str) -> RunMeta:
     except (msgspec.MsgspecError, ValueError) as error:
         where = _WHERE.match(str(error))
         problem, key = (where["problem"], f"meta: run{where['key']}") if where else (str(error), "meta: run")
-        raise RunFileError(path, found(problem).removeprefix("text "), key) from error
+        raise RunFileError(path, plain(problem, 200), plain(key, 200)) from error
     if told.profile.search and meta.profile.question is None:
         profile = replace(meta.profile, question=Question.CAPACITY)
         return replace(meta, profile=profile)
@@ -99,7 +100,7 @@ def _of_slo(slo: Slo) -> Iterator[tuple[str, str]]:
     for at, target in enumerate(slo.targets):
         key = f"run.profile.slo.targets[{at}]"
         if (target.metric in LATENCIES) != (target.stat is not None):
-            yield f"{key}.stat", f"{target.metric} has {'a' if target.stat is None else 'no'} statistic"
+            yield f"{key}.stat", f"{target.metric} {'must have a' if target.stat is None else 'has no'} statistic"
         if target.limit <= 0:
             yield f"{key}.limit", "must be above zero"
 

@@ -15,10 +15,14 @@ from llmtop.recording import guard, schema
 from llmtop.recording.limits import LONGEST_RUN_S, SLACK_S, found
 from llmtop.recording.meta import read_meta
 from llmtop.recording.opening import Opened
+from llmtop.recording.schema import SqlValue
 from llmtop.wording.recording import cut_off_text
 
 MOST_ROWS = 4_000_000
 """Of one table: an hour at 1100 requests/s. Nothing that is judged in one piece is larger."""
+MOST_NOTES = 100_000
+"""Of a table in which rows come one by one, and not with the clock or the load: one each second for a day."""
+_NOTES = (schema.MARK, schema.EVENT, schema.CHAPTER, schema.TESTED, schema.SEARCH_END)
 RENEWED_EVERY = 1024
 """Rows, after each of which SQLite has its full patience again."""
 
@@ -37,6 +41,7 @@ class RunReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._opened = Opened(path)
+        self._cursors: list[sqlite3.Cursor] = []
         with self._mapped():
             self.patience = guard.hardened(self.database)
             self.tables = guard.tables(self.database)
@@ -63,7 +68,15 @@ class RunReader:
         return self._opened.database
 
     def close(self) -> None:
+        while self._cursors:
+            self._cursors.pop().close()
         self._opened.close()
+
+    def rows(self, select: str, *values: SqlValue) -> sqlite3.Cursor:
+        """A query that ends with the reader: one that is half read holds a lock on the file."""
+        cursor = self.database.execute(select, values)
+        self._cursors.append(cursor)
+        return cursor
 
     def __enter__(self) -> RunReader:
         return self
@@ -108,6 +121,7 @@ class _Stream:
     def __init__(self, run: RunReader, table: schema.FactTable[Any]) -> None:
         self._run = run
         self._name = table.name
+        self._most = MOST_NOTES if table in _NOTES else MOST_ROWS
         if table.name not in run.tables:
             raise ValueError(f"no table {table.name}")
         self._columns = run.tables[table.name]
@@ -128,13 +142,13 @@ class _Stream:
         return f"SELECT {columns} FROM {self._name} NOT INDEXED {where} ORDER BY rowid"
 
     def _fetched(self) -> Iterator[tuple[Any, ...]]:
-        rows = self._run.database.execute(self._select())
+        rows = self._run.rows(self._select())
         try:
             for number, row in enumerate(rows):
                 if number % RENEWED_EVERY == 0:
                     self._run.patience.renew()
-                    if number >= MOST_ROWS:
-                        raise RunFileError(self._run.path, f"more than {MOST_ROWS} rows are not judged", self._name)
+                    if number >= self._most:
+                        raise RunFileError(self._run.path, f"more than {self._most} rows are not judged", self._name)
                 yield row
         except sqlite3.OperationalError as error:
             if "decode" in str(error):
@@ -147,7 +161,7 @@ class _Stream:
         """Of a row whose text is none."""
         self._run.database.text_factory = bytes
         after = self._rowid if math.isfinite(self._rowid) else -(2**63)
-        row = self._run.database.execute(self._select("WHERE rowid > ?"), (after,)).fetchone()
+        row = self._run.rows(self._select("WHERE rowid > ?"), after).fetchone()
         for name, value in zip(self._columns, row[2:], strict=True):
             if isinstance(value, bytes) and value.decode(errors="replace").encode() != value:
                 return self._broken(row[0], f"{name} must be text, and is {found(value)}")
