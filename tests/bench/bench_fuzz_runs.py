@@ -68,9 +68,8 @@ def main() -> None:
             ended["read"] += 1
     took_s = time.process_time() - started
     after_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print(
-        f"{wanted} rows: {ended['refused']} refused, {ended['read']} read, {wanted - ended['refused'] - ended['read']} otherwise; {took_s:.0f} s of CPU"
-    )
+    other = wanted - ended["refused"] - ended["read"]
+    print(f"{wanted} rows: {ended['refused']} refused, {ended['read']} read, {other} otherwise; {took_s:.0f} s of CPU")
     print(f"{wanted / took_s:,.0f} rows/s; peak of memory {before_mb:.0f} -> {after_mb:.0f} MB")
 
 
