@@ -100,6 +100,8 @@ def service_of(levels: Sequence[Level], slo: Slo, axis: Axis, knee: float | None
     seen = [each for level in levels if (each := _seen(level, axis, knee)) is not None]
     if not seen and any(level.broken for level in levels):
         return "requests fail at every level"
+    if not seen and any(level.n >= MIN_SAMPLES for level in levels):
+        return f"how long single requests take: the levels have no e2e_s{'' if axis == 'concurrency' else ' and X_rps'}"
     if not seen:
         return f"no level has {MIN_SAMPLES} requests"
     if knee is None and all(each.level.running is None for each in seen):

@@ -13,7 +13,7 @@ from llmtop.domain.profile import OF_CAPACITY
 from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
 from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.errors import FileError, UsageError
-from llmtop.exchange.levels import parse_levels
+from llmtop.exchange.levels import parse_levels, shortfall
 from llmtop.host.review import assess_run, cut_off
 from llmtop.inputs import path_of, text_of
 from llmtop.wording.figures import TEXT
@@ -46,7 +46,9 @@ def of_table(path: Path, slo: Slo | None, axis: Axis, metric: Latency, stat: Sta
     """A table of levels. Raises FileError naming the line or the column."""
     text = text_of(path, MOST_BYTES)
     try:
-        return assess_levels(parse_levels(text), slo=slo, axis=axis, metric=metric, stat=stat)
+        levels = parse_levels(text)
+        complain(shortfall(levels))
+        return assess_levels(levels, slo=slo, axis=axis, metric=metric, stat=stat)
     except UsageError as error:
         raise FileError(path, str(error)) from None
 

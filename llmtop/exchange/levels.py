@@ -11,10 +11,32 @@ from typing import Any
 import numpy as np
 
 from llmtop.analysis.fits import Array
-from llmtop.analysis.levels import Level, Statistic
+from llmtop.analysis.levels import FAINT_BELOW, Level, Statistic
+from llmtop.domain.bounds import TIME_S, Quantity
+from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
 
+MOST_LEVELS = 1000
+COLUMNS = (
+    "columns are level and ttft_s, tpot_s or e2e_s (one row a request), or level, y and n (one row a level: its "
+    "figure in seconds and its requests)"
+)
 _SAMPLES = ("ttft_s", "tpot_s", "e2e_s")
+_Row = dict[str, float]
+_KNOWN_NAMES = (
+    *("level", *_SAMPLES, "y", "se_log", "n", "y_mean", "R_mean"),
+    *("X_rps", "tok_s", "running", "waiting", "kv", "preempt", "errors"),
+)
+_NAMES = {name.lower(): name for name in _KNOWN_NAMES}
+"""Columns are known in any case."""
+LEVEL = Quantity("level", 0.001, 1e9)
+FIGURE = Quantity("figure", 0, 1e12)
+_QUANTITIES = {
+    "level": LEVEL,
+    "y": Quantity("y", 1e-6, TIME_S.most, TIME_S.unit),
+    "n": Quantity("n", 1, 1e12, "requests", whole=True),
+    **dict.fromkeys(_SAMPLES, TIME_S),
+}
 
 
 def parse_levels(text: str) -> tuple[Level, ...]:
@@ -23,37 +45,69 @@ def parse_levels(text: str) -> tuple[Level, ...]:
     Columns: `level` and either raw samples, one row a request (`ttft_s,tpot_s,e2e_s`, any of them, optional
     `X_rps,running,waiting,kv,preempt,tok_s,errors`), or one row a level (`y,se_log,n`, optional
     `y_mean,R_mean,X_rps,tok_s` and the same server columns). Seconds, requests/s and tokens/s; empty cells are not
-    known. Raises UsageError naming the column or the line.
+    known, columns of other names are left out. Raises UsageError naming the column or the line.
     """
-    reader = csv.DictReader(io.StringIO(text.lstrip("\ufeff")))
-    names = [name.strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = names
-    if "level" not in names:
-        raise UsageError(f"table of levels: no column 'level'; found {', '.join(names) or 'nothing'}")
-    rows = [_numbers(row, line) for line, row in enumerate(reader, start=2)]
-    if any(math.isnan(row["level"]) or row["level"] <= 0 for row in rows):
-        raise UsageError("table of levels: every row needs a level above zero")
-    by_level: dict[float, list[dict[str, float]]] = {}
+    rows = _rows(text)
+    by_level: dict[float, list[_Row]] = {}
     for row in rows:
         by_level.setdefault(row["level"], []).append(row)
-    if "y" in names:
-        build = _summary
-    elif any(name in names for name in _SAMPLES):
-        build = _raw
-    else:
-        raise UsageError("table of levels: needs ttft_s, tpot_s or e2e_s (one row a request), or y (one row a level)")
+    if len(by_level) > MOST_LEVELS:
+        raise UsageError(f"table of levels: {len(by_level):,} levels; at most {MOST_LEVELS:,} are read")
+    names = rows[0] if rows else {}
+    if not rows or not any(name in names for name in ("y", *_SAMPLES)):
+        raise UsageError(f"table of levels: no {'row' if not rows else 'figure'} in it; {COLUMNS}")
+    if "y" in names and "n" not in names:
+        raise UsageError(f"table of levels: no column 'n' beside 'y'; {COLUMNS}")
+    build = _summary if "y" in names else _raw
     return tuple(build(load, by_level[load]) for load in sorted(by_level))
 
 
-def _numbers(row: Mapping[str | None, str | None], line: int) -> dict[str, float]:
-    numbers = {}
-    for name, cell in row.items():
-        if name is None:
-            raise UsageError(f"table of levels: line {line} has more cells than the head")
+def shortfall(levels: Sequence[Level]) -> str:
+    """What to say where no level has enough requests to say anything; empty: one has."""
+    most = max((level.n for level in levels), default=0)
+    if most >= FAINT_BELOW:
+        return ""
+    return f"no level has {FAINT_BELOW} requests, the most that one has is {most}; {COLUMNS}"
+
+
+def _rows(text: str) -> list[_Row]:
+    """Every line as numbers by the name of their column, nan for what is not known. Raises UsageError."""
+    reader = csv.reader(io.StringIO(text.lstrip("\ufeff")))
+    names: list[str] = []
+    rows = []
+    try:
+        for cells in reader:
+            if not any(map(str.strip, cells)):
+                continue
+            if names:
+                rows.append(_numbers(names, cells, reader.line_num))
+                continue
+            names = [_NAMES.get(cell.strip().lower(), cell.strip()) for cell in cells]
+            if "level" not in names:
+                raise UsageError(f"table of levels: no column 'level', found {plain(','.join(names), 120)}; {COLUMNS}")
+    except csv.Error as error:
+        raise UsageError(f"table of levels: line {reader.line_num}: {error}") from None
+    if not names:
+        raise UsageError(f"table of levels: no column 'level', found nothing; {COLUMNS}")
+    return rows
+
+
+def _numbers(names: Sequence[str], cells: Sequence[str], line: int) -> _Row:
+    if len(cells) > len(names):
+        raise UsageError(f"table of levels: line {line} has more cells than the head")
+    numbers = dict.fromkeys(names, math.nan)
+    for name, cell in zip(names, cells, strict=False):
+        quantity = _QUANTITIES.get(name, FIGURE)
+        if not cell.strip() or cell.strip().lower() == "nan":
+            continue
         try:
-            numbers[name] = float(cell) if cell and cell.strip() else math.nan
-        except ValueError:
-            raise UsageError(f"table of levels: line {line}, column {name}: {cell!r} is not a number") from None
+            numbers[name] = quantity.read(cell)
+        except ValueError as error:
+            if name not in _KNOWN_NAMES:
+                continue
+            raise UsageError(f"table of levels: line {line}, column {name}: {plain(cell, 60)!r} {error}") from None
+    if math.isnan(numbers["level"]):
+        raise UsageError(f"table of levels: line {line}, column level: must be {LEVEL.allowed}")
     return numbers
 
 
@@ -82,7 +136,9 @@ def _summary(load: float, rows: Sequence[Mapping[str, float]]) -> Level:
     y, count, se = (row.get(name, math.nan) for name in ("y", "n", "se_log"))
     if not y > 0:
         raise UsageError(f"table of levels: level {load:g} needs y above zero")
-    n = 1 if math.isnan(count) else int(count)
+    if math.isnan(count):
+        raise UsageError(f"table of levels: level {load:g} needs n, its requests")
+    n = int(count)
     if math.isnan(se):
         se = 1.2533 * 0.3 / math.sqrt(n)
     return Level(

@@ -1,6 +1,6 @@
 """The user's own files as workloads: ShareGPT conversations, JSONL prompts, Mooncake and Azure traces.
 
-`read_*` open the file; `parse_*` are pure and tell the line of a fault.
+`read_*` open the file, compressed by gzip or not; `parse_*` are pure and tell the line of a fault.
 
     sharegpt   JSON list of {"conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}, ...]}
     jsonl      {"prompt": ...} or {"messages": [{"role": ..., "content": ...}, ...]} a line, optional output_tokens
@@ -14,7 +14,9 @@ from __future__ import annotations
 import calendar
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -22,17 +24,31 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from llmtop.domain.bounds import TIME_S, TOKENS, Quantity
 from llmtop.domain.load import LoadPoint, Replay
+from llmtop.domain.plain import plain
 from llmtop.domain.profile import Workload
 from llmtop.errors import FileError, UsageError
+from llmtop.inputs import bytes_of, expanded
 from llmtop.workload.tokens import count_tokens
 
 MOST_ROWS = 5000
 """Texts are counted up to this many: 1-3 s of tokenizing. More prompts than this come round again with a new head."""
+MOST_BYTES = 1_000_000_000
+"""Of a file, unpacked: all of ShareGPT is two thirds of it."""
+MOST_REQUESTS = 1_000_000
+"""Of a trace: a rate of ten for a day."""
+ARRIVAL_S = Quantity("arrival", 0, 1e11, "seconds")
+"""Of any clock; how far they lie apart is what counts."""
+OUTPUT_TOKENS = Quantity("tokens", 0, TOKENS.most, TOKENS.unit, whole=True)
+"""0, of a request that was cut off, is read as 1."""
+GZIP = b"\x1f\x8b"
 BLOCK_TOKENS = 512
 """Tokens of one hash id of a Mooncake trace (kvcache-ai/Mooncake, FAST25-release/traces)."""
 
-_TIMESTAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d(?:\.\d+)?)(?:Z|\+00:00)?")
+_TIMESTAMP = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,20})?)(?:Z|\+00:00)?"
+)
 _Row = TypeVar("_Row")
 
 
@@ -96,7 +112,8 @@ def read_trace(workload: Workload, max_model_len: int | None = None) -> tuple[Tr
 def read_rows(path: Path) -> list[TraceRow]:
     """All requests of a trace or request list in order of arrival, the first at 0. Raises FileError."""
     text = _text(path)
-    rows = parse_csv_trace(path, text) if path.suffix.lower() == ".csv" else parse_mooncake(path, text)
+    is_table = path.name.lower().removesuffix(".gz").endswith(".csv")
+    rows = parse_csv_trace(path, text) if is_table else parse_mooncake(path, text)
     if not rows:
         raise FileError(path, "no request in it")
     return rows
@@ -121,8 +138,8 @@ def parse_jsonl(path: object, text: str) -> list[Conversation]:
     for line, entry in _lines(path, text, _JsonlRow, JSONL_HINT):
         if (entry.prompt is None) == (entry.messages is None):
             raise FileError(path, f"give prompt or messages, one of the two; {JSONL_HINT}", f"line {line}")
-        if entry.output_tokens is not None and entry.output_tokens < 1:
-            raise FileError(path, "output_tokens must be 1 or more", f"line {line}")
+        if entry.output_tokens is not None and not TOKENS.holds(entry.output_tokens):
+            raise FileError(path, f"output_tokens must be {TOKENS.allowed}", f"line {line}")
         messages = None
         if entry.messages is not None:
             messages = tuple({"role": message.role, "content": message.content} for message in entry.messages)
@@ -139,44 +156,85 @@ def parse_mooncake(path: object, text: str) -> list[TraceRow]:
     """A Mooncake trace: arrivals in milliseconds, lengths, and the hash ids of its 512-token blocks."""
     rows = []
     for line, entry in _lines(path, text, _Mooncake, MOONCAKE_HINT):
-        row = TraceRow(entry.timestamp / 1e3, entry.input_length, entry.output_length, entry.hash_ids)
-        rows.append(_checked(path, line, row))
-    return _from_zero(rows)
+        figures = (
+            ("timestamp", ARRIVAL_S, entry.timestamp / 1e3),
+            ("input_length", TOKENS, entry.input_length),
+            ("output_length", OUTPUT_TOKENS, entry.output_length),
+        )
+        for name, quantity, value in figures:
+            if not quantity.holds(value):
+                raise FileError(path, f"must be {quantity.allowed}", f"line {line}, {name}")
+        rows.append(TraceRow(entry.timestamp / 1e3, entry.input_length, entry.output_length or 1, entry.hash_ids))
+        _check_size(path, rows)
+    return _from_zero(path, rows)
 
 
 def parse_csv_trace(path: object, text: str) -> list[TraceRow]:
-    """An Azure LLM inference trace, or arrival_s,input_tokens,output_tokens. Lines that begin with # are comments."""
-    numbered = [(number, line) for number, line in enumerate(text.splitlines(), 1) if not line.startswith("#")]
-    reader = csv.DictReader(line for _, line in numbered)
-    header = tuple(name.strip() for name in reader.fieldnames or ())
-    reader.fieldnames = header
-    columns = next((names for names in _CSV_COLUMNS if set(names) <= set(header)), None)
-    if columns is None:
-        found = ",".join(header) or "nothing"
-        raise FileError(path, f"found the columns {found}; {CSV_HINT}", "line 1")
-    rows = []
-    for entry in reader:
-        line = numbered[reader.line_num - 1][0]
-        arrival, prompt, output = (entry[name] or "" for name in columns)
-        try:
-            seconds = _unix_s(arrival) if columns[0] == "TIMESTAMP" else float(arrival)
-            row = TraceRow(seconds, int(prompt), int(output))
-        except ValueError:
-            raise FileError(path, f"{arrival},{prompt},{output} cannot be read; {CSV_HINT}", f"line {line}") from None
-        rows.append(_checked(path, line, row))
-    return _from_zero(rows)
+    """An Azure LLM inference trace, or arrival_s,input_tokens,output_tokens. Lines that begin with # are comments.
+
+    Names of columns are read in any case, blanks around them left out.
+    """
+    lines = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line[:1] != "#"]
+    reader = csv.reader(line for _, line in numbered)
+    rows: list[TraceRow] = []
+    places: list[int] | None = None
+    names: tuple[str, ...] = ()
+    try:
+        for cells in reader:
+            if not any(map(str.strip, cells)):
+                continue
+            line = numbered[reader.line_num - 1][0]
+            if places is None:
+                names, places = _columns(path, cells)
+                continue
+            rows.append(_csv_row(path, line, names, [cells[place] if place < len(cells) else "" for place in places]))
+            _check_size(path, rows)
+    except csv.Error as error:
+        raise FileError(path, f"{error}; {CSV_HINT}", f"line {reader.line_num}") from None
+    if places is None:
+        raise FileError(path, f"found the columns nothing; {CSV_HINT}", "line 1")
+    return _from_zero(path, rows)
+
+
+def _columns(path: object, header: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
+    """The names of arrival, prompt and answer, and where they stand."""
+    found = [name.strip() for name in header]
+    lower = [name.lower() for name in found]
+    for names in _CSV_COLUMNS:
+        if {name.lower() for name in names} <= set(lower):
+            return names, [lower.index(name.lower()) for name in names]
+    raise FileError(path, f"found the columns {plain(','.join(found), 120)}; {CSV_HINT}", "line 1")
+
+
+def _csv_row(path: object, line: int, names: Sequence[str], cells: Sequence[str]) -> TraceRow:
+    """One request of a CSV trace. Raises FileError with line and column."""
+    column = names[0]
+    try:
+        arrival_s = _unix_s(cells[0]) if column == "TIMESTAMP" else ARRIVAL_S.read(cells[0])
+        column = names[1]
+        prompt_tokens = TOKENS.read_whole(cells[1])
+        column = names[2]
+        output_tokens = OUTPUT_TOKENS.read_whole(cells[2])
+    except ValueError as error:
+        cell = plain(cells[names.index(column)], 60)
+        raise FileError(path, f"{cell!r} {error}; {CSV_HINT}", f"line {line}, column {column}") from None
+    return TraceRow(arrival_s, prompt_tokens, output_tokens or 1)
 
 
 def arrivals_replay(arrivals_s: Sequence[float], *, window_s: float = 10.0, times: float = 1.0) -> Replay:
-    """A trace's arrivals as a load shape: its mean rate in each window, `times` as fast."""
-    if not arrivals_s:
-        return Replay(())
-    counts = [0] * (int(arrivals_s[-1] // window_s) + 1)
-    for arrival in arrivals_s:
-        counts[int(arrival // window_s)] += 1
-    points = []
-    for place, count in enumerate(counts):
+    """A trace's arrivals, in their order, as a load shape: its mean rate in each window, `times` as fast.
+
+    Has no more points than two for each arrival, however long nothing comes.
+    """
+    points: list[tuple[float, LoadPoint]] = []
+    counts = Counter(int(arrival // window_s) for arrival in arrivals_s)
+    if arrivals_s and 0 not in counts:
+        points.append((0.0, LoadPoint(rate_rps=0.0)))
+    for place, count in counts.items():
         points.append((place * window_s / times, LoadPoint(rate_rps=count / window_s * times)))
+        if place + 1 not in counts and place != int(arrivals_s[-1] // window_s):
+            points.append(((place + 1) * window_s / times, LoadPoint(rate_rps=0.0)))
     return Replay(tuple(points))
 
 
@@ -223,14 +281,22 @@ class _Mooncake(Struct):
 def _path(workload: Workload) -> Path:
     if workload.file is None:
         raise UsageError(f"workload {workload.source} needs a file: [workload] file = ...")
-    return Path(workload.file).expanduser()
+    return expanded(workload.file)
 
 
 def _text(path: Path) -> str:
+    """Of a file, unpacked where it is compressed by gzip. Raises FileError."""
+    data = bytes_of(path, MOST_BYTES)
+    if data[:2] == GZIP:
+        unpacking = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            data = unpacking.decompress(data, MOST_BYTES)
+        except zlib.error as error:
+            raise FileError(path, f"cannot be unpacked: {error}") from None
+        if not unpacking.eof:
+            raise FileError(path, f"is cut off, or larger than {MOST_BYTES / 1e6:,.0f} MB when unpacked")
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise FileError(path, f"cannot be read: {error.strerror or error}") from None
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(path, f"is not UTF-8 text (byte {error.start})") from None
 
@@ -255,29 +321,32 @@ def _lines(path: object, text: str, kind: type[_Row], hint: str) -> Iterator[tup
 def _convert(decode: Callable[[], _Row], path: object, key: str | None, hint: str) -> _Row:
     try:
         return decode()
-    except msgspec.DecodeError as error:
-        raise FileError(path, f"{str(error).rstrip('.')}; {hint}", key) from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise FileError(path, f"{plain(str(error)).rstrip('.')}; {hint}", key) from None
+    except RecursionError:
+        raise FileError(path, f"is nested too deep; {hint}", key) from None
 
 
-def _checked(path: object, line: int, row: TraceRow) -> TraceRow:
-    if row.prompt_tokens < 1 or row.output_tokens < 0 or not 0 <= row.arrival_s < float("inf"):
-        raise FileError(path, "a request needs an arrival from 0 on and 1 or more prompt tokens", f"line {line}")
-    return row if row.output_tokens else msgspec.structs.replace(row, output_tokens=1)
+def _check_size(path: object, rows: Sequence[object]) -> None:
+    if len(rows) > MOST_REQUESTS:
+        raise FileError(path, f"has more than {MOST_REQUESTS:,} requests: cut it")
 
 
-def _from_zero(rows: Iterable[TraceRow]) -> list[TraceRow]:
+def _from_zero(path: object, rows: Sequence[TraceRow]) -> list[TraceRow]:
     ordered = sorted(rows, key=lambda row: row.arrival_s)
     first = ordered[0].arrival_s if ordered else 0.0
+    if ordered and not TIME_S.holds(ordered[-1].arrival_s - first):
+        days = (ordered[-1].arrival_s - first) / 86_400
+        raise FileError(path, f"its requests lie {days:,.0f} days apart; a plan lasts {TIME_S.most / 86_400:g} at most")
     return [msgspec.structs.replace(row, arrival_s=row.arrival_s - first) for row in ordered]
 
 
 def _unix_s(text: str) -> float:
     match = _TIMESTAMP.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(text)
-    *whole, seconds = match.groups()
-    year, month, day, hour, minute = map(int, whole)
-    return calendar.timegm((year, month, day, hour, minute, 0)) + float(seconds)
+    year, month, day, hour, minute, second = map(float, match.groups()) if match else (0.0,) * 6
+    if not (year and 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61):
+        raise ValueError("must be a time such as 2023-11-16 18:15:46.68")
+    return calendar.timegm((int(year), int(month), int(day), int(hour), int(minute), 0)) + second
 
 
 def _batches(rows: Sequence[_Row], size: int) -> Iterator[Sequence[_Row]]:

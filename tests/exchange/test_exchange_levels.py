@@ -7,7 +7,7 @@ import pytest
 from llmtop.analysis import assess_levels
 from llmtop.domain.verdicts import Kind
 from llmtop.errors import UsageError
-from llmtop.exchange.levels import parse_levels
+from llmtop.exchange.levels import MOST_LEVELS, parse_levels, shortfall
 
 
 def test_one_row_a_request():
@@ -31,11 +31,20 @@ def test_one_row_a_level_with_gaps():
     [
         ("a,b\n1,2\n", "no column 'level'"),
         ("", "no column 'level'"),
-        ("level,X_rps\n1,2\n", "needs ttft_s"),
-        ("level,ttft_s\nx,2\n", "line 2, column level: 'x' is not a number"),
-        ("level,ttft_s\n0,2\n", "above zero"),
+        ("level,X_rps\n1,2\n", "no figure in it; columns are level and ttft_s"),
+        ("level,ttft_s\nx,2\n", "line 2, column level: 'x' must be a number from 0.001"),
+        ("level,ttft_s\n0,2\n", "line 2, column level: '0' must be a number from 0.001"),
+        ("level,ttft_s\n,2\n", "line 2, column level: must be a number"),
+        ("level,ttft_s\n1,-2\n", "column ttft_s: '-2' must be a number from 0"),
+        ("level,ttft_s\n1,inf\n", "column ttft_s: 'inf'"),
+        ("level,ttft_s,errors\n1,1,1e308\n", "column errors"),
+        ("level,y,n\n1,2,0\n", "column n: '0' must be a whole number from 1"),
+        ("level,y,n\n1,2,\n", "level 1 needs n"),
+        ("level,y\n1,2\n", "no column 'n' beside 'y'"),
+        ("level,ttft_s\n", "no row in it"),
+        ('level,ttft_s\n1,"' + "x" * 200_000 + '"\n', "line 2: field larger"),
         ("level,ttft_s\n1,2,3\n", "more cells"),
-        ("level,y,n\n1,0,10\n", "needs y above zero"),
+        ("level,y,n\n1,0,10\n", "column y: '0' must be a number from 0.000001"),
     ],
 )
 def test_bad_tables_say_what_is_wrong(text, says):
@@ -56,3 +65,21 @@ def test_a_table_without_errors_takes_a_spread_of_thirty_percent() -> None:
     assert (level.given.y, level.given.n) == (0.5, 100)
     assert level.given.se == pytest.approx(1.2533 * 0.3 / 10)
     assert level.ttft_mean_s == 0.5
+
+
+def test_columns_are_known_in_any_case_and_others_are_left_out() -> None:
+    (level,) = parse_levels("\ufeff Level , TTFT_S,x_RPS,host\n4,0.5,3,here\n\n4,0.7,NaN,there\n")
+    assert (level.load, level.n, level.requests_per_s) == (4, 2, 3)
+
+
+def test_a_table_with_too_few_requests_is_told_what_its_columns_are() -> None:
+    few = parse_levels("level,ttft_s\n4,0.5\n8,0.7\n")
+    assert shortfall(few).startswith("no level has 20 requests, the most that one has is 1; columns are level and ttft")
+    assert shortfall(parse_levels("level,y,n\n4,0.5,20\n")) == ""
+    found = assess_levels(parse_levels("level,ttft_s\n" + "4,0.5\n8,0.7\n16,0.9\n" * 30))
+    assert "e2e_s" not in found.headline
+
+
+def test_a_table_of_endless_levels_is_refused() -> None:
+    with pytest.raises(UsageError, match="1,001 levels; at most 1,000"):
+        parse_levels("level,ttft_s\n" + "".join(f"{level},1\n" for level in range(1, MOST_LEVELS + 2)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,10 +111,18 @@ def test_rows_that_do_not_fit_the_model_are_left_out(tmp_path: Path) -> None:
 @given(st.lists(st.floats(0, 500), min_size=1, max_size=50), st.floats(0.5, 4))
 def test_a_trace_as_a_rate_over_time_sends_as_many_requests(arrivals: list[float], times: float) -> None:
     shape = datasets.arrivals_replay(sorted(arrivals), window_s=10, times=times)
-    sent = sum((point.rate_rps or 0) * 10 / times for _, point in shape.points)
+    starts_s = [at_s for at_s, _ in shape.points]
+    assert starts_s[0] == 0
+    assert starts_s == sorted(set(starts_s))
+    assert len(starts_s) <= 2 * len(arrivals) + 1
+    ends_s = [*starts_s[1:], starts_s[-1] + 10 / times]
+    sent = sum((point.rate_rps or 0) * (end - at) for (at, point), end in zip(shape.points, ends_s, strict=True))
     assert sent == pytest.approx(len(arrivals))
     assert datasets.arrivals_replay(()).points == ()
 
+
+AT_TIME, AT_INPUT = "line 1, timestamp", "line 1, input_length"
+OUTPUT_AT = "line 2, column output_tokens"
 
 FAULTS: list[tuple[Callable[[object, str], object], str, str | None, str]] = [
     (datasets.parse_sharegpt, "{}", None, "Expected `array`"),
@@ -122,16 +131,49 @@ FAULTS: list[tuple[Callable[[object, str], object], str, str | None, str]] = [
     (datasets.parse_jsonl, '{"prompt": "a"}\n{"prompt": 3}', "line 2", "Expected `str | null`, got `int`"),
     (datasets.parse_jsonl, '{"prompt": "a"\n', "line 1", "a line is"),
     (datasets.parse_jsonl, '{"text": "a"}', "line 1", "give prompt or messages"),
-    (datasets.parse_jsonl, '{"prompt": "a", "output_tokens": 0}', "line 1", "1 or more"),
+    (
+        datasets.parse_jsonl,
+        '{"prompt": "a", "output_tokens": 0}',
+        "line 1",
+        "output_tokens must be a whole number from 1",
+    ),
     (datasets.parse_jsonl, '{"prompt": ""}', "line 1", "is empty"),
     (datasets.parse_jsonl, "\n\n", None, "no prompt in it"),
     (datasets.parse_mooncake, '{"timestamp": 0, "input_length": 5}', "line 1", "`output_length`"),
-    (datasets.parse_mooncake, '{"timestamp": 0, "input_length": 0, "output_length": 1}', "line 1", "1 or more prompt"),
+    (
+        datasets.parse_mooncake,
+        '{"timestamp": 0, "input_length": 0, "output_length": 1}',
+        "line 1, input_length",
+        "must be a whole number from 1",
+    ),
     (datasets.parse_csv_trace, "a,b\n1,2", "line 1", "found the columns a,b"),
     (datasets.parse_csv_trace, "", "line 1", "found the columns nothing"),
-    (datasets.parse_csv_trace, "arrival_s,input_tokens,output_tokens\n1,2,3\n1,x,3", "line 3", "1,x,3 cannot be read"),
-    (datasets.parse_csv_trace, "arrival_s,input_tokens,output_tokens\nnan,2,3", "line 2", "arrival from 0 on"),
-    (datasets.parse_csv_trace, "TIMESTAMP,ContextTokens,GeneratedTokens\n2023,2,3", "line 2", "cannot be read"),
+    (
+        datasets.parse_csv_trace,
+        "arrival_s,input_tokens,output_tokens\n1,2,3\n1,x,3",
+        "line 3, column input_tokens",
+        "'x' must be a whole number",
+    ),
+    (
+        datasets.parse_csv_trace,
+        "arrival_s,input_tokens,output_tokens\nnan,2,3",
+        "line 2, column arrival_s",
+        "'nan' must be a number from 0",
+    ),
+    (
+        datasets.parse_csv_trace,
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023,2,3",
+        "line 2, column TIMESTAMP",
+        "must be a time",
+    ),
+    (datasets.parse_csv_trace, "arrival_s,input_tokens,output_tokens\n1,1_0,3", "line 2, column input_tokens", "1_0"),
+    (datasets.parse_csv_trace, "arrival_s,input_tokens,output_tokens\n1,2", "line 2, column output_tokens", "''"),
+    (datasets.parse_csv_trace, "arrival_s,input_tokens,output_tokens\n1,2,9" + "9" * 5000, OUTPUT_AT, "whole number"),
+    (datasets.parse_csv_trace, "arrival_s,input_tokens,output_tokens\n0,2,3\n9e6,2,3", None, "104 days apart"),
+    (datasets.parse_csv_trace, '"' + "x" * 200_000, "line 1", "field larger than field limit"),
+    (datasets.parse_jsonl, '{"a": ' + "[" * 100_000, "line 1", "nested too deep"),
+    (datasets.parse_mooncake, '{"timestamp": 1e308, "input_length": 1, "output_length": 1}', AT_TIME, "from 0 to"),
+    (datasets.parse_mooncake, '{"timestamp": 1, "input_length": 99999999, "output_length": 1}', AT_INPUT, "10,000,000"),
 ]
 
 
@@ -173,3 +215,29 @@ def test_comments_in_a_table_are_passed_over_and_counted_as_lines(tmp_path: Path
     path.write_text("# mine\narrival_s,input_tokens,output_tokens\n1,10,2\n# more\n3,x,4\n")
     with pytest.raises(FileError, match="line 5"):
         datasets.read_rows(path)
+
+
+def test_a_compressed_file_is_read_and_a_bomb_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "list.csv.gz"
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbfArrival_S, INPUT_TOKENS ,output_tokens,more\r\n1,10,2,x\r\n"))
+    assert datasets.read_rows(path) == [datasets.TraceRow(0.0, 10, 2)]
+    monkeypatch.setattr(datasets, "MOST_BYTES", 10_000)
+    path.write_bytes(gzip.compress(bytes(20_000)))
+    with pytest.raises(FileError, match="larger than"):
+        datasets.read_rows(path)
+    path.write_bytes(datasets.GZIP + b"none")
+    with pytest.raises(FileError, match="cannot be unpacked"):
+        datasets.read_rows(path)
+
+
+def test_a_trace_of_endless_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "MOST_REQUESTS", 2)
+    for parse, text in ((datasets.parse_csv_trace, AZURE + AZURE[40:]), (datasets.parse_mooncake, MOONCAKE * 2)):
+        with pytest.raises(FileError):
+            parse("x", text)
+
+
+def test_a_trace_costs_as_much_as_it_has_rows_whatever_time_it_spans() -> None:
+    spanning = "arrival_s,input_tokens,output_tokens\n0,1,1\n2600000,1,1\n"
+    arrivals = [row.arrival_s for row in datasets.parse_csv_trace("x", spanning)]
+    assert len(datasets.arrivals_replay(arrivals, window_s=1.0).points) == 3
