@@ -174,7 +174,7 @@ def _delivered(levels: Sequence[Level], axis: Axis) -> tuple[list[Level], list[s
         tokens = [_tokens_per_request(level) for level in levels]
         known = [each for each in tokens if each is not None][:3]
         usual = float(np.median(known)) if known else 1.0
-        shares = [None if each is None else each / usual for each in tokens]
+        shares = [each / usual if each is not None and usual > 0 else None for each in tokens]
     if len(levels) > MIN_LEVELS and shares[-1] is None and _stands_still(levels[-2], levels[-1]):
         shares[-1] = levels[-2].load / levels[-1].load
     kept, notes = [], []

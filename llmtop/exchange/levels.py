@@ -33,9 +33,10 @@ LEVEL = Quantity("level", 0.001, 1e9)
 FIGURE = Quantity("figure", 0, 1e12)
 _QUANTITIES = {
     "level": LEVEL,
-    "y": Quantity("y", 1e-6, TIME_S.most, TIME_S.unit),
-    "n": Quantity("n", 1, 1e12, "requests", whole=True),
-    **dict.fromkeys(_SAMPLES, TIME_S),
+    **dict.fromkeys(("y", "y_mean", "R_mean", "e2e_s"), Quantity("latency", 1e-6, TIME_S.most, TIME_S.unit)),
+    "se_log": Quantity("se_log", 0, 10),
+    "n": Quantity("n", 1, 1e9, "requests"),
+    **dict.fromkeys(("ttft_s", "tpot_s"), TIME_S),
 }
 
 

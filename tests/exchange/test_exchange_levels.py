@@ -38,7 +38,7 @@ def test_one_row_a_level_with_gaps():
         ("level,ttft_s\n1,-2\n", "column ttft_s: '-2' must be a number from 0"),
         ("level,ttft_s\n1,inf\n", "column ttft_s: 'inf'"),
         ("level,ttft_s,errors\n1,1,1e308\n", "column errors"),
-        ("level,y,n\n1,2,0\n", "column n: '0' must be a whole number from 1"),
+        ("level,y,n\n1,2,0\n", "column n: '0' must be a number from 1"),
         ("level,y,n\n1,2,\n", "level 1 needs n"),
         ("level,y\n1,2\n", "no column 'n' beside 'y'"),
         ("level,ttft_s\n", "no row in it"),
