@@ -30,6 +30,8 @@ REFUSAL_BYTES = 1 << 16
 """Of an answer that refuses: the rest of it is not read."""
 VALUES_LIMIT = 1_000_000
 """In one JSON answer. Each takes 80 bytes and more."""
+_HEAD_TOO_LONG = "Receive buffer too long"
+"""As h11 says it, of a head, of trailers and of the size of a chunk."""
 _PIECES = 16
 """Pieces of a body that are read before others on the loop have a turn: a server may send one for each byte."""
 
@@ -99,6 +101,10 @@ async def ask(
         raise Late(f"took longer than {limit_s:g} s" if began else f"no answer within {limit_s:g} s") from None
     except (httpx.ConnectError, httpx.ProxyError) as error:
         raise NotConnected(str(error) or type(error).__name__) from None
+    except httpx.RemoteProtocolError as error:
+        if _HEAD_TOO_LONG in str(error):
+            raise Refused("has a head of more than 100 kB") from None
+        raise NotHttp(str(error)) from None
     except Exception as error:  # h11 lets through a ValueError for some heads: no HTTP, whatever is raised
         raise NotHttp(str(error) or type(error).__name__) from None
     said = response.headers

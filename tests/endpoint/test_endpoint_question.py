@@ -177,6 +177,14 @@ async def test_what_is_no_http_is_told_in_words(asked: Any, said: bytes) -> None
         await asked(script)
 
 
+async def test_a_head_without_an_end_is_refused(asked: Any) -> None:
+    async def script(request: Request) -> None:
+        await request.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50_000)
+
+    with pytest.raises(Refused, match="head of more than 100 kB"):
+        await asked(script)
+
+
 async def test_no_connection_is_told_apart(asked: Any) -> None:
     client = Access(Endpoint(base_url="http://127.0.0.1:1")).stock_client()
     with pytest.raises(NotConnected):
