@@ -17,7 +17,11 @@ from typing import Any
 TEXT_LIMIT = 400
 """Characters of a server's message that a user is shown."""
 
-_TITLE = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
+_READ = 4096
+"""Characters of a web page without a title that are looked at."""
+_DEPTH = 8
+"""Messages within messages."""
+_TITLE, _TITLE_END = re.compile("<title", re.IGNORECASE), re.compile("</title", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]+>")
 _CODE = re.compile(r"<(script|style)\b", re.IGNORECASE)
 _CODE_ENDS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in ("script", "style")}
@@ -34,24 +38,23 @@ def refusal_text(body: bytes) -> str:
         if found:
             return _short(found)
     if is_html(body):
-        title = _TITLE.search(text)
-        return _short(title.group(1) if title else _TAG.sub(" ", _without_code(text)))
+        return _short(_title(text) or _TAG.sub(" ", _without_code(text)[:_READ]))
     return _short(text)
 
 
 def message_of(answer: object) -> str | None:
     """The message inside a decoded error answer; None when it is no error."""
     if isinstance(answer, list) and answer:
-        return message_of(answer[0])
+        answer = answer[0]
     if not isinstance(answer, dict):
         return None
     error = answer.get("error")
     if isinstance(error, str) and error:
         return error
     if isinstance(error, dict):
-        return _message_in(error) or json.dumps(error)
+        return _message_in(error) or _dumped(error)
     if error:
-        return json.dumps(error)
+        return _dumped(error)
     if answer.get("object") == "error" or "choices" not in answer:
         return _message_in(answer)
     return None
@@ -82,24 +85,45 @@ def retry_after_s(value: str | None) -> float | None:
     return seconds if seconds is not None and 0 <= seconds < 1e7 else None
 
 
-def _message_in(fields: dict[str, Any]) -> str | None:
+def _title(page: str) -> str:
+    """The title of a web page; found without a second look at any part of it."""
+    opened = _TITLE.search(page)
+    start = page.find(">", opened.end()) + 1 if opened else 0
+    closed = _TITLE_END.search(page, start) if start else None
+    return page[start : closed.start()].strip() if closed else ""
+
+
+def _dumped(value: object) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "nested too deeply to be shown"
+
+
+def _message_in(fields: dict[str, Any], depth: int = _DEPTH) -> str | None:
     for key in ("message", "detail", "msg", "error", "reason"):
         value = fields.get(key)
         if isinstance(value, str) and value:
             return value
         if isinstance(value, list) and value:
-            return "; ".join(_validation(item) for item in value)
+            return "; ".join(_validation(item) for item in value[:_DEPTH])
         if isinstance(value, dict) and value:
-            return _message_in(value) or json.dumps(value)
+            return (_message_in(value, depth - 1) if depth else None) or _dumped(value)
     return None
 
 
 def _validation(item: object) -> str:
     """One entry of FastAPI's list of validation errors."""
     if isinstance(item, dict) and "msg" in item:
-        where = ".".join(str(part) for part in item.get("loc") or ())
-        return f"{where}: {item['msg']}" if where else str(item["msg"])
-    return str(item)
+        place = item.get("loc")
+        where = (
+            ".".join(str(part) for part in place[:_DEPTH] if isinstance(part, str | int))
+            if isinstance(place, list)
+            else ""
+        )
+        message = item["msg"] if isinstance(item["msg"], str) else _dumped(item["msg"])
+        return f"{where}: {message}" if where else message
+    return item if isinstance(item, str) else _dumped(item)
 
 
 def _short(text: str) -> str:

@@ -1,0 +1,69 @@
+"""The message inside a refusal, whatever a server makes of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtop.endpoint.question import REFUSAL_BYTES
+from llmtop.endpoint.refusals import TEXT_LIMIT, message_of, refusal_text
+
+KEY = st.sampled_from(["error", "message", "detail", "msg", "loc", "object", "reason", "choices"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5) | st.integers() | st.just("error"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEY, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_no_answer_crashes_the_search_for_a_message(answer: Any) -> None:
+    found = message_of(answer)
+    assert found is None or found
+    assert len(refusal_text(json.dumps(answer).encode())) <= TEXT_LIMIT
+
+
+@pytest.mark.parametrize("key", ["error", "message", "detail"])
+def test_messages_within_messages_end(key: str) -> None:
+    for depth in (5, 300, 900, 100_000):
+        body = f'{{"{key}":' * depth + '"x"' + "}" * depth
+        assert len(refusal_text(body.encode())) <= TEXT_LIMIT
+        nested: Any = "x"
+        for _ in range(min(depth, 50_000)):
+            nested = {key: [nested] if key == "detail" else nested}
+        assert message_of(nested) is None or message_of(nested)
+
+
+@pytest.mark.parametrize(
+    "piece", ["<script", "<style>", "<title>", "<title", "<", "<a", "</title>", "<script></style>", "{", "[", " ", "\n"]
+)
+@pytest.mark.parametrize("start", ["<html>", "<!doctype html><title>", '{"error":"', ""])
+def test_a_refusal_is_read_in_no_time(start: str, piece: str) -> None:
+    body = (start + piece * REFUSAL_BYTES)[:REFUSAL_BYTES].encode()
+    began = time.process_time()
+    refusal_text(body)
+    assert time.process_time() - began < 0.25
+
+
+@pytest.mark.parametrize(
+    ("page", "title"),
+    [
+        ("<html><head><TITLE lang=x> 502  Bad\nGateway </TITLE>", "502 Bad Gateway"),
+        ("<html><title>über</title>", "über"),
+        ("<html><title>never closed <p>word</p>", "never closed word"),
+        ("<html><script>x</script><p>word</p>", "word"),
+        ("<html><title></title><p>word</p>", "word"),
+    ],
+)
+def test_a_web_page_is_told_by_its_title_or_its_words(page: str, title: str) -> None:
+    assert refusal_text(page.encode()) == title
+
+
+def test_fields_that_are_refused_are_named() -> None:
+    detail = [{"loc": ["body", 0, "x"], "msg": "no"}, {"loc": 5, "msg": {"a": 1}}, "text", 7]
+    assert refusal_text(json.dumps({"detail": detail}).encode()) == 'body.0.x: no; {"a": 1}; text; 7'
