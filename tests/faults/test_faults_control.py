@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import resource
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -22,9 +23,10 @@ KNOB = json.dumps({"knobs": {"max_num_seqs": 3}})
 class Simulated:
     """`llmtop sim` on a free port, started by hand."""
 
-    def __init__(self, home: Path, *words: str, **more: str) -> None:
+    def __init__(self, home: Path, *words: str, before: Callable[[], None] | None = None, **more: str) -> None:
         self.process = subprocess.Popen(
             [*COMMAND, "sim", "--port", "0", *words],
+            preexec_fn=before,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(home, more),
@@ -59,17 +61,22 @@ class Simulated:
         head = "\r\n".join([f"{method} {path} HTTP/1.1", f"content-length: {len(body)}", "connection: close", *lines])
         return int(self.sends(head.encode() + b"\r\n\r\n" + body.encode()).split(b" ")[1])
 
-    def is_well(self) -> None:
-        """A good request is answered within a second."""
-        begun = time.monotonic()
+    def is_well(self, tries: int = 1) -> None:
+        """A good request is answered within a second, at the latest the one of number `tries`."""
         asked = json.dumps({"prompt": "one two", "max_tokens": 1})
-        assert self.status("POST", "/v1/completions", asked) == 200
-        assert time.monotonic() - begun < 1.0
+        for left in reversed(range(tries)):
+            begun = time.monotonic()
+            assert self.status("POST", "/v1/completions", asked) == 200
+            took_s = time.monotonic() - begun
+            if took_s < 1.0:
+                break
+            assert left, f"{took_s:.1f} s"
         assert self.process.poll() is None
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
 
 
 @pytest.fixture
@@ -181,7 +188,7 @@ def test_the_knobs_of_an_embedded_server_turn_from_the_cockpit_and_from_nowhere_
 
 @pytest.fixture
 def open_server(home: Path) -> Iterator[Simulated]:
-    server = Simulated(home)
+    server = Simulated(home, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 20_000)))
     yield server
     server.end()
 
@@ -205,12 +212,28 @@ def test_clients_that_send_too_much_too_little_or_never_read_leave_it_well_and_s
             with contextlib.suppress(BlockingIOError):
                 for _ in range(1000):
                     each.send(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 1000)
-        open_server.is_well()
+        open_server.is_well(tries=5)  # while the twenty are sent what their sockets hold
         assert open_server.resident_mb < before_mb + 350
         time.sleep(16)
         open_server.is_well()
         assert len(psutil.Process(open_server.process.pid).net_connections()) < 50, "who has no more to say is gone"
     assert "Traceback" not in open_server.said
+
+
+@pytest.mark.faults
+def test_more_clients_than_descriptors_are_told_once_and_waited_for(home: Path) -> None:
+    server = Simulated(home, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
+    try:
+        with contextlib.ExitStack() as stack:
+            for _ in range(200):
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            time.sleep(4)
+            assert psutil.Process(server.process.pid).cpu_times().user < 3
+        time.sleep(2)
+        server.is_well()
+        assert server.said.count("connections wait: Too many open files") == 1
+    finally:
+        server.end()
 
 
 @pytest.mark.faults

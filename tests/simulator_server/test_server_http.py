@@ -61,6 +61,9 @@ def talk(pieces: list[bytes], application: Any = echo) -> Wire:
         for piece in pieces:
             if not wire.closed:
                 connection.data_received(piece)
+                await asyncio.sleep(0)
+        for _ in range(4):
+            await asyncio.sleep(0)
         connection.connection_lost(None)
         return wire
 
@@ -175,6 +178,7 @@ def test_the_next_request_waits_for_the_answer_before_it_and_reading_stops_when_
         connection.data_received(b"x" * 2_000_000)
         assert not wire.reading
         connection.respond(200)
+        await asyncio.sleep(0)
         assert [request.path for request in seen] == ["/a", "/b"]
         assert wire.reading
         connection.connection_lost(None)

@@ -75,7 +75,6 @@ class ServerConnection(asyncio.Protocol):
         self._held_bytes = 0
         self._current: Request | None = None
         """The request that is being answered, without its body."""
-        self._advancing = False
         self._reading_paused = False
         self._choked = False
         """The client does not read what was written."""
@@ -156,26 +155,21 @@ class ServerConnection(asyncio.Protocol):
             self._reading_paused = False
 
     def _advance(self) -> None:
-        """Hand over requests while there are whole ones and each is answered at once and read."""
-        if self._advancing:
+        """Hand over the next request, if it is whole and its client has read what came before."""
+        if self._current is not None or self._choked or not self.is_open:
             return
-        self._advancing = True
         try:
-            while self._current is None and self.is_open and not self._choked:
-                request = self._reader.take()
-                if request is None:
-                    if self._reader.awaits_continue and self._awaited is not Phase.BODY:
-                        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                    break
+            request = self._reader.take()
+            if request is not None:
                 self._stop_watching()
                 self._current = request._replace(body=b"")
                 self._application(self, request)
+            elif self._reader.awaits_continue and self._awaited is not Phase.BODY:
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         except MalformedRequest as malformed:
             self._refuse(malformed.status)
         except (RecursionError, MemoryError):  # of what a client asks for, nothing may end the server
             self._refuse(500)
-        finally:
-            self._advancing = False
         if self._current is None and self.is_open:
             self._watch()
 
@@ -250,7 +244,8 @@ class ServerConnection(asyncio.Protocol):
         if not self._choked:
             self._read_on()
         self._watch()
-        self._advance()
+        if self._reader.phase is not Phase.NOTHING:
+            asyncio.get_running_loop().call_soon(self._advance)  # what is sent ahead waits for the others' turn
 
     # Time
 

@@ -35,7 +35,7 @@ import msgspec
 from llmtop.simulator.server.asked import shown
 from llmtop.simulator.server.http import Connections, ServerConnection
 from llmtop.simulator.server.incoming import Request
-from llmtop.simulator.server.loop import run
+from llmtop.simulator.server.loop import Listener, run
 
 VARIANTS = {
     "multi": "four tokens in one write, each four token times",
@@ -296,8 +296,8 @@ def _prompt_head(body: bytes) -> str:
 async def serve(plan: Plan, stop: asyncio.Event, on_ready: Callable[[int], None], *, port: int = 0) -> int:
     """Serve on 127.0.0.1 until `stop` is set. `on_ready` is called with the port once connections are accepted."""
     server = ScheduleServer(plan)
-    listener = await asyncio.get_running_loop().create_server(server.connect, "127.0.0.1", port, backlog=4096)
-    on_ready(listener.sockets[0].getsockname()[1])
+    listener = Listener(server.connect, "127.0.0.1", port)
+    on_ready(listener.port)
     await stop.wait()
     listener.close()
     server.close()

@@ -19,11 +19,10 @@ from llmtop.simulator.server.deployment import Deployment
 from llmtop.simulator.server.face import Face
 from llmtop.simulator.server.faults import read_fault
 from llmtop.simulator.server.guard import TOKEN_HEADER, Guard
-from llmtop.simulator.server.loop import run
+from llmtop.simulator.server.loop import Listener, run
 from llmtop.simulator.server.process import API_KEY_VARIABLE, CONTROL_TOKEN_VARIABLE
 
 MAX_PORT = 65535
-BACKLOG = 4096
 REBIND_TRIES = 20
 REBIND_PAUSE_S = 0.1
 
@@ -68,7 +67,7 @@ async def serve(
     door = _Door(face, host, port)
     stopped = asyncio.ensure_future((stop or asyncio.Event()).wait())
     try:
-        await door.open()
+        door.open()
         if on_ready is not None:
             on_ready(door.port)
         ends: set[asyncio.Future[Any]] = {stopped, door.lost}
@@ -89,23 +88,22 @@ class _Door:
         self.port = port
         self._face = face
         self._host = host
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._reopening: asyncio.Task[None] | None = None
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails when somebody else has taken the port during a restart."""
         face.on_restart = self._shut_for
 
-    async def open(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._face.connect, self._host, self.port, backlog=BACKLOG)
-        self.port = self._server.sockets[0].getsockname()[1]
+    def open(self) -> None:
+        self._listener = Listener(self._face.connect, self._host, self.port)
+        self.port = self._listener.port
 
     def close(self) -> None:
         if self._reopening is not None:
             self._reopening.cancel()
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def _shut_for(self, gone_s: float) -> None:
         self.close()
@@ -115,7 +113,7 @@ class _Door:
         await asyncio.sleep(gone_s)
         for tries_left in reversed(range(REBIND_TRIES)):
             try:
-                await self.open()
+                self.open()
                 return
             except OSError as error:
                 if not tries_left:
