@@ -1,9 +1,7 @@
 """Where modules come from: never the working directory, whose files may be anybody's."""
 
 # ruff: noqa: PTH100, PTH109, PTH117, PTH118, PTH119, PTH120
-# It runs before anything else is imported, pathlib too.
-
-from __future__ import annotations
+# It runs before anything else is imported, pathlib too (and `__future__`, which is a module).
 
 import os
 import sys

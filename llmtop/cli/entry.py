@@ -1,9 +1,9 @@
-"""Where the command begins: before anything is imported that takes its time, so that Ctrl-C is heard from then on."""
+"""Where the command begins: before anything is imported that takes its time, so that Ctrl-C is heard from then on, or
+that the working directory may have another one of.
+"""
 
 import os
-import signal
 import sys
-from types import FrameType
 
 from llmtop import isolation
 
@@ -22,6 +22,8 @@ def main() -> int:
     An exception out of a signal would not do: libraries that are interrupted while they are loaded crash at the exit.
     """
     sys.path[:] = isolation.import_paths()
+    import signal
+
     _open_streams()
     before = {number: signal.signal(number, _leave) for number in ENDS if signal.getsignal(number) is not IGNORED}
 
@@ -37,7 +39,7 @@ def main() -> int:
     return code
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _leave(number: int, frame: object) -> None:
     os.write(2, b"llmtop: interrupted\n")
     os._exit(INTERRUPTED)
 

@@ -167,6 +167,10 @@ def _sim(parser: _Parser) -> None:
         "--fault", action="append", default=[], metavar="NAME", help="start with this fault (repeatable)"
     )
     parser.add_argument("--seed", type=_SEED, default=0)
+    parser.epilog = (
+        "Its control (/llmtop/control) asks for a token: that of LLMTOP_SIM_CONTROL_TOKEN, or a random one, which is "
+        "printed. With LLMTOP_SIM_API_KEY, /v1 and the control ask for that key."
+    )
 
 
 def _predict(parser: _Parser) -> None:

@@ -13,9 +13,12 @@ import psutil
 import pytest
 from trying import ROOT, Terminal, family, serving, tried
 
-LATE = ("msgspec", "asyncio", "numpy", "httpx", "h2", "textual", "tiktoken", "psutil", "plotext", "platformdirs")
+LATE = (
+    *("msgspec", "asyncio", "numpy", "httpx", "h2", "textual", "tiktoken", "psutil", "plotext", "platformdirs"),
+    *("json", "signal", "types", "runpy", "typing", "struct", "__future__", "argparse", "importlib", "pathlib"),
+)
 """What is imported once the command has begun."""
-EARLY = ("json", "re", "llmtop", "sitecustomize", "usercustomize", "encodings", "signal", "runpy", "typing", "struct")
+EARLY = ("re", "llmtop", "sitecustomize", "usercustomize", "encodings")
 """What an interpreter, or the script that starts the command, imports before."""
 START = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from llmtop.cli.entry import main; sys.exit(main())"
 SELF_CONTAINED = (sys.executable, "-P", "-c", START)
