@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmtop.analysis import assess_levels
 from llmtop.cli.exits import exit_code
-from llmtop.cli.output import complain, print_json, verdicts_json
+from llmtop.cli.output import complain, print_json, say, verdicts_json
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import OF_CAPACITY
 from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
@@ -38,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
         fields = {name: getattr(cliff, name) for name in cliff.__struct_fields__}
         print_json({"exit_code": code, **fields, "figures": figures, **verdicts_json(assessment)})
     else:
-        print(as_text(assessment, cliff))
+        say(as_text(assessment, cliff))
     return code
 
 

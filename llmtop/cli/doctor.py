@@ -7,10 +7,11 @@ import asyncio
 
 import msgspec
 
-from llmtop.cli.output import print_json
+from llmtop.cli.output import print_json, say
 from llmtop.cli.target import endpoint_of
 from llmtop.domain.endpoint import Endpoint, EndpointInfo, Finding
 from llmtop.domain.load import Caps
+from llmtop.endpoint.access import Access
 from llmtop.endpoint.probe import probe
 from llmtop.telemetry.findings import examine_metrics
 
@@ -20,7 +21,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(info)
     else:
-        print(as_text(info))
+        say(as_text(info))
     return 0
 
 
@@ -29,7 +30,7 @@ async def examine(endpoint: Endpoint) -> EndpointInfo:
     info = await probe(endpoint, Caps())
     rows = await examine_metrics(endpoint, info.dialect)
     beside_metrics = [finding for finding in info.findings if finding.name != "metrics"]
-    return msgspec.structs.replace(info, findings=(*beside_metrics, *rows))
+    return msgspec.structs.replace(Access(endpoint).shown(info), findings=(*beside_metrics, *rows))
 
 
 def as_text(info: EndpointInfo) -> str:

@@ -11,11 +11,6 @@ USAGE_OR_FILE = 2
 INTERRUPTED = 130
 
 
-ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
-IGNORED = signal.SIG_IGN
-"""By whoever started us, as nohup does with SIGHUP: that stays so."""
-
-
 def main() -> int:
     """As `llmtop.cli.main.main`; a signal ends it at once, until the command takes signals into its own hands.
 
@@ -25,7 +20,10 @@ def main() -> int:
     import signal
 
     _open_streams()
-    before = {number: signal.signal(number, _leave) for number in ENDS if signal.getsignal(number) is not IGNORED}
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+    # What whoever started us has ignored, as nohup does SIGHUP, stays so.
+    heard = [number for number in ends if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _leave) for number in heard}
 
     def begun() -> None:
         for number, handler in before.items():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 
 from llmtop.cli import summary
 from llmtop.cli.exits import INTERRUPTED
-from llmtop.cli.output import complain
+from llmtop.cli.output import complain, say
 from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, session_options, unused_load, with_arguments
 from llmtop.cli.terminal import ascii_only, check_terminal
 from llmtop.domain.profile import Profile
@@ -61,8 +60,7 @@ def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace) -> int:
     last = host.shown()
     ended = last.ended or Ended()
     with contextlib.suppress(OSError):  # the terminal may be gone
-        if ended.error is not None:
-            print(f"llmtop: {ended.error}", file=sys.stderr)
+        complain(ended.error)
         if last.meta is not None and last.frame is not None:
-            print(summary.text(last.meta, last.frame, last.assessment or Assessment()))
+            say(summary.text(last.meta, last.frame, last.assessment or Assessment()))
     return INTERRUPTED if asked is not None else ended.exit_code

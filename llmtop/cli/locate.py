@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from llmtop.cli.output import print_json
+from llmtop.cli.output import print_json, say
 from llmtop.host.log import log_path
 from llmtop.profiles import own_folder
 from llmtop.recording.writer import runs_directory
@@ -20,5 +20,5 @@ def main(arguments: argparse.Namespace) -> int:
         print_json(places)
     else:
         for name, place in places.items():
-            print(f"{name:<9} {place}")
+            say(f"{name:<9} {place}")
     return 0

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from llmtop import __version__
 from llmtop.cli import options
-from llmtop.domain.plain import plain
+from llmtop.domain.plain import LONG, plain
 from llmtop.errors import LlmtopError, UsageError
 
 TYPE_CHECKING = False
@@ -39,8 +39,6 @@ COMMANDS = {
     "locate": ("llmtop.cli.locate", "where files lie"),
 }
 
-MOST = 2000
-"""Characters of an error that are shown."""
 IN_ORDER = ("report", "profiles", "sim")
 """What an interrupt must find a way out of: files that are half written, a server. A run and a screen hear of signals
 themselves while they last; the others leave nothing behind."""
@@ -70,7 +68,7 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
         code: int = command.main(arguments)
         return code
     except LlmtopError as error:
-        print(f"llmtop: {plain(str(error), MOST)}", file=sys.stderr)
+        print(f"llmtop: {plain(str(error), LONG)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("llmtop: interrupted", file=sys.stderr)
@@ -90,7 +88,7 @@ class _Parser(argparse.ArgumentParser):
     """Its errors echo what was typed as what it is: text."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(plain(message, MOST))
+        super().error(plain(message, LONG))
 
 
 def _is_a_slip(word: str) -> bool:

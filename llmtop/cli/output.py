@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from llmtop.domain.plain import LONG, plain, plain_json
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import UsageError
 from llmtop.wording.keys import FORMAT
@@ -21,17 +22,23 @@ def named(option: str, text: str) -> Path:
     return Path(text)
 
 
+def say(text: str) -> None:
+    """Lines on stdout; a word from outside that is not fit to be shown stops here at the latest."""
+    print("\n".join(plain(line, LONG) for line in text.split("\n")))
+
+
 def complain(text: str | None) -> None:
     """One line on stderr, if that takes any; none for no text."""
     if text:
         with contextlib.suppress(OSError):
-            print(f"llmtop: {text}", file=sys.stderr)
+            print(f"llmtop: {plain(text, LONG)}", file=sys.stderr)
 
 
 def print_json(fields: Mapping[str, object] | msgspec.Struct) -> None:
     """One object that begins with its `format`. Two spaces of indentation; keys in the order that they are given in."""
     told = fields if isinstance(fields, Mapping) else {name: getattr(fields, name) for name in fields.__struct_fields__}
-    print(msgspec.json.format(msgspec.json.encode({"format": FORMAT, **told}), indent=2).decode())
+    text = msgspec.json.format(msgspec.json.encode({"format": FORMAT, **told}), indent=2).decode()
+    print(plain_json(text))
 
 
 def verdicts_json(assessment: Assessment) -> dict[str, object]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from llmtop.analysis.predicted import MOST_USERS, assess_prediction, predict_edge
-from llmtop.cli.output import print_json, verdicts_json
+from llmtop.cli.output import print_json, say, verdicts_json
 from llmtop.cli.target import knobs_of
 from llmtop.domain.bounds import SENT_RATE, Quantity
 from llmtop.domain.plain import plain
@@ -69,7 +69,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(as_json(prediction, assessment, arguments.rows))
     else:
-        print(as_text(prediction, assessment))
+        say(as_text(prediction, assessment))
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from llmtop.cli.output import complain, print_json
+from llmtop.cli.output import complain, print_json, say
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Question
 from llmtop.errors import UsageError
@@ -24,7 +24,7 @@ MOST = 1000
 def main(arguments: argparse.Namespace) -> int:
     if arguments.run is not None:
         path = save_run(path_of(arguments.run), arguments.name)
-        print(f"{path}\n  llmtop run {path.stem} [URL]")
+        say(f"{path}\n  llmtop run {path.stem} [URL]")
         return 0
     if arguments.name is not None:
         raise UsageError("--name: say with --from RUN which recording to save")
@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
         whose = "" if entry.shipped else f"  {entry.path}"
         asks = entry.question or ""
         said = plain(f"{entry.problem or entry.description}{whose}", MOST)
-        print(f"{plain(entry.name):<14} {asks:<8} {_length(entry):>8}  {said}")
+        say(f"{entry.name:<14} {asks:<8} {_length(entry):>8}  {said}")
     return 0
 
 

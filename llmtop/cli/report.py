@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from llmtop.cli.output import complain, named
+from llmtop.cli.output import complain, named, say
 from llmtop.domain.slo import parse_slo
 from llmtop.host.review import cut_off, review, write_reports
 from llmtop.inputs import path_of
@@ -30,4 +30,4 @@ def main(arguments: argparse.Namespace) -> int:
 def _say(path: Path, replaced: bool) -> None:
     if replaced:
         complain(f"{path}: an older report was there and is replaced")
-    print(path)
+    say(str(path))

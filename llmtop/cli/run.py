@@ -13,10 +13,11 @@ import msgspec
 from llmtop.analysis.percentiles import figures_of
 from llmtop.cli import summary
 from llmtop.cli.exits import CLIENT_BOUND, INTERRUPTED, exit_code
-from llmtop.cli.output import complain, named, print_json, verdicts_json
+from llmtop.cli.output import complain, named, print_json, say, verdicts_json
 from llmtop.cli.target import asked_url, session_options, unused_load, with_arguments
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Frame
+from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ending, Event
 from llmtop.domain.shown import Shown
@@ -66,7 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"exit_code": code, **as_json(result)})
     else:
-        print(summary.text(result.meta, result.frame, result.assessment))
+        say(summary.text(result.meta, result.frame, result.assessment))
     if result.output_error is not None:
         complain(str(result.output_error))
         return code or result.output_error.exit_code
@@ -146,7 +147,7 @@ class _Progress:
             f"{frame.totals.ok} ok",
             f"{frame.totals.errors} errors" if frame.totals.errors else "",
         ]
-        line = " · ".join(part for part in parts if part)
+        line = plain(" · ".join(part for part in parts if part))
         self._write(f"\r\x1b[K{line[:110]}" if self._over else f"{line}\n")
 
     def end(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from llmtop.cli.output import say
 from llmtop.simulator.engine import load_preset, preset_names
 from llmtop.simulator.server import serving
 
@@ -11,7 +12,7 @@ from llmtop.simulator.server import serving
 def main(arguments: argparse.Namespace) -> int:
     if arguments.list:
         for name in preset_names():
-            print(f"{name:<26} {load_preset(name).description}")
+            say(f"{name:<26} {load_preset(name).description}")
         return 0
     words = ["--preset", arguments.preset, "--host", arguments.host, "--port", str(arguments.port)]
     words += ["--seed", str(arguments.seed)]

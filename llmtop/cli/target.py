@@ -68,18 +68,20 @@ def session_options(
 def endpoint_of(arguments: argparse.Namespace, url: str) -> Endpoint:
     """The endpoint that the arguments name, with its names of this machine looked up."""
     from llmtop.endpoint.addresses import pinned
+    from llmtop.endpoint.secret import no_such_variable
     from llmtop.endpoint.urls import endpoint_from_url
 
     known = [dialect.value for dialect in Dialect]
     if arguments.dialect is not None and arguments.dialect not in known:
         raise UsageError(f"--dialect {plain(arguments.dialect)}: use one of {', '.join(known)}")
     if arguments.api_key_env is not None and not os.environ.get(arguments.api_key_env, "").strip():
-        raise UsageError(f"--api-key-env {plain(arguments.api_key_env)}: this environment variable is not set")
+        raise UsageError(no_such_variable(arguments.api_key_env))
     headers = []
     for header in arguments.header:
         name, colon, value = header.partition(":")
         if not colon or not _HEADER_NAME.fullmatch(name.strip()) or not value.strip().isprintable():
-            raise UsageError(f"--header {plain(name, 60)!r}: write it as NAME:VALUE, in one line of text")
+            shown = f" {plain(name, 60)!r}" if colon else ""  # without a colon, it may be the value
+            raise UsageError(f"--header{shown}: write it as NAME:VALUE, in one line of text")
         headers.append((name.strip(), value.strip()))
     endpoint = endpoint_from_url(
         url,
@@ -186,7 +188,7 @@ def ask_for_local_server() -> str | None:
 
 
 def _yes(question: str) -> bool:
-    print(question, end="", file=sys.stderr, flush=True)
+    print(plain(question), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from llmtop.dialects import DIALECTS, DialectTable, dig
-from llmtop.domain.endpoint import Dialect
+from llmtop.domain.endpoint import Dialect, safe_url
 
 ClueKind = Literal["metrics", "json", "owned_by", "server"]
 _WEIGHTS: dict[ClueKind, int] = {"metrics": 4, "json": 3, "owned_by": 2, "server": 1}
@@ -65,7 +65,7 @@ def clues(table: DialectTable, answers: Answers) -> tuple[Clue, ...]:
     for place in (table.metrics_path, *answers.named):
         prefix = _prefix_on(answers.pages.get(place or "", b""), table)
         if prefix is not None:
-            found.append(Clue("metrics", f"{prefix}* on {place}"))
+            found.append(Clue("metrics", f"{prefix}* on {safe_url(place or '')}"))
     for path, keys in detection.json_keys.items():
         answer = answers.json(path)
         if answer is not None and all(dig(answer, key) is not None for key in keys):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from enum import StrEnum
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 from msgspec import Struct, field, structs
 
@@ -27,7 +29,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     """Where to send requests and how to be let in.
 
     The API key itself is never in here: only the name of the environment variable that holds it, so that no frame,
-    recording, report or log can leak it.
+    recording, report or log can leak it. What headers and URLs hold of that kind is not in its `repr`.
     """
 
     base_url: str
@@ -63,6 +65,13 @@ class Endpoint(Struct, frozen=True, kw_only=True):
         """Where a name is to be connected to; (): it is not pinned."""
         return dict(self.addresses).get(ascii_name(host), ())
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        safe = safe_endpoint(self)
+        return [(name, getattr(safe, name)) for name in self.__struct_fields__]
+
+    def __repr__(self) -> str:
+        return f"Endpoint({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
 
 def is_loopback(address: str) -> bool:
     """Whether an address is this machine's own; a name is none."""
@@ -82,6 +91,9 @@ def ascii_name(host: str) -> str:
         return host
 
 
+_HOST_AND_PORT = re.compile(r"(\[[^\]@]*\]|[^:@\[\]]*)(:\d*)?")
+
+
 def safe_endpoint(endpoint: Endpoint) -> Endpoint:
     """The endpoint without what may let somebody in: user and query of URLs, values of headers; and unpinned."""
     return structs.replace(
@@ -94,9 +106,14 @@ def safe_endpoint(endpoint: Endpoint) -> Endpoint:
 
 
 def safe_url(url: str) -> str:
-    """A URL without user, password, query and fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    """A URL, or what was meant as one, without user, password, query and fragment."""
+    address = re.split("[?#]", url, maxsplit=1)[0]
+    scheme, colon, rest = address.partition("://") if "://" in address else ("", "", address)
+    authority, slash, path = rest.partition("/")
+    host = authority.rpartition("@")[2]
+    if not _HOST_AND_PORT.fullmatch(host):  # the half of a password that has a slash, perhaps
+        return f"{scheme}{colon}…"
+    return f"{scheme}{colon}{host}{slash}{path}"
 
 
 class Finding(Struct, frozen=True):

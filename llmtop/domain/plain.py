@@ -4,6 +4,8 @@ from __future__ import annotations
 
 LIMIT = 400
 """Characters that are shown of one text."""
+LONG = 4000
+"""Of a text that has others in it: a path, a sentence of ours with a server's words, what a file keeps."""
 
 
 def plain(text: str, limit: int = LIMIT) -> str:
@@ -20,6 +22,19 @@ def plain(text: str, limit: int = LIMIT) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else _escaped(character) for character in text).strip()
+
+
+def plain_json(text: str) -> str:
+    """JSON that means the same and holds nothing that a terminal obeys: such characters stand as `\\u009b`."""
+    lines = text.split("\n")
+    return "\n".join(line if line.isprintable() else "".join(map(_in_json, line)) for line in lines)
+
+
+def _in_json(character: str) -> str:
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def _escaped(character: str) -> str:

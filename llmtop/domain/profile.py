@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from llmtop.domain.endpoint import safe_url
 from llmtop.domain.load import Caps, Hold, LoadPlan, Sine, Spike
 from llmtop.domain.slo import Slo
 
@@ -110,3 +111,9 @@ class Profile(Struct, frozen=True, kw_only=True):
     def search(self) -> bool:
         """Whether the capacity search picks the loads, from `plan.base` on: a capacity is asked for, without a plan."""
         return self.asks is Question.CAPACITY and not self.plan.stages and self.workload.source != "trace"
+
+
+def safe_profile(profile: Profile) -> Profile:
+    """The profile without what may let somebody in: user and query of its endpoint's URL."""
+    url = profile.endpoint_url
+    return profile if url is None else structs.replace(profile, endpoint_url=safe_url(url))

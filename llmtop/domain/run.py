@@ -7,11 +7,12 @@ from enum import StrEnum
 from itertools import chain
 from typing import Literal
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
-from llmtop.domain.endpoint import Endpoint, EndpointInfo, EndpointState
+from llmtop.domain.endpoint import Endpoint, EndpointInfo, EndpointState, safe_endpoint
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.profile import Profile
+from llmtop.domain.plainly import plainly
+from llmtop.domain.profile import Profile, safe_profile
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 
@@ -126,6 +127,12 @@ class RunMeta(Struct, frozen=True, kw_only=True):
     """Length of the run; None: it was cut off."""
     ending: Ending | None = None
     """How it ended; None: it goes on, it was cut off, or nobody noted it."""
+
+
+def safe_meta(meta: RunMeta) -> RunMeta:
+    """The meta as it may be shown and kept: without what may let somebody in, and every text `plain`."""
+    endpoint, profile = safe_endpoint(meta.endpoint), safe_profile(meta.profile)
+    return plainly(structs.replace(meta, endpoint=endpoint, profile=profile))
 
 
 class FactBatch(Struct, frozen=True, kw_only=True):

@@ -2,54 +2,59 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
+from msgspec import structs
 
-from llmtop.domain.endpoint import Endpoint
-from llmtop.domain.plain import plain
+from llmtop.domain.endpoint import Endpoint, EndpointInfo, safe_url
+from llmtop.domain.plain import LIMIT, plain
 from llmtop.endpoint.connection import Origin
 from llmtop.endpoint.lookedup import LookedUp
+from llmtop.endpoint.secret import Secrets, no_such_variable, of_header, of_url
 from llmtop.errors import UsageError
 
 KEEPALIVE_S = 4.0
 """vLLM closes idle connections after 5 s: never write into one that is about to be closed."""
 _NEUTRAL = (("Accept-Encoding", "identity"), ("User-Agent", "llmtop"))
 """Sent to everybody. Uncompressed: to compress a page costs the server's event loop more than to send it."""
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Access:
     """What an `Endpoint` says about being let in, resolved: the key read, the certificates loaded.
 
     Attributes:
-        headers: sent with every request to the endpoint's own host.
+        headers: sent with every request to the endpoint's own origin: scheme, host and port.
         tls: of the endpoint's address; None: it is not spoken to by TLS.
         proxy: the proxy that the environment names for this endpoint; None: none.
+        secrets: everything that lets somebody in here, at its pages of metrics or at a proxy.
 
-    Raises UsageError when the key's variable or the CA file is not there, or a URL is none.
+    Raises UsageError when the key's variable or the CA file is not there, a header cannot be sent, or a URL is none.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         for url in (endpoint.base_url, *endpoint.metrics_urls):
             _check(url)
-        self._key: str | None = None
         private = list(endpoint.headers)
-        if endpoint.api_key_env is not None:
-            self._key = os.environ.get(endpoint.api_key_env, "").strip()
-            if not self._key:
-                raise UsageError(f"--api-key-env {endpoint.api_key_env}: this environment variable is not set")
-            if not any(name.lower() == "authorization" for name, _ in private):
-                private.insert(0, ("Authorization", f"Bearer {self._key}"))
+        key = _key_in(endpoint.api_key_env)
+        if key is not None and not any(name.lower() == "authorization" for name, _ in private):
+            private.insert(0, ("Authorization", f"Bearer {key}"))
+        _check_headers(private)
+        self.secrets = Secrets(itertools.chain(() if key is None else (key,), _secrets_of(endpoint, private)))
         own = {name.lower() for name, _ in private}
         self._private = private
         self.headers = [(name, value) for name, value in _NEUTRAL if name.lower() not in own] + private
         parts = urlsplit(endpoint.base_url)
+        self._own = _origin_of(httpx.URL(endpoint.base_url))
         self._scheme, self._host = parts.scheme, parts.hostname or "localhost"
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self.host_header = parts.netloc
@@ -59,7 +64,7 @@ class Access:
         self.proxy = None if endpoint.unix_socket else self._proxy_for(parts.scheme, self._host)
 
     def __repr__(self) -> str:
-        return f"Access({self.endpoint.base_url!r})"
+        return f"Access({safe_url(self.endpoint.base_url)!r})"
 
     @property
     def origin(self) -> Origin:
@@ -74,9 +79,9 @@ class Access:
     def stock_client(self, urls: Iterable[str] = ()) -> httpx.AsyncClient:
         """Stock httpx for the endpoint and `urls`, without its caps: 100 connections would queue silently inside it.
 
-        The key and the extra headers go to the endpoint's own host only: an exporter elsewhere must not learn them.
+        The key and the extra headers go to the endpoint's own origin only: an exporter elsewhere must not learn them.
         Loopback never goes through a proxy of the environment; a unix socket serves the endpoint's own address only.
-        Cookies are not kept: a server could make every further request longer.
+        Cookies are not kept: a server could make every further request longer, and they go to every port of a host.
         """
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S)
         origins = [urlsplit(url) for url in (self.endpoint.base_url, *urls)]
@@ -107,8 +112,8 @@ class Access:
         )
 
     async def _let_in(self, request: httpx.Request) -> None:
-        """Give a request to the endpoint's own host the headers that let it in."""
-        if request.url.host != self._host:
+        """Give a request to the endpoint's own origin the headers that let it in."""
+        if _origin_of(request.url) != self._own:
             return
         # What stands before the @ of a URL that was named with it is meant for that page.
         private = [(n, v) for n, v in self._private if n.lower() != "authorization" or not request.url.userinfo]
@@ -116,9 +121,13 @@ class Access:
         kept = [(name, value) for name, value in request.headers.multi_items() if name.lower() not in names]
         request.headers = httpx.Headers([*kept, *private])
 
-    def mask(self, text: str) -> str:
-        """`text` without the key: some servers repeat it in their errors."""
-        return text.replace(self._key, "***") if self._key else text
+    def heard(self, text: str, limit: int = LIMIT) -> str:
+        """What came from the network as text, fit to be shown and kept; see `Secrets.heard`."""
+        return self.secrets.heard(text, limit)
+
+    def shown(self, info: EndpointInfo) -> EndpointInfo:
+        """What a probe has found, with its model's name fit to be shown instead of as it is sent."""
+        return structs.replace(info, model=self.heard(info.model))
 
     def _tls_context(self) -> ssl.SSLContext:
         endpoint = self.endpoint
@@ -147,13 +156,42 @@ class Access:
 
 
 def _check(url: str) -> None:
-    """Raise UsageError unless a URL can be asked."""
+    """Raise UsageError unless a URL can be asked. A parser's words are not shown: they quote what it holds."""
     try:
         parts, port = httpx.URL(url), urlsplit(url).port
-        problem = (
-            None if parts.scheme in ("http", "https") and parts.host and port != 0 else "nothing can be asked there"
-        )
-    except (httpx.InvalidURL, ValueError) as error:
-        problem = str(error)
-    if problem is not None:
-        raise UsageError(f"URL {plain(url.rpartition('@')[2])}: {plain(problem)}")
+        can = parts.scheme in ("http", "https") and parts.host and port != 0
+    except (httpx.InvalidURL, ValueError):
+        can = False
+    if not can:
+        raise UsageError(f"URL {plain(safe_url(url))}: nothing can be asked there; write it like http://host:port/path")
+
+
+def _key_in(variable: str | None) -> str | None:
+    """The API key; None: none is named."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UsageError(no_such_variable(variable))
+    return key
+
+
+def _check_headers(headers: Iterable[tuple[str, str]]) -> None:
+    """Raises UsageError for a header that cannot be sent; its value is not shown."""
+    for name, value in headers:
+        if not _HEADER_NAME.fullmatch(name):
+            raise UsageError("--header: what stands before the colon is no name of a header")
+        if not (value.isascii() and value.replace("\t", " ").isprintable()):
+            raise UsageError(f"header {name}: its value has characters that no header can have")
+
+
+def _secrets_of(endpoint: Endpoint, headers: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for name, value in headers:
+        yield from of_header(name, value)
+    for url in (endpoint.base_url, *endpoint.metrics_urls, *getproxies().values()):
+        yield from of_url(url)
+
+
+def _origin_of(url: httpx.URL) -> tuple[str, bytes, int | None]:
+    """Scheme, host and port; a port that the scheme implies is None."""
+    return url.scheme, url.raw_host, url.port

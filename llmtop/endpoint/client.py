@@ -25,6 +25,8 @@ from llmtop.endpoint.wire import ResponseParser
 _ATTEMPTS = 4
 """Of one request that is refused for its optional fields: servers name one at a time."""
 
+_USUAL_ENDS = frozenset({None, "stop", "length"})
+
 
 _TOKENIZE_S = 5.0
 """For the server's own count of one text."""
@@ -92,9 +94,19 @@ class EndpointClient:
     ) -> None:
         """Send one request and follow its stream to the end.
 
-        Never raises for what a server does: `trace` says how it ended. A cancelled call closes the connection, sets
-        the outcome CANCELLED and raises CancelledError on.
+        Never raises for what a server does: `trace` says how it ended, in words that are fit to be shown. A cancelled
+        call closes the connection, sets the outcome CANCELLED and raises CancelledError on.
         """
+        try:
+            await self._try(prompt, output_tokens, api, trace, sink)
+        finally:
+            if trace.error is not None:
+                trace.error = self.access.heard(trace.error)
+            if trace.finish_reason not in _USUAL_ENDS:
+                trace.finish_reason = self.access.heard(str(trace.finish_reason))
+
+    async def _try(self, prompt: str | Sequence[Any], output_tokens: int, api: str, trace: Trace, sink: Sink) -> None:
+        """As often as it takes to learn which optional fields the endpoint refuses."""
         for _ in range(_ATTEMPTS):
             version = self.bodies.version
             body = self.bodies.body(prompt, output_tokens, api)
@@ -117,7 +129,6 @@ class EndpointClient:
             ):
                 break
             trace.clear()
-        trace.error = self.access.mask(trace.error or "")
 
     async def tokenize(self, text: str) -> int | None:
         """How many tokens `text` is, by the server's own tokenizer; None where it has none to ask."""

@@ -26,13 +26,13 @@ async def control(
         try:
             answer = await ask(stock, path, limit_s=CONTROL_S, limit_bytes=limit_bytes, method=method, payload=payload)
         except NoAnswer as error:
-            raise EndpointUnreachable(url, access.mask(str(error))) from None
+            raise EndpointUnreachable(url, access.heard(str(error))) from None
     if answer.status != 200:
-        said = access.mask(refusal_text(answer.body))
+        said = access.heard(refusal_text(answer.body))
         raise EndpointUnusable(url, f"status {answer.status}: {said}")
     if not answer.body:
         return None
     told: object = json_of(answer.body, limit_bytes)
     if told is None:
-        raise EndpointUnusable(url, f"no JSON: {access.mask(refusal_text(answer.body))}")
+        raise EndpointUnusable(url, f"no JSON: {access.heard(refusal_text(answer.body))}")
     return told

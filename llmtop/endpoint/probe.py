@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from llmtop.dialects import DIALECTS, DialectTable, JsonFact, dig, number_at, text_of
 from llmtop.dialects.recognition import Answers, clues, recognise
-from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, Finding
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, Finding, safe_url
 from llmtop.domain.load import Caps
-from llmtop.domain.plain import plain
+from llmtop.domain.plain import LONG
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint import reach
 from llmtop.endpoint.client import EndpointClient
@@ -67,13 +67,16 @@ class _NoSink:
 async def probe(endpoint: Endpoint, caps: Caps) -> EndpointInfo:
     """Find out what an endpoint is and can, on connections that end with the probe.
 
-    A model and a dialect that `endpoint` names are believed; what it leaves open is found out.
+    A model and a dialect that `endpoint` names are believed; what it leaves open is found out. All of it is fit to be
+    shown but for `model`, which is as it must be sent: `Access.shown` is for that.
 
     Raises EndpointUnreachable, EndpointAuthFailed or EndpointUnusable, with what to do, and UsageError as `Access`.
     """
     client = EndpointClient(endpoint, None, caps, perf_counter_ns())
     try:
         return await _Probe(client).run()
+    except EndpointError as error:
+        raise type(error)(safe_url(error.url), client.access.heard(error.problem, LONG)) from None
     finally:
         await client.close()
 
@@ -83,6 +86,7 @@ class _Probe:
         self._client = client
         self._endpoint = client.endpoint
         self._url = client.endpoint.base_url
+        self._heard = client.access.heard
         self._answers: dict[str, Answer] = {}
         self._pages: set[str] = set()
         """Where metrics may be."""
@@ -113,7 +117,7 @@ class _Probe:
         return EndpointInfo(
             dialect=dialect,
             model=model,
-            models=models[:_MODELS_KEPT],
+            models=tuple(map(self._heard, models[:_MODELS_KEPT])),
             apis=apis,
             server=self._server_name(table),
             max_model_len=max_model_len,
@@ -126,7 +130,7 @@ class _Probe:
         )
 
     def _find(self, name: str, ok: bool | None, found: str, advice: str | None = None) -> None:
-        self._findings.append(Finding(name, ok, found, None if ok else advice))
+        self._findings.append(Finding(name, ok, self._heard(found, LONG), None if ok else advice))
 
     # Reaching it
 
@@ -181,19 +185,19 @@ class _Probe:
         if status in (401, 403):
             raise EndpointAuthFailed(url, self._auth_problem(status, answer.body))
         if 300 <= status < 400:
-            where = plain(self._client.access.mask(answer.location)) or "elsewhere"
+            where = self._heard(answer.location) or "elsewhere"
             raise EndpointUnusable(
                 url, f"status {status}, redirects to {where}: point llmtop there, it does not follow"
             )
         if is_html(answer.body):
-            said = refusal_text(answer.body[:REFUSAL_BYTES])
+            said = self._heard(refusal_text(answer.body[:REFUSAL_BYTES]))
             raise EndpointUnusable(
                 url, f"status {status} and a web page ({said!r}): wrong port, or a base path is missing"
             )
         if status == 400 and b"HTTPS" in answer.body:
             raise EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
         if status == 503:
-            said = refusal_text(answer.body) or "service unavailable"
+            said = self._heard(refusal_text(answer.body)) or "service unavailable"
             raise EndpointUnreachable(url, f"status 503 ({said}): the server is not ready yet, try again in a moment")
         return answer
 
@@ -206,13 +210,13 @@ class _Probe:
         timeout_s = self._client.caps.connect_timeout_s
         if self._url.startswith("http://") and await reach.speaks_tls(self._client.access, timeout_s):
             return EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
-        said = plain(self._client.access.mask(str(error)))
+        said = self._heard(str(error))
         if isinstance(error, NotConnected):
             return EndpointUnreachable(url, f"{said}{self._by_proxy()}")
         return EndpointUnusable(url, f"no HTTP answer ({said}): is that the right port?")
 
     def _auth_problem(self, status: int, body: bytes) -> str:
-        said = self._client.access.mask(refusal_text(body)) or "no reason given"
+        said = self._heard(refusal_text(body)) or "no reason given"
         if self._endpoint.api_key_env is None:
             return (
                 f"status {status} ({said}): it wants an API key; put it into an environment variable "
@@ -222,7 +226,7 @@ class _Probe:
 
     def _by_proxy(self) -> str:
         proxy = self._client.access.proxy
-        return f" (through the proxy {proxy} that the environment names)" if proxy else ""
+        return f" (through the proxy {safe_url(proxy)} that the environment names)" if proxy else ""
 
     # What it is
 
@@ -239,7 +243,7 @@ class _Probe:
             return await ask(self._client.stock, path, limit_s=_ASK_S, limit_bytes=limit)
         except Refused as error:
             if is_page:
-                self._refused_pages.append(f"{path} {error}")
+                self._refused_pages.append(f"{safe_url(path)} {error}")
         except NoAnswer:
             pass
         return _NOTHING
@@ -295,8 +299,8 @@ class _Probe:
     def _server_name(self, table: DialectTable) -> str:
         version = self._text(table.version_facts)
         if version is None:
-            return plain(self._answers["/v1/models"].server) or table.title
-        return f"{table.title} {plain(version, _VERSION_LETTERS)}"
+            return self._heard(self._answers["/v1/models"].server) or table.title
+        return f"{table.title} {self._heard(version, _VERSION_LETTERS)}"
 
     # What it can
 
@@ -379,9 +383,10 @@ class _Probe:
         has = any(clue.kind == "metrics" for clue in clues(table, self._evidence()))
         path = ", ".join(self._endpoint.metrics_urls) or table.metrics_path or ""
         status = self._answers.get(path, _NOTHING).status
+        shown = ", ".join(map(safe_url, self._endpoint.metrics_urls)) or path
         told = next(
-            (refused for refused in self._refused_pages if refused.startswith(path)),
-            f"{path} answers {status or 'nothing'}, without {table.title}'s names",
+            (refused for refused in self._refused_pages if refused.startswith(shown)),
+            f"{shown} answers {status or 'nothing'}, without {table.title}'s names",
         )
         port = f" (try --metrics-url with port {table.metrics_port})" if table.metrics_port else ""
         self._find(
@@ -398,7 +403,8 @@ class _Probe:
             self._find(
                 "transport",
                 False,
-                f"stock httpx through the proxy {access.proxy}: stamps are those of a task, up to about 100 streams",
+                f"stock httpx through the proxy {safe_url(access.proxy)}: stamps are those of a task, "
+                "up to about 100 streams",
                 "set NO_PROXY for this host to measure it directly",
             )
         elif access.uses_stock:

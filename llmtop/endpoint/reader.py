@@ -18,7 +18,7 @@ from llmtop.domain.plain import plain
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint.clock import Stamper
 from llmtop.endpoint.connection import Connection, Over
-from llmtop.endpoint.refusals import is_html, message_of, refusal_text, retry_after_s
+from llmtop.endpoint.refusals import TEXT_LIMIT, is_html, message_of, refusal_text, retry_after_s
 from llmtop.endpoint.sse import EVENT_LIMIT, EventSplitter, EventTooLong
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.wire import ResponseParser
@@ -485,7 +485,7 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _excerpt(data: bytes) -> str:
-    return repr(data[:60].decode("utf-8", "replace"))
+    return repr(data[:TEXT_LIMIT].decode("utf-8", "replace"))
 
 
 def _is_silence(body: bytes) -> bool:

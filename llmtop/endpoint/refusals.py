@@ -14,8 +14,9 @@ import json
 import re
 from typing import Any
 
-TEXT_LIMIT = 400
-"""Characters of a server's message that a user is shown."""
+TEXT_LIMIT = 4000
+"""Characters of a server's message that are looked at: more than are shown, since secrets in it are hidden before it is
+cut, or the half of one would stay."""
 
 _READ = 4096
 """Characters of a web page without a title that are looked at."""
@@ -28,7 +29,7 @@ _CODE_ENDS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in ("script"
 
 
 def refusal_text(body: bytes) -> str:
-    """The message inside an error body; empty when the body says nothing."""
+    """The message inside an error body, on one line; empty when the body says nothing."""
     text = body.decode("utf-8", "replace").strip()
     if text[:1] in ("{", "["):
         try:
@@ -36,10 +37,10 @@ def refusal_text(body: bytes) -> str:
         except (ValueError, RecursionError):
             found = None
         if found:
-            return _short(found)
+            return _flat(found)
     if is_html(body):
-        return _short(_title(text) or _TAG.sub(" ", _without_code(text)[:_READ]))
-    return _short(text)
+        return _flat(_title(text) or _TAG.sub(" ", _without_code(text)[:_READ]))
+    return _flat(text)
 
 
 def message_of(answer: object) -> str | None:
@@ -126,6 +127,5 @@ def _validation(item: object) -> str:
     return item if isinstance(item, str) else _dumped(item)
 
 
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
+def _flat(text: str) -> str:
+    return " ".join(text.split())[:TEXT_LIMIT]

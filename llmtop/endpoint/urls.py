@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.endpoint import Endpoint, safe_url
 from llmtop.errors import UsageError
 
 _KNOWN_PATHS = re.compile(
@@ -33,12 +33,12 @@ def normalise_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError as error:
-        raise UsageError(f"URL {text!r}: {error}; {_HOW}") from None
+    except ValueError:
+        raise UsageError(f"URL {safe_url(text)!r}: its host or port cannot be read; {_HOW}") from None
     if parts.scheme not in ("http", "https"):
-        raise UsageError(f"URL {text!r}: {parts.scheme}:// cannot be driven; {_HOW}")
-    if not parts.hostname or re.search(r"[\s\\<>\"]", parts.netloc):
-        raise UsageError(f"URL {text!r}: there is no host in it; {_HOW}")
+        raise UsageError(f"URL {safe_url(text)!r}: {parts.scheme}:// cannot be driven; {_HOW}")
+    if not parts.hostname or re.search(r"[\s\\<>\"]", parts.netloc) or not text.isprintable():
+        raise UsageError(f"URL {safe_url(text)!r}: there is no host in it; {_HOW}")
     if parts.username or parts.password:
         raise UsageError(
             f"URL of {parts.hostname}: a user name or password does not belong into a URL; "

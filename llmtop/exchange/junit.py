@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+from llmtop.domain.plain import plain
+from llmtop.domain.plainly import plainly
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.domain.verdicts import Assessment
 from llmtop.files import write_whole
@@ -49,6 +51,7 @@ def junit(name: str, assessment: Assessment, *, unknown_ok: bool = False) -> byt
     No answer is an error, which is as red as a failure, or skipped with `unknown_ok`; a limit that cannot be judged by
     itself is skipped.
     """
+    assessment, name = plainly(assessment), plain(name)
     judgement, targets = assessment.judgement, assessment.slo.targets
     suite = ElementTree.Element("testsuite", name=f"llmtop {name}", tests=str(1 + len(targets)))
     failed = [judgement.ok is False, *(target.ok is False for target in targets)]

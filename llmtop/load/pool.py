@@ -10,6 +10,7 @@ import psutil
 from msgspec.structs import replace
 
 from llmtop.channel import Child, outward_environment
+from llmtop.domain.plain import plain
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
@@ -215,7 +216,7 @@ class Workers:
         self._records.extend(_lost(flight, worker.number, now) for flight in worker.open.values())
         living = len(self._living)
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        said = worker.child.said().rpartition("\n")[2]
+        said = plain(worker.child.said().rpartition("\n")[2])
         text = (
             f"Load worker {worker.number} died {how}{': ' if said else ''}{said}; {len(worker.open)} requests are lost"
         )

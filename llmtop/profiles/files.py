@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from llmtop.domain.plain import plain
+from llmtop.domain.plain import LONG, plain
 from llmtop.domain.profile import Profile, Question
 from llmtop.errors import ProfileError
 from llmtop.files import check_new, make_folder, user_folder, write_whole
@@ -104,10 +104,11 @@ def _entry(path: Path, *, shipped: bool) -> ProfileEntry:
     try:
         profile = load_profile(path)
     except ProfileError as error:
-        return ProfileEntry(name=path.stem, path=str(path), shipped=shipped, problem=str(error))
+        problem = plain(str(error), LONG)
+        return ProfileEntry(name=plain(path.stem), path=plain(str(path), LONG), shipped=shipped, problem=problem)
     return ProfileEntry(
-        name=path.stem,
-        path=str(path),
+        name=plain(path.stem),
+        path=plain(str(path), LONG),
         shipped=shipped,
         description=profile.description,
         question=profile.asks,

@@ -11,7 +11,9 @@ import msgspec
 from msgspec import structs
 
 from llmtop.domain.bounds import RATE, SPREAD, TIME_S, TOKENS
+from llmtop.domain.endpoint import safe_url
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps, Unit
+from llmtop.domain.plain import LONG, plain
 from llmtop.domain.profile import LogNormal, Normal, Profile, Quantiles, Question, Workload
 from llmtop.domain.slo import Slo, SloTarget, parse_slo, parse_target
 from llmtop.errors import FileError, ProfileError, UsageError
@@ -68,10 +70,10 @@ class _Reader:
         self.check_peak()
         url = table.endpoint.url
         if url is not None and not url.startswith(("http://", "https://")):
-            raise self.fault("endpoint.url", f"{url!r} must begin with http:// or https://")
+            raise self.fault("endpoint.url", f"{safe_url(url)!r} must begin with http:// or https://")
         profile = Profile(
-            name=table.name if table.name is not None else self.path.stem,
-            description=table.description,
+            name=plain(table.name if table.name is not None else self.path.stem),
+            description=plain(table.description, LONG),
             endpoint_url=url,
             model=table.endpoint.model,
             workload=self.workload(),
@@ -202,7 +204,7 @@ class _Reader:
         shape = self.shape(key, table, base)
         name = table.name if table.name is not None else str(table.__struct_config__.tag)
         return Stage(
-            name=name,
+            name=plain(name),
             duration_s=float(table.duration),
             shape=shape,
             prompt_tokens=table.prompt_tokens,

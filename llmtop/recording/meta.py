@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from llmtop.domain.endpoint import safe_url
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile, Question
-from llmtop.domain.run import RunMeta
+from llmtop.domain.run import RunMeta, safe_meta
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.errors import RunFileError
 from llmtop.recording import schema
@@ -56,7 +56,7 @@ def read_meta(database: sqlite3.Connection, path: Path) -> RunMeta:
     meta = _decoded(path, run)
     for problem in _problems(meta):
         raise RunFileError(path, problem[1], f"meta: {problem[0]}")
-    return meta
+    return safe_meta(meta)
 
 
 def _text(path: Path, told: dict[object, object], key: str) -> str:

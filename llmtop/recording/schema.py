@@ -36,6 +36,8 @@ from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.plain import LONG, plain
+from llmtop.domain.plainly import plainly
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Chapter, Event, JudgedLevel, LoadChange, Mark, SearchEnded
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
@@ -76,8 +78,9 @@ def _decoder(hint: Any, name: str) -> Callable[[Any], Any] | None:
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return {str(word): word for word in kind}.__getitem__
     if get_origin(kind) is tuple:
-        return msgspec.json.Decoder(limited(kind, name)).decode
-    return None
+        decode = msgspec.json.Decoder(limited(kind, name)).decode
+        return (lambda text: plainly(decode(text))) if "str" in str(kind) else decode
+    return _text if kind is str else None
 
 
 def _fitted(hint: Any) -> bool:
@@ -86,6 +89,10 @@ def _fitted(hint: Any) -> bool:
     if get_origin(kind) is tuple:
         return any(part is str or _fitted(part) for part in get_args(kind) if part is not Ellipsis)
     return kind is str or (kind is float and kind is not hint)
+
+
+def _text(value: str) -> str:
+    return plain(value, LONG)
 
 
 class FactTable(Generic[Fact]):

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from llmtop.analysis.percentiles import figures_of
-from llmtop.domain.endpoint import safe_endpoint
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Timeline, Totals
+from llmtop.domain.plainly import plainly
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import Event, LoadChange, Mark, RunMeta
+from llmtop.domain.run import Event, LoadChange, Mark, RunMeta, safe_meta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.meter.facts import Facts
@@ -67,7 +67,7 @@ def report_input(
     records: Iterable[RequestRecord] = (),
     gpus: Iterable[str] = (),
 ) -> ReportInput:
-    """Sum up a run.
+    """Sum up a run. Every text in it is `plain`, so that a format has only its own signs to escape.
 
     Args:
         facts: all of the run (`Facts.of(reader.batches())`).
@@ -84,8 +84,8 @@ def report_input(
             sources.add(record.token_source)
         if record.outcome.is_error:
             failures[_failure(record)] += 1
-    return ReportInput(
-        meta=structs.replace(meta, endpoint=safe_endpoint(meta.endpoint)),
+    report = ReportInput(
+        meta=safe_meta(meta),
         slo=slo,
         assessment=assessment,
         timeline=timeline,
@@ -102,6 +102,7 @@ def report_input(
         marks=tuple(facts.marks),
         events=tuple(facts.events),
     )
+    return plainly(report)
 
 
 def _totals(facts: Facts) -> Totals:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from html import escape
 
 from llmtop.domain.verdicts import Curve, Kind
 from llmtop.report import percentiles, prose
@@ -12,6 +14,9 @@ from llmtop.wording.figures import PAGE, clock
 from llmtop.wording.names import axis_name, place_name
 
 _WIDTH, _HEIGHT = 64, 14
+_SIGN = re.compile(r"[\\`*_\[\]|~]")
+_START = re.compile(r"^(\d*)([-+=#.)](?=\s|$|[-=#]))")
+"""What has a meaning where a line begins: headings, lists, rules."""
 
 
 def markdown_text(report: ReportInput) -> str:
@@ -164,12 +169,14 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]
     yield "| " + " | ".join(heads) + " |"
     yield "|" + " --- |" * len(heads)
     for row in rows:
-        yield "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in row) + " |"
+        yield "| " + " | ".join(_cell(cell) for cell in row) + " |"
 
 
 def _plain(text: str) -> str:
-    """Text from outside, on one line and without a meaning in Markdown or HTML."""
-    flat = " ".join(text.split())
-    for sign in "\\`*_[]<>":
-        flat = flat.replace(sign, "&lt;" if sign == "<" else "&gt;" if sign == ">" else "\\" + sign)
-    return flat
+    """Text from outside, on one line and without a meaning in Markdown or HTML, also where a line begins with it."""
+    return _START.sub(r"\1\\\2", _cell(text))
+
+
+def _cell(text: str) -> str:
+    """The same inside a table, where no line begins."""
+    return _SIGN.sub(r"\\\g<0>", escape(" ".join(text.split()), quote=False))

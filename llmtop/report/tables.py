@@ -12,6 +12,7 @@ from llmtop.report import prose
 from llmtop.report.contents import ReportInput
 from llmtop.wording.keys import FORMAT
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 CSV_HEAD = ("curve", "axis", "earlier", *LevelPoint.__struct_fields__)
 
 
@@ -30,6 +31,12 @@ def csv_text(report: ReportInput) -> str:
     for curve in report.assessment.curves:
         for point in sorted(curve.points, key=lambda point: point.load):
             values = (getattr(point, name) for name in LevelPoint.__struct_fields__)
-            cells = [int(value) if isinstance(value, bool) else "" if value is None else value for value in values]
-            writer.writerow([curve.label, curve.axis, int(curve.ghost), *cells])
+            writer.writerow(map(_cell, (curve.label, curve.axis, curve.ghost, *values)))
     return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    """As CSV; a text that a spreadsheet would take for a formula begins with an apostrophe, as OWASP advises."""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return int(value) if isinstance(value, bool) else "" if value is None else value

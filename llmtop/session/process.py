@@ -18,6 +18,7 @@ from collections.abc import Callable
 from llmtop import channel
 from llmtop.domain.commands import Command, Quit, Seen
 from llmtop.domain.frame import Frame
+from llmtop.domain.plain import LONG, plain
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.endpoint.clock import StampingLoop
 from llmtop.errors import LlmtopError, SessionLost
@@ -185,7 +186,7 @@ def main() -> int:
         with asyncio.Runner(loop_factory=StampingLoop) as runner:
             runner.run(_main(messages.decode_options(body), outlet))
     except LlmtopError as error:
-        ended = Ended(str(error), error.exit_code)
+        ended = Ended(plain(str(error), LONG), error.exit_code)
     except BaseException:
         traceback.print_exc()
         ended = Ended("the session has failed; its log says where", 3)

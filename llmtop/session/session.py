@@ -34,10 +34,10 @@ from llmtop.domain.endpoint import (
     EndpointInfo,
     EndpointState,
     EndpointStatus,
-    safe_endpoint,
 )
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage
+from llmtop.domain.plain import LONG, plain
 from llmtop.domain.run import (
     Chapter,
     Ending,
@@ -50,6 +50,7 @@ from llmtop.domain.run import (
     SearchEnded,
     Severity,
     joined,
+    safe_meta,
 )
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.client import EndpointClient
@@ -103,16 +104,17 @@ class Session:
         self._origin_ns = time.perf_counter_ns()
         self._endpoint = options.endpoint or SIMULATED
         self._target = target_of(options)
-        self.meta = RunMeta(
+        meta = RunMeta(
             llmtop_version=__version__,
             started_at=time.time(),
-            endpoint=safe_endpoint(self._endpoint),
+            endpoint=self._endpoint,
             profile=options.profile,
             label=options.label,
             seed=options.seed,
             host=platform.node(),
             preset=options.preset if self._endpoint.simulated else None,
         )
+        self.meta = safe_meta(meta)
         self._builder = FrameBuilder()
         self._watch = EndpointWatch()
         self._client: EndpointClient | None = None
@@ -156,7 +158,7 @@ class Session:
             EndpointError: the endpoint cannot be driven, and the session is not `patient`.
         """
         self._endpoint = await self._target.start()
-        self.meta = msgspec.structs.replace(self.meta, endpoint=safe_endpoint(self._endpoint))
+        self.meta = safe_meta(msgspec.structs.replace(self.meta, endpoint=self._endpoint))
         if self._options.patient:
             self._record()
             self._connect()
@@ -296,8 +298,9 @@ class Session:
         """The endpoint answers: take up the load, or after an outage only what has changed of the endpoint."""
         self._note(self._watch.to(EndpointState.UP, self.t_s))
         before = self.meta.info
-        if self._engine is not None and before is not None:
-            changes = info_changes(before, info)
+        client = self._client
+        if self._engine is not None and client is not None and before is not None:
+            changes = info_changes(before, client.access.shown(info))
             rests = () if self._engine.target.value else ("the load stays at 0 until you set it",)
             if changes:
                 await self._end_contact()
@@ -316,13 +319,13 @@ class Session:
         slots = await slots_of(self._target, self._endpoint, info)
         own, profile = profile.peak, at_slots(profile, slots)
         self._options = msgspec.structs.replace(self._options, profile=profile)
-        self.meta = msgspec.structs.replace(self.meta, profile=profile)
+        self.meta = safe_meta(msgspec.structs.replace(self.meta, profile=profile))
         self._tell("load", expected_peak(profile.peak or 0, own or 0, slots, profile.caps.max_concurrency))
 
     async def _make_contact(self, info: EndpointInfo) -> None:
         """Client, scraper and load for the endpoint as a probe has found it."""
         self._client = client = EndpointClient(self._endpoint, info, self._options.profile.caps, self._origin_ns)
-        self._learn(info)
+        self._learn(client, info)
         self._scraper = scraper = Scraper(self._endpoint, info.dialect, self._origin_ns)
         self._scraping = self._spawn(self._scrape_forever(scraper))
         self._engine = await self._make_engine(client, info)
@@ -340,11 +343,12 @@ class Session:
             if part is not None:
                 await part.close()
 
-    def _learn(self, info: EndpointInfo) -> None:
+    def _learn(self, client: EndpointClient, info: EndpointInfo) -> None:
         """What is known of the endpoint from now on, for the screen, the run file and the verdicts."""
+        info = client.access.shown(info)
         endpoint = msgspec.structs.replace(self._endpoint, model=info.model, dialect=info.dialect)
-        source = self._client.stamp_source if self._client is not None else None
-        self.meta = msgspec.structs.replace(self.meta, endpoint=safe_endpoint(endpoint), info=info, stamp_source=source)
+        source = client.stamp_source
+        self.meta = safe_meta(msgspec.structs.replace(self.meta, endpoint=endpoint, info=info, stamp_source=source))
         if self._writer is not None:
             self._writer.update_meta(self.meta)
 
@@ -398,8 +402,8 @@ class Session:
             return
         title = DIALECTS[dialect].title
         if self._endpoint.dialect is None and info.dialect is Dialect.OPENAI:
-            client.use(dialect, info.model)
-            self._learn(msgspec.structs.replace(info, dialect=dialect, has_metrics=True))
+            client.use(dialect, client.bodies.model)
+            self._learn(client, msgspec.structs.replace(info, dialect=dialect, has_metrics=True))
             self._tell("endpoint", f"its metrics are those of {title}: taken for {title} from now on")
         else:
             taken = DIALECTS[info.dialect].title
@@ -470,14 +474,14 @@ class Session:
         served = () if info is None else (info.dialect, info.model, info.server)
         knobs = (f"{name}={value:g}" for name, value in sorted(self._target.knobs.items()))
         key = " ".join((f"start={self._starts}", *(str(each) for each in served if each), *knobs))
-        self._chapters.append(Chapter(self.t_s, text, key))
+        self._chapters.append(Chapter(self.t_s, plain(text, LONG), key))
 
     def _note(self, event: Event | None) -> None:
         if event is not None:
             self._events.append(event)
 
     def _tell(self, kind: EventKind, text: str, severity: Severity = "info") -> None:
-        self._events.append(Event(self.t_s, kind, text, severity))
+        self._events.append(Event(self.t_s, kind, plain(text, LONG), severity))
 
     # ── What a screen sees and asks ───────────────────────────────────────────────────────────────────────────────
 
@@ -492,7 +496,7 @@ class Session:
             max_concurrency=self._options.profile.caps.max_concurrency,
             stage=engine.stage if engine else None,
             stage_left_s=engine.stage_left_s if engine else None,
-            profile=self._options.profile.name,
+            profile=self.meta.profile.name,
             braked=engine.braked if engine else None,
             run_file=str(self._writer.path) if self._writer else None,
             recording=self._recording and self._writer is not None,
@@ -523,7 +527,7 @@ class Session:
                 base = self._options.profile.plan.base if self._engine is None else self._engine.target
                 self._wanted = base.at("concurrency", 0)
             case AddMark(text):
-                self._marks.append(Mark(self.t_s, text))
+                self._marks.append(Mark(self.t_s, plain(text)))
             case SetRecording(on):
                 self._recording = on and self._writer is not None
                 self._tell("recording", "recording" if self._recording else "recording paused")

@@ -18,8 +18,8 @@ import msgspec
 
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.dialects.recognition import recognise_page
-from llmtop.domain.endpoint import Dialect, Endpoint
-from llmtop.domain.plain import plain
+from llmtop.domain.endpoint import Dialect, Endpoint, safe_url
+from llmtop.domain.plain import LONG
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.question import PAGE_BYTES, Answer, Late, NoAnswer, NotConnected, Refused, ask
@@ -73,7 +73,9 @@ class Scraper:
         self._endpoint = endpoint
         self._table = DIALECTS[dialect]
         places = _places(endpoint, self._table)
-        self._client = Access(endpoint).stock_client(itertools.chain(*places))
+        access = Access(endpoint)
+        self._heard = access.heard
+        self._client = access.stock_client(itertools.chain(*places))
         self._replicas = [_Replica(endpoint, urls, self._table) for urls in places or ((),)]
 
     @property
@@ -90,10 +92,15 @@ class Scraper:
             self._replicas.append(self._own_replica())
             await self._replicas[-1].read(self._client, asked_s)
         now_s = self._now_s()
-        self.gpus = tuple(gpu for replica in self._replicas for gpu in replica.gpus)
+        self.gpus = tuple(
+            msgspec.structs.replace(gpu, name=self._heard(gpu.name))
+            for replica in self._replicas
+            for gpu in replica.gpus
+        )
         engines = [replica for replica in self._replicas if not replica.gpus]
         self.restarted = any(replica.change is not None and replica.change.restarted for replica in engines)
-        self.missing = _explain(engines)
+        missing = _explain(engines)
+        self.missing = None if missing is None else self._heard(missing, LONG)
         self.known = frozenset(field for replica in engines for field in replica.known)
         reads_s = [replica.read_s for replica in engines if replica.read_s is not None]
         read_s = max(reads_s, default=now_s)
@@ -101,7 +108,9 @@ class Scraper:
         age_s = 0.0 if self.fresh or not reads_s else now_s - read_s
         all_miss = all(replica.misses >= MISSES_UNTIL_STALE for replica in engines)
         self.stale_s = age_s if reads_s and all_miss else None
-        return summarise(now_s, age_s, [replica.reading() for replica in engines])
+        snapshot = summarise(now_s, age_s, [replica.reading() for replica in engines])
+        rows = tuple((self._heard(name), *figures) for name, *figures in snapshot.replicas)
+        return msgspec.structs.replace(snapshot, replicas=rows)
 
     def _own_replica(self) -> _Replica:
         """The endpoint itself: all metrics URLs that were named are GPU exporters."""
@@ -203,7 +212,9 @@ class _Replica:
                 return
             figures = await self._understand(url, page, now_s) if page is not None else None
         except TooManySeries:
-            self._refuse(f"{url}: has more than {SERIES_LIMIT} series of the metrics that are looked for", now_s)
+            self._refuse(
+                f"{safe_url(url)}: has more than {SERIES_LIMIT} series of the metrics that are looked for", now_s
+            )
             return
         if figures is None:
             return
@@ -222,16 +233,16 @@ class _Replica:
         try:
             answer = await ask(client, url, limit_s=TIMEOUT_S, limit_bytes=PAGE_BYTES, accept=ACCEPT)
         except Late as error:
-            self.problem = f"{url}: {error}"
+            self.problem = f"{safe_url(url)}: {error}"
             if self.misses + 1 >= MISSES_UNTIL_STALE:
                 self._wait_until_s = now_s + RETRY_LATE_S
         except NotConnected as error:
-            self.problem = f"{url}: no connection ({error})"
+            self.problem = f"{safe_url(url)}: no connection ({error})"
         except Refused as error:
             self._silent = False
-            self._refuse(f"{url}: {error}", now_s)
+            self._refuse(f"{safe_url(url)}: {error}", now_s)
         except NoAnswer as error:
-            self.problem = f"{url}: {error}"
+            self.problem = f"{safe_url(url)}: {error}"
         else:
             self._silent = False
             if answer.status == httpx.codes.OK and answer.body.lstrip()[:1] not in (b"<", b"{", b"["):
@@ -257,7 +268,7 @@ class _Replica:
             figures = await _by_and_by(self._reader.steps(page))
             if is_of_engine(figures):
                 return figures
-        self._refuse(f"{url}: none of the metrics of {self.table.title} are on it{_flag(self.table)}", now_s)
+        self._refuse(f"{safe_url(url)}: none of the metrics of {self.table.title} are on it{_flag(self.table)}", now_s)
         return None
 
     def _watch_starts(self, url: str, start_s: float | None) -> None:
@@ -266,8 +277,8 @@ class _Replica:
             return
         if start_s in self._starts:
             self.note = (
-                f"{url}: several servers answer here in turn, so nothing can be compared from one scrape to the next; "
-                "name the page of each of them with --metrics-url"
+                f"{safe_url(url)}: several servers answer here in turn, so nothing can be compared from one scrape to "
+                "the next; name the page of each of them with --metrics-url"
             )
         self._starts = (*self._starts[-15:], start_s)
 
@@ -311,11 +322,11 @@ def _explain(replicas: Sequence[_Replica]) -> str | None:
 
 
 def _refusal(url: str, answer: Answer, table: DialectTable) -> str:
-    status = answer.status
+    status, url = answer.status, safe_url(url)
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         return f"{url}: HTTP {status}, it wants an API key: name the variable that holds it with --api-key-env"
     if httpx.codes.is_redirect(status) and answer.location:
-        return f"{url}: HTTP {status}, sent on to {plain(answer.location)}: give that address itself"
+        return f"{url}: HTTP {status}, sent on to {answer.location}: give that address itself"
     if status == httpx.codes.OK:
         return f"{url}: answers, but not with metrics in the Prometheus format{_flag(table)}"
     return f"{url}: HTTP {status}{_flag(table)}"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
+from llmtop.domain.plain import plain
 from llmtop.domain.profile import Fixed, LogNormal, Normal, Profile, Quantiles, Question, Workload
 from llmtop.domain.slo import LATENCIES, STATS, Slo, SloTarget
 from llmtop.errors import FileError, ProfileError
@@ -97,7 +98,7 @@ def slos(draw: st.DrawFn) -> Slo:
 def profiles(draw: st.DrawFn) -> Profile:
     stage = st.builds(
         Stage,
-        name=texts(max_size=10),
+        name=texts(max_size=10).map(plain),
         duration_s=durations,
         shape=shapes(),
         prompt_tokens=tokens | st.none(),
@@ -106,8 +107,8 @@ def profiles(draw: st.DrawFn) -> Profile:
     stages = tuple(draw(st.lists(stage, max_size=3)))
     source = draw(st.sampled_from(["synthetic", "sharegpt", "jsonl", "trace"]))
     profile = Profile(
-        name=draw(texts(max_size=20)),
-        description=draw(texts(max_size=50)),
+        name=draw(texts(max_size=20).map(plain)),
+        description=draw(texts(max_size=50).map(plain)),
         endpoint_url=draw(st.none() | st.just("http://127.0.0.1:8000")),
         model=draw(st.none() | texts(min_size=1, max_size=20)),
         workload=Workload(

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event, EventKind, FactBatch, LoadChange, Mark, RunMeta, Severity
@@ -37,7 +38,7 @@ META = RunMeta(
 )
 
 SMALL = st.floats(0, 1e4)
-TEXT = st.text(max_size=12)
+TEXT = st.text(max_size=12).map(plain)
 OPTIONAL = st.none() | SMALL
 
 

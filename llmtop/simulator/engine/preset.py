@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from llmtop.domain.bounds import TOKENS
 from llmtop.domain.plain import plain
+from llmtop.domain.plainly import plainly
 from llmtop.errors import ProfileError, UsageError
 from llmtop.inputs import path_of, tables_of, text_of
 from llmtop.simulator.engine.config import ENGINE_VERSIONS, MOST_BLOCKS, EngineConfig
@@ -183,7 +184,7 @@ def _folder() -> Path:
 def _read(path: Path) -> Preset:
     content = tables_of(text_of(path, MOST_BYTES, ProfileError), path, ProfileError)
     try:
-        return msgspec.convert(content, Preset)
+        return plainly(msgspec.convert(content, Preset))
     except msgspec.ValidationError as error:
         key, problem = _where(error)
         raise ProfileError(path, problem, key or None) from None

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from llmtop.domain.plain import LONG, plain
 from llmtop.errors import LlmtopError, UsageError
 from llmtop.simulator.engine import Preset, load_preset
 from llmtop.simulator.server.deployment import Deployment
@@ -215,7 +216,7 @@ def _place(host: str, port: int) -> str:
 
 
 def _complain(problem: str, exit_code: int) -> int:
-    sys.stderr.write(problem + "\n")
+    sys.stderr.write(plain(problem, LONG) + "\n")
     return exit_code
 
 

@@ -11,6 +11,8 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from llmtop.domain.plain import LONG, plain
+
 
 def _short(path: str) -> str:
     """The path as a shell takes it, with `~` for the home folder."""
@@ -36,8 +38,8 @@ class LostScreen(ModalScreen[None]):
 
     def __init__(self, reason: str, run_file: str | None) -> None:
         super().__init__()
-        self.reason = reason
-        self.run_file = None if run_file is None else _short(run_file)
+        self.reason = plain(reason, LONG)
+        self.run_file = None if run_file is None else plain(_short(run_file), LONG)
 
     def compose(self) -> ComposeResult:
         with Vertical():

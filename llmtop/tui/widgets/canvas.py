@@ -12,6 +12,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from llmtop.domain.plain import LONG, plain
 from llmtop.tui.palette import Inked, Palette
 from llmtop.view.runs import Runs
 
@@ -62,7 +63,7 @@ class Canvas(Widget):
 
     def _strip(self, runs: Runs) -> Strip:
         palette = self.palette
-        segments = [Segment(text, palette[role]) for text, role in _merged(runs)]
+        segments = [Segment(plain(text, LONG), palette[role]) for text, role in _merged(runs)]
         return Strip(segments).adjust_cell_length(self.size.width, palette[""])
 
     @property

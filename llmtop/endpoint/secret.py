@@ -1,0 +1,113 @@
+"""What lets somebody in, kept out of everything that is shown or kept: also where a server repeats it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import json
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+
+from llmtop.domain.plain import LIMIT, plain
+
+HIDDEN = "***"
+SHORTEST = 6
+"""Characters. A shorter text stands inside other words (`user`, `EMPTY`): hiding it would hide those, and guards
+nothing that could not be guessed."""
+HEAD = 16
+"""Characters of a secret by which it is known where its end is missing: parsers quote the start of a line."""
+_SCHEMES = frozenset({"basic", "bearer", "token", "apikey", "digest", "negotiate"})
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_OPEN = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})
+"""Headers that say how to talk, not who talks."""
+
+
+class Secrets:
+    """Texts that nobody is to see, in every way in which they are usually written down.
+
+    Args:
+        values: as they are sent; those shorter than `SHORTEST` are left out.
+    """
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        written = {form for value in values if len(value) >= SHORTEST for form in _forms(value)}
+        self._forms = sorted(written, key=len, reverse=True)
+
+    def mask(self, text: str) -> str:
+        """`text` with `HIDDEN` in place of each secret, and of one whose end was cut off."""
+        for form in self._forms:
+            head, tail = form[:HEAD], form[HEAD:]
+            first, *others = text.split(head)
+            if others:
+                text = HIDDEN.join((first, *(part[_alike(part, tail) :] for part in others)))
+        return text
+
+    def heard(self, text: str, limit: int = LIMIT) -> str:
+        """What a server said, fit to be shown and kept: without secrets, on one line, and no terminal obeys it."""
+        return plain(self.mask(text), limit)
+
+
+def no_such_variable(name: str) -> str:
+    """What to say of a key's variable that is not set; what looks like the key itself is not shown."""
+    named = f" {name}" if _VARIABLE.fullmatch(name) else ""
+    return f"--api-key-env{named}: this environment variable is not set; put the key into one, and name that here"
+
+
+def of_header(name: str, value: str) -> Iterator[str]:
+    """The secrets in a header that was given: its value and, of those that have parts, the part that counts."""
+    if name.lower() in _OPEN:
+        return
+    yield value
+    scheme, _, rest = value.partition(" ")
+    if scheme.lower() in _SCHEMES:
+        yield rest.strip()
+        if scheme.lower() == "basic":
+            yield from _of_basic(rest.strip())
+    if name.lower() == "cookie":
+        for crumb in value.split(";"):
+            yield crumb.partition("=")[2].strip()
+
+
+def of_url(url: str) -> Iterator[str]:
+    """The secrets in a URL: user, password, and what its query holds."""
+    try:
+        parts = urlsplit(url if "://" in url else f"//{url}")
+    except ValueError:
+        return
+    user = parts.netloc.rpartition("@")[0]
+    if user:
+        name, _, password = user.partition(":")
+        yield from (user, unquote(user), name, unquote(name), password, unquote(password))
+    if parts.query:
+        yield from (parts.query, unquote(parts.query))
+        for name, value in parse_qsl(parts.query, keep_blank_values=True):
+            yield value or name
+
+
+def _alike(text: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next((at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
+
+
+def _of_basic(coded: str) -> Iterator[str]:
+    try:
+        pair = base64.b64decode(coded, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return
+    yield from (pair, pair.partition(":")[2])
+
+
+def _forms(value: str) -> Iterator[str]:
+    """A value as JSON, HTML, URLs and Basic authentication write it."""
+    yield value
+    for coded in (quote(value, safe=""), quote(value), quote_plus(value)):
+        yield coded
+        yield re.sub("%[0-9A-F]{2}", lambda match: match.group().lower(), coded)
+    yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield html.escape(value)
+    raw = value.encode("utf-8", "surrogateescape")
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(raw).decode().rstrip("=")
