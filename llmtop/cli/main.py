@@ -68,10 +68,10 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
         code: int = command.main(arguments)
         return code
     except LlmtopError as error:
-        print(f"llmtop: {plain(str(error), LONG)}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        print("llmtop: interrupted", file=sys.stderr)
+        _complain("interrupted")
         return 130
     except BrokenPipeError:
         # The reader of our output has left (`llmtop profiles | head -1`); that is its right.
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
             raise
-        print(f"llmtop: stdout cannot be written: {error.strerror}", file=sys.stderr)
+        _complain(f"stdout cannot be written: {error.strerror}")
         return LlmtopError.exit_code
 
 
@@ -102,6 +102,12 @@ def _no_command(word: str) -> str:
     near = difflib.get_close_matches(word.lower(), COMMANDS, n=1)
     meant = f"did you mean {near[0]}?" if near else "`llmtop --help` lists them all."
     return f"{word!r} is no command and no URL: {meant} A host of that name is written http://{word} or with its port"
+
+
+def _complain(text: str) -> None:
+    from llmtop.cli.output import complain
+
+    complain(text)
 
 
 def _parser(name: str) -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ import msgspec
 
 from llmtop.domain.plain import LONG, plain, plain_json
 from llmtop.domain.verdicts import Assessment
-from llmtop.errors import UsageError
+from llmtop.errors import LlmtopError, UsageError
 from llmtop.wording.keys import FORMAT
 
 
@@ -23,22 +23,33 @@ def named(option: str, text: str) -> Path:
 
 
 def say(text: str) -> None:
-    """Lines on stdout; a word from outside that is not fit to be shown stops here at the latest."""
-    print("\n".join(plain(line, LONG) for line in text.split("\n")))
+    """Lines on stdout, all of them; a word from outside that is not fit to be shown stops here at the latest.
+
+    Raises LlmtopError: stdout does not take them; BrokenPipeError: its reader has left.
+    """
+    _print("\n".join(plain(line, LONG) for line in text.split("\n")))
 
 
 def complain(text: str | None) -> None:
     """One line on stderr, if that takes any; none for no text."""
     if text:
-        with contextlib.suppress(OSError):
-            print(f"llmtop: {plain(text, LONG)}", file=sys.stderr)
+        with contextlib.suppress(OSError, ValueError):
+            print(f"llmtop: {plain(text, LONG)}", file=sys.stderr, flush=True)
 
 
 def print_json(fields: Mapping[str, object] | msgspec.Struct) -> None:
     """One object that begins with its `format`. Two spaces of indentation; keys in the order that they are given in."""
     told = fields if isinstance(fields, Mapping) else {name: getattr(fields, name) for name in fields.__struct_fields__}
-    text = msgspec.json.format(msgspec.json.encode({"format": FORMAT, **told}), indent=2).decode()
-    print(plain_json(text))
+    _print(plain_json(msgspec.json.format(msgspec.json.encode({"format": FORMAT, **told}), indent=2).decode()))
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise LlmtopError(f"stdout cannot be written: {error.strerror}") from None
 
 
 def verdicts_json(assessment: Assessment) -> dict[str, object]:

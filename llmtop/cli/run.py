@@ -21,7 +21,7 @@ from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ending, Event
 from llmtop.domain.shown import Shown
-from llmtop.errors import UsageError
+from llmtop.errors import LlmtopError, UsageError
 from llmtop.exchange.junit import JUnitOutput, is_junit
 from llmtop.files import check_target
 from llmtop.host.headless import RunResult, run_to_end
@@ -64,13 +64,17 @@ def main(arguments: argparse.Namespace) -> int:
         complain(ending_text(end.ending, end.at_s, profile.plan.duration_s, end.why))
     if code == CLIENT_BOUND:
         complain(sentences.CLIENT_BOUND)
-    if arguments.json:
-        print_json({"exit_code": code, **as_json(result)})
-    else:
-        say(summary.text(result.meta, result.frame, result.assessment))
-    if result.output_error is not None:
-        complain(str(result.output_error))
-        return code or result.output_error.exit_code
+    failed = result.output_error
+    try:
+        if arguments.json:
+            print_json({"exit_code": code, **as_json(result)})
+        else:
+            say(summary.text(result.meta, result.frame, result.assessment))
+    except LlmtopError as error:
+        failed = failed or error
+    if failed is not None:
+        complain(str(failed))
+        return code or failed.exit_code
     return code
 
 
