@@ -16,13 +16,13 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Self
 
 import msgspec
 
 from llmtop import isolation
-from llmtop.errors import SessionLost, UsageError
+from llmtop.errors import LlmtopError, MachineShort, SessionLost, UsageError, shortage
 
 _LENGTH = struct.Struct("<I")
 MOST_BYTES = 1 << 28
@@ -127,6 +127,17 @@ def interrupts(how: int) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def ends_in_words(main: Callable[[], int]) -> int:
+    """The exit code of a child: what this machine is short of ends it with one line on stderr, for its parent."""
+    try:
+        return main()
+    except Exception as error:
+        if (short := shortage(error)) is None:
+            raise
+        sys.stderr.write(f"{short}\n")
+        return MachineShort.exit_code
+
+
 class Child:
     """`python -m MODULE ARGUMENTS`, with pipes for its stdin and stdout; the module must end when its stdin does.
 
@@ -143,13 +154,14 @@ class Child:
     ) -> None:
         self.module = module
         # A file, so that nobody has to read along.
-        self._words = None if log is not None else tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_let_go`
+        self._words = None if log is not None else _file_for_words()
+        said_to = log if log is not None else self._words or subprocess.DEVNULL
         with interrupts(signal.SIG_BLOCK):
             self._process = subprocess.Popen(
                 [sys.executable, *_flags(), "-I", "-c", isolation.START, isolation.package_home(), module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log if log is not None else self._words,
+                stderr=said_to,
                 env=machine_environment(),
                 start_new_session=True,
             )
@@ -228,6 +240,16 @@ class Child:
             self._words.close()
 
 
+def _file_for_words() -> IO[bytes] | None:
+    """None where there is no room for one: what the child says is lost then, and nothing else."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        if shortage(error) is not None:
+            raise
+        return None
+
+
 class Server(Child):
     """A child that serves on a port of this machine. When it does, it says so in a line of JSON: `{"port": 8000}`."""
 
@@ -257,11 +279,13 @@ class Server(Child):
             raise await self._failure()
         self.port = int(msgspec.json.decode(line)["port"])
 
-    async def _failure(self) -> UsageError | SessionLost:
+    async def _failure(self) -> LlmtopError:
         """Why the child ended before it was ready."""
         code, said = await asyncio.to_thread(self.wait), self.said()
         if code == UsageError.exit_code and said:
             return UsageError(said.splitlines()[-1])
+        if code == MachineShort.exit_code:
+            return MachineShort(said or "this machine has no memory, threads or files left for it")
         return SessionLost(f"{self.module} ended with exit code {code} before it was ready: {said}")
 
     @property

@@ -9,13 +9,16 @@
     │   ├── EndpointUnreachable      refused, no route, name not found, connect timeout
     │   ├── EndpointAuthFailed       401 or 403
     │   └── EndpointUnusable         answers, but not as an LLM endpoint (HTML, 404, no such model, no streaming)
-    └── SessionLost                  exit code 3, or that of its cause; the session process is gone
+    ├── SessionLost                  exit code 3, or that of its cause; the session process is gone
+    └── MachineShort                 exit code 4; this machine has no memory, threads or files left for it
 
 A failing server during a run is data (an `Outcome`), never an exception. Messages say what is wrong, where, and what
 to do; foreign exceptions are mapped once, at the border of the room that uses the foreign library.
 """
 
 from __future__ import annotations
+
+import errno
 
 
 class LlmtopError(Exception):
@@ -87,3 +90,35 @@ class SessionLost(LlmtopError):
     def __init__(self, problem: str, exit_code: int = 3) -> None:
         self.exit_code = exit_code
         super().__init__(problem)
+
+
+class MachineShort(LlmtopError):
+    """This machine does not give what is needed: the client was the bottleneck before it could measure anything."""
+
+    exit_code = 4
+
+
+_SHORT = {
+    errno.ENOMEM: "this machine has no memory left for it (ulimit -v)",
+    errno.EMFILE: "no more files may be open (ulimit -n)",
+    errno.ENFILE: "this machine has too many files open",
+    errno.EAGAIN: "no more processes or threads may be started (ulimit -u, or memory for them: ulimit -v)",
+    errno.EADDRNOTAVAIL: "this machine has no ports left for connections",
+}
+
+
+def shortage(error: BaseException) -> str | None:
+    """What this machine is short of, in words, where that is the reason of `error`; None: it is another one."""
+    found: int | None = None
+    if isinstance(error, MemoryError):
+        found = errno.ENOMEM
+    elif isinstance(error, OSError):
+        found = error.errno
+    elif isinstance(error, RuntimeError) and "start new thread" in str(error):
+        found = errno.EAGAIN
+    elif isinstance(error, ImportError) and ("failed to map" in str(error) or "allocate memory" in str(error)):
+        found = errno.ENOMEM
+    if found in _SHORT:
+        return _SHORT[found]
+    reason = error.__cause__ or error.__context__
+    return None if reason is None else shortage(reason)

@@ -8,6 +8,7 @@ import sys
 from llmtop import isolation
 
 USAGE_OR_FILE = 2
+MACHINE_SHORT = 4
 INTERRUPTED = 130
 
 
@@ -29,7 +30,15 @@ def main() -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    from llmtop.cli.main import main as command
+    # numpy's threads cost memory and time, for arrays that one core sorts in microseconds.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        from llmtop.cli.main import main as command
+    except (ImportError, MemoryError) as error:
+        if isinstance(error, ImportError) and "failed to map" not in str(error):
+            raise
+        os.write(2, b"llmtop: this machine has no memory left for it (ulimit -v)\n")
+        return MACHINE_SHORT
 
     code = _all_said(command(begun=begun))
     if code == INTERRUPTED:

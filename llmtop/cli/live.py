@@ -16,6 +16,7 @@ from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import UsageError
 from llmtop.host.link import SessionLink
+from llmtop.load.files import within_open_files
 
 START_SIMULATED = 4
 """In flight at the start; a real endpoint starts at 1 and rises by the user's hand."""
@@ -27,6 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     if url is None and arguments.sim is None:
         url = ask_for_local_server()
     profile = with_arguments(_profile(arguments, START_SIMULATED if url is None else 1), arguments)
+    profile = within_open_files(profile, arguments.workers)
     complain(unused_load(profile, arguments))
     if arguments.sim is None:
         url = url or profile.endpoint_url

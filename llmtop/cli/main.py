@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from llmtop import __version__
 from llmtop.cli import options
 from llmtop.domain.plain import LONG, plain
-from llmtop.errors import LlmtopError, UsageError
+from llmtop.errors import LlmtopError, MachineShort, UsageError, shortage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the real one takes 4 ms of --help to import
@@ -42,6 +42,10 @@ COMMANDS = {
 IN_ORDER = ("report", "profiles", "sim")
 """What an interrupt must find a way out of: files that are half written, a server. A run and a screen hear of signals
 themselves while they last; the others leave nothing behind."""
+LEAST_MB = 112
+"""Of address space, and `LEAST_FILES` open files: below, libraries end the process in the middle of their start."""
+LEAST_FILES = 10
+FRUGAL = ("profiles", "locate")
 
 _DESCRIPTION = "Drive load against a live LLM endpoint and feel where it breaks."
 _EPILOG = "commands:\n" + "\n".join(f"  {name:<9} {does}" for name, (_, does) in COMMANDS.items())
@@ -62,6 +66,8 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
             raise UsageError(_no_command(words[0]))
         parser = _parser(name)
         arguments = parser.parse_intermixed_args(words)
+        if name not in FRUGAL:
+            _has_room()
         command = importlib.import_module(COMMANDS[name][0])
         if name in IN_ORDER:
             begun()
@@ -77,8 +83,11 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
         # The reader of our output has left (`llmtop profiles | head -1`); that is its right.
         sys.stderr.close()
         return 0
-    except OSError as error:
-        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
+    except (MemoryError, OSError, RuntimeError, ImportError) as error:
+        if (short := shortage(error)) is not None:
+            _complain(short)
+            return MachineShort.exit_code
+        if not isinstance(error, OSError) or error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
             raise
         _complain(f"stdout cannot be written: {error.strerror}")
         return LlmtopError.exit_code
@@ -123,3 +132,14 @@ def _parser(name: str) -> argparse.ArgumentParser:
         parser = _Parser(prog=f"llmtop {name}", description=COMMANDS[name][1].capitalize() + ".")
     options.ADD[name](parser)
     return parser
+
+
+def _has_room() -> None:
+    """Raises MachineShort where less memory or fewer files may be used than it takes to begin."""
+    import resource
+
+    memory, files = (resource.getrlimit(kind) for kind in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE))
+    if 0 <= memory[0] < LEAST_MB * 2**20:
+        raise MachineShort(f"only {memory[0] >> 20} MB of memory may be used (ulimit -v); {LEAST_MB} are the least")
+    if 0 <= files[0] < LEAST_FILES:
+        raise MachineShort(f"only {files[0]} files may be open (ulimit -n); {LEAST_FILES} are the least")

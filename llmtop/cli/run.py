@@ -26,6 +26,7 @@ from llmtop.exchange.junit import JUnitOutput, is_junit
 from llmtop.files import check_target
 from llmtop.host.headless import RunResult, run_to_end
 from llmtop.host.link import SessionLink
+from llmtop.load.files import within_open_files
 from llmtop.profiles import load_profile, own_problem
 from llmtop.wording import sentences
 from llmtop.wording.endings import ending_text
@@ -35,7 +36,7 @@ from llmtop.wording.figures import TEXT, clock
 def main(arguments: argparse.Namespace) -> int:
     complain(own_problem())
     profile = load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency)
-    profile = with_arguments(profile, arguments)
+    profile = within_open_files(with_arguments(profile, arguments), arguments.workers)
     complain(unused_load(profile, arguments))
     if arguments.duration is not None:
         profile = _stretched(profile, arguments.duration)

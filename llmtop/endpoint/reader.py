@@ -218,7 +218,7 @@ class StreamReader:
                 continue
             try:
                 event = _decode(data)
-            except (msgspec.MsgspecError, RecursionError):
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 odd = self._read_odd(data)
                 if odd is None:
                     continue

@@ -10,6 +10,7 @@ It follows no redirects, decodes no bodies and uses no proxies; stock httpx is t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
@@ -62,7 +63,8 @@ class KernelTransport(httpx.AsyncBaseTransport):
             port = url.port or (443 if url.scheme == "https" else 80)
             origin = Origin(url.host, port, tls, self._unix_path, self._addresses_of(url.host))
             if self._arrivals is None and Arrivals.possible:
-                self._arrivals = Arrivals(asyncio.get_running_loop())
+                with contextlib.suppress(OSError):  # no file left for it: asyncio's transports need none
+                    self._arrivals = Arrivals(asyncio.get_running_loop())
             pool = ConnectionPool(origin, self._stamper, reuse=self.reuse, arrivals=self._arrivals)
             self._pools[key] = pool
         return pool
@@ -122,7 +124,8 @@ class KernelTransport(httpx.AsyncBaseTransport):
             # The kernel stamps packets while any socket wants it, and takes a moment to start; until then the time of
             # the read stands in for the stamp (net/socket.c: "Race occurred between timestamp enabling and packet
             # receiving").
-            self._keeps_stamping = open_socket(socket.AF_INET, socket.SOCK_STREAM, 0)
+            with contextlib.suppress(OSError):
+                self._keeps_stamping = open_socket(socket.AF_INET, socket.SOCK_STREAM, 0)
         timeout_s = request.extensions.get("timeout", {}).get("connect")
         started = self._stamper.now_ns()
         try:

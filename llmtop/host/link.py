@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import msgspec
 
@@ -10,7 +11,7 @@ from llmtop import channel
 from llmtop.domain.commands import Command, Quit
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, FactBatch, RunMeta, Told
-from llmtop.errors import SessionLost
+from llmtop.errors import MachineShort, SessionLost
 from llmtop.host.log import Log
 from llmtop.session import messages
 from llmtop.session.options import SessionOptions
@@ -55,8 +56,7 @@ class SessionLink:
             self._log.bound()
         status = self._child.wait()
         if ended is None and not self._asked_to_end:
-            where = f"; see {self._log.path}" if self._log.path is not None else ""
-            ended = Ended(f"the session process has ended unasked (status {status}){where}", 3)
+            ended = _ended_unasked(status, self._log.path)
         self._log.close()
         with self._lock:
             self._ended = ended or Ended()
@@ -94,3 +94,10 @@ class SessionLink:
         self._reader.join(timeout_s if self._frame is not None else min(timeout_s, SPEECHLESS_S))
         self._child.end(0.0)
         self._reader.join(1.0)
+
+
+def _ended_unasked(status: int, log: Path | None) -> Ended:
+    if status == MachineShort.exit_code:
+        return Ended("this machine has no memory, threads or files left for a run", status)
+    where = f"; see {log}" if log is not None else ""
+    return Ended(f"the session process has ended unasked (status {status}){where}", 3)

@@ -14,6 +14,7 @@ from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.endpoint.clock import LagSample
+from llmtop.load.files import SPARE_FILES
 from llmtop.load.health import HealthProbe
 from llmtop.load.pacer import Pacer
 from llmtop.load.setup import Setup
@@ -26,8 +27,6 @@ LOOK_S = 0.025
 """The pacer is asked at least this often."""
 JUMPS_TOLD_NS = 10_000_000_000
 """Jumps of the wall clock within so long are one piece of news."""
-SPARE_FILES = 64
-"""For everything that is not a request."""
 GC_THRESHOLDS = (70_000, 20, 100)
 """A full collection among 50 000 objects stops the loop for some 30 ms; with frozen modules and records that no cycle
 holds there is next to nothing to collect."""

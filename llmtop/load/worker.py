@@ -81,10 +81,11 @@ async def _main() -> None:
     facts_out.close()
 
 
-def main() -> None:
+def main() -> int:
     with asyncio.Runner(loop_factory=StampingLoop) as runner:
         runner.run(_main())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(channel.ends_in_words(main))

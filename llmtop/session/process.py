@@ -21,7 +21,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.endpoint.clock import StampingLoop
-from llmtop.errors import LlmtopError, SessionLost
+from llmtop.errors import LlmtopError, MachineShort, SessionLost, shortage
 from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import DRAIN_S, TICK_S, Session
@@ -177,7 +177,11 @@ async def _main(options: SessionOptions, outlet: Outlet) -> None:
 
 
 def main() -> int:
-    outlet = Outlet(channel.claim_stdout())
+    try:
+        outlet = Outlet(channel.claim_stdout())
+    except RuntimeError as error:  # without a thread there is nobody to tell the host; the status does
+        sys.stderr.write(f"{shortage(error) or error}\n")
+        return MachineShort.exit_code
     body = channel.read(sys.stdin.buffer)
     if body is None:
         return 2
@@ -187,9 +191,12 @@ def main() -> int:
             runner.run(_main(messages.decode_options(body), outlet))
     except LlmtopError as error:
         ended = Ended(plain(str(error), LONG), error.exit_code)
-    except BaseException:
-        traceback.print_exc()
-        ended = Ended("the session has failed; its log says where", 3)
+    except BaseException as error:
+        if (short := shortage(error)) is not None:
+            ended = Ended(f"the run has ended: {short}", MachineShort.exit_code)
+        else:
+            traceback.print_exc()
+            ended = Ended("the session has failed; its log says where", 3)
     finally:
         outlet.put(Told(ended=ended))
         outlet.close()

@@ -156,7 +156,7 @@ def test_open_files_are_raised_as_far_as_the_system_lets(
 # ── One process ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("limit", "warned"), [(127, True), (128, False), (None, False), (100_000, False)])
+@pytest.mark.parametrize(("limit", "warned"), [(91, True), (92, False), (None, False), (100_000, False)])
 def test_too_few_open_files_for_the_load_are_told_before_it_begins(
     lab: Any, monkeypatch: pytest.MonkeyPatch, limit: int | None, warned: bool
 ) -> None:
@@ -168,7 +168,7 @@ def test_too_few_open_files_for_the_load_are_told_before_it_begins(
 
     lab.drive(engine, script)
     texts = [event.text for event in engine.take().events]
-    assert [f"more than {(limit or 0) - 64} requests" in text for text in texts] == [True] * warned
+    assert [f"more than {(limit or 0) - 28} requests" in text for text in texts] == [True] * warned
 
 
 def test_what_an_engine_shows_is_what_its_plan_says(lab: Any) -> None:
