@@ -25,7 +25,7 @@ from llmtop.analysis.spikes import recovered_within
 from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Hold, LoadPoint
 from llmtop.domain.profile import Profile, Question
-from llmtop.domain.run import LOST, JudgedLevel, LoadChange, RunMeta
+from llmtop.domain.run import INTERRUPTED, LOST, JudgedLevel, LoadChange, RunMeta
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import (
     Capacity,
@@ -200,6 +200,8 @@ class _Run:
             load = before[-1] if before else brake.point
             return answers.braked(brake.t_s, load.value, load.axis)
         planned_s = self.plan.duration_s
+        if ending in INTERRUPTED and (self.meta.profile.search or (planned_s and self.now_s < WHOLE * planned_s)):
+            return answers.interrupted(self.now_s, planned_s)
         if self.meta.ended_s is not None and planned_s and self.now_s < WHOLE * planned_s:
             return answers.ended_early(self.now_s, planned_s)
         if self.meta.ended_s is not None and planned_s and self.since_s > (1 - WHOLE) * self.now_s:

@@ -24,8 +24,9 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment) -> str:
     lines.append("")
     counts = f"{totals.ok} requests, {totals.output_tokens} tokens, {errors}"
     lines.append(f"{model} at {target}: {clock(frame.t_s)}, {counts}")
-    if meta.ending is Ending.HAND and meta.profile.plan.duration_s:
-        lines.append(ending_text(meta.ending, frame.t_s, meta.profile.plan.duration_s))
+    plan_s = meta.profile.plan.duration_s
+    if meta.ending is Ending.HAND and (plan_s or meta.profile.search):
+        lines.append(ending_text(meta.ending, frame.t_s, plan_s))
     elif meta.ending not in (None, Ending.PLAN, Ending.HAND):
         lines.append(ENDED_BY[meta.ending])
     if frame.run_file:

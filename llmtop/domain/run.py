@@ -106,6 +106,8 @@ class Ending(StrEnum):
 
 LOST = (Ending.RESTART, Ending.HANG, Ending.GONE)
 """The server fell away under the run."""
+INTERRUPTED = (Ending.HAND, Ending.UNSEEN)
+"""What was to be driven was not."""
 
 
 class RunMeta(Struct, frozen=True, kw_only=True):

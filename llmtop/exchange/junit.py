@@ -7,9 +7,10 @@ from xml.etree import ElementTree
 
 from llmtop.domain.plain import plain
 from llmtop.domain.plainly import plainly
-from llmtop.domain.run import FactBatch, RunMeta
+from llmtop.domain.run import Ending, FactBatch, RunMeta
 from llmtop.domain.verdicts import Assessment
 from llmtop.files import write_whole
+from llmtop.wording.endings import ENDED_BY
 
 
 class JUnitOutput:
@@ -36,7 +37,8 @@ class JUnitOutput:
 
     def end(self, meta: RunMeta) -> None:
         """Raises FileError: it cannot be written."""
-        content = junit(meta.profile.name, self._assessment, unknown_ok=self._unknown_ok)
+        ended = "" if meta.ending in (None, Ending.PLAN) else ENDED_BY[meta.ending]
+        content = junit(meta.profile.name, self._assessment, unknown_ok=self._unknown_ok, ended=ended)
         write_whole(self._path, content, is_junit)
 
 
@@ -45,11 +47,11 @@ def is_junit(content: bytes) -> bool:
     return b'<testsuite name="llmtop ' in content[:200]
 
 
-def junit(name: str, assessment: Assessment, *, unknown_ok: bool = False) -> bytes:
+def junit(name: str, assessment: Assessment, *, unknown_ok: bool = False, ended: str = "") -> bytes:
     """One test case for the answer to the run's question, and one for each SLO limit in the span that it is about.
 
     No answer is an error, which is as red as a failure, or skipped with `unknown_ok`; a limit that cannot be judged by
-    itself is skipped.
+    itself is skipped. `ended`: what cut the run short.
     """
     assessment, name = plainly(assessment), plain(name)
     judgement, targets = assessment.judgement, assessment.slo.targets
@@ -69,4 +71,6 @@ def junit(name: str, assessment: Assessment, *, unknown_ok: bool = False) -> byt
             ElementTree.SubElement(case, "failure", message=target.text)
         elif target.ok is None:
             ElementTree.SubElement(case, "skipped", message=target.text)
+    if ended:
+        ElementTree.SubElement(suite, "system-out").text = ended
     return bytes(ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True))

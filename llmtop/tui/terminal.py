@@ -18,6 +18,8 @@ PIECE_BYTES = 1024
 BATCH_BYTES = 8192
 ROOM_S = 0.2
 """How long a terminal may take to have room again after all that waited for it was dropped."""
+UNKNOWN_SIZE = (80, 25)
+"""Of a window that says it has none; Rich takes the same, and with two sizes the layout would never settle."""
 LEAVING = frozenset(b"q\x03\x11\x1c")
 """Keys that count although they were typed before there was a screen: q, ctrl+c, ctrl+q, ctrl+\\."""
 RESET = (
@@ -88,6 +90,12 @@ class TerminalDriver(LinuxDriver):
         self._drop_what_was_typed()
         super().start_application_mode()  # type: ignore[no-untyped-call]
         self.attrs_before = self._settings
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        with contextlib.suppress(OSError):
+            if 0 in os.get_terminal_size(self.fileno):
+                return UNKNOWN_SIZE
+        return super()._get_terminal_size()
 
     def _drop_what_was_typed(self) -> None:
         """Keys from before the screen are no commands to it, but for those to leave."""

@@ -73,6 +73,11 @@ def ended_early(at_s: float, planned_s: float) -> str:
     return f"it ended at {clock(at_s)} of {clock(planned_s)}"
 
 
+def interrupted(at_s: float, planned_s: float | None) -> str:
+    """`it was interrupted at 00:30 of 01:30`"""
+    return f"it was interrupted at {clock(at_s)}" + (f" of {clock(planned_s)}" if planned_s else "")
+
+
 def braked(at_s: float, load: float, axis: Axis) -> str:
     """`the brake ended it at 00:30, at 64 concurrent users: too many requests failed`"""
     return f"the brake ended it at {clock(at_s)}, at {users(load, axis)}: too many requests failed"

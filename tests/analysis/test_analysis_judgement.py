@@ -96,6 +96,16 @@ def test_a_plan_that_was_left_early_has_no_yes(share: float, ok: bool | None) ->
     assert ("it ended at 01:36 of 01:40" in judgement.sentence) is (ok is None)
 
 
+@pytest.mark.parametrize("ending", [Ending.HAND, Ending.UNSEEN])
+@pytest.mark.parametrize("late", [0, 100])
+def test_an_interrupted_run_says_so_whatever_its_answer(ending: Ending, late: int) -> None:
+    judgement = answer(calm(late=late), run_of(held(), ended_s=50.0, ending=ending), now_s=50.0)
+    assert judgement.ok is (False if late else None)
+    assert "it was interrupted at 00:50 of 01:40" in judgement.sentence
+    whole = answer(calm(), run_of(held(), ending=ending))
+    assert "interrupted" not in whole.sentence
+
+
 def test_what_is_told_of_a_run_that_goes_on_is_not_final() -> None:
     judgement = answer(calm(), run_of(held(), ended_s=None), now_s=50.0)
     assert (judgement.ok, judgement.final) == (True, False)

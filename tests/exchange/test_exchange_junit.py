@@ -6,10 +6,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from msgspec.structs import replace
 
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile, Question
-from llmtop.domain.run import RunMeta
+from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.verdicts import Assessment, Judgement, SloVerdict, TargetVerdict
 from llmtop.errors import FileError
 from llmtop.exchange.junit import JUnitOutput, junit
@@ -60,3 +61,11 @@ def test_no_answer_is_as_red_as_a_no_unless_it_was_allowed(unknown_ok: bool, kin
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"run\.xml"):
         JUnitOutput(tmp_path / "missing" / "run.xml").end(META)
+
+
+def test_a_run_that_was_cut_short_says_by_what(tmp_path: Path) -> None:
+    for ending, said in ((None, None), (Ending.PLAN, None), (Ending.HAND, "by hand"), (Ending.UNSEEN, "nobody")):
+        path = tmp_path / "run.xml"
+        JUnitOutput(path).end(replace(META, ending=ending))
+        told = ElementTree.parse(path).getroot().findtext("system-out")
+        assert told is None if said is None else said in (told or "")
