@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 
+from msgspec.structs import replace
+
 from llmtop.cli import summary
 from llmtop.cli.exits import INTERRUPTED
 from llmtop.cli.output import complain, say
@@ -17,6 +19,7 @@ from llmtop.domain.verdicts import Assessment
 from llmtop.errors import UsageError
 from llmtop.host.link import SessionLink
 from llmtop.load.files import within_open_files
+from llmtop.session.terminal import state_of
 
 START_SIMULATED = 4
 """In flight at the start; a real endpoint starts at 1 and rises by the user's hand."""
@@ -34,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
         url = url or profile.endpoint_url
     options = session_options(arguments, profile, url, patient=True)
     # Before the screen takes the terminal: the session must not inherit it.
-    link = SessionLink(options)
+    link = SessionLink(replace(options, terminal=state_of(sys.stdin.fileno())))
     try:
         return drive(link, profile.slo, arguments)
     finally:

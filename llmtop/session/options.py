@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
+from llmtop.domain.terminal import TerminalState
 from llmtop.simulator.server.process import CONTROL_TOKEN_VARIABLE
 
 
@@ -22,6 +23,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     label: str | None = None
     workers: int = 1
     seed: int = 0
+    terminal: TerminalState | None = None
+    """What a screen is about to take; given back if that dies without a word."""
     patient: bool = True
     """Keep trying an endpoint that cannot be reached at the start. Otherwise `Session.start` raises."""
 

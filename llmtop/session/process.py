@@ -26,6 +26,7 @@ from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import DRAIN_S, TICK_S, Session
 from llmtop.session.sight import UNSEEN_S, Sight
+from llmtop.session.terminal import give_back
 from llmtop.wording.endings import unseen_text
 
 Commands = asyncio.Queue[Command | None]
@@ -121,6 +122,8 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet, un
             asked = answers.result()
             drain_s = DRAIN_S if asked is not None and asked.patient else ORPHAN_DRAIN_S
             ending = None if asked is None else asked.ending
+            if asked is None and sight.begun and options.terminal is not None:
+                give_back(options.terminal)
     finally:
         for task in (starting, answers):
             task.cancel()

@@ -13,6 +13,8 @@ from typing import Any, cast
 
 from textual.drivers.linux_driver import LinuxDriver
 
+from llmtop.domain.terminal import RESET
+
 PIECE_BYTES = 1024
 """Written at once: a line of 20 bytes/s still takes one within the time in which load must be seen."""
 BATCH_BYTES = 8192
@@ -22,11 +24,6 @@ UNKNOWN_SIZE = (80, 25)
 """Of a window that says it has none; Rich takes the same, and with two sizes the layout would never settle."""
 LEAVING = frozenset(b"q\x03\x11\x1c")
 """Keys that count although they were typed before there was a screen: q, ctrl+c, ctrl+q, ctrl+\\."""
-RESET = (
-    "\x1b[?2026l\x1b[?2004l\x1b[?7h\x1b[?2048l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1016l"
-    "\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"
-)
-"""Ends every mode that is begun here, in the order of ending them; harmless where one was not begun."""
 
 
 class Paper:

@@ -56,7 +56,7 @@ class Watch(threading.Thread):
                 self._poll.register(stream.fileno(), 0)
         self._taken = 0
         self._ticks, self._unchanged_s = 0, 0.0
-        self._newest, self._since_seen_s = -1, 0.0
+        self._newest, self._since_seen_s = -1, SEEN_EVERY_S
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):

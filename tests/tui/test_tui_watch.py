@@ -23,8 +23,9 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Ended
 from llmtop.domain.shown import Shown
+from llmtop.domain.terminal import RESET
 from llmtop.tui import watch as watch_module
-from llmtop.tui.terminal import PIECE_BYTES, RESET, Paper, TerminalDriver
+from llmtop.tui.terminal import PIECE_BYTES, Paper, TerminalDriver
 from llmtop.tui.watch import HUNG_S, LOOK_S, SEEN_EVERY_S, Watch
 
 FRAME = Frame(seq=0, t_s=0.0, endpoint=EndpointStatus(state=EndpointState.UP), target=LoadPoint(concurrency=1))
