@@ -2,6 +2,7 @@
 that the working directory may have another one of.
 """
 
+import _signal  # type: ignore[import-not-found]  # built in: `signal` takes longer than all that comes before it
 import os
 import sys
 
@@ -12,23 +13,23 @@ MACHINE_SHORT = 4
 INTERRUPTED = 130
 
 
+ENDS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGQUIT, _signal.SIGHUP)
+IGNORED = _signal.SIG_IGN
+"""By whoever started us, as nohup does with SIGHUP: that stays so."""
+
+
 def main() -> int:
     """As `llmtop.cli.main.main`; a signal ends it at once, until the command takes signals into its own hands.
 
     An exception out of a signal would not do: libraries that are interrupted while they are loaded crash at the exit.
     """
+    before = {number: _signal.signal(number, _leave) for number in ENDS if _signal.getsignal(number) != IGNORED}
     sys.path[:] = isolation.import_paths()
-    import signal
-
     _open_streams()
-    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
-    # What whoever started us has ignored, as nohup does SIGHUP, stays so.
-    heard = [number for number in ends if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, _leave) for number in heard}
 
     def begun() -> None:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            _signal.signal(number, handler)
 
     # numpy's threads cost memory and time, for arrays that one core sorts in microseconds.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
