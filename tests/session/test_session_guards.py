@@ -180,6 +180,30 @@ async def test_only_the_simulated_engine_has_knobs_and_faults(tmp_path: Path, co
     assert session.frame().endpoint.knobs == {}
 
 
+@pytest.mark.parametrize("temporary", [True, False])
+async def test_a_run_that_nobody_named_a_file_for_is_recorded_elsewhere_or_not_at_all(
+    tmp_path: Path, unused_port: int, monkeypatch: pytest.MonkeyPatch, temporary: bool
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path if temporary else tmp_path / "none"))
+    session = Session(options(tmp_path, unused_port, run_file=None))
+    await session.start()
+    frame = await until(session, lambda frame: bool(frame.events))
+    await session.close()
+    (event, *_) = frame.events
+    assert event.kind == "recording"
+    if temporary:
+        assert frame.run_file is not None
+        assert Path(frame.run_file).is_relative_to(tmp_path)
+        assert (event.severity, frame.recording_problem) == ("warning", None)
+        assert event.text.startswith(f"the run is recorded in {frame.run_file}, because ")
+    else:
+        assert (frame.run_file, frame.recording) == (None, False)
+        assert (event.severity, frame.recording_problem) == ("error", event.text)
+        assert event.text.endswith("the run is not recorded")
+
+
 async def test_what_happens_while_recording_is_paused_is_shown_but_not_written(
     tmp_path: Path, unused_port: int
 ) -> None:
