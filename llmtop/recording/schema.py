@@ -29,6 +29,7 @@ a column that an older file lacks takes the field's default, a table that it lac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
@@ -49,6 +50,10 @@ APPLICATION_ID = 0x6C6C6D74
 
 Fact = TypeVar("Fact")
 SqlValue = int | float | str | bytes | None
+
+
+_PLACE = re.compile(r"`\$\[(\d+)\]`$")
+"""Where in a row a check stopped."""
 
 
 class BrokenRow(ValueError):
@@ -111,6 +116,9 @@ class FactTable(Generic[Fact]):
         hints = get_type_hints(fact)
         fields: tuple[str, ...] = fact.__struct_fields__  # type: ignore[attr-defined]
         self._hints = {field: hints[field] for field in fields if field not in self._inner}
+        inner_hints = {column: hint for table in self._inner.values() for column, hint in table.hints.items()}
+        self.hints: dict[str, Any] = {**self._hints, **inner_hints}
+        """Column name to its type in the fact."""
         self._fit = {field: _fitted(hint) for field, hint in self._hints.items()}
         self._required = {each.name for each in msgspec.structs.fields(fact) if each.required}  # type: ignore[arg-type]
 
@@ -123,12 +131,6 @@ class FactTable(Generic[Fact]):
     def columns(self) -> dict[str, str]:
         """Column name to SQL type."""
         return {field: _sql_type(hint) for field, hint in self.hints.items()}
-
-    @property
-    def hints(self) -> dict[str, Any]:
-        """Column name to its type in the fact."""
-        inner = {name: hint for table in self._inner.values() for name, hint in table.hints.items()}
-        return {**self._hints, **inner}
 
     def row(self, fact: Fact) -> tuple[SqlValue, ...]:
         """As it is kept: in it is nothing that `reader` would not take."""
@@ -150,23 +152,29 @@ class FactTable(Generic[Fact]):
 
         The function raises BrokenRow for a value of another type, out of its range, or missing where it is needed.
         """
-        hints = self.hints
-        stored_as = [(name, stored(hints[name], name)) for name in columns]
+        stored_as = [(name, stored(self.hints[name], name)) for name in columns]
         row_type = msgspec.defstruct(self.name or "row", stored_as, array_like=True, forbid_unknown_fields=True)
-        decoders = [
-            (at, decode) for at, name in enumerate(columns) if (decode := _decoder(hints[name], name)) is not None
-        ]
+        decoders = [(at, decode) for at, name in enumerate(columns) if (decode := _decoder(self.hints[name], name))]
         make = self._maker()
+
+        def broken(at: int, value: SqlValue) -> BrokenRow:
+            name = columns[at]
+            return BrokenRow(f"{name} must be {wanted(self.hints[name], name)}, and is {found(value)}")
 
         def fact(row: Sequence[SqlValue]) -> Fact:
             try:
                 msgspec.convert(row, row_type)
-                values: list[Any] = list(row)
-                for at, decode in decoders:
-                    if values[at] is not None:
+            except msgspec.MsgspecError as error:
+                place = _PLACE.search(str(error))
+                at = int(place[1]) if place else 0
+                raise broken(at, row[at]) from error
+            values: list[Any] = list(row)
+            for at, decode in decoders:
+                if values[at] is not None:
+                    try:
                         values[at] = decode(values[at])
-            except (msgspec.MsgspecError, RecursionError) as error:
-                raise BrokenRow(self._problem(columns, row)) from error
+                    except (msgspec.MsgspecError, RecursionError) as error:
+                        raise broken(at, row[at]) from error
             try:
                 return make(dict(zip(columns, values, strict=True)))
             except ValueError as error:
@@ -187,19 +195,6 @@ class FactTable(Generic[Fact]):
             return whole(**values, **parts)
 
         return make
-
-    def _problem(self, columns: Sequence[str], row: Sequence[SqlValue]) -> str:
-        """Which value it is, and what is wrong with it."""
-        for name, value in zip(columns, row, strict=True):
-            hint = self.hints[name]
-            decode = _decoder(hint, name)
-            try:
-                msgspec.convert(value, stored(hint, name))
-                if decode is not None and value is not None:
-                    decode(value)
-            except (msgspec.MsgspecError, RecursionError):
-                return f"{name} must be {wanted(hint, name)}, and is {found(value)}"
-        return "it has other columns"
 
 
 REQUEST = FactTable("request", RequestRecord)

@@ -36,7 +36,7 @@ def test_whatever_a_server_says_is_kept_so_that_it_can_be_read(
         estimated=(word,),
     )
     back = _read(schema.SERVER, told)
-    assert back.running == (running if running is not None and 0 <= running <= limits.LARGEST else None)
+    assert back.running == (running if running is not None and 0 <= running <= limits.MOST_LOAD else None)
     assert len(back.replicas) == len(replicas)
     assert _read(schema.GPU, GpuSnapshot(t_s=1.0, index=0, name=word, temperature_c=total)).index == 0
     assert _read(schema.EVENT, Event(1.0, "load", word)).text == word.encode("utf-8", "backslashreplace").decode()
