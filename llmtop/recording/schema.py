@@ -23,8 +23,11 @@ Facts only: no verdict is stored, so that an old run can be judged again. Schema
 client have a `state` and its requests `client_limited`, and lack what these were judged by; both are NULL from
 schema 2 on. API keys are never in the file.
 
-Versions: a reader reads its own and every older version. Columns and tables are added, never renamed or removed;
-a column that an older file lacks takes the field's default, a table that it lacks is empty.
+A file may be anybody's: a row is taken only if each value has the type of its field, lies in the range of its unit
+(`limits`) and is one of the words that the field knows; what is written is cut to the same ranges.
+
+Versions: a reader reads its own and every older version. Columns, tables and words are added, with a new version, never
+renamed or removed; a column that an older file lacks takes the field's default, a table that it lacks is empty.
 """
 
 from __future__ import annotations

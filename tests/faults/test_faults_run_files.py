@@ -96,7 +96,7 @@ def test_the_whole_run_has_every_table_and_is_read_by_all(run: Path) -> None:
         ("bin", "t_s", "1e6", "its time lies after 0.5 s, when it was told"),
         ("bin", "ttft_ms", "deep JSON", "ttft_ms must be a list as JSON"),
         ("load_change", "rate_rps", "1e6", "a load is a concurrency or a rate, one of the two"),
-        ("server_sample", "running", "1e308", "running must be a number from 0 to 1e+30, or nothing"),
+        ("server_sample", "flops_total", "1e308", "flops_total must be a number from 0 to 1e+30, or nothing"),
         ("event", "severity", "text", "severity must be one of info, warning, error, and is text 'abc'"),
         ("client_sample", "state", "text", "state must be one of green, amber, red, or nothing"),
     ],
