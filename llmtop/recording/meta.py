@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -17,10 +18,12 @@ from llmtop.domain.run import RunMeta, safe_meta
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.errors import RunFileError
 from llmtop.recording import schema
-from llmtop.recording.limits import broken, found
+from llmtop.recording.limits import broken, fitting, found, range_of
 
 LONGEST_META = 2**21
 """Characters; the timeline of a day driven by hand is some 100 000."""
+MOST_MODELS = 1000
+"""Of those that an endpoint lists: more are not kept."""
 _WHERE = re.compile(r"^(?P<problem>.*) - at `(?:key in )?\$(?P<key>.*)`$", re.DOTALL)
 """How a decoder says where it stopped."""
 
@@ -33,6 +36,26 @@ class _Searched(msgspec.Struct):
     """How a run file says that a capacity was searched where its profile has no question."""
 
     profile: _SearchedProfile
+
+
+def meta_text(meta: RunMeta) -> str:
+    """The meta as it is kept, in which `read_meta` finds nothing wrong whatever a server said of itself."""
+    info = meta.info
+    if info is not None:
+        figures = {name: getattr(info, name) for name in ("max_model_len", "max_num_seqs")}
+        for name, value in figures.items():
+            low, high = range_of(name, int)
+            figures[name] = value if value is not None and low <= value <= high else None
+        meta = replace(meta, info=replace(info, models=info.models[:MOST_MODELS], **figures))
+    return msgspec.json.encode(_cut(meta)).decode()
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct):
+        return replace(value, **{name: _cut(getattr(value, name)) for name in value.__struct_fields__})
+    if isinstance(value, tuple):
+        return tuple(map(_cut, value))
+    return fitting(value, "") if type(value) is str else value
 
 
 def read_meta(database: sqlite3.Connection, path: Path) -> RunMeta:

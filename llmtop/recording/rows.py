@@ -5,10 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-import msgspec
-
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.recording import schema
+from llmtop.recording.meta import meta_text
 
 UNFIT = (OverflowError, UnicodeError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError, ValueError)
 """Raised for a value that SQLite cannot hold, not for want of a disk: trying again would not help."""
@@ -32,7 +31,7 @@ def put(database: sqlite3.Connection, piece: Piece) -> list[str]:
             [
                 ("schema", str(schema.VERSION)),
                 ("llmtop_version", piece.llmtop_version),
-                ("run", msgspec.json.encode(piece).decode()),
+                ("run", meta_text(piece)),
             ],
         )
     except UNFIT as error:

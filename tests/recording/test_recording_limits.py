@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtop.domain.run import Event, Mark
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
+from llmtop.domain.profile import Profile
+from llmtop.domain.run import Event, Mark, RunMeta
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.meter.quantiles import bucketed
 from llmtop.recording import limits, schema
+from llmtop.recording.meta import MOST_MODELS
+from llmtop.recording.reader import RunReader
+from llmtop.recording.writer import RunWriter
 
 ANY = st.none() | st.floats()
 TEXT = st.text(st.characters(codec=None), max_size=20)
@@ -90,3 +96,22 @@ def test_a_value_of_a_list_out_of_its_range_is_named_by_its_column() -> None:
     for name, text in (("ttft_ms", "[1e13]"), ("gap_counts", "[[2000, 1]]"), ("gap_counts", "[[1, -1]]")):
         with pytest.raises(schema.BrokenRow, match=f"{name} must be a list as JSON"):
             read(list((good | {name: text}).values()))
+
+
+def test_whatever_an_endpoint_says_of_itself_is_kept_so_that_it_can_be_read(tmp_path: Path) -> None:
+    info = EndpointInfo(
+        dialect=Dialect.VLLM,
+        model="m\ud800" * 30_000,
+        models=tuple(f"{number:0100}" for number in range(100_000)),
+        max_model_len=10**30,
+        max_num_seqs=-1,
+        server="v" * 100_000,
+    )
+    where, what = Endpoint(base_url="http://127.0.0.1:1"), Profile(name="p", description="d" * 70_000)
+    path = tmp_path / "run.llmtop"
+    RunWriter(path, RunMeta(llmtop_version="0", started_at=1.7e9, endpoint=where, info=info, profile=what)).close(0.0)
+    with RunReader(path) as run:
+        kept = run.meta.info
+    assert kept is not None
+    assert (kept.max_model_len, kept.max_num_seqs, len(kept.models)) == (None, None, MOST_MODELS)
+    assert len(kept.model) == limits.LONGEST_TEXT
