@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from llmtop.domain.plain import plain
 from llmtop.domain.run import FactBatch
 from llmtop.errors import RunFileError
 from llmtop.recording import guard, schema
@@ -90,7 +91,7 @@ class RunReader:
             yield
         except (sqlite3.Error, ValueError, TypeError) as error:
             self.close()
-            raise RunFileError(self.path, f"not a run file of llmtop, or damaged ({error})") from error
+            raise RunFileError(self.path, f"not a run file of llmtop, or damaged ({plain(str(error), 200)})") from error
         except RunFileError:
             self.close()
             raise
@@ -155,7 +156,8 @@ class _Stream:
                 raise self._not_text() from error
             raise
         except sqlite3.DatabaseError as error:
-            raise self._broken(f"after {self._rowid:g}", str(error)) from error
+            after = f"after {self._rowid}" if math.isfinite(self._rowid) else "(the first)"
+            raise self._broken(after, plain(str(error), 200)) from error
 
     def _not_text(self) -> RunFileError:
         """Of a row whose text is none."""

@@ -229,6 +229,7 @@ HOSTILE: dict[str, str] = {
     "a stored one": "DROP TABLE mark; CREATE TABLE mark (told_s REAL, t_s REAL, text AS (hex(zeroblob(9e8))) STORED)",
     "no rowid": "DROP TABLE mark; CREATE TABLE mark (told_s REAL PRIMARY KEY, t_s REAL, text TEXT) WITHOUT ROWID",
     "a rowid of its own": "DROP TABLE mark; CREATE TABLE mark (told_s REAL, t_s REAL, text TEXT, rowid REAL)",
+    "names that a terminal obeys": 'DROP TABLE mark; CREATE TABLE mark (told_s, "ROWID" AS (1), "\x1b[2J" AS (2))',
     "no table of bins": "DROP TABLE bin",
     "no column": "ALTER TABLE bin DROP COLUMN in_flight",
     "no told_s": "ALTER TABLE bin DROP COLUMN told_s",
@@ -252,7 +253,7 @@ HARMLESS: dict[str, str] = {
 def test_a_hostile_database_is_refused(run: Path, what: str) -> None:
     with opened(run) as database:
         database.executescript(HOSTILE[what])
-    refusal(run)
+    assert refusal(run).isprintable()
 
 
 @pytest.mark.faults
