@@ -54,7 +54,7 @@ def session_options(
         check_new(named("--record", arguments.record))
     return SessionOptions(
         endpoint=None if url is None else endpoint,
-        preset=arguments.sim or "laptop",
+        preset="laptop" if arguments.sim is None else arguments.sim,
         knobs=knobs_of(arguments.set),
         profile=profile,
         run_file=arguments.record,

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from llmtop.domain.endpoint import Endpoint, safe_url
+from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
 
 _KNOWN_PATHS = re.compile(
     r"(/v1)?(/(chat/completions|completions|models|embeddings|responses))?/?$|/(metrics|health|docs|v1)/?$"
 )
+MOST_NAME = 253
+"""Letters of a host's name (RFC 1035)."""
+_SAFE = "/%:@!$&'()*+,;=~-._"
+"""What stays as it is in a path."""
+MOST_URL = 2000
+"""Letters of a URL; servers and proxies take no more."""
+SHOWN = 80
+"""Letters of one that are shown in an error."""
 _HOW = "write it like http://127.0.0.1:8000, host:port, https://host/path or unix:/run/llm.sock"
 
 
@@ -22,6 +31,9 @@ def normalise_url(text: str) -> str:
     (`.../v1/chat/completions`). A unix socket (`unix:/path`) has the base URL http://localhost. Raises UsageError.
     """
     text = text.strip()
+    if not text.isprintable() or len(text) > MOST_URL:
+        shown = plain(text.rpartition("@")[2], SHOWN)
+        raise UsageError(f"URL {shown!r}: is not one line of at most {MOST_URL} letters; {_HOW}")
     if unix_path(text) is not None:
         return "http://localhost"
     if text.isdecimal() or re.fullmatch(r":\d+", text):
@@ -37,17 +49,28 @@ def normalise_url(text: str) -> str:
         raise UsageError(f"URL {safe_url(text)!r}: its host or port cannot be read; {_HOW}") from None
     if parts.scheme not in ("http", "https"):
         raise UsageError(f"URL {safe_url(text)!r}: {parts.scheme}:// cannot be driven; {_HOW}")
-    if not parts.hostname or re.search(r"[\s\\<>\"]", parts.netloc) or not text.isprintable():
+    name = _ascii(parts.hostname or "")
+    if not name or re.search(r"[\s\\<>\"]", parts.netloc) or not text.isprintable():
         raise UsageError(f"URL {safe_url(text)!r}: there is no host in it; {_HOW}")
     if parts.username or parts.password:
         raise UsageError(
             f"URL of {parts.hostname}: a user name or password does not belong into a URL; "
             "put the key into an environment variable and name it with --api-key-env"
         )
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{name}]" if ":" in name else name
     scheme = "https" if port == 443 else parts.scheme
+    path = quote(_KNOWN_PATHS.sub("", parts.path), safe=_SAFE)
     shown = "" if port is None or port == {"http": 80, "https": 443}[scheme] else f":{port}"
-    return f"{scheme}://{host}{shown}{_KNOWN_PATHS.sub('', parts.path).rstrip('/')}"
+    return f"{scheme}://{host}{shown}{path.rstrip('/')}"
+
+
+def _ascii(host: str) -> str:
+    """A host's name as it is asked for; empty: it has none that a host may have."""
+    try:
+        name = host if ":" in host else host.encode("idna").decode()
+    except UnicodeError:
+        return ""
+    return name if len(name) <= MOST_NAME else ""
 
 
 def unix_path(text: str) -> str | None:

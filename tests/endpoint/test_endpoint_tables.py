@@ -44,6 +44,8 @@ def test_every_error_body_of_a_table_is_understood(dialect: Dialect, index: int)
         ("http://[fe80::1]:8000/v1", "http://[fe80::1]:8000"),
         ("HTTP://Host:8000", "http://host:8000"),
         ("unix:/run/llm.sock", "http://localhost"),
+        ("http://bücher.example:8000", "http://xn--bcher-kva.example:8000"),
+        ("http://my_host./ä b", "http://my_host./%C3%A4%20b"),
     ],
 )
 def test_urls_as_people_type_them(text: str, url: str) -> None:
@@ -54,12 +56,28 @@ def test_urls_as_people_type_them(text: str, url: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "http://", "ftp://h", "http://h:99999", "http://h:x", "http://a b", "http://u:p@h", "unix:", "http://[::1"],
+    [
+        *(
+            "",
+            "http://",
+            "ftp://h",
+            "http://h:99999",
+            "http://h:x",
+            "http://a b",
+            "http://u:p@h",
+            "unix:",
+            "http://[::1",
+        ),
+        *("http://a..b", "http://" + "a" * 64, "http://" + "a." * 200, "http://h/" + "a" * 5000, "http://a\x07b/"),
+        *("http://a\nb", "http://u:p@h/\x1b[2J", "h\0"),
+    ],
 )
 def test_urls_that_cannot_be_meant(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         normalise_url(text)
     assert "p@" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 700
 
 
 def test_unix_sockets_have_a_path() -> None:

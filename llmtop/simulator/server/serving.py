@@ -24,6 +24,8 @@ from llmtop.simulator.server.loop import Listener, run
 from llmtop.simulator.server.process import API_KEY_VARIABLE, CONTROL_TOKEN_VARIABLE
 
 MAX_PORT = 65535
+MOST_INTERVAL = 256
+"""Tokens of one event."""
 REBIND_TRIES = 20
 REBIND_PAUSE_S = 0.1
 
@@ -134,8 +136,8 @@ def _read_interval(value: float | int | bool | str) -> int:
         interval = int(value)
     except (ValueError, OverflowError):
         interval = 0
-    if interval < 1:
-        raise UsageError(f"knob stream_interval: {value!r} must be a whole number from 1")
+    if not 1 <= interval <= MOST_INTERVAL:
+        raise UsageError(f"knob stream_interval: {str(value)[:40]!r} must be a whole number from 1 to {MOST_INTERVAL}")
     return interval
 
 
