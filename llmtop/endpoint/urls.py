@@ -50,7 +50,7 @@ def normalise_url(text: str) -> str:
     if parts.scheme not in ("http", "https"):
         raise UsageError(f"URL {safe_url(text)!r}: {parts.scheme}:// cannot be driven; {_HOW}")
     name = _ascii(parts.hostname or "")
-    if not name or re.search(r"[\s\\<>\"]", parts.netloc) or not text.isprintable():
+    if not name or re.search(r"[\s\\<>\"]", parts.netloc):
         raise UsageError(f"URL {safe_url(text)!r}: there is no host in it; {_HOW}")
     if parts.username or parts.password:
         raise UsageError(
