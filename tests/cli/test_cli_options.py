@@ -1,0 +1,127 @@
+"""Every option that takes a number: an odd one ends in exit code 2 with the option, the value and what is allowed."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import pytest
+
+from llmtop.cli import options
+from llmtop.cli.main import main
+from llmtop.cli.target import unused_load, with_arguments
+from llmtop.profiles import load_profile
+
+ODD = ("nan", "inf", "-inf", "1e308", "1e400", "9" * 5000, "-1", "1_000", "٣", "0x10", " ", "", "abc", "\x1b[2J")
+
+
+def numeric(command: str) -> list[str]:
+    """The options of a command that are read as a number."""
+    parser = argparse.ArgumentParser()
+    options.ADD[command](parser)
+    return [action.option_strings[-1] for action in parser._actions if action.type is not None]
+
+
+CASES = [(command, option) for command in options.ADD for option in numeric(command)]
+BEFORE = {"run": ["smoke", "--sim"], "replay": ["x"], "predict": ["laptop"]}
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What is said of a command that ends at once with exit code 2."""
+    began = time.monotonic()
+    try:
+        code = main(words)
+    except SystemExit as end:
+        code = int(str(end.code))
+    said = capsys.readouterr().err
+    assert code == 2, (words, said)
+    assert "Traceback" not in said
+    assert "\x1b" not in said
+    assert time.monotonic() - began < 5
+    return said.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("command", "option"), CASES)
+def test_an_odd_number_is_told_with_what_is_allowed(
+    command: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in ODD:
+        line = refused([command, *BEFORE.get(command, []), f"{option}={value}"], capsys)
+        assert option in line
+        assert "must be a" in line
+        assert " from " in line
+        assert len(line) < 300
+
+
+def test_every_number_of_a_load_is_among_them() -> None:
+    asked = {option for command, option in CASES if command == "run"}
+    wanted = "concurrency rate peak prompt-tokens output-tokens think-time shared-prefix max-concurrency workers seed"
+    assert asked >= {f"--{name}" for name in (*wanted.split(), "duration")}
+    others = {option for command, option in CASES if command != "run"}
+    assert others >= {"--fps", "--speed", "--port", "--stagger", "--per-level", "--seconds"}
+
+
+@pytest.mark.parametrize("option", ["--concurrency", "--rate"])
+@pytest.mark.parametrize("value", [*ODD, "0", "1e9", "1,,2", ",", "1," * 200 + "1"])
+def test_a_list_of_levels_names_the_number_that_cannot_be_meant(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(["predict", "laptop", f"{option}={value}"], capsys)
+    assert option in line
+    assert "must be a" in line or "at most 100 levels" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "smoke", "--workers", "1000"], "--workers 1000: this machine carries"),
+        (["run", "smoke", "--sim", "http://127.0.0.1:9"], "that is a URL; leave out --sim"),
+        (["run", "http://127.0.0.1:9", "smoke"], "is a URL; a profile comes before it"),
+        (["run", "smoke", "--sim", "--header", "nothing"], "--header 'nothing': write it as NAME:VALUE"),
+        (["run", "smoke", "--sim", "--header", "A: b\nC: d"], "in one line of text"),
+        (["run", "smoke", "--sim", "--dialect", "klingon"], "--dialect klingon: use one of"),
+        (["run", "smoke", "--sim", "--api-key-env", "NO_SUCH_VAR"], "this environment variable is not set"),
+        (["run", "smokes", "--sim"], "no such profile; did you mean smoke?"),
+        (["run", "./smoke.toml", "--sim"], "No such file or directory; did you mean smoke?"),
+        (["run", "a" * 5000, "--sim"], "it is too long"),
+        (["run", "a" * 300, "--sim"], "File name too long"),
+        (["run", "~no-such-user/x.toml", "--sim"], "there is no such user"),
+        (["run", "", "--sim"], "is no name of a file"),
+        (["run", ".", "--sim"], "is a folder"),
+        (["run", "a\0b", "--sim"], "it has a NUL"),
+        (["run", "a\x1b[2Jb\nc", "--sim"], r"a\x1b[2Jb c: no such profile"),
+        (["run", "/dev/zero", "--sim"], "is a device"),
+        (["assess", "a" * 5000], "it is too long"),
+        (["report", "~no-such-user/x"], "there is no such user"),
+        (["profiles", "--from", "a" * 300], "File name too long"),
+        (["predict", "/dev/zero"], "/dev/zero"),
+        (["predict", "laptop", "--requests", ""], "is no name of a file"),
+        (["predict", "laptop", "--requests", "/"], "is a folder"),
+        (["predict", "laptop", "--set", "max_num_seqs=1.5"], "knob max_num_seqs=1.5: must be a whole number"),
+        (["run", "smoke", "--sim", "--slo", "ttft_p95<nan s"], "write it like"),
+        (["run", "smoke", "--sim", "--slo", "ttft<2s,ttft_p95<1s"], "a second limit on ttft_p95"),
+    ],
+)
+def test_what_cannot_be_meant_says_what_is(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert says in refused(words, capsys)
+
+
+def test_an_option_may_stand_before_the_url(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "a real server has none" in refused(
+        ["run", "smoke", "--set", "max_num_seqs=4", "--json", "http://127.0.0.1:9"], capsys
+    )
+
+
+def test_a_load_that_a_profile_does_not_look_at_is_said() -> None:
+    parser = argparse.ArgumentParser()
+    options.ADD["run"](parser)
+    for words, says in (
+        (["smoke", "--concurrency", "0"], "--concurrency 0 is not used: profile smoke brings its own loads; --peak N"),
+        (["smoke", "--rate", "3"], "--rate 3 is not used"),
+        (["smoke"], ""),
+        (["capacity", "--concurrency", "3"], ""),
+    ):
+        arguments = parser.parse_args(words)
+        profile = with_arguments(load_profile(arguments.profile), arguments)
+        assert unused_load(profile, arguments).startswith(says)
+        assert says or not unused_load(profile, arguments)
