@@ -51,14 +51,14 @@ def _length(entry: ProfileEntry) -> str:
 
 def save_run(run: Path, name: str | None) -> Path:
     """The load of a recording as an own profile, to be repeated against the next configuration."""
+    name = run.stem if name is None else name
+    if not name.strip() or not name.isprintable() or "/" in name or len(name.encode()) > MOST_NAME:
+        raise UsageError(f"--name {plain(name, 60)!r}: a name of a profile is 1 to {MOST_NAME} bytes without a slash")
     with RunReader(run) as reader:
         if reader.cut_off:
             complain(f"{run}: {reader.cut_off}")
         facts = Facts.of(reader.batches())
         profile = profile_from_run(reader.meta, facts.changes)
-    name = run.stem if name is None else name
-    if not name.strip() or not name.isprintable() or "/" in name or len(name.encode()) > MOST_NAME:
-        raise UsageError(f"--name {plain(name, 60)!r}: a name of a profile is 1 to {MOST_NAME} bytes without a slash")
     path = own_folder() / f"{name}.toml"
     save_profile(profile, path)
     return path

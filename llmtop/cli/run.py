@@ -15,6 +15,7 @@ from llmtop.cli import summary
 from llmtop.cli.exits import CLIENT_BOUND, INTERRUPTED, exit_code
 from llmtop.cli.output import complain, named, print_json, say, verdicts_json
 from llmtop.cli.target import asked_url, session_options, unused_load, with_arguments
+from llmtop.domain.bounds import LASTING_S
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Frame
 from llmtop.domain.plain import plain
@@ -115,6 +116,8 @@ def _stretched(profile: Profile, duration_s: float) -> Profile:
         raise UsageError(f"--duration: profile {profile.name} has no stages to stretch")
     factor = duration_s / plan.duration_s
     stages = tuple(msgspec.structs.replace(stage, duration_s=stage.duration_s * factor) for stage in plan.stages)
+    if any(stage.duration_s < LASTING_S.least for stage in stages):
+        raise UsageError(f"--duration {duration_s:g}: a stage of profile {profile.name} would be shorter than 1 ms")
     return msgspec.structs.replace(profile, plan=msgspec.structs.replace(plan, stages=stages))
 
 

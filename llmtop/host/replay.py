@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from llmtop.domain.bounds import SPEED
 from llmtop.domain.commands import Command, Quit, Seek
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame, ReplayPosition
@@ -17,7 +18,7 @@ from llmtop.meter.frames import FrameBuilder
 from llmtop.recording.reader import RunReader
 from llmtop.session.status import endpoint_status
 
-SLOWEST, FASTEST = 0.5, 50.0
+SLOWEST, FASTEST = SPEED.least, SPEED.most
 
 
 class ReplayLink:

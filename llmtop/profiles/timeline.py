@@ -10,8 +10,11 @@ from msgspec import structs
 from llmtop.domain.load import Caps, LoadPlan, Replay, Stage
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import LoadChange, RunMeta
+from llmtop.profiles.asking import without_time
 from llmtop.wording.figures import TEXT
 
+RECOVER_WITHIN_S = Profile(name="").recover_within_s
+"""Of a profile that names none."""
 TAIL_S = 10.0
 """How long the last load is held when the run was cut off and its end is not known."""
 
@@ -25,7 +28,8 @@ def profile_from_run(meta: RunMeta, changes: Sequence[LoadChange]) -> Profile:
     profile = meta.profile
     planned_s = profile.plan.duration_s
     if planned_s and all(change.reason == "stage" or change.t_s >= planned_s for change in changes):
-        return structs.replace(profile, caps=_with_room(profile.caps, profile.plan))
+        seen = profile if without_time(profile) is None else structs.replace(profile, recover_within_s=RECOVER_WITHIN_S)
+        return structs.replace(seen, caps=_with_room(profile.caps, profile.plan))
     points = [(0.0, profile.plan.base), *((max(0.0, change.t_s), change.point) for change in changes)]
     held = [point for place, point in enumerate(points) if place + 1 == len(points) or points[place + 1][0] > point[0]]
     last_s = held[-1][0]
@@ -42,7 +46,7 @@ def profile_from_run(meta: RunMeta, changes: Sequence[LoadChange]) -> Profile:
         peak=None,
         peak_from_slots=False,
         at_least=None,
-        recover_within_s=Profile(name="").recover_within_s,
+        recover_within_s=RECOVER_WITHIN_S,
         caps=_with_room(profile.caps, plan),
     )
 

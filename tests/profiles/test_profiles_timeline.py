@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
 from llmtop.domain.endpoint import Endpoint
-from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Replay, Stage
+from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Replay, Spike, Stage
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.run import LoadChange, RunMeta
-from llmtop.profiles import profile_from_run
+from llmtop.errors import ProfileError
+from llmtop.profiles import files, load_profile, profile_from_run, save_profile
 
 META = RunMeta(
     llmtop_version="0.1.0",
@@ -59,3 +63,41 @@ def test_a_run_that_was_cut_off_holds_its_last_load_for_a_while() -> None:
     profile = profile_from_run(meta, [LoadChange(30.0, LoadPoint(concurrency=4))])
     assert profile.plan.duration_s == 40
     assert profile.name == "before the fix"
+
+
+SPIKE = Stage(name="s", duration_s=30, shape=Spike(1, 64))
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        PLANNED.profile,
+        structs.replace(PLANNED.profile, caps=Caps(max_concurrency=2)),
+        Profile(name="p", plan=LoadPlan(stages=(SPIKE,)), recover_within_s=7.5),
+        Profile(name="p", plan=LoadPlan(stages=(SPIKE,)), recover_within_s=25.0, caps=Caps(max_concurrency=3)),
+        Profile(name="p", plan=LoadPlan(stages=(), base=LoadPoint(concurrency=2000))),
+        Profile(name="p", question=Question.CAPACITY, at_least=8),
+    ],
+)
+@pytest.mark.parametrize("by", ["stage", "hand"])
+def test_whatever_was_driven_can_be_saved_and_read_again(profile: Profile, by: str, tmp_path: Path) -> None:
+    """Also a run that was cut by its caps, squeezed in time, or driven by hand after a plan with a question."""
+    changes = [LoadChange(3.0, LoadPoint(concurrency=5000 if by == "hand" else 4), by)]
+    path = tmp_path / "again.toml"
+    saved = profile_from_run(structs.replace(META, profile=profile), changes)
+    save_profile(saved, path)
+    assert load_profile(path) == saved
+
+
+def test_what_could_not_be_read_again_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "again.toml"
+    for profile in (
+        structs.replace(PLANNED.profile, name="half a pair \ud800"),
+        structs.replace(PLANNED.profile, plan=LoadPlan(stages=(), base=LoadPoint(rate_rps=1e9))),
+    ):
+        with pytest.raises(ProfileError):
+            save_profile(profile, path)
+    monkeypatch.setattr(files, "MOST_BYTES", 50)
+    with pytest.raises(ProfileError, match="moved too often"):
+        save_profile(structs.replace(PLANNED.profile, description="x" * 50), path)
+    assert not path.exists()

@@ -9,6 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
+from llmtop.domain.bounds import TOKENS
 from llmtop.domain.commands import SetLoad
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPoint
@@ -48,7 +49,7 @@ class LoadBank(Vertical):
             slider.locked = locked
         self._follow_load(frame, cliff, stale)
         context = frame.endpoint.max_model_len or (frame.server.max_model_len if frame.server else None)
-        self.prompt.scale = LogScale(low=8, high=float(context or CONTEXT_TOKENS))
+        self.prompt.scale = LogScale(low=8, high=min(float(TOKENS.most), context or float(CONTEXT_TOKENS)))
         self.prompt.cap_reason = "the model's context length" if context else "longer prompts are not made"
         self.prompt.follow(float(frame.target.prompt_tokens), None, None, stale)
         self.output.scale = LogScale(low=1, high=min(float(OUTPUT_TOKENS), context or float(OUTPUT_TOKENS)))
