@@ -63,8 +63,10 @@ def test_more_workers_than_the_machine_carries_start_none(home: Path) -> None:
 
 @pytest.mark.faults
 def test_an_option_may_stand_between_the_profile_and_the_url(home: Path) -> None:
+    path = home / "two.toml"
+    path.write_text("[[stage]]\nshape = 'hold'\nduration = 2\nconcurrency = 2\n")
     with serving() as server:
-        ended = tried("run", "smoke", "--duration", "2", "--json", server.url, home=home)
+        ended = tried("run", str(path), "--json", server.url, home=home)
     ended.is_in_words(0, 1, 3, 4, 5)
     assert ended.out.startswith("{")
 
