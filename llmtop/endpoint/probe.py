@@ -42,7 +42,11 @@ _ASK_S = 5.0
 """For one question. A busy vLLM takes 0.6 s for /metrics."""
 _TRIAL_S = 60.0
 """For a stream of two tokens: a cold model compiles first."""
+_TRIAL_AGAIN_S = 15.0
+"""For the stream of a second API where that of the first did not come in time: the model has been asked by then."""
 _TRIAL_TOKENS = 2
+_TRIAL_MOST = 64
+"""Tokens of a trial after which its server is taken not to heed the asked length."""
 _TRIAL_TEXT = "Count to ten: one, two,"
 
 
@@ -54,14 +58,24 @@ _NOTHING = Answer(0, b"")
 """There was no answer."""
 
 
-class _NoSink:
-    """Nobody listens to a trial."""
+class _Trial:
+    """Listens to a trial, and ends it when more tokens have come than any server sends by mistake."""
+
+    def __init__(self, scope: asyncio.Timeout) -> None:
+        self._scope = scope
+        self._tokens = 0
+
+    @property
+    def is_endless(self) -> bool:
+        return self._tokens > _TRIAL_MOST
 
     def first_token(self, trace: Trace) -> None:
         pass
 
     def tokens(self, trace: Trace, n: int, stamp_ns: int, gap_ns: int | None) -> None:
-        pass
+        self._tokens += n
+        if self.is_endless and not self._scope.expired():
+            self._scope.reschedule(0.0)
 
 
 async def probe(endpoint: Endpoint, caps: Caps) -> EndpointInfo:
@@ -90,6 +104,8 @@ class _Probe:
         self._answers: dict[str, Answer] = {}
         self._pages: set[str] = set()
         """Where metrics may be."""
+        self._is_endless = False
+        """A trial had to be ended from here."""
         self._refused_pages: list[str] = []
         """Those of them that were not read, and why."""
         self._findings: list[Finding] = []
@@ -309,16 +325,22 @@ class _Probe:
         apis: list[str] = []
         usage = False
         problems: dict[str, Trace] = {}
+        limit_s = _TRIAL_S
         for api in table.request.api:
-            trace = Trace()
+            trace, is_endless = Trace(), False
+            scope = asyncio.timeout(limit_s)
+            trial = _Trial(scope)
             try:
-                async with asyncio.timeout(_TRIAL_S):
-                    await self._client.generate(_TRIAL_TEXT, _TRIAL_TOKENS, api, trace, _NoSink())
+                async with scope:
+                    await self._client.generate(_TRIAL_TEXT, _TRIAL_TOKENS, api, trace, trial)
             except TimeoutError:
-                trace.error = f"no stream within {_TRIAL_S:g} s"
+                is_endless = trial.is_endless
+                trace.error = f"no stream within {limit_s:g} s"
+                limit_s = limit_s if is_endless else _TRIAL_AGAIN_S
             if trace.status in (401, 403):
                 raise EndpointAuthFailed(self._url, self._auth_problem(trace.status, (trace.error or "").encode()))
-            if trace.outcome in (Outcome.OK, Outcome.EMPTY):
+            self._is_endless = self._is_endless or is_endless
+            if is_endless or trace.outcome in (Outcome.OK, Outcome.EMPTY):
                 apis.append(api)
                 usage = usage or trace.token_source is TokenSource.USAGE
             else:
@@ -352,6 +374,10 @@ class _Probe:
     def _note_pinning(self, table: DialectTable) -> bool:
         bodies = self._client.bodies
         dropped = sorted(bodies.dropped)
+        if self._is_endless:
+            found = f"not heeded: more than {_TRIAL_MOST} tokens where {_TRIAL_TOKENS} were asked"
+            self._find("output length", False, found, "compare asked and delivered output tokens in the report")
+            return False
         if bodies.pins_output and table.request.pin_is_certain:
             self._find("output length", True, "pinned")
             return True

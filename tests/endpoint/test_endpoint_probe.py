@@ -170,6 +170,36 @@ async def test_an_empty_stream_is_a_stream(serve: Any, connect: Any) -> None:
     assert (await probed(connect(server.url, dialect=None, model=None))).has_usage
 
 
+async def test_a_stream_without_an_end_is_ended_and_said(serve: Any, connect: Any) -> None:
+    async def endless(request: Request) -> None:
+        await request.start_stream()
+        while True:
+            await request.event(chat("x"))
+            await asyncio.sleep(0)
+
+    server = await serve(pages(VLLM, endless))
+    info = await asyncio.wait_for(probed(connect(server.url, dialect=None, model=None)), 20)
+    assert info.apis == ("chat", "completions")
+    assert not info.pins_output
+    assert "more than 64 tokens where 2 were asked" in found(info, "output length").found
+
+
+async def test_streams_that_do_not_come_are_not_waited_for_twice_as_long(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmtop.endpoint.probe._TRIAL_S", 0.4)
+    monkeypatch.setattr("llmtop.endpoint.probe._TRIAL_AGAIN_S", 0.1)
+
+    async def comments(request: Request) -> None:
+        await request.start_stream()
+        while True:
+            await request.chunk(": wait\n\n")
+            await asyncio.sleep(0.02)
+
+    error = await asyncio.wait_for(fails(serve, connect, VLLM, comments), 20)
+    assert "no stream within 0.4 s" in str(error)
+
+
 # What is wrong
 
 
