@@ -222,6 +222,17 @@ def test_slices_are_small_and_together_the_page() -> None:
     assert (len(longest), len(parse_exposition(longest))) == (LINE_BYTES, 1)
 
 
+@given(st.lists(ROW, max_size=12), st.sets(NAME, max_size=3), st.booleans())
+def test_what_is_wanted_is_what_all_are_less_the_others(
+    rows: list[tuple[str, dict[str, str], str, int | None, bool]], others: set[str], blank: bool
+) -> None:
+    page = "".join(f"{' ' * blank}{_line(row)}\n" for row in rows) + '{"quoted",a="b"} 1\n'
+    wanted = {row[0] for row in rows[::2]} | others | {"quoted"}
+    parser = ExpositionParser(wanted)
+    everything = [sample for sample in _plain(parse_exposition(page)) if sample[0] in wanted]
+    assert _plain(parser.parse(page)) == everything == _plain(parser.parse(page))
+
+
 def test_unwanted_lines_are_not_kept() -> None:
     parser = ExpositionParser({"vllm:running"})
     parser.parse("".join(f'foreign{{id="{index}"}} 1\n' for index in range(1000)) + "vllm:running 1\n")
