@@ -1,4 +1,5 @@
-"""Pages of metrics with mistakes, by the million: no crash, no page that is read otherwise than by prometheus-client.
+"""Pages of metrics with mistakes, by the million: no crash, no page that a parser reads otherwise because it knows
+others, and, of every fifth, none that prometheus-client reads otherwise.
 
     python tests/bench/bench_fuzz_exposition.py [PAGES] [SEED]
 
@@ -27,11 +28,12 @@ def main() -> int:
     smallest: dict[str, str] = {}
     slowest_s, began = 0.0, time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(pages):
+    for number in range(pages):
         page = mutant(rng)
         started = time.thread_time()
-        found = disagreement(page, warm)
+        warm.parse(page)
         slowest_s = max(slowest_s, time.thread_time() - started)
+        found = disagreement(page, warm, asks_oracle=number % 5 == 0)
         if found is not None and len(page) < len(smallest.get(found, page + " ")):
             smallest[found] = page
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

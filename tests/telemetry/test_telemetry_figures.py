@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from llmtop.dialects import DIALECTS, number_at
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.telemetry.answers import read_slots
-from llmtop.telemetry.exposition import SERIES_LIMIT, TooManySeries
+from llmtop.telemetry.exposition import SERIES_LIMIT, TooManySeries, is_figure
 from llmtop.telemetry.signals import ENGINE_LIMIT, PageReader, PageValues, interval
 from llmtop.telemetry.summary import Reading, summarise
 
@@ -207,3 +208,31 @@ def test_slots_without_number_are_none(answer: object, size: tuple[int, int | No
     count, total = size
     slots = read_slots([{"n_ctx": 100, "is_processing": answer}] * count)
     assert (slots.total if slots else None) == total
+
+
+def dialect_page(dialect: Dialect) -> str:
+    """A page with every name that a dialect's table looks for."""
+    names = {
+        name: None for signals in DIALECTS[dialect].metrics.values() for signal in signals for name in (signal.name,)
+    }
+    lines = [f'{name}{{engine="{engine}"}} {engine + 1}.5' for name in names for engine in range(2)]
+    lines += [f'{name}_{part}{{engine="0"}} 3' for name in names for part in ("sum", "count", "total")]
+    return "# HELP x y\n" + "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("dialect", [*Dialect])
+def test_a_reader_that_knows_other_pages_finds_the_same_figures(dialect: Dialect) -> None:
+    rng, page = random.Random(1), dialect_page(dialect)
+    warm = PageReader(DIALECTS[dialect])
+    warm.read(page)
+    for _ in range(40):
+        mutant = list(page)
+        for _ in range(rng.choice((1, 3, 30))):
+            at = rng.randrange(len(mutant))
+            mutant[at : at + rng.choice((0, 1, 2))] = rng.choice(
+                ['"', "{", "}", "\t", " ", "\n", ",", "#", "9", "-", "e"]
+            )
+        odd = "".join(mutant)
+        figures = warm.read(odd)
+        assert figures == PageReader(DIALECTS[dialect]).read(odd)
+        assert all(map(is_figure, (*figures.gauges.values(), *figures.counters.values())))
