@@ -25,6 +25,8 @@ from llmtop.analysis.segments import Segment, braked
 from llmtop.analysis.sessions import Gauges, Progress, Requests, waiting_load
 from llmtop.meter.facts import Facts
 
+BLOCK_S = 30.0
+"""What cannot change any more is kept in blocks of so many seconds."""
 SETTLED_S = 5.0
 """After so long nothing that is told late (a scrape, a chapter, a judged second) can change a block."""
 ROOM = 262144
@@ -80,6 +82,12 @@ class View:
         if np.isnan(table.column("client_limited")[first:stop]).any():
             return None
         return stop + table.dropped
+
+    def told_from(self, start_s: float) -> float:
+        """The start of the first block from `start_s` on of which anything was told: nobody watched those between."""
+        times = (self._facts.bins.column("t_s"), self._gauges.t_s, self._progress.t_s, self._ends_s)
+        coming = [float(each[at]) for each in times if (at := np.searchsorted(each, start_s, side="right")) < len(each)]
+        return start_s + BLOCK_S * max(0.0, (min(coming, default=start_s) - start_s) // BLOCK_S - 1)
 
     def parts(self, first: int, stop: int, start_s: float, stop_s: float, known: Fresh) -> Fresh:
         """What rows and times from `first` and `start_s` to before `stop` and `stop_s` say of each segment."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llmtop.analysis.blocks import Fresh, LeftOut, Part, View, add, stacked
+from llmtop.analysis.blocks import BLOCK_S, Fresh, LeftOut, Part, View, add, stacked
 from llmtop.analysis.levels import Level
 from llmtop.analysis.openloop import rate_levels
 from llmtop.analysis.segments import Segment, label_of, segments_of
@@ -19,8 +19,6 @@ from llmtop.meter.facts import Facts
 
 QUEUED_SCRAPES = 3
 """So many scrapes in a row with requests waiting are a queue; one alone is a burst of prompts that are read."""
-BLOCK_S = 30.0
-"""What cannot change any more is kept in blocks of so many seconds."""
 JITTER = 3.0
 """Users who think come and go: the number in flight moves by so many sqrt(load)."""
 GHOSTS = 3
@@ -93,7 +91,7 @@ class Ledger:
         view = View(facts, segments, requests)
         while (stop := view.closable(self._closed_rows, self._closed_s + BLOCK_S)) is not None:
             self._close(view.parts(self._closed_rows, stop, self._closed_s, self._closed_s + BLOCK_S, self._closed))
-            self._closed_rows, self._closed_s = stop, self._closed_s + BLOCK_S
+            self._closed_rows, self._closed_s = stop, view.told_from(self._closed_s + BLOCK_S)
         fresh = view.parts(self._closed_rows, view.rows, self._closed_s, np.inf, self._closed)
         by_start = self._merged(fresh.parts, segments)
         current = segments[-1].key

@@ -76,7 +76,7 @@ def _windows(offered: Offered, settle_s: float, length_s: float) -> list[_Window
             continue
         begin = offered.t_s[first] - offered.span_s[first] + settle_s
         end = offered.t_s[stop - 1]
-        pieces = int((end - begin) / length_s)
+        pieces = min(int((end - begin) / length_s), stop - first)
         marks = np.linspace(begin, end, pieces + 1) if pieces else np.empty(0)
         for start_s, stop_s in itertools.pairwise(marks):
             i, j = (min(int(np.searchsorted(offered.t_s, t)), len(rate) - 1) for t in (start_s, stop_s))

@@ -23,6 +23,8 @@ from llmtop.domain.load import Axis
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Bound, Forecast, Turn
 
+EACH = 100_000
+"""Running requests up to which each number is tried; beyond, so many numbers."""
 REACH = 2.0
 """Running requests over the most that were measured up to which a line is believed."""
 MARGIN, MARGIN_BEYOND = 0.03, 0.06
@@ -112,7 +114,7 @@ class Walls:
     def best(self, most: float) -> Carried:
         """The number of running requests, up to `most`, that carries the most users at the SLO."""
         top = math.floor(min(most, REACH * self.service.most_running))
-        tried = np.arange(1.0, max(2.0, top + 1.0))
+        tried = np.arange(1.0, max(2.0, top + 1.0)) if top <= EACH else np.geomspace(1.0, top, EACH).round()
         load, _ = self.capacity(tried, careful=True)
         return self.carried(float(tried[int(np.argmax(load))]), careful=True)
 

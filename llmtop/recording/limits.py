@@ -56,6 +56,7 @@ _NAMES: dict[str, Range] = {
     "burstiness": (0, math.inf),
     "seed": (-(2**63), 2**63 - 1),
     **dict.fromkeys(("concurrency", "rate_rps", "target", "load", "max_concurrency"), (0, MOST_LOAD)),
+    **dict.fromkeys(("running", "waiting", "max_num_seqs"), (0, MOST_LOAD)),
     **dict.fromkeys(("start", "stop", "levels", "base", "peak", "low", "high", "at_least"), (0, MOST_LOAD)),
 }
 """By a whole name, whatever it ends in."""

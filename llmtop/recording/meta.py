@@ -129,6 +129,8 @@ def _of_slo(slo: Slo) -> Iterator[tuple[str, str]]:
 
 
 def _of_plan(profile: Profile) -> Iterator[tuple[str, str]]:
+    if profile.peak is not None and profile.peak <= 0:
+        yield "run.profile.peak", "must be above zero"
     for at, stage in enumerate(profile.plan.stages):
         if stage.duration_s <= 0:
             yield f"run.profile.plan.stages[{at}].duration_s", "must be above zero"

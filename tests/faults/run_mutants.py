@@ -177,6 +177,9 @@ DAMAGES: dict[str, object] = {
     "minus one": -1,
     "minus a half": -0.5,
     "zero": 0,
+    "1e9": 1e9,
+    "2^53": 2**53,
+    "1e30": 1e30,
     "2^63-1": 2**63 - 1,
     "1e308": 1e308,
     "1e6": 1e6,
@@ -198,11 +201,13 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         yield database
 
 
-def damage(path: Path, table: str, column: str, kind: str) -> None:
-    """Every third row has something else in that column."""
+def damage(path: Path, table: str, column: str, kind: str, *, every: int = 3) -> None:
+    """Every so many rows one has something else in that column."""
     value = "CAST(? AS TEXT)" if kind == "no UTF-8" else "?"
     with opened(path) as database:
-        database.execute(f'UPDATE {table} SET "{column}" = {value} WHERE rowid % 3 = 2', (DAMAGES[kind],))
+        database.execute(
+            f'UPDATE {table} SET "{column}" = {value} WHERE rowid % {every} = {every - 1}', (DAMAGES[kind],)
+        )
 
 
 def swap(path: Path, table: str, one: str, other: str) -> None:

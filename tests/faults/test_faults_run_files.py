@@ -140,6 +140,33 @@ def test_columns_the_wrong_way_round_are_read_or_refused_in_words(run: Path, who
     assert [each for each in bad if each[-1] is not None] == []
 
 
+@pytest.mark.parametrize(
+    ("factor", "where", "ended_s"),
+    [
+        (1.7e6, "TRUE", 3.1e7),
+        (1.7e6, "rowid = (SELECT max(rowid) FROM {table})", None),
+        (5.5e4, "rowid = (SELECT max(rowid) FROM {table})", 1e6),
+        (0.0, "TRUE", 0.0),
+    ],
+    ids=["a year", "a last fact after a year", "a last fact after days", "no time at all"],
+)
+def test_a_run_of_a_time_that_no_run_has_is_read_by_all(
+    run: Path, factor: float, where: str, ended_s: float | None
+) -> None:
+    """Nothing is reckoned second by second where nothing was told."""
+    with opened(run) as database:
+        for table in schema.BATCH_TABLES.values():
+            stamps = [
+                name for name in table.columns if name.endswith("_ns") and name not in ("connect_ns", "max_gap_ns")
+            ]
+            moved = [f"{name} = max(0, CAST({name} * {factor} AS INTEGER))" for name in stamps]
+            moved += [f"{name} = {name} * {factor}" for name in ("told_s", *(("t_s",) if not stamps else ()))]
+            database.execute(f"UPDATE {table.name} SET {', '.join(moved)} WHERE {where.format(table=table.name)}")
+    meta_becomes(run, "ended_s", value=ended_s)
+    assert read(run) > 0
+    assert problem(run) is None
+
+
 # ── Meta ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _SLO = ("profile", "slo", "targets", 0)
