@@ -13,7 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
+from llmtop.domain.load import Caps
 from llmtop.endpoint import clock as clock_module
+from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.clock import KernelTimeSocket, Stamper, StampingLoop, StampingSelector, open_socket
 from llmtop.endpoint.trace import Trace
 
@@ -279,10 +282,6 @@ def test_stamps_hold_while_the_loop_is_blocked() -> None:
                 time.sleep(0.03)
 
     async def drive() -> Hog:
-        from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
-        from llmtop.domain.load import Caps
-        from llmtop.endpoint.client import EndpointClient
-
         server = ScriptedServer(script)
         await server.start()
         client = EndpointClient(
@@ -299,3 +298,49 @@ def test_stamps_hold_while_the_loop_is_blocked() -> None:
     assert hog.total == 8
     stamps = [stamp for _, stamp, _ in hog.arrivals]
     assert stamps == sorted(stamps)
+
+
+@linux
+def test_a_stream_keeps_its_figures_while_the_wall_clock_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real sockets; the kernel's clock and the process's jump together, by hours and by 50 ms, between the tokens."""
+    ahead_ns, written_ns, jumps = [0], list[int](), [3_600_000 * MS, -50 * MS, -7_200_000 * MS, 50 * MS, 1 * MS]
+    real_time_ns, remember = time.time_ns, KernelTimeSocket._remember
+    monkeypatch.setattr(clock_module, "time_ns", lambda: real_time_ns() + ahead_ns[0])
+
+    def remember_ahead(self: KernelTimeSocket, ancillary: list[tuple[int, int, bytes]]) -> None:
+        remember(self, ancillary)
+        self.arrival_ns += ahead_ns[0] if self.arrival_ns else 0
+
+    monkeypatch.setattr(KernelTimeSocket, "_remember", remember_ahead)
+
+    async def script(request: Request) -> None:
+        await request.start_stream()
+        for index in range(20):
+            if index % 4 == 2:
+                ahead_ns[0] += jumps[index // 4]
+            await asyncio.sleep(0.008)
+            written_ns.append(time.perf_counter_ns())
+            await request.event(chat("a", "stop" if index == 19 else None))
+        await request.end()
+
+    async def drive() -> tuple[Recorder, Trace, int, int]:
+        server = ScriptedServer(script)
+        await server.start()
+        origin_ns = time.perf_counter_ns()
+        info = EndpointInfo(dialect=Dialect.VLLM, model="m")
+        client = EndpointClient(Endpoint(base_url=server.url), info, Caps(), origin_ns)
+        heard, trace = Recorder(), Trace()
+        await client.generate("x", 20, "chat", trace, heard)
+        seen = client.take_lag().jumps
+        await client.close()
+        await server.close()
+        return heard, trace, origin_ns, seen
+
+    with asyncio.Runner(loop_factory=StampingLoop) as runner:
+        heard, trace, origin_ns, seen = runner.run(drive())
+    assert trace.sent_ns < trace.first_token_ns  # type: ignore[operator]
+    if len(heard.arrivals) == 20:
+        for (_, stamp_ns, gap_ns), written in zip(heard.arrivals, written_ns, strict=True):
+            assert -MS < stamp_ns + origin_ns - written < 40 * MS
+            assert gap_ns is None or 0 <= gap_ns < 60 * MS
+    assert seen >= 4
