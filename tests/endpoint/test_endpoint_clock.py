@@ -103,7 +103,7 @@ BOUND_NS = 101_000
         st.tuples(
             st.integers(0, 3_000 * MS),  # until the bytes come
             st.integers(0, 40 * MS),  # until they are read
-            st.sampled_from([0, 0, 0, -7_200_000 * MS, 3_600_000 * MS, 60_000 * MS, -50 * MS, 50 * MS, -MS, 150_000]),
+            st.sampled_from([0, 0, 0, -7_200_000 * MS, 3_600_000 * MS, 60_000 * MS, -50 * MS, 50 * MS, -MS, -150_000]),
             st.booleans(),  # whether the jump is before they come
         ),
         max_size=25,
