@@ -98,6 +98,8 @@ class MachineShort(LlmtopError):
     exit_code = 4
 
 
+_REASONS = 8
+"""How many reasons of a reason are looked at."""
 _SHORT = {
     errno.ENOMEM: "this machine has no memory left for it (ulimit -v)",
     errno.EMFILE: "no more files may be open (ulimit -n)",
@@ -109,16 +111,23 @@ _SHORT = {
 
 def shortage(error: BaseException) -> str | None:
     """What this machine is short of, in words, where that is the reason of `error`; None: it is another one."""
-    found: int | None = None
+    seen: BaseException | None = error
+    for _ in range(_REASONS):
+        if seen is None:
+            return None
+        if (number := _shortage_number(seen)) in _SHORT:
+            return _SHORT[number]
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _shortage_number(error: BaseException) -> int:
     if isinstance(error, MemoryError):
-        found = errno.ENOMEM
-    elif isinstance(error, OSError):
-        found = error.errno
-    elif isinstance(error, RuntimeError) and "start new thread" in str(error):
-        found = errno.EAGAIN
-    elif isinstance(error, ImportError) and ("failed to map" in str(error) or "allocate memory" in str(error)):
-        found = errno.ENOMEM
-    if found in _SHORT:
-        return _SHORT[found]
-    reason = error.__cause__ or error.__context__
-    return None if reason is None else shortage(reason)
+        return errno.ENOMEM
+    if isinstance(error, OSError):
+        return error.errno or 0
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return errno.EAGAIN
+    if isinstance(error, ImportError) and ("failed to map" in str(error) or "allocate memory" in str(error)):
+        return errno.ENOMEM
+    return 0
