@@ -38,6 +38,8 @@ class Secrets:
     def mask(self, text: str) -> str:
         """`text` with `HIDDEN` in place of each secret, and of one whose end was cut off."""
         for form in self._forms:
+            text = text.replace(form, HIDDEN)
+        for form in self._forms:
             head, tail = form[:HEAD], form[HEAD:]
             first, *others = text.split(head)
             if others:

@@ -18,6 +18,7 @@ from llmtop.domain.profile import Profile, Workload
 from llmtop.domain.request import REFUSALS, Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
+from llmtop.endpoint.access import Access
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session
 
@@ -133,6 +134,8 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.closed = False
+        self.access = Access(Endpoint(base_url="http://127.0.0.1:1"))
+        self.bodies = types.SimpleNamespace(model="m")
         self.used: list[tuple[Dialect, str]] = []
         self.counts: list[str] = []
 
