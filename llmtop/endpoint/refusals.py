@@ -37,14 +37,19 @@ def refusal_text(body: bytes) -> str:
         except (ValueError, RecursionError):
             found = None
         if found:
-            return _flat(found)
+            return found
     if is_html(body):
         return _flat(_title(text) or _TAG.sub(" ", _without_code(text)[:_READ]))
     return _flat(text)
 
 
 def message_of(answer: object) -> str | None:
-    """The message inside a decoded error answer; None when it is no error."""
+    """The message inside a decoded error answer, on one line; None when it is no error."""
+    found = _message(answer)
+    return found if found is None else _flat(found)
+
+
+def _message(answer: object) -> str | None:
     if isinstance(answer, list) and answer:
         answer = answer[0]
     if not isinstance(answer, dict):

@@ -77,7 +77,7 @@ def test_a_list_of_levels_names_the_number_that_cannot_be_meant(
         (["run", "smoke", "--workers", "1000"], "--workers 1000: this machine carries"),
         (["run", "smoke", "--sim", "http://127.0.0.1:9"], "that is a URL; leave out --sim"),
         (["run", "http://127.0.0.1:9", "smoke"], "is a URL; a profile comes before it"),
-        (["run", "smoke", "--sim", "--header", "nothing"], "--header 'nothing': write it as NAME:VALUE"),
+        (["run", "smoke", "--sim", "--header", "nothing"], "--header: write it as NAME:VALUE"),
         (["run", "smoke", "--sim", "--header", "A: b\nC: d"], "in one line of text"),
         (["run", "smoke", "--sim", "--dialect", "klingon"], "--dialect klingon: use one of"),
         (["run", "smoke", "--sim", "--api-key-env", "NO_SUCH_VAR"], "this environment variable is not set"),
