@@ -5,7 +5,9 @@ from __future__ import annotations
 LIMIT = 400
 """Characters that are shown of one text."""
 LONG = 4000
-"""Of a text that has others in it: a path, a sentence of ours with a server's words, what a file keeps."""
+"""Of a text that has others in it: a path, a sentence of ours with a server's words."""
+KEPT = 1 << 16
+"""Of a text that a file keeps."""
 
 
 def plain(text: str, limit: int = LIMIT) -> str:

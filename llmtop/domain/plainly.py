@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, structs
 
-from llmtop.domain.plain import LONG, plain
+from llmtop.domain.plain import KEPT, plain
 
 Value = TypeVar("Value")
 
 
-def plainly(value: Value, limit: int = LONG) -> Value:
+def plainly(value: Value, limit: int = KEPT) -> Value:
     """A struct, a list or a mapping with every text in it `plain`."""
     fit: Any = value
     if isinstance(value, str):

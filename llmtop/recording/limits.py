@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from msgspec import Meta, Struct
 
-from llmtop.domain.plain import plain
+from llmtop.domain.plain import KEPT, plain
 
 LONGEST_RUN_S = 366 * 86_400.0
 """A year: a longer run is a time that went wrong."""
@@ -31,7 +31,7 @@ LARGEST = 1e30
 """Any other figure: floating-point operations of the largest cluster in a year are some 1e27."""
 BUCKETS = 1024
 """Of gaps between chunks: 2^(1024 / 16) us are half a million years."""
-LONGEST_TEXT = 65_536
+LONGEST_TEXT = KEPT
 """Characters: of an error, a mark, a name."""
 MOST_VALUES = 65_536
 """In one list."""

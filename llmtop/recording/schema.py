@@ -40,7 +40,7 @@ from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.plain import LONG, plain
+from llmtop.domain.plain import KEPT, plain
 from llmtop.domain.plainly import plainly
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Chapter, Event, JudgedLevel, LoadChange, Mark, SearchEnded
@@ -100,7 +100,7 @@ def _fitted(hint: Any) -> bool:
 
 
 def _text(value: str) -> str:
-    return plain(value, LONG)
+    return plain(value, KEPT)
 
 
 class FactTable(Generic[Fact]):

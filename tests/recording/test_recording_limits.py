@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
+from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Event, Mark, RunMeta
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
@@ -45,7 +46,9 @@ def test_whatever_a_server_says_is_kept_so_that_it_can_be_read(
     assert back.running == (running if running is not None and 0 <= running <= limits.MOST_LOAD else None)
     assert len(back.replicas) == len(replicas)
     assert _read(schema.GPU, GpuSnapshot(t_s=1.0, index=0, name=word, temperature_c=total)).index == 0
-    assert _read(schema.EVENT, Event(1.0, "load", word)).text == word.encode("utf-8", "backslashreplace").decode()
+    assert _read(schema.EVENT, Event(1.0, "load", word)).text == plain(
+        word.encode("utf-8", "backslashreplace").decode()
+    )
 
 
 def test_a_text_is_kept_as_far_as_it_can_be_read() -> None:
