@@ -124,7 +124,7 @@ def test_no_secret_that_a_server_repeats_is_shown_or_kept_by_a_run(echoing: Serv
         while process.poll() is None:
             for child in family(process.pid)[1:]:
                 try:
-                    children[child.pid] = " ".join(child.cmdline())
+                    children[child.pid] = " ".join((*child.cmdline(), *child.environ().values()))
                 except psutil.Error:
                     continue
             time.sleep(0.1)
