@@ -10,8 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtop.simulator.server.http import Connections, ServerConnection
-from llmtop.simulator.server.incoming import MalformedRequest, Request, parse_head
+from llmtop.simulator.server.http import (
+    ARRIVAL_S,
+    MAX_HELD_BYTES,
+    MAX_UNREAD_BYTES,
+    MAX_UNSENT_BYTES,
+    Connections,
+    ServerConnection,
+)
+from llmtop.simulator.server.incoming import (
+    MAX_BODY_BYTES,
+    MAX_HEAD_BYTES,
+    MalformedRequest,
+    Phase,
+    Request,
+    parse_head,
+)
 
 
 class Wire(asyncio.Transport):
@@ -214,3 +228,11 @@ def test_an_idle_connection_is_closed() -> None:
         connection.connection_lost(None)
 
     asyncio.run(run())
+
+
+def test_the_limits_leave_room_for_long_prompts_and_slow_lines_and_for_no_more() -> None:
+    assert len(b"word " * 1_000_000) < MAX_BODY_BYTES < 2 * len(b"word " * 1_000_000)
+    assert MAX_BODY_BYTES * 8 / 1e6 < ARRIVAL_S[Phase.BODY] < 2 * MAX_BODY_BYTES * 8 / 1e6
+    assert MAX_HEAD_BYTES * 8 / 1e6 < ARRIVAL_S[Phase.HEAD] <= 10
+    assert MAX_UNSENT_BYTES >= 4000 * 250
+    assert MAX_UNREAD_BYTES < MAX_HELD_BYTES <= 32 * MAX_BODY_BYTES

@@ -25,7 +25,7 @@ MAX_HELD_BYTES = 256 * 1024 * 1024
 """Of what all clients together have sent and is not answered; beyond, who holds more than its share is dropped."""
 KEEP_ALIVE_S = 5.0
 """How long an idle connection is kept: uvicorn's and so vLLM's (VLLM_HTTP_TIMEOUT_KEEP_ALIVE)."""
-ARRIVAL_S = {Phase.HEAD: 10.0, Phase.BODY: 60.0}
+ARRIVAL_S = {Phase.HEAD: 10.0, Phase.BODY: 70.0}
 """How long the rest of a head, and then the body, may take to come: 8 MB over a line of 1 Mbit/s."""
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
