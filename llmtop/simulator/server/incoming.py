@@ -17,9 +17,8 @@ much."""
 MAX_LINE_BYTES = 1024
 """Of a chunk's size and its extensions."""
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t -~\x80-\xff]*)")
 _TARGET = re.compile(rb"[!-~\x80-\xff]+")
-_VALUE = re.compile(rb"[\t -~\x80-\xff]*")
 _VERSION = re.compile(rb"HTTP/1\.[01]")
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _LENGTH = re.compile(rb"[0-9]{1,16}")
@@ -200,10 +199,10 @@ def parse_head(head: bytes) -> Request:
         raise MalformedRequest
     headers: dict[bytes, bytes] = {}
     for line in lines:
-        name, colon, value = line.partition(b":")
-        name, value = name.lower(), value.strip(b" \t")
-        if not colon or not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+        field = _FIELD.fullmatch(line)
+        if field is None:
             raise MalformedRequest
+        name, value = field[1].lower(), field[2].strip(b" \t")
         if name in headers:
             if name in _ONCE:
                 raise MalformedRequest
