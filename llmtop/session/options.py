@@ -7,7 +7,6 @@ from msgspec import Struct, field
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.terminal import TerminalState
-from llmtop.simulator.server.process import CONTROL_TOKEN_VARIABLE
 
 
 class SessionOptions(Struct, frozen=True, kw_only=True):
@@ -27,8 +26,3 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     """What a screen is about to take; given back if that dies without a word."""
     patient: bool = True
     """Keep trying an endpoint that cannot be reached at the start. Otherwise `Session.start` raises."""
-
-    @property
-    def variables(self) -> tuple[str | None, ...]:
-        """The environment variables that a session with these options reads."""
-        return CONTROL_TOKEN_VARIABLE, None if self.endpoint is None else self.endpoint.api_key_env

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from time import perf_counter_ns
 from typing import Protocol
@@ -15,13 +14,14 @@ from llmtop.endpoint.control import control
 from llmtop.errors import EndpointError, UsageError
 from llmtop.session.options import SessionOptions
 from llmtop.simulator.server.guard import TOKEN_HEADER
-from llmtop.simulator.server.process import CONTROL_TOKEN_VARIABLE, KnobValue, SimulatorProcess
+from llmtop.simulator.server.process import KnobValue, SimulatorProcess
 from llmtop.telemetry.scraper import Scraper
 
 SIMULATED = Endpoint(base_url="", simulated=True)
 """What is driven when nobody names an endpoint."""
 CONTROL = "/llmtop/control"
 """Where the simulated engine's knobs are turned."""
+VERSION = "/version"
 
 
 class Target(Protocol):
@@ -135,8 +135,8 @@ def with_token(endpoint: Endpoint, token: str) -> Endpoint:
 async def slots_of(target: Target, endpoint: Endpoint, info: EndpointInfo) -> int | None:
     """How many requests the server runs at once, all its engines and replicas together; None: it does not tell.
 
-    The simulated engine tells as little as the server that it stands for: it is asked at its knobs, where the
-    environment has the token of one that was started by hand.
+    The metrics of the simulated engine tell as little as those of the server that it stands for: one that is ours is
+    asked at its knobs, another at its version.
     """
     scraper = Scraper(endpoint, info.dialect, perf_counter_ns())
     try:
@@ -145,15 +145,13 @@ async def slots_of(target: Target, endpoint: Endpoint, info: EndpointInfo) -> in
         await scraper.close()
     if told is not None:
         return int(told)
-    knobs: object = target.knobs
-    token = os.environ.get(CONTROL_TOKEN_VARIABLE)
-    if not knobs and token and info.server is not None and info.server.endswith("+llmtop"):
+    known: object = target.knobs
+    if not known and info.server is not None and info.server.endswith("+llmtop"):
         try:
-            answer = await control(with_token(endpoint, token), "GET", CONTROL)
+            known = await control(endpoint, "GET", VERSION)
         except EndpointError:
             return None
-        knobs = answer.get("knobs") if isinstance(answer, dict) else None
-    slots = knobs.get("max_num_seqs") if isinstance(knobs, Mapping) else None
+    slots = known.get("max_num_seqs") if isinstance(known, Mapping) else None
     return int(slots) if isinstance(slots, int | float) else None
 
 

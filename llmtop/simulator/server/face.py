@@ -179,8 +179,10 @@ class Face:
         connection.respond(200, content_type=None)
 
     def _version(self, connection: ServerConnection, request: Request) -> None:
-        version = f"{self._deployment.config.engine_version}.0+llmtop"
-        connection.respond(200, msgspec.json.encode({"version": version}))
+        """As vLLM's, with the slots, which vLLM tells nowhere: for the one client that looks for them here."""
+        config = self._deployment.config
+        told = {"version": f"{config.engine_version}.0+llmtop", "max_num_seqs": config.max_num_seqs}
+        connection.respond(200, msgspec.json.encode(told))
 
     def _load(self, connection: ServerConnection, request: Request) -> None:
         load = sum(replica.load for replica in self._deployment.replicas)
