@@ -198,7 +198,7 @@ def test_an_odd_stream_that_says_that_it_is_whole_is_taken(home: Path, name: str
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name", ["a head that drips", "no byte, for ever", "an event of 100 MB", "deep JSON", "gzip"])
+@pytest.mark.parametrize("name", ["an event of 100 MB", "deep JSON", "gzip"])
 def test_a_probe_of_a_hostile_stream_ends_in_words(home: Path, name: str) -> None:
     with serving(dict.fromkeys(("/v1/chat/completions", "/v1/completions"), NEVER_WELL[name])) as server:
         ended = tried("doctor", server.url, home=home, limit_s=90)
