@@ -257,7 +257,7 @@ class _Deadlines:
         at, text = _deadline(self._caps, self._reader.trace, now)
         connection = self._reader.connection
         if now >= at and connection is not None:
-            connection.fail(TimedOut(text))
+            connection.fail(TimedOut(text) if self._reader.done_ns is None else Over())
         else:
             wait_s = min((at - now) / 1e9, self._caps.idle_timeout_s)  # a token now would start the idle time now
             self._timer = asyncio.get_running_loop().call_later(wait_s + 1e-3, self._look)

@@ -134,6 +134,18 @@ async def test_an_answer_that_stays_open_after_its_end_is_taken_as_it_was_then(
     assert trace.end_ns - trace.last_token_ns < 120e6  # type: ignore[operator]
 
 
+async def test_a_deadline_after_the_end_is_none(drive: Any) -> None:
+    async def script(request: Request) -> None:
+        await request.start_stream()
+        await request.event(chat("a", "stop"))
+        await request.event("[DONE]")
+        await asyncio.sleep(5)
+
+    trace, _, took_s = await drive(script, Caps(idle_timeout_s=0.2, total_timeout_s=0.6))
+    assert trace.outcome is Outcome.OK, trace.error
+    assert took_s < 2
+
+
 async def test_a_head_that_ends_late_after_done_costs_no_connection(serve: Any, connect: Any) -> None:
     async def script(request: Request) -> None:
         await request.start_stream()

@@ -87,7 +87,7 @@ def packed_stream(connection: socket.socket) -> None:
 
 CHUNKED = HEAD.replace(b"connection: close", b"transfer-encoding: chunked")
 DEEP = b'data: {"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n\n"
-LIES = b'data: {"model":"m","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":9000000000000}}\n\n'
+LIES = b'data: {"model":"m","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":90000000}}\n\n'
 
 NEVER_WELL: dict[str, Misdeed] = {
     "comments for ever": endless(b": ping\n\n", 0.05),
