@@ -42,9 +42,10 @@ def session_options(
 ) -> SessionOptions:
     """What to drive with what. `url` None: the simulated engine.
 
-    Raises UsageError when knobs are set on a real server, and when the target is beyond this machine and the user does
-    not confirm it; FileError where the run file cannot be made.
+    Raises UsageError when knobs are set on a real server, when an option is no text, and when the target is beyond this
+    machine and the user does not confirm it; FileError where the run file cannot be made.
     """
+    _check_text(arguments)
     endpoint = endpoint_of(arguments, url or NOWHERE)
     if url is not None:
         if arguments.set:
@@ -139,6 +140,17 @@ def unused_load(profile: Profile, arguments: argparse.Namespace) -> str:
         return ""
     how = "--peak N scales them" if profile.peak is not None else "change them in its file"
     return f"{given} is not used: profile {profile.name} brings its own loads; {how}"
+
+
+def _check_text(arguments: argparse.Namespace) -> None:
+    """Raises UsageError for words that are not UTF-8: they could not be told to another process."""
+    for name, value in vars(arguments).items():
+        for word in value if isinstance(value, list) else [value]:
+            try:
+                str(word).encode()
+            except UnicodeEncodeError:
+                option = name.replace("_", "-")
+                raise UsageError(f"{option} {plain(str(word), 60)}: is not UTF-8 text") from None
 
 
 def _affordable(workers: int) -> int:

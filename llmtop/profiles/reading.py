@@ -11,11 +11,11 @@ import msgspec
 from msgspec import structs
 
 from llmtop.domain.bounds import RATE, SPREAD, TIME_S, TOKENS
-from llmtop.domain.endpoint import safe_url
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps, Unit
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.profile import LogNormal, Normal, Profile, Quantiles, Question, Workload
 from llmtop.domain.slo import Slo, SloTarget, parse_slo, parse_target
+from llmtop.endpoint.urls import normalise_url
 from llmtop.errors import FileError, ProfileError, UsageError
 from llmtop.inputs import expanded, tables_of
 from llmtop.profiles import schema
@@ -68,13 +68,11 @@ class _Reader:
             raise self.fault("stage", f"the stages last longer than {TIME_S.most:,} s together")
         stages = tuple(self.stage(f"stage[{place}]", stage, base) for place, stage in enumerate(table.stage, 1))
         self.check_peak()
-        url = table.endpoint.url
-        if url is not None and not url.startswith(("http://", "https://")):
-            raise self.fault("endpoint.url", f"{safe_url(url)!r} must begin with http:// or https://")
+        self.check_url(table.endpoint.url)
         profile = Profile(
             name=plain(table.name if table.name is not None else self.path.stem),
             description=plain(table.description, LONG),
-            endpoint_url=url,
+            endpoint_url=table.endpoint.url,
             model=table.endpoint.model,
             workload=self.workload(),
             plan=LoadPlan(stages=stages, base=base),
@@ -114,6 +112,16 @@ class _Reader:
             raise self.fault("peak", 'nothing is written as a share of it; write a load as "80%", or leave out peak')
         if table.peak_from_slots and (table.load.concurrency is not None or table.load.rate_rps is not None):
             raise self.fault("peak_from_slots", "scales the stages; leave out the load in [load]")
+
+    def check_url(self, url: str | None) -> None:
+        if url is None:
+            return
+        if not url.startswith(("http://", "https://")):
+            raise self.fault("endpoint.url", f"{plain(url, 80)!r} must begin with http:// or https://")
+        try:
+            normalise_url(url)
+        except UsageError as error:
+            raise self.fault("endpoint.url", str(error)) from None
 
     def fault(self, key: str, problem: str) -> ProfileError:
         return ProfileError(self.path, problem, key)

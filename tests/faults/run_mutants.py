@@ -162,7 +162,7 @@ def write_run(path: Path) -> Path:
     for tick in range(1, round(4 * LENGTH_S) + 1):
         writer.write(_batch(tick))
     writer.close(LENGTH_S)
-    assert writer.error is None
+    assert writer.problem is None
     return path
 
 

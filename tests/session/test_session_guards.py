@@ -305,7 +305,7 @@ async def begin() -> AsyncIterator[Callable[[int], Awaitable[None]]]:
 
     async def start(port: int) -> None:
         ready = asyncio.get_running_loop().create_future()
-        serving = serve("laptop", port=port, stop=stop, on_ready=ready.set_result, control_token=TOKEN)
+        serving = serve("laptop", port=port, stop=stop, on_ready=ready.set_result)
         tasks.append(asyncio.create_task(serving))
         await asyncio.wait({ready, *tasks}, return_when=asyncio.FIRST_COMPLETED)
 
