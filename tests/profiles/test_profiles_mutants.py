@@ -1,6 +1,6 @@
 """Mutants of the shipped profiles: each can be driven, written and read again, or is refused by file and key.
 
-PYTHONPATH=. python tests/profiles/test_profiles_mutants.py 1000000
+PYTHONPATH=. python tests/profiles/test_profiles_mutants.py 1000000 0    (how many, from which)
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def test_two_hundred_thousand_mutants_take_no_memory() -> None:
 
 
 if __name__ == "__main__":
-    COUNT, BEGAN = int(sys.argv[1]), time.monotonic()
-    LONGEST_S = tried(COUNT)
+    COUNT, FIRST, BEGAN = int(sys.argv[1]), int(sys.argv[2]), time.monotonic()
+    LONGEST_S = tried(COUNT, FIRST)
     USED = resource.getrusage(resource.RUSAGE_SELF)
     print(
         f"{COUNT} mutants, {COUNT / (time.monotonic() - BEGAN):.0f}/s, longest {LONGEST_S * 1e3:.0f} ms, "
