@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from llmtop.analysis import assess_levels
+from llmtop.domain.slo import parse_slo
 from llmtop.domain.verdicts import Kind
 from llmtop.errors import UsageError
 from llmtop.exchange.levels import MOST_LEVELS, parse_levels, shortfall
@@ -83,3 +86,43 @@ def test_a_table_with_too_few_requests_is_told_what_its_columns_are() -> None:
 def test_a_table_of_endless_levels_is_refused() -> None:
     with pytest.raises(UsageError, match="1,001 levels; at most 1,000"):
         parse_levels("level,ttft_s\n" + "".join(f"{level},1\n" for level in range(1, MOST_LEVELS + 2)))
+
+
+SAMPLES = ("ttft_s", "tpot_s", "e2e_s")
+GAUGES = ("X_rps", "running", "waiting", "kv", "preempt", "tok_s", "errors")
+SECONDS = ("0.000001", "0.001", "0.5", "1", "100", "86400")
+FIGURES = {
+    **dict.fromkeys((*SAMPLES, "y_mean", "R_mean"), (*SECONDS, "", "nan")),
+    **dict.fromkeys(GAUGES, ("0", "1e-9", "1", "3", "1e6", "1e12", "")),
+    "y": SECONDS,
+    "n": ("1", "5", "20.0", "200", "1e9"),
+    "se_log": ("0", "1e-9", "0.02", "10", ""),
+}
+
+
+def table(rng: Random) -> str:
+    """A table within its bounds that no run would give."""
+    raw = rng.random() < 0.5
+    columns = [name for name in (*SAMPLES, *GAUGES) if rng.random() < 0.8] if raw else list(FIGURES)[3:]
+    lines = []
+    for _ in range(rng.choice((1, 2, 3, 5, 8))):
+        load = rng.choice(("0.001", "1", "2", "4", "8", "16", "100", "1e9"))
+        usual = {name: rng.choice(FIGURES[name]) for name in columns}
+        for _ in range(rng.choice((1, 5, 30)) if raw else 1):
+            cells = [usual[name] if rng.random() < 0.9 else rng.choice(FIGURES[name]) for name in columns]
+            lines.append(",".join([load, *cells]))
+    return "\n".join([",".join(["level", *columns]), *lines])
+
+
+@pytest.mark.filterwarnings("error")
+def test_whatever_a_table_within_its_bounds_says_there_are_verdicts() -> None:
+    for number in range(200):
+        rng = Random(number)
+        text = table(rng)
+        try:
+            levels = parse_levels(text)
+        except UsageError as refused:
+            assert "no figure in it" in str(refused)  # noqa: PT017
+            continue
+        slo = rng.choice((None, parse_slo("ttft<2s,e2e<3s,error_ratio<1%")))
+        assert assess_levels(levels, slo=slo, axis=rng.choice(("concurrency", "rate"))).headline
