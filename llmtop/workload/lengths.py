@@ -7,11 +7,12 @@ from bisect import bisect_right
 from itertools import pairwise
 from random import Random
 
+from llmtop.domain.bounds import TOKENS
 from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal
 
 
 def draw(distribution: LengthDistribution, mean: int, rng: Random) -> int:
-    """One length, at least 1 token.
+    """One length, at least 1 token and no more than may be asked for.
 
     Args:
         distribution: of what shape.
@@ -24,14 +25,15 @@ def draw(distribution: LengthDistribution, mean: int, rng: Random) -> int:
     if isinstance(distribution, Fixed):
         return max(1, mean)
     if isinstance(distribution, Normal):
-        return max(1, round(rng.gauss(mean, distribution.cv * mean)))
-    if isinstance(distribution, LogNormal):
+        tokens = rng.gauss(mean, distribution.cv * mean)
+    elif isinstance(distribution, LogNormal):
         variance = math.log1p(distribution.cv**2)
-        return max(1, round(rng.lognormvariate(math.log(max(1, mean)) - variance / 2, math.sqrt(variance))))
-    tokens = quantile(distribution.table, rng.random())
-    if distribution.scale:
-        tokens *= mean / table_mean(distribution.table)
-    return max(1, round(tokens))
+        tokens = rng.lognormvariate(math.log(max(1, mean)) - variance / 2, math.sqrt(variance))
+    else:
+        tokens = quantile(distribution.table, rng.random())
+        if distribution.scale:
+            tokens *= mean / table_mean(distribution.table)
+    return max(1, round(min(tokens, TOKENS.most)))
 
 
 def quantile(table: tuple[tuple[float, float], ...], share: float) -> float:

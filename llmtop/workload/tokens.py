@@ -11,6 +11,7 @@ import gzip
 from base64 import b64decode
 from collections.abc import Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ RANKS = Path(__file__).with_name("ranks") / "cl100k_base.tiktoken.gz"
 RANKS_SHA256 = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
 """Of the file when unpacked, as tiktoken_ext/openai_public.py states it."""
 
+PIECE = 100_000
+"""Characters; the pattern's engine runs out of stack in a million blanks in a row."""
 _PATTERN = (
     r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]"""
     r"""|\s+(?!\S)|\s"""
@@ -30,8 +33,13 @@ _PATTERN = (
 
 
 def count_tokens(texts: Sequence[str]) -> list[int]:
-    """Tokens of each text. Words that look like special tokens count as ordinary text."""
-    return [len(tokens) for tokens in encoding().encode_ordinary_batch(list(texts), num_threads=2)]
+    """Tokens of each text. Words that look like special tokens count as ordinary text.
+
+    Texts longer than `PIECE` are counted in pieces, which may cut a token in two: one more for each.
+    """
+    pieces = [text[start : start + PIECE] for text in texts for start in range(0, max(1, len(text)), PIECE)]
+    counts = iter([len(tokens) for tokens in encoding().encode_ordinary_batch(pieces, num_threads=2)])
+    return [sum(islice(counts, max(1, -(-len(text) // PIECE)))) for text in texts]
 
 
 @cache
