@@ -130,7 +130,7 @@ def write_whole(path: Path, content: bytes, is_ours: IsOurs, *, force: bool = Fa
     check_target(path, is_ours, force=force)
     with _mapped(path):
         if _is_device(path):
-            path.write_bytes(content)
+            _hand_over(path, content)
             return False
         before = _content(path)
         beside = _beside(path.parent)
@@ -167,11 +167,17 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _is_device(path: Path) -> bool:
-    """Such as /dev/null, which takes what is written and is not to be replaced."""
+    """Such as /dev/null or /dev/stdout, which takes what is written and is not to be replaced."""
     try:
-        return stat.S_ISCHR(path.stat().st_mode)
+        return stat.S_ISCHR(path.stat().st_mode) or path.parent in (Path("/dev"), Path("/dev/fd"))
     except FileNotFoundError:
         return False
+
+
+def _hand_over(path: Path, content: bytes) -> None:
+    """Write to a device, behind what others have written there."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC), "wb") as device:
+        device.write(content)
 
 
 def _beside(folder: Path) -> Path:

@@ -91,6 +91,11 @@ def test_a_device_takes_what_is_written_and_stays(tmp_path: Path) -> None:
     null = Path(os.devnull)
     write_whole(null, b"ours", ours)
     assert null.is_char_device()
+    read, write = os.pipe()
+    write_whole(Path(f"/dev/fd/{write}"), b"ours", ours)
+    assert os.read(read, 9) == b"ours"
+    os.close(read)
+    os.close(write)
 
 
 def test_what_was_there_stays_when_the_disk_does_not_take_the_new(

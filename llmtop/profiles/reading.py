@@ -117,7 +117,7 @@ class _Reader:
         if url is None:
             return
         if not url.startswith(("http://", "https://")):
-            raise self.fault("endpoint.url", f"{plain(url, 80)!r} must begin with http:// or https://")
+            raise self.fault("endpoint.url", f"{safe_url(url)!r} must begin with http:// or https://")
         try:
             normalise_url(url)
         except UsageError as error:
