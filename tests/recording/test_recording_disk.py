@@ -21,6 +21,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import FactBatch, LoadChange, Mark, RunMeta
 from llmtop.domain.samples import LoadBin
+from llmtop.host.link import CLOSE_S
 from llmtop.recording import runfile
 from llmtop.recording import writer as writer_module
 from llmtop.recording.reader import RunReader
@@ -380,3 +381,35 @@ def test_closing_is_bounded_and_nothing_stays_open(quick: None, tmp_path: Path) 
         RunWriter(tmp_path / f"{number}.llmtop", META).close(0.0)
     if open_before:
         assert len(list(Path("/proc/self/fd").iterdir())) <= open_before
+
+
+def test_a_disk_that_hangs_is_said_and_holds_up_neither_the_load_nor_the_end(
+    quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "SILENT_S", 0.1)
+    monkeypatch.setattr(runfile, "RESCUE_S", 0.1)
+    writer = RunWriter(tmp_path / "a.llmtop", META)
+    answers = threading.Event()
+    monkeypatch.setattr(writer._file, "save", answers.wait)
+    writer.write(batch(1))
+    until(lambda: writer.news() == (("error", f"recording waits: {writer.path}: {SILENT_WAITS}"),))
+    assert writer.problem == "nothing is written since 00:00: the disk does not answer"
+    began_s = time.monotonic()
+    for number in range(2, 50):
+        writer.write(batch(number))
+    assert time.monotonic() - began_s < 0.1
+    writer.close(1.0)
+    assert time.monotonic() - began_s < 2.0
+    assert "the disk does not answer" in (writer.problem or "")
+    answers.set()
+
+
+SILENT_WAITS = "the disk does not answer; what comes is kept in memory until it can be written"
+
+
+def test_limits_fit_each_other() -> None:
+    assert 0.25 + writer_module.COMMIT_S < 1.0, "with its tick, a kill loses less than a second"
+    assert writer_module.LAST_S + 2 * runfile.RESCUE_S < CLOSE_S, "a session has written its last before it is killed"
+    assert writer_module.COMMIT_S < writer_module.LOCK_S < 8.0, "a lock is said while it lasts"
+    assert writer_module.KEPT_FACTS * 600 <= 100e6, "bytes, at what a request takes"
+    assert runfile.PIECE_FACTS <= 10_000, "an attempt costs some 30 ms of processor at most"
