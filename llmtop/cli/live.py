@@ -17,7 +17,7 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.errors import UsageError
+from llmtop.errors import LlmtopError, UsageError
 from llmtop.host.link import SessionLink
 from llmtop.load.files import within_open_files
 from llmtop.session.terminal import state_of
@@ -65,8 +65,11 @@ def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace) -> int:
         asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)
     last = host.shown()
     ended = last.ended or Ended()
-    with contextlib.suppress(OSError):  # the terminal may be gone
+    with contextlib.suppress(OSError, LlmtopError):  # the terminal may be gone
         complain(ended.error)
         if last.meta is not None and last.frame is not None:
+            for event in last.frame.events:
+                if event.kind == "recording" and event.severity != "info":
+                    complain(event.text)
             say(summary.text(last.meta, last.frame, last.assessment or Assessment()))
     return INTERRUPTED if asked is not None else ended.exit_code

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import structs
 
 from llmtop.domain.bounds import RATE, SPREAD, TIME_S, TOKENS
+from llmtop.domain.endpoint import safe_url
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps, Unit
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.profile import LogNormal, Normal, Profile, Quantiles, Question, Workload

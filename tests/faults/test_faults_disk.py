@@ -206,7 +206,9 @@ def test_a_disk_that_breaks_is_said_and_the_run_goes_on(home: Path, tmp_path: Pa
         resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))
 
     path = tmp_path / "r.llmtop"
-    ended = tried(*SMOKE, "8", "--record", str(path), home=home, before=limit, limit_s=60)
+    (tmp_path / "tmp").mkdir()
+    more = {"TMPDIR": str(tmp_path / "tmp")}
+    ended = tried(*SMOKE, "8", "--record", str(path), home=home, more=more, before=limit, limit_s=60)
     ended.is_in_words(0)
     assert "recording waits" in ended.err
     assert problem(ended) is not None
