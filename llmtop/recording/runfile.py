@@ -73,8 +73,8 @@ class RunFile:
         self.written_s = 0.0
         self.facts = 0
         """Up to when facts are on the disk, on the run clock, and how many."""
-        self.left_out: list[str] = []
-        """For each fact that no database can hold: why."""
+        self.left_out, self.left_out_why = 0, ""
+        """Facts that no database can hold, and why the last of them."""
         self._change: LoadChange | None = None
         self._chapter: Chapter | None = None
         """The last that are written: a file that begins later begins with them."""
@@ -156,7 +156,8 @@ class RunFile:
         except BaseException:
             self._undo()
             raise
-        self.left_out += self._unfit
+        self.left_out += len(self._unfit)
+        self.left_out_why = self._unfit[-1] if self._unfit else self.left_out_why
         if self._filled:
             self._forget(self._filled[-1][0])
         self._filled, self._unfit = [], []

@@ -76,7 +76,8 @@ class RunWriter:
         self._began_s: float | None = None
         """When the attempt began that has not ended yet."""
         self._silent = False
-        self._unfit = 0
+        self._unfit = 1
+        """From so many facts that are left out on it is said again."""
         self._rest: str | None = None
         self._wanted: Path | None = None
         """At the end, if only the rest of the run lies elsewhere: where it begins."""
@@ -105,7 +106,7 @@ class RunWriter:
         """What is not in the run file, or waits to be, and why; None: nothing."""
         waiting = words.SILENT if self._silent else self._missing
         since_s = None if waiting is None else self._file.written_s
-        told = words.missing_text(waiting, since_s, (*self._gone, *self._gaps), len(self._file.left_out))
+        told = words.missing_text(waiting, since_s, (*self._gone, *self._gaps), self._file.left_out)
         return "; ".join(part for part in (told, self._rest) if part) or None
 
     def news(self) -> tuple[tuple[Severity, str], ...]:
@@ -177,9 +178,9 @@ class RunWriter:
             self._succeed()
         finally:
             self._began_s = None
-            if unfit := self._file.left_out[self._unfit :]:
-                self._unfit += len(unfit)
-                self._news.append(("warning", words.left_out_text(len(unfit), unfit[0])))
+            if self._file.left_out >= self._unfit:
+                self._unfit = 10 * self._file.left_out
+                self._news.append(("warning", words.left_out_text(self._file.left_out, self._file.left_out_why)))
 
     def _move(self, moved: Moved) -> None:
         before_s, facts = self._file.written_s, self._file.facts
