@@ -457,6 +457,8 @@ class Session:
         if self._writer is not None:
             if self._recording:
                 self._writer.write(batch)
+            else:
+                self._writer.pass_over(batch)
             self._tell_of_recording(self._writer)
         before = self._watch.state
         self._note(self._watch.observe(batch))

@@ -269,6 +269,21 @@ def test_memory_keeps_no_more_than_its_bound_and_says_what_was_lost(
     assert changes == [1, 6, 11, 16, 21, 26, 31], "what was commanded is kept, so that the rest can be judged"
 
 
+def test_of_a_time_that_is_passed_over_only_what_was_commanded_is_kept(weather: Weather, tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "a.llmtop", META)
+    writer.write(batch(5))
+    for number in (6, 7):
+        writer.pass_over(batch(number))
+    writer.write(batch(8))
+    writer.close(2.0)
+    writer.step()
+    assert numbers(tmp_path / "a.llmtop") == [5, 8]
+    with RunReader(tmp_path / "a.llmtop") as run:
+        told = list(run.batches())
+    assert [change.point.concurrency for each in told for change in each.changes] == [6]
+    assert [mark.text for each in told for mark in each.marks] == ["5", "8"]
+
+
 def test_a_value_that_no_database_holds_costs_its_own_row_only(weather: Weather, tmp_path: Path) -> None:
     writer = RunWriter(tmp_path / "a.llmtop", META)
     bins = (LoadBin(t_s=0.5, span_s=0.25, target=1, in_flight=10**30),)
