@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 from msgspec.structs import replace
@@ -163,15 +164,20 @@ class Workers:
         """Raises SessionLost when the last worker has died. `ready`: every worker has told its first facts."""
         self._ready = ready
         serving = []
+        closing = asyncio.create_task(self._closing.wait())
         try:
             for number in range(self._setup.workers):
                 worker = await self._start(number)
                 self._workers.append(worker)
                 serving.append(asyncio.create_task(self._serve(worker)))
-            done, _ = await asyncio.wait(serving, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
+            ended = asyncio.gather(*serving)
+            # Not until all have ended: one that hangs would keep the others, and be kept.
+            ends: set[asyncio.Future[Any]] = {ended, closing}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                ended.result()
         finally:
+            closing.cancel()
             self.close()
             await asyncio.gather(*(worker.child.close(LEAVE_S) for worker in self._workers))
             await asyncio.gather(*serving, return_exceptions=True)
