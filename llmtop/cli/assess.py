@@ -25,7 +25,7 @@ MOST_BYTES = 50_000_000
 
 def main(arguments: argparse.Namespace) -> int:
     path = path_of(arguments.file)
-    slo = parse_slo(arguments.slo) if arguments.slo else None
+    slo = parse_slo(arguments.slo) if arguments.slo is not None else None
     if path.suffix.lower() == ".csv":
         assessment, figures = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat), None
         cliff = assessment.cliff

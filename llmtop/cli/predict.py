@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     given = [name for name in ("concurrency", "rate", "requests") if getattr(arguments, name) is not None]
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]}: give one of them")
-    slo = parse_slo(arguments.slo) if arguments.slo else Slo()
+    slo = parse_slo(arguments.slo) if arguments.slo is not None else Slo()
     levels = tuple(map(int, _numbers("--concurrency", arguments.concurrency, USERS)))
     rates = _numbers("--rate", arguments.rate, SENT_RATE)
     asked = {"prompt_tokens": arguments.prompt_tokens, "output_tokens": arguments.output_tokens}

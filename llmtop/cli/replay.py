@@ -22,7 +22,7 @@ def main(arguments: argparse.Namespace) -> int:
     run = path_of(arguments.run)
     complain(cut_off(run))
     replay = ReplayLink(run, arguments.speed)
-    slo = parse_slo(arguments.slo) if arguments.slo else replay.meta.profile.slo
+    slo = parse_slo(arguments.slo) if arguments.slo is not None else replay.meta.profile.slo
     with Host(replay, slo) as host:
         asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)
     return 0 if asked is None else INTERRUPTED

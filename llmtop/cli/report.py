@@ -14,7 +14,7 @@ from llmtop.report import check_report, write_report
 
 def main(arguments: argparse.Namespace) -> int:
     run = path_of(arguments.run)
-    slo = parse_slo(arguments.slo) if arguments.slo else None
+    slo = parse_slo(arguments.slo) if arguments.slo is not None else None
     complain(cut_off(run))
     if arguments.output is None:
         for path, replaced in write_reports(run, slo, force=arguments.force).items():

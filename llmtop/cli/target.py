@@ -128,7 +128,7 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
     caps = profile.caps
     if arguments.max_concurrency is not None:
         caps = replace(caps, max_concurrency=arguments.max_concurrency)
-    slo = parse_slo(arguments.slo) if arguments.slo else profile.slo
+    slo = parse_slo(arguments.slo) if arguments.slo is not None else profile.slo
     return replace(profile, plan=replace(profile.plan, base=base), caps=caps, slo=slo)
 
 
