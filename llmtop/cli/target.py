@@ -128,6 +128,11 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
     caps = profile.caps
     if arguments.max_concurrency is not None:
         caps = replace(caps, max_concurrency=arguments.max_concurrency)
+    if not profile.plan.stages and base.concurrency is not None and base.concurrency > caps.max_concurrency:
+        if arguments.concurrency is not None:
+            most = f"at most {caps.max_concurrency} may be in flight; raise it with --max-concurrency"
+            raise UsageError(f"--concurrency {arguments.concurrency}: {most}")
+        base = base.at("concurrency", caps.max_concurrency)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else profile.slo
     return replace(profile, plan=replace(profile.plan, base=base), caps=caps, slo=slo)
 

@@ -81,6 +81,7 @@ def test_a_list_of_levels_names_the_number_that_cannot_be_meant(
         (["run", "smoke", "--sim", "--header", "A: b\nC: d"], "in one line of text"),
         (["run", "smoke", "--sim", "--dialect", "klingon"], "--dialect klingon: use one of"),
         (["run", "smoke", "--sim", "--api-key-env", "NO_SUCH_VAR"], "this environment variable is not set"),
+        (["run", "capacity", "--sim", "--concurrency", "5000"], "--concurrency 5000: at most 1024 may be in flight"),
         (["run", "smokes", "--sim"], "no such profile; did you mean smoke?"),
         (["run", "./smoke.toml", "--sim"], "No such file or directory; did you mean smoke?"),
         (["run", "a" * 5000, "--sim"], "it is too long"),
