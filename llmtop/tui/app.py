@@ -54,6 +54,7 @@ class LlmtopApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "leave", "quit: load stops first", id="app.leave"),
         Binding(",".join(LEAVE_KEYS[1:]), "leave", "quit", id="app.leave-too", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", "suspend", id="app.suspend", show=False, priority=True),
         Binding("question_mark", "help", "help", id="app.help"),
         Binding("space", "freeze", "freeze; play and pause", id="app.freeze"),
         Binding("s", "search", "start or stop the search", id="app.search"),
@@ -259,6 +260,13 @@ class LlmtopApp(App[None]):
         self.host.send(Quit())
         self.show()
         self.set_interval(0.1, self._leave_when_gone)
+
+    def action_suspend_process(self) -> None:
+        """To the shell and back with `fg`; not where there is no shell that would bring it back."""
+        if os.getpgrp() == os.getsid(0):
+            self.cockpit.refuse("not suspended: there is no shell to go back to")
+        else:
+            super().action_suspend_process()
 
     def _leave_when_gone(self) -> None:
         if self.host.shown().ended is not None:

@@ -22,6 +22,7 @@ ROOM_S = 0.2
 """How long a terminal may take to have room again after all that waited for it was dropped."""
 UNKNOWN_SIZE = (80, 25)
 """Of a window that says it has none; Rich takes the same, and with two sizes the layout would never settle."""
+SUSPENDED = b"llmtop is suspended; load that nobody sees ends after a minute\n"
 LEAVING = frozenset(b"q\x03\x11\x1c")
 """Keys that count although they were typed before there was a screen: q, ctrl+c, ctrl+q, ctrl+\\."""
 
@@ -131,6 +132,8 @@ class TerminalDriver(LinuxDriver):
         if self._auto_restart and not self._stopped_by_us:
             self._stopped_by_us = True
             self.suspend_application_mode()
+            with contextlib.suppress(OSError):
+                os.write(self.paper.fileno(), SUSPENDED)
         os.kill(os.getpid(), signal.SIGSTOP)
 
     def _go_on(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sqlite3
 import time
@@ -169,6 +170,35 @@ def test_stopped_and_gone_on_with_the_screen_is_there_again_and_given_back_as_it
         assert terminal.gone()
         terminal.is_restored()
     is_in_order(home, "hand")
+
+
+@pytest.mark.faults
+def test_without_a_shell_to_go_back_to_nothing_is_suspended(home: Path) -> None:
+    with Terminal("--sim", home=home) as terminal:
+        terminal.until(b"TTFT")
+        terminal.send(b"\x1a")
+        terminal.until(b"not suspended")
+        terminal.send(b"q")
+        assert terminal.code() == 0
+        terminal.is_restored()
+
+
+@pytest.mark.faults
+def test_suspended_in_a_shell_it_comes_back_with_fg(home: Path) -> None:
+    asked = "'\"$@\" --sim; echo back; fg; echo done'"
+    line = f"exec bash --norc --noprofile -i -c {asked} bash {shlex.join(COMMAND)}"
+    with Terminal(home=home, command=("bash", "-c", line)) as terminal:
+        terminal.until(b"TTFT")
+        terminal.send(b"\x1a")
+        terminal.until(b"back")
+        assert b"is suspended" in terminal.written
+        before = len(terminal.written)
+        terminal.read(3.0)
+        assert b"TTFT" in terminal.written[before:]
+        terminal.send(b"q")
+        terminal.until(b"done")
+        assert terminal.code() == 0
+        terminal.is_restored()
 
 
 @pytest.mark.faults
