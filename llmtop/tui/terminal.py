@@ -20,8 +20,6 @@ PIECE_BYTES = 1024
 BATCH_BYTES = 8192
 ROOM_S = 0.2
 """How long a terminal may take to have room again after all that waited for it was dropped."""
-UNKNOWN_SIZE = (80, 25)
-"""Of a window that says it has none; Rich takes the same, and with two sizes the layout would never settle."""
 SUSPENDED = b"llmtop is suspended; load that nobody sees ends after a minute\n"
 LEAVING = frozenset(b"q\x03\x11\x1c")
 """Keys that count although they were typed before there was a screen: q, ctrl+c, ctrl+q, ctrl+\\."""
@@ -91,8 +89,8 @@ class TerminalDriver(LinuxDriver):
 
     def _get_terminal_size(self) -> tuple[int, int]:
         with contextlib.suppress(OSError):
-            if 0 in os.get_terminal_size(self.fileno):
-                return UNKNOWN_SIZE
+            if 0 in os.get_terminal_size(self.fileno):  # what Rich takes instead: with two sizes no layout settles
+                return self._app.console.size
         return super()._get_terminal_size()
 
     def _drop_what_was_typed(self) -> None:
