@@ -83,6 +83,8 @@ class RunFile:
         self._unfit: list[str] = []
         self._ready = False
         """The open transaction holds all of `_filled`, and can be committed."""
+        self._touched = self._damaged = False
+        """Somebody else has written into the file; what is in it counts no more."""
         self._database: sqlite3.Connection | None = None
         self._place, self._size, self._changed_ns = (0, 0), 0, 0
         self._begin(path, None)
@@ -123,11 +125,13 @@ class RunFile:
             raise Moved(words.DELETED, readable=True) from None
         if (status.st_dev, status.st_ino) != self._place:
             raise Moved(words.REPLACED, readable=True)
-        if status.st_size < self._size:
+        if status.st_size < self._size or self._damaged:
+            self._damaged = True  # also if it cannot be left at once, and grows again
             raise Moved(words.CUT_SHORT, readable=False)
         if status.st_mtime_ns != self._changed_ns:
             self._undo()
-            self._let_go()  # somebody has written into it: nothing that is remembered of it counts
+            self._let_go()  # nothing that is remembered of it counts
+            self._touched = True
 
     def _know(self) -> None:
         """The file as it is now is as we have left it."""
@@ -149,6 +153,7 @@ class RunFile:
                 raise  # the transaction stays open, and has not to be filled again
             self._undo()
             if code in (_CORRUPT, _NOT_ONE):
+                self._damaged = True
                 raise Moved(words.CUT_SHORT, readable=False) from error
             if code not in (_BUSY, _LOCKED, _FULL):
                 self._let_go()
@@ -166,6 +171,10 @@ class RunFile:
         self._filled, self._unfit, self._ready = [], [], False
         database.execute("BEGIN IMMEDIATE")
         self._forget(self._marked(database))
+        if self._touched and database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            self._damaged = True
+            raise Moved(words.CUT_SHORT, readable=False)
+        self._touched = False
         room = PIECE_FACTS
         for number, piece in self._kept:
             room -= size_of(piece) if isinstance(piece, FactBatch) else 1
@@ -249,7 +258,7 @@ class RunFile:
 
     def _move(self, places: Iterable[Path], readable: bool, limit_s: float) -> bool:
         self._undo()
-        source = self._database if readable and self._sound() else None
+        source = self._database if readable and not self._damaged and self._sound() else None
         for path in places:
             with contextlib.suppress(FileExistsError):
                 try:
@@ -289,6 +298,7 @@ class RunFile:
             raise
         self._let_go()
         self.path, self._database = path, database
+        self._touched = self._damaged = False
         self._know()
         return source is not None
 

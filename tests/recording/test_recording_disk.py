@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from llmtop.domain.endpoint import Endpoint
@@ -152,6 +152,7 @@ def test_whatever_fails_and_recovers_every_fact_is_in_the_file_once(
         max_size=6,
     )
 )
+@example(steps=[(0, "cut", []), (0, "an older copy", ["begin busy", "begin busy"])])
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))
 def test_what_is_missing_after_somebody_was_at_the_file_is_what_was_said_to_be_lost(
     steps: list[tuple[int, str, list[str]]], weather: Weather, tmp_path_factory: pytest.TempPathFactory
