@@ -265,7 +265,7 @@ LARGE: dict[str, str] = {
     "a huge text": "INSERT INTO mark SELECT max(told_s), 1, CAST(zeroblob(200000000) AS TEXT) FROM mark",
     "a huge blob": "INSERT INTO mark SELECT max(told_s), 1, zeroblob(200000000) FROM mark",
     "many rows": f"INSERT INTO mark SELECT 17, 1, text FROM ({ENDLESS}) LIMIT 2000000",
-    "many tables": "".join(f"CREATE TABLE t{number} (a);" for number in range(20_000)),
+    "many tables": "".join(f"CREATE TABLE t{number} (a);" for number in range(2_000)),
 }
 HARMLESS: dict[str, str] = {
     "triggers": "CREATE TRIGGER t AFTER INSERT ON bin BEGIN DELETE FROM bin; END",
@@ -290,7 +290,7 @@ def test_a_large_database_takes_neither_time_nor_memory(run: Path, home: Path, w
         database.executescript(f"BEGIN; {LARGE[what]}; COMMIT")
     assert problem(run) is None
     ended = tried("assess", str(run), home=home)
-    ended.is_in_words(0, 1, 2)
+    ended.is_in_words(2, 5)
     assert ended.peak_mb < 200
 
 
@@ -414,7 +414,7 @@ def test_a_replay_of_a_damaged_run_gives_the_terminal_back(run: Path, home: Path
 def test_a_replay_at_the_edge_of_what_is_admitted_goes_on(run: Path, home: Path) -> None:
     with opened(run) as database:
         database.execute("UPDATE bin SET target = 1e9, sent = 9007199254740992, in_flight = 1000000")
-        database.execute("UPDATE server_sample SET waiting = NULL, running = 1e30, kv_usage = NULL")
+        database.execute("UPDATE server_sample SET waiting = NULL, running = 1e9, kv_usage = NULL")
     with Terminal("replay", str(run), "--speed", "50", home=home) as terminal:
         terminal.until(b"1049h")
         terminal.read(3)
