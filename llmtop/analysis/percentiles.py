@@ -130,7 +130,10 @@ class _Parts:
         n = int(self._bins["gaps"][during].sum())
         if n == 0:
             return Distribution()
-        longest = float(np.nanmax(self._bins["gap_max_ms"][during]))
+        longest_ms = self._bins["gap_max_ms"][during]
+        if np.isnan(longest_ms).all():
+            return Distribution(n=n)
+        longest = float(np.nanmax(longest_ms))
         inside = (self._gaps_s > start_s) & (self._gaps_s <= end_s)
         order = np.argsort(self._buckets[inside], kind="stable")
         buckets, below = self._buckets[inside][order], np.cumsum(self._gaps[inside][order])

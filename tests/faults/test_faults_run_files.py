@@ -141,6 +141,25 @@ def test_columns_the_wrong_way_round_are_read_or_refused_in_words(run: Path, who
 
 
 @pytest.mark.parametrize(
+    ("table", "column", "kind"),
+    [
+        ("bin", "gap_ms", "nothing"),
+        ("bin", "target", "1e9"),
+        ("bin", "sent", "2^53"),
+        ("server_sample", "running", "1e9"),
+        ("server_sample", "flops_total", "1e30"),
+        ("request", "output_tokens", "2^53"),
+    ],
+)
+def test_a_whole_column_at_the_edge_of_what_is_admitted_is_judged(
+    run: Path, table: str, column: str, kind: str
+) -> None:
+    damage(run, table, column, kind, every=1)
+    assert read(run) > 0
+    assert problem(run) is None
+
+
+@pytest.mark.parametrize(
     ("factor", "where", "ended_s"),
     [
         (1.7e6, "TRUE", 3.1e7),
