@@ -104,3 +104,14 @@ def test_a_whole_run_fits_into_the_asked_number_of_points() -> None:
     batches = [batch(number * 0.25, ttft_ms=(1.0,)) for number in range(1, 4 * 3600)]
     timeline = whole_run_timeline(batches, 3600.0)
     assert 500 <= len(timeline.ttft_p95_ms) <= 600
+
+
+def test_a_long_time_in_which_nothing_was_told_costs_no_more_than_the_timeline() -> None:
+    """And gives the same one as if each step of it had been reckoned."""
+    builder, every_step = FrameBuilder(step_s=1.0, span_s=20.0), FrameBuilder(step_s=1.0, span_s=20.0)
+    builder.consume(batch(1.0, target=1.0))
+    builder.consume(batch(3e7, target=7.0))
+    every_step.consume(batch(50.0, target=7.0))
+    timeline = builder.timeline()
+    assert timeline.end_s == 3e7
+    assert timeline.target == every_step.timeline().target == (7.0,) * 20
