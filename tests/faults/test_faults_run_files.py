@@ -144,11 +144,11 @@ def test_columns_the_wrong_way_round_are_read_or_refused_in_words(run: Path, who
     ("table", "column", "kind"),
     [
         ("bin", "gap_ms", "nothing"),
-        ("bin", "target", "1e9"),
-        ("bin", "sent", "2^53"),
-        ("server_sample", "running", "1e9"),
-        ("server_sample", "flops_total", "1e30"),
-        ("request", "output_tokens", "2^53"),
+        pytest.param("bin", "target", "1e9", marks=pytest.mark.faults),
+        pytest.param("bin", "sent", "2^53", marks=pytest.mark.faults),
+        pytest.param("server_sample", "running", "1e9", marks=pytest.mark.faults),
+        pytest.param("server_sample", "flops_total", "1e30", marks=pytest.mark.faults),
+        pytest.param("request", "output_tokens", "2^53", marks=pytest.mark.faults),
     ],
 )
 def test_a_whole_column_at_the_edge_of_what_is_admitted_is_judged(
@@ -164,8 +164,8 @@ def test_a_whole_column_at_the_edge_of_what_is_admitted_is_judged(
     [
         (1.7e6, "TRUE", 3.1e7),
         (1.7e6, "rowid = (SELECT max(rowid) FROM {table})", None),
-        (5.5e4, "rowid = (SELECT max(rowid) FROM {table})", 1e6),
-        (0.0, "TRUE", 0.0),
+        pytest.param(5.5e4, "rowid = (SELECT max(rowid) FROM {table})", 1e6, marks=pytest.mark.faults),
+        pytest.param(0.0, "TRUE", 0.0, marks=pytest.mark.faults),
     ],
     ids=["a year", "a last fact after a year", "a last fact after days", "no time at all"],
 )
@@ -397,7 +397,7 @@ def test_a_file_that_is_cut_is_read_or_refused_in_words(run: Path, whole: Path) 
     assert [each for each in bad if each[-1] is not None] == []
 
 
-@pytest.mark.parametrize("mutants", [8, pytest.param(MUTANTS, marks=[pytest.mark.faults, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("mutants", [6, pytest.param(MUTANTS, marks=[pytest.mark.faults, pytest.mark.timeout(900)])])
 def test_changed_bytes_are_read_or_refused_in_words(run: Path, whole: Path, mutants: int) -> None:
     content, bad = whole.read_bytes(), []
     for seed in range(mutants):
