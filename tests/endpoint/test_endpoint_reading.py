@@ -38,13 +38,13 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 def test_responses_are_the_same_however_they_are_cut_and_those_of_h11() -> None:
     dice = Random(1)
-    agreed = sum(reading.check_response(reading.some_response(dice), dice) for _ in range(400))
-    assert agreed > 20
+    agreed = sum(reading.check_response(reading.some_response(dice), dice) for _ in range(250))
+    assert agreed > 12
 
 
 def test_event_streams_are_the_same_however_they_are_cut_and_those_of_the_standard() -> None:
     dice = Random(2)
-    for _ in range(800):
+    for _ in range(500):
         reading.check_stream(reading.some_stream(dice), dice)
 
 
@@ -130,30 +130,30 @@ def seconds(run: Callable[[int], None], n: int) -> float:
 
 
 LINEAR: dict[str, tuple[Callable[[int], None], int]] = {
-    "a head that drips": (parsed(OK, b"X: yyyyyyyy\r\n", 8), 120_000),
+    "a head that drips": (parsed(OK, b"X: yyyyyyyy\r\n", 8), 60_000),
     "a head without an end": (parsed(OK, b"yyyyyyyyyyyy", 100), 130_000),
     "many headers": (lambda n: parsed(b"", OK + b"X: y\r\n" * (n // 6) + b"\r\n", READ)(n + 19), 120_000),
     "a header that is folded for ever": (
         lambda n: parsed(b"", OK + b"X: y\r\n" + b" z\r\n" * (n // 4) + b"\r\n", n + 30)(n + 30),
         120_000,
     ),
-    "1xx answers": (parsed(b"", b"HTTP/1.1 100 C\r\n\r\n", 50), 120_000),
-    "blank lines before a head": (parsed(b"", b"\r\n", 8), 120_000),
+    "1xx answers": (parsed(b"", b"HTTP/1.1 100 C\r\n\r\n", 50), 60_000),
+    "blank lines before a head": (parsed(b"", b"\r\n", 8), 60_000),
     "tiny chunks": (parsed(CHUNKED, b"1\r\nx\r\n", READ), 70_000),
-    "tiny chunks that drip": (parsed(CHUNKED, b"1\r\nx\r\n", 1), 15_000),
+    "tiny chunks that drip": (parsed(CHUNKED, b"1\r\nx\r\n", 1), 8_000),
     "chunks of every size": (
         parsed(CHUNKED, b"".join(b"%x\r\n%b\r\n" % (n, b"x" * n) for n in range(1, 700)), READ),
         4_000_000,
     ),
     "long size lines": (parsed(CHUNKED, b"1;" + b"x" * 8000 + b"\r\nx\r\n", 100), 500_000),
-    "trailers": (parsed(CHUNKED + b"0\r\n", b"A: b\r\n", 64), 120_000),
-    "an event that drips": (split(b"data: x", 8), 250_000),
+    "trailers": (parsed(CHUNKED + b"0\r\n", b"A: b\r\n", 64), 60_000),
+    "an event that drips": (split(b"data: x", 8), 160_000),
     "an event without an end": (split(b"data: xxxxxxxxxx", 100), 500_000),
     "an event of many lines": (lambda n: split(b"data: x\n" * (n // 8) + b"\n", READ)(n + 1), 240_000),
-    "empty lines": (split(b"\n", READ), 500_000),
-    "empty lines that drip": (split(b"\n", 1), 20_000),
+    "empty lines": (split(b"\n", READ), 200_000),
+    "empty lines that drip": (split(b"\n", 1), 10_000),
     "CR for line ends": (split(b"data: x\r\r", 1000), 300_000),
-    "comments": (split(b": ping\n\n", 1000), 500_000),
+    "comments": (split(b": ping\n\n", 1000), 200_000),
     "comments without a blank line": (split(b": ping\n", 50), 500_000),
     "a page of open brackets": (lambda n: (refusal_text(b"<html>" + b"<" * n), None)[1], 400_000),
     "a page of scripts without an end": (lambda n: (refusal_text(b"<html>" + b"<script" * (n // 7)), None)[1], 400_000),
