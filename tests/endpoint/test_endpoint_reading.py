@@ -135,7 +135,7 @@ LINEAR: dict[str, tuple[Callable[[int], None], int]] = {
     "many headers": (lambda n: parsed(b"", OK + b"X: y\r\n" * (n // 6) + b"\r\n", READ)(n + 19), 30_000),
     "a header that is folded for ever": (
         lambda n: parsed(b"", OK + b"X: y\r\n" + b" z\r\n" * (n // 4) + b"\r\n", n + 30)(n + 30),
-        60_000,
+        30_000,
     ),
     "1xx answers": (parsed(b"", b"HTTP/1.1 100 C\r\n\r\n", 50), 60_000),
     "blank lines before a head": (parsed(b"", b"\r\n", 8), 60_000),
@@ -168,6 +168,7 @@ def test_twice_the_bytes_take_at_most_twice_the_time(name: str, monkeypatch: pyt
     gc.disable()
     try:
         ratios = []
+        run(2 * n)  # memory that is asked of the system for the first time costs more
         for _ in range(6):  # another process may have had the caches
             ratios.append(seconds(run, 2 * n) / seconds(run, n))
             if ratios[-1] <= RATIO:
