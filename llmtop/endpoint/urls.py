@@ -45,8 +45,9 @@ def normalise_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError:
-        raise UsageError(f"URL {safe_url(text)!r}: its host or port cannot be read; {_HOW}") from None
+    except ValueError as error:  # its own words repeat what may be a password
+        what = "its port is above 65535" if "out of range" in str(error) else "its host or port cannot be read"
+        raise UsageError(f"URL {safe_url(text)!r}: {what}; {_HOW}") from None
     if parts.scheme not in ("http", "https"):
         raise UsageError(f"URL {safe_url(text)!r}: {parts.scheme}:// cannot be driven; {_HOW}")
     name = _ascii(parts.hostname or "")

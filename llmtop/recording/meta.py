@@ -7,11 +7,11 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec.structs import replace
 
-from llmtop.domain.endpoint import safe_url
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.run import RunMeta, safe_meta
@@ -114,7 +114,7 @@ def _problems(meta: RunMeta) -> Iterator[tuple[str, str]]:
     yield from _of_slo(meta.profile.slo)
     yield from _of_plan(meta.profile)
     try:
-        safe_url(meta.endpoint.base_url)
+        urlsplit(meta.endpoint.base_url)
     except ValueError as error:
         yield "run.endpoint.base_url", f"{found(meta.endpoint.base_url)} is no URL ({error})"
 

@@ -19,7 +19,7 @@ import msgspec
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.dialects.recognition import recognise_page
 from llmtop.domain.endpoint import Dialect, Endpoint, safe_url
-from llmtop.domain.plain import LONG
+from llmtop.domain.plain import LIMIT, LONG, plain
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.question import PAGE_BYTES, Answer, Late, NoAnswer, NotConnected, Refused, ask
@@ -326,7 +326,7 @@ def _refusal(url: str, answer: Answer, table: DialectTable) -> str:
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         return f"{url}: HTTP {status}, it wants an API key: name the variable that holds it with --api-key-env"
     if httpx.codes.is_redirect(status) and answer.location:
-        return f"{url}: HTTP {status}, sent on to {answer.location}: give that address itself"
+        return f"{url}: HTTP {status}, sent on to {plain(answer.location, LIMIT)}: give that address itself"
     if status == httpx.codes.OK:
         return f"{url}: answers, but not with metrics in the Prometheus format{_flag(table)}"
     return f"{url}: HTTP {status}{_flag(table)}"

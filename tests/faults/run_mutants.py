@@ -281,8 +281,8 @@ def _replayed(path: Path) -> None:
 
 def _reported(path: Path) -> None:
     report = review(path)
-    for make in FORMATS.values():
-        make(report).encode()
+    for form in FORMATS.values():
+        form.make(report).encode()
 
 
 def _assessed(path: Path) -> None:

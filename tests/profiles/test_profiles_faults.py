@@ -92,7 +92,7 @@ FAULTS = [
         "repeats loads as they are",
     ),
     ("[endpoint]\nurl = 'localhost:8000'", "endpoint.url", "http://"),
-    ("[endpoint]\nurl = 'http://h:99999'", "endpoint.url", "Port out of range"),
+    ("[endpoint]\nurl = 'http://h:99999'", "endpoint.url", "its port is above 65535"),
     ("[endpoint]\nurl = 'http://a..b'", "endpoint.url", "there is no host in it"),
     ('[endpoint]\nurl = "http://h/\\u001b[2J"', "endpoint.url", "is not one line"),
     ("[endpoint]\nkey = 'sk-1'", "endpoint.key", "allowed: url, model"),
