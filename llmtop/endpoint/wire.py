@@ -202,7 +202,7 @@ class ResponseParser:
             return
         codings, lengths = self._listed("transfer-encoding"), self._listed("content-length")
         if codings:
-            if codings != ["chunked"]:
+            if set(codings) != {"chunked"}:  # two proxies that each name it are known to have coded once
                 raise WireError(f"transfer-encoding {', '.join(codings)[:60]!r}; only chunked can be read")
             if lengths or self._is_old:  # may have been meant otherwise by somebody on the way: RFC 9112 section 6.1
                 self.keep_alive = False

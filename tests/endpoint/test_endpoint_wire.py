@@ -148,3 +148,18 @@ def test_a_head_response_has_no_body() -> None:
     parser = ResponseParser("HEAD")
     parser.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
     assert parser.complete
+
+
+@pytest.mark.parametrize(
+    "codings",
+    [b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", b"Transfer-Encoding: chunked, Chunked\r\n"],
+)
+def test_chunked_that_two_proxies_have_named_was_coded_once(codings: bytes) -> None:
+    parser = ResponseParser()
+    assert parser.feed(b"HTTP/1.1 200 OK\r\n" + codings + b"\r\n3\r\nabc\r\n0\r\n\r\n") == b"abc"
+    assert parser.complete
+
+
+def test_a_body_that_is_compressed_in_its_transfer_is_refused() -> None:
+    with pytest.raises(WireError, match="only chunked can be read"):
+        ResponseParser().feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
