@@ -156,15 +156,23 @@ class Child:
         # A file, so that nobody has to read along.
         self._words = None if log is not None else _file_for_words()
         said_to = log if log is not None else self._words or subprocess.DEVNULL
-        with interrupts(signal.SIG_BLOCK):
-            self._process = subprocess.Popen(
-                [sys.executable, *_flags(), "-I", "-c", isolation.START, isolation.package_home(), module, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=said_to,
-                env=machine_environment(),
-                start_new_session=True,
-            )
+        python = [sys.executable, *_flags(), "-I", "-c", isolation.START, isolation.package_home()]
+        try:
+            with interrupts(signal.SIG_BLOCK):
+                self._process = subprocess.Popen(
+                    [*python, module, *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=said_to,
+                    env=machine_environment(),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            if shortage(error) is not None:
+                raise
+            raise SessionLost(
+                f"{sys.executable} cannot be started again ({error.strerror}): was its environment removed or upgraded?"
+            ) from None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self.stdin, self.stdout = self._process.stdin, self._process.stdout

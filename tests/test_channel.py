@@ -192,3 +192,9 @@ def test_who_reaches_out_is_handed_proxies_certificates_and_what_is_named(monkey
     handed = channel.outward_environment("MY_SECRET", None)
     assert {"MY_SECRET", "https_proxy", "SSL_CERT_FILE"} <= handed.keys()
     assert not handed.keys() & {"OTHER_SECRET", "PATH"}
+
+
+def test_an_interpreter_that_cannot_be_started_again_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(SessionLost, match="cannot be started again .No such file"):
+        channel.Child("llmtop.session.process")

@@ -52,8 +52,10 @@ def _length(entry: ProfileEntry) -> str:
 def save_run(run: Path, name: str | None) -> Path:
     """The load of a recording as an own profile, to be repeated against the next configuration."""
     name = run.stem if name is None else name
-    if not name.strip() or not name.isprintable() or "/" in name or len(name.encode()) > MOST_NAME:
-        raise UsageError(f"--name {plain(name, 60)!r}: a name of a profile is 1 to {MOST_NAME} bytes without a slash")
+    odd = not name.strip() or name.startswith((".", "~")) or not name.isprintable() or "/" in name
+    if odd or len(name.encode()) > MOST_NAME:
+        what = f"a name of a profile is 1 to {MOST_NAME} bytes without a slash, and begins with no dot or ~"
+        raise UsageError(f"--name {plain(name, 60)!r}: {what}")
     with RunReader(run) as reader:
         if reader.cut_off:
             complain(f"{run}: {reader.cut_off}")

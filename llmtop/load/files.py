@@ -16,11 +16,18 @@ SPARE_FILES = 28
 def within_open_files(profile: Profile, workers: int) -> Profile:
     """The profile with no more requests in flight than files may be open for.
 
+    Args:
+        workers: load processes; 0: as many as the load may need.
+
     Raises UsageError when its plan asks for more: a request without a file would fail as if the server had refused it.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if limit == resource.RLIM_INFINITY:
         return profile
+    if not workers:
+        from llmtop.load.pool import auto_workers  # which imports this module
+
+        workers = auto_workers(profile.caps.max_concurrency)
     room = max(0, limit - SPARE_FILES) * workers
     plan = profile.plan
     asked = int(plan.top) if plan.base.axis == "concurrency" else 1

@@ -133,7 +133,7 @@ class FrameBuilder:
 
     def window(self) -> Window:
         bins = self._recent
-        gaps = [(b.gaps, b.gap_ms) for b in bins if b.gap_ms is not None]
+        gaps = [(b.gaps, b.gap_ms) for b in bins if b.gap_ms is not None and b.gaps]
         return Window(
             span_s=WINDOW_S,
             ttft=_distribution([value for b in bins for value in b.ttft_ms]),

@@ -54,3 +54,8 @@ def test_without_a_limit_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_is_spare_is_more_than_a_session_has_open() -> None:
     assert SPARE_FILES == 28
+
+
+@pytest.mark.usefixtures("allow")
+def test_workers_that_follow_the_load_are_at_least_one() -> None:
+    assert within_open_files(profile(1, 8), 0).caps.max_concurrency >= 64 - SPARE_FILES
