@@ -168,6 +168,8 @@ class Child:
                     start_new_session=True,
                 )
         except OSError as error:
+            if self._words is not None:
+                self._words.close()
             if shortage(error) is not None:
                 raise
             raise SessionLost(

@@ -196,5 +196,5 @@ def test_who_reaches_out_is_handed_proxies_certificates_and_what_is_named(monkey
 
 def test_an_interpreter_that_cannot_be_started_again_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(SessionLost, match="cannot be started again .No such file"):
+    with pytest.raises(SessionLost, match=r"cannot be started again \(No such file"):
         channel.Child("llmtop.session.process")
