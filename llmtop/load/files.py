@@ -1,7 +1,8 @@
-"""How many requests the limit of open files leaves room for; each needs one."""
+"""How many processes a load may have, and how many requests the limit of open files leaves room for; each needs one."""
 
 from __future__ import annotations
 
+import os
 import resource
 
 from msgspec.structs import replace
@@ -11,6 +12,14 @@ from llmtop.errors import UsageError
 
 SPARE_FILES = 28
 """For everything that is not a request: a session has 20 open, with a recording, a scraper and a simulated server."""
+STREAMS_PER_WORKER = 512
+"""For `auto_workers`: half of what one core can do."""
+
+
+def auto_workers(max_concurrency: int) -> int:
+    """As many workers as the load may need, but one core stays free for the rest of llmtop."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores - 1, -(-max_concurrency // STREAMS_PER_WORKER)))
 
 
 def within_open_files(profile: Profile, workers: int) -> Profile:
@@ -24,11 +33,7 @@ def within_open_files(profile: Profile, workers: int) -> Profile:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if limit == resource.RLIM_INFINITY:
         return profile
-    if not workers:
-        from llmtop.load.pool import auto_workers  # which imports this module
-
-        workers = auto_workers(profile.caps.max_concurrency)
-    room = max(0, limit - SPARE_FILES) * workers
+    room = max(0, limit - SPARE_FILES) * (workers or auto_workers(profile.caps.max_concurrency))
     plan = profile.plan
     asked = int(plan.top) if plan.base.axis == "concurrency" else 1
     if asked > room:

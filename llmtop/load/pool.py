@@ -24,20 +24,12 @@ from llmtop.load.pacer import Pacer
 from llmtop.load.users import Flight
 from llmtop.meter.binner import merge_bins
 
-STREAMS_PER_WORKER = 512
-"""For `auto_workers`: half of what one core can do."""
 WORKERS_PER_CORE = 4
 """More take each other's turns, and are late."""
 WORKER_MB = 60
 """Memory of one: an interpreter with its libraries, and the word list."""
 LEAVE_S = 5.0
 """How long a worker may take to end before it is killed."""
-
-
-def auto_workers(max_concurrency: int) -> int:
-    """As many workers as the load may need, but one core stays free for the rest of llmtop."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores - 1, -(-max_concurrency // STREAMS_PER_WORKER)))
 
 
 def check_workers(workers: int) -> None:

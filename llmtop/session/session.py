@@ -58,10 +58,11 @@ from llmtop.endpoint.probe import probe
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, RunFileError, UsageError
 from llmtop.files import ignored, temporary_folder
 from llmtop.load.engine import LoadEngine
+from llmtop.load.files import auto_workers
 from llmtop.load.here import Here
 from llmtop.load.messages import WorkerSetup
 from llmtop.load.pacer import Pacer
-from llmtop.load.pool import Workers, auto_workers
+from llmtop.load.pool import Workers
 from llmtop.load.setup import Setup
 from llmtop.meter.frames import FrameBuilder
 from llmtop.profiles import at_slots

@@ -25,11 +25,12 @@ from llmtop.errors import SessionLost
 from llmtop.load import health as health_module
 from llmtop.load import pool, selftest
 from llmtop.load.controller import LONGEST_HOLD_S, Controller
+from llmtop.load.files import auto_workers
 from llmtop.load.health import HealthProbe, raise_fd_limit
 from llmtop.load.here import WorkerFacts
 from llmtop.load.messages import Close, Cut, Follow, WorkerSetup, orders, packed
 from llmtop.load.pacer import Pacer
-from llmtop.load.pool import Workers, auto_workers
+from llmtop.load.pool import Workers
 from llmtop.load.users import Flight
 from llmtop.load.worker import work
 

@@ -19,9 +19,10 @@ from llmtop.endpoint.urls import endpoint_from_url
 from llmtop.errors import SessionLost
 from llmtop.load import selftest
 from llmtop.load.engine import LoadEngine
+from llmtop.load.files import auto_workers
 from llmtop.load.messages import Follow, WorkerSetup, facts, packed, receive
 from llmtop.load.pacer import Pacer
-from llmtop.load.pool import Workers, auto_workers
+from llmtop.load.pool import Workers
 from llmtop.meter.client import ClientJudge
 
 PATIENCE_S = 30.0
