@@ -20,6 +20,9 @@ from __future__ import annotations
 
 import errno
 
+INTERRUPTED = 130
+"""Exit code of what a signal has ended, as shells count it: no error of llmtop's."""
+
 
 class LlmtopError(Exception):
     """An error with a message for the user. `exit_code` is what the command line ends with."""

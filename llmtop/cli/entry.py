@@ -7,11 +7,7 @@ import os
 import sys
 
 from llmtop import isolation
-
-USAGE_OR_FILE = 2
-MACHINE_SHORT = 4
-INTERRUPTED = 130
-
+from llmtop.errors import INTERRUPTED, LlmtopError, MachineShort
 
 ENDS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGQUIT, _signal.SIGHUP)
 IGNORED = _signal.SIG_IGN
@@ -39,7 +35,7 @@ def main() -> int:
         if isinstance(error, ImportError) and "failed to map" not in str(error):
             raise
         os.write(2, b"llmtop: this machine has no memory left for it (ulimit -v)\n")
-        return MACHINE_SHORT
+        return MachineShort.exit_code
 
     code = _all_said(command(begun=begun))
     if code == INTERRUPTED:
@@ -72,5 +68,5 @@ def _all_said(code: int) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)  # the interpreter tries again, and would complain
             if number == 1 and code == 0 and not isinstance(error, BrokenPipeError):
                 os.write(2, f"llmtop: stdout cannot be written: {error}\n".encode())
-                code = USAGE_OR_FILE
+                code = LlmtopError.exit_code
     return code

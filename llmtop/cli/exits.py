@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmtop.domain.run import LOST
 from llmtop.domain.verdicts import Judgement
 
-YES, NO, ENDPOINT_LOST, CLIENT_BOUND, NOT_KNOWN, INTERRUPTED = 0, 1, 3, 4, 5, 130
+YES, NO, ENDPOINT_LOST, CLIENT_BOUND, NOT_KNOWN = 0, 1, 3, 4, 5
 
 
 def exit_code(judgement: Judgement, *, unknown_ok: bool = False) -> int:

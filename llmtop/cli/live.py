@@ -9,7 +9,6 @@ import sys
 from msgspec.structs import replace
 
 from llmtop.cli import summary
-from llmtop.cli.exits import INTERRUPTED
 from llmtop.cli.output import complain, say
 from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, session_options, unused_load, with_arguments
 from llmtop.cli.terminal import ascii_only, check_terminal
@@ -17,7 +16,7 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.errors import LlmtopError, UsageError
+from llmtop.errors import INTERRUPTED, LlmtopError, UsageError
 from llmtop.host.link import SessionLink
 from llmtop.load.files import within_open_files
 from llmtop.session.terminal import state_of

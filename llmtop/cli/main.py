@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from llmtop import __version__
 from llmtop.cli import options
 from llmtop.domain.plain import LONG, plain
-from llmtop.errors import LlmtopError, MachineShort, UsageError, shortage
+from llmtop.errors import INTERRUPTED, LlmtopError, MachineShort, UsageError, shortage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the real one takes 4 ms of --help to import
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
         return error.exit_code
     except KeyboardInterrupt:
         _complain("interrupted")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has left (`llmtop profiles | head -1`); that is its right.
         sys.stderr.close()

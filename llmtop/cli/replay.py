@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from llmtop.cli.exits import INTERRUPTED
 from llmtop.cli.output import complain
 from llmtop.cli.terminal import ascii_only, check_terminal
 from llmtop.domain.slo import parse_slo
+from llmtop.errors import INTERRUPTED
 from llmtop.inputs import path_of
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from llmtop.analysis.percentiles import figures_of
 from llmtop.cli import summary
-from llmtop.cli.exits import CLIENT_BOUND, INTERRUPTED, exit_code
+from llmtop.cli.exits import CLIENT_BOUND, exit_code
 from llmtop.cli.output import complain, named, print_json, say, verdicts_json
 from llmtop.cli.target import asked_url, session_options, unused_load, with_arguments
 from llmtop.domain.bounds import LASTING_S
@@ -22,7 +22,7 @@ from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ending, Event
 from llmtop.domain.shown import Shown
-from llmtop.errors import LlmtopError, UsageError
+from llmtop.errors import INTERRUPTED, LlmtopError, UsageError
 from llmtop.exchange.junit import JUnitOutput, is_junit
 from llmtop.files import check_target
 from llmtop.host.headless import RunResult, run_to_end

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import re
 import socket
 import sys
 from urllib.parse import urlsplit
@@ -23,7 +21,6 @@ from llmtop.session.options import SessionOptions
 
 NOWHERE = "http://127.0.0.1"
 """What options of an endpoint are checked with where the simulated engine is driven."""
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 LM_STUDIO_PORT = 1234
 """A server that speaks the common protocol alone, so that no table names its port."""
 
@@ -69,18 +66,17 @@ def session_options(
 def endpoint_of(arguments: argparse.Namespace, url: str) -> Endpoint:
     """The endpoint that the arguments name, with its names of this machine looked up."""
     from llmtop.endpoint.addresses import pinned
-    from llmtop.endpoint.secret import no_such_variable
+    from llmtop.endpoint.secret import HEADER_NAME, key_in
     from llmtop.endpoint.urls import endpoint_from_url
 
     known = [dialect.value for dialect in Dialect]
     if arguments.dialect is not None and arguments.dialect not in known:
         raise UsageError(f"--dialect {plain(arguments.dialect)}: use one of {', '.join(known)}")
-    if arguments.api_key_env is not None and not os.environ.get(arguments.api_key_env, "").strip():
-        raise UsageError(no_such_variable(arguments.api_key_env))
+    key_in(arguments.api_key_env)
     headers = []
     for header in arguments.header:
         name, colon, value = header.partition(":")
-        if not colon or not _HEADER_NAME.fullmatch(name.strip()) or not value.strip().isprintable():
+        if not colon or not HEADER_NAME.fullmatch(name.strip()) or not value.strip().isprintable():
             shown = f" {plain(name, 60)!r}" if colon else ""  # without a colon, it may be the value
             raise UsageError(f"--header{shown}: write it as NAME:VALUE, in one line of text")
         headers.append((name.strip(), value.strip()))

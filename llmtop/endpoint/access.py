@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import re
 import ssl
 from collections.abc import Iterable, Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -18,14 +16,13 @@ from llmtop.domain.endpoint import Endpoint, EndpointInfo, safe_url
 from llmtop.domain.plain import LIMIT, plain
 from llmtop.endpoint.connection import Origin
 from llmtop.endpoint.lookedup import LookedUp
-from llmtop.endpoint.secret import Secrets, no_such_variable, of_header, of_url
+from llmtop.endpoint.secret import HEADER_NAME, Secrets, key_in, of_header, of_url
 from llmtop.errors import UsageError
 
 KEEPALIVE_S = 4.0
 """vLLM closes idle connections after 5 s: never write into one that is about to be closed."""
 _NEUTRAL = (("Accept-Encoding", "identity"), ("User-Agent", "llmtop"))
 """Sent to everybody. Uncompressed: to compress a page costs the server's event loop more than to send it."""
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Access:
@@ -45,7 +42,7 @@ class Access:
         for url in (endpoint.base_url, *endpoint.metrics_urls):
             _check(url)
         private = list(endpoint.headers)
-        key = _key_in(endpoint.api_key_env)
+        key = key_in(endpoint.api_key_env)
         if key is not None and not any(name.lower() == "authorization" for name, _ in private):
             private.insert(0, ("Authorization", f"Bearer {key}"))
         _check_headers(private)
@@ -166,20 +163,10 @@ def _check(url: str) -> None:
         raise UsageError(f"URL {plain(safe_url(url))}: nothing can be asked there; write it like http://host:port/path")
 
 
-def _key_in(variable: str | None) -> str | None:
-    """The API key; None: none is named."""
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise UsageError(no_such_variable(variable))
-    return key
-
-
 def _check_headers(headers: Iterable[tuple[str, str]]) -> None:
     """Raises UsageError for a header that cannot be sent; its value is not shown."""
     for name, value in headers:
-        if not _HEADER_NAME.fullmatch(name):
+        if not HEADER_NAME.fullmatch(name):
             raise UsageError("--header: what stands before the colon is no name of a header")
         if not (value.isascii() and value.replace("\t", " ").isprintable()):
             raise UsageError(f"header {name}: its value has characters that no header can have")

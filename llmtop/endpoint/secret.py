@@ -6,11 +6,13 @@ import base64
 import binascii
 import html
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from llmtop.domain.plain import LIMIT, plain
+from llmtop.errors import UsageError
 
 HIDDEN = "***"
 SHORTEST = 6
@@ -19,6 +21,7 @@ nothing that could not be guessed."""
 HEAD = 16
 """Characters of a secret by which it is known where its end is missing: parsers quote the start of a line."""
 _SCHEMES = frozenset({"basic", "bearer", "token", "apikey", "digest", "negotiate"})
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _OPEN = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})
 """Headers that say how to talk, not who talks."""
@@ -49,6 +52,16 @@ class Secrets:
     def heard(self, text: str, limit: int = LIMIT) -> str:
         """What a server said, fit to be shown and kept: without secrets, on one line, and no terminal obeys it."""
         return plain(self.mask(text), limit)
+
+
+def key_in(variable: str | None) -> str | None:
+    """The API key that an environment variable holds; None: none is named. Raises UsageError: it is not set."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UsageError(no_such_variable(variable))
+    return key
 
 
 def no_such_variable(name: str) -> str:

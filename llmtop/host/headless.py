@@ -16,13 +16,12 @@ from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.shown import Shown
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.errors import LlmtopError, SessionLost
+from llmtop.errors import INTERRUPTED, LlmtopError, SessionLost
 from llmtop.host.endings import End, EndWatch
 from llmtop.host.host import LISTEN_S, Host, Link
 from llmtop.host.outputs import Output
 from llmtop.meter.facts import Facts
 
-INTERRUPTED = 130
 LOST_S = 30.0
 """A session that shows no new frame for so long, though it makes four a second, is as good as gone."""
 

@@ -17,7 +17,6 @@ from llmtop.report.page import html_text
 from llmtop.report.tables import CSV_HEAD, csv_text, json_text
 
 _SEAL = re.compile(rb"<!-- written by llmtop, sha256 of the above: ([0-9a-f]{64}) -->\n\Z")
-_JSON_HEAD = re.compile(rb'\{\n  "format": \d+,\n  "verdict": ')
 
 
 def _bytes(text: str) -> bytes:

@@ -21,7 +21,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.endpoint.clock import StampingLoop
-from llmtop.errors import LlmtopError, MachineShort, SessionLost, shortage
+from llmtop.errors import INTERRUPTED, LlmtopError, MachineShort, SessionLost, shortage
 from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import DRAIN_S, TICK_S, Session
@@ -32,7 +32,6 @@ from llmtop.wording.endings import unseen_text
 Commands = asyncio.Queue[Command | None]
 """None: there is nobody left to command."""
 ORPHAN_DRAIN_S = 1.0
-INTERRUPTED = 130
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Signals that ask for an end in order."""
 BACKLOG_BYTES = 1 << 18

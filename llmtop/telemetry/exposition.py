@@ -93,6 +93,15 @@ class ExpositionParser:
             is_foreign = self._signs is not None and not any(sign in part for sign in self._signs)
             yield [] if is_foreign else self._read(part.decode("utf-8", "replace"))
 
+    def bounded(self, page: str | bytes) -> Iterator[list[Sample]]:
+        """As `slices`. Raises TooManySeries."""
+        series = 0
+        for part in self.slices(page):
+            series += len(part)
+            if series > SERIES_LIMIT:
+                raise TooManySeries
+            yield part
+
     def _read(self, text: str) -> list[Sample]:
         known, starts = self._heads, self._starts
         samples: list[Sample] = []

@@ -12,15 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from llmtop.domain.samples import GpuSnapshot
-from llmtop.telemetry.exposition import (
-    SERIES_LIMIT,
-    ExpositionParser,
-    MetricSeries,
-    Sample,
-    TooManySeries,
-    at_once,
-    is_figure,
-)
+from llmtop.telemetry.exposition import ExpositionParser, MetricSeries, Sample, at_once, is_figure
 
 MIB = float(1 << 20)
 THROTTLE_BITS = {
@@ -166,15 +158,11 @@ def exporter_steps(page: bytes, t_s: float) -> Generator[None, None, tuple[GpuSn
     A MIG or partition instance is a GPU of its own. Indices are the exporter's where they are unique, else counted.
     """
     boards: dict[tuple[str, int, str], _Board] = {}
-    count = 0
-    for part in ExpositionParser().slices(page):
+    for part in ExpositionParser().bounded(page):
         for sample in part:
             key = _board_of(sample[0])
             if key is not None and is_figure(sample[1]):
                 boards.setdefault(key, _Board(sample[0])).add(sample)
-        count += len(part)
-        if count > SERIES_LIMIT:
-            raise TooManySeries
         yield
     found = [(key, board) for key, board in sorted(boards.items(), key=lambda item: item[0]) if board.fields]
     indices = [key[1] for key, _ in found]

@@ -13,15 +13,7 @@ from collections.abc import Generator, Mapping, Sequence
 from msgspec import Struct
 
 from llmtop.dialects import Combine, DialectTable, MetricKind, Signal
-from llmtop.telemetry.exposition import (
-    SERIES_LIMIT,
-    ExpositionParser,
-    MetricSeries,
-    Sample,
-    TooManySeries,
-    at_once,
-    is_figure,
-)
+from llmtop.telemetry.exposition import ExpositionParser, MetricSeries, Sample, at_once, is_figure
 
 ENGINE_LABELS = ("engine", "dp_rank", "worker_id", "dynamo_worker_id")
 """Labels that tell one engine of a server from another, the first that is there."""
@@ -68,14 +60,10 @@ class PageReader:
     def steps(self, page: str | bytes) -> Generator[None, None, PageValues]:
         """The same, a few milliseconds at a time. Of a series that a page has twice the first counts."""
         found: dict[str, dict[frozenset[tuple[str, str]], Sample]] = {}
-        series = 0
-        for part in self._parser.slices(page):
+        for part in self._parser.bounded(page):
             for sample in part:
                 if is_figure(sample[1]):
                     found.setdefault(sample[0].name, {}).setdefault(sample[0].identity, sample)
-            series += len(part)
-            if series > SERIES_LIMIT:
-                raise TooManySeries
             yield
         samples = {name: list(by_labels.values()) for name, by_labels in found.items()}
         gauges: dict[str, float] = {}

@@ -14,6 +14,7 @@ from typing import Self
 
 from llmtop.domain.commands import Quit, Seen
 from llmtop.domain.shown import Shown
+from llmtop.errors import INTERRUPTED
 from llmtop.host.attendant import Attendant
 from llmtop.tui.app import LlmtopApp
 
@@ -24,7 +25,6 @@ LEAVE_S = 1.5
 within 3 s."""
 HUNG_S = 15.0
 """A screen that has not been brought up to date for so long shows nothing; the slowest is every 5 s."""
-INTERRUPTED = 130
 
 
 def on_terminal(app: LlmtopApp, host: Attendant) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import signal
-import socket
 import subprocess
 import time
 import zlib
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trying import METRICS, ROOT, Misdeed, Tried, says, serving, streams, tried
+from trying import METRICS, ROOT, Misdeed, Tried, endless, says, serving, streams, tried
 
 MEMORY_MB = 200.0
 """Of `doctor`; a run has two processes more."""
@@ -23,19 +22,6 @@ DONE = (0, 4)
 """On a busy machine the client may be the bottleneck: that is said, too."""
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
-
-
-def endless(start: bytes, piece: bytes, pause_s: float = 0.0) -> Misdeed:
-    """Says `start`, then `piece` again and again."""
-
-    def answer(connection: socket.socket) -> None:
-        connection.sendall(start)
-        while True:
-            connection.sendall(piece)
-            if pause_s:
-                time.sleep(pause_s)
-
-    return answer
 
 
 def bomb(coding: str) -> Misdeed:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trying import Misdeed, Tried, serving, streams, tried
+from trying import Misdeed, Tried, endless, serving, streams, tried
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 SAID_NO = (1, 3, 4, 5)
@@ -42,17 +42,6 @@ def sends(*pieces: bytes, head: bytes = HEAD) -> Misdeed:
     def answer(connection: socket.socket) -> None:
         for piece in (head, *pieces):
             connection.sendall(piece)
-
-    return answer
-
-
-def endless(piece: bytes, pause_s: float = 0.0, first: bytes = HEAD) -> Misdeed:
-    def answer(connection: socket.socket) -> None:
-        connection.sendall(first)
-        while True:
-            connection.sendall(piece)
-            if pause_s:
-                time.sleep(pause_s)
 
     return answer
 
@@ -90,20 +79,20 @@ DEEP = b'data: {"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n\n"
 LIES = b'data: {"model":"m","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":90000000}}\n\n'
 
 NEVER_WELL: dict[str, Misdeed] = {
-    "comments for ever": endless(b": ping\n\n", 0.05),
-    "comments without a pause": endless(b": ping\n\n" * 500),
-    "tokens for ever": endless(event() * 200),
+    "comments for ever": endless(HEAD, b": ping\n\n", 0.05),
+    "comments without a pause": endless(HEAD, b": ping\n\n" * 500),
+    "tokens for ever": endless(HEAD, event() * 200),
     "an event of 100 MB": sends(b"data: ", *[b"x" * 1_000_000] * 100),
-    "a line without an end": endless(b"x" * 65_536),
-    "empty lines": endless(b"\n" * 65_536),
+    "a line without an end": endless(HEAD, b"x" * 65_536),
+    "empty lines": endless(HEAD, b"\n" * 65_536),
     "a head that drips": dripping(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 1000),
-    "a head without an end": endless(b"x-header: yyyyyyyyyyyyyyyy\r\n" * 100, first=b"HTTP/1.1 200 OK\r\n"),
-    "1xx for ever": endless(b"HTTP/1.1 100 Continue\r\n\r\n" * 100, first=b""),
-    "blank lines for ever": endless(b"\r\n" * 1000, first=b""),
-    "trailers for ever": endless(b"a: b\r\n" * 1000, first=CHUNKED + b"0\r\n"),
-    "a chunk line without an end": endless(b"1" * 1000, first=CHUNKED),
-    "tiny chunks for ever": endless(b"1\r\n:\r\n" * 1000, first=CHUNKED),
-    "an error page without an end": endless(b"<" * 65_536, first=HEAD.replace(b"200 OK", b"500 No") + b"<html>"),
+    "a head without an end": endless(b"HTTP/1.1 200 OK\r\n", b"x-header: yyyyyyyyyyyyyyyy\r\n" * 100),
+    "1xx for ever": endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+    "blank lines for ever": endless(b"", b"\r\n" * 1000),
+    "trailers for ever": endless(CHUNKED + b"0\r\n", b"a: b\r\n" * 1000),
+    "a chunk line without an end": endless(CHUNKED, b"1" * 1000),
+    "tiny chunks for ever": endless(CHUNKED, b"1\r\n:\r\n" * 1000),
+    "an error page without an end": endless(HEAD.replace(b"200 OK", b"500 No") + b"<html>", b"<" * 65_536),
     "gzip": packed_stream,
     "deep JSON": sends(DEEP + DONE),
     "a reset": resets,

@@ -321,6 +321,19 @@ def streams(*tokens: str, pause_s: float = 0.0, model: str = "m", usage: bool = 
     return answer
 
 
+def endless(start: bytes, piece: bytes, pause_s: float = 0.0) -> Misdeed:
+    """Says `start`, then `piece` again and again."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(start)
+        while True:
+            connection.sendall(piece)
+            if pause_s:
+                time.sleep(pause_s)
+
+    return answer
+
+
 METRICS = b"""# TYPE vllm:num_requests_running gauge
 vllm:num_requests_running{model_name="m"} 1
 # TYPE vllm:num_requests_waiting gauge
