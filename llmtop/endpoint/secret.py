@@ -23,6 +23,7 @@ HEAD = 16
 _SCHEMES = frozenset({"basic", "bearer", "token", "apikey", "digest", "negotiate"})
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_PERCENT = re.compile("%[0-9A-Fa-f]{2}")
 _OPEN = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})
 """Headers that say how to talk, not who talks."""
 
@@ -35,11 +36,12 @@ class Secrets:
     """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        written = {form for value in values if len(value) >= SHORTEST for form in _forms(value)}
+        written = {_in_capitals(form) for value in values if len(value) >= SHORTEST for form in _forms(value)}
         self._forms = sorted(written, key=len, reverse=True)
 
     def mask(self, text: str) -> str:
         """`text` with `HIDDEN` in place of each secret, and of one whose end was cut off."""
+        text = _in_capitals(text)
         for form in self._forms:
             text = text.replace(form, HIDDEN)
         for form in self._forms:
@@ -101,6 +103,11 @@ def of_url(url: str) -> Iterator[str]:
             yield value or name
 
 
+def _in_capitals(text: str) -> str:
+    """A text with the digits of its percent-encoding in capitals: they are the same in any case, and in any mix."""
+    return _PERCENT.sub(lambda match: match.group().upper(), text) if "%" in text else text
+
+
 def _alike(text: str, other: str) -> int:
     """How many characters both begin with."""
     return next((at for at, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
@@ -117,9 +124,7 @@ def _of_basic(coded: str) -> Iterator[str]:
 def _forms(value: str) -> Iterator[str]:
     """A value as JSON, HTML, URLs and Basic authentication write it."""
     yield value
-    for coded in (quote(value, safe=""), quote(value), quote_plus(value)):
-        yield coded
-        yield re.sub("%[0-9A-F]{2}", lambda match: match.group().lower(), coded)
+    yield from (quote(value, safe=""), quote(value), quote_plus(value))
     yield json.dumps(value)[1:-1]
     yield json.dumps(value, ensure_ascii=False)[1:-1]
     yield html.escape(value)

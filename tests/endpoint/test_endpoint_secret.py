@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
@@ -30,6 +30,7 @@ def ways(secret: str) -> list[str]:
         quote(secret, safe=""),
         quote_plus(secret),
         quote(secret, safe="").replace("%2F", "%2f"),
+        quote(secret, safe="").replace("%3A", "%3a"),
         json.dumps(secret)[1:-1],
         html.escape(secret),
         base64.b64encode(secret.encode()).decode().rstrip("="),
@@ -37,6 +38,8 @@ def ways(secret: str) -> list[str]:
 
 
 @given(SECRET, AROUND, AROUND)
+@example("0000:/", "α", "α")
+@example("%2f%2F:/", "α", "α")
 def test_a_secret_is_hidden_however_it_is_written(secret: str, before: str, after: str) -> None:
     secrets = Secrets([secret])
     for written in ways(secret):
