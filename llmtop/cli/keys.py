@@ -20,12 +20,13 @@ from msgspec import Struct
 
 from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.figures import RunFigures
-from llmtop.domain.frame import Frame, Totals
+from llmtop.domain.frame import Distribution, Frame, Totals
 from llmtop.domain.run import Ending
 from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.load.selftest import Row
 from llmtop.profiles import ProfileEntry
 from llmtop.report import ReportInput
+from llmtop.report.tables import OVERALL
 from llmtop.simulator.engine.prediction import PredictedPoint, Prediction
 from llmtop.wording.keys import FORMAT
 
@@ -105,7 +106,12 @@ def documents() -> dict[str, Keys]:
             "figures": figures,
             **verdicts,
         },
-        "llmtop report -o FILE.json": {**head, "verdict": Key(str, "The title."), **keys_of(ReportInput)},
+        "llmtop report -o FILE.json": {
+            **head,
+            "verdict": Key(str, "The title."),
+            **{key: Key(Distribution, f"`figures.run.{name}`: milliseconds.") for key, name in OVERALL.items()},
+            **keys_of(ReportInput),
+        },
         "llmtop predict --json": {**head, **prediction, **verdicts},
         "llmtop doctor --json": {**head, **keys_of(EndpointInfo)},
         "llmtop selftest --json": {**head, "rows": Key(tuple[Row, ...]), "verdict": Key(str)},

@@ -13,13 +13,16 @@ from llmtop.report.contents import ReportInput
 from llmtop.wording.keys import FORMAT
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+OVERALL = {"ttft": "ttft_ms", "tpot": "tpot_ms", "e2e": "e2e_ms", "icl": "icl_ms"}
+"""Keys of the JSON report under which the whole run's distributions stand on top -> the field of `figures.run`."""
 CSV_HEAD = ("curve", "axis", "earlier", *LevelPoint.__struct_fields__)
 
 
 def json_text(report: ReportInput) -> str:
     """All of the report. Units are in the keys, distributions in milliseconds, shares from 0 to 1, null = not known."""
     fields: dict[str, object] = msgspec.to_builtins(report)
-    document = {"format": FORMAT, "verdict": prose.verdict(report), **fields}
+    overall = {key: getattr(report.figures.run, name) for key, name in OVERALL.items()}
+    document = {"format": FORMAT, "verdict": prose.verdict(report), **overall, **fields}
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
 

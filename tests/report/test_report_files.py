@@ -26,6 +26,10 @@ def test_json_holds_the_whole_report(report: ReportInput) -> None:
     assert document["verdict"] == "36 concurrent users keep the SLO, 40 do not."
     assert document["assessment"]["capacity"]["at_slo"] == 36
     assert msgspec.convert(document, ReportInput) == report
+    run = document["figures"]["run"]
+    assert [document[key] for key in ("ttft", "tpot", "e2e", "icl")] == [
+        run[name] for name in ("ttft_ms", "tpot_ms", "e2e_ms", "icl_ms")
+    ]
 
 
 def test_csv_has_a_row_for_each_level(report: ReportInput) -> None:
