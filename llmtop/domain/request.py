@@ -50,7 +50,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
 
         TTFT  = first_token - sent           first delta with content, reasoning or a tool call; not the role chunk
         TTFAT = first_answer - sent          the same for the answer, after any reasoning
-        TPOT  = (last_token - first_token) / (output_tokens - first_chunk_tokens)
+        TPOT  = (last_token - first_token) / (output_tokens - hidden_tokens - first_chunk_tokens)
         E2E   = last_token - sent
         client queue = dispatched - scheduled,  send slip = sent - scheduled: in no latency
     """
@@ -77,7 +77,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     """By usage where the server tells, else as asked."""
     output_tokens: int
     first_chunk_tokens: int = 1
-    """Tokens that arrived in the first read that held any."""
+    """Tokens that arrived in the first read that held any; where events hold several and only the end tells how many in
+    all, each event's equal share."""
     chunks: int = 0
     """Reads that held at least one token."""
     max_gap_ns: int | None = None
@@ -94,6 +95,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     worker: int = 0
     client_limited: bool | None = None
     """As judged where it was recorded: only in run files of schema 1. See `Facts` for the judgement."""
+    hidden_tokens: int = 0
+    """Of `output_tokens`, those that were never streamed: reasoning that a server keeps to itself, by its own count."""
 
     @property
     def refused(self) -> bool:
@@ -111,7 +114,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     @property
     def tpot_s(self) -> float | None:
         """None for streams with fewer than two arrivals."""
-        tokens = self.output_tokens - self.first_chunk_tokens
+        tokens = self.output_tokens - self.hidden_tokens - self.first_chunk_tokens
         span = _seconds(self.first_token_ns, self.last_token_ns)
         if span is None or tokens < 1 or self.chunks < 2:
             return None

@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Struct
 
 from llmtop.domain.plain import plain
-from llmtop.domain.request import Outcome, TokenSource
+from llmtop.domain.request import Outcome
 from llmtop.endpoint.clock import Stamper
 from llmtop.endpoint.connection import Connection, Over
+from llmtop.endpoint.counting import Streamed, Told, count_beside, first_share, settle
 from llmtop.endpoint.refusals import TEXT_LIMIT, is_html, message_of, refusal_text, retry_after_s
 from llmtop.endpoint.sse import EVENT_LIMIT, EventSplitter, EventTooLong
 from llmtop.endpoint.trace import Sink, Trace
@@ -57,10 +58,18 @@ class _PromptDetails(Struct, gc=False):
     cached_tokens: _Count | None = None
 
 
+class _CompletionDetails(Struct, gc=False):
+    reasoning_tokens: _Count | None = None
+
+
 class _Usage(Struct, gc=False):
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
+    total_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
+    """Beside the counts, where some put it."""
     prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
 
 
 class _Timings(Struct, gc=False):
@@ -93,21 +102,21 @@ class StreamReader:
     """
 
     __slots__ = (
-        "_continuous",
+        "_came",
         "_done",
         "_error",
         "_events",
+        "_first_events",
         "_garbage",
         "_is_stream",
         "_kept",
         "_kept_bytes",
-        "_missed",
         "_most_tokens",
+        "_several",
         "_sink",
         "_splitter",
         "_stamper",
-        "_uncounted",
-        "_usage_tokens",
+        "_told",
         "connection",
         "done_ns",
         "over",
@@ -132,16 +141,16 @@ class StreamReader:
         self._done = False
         self._error: str | None = None
         self._garbage: str | None = None
-        self._continuous = False
-        self._uncounted = 0
-        self._missed = 0
-        self._usage_tokens: int | None = None
+        self._came = Streamed()
+        self._first_events = 1
+        self._told = Told()
+        self._several = False
         self._most_tokens = asked_tokens + TOKENS_BEYOND
 
     @property
     def saw_several_tokens_per_event(self) -> bool:
         """Whether usage tells of clearly more tokens than there were events, and events did not count along."""
-        return not self._continuous and self._missed > max(self.trace.output_tokens // 5, 4)
+        return self._several
 
     # What a connection tells
 
@@ -208,7 +217,7 @@ class StreamReader:
         trace = self.trace
         self._events += len(events)
         counted = trace.tokens_seen
-        token_events = 0
+        token_events = reasoning_events = letters = 0
         answers = False
         for name, data in events:
             if data == b"[DONE]":
@@ -229,14 +238,20 @@ class StreamReader:
                 for choice in event.choices:
                     delta = choice.delta
                     if delta is not None:
-                        if delta.content or delta.refusal:
+                        text = delta.content or delta.refusal
+                        if text:
                             payload = answers = True
-                        elif delta.reasoning or delta.reasoning_content:
+                            letters += len(text)
+                        elif text := delta.reasoning or delta.reasoning_content:
                             payload = True
-                        elif delta.tool_calls and _calls_a_tool(delta.tool_calls):
+                            reasoning_events += 1
+                            letters += len(text)
+                        elif delta.tool_calls and (called := _letters_of_calls(delta.tool_calls)):
                             payload = answers = True
+                            letters += called
                     elif choice.text:
                         payload = answers = True
+                        letters += len(choice.text)
                     if choice.finish_reason:
                         trace.finish_reason = choice.finish_reason
                         finished = True
@@ -251,12 +266,19 @@ class StreamReader:
                 self._take_timings(event.timings)
             if event.error or event.object == "error":
                 self._take_error(data)
-        if token_events > 1:
-            self._stamper.coalesced += 1
-        if token_events or (self._continuous and counted > trace.tokens_seen):
-            self._arrive(counted - trace.tokens_seen, bool(token_events), answers, stamp_ns)
+        if token_events:
+            if token_events > 1:
+                self._stamper.coalesced += 1
+            if trace.first_token_ns is None:
+                self._first_events = token_events
+            self._arrive(counted - trace.tokens_seen, answers, stamp_ns)
+            if not self.over:
+                came = self._came
+                came.events += token_events
+                came.letters += letters
+                came.reasoning_events += reasoning_events
 
-    def _arrive(self, n: int, visible: bool, answers: bool, stamp_ns: int) -> None:
+    def _arrive(self, n: int, answers: bool, stamp_ns: int) -> None:
         """`n` tokens came with the read of `stamp_ns`."""
         trace = self.trace
         if trace.tokens_seen + n > self._most_tokens:
@@ -266,10 +288,6 @@ class StreamReader:
         trace.tokens_seen += n
         last = trace.last_token_ns
         if last is None:
-            if not visible:  # counted by the server, but no text yet: bytes of an unfinished character
-                self._uncounted += n
-                return
-            n += self._uncounted
             trace.first_token_ns = stamp_ns
             trace.first_chunk_tokens = n
             gap = None
@@ -302,25 +320,26 @@ class StreamReader:
         usage = event.usage
         if usage is None:
             return counted
-        trace = self.trace
-        if usage.prompt_tokens is not None:
-            trace.prompt_tokens = usage.prompt_tokens
+        trace, told = self.trace, self._told
+        if usage.prompt_tokens or trace.prompt_tokens is None:
+            trace.prompt_tokens = told.prompt = usage.prompt_tokens
         if usage.prompt_tokens_details is not None and usage.prompt_tokens_details.cached_tokens is not None:
             trace.cached_tokens = usage.prompt_tokens_details.cached_tokens
-        total = usage.completion_tokens
-        if total is None:
-            return counted + payload
-        self._usage_tokens = max(total, self._usage_tokens or 0)
+        details = usage.completion_tokens_details
+        told.reasoning = (details and details.reasoning_tokens) or usage.reasoning_tokens or told.reasoning
+        told.total = _larger(usage.total_tokens, told.total)
+        completion = usage.completion_tokens
+        told.completion = _larger(completion, told.completion)
         if not event.choices:
-            self._done = self._done or total > 0 or counted > 0
+            self._done = self._done or bool(completion) or counted > 0
             return counted
-        if not finished:
-            self._continuous = True
-        return max(counted, total) if self._continuous else counted + payload
+        if completion is None or (finished and not told.beside):
+            return counted + payload
+        return count_beside(told, completion, counted, int(payload))
 
     def _take_timings(self, timings: _Timings) -> None:
         if timings.predicted_n:
-            self._usage_tokens = timings.predicted_n
+            self._told.completion = timings.predicted_n
             self.trace.prompt_tokens = timings.cache_n + timings.prompt_n
             self.trace.cached_tokens = timings.cache_n
 
@@ -366,16 +385,21 @@ class StreamReader:
             self._give_up()
 
     def _settle_tokens(self, end_ns: int) -> None:
-        trace = self.trace
-        if self._usage_tokens is not None and self._usage_tokens > self._most_tokens:
-            self._tell_flood(self._usage_tokens)
-            self._usage_tokens = None
-        if self._usage_tokens is None:
-            trace.output_tokens = trace.tokens_seen
-            return
-        self._missed = missed = self._usage_tokens - trace.tokens_seen
-        trace.output_tokens = self._usage_tokens
-        trace.token_source = TokenSource.USAGE
+        trace, told, came = self.trace, self._told, self._came
+        counts = settle(came, told)
+        if counts.output_tokens > self._most_tokens:
+            self._tell_flood(counts.output_tokens)
+            counts = settle(came, Told())
+        trace.output_tokens, trace.hidden_tokens = counts.output_tokens, counts.hidden_tokens
+        trace.token_source = counts.source
+        missed = counts.output_tokens - trace.tokens_seen
+        unseen = missed - counts.hidden_tokens
+        if told.grew:  # tokens that were hidden were counted along with the first that came
+            if trace.first_chunk_tokens > counts.hidden_tokens:
+                trace.first_chunk_tokens -= counts.hidden_tokens
+        else:
+            trace.first_chunk_tokens = first_share(counts.streamed_tokens, came.events, self._first_events)
+            self._several = unseen > max(counts.streamed_tokens // 5, 4)
         if missed > 0 and trace.first_token_ns is not None:
             trace.tokens_seen += missed
             self._sink.tokens(trace, missed, end_ns, None)
@@ -405,12 +429,18 @@ class StreamReader:
         return Outcome.OK, None
 
 
-def _calls_a_tool(calls: list[Any]) -> bool:
+def _letters_of_calls(calls: list[Any]) -> int:
+    """Letters of the names and arguments of tools that are called."""
+    letters = 0
     for call in calls:
         function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict) and (function.get("name") or function.get("arguments")):
-            return True
-    return False
+        if isinstance(function, dict):
+            letters += sum(len(str(function.get(key) or "")) for key in ("name", "arguments"))
+    return letters
+
+
+def _larger(new: int | None, known: int | None) -> int | None:
+    return known if new is None else max(new, known or 0)
 
 
 def _lenient(answer: dict[str, Any]) -> _Event:
@@ -441,7 +471,7 @@ def _lenient(answer: dict[str, Any]) -> _Event:
 def _lenient_delta(delta: dict[str, Any]) -> _Delta:
     return _Delta(
         content=_text(delta.get("content")),
-        reasoning=_text(delta.get("reasoning")),
+        reasoning=_text(delta.get("reasoning")) or _thought(delta.get("content")),
         reasoning_content=_text(delta.get("reasoning_content")),
         refusal=_text(delta.get("refusal")),
         tool_calls=_list(delta.get("tool_calls")),
@@ -450,8 +480,16 @@ def _lenient_delta(delta: dict[str, Any]) -> _Delta:
 
 def _lenient_usage(usage: dict[str, Any]) -> _Usage:
     details = usage.get("prompt_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
-    return _Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), _PromptDetails(cached))
+    of_output = usage.get("completion_tokens_details")
+    return _Usage(
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        total_tokens=_count(usage.get("total_tokens")),
+        reasoning_tokens=_count((of_output if isinstance(of_output, dict) else usage).get("reasoning_tokens")),
+        prompt_tokens_details=_PromptDetails(
+            _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+        ),
+    )
 
 
 def _text(value: object) -> str | None:
@@ -463,12 +501,21 @@ def _text(value: object) -> str | None:
     return None
 
 
+def _thought(content: object) -> str | None:
+    """The thinking among the parts of a content: {"type": "thinking", "thinking": text or parts}."""
+    if not isinstance(content, list):
+        return None
+    return "".join(_text(part.get("thinking")) or "" for part in content if isinstance(part, dict))
+
+
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
 def _count(value: object) -> int | None:
-    """A number of tokens, also where a server sends it as a float."""
+    """A number of tokens, also where a server sends it as a float or as text."""
+    if isinstance(value, str) and value.isdecimal() and len(value) <= len(str(MOST_TOKENS)):
+        value = int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
         return int(value)
     return None

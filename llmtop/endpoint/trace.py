@@ -21,6 +21,7 @@ class Trace:
         tokens_seen: tokens counted so far: by usage where the server counts along, else one for each event.
         prompt_tokens: by usage; None: the server has not told.
         output_tokens: the final count, once the request has ended.
+        hidden_tokens: of those, what was never streamed.
         token_source: where `output_tokens` comes from.
     """
 
@@ -35,6 +36,7 @@ class Trace:
     end_ns: int | None
     prompt_tokens: int | None
     output_tokens: int
+    hidden_tokens: int
     tokens_seen: int
     first_chunk_tokens: int
     chunks: int

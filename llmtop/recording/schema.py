@@ -47,7 +47,7 @@ from llmtop.domain.run import Chapter, Event, JudgedLevel, LoadChange, Mark, Sea
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.recording.limits import bare, fitting, found, limited, stored, wanted
 
-VERSION = 3
+VERSION = 4
 APPLICATION_ID = 0x6C6C6D74
 """`llmt` in the database header, by which a run file can be told from any other database."""
 

@@ -147,9 +147,11 @@ def test_an_unfinished_character_counts_but_is_not_the_first_token() -> None:
 
 
 def test_what_only_the_final_usage_knows_is_heard_at_the_end() -> None:
-    trace, heard, reader = read(chat("a"), chat("b", "length"), total(20))
+    trace, heard, reader = read(chat("ten words " * 4), chat("and ten more" * 4, "length"), total(20))
     assert heard.arrivals == [(1, 2, None), (1, 3, 1), (18, 5, None)]
     assert trace.token_source is TokenSource.USAGE
+    assert trace.first_chunk_tokens == 10
+    assert trace.hidden_tokens == 0
     assert reader.saw_several_tokens_per_event
 
 
