@@ -9,6 +9,7 @@ the gap between them is not known and is not invented.
 from __future__ import annotations
 
 import json
+from time import time
 from typing import Annotated, Any
 
 import msgspec
@@ -19,9 +20,10 @@ from llmtop.domain.request import Outcome
 from llmtop.endpoint.clock import Stamper
 from llmtop.endpoint.connection import Connection, Over
 from llmtop.endpoint.counting import Streamed, Told, count_beside, first_share, settle
-from llmtop.endpoint.refusals import TEXT_LIMIT, is_html, message_of, refusal_text, retry_after_s
+from llmtop.endpoint.refusals import TEXT_LIMIT, is_html, message_of, refusal_text
 from llmtop.endpoint.sse import EVENT_LIMIT, EventSplitter, EventTooLong
 from llmtop.endpoint.trace import Sink, Trace
+from llmtop.endpoint.waits import wait_s
 from llmtop.endpoint.wire import ResponseParser
 
 KEPT_BYTES = 64 * 1024
@@ -33,6 +35,8 @@ TOKENS_BEYOND = 65_536
 """Above what was asked for, after which an answer is given up. Some servers and gateways do not heed `max_tokens`, but
 no model has more to say than this by itself."""
 
+_UNPACKED = ("gzip", "x-gzip", "deflate")
+"""Codings of an error that `refusal_text` reads."""
 _FAILED = ("error", "abort", "aborted")
 """Finish reasons with which a server says that it gave up."""
 
@@ -167,13 +171,14 @@ class StreamReader:
         content_type = (response.header("content-type") or "").lower()
         self._is_stream = response.status == 200 and not content_type.startswith(("application/json", "text/html"))
         if response.status != 200:
-            trace.retry_after_s = retry_after_s(response.header("retry-after"))
+            trace.retry_after_s = wait_s(response.status, response.headers, time())
             if 300 <= response.status < 400:
                 self._error = f"redirected to {plain(response.header('location') or 'nowhere')}: point llmtop there"
         coding = (response.header("content-encoding") or "identity").lower()
         if coding != "identity":
             compressed = f"compressed ({plain(coding, 40)}) although it was asked not to be: a proxy does that"
-            self._error = f"the answer is {compressed}"
+            if response.status == 200 or coding not in _UNPACKED:
+                self._error = f"the answer is {compressed}"
             self._is_stream = False
 
     def body(self, data: bytes, stamp_ns: int) -> None:

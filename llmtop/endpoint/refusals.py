@@ -1,22 +1,34 @@
 """What servers say when they refuse, out of every shape they say it in.
 
 {"error": {"message": "...", "type": ..., "code": ...}}    OpenAI, vLLM, SGLang, llama.cpp
+{"error": {"message": ..., "metadata": {"raw": "..."}}}    OpenRouter: the provider's own words beside its own
 {"error": "...", "error_type": ...}                        TGI; vLLM's 401
+{"error": "Too Many Requests", "message": "..."}           Spring, NestJS: a status in words, then what it is about
 {"object": "error", "message": "..."}                      vLLM up to 0.10, LMDeploy, TensorRT-LLM
 {"detail": "..."} or {"detail": [{"loc", "msg"}]}          FastAPI
+{"title": "...", "detail": "..."}                          problem+json (RFC 9457)
+{"errors": [{"message": "..."}]}                           gateways
 [{"error": ...}]                                           Google's gateways
+"message": "{\\"error\\": ...}"                            gateways that quote the one behind them
+<Error><Code>..</Code><Message>..</Message></Error>        S3 and its kin
 <html><title>...                                           proxies
+event: error / data: {...}, or only : comments             an event stream with an error status
+gzip or deflate of any of these                            proxies that compress unasked
 """
 
 from __future__ import annotations
 
 import json
 import re
+import zlib
 from typing import Any
 
 TEXT_LIMIT = 4000
 """Characters of a server's message that are looked at: more than are shown, since secrets in it are hidden before it is
 cut, or the half of one would stay."""
+
+INFLATED = 256 * 1024
+"""Bytes that a compressed error body is unpacked to at most."""
 
 _READ = 4096
 """Characters of a web page without a title that are looked at."""
@@ -26,20 +38,44 @@ _TITLE, _TITLE_END = re.compile("<title", re.IGNORECASE), re.compile("</title", 
 _TAG = re.compile(r"<[^<>]+>")
 _CODE = re.compile(r"<(script|style)\b", re.IGNORECASE)
 _CODE_ENDS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in ("script", "style")}
+_PACKED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How gzip and zlib begin (RFC 1952, RFC 1950); no text begins so."""
+_XML = re.compile(r"<(code|message)>([^<>]*)</\1>", re.IGNORECASE)
+_FIELD = re.compile(r"(data|event|id|retry)?:")
+"""How a line of an event stream begins; one that begins with the colon is a comment."""
+_KEYS = (
+    "message",
+    "Message",
+    "detail",
+    "msg",
+    "error",
+    "errors",
+    "error_description",
+    "error_message",
+    "errorMessage",
+    "reason",
+    "title",
+    "description",
+    "faultstring",
+    "status_msg",
+)
+"""Under which names a message is looked for, the most telling first."""
 
 
 def refusal_text(body: bytes) -> str:
     """The message inside an error body, on one line; empty when the body says nothing."""
-    text = body.decode("utf-8", "replace").strip()
-    if text[:1] in ("{", "["):
-        try:
-            found = message_of(json.loads(text))
-        except (ValueError, RecursionError):
-            found = None
-        if found:
-            return found
+    body = _unpacked(body)
+    text = body.decode("utf-8-sig", "replace").strip()
+    found = _quoted(text)
+    if found:
+        return _flat(found)
     if is_html(body):
         return _flat(_title(text) or _TAG.sub(" ", _without_code(text)[:_READ]))
+    if text.startswith("<"):
+        said = [value.strip() for _, value in _XML.findall(text[:_READ])]
+        return _flat(": ".join(filter(None, said)) or _TAG.sub(" ", text[:_READ]))
+    if _FIELD.match(text):
+        return _flat(_in_events(text) or text)
     return _flat(text)
 
 
@@ -49,25 +85,53 @@ def message_of(answer: object) -> str | None:
     return found if found is None else _flat(found)
 
 
-def _message(answer: object) -> str | None:
+def _unpacked(body: bytes) -> bytes:
+    """A body that was compressed, which shows in its first bytes; as far as it goes where it is cut or broken."""
+    if not body.startswith(_PACKED):
+        return body
+    try:
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, INFLATED)
+    except zlib.error:
+        return b"what it says is compressed, and broken"
+
+
+def _quoted(text: str, depth: int = _DEPTH) -> str | None:
+    """The message of a text that is JSON; None where it is not, or has none."""
+    if text[:1] not in ("{", "["):
+        return None
+    try:
+        return _message(json.loads(text), depth)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _in_events(text: str) -> str:
+    """What an event stream says: its data, else its comments."""
+    fields = [line.partition(":") for line in text.splitlines()]
+    data = "\n".join(value for name, _, value in fields if name == "data").strip()
+    return _quoted(data) or data or " ".join(value.strip() for name, _, value in fields if not name)
+
+
+def _message(answer: object, depth: int = _DEPTH) -> str | None:
     if isinstance(answer, list) and answer:
         answer = answer[0]
     if not isinstance(answer, dict):
         return None
     error = answer.get("error")
-    if isinstance(error, str) and error:
-        return error
-    if isinstance(error, dict):
-        return _message_in(error) or _dumped(error)
+    if isinstance(error, dict) and error:
+        return _message_in(error, depth) or _dumped(error)
     if error:
-        return _dumped(error)
+        beside = _message_in({key: value for key, value in answer.items() if key != "error"}, depth)
+        own = _unquoted(error, depth) if isinstance(error, str) else "" if beside else _dumped(error)
+        return ": ".join(dict.fromkeys(filter(None, (own, beside))))
     if answer.get("object") == "error" or "choices" not in answer:
-        return _message_in(answer)
+        return _message_in(answer, depth)
     return None
 
 
 def is_html(body: bytes) -> bool:
-    return body.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html"))
+    start = body.removeprefix(b"\xef\xbb\xbf").lstrip()[:14].lower()
+    return start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<title", b"<!--"))
 
 
 def _without_code(text: str) -> str:
@@ -80,15 +144,6 @@ def _without_code(text: str) -> str:
             return " ".join(kept)
         at = closed.start()
     return " ".join((*kept, text[at:]))
-
-
-def retry_after_s(value: str | None) -> float | None:
-    """Seconds of a Retry-After header; None for the date form, which needs a wall clock."""
-    try:
-        seconds = float(value) if value else None
-    except ValueError:
-        return None
-    return seconds if seconds is not None and 0 <= seconds < 1e7 else None
 
 
 def _title(page: str) -> str:
@@ -107,18 +162,33 @@ def _dumped(value: object) -> str:
 
 
 def _message_in(fields: dict[str, Any], depth: int = _DEPTH) -> str | None:
-    for key in ("message", "detail", "msg", "error", "reason"):
+    found = _first_of(fields, depth)
+    title, raw = fields.get("title"), fields.get("metadata")
+    if found and isinstance(title, str) and title and title != found:
+        found = f"{title}: {found}"
+    if found and isinstance(raw, dict) and isinstance(raw.get("raw"), str) and raw["raw"]:
+        found = f"{found}: {_unquoted(raw['raw'], depth)}"
+    return found
+
+
+def _first_of(fields: dict[str, Any], depth: int) -> str | None:
+    for key in _KEYS:
         value = fields.get(key)
         if isinstance(value, str) and value:
-            return value
+            return _unquoted(value, depth)
         if isinstance(value, list) and value:
-            return "; ".join(_validation(item) for item in value[:_DEPTH])
+            return "; ".join(_validation(item, depth - 1) for item in value[:_DEPTH])
         if isinstance(value, dict) and value:
-            return (_message_in(value, depth - 1) if depth else None) or _dumped(value)
+            return (_message_in(value, depth - 1) if depth > 0 else None) or _dumped(value)
     return None
 
 
-def _validation(item: object) -> str:
+def _unquoted(text: str, depth: int) -> str:
+    """A message that is itself the JSON of another one's error."""
+    return (_quoted(text.strip(), depth - 1) if depth > 0 else None) or text
+
+
+def _validation(item: object, depth: int) -> str:
     """One entry of FastAPI's list of validation errors."""
     if isinstance(item, dict) and "msg" in item:
         place = item.get("loc")
@@ -129,6 +199,8 @@ def _validation(item: object) -> str:
         )
         message = item["msg"] if isinstance(item["msg"], str) else _dumped(item["msg"])
         return f"{where}: {message}" if where else message
+    if isinstance(item, dict):
+        return (_message_in(item, depth) if depth > 0 else None) or _dumped(item)
     return item if isinstance(item, str) else _dumped(item)
 
 

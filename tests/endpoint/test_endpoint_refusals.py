@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
+import zlib
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.endpoint.question import REFUSAL_BYTES
-from llmtop.endpoint.refusals import TEXT_LIMIT, message_of, refusal_text
+from llmtop.endpoint.refusals import INFLATED, TEXT_LIMIT, message_of, refusal_text
 
 KEY = st.sampled_from(["error", "message", "detail", "msg", "loc", "object", "reason", "choices"])
 JSON = st.recursive(
@@ -67,3 +69,55 @@ def test_a_web_page_is_told_by_its_title_or_its_words(page: str, title: str) -> 
 def test_fields_that_are_refused_are_named() -> None:
     detail = [{"loc": ["body", 0, "x"], "msg": "no"}, {"loc": 5, "msg": {"a": 1}}, "text", 7]
     assert refusal_text(json.dumps({"detail": detail}).encode()) == 'body.0.x: no; {"a": 1}; text; 7'
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ('{"title": "Too Many Requests", "detail": "90 a minute", "status": 429}', "Too Many Requests: 90 a minute"),
+        ('{"errors": [{"message": "no such route"}, {"message": "nor this"}]}', "no such route; nor this"),
+        ('{"errors": ["quota", "spent"]}', "quota; spent"),
+        ('{"error": {"errors": [{"message": "deep"}]}}', "deep"),
+        ('{"error": true, "message": "the queue is full"}', "the queue is full"),
+        ('{"error": "Too Many Requests", "message": "ten a minute"}', "Too Many Requests: ten a minute"),
+        ('{"error": "same", "message": "same"}', "same"),
+        ('{"error": "invalid_token", "error_description": "it is over"}', "invalid_token: it is over"),
+        ('{"message": "{\\"error\\": {\\"message\\": \\"behind the gateway\\"}}"}', "behind the gateway"),
+        (
+            '{"error": {"message": "Provider returned error", "metadata": {"raw": "{\\"detail\\": \\"busy\\"}"}}}',
+            "Provider returned error: busy",
+        ),
+        ('{"faultstring": "spike arrest"}', "spike arrest"),
+        ('{"Message": "User is not authorized"}', "User is not authorized"),
+        ('{"base_resp": {}, "code": 7, "reason": "why"}', "why"),
+        (
+            "<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>less, please</Message></Error>",
+            "SlowDown: less, please",
+        ),
+        ("<problem>what <b>it</b> is</problem>", "what it is"),
+        ('data: {"error": {"message": "in an event"}}\n\n', "in an event"),
+        ('event: error\ndata: {"message": "named"}\n\n', "named"),
+        ("event: error\n: worker lost\n\n", "worker lost"),
+        (": upstream is gone\n\n", "upstream is gone"),
+        ("error code: 1020", "error code: 1020"),
+        ('\ufeff{"message": "after a mark"}', "after a mark"),
+        ("<head><title>Access denied | Cloudflare</title></head>", "Access denied | Cloudflare"),
+        ("<!-- a comment --><html><title>503</title>", "503"),
+        ("upstream connect error", "upstream connect error"),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zlib.compress], ids=["plain", "gzip", "deflate"])
+def test_a_message_is_found_in_every_shape_compressed_or_not(body: str, text: str, pack: Any) -> None:
+    assert refusal_text(pack(body.encode())) == text
+
+
+def test_what_is_compressed_is_unpacked_within_bounds_and_may_be_cut_or_broken() -> None:
+    bomb = gzip.compress(b"a" * 50_000_000)
+    began = time.process_time()
+    assert refusal_text(bomb) == "a" * TEXT_LIMIT
+    assert time.process_time() - began < 0.25
+    assert INFLATED < 1 << 20
+    whole = gzip.compress(b'{"message": "the end of it is lost"}' + bytes(range(256)) * 20)
+    assert "the end of it is lost" in refusal_text(whole[:-300])
+    assert refusal_text(b"\x1f\x8b\x08broken") in ("", "what it says is compressed, and broken")

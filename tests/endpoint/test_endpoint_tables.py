@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
 from llmtop.endpoint.bodies import RequestBodies
-from llmtop.endpoint.refusals import refusal_text, retry_after_s
+from llmtop.endpoint.refusals import refusal_text
 from llmtop.endpoint.urls import endpoint_from_url, normalise_url
 from llmtop.errors import UsageError
 
@@ -121,16 +121,6 @@ def test_any_body_gives_a_text(body: bytes) -> None:
 )
 def test_any_json_gives_a_text(answer: Any) -> None:
     assert isinstance(refusal_text(json.dumps(answer).encode()), str)
-
-
-def test_retry_after() -> None:
-    assert [
-        retry_after_s(text) for text in ("3", "0.5", None, "", "soon", "-1", "nan", "Wed, 21 Oct 2026 07:28:00 GMT")
-    ] == [
-        3.0,
-        0.5,
-        *[None] * 6,
-    ]
 
 
 @given(prompt=st.text(max_size=50), tokens=st.integers(1, 10**6), dialect=st.sampled_from(list(Dialect)))
