@@ -13,7 +13,8 @@ from llmtop.analysis.advice import advised, explained
 from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.diagnosis import by_cliff, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
-from llmtop.analysis.headline import headline
+from llmtop.analysis.failing import NO_CAUSE, all_failed, why_all_failed
+from llmtop.analysis.headline import failing_headline, headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
 from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
 from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
@@ -56,15 +57,17 @@ from llmtop.domain.verdicts import (
     SloVerdict,
 )
 from llmtop.meter.facts import Facts
+from llmtop.wording.failures import failure_seen
 from llmtop.wording.over_time import part
-from llmtop.wording.sentences import TRANSIENTS, configuration
+from llmtop.wording.sentences import TRANSIENTS, configuration, sentence
 
 QUICK_REPLICATES = 24
 """Bootstrap draws of a live verdict between the full ones."""
-REFUSAL_WIDTH = 100
-"""Of a refuser's own words: a gateway may send a page."""
+TOLD_FAILURES = 3
+"""Kinds of failures among the notes; `failures` has them all."""
 LIVE_REQUESTS = 32768
 """The newest, which the SLO of now and the diagnosis of a live verdict rest on: a minute of 500 requests/s."""
+_UNKNOWN = CliffVerdict(kind=Kind.INSUFFICIENT)
 _DRIFT_FROM_S = 300.0
 """Shorter live runs are not searched for drift."""
 
@@ -92,14 +95,18 @@ def assess(
     curves = (Ledger() if ledger is None else ledger).curves(facts, meta, requests, now_s)
     if not curves:
         question = question_of(facts, meta.profile)
-        judgement = Judgement(question=question, sentence=_waiting_headline(meta), final=over)
-        return Assessment(t_s=now_s, headline=_waiting_headline(meta), cliff=_nothing(meta), judgement=judgement)
+        hopeless = all_failed(facts)
+        told, cliff = (why_all_failed(facts), _UNKNOWN) if hopeless else (_waiting_headline(meta), _nothing(meta))
+        judgement = Judgement(question=question, sentence=sentence(told) if hopeless else told, final=over)
+        failed = facts.failures.groups()
+        return Assessment(t_s=now_s, headline=told, cliff=cliff, judgement=judgement, failures=failed)
     current = curves[-1]
     limits = measured_lengths(limits_of(facts, meta, current.point), current.requests)
-    verdicts, shown, judged = _verdicts(current, limits, previous, full)
+    hopeless = all_failed(facts)
+    verdicts, shown, judged = ((), _UNKNOWN, 0) if hopeless else _verdicts(current, limits, previous, full)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
     capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, current.point)
-    if meta.ending in LOST:
+    if meta.ending in LOST or hopeless:
         capacity = Capacity()
     drifts, recoveries = ((), ()) if previous is None else (previous.drifts, previous.recoveries)
     if full:
@@ -113,7 +120,7 @@ def assess(
     verdict = answered if over else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
     told_s = last_held_s(facts, now_s) if over else now_s
     by_curve = by_cliff(shown)
-    if meta.ending in LOST:
+    if meta.ending in LOST or hopeless:
         diagnosis = NOTHING
     elif over and by_curve.bound is not Bound.NONE:
         diagnosis = by_curve
@@ -125,8 +132,11 @@ def assess(
             votes = [NOTHING if vote.bound in FAILING else vote for vote in votes]
             before_now = NOTHING if before_now.bound in FAILING else before_now
         diagnosis = elected(before_now, votes, by_curve)
-    fresh = advised(diagnosis, current.levels, limits, slo, shown, capacity, dialect)
-    diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
+    if hopeless:
+        diagnosis = NO_CAUSE
+    else:
+        fresh = advised(diagnosis, current.levels, limits, slo, shown, capacity, dialect)
+        diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
     overloaded = previous is not None and previous.overloaded
     before = None if over else slo_sample_before(facts, meta, requests, now_s)
@@ -134,9 +144,10 @@ def assess(
     if not over and facts.searches and current.point.value == 0:
         proven = None  # the last load that a search tried is no news once it has found what it sought
     recent = recent_of(facts, requests, current.point, told_s)
+    told = headline(slo, proven, capacity, shown, diagnosis, _top(current.levels), judgement)
     return Assessment(
         t_s=now_s,
-        headline=headline(slo, proven, capacity, shown, diagnosis, _top(current.levels), judgement),
+        headline=failing_headline(proven, why_all_failed(facts), judgement) if hopeless else told,
         slo=verdict,
         cliff=shown,
         cliffs=verdicts,
@@ -148,11 +159,12 @@ def assess(
         judgement=judgement,
         overloaded=overloaded_now(facts, requests, base_s, now_s, overloaded, current.requests.service_s),
         judged_requests=judged,
+        failures=facts.failures.groups(),
         notes=(
             *trust_notes(recent),
             *chapter_notes(facts, meta),
             *replicas(facts),
-            *_refusers(facts),
+            *map(failure_seen, facts.failures.groups()[:TOLD_FAILURES]),
             *_part(drifts, meta, now_s),
             *judgement.left_out,
         ),
@@ -329,8 +341,3 @@ def _part(drifts: Sequence[Drift], meta: RunMeta, now_s: float) -> tuple[str, ..
     asked = meta.profile.asks is Question.SOAK or any(each.significant for each in drifts)
     told = part(drifts, now_s) if asked else ""
     return (told,) if told else ()
-
-
-def _refusers(facts: Facts) -> tuple[str, ...]:
-    """Who refused, in the words that came with each status."""
-    return tuple(f"HTTP {status}: {text[:REFUSAL_WIDTH]}" for status, text in facts.refusals.items() if text)

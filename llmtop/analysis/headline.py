@@ -65,6 +65,14 @@ def headline(
     return SEPARATOR.join(filter(None, (state, short_capacity, place, bound, advice)))
 
 
+def failing_headline(verdict: SloVerdict | None, why: str, judgement: Judgement) -> str:
+    """`SLO FAIL errors>1% · all 12 requests failed: HTTP 429 "slow down"`: there is nothing else to tell."""
+    if judgement.ending in LOST:
+        return SEPARATOR.join(("SLO not known", ENDED_BY[judgement.ending], why))
+    state = "" if verdict is None else slo_state(verdict)
+    return SEPARATOR.join(filter(None, (state, why)))
+
+
 def slo_state(verdict: SloVerdict) -> str:
     """`SLO OK`, `SLO --` where it is not known, or `SLO FAIL` with the first limit that is missed; failures first."""
     if verdict.ok:

@@ -15,6 +15,7 @@ import numpy as np
 
 from llmtop.analysis.capacity import judge_level
 from llmtop.analysis.diagnosis import is_client_bound
+from llmtop.analysis.failing import all_failed, dominating, why_all_failed
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY, Level
 from llmtop.analysis.readings import commanded, server_gauges
@@ -26,7 +27,7 @@ from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Hold, LoadPoint
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.run import INTERRUPTED, LOST, JudgedLevel, LoadChange, RunMeta
-from llmtop.domain.slo import LATENCIES, Slo
+from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.verdicts import (
     Capacity,
     CliffVerdict,
@@ -92,8 +93,15 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
     ok, reasons = answer.ok, answer.reasons
     verdict, early = answer.verdict, run.early
     text = answers.with_reasons(answer.text, reasons)
+    if mostly := run.unsaid(verdict, text):
+        reasons = (*reasons, mostly)
+        text = answers.with_reasons(answer.text, reasons)
     if run.void:
         ok, reasons, text = None, (CLIENT_BOUND,), CLIENT_BOUND
+    elif all_failed(facts) and meta.ending not in LOST:
+        verdict, why = judge_slo(run.everything, slo), why_all_failed(facts)
+        ok, reasons = verdict.ok, tuple(filter(None, (why, early)))
+        text = answers.with_reasons(why, reasons[1:])
     elif meta.ending in LOST:  # what failed while the server fell away says nothing of the load it fell at
         verdict, ok, reasons, text = SloVerdict(), None, (early or "",), answers.unanswered(early or "")
     elif early is not None and not (answer.reach and ok is True):
@@ -216,7 +224,19 @@ class _Run:
 
     def misses(self, verdict: SloVerdict) -> tuple[str, ...]:
         named = {target.name: target for target in self.slo.targets}
-        return tuple(answers.miss(each, named[each.name]) for each in verdict.targets if each.ok is False)
+        return tuple(self.miss(each, named[each.name]) for each in verdict.targets if each.ok is False)
+
+    def miss(self, verdict: TargetVerdict, target: SloTarget) -> str:
+        """A limit that is missed; one on errors with what they mostly are."""
+        told = answers.miss(verdict, target)
+        mostly = dominating(self.facts) if target.metric == "error_ratio" else ""
+        return f"{told}, {mostly}" if mostly else told
+
+    def unsaid(self, verdict: SloVerdict, text: str) -> str:
+        """What failures mostly are, where their limit is missed and `text` does not say it; else empty."""
+        missed = any(each.ok is False and each.name == "error_ratio" for each in verdict.targets)
+        mostly = dominating(self.facts) if missed else ""
+        return "" if mostly in text else mostly
 
     def doubts(self, verdict: SloVerdict) -> tuple[str, ...]:
         """What is missing for an answer."""
@@ -300,7 +320,7 @@ def _peak(run: _Run) -> _Answer:
         reasons = (answers.between(run.found.capacity.at_slo, run.found.capacity.fails_at, axis), *reasons)
     if ok is not None:
         errors = {
-            answers.miss(each, target)
+            run.miss(each, target)
             for each, target in zip(verdict.targets, run.slo.targets, strict=True)
             if each.ok is False and each.name == "error_ratio"
         }

@@ -138,7 +138,7 @@ class CapacitySearch:
         if self._trial is None or len(facts.chapters) > self._chapters:
             self._begin(facts, now_s)
             return
-        self._client, self._statuses = client_seconds(facts, self._start_s, now_s), tuple(facts.refusals)
+        self._client, self._statuses = client_seconds(facts, self._start_s, now_s), facts.failures.statuses
         if self._client.void and self._client.all >= VOID_FROM_S:
             self.stop("client")
             return

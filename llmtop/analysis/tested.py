@@ -96,7 +96,7 @@ def found(facts: Facts, slo: Slo) -> Capacity | None:
     for tested, ended, since_s in _searches(facts, slo):
         until_s = facts.t_s if ended is None else ended.t_s
         client = client_seconds(facts, since_s, until_s)
-        return capacity_of_tested(tested, ended, slo, _point_at(facts, until_s), client, tuple(facts.refusals))
+        return capacity_of_tested(tested, ended, slo, _point_at(facts, until_s), client, facts.failures.statuses)
     return None
 
 

@@ -70,5 +70,7 @@ def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace) -> int:
             for event in last.frame.events:
                 if event.kind == "recording" and event.severity != "info":
                     complain(event.text)
-            say(summary.text(last.meta, last.frame, last.assessment or Assessment()))
+            assessment = last.assessment or Assessment()
+            say(summary.text(last.meta, last.frame, assessment))
+            complain(summary.last_word(last.frame, assessment))
     return INTERRUPTED if asked is not None else ended.exit_code

@@ -31,7 +31,11 @@ from llmtop.load.files import within_open_files
 from llmtop.profiles import load_profile, own_problem
 from llmtop.wording import sentences
 from llmtop.wording.endings import ending_text
+from llmtop.wording.failures import failure
 from llmtop.wording.figures import TEXT, clock
+
+MOST_FAILURES = 10
+"""Kinds of failures that are narrated; a server that says something else each time would fill the screen."""
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -74,6 +78,7 @@ def main(arguments: argparse.Namespace) -> int:
             say(summary.text(result.meta, result.frame, result.assessment))
     except LlmtopError as error:
         failed = failed or error
+    complain(summary.last_word(result.frame, result.assessment))
     if failed is not None:
         complain(str(failed))
         return code or failed.exit_code
@@ -128,6 +133,7 @@ class _Progress:
         self._length_s = None if search else profile.plan.duration_s
         self._over = sys.stderr.isatty()
         self._told: set[Event] = set()
+        self._failures: set[tuple[str | None, int | None, str]] = set()
 
     def tell(self, frame: Frame) -> None:
         """What happened to the recording, once."""
@@ -136,6 +142,15 @@ class _Progress:
                 self._told.add(event)
                 self.end()
                 complain(event.text)
+
+    def _tell_failures(self, frame: Frame) -> None:
+        """Each kind of failure on a line of its own, as it is seen for the first time; a few of them."""
+        for group in frame.failures:
+            kind = (group.outcome, group.status, group.text)
+            if kind not in self._failures and len(self._failures) < MOST_FAILURES:
+                self._failures.add(kind)
+                self.end()
+                complain(f"{clock(group.first_s)} {failure(group)}")
 
     def show(self, shown: Shown) -> None:
         frame = shown.frame
@@ -154,7 +169,9 @@ class _Progress:
             f"{TEXT.count(window.output_tokens_per_s)} tok/s",
             f"{frame.totals.ok} ok",
             f"{frame.totals.errors} errors" if frame.totals.errors else "",
+            "" if self._over else " · ".join(map(failure, frame.failures[-1:])),
         ]
+        self._tell_failures(frame)
         line = plain(" · ".join(part for part in parts if part))
         self._write(f"\r\x1b[K{line[:110]}" if self._over else f"{line}\n")
 

@@ -6,8 +6,16 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.verdicts import Assessment
 from llmtop.wording.endings import ENDED_BY, ending_text
+from llmtop.wording.failures import all_failed
 from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.sentences import sentence
+
+
+def last_word(frame: Frame, assessment: Assessment) -> str:
+    """Why nothing was measured; empty where something was, or nothing has failed."""
+    if frame.totals.ok or not frame.totals.errors:
+        return ""
+    return all_failed(assessment.failures)
 
 
 def text(meta: RunMeta, frame: Frame, assessment: Assessment) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from llmtop.domain.endpoint import EndpointStatus
+from llmtop.domain.failures import FailureGroup
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Event, LoadChange, Mark
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
@@ -108,6 +109,8 @@ class Frame(Struct, frozen=True, kw_only=True):
     marks: tuple[Mark, ...] = ()
     events: tuple[Event, ...] = ()
     """The newest last, at most a screenful."""
+    failures: tuple[FailureGroup, ...] = ()
+    """The kinds of failures that came last, at most a few; the newest last."""
     run_file: str | None = None
     recording: bool = False
     recording_problem: str | None = None

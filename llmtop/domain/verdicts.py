@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from llmtop.domain.failures import FailureGroup
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import Question
 from llmtop.domain.run import Ending
@@ -322,4 +323,6 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """Past the cliff right now."""
     judged_requests: int = 0
     """Requests of the current curve that `cliffs` rest on; a shown verdict changes only as this grows."""
+    failures: tuple[FailureGroup, ...] = ()
+    """Of all requests of the run, the most frequent first; of a table, none."""
     notes: tuple[str, ...] = ()

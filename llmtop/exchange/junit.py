@@ -11,6 +11,7 @@ from llmtop.domain.run import Ending, FactBatch, RunMeta
 from llmtop.domain.verdicts import Assessment
 from llmtop.files import write_whole
 from llmtop.wording.endings import ENDED_BY
+from llmtop.wording.failures import failure_seen
 
 
 class JUnitOutput:
@@ -51,7 +52,7 @@ def junit(name: str, assessment: Assessment, *, unknown_ok: bool = False, ended:
     """One test case for the answer to the run's question, and one for each SLO limit in the span that it is about.
 
     No answer is an error, which is as red as a failure, or skipped with `unknown_ok`; a limit that cannot be judged by
-    itself is skipped. `ended`: what cut the run short.
+    itself is skipped. `ended`: what cut the run short, which is told with the kinds of failures.
     """
     assessment, name = plainly(assessment), plain(name)
     judgement, targets = assessment.judgement, assessment.slo.targets
@@ -71,6 +72,6 @@ def junit(name: str, assessment: Assessment, *, unknown_ok: bool = False, ended:
             ElementTree.SubElement(case, "failure", message=target.text)
         elif target.ok is None:
             ElementTree.SubElement(case, "skipped", message=target.text)
-    if ended:
-        ElementTree.SubElement(suite, "system-out").text = ended
+    if said := "\n".join(filter(None, (ended, *map(failure_seen, assessment.failures)))):
+        ElementTree.SubElement(suite, "system-out").text = said
     return bytes(ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Chapter, Event, FactBatch, JudgedLevel, LoadChange, Mark, SearchEnded
 from llmtop.meter.client import SPOILT, ClientJudge, JudgedSecond, Pause, RedSpans
+from llmtop.meter.failures import FailureTally
 
 Column = npt.NDArray[np.float64]
 
@@ -150,8 +151,9 @@ class Facts:
         self.chapters: list[Chapter] = []
         self.tested: list[JudgedLevel] = []
         self.searches: list[SearchEnded] = []
-        self.refusals: dict[int, str] = {}
-        """What came with each HTTP status that was an error, the first time; empty: no text."""
+        self.failures = FailureTally()
+        self.answered = False
+        """Whether any request ended well, also one whose row is there no more."""
         self.t_s = 0.0
         self._judge = ClientJudge()
         self._red = RedSpans()
@@ -172,8 +174,10 @@ class Facts:
         if batch.requests and self._pauses:
             self._void_of_earlier_pauses(len(batch.requests))
         for record in batch.requests:
-            if record.outcome is Outcome.HTTP_ERROR and record.status is not None:
-                self.refusals.setdefault(record.status, record.error or "")
+            if record.outcome is Outcome.OK:
+                self.answered = True
+            else:
+                self.failures.add(record)
         self.server.extend(_rows(batch.server, SERVER_COLUMNS))
         self.bins.extend(_rows(batch.bins, BIN_COLUMNS))
         self.gaps.extend([(each.t_s, bucket, count) for each in batch.bins for bucket, count in each.gap_counts])

@@ -21,6 +21,7 @@ from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
 from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.domain.verdicts import ClientHealth
 from llmtop.meter.client import ClientJudge
+from llmtop.meter.failures import FailureTally
 from llmtop.meter.quantiles import quantile
 
 WINDOW_S = 5.0
@@ -28,6 +29,8 @@ STEP_S = 0.5
 SPAN_S = 120.0
 STALE_S = 3.5
 """A sample of the server or the client counts as current for so long (scrapes come once a second)."""
+FEW_FAILURES = 4
+"""Kinds of failures that a frame carries at most."""
 RECENT = 50
 """Changes, marks and events that a frame carries at most."""
 
@@ -59,6 +62,7 @@ class FrameBuilder:
         self._target: LoadPoint | None = None
         self._totals = Totals()
         self._token_source: str | None = None
+        self._failures = FailureTally()
         self._seq = itertools.count(1)
         self.t_s = 0.0
 
@@ -78,6 +82,8 @@ class FrameBuilder:
         for record in batch.requests:
             if record.outcome is Outcome.OK:
                 self._token_source = record.token_source
+            else:
+                self._failures.add(record)
         for closed in batch.bins:
             self._add_bin(closed)
         self.t_s = max(self.t_s, batch.t_s)
@@ -195,6 +201,7 @@ class FrameBuilder:
             changes=tuple(self._changes),
             marks=tuple(self._marks),
             events=tuple(self._events),
+            failures=tuple(sorted(self._failures.groups(), key=lambda group: group.last_s)[-FEW_FAILURES:]),
             run_file=run_file,
             recording=recording,
             recording_problem=recording_problem,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -17,6 +16,7 @@ from llmtop.domain.run import Event, LoadChange, Mark, RunMeta, safe_meta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.meter.facts import Facts
+from llmtop.wording.failures import failure
 
 
 class ClientSummary(Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class ReportInput(Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0
     figures: RunFigures = RunFigures()
     failures: tuple[tuple[str, int], ...] = ()
-    """(what happened, how often), the most frequent first."""
+    """(what happened, how often), the most frequent first; `assessment.failures` has them in their parts."""
     token_source: str | None = None
     """Where output token counts come from; the least sure of them."""
     client: ClientSummary = ClientSummary()
@@ -72,18 +72,15 @@ def report_input(
     Args:
         facts: all of the run (`Facts.of(reader.batches())`).
         timeline: from start to end (`whole_run_timeline`).
-        records: for the kinds of failures and the source of token counts, which `facts` do not hold; read once.
+        records: for the source of token counts, which `facts` do not hold; read once.
         gpus: names, one for each GPU that was seen.
     """
     table = facts.requests
     ok = table.column("ok") == 1
-    failures: Counter[str] = Counter()
     sources: set[str] = set()
     for record in records:
         if record.outcome is Outcome.OK:
             sources.add(record.token_source)
-        if record.outcome.is_error:
-            failures[_failure(record)] += 1
     report = ReportInput(
         meta=safe_meta(meta),
         slo=slo,
@@ -94,7 +91,7 @@ def report_input(
         totals=_totals(facts),
         prompt_tokens=int(table.column("prompt_tokens")[ok].sum()),
         figures=figures_of(facts, meta),
-        failures=tuple(failures.most_common()),
+        failures=tuple((failure(group), group.count) for group in facts.failures.groups()),
         token_source=next((name for name in ("chunks", "tokenizer", "usage") if name in sources), None),
         client=_client(facts),
         gpus=tuple(gpus),
@@ -126,11 +123,3 @@ def _client(facts: Facts) -> ClientSummary:
         lag_worst_ms=float(lag.max()) if len(lag) else None,
         cpu_max=float(cpu.max()) if len(cpu) else None,
     )
-
-
-def _failure(record: RequestRecord) -> str:
-    what = record.outcome.replace("_", " ")
-    if record.status is not None and record.status != 200:
-        what += f" {record.status}"
-    detail = (record.error or "").strip().splitlines()
-    return f"{what}: {detail[0][:120]}" if detail else what

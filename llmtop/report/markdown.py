@@ -118,9 +118,9 @@ def _requests(report: ReportInput) -> Iterable[str]:
         yield from ("", f"<details><summary>{percentiles.PARTS}</summary>", "")
         yield from _table(["", *percentiles.HEADS], parts)
         yield from ("", "</details>")
-    if report.failures:
+    if report.assessment.failures:
         yield ""
-        yield from _table(["failure", "n"], [(what, PAGE.whole(count)) for what, count in report.failures[:20]])
+        yield from _table(["failure", *prose.FAILURE_HEADS], prose.failure_rows(report))
 
 
 def text_curve(report: ReportInput) -> list[str]:

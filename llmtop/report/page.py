@@ -178,9 +178,9 @@ def _requests(report: ReportInput) -> str:
     if each := [_named_row(row, 2) for row in percentiles.part_rows(report)]:
         table = _table(["", *percentiles.HEADS], each)
         parts.append(f"<details><summary>{percentiles.PARTS}</summary>{table}</details>")
-    if report.failures:
-        failed = [[_cell(what, "text wrap"), _cell(PAGE.whole(count))] for what, count in report.failures[:20]]
-        parts.append(_table(["Failure", "n"], failed))
+    if report.assessment.failures:
+        failed = [[_cell(what, "text wrap"), *map(_cell, rest)] for what, *rest in prose.failure_rows(report)]
+        parts.append(_table(["Failure", *prose.FAILURE_HEADS], failed))
     return "".join(parts)
 
 

@@ -9,7 +9,8 @@ from llmtop.domain.load import Hold, LoadPoint, Ramp, Replay, Shape, Sine, Spike
 from llmtop.domain.profile import OF_CAPACITY, Fixed, LengthDistribution, LogNormal, Normal, Workload
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Curve, Kind, SloVerdict
 from llmtop.report.contents import ReportInput
-from llmtop.wording.figures import PAGE, UNKNOWN
+from llmtop.wording.failures import failure
+from llmtop.wording.figures import PAGE, UNKNOWN, clock
 from llmtop.wording.names import bound_name, place_name, short_axis
 from llmtop.wording.sentences import (
     CLIENT_SLOW,
@@ -311,3 +312,12 @@ def totals_text(report: ReportInput) -> str:
         parts.append(f"{PAGE.whole(totals.in_flight)} still in flight at the end")
     tokens = f"{PAGE.whole(report.prompt_tokens)} prompt and {PAGE.whole(totals.output_tokens)} output tokens"
     return f"{', '.join(parts)}; {tokens}."
+
+
+FAILURE_HEADS = ("n", "first", "last")
+
+
+def failure_rows(report: ReportInput) -> list[tuple[str, str, str, str]]:
+    """What happened, how often, and when first and last; the most frequent first."""
+    groups = report.assessment.failures
+    return [(failure(each, PAGE), PAGE.whole(each.count), clock(each.first_s), clock(each.last_s)) for each in groups]

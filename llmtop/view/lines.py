@@ -16,6 +16,7 @@ from llmtop.view.condition import Condition, span_of
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Part, Run, Runs, cut, fit
 from llmtop.view.tone import Tone
+from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TIGHT, UNKNOWN, clock
 from llmtop.wording.sentences import VOID, client_reason
 
@@ -226,7 +227,7 @@ class Entry(Struct, frozen=True, order=True):
 
 
 def entries(frame: Frame | None, glyphs: Glyphs) -> list[Entry]:
-    """Events, marks and movements of the load in one list, oldest first."""
+    """Events, marks, movements of the load, and kinds of failures by their newest, in one list, oldest first."""
     if frame is None:
         return []
     roles = {"warning": "warn", "error": "bad"}
@@ -234,6 +235,10 @@ def entries(frame: Frame | None, glyphs: Glyphs) -> list[Entry]:
     found = [
         Entry(event.t_s, signs.get(event.severity, "") + plain(event.text, glyphs), roles.get(event.severity, "text"))
         for event in frame.events
+    ]
+    found += [
+        Entry(group.last_s, f"{glyphs.bad} {plain(failure_seen(group, TIGHT), glyphs)}", "bad")
+        for group in frame.failures
     ]
     found += [Entry(mark.t_s, f'mark "{plain(mark.text, glyphs)}"', "mark") for mark in frame.marks]
     told = [event.t_s for event in frame.events if event.kind == "load"]

@@ -164,9 +164,9 @@ def test_from_a_fifth_of_red_seconds_on_nothing_is_known(red: int, void: bool) -
 
 
 def climbed(load: float, *, ttft_s: float = 0.1, failed: bool = False, count: int = 80) -> Facts:
-    """Every request sent while the commanded load was `load`."""
-    outcome = Outcome.HTTP_ERROR if failed else Outcome.OK
-    requests = [record(t / 10, ttft_s=ttft_s, e2e_s=ttft_s + 0.5, outcome=outcome) for t in range(count)]
+    """Every request sent while the commanded load was `load`. `failed`: all but the first."""
+    outcomes = [Outcome.HTTP_ERROR if failed and t else Outcome.OK for t in range(count)]
+    requests = [record(t / 10, ttft_s=ttft_s, e2e_s=ttft_s + 0.5, outcome=each) for t, each in enumerate(outcomes)]
     bins = [LoadBin(t_s=(i + 1) / 4, span_s=0.25, target=load, in_flight=int(load)) for i in range(400)]
     return facts_of(requests=requests, bins=bins)
 
@@ -278,7 +278,7 @@ def test_a_capacity_among_errors_is_none() -> None:
     meta = run_of(Profile(name="c", question=Question.CLIFF, plan=LoadPlan(stages=())))
     judgement = answer(climbed(40, failed=True), meta, capacity=Capacity(at_slo=50.0), levels=[level])
     assert judgement.ok is False
-    assert "80 of 80 requests failed" in judgement.sentence
+    assert "79 of 80 requests failed" in judgement.sentence
 
 
 # -- soak and spike ---------------------------------------------------------------------------------------------------

@@ -257,7 +257,7 @@ def report(batches: tuple[FactBatch, ...]) -> ReportInput:
     return report_input(
         META,
         facts,
-        ASSESSMENT,
+        structs.replace(ASSESSMENT, failures=facts.failures.groups()),
         whole_run_timeline(batches, LENGTH_S),
         slo=SLO,
         length_s=LENGTH_S,

@@ -29,7 +29,7 @@ def test_totals_are_the_sums_of_the_run(report: ReportInput, batches: tuple[Fact
     run = report.figures.run
     assert totals.ok == run.ttft_ms.n + (run.unjudged or 0)
     assert sum(count for _, count in report.failures) == totals.errors > 0
-    assert report.failures[0][0] == "http error 503: <b>queue</b> full"
+    assert report.failures[0][0] == 'HTTP 503 "<b>queue</b> full"'
     assert report.token_source == "usage"
 
 

@@ -1,0 +1,31 @@
+"""Runs in which nothing ended well: they say why, and nothing of where latency bends or what binds."""
+
+from __future__ import annotations
+
+from llmtop.domain.failures import FailureGroup
+from llmtop.domain.verdicts import Bound, Diagnosis
+from llmtop.meter.facts import Facts
+from llmtop.wording import failures
+
+NO_CAUSE = Diagnosis(bound=Bound.NONE)
+MOST = 0.5
+"""Share of the failures from which one kind of them is told as what they mostly are."""
+
+
+def all_failed(facts: Facts) -> bool:
+    """Whether requests have failed and none has ended well."""
+    table = facts.requests
+    return not facts.answered and not table.column("ok").any() and bool(table.column("error").any())
+
+
+def why_all_failed(facts: Facts) -> str:
+    """`all 12 requests failed: HTTP 429 "slow down please"`; of a run where `all_failed`."""
+    return failures.all_failed(facts.failures.groups())
+
+
+def dominating(facts: Facts) -> str:
+    """`mostly HTTP 429 "slow down please"`; empty where no kind of failure is most of them."""
+    groups: tuple[FailureGroup, ...] = facts.failures.groups()
+    if not groups or groups[0].outcome is None or groups[0].count < MOST * sum(each.count for each in groups):
+        return ""
+    return failures.mostly(groups[0])
