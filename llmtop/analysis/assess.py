@@ -8,6 +8,7 @@ from functools import partial
 import msgspec
 import numpy as np
 
+from llmtop.analysis import buffering
 from llmtop.analysis import cliff as cliffs
 from llmtop.analysis.advice import advised, explained
 from llmtop.analysis.capacity import capacity_of
@@ -57,6 +58,7 @@ from llmtop.domain.verdicts import (
     SloVerdict,
 )
 from llmtop.meter.facts import Facts
+from llmtop.wording.between import buffered, no_verdict
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.over_time import part
 from llmtop.wording.sentences import TRANSIENTS, configuration, sentence
@@ -103,9 +105,12 @@ def assess(
     current = curves[-1]
     limits = measured_lengths(limits_of(facts, meta, current.point), current.requests)
     hopeless = all_failed(facts)
-    verdicts, shown, judged = ((), _UNKNOWN, 0) if hopeless else _verdicts(current, limits, previous, full)
+    arrival = None if hopeless else buffering.arrival_of(facts)
+    whole_slo, slo = slo, buffering.judged_by(slo, arrival)
+    verdicts, shown, judged = ((), _UNKNOWN, 0) if hopeless else _verdicts(current, limits, previous, full, arrival)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
     capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, current.point)
+    capacity = buffering.unproven(capacity, whole_slo, arrival)
     if meta.ending in LOST or hopeless:
         capacity = Capacity()
     drifts, recoveries = ((), ()) if previous is None else (previous.drifts, previous.recoveries)
@@ -115,7 +120,9 @@ def assess(
     server = meta.info.server if meta.info is not None else None
     point = as_counted(current.point, limits)
     named = configuration(server or DIALECTS[dialect or Dialect.OPENAI].title, limits.max_num_seqs, limits.gpus, point)
-    grounds = Findings(requests, current.levels, capacity, shown, named, drifts, recoveries)
+    spoilt = buffering.spoilt_limits(whole_slo, arrival)
+    unjudged = "" if arrival is None or not spoilt else no_verdict(spoilt, arrival is buffering.Arrival.WHOLE)
+    grounds = Findings(requests, current.levels, capacity, shown, named, drifts, recoveries, unjudged)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
     verdict = answered if over else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
     told_s = last_held_s(facts, now_s) if over else now_s
@@ -135,7 +142,7 @@ def assess(
     if hopeless:
         diagnosis = NO_CAUSE
     else:
-        fresh = advised(diagnosis, current.levels, limits, slo, shown, capacity, dialect)
+        fresh = advised(diagnosis, () if arrival else current.levels, limits, slo, shown, capacity, dialect)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
     overloaded = previous is not None and previous.overloaded
@@ -144,16 +151,16 @@ def assess(
     if not over and facts.searches and current.point.value == 0:
         proven = None  # the last load that a search tried is no news once it has found what it sought
     recent = recent_of(facts, requests, current.point, told_s)
-    told = headline(slo, proven, capacity, shown, diagnosis, _top(current.levels), judgement)
+    told = headline(slo, proven, capacity, shown, diagnosis, _top(current.levels), judgement, bool(arrival))
     return Assessment(
         t_s=now_s,
         headline=failing_headline(proven, why_all_failed(facts), judgement) if hopeless else told,
-        slo=verdict,
+        slo=buffering.with_spoilt(verdict, whole_slo, arrival),
         cliff=shown,
         cliffs=verdicts,
         diagnosis=diagnosis,
         capacity=capacity,
-        curves=tuple(_shown(curve, slo, ghost=curve is not current) for curve in curves),
+        curves=tuple(_shown(curve, slo, curve is not current, arrival) for curve in curves),
         drifts=drifts,
         recoveries=recoveries,
         judgement=judgement,
@@ -161,6 +168,7 @@ def assess(
         judged_requests=judged,
         failures=facts.failures.groups(),
         notes=(
+            *(() if arrival is None else (buffered(arrival is buffering.Arrival.WHOLE),)),
             *trust_notes(recent),
             *chapter_notes(facts, meta),
             *replicas(facts),
@@ -218,7 +226,7 @@ def assess_levels(
 
 
 def _verdicts(
-    curve: MeasuredCurve, limits: Limits, previous: Assessment | None, full: bool
+    curve: MeasuredCurve, limits: Limits, previous: Assessment | None, full: bool, arrival: buffering.Arrival | None
 ) -> tuple[tuple[CliffVerdict, ...], CliffVerdict, int]:
     """All verdicts of this computation, the one to show, and the requests they rest on."""
     count = sum(level.n + level.errors for level in curve.levels)
@@ -234,6 +242,7 @@ def _verdicts(
     judged = (
         judge(curve.levels, axis=curve.axis, metric=metric, stat=stat, limits=limits, replicates=replicates)
         for metric, stat in _judged(curve.levels, full)
+        if arrival is None or metric not in buffering.SPOILT
     )
     verdicts = tuple(_with_transients(verdict, curve) for verdict in judged)
     raw = _with_crossover(_main(verdicts), verdicts)
@@ -304,10 +313,10 @@ def _top(levels: Sequence[Level]) -> float | None:
     return max((level.load for level in levels), default=None)
 
 
-def _shown(curve: MeasuredCurve, slo: Slo, ghost: bool) -> Curve:
+def _shown(curve: MeasuredCurve, slo: Slo, ghost: bool, arrival: buffering.Arrival | None) -> Curve:
     shown = [level for level in curve.levels if level.n + level.errors >= SHOWN_FROM]
     points = tuple(level.remembered(slo, partial(_point, level, slo)) for level in shown)
-    return Curve(label=curve.label, axis=curve.axis, points=points, ghost=ghost)
+    return Curve(label=curve.label, axis=curve.axis, points=buffering.without_spoilt(points, arrival), ghost=ghost)
 
 
 def _point(level: Level, slo: Slo) -> LevelPoint:

@@ -19,6 +19,7 @@ from llmtop.domain.verdicts import (
     SloVerdict,
     TargetVerdict,
 )
+from llmtop.wording.between import BRIEFLY
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.figures import TIGHT
 from llmtop.wording.names import bound_adjective, knee_name, target_name
@@ -38,6 +39,7 @@ def headline(
     diagnosis: Diagnosis,
     top: float | None,
     judgement: Judgement,
+    buffered: bool = False,
 ) -> str:
     """E.g. `SLO OK · 71 at SLO (TTFT p95<2s) · cliff ~96 ±8 · queue-bound: raise --max-num-seqs to about 110`.
 
@@ -49,6 +51,9 @@ def headline(
         return SEPARATOR.join(("SLO not known", ENDED_BY[judgement.ending]))
     if judgement.void:
         return SEPARATOR.join(("SLO --", f"{bound_adjective(Bound.CLIENT)}: {VOID}"))
+    if buffered:
+        failed = judgement.ok is False if judgement.final else verdict is not None and verdict.ok is False
+        return SEPARATOR.join((slo_state(verdict or SloVerdict()) if failed else "SLO --", *BRIEFLY))
     long_capacity, short_capacity = _capacity(slo, capacity, cliff.axis)
     if judgement.final and judgement.question in _OF_ONE_LOAD:
         long_capacity = short_capacity = ""

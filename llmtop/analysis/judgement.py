@@ -64,6 +64,8 @@ class Findings:
     """What the answer holds for, in words."""
     drifts: tuple[Drift, ...] = ()
     recoveries: tuple[Recovery, ...] = ()
+    unjudged: str = ""
+    """Why limits that were asked for are not among those that are judged; empty: all are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,10 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
         text = answers.with_reasons(why, reasons[1:])
     elif meta.ending in LOST:  # what failed while the server fell away says nothing of the load it fell at
         verdict, ok, reasons, text = SloVerdict(), None, (early or "",), answers.unanswered(early or "")
+    elif found.unjudged and ok is not False:
+        place = (answers.bends_at(found.cliff),) if found.cliff.at is not None else ()
+        ok, reasons = None, (found.unjudged,)
+        text = "; ".join((found.unjudged, *place))
     elif early is not None and not (answer.reach and ok is True):
         reasons = (*reasons, early)
         text = answers.with_reasons(answer.text, reasons)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llmtop.analysis.buffering import SPOILT, arrival_of
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import Level
 from llmtop.analysis.measured import measured_curves
@@ -17,7 +18,7 @@ from llmtop.analysis.stats import FEWEST
 from llmtop.domain.figures import LevelFigures, PartFigures, RunFigures, StageFigures
 from llmtop.domain.frame import Distribution
 from llmtop.domain.run import LoadChange, RunMeta
-from llmtop.domain.slo import Stat
+from llmtop.domain.slo import LATENCIES, Metric, Stat
 from llmtop.meter.facts import Facts, Table
 from llmtop.meter.quantiles import bucket_ms
 
@@ -26,15 +27,19 @@ _BIN = ("t_s", "span_s", "ok", "output_tokens", "gaps", "gap_sum_ms", "gap_max_m
 
 
 def figures_of(facts: Facts, meta: RunMeta) -> RunFigures:
-    """The figures of a run so far, or of a finished one; what `facts` has dropped is in none."""
-    part = _Parts(facts)
+    """The figures of a run so far, or of a finished one; what `facts` has dropped is in none.
+
+    Of answers that a path keeps back TTFT, TPOT and ICL are void: none is told.
+    """
+    void = SPOILT if arrival_of(facts) is not None else ()
+    part = _Parts(facts, void)
     now_s = float(facts.bins.column("t_s")[-1]) if len(facts.bins) else facts.t_s
     stages = tuple(
         StageFigures(stage=name, start_s=start_s, end_s=end_s, **part.between(start_s, end_s))
         for name, start_s, end_s in stage_spans(facts.changes, now_s)
     )
     levels = tuple(
-        LevelFigures(curve=curve.label, axis=curve.axis, load=level.load, **_level(level))
+        LevelFigures(curve=curve.label, axis=curve.axis, load=level.load, **_level(level, void))
         for curve in measured_curves(facts, meta, finished_requests(facts), now_s)
         for level in curve.levels
         if level.n + level.errors >= SHOWN_FROM
@@ -80,13 +85,18 @@ def stage_spans(changes: Sequence[LoadChange], now_s: float) -> list[tuple[str, 
 
 
 class _Parts:
-    """The columns of a run, from which the figures of any span of it are taken."""
+    """The columns of a run, from which the figures of any span of it are taken.
 
-    def __init__(self, facts: Facts) -> None:
+    Args:
+        void: metrics that are not told, and ICL with them.
+    """
+
+    def __init__(self, facts: Facts, void: Sequence[Metric] = ()) -> None:
         table, bins = facts.requests, facts.bins
         sent_s = _column(table, "sent_s")
         self._sent_s = np.where(np.isfinite(sent_s), sent_s, _column(table, "scheduled_s"))
-        self._requests = {name: _column(table, name) for name in ("ttft_s", "tpot_s", "e2e_s")}
+        self._requests = {name: _column(table, f"{name}_s") for name in LATENCIES}
+        self._void = void
         limited = _column(table, "client_limited")
         self._cancelled = _column(table, "cancelled") > 0
         self._limited = ~self._cancelled & (limited > 0)
@@ -121,8 +131,11 @@ class _Parts:
             "span_s": span_s,
             "requests_per_s": rate("ok"),
             "output_tokens_per_s": rate("output_tokens"),
-            **{f"{name}_ms": distribution(self._requests[f"{name}_s"][ok]) for name in ("ttft", "tpot", "e2e")},
-            "icl_ms": self._gap_distribution(during, start_s, end_s),
+            **{
+                f"{name}_ms": Distribution() if name in self._void else distribution(column[ok])
+                for name, column in self._requests.items()
+            },
+            "icl_ms": Distribution() if self._void else self._gap_distribution(during, start_s, end_s),
         }
 
     def _gap_distribution(self, during: _Mask, start_s: float, end_s: float) -> Distribution:
@@ -156,13 +169,16 @@ class _Parts:
         )
 
 
-def _level(level: Level) -> dict[str, Any]:
+def _level(level: Level, void: Sequence[Metric]) -> dict[str, Any]:
     return {
         "n": level.n,
         "errors": level.errors,
         "requests_per_s": level.requests_per_s,
         "output_tokens_per_s": level.output_tokens_per_s,
-        **{f"{name}_ms": distribution(getattr(level, f"{name}_s")) for name in ("ttft", "tpot", "e2e")},
+        **{
+            f"{name}_ms": Distribution() if name in void else distribution(getattr(level, f"{name}_s"))
+            for name in LATENCIES
+        },
     }
 
 

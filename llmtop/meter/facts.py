@@ -75,6 +75,7 @@ _READ = (
     "prompt_tokens",
     "output_tokens",
     "first_chunk_tokens",
+    "chunks",
     "worker",
     "status",
 )

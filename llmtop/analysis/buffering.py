@@ -1,0 +1,117 @@
+"""Whether something between the server and us keeps tokens back, and which figures that makes void.
+
+A proxy, a tunnel or a gateway may hand answers on in lumps or whole, whatever the server streams. It shows in the
+reads: few of them for so many tokens, and several token events in the first. One of the two alone is no sign of it: a
+server that guesses ahead sends several tokens in one event, but one event in a read, and a first read may hold two by
+chance. What comes faster than any model speaks is run together on any path, and what our own lateness ran together is
+left out as the client's. E2E and throughput are those of the server all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import numpy as np
+from msgspec.structs import replace
+
+from llmtop.domain.slo import Metric, Slo
+from llmtop.domain.verdicts import Capacity, LevelPoint, SloVerdict, TargetVerdict
+from llmtop.meter.facts import Facts
+from llmtop.wording.between import arrives
+from llmtop.wording.names import target_name
+
+LEAST_TOKENS = 8
+"""Answers that are shorter may come in one read by chance."""
+FEW_READS = 0.5
+"""Reads for each token from below which an answer was not streamed token by token."""
+FASTEST_S = 1e-3
+"""Seconds for each token of an answer, E2E: what is faster runs together on the way, wherever it goes."""
+AT_ONCE = 0.1
+"""Share of its E2E between the first and the last token of an answer that arrives whole, in however many reads."""
+MOST = 0.8
+"""Share of the answers: a path buffers all of them, a server or a network under load some."""
+FEWEST = 8
+"""Answers that are judged."""
+SPOILT: tuple[Metric, ...] = ("ttft", "tpot")
+"""Metrics of an SLO that say nothing of the server then."""
+
+_SPOILT_OF_POINT = ("ttft_p50_ms", "ttft_p95_ms", "tpot_p50_ms", "tpot_p95_ms", "attainment")
+
+
+class Arrival(StrEnum):
+    """How answers arrive that a path keeps back."""
+
+    WHOLE = "whole"
+    LUMPS = "lumps"
+
+
+def arrival_of(facts: Facts) -> Arrival | None:
+    """How the answers since the last chapter arrive; None: as they are sent, or there are too few to say."""
+    table, size = facts.requests, len(facts.requests)
+    since_s = max((chapter.t_s for chapter in facts.chapters), default=-np.inf)
+    first_s, last_s, e2e_s, tokens, chunks, at_first, ok, limited, sent_s = (
+        np.array(table.column(name)[:size])
+        for name in (
+            "first_token_s",
+            "last_token_s",
+            "e2e_s",
+            "output_tokens",
+            "chunks",
+            "first_chunk_tokens",
+            "ok",
+            "client_limited",
+            "sent_s",
+        )
+    )
+    told = (ok > 0) & (limited == 0) & (chunks >= 1) & (tokens >= LEAST_TOKENS) & (sent_s >= since_s)
+    told &= e2e_s >= FASTEST_S * tokens
+    count = int(told.sum())
+    if count < FEWEST:
+        return None
+    together = told & (chunks < FEW_READS * tokens) & ((at_first > 1) | (chunks == 1))
+    if together.sum() < MOST * count:
+        return None
+    whole = together & (last_s - first_s <= AT_ONCE * e2e_s)
+    return Arrival.WHOLE if whole.sum() >= MOST * count else Arrival.LUMPS
+
+
+def judged_by(slo: Slo, arrival: Arrival | None) -> Slo:
+    """The limits that the figures can be held against."""
+    return slo if arrival is None else Slo(tuple(each for each in slo.targets if each.metric not in SPOILT))
+
+
+def spoilt_limits(slo: Slo, arrival: Arrival | None) -> tuple[str, ...]:
+    """Names of the limits that they cannot be held against."""
+    return () if arrival is None else tuple(each.name for each in slo.targets if each.metric in SPOILT)
+
+
+def with_spoilt(verdict: SloVerdict, slo: Slo, arrival: Arrival | None) -> SloVerdict:
+    """A verdict by `judged_by(slo, arrival)` with the limits that it leaves out: neither kept nor broken."""
+    spoilt = spoilt_limits(slo, arrival)
+    if arrival is None or not spoilt:
+        return verdict
+    judged = {each.name: each for each in verdict.targets}
+    text = arrives(arrival is Arrival.WHOLE)
+    targets = [
+        TargetVerdict(name=each.name, limit=each.limit, value=None, text=f"{target_name(each.name)}: void, {text}")
+        if each.name in spoilt
+        else judged.get(each.name)
+        for each in slo.targets
+    ]
+    ok = False if verdict.ok is False else None
+    return SloVerdict(ok=ok, targets=tuple(each for each in targets if each is not None))
+
+
+def without_spoilt(points: Sequence[LevelPoint], arrival: Arrival | None) -> tuple[LevelPoint, ...]:
+    """Levels as they are shown, without what says nothing of the server."""
+    if arrival is None:
+        return tuple(points)
+    return tuple(replace(point, **dict.fromkeys(_SPOILT_OF_POINT)) for point in points)
+
+
+def unproven(capacity: Capacity, slo: Slo, arrival: Arrival | None) -> Capacity:
+    """A capacity by `judged_by(slo, arrival)`: no load is known to keep limits that cannot be judged."""
+    if not spoilt_limits(slo, arrival):
+        return capacity
+    return replace(capacity, at_slo=None, low=None, recommended=None, soak=None, sentence="")

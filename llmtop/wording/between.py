@@ -1,0 +1,29 @@
+"""How what stands between client and engine is said: a path that buffers, replicas behind one address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmtop.wording.names import target_name
+
+NOT_THE_SERVERS = "TTFT and TPOT are those of the path, not of the server"
+STREAM_THROUGH = "for nginx `proxy_buffering off`, for HAProxy `option http-no-delay`"
+"""What lets tokens through one by one, by the proxies that keep them back as they come."""
+BRIEFLY = ("path buffers: TTFT, TPOT void", "proxy_buffering off / http-no-delay")
+"""Cause, and what to type, in the second line of the screen."""
+
+
+def arrives(whole: bool) -> str:
+    """`the path buffers: answers arrive whole`"""
+    return f"the path buffers: {'answers arrive whole' if whole else 'tokens arrive in lumps'}"
+
+
+def buffered(whole: bool) -> str:
+    """What buffers, what that spoils, and what to type."""
+    return f"{arrives(whole)}; {NOT_THE_SERVERS}: {STREAM_THROUGH}"
+
+
+def no_verdict(names: Sequence[str], whole: bool) -> str:
+    """`TTFT p95 and TPOT p95 are not judged: the path buffers: ...`"""
+    said = " and ".join(map(target_name, names))
+    return f"{said} {'is' if len(names) == 1 else 'are'} not judged, as {buffered(whole)}"
