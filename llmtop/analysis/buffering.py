@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
 
+from llmtop.analysis.fits import Array
 from llmtop.domain.slo import Metric, Slo
 from llmtop.domain.verdicts import Capacity, LevelPoint, SloVerdict, TargetVerdict
 from llmtop.meter.facts import Facts
@@ -36,6 +38,7 @@ FEWEST = 8
 SPOILT: tuple[Metric, ...] = ("ttft", "tpot")
 """Metrics of an SLO that say nothing of the server then."""
 
+_Figure = float | Array
 _SPOILT_OF_POINT = ("ttft_p50_ms", "ttft_p95_ms", "tpot_p50_ms", "tpot_p95_ms", "attainment")
 
 
@@ -69,11 +72,22 @@ def arrival_of(facts: Facts) -> Arrival | None:
     count = int(told.sum())
     if count < FEWEST:
         return None
-    together = told & (chunks < FEW_READS * tokens) & ((at_first > 1) | (chunks == 1))
-    if together.sum() < MOST * count:
+    together, whole = kept_back(tokens, chunks, at_first, last_s - first_s, e2e_s)
+    if (told & together).sum() < MOST * count:
         return None
-    whole = together & (last_s - first_s <= AT_ONCE * e2e_s)
-    return Arrival.WHOLE if whole.sum() >= MOST * count else Arrival.LUMPS
+    return Arrival.WHOLE if (told & whole).sum() >= MOST * count else Arrival.LUMPS
+
+
+def kept_back(tokens: _Figure, chunks: _Figure, at_first: _Figure, span_s: _Figure, e2e_s: _Figure) -> tuple[Any, Any]:
+    """(whether tokens were kept back, whether all of them were) of one answer, or of many as columns.
+
+    Args:
+        chunks: reads with tokens.
+        at_first: token events in the first of them.
+        span_s: from the first to the last token.
+    """
+    together = (chunks < FEW_READS * tokens) & ((at_first > 1) | (chunks == 1))
+    return together, together & (span_s <= AT_ONCE * e2e_s)
 
 
 def judged_by(slo: Slo, arrival: Arrival | None) -> Slo:

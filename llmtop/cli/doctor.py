@@ -12,6 +12,7 @@ from llmtop.cli.target import endpoint_of
 from llmtop.domain.endpoint import Endpoint, EndpointInfo, Finding
 from llmtop.domain.load import Caps
 from llmtop.endpoint.access import Access
+from llmtop.endpoint.path import examine_path
 from llmtop.endpoint.probe import probe
 from llmtop.telemetry.findings import examine_metrics
 
@@ -26,11 +27,15 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 async def examine(endpoint: Endpoint) -> EndpointInfo:
-    """The probe's findings and those of the metrics. Raises EndpointError where the endpoint cannot be driven."""
+    """The probe's findings, how an answer arrives, and what the metrics tell.
+
+    Raises EndpointError where the endpoint cannot be driven.
+    """
     info = await probe(endpoint, Caps())
+    path = await examine_path(endpoint, info)
     rows = await examine_metrics(endpoint, info.dialect)
     beside_metrics = [finding for finding in info.findings if finding.name != "metrics"]
-    return msgspec.structs.replace(Access(endpoint).shown(info), findings=(*beside_metrics, *rows))
+    return msgspec.structs.replace(Access(endpoint).shown(info), findings=(*beside_metrics, path, *rows))
 
 
 def as_text(info: EndpointInfo) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmtop.wording.figures import TEXT
 from llmtop.wording.names import target_name
 
 NOT_THE_SERVERS = "TTFT and TPOT are those of the path, not of the server"
@@ -16,6 +17,12 @@ BRIEFLY = ("path buffers: TTFT, TPOT void", "proxy_buffering off / http-no-delay
 def arrives(whole: bool) -> str:
     """`the path buffers: answers arrive whole`"""
     return f"the path buffers: {'answers arrive whole' if whole else 'tokens arrive in lumps'}"
+
+
+def reads_seen(tokens: int, reads: int, ttft_s: float, e2e_s: float) -> str:
+    """`32 tokens in 1 read, the first after 1.02 s of 1.02 s`"""
+    first = f"the first after {TEXT.latency(1e3 * ttft_s)} of {TEXT.latency(1e3 * e2e_s)}"
+    return f"{tokens} tokens in {reads} {'read' if reads == 1 else 'reads'}, {first}"
 
 
 def buffered(whole: bool) -> str:

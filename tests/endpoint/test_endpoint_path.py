@@ -1,0 +1,48 @@
+"""What one answer of some length tells of the path it came by."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmtop.domain.request import Outcome
+from llmtop.endpoint.path import TOKENS, path_finding
+from llmtop.endpoint.trace import Trace
+from llmtop.wording.between import STREAM_THROUGH
+
+
+def trace_of(
+    tokens: int = TOKENS, chunks: int = TOKENS, at_first: int = 1, ttft_ms: float = 100.0, e2e_ms: float = 1000.0
+) -> Trace:
+    trace = Trace()
+    trace.sent_ns, trace.first_token_ns, trace.last_token_ns = 0, round(ttft_ms * 1e6), round(e2e_ms * 1e6)
+    trace.output_tokens, trace.chunks, trace.first_chunk_tokens = tokens, chunks, at_first
+    trace.outcome = Outcome.OK
+    return trace
+
+
+@pytest.mark.parametrize(
+    ("trace", "ok", "found"),
+    [
+        (trace_of(), True, "tokens come as they are made: 32 tokens in 32 reads, the first after 100 ms of 1.00 s"),
+        (trace_of(chunks=8), True, "tokens come as they are made: 32 tokens in 8 reads"),
+        (
+            trace_of(chunks=1, at_first=32, ttft_ms=1000.0),
+            False,
+            "answers arrive whole (32 tokens in 1 read, the first",
+        ),
+        (trace_of(chunks=3, at_first=12, ttft_ms=400.0), False, "tokens arrive in lumps (32 tokens in 3 reads, the"),
+        (trace_of(tokens=7, chunks=1, ttft_ms=1000.0), None, "too short to tell"),
+        (trace_of(chunks=1, at_first=32, ttft_ms=31.0, e2e_ms=31.0), None, "too fast to tell"),
+        (Trace(), None, "no whole answer to look at: none came in time"),
+    ],
+)
+def test_the_reads_of_one_answer_tell_a_path_that_buffers(trace: Trace, ok: bool | None, found: str) -> None:
+    finding = path_finding(trace)
+    assert (finding.name, finding.ok) == ("path", ok)
+    assert found in finding.found
+    assert finding.advice == (STREAM_THROUGH if ok is False else None)
+
+
+def test_the_answer_is_longer_than_what_a_proxy_holds_back() -> None:
+    """nginx keeps a page of 4 KiB, and an event with one token has some 200 bytes."""
+    assert TOKENS * 200 > 4096
