@@ -142,7 +142,7 @@ def assess(
     if hopeless:
         diagnosis = NO_CAUSE
     else:
-        fresh = advised(diagnosis, () if arrival else current.levels, limits, slo, shown, capacity, dialect)
+        fresh = advised(diagnosis, () if arrival else current.levels, limits, whole_slo, shown, capacity, dialect)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
     overloaded = previous is not None and previous.overloaded

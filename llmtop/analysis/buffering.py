@@ -1,10 +1,10 @@
 """Whether something between the server and us keeps tokens back, and which figures that makes void.
 
 A proxy, a tunnel or a gateway may hand answers on in lumps or whole, whatever the server streams. It shows in the
-reads: few of them for so many tokens, and several token events in the first. One of the two alone is no sign of it: a
-server that guesses ahead sends several tokens in one event, but one event in a read, and a first read may hold two by
-chance. What comes faster than any model speaks is run together on any path, and what our own lateness ran together is
-left out as the client's. E2E and throughput are those of the server all the same.
+reads: few of them for so many tokens, and several token events in the first or in most. One of the two alone is no sign
+of it: a server that guesses ahead sends several tokens in one event, but one event in a read, and a read may hold two
+by chance. What comes faster than any model speaks is run together on any path, and what our own lateness ran together
+is left out as the client's. E2E and throughput are those of the server all the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from llmtop.analysis.fits import Array
 from llmtop.domain.slo import Metric, Slo
 from llmtop.domain.verdicts import Capacity, LevelPoint, SloVerdict, TargetVerdict
-from llmtop.meter.facts import Facts
+from llmtop.meter.facts import READ_COLUMNS, Facts
 from llmtop.wording.between import arrives
 from llmtop.wording.names import target_name
 
@@ -31,6 +31,8 @@ FASTEST_S = 1e-3
 """Seconds for each token of an answer, E2E: what is faster runs together on the way, wherever it goes."""
 AT_ONCE = 0.1
 """Share of its E2E between the first and the last token of an answer that arrives whole, in however many reads."""
+COALESCED = 0.5
+"""Share of the reads that hold several token events, of an answer or of a run, from which most do."""
 MOST = 0.8
 """Share of the answers: a path buffers all of them, a server or a network under load some."""
 FEWEST = 8
@@ -72,21 +74,31 @@ def arrival_of(facts: Facts) -> Arrival | None:
     count = int(told.sum())
     if count < FEWEST:
         return None
-    together, whole = kept_back(tokens, chunks, at_first, last_s - first_s, e2e_s)
+    together, whole = kept_back(tokens, chunks, at_first, last_s - first_s, e2e_s, _coalesced(facts, since_s))
     if (told & together).sum() < MOST * count:
         return None
     return Arrival.WHOLE if (told & whole).sum() >= MOST * count else Arrival.LUMPS
 
 
-def kept_back(tokens: _Figure, chunks: _Figure, at_first: _Figure, span_s: _Figure, e2e_s: _Figure) -> tuple[Any, Any]:
+def _coalesced(facts: Facts, since_s: float) -> float:
+    """Share of the reads since then that held several token events; 0: not known."""
+    t_s, reads, coalesced = (facts.reads.column(name) for name in READ_COLUMNS)
+    kept = (t_s > since_s) & np.isfinite(reads) & np.isfinite(coalesced)
+    return float(coalesced[kept].sum() / max(1.0, reads[kept].sum()))
+
+
+def kept_back(
+    tokens: _Figure, chunks: _Figure, at_first: _Figure, span_s: _Figure, e2e_s: _Figure, coalesced: float
+) -> tuple[Any, Any]:
     """(whether tokens were kept back, whether all of them were) of one answer, or of many as columns.
 
     Args:
         chunks: reads with tokens.
         at_first: token events in the first of them.
         span_s: from the first to the last token.
+        coalesced: share of all reads that held several token events.
     """
-    together = (chunks < FEW_READS * tokens) & ((at_first > 1) | (chunks == 1))
+    together = (chunks < FEW_READS * tokens) & ((at_first > 1) | (chunks == 1) | (coalesced >= COALESCED))
     return together, together & (span_s <= AT_ONCE * e2e_s)
 
 

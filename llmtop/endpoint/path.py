@@ -30,11 +30,15 @@ async def examine_path(endpoint: Endpoint, info: EndpointInfo) -> Finding:
         pass
     finally:
         await client.close()
-    return path_finding(trace)
+    return path_finding(trace, client.stamper.coalesced)
 
 
-def path_finding(trace: Trace) -> Finding:
-    """What the reads of one answer tell of the path that it came by."""
+def path_finding(trace: Trace, coalesced: int) -> Finding:
+    """What the reads of one answer tell of the path that it came by.
+
+    Args:
+        coalesced: reads that held several token events.
+    """
     tokens, first_ns, last_ns, sent_ns = trace.output_tokens, trace.first_token_ns, trace.last_token_ns, trace.sent_ns
     if trace.outcome is not Outcome.OK or first_ns is None or last_ns is None or sent_ns is None:
         return Finding("path", None, f"no whole answer to look at: {trace.error or 'none came in time'}")
@@ -42,7 +46,8 @@ def path_finding(trace: Trace) -> Finding:
     seen = reads_seen(tokens, trace.chunks, ttft_s, e2e_s)
     if tokens < LEAST_TOKENS or e2e_s < FASTEST_S * tokens:
         return Finding("path", None, f"{seen}: {'too short' if tokens < LEAST_TOKENS else 'too fast'} to tell")
-    together, whole = kept_back(tokens, trace.chunks, trace.first_chunk_tokens, e2e_s - ttft_s, e2e_s)
+    share = coalesced / max(1, trace.chunks)
+    together, whole = kept_back(tokens, trace.chunks, trace.first_chunk_tokens, e2e_s - ttft_s, e2e_s, share)
     if not together:
         return Finding("path", True, f"tokens come as they are made: {seen}")
     return Finding("path", False, f"{arrives(bool(whole))} ({seen}); {NOT_THE_SERVERS}", STREAM_THROUGH)

@@ -83,6 +83,8 @@ _READ = (
 REQUEST_COLUMNS = (*_READ, "ok", "error", "cancelled", "client_limited")
 CLIENT_COLUMNS = ("t_s", "lag_p99_ms", "cpu", "red", "late")
 """`late`: amber or red."""
+READ_COLUMNS = ("t_s", "reads", "coalesced")
+"""Fields of a `ClientSample` that tell how many token events came together."""
 SERVER_COLUMNS = (
     "t_s",
     "running",
@@ -143,6 +145,8 @@ class Facts:
         self.requests = Table(REQUEST_COLUMNS, cap)
         self.server = Table(SERVER_COLUMNS, wide)
         self.client = Table(CLIENT_COLUMNS, wide)
+        self.reads = Table(READ_COLUMNS, wide)
+        """Of each process and second."""
         self.bins = Table(BIN_COLUMNS, wide)
         self.gaps = Table(("t_s", "bucket", "count"), wide)
         """How many gaps between chunks each bin has in each bucket."""
@@ -164,13 +168,16 @@ class Facts:
     @property
     def dropped(self) -> int:
         """Rows that were there once and are no more, of all tables."""
-        return sum(table.dropped for table in (self.requests, self.server, self.client, self.bins, self.gaps))
+        return sum(
+            table.dropped for table in (self.requests, self.server, self.client, self.reads, self.bins, self.gaps)
+        )
 
     def extend(self, batch: FactBatch) -> None:
         """Take in the facts of one tick."""
         self.t_s = max(self.t_s, batch.t_s)
         for second in self._judge.take(batch.client):
             self._take_second(second)
+        self.reads.extend(_rows(batch.client, READ_COLUMNS))
         self.requests.extend([self._request_row(record) for record in batch.requests])
         if batch.requests and self._pauses:
             self._void_of_earlier_pauses(len(batch.requests))

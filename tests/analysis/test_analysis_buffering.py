@@ -19,6 +19,7 @@ from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Chapter, Ending
+from llmtop.domain.samples import ClientSample
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.wording.between import STREAM_THROUGH
@@ -75,6 +76,18 @@ def many(count: int = 40, **more: Any) -> list[RequestRecord]:
 )
 def test_reads_tell_a_path_that_keeps_answers_back(what: str, how: dict[str, Any], expected: Arrival | None) -> None:
     assert arrival(many(**how)) is expected, what
+
+
+@pytest.mark.parametrize(("coalesced", "expected"), [(199, None), (200, Arrival.LUMPS)])
+def test_reads_with_several_events_are_lumps_though_the_first_had_one(coalesced: int, expected: Arrival | None) -> None:
+    """What tells them from a server that sends several tokens in one event."""
+    seconds = [
+        ClientSample(t_s=1.0, worker=0, reads=100, coalesced=20),
+        ClientSample(t_s=1.0, worker=1, reads=300, coalesced=coalesced - 20),
+        ClientSample(t_s=2.0),
+    ]
+    lumps = many(chunks=15, at_first=1, ttft_s=0.3)
+    assert arrival_of(facts_of(requests=lumps, client=seconds)) is expected
 
 
 @pytest.mark.parametrize(("streamed", "expected"), [(8, Arrival.WHOLE), (9, None)])

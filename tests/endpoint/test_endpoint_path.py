@@ -21,23 +21,22 @@ def trace_of(
 
 
 @pytest.mark.parametrize(
-    ("trace", "ok", "found"),
+    ("trace", "coalesced", "ok", "found"),
     [
-        (trace_of(), True, "tokens come as they are made: 32 tokens in 32 reads, the first after 100 ms of 1.00 s"),
-        (trace_of(chunks=8), True, "tokens come as they are made: 32 tokens in 8 reads"),
-        (
-            trace_of(chunks=1, at_first=32, ttft_ms=1000.0),
-            False,
-            "answers arrive whole (32 tokens in 1 read, the first",
-        ),
-        (trace_of(chunks=3, at_first=12, ttft_ms=400.0), False, "tokens arrive in lumps (32 tokens in 3 reads, the"),
-        (trace_of(tokens=7, chunks=1, ttft_ms=1000.0), None, "too short to tell"),
-        (trace_of(chunks=1, at_first=32, ttft_ms=31.0, e2e_ms=31.0), None, "too fast to tell"),
-        (Trace(), None, "no whole answer to look at: none came in time"),
+        (trace_of(), 0, True, "tokens come as they are made: 32 tokens in 32 reads, the first after 100 ms of 1.00 s"),
+        (trace_of(chunks=8), 3, True, "tokens come as they are made: 32 tokens in 8 reads"),
+        (trace_of(chunks=8), 4, False, "tokens arrive in lumps (32 tokens in 8 reads"),
+        (trace_of(chunks=1, at_first=32, ttft_ms=1000.0), 1, False, "answers arrive whole (32 tokens in 1 read, the"),
+        (trace_of(chunks=3, at_first=12, ttft_ms=400.0), 1, False, "tokens arrive in lumps (32 tokens in 3 reads"),
+        (trace_of(tokens=7, chunks=1, ttft_ms=1000.0), 1, None, "too short to tell"),
+        (trace_of(chunks=1, at_first=32, ttft_ms=31.0, e2e_ms=31.0), 1, None, "too fast to tell"),
+        (Trace(), 0, None, "no whole answer to look at: none came in time"),
     ],
 )
-def test_the_reads_of_one_answer_tell_a_path_that_buffers(trace: Trace, ok: bool | None, found: str) -> None:
-    finding = path_finding(trace)
+def test_the_reads_of_one_answer_tell_a_path_that_buffers(
+    trace: Trace, coalesced: int, ok: bool | None, found: str
+) -> None:
+    finding = path_finding(trace, coalesced)
     assert (finding.name, finding.ok) == ("path", ok)
     assert found in finding.found
     assert finding.advice == (STREAM_THROUGH if ok is False else None)
