@@ -58,7 +58,7 @@ from llmtop.domain.verdicts import (
     SloVerdict,
 )
 from llmtop.meter.facts import Facts
-from llmtop.wording.between import buffered, no_verdict
+from llmtop.wording.between import IN_TURN, buffered, no_verdict
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.over_time import part
 from llmtop.wording.sentences import TRANSIENTS, configuration, sentence
@@ -172,6 +172,7 @@ def assess(
             *trust_notes(recent),
             *chapter_notes(facts, meta),
             *replicas(facts),
+            *(event.text for event in facts.events if event.kind == "server" and IN_TURN in event.text),
             *map(failure_seen, facts.failures.groups()[:TOLD_FAILURES]),
             *_part(drifts, meta, now_s),
             *judgement.left_out,

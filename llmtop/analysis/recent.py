@@ -18,7 +18,7 @@ from llmtop.analysis.sessions import Requests
 from llmtop.analysis.slo import Sample
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import RunMeta
-from llmtop.meter.facts import Facts, Table
+from llmtop.meter.facts import SERVER_COLUMNS, Facts, Table
 
 SLO_WINDOW_S, SLO_WINDOW_E2E = 60.0, 3.0
 """The SLO of now looks back so far, and on a slow server so many E2E: requests must have had the time to end."""
@@ -193,7 +193,8 @@ class _Rows:
 def limits_of(facts: Facts, meta: RunMeta, point: LoadPoint) -> Limits:
     """What the server tells of its own limits now, by its metrics or by the probe.
 
-    A figure that the last snapshot lacks is not known, whatever an earlier one had: that was another server's.
+    A figure that the last snapshot lacks is not known, whatever an earlier one had: that was another server's. One
+    without any figure is of several servers in turn: then what the probe was told is one replica's, too.
     """
 
     def latest(name: str) -> float | None:
@@ -204,7 +205,8 @@ def limits_of(facts: Facts, meta: RunMeta, point: LoadPoint) -> Limits:
     pool = latest("kv_capacity_tokens")
     if pool is None and blocks is not None and size is not None:
         pool = blocks * size
-    probed = meta.info.max_num_seqs if meta.info is not None else None
+    nobodys = len(facts.server) and not any(latest(name) is not None for name in SERVER_COLUMNS if name != "t_s")
+    probed = meta.info.max_num_seqs if meta.info is not None and not nobodys else None
     return Limits(
         max_num_seqs=latest("max_num_seqs") or probed,
         kv_capacity_tokens=pool,

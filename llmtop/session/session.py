@@ -73,6 +73,7 @@ from llmtop.session.targets import SIMULATED, slots_of, target_of
 from llmtop.session.watch import EndpointWatch
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
+from llmtop.wording.between import IN_TURN
 from llmtop.wording.endings import ENDED_BY, RESTARTED
 from llmtop.wording.recording import elsewhere_text, nowhere_text
 from llmtop.wording.sentences import expected_peak
@@ -424,6 +425,8 @@ class Session:
                 self._starts += 1
                 self._tell("server", f"{RESTARTED}: a new curve begins", "warning")
                 self._begin_chapter(RESTARTED)
+            if scraper.several:
+                self._tell("server", scraper.missing or IN_TURN, "warning")
             self._gpu_samples.extend(scraper.gpus)
             if self._beside_us and not scraper.gpus:
                 self._gpu_samples.extend(await asyncio.to_thread(self._gpus.read, self.t_s))

@@ -11,6 +11,7 @@ from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
 from llmtop.telemetry.signals import RANK_LABELS
+from llmtop.wording.between import IN_TURN
 from llmtop.wording.figures import TEXT
 
 ABSENT = "n/a (metric absent)"
@@ -32,15 +33,20 @@ COLUMNS = {
     "TTFT histogram": ("ttft_mean_s",),
     "output tokens": ("generation_tokens_total",),
 }
+SCRAPES = 4
+"""In as many, up to three replicas that answer in turn are seen to."""
 FROM_SOURCE = "(from source)"
 
 
 async def examine_metrics(endpoint: Endpoint, dialect: Dialect) -> tuple[Finding, ...]:
-    """Scrape once, look for GPUs, and say what was found and what is missing. Raises UsageError as `Access`."""
+    """Scrape, look for GPUs, and say what was found and what is missing. Raises UsageError as `Access`."""
     scraper = Scraper(endpoint, dialect, perf_counter_ns())
     gpus = GpuReader()
     try:
-        snapshot = await scraper.scrape()
+        for _ in range(SCRAPES):
+            snapshot = await scraper.scrape()
+            if scraper.missing is not None:
+                break
         found = scraper.gpus or gpus.read(snapshot.t_s)
     finally:
         gpus.close()
@@ -61,6 +67,9 @@ def metrics_findings(
         known: fields of `ServerSnapshot` that the server exports, with or without a value yet.
         missing: why there is no page; None if there is one.
     """
+    if missing is not None and IN_TURN in missing:
+        found, _, what_to_type = missing.rpartition(": ")
+        return (Finding("server figures", False, f"{found}: none is one server's", what_to_type), _gpu(gpus))
     advice = table.advice.enable_metrics
     rows = [
         Finding("server figures", missing is None, missing or f"{len(known)} are told", advice if missing else None),

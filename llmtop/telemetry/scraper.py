@@ -26,8 +26,10 @@ from llmtop.endpoint.question import PAGE_BYTES, Answer, Late, NoAnswer, NotConn
 from llmtop.telemetry.answers import LIVE_FIELDS, AnswerReader
 from llmtop.telemetry.exposition import SERIES_LIMIT, TooManySeries
 from llmtop.telemetry.gpu import exporter_steps, is_exporter_page
+from llmtop.telemetry.identity import Answering, Identity
 from llmtop.telemetry.signals import Interval, PageReader, PageValues, interval
 from llmtop.telemetry.summary import Reading, is_of_engine, summarise
+from llmtop.wording.between import several_replicas
 
 MISSES_UNTIL_STALE = 3
 TIMEOUT_S = 2.0
@@ -60,6 +62,9 @@ class Scraper:
         """None: metrics flow. Otherwise why they do not, and what to do about it."""
         self.restarted = False
         """The server started anew between the last two readings."""
+        self.several = False
+        """Since this reading several servers are known to answer at one address: what they show is nobody's, and a
+        last snapshot without any figure says that those of before are not known any more."""
         self.stale_s: float | None = None
         """Age of the values once `MISSES_UNTIL_STALE` tries in a row got nothing; None while they are fresh."""
         self.fresh = False
@@ -69,6 +74,7 @@ class Scraper:
         self.gpus: tuple[GpuSnapshot, ...] = ()
         """From those metrics URLs that turned out to be GPU exporters."""
         self.period_s = period_s
+        self._mixed = False
         self._origin_ns = origin_ns
         self._endpoint = endpoint
         self._table = DIALECTS[dialect]
@@ -104,10 +110,14 @@ class Scraper:
         self.known = frozenset(field for replica in engines for field in replica.known)
         reads_s = [replica.read_s for replica in engines if replica.read_s is not None]
         read_s = max(reads_s, default=now_s)
-        self.fresh = any(replica.told_something for replica in engines)
+        mixed = any(replica.who.several for replica in engines)
+        self.several, self._mixed = mixed and not self._mixed, mixed
+        self.fresh = self.several if mixed else any(replica.told_something for replica in engines)
         age_s = 0.0 if self.fresh or not reads_s else now_s - read_s
         all_miss = all(replica.misses >= MISSES_UNTIL_STALE for replica in engines)
         self.stale_s = age_s if reads_s and all_miss else None
+        if mixed:
+            return ServerSnapshot(t_s=now_s)
         snapshot = summarise(now_s, age_s, [replica.reading() for replica in engines])
         rows = tuple((self._heard(name), *figures) for name, *figures in snapshot.replicas)
         return msgspec.structs.replace(snapshot, replicas=rows)
@@ -141,8 +151,9 @@ class _Replica:
         """From the reading before to that of this scrape; None without both."""
         self.problem: str | None = None
         """Why this scrape got no page."""
+        self.who = Identity()
         self.note: str | None = None
-        """What makes its figures doubtful."""
+        """Why nothing is told of a page that is there."""
         self.misses = 0
         self.gpus: tuple[GpuSnapshot, ...] = ()
         """Its page is that of a GPU exporter."""
@@ -153,14 +164,15 @@ class _Replica:
         """Where its page may be; only the one that has it, once that is known."""
         self._reader = PageReader(table)
         self._wait_until_s = 0.0
-        self._starts: tuple[float, ...] = ()
+        self._is_known = True
+        """Whose page this scrape got."""
 
     @property
     def told_something(self) -> bool:
         """Whether this scrape learned what the server does now."""
         answers = self.answers
         live = answers.slots is not None or not LIVE_FIELDS.isdisjoint(answers.values)
-        return self.problem is None or (live and not self._silent)
+        return self._is_known and (self.problem is None or (live and not self._silent))
 
     @property
     def known(self) -> set[str]:
@@ -182,6 +194,7 @@ class _Replica:
     async def read(self, client: httpx.AsyncClient, now_s: float) -> None:
         """Try once. Afterwards `problem` is None and `figures` are new, or `problem` says why not."""
         self.change = None
+        self._is_known = True
         if not self._urls:
             self.problem = _no_page(self.table)
         elif now_s >= self._wait_until_s:
@@ -201,6 +214,7 @@ class _Replica:
             problems.append((self._silent, self.problem))
         self._silent, self.problem = problems[0]
         self.misses += 1
+        self.who.miss()
 
     async def _read_page(self, client: httpx.AsyncClient, url: str, now_s: float) -> None:
         page = await self._fetch(client, url, now_s)
@@ -220,12 +234,22 @@ class _Replica:
             return
         self.problem = None
         self.misses = 0
-        if self.figures is not None:
+        self._attribute(url, figures, now_s)
+
+    def _attribute(self, url: str, figures: PageValues, now_s: float) -> None:
+        """Take what was read as this server's, if it is."""
+        answering = self.who.take(figures)
+        self._is_known = answering in (Answering.SAME, Answering.RESTARTED)
+        if answering is Answering.SEVERAL:
+            self.note = several_replicas(safe_url(url), len(self.who.starts))
+        if not self._is_known:
+            return
+        if answering is Answering.RESTARTED:
+            self.change = Interval(True, {}, {})
+            self.answers.forget()
+        elif self.figures is not None:
             self.change = interval(self.figures, figures)
-            if self.change.restarted:
-                self.answers.forget()
         self.figures, self.read_s = figures, now_s
-        self._watch_starts(url, figures.gauges.get("process_start_s"))
 
     async def _fetch(self, client: httpx.AsyncClient, url: str, now_s: float) -> bytes | None:
         """The page; None, with `problem` set, if there is none."""
@@ -271,17 +295,6 @@ class _Replica:
         self._refuse(f"{safe_url(url)}: none of the metrics of {self.table.title} are on it{_flag(self.table)}", now_s)
         return None
 
-    def _watch_starts(self, url: str, start_s: float | None) -> None:
-        """A process start time that comes back after another one: one address stands for several servers."""
-        if start_s is None or (self._starts and self._starts[-1] == start_s):
-            return
-        if start_s in self._starts:
-            self.note = (
-                f"{safe_url(url)}: several servers answer here in turn, so nothing can be compared from one scrape to "
-                "the next; name the page of each of them with --metrics-url"
-            )
-        self._starts = (*self._starts[-15:], start_s)
-
 
 async def _by_and_by(steps: Generator[None, None, T]) -> T:
     """What the steps come to; whatever else is on the loop, the load above all, has its turn after each."""
@@ -313,9 +326,10 @@ def _places(endpoint: Endpoint, table: DialectTable) -> tuple[tuple[str, ...], .
 
 
 def _explain(replicas: Sequence[_Replica]) -> str | None:
+    note = next((replica.note for replica in replicas if replica.note is not None), None)
     problems = [replica.problem for replica in replicas if replica.problem is not None]
-    if not problems:
-        return next((replica.note for replica in replicas if replica.note is not None), None)
+    if note is not None or not problems:
+        return note
     if len(problems) < len(replicas):
         return f"{len(problems)} of {len(replicas)} metrics pages are missing: {problems[0]}"
     return problems[0]

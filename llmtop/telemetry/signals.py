@@ -20,6 +20,8 @@ ENGINE_LABELS = ("engine", "dp_rank", "worker_id", "dynamo_worker_id")
 RANK_LABELS = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "moe_dp_rank"})
 """Ranks of one engine hold the same requests: SGLang with --enable-metrics-for-all-schedulers exports each of them."""
 ENGINE_FIELDS = ("running", "waiting", "kv_usage")
+START_BLUR_S = 0.5
+"""By so much the start time of one process may differ from page to page."""
 ENGINE_LIMIT = 1024
 """Engines of one page that are told apart."""
 
@@ -94,11 +96,11 @@ class PageReader:
 def interval(before: PageValues, after: PageValues) -> Interval:
     """Differences of counters, and of the two parts of every mean and ratio, from one reading to the next.
 
-    A counter that was not on the page before has no difference yet. A process start time that moved by more than half
-    a second, or any counter or count that fell, is a restart.
+    A counter that was not on the page before has no difference yet. A process start time that moved, or any counter or
+    count that fell, is another process's.
     """
     started, starts = before.gauges.get("process_start_s"), after.gauges.get("process_start_s")
-    restarted = started is not None and starts is not None and abs(starts - started) > 0.5
+    restarted = started is not None and starts is not None and abs(starts - started) > START_BLUR_S
     known = before.counters
     counters = {name: value - known[name] for name, value in after.counters.items() if name in known}
     quotients = {

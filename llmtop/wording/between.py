@@ -10,8 +10,16 @@ from llmtop.wording.names import target_name
 NOT_THE_SERVERS = "TTFT and TPOT are those of the path, not of the server"
 STREAM_THROUGH = "for nginx `proxy_buffering off`, for HAProxy `option http-no-delay`"
 """What lets tokens through one by one, by the proxies that keep them back as they come."""
+IN_TURN = "replicas answer here in turn"
+"""Of an address behind which several servers stand; an event that says so is known by it."""
 BRIEFLY = ("path buffers: TTFT, TPOT void", "proxy_buffering off / http-no-delay")
 """Cause, and what to type, in the second line of the screen."""
+
+
+def several_replicas(url: str, count: int) -> str:
+    """`URL: 2 replicas answer here in turn: name the page of each with --metrics-url`; below 2: it is not known"""
+    many = "several" if count < 2 else f"{count}"
+    return f"{url}: {many} {IN_TURN}: name the page of each with --metrics-url"
 
 
 def arrives(whole: bool) -> str:

@@ -12,6 +12,7 @@ from llmtop.analysis.measured import measured_curves
 from llmtop.analysis.openloop import Offered, rate_levels
 from llmtop.analysis.readings import finished_requests, server_gauges
 from llmtop.analysis.recent import limits_of, overloaded_now, recent_of, slo_sample
+from llmtop.analysis.segments import segments_of
 from llmtop.domain.endpoint import Dialect, EndpointInfo
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
@@ -96,7 +97,19 @@ def test_preemptions_are_growth_and_a_restart_takes_none_back() -> None:
 def test_a_limit_that_the_metrics_tell_wins_over_the_probe(told: float | None, expected: float) -> None:
     """A knob that was turned is in the metrics, never in what the probe found at the start."""
     meta = msgspec.structs.replace(meta_of(), info=EndpointInfo(dialect=Dialect.VLLM, model="m", max_num_seqs=64))
-    assert limits_of(facts_of(server=[ServerSnapshot(t_s=1.0, max_num_seqs=told)]), meta, FOUR).max_num_seqs == expected
+    snapshot = ServerSnapshot(t_s=1.0, running=1.0, max_num_seqs=told)
+    assert limits_of(facts_of(server=[snapshot]), meta, FOUR).max_num_seqs == expected
+
+
+def test_of_replicas_in_turn_no_limit_is_known_for_each_is_one_replicas() -> None:
+    """What says so is a last snapshot without any figure; slots that the probe was told are one replica's, too."""
+    meta = msgspec.structs.replace(meta_of(), info=EndpointInfo(dialect=Dialect.VLLM, model="m", max_num_seqs=64))
+    one = ServerSnapshot(t_s=1.0, max_num_seqs=32, kv_capacity_tokens=4096, num_gpu_blocks=256, block_size=16)
+    one = msgspec.structs.replace(one, process_start_s=1e9, requests_total=100.0)
+    facts = facts_of(server=[one, ServerSnapshot(t_s=3.0)])
+    limits = limits_of(facts, meta, FOUR)
+    assert (limits.max_num_seqs, limits.kv_capacity_tokens, limits.max_num_batched_tokens) == (None, None, None)
+    assert len(segments_of(facts, meta)) == 1, "nor is it a restart"
 
 
 def test_the_kv_pool_is_told_or_blocks_times_their_size() -> None:

@@ -352,6 +352,19 @@ async def test_a_restart_of_the_server_is_told(world: World, tmp_path: Path) -> 
     ]
 
 
+async def test_replicas_behind_one_address_are_told_and_are_no_restart(world: World, tmp_path: Path) -> None:
+    session = await connected(world, tmp_path)
+    world.scrapers[0].several, world.scrapers[0].missing = True, "2 replicas answer here in turn"
+    await world.clock.go(1.5)
+    world.scrapers[0].several = False
+    await world.clock.go(3.5)
+    batches = session.take_facts()
+    assert not any(batch.chapters for batch in batches)
+    told = [event for batch in batches for event in batch.events if event.kind == "server"]
+    assert [(event.text, event.severity) for event in told] == [("2 replicas answer here in turn", "warning")]
+    await world.ended(session)
+
+
 GPU = GpuSnapshot(t_s=0.0, index=0, name="here")
 EXPORTED = GpuSnapshot(t_s=0.0, index=1, name="exporter")
 

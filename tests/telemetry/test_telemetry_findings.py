@@ -7,7 +7,8 @@ from typing import Any
 from llmtop.dialects import DIALECTS, Evidence
 from llmtop.domain.endpoint import Dialect, Endpoint, Finding
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
-from llmtop.telemetry.findings import COLUMNS, dialect_table_markdown, examine_metrics, metrics_findings
+from llmtop.telemetry.findings import COLUMNS, SCRAPES, dialect_table_markdown, examine_metrics, metrics_findings
+from llmtop.wording.between import several_replicas
 
 
 def _rows(findings: tuple[Finding, ...]) -> dict[str, Finding]:
@@ -55,11 +56,23 @@ def test_estimates_are_marked() -> None:
     assert rows["KV cache"].found == "~50.0 % used, ~300 tokens"
 
 
-async def test_examining_a_server_asks_it_once(server: Any) -> None:
+def test_replicas_in_turn_get_what_to_type_instead_of_one_replicas_figures() -> None:
+    said = several_replicas("http://h/metrics", 2)
+    rows = metrics_findings(DIALECTS[Dialect.VLLM], ServerSnapshot(t_s=0.0), (), said)
+    assert rows[0] == Finding(
+        "server figures",
+        False,
+        "http://h/metrics: 2 replicas answer here in turn: none is one server's",
+        "name the page of each with --metrics-url",
+    )
+    assert [row.name for row in rows] == ["server figures", "GPU"]
+
+
+async def test_examining_a_server_asks_often_enough_to_see_replicas(server: Any) -> None:
     server.pages["/metrics"] = b"vllm:num_requests_running 1\nvllm:num_requests_waiting 0\n"
     rows = _rows(await examine_metrics(Endpoint(base_url=server.url), Dialect.VLLM))
     assert rows["queue"].ok
-    assert server.paths().count("/metrics") == 1
+    assert server.paths().count("/metrics") == SCRAPES == 4
 
 
 def test_the_table_has_a_row_per_dialect_with_metrics_and_marks_what_no_capture_backs() -> None:

@@ -15,6 +15,7 @@ from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.endpoint.question import PAGE_BYTES
 from llmtop.telemetry import scraper as scraping
 from llmtop.telemetry.exposition import SERIES_LIMIT
+from llmtop.telemetry.identity import STAYS, STAYS_BY_COUNTS
 from llmtop.telemetry.scraper import Scraper
 
 VLLM = """\
@@ -121,11 +122,21 @@ async def test_a_restart_is_told_once_and_makes_no_means(server: Any, make: Make
     await scraper.scrape()
     assert not scraper.restarted
     server.pages["/metrics"] = page(tokens=10, ttft_count=1, start=1.7e9 + 60)
-    snapshot = await scraper.scrape()
+    told = []
+    for _ in range(STAYS + 2):
+        snapshot = await scraper.scrape()
+        told.append((scraper.restarted, scraper.fresh, snapshot.generation_tokens_total))
+        assert snapshot.ttft_mean_s is None
+    unsure = (False, False, 1000.0)
+    assert told == [*[unsure] * (STAYS - 1), (True, True, 10.0), (False, True, 10.0), (False, True, 10.0)]
+
+
+async def test_a_server_that_was_gone_and_is_back_has_restarted_at_once(server: Any, make: Make) -> None:
+    scraper = make(server.url)
+    for start in (1.7e9, None, 1.7e9 + 60):
+        server.pages["/metrics"] = page(start=start) if start else (503, b"", "")
+        await scraper.scrape()
     assert scraper.restarted
-    assert snapshot.ttft_mean_s is None
-    await scraper.scrape()
-    assert not scraper.restarted
 
 
 async def test_a_counter_that_falls_is_a_restart_even_without_a_start_time(server: Any, make: Make) -> None:
@@ -133,17 +144,26 @@ async def test_a_counter_that_falls_is_a_restart_even_without_a_start_time(serve
     server.pages["/metrics"] = b"vllm:num_requests_running 1\nvllm:generation_tokens_total 50\n"
     await scraper.scrape()
     server.pages["/metrics"] = b"vllm:num_requests_running 1\nvllm:generation_tokens_total 3\n"
-    await scraper.scrape()
+    for _ in range(STAYS_BY_COUNTS):
+        assert not scraper.restarted
+        await scraper.scrape()
     assert scraper.restarted
 
 
-async def test_several_servers_behind_one_address_are_named(server: Any, make: Make) -> None:
+async def test_replicas_behind_one_address_are_named_and_nothing_of_theirs_is_told(server: Any, make: Make) -> None:
     scraper = make(server.url)
-    for start in (1e9, 2e9, 1e9):
-        server.pages["/metrics"] = page(start=start)
-        await scraper.scrape()
-    assert "several servers" in (scraper.missing or "")
-    assert "--metrics-url" in (scraper.missing or "")
+    told = []
+    for turn in range(8):
+        server.pages["/metrics"] = page(start=1e9 * (1 + turn % 2), tokens=100 + turn, running=9 * (turn % 2))
+        snapshot = await scraper.scrape()
+        told.append((scraper.fresh, snapshot.running, snapshot.kv_usage, snapshot.generation_tokens_total))
+        assert not scraper.restarted
+    one, nobody = (0.0, 0.5, 100.0), (None, None, None)
+    assert told[:3] == [(True, *one), (False, *one), (True, *nobody)], "what is not known any more is told once"
+    assert told[3:] == [(False, *nobody)] * 5
+    assert scraper.missing == (
+        f"{server.url}/metrics: 2 replicas answer here in turn: name the page of each with --metrics-url"
+    )
 
 
 @pytest.mark.parametrize(
@@ -312,7 +332,9 @@ async def test_configuration_is_asked_once_and_again_after_a_restart(server: Any
     assert server.paths().count("/v1/models") == 1
     server.pages["/metrics"] = page(start=1.8e9)
     server.pages["/v1/models"] = b'{"data":[{"max_model_len":4096}]}'
-    assert (await scraper.scrape()).max_model_len == 4096
+    for _ in range(STAYS):
+        snapshot = await scraper.scrape()
+    assert snapshot.max_model_len == 4096
 
 
 async def test_llamacpp_kv_is_an_estimate_from_its_slots(server: Any, make: Make) -> None:
