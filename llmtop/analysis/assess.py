@@ -14,7 +14,7 @@ from llmtop.analysis.advice import advised, explained
 from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.diagnosis import by_cliff, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
-from llmtop.analysis.failing import NO_CAUSE, all_failed, why_all_failed
+from llmtop.analysis.failing import NO_CAUSE, all_failed, what_all_get, why_all_failed
 from llmtop.analysis.headline import failing_headline, headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
 from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
@@ -95,16 +95,17 @@ def assess(
     over = meta.ended_s is not None
     requests = finished_requests(facts, None if full or over else LIVE_REQUESTS)
     curves = (Ledger() if ledger is None else ledger).curves(facts, meta, requests, now_s)
+    hopeless = all_failed(facts)
     if not curves:
         question = question_of(facts, meta.profile)
-        hopeless = all_failed(facts)
-        told, cliff = (why_all_failed(facts), _UNKNOWN) if hopeless else (_waiting_headline(meta), _nothing(meta))
-        judgement = Judgement(question=question, sentence=sentence(told) if hopeless else told, final=over)
-        failed = facts.failures.groups()
-        return Assessment(t_s=now_s, headline=told, cliff=cliff, judgement=judgement, failures=failed)
+        if hopeless:
+            judgement = Judgement(question=question, sentence=sentence(why_all_failed(facts)), final=over)
+            told = failing_headline(None, what_all_get(facts), judgement)
+            return Assessment(t_s=now_s, headline=told, judgement=judgement, failures=facts.failures.groups())
+        judgement = Judgement(question=question, sentence=_waiting_headline(meta), final=over)
+        return Assessment(t_s=now_s, headline=_waiting_headline(meta), cliff=_nothing(meta), judgement=judgement)
     current = curves[-1]
     limits = measured_lengths(limits_of(facts, meta, current.point), current.requests)
-    hopeless = all_failed(facts)
     arrival = None if hopeless else buffering.arrival_of(facts)
     whole_slo, slo = slo, buffering.judged_by(slo, arrival)
     verdicts, shown, judged = ((), _UNKNOWN, 0) if hopeless else _verdicts(current, limits, previous, full, arrival)
@@ -154,7 +155,7 @@ def assess(
     told = headline(slo, proven, capacity, shown, diagnosis, _top(current.levels), judgement, bool(arrival))
     return Assessment(
         t_s=now_s,
-        headline=failing_headline(proven, why_all_failed(facts), judgement) if hopeless else told,
+        headline=failing_headline(proven, what_all_get(facts), judgement) if hopeless else told,
         slo=buffering.with_spoilt(verdict, whole_slo, arrival),
         cliff=shown,
         cliffs=verdicts,

@@ -23,6 +23,12 @@ def why_all_failed(facts: Facts) -> str:
     return failures.all_failed(facts.failures.groups())
 
 
+def what_all_get(facts: Facts) -> str:
+    """`all fail: HTTP 429 "slow down please"`, without a count: a line that stands as long as this is so."""
+    groups = facts.failures.groups()
+    return failures.all_fail(groups[0] if groups else None)
+
+
 def dominating(facts: Facts) -> str:
     """`mostly HTTP 429 "slow down please"`; empty where no kind of failure is most of them."""
     groups: tuple[FailureGroup, ...] = facts.failures.groups()

@@ -71,11 +71,11 @@ def headline(
 
 
 def failing_headline(verdict: SloVerdict | None, why: str, judgement: Judgement) -> str:
-    """`SLO FAIL errors>1% · all 12 requests failed: HTTP 429 "slow down"`: there is nothing else to tell."""
+    """`SLO FAIL · all fail: HTTP 429 "slow down please"`: there is nothing else to tell, and no room for it."""
     if judgement.ending in LOST:
         return SEPARATOR.join(("SLO not known", ENDED_BY[judgement.ending], why))
-    state = "" if verdict is None else slo_state(verdict)
-    return SEPARATOR.join(filter(None, (state, why)))
+    state = "SLO FAIL" if verdict is not None and verdict.ok is False else "SLO --"
+    return SEPARATOR.join((state, why))
 
 
 def slo_state(verdict: SloVerdict) -> str:

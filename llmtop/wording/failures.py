@@ -45,6 +45,11 @@ def all_failed(groups: Sequence[FailureGroup]) -> str:
     return f"{who} failed{', most often' if len(groups) > 1 else ''}: {failure(groups[0])}"
 
 
+def all_fail(group: FailureGroup | None) -> str:
+    """`all fail: HTTP 429 "slow down please"`; None: nothing is known of why."""
+    return "all requests fail" if group is None else f"all fail: {failure(group)}"
+
+
 def mostly(group: FailureGroup) -> str:
     """`mostly HTTP 429 "slow down please"`: of the failures that a limit is missed by."""
     return f"mostly {failure(group)}"

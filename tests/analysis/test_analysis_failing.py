@@ -18,7 +18,7 @@ from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, Bound, Capacity, Kind
 from llmtop.meter.facts import Facts
-from llmtop.wording.failures import all_failed
+from llmtop.wording.failures import all_fail, all_failed
 
 END_S = 40.0
 FAILURES = st.tuples(
@@ -76,7 +76,7 @@ def test_where_all_requests_failed_the_failure_is_named_and_nothing_else(
     assert found.capacity == Capacity()
     assert found.judgement.ok is not True
     told = all_failed(found.failures)
-    assert told in found.headline
+    assert all_fail(found.failures[0]) in found.headline
     assert told in found.judgement.sentence
     assert sum(group.count for group in found.failures) == count
 
@@ -86,7 +86,7 @@ def test_a_run_that_gets_a_429_for_each_request_does_not_meet_its_slo_and_says_w
     found = judged([failed(t * 0.3, Outcome.HTTP_ERROR, 429, "slow down please") for t in range(100)], question)
     assert found.judgement.ok is False
     assert found.judgement.sentence.endswith('all 100 requests failed: HTTP 429 "slow down please"')
-    assert found.headline == 'SLO FAIL errors>1% · all 100 requests failed: HTTP 429 "slow down please"'
+    assert found.headline == 'SLO FAIL · all fail: HTTP 429 "slow down please"'
 
 
 def test_where_a_limit_on_errors_is_missed_the_sentence_says_what_they_mostly_are() -> None:

@@ -9,7 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.domain.failures import FailureGroup
 from llmtop.domain.frame import Frame
+from llmtop.domain.request import Outcome
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
@@ -103,3 +105,21 @@ def test_the_newest_event_comes_first_in_the_log_and_last_in_its_line(path: Path
     log = tables.events(found, 80, 30)
     assert log[0][0][0].strip() in "".join(text for text, _ in lines.event_line(found, UNICODE, 200))
     assert len(tables.events(found, 80, 1)) == 1
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_newest_failure_is_read_with_status_and_words_above_the_keys_and_in_full_in_the_log(width: int) -> None:
+    said = "slow down please, " * 9 + "and come back"
+    old = FailureGroup(outcome=Outcome.TIMEOUT, text="no token", count=2, first_s=1.0, last_s=2.0)
+    new = FailureGroup(outcome=Outcome.HTTP_ERROR, status=429, text=said, count=12, first_s=3.0, last_s=41.0)
+    frame = replace(scene(next(iter(SCENES))).frame, failures=(old, new), events=(), marks=(), changes=())
+    found = lines.entries(frame, UNICODE)
+    line = "".join(text for text, _ in lines.event_line(found, UNICODE, width))
+    assert len(line) <= width
+    assert line.startswith(' 00:41 ✖ HTTP 429 "slow down please, slow down please')
+    log = " ".join("".join(text for text, _ in row).strip() for row in tables.events(found, width, 20))
+    assert f'HTTP 429 "{said}" ×12, first 00:03, last 00:41' in " ".join(log.split())
+    assert log.index("429") < log.index("timeout")
+    short = replace(new, text="slow down please")
+    ascii_line = lines.event_line(lines.entries(replace(frame, failures=(short,)), ASCII), ASCII, width)
+    assert 'HTTP 429 "slow down please" x12, first 00:03, last 00:41' in "".join(text for text, _ in ascii_line)

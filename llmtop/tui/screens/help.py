@@ -24,6 +24,7 @@ WORDS = (
     ("gap", "between two chunks of one stream; one chunk can hold several tokens"),
     ("p95", "95 of 100 requests were at least this fast; n is the number of requests behind it"),
     ("in flight", "requests sent and not ended. The first slider commands how many; (62 live) is how many there are"),
+    ("errors", "requests that failed. What the newest said stands above the keys; Esc and 9 show all of it in full"),
     ("queue", "requests that wait inside the server for a slot or for memory"),
     ("KV cache", "share of the server's key-value cache in use; when it is full, requests are preempted"),
     ("cliff", "the load from which latency grows faster than load: ▲ on the slider, an upright line on the curve"),
