@@ -17,7 +17,7 @@ class Outcome(StrEnum):
 
     OK = "ok"
     HTTP_ERROR = "http_error"
-    """A status other than 200, or no connection at all (`status` None)."""
+    """A status that is no success, or no connection at all (`status` None)."""
     STREAM_ERROR = "stream_error"
     """An error event inside a 200 stream, or bytes that are no stream."""
     TIMEOUT = "timeout"
@@ -25,13 +25,16 @@ class Outcome(StrEnum):
     """The stream ended without a finish reason, usage or [DONE]."""
     EMPTY = "empty"
     """A 200 stream that ended well without one token."""
+    TEXTLESS = "textless"
+    """The same, but the server has counted tokens: special ones alone, or reasoning that it keeps to itself. That is no
+    error of the server, and in no latency."""
     CANCELLED = "cancelled"
     LOST = "lost"
     """It was in flight in a load worker that died."""
 
     @property
     def is_error(self) -> bool:
-        return self is not Outcome.OK and self is not Outcome.CANCELLED
+        return self not in (Outcome.OK, Outcome.TEXTLESS, Outcome.CANCELLED)
 
 
 class TokenSource(StrEnum):

@@ -15,9 +15,9 @@ from llmtop.domain.request import Outcome
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.bodies import PATHS, RequestBodies
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
-from llmtop.endpoint.connection import LINGER_S, ConnectionPool, Over
+from llmtop.endpoint.connection import GRACE_S, ConnectionPool, Over
 from llmtop.endpoint.question import JSON_BYTES, NoAnswer, ask
-from llmtop.endpoint.reader import StreamReader
+from llmtop.endpoint.reader import SETTLED_S, StreamReader
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.transport import KernelTransport
 from llmtop.endpoint.wire import ResponseParser
@@ -218,13 +218,13 @@ class EndpointClient:
                         reader.body(data, stamp_ns)
                         if reader.over:
                             return
-                        if reader.done_ns == stamp_ns:
-                            scope.reschedule(min(loop.time() + LINGER_S, total_at_s))
+                        if reader.whole_ns == stamp_ns:
+                            settles_s = SETTLED_S if reader.done_ns is None else GRACE_S
+                            scope.reschedule(min(loop.time() + settles_s, total_at_s))
                         elif trace.last_token_ns == stamp_ns and reader.done_ns is None:
                             scope.reschedule(min(loop.time() + caps.idle_timeout_s, total_at_s))
         except TimeoutError:
-            if reader.done_ns is not None:
-                reader.over = True
+            if reader.whole_ns is not None:
                 return
             raise TimedOut(_deadline(caps, trace, now_ns())[1]) from None
 
@@ -257,7 +257,7 @@ class _Deadlines:
         at, text = _deadline(self._caps, self._reader.trace, now)
         connection = self._reader.connection
         if now >= at and connection is not None:
-            connection.fail(TimedOut(text) if self._reader.done_ns is None else Over())
+            connection.fail(TimedOut(text) if self._reader.whole_ns is None else Over())
         else:
             wait_s = min((at - now) / 1e9, self._caps.idle_timeout_s)  # a token now would start the idle time now
             self._timer = asyncio.get_running_loop().call_later(wait_s + 1e-3, self._look)

@@ -25,8 +25,13 @@ KEPT_S = 4.0
 
 _ADDRESSES_S = 60.0
 """How long a resolved name is believed."""
+GRACE_S = 0.02
+"""That a receiver which has heard all is kept waiting for the end of the response: it is on its way right behind, and
+then the connection serves the next request."""
 LINGER_S = 2.0
 """A response that stays open for this long after its receiver has heard all is given up."""
+_LEFT_OPEN = 2
+"""After so many of them, nobody is kept waiting for the end of one."""
 _EARLY_CLOSE_S = 1.0
 """A connection that is closed by its server this soon after an answer was never meant to be kept."""
 _EARLY_CLOSES = 2
@@ -116,8 +121,9 @@ class Connection(asyncio.Protocol):
         except asyncio.CancelledError:
             self.abort()
             raise
-        self._receiver = self._waiter = None
-        self._pool.take_back(self, self._parser)
+        self._waiter = None
+        if self._receiver is None:
+            self._pool.take_back(self, self._parser)
         return self._parser
 
     def fail(self, error: Exception) -> None:
@@ -126,10 +132,24 @@ class Connection(asyncio.Protocol):
             self._waiter.set_exception(error)
         self.abort()
 
-    def linger(self, error: Exception) -> None:
-        """All that matters of the response has come: `fail` with `error` if it does not end soon."""
-        if not self._parser.complete and self._lingering is None:
-            self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self.fail, error)
+    def release(self, after_s: float | None = None) -> None:
+        """All that matters of the response has come, unless more does: the exchange ends well after this time (None: as
+        soon as can be) at the latest. What is left of the response is read by nobody."""
+        if self._parser.complete or self._waiter is None:
+            return
+        self._forget_lingering()
+        wait_s = self._pool.grace_s if after_s is None else after_s
+        self._lingering = asyncio.get_running_loop().call_later(wait_s, self._let_go)
+
+    def _let_go(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._receiver = _Nobody()
+            self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._leave)
+            self._waiter.set_result(None)
+
+    def _leave(self) -> None:
+        self._pool.left_open += 1
+        self.abort()
 
     def abort(self) -> None:
         """Close at once; nobody hears of anything any more."""
@@ -177,7 +197,7 @@ class Connection(asyncio.Protocol):
         self._pool.forget(self)
         waiter = self._waiter
         if waiter is None:
-            if not by_us:
+            if not by_us and self._receiver is None:
                 self._pool.lost_while_idle(self)
             return
         if waiter.done():
@@ -192,9 +212,12 @@ class Connection(asyncio.Protocol):
             waiter.set_exception(exc)
 
     def _finish(self) -> None:
+        released = isinstance(self._receiver, _Nobody)
         self._receiver = None
         self._forget_lingering()
-        if self._waiter is not None and not self._waiter.done():
+        if released and self._waiter is None:
+            self._pool.take_back(self, self._parser)
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _forget_lingering(self) -> None:
@@ -203,12 +226,26 @@ class Connection(asyncio.Protocol):
             self._lingering = None
 
 
+class _Nobody:
+    """Hears the rest of a response whose receiver has gone."""
+
+    def sent(self, now_ns: int, connect_ns: int, connection: Connection) -> None:
+        pass
+
+    def head(self, response: ResponseParser, stamp_ns: int) -> None:
+        pass
+
+    def body(self, data: bytes, stamp_ns: int) -> None:
+        pass
+
+
 class ConnectionPool:
     """The connections to one origin. The one used last is used next, so that the others can grow old and be closed.
 
     Attributes:
         reuse: whether connections are used again. Learned off for servers that close after each answer while
             promising to keep the connection (llama.cpp): a request written into such a connection is lost.
+        left_open: responses whose end did not come.
         arrivals: reads plain sockets; None: asyncio does.
     """
 
@@ -217,6 +254,7 @@ class ConnectionPool:
     ) -> None:
         self.origin = origin
         self.reuse = reuse
+        self.left_open = 0
         self._arrivals = arrivals if origin.tls is None else None
         self._stamper = stamper
         self._idle: list[Connection] = []
@@ -226,6 +264,11 @@ class ConnectionPool:
         self._addresses: list[_Address] = []
         self._addresses_until_s = 0.0
         self._sweep: asyncio.TimerHandle | None = None
+
+    @property
+    def grace_s(self) -> float:
+        """How long a receiver that has heard all waits for the end of its response."""
+        return 0.0 if self.left_open >= _LEFT_OPEN else GRACE_S
 
     def pop(self) -> Connection | None:
         """An idle connection that is likely to be alive, or None. O(1): expired ones are all below the first."""

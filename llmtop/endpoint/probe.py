@@ -340,7 +340,7 @@ class _Probe:
             if trace.status in (401, 403):
                 raise EndpointAuthFailed(self._url, self._auth_problem(trace.status, (trace.error or "").encode()))
             self._is_endless = self._is_endless or is_endless
-            if is_endless or trace.outcome in (Outcome.OK, Outcome.EMPTY):
+            if is_endless or trace.outcome in (Outcome.OK, Outcome.EMPTY, Outcome.TEXTLESS):
                 apis.append(api)
                 usage = usage or trace.token_source is TokenSource.USAGE
             else:

@@ -37,6 +37,10 @@ no model has more to say than this by itself."""
 
 _UNPACKED = ("gzip", "x-gzip", "deflate")
 """Codings of an error that `refusal_text` reads."""
+SETTLED_S = 1.0
+"""A stream that has told why it ended, and then nothing for this long, is whole, whatever becomes of its response."""
+_NO_REASON = ("null", "none", "None", "NULL", "nil", "undefined")
+"""What some write for a finish reason that there is not yet."""
 _FAILED = ("error", "abort", "aborted")
 """Finish reasons with which a server says that it gave up."""
 
@@ -125,6 +129,7 @@ class StreamReader:
         "done_ns",
         "over",
         "trace",
+        "whole_ns",
     )
 
     def __init__(self, trace: Trace, sink: Sink, stamper: Stamper, asked_tokens: int = 0) -> None:
@@ -132,7 +137,9 @@ class StreamReader:
         self.over = False
         """Nothing more is wanted of this answer."""
         self.done_ns: int | None = None
-        """When [DONE] came."""
+        """When [DONE] came, or usage after the reason of the end."""
+        self.whole_ns: int | None = None
+        """When the last of what makes the answer whole came, so far."""
         self.connection: Connection | None = None
         """That the request was written to."""
         self._sink = sink
@@ -168,21 +175,22 @@ class StreamReader:
         trace = self.trace
         trace.status = response.status
         trace.headers_ns = stamp_ns
-        content_type = (response.header("content-type") or "").lower()
-        self._is_stream = response.status == 200 and not content_type.startswith(("application/json", "text/html"))
-        if response.status != 200:
+        self._is_stream = is_success(response.status)
+        if not self._is_stream:
             trace.retry_after_s = wait_s(response.status, response.headers, time())
             if 300 <= response.status < 400:
                 self._error = f"redirected to {plain(response.header('location') or 'nowhere')}: point llmtop there"
         coding = (response.header("content-encoding") or "identity").lower()
         if coding != "identity":
             compressed = f"compressed ({plain(coding, 40)}) although it was asked not to be: a proxy does that"
-            if response.status == 200 or coding not in _UNPACKED:
+            if self._is_stream or coding not in _UNPACKED:
                 self._error = f"the answer is {compressed}"
             self._is_stream = False
 
     def body(self, data: bytes, stamp_ns: int) -> None:
-        """Body bytes of one read."""
+        """Body bytes of one read. What they are is seen by their first, whatever their label says."""
+        if not self._events and not self._kept and data.lstrip()[:1] in (b"{", b"[", b"<"):
+            self._is_stream = False
         if not self._is_stream:
             self._keep(data)
             return
@@ -202,8 +210,8 @@ class StreamReader:
         """The answer is over. `lost`: why the connection ended before it; None: it ended by its framing."""
         trace = self.trace
         self.connection = None
-        if self.over and self.done_ns is not None:  # what came, or did not come, after [DONE] is no part of the answer
-            end_ns = self.done_ns
+        if self.whole_ns is not None:  # what came, or did not come, after that is no part of the answer
+            end_ns = self.whole_ns
         trace.end_ns = end_ns
         if self._is_stream:
             self._take_unended_event(end_ns)
@@ -233,12 +241,11 @@ class StreamReader:
             try:
                 event = _decode(data)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                odd = self._read_odd(data)
+                odd = self._read_odd(data, stamp_ns)
                 if odd is None:
                     continue
                 event = odd
-            payload = False
-            finished = False
+            payload = finished = False
             if event.choices:
                 for choice in event.choices:
                     delta = choice.delta
@@ -257,7 +264,7 @@ class StreamReader:
                     elif choice.text:
                         payload = answers = True
                         letters += len(choice.text)
-                    if choice.finish_reason:
+                    if choice.finish_reason and choice.finish_reason not in _NO_REASON:
                         trace.finish_reason = choice.finish_reason
                         finished = True
             if payload:
@@ -266,11 +273,15 @@ class StreamReader:
                 if payload:
                     counted += 1
             else:
-                counted = self._take_usage(event, counted, payload, finished)
+                counted = self._take_usage(event, counted, payload, finished, stamp_ns)
             if event.timings is not None and event.usage is None and finished:
                 self._take_timings(event.timings)
             if event.error or event.object == "error":
                 self._take_error(data)
+        if trace.finish_reason is not None and self.done_ns is None:
+            self.whole_ns = stamp_ns
+            if self.connection is not None:
+                self.connection.release(SETTLED_S)
         if token_events:
             if token_events > 1:
                 self._stamper.coalesced += 1
@@ -313,14 +324,14 @@ class StreamReader:
             self._error = f"{tokens} tokens where {asked} were asked for: the server does not heed max_tokens"
 
     def _end_stream(self, stamp_ns: int) -> None:
-        """[DONE]: the answer is whole, whatever becomes of the connection."""
+        """[DONE], or usage after the reason of the end: the answer is whole, whatever becomes of the connection."""
         self._done = True
         if self.done_ns is None:
-            self.done_ns = stamp_ns
+            self.done_ns = self.whole_ns = stamp_ns
             if self.connection is not None:
-                self.connection.linger(Over())
+                self.connection.release()
 
-    def _take_usage(self, event: _Event, counted: int, payload: bool, finished: bool) -> int:
+    def _take_usage(self, event: _Event, counted: int, payload: bool, finished: bool, stamp_ns: int) -> int:
         """Usage may be in any event. Returns the tokens counted after this event."""
         usage = event.usage
         if usage is None:
@@ -337,6 +348,8 @@ class StreamReader:
         told.completion = _larger(completion, told.completion)
         if not event.choices:
             self._done = self._done or bool(completion) or counted > 0
+            if completion and trace.finish_reason is not None:
+                self._end_stream(stamp_ns)
             return counted
         if completion is None or (finished and not told.beside):
             return counted + payload
@@ -357,11 +370,15 @@ class StreamReader:
 
     def _take_error(self, data: bytes) -> None:
         if self._error is None:
-            self._error = refusal_text(data) or "an error event without a message"
+            self._error = refusal_text(data).strip("{} ") or "an error event without a message"
 
-    def _read_odd(self, data: bytes) -> _Event | None:
+    def _read_odd(self, data: bytes, stamp_ns: int) -> _Event | None:
         """An event that the typed decoder refuses: other types than usual, NaN, half characters, or no JSON at all."""
-        if not data.strip():
+        bare = data.strip()
+        if is_done(bare):
+            self._end_stream(stamp_ns)
+            return None
+        if not bare:
             return None
         try:
             answer = json.loads(data.decode("utf-8", "replace"))
@@ -416,7 +433,7 @@ class StreamReader:
         if trace.status is None:
             return Outcome.HTTP_ERROR, lost or "no answer"
         body = b"".join(self._kept)
-        if trace.status != 200:
+        if not is_success(trace.status):
             return Outcome.HTTP_ERROR, self._error or refusal_text(body) or f"status {trace.status} without a message"
         if self._error is not None:
             return Outcome.STREAM_ERROR, self._error
@@ -429,9 +446,22 @@ class StreamReader:
         if not (self._done or trace.finish_reason):
             return Outcome.TRUNCATED, lost or "the stream ended without a finish reason, usage or [DONE]"
         if trace.first_token_ns is None:
-            hidden = f", though usage tells of {trace.output_tokens} tokens" if trace.output_tokens else ""
-            return Outcome.EMPTY, f"the stream ended well without any text{hidden}"
+            if trace.output_tokens:
+                what = "reasoning that it keeps" if trace.hidden_tokens or self._told.reasoning else "special tokens"
+                told = f"{trace.output_tokens} tokens, none with text: {what}"
+                return Outcome.TEXTLESS, told
+            return Outcome.EMPTY, "the stream ended well without any text"
         return Outcome.OK, None
+
+
+def is_success(status: int) -> bool:
+    """Any 2xx: frameworks answer a POST with 201, gateways with 202."""
+    return 200 <= status < 300
+
+
+def is_done(data: bytes) -> bool:
+    """Whether the stripped data of an event is the word that ends a stream, as it is variously written."""
+    return data.strip(b'"').upper() == b"[DONE]"
 
 
 def _letters_of_calls(calls: list[Any]) -> int:
@@ -527,7 +557,7 @@ def _count(value: object) -> int | None:
 
 
 def _is_whole(data: bytes) -> bool:
-    if data == b"[DONE]":
+    if is_done(data.strip()):
         return True
     try:
         json.loads(data)

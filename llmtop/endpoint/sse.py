@@ -29,7 +29,8 @@ class EventSplitter:
     """Splits a byte stream into events, however it is cut into pieces, in a time in proportion to its length.
 
     Line ends may be LF, CRLF or CR, also mixed. A CR ends its line at once; a LF that follows in the next piece
-    belongs to it. Comments, ids and retry fields are dropped; an event without data is none.
+    belongs to it. Comments, ids and retry fields are dropped; an event without data is none, unless it is an error:
+    that has its comments for data.
     """
 
     __slots__ = ("_at_start", "_skip_lf", "rest")
@@ -122,6 +123,8 @@ class EventSplitter:
             elif field == b"event":
                 name = value
         data = b"\n".join(lines)
+        if not data and name == b"error":  # some say what went wrong in a comment alone
+            data = b" ".join(line[1:].strip() for line in block.split(b"\n") if line.startswith(b":")) or b"{}"
         return (name, data) if data else None
 
 

@@ -75,7 +75,7 @@ class _Worker:
     def lost_bin(self, now_ns: int) -> LoadBin:
         """What is missing in its bins, so that nothing of it is in flight any more; what it lost counts as failed."""
         sent = len(self.open) + sum(self.told.values()) - self.counted[0]
-        ok = max(0, self.told[Outcome.OK] - self.counted[1])
+        ok = max(0, self.told[Outcome.OK] + self.told[Outcome.TEXTLESS] - self.counted[1])
         cancelled = max(0, self.told[Outcome.CANCELLED] - self.counted[3])
         errors = sum(self.told.values()) + len(self.open) - sum(self.counted[1:]) - ok - cancelled
         return LoadBin(

@@ -46,6 +46,8 @@ class Binner:
                 self._tpot_ms.append(record.tpot_s * 1e3)
             if record.e2e_s is not None:
                 self._e2e_ms.append(record.e2e_s * 1e3)
+        elif record.outcome is Outcome.TEXTLESS:
+            self._ok += 1
         elif record.outcome is Outcome.CANCELLED:
             self._cancelled += 1
         else:

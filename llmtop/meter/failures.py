@@ -35,8 +35,8 @@ class FailureTally:
         self._sorted: tuple[FailureGroup, ...] | None = ()
 
     def add(self, record: RequestRecord) -> None:
-        """Count a record, if it failed."""
-        if not record.outcome.is_error:
+        """Count a record, if it failed or told nothing that anybody can see."""
+        if not record.outcome.is_error and record.outcome is not Outcome.TEXTLESS:
             return
         kind = self._kind_of(record)
         counts = self._groups.get(kind)

@@ -204,16 +204,23 @@ def read_events(parts: list[bytes]) -> tuple[list[Event], bool]:
 
 
 def by_the_standard(data: bytes) -> list[Event]:
-    """Events, word by word as the HTML standard has it (section 9.2.6), one line after the other."""
+    """Events, word by word as the HTML standard has it (section 9.2.6), one line after the other.
+
+    But for one thing: an error without data is an event, too, and its comments are its data.
+    """
     lines = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")[:-1]
-    events, name, values = [], b"", list[bytes]()
+    events, name, values, comments = [], b"", list[bytes](), list[bytes]()
     for line in lines:
         if not line:
             text = b"".join(value + b"\n" for value in values)[:-1]
+            if not text and name == b"error":
+                text = b" ".join(comments) or b"{}"
             if text:
                 events.append((name, text))
-            name, values = b"", []
+            name, values, comments = b"", [], []
             continue
+        if line.startswith(b":"):
+            comments.append(line[1:].strip())
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":

@@ -116,7 +116,6 @@ async def test_an_answer_that_stays_open_after_its_end_is_taken_as_it_was_then(
     drive: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_module, "LINGER_S", 0.15)
-    monkeypatch.setattr("llmtop.endpoint.client.LINGER_S", 0.15)
 
     async def script(request: Request) -> None:
         await request.start_stream()
@@ -160,8 +159,35 @@ async def test_a_head_that_ends_late_after_done_costs_no_connection(serve: Any, 
         trace = Trace()
         await client.generate("hi", 1, "chat", trace, Recorder())
         assert trace.outcome is Outcome.OK
-        assert trace.end_ns - trace.last_token_ns > 40e6  # type: ignore[operator]
+        assert trace.end_ns - trace.last_token_ns < 40e6  # type: ignore[operator]
+        await asyncio.sleep(0.15)
     assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("last", "most_s"),
+    [([usage(7, 1), "[DONE]"], 0.6), ([usage(7, 1)], 0.6), ([], 3.5)],
+    ids=["done", "usage", "reason"],
+)
+async def test_a_user_is_free_although_the_server_leaves_its_answers_open(
+    serve: Any, connect: Any, last: tuple[Any, ...], most_s: float
+) -> None:
+    async def script(request: Request) -> None:
+        await request.start_stream()
+        await request.event(chat("a", "stop"))
+        for event in last:
+            await request.event(event)
+        await asyncio.sleep(30)
+
+    server = await serve(script)
+    client = connect(server.url)
+    started = asyncio.get_running_loop().time()
+    for _ in range(3):
+        trace = Trace()
+        await client.generate("hi", 1, "chat", trace, Recorder())
+        assert trace.outcome is Outcome.OK, trace.error
+        assert trace.end_ns - trace.last_token_ns < 100e6  # type: ignore[operator]
+    assert asyncio.get_running_loop().time() - started < most_s
 
 
 async def test_a_compressed_stream_is_refused_in_words(drive: Any) -> None:

@@ -148,7 +148,7 @@ def test_an_unfinished_character_counts_but_is_not_the_first_token() -> None:
 
 def test_what_only_the_final_usage_knows_is_heard_at_the_end() -> None:
     trace, heard, reader = read(chat("ten words " * 4), chat("and ten more" * 4, "length"), total(20))
-    assert heard.arrivals == [(1, 2, None), (1, 3, 1), (18, 5, None)]
+    assert heard.arrivals == [(1, 2, None), (1, 3, 1), (18, 4, None)]
     assert trace.token_source is TokenSource.USAGE
     assert trace.first_chunk_tokens == 10
     assert trace.hidden_tokens == 0
@@ -181,7 +181,21 @@ def test_cached_tokens_and_timings_are_noted() -> None:
         ([b": comment\n\n"], Outcome.TRUNCATED, "without a finish reason"),
         ([chat("", "stop"), "[DONE]"], Outcome.EMPTY, "without any text"),
         (["[DONE]"], Outcome.EMPTY, "without any text"),
-        ([chat("", "length"), total(9), "[DONE]"], Outcome.EMPTY, "9 tokens"),
+        ([chat("", "length"), total(9), "[DONE]"], Outcome.TEXTLESS, "9 tokens, none with text: special"),
+        (
+            [chat("", "length"), total(9, completion_tokens_details={"reasoning_tokens": 9}), "[DONE]"],
+            Outcome.TEXTLESS,
+            "reasoning that it keeps",
+        ),
+        ([chat("a"), "[DONE] "], Outcome.OK, None),
+        ([chat("a"), "\t[done]"], Outcome.OK, None),
+        ([chat("a"), '"[DONE]"'], Outcome.OK, None),
+        ([chat("a"), b"data:[DONE] \t\r\n\r\n"], Outcome.OK, None),
+        ([chat("a", "null"), chat("b", "null")], Outcome.TRUNCATED, "without a finish reason"),
+        ([chat("a", "None")], Outcome.TRUNCATED, "without a finish reason"),
+        ([chat("a", ""), chat("b", "stop")], Outcome.OK, None),
+        ([chat("a"), b"event: error\n: out of memory\n\n"], Outcome.STREAM_ERROR, "out of memory"),
+        ([chat("a"), b"event: error\n\n"], Outcome.STREAM_ERROR, "error event without a message"),
         ([{"error": {"message": "busy", "code": 503}}, "[DONE]"], Outcome.STREAM_ERROR, "busy"),
         ([{"error": "busy"}], Outcome.STREAM_ERROR, "busy"),
         ([chat("a"), b'event: error\ndata: {"message": "died"}\n\n'], Outcome.STREAM_ERROR, "died"),
@@ -198,6 +212,21 @@ def test_the_end_of_a_stream_has_the_right_name(reads: list[object], outcome: Ou
     trace, _, _ = read(*reads)
     assert trace.outcome is outcome
     assert (trace.error is None) if says is None else says in (trace.error or "")
+
+
+@pytest.mark.parametrize("label", ["application/json", "text/html; charset=utf-8", "text/plain", "x/y", ""])
+@pytest.mark.parametrize("status", [200, 201, 202, 206, 299])
+def test_events_are_a_stream_whatever_label_and_success_they_come_with(label: str, status: int) -> None:
+    trace, heard, _ = read(chat("a"), chat("b", "stop"), "[DONE]", status=status, headers=(("content-type", label),))
+    assert (trace.outcome, heard.firsts, trace.output_tokens) == (Outcome.OK, 1, 2)
+
+
+@given(st.integers(0, 400))
+def test_a_stream_that_was_cut_before_it_said_why_it_ended_is_never_good(at: int) -> None:
+    whole = wire([chat("a", "null"), chat("b"), {"choices": [{"delta": {}, "finish_reason": "stop"}]}])
+    cut = min(at, whole.index(b'"stop"') + len(b'"stop"'))
+    trace, _, _ = read(whole[:cut], lost="the server closed the connection in the middle of its answer")
+    assert trace.outcome is Outcome.TRUNCATED
 
 
 @pytest.mark.parametrize(

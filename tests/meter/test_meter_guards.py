@@ -359,7 +359,8 @@ def test_an_end_is_good_bad_or_ours(outcome: Outcome) -> None:
     facts = Facts()
     facts.extend(FactBatch(t_s=1.0, requests=(record(outcome=outcome, sent_ns=None),)))
     kinds = [facts.requests.column(name)[0] for name in ("ok", "cancelled", "error")]
-    wanted = {Outcome.OK: [1, 0, 0], Outcome.CANCELLED: [0, 1, 0]}.get(outcome, [0, 0, 1])
+    neither = {Outcome.OK: [1, 0, 0], Outcome.CANCELLED: [0, 1, 0], Outcome.TEXTLESS: [0, 0, 0]}
+    wanted = neither.get(outcome, [0, 0, 1])
     assert kinds == wanted
     assert all(np.isnan(facts.requests.column(name)[0]) for name in ("sent_s", "ttft_s", "e2e_s"))
 
