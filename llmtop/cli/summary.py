@@ -13,6 +13,8 @@ from llmtop.wording.sentences import sentence
 
 def last_word(frame: Frame, assessment: Assessment) -> str:
     """Why nothing was measured; empty where something was, or nothing has failed."""
+    if not frame.totals.sent and frame.endpoint.last_error:
+        return f"no request was sent: {frame.endpoint.last_error}"
     if frame.totals.ok or not frame.totals.errors:
         return ""
     return all_failed(assessment.failures)

@@ -237,6 +237,12 @@ class RunFile:
         self._undo()
         self._let_go()
 
+    def remove(self) -> None:
+        """Take the file away again, if it is this one; it is closed. Raises OSError."""
+        status = self.path.stat()
+        if (status.st_dev, status.st_ino) == self._place:
+            self.path.unlink()
+
     # ── Another file ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def move(self, readable: bool) -> bool:

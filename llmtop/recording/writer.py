@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
@@ -160,6 +161,13 @@ class RunWriter:
         self._thread.join(LAST_S + 2 * runfile.RESCUE_S)
         if self._thread.is_alive():
             self._missing = words.SILENT
+
+    def discard(self) -> None:
+        """Close, and leave no file behind: of a run that never began."""
+        self.close(0.0)
+        if not self._thread.is_alive():
+            with contextlib.suppress(OSError):
+                self._file.remove()
 
     # ── The thread ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -229,6 +229,9 @@ class Session:
         for part in (self._scraper, self._client, self._target):
             if part is not None:
                 await part.close()
+        if self._writer is not None and self._engine is None and not self.frame().marks:  # nothing there to look at
+            writer, self._writer = self._writer, None
+            await asyncio.to_thread(writer.discard)
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close, ended_s, ending)
             self._tell_of_recording(self._writer)
