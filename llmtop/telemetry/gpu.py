@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
+from llmtop.domain.plain import plain
 from llmtop.domain.samples import GpuSnapshot
 from llmtop.telemetry.exposition import ExpositionParser, MetricSeries, Sample, at_once, is_figure
 
@@ -115,7 +116,7 @@ class GpuReader:
         return GpuSnapshot(
             t_s=t_s,
             index=index,
-            name=name.decode() if isinstance(name, bytes) else str(name or ""),
+            name=plain(name.decode(errors="replace") if isinstance(name, bytes) else str(name or "")),
             memory_used_bytes=None if memory is None else float(memory.used),
             memory_total_bytes=None if memory is None else float(memory.total),
             utilisation=None if utilisation is None else utilisation / 100,

@@ -12,7 +12,7 @@ from msgspec import Struct
 WORDS = (
     "=cmd|'/C calc'!A0 \x1b]52;c;cm0=\x07 \x1b[2J\x9b31m \r# over \n[red]x[/red] [@click=app.bell]y[/] "
     "<script>alert(1)</script> \"' onload='z' `code` **b** ![i](http://e/) "
-    "<b>&amp; | pipe \u202e \u200b \ufeff ]]> \x00 \u2028 end"
+    "<b>&amp; | pipe \u202e \u2066 \u200b \ufeff \ufffe ]]> \x00 \x7f \x85 \u2028 end"
 )
 """A formula, the clipboard, an erased screen, a line written over, markup of Rich, HTML and Markdown, a column more."""
 
