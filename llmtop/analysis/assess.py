@@ -12,6 +12,7 @@ from llmtop.analysis import buffering
 from llmtop.analysis import cliff as cliffs
 from llmtop.analysis.advice import advised, explained
 from llmtop.analysis.capacity import capacity_of
+from llmtop.analysis.cut import cut_of
 from llmtop.analysis.diagnosis import by_cliff, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
 from llmtop.analysis.failing import NO_CAUSE, all_failed, what_all_get, why_all_failed
@@ -58,7 +59,7 @@ from llmtop.domain.verdicts import (
     SloVerdict,
 )
 from llmtop.meter.facts import Facts
-from llmtop.wording.between import IN_TURN, buffered, no_verdict
+from llmtop.wording.between import IN_TURN, buffered, no_verdict, prompts_cut, prompts_cut_by
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.over_time import part
 from llmtop.wording.sentences import TRANSIENTS, configuration, sentence
@@ -110,6 +111,7 @@ def assess(
     whole_slo, slo = slo, buffering.judged_by(slo, arrival)
     verdicts, shown, judged = ((), _UNKNOWN, 0) if hopeless else _verdicts(current, limits, previous, full, arrival)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
+    table = DIALECTS[dialect or Dialect.OPENAI]
     capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, current.point)
     capacity = buffering.unproven(capacity, whole_slo, arrival)
     if meta.ending in LOST or hopeless:
@@ -120,7 +122,10 @@ def assess(
         recoveries = recoveries_of(facts, meta.profile.plan, slo, requests, now_s)
     server = meta.info.server if meta.info is not None else None
     point = as_counted(current.point, limits)
-    named = configuration(server or DIALECTS[dialect or Dialect.OPENAI].title, limits.max_num_seqs, limits.gpus, point)
+    named = configuration(server or table.title, limits.max_num_seqs, limits.gpus, point)
+    cut = cut_of(facts)
+    cut_to = "" if cut is None else prompts_cut(cut.used, cut.sent)
+    named = f"{named} ({cut_to})" if cut_to else named
     spoilt = buffering.spoilt_limits(whole_slo, arrival)
     unjudged = "" if arrival is None or not spoilt else no_verdict(spoilt, arrival is buffering.Arrival.WHOLE)
     grounds = Findings(requests, current.levels, capacity, shown, named, drifts, recoveries, unjudged)
@@ -152,7 +157,9 @@ def assess(
     if not over and facts.searches and current.point.value == 0:
         proven = None  # the last load that a search tried is no news once it has found what it sought
     recent = recent_of(facts, requests, current.point, told_s)
-    told = headline(slo, proven, capacity, shown, diagnosis, _top(current.levels), judgement, bool(arrival))
+    told = headline(
+        slo, proven, capacity, shown, diagnosis, _top(current.levels), judgement, arrival is not None, cut_to
+    )
     return Assessment(
         t_s=now_s,
         headline=failing_headline(proven, what_all_get(facts), judgement) if hopeless else told,
@@ -170,6 +177,7 @@ def assess(
         failures=facts.failures.groups(),
         notes=(
             *(() if arrival is None else (buffered(arrival is buffering.Arrival.WHOLE),)),
+            *(() if cut is None else (prompts_cut_by(cut.used, cut.sent, table.advice.max_model_len),)),
             *trust_notes(recent),
             *chapter_notes(facts, meta),
             *replicas(facts),

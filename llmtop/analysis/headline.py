@@ -40,12 +40,14 @@ def headline(
     top: float | None,
     judgement: Judgement,
     buffered: bool = False,
+    cut: str = "",
 ) -> str:
     """E.g. `SLO OK · 71 at SLO (TTFT p95<2s) · cliff ~96 ±8 · queue-bound: raise --max-num-seqs to about 110`.
 
     Of the advice it has what to turn. Where the line would get longer than 78 characters the limits in brackets go,
     then the advice becomes a segment of its own. `top` is the highest level measured. Once `judgement` is final it
-    gives the first clause; before, the SLO of now does (`verdict` None: there is nothing to say of now).
+    gives the first clause; before, the SLO of now does (`verdict` None: there is nothing to say of now). That a path
+    buffers takes the place of all but the SLO, for it makes the figures void; that prompts are cut (`cut`) comes next.
     """
     if judgement.ending in LOST:
         return SEPARATOR.join(("SLO not known", ENDED_BY[judgement.ending]))
@@ -60,6 +62,7 @@ def headline(
     state = ""
     if verdict is not None:
         state = _answered(judgement, verdict) if judgement.final else slo_state(verdict)
+    state = SEPARATOR.join(filter(None, (state, cut)))
     place = "" if judgement.final and cliff.at is None and judgement.question in _OF_ONE_LOAD else _cliff(cliff, top)
     bound, advice = bound_adjective(diagnosis.bound), _brief(diagnosis.advice or "")
     brief = f"{bound}: {advice}" if advice else bound

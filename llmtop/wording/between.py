@@ -22,6 +22,17 @@ def several_replicas(url: str, count: int) -> str:
     return f"{url}: {many} {IN_TURN}: name the page of each with --metrics-url"
 
 
+def prompts_cut(used: float, sent: float) -> str:
+    """`prompts are cut to 2 048 of 4 096 tokens`"""
+    return f"prompts are cut to {TEXT.whole(used)} of {TEXT.whole(sent)} tokens"
+
+
+def prompts_cut_by(used: float, sent: float, flag: str | None) -> str:
+    """That prompts are cut, what that means, and what to turn."""
+    turn = f"raise {flag}" if flag else "raise the server's context length"
+    return f"{prompts_cut(used, sent)}: all figures are those of the shorter prompts; {turn}, or ask for less"
+
+
 def arrives(whole: bool) -> str:
     """`the path buffers: answers arrive whole`"""
     return f"the path buffers: {'answers arrive whole' if whole else 'tokens arrive in lumps'}"
