@@ -127,7 +127,8 @@ def _measured_too(now: float, capacity: Capacity) -> bool:
 
 def _turn(turn: Turn, walls: Walls, table: DialectTable) -> str:
     if turn.knob == "slots":
-        return words.turned(slots_flag(table), turn.now, turn.then, math.floor(walls.service.most_running))
+        text = words.turned(slots_flag(table), turn.now, turn.then, math.floor(walls.service.most_running))
+        return words.in_step(text, table.advice.slots_divide)
     if turn.knob == "token_budget":
         flag = table.advice.token_budget
         return raised(flag, "the tokens a step", table) if flag is None else words.turned(flag, turn.now, turn.then)
@@ -142,7 +143,7 @@ def _without_number(
         flag = slots_flag(table)
         near = None if slo is None else _decode_share(levels, slo)
         if near is None or near[0] < CLOSE:
-            return f"raise {flag} ({unknown})"
+            return f"{words.in_step(f'raise {flag}', table.advice.slots_divide)} ({unknown})"
         share, target, load = near
         if share <= 1:
             return f"keep {flag}: {words.takes(target, share, load)}; for more {words.REPLICA}"

@@ -145,6 +145,8 @@ class Advice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     more_slots: str | None = None
     """What to raise for more requests in one batch."""
+    slots_divide: str | None = None
+    """What those requests share, and what must be raised in the same proportion: else each has less of it."""
     more_kv: str | None = None
     """What to raise for a larger KV cache."""
     smaller_kv: str | None = None

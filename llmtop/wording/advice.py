@@ -23,6 +23,11 @@ def turned(flag: str, now: float | None, then: float, least: float = 0.0) -> str
     return f"{'lower' if then < (least if now is None else now) else 'raise'} {flag} to about {TEXT.whole(then)}"
 
 
+def in_step(text: str, flag: str | None) -> str:
+    """`raise --parallel to about 12 and --ctx-size in proportion`: of what is divided among the slots."""
+    return f"{text} and {flag} in proportion" if flag and text.startswith(("raise", "set")) else text
+
+
 def gives(forecast: Forecast, axis: Axis, now: bool = True) -> str:
     """`about 50 concurrent users at the SLO (38 now), then TPOT binds; more loses users`
 

@@ -55,10 +55,16 @@ def walls(levels: list[Level], limits: Limits, bound: Bound = Bound.QUEUE) -> Wa
     return found
 
 
-def advice(levels: list[Level], limits: Limits, bound: Bound = Bound.QUEUE, slo: Slo = SLO) -> Diagnosis:
+def advice(
+    levels: list[Level],
+    limits: Limits,
+    bound: Bound = Bound.QUEUE,
+    slo: Slo = SLO,
+    dialect: Dialect = Dialect.VLLM,
+) -> Diagnosis:
     cliff = judge(levels, limits=limits, replicates=0)
     capacity = capacity_of(levels, slo, cliff, limits, None)
-    return advised(Diagnosis(bound=bound), levels, limits, slo, cliff, capacity, Dialect.VLLM)
+    return advised(Diagnosis(bound=bound), levels, limits, slo, cliff, capacity, dialect)
 
 
 def true_capacity(most: int, tpot_ms: float = 1.0) -> int:
@@ -279,6 +285,18 @@ def test_the_advice_names_the_servers_own_flags(dialect: Dialect) -> None:
     assert (flags.smaller_kv or "fp8") in told(Bound.KV)
     assert (flags.token_budget or "the tokens a step") in told(Bound.TOKEN_BUDGET)
     assert told(Bound.CLIENT) == told(Bound.NETWORK) == "None"
+
+
+def test_what_slots_divide_is_raised_with_them() -> None:
+    """llama.cpp's --parallel divides --ctx-size: more slots alone are shorter contexts."""
+    bound = advice(server([2, 4, 8, 16, 32], most=8), Limits(max_num_seqs=8), dialect=Dialect.LLAMACPP)
+    assert str(bound.advice).startswith("raise --parallel to about ")
+    assert " and --ctx-size in proportion: " in str(bound.advice)
+    nothing = CliffVerdict(kind=Kind.INSUFFICIENT)
+    for dialect, told in ((Dialect.LLAMACPP, "raise --parallel and --ctx-size in proportion ("), (Dialect.VLLM, "(")):
+        said = advised(Diagnosis(bound=Bound.QUEUE), (), Limits(), SLO, nothing, Capacity(), dialect)
+        assert told in str(said.advice)
+        assert ("in proportion" in str(said.advice)) == (dialect is Dialect.LLAMACPP)
 
 
 def test_a_flag_that_a_server_has_not_is_not_made_up() -> None:
