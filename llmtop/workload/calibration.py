@@ -15,6 +15,11 @@ LEAST_RATIO, MOST_RATIO = 0.5, 16.0
 """Tokens of one of our words. No tokenizer goes beyond; a server that says so does not count what we sent."""
 SPREAD = 1.5
 """How many times longer the longest prompt must be than the shortest to tell constant from proportional."""
+CUT_FROM = 1.15
+"""Times as many words as another prompt of the same count has, from which that count is the server's context: it cuts,
+and no tokenizer is learnt from what is left. Counts of two lengths so far apart meet by no noise."""
+SAME_COUNT = 2
+"""Tokens by which counts of prompts that were cut differ."""
 
 
 class Calibration:
@@ -28,11 +33,12 @@ class Calibration:
     """
 
     def __init__(self, ratio: float | None = None) -> None:
+        self._given = 1.0 if ratio is None else ratio
         self.constant = 0.0
-        self.ratio = 1.0 if ratio is None else ratio
+        self.ratio = self._given
         self.source = "tiktoken" if ratio is None else "ratio"
         """tiktoken: by the word list; usage or tokenize: measured, exact; ratio: measured, right on average."""
-        self._exact = ratio is None
+        self._has_words = self._exact = ratio is None
         self._corrections = 0
         self._made = 0
         self._heard = 0
@@ -42,6 +48,10 @@ class Calibration:
         self._counted_sum = 0.0
         self._shortest: tuple[float, float] | None = None
         self._longest: tuple[float, float] | None = None
+        self._plateau: tuple[float, float] | None = None
+        """(fewest words that were counted as the longest prompt was, that count)"""
+        self._context: float | None = None
+        """What longer prompts are cut to; None: not known of any."""
 
     def words(self, tokens: int) -> int:
         """How many words to write for a prompt of `tokens`; at least 1."""
@@ -61,6 +71,8 @@ class Calibration:
         words = (asked_tokens - self.constant) / self.ratio
         if self._heard <= self._passed_over or counted_tokens <= 0 or words < 1:
             return
+        if self._is_cut(words, counted_tokens):
+            return
         self._remember(words, counted_tokens)
         if self._exact:
             if counted_tokens != asked_tokens:
@@ -73,6 +85,24 @@ class Calibration:
                 mean_words = (self._asked_sum / self._count - self.constant) / self.ratio
                 self._correct(mean_words, self._counted_sum / self._count)
         self.source = source if self._exact else "ratio"
+
+    def _is_cut(self, words: float, counted: float) -> bool:
+        """Whether this count tells the server's context. What was learnt before that was known is forgotten."""
+        if self._context is not None:
+            if counted <= self._context + SAME_COUNT:
+                return counted >= self._context - SAME_COUNT
+            self._context = None
+        if self._plateau is None or (words > self._plateau[0] and abs(counted - self._plateau[1]) > SAME_COUNT):
+            self._plateau = words, counted
+        fewest, count = self._plateau
+        if words < CUT_FROM * fewest or abs(counted - count) > SAME_COUNT or counted >= words:
+            return False
+        self._context = counted
+        self.constant, self.ratio, self._exact = 0.0, self._given, self._has_words
+        self._shortest = self._longest = self._plateau = None
+        self._corrections, self._passed_over = 0, max(self._made, self._heard)
+        self._count, self._asked_sum, self._counted_sum = 0, 0.0, 0.0
+        return True
 
     def _remember(self, words: float, counted: float) -> None:
         if self._shortest is None or words <= self._shortest[0]:

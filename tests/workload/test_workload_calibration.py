@@ -57,6 +57,37 @@ def test_another_tokenizer_is_right_on_average(ratio: float, template: int) -> N
     assert counted == pytest.approx(asked, rel=0.04)
 
 
+@settings(max_examples=20)
+@given(context=st.integers(256, 4000), times=st.floats(1.2, 3.9), in_flight=st.integers(1, 16))
+def test_a_context_that_cuts_prompts_is_no_tokenizer(context: int, times: float, in_flight: int) -> None:
+    """What is asked for is sent, however little of it the server counts: never more."""
+    source = PromptSource(Workload())
+    asked = round(times * context)
+    waiting: deque[Prompt] = deque()
+    words = []
+    for _ in range(60 + 20 * in_flight):
+        waiting.append(source.next(LoadPoint(concurrency=1, prompt_tokens=asked)))
+        words.append(len(waiting[-1].text.split()))
+        if len(waiting) > in_flight:
+            prompt = waiting.popleft()
+            source.calibrate(prompt.tokens, min(len(prompt.text.split()), context))
+    assert words[-1] == asked
+
+
+def test_a_template_is_learnt_from_the_prompts_that_are_not_cut() -> None:
+    for asked, counted in converse(lambda words: min(words + 30, 2048), 4, [500, 4000, 900, 3000]):
+        assert counted == min(asked, 2048)
+
+
+def test_a_longer_context_is_learnt_when_it_shows() -> None:
+    calibration = Calibration()
+    for _ in range(20):
+        calibration.learn(1000, 500, "usage")
+    assert calibration.words(1000) == 1000
+    calibration.learn(1000, 1030, "usage")
+    assert calibration.words(1030) == 1000
+
+
 def test_the_source_of_the_count_is_named() -> None:
     calibration = Calibration()
     assert calibration.source == "tiktoken"
