@@ -17,6 +17,7 @@ from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Drift, Forecast, Turn
+from llmtop.meter.facts import Facts
 from llmtop.wording import advice as words
 
 AGREES = 0.15
@@ -24,6 +25,8 @@ AGREES = 0.15
 CLOSE = 0.85
 """Share of its limit that decoding takes from which more slots are not advised: the rest allows but a few of them, and
 what they give is less than runs of one server differ by."""
+POOL_FULL_FROM = 2
+"""Requests that found the KV cache full, most of all that failed: one may have been another's doing."""
 _SERVER = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET, Bound.COMPUTE, Bound.MEMORY)
 _QUEUES = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET)
 _FASTER = {
@@ -76,6 +79,22 @@ def explained(diagnosis: Diagnosis, leak: Drift | None) -> Diagnosis:
         return diagnosis
     evidence = (leak.text, *diagnosis.evidence)
     return msgspec.structs.replace(diagnosis, evidence=evidence, advice=words.LEAK, prediction=None)
+
+
+def exhausted(diagnosis: Diagnosis, facts: Facts, dialect: Dialect | None) -> Diagnosis:
+    """With the KV cache in place of failures whose own words say that it was full.
+
+    How far it is to be raised is not known: what such a server shows of its cache is each slot's claim to all of it.
+    """
+    since_s = max((chapter.t_s for chapter in facts.chapters), default=-math.inf)
+    recent = facts.requests.column("sent_s") >= since_s
+    full, errors = (int(facts.requests.column(name)[recent].sum()) for name in ("pool_full", "error"))
+    if diagnosis.bound in (Bound.REFUSED, Bound.CLIENT) or full < POOL_FULL_FROM or 2 * full <= errors:
+        return diagnosis
+    table = DIALECTS[dialect or Dialect.OPENAI]
+    advice = f"{raised(table.advice.more_kv, 'the memory given to the KV cache', table)}, or fewer in flight"
+    evidence = (words.pool_full(full, errors),)
+    return Diagnosis(bound=Bound.KV, evidence=evidence, advice=advice, confidence=Confidence.FIRM)
 
 
 def _doubt(found: Forecast, capacity: Capacity, levels: Sequence[Level], slo: Slo, axis: Axis) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from llmtop.analysis import buffering
 from llmtop.analysis import cliff as cliffs
-from llmtop.analysis.advice import advised, explained
+from llmtop.analysis.advice import advised, exhausted, explained
 from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.cut import cut_of
 from llmtop.analysis.diagnosis import by_cliff, trust_notes
@@ -149,6 +149,7 @@ def assess(
         diagnosis = NO_CAUSE
     else:
         fresh = advised(diagnosis, () if arrival else current.levels, limits, whole_slo, shown, capacity, dialect)
+        fresh = exhausted(fresh, facts, dialect)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
     overloaded = previous is not None and previous.overloaded

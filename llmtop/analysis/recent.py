@@ -205,6 +205,8 @@ def limits_of(facts: Facts, meta: RunMeta, point: LoadPoint) -> Limits:
     pool = latest("kv_capacity_tokens")
     if pool is None and blocks is not None and size is not None:
         pool = blocks * size
+    if facts.requests.column("pool_full").any():  # slots that share one pool claim all of it each: they do not add up
+        pool = latest("max_model_len") or pool
     nobodys = len(facts.server) and not any(latest(name) is not None for name in SERVER_COLUMNS if name != "t_s")
     probed = meta.info.max_num_seqs if meta.info is not None and not nobodys else None
     return Limits(

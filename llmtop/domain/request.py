@@ -10,6 +10,9 @@ REFUSALS = 3
 """So many refused requests in a row mean that nothing listens any more."""
 TURNED_AWAY = (429, 503)
 """HTTP statuses with which a server or a gateway refuses for want of room; any other error is a failure."""
+POOL_FULL = "context size has been exceeded"
+"""What llama.cpp says, in any case, inside a stream for which its KV cache has no room left. A request that is too long
+for its own slot is refused or cut instead: these words mean the pool that all slots share."""
 
 
 class Outcome(StrEnum):
@@ -105,6 +108,11 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     def refused(self) -> bool:
         """Whether nobody answered: there was no connection, or none that gave a status."""
         return self.outcome is Outcome.HTTP_ERROR and self.status is None
+
+    @property
+    def found_pool_full(self) -> bool:
+        """Whether it failed for want of room in the KV cache."""
+        return self.outcome.is_error and self.error is not None and POOL_FULL in self.error.lower()
 
     @property
     def ttft_s(self) -> float | None:

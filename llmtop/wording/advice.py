@@ -23,6 +23,11 @@ def turned(flag: str, now: float | None, then: float, least: float = 0.0) -> str
     return f"{'lower' if then < (least if now is None else now) else 'raise'} {flag} to about {TEXT.whole(then)}"
 
 
+def pool_full(count: int, errors: int) -> str:
+    """`12 of 13 failures: the KV cache that all slots share was full`"""
+    return f"{TEXT.whole(count)} of {TEXT.whole(errors)} failures: the KV cache that all slots share was full"
+
+
 def in_step(text: str, flag: str | None) -> str:
     """`raise --parallel to about 12 and --ctx-size in proportion`: of what is divided among the slots."""
     return f"{text} and {flag} in proportion" if flag and text.startswith(("raise", "set")) else text

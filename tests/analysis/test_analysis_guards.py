@@ -101,6 +101,14 @@ def test_a_limit_that_the_metrics_tell_wins_over_the_probe(told: float | None, e
     assert limits_of(facts_of(server=[snapshot]), meta, FOUR).max_num_seqs == expected
 
 
+def test_slots_that_found_their_pool_full_share_it() -> None:
+    """Four slots of llama.cpp, each of which tells a context of 2 048 tokens: one pool, if streams find it full."""
+    server = [ServerSnapshot(t_s=1.0, max_num_seqs=4, kv_capacity_tokens=8192, max_model_len=2048)]
+    full = msgspec.structs.replace(record(0.0, outcome=Outcome.STREAM_ERROR), error="Context size has been exceeded.")
+    assert limits_of(facts_of(server=server), meta_of(), FOUR).kv_capacity_tokens == 8192
+    assert limits_of(facts_of(server=server, requests=[full]), meta_of(), FOUR).kv_capacity_tokens == 2048
+
+
 def test_of_replicas_in_turn_no_limit_is_known_for_each_is_one_replicas() -> None:
     """What says so is a last snapshot without any figure; slots that the probe was told are one replica's, too."""
     meta = msgspec.structs.replace(meta_of(), info=EndpointInfo(dialect=Dialect.VLLM, model="m", max_num_seqs=64))

@@ -6,14 +6,18 @@ import dataclasses
 
 import numpy as np
 import pytest
+from facts_by_hand import facts_of, record
+from msgspec import structs
 
 from llmtop.analysis import Level, Limits
-from llmtop.analysis.advice import advised
+from llmtop.analysis.advice import advised, exhausted
 from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.judge import judge, kv_full
 from llmtop.analysis.walls import Walls, forecast, walls_of
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
+from llmtop.domain.request import Outcome
+from llmtop.domain.run import Chapter
 from llmtop.domain.slo import Slo, SloTarget, parse_slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Diagnosis, Forecast, Kind
 from llmtop.wording.advice import turned
@@ -297,6 +301,31 @@ def test_what_slots_divide_is_raised_with_them() -> None:
         said = advised(Diagnosis(bound=Bound.QUEUE), (), Limits(), SLO, nothing, Capacity(), dialect)
         assert told in str(said.advice)
         assert ("in proportion" in str(said.advice)) == (dialect is Dialect.LLAMACPP)
+
+
+@pytest.mark.parametrize(
+    ("full", "others", "bound", "named"),
+    [
+        (2, 1, Bound.FAILED, True),
+        (1, 0, Bound.FAILED, False),
+        (2, 2, Bound.FAILED, False),
+        (9, 0, Bound.QUEUE, True),
+        (9, 0, Bound.REFUSED, False),
+        (9, 0, Bound.CLIENT, False),
+    ],
+)
+def test_failures_that_say_that_the_pool_is_full_name_the_kv_cache(
+    full: int, others: int, bound: Bound, named: bool
+) -> None:
+    """llama.cpp with --kv-unified: all slots share one pool, and the streams that find it full break off."""
+    broken = record(1.0, outcome=Outcome.STREAM_ERROR)
+    told = structs.replace(broken, error="Context size has been exceeded.")
+    facts = facts_of(requests=[record(0.0), *[told] * full, *[broken] * others])
+    found = exhausted(Diagnosis(bound=bound), facts, Dialect.LLAMACPP)
+    assert found.bound is (Bound.KV if named else bound)
+    assert found.advice == ("raise --ctx-size, or fewer in flight" if named else None)
+    facts.chapters = [Chapter(2.0, "a larger pool", "k")]
+    assert exhausted(Diagnosis(bound=bound), facts, Dialect.LLAMACPP).bound is bound
 
 
 def test_a_flag_that_a_server_has_not_is_not_made_up() -> None:
