@@ -126,6 +126,7 @@ def assess(
     cut = cut_of(facts)
     cut_to = "" if cut is None else prompts_cut(cut.used, cut.sent)
     named = f"{named} ({cut_to})" if cut_to else named
+    path = "" if arrival is None else buffered(arrival is buffering.Arrival.WHOLE)
     spoilt = buffering.spoilt_limits(whole_slo, arrival)
     unjudged = "" if arrival is None or not spoilt else no_verdict(spoilt, arrival is buffering.Arrival.WHOLE)
     grounds = Findings(requests, current.levels, capacity, shown, named, drifts, recoveries, unjudged)
@@ -176,8 +177,9 @@ def assess(
         overloaded=overloaded_now(facts, requests, base_s, now_s, overloaded, current.requests.service_s),
         judged_requests=judged,
         failures=facts.failures.groups(),
+        path=path,
         notes=(
-            *(() if arrival is None else (buffered(arrival is buffering.Arrival.WHOLE),)),
+            *filter(None, (path,)),
             *(() if cut is None else (prompts_cut_by(cut.used, cut.sent, table.advice.max_model_len),)),
             *trust_notes(recent),
             *chapter_notes(facts, meta),

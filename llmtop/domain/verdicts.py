@@ -325,4 +325,6 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """Requests of the current curve that `cliffs` rest on; a shown verdict changes only as this grows."""
     failures: tuple[FailureGroup, ...] = ()
     """Of all requests of the run, the most frequent first; of a table, none."""
+    path: str = ""
+    """How the path between server and client makes TTFT, TPOT and ICL void, and what to type; empty: it does not."""
     notes: tuple[str, ...] = ()

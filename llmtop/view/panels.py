@@ -44,12 +44,16 @@ def short_limit(target: SloTarget | None) -> str:
     return "" if target is None else TIGHT.limit(target.metric, target.limit)
 
 
-def panels(frame: Frame, slo: Slo, glyphs: Glyphs, condition: Condition) -> tuple[PanelView, ...]:
-    """The six charts, in the order of their numbers."""
+def panels(frame: Frame, slo: Slo, glyphs: Glyphs, condition: Condition, path: str = "") -> tuple[PanelView, ...]:
+    """The six charts, in the order of their numbers.
+
+    Args:
+        path: what makes the latencies void, as `Assessment.path`.
+    """
     stale = is_stale(frame, condition)
     axis = TimeAxis(frame.timeline.end_s, frame.timeline.step_s, span_of(frame))
     ticks = _ticks(frame, glyphs)
-    views = (
+    views: tuple[PanelView, ...] = (
         _latency("TTFT", slo.target("ttft"), frame.window.ttft, frame.timeline.ttft_p50_ms, frame.timeline.ttft_p95_ms),
         _latency("TPOT", slo.target("tpot"), frame.window.tpot, frame.timeline.tpot_p50_ms, frame.timeline.tpot_p95_ms),
         _queue(frame, slo.target("queue"), glyphs),
@@ -57,7 +61,15 @@ def panels(frame: Frame, slo: Slo, glyphs: Glyphs, condition: Condition) -> tupl
         _output(frame, glyphs),
         _errors(frame, slo.target("error_ratio")),
     )
+    if path:
+        views = (*(_void(view, plain(path, glyphs)) for view in views[:2]), *views[2:])
     return tuple(_settled(view, axis, ticks, stale) for view in views)
+
+
+def _void(view: PanelView, path: str) -> PanelView:
+    """A figure that is not the server's: what is to be typed stands in the second line of the screen."""
+    why = path.partition("; ")[0]
+    return replace(view, figure="void", notes=(), limit="", tone=Tone.UNKNOWN, absent=why)
 
 
 def _settled(view: PanelView, axis: TimeAxis, ticks: tuple[Tick, ...], stale: bool) -> PanelView:

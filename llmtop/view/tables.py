@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from llmtop.domain.frame import Distribution, Frame
 from llmtop.domain.verdicts import Assessment
 from llmtop.meter.split import split_ttft
@@ -20,6 +22,8 @@ def percentiles(frame: Frame, assessment: Assessment | None, stale: bool, glyphs
     """Percentiles of the window with their n, the totals of the run, and what is advised in full length."""
     ink = "stale" if stale else "text"
     window = frame.window
+    if assessment is not None and assessment.path:
+        window = replace(window, **_VOID)
     cells = min(10, max(7, (width - 12) // 6))
     rows: list[Runs] = [[(f" {'':<5}{'n':>5}", "dim"), *((f"{name:>{cells}}", "dim") for name in _COLUMNS)]]
     for name, figures in (("TTFT", window.ttft), ("TPOT", window.tpot), ("E2E", window.e2e)):
@@ -47,6 +51,10 @@ def events(entries: Sequence[Entry], width: int, height: int) -> list[Runs]:
         if len(rows) >= height:
             break
     return rows[:height]
+
+
+_VOID = {"ttft": Distribution(), "tpot": Distribution(), "gap_p50_ms": None, "gap_p99_ms": None, "gap_max_ms": None}
+"""Figures that are the path's where it buffers."""
 
 
 def _figures(figures: Distribution, cells: int, ink: str) -> Runs:
@@ -116,5 +124,10 @@ def _opinions(assessment: Assessment | None) -> list[tuple[str, str]]:
         return []
     diagnosis, capacity = assessment.diagnosis, assessment.capacity
     evidence = "; ".join(diagnosis.evidence or assessment.cliff.evidence)
-    told = (("advice", diagnosis.advice), ("because", evidence), ("capacity", capacity.sentence))
+    told = (
+        ("path", assessment.path),
+        ("advice", diagnosis.advice),
+        ("because", evidence),
+        ("capacity", capacity.sentence),
+    )
     return [(name, sentence) for name, sentence in told if sentence]

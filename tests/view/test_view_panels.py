@@ -22,6 +22,8 @@ from llmtop.view.glyphs import ASCII, UNICODE, Glyphs
 from llmtop.view.panels import panels
 from llmtop.view.runs import Runs
 from llmtop.view.scale import HeldTop
+from llmtop.view.tone import Tone
+from llmtop.wording.between import buffered
 
 SCENES = sorted((Path(__file__).parent.parent / "tui" / "data").glob("*.msgpack"))
 GLYPHS = pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["unicode", "ascii"])
@@ -60,6 +62,23 @@ def test_what_a_server_told_is_shown_with_its_age_once_it_is_no_longer_current()
         assert (current.stale, late.stale) == (False, True)
         assert "4s old" not in current.notes
         assert late.notes == ("4s old",)
+
+
+def test_latencies_that_a_path_makes_are_shown_nowhere() -> None:
+    """At 80 columns a chart has 38: what buffers stands there whole."""
+    shown = scene(SCENES[0])
+    views = panels(shown.frame, Slo(), ASCII, Condition(), buffered(whole=False))
+    assert [(view.figure, view.limit, view.tone) for view in views[:2]] == [("void", "", Tone.UNKNOWN)] * 2
+    for view in views[:2]:
+        rows = charts.chart(view, 1.0, ASCII.modes[0], 38, 4)
+        assert " ".join("".join(text for text, _ in row).strip() for row in rows).strip() == (
+            "the path buffers: tokens arrive in lumps"
+        )
+    assert views[2:] == panels(shown.frame, Slo(), ASCII, Condition())[2:]
+    rows = tables.percentiles(shown.frame, Assessment(path=buffered(whole=False)), False, ASCII, 80)
+    told = ["".join(text for text, _ in row) for row in rows]
+    assert all(set(line.split()[1:]) == {"--"} for line in told if line.strip().startswith(("TTFT", "TPOT", "gap")))
+    assert "option http-no-delay" in " ".join(told)
 
 
 @GLYPHS

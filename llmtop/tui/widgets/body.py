@@ -54,7 +54,8 @@ class Body(Horizontal):
 
     def show(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
         """Draw what is new; hidden panels keep it for when they are shown."""
-        for panel, view in zip(self._charts, panels(frame, self.slo, self.glyphs, condition), strict=True):
+        path = "" if assessment is None else assessment.path
+        for panel, view in zip(self._charts, panels(frame, self.slo, self.glyphs, condition, path), strict=True):
             panel.show(view, self.mode)
         self._percentiles.show(frame, assessment, is_stale(frame, condition))
         self._curve.show(() if assessment is None else assessment.curves, assessment, self.slo)
