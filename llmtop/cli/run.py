@@ -30,6 +30,7 @@ from llmtop.host.link import SessionLink
 from llmtop.load.files import within_open_files
 from llmtop.profiles import load_profile, own_problem
 from llmtop.wording import sentences
+from llmtop.wording.between import BRIEFLY
 from llmtop.wording.endings import ending_text
 from llmtop.wording.failures import failure
 from llmtop.wording.figures import TEXT, clock
@@ -160,12 +161,14 @@ class _Progress:
         target = frame.target
         load = f"{target.concurrency} in flight" if target.concurrency is not None else f"{target.rate_rps:g} req/s"
         window = frame.window
+        latencies = [f"TTFT p95 {TEXT.latency(window.ttft.p95)}", f"TPOT p95 {TEXT.latency(window.tpot.p95)}"]
+        if shown.assessment is not None and shown.assessment.path:
+            latencies = [BRIEFLY[0]]
         parts = [
             clock(frame.t_s) + (f"/{clock(self._length_s)}" if self._length_s else ""),
             frame.stage or shown.steering.text,
             f"{load} ({frame.in_flight} live)",
-            f"TTFT p95 {TEXT.latency(window.ttft.p95)}",
-            f"TPOT p95 {TEXT.latency(window.tpot.p95)}",
+            *latencies,
             f"{TEXT.count(window.output_tokens_per_s)} tok/s",
             f"{frame.totals.ok} ok",
             f"{frame.totals.errors} errors" if frame.totals.errors else "",

@@ -122,6 +122,8 @@ def _curve_chart(report: ReportInput, figure: _Figure, kind: str) -> str:
     points = _all_points(report)
     target = report.slo.target(figure.metric) if figure.metric else None
     values = [value for point in points for name in figure.fields if (value := getattr(point, name)) is not None]
+    if not values and report.assessment.path:
+        return f'<p class="empty">{escape(figure.name)}: void, {escape(report.assessment.path)}</p>'
     if not values:
         return f'<p class="empty">{escape(figure.name)}: no level was held long enough to measure it.</p>'
     limit_ms = target.limit * 1e3 if target else None
@@ -250,6 +252,8 @@ def _legend(figure: _Figure, seen: Sequence[bool]) -> str:
 
 
 def _seen(report: ReportInput, name: str) -> bool:
+    if report.assessment.path and name in (*_TTFT.fields, *_TPOT.fields):
+        return False
     series: Series = getattr(report.timeline, name)
     return any(value is not None for value in series)
 

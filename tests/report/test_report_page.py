@@ -9,10 +9,12 @@ from html.parser import HTMLParser
 import pytest
 from msgspec import structs
 
+from llmtop.analysis.buffering import Arrival, without_spoilt
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange, Mark
 from llmtop.report import ReportInput
 from llmtop.report.page import html_text
+from llmtop.wording.between import buffered
 
 VOID = {"meta", "br", "link", "img", "input"}
 
@@ -115,6 +117,17 @@ def test_panels_without_facts_are_left_out(report: ReportInput) -> None:
     assert "<h3>KV cache" not in page
     assert "<h3>Server" not in page
     assert "<h3>TTFT" in page
+
+
+def test_latencies_that_a_path_makes_are_in_no_chart(report: ReportInput) -> None:
+    why = buffered(whole=True)
+    curves = tuple(
+        structs.replace(curve, points=without_spoilt(curve.points, Arrival.WHOLE)) for curve in report.assessment.curves
+    )
+    assessment = structs.replace(report.assessment, path=why, curves=curves)
+    page = html_text(structs.replace(report, assessment=assessment))
+    assert [f'<p class="empty">{name}: void, {why}</p>' in page for name in ("TTFT", "TPOT")] == [True, True]
+    assert not {"ttft_p95_ms", "ttft_p50_ms", "tpot_p95_ms", "tpot_p50_ms"} & facts_of(page)["timeline"].keys()
 
 
 def test_secrets_stay_out(report: ReportInput, monkeypatch: pytest.MonkeyPatch) -> None:
