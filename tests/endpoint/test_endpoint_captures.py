@@ -128,7 +128,10 @@ def test_a_capture_that_breaks_off_is_never_taken_for_a_good_one(name: str, wher
 def test_an_error_inside_a_stream_has_the_servers_own_words() -> None:
     assert "currently busy" in (replay(capture("vllm/sse_burst_200_error_in_stream"))[0].error or "")
     assert "EngineCore" in (replay(capture("vllm/sse_server_killed_midstream"))[0].error or "")
-    assert replay(capture("llamacpp/sse_error_midstream"))[0].error == "Context size has been exceeded."
+    full, _ = replay(capture("llamacpp/sse_error_midstream"))
+    assert full.error == "Context size has been exceeded."
+    record = full.record(0, asked_prompt_tokens=500, asked_output_tokens=300, stage=None, worker=0)
+    assert record.found_pool_full, "it is the pool of all slots that these words are of"
     assert "maximum context length" in (replay(capture("vllm/sse_err_too_long"))[0].error or "")
 
 

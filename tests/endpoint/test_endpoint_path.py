@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from typing import Any
+
 import pytest
 
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.request import Outcome
-from llmtop.endpoint.path import TOKENS, path_finding
+from llmtop.endpoint.path import TOKENS, examine_path, path_finding
 from llmtop.endpoint.trace import Trace
 from llmtop.wording.between import STREAM_THROUGH
+
+from .conftest import Request, Script, chat, stream_ok, usage
 
 
 def trace_of(
@@ -45,3 +52,22 @@ def test_the_reads_of_one_answer_tell_a_path_that_buffers(
 def test_the_answer_is_longer_than_what_a_proxy_holds_back() -> None:
     """nginx keeps a page of 4 KiB, and an event with one token has some 200 bytes."""
     assert TOKENS * 200 > 4096
+
+
+async def kept_whole(request: Request) -> None:
+    """As a proxy hands an answer on that it keeps until it is whole."""
+    events = [chat(f" t{index}", finish="length" if index == TOKENS - 1 else None) for index in range(TOKENS)]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in (*events, usage(7, TOKENS))) + "data: [DONE]\n\n"
+    await asyncio.sleep(0.06)
+    await request.answer(200, body.encode(), content_type="text/event-stream")
+
+
+@pytest.mark.parametrize(("script", "ok"), [(kept_whole, False), (stream_ok, None)])
+async def test_an_answer_that_a_proxy_keeps_whole_is_seen(serve: Any, script: Script, ok: bool | None) -> None:
+    server = await serve(script)
+    info = EndpointInfo(dialect=Dialect.OPENAI, model="m", apis=("chat",))
+    finding = await examine_path(Endpoint(base_url=server.url), info)
+    assert finding.ok is ok
+    assert ("answers arrive whole" in finding.found) is (ok is False)
+    (request,) = server.requests
+    assert request.json["max_tokens"] == TOKENS
