@@ -108,7 +108,7 @@ def machine_environment() -> dict[str, str]:
     return kept
 
 
-def outward_environment(*more: str | None) -> dict[str, str]:
+def outward_environment(*more: str) -> dict[str, str]:
     """What a child that sends requests is handed besides: proxies, certificates, and what `more` names."""
     return {
         name: value

@@ -189,7 +189,7 @@ def test_a_child_sees_what_it_is_handed_and_what_every_process_needs(
 def test_who_reaches_out_is_handed_proxies_certificates_and_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MY_SECRET", "OTHER_SECRET", "https_proxy", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, "x")
-    handed = channel.outward_environment("MY_SECRET", None)
+    handed = channel.outward_environment("MY_SECRET")
     assert {"MY_SECRET", "https_proxy", "SSL_CERT_FILE"} <= handed.keys()
     assert not handed.keys() & {"OTHER_SECRET", "PATH"}
 

@@ -34,18 +34,47 @@ _SHARE, _SEED, _FPS = _number(bounds.SHARE), _number(bounds.SEED), _number(bound
 def _endpoint(parser: _Parser) -> None:
     group = parser.add_argument_group("endpoint")
     group.add_argument("--model", help="model to ask for (default: the first that the endpoint lists)")
-    group.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the API key")
-    group.add_argument(
-        "--header", action="append", default=[], metavar="NAME:VALUE", help="extra request header (may be repeated)"
-    )
     group.add_argument("--dialect", help="vllm, sglang, tgi, llamacpp, ... instead of finding out")
     group.add_argument(
         "--metrics-url", action="append", default=[], metavar="URL", help="where /metrics is (once for each replica)"
     )
-    group.add_argument("--ca-file", metavar="FILE", help="certificate authority to trust")
-    group.add_argument("--insecure", action="store_true", help="do not check the server's certificate")
     group.add_argument("--transport", choices=("auto", "httpx"), default="auto", help="httpx: without kernel stamps")
     group.add_argument("--yes", action="store_true", help="do not ask before loading an address beyond this machine")
+    _let_in(parser)
+    _way(parser)
+
+
+def _let_in(parser: _Parser) -> None:
+    group = parser.add_argument_group(
+        "being let in", "What is secret comes from environment variables, goes to the endpoint alone, and is not kept."
+    )
+    group.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the API key")
+    group.add_argument(
+        "--api-key-header", metavar="NAME", help="header that takes the key as it is (api-key; default: a Bearer token)"
+    )
+    group.add_argument("--basic-auth", metavar="env:VAR", help="VAR holds user:password, for HTTP basic authentication")
+    group.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        metavar="NAME:VALUE|NAME=env:VAR",
+        help="extra request header, its value as it is or in the environment variable VAR (may be repeated)",
+    )
+    group.add_argument("--client-cert", metavar="FILE", help="certificate to show, in PEM, perhaps with its key")
+    group.add_argument("--client-key", metavar="FILE", help="key of that certificate, in PEM, without a password")
+
+
+def _way(parser: _Parser) -> None:
+    group = parser.add_argument_group("way to the endpoint")
+    group.add_argument(
+        "--proxy",
+        default="env",
+        metavar="URL|env|none",
+        help="for load and metrics (default: env, as HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say, "
+        "never for this machine)",
+    )
+    group.add_argument("--ca-file", metavar="FILE", help="certificate authority to trust")
+    group.add_argument("--insecure", action="store_true", help="do not check the server's certificate")
 
 
 def _simulated(parser: _Parser) -> None:

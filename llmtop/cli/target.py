@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from llmtop.cli.output import named
-from llmtop.domain.endpoint import Dialect, Endpoint
+from llmtop.domain.endpoint import PROXY_FROM_ENVIRONMENT, PROXY_NONE, Dialect, Endpoint, safe_url
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile
@@ -21,6 +21,8 @@ from llmtop.session.options import SessionOptions
 
 NOWHERE = "http://127.0.0.1"
 """What options of an endpoint are checked with where the simulated engine is driven."""
+FROM_ENVIRONMENT = "env:"
+"""Before the name of a variable that holds a value."""
 LM_STUDIO_PORT = 1234
 """A server that speaks the common protocol alone, so that no table names its port."""
 
@@ -66,32 +68,71 @@ def session_options(
 def endpoint_of(arguments: argparse.Namespace, url: str) -> Endpoint:
     """The endpoint that the arguments name, with its names of this machine looked up."""
     from llmtop.endpoint.addresses import pinned
-    from llmtop.endpoint.secret import HEADER_NAME, key_in
+    from llmtop.endpoint.proxies import check_option
+    from llmtop.endpoint.secret import key_in
     from llmtop.endpoint.urls import endpoint_from_url
 
     known = [dialect.value for dialect in Dialect]
     if arguments.dialect is not None and arguments.dialect not in known:
         raise UsageError(f"--dialect {plain(arguments.dialect)}: use one of {', '.join(known)}")
     key_in(arguments.api_key_env)
-    headers = []
-    for header in arguments.header:
-        name, colon, value = header.partition(":")
-        if not colon or not HEADER_NAME.fullmatch(name.strip()) or not value.strip().isprintable():
-            shown = f" {plain(name, 60)!r}" if colon else ""  # without a colon, it may be the value
-            raise UsageError(f"--header{shown}: write it as NAME:VALUE, in one line of text")
-        headers.append((name.strip(), value.strip()))
+    check_option(arguments.proxy)
+    headers, headers_env = _headers(arguments.header)
     endpoint = endpoint_from_url(
         url,
         model=arguments.model,
         dialect=Dialect(arguments.dialect) if arguments.dialect else None,
         api_key_env=arguments.api_key_env,
-        headers=tuple(headers),
+        api_key_header=arguments.api_key_header,
+        basic_auth_env=_basic_auth(arguments.basic_auth),
+        headers=headers,
+        headers_env=headers_env,
+        proxy=arguments.proxy,
         ca_file=arguments.ca_file,
+        client_cert=arguments.client_cert,
+        client_key=arguments.client_key,
         insecure=arguments.insecure,
         metrics_urls=tuple(arguments.metrics_url),
         transport=arguments.transport,
     )
     return pinned(endpoint)
+
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+def _headers(given: list[str]) -> tuple[Pairs, Pairs]:
+    """Headers with their values, and those whose values variables hold. No name has `:` or `=`: what is first tells.
+
+    Raises UsageError, which shows no value.
+    """
+    from llmtop.endpoint.secret import HEADER_NAME
+
+    literal: list[tuple[str, str]] = []
+    from_environment: list[tuple[str, str]] = []
+    for header in given:
+        sign = next((letter for letter in header if letter in ":="), "")
+        name, _, value = header.partition(sign) if sign else ("", "", "")
+        name, value = name.strip(), value.strip()
+        is_name = HEADER_NAME.fullmatch(name) is not None
+        shown = f" {plain(name, 60)!r}" if sign == ":" or is_name else ""  # without a sign, it may be the value
+        variable = value.removeprefix(FROM_ENVIRONMENT)
+        if not is_name or not value.isprintable() or (sign == "=" and (variable == value or not variable)):
+            raise UsageError(f"--header{shown}: write it as NAME:VALUE, in one line of text, or as NAME=env:VAR")
+        if sign == ":" and variable != value:
+            raise UsageError(f"--header{shown}: write NAME=env:VAR for a value that a variable holds")
+        (literal if sign == ":" else from_environment).append((name, variable))
+    return tuple(literal), tuple(from_environment)
+
+
+def _basic_auth(given: str | None) -> str | None:
+    """The variable that `env:VAR` names. Raises UsageError, which does not show what may be the password."""
+    if given is None:
+        return None
+    variable = given.removeprefix(FROM_ENVIRONMENT)
+    if variable == given or not variable:
+        raise UsageError("--basic-auth: write it as env:VAR; the environment variable VAR holds user:password")
+    return variable
 
 
 def knobs_of(settings: list[str]) -> dict[str, bool | int | float | str]:
@@ -173,10 +214,15 @@ def by_hand(start: int) -> Profile:
 def confirm(endpoint: Endpoint, yes: bool) -> None:
     """Ask before loading an address beyond this machine. Raises UsageError if the answer is not yes.
 
-    A name is this machine's only if all its addresses are, and those are connected to.
+    A name is this machine's only if all its addresses are, and those are connected to. What a proxy is asked for is
+    where that proxy is.
     """
     host = urlsplit(endpoint.base_url).hostname or ""
-    if yes or endpoint.is_here:
+    if endpoint.proxy not in (PROXY_FROM_ENVIRONMENT, PROXY_NONE) and endpoint.is_here:
+        host = f"{host}, asked of the proxy {safe_url(endpoint.proxy)},"
+    elif endpoint.is_here:
+        return
+    if yes:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{host} is not this machine: say --yes if you may load it")

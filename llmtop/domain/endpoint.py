@@ -25,11 +25,16 @@ class Dialect(StrEnum):
     OPENAI = "openai"
 
 
+PROXY_FROM_ENVIRONMENT = "env"
+"""As `Endpoint.proxy`: the one that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY name, unless NO_PROXY spares the host."""
+PROXY_NONE = "none"
+
+
 class Endpoint(Struct, frozen=True, kw_only=True):
     """Where to send requests and how to be let in.
 
-    The API key itself is never in here: only the name of the environment variable that holds it, so that no frame,
-    recording, report or log can leak it. What headers and URLs hold of that kind is not in its `repr`.
+    The API key itself is never in here, nor a password: only the name of the environment variable that holds it, so
+    that no frame, recording, report or log can leak it. What headers and URLs hold of that kind is not in its `repr`.
     """
 
     base_url: str
@@ -39,8 +44,20 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     dialect: Dialect | None = None
     """None: detected."""
     api_key_env: str | None = None
+    api_key_header: str | None = None
+    """The header that takes the key as it is; None: `Authorization: Bearer`."""
+    basic_auth_env: str | None = None
+    """The variable that holds user:password."""
     headers: tuple[tuple[str, str], ...] = ()
+    headers_env: tuple[tuple[str, str], ...] = ()
+    """Headers, each with the variable that holds its value."""
+    proxy: str = PROXY_FROM_ENVIRONMENT
+    """A proxy's URL, `env` or `none`."""
     ca_file: str | None = None
+    client_cert: str | None = None
+    """A PEM file: the certificate to show, with those of its issuers, and perhaps with its key."""
+    client_key: str | None = None
+    """A PEM file; None: the key is in `client_cert`."""
     insecure: bool = False
     unix_socket: str | None = None
     metrics_urls: tuple[str, ...] = ()
@@ -51,6 +68,12 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     addresses: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Names that stand for this machine, and the addresses by which they do. They are connected to as long as the run
     lasts, whatever the names come to mean; not in a run file."""
+
+    @property
+    def secret_variables(self) -> tuple[str, ...]:
+        """The environment variables that hold what lets somebody in here."""
+        names = (self.api_key_env, self.basic_auth_env, *(variable for _, variable in self.headers_env))
+        return tuple(name for name in names if name is not None)
 
     @property
     def is_here(self) -> bool:
@@ -101,6 +124,7 @@ def safe_endpoint(endpoint: Endpoint) -> Endpoint:
         base_url=safe_url(endpoint.base_url),
         metrics_urls=tuple(map(safe_url, endpoint.metrics_urls)),
         headers=tuple((name, "…") for name, _ in endpoint.headers),
+        proxy=safe_url(endpoint.proxy),
         addresses=(),
     )
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import ssl
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from msgspec import structs
@@ -16,7 +15,9 @@ from llmtop.domain.endpoint import Endpoint, EndpointInfo, safe_url
 from llmtop.domain.plain import LIMIT, plain
 from llmtop.endpoint.connection import Origin
 from llmtop.endpoint.lookedup import LookedUp
-from llmtop.endpoint.secret import HEADER_NAME, Secrets, key_in, of_header, of_url
+from llmtop.endpoint.proxies import Proxy, named_proxies, proxy_for
+from llmtop.endpoint.secret import HEADER_NAME, Secrets, basic_in, key_in, of_header, of_url
+from llmtop.endpoint.tls import context_for
 from llmtop.errors import UsageError
 
 KEEPALIVE_S = 4.0
@@ -31,22 +32,21 @@ class Access:
     Attributes:
         headers: sent with every request to the endpoint's own origin: scheme, host and port.
         tls: of the endpoint's address; None: it is not spoken to by TLS.
-        proxy: the proxy that the environment names for this endpoint; None: none.
+        proxy: the one that its requests go through; None: none.
         secrets: everything that lets somebody in here, at its pages of metrics or at a proxy.
 
-    Raises UsageError when the key's variable or the CA file is not there, a header cannot be sent, or a URL is none.
+    Raises UsageError when a variable or a file that is named is not there, a header cannot be sent, or a URL, be it
+    that of a proxy, is none.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        for url in (endpoint.base_url, *endpoint.metrics_urls):
+        urls = (endpoint.base_url, *endpoint.metrics_urls)
+        for url in urls:
             _check(url)
-        private = list(endpoint.headers)
-        key = key_in(endpoint.api_key_env)
-        if key is not None and not any(name.lower() == "authorization" for name, _ in private):
-            private.insert(0, ("Authorization", f"Bearer {key}"))
+        private = _private_headers(endpoint)
         _check_headers(private)
-        self.secrets = Secrets(itertools.chain(() if key is None else (key,), _secrets_of(endpoint, private)))
+        self.secrets = Secrets(_secrets_of(endpoint, private))
         own = {name.lower() for name, _ in private}
         self._private = private
         self.headers = [(name, value) for name, value in _NEUTRAL if name.lower() not in own] + private
@@ -55,10 +55,11 @@ class Access:
         self._scheme, self._host = parts.scheme, parts.hostname or "localhost"
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self.host_header = parts.netloc
-        secure = any(url.startswith("https:") for url in (endpoint.base_url, *endpoint.metrics_urls))
-        self._context = self._tls_context() if secure else None
+        proxies = [proxy_for(endpoint, url) for url in urls]
+        self.proxy = proxies[0]
+        if any(url.startswith("https:") for url in (*urls, *(proxy.url for proxy in proxies if proxy is not None))):
+            _ = self._context  # what is wrong with its files is to be said before anything is sent
         self.tls = self._context if parts.scheme == "https" else None
-        self.proxy = None if endpoint.unix_socket else self._proxy_for(parts.scheme, self._host)
 
     def __repr__(self) -> str:
         return f"Access({safe_url(self.endpoint.base_url)!r})"
@@ -80,33 +81,46 @@ class Access:
         Loopback never goes through a proxy of the environment; a unix socket serves the endpoint's own address only.
         Cookies are not kept: a server could make every further request longer, and they go to every port of a host.
         """
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S)
-        origins = [urlsplit(url) for url in (self.endpoint.base_url, *urls)]
-        proxies = [self.proxy, *(self._proxy_for(parts.scheme, parts.hostname or "") for parts in origins[1:])]
-        # Loading the system's certificates takes 20 ms and more: only where they are looked at.
-        tls_to_proxy = any((proxy or "").startswith("https://") for proxy in proxies)
-        verify: ssl.SSLContext | bool = self._context if self._context is not None else tls_to_proxy
-        direct = LookedUp(httpx.AsyncHTTPTransport(verify=verify, limits=limits), self.endpoint.addresses_of)
-        mounts: dict[str, httpx.AsyncBaseTransport | None] = {
-            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}": direct
-            for parts, proxy in zip(origins, proxies, strict=True)
-            if proxy is None
-        }
+        targets = {_origin_of(httpx.URL(url)): url for url in (self.endpoint.base_url, *urls)}
+        routes: dict[_Where, httpx.AsyncBaseTransport] = {}
+        ways: dict[str | None, httpx.AsyncBaseTransport] = {}
+        for origin, url in targets.items():
+            proxy = proxy_for(self.endpoint, url)
+            way = None if proxy is None else proxy.url
+            if way not in ways:
+                ways[way] = self._transport(targets.values(), proxy)
+            routes[origin] = ways[way]
         if self.endpoint.unix_socket is not None:
-            own = f"{self._scheme}://{self.host_header}"
-            mounts[own] = httpx.AsyncHTTPTransport(uds=self.endpoint.unix_socket, verify=verify, limits=limits)
+            routes[self._own] = self._transport(targets.values(), None, unix_path=self.endpoint.unix_socket)
         return httpx.AsyncClient(
             base_url=self.endpoint.base_url,
             headers=_NEUTRAL,
-            limits=limits,
             timeout=httpx.Timeout(10.0, pool=None),
-            verify=verify,
-            mounts=mounts,
+            transport=Routes(routes, ways.get(None) or self._transport(targets.values(), None)),
             cookies=CookieJar(DefaultCookiePolicy(netscape=False, rfc2965=False)),
             event_hooks={"request": [self._let_in]},
             follow_redirects=False,
-            trust_env=any(proxy is not None for proxy in proxies),
+            trust_env=False,
         )
+
+    def _transport(
+        self, urls: Iterable[str], proxy: Proxy | None, unix_path: str | None = None
+    ) -> httpx.AsyncBaseTransport:
+        """Stock connections without httpx's caps, straight or through a proxy."""
+        # Loading the certificates takes 20 ms and more: only where they are looked at.
+        secure = any(url.startswith("https:") for url in (*urls, "" if proxy is None else proxy.url))
+        verify = self._context if secure else _NOTHING_SECURE
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S)
+        if proxy is not None:
+            over = self._context if proxy.url.startswith("https:") else None
+            through = httpx.Proxy(proxy.url, ssl_context=over)
+            return httpx.AsyncHTTPTransport(verify=verify, limits=limits, proxy=through, trust_env=False)
+        straight = httpx.AsyncHTTPTransport(verify=verify, limits=limits, uds=unix_path, trust_env=False)
+        return straight if unix_path is not None else LookedUp(straight, self.endpoint.addresses_of)
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        return context_for(self.endpoint)
 
     async def _let_in(self, request: httpx.Request) -> None:
         """Give a request to the endpoint's own origin the headers that let it in."""
@@ -126,31 +140,6 @@ class Access:
         """What a probe has found, with its model's name fit to be shown instead of as it is sent."""
         return structs.replace(info, model=self.heard(info.model))
 
-    def _tls_context(self) -> ssl.SSLContext:
-        endpoint = self.endpoint
-        if endpoint.ca_file is not None:
-            try:
-                context = ssl.create_default_context(cafile=endpoint.ca_file)
-            except (OSError, ssl.SSLError) as error:
-                raise UsageError(f"CA file {endpoint.ca_file}: {error.strerror or error}") from None
-        else:
-            context = httpx.create_ssl_context()
-        if endpoint.insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        context.set_alpn_protocols(["http/1.1"])
-        return context
-
-    def _proxy_for(self, scheme: str, host: str) -> str | None:
-        """The proxy that the environment names for a host; this machine has none, whatever it is called.
-
-        What is called localhost is not asked of a proxy either (RFC 6761): that would be the proxy's own machine.
-        """
-        proxies = getproxies()
-        found = proxies.get(scheme) or proxies.get("all")
-        local = self.endpoint.has_here(host) or host == "localhost" or host.endswith(".localhost")
-        return None if not found or local or proxy_bypass(host) else found
-
 
 def _check(url: str) -> None:
     """Raise UsageError unless a URL can be asked. A parser's words are not shown: they quote what it holds."""
@@ -163,6 +152,30 @@ def _check(url: str) -> None:
         raise UsageError(f"URL {plain(safe_url(url))}: nothing can be asked there; write it like http://host:port/path")
 
 
+def _private_headers(endpoint: Endpoint) -> list[tuple[str, str]]:
+    """What lets in, as it is sent. A header that is given as such stands for the one that a key would make.
+
+    Raises UsageError for a variable that is not set, and for two that would be one header.
+    """
+    named = [(name, key_in(variable, f"--header {name}=env:") or "") for name, variable in endpoint.headers_env]
+    private = [*endpoint.headers, *named]
+    given = {name.lower() for name, _ in private}
+    key, basic = key_in(endpoint.api_key_env), basic_in(endpoint.basic_auth_env)
+    if endpoint.api_key_header is not None and key is None:
+        raise UsageError("--api-key-header: name the variable that holds the key with --api-key-env")
+    header = endpoint.api_key_header or "Authorization"
+    if basic is not None:
+        if "authorization" in given or (key is not None and header.lower() == "authorization"):
+            raise UsageError(
+                "--basic-auth: another option fills the header Authorization; give one, or send the key "
+                "in a header of its own with --api-key-header"
+            )
+        private.insert(0, ("Authorization", basic))
+    if key is not None and header.lower() not in given:
+        private.insert(0, (header, key if endpoint.api_key_header is not None else f"Bearer {key}"))
+    return private
+
+
 def _check_headers(headers: Iterable[tuple[str, str]]) -> None:
     """Raises UsageError for a header that cannot be sent; its value is not shown."""
     for name, value in headers:
@@ -173,12 +186,38 @@ def _check_headers(headers: Iterable[tuple[str, str]]) -> None:
 
 
 def _secrets_of(endpoint: Endpoint, headers: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for variable in endpoint.secret_variables:
+        yield key_in(variable) or ""
     for name, value in headers:
         yield from of_header(name, value)
-    for url in (endpoint.base_url, *endpoint.metrics_urls, *getproxies().values()):
+    for url in (endpoint.base_url, *endpoint.metrics_urls, *named_proxies(endpoint)):
         yield from of_url(url)
 
 
-def _origin_of(url: httpx.URL) -> tuple[str, bytes, int | None]:
-    """Scheme, host and port; a port that the scheme implies is None."""
+_Where = tuple[str, bytes, int | None]
+"""Scheme, host and port; a port that the scheme implies is None."""
+_NOTHING_SECURE = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Of connections without TLS: it trusts nobody."""
+
+
+def _origin_of(url: httpx.URL) -> _Where:
     return url.scheme, url.raw_host, url.port
+
+
+class Routes(httpx.AsyncBaseTransport):
+    """Sends each request the way of its origin, and one to an origin that nobody named straight."""
+
+    def __init__(self, routes: dict[_Where, httpx.AsyncBaseTransport], straight: httpx.AsyncBaseTransport) -> None:
+        self._routes = routes
+        self._straight = straight
+
+    def way_to(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        return self._routes.get(_origin_of(url), self._straight)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Raises what the transport of that way raises."""
+        return await self.way_to(request.url).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for transport in {self._straight, *self._routes.values()}:
+            await transport.aclose()

@@ -16,6 +16,7 @@ from llmtop.endpoint.access import Access
 from llmtop.endpoint.bodies import PATHS, RequestBodies
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
 from llmtop.endpoint.connection import GRACE_S, ConnectionPool, Over
+from llmtop.endpoint.failures import FOREIGN, in_words
 from llmtop.endpoint.question import JSON_BYTES, NoAnswer, ask
 from llmtop.endpoint.reader import SETTLED_S, StreamReader
 from llmtop.endpoint.trace import Sink, Trace
@@ -193,8 +194,8 @@ class EndpointClient:
             reader.over = True
         except httpx.ConnectTimeout:
             raise TimedOut(f"connect timeout: no connection within {self.caps.connect_timeout_s:g} s") from None
-        except httpx.HTTPError as error:
-            return str(error) or type(error).__name__
+        except FOREIGN as error:
+            return in_words(error)
         return None
 
     async def _attempt_stock(self, api: str, body: bytes, reader: StreamReader) -> None:

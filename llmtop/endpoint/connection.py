@@ -18,6 +18,7 @@ from msgspec import Struct
 from llmtop.endpoint.addresses import look_up, numeric
 from llmtop.endpoint.clock import Stamper, open_socket
 from llmtop.endpoint.direct import Arrivals, DirectTransport
+from llmtop.endpoint.tls import tls_problem
 from llmtop.endpoint.wire import ResponseParser, WireError
 
 KEPT_S = 4.0
@@ -393,6 +394,8 @@ def _how_lost(error: OSError | None, answered: bool) -> str:
     when = "in the middle of its answer" if answered else "without sending an answer"
     if error is None:
         return f"the server closed the connection {when}"
+    if isinstance(error, ssl.SSLError):
+        return tls_problem(error)
     if error.errno == errno.ECONNRESET:
         return f"the server reset the connection {when}"
     return f"connection lost {when}: {error.strerror or error}"

@@ -20,6 +20,7 @@ from llmtop.domain.load import Caps
 from llmtop.domain.plain import LONG
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint import reach
+from llmtop.endpoint.admission import admission_problem, is_port_of_tls
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.clock import KERNEL
 from llmtop.endpoint.question import (
@@ -32,9 +33,11 @@ from llmtop.endpoint.question import (
     NoAnswer,
     NotConnected,
     Refused,
+    TlsFailed,
     ask,
 )
 from llmtop.endpoint.refusals import is_html, refusal_text
+from llmtop.endpoint.tls import tls_problem
 from llmtop.endpoint.trace import Trace
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
 
@@ -159,15 +162,16 @@ class _Probe:
             return
         host = urlsplit(self._url)
         if isinstance(problem, ssl.SSLCertVerificationError):
-            raise EndpointUnusable(
-                self._url,
-                f"the certificate is not trusted ({problem.verify_message}): name its CA with --ca-file, or --insecure",
-            )
+            raise EndpointUnusable(self._url, tls_problem(problem))
         if host.scheme == "https" and await reach.speaks_plainly(access, timeout_s):
             plain = self._url.replace("https://", "http://", 1)
             raise EndpointUnusable(self._url, f"does not speak TLS: try {plain}")
         if isinstance(problem, ssl.SSLError):
-            raise EndpointUnusable(self._url, f"TLS failed ({problem.reason or problem}): is that the right port?")
+            raise EndpointUnusable(self._url, tls_problem(problem))
+        if host.scheme == "https" and isinstance(problem, ConnectionResetError | ConnectionAbortedError):
+            raise EndpointUnusable(
+                self._url, "the connection was cut off in the TLS handshake: is that the right port, does it speak TLS?"
+            )
         if isinstance(problem, ConnectionRefusedError | FileNotFoundError):
             where = self._endpoint.unix_socket or f"port {host.port or (443 if host.scheme == 'https' else 80)}"
             others = await reach.listening_nearby(access)
@@ -199,7 +203,9 @@ class _Probe:
             raise await self._no_first_answer(url, error) from None
         status = answer.status
         if status in (401, 403):
-            raise EndpointAuthFailed(url, self._auth_problem(status, answer.body))
+            raise EndpointAuthFailed(url, self._auth_problem(status, answer.body, answer.wants))
+        if is_port_of_tls(status, answer.body):  # before it is taken for a web page: nginx's is one
+            raise EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
         if 300 <= status < 400:
             where = self._heard(answer.location) or "elsewhere"
             raise EndpointUnusable(
@@ -210,8 +216,6 @@ class _Probe:
             raise EndpointUnusable(
                 url, f"status {status} and a web page ({said!r}): wrong port, or a base path is missing"
             )
-        if status == 400 and b"HTTPS" in answer.body:
-            raise EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
         if status == 503:
             said = self._heard(refusal_text(answer.body)) or "service unavailable"
             raise EndpointUnreachable(url, f"status 503 ({said}): the server is not ready yet, try again in a moment")
@@ -227,22 +231,19 @@ class _Probe:
         if self._url.startswith("http://") and await reach.speaks_tls(self._client.access, timeout_s):
             return EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
         said = self._heard(str(error))
+        if isinstance(error, TlsFailed):
+            return EndpointUnusable(url, f"{said}{self._by_proxy()}")
         if isinstance(error, NotConnected):
             return EndpointUnreachable(url, f"{said}{self._by_proxy()}")
         return EndpointUnusable(url, f"no HTTP answer ({said}): is that the right port?")
 
-    def _auth_problem(self, status: int, body: bytes) -> str:
-        said = self._heard(refusal_text(body)) or "no reason given"
-        if self._endpoint.api_key_env is None:
-            return (
-                f"status {status} ({said}): it wants an API key; put it into an environment variable "
-                "and name that with --api-key-env"
-            )
-        return f"status {status} ({said}): the key in {self._endpoint.api_key_env} was refused"
+    def _auth_problem(self, status: int, body: bytes, wants: str = "") -> str:
+        said = self._heard(refusal_text(body))
+        return admission_problem(self._endpoint, status, said, wants=wants, is_page=is_html(body))
 
     def _by_proxy(self) -> str:
         proxy = self._client.access.proxy
-        return f" (through the proxy {safe_url(proxy)} that the environment names)" if proxy else ""
+        return f" (through {proxy.shown}: --proxy none asks without one)" if proxy else ""
 
     # What it is
 
@@ -429,9 +430,8 @@ class _Probe:
             self._find(
                 "transport",
                 False,
-                f"stock httpx through the proxy {safe_url(access.proxy)}: stamps are those of a task, "
-                "up to about 100 streams",
-                "set NO_PROXY for this host to measure it directly",
+                f"stock httpx through {access.proxy.shown}: stamps are those of a task, up to about 100 streams",
+                "--proxy none, or NO_PROXY with this host, measures it directly",
             )
         elif access.uses_stock:
             self._find("transport", None, "stock httpx, as told: up to about 100 streams", "use --transport auto")

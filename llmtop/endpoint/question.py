@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from llmtop.domain.plain import plain
+from llmtop.endpoint.failures import in_words, reason_of
 
 MIB = 1 << 20
 JSON_BYTES = MIB
@@ -43,6 +45,8 @@ class Answer(Struct, frozen=True):
     body: bytes
     server: str = ""
     location: str = ""
+    wants: str = ""
+    """As `WWW-Authenticate` says: how to be let in."""
 
     @property
     def json(self) -> Any:
@@ -60,6 +64,10 @@ class Late(NoAnswer):
 
 class NotConnected(NoAnswer):
     """There is no connection, or none through the proxy."""
+
+
+class TlsFailed(NotConnected):
+    """There is no TLS with what answers there, or one side does not trust the other."""
 
 
 class NotHttp(NoAnswer):
@@ -99,16 +107,22 @@ async def ask(
         raise
     except TimeoutError:
         raise Late(f"took longer than {limit_s:g} s" if began else f"no answer within {limit_s:g} s") from None
-    except (httpx.ConnectError, httpx.ProxyError) as error:
-        raise NotConnected(str(error) or type(error).__name__) from None
+    except (httpx.NetworkError, httpx.ProxyError, ssl.SSLError) as error:
+        if isinstance(reason_of(error), ssl.SSLError):
+            raise TlsFailed(in_words(error)) from None
+        if isinstance(error, httpx.ConnectError | httpx.ProxyError):
+            raise NotConnected(in_words(error)) from None
+        raise NotHttp(in_words(error)) from None
     except httpx.RemoteProtocolError as error:
         if _HEAD_TOO_LONG in str(error):
             raise Refused("has a head of more than 100 kB") from None
         raise NotHttp(str(error)) from None
     except Exception as error:  # h11 lets through a ValueError for some heads: no HTTP, whatever is raised
-        raise NotHttp(str(error) or type(error).__name__) from None
+        raise NotHttp(in_words(error)) from None
     said = response.headers
-    return Answer(response.status_code, body, said.get("server", ""), said.get("location", ""))
+    return Answer(
+        response.status_code, body, said.get("server", ""), said.get("location", ""), said.get("www-authenticate", "")
+    )
 
 
 async def _body(response: httpx.Response, limit_bytes: int) -> bytes:

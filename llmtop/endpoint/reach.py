@@ -48,7 +48,7 @@ async def speaks_plainly(access: Access, timeout_s: float) -> bool:
     origin = access.origin
     plain = httpx.URL(scheme="http", host=origin.host, port=origin.port, path="/v1/models")
     transport = KernelTransport(Stamper(perf_counter_ns()), addresses_of=access.endpoint.addresses_of)
-    async with httpx.AsyncClient(transport=transport) as client:
+    async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
         try:
             answer = await ask(
                 client, str(plain), limit_s=min(timeout_s, SECOND_LOOK_S), limit_bytes=question.LIST_BYTES

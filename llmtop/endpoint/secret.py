@@ -56,20 +56,33 @@ class Secrets:
         return plain(self.mask(text), limit)
 
 
-def key_in(variable: str | None) -> str | None:
-    """The API key that an environment variable holds; None: none is named. Raises UsageError: it is not set."""
+def key_in(variable: str | None, option: str = "--api-key-env", what: str = "the key") -> str | None:
+    """What an environment variable holds; None: none is named. Raises UsageError: it is not set."""
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise UsageError(no_such_variable(variable))
+        raise UsageError(no_such_variable(variable, option, what))
     return key
 
 
-def no_such_variable(name: str) -> str:
-    """What to say of a key's variable that is not set; what looks like the key itself is not shown."""
+def no_such_variable(name: str, option: str = "--api-key-env", what: str = "the key") -> str:
+    """What to say of a variable that is not set; what looks like the secret itself is not shown."""
     named = f" {name}" if _VARIABLE.fullmatch(name) else ""
-    return f"--api-key-env{named}: this environment variable is not set; put the key into one, and name that here"
+    return f"{option}{named}: this environment variable is not set; put {what} into one, and name that here"
+
+
+def basic_in(variable: str | None) -> str | None:
+    """The value of `Authorization` for the user:password that a variable holds; None: none is named.
+
+    Raises UsageError: it is not set, or has no colon.
+    """
+    pair = key_in(variable, "--basic-auth", "user:password")
+    if pair is None:
+        return None
+    if ":" not in pair:
+        raise UsageError(f"--basic-auth {variable}: this environment variable does not hold user:password")
+    return "Basic " + base64.b64encode(pair.encode("utf-8", "surrogateescape")).decode()
 
 
 def of_header(name: str, value: str) -> Iterator[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import socket
 import ssl
 from collections import deque
@@ -22,6 +21,7 @@ import httpx
 from llmtop.endpoint.clock import Stamper, open_socket
 from llmtop.endpoint.connection import Connection, ConnectionLost, ConnectionPool, Origin, Receiver
 from llmtop.endpoint.direct import Arrivals
+from llmtop.endpoint.failures import connect_problem
 from llmtop.endpoint.wire import ResponseParser, WireError
 
 
@@ -209,17 +209,3 @@ class _Body(httpx.AsyncByteStream):
 def _response(parser: ResponseParser, stream: httpx.AsyncByteStream, request: httpx.Request) -> httpx.Response:
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in parser.headers]
     return httpx.Response(parser.status, headers=headers, stream=stream, request=request)
-
-
-def connect_problem(error: Exception) -> str:
-    """Why a connection could not be opened, in words."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or error}"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused: nothing listens there"
-    if isinstance(error, OSError):
-        limit = "; raise the limit of open files (ulimit -n)" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
-        return f"no connection: {error.strerror or error}{limit}"
-    return f"no connection: {error}"

@@ -36,8 +36,8 @@ class SessionLink:
         self._asked_to_end = False
         self._log = Log()
         # numpy's threads would spin beside the load for arrays that one core sorts in microseconds.
-        key = None if options.endpoint is None else options.endpoint.api_key_env
-        handed = {"OPENBLAS_NUM_THREADS": "1", **channel.outward_environment(key)}
+        secret = () if options.endpoint is None else options.endpoint.secret_variables
+        handed = {"OPENBLAS_NUM_THREADS": "1", **channel.outward_environment(*secret)}
         self._child = channel.Child("llmtop.session.process", environment=handed, log=self._log.fileno())
         self._child.send(messages.packed(options))
         self._reader = threading.Thread(target=self._listen, name="session link", daemon=True)

@@ -180,7 +180,7 @@ class Workers:
             worker.send(Close())
 
     async def _start(self, number: int) -> _Worker:
-        child = Child("llmtop.load.worker", environment=outward_environment(self._setup.endpoint.api_key_env))
+        child = Child("llmtop.load.worker", environment=outward_environment(*self._setup.endpoint.secret_variables))
         worker = _Worker(number, child, *await child.streams())
         worker.send(replace(self._setup, worker=number))
         return worker

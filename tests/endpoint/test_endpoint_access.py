@@ -45,7 +45,8 @@ def authorization(request: Request) -> str | None:
 
 
 def tls_of(client: httpx.AsyncClient) -> ssl.SSLContext:
-    context = client._transport._pool._ssl_context  # type: ignore[attr-defined]
+    way = client._transport.way_to(client.base_url)  # type: ignore[attr-defined]
+    context = way._inner._pool._ssl_context
     assert isinstance(context, ssl.SSLContext)
     return context
 
