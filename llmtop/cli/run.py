@@ -35,6 +35,8 @@ from llmtop.wording.endings import ending_text
 from llmtop.wording.failures import failure
 from llmtop.wording.figures import TEXT, clock
 
+FAILURE_WIDTH = 80
+"""Characters of the newest failure in each line of progress: a line of its own has told all of it."""
 MOST_FAILURES = 10
 """Kinds of failures that are narrated; a server that says something else each time would fill the screen."""
 
@@ -172,7 +174,7 @@ class _Progress:
             f"{TEXT.count(window.output_tokens_per_s)} tok/s",
             f"{frame.totals.ok} ok",
             f"{frame.totals.errors} errors" if frame.totals.errors else "",
-            "" if self._over else " · ".join(map(failure, frame.failures[-1:])),
+            "" if self._over else plain(" ".join(map(failure, frame.failures[-1:])), FAILURE_WIDTH),
         ]
         self._tell_failures(frame)
         line = plain(" · ".join(part for part in parts if part))

@@ -11,6 +11,7 @@ from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, SloVerdict
 from llmtop.meter.facts import Facts
+from llmtop.wording.failures import ALL_FAIL
 
 FULL_EVERY_S = 5.0
 """Intervals cost a bootstrap; they are renewed this often."""
@@ -75,4 +76,4 @@ def _patience_s(said: Assessment, fresh: Assessment) -> float:
 
 def _decided(said: Assessment) -> tuple[object, ...]:
     found = said.cliff.kind if said.cliff.at is not None else None
-    return said.diagnosis.bound, found, said.curves[-1].label if said.curves else ""
+    return ALL_FAIL in said.headline, said.diagnosis.bound, found, said.curves[-1].label if said.curves else ""

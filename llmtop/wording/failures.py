@@ -8,6 +8,7 @@ from llmtop.domain.failures import FailureGroup
 from llmtop.domain.request import Outcome
 from llmtop.wording.figures import TEXT, Figures, clock
 
+ALL_FAIL = "all fail"
 _HOW = {Outcome.HTTP_ERROR: "no answer"}
 
 
@@ -47,7 +48,7 @@ def all_failed(groups: Sequence[FailureGroup]) -> str:
 
 def all_fail(group: FailureGroup | None) -> str:
     """`all fail: HTTP 429 "slow down please"`; None: nothing is known of why."""
-    return "all requests fail" if group is None else f"all fail: {failure(group)}"
+    return ALL_FAIL if group is None else f"{ALL_FAIL}: {failure(group)}"
 
 
 def mostly(group: FailureGroup) -> str:

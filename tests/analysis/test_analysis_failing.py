@@ -13,10 +13,11 @@ from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import Ending, RunMeta
+from llmtop.domain.run import Ending, FactBatch, RunMeta
 from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, Bound, Capacity, Kind
+from llmtop.host.judging import Judge
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import all_fail, all_failed
 
@@ -101,3 +102,13 @@ def test_where_a_limit_on_errors_is_missed_the_sentence_says_what_they_mostly_ar
     assert found.judgement.sentence.endswith('mostly HTTP 429 "slow down please"')
     varied = [failed(t * 0.9, Outcome.HTTP_ERROR, 400 + t, "no") for t in range(30)]
     assert "mostly" not in judged([*good, *varied], Question.HOLD).judgement.sentence
+
+
+def test_that_all_fail_is_said_at_once_and_no_longer_than_it_is_so() -> None:
+    judge, meta, so_far = Judge(Slo()), run(Question.HOLD, None), facts([])
+    waiting = judge(so_far, meta, full=None)
+    assert "all fail" not in waiting.headline
+    so_far.extend(FactBatch(t_s=END_S + 0.5, requests=(failed(30.0, Outcome.HTTP_ERROR, 429, "slow down"),)))
+    assert 'all fail: HTTP 429 "slow down"' in judge(so_far, meta, full=None).headline
+    so_far.extend(FactBatch(t_s=END_S + 1.0, requests=(record(30.5, e2e_s=0.2),)))
+    assert "all fail" not in judge(so_far, meta, full=None).headline
