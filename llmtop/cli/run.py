@@ -56,12 +56,17 @@ def main(arguments: argparse.Namespace) -> int:
         url = url or profile.endpoint_url
     options = session_options(arguments, profile, url, patient=False)
     progress = _Progress(profile, search)
-    outputs = []
+    outputs: list[JUnitOutput] = []
     if arguments.junit is not None:
         junit = check_target(named("--junit", arguments.junit), is_junit)
         outputs.append(JUnitOutput(junit, unknown_ok=arguments.unknown_ok))
     try:
         result = run_to_end(SessionLink(options), profile.slo, progress.show, search=search, outputs=outputs)
+    except LlmtopError as error:
+        for output in outputs:
+            with contextlib.suppress(LlmtopError):
+                output.broke(profile.name, str(error))
+        raise
     finally:
         progress.end()
     progress.tell(result.frame)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+from msgspec.structs import replace
+
 from llmtop.domain.plain import plain
 from llmtop.domain.plainly import plainly
 from llmtop.domain.run import Ending, FactBatch, RunMeta
@@ -41,6 +43,11 @@ class JUnitOutput:
         ended = "" if meta.ending in (None, Ending.PLAN) else ENDED_BY[meta.ending]
         content = junit(meta.profile.name, self._assessment, unknown_ok=self._unknown_ok, ended=ended)
         write_whole(self._path, content, is_junit)
+
+    def broke(self, profile: str, why: str) -> None:
+        """The run could not start, or was lost: an error, with the reason. Raises FileError: it cannot be written."""
+        judgement = replace(self._assessment.judgement, ok=None, sentence=why)
+        write_whole(self._path, junit(profile, replace(self._assessment, judgement=judgement)), is_junit)
 
 
 def is_junit(content: bytes) -> bool:

@@ -9,7 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.failures import FailureGroup
 from llmtop.domain.profile import Profile, Question
+from llmtop.domain.request import Outcome
 from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.verdicts import Assessment, Judgement, SloVerdict, TargetVerdict
 from llmtop.errors import FileError
@@ -69,3 +71,23 @@ def test_a_run_that_was_cut_short_says_by_what(tmp_path: Path) -> None:
         JUnitOutput(path).end(replace(META, ending=ending))
         told = ElementTree.parse(path).getroot().findtext("system-out")
         assert told is None if said is None else said in (told or "")
+
+
+def test_a_run_that_could_not_start_is_an_error_with_its_reason_whatever_is_ok(tmp_path: Path) -> None:
+    path = tmp_path / "j.xml"
+    output = JUnitOutput(path, unknown_ok=True)
+    output.broke("smoke", "nothing listens on port 9")
+    suite = ElementTree.parse(path).getroot()
+    assert (suite.get("errors"), suite.get("skipped")) == ("1", "0")
+    found = suite.find("testcase/error")
+    assert found is not None
+    assert found.get("message") == "nothing listens on port 9"
+
+
+def test_the_kinds_of_failures_are_told_with_count_and_times() -> None:
+    failed = FailureGroup(
+        outcome=Outcome.HTTP_ERROR, status=429, text="slow </down>", count=12, first_s=3.0, last_s=41.0
+    )
+    suite = ElementTree.fromstring(junit("smoke", Assessment(failures=(failed,)), ended="it was interrupted"))
+    said = suite.findtext("system-out")
+    assert said == 'it was interrupted\nHTTP 429 "slow </down>" ×12, first 00:03, last 00:41'
