@@ -33,6 +33,8 @@ AT_ONCE = 0.1
 """Share of its E2E between the first and the last token of an answer that arrives whole, in however many reads."""
 COALESCED = 0.5
 """Share of the reads that hold several token events, of an answer or of a run, from which most do."""
+SELDOM = 0.1
+"""The same share, below which a first read of several tokens was one event: the server's own lump."""
 MOST = 0.8
 """Share of the answers: a path buffers all of them, a server or a network under load some."""
 FEWEST = 8
@@ -81,10 +83,10 @@ def arrival_of(facts: Facts) -> Arrival | None:
 
 
 def _coalesced(facts: Facts, since_s: float) -> float:
-    """Share of the reads since then that held several token events; 0: not known."""
+    """Share of the reads since then that held several token events; NaN: not known."""
     t_s, reads, coalesced = (facts.reads.column(name) for name in READ_COLUMNS)
     kept = (t_s > since_s) & np.isfinite(reads) & np.isfinite(coalesced)
-    return float(coalesced[kept].sum() / max(1.0, reads[kept].sum()))
+    return float(coalesced[kept].sum() / reads[kept].sum()) if reads[kept].any() else np.nan
 
 
 def kept_back(
@@ -94,11 +96,13 @@ def kept_back(
 
     Args:
         chunks: reads with tokens.
-        at_first: token events in the first of them.
+        at_first: tokens in the first of them.
         span_s: from the first to the last token.
-        coalesced: share of all reads that held several token events.
+        coalesced: share of all reads that held several token events; NaN: not known.
     """
-    together = (chunks < FEW_READS * tokens) & ((at_first > 1) | (chunks == 1) | (coalesced >= COALESCED))
+    events = coalesced >= SELDOM or bool(np.isnan(coalesced))
+    held = (chunks == 1) | ((at_first > 1) & events) | (coalesced >= COALESCED)
+    together = (chunks < FEW_READS * tokens) & held
     return together, together & (span_s <= AT_ONCE * e2e_s)
 
 

@@ -90,6 +90,16 @@ def test_reads_with_several_events_are_lumps_though_the_first_had_one(coalesced:
     assert arrival_of(facts_of(requests=lumps, client=seconds)) is expected
 
 
+@pytest.mark.parametrize(("coalesced", "expected"), [(39, None), (40, Arrival.LUMPS)])
+def test_a_server_that_sends_its_tokens_in_lumps_is_no_path_that_buffers(
+    coalesced: int, expected: Arrival | None
+) -> None:
+    """It counts along, so that the first read has eight tokens; but hardly a read holds two events."""
+    seconds = [ClientSample(t_s=1.0, reads=400, coalesced=coalesced)]
+    facts = facts_of(requests=many(chunks=5, at_first=8, ttft_s=0.3), client=seconds)
+    assert arrival_of(facts) is expected
+
+
 @pytest.mark.parametrize(("streamed", "expected"), [(8, Arrival.WHOLE), (9, None)])
 def test_a_path_keeps_nearly_all_answers_back(streamed: int, expected: Arrival | None) -> None:
     calm = many(chunks=40, at_first=1, ttft_s=0.1)
