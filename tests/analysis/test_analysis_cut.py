@@ -38,6 +38,8 @@ ASKED = np.linspace(500, 8000, 40)
         ("too few to say", [(4096, 2048)] * 7, None),
         ("many lengths, the longer ones cut", [(n, min(n, 2048)) for n in ASKED], Cut(2048, 5211)),
         ("cut between blocks", [(n, min(n, 2048 - n % 40)) for n in ASKED], Cut(2024, 5211)),
+        ("two in a hundred apart", [(4096, 2000)] * 17 + [(4096, 2040)] * 3, Cut(2000, 4096)),
+        ("further apart", [(4096, 2000)] * 17 + [(4096, 2041)] * 3, None),
         ("another tokenizer", [(n, 0.7 * n) for n in ASKED], None),
         ("another tokenizer, learnt after the first answers", [(900, 700)] * 8 + [(900, 900)] * 8, None),
         ("counted without what the cache held", [(4096, 2048 - 40 * i) for i in range(20)], None),

@@ -115,7 +115,7 @@ def test_turns_that_lie_far_apart_are_no_replicas() -> None:
     calm = [page(1000.0)] * (WITHIN - 3)
     assert SEVERAL not in heard(*once, *calm, *once)
     assert heard(*once, *calm[1:], *once)[-1] is SEVERAL
-    assert TURNS == 2
+    assert (TURNS, STAYS, STAYS_BY_COUNTS) == (2, 3, 9)
 
 
 def test_start_times_of_one_process_may_blur() -> None:

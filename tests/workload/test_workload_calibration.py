@@ -74,6 +74,17 @@ def test_a_context_that_cuts_prompts_is_no_tokenizer(context: int, times: float,
     assert words[-1] == asked
 
 
+@pytest.mark.parametrize(
+    ("longer", "counted", "cut"), [(1150, 800, True), (1149, 800, False), (1150, 802, True), (1150, 803, False)]
+)
+def test_only_far_lengths_of_one_count_are_cut(longer: int, counted: int, cut: bool) -> None:
+    calibration = Calibration(1.0)
+    calibration.learn(1000, 800, "usage")
+    calibration.constant, calibration.ratio = 0.0, 1.0
+    calibration.learn(longer, counted, "usage")
+    assert (calibration.words(1000) == 1000) is cut
+
+
 def test_a_template_is_learnt_from_the_prompts_that_are_not_cut() -> None:
     for asked, counted in converse(lambda words: min(words + 30, 2048), 4, [500, 4000, 900, 3000]):
         assert counted == min(asked, 2048)
