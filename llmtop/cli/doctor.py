@@ -33,7 +33,7 @@ async def examine(endpoint: Endpoint) -> EndpointInfo:
     """
     info = await probe(endpoint, Caps())
     path = await examine_path(endpoint, info)
-    rows = await examine_metrics(endpoint, info.dialect)
+    rows = await examine_metrics(msgspec.structs.replace(endpoint, model=info.model), info.dialect)
     beside_metrics = [finding for finding in info.findings if finding.name != "metrics"]
     return msgspec.structs.replace(Access(endpoint).shown(info), findings=(*beside_metrics, path, *rows))
 

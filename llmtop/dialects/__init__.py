@@ -114,8 +114,6 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     closes_after_stream: bool = False
     """Closes the connection after a streamed answer, whatever its headers promise."""
-    any_model: bool = False
-    """Answers to any model name."""
 
 
 class Tokenizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,6 +17,17 @@ _UNKNOWN = re.compile(
     r"unknown|unrecogni[sz]ed|unexpected|unsupported|not (supported|permitted|allowed)|extra (inputs|fields)", re.I
 )
 
+_LEAST_NAMED = re.compile(r"max_(completion_|output_|new_)?tokens|max tokens|output tokens|maxOutputTokens", re.I)
+_LEAST = re.compile(
+    r"(?:>=|at least|greater than or equal to|minimum[^0-9]{0,40}|least value[^0-9]{0,20}|min:?)\s*(\d+)", re.I
+)
+_TOO_FEW = re.compile(r"minimum|too (low|small|few)|at least|greater than|>=|below", re.I)
+"""What is said of an asked length that is too short, and how the least one is told."""
+MOST_LEAST = 1024
+"""Least lengths above this are not asked for: that is another complaint."""
+_LEAST_GUESSES = (16, 64)
+"""Tried where the least length is not told."""
+
 _encode = msgspec.json.encode
 
 
@@ -26,6 +37,7 @@ class RequestBodies:
     Attributes:
         version: grows when something was learned: a request of an older version that was refused is worth another try.
         dropped: the fields that this endpoint refused.
+        least_tokens: the least output length that this endpoint takes, where it has refused shorter ones; else 0.
         continuous_usage: ask for usage in every event (where the dialect knows it): only worth its bytes where events
             hold several tokens.
     """
@@ -34,6 +46,7 @@ class RequestBodies:
         self.version = 0
         self.dropped: set[str] = set()
         self.continuous_usage = False
+        self.least_tokens = 0
         self._fields = fields
         self._max_tokens = fields.max_tokens
         self.model = model
@@ -52,6 +65,7 @@ class RequestBodies:
 
     def body(self, prompt: str | Sequence[Any], output_tokens: int, api: str) -> bytes:
         """The JSON body. `prompt`: text, or for chat the list of messages, or for completions a list of token ids."""
+        output_tokens = max(output_tokens, self.least_tokens)
         prefix = self._prefixes.get(api)
         if prefix is None:
             prefix = self._prefixes[api] = self._prefix()
@@ -85,6 +99,8 @@ class RequestBodies:
             return True
         if "max_completion_tokens" in message and self._max_tokens == "max_tokens":
             self._max_tokens = "max_completion_tokens"
+        elif (least := self._least_in(message)) > self.least_tokens:
+            self.least_tokens = least
         else:
             optional = self._optional()
             named = {name for name in optional | self.dropped if name in message}
@@ -97,6 +113,15 @@ class RequestBodies:
         self.version += 1
         self._prefixes.clear()
         return True
+
+    def _least_in(self, message: str) -> int:
+        """The least output length that a refusal asks for; 0: it complains of something else."""
+        if not (_LEAST_NAMED.search(message) and _TOO_FEW.search(message)):
+            return 0
+        told = _LEAST.search(message)
+        if told is not None:
+            return int(told[1]) if int(told[1]) <= MOST_LEAST else 0
+        return next((guess for guess in _LEAST_GUESSES if guess > self.least_tokens), 0)
 
     def _optional(self) -> set[str]:
         """Optional fields that are sent now."""

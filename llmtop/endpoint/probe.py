@@ -8,12 +8,14 @@ would have in it, so that what the run will send is what was tried. Every step l
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 from time import perf_counter_ns
 from typing import Any
 from urllib.parse import urlsplit
 
-from llmtop.dialects import DIALECTS, DialectTable, JsonFact, dig, number_at, text_of
+from llmtop.dialects import DIALECTS, DialectTable, JsonFact, dig, text_of
+from llmtop.dialects.listing import LIST_PATH, context_of, entries_in, fact_at, is_listed, name_of
 from llmtop.dialects.recognition import Answers, clues, recognise
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, Finding, safe_url
 from llmtop.domain.load import Caps
@@ -55,6 +57,11 @@ _TRIAL_TEXT = "Count to ten: one, two,"
 
 _VERSION_LETTERS = 80
 """Of a version, as it is shown."""
+_MODELS_TRIED = 5
+"""Of a list whose first models cannot be streamed."""
+_MODEL_STATUSES = (400, 404, 405, 422, 500, 501)
+"""With which servers refuse a model that they do not have, or that cannot do what is asked."""
+TOO_MANY = 429
 _MODELS_KEPT = 1000
 """Models that are kept of a list."""
 _NOTHING = Answer(0, b"")
@@ -112,23 +119,25 @@ class _Probe:
         self._refused_pages: list[str] = []
         """Those of them that were not read, and why."""
         self._findings: list[Finding] = []
+        self._entries: list[dict[str, Any]] = []
+        """What the list of models holds."""
 
     async def run(self) -> EndpointInfo:
         await self._reach()
         models = await self._list_models()
         dialect = await self._detect()
         table = DIALECTS[dialect]
-        model = self._choose_model(models, table)
-        self._client.use(dialect, model)
-        await self._gather(sorted({fact.path for facts in table.json_facts.values() for fact in facts}))
-        max_model_len, max_num_seqs = self._figure(table, "max_model_len"), self._figure(table, "max_num_seqs")
+        facts = [*itertools.chain(*table.json_facts.values()), *table.version_facts]
+        await self._gather(sorted({fact.path for fact in facts}))
+        model, apis, has_usage = await self._try_models(models, dialect)
+        max_model_len = self._figure(table, "max_model_len", model) or context_of(model, self._entries)
+        max_num_seqs = self._figure(table, "max_num_seqs", model)
         self._find(
             "context length",
             None if max_model_len is None else True,
             "not told" if max_model_len is None else f"{max_model_len} tokens",
             f"set by {table.advice.max_model_len}" if table.advice.max_model_len else None,
         )
-        apis, has_usage = await self._try_streams(models, table)
         pins = self._note_pinning(table)
         has_tokenize = await self._note_tokenizer(table)
         has_metrics = self._note_metrics(table)
@@ -182,44 +191,53 @@ class _Probe:
         raise EndpointUnreachable(self._url, f"{problem.strerror or problem}: check host and port")
 
     async def _list_models(self) -> tuple[str, ...]:
-        answer = self._answers["/v1/models"] = await self._ask_first("/v1/models")
-        listed = answer.json
-        entries = listed.get("data") if isinstance(listed, dict) else None
-        if answer.status != 200 or not isinstance(entries, list):
-            instead = "no list of models" if answer.status == 200 else str(answer.status)
-            self._find("models", None, f"/v1/models answers {instead}", "name the model with --model")
+        """The models that are listed. Where one is named, the list is not needed: whatever becomes of it is a finding,
+        and the trial decides."""
+        url = self._url + LIST_PATH
+        try:
+            answer = await ask(self._client.stock, LIST_PATH, limit_s=_ASK_S, limit_bytes=LIST_BYTES)
+        except NoAnswer as error:
+            problem: EndpointError | None = await self._no_first_answer(url, error)
+            answer, is_fatal = _NOTHING, not isinstance(error, Late | Refused)
+        else:
+            is_fatal = is_port_of_tls(answer.status, answer.body)
+            problem = self._first_problem(url, answer)
+        if problem is not None and (is_fatal or self._endpoint.model is None):
+            raise problem
+        self._answers[LIST_PATH] = answer
+        entries = entries_in(answer.json) if answer.status == 200 else None
+        if problem is not None or entries is None:
+            instead = "no list of models" if answer.status == 200 else f"status {answer.status}"
+            said = f"{LIST_PATH}: {problem.problem if problem is not None else instead}"
+            advice = None if self._endpoint.model else "name the model with --model"
+            self._find("models", None, said if advice else f"{said}; not needed with --model", advice)
             return ()
-        told = (text_of(entry.get("id")) for entry in entries if isinstance(entry, dict))
-        models = tuple(model for model in told if model is not None)
+        self._entries = entries
+        models = tuple(name for entry in entries if (name := name_of(entry)) is not None)
         self._find("models", bool(models), ", ".join(models[:5]) or "none listed", "name the model with --model")
         return models
 
-    async def _ask_first(self, path: str) -> Answer:
-        """The first question, whose failure says what is wrong with the endpoint."""
-        url = self._url + path
-        try:
-            answer = await ask(self._client.stock, path, limit_s=_ASK_S, limit_bytes=LIST_BYTES)
-        except NoAnswer as error:
-            raise await self._no_first_answer(url, error) from None
+    def _first_problem(self, url: str, answer: Answer) -> EndpointError | None:
+        """What the answer to the first question says is wrong with the endpoint; None: nothing."""
         status = answer.status
         if status in (401, 403):
-            raise EndpointAuthFailed(url, self._auth_problem(status, answer.body, answer.wants))
+            return EndpointAuthFailed(url, self._auth_problem(status, answer.body, answer.wants))
         if is_port_of_tls(status, answer.body):  # before it is taken for a web page: nginx's is one
-            raise EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
+            return EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
         if 300 <= status < 400:
             where = self._heard(answer.location) or "elsewhere"
-            raise EndpointUnusable(
+            return EndpointUnusable(
                 url, f"status {status}, redirects to {where}: point llmtop there, it does not follow"
             )
         if is_html(answer.body):
             said = self._heard(refusal_text(answer.body[:REFUSAL_BYTES]))
-            raise EndpointUnusable(
+            return EndpointUnusable(
                 url, f"status {status} and a web page ({said!r}): wrong port, or a base path is missing"
             )
         if status == 503:
             said = self._heard(refusal_text(answer.body)) or "service unavailable"
-            raise EndpointUnreachable(url, f"status 503 ({said}): the server is not ready yet, try again in a moment")
-        return answer
+            return EndpointUnreachable(url, f"status 503 ({said}): the server is not ready yet, try again in a moment")
+        return None
 
     async def _no_first_answer(self, url: str, error: NoAnswer) -> EndpointError:
         """Why the first question has no answer."""
@@ -282,7 +300,7 @@ class _Probe:
         return dialect
 
     def _evidence(self) -> Answers:
-        models = self._answers["/v1/models"]
+        models = self._answers[LIST_PATH]
         return Answers(
             pages={path: answer.body for path, answer in self._answers.items() if answer.status == 200},
             json=self._json,
@@ -291,22 +309,38 @@ class _Probe:
             named=self._endpoint.metrics_urls,
         )
 
-    def _choose_model(self, models: tuple[str, ...], table: DialectTable) -> str:
-        asked = self._endpoint.model
-        if asked is None:
-            if not models:
-                raise EndpointUnusable(f"{self._url}/v1/models", "lists no model: name one with --model")
-            return models[0]
-        if models and asked not in models and not table.quirks.any_model:
-            raise EndpointUnusable(self._url, f"has no model {asked!r}: it has {', '.join(models[:10])}")
-        return asked
+    async def _try_models(self, models: tuple[str, ...], dialect: Dialect) -> tuple[str, tuple[str, ...], bool]:
+        """The model that is driven, the APIs that stream it, and whether they send usage.
+
+        That is the one that was named, or else the first of the list that can be streamed: some begin with one for
+        embeddings.
+        """
+        asked, table = self._endpoint.model, DIALECTS[dialect]
+        if asked is None and not models:
+            raise EndpointUnusable(f"{self._url}{LIST_PATH}", "lists no model: name one with --model")
+        tried: list[str] = []
+        first: dict[str, Trace] = {}
+        for model in models[:_MODELS_TRIED] if asked is None else (asked,):
+            self._client.use(dialect, model)
+            apis, usage, problems = await self._try_streams(table)
+            if apis:
+                self._note_streams(apis, usage, problems, table)
+                if tried:
+                    said = f"{model}, for {', '.join(tried)} cannot be streamed"
+                    self._find("model", None, said, "name another with --model")
+                return model, apis, usage
+            tried.append(model)
+            first = first or problems
+            if not all(trace.status in _MODEL_STATUSES for trace in problems.values()):
+                break
+        raise self._refusal(first, models)
 
     def _json(self, path: str) -> Any:
         answer = self._answers.get(path, _NOTHING)
         return answer.json if answer.status == 200 else None
 
-    def _figure(self, table: DialectTable, field: str) -> int | None:
-        told = (number_at(self._json(fact.path), fact.key) for fact in table.json_facts.get(field, ()))
+    def _figure(self, table: DialectTable, field: str, model: str) -> int | None:
+        told = (fact_at(self._json(fact.path), fact, model) for fact in table.json_facts.get(field, ()))
         return next((int(number) for number in told if number is not None and number >= 1), None)
 
     def _text(self, facts: tuple[JsonFact, ...]) -> str | None:
@@ -316,13 +350,13 @@ class _Probe:
     def _server_name(self, table: DialectTable) -> str:
         version = self._text(table.version_facts)
         if version is None:
-            return self._heard(self._answers["/v1/models"].server) or table.title
+            return self._heard(self._answers[LIST_PATH].server) or table.title
         return f"{table.title} {self._heard(version, _VERSION_LETTERS)}"
 
     # What it can
 
-    async def _try_streams(self, models: tuple[str, ...], table: DialectTable) -> tuple[tuple[str, ...], bool]:
-        """Stream two tokens by each API. Returns those that work, and whether they send usage."""
+    async def _try_streams(self, table: DialectTable) -> tuple[tuple[str, ...], bool, dict[str, Trace]]:
+        """Stream two tokens by each API. Returns those that work, whether they send usage, and how others ended."""
         apis: list[str] = []
         usage = False
         problems: dict[str, Trace] = {}
@@ -346,8 +380,11 @@ class _Probe:
                 usage = usage or trace.token_source is TokenSource.USAGE
             else:
                 problems[api] = trace
-        if not apis:
-            self._refuse(problems, models)
+        return tuple(apis), usage, problems
+
+    def _note_streams(
+        self, apis: tuple[str, ...], usage: bool, problems: dict[str, Trace], table: DialectTable
+    ) -> None:
         for api, trace in problems.items():
             self._find(f"{api} API", False, f"{trace.status or 'no answer'}: {trace.error}", f"use {apis[0]}")
         self._find("streaming", True, f"works by {' and '.join(apis)}")
@@ -357,20 +394,31 @@ class _Probe:
             "token counts come from the server" if usage else "the server does not count tokens: shown with ≈",
             table.advice.enable_usage or "stream_options.include_usage is not understood",
         )
-        return tuple(apis), usage
+        least = self._client.bodies.least_tokens
+        if least > _TRIAL_TOKENS:
+            self._find("least output", None, f"{least} tokens: shorter answers are asked for as that many", None)
 
-    def _refuse(self, problems: dict[str, Trace], models: tuple[str, ...]) -> None:
+    def _refusal(self, problems: dict[str, Trace], models: tuple[str, ...]) -> EndpointError:
+        """Why no stream came, with its cause where the server's words or its list are evidence of it."""
         api, trace = next(iter(problems.items()))
         said = f"{api} answers {trace.status or 'nothing'}: {trace.error}"
+        asked, others = self._endpoint.model, ", ".join(models[:10])
         if trace.outcome is Outcome.TIMEOUT or trace.outcome is Outcome.CANCELLED:
-            raise EndpointUnusable(self._url, f"{trace.error}: is the server overloaded, or still loading its model?")
-        if trace.status == 404 and "model" in (trace.error or "").lower() and models:
-            raise EndpointUnusable(self._url, f"{said}; it has {', '.join(models[:10])}")
+            return EndpointUnusable(self._url, f"{trace.error}: is the server overloaded, or still loading its model?")
+        if trace.status == TOO_MANY:
+            return EndpointUnusable(self._url, f"{said}; it limits how much may be asked: try again later")
+        names_model = "model" in (trace.error or "").lower()
+        if asked is not None and models and not is_listed(asked, models) and trace.status in _MODEL_STATUSES:
+            return EndpointUnusable(self._url, f"has no model {asked!r}: it has {others}; {said}")
+        if trace.status in _MODEL_STATUSES and names_model:
+            return EndpointUnusable(
+                self._url, f"{said}; name another with --model{f': it has {others}' if others else ''}"
+            )
         if trace.status == 404:
-            raise EndpointUnusable(
+            return EndpointUnusable(
                 self._url, f"{said}; no OpenAI API here: is a base path missing, or is it another port?"
             )
-        raise EndpointUnusable(self._url, said)
+        return EndpointUnusable(self._url, said)
 
     def _note_pinning(self, table: DialectTable) -> bool:
         bodies = self._client.bodies

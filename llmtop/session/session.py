@@ -331,7 +331,9 @@ class Session:
         """Client, scraper and load for the endpoint as a probe has found it."""
         self._client = client = EndpointClient(self._endpoint, info, self._options.profile.caps, self._origin_ns)
         self._learn(client, info)
-        self._scraper = scraper = Scraper(self._endpoint, info.dialect, self._origin_ns)
+        self._scraper = scraper = Scraper(
+            msgspec.structs.replace(self._endpoint, model=info.model), info.dialect, self._origin_ns
+        )
         self._scraping = self._spawn(self._scrape_forever(scraper))
         self._engine = await self._make_engine(client, info)
         self._spawn(self._engine.run())

@@ -8,6 +8,7 @@ import httpx
 from msgspec import Struct
 
 from llmtop.dialects import DialectTable, number_at
+from llmtop.dialects.listing import fact_at
 from llmtop.endpoint.question import JSON_BYTES, SLOTS_BYTES, Late, NoAnswer, Refused, ask
 
 TIMEOUT_S = 2.0
@@ -39,13 +40,15 @@ class AnswerReader:
 
     Args:
         root: scheme, host, port and base path.
+        model: the one that is driven, of several that a list may tell of.
     """
 
-    def __init__(self, root: str, table: DialectTable) -> None:
+    def __init__(self, root: str, table: DialectTable, model: str | None = None) -> None:
         self.values: dict[str, float] = {}
         """By field of `ServerSnapshot`."""
         self.slots: Slots | None = None
         self._root = root
+        self._model = model
         self._slots_path = table.slots_path
         self._facts = table.json_facts
         self._live = {fact.path for field in LIVE_FIELDS for fact in table.json_facts.get(field, ())}
@@ -78,7 +81,7 @@ class AnswerReader:
                     asked[fact.path] = (
                         await self._ask(client, fact.path, now_s) if self._due(fact.path, now_s) else None
                     )
-                value = number_at(asked[fact.path], fact.key)
+                value = fact_at(asked[fact.path], fact, self._model)
                 if value is not None and field not in LIVE_FIELDS and value < 1:
                     value = None  # no setting of a server is nothing: -1 and 0 stand for what it does not tell
                 if value is not None:

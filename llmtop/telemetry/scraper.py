@@ -157,7 +157,7 @@ class _Replica:
         self.misses = 0
         self.gpus: tuple[GpuSnapshot, ...] = ()
         """Its page is that of a GPU exporter."""
-        self.answers = AnswerReader(root, table)
+        self.answers = AnswerReader(root, table, endpoint.model)
         self._silent = False
         """This scrape got no answer at all, not even a refusal."""
         self._urls = urls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import ssl
 from typing import Any
@@ -278,10 +279,133 @@ async def test_a_key_is_wanted_only_for_streams(serve: Any, connect: Any) -> Non
     assert isinstance(await fails(serve, connect, {"/v1/models": models("m")}, locked), EndpointAuthFailed)
 
 
+async def unknown_model(request: Request) -> None:
+    if json.loads(request.body)["model"] in ("nope", "embedder"):
+        await request.answer(404, {"error": {"message": "The model does not exist.", "code": 404}})
+    else:
+        await stream_ok(request)
+
+
 async def test_an_unknown_model_names_those_that_exist(serve: Any, connect: Any) -> None:
-    error = await fails(serve, connect, VLLM, model="nope")
+    error = await fails(serve, connect, VLLM, unknown_model, model="nope")
     assert isinstance(error, EndpointUnusable)
     assert "no model 'nope': it has tiny, alias" in str(error)
+
+
+async def test_a_model_that_is_not_listed_is_tried(serve: Any, connect: Any) -> None:
+    server = await serve(pages({"/v1/models": models("prov/*", "other")}))
+    for name in ("prov/m", "alias-of-a-router"):
+        assert (await probed(connect(server.url, dialect=None, model=name))).model == name
+
+
+async def test_the_first_of_the_list_that_can_be_streamed_is_taken(serve: Any, connect: Any) -> None:
+    server = await serve(pages({"/v1/models": models("embedder", "talker")}, unknown_model))
+    info = await probed(connect(server.url, dialect=None, model=None))
+    assert info.model == "talker"
+    assert found(info, "model").found == "talker, for embedder cannot be streamed"
+    error = await fails(serve, connect, {"/v1/models": models("embedder", "nope")}, unknown_model)
+    assert "does not exist" in str(error)
+    assert "--model" in str(error)
+
+
+async def silence(request: Request) -> None:
+    await asyncio.sleep(60)
+
+
+LISTS: dict[str, Any] = {
+    "401": (401, {"error": "Unauthorized"}),
+    "403": (403, {"error": {"message": "this key may not list models"}}),
+    "a page that is not there": (404, b"<html><title>Not here</title></html>"),
+    "405": (405, {"detail": "Method Not Allowed"}),
+    "500": (500, b""),
+    "503": (503, {"error": "loading"}),
+    "a redirect": (307, b""),
+    "garbage": (200, b"\xff\xfe{]"),
+    "null": (200, {"data": None}),
+    "nothing": (200, {"data": []}),
+    "a bare list": (200, [{"id": "m"}]),
+    "Ollama's": (200, {"models": [{"name": "m", "model": "m"}]}),
+    "patterns": (200, {"data": [{"id": "*"}]}),
+    "names": (200, {"data": ["m", 7, None]}),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_with_a_model_the_list_of_models_is_not_needed(serve: Any, connect: Any, name: str) -> None:
+    async def answer(request: Request) -> None:
+        await request.answer(*LISTS[name])
+
+    server = await serve(pages({"/v1/models": answer}))
+    info = await probed(connect(server.url, dialect=None, model="m"))
+    assert (info.model, info.apis) == ("m", ("chat", "completions"))
+    if name in ("a bare list", "Ollama's", "names"):
+        assert (await probed(connect(server.url, dialect=None, model=None))).model == "m"
+    elif name != "patterns":
+        with pytest.raises(EndpointError, match=r"--model|API key|try again|status 5|redirects|status 40|web page"):
+            await probed(connect(server.url, dialect=None, model=None))
+
+
+async def test_a_list_that_does_not_come_is_not_needed(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmtop.endpoint.probe._ASK_S", 0.2)
+    server = await serve(pages({"/v1/models": silence}))
+    info = await probed(connect(server.url, dialect=None, model="m"))
+    assert info.model == "m"
+    assert "not needed with --model" in found(info, "models").found
+
+
+@pytest.mark.parametrize(
+    ("refusal", "least"),
+    [
+        ("Invalid 'max_tokens': integer below minimum value. Expected a value >= 16, but got 2 instead.", 16),
+        ("max_output_tokens must be at least 32", 32),
+        ("max_tokens is too small", 16),
+    ],
+)
+async def test_an_answer_that_must_be_longer_is_asked_longer(
+    serve: Any, connect: Any, refusal: str, least: int
+) -> None:
+    async def strict(request: Request) -> None:
+        if json.loads(request.body)["max_tokens"] < least:
+            await request.answer(400, {"error": {"message": refusal}})
+        else:
+            await stream_ok(request)
+
+    server = await serve(pages({"/v1/models": models("m")}, strict))
+    info = await probed(connect(server.url, dialect=None, model=None))
+    assert found(info, "least output").found.startswith(f"{least} tokens")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"max_model_len": 4096},
+        {"context_length": 4096},
+        {"context_window": "4096"},
+        {"max_context_length": 4096},
+        {"top_provider": {"context_length": 4096}},
+        {"meta": {"n_ctx": 4096, "n_ctx_train": 131072}},
+    ],
+)
+async def test_the_context_is_that_of_the_model_that_is_driven(serve: Any, connect: Any, entry: dict[str, Any]) -> None:
+    first = {"id": "big", "max_model_len": 131072, "context_length": 131072, "owned_by": "vllm"}
+    server = await serve(pages({"/v1/models": {"data": [first, {"id": "small", **entry}]}}))
+    assert (await probed(connect(server.url, dialect=None, model="small"))).max_model_len == 4096
+    assert (await probed(connect(server.url, dialect=None, model="unlisted"))).max_model_len is None
+
+
+async def test_a_version_alone_is_no_evidence_of_a_server(serve: Any, connect: Any) -> None:
+    server = await serve(pages({"/v1/models": models("m"), "/version": {"version": "v4.9.0 (abc)"}}))
+    assert (await probed(connect(server.url, dialect=None, model=None))).dialect is Dialect.OPENAI
+
+
+async def test_a_limit_of_requests_is_no_fault_of_the_endpoint(serve: Any, connect: Any) -> None:
+    async def busy(request: Request) -> None:
+        await request.answer(429, {"error": {"message": "slow down"}})
+
+    error = await fails(serve, connect, {"/v1/models": models("m")}, busy)
+    assert "try again later" in str(error)
 
 
 async def test_no_model_is_listed(serve: Any, connect: Any) -> None:

@@ -67,7 +67,7 @@ def test_nothing_in_the_environment_raises_anything_but_our_errors(environment: 
                 Access(Endpoint(base_url=asked, insecure=True)).stock_client(("http://127.0.0.2/metrics",))
             except LlmtopError as error:
                 assert asked == url, "this machine is asked without a look at proxies"
-                assert str(error).isprintable()
+                assert str(error).isprintable()  # noqa: PT017
 
 
 def _sendable(environment: dict[str, str]) -> list[tuple[str, str]]:
