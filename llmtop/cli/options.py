@@ -114,6 +114,11 @@ def _load(parser: _Parser) -> None:
     group.add_argument(
         "--max-concurrency", type=_MOST_USERS, metavar="N", help="never more requests in flight than this"
     )
+    group.add_argument(
+        "--skip-checks",
+        action="store_true",
+        help="start at once: nothing is asked of the endpoint before the load (needs --model)",
+    )
     group.add_argument("--workers", type=_workers, default=1, metavar="N|auto", help="load processes (default: 1)")
     group.add_argument("--seed", type=_SEED, default=0, help="of prompts and arrivals")
 

@@ -61,8 +61,18 @@ def session_options(
         label=arguments.label,
         workers=_affordable(arguments.workers),
         seed=arguments.seed,
+        skip_checks=_unchecked(arguments, url),
         patient=patient,
     )
+
+
+def _unchecked(arguments: argparse.Namespace, url: str | None) -> bool:
+    """Whether the load begins without a look at the endpoint. Raises UsageError where that cannot be."""
+    if arguments.skip_checks and url is None:
+        raise UsageError("--skip-checks: the simulated engine is not checked; give it with a URL")
+    if arguments.skip_checks and arguments.model is None:
+        raise UsageError("--skip-checks asks the endpoint nothing, not even what models it has: name one with --model")
+    return bool(arguments.skip_checks)
 
 
 def endpoint_of(arguments: argparse.Namespace, url: str) -> Endpoint:

@@ -105,6 +105,20 @@ async def probe(endpoint: Endpoint, caps: Caps) -> EndpointInfo:
         await client.close()
 
 
+def unchecked(endpoint: Endpoint) -> EndpointInfo:
+    """What is known of an endpoint that is asked nothing: what `endpoint`, with a model, says itself."""
+    dialect = endpoint.dialect or Dialect.OPENAI
+    table = DIALECTS[dialect]
+    return EndpointInfo(
+        dialect=dialect,
+        model=endpoint.model or "",
+        apis=table.request.api,
+        server=f"{table.title} (unchecked)",
+        has_metrics=table.metrics_path is not None or bool(endpoint.metrics_urls),
+        findings=(Finding("checks", None, "skipped: nothing was asked of the endpoint", "llmtop doctor asks"),),
+    )
+
+
 class _Probe:
     def __init__(self, client: EndpointClient) -> None:
         self._client = client

@@ -24,5 +24,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     seed: int = 0
     terminal: TerminalState | None = None
     """What a screen is about to take; given back if that dies without a word."""
+    skip_checks: bool = False
+    """Take what `endpoint` says for what there is: nothing is probed before the load."""
     patient: bool = True
     """Keep trying an endpoint that cannot be reached at the start. Otherwise `Session.start` raises."""

@@ -54,7 +54,7 @@ from llmtop.domain.run import (
 )
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.client import EndpointClient
-from llmtop.endpoint.probe import probe
+from llmtop.endpoint.probe import probe, unchecked
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, RunFileError, UsageError
 from llmtop.files import ignored, temporary_folder
 from llmtop.load.engine import LoadEngine
@@ -266,6 +266,8 @@ class Session:
     # ── Connecting ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _probe(self) -> EndpointInfo:
+        if self._options.skip_checks:
+            return unchecked(self._endpoint)
         return await probe(self._endpoint, self._options.profile.caps)
 
     async def _probe_in_time(self) -> EndpointInfo:

@@ -10,6 +10,8 @@ import pytest
 from llmtop.cli import options
 from llmtop.cli.main import main
 from llmtop.cli.target import unused_load, with_arguments
+from llmtop.domain.endpoint import Dialect, Endpoint
+from llmtop.endpoint.probe import unchecked
 from llmtop.profiles import load_profile
 
 ODD = ("nan", "inf", "-inf", "1e308", "1e400", "9" * 5000, "-1", "1_000", "٣", "0x10", " ", "", "abc", "\x1b[2J")
@@ -128,6 +130,19 @@ def test_an_option_may_stand_before_the_url(capsys: pytest.CaptureFixture[str]) 
     assert "a real server has none" in refused(
         ["run", "smoke", "--set", "max_num_seqs=4", "--json", "http://127.0.0.1:9"], capsys
     )
+
+
+def test_nothing_is_skipped_that_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--model" in refused(["run", "smoke", "http://127.0.0.1:1", "--skip-checks"], capsys)
+    assert "with a URL" in refused(["run", "smoke", "--sim", "--skip-checks", "--model", "m"], capsys)
+
+
+def test_what_is_unchecked_says_so() -> None:
+    endpoint = Endpoint(base_url="http://127.0.0.1:1", model="m", dialect=Dialect.VLLM)
+    info = unchecked(endpoint)
+    assert (info.model, info.dialect, info.apis) == ("m", Dialect.VLLM, ("chat", "completions"))
+    assert "unchecked" in (info.server or "")
+    assert [finding.ok for finding in info.findings] == [None]
 
 
 def test_a_load_that_a_profile_does_not_look_at_is_said() -> None:
