@@ -168,7 +168,11 @@ class _Progress:
         target = frame.target
         load = f"{target.concurrency} in flight" if target.concurrency is not None else f"{target.rate_rps:g} req/s"
         window = frame.window
-        latencies = [f"TTFT p95 {TEXT.latency(window.ttft.p95)}", f"TPOT p95 {TEXT.latency(window.tpot.p95)}"]
+        about = "≈" if frame.guesses_tokens else ""
+        latencies = [
+            f"TTFT p95 {TEXT.latency(window.ttft.p95)}",
+            f"TPOT p95 {about}{TEXT.latency(window.tpot.p95)}",
+        ]
         if shown.assessment is not None and shown.assessment.path:
             latencies = [BRIEFLY[0]]
         parts = [
@@ -176,7 +180,7 @@ class _Progress:
             frame.stage or shown.steering.text,
             f"{load} ({frame.in_flight} live)",
             *latencies,
-            f"{TEXT.count(window.output_tokens_per_s)} tok/s",
+            f"{about}{TEXT.count(window.output_tokens_per_s)} tok/s",
             f"{frame.totals.ok} ok",
             f"{frame.totals.errors} errors" if frame.totals.errors else "",
             "" if self._over else plain(" ".join(map(failure, frame.failures[-1:])), FAILURE_WIDTH),

@@ -116,7 +116,12 @@ class Frame(Struct, frozen=True, kw_only=True):
     recording_problem: str | None = None
     """What is missing from the run file, or waits to be written, and why; None: nothing."""
     token_source: str | None = None
-    """Where token counts come from; ≈ is shown unless it is usage."""
+    """Where token counts come from, the least sure of the run's answers; ≈ is shown unless it is usage."""
     replay: ReplayPosition | None = None
     finished: bool = False
     """The plan has ended, or the replay has."""
+
+    @property
+    def guesses_tokens(self) -> bool:
+        """Whether what is counted in tokens is not, or not only, the server's own count."""
+        return self.token_source not in (None, "usage")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from msgspec import Struct
@@ -41,11 +42,22 @@ class Outcome(StrEnum):
 
 
 class TokenSource(StrEnum):
-    """Where `output_tokens` comes from; everything but `usage` is shown with a ≈."""
+    """Where a count of tokens comes from; everything but `usage` is shown with a ≈."""
 
     USAGE = "usage"
     TOKENIZER = "tokenizer"
     CHUNKS = "chunks"
+    """Events that held a token, one token each."""
+    ASKED = "asked"
+    """What the request was made for: only prompts."""
+
+
+_SURENESS = (TokenSource.ASKED, TokenSource.CHUNKS, TokenSource.TOKENIZER, TokenSource.USAGE)
+
+
+def least_sure(sources: Iterable[TokenSource]) -> TokenSource | None:
+    """Of several counts that are shown as one; None: there are none."""
+    return min(sources, key=_SURENESS.index, default=None)
 
 
 class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
@@ -56,7 +68,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
 
         TTFT  = first_token - sent           first delta with content, reasoning or a tool call; not the role chunk
         TTFAT = first_answer - sent          the same for the answer, after any reasoning
-        TPOT  = (last_token - first_token) / (output_tokens - hidden_tokens - first_chunk_tokens)
+        TPOT  = (last_token - first_token) / timed_tokens     those streamed after the first read that held any
         E2E   = last_token - sent
         client queue = dispatched - scheduled,  send slip = sent - scheduled: in no latency
     """
@@ -80,18 +92,27 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     asked_prompt_tokens: int
     asked_output_tokens: int
     prompt_tokens: int
-    """By usage where the server tells, else as asked."""
+    """By usage where the server tells, else as asked: see `prompt_source`."""
     output_tokens: int
+    """All that were generated, those that were never streamed too."""
     first_chunk_tokens: int = 1
-    """Tokens that arrived in the first read that held any; where events hold several and only the end tells how many in
-    all, each event's equal share."""
+    """Tokens that arrived in the first read that held any."""
     chunks: int = 0
     """Reads that held at least one token."""
     max_gap_ns: int | None = None
     """Longest pause between two chunks of the stream."""
+    timed_tokens: float | None = None
+    """Tokens that were streamed after the first read that held any: what TPOT divides by. A fraction where only the sum
+    is known and the first read has its share of it. None, and in run files before schema 4: output_tokens -
+    first_chunk_tokens."""
+    hidden_tokens: int = 0
+    """Of `output_tokens`: reasoning that was generated and never streamed. In no TPOT."""
     cached_tokens: int | None = None
     """Prompt tokens that the server took from its prefix cache, where it tells."""
     token_source: TokenSource = TokenSource.CHUNKS
+    """Of `output_tokens`, `timed_tokens` and `hidden_tokens`, the least sure of them."""
+    prompt_source: TokenSource | None = None
+    """Of `prompt_tokens`; None: not told, in run files before schema 4."""
     outcome: Outcome
     status: int | None = None
     error: str | None = None
@@ -101,8 +122,6 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     worker: int = 0
     client_limited: bool | None = None
     """As judged where it was recorded: only in run files of schema 1. See `Facts` for the judgement."""
-    hidden_tokens: int = 0
-    """Of `output_tokens`, those that were never streamed: reasoning that a server keeps to itself, by its own count."""
 
     @property
     def refused(self) -> bool:
@@ -125,9 +144,11 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     @property
     def tpot_s(self) -> float | None:
         """None for streams with fewer than two arrivals."""
-        tokens = self.output_tokens - self.hidden_tokens - self.first_chunk_tokens
+        tokens = self.timed_tokens
+        if tokens is None:
+            tokens = self.output_tokens - self.first_chunk_tokens
         span = _seconds(self.first_token_ns, self.last_token_ns)
-        if span is None or tokens < 1 or self.chunks < 2:
+        if span is None or tokens <= 0 or self.chunks < 2:
             return None
         return span / tokens
 

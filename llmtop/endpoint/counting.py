@@ -1,133 +1,220 @@
-"""How many tokens an answer had, and how many of them were streamed: what a server claims against what came. Pure.
+"""How many tokens an answer had, who says so, and over how many of them its TPOT is timed.
 
-A claim is believed only where it can be true:
+A server's usage is believed only where it can be true of the stream that came with it:
 
-1. The output is `completion_tokens`; or `total_tokens - prompt_tokens` where that is missing or cannot be, or where the
-   difference of both is `reasoning_tokens`: some (xAI) count reasoning beside the completion.
-2. An event with text holds one token at least. A claim clearly below the events (zeros, the count of one chunk), or one
-   that stood still while events came, is not believed: the events are counted, and the count is an estimate.
-3. Tokens that were never streamed (hidden reasoning) are output, but belong to no gap. `reasoning_tokens` are hidden
-   where no event had reasoning in it and what is left is enough for the events that came: servers that leave their
-   thinking inside the text fail that. Where reasoning came as a summary, it is what the summary has not. Without any
-   word on reasoning, a claim of more than two tokens for each letter that came is known to be of tokens that did not
-   come.
-4. Several tokens in one event (speculation, stream intervals): each event has an equal share of what was streamed, so
-   that TPOT, the span over the tokens after the first read, has no bias.
+* A token event holds at least one token: usage that tells of fewer tokens than events is not the answer's (zeros, the
+  count of one event, content without its reasoning).
+* A token that is shown has at least one byte: usage that tells of far more tokens than the text has bytes tells of
+  tokens that were never streamed, or of nothing.
+* Usage in every event that falls, or stands still while tokens come, counts events one by one.
+
+Tokens beyond the events are one of three things:
+
+* **Hidden**: reasoning that `reasoning_tokens` tells of, while no reasoning was streamed and the rest of the tokens is
+  enough for the events. If it is not enough, the reasoning is in the content (no parser for it) and nothing is hidden.
+  They were generated before the first token of the stream: they count as output and in no TPOT.
+* **Several in one event** (speculation, stream intervals) or **unfinished characters** (bytes that no event shows): all
+  of them were streamed. Where usage grows with every token event, it tells how many came after the first read;
+  elsewhere the first read has its share by events, so that TPOT has no bias whatever the first one held.
+* A **summary** of reasoning: far more reasoning tokens for each event of reasoning than content tokens for each event
+  of content. How many were streamed is not known: estimated, never said to be the server's.
+
+Reasoning is counted in `completion_tokens` by most and beside it by some; of the two the one is taken that
+`total_tokens - prompt_tokens` allows and by which an event of reasoning holds as many tokens as one of content.
+Where nothing told can be true, or two different figures can, events are counted and the source says so.
 """
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Iterator
+from math import log
+from typing import NamedTuple
 
 from llmtop.domain.request import TokenSource
+from llmtop.endpoint.event import Usage
 
-SLACK = 20
-"""One event in so many may hold no token of its own: parsers of tool calls send a name and its arguments apart."""
-SUMMARY = 4.0
-"""Reasoning that has so many times the tokens for each event that the answer has was told in a summary."""
-LETTERS = 0.5
-"""Letters of text for each token, below which not all tokens came: only bytes of unfinished characters, and signs that
-are not shown, have none, and they are few."""
-AT_ONCE = 32
-"""Tokens of one event that a count beside it is believed for at once. Speculation and stream intervals stay below; a
-larger one may be a constant, and has to grow first."""
-STOOD = 3
-"""So many counts beside events with text, all the same, are a constant."""
+INVISIBLE = 8
+"""Tokens of a streamed answer without any text: ends, marks of channels, bytes of a character that was cut off."""
+AT_ONCE = 8
+"""Tokens more than events at the first usage of a stream: more than one step of speculation drafts, and fewer than any
+reasoning worth the name."""
+ALIKE = 1.5
+"""Between the tokens of an event of one kind and of the other: acceptance of drafts differs less."""
+SUMMARY = 3.0
+"""From this ratio on, events of reasoning are not its tokens but a summary of them."""
 
 
-class Told(Struct):
-    """What a server has told of one answer; None: nothing."""
-
-    prompt: int | None = None
-    completion: int | None = None
-    total: int | None = None
-    reasoning: int | None = None
-    beside: int = 0
-    """Counts that came beside events with text."""
-    grew: bool = False
-    """Whether one of them was another than that before it."""
-    last_beside: int = 0
+CLAIMS = 4
+"""The last of them are weighed: a server may send its usage twice, or after each token."""
 
 
-class Streamed(Struct):
-    """What came of one answer."""
+class Count(NamedTuple):
+    """Of one answer that has ended."""
 
-    events: int = 0
-    """Those with text, reasoning or a tool call."""
-    reasoning_events: int = 0
-    letters: int = 0
+    output: int
+    hidden: int = 0
+    timed: float = 0.0
+    """Streamed after the first read that held a token."""
+    source: TokenSource = TokenSource.USAGE
 
 
-class Counts(Struct, frozen=True):
-    """What is taken as true. `streamed_tokens` + `hidden_tokens` = `output_tokens`."""
+class Counting:
+    """What was seen and told of the tokens of one answer.
 
-    output_tokens: int
-    hidden_tokens: int
-    source: TokenSource
+    Attributes:
+        events: token events so far.
+        thoughts: of these, events with nothing but reasoning.
+        text: bytes of their text at most.
+        textless: an event showed something else than text (a tool call): bytes say nothing.
+        counted: tokens so far, as far as they can be told while they come.
+        along: usage was told in an event of the answer itself, before its last.
+    """
+
+    __slots__ = (
+        "_claims",
+        "_fell",
+        "_first_along",
+        "_first_events",
+        "_grown",
+        "_highest",
+        "_lasting",
+        "_latest",
+        "_offset",
+        "_shown",
+        "along",
+        "counted",
+        "events",
+        "text",
+        "textless",
+        "thoughts",
+    )
+
+    def __init__(self) -> None:
+        self.events = self.thoughts = self.text = self.counted = 0
+        self.textless = self.along = False
+        self._claims: list[Usage] = []
+        self._lasting: Usage | None = None
+        """The last that was told along."""
+        self._latest = self._highest = self._offset = self._shown = 0
+        self._grown = 0
+        """Token events with which usage grew."""
+        self._fell = False
+        self._first_events = self._first_along = 0
+
+    def take_along(self, usage: Usage, payload: bool) -> None:
+        """Usage beside a piece of the answer. `payload`: of a token event, which is in `events` already."""
+        tokens = usage.completion_tokens
+        if tokens is None:
+            return
+        if not self.along:
+            self.along = True
+            self._offset = tokens - self.events if tokens - self.events > AT_ONCE else 0
+        if tokens > self._latest:
+            self._grown += payload
+        elif tokens < self._latest:
+            self._fell = True
+        self._latest = tokens
+        if payload:
+            self._shown = tokens
+        self._highest = max(self._highest, tokens)
+        self._lasting = usage
+        self.counted = max(self.counted, tokens - self._offset)
+
+    def take_whole(self, usage: Usage, payload: bool) -> None:
+        """Usage of the whole answer, with its last event or after it."""
+        self._claims = [*self._claims[-CLAIMS + 1 :], usage]
+        if payload and self.along:
+            self.take_along(usage, payload)
+
+    def begin(self) -> None:
+        """All taken so far came with the first read that held a token."""
+        self._first_events, self._first_along = self.events, self._latest
 
     @property
-    def streamed_tokens(self) -> int:
-        return self.output_tokens - self.hidden_tokens
+    def is_exact(self) -> bool:
+        """Usage grew with every token event: it tells how many each of them held."""
+        return not self._fell and self.events > 1 and self._grown >= self.events - 1
+
+    def settle(self, seen: int) -> Count:
+        """The count of an answer that has ended, of which `seen` tokens were told while they came."""
+        for usage in self._told():
+            for count in self._readings(usage):
+                if self._can_be(count, seen):
+                    return count
+        return Count(max(seen, self.events), 0, float(self.events - self._first_events), TokenSource.CHUNKS)
+
+    def _told(self) -> Iterator[Usage]:
+        """The last word first."""
+        stale = self.events > 1 and (self._fell or (self.along and self._grown < 2))
+        for usage in reversed(self._claims):
+            if not (stale and self._highest and (usage.completion_tokens or 0) <= self._highest):
+                yield usage
+        if self._lasting is not None and not stale:
+            yield self._lasting
+
+    def _can_be(self, count: Count, seen: int) -> bool:
+        if count.output < max(seen, 1):
+            return False
+        shown = count.output - count.hidden
+        if not self.events:
+            return True
+        return shown >= self.events and (self.textless or self.is_exact or shown <= self.text + INVISIBLE)
+
+    def _readings(self, usage: Usage) -> Iterator[Count]:
+        """What a usage can mean, the likeliest first."""
+        told = usage.completion_tokens or 0
+        details = usage.completion_tokens_details
+        reasoning = (details.reasoning_tokens if details is not None else None) or 0
+        in_all = None
+        if usage.total_tokens and usage.prompt_tokens is not None:
+            in_all = usage.total_tokens - usage.prompt_tokens
+        if not self.events and 0 < reasoning <= told:
+            yield Count(told, reasoning)
+        if reasoning and self.events and reasoning >= self.thoughts:
+            yield from self._with_reasoning(told, reasoning, in_all)
+        if told:
+            yield self._count(told)
+        if in_all is not None and in_all > told:
+            yield self._count(in_all)
+
+    def _with_reasoning(self, told: int, reasoning: int, in_all: int | None) -> Iterator[Count]:
+        """Reasoning as a part of what was told, and beside it: the better of the two that can be."""
+        answers = self.events - self.thoughts
+        ways: list[tuple[float, int]] = []
+        for output in (told, told + reasoning):
+            content = output - reasoning
+            beside = output > told
+            if content < answers or (beside and in_all is not None and in_all < output):
+                continue
+            if beside and in_all is None and told >= self.events:
+                continue
+            likeness = _likeness(content, answers, reasoning, self.thoughts)
+            ways.append((likeness, output))
+        if not ways:
+            return
+        ways.sort()
+        likeness, output = ways[0]
+        unsure = len(ways) > 1 and likeness > log(ALIKE)
+        content = output - reasoning
+        if not self.thoughts:
+            unsure = unsure or (likeness > log(ALIKE) and output <= self.text)  # it may be in the content
+            yield self._count(output, reasoning, unsure=unsure)
+        elif answers and reasoning / self.thoughts > SUMMARY * content / answers and not self.is_exact:
+            yield self._count(output, reasoning - round(self.thoughts * content / answers), unsure=True)
+        else:
+            yield self._count(output, unsure=unsure or likeness > log(ALIKE))
+
+    def _count(self, output: int, hidden: int = 0, *, unsure: bool = False) -> Count:
+        if not self.events:
+            return Count(output, hidden)
+        if self.is_exact:
+            return Count(output, hidden, float(self._shown - self._first_along))
+        timed = (output - hidden) * (self.events - self._first_events) / self.events
+        return Count(output, hidden, timed, TokenSource.CHUNKS if unsure else TokenSource.USAGE)
 
 
-def settle(came: Streamed, told: Told) -> Counts:
-    """The counts of an answer that has ended."""
-    output = _output(came, told)
-    if output is None:
-        return Counts(came.events, 0, TokenSource.CHUNKS)
-    return Counts(output, _hidden(came, output, told.reasoning or 0), TokenSource.USAGE)
-
-
-def first_share(streamed_tokens: int, events: int, first_events: int) -> int:
-    """Tokens of the first read, by the share of its events."""
-    if events < 1:
-        return first_events
-    return max(first_events, round(streamed_tokens * first_events / events))
-
-
-def count_beside(told: Told, completion: int, counted: int, came: int) -> int:
-    """Tokens counted after an event with a usage of its own and `came` (0 or 1) token events; `counted` before it.
-
-    A count that grows with the events is the server counting along; any other counts for nothing here.
-    """
-    if told.beside and completion != told.last_beside:
-        told.grew = True
-    told.beside += came
-    told.last_beside = completion
-    reached = counted + came
-    believed = told.grew or completion - counted <= AT_ONCE
-    return completion if believed and completion > reached else reached
-
-
-def _least(events: int) -> int:
-    """Tokens that so many events have at least."""
-    return events - max(1, events // SLACK) if events > 1 else events
-
-
-def _output(came: Streamed, told: Told) -> int | None:
-    least = max(_least(came.events), 1)
-    beyond = None if told.total is None or told.prompt is None else told.total - told.prompt
-    completion = told.completion
-    if told.beside >= STOOD and not told.grew and completion == told.last_beside and completion != came.events:
-        completion = beyond = None
-    if beyond is not None and beyond >= least:
-        is_beside = completion is not None and told.reasoning and beyond - completion == told.reasoning
-        if is_beside or completion is None or completion < least:
-            return beyond
-    return completion if completion is not None and completion >= least else None
-
-
-def _hidden(came: Streamed, output: int, reasoning: int) -> int:
-    left = output - reasoning
-    if not came.events:
-        return 0
-    if reasoning > 0 and not came.reasoning_events and left >= _least(came.events):
-        return reasoning
-    answers = came.events - came.reasoning_events
-    if reasoning > 0 and came.reasoning_events and answers > 0:
-        summary = max(left / answers, 1.0) * came.reasoning_events
-        if reasoning > SUMMARY * summary:
-            return reasoning - round(summary)
-    if came.letters < LETTERS * output and output > came.events:
-        return output - came.events
-    return 0
+def _likeness(content: int, answers: int, reasoning: int, thoughts: int) -> float:
+    """How far apart the tokens of an event of either kind are, as the logarithm of a ratio; 0: alike."""
+    of_answer = max(content / answers, 1.0) if answers else 1.0
+    of_thought = max(reasoning / thoughts, 1.0) if thoughts else 1.0
+    return abs(log(of_answer / of_thought))

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import json
 from time import time
-from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
 
 from llmtop.domain.plain import plain
-from llmtop.domain.request import Outcome
+from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint.clock import Stamper
 from llmtop.endpoint.connection import Connection, Over
-from llmtop.endpoint.counting import Streamed, Told, count_beside, first_share, settle
+from llmtop.endpoint.counting import Count, Counting
+from llmtop.endpoint.event import Event, Timings, Usage, calls_a_tool, decode, lenient, usage_of
 from llmtop.endpoint.refusals import TEXT_LIMIT, is_html, message_of, refusal_text
 from llmtop.endpoint.sse import EVENT_LIMIT, EventSplitter, EventTooLong
 from llmtop.endpoint.trace import Sink, Trace
@@ -29,74 +28,18 @@ from llmtop.endpoint.wire import ResponseParser
 KEPT_BYTES = 64 * 1024
 """Of a body that is no stream: enough for any error message."""
 
-MOST_TOKENS = 100_000_000
-"""That a server's count of one request is believed up to: the longest contexts have 10 million."""
 TOKENS_BEYOND = 65_536
 """Above what was asked for, after which an answer is given up. Some servers and gateways do not heed `max_tokens`, but
 no model has more to say than this by itself."""
 
-_UNPACKED = ("gzip", "x-gzip", "deflate")
-"""Codings of an error that `refusal_text` reads."""
 SETTLED_S = 1.0
 """A stream that has told why it ended, and then nothing for this long, is whole, whatever becomes of its response."""
 _NO_REASON = ("null", "none", "None", "NULL", "nil", "undefined")
 """What some write for a finish reason that there is not yet."""
+_UNPACKED = ("gzip", "x-gzip", "deflate")
+"""Codings of an error that `refusal_text` reads."""
 _FAILED = ("error", "abort", "aborted")
 """Finish reasons with which a server says that it gave up."""
-
-
-class _Delta(Struct, gc=False):
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-    tool_calls: list[Any] | None = None
-
-
-class _Choice(Struct, gc=False):
-    delta: _Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-
-_Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
-
-
-class _PromptDetails(Struct, gc=False):
-    cached_tokens: _Count | None = None
-
-
-class _CompletionDetails(Struct, gc=False):
-    reasoning_tokens: _Count | None = None
-
-
-class _Usage(Struct, gc=False):
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
-    total_tokens: _Count | None = None
-    reasoning_tokens: _Count | None = None
-    """Beside the counts, where some put it."""
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-
-class _Timings(Struct, gc=False):
-    """llama.cpp's own account, sent even where usage is not asked for."""
-
-    cache_n: _Count = 0
-    prompt_n: _Count = 0
-    predicted_n: _Count = 0
-
-
-class _Event(Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    timings: _Timings | None = None
-    error: str | dict[str, Any] | None = None
-    object: str | None = None
-
-
-_decode = msgspec.json.Decoder(_Event).decode
 
 
 class StreamReader:
@@ -110,21 +53,20 @@ class StreamReader:
     """
 
     __slots__ = (
-        "_came",
+        "_count",
         "_done",
         "_error",
         "_events",
-        "_first_events",
         "_garbage",
         "_is_stream",
         "_kept",
         "_kept_bytes",
+        "_missed",
         "_most_tokens",
-        "_several",
         "_sink",
         "_splitter",
         "_stamper",
-        "_told",
+        "_uncounted",
         "connection",
         "done_ns",
         "over",
@@ -152,16 +94,15 @@ class StreamReader:
         self._done = False
         self._error: str | None = None
         self._garbage: str | None = None
-        self._came = Streamed()
-        self._first_events = 1
-        self._told = Told()
-        self._several = False
+        self._count = Counting()
+        self._uncounted = 0
+        self._missed = 0
         self._most_tokens = asked_tokens + TOKENS_BEYOND
 
     @property
     def saw_several_tokens_per_event(self) -> bool:
         """Whether usage tells of clearly more tokens than there were events, and events did not count along."""
-        return self._several
+        return not self._count.along and self._missed > max(self.trace.output_tokens // 5, 4)
 
     # What a connection tells
 
@@ -229,8 +170,8 @@ class StreamReader:
         """Account for the events of one read."""
         trace = self.trace
         self._events += len(events)
-        counted = trace.tokens_seen
-        token_events = reasoning_events = letters = 0
+        count = self._count
+        before = seen = count.events
         answers = False
         for name, data in events:
             if data == b"[DONE]":
@@ -239,62 +180,62 @@ class StreamReader:
             if name and self._take_named(name, data):
                 continue
             try:
-                event = _decode(data)
+                event = decode(data)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 odd = self._read_odd(data, stamp_ns)
                 if odd is None:
                     continue
                 event = odd
-            payload = finished = False
+            payload = answer = finished = False
             if event.choices:
                 for choice in event.choices:
                     delta = choice.delta
                     if delta is not None:
                         text = delta.content or delta.refusal
                         if text:
-                            payload = answers = True
-                            letters += len(text)
-                        elif text := delta.reasoning or delta.reasoning_content:
-                            payload = True
-                            reasoning_events += 1
-                            letters += len(text)
-                        elif delta.tool_calls and (called := _letters_of_calls(delta.tool_calls)):
-                            payload = answers = True
-                            letters += called
-                    elif choice.text:
-                        payload = answers = True
-                        letters += len(choice.text)
+                            answer = True
+                        else:
+                            text = delta.reasoning or delta.reasoning_content
+                            if not text and delta.tool_calls and calls_a_tool(delta.tool_calls):
+                                payload = answer = count.textless = True
+                    else:
+                        text = choice.text
+                        if text:
+                            answer = True
+                    if text:
+                        payload = True
+                        count.text += len(text) if text.isascii() else 4 * len(text)
                     if choice.finish_reason and choice.finish_reason not in _NO_REASON:
                         trace.finish_reason = choice.finish_reason
                         finished = True
-            if payload:
-                token_events += 1
-            if event.usage is None:
-                if payload:
-                    counted += 1
-            else:
-                counted = self._take_usage(event, counted, payload, finished, stamp_ns)
-            if event.timings is not None and event.usage is None and finished:
+            if answer:
+                answers = True
+                seen += 1
+            elif payload:
+                seen += 1
+                count.thoughts += 1
+            usage = event.usage
+            if usage is None and (finished or not event.choices):
+                usage = usage_of(event)
+            if usage is not None:
+                count.events = seen
+                self._take_usage(usage, event, payload, finished, stamp_ns)
+            elif event.timings is not None and finished:
                 self._take_timings(event.timings)
             if event.error or event.object == "error":
                 self._take_error(data)
+        count.events = seen
         if trace.finish_reason is not None and self.done_ns is None:
             self.whole_ns = stamp_ns
             if self.connection is not None:
                 self.connection.release(SETTLED_S)
-        if token_events:
-            if token_events > 1:
-                self._stamper.coalesced += 1
-            if trace.first_token_ns is None:
-                self._first_events = token_events
-            self._arrive(counted - trace.tokens_seen, answers, stamp_ns)
-            if not self.over:
-                came = self._came
-                came.events += token_events
-                came.letters += letters
-                came.reasoning_events += reasoning_events
+        if seen - before > 1:
+            self._stamper.coalesced += 1
+        new = (seen if seen > count.counted else count.counted) - trace.tokens_seen
+        if new > 0 or seen > before:
+            self._arrive(new, seen > before, answers, stamp_ns)
 
-    def _arrive(self, n: int, answers: bool, stamp_ns: int) -> None:
+    def _arrive(self, n: int, visible: bool, answers: bool, stamp_ns: int) -> None:
         """`n` tokens came with the read of `stamp_ns`."""
         trace = self.trace
         if trace.tokens_seen + n > self._most_tokens:
@@ -304,8 +245,13 @@ class StreamReader:
         trace.tokens_seen += n
         last = trace.last_token_ns
         if last is None:
+            if not visible:  # counted by the server, but no text yet: bytes of an unfinished character
+                self._uncounted += n
+                return
+            n += self._uncounted
             trace.first_token_ns = stamp_ns
             trace.first_chunk_tokens = n
+            self._count.begin()
             gap = None
             self._sink.first_token(trace)
         else:
@@ -331,34 +277,27 @@ class StreamReader:
             if self.connection is not None:
                 self.connection.release()
 
-    def _take_usage(self, event: _Event, counted: int, payload: bool, finished: bool, stamp_ns: int) -> int:
-        """Usage may be in any event. Returns the tokens counted after this event."""
-        usage = event.usage
-        if usage is None:
-            return counted
-        trace, told = self.trace, self._told
-        if usage.prompt_tokens or trace.prompt_tokens is None:
-            trace.prompt_tokens = told.prompt = usage.prompt_tokens
+    def _take_usage(self, usage: Usage, event: Event, payload: bool, finished: bool, stamp_ns: int) -> None:
+        """Usage may be in any event."""
+        trace = self.trace
+        if usage.prompt_tokens is not None:
+            trace.prompt_tokens = usage.prompt_tokens
         if usage.prompt_tokens_details is not None and usage.prompt_tokens_details.cached_tokens is not None:
             trace.cached_tokens = usage.prompt_tokens_details.cached_tokens
-        details = usage.completion_tokens_details
-        told.reasoning = (details and details.reasoning_tokens) or usage.reasoning_tokens or told.reasoning
-        told.total = _larger(usage.total_tokens, told.total)
-        completion = usage.completion_tokens
-        told.completion = _larger(completion, told.completion)
-        if not event.choices:
-            self._done = self._done or bool(completion) or counted > 0
-            if completion and trace.finish_reason is not None:
+        if event.choices and not finished:
+            self._count.take_along(usage, payload)
+            return
+        self._count.take_whole(usage, payload)
+        if not event.choices and usage.completion_tokens is not None:
+            self._done = self._done or usage.completion_tokens > 0 or self._count.events > 0
+            if usage.completion_tokens and trace.finish_reason is not None:
                 self._end_stream(stamp_ns)
-            return counted
-        if completion is None or (finished and not told.beside):
-            return counted + payload
-        return count_beside(told, completion, counted, int(payload))
 
-    def _take_timings(self, timings: _Timings) -> None:
+    def _take_timings(self, timings: Timings) -> None:
         if timings.predicted_n:
-            self._told.completion = timings.predicted_n
-            self.trace.prompt_tokens = timings.cache_n + timings.prompt_n
+            prompt = timings.cache_n + timings.prompt_n
+            self._count.take_whole(Usage(prompt, timings.predicted_n), payload=False)
+            self.trace.prompt_tokens = prompt
             self.trace.cached_tokens = timings.cache_n
 
     def _take_named(self, name: bytes, data: bytes) -> bool:
@@ -372,7 +311,7 @@ class StreamReader:
         if self._error is None:
             self._error = refusal_text(data).strip("{} ") or "an error event without a message"
 
-    def _read_odd(self, data: bytes, stamp_ns: int) -> _Event | None:
+    def _read_odd(self, data: bytes, stamp_ns: int) -> Event | None:
         """An event that the typed decoder refuses: other types than usual, NaN, half characters, or no JSON at all."""
         bare = data.strip()
         if is_done(bare):
@@ -383,7 +322,7 @@ class StreamReader:
         try:
             answer = json.loads(data.decode("utf-8", "replace"))
             if isinstance(answer, dict):
-                return _lenient(answer)
+                return lenient(answer)
         except (ValueError, RecursionError):
             pass
         self._garbage = self._garbage or f"an event that is no JSON object: {_excerpt(data)}"
@@ -407,22 +346,19 @@ class StreamReader:
             self._give_up()
 
     def _settle_tokens(self, end_ns: int) -> None:
-        trace, told, came = self.trace, self._told, self._came
-        counts = settle(came, told)
-        if counts.output_tokens > self._most_tokens:
-            self._tell_flood(counts.output_tokens)
-            counts = settle(came, Told())
-        trace.output_tokens, trace.hidden_tokens = counts.output_tokens, counts.hidden_tokens
-        trace.token_source = counts.source
-        missed = counts.output_tokens - trace.tokens_seen
-        unseen = missed - counts.hidden_tokens
-        if told.grew:  # tokens that were hidden were counted along with the first that came
-            if trace.first_chunk_tokens > counts.hidden_tokens:
-                trace.first_chunk_tokens -= counts.hidden_tokens
-        else:
-            trace.first_chunk_tokens = first_share(counts.streamed_tokens, came.events, self._first_events)
-            self._several = unseen > max(counts.streamed_tokens // 5, 4)
-        if missed > 0 and trace.first_token_ns is not None:
+        trace = self.trace
+        count = self._count.settle(trace.tokens_seen)
+        if count.output > self._most_tokens:
+            self._tell_flood(count.output)
+            count = Count(trace.tokens_seen, source=TokenSource.CHUNKS)
+        trace.output_tokens, trace.token_source = count.output, count.source
+        trace.hidden_tokens = count.hidden
+        if trace.first_token_ns is None:
+            return
+        trace.timed_tokens = count.timed
+        missed = count.output - trace.tokens_seen
+        self._missed = missed - count.hidden
+        if missed > 0:
             trace.tokens_seen += missed
             self._sink.tokens(trace, missed, end_ns, None)
 
@@ -447,9 +383,8 @@ class StreamReader:
             return Outcome.TRUNCATED, lost or "the stream ended without a finish reason, usage or [DONE]"
         if trace.first_token_ns is None:
             if trace.output_tokens:
-                what = "reasoning that it keeps" if trace.hidden_tokens or self._told.reasoning else "special tokens"
-                told = f"{trace.output_tokens} tokens, none with text: {what}"
-                return Outcome.TEXTLESS, told
+                what = "reasoning that it keeps" if trace.hidden_tokens else "special tokens"
+                return Outcome.TEXTLESS, f"{trace.output_tokens} tokens, none with text: {what}"
             return Outcome.EMPTY, "the stream ended well without any text"
         return Outcome.OK, None
 
@@ -462,98 +397,6 @@ def is_success(status: int) -> bool:
 def is_done(data: bytes) -> bool:
     """Whether the stripped data of an event is the word that ends a stream, as it is variously written."""
     return data.strip(b'"').upper() == b"[DONE]"
-
-
-def _letters_of_calls(calls: list[Any]) -> int:
-    """Letters of the names and arguments of tools that are called."""
-    letters = 0
-    for call in calls:
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict):
-            letters += sum(len(str(function.get(key) or "")) for key in ("name", "arguments"))
-    return letters
-
-
-def _larger(new: int | None, known: int | None) -> int | None:
-    return known if new is None else max(new, known or 0)
-
-
-def _lenient(answer: dict[str, Any]) -> _Event:
-    """An event whatever the types of its fields: those that cannot be used are left out."""
-    choices = []
-    for choice in _list(answer.get("choices")):
-        if isinstance(choice, dict):
-            delta = choice.get("delta")
-            reason = choice.get("finish_reason")
-            if isinstance(reason, dict):
-                reason = reason.get("type")
-            choices.append(
-                _Choice(
-                    _lenient_delta(delta) if isinstance(delta, dict) else None,
-                    _text(choice.get("text")),
-                    reason if isinstance(reason, str) else str(reason) if reason else None,
-                )
-            )
-    usage = answer.get("usage")
-    return _Event(
-        choices=choices,
-        usage=_lenient_usage(usage) if isinstance(usage, dict) else None,
-        error=message_of(answer) if answer.get("error") else None,
-        object=_text(answer.get("object")),
-    )
-
-
-def _lenient_delta(delta: dict[str, Any]) -> _Delta:
-    return _Delta(
-        content=_text(delta.get("content")),
-        reasoning=_text(delta.get("reasoning")) or _thought(delta.get("content")),
-        reasoning_content=_text(delta.get("reasoning_content")),
-        refusal=_text(delta.get("refusal")),
-        tool_calls=_list(delta.get("tool_calls")),
-    )
-
-
-def _lenient_usage(usage: dict[str, Any]) -> _Usage:
-    details = usage.get("prompt_tokens_details")
-    of_output = usage.get("completion_tokens_details")
-    return _Usage(
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        total_tokens=_count(usage.get("total_tokens")),
-        reasoning_tokens=_count((of_output if isinstance(of_output, dict) else usage).get("reasoning_tokens")),
-        prompt_tokens_details=_PromptDetails(
-            _count(details.get("cached_tokens")) if isinstance(details, dict) else None
-        ),
-    )
-
-
-def _text(value: object) -> str | None:
-    """Text, also where a server sends it as a list of parts."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "".join(_text(part.get("text")) or "" for part in value if isinstance(part, dict))
-    return None
-
-
-def _thought(content: object) -> str | None:
-    """The thinking among the parts of a content: {"type": "thinking", "thinking": text or parts}."""
-    if not isinstance(content, list):
-        return None
-    return "".join(_text(part.get("thinking")) or "" for part in content if isinstance(part, dict))
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _count(value: object) -> int | None:
-    """A number of tokens, also where a server sends it as a float or as text."""
-    if isinstance(value, str) and value.isdecimal() and len(value) <= len(str(MOST_TOKENS)):
-        value = int(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
-        return int(value)
-    return None
 
 
 def _is_whole(data: bytes) -> bool:

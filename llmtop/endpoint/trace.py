@@ -21,7 +21,6 @@ class Trace:
         tokens_seen: tokens counted so far: by usage where the server counts along, else one for each event.
         prompt_tokens: by usage; None: the server has not told.
         output_tokens: the final count, once the request has ended.
-        hidden_tokens: of those, what was never streamed.
         token_source: where `output_tokens` comes from.
     """
 
@@ -36,11 +35,12 @@ class Trace:
     end_ns: int | None
     prompt_tokens: int | None
     output_tokens: int
-    hidden_tokens: int
     tokens_seen: int
     first_chunk_tokens: int
     chunks: int
     max_gap_ns: int | None
+    timed_tokens: float | None
+    hidden_tokens: int
     cached_tokens: int | None
     token_source: TokenSource
     outcome: Outcome | None
@@ -75,6 +75,7 @@ class Trace:
         values["output_tokens"] = self.output_tokens or self.tokens_seen
         return RequestRecord(
             **values,
+            prompt_source=TokenSource.USAGE if self.prompt_tokens else TokenSource.ASKED,
             started_at=time() - (now_ns - self.dispatched_ns) / 1e9,
             asked_prompt_tokens=asked_prompt_tokens,
             asked_output_tokens=asked_output_tokens,

@@ -16,7 +16,7 @@ from msgspec import structs
 from llmtop.domain.endpoint import EndpointStatus
 from llmtop.domain.frame import Distribution, Frame, ReplayPosition, Series, Timeline, Totals, Window
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.request import Outcome
+from llmtop.domain.request import Outcome, TokenSource, least_sure
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
 from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.domain.verdicts import ClientHealth
@@ -61,7 +61,7 @@ class FrameBuilder:
         self._events: deque[Event] = deque(maxlen=RECENT)
         self._target: LoadPoint | None = None
         self._totals = Totals()
-        self._token_source: str | None = None
+        self._token_source: TokenSource | None = None
         self._failures = FailureTally()
         self._seq = itertools.count(1)
         self.t_s = 0.0
@@ -81,7 +81,10 @@ class FrameBuilder:
         self._events.extend(batch.events)
         for record in batch.requests:
             if record.outcome is Outcome.OK:
-                self._token_source = record.token_source
+                known = (
+                    (record.token_source,) if self._token_source is None else (record.token_source, self._token_source)
+                )
+                self._token_source = least_sure(known)
             else:
                 self._failures.add(record)
         for closed in batch.bins:

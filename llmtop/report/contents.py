@@ -11,7 +11,7 @@ from llmtop.analysis.percentiles import figures_of
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Timeline, Totals
 from llmtop.domain.plainly import plainly
-from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.domain.request import Outcome, RequestRecord, TokenSource, least_sure
 from llmtop.domain.run import Event, LoadChange, Mark, RunMeta, safe_meta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
@@ -77,7 +77,7 @@ def report_input(
     """
     table = facts.requests
     ok = table.column("ok") == 1
-    sources: set[str] = set()
+    sources: set[TokenSource] = set()
     for record in records:
         if record.outcome is Outcome.OK:
             sources.add(record.token_source)
@@ -92,7 +92,7 @@ def report_input(
         prompt_tokens=int(table.column("prompt_tokens")[ok].sum()),
         figures=figures_of(facts, meta),
         failures=tuple((failure(group), group.count) for group in facts.failures.groups()),
-        token_source=next((name for name in ("chunks", "tokenizer", "usage") if name in sources), None),
+        token_source=least_sure(sources),
         client=_client(facts),
         gpus=tuple(gpus),
         changes=tuple(facts.changes),

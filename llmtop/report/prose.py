@@ -279,7 +279,8 @@ def warnings(report: ReportInput) -> list[str]:
             f"In {PAGE.percent(client.red_share)} of the seconds {CLIENT_SLOW}; these are kept out of the verdicts."
         )
     if report.token_source not in (None, "usage"):
-        texts.append(f"The server does not report usage: output tokens are counted by {report.token_source} (≈).")
+        why = "Usage was not told, or cannot be true of what was streamed"
+        texts.append(f"{why}: output tokens are counted by {report.token_source} (≈), and so is TPOT.")
     return texts
 
 

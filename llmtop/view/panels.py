@@ -55,7 +55,7 @@ def panels(frame: Frame, slo: Slo, glyphs: Glyphs, condition: Condition, path: s
     ticks = _ticks(frame, glyphs)
     views: tuple[PanelView, ...] = (
         _latency("TTFT", slo.target("ttft"), frame.window.ttft, frame.timeline.ttft_p50_ms, frame.timeline.ttft_p95_ms),
-        _latency("TPOT", slo.target("tpot"), frame.window.tpot, frame.timeline.tpot_p50_ms, frame.timeline.tpot_p95_ms),
+        _tpot(frame, slo.target("tpot"), glyphs),
         _queue(frame, slo.target("queue"), glyphs),
         _kv(frame, slo.target("kv"), glyphs),
         _output(frame, glyphs),
@@ -101,6 +101,12 @@ def _latency(name: str, target: SloTarget | None, window: Distribution, p50: Val
         floor=1.0,
         label=TIGHT.round_latency,
     )
+
+
+def _tpot(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
+    timeline = frame.timeline
+    view = _latency("TPOT", target, frame.window.tpot, timeline.tpot_p50_ms, timeline.tpot_p95_ms)
+    return replace(view, figure=glyphs.about + view.figure) if frame.guesses_tokens and frame.window.tpot.n else view
 
 
 def _server_panel(frame: Frame, value: float | None, what: str, glyphs: Glyphs) -> tuple[str | None, str, bool]:
@@ -164,7 +170,7 @@ def _of_server(
 def _output(frame: Frame, glyphs: Glyphs) -> PanelView:
     window = frame.window
     value = window.output_tokens_per_s
-    guessed = "" if value is None or frame.token_source in (None, "usage") else glyphs.about
+    guessed = glyphs.about if frame.guesses_tokens and value is not None else ""
     history = frame.timeline.output_tokens_per_s
     requests = window.requests_per_s
     return PanelView(

@@ -330,7 +330,7 @@ async def test_a_refusal_of_the_request_itself_is_not_repeated(serve: Any, conne
 async def test_usage_in_every_event_is_asked_for_once_events_hold_several_tokens(serve: Any, connect: Any) -> None:
     async def script(request: Request) -> None:
         await request.start_stream()
-        await request.event(chat("several tokens at once"))
+        await request.event(chat("several tokens come at once here"))
         await request.event(chat("and more", "length"))
         await request.event(usage(5, 40))
         await request.end()

@@ -1,189 +1,175 @@
-"""Tokens of an answer: a server's claim is believed only where it can be true."""
+"""Usage is believed only where it can be true: the count and the TPOT of streams whose truth is known."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtop.domain.request import RequestRecord, TokenSource
-from llmtop.endpoint.clock import Stamper
-from llmtop.endpoint.counting import AT_ONCE, LETTERS, SLACK, STOOD, SUMMARY, Streamed, Told, first_share, settle
-from llmtop.endpoint.reader import StreamReader
-from llmtop.endpoint.trace import Trace
-from llmtop.endpoint.wire import ResponseParser
+from llmtop.domain.request import Outcome, TokenSource
+from llmtop.endpoint.counting import AT_ONCE, INVISIBLE, Counting
+from llmtop.endpoint.event import Usage
 
-GAP_NS = 20_000_000
-WORD = "word "
+from .test_endpoint_reader import MS, Heard, Trace, chat, read
+
+ROUND = 1e-9
 
 
-class Quiet:
-    def __init__(self) -> None:
-        self.total = 0
-
-    def first_token(self, trace: Trace) -> None:
-        pass
-
-    def tokens(self, trace: Trace, n: int, stamp_ns: int, gap_ns: int | None) -> None:
-        self.total += n
+def using(completion: Any, **more: Any) -> dict[str, Any]:
+    return {"prompt_tokens": 5, "completion_tokens": completion, **more}
 
 
-def answered(events: list[dict[str, Any]], after: list[int]) -> tuple[RequestRecord, Quiet]:
-    """The record of a stream; `after[n]`: tokens that were made between event n and the one before it."""
-    trace, heard = Trace(), Quiet()
-    reader = StreamReader(trace, heard, Stamper(0), 1000)
-    reader.sent(0, 0)
-    parser = ResponseParser("POST")
-    parser.status, parser.headers = 200, [("content-type", "text/event-stream")]
-    reader.head(parser, 1)
-    stamp = GAP_NS
-    for event, tokens in zip(events, after, strict=True):
-        stamp += tokens * GAP_NS
-        reader.body(f"data: {json.dumps(event)}\n\n".encode(), stamp)
-    reader.close(stamp)
-    record = trace.record(stamp, asked_prompt_tokens=5, asked_output_tokens=100, stage=None, worker=0)
-    return record, heard
+def reasoned(completion: int, reasoning: Any, **more: Any) -> dict[str, Any]:
+    return using(completion, completion_tokens_details={"reasoning_tokens": reasoning}, **more)
 
 
-def usage(completion: object, total: object = None, reasoning: object = None, prompt: object = 5) -> dict[str, Any]:
-    found = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
-    return found if reasoning is None else {**found, "completion_tokens_details": {"reasoning_tokens": reasoning}}
+def piece(usage: Any = None, content: Any = "word ", **delta: Any) -> dict[str, Any]:
+    event = chat(content, **delta)
+    return event if usage is None else {**event, "usage": usage}
 
 
-STYLES = ("end", "along", "zeros, then end", "none", "zeros", "ones", "text", "total alone")
+def finish(usage: Any = None) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage}
 
 
-def stream(groups: list[int], style: str, thinking: int, hidden: int) -> tuple[list[dict[str, Any]], list[int]]:
-    """A whole answer: `groups[n]` tokens in event n, the first `thinking` events reasoning, `hidden` tokens before."""
-    events, made = [], hidden
-    whole = sum(groups) + hidden
-    reasoned = hidden + sum(groups[:thinking])
-    for n, tokens in enumerate(groups):
-        made += tokens
-        delta = {"reasoning_content" if n < thinking else "content": WORD * tokens}
-        event: dict[str, Any] = {"choices": [{"delta": delta}]}
-        beside = {"along": made, "zeros, then end": 0, "zeros": 0, "ones": 1}.get(style)
-        if beside is not None:
-            event["usage"] = usage(beside, prompt=5 if style != "zeros" else 0)
-        events.append(event)
-    events.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
-    last = {
-        "end": usage(whole, whole + 5, reasoned),
-        "along": usage(whole, whole + 5, reasoned),
-        "zeros, then end": usage(whole, whole + 5, reasoned),
-        "zeros": usage(0, 0, prompt=0),
-        "text": usage(str(whole), f"{whole + 5}"),
-        "total alone": usage(None, whole + 5),
-    }.get(style)
-    events.append({"choices": [], **({"usage": last} if last else {})})
-    return events, [*groups, 0, 0]
+def alone(usage: Any) -> dict[str, Any]:
+    return {"choices": [], "usage": usage}
+
+
+def streamed(events: list[Any]) -> tuple[Trace, Heard]:
+    """Each event is a read of its own, a millisecond after the one before."""
+    trace, heard, _ = read(*events, "[DONE]")
+    assert trace.outcome is Outcome.OK, trace.error
+    assert sum(n for n, _, _ in heard.arrivals) == trace.output_tokens, "the bins' tokens are the record's"
+    return trace, heard
+
+
+TEN = [piece()] * 10
+THOUGHTS = [piece(content=None, reasoning_content="word ")] * 8 + [piece()] * 2
+PARTS = [piece(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "word "}]}])] * 8 + [
+    piece(content=[{"type": "text", "text": "word "}])
+] * 2
+CALLS = [piece(content=None, tool_calls=[{"index": 0, "function": {"arguments": "{"}}])] * 10
+TOLD, GUESSED = TokenSource.USAGE, TokenSource.CHUNKS
+
+
+@pytest.mark.parametrize(
+    ("events", "output", "hidden", "timed", "source"),
+    [
+        ([*TEN, finish(), alone(using(10))], 10, 0, 9, TOLD),
+        ([*TEN, finish(using(10))], 10, 0, 9, TOLD),
+        ([*TEN, finish(using("10"))], 10, 0, 9, TOLD),
+        ([*TEN, finish(using(10.0)), alone(using(0))], 10, 0, 9, TOLD),
+        ([*TEN, finish(using(4)), alone(using(10))], 10, 0, 9, TOLD),
+        ([*TEN, finish(using(10)), alone(using(4))], 10, 0, 9, TOLD),
+        ([*TEN, finish(using(20))], 20, 0, 18, TOLD),
+        ([*TEN, finish(using(40))], 40, 0, 36, TOLD),
+        ([*TEN, finish(), alone(using(0))], 10, 0, 9, GUESSED),
+        ([*TEN, finish(using(1))], 10, 0, 9, GUESSED),
+        ([*TEN, finish(using(-10))], 10, 0, 9, GUESSED),
+        ([*TEN, finish(using(None)), alone(None)], 10, 0, 9, GUESSED),
+        ([*TEN, finish(using(9_000_000))], 10, 0, 9, GUESSED),
+        ([*TEN, finish(using(None, total_tokens=15))], 10, 0, 9, TOLD),
+        ([*TEN, finish(using(1, total_tokens=15))], 10, 0, 9, TOLD),
+        ([*[piece(using(0))] * 10, finish(using(10))], 10, 0, 9, TOLD),
+        ([*[piece(using(0))] * 10, finish(using(20))], 20, 0, 18, TOLD),
+        ([*[piece(using(0))] * 10, finish(using(0))], 10, 0, 9, GUESSED),
+        ([*[piece(using(1))] * 10, finish()], 10, 0, 9, GUESSED),
+        ([*[piece(using(1))] * 10, finish(using(1))], 10, 0, 9, GUESSED),
+        ([*[piece(using(4))] * 3, finish(using(4))], 4, 0, 2, GUESSED),
+        ([*[piece(using(64))] * 10, finish(using(64))], 10, 0, 9, GUESSED),
+        ([*[piece(using(n)) for n in range(1, 11)], finish()], 10, 0, 9, TOLD),
+        ([*[piece(using(n)) for n in range(10)], finish(using(10))], 10, 0, 9, TOLD),
+        ([*[piece(using(n)) for n in (2, 3, 7, 8, 10)], finish(using(10))], 10, 0, 8, TOLD),
+        ([*[piece(using(n)) for n in (4, 4, 4, 4, 8, 8, 8, 8)], finish(using(8))], 8, 0, 7, TOLD),
+        ([*[piece(using(n)) for n in (0, 0, 0, 4, 4, 4, 4, 8)], finish(using(8))], 8, 0, 7, TOLD),
+        ([*[piece(using(n)) for n in range(91, 101)], finish(reasoned(100, 90))], 100, 90, 9, TOLD),
+        ([*TEN, finish(), alone(reasoned(100, 90))], 100, 90, 9, TOLD),
+        ([*TEN, finish(), alone(reasoned(100, "90", total_tokens=105))], 100, 90, 9, TOLD),
+        ([*TEN, finish(), alone(reasoned(10, 90, total_tokens=105))], 100, 90, 9, TOLD),
+        ([*TEN, finish(), alone(reasoned(10, 8))], 10, 0, 9, TOLD),
+        ([*THOUGHTS, finish(), alone(reasoned(10, 8))], 10, 0, 9, TOLD),
+        ([*THOUGHTS, finish(), alone(reasoned(10, 8, total_tokens=23))], 10, 0, 9, TOLD),
+        ([*THOUGHTS, finish(), alone(reasoned(2, 8, total_tokens=15))], 10, 0, 9, TOLD),
+        ([*THOUGHTS, finish(), alone(reasoned(20, 16, total_tokens=25))], 20, 0, 18, TOLD),
+        ([*THOUGHTS, finish(), alone(using(2, total_tokens=15))], 10, 0, 9, TOLD),
+        ([*THOUGHTS, finish(), alone(using(2))], 10, 0, 9, GUESSED),
+        ([*THOUGHTS, finish(), alone(reasoned(42, 40))], 42, 32, 9, GUESSED),
+        ([*PARTS, finish(), alone(using(10))], 10, 0, 9, TOLD),
+        ([*CALLS, finish(), alone(using(10))], 10, 0, 9, TOLD),
+        ([*CALLS, finish(), alone(using(20))], 20, 0, 18, TOLD),
+        ([*TEN, {"choices": [{"delta": {}, "finish_reason": "stop", "usage": using(20)}]}], 20, 0, 18, TOLD),
+        ([*TEN, finish(), {"choices": [], "x_groq": {"usage": using(20)}}], 20, 0, 18, TOLD),
+    ],
+)
+def test_what_a_usage_says_is_weighed_by_what_came(
+    events: list[Any], output: int, hidden: int, timed: float, source: TokenSource
+) -> None:
+    trace, _ = streamed(events)
+    assert (trace.output_tokens, trace.hidden_tokens, trace.token_source) == (output, hidden, source)
+    assert trace.timed_tokens == pytest.approx(timed, rel=ROUND)
+
+
+def test_reasoning_in_a_list_of_parts_is_no_answer() -> None:
+    trace, _ = streamed([*PARTS, finish(), alone(using(10))])
+    assert trace.first_token_ns == 2 * MS
+    assert trace.first_answer_ns == 10 * MS
 
 
 @given(
-    st.lists(st.integers(1, 4), min_size=2, max_size=40),
-    st.sampled_from(STYLES),
-    st.integers(0, 40),
-    st.sampled_from((0, 0, 90, 400)),
+    groups=st.lists(st.integers(1, 4), min_size=2, max_size=20),
+    style=st.sampled_from(["end", "finish", "along", "lagging", "zeros", "ones", "never"]),
+    hidden=st.sampled_from([0, 0, 30, 400]),
+    unfinished=st.integers(0, 2),
 )
-@example([2] * 5, "end", 0, 0)
-@example([1] * 10, "end", 0, 90)
-@example([1] * 10, "text", 0, 90)
-@example([1] * 10, "ones", 0, 0)
-@example([1] * 10, "along", 0, 90)
-def test_a_count_is_the_servers_and_right_or_an_estimate(
-    groups: list[int], style: str, thinking: int, hidden: int
+@settings(max_examples=150, deadline=None)
+def test_output_and_tpot_are_the_truth_or_said_to_be_estimated(
+    groups: list[int], style: str, hidden: int, unfinished: int
 ) -> None:
-    assume(not (thinking and hidden))  # reasoning is streamed, or it is kept
-    thinking = min(thinking, len(groups) - 1)
-    record, heard = answered(*stream(groups, style, thinking, hidden))
-    streamed = sum(groups)
-    if record.token_source is TokenSource.CHUNKS:
-        assert style in ("none", "zeros", "ones")
-        assert record.output_tokens == len(groups)
+    """Bound: exact where usage came along. Else the first event's tokens are not known, and its share of all stands
+    for them, so that over all places of the same events TPOT has no bias."""
+    shown = sum(groups) + unfinished
+    events: list[Any] = []
+    so_far = hidden
+    for group in groups:
+        before, so_far = so_far, so_far + group
+        told = {"along": so_far, "lagging": before, "zeros": 0, "ones": 1}.get(style)
+        events.append(piece(None if told is None else using(told), "word " * group))
+    whole = reasoned(hidden + shown, hidden) if hidden else using(shown)
+    events.append(finish(whole if style == "finish" else using(1) if style == "ones" else None))
+    if style not in ("finish", "ones", "never"):
+        events.append(alone(whole))
+    trace, _ = streamed(events)
+    if trace.token_source is not TokenSource.USAGE:
+        if style in ("ones", "never"):
+            assert trace.timed_tokens == len(groups) - 1
+        else:  # the text has room for the reasoning too: it may have been in it
+            assert hidden
+            assert hidden + shown <= 5 * sum(groups)
         return
-    if style == "ones":  # a usage of one token beside two events or less can be true
-        assert len(groups) <= 2
+    if style == "ones":  # one token an event: the count of one event is that of the answer
         return
-    assert record.output_tokens == streamed + hidden
-    assert heard.total == record.output_tokens
-    has_word = style not in ("text", "total alone")
-    if hidden and not has_word and len(WORD) * streamed >= LETTERS * record.output_tokens:
-        return  # nobody told of reasoning, and there is text enough for all
-    assert record.tpot_s is not None
-    if style == "along" or set(groups) == {1} or (hidden == 0 and len(set(groups)) == 1):
-        assert record.tpot_s == pytest.approx(GAP_NS / 1e9, rel=0.06)
-    elif hidden == 0 or has_word:
-        share = streamed / len(groups)  # what the first event is taken to hold; it held groups[0]
-        rest = streamed - groups[0]
-        assert record.tpot_s == pytest.approx(GAP_NS / 1e9 * rest / (streamed - round(share)), rel=0.06)
+    assert (trace.output_tokens, trace.hidden_tokens) == (hidden + shown, hidden)
+    if style == "along":
+        assert trace.timed_tokens == sum(groups[1:])
+    elif style != "lagging":
+        assert trace.timed_tokens == pytest.approx(shown * (1 - 1 / len(groups)), rel=ROUND)
 
 
-@pytest.mark.parametrize(
-    ("came", "told", "output", "hidden"),
-    [
-        (Streamed(10, 8, 50), Told(5, 2, 15, 8), 10, 0),  # reasoning beside the completion, streamed
-        (Streamed(10, 8, 50), Told(5, 2, 15), 10, 0),  # and not told of
-        (Streamed(2, 0, 10), Told(5, 2, 307, 300), 302, 300),  # beside, and kept
-        (Streamed(10, 8, 50), Told(5, 10, 15, 8), 10, 0),  # within the completion, streamed
-        (Streamed(10, 0, 50), Told(5, 10, 15, 8), 10, 0),  # left inside the text
-        (Streamed(105, 5, 900), Told(5, 600, 605, 500), 600, 495),  # told in a summary
-        (Streamed(489, 0, 4000), Told(5, 500, 505), 500, 0),  # unfinished characters have no text
-        (Streamed(10, 0, 20), Told(5, 100, 105), 100, 90),  # kept, without a word
-        (Streamed(21, 0, 99), Told(5, 20, 25), 20, 0),  # a call whose name and arguments came apart
-        (Streamed(0, 0, 0), Told(5, 7, 12), 7, 0),  # nothing but signs that are not shown
-    ],
-)
-def test_where_reasoning_is_counted(came: Streamed, told: Told, output: int, hidden: int) -> None:
-    counts = settle(came, told)
-    assert (counts.output_tokens, counts.hidden_tokens, counts.source) == (output, hidden, TokenSource.USAGE)
+def test_more_tokens_than_bytes_were_never_streamed() -> None:
+    """With no word of reasoning, nobody knows what the others are."""
+    for beyond, source in ((INVISIBLE, TOLD), (INVISIBLE + 1, GUESSED)):
+        counting = Counting()
+        counting.events, counting.text = 4, 12
+        counting.take_whole(Usage(completion_tokens=12 + beyond), payload=False)
+        assert counting.settle(4).source is source
 
 
-@pytest.mark.parametrize(
-    ("came", "told"),
-    [
-        (Streamed(10, 0, 50), Told()),
-        (Streamed(10, 0, 50), Told(5, 0, 5)),
-        (Streamed(10, 0, 50), Told(5, 8, 13)),
-        (Streamed(10, 0, 50), Told(0, 1, 1)),
-        (Streamed(10, 0, 50), Told(5, 500, 505, beside=STOOD, last_beside=500)),
-    ],
-)
-def test_a_claim_that_cannot_be_true_is_not_believed(came: Streamed, told: Told) -> None:
-    counts = settle(came, told)
-    assert (counts.output_tokens, counts.hidden_tokens, counts.source) == (came.events, 0, TokenSource.CHUNKS)
-
-
-def test_a_constant_beside_every_event_floods_no_figure() -> None:
-    event = {"choices": [{"delta": {"content": WORD}}], "usage": usage(AT_ONCE + 500)}
-    record, heard = answered([event] * 10, [1] * 10)
-    assert (record.output_tokens, record.token_source) == (10, TokenSource.CHUNKS)
-    assert heard.total == 10
-
-
-def test_parts_of_a_content_that_are_thinking_are_tokens_but_no_answer() -> None:
-    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "so"}]}
-    events: list[dict[str, Any]] = [
-        {"choices": [{"delta": {"content": [thinking]}}]},
-        {"choices": [{"delta": {"content": [{"type": "text", "text": "yes"}]}, "finish_reason": "stop"}]},
-    ]
-    record, _ = answered(events, [1, 1])
-    assert record.output_tokens == 2
-    assert record.first_token_ns is not None
-    assert record.first_answer_ns is not None
-    assert record.first_answer_ns - record.first_token_ns == GAP_NS
-
-
-def test_the_bounds_of_belief() -> None:
-    assert settle(Streamed(SLACK * 2, 0, 999), Told(5, SLACK * 2 - 2)).source is TokenSource.USAGE
-    assert settle(Streamed(SLACK * 2, 0, 999), Told(5, SLACK * 2 - 3)).source is TokenSource.CHUNKS
-    assert settle(Streamed(10, 0, 50), Told(5, 100)).hidden_tokens == 0
-    assert settle(Streamed(10, 0, 49), Told(5, 100)).hidden_tokens == 90
-    few, many = 20, 21  # reasoning tokens for five events of it, where the answer has one token an event
-    assert settle(Streamed(10, 5, 500), Told(5, few + 5, None, few)).hidden_tokens == 0
-    assert settle(Streamed(10, 5, 500), Told(5, many + 5, None, many)).hidden_tokens == many - 5
-    assert (SLACK, LETTERS, SUMMARY, STOOD, AT_ONCE) == (20, 0.5, 4.0, 3, 32)
-    assert first_share(10, 5, 1) == 2
-    assert first_share(10, 10, 3) == 3
+def test_what_was_generated_before_the_first_event_is_not_its_own() -> None:
+    for ahead, counted in ((AT_ONCE, 1 + AT_ONCE), (AT_ONCE + 1, 1)):
+        counting = Counting()
+        counting.events = 1
+        counting.take_along(Usage(completion_tokens=1 + ahead), payload=True)
+        assert counting.counted == counted

@@ -150,7 +150,7 @@ def test_what_only_the_final_usage_knows_is_heard_at_the_end() -> None:
     trace, heard, reader = read(chat("ten words " * 4), chat("and ten more" * 4, "length"), total(20))
     assert heard.arrivals == [(1, 2, None), (1, 3, 1), (18, 4, None)]
     assert trace.token_source is TokenSource.USAGE
-    assert trace.first_chunk_tokens == 10
+    assert trace.timed_tokens == 10
     assert trace.hidden_tokens == 0
     assert reader.saw_several_tokens_per_event
 

@@ -415,3 +415,12 @@ def test_parts_of_ttft_are_never_below_zero_and_need_all_they_are_made_of() -> N
     for parts in ((None, 0.4, 0.2), (0.7, None, 0.2), (0.7, 0.4, None)):
         assert split_ttft(1.0, *parts).other_s is None
     assert split_ttft(1.0, 0.7, None, None).network_s == pytest.approx(0.3)
+
+
+def test_one_answer_that_was_counted_by_events_makes_the_runs_tokens_a_guess() -> None:
+    counted, guessed = record(token_source=TokenSource.USAGE), record(token_source=TokenSource.CHUNKS)
+    for order in ((counted, guessed), (guessed, counted)):
+        built = frame(FactBatch(t_s=1.0, requests=order))
+        assert built.token_source is TokenSource.CHUNKS
+        assert built.guesses_tokens
+    assert not frame(FactBatch(t_s=1.0, requests=(counted,))).guesses_tokens

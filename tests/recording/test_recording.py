@@ -68,6 +68,9 @@ def batch_at(number: int) -> st.SearchStrategy[FactBatch]:
         prompt_tokens=st.integers(0, 9999),
         output_tokens=st.integers(0, 9999),
         token_source=st.sampled_from(TokenSource),
+        prompt_source=st.none() | st.sampled_from(TokenSource),
+        timed_tokens=OPTIONAL,
+        hidden_tokens=st.integers(0, 2**40),
         outcome=st.sampled_from(Outcome),
         error=st.none() | TEXT,
         client_limited=st.none() | st.booleans(),
@@ -283,6 +286,49 @@ def test_a_file_of_schema_1_keeps_its_judgement_of_the_client(tmp_path: Path) ->
     ]
     assert facts.client.column("red").tolist() == [0.0, 1.0]
     assert facts.requests.column("client_limited").tolist() == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_requests_recorded_before_schema_4_keep_the_tpot_that_was_judged_with_them(
+    tmp_path: Path, version: int
+) -> None:
+    """They do not say how many tokens were streamed: all that were counted, and what came first came at once."""
+    path = tmp_path / "old.llmtop"
+    stamps = dict.fromkeys(("scheduled_ns", "dispatched_ns", "sent_ns", "connect_ns", "headers_ns"), 0)
+    record = RequestRecord(
+        **stamps,
+        first_token_ns=1_000_000_000,
+        first_answer_ns=None,
+        last_token_ns=3_000_000_000,
+        end_ns=3_000_000_000,
+        started_at=0.0,
+        asked_prompt_tokens=1,
+        asked_output_tokens=12,
+        prompt_tokens=1,
+        output_tokens=12,
+        first_chunk_tokens=2,
+        chunks=5,
+        outcome=Outcome.OK,
+        timed_tokens=4.0,
+        hidden_tokens=7,
+        prompt_source=TokenSource.USAGE,
+    )
+    writer = RunWriter(path, META)
+    writer.write(FactBatch(t_s=3.0, requests=(record,)))
+    writer.close(3.0)
+    with RunReader(path) as run:
+        (told,) = (each for batch in run.batches() for each in batch.requests)
+    assert (told, told.tpot_s) == (record, 0.5)
+    database = sqlite3.connect(path)
+    for column in ("timed_tokens", "hidden_tokens", "prompt_source"):
+        database.execute(f"ALTER TABLE request DROP COLUMN {column}")
+    database.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(version),))
+    database.commit()
+    database.close()
+    with RunReader(path) as run:
+        (told,) = (each for batch in run.batches() for each in batch.requests)
+    assert (told.timed_tokens, told.hidden_tokens, told.prompt_source) == (None, 0, None)
+    assert told.tpot_s == 0.2
 
 
 def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:

@@ -1,0 +1,164 @@
+"""One event of a streamed answer: what of its JSON tells of tokens, usage, the end or an error."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Struct
+
+from llmtop.endpoint.refusals import message_of
+
+MOST_TOKENS = 100_000_000
+"""That a server's count of one request is believed up to: the longest contexts have 10 million."""
+
+
+class _Delta(Struct, gc=False):
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[Any] | None = None
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+
+
+class _PromptDetails(Struct, gc=False):
+    cached_tokens: _Count | None = None
+
+
+class _OutputDetails(Struct, gc=False):
+    reasoning_tokens: _Count | None = None
+
+
+class Usage(Struct, gc=False):
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    total_tokens: _Count | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+
+class _Choice(Struct, gc=False):
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+
+
+class _Extra(Struct, gc=False):
+    usage: Usage | None = None
+
+
+class Timings(Struct, gc=False):
+    """llama.cpp's own account, sent even where usage is not asked for."""
+
+    cache_n: _Count = 0
+    prompt_n: _Count = 0
+    predicted_n: _Count = 0
+
+
+class Event(Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+    x_groq: _Extra | None = None
+    error: str | dict[str, Any] | None = None
+    object: str | None = None
+
+
+decode = msgspec.json.Decoder(Event).decode
+
+
+def usage_of(event: Event) -> Usage | None:
+    """Of the answer so far or in all: beside its choices, in one of them, or in a vendor's own field."""
+    if event.usage is not None:
+        return event.usage
+    found = next((choice.usage for choice in event.choices or () if choice.usage is not None), None)
+    return found or (event.x_groq.usage if event.x_groq is not None else None)
+
+
+def calls_a_tool(calls: list[Any]) -> bool:
+    for call in calls:
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict) and (function.get("name") or function.get("arguments")):
+            return True
+    return False
+
+
+def lenient(answer: dict[str, Any]) -> Event:
+    """An event whatever the types of its fields: those that cannot be used are left out."""
+    choices = []
+    for choice in _list(answer.get("choices")):
+        if isinstance(choice, dict):
+            delta = choice.get("delta")
+            reason = choice.get("finish_reason")
+            if isinstance(reason, dict):
+                reason = reason.get("type")
+            choices.append(
+                _Choice(
+                    _lenient_delta(delta) if isinstance(delta, dict) else None,
+                    _text(choice.get("text")),
+                    reason if isinstance(reason, str) else str(reason) if reason else None,
+                    _lenient_usage(choice.get("usage")),
+                )
+            )
+    extra = answer.get("x_groq")
+    return Event(
+        choices=choices,
+        usage=_lenient_usage(answer.get("usage")),
+        x_groq=_Extra(_lenient_usage(extra.get("usage"))) if isinstance(extra, dict) else None,
+        error=message_of(answer) if answer.get("error") else None,
+        object=_text(answer.get("object")),
+    )
+
+
+def _lenient_delta(delta: dict[str, Any]) -> _Delta:
+    content = delta.get("content")
+    return _Delta(
+        content=_text(content),
+        reasoning=_text(delta.get("reasoning")) or _thinking(content),
+        reasoning_content=_text(delta.get("reasoning_content")),
+        refusal=_text(delta.get("refusal")),
+        tool_calls=_list(delta.get("tool_calls")),
+    )
+
+
+def _lenient_usage(usage: object) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    details, output = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    reasoning = _count(output.get("reasoning_tokens")) if isinstance(output, dict) else None
+    prompt, completion, total = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    return Usage(prompt, completion, total, _PromptDetails(cached), _OutputDetails(reasoning))
+
+
+def _text(value: object) -> str | None:
+    """Text, also where a server sends it as a list of parts."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(_text(part.get("text")) or "" for part in value if isinstance(part, dict))
+    return None
+
+
+def _thinking(value: object) -> str | None:
+    """Reasoning among the parts of a content: {"type": "thinking", "thinking": text or parts}."""
+    if not isinstance(value, list):
+        return None
+    return "".join(_text(part.get("thinking")) or "" for part in value if isinstance(part, dict))
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens, also where a server sends it as a float or as text."""
+    if isinstance(value, str) and len(value) < 20 and value.strip().isdecimal():
+        value = int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
+        return int(value)
+    return None
