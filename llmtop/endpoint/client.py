@@ -196,6 +196,10 @@ class EndpointClient:
             raise TimedOut(f"connect timeout: no connection within {self.caps.connect_timeout_s:g} s") from None
         except FOREIGN as error:
             return in_words(error)
+        except ValueError as error:
+            if not self.access.uses_stock:
+                raise
+            return in_words(error)  # h11 lets it through for some heads
         return None
 
     async def _attempt_stock(self, api: str, body: bytes, reader: StreamReader) -> None:

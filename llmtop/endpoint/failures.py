@@ -26,7 +26,7 @@ def reason_of(error: BaseException) -> OSError | None:
             found = found or seen
         if seen is None:
             break
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+        seen = seen.__cause__ or seen.__context__  # httpcore hides what it was told (`from None`)
     return found
 
 
@@ -37,6 +37,8 @@ def in_words(error: BaseException) -> str:
         return _of_proxy(str(error))
     if found is not None:
         return connect_problem(found)
+    if isinstance(error, httpx.NetworkError) and not str(error):
+        return "the server closed the connection"
     return str(error) or type(error).__name__
 
 

@@ -39,7 +39,7 @@ from llmtop.endpoint.question import (
     ask,
 )
 from llmtop.endpoint.refusals import is_html, refusal_text
-from llmtop.endpoint.tls import tls_problem
+from llmtop.endpoint.tls import CUT_OFF, tls_problem
 from llmtop.endpoint.trace import Trace
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
 
@@ -192,9 +192,7 @@ class _Probe:
         if isinstance(problem, ssl.SSLError):
             raise EndpointUnusable(self._url, tls_problem(problem))
         if host.scheme == "https" and isinstance(problem, ConnectionResetError | ConnectionAbortedError):
-            raise EndpointUnusable(
-                self._url, "the connection was cut off in the TLS handshake: is that the right port, does it speak TLS?"
-            )
+            raise EndpointUnusable(self._url, CUT_OFF)
         if isinstance(problem, ConnectionRefusedError | FileNotFoundError):
             where = self._endpoint.unix_socket or f"port {host.port or (443 if host.scheme == 'https' else 80)}"
             others = await reach.listening_nearby(access)
@@ -267,7 +265,9 @@ class _Probe:
             return EndpointUnusable(url, f"{said}{self._by_proxy()}")
         if isinstance(error, NotConnected):
             return EndpointUnreachable(url, f"{said}{self._by_proxy()}")
-        return EndpointUnusable(url, f"no HTTP answer ({said}): is that the right port?")
+        secure = self._url.startswith("https://") and self._endpoint.client_cert is None
+        more = ", and does it want a client certificate (--client-cert)" if secure else ""
+        return EndpointUnusable(url, f"no HTTP answer ({said}): is that the right port{more}?")
 
     def _auth_problem(self, status: int, body: bytes, wants: str = "") -> str:
         said = self._heard(refusal_text(body))

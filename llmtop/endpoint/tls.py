@@ -103,7 +103,11 @@ def _said(error: Exception) -> str:
 
 # Failures in words
 
-_OTHER_END = "the server ended the TLS handshake"
+CUT_OFF = (
+    "the connection was cut off in the TLS handshake: is that the right port, does it speak TLS, "
+    "and does it want a client certificate (--client-cert)?"
+)
+"""Servers in Python end it like this whatever they miss."""
 _WRONG_CA = "name its CA with --ca-file, or --insecure"
 _CERTIFICATES = {
     9: "is not valid yet: is the clock right, here and there? --insecure goes on without a look",
@@ -167,20 +171,20 @@ _REASONS = {
         "the server knows no host of this name: put the name that it serves into the URL",
     ),
     "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "the server does not offer HTTP/1.1: turn it on there, beside HTTP/2",
-    "UNEXPECTED_EOF_WHILE_READING": f"{_OTHER_END} without a word: is that the right port, and does it speak TLS?",
+    "UNEXPECTED_EOF_WHILE_READING": CUT_OFF,
 }
 """By OpenSSL's reason: what it means, and what to do."""
 
 
 def tls_problem(error: ssl.SSLError) -> str:
     """Why TLS failed: what was seen, what it means, what to type."""
+    reason = getattr(error, "reason", None) or ""  # one that OpenSSL did not make has none
     if isinstance(error, ssl.SSLCertVerificationError):
-        said = plain(str(error.verify_message or error.reason or error), _SHOWN)
-        if (meaning := _CERTIFICATES.get(error.verify_code)) is not None:
+        said = plain(str(getattr(error, "verify_message", "") or reason or error), _SHOWN)
+        if (meaning := _CERTIFICATES.get(getattr(error, "verify_code", 0))) is not None:
             return f"the certificate {meaning} ({said})"
         return f"the certificate is not trusted ({said}): {_WRONG_CA}"
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return _REASONS["UNEXPECTED_EOF_WHILE_READING"]
-    reason = error.reason or ""
     seen = plain(reason.lower().replace("_", " ") or str(error), _SHOWN)
     return f"{_REASONS.get(reason, 'TLS failed: is that the right port?')} ({seen})"
