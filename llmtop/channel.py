@@ -37,7 +37,7 @@ MACHINE = {
 }
 MACHINE_FAMILIES = ("LC_", "XDG_", "CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "MALLOC_")
 """Variables that every child keeps: where things lie, how they are written, how many threads."""
-NETWORK = {"SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE", "OPENSSL_CONF", "NETRC", "HOSTALIASES", "RES_OPTIONS"}
+NETWORK = {"SSL_CERT_FILE", "SSL_CERT_DIR", "OPENSSL_CONF", "HOSTALIASES", "RES_OPTIONS"}
 """Variables for those that reach out to an endpoint, with all that end with _PROXY."""
 SEARCHED = {"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
 """Of these, lists of folders; an empty or relative one would mean the working directory."""

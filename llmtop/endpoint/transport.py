@@ -1,7 +1,7 @@
 """An httpx transport of our own: httpx's requests and responses over connections that know when bytes arrived.
 
-Used like any other (`httpx.AsyncClient(transport=KernelTransport(stamper))`) it streams bodies as httpx does. A
-request with the extension `receiver` is told to that object straight from `data_received` instead (see
+Used like any other (`httpx.AsyncClient(transport=KernelTransport(stamper), trust_env=False)`) it streams bodies as
+httpx does. A request with the extension `receiver` is told to that object straight from `data_received` instead (see
 `connection.Receiver`), and its response comes when it is complete: no task is woken for a chunk.
 
 It follows no redirects, decodes no bodies and uses no proxies; stock httpx is there for those.

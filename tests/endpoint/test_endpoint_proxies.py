@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import llmtop
 from llmtop.domain.endpoint import Endpoint, safe_endpoint
 from llmtop.endpoint import proxies
 from llmtop.endpoint.access import Access
@@ -201,3 +204,24 @@ async def test_load_and_scrapes_go_through_the_proxy_that_is_named_and_no_other(
         "http://llm.test:8000/v1/models",
         "http://exporter.test:9400/metrics",
     ]
+
+
+def test_httpx_is_never_let_near_the_environment() -> None:
+    made = re.compile(r"httpx\.(?:AsyncClient|AsyncHTTPTransport)\(((?:[^()]|\([^()]*\))*)\)")
+    root = Path(llmtop.__file__).parent
+    calls = [call for file in root.rglob("*.py") for call in made.findall(file.read_text(encoding="utf-8"))]
+    assert len(calls) >= 3
+    assert all("trust_env=False" in call for call in calls), "it would read NO_PROXY, and passwords from ~/.netrc"
+
+
+async def test_a_password_of_netrc_is_not_sent(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def answer(request: Any) -> None:
+        await request.answer(200, {})
+
+    (tmp_path / "netrc").write_text("default login ann password secret-word\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server = await serve(answer)
+    await connect(server.url).stock.get("/v1/models")
+    assert "authorization" not in server.requests[0].head.lower()
