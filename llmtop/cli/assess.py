@@ -16,6 +16,7 @@ from llmtop.errors import FileError, UsageError
 from llmtop.exchange.levels import parse_levels, shortfall
 from llmtop.host.review import assess_run, cut_off
 from llmtop.inputs import path_of, text_of
+from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TEXT
 from llmtop.wording.sentences import fails_from
 
@@ -77,6 +78,7 @@ def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
     if assessment.capacity.sentence and assessment.judgement.question not in OF_CAPACITY:
         lines.append(f"capacity   {assessment.capacity.sentence}")
     lines += [f"slo        {target.text}" for target in assessment.slo.targets if target.text]
+    lines += [f"failures   {failure_seen(group)}" for group in assessment.failures]
     diagnosis = assessment.diagnosis
     lines += [f"diagnosis  {line}" for line in (diagnosis.bound, *diagnosis.evidence, diagnosis.advice) if line]
     lines += [f"drift      {drift.text}" for drift in assessment.drifts]
