@@ -74,8 +74,9 @@ class FailureTally:
         kind = self._kinds.get(said)
         if kind is None:
             kind = (record.outcome, record.status, folded(_line(record.error)))
-            if len(self._kinds) < _MOST_TEXTS:
-                self._kinds[said] = kind
+            if len(self._kinds) >= _MOST_TEXTS:
+                self._kinds.clear()
+            self._kinds[said] = kind
         return kind
 
 
