@@ -87,6 +87,7 @@ async def ask(
     method: str = "GET",
     payload: object | None = None,
     accept: str | None = None,
+    last_of_connection: bool = False,
 ) -> Answer:
     """Ask, and read the answer to its end. Raises NoAnswer.
 
@@ -95,8 +96,11 @@ async def ask(
         limit_s: for all of it, from the look-up of the name to the last byte.
         limit_bytes: of the body.
         payload: sent as JSON.
+        last_of_connection: whatever is asked next is asked by another one.
     """
     headers = {} if accept is None else {"Accept": accept}
+    if last_of_connection:
+        headers["Connection"] = "close"
     began = False
     try:
         async with asyncio.timeout(limit_s):

@@ -22,7 +22,7 @@ RETURN_S = 10.0
 """How long an endpoint that nobody answers at is waited for, to tell a restart from one that has gone."""
 SETTLE_S = 3.0
 """After the brake, or metrics that begin anew, until the run ends: errors may be the first that is seen of an endpoint
-that goes away, and several servers that answer in turn seem to restart with every second scrape."""
+that goes away."""
 SEARCH_SETTLE_S = 30.0
 """A search answers the brake with a smaller load; one that has not after so long never will."""
 HANG_S = 60.0

@@ -41,6 +41,9 @@ change of the server helps."""
 RETRY_LATE_S = 5.0
 """How long a page is left alone that `MISSES_UNTIL_STALE` tries in a row have waited for: the pages of the other
 replicas wait along."""
+MEET_FIRST, MEET_EVERY = 8, 10
+"""The first scrapes, and one in so many after them, end their connection: a balancer of connections would otherwise
+give all of them to the replica that the first one met."""
 T = TypeVar("T")
 
 
@@ -166,6 +169,7 @@ class _Replica:
         self._wait_until_s = 0.0
         self._is_known = True
         """Whose page this scrape got."""
+        self._asked = 0
 
     @property
     def told_something(self) -> bool:
@@ -255,7 +259,11 @@ class _Replica:
         """The page; None, with `problem` set, if there is none."""
         self._silent = True
         try:
-            answer = await ask(client, url, limit_s=TIMEOUT_S, limit_bytes=PAGE_BYTES, accept=ACCEPT)
+            self._asked += 1
+            last = self._asked <= MEET_FIRST or self._asked % MEET_EVERY == 0
+            answer = await ask(
+                client, url, limit_s=TIMEOUT_S, limit_bytes=PAGE_BYTES, accept=ACCEPT, last_of_connection=last
+            )
         except Late as error:
             self.problem = f"{safe_url(url)}: {error}"
             if self.misses + 1 >= MISSES_UNTIL_STALE:
