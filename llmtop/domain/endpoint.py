@@ -30,6 +30,37 @@ PROXY_FROM_ENVIRONMENT = "env"
 PROXY_NONE = "none"
 
 
+class Api(Struct, frozen=True, kw_only=True):
+    """Where an OpenAI API is below a base URL."""
+
+    root: str | None = None
+    """What stands before `/chat/completions`, `/completions` and `/models`: `/v1` or nothing; None: to be found."""
+    only: str | None = None
+    """`chat` or `completions`, whose full URL was given: no other is asked."""
+    given: str | None = None
+    """The path of that one, as it was given."""
+    query: str = ""
+    """Without its `?`; sent with every request to the API. It may hold a key: not in a run file."""
+
+    def url(self, base_url: str, api: str) -> str:
+        """The URL of `chat`, `completions` or `models`."""
+        return base_url + self.path(api)
+
+    def path(self, api: str) -> str:
+        """The same below the base URL, with its query."""
+        root = USUAL_ROOT if self.root is None else self.root
+        path = self.given if self.given is not None and api == self.only else root + _API_PATHS[api]
+        return f"{path}?{self.query}" if self.query else path
+
+    def among(self, apis: tuple[str, ...]) -> tuple[str, ...]:
+        """Those that may be asked."""
+        return apis if self.only is None else (self.only,)
+
+
+USUAL_ROOT = "/v1"
+_API_PATHS = {"chat": "/chat/completions", "completions": "/completions", "models": "/models"}
+
+
 class Endpoint(Struct, frozen=True, kw_only=True):
     """Where to send requests and how to be let in.
 
@@ -39,6 +70,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
     base_url: str
     """Scheme, host, port and base path without a trailing slash and without `/v1`."""
+    api: Api = Api()
+    """Where its API is below that."""
     model: str | None = None
     """None: the first model the endpoint lists."""
     dialect: Dialect | None = None
@@ -122,6 +155,7 @@ def safe_endpoint(endpoint: Endpoint) -> Endpoint:
     return structs.replace(
         endpoint,
         base_url=safe_url(endpoint.base_url),
+        api=structs.replace(endpoint.api, query=""),
         metrics_urls=tuple(map(safe_url, endpoint.metrics_urls)),
         headers=tuple((name, "…") for name, _ in endpoint.headers),
         proxy=safe_url(endpoint.proxy),
@@ -158,6 +192,8 @@ class EndpointInfo(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     apis: tuple[str, ...] = ()
     """Which of chat and completions can be streamed, the preferred one first."""
+    api_root: str | None = None
+    """The root of its API, where it was found out."""
     server: str | None = None
     """Name and version as the server tells them, for display."""
     max_model_len: int | None = None

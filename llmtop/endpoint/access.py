@@ -190,7 +190,8 @@ def _secrets_of(endpoint: Endpoint, headers: Iterable[tuple[str, str]]) -> Itera
         yield key_in(variable) or ""
     for name, value in headers:
         yield from of_header(name, value)
-    for url in (endpoint.base_url, *endpoint.metrics_urls, *named_proxies(endpoint)):
+    asked = endpoint.api.url(endpoint.base_url, "models")
+    for url in (asked, *endpoint.metrics_urls, *named_proxies(endpoint)):
         yield from of_url(url)
 
 

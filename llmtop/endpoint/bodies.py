@@ -10,8 +10,6 @@ import msgspec
 
 from llmtop.dialects import RequestFields
 
-PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
-
 _CONTINUOUS = "continuous_usage_stats"
 _UNKNOWN = re.compile(
     r"unknown|unrecogni[sz]ed|unexpected|unsupported|not (supported|permitted|allowed)|extra (inputs|fields)", re.I

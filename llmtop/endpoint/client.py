@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx
+from msgspec import structs
 
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome
 from llmtop.endpoint.access import Access
-from llmtop.endpoint.bodies import PATHS, RequestBodies
+from llmtop.endpoint.bodies import RequestBodies
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
 from llmtop.endpoint.connection import GRACE_S, ConnectionPool, Over
 from llmtop.endpoint.failures import FOREIGN, in_words
@@ -68,11 +69,13 @@ class EndpointClient:
             addresses_of=endpoint.addresses_of,
         )
         self._stock: httpx.AsyncClient | None = None
-        self._targets = {api: self._target(api) for api in PATHS}
+        self.api = endpoint.api
+        self._targets: dict[str, tuple[httpx.URL, httpx.Headers]] = {}
+        self.use_root(endpoint.api.root if info is None or info.api_root is None else info.api_root)
 
     @property
     def _pool(self) -> ConnectionPool:
-        return self._transport.pool(self._targets["chat"][0])
+        return self._transport.pool(next(iter(self._targets.values()))[0])
 
     @property
     def table(self) -> DialectTable:
@@ -89,6 +92,11 @@ class EndpointClient:
         self.bodies = RequestBodies(self.table.request, model)
         if self.table.quirks.closes_after_stream:
             self._pool.reuse = False
+
+    def use_root(self, root: str | None) -> None:
+        """Ask the API under this path of the base URL from now on."""
+        self.api = structs.replace(self.api, root=root)
+        self._targets = {api: self._target(api) for api in self.api.among(("chat", "completions"))}
 
     async def generate(
         self, prompt: str | Sequence[Any], output_tokens: int, api: str, trace: Trace, sink: Sink
@@ -235,7 +243,7 @@ class EndpointClient:
 
     def _target(self, api: str) -> tuple[httpx.URL, httpx.Headers]:
         """Where requests of an API go, and the headers that all of them have."""
-        url = httpx.URL(self.endpoint.base_url + PATHS[api])
+        url = httpx.URL(self.api.url(self.endpoint.base_url, api))
         fixed = [
             ("Host", self.access.host_header),
             ("Accept", "text/event-stream"),

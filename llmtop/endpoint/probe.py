@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from llmtop.dialects import DIALECTS, DialectTable, JsonFact, dig, text_of
 from llmtop.dialects.listing import LIST_PATH, context_of, entries_in, fact_at, is_listed, name_of
 from llmtop.dialects.recognition import Answers, clues, recognise
-from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, Finding, safe_url
+from llmtop.domain.endpoint import USUAL_ROOT, Dialect, Endpoint, EndpointInfo, Finding, safe_url
 from llmtop.domain.load import Caps
 from llmtop.domain.plain import LONG
 from llmtop.domain.request import Outcome, TokenSource
@@ -39,6 +39,7 @@ from llmtop.endpoint.question import (
     ask,
 )
 from llmtop.endpoint.refusals import is_html, refusal_text
+from llmtop.endpoint.roots import settle
 from llmtop.endpoint.tls import CUT_OFF, tls_problem
 from llmtop.endpoint.trace import Trace
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
@@ -161,6 +162,7 @@ class _Probe:
             model=model,
             models=tuple(map(self._heard, models[:_MODELS_KEPT])),
             apis=apis,
+            api_root=self._client.api.root,
             server=self._server_name(table),
             max_model_len=max_model_len,
             max_num_seqs=max_num_seqs,
@@ -205,22 +207,29 @@ class _Probe:
     async def _list_models(self) -> tuple[str, ...]:
         """The models that are listed. Where one is named, the list is not needed: whatever becomes of it is a finding,
         and the trial decides."""
-        url = self._url + LIST_PATH
+        path = self._client.api.path("models")
         try:
-            answer = await ask(self._client.stock, LIST_PATH, limit_s=_ASK_S, limit_bytes=LIST_BYTES)
+            answer = await ask(self._client.stock, path, limit_s=_ASK_S, limit_bytes=LIST_BYTES)
         except NoAnswer as error:
-            problem: EndpointError | None = await self._no_first_answer(url, error)
+            problem: EndpointError | None = await self._no_first_answer(self._url + path, error)
             answer, is_fatal = _NOTHING, not isinstance(error, Late | Refused)
         else:
+            if self._client.api.root is None:
+                root, answer = await settle(self._client, answer, _ASK_S)
+                self._client.use_root(root)
+                path = self._client.api.path("models")
             is_fatal = is_port_of_tls(answer.status, answer.body)
-            problem = self._first_problem(url, answer)
+            problem = self._first_problem(self._url + path, answer)
         if problem is not None and (is_fatal or self._endpoint.model is None):
             raise problem
         self._answers[LIST_PATH] = answer
+        if self._client.api.root not in (None, USUAL_ROOT):
+            api = next(iter(self._client.api.among(("chat",))))
+            self._find("address", True, f"{api} is asked at {safe_url(self._client.api.url(self._url, api))}")
         entries = entries_in(answer.json) if answer.status == 200 else None
         if problem is not None or entries is None:
             instead = "no list of models" if answer.status == 200 else f"status {answer.status}"
-            said = f"{LIST_PATH}: {problem.problem if problem is not None else instead}"
+            said = f"{safe_url(path)}: {problem.problem if problem is not None else instead}"
             advice = None if self._endpoint.model else "name the model with --model"
             self._find("models", None, said if advice else f"{said}; not needed with --model", advice)
             return ()
@@ -331,7 +340,7 @@ class _Probe:
         """
         asked, table = self._endpoint.model, DIALECTS[dialect]
         if asked is None and not models:
-            raise EndpointUnusable(f"{self._url}{LIST_PATH}", "lists no model: name one with --model")
+            raise EndpointUnusable(self._client.api.url(self._url, "models"), "lists no model: name one with --model")
         tried: list[str] = []
         first: dict[str, Trace] = {}
         for model in models[:_MODELS_TRIED] if asked is None else (asked,):
@@ -375,7 +384,7 @@ class _Probe:
         usage = False
         problems: dict[str, Trace] = {}
         limit_s = _TRIAL_S
-        for api in table.request.api:
+        for api in self._client.api.among(table.request.api):
             trace, is_endless = Trace(), False
             scope = asyncio.timeout(limit_s)
             trial = _Trial(scope)

@@ -26,6 +26,8 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _PERCENT = re.compile("%[0-9A-Fa-f]{2}")
 _OPEN = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})
 """Headers that say how to talk, not who talks."""
+_OPEN_QUERY = frozenset({"api-version", "deployment", "model", "region"})
+"""Parameters of a query that are known to say what is asked, not who asks: they are in names and messages."""
 
 
 class Secrets:
@@ -111,8 +113,10 @@ def of_url(url: str) -> Iterator[str]:
         name, _, password = user.partition(":")
         yield from (user, unquote(user), name, unquote(name), password, unquote(password))
     if parts.query:
-        yield from (parts.query, unquote(parts.query))
-        for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        private = [(n, v) for n, v in parse_qsl(parts.query, keep_blank_values=True) if n.lower() not in _OPEN_QUERY]
+        if private:
+            yield from (parts.query, unquote(parts.query))
+        for name, value in private:
             yield value or name
 
 

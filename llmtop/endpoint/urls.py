@@ -6,17 +6,20 @@ import re
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from llmtop.domain.endpoint import Endpoint, safe_url
+from llmtop.domain.endpoint import USUAL_ROOT, Api, Endpoint, safe_url
 from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
 
-_KNOWN_PATHS = re.compile(
-    r"(/v1)?(/(chat/completions|completions|models|embeddings|responses))?/?$|/(metrics|health|docs|v1)/?$"
-)
+_ONE_API = re.compile(r"/(?P<tail>chat/completions|completions|invocations)$")
+"""The end of a full URL. SageMaker and Databricks take chat's bodies at `/invocations`."""
+_PAGE = re.compile(r"/(models|embeddings|responses|metrics|health|docs)$")
+"""The end of a URL that was copied from a page beside it."""
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 MOST_NAME = 253
 """Letters of a host's name (RFC 1035)."""
 _SAFE = "/%:@!$&'()*+,;=~-._"
 """What stays as it is in a path."""
+_SAFE_QUERY = _SAFE + "?[]{}|"
 MOST_URL = 2000
 """Letters of a URL; servers and proxies take no more."""
 SHOWN = 80
@@ -27,20 +30,32 @@ _HOW = "write it like http://127.0.0.1:8000, host:port, https://host/path or uni
 def normalise_url(text: str) -> str:
     """The base URL behind `text`: scheme, host, port and base path, without /v1, a known path or a trailing slash.
 
-    Takes host:port, a bare port, IPv6 in brackets or bare, and URLs copied from a client's settings
-    (`.../v1/chat/completions`). A unix socket (`unix:/path`) has the base URL http://localhost. Raises UsageError.
+    See `read_url`.
+    """
+    return read_url(text)[0]
+
+
+def read_url(text: str) -> tuple[str, Api]:
+    """The base URL behind `text`, and where the API is below it.
+
+    Takes host:port, a bare port, IPv6 in brackets or bare, and URLs copied from a client's settings. The full URL of
+    an API (`.../chat/completions`, `.../completions`, `.../invocations`) stands for that one alone, path and query as
+    given but for a slash at the end; other paths are a base, whose query is sent, too. A unix socket (`unix:/path`)
+    has the base URL http://localhost. Raises UsageError.
     """
     text = text.strip()
     if not text.isprintable() or len(text) > MOST_URL:
         shown = plain(text.rpartition("@")[2], SHOWN)
         raise UsageError(f"URL {shown!r}: is not one line of at most {MOST_URL} letters; {_HOW}")
     if unix_path(text) is not None:
-        return "http://localhost"
+        return "http://localhost", Api()
     if text.isdecimal() or re.fullmatch(r":\d+", text):
         text = f"127.0.0.1:{text.lstrip(':')}"
-    if "://" not in text:
-        if text.count(":") > 1 and not text.startswith("["):  # a bare IPv6 address
-            text = f"[{text}]"
+    text = re.sub(r"^(https?):/?(?=[^/\d])", r"\1://", text, flags=re.I)  # a slash too few
+    if not _SCHEME.match(text):  # a query may hold a URL
+        if re.split("[/?#]", text, maxsplit=1)[0].count(":") > 1 and not text.startswith("["):  # a bare IPv6 address
+            host, slash, rest = text.partition("/")
+            text = f"[{host}]{slash}{rest}"
         text = f"http://{text}"
     try:
         parts = urlsplit(text)
@@ -50,7 +65,7 @@ def normalise_url(text: str) -> str:
         raise UsageError(f"URL {safe_url(text)!r}: {what}; {_HOW}") from None
     if parts.scheme not in ("http", "https"):
         raise UsageError(f"URL {safe_url(text)!r}: {parts.scheme}:// cannot be driven; {_HOW}")
-    name = _ascii(parts.hostname or "")
+    name = _ascii((parts.hostname or "").replace("%25", "%"))  # of a zone
     if not name or re.search(r"[\s\\<>\"]", parts.netloc):
         raise UsageError(f"URL {safe_url(text)!r}: there is no host in it; {_HOW}")
     if parts.username or parts.password:
@@ -60,9 +75,21 @@ def normalise_url(text: str) -> str:
         )
     host = f"[{name}]" if ":" in name else name
     scheme = "https" if port == 443 else parts.scheme
-    path = quote(_KNOWN_PATHS.sub("", parts.path), safe=_SAFE)
     shown = "" if port is None or port == {"http": 80, "https": 443}[scheme] else f":{port}"
-    return f"{scheme}://{host}{shown}{path.rstrip('/')}"
+    base, api = _read_path(quote(parts.path, safe=_SAFE).rstrip("/"), quote(parts.query, safe=_SAFE_QUERY))
+    return f"{scheme}://{host}{shown}{base}", api
+
+
+def _read_path(path: str, query: str) -> tuple[str, Api]:
+    """The base path, and where the API is below it."""
+    one = _ONE_API.search(path)
+    head = (path[: one.start()] if one else _PAGE.sub("", path)).rstrip("/")
+    base = head.removesuffix(USUAL_ROOT).rstrip("/")
+    has_usual = head.endswith(USUAL_ROOT)
+    if one is None:
+        return base, Api(root=USUAL_ROOT if has_usual else None, query=query)
+    only = "completions" if one["tail"] == "completions" else "chat"
+    return base, Api(root=USUAL_ROOT if has_usual else "", only=only, given=path[len(base) :], query=query)
 
 
 def _ascii(host: str) -> str:
@@ -91,4 +118,5 @@ def endpoint_from_url(text: str, **fields: Any) -> Endpoint:
     path = unix_path(text)
     if path is not None:
         fields["unix_socket"] = path
-    return Endpoint(base_url=normalise_url(text), **fields)
+    base_url, api = read_url(text)
+    return Endpoint(base_url=base_url, api=api, **fields)
