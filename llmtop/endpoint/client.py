@@ -78,6 +78,11 @@ class EndpointClient:
         return self._transport.pool(next(iter(self._targets.values()))[0])
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where connections of the load have gone to, in turn; (): nowhere yet, or not by the own transport."""
+        return () if self.access.uses_stock else self._pool.in_turn
+
+    @property
     def table(self) -> DialectTable:
         return DIALECTS[self.dialect]
 

@@ -29,6 +29,8 @@ _ADDRESSES_S = 60.0
 GRACE_S = 0.02
 """That a receiver which has heard all is kept waiting for the end of the response: it is on its way right behind, and
 then the connection serves the next request."""
+_NEXT_ADDRESS_S = 1.0
+"""An address that is silent for this long is passed over where there is another: a lost SYN is sent again then."""
 LINGER_S = 2.0
 """A response that stays open for this long after its receiver has heard all is given up."""
 _LEFT_OPEN = 2
@@ -263,6 +265,8 @@ class ConnectionPool:
         self._early_closes = 0
         self._closed = False
         self._addresses: list[_Address] = []
+        self._failed: list[_Address] = []
+        self._turn = 0
         self._addresses_until_s = 0.0
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -291,18 +295,31 @@ class ConnectionPool:
         if self._closed:
             raise OSError(_CLOSED)
         first_error: OSError | None = None
-        for index, (family, type_, protocol, address) in enumerate(await self._resolve()):
+        in_turn = await self._resolve()
+        for place in in_turn:
+            family, type_, protocol, address = place
             try:
-                connection = await self._open_on(open_socket(family, type_, protocol), address)
+                limit_s = None if place is in_turn[-1] else _NEXT_ADDRESS_S
+                connection = await self._open_on(open_socket(family, type_, protocol), address, limit_s)
             except ssl.SSLError:
                 raise
             except OSError as error:
-                first_error = first_error or error
+                if first_error is None or isinstance(first_error, TimeoutError):
+                    first_error = error
+                if place in self._addresses:  # the last to be tried, until the name is looked up again
+                    self._addresses.remove(place)
+                    self._failed.append(place)
                 continue
-            if index:  # the address that answered comes first from now on
-                self._addresses.insert(0, self._addresses.pop(index))
+            if place in self._failed:
+                self._failed.remove(place)
+                self._addresses.append(place)
             return connection
         raise first_error or OSError(f"no address for {self.origin.host}")
+
+    @property
+    def in_turn(self) -> tuple[str, ...]:
+        """The addresses that connections go to in turn: those that answer, of the family of the first."""
+        return tuple(str(address[0]) for family, _, _, address in self._addresses if family == self._addresses[0][0])
 
     def keep(self, connection: Connection) -> None:
         """Put a connection that can be used among the idle ones."""
@@ -352,16 +369,29 @@ class ConnectionPool:
     async def _resolve(self) -> list[_Address]:
         now, origin = perf_counter(), self.origin
         if now >= self._addresses_until_s:
-            pinned = [found for address in origin.addresses for found in numeric(address, origin.port)]
-            found = pinned or await look_up(origin.host, origin.port)
-            self._addresses = [(family, type_, protocol, address) for family, type_, protocol, _, address in found]
+            found = [found for address in origin.addresses for found in numeric(address, origin.port)]
+            try:
+                found = found or list(await look_up(origin.host, origin.port))
+            except OSError:
+                if not self._addresses:
+                    raise
+            if found:
+                self._addresses = [(family, type_, protocol, address) for family, type_, protocol, _, address in found]
+                self._failed = []
             self._addresses_until_s = now + _ADDRESSES_S
-        return list(self._addresses)
+        # A host's other family is the same machines again, by another way: it is there for when the first fails.
+        first = self._addresses[0][0] if self._addresses else None
+        alike = [place for place in self._addresses if place[0] == first]
+        others = [place for place in self._addresses if place[0] != first]
+        at = self._turn % len(alike) if alike else 0
+        self._turn += 1
+        return [*alike[at:], *alike[:at], *others, *self._failed]
 
-    async def _open_on(self, sock: socket.socket, address: Any) -> Connection:
+    async def _open_on(self, sock: socket.socket, address: Any, limit_s: float | None = None) -> Connection:
         loop = asyncio.get_running_loop()
         try:
-            await loop.sock_connect(sock, address)
+            async with asyncio.timeout(limit_s):
+                await loop.sock_connect(sock, address)
             if self._closed:
                 raise OSError(_CLOSED)
             connection = Connection(sock, self._stamper, self)

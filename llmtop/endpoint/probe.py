@@ -65,6 +65,7 @@ _MODEL_STATUSES = (400, 404, 405, 422, 500, 501)
 TOO_MANY = 429
 _MODELS_KEPT = 1000
 """Models that are kept of a list."""
+_ADDRESSES_SHOWN = 8
 _NOTHING = Answer(0, b"")
 """There was no answer."""
 
@@ -497,6 +498,10 @@ class _Probe:
 
     def _note_reach(self) -> None:
         access = self._client.access
+        addresses = self._client.addresses
+        if len(addresses) > 1:
+            shown = ", ".join(addresses[:_ADDRESSES_SHOWN])
+            self._find("addresses", True, f"{len(addresses)} addresses: {shown}: connections go to each in turn")
         if access.proxy:
             self._find(
                 "transport",

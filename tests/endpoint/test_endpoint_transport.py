@@ -237,6 +237,37 @@ async def test_a_name_with_several_addresses_finds_the_one_that_listens(serve: A
     assert (await ask(client)).outcome is Outcome.OK
 
 
+async def test_connections_go_to_every_address_of_a_name_in_turn_but_for_those_that_fail(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await serve(stream_ok, host="0.0.0.0")
+    port = int(server.url.rpartition(":")[2])
+    here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{last}", port)) for last in (1, 2, 3)]
+    closed = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.4", 9))
+    silent = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0))
+
+    async def look_up(host: str, port: int) -> Any:
+        return [here[0], closed, *here[1:], silent]
+
+    monkeypatch.setattr(connection_module, "look_up", look_up)
+    pool = connection_module.ConnectionPool(connection_module.Origin("replicas.test", port), Stamper(0))
+    try:
+        connections = [await pool.connect() for _ in range(9)]
+        peers = [connection._sock.getpeername()[0] for connection in connections]
+        assert pool.in_turn == ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+        assert all(2 <= peers.count(address) <= 4 for address in pool.in_turn)
+        assert len(peers) == 9
+
+        async def gone(host: str, port: int) -> Any:
+            raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+        monkeypatch.setattr(connection_module, "look_up", gone)
+        pool._addresses_until_s = 0.0
+        await pool.connect()  # what was found last is believed where nothing is found now
+    finally:
+        pool.close()
+
+
 async def test_a_proxy_in_the_environment_is_used_by_stock_httpx(
     serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
