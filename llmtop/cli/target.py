@@ -32,7 +32,9 @@ def asked_url(arguments: argparse.Namespace) -> str | None:
     if arguments.sim is not None and arguments.url is not None:
         raise UsageError("--sim and a URL: give one of them")
     if arguments.sim is not None and "://" in arguments.sim:
-        raise UsageError(f"--sim {plain(arguments.sim)}: that is a URL; leave out --sim to drive it, or name a preset")
+        raise UsageError(
+            f"--sim {plain(safe_url(arguments.sim))}: that is a URL; leave out --sim to drive it, or name a preset"
+        )
     return None if arguments.url is None else str(arguments.url)
 
 

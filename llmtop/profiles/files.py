@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from llmtop.domain.endpoint import safe_url
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.profile import Profile, Question
 from llmtop.errors import ProfileError
@@ -126,7 +127,7 @@ def _find(name_or_path: str | Path) -> Path:
         if not path.suffix:
             raise ProfileError(plain(str(name_or_path)), f"no such profile; {_there_are(path.stem)}")
     if "://" in str(name_or_path):
-        raise ProfileError(name_or_path, "is a URL; a profile comes before it: llmtop run PROFILE URL")
+        raise ProfileError(safe_url(str(name_or_path)), "is a URL; a profile comes before it: llmtop run PROFILE URL")
     if not path.exists():
         raise ProfileError(path, f"cannot be read: No such file or directory; {_there_are(path.stem)}")
     return path

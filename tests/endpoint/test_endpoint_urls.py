@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -17,7 +18,8 @@ from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.question import Answer
 from llmtop.endpoint.roots import settle
 from llmtop.endpoint.urls import endpoint_from_url
-from llmtop.errors import UsageError
+from llmtop.errors import LlmtopError
+from llmtop.profiles.files import load_profile
 
 VENDORS = {
     "OpenAI": ("https://api.openai.com/v1", "https://api.openai.com", "/v1"),
@@ -149,9 +151,10 @@ def test_the_key_in_a_query_is_sent_and_never_shown() -> None:
     assert heard == "no such key: ***, in version 2024-06-01"
 
 
-def test_a_query_does_not_get_into_an_error() -> None:
-    with pytest.raises(UsageError) as caught:
-        endpoint_from_url("ftp://h/v1?code=hush-hush-4711")
+@pytest.mark.parametrize("told", [endpoint_from_url, load_profile])
+def test_a_query_does_not_get_into_an_error(told: Callable[[str], object]) -> None:
+    with pytest.raises(LlmtopError) as caught:
+        told("ftp://h/v1?code=hush-hush-4711")
     assert "hush" not in str(caught.value)
 
 
