@@ -12,6 +12,7 @@ import pytest
 
 from llmtop.domain.endpoint import Dialect, EndpointInfo
 from llmtop.domain.load import Caps
+from llmtop.endpoint import connection, lookedup
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
@@ -221,6 +222,31 @@ async def test_nothing_listens(connect: Any) -> None:
         port = taken.getsockname()[1]
     with pytest.raises(EndpointUnreachable, match=f"nothing listens on port {port}: is the server up"):
         await probed(connect(f"http://127.0.0.1:{port}", dialect=None, model=None))
+
+
+async def test_the_addresses_that_a_name_has_are_said(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await serve(pages({"/v1/models": models("m")}), host="0.0.0.0")
+    port = int(server.url.rpartition(":")[2])
+
+    async def look_up(host: str, port: int) -> Any:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{last}", port)) for last in (1, 2)]
+
+    for module in (connection, lookedup):
+        monkeypatch.setattr(module, "look_up", look_up)
+    info = await probe(connect(f"http://localhost:{port}").endpoint, Caps())
+    assert found(info, "addresses").found == "2 addresses: 127.0.0.1, 127.0.0.2: connections go to each in turn"
+
+
+async def test_the_api_that_is_not_under_v1_is_found_and_said(serve: Any, connect: Any) -> None:
+    async def handle(request: Request) -> None:
+        await (stream_ok(request) if request.path == "/v4/chat/completions" else request.answer(404, b"{}"))
+
+    server = await serve(handle)
+    info = await probe(connect(f"{server.url}/v4", model="m").endpoint, Caps())
+    assert info.api_root == ""
+    assert found(info, "address").found == f"chat is asked at {server.url}/v4/chat/completions"
 
 
 async def test_an_unknown_host(connect: Any) -> None:
