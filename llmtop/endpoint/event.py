@@ -28,7 +28,7 @@ class _PromptDetails(Struct, gc=False):
     cached_tokens: _Count | None = None
 
 
-class _OutputDetails(Struct, gc=False):
+class OutputDetails(Struct, gc=False):
     reasoning_tokens: _Count | None = None
 
 
@@ -37,7 +37,7 @@ class Usage(Struct, gc=False):
     completion_tokens: _Count | None = None
     total_tokens: _Count | None = None
     prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
 
 
 class _Choice(Struct, gc=False):
@@ -132,7 +132,7 @@ def _lenient_usage(usage: object) -> Usage | None:
     cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
     reasoning = _count(output.get("reasoning_tokens")) if isinstance(output, dict) else None
     prompt, completion, total = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
-    return Usage(prompt, completion, total, _PromptDetails(cached), _OutputDetails(reasoning))
+    return Usage(prompt, completion, total, _PromptDetails(cached), OutputDetails(reasoning))
 
 
 def _text(value: object) -> str | None:

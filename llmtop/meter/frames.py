@@ -87,6 +87,8 @@ class FrameBuilder:
                 self._token_source = least_sure(known)
             else:
                 self._failures.add(record)
+                source = record.token_source
+                self._token_source = least_sure((source, self._token_source or source))
         for closed in batch.bins:
             self._add_bin(closed)
         self.t_s = max(self.t_s, batch.t_s)

@@ -27,7 +27,7 @@ _PINNED = {True: "pinned", False: "not pinned: the model may stop early"}
 
 DEFINITIONS = (
     ("TTFT", "From the first byte written of a request to the first delta with content, reasoning or a tool call."),
-    ("TPOT", "(last token − first token) / (output tokens − tokens of the first chunk): the pace of a stream."),
+    ("TPOT", "(last token − first token) / (tokens streamed after the first chunk): the pace of a stream."),
     ("E2E", "From the first byte written to the last token."),
     ("Output tokens/s", "Tokens that arrived in the interval / its length, streams that later failed included."),
     ("In flight", "Requests sent and not yet ended: what a server sees as concurrent users."),

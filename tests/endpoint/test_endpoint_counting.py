@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop.domain.request import Outcome, TokenSource
-from llmtop.endpoint.counting import AT_ONCE, INVISIBLE, Counting
-from llmtop.endpoint.event import Usage
+from llmtop.endpoint.counting import ALIKE, AT_ONCE, INVISIBLE, SUMMARY, Counting
+from llmtop.endpoint.event import OutputDetails, Usage
 
 from .test_endpoint_reader import MS, Heard, Trace, chat, read
 
@@ -173,3 +173,25 @@ def test_what_was_generated_before_the_first_event_is_not_its_own() -> None:
         counting.events = 1
         counting.take_along(Usage(completion_tokens=1 + ahead), payload=True)
         assert counting.counted == counted
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "hidden", "source"),
+    [(round(80 * ALIKE) - 1, 0, TOLD), (round(80 * ALIKE) + 1, 0, GUESSED), (round(80 * SUMMARY) + 1, 161, GUESSED)],
+)
+def test_reasoning_that_is_denser_than_the_answer_is_told_apart_from_its_summary(
+    reasoning: int, hidden: int, source: TokenSource
+) -> None:
+    counting = Counting()
+    counting.events, counting.thoughts, counting.text = 100, 80, 1000
+    counting.take_whole(
+        Usage(
+            prompt_tokens=5,
+            completion_tokens=20 + reasoning,
+            total_tokens=25 + reasoning,
+            completion_tokens_details=OutputDetails(reasoning),
+        ),
+        payload=False,
+    )
+    count = counting.settle(100)
+    assert (count.output, count.hidden, count.source) == (20 + reasoning, hidden, source)

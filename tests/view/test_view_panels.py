@@ -142,3 +142,15 @@ def test_the_newest_failure_is_read_with_status_and_words_above_the_keys_and_in_
     short = replace(new, text="slow down please")
     ascii_line = lines.event_line(lines.entries(replace(frame, failures=(short,)), ASCII), ASCII, width)
     assert 'HTTP 429 "slow down please" x12, first 00:03, last 00:41' in "".join(text for text, _ in ascii_line)
+
+
+def test_tpot_and_tokens_that_the_server_did_not_count_are_shown_as_about() -> None:
+    path = next(each for each in SCENES if scene(each).frame.window.tpot.n)
+    frame = scene(path).frame
+    for source, about in (("usage", ""), ("chunks", UNICODE.about)):
+        views = panels(replace(frame, token_source=source), Slo(), UNICODE, Condition())
+        figures = {view.title.split()[0]: view.figure for view in views}
+        assert figures["TPOT"].startswith(about)
+        assert figures["output"].startswith(about)
+        assert not figures["TTFT"].startswith(UNICODE.about)
+        assert bool(about) == (UNICODE.about in figures["TPOT"])
