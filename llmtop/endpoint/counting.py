@@ -21,7 +21,11 @@ Tokens beyond the events are one of three things:
 
 Reasoning is counted in `completion_tokens` by most and beside it by some; of the two the one is taken that
 `total_tokens - prompt_tokens` allows and by which an event of reasoning holds as many tokens as one of content.
-Where nothing told can be true, or two different figures can, events are counted and the source says so.
+Where nothing told can be true, events are counted; where two different figures can, the source says that it is a guess.
+
+Bounds: where usage grew with every event, output and TPOT are the server's own. Elsewhere TPOT is off by what the first
+read held more or less than its share. Reasoning that was never streamed and that no detail tells of is found only where
+the text has no room for it; choices of one request that come side by side are one stream.
 """
 
 from __future__ import annotations

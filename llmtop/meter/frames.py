@@ -81,14 +81,10 @@ class FrameBuilder:
         self._events.extend(batch.events)
         for record in batch.requests:
             if record.outcome is Outcome.OK:
-                known = (
-                    (record.token_source,) if self._token_source is None else (record.token_source, self._token_source)
-                )
-                self._token_source = least_sure(known)
-            else:
-                self._failures.add(record)
                 source = record.token_source
                 self._token_source = least_sure((source, self._token_source or source))
+            else:
+                self._failures.add(record)
         for closed in batch.bins:
             self._add_bin(closed)
         self.t_s = max(self.t_s, batch.t_s)
