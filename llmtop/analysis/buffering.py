@@ -57,13 +57,14 @@ def arrival_of(facts: Facts) -> Arrival | None:
     """How the answers since the last chapter arrive; None: as they are sent, or there are too few to say."""
     table, size = facts.requests, len(facts.requests)
     since_s = max((chapter.t_s for chapter in facts.chapters), default=-np.inf)
-    first_s, last_s, e2e_s, tokens, chunks, at_first, ok, limited, sent_s = (
+    first_s, last_s, e2e_s, tokens, hidden, chunks, at_first, ok, limited, sent_s = (
         np.array(table.column(name)[:size])
         for name in (
             "first_token_s",
             "last_token_s",
             "e2e_s",
             "output_tokens",
+            "hidden_tokens",
             "chunks",
             "first_chunk_tokens",
             "ok",
@@ -71,6 +72,7 @@ def arrival_of(facts: Facts) -> Arrival | None:
             "sent_s",
         )
     )
+    tokens = tokens - hidden  # what was never streamed was kept by the server, not by the path
     told = (ok > 0) & (limited == 0) & (chunks >= 1) & (tokens >= LEAST_TOKENS) & (sent_s >= since_s)
     told &= e2e_s >= FASTEST_S * tokens
     count = int(told.sum())

@@ -39,7 +39,8 @@ def path_finding(trace: Trace, coalesced: int) -> Finding:
     Args:
         coalesced: reads that held several token events.
     """
-    tokens, first_ns, last_ns, sent_ns = trace.output_tokens, trace.first_token_ns, trace.last_token_ns, trace.sent_ns
+    tokens = trace.output_tokens - trace.hidden_tokens
+    first_ns, last_ns, sent_ns = trace.first_token_ns, trace.last_token_ns, trace.sent_ns
     if trace.outcome is not Outcome.OK or first_ns is None or last_ns is None or sent_ns is None:
         return Finding("path", None, f"no whole answer to look at: {trace.error or 'none came in time'}")
     ttft_s, e2e_s = (first_ns - sent_ns) / 1e9, (last_ns - sent_ns) / 1e9

@@ -76,6 +76,7 @@ _READ = (
     "prompt_tokens",
     "cached_tokens",
     "output_tokens",
+    "hidden_tokens",
     "first_chunk_tokens",
     "chunks",
     "worker",

@@ -106,6 +106,11 @@ def test_a_path_keeps_nearly_all_answers_back(streamed: int, expected: Arrival |
     assert arrival([*calm[:streamed], *many()[streamed:]]) is expected
 
 
+def test_reasoning_that_the_server_keeps_is_kept_by_no_path() -> None:
+    assert arrival(many(tokens=40)) is Arrival.WHOLE
+    assert arrival([replace(each, hidden_tokens=39) for each in many(tokens=40)]) is None
+
+
 def test_a_few_answers_tell_nothing() -> None:
     assert arrival(many(FEWEST - 1)) is None
     assert arrival(many(FEWEST)) is Arrival.WHOLE
