@@ -17,6 +17,7 @@ from llmtop.endpoint.access import Access
 from llmtop.endpoint.bodies import RequestBodies
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
 from llmtop.endpoint.connection import GRACE_S, ConnectionPool, Over
+from llmtop.endpoint.cookies import Cookies
 from llmtop.endpoint.failures import FOREIGN, in_words
 from llmtop.endpoint.question import JSON_BYTES, NoAnswer, ask
 from llmtop.endpoint.reader import SETTLED_S, StreamReader
@@ -104,29 +105,43 @@ class EndpointClient:
         self._targets = {api: self._target(api) for api in self.api.among(("chat", "completions"))}
 
     async def generate(
-        self, prompt: str | Sequence[Any], output_tokens: int, api: str, trace: Trace, sink: Sink
+        self,
+        prompt: str | Sequence[Any],
+        output_tokens: int,
+        api: str,
+        trace: Trace,
+        sink: Sink,
+        cookies: Cookies | None = None,
     ) -> None:
-        """Send one request and follow its stream to the end.
+        """Send one request and follow its stream to the end. `cookies`: those of its user, sent and kept.
 
         Never raises for what a server does: `trace` says how it ended, in words that are fit to be shown. A cancelled
         call closes the connection, sets the outcome CANCELLED and raises CancelledError on.
         """
         try:
-            await self._try(prompt, output_tokens, api, trace, sink)
+            await self._try(prompt, output_tokens, api, trace, sink, cookies)
         finally:
             if trace.error is not None:
                 trace.error = self.access.heard(trace.error)
             if trace.finish_reason not in _USUAL_ENDS:
                 trace.finish_reason = self.access.heard(str(trace.finish_reason))
 
-    async def _try(self, prompt: str | Sequence[Any], output_tokens: int, api: str, trace: Trace, sink: Sink) -> None:
+    async def _try(
+        self,
+        prompt: str | Sequence[Any],
+        output_tokens: int,
+        api: str,
+        trace: Trace,
+        sink: Sink,
+        cookies: Cookies | None,
+    ) -> None:
         """As often as it takes to learn which optional fields the endpoint refuses."""
         for _ in range(_ATTEMPTS):
             version = self.bodies.version
             body = self.bodies.body(prompt, output_tokens, api)
             reader = StreamReader(trace, sink, self.stamper, output_tokens)
             try:
-                lost = await self._attempt(api, body, reader)
+                lost = await self._attempt(api, body, reader, cookies)
             except asyncio.CancelledError:
                 _settle(trace, self.stamper.now_ns(), Outcome.CANCELLED, None)
                 raise
@@ -189,20 +204,21 @@ class EndpointClient:
 
     # One attempt
 
-    async def _attempt(self, api: str, body: bytes, reader: StreamReader) -> str | None:
+    async def _attempt(self, api: str, body: bytes, reader: StreamReader, cookies: Cookies | None) -> str | None:
         """Send `body` once. Returns why the answer was cut off, None when it was not. Raises TimedOut."""
         try:
             if self.access.uses_stock:
-                await self._attempt_stock(api, body, reader)
+                await self._attempt_stock(api, body, reader, cookies)
                 return None
             watch = _Deadlines(self.caps, reader, self.stamper)
             extensions = {"receiver": reader, "timeout": {"connect": self.caps.connect_timeout_s}}
-            url, headers = self._targets[api]
+            url, headers = self._target_for(api, cookies)
             request = httpx.Request("POST", url, headers=headers, content=body, extensions=extensions)
             try:
-                await self._transport.handle_async_request(request)
+                response = await self._transport.handle_async_request(request)
             finally:
                 watch.stop()
+            _keep(cookies, response)
         except Over:
             reader.over = True
         except httpx.ConnectTimeout:
@@ -215,12 +231,12 @@ class EndpointClient:
             return in_words(error)  # h11 lets it through for some heads
         return None
 
-    async def _attempt_stock(self, api: str, body: bytes, reader: StreamReader) -> None:
+    async def _attempt_stock(self, api: str, body: bytes, reader: StreamReader, cookies: Cookies | None) -> None:
         """The same through stock httpx: stamps are taken when the task gets the bytes."""
         loop = asyncio.get_running_loop()
         trace, now_ns, caps = reader.trace, self.stamper.now_ns, self.caps
         total_at_s = loop.time() + caps.total_timeout_s
-        url, headers = self._targets[api]
+        url, headers = self._target_for(api, cookies)
         timeout = httpx.Timeout(None, connect=caps.connect_timeout_s)
         stock = self.stock
         reader.sent(now_ns(), connect_ns=0)
@@ -231,6 +247,7 @@ class EndpointClient:
                     parser.status = response.status_code
                     parser.headers = [(name.lower(), value) for name, value in response.headers.items()]
                     reader.head(parser, now_ns())
+                    _keep(cookies, response)
                     async for data in response.aiter_raw():
                         stamp_ns = now_ns()
                         reader.body(data, stamp_ns)
@@ -246,6 +263,14 @@ class EndpointClient:
                 return
             raise TimedOut(_deadline(caps, trace, now_ns())[1]) from None
 
+    def _target_for(self, api: str, cookies: Cookies | None) -> tuple[httpx.URL, httpx.Headers]:
+        """Where a user's request of an API goes, and its headers."""
+        url, headers = self._targets[api]
+        brought = cookies.header if cookies is not None else ""
+        if not brought or "cookie" in headers:
+            return url, headers
+        return url, httpx.Headers([*headers.raw, (b"Cookie", brought.encode())])
+
     def _target(self, api: str) -> tuple[httpx.URL, httpx.Headers]:
         """Where requests of an API go, and the headers that all of them have."""
         url = httpx.URL(self.api.url(self.endpoint.base_url, api))
@@ -255,6 +280,12 @@ class EndpointClient:
             ("Content-Type", "application/json"),
         ]
         return url, httpx.Headers([*fixed, *self.access.headers])
+
+
+def _keep(cookies: Cookies | None, response: httpx.Response) -> None:
+    if cookies is not None and "set-cookie" in response.headers:
+        path = response.request.url.path
+        cookies.take(response.headers.get_list("set-cookie"), path)
 
 
 class _Deadlines:

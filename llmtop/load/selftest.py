@@ -29,6 +29,7 @@ from llmtop.domain.profile import Workload
 from llmtop.domain.verdicts import ClientHealth
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.control import control
+from llmtop.endpoint.cookies import Cookies
 from llmtop.endpoint.probe import probe
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.urls import endpoint_from_url
@@ -144,11 +145,17 @@ class _Listener(EndpointClient):
     heard: dict[str, tuple[Trace, array[int]]]
 
     async def generate(
-        self, prompt: str | Sequence[Any], output_tokens: int, api: str, trace: Trace, sink: Sink
+        self,
+        prompt: str | Sequence[Any],
+        output_tokens: int,
+        api: str,
+        trace: Trace,
+        sink: Sink,
+        cookies: Cookies | None = None,
     ) -> None:
         ear = _Ear(sink)
         self.heard[str(prompt)[:HEAD_CHARACTERS]] = (trace, ear.stamps)
-        await super().generate(prompt, output_tokens, api, trace, ear)
+        await super().generate(prompt, output_tokens, api, trace, ear, cookies)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from msgspec import Struct
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import REFUSALS, Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event
+from llmtop.endpoint.cookies import Cookies
 from llmtop.endpoint.trace import Trace
 from llmtop.load.setup import Setup
 from llmtop.meter.binner import Binner
@@ -240,7 +241,7 @@ class Users:
         task = asyncio.current_task()
         assert task is not None
         rng = Random(f"user {self._seed} {self._worker} {user.number}")
-        failures = 0
+        failures, cookies = 0, Cookies()
         try:
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
@@ -253,7 +254,7 @@ class Users:
                 else:
                     self._resting.pop(task, None)
                     self._working.add(task)
-                    answer = await self._request(step, due_ns, taken_ns, part)
+                    answer = await self._request(step, due_ns, taken_ns, part, cookies)
                     due_ns, part = answer.end_ns, 1.0
                     failures = failures + 1 if answer.outcome.is_error else 0
                 taken_ns = self._now()
@@ -290,7 +291,9 @@ class Users:
         await asyncio.sleep(seconds)
         return due_ns
 
-    async def _request(self, prompt: Prompt, due_ns: int, taken_ns: int, part: float) -> RequestRecord:
+    async def _request(
+        self, prompt: Prompt, due_ns: int, taken_ns: int, part: float, cookies: Cookies
+    ) -> RequestRecord:
         """Send one request and wait for its end."""
         trace = Trace(min(due_ns, taken_ns), taken_ns)
         self._number += 1
@@ -301,7 +304,8 @@ class Users:
         output_tokens = self._output_tokens(prompt, part)
         try:
             await asyncio.sleep(0)  # an endpoint that answers or refuses at once must not keep the loop from the others
-            await self._client.generate(prompt.messages or prompt.text, output_tokens, self._api, trace, self)
+            asked = prompt.messages or prompt.text
+            await self._client.generate(asked, output_tokens, self._api, trace, self, cookies)
         except asyncio.CancelledError:
             trace.outcome = Outcome.CANCELLED
             self._settle(flying, output_tokens)

@@ -95,7 +95,7 @@ class FakeClient:
     def take_lag(self) -> LagSample:
         return self.lag
 
-    async def generate(self, prompt, output_tokens, api, trace, sink) -> None:
+    async def generate(self, prompt, output_tokens, api, trace, sink, cookies=None) -> None:
         answer = self.answers(self.started)
         self.started += 1
         self.starts_s.append(self.clock() / 1e9)
