@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import ssl
 from time import perf_counter_ns
 from typing import Any
-from urllib.parse import urlsplit
 
 from llmtop.dialects import DIALECTS, DialectTable, JsonFact, dig, text_of
 from llmtop.dialects.listing import LIST_PATH, context_of, entries_in, fact_at, is_listed, name_of
@@ -21,28 +19,23 @@ from llmtop.domain.endpoint import USUAL_ROOT, Dialect, Endpoint, EndpointInfo, 
 from llmtop.domain.load import Caps
 from llmtop.domain.plain import LONG
 from llmtop.domain.request import Outcome, TokenSource
-from llmtop.endpoint import reach
-from llmtop.endpoint.admission import admission_problem, is_port_of_tls
+from llmtop.endpoint.admission import is_port_of_tls
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.clock import KERNEL
+from llmtop.endpoint.contact import Contact
 from llmtop.endpoint.question import (
     JSON_BYTES,
     LIST_BYTES,
     PAGE_BYTES,
-    REFUSAL_BYTES,
     Answer,
     Late,
     NoAnswer,
-    NotConnected,
     Refused,
-    TlsFailed,
     ask,
 )
-from llmtop.endpoint.refusals import is_html, refusal_text
 from llmtop.endpoint.roots import settle
-from llmtop.endpoint.tls import CUT_OFF, tls_problem
 from llmtop.endpoint.trace import Trace
-from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
+from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnusable
 
 _ASK_S = 5.0
 """For one question. A busy vLLM takes 0.6 s for /metrics."""
@@ -127,6 +120,7 @@ class _Probe:
         self._endpoint = client.endpoint
         self._url = client.endpoint.base_url
         self._heard = client.access.heard
+        self._contact = Contact(client)
         self._answers: dict[str, Answer] = {}
         self._pages: set[str] = set()
         """Where metrics may be."""
@@ -139,7 +133,7 @@ class _Probe:
         """What the list of models holds."""
 
     async def run(self) -> EndpointInfo:
-        await self._reach()
+        await self._contact.reach()
         models = await self._list_models()
         dialect = await self._detect()
         table = DIALECTS[dialect]
@@ -177,34 +171,6 @@ class _Probe:
     def _find(self, name: str, ok: bool | None, found: str, advice: str | None = None) -> None:
         self._findings.append(Finding(name, ok, self._heard(found, LONG), None if ok else advice))
 
-    # Reaching it
-
-    async def _reach(self) -> None:
-        access, timeout_s = self._client.access, self._client.caps.connect_timeout_s
-        if access.uses_stock:
-            return
-        problem = await reach.failure_to_connect(access.origin, timeout_s)
-        if problem is None:
-            return
-        host = urlsplit(self._url)
-        if isinstance(problem, ssl.SSLCertVerificationError):
-            raise EndpointUnusable(self._url, tls_problem(problem))
-        if host.scheme == "https" and await reach.speaks_plainly(access, timeout_s):
-            plain = self._url.replace("https://", "http://", 1)
-            raise EndpointUnusable(self._url, f"does not speak TLS: try {plain}")
-        if isinstance(problem, ssl.SSLError):
-            raise EndpointUnusable(self._url, tls_problem(problem))
-        if host.scheme == "https" and isinstance(problem, ConnectionResetError | ConnectionAbortedError):
-            raise EndpointUnusable(self._url, CUT_OFF)
-        if isinstance(problem, ConnectionRefusedError | FileNotFoundError):
-            where = self._endpoint.unix_socket or f"port {host.port or (443 if host.scheme == 'https' else 80)}"
-            others = await reach.listening_nearby(access)
-            hint = f"; something listens on port {', '.join(map(str, others))}" if others else ""
-            raise EndpointUnreachable(self._url, f"nothing listens on {where}: is the server up?{hint}")
-        if isinstance(problem, TimeoutError):
-            raise EndpointUnreachable(self._url, f"no connection within {timeout_s:g} s: check host, port and firewall")
-        raise EndpointUnreachable(self._url, f"{problem.strerror or problem}: check host and port")
-
     async def _list_models(self) -> tuple[str, ...]:
         """The models that are listed. Where one is named, the list is not needed: whatever becomes of it is a finding,
         and the trial decides."""
@@ -212,7 +178,7 @@ class _Probe:
         try:
             answer = await ask(self._client.stock, path, limit_s=_ASK_S, limit_bytes=LIST_BYTES)
         except NoAnswer as error:
-            problem: EndpointError | None = await self._no_first_answer(self._url + path, error)
+            problem: EndpointError | None = await self._contact.no_answer(self._url + path, error)
             answer, is_fatal = _NOTHING, not isinstance(error, Late | Refused)
         else:
             if self._client.api.root is None:
@@ -220,7 +186,7 @@ class _Probe:
                 self._client.use_root(root)
                 path = self._client.api.path("models")
             is_fatal = is_port_of_tls(answer.status, answer.body)
-            problem = self._first_problem(self._url + path, answer)
+            problem = self._contact.problem_of(self._url + path, answer)
         if problem is not None and (is_fatal or self._endpoint.model is None):
             raise problem
         self._answers[LIST_PATH] = answer
@@ -238,54 +204,6 @@ class _Probe:
         models = tuple(name for entry in entries if (name := name_of(entry)) is not None)
         self._find("models", bool(models), ", ".join(models[:5]) or "none listed", "name the model with --model")
         return models
-
-    def _first_problem(self, url: str, answer: Answer) -> EndpointError | None:
-        """What the answer to the first question says is wrong with the endpoint; None: nothing."""
-        status = answer.status
-        if status in (401, 403):
-            return EndpointAuthFailed(url, self._auth_problem(status, answer.body, answer.wants))
-        if is_port_of_tls(status, answer.body):  # before it is taken for a web page: nginx's is one
-            return EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
-        if 300 <= status < 400:
-            where = self._heard(answer.location) or "elsewhere"
-            return EndpointUnusable(
-                url, f"status {status}, redirects to {where}: point llmtop there, it does not follow"
-            )
-        if is_html(answer.body):
-            said = self._heard(refusal_text(answer.body[:REFUSAL_BYTES]))
-            return EndpointUnusable(
-                url, f"status {status} and a web page ({said!r}): wrong port, or a base path is missing"
-            )
-        if status == 503:
-            said = self._heard(refusal_text(answer.body)) or "service unavailable"
-            return EndpointUnreachable(url, f"status 503 ({said}): the server is not ready yet, try again in a moment")
-        return None
-
-    async def _no_first_answer(self, url: str, error: NoAnswer) -> EndpointError:
-        """Why the first question has no answer."""
-        if isinstance(error, Late):
-            return EndpointUnreachable(url, f"{error}: is the server hung or still loading?")
-        if isinstance(error, Refused):
-            return EndpointUnusable(url, f"the answer {error}: is that the right port?")
-        timeout_s = self._client.caps.connect_timeout_s
-        if self._url.startswith("http://") and await reach.speaks_tls(self._client.access, timeout_s):
-            return EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
-        said = self._heard(str(error))
-        if isinstance(error, TlsFailed):
-            return EndpointUnusable(url, f"{said}{self._by_proxy()}")
-        if isinstance(error, NotConnected):
-            return EndpointUnreachable(url, f"{said}{self._by_proxy()}")
-        secure = self._url.startswith("https://") and self._endpoint.client_cert is None
-        more = ", and does it want a client certificate (--client-cert)" if secure else ""
-        return EndpointUnusable(url, f"no HTTP answer ({said}): is that the right port{more}?")
-
-    def _auth_problem(self, status: int, body: bytes, wants: str = "") -> str:
-        said = self._heard(refusal_text(body))
-        return admission_problem(self._endpoint, status, said, wants=wants, is_page=is_html(body))
-
-    def _by_proxy(self) -> str:
-        proxy = self._client.access.proxy
-        return f" (through {proxy.shown}: --proxy none asks without one)" if proxy else ""
 
     # What it is
 
@@ -397,7 +315,8 @@ class _Probe:
                 trace.error = f"no stream within {limit_s:g} s"
                 limit_s = limit_s if is_endless else _TRIAL_AGAIN_S
             if trace.status in (401, 403):
-                raise EndpointAuthFailed(self._url, self._auth_problem(trace.status, (trace.error or "").encode()))
+                problem = self._contact.auth_problem(trace.status, (trace.error or "").encode())
+                raise EndpointAuthFailed(self._url, problem)
             self._is_endless = self._is_endless or is_endless
             if is_endless or trace.outcome in (Outcome.OK, Outcome.EMPTY, Outcome.TEXTLESS):
                 apis.append(api)

@@ -20,6 +20,11 @@ from llmtop.endpoint.transport import KernelTransport
 SECOND_LOOK_S = 2.0
 """For finding out why a first look failed."""
 _NEARBY_S = 0.2
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""With which a client begins, and its settings: none."""
+_FRAME_BYTES = 9
+_FIRST_FRAMES = (4, 7)
+"""SETTINGS or GOAWAY: how a server begins."""
 
 
 async def failure_to_connect(origin: Origin, timeout_s: float) -> OSError | None:
@@ -58,6 +63,31 @@ async def speaks_plainly(access: Access, timeout_s: float) -> bool:
         except question.NoAnswer:
             return False
     return answer.status != 400  # what TLS servers say to it
+
+
+async def speaks_http2(access: Access, timeout_s: float) -> bool:
+    """Whether HTTP/2 is answered at the endpoint's address to a client that begins with it (RFC 9113, section 3.3)."""
+    origin = access.origin
+    context = None
+    if origin.tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+    host = next(iter(origin.addresses), origin.host)
+    try:
+        async with asyncio.timeout(min(timeout_s, SECOND_LOOK_S)):
+            if origin.unix_path is not None:
+                reader, writer = await asyncio.open_unix_connection(origin.unix_path, ssl=context)
+            else:
+                reader, writer = await asyncio.open_connection(host, origin.port, ssl=context)
+            try:
+                writer.write(_PREFACE)
+                frame = await reader.readexactly(_FRAME_BYTES)
+            finally:
+                writer.transport.abort()
+    except (OSError, EOFError):
+        return False
+    return frame[0] == 0 and frame[3] in _FIRST_FRAMES and frame[5:] == bytes(4)
 
 
 async def listening_nearby(access: Access) -> list[int]:

@@ -509,3 +509,16 @@ async def test_a_proxy_is_named_in_the_findings(serve: Any, connect: Any, monkey
     info = await probed(connect("http://llm.example:8000", dialect=None, model=None))
     assert found(info, "transport").ok is False
     assert proxy.url in found(info, "transport").found
+
+
+async def test_a_server_that_speaks_http2_alone_is_named(connect: Any) -> None:
+    async def settings(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+        await writer.drain()
+        await reader.read(100)
+        writer.close()
+
+    async with await asyncio.start_server(settings, "127.0.0.1") as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(EndpointUnusable, match="HTTP/2"):
+            await probed(connect(url, dialect=None, model=None))

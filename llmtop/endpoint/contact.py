@@ -1,0 +1,101 @@
+"""Why an endpoint cannot be asked: what was seen, what it means, and what to type."""
+
+from __future__ import annotations
+
+import ssl
+from urllib.parse import urlsplit
+
+from llmtop.endpoint import reach
+from llmtop.endpoint.admission import admission_problem, is_port_of_tls
+from llmtop.endpoint.client import EndpointClient
+from llmtop.endpoint.question import REFUSAL_BYTES, Answer, Late, NoAnswer, NotConnected, Refused, TlsFailed
+from llmtop.endpoint.refusals import is_html, refusal_text
+from llmtop.endpoint.tls import CUT_OFF, tls_problem
+from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
+
+
+class Contact:
+    """Asks whether an endpoint can be reached, and reads what its first answer says is wrong with it."""
+
+    def __init__(self, client: EndpointClient) -> None:
+        self._client = client
+        self._endpoint = client.endpoint
+        self._url = client.endpoint.base_url
+        self._heard = client.access.heard
+
+    async def reach(self) -> None:
+        """Connect once. Raises EndpointUnreachable or EndpointUnusable with what is in the way."""
+        access, timeout_s = self._client.access, self._client.caps.connect_timeout_s
+        if access.uses_stock:
+            return
+        problem = await reach.failure_to_connect(access.origin, timeout_s)
+        if problem is None:
+            return
+        host = urlsplit(self._url)
+        if isinstance(problem, ssl.SSLCertVerificationError):
+            raise EndpointUnusable(self._url, tls_problem(problem))
+        if host.scheme == "https" and await reach.speaks_plainly(access, timeout_s):
+            plain = self._url.replace("https://", "http://", 1)
+            raise EndpointUnusable(self._url, f"does not speak TLS: try {plain}")
+        if isinstance(problem, ssl.SSLError):
+            raise EndpointUnusable(self._url, tls_problem(problem))
+        if host.scheme == "https" and isinstance(problem, ConnectionResetError | ConnectionAbortedError):
+            raise EndpointUnusable(self._url, CUT_OFF)
+        if isinstance(problem, ConnectionRefusedError | FileNotFoundError):
+            where = self._endpoint.unix_socket or f"port {host.port or (443 if host.scheme == 'https' else 80)}"
+            others = await reach.listening_nearby(access)
+            hint = f"; something listens on port {', '.join(map(str, others))}" if others else ""
+            raise EndpointUnreachable(self._url, f"nothing listens on {where}: is the server up?{hint}")
+        if isinstance(problem, TimeoutError):
+            raise EndpointUnreachable(self._url, f"no connection within {timeout_s:g} s: check host, port and firewall")
+        raise EndpointUnreachable(self._url, f"{problem.strerror or problem}: check host and port")
+
+    def problem_of(self, url: str, answer: Answer) -> EndpointError | None:
+        """What the answer to the first question says is wrong with the endpoint; None: nothing."""
+        status = answer.status
+        if status in (401, 403):
+            return EndpointAuthFailed(url, self.auth_problem(status, answer.body, answer.wants))
+        if is_port_of_tls(status, answer.body):  # before it is taken for a web page: nginx's is one
+            return EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
+        if 300 <= status < 400:
+            where = self._heard(answer.location) or "elsewhere"
+            return EndpointUnusable(
+                url, f"status {status}, redirects to {where}: point llmtop there, it does not follow"
+            )
+        if is_html(answer.body):
+            said = self._heard(refusal_text(answer.body[:REFUSAL_BYTES]))
+            return EndpointUnusable(
+                url, f"status {status} and a web page ({said!r}): wrong port, or a base path is missing"
+            )
+        if status == 503:
+            said = self._heard(refusal_text(answer.body)) or "service unavailable"
+            return EndpointUnreachable(url, f"status 503 ({said}): the server is not ready yet, try again in a moment")
+        return None
+
+    async def no_answer(self, url: str, error: NoAnswer) -> EndpointError:
+        """Why the first question has no answer."""
+        if isinstance(error, Late):
+            return EndpointUnreachable(url, f"{error}: is the server hung or still loading?")
+        if isinstance(error, Refused):
+            return EndpointUnusable(url, f"the answer {error}: is that the right port?")
+        timeout_s = self._client.caps.connect_timeout_s
+        if self._url.startswith("http://") and await reach.speaks_tls(self._client.access, timeout_s):
+            return EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
+        if await reach.speaks_http2(self._client.access, timeout_s):
+            return EndpointUnusable(url, "speaks HTTP/2 alone: put a proxy in front of it that speaks HTTP/1.1")
+        said = self._heard(str(error))
+        if isinstance(error, TlsFailed):
+            return EndpointUnusable(url, f"{said}{self._by_proxy()}")
+        if isinstance(error, NotConnected):
+            return EndpointUnreachable(url, f"{said}{self._by_proxy()}")
+        secure = self._url.startswith("https://") and self._endpoint.client_cert is None
+        more = ", and does it want a client certificate (--client-cert)" if secure else ""
+        return EndpointUnusable(url, f"no HTTP answer ({said}): is that the right port{more}?")
+
+    def auth_problem(self, status: int, body: bytes, wants: str = "") -> str:
+        said = self._heard(refusal_text(body))
+        return admission_problem(self._endpoint, status, said, wants=wants, is_page=is_html(body))
+
+    def _by_proxy(self) -> str:
+        proxy = self._client.access.proxy
+        return f" (through {proxy.shown}: --proxy none asks without one)" if proxy else ""
