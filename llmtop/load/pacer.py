@@ -97,6 +97,9 @@ class Pacer(Struct, dict=True):
     share: tuple[int, int] = (0, 1)
     """(i, n): answer only for the arrivals whose number is i modulo n and for the i-th share of the concurrency, so
     that n workers with the same pacer are together exactly one."""
+    times_s: tuple[float, ...] = ()
+    """When the requests of a trace are due, in seconds into the plan, in order: exactly these are sent, and the plan's
+    rate only says how much that is. Empty: arrivals are drawn."""
 
     def __post_init__(self) -> None:
         self._pieces = tuple(_pieces(self.plan))
@@ -142,6 +145,8 @@ class Pacer(Struct, dict=True):
 
     def arrivals(self, elapsed_s: float) -> int:
         """How many requests were due by `elapsed_s`, all shares together."""
+        if self.times_s:
+            return max(0, bisect_right(self.times_s, self.start_s + elapsed_s) - self.first)
         due = self.integral(elapsed_s)
         if due < self._position:
             self._rewind()
@@ -153,6 +158,9 @@ class Pacer(Struct, dict=True):
         """When this share's next request is due after it has sent `sent`; infinite: never."""
         index, count = self.share
         number = (index - self.first) % count + 1 + sent * count
+        if self.times_s:
+            place = self.first + number - 1
+            return self.times_s[place] - self.start_s if place < len(self.times_s) else math.inf
         if number < self._number:
             self._rewind()
         while self._number < number:
@@ -164,12 +172,15 @@ class Pacer(Struct, dict=True):
         return max(0.0, self.send_s(sent) - elapsed_s)
 
     def replaced(self, plan: LoadPlan, elapsed_s: float, start_s: float = 0.0) -> Pacer:
-        """A pacer for `plan`, from `elapsed_s` on.
+        """A pacer for `plan`, from `elapsed_s` on. Another plan than a trace's own draws its arrivals.
 
         The next arrival stays as far away, counted in requests: a slider that is dragged over a rate does not push it
         along, and no move sends an extra one.
         """
         due = self.arrivals(elapsed_s)
+        if self.times_s:
+            times_s = self.times_s if plan == self.plan else ()
+            return replace(self, plan=plan, start_s=start_s, first=self.first + due, times_s=times_s)
         ahead = self._position - self.integral(elapsed_s)
         return replace(self, plan=plan, start_s=start_s, first=self.first + due, ahead=ahead)
 

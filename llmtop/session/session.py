@@ -369,10 +369,11 @@ class Session:
         prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=salt)
         if info.has_tokenize:
             await _check_count(client, prompts, profile.plan.base)
-        plan = profile.plan
-        if prompts.arrivals_s and not plan.stages:
-            plan = trace_plan(prompts.arrivals_s, plan.base)
-        pacer = Pacer.hold(self._wanted, seed) if self._wanted else Pacer(plan, seed)
+        pacer = Pacer(profile.plan, seed)
+        if self._wanted:
+            pacer = Pacer.hold(self._wanted, seed)
+        elif prompts.arrivals_s and not profile.plan.stages:
+            pacer = Pacer(trace_plan(prompts.arrivals_s, profile.plan.base), seed, times_s=prompts.arrivals_s)
         workers = self._options.workers or auto_workers(caps.max_concurrency)
         if workers > 1:
             shared = WorkerSetup(
@@ -567,14 +568,14 @@ class Session:
 
 async def _check_count(client: EndpointClient, prompts: PromptSource, point: LoadPoint) -> None:
     """Let the endpoint's own tokenizer count one prompt, so that already the first ones have the asked length."""
-    prompt = prompts.next(point)
+    prompt = prompts.peek(point)
     counted = await client.tokenize(prompt.text)
     if counted is not None:
         prompts.calibrate(prompt.tokens, counted, "tokenize")
 
 
 def trace_plan(arrivals_s: Sequence[float], base: LoadPoint) -> LoadPlan:
-    """One stage that sends as the trace's requests came."""
+    """One stage whose rate is that at which the trace's requests came, until a second after the last."""
     stage = Stage(name="trace", duration_s=arrivals_s[-1] + 1.0, shape=arrivals_replay(arrivals_s, window_s=1.0))
     return LoadPlan(stages=(stage,), base=base)
 

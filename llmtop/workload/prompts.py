@@ -108,6 +108,13 @@ class PromptSource:
         text = self._synthesize(index, count, point.shared_prefix, rng)
         return Prompt(text, self.calibration.tokens(count), output_tokens, self.calibration.source)
 
+    def peek(self, point: LoadPoint) -> Prompt:
+        """The prompt that `next` gives, which it still gives afterwards."""
+        index, cut = self._index, self.cut
+        prompt = self.next(point)
+        self._index, self.cut = index, cut
+        return prompt
+
     def calibrate(self, asked_tokens: int, usage_prompt_tokens: int, source: str = "usage") -> None:
         """Tell what the endpoint counted for a prompt whose `tokens` was `asked_tokens`; call it for every answer.
 

@@ -196,3 +196,26 @@ def test_shapes_of_concurrency() -> None:
     assert pacer.stage(31)[0].name == "spike"
     assert pacer.stage(31)[1] == pytest.approx(8.0)
     assert pacer.stage(59.0) == (None, None)
+
+
+@given(st.lists(st.floats(0.0, 50.0), min_size=1, max_size=40).map(sorted), st.integers(1, 4), st.floats(0.0, 60.0))
+@settings(max_examples=60)
+def test_a_trace_is_its_requests_at_its_times_whoever_shares_them(
+    times_s: list[float], count: int, at_s: float
+) -> None:
+    plan = LoadPlan(stages=(Stage(name="trace", duration_s=51.0, shape=Hold(rate_rps=1.0)),))
+    pacer = Pacer(plan, times_s=tuple(times_s))
+
+    def sends_s(part: Pacer) -> list[float]:
+        sent = [part.send_s(number) for number in range(len(times_s) + 1)]
+        return [send_s for send_s in sent if send_s < math.inf]
+
+    assert sends_s(pacer) == times_s
+    assert sorted(send_s for i in range(count) for send_s in sends_s(pacer.shared(i, count))) == times_s
+    assert pacer.arrivals(at_s) == sum(time_s <= at_s for time_s in times_s)
+    assert pacer.next_send(at_s, len(times_s)) == math.inf
+    later = pacer.replaced(plan, at_s, at_s)
+    left_s = [later.start_s + send_s for i in range(count) for send_s in sends_s(later.shared(i, count))]
+    assert sorted(left_s) == pytest.approx([time_s for time_s in times_s if time_s > at_s])
+    assert msgpack.decode(msgpack.encode(pacer), type=Pacer).times_s == pacer.times_s
+    assert not pacer.replaced(LoadPlan(stages=(), base=LoadPoint(concurrency=1)), at_s).times_s

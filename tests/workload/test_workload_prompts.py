@@ -113,3 +113,10 @@ def test_a_table_without_scale_ignores_the_load_point() -> None:
 def test_an_unknown_source_is_refused() -> None:
     with pytest.raises(UsageError, match="synthetic, sharegpt, jsonl or trace"):
         PromptSource(Workload(source="lorem"))
+
+
+def test_a_prompt_that_was_looked_at_is_still_the_next() -> None:
+    source = PromptSource(Workload())
+    point = LoadPoint(concurrency=1)
+    seen = source.peek(point)
+    assert (source.next(point), source.next(point) == seen) == (seen, False)
