@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from llmtop.analysis.predicted import MOST_USERS, assess_prediction, predict_edge
-from llmtop.cli.output import print_json, say, verdicts_json
+from llmtop.cli.output import complain, print_json, say, verdicts_json
 from llmtop.cli.target import knobs_of
 from llmtop.domain.bounds import SENT_RATE, Quantity
 from llmtop.domain.plain import plain
@@ -27,7 +27,7 @@ from llmtop.simulator.engine import (
     predict,
 )
 from llmtop.wording.figures import TEXT
-from llmtop.workload.datasets import read_rows
+from llmtop.workload.traces import read_rows
 
 MOST_LEVELS = 100
 """Of one prediction."""
@@ -140,4 +140,7 @@ def _numbers(option: str, text: str | None, quantity: Quantity) -> tuple[float, 
 
 def _requests(path: Path) -> tuple[ReplayRequest, ...]:
     """The request list of a file, in order of arrival."""
-    return tuple(ReplayRequest(row.arrival_s, row.prompt_tokens, row.output_tokens) for row in read_rows(path))
+    rows, notes = read_rows(path)
+    for note in notes:
+        complain(note)
+    return tuple(ReplayRequest(row.arrival_s, row.prompt_tokens, row.output_tokens) for row in rows)

@@ -302,10 +302,10 @@ class Users:
         self._prefilling[trace] = prompt
         self.binner.sent()
         output_tokens = self._output_tokens(prompt, part)
+        said = prompt.text if self._api == "completions" else prompt.messages or prompt.text
         try:
             await asyncio.sleep(0)  # an endpoint that answers or refuses at once must not keep the loop from the others
-            asked = prompt.messages or prompt.text
-            await self._client.generate(asked, output_tokens, self._api, trace, self, cookies)
+            await self._client.generate(said, output_tokens, self._api, trace, self, cookies)
         except asyncio.CancelledError:
             trace.outcome = Outcome.CANCELLED
             self._settle(flying, output_tokens)

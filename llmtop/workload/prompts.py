@@ -11,11 +11,10 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.errors import UsageError
 from llmtop.workload.calibration import Calibration
-from llmtop.workload.datasets import Conversation, TraceRow, read_conversations, read_trace
+from llmtop.workload.conversations import Conversation, Message, read_conversations
 from llmtop.workload.lengths import draw
+from llmtop.workload.traces import TraceRow, read_trace
 from llmtop.workload.words import CLOSING, CLOSING_WORDS, HEAD_WORDS, WordTable
-
-Message = dict[str, str]
 
 _CLOSED_FROM = 2 * (HEAD_WORDS + CLOSING_WORDS)
 """Shorter prompts have no room for the closing words."""
@@ -74,10 +73,12 @@ class PromptSource:
         self._common: tuple[int, str] = (0, "")
         self._conversations: Sequence[Conversation] = ()
         self._trace: Sequence[TraceRow] = ()
+        self.notes: tuple[str, ...] = ()
+        """What is to be said of the file: rows that were left out, what was guessed."""
         if workload.source in ("sharegpt", "jsonl"):
-            self._conversations = read_conversations(workload, max_model_len)
+            self._conversations, self.notes = read_conversations(workload, max_model_len)
         elif workload.source == "trace":
-            self._trace = read_trace(workload, max_model_len)
+            self._trace, self.notes = read_trace(workload, max_model_len)
         elif workload.source != "synthetic":
             raise UsageError(f"workload {workload.source!r} is not known; use synthetic, sharegpt, jsonl or trace")
 
@@ -164,7 +165,7 @@ class PromptSource:
         head = self._words.head(index + self._salt)[1:] + "\n"
         messages = row.messages
         if messages:
-            messages = ({**messages[0], "content": head + messages[0]["content"]}, *messages[1:])
+            messages = _headed(messages, head)
         return Prompt(head + row.text, row.tokens + HEAD_WORDS + 1, output_tokens, "tiktoken", messages)
 
     def _from_trace(self, index: int) -> Prompt:
@@ -185,3 +186,11 @@ class PromptSource:
             parts.append(self._words.block(f"block {scope} {block}", size))
             count -= size
         return "".join(parts)
+
+
+def _headed(messages: tuple[Message, ...], head: str) -> tuple[Message, ...]:
+    """The same conversation, its first text begun with `head`."""
+    place = next((place for place, message in enumerate(messages) if message.get("content")), 0)
+    content = messages[place].get("content") or ""
+    begun = head + content if isinstance(content, str) else [{"type": "text", "text": head}, *content]
+    return (*messages[:place], {**messages[place], "content": begun}, *messages[place + 1 :])

@@ -12,7 +12,7 @@ import pytest
 from llmtop.domain.bounds import TIME_S, TOKENS
 from llmtop.domain.profile import LogNormal, Normal
 from llmtop.errors import FileError
-from llmtop.workload import datasets
+from llmtop.workload import conversations, traces
 from llmtop.workload.lengths import draw
 from llmtop.workload.tokens import PIECE, count_tokens
 
@@ -30,11 +30,11 @@ AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
 """
 PLAIN = "# mine\narrival_s,input_tokens,output_tokens\n0,100,10\n0.5,200,20\n"
 KINDS: list[tuple[Callable[[object, str], Sequence[Any]], str]] = [
-    (datasets.parse_sharegpt, SHAREGPT),
-    (datasets.parse_jsonl, JSONL),
-    (datasets.parse_mooncake, MOONCAKE),
-    (datasets.parse_csv_trace, AZURE),
-    (datasets.parse_csv_trace, PLAIN),
+    (conversations.parse_sharegpt, SHAREGPT),
+    (conversations.parse_jsonl, JSONL),
+    (traces.parse_mooncake, MOONCAKE),
+    (traces.parse_csv_trace, AZURE),
+    (traces.parse_csv_trace, PLAIN),
 ]
 ODD = [
     *("nan", "inf", "-1", "0", "-0.0", "1e308", "1e400", "1e-300", "9" * 400, "1_0", "9999", "null", "true", "٣"),
@@ -75,12 +75,12 @@ def hold(count: int, first: int = 0) -> None:
         began = time.process_time()
         rows = rows_of(parse, mutant(seed, rng))
         sound += bool(rows)
-        trace = [row for row in rows if isinstance(row, datasets.TraceRow)]
+        trace = [row for row in rows if isinstance(row, traces.TraceRow)]
         arrivals_s = [row.arrival_s for row in trace]
         assert all(TOKENS.holds(row.prompt_tokens) and TOKENS.holds(row.output_tokens) for row in trace)
         assert all(map(TIME_S.holds, arrivals_s))
         assert arrivals_s == sorted(arrivals_s)
-        assert len(datasets.arrivals_replay(arrivals_s, window_s=1.0).points) <= 2 * len(trace) + 1
+        assert len(traces.arrivals_replay(arrivals_s, window_s=1.0).points) <= 2 * len(trace) + 1
         assert time.process_time() - began < 0.5, number
     assert 0.02 * count < sound < 0.98 * count
 
