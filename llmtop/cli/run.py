@@ -144,9 +144,9 @@ class _Progress:
         self._failures: set[tuple[str | None, int | None, str]] = set()
 
     def tell(self, frame: Frame) -> None:
-        """What happened to the recording, once."""
+        """What happened to the recording, and what is to be known of the user's own file, once."""
         for event in frame.events:
-            if event.kind == "recording" and event not in self._told:
+            if (event.kind == "recording" or event.text.startswith(sentences.WORKLOAD)) and event not in self._told:
                 self._told.add(event)
                 self.end()
                 complain(event.text)

@@ -76,7 +76,7 @@ from llmtop.telemetry.scraper import Scraper
 from llmtop.wording.between import IN_TURN
 from llmtop.wording.endings import ENDED_BY, RESTARTED
 from llmtop.wording.recording import elsewhere_text, nowhere_text
-from llmtop.wording.sentences import expected_peak
+from llmtop.wording.sentences import WORKLOAD, expected_peak
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
 from llmtop.workload.traces import arrivals_replay
@@ -368,7 +368,7 @@ class Session:
         salt = time.perf_counter_ns()  # of this contact alone: no prompt of an earlier one is found in a cache
         prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=salt)
         for note in prompts.notes:
-            self._tell("load", note, "warning")
+            self._tell("load", f"{WORKLOAD}{note}", "warning")
         if info.has_tokenize:
             await _check_count(client, prompts, profile.plan.base)
         pacer = Pacer(profile.plan, seed)

@@ -111,6 +111,10 @@ def configuration(
     return ", ".join(filter(None, parts))
 
 
+WORKLOAD = "workload: "
+"""How every sentence on the user's own file begins: what was left out of it, what was guessed."""
+
+
 def expected_peak(peak: float, own: float, slots: int | None, most: int) -> str:
     """`expected peak: 64, the server's slots`: where the peak of a plan comes from.
 

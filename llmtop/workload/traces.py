@@ -38,6 +38,9 @@ BLOCKS = (BLOCK_TOKENS, 256, 128, 64, 32, 16)
 LEAST_GAP_MS = 10.0
 """Timestamps that lie closer on average, those of bursts counted once, are seconds: a hundred moments a second at which
 requests came are more than a recorded service has had, and one in ten seconds would still be a trace."""
+BRIEF_GAP_MS, BRIEF_MS = 100.0, 10_000.0
+"""And those that lie closer than the first in a trace shorter than the second: nobody records so short a time, and what
+is guessed wrong goes too slowly, never a thousand times too fast."""
 
 _TIMESTAMP = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,20})?)"
@@ -135,7 +138,7 @@ def _unit_s(timestamps: Sequence[float], sieve: Sieve) -> float:
     moments = set(timestamps)
     first, last = min(moments), max(moments)
     gap = (last - first) / max(1, len(moments) - 1)
-    if len(moments) == 1 or gap >= LEAST_GAP_MS or len(moments) < 3:
+    if len(moments) == 1 or gap >= (BRIEF_GAP_MS if last - first < BRIEF_MS else LEAST_GAP_MS):
         return 1e-3
     lasts = f"the trace lasts {last - first:,.0f} s"
     sieve.notes.append(f"timestamps taken as seconds: as milliseconds they would lie {gap:.3g} ms apart ({lasts})")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from llmtop.cli import run
@@ -17,7 +18,7 @@ from llmtop.cli.main import main
 from llmtop.domain.endpoint import Endpoint, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import Ending, RunMeta
+from llmtop.domain.run import Ending, Event, RunMeta
 from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment, Judgement
 from llmtop.errors import FileError, LlmtopError
@@ -25,6 +26,7 @@ from llmtop.host.endings import End
 from llmtop.host.headless import RunResult
 from llmtop.meter.facts import Facts
 from llmtop.profiles import load_profile
+from llmtop.wording.sentences import WORKLOAD
 
 INTERRUPTED_AT = """
 import os, signal, sys
@@ -170,6 +172,15 @@ def test_streams_that_are_full_or_closed_change_no_exit_code_but_that_of_what_is
     assert ended.returncode == code
     assert "Traceback" not in ended.stderr + ended.stdout
     assert "Exception ignored" not in ended.stderr
+
+
+def test_what_was_left_out_of_a_file_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = run._Progress(load_profile("smoke"), search=False)
+    told = Event(0.1, "load", f"{WORKLOAD}mine.csv: 1 of 2 rows left out: 1 without tokens", "warning")
+    frame = msgspec.structs.replace(result().frame, events=(told, Event(0.2, "load", "the server has drained")))
+    for _ in range(2):
+        progress.tell(frame)
+    assert capsys.readouterr().err == f"llmtop: {told.text}\n"
 
 
 def test_progress_that_nobody_can_read_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:

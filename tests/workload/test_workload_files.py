@@ -352,9 +352,15 @@ def test_system_turns_come_before_the_question_and_are_sent() -> None:
     assert [message["role"] for message in pair.asked.messages or ()] == ["system", "user"]
 
 
-@pytest.mark.parametrize(("gap", "unit_s"), [(1, 1.0), (0.16, 1.0), (9.9, 1.0), (10, 1e-3), (100, 1e-3), (3000, 1e-3)])
-def test_timestamps_are_milliseconds_unless_they_lie_too_close(gap: float, unit_s: float) -> None:
-    stamps = [place // 2 * gap for place in range(20)]
+@pytest.mark.parametrize(
+    ("gap", "moments", "unit_s"),
+    [
+        *((1, 10, 1.0), (0.16, 10, 1.0), (99, 10, 1.0), (3, 2, 1.0), (9.9, 1500, 1.0), (3000, 1, 1e-3)),
+        *((100, 10, 1e-3), (3000, 2, 1e-3), (10, 1500, 1e-3)),
+    ],
+)
+def test_timestamps_are_milliseconds_unless_they_lie_too_close(gap: float, moments: int, unit_s: float) -> None:
+    stamps = [place // 2 * gap for place in range(2 * moments)]
     text = "\n".join(MOON.replace("0", f"{stamp:.3f}", 1) for stamp in stamps)
     sieve = rows.Sieve("x")
     arrivals_s = [row.arrival_s for row in traces.parse_mooncake("x", text, sieve)]
