@@ -20,9 +20,12 @@ from llmtop.inputs import bytes_of, expanded
 MOST_BYTES = 1_000_000_000
 """Of a file, unpacked: all of ShareGPT is two thirds of it."""
 GZIP = b"\x1f\x8b"
+MOST_STRAY = 100
+"""Characters for each byte that is no UTF-8: with more such bytes it is no text, or that of another encoding."""
 MOST_REASONS = 4
 """That are told of; the rest is counted as other."""
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_STRAY = re.compile("[\udc80-\udcff]")
 _BETWEEN = re.compile(r"[ \t\r\n]*")
 _HALVES = ("surrogate", "hex escape")
 """In what msgspec says of half a surrogate pair."""
@@ -94,6 +97,8 @@ def path_of_workload(workload: Workload) -> Path:
 def text_of(path: Path) -> str:
     """Of a file, unpacked where it is compressed by gzip; UTF-8 or UTF-16, any mark at its head left out.
 
+    A byte that is no UTF-8 stands as half a character, so that the row that has it is left out.
+
     Raises FileError.
     """
     data = bytes_of(path, MOST_BYTES)
@@ -108,7 +113,10 @@ def text_of(path: Path) -> str:
     try:
         return data.decode("utf-16" if data[:2] in _UTF16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FileError(path, f"is not UTF-8 text (byte {error.start})") from None
+        text = data.decode("utf-8-sig", "surrogateescape")
+        if b"\0" in data or MOST_STRAY * len(_STRAY.findall(text)) > len(text):
+            raise FileError(path, f"is not UTF-8 text (byte {error.start})") from None
+        return text
 
 
 def json_rows(path: object, text: str, kind: type[_Row], hint: str, sieve: Sieve) -> Iterator[tuple[str, _Row]]:
@@ -128,7 +136,9 @@ def json_rows(path: object, text: str, kind: type[_Row], hint: str, sieve: Sieve
 
 
 def _kind(error: Exception) -> str:
-    if isinstance(error, UnicodeError) or any(word in str(error) for word in _HALVES):
+    if isinstance(error, UnicodeError):
+        return "with bytes that are no UTF-8"
+    if any(word in str(error) for word in _HALVES):
         return "with half a character (a lone surrogate)"
     if isinstance(error, msgspec.ValidationError):
         return "with a field that is missing or of another type"
@@ -145,7 +155,8 @@ def _listed(path: object, text: str, hint: str) -> Iterator[tuple[str, msgspec.R
     try:
         listed: Sequence[msgspec.Raw | str] = msgspec.json.decode(text.lstrip("\ufeff"), type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeError) as error:
-        if any(word in str(error) for word in _HALVES) and (parts := _parts(text)):
+        half = isinstance(error, UnicodeError) or any(word in str(error) for word in _HALVES)
+        if half and (parts := _parts(text)):
             yield from ((f"entry {number}", part) for number, part in enumerate(parts, 1))
             return
         raise FileError(path, f"{plain(str(error)).rstrip('.')}; {hint}") from None

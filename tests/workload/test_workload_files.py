@@ -378,3 +378,17 @@ def test_blocks_have_the_size_that_fits_the_lengths() -> None:
 def test_a_time_may_name_its_zone() -> None:
     text = f"{HEAD}\n2024-05-10T02:00:01+02:00,9,9\n2024-05-10 00:00:00Z,9,9\n2024-05-09 23:00:03.5-01:00,9,9"
     assert [row.arrival_s for row in traces.parse_csv_trace("x", text)] == [0, 1, 3.5]
+
+
+@pytest.mark.parametrize("form", ["{0}\n{1}\n", "[{0}, {1}]"])
+def test_a_stray_byte_costs_its_row_alone_and_a_file_of_them_is_refused(tmp_path: Path, form: str) -> None:
+    good, bad = '{"prompt": "a sound one"}', '{"prompt": "caf?"}' + " " * 100
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(form.format(good, bad).encode().replace(b"?", b"\xe9"))
+    source = PromptSource(Workload(source="jsonl", file=str(path)))
+    assert (source.rows, source.notes) == (1, ("mine.jsonl: 1 of 2 rows left out: 1 with bytes that are no UTF-8",))
+    path.write_bytes(good.encode("utf-16"))
+    assert PromptSource(Workload(source="jsonl", file=str(path))).rows == 1
+    path.write_bytes(b"\xe9\xe8 " * 9)
+    with pytest.raises(FileError, match="not UTF-8"):
+        PromptSource(Workload(source="jsonl", file=str(path)))
