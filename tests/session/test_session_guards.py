@@ -13,7 +13,7 @@ from llmtop.domain.commands import AddMark, InjectFault, Quit, Seek, SetKnob, Se
 from llmtop.domain.endpoint import Endpoint, EndpointState
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Stage
-from llmtop.domain.profile import Profile
+from llmtop.domain.profile import Profile, Workload
 from llmtop.domain.request import REFUSALS, Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import LoadBin, ServerSnapshot
@@ -24,6 +24,7 @@ from llmtop.session.watch import EndpointWatch
 from llmtop.simulator.server import schedule
 from llmtop.simulator.server.process import CONTROL_TOKEN_VARIABLE
 from llmtop.simulator.server.serving import serve
+from llmtop.wording.sentences import WORKLOAD
 
 # ── The endpoint's state ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -472,3 +473,23 @@ def test_a_trace_is_one_stage_that_sends_as_it_came() -> None:
     (stage,) = plan.stages
     assert (stage.name, stage.duration_s, plan.base) == ("trace", 3.5, base)
     assert [(at_s, point.rate_rps) for at_s, point in stage.shape.points] == [(0.0, 2.0), (1.0, 0.0), (2.0, 1.0)]  # type: ignore[union-attr]
+
+
+async def test_a_trace_is_sent_in_full_at_its_times_and_what_its_file_lacked_is_told(tmp_path: Path) -> None:
+    rows = [*["0,9,2"] * 5, "0,0,0", *["0.6,9,2"] * 4]
+    (tmp_path / "mine.csv").write_text("\n".join(["arrival_s,input_tokens,output_tokens", *rows]))
+    stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(schedule.serve(schedule.Plan(), stop, port.set_result))
+    plan = LoadPlan(stages=(), base=LoadPoint(concurrency=1))
+    profile = Profile(name="mine", plan=plan, workload=Workload(source="trace", file=str(tmp_path / "mine.csv")))
+    session = Session(options(tmp_path / "run.llmtop", await port, profile=profile, patient=False, workers=1))
+    await session.start()
+    await until(session, lambda frame: frame.finished)
+    await session.close(drain_s=0.5)
+    stop.set()
+    await serving
+    batches = session.take_facts()
+    due_s = sorted(record.scheduled_ns / 1e9 for batch in batches for record in batch.requests)
+    assert [round(at_s - due_s[0], 3) for at_s in due_s] == [0.0] * 5 + [0.6] * 4
+    texts = [event.text for batch in batches for event in batch.events if event.text.startswith(WORKLOAD)]
+    assert texts == [f"{WORKLOAD}mine.csv: 1 of 10 rows left out: 1 without tokens"]
