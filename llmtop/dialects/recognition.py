@@ -8,8 +8,12 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from llmtop.dialects import DIALECTS, DialectTable, dig
+from llmtop.dialects.naming import naming_on
 from llmtop.domain.endpoint import Dialect, safe_url
+from llmtop.domain.plain import plain
 
+_START = 60
+"""Letters of a prefix that are shown."""
 ClueKind = Literal["metrics", "json", "owned_by", "server"]
 _WEIGHTS: dict[ClueKind, int] = {"metrics": 4, "json": 3, "owned_by": 2, "server": 1}
 
@@ -49,7 +53,7 @@ def recognise(answers: Answers) -> tuple[Dialect, tuple[Clue, ...]]:
 
 def recognise_page(page: bytes) -> Dialect | None:
     """The dialect whose metrics are on a page, by the start of their names."""
-    return next((dialect for dialect, table in DIALECTS.items() if _prefix_on(page, table) is not None), None)
+    return next((dialect for dialect, table in DIALECTS.items() if naming_on(page, table) is not None), None)
 
 
 def usual_ports() -> tuple[int, ...]:
@@ -63,9 +67,10 @@ def clues(table: DialectTable, answers: Answers) -> tuple[Clue, ...]:
     detection = table.detection
     found = []
     for place in (table.metrics_path, *answers.named):
-        prefix = _prefix_on(answers.pages.get(place or "", b""), table)
-        if prefix is not None:
-            found.append(Clue("metrics", f"{prefix}* on {safe_url(place or '')}"))
+        naming = naming_on(answers.pages.get(place or "", b""), table)
+        if naming is not None:
+            start = naming.of(table.detection.metric_prefixes[0])
+            found.append(Clue("metrics", f"{plain(start, _START)}* on {safe_url(place or '')}"))
     for path, keys in detection.json_keys.items():
         answer = answers.json(path)
         if answer is not None and all(dig(answer, key) is not None for key in keys):
@@ -81,11 +86,3 @@ def _entries(models: object) -> Iterable[dict[str, Any]]:
     """The models of an answer of /v1/models, however odd it is."""
     listed = models.get("data") if isinstance(models, dict) else None
     return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-
-
-def _prefix_on(page: bytes, table: DialectTable) -> str | None:
-    for prefix in table.detection.metric_prefixes:
-        start = prefix.encode()
-        if page.startswith(start) or b"\n" + start in page:
-            return prefix
-    return None

@@ -24,6 +24,7 @@ from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.clock import KERNEL
 from llmtop.endpoint.contact import Contact
 from llmtop.endpoint.question import (
+    FOLLOWS,
     JSON_BYTES,
     LIST_BYTES,
     PAGE_BYTES,
@@ -217,7 +218,7 @@ class _Probe:
         is_page = path in self._pages
         try:
             limit = PAGE_BYTES if is_page else JSON_BYTES
-            return await ask(self._client.stock, path, limit_s=_ASK_S, limit_bytes=limit)
+            return await ask(self._client.stock, path, limit_s=_ASK_S, limit_bytes=limit, follows=FOLLOWS)
         except Refused as error:
             if is_page:
                 self._refused_pages.append(f"{safe_url(path)} {error}")

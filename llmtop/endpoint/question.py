@@ -1,8 +1,8 @@
 """One question beside the load, bounded: whatever answers, it costs no more time and memory than was granted.
 
 Every probe, scrape, call of a control and check of a tokenizer goes through `ask`. It reads piece by piece, under one
-limit on the time of the whole and one on the bytes of the body, follows no redirects and decompresses nothing: 4 MB
-can become 4 GB. Heads are limited by h11, to 100 kB.
+limit on the time of the whole and one on the bytes of the body, follows redirects on one host and only where it is told
+to, and decompresses nothing: 4 MB can become 4 GB. Heads are limited by h11, to 100 kB.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ VALUES_LIMIT = 1_000_000
 """In one JSON answer. Each takes 80 bytes and more."""
 _HEAD_TOO_LONG = "Receive buffer too long"
 """As h11 says it, of a head, of trailers and of the size of a chunk."""
+_REDIRECTS = (301, 302, 303, 307, 308)
+FOLLOWS = 3
+"""Redirects on one host that a page of metrics may take."""
 _PIECES = 16
 """Pieces of a body that are read before others on the loop have a turn: a server may send one for each byte."""
 
@@ -88,6 +91,7 @@ async def ask(
     payload: object | None = None,
     accept: str | None = None,
     last_of_connection: bool = False,
+    follows: int = 0,
 ) -> Answer:
     """Ask, and read the answer to its end. Raises NoAnswer.
 
@@ -97,6 +101,7 @@ async def ask(
         limit_bytes: of the body.
         payload: sent as JSON.
         last_of_connection: whatever is asked next is asked by another one.
+        follows: redirects that are followed, to the same scheme, host and port alone: `/metrics` to `/metrics/`.
     """
     headers = {} if accept is None else {"Accept": accept}
     if last_of_connection:
@@ -124,9 +129,25 @@ async def ask(
     except Exception as error:  # h11 lets through a ValueError for some heads: no HTTP, whatever is raised
         raise NotHttp(in_words(error)) from None
     said = response.headers
-    return Answer(
+    answer = Answer(
         response.status_code, body, said.get("server", ""), said.get("location", ""), said.get("www-authenticate", "")
     )
+    there = _on_the_same_host(response.request.url, answer) if follows else None
+    if there is None:
+        return answer
+    return await ask(client, there, limit_s=limit_s, limit_bytes=limit_bytes, accept=accept, follows=follows - 1)
+
+
+def _on_the_same_host(asked: httpx.URL, answer: Answer) -> str | None:
+    """Where a redirect leads; None: it is none, or leads to another scheme, host or port."""
+    if answer.status not in _REDIRECTS or not answer.location:
+        return None
+    try:
+        there = asked.join(answer.location)
+    except httpx.InvalidURL:
+        return None
+    same = (there.scheme, there.host, there.port) == (asked.scheme, asked.host, asked.port)
+    return str(there) if same and there != asked else None
 
 
 async def _body(response: httpx.Response, limit_bytes: int) -> bytes:

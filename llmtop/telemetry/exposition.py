@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from msgspec import Struct
@@ -59,11 +59,13 @@ class ExpositionParser:
     """Reads pages of one server; keeps what it learned about their lines.
 
     Args:
-        wanted: names of the samples to keep; None keeps all. A name that is not wanted costs a tenth of one that is.
+        wanted: names of the samples to keep, each perhaps with what it is called in what is returned; None keeps all. A
+            name that is not wanted costs a tenth of one that is.
     """
 
-    def __init__(self, wanted: Iterable[str] | None = None) -> None:
-        self._wanted = None if wanted is None else frozenset(wanted)
+    def __init__(self, wanted: Iterable[str] | Mapping[str, str] | None = None) -> None:
+        called = wanted if isinstance(wanted, Mapping) else {name: name for name in wanted or ()}
+        self._wanted = None if wanted is None else called
         starts = sorted({name[:_START] for name in self._wanted or ()})
         self._starts = None if self._wanted is None else (*starts, " ", "\t", "{")
         signs = Counter(name[:_SIGN].encode() for name in self._wanted or ())
@@ -138,6 +140,8 @@ class ExpositionParser:
         except ValueError:
             return None
         kept = not series.name.endswith("_created") and (self._wanted is None or series.name in self._wanted)
+        if kept and self._wanted is not None and self._wanted[series.name] != series.name:
+            series = MetricSeries(self._wanted[series.name], series.labels, series.identity)
         if line[end:].rstrip("\r") == f" {numbers[0]}":
             self._heads[line[:end]] = series if kept else None
         return (series, value) if kept else None

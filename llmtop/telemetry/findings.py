@@ -129,7 +129,7 @@ def _queue(table: DialectTable, snapshot: ServerSnapshot) -> Finding:
 
 
 def _kv(table: DialectTable, snapshot: ServerSnapshot) -> Finding:
-    usage = _share(snapshot.kv_usage)
+    usage = None if snapshot.kv_usage is None else f"{snapshot.kv_usage:.0%}"
     about = "~" if "kv_usage" in snapshot.estimated else ""
     found = f"{about}{usage} used" if usage else ABSENT
     if snapshot.kv_capacity_tokens is not None:

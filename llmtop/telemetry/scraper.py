@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Generator, Sequence
 from time import perf_counter_ns
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import msgspec
@@ -22,7 +22,8 @@ from llmtop.domain.endpoint import Dialect, Endpoint, safe_url
 from llmtop.domain.plain import LIMIT, LONG, plain
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.access import Access
-from llmtop.endpoint.question import PAGE_BYTES, Answer, Late, NoAnswer, NotConnected, Refused, ask
+from llmtop.endpoint.question import FOLLOWS, PAGE_BYTES, Answer, Late, NoAnswer, NotConnected, Refused, ask
+from llmtop.endpoint.refusals import refusal_text
 from llmtop.telemetry.answers import LIVE_FIELDS, AnswerReader
 from llmtop.telemetry.exposition import SERIES_LIMIT, TooManySeries
 from llmtop.telemetry.gpu import exporter_steps, is_exporter_page
@@ -163,6 +164,7 @@ class _Replica:
         self.answers = AnswerReader(root, table, endpoint.model)
         self._silent = False
         """This scrape got no answer at all, not even a refusal."""
+        self._model = endpoint.model
         self._urls = urls
         """Where its page may be; only the one that has it, once that is known."""
         self._reader = PageReader(table)
@@ -261,9 +263,10 @@ class _Replica:
         try:
             self._asked += 1
             last = self._asked <= MEET_FIRST or self._asked % MEET_EVERY == 0
-            answer = await ask(
-                client, url, limit_s=TIMEOUT_S, limit_bytes=PAGE_BYTES, accept=ACCEPT, last_of_connection=last
-            )
+            answer = await self._ask(client, url, last)
+            if answer.status == httpx.codes.BAD_REQUEST and self._model and not urlsplit(url).query:
+                # llama.cpp's router has a page for each model.
+                answer = await self._ask(client, f"{url}?{urlencode({'model': self._model})}", last)
         except Late as error:
             self.problem = f"{safe_url(url)}: {error}"
             if self.misses + 1 >= MISSES_UNTIL_STALE:
@@ -283,6 +286,17 @@ class _Replica:
             if not httpx.codes.is_server_error(answer.status) or answer.status == httpx.codes.NOT_IMPLEMENTED:
                 self._wait_until_s = now_s + RETRY_REFUSED_S
         return None
+
+    async def _ask(self, client: httpx.AsyncClient, url: str, last: bool) -> Answer:
+        return await ask(
+            client,
+            url,
+            limit_s=TIMEOUT_S,
+            limit_bytes=PAGE_BYTES,
+            accept=ACCEPT,
+            last_of_connection=last,
+            follows=FOLLOWS,
+        )
 
     def _refuse(self, problem: str, now_s: float) -> None:
         self.problem = problem
@@ -351,7 +365,8 @@ def _refusal(url: str, answer: Answer, table: DialectTable) -> str:
         return f"{url}: HTTP {status}, sent on to {plain(answer.location, LIMIT)}: give that address itself"
     if status == httpx.codes.OK:
         return f"{url}: answers, but not with metrics in the Prometheus format{_flag(table)}"
-    return f"{url}: HTTP {status}{_flag(table)}"
+    said = plain(refusal_text(answer.body), LIMIT)
+    return f"{url}: HTTP {status}{f' ({said})' if said else ''}{_flag(table)}"
 
 
 def _no_page(table: DialectTable) -> str:

@@ -13,12 +13,15 @@ from collections.abc import Generator, Mapping, Sequence
 from msgspec import Struct
 
 from llmtop.dialects import Combine, DialectTable, MetricKind, Signal
+from llmtop.dialects.naming import AS_EXPORTED, naming_on
 from llmtop.telemetry.exposition import ExpositionParser, MetricSeries, Sample, at_once, is_figure
 
 ENGINE_LABELS = ("engine", "dp_rank", "worker_id", "dynamo_worker_id")
 """Labels that tell one engine of a server from another, the first that is there."""
 RANK_LABELS = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "moe_dp_rank"})
 """Ranks of one engine hold the same requests: SGLang with --enable-metrics-for-all-schedulers exports each of them."""
+_NO_PARTS = RANK_LABELS | set(ENGINE_LABELS)
+"""Labels whose series are engines and ranks of their own."""
 ENGINE_FIELDS = ("running", "waiting", "kv_usage")
 START_BLUR_S = 0.5
 """By so much the start time of one process may differ from page to page."""
@@ -51,9 +54,13 @@ class PageReader:
     """Reads the pages of one server. Keeps the parser's cache, so use one per metrics URL."""
 
     def __init__(self, table: DialectTable) -> None:
+        self._table = table
         self._metrics = table.metrics
-        names = {name for signals in table.metrics.values() for signal in signals for name in _sample_names(signal)}
-        self._parser = ExpositionParser(frozenset(names))
+        self._names = {
+            name for signals in table.metrics.values() for signal in signals for name in _sample_names(signal)
+        }
+        self._naming = AS_EXPORTED
+        self._parser = ExpositionParser(self._names)
 
     def read(self, page: str | bytes) -> PageValues:
         """An empty or foreign page gives empty `PageValues`. Raises TooManySeries."""
@@ -61,6 +68,7 @@ class PageReader:
 
     def steps(self, page: str | bytes) -> Generator[None, None, PageValues]:
         """The same, a few milliseconds at a time. Of a series that a page has twice the first counts."""
+        self._learn_naming(page.encode("utf-8", "replace") if isinstance(page, str) else page)
         found: dict[str, dict[frozenset[tuple[str, str]], Sample]] = {}
         for part in self._parser.bounded(page):
             for sample in part:
@@ -91,6 +99,16 @@ class PageReader:
                 target[field] = total
                 break
         return PageValues(gauges, counters, quotients, _engine_rows(by_engine))
+
+    def _learn_naming(self, page: bytes) -> None:
+        """Read from now on how this page writes the engine's names. Names that are everybody's are left as they are."""
+        naming = naming_on(page, self._table)
+        if naming is None or naming == self._naming:
+            return
+        prefixes = self._table.detection.metric_prefixes
+        called = {naming.of(name) if name.startswith(prefixes) else name: name for name in sorted(self._names)}
+        self._naming = naming
+        self._parser = ExpositionParser(called)
 
 
 def interval(before: PageValues, after: PageValues) -> Interval:
@@ -144,8 +162,25 @@ def _matching(found: Mapping[str, list[Sample]], names: Sequence[str], signal: S
         if signal.where:
             samples = [sample for sample in samples if _has_labels(sample[0], signal)]
         if samples:
-            return samples
+            return _without_parts(samples)
     return []
+
+
+def _without_parts(samples: list[Sample]) -> list[Sample]:
+    """Without those that others are the totals of: the same labels but for one, which the total lacks or has empty."""
+    labels = {label for series, _ in samples for label in series.labels} - _NO_PARTS
+    for label in sorted(labels):
+        if all(series.labels.get(label) for series, _ in samples):
+            continue
+        totals = {_beside(series, label) for series, _ in samples if not series.labels.get(label)}
+        samples = [
+            sample for sample in samples if not sample[0].labels.get(label) or _beside(sample[0], label) not in totals
+        ]
+    return samples
+
+
+def _beside(series: MetricSeries, label: str) -> frozenset[tuple[str, str]]:
+    return frozenset(item for item in series.identity if item[0] != label)
 
 
 def _has_labels(series: MetricSeries, signal: Signal) -> bool:

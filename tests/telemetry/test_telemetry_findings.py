@@ -40,7 +40,7 @@ def test_what_a_full_page_tells_is_in_the_rows() -> None:
     gpu = GpuSnapshot(t_s=0.0, index=0, name="L4", memory_total_bytes=24 << 30, throttle=("thermal",))
     rows = _rows(metrics_findings(DIALECTS[Dialect.VLLM], snapshot, known, None, (gpu,)))
     assert rows["queue"].found == "running 0, waiting 0", "a measured zero is a zero"
-    assert rows["KV cache"].found == "25.0 % used, 32768 tokens (256 blocks of 128)"
+    assert rows["KV cache"].found == "25% used, 32768 tokens (256 blocks of 128)"
     assert rows["slots"].found == "8 requests at once, context 2048 tokens"
     assert rows["server latency"].found == "TTFT, queue"
     assert "absent: prompt tokens" in rows["counters"].found
@@ -53,7 +53,7 @@ def test_estimates_are_marked() -> None:
         t_s=0.0, kv_usage=0.5, kv_capacity_tokens=300, estimated=("kv_usage", "kv_capacity_tokens")
     )
     rows = _rows(metrics_findings(DIALECTS[Dialect.LLAMACPP], snapshot, (), None))
-    assert rows["KV cache"].found == "~50.0 % used, ~300 tokens"
+    assert rows["KV cache"].found == "~50% used, ~300 tokens"
 
 
 def test_replicas_in_turn_get_what_to_type_instead_of_one_replicas_figures() -> None:

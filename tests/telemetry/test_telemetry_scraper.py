@@ -175,7 +175,7 @@ async def test_replicas_behind_one_address_are_named_and_nothing_of_theirs_is_to
         ((404, b"", ""), Dialect.LLAMACPP, ("HTTP 404", "--metrics")),
         ((501, b'{"error":{}}', ""), Dialect.LLAMACPP, ("HTTP 501", "--metrics")),
         ((401, b"{}", ""), Dialect.VLLM, ("HTTP 401", "--api-key-env")),
-        ((307, b"", "Location: /other\r\n"), Dialect.VLLM, ("HTTP 307", "/other")),
+        ((307, b"", "Location: http://llm.example/other\r\n"), Dialect.VLLM, ("HTTP 307", "/other")),
         ((503, b"", ""), Dialect.VLLM, ("HTTP 503",)),
         (b"<html>hello</html>", Dialect.VLLM, ("not with metrics",)),
         (b'{"iter": 1}', Dialect.VLLM, ("not with metrics",)),
@@ -231,7 +231,7 @@ async def test_a_page_that_hangs_costs_its_own_timeout_only(server: Any, make: M
             "has more than 5000 series",
         ),
         ((500, b"x" * (1 << 20), ""), "HTTP 500"),
-        ((302, b"", "Location: /" + "x" * 5000 + "\r\n"), "sent on to"),
+        ((302, b"", "Location: http://llm.example/" + "x" * 5000 + "\r\n"), "sent on to"),
     ],
     ids=["bytes", "gzip", "series", "boards", "refusal", "redirect"],
 )

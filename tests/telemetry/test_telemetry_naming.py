@@ -1,0 +1,96 @@
+"""Names of metrics as they arrive: whatever a path or a collector made of them, the figures are the same."""
+
+from __future__ import annotations
+
+import re
+from random import Random
+from typing import Any
+
+import pytest
+
+from llmtop.dialects import DIALECTS
+from llmtop.dialects.naming import AS_EXPORTED, Naming, naming_on, own_names
+from llmtop.dialects.recognition import recognise_page
+from llmtop.domain.endpoint import Dialect
+from llmtop.telemetry.signals import PageReader
+
+from .test_telemetry_captures import FILES, PAGES, _figures, _table_of
+
+NAMINGS = [Naming("ray_"), Naming("ray_", True), Naming("", True), Naming("tenant_7:"), Naming("my_exporter_", True)]
+
+
+def renamed(page: bytes, dialect: Dialect, naming: Naming) -> bytes:
+    """A page whose engine's names are written in another way."""
+    starts = b"|".join(re.escape(start.encode()) for start in DIALECTS[dialect].detection.metric_prefixes)
+    return re.sub(
+        b"(?m)^(# (?:HELP|TYPE) )?((?:" + starts + b")[A-Za-z0-9_:]*)",
+        lambda found: (found[1] or b"") + naming.of(found[2].decode()).encode(),
+        page,
+    )
+
+
+@pytest.mark.parametrize("naming", NAMINGS, ids=str)
+@pytest.mark.parametrize("name", PAGES)
+def test_renamed_figures_are_the_same(name: str, naming: Naming) -> None:
+    dialect = _table_of(name)
+    table, page = DIALECTS[dialect], FILES[name]
+    if not any(own.encode() in page for own in own_names(table)):
+        return
+    other = renamed(page, dialect, naming)
+    is_same = naming.of("vllm:x") == "vllm:x" or (naming.joined and not naming.prefix and b":" not in page)
+    colons = any(":" in start for start in table.detection.metric_prefixes)
+    if colons or naming.prefix:
+        assert is_same or naming_on(other, table) == Naming(naming.prefix, naming.joined and colons)
+    assert recognise_page(other) is dialect
+    assert PageReader(table).read(other) == _figures(name)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_order_of_lines_is_nothing(name: str) -> None:
+    lines = FILES[name].splitlines(keepends=True)
+    Random(name).shuffle(lines)
+    shuffled, before = PageReader(DIALECTS[_table_of(name)]).read(b"".join(lines)), _figures(name)
+    assert shuffled.counters == pytest.approx(before.counters)
+    assert {key: value for key, value in shuffled.gauges.items() if key in ("running", "waiting", "kv_usage")} == {
+        key: value for key, value in before.gauges.items() if key in ("running", "waiting", "kv_usage")
+    }
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"my_vllm_exporter_up 1\nvllm_exporter_build_info 1\nnum_requests_running 4\n",
+        b"# HELP ray_vllm:num_requests_running x\n# TYPE vllm:num_requests_running gauge\n",
+        b"notvllm:num_requests_running_extra 1\nvllm_num_requests_runningx 1\n",
+        b"",
+    ],
+)
+def test_names_that_look_alike_are_nobodys(page: bytes) -> None:
+    assert recognise_page(page) is None
+    assert naming_on(page, DIALECTS[Dialect.VLLM]) is None
+
+
+def test_a_page_as_it_was_exported_is_read_as_it_is() -> None:
+    assert naming_on(b"vllm:num_requests_running 1\n", DIALECTS[Dialect.VLLM]) == AS_EXPORTED
+
+
+def series(name: str, value: float, **labels: str) -> str:
+    told = ",".join(f'{key}="{text}"' for key, text in labels.items())
+    return f"{name}{{{told}}} {value}\n"
+
+
+@pytest.mark.parametrize("total", [{"priority": ""}, {}])
+@pytest.mark.parametrize("engines", [("0",), ("0", "1")])
+def test_a_total_beside_its_parts_is_counted_once(total: dict[str, str], engines: tuple[str, ...]) -> None:
+    table, parts = DIALECTS[Dialect.SGLANG], ("low", "high", "x")
+    page, whole = "", ""
+    for engine in engines:
+        for at, name in enumerate(("sglang:num_running_reqs", "sglang:num_queue_reqs")):
+            more: dict[str, Any] = {"dp_rank": engine, "model_name": "m"}
+            values = [at + int(engine) + n for n in range(len(parts))]
+            page += "".join(series(name, value, priority=p, **more) for p, value in zip(parts, values, strict=True))
+            page += series(name, sum(values), **total, **more)
+            whole += series(name, sum(values), **more)
+    found, expected = PageReader(table).read(page), PageReader(table).read(whole)
+    assert found == expected
+    assert found.gauges["running"] == sum(3 * int(engine) + 3 for engine in engines)
