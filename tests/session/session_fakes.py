@@ -186,10 +186,14 @@ class FakeEngine:
 class FakePrompts:
     def __init__(self, world: World) -> None:
         self.arrivals_s = world.arrivals_s
+        self.notes: tuple[str, ...] = ()
         self.calibrated: list[tuple[int, int, str]] = []
 
     def next(self, point: LoadPoint) -> Any:
         return types.SimpleNamespace(text="a prompt", tokens=5)
+
+    def peek(self, point: LoadPoint) -> Any:
+        return self.next(point)
 
     def calibrate(self, expected: int, counted: int, source: str) -> None:
         self.calibrated.append((expected, counted, source))
