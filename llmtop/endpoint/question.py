@@ -109,9 +109,14 @@ async def ask(
     began = False
     try:
         async with asyncio.timeout(limit_s):
-            async with client.stream(method, url, json=payload, headers=headers, timeout=None) as response:
-                began = True
-                body = await _body(response, limit_bytes)
+            there: str | None = url
+            while there is not None:
+                async with client.stream(method, there, json=payload, headers=headers, timeout=None) as response:
+                    began = True
+                    body = await _body(response, limit_bytes)
+                answer = _answer(response, body)
+                there = _on_the_same_host(response.request.url, answer) if follows else None
+                follows -= 1
     except NoAnswer:
         raise
     except TimeoutError:
@@ -128,14 +133,14 @@ async def ask(
         raise NotHttp(str(error)) from None
     except Exception as error:  # h11 lets through a ValueError for some heads: no HTTP, whatever is raised
         raise NotHttp(in_words(error)) from None
+    return answer
+
+
+def _answer(response: httpx.Response, body: bytes) -> Answer:
     said = response.headers
-    answer = Answer(
+    return Answer(
         response.status_code, body, said.get("server", ""), said.get("location", ""), said.get("www-authenticate", "")
     )
-    there = _on_the_same_host(response.request.url, answer) if follows else None
-    if there is None:
-        return answer
-    return await ask(client, there, limit_s=limit_s, limit_bytes=limit_bytes, accept=accept, follows=follows - 1)
 
 
 def _on_the_same_host(asked: httpx.URL, answer: Answer) -> str | None:

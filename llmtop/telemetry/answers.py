@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from llmtop.dialects import DialectTable, number_at
 from llmtop.dialects.listing import fact_at
-from llmtop.endpoint.question import JSON_BYTES, SLOTS_BYTES, Late, NoAnswer, Refused, ask
+from llmtop.endpoint.question import FOLLOWS, JSON_BYTES, SLOTS_BYTES, Late, NoAnswer, Refused, ask
 
 TIMEOUT_S = 2.0
 RETRY_S = 30.0
@@ -100,7 +100,7 @@ class AnswerReader:
         self._next_try_s[path] = now_s + (0.0 if is_slots else RETRY_S)
         limit = SLOTS_BYTES if is_slots else JSON_BYTES
         try:
-            answer = await ask(client, self._root + path, limit_s=TIMEOUT_S, limit_bytes=limit)
+            answer = await ask(client, self._root + path, limit_s=TIMEOUT_S, limit_bytes=limit, follows=FOLLOWS)
         except Refused:
             self._next_try_s[path] = math.inf
             return None

@@ -129,7 +129,7 @@ def _queue(table: DialectTable, snapshot: ServerSnapshot) -> Finding:
 
 
 def _kv(table: DialectTable, snapshot: ServerSnapshot) -> Finding:
-    usage = None if snapshot.kv_usage is None else f"{snapshot.kv_usage:.0%}"
+    usage = _whole_percent(snapshot.kv_usage)
     about = "~" if "kv_usage" in snapshot.estimated else ""
     found = f"{about}{usage} used" if usage else ABSENT
     if snapshot.kv_capacity_tokens is not None:
@@ -185,6 +185,13 @@ def _gpu(gpus: Sequence[GpuSnapshot]) -> Finding:
     throttled = sorted({reason for gpu in gpus for reason in gpu.throttle})
     held = f", throttled: {', '.join(throttled)}" if throttled else ""
     return Finding("GPU", True, f"{len(gpus)} x {first.name or 'GPU'}{memory}{held}")
+
+
+def _whole_percent(share: float | None) -> str | None:
+    """A share as it is read at a glance; what is nearly nothing or nearly all is not told as that."""
+    if share is None:
+        return None
+    return "<1%" if 0 < share < 0.005 else ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
 
 
 def _share(value: float | None) -> str | None:

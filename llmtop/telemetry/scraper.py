@@ -23,7 +23,7 @@ from llmtop.domain.plain import LIMIT, LONG, plain
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.question import FOLLOWS, PAGE_BYTES, Answer, Late, NoAnswer, NotConnected, Refused, ask
-from llmtop.endpoint.refusals import refusal_text
+from llmtop.endpoint.refusals import is_html, refusal_text
 from llmtop.telemetry.answers import LIVE_FIELDS, AnswerReader
 from llmtop.telemetry.exposition import SERIES_LIMIT, TooManySeries
 from llmtop.telemetry.gpu import exporter_steps, is_exporter_page
@@ -165,6 +165,8 @@ class _Replica:
         self._silent = False
         """This scrape got no answer at all, not even a refusal."""
         self._model = endpoint.model
+        self._routed: str | None = None
+        """Its page, where that is one of several models'."""
         self._urls = urls
         """Where its page may be; only the one that has it, once that is known."""
         self._reader = PageReader(table)
@@ -263,10 +265,12 @@ class _Replica:
         try:
             self._asked += 1
             last = self._asked <= MEET_FIRST or self._asked % MEET_EVERY == 0
-            answer = await self._ask(client, url, last)
-            if answer.status == httpx.codes.BAD_REQUEST and self._model and not urlsplit(url).query:
+            answer = await self._ask(client, self._routed or url, last)
+            if answer.status == httpx.codes.BAD_REQUEST and self._model and not (self._routed or urlsplit(url).query):
                 # llama.cpp's router has a page for each model.
-                answer = await self._ask(client, f"{url}?{urlencode({'model': self._model})}", last)
+                routed = f"{url}?{urlencode({'model': self._model})}"
+                answer = await self._ask(client, routed, last)
+                self._routed = routed if answer.status == httpx.codes.OK else None
         except Late as error:
             self.problem = f"{safe_url(url)}: {error}"
             if self.misses + 1 >= MISSES_UNTIL_STALE:
@@ -357,12 +361,20 @@ def _explain(replicas: Sequence[_Replica]) -> str | None:
     return problems[0]
 
 
+_OWN_PAGE = "name the engine's own page: --metrics-url http://HOST:PORT/metrics"
+
+
 def _refusal(url: str, answer: Answer, table: DialectTable) -> str:
     status, url = answer.status, safe_url(url)
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        return f"{url}: HTTP {status}, it wants an API key: name the variable that holds it with --api-key-env"
+        return (
+            f"{url}: HTTP {status}, it wants an API key, or is hidden: name the variable that holds one with "
+            f"--api-key-env, or {_OWN_PAGE}"
+        )
     if httpx.codes.is_redirect(status) and answer.location:
         return f"{url}: HTTP {status}, sent on to {plain(answer.location, LIMIT)}: give that address itself"
+    if is_html(answer.body):
+        return f"{url}: HTTP {status} and a web page: something in front of the engine answers; {_OWN_PAGE}"
     if status == httpx.codes.OK:
         return f"{url}: answers, but not with metrics in the Prometheus format{_flag(table)}"
     said = plain(refusal_text(answer.body), LIMIT)

@@ -167,20 +167,22 @@ def _matching(found: Mapping[str, list[Sample]], names: Sequence[str], signal: S
 
 
 def _without_parts(samples: list[Sample]) -> list[Sample]:
-    """Without those that others are the totals of: the same labels but for one, which the total lacks or has empty."""
+    """Without those that others are the totals of: the same labels but for some, which the total lacks or has empty."""
     labels = {label for series, _ in samples for label in series.labels} - _NO_PARTS
-    for label in sorted(labels):
-        if all(series.labels.get(label) for series, _ in samples):
-            continue
-        totals = {_beside(series, label) for series, _ in samples if not series.labels.get(label)}
-        samples = [
-            sample for sample in samples if not sample[0].labels.get(label) or _beside(sample[0], label) not in totals
+    blanks = [frozenset(label for label in labels if not series.labels.get(label)) for series, _ in samples]
+    for blank in sorted(set(blanks) - {frozenset[str]()}, key=len, reverse=True):
+        totals = {_beside(series, blank) for (series, _), own in zip(samples, blanks, strict=True) if own == blank}
+        kept = [
+            (sample, own)
+            for sample, own in zip(samples, blanks, strict=True)
+            if not (own < blank and _beside(sample[0], blank) in totals)
         ]
+        samples, blanks = [sample for sample, _ in kept], [own for _, own in kept]
     return samples
 
 
-def _beside(series: MetricSeries, label: str) -> frozenset[tuple[str, str]]:
-    return frozenset(item for item in series.identity if item[0] != label)
+def _beside(series: MetricSeries, labels: frozenset[str]) -> frozenset[tuple[str, str]]:
+    return frozenset(item for item in series.identity if item[0] not in labels and item[1])
 
 
 def _has_labels(series: MetricSeries, signal: Signal) -> bool:

@@ -305,3 +305,33 @@ def test_a_number_that_no_server_can_have_is_not_told(value: object, number: flo
 )
 def test_a_name_is_a_text_that_can_be_written(value: object, text: str | None) -> None:
     assert text_of(value) == text
+
+
+async def test_redirects_are_followed_on_one_host_a_few_times_and_only_where_told(asked: Any) -> None:
+    async def script(request: Request) -> None:
+        if request.path == "/page":
+            await request.answer(307, b"", "Location: /page/\r\n")
+        else:
+            await request.answer(200, b"here")
+
+    assert (await asked(script, follows=1)).body == b"here"
+    assert (await asked(script)).status == 307
+
+    async def away(request: Request) -> None:
+        await request.answer(302, b"", "Location: http://llm.example/page\r\n")
+
+    assert (await asked(away, follows=3)).location == "http://llm.example/page"
+
+    async def round_and_round(request: Request) -> None:
+        await request.answer(302, b"", f"Location: {request.path}x\r\n")
+
+    assert (await asked(round_and_round, follows=3)).location == "/pagexxxx"
+
+
+async def test_redirects_are_within_the_time_of_the_whole(asked: Any) -> None:
+    async def slow(request: Request) -> None:
+        await asyncio.sleep(0.15)
+        await request.answer(302, b"", f"Location: {request.path}x\r\n")
+
+    with pytest.raises(Late):
+        await asked(slow, limit_s=0.35, follows=9)

@@ -79,6 +79,14 @@ def series(name: str, value: float, **labels: str) -> str:
     return f"{name}{{{told}}} {value}\n"
 
 
+def test_a_total_of_parts_by_two_labels_is_counted_once() -> None:
+    parts = [("1", "a", 1.0), ("2", "b", 2.0)]
+    page = series("sglang:num_running_reqs", 3.0, priority="", tenant="")
+    page += "".join(series("sglang:num_running_reqs", value, priority=p, tenant=t) for p, t, value in parts)
+    page += series("sglang:num_running_reqs", 1.0, priority="1", tenant="")
+    assert PageReader(DIALECTS[Dialect.SGLANG]).read(page).gauges["running"] == 3.0
+
+
 @pytest.mark.parametrize("total", [{"priority": ""}, {}])
 @pytest.mark.parametrize("engines", [("0",), ("0", "1")])
 def test_a_total_beside_its_parts_is_counted_once(total: dict[str, str], engines: tuple[str, ...]) -> None:

@@ -177,7 +177,7 @@ async def test_replicas_behind_one_address_are_named_and_nothing_of_theirs_is_to
         ((401, b"{}", ""), Dialect.VLLM, ("HTTP 401", "--api-key-env")),
         ((307, b"", "Location: http://llm.example/other\r\n"), Dialect.VLLM, ("HTTP 307", "/other")),
         ((503, b"", ""), Dialect.VLLM, ("HTTP 503",)),
-        (b"<html>hello</html>", Dialect.VLLM, ("not with metrics",)),
+        (b"<html>hello</html>", Dialect.VLLM, ("a web page",)),
         (b'{"iter": 1}', Dialect.VLLM, ("not with metrics",)),
         (b"process_resident_memory_bytes 5\n", Dialect.VLLM, ("none of the metrics of vLLM", "--disable-log-stats")),
         (b"", Dialect.VLLM, ("none of the metrics",)),
