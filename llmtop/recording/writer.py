@@ -206,14 +206,18 @@ class RunWriter:
         before_s, facts = self._file.written_s, self._file.facts
         try:
             whole = self._file.move(moved.readable) or not facts
-            self._file.save()
         except Exception as error:
             self._fail(error, moved.why)
             return
-        self._missing = self._failed_s = None
         if not whole:
             self._gone.append((0.0, before_s))
         self._news.append(("warning", words.moved_text(self.path, moved.why, None if whole else before_s)))
+        try:
+            self._file.save()
+        except Exception as error:
+            self._fail(error)
+            return
+        self._missing = self._failed_s = None
 
     def _fail(self, error: Exception, moved: str = "") -> None:
         now_s = time.monotonic()

@@ -153,6 +153,7 @@ def test_whatever_fails_and_recovers_every_fact_is_in_the_file_once(
     )
 )
 @example(steps=[(0, "cut", []), (0, "an older copy", ["begin busy", "begin busy"])])
+@example(steps=[(0, "deleted", []), (1, "", ["begin busy"])])
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))
 def test_what_is_missing_after_somebody_was_at_the_file_is_what_was_said_to_be_lost(
     steps: list[tuple[int, str, list[str]]], weather: Weather, tmp_path_factory: pytest.TempPathFactory
