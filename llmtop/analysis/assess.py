@@ -15,7 +15,7 @@ from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.cut import cut_of
 from llmtop.analysis.diagnosis import by_cliff, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
-from llmtop.analysis.failing import NO_CAUSE, all_failed, what_all_get, why_all_failed
+from llmtop.analysis.failing import all_failed, what_all_get, why_all_failed
 from llmtop.analysis.headline import failing_headline, headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
 from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
@@ -96,15 +96,9 @@ def assess(
     over = meta.ended_s is not None
     requests = finished_requests(facts, None if full or over else LIVE_REQUESTS)
     curves = (Ledger() if ledger is None else ledger).curves(facts, meta, requests, now_s)
-    hopeless = all_failed(facts)
     if not curves:
-        question = question_of(facts, meta.profile)
-        if hopeless:
-            judgement = Judgement(question=question, sentence=sentence(why_all_failed(facts)), final=over)
-            told = failing_headline(None, what_all_get(facts), judgement)
-            return Assessment(t_s=now_s, headline=told, judgement=judgement, failures=facts.failures.groups())
-        judgement = Judgement(question=question, sentence=_waiting_headline(meta), final=over)
-        return Assessment(t_s=now_s, headline=_waiting_headline(meta), cliff=_nothing(meta), judgement=judgement)
+        return _before_any_curve(facts, meta, now_s)
+    hopeless = all_failed(facts)
     current = curves[-1]
     limits = measured_lengths(limits_of(facts, meta, current.point), current.requests)
     arrival = None if hopeless else buffering.arrival_of(facts)
@@ -146,9 +140,7 @@ def assess(
             votes = [NOTHING if vote.bound in FAILING else vote for vote in votes]
             before_now = NOTHING if before_now.bound in FAILING else before_now
         diagnosis = elected(before_now, votes, by_curve)
-    if hopeless:
-        diagnosis = NO_CAUSE
-    else:
+    if not hopeless:
         fresh = advised(diagnosis, () if arrival else current.levels, limits, whole_slo, shown, capacity, dialect)
         fresh = exhausted(fresh, facts, dialect)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
@@ -159,12 +151,12 @@ def assess(
     if not over and facts.searches and current.point.value == 0:
         proven = None  # the last load that a search tried is no news once it has found what it sought
     recent = recent_of(facts, requests, current.point, told_s)
-    told = headline(
-        slo, proven, capacity, shown, diagnosis, _top(current.levels), judgement, arrival is not None, cut_to
-    )
+    top = _top(current.levels)
     return Assessment(
         t_s=now_s,
-        headline=failing_headline(proven, what_all_get(facts), judgement) if hopeless else told,
+        headline=failing_headline(proven, what_all_get(facts), judgement)
+        if hopeless
+        else headline(slo, proven, capacity, shown, diagnosis, top, judgement, arrival is not None, cut_to),
         slo=buffering.with_spoilt(verdict, whole_slo, arrival),
         cliff=shown,
         cliffs=verdicts,
@@ -190,6 +182,17 @@ def assess(
             *judgement.left_out,
         ),
     )
+
+
+def _before_any_curve(facts: Facts, meta: RunMeta, now_s: float) -> Assessment:
+    """Of a run that has no level yet: what it waits for, or why it waits in vain."""
+    over, question, failed = meta.ended_s is not None, question_of(facts, meta.profile), all_failed(facts)
+    told = sentence(why_all_failed(facts)) if failed else _waiting_headline(meta)
+    judgement = Judgement(question=question, sentence=told, final=over)
+    if not failed:
+        return Assessment(t_s=now_s, headline=told, cliff=_nothing(meta), judgement=judgement)
+    line = failing_headline(None, what_all_get(facts), judgement)
+    return Assessment(t_s=now_s, headline=line, judgement=judgement, failures=facts.failures.groups())
 
 
 def assess_levels(

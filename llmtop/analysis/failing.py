@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from llmtop.domain.failures import FailureGroup
-from llmtop.domain.verdicts import Bound, Diagnosis
 from llmtop.meter.facts import Facts
 from llmtop.wording import failures
 
-NO_CAUSE = Diagnosis(bound=Bound.NONE)
 MOST = 0.5
 """Share of the failures from which one kind of them is told as what they mostly are."""
 

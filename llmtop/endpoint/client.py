@@ -220,7 +220,7 @@ class EndpointClient:
                 watch.stop()
             _keep(cookies, response)
         except Over:
-            reader.over = True
+            pass
         except httpx.ConnectTimeout:
             raise TimedOut(f"connect timeout: no connection within {self.caps.connect_timeout_s:g} s") from None
         except FOREIGN as error:

@@ -215,12 +215,11 @@ class Connection(asyncio.Protocol):
             waiter.set_exception(exc)
 
     def _finish(self) -> None:
-        released = isinstance(self._receiver, _Nobody)
         self._receiver = None
         self._forget_lingering()
-        if released and self._waiter is None:
+        if self._waiter is None:  # whoever asked has been let go
             self._pool.take_back(self, self._parser)
-        elif self._waiter is not None and not self._waiter.done():
+        elif not self._waiter.done():
             self._waiter.set_result(None)
 
     def _forget_lingering(self) -> None:

@@ -9,6 +9,7 @@ from time import perf_counter_ns
 import httpx
 import msgspec
 
+from llmtop.dialects.listing import LIST_PATH
 from llmtop.dialects.recognition import usual_ports
 from llmtop.endpoint import question
 from llmtop.endpoint.access import Access
@@ -51,7 +52,7 @@ async def speaks_tls(access: Access, timeout_s: float) -> bool:
 async def speaks_plainly(access: Access, timeout_s: float) -> bool:
     """Whether HTTP without TLS is answered at the endpoint's address."""
     origin = access.origin
-    plain = httpx.URL(scheme="http", host=origin.host, port=origin.port, path="/v1/models")
+    plain = httpx.URL(scheme="http", host=origin.host, port=origin.port, path=LIST_PATH)
     transport = KernelTransport(Stamper(perf_counter_ns()), addresses_of=access.endpoint.addresses_of)
     async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
         try:

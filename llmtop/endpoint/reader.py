@@ -309,7 +309,7 @@ class StreamReader:
 
     def _take_error(self, data: bytes) -> None:
         if self._error is None:
-            self._error = refusal_text(data).strip("{} ") or "an error event without a message"
+            self._error = refusal_text(data) or "an error event without a message"
 
     def _read_odd(self, data: bytes, stamp_ns: int) -> Event | None:
         """An event that the typed decoder refuses: other types than usual, NaN, half characters, or no JSON at all."""
@@ -334,7 +334,7 @@ class StreamReader:
         if not rest.strip():
             return
         events = self._splitter.feed(b"\n\n")
-        self._take([(name, data) for name, data in events if _is_whole(data)], end_ns)
+        self._take([(name, data) for name, data in events if not data or _is_whole(data)], end_ns)
 
     # The end
 

@@ -124,8 +124,8 @@ class EventSplitter:
                 name = value
         data = b"\n".join(lines)
         if not data and name == b"error":  # some say what went wrong in a comment alone
-            data = b" ".join(line[1:].strip() for line in block.split(b"\n") if line.startswith(b":")) or b"{}"
-        return (name, data) if data else None
+            data = b" ".join(line[1:].strip() for line in block.split(b"\n") if line.startswith(b":"))
+        return (name, data) if data or name == b"error" else None
 
 
 def _before_a_long_one(blocks: list[bytes]) -> int:

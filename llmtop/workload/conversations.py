@@ -8,7 +8,7 @@ jsonl      {"prompt": ...} or {"messages": [{"role": ..., "content": ...}, ...]}
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, TypeVar
 
@@ -88,16 +88,9 @@ def read_conversations(
 
 def parse_sharegpt(path: object, text: str, sieve: Sieve | None = None) -> list[Exchange]:
     """First human turn and first answer of every conversation that begins with them, system turns before them."""
-    sieve = sieve or Sieve(path)
-    pairs: list[Exchange] = []
-    for where, entry in json_rows(path, text, dict[str, Any], SHAREGPT_HINT, sieve):
-        try:
-            pairs.append(_exchange(path, where, entry))
-        except Odd as odd:
-            sieve.leave_out(odd)
-    sieve.kept = len(pairs)
-    sieve.check(f"no conversation in it; {SHAREGPT_HINT}")
-    return pairs
+    return _usable(
+        path, text, sieve or Sieve(path), _exchange, f"no conversation in it; {SHAREGPT_HINT}", SHAREGPT_HINT
+    )
 
 
 def _exchange(path: object, where: str, entry: Message) -> Exchange:
@@ -146,15 +139,21 @@ def _text_of_content(content: object) -> str | None:
 
 def parse_jsonl(path: object, text: str, sieve: Sieve | None = None) -> list[Conversation]:
     """Prompts or conversations, tokens not yet counted."""
-    sieve = sieve or Sieve(path)
-    rows: list[Conversation] = []
-    for where, entry in json_rows(path, text, dict[str, Any], JSONL_HINT, sieve):
+    return _usable(path, text, sieve or Sieve(path), _conversation, "no prompt", JSONL_HINT)
+
+
+def _usable(
+    path: object, text: str, sieve: Sieve, read: Callable[[object, str, Message], _Row], nothing: str, hint: str
+) -> list[_Row]:
+    """Every row that `read` takes; those that it calls Odd are left out. Raises FileError."""
+    rows: list[_Row] = []
+    for where, entry in json_rows(path, text, dict[str, Any], hint, sieve):
         try:
-            rows.append(_conversation(path, where, entry))
+            rows.append(read(path, where, entry))
         except Odd as odd:
             sieve.leave_out(odd)
     sieve.kept = len(rows)
-    sieve.check(f"no prompt in it; {JSONL_HINT}")
+    sieve.check(f"{nothing} in it; {hint}")
     return rows
 
 

@@ -214,8 +214,8 @@ def by_the_standard(data: bytes) -> list[Event]:
         if not line:
             text = b"".join(value + b"\n" for value in values)[:-1]
             if not text and name == b"error":
-                text = b" ".join(comments) or b"{}"
-            if text:
+                text = b" ".join(comments)
+            if text or name == b"error":
                 events.append((name, text))
             name, values, comments = b"", [], []
             continue

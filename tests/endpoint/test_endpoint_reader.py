@@ -196,6 +196,8 @@ def test_cached_tokens_and_timings_are_noted() -> None:
         ([chat("a", ""), chat("b", "stop")], Outcome.OK, None),
         ([chat("a"), b"event: error\n: out of memory\n\n"], Outcome.STREAM_ERROR, "out of memory"),
         ([chat("a"), b"event: error\n\n"], Outcome.STREAM_ERROR, "error event without a message"),
+        ([chat("a"), b"event: error\n"], Outcome.STREAM_ERROR, "error event without a message"),
+        ([chat("a"), b'event: error\ndata: {"code": 7}\n\n'], Outcome.STREAM_ERROR, '{"code": 7}'),
         ([{"error": {"message": "busy", "code": 503}}, "[DONE]"], Outcome.STREAM_ERROR, "busy"),
         ([{"error": "busy"}], Outcome.STREAM_ERROR, "busy"),
         ([chat("a"), b'event: error\ndata: {"message": "died"}\n\n'], Outcome.STREAM_ERROR, "died"),
