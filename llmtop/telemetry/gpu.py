@@ -104,7 +104,9 @@ class GpuReader:
     def _snapshot(self, t_s: float, index: int, device: Any) -> GpuSnapshot:
         nvml = self._nvml
         name = self._ask(lambda: nvml.nvmlDeviceGetName(device))
-        memory = self._ask(lambda: nvml.nvmlDeviceGetMemoryInfo(device))
+        memory = self._ask(lambda: nvml.nvmlDeviceGetMemoryInfo(device, nvml.nvmlMemory_v2))
+        if memory is None:  # the first version counts what the driver keeps for itself as used: 480 MiB of an H100
+            memory = self._ask(lambda: nvml.nvmlDeviceGetMemoryInfo(device))
         utilisation = self._ask(lambda: nvml.nvmlDeviceGetUtilizationRates(device).gpu)
         power_mw = self._ask(lambda: nvml.nvmlDeviceGetPowerUsage(device))
         limit_mw = self._ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(device))

@@ -47,6 +47,15 @@ def _raise(*_: Any) -> Any:
     raise NvmlError
 
 
+# What an H100 told with 20 GiB allocated by one program (driver 580): nvidia-smi shows 21007 of 81559 MiB.
+_KEPT = 480 << 20
+
+
+def _memory(device: int, version: int = 1) -> SimpleNamespace:
+    used = 21007 << 20
+    return SimpleNamespace(used=used if version == 2 else used + _KEPT, total=81559 << 20)
+
+
 def nvml(**calls: Any) -> SimpleNamespace:
     working = {
         "NVMLError": NvmlError,
@@ -57,7 +66,8 @@ def nvml(**calls: Any) -> SimpleNamespace:
         "nvmlDeviceGetCount": lambda: 2,
         "nvmlDeviceGetHandleByIndex": lambda index: index,
         "nvmlDeviceGetName": lambda device: b"NVIDIA L4" if device else "NVIDIA L4",
-        "nvmlDeviceGetMemoryInfo": lambda device: SimpleNamespace(used=1 << 30, total=24 << 30),
+        "nvmlMemory_v2": 2,
+        "nvmlDeviceGetMemoryInfo": _memory,
         "nvmlDeviceGetUtilizationRates": lambda device: SimpleNamespace(gpu=50, memory=20),
         "nvmlDeviceGetPowerUsage": lambda device: 70_500,
         "nvmlDeviceGetEnforcedPowerLimit": lambda device: 72_000,
@@ -71,7 +81,7 @@ def nvml(**calls: Any) -> SimpleNamespace:
 def test_nvml_figures_have_their_units() -> None:
     first, second = GpuReader(nvml()).read(2.5)
     assert (first.t_s, first.index, first.name, second.name) == (2.5, 0, "NVIDIA L4", "NVIDIA L4")
-    assert (first.memory_used_bytes, first.memory_total_bytes) == (1 << 30, 24 << 30)
+    assert (first.memory_used_bytes, first.memory_total_bytes) == (21007 << 20, 81559 << 20)
     assert (first.utilisation, first.power_w, first.power_limit_w) == (0.5, 70.5, 72.0)
     assert (first.sm_clock_mhz, first.temperature_c, first.throttle) == (1590, 66, ("power cap",))
 
@@ -87,6 +97,16 @@ def test_an_old_driver_library_calls_its_reasons_by_the_old_name() -> None:
     library = nvml(nvmlDeviceGetCurrentClocksThrottleReasons=lambda device: 0x20)
     del library.nvmlDeviceGetCurrentClocksEventReasons
     assert GpuReader(library).read(0.0)[0].throttle == ("thermal",)
+
+
+def test_an_old_driver_tells_memory_together_with_what_it_keeps_for_itself() -> None:
+    def refuse_second(device: int, version: int = 1) -> SimpleNamespace:
+        return _memory(device) if version == 1 else _raise()
+
+    library = nvml(nvmlDeviceGetMemoryInfo=refuse_second)
+    assert GpuReader(library).read(0.0)[0].memory_used_bytes == (21007 << 20) + _KEPT
+    del library.nvmlMemory_v2
+    assert GpuReader(library).read(0.0)[0].memory_used_bytes == (21007 << 20) + _KEPT
 
 
 def test_no_driver_means_no_gpus_and_no_noise() -> None:
