@@ -93,7 +93,7 @@ def test_a_smoke_run_is_judged_and_recorded(tmp_path: Path, capsys: pytest.Captu
     assert told["figures"] == result["figures"]
     assert "<svg" in (tmp_path / "r.html").read_text()
     capsys.readouterr()
-    assert main(["assess", str(path), "--json", "--slo", "ttft_p95<60s"]) == 0
+    assert main(["assess", str(path), "--json", "--slo", "ttft_p95<60s"]) == code
     assessed = json.loads(capsys.readouterr().out)
     assert drift("llmtop assess --json", assessed) == []
     assert assessed["figures"] == result["figures"], "of the same run the same figures"
