@@ -9,20 +9,16 @@ from typing import Any
 import msgspec
 
 from llmtop.dialects import RequestFields
+from llmtop.endpoint.least import UNTOLD, least_length
 
 _CONTINUOUS = "continuous_usage_stats"
+_NEWER = "max_completion_tokens"
+"""What OpenAI's newer models want in the place of `max_tokens`."""
 _UNKNOWN = re.compile(
     r"unknown|unrecogni[sz]ed|unexpected|unsupported|not (supported|permitted|allowed)|extra (inputs|fields)", re.I
 )
-
-_LEAST_NAMED = re.compile(r"max_(completion_|output_|new_)?tokens|max tokens|output tokens|maxOutputTokens", re.I)
-_LEAST = re.compile(
-    r"(?:>=|at least|greater than or equal to|minimum[^0-9]{0,40}|least value[^0-9]{0,20}|min:?)\s*(\d+)", re.I
-)
-_TOO_FEW = re.compile(r"minimum|too (low|small|few)|at least|greater than|>=|below", re.I)
-"""What is said of an asked length that is too short, and how the least one is told."""
-MOST_LEAST = 1024
-"""Least lengths above this are not asked for: that is another complaint."""
+_INSTEAD = re.compile(_UNKNOWN.pattern + r"|deprecated|instead|did you mean|required|missing", re.I)
+"""Said of a field whose other name is wanted; servers that name both where the length is too large take both."""
 _LEAST_GUESSES = (16, 64)
 """Tried where the least length is not told."""
 
@@ -95,8 +91,8 @@ class RequestBodies:
             return False
         if version != self.version:
             return True
-        if "max_completion_tokens" in message and self._max_tokens == "max_tokens":
-            self._max_tokens = "max_completion_tokens"
+        if self._max_tokens == "max_tokens" and _NEWER in message and _INSTEAD.search(message):
+            self._max_tokens = _NEWER
         elif (least := self._least_in(message)) > self.least_tokens:
             self.least_tokens = least
         else:
@@ -114,11 +110,9 @@ class RequestBodies:
 
     def _least_in(self, message: str) -> int:
         """The least output length that a refusal asks for; 0: it complains of something else."""
-        if not (_LEAST_NAMED.search(message) and _TOO_FEW.search(message)):
-            return 0
-        told = _LEAST.search(message)
-        if told is not None:
-            return int(told[1]) if int(told[1]) <= MOST_LEAST else 0
+        told = least_length(message)
+        if told != UNTOLD:
+            return told or 0
         return next((guess for guess in _LEAST_GUESSES if guess > self.least_tokens), 0)
 
     def _optional(self) -> set[str]:

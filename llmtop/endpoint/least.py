@@ -1,0 +1,87 @@
+"""The least output length that a refusal asks for. Pure.
+
+Servers complain of lengths in both directions, and of other lengths in the same words. A bound counts only where it is
+said of the output length, and in a form that can mean nothing but a least: what is required (must be at least 16), what
+is forbidden below it (cannot be less than 16), a range or a minimum. What is described (you requested at least 257,
+8192 > 4096, is greater than 4096) and any talk of prompt, input or context tells nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+MOST = 1024
+"""Least lengths above this are not asked for: that is another complaint."""
+UNTOLD = 0
+"""As a least length: what was asked is too short, and no more is told."""
+
+_FIELD = (
+    r"max[_ ]?(?:completion|output|new|gen|generation)?[_ ]?tokens?|(?:output|completion|generated) (?:tokens|length)"
+    r"|n(?:um)?_predict"
+)
+_ABOUT = re.compile(_FIELD, re.I)
+_OTHERWISE = re.compile(
+    r"context|prompt|inputs?\b(?! should\b| validation\b)|input_|messages|window|model_len|thinking|budget"
+    r"|per minute|per day",
+    re.I,
+)
+"""Another length is the matter. What pydantic and TGI call input is all that was sent."""
+_CLAUSES = re.compile(r"[;\n]|\.\s|,\s+(?!\d)|\b(?:and|but|while)\s+(?!\d)", re.I)
+
+_WORDS = (
+    rf"(?:{_FIELD}|an?|allowed|be|equal|error|for|have|in|input|integer|invalid|is|its?|length|number|of|or"
+    r"|param(?:eter)?|required|set|size|strictly|supported|than|that|the|this|to|tokens|valid|validation|values?)\b"
+)
+_FILL = rf"(?:[\s:='\"`(*]|{_WORDS}){{0,40}}+"
+"""What may stand between the parts of a bound and changes nothing of it; no `not` is in it."""
+_MUST = (
+    rf"(?<!not )(?<!n't )(?<!never )\b(?:must|should|shall|has to|have to|needs?|expect(?:s|ed)?|requires?|required"
+    rf"|ensure|use|set|increase|raise)\b{_FILL}"
+)
+_N = r"\s*(?P<n>\d{1,3}(?:,\d{3})+|\d+)(?![.,]?\d|\s*[k%])"
+_NOT = r"(?:(?:must|should|shall|may|can) ?not|can't|mustn't|shouldn't|(?<!is )(?<!are )(?<!was )no)\s+(?:be\s+)?"
+_BOUNDS = tuple(
+    re.compile(bound, re.I)
+    for bound in (
+        rf"{_MUST}(?:>=|=>|≥|(?:greater|more|larger|higher) than or equal(?: to)?|at least|no less than){_N}",
+        rf"{_MUST}(?P<beyond>>|(?:greater|more|larger|higher) than|above|over){_N}",
+        rf"\b{_NOT}(?:(?:less|lower|smaller|fewer|shorter) than|below|under){_N}",
+        rf"(?:^|[:(-]|(?:{_FIELD})['\"`]?)\s*(?:at least|>=|≥){_N}",
+        rf"\bmin(?:imum)?\b{_FILL}{_N}",
+        rf"{_MUST}between{_N}\s*\Z",
+        rf"(?:\b(?:range|within){_FILL}(?:from\b)?|\bbetween\b|{_MUST}(?:from|between)?)\s*\[?\s*(?P<n>\d+)"
+        r"(?:\s*\(inclusive\))?\s*(?:,|and\b|to\b|-|–|\.\.+)\s*(?P<most>\d+)",
+    )
+)
+_BEFORE = re.compile(rf"(?:\W|\d+\b|{_WORDS}|(?:api|below|endpoint|less|lower|model|provider|server|you)\b)*+\Z", re.I)
+"""What may stand before a bound whose clause names the output length behind it, or in the clause before."""
+_TOO_SHORT = re.compile(
+    r"\btoo (?:low|small|few|short)\b|(?:below|under|(?:less|lower|smaller|fewer) than)(?: the)?(?: allowed)? min", re.I
+)
+
+
+def least_length(message: str) -> int | None:
+    """The least output length that a refusal asks for, or UNTOLD; None: it complains of something else."""
+    if not _ABOUT.search(message) or _OTHERWISE.search(message):
+        return None
+    is_short = False
+    is_about = False
+    for clause in _CLAUSES.split(message):
+        is_about = _ABOUT.search(clause) is not None or (is_about and "_" not in clause)
+        if not is_about:
+            continue
+        if (told := _bound_in(clause)) is not None:
+            return told if 1 < told <= MOST else None
+        is_short = is_short or _TOO_SHORT.search(clause) is not None
+    return UNTOLD if is_short else None
+
+
+def _bound_in(clause: str) -> int | None:
+    for found in (found for bound in _BOUNDS for found in bound.finditer(clause)):
+        if not (_ABOUT.search(clause[: found.end()]) or _BEFORE.match(clause[: found.start()])):
+            continue
+        told = found.groupdict()
+        least = int(told["n"].replace(",", ""))
+        if least < int(told.get("most") or least + 1):
+            return least + 1 if told.get("beyond") else least
+    return None
