@@ -184,6 +184,19 @@ class Finding(Struct, frozen=True):
     advice: str | None = None
 
 
+class RequestShape(Struct, frozen=True, kw_only=True):
+    """How requests must be built for an endpoint where its dialect alone does not say it: learned from its refusals."""
+
+    dropped: tuple[str, ...] = ()
+    """Optional fields that it refused, sorted."""
+    max_tokens: str | None = None
+    """The field of the asked output length that it wants; None: the dialect's own."""
+    least_tokens: int = 0
+    """The least output length that it takes, where it refused shorter ones."""
+    continuous_usage: bool = False
+    """Whether usage is asked for in every event: only worth its bytes where events hold several tokens."""
+
+
 class EndpointInfo(Struct, frozen=True, kw_only=True):
     """What a probe learned about an endpoint."""
 
@@ -203,6 +216,7 @@ class EndpointInfo(Struct, frozen=True, kw_only=True):
     pins_output: bool = False
     """Whether the output length can be pinned (ignore_eos, min_tokens)."""
     has_usage: bool = False
+    request_shape: RequestShape = RequestShape()
     findings: tuple[Finding, ...] = ()
 
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from llmtop.dialects import RequestFields
+from llmtop.domain.endpoint import RequestShape
 from llmtop.endpoint.least import UNTOLD, least_length
 
 _CONTINUOUS = "continuous_usage_stats"
@@ -21,29 +23,31 @@ _INSTEAD = re.compile(_UNKNOWN.pattern + r"|deprecated|instead|did you mean|requ
 """Said of a field whose other name is wanted; servers that name both where the length is too large take both."""
 _LEAST_GUESSES = (16, 64)
 """Tried where the least length is not told."""
+_LEAST_STEPS = len(_LEAST_GUESSES) + 1
+"""Least lengths that one request may be told in turn."""
+_OTHER_NAMES = 1
+"""Of the field of the output length."""
 
 _encode = msgspec.json.encode
 
 
 class RequestBodies:
-    """Builds bodies for one endpoint, and learns which optional fields it does not take.
+    """Builds bodies for one endpoint, and learns how it wants them.
+
+    Args:
+        fields: what its dialect puts into a body.
+        shape: what is known already of how it wants them.
 
     Attributes:
         version: grows when something was learned: a request of an older version that was refused is worth another try.
-        dropped: the fields that this endpoint refused.
-        least_tokens: the least output length that this endpoint takes, where it has refused shorter ones; else 0.
-        continuous_usage: ask for usage in every event (where the dialect knows it): only worth its bytes where events
-            hold several tokens.
+        shape: what is known by now.
     """
 
-    def __init__(self, fields: RequestFields, model: str) -> None:
+    def __init__(self, fields: RequestFields, model: str, shape: RequestShape) -> None:
         self.version = 0
-        self.dropped: set[str] = set()
-        self.continuous_usage = False
-        self.least_tokens = 0
-        self._fields = fields
-        self._max_tokens = fields.max_tokens
+        self.shape = shape
         self.model = model
+        self._fields = fields
         self._prefixes: dict[str, bytes] = {}
 
     @property
@@ -51,15 +55,21 @@ class RequestBodies:
         """Whether the output length is pinned by what is sent now."""
         fields = self._fields
         pins = [name for name in (*fields.pin, fields.min_tokens) if name]
-        return any(name not in self.dropped for name in pins)
+        return any(name not in self.shape.dropped for name in pins)
 
     @property
     def asks_usage(self) -> bool:
-        return self._fields.usage and "stream_options" not in self.dropped
+        return self._fields.usage and "stream_options" not in self.shape.dropped
+
+    @property
+    def lessons(self) -> int:
+        """How often a request may be refused, each time for something else, until nothing is left to be learned."""
+        return len(self._optional()) + _OTHER_NAMES + _LEAST_STEPS
 
     def body(self, prompt: str | Sequence[Any], output_tokens: int, api: str) -> bytes:
         """The JSON body. `prompt`: text, or for chat the list of messages, or for completions a list of token ids."""
-        output_tokens = max(output_tokens, self.least_tokens)
+        shape = self.shape
+        output_tokens = max(output_tokens, shape.least_tokens)
         prefix = self._prefixes.get(api)
         if prefix is None:
             prefix = self._prefixes[api] = self._prefix()
@@ -71,14 +81,15 @@ class RequestBodies:
             middle = b',"messages":' + _encode(prompt)
         tail = f',"{self._max_tokens}":{output_tokens}'
         least = self._fields.min_tokens
-        if least and least not in self.dropped:
+        if least and least not in shape.dropped:
             tail += f',"{least}":{output_tokens}'
         return b"".join((prefix, middle, tail.encode(), b"}"))
 
     def use_continuous_usage(self) -> None:
         """Ask for usage in every event from now on, where the endpoint takes it."""
-        if self._fields.continuous_usage and _CONTINUOUS not in self.dropped and not self.continuous_usage:
-            self.continuous_usage = True
+        shape = self.shape
+        if self._fields.continuous_usage and _CONTINUOUS not in shape.dropped and not shape.continuous_usage:
+            self.shape = structs.replace(shape, continuous_usage=True)
             self._prefixes.clear()
 
     def learn(self, status: int | None, message: str, version: int) -> bool:
@@ -91,29 +102,40 @@ class RequestBodies:
             return False
         if version != self.version:
             return True
-        if self._max_tokens == "max_tokens" and _NEWER in message and _INSTEAD.search(message):
-            self._max_tokens = _NEWER
-        elif (least := self._least_in(message)) > self.least_tokens:
-            self.least_tokens = least
-        else:
-            optional = self._optional()
-            named = {name for name in optional | self.dropped if name in message}
-            refused = named - self.dropped
-            if not named and _UNKNOWN.search(message):
-                refused = optional
-            if not refused:
-                return False
-            self.dropped |= refused
+        shape = self._taught(message)
+        if shape == self.shape:
+            return False
+        self.shape = shape
         self.version += 1
         self._prefixes.clear()
         return True
+
+    @property
+    def _max_tokens(self) -> str:
+        return self.shape.max_tokens or self._fields.max_tokens
+
+    def _taught(self, message: str) -> RequestShape:
+        """The shape after a refusal; the same: it complains of nothing that can be helped."""
+        shape = self.shape
+        if self._max_tokens == "max_tokens" and _NEWER in message and _INSTEAD.search(message):
+            return structs.replace(shape, max_tokens=_NEWER)
+        if (least := self._least_in(message)) > shape.least_tokens:
+            return structs.replace(shape, least_tokens=least)
+        optional = self._optional()
+        named = {name for name in optional.union(shape.dropped) if name in message}
+        refused = named.difference(shape.dropped)
+        if _CONTINUOUS in refused:
+            refused = {_CONTINUOUS}  # it is named with the field that it is in
+        elif not named and _UNKNOWN.search(message):
+            refused = optional
+        return structs.replace(shape, dropped=tuple(sorted(refused.union(shape.dropped))))
 
     def _least_in(self, message: str) -> int:
         """The least output length that a refusal asks for; 0: it complains of something else."""
         told = least_length(message)
         if told != UNTOLD:
             return told or 0
-        return next((guess for guess in _LEAST_GUESSES if guess > self.least_tokens), 0)
+        return next((guess for guess in _LEAST_GUESSES if guess > self.shape.least_tokens), 0)
 
     def _optional(self) -> set[str]:
         """Optional fields that are sent now."""
@@ -122,17 +144,17 @@ class RequestBodies:
             names.add(self._fields.min_tokens)
         if self._fields.usage:
             names.add("stream_options")
-        if self.continuous_usage:
+        if self.shape.continuous_usage:
             names.add(_CONTINUOUS)
-        return names - self.dropped
+        return names.difference(self.shape.dropped)
 
     def _prefix(self) -> bytes:
         fields: dict[str, Any] = {"model": self.model, "stream": True}
         if self.asks_usage:
             fields["stream_options"] = {"include_usage": True}
-            if self.continuous_usage and _CONTINUOUS not in self.dropped:
+            if self.shape.continuous_usage and _CONTINUOUS not in self.shape.dropped:
                 fields["stream_options"][_CONTINUOUS] = True
         for name, value in self._fields.pin.items():
-            if name not in self.dropped:
+            if name not in self.shape.dropped:
                 fields[name] = value
         return _encode(fields)[:-1]

@@ -10,7 +10,7 @@ import httpx
 from msgspec import structs
 
 from llmtop.dialects import DIALECTS, DialectTable
-from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, RequestShape
 from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome
 from llmtop.endpoint.access import Access
@@ -24,9 +24,6 @@ from llmtop.endpoint.reader import SETTLED_S, StreamReader
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.transport import KernelTransport
 from llmtop.endpoint.wire import ResponseParser
-
-_ATTEMPTS = 4
-"""Of one request that is refused for its optional fields: servers name one at a time."""
 
 _USUAL_ENDS = frozenset({None, "stop", "length"})
 
@@ -61,7 +58,8 @@ class EndpointClient:
         self.access = Access(endpoint)
         self.stamper = Stamper(origin_ns)
         self.dialect = info.dialect if info is not None else endpoint.dialect or Dialect.OPENAI
-        self.bodies = RequestBodies(self.table.request, (info.model if info is not None else endpoint.model) or "")
+        model, shape = (endpoint.model or "", RequestShape()) if info is None else (info.model, info.request_shape)
+        self.bodies = RequestBodies(self.table.request, model, shape)
         self._transport = KernelTransport(
             self.stamper,
             tls=self.access.tls,
@@ -92,10 +90,10 @@ class EndpointClient:
         """Which clock stamps arrivals: kernel, select, protocol, or httpx (the task that got the bytes)."""
         return HTTPX if self.access.uses_stock else self.stamper.source
 
-    def use(self, dialect: Dialect, model: str) -> None:
-        """Speak this dialect to this model from now on."""
+    def use(self, dialect: Dialect, model: str, shape: RequestShape) -> None:
+        """Speak this dialect to this model from now on; `shape`: what is known of its requests."""
         self.dialect = dialect
-        self.bodies = RequestBodies(self.table.request, model)
+        self.bodies = RequestBodies(self.table.request, model, shape)
         if self.table.quirks.closes_after_stream:
             self._pool.reuse = False
 
@@ -135,8 +133,8 @@ class EndpointClient:
         sink: Sink,
         cookies: Cookies | None,
     ) -> None:
-        """As often as it takes to learn which optional fields the endpoint refuses."""
-        for _ in range(_ATTEMPTS):
+        """As often as it takes to learn what the endpoint refuses: servers name one thing at a time."""
+        for left in range(self.bodies.lessons, -1, -1):
             version = self.bodies.version
             body = self.bodies.body(prompt, output_tokens, api)
             reader = StreamReader(trace, sink, self.stamper, output_tokens)
@@ -153,10 +151,9 @@ class EndpointClient:
                 if reader.saw_several_tokens_per_event:
                     self.bodies.use_continuous_usage()
                 return
-            if trace.outcome is not Outcome.HTTP_ERROR or not self.bodies.learn(
-                trace.status, trace.error or "", version
-            ):
-                break
+            refused = trace.outcome is Outcome.HTTP_ERROR
+            if not (refused and self.bodies.learn(trace.status, trace.error or "", version) and left):
+                return
             trace.clear()
 
     async def tokenize(self, text: str) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 from llmtop.dialects import DIALECTS, DialectTable, JsonFact, dig, text_of
 from llmtop.dialects.listing import LIST_PATH, context_of, entries_in, fact_at, is_listed, name_of
 from llmtop.dialects.recognition import Answers, clues, recognise
-from llmtop.domain.endpoint import USUAL_ROOT, Dialect, Endpoint, EndpointInfo, Finding, safe_url
+from llmtop.domain.endpoint import USUAL_ROOT, Dialect, Endpoint, EndpointInfo, Finding, RequestShape, safe_url
 from llmtop.domain.load import Caps
 from llmtop.domain.plain import LONG
 from llmtop.domain.request import Outcome, TokenSource
@@ -166,6 +166,7 @@ class _Probe:
             has_metrics=has_metrics,
             pins_output=pins,
             has_usage=has_usage,
+            request_shape=self._client.bodies.shape,
             findings=tuple(self._findings),
         )
 
@@ -264,7 +265,7 @@ class _Probe:
         tried: list[str] = []
         first: dict[str, Trace] = {}
         for model in models[:_MODELS_TRIED] if asked is None else (asked,):
-            self._client.use(dialect, model)
+            self._client.use(dialect, model, RequestShape())
             apis, usage, problems = await self._try_streams(table)
             if apis:
                 self._note_streams(apis, usage, problems, table)
@@ -306,6 +307,7 @@ class _Probe:
         limit_s = _TRIAL_S
         for api in self._client.api.among(table.request.api):
             trace, is_endless = Trace(), False
+            shape = self._client.bodies.shape
             scope = asyncio.timeout(limit_s)
             trial = _Trial(scope)
             try:
@@ -324,6 +326,7 @@ class _Probe:
                 usage = usage or trace.token_source is TokenSource.USAGE
             else:
                 problems[api] = trace
+                self._client.use(self._client.dialect, self._client.bodies.model, shape)  # it was no field's fault
         return tuple(apis), usage, problems
 
     def _note_streams(
@@ -338,7 +341,7 @@ class _Probe:
             "token counts come from the server" if usage else "the server does not count tokens: shown with ≈",
             table.advice.enable_usage or "stream_options.include_usage is not understood",
         )
-        least = self._client.bodies.least_tokens
+        least = self._client.bodies.shape.least_tokens
         if least > _TRIAL_TOKENS:
             self._find("least output", None, f"{least} tokens: shorter answers are asked for as that many", None)
 
@@ -366,7 +369,7 @@ class _Probe:
 
     def _note_pinning(self, table: DialectTable) -> bool:
         bodies = self._client.bodies
-        dropped = sorted(bodies.dropped)
+        dropped = bodies.shape.dropped
         if self._is_endless:
             found = f"not heeded: more than {_TRIAL_MOST} tokens where {_TRIAL_TOKENS} were asked"
             self._find("output length", False, found, "compare asked and delivered output tokens in the report")

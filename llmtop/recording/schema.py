@@ -29,6 +29,7 @@ A file may be anybody's: a row is taken only if each value has the type of its f
 
 Versions: a reader reads its own and every older version. Columns, tables and words are added, with a new version, never
 renamed or removed; a column that an older file lacks takes the field's default, a table that it lacks is empty.
+Keys of the meta that a reader does not know are passed over, so those that only describe need no new version.
 """
 
 from __future__ import annotations

@@ -414,7 +414,7 @@ class Session:
             return
         title = DIALECTS[dialect].title
         if self._endpoint.dialect is None and info.dialect is Dialect.OPENAI:
-            client.use(dialect, client.bodies.model)
+            client.use(dialect, client.bodies.model, client.bodies.shape)
             self._learn(client, msgspec.structs.replace(info, dialect=dialect, has_metrics=True))
             self._tell("endpoint", f"its metrics are those of {title}: taken for {title} from now on")
         else:

@@ -285,7 +285,7 @@ async def test_refused_optional_fields_are_dropped_once_and_for_good(serve: Any,
     trace, recorder = await run(client)
     assert trace.outcome is Outcome.OK
     assert recorder.total == 3
-    assert client.bodies.dropped == {"ignore_eos", "min_tokens"}
+    assert client.bodies.shape.dropped == ("ignore_eos", "min_tokens")
     assert not client.bodies.pins_output
     await run(client)
     assert len(server.requests) == 3
@@ -303,7 +303,7 @@ async def test_requests_under_way_when_a_field_was_learned_are_tried_again(serve
     traces = [Trace() for _ in range(5)]
     await asyncio.gather(*(client.generate("hi", 3, "chat", trace, Recorder()) for trace in traces))
     assert {trace.outcome for trace in traces} == {Outcome.OK}
-    assert client.bodies.dropped == {"stream_options"}
+    assert client.bodies.shape.dropped == ("stream_options",)
     assert not client.bodies.asks_usage
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.dialects import DIALECTS
-from llmtop.domain.endpoint import Dialect
+from llmtop.domain.endpoint import Dialect, RequestShape
 from llmtop.endpoint.bodies import RequestBodies
 from llmtop.endpoint.least import MOST, UNTOLD, least_length
 
@@ -170,7 +170,7 @@ def test_any_message_is_read(message: str) -> None:
 
 
 def test_a_refusal_for_the_context_changes_no_body() -> None:
-    bodies = RequestBodies(DIALECTS[Dialect.VLLM].request, "m")
+    bodies = RequestBodies(DIALECTS[Dialect.VLLM].request, "m", RequestShape())
     before = bodies.body("x", 3, "chat")
     for message in OTHER[:3]:
         assert not bodies.learn(400, message, bodies.version)
@@ -178,7 +178,7 @@ def test_a_refusal_for_the_context_changes_no_body() -> None:
 
 
 def test_a_least_length_that_is_not_told_is_found_in_steps() -> None:
-    bodies = RequestBodies(DIALECTS[Dialect.OPENAI].request, "m")
+    bodies = RequestBodies(DIALECTS[Dialect.OPENAI].request, "m", RequestShape())
     asked = []
     while bodies.learn(400, "max_tokens is too small", bodies.version):
         asked.append(json.loads(bodies.body("x", 3, "chat"))["max_tokens"])

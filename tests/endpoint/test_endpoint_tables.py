@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.dialects import DIALECTS
-from llmtop.domain.endpoint import Dialect
+from llmtop.domain.endpoint import Dialect, RequestShape
 from llmtop.endpoint.bodies import RequestBodies
 from llmtop.endpoint.refusals import refusal_text
 from llmtop.endpoint.urls import endpoint_from_url, normalise_url
@@ -127,7 +127,7 @@ def test_any_json_gives_a_text(answer: Any) -> None:
 def test_bodies_are_json_with_what_the_dialect_knows(prompt: str, tokens: int, dialect: Dialect) -> None:
     fields = DIALECTS[dialect].request
     for api in ("chat", "completions"):
-        body = json.loads(RequestBodies(fields, "m").body(prompt, tokens, api))
+        body = json.loads(RequestBodies(fields, "m", RequestShape()).body(prompt, tokens, api))
         assert body["model"] == "m"
         assert body["stream"] is True
         assert body[fields.max_tokens] == tokens
@@ -147,9 +147,9 @@ def test_bodies_are_json_with_what_the_dialect_knows(prompt: str, tokens: int, d
     ],
 )
 def test_what_a_refusal_teaches(status: int | None, message: str, dropped: set[str]) -> None:
-    bodies = RequestBodies(DIALECTS[Dialect.VLLM].request, "m")
+    bodies = RequestBodies(DIALECTS[Dialect.VLLM].request, "m", RequestShape())
     assert bodies.learn(status, message, bodies.version) is bool(dropped)
-    assert bodies.dropped == dropped
+    assert set(bodies.shape.dropped) == dropped
     body = json.loads(bodies.body("x", 3, "chat"))
     assert not dropped & set(body)
     assert not bodies.learn(status, message, bodies.version)

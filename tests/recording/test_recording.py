@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState, RequestShape
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile, Question
@@ -243,6 +243,25 @@ def test_a_profile_that_was_searched_before_it_had_a_question_asks_for_a_capacit
     with RunReader(path) as run:
         assert run.meta.profile.asks is asks
         assert run.meta.profile.search == (asks is Question.CAPACITY)
+
+
+@pytest.mark.parametrize("key", ["request_shape", "what a newer llmtop knows"])
+def test_what_a_probe_learned_is_read_whether_the_reader_knows_more_or_less(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "a.llmtop"
+    shape = RequestShape(dropped=("ignore_eos",), max_tokens="max_completion_tokens", least_tokens=16)
+    info = EndpointInfo(dialect=Dialect.VLLM, model="m", request_shape=shape)
+    RunWriter(path, msgspec.structs.replace(META, info=info)).close(3.0)
+    with RunReader(path) as run:
+        assert run.meta.info == info
+    database = sqlite3.connect(path)
+    told = json.loads(database.execute("SELECT value FROM meta WHERE key = 'run'").fetchone()[0])
+    known = told["info"].pop(key, None)
+    told["info"] |= {} if known else {key: {"a": [1]}}
+    database.execute("UPDATE meta SET value = ? WHERE key = 'run'", (json.dumps(told),))
+    database.commit()
+    database.close()
+    with RunReader(path) as run:
+        assert run.meta.info == (msgspec.structs.replace(info, request_shape=RequestShape()) if known else info)
 
 
 SCHEMA_1 = """

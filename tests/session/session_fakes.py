@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, RequestShape
 from llmtop.domain.load import Caps, LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile, Workload
 from llmtop.domain.request import REFUSALS, Outcome, RequestRecord
@@ -135,12 +135,12 @@ class FakeClient:
     def __init__(self) -> None:
         self.closed = False
         self.access = Access(Endpoint(base_url="http://127.0.0.1:1"))
-        self.bodies = types.SimpleNamespace(model="m")
-        self.used: list[tuple[Dialect, str]] = []
+        self.bodies = types.SimpleNamespace(model="m", shape=RequestShape(least_tokens=16))
+        self.used: list[tuple[Dialect, str, RequestShape]] = []
         self.counts: list[str] = []
 
-    def use(self, dialect: Dialect, model: str) -> None:
-        self.used.append((dialect, model))
+    def use(self, dialect: Dialect, model: str, shape: RequestShape) -> None:
+        self.used.append((dialect, model, shape))
 
     async def tokenize(self, text: str) -> int | None:
         self.counts.append(text)

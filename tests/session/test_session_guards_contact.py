@@ -271,7 +271,8 @@ async def test_metrics_that_say_more_than_the_probe_are_heeded_once(world: World
     assert world.clients[0].used == []
     world.scrapers[0].dialect = Dialect.VLLM
     await world.clock.go(4.0)
-    assert world.clients[0].used == [(Dialect.VLLM, "m")]
+    client = world.clients[0]
+    assert client.used == [(Dialect.VLLM, "m", client.bodies.shape)]
     assert session.meta.info == replace(INFO, dialect=Dialect.VLLM, has_metrics=True)
     assert [text for text in texts(await world.ended(session), "endpoint") if "metrics" in text] == [
         "its metrics are those of vLLM: taken for vLLM from now on"

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from session_fakes import INFO
 
 from llmtop.domain.commands import InjectFault, SetKnob
-from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState, Finding
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState, Finding, RequestShape
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import RunMeta
 from llmtop.session import targets
@@ -64,6 +64,7 @@ def test_after_a_probe_what_it_found_is_shown() -> None:
         ({"apis": ("completions",)}, ("apis completions instead of chat and completions",)),
         ({"apis": ()}, ("apis none instead of chat and completions",)),
         ({"findings": (Finding("a", True, "b"),), "models": ("m", "lora")}, ()),
+        ({"request_shape": RequestShape(least_tokens=16)}, ()),
         (
             {"dialect": Dialect.SGLANG, "has_usage": True},
             ("dialect sglang instead of vllm", "has_usage True instead of False"),
