@@ -12,6 +12,7 @@ from llmtop.analysis import buffering
 from llmtop.analysis import cliff as cliffs
 from llmtop.analysis.advice import advised, exhausted, explained
 from llmtop.analysis.capacity import capacity_of
+from llmtop.analysis.compared import comparison_of
 from llmtop.analysis.cut import cut_of
 from llmtop.analysis.diagnosis import by_cliff, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
@@ -144,6 +145,8 @@ def assess(
         fresh = advised(diagnosis, () if arrival else current.levels, limits, whole_slo, shown, capacity, dialect)
         fresh = exhausted(fresh, facts, dialect)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
+    unknown = arrival is not None or hopeless or meta.ending in LOST
+    compared = None if unknown else comparison_of(curves, capacity, slo)
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
     overloaded = previous is not None and previous.overloaded
     before = None if over else slo_sample_before(facts, meta, requests, now_s)
@@ -169,6 +172,7 @@ def assess(
         overloaded=overloaded_now(facts, requests, base_s, now_s, overloaded, current.requests.service_s),
         judged_requests=judged,
         failures=facts.failures.groups(),
+        compared=compared,
         path=path,
         notes=(
             *filter(None, (path,)),

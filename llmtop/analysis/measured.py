@@ -11,7 +11,7 @@ import numpy as np
 from llmtop.analysis.blocks import BLOCK_S, Fresh, LeftOut, Part, View, add, stacked
 from llmtop.analysis.levels import Level
 from llmtop.analysis.openloop import rate_levels
-from llmtop.analysis.segments import Segment, label_of, segments_of
+from llmtop.analysis.segments import Segment, parts_of, segments_of
 from llmtop.analysis.sessions import Requests, levels_of
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import RunMeta
@@ -29,7 +29,8 @@ GHOSTS = 3
 class MeasuredCurve:
     """The levels of one configuration: lengths, load mode and server settings."""
 
-    label: str
+    parts: dict[str, str]
+    """What tells it from the others, from `parts_of`."""
     axis: Axis
     point: LoadPoint
     levels: tuple[Level, ...]
@@ -41,6 +42,10 @@ class MeasuredCurve:
     """Scrapes in a row that showed at least one request waiting, whatever the load was."""
     prompt_tokens: float | None = None
     """Median length of the prompts as they were counted."""
+
+    @property
+    def label(self) -> str:
+        return " · ".join(self.parts.values())
 
     @property
     def explains_queue(self) -> bool:
@@ -146,8 +151,8 @@ class Ledger:
         told = {why: count for why, count in left_out.items() if count}
         tokens = requests.prompt_tokens[requests.ok & np.isfinite(requests.prompt_tokens)]
         prompt_tokens = float(np.median(tokens)) if len(tokens) else None
-        label, queued = label_of(last, segments, prompt_tokens), _longest(part.gauges.waiting >= 1)
-        return MeasuredCurve(label, last.point.axis, last.point, levels, requests, told, queued, prompt_tokens)
+        parts, queued = parts_of(last, segments, prompt_tokens), _longest(part.gauges.waiting >= 1)
+        return MeasuredCurve(parts, last.point.axis, last.point, levels, requests, told, queued, prompt_tokens)
 
 
 def _longest(shown: np.typing.NDArray[np.bool_]) -> int:

@@ -14,6 +14,7 @@ from llmtop.analysis.fits import Array
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Chapter, LoadChange, RunMeta
 from llmtop.meter.facts import Facts
+from llmtop.wording.chapters import LENGTHS, SHARED, START, TOLD
 from llmtop.wording.figures import TEXT
 from llmtop.wording.sentences import lengths, setting_changed
 
@@ -158,25 +159,25 @@ def braked(facts: Facts) -> list[tuple[float, float]]:
     return spans if start_s is None else [*spans, (start_s, math.inf)]
 
 
-def label_of(segment: Segment, segments: Sequence[Segment], prompt_tokens: float | None = None) -> str:
-    """What tells this curve from the others.
+def parts_of(segment: Segment, segments: Sequence[Segment], prompt_tokens: float | None = None) -> dict[str, str]:
+    """What tells this curve from the others, by name; what has no name of its own stands under "".
 
     Args:
         prompt_tokens: mean length of the prompts as the server counted them, where that is not what was asked for.
     """
     point = segment.point
-    parts = [lengths(point, prompt_tokens, "tok")]
+    parts = {LENGTHS: lengths(point, prompt_tokens, "tok")}
     if point.shared_prefix:
-        parts.append(f"{TEXT.round_percent(point.shared_prefix)} shared")
+        parts[SHARED] = f"{TEXT.round_percent(point.shared_prefix)} shared"
     for i, name in enumerate(_CONFIG):
         values = {each.server[i] for each in segments if each.server}
         if len(values) > 1 and segment.server:
-            parts.append(f"{name} {segment.server[i]:g}")
+            parts[name] = f"{name} {segment.server[i]:g}"
     if segment.chapter:
-        parts.append(segment.chapter)
+        parts[TOLD] = segment.chapter
     if segments[-1].restarts:
-        parts.append(f"start {segment.restarts + 1}")
-    return " · ".join(parts)
+        parts[START] = f"start {segment.restarts + 1}"
+    return parts
 
 
 def chapter_notes(facts: Facts, meta: RunMeta) -> tuple[str, ...]:

@@ -236,6 +236,30 @@ class Capacity(Struct, frozen=True, kw_only=True):
     sentence: str = ""
 
 
+class Gain(StrEnum):
+    """What a change of the configuration did to the capacity at the SLO."""
+
+    MORE = "more"
+    FEWER = "fewer"
+    SAME = "same"
+    """No difference beyond what runs of one server differ by."""
+    OPEN = "open"
+    """Not known yet: one of them was not driven to its wall, or the levels around the walls are too far apart."""
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """The capacity of the present configuration beside that of the one before. Loads as in `Capacity`."""
+
+    changed: str
+    """What differs: `max_num_seqs 32 → 46`."""
+    gain: Gain
+    before: float | None = None
+    before_fails_at: float | None = None
+    after: float | None = None
+    after_fails_at: float | None = None
+    text: str = ""
+
+
 Shape = Literal["none", "slope", "step", "levelling"]
 """What a figure does over a run: stays, creeps, changes at once and stays there, or warms up and levels off."""
 
@@ -325,6 +349,8 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """Requests of the current curve that `cliffs` rest on; a shown verdict changes only as this grows."""
     failures: tuple[FailureGroup, ...] = ()
     """Of all requests of the run, the most frequent first; of a table, none."""
+    compared: Comparison | None = None
+    """With the configuration before; None: there was none, or nothing of it is known."""
     path: str = ""
     """How the path between server and client makes TTFT, TPOT and ICL void, and what to type; empty: it does not."""
     notes: tuple[str, ...] = ()

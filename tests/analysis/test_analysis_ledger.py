@@ -218,7 +218,7 @@ def test_a_queue_is_explained_by_a_level_that_has_it_and_by_most_requests(
     queued: int, waiting: float, left: int, explained: bool
 ) -> None:
     levels = (Level(4.0, np.ones(10)), Level(8.0, np.ones(10), waiting=waiting))
-    curve = MeasuredCurve("", "concurrency", users(8), levels, requests_of([]), {"load moved": left}, queued)
+    curve = MeasuredCurve({}, "concurrency", users(8), levels, requests_of([]), {"load moved": left}, queued)
     assert curve.explains_queue is explained
 
 

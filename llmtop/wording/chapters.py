@@ -1,0 +1,81 @@
+"""What is said of a change of the configuration, and of the capacity before it and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llmtop.domain.load import Axis
+from llmtop.domain.verdicts import Capacity, Gain
+from llmtop.wording.figures import TEXT, Figures
+from llmtop.wording.names import load_unit
+from llmtop.wording.sentences import listed
+
+LENGTHS, SHARED, TOLD, START = "lengths", "shared", "told", "start"
+"""Names of what tells curves apart, beside the server's own settings."""
+
+
+def changed_text(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """`max_num_seqs 32 → 46 and 192/64 → 512/64 tok`, of what was and what is, each by its name."""
+    parts = []
+    for name in dict.fromkeys((*before, *after)):
+        old, new = before.get(name), after.get(name)
+        if name == START:
+            parts.append("the server restarted")
+        elif name == TOLD:
+            parts.append(new or "what was changed was changed back")
+        elif name == SHARED:
+            parts.append(f"{old or 'nothing shared'} → {new or 'nothing shared'}")
+        elif old is None or new is None:
+            parts.append(new or f"no longer {old}")
+        else:
+            parts.append(_arrow(old, new))
+    return listed(parts)
+
+
+def _arrow(old: str, new: str) -> str:
+    """`max_num_seqs 32 → 46`: what both begin or end with is said once."""
+    head = 0
+    words_old, words_new = old.split(" "), new.split(" ")
+    while head < min(len(words_old), len(words_new)) - 1 and words_old[head] == words_new[head]:
+        head += 1
+    tail = 0
+    while tail < min(len(words_old), len(words_new)) - head - 1 and words_old[-1 - tail] == words_new[-1 - tail]:
+        tail += 1
+    was = " ".join(words_old[head : len(words_old) - tail])
+    now = " ".join(words_new[head : len(words_new) - tail])
+    return " ".join((*words_old[:head], was, "→", now, *words_old[len(words_old) - tail :]))
+
+
+def compared_text(
+    changed: str, gain: Gain, before: Capacity, after: Capacity, axis: Axis, figures: Figures = TEXT
+) -> str:
+    """`max_num_seqs 32 → 46: 49 → 36 concurrent users at the SLO, TPOT p95 binds now`"""
+    unit = f"{load_unit(axis)} at the SLO"
+    was, now = _carried(before, axis, figures), _carried(after, axis, figures)
+    if not now:
+        top = before.at_slo if before.at_slo is not None else before.fails_at
+        return f"{changed}: {was} {unit} before; drive to {figures.load(top, axis)} to compare"
+    wall = (after.limited_by or "").removesuffix(" SLO")
+    binds = f", {wall} binds now" if wall else ""
+    if gain is Gain.SAME:
+        return f"{changed}: {was} → {now} {unit}, no more than runs differ by{binds}"
+    if gain is Gain.OPEN:
+        return f"{changed}: {was} → {now} {unit}; {_to_tell(before, after, axis, figures)}"
+    return f"{changed}: {was} → {now} {unit}{binds}"
+
+
+def _to_tell(before: Capacity, after: Capacity, axis: Axis, figures: Figures) -> str:
+    """What to drive before the two can be told apart."""
+    held = [each.at_slo for each in (before, after) if each.at_slo is not None]
+    failed = [each.fails_at for each in (before, after) if each.fails_at is not None]
+    if len(failed) < 2:
+        return f"drive past {figures.load(max(held), axis)} to compare"
+    low = figures.load(min(held) if len(held) == 2 else 0.0, axis)
+    return f"drive between {low} and {figures.load(max(failed), axis)} to compare"
+
+
+def _carried(capacity: Capacity, axis: Axis, figures: Figures) -> str:
+    """`49`, `≥ 49` where no level failed, `below 8` where none held; empty: not known."""
+    if capacity.at_slo is None:
+        return "" if capacity.fails_at is None else f"below {figures.load(capacity.fails_at, axis)}"
+    return f"{'' if capacity.fails_at is not None else '≥ '}{figures.load(capacity.at_slo, axis)}"
