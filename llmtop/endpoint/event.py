@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Struct
 
+from llmtop.endpoint.pieces import as_list, choices_of, text_of, thought_of
 from llmtop.endpoint.refusals import message_of
 
 MOST_TOKENS = 100_000_000
@@ -79,49 +80,40 @@ def usage_of(event: Event) -> Usage | None:
     return found or (event.x_groq.usage if event.x_groq is not None else None)
 
 
-def calls_a_tool(calls: list[Any]) -> bool:
-    for call in calls:
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict) and (function.get("name") or function.get("arguments")):
-            return True
-    return False
-
-
 def lenient(answer: dict[str, Any]) -> Event:
     """An event whatever the types of its fields: those that cannot be used are left out."""
     choices = []
-    for choice in _list(answer.get("choices")):
-        if isinstance(choice, dict):
-            delta = choice.get("delta")
-            reason = choice.get("finish_reason")
-            if isinstance(reason, dict):
-                reason = reason.get("type")
-            choices.append(
-                _Choice(
-                    _lenient_delta(delta) if isinstance(delta, dict) else None,
-                    _text(choice.get("text")),
-                    reason if isinstance(reason, str) else str(reason) if reason else None,
-                    _lenient_usage(choice.get("usage")),
-                )
+    for choice in choices_of(answer):
+        delta = choice.get("delta")
+        reason = choice.get("finish_reason")
+        if isinstance(reason, dict):
+            reason = reason.get("type")
+        choices.append(
+            _Choice(
+                _lenient_delta(delta) if isinstance(delta, dict) else None,
+                text_of(choice.get("text")),
+                reason if isinstance(reason, str) else str(reason) if reason else None,
+                _lenient_usage(choice.get("usage")),
             )
+        )
     extra = answer.get("x_groq")
     return Event(
         choices=choices,
         usage=_lenient_usage(answer.get("usage")),
         x_groq=_Extra(_lenient_usage(extra.get("usage"))) if isinstance(extra, dict) else None,
         error=message_of(answer) if answer.get("error") else None,
-        object=_text(answer.get("object")),
+        object=text_of(answer.get("object")),
     )
 
 
 def _lenient_delta(delta: dict[str, Any]) -> _Delta:
     content = delta.get("content")
     return _Delta(
-        content=_text(content),
-        reasoning=_text(delta.get("reasoning")) or _thinking(content),
-        reasoning_content=_text(delta.get("reasoning_content")),
-        refusal=_text(delta.get("refusal")),
-        tool_calls=_list(delta.get("tool_calls")),
+        content=text_of(content),
+        reasoning=text_of(delta.get("reasoning")) or thought_of(content),
+        reasoning_content=text_of(delta.get("reasoning_content")),
+        refusal=text_of(delta.get("refusal")),
+        tool_calls=as_list(delta.get("tool_calls")),
     )
 
 
@@ -133,26 +125,6 @@ def _lenient_usage(usage: object) -> Usage | None:
     reasoning = _count(output.get("reasoning_tokens")) if isinstance(output, dict) else None
     prompt, completion, total = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     return Usage(prompt, completion, total, _PromptDetails(cached), OutputDetails(reasoning))
-
-
-def _text(value: object) -> str | None:
-    """Text, also where a server sends it as a list of parts."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "".join(_text(part.get("text")) or "" for part in value if isinstance(part, dict))
-    return None
-
-
-def _thinking(value: object) -> str | None:
-    """Reasoning among the parts of a content: {"type": "thinking", "thinking": text or parts}."""
-    if not isinstance(value, list):
-        return None
-    return "".join(_text(part.get("thinking")) or "" for part in value if isinstance(part, dict))
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _count(value: object) -> int | None:

@@ -1,9 +1,9 @@
 """One streamed answer: from body bytes to tokens, usage and an outcome.
 
 An event is a token event when a delta in it has non-empty content, reasoning, refusal, text or tool call (name or
-arguments). Role-only deltas, empty content, usage, comments and pings are none: a server that answers its headers or
-its role at once does not get a better TTFT for it. Several token events in one read are one arrival with n tokens:
-the gap between them is not known and is not invented.
+arguments), under whatever name. Role-only deltas, empty content, usage, comments and pings are none: a server that
+answers its headers or its role at once does not get a better TTFT for it. Several token events in one read are one
+arrival with n tokens: the gap between them is not known and is not invented.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint.clock import Stamper
 from llmtop.endpoint.connection import Connection, Over
 from llmtop.endpoint.counting import Count, Counting
-from llmtop.endpoint.event import Event, Timings, Usage, calls_a_tool, decode, lenient, usage_of
+from llmtop.endpoint.event import Event, Timings, Usage, decode, lenient, usage_of
+from llmtop.endpoint.pieces import calls_a_tool, words_of
 from llmtop.endpoint.refusals import TEXT_LIMIT, is_html, message_of, refusal_text
 from llmtop.endpoint.sse import EVENT_LIMIT, EventSplitter, EventTooLong
 from llmtop.endpoint.trace import Sink, Trace
@@ -208,6 +209,8 @@ class StreamReader:
                     if choice.finish_reason and choice.finish_reason not in _NO_REASON:
                         trace.finish_reason = choice.finish_reason
                         finished = True
+                if not payload:
+                    payload, answer = self._take_other_words(data)
             if answer:
                 answers = True
                 seen += 1
@@ -292,6 +295,14 @@ class StreamReader:
             self._done = self._done or usage.completion_tokens > 0 or self._count.events > 0
             if usage.completion_tokens and trace.finish_reason is not None:
                 self._end_stream(stamp_ns)
+
+    def _take_other_words(self, data: bytes) -> tuple[bool, bool]:
+        """Whether an event without the usual words shows something all the same, and whether that is the answer."""
+        words, count = words_of(data), self._count
+        count.textless = count.textless or words.calls
+        count.text += 4 * len(words.text or words.thought)
+        answer = bool(words.text or words.calls)
+        return answer or bool(words.thought), answer
 
     def _take_timings(self, timings: Timings) -> None:
         if timings.predicted_n:

@@ -94,6 +94,23 @@ def test_role_empty_content_comments_and_pings_are_no_tokens() -> None:
         ({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": ""}}]}, True),
         ({"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}, True),
         ({"content": [{"type": "text", "text": "x"}]}, True),
+        ({"content": [{"type": "output_text", "text": "x"}]}, True),
+        ({"content": {"type": "text", "text": "x"}}, True),
+        ({"content": ["", "x"]}, True),
+        ({"content": [{"type": "reasoning", "reasoning": "x"}]}, False),
+        ({"content": "", "text": "x"}, True),
+        ({"thinking": "x"}, False),
+        ({"content": "", "reasoning_text": "x"}, False),
+        ({"content": None, "reasoning_summary": [{"text": "x"}]}, False),
+        ({"reasoning": {"content": "x"}}, False),
+        ({"reasoning_details": [{"type": "reasoning.text", "text": "x", "signature": None}]}, False),
+        ({"thinking_blocks": [{"type": "thinking", "thinking": "x"}]}, False),
+        ({"function_call": {"name": "f", "arguments": ""}}, True),
+        ({"function_call": {"arguments": "{"}}, True),
+        ({"tool_calls": {"index": 0, "function": {"arguments": "{"}}}, True),
+        ({"tool_calls": [{"index": 0, "function": {"arguments": {"a": 1}}}]}, True),
+        ({"tool_calls": [{"index": 0, "type": "custom", "custom": {"input": "x"}}]}, True),
+        ({"audio": {"id": "a", "transcript": "x"}}, True),
     ],
 )
 def test_every_dialects_payload_is_a_token(delta: dict[str, Any], answers: bool) -> None:
@@ -103,14 +120,26 @@ def test_every_dialects_payload_is_a_token(delta: dict[str, Any], answers: bool)
     assert trace.first_answer_ns == (2 if answers else 3) * MS
 
 
-def test_an_empty_tool_call_is_no_token() -> None:
-    trace, _, _ = read({"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {}}]}}]}, chat("a", "stop"))
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"tool_calls": [{"index": 0, "function": {}}]},
+        {"tool_calls": {}, "function_call": None, "audio": {"id": "a"}},
+        {"thinking": "", "reasoning_details": [], "thinking_blocks": None},
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}], "reasoning_opaque": None},
+        {"thinking_signature": "x", "reasoning_id": "x", "thought_tokens": 7},
+        {"content": [{"type": "text", "text": ""}, None, 7], "name": "x", "id": "x"},
+    ],
+)
+def test_what_shows_nothing_is_no_token(delta: dict[str, Any]) -> None:
+    trace, _, _ = read({"choices": [{"delta": delta}]}, chat("a", "stop"))
     assert trace.first_token_ns == 3 * MS
 
 
 def test_completions_stream_text() -> None:
-    trace, _, _ = read({"choices": [{"text": "", "finish_reason": None}]}, {"choices": [{"text": "a"}]}, total(1))
-    assert trace.first_token_ns == 3 * MS
+    for piece in ({"text": "a"}, {"delta": {}, "text": "a"}, {"text": ["a"]}):
+        trace, _, _ = read({"choices": [{"text": "", "finish_reason": None}]}, {"choices": [piece]}, total(1))
+        assert trace.first_token_ns == trace.first_answer_ns == 3 * MS
 
 
 def test_several_events_in_one_read_are_one_arrival() -> None:
