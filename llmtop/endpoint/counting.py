@@ -8,7 +8,11 @@ A server's usage is believed only where it can be true of the stream that came w
   tokens that were never streamed, or of nothing.
 * Usage in every event that falls, or stands still while tokens come, counts events one by one.
 
-Tokens beyond the events are one of three things:
+Where the model ended by itself, in an event without text, one token more than there are events is the one that ends
+the answer: it is output, and came after the last that is timed. Where `total_tokens - prompt_tokens` is enough for the
+events and less than what is told, the prompt is in what is told.
+
+Other tokens beyond the events are one of three things:
 
 * **Hidden**: reasoning that `reasoning_tokens` tells of, while no reasoning was streamed and the rest of the tokens is
   enough for the events. If it is not enough, the reasoning is in the content (no parser for it) and nothing is hidden.
@@ -36,6 +40,7 @@ from typing import NamedTuple
 
 from llmtop.domain.request import TokenSource
 from llmtop.endpoint.event import Usage
+from llmtop.endpoint.pieces import Words
 
 INVISIBLE = 8
 """Tokens of a streamed answer without any text: ends, marks of channels, bytes of a character that was cut off."""
@@ -72,9 +77,11 @@ class Counting:
         textless: an event showed something else than text (a tool call): bytes say nothing.
         counted: tokens so far, as far as they can be told while they come.
         along: usage was told in an event of the answer itself, before its last.
+        ended_apart: the model ended by itself, in an event without text.
     """
 
     __slots__ = (
+        "_along_at",
         "_claims",
         "_fell",
         "_first_along",
@@ -87,6 +94,7 @@ class Counting:
         "_shown",
         "along",
         "counted",
+        "ended_apart",
         "events",
         "text",
         "textless",
@@ -95,7 +103,7 @@ class Counting:
 
     def __init__(self) -> None:
         self.events = self.thoughts = self.text = self.counted = 0
-        self.textless = self.along = False
+        self.textless = self.along = self.ended_apart = False
         self._claims: list[Usage] = []
         self._lasting: Usage | None = None
         """The last that was told along."""
@@ -104,6 +112,17 @@ class Counting:
         """Token events with which usage grew."""
         self._fell = False
         self._first_events = self._first_along = 0
+        self._along_at = 0
+        """The token events before and with the first usage that was told along."""
+
+    def take_other_words(self, words: Words) -> bool:
+        """A token event by less usual names. Returns whether it is of the answer."""
+        self.textless = self.textless or words.calls
+        self.text += 4 * len(words.text or words.thought)
+        self.ended_apart = False
+        answers = bool(words.text or words.calls)
+        self.thoughts += not answers
+        return answers
 
     def take_along(self, usage: Usage, payload: bool) -> None:
         """Usage beside a piece of the answer. `payload`: of a token event, which is in `events` already."""
@@ -112,6 +131,7 @@ class Counting:
             return
         if not self.along:
             self.along = True
+            self._along_at = self.events
             self._offset = tokens - self.events if tokens - self.events > AT_ONCE else 0
         if tokens > self._latest:
             self._grown += payload
@@ -137,7 +157,7 @@ class Counting:
     @property
     def is_exact(self) -> bool:
         """Usage grew with every token event: it tells how many each of them held."""
-        return not self._fell and self.events > 1 and self._grown >= self.events - 1
+        return not self._fell and self._along_at < 2 <= self.events <= self._grown + 1
 
     def settle(self, seen: int) -> Count:
         """The count of an answer that has ended, of which `seen` tokens were told while they came."""
@@ -153,7 +173,8 @@ class Counting:
         for usage in reversed(self._claims):
             if not (stale and self._highest and (usage.completion_tokens or 0) <= self._highest):
                 yield usage
-        if self._lasting is not None and not stale:
+        once = self._along_at == self.events  # with the last token, and never before
+        if self._lasting is not None and (once or not stale):
             yield self._lasting
 
     def _can_be(self, count: Count, seen: int) -> bool:
@@ -176,6 +197,9 @@ class Counting:
             yield Count(told, reasoning)
         if reasoning and self.events and reasoning >= self.thoughts:
             yield from self._with_reasoning(told, reasoning, in_all)
+        fewer = in_all is not None and in_all < told and in_all >= self.events > 0
+        if fewer and in_all is not None:  # the prompt is in what was told
+            yield self._count(in_all, unsure=in_all > self.events)
         if told:
             yield self._count(told)
         if in_all is not None and in_all > told:
@@ -213,7 +237,10 @@ class Counting:
             return Count(output, hidden)
         if self.is_exact:
             return Count(output, hidden, float(self._shown - self._first_along))
-        timed = (output - hidden) * (self.events - self._first_events) / self.events
+        shown = output - hidden
+        if self.ended_apart and shown == self.events + 1:
+            shown -= 1
+        timed = shown * (self.events - self._first_events) / self.events
         return Count(output, hidden, timed, TokenSource.CHUNKS if unsure else TokenSource.USAGE)
 
 

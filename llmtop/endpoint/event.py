@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Struct
 
-from llmtop.endpoint.pieces import as_list, choices_of, text_of, thought_of
+from llmtop.endpoint.pieces import anything_in, as_list, choices_of, text_of, thought_of
 from llmtop.endpoint.refusals import message_of
 
 MOST_TOKENS = 100_000_000
@@ -117,14 +119,47 @@ def _lenient_delta(delta: dict[str, Any]) -> _Delta:
     )
 
 
+def usage_in(data: bytes) -> Usage | None:
+    """The usage of an event by all names that it may have; None: it has none of the less usual ones.
+
+    SGLang and Perplexity tell `reasoning_tokens` beside the other counts, Moonshot and DeepSeek what was cached, and
+    gateways to other APIs call them `input_tokens` and `output_tokens`.
+    """
+    if not _OTHERWISE.search(data):
+        return None
+    answer = anything_in(data)
+    extra = answer.get("x_groq") if isinstance(answer, dict) else None
+    for place in (answer, *choices_of(answer), extra):
+        if isinstance(place, dict) and place.get("usage"):
+            return _lenient_usage(place["usage"])
+    return None
+
+
+_OTHERWISE = re.compile(rb'"(?:reasoning|cached|prompt_cache_hit|input|output)_tokens"')
+_NAMES = {"prompt": ("prompt", "input"), "completion": ("completion", "output"), "total": ("total",)}
+
+
 def _lenient_usage(usage: object) -> Usage | None:
     if not isinstance(usage, dict):
         return None
-    details, output = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
-    reasoning = _count(output.get("reasoning_tokens")) if isinstance(output, dict) else None
-    prompt, completion, total = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    prompt, completion, total = (_first(usage.get(f"{name}_tokens") for name in names) for names in _NAMES.values())
+    cached = _first(
+        (*_details(usage, "prompt", "cached_tokens"), usage.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"))
+    )
+    reasoning = _first((*_details(usage, "completion", "reasoning_tokens"), usage.get("reasoning_tokens")))
     return Usage(prompt, completion, total, _PromptDetails(cached), OutputDetails(reasoning))
+
+
+def _details(usage: dict[str, Any], of: str, name: str) -> Iterator[object]:
+    for side in _NAMES[of]:
+        found = usage.get(f"{side}_tokens_details")
+        if isinstance(found, dict):
+            yield found.get(name)
+
+
+def _first(values: Iterable[object]) -> int | None:
+    """The first that is a count."""
+    return next((count for value in values if (count := _count(value)) is not None), None)
 
 
 def _count(value: object) -> int | None:

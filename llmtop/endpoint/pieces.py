@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import msgspec
+
 _REASONING = re.compile(r"reason|think|thought", re.IGNORECASE)
 _NO_TEXT = re.compile(r"signature|encrypted|_id$|format|effort|tokens|finish|stop", re.IGNORECASE)
 """What is told about reasoning, and is none."""
@@ -31,18 +33,28 @@ class Words(NamedTuple):
 
 def words_of(data: bytes) -> Words:
     """All words of an event that is a JSON object, of all its choices."""
-    try:
-        answer = json.loads(data.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return Words()
+    answer = anything_in(data)
     text, thought, calls = "", "", False
     for choice in choices_of(answer):
         delta = choice.get("delta")
-        if isinstance(delta, dict):
+        if isinstance(delta, dict) and any(value and name != "role" for name, value in delta.items()):
             own = _delta_words(delta)
             text, thought, calls = text + own.text, thought + own.thought, calls or own.calls
-        text += text_of(choice.get("text"))
+        if choice.get("text"):
+            text += text_of(choice["text"])
     return Words(text, thought, calls)
+
+
+def anything_in(data: bytes) -> Any:
+    """A JSON value, whatever is odd about it: NaN, halves of characters; None: it is none."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(data.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def choices_of(answer: object) -> Iterator[dict[str, Any]]:

@@ -18,8 +18,8 @@ from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint.clock import Stamper
 from llmtop.endpoint.connection import Connection, Over
 from llmtop.endpoint.counting import Count, Counting
-from llmtop.endpoint.event import Event, Timings, Usage, decode, lenient, usage_of
-from llmtop.endpoint.pieces import calls_a_tool, words_of
+from llmtop.endpoint.event import Event, Timings, Usage, decode, lenient, usage_in, usage_of
+from llmtop.endpoint.pieces import anything_in, calls_a_tool, words_of
 from llmtop.endpoint.refusals import TEXT_LIMIT, is_html, message_of, refusal_text
 from llmtop.endpoint.sse import EVENT_LIMIT, EventSplitter, EventTooLong
 from llmtop.endpoint.trace import Sink, Trace
@@ -39,6 +39,8 @@ _NO_REASON = ("null", "none", "None", "NULL", "nil", "undefined")
 """What some write for a finish reason that there is not yet."""
 _UNPACKED = ("gzip", "x-gzip", "deflate")
 """Codings of an error that `refusal_text` reads."""
+_BY_ITSELF = ("stop", "eos", "eos_token", "end_turn")
+"""Finish reasons of an answer that the model ended with a token of its own."""
 _FAILED = ("error", "abort", "aborted")
 """Finish reasons with which a server says that it gave up."""
 
@@ -209,20 +211,23 @@ class StreamReader:
                     if choice.finish_reason and choice.finish_reason not in _NO_REASON:
                         trace.finish_reason = choice.finish_reason
                         finished = True
-                if not payload:
-                    payload, answer = self._take_other_words(data)
+                        count.ended_apart = not payload and choice.finish_reason in _BY_ITSELF
             if answer:
                 answers = True
                 seen += 1
             elif payload:
                 seen += 1
                 count.thoughts += 1
+            elif event.choices and any(words := words_of(data)):
+                payload = True
+                seen += 1
+                answers = count.take_other_words(words) or answers
             usage = event.usage
             if usage is None and (finished or not event.choices):
                 usage = usage_of(event)
             if usage is not None:
                 count.events = seen
-                self._take_usage(usage, event, payload, finished, stamp_ns)
+                self._take_usage(usage, event, data, payload, finished, stamp_ns)
             elif event.timings is not None and finished:
                 self._take_timings(event.timings)
             if event.error or event.object == "error":
@@ -280,14 +285,19 @@ class StreamReader:
             if self.connection is not None:
                 self.connection.release()
 
-    def _take_usage(self, usage: Usage, event: Event, payload: bool, finished: bool, stamp_ns: int) -> None:
+    def _take_usage(
+        self, usage: Usage, event: Event, data: bytes, payload: bool, finished: bool, stamp_ns: int
+    ) -> None:
         """Usage may be in any event."""
         trace = self.trace
+        along = event.choices and not finished
+        if not along or usage.completion_tokens is None:
+            usage = usage_in(data) or usage
         if usage.prompt_tokens is not None:
             trace.prompt_tokens = usage.prompt_tokens
         if usage.prompt_tokens_details is not None and usage.prompt_tokens_details.cached_tokens is not None:
             trace.cached_tokens = usage.prompt_tokens_details.cached_tokens
-        if event.choices and not finished:
+        if along:
             self._count.take_along(usage, payload)
             return
         self._count.take_whole(usage, payload)
@@ -295,14 +305,6 @@ class StreamReader:
             self._done = self._done or usage.completion_tokens > 0 or self._count.events > 0
             if usage.completion_tokens and trace.finish_reason is not None:
                 self._end_stream(stamp_ns)
-
-    def _take_other_words(self, data: bytes) -> tuple[bool, bool]:
-        """Whether an event without the usual words shows something all the same, and whether that is the answer."""
-        words, count = words_of(data), self._count
-        count.textless = count.textless or words.calls
-        count.text += 4 * len(words.text or words.thought)
-        answer = bool(words.text or words.calls)
-        return answer or bool(words.thought), answer
 
     def _take_timings(self, timings: Timings) -> None:
         if timings.predicted_n:
@@ -330,12 +332,9 @@ class StreamReader:
             return None
         if not bare:
             return None
-        try:
-            answer = json.loads(data.decode("utf-8", "replace"))
-            if isinstance(answer, dict):
-                return lenient(answer)
-        except (ValueError, RecursionError):
-            pass
+        answer = anything_in(data)
+        if isinstance(answer, dict):
+            return lenient(answer)
         self._garbage = self._garbage or f"an event that is no JSON object: {_excerpt(data)}"
         return None
 

@@ -30,8 +30,8 @@ def piece(usage: Any = None, content: Any = "word ", **delta: Any) -> dict[str, 
     return event if usage is None else {**event, "usage": usage}
 
 
-def finish(usage: Any = None) -> dict[str, Any]:
-    return {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage}
+def finish(usage: Any = None, reason: str = "stop") -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}], "usage": usage}
 
 
 def alone(usage: Any) -> dict[str, Any]:
@@ -52,6 +52,7 @@ PARTS = [piece(content=[{"type": "thinking", "thinking": [{"type": "text", "text
     piece(content=[{"type": "text", "text": "word "}])
 ] * 2
 CALLS = [piece(content=None, tool_calls=[{"index": 0, "function": {"arguments": "{"}}])] * 10
+LONG = [piece(content="understand ")] * 10
 TOLD, GUESSED = TokenSource.USAGE, TokenSource.CHUNKS
 
 
@@ -102,6 +103,27 @@ TOLD, GUESSED = TokenSource.USAGE, TokenSource.CHUNKS
         ([*CALLS, finish(), alone(using(20))], 20, 0, 18, TOLD),
         ([*TEN, {"choices": [{"delta": {}, "finish_reason": "stop", "usage": using(20)}]}], 20, 0, 18, TOLD),
         ([*TEN, finish(), {"choices": [], "x_groq": {"usage": using(20)}}], 20, 0, 18, TOLD),
+        ([*TEN, finish(), {"usage": using(20)}], 20, 0, 18, TOLD),
+        ([*TEN, finish(), {"choices": None, "usage": {"input_tokens": 5, "output_tokens": "20"}}], 20, 0, 18, TOLD),
+        ([*LONG, finish(), alone(using(100, reasoning_tokens=90))], 100, 90, 9, TOLD),
+        ([*LONG, finish(), alone(using(100, output_tokens_details={"reasoning_tokens": 90}))], 100, 90, 9, TOLD),
+        ([*LONG, finish(), alone(using(20, reasoning_tokens=0, total_tokens=25))], 20, 0, 18, TOLD),
+        ([*LONG, finish(), alone(using(100, total_tokens=15))], 10, 0, 9, TOLD),
+        ([*TEN, finish(), alone(using(15, total_tokens=15))], 10, 0, 9, TOLD),
+        ([*TEN, finish(), alone(using(25, total_tokens=25))], 20, 0, 18, GUESSED),
+        ([*TEN, finish(), alone(using(20, total_tokens=9))], 20, 0, 18, TOLD),
+        ([*TEN[1:], piece(using(10)), finish()], 10, 0, 9, TOLD),
+        ([*TEN[1:], piece(using(20)), finish()], 20, 0, 18, TOLD),
+        ([*TEN[1:], piece(using(1)), finish()], 10, 0, 9, GUESSED),
+        ([piece(using(10)), *TEN[1:], finish()], 10, 0, 9, GUESSED),
+        ([x for n in range(1, 11) for x in (piece(), alone(using(n)))] + [finish()], 10, 0, 9, TOLD),
+        ([x for n in range(1, 11) for x in (piece(), alone(using(2 * n)))] + [finish()], 20, 0, 18, TOLD),
+        ([x for _ in range(10) for x in (piece(), alone(using(1)))] + [finish()], 10, 0, 9, GUESSED),
+        ([*TEN, finish(), alone(using(11))], 11, 0, 9, TOLD),
+        ([*TEN, finish(using(11))], 11, 0, 9, TOLD),
+        ([*TEN, finish(using(11), "length")], 11, 0, 9.9, TOLD),
+        ([*TEN, finish(using(12))], 12, 0, 10.8, TOLD),
+        ([*LONG, finish(), alone(reasoned(101, 90))], 101, 90, 9, TOLD),
     ],
 )
 def test_what_a_usage_says_is_weighed_by_what_came(
@@ -138,7 +160,7 @@ def test_output_and_tpot_are_the_truth_or_said_to_be_estimated(
         told = {"along": so_far, "lagging": before, "zeros": 0, "ones": 1}.get(style)
         events.append(piece(None if told is None else using(told), "word " * group))
     whole = reasoned(hidden + shown, hidden) if hidden else using(shown)
-    events.append(finish(whole if style == "finish" else using(1) if style == "ones" else None))
+    events.append(finish(whole if style == "finish" else using(1) if style == "ones" else None, "length"))
     if style not in ("finish", "ones", "never"):
         events.append(alone(whole))
     trace, _ = streamed(events)
