@@ -34,7 +34,7 @@ from llmtop.endpoint.question import (
     Refused,
     ask,
 )
-from llmtop.endpoint.roots import settle
+from llmtop.endpoint.roots import likely_root, settle
 from llmtop.endpoint.trace import Trace
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnusable
 
@@ -109,6 +109,7 @@ def unchecked(endpoint: Endpoint) -> EndpointInfo:
         dialect=dialect,
         model=endpoint.model or "",
         apis=table.request.api,
+        api_root=likely_root(endpoint.base_url) if endpoint.api.root is None else None,
         server=f"{table.title} (unchecked)",
         has_metrics=table.metrics_path is not None or bool(endpoint.metrics_urls),
         findings=(Finding("checks", None, "skipped: nothing was asked of the endpoint", "llmtop doctor asks"),),

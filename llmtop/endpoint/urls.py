@@ -10,10 +10,19 @@ from llmtop.domain.endpoint import USUAL_ROOT, Api, Endpoint, safe_url
 from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
 
-_ONE_API = re.compile(r"/(?P<tail>chat/completions|completions|invocations)$")
-"""The end of a full URL. SageMaker and Databricks take chat's bodies at `/invocations`."""
-_PAGE = re.compile(r"/(models|embeddings|responses|metrics|health|docs)$")
-"""The end of a URL that was copied from a page beside it."""
+_ONE_API = re.compile(r"/(?P<tail>chat/completions|completions|invocations|[\w.-]+:[A-Za-z]{6,})$")
+"""The end of a full URL. SageMaker and Databricks take chat's bodies at `/invocations`, Snowflake at
+`/inference:complete`, Vertex at `/ID:rawPredict`."""
+_PAGE = re.compile(
+    r"(?<=/v1)/(models/.+|chat|messages|audio/\w+|images/\w+)$"
+    r"|/(models|embeddings|responses|metrics|health|docs|redoc|openapi\.json)$"
+    r"|/api/(chat|generate|tags|ps|version)$"
+)
+"""The end of a URL that was copied from a page beside it, or from an API of the same server that is not OpenAI's."""
+_WRAPPED = re.compile(r"""(?P<mark>['"`])(.*)(?P=mark)[,;]?|<(.*)>""")
+"""A URL with what stands around it where it was copied from."""
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""What a server says that it listens on all addresses, and the address by which it is asked then."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 MOST_NAME = 253
 """Letters of a host's name (RFC 1035)."""
@@ -43,14 +52,15 @@ def read_url(text: str) -> tuple[str, Api]:
     given but for a slash at the end; other paths are a base, whose query is sent, too. A unix socket (`unix:/path`)
     has the base URL http://localhost. Raises UsageError.
     """
-    text = text.strip()
+    text = _bare(text)
     if not text.isprintable() or len(text) > MOST_URL:
         shown = plain(text.rpartition("@")[2], SHOWN)
         raise UsageError(f"URL {shown!r}: is not one line of at most {MOST_URL} letters; {_HOW}")
     if unix_path(text) is not None:
         return "http://localhost", Api()
-    if text.isdecimal() or re.fullmatch(r":\d+", text):
+    if re.match(r":?\d+(/|$)", text, re.ASCII):
         text = f"127.0.0.1:{text.lstrip(':')}"
+    text = re.sub(r"^(https?://)+(?=https?://)", "", text, flags=re.I)
     text = re.sub(r"^(https?):/?(?=[^/\d])", r"\1://", text, flags=re.I)  # a slash too few
     if not _SCHEME.match(text):  # a query may hold a URL
         if re.split("[/?#]", text, maxsplit=1)[0].count(":") > 1 and not text.startswith("["):  # a bare IPv6 address
@@ -73,6 +83,7 @@ def read_url(text: str) -> tuple[str, Api]:
             f"URL of {parts.hostname}: a user name or password does not belong into a URL; "
             "put the key into an environment variable and name it with --api-key-env"
         )
+    name = _EVERYWHERE.get(name, name)
     host = f"[{name}]" if ":" in name else name
     scheme = "https" if port == 443 else parts.scheme
     shown = "" if port is None or port == {"http": 80, "https": 443}[scheme] else f":{port}"
@@ -92,6 +103,12 @@ def _read_path(path: str, query: str) -> tuple[str, Api]:
     return base, Api(root=USUAL_ROOT if has_usual else "", only=only, given=path[len(base) :], query=query)
 
 
+def _bare(text: str) -> str:
+    """What was typed, without blanks and marks around it."""
+    found = _WRAPPED.fullmatch(text.strip())
+    return (found[2] or found[3] or "").strip() if found else text.strip()
+
+
 def _ascii(host: str) -> str:
     """A host's name as it is asked for; empty: it has none that a host may have."""
     try:
@@ -103,9 +120,10 @@ def _ascii(host: str) -> str:
 
 def unix_path(text: str) -> str | None:
     """The path of `unix:/path` or `unix:///path`, else None."""
-    if not text.startswith("unix:"):
+    text = _bare(text)
+    if text[:5].lower() != "unix:":
         return None
-    path = text.removeprefix("unix:")
+    path = text[5:]
     path = path.removeprefix("//") if path.startswith("///") else path
     if not path:
         raise UsageError(f"URL {text!r}: there is no path in it; {_HOW}")

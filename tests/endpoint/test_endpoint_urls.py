@@ -15,6 +15,7 @@ from llmtop.domain.endpoint import Api, Endpoint, safe_endpoint
 from llmtop.domain.load import Caps
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.client import EndpointClient
+from llmtop.endpoint.probe import unchecked
 from llmtop.endpoint.question import Answer
 from llmtop.endpoint.roots import settle
 from llmtop.endpoint.urls import endpoint_from_url
@@ -69,6 +70,8 @@ FULL = {
     "https://x.example/v2/inference/completions": ("completions", "https://x.example/v2/inference/models"),
     "https://api.perplexity.ai/chat/completions": ("chat", "https://api.perplexity.ai/models"),
     "https://w.example/serving-endpoints/llm/invocations": ("chat", "https://w.example/serving-endpoints/llm/models"),
+    "https://a.example/api/v2/cortex/inference:complete": ("chat", "https://a.example/api/v2/cortex/models"),
+    "https://a.example/v1/projects/P/endpoints/4711:rawPredict": ("chat", "https://a.example/v1/projects/P/endpoints/models"),
     "http://x.example//a%2fb//v1/chat/completions": ("chat", "http://x.example//a%2fb/v1/models"),
     "http://127.0.0.1:8000/c/chat/completions?next=http://y/?z": ("chat", "http://127.0.0.1:8000/c/models?next=http://y/?z"),
 }  # fmt: skip
@@ -132,6 +135,19 @@ def test_a_base_url_with_its_root_means_the_same_again(path: str) -> None:
         ("::1/llm", "http://[::1]/llm"),
         ("http://HOST.example.:80//a//b/", "http://host.example.//a//b"),
         ("http://h/a#part", "http://h/a"),
+        ("'http://h:8000/v1'", "http://h:8000"),
+        ("<https://h/llm>", "https://h/llm"),
+        ("http://http://h:8000/v1", "http://h:8000"),
+        ("8000/v1", "http://127.0.0.1:8000"),
+        (":8000/llm", "http://127.0.0.1:8000/llm"),
+        ("http://0.0.0.0:8000", "http://127.0.0.1:8000"),
+        ("[::]:8000", "http://[::1]:8000"),
+        ("http://h/v1/models/org/m", "http://h"),
+        ("http://h/hf/models/org/m/v1", "http://h/hf/models/org/m"),
+        ("http://h/v1/messages", "http://h"),
+        ("http://h:11434/api/chat", "http://h:11434"),
+        ("http://h/openapi.json", "http://h"),
+        ("UNIX:/run/llm.sock", "http://localhost"),
     ],
 )
 def test_addresses_in_odd_spelling(typed: str, base_url: str) -> None:
@@ -162,6 +178,8 @@ _LIST = (200, b'{"data": [{"id": "m"}]}')
 _GONE = (404, b'{"detail": "Not Found"}')
 _PAGE = (200, b"<!doctype html><html><title>Chat</title></html>")
 _WRONG = (400, b'{"error": {"message": "no model"}}')
+_AWAY = (302, b"")
+_BARRED = (403, b'{"message": "Missing Authentication Token"}')
 _SHUT = (401, b'{"error": {"message": "no key"}}')
 
 
@@ -177,6 +195,10 @@ _SHUT = (401, b'{"error": {"message": "no key"}}')
         ({"/chat/completions": _WRONG}, ""),
         ({"/v1/chat/completions": _WRONG, "/chat/completions": _WRONG}, "/v1"),
         ({"/v1/chat/completions": _WRONG, "/models": _SHUT}, "/v1"),
+        ({"/v1/models": _AWAY, "/models": _LIST}, ""),
+        ({"/v1/models": _BARRED, "/v1/chat/completions": _BARRED, "/chat/completions": _WRONG}, ""),
+        ({"/v1/models": _BARRED, "/v1/chat/completions": _WRONG, "/models": _LIST}, "/v1"),
+        ({"/models": (200, b'{"theme": "dark"}')}, "/v1"),
         ({}, "/v1"),
     ],
 )
@@ -198,3 +220,19 @@ async def test_the_root_is_the_one_where_something_answers(
         await client.close()
     assert found == root
     assert listed.status == answers.get(f"{root}/models", _GONE)[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "chat"),
+    [
+        ("https://h/api/paas/v4", "/chat/completions"),
+        ("https://h/api/v3/", "/chat/completions"),
+        ("https://h/v1beta", "/chat/completions"),
+        ("https://h/v1", "/v1/chat/completions"),
+        ("https://h/llm", "/v1/chat/completions"),
+        ("https://h/v2/ID/openai", "/v1/chat/completions"),
+    ],
+)
+def test_a_base_url_that_ends_in_a_version_is_the_root_where_nobody_is_asked(typed: str, chat: str) -> None:
+    endpoint = endpoint_from_url(typed, model="m")
+    assert EndpointClient(endpoint, unchecked(endpoint), Caps(), 0).api.path("chat") == chat
