@@ -78,6 +78,8 @@ class Detection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """By what one knows the server. Each piece of evidence that holds counts; a dialect without any is not it."""
 
     metric_prefixes: tuple[str, ...] = ()
+    bare_metrics: tuple[str, ...] = ()
+    """Names of some metrics as versions export them that put no prefix before any."""
     owned_by: tuple[str, ...] = ()
     """`owned_by` of an entry of /v1/models."""
     server_headers: tuple[str, ...] = ()

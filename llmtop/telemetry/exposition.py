@@ -32,6 +32,8 @@ _SIGN = 4
 _START = 6
 """Letters of a name by which a line is left out before it is looked at any closer."""
 
+_MARK = b"\xef\xbb\xbf"
+"""A byte order mark."""
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"')
 _LABEL = re.compile(rf"[ \t]*([a-zA-Z_][a-zA-Z0-9_]*|{_QUOTED.pattern})[ \t]*=[ \t]*{_QUOTED.pattern}[ \t]*")
@@ -85,7 +87,7 @@ class ExpositionParser:
         text = page.encode("utf-8", "replace") if isinstance(page, str) else page
         if len(self._heads) > CACHE_LIMIT:
             self._heads.clear()
-        begin = 0
+        begin = len(_MARK) if text.startswith(_MARK) else 0
         while begin < len(text):
             end = text.rfind(b"\n", begin, begin + SLICE_BYTES) + 1
             if not end:

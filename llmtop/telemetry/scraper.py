@@ -169,7 +169,7 @@ class _Replica:
         """Its page, where that is one of several models'."""
         self._urls = urls
         """Where its page may be; only the one that has it, once that is known."""
-        self._reader = PageReader(table)
+        self._reader = PageReader(table, endpoint.model)
         self._wait_until_s = 0.0
         self._is_known = True
         """Whose page this scrape got."""
@@ -314,7 +314,7 @@ class _Replica:
         other = recognise_page(page)
         if other is not None and other is not self.table.dialect:
             self.table = DIALECTS[other]
-            self._reader = PageReader(self.table)
+            self._reader = PageReader(self.table, self._model)
             figures = await _by_and_by(self._reader.steps(page))
             if is_of_engine(figures):
                 return figures

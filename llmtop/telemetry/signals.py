@@ -20,8 +20,17 @@ ENGINE_LABELS = ("engine", "dp_rank", "worker_id", "dynamo_worker_id")
 """Labels that tell one engine of a server from another, the first that is there."""
 RANK_LABELS = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "moe_dp_rank"})
 """Ranks of one engine hold the same requests: SGLang with --enable-metrics-for-all-schedulers exports each of them."""
-_NO_PARTS = RANK_LABELS | set(ENGINE_LABELS)
+_ENGINES = frozenset(ENGINE_LABELS)
+_NO_PARTS = RANK_LABELS | _ENGINES
 """Labels whose series are engines and ranks of their own."""
+MODEL_LABELS = ("model_name", "model")
+"""Labels that tell one model of a page from another, the first that is there."""
+SHARES = frozenset({"kv_usage", "prefix_hit_ratio", "spec_accept_ratio"})
+"""Fields that are 1 at most: what is above is told in another unit."""
+OVERSHOOT = 1.01
+"""What a share may come to by rounding."""
+_ALL = frozenset({"", "all", "total"})
+"""Values of a label by which a series stands for all that others tell one by one."""
 ENGINE_FIELDS = ("running", "waiting", "kv_usage")
 START_BLUR_S = 0.5
 """By so much the start time of one process may differ from page to page."""
@@ -51,10 +60,15 @@ class Interval(Struct, frozen=True):
 
 
 class PageReader:
-    """Reads the pages of one server. Keeps the parser's cache, so use one per metrics URL."""
+    """Reads the pages of one server. Keeps the parser's cache, so use one per metrics URL.
 
-    def __init__(self, table: DialectTable) -> None:
+    Args:
+        model: the one that is driven: of a page of several models, only its figures count.
+    """
+
+    def __init__(self, table: DialectTable, model: str | None = None) -> None:
         self._table = table
+        self._model = model
         self._metrics = table.metrics
         self._names = {
             name for signals in table.metrics.values() for signal in signals for name in _sample_names(signal)
@@ -75,7 +89,7 @@ class PageReader:
                 if is_figure(sample[1]):
                     found.setdefault(sample[0].name, {}).setdefault(sample[0].identity, sample)
             yield
-        samples = {name: list(by_labels.values()) for name, by_labels in found.items()}
+        samples = {name: _of_model(list(by_labels.values()), self._model) for name, by_labels in found.items()}
         gauges: dict[str, float] = {}
         counters: dict[str, float] = {}
         quotients: dict[str, tuple[float, float]] = {}
@@ -91,7 +105,7 @@ class PageReader:
                     break
                 values = _engine_values(samples, signal)
                 total = combine(list(values.values()), signal.combine) * signal.scale if values else math.nan
-                if not is_figure(total):
+                if not is_figure(total) or (field in SHARES and total > OVERSHOOT):
                     continue
                 if field in ENGINE_FIELDS:
                     by_engine[field] = values
@@ -166,10 +180,24 @@ def _matching(found: Mapping[str, list[Sample]], names: Sequence[str], signal: S
     return []
 
 
+def _of_model(samples: list[Sample], model: str | None) -> list[Sample]:
+    """Those of one model, where the page tells models apart and has it; else all."""
+    for label in MODEL_LABELS:
+        own = [sample for sample in samples if sample[0].labels.get(label) == model]
+        if own and model is not None:
+            return own
+    return samples
+
+
 def _without_parts(samples: list[Sample]) -> list[Sample]:
-    """Without those that others are the totals of: the same labels but for some, which the total lacks or has empty."""
+    """Without those that others are the totals of: the same labels but for some, in which the total stands for all.
+
+    Engines are kept instead of what is told of all of them.
+    """
+    engines = {_beside(series, _ENGINES) for series, _ in samples if engine_of(series)}
+    samples = [each for each in samples if engine_of(each[0]) or _beside(each[0], _ENGINES) not in engines]
     labels = {label for series, _ in samples for label in series.labels} - _NO_PARTS
-    blanks = [frozenset(label for label in labels if not series.labels.get(label)) for series, _ in samples]
+    blanks = [frozenset(label for label in labels if series.labels.get(label, "") in _ALL) for series, _ in samples]
     for blank in sorted(set(blanks) - {frozenset[str]()}, key=len, reverse=True):
         totals = {_beside(series, blank) for (series, _), own in zip(samples, blanks, strict=True) if own == blank}
         kept = [

@@ -55,7 +55,7 @@ def tree_of(path: Path) -> ast.Module:
 @cache
 def read_somewhere() -> set[str]:
     """Every attribute that a module outside the tables asks for."""
-    readers = [*MODULES, PACKAGE / "dialects" / "recognition.py"]
+    readers = [*MODULES, PACKAGE / "dialects" / "recognition.py", PACKAGE / "dialects" / "naming.py"]
     return {node.attr for path in readers for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmtop.dialects import DIALECTS
-from llmtop.dialects.naming import AS_EXPORTED, Naming, naming_on, own_names
+from llmtop.dialects.naming import AS_EXPORTED, BARE_SIGNS, Naming, naming_on, own_names
 from llmtop.dialects.recognition import recognise_page
 from llmtop.domain.endpoint import Dialect
 from llmtop.telemetry.signals import PageReader
@@ -85,6 +85,61 @@ def test_a_total_of_parts_by_two_labels_is_counted_once() -> None:
     page += "".join(series("sglang:num_running_reqs", value, priority=p, tenant=t) for p, t, value in parts)
     page += series("sglang:num_running_reqs", 1.0, priority="1", tenant="")
     assert PageReader(DIALECTS[Dialect.SGLANG]).read(page).gauges["running"] == 3.0
+
+
+TRTLLM = {
+    "request_success_total": 4,
+    "num_requests_running": 3,
+    "num_requests_waiting": 7,
+    "kv_cache_hit_rate": 0.1,
+    "kv_cache_utilization": 0.42,
+    "time_to_first_token_seconds_sum": 2,
+    "time_to_first_token_seconds_count": 4,
+}
+
+
+@pytest.mark.parametrize("start", ["", "trtllm:", "trtllm_", "ray_trtllm_"])
+def test_tensorrt_llm_is_read_with_its_prefix_another_and_none(start: str) -> None:
+    lines = "".join(series(start + name, value, model_name="m") for name, value in TRTLLM.items())
+    assert recognise_page(lines.encode()) is Dialect.TRTLLM
+    found = PageReader(DIALECTS[Dialect.TRTLLM]).read(lines)
+    assert found.gauges == {"running": 3.0, "waiting": 7.0, "kv_usage": 0.42, "prefix_hit_ratio": 0.1}
+    assert found.quotients == {"ttft_mean_s": (2.0, 4.0)}
+
+
+def test_one_or_two_bare_names_are_anybodys() -> None:
+    bare = DIALECTS[Dialect.TRTLLM].detection.bare_metrics
+    pages = ["".join(series(name, 1.0) for name in bare[:count]).encode() for count in (BARE_SIGNS - 1, BARE_SIGNS)]
+    assert [recognise_page(page) for page in pages] == [None, Dialect.TRTLLM]
+    assert BARE_SIGNS == 3
+
+
+@pytest.mark.parametrize(
+    ("lines", "running"),
+    [
+        (['{model_name="m"} 3', '{model_name="n"} 20'], 3.0),
+        (['{model_name="n"} 3', '{model_name="o"} 20'], 23.0),
+        (['{engine="0"} 1', '{engine="1"} 2', " 3"], 3.0),
+        (['{tenant="all"} 3', '{tenant="a"} 2', '{tenant="b"} 1'], 3.0),
+    ],
+)
+def test_of_several_models_and_of_totals_the_figure_is_that_of_the_driven_one(lines: list[str], running: float) -> None:
+    page = "".join(f"vllm:num_requests_running{line}\n" for line in lines)
+    assert PageReader(DIALECTS[Dialect.VLLM], "m").read(page).gauges["running"] == running
+
+
+@pytest.mark.parametrize("start", ["\ufeff", "  ", "\t", '{"'])
+def test_a_mark_blanks_and_quotes_before_a_name_are_nothing(start: str) -> None:
+    end = '",engine="0"}' if start == '{"' else ""
+    page = f"{start}vllm:num_requests_running{end} 3\n"
+    assert recognise_page(page.encode().removeprefix(b"\xef\xbb\xbf")) is Dialect.VLLM
+    assert PageReader(DIALECTS[Dialect.VLLM]).read(page).gauges["running"] == 3.0
+
+
+def test_a_share_above_one_is_in_another_unit_and_not_known() -> None:
+    for told, is_known in ((1.0, True), (1.005, True), (1.02, False), (42.0, False)):
+        page = f"vllm:kv_cache_usage_perc {told}\nvllm:num_requests_running 1\n"
+        assert ("kv_usage" in PageReader(DIALECTS[Dialect.VLLM]).read(page).gauges) is is_known
 
 
 @pytest.mark.parametrize("total", [{"priority": ""}, {}])
