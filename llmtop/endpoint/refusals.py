@@ -14,10 +14,13 @@
 <html><title>...                                           proxies
 event: error / data: {...}, or only : comments             an event stream with an error status
 gzip or deflate of any of these                            proxies that compress unasked
+{"base_resp": {"status_msg": ...}}, {"fault": {...}}       MiniMax, Apigee: one level down, whatever it is called
+{"error": {"message": "...                                 any of these, cut
 """
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import zlib
@@ -41,11 +44,20 @@ _CODE_ENDS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in ("script"
 _PACKED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 """How gzip and zlib begin (RFC 1952, RFC 1950); no text begins so."""
 _XML = re.compile(r"<(code|message)>([^<>]*)</\1>", re.IGNORECASE)
+_CUT = re.compile(r'"(?:message|Message|detail|msg|error)"\s*:\s*"((?:[^"\\]|\\.)+)')
+"""The beginning of a message in JSON that was cut."""
+_NO_TEXT = 0.1
+"""Share of the characters that no text has, from which on what is said is none: brotli, zstd, an image."""
+_HEAD = 32
+"""Characters by which that is told."""
+_OPENING = ("{", "[", "<", '"')
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _FIELD = re.compile(r"(data|event|id|retry)?:")
 """How a line of an event stream begins; one that begins with the colon is a comment."""
 _KEYS = (
     "message",
     "Message",
+    "faultstring",
     "detail",
     "msg",
     "error",
@@ -53,10 +65,15 @@ _KEYS = (
     "error_description",
     "error_message",
     "errorMessage",
+    "error_msg",
+    "ErrorMessage",
+    "errmsg",
+    "err",
+    "Error",
+    "exception",
     "reason",
     "title",
     "description",
-    "faultstring",
     "status_msg",
 )
 """Under which names a message is looked for, the most telling first."""
@@ -65,18 +82,21 @@ _KEYS = (
 def refusal_text(body: bytes) -> str:
     """The message inside an error body, on one line; empty when the body says nothing."""
     body = _unpacked(body)
-    text = body.decode("utf-8-sig", "replace").strip()
+    text = body.decode("utf-16" if body.startswith(_UTF16) else "utf-8-sig", "replace").strip()
+    if _is_no_text(text[:_HEAD]):
+        return f"{len(body)} bytes that are no text: compressed, perhaps"
     found = _quoted(text)
     if found:
         return _flat(found)
-    if is_html(body):
-        return _flat(_title(text) or _TAG.sub(" ", _without_code(text)[:_READ]))
+    if is_html(body) or (text.startswith("<?xml") and "<html" in text[:_READ].lower()):
+        return _flat(html.unescape(_title(text) or _TAG.sub(" ", _without_code(text)[:_READ])))
     if text.startswith("<"):
         said = [value.strip() for _, value in _XML.findall(text[:_READ])]
-        return _flat(": ".join(filter(None, said)) or _TAG.sub(" ", text[:_READ]))
+        return _flat(html.unescape(": ".join(filter(None, said)) or _TAG.sub(" ", text[:_READ])))
     if _FIELD.match(text):
         return _flat(_in_events(text) or text)
-    return _flat(text)
+    cut = _CUT.search(text[:_READ]) if text.startswith(_OPENING) else None
+    return _flat(_unescaped(cut[1]) if cut else text)
 
 
 def message_of(answer: object) -> str | None:
@@ -95,20 +115,44 @@ def _unpacked(body: bytes) -> bytes:
         return b"what it says is compressed, and broken"
 
 
+def _is_no_text(text: str) -> bool:
+    odd = sum(char == "\ufffd" or (char < " " and not char.isspace()) for char in text)
+    return odd > _NO_TEXT * len(text) and not text.startswith(_OPENING)
+
+
 def _quoted(text: str, depth: int = _DEPTH) -> str | None:
     """The message of a text that is JSON; None where it is not, or has none."""
-    if text[:1] not in ("{", "["):
+    if text[:1] not in ("{", "[", '"'):
         return None
     try:
-        return _message(json.loads(text), depth)
+        answer = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    if isinstance(answer, str):
+        return _unquoted(answer, depth)
+    return _message(answer, depth) or _one_level_down(answer, depth)
+
+
+def _one_level_down(answer: object, depth: int) -> str | None:
+    """The message of a part, where the whole has none: `base_resp`, `fault`, `result`."""
+    parts = answer.values() if isinstance(answer, dict) and "choices" not in answer else ()
+    found = (_message(part, depth - 1) for part in parts if isinstance(part, dict))
+    return next(filter(None, found), None) if depth > 0 else None
+
+
+def _unescaped(text: str) -> str:
+    """What a JSON text without its end says."""
+    try:
+        return str(json.loads(f'"{text}"'))
+    except ValueError:
+        return text
 
 
 def _in_events(text: str) -> str:
     """What an event stream says: its data, else its comments."""
     fields = [line.partition(":") for line in text.splitlines()]
-    data = "\n".join(value for name, _, value in fields if name == "data").strip()
+    said = [value.strip() for name, _, value in fields if name == "data"]
+    data = "\n".join(value for value in said if value != "[DONE]").strip()
     return _quoted(data) or data or " ".join(value.strip() for name, _, value in fields if not name)
 
 
@@ -120,6 +164,8 @@ def _message(answer: object, depth: int = _DEPTH) -> str | None:
     error = answer.get("error")
     if isinstance(error, dict) and error:
         return _message_in(error, depth) or _dumped(error)
+    if isinstance(error, list) and error:
+        return "; ".join(_validation(item, depth) for item in error[:_DEPTH])
     if error:
         beside = _message_in({key: value for key, value in answer.items() if key != "error"}, depth)
         own = _unquoted(error, depth) if isinstance(error, str) else "" if beside else _dumped(error)

@@ -104,12 +104,34 @@ def test_fields_that_are_refused_are_named() -> None:
         ("<head><title>Access denied | Cloudflare</title></head>", "Access denied | Cloudflare"),
         ("<!-- a comment --><html><title>503</title>", "503"),
         ("upstream connect error", "upstream connect error"),
+        ('{"base_resp": {"status_code": 1002, "status_msg": "ten a minute"}}', "ten a minute"),
+        ('{"fault": {"faultstring": "spike arrest", "detail": {"errorcode": "x"}}}', "spike arrest"),
+        ('{"error_code": 18, "error_msg": "too many at once"}', "too many at once"),
+        ('{"Error": {"Code": "Slow", "Message": "slow down"}}', "slow down"),
+        ('{"error": ["one", {"message": "two"}]}', "one; two"),
+        ('"only a text"', "only a text"),
+        ('"{\\"error\\": {\\"message\\": \\"in a text\\"}}"', "in a text"),
+        ('{"error": {"message": "the \\u00fcbel of bei', "the übel of bei"),
+        ('{"object":"error","message":"cut \\', "cut"),
+        ("<html><title>Don&#39;t &amp; go</title>", "Don't & go"),
+        ("<?xml version='1.0'?><!DOCTYPE html><html><head><title>Tomcat</title></head><body>x</body>", "Tomcat"),
+        ('data: {"error": {"message": "and done"}}\n\ndata: [DONE]\n\n', "and done"),
         ("", ""),
     ],
 )
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zlib.compress], ids=["plain", "gzip", "deflate"])
 def test_a_message_is_found_in_every_shape_compressed_or_not(body: str, text: str, pack: Any) -> None:
     assert refusal_text(pack(body.encode())) == text
+
+
+@pytest.mark.parametrize("body", [bytes(range(256)), b"\x28\xb5\x2f\xfd" + bytes(60), b"\x8b\x05\x80\xff\xfe\x03" * 9])
+def test_what_is_no_text_is_said_to_be_none(body: bytes) -> None:
+    assert refusal_text(body) == f"{len(body)} bytes that are no text: compressed, perhaps"
+
+
+def test_a_word_in_another_encoding_is_a_text_all_the_same() -> None:
+    assert refusal_text('{"message": "sechzehn"}'.encode("utf-16")) == "sechzehn"
+    assert refusal_text('{"message": "grün und blau"}'.encode("latin-1")).startswith("gr")
 
 
 def test_what_is_compressed_is_unpacked_within_bounds_and_may_be_cut_or_broken() -> None:
