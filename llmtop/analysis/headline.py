@@ -1,4 +1,4 @@
-"""The second line of the screen: one sentence in segments that can be cut off from the right at ` · `."""
+"""The verdict under the header: segments with ` · ` between them, what is to be done before what is known."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ from llmtop.domain.verdicts import (
 from llmtop.wording.between import BRIEFLY
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.figures import TIGHT
-from llmtop.wording.names import bound_adjective, knee_name, target_name
-from llmtop.wording.sentences import CONTRADICTION, VOID, fails_from, tries
+from llmtop.wording.names import bound_adjective, knee_name, short_unit, target_name
+from llmtop.wording.sentences import CLIENT_LATE, CONTRADICTION, VOID, fails_from, tries
 
 SEPARATOR = " · "
-WIDTH = 78
+WIDTH = 150
+"""Two lines of 80 columns, less what breaking them between words costs."""
+ACTION_WIDTH = 128
+"""The same, where they are broken at the longest of words: so far reaches what is never cut."""
 WIDE = 0.5
 """Half of an interval over its place from which the ends are told: one in the middle of them is not known."""
 
@@ -41,13 +44,15 @@ def headline(
     judgement: Judgement,
     buffered: bool = False,
     cut: str = "",
+    settling: bool = False,
 ) -> str:
-    """E.g. `SLO OK · 71 at SLO (TTFT p95<2s) · cliff ~96 ±8 · queue-bound: raise --max-num-seqs to about 110`.
+    """`SLO OK · queue-bound: raise --max-num-seqs to about 110 · 71 users at the SLO (TTFT p95<2s) · cliff ~96 ±8`
 
-    Of the advice it has what to turn. Where the line would get longer than 78 characters the limits in brackets go,
-    then the advice becomes a segment of its own. `top` is the highest level measured. Once `judgement` is final it
-    gives the first clause; before, the SLO of now does (`verdict` None: there is nothing to say of now). That a path
-    buffers takes the place of all but the SLO, for it makes the figures void; that prompts are cut (`cut`) comes next.
+    Of the advice it has what to turn, all ways of it or, where they leave no room for anything else, the first. Where
+    the line would get longer than `WIDTH` the limits in brackets go. `top` is the highest level measured. Once
+    `judgement` is final it gives the first clause; before, the SLO of now does (`verdict` None: there is nothing to say
+    of now), or that it is `settling` after a move. That a path buffers takes the place of all but the SLO, for it makes
+    the figures void; that prompts are cut (`cut`) comes next.
     """
     if judgement.ending in LOST:
         return SEPARATOR.join(("SLO not known", ENDED_BY[judgement.ending]))
@@ -60,17 +65,24 @@ def headline(
     if judgement.final and judgement.question in _OF_ONE_LOAD:
         long_capacity = short_capacity = ""
     state = ""
-    if verdict is not None:
-        state = _answered(judgement, verdict) if judgement.final else slo_state(verdict)
-    state = SEPARATOR.join(filter(None, (state, cut)))
+    if judgement.final:
+        state = "" if verdict is None else _answered(judgement, verdict)
+    elif settling:
+        state = SETTLING
+    elif verdict is not None:
+        state = slo_state(verdict)
     place = "" if judgement.final and cliff.at is None and judgement.question in _OF_ONE_LOAD else _cliff(cliff, top)
-    bound, advice = bound_adjective(diagnosis.bound), _brief(diagnosis.advice or "")
-    brief = f"{bound}: {advice}" if advice else bound
+    action = _action(diagnosis)
+    if len(SEPARATOR.join((state, cut, action))) > ACTION_WIDTH:
+        action = _action(diagnosis, 1)
+    whole = (state, cut, action)
+    if len(SEPARATOR.join(whole)) > ACTION_WIDTH:
+        whole = (state, action, cut)
     for capacity_text in (long_capacity, short_capacity):
-        text = SEPARATOR.join(filter(None, (state, capacity_text, place, brief)))
+        text = SEPARATOR.join(filter(None, (*whole, capacity_text, place)))
         if len(text) <= WIDTH:
-            return text
-    return SEPARATOR.join(filter(None, (state, short_capacity, place, bound, advice)))
+            break
+    return text
 
 
 def failing_headline(verdict: SloVerdict | None, why: str, judgement: Judgement) -> str:
@@ -79,6 +91,10 @@ def failing_headline(verdict: SloVerdict | None, why: str, judgement: Judgement)
         return SEPARATOR.join(("SLO not known", ENDED_BY[judgement.ending], why))
     state = "SLO FAIL" if verdict is not None and verdict.ok is False else "SLO --"
     return SEPARATOR.join((state, why))
+
+
+SETTLING = "settling…"
+"""In the place of the SLO's state: what is seen is still of two loads."""
 
 
 def slo_state(verdict: SloVerdict) -> str:
@@ -117,12 +133,11 @@ def _miss(target: TargetVerdict) -> str:
 
 
 def _capacity(slo: Slo, capacity: Capacity, axis: Axis) -> tuple[str, str]:
-    if capacity.at_slo is None:
-        if capacity.fails_at is None:
-            return "", ""
-        text = f"below {TIGHT.load(capacity.fails_at, axis)} at SLO"
-    else:
-        text = f"{'' if capacity.fails_at is not None else '≥'}{TIGHT.load(capacity.at_slo, axis)} at SLO"
+    load = capacity.fails_at if capacity.at_slo is None else capacity.at_slo
+    if load is None:
+        return "", ""
+    sign = "below " if capacity.at_slo is None else "" if capacity.fails_at is not None else "≥"
+    text = f"{sign}{TIGHT.load(load, axis)} {short_unit(axis, load)} at the SLO"
     return f"{text} ({_limits(slo)})", text
 
 
@@ -145,15 +160,25 @@ def _cliff(cliff: CliffVerdict, top: float | None) -> str:
         reached = "no cliff" if top is None else f"no cliff up to {TIGHT.load(top, cliff.axis)}"
         return reached + (f", {tries(cliff.next_levels[:1])}" if cliff.next_levels else "")
     half = max((cliff.high or cliff.at) - cliff.at, cliff.at - (cliff.low or cliff.at))
-    digits = 0 if cliff.axis == "concurrency" and cliff.at >= 10 else 1
-    text = f"{knee_name(cliff.kind)} ~{cliff.at:.{digits}f} ±{half:.{digits}f}"
+    text = f"{knee_name(cliff.kind)} ~{TIGHT.load(cliff.at, cliff.axis)}"
     if half > WIDE * cliff.at:
-        text = f"{knee_name(cliff.kind)} {cliff.low or 0.0:.{digits}f} to {cliff.high or cliff.at:.{digits}f}"
+        low, high = (TIGHT.load(end, cliff.axis) for end in (cliff.low or 0.0, cliff.high or cliff.at))
+        text = f"{knee_name(cliff.kind)} {low} to {high}"
+    elif (margin := TIGHT.margin(half, cliff.axis)) != "0":
+        text = f"{text} ±{margin}"
     if cliff.confidence is Confidence.PROVISIONAL and cliff.next_levels:
-        return f"{text}?, {tries(cliff.next_levels[:1])}"
+        return f"{text}, {tries(cliff.next_levels[:1])} to be sure"
     return text
 
 
-def _brief(advice: str) -> str:
-    """What to turn, without what it gives, the doubts and the other ways."""
-    return re.split(r": | \(|, |; ", advice, maxsplit=1)[0]
+def _action(diagnosis: Diagnosis, ways: int | None = None) -> str:
+    """`queue-bound: raise --max-num-seqs to about 110`: what binds, and what to turn.
+
+    Without what that gives and the doubts. `ways`: so many of several ways to turn; None: all.
+    """
+    if diagnosis.bound is Bound.NONE and CLIENT_LATE in diagnosis.evidence:
+        return CLIENT_LATE
+    bound, advice = bound_adjective(diagnosis.bound), re.split(r": | \(|; ", diagnosis.advice or "", maxsplit=1)[0]
+    if ways is not None:
+        advice = ", ".join(advice.split(", ")[:ways])
+    return f"{bound}: {advice}" if advice else bound

@@ -228,6 +228,10 @@ class EndpointState(StrEnum):
     AUTH_FAILED = "auth failed"
 
 
+SILENCE_S = 10.0
+"""With requests in flight and not one token for so long, while scrapes fail too, what is shown is stale."""
+
+
 class EndpointStatus(Struct, frozen=True, kw_only=True):
     """How the endpoint is doing now; the header shows it."""
 

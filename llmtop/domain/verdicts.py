@@ -212,6 +212,8 @@ class Diagnosis(Struct, frozen=True, kw_only=True):
     confidence: Confidence = Confidence.PROVISIONAL
     prediction: Forecast | None = None
     """What the advice gives; None: the walls are not known, and the advice has no number."""
+    votes: tuple[int, int] = (0, 0)
+    """How many of the last windows say so, and of how many; of a finished run's curve, none of none."""
 
 
 class Capacity(Struct, frozen=True, kw_only=True):

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from llmtop.domain.endpoint import EndpointState
+from llmtop.domain.endpoint import SILENCE_S, EndpointState
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Ending, FactBatch, RunMeta
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
-from llmtop.session.watch import SILENCE_S
 from llmtop.wording.endings import RESTARTED, silence_text
 
 DRAIN_LIMIT_S = 20.0

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from llmtop.domain.endpoint import EndpointState
+from llmtop.domain.endpoint import SILENCE_S, EndpointState
 from llmtop.domain.request import REFUSALS
 from llmtop.domain.run import Event, FactBatch, Severity
-
-SILENCE_S = 10.0
-"""With requests in flight and not one token for so long, while scrapes fail too, what is shown is stale."""
 
 
 class EndpointWatch:

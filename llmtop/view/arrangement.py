@@ -21,6 +21,7 @@ class Arrangement(Struct, frozen=True):
     fits: bool
     output_slider: bool = True
     settings: bool = True
+    verdict_rows: int = 2
     panel_rows: int = 3
     lower_height: int = 0
     """Curve and percentiles; 0: not shown."""
@@ -32,10 +33,12 @@ def arrange(width: int, height: int) -> Arrangement:
     if width < MIN_SIZE[0] or height < MIN_SIZE[1]:
         return Arrangement(False)
     roomy = height >= 22
-    body = height - (8 if roomy else 6)
+    settings = height >= 24
+    verdict_rows = 2 if height > MIN_SIZE[1] else 1
+    body = height - verdict_rows - 5 - roomy - settings
     lower = 0
     if width >= CURVE_SIZE[0] and height >= CURVE_SIZE[1]:
         lower = max(13, round(body * 0.42))
     rows = min(3, (body - lower) // PANEL_ROWS)
     log = max(40, width // 4) if width >= LOG_SIZE[0] and height >= LOG_SIZE[1] else 0
-    return Arrangement(True, roomy, roomy, rows, lower, log)
+    return Arrangement(True, roomy, settings, verdict_rows, rows, lower, log)

@@ -1,4 +1,4 @@
-"""The single lines of the cockpit: header, verdict, settings, events, keys. Pure."""
+"""The single lines of the cockpit: header, settings, events, keys. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame, ReplayPosition
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange
-from llmtop.domain.verdicts import Assessment
 from llmtop.view.arrangement import FIGURE_CELLS, LABEL_CELLS
 from llmtop.view.condition import Condition, span_of
 from llmtop.view.glyphs import Glyphs, plain
@@ -18,7 +17,6 @@ from llmtop.view.runs import Part, Run, Runs, cut, fit
 from llmtop.view.tone import Tone
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TIGHT, UNKNOWN, clock
-from llmtop.wording.sentences import VOID, client_reason
 
 _CLIENT_TONES = {"green": Tone.GOOD, "amber": Tone.WARN, "red": Tone.BAD}
 LATE_MS = 10.0
@@ -104,60 +102,6 @@ def _client(frame: Frame, glyphs: Glyphs) -> Runs:
     tone = _CLIENT_TONES[client.state]
     symbol = {Tone.WARN: glyphs.warn, Tone.BAD: glyphs.bad}.get(tone, "")
     return [("client ", "dim"), (f"{symbol}{TIGHT.latency(lag_ms)} ", "text" if tone is Tone.GOOD else tone.value)]
-
-
-# -- verdict ------------------------------------------------------------------------------------------------------
-
-
-def verdict(frame: Frame | None, assessment: Assessment | None, condition: Condition, glyphs: Glyphs) -> Runs:
-    """The one opinion that matters now: a broken state before the headline."""
-    if condition.lost is not None:
-        return [(" SESSION LOST ", "badge-bad"), (f" {plain(condition.lost, glyphs)}", "bad")]
-    if condition.draining:
-        return [(" DRAINING ", "badge-warn"), (" the load is off; waiting for the server to finish (q leaves now)", "")]
-    if frame is None:
-        return [(" waiting for the first frame of the session", "dim")]
-    if frame.replay is None and (trouble := _trouble(frame.endpoint, glyphs)):
-        return trouble
-    if frame.client is not None and frame.client.state == "red":
-        reason = frame.client.reason
-        why = "this machine cannot keep up" if reason is None else client_reason(reason, TIGHT)
-        return [(" CLIENT-BOUND ", "badge-bad"), (f" {VOID}: {plain(why, glyphs)}", "bad")]
-    if frame.braked is not None:
-        return [(" BRAKED ", "badge-bad"), (f" {plain(frame.braked, glyphs)}", "bad")]
-    if assessment is None or not assessment.headline:
-        return [(f" {glyphs.wait} measuring", "dim"), (f" {glyphs.sep} move a slider and watch", "faint")]
-    return _headline(assessment, glyphs)
-
-
-def _trouble(status: EndpointStatus, glyphs: Glyphs) -> Runs:
-    error = plain(status.last_error or "", glyphs)
-    sep = f" {glyphs.sep} "
-    if status.state is EndpointState.DOWN:
-        retry = "" if status.retry_in_s is None else f"{sep}next try in {TIGHT.duration(round(status.retry_in_s))}"
-        return [(" DOWN ", "badge-bad"), (f" {error or 'no answer'}", "bad"), (retry, "text")]
-    if status.state is EndpointState.AUTH_FAILED:
-        advice = " start with --api-key-env NAME"
-        return [(" AUTH FAILED ", "badge-bad"), (advice, "bad"), (f"{sep}{error}" if error else "", "text")]
-    if status.state is EndpointState.CONNECTING:
-        tail = f"{sep}{error}" if error else ""
-        return [(" CONNECTING ", "badge-warn"), (f" {plain(status.label, glyphs)}", "text"), (tail, "dim")]
-    return []
-
-
-def _headline(assessment: Assessment, glyphs: Glyphs) -> Runs:
-    """The headline's first clause carries the tone; what follows is plain."""
-    first, *rest = assessment.headline.split(" · ")
-    ok = True if first.startswith("SLO OK") else False if first.startswith("SLO FAIL") else None
-    if ok is None and assessment.judgement.final:
-        ok = assessment.judgement.ok
-    sign, role = {True: (glyphs.ok, "up"), False: (glyphs.bad, "bad"), None: (glyphs.wait, "dim")}[ok]
-    if assessment.overloaded and ok is not False:
-        sign, role = glyphs.warn, "warn"
-    runs: Runs = [(f" {sign} {plain(first, glyphs)}", role)]
-    for clause in rest:
-        runs += [(f" {glyphs.sep} ", "faint"), (plain(clause, glyphs), "text")]
-    return runs
 
 
 # -- settings -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
@@ -49,6 +50,52 @@ def cut(runs: Runs, width: int, more: str) -> Runs:
         if room <= 0:
             break
     return [*kept, (more, "dim")]
+
+
+def wrapped(clauses: Sequence[Runs], sep: Run, width: int, rows: int, more: str) -> list[Runs]:
+    """Clauses with `sep` between them in `rows` lines, broken between words; what has no room ends in `more`.
+
+    Each line begins with a blank; none begins with `sep`.
+    """
+    lines: list[Runs] = [[(" ", "")]]
+    used = 1
+    for number, clause in enumerate(clauses):
+        for i, (word, role) in enumerate(_words(clause)):
+            before: Runs = [sep] if number and not i else []
+            cells = len(word) + sum(len(text) for text, _ in before)
+            if used + cells > width and len(lines) < rows and used > 1:
+                lines.append([(" ", "")])
+                word, before, used = word.lstrip(), [], 1
+                cells = len(word)
+            lines[-1] += [*before, (word, role)]
+            used += cells
+    return [joined(cut(line, width, more)) for line in lines]
+
+
+WORD_CELLS = 30
+"""Longer than any flag: longer words are broken, too."""
+
+
+def _words(clause: Runs) -> list[Run]:
+    """Its words, each with the blanks around it, in pieces of at most `WORD_CELLS`."""
+    return [
+        (word[i : i + WORD_CELLS], role)
+        for text, role in clause
+        for word in re.findall(r"\s*\S+(?:\s+$)?", text)
+        for i in range(0, len(word), WORD_CELLS)
+    ]
+
+
+def cut_inside(text: str, width: int, more: str) -> str:
+    """`text` in `width` cells, with its beginning and its last clause: what to do stands there."""
+    if len(text) <= width:
+        return text
+    begins = max(text.rfind(mark) + len(mark) for mark in (": ", "; "))
+    begins = max(begins, text.rfind("the server asks to wait "))
+    head = width - len(more) - (len(text) - begins)
+    if begins < 2 or head < width // 4:
+        return text[: max(0, width - len(more))] + more
+    return text[:head] + more + text[begins:]
 
 
 def joined(cells: Iterable[Run]) -> Runs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmtop.domain.run import Ending
-from llmtop.wording.figures import TEXT, clock
+from llmtop.wording.figures import TEXT, Figures, clock
 
 RESTARTED = "the server has restarted"
 """What a chapter says that begins with a restart."""
@@ -49,3 +49,11 @@ def unseen_text(limit_s: float) -> str:
     """`nobody could see the load for 60 s (...): the run was ended`"""
     why = "the terminal took nothing, or llmtop was stopped"
     return f"nobody could see the load for {TEXT.duration(limit_s)} ({why}): the run was ended"
+
+
+def silent_server(silent_s: float, in_flight: int, figures: Figures = TEXT) -> str:
+    """`it takes requests and answers nothing for 12 s, 4 wait: look at its log, or restart it`"""
+    return (
+        f"it takes requests and answers nothing for {figures.duration(max(0, round(silent_s)))}, "
+        f"{figures.whole(in_flight)} wait: look at its log, or restart it"
+    )

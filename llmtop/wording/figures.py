@@ -57,9 +57,14 @@ class Figures(Struct, frozen=True):
         return self.whole(value) if value is None or value == int(value) else self.digits(value)
 
     def load(self, value: float | None, axis: Axis) -> str:
-        """A load: users are whole from ten on, whatever an estimate between levels says, and below when nearly so."""
-        users = value is not None and axis == "concurrency" and (value >= 10 or abs(value - round(value)) < 0.02)
-        return self.whole(value) if users else self.exact(value)
+        """A load: users are whole, whatever an estimate between levels says, and at least one; rates have digits."""
+        if value is None or axis == "rate":
+            return self.exact(value)
+        return self.whole(max(value, 1.0) if value > 0 else value)
+
+    def margin(self, value: float, axis: Axis) -> str:
+        """Half an interval of loads: 3 users, of a rate 0.21; 0 is none that can be told."""
+        return self.exact(value) if axis == "rate" else self.whole(value)
 
     def latency(self, milliseconds: float | None) -> str:
         """0.42 ms, 38.0 ms, 142 ms, 1.42 s, 12.4 s, 20.1 min."""

@@ -71,3 +71,8 @@ def axis_name(axis: Axis) -> str:
 def short_axis(axis: Axis) -> str:
     """The same where there is little room."""
     return "req/s" if axis == "rate" else "in flight"
+
+
+def short_unit(axis: Axis, load: float) -> str:
+    """What a load counts, where there is little room: users, of one `user`, or requests/s."""
+    return "requests/s" if axis == "rate" else "user" if load == 1 else "users"

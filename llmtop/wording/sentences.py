@@ -14,7 +14,7 @@ from llmtop.wording.names import load_unit, target_name
 
 CLIENT_SLOW = "the client was the bottleneck"
 CLIENT_BOUND = f"{CLIENT_SLOW}: this run says nothing about the server"
-CLIENT_LATE = "not known: this client is late"
+CLIENT_LATE = "not known: this machine is late"
 VOID = "figures are void"
 """What follows while the client is the bottleneck."""
 TRANSIENTS = "most requests saw the load move while others waited: stay longer at each load"
@@ -252,6 +252,11 @@ def client_reason(reason: ClientReason, figures: Figures = TEXT) -> str:
         case ClientCause.TOLD:
             text = reason.text
     return text if reason.worker is None else f"worker {reason.worker}: {text}"
+
+
+def agreed(votes: int, windows: int) -> str:
+    """`7 of 8 windows say so`: how sure it is what binds now; empty where nobody was asked."""
+    return f"{votes} of {windows} windows say so" if votes else ""
 
 
 def failures(share: float, status: int | None, where: str = "", figures: Figures = TEXT) -> str:

@@ -55,7 +55,8 @@ def test_a_ramp_into_a_queue_ends_at_a_provisional_cliff() -> None:
     assert found.cliff.at == pytest.approx(16 * (1 - 0.9 / 2))
     assert found.cliff.cause is Bound.QUEUE
     assert found.capacity.knee == found.cliff.at
-    assert found.headline.startswith("SLO OK · ≥16 at SLO · cliff 8.0 to 16.0?, try ")
+    assert found.headline.startswith("SLO OK · queue-bound: raise --max-num-seqs · ≥16 users at the SLO (")
+    assert " · cliff 8 to 16, try " in found.headline
 
 
 def test_a_run_that_is_over_is_diagnosed_by_its_curve_and_a_live_one_too_where_windows_see_nothing() -> None:

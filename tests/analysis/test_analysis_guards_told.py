@@ -12,7 +12,7 @@ from test_analysis_slo import level
 
 from llmtop.analysis import Level, Limits
 from llmtop.analysis.assess import _judged, _main, _point, _pressed
-from llmtop.analysis.headline import WIDTH, headline
+from llmtop.analysis.headline import ACTION_WIDTH, SETTLING, WIDTH, headline
 from llmtop.analysis.predicted import assess_prediction
 from llmtop.domain.slo import Metric, Slo, SloTarget, parse_slo
 from llmtop.domain.verdicts import (
@@ -27,13 +27,14 @@ from llmtop.domain.verdicts import (
     TargetVerdict,
 )
 from llmtop.simulator.engine import predict
+from llmtop.wording.sentences import CLIENT_LATE
 
 NONE = CliffVerdict(kind=Kind.NONE)
 OK = SloVerdict(ok=True)
 NO_CAPACITY = Capacity()
 NO_BOUND = Diagnosis(bound=Bound.NONE)
 KNEE = CliffVerdict(kind=Kind.CLIFF, at=96.0, low=88.0, high=104.0)
-SLOTS = Diagnosis(bound=Bound.QUEUE, advice="raise --max-num-seqs to about 110, then KV binds")
+SLOTS = Diagnosis(bound=Bound.QUEUE, advice="raise --max-num-seqs to about 110: about 80, then KV binds")
 
 
 def line(
@@ -66,9 +67,9 @@ def test_the_line_names_the_limit_that_failed() -> None:
     ("capacity", "text"),
     [
         (Capacity(), ""),
-        (Capacity(at_slo=71), "≥71 at SLO (TTFT p95<2s) · "),
-        (Capacity(at_slo=71, fails_at=80), "71 at SLO (TTFT p95<2s) · "),
-        (Capacity(fails_at=4), "below 4 at SLO (TTFT p95<2s) · "),
+        (Capacity(at_slo=71), "≥71 users at the SLO (TTFT p95<2s) · "),
+        (Capacity(at_slo=71, fails_at=80), "71 users at the SLO (TTFT p95<2s) · "),
+        (Capacity(fails_at=4), "below 4 users at the SLO (TTFT p95<2s) · "),
     ],
 )
 def test_a_capacity_that_never_failed_is_told_as_a_lower_bound(capacity: Capacity, text: str) -> None:
@@ -92,13 +93,17 @@ def test_the_limits_in_brackets_are_latencies_where_there_are_any() -> None:
         (CliffVerdict(kind=Kind.CLIFF), "no cliff up to 64"),
         (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=35.0), "cliff ~32 ±3"),
         (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=28.0, high=35.0), "cliff ~32 ±4"),
-        (CliffVerdict(kind=Kind.CLIFF, at=32.0), "cliff ~32 ±0"),
+        (CliffVerdict(kind=Kind.CLIFF, at=32.0), "cliff ~32"),
         (CliffVerdict(kind=Kind.CLIFF, at=36.0, low=30.0, high=54.0), "cliff ~36 ±18"),
         (CliffVerdict(kind=Kind.CLIFF, at=36.0, low=12.0, high=54.1), "cliff 12 to 54"),
-        (CliffVerdict(kind=Kind.CLIFF, at=9.9, low=9.0, high=10.5), "cliff ~9.9 ±0.9"),
+        (CliffVerdict(kind=Kind.CLIFF, at=9.9, low=9.0, high=10.5), "cliff ~10 ±1"),
         (CliffVerdict(kind=Kind.CLIFF, at=10.0, low=9.0, high=10.5), "cliff ~10 ±1"),
-        (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=35.0, axis="rate"), "cliff ~32.0 ±3.0"),
-        (CliffVerdict(kind=Kind.GRADUAL, at=32.0, low=30.0, high=35.0, next_levels=(4, 8)), "bend ~32 ±3?, try 4"),
+        (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=35.0, axis="rate"), "cliff ~32 ±3"),
+        (CliffVerdict(kind=Kind.CLIFF, at=3.25, low=3.0, high=3.5, axis="rate"), "cliff ~3.25 ±0.250"),
+        (
+            CliffVerdict(kind=Kind.GRADUAL, at=32.0, low=30.0, high=35.0, next_levels=(4, 8)),
+            "bend ~32 ±3, try 4 to be sure",
+        ),
         (
             CliffVerdict(kind=Kind.GRADUAL, at=32.0, low=30.0, high=35.0, next_levels=(4,), confidence=Confidence.FIRM),
             "bend ~32 ±3",
@@ -113,25 +118,31 @@ def test_without_a_level_no_highest_one_is_told() -> None:
     assert line(top=None) == "SLO OK · no cliff"
 
 
-@pytest.mark.parametrize("length", range(10, 50))
-def test_the_line_gives_up_its_brackets_then_the_brief_advice_where_it_gets_too_long(length: int) -> None:
-    told = {
-        "capacity": Capacity(at_slo=71, fails_at=80),
-        "diagnosis": Diagnosis(bound=Bound.QUEUE, advice="a" * length),
-    }
-    full = f"SLO OK · 71 at SLO (TTFT p95<2s) · no cliff · queue-bound: {'a' * length}"
-    short = full.replace(" (TTFT p95<2s)", "")
-    split = short.replace("bound: ", "bound · ")
-    assert line(**told) == next((text for text in (full, short) if len(text) <= WIDTH), split)  # type: ignore[arg-type]
+@pytest.mark.parametrize("length", range(20, 140))
+def test_the_line_gives_up_its_brackets_then_all_ways_to_turn_but_one_where_it_gets_too_long(length: int) -> None:
+    advice = f"raise --flag, {'a' * length}"
+    held = Capacity(at_slo=71, fails_at=80)
+    ways = advice if len(f"SLO OK ·  · queue-bound: {advice}") <= ACTION_WIDTH else "raise --flag"
+    full = f"SLO OK · queue-bound: {ways} · 71 users at the SLO (TTFT p95<2s) · no cliff"
+    told = line(capacity=held, diagnosis=Diagnosis(bound=Bound.QUEUE, advice=advice))
+    assert told == (full if len(full) <= WIDTH else full.replace(" (TTFT p95<2s)", ""))
+    assert len(told) <= WIDTH + 20
 
 
-def test_advice_is_cut_to_the_flag_while_it_fits() -> None:
-    assert line(cliff=KNEE, diagnosis=SLOTS) == "SLO OK · cliff ~96 ±8 · queue-bound: raise --max-num-seqs to about 110"
-    assert line(cliff=KNEE, diagnosis=Diagnosis(bound=Bound.QUEUE)) == "SLO OK · cliff ~96 ±8 · queue-bound"
+def test_of_advice_the_line_has_what_to_turn_before_how_many_users_and_where_the_cliff_is() -> None:
+    what = "queue-bound: raise --max-num-seqs to about 110"
+    assert line(cliff=KNEE, diagnosis=SLOTS) == f"SLO OK · {what} · cliff ~96 ±8"
+    assert line(cliff=KNEE, diagnosis=Diagnosis(bound=Bound.QUEUE)) == "SLO OK · queue-bound · cliff ~96 ±8"
     failed = SloVerdict(ok=False, targets=(target("ttft_p95", False, 3.52),))
     long = line(cliff=KNEE, diagnosis=SLOTS, verdict=failed, capacity=Capacity(at_slo=71, fails_at=80))
-    assert long.endswith("cliff ~96 ±8 · queue-bound · raise --max-num-seqs to about 110")
-    assert "(" not in long
+    assert long.startswith(f"SLO FAIL TTFT p95>2s · {what} · 71 users at the SLO")
+
+
+def test_after_a_move_the_state_is_that_it_settles_and_a_late_machine_is_named_in_the_place_of_a_cause() -> None:
+    failed = SloVerdict(ok=False, targets=(target("ttft_p95", False, 3.52),))
+    late = Diagnosis(bound=Bound.NONE, evidence=(CLIENT_LATE,))
+    told = headline(parse_slo("ttft_p95<2s"), failed, Capacity(), NONE, late, None, Judgement(), settling=True)
+    assert told == f"{SETTLING} · {CLIENT_LATE} · no cliff"
 
 
 # -- the verdict that matters -----------------------------------------------------------------------------------------

@@ -151,5 +151,5 @@ def test_live_and_assessed_a_search_says_the_same() -> None:
     said = assess(session.facts, meta, SLO, now_s=session.now_s)
     assert said.capacity == search.capacity
     assert said.capacity.at_slo is not None
-    assert f"{said.capacity.at_slo:.0f} at SLO" in said.headline
+    assert f"{said.capacity.at_slo:.0f} users at the SLO" in said.headline
     assert assess(session.facts, meta, parse_slo("ttft_p95<300ms"), now_s=session.now_s).capacity != search.capacity

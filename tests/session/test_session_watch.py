@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from session_fakes import REFUSED, ended
 
-from llmtop.domain.endpoint import EndpointState
+from llmtop.domain.endpoint import SILENCE_S, EndpointState
 from llmtop.domain.request import REFUSALS, Outcome
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import LoadBin, ServerSnapshot
-from llmtop.session.watch import SILENCE_S, EndpointWatch
+from llmtop.session.watch import EndpointWatch
 
 
 def tokens(t_s: float, count: int = 5) -> FactBatch:

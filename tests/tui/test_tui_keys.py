@@ -432,7 +432,7 @@ async def test_numbers_focus_panels_and_z_gives_them_the_room(cockpit):
         await pilot.pause()
         shown = [panel.number for panel in app.cockpit.query(ChartPanel) if panel.display]
         assert shown == [3]
-        assert app.focused.size.height == 16
+        assert app.focused.size.height == 15
         await pilot.press("escape")
         await pilot.pause()
         assert sum(panel.display for panel in app.cockpit.query(ChartPanel)) == 6
@@ -448,7 +448,7 @@ async def test_a_panel_without_room_is_maximised(cockpit, number):
         await pilot.press("escape", str(number))
         await pilot.pause()
         assert app.focused.number == number
-        assert app.focused.size.height == 16
+        assert app.focused.size.height == 15
         await pilot.press("1")
         await pilot.pause()
         assert app.cockpit.body.maximised.number == 1

@@ -23,6 +23,7 @@ from llmtop.view.panels import panels
 from llmtop.view.runs import Runs
 from llmtop.view.scale import HeldTop
 from llmtop.view.tone import Tone
+from llmtop.view.verdict import verdict
 from llmtop.wording.between import buffered
 
 SCENES = sorted((Path(__file__).parent.parent / "tui" / "data").glob("*.msgpack"))
@@ -111,7 +112,7 @@ def test_ascii_is_ascii_everywhere(path: Path) -> None:
     shown = scene(path)
     frame = shown.frame
     rows = [lines.header(frame, Condition(), ASCII, 120), lines.settings(frame, Condition(), ASCII, 120)]
-    rows += [lines.verdict(frame, shown.assessment, Condition(), ASCII)]
+    rows += verdict(frame, shown.assessment, Condition(), ASCII, 120, 2)
     rows += tables.percentiles(frame, shown.assessment, False, ASCII, 80)
     rows += tables.events(lines.entries(frame, ASCII), 60, 20)
     for text, _ in (run for row in rows for run in row):

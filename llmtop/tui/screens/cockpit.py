@@ -18,7 +18,7 @@ from llmtop.tui import commanding
 from llmtop.tui.commanding import Order, Refusal
 from llmtop.tui.widgets.body import Body
 from llmtop.tui.widgets.knobs import KnobBank
-from llmtop.tui.widgets.line import Line
+from llmtop.tui.widgets.line import Line, Lines
 from llmtop.tui.widgets.loadbank import LoadBank
 from llmtop.tui.widgets.messages import Commanded, Refused, Said
 from llmtop.tui.widgets.panel import Panel
@@ -27,7 +27,8 @@ from llmtop.view import lines
 from llmtop.view.arrangement import MIN_SIZE, arrange
 from llmtop.view.condition import Condition, is_stale
 from llmtop.view.glyphs import Glyphs
-from llmtop.view.runs import Runs, cut
+from llmtop.view.runs import cut
+from llmtop.view.verdict import verdict
 
 SAID_S = 4.0
 """How long an answer to a key stays on the event line."""
@@ -69,7 +70,7 @@ class Cockpit(Screen[None]):
         self._assessment: Assessment | None = None
         self._said: tuple[str, str] | None = None
         self._header = Line(id="header")
-        self._verdict = Line(id="verdict")
+        self._verdict = Lines(id="verdict")
         self.bank = LoadBank(glyphs, id="sliders")
         self.knobs = KnobBank(glyphs, id="knobs")
         self._settings = Line(id="settings")
@@ -108,7 +109,7 @@ class Cockpit(Screen[None]):
         self.frame, self._assessment, self.condition = frame, assessment, condition
         glyphs = self.glyphs
         self._header.show(lambda width: lines.header(frame, condition, glyphs, width))
-        self._verdict.show(lambda width: cut(self._verdict_runs(), width, glyphs.more))
+        self._verdict.show(lambda width, rows: verdict(frame, assessment, condition, glyphs, width, rows))
         self._settings.show(lambda width: lines.settings(frame, condition, glyphs, width))
         self._show_events()
         shown = lines.footer(frame, condition, self.knobs.display, glyphs)
@@ -126,9 +127,6 @@ class Cockpit(Screen[None]):
             )
             self.knobs.follow(frame.endpoint.knobs, frame.endpoint.faults, stale)
         self.body.show(frame, assessment, condition)
-
-    def _verdict_runs(self) -> Runs:
-        return lines.verdict(self.frame, self._assessment, self.condition, self.glyphs)
 
     def _show_events(self) -> None:
         """The newest events; for a moment what was said in answer to a key; or that the terminal is too small."""
@@ -149,6 +147,7 @@ class Cockpit(Screen[None]):
         plan = arrange(*self.app.size)
         for widget in (self.query_one("#banks"), self.body, self._keys):
             widget.display = plan.fits
+        self._verdict.styles.height = plan.verdict_rows
         self._settings.display = plan.fits and plan.settings and not self.knobs.display
         self.bank.output.display = plan.output_slider
         self.body.give_room(plan)

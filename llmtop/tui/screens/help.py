@@ -28,7 +28,7 @@ WORDS = (
     ("queue", "requests that wait inside the server for a slot or for memory"),
     ("KV cache", "share of the server's key-value cache in use; when it is full, requests are preempted"),
     ("cliff", "the load from which latency grows faster than load: ▲ on the slider, an upright line on the curve"),
-    ("at SLO", "the largest load at which every limit still held"),
+    ("at the SLO", "the largest load at which every limit still held"),
     ("client", "how late llmtop itself reads tokens. Past 20 ms its figures are not the server's"),
     ("! and ✖", "! from 80 % of a limit, ✖ past it for three windows in a row"),
     ("-- ≈ dim", "-- is not known, ≈ is estimated, dim is the last value known"),

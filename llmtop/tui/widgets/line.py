@@ -1,4 +1,4 @@
-"""A line of text that its screen sets."""
+"""Lines of text that their screen sets."""
 
 from __future__ import annotations
 
@@ -24,3 +24,18 @@ class Line(Canvas):
 
     def draw(self, width: int, height: int) -> list[Runs]:
         return [self.content(width)]
+
+
+class Lines(Canvas):
+    """Some rows of text; `content` makes them for a width and a height."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.content: Callable[[int, int], list[Runs]] = lambda width, height: []
+
+    def show(self, content: Callable[[int, int], list[Runs]]) -> None:
+        self.content = content
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Runs]:
+        return self.content(width, height)

@@ -1,0 +1,98 @@
+"""The verdict: what is wrong or what was found, and what to do about it, in two lines under the header. Pure."""
+
+from __future__ import annotations
+
+from llmtop.domain.endpoint import SILENCE_S, EndpointState, EndpointStatus
+from llmtop.domain.frame import Frame
+from llmtop.domain.verdicts import Assessment
+from llmtop.view.condition import Condition
+from llmtop.view.glyphs import Glyphs, plain
+from llmtop.view.runs import Runs, cut_inside, wrapped
+from llmtop.wording.endings import silent_server
+from llmtop.wording.figures import TIGHT
+from llmtop.wording.sentences import VOID, agreed, client_reason
+
+DRAINING = " the load is off; waiting for the server to finish (q leaves now)"
+ROUGH_CELLS = 18
+"""What a line loses by being broken between words, or by a badge."""
+
+
+def verdict(
+    frame: Frame | None, assessment: Assessment | None, condition: Condition, glyphs: Glyphs, width: int, rows: int
+) -> list[Runs]:
+    """The one opinion that matters now, a broken state before the headline, in at most `rows` lines."""
+    clauses = _clauses(frame, assessment, condition, glyphs, rows * (width - ROUGH_CELLS))
+    return wrapped(clauses, (f" {glyphs.sep} ", "faint"), width, rows, glyphs.more)
+
+
+def _clauses(
+    frame: Frame | None, assessment: Assessment | None, condition: Condition, glyphs: Glyphs, room: int
+) -> list[Runs]:
+    """What stands in the verdict, the most wanted first; `room`: cells that it has."""
+    if condition.lost is not None:
+        return [_badge("SESSION LOST", condition.lost, glyphs, room)]
+    if condition.draining:
+        return [
+            [("DRAINING ", "badge-warn"), (" the load is off; waiting for the server to finish (q leaves now)", "")]
+        ]
+    if frame is None:
+        return [[("waiting for the first frame of the session", "dim")]]
+    if frame.replay is None and (trouble := _trouble(frame, glyphs, room)):
+        return trouble
+    if frame.client is not None and frame.client.state == "red":
+        reason = frame.client.reason
+        why = "this machine cannot keep up" if reason is None else client_reason(reason, TIGHT)
+        return [_badge("CLIENT-BOUND", f"{VOID}: {why}", glyphs, room)]
+    if frame.braked is not None:
+        return [_badge("BRAKED", frame.braked, glyphs, room)]
+    if assessment is None or not assessment.headline:
+        return [[(f"{glyphs.wait} measuring", "dim")], [("move a slider and watch", "faint")]]
+    return _headline(assessment, glyphs)
+
+
+def _badge(name: str, why: str, glyphs: Glyphs, room: int) -> Runs:
+    return [(f"{name} ", "badge-bad"), (f" {cut_inside(plain(why, glyphs), room, glyphs.more)}", "bad")]
+
+
+def _trouble(frame: Frame, glyphs: Glyphs, room: int) -> list[Runs]:
+    status = frame.endpoint
+    error = plain(_without_url(status), glyphs)
+    if status.state is EndpointState.DOWN:
+        retry = "" if status.retry_in_s is None else f"next try in {TIGHT.duration(round(status.retry_in_s))}"
+        return [
+            _badge("DOWN", error or "no answer", glyphs, room - len(retry) - 3),
+            *([[(retry, "text")]] if retry else []),
+        ]
+    if status.state is EndpointState.AUTH_FAILED:
+        if "--" in error:  # it says itself what to do
+            return [_badge("AUTH FAILED", error, glyphs, room)]
+        advice = _badge("AUTH FAILED", "start with --api-key-env NAME", glyphs, room)
+        return [advice, *([[(error, "text")]] if error else [])]
+    if status.state is EndpointState.STALE:
+        silent_s = frame.t_s - status.since_s + SILENCE_S
+        return [_badge("HUNG", silent_server(silent_s, frame.in_flight, TIGHT), glyphs, room)]
+    if status.state is EndpointState.CONNECTING:
+        tail: list[Runs] = [[(cut_inside(error, room, glyphs.more), "dim")]] if error else []
+        return [[("CONNECTING ", "badge-warn"), (f" {plain(status.label, glyphs)}", "text")], *tail]
+    return []
+
+
+def _without_url(status: EndpointStatus) -> str:
+    """The last error; whose it is stands in the header."""
+    url, colon, problem = (status.last_error or "").partition(f"{status.label}: ")
+    return problem if colon and url in ("http://", "https://") else status.last_error or ""
+
+
+def _headline(assessment: Assessment, glyphs: Glyphs) -> list[Runs]:
+    """The headline's first clause carries the tone; what follows is plain."""
+    first, *rest = assessment.headline.split(" · ")
+    ok = True if first.startswith("SLO OK") else False if first.startswith("SLO FAIL") else None
+    if ok is None and assessment.judgement.final:
+        ok = assessment.judgement.ok
+    sign, role = {True: (glyphs.ok, "up"), False: (glyphs.bad, "bad"), None: (glyphs.wait, "dim")}[ok]
+    if assessment.overloaded and ok is not False:
+        sign, role = glyphs.warn, "warn"
+    clauses: list[Runs] = [[(f"{sign} {plain(first, glyphs)}", role)]]
+    clauses += [[(plain(clause, glyphs), "text")] for clause in rest]
+    votes = agreed(*assessment.diagnosis.votes)
+    return [*clauses, [(votes, "faint")]] if votes else clauses
