@@ -24,14 +24,15 @@ from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.recent import (
+    PROOF_S,
     as_counted,
+    last_change_s,
     last_held_s,
     limits_of,
     measured_lengths,
     overloaded_now,
     recent_of,
     slo_sample,
-    slo_sample_before,
 )
 from llmtop.analysis.segments import chapter_notes
 from llmtop.analysis.sessions import SHOWN_FROM
@@ -39,7 +40,7 @@ from llmtop.analysis.slo import Sample, attainment, judge_slo
 from llmtop.analysis.soak import drifts_of, leak, replicas
 from llmtop.analysis.spikes import recoveries_of
 from llmtop.analysis.tested import found
-from llmtop.analysis.votes import FAILING, NOTHING, ballots, elected, lasting, renewed
+from llmtop.analysis.votes import FAILING, NOTHING, SETTLED_S, ballots, elected, lasting, renewed
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
@@ -128,6 +129,7 @@ def assess(
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
     verdict = answered if over else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
     told_s = last_held_s(facts, now_s) if over else now_s
+    agreed, votes = 0, list[Diagnosis]()
     by_curve = by_cliff(shown)
     if meta.ending in LOST or hopeless:
         diagnosis = NOTHING
@@ -141,16 +143,19 @@ def assess(
             votes = [NOTHING if vote.bound in FAILING else vote for vote in votes]
             before_now = NOTHING if before_now.bound in FAILING else before_now
         diagnosis = elected(before_now, votes, by_curve)
+        agreed = sum(vote.bound is diagnosis.bound for vote in votes)
     if not hopeless:
         fresh = advised(diagnosis, () if arrival else current.levels, limits, whole_slo, shown, capacity, dialect)
         fresh = exhausted(fresh, facts, dialect)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
     unknown = arrival is not None or hopeless or meta.ending in LOST
     compared = None if unknown else comparison_of(curves, capacity, slo)
+    if votes and diagnosis.bound is not Bound.NONE:
+        diagnosis = msgspec.structs.replace(diagnosis, votes=(agreed, len(votes)))
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
     overloaded = previous is not None and previous.overloaded
-    before = None if over else slo_sample_before(facts, meta, requests, now_s)
-    proven: SloVerdict | None = verdict if verdict.ok is not None or before is None else judge_slo(before, slo)
+    proven: SloVerdict | None = verdict
+    settling = not over and _settles(facts, verdict, current.point, now_s)
     if not over and facts.searches and current.point.value == 0:
         proven = None  # the last load that a search tried is no news once it has found what it sought
     recent = recent_of(facts, requests, current.point, told_s)
@@ -159,7 +164,7 @@ def assess(
         t_s=now_s,
         headline=failing_headline(proven, what_all_get(facts), judgement)
         if hopeless
-        else headline(slo, proven, capacity, shown, diagnosis, top, judgement, arrival is not None, cut_to),
+        else headline(slo, proven, capacity, shown, diagnosis, top, judgement, arrival is not None, cut_to, settling),
         slo=buffering.with_spoilt(verdict, whole_slo, arrival),
         cliff=shown,
         cliffs=verdicts,
@@ -318,6 +323,14 @@ def _shown_before(facts: Facts, previous: Assessment | None) -> Diagnosis:
     if previous is None or (facts.chapters and facts.chapters[-1].t_s >= previous.t_s):
         return NOTHING
     return previous.diagnosis
+
+
+def _settles(facts: Facts, verdict: SloVerdict, point: LoadPoint, now_s: float) -> bool:
+    """Whether a live load has changed so lately that what fails, or is not known, is the move's doing."""
+    since_s = now_s - last_change_s(facts, now_s)
+    return point.value > 0 and (
+        since_s < SETTLED_S if verdict.ok is False else verdict.ok is None and since_s < PROOF_S
+    )
 
 
 def _nothing(meta: RunMeta) -> CliffVerdict:

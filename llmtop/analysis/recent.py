@@ -34,7 +34,7 @@ _STANDS_S = 2.0
 """The commanded load must have stood for so long before a scrape that tells of foreign requests."""
 _LATELY = 256
 PROOF_S = 15.0
-"""So long after a change of the load the words stay at what was proven before it, where nothing is proven yet."""
+"""So long after a change of the load it settles, as long as nothing is proven of it; from then on it is not known."""
 GAP_S = 10.0
 """So long the server's own TTFT must stay below what is measured here, and requests in flight here be missing there."""
 GAP_TOKENS = 10
@@ -302,17 +302,6 @@ def _same_load(point: LoadPoint, now: LoadPoint) -> bool:
     slack = 0.5 if now.axis == "concurrency" else 0.0
     near = point.axis == now.axis and abs(point.value - now.value) <= SAME_LOAD * now.value + slack
     return near and point.at(now.axis, now.value) == now
-
-
-def slo_sample_before(facts: Facts, meta: RunMeta, requests: Requests, now_s: float) -> Sample | None:
-    """The sample of just before the load last changed, while that is too short ago for the new load to be proven.
-
-    None: it changed longer than `PROOF_S` ago, or never.
-    """
-    changed_s = last_change_s(facts, now_s)
-    if changed_s <= 0 or now_s - changed_s > PROOF_S:
-        return None
-    return slo_sample(facts, meta, requests, float(np.nextafter(changed_s, 0.0)))
 
 
 def overloaded_now(

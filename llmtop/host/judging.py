@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from llmtop.analysis import assess
-from llmtop.analysis.headline import SEPARATOR, slo_state
+from llmtop.analysis.headline import SEPARATOR, SETTLING, slo_state
 from llmtop.analysis.measured import Ledger
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
@@ -69,6 +69,8 @@ def _patience_s(said: Assessment, fresh: Assessment) -> float:
     if _decided(said) != _decided(fresh):
         return 0.0
     was, now = (each.headline.partition(SEPARATOR)[0] for each in (said, fresh))
+    if SETTLING in (was, now) and was != now:
+        return 0.0
     if was == now or now == slo_state(SloVerdict()):
         return WORDS_S
     return RELIEF_S if now == slo_state(SloVerdict(ok=True)) else 0.0

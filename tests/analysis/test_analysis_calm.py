@@ -5,21 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from facts_by_hand import bins_of, facts_of, record
-from virtual import meta_of
+from virtual import VirtualSession, meta_of
 from wandering import wander
 
 from llmtop.analysis import Limits
+from llmtop.analysis.assess import _settles
 from llmtop.analysis.display import HOLD, steady
+from llmtop.analysis.headline import SETTLING
 from llmtop.analysis.readings import finished_requests
-from llmtop.analysis.recent import GAP_S, PROOF_S, recent_of, slo_sample_before
+from llmtop.analysis.recent import GAP_S, PROOF_S, recent_of
 from llmtop.analysis.votes import AGREE, NOTHING, RELEASE, SETTLED_S, STEP_S, ballots, elected
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Chapter
 from llmtop.domain.samples import ServerSnapshot
+from llmtop.domain.slo import parse_slo
 from llmtop.domain.verdicts import Assessment, Bound, Capacity, CliffVerdict, Diagnosis, Kind, SloVerdict
 from llmtop.host import judging
 from llmtop.host.judging import RELIEF_S, WORDS_S, Judge
 from llmtop.meter.facts import Facts
+from llmtop.simulator.engine import load_preset
 
 QUEUE = Diagnosis(bound=Bound.QUEUE, advice="raise --max-num-seqs to about 40")
 KV = Diagnosis(bound=Bound.KV, advice="more memory")
@@ -155,18 +159,40 @@ def test_requests_held_on_the_way_are_missing_at_every_scrape(missing: set[int],
     assert recent_of(facts, finished_requests(facts), EIGHT, 40.0).held == held
 
 
-def test_the_limit_of_before_a_step_is_looked_at_for_a_while() -> None:
-    facts = facts_of(
-        requests=[record(i / 4) for i in range(160)],
-        bins=bins_of(60, 4),
-        changes=[(0.0, EIGHT), (30.0, LoadPoint(concurrency=4))],
-    )
-    requests = finished_requests(facts)
-    before = slo_sample_before(facts, meta_of(), requests, 30.0 + PROOF_S)
-    assert before is not None
-    assert len(before.ttft_s) == 116, "ended by 30 s"
-    assert slo_sample_before(facts, meta_of(), requests, 30.1 + PROOF_S) is None
-    assert slo_sample_before(facts, meta_of(), requests, 29.0) is None
+@pytest.mark.parametrize(
+    ("ok", "since_s", "settles"),
+    [
+        (False, 0.1, True),
+        (False, SETTLED_S - 0.1, True),
+        (False, SETTLED_S, False),
+        (None, SETTLED_S, True),
+        (None, PROOF_S - 0.1, True),
+        (None, PROOF_S, False),
+        (True, 0.1, False),
+    ],
+)
+def test_after_a_move_a_load_settles_before_it_fails_or_is_not_known(
+    ok: bool | None, since_s: float, settles: bool
+) -> None:
+    facts = facts_of(changes=[(0.0, EIGHT), (30.0, LoadPoint(concurrency=64))])
+    assert _settles(facts, SloVerdict(ok=ok), LoadPoint(concurrency=64), 30.0 + since_s) is settles
+    assert not _settles(facts, SloVerdict(ok=ok), LoadPoint(concurrency=0), 30.0 + since_s), "without load nothing does"
+
+
+def test_a_move_is_told_as_one_and_what_binds_with_how_many_windows_say_so() -> None:
+    session = VirtualSession(load_preset("laptop"), LoadPoint(concurrency=4))
+    judge, states = Judge(parse_slo("ttft_p95<2s")), []
+    for second in range(1, 50):
+        session.run_until(float(second))
+        if second == 15:
+            session.command(LoadPoint(concurrency=96))
+        said = judge(session.facts, session.meta)
+        states.append(said.headline.partition(" · ")[0])
+    assert states[15 : 15 + int(SETTLED_S) - 1] == [SETTLING] * (int(SETTLED_S) - 1)
+    assert states[-1] == "SLO FAIL TTFT p95>2s"
+    assert "SLO --" not in states[10:]
+    assert said.diagnosis.bound is Bound.QUEUE
+    assert said.diagnosis.votes == (8, 8)
 
 
 # ── The line of words ─────────────────────────────────────────────────────────────────────────────────────────────
