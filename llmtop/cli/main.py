@@ -18,12 +18,9 @@ from collections.abc import Callable, Sequence
 
 from llmtop import __version__
 from llmtop.cli import options
-from llmtop.domain.plain import LONG, plain
+from llmtop.cli.help import epilog
+from llmtop.cli.words import Parser, no_url, sorted_out
 from llmtop.errors import INTERRUPTED, LlmtopError, MachineShort, UsageError, shortage
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # the real one takes 4 ms of --help to import
-    from typing import NoReturn
 
 COMMANDS = {
     "live": ("llmtop.cli.live", "the cockpit: drive load by hand and see where it breaks (the default)"),
@@ -61,11 +58,10 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        name = words.pop(0) if words and words[0] in COMMANDS else "live"
-        if name == "live" and words and _is_a_slip(words[0]):
-            raise UsageError(_no_command(words[0]))
-        parser = _parser(name)
-        arguments = parser.parse_intermixed_args(words)
+        name, words = sorted_out(words, COMMANDS)
+        arguments = _parser(name).read(words, COMMANDS)
+        if "://" not in (getattr(arguments, "profile", None) or ""):  # they changed places: that is said of the profile
+            _check_url(getattr(arguments, "url", None), alone=name == "live")
         if name not in FRUGAL:
             _has_room()
         command = importlib.import_module(COMMANDS[name][0])
@@ -93,44 +89,29 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
         return LlmtopError.exit_code
 
 
-class _Parser(argparse.ArgumentParser):
-    """Its errors echo what was typed as what it is: text."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(plain(message, LONG))
-
-
-def _is_a_slip(word: str) -> bool:
-    """Whether it is neither a command nor an address: a host without a port may have any name, but hardly this one."""
-    return word.replace("-", "").replace("_", "").isalpha() and not word.startswith("-") and word != "localhost"
-
-
-def _no_command(word: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(word.lower(), COMMANDS, n=1)
-    meant = f"did you mean {near[0]}?" if near else "`llmtop --help` lists them all."
-    return f"{word!r} is no command and no URL: {meant} A host of that name is written http://{word} or with its port"
-
-
 def _complain(text: str) -> None:
     from llmtop.cli.output import complain
 
     complain(text)
 
 
-def _parser(name: str) -> argparse.ArgumentParser:
-    if name == "live":
-        parser = _Parser(
-            prog="llmtop",
-            description=_DESCRIPTION,
-            epilog=_EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+def _check_url(url: str | None, *, alone: bool) -> None:
+    """Raises UsageError for what is the name of something else."""
+    if url is not None and (refusal := no_url(url, COMMANDS, alone=alone)) is not None:
+        raise UsageError(refusal)
+
+
+def _parser(name: str) -> Parser:
+    live = name == "live"
+    parser = Parser(
+        prog="llmtop" if live else f"llmtop {name}",
+        description=_DESCRIPTION if live else f"{COMMANDS[name][1].capitalize()}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if live:
         parser.add_argument("--version", action="version", version=f"llmtop {__version__}")
-    else:
-        parser = _Parser(prog=f"llmtop {name}", description=COMMANDS[name][1].capitalize() + ".")
     options.ADD[name](parser)
+    parser.epilog = epilog(name, _EPILOG if live else parser.epilog)
     return parser
 
 

@@ -135,7 +135,9 @@ def _screen(parser: _Parser) -> None:
 
 
 def _live(parser: _Parser) -> None:
-    parser.add_argument("url", nargs="?", help="endpoint, e.g. http://127.0.0.1:8000 (none: the simulated engine)")
+    parser.add_argument(
+        "url", nargs="?", metavar="URL", help="endpoint, e.g. http://127.0.0.1:8000 (none: the simulated engine)"
+    )
     _simulated(parser)
     parser.add_argument("--profile", metavar="PROFILE", help="name or file: its workload, SLO and load stages")
     _slo(parser)
@@ -146,8 +148,10 @@ def _live(parser: _Parser) -> None:
 
 
 def _run(parser: _Parser) -> None:
-    parser.add_argument("profile", help="name of a shipped or own profile, or its file")
-    parser.add_argument("url", nargs="?", help="endpoint (none: the profile's, else the simulated engine)")
+    parser.add_argument("profile", metavar="PROFILE", help="name of a shipped or own profile, or its file")
+    parser.add_argument(
+        "url", nargs="?", metavar="URL", help="endpoint (none: the profile's, else the simulated engine)"
+    )
     _simulated(parser)
     _slo(parser)
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout (its keys: KEYS.md)")
@@ -166,14 +170,14 @@ def _unknown_ok(parser: _Parser) -> None:
 
 
 def _replay(parser: _Parser) -> None:
-    parser.add_argument("run", help="run file")
+    parser.add_argument("run", metavar="RUN", help="run file")
     parser.add_argument("--speed", type=_number(bounds.SPEED), default=1.0, metavar="X", help="0.5 to 50 (default: 1)")
     _slo(parser)
     _screen(parser)
 
 
 def _assess(parser: _Parser) -> None:
-    parser.add_argument("file", help="run file, or a .csv table of levels")
+    parser.add_argument("file", metavar="RUN|LEVELS.csv", help="run file, or a .csv table of levels")
     _slo(parser)
     _unknown_ok(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -183,7 +187,7 @@ def _assess(parser: _Parser) -> None:
 
 
 def _report(parser: _Parser) -> None:
-    parser.add_argument("run", help="run file")
+    parser.add_argument("run", metavar="RUN", help="run file")
     parser.add_argument(
         "-o", "--output", metavar="FILE", help=".html, .md, .json or .csv (default: .html and .md beside the run file)"
     )
@@ -192,7 +196,9 @@ def _report(parser: _Parser) -> None:
 
 
 def _sim(parser: _Parser) -> None:
-    parser.add_argument("preset", nargs="?", default="laptop", help="shipped name or TOML file (default: laptop)")
+    parser.add_argument(
+        "preset", nargs="?", metavar="PRESET", default="laptop", help="shipped name or TOML file (default: laptop)"
+    )
     parser.add_argument("--list", action="store_true", help="show the presets")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=_number(bounds.PORT), default=8000, help="0: any free one (default: 8000)")
@@ -208,7 +214,7 @@ def _sim(parser: _Parser) -> None:
 
 
 def _predict(parser: _Parser) -> None:
-    parser.add_argument("preset", help="shipped name or TOML file")
+    parser.add_argument("preset", metavar="PRESET", help="shipped name or TOML file")
     parser.add_argument(
         "--concurrency", metavar="N,N,...", help="closed loop (default: to past the slots, then closing in on the SLO)"
     )
@@ -235,7 +241,7 @@ def _predict(parser: _Parser) -> None:
 
 
 def _doctor(parser: _Parser) -> None:
-    parser.add_argument("url", help="endpoint")
+    parser.add_argument("url", metavar="URL", help="endpoint")
     _endpoint(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
 

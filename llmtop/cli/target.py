@@ -23,6 +23,8 @@ NOWHERE = "http://127.0.0.1"
 """What options of an endpoint are checked with where the simulated engine is driven."""
 FROM_ENVIRONMENT = "env:"
 """Before the name of a variable that holds a value."""
+WORDS = {"url": "URL", "profile": "PROFILE"}
+"""Arguments that are no options."""
 LM_STUDIO_PORT = 1234
 """A server that speaks the common protocol alone, so that no table names its port."""
 
@@ -131,6 +133,8 @@ def _headers(given: list[str]) -> tuple[Pairs, Pairs]:
         variable = value.removeprefix(FROM_ENVIRONMENT)
         if not is_name or not value.isprintable() or (sign == "=" and (variable == value or not variable)):
             raise UsageError(f"--header{shown}: write it as NAME:VALUE, in one line of text, or as NAME=env:VAR")
+        if not value:
+            raise UsageError(f"--header{shown}: has no value; put both into one pair of quotes: 'NAME: VALUE'")
         if sign == ":" and variable != value:
             raise UsageError(f"--header{shown}: write NAME=env:VAR for a value that a variable holds")
         (literal if sign == ":" else from_environment).append((name, variable))
@@ -203,7 +207,7 @@ def _check_text(arguments: argparse.Namespace) -> None:
             try:
                 str(word).encode()
             except UnicodeEncodeError:
-                option = name.replace("_", "-")
+                option = WORDS.get(name, f"--{name.replace('_', '-')}")
                 raise UsageError(f"{option} {plain(str(word), 60)}: is not UTF-8 text") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import Literal, get_args
 
 from msgspec import Struct
@@ -121,22 +122,47 @@ def parse_target(name: str, limit: str) -> SloTarget:
 
 def _target(part: str) -> SloTarget:
     match = _TARGET.match(part) if len(part) < MOST_LIMIT else None
-    part = plain(part, SHOWN)
+    shown = plain(part, SHOWN)
     if match is None:
-        raise UsageError(f"SLO {part!r}: write it like {_LIKE}")
+        raise UsageError(f"SLO {shown!r}: {_faulty(part)}")
     name, number, unit = match.groups()
-    known = _NAMES.get(name)
-    if known is None:
-        raise UsageError(
-            f"SLO {part!r}: {name!r} is not known; use error_ratio, queue or kv, "
-            "or ttft, tpot or e2e with _mean, _p50, _p90, _p95 or _p99"
-        )
-    metric, stat = known
+    if name not in _NAMES:
+        raise UsageError(f"SLO {shown!r}: {_unknown(name)}")
+    metric, stat = _NAMES[name]
     wants = ("ms", "s", "min") if metric in LATENCIES else ("",) if metric == "queue" else ("%", "")
     if unit not in wants:
-        raise UsageError(f"SLO {part!r}: {metric} wants {' or '.join(w or 'a bare number' for w in wants)}")
+        raise UsageError(f"SLO {shown!r}: {metric} wants {' or '.join(w or 'a bare number' for w in wants)}")
     limit = float(number) * _SCALES[unit]
     quantity = _QUANTITIES.get(metric, LATENCY_S)
     if not quantity.holds(limit):
-        raise UsageError(f"SLO {part!r}: the limit must be {quantity.allowed}")
+        raise UsageError(f"SLO {shown!r}: the limit must be {quantity.allowed}")
     return SloTarget(metric, limit, stat)
+
+
+def _faulty(part: str) -> str:
+    """Which part of a limit cannot be read, why, and how limits are written."""
+    like = f"; write it like {_LIKE}"
+    if len(part) >= MOST_LIMIT:
+        return f"is longer than {MOST_LIMIT} characters{like}"
+    name, sign, limit = (piece.strip() for piece in part.partition("<"))
+    other = next((each for each in ">=:" if each in name), "")
+    if other:
+        return f"{other!r} stands where '<' must: a limit is what a figure stays below{like}"
+    if name not in _NAMES:
+        return _unknown(name)
+    if not sign:
+        return f"it has no limit (in a shell, put the whole into quotes: < is a sign of its own there){like}"
+    limit = limit.removeprefix("=").strip()
+    if "<" in limit:
+        return f"it has two limits: put a comma between them{like}"
+    number = re.match(r"\d+\.?\d*|\.\d+", limit)
+    if number is not None:
+        return f"{plain(limit[number.end() :].strip(), SHOWN)!r} is no unit{like}"
+    return f"{plain(limit, SHOWN)!r} is no number{like}"
+
+
+def _unknown(name: str) -> str:
+    use = "use error_ratio, queue or kv, or ttft, tpot or e2e with _mean, _p50, _p90, _p95 or _p99"
+    alike = get_close_matches(name.lower()[:SHOWN], _NAMES, n=1)
+    meant = f"did you mean {alike[0]}? " if alike else ""
+    return f"{plain(name, SHOWN)!r} is not known; {meant}{use}"

@@ -9,6 +9,7 @@ from llmtop.profiles.files import (
     load_profile,
     own_folder,
     own_problem,
+    profile_names,
     save_profile,
     shipped_folder,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "own_folder",
     "own_problem",
     "profile_from_run",
+    "profile_names",
     "save_profile",
     "shipped_folder",
 ]

@@ -94,6 +94,11 @@ def save_profile(profile: Profile, path: Path) -> None:
     write_whole(path, content, is_ours=lambda old: False)
 
 
+def profile_names() -> tuple[str, ...]:
+    """What profiles are called, in alphabetical order; none of them is read."""
+    return tuple(sorted(_named(shipped_folder()) | _named(own_folder())))
+
+
 def list_profiles() -> tuple[ProfileEntry, ...]:
     """All profiles that go by a name, own ones first, each folder in alphabetical order."""
     own = [_entry(path, shipped=False) for path in _named(own_folder()).values()]
@@ -134,7 +139,7 @@ def _find(name_or_path: str | Path) -> Path:
 
 
 def _there_are(name: str) -> str:
-    names = sorted(_named(shipped_folder()) | _named(own_folder()))
+    names = profile_names()
     near = difflib.get_close_matches(name[:100], names, 1)
     listed = f"there are {', '.join(names)}, or give the path of a .toml file"
     return f"did you mean {near[0]}? ({listed})" if near else listed

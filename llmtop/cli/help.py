@@ -1,0 +1,70 @@
+"""What stands below the options in each `--help`: examples, exit codes, and what a limit of an SLO may be called."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "live": (
+        "llmtop                               no GPU, no server: the simulated engine",
+        "llmtop http://127.0.0.1:8000",
+    ),
+    "run": (
+        "llmtop run ramp http://127.0.0.1:8000 --json > ramp.json",
+        'llmtop run smoke --sim --slo "ttft_p95<500ms,error_ratio<1%" --junit smoke.xml',
+    ),
+    "replay": ("llmtop replay last", 'llmtop replay before.llmtop --slo "ttft_p95<1s"'),
+    "assess": ("llmtop assess last --json", "llmtop assess levels.csv --metric tpot --stat p95"),
+    "report": ("llmtop report last", "llmtop report before.llmtop -o before.html"),
+    "runs": ("llmtop runs", "llmtop runs prune --keep 20"),
+    "sim": ("llmtop sim h100-llama-3.1-8b --port 8001", "llmtop sim --set max_num_seqs=64 --fault http_500=0.05"),
+    "predict": (
+        "llmtop predict h100-llama-3.1-8b --set max_num_seqs=128",
+        "llmtop predict laptop --concurrency 8,16,32,64 --json",
+    ),
+    "doctor": (
+        "llmtop doctor http://127.0.0.1:8000",
+        "llmtop doctor https://llm.example/v1 --api-key-env LLM_KEY --json",
+    ),
+    "selftest": ("llmtop selftest", "llmtop selftest --seconds 10 --json"),
+    "profiles": ("llmtop profiles", "llmtop profiles --from last --name before"),
+    "locate": ("llmtop locate", "llmtop locate --json"),
+}
+CODES = {
+    0: "done; of a run: yes, its answer is yes",
+    1: "no",
+    2: "the command line or a file is wrong",
+    3: "the endpoint cannot be reached, is gone, hangs or restarted",
+    4: "this machine was the bottleneck: the figures are void",
+    5: "not known (--unknown-ok makes it 0)",
+    130: "interrupted",
+}
+_EVERY = (0, 2, 130)
+_ENDS = {
+    "live": (0, 2, 3, 4, 130),
+    "run": tuple(CODES),
+    "assess": tuple(CODES),
+    "doctor": (0, 2, 3, 130),
+}
+"""Exit codes of a command; the others have those of `_EVERY`."""
+SLO = """\
+limits of --slo, each as NAME<LIMIT, with commas between them:
+  ttft tpot e2e    a latency: with _mean, _p50, _p90, _p95 (as without) or _p99; in ms, s or min
+  error_ratio      share of requests that failed: 1% or 0.01
+  queue            requests that wait in the server
+  kv               share of the KV cache in use: 80% or 0.8
+  in quotes, as a shell takes < for itself: --slo "ttft_p95<2s,tpot_p95<50ms,error_ratio<1%\""""
+WITH_SLO = ("live", "run", "replay", "assess", "report", "predict")
+
+
+def epilog(command: str, more: str | None = None) -> str:
+    """What stands below the options of a command.
+
+    Args:
+        more: what stands there before.
+    """
+    parts = [more] if more else []
+    parts.append("\n".join(("examples:", *(f"  {line}" for line in EXAMPLES[command]))))
+    if command in WITH_SLO:
+        parts.append(SLO)
+    codes = _ENDS.get(command, _EVERY)
+    parts.append("\n".join(("exit codes:", *(f"  {code:<4} {CODES[code]}" for code in codes))))
+    return "\n\n".join(parts)
