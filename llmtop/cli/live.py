@@ -9,8 +9,9 @@ import sys
 from msgspec.structs import replace
 
 from llmtop.cli import summary
+from llmtop.cli.effects import effects
 from llmtop.cli.output import complain, say
-from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, session_options, unused_load, with_arguments
+from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, session_options, with_arguments
 from llmtop.cli.terminal import ascii_only, check_terminal
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended
@@ -32,7 +33,8 @@ def main(arguments: argparse.Namespace) -> int:
         url = ask_for_local_server()
     profile = with_arguments(_profile(arguments, START_SIMULATED if url is None else 1), arguments)
     profile = within_open_files(profile, arguments.workers)
-    complain(unused_load(profile, arguments))
+    for line in effects(profile, arguments):
+        complain(line)
     if arguments.sim is None:
         url = url or profile.endpoint_url
     options = session_options(arguments, profile, url, patient=True)

@@ -12,14 +12,15 @@ import msgspec
 from llmtop.domain.plain import LONG, plain, plain_json
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import LlmtopError, UsageError
+from llmtop.inputs import expanded
 from llmtop.wording.keys import FORMAT
 
 
 def named(option: str, text: str) -> Path:
-    """The path that an option names. Raises UsageError: it names none."""
+    """The path that an option names, `~` resolved. Raises UsageError: it names none; FileError: no file can be so."""
     if not text:
         raise UsageError(f"{option} names no file")
-    return Path(text)
+    return expanded(text)
 
 
 def say(text: str) -> None:

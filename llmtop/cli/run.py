@@ -12,9 +12,10 @@ import msgspec
 
 from llmtop.analysis.percentiles import figures_of
 from llmtop.cli import summary
+from llmtop.cli.effects import effects
 from llmtop.cli.exits import CLIENT_BOUND, exit_code
 from llmtop.cli.output import complain, named, print_json, say, verdicts_json
-from llmtop.cli.target import asked_url, session_options, unused_load, with_arguments
+from llmtop.cli.target import asked_url, session_options, with_arguments
 from llmtop.domain.bounds import LASTING_S
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Frame
@@ -45,7 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
     complain(own_problem())
     profile = load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency)
     profile = within_open_files(with_arguments(profile, arguments), arguments.workers)
-    complain(unused_load(profile, arguments))
+    said = effects(profile, arguments)
     if arguments.duration is not None:
         profile = _stretched(profile, arguments.duration)
     search = profile.search
@@ -54,12 +55,11 @@ def main(arguments: argparse.Namespace) -> int:
     url = asked_url(arguments)
     if arguments.sim is None:
         url = url or profile.endpoint_url
+    outputs = _outputs(arguments)
     options = session_options(arguments, profile, url, patient=False)
+    for line in said:
+        complain(line)
     progress = _Progress(profile, search)
-    outputs: list[JUnitOutput] = []
-    if arguments.junit is not None:
-        junit = check_target(named("--junit", arguments.junit), is_junit)
-        outputs.append(JUnitOutput(junit, unknown_ok=arguments.unknown_ok))
     try:
         result = run_to_end(SessionLink(options), profile.slo, progress.show, search=search, outputs=outputs)
     except LlmtopError as error:
@@ -91,6 +91,16 @@ def main(arguments: argparse.Namespace) -> int:
         complain(str(failed))
         return code or failed.exit_code
     return code
+
+
+def _outputs(arguments: argparse.Namespace) -> list[JUnitOutput]:
+    """What is written beside the recording. Raises UsageError, FileError: it could not be, once the load is over."""
+    if arguments.junit is None:
+        return []
+    path = check_target(named("--junit", arguments.junit), is_junit)
+    if arguments.record is not None and path.resolve() == named("--record", arguments.record).resolve():
+        raise UsageError(f"--junit and --record name the same file, {plain(arguments.junit)}: give two")
+    return [JUnitOutput(path, unknown_ok=arguments.unknown_ok)]
 
 
 def as_json(result: RunResult) -> dict[str, object]:

@@ -54,14 +54,13 @@ def session_options(
         if arguments.set:
             raise UsageError("--set turns knobs of the simulated engine; a real server has none that turn from here")
         confirm(endpoint, arguments.yes)
-    if arguments.record is not None:
-        check_new(named("--record", arguments.record))
+    record = None if arguments.record is None else str(check_new(named("--record", arguments.record)))
     return SessionOptions(
         endpoint=None if url is None else endpoint,
         preset="laptop" if arguments.sim is None else arguments.sim,
         knobs=knobs_of(arguments.set),
         profile=profile,
-        run_file=arguments.record,
+        run_file=record,
         label=arguments.label,
         workers=_affordable(arguments.workers),
         seed=arguments.seed,
@@ -188,16 +187,6 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
         base = base.at("concurrency", caps.max_concurrency)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else profile.slo
     return replace(profile, plan=replace(profile.plan, base=base), caps=caps, slo=slo)
-
-
-def unused_load(profile: Profile, arguments: argparse.Namespace) -> str:
-    """What to say where a load is asked for that nothing looks at; empty: it is the load, or none was asked for."""
-    options = {"--concurrency": arguments.concurrency, "--rate": arguments.rate}
-    given = next((f"{option} {value:g}" for option, value in options.items() if value is not None), None)
-    if given is None or not (profile.plan.stages or profile.workload.source == "trace"):
-        return ""
-    how = "--peak N scales them" if profile.peak is not None else "change them in its file"
-    return f"{given} is not used: profile {profile.name} brings its own loads; {how}"
 
 
 def _check_text(arguments: argparse.Namespace) -> None:

@@ -91,6 +91,17 @@ def test_what_cannot_be_written_is_said_before_anything_is_sent(
         assert path[:200] in capsys.readouterr().err
 
 
+def test_two_outputs_in_one_file_are_refused_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "SessionLink", lambda options: pytest.fail("a load has begun"))
+    (tmp_path / "there").mkdir()
+    words = ["--record", str(tmp_path / "same"), "--junit", str(tmp_path / "there" / ".." / "same")]
+    assert main(["run", "smoke", "--sim", *words]) == 2
+    assert "--junit and --record name the same file" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
+
+
 def result(ending: Ending = Ending.PLAN, error: LlmtopError | None = None, ok: bool | None = True) -> RunResult:
     profile = load_profile("smoke")
     meta = RunMeta(

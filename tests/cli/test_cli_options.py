@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 import pytest
 
 from llmtop.cli import options
+from llmtop.cli.effects import effects
 from llmtop.cli.main import main
-from llmtop.cli.target import unused_load, with_arguments
+from llmtop.cli.target import by_hand, with_arguments
 from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.endpoint.probe import unchecked
 from llmtop.profiles import load_profile
@@ -145,16 +147,44 @@ def test_what_is_unchecked_says_so() -> None:
     assert [finding.ok for finding in info.findings] == [None]
 
 
-def test_a_load_that_a_profile_does_not_look_at_is_said() -> None:
+EFFECTS = [
+    ("smoke --concurrency 0", "--concurrency 0 is not used: profile smoke brings its own loads; --peak N scales them"),
+    ("smoke --rate 3", "--rate 3 is not used"),
+    ("capacity --concurrency 3", ""),
+    ("smoke", ""),
+    ("smoke --duration 5", "--duration 5: the 20 s of profile smoke are squeezed to 5 s, each stage in proportion"),
+    ("smoke --duration 40", "--duration 40: the 20 s of profile smoke are stretched to 40 s"),
+    ("smoke --duration 20", ""),
+    ("smoke --peak 64", "--peak 64: the loads of profile smoke follow, up to 96 users"),
+    (
+        "smoke --max-concurrency 8",
+        "--max-concurrency 8: loads above it are cut to it; profile smoke goes up to 48 users",
+    ),
+    ("smoke --max-concurrency 48", ""),
+    ("smoke --prompt-tokens 9 --output-tokens 9", ""),
+    ("{own} --prompt-tokens 9", "--prompt-tokens 9 is not used in a: there profile own has its own length"),
+    ("{own} --output-tokens 9", ""),
+    ("{told} --prompt-tokens 9", "--prompt-tokens 9 is not used: prompts are as long as those of"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), EFFECTS)
+def test_what_an_option_does_to_a_profile_is_said(words: str, says: str, tmp_path: Path) -> None:
+    own, told = tmp_path / "own.toml", tmp_path / "told.toml"
+    hold = "duration = 9\nshape = 'hold'\nconcurrency = 2\n"
+    own.write_text(f"[[stage]]\nname = 'a'\nprompt_tokens = 7\n{hold}[[stage]]\nname = 'b'\n{hold}")
+    told.write_text(f"[workload]\nsource = 'jsonl'\nfile = 'x.jsonl'\n[[stage]]\n{hold}")
     parser = argparse.ArgumentParser()
     options.ADD["run"](parser)
-    for words, says in (
-        (["smoke", "--concurrency", "0"], "--concurrency 0 is not used: profile smoke brings its own loads; --peak N"),
-        (["smoke", "--rate", "3"], "--rate 3 is not used"),
-        (["smoke"], ""),
-        (["capacity", "--concurrency", "3"], ""),
-    ):
-        arguments = parser.parse_args(words)
-        profile = with_arguments(load_profile(arguments.profile), arguments)
-        assert unused_load(profile, arguments).startswith(says)
-        assert says or not unused_load(profile, arguments)
+    arguments = parser.parse_args(words.format(own=own, told=told).split())
+    profile = load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency)
+    said = effects(with_arguments(profile, arguments), arguments)
+    assert len(said) == bool(says)
+    assert "".join(said).startswith(says)
+
+
+def test_nobody_in_flight_by_hand_is_said() -> None:
+    parser = argparse.ArgumentParser()
+    options.ADD["live"](parser)
+    for words, says in (("--concurrency 0", ("--concurrency 0: nothing is sent until the load is raised",)), ("", ())):
+        assert effects(by_hand(1), parser.parse_args(words.split())) == says
