@@ -80,12 +80,13 @@ def documents() -> dict[str, Keys]:
     verdicts = {name: key for name, key in keys_of(Assessment).items() if name != "t_s"}
     head = {"format": Key(int, f"{FORMAT}: the version of these keys.")}
     figures = Key(RunFigures | None, "Percentiles and rates.")
-    endpoint = {"base_url", "dialect", "model", "server", "simulated", "preset"}
+    endpoint = {"base_url", "dialect", "model", "server", "simulated", "preset", "settings"}
     code = {"exit_code": Key(int, "That of the command.")}
     run = {
         **code,
         "llmtop_version": Key(str),
         "profile": Key(str, "Its name."),
+        "label": Key(str | None, "Name of the run, by --label."),
         "endpoint": Key("object", f"What was driven: {', '.join(f'`{name}`' for name in sorted(endpoint))}."),
         "duration_s": Key(float),
         "ending": Key(Ending, "How the run ended."),

@@ -109,6 +109,7 @@ def as_json(result: RunResult) -> dict[str, object]:
     return {
         "llmtop_version": meta.llmtop_version,
         "profile": meta.profile.name,
+        "label": meta.label,
         "endpoint": {
             "base_url": meta.endpoint.base_url,
             "dialect": meta.info.dialect if meta.info else None,
@@ -116,6 +117,7 @@ def as_json(result: RunResult) -> dict[str, object]:
             "server": meta.info.server if meta.info else None,
             "simulated": meta.endpoint.simulated,
             "preset": meta.preset,
+            "settings": dict(meta.settings),
         },
         "duration_s": frame.t_s,
         "ending": result.end.ending,

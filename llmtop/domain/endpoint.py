@@ -250,6 +250,8 @@ class EndpointStatus(Struct, frozen=True, kw_only=True):
     """Which clock stamps token arrivals: kernel, select or protocol."""
     simulated: bool = False
     preset: str | None = None
+    named: str = ""
+    """What tells this run from others: its label, and what was set and turned: `before, max_num_seqs 46`."""
     knobs: dict[str, float] = field(default_factory=dict)
     """Server knobs that can be turned live (the simulated engine only)."""
     faults: dict[str, float] = field(default_factory=dict)

@@ -125,6 +125,8 @@ class RunMeta(Struct, frozen=True, kw_only=True):
     stamp_source: str | None = None
     preset: str | None = None
     """Of the simulated engine."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """What was set of it instead of the preset's own, at the start: (name, value)."""
     ended_s: float | None = None
     """Length of the run; None: it was cut off."""
     ending: Ending | None = None

@@ -46,19 +46,20 @@ def _sections(report: ReportInput) -> Iterable[str]:
     yield _requests(report)
     yield _happenings(report)
     yield f"<h2>How it was measured</h2>{_rows(prose.environment(report))}"
-    yield f"<h2>What the words mean</h2>{_rows(prose.DEFINITIONS)}"
+    yield f'<section class="words"><h2>What the words mean</h2>{_rows(prose.DEFINITIONS)}</section>'
 
 
 def _head(report: ReportInput) -> str:
     kicker = f"{prose.title(report)} · {prose.started_text(report)} · {PAGE.duration(report.length_s)}"
-    lead = " ".join(prose.details(report))
+    answer, grounds = prose.answer_and_grounds(report)
+    lead = " ".join((grounds, *prose.details(report))).strip()
     warnings = "".join(f'<p class="warning">{_prose(text)}</p>' for text in prose.warnings(report))
     tiles = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in prose.figures(report)
     )
     return (
-        f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(prose.verdict(report))}</h1>'
+        f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(answer)}</h1>'
         f'<p class="lead">{_prose(lead)}</p>{warnings}<dl class="figures">{tiles}</dl></header>'
     )
 
@@ -98,7 +99,7 @@ def _reasons(report: ReportInput) -> str:
     parts = []
     if rows:
         parts.append(f'<h2>The SLO</h2><p class="quiet">{prose.SLO_NOTE}</p>')
-        parts.append(_table(["Limit", "", "Measured", "At most (95 %)", "n"], rows))
+        parts.append(_table(["Limit", "", "Measured", "At most (95 %)", "n"], rows, "limits"))
         if assessment.slo.attainment is not None:
             parts.append(f'<p class="quiet">{escape(prose.attainment_text(assessment.slo))}</p>')
     reasons = prose.reasons(report)
@@ -125,7 +126,8 @@ def _level_table(curve: Curve, report: ReportInput) -> str:
     )
     faint = '<p class="quiet">Grey rows have too few requests to lean on.</p>' if _any_faint(curve) else ""
     label = f'<p class="quiet">{escape(prose.curve_name(curve))}</p>' if curve.label else ""
-    return f"{label}{_table(heads, rows)}{faint}"
+    turn = '<p class="quiet turn">Turn the phone to see all columns.</p>'
+    return f"{label}{turn}{_table(heads, rows, 'levels')}{faint}"
 
 
 def _level_cells(point: LevelPoint, axis: Axis, report: ReportInput) -> list[str]:
@@ -172,7 +174,7 @@ def _requests(report: ReportInput) -> str:
     rows = [_named_row(row, 1) for row in percentiles.rows(run)]
     parts = [f"<h2>All requests</h2><p>{escape(prose.totals_text(report))}</p>"]
     if rows:
-        parts.append(_table(percentiles.HEADS, rows))
+        parts.append(_table(percentiles.HEADS, rows, "percentiles"))
         note = " ".join(filter(None, (prose.DISTRIBUTION_NOTE, percentiles.left_out_text(run))))
         parts.append(f'<p class="quiet">{escape(note)}</p>')
     if each := [_named_row(row, 2) for row in percentiles.part_rows(report)]:
@@ -229,13 +231,17 @@ def _cell(text: str, style: str = "") -> str:
     return f'<td class="{style}">{escape(text)}</td>' if style else f"<td>{escape(text)}</td>"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]] | str) -> str:
-    """A table; a column whose cells are text has its head at the left, too."""
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]] | str, kind: str = "") -> str:
+    """A table; a column whose cells are text has its head at the left, too.
+
+    Args:
+        kind: by which the style sheet knows what of it a phone has no room for.
+    """
     body = rows if isinstance(rows, str) else "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
     first = [] if isinstance(rows, str) or not rows else rows[0]
     texts = {place for place, cell in enumerate(first) if 'class="text' in cell}
     top = "".join(f"<th{' class=text' if i in texts else ''}>{escape(head)}</th>" for i, head in enumerate(heads))
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _rows(rows: Iterable[tuple[str, str]]) -> str:

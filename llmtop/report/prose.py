@@ -44,6 +44,18 @@ def verdict(report: ReportInput) -> str:
     return f"{report.assessment.judgement.sentence or 'Not enough requests for a verdict'}."
 
 
+def answer_and_grounds(report: ReportInput) -> tuple[str, str]:
+    """The verdict as a heading of bearable length, and the rest of it: what it rests on, or nothing."""
+    whole = verdict(report)
+    named, colon, answer = whole.partition(": ")
+    if not colon:
+        return whole, ""
+    first = min((at for mark in (": ", "; ") if (at := answer.find(mark)) >= 0), default=None)
+    if first is None:
+        return whole, ""
+    return f"{named}: {answer[:first]}.", sentence(answer[first + 2 :])
+
+
 def details(report: ReportInput) -> list[str]:
     """What follows the verdict: what was tested, the wall, the cliff, what to do."""
     assessment, capacity = report.assessment, report.assessment.capacity
@@ -128,10 +140,11 @@ def started_text(report: ReportInput) -> str:
 
 
 def title(report: ReportInput) -> str:
-    """What was driven: the label, or model and profile."""
+    """What was driven: the label, model, profile, and what was set."""
     meta = report.meta
     model = meta.info.model if meta.info else meta.endpoint.model
-    return meta.label or " · ".join(filter(None, (model, meta.profile.name)))
+    settings = ", ".join(f"{name} {value}" for name, value in meta.settings)
+    return " · ".join(filter(None, (meta.label, model, meta.profile.name, settings)))
 
 
 def load_text(point: LoadPoint) -> str:

@@ -68,7 +68,7 @@ from llmtop.meter.frames import FrameBuilder
 from llmtop.profiles import at_slots
 from llmtop.recording.writer import RunWriter, new_run_path, runs_directory
 from llmtop.session.options import SessionOptions
-from llmtop.session.status import endpoint_label, endpoint_status, info_changes
+from llmtop.session.status import endpoint_label, endpoint_status, info_changes, run_name, settings_of
 from llmtop.session.targets import SIMULATED, slots_of, target_of
 from llmtop.session.watch import EndpointWatch
 from llmtop.telemetry.gpu import GpuReader
@@ -115,6 +115,7 @@ class Session:
             seed=options.seed,
             host=platform.node(),
             preset=options.preset if self._endpoint.simulated else None,
+            settings=settings_of(options) if self._endpoint.simulated else (),
         )
         self.meta = safe_meta(meta)
         self._builder = FrameBuilder()
@@ -125,6 +126,8 @@ class Session:
         self._gpus = GpuReader()
         self._engine: LoadEngine | None = None
         self._writer: RunWriter | None = None
+        self._turned: dict[str, float] = {}
+        """Knobs that were turned, to what they stand at."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._untold: list[FactBatch] = []
         self._scraped: list[ServerSnapshot] = []
@@ -526,6 +529,7 @@ class Session:
             endpoint_status(self.meta, self._watch.state, self._watch.since_s, self._watch.last_error),
             retry_in_s=None if retry_at_s is None else max(0.0, retry_at_s - self.t_s),
             metrics=self._scraper.missing if self._scraper else None,
+            named=run_name(self.meta, self._turned),
             knobs=dict(self._target.knobs),
             faults=dict(self._target.faults),
         )
@@ -561,6 +565,7 @@ class Session:
                 done = await self._target.turn(wish)
                 self._tell("simulator", done)
                 if isinstance(wish, SetKnob):
+                    self._turned[wish.name] = wish.value
                     self._begin_chapter(done)
             except EndpointError as error:
                 self._tell("simulator", error.problem, "warning")

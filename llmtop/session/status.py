@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from llmtop.domain.endpoint import EndpointInfo, EndpointState, EndpointStatus
 from llmtop.domain.run import RunMeta
+from llmtop.session.options import SessionOptions
 
 
 def endpoint_label(meta: RunMeta) -> str:
@@ -25,8 +28,26 @@ def endpoint_status(meta: RunMeta, state: EndpointState, since_s: float, error: 
         stamp_source=meta.stamp_source,
         simulated=meta.endpoint.simulated,
         preset=meta.preset,
+        named=run_name(meta, {}),
         max_model_len=info.max_model_len if info else None,
     )
+
+
+def settings_of(options: SessionOptions) -> tuple[tuple[str, str], ...]:
+    """What was set of the simulated engine, as it is written on the command line."""
+    return tuple((name, _written(value)) for name, value in options.knobs.items())
+
+
+def run_name(meta: RunMeta, turned: Mapping[str, float]) -> str:
+    """`before, max_num_seqs 46`: the run's label, and what was set at its start and turned since."""
+    settings = {**dict(meta.settings), **{name: _written(value) for name, value in turned.items()}}
+    return ", ".join(filter(None, (meta.label, *(f"{name} {value}" for name, value in settings.items()))))
+
+
+def _written(value: bool | int | float | str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def info_changes(before: EndpointInfo, after: EndpointInfo) -> tuple[str, ...]:

@@ -23,6 +23,9 @@ LATE_MS = 10.0
 """From here on the simulated engine is said to be late; below, it tells more of the machine than of the engine."""
 
 
+NAMED_CELLS = 40
+"""Of what the user called the run and set, in the header."""
+
 # -- header -------------------------------------------------------------------------------------------------------
 
 
@@ -35,6 +38,7 @@ def header(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: int
     left = [
         brand,
         Part([(_who(status, glyphs, 24), "text"), ("  ", "")], 3),
+        *([Part([(_short(plain(status.named, glyphs), glyphs), "text"), ("  ", "")], 4)] if status.named else []),
         Part([(plain(status.label, glyphs), "dim"), (" ", "")], 5),
         Part([_state(frame, condition, glyphs), ("  ", "")], 1),
     ]
@@ -42,6 +46,10 @@ def header(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: int
     if sum(part.cells for part in (*left, *right)) > width:
         left[1] = Part([(_who(status, glyphs, 14), "text"), ("  ", "")], 3)
     return fit(left, right, width, glyphs.more)
+
+
+def _short(text: str, glyphs: Glyphs) -> str:
+    return text if len(text) <= NAMED_CELLS else text[: NAMED_CELLS - len(glyphs.more)] + glyphs.more
 
 
 def _who(status: EndpointStatus, glyphs: Glyphs, cells: int) -> str:

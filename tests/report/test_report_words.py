@@ -50,6 +50,36 @@ def test_the_answer_to_the_question_comes_first(report: ReportInput) -> None:
     assert prose.verdict(judged(report)) == "Not enough requests for a verdict."
 
 
+@pytest.mark.parametrize(
+    ("said", "heading", "grounds"),
+    [
+        (
+            "vLLM, 1/2 tokens: it holds up to 32; it breaks at 51: at 41 so",
+            "vLLM, 1/2 tokens: it holds up to 32.",
+            "It",
+        ),
+        ("vLLM, 1/2 tokens: this load keeps the SLO: TTFT 1 s", "vLLM, 1/2 tokens: this load keeps the SLO.", "TTFT"),
+        ("vLLM, 1/2 tokens: it holds", "vLLM, 1/2 tokens: it holds.", ""),
+        ("It holds; all of it", "It holds; all of it.", ""),
+    ],
+)
+def test_the_heading_is_the_answer_and_what_it_rests_on_follows(
+    report: ReportInput, said: str, heading: str, grounds: str
+) -> None:
+    found = prose.answer_and_grounds(judged(report, judgement=Judgement(sentence=said)))
+    assert found[0] == heading
+    assert found[1].startswith(grounds)
+    words = " ".join(found).lower().replace(".", "").replace(";", "").replace(":", "").split()
+    assert words == said.lower().replace(";", "").replace(":", "").split(), "nothing is lost"
+
+
+def test_the_title_names_the_label_and_what_was_set(report: ReportInput) -> None:
+    meta = structs.replace(report.meta, label="before", settings=(("max_num_seqs", "46"), ("block_size", "32")))
+    told = prose.title(structs.replace(report, meta=meta))
+    assert told.startswith("before · ")
+    assert told.endswith(f" · {meta.profile.name} · max_num_seqs 46, block_size 32")
+
+
 @pytest.mark.parametrize("void", [False, True])
 def test_of_void_figures_a_report_promises_nothing(report: ReportInput, void: bool) -> None:
     client = ClientSummary(seconds=100, red_share=0.3)

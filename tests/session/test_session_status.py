@@ -15,7 +15,7 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.run import RunMeta
 from llmtop.session import targets
 from llmtop.session.options import SessionOptions
-from llmtop.session.status import endpoint_label, endpoint_status, info_changes
+from llmtop.session.status import endpoint_label, endpoint_status, info_changes, run_name, settings_of
 from llmtop.session.targets import Given, Simulated, target_of
 
 META = RunMeta(
@@ -179,3 +179,13 @@ async def test_a_restart_keeps_the_port_and_the_settings_that_nobody_changed(lau
     await target.close()
     assert (await target.restart({})).base_url == before.base_url
     assert launched.starts[2] == ("laptop", {"jitter": 0.5, "a": 2}, 3, 0), "of one that runs nowhere there is no port"
+
+
+def test_a_run_is_called_by_its_label_and_by_what_was_set_and_turned() -> None:
+    options = SessionOptions(profile=META.profile, knobs={"max_num_seqs": 46, "kv_share": 0.9, "prefix_caching": False})
+    meta = replace(META, label="before", settings=settings_of(options))
+    assert run_name(meta, {}) == "before, max_num_seqs 46, kv_share 0.9, prefix_caching false"
+    assert run_name(meta, {"max_num_seqs": 64.0}) == "before, max_num_seqs 64, kv_share 0.9, prefix_caching false"
+    assert run_name(META, {"max_num_seqs": 64.0}) == "max_num_seqs 64"
+    assert run_name(META, {}) == ""
+    assert endpoint_status(meta, EndpointState.UP, 0.0, None).named == run_name(meta, {})
