@@ -117,44 +117,28 @@ class EndpointClient:
         call closes the connection, sets the outcome CANCELLED and raises CancelledError on.
         """
         try:
-            await self._try(prompt, output_tokens, api, trace, sink, cookies)
+            for left in range(self.bodies.lessons, -1, -1):  # servers name one thing at a time that they refuse
+                version = self.bodies.version
+                body = self.bodies.body(prompt, output_tokens, api)
+                reader = StreamReader(trace, sink, self.stamper, output_tokens)
+                lost = await self._attempt(api, body, reader, cookies)
+                reader.close(self.stamper.now_ns(), lost)
+                if trace.outcome is Outcome.OK and reader.saw_several_tokens_per_event:
+                    self.bodies.use_continuous_usage()
+                refused = trace.outcome is Outcome.HTTP_ERROR
+                if not (refused and self.bodies.learn(trace.status, trace.error or "", version) and left):
+                    return
+                trace.clear()
+        except asyncio.CancelledError:
+            _settle(trace, self.stamper.now_ns(), Outcome.CANCELLED, None)
+            raise
+        except TimedOut as timeout:
+            _settle(trace, self.stamper.now_ns(), Outcome.TIMEOUT, str(timeout))
         finally:
             if trace.error is not None:
                 trace.error = self.access.heard(trace.error)
             if trace.finish_reason not in _USUAL_ENDS:
                 trace.finish_reason = self.access.heard(str(trace.finish_reason))
-
-    async def _try(
-        self,
-        prompt: str | Sequence[Any],
-        output_tokens: int,
-        api: str,
-        trace: Trace,
-        sink: Sink,
-        cookies: Cookies | None,
-    ) -> None:
-        """As often as it takes to learn what the endpoint refuses: servers name one thing at a time."""
-        for left in range(self.bodies.lessons, -1, -1):
-            version = self.bodies.version
-            body = self.bodies.body(prompt, output_tokens, api)
-            reader = StreamReader(trace, sink, self.stamper, output_tokens)
-            try:
-                lost = await self._attempt(api, body, reader, cookies)
-            except asyncio.CancelledError:
-                _settle(trace, self.stamper.now_ns(), Outcome.CANCELLED, None)
-                raise
-            except TimedOut as timeout:
-                _settle(trace, self.stamper.now_ns(), Outcome.TIMEOUT, str(timeout))
-                return
-            reader.close(self.stamper.now_ns(), lost)
-            if trace.outcome is Outcome.OK:
-                if reader.saw_several_tokens_per_event:
-                    self.bodies.use_continuous_usage()
-                return
-            refused = trace.outcome is Outcome.HTTP_ERROR
-            if not (refused and self.bodies.learn(trace.status, trace.error or "", version) and left):
-                return
-            trace.clear()
 
     async def tokenize(self, text: str) -> int | None:
         """How many tokens `text` is, by the server's own tokenizer; None where it has none to ask."""
