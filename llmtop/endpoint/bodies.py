@@ -16,10 +16,18 @@ from llmtop.endpoint.least import UNTOLD, least_length
 _CONTINUOUS = "continuous_usage_stats"
 _NEWER = "max_completion_tokens"
 """What OpenAI's newer models want in the place of `max_tokens`."""
+_FIELD = r"(?:fields?|param(?:eter)?s?|arguments?|propert(?:y|ies)|attributes?|options?)"
 _UNKNOWN = re.compile(
-    r"unknown|unrecogni[sz]ed|unexpected|unsupported|not (supported|permitted|allowed)|extra (inputs|fields)", re.I
+    rf"(?:unknown|unrecogni[sz]ed|unexpected|unsupported|additional|extra)\b[\w\s]{{0,20}}\b{_FIELD}\b|\bextra inputs"
+    rf"|\b{_FIELD}\b[^.]{{0,40}}(?:unknown|unrecogni[sz]ed|unexpected|unsupported|not (?:supported|permitted|allowed))",
+    re.I,
 )
-_INSTEAD = re.compile(_UNKNOWN.pattern + r"|deprecated|instead|did you mean|required|missing", re.I)
+"""Said of a field that is not named. An unexpected error or an unsupported model is none."""
+_INSTEAD = re.compile(
+    r"unknown|unrecogni[sz]ed|unsupported|not (?:supported|permitted|allowed)|deprecated|instead|did you mean|required"
+    r"|missing",
+    re.I,
+)
 """Said of a field whose other name is wanted; servers that name both where the length is too large take both."""
 _LEAST_GUESSES = (16, 64)
 """Tried where the least length is not told."""
@@ -27,6 +35,10 @@ _LEAST_STEPS = len(_LEAST_GUESSES) + 1
 """Least lengths that one request may be told in turn."""
 _OTHER_NAMES = 1
 """Of the field of the output length."""
+
+_DIGITS = re.compile(r"\d+")
+_MOST_VAIN = 64
+"""Refusals that are kept as such that nothing helps against."""
 
 _encode = msgspec.json.encode
 
@@ -49,6 +61,10 @@ class RequestBodies:
         self.model = model
         self._fields = fields
         self._prefixes: dict[str, bytes] = {}
+        self._lesson = ("", shape)
+        """What the last refusal said that taught something, and the shape before it did."""
+        self._vain: set[str] = set()
+        """Refusals that were repeated although all that they ask for was done."""
 
     @property
     def pins_output(self) -> bool:
@@ -96,19 +112,32 @@ class RequestBodies:
         """Read a refusal; returns whether the request, built as `version`, is worth another try.
 
         400 and 422 that name an optional field drop it; those that complain of an unknown one without a name that is
-        known drop them all. Any other refusal stands.
+        known drop them all. A refusal that stays the same whatever is done was no complaint of a field: what it taught
+        is taken back. Any other refusal stands.
         """
-        if status not in (400, 422):
+        said = _DIGITS.sub("", message)
+        if status not in (400, 422) or said in self._vain:
             return False
         if version != self.version:
             return True
-        shape = self._taught(message)
-        if shape == self.shape:
-            return False
-        self.shape = shape
-        self.version += 1
-        self._prefixes.clear()
-        return True
+        shape, (before, old) = self._taught(message), self._lesson
+        teaches = shape != self.shape
+        if teaches and said != before:
+            self._lesson = (said, self.shape)
+        elif not teaches and said == before and old != self.shape:
+            shape = old
+            if len(self._vain) < _MOST_VAIN:
+                self._vain.add(said)
+        if shape != self.shape:
+            self.shape = shape
+            self.version += 1
+            self._prefixes.clear()
+        return teaches
+
+    def answered(self, version: int) -> None:
+        """A request that was built as `version` is answered: what was learned by then stays."""
+        if version == self.version:
+            self._lesson = ("", self.shape)
 
     @property
     def _max_tokens(self) -> str:
@@ -116,17 +145,19 @@ class RequestBodies:
 
     def _taught(self, message: str) -> RequestShape:
         """The shape after a refusal; the same: it complains of nothing that can be helped."""
-        shape = self.shape
-        if self._max_tokens == "max_tokens" and _NEWER in message and _INSTEAD.search(message):
+        shape, optional = self.shape, self._optional()
+        named = {name for name in optional.union(shape.dropped) if name in message}
+        is_unnamed = not named and _UNKNOWN.search(message) is not None
+        if self._max_tokens == "max_tokens" and (
+            (_NEWER in message and _INSTEAD.search(message)) or (is_unnamed and "max_tokens" in message)
+        ):
             return structs.replace(shape, max_tokens=_NEWER)
         if (least := self._least_in(message)) > shape.least_tokens:
             return structs.replace(shape, least_tokens=least)
-        optional = self._optional()
-        named = {name for name in optional.union(shape.dropped) if name in message}
         refused = named.difference(shape.dropped)
         if _CONTINUOUS in refused:
             refused = {_CONTINUOUS}  # it is named with the field that it is in
-        elif not named and _UNKNOWN.search(message):
+        elif is_unnamed:
             refused = optional
         return structs.replace(shape, dropped=tuple(sorted(refused.union(shape.dropped))))
 

@@ -123,8 +123,10 @@ class EndpointClient:
                 reader = StreamReader(trace, sink, self.stamper, output_tokens)
                 lost = await self._attempt(api, body, reader, cookies)
                 reader.close(self.stamper.now_ns(), lost)
-                if trace.outcome is Outcome.OK and reader.saw_several_tokens_per_event:
-                    self.bodies.use_continuous_usage()
+                if trace.outcome is Outcome.OK:
+                    self.bodies.answered(version)
+                    if reader.saw_several_tokens_per_event:
+                        self.bodies.use_continuous_usage()
                 refused = trace.outcome is Outcome.HTTP_ERROR
                 if not (refused and self.bodies.learn(trace.status, trace.error or "", version) and left):
                     return

@@ -139,6 +139,92 @@ async def test_usage_in_every_event_is_given_up_alone(serve: Any, connect: Any, 
     assert client.bodies.asks_usage
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "unknown field in the request",  # whatever is left out
+        "bad request: {'ignore_eos': True, 'stream_options': {}} (id 1234)",  # quotes what was sent
+        "max_tokens is too small",
+        "max_completion_tokens is required",
+    ],
+)
+def test_what_a_refusal_taught_in_vain_is_taken_back_and_not_tried_again(message: str) -> None:
+    bodies = RequestBodies(VLLM, "m", RequestShape())
+    before = bodies.body("x", 3, "chat")
+    attempts = 0
+    while bodies.learn(400, message.replace("1234", str(attempts)), bodies.version):
+        attempts += 1
+    assert 0 < attempts <= bodies.lessons
+    assert bodies.shape == RequestShape()
+    assert bodies.body("x", 3, "chat") == before
+    assert not bodies.learn(400, message.replace("1234", "77"), bodies.version)
+
+
+def test_what_has_worked_is_kept_whatever_is_refused_later() -> None:
+    bodies = RequestBodies(VLLM, "m", RequestShape())
+    assert bodies.learn(400, "unknown field in the request", bodies.version)
+    learned = bodies.shape
+    bodies.answered(bodies.version)
+    assert not bodies.learn(400, "unknown field in the request", bodies.version)
+    assert bodies.shape == learned
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        "Unknown parameter: 'max_tokens'.",
+        "body.max_tokens: Extra inputs are not permitted",
+        "max_tokens is deprecated: use max_completion_tokens",
+        "body.max_completion_tokens: Field required",
+    ],
+)
+def test_the_newer_name_of_the_output_length_is_used_where_it_is_wanted(message: str) -> None:
+    bodies = RequestBodies(VLLM, "m", RequestShape())
+    assert bodies.learn(400, message, bodies.version)
+    assert bodies.shape == RequestShape(max_tokens="max_completion_tokens")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "'max_tokens' or 'max_completion_tokens' is too large: 256",
+        "max_completion_tokens must be less than or equal to 40960",
+        "max_tokens 5000 is not allowed: at most 4096",
+        "An unexpected error occurred",
+        "The model m is not supported",
+        "Unsupported model",
+        "image input is not supported",
+        "API key not valid. Please pass a valid API key.",
+        "unknown error",
+        "this model does not support chat",
+    ],
+)
+def test_a_refusal_of_something_else_than_a_field_drops_none(message: str) -> None:
+    bodies = RequestBodies(VLLM, "m", RequestShape())
+    assert not bodies.learn(400, message, bodies.version)
+    assert bodies.shape == RequestShape()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Unrecognized request argument supplied",
+        "Extra inputs are not permitted",
+        "unknown fields in request",
+        "Unsupported parameter(s)",
+        "Additional properties are not allowed",
+        "got an unexpected keyword argument",
+        "parameter is not supported",
+        "one of the request's properties is unknown",
+    ],
+)
+def test_a_refusal_of_a_field_that_is_not_named_drops_all_that_are_optional(message: str) -> None:
+    bodies = RequestBodies(VLLM, "m", RequestShape())
+    assert bodies.learn(422, message, bodies.version)
+    assert bodies.shape.dropped == ("ignore_eos", "min_tokens", "stream_options")
+
+
 SHAPES = st.builds(
     RequestShape,
     dropped=st.sets(st.sampled_from(["ignore_eos", "min_tokens", "stream_options"])).map(
@@ -162,10 +248,13 @@ WORDS = [
 def test_lessons_end_and_a_shape_is_all_that_was_learned(shape: RequestShape, messages: list[str]) -> None:
     bodies = RequestBodies(VLLM, "m", shape)
     lessons = bodies.lessons
+    learned = 0
     for message in messages:
         before = bodies.shape
-        assert bodies.learn(400, message, bodies.version) is (bodies.shape != before)
-    assert bodies.version <= lessons
+        teaches = bodies.learn(400, message, bodies.version)
+        assert bodies.shape != before or not teaches
+        learned += teaches
+    assert learned <= lessons + 2 * len(set(messages))
     again = RequestBodies(VLLM, "m", bodies.shape)
     for api in ("chat", "completions"):
         assert again.body("x", 3, api) == bodies.body("x", 3, api)
