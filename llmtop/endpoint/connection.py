@@ -144,6 +144,11 @@ class Connection(asyncio.Protocol):
         wait_s = self._pool.grace_s if after_s is None else after_s
         self._lingering = asyncio.get_running_loop().call_later(wait_s, self._let_go)
 
+    def hold(self) -> None:
+        """More of the response matters than it seemed when it was released."""
+        if self._waiter is not None and not self._waiter.done():
+            self._forget_lingering()
+
     def _let_go(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._receiver = _Nobody()

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from llmtop.domain.plain import plain
 from llmtop.endpoint.failures import in_words, reason_of
+from llmtop.endpoint.wire import is_compressed
 
 MIB = 1 << 20
 JSON_BYTES = MIB
@@ -158,8 +159,8 @@ def _on_the_same_host(asked: httpx.URL, answer: Answer) -> str | None:
 async def _body(response: httpx.Response, limit_bytes: int) -> bytes:
     """The whole body of a good answer, the beginning of that of a refusal. Raises Refused."""
     good = response.status_code == httpx.codes.OK
-    coding = response.headers.get("content-encoding", "").strip().lower()
-    if coding not in ("", "identity"):
+    coding = response.headers.get("content-encoding", "")
+    if is_compressed(coding):
         if good:
             raise Refused(f"is compressed ({plain(coding, 40)}) though identity was asked for")
         return b""

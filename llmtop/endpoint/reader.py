@@ -8,7 +8,6 @@ arrival with n tokens: the gap between them is not known and is not invented.
 
 from __future__ import annotations
 
-import json
 from time import time
 
 import msgspec
@@ -18,13 +17,32 @@ from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint.clock import Stamper
 from llmtop.endpoint.connection import Connection, Over
 from llmtop.endpoint.counting import Count, Counting
+from llmtop.endpoint.ending import (
+    BY_ITSELF,
+    NO_END,
+    NO_TEXT,
+    ONE_PIECE,
+    USUAL,
+    choice_error,
+    excerpt,
+    has_failed,
+    has_message,
+    is_done,
+    is_failure,
+    is_reason,
+    is_silence,
+    is_success,
+    is_whole,
+    what_it_is_instead,
+    without_comments,
+)
 from llmtop.endpoint.event import Event, Timings, Usage, decode, lenient, usage_in, usage_of
 from llmtop.endpoint.pieces import anything_in, calls_a_tool, words_of
-from llmtop.endpoint.refusals import TEXT_LIMIT, is_html, message_of, refusal_text
-from llmtop.endpoint.sse import EVENT_LIMIT, EventSplitter, EventTooLong
+from llmtop.endpoint.refusals import message_of, refusal_text
+from llmtop.endpoint.sse import EVENT_LIMIT, EventSplitter, EventTooLong, is_bare
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.waits import wait_s
-from llmtop.endpoint.wire import ResponseParser
+from llmtop.endpoint.wire import ResponseParser, is_compressed
 
 KEPT_BYTES = 64 * 1024
 """Of a body that is no stream: enough for any error message."""
@@ -35,14 +53,8 @@ no model has more to say than this by itself."""
 
 SETTLED_S = 1.0
 """A stream that has told why it ended, and then nothing for this long, is whole, whatever becomes of its response."""
-_NO_REASON = ("null", "none", "None", "NULL", "nil", "undefined")
-"""What some write for a finish reason that there is not yet."""
 _UNPACKED = ("gzip", "x-gzip", "deflate")
 """Codings of an error that `refusal_text` reads."""
-_BY_ITSELF = ("stop", "eos", "eos_token", "end_turn")
-"""Finish reasons of an answer that the model ended with a token of its own."""
-_FAILED = ("error", "abort", "aborted")
-"""Finish reasons with which a server says that it gave up."""
 
 
 class StreamReader:
@@ -61,15 +73,20 @@ class StreamReader:
         "_error",
         "_events",
         "_garbage",
+        "_goes_on",
         "_is_stream",
         "_kept",
         "_kept_bytes",
+        "_messages",
         "_missed",
         "_most_tokens",
+        "_said",
         "_sink",
         "_splitter",
         "_stamper",
         "_uncounted",
+        "_usage_at",
+        "_usage_comes_along",
         "connection",
         "done_ns",
         "over",
@@ -97,6 +114,16 @@ class StreamReader:
         self._done = False
         self._error: str | None = None
         self._garbage: str | None = None
+        self._said: str | None = None
+        """Words in an event that is neither a piece of the answer nor an error."""
+        self._messages = 0
+        """Events with a whole message in the place of a piece."""
+        self._goes_on = False
+        """Tokens came after a finish reason: the server sends one with every piece."""
+        self._usage_at: int | None = None
+        """Token events before the last usage that came by itself."""
+        self._usage_comes_along = False
+        """Tokens came after such a usage, and then another."""
         self._count = Counting()
         self._uncounted = 0
         self._missed = 0
@@ -124,10 +151,10 @@ class StreamReader:
             trace.retry_after_s = wait_s(response.status, response.headers, time())
             if 300 <= response.status < 400:
                 self._error = f"redirected to {plain(response.header('location') or 'nowhere')}: point llmtop there"
-        coding = (response.header("content-encoding") or "identity").lower()
-        if coding != "identity":
+        coding = response.header("content-encoding") or ""
+        if is_compressed(coding):
             compressed = f"compressed ({plain(coding, 40)}) although it was asked not to be: a proxy does that"
-            if self._is_stream or coding not in _UNPACKED:
+            if self._is_stream or coding.strip().lower() not in _UNPACKED:
                 self._error = f"the answer is {compressed}"
             self._is_stream = False
 
@@ -142,7 +169,8 @@ class StreamReader:
             events = self._splitter.feed(data)
         except EventTooLong as long:
             events = long.events
-            self._garbage = self._garbage or f"more than {EVENT_LIMIT // 1024} KiB without the end of an event"
+            if self.done_ns is None:
+                self._garbage = self._garbage or f"more than {EVENT_LIMIT // 1024} KiB without the end of an event"
             self._is_stream = False
             self._give_up()
         if events:
@@ -208,20 +236,25 @@ class StreamReader:
                     if text:
                         payload = True
                         count.text += len(text) if text.isascii() else 4 * len(text)
-                    if choice.finish_reason and choice.finish_reason not in _NO_REASON:
-                        trace.finish_reason = choice.finish_reason
+                    if choice.finish_reason and is_reason(choice.finish_reason):
+                        self._take_finish(choice.finish_reason, payload, data)
                         finished = True
-                        count.ended_apart = not payload and choice.finish_reason in _BY_ITSELF
             if answer:
                 answers = True
                 seen += 1
             elif payload:
                 seen += 1
                 count.thoughts += 1
-            elif event.choices and any(words := words_of(data)):
-                payload = True
-                seen += 1
-                answers = count.take_other_words(words) or answers
+            elif event.choices:
+                words = words_of(data)
+                if any(words):
+                    payload = True
+                    seen += 1
+                    answers = count.take_other_words(words) or answers
+                elif b'"message"' in data:
+                    self._messages += has_message(data)
+            elif event.usage is None and not event.error and event.object != "error":
+                self._take_no_piece(data)
             usage = event.usage
             if usage is None and (finished or not event.choices):
                 usage = usage_of(event)
@@ -234,9 +267,7 @@ class StreamReader:
                 self._take_error(data)
         count.events = seen
         if trace.finish_reason is not None and self.done_ns is None:
-            self.whole_ns = stamp_ns
-            if self.connection is not None:
-                self.connection.release(SETTLED_S)
+            self._settle_down(seen > before, stamp_ns)
         if seen - before > 1:
             self._stamper.coalesced += 1
         new = (seen if seen > count.counted else count.counted) - trace.tokens_seen
@@ -277,6 +308,32 @@ class StreamReader:
             asked = self._most_tokens - TOKENS_BEYOND
             self._error = f"{tokens} tokens where {asked} were asked for: the server does not heed max_tokens"
 
+    def _take_finish(self, reason: str, payload: bool, data: bytes) -> None:
+        if payload and self.trace.finish_reason is not None:
+            self._goes_on = True
+        self.trace.finish_reason = reason
+        self._count.ended_apart = not payload and reason in BY_ITSELF
+        if has_failed(reason):
+            self._said = choice_error(data) or self._said
+
+    def _settle_down(self, tokens: bool, stamp_ns: int) -> None:
+        """A finish reason has been told: the answer is whole, unless tokens come after it."""
+        self._goes_on = self._goes_on or (tokens and self.whole_ns is not None)
+        self.whole_ns = None if self._goes_on else stamp_ns
+        if self.connection is not None:
+            if self._goes_on:
+                self.connection.hold()
+            else:
+                self.connection.release(SETTLED_S)
+
+    def _take_no_piece(self, data: bytes) -> None:
+        """An event without choices, usage or an error by that name."""
+        answer = anything_in(data)
+        if is_failure(answer):
+            self._take_error(data)
+        else:
+            self._said = message_of(answer) or self._said
+
     def _end_stream(self, stamp_ns: int) -> None:
         """[DONE], or usage after the reason of the end: the answer is whole, whatever becomes of the connection."""
         self._done = True
@@ -302,7 +359,10 @@ class StreamReader:
             return
         self._count.take_whole(usage, payload)
         if not event.choices and usage.completion_tokens is not None:
-            self._done = self._done or usage.completion_tokens > 0 or self._count.events > 0
+            events = self._count.events
+            if usage.completion_tokens or events:
+                self._usage_comes_along = self._usage_comes_along or self._usage_at not in (None, events)
+                self._usage_at = events
             if usage.completion_tokens and trace.finish_reason is not None:
                 self._end_stream(stamp_ns)
 
@@ -321,7 +381,7 @@ class StreamReader:
         return name in (b"ping", b"heartbeat", b"keepalive", b"keep-alive")
 
     def _take_error(self, data: bytes) -> None:
-        if self._error is None:
+        if self._error is None and self.done_ns is None:
             self._error = refusal_text(data) or "an error event without a message"
 
     def _read_odd(self, data: bytes, stamp_ns: int) -> Event | None:
@@ -335,16 +395,19 @@ class StreamReader:
         answer = anything_in(data)
         if isinstance(answer, dict):
             return lenient(answer)
-        self._garbage = self._garbage or f"an event that is no JSON object: {_excerpt(data)}"
+        if self.done_ns is None:
+            self._garbage = self._garbage or f"an event that is no JSON object: {excerpt(data)}"
         return None
 
     def _take_unended_event(self, end_ns: int) -> None:
         """The last event of a stream that ends without its blank line, if it is whole."""
-        rest = self._splitter.rest
-        if not rest.strip():
+        rest = bytes(self._splitter.rest.strip())
+        if not rest:
             return
+        if is_bare(rest):
+            self._splitter.bare = self._splitter.bare or rest
         events = self._splitter.feed(b"\n\n")
-        self._take([(name, data) for name, data in events if not data or _is_whole(data)], end_ns)
+        self._take([(name, data) for name, data in events if not data or is_whole(data)], end_ns)
 
     # The end
 
@@ -383,63 +446,31 @@ class StreamReader:
             return Outcome.HTTP_ERROR, self._error or refusal_text(body) or f"status {trace.status} without a message"
         if self._error is not None:
             return Outcome.STREAM_ERROR, self._error
-        if trace.finish_reason in _FAILED:
-            return Outcome.STREAM_ERROR, f"the server gave up: finish_reason {trace.finish_reason!r}"
+        if trace.finish_reason is not None and has_failed(trace.finish_reason):
+            return Outcome.STREAM_ERROR, self._said or f"the server gave up: finish_reason {trace.finish_reason!r}"
         if self._garbage is not None:
             return Outcome.STREAM_ERROR, self._garbage
-        if not self._events and not _is_silence(body):
-            return Outcome.STREAM_ERROR, lost or _what_it_is_instead(body)
-        if not (self._done or trace.finish_reason):
-            return Outcome.TRUNCATED, lost or "the stream ended without a finish reason, usage or [DONE]"
+        body = without_comments(body)
+        if not self._events and not is_silence(body):
+            return Outcome.STREAM_ERROR, lost or what_it_is_instead(body)
+        said = self._said or refusal_text(self._splitter.bare)
+        said = f"; it said: {said}" if said else ""
+        if not self._has_ended(lost):
+            return Outcome.TRUNCATED, (lost or NO_END) + said
         if trace.first_token_ns is None:
+            if self._messages:
+                return Outcome.STREAM_ERROR, ONE_PIECE
             if trace.output_tokens:
                 what = "reasoning that it keeps" if trace.hidden_tokens else "special tokens"
                 return Outcome.TEXTLESS, f"{trace.output_tokens} tokens, none with text: {what}"
-            return Outcome.EMPTY, "the stream ended well without any text"
+            return Outcome.EMPTY, NO_TEXT + said
         return Outcome.OK, None
 
-
-def is_success(status: int) -> bool:
-    """Any 2xx: frameworks answer a POST with 201, gateways with 202."""
-    return 200 <= status < 300
-
-
-def is_done(data: bytes) -> bool:
-    """Whether the stripped data of an event is the word that ends a stream, as it is variously written."""
-    return data.strip(b'"').upper() == b"[DONE]"
-
-
-def _is_whole(data: bytes) -> bool:
-    if is_done(data.strip()):
-        return True
-    try:
-        json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _excerpt(data: bytes) -> str:
-    return repr(data[:TEXT_LIMIT].decode("utf-8", "replace"))
-
-
-def _is_silence(body: bytes) -> bool:
-    """Whether a body without events is an event stream all the same: comments, or the start of an event."""
-    body = body.lstrip()
-    return not body or body.startswith((b":", b"data", b"event", b"id", b"retry"))
-
-
-def _what_it_is_instead(body: bytes) -> str:
-    """What an answer with status 200 is that should have been a stream."""
-    if is_html(body):
-        return f"a web page instead of a stream: {refusal_text(body)}"
-    try:
-        answer = json.loads(body)
-        found = message_of(answer)
-    except (ValueError, RecursionError):
-        return f"no event stream: {_excerpt(body)}"
-    if found:
-        return found
-    if isinstance(answer, dict) and "choices" in answer:
-        return "answered in one piece: the server does not stream"
-    return f"no event stream: {_excerpt(body)}"
+    def _has_ended(self, lost: str | None) -> bool:
+        """Whether anything told that the answer is whole. What other tokens came after tells nothing by itself."""
+        if self._done:
+            return True
+        reason = self.trace.finish_reason
+        if reason is not None and (not self._goes_on or (lost is None and reason in USUAL)):
+            return True
+        return lost is None and self._usage_at == self._count.events and not self._usage_comes_along

@@ -33,11 +33,13 @@ class EventSplitter:
     that has its comments for data.
     """
 
-    __slots__ = ("_at_start", "_skip_lf", "rest")
+    __slots__ = ("_at_start", "_skip_lf", "bare", "rest")
 
     def __init__(self) -> None:
         self.rest = bytearray()
         """Bytes of an event that is not complete yet."""
+        self.bare = b""
+        """The first block of lines that is JSON or a page in the place of an event: dropped, as the format has it."""
         self._skip_lf = False
         self._at_start = True
 
@@ -122,10 +124,17 @@ class EventSplitter:
                 lines.append(value)
             elif field == b"event":
                 name = value
+        if not lines and not self.bare and is_bare(block):
+            self.bare = block
         data = b"\n".join(lines)
         if not data and name == b"error":  # some say what went wrong in a comment alone
             data = b" ".join(line[1:].strip() for line in block.split(b"\n") if line.startswith(b":"))
         return (name, data) if data or name == b"error" else None
+
+
+def is_bare(block: bytes) -> bool:
+    """Whether a block of lines is JSON or a web page without `data:`."""
+    return block[:1] in (b"{", b"<")
 
 
 def _before_a_long_one(blocks: list[bytes]) -> int:

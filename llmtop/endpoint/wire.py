@@ -27,6 +27,15 @@ _BLANK_LINE = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: (.*))?[ \t]*")
 
 
+_COMPRESSIONS = frozenset(("gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"))
+
+
+def is_compressed(coding: str) -> bool:
+    """Whether a Content-Encoding is a compression. Servers also name what is none (`none`, `identity`, `utf-8`), to
+    keep a proxy from compressing a stream, or by mistake. Source: IANA's registry of HTTP content codings."""
+    return not _COMPRESSIONS.isdisjoint(name.strip().lower() for name in coding.split(","))
+
+
 class WireError(Exception):
     """The bytes are no HTTP/1.1 response.
 

@@ -237,12 +237,85 @@ def test_cached_tokens_and_timings_are_noted() -> None:
         ([b"just words, no stream"], Outcome.STREAM_ERROR, "no event stream"),
         ([chat("error"), chat('{"error":"x"}', "stop")], Outcome.OK, None),
         ([chat("a"), {"choices": None}, {"something": "else"}, chat("b", "stop")], Outcome.OK, None),
+        (
+            [chat("a"), chat(None, "Null"), chat(None, " NONE "), chat(None, "in_progress")],
+            Outcome.TRUNCATED,
+            "without",
+        ),
+        ([chat("a"), chat(None, "insufficient_system_resource"), "[DONE]"], Outcome.STREAM_ERROR, "gave up"),
+        ([chat("a"), chat(None, "CANCELLED")], Outcome.STREAM_ERROR, "gave up"),
+        ([chat("a"), chat(None, "eos")], Outcome.OK, None),
+        ([chat("a"), chat(None, "tool_calls")], Outcome.OK, None),
+        ([chat("a"), chat(None, "content_filter")], Outcome.OK, None),
+        ([chat("a", "stop"), chat("b", "stop")], Outcome.OK, None),
+        ([chat("a", "pending"), chat("b", "pending"), "[DONE]"], Outcome.OK, None),
+        ([chat("a", "pending"), chat("b", "pending")], Outcome.TRUNCATED, "without a finish reason"),
+        ([total(1), chat("a"), chat("b")], Outcome.TRUNCATED, "without a finish reason"),
+        ([chat("a"), total(1), chat("b"), total(2)], Outcome.TRUNCATED, "without a finish reason"),
+        ([chat("a"), total(1), chat("b"), total(2), chat(None, "stop")], Outcome.OK, None),
+        ([chat("a"), "[DONE]", "billed: 3"], Outcome.OK, None),
+        ([chat("a"), ["[DONE]", {"error": {"message": "late"}}]], Outcome.OK, None),
+        ([chat("a"), "[DONE]", b"event: error\ndata: closed\n\n"], Outcome.OK, None),
+        ([chat("a"), "[DONE]", b"x" * 1_100_000], Outcome.OK, None),
+        ([chat("a"), b"event: done\nid: 7\ndata: [DONE]\n\n"], Outcome.OK, None),
+        (
+            [chat("a"), {"choices": [{"delta": {}, "error": {"message": "upstream died"}, "finish_reason": "error"}]}],
+            Outcome.STREAM_ERROR,
+            "upstream died",
+        ),
+        ([chat("a"), {"errors": [{"message": "gone"}]}, "[DONE]"], Outcome.STREAM_ERROR, "gone"),
+        ([chat("a"), {"type": "error", "message": "gone"}, "[DONE]"], Outcome.STREAM_ERROR, "gone"),
+        ([chat("a"), {"message": "too many", "code": 429}], Outcome.TRUNCATED, "it said: too many"),
+        ([{"detail": "too long"}, "[DONE]"], Outcome.EMPTY, "it said: too long"),
+        ([chat("a"), b'{"error": {"message": "busy"}}\n\n'], Outcome.TRUNCATED, "it said: busy"),
+        ([chat("a"), b'{"error": {"message": "busy"}}'], Outcome.TRUNCATED, "it said: busy"),
+        ([chat("a"), b"<html><title>502 Bad</title>\n\n</html>"], Outcome.TRUNCATED, "it said: 502 Bad"),
+        ([b": ping\n\n", b'{"error": {"message": "busy"}}'], Outcome.STREAM_ERROR, "busy"),
+        ([b": ping\n\n", b'{"choices": [{"message": {"content": "hi"}}]}'], Outcome.STREAM_ERROR, "in one piece"),
+        (
+            [
+                {
+                    "choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}],
+                    "usage": {"completion_tokens": 1},
+                },
+                "[DONE]",
+            ],
+            Outcome.STREAM_ERROR,
+            "in one piece",
+        ),
     ],
 )
 def test_the_end_of_a_stream_has_the_right_name(reads: list[object], outcome: Outcome, says: str | None) -> None:
     trace, _, _ = read(*reads)
     assert trace.outcome is outcome
     assert (trace.error is None) if says is None else says in (trace.error or "")
+
+
+LOST = "the server closed the connection in the middle of its answer"
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [total(1), chat("a")],
+        [chat("a"), total(1)],
+        [chat("a"), total(1), chat("b"), total(2)],
+        [chat("a", "stop"), chat("b", "stop")],
+        [[chat("a", "stop"), chat("b", "stop")]],
+        [chat("a", "stop"), chat("b")],
+        [chat("a", "length"), chat("b", "length")],
+    ],
+)
+def test_a_cut_is_no_end_because_of_what_comes_with_every_piece(reads: list[object]) -> None:
+    trace, _, reader = read(*reads, lost=LOST)
+    assert (trace.outcome, trace.error) == (Outcome.TRUNCATED, LOST)
+    assert reader.whole_ns is None
+
+
+@pytest.mark.parametrize("coding", ["none", "UTF-8", "identity, identity", "", "chunked"])
+def test_an_encoding_that_is_no_compression_changes_nothing(coding: str) -> None:
+    trace, _, _ = read(chat("a", "stop"), "[DONE]", headers=(("content-encoding", coding),))
+    assert trace.outcome is Outcome.OK
 
 
 @pytest.mark.parametrize("label", ["application/json", "text/html; charset=utf-8", "text/plain", "x/y", ""])
