@@ -57,7 +57,9 @@ def proxy_for(endpoint: Endpoint, url: str) -> Proxy | None:
     is_own = parts.netloc.rpartition("@")[2] == urlsplit(endpoint.base_url).netloc
     if endpoint.proxy == PROXY_NONE or (is_own and endpoint.unix_socket is not None):
         return None
-    here = endpoint.has_here(host) or host == "localhost" or host.endswith(".localhost")
+    address = _address(host)
+    unspecified = address is not None and address.is_unspecified  # servers tell it as where they listen
+    here = endpoint.has_here(host) or unspecified or f".{host.rstrip('.')}".endswith(".localhost")
     if endpoint.proxy != PROXY_FROM_ENVIRONMENT:
         return None if here and not is_own else _usable(endpoint.proxy, OPTION)
     if here:

@@ -65,7 +65,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_in_the_environment_raises_anything_but_our_errors(environment: dict[str, str], url: str) -> None:
     encoded = {name: os.fsdecode(value.encode("utf-8", "surrogateescape")) for name, value in _sendable(environment)}
     with mock.patch.dict(os.environ, encoded):
-        for asked in (url, "http://127.0.0.1:8000", "http://localhost:1", "http://[::1]:1"):
+        for asked in (url, "http://127.0.0.1:8000", "http://localhost:1", "http://localhost.:1", "http://0.0.0.0:1"):
             problem = None
             try:
                 Access(Endpoint(base_url=asked, insecure=True)).stock_client(("http://127.0.0.2/metrics",))
