@@ -318,9 +318,6 @@ class _Probe:
                 is_endless = trial.is_endless
                 trace.error = f"no stream within {limit_s:g} s"
                 limit_s = limit_s if is_endless else _TRIAL_AGAIN_S
-            if trace.status in (401, 403):
-                problem = self._contact.auth_problem(trace.status, (trace.error or "").encode())
-                raise EndpointAuthFailed(self._url, problem)
             self._is_endless = self._is_endless or is_endless
             if is_endless or trace.outcome in (Outcome.OK, Outcome.EMPTY, Outcome.TEXTLESS):
                 apis.append(api)
@@ -328,6 +325,11 @@ class _Probe:
             else:
                 problems[api] = trace
                 self._client.use(self._client.dialect, self._client.bodies.model, shape)  # it was no field's fault
+        shut = next((trace for trace in problems.values() if trace.status in (401, 403)), None)
+        if shut is not None and not apis:
+            raise EndpointAuthFailed(
+                self._url, self._contact.auth_problem(shut.status or 0, (shut.error or "").encode())
+            )
         return tuple(apis), usage, problems
 
     def _note_streams(

@@ -305,6 +305,17 @@ async def test_a_key_is_wanted_only_for_streams(serve: Any, connect: Any) -> Non
     assert isinstance(await fails(serve, connect, {"/v1/models": models("m")}, locked), EndpointAuthFailed)
 
 
+async def test_one_api_that_is_barred_is_no_matter_where_the_other_works(serve: Any, connect: Any) -> None:
+    async def handle(request: Request) -> None:
+        barred = request.path == "/v1/completions"
+        await (request.answer(403, {"message": "Missing Authentication Token"}) if barred else stream_ok(request))
+
+    server = await serve(pages({"/v1/models": models("m")}, handle))
+    info = await probed(connect(server.url, dialect=None, model="m"))
+    assert info.apis == ("chat",)
+    assert "403: Missing Authentication Token" in found(info, "completions API").found
+
+
 async def unknown_model(request: Request) -> None:
     if json.loads(request.body)["model"] in ("nope", "embedder"):
         await request.answer(404, {"error": {"message": "The model does not exist.", "code": 404}})
