@@ -37,7 +37,7 @@ from llmtop.analysis.recent import (
 from llmtop.analysis.segments import chapter_notes
 from llmtop.analysis.sessions import SHOWN_FROM
 from llmtop.analysis.slo import Sample, attainment, judge_slo
-from llmtop.analysis.soak import drifts_of, leak, replicas
+from llmtop.analysis.soak import BY_ARRIVAL, drifts_of, leak, replicas
 from llmtop.analysis.spikes import recoveries_of
 from llmtop.analysis.tested import found
 from llmtop.analysis.votes import FAILING, NOTHING, SETTLED_S, ballots, elected, lasting, renewed
@@ -114,7 +114,7 @@ def assess(
         capacity = Capacity()
     drifts, recoveries = ((), ()) if previous is None else (previous.drifts, previous.recoveries)
     if full:
-        drifts = drifts_of(facts, now_s, requests) if now_s >= _DRIFT_FROM_S else ()
+        drifts = drifts_of(facts, now_s, requests, void=BY_ARRIVAL if arrival else ()) if now_s >= _DRIFT_FROM_S else ()
         recoveries = recoveries_of(facts, meta.profile.plan, slo, requests, now_s)
     server = meta.info.server if meta.info is not None else None
     point = as_counted(current.point, limits)
@@ -124,7 +124,8 @@ def assess(
     named = f"{named} ({cut_to})" if cut_to else named
     path = "" if arrival is None else buffered(arrival is buffering.Arrival.WHOLE)
     spoilt = buffering.spoilt_limits(whole_slo, arrival)
-    unjudged = "" if arrival is None or not spoilt else no_verdict(spoilt, arrival is buffering.Arrival.WHOLE)
+    wanted = spoilt or (buffering.SPOILT if meta.profile.question is Question.SOAK else ())
+    unjudged = "" if arrival is None or not wanted else no_verdict(wanted, arrival is buffering.Arrival.WHOLE)
     grounds = Findings(requests, current.levels, capacity, shown, named, drifts, recoveries, unjudged)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
     verdict = answered if over else judge_slo(slo_sample(facts, meta, requests, now_s), slo)

@@ -35,6 +35,12 @@ COALESCED = 0.5
 """Share of the reads that hold several token events, of an answer or of a run, from which most do."""
 SELDOM = 0.1
 """The same share, below which a first read of several tokens was one event: the server's own lump."""
+HEAD_TOKENS = 4
+"""Tokens in the first read from which on it may be that the path keeps the beginning of an answer."""
+HEAD_RATIO = 4.0
+"""Times as many as the later reads hold on average, likewise."""
+HEADS = 0.8
+"""Reads with several token events for each answer, from which on each answer may have had one: its first."""
 MOST = 0.8
 """Share of the answers: a path buffers all of them, a server or a network under load some."""
 FEWEST = 8
@@ -78,34 +84,51 @@ def arrival_of(facts: Facts) -> Arrival | None:
     count = int(told.sum())
     if count < FEWEST:
         return None
-    together, whole = kept_back(tokens, chunks, at_first, last_s - first_s, e2e_s, _coalesced(facts, since_s))
+    share, each = _coalesced(facts, since_s, int(((ok > 0) & (chunks >= 1) & (sent_s >= since_s)).sum()))
+    together, whole = kept_back(tokens, chunks, at_first, last_s - first_s, e2e_s, share, each)
     if (told & together).sum() < MOST * count:
         return None
     return Arrival.WHOLE if (told & whole).sum() >= MOST * count else Arrival.LUMPS
 
 
-def _coalesced(facts: Facts, since_s: float) -> float:
-    """Share of the reads since then that held several token events; NaN: not known."""
+def _coalesced(facts: Facts, since_s: float, answers: int) -> tuple[float, float]:
+    """Share of the reads since then that held several token events, and how many of them for each answer; NaN: not
+    known."""
     t_s, reads, coalesced = (facts.reads.column(name) for name in READ_COLUMNS)
     kept = (t_s > since_s) & np.isfinite(reads) & np.isfinite(coalesced)
-    return float(coalesced[kept].sum() / reads[kept].sum()) if reads[kept].any() else np.nan
+    if not reads[kept].any():
+        return np.nan, np.nan
+    several = float(coalesced[kept].sum())
+    return several / float(reads[kept].sum()), several / max(answers, 1)
 
 
 def kept_back(
-    tokens: _Figure, chunks: _Figure, at_first: _Figure, span_s: _Figure, e2e_s: _Figure, coalesced: float
+    tokens: _Figure,
+    chunks: _Figure,
+    at_first: _Figure,
+    span_s: _Figure,
+    e2e_s: _Figure,
+    coalesced: float,
+    coalesced_each: float,
 ) -> tuple[Any, Any]:
     """(whether tokens were kept back, whether all of them were) of one answer, or of many as columns.
+
+    A path may keep the beginning alone, until a buffer is full or some time is over: then the first read has many
+    tokens, in several events, and the later ones few.
 
     Args:
         chunks: reads with tokens.
         at_first: tokens in the first of them.
         span_s: from the first to the last token.
         coalesced: share of all reads that held several token events; NaN: not known.
+        coalesced_each: how many such reads there were for each answer; NaN: not known.
     """
     events = coalesced >= SELDOM or bool(np.isnan(coalesced))
     held = (chunks == 1) | ((at_first > 1) & events) | (coalesced >= COALESCED)
     together = (chunks < FEW_READS * tokens) & held
-    return together, together & (span_s <= AT_ONCE * e2e_s)
+    later = (tokens - at_first) / np.maximum(chunks - 1, 1)
+    headed = (at_first >= HEAD_TOKENS) & (at_first >= HEAD_RATIO * later) & (coalesced_each >= HEADS)
+    return together | headed, together & (span_s <= AT_ONCE * e2e_s)
 
 
 def judged_by(slo: Slo, arrival: Arrival | None) -> Slo:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from llmtop.analysis import buffering
 from llmtop.analysis.bracket import Bracket
 from llmtop.analysis.fits import Array
 from llmtop.analysis.tested import ClientSeconds, capacity_of_tested, client_seconds, newest_of_each
@@ -21,6 +22,7 @@ from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.steering import Phase, Step
 from llmtop.domain.verdicts import Capacity
 from llmtop.meter.facts import Facts
+from llmtop.wording.between import no_verdict
 from llmtop.wording.sentences import searching
 
 REQUESTS = 900
@@ -72,6 +74,8 @@ class CapacitySearch:
         self._phase: Phase = "double"
         self._ended: SearchEnded | None = None
         self._client = ClientSeconds()
+        self._void = ""
+        """Why its limits cannot be judged, whatever the load."""
         self._statuses: tuple[int, ...] = ()
         self._chapters = 0
         self._tail = 1.2
@@ -120,6 +124,8 @@ class CapacitySearch:
     @property
     def capacity(self) -> Capacity:
         """What is known by now."""
+        if self._void:
+            return Capacity(sentence=self._void)
         return capacity_of_tested(self.tested, self._ended, self._slo, self._base, self._client, self._statuses)
 
     @property
@@ -141,6 +147,10 @@ class CapacitySearch:
         self._client, self._statuses = client_seconds(facts, self._start_s, now_s), facts.failures.statuses
         if self._client.void and self._client.all >= VOID_FROM_S:
             self.stop("client")
+            return
+        self._void = _why_void(facts, self._slo)
+        if self._void:
+            self.stop("done")
             return
         trial = self._trial
         taken = _taken(facts, trial.start_s)
@@ -267,6 +277,15 @@ class CapacitySearch:
         bracket = Bracket(self.tested, self._slo)
         held, broke = (None if each is None else each.load for each in (bracket.low, bracket.high))
         return searching(trial.load, 0 if trial.warm_s is None else trial.n, held, broke, left_s)
+
+
+def _why_void(facts: Facts, slo: Slo) -> str:
+    """Why figures that the limits are on say nothing of the server: a path keeps the answers back; empty: they do."""
+    if buffering.judged_by(slo, buffering.Arrival.LUMPS) == slo:
+        return ""
+    arrival = buffering.arrival_of(facts)
+    spoilt = buffering.spoilt_limits(slo, arrival)
+    return no_verdict(spoilt, arrival is buffering.Arrival.WHOLE) if spoilt else ""
 
 
 def _taken(facts: Facts, since_s: float) -> ChangeReason | None:

@@ -8,7 +8,7 @@ false alarm that a run may have, and what changes by less than `LEAST` is not sp
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -60,6 +60,8 @@ _CONFIG = ("max_num_seqs", "max_num_batched_tokens", "num_gpu_blocks", "block_si
 _COUNTERS = ("generation_tokens_total", "prompt_tokens_total", "requests_total", "preemptions_total")
 _TAKEN = (Figure.KV, Figure.MEMORY)
 """What can be taken and not given back."""
+BY_ARRIVAL = frozenset({Figure.TTFT, Figure.TPOT})
+"""What a path that keeps answers back makes void."""
 _CLIENT = (Figure.CLIENT_LAG, Figure.CLIENT_CPU)
 
 
@@ -84,12 +86,15 @@ def stretch(facts: Facts, now_s: float) -> tuple[float, float]:
     return max(spans, key=lambda span: span[1] - span[0]) if spans else (now_s, now_s)
 
 
-def drifts_of(facts: Facts, now_s: float, requests: Requests | None = None) -> tuple[Drift, ...]:
+def drifts_of(
+    facts: Facts, now_s: float, requests: Requests | None = None, *, void: Collection[str] = ()
+) -> tuple[Drift, ...]:
     """What each known figure does over the longest stretch; () where that is too short to tell anything.
 
     Args:
         now_s: seconds since the start of the run.
         requests: from `finished_requests`, where they are at hand.
+        void: figures that say nothing of the server: they are not followed.
     """
     requests = finished_requests(facts) if requests is None else requests
     from_s, until_s = stretch(facts, now_s)
@@ -99,6 +104,8 @@ def drifts_of(facts: Facts, now_s: float, requests: Requests | None = None) -> t
     told_s = until_s - usual_s
     known = []
     for series in _series(facts, members, from_s, told_s):
+        if series.figure in void:
+            continue
         count = min((until_s - from_s) / WINDOW_S, np.count_nonzero(np.isfinite(series.values)) / _PER_WINDOW)
         if count < MIN_WINDOWS:
             continue

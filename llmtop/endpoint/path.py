@@ -48,7 +48,8 @@ def path_finding(trace: Trace, coalesced: int) -> Finding:
     if tokens < LEAST_TOKENS or e2e_s < FASTEST_S * tokens:
         return Finding("path", None, f"{seen}: {'too short' if tokens < LEAST_TOKENS else 'too fast'} to tell")
     share = coalesced / max(1, trace.chunks)
-    together, whole = kept_back(tokens, trace.chunks, trace.first_chunk_tokens, e2e_s - ttft_s, e2e_s, share)
+    span_s, at_first = e2e_s - ttft_s, trace.first_chunk_tokens
+    together, whole = kept_back(tokens, trace.chunks, at_first, span_s, e2e_s, share, coalesced)
     if not together:
         return Finding("path", True, f"tokens come as they are made: {seen}")
     return Finding("path", False, f"{arrives(bool(whole))} ({seen}); {NOT_THE_SERVERS}", STREAM_THROUGH)

@@ -11,12 +11,13 @@ from facts_by_hand import bins_of, facts_of, record
 from msgspec.structs import replace
 from virtual import meta_of
 
+from llmtop.analysis import CapacitySearch
 from llmtop.analysis.assess import assess
 from llmtop.analysis.buffering import FEWEST, Arrival, arrival_of
 from llmtop.analysis.headline import WIDTH
 from llmtop.analysis.percentiles import figures_of
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
-from llmtop.domain.profile import Profile
+from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Chapter, Ending
 from llmtop.domain.samples import ClientSample
@@ -98,6 +99,45 @@ def test_a_server_that_sends_its_tokens_in_lumps_is_no_path_that_buffers(
     seconds = [ClientSample(t_s=1.0, reads=400, coalesced=coalesced)]
     facts = facts_of(requests=many(chunks=5, at_first=8, ttft_s=0.3), client=seconds)
     assert arrival_of(facts) is expected
+
+
+@pytest.mark.parametrize(
+    ("how", "coalesced", "expected"),
+    [
+        ({"chunks": 34, "at_first": 7}, 40, Arrival.LUMPS),
+        ({"chunks": 34, "at_first": 7}, 32, Arrival.LUMPS),
+        ({"chunks": 34, "at_first": 7}, 31, None),
+        ({"chunks": 37, "at_first": 4}, 40, Arrival.LUMPS),
+        ({"chunks": 38, "at_first": 3}, 40, None),
+        ({"chunks": 9, "at_first": 8}, 40, None),
+    ],
+)
+def test_a_path_may_keep_the_beginning_alone(how: dict[str, Any], coalesced: int, expected: Arrival | None) -> None:
+    """The first read of each answer has many tokens in several events, the later ones have one."""
+    seconds = [ClientSample(t_s=1.0, reads=1600, coalesced=coalesced)]
+    assert arrival_of(facts_of(requests=many(ttft_s=0.3, **how), client=seconds)) is expected
+
+
+def test_a_search_whose_limits_a_path_makes_void_ends_and_says_why() -> None:
+    facts = facts_of(requests=many(), changes=[(0.0, LoadPoint(concurrency=4))])
+    for limits, ends in (("ttft_p95<2s,error_ratio<1%", True), ("e2e_p95<9s,error_ratio<1%", False)):
+        search = CapacitySearch(parse_slo(limits), LoadPoint(concurrency=0))
+        search.next(facts, 0.0)
+        step = search.next(facts, 80.0)
+        assert (step.want is None) is ends
+        assert (STREAM_THROUGH in step.text) is ends
+        assert search.tested == []
+
+
+def test_what_a_path_makes_of_latencies_creeps_nowhere() -> None:
+    creeping = [answer(t, ttft_s=0.5 + t / 600, e2e_s=0.5 + t / 600) for t in np.linspace(0.0, 590.0, 1200)]
+    meta = replace(meta_of(), ended_s=600.0, ending=Ending.PLAN)
+    soak = replace(meta.profile, slo=parse_slo("e2e_p95<9s"), question=Question.SOAK)
+    facts = facts_of(requests=creeping, bins=bins_of(600.0, 4), changes=[(0.0, LoadPoint(concurrency=4))])
+    found = assess(facts, replace(meta, profile=soak), soak.slo, now_s=600.0)
+    assert not any(drift.metric in ("TTFT", "TPOT") for drift in found.drifts)
+    assert found.judgement.ok is None
+    assert STREAM_THROUGH in found.judgement.sentence
 
 
 @pytest.mark.parametrize(("streamed", "expected"), [(8, Arrival.WHOLE), (9, None)])
