@@ -453,9 +453,12 @@ class StreamReader:
         body = without_comments(body)
         if not self._events and not is_silence(body):
             return Outcome.STREAM_ERROR, lost or what_it_is_instead(body)
-        said = self._said or refusal_text(self._splitter.bare)
+        ended = self._has_ended(lost)
+        if self._said is not None and (not ended or trace.first_token_ns is None):
+            return Outcome.STREAM_ERROR, self._said
+        said = refusal_text(self._splitter.bare)
         said = f"; it said: {said}" if said else ""
-        if not self._has_ended(lost):
+        if not ended:
             return Outcome.TRUNCATED, (lost or NO_END) + said
         if trace.first_token_ns is None:
             if self._messages:
