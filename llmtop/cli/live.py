@@ -60,10 +60,12 @@ def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace) -> int:
     """Show the screen until the user leaves it, then say what was learned."""
     from llmtop.host.host import Host
     from llmtop.tui.app import LlmtopApp
-    from llmtop.tui.watch import on_terminal
+    from llmtop.tui.watch import last_words, on_terminal
 
     with Host(link, slo) as host:
         asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)
+    if asked is not None:
+        last_words()
     last = host.shown()
     ended = last.ended or Ended()
     with contextlib.suppress(OSError, LlmtopError):  # the terminal may be gone

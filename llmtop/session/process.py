@@ -27,13 +27,12 @@ from llmtop.session.options import SessionOptions
 from llmtop.session.session import DRAIN_S, TICK_S, Session
 from llmtop.session.sight import UNSEEN_S, Sight
 from llmtop.session.terminal import give_back
+from llmtop.session.waking import ENDS, wake_to_end
 from llmtop.wording.endings import unseen_text
 
 Commands = asyncio.Queue[Command | None]
 """None: there is nobody left to command."""
 ORPHAN_DRAIN_S = 1.0
-ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""Signals that ask for an end in order."""
 BACKLOG_BYTES = 1 << 18
 """With more than this unread, the host is slow and frames are left out."""
 
@@ -174,8 +173,12 @@ async def _main(options: SessionOptions, outlet: Outlet) -> None:
     for number in ENDS:
         loop.add_signal_handler(number, commands.put_nowait, Quit())
     threading.Thread(target=_listen, args=(commands, loop.call_soon_threadsafe), daemon=True).start()
-    with channel.interrupts(signal.SIG_UNBLOCK):
-        await _serve(options, commands, outlet)
+    waking = loop.create_task(wake_to_end(os.getppid()))
+    try:
+        with channel.interrupts(signal.SIG_UNBLOCK):
+            await _serve(options, commands, outlet)
+    finally:
+        waking.cancel()
 
 
 def main() -> int:

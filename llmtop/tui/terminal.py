@@ -68,6 +68,10 @@ class Paper:
 class TerminalDriver(LinuxDriver):
     """Textual's driver for POSIX, on a terminal that may stall, vanish, be stopped and gone on with."""
 
+    leaving = False
+    """An end was asked for: what stops this process would keep its load."""
+    _stopped_by_us = False
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         drawn_on = sys.__stderr__
@@ -76,7 +80,6 @@ class TerminalDriver(LinuxDriver):
         self._file = cast(TextIOWrapper, self.paper)
         self.left_early = False
         """A key to leave was typed before the screen was there."""
-        self._stopped_by_us = False
         try:
             self._settings: list[Any] | None = termios.tcgetattr(self.fileno)
         except termios.error:
@@ -86,6 +89,14 @@ class TerminalDriver(LinuxDriver):
         self._drop_what_was_typed()
         super().start_application_mode()  # type: ignore[no-untyped-call]
         self.attrs_before = self._settings
+
+    def stop_application_mode(self) -> None:
+        """As Textual does it, but nothing where the terminal was given back, and no mode of a shell that has it."""
+        if self._stopped_by_us and self.leaving:
+            return
+        if not self._is_ours():
+            self.attrs_before = None
+        super().stop_application_mode()
 
     def _get_terminal_size(self) -> tuple[int, int]:
         with contextlib.suppress(OSError):
@@ -127,6 +138,8 @@ class TerminalDriver(LinuxDriver):
 
     def _stop(self) -> None:
         """Give the terminal back and stop this process, until it is told to go on."""
+        if self.leaving:
+            return
         if self._auto_restart and not self._stopped_by_us:
             self._stopped_by_us = True
             self.suspend_application_mode()
@@ -135,7 +148,7 @@ class TerminalDriver(LinuxDriver):
         os.kill(os.getpid(), signal.SIGSTOP)
 
     def _go_on(self) -> None:
-        if not self._auto_restart:
+        if self.leaving or not self._auto_restart:
             return
         if not self._is_ours():
             os.kill(os.getpid(), signal.SIGSTOP)
@@ -179,16 +192,17 @@ class TerminalDriver(LinuxDriver):
     def give_back(self, words: str = "") -> None:
         """Put the terminal back as it was, from any thread and without waiting for it; then say `words` on it."""
         self.paper.shut = True
-        with contextlib.suppress(termios.error):
-            termios.tcflush(self.fileno, termios.TCOFLUSH)
-        if self._settings is not None:
+        if self._is_ours():
             with contextlib.suppress(termios.error):
-                termios.tcsetattr(self.fileno, termios.TCSANOW, self._settings)
+                termios.tcflush(self.fileno, termios.TCOFLUSH)
+            if self._settings is not None:
+                with contextlib.suppress(termios.error):
+                    termios.tcsetattr(self.fileno, termios.TCSANOW, self._settings)
         with contextlib.suppress(OSError):
             # Opened anew: not to wait is then a setting of ours alone, and not of the shell's.
             anew = os.open(os.ttyname(self.fileno), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
             try:
                 select.select((), (anew,), (), ROOM_S)
-                os.write(anew, (RESET + words).encode(errors="replace"))
+                os.write(anew, (("" if self._stopped_by_us else RESET) + words).encode(errors="replace"))
             finally:
                 os.close(anew)

@@ -23,6 +23,8 @@ SEEN_EVERY_S = 1.0
 LEAVE_S = 1.5
 """How long the screen may take to go before the terminal is taken from it: with the load, which ends first, all is over
 within 3 s."""
+LAST_WORDS_S = 1.0
+"""What is said after an end that was asked for may take so long, on a terminal that perhaps takes nothing."""
 HUNG_S = 15.0
 """A screen that has not been brought up to date for so long shows nothing; the slowest is every 5 s."""
 
@@ -36,6 +38,13 @@ def on_terminal(app: LlmtopApp, host: Attendant) -> int | None:
     with Watch(app, host) as watch:
         app.run()
     return watch.asked
+
+
+def last_words() -> None:
+    """From here on this process has `LAST_WORDS_S` to say what is left to be said, and ends."""
+    timer = threading.Timer(LAST_WORDS_S, os._exit, (INTERRUPTED,))
+    timer.daemon = True
+    timer.start()
 
 
 class Watch(threading.Thread):
@@ -73,6 +82,9 @@ class Watch(threading.Thread):
         if self._over.is_set():
             os._exit(INTERRUPTED)
         self.asked = self.asked or number
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # in the background, a word on the terminal would stop us again
+        if self._app.driver is not None:
+            self._app.driver.leaving = True
 
     def run(self) -> None:
         while not self._over.wait(LOOK_S):
