@@ -39,6 +39,8 @@ COMMANDS = {
 IN_ORDER = ("report", "profiles", "sim")
 """What an interrupt must find a way out of: files that are half written, a server. A run and a screen hear of signals
 themselves while they last; the others leave nothing behind."""
+ON_SCREEN = ("live", "replay")
+"""Hundreds of milliseconds pass before they draw."""
 LEAST_MB = 112
 """Of address space, and `LEAST_FILES` open files: below, libraries end the process in the middle of their start."""
 LEAST_FILES = 10
@@ -64,6 +66,10 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
             _check_url(getattr(arguments, "url", None), alone=name == "live")
         if name not in FRUGAL:
             _has_room()
+        if name in ON_SCREEN:
+            from llmtop.cli.terminal import starting
+
+            starting()
         command = importlib.import_module(COMMANDS[name][0])
         if name in IN_ORDER:
             begun()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -9,6 +10,8 @@ from llmtop.errors import UsageError
 
 DUMB = ("", "dumb", "unknown")
 """What TERM says of a terminal that cannot move its cursor, or of which nobody knows whether it can."""
+ANSI = b"\x1b["
+"""How a terminal is told to move its cursor, if it is one that the screen can be drawn on."""
 
 
 def check_terminal(instead: str) -> None:
@@ -21,9 +24,38 @@ def check_terminal(instead: str) -> None:
         if not stream.isatty():
             raise UsageError(f"the cockpit needs a terminal, and {name} is none; without one use {instead}")
     term = os.environ.get("TERM", "")
-    if term in DUMB:
+    if not draws(term):
         what = f"TERM={term} says that this terminal" if term else "TERM is not set: it may be that this terminal"
         raise UsageError(f"{what} cannot draw a screen; use {instead}, or set TERM=xterm-256color where it can")
+
+
+def draws(term: str) -> bool:
+    """Whether a cursor can be moved there, as far as this system knows of it."""
+    if term.lower() in DUMB:
+        return False
+    try:
+        import _curses as curses  # the whole module takes longer than all that comes before the first word
+    except ImportError:
+        return True
+    try:
+        curses.setupterm(term, 2)
+    except (curses.error, ValueError):
+        return True  # nobody knows it: most are as xterm is
+    moves = curses.tigetstr("cup")
+    return moves is not None and moves.startswith(ANSI)
+
+
+def starting() -> None:
+    """Say that the screen is coming, before what it needs is imported, where it can be drawn.
+
+    The cursor stays at the beginning of the line: whatever is said next is longer, and the screen takes it away.
+    """
+    try:
+        check_terminal("")
+    except UsageError:
+        return
+    with contextlib.suppress(OSError):
+        os.write(2, b"llmtop: starting...\r" if ascii_only() else "llmtop: starting…\r".encode())
 
 
 def ascii_only() -> bool:

@@ -21,6 +21,8 @@ BATCH_BYTES = 8192
 ROOM_S = 0.2
 """How long a terminal may take to have room again after all that waited for it was dropped."""
 SUSPENDED = b"llmtop is suspended; load that nobody sees ends after a minute\n"
+BEGUN_LINE = b"\r\x1b[K"
+"""Takes away what was said and typed on the line where the screen begins: it would be found there after its end."""
 LEAVING = frozenset(b"q\x03\x11\x1c")
 """Keys that count although they were typed before there was a screen: q, ctrl+c, ctrl+q, ctrl+\\."""
 
@@ -87,6 +89,8 @@ class TerminalDriver(LinuxDriver):
 
     def start_application_mode(self) -> None:
         self._drop_what_was_typed()
+        with contextlib.suppress(OSError):
+            os.write(self.paper.fileno(), BEGUN_LINE)
         super().start_application_mode()  # type: ignore[no-untyped-call]
         self.attrs_before = self._settings
 
