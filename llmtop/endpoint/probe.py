@@ -1,8 +1,7 @@
 """What an endpoint is and can: found by asking it, not by being told.
 
 Evidence for a dialect is what only that server says: a prefix of its metrics, `owned_by` of its models, a path with
-certain keys, its Server header. Then a stream of two tokens is tried for each API, with everything a load request
-would have in it, so that what the run will send is what was tried. Every step leaves a `Finding`.
+certain keys, its Server header. Then a stream is tried (`trial`). Every step leaves a `Finding`.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from time import perf_counter_ns
 from typing import Any
 
 from llmtop.dialects import DIALECTS, DialectTable, JsonFact, dig, text_of
-from llmtop.dialects.listing import LIST_PATH, context_of, entries_in, fact_at, is_listed, name_of
+from llmtop.dialects.listing import LIST_PATH, context_of, entries_in, fact_at, name_of
 from llmtop.dialects.recognition import Answers, clues, recognise
-from llmtop.domain.endpoint import USUAL_ROOT, Dialect, Endpoint, EndpointInfo, Finding, RequestShape, safe_url
+from llmtop.domain.endpoint import USUAL_ROOT, Dialect, Endpoint, EndpointInfo, Finding, safe_url
 from llmtop.domain.load import Caps
 from llmtop.domain.plain import LONG
-from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint.admission import is_port_of_tls
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.clock import KERNEL
@@ -35,53 +33,18 @@ from llmtop.endpoint.question import (
     ask,
 )
 from llmtop.endpoint.roots import likely_root, settle
-from llmtop.endpoint.trace import Trace
-from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnusable
+from llmtop.endpoint.trial import TRIAL_MOST, TRIAL_TEXT, TRIAL_TOKENS, Trials
+from llmtop.errors import EndpointError
 
 _ASK_S = 5.0
 """For one question. A busy vLLM takes 0.6 s for /metrics."""
-_TRIAL_S = 60.0
-"""For a stream of two tokens: a cold model compiles first."""
-_TRIAL_AGAIN_S = 15.0
-"""For the stream of a second API where that of the first did not come in time: the model has been asked by then."""
-_TRIAL_TOKENS = 2
-_TRIAL_MOST = 64
-"""Tokens of a trial after which its server is taken not to heed the asked length."""
-_TRIAL_TEXT = "Count to ten: one, two,"
-
-
 _VERSION_LETTERS = 80
 """Of a version, as it is shown."""
-_MODELS_TRIED = 5
-"""Of a list whose first models cannot be streamed."""
-_MODEL_STATUSES = (400, 404, 405, 422, 500, 501)
-"""With which servers refuse a model that they do not have, or that cannot do what is asked."""
-TOO_MANY = 429
 _MODELS_KEPT = 1000
 """Models that are kept of a list."""
 _ADDRESSES_SHOWN = 8
 _NOTHING = Answer(0, b"")
 """There was no answer."""
-
-
-class _Trial:
-    """Listens to a trial, and ends it when more tokens have come than any server sends by mistake."""
-
-    def __init__(self, scope: asyncio.Timeout) -> None:
-        self._scope = scope
-        self._tokens = 0
-
-    @property
-    def is_endless(self) -> bool:
-        return self._tokens > _TRIAL_MOST
-
-    def first_token(self, trace: Trace) -> None:
-        pass
-
-    def tokens(self, trace: Trace, n: int, stamp_ns: int, gap_ns: int | None) -> None:
-        self._tokens += n
-        if self.is_endless and not self._scope.expired():
-            self._scope.reschedule(0.0)
 
 
 async def probe(endpoint: Endpoint, caps: Caps) -> EndpointInfo:
@@ -126,8 +89,7 @@ class _Probe:
         self._answers: dict[str, Answer] = {}
         self._pages: set[str] = set()
         """Where metrics may be."""
-        self._is_endless = False
-        """A trial had to be ended from here."""
+        self._trials = Trials(client, self._contact, self._find)
         self._refused_pages: list[str] = []
         """Those of them that were not read, and why."""
         self._findings: list[Finding] = []
@@ -141,7 +103,7 @@ class _Probe:
         table = DIALECTS[dialect]
         facts = [*itertools.chain(*table.json_facts.values()), *table.version_facts]
         await self._gather(sorted({fact.path for fact in facts}))
-        model, apis, has_usage = await self._try_models(models, dialect)
+        model, apis, has_usage = await self._trials.try_models(models, dialect)
         max_model_len = self._figure(table, "max_model_len", model) or context_of(model, self._entries)
         max_num_seqs = self._figure(table, "max_num_seqs", model)
         self._find(
@@ -254,32 +216,6 @@ class _Probe:
             named=self._endpoint.metrics_urls,
         )
 
-    async def _try_models(self, models: tuple[str, ...], dialect: Dialect) -> tuple[str, tuple[str, ...], bool]:
-        """The model that is driven, the APIs that stream it, and whether they send usage.
-
-        That is the one that was named, or else the first of the list that can be streamed: some begin with one for
-        embeddings.
-        """
-        asked, table = self._endpoint.model, DIALECTS[dialect]
-        if asked is None and not models:
-            raise EndpointUnusable(self._client.api.url(self._url, "models"), "lists no model: name one with --model")
-        tried: list[str] = []
-        first: dict[str, Trace] = {}
-        for model in models[:_MODELS_TRIED] if asked is None else (asked,):
-            self._client.use(dialect, model, RequestShape())
-            apis, usage, problems = await self._try_streams(table)
-            if apis:
-                self._note_streams(apis, usage, problems, table)
-                if tried:
-                    said = f"{model}, for {', '.join(tried)} cannot be streamed"
-                    self._find("model", None, said, "name another with --model")
-                return model, apis, usage
-            tried.append(model)
-            first = first or problems
-            if not all(trace.status in _MODEL_STATUSES for trace in problems.values()):
-                break
-        raise self._refusal(first, models)
-
     def _json(self, path: str) -> Any:
         answer = self._answers.get(path, _NOTHING)
         return answer.json if answer.status == 200 else None
@@ -300,81 +236,11 @@ class _Probe:
 
     # What it can
 
-    async def _try_streams(self, table: DialectTable) -> tuple[tuple[str, ...], bool, dict[str, Trace]]:
-        """Stream two tokens by each API. Returns those that work, whether they send usage, and how others ended."""
-        apis: list[str] = []
-        usage = False
-        problems: dict[str, Trace] = {}
-        limit_s = _TRIAL_S
-        for api in self._client.api.among(table.request.api):
-            trace, is_endless = Trace(), False
-            shape = self._client.bodies.shape
-            scope = asyncio.timeout(limit_s)
-            trial = _Trial(scope)
-            try:
-                async with scope:
-                    await self._client.generate(_TRIAL_TEXT, _TRIAL_TOKENS, api, trace, trial)
-            except TimeoutError:
-                is_endless = trial.is_endless
-                trace.error = f"no stream within {limit_s:g} s"
-                limit_s = limit_s if is_endless else _TRIAL_AGAIN_S
-            self._is_endless = self._is_endless or is_endless
-            if is_endless or trace.outcome in (Outcome.OK, Outcome.EMPTY, Outcome.TEXTLESS):
-                apis.append(api)
-                usage = usage or trace.token_source is TokenSource.USAGE
-            else:
-                problems[api] = trace
-                self._client.use(self._client.dialect, self._client.bodies.model, shape)  # it was no field's fault
-        shut = next((trace for trace in problems.values() if trace.status in (401, 403)), None)
-        if shut is not None and not apis:
-            raise EndpointAuthFailed(
-                self._url, self._contact.auth_problem(shut.status or 0, (shut.error or "").encode())
-            )
-        return tuple(apis), usage, problems
-
-    def _note_streams(
-        self, apis: tuple[str, ...], usage: bool, problems: dict[str, Trace], table: DialectTable
-    ) -> None:
-        for api, trace in problems.items():
-            self._find(f"{api} API", False, f"{trace.status or 'no answer'}: {trace.error}", f"use {apis[0]}")
-        self._find("streaming", True, f"works by {' and '.join(apis)}")
-        self._find(
-            "usage",
-            usage,
-            "token counts come from the server" if usage else "the server does not count tokens: shown with ≈",
-            table.advice.enable_usage or "stream_options.include_usage is not understood",
-        )
-        least = self._client.bodies.shape.least_tokens
-        if least > _TRIAL_TOKENS:
-            self._find("least output", None, f"{least} tokens: shorter answers are asked for as that many", None)
-
-    def _refusal(self, problems: dict[str, Trace], models: tuple[str, ...]) -> EndpointError:
-        """Why no stream came, with its cause where the server's words or its list are evidence of it."""
-        api, trace = next(iter(problems.items()))
-        said = f"{api} answers {trace.status or 'nothing'}: {trace.error}"
-        asked, others = self._endpoint.model, ", ".join(models[:10])
-        if trace.outcome is Outcome.TIMEOUT or trace.outcome is Outcome.CANCELLED:
-            return EndpointUnusable(self._url, f"{trace.error}: is the server overloaded, or still loading its model?")
-        if trace.status == TOO_MANY:
-            return EndpointUnusable(self._url, f"{said}; it limits how much may be asked: try again later")
-        names_model = "model" in (trace.error or "").lower()
-        if asked is not None and models and not is_listed(asked, models) and trace.status in _MODEL_STATUSES:
-            return EndpointUnusable(self._url, f"has no model {asked!r}: it has {others}; {said}")
-        if trace.status in _MODEL_STATUSES and names_model:
-            return EndpointUnusable(
-                self._url, f"{said}; name another with --model{f': it has {others}' if others else ''}"
-            )
-        if trace.status == 404:
-            return EndpointUnusable(
-                self._url, f"{said}; no OpenAI API here: is a base path missing, or is it another port?"
-            )
-        return EndpointUnusable(self._url, said)
-
     def _note_pinning(self, table: DialectTable) -> bool:
         bodies = self._client.bodies
         dropped = bodies.shape.dropped
-        if self._is_endless:
-            found = f"not heeded: more than {_TRIAL_MOST} tokens where {_TRIAL_TOKENS} were asked"
+        if self._trials.is_endless:
+            found = f"not heeded: more than {TRIAL_MOST} tokens where {TRIAL_TOKENS} were asked"
             self._find("output length", False, found, "compare asked and delivered output tokens in the report")
             return False
         if bodies.pins_output and table.request.pin_is_certain:
@@ -392,7 +258,7 @@ class _Probe:
         return False
 
     async def _note_tokenizer(self, table: DialectTable) -> bool:
-        count = await self._client.tokenize(_TRIAL_TEXT)
+        count = await self._client.tokenize(TRIAL_TEXT)
         self._find(
             "tokenizer",
             count is not None,

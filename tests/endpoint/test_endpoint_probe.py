@@ -189,8 +189,8 @@ async def test_a_stream_without_an_end_is_ended_and_said(serve: Any, connect: An
 async def test_streams_that_do_not_come_are_not_waited_for_twice_as_long(
     serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmtop.endpoint.probe._TRIAL_S", 0.4)
-    monkeypatch.setattr("llmtop.endpoint.probe._TRIAL_AGAIN_S", 0.1)
+    monkeypatch.setattr("llmtop.endpoint.trial._TRIAL_S", 0.4)
+    monkeypatch.setattr("llmtop.endpoint.trial._TRIAL_AGAIN_S", 0.1)
 
     async def comments(request: Request) -> None:
         await request.start_stream()
