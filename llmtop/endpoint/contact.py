@@ -72,25 +72,40 @@ class Contact:
             return EndpointUnreachable(url, f"status 503 ({said}): the server is not ready yet, try again in a moment")
         return None
 
-    async def no_answer(self, url: str, error: NoAnswer) -> EndpointError:
-        """Why the first question has no answer."""
+    async def no_answer(self, url: str, error: NoAnswer) -> tuple[EndpointError, bool]:
+        """Why the first question has no answer, and whether no other can have one either.
+
+        A second look goes straight to the endpoint, so behind a proxy there is none: it may be barred, or another host.
+        """
+        said, by_proxy = self._heard(str(error)), self._by_proxy()
         if isinstance(error, Late):
-            return EndpointUnreachable(url, f"{error}: is the server hung or still loading?")
+            return EndpointUnreachable(url, f"{said}: is the server hung or still loading?{by_proxy}"), False
         if isinstance(error, Refused):
-            return EndpointUnusable(url, f"the answer {error}: is that the right port?")
-        timeout_s = self._client.caps.connect_timeout_s
-        if self._url.startswith("http://") and await reach.speaks_tls(self._client.access, timeout_s):
-            return EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
-        if await reach.speaks_http2(self._client.access, timeout_s):
-            return EndpointUnusable(url, "speaks HTTP/2 alone: put a proxy in front of it that speaks HTTP/1.1")
-        said = self._heard(str(error))
+            return EndpointUnusable(url, f"the answer {said}: is that the right port?{by_proxy}"), False
+        other = None if by_proxy else await self._other_protocol()
+        if other is not None:
+            return EndpointUnusable(url, other), True
         if isinstance(error, TlsFailed):
-            return EndpointUnusable(url, f"{said}{self._by_proxy()}")
+            return EndpointUnusable(url, f"{said}{by_proxy}"), True
         if isinstance(error, NotConnected):
-            return EndpointUnreachable(url, f"{said}{self._by_proxy()}")
-        secure = self._url.startswith("https://") and self._endpoint.client_cert is None
-        more = ", and does it want a client certificate (--client-cert)" if secure else ""
-        return EndpointUnusable(url, f"no HTTP answer ({said}): is that the right port{more}?")
+            return EndpointUnreachable(url, f"{said}{by_proxy}"), True
+        more = ""
+        if self._url.startswith("https://"):
+            cert = self._endpoint.client_cert
+            more = ", and does it want a client certificate (--client-cert, --client-key)"
+            more = more if cert is None else ", and does it trust the certificate that --client-cert names"
+        return EndpointUnusable(url, f"no HTTP answer ({said}): is that the right port{more}?{by_proxy}"), False
+
+    async def _other_protocol(self) -> str | None:
+        """What is spoken at the endpoint's address in place of HTTP as it was asked; None: nothing that is known."""
+        access, timeout_s = self._client.access, self._client.caps.connect_timeout_s
+        if access.origin.tls is None and await reach.speaks_tls(access, timeout_s):
+            return f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}"
+        if (alert := await reach.refused_after_handshake(access, timeout_s)) is not None:
+            return tls_problem(alert)
+        if await reach.speaks_http2(access, timeout_s):
+            return "speaks HTTP/2 alone: put a proxy in front of it that speaks HTTP/1.1"
+        return None
 
     def auth_problem(self, status: int, body: bytes, wants: str = "") -> str:
         said = self._heard(refusal_text(body))

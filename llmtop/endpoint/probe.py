@@ -27,8 +27,8 @@ from llmtop.endpoint.question import (
     LIST_BYTES,
     PAGE_BYTES,
     Answer,
-    Late,
     NoAnswer,
+    NotHttp,
     Refused,
     ask,
 )
@@ -45,6 +45,8 @@ _MODELS_KEPT = 1000
 _ADDRESSES_SHOWN = 8
 _NOTHING = Answer(0, b"")
 """There was no answer."""
+_MISSING = Answer(404, b"")
+"""Stands for an answer that cannot be read, where the root is looked for."""
 
 
 async def probe(endpoint: Endpoint, caps: Caps) -> EndpointInfo:
@@ -140,16 +142,22 @@ class _Probe:
         """The models that are listed. Where one is named, the list is not needed: whatever becomes of it is a finding,
         and the trial decides."""
         path = self._client.api.path("models")
+        problem: EndpointError | None = None
+        is_fatal = False
         try:
             answer = await ask(self._client.stock, path, limit_s=_ASK_S, limit_bytes=LIST_BYTES)
         except NoAnswer as error:
-            problem: EndpointError | None = await self._contact.no_answer(self._url + path, error)
-            answer, is_fatal = _NOTHING, not isinstance(error, Late | Refused)
+            problem, is_fatal = await self._contact.no_answer(self._url + path, error)
+            answer, is_known = _NOTHING, isinstance(error, NotHttp)
         else:
-            if self._client.api.root is None:
-                root, answer = await settle(self._client, answer, _ASK_S)
-                self._client.use_root(root)
-                path = self._client.api.path("models")
+            is_known = True
+        if self._client.api.root is None and is_known and not is_fatal:
+            root, settled = await settle(self._client, _MISSING if problem is not None else answer, _ASK_S)
+            self._client.use_root(root)
+            path = self._client.api.path("models")
+            if problem is None or settled.status != _MISSING.status:
+                problem, answer = None, settled
+        if problem is None:
             is_fatal = is_port_of_tls(answer.status, answer.body)
             problem = self._contact.problem_of(self._url + path, answer)
         if problem is not None and (is_fatal or self._endpoint.model is None):

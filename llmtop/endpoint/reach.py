@@ -66,6 +66,31 @@ async def speaks_plainly(access: Access, timeout_s: float) -> bool:
     return answer.status != 400  # what TLS servers say to it
 
 
+async def refused_after_handshake(access: Access, timeout_s: float) -> ssl.SSLError | None:
+    """What a server of TLS 1.3 has against the client, which it says when the handshake is over: an alert.
+
+    Whoever writes at once may hear only that the connection is broken; here nothing is written. None: no alert came.
+    """
+    origin = access.origin
+    if origin.tls is None:
+        return None
+    host = next(iter(origin.addresses), origin.host)
+    try:
+        async with asyncio.timeout(min(timeout_s, SECOND_LOOK_S)):
+            reader, writer = await asyncio.open_connection(
+                host, origin.port, ssl=origin.tls, server_hostname=origin.host
+            )
+            try:
+                await reader.read(1)
+            finally:
+                writer.transport.abort()
+    except ssl.SSLError as error:
+        return error
+    except OSError:
+        pass
+    return None
+
+
 async def speaks_http2(access: Access, timeout_s: float) -> bool:
     """Whether HTTP/2 is answered at the endpoint's address to a client that begins with it (RFC 9113, section 3.3)."""
     origin = access.origin

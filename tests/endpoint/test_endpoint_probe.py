@@ -382,6 +382,47 @@ async def test_with_a_model_the_list_of_models_is_not_needed(serve: Any, connect
             await probed(connect(server.url, dialect=None, model=None))
 
 
+BROKEN = {
+    "it closes": "",
+    "a body that is cut": "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",
+    "chunks that are cut": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{",
+    "a length that is none": "HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n{}",
+    "a length below 0": "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}",
+    "two lengths": "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "a chunk without a size": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
+    "a coding that is none": "HTTP/1.1 200 OK\r\nTransfer-Encoding: rot13\r\n\r\n{}",
+    "no head": "[]\r\n\r\n",
+    "a status without end": f"HTTP/1.1 200 {'x' * 200_000}\r\n\r\n",
+    "compressed": "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_with_a_model_a_list_that_is_no_http_is_not_needed(serve: Any, connect: Any, name: str) -> None:
+    async def broken(request: Request) -> None:
+        await request.write(BROKEN[name])
+        request.writer.close()
+
+    server = await serve(pages({"/v1/models": broken}))
+    info = await probed(connect(server.url, dialect=None, model="m", caps=QUICK))
+    assert (info.model, info.apis) == ("m", ("chat", "completions"))
+    assert "not needed with --model" in found(info, "models").found
+    with pytest.raises(EndpointError, match="is that the right port"):
+        await probed(connect(server.url, dialect=None, model=None, caps=QUICK))
+
+
+async def test_a_list_that_breaks_does_not_hide_where_the_api_is(serve: Any, connect: Any) -> None:
+    async def handle(request: Request) -> None:
+        if request.path.endswith("/models"):
+            request.close()
+        else:
+            await (stream_ok(request) if request.path == "/v4/chat/completions" else request.answer(404, b"{}"))
+
+    server = await serve(handle)
+    info = await probe(connect(f"{server.url}/v4", model="m").endpoint, QUICK)
+    assert (info.api_root, info.apis) == ("", ("chat",))
+
+
 async def test_a_list_that_does_not_come_is_not_needed(
     serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -533,3 +574,22 @@ async def test_a_server_that_speaks_http2_alone_is_named(connect: Any) -> None:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with pytest.raises(EndpointUnusable, match="HTTP/2"):
             await probed(connect(url, dialect=None, model=None))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_behind_a_proxy_nothing_goes_past_it(
+    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    async def closes(request: Request) -> None:
+        request.close()
+
+    async def looks(*_: object) -> bool:
+        raise AssertionError("a look went past the proxy")
+
+    for name in ("speaks_tls", "speaks_http2", "refused_after_handshake", "speaks_plainly", "failure_to_connect"):
+        monkeypatch.setattr(f"llmtop.endpoint.reach.{name}", looks)
+    proxy = await serve(closes)
+    with pytest.raises(EndpointError) as caught:
+        await probed(connect(f"{scheme}://llm.example:8000", dialect=None, model=None, proxy=proxy.url))
+    assert f"the proxy {proxy.url}" in str(caught.value)
+    assert "--proxy none" in str(caught.value)

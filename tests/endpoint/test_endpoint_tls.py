@@ -116,8 +116,11 @@ async def test_a_file_of_authorities_in_the_environment_is_trusted(
 
 
 @contextlib.contextmanager
-def telling(context: ssl.SSLContext) -> Iterator[str]:
-    """A server that shakes hands and tells what it misses, as OpenSSL does; asyncio's closes without a word."""
+def telling(context: ssl.SSLContext, *, stays: bool = True) -> Iterator[str]:
+    """A server that shakes hands and tells what it misses, as OpenSSL does; asyncio's closes without a word.
+
+    Unless it `stays`, what is written to it after that breaks the connection, and its word may not be heard.
+    """
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -131,6 +134,8 @@ def telling(context: ssl.SSLContext) -> Iterator[str]:
             with wrapped, contextlib.suppress(OSError):
                 with contextlib.suppress(ssl.SSLError):
                     wrapped.do_handshake()
+                if not stays:
+                    continue
                 socket.socket.shutdown(wrapped, socket.SHUT_WR)
                 while socket.socket.recv_into(wrapped, bytearray(4096)):  # what is left unread would reset it
                     pass
@@ -150,6 +155,10 @@ VERSIONS = pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVer
 async def test_a_server_that_tells_that_it_wants_a_client_certificate_is_understood(
     connect: Any, newest: ssl.TLSVersion
 ) -> None:
+    with telling(wanting_a_certificate(newest), stays=False) as url:
+        said = await refused(url, **TRUSTED)
+        assert "--client-cert (and --client-key)" in said or newest is ssl.TLSVersion.TLSv1_2, said
+        assert "client certificate" in said
     with telling(wanting_a_certificate(newest)) as url:
         assert "--client-cert" in await refused(url, **TRUSTED)
         for transport in ("auto", "httpx"):
