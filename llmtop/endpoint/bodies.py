@@ -12,6 +12,7 @@ from msgspec import structs
 from llmtop.dialects import RequestFields
 from llmtop.domain.endpoint import RequestShape
 from llmtop.endpoint.least import UNTOLD, least_length
+from llmtop.meter.failures import folded
 
 _CONTINUOUS = "continuous_usage_stats"
 _NEWER = "max_completion_tokens"
@@ -36,9 +37,8 @@ _LEAST_STEPS = len(_LEAST_GUESSES) + 1
 _OTHER_NAMES = 1
 """Of the field of the output length."""
 
-_DIGITS = re.compile(r"\d+")
 _MOST_VAIN = 64
-"""Refusals that are kept as such that nothing helps against."""
+"""Refusals of which it is known that nothing helps: they are read once."""
 
 _encode = msgspec.json.encode
 
@@ -64,7 +64,7 @@ class RequestBodies:
         self._lesson = ("", shape)
         """What the last refusal said that taught something, and the shape before it did."""
         self._vain: set[str] = set()
-        """Refusals that were repeated although all that they ask for was done."""
+        """Refusals against which nothing helps that is known, without their numbers and ids."""
 
     @property
     def pins_output(self) -> bool:
@@ -115,17 +115,19 @@ class RequestBodies:
         known drop them all. A refusal that stays the same whatever is done was no complaint of a field: what it taught
         is taken back. Any other refusal stands.
         """
-        said = _DIGITS.sub("", message)
-        if status not in (400, 422) or said in self._vain:
+        if status not in (400, 422):
             return False
         if version != self.version:
             return True
+        said = folded(message)
+        if said in self._vain:
+            return False
         shape, (before, old) = self._taught(message), self._lesson
         teaches = shape != self.shape
         if teaches and said != before:
             self._lesson = (said, self.shape)
-        elif not teaches and said == before and old != self.shape:
-            shape = old
+        elif not teaches:
+            shape = old if said == before else shape
             if len(self._vain) < _MOST_VAIN:
                 self._vain.add(said)
         if shape != self.shape:

@@ -12,6 +12,8 @@ import re
 
 MOST = 1024
 """Least lengths above this are not asked for: that is another complaint."""
+READ = 1000
+"""Characters of a refusal that are looked at: what it is about stands at its beginning."""
 UNTOLD = 0
 """As a least length: what was asked is too short, and no more is told."""
 
@@ -21,16 +23,16 @@ _FIELD = (
 )
 _ABOUT = re.compile(_FIELD, re.I)
 _OTHERWISE = re.compile(
-    r"context|prompt|inputs?\b(?! should\b| validation\b)|input_|messages|window|model_len|thinking|budget"
-    r"|per minute|per day",
+    r"context|prompt|inputs?\b(?! should\b| validation\b|['\"])|input_(?!value\b|type\b)|messages|window|model_len"
+    r"|thinking|budget|per minute|per day",
     re.I,
 )
 """Another length is the matter. What pydantic and TGI call input is all that was sent."""
 _CLAUSES = re.compile(r"[;\n]|\.\s|,\s+(?!\d)|\b(?:and|but|while)\s+(?!\d)", re.I)
 
 _WORDS = (
-    rf"(?:{_FIELD}|an?|allowed|be|equal|error|for|have|in|input|integer|invalid|is|its?|length|number|of|or"
-    r"|param(?:eter)?|required|set|size|strictly|supported|than|that|the|this|to|tokens|valid|validation|values?)\b"
+    rf"(?:{_FIELD}|an?|allowed|be|error|for|have|in|input|integer|invalid|is|its?|length|number|of|or"
+    r"|param(?:eter)?|positive|required|set|size|strictly|supported|than|that|the|this|to|tokens|valid|validation|values?)\b"
 )
 _FILL = rf"(?:[\s:='\"`(*]|{_WORDS}){{0,40}}+"
 """What may stand between the parts of a bound and changes nothing of it; no `not` is in it."""
@@ -38,22 +40,28 @@ _MUST = (
     rf"(?<!not )(?<!n't )(?<!never )\b(?:must|should|shall|has to|have to|needs?|expect(?:s|ed)?|requires?|required"
     rf"|ensure|use|set|increase|raise)\b{_FILL}"
 )
+_MORE = r"(?:greater|more|larger|higher)"
 _N = r"\s*(?P<n>\d{1,3}(?:,\d{3})+|\d+)(?![.,]?\d|\s*[k%])"
-_NOT = r"(?:(?:must|should|shall|may|can) ?not|can't|mustn't|shouldn't|(?<!is )(?<!are )(?<!was )no)\s+(?:be\s+)?"
+_NOT = (
+    rf"(?:{_MUST}not|not allowed to|(?:may|can) ?not|can't|mustn't|shouldn't|(?<!is )(?<!are )(?<!was )no)\s+(?:be\s+)?"
+)
 _BOUNDS = tuple(
     re.compile(bound, re.I)
     for bound in (
-        rf"{_MUST}(?:>=|=>|≥|(?:greater|more|larger|higher) than or equal(?: to)?|at least|no less than){_N}",
-        rf"{_MUST}(?P<beyond>>|(?:greater|more|larger|higher) than|above|over){_N}",
+        rf"{_MUST}(?:>=|=>|≥|(?:{_MORE} than or equal|equal to or {_MORE} than)(?: to)?|at least){_N}",
+        rf"{_MUST}(?P<beyond>>|{_MORE} than|above|over|exceed){_N}",
+        rf"{_MUST}{_N}\s+or (?:above|over|{_MORE})\b",
         rf"\b{_NOT}(?:(?:less|lower|smaller|fewer|shorter) than|below|under){_N}",
-        rf"(?:^|[:(-]|(?:{_FIELD})['\"`]?)\s*(?:at least|>=|≥){_N}",
+        rf"(?:^|[:(-]|(?:{_FIELD})['\"`]?)\s*(?:at least|>=|≥){_N}(?! too\b)",
         rf"\bmin(?:imum)?\b{_FILL}{_N}",
         rf"{_MUST}between{_N}\s*\Z",
         rf"(?:\b(?:range|within){_FILL}(?:from\b)?|\bbetween\b|{_MUST}(?:from|between)?)\s*\[?\s*(?P<n>\d+)"
         r"(?:\s*\(inclusive\))?\s*(?:,|and\b|to\b|-|–|\.\.+)\s*(?P<most>\d+)",
     )
 )
-_BEFORE = re.compile(rf"(?:\W|\d+\b|{_WORDS}|(?:api|below|endpoint|less|lower|model|provider|server|you)\b)*+\Z", re.I)
+_BEFORE = re.compile(
+    rf"(?:\W|\d+\b|{_WORDS}|(?:api|below|endpoint|less|lower|model|msg|provider|server|small|too|you)\b)*+\Z", re.I
+)
 """What may stand before a bound whose clause names the output length behind it, or in the clause before."""
 _TOO_SHORT = re.compile(
     r"\btoo (?:low|small|few|short)\b|(?:below|under|(?:less|lower|smaller|fewer) than)(?: the)?(?: allowed)? min", re.I
@@ -62,6 +70,7 @@ _TOO_SHORT = re.compile(
 
 def least_length(message: str) -> int | None:
     """The least output length that a refusal asks for, or UNTOLD; None: it complains of something else."""
+    message = message[:READ]
     if not _ABOUT.search(message) or _OTHERWISE.search(message):
         return None
     is_short = False

@@ -33,6 +33,18 @@ LEAST = [
     ("body.max_tokens: Input should be greater than 15", 16),
     ("body.max_tokens: ensure this value is greater than or equal to 16", 16),  # pydantic 1
     ("body.model: Field required; body.max_tokens: Input should be greater than or equal to 16", 16),
+    (
+        "[{'type': 'greater_than_equal', 'loc': ('body', 'max_tokens'), 'msg': 'Input should be greater than or equal "
+        "to 16', 'input': 2, 'ctx': {'ge': 16}}]",
+        16,
+    ),
+    (
+        "1 validation error for ChatCompletionRequest max_tokens Input should be greater than or equal to 16 "
+        "[type=greater_than_equal, input_value=2, input_type=int]",
+        16,
+    ),
+    ("Too small: expected number to be >=16: max_tokens", 16),  # zod
+    ("max_tokens: Number must be greater than or equal to 16", 16),
     ("Input validation error: `max_new_tokens` must be >= 16", 16),  # TGI
     ("max_tokens must be at least 16, got 2.", 16),  # vLLM, SGLang
     ("max_tokens (2) must be at least 16", 16),
@@ -42,6 +54,12 @@ LEAST = [
     ("max_tokens should be greater than or equal to 16", 16),
     ("max_tokens must be no less than 16", 16),
     ("max_tokens cannot be less than 16", 16),
+    ("max_tokens must be not less than 16", 16),
+    ("max_tokens is not allowed to be less than 16", 16),
+    ("max_tokens must be 16 or greater", 16),
+    ("max_tokens must be equal to or greater than 16", 16),
+    ("max_tokens must exceed 15", 16),
+    ("max_tokens must be a positive integer of at least 16", 16),
     ("max_tokens must not be smaller than 16", 16),
     ("The minimum value for max_tokens is 16", 16),
     ("max_tokens is too small (minimum 16)", 16),
@@ -131,6 +149,13 @@ UPPER = [
     "{field} cannot be larger than {n}",
     "{field} can't be over {n}",
     "{field} may not exceed {n}",
+    "{field} must not exceed {n}",
+    "{field} must be {n} or less",
+    "{field} must be equal to or less than {n}",
+    "{field} must be no greater than {n}",
+    "{field} should be up to {n}",
+    "lower {field}: at least {n} too many",
+    "Please set {field} below {n}",
     "{field} should be {n} at most",
     "{field} is greater than {n}",
     "{field} is not less than {n}",
