@@ -208,3 +208,17 @@ def test_a_least_length_that_is_not_told_is_found_in_steps() -> None:
     while bodies.learn(400, "max_tokens is too small", bodies.version):
         asked.append(json.loads(bodies.body("x", 3, "chat"))["max_tokens"])
     assert asked == [16, 64]
+
+
+def test_lengths_that_no_server_asks_for_and_what_stands_late_in_a_refusal_are_left() -> None:
+    assert least_length("max_tokens must be at least 1024") == 1024
+    assert least_length("max_tokens must be at least 1025") is None
+    late = "max_tokens must be at least 16".rjust(1000)
+    assert (least_length(late), least_length(" " + late)) == (16, None)
+
+
+def test_refusals_that_are_remembered_are_bounded() -> None:
+    bodies = RequestBodies(DIALECTS[Dialect.VLLM].request, "m", RequestShape())
+    for letter in range(100):
+        assert not bodies.learn(400, f"no {chr(0x4E00 + letter)}", bodies.version)
+    assert len(bodies._vain) == 64
