@@ -68,6 +68,7 @@ class StreamReader:
     """
 
     __slots__ = (
+        "_began_ended",
         "_count",
         "_done",
         "_error",
@@ -120,6 +121,8 @@ class StreamReader:
         """Events with a whole message in the place of a piece."""
         self._goes_on = False
         """Tokens came after a finish reason: the server sends one with every piece."""
+        self._began_ended = False
+        """A finish reason came before any token."""
         self._usage_at: int | None = None
         """Token events before the last usage that came by itself."""
         self._usage_comes_along = False
@@ -317,8 +320,11 @@ class StreamReader:
             self._said = choice_error(data) or self._said
 
     def _settle_down(self, tokens: bool, stamp_ns: int) -> None:
-        """A finish reason has been told: the answer is whole, unless tokens come after it."""
-        self._goes_on = self._goes_on or (tokens and self.whole_ns is not None)
+        """A finish reason has been told: the answer is whole, unless tokens come after it, or none came yet."""
+        if not self._count.events:
+            self._began_ended = True
+            return
+        self._goes_on = self._goes_on or (tokens and (self._began_ended or self.whole_ns is not None))
         self.whole_ns = None if self._goes_on else stamp_ns
         if self.connection is not None:
             if self._goes_on:

@@ -314,6 +314,18 @@ def test_a_cut_is_no_end_because_of_what_comes_with_every_piece(reads: list[obje
     assert reader.whole_ns is None
 
 
+def test_a_finish_reason_before_any_token_settles_nothing() -> None:
+    role = chat("", "stop", role="assistant")
+    trace, _, reader = read(role, chat("a", "stop"), chat("b", "stop"), "[DONE]")
+    assert (trace.outcome, trace.output_tokens, trace.end_ns) == (Outcome.OK, 2, 5 * MS)
+    _, _, reader = read(role, lost=LOST)
+    assert reader.whole_ns is None
+    _, _, reader = read(role, chat("a"), lost=LOST)
+    assert reader.whole_ns is None
+    trace, _, _ = read(role, chat("a"), chat(None, "stop"))
+    assert trace.outcome is Outcome.OK
+
+
 @pytest.mark.parametrize("coding", ["none", "UTF-8", "identity, identity", "", "chunked"])
 def test_an_encoding_that_is_no_compression_changes_nothing(coding: str) -> None:
     trace, _, _ = read(chat("a", "stop"), "[DONE]", headers=(("content-encoding", coding),))
