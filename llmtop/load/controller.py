@@ -86,7 +86,8 @@ class Controller:
         self._announce(now_ns, reason)
 
     def stop(self, now_ns: int) -> None:
-        self.command(self.target(now_ns).at("concurrency", 0), now_ns, "stop")
+        point = self.target(now_ns)
+        self.command(point.at(point.axis, 0), now_ns, "stop")
 
     def brake(self, why: str, now_ns: int) -> None:
         """Down to one request in flight, and say why."""

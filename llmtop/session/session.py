@@ -545,7 +545,7 @@ class Session:
                 if self._engine is not None:
                     self._engine.cut()
                 base = self._options.profile.plan.base if self._engine is None else self._engine.target
-                self._wanted = base.at("concurrency", 0)
+                self._wanted = base.at(base.axis, 0)
             case AddMark(text):
                 self._marks.append(Mark(self.t_s, plain(text)))
             case SetRecording(on):

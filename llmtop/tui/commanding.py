@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from llmtop.domain.commands import AddMark, Command, Seek, SetRecording, StopLoad
+from llmtop.domain.commands import AddMark, Command, Seek, SetRecording
 from llmtop.domain.frame import Frame
 
 SEEK_STEP_S = 10.0
@@ -33,12 +33,6 @@ def live_only(frame: Frame | None, lost: bool, what: str) -> Refusal | None:
     if lost:
         return Refusal(f"the session is lost: no {what} any more")
     return None
-
-
-def stop_load(frame: Frame | None, lost: bool) -> Order | Refusal:
-    return live_only(frame, lost, "stopping the load") or Order(
-        StopLoad(), "load to zero: everything in flight is cancelled"
-    )
 
 
 def mark(frame: Frame | None, lost: bool, text: str) -> Order | Refusal:

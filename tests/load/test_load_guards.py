@@ -433,13 +433,14 @@ def test_a_plan_tells_its_stage_and_how_long_it_lasts_and_a_hand_nothing(lab) ->
     assert [c.reason for c in engine.take().changes] == ["stage", "stage", "stage", "hand"]
 
 
-def test_a_stop_is_no_load_at_all_in_either_loop(lab) -> None:
-    engine = lab.engine(LoadPoint(rate_rps=10.0))
+@pytest.mark.parametrize("point", [LoadPoint(rate_rps=10.0), closed(10)], ids=["rate", "concurrency"])
+def test_a_stop_is_no_load_at_all_in_either_loop(lab, point: LoadPoint) -> None:
+    engine = lab.engine(point)
 
     async def script() -> None:
         await asyncio.sleep(1.0)
         engine.cut()
-        assert (engine.target.concurrency, engine.target.rate_rps) == (0, None)
+        assert engine.target == point.at(point.axis, 0)
         await asyncio.sleep(0.01)
         sent = lab.client.started
         await asyncio.sleep(5.0)

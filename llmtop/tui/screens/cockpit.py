@@ -50,11 +50,12 @@ class Cockpit(Screen[None]):
         Binding("tab", "app.focus_next", "next slider or panel", id="view.next"),
         Binding("k", "knobs", "simulated server's knobs", id="view.knobs"),
         Binding("x", "stop_load", "stop the load at once", id="load.stop"),
+        Binding("u", "undo", "undo what a slider did", id="load.undo"),
         Binding("m", "mark", "mark this moment", id="run.mark"),
         Binding("r", "record", "pause or go on recording", id="run.record"),
         Binding("g", "chart_mode", "other dots for charts", id="view.dots"),
         Binding("z", "maximise", "maximise the panel", id="view.maximise"),
-        Binding("escape", "release", "undo; give room back", id="view.back"),
+        Binding("escape", "release", "let go; give room back", id="view.back"),
         Binding("left_square_bracket", "seek(-1)", "replay: 10 s back", id="replay.back", group=SEEK),
         Binding("right_square_bracket", "seek(1)", "replay: 10 s forward", id="replay.forward", group=SEEK),
         Binding("comma", "speed(-1)", "replay: slower", id="replay.slower", group=SPEED),
@@ -223,7 +224,23 @@ class Cockpit(Screen[None]):
             self.bank.load.focus()
 
     def action_stop_load(self) -> None:
-        self.carry_out(commanding.stop_load(self.frame, self._lost))
+        refusal = commanding.live_only(self.frame, self._lost, "stopping the load")
+        if refusal is not None:
+            self.refuse(refusal.reason)
+            return
+        self.bank.stop()
+        back = self.bank.load.asked
+        again = "" if back is None else f"; Enter on its slider goes back to {back:g}"
+        self.say(f"load to zero, and it stays there{again}")
+
+    def action_undo(self) -> None:
+        refusal = commanding.live_only(self.frame, self._lost, "undoing")
+        if refusal is not None:
+            self.refuse(refusal.reason)
+        elif (undone := self.bank.undo()) is not None:
+            self.say(f"undone: {undone}")
+        else:
+            self.refuse("nothing to undo: " + ("the load was stopped" if self.bank.stopped else "no slider was moved"))
 
     def action_record(self) -> None:
         self.carry_out(commanding.record(self.frame, self._lost))

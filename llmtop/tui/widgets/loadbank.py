@@ -1,4 +1,4 @@
-"""The three sliders of the load."""
+"""The three sliders of the load, and what was done with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from llmtop.domain.bounds import TOKENS
-from llmtop.domain.commands import SetLoad
+from llmtop.domain.commands import SetLoad, StopLoad
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.verdicts import CliffVerdict, Kind
@@ -22,10 +22,18 @@ from llmtop.view.scale import LogScale
 CONTEXT_TOKENS = 32768
 """Longest prompt where the server does not tell its context length."""
 OUTPUT_TOKENS = 8192
+REACH = 64.0
+"""Where the load slider of a real endpoint ends until a larger number is typed: more is seldom meant by a key."""
+REMEMBERED = 50
+"""Acts that can be undone."""
 
 
 class LoadBank(Vertical):
-    """Concurrency (or rate, in open loop), prompt and output length: one LoadPoint out of three sliders."""
+    """Concurrency (or rate, in open loop), prompt and output length: one LoadPoint out of three sliders.
+
+    A load that was stopped stays at 0 until a hand moves the load slider up, whatever else is moved or undone, and
+    whatever older frames still say.
+    """
 
     def __init__(self, glyphs: Glyphs, **options: Any) -> None:
         super().__init__(**options)
@@ -34,17 +42,62 @@ class LoadBank(Vertical):
         self.output = LogSlider("output tok", LogScale(low=1, high=OUTPUT_TOKENS), glyphs, unit="tokens", id="output")
         self._target: LoadPoint | None = None
         self._hand_frames = 0
+        self._acts: list[tuple[LogSlider, float]] = []
+        """What a hand has moved, and where that stood before; the newest last."""
+        self._reach = REACH
+        self._steered = False
+        self.stopped = False
+        """The load was stopped, and no hand has started it again."""
 
     def compose(self) -> ComposeResult:
         yield self.load
         yield self.prompt
         yield self.output
 
+    def stop(self) -> None:
+        """Load to zero: what hands had begun or could undo is over. Enter on the load slider goes back to the load."""
+        target = self._target
+        for slider in (self.load, self.prompt, self.output):
+            slider.halt(0.0 if slider is self.load else slider.value or 0.0)
+        self._acts.clear()
+        if target is not None:
+            if target.value:
+                self.load.ask(target.value)
+            self._target, self._hand_frames = target.at(target.axis, 0), HAND_FRAMES
+        self.stopped = True
+        self.post_message(Commanded(StopLoad()))
+
+    def steer(self, steered: bool) -> None:
+        """Whether something else than a hand drives: then nothing of the hand's is undone."""
+        if steered and not self._steered:
+            self._acts.clear()
+            self.load.ask(None)
+        self._steered = steered
+
+    def start_anew(self) -> None:
+        """The load is started by somebody else's hand: it is stopped no more."""
+        self.stopped = False
+        self._hand_frames = 0
+
+    def undo(self) -> str | None:
+        """Put back what was moved last, and say what that is; None: nothing was."""
+        if not self._acts:
+            return None
+        slider, before = self._acts.pop()
+        now = slider.value or 0.0
+        slider.halt(now)
+        slider.go_back(before)
+        return f"{slider.label} {now:g} {slider.glyphs.arrow} {before:g}"
+
     def follow(self, frame: Frame, cliff: CliffVerdict | None, stale: bool, locked: str | None) -> None:
         """Show what is commanded and what is really in flight. `locked`: why no slider may move."""
         self._hand_frames = max(0, self._hand_frames - 1)
         if not self._hand_frames or frame.target == self._target:
+            if frame.target != self._target and not self.stopped:
+                self._acts.clear()  # a plan, a search or the brake has moved the load since
             self._target, self._hand_frames = frame.target, 0
+            if self.stopped:
+                self._target = frame.target.at(frame.target.axis, 0)
         for slider in (self.load, self.prompt, self.output):
             slider.locked = locked
         self._follow_load(frame, cliff, stale)
@@ -57,24 +110,29 @@ class LoadBank(Vertical):
         self.output.follow(float(frame.target.output_tokens), None, None, stale)
 
     def _follow_load(self, frame: Frame, cliff: CliffVerdict | None, stale: bool) -> None:
-        point, cap = frame.target, float(frame.max_concurrency)
+        point, most, load = frame.target, float(frame.max_concurrency), self.load
         at = cliff.at if cliff is not None and cliff.kind is Kind.CLIFF and cliff.axis == point.axis else None
-        self.load.cap_reason = "the cap of this run (--max-concurrency)"
+        load.cap_reason = "the cap of this run (--max-concurrency)"
+        load.careful, load.most = not frame.endpoint.simulated, most
+        high = min(most, max(self._reach, point.value, load.value or 0.0)) if load.careful else most
+        value = 0.0 if self.stopped else point.value
         if point.rate_rps is not None:
-            self.load.label, self.load.unit = "rate req/s", f"({frame.in_flight} live)"
-            self.load.scale = LogScale(low=0.1, high=cap, quantum=0.1, zero=True)
-            self.load.follow(point.rate_rps, None, at, stale)
+            load.label, load.unit = "rate req/s", f"({frame.in_flight} live)"
+            load.scale = LogScale(low=0.1, high=high, quantum=0.1, zero=True)
+            load.follow(value, None, at, stale)
         else:
-            self.load.label = "concurrency"
-            self.load.scale = LogScale(low=1, high=cap, zero=True)
-            self.load.follow(float(point.concurrency or 0), float(frame.in_flight), at, stale)
+            load.label, load.unit = "concurrency", ""
+            load.scale = LogScale(low=1, high=high, zero=True)
+            load.follow(value, float(frame.in_flight), at, stale)
 
     @on(LogSlider.Changed)
     def _moved(self, message: LogSlider.Changed) -> None:
         """Command the point that all three sliders stand for; a final value that was told already is not told again."""
         message.stop()
-        if self._target is None:
+        if self._target is None or message.halts != message.slider.halts:
             return
+        if message.before is not None:
+            self._acts = [*self._acts[1 - REMEMBERED :], (message.slider, message.before)]
         value = message.value
         if message.slider is self.prompt:
             point = replace(self._target, prompt_tokens=int(value))
@@ -82,6 +140,8 @@ class LoadBank(Vertical):
             point = replace(self._target, output_tokens=int(value))
         else:
             point = self._target.at(self._target.axis, value)
+            self._reach = max(self._reach, value)
+            self.stopped = self.stopped and not value
         if point != self._target:
             self._target, self._hand_frames = point, HAND_FRAMES
             self.post_message(Commanded(SetLoad(point)))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from msgspec.structs import replace
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.timer import Timer
 
 from llmtop.tui.widgets.canvas import Canvas
-from llmtop.tui.widgets.messages import Refused
+from llmtop.tui.widgets.messages import Refused, Said
 from llmtop.view.arrangement import FIGURE_CELLS, LABEL_CELLS
 from llmtop.view.glyphs import Glyphs
 from llmtop.view.runs import Run, Runs
@@ -24,12 +26,22 @@ SETTLE_S = 0.15
 """And once more as final, this long after the last movement."""
 HAND_FRAMES = 8
 """For so many frames the hand is believed before the session, which needs a moment to take a value up."""
+MOUSE_TIMES = 2.0
+"""A careful slider rises by at most so much in one act of the mouse: a track of 50 cells is a load of 1 to 1000."""
+LEAP_TIMES = 4.0
+"""What would make a careful slider rise by more than that at once is asked for first."""
+READ_S = 0.5
+"""An Enter that comes sooner after a question is not its answer: it was typed ahead, or twice."""
+WHEEL_REST_S = 0.4
+"""Turns of the wheel that follow each other sooner are one act: a flick sends dozens."""
 
 
 class LogSlider(Canvas, can_focus=True):
-    """Left and right one step, PgUp and PgDn times two, Home and End, digits and Enter exactly, Esc undoes.
+    """Left and right one step, PgUp and PgDn times two, Home and End, digits and Enter exactly, Esc lets go.
 
-    The value is the target. `live` is what really is, and fills the track up to itself; `cliff` is marked on it.
+    The value is the target. `live` is what really is, and fills the track up to itself; `cliff` is marked on it. A
+    slider that is `careful` rises by the mouse only little by little, and asks before it leaps; the end of its track is
+    no limit for a number that is typed, up to `most`.
     """
 
     DEFAULT_CSS = "LogSlider { height: 1; width: 1fr; }"
@@ -41,18 +53,21 @@ class LogSlider(Canvas, can_focus=True):
         Binding("home", "go_to_end(-1)", "slider lowest, highest", id="slider.lowest"),
         Binding("end", "go_to_end(1)", "slider lowest, highest", id="slider.highest"),
         Binding("enter", "accept", "type an exact value", key_display="0-9 Enter", id="slider.accept"),
-        Binding("escape", "undo", "undo; give room back", id="slider.undo"),
+        Binding("escape", "release", "let go; give room back", id="slider.release"),
         Binding("up", "app.focus_previous", "slider above, below", id="slider.above"),
         Binding("down", "app.focus_next", "slider above, below", id="slider.below"),
     ]
 
     @dataclass
     class Changed(Message):
-        """The slider moved. `final`: it has come to rest."""
+        """The slider moved. `final`: it has come to rest. `before`: where it stood, once for each act of a hand."""
 
         slider: LogSlider
         value: float
         final: bool
+        before: float | None
+        halts: int
+        """How often it had been halted: what was told before a halt counts no more."""
 
         @property
         def control(self) -> LogSlider:
@@ -71,8 +86,19 @@ class LogSlider(Canvas, can_focus=True):
         self.cap_reason = "the slider ends there"
         self.locked: str | None = None
         """Why it cannot be moved now; None: it can."""
+        self.careful = False
+        self.most = scale.high
+        """The largest value that can be typed."""
+        self.halts = 0
+        self.asked: float | None = None
+        """What Enter moves it to."""
+        self._asked_at_s = 0.0
         self._typed: str | None = None
-        self._before: float | None = None
+        self._act_from: float | None = None
+        """Where it stood when the act that goes on began; None: no act does."""
+        self._act_told = False
+        self._mouse_from = 0.0
+        self._wheel: Timer | None = None
         self._waiting_frames = 0
         self._cooling: Timer | None = None
         self._settling: Timer | None = None
@@ -93,16 +119,51 @@ class LogSlider(Canvas, can_focus=True):
 
     # -- the hand -------------------------------------------------------------------------------------------------
 
+    def wish(self, value: float) -> None:
+        """Put the slider on `value`, or ask for it first where that is a leap."""
+        if self.locked is None and self.careful and value > LEAP_TIMES * self._least_up(self.value or 0.0):
+            now = _figure(self.value or 0.0)
+            self.ask(value)
+            self.post_message(Said(f"{self.label} {now} to {_figure(value)} is a leap: Enter does it, Esc does not"))
+        else:
+            self.move_to(value)
+
+    def ask(self, value: float | None) -> None:
+        """Enter moves it to `value`, until a hand does something else; None: Enter moves nothing."""
+        self._typed, self.asked, self._asked_at_s = None, value, time.monotonic()
+        self.redraw()
+
+    def go_back(self, value: float) -> None:
+        """As `wish`, but nothing that could be undone."""
+        self._act_from, self._act_told = self.value, True
+        self.wish(value)
+
+    def halt(self, value: float) -> None:
+        """Stand on `value`; whatever a hand had begun is over, and what it has told counts no more."""
+        self.halts += 1
+        for timer in (self._cooling, self._settling, self._wheel):
+            if timer is not None:
+                timer.stop()
+        self._cooling = self._settling = self._wheel = None
+        self._typed = self.asked = self._act_from = None
+        self._untold = False
+        self._end_drag()
+        self.value, self._waiting_frames = value, HAND_FRAMES
+        self.redraw()
+
     def move_to(self, value: float) -> None:
         """Put the slider on `value`, tell it at once or within 200 ms, and as final when it rests."""
+        self.asked = None
         if self.locked is not None:
             self.post_message(Refused(self.locked))
             return
+        if self.scale.high < value <= self.most:
+            self.scale = replace(self.scale, high=value)
         snapped = self.scale.snap(value)
         if self.value is not None and _same(snapped, self.value):
             return
-        if self._settling is None and self._before is None:
-            self._before = self.value
+        if self._act_from is None:
+            self._act_from, self._act_told = self.value, False
         self.value = snapped
         self._waiting_frames = HAND_FRAMES
         if self._cooling is None:
@@ -115,6 +176,10 @@ class LogSlider(Canvas, can_focus=True):
         self._settling = self.set_timer(SETTLE_S, self._settled)
         self.redraw()
 
+    def _least_up(self, value: float) -> float:
+        """What a rise from `value` is a multiple of: from 0, of the lowest value that is a load."""
+        return max(value, self.scale.low)
+
     def _cooled(self) -> None:
         self._cooling = None
         if self._untold:
@@ -124,11 +189,15 @@ class LogSlider(Canvas, can_focus=True):
     def _settled(self) -> None:
         self._settling = None
         self._tell(final=True)
+        if not self._dragging:
+            self._act_from = None
 
     def _tell(self, *, final: bool) -> None:
         self._untold = False
         if self.value is not None:
-            self.post_message(self.Changed(self, self.value, final))
+            before = None if self._act_told else self._act_from
+            self._act_told = True
+            self.post_message(self.Changed(self, self.value, final, before, self.halts))
 
     def action_step(self, direction: int) -> None:
         if self.value is None:
@@ -149,36 +218,38 @@ class LogSlider(Canvas, can_focus=True):
             self._refuse_past_cap()
 
     def _refuse_past_cap(self) -> None:
-        self.post_message(Refused(f"{self.label} ends at {_figure(self.scale.high)}: {self.cap_reason}"))
+        end = f"{self.label} ends at {_figure(self.scale.high)}"
+        if self.scale.high < self.most:
+            self.post_message(Refused(f"{end} by key and mouse: type a larger number, up to {_figure(self.most)}"))
+        else:
+            self.post_message(Refused(f"{end}: {self.cap_reason}"))
 
     def action_go_to_end(self, direction: int) -> None:
-        self.move_to(self.scale.high if direction > 0 else self.scale.low)
+        self.wish(self.scale.high if direction > 0 else self.scale.low)
 
-    def action_undo(self) -> None:
-        """Esc: drop what was typed, else go back to where the hand started, else let go of the slider."""
-        if self._typed is not None:
-            self._typed = None
-            self.redraw()
-        elif self._before is not None:
-            before, self._before = self._before, None
-            self.move_to(before)
-            self._before = None
+    def action_release(self) -> None:
+        """Esc: drop what was typed or asked, else let go of the slider."""
+        if self._typed is not None or self.asked is not None:
+            self.ask(None)
         else:
             self.screen.set_focus(None)
 
     def action_accept(self) -> None:
-        """Enter: take what was typed, exactly, or say why not."""
+        """Enter: take what was typed, exactly, or what was asked; or say why not."""
         typed, self._typed = self._typed, None
         self.redraw()
+        if typed is None and self.asked is not None and time.monotonic() - self._asked_at_s >= READ_S:
+            self.move_to(self.asked)
         if not typed or typed == ".":
             return
         value = float(typed)
-        if value > self.scale.high:
+        if value > self.most:
+            self.scale = replace(self.scale, high=self.most)
             self._refuse_past_cap()
         elif value < self.scale.low and not (self.scale.zero and value == 0):
             self.post_message(Refused(f"{self.label} starts at {_figure(self.scale.low)}"))
         else:
-            self.move_to(value)
+            self.wish(value)
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         """Digits are for this slider while it has the focus, not for choosing panels."""
@@ -190,26 +261,32 @@ class LogSlider(Canvas, can_focus=True):
         return character.isdecimal() or (character == "." and self.scale.quantum < 1)
 
     def on_key(self, event: events.Key) -> None:
-        if self._is_entry(event.character) and event.character is not None:
-            if len(self._typed or "") < 7 and not (event.character == "." and "." in (self._typed or "")):
-                self._typed = (self._typed or "") + event.character
-        elif event.key == "backspace" and self._typed is not None:
+        if self.type(event.key, event.character):
+            event.stop()
+            event.prevent_default()
+
+    def type(self, key: str, character: str | None) -> bool:
+        """Whether the key is one of a number that is being typed; it is taken then."""
+        if self._is_entry(character) and character is not None:
+            if len(self._typed or "") < 7 and not (character == "." and "." in (self._typed or "")):
+                self._typed = (self._typed or "") + character
+        elif key == "backspace" and self._typed is not None:
             self._typed = self._typed[:-1] or None
         else:
-            return
-        event.stop()
-        event.prevent_default()
+            return False
+        self.asked = None
         self.redraw()
+        return True
 
     def on_blur(self) -> None:
         self._typed = None
-        self._before = None
 
     # -- the mouse ------------------------------------------------------------------------------------------------
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         if event.x >= LABEL_CELLS and event.x < LABEL_CELLS + self._track_cells:
             self._dragging = True
+            self._mouse_from = self.value or 0.0
             self.capture_mouse()
             self._drag_to(event.x)
 
@@ -218,20 +295,48 @@ class LogSlider(Canvas, can_focus=True):
             self._drag_to(event.x)
 
     def on_mouse_up(self, event: events.MouseUp) -> None:
+        self._end_drag()
+
+    def _end_drag(self) -> None:
         if self._dragging:
             self._dragging = False
             self.release_mouse()
+            if self._settling is None:
+                self._act_from = None
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         event.stop()
-        self.action_step(1)
+        self._turn_wheel(1)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         event.stop()
-        self.action_step(-1)
+        self._turn_wheel(-1)
+
+    def _turn_wheel(self, direction: int) -> None:
+        if self.value is None:
+            return
+        if self._wheel is None:
+            self._mouse_from = self.value
+        else:
+            self._wheel.stop()
+        self._wheel = self.set_timer(WHEEL_REST_S, self._wheel_rests)
+        moved = self.scale.step(self.value, direction)
+        self._refuse_at_end(moved, direction)
+        self._move_by_mouse(moved)
+
+    def _wheel_rests(self) -> None:
+        self._wheel = None
 
     def _drag_to(self, x: int) -> None:
-        self.move_to(self.scale.at_cell(min(max(x - LABEL_CELLS, 0), self._track_cells - 1), self._track_cells))
+        cell = min(max(x - LABEL_CELLS, 0), self._track_cells - 1)
+        self._move_by_mouse(self.scale.at_cell(cell, self._track_cells))
+
+    def _move_by_mouse(self, value: float) -> None:
+        most = MOUSE_TIMES * self._least_up(self._mouse_from)
+        if self.careful and value > most and self.locked is None:
+            value = most
+            self.post_message(Said(f"the mouse at most doubles {self.label}: once more, or type a number"))
+        self.move_to(value)
 
     # -- the picture ----------------------------------------------------------------------------------------------
 
@@ -265,6 +370,8 @@ class LogSlider(Canvas, can_focus=True):
     def _figure(self, focused: bool) -> Runs:
         if self._typed is not None:
             return [(f"{self._typed:>7}", "focus"), (self.glyphs.cursor, "focus"), (" Enter", "dim")]
+        if self.asked is not None and focused:
+            return [(f"{_figure(self.asked):>7}", "focus"), ("? Enter", "dim")]
         figure = UNKNOWN if self.value is None else _figure(self.value)
         role = "stale" if self.stale else "strong"
         if self.live is not None:
