@@ -179,7 +179,9 @@ class Host:
         if now < self._judge_at or self._meta is None:
             return
         self._judge_at = now + JUDGE_S
-        self._helm.look(self.facts, self._meta)
+        found = self._helm.look(self.facts, self._meta)
+        if found is not None:
+            self._say(f"search ended: {found}")
         self._form_opinion(self._meta)
 
     def _listen(self) -> None:

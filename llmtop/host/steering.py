@@ -75,19 +75,23 @@ class Helm:
                 self._steerer = None
                 self._send(Note(SearchEnded(self._looked_s, "hand")))
 
-    def look(self, facts: Facts, meta: RunMeta) -> None:
-        """Ask the steerer, note what it has learned, and send what it wants if that is new. The load ends with it."""
+    def look(self, facts: Facts, meta: RunMeta) -> str | None:
+        """Ask the steerer, note what it has learned, and send what it wants if that is new. The load ends with it.
+
+        Returns:
+            What it has found, when it has just ended.
+        """
         with self._lock:
             self._looked_s = facts.t_s
             if self._wanted:
                 self._begin(meta)
             steerer = self._steerer
         if steerer is None:
-            return
+            return None
         step = steerer.next(facts, facts.t_s)
         with self._lock:
             if self._steerer is not steerer:
-                return
+                return None
             before = self._step.want if self._step is not None else None
             self._step = step
             for fact in step.learned:
@@ -95,5 +99,7 @@ class Helm:
             if step.want is None:
                 self._steerer = None
                 self._send(StopLoad())
-            elif step.want != before:
+                return step.text
+            if step.want != before:
                 self._send(step.want)
+            return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -15,8 +16,9 @@ from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.screen import Screen
 from textual.theme import Theme
+from textual.widgets import Input
 
-from llmtop.domain.commands import Export, Quit, Search
+from llmtop.domain.commands import Export, Quit, Search, SetLoad
 from llmtop.domain.frame import Frame
 from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
@@ -28,7 +30,7 @@ from llmtop.tui.terminal import TerminalDriver
 from llmtop.tui.widgets.knobs import FaultBar
 from llmtop.tui.widgets.messages import Commanded
 from llmtop.tui.widgets.panel import Panel
-from llmtop.tui.widgets.slider import LogSlider
+from llmtop.tui.widgets.slider import READ_S, LogSlider
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import ASCII, UNICODE
 
@@ -89,6 +91,8 @@ class LlmtopApp(App[None]):
         self._draining_ticks: int | None = None
         self._lost_shown = False
         self._silent_ticks = 0
+        self._question: tuple[Callable[[], None], float] | None = None
+        """What Enter does, and since when that is asked."""
         self._loop_of_screen: asyncio.AbstractEventLoop | None = None
         self.ticks = 0
 
@@ -138,7 +142,21 @@ class LlmtopApp(App[None]):
         typed = isinstance(event, events.InputEvent) and self.frame is None
         if typed and not (isinstance(event, events.Key) and event.key in LEAVE_KEYS):
             return
-        await super().on_event(event)
+        if isinstance(event, events.Key) and not event.is_forwarded and not isinstance(self.focused, Input):
+            await self._obey(event)
+        else:
+            await super().on_event(event)
+
+    async def _obey(self, key: events.Key) -> None:
+        """Do what a key does before the next is looked at: in one packet, each finds what the one before has chosen."""
+        question, self._question = self._question, None
+        if question is not None and key.key == "enter":
+            if time.monotonic() - question[1] >= READ_S:
+                question[0]()
+        elif not await self._check_bindings(key.key, priority=True):
+            focused = self.focused
+            if not (isinstance(focused, LogSlider) and focused.type(key.key, key.character)):
+                await self._check_bindings(key.key)
 
     def _theme_changed(self, theme: Theme) -> None:
         for widget in self.cockpit.walk_children():
@@ -206,6 +224,8 @@ class LlmtopApp(App[None]):
 
     @on(Commanded)
     def _command(self, message: Commanded) -> None:
+        if isinstance(message.command, SetLoad) and self._shown.steering.running:
+            self.cockpit.say("the search ends: the wheel is yours")
         self.host.send(message.command)
 
     def action_freeze(self) -> None:
@@ -226,10 +246,17 @@ class LlmtopApp(App[None]):
         elif self._shown.steering.running:
             cockpit.say("search stopped; the wheel is yours")
             self.host.send(Search(False))
+        elif cockpit.bank.stopped:
+            cockpit.say("the load was stopped: Enter lets the search start it, any other key does not")
+            self._question = (self._start_search, time.monotonic())
         else:
-            cockpit.say("searching for the capacity; s stops it, any slider takes the wheel back")
-            self.host.send(Search())
+            self._start_search()
         self.tick()
+
+    def _start_search(self) -> None:
+        self.cockpit.bank.start_anew()
+        self.cockpit.say("searching for the capacity; s stops it, any slider takes the wheel back")
+        self.host.send(Search())
 
     def action_export(self) -> None:
         self.cockpit.say("exporting ...")

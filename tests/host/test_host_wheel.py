@@ -139,3 +139,8 @@ def test_what_a_search_has_tested_is_noted_before_it_goes_on() -> None:
     loads = [command.point.concurrency for command in link.sent if isinstance(command, SetLoad)]
     assert [level.load for level in tested] == loads  # type: ignore[union-attr]
     assert link.sent[-2:] == [Note(ended), StopLoad()]
+    answer = host.shown().answer
+    assert answer is not None
+    assert not answer.refused
+    assert answer.text.startswith("search ended: ")
+    assert str(max(level.load for level in tested if not level.failed)) in answer.text  # type: ignore[union-attr]

@@ -171,7 +171,7 @@ class FakeEngine:
 
     def cut(self) -> None:
         self.cuts += 1
-        self.target = self.target.at("concurrency", 0)
+        self.target = self.target.at(self.target.axis, 0)
 
     def command(self, point: LoadPoint, reason: str) -> None:
         self.commands.append((point, reason))

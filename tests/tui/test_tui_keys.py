@@ -331,7 +331,7 @@ async def test_replay_keys(cockpit):
     ]
 
 
-@pytest.mark.parametrize("key", ["x", "m", "r", "s", "right"])
+@pytest.mark.parametrize("key", ["x", "m", "r", "s", "u", "right"])
 async def test_a_replay_refuses_to_drive(cockpit, key):
     app = cockpit("replay")
     async with app.run_test(size=SIZE) as pilot:

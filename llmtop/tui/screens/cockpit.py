@@ -117,6 +117,7 @@ class Cockpit(Screen[None]):
         self._keys.show(lambda width: lines.keys(shown, width))
         if frame is None:
             return
+        self.bank.drive(condition.note is not None or frame.stage is not None)
         if not condition.frozen:
             stale = is_stale(frame, condition)
             locked = commanding.live_only(frame, condition.lost is not None, "moving the load")

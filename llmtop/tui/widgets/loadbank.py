@@ -45,7 +45,7 @@ class LoadBank(Vertical):
         self._acts: list[tuple[LogSlider, float]] = []
         """What a hand has moved, and where that stood before; the newest last."""
         self._reach = REACH
-        self._steered = False
+        self._driven = False
         self.stopped = False
         """The load was stopped, and no hand has started it again."""
 
@@ -67,15 +67,17 @@ class LoadBank(Vertical):
         self.stopped = True
         self.post_message(Commanded(StopLoad()))
 
-    def steer(self, steered: bool) -> None:
-        """Whether something else than a hand drives: then nothing of the hand's is undone."""
-        if steered and not self._steered:
+    def drive(self, driven: bool) -> None:
+        """Whether something else than a hand drives, a search or a plan: whatever hands did before is not undone."""
+        if driven and not self._driven:
             self._acts.clear()
             self.load.ask(None)
-        self._steered = steered
+        self._driven = driven
+        for slider in (self.load, self.prompt, self.output):
+            slider.driven = driven
 
     def start_anew(self) -> None:
-        """The load is started by somebody else's hand: it is stopped no more."""
+        """Somebody else is let start the load: it is stopped no more."""
         self.stopped = False
         self._hand_frames = 0
 
@@ -131,7 +133,7 @@ class LoadBank(Vertical):
         message.stop()
         if self._target is None or message.halts != message.slider.halts:
             return
-        if message.before is not None:
+        if message.before is not None and message.before != message.value:
             self._acts = [*self._acts[1 - REMEMBERED :], (message.slider, message.before)]
         value = message.value
         if message.slider is self.prompt:
@@ -142,6 +144,6 @@ class LoadBank(Vertical):
             point = self._target.at(self._target.axis, value)
             self._reach = max(self._reach, value)
             self.stopped = self.stopped and not value
-        if point != self._target:
+        if point != self._target or self._driven:
             self._target, self._hand_frames = point, HAND_FRAMES
             self.post_message(Commanded(SetLoad(point)))

@@ -86,6 +86,8 @@ class LogSlider(Canvas, can_focus=True):
         self.cap_reason = "the slider ends there"
         self.locked: str | None = None
         """Why it cannot be moved now; None: it can."""
+        self.driven = False
+        """Not a hand moves it: a hand that puts it where it stands takes it over."""
         self.careful = False
         self.most = scale.high
         """The largest value that can be typed."""
@@ -160,7 +162,7 @@ class LogSlider(Canvas, can_focus=True):
         if self.scale.high < value <= self.most:
             self.scale = replace(self.scale, high=value)
         snapped = self.scale.snap(value)
-        if self.value is not None and _same(snapped, self.value):
+        if self.value is not None and _same(snapped, self.value) and not self.driven:
             return
         if self._act_from is None:
             self._act_from, self._act_told = self.value, False
@@ -251,19 +253,10 @@ class LogSlider(Canvas, can_focus=True):
         else:
             self.wish(value)
 
-    def check_consume_key(self, key: str, character: str | None) -> bool:
-        """Digits are for this slider while it has the focus, not for choosing panels."""
-        return self._is_entry(character)
-
     def _is_entry(self, character: str | None) -> bool:
         if character is None:
             return False
         return character.isdecimal() or (character == "." and self.scale.quantum < 1)
-
-    def on_key(self, event: events.Key) -> None:
-        if self.type(event.key, event.character):
-            event.stop()
-            event.prevent_default()
 
     def type(self, key: str, character: str | None) -> bool:
         """Whether the key is one of a number that is being typed; it is taken then."""
