@@ -33,6 +33,11 @@ _FASTER = {
     Bound.COMPUTE: "shorter prompts, quantised weights or more GPUs",
     Bound.MEMORY: "quantised weights or KV cache, shorter contexts, or GPUs with more bandwidth",
 }
+_FASTER_HERE = {
+    Bound.COMPUTE: "shorter prompts or quantised weights",
+    Bound.MEMORY: "quantised weights or KV cache, or shorter contexts",
+}
+"""Of a server on this machine, which is shared with what drives it: nobody buys hardware by such figures."""
 
 
 def advised(
@@ -43,6 +48,8 @@ def advised(
     cliff: CliffVerdict,
     capacity: Capacity,
     dialect: Dialect | None,
+    *,
+    here: bool = False,
 ) -> Diagnosis:
     """The diagnosis with its advice: of now or of a finished run, by the same walls.
 
@@ -52,24 +59,28 @@ def advised(
         levels: of the current curve.
         capacity: as measured over them: walls that contradict it give no number.
         dialect: whose flags are named; None: not known.
+        here: the server is on this machine.
     """
     if diagnosis.bound not in _SERVER:
         return diagnosis
     table = DIALECTS[dialect or Dialect.OPENAI]
+    faster = (_FASTER_HERE if here else _FASTER).get(diagnosis.bound, "")
     queue = next((each for each in (diagnosis.bound, cliff.cause) if each in _QUEUES), Bound.NONE)
     knee = cliff.at if cliff.confidence is Confidence.FIRM else None
     walls = walls_of(levels, limits, slo, cliff.axis, bound=queue, knee=knee)
     if isinstance(walls, str):
-        return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, walls, table, levels, slo))
+        text = _without_number(diagnosis.bound, walls, table, faster, levels, slo)
+        return msgspec.structs.replace(diagnosis, advice=text)
     found = forecast(walls, limits)
     doubt = _doubt(found, capacity, levels, slo, cliff.axis)
     if doubt is not None:
-        return msgspec.structs.replace(diagnosis, advice=_without_number(diagnosis.bound, doubt, table, levels, slo))
+        text = _without_number(diagnosis.bound, doubt, table, faster, levels, slo)
+        return msgspec.structs.replace(diagnosis, advice=text)
     free = next((turn for turn in found.turns if _has_more(turn, limits)), None)
     if free is not None:
         text = words.slots_free(slots_flag(table), free.now or 0.0, limits.max_num_seqs or 0.0)
         return msgspec.structs.replace(diagnosis, advice=text)
-    text = _with_number(diagnosis.bound, found, walls, cliff.axis, table, capacity)
+    text = _with_number(faster, found, walls, cliff.axis, table, capacity)
     return msgspec.structs.replace(diagnosis, advice=text, prediction=found)
 
 
@@ -117,17 +128,17 @@ def _doubt(found: Forecast, capacity: Capacity, levels: Sequence[Level], slo: Sl
 
 
 def _with_number(
-    bound: Bound, found: Forecast, walls: Walls, axis: Axis, table: DialectTable, capacity: Capacity
+    faster: str, found: Forecast, walls: Walls, axis: Axis, table: DialectTable, capacity: Capacity
 ) -> str:
     if found.turns:
         gain = words.gives(found, axis, _measured_too(found.capacity_now, capacity))
         turns = " and ".join(_turn(turn, walls, table) for turn in found.turns)
-        others = _other_kv(table) if found.turns[0].knob == "kv" else _FASTER.get(bound, "")
+        others = _other_kv(table) if found.turns[0].knob == "kv" else faster
         return f"{turns}: {gain}; or {others}" if others else f"{turns}: {gain}"
     held = "no flag gives more" if walls.slots is None else f"keep {slots_flag(table)} at {walls.slots:.0f}"
     held = f"{held}{words.kept(found)}"
-    if bound in _FASTER:
-        return f"{_FASTER[bound]} ({held})"
+    if faster:
+        return f"{faster} ({held})"
     return f"{held}; for more {words.REPLICA}"
 
 
@@ -155,7 +166,12 @@ def _turn(turn: Turn, walls: Walls, table: DialectTable) -> str:
 
 
 def _without_number(
-    bound: Bound, missing: str, table: DialectTable, levels: Sequence[Level] = (), slo: Slo | None = None
+    bound: Bound,
+    missing: str,
+    table: DialectTable,
+    faster: str,
+    levels: Sequence[Level] = (),
+    slo: Slo | None = None,
 ) -> str:
     unknown = words.unknown(missing)
     if bound is Bound.QUEUE:
@@ -171,7 +187,7 @@ def _without_number(
         return f"{raised(table.advice.token_budget, 'the tokens a step', table)} ({unknown})"
     if bound is Bound.KV:
         return f"{relieve_kv(table)} ({unknown})"
-    return f"fewer in flight ({unknown}), {_FASTER[bound]}"
+    return f"fewer in flight ({unknown}), {faster}"
 
 
 def _decode_share(levels: Sequence[Level], slo: Slo) -> tuple[float, str, float] | None:

@@ -11,10 +11,10 @@ import numpy as np
 from llmtop.analysis import buffering
 from llmtop.analysis import cliff as cliffs
 from llmtop.analysis.advice import advised, exhausted, explained
-from llmtop.analysis.capacity import capacity_of
+from llmtop.analysis.capacity import capacity_of, worth_trying
 from llmtop.analysis.compared import comparison_of
 from llmtop.analysis.cut import cut_of
-from llmtop.analysis.diagnosis import by_cliff, trust_notes
+from llmtop.analysis.diagnosis import by_cliff, on_this_machine, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
 from llmtop.analysis.failing import all_failed, what_all_get, why_all_failed
 from llmtop.analysis.headline import failing_headline, headline
@@ -112,6 +112,9 @@ def assess(
     capacity = buffering.unproven(capacity, whole_slo, arrival)
     if meta.ending in LOST or hopeless:
         capacity = Capacity()
+    told_s = last_held_s(facts, now_s) if over else now_s
+    recent = recent_of(facts, requests, current.point, told_s)
+    shown = worth_trying(shown, capacity, failing=not over and recent.all_fail)
     drifts, recoveries = ((), ()) if previous is None else (previous.drifts, previous.recoveries)
     if full:
         drifts = drifts_of(facts, now_s, requests, void=BY_ARRIVAL if arrival else ()) if now_s >= _DRIFT_FROM_S else ()
@@ -129,9 +132,9 @@ def assess(
     grounds = Findings(requests, current.levels, capacity, shown, named, drifts, recoveries, unjudged)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
     verdict = answered if over else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
-    told_s = last_held_s(facts, now_s) if over else now_s
     agreed, votes = 0, list[Diagnosis]()
-    by_curve = by_cliff(shown)
+    here = meta.endpoint.stands_here
+    by_curve = on_this_machine(by_cliff(shown)) if here else by_cliff(shown)
     if meta.ending in LOST or hopeless:
         diagnosis = NOTHING
     elif over and by_curve.bound is not Bound.NONE:
@@ -139,6 +142,7 @@ def assess(
     else:
         pressed = _pressed(verdict, slo)
         votes = ballots(facts, requests, current.point, limits, current.levels, dialect, pressed, told_s)
+        votes = list(map(on_this_machine, votes)) if here else votes
         before_now = _shown_before(facts, previous)
         if over and not lasting(facts, requests, told_s):
             votes = [NOTHING if vote.bound in FAILING else vote for vote in votes]
@@ -146,7 +150,9 @@ def assess(
         diagnosis = elected(before_now, votes, by_curve)
         agreed = sum(vote.bound is diagnosis.bound for vote in votes)
     if not hopeless:
-        fresh = advised(diagnosis, () if arrival else current.levels, limits, whole_slo, shown, capacity, dialect)
+        fresh = advised(
+            diagnosis, () if arrival else current.levels, limits, whole_slo, shown, capacity, dialect, here=here
+        )
         fresh = exhausted(fresh, facts, dialect)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
     unknown = arrival is not None or hopeless or meta.ending in LOST
@@ -159,7 +165,6 @@ def assess(
     settling = not over and _settles(facts, verdict, current.point, now_s)
     if not over and facts.searches and current.point.value == 0:
         proven = None  # the last load that a search tried is no news once it has found what it sought
-    recent = recent_of(facts, requests, current.point, told_s)
     top = _top(current.levels)
     return Assessment(
         t_s=now_s,
@@ -235,6 +240,7 @@ def assess_levels(
     slo = Slo() if slo is None else slo
     measured = [level for level in ordered if level.given is None]
     capacity = capacity_of(measured, slo, main, limits, point) if measured else Capacity(knee=main.at)
+    main = worth_trying(main, capacity)
     diagnosis = advised(by_cliff(main), measured, limits, slo, main, capacity, dialect)
     judgement = judge_table(capacity, main)
     curve = Curve(label="table", axis=axis, points=tuple(_point(level, slo) for level in ordered))

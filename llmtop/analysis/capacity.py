@@ -326,3 +326,21 @@ def _tokens_sentence(levels: Sequence[Level], axis: Axis, gpus: int | None) -> s
         if doubled and max(doubled) < FLAT_GAIN * rate:
             return f"{text}, past {TEXT.load(load, axis)} a doubling gains < {TEXT.round_percent(FLAT_GAIN - 1)}"
     return text
+
+
+def worth_trying(cliff: CliffVerdict, capacity: Capacity, failing: bool = False) -> CliffVerdict:
+    """The verdict with no level to try above a load that fails already: in its place one between that and what held.
+
+    Args:
+        failing: nothing ends well now, so no level is worth a try.
+    """
+    if failing:
+        return msgspec.structs.replace(cliff, next_levels=())
+    failed, held = capacity.fails_at, capacity.at_slo or 0.0
+    if failed is None or cliff.axis != "concurrency":
+        return cliff
+    levels = tuple(level for level in cliff.next_levels if level < failed)
+    if cliff.next_levels and not levels:
+        between = (round((held + failed) / 2),) if held else (round(failed / 2), round(failed / 4))
+        levels = tuple(level for level in between if max(held, 0.5) < level < failed)
+    return msgspec.structs.replace(cliff, next_levels=levels)

@@ -75,6 +75,11 @@ class Recent:
     changed_s: float = -math.inf
     """When the load last changed: requests sent before have seen another load as well."""
 
+    @property
+    def all_fail(self) -> bool:
+        """Whether requests have ended and none well."""
+        return self.ended is not None and bool(self.ended.error.any()) and not self.ended.ok.any()
+
     def ttft_s(self) -> Array:
         return _known(self.ended.ttft_s) if self.ended is not None else np.empty(0)
 
@@ -108,6 +113,20 @@ def diagnose(
     if found.bound in _BY_TIME and recent.late_share >= LATE_SHARE:
         return Diagnosis(bound=Bound.NONE, evidence=(CLIENT_LATE,))
     return found
+
+
+def on_this_machine(found: Diagnosis) -> Diagnosis:
+    """What is left of a finding about what lies between client and server where both are on one machine.
+
+    Time that is lost there is this machine's own; why requests are held or cut off is not known.
+    """
+    if found.bound is not Bound.NETWORK:
+        return found
+    why = (CLIENT_LATE,) if found.advice == _LOOK_BETWEEN else ()
+    return Diagnosis(bound=Bound.NONE, evidence=(*why, *found.evidence))
+
+
+_LOOK_BETWEEN = "look at the network, the proxy and the server's front end"
 
 
 _BY_TIME = (Bound.NETWORK, Bound.MEMORY, Bound.COMPUTE)
@@ -232,7 +251,7 @@ def _network(recent: Recent) -> Diagnosis | None:
         return Diagnosis(
             bound=Bound.NETWORK,
             evidence=(f"TTFT {here} here, {there} at the server",),
-            advice="look at the network, the proxy and the server's front end",
+            advice=_LOOK_BETWEEN,
             confidence=Confidence.PROVISIONAL,
         )
     if recent.in_flight is not None and is_held(recent.held, recent.in_flight):
@@ -240,7 +259,7 @@ def _network(recent: Recent) -> Diagnosis | None:
         return Diagnosis(
             bound=Bound.NETWORK,
             evidence=(f"{TEXT.whole(recent.in_flight)} in flight here, {TEXT.whole(inside)} on the server",),
-            advice="a gateway or proxy holds requests back: raise its connection limit",
+            advice="raise the connection limit of the gateway or proxy that holds requests back",
             confidence=Confidence.PROVISIONAL,
         )
     return _cut_at_one_time(recent)

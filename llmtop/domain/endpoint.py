@@ -113,6 +113,11 @@ class Endpoint(Struct, frozen=True, kw_only=True):
         """Whether it is on this machine, by its socket or by its address."""
         return self.unix_socket is not None or self.has_here(urlsplit(self.base_url).hostname or "")
 
+    @property
+    def stands_here(self) -> bool:
+        """Whether it is told of as one on this machine: by what a run file keeps, and what names of it mean."""
+        return self.simulated or self.is_here or urlsplit(self.base_url).hostname == "localhost"
+
     def has_here(self, host: str) -> bool:
         """Whether a host of its URLs is this machine. What a name claims counts for nothing."""
         return is_loopback(host) or bool(self.addresses_of(host))

@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 from test_analysis_guards_levels import cap, knee
 from test_analysis_slo import level
+from virtual import VirtualSession
 
-from llmtop.analysis import Level, Limits
+from llmtop.analysis import Level, Limits, assess
+from llmtop.analysis.advice import advised
 from llmtop.analysis.assess import _judged, _main, _point, _pressed
+from llmtop.analysis.capacity import worth_trying
+from llmtop.analysis.diagnosis import Recent, _network, on_this_machine
 from llmtop.analysis.headline import ACTION_WIDTH, SETTLING, WIDTH, headline
 from llmtop.analysis.predicted import assess_prediction
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Metric, Slo, SloTarget, parse_slo
 from llmtop.domain.verdicts import (
     Bound,
@@ -26,7 +31,7 @@ from llmtop.domain.verdicts import (
     SloVerdict,
     TargetVerdict,
 )
-from llmtop.simulator.engine import predict
+from llmtop.simulator.engine import load_preset, predict
 from llmtop.wording.sentences import CLIENT_LATE
 
 NONE = CliffVerdict(kind=Kind.NONE)
@@ -267,3 +272,53 @@ def test_a_prediction_is_judged_by_its_own_axis_limits_and_lengths() -> None:
     opened = assess_prediction(rated, Slo())
     assert (opened.curves[0].axis, [point.load for point in opened.curves[0].points]) == ("rate", [6.0, 6.0])
     assert opened.capacity.limited_by is None
+
+
+# -- what to try, and what is said of this machine --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("at_slo", "fails_at", "wanted", "tried"),
+    [
+        (None, None, (96, 192), (96, 192)),
+        (None, 48.0, (96, 192), (24, 12)),
+        (32.0, 48.0, (96,), (40,)),
+        (47.0, 48.0, (96,), ()),
+        (None, 1.0, (2, 4), ()),
+        (32.0, 64.0, (29, 72), (29,)),
+        (None, 48.0, (), ()),
+    ],
+)
+def test_nothing_is_tried_above_a_load_that_fails(
+    at_slo: float | None, fails_at: float | None, wanted: tuple[int, ...], tried: tuple[int, ...]
+) -> None:
+    cliff = CliffVerdict(kind=Kind.INSUFFICIENT, next_levels=wanted)
+    assert worth_trying(cliff, Capacity(at_slo=at_slo, fails_at=fails_at)).next_levels == tried
+    assert worth_trying(cliff, Capacity(at_slo=at_slo, fails_at=fails_at), failing=True).next_levels == ()
+
+
+def test_a_first_level_that_fails_is_followed_by_lower_ones() -> None:
+    session = VirtualSession(load_preset("laptop"), LoadPoint(concurrency=64))
+    session.run_until(20.0)
+    found = assess(session.facts, session.meta, parse_slo("ttft_p95<2s"), now_s=20.0, full=False)
+    assert found.capacity.fails_at == 64
+    assert all(level < 64 for level in found.cliff.next_levels)
+    assert "try 32, then 16" in found.headline
+
+
+def test_on_one_machine_nobody_is_sent_to_a_proxy_or_to_buy_hardware() -> None:
+    gap = _network(Recent(ttft_here_s=5.0, ttft_server_s=0.05))
+    held = _network(Recent(in_flight=100.0, running=20.0, held=80.0))
+    assert gap is not None
+    assert held is not None
+    assert (gap.bound, held.bound) == (Bound.NETWORK, Bound.NETWORK)
+    assert on_this_machine(gap).evidence == (CLIENT_LATE, *gap.evidence)
+    assert on_this_machine(held).evidence == held.evidence
+    for each in (on_this_machine(gap), on_this_machine(held)):
+        assert (each.bound, each.advice) == (Bound.NONE, None)
+    assert on_this_machine(SLOTS) is SLOTS
+    for bound in (Bound.COMPUTE, Bound.MEMORY):
+        found = Diagnosis(bound=bound)
+        here, there = (advised(found, (), Limits(), Slo(), NONE, Capacity(), None, here=here) for here in (True, False))
+        assert "GPU" in str(there.advice)
+        assert "GPU" not in str(here.advice)

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 from msgspec.structs import replace
 
-from llmtop.analysis.advice import _other_kv, _without_number, relieve_kv, slots_flag
+from llmtop.analysis.advice import _FASTER, _other_kv, _without_number, relieve_kv, slots_flag
 from llmtop.analysis.headline import _action, failing_headline, headline
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
@@ -51,7 +51,7 @@ def advice_of(table: DialectTable, bound: Bound) -> list[str]:
     """All that may be advised, of the longest kind."""
     turned = words.in_step(words.turned(slots_flag(table), 1024, 12288), table.advice.slots_divide)
     return [
-        _without_number(bound, "the levels are too few", table),
+        _without_number(bound, "the levels are too few", table, _FASTER.get(bound, "")),
         relieve_kv(table),
         f"{turned}: about 12288 concurrent users at the SLO (1024 now), then TPOT binds; or {_other_kv(table)}",
         words.slots_free(slots_flag(table), 1024, 12288),
