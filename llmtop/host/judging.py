@@ -58,9 +58,15 @@ class Judge:
             self._words_s = fresh.t_s
             return fresh
         if fresh.t_s - self._words_s < _patience_s(said, fresh):
-            return replace(fresh, headline=said.headline)
+            return _with_words_of(said, fresh)
         self._words_s = fresh.t_s
         return fresh
+
+
+def _with_words_of(said: Assessment, fresh: Assessment) -> Assessment:
+    """The opinion with the words that are shown, and what else is shown of the same: two advices would contradict."""
+    advised = replace(fresh.diagnosis, advice=said.diagnosis.advice, prediction=said.diagnosis.prediction)
+    return replace(fresh, headline=said.headline, diagnosis=advised, capacity=said.capacity)
 
 
 def _patience_s(said: Assessment, fresh: Assessment) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from msgspec import Struct
 
 from llmtop.domain.endpoint import EndpointState
@@ -22,6 +24,30 @@ class Condition(Struct, frozen=True):
     """Seconds without a new frame."""
     note: str | None = None
     """Progress of a search."""
+    late: bool = False
+    """Whether the simulated engine is late, for so long that times tell more of this machine than of it."""
+
+
+LATE_MS = 10.0
+"""From here on the simulated engine is said to be late; below, it tells more of the machine than of the engine."""
+LATE_POLLS, LATE_OF = 3, 8
+"""So many late ones of the last answers of its metrics make it late: one is a hiccup."""
+
+
+class Lateness:
+    """Remembers whether the simulated engine was late lately."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, bool]] = deque(maxlen=LATE_OF)
+
+    def see(self, frame: Frame) -> bool:
+        """Whether it is late now, by the last answers up to that of this frame."""
+        server = frame.server
+        if server is None or server.late_ms is None:
+            self._seen.clear()
+        elif not self._seen or self._seen[-1][0] != server.t_s:
+            self._seen.append((server.t_s, server.late_ms >= LATE_MS))
+        return sum(late for _, late in self._seen) >= LATE_POLLS
 
 
 def is_stale(frame: Frame, condition: Condition) -> bool:

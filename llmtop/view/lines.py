@@ -11,16 +11,15 @@ from llmtop.domain.frame import Frame, ReplayPosition
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange
 from llmtop.view.arrangement import FIGURE_CELLS, LABEL_CELLS
-from llmtop.view.condition import Condition, span_of
+from llmtop.view.condition import LATE_MS, Condition, span_of
 from llmtop.view.glyphs import Glyphs, plain
-from llmtop.view.runs import Part, Run, Runs, cut, fit
+from llmtop.view.runs import Part, Run, Runs, cut, cut_inside, fit
 from llmtop.view.tone import Tone
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TIGHT, UNKNOWN, clock
+from llmtop.wording.sentences import client_sign
 
 _CLIENT_TONES = {"green": Tone.GOOD, "amber": Tone.WARN, "red": Tone.BAD}
-LATE_MS = 10.0
-"""From here on the simulated engine is said to be late; below, it tells more of the machine than of the engine."""
 
 
 NAMED_CELLS = 40
@@ -106,10 +105,11 @@ def _client(frame: Frame, glyphs: Glyphs) -> Runs:
     client = frame.client
     if client is None:
         return [(f"client {UNKNOWN} ", "dim")]
-    lag_ms = client.lag_p99_ms if client.lag_p99_ms is not None else client.loop_lag_ms
     tone = _CLIENT_TONES[client.state]
     symbol = {Tone.WARN: glyphs.warn, Tone.BAD: glyphs.bad}.get(tone, "")
-    return [("client ", "dim"), (f"{symbol}{TIGHT.latency(lag_ms)} ", "text" if tone is Tone.GOOD else tone.value)]
+    lag_ms = client.lag_p99_ms if client.lag_p99_ms is not None else client.loop_lag_ms
+    figure = TIGHT.latency(lag_ms) if client.reason is None else client_sign(client.reason, TIGHT)
+    return [("client ", "dim"), (f"{symbol}{figure} ", "text" if tone is Tone.GOOD else tone.value)]
 
 
 # -- settings -----------------------------------------------------------------------------------------------------
@@ -176,6 +176,8 @@ class Entry(Struct, frozen=True, order=True):
     t_s: float
     text: str
     role: str = "text"
+    remedy: bool = False
+    """Whether its last clause says what to do, and so is kept where the text is cut."""
 
 
 def entries(frame: Frame | None, glyphs: Glyphs) -> list[Entry]:
@@ -185,11 +187,18 @@ def entries(frame: Frame | None, glyphs: Glyphs) -> list[Entry]:
     roles = {"warning": "warn", "error": "bad"}
     signs = {"warning": f"{glyphs.warn} ", "error": f"{glyphs.bad} "}
     found = [
-        Entry(event.t_s, signs.get(event.severity, "") + plain(event.text, glyphs), roles.get(event.severity, "text"))
+        Entry(
+            event.t_s,
+            signs.get(event.severity, "") + plain(event.text, glyphs),
+            roles.get(event.severity, "text"),
+            event.kind == "endpoint",
+        )
         for event in frame.events
     ]
     found += [
-        Entry(group.last_s, f"{glyphs.bad} {plain(failure_seen(group, TIGHT), glyphs)}", "bad")
+        Entry(
+            group.last_s, f"{glyphs.bad} {plain(failure_seen(group, TIGHT), glyphs)}", "bad", bool(group.retry_after_s)
+        )
         for group in frame.failures
     ]
     found += [Entry(mark.t_s, f'mark "{plain(mark.text, glyphs)}"', "mark") for mark in frame.marks]
@@ -229,10 +238,10 @@ def event_line(found: Sequence[Entry], glyphs: Glyphs, width: int) -> Runs:
         need = len(text) + (3 if runs else 0)
         if need > room:
             if not runs:
-                return [
-                    (" ", ""),
-                    *cut([(clock(entry.t_s) + " ", "faint"), (entry.text, entry.role)], room, glyphs.more),
-                ]
+                stamp = f" {clock(entry.t_s)} "
+                left = width - len(stamp)
+                whole = cut_inside(entry.text, left, glyphs.more) if entry.remedy else entry.text
+                return [(stamp, "faint"), *cut([(whole, entry.role)], left, glyphs.more)]
             break
         sep: Runs = [(f" {glyphs.sep} ", "faint")] if runs else []
         runs = [(clock(entry.t_s) + " ", "faint"), (entry.text, entry.role), *sep, *runs]

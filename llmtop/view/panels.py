@@ -63,7 +63,15 @@ def panels(frame: Frame, slo: Slo, glyphs: Glyphs, condition: Condition, path: s
     )
     if path:
         views = (*(_void(view, plain(path, glyphs)) for view in views[:2]), *views[2:])
+    if frame.window.error_ratio == 1:
+        views = (*(_of_failures(view) for view in views[:2]), *views[2:])
     return tuple(_settled(view, axis, ticks, stale) for view in views)
+
+
+def _of_failures(view: PanelView) -> PanelView:
+    """A latency of requests that all fail is no good news."""
+    tone = Tone.UNKNOWN if view.tone is Tone.GOOD else view.tone
+    return replace(view, notes=("all fail",), tone=tone, stale=True)
 
 
 def _void(view: PanelView, path: str) -> PanelView:
@@ -190,7 +198,7 @@ def _errors(frame: Frame, target: SloTarget | None) -> PanelView:
     ended = totals.ok + totals.errors
     return PanelView(
         title="errors",
-        notes=(f"{TIGHT.whole(totals.errors)} of {TIGHT.whole(ended)}",) if totals.errors else (),
+        notes=_in_all(f"{TIGHT.whole(totals.errors)} of {TIGHT.whole(ended)}") if totals.errors else (),
         figure=TIGHT.percent(ratio),
         limit=short_limit(target),
         tone=judge_target(ratio, target, history),
@@ -200,3 +208,8 @@ def _errors(frame: Frame, target: SloTarget | None) -> PanelView:
         ceiling=1.0,
         label=TIGHT.round_percent,
     )
+
+
+def _in_all(text: str) -> tuple[str, ...]:
+    """What is of the run, beside a figure of its last seconds."""
+    return (f"{text} in the run", f"run {text}", "")

@@ -4,40 +4,75 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from llmtop.domain.frame import Distribution, Frame
-from llmtop.domain.verdicts import Assessment
+from llmtop.domain.verdicts import Assessment, Bound
 from llmtop.meter.split import split_ttft
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.lines import Entry
 from llmtop.view.runs import Runs, cut
+from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TIGHT, UNKNOWN, clock
+from llmtop.wording.sentences import CLIENT_LATE, agreed
 
 _COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
-def percentiles(frame: Frame, assessment: Assessment | None, stale: bool, glyphs: Glyphs, width: int) -> list[Runs]:
-    """Percentiles of the window with their n, the totals of the run, and what is advised in full length."""
+class _Group(NamedTuple):
+    """Rows that are shown or left out together; of what has no room, the highest rank goes first."""
+
+    rank: int
+    rows: list[Runs]
+
+
+def percentiles(
+    frame: Frame,
+    assessment: Assessment | None,
+    stale: bool,
+    glyphs: Glyphs,
+    width: int,
+    height: int = 99,
+    late: bool = False,
+) -> list[Runs]:
+    """Percentiles of the window with their n, the totals of the run, why requests fail, and what is advised, in full.
+
+    Figures give way to words in a panel of little `height`: what is left out of them stands in other panels.
+    """
     ink = "stale" if stale else "text"
+    groups = _latencies(frame, assessment, ink, width)
+    for rank, name, value in (*_totals(frame), *_server(frame, assessment), *_gpus(frame), *_client(frame)):
+        groups.append(_Group(rank, [[(f" {name:<9}", "dim"), *cut([(value, ink)], width - 10, glyphs.more)]]))
+    groups += [_words(*each, "bad", glyphs, width) for each in _failures(frame)]
+    groups += [_words(*each, "text", glyphs, width) for each in _opinions(assessment, late)]
+    while sum(len(group.rows) for group in groups) > height and (worst := max(groups, key=lambda each: each.rank)).rank:
+        groups.remove(worst)
+    rows = [row for group in groups for row in group.rows]
+    if len(rows) > height > 0:
+        rows = [*rows[: height - 1], cut([*rows[height - 1], (" " * width, "")], width - 1, glyphs.more)]
+    return rows
+
+
+def _latencies(frame: Frame, assessment: Assessment | None, ink: str, width: int) -> list[_Group]:
     window = frame.window
     if assessment is not None and assessment.path:
         window = replace(window, **_VOID)
     cells = min(10, max(7, (width - 12) // 6))
-    rows: list[Runs] = [[(f" {'':<5}{'n':>5}", "dim"), *((f"{name:>{cells}}", "dim") for name in _COLUMNS)]]
-    for name, figures in (("TTFT", window.ttft), ("TPOT", window.tpot), ("E2E", window.e2e)):
-        rows.append([(f" {name:<5}", "dim"), *_figures(figures, cells, ink)])
+    head: Runs = [(f" {'':<5}{'n':>5}", "dim"), *((f"{name:>{cells}}", "dim") for name in _COLUMNS)]
     gaps = Distribution(p50=window.gap_p50_ms, p99=window.gap_p99_ms, max=window.gap_max_ms)
-    rows.append([(" gap  ", "dim"), *_figures(gaps, cells, ink)])
-    rows.append([])
-    for name, value in (*_totals(frame), *_server(frame), *_gpus(frame), *_client(frame)):
-        rows.append([(f" {name:<9}", "dim"), *cut([(value, ink)], width - 10, glyphs.more)])
-    for name, sentence in _opinions(assessment):
-        for line in textwrap.wrap(plain(sentence, glyphs), max(8, width - 11)):
-            rows.append([(f" {name:<9}", "dim"), (line, "text")])
-            name = ""
-    return rows
+    told = ((1, "TTFT", window.ttft), (1, "TPOT", window.tpot), (4, "E2E", window.e2e), (6, "gap", gaps))
+    groups = [_Group(1, [head])]
+    groups += [_Group(rank, [[(f" {name:<5}", "dim"), *_figures(of, cells, ink)]]) for rank, name, of in told]
+    return [*groups, _Group(9, [[]])]
+
+
+def _words(rank: int, name: str, sentence: str, role: str, glyphs: Glyphs, width: int) -> _Group:
+    rows: list[Runs] = []
+    for line in textwrap.wrap(plain(sentence, glyphs), max(8, width - 11)):
+        rows.append([(f" {name if not rows else '':<9}", "dim"), (line, role)])
+    return _Group(rank, rows)
 
 
 def events(entries: Sequence[Entry], width: int, height: int) -> list[Runs]:
@@ -65,39 +100,69 @@ def _figures(figures: Distribution, cells: int, ink: str) -> Runs:
     return runs
 
 
-def _totals(frame: Frame) -> list[tuple[str, str]]:
+_Row = tuple[int, str, str]
+"""Rank, name and words of a row."""
+
+
+def _totals(frame: Frame) -> list[_Row]:
     totals = frame.totals
     ok, failed, cancelled = (TIGHT.whole(count) for count in (totals.ok, totals.errors, totals.cancelled))
     return [
-        ("requests", f"{ok} ok  {failed} failed  {cancelled} cancelled"),
-        ("tokens", f"{TIGHT.whole(totals.output_tokens)} out  {TIGHT.count(frame.window.output_tokens_per_s)}/s"),
+        (0, "run", f"{ok} ok  {failed} failed  {cancelled} cancelled"),
+        (
+            5,
+            "tokens",
+            f"{TIGHT.count(frame.window.output_tokens_per_s)}/s  {TIGHT.whole(totals.output_tokens)} in the run",
+        ),
     ]
 
 
-def _server(frame: Frame) -> list[tuple[str, str]]:
+def _failures(frame: Frame) -> list[_Row]:
+    """The kinds of failures that came last, the newest first."""
+    newest = list(reversed(frame.failures))[:_KINDS]
+    return [(2 * i, "" if i else "failed", failure_seen(group, TIGHT)) for i, group in enumerate(newest)]
+
+
+_KINDS = 2
+"""Of failures; the log has all."""
+
+
+def _server(frame: Frame, assessment: Assessment | None) -> list[_Row]:
     server = frame.server
     if server is None:
         return []
     slots = "" if server.max_num_seqs is None else f"/{TIGHT.whole(server.max_num_seqs)}"
     hits = "" if server.prefix_hit_ratio is None else f"  prefix hits {TIGHT.percent(server.prefix_hit_ratio)}"
     return [
-        ("server", f"{TIGHT.count(server.running)}{slots} running  {TIGHT.count(server.waiting)} waiting{hits}"),
-        *_ttft(frame),
+        (3, "server", f"{TIGHT.count(server.running)}{slots} running  {TIGHT.count(server.waiting)} waiting{hits}"),
+        *_ttft(frame, assessment),
     ]
 
 
-def _ttft(frame: Frame) -> list[tuple[str, str]]:
-    """Where the time to the first token went, as far as the server tells."""
+def _ttft(frame: Frame, assessment: Assessment | None) -> list[_Row]:
+    """Where the time to the first token went, as far as the server tells.
+
+    Client and server tell of other requests where load or lengths move: what they differ by is told as the network's
+    only where it is little, or where the same first tokens show it.
+    """
     server, client_ms = frame.server, frame.window.ttft.mean
     if server is None or server.ttft_mean_s is None or client_ms is None:
         return []
     split = split_ttft(client_ms / 1e3, server.ttft_mean_s, server.queue_mean_s, server.prefill_mean_s)
-    parts = {"queue": split.queue_s, "prefill": split.prefill_s, "network": split.network_s}
+    shown = assessment is not None and assessment.diagnosis.bound is Bound.NETWORK
+    network_s = split.network_s
+    if network_s is not None and network_s > NETWORK_SHARE * split.client_s and not shown:
+        network_s = None
+    parts = {"queue": split.queue_s, "prefill": split.prefill_s, "network": network_s}
     told = [f"{name} {TIGHT.latency(part * 1e3)}" for name, part in parts.items() if part is not None]
-    return [("TTFT is", "  ".join(told))]
+    return [(7, "TTFT is", "  ".join(told))] if told else []
 
 
-def _gpus(frame: Frame) -> list[tuple[str, str]]:
+NETWORK_SHARE = 0.3
+"""Of TTFT, up to which the difference of two means may be the network's: more needs proof by the same requests."""
+
+
+def _gpus(frame: Frame) -> list[_Row]:
     rows = []
     for gpu in frame.gpus[:2]:
         memory = UNKNOWN
@@ -106,28 +171,30 @@ def _gpus(frame: Frame) -> list[tuple[str, str]]:
         power = "" if gpu.power_w is None else f"  {gpu.power_w:.0f}W"
         heat = "" if gpu.temperature_c is None else f"  {gpu.temperature_c:.0f}C"
         throttle = f"  throttled: {', '.join(gpu.throttle)}" if gpu.throttle else ""
-        rows.append((f"gpu {gpu.index}", f"{memory}{power}{heat}{throttle}"))
+        rows.append((3 if throttle else 7, f"gpu {gpu.index}", f"{memory}{power}{heat}{throttle}"))
     return rows
 
 
-def _client(frame: Frame) -> list[tuple[str, str]]:
+def _client(frame: Frame) -> list[_Row]:
     client = frame.client
     if client is None:
         return []
     lag, slip = TIGHT.latency(client.lag_p99_ms), TIGHT.latency(client.send_slip_p99_ms)
-    return [("client", f"lag {lag}  slip {slip}  cpu {TIGHT.percent(client.cpu)}")]
+    return [(8, "client", f"lag {lag}  slip {slip}  cpu {TIGHT.percent(client.cpu)}")]
 
 
-def _opinions(assessment: Assessment | None) -> list[tuple[str, str]]:
-    """What the verdict line has no room for."""
+def _opinions(assessment: Assessment | None, late: bool) -> list[_Row]:
+    """What the verdict has no room for; what to do is never left out."""
     if assessment is None:
         return []
     diagnosis, capacity = assessment.diagnosis, assessment.capacity
     evidence = "; ".join(diagnosis.evidence or assessment.cliff.evidence)
+    because = ": ".join(filter(None, (agreed(*diagnosis.votes), evidence)))
+    advice = CLIENT_LATE if late and diagnosis.advice else diagnosis.advice
     told = (
-        ("path", assessment.path),
-        ("advice", diagnosis.advice),
-        ("because", evidence),
-        ("capacity", capacity.sentence),
+        (0, "path", assessment.path),
+        (0, "advice", advice),
+        (2, "because", "" if late else because),
+        (2, "capacity", capacity.sentence),
     )
-    return [(name, sentence) for name, sentence in told if sentence]
+    return [(rank, name, sentence) for rank, name, sentence in told if sentence]

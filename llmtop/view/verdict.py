@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from llmtop.domain.endpoint import SILENCE_S, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
-from llmtop.domain.verdicts import Assessment
+from llmtop.domain.verdicts import Assessment, Bound
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Runs, cut_inside, wrapped
 from llmtop.wording.endings import silent_server
 from llmtop.wording.figures import TIGHT
-from llmtop.wording.sentences import VOID, agreed, client_reason
+from llmtop.wording.names import bound_adjective
+from llmtop.wording.sentences import CLIENT_LATE, VOID, agreed, client_reason
 
+TIMELESS = (Bound.CLIENT, Bound.REFUSED, Bound.FAILED)
+"""What binds however late this machine is."""
 DRAINING = " the load is off; waiting for the server to finish (q leaves now)"
 ROUGH_CELLS = 18
 """What a line loses by being broken between words, or by a badge."""
@@ -47,7 +50,7 @@ def _clauses(
         return [_badge("BRAKED", frame.braked, glyphs, room)]
     if assessment is None or not assessment.headline:
         return [[(f"{glyphs.wait} measuring", "dim")], [("move a slider and watch", "faint")]]
-    return _headline(assessment, glyphs)
+    return _headline(assessment, condition.late, glyphs)
 
 
 def _badge(name: str, why: str, glyphs: Glyphs, room: int) -> Runs:
@@ -83,9 +86,19 @@ def _without_url(status: EndpointStatus) -> str:
     return problem if colon and url in ("http://", "https://") else status.last_error or ""
 
 
-def _headline(assessment: Assessment, glyphs: Glyphs) -> list[Runs]:
-    """The headline's first clause carries the tone; what follows is plain."""
+def _headline(assessment: Assessment, late: bool, glyphs: Glyphs) -> list[Runs]:
+    """The headline's first clause carries the tone; what follows is plain.
+
+    What binds is not known while this machine is late, whatever its times say.
+    """
     first, *rest = assessment.headline.split(" · ")
+    diagnosis = assessment.diagnosis
+    if late and diagnosis.bound not in TIMELESS:
+        cause = bound_adjective(diagnosis.bound)
+        rest = [
+            CLIENT_LATE,
+            *(clause for clause in rest if clause != CLIENT_LATE and not (cause and clause.startswith(cause))),
+        ]
     ok = True if first.startswith("SLO OK") else False if first.startswith("SLO FAIL") else None
     if ok is None and assessment.judgement.final:
         ok = assessment.judgement.ok
@@ -94,5 +107,5 @@ def _headline(assessment: Assessment, glyphs: Glyphs) -> list[Runs]:
         sign, role = glyphs.warn, "warn"
     clauses: list[Runs] = [[(f"{sign} {plain(first, glyphs)}", role)]]
     clauses += [[(plain(clause, glyphs), "text")] for clause in rest]
-    votes = agreed(*assessment.diagnosis.votes)
+    votes = "" if CLIENT_LATE in rest else agreed(*diagnosis.votes)
     return [*clauses, [(votes, "faint")]] if votes else clauses

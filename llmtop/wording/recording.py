@@ -18,7 +18,7 @@ Span = tuple[float, float | None]
 
 
 def waits_text(path: object, why: str) -> str:
-    return f"recording waits: {path}: {why}; what comes is kept in memory until it can be written"
+    return f"recording waits: {why}; what comes is kept in memory until it can be written: {path}"
 
 
 def goes_on_text(path: object) -> str:

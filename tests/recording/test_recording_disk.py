@@ -27,6 +27,7 @@ from llmtop.recording import writer as writer_module
 from llmtop.recording.reader import RunReader
 from llmtop.recording.runfile import RunFile
 from llmtop.recording.writer import RunWriter
+from llmtop.wording.recording import SILENT, waits_text
 
 META = RunMeta(llmtop_version="0", started_at=0.0, endpoint=Endpoint(base_url="http://h"), profile=Profile(name="p"))
 BUSY, FULL, IOERR = 5, 13, 10 | 3 << 8
@@ -409,7 +410,7 @@ def test_a_disk_that_hangs_is_said_and_holds_up_neither_the_load_nor_the_end(
     answers = threading.Event()
     monkeypatch.setattr(writer._file, "save", answers.wait)
     writer.write(batch(1))
-    until(lambda: writer.news() == (("error", f"recording waits: {writer.path}: {SILENT_WAITS}"),))
+    until(lambda: writer.news() == (("error", waits_text(writer.path, SILENT)),))
     assert writer.problem == "nothing is written since 00:00: the disk does not answer"
     began_s = time.monotonic()
     for number in range(2, 50):
@@ -419,9 +420,6 @@ def test_a_disk_that_hangs_is_said_and_holds_up_neither_the_load_nor_the_end(
     assert time.monotonic() - began_s < 2.0
     assert "the disk does not answer" in (writer.problem or "")
     answers.set()
-
-
-SILENT_WAITS = "the disk does not answer; what comes is kept in memory until it can be written"
 
 
 def test_limits_fit_each_other() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from msgspec.structs import replace
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -25,7 +26,7 @@ from llmtop.tui.widgets.panel import Panel
 from llmtop.tui.widgets.slider import LogSlider
 from llmtop.view import lines
 from llmtop.view.arrangement import MIN_SIZE, arrange
-from llmtop.view.condition import Condition, is_stale
+from llmtop.view.condition import Condition, Lateness, is_stale
 from llmtop.view.glyphs import Glyphs
 from llmtop.view.runs import cut
 from llmtop.view.verdict import verdict
@@ -70,6 +71,7 @@ class Cockpit(Screen[None]):
         self.condition = Condition()
         self._assessment: Assessment | None = None
         self._said: tuple[str, str] | None = None
+        self._lateness = Lateness()
         self._header = Line(id="header")
         self._verdict = Lines(id="verdict")
         self.bank = LoadBank(glyphs, id="sliders")
@@ -107,6 +109,8 @@ class Cockpit(Screen[None]):
 
     def show(self, frame: Frame | None, assessment: Assessment | None, condition: Condition) -> None:
         """Draw what is new. While frozen, sliders show the hand and not the old frame."""
+        if frame is not None:
+            condition = replace(condition, late=self._lateness.see(frame))
         self.frame, self._assessment, self.condition = frame, assessment, condition
         glyphs = self.glyphs
         self._header.show(lambda width: lines.header(frame, condition, glyphs, width))

@@ -57,7 +57,7 @@ class Body(Horizontal):
         path = "" if assessment is None else assessment.path
         for panel, view in zip(self._charts, panels(frame, self.slo, self.glyphs, condition, path), strict=True):
             panel.show(view, self.mode)
-        self._percentiles.show(frame, assessment, is_stale(frame, condition))
+        self._percentiles.show(frame, assessment, is_stale(frame, condition), condition.late)
         self._curve.show(() if assessment is None else assessment.curves, assessment, self.slo)
         self._log.show(entries(frame, self.glyphs))
 

@@ -43,7 +43,7 @@ class CurvePanel(Panel):
 
     def _words(self) -> Runs:
         levels = sum(len(curve.points) for curve in self._curves if not curve.ghost)
-        words: Runs = [(f"{levels} levels", "dim")]
+        words: Runs = [(f"{levels} level{'' if levels == 1 else 's'}", "dim")]
         cliff = self._cliff
         if cliff is not None and cliff.at is not None and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
             at, low, high = (TIGHT.load(end, cliff.axis) for end in (cliff.at, cliff.low, cliff.high))

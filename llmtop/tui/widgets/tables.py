@@ -24,10 +24,10 @@ class PercentilePanel(Panel):
         super().__init__(number, glyphs, **options)
         self._frame: Frame | None = None
         self._assessment: Assessment | None = None
-        self._stale = False
+        self._stale = self._late = False
 
-    def show(self, frame: Frame, assessment: Assessment | None, stale: bool) -> None:
-        self._frame, self._assessment, self._stale = frame, assessment, stale
+    def show(self, frame: Frame, assessment: Assessment | None, stale: bool, late: bool) -> None:
+        self._frame, self._assessment, self._stale, self._late = frame, assessment, stale, late
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Runs]:
@@ -35,7 +35,10 @@ class PercentilePanel(Panel):
         if frame is None:
             return [self.rule(width, "percentiles", [])]
         head = self.rule(width, "percentiles", [(f"last {TIGHT.duration(frame.window.span_s)}", "dim")])
-        return [head, *tables.percentiles(frame, self._assessment, self._stale, self.glyphs, width)][:height]
+        told = tables.percentiles(
+            frame, self._assessment, self._stale, self.glyphs, width, max(1, height - 1), self._late
+        )
+        return [head, *told][:height]
 
 
 class EventPanel(Panel):
