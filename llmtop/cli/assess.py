@@ -8,6 +8,7 @@ from pathlib import Path
 from llmtop.analysis import assess_levels
 from llmtop.cli.exits import exit_code
 from llmtop.cli.output import complain, print_json, say, verdicts_json
+from llmtop.cli.recorded import run_path
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import OF_CAPACITY
 from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
@@ -16,6 +17,7 @@ from llmtop.errors import FileError, UsageError
 from llmtop.exchange.levels import parse_levels, shortfall
 from llmtop.host.review import assess_run, cut_off
 from llmtop.inputs import path_of, text_of
+from llmtop.recording.shelf import remember
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TEXT
 from llmtop.wording.sentences import fails_from
@@ -25,14 +27,17 @@ MOST_BYTES = 50_000_000
 
 
 def main(arguments: argparse.Namespace) -> int:
-    path = path_of(arguments.file)
+    table = arguments.file.lower().endswith(".csv")
+    path = path_of(arguments.file) if table else run_path(arguments.file)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else None
-    if path.suffix.lower() == ".csv":
+    if table:
         assessment, figures = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat), None
         cliff = assessment.cliff
     else:
         complain(cut_off(path))
         assessment, figures = assess_run(path, slo)
+        if slo is None:
+            remember(path, assessment.judgement.sentence)
         cliff = _asked(assessment, arguments.metric, arguments.stat)
     code = exit_code(assessment.judgement, unknown_ok=arguments.unknown_ok)
     if arguments.json:

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 from msgspec import Struct
 
+from llmtop.cli.runs import RunEntry
 from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Distribution, Frame, Totals
@@ -117,6 +118,12 @@ def documents() -> dict[str, Keys]:
         "llmtop doctor --json": {**head, **keys_of(EndpointInfo)},
         "llmtop selftest --json": {**head, "rows": Key(tuple[Row, ...]), "verdict": Key(str)},
         "llmtop profiles --json": {**head, "profiles": Key(tuple[ProfileEntry, ...])},
+        "llmtop runs --json": {
+            **head,
+            "runs": Key(tuple[RunEntry, ...], "Newest first; 20, or with --all all."),
+            "more": Key(int, "Older ones that are not among them."),
+            "size": Key(int, "Bytes of all recordings."),
+        },
         "llmtop locate --json": {**head, **{name: Key(str, "A path.") for name in ("runs", "profiles", "log")}},
     }
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from llmtop.cli import summary
 from llmtop.cli.effects import effects
 from llmtop.cli.output import complain, say
+from llmtop.cli.recorded import note_run
 from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, session_options, with_arguments
 from llmtop.cli.terminal import ascii_only, check_terminal
 from llmtop.domain.profile import Profile
@@ -76,5 +77,6 @@ def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace) -> int:
                     complain(event.text)
             assessment = last.assessment or Assessment()
             say(summary.text(last.meta, last.frame, assessment))
+            note_run(last.frame.run_file, assessment)
             complain(summary.last_word(last.frame, assessment))
     return INTERRUPTED if asked is not None else ended.exit_code

@@ -28,6 +28,7 @@ COMMANDS = {
     "replay": ("llmtop.cli.replay", "the cockpit over a recording"),
     "assess": ("llmtop.cli.assess", "the verdicts of a recording or of a table of levels"),
     "report": ("llmtop.cli.report", "a recording as HTML, Markdown, JSON or CSV"),
+    "runs": ("llmtop.cli.runs", "your recordings, newest first; prune deletes old ones"),
     "sim": ("llmtop.cli.sim", "only the simulated server, on a port"),
     "predict": ("llmtop.cli.predict", "the simulated engine's curve and cliff, without hardware, in seconds"),
     "doctor": ("llmtop.cli.doctor", "what an endpoint offers, what is missing, and which flag gives it"),
@@ -36,7 +37,7 @@ COMMANDS = {
     "locate": ("llmtop.cli.locate", "where files lie"),
 }
 
-IN_ORDER = ("report", "profiles", "sim")
+IN_ORDER = ("report", "runs", "profiles", "sim")
 """What an interrupt must find a way out of: files that are half written, a server. A run and a screen hear of signals
 themselves while they last; the others leave nothing behind."""
 ON_SCREEN = ("live", "replay")
@@ -44,7 +45,7 @@ ON_SCREEN = ("live", "replay")
 LEAST_MB = 112
 """Of address space, and `LEAST_FILES` open files: below, libraries end the process in the middle of their start."""
 LEAST_FILES = 10
-FRUGAL = ("profiles", "locate")
+FRUGAL = ("profiles", "runs", "locate")
 
 _DESCRIPTION = "Drive load against a live LLM endpoint and feel where it breaks."
 _EPILOG = "commands:\n" + "\n".join(f"  {name:<9} {does}" for name, (_, does) in COMMANDS.items())

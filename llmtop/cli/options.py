@@ -24,6 +24,7 @@ def _number(quantity: Quantity) -> Callable[[str], float]:
     return read
 
 
+_RUN = "run file, its name in `llmtop runs`, or last"
 SHOWN = 40
 """Characters of a value that are shown in an error."""
 _TOKENS, _USERS, _MOST_USERS = _number(bounds.TOKENS), _number(bounds.USERS), _number(bounds.MOST_USERS)
@@ -170,14 +171,14 @@ def _unknown_ok(parser: _Parser) -> None:
 
 
 def _replay(parser: _Parser) -> None:
-    parser.add_argument("run", metavar="RUN", help="run file")
+    parser.add_argument("run", metavar="RUN", help=_RUN)
     parser.add_argument("--speed", type=_number(bounds.SPEED), default=1.0, metavar="X", help="0.5 to 50 (default: 1)")
     _slo(parser)
     _screen(parser)
 
 
 def _assess(parser: _Parser) -> None:
-    parser.add_argument("file", metavar="RUN|LEVELS.csv", help="run file, or a .csv table of levels")
+    parser.add_argument("file", metavar="RUN|LEVELS.csv", help=f"{_RUN}; or a .csv table of levels")
     _slo(parser)
     _unknown_ok(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -187,12 +188,22 @@ def _assess(parser: _Parser) -> None:
 
 
 def _report(parser: _Parser) -> None:
-    parser.add_argument("run", metavar="RUN", help="run file")
+    parser.add_argument("run", metavar="RUN", help=_RUN)
     parser.add_argument(
         "-o", "--output", metavar="FILE", help=".html, .md, .json or .csv (default: .html and .md beside the run file)"
     )
     parser.add_argument("--force", action="store_true", help="write over a file that llmtop did not write, too")
     _slo(parser)
+
+
+def _runs(parser: _Parser) -> None:
+    parser.add_argument("do", nargs="?", metavar="prune", help="delete recordings; says which, and asks")
+    group = parser.add_argument_group("prune")
+    group.add_argument("--keep", type=_number(bounds.KEPT_RUNS), metavar="N", help="all but the newest N")
+    group.add_argument("--older", metavar="AGE", help="those that were begun longer ago: 12h, 30d, 8w")
+    group.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--all", action="store_true", help="list all, not only the newest 20")
+    _nothing(parser)
 
 
 def _sim(parser: _Parser) -> None:
@@ -254,7 +265,7 @@ def _selftest(parser: _Parser) -> None:
 
 
 def _profiles(parser: _Parser) -> None:
-    parser.add_argument("--from", dest="run", metavar="RUN", help="save the load of a recording as an own profile")
+    parser.add_argument("--from", dest="run", metavar="RUN", help=f"save the load of a recording ({_RUN})")
     parser.add_argument("--name", metavar="NAME", help="of that profile (default: the recording's)")
     _nothing(parser)
 
@@ -269,6 +280,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "replay": _replay,
     "assess": _assess,
     "report": _report,
+    "runs": _runs,
     "sim": _sim,
     "predict": _predict,
     "doctor": _doctor,

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from llmtop.cli.output import complain, print_json, say
+from llmtop.cli.recorded import run_path
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Question
 from llmtop.errors import UsageError
-from llmtop.inputs import path_of
 from llmtop.meter.facts import Facts
 from llmtop.profiles import ProfileEntry, list_profiles, own_folder, own_problem, profile_from_run, save_profile
 from llmtop.recording.reader import RunReader
@@ -23,7 +23,7 @@ MOST = 1000
 
 def main(arguments: argparse.Namespace) -> int:
     if arguments.run is not None:
-        path = save_run(path_of(arguments.run), arguments.name)
+        path = save_run(run_path(arguments.run), arguments.name)
         say(f"{path}\n  llmtop run {path.stem} [URL]")
         return 0
     if arguments.name is not None:

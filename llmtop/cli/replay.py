@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from llmtop.cli.output import complain
+from llmtop.cli.recorded import run_path
 from llmtop.cli.terminal import ascii_only, check_terminal
 from llmtop.domain.slo import parse_slo
 from llmtop.errors import INTERRUPTED
-from llmtop.inputs import path_of
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -19,7 +19,7 @@ def main(arguments: argparse.Namespace) -> int:
     from llmtop.tui.watch import on_terminal
 
     check_terminal("`llmtop report RUN` or `llmtop assess RUN`")
-    run = path_of(arguments.run)
+    run = run_path(arguments.run)
     complain(cut_off(run))
     replay = ReplayLink(run, arguments.speed)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else replay.meta.profile.slo

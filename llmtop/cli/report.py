@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 
 from llmtop.cli.output import complain, named, say
+from llmtop.cli.recorded import run_path
 from llmtop.domain.slo import parse_slo
 from llmtop.host.review import cut_off, review, write_reports
-from llmtop.inputs import path_of
 from llmtop.report import check_report, write_report
 
 
 def main(arguments: argparse.Namespace) -> int:
-    run = path_of(arguments.run)
+    run = run_path(arguments.run)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else None
     complain(cut_off(run))
     if arguments.output is None:

@@ -15,6 +15,7 @@ from llmtop.cli import summary
 from llmtop.cli.effects import effects
 from llmtop.cli.exits import CLIENT_BOUND, exit_code
 from llmtop.cli.output import complain, named, print_json, say, verdicts_json
+from llmtop.cli.recorded import note_run
 from llmtop.cli.target import asked_url, session_options, with_arguments
 from llmtop.domain.bounds import LASTING_S
 from llmtop.domain.figures import RunFigures
@@ -87,6 +88,7 @@ def main(arguments: argparse.Namespace) -> int:
     except LlmtopError as error:
         failed = failed or error
     complain(summary.last_word(result.frame, result.assessment))
+    note_run(result.frame.run_file, result.assessment)
     if failed is not None:
         complain(str(failed))
         return code or failed.exit_code

@@ -231,7 +231,7 @@ def confirm(endpoint: Endpoint, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{host} is not this machine: say --yes if you may load it")
-    if not _yes(f"{host} is not this machine. llmtop will send it real load. Go on? [y/N] "):
+    if not confirmed(f"{host} is not this machine. llmtop will send it real load. Go on? [y/N] "):
         raise UsageError("nothing was sent")
 
 
@@ -246,12 +246,13 @@ def ask_for_local_server() -> str | None:
 
     for port in (*usual_ports(), LM_STUDIO_PORT):
         if _listens(port):
-            wanted = _yes(f"Something listens on 127.0.0.1:{port}. Drive it? [y/N: the simulated engine] ")
+            wanted = confirmed(f"Something listens on 127.0.0.1:{port}. Drive it? [y/N: the simulated engine] ")
             return f"http://127.0.0.1:{port}" if wanted else None
     return None
 
 
-def _yes(question: str) -> bool:
+def confirmed(question: str) -> bool:
+    """Whether the user says yes; the answer is that of Enter otherwise."""
     print(plain(question), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -89,6 +89,7 @@ LIMIT_SHARE = Quantity("share", 1e-9, 1, "1 is 100 %")
 LIMIT_QUEUE = Quantity("queue", 1e-6, 1_000_000, "requests")
 SEED = Quantity("seed", 0, 2**63 - 1, whole=True)
 """What fits the integers of a run file."""
+KEPT_RUNS = Quantity("recordings", 0, 1_000_000, "recordings", whole=True)
 PORT = Quantity("port", 0, 65_535, whole=True)
 FPS = Quantity("fps", 0.1, 60, "screen updates per second")
 SPEED = Quantity("speed", 0.5, 50, "times as fast as the run was")

@@ -189,9 +189,8 @@ class _Reader:
     def check_limit(self, key: str, users: float) -> None:
         limit = self.table.limits.max_concurrency
         if users > limit:
-            raise self.fault(
-                key, f"{users:g} users are above limits.max_concurrency = {limit}; raise it, or give --max-concurrency"
-            )
+            above = f"{users:g} users are above limits.max_concurrency = {limit}"
+            raise self.fault(key, f"{above}; raise it, or give --max-concurrency")
 
     def point(self, key: str, table: schema.PointTable, base: LoadPoint) -> LoadPoint:
         if table.concurrency is not None and table.rate_rps is not None:

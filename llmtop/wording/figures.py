@@ -108,6 +108,13 @@ class Figures(Struct, frozen=True):
         tail = f"{self.gap}{minutes % 60:02d}{self.gap}min" if minutes % 60 else ""
         return f"{minutes // 60}{self.gap}h{tail}"
 
+    def size(self, size: int) -> str:
+        """Of a file: 0 B, 74 kB, 1.24 MB, 12.0 GB."""
+        for factor, unit in ((1e9, "GB"), (1e6, "MB")):
+            if size >= 0.9995 * factor:
+                return f"{self.digits(size / factor)}{self.gap}{unit}"
+        return f"{round(size / 1e3)}{self.gap}kB" if size >= 1000 else f"{size}{self.gap}B"
+
     # -- round figures ------------------------------------------------------------------------------------------------
 
     def round_latency(self, milliseconds: float) -> str:

@@ -1,0 +1,178 @@
+"""`llmtop runs`, `last`, and what is deleted: only what was said, only what is ours, never unasked."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from documented import drift
+
+from llmtop.cli import recorded, runs
+from llmtop.cli.main import main
+from llmtop.cli.recorded import run_path
+from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.profile import Profile
+from llmtop.domain.run import RunMeta
+from llmtop.errors import RunFileError, UsageError
+from llmtop.recording import shelf
+from llmtop.recording.writer import RunWriter, runs_directory
+
+DAYS = (1, 10, 40, 100)
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+
+
+def made(days: float) -> str:
+    """The name of a recording that was begun so many days ago."""
+    begun = datetime.now() - timedelta(days=days)
+    name = f"{begun:%Y%m%d-%H%M%S}-r"
+    meta = RunMeta(
+        llmtop_version="0",
+        started_at=begun.timestamp(),
+        endpoint=Endpoint(base_url="http://h:1", model="tiny"),
+        profile=Profile(name="p"),
+    )
+    RunWriter(runs_directory() / f"{name}.llmtop", meta).close(61.0)
+    return name
+
+
+def left() -> list[str]:
+    return [each.name for each in shelf.recordings()]
+
+
+def test_the_list_says_when_what_how_long_how_large_and_what_was_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs"]) == 0
+    assert "no recording yet" in capsys.readouterr().out
+    names = [made(days) for days in DAYS]
+    shelf.remember(run_path(names[1]), "this load keeps the SLO")
+    assert main(["runs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[1] for line in lines[:-1:2]] == names
+    assert "  01:01  " in lines[0]
+    assert lines[0].endswith(" kB")
+    assert lines[1] == f"    p, tiny at http://h:1: 0 requests; `llmtop assess {names[0]}` judges it"
+    assert lines[3] == "    p, tiny at http://h:1: this load keeps the SLO"
+    assert lines[-1].startswith("4 recordings, ")
+
+
+def test_the_list_is_short_unless_all_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for days in DAYS:
+        made(days)
+    monkeypatch.setattr(runs, "SHOWN", 3)
+    for words, shown in ((["runs", "--json"], 3), (["runs", "--json", "--all"], 4)):
+        assert main(words) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (len(told["runs"]), told["more"]) == (shown, 4 - shown)
+        assert drift("llmtop runs --json", told) == []
+    assert main(["runs"]) == 0
+    assert "1 older with --all" in capsys.readouterr().out
+
+
+def test_last_and_a_name_stand_for_a_recording_wherever_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RunFileError, match="there is no recording yet"):
+        run_path("last")
+    old, new = made(2), made(1)
+    assert run_path("last").stem == new
+    assert run_path(old).stem == old
+    assert main(["assess", "last"]) == 5
+    assert main(["report", old]) == 0
+    assert f"{old}.html" in capsys.readouterr().out
+    assert main(["profiles", "--from", "last", "--name", "again"]) == 0
+    assert main(["replay", "last"]) == 2
+    assert main(["report", "nothing"]) == 2
+    assert "no such file; `llmtop runs` lists the recordings, 'last' is the newest" in capsys.readouterr().err
+
+
+def test_assess_is_remembered_where_the_slo_is_the_runs_own(capsys: pytest.CaptureFixture[str]) -> None:
+    made(1)
+    assert main(["assess", "last", "--slo", "ttft<1s"]) == 5
+    assert shelf.said() == {}
+    assert main(["assess", "last"]) == 5
+    (said,) = shelf.said().values()
+    assert said in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [(["--keep", "2"], 2), (["--keep", "0"], 0), (["--keep", "9"], 4), (["--older", "30d"], 2), (["--older", "2w"], 2)],
+)
+def test_what_is_too_much_or_too_old_is_deleted_and_said(
+    words: list[str], kept: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [made(days) for days in DAYS]
+    assert main(["runs", "prune", *words, "--yes"]) == 0
+    assert left() == names[:kept]
+    told = capsys.readouterr().out
+    assert all((f"  {name}  " in told) == (name not in names[:kept]) for name in names)
+    assert ("nothing to delete" in told) == (kept == 4)
+
+
+def test_nothing_is_deleted_unasked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    made(1)
+    assert main(["runs", "prune", "--keep", "0"]) == 2
+    assert "say --yes" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    for answer, remaining in (("\n", 1), ("n\n", 1), ("y\n", 0)):
+        monkeypatch.setattr("sys.stdin.readline", lambda answer=answer: answer)
+        assert main(["runs", "prune", "--keep", "0"]) == (2 if remaining else 0)
+        assert len(left()) == remaining
+
+
+def test_a_recording_that_may_go_on_stays(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    name = made(1)
+    monkeypatch.setattr(shelf, "glance", lambda path: shelf.Glance())
+    assert main(["runs", "prune", "--keep", "0", "--yes"]) == 0
+    assert left() == [name]
+    assert f"{name} may still be written, and stays" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["prune"], "--keep N, all but the newest N, or --older 30d"),
+        (["prune", "--keep", "1", "--older", "3d"], "one of them"),
+        (["prune", "--older", "3x"], "--older '3x': write it as 12h, 30d or 8w"),
+        (["prune", "--keep", "-1"], "--keep '-1': must be a whole number"),
+        (["prune", "--keep", "1", "--json"], "are of the list"),
+        (["--keep", "1"], "llmtop runs prune --keep 20"),
+        (["prnue"], "write `llmtop runs` or `llmtop runs prune`"),
+    ],
+)
+def test_what_cannot_be_meant_deletes_nothing(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made(1)
+    assert main(["runs", *words, "--yes"]) == 2
+    assert says in capsys.readouterr().err
+    assert len(left()) == 1
+
+
+def test_an_age_is_told_in_seconds() -> None:
+    assert [runs.age(text) for text in ("12h", "30d", "2w")] == [43_200, 2_592_000, 1_209_600]
+    with pytest.raises(UsageError):
+        runs.age("30")
+
+
+def test_recordings_that_take_a_gigabyte_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert recorded.MUCH_BYTES == 1_000_000_000
+    made(1)
+    assert recorded.much_room() is None
+    monkeypatch.setattr(recorded, "MUCH_BYTES", 1000)
+    assert "`llmtop runs prune --keep 20`" in (recorded.much_room() or "")
+
+
+def test_a_thousand_recordings_are_looked_through_at_once() -> None:
+    path = run_path(made(1))
+    for at in range(300):
+        (path.parent / f"20200101-00{at // 60:02d}{at % 60:02d}-r.llmtop").hardlink_to(path)
+    began = time.process_time()
+    assert len(shelf.recordings()) >= 300
+    assert run_path("last") == path
+    assert time.process_time() - began < 0.3, "0.1 ms each: no database is opened"
