@@ -20,6 +20,7 @@ def effects(profile: Profile, arguments: argparse.Namespace) -> tuple[str, ...]:
     """
     lines = (
         _unused(profile, arguments),
+        _knobs(profile, arguments),
         _zero(profile, arguments),
         _peak(profile, arguments.peak),
         _lengths(profile, arguments),
@@ -36,6 +37,13 @@ def _unused(profile: Profile, arguments: argparse.Namespace) -> str:
         return ""
     how = "--peak N scales them" if profile.peak is not None else "change them in its file"
     return f"{given} is not used: profile {profile.name} brings its own loads; {how}"
+
+
+def _knobs(profile: Profile, arguments: argparse.Namespace) -> str:
+    if not profile.knobs or (arguments.url or profile.endpoint_url) is None:
+        return ""
+    names = ", ".join(name for name, _ in profile.knobs)
+    return f"{names} of profile {profile.name} are of the simulated engine, and turn nothing on a real server"
 
 
 def _zero(profile: Profile, arguments: argparse.Namespace) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from llmtop.cli.output import complain, print_json, say
 from llmtop.cli.recorded import run_path
 from llmtop.domain.plain import plain
@@ -51,7 +53,7 @@ def _length(entry: ProfileEntry) -> str:
 
 def save_run(run: Path, name: str | None) -> Path:
     """The load of a recording as an own profile, to be repeated against the next configuration."""
-    name = run.stem if name is None else name
+    given, name = name, run.stem if name is None else name
     odd = not name.strip() or name.startswith((".", "~")) or not name.isprintable() or "/" in name
     if odd or len(name.encode()) > MOST_NAME:
         what = f"a name of a profile is 1 to {MOST_NAME} bytes without a slash, and begins with no dot or ~"
@@ -60,7 +62,9 @@ def save_run(run: Path, name: str | None) -> Path:
         if reader.cut_off:
             complain(f"{run}: {reader.cut_off}")
         facts = Facts.of(reader.batches())
-        profile = profile_from_run(reader.meta, facts.changes)
+        profile = profile_from_run(reader.meta, facts.changes, facts.chapters)
+    if given is not None:
+        profile = replace(profile, name=given)
     path = own_folder() / f"{name}.toml"
     save_profile(profile, path)
     return path

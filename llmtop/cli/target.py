@@ -54,11 +54,15 @@ def session_options(
         if arguments.set:
             raise UsageError("--set turns knobs of the simulated engine; a real server has none that turn from here")
         confirm(endpoint, arguments.yes)
+    preset = next(name for name in (arguments.sim, profile.preset, "laptop") if name is not None)
+    knobs = knobs_of(arguments.set)
+    if profile.preset in (None, preset):  # else they were turned on another one
+        knobs = {**{name: int(value) if value.is_integer() else value for name, value in profile.knobs}, **knobs}
     record = None if arguments.record is None else str(check_new(named("--record", arguments.record)))
     return SessionOptions(
         endpoint=None if url is None else endpoint,
-        preset="laptop" if arguments.sim is None else arguments.sim,
-        knobs=knobs_of(arguments.set),
+        preset=preset,
+        knobs=knobs,
         profile=profile,
         run_file=record,
         label=arguments.label,

@@ -87,6 +87,10 @@ class Profile(Struct, frozen=True, kw_only=True):
     """The expected peak, on the axis of the plan; None: none was named."""
     peak_from_slots: bool = False
     """The peak is the number of the server's slots, where it tells them; `peak` where it does not."""
+    preset: str | None = None
+    """Of the simulated engine, where that is driven; None: the usual one."""
+    knobs: tuple[tuple[str, float], ...] = ()
+    """Of the simulated engine, instead of the preset's."""
     at_least: float | None = None
     """Of a capacity: the load that it must reach."""
     recover_within_s: float = 30.0

@@ -82,6 +82,8 @@ def _kind_at(parts: list[str | int], tables: dict[str, Any]) -> type[msgspec.Str
     match parts:
         case ["endpoint", *_]:
             return schema.EndpointTable
+        case ["simulated", *_]:
+            return schema.SimulatedTable
         case ["workload", ("prompt" | "output") as side, *_]:
             return _LENGTHS.get(str(tables["workload"][side].get("kind")), Fixed)
         case ["workload", *_]:

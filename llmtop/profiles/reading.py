@@ -75,6 +75,8 @@ class _Reader:
             description=plain(table.description, LONG),
             endpoint_url=table.endpoint.url,
             model=table.endpoint.model,
+            preset=None if table.simulated.preset is None else plain(table.simulated.preset),
+            knobs=self.knobs(),
             workload=self.workload(),
             plan=LoadPlan(stages=stages, base=base),
             question=self.question(),
@@ -93,6 +95,13 @@ class _Reader:
         if (unseen := without_time(profile)) is not None:
             raise self.fault("recover_within", unseen)
         return profile
+
+    def knobs(self) -> tuple[tuple[str, float], ...]:
+        """Which there are, and what they take, the engine says; numbers that are none are none of them."""
+        for name, value in self.table.simulated.knobs.items():
+            if not name.isidentifier() or not math.isfinite(value):
+                raise self.fault(f"simulated.knobs.{plain(name)}", "must be the name of a knob and a number")
+        return tuple(self.table.simulated.knobs.items())
 
     def question(self) -> Question | None:
         table = self.table

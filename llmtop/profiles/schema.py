@@ -5,6 +5,7 @@ question     hold, peak, capacity (with at_least), soak, spike (with recover_wit
 peak         what loads in per cent are shares of; peak_from_slots = true: the server's slots, where it tells them
 search       true: question = "capacity" without a [[stage]]
 [endpoint]   url, model
+[simulated]  preset and knobs of the simulated engine, where that is driven
 [workload]   source, file, prompt, output, seed, api
 [load]       concurrency or rate_rps, prompt_tokens, output_tokens, shared_prefix, think_time, burstiness
 [[stage]]    name, duration, shape and what the shape needs; prompt_tokens, output_tokens
@@ -30,6 +31,11 @@ Peak = Annotated[float, Meta(ge=PEAK.least, le=PEAK.most)]
 class EndpointTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     url: str | None = None
     model: str | None = None
+
+
+class SimulatedTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    preset: str | None = None
+    knobs: dict[str, float] = {}
 
 
 class WorkloadTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,6 +132,7 @@ class ProfileTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     recover_within: Seconds | None = None
     search: bool = False
     endpoint: EndpointTable = EndpointTable()
+    simulated: SimulatedTable = SimulatedTable()
     workload: WorkloadTable = WorkloadTable()
     load: PointTable = PointTable()
     stage: tuple[AnyStage, ...] = ()

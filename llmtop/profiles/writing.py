@@ -34,9 +34,13 @@ def profile_text(profile: Profile, path: Path) -> str:
         endpoint["url"] = profile.endpoint_url
     if profile.model is not None:
         endpoint["model"] = profile.model
+    simulated: Table = {} if profile.preset is None else {"preset": profile.preset}
+    if profile.knobs:
+        simulated["knobs"] = dict(profile.knobs)
     parts = [
         *_lines(top),
         *_section("[endpoint]", endpoint),
+        *_section("[simulated]", simulated),
         *_section("[workload]", _workload(profile.workload)),
         *_section("[load]", _base(profile)),
     ]

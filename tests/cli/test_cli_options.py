@@ -11,7 +11,7 @@ import pytest
 from llmtop.cli import options
 from llmtop.cli.effects import effects
 from llmtop.cli.main import main
-from llmtop.cli.target import by_hand, with_arguments
+from llmtop.cli.target import by_hand, session_options, with_arguments
 from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.endpoint.probe import unchecked
 from llmtop.profiles import load_profile
@@ -188,3 +188,19 @@ def test_nobody_in_flight_by_hand_is_said() -> None:
     options.ADD["live"](parser)
     for words, says in (("--concurrency 0", ("--concurrency 0: nothing is sent until the load is raised",)), ("", ())):
         assert effects(by_hand(1), parser.parse_args(words.split())) == says
+
+
+def test_knobs_of_a_profile_are_turned_unless_the_command_line_says_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[simulated]\npreset = "laptop"\nknobs = { max_num_seqs = 46, block_size = 16 }\n')
+    parser = argparse.ArgumentParser()
+    options.ADD["live"](parser)
+    for words, preset, knobs in (
+        ("", "laptop", {"max_num_seqs": 46, "block_size": 16}),
+        ("--set max_num_seqs=9", "laptop", {"max_num_seqs": "9", "block_size": 16}),
+        ("--sim a100-llama-3.1-8b", "a100-llama-3.1-8b", {}),
+    ):
+        told = session_options(parser.parse_args(words.split()), load_profile(path), None, patient=True)
+        assert (told.preset, told.knobs) == (preset, knobs)
+    (said,) = effects(load_profile(path), parser.parse_args(["http://127.0.0.1:1"]))
+    assert "turn nothing on a real server" in said

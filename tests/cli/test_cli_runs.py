@@ -17,6 +17,7 @@ from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import RunMeta
 from llmtop.errors import RunFileError, UsageError
+from llmtop.profiles import load_profile
 from llmtop.recording import shelf
 from llmtop.recording.writer import RunWriter, runs_directory
 
@@ -176,3 +177,11 @@ def test_a_thousand_recordings_are_looked_through_at_once() -> None:
     assert len(shelf.recordings()) >= 300
     assert run_path("last") == path
     assert time.process_time() - began < 0.3, "0.1 ms each: no database is opened"
+
+
+def test_a_saved_profile_has_the_name_that_was_given(capsys: pytest.CaptureFixture[str]) -> None:
+    name = made(1)
+    assert main(["profiles", "--from", "last", "--name", "mine"]) == 0
+    assert main(["profiles", "--from", "last"]) == 0
+    assert load_profile("mine").name == "mine"
+    assert load_profile(name).name == "tiny by hand", "without a name, what it was"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from msgspec import structs
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Replay, Spike, Stage
 from llmtop.domain.profile import Profile, Question
-from llmtop.domain.run import LoadChange, RunMeta
+from llmtop.domain.run import Chapter, LoadChange, RunMeta
 from llmtop.errors import ProfileError
 from llmtop.profiles import files, load_profile, profile_from_run, save_profile
+from llmtop.profiles.timeline import HOLD_S, PAUSE_S
 
 META = RunMeta(
     llmtop_version="0.1.0",
@@ -29,19 +31,63 @@ PLANNED = structs.replace(
 )
 
 
-def at(points: list[tuple[float, LoadPoint]], t_s: float) -> LoadPoint:
-    return [point for start_s, point in points if start_s <= t_s][-1]
-
-
-@given(st.lists(st.tuples(st.floats(0, 99), st.integers(0, 200)), max_size=20), st.floats(0, 100))
-def test_the_replay_commands_what_the_hand_did(moves: list[tuple[float, int]], t_s: float) -> None:
-    timeline = [(move_s, LoadPoint(concurrency=users, prompt_tokens=100 + users)) for move_s, users in sorted(moves)]
-    profile = profile_from_run(META, [LoadChange(move_s, point) for move_s, point in timeline])
+@given(st.lists(st.tuples(st.floats(0, 99), st.integers(0, 200)), max_size=20))
+def test_the_replay_commands_what_the_hand_held_in_its_order_and_nothing_else(moves: list[tuple[float, int]]) -> None:
+    timeline = [(0.0, META.profile.plan.base)]
+    timeline += [(move_s, LoadPoint(concurrency=users, prompt_tokens=100 + users)) for move_s, users in sorted(moves)]
+    profile = profile_from_run(META, [LoadChange(move_s, point) for move_s, point in timeline[1:]])
     (stage,) = profile.plan.stages
-    assert stage.duration_s == 100
     assert isinstance(stage.shape, Replay)
-    driven = [(0.0, META.profile.plan.base), *timeline]
-    assert at(list(stage.shape.points), t_s) == at(driven, t_s)
+    ends = [move_s for move_s, _ in timeline[1:]] + [100.0]
+    driven = [point for point, _ in groupby(point for _, point in timeline)]
+    held = [point for (move_s, point), end_s in zip(timeline, ends, strict=True) if end_s - move_s > 1]
+    replayed = [point for _, point in stage.shape.points]
+    assert in_order(replayed, driven)
+    assert in_order([point for point, _ in groupby(held)], replayed)
+    starts = [at_s for at_s, _ in stage.shape.points]
+    assert all(at_s == int(at_s) for at_s in (*starts, stage.duration_s))
+    for point, began_s, end_s in zip(replayed, starts, (*starts[1:], stage.duration_s), strict=True):
+        assert 1 <= end_s - began_s <= (HOLD_S if point.concurrency else PAUSE_S)
+    assert profile.plan.base == replayed[0]
+
+
+def in_order(some: list[LoadPoint], all_of: list[LoadPoint]) -> bool:
+    """Whether `some` are among `all_of`, in the same order."""
+    rest = iter(all_of)
+    return all(any(each == other for other in rest) for each in some)
+
+
+def test_a_hold_is_cut_to_what_a_level_needs_and_times_are_round() -> None:
+    loads = [(0.2, 4), (3.7, 8), (3.9, 9), (4.3, 16), (304.4, 0), (400.2, 32)]
+    changes = [LoadChange(t_s, LoadPoint(concurrency=users)) for t_s, users in loads]
+    meta = structs.replace(META, ended_s=420.3)
+    (stage,) = profile_from_run(meta, changes).plan.stages
+    assert isinstance(stage.shape, Replay)
+    assert [(at_s, point.concurrency) for at_s, point in stage.shape.points] == [(0, 4), (4, 16), (64, 0), (74, 32)]
+    assert stage.duration_s == 94
+    assert (HOLD_S, PAUSE_S) == (60, 10), "59 requests of a p95 that is known; a server that has drained"
+
+
+def test_a_load_that_was_stopped_ends_the_profile() -> None:
+    changes = [LoadChange(0.0, LoadPoint(concurrency=4)), LoadChange(20.0, LoadPoint(concurrency=0), "stop")]
+    (stage,) = profile_from_run(META, changes).plan.stages
+    assert isinstance(stage.shape, Replay)
+    assert ([point.concurrency for _, point in stage.shape.points], stage.duration_s) == ([4], 20)
+
+
+def test_knobs_that_were_turned_stay_turned(tmp_path: Path) -> None:
+    simulated = Endpoint(base_url="http://127.0.0.1:1", simulated=True)
+    meta = structs.replace(META, endpoint=simulated, preset="laptop")
+    changes = [LoadChange(0.0, LoadPoint(concurrency=4))]
+    turned = [Chapter(9.0, "a", "start=1 vllm max_num_seqs=40"), Chapter(19.0, "b", "max_num_seqs=46 x=y=z odd=1e9")]
+    saved = profile_from_run(meta, changes, turned)
+    assert (saved.preset, saved.knobs) == ("laptop", (("max_num_seqs", 46.0),))
+    path = tmp_path / "mine.toml"
+    save_profile(saved, path)
+    assert load_profile(path) == saved
+    assert '[simulated]\npreset = "laptop"\nknobs = { max_num_seqs = 46 }' in path.read_text()
+    assert profile_from_run(meta, changes).knobs == ()
+    assert profile_from_run(META, changes, turned).knobs == (), "a real server has none that turn from here"
 
 
 def test_a_run_that_kept_to_its_plan_gives_its_own_profile_back() -> None:
