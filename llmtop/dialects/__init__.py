@@ -86,6 +86,8 @@ class Detection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Start of the Server header, in lower case."""
     json_keys: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Path -> keys that its JSON answer must have, as in `JsonFact.key`."""
+    common: tuple[str, ...] = ()
+    """Those of these paths that others have as well: one of them alone is no evidence."""
 
 
 class RequestFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

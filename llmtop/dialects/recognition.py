@@ -79,7 +79,8 @@ def clues(table: DialectTable, answers: Answers) -> tuple[Clue, ...]:
     found.extend(Clue("owned_by", f"owned_by {owner}") for owner in detection.owned_by if owner in owners)
     server = answers.server.lower()
     found.extend(Clue("server", f"Server {start}") for start in detection.server_headers if server.startswith(start))
-    return tuple(found)
+    alone = len(found) == 1 and found[0].kind == "json" and found[0].text in detection.common
+    return () if alone else tuple(found)
 
 
 def _entries(models: object) -> Iterable[dict[str, Any]]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from urllib.parse import urlsplit
 
 from llmtop.endpoint import reach
-from llmtop.endpoint.admission import admission_problem, is_port_of_tls
+from llmtop.endpoint.admission import (
+    CERTIFICATE_WANTED,
+    admission_problem,
+    is_certificate_wanted,
+    is_port_of_tls,
+)
 from llmtop.endpoint.client import EndpointClient
-from llmtop.endpoint.question import REFUSAL_BYTES, Answer, Late, NoAnswer, NotConnected, Refused, TlsFailed
+from llmtop.endpoint.question import REFUSAL_BYTES, Answer, Late, NoAnswer, NotConnected, Refused, TlsFailed, ask
+from llmtop.endpoint.reach import SECOND_LOOK_S
 from llmtop.endpoint.refusals import is_html, refusal_text
 from llmtop.endpoint.tls import CUT_OFF, tls_problem
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
+from llmtop.wording.refused import NAME_A_MODEL, login_page, meaning
 
 
 class Contact:
@@ -53,23 +61,30 @@ class Contact:
     def problem_of(self, url: str, answer: Answer) -> EndpointError | None:
         """What the answer to the first question says is wrong with the endpoint; None: nothing."""
         status = answer.status
-        if status in (401, 403):
-            return EndpointAuthFailed(url, self.auth_problem(status, answer.body, answer.wants))
+        said = self._heard(refusal_text(answer.body[:REFUSAL_BYTES]))
+        seen = f"status {status} ({said or 'no reason given'})"
+        otherwise = f"; or {NAME_A_MODEL}" if self._endpoint.model is None else ""
         if is_port_of_tls(status, answer.body):  # before it is taken for a web page: nginx's is one
             return EndpointUnusable(url, f"speaks TLS: try {self._url.replace('http://', 'https://', 1)}")
+        if is_certificate_wanted(status, answer.body):
+            return EndpointUnusable(url, f"{seen}: {CERTIFICATE_WANTED}")
         if 300 <= status < 400:
             where = self._heard(answer.location) or "elsewhere"
-            return EndpointUnusable(
-                url, f"status {status}, redirects to {where}: point llmtop there, it does not follow"
-            )
-        if is_html(answer.body):
-            said = self._heard(refusal_text(answer.body[:REFUSAL_BYTES]))
-            return EndpointUnusable(
-                url, f"status {status} and a web page ({said!r}): wrong port, or a base path is missing"
-            )
-        if status == 503:
-            said = self._heard(refusal_text(answer.body)) or "service unavailable"
-            return EndpointUnreachable(url, f"status 503 ({said}): the server is not ready yet, try again in a moment")
+            leads = login_page(where) or "point llmtop there, it does not follow"
+            return EndpointUnusable(url, f"status {status}, redirects to {where}: {leads}")
+        means = meaning(status, said, answer.wait_s)
+        if status in (401, 403) and means is None:
+            return EndpointAuthFailed(url, self.auth_problem(status, answer.body, answer.wants) + otherwise)
+        if is_html(answer.body) and means is None:
+            page = answer.body[:REFUSAL_BYTES].decode("utf-8", "replace")
+            why = login_page(f"{said} {page}") or f"wrong port, or a base path is missing{otherwise}"
+            return EndpointUnusable(url, f"status {status} and a web page ({said!r}): {why}")
+        if means is not None:
+            kind = EndpointUnreachable if status == 503 else EndpointUnusable
+            return kind(url, f"{seen}: {means}{otherwise if status == 500 else ''}")
+        if status >= 400:
+            why = "is a base path missing, or is it another port?" if status in (404, 405) else "no list of models"
+            return EndpointUnusable(url, f"{seen}: {why}{otherwise}")
         return None
 
     async def no_answer(self, url: str, error: NoAnswer) -> tuple[EndpointError, bool]:
@@ -109,7 +124,24 @@ class Contact:
 
     def auth_problem(self, status: int, body: bytes, wants: str = "") -> str:
         said = self._heard(refusal_text(body))
-        return admission_problem(self._endpoint, status, said, wants=wants, is_page=is_html(body))
+        return admission_problem(
+            self._endpoint, status, said, wants=wants, is_page=is_html(body), by_proxy=bool(self._by_proxy())
+        )
+
+    async def not_let_in(self, api: str, status: int, said: str) -> EndpointError:
+        """Why a stream is refused with 401 or 403: by another look at the same path, which generates nothing."""
+        with contextlib.suppress(NoAnswer):
+            answer = await ask(
+                self._client.stock,
+                self._client.api.path(api),
+                limit_s=SECOND_LOOK_S,
+                limit_bytes=REFUSAL_BYTES,
+                method="POST",
+                payload={},
+            )
+            if answer.status == status:
+                return EndpointAuthFailed(self._url, self.auth_problem(status, answer.body, answer.wants))
+        return EndpointAuthFailed(self._url, self.auth_problem(status, said.encode()))
 
     def _by_proxy(self) -> str:
         proxy = self._client.access.proxy

@@ -12,7 +12,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from llmtop.dialects import DIALECTS, DialectTable, JsonFact, dig, text_of
-from llmtop.dialects.listing import LIST_PATH, context_of, entries_in, fact_at, name_of
+from llmtop.dialects.listing import LIST_PATH, context_of, entries_in, fact_at, names_in
 from llmtop.dialects.recognition import Answers, clues, recognise
 from llmtop.domain.endpoint import USUAL_ROOT, Dialect, Endpoint, EndpointInfo, Finding, safe_url
 from llmtop.domain.load import Caps
@@ -26,15 +26,18 @@ from llmtop.endpoint.question import (
     JSON_BYTES,
     LIST_BYTES,
     PAGE_BYTES,
+    REFUSAL_BYTES,
     Answer,
     NoAnswer,
     NotHttp,
     Refused,
     ask,
 )
+from llmtop.endpoint.refusals import refusal_text
 from llmtop.endpoint.roots import likely_root, settle
 from llmtop.endpoint.trial import TRIAL_MOST, TRIAL_TEXT, TRIAL_TOKENS, Trials
-from llmtop.errors import EndpointError
+from llmtop.errors import EndpointError, EndpointUnusable
+from llmtop.wording.refused import NAME_A_MODEL
 
 _ASK_S = 5.0
 """For one question. A busy vLLM takes 0.6 s for /metrics."""
@@ -105,7 +108,7 @@ class _Probe:
         table = DIALECTS[dialect]
         facts = [*itertools.chain(*table.json_facts.values()), *table.version_facts]
         await self._gather(sorted({fact.path for fact in facts}))
-        model, apis, has_usage = await self._trials.try_models(models, dialect)
+        model, apis, has_usage = await self._trials.try_models(self._entries, dialect)
         max_model_len = self._figure(table, "max_model_len", model) or context_of(model, self._entries)
         max_num_seqs = self._figure(table, "max_num_seqs", model)
         self._find(
@@ -167,14 +170,17 @@ class _Probe:
             api = next(iter(self._client.api.among(("chat",))))
             self._find("address", True, f"{api} is asked at {safe_url(self._client.api.url(self._url, api))}")
         entries = entries_in(answer.json) if answer.status == 200 else None
+        if entries is None and self._endpoint.model is None:
+            said = self._heard(refusal_text(answer.body[:REFUSAL_BYTES])) or "nothing"
+            why = f"no list of models ({said}): is that the right port? or {NAME_A_MODEL}"
+            raise EndpointUnusable(self._url + path, why)
         if problem is not None or entries is None:
             instead = "no list of models" if answer.status == 200 else f"status {answer.status}"
             said = f"{safe_url(path)}: {problem.problem if problem is not None else instead}"
-            advice = None if self._endpoint.model else "name the model with --model"
-            self._find("models", None, said if advice else f"{said}; not needed with --model", advice)
+            self._find("models", None, f"{said}; not needed with --model")
             return ()
         self._entries = entries
-        models = tuple(name for entry in entries if (name := name_of(entry)) is not None)
+        models = names_in(entries)
         self._find("models", bool(models), ", ".join(models[:5]) or "none listed", "name the model with --model")
         return models
 

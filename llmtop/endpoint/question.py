@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from time import time
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from msgspec import Struct
 
 from llmtop.domain.plain import plain
 from llmtop.endpoint.failures import in_words, reason_of
+from llmtop.endpoint.waits import wait_s
 from llmtop.endpoint.wire import is_compressed
 
 MIB = 1 << 20
@@ -51,6 +53,8 @@ class Answer(Struct, frozen=True):
     location: str = ""
     wants: str = ""
     """As `WWW-Authenticate` says: how to be let in."""
+    wait_s: float | None = None
+    """Seconds that a refusal asks to wait; None: it does not say."""
 
     @property
     def json(self) -> Any:
@@ -139,8 +143,10 @@ async def ask(
 
 def _answer(response: httpx.Response, body: bytes) -> Answer:
     said = response.headers
+    status = response.status_code
+    wait = None if status < 400 else wait_s(status, ((name.lower(), value) for name, value in said.items()), time())
     return Answer(
-        response.status_code, body, said.get("server", ""), said.get("location", ""), said.get("www-authenticate", "")
+        status, body, said.get("server", ""), said.get("location", ""), said.get("www-authenticate", ""), wait
     )
 
 

@@ -33,6 +33,8 @@ cut, or the half of one would stay."""
 INFLATED = 256 * 1024
 """Bytes that a compressed error body is unpacked to at most."""
 
+OUT_OF_QUOTA = "insufficient_quota"
+"""OpenAI's code for an account without credit, beside words that may speak of a rate."""
 _READ = 4096
 """Characters of a web page without a title that are looked at."""
 _DEPTH = 8
@@ -212,6 +214,9 @@ def _message_in(fields: dict[str, Any], depth: int = _DEPTH) -> str | None:
     title, raw = fields.get("title"), fields.get("metadata")
     if found and isinstance(title, str) and title and title != found:
         found = f"{title}: {found}"
+    code = next((fields[key] for key in ("code", "type") if fields.get(key) == OUT_OF_QUOTA), None)
+    if found and code is not None and code not in found:
+        found = f"{found} ({code})"
     if found and isinstance(raw, dict) and isinstance(raw.get("raw"), str) and raw["raw"]:
         found = f"{found}: {_unquoted(raw['raw'], depth)}"
     return found

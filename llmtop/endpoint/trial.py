@@ -7,16 +7,18 @@ nothing that it offers can be streamed.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Any, Protocol
 
 from llmtop.dialects import DIALECTS, DialectTable
-from llmtop.dialects.listing import is_listed
+from llmtop.dialects.listing import entry_of, names_in
 from llmtop.domain.endpoint import Dialect, RequestShape
 from llmtop.domain.request import Outcome, TokenSource
+from llmtop.endpoint.admission import CERTIFICATE_WANTED, is_certificate_wanted
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.contact import Contact
 from llmtop.endpoint.trace import Trace
-from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnusable
+from llmtop.errors import EndpointError, EndpointUnreachable, EndpointUnusable
+from llmtop.wording.refused import login_page, meaning
 
 _TRIAL_S = 60.0
 """For a stream of two tokens: a cold model compiles first."""
@@ -30,7 +32,9 @@ _MODELS_TRIED = 5
 """Of a list whose first models cannot be streamed."""
 _MODEL_STATUSES = (400, 404, 405, 422, 500, 501)
 """With which servers refuse a model that they do not have, or that cannot do what is asked."""
-TOO_MANY = 429
+_MODELS_SHOWN = 10
+_WEB_PAGE = "a web page"
+"""How a stream that is one is told."""
 
 
 class Find(Protocol):
@@ -71,31 +75,31 @@ class Trials:
         self.is_endless = False
         """A trial had to be ended from here."""
 
-    async def try_models(self, models: tuple[str, ...], dialect: Dialect) -> tuple[str, tuple[str, ...], bool]:
+    async def try_models(self, entries: list[dict[str, Any]], dialect: Dialect) -> tuple[str, tuple[str, ...], bool]:
         """The model that is driven, the APIs that stream it, and whether they send usage.
 
         That is the one that was named, or else the first of the list that can be streamed: some begin with one for
-        embeddings.
+        embeddings, or with one that the key may not ask.
         """
-        asked, table = self._endpoint.model, DIALECTS[dialect]
+        asked, models = self._endpoint.model, names_in(entries)
         if asked is None and not models:
             raise EndpointUnusable(self._client.api.url(self._url, "models"), "lists no model: name one with --model")
         tried: list[str] = []
         first: dict[str, Trace] = {}
         for model in models[:_MODELS_TRIED] if asked is None else (asked,):
             self._client.use(dialect, model, RequestShape())
-            apis, usage, problems = await self._try_streams(table)
+            apis, usage, problems = await self._try_streams(DIALECTS[dialect])
             if apis:
-                self._note_streams(apis, usage, problems, table)
+                self._note_streams(apis, usage, problems, DIALECTS[dialect])
                 if tried:
                     said = f"{model}, for {', '.join(tried)} cannot be streamed"
                     self._find("model", None, said, "name another with --model")
                 return model, apis, usage
             tried.append(model)
             first = first or problems
-            if not all(trace.status in _MODEL_STATUSES for trace in problems.values()):
+            if not all(_is_of_model(trace, model) for trace in problems.values()):
                 break
-        raise self._refusal(first, models)
+        raise await self._refusal(first, entries, tried)
 
     async def _try_streams(self, table: DialectTable) -> tuple[tuple[str, ...], bool, dict[str, Trace]]:
         """Stream two tokens by each API. Returns those that work, whether they send usage, and how others ended."""
@@ -122,11 +126,6 @@ class Trials:
             else:
                 problems[api] = trace
                 self._client.use(self._client.dialect, self._client.bodies.model, shape)  # it was no field's fault
-        shut = next((trace for trace in problems.values() if trace.status in (401, 403)), None)
-        if shut is not None and not apis:
-            raise EndpointAuthFailed(
-                self._url, self._contact.auth_problem(shut.status or 0, (shut.error or "").encode())
-            )
         return tuple(apis), usage, problems
 
     def _note_streams(
@@ -145,24 +144,63 @@ class Trials:
         if least > TRIAL_TOKENS:
             self._find("least output", None, f"{least} tokens: shorter answers are asked for as that many", None)
 
-    def _refusal(self, problems: dict[str, Trace], models: tuple[str, ...]) -> EndpointError:
+    async def _refusal(
+        self, problems: dict[str, Trace], entries: list[dict[str, Any]], tried: list[str]
+    ) -> EndpointError:
         """Why no stream came, with its cause where the server's words or its list are evidence of it."""
-        api, trace = next(iter(problems.items()))
-        said = f"{api} answers {trace.status or 'nothing'}: {trace.error}"
-        asked, others = self._endpoint.model, ", ".join(models[:10])
-        if trace.outcome is Outcome.TIMEOUT or trace.outcome is Outcome.CANCELLED:
-            return EndpointUnusable(self._url, f"{trace.error}: is the server overloaded, or still loading its model?")
-        if trace.status == TOO_MANY:
-            return EndpointUnusable(self._url, f"{said}; it limits how much may be asked: try again later")
-        names_model = "model" in (trace.error or "").lower()
-        if asked is not None and models and not is_listed(asked, models) and trace.status in _MODEL_STATUSES:
-            return EndpointUnusable(self._url, f"has no model {asked!r}: it has {others}; {said}")
-        if trace.status in _MODEL_STATUSES and names_model:
-            return EndpointUnusable(
-                self._url, f"{said}; name another with --model{f': it has {others}' if others else ''}"
-            )
-        if trace.status == 404:
-            return EndpointUnusable(
-                self._url, f"{said}; no OpenAI API here: is a base path missing, or is it another port?"
-            )
-        return EndpointUnusable(self._url, said)
+        api, trace = min(problems.items(), key=lambda told: _rank(told[1]))
+        status, error = trace.status or 0, (trace.error or "no reason given").rstrip(".")
+        said = f"{api} answers {status or 'nothing'}: {error}"
+        if trace.outcome in (Outcome.TIMEOUT, Outcome.CANCELLED):
+            return EndpointUnusable(self._url, f"{error}: is the server overloaded, or still loading its model?")
+        why = meaning(status, error, trace.retry_after_s) if status < 500 else None
+        if why is None and (of_model := self._of_model(said, trace, entries, tried)) is not None:
+            return EndpointUnusable(self._url, of_model)
+        if why is None and status in (401, 403):
+            return await self._contact.not_let_in(api, status, error)
+        kind = EndpointUnreachable if status == 503 else EndpointUnusable
+        why = why or meaning(status, error, trace.retry_after_s) or _cause(status, error)
+        return kind(self._url, said if why is None else f"{said}; {why}")
+
+    def _of_model(self, said: str, trace: Trace, entries: list[dict[str, Any]], tried: list[str]) -> str | None:
+        """What to do where the model is what is refused, around what was said; None: it is not."""
+        asked, names = self._endpoint.model, names_in(entries)
+        rest = [name for name in names if name not in tried][:_MODELS_SHOWN]
+        others = f": it has {', '.join(rest)}" if rest else ""
+        if asked is not None and rest and entry_of(asked, entries) is None and _is_of_model(trace, asked):
+            return f"has no model {asked!r}{others}; {said}"
+        if not _is_of_model(trace, tried[0]) or not _names(trace, tried[0]) or trace.status == 500:
+            return None
+        key = ", or another key with --api-key-env" if trace.status == 403 else ""
+        if names and not rest:
+            unlisted = f"or name one with --model that it does not list{key}"
+            return f"{said}; it lists no other: is this one loaded, and can it chat? {unlisted}"
+        return f"{said}; name another with --model{others}{key}"
+
+
+def _rank(trace: Trace) -> int:
+    """Which refusal is told of several: that of a key first, that of a path that is not there last."""
+    return 0 if trace.status == 401 else 2 if trace.status in (404, 405) and not _names(trace, "") else 1
+
+
+def _names(trace: Trace, model: str) -> bool:
+    """Whether a refusal speaks of a model."""
+    error = (trace.error or "").lower()
+    return "model" in error or (model != "" and model.lower() in error)
+
+
+def _is_of_model(trace: Trace, model: str) -> bool:
+    """Whether another model may do where this one is refused."""
+    return trace.status in _MODEL_STATUSES or (trace.status == 403 and _names(trace, model))
+
+
+def _cause(status: int, error: str) -> str | None:
+    """What a refusal is about that is neither of a key nor of a model; None: it does not show."""
+    is_page = error.startswith(_WEB_PAGE)
+    if (300 <= status < 400 or is_page) and (login := login_page(error)) is not None:
+        return login
+    if is_certificate_wanted(status, error.encode()):
+        return CERTIFICATE_WANTED
+    if status == 404:
+        return "no OpenAI API here: is a base path missing, or is it another port?"
+    return "is that the right port, or is a base path missing?" if is_page else None

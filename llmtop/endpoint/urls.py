@@ -81,7 +81,8 @@ def read_url(text: str) -> tuple[str, Api]:
     if parts.username or parts.password:
         raise UsageError(
             f"URL of {parts.hostname}: a user name or password does not belong into a URL; "
-            "put the key into an environment variable and name it with --api-key-env"
+            "put user:password into an environment variable and name it with --basic-auth env:VAR "
+            "(a key: with --api-key-env VAR)"
         )
     name = _EVERYWHERE.get(name, name)
     host = f"[{name}]" if ":" in name else name

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from llmtop.dialects import (
     Advice,
     Detection,
     DialectTable,
+    Evidence,
     JsonFact,
     MetricKind,
     Quirks,
@@ -23,6 +25,7 @@ from llmtop.dialects import (
     Signal,
     Tokenizer,
 )
+from llmtop.dialects.listing import context_of, fact_at
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.samples import ServerSnapshot
 
@@ -122,3 +125,32 @@ def test_nobody_else_knows_a_servers_flag() -> None:
 )
 def test_every_field_of_the_tables_is_read(struct: type) -> None:
     assert set(struct.__struct_fields__) - PROVENANCE <= read_somewhere()
+
+
+FIRST = {"id": "big", "max_model_len": 131072}
+ENTRIES: list[dict[str, Any]] = [
+    FIRST,
+    {"id": "small", "root": "/models/small", "max_model_len": 4096},
+    {"id": "dated", "canonical_slug": "dated-2026-01-01", "aliases": ["latest", 7], "context_length": 8192},
+    {"id": "adapter", "parent": "small", "root": "/loras/a", "max_model_len": None},
+    {"id": "round", "parent": "round"},
+    {"id": "prov/*", "max_model_len": 512},
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "context"),
+    [
+        *(("big", 131072), ("small", 4096), ("/models/small", 4096), ("dated-2026-01-01", 8192), ("latest", 8192)),
+        *(("adapter", 4096), ("/loras/a", 4096), ("round", None), ("prov/x", 512), ("other", None), ("*", None)),
+    ],
+)
+def test_a_context_is_that_of_the_model_or_of_what_it_adapts(model: str, context: int | None) -> None:
+    assert context_of(model, ENTRIES) == context
+    fact = JsonFact(path="/v1/models", key="data.0.max_model_len", evidence=Evidence.SOURCE)
+    if model != "dated-2026-01-01" and model != "latest":
+        assert fact_at({"data": ENTRIES}, fact, model) == context
+
+
+def test_the_only_entry_stands_for_no_other_model() -> None:
+    assert context_of("other", [FIRST]) is None

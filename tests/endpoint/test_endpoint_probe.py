@@ -108,7 +108,10 @@ async def test_llamacpp_is_found_and_its_connections_are_not_reused(serve: Any, 
         ({"/prometheus/metrics": "trtllm_num_requests_running 0\n", "/version": {"version": "1"}}, Dialect.TRTLLM),
         ({"/metrics": "dynamo_frontend_inflight_requests 0\n"}, Dialect.DYNAMO),
         ({"/metrics": "lmdeploy:num_requests_running 0\n"}, Dialect.LMDEPLOY),
-        ({"/api/version": {"version": "0.9"}}, Dialect.OLLAMA),
+        ({"/api/version": {"version": "0.9"}}, Dialect.OPENAI),
+        ({"/api/version": {"version": "0.9"}, "/v1/models": models("m", owned_by="library")}, Dialect.OLLAMA),
+        ({"/api/version": {"version": "0.9"}, "/api/tags": {"models": [{"digest": "a"}]}}, Dialect.OLLAMA),
+        ({"/api/tags": {"models": [{"digest": "a"}]}}, Dialect.OPENAI),
         ({"/metrics": "python_info 1\n"}, Dialect.OPENAI),
     ],
 )
@@ -484,6 +487,92 @@ async def test_a_limit_of_requests_is_no_fault_of_the_endpoint(serve: Any, conne
 
     error = await fails(serve, connect, {"/v1/models": models("m")}, busy)
     assert "try again later" in str(error)
+
+
+def refusing(status: int, body: object, headers: str = "") -> Any:
+    async def refuse(request: Request) -> None:
+        await request.answer(status, body, headers)
+
+    return refuse
+
+
+PAGE_OF_NGINX = b"<html><head><title>%s</title></head></html>"
+REFUSALS: dict[str, tuple[Any, str, str]] = {
+    "no credit": (refusing(402, {"error": {"message": "Payment"}}), "no credit left", "--api-key-env"),
+    "quota": (
+        refusing(429, {"error": {"message": "slow down", "code": "insufficient_quota"}}),
+        "no credit left",
+        "--api-key-env",
+    ),
+    "a limit": (refusing(429, {"error": "slow"}, "Retry-After: 30\r\n"), "limits how much", "try again in 30 s"),
+    "a limit without a time": (refusing(429, {"error": "slow"}), "limits how much", "try again later"),
+    "loading": (refusing(503, {"error": "Loading"}, "Retry-After: 5\r\n"), "not ready yet", "try again in 5 s"),
+    "overloaded": (refusing(529, {"error": {"type": "overloaded_error", "message": "busy"}}), "overloaded", "later"),
+    "broken": (refusing(500, {"error": "boom"}), "an error inside the server", "its log says more"),
+    "a gateway": (refusing(502, PAGE_OF_NGINX % b"502 Bad Gateway"), "a proxy or gateway", "try again later"),
+    "barred": (refusing(403, PAGE_OF_NGINX % b"403 Forbidden"), "a proxy or gateway", "ask whoever runs it"),
+    "a login": (refusing(200, PAGE_OF_NGINX % b"Sign in"), "a login page", "--api-key-env"),
+    "to a login": (refusing(302, b"", "Location: https://a.example/oauth2/start\r\n"), "a login page", "--header"),
+    "basic": (refusing(401, {"error": "no"}, "WWW-Authenticate: Basic\r\n"), "a user and a pass", "--basic-auth env:"),
+    "a header": (refusing(401, {"error": "api-key header is missing"}), "of its own", "--api-key-header api-key"),
+    "an x- header": (refusing(403, {"error": "x-api-key required"}), "of its own", "--api-key-header x-api-key"),
+    "a certificate": (
+        refusing(400, PAGE_OF_NGINX % b"400 No required SSL certificate was sent"),
+        "a client certificate",
+        "--client-cert and its key with --client-key",
+    ),
+}
+
+
+ONLY_THE_LIST = ("basic", "a header", "an x- header", "barred", "broken")
+"""What may bar the list alone."""
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_a_refusal_is_told_with_what_it_means_and_what_to_type(serve: Any, connect: Any, name: str) -> None:
+    refuse, means, types = REFUSALS[name]
+    of_list = str(await fails(serve, connect, {"/v1/models": refuse}, refuse))
+    of_trial = str(await fails(serve, connect, {"/v1/models": models("m")}, refuse))
+    with_a_model = str(await fails(serve, connect, {"/v1/models": refuse}, refuse, model="m"))
+    for said in (of_list, of_trial, with_a_model):
+        assert means in said
+        assert types in said
+        assert "lists no model" not in said
+    assert ("or name a model with --model" in of_list) is (
+        name in ("basic", "a header", "an x- header", "barred", "broken")
+    )
+
+
+async def test_an_api_that_wants_a_key_does_not_hide_one_that_does_not(serve: Any, connect: Any) -> None:
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        server = await serve(pages({"/v1/models": models("m"), path: refusing(403, {"error": "no"})}))
+        info = await probed(connect(server.url, dialect=None, model=None))
+        assert len(info.apis) == 1
+        assert found(info, f"{'chat' if 'chat' in path else 'completions'} API").ok is False
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(403, "You have no access to model embedder"), (403, "embedder: denied"), (404, "no embedder")]
+)
+async def test_a_model_that_the_key_may_not_ask_is_passed_over(
+    serve: Any, connect: Any, status: int, said: str
+) -> None:
+    async def some(request: Request) -> None:
+        mine = request.json["model"] != "embedder"
+        await (stream_ok(request) if mine else request.answer(status, {"error": {"message": said}}))
+
+    server = await serve(pages({"/v1/models": models("embedder", "talker")}, some))
+    assert (await probed(connect(server.url, dialect=None, model=None))).model == "talker"
+    error = str(await fails(serve, connect, {"/v1/models": models("embedder", "talker")}, some, model="embedder"))
+    if status == 403:
+        assert "name another with --model: it has talker, or another key with --api-key-env" in error
+
+
+async def test_a_model_that_alone_is_listed_is_not_advised_again(serve: Any, connect: Any) -> None:
+    for name in ("nope", None):
+        error = str(await fails(serve, connect, {"/v1/models": models("nope")}, unknown_model, model=name))
+        assert "it has nope" not in error
+        assert "it lists no other: is this one loaded" in error
 
 
 async def test_no_model_is_listed(serve: Any, connect: Any) -> None:
