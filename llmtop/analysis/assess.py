@@ -61,7 +61,7 @@ from llmtop.domain.verdicts import (
     SloVerdict,
 )
 from llmtop.meter.facts import Facts
-from llmtop.wording.between import IN_TURN, buffered, no_verdict, prompts_cut, prompts_cut_by
+from llmtop.wording.between import buffered, no_verdict, prompts_cut, prompts_cut_by
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.over_time import part
 from llmtop.wording.sentences import TRANSIENTS, configuration, sentence
@@ -191,12 +191,19 @@ def assess(
             *trust_notes(recent),
             *chapter_notes(facts, meta),
             *replicas(facts),
-            *(event.text for event in facts.events if event.kind == "server" and IN_TURN in event.text),
+            *_in_turn(facts),
             *map(failure_seen, facts.failures.groups()[:TOLD_FAILURES]),
             *_part(drifts, meta, now_s),
             *judgement.left_out,
         ),
     )
+
+
+def _in_turn(facts: Facts) -> tuple[str, ...]:
+    """What was said when several servers were found to answer in turn."""
+    since_s = facts.in_turn_s
+    said = [] if since_s is None else [each for each in facts.events if each.kind == "server" and each.t_s >= since_s]
+    return tuple(each.text for each in said if each.severity == "warning")[:1]
 
 
 def _before_any_curve(facts: Facts, meta: RunMeta, now_s: float) -> Assessment:

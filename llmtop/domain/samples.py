@@ -102,6 +102,12 @@ class ServerSnapshot(Struct, frozen=True, kw_only=True):
     estimated: tuple[str, ...] = ()
     """Names of the fields that are estimates, shown with a ~."""
 
+    @property
+    def is_nobodys(self) -> bool:
+        """Whether it says that several servers answer here in turn: it has no figure, and those of before were one's
+        or another's."""
+        return self == ServerSnapshot(t_s=self.t_s)
+
 
 class GpuSnapshot(Struct, frozen=True, kw_only=True):
     t_s: float

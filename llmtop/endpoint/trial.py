@@ -81,9 +81,11 @@ class Trials:
         That is the one that was named, or else the first of the list that can be streamed: some begin with one for
         embeddings, or with one that the key may not ask.
         """
-        asked, models = self._endpoint.model, names_in(entries)
+        asked, listed = self._endpoint.model, names_in(entries)
+        models = tuple(model for model in listed if "*" not in model)
         if asked is None and not models:
-            raise EndpointUnusable(self._client.api.url(self._url, "models"), "lists no model: name one with --model")
+            what = f"lists patterns alone ({', '.join(listed[:5])})" if listed else "lists no model"
+            raise EndpointUnusable(self._client.api.url(self._url, "models"), f"{what}: name one with --model")
         tried: list[str] = []
         first: dict[str, Trace] = {}
         for model in models[:_MODELS_TRIED] if asked is None else (asked,):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Chapter, Event, FactBatch, JudgedLevel, LoadChange, Mark, SearchEnded
+from llmtop.domain.samples import ServerSnapshot
 from llmtop.meter.client import SPOILT, ClientJudge, JudgedSecond, Pause, RedSpans
 from llmtop.meter.failures import FailureTally
 
@@ -162,6 +163,9 @@ class Facts:
         self.failures = FailureTally()
         self.answered = False
         """Whether any request ended well, also one whose row is there no more."""
+        self.in_turn_s: float | None = None
+        """Since when several servers are known to answer in turn where one was scraped: no row of `server` has a
+        figure then, also none of before."""
         self.t_s = 0.0
         self._judge = ClientJudge()
         self._red = RedSpans()
@@ -189,7 +193,7 @@ class Facts:
                 self.answered = True
             else:
                 self.failures.add(record)
-        self.server.extend(_rows(batch.server, SERVER_COLUMNS))
+        self._take_server(batch.server)
         self.bins.extend(_rows(batch.bins, BIN_COLUMNS))
         self.gaps.extend([(each.t_s, bucket, count) for each in batch.bins for bucket, count in each.gap_counts])
         self.changes.extend(batch.changes)
@@ -198,6 +202,14 @@ class Facts:
         self.chapters.extend(batch.chapters)
         self.tested.extend(batch.tested)
         self.searches.extend(batch.searches)
+
+    def _take_server(self, snapshots: Sequence[ServerSnapshot]) -> None:
+        self.server.extend(_rows(snapshots, SERVER_COLUMNS))
+        if self.in_turn_s is None:
+            self.in_turn_s = next((each.t_s for each in snapshots if each.is_nobodys), None)
+        if self.in_turn_s is not None and snapshots:
+            for name in SERVER_COLUMNS[1:]:
+                self.server.column(name)[:] = math.nan
 
     def _take_second(self, second: JudgedSecond) -> None:
         health, requests = second.health, self.requests

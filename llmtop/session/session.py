@@ -438,7 +438,7 @@ class Session:
                 self._starts += 1
                 self._tell("server", f"{RESTARTED}: a new curve begins", "warning")
                 self._begin_chapter(RESTARTED)
-            if scraper.several:
+            if scraper.in_turn and scraper.fresh:
                 self._tell("server", scraper.missing or IN_TURN, "warning")
             self._gpu_samples.extend(scraper.gpus)
             if self._beside_us and not scraper.gpus:

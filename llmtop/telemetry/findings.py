@@ -11,7 +11,6 @@ from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
 from llmtop.telemetry.signals import RANK_LABELS
-from llmtop.wording.between import IN_TURN
 from llmtop.wording.figures import TEXT
 
 ABSENT = "n/a (metric absent)"
@@ -51,7 +50,8 @@ async def examine_metrics(endpoint: Endpoint, dialect: Dialect) -> tuple[Finding
     finally:
         gpus.close()
         await scraper.close()
-    return metrics_findings(DIALECTS[dialect], snapshot, scraper.known, scraper.missing, found)
+    table = DIALECTS[dialect]
+    return metrics_findings(table, snapshot, scraper.known, scraper.missing, found, in_turn=scraper.in_turn)
 
 
 def metrics_findings(
@@ -60,14 +60,17 @@ def metrics_findings(
     known: Collection[str],
     missing: str | None,
     gpus: Sequence[GpuSnapshot] = (),
+    *,
+    in_turn: bool = False,
 ) -> tuple[Finding, ...]:
     """The rows, from one scrape.
 
     Args:
         known: fields of `ServerSnapshot` that the server exports, with or without a value yet.
         missing: why there is no page; None if there is one.
+        in_turn: several servers answer at one address; `missing` names it.
     """
-    if missing is not None and IN_TURN in missing:
+    if missing is not None and in_turn:
         found, _, what_to_type = missing.rpartition(": ")
         return (Finding("server figures", False, f"{found}: none is one server's", what_to_type), _gpu(gpus))
     advice = table.advice.enable_metrics

@@ -66,9 +66,9 @@ class Scraper:
         """None: metrics flow. Otherwise why they do not, and what to do about it."""
         self.restarted = False
         """The server started anew between the last two readings."""
-        self.several = False
-        """Since this reading several servers are known to answer at one address: what they show is nobody's, and a
-        last snapshot without any figure says that those of before are not known any more."""
+        self.in_turn = False
+        """Several servers are known to answer at one address: what they show is nobody's, and the first snapshot since
+        then, which has no figure, says that those of before are not known any more."""
         self.stale_s: float | None = None
         """Age of the values once `MISSES_UNTIL_STALE` tries in a row got nothing; None while they are fresh."""
         self.fresh = False
@@ -78,7 +78,6 @@ class Scraper:
         self.gpus: tuple[GpuSnapshot, ...] = ()
         """From those metrics URLs that turned out to be GPU exporters."""
         self.period_s = period_s
-        self._mixed = False
         self._origin_ns = origin_ns
         self._endpoint = endpoint
         self._table = DIALECTS[dialect]
@@ -114,13 +113,13 @@ class Scraper:
         self.known = frozenset(field for replica in engines for field in replica.known)
         reads_s = [replica.read_s for replica in engines if replica.read_s is not None]
         read_s = max(reads_s, default=now_s)
-        mixed = any(replica.who.several for replica in engines)
-        self.several, self._mixed = mixed and not self._mixed, mixed
-        self.fresh = self.several if mixed else any(replica.told_something for replica in engines)
+        before, self.in_turn = self.in_turn, any(replica.who.several for replica in engines)
+        told = any(replica.told_something for replica in engines)
+        self.fresh = not before if self.in_turn else told
         age_s = 0.0 if self.fresh or not reads_s else now_s - read_s
         all_miss = all(replica.misses >= MISSES_UNTIL_STALE for replica in engines)
         self.stale_s = age_s if reads_s and all_miss else None
-        if mixed:
+        if self.in_turn:
             return ServerSnapshot(t_s=now_s)
         snapshot = summarise(now_s, age_s, [replica.reading() for replica in engines])
         rows = tuple((self._heard(name), *figures) for name, *figures in snapshot.replicas)

@@ -11,7 +11,7 @@ NOT_THE_SERVERS = "TTFT and TPOT are those of the path, not of the server"
 STREAM_THROUGH = "for nginx `proxy_buffering off`, for HAProxy `option http-no-delay`"
 """What lets tokens through one by one, by the proxies that keep them back as they come."""
 IN_TURN = "replicas answer here in turn"
-"""Of an address behind which several servers stand; an event that says so is known by it."""
+"""Of an address behind which several servers stand."""
 BRIEFLY = ("path buffers: TTFT, TPOT void", "proxy_buffering off / http-no-delay")
 """Cause, and what to type, in the second line of the screen."""
 

@@ -332,6 +332,13 @@ async def test_an_unknown_model_names_those_that_exist(serve: Any, connect: Any)
     assert "no model 'nope': it has tiny, alias" in str(error)
 
 
+async def test_a_pattern_is_no_model(serve: Any, connect: Any) -> None:
+    server = await serve(pages({"/v1/models": models("*", "prov/*", "m")}))
+    assert (await probed(connect(server.url, dialect=None, model=None))).model == "m"
+    error = await fails(serve, connect, {"/v1/models": models("*", "prov/*")}, model=None)
+    assert "lists patterns alone (*, prov/*): name one with --model" in str(error)
+
+
 async def test_a_model_that_is_not_listed_is_tried(serve: Any, connect: Any) -> None:
     server = await serve(pages({"/v1/models": models("prov/*", "other")}))
     for name in ("prov/m", "alias-of-a-router"):

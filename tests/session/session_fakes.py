@@ -112,7 +112,7 @@ class World:
 class FakeScraper:
     def __init__(self, world: World, dialect: Dialect) -> None:
         self.missing: str | None = None
-        self.fresh, self.restarted, self.several, self.closed = True, False, False, False
+        self.fresh, self.restarted, self.in_turn, self.closed = True, False, False, False
         self.dialect = dialect
         self.gpus: tuple[GpuSnapshot, ...] = ()
         self.scraped_s: list[float] = []

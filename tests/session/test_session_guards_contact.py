@@ -355,9 +355,9 @@ async def test_a_restart_of_the_server_is_told(world: World, tmp_path: Path) -> 
 
 async def test_replicas_behind_one_address_are_told_and_are_no_restart(world: World, tmp_path: Path) -> None:
     session = await connected(world, tmp_path)
-    world.scrapers[0].several, world.scrapers[0].missing = True, "2 replicas answer here in turn"
+    world.scrapers[0].in_turn, world.scrapers[0].missing = True, "2 replicas answer here in turn"
     await world.clock.go(1.5)
-    world.scrapers[0].several = False
+    world.scrapers[0].fresh = False
     await world.clock.go(3.5)
     batches = session.take_facts()
     assert not any(batch.chapters for batch in batches)

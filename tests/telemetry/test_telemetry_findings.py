@@ -58,7 +58,7 @@ def test_estimates_are_marked() -> None:
 
 def test_replicas_in_turn_get_what_to_type_instead_of_one_replicas_figures() -> None:
     said = several_replicas("http://h/metrics", 2)
-    rows = metrics_findings(DIALECTS[Dialect.VLLM], ServerSnapshot(t_s=0.0), (), said)
+    rows = metrics_findings(DIALECTS[Dialect.VLLM], ServerSnapshot(t_s=0.0), (), said, in_turn=True)
     assert rows[0] == Finding(
         "server figures",
         False,

@@ -161,6 +161,7 @@ async def test_replicas_behind_one_address_are_named_and_nothing_of_theirs_is_to
         snapshot = await scraper.scrape()
         told.append((scraper.fresh, snapshot.running, snapshot.kv_usage, snapshot.generation_tokens_total))
         assert not scraper.restarted
+        assert snapshot.is_nobodys is scraper.in_turn is (turn >= 2)
     one, nobody = (0.0, 0.5, 100.0), (None, None, None)
     assert told[:3] == [(True, *one), (False, *one), (True, *nobody)], "what is not known any more is told once"
     assert told[3:] == [(False, *nobody)] * 5
