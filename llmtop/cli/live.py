@@ -10,10 +10,12 @@ from msgspec.structs import replace
 
 from llmtop.cli import summary
 from llmtop.cli.effects import effects
+from llmtop.cli.exits import cockpit_exit_code
 from llmtop.cli.output import complain, say
 from llmtop.cli.recorded import note_run
 from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, session_options, with_arguments
 from llmtop.cli.terminal import ascii_only, check_terminal
+from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended
 from llmtop.domain.slo import Slo
@@ -79,4 +81,8 @@ def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace) -> int:
             say(summary.text(last.meta, last.frame, assessment))
             note_run(last.frame.run_file, assessment)
             complain(summary.last_word(last.frame, assessment))
-    return INTERRUPTED if asked is not None else ended.exit_code
+    if asked is not None:
+        return INTERRUPTED
+    states = {event.state for event in host.facts.events}
+    checked = EndpointState.UP in states and not arguments.skip_checks
+    return cockpit_exit_code(ended, states, checked or (last.frame is not None and last.frame.totals.ok > 0))

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import termios
 import time
@@ -215,6 +216,34 @@ def test_a_suspended_job_that_is_told_to_end_leaves_the_shell_as_it_is(how: str,
             assert termios.tcgetattr(terminal.slave) == modes
         for mode in (b"1049", b"1000", b"1003"):
             assert terminal.written.rfind(b"\x1b[?%bh" % mode) <= terminal.written.rfind(b"\x1b[?%bl" % mode)
+
+
+@pytest.mark.parametrize("words", [(), ("--skip-checks", "--model", "m")])
+def test_the_code_of_a_cockpit_tells_an_endpoint_that_never_answered(words: tuple[str, ...], home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with Terminal(f"http://127.0.0.1:{port}", *words, home=home) as terminal:
+        terminal.until(b"TTFT")
+        terminal.read(4.0)
+        terminal.send(b"q")
+        assert terminal.code() == 3
+        terminal.is_restored()
+    assert b"Traceback" not in terminal.written
+
+
+@pytest.mark.parametrize("module", ["session.process", "simulator.server"])
+def test_the_code_of_a_cockpit_tells_a_session_that_was_lost(module: str, home: Path) -> None:
+    with Terminal("--sim", home=home) as terminal:
+        terminal.until(b"TTFT")
+        terminal.read(2.0)
+        terminal.child(module).kill()
+        terminal.read(3.0)
+        terminal.send(b"q")
+        terminal.read(0.5)
+        if terminal.process.poll() is None:
+            terminal.send(b"q")
+        assert terminal.code() == (3 if module == "session.process" else 0)
+        terminal.is_restored()
 
 
 FIRST_WORD_S = 0.15
