@@ -33,7 +33,7 @@ from llmtop.load.files import within_open_files
 from llmtop.profiles import load_profile, own_problem
 from llmtop.wording import sentences
 from llmtop.wording.between import BRIEFLY
-from llmtop.wording.endings import ending_text
+from llmtop.wording.endings import ending_text, final_text
 from llmtop.wording.failures import failure
 from llmtop.wording.figures import TEXT, clock
 
@@ -84,7 +84,8 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json({"exit_code": code, **as_json(result)})
         else:
-            say(summary.text(result.meta, result.frame, result.assessment))
+            said_last = final_text(profile.name, code, judgement.ok is not None)
+            say(f"{summary.text(result.meta, result.frame, result.assessment)}\n\n{said_last}")
     except LlmtopError as error:
         failed = failed or error
     complain(summary.last_word(result.frame, result.assessment))

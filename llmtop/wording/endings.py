@@ -40,6 +40,26 @@ def ending_text(ending: Ending, at_s: float, plan_s: float | None, why: str | No
     return f"{what}: {why}" if what and why else what
 
 
+_ANSWERS = {
+    0: "yes",
+    1: "no",
+    3: "no answer, as the server fell away",
+    4: "no answer, as this machine was the bottleneck: the figures are void",
+    5: "not known",
+    130: "no answer, as it was interrupted",
+}
+
+
+def final_text(profile: str, code: int, known: bool) -> str:
+    """`smoke: yes (exit code 0)`, the last line of a run that nobody watches.
+
+    Args:
+        known: whether the question has an answer; without one a code of 0 is what was asked for in its place.
+    """
+    answer = _ANSWERS[code] if known or code else f"{_ANSWERS[5]}, which --unknown-ok takes for a yes"
+    return f"{profile}: {answer} (exit code {code})"
+
+
 def silence_text(silent_s: float) -> str:
     """`nothing came for 30 s`"""
     return f"nothing came for {TEXT.duration(round(silent_s))}"

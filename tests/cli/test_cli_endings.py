@@ -157,6 +157,30 @@ def test_what_ended_a_run_is_said_with_when_and_why(
     assert "run was ended" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("ok", "ending", "words", "says"),
+    [
+        (True, Ending.PLAN, (), "smoke: yes (exit code 0)"),
+        (False, Ending.PLAN, (), "smoke: no (exit code 1)"),
+        (None, Ending.PLAN, (), "smoke: not known (exit code 5)"),
+        (None, Ending.PLAN, ("--unknown-ok",), "smoke: not known, which --unknown-ok takes for a yes (exit code 0)"),
+        (None, Ending.GONE, (), "smoke: no answer, as the server fell away (exit code 3)"),
+        (None, Ending.HAND, (), "smoke: no answer, as it was interrupted (exit code 130)"),
+    ],
+)
+def test_the_last_line_of_a_run_is_its_answer_and_exit_code(
+    ok: bool | None,
+    ending: Ending,
+    words: tuple[str, ...],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = ran(monkeypatch, result(ending, ok=ok), *words)
+    assert capsys.readouterr().out.splitlines()[-1] == says
+    assert says.endswith(f"(exit code {code})")
+
+
 def test_an_interrupted_run_says_so_in_its_summary(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
