@@ -4,12 +4,12 @@ from __future__ import annotations
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "live": (
-        "llmtop                               no GPU, no server: the simulated engine",
+        "llmtop                        no GPU, no server: the simulated engine",
         "llmtop http://127.0.0.1:8000",
     ),
     "run": (
         "llmtop run ramp http://127.0.0.1:8000 --json > ramp.json",
-        'llmtop run smoke --sim --slo "ttft_p95<500ms,error_ratio<1%" --junit smoke.xml',
+        'llmtop run smoke --sim --slo "ttft_p95<1s,error_ratio<1%" --junit a.xml',
     ),
     "replay": ("llmtop replay last", 'llmtop replay before.llmtop --slo "ttft_p95<1s"'),
     "assess": ("llmtop assess last --json", "llmtop assess levels.csv --metric tpot --stat p95"),
@@ -22,7 +22,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "doctor": (
         "llmtop doctor http://127.0.0.1:8000",
-        "llmtop doctor https://llm.example/v1 --api-key-env LLM_KEY --json",
+        "llmtop doctor https://llm.example/v1 --api-key-env LLM_KEY",
     ),
     "selftest": ("llmtop selftest", "llmtop selftest --seconds 10 --json"),
     "profiles": ("llmtop profiles", "llmtop profiles --from last --name before"),
@@ -47,11 +47,12 @@ _ENDS = {
 """Exit codes of a command; the others have those of `_EVERY`."""
 SLO = """\
 limits of --slo, each as NAME<LIMIT, with commas between them:
-  ttft tpot e2e    a latency: with _mean, _p50, _p90, _p95 (as without) or _p99; in ms, s or min
+  ttft tpot e2e    latencies, with _mean, _p50, _p90, _p95 (as without) or _p99;
+                   in ms, s or min
   error_ratio      share of requests that failed: 1% or 0.01
   queue            requests that wait in the server
   kv               share of the KV cache in use: 80% or 0.8
-  in quotes, as a shell takes < for itself: --slo "ttft_p95<2s,tpot_p95<50ms,error_ratio<1%\""""
+  in quotes, as a shell takes < for itself: --slo "ttft_p95<2s,error_ratio<1%\""""
 WITH_SLO = ("live", "run", "replay", "assess", "report", "predict")
 
 

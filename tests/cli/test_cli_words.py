@@ -136,6 +136,9 @@ def test_each_help_has_two_examples_that_are_so_and_its_exit_codes(
     takes_slo = "--slo" in parser._option_string_actions
     assert takes_slo == (command in below.WITH_SLO) == (below.SLO in told)
     assert len(below.EXAMPLES[command]) == 2
+    assert all(len(line) <= 80 for line in below.epilog(command).splitlines()), (
+        "a terminal of 80 columns breaks no line"
+    )
     for example in below.EXAMPLES[command]:
         assert f"  {example}" in told
         words = example.split("   ")[0].split(" > ")[0].split()[1:]
