@@ -9,21 +9,26 @@ LONG = 4000
 KEPT = 1 << 16
 """Of a text that a file keeps."""
 
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0").union(map(chr, range(0xE0100, 0xE01F0)))
+"""Printable by their category, and without any ink: fillers, and selectors that no font draws. Two names that differ in
+them look alike, and a text can hide another in them. Source: Default_Ignorable_Code_Point of Unicode."""
+
 
 def plain(text: str, limit: int = LIMIT) -> str:
     """One line that no terminal obeys: what cannot be printed stands as its escape, blanks of any kind as blanks.
 
-    Escape sequences, other control characters, marks that turn the direction of writing and halves of surrogate pairs
-    become `\\x1b`, `\\u202e`: what was there can be read. Fit text comes back as it is, so it may be called twice.
+    Escape sequences, other control characters, marks that turn the direction of writing, letters that nobody sees and
+    halves of surrogate pairs become `\\x1b`, `\\u202e`: what was there can be read. Fit text comes back as it is, so it
+    may be called twice.
 
     Args:
         limit: a longer text is cut and ends with `…`.
     """
     if len(text) > limit:
         text = text[: limit - 1] + "…"
-    if text.isprintable():
+    if text.isprintable() and (text.isascii() or _UNSEEN.isdisjoint(text)):
         return text
-    return "".join(character if character.isprintable() else _escaped(character) for character in text).strip()
+    return "".join(c if c.isprintable() and c not in _UNSEEN else _escaped(c) for c in text).strip()
 
 
 def plain_json(text: str) -> str:

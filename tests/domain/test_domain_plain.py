@@ -35,6 +35,8 @@ def test_a_text_that_is_fit_stays_as_it_is(text: str) -> None:
         ("abc\u202edef", "abc\\u202edef"),
         ("half \ud800", "half \\ud800"),
         ("模型 ≈ Größe", "模型 ≈ Größe"),
+        ("gpt\u3164-4\U000e0101", "gpt\\u3164-4\\U000e0101"),
+        ("한국어 ❤\ufe0f", "한국어 ❤\ufe0f"),
     ],
 )
 def test_what_is_shown_of_it(text: str, shown: str) -> None:

@@ -397,6 +397,8 @@ def test_odd_json_is_read_all_the_same() -> None:
 
 
 NAMES = (
+    *("thinking", "reasoning_details", "function_call", "custom", "arguments", "audio", "transcript", "summary"),
+    *("errors", "detail", "type", "output_tokens", "reasoning_tokens", "completion_tokens_details", "total_tokens"),
     *("choices", "delta", "text", "content", "usage", "error", "object", "finish_reason", "message", "name"),
     *(
         "completion_tokens",
