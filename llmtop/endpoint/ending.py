@@ -26,6 +26,8 @@ _NO_REASON = re.compile(r"|null|none|nil|undefined|in_progress|not_finished|(fin
 """What some write for a finish reason that there is not yet."""
 _FAILED = re.compile(r"error|abort|cancel|fail|timed?_?out|insufficient")
 """Finish reasons with which a server says that it gave up: `error`, `abort`, `insufficient_system_resource`, ..."""
+_LINES = 16
+"""Of what is left, that are looked at."""
 ONE_PIECE = "answered in one piece: the server does not stream"
 NO_END = "the stream ended without a finish reason, usage or [DONE]"
 NO_TEXT = "the stream ended well without any text"
@@ -60,6 +62,12 @@ def is_whole(data: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def are_run_together(rest: bytes) -> bool:
+    """Whether what is left at the end is several events without the blank lines that end each."""
+    lines = [line[5:] for line in rest.splitlines()[:_LINES] if line.startswith(b"data:")]
+    return len(lines) > 1 and is_whole(lines[0]) and is_whole(lines[1])
 
 
 def is_failure(answer: object) -> bool:

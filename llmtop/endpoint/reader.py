@@ -23,6 +23,7 @@ from llmtop.endpoint.ending import (
     NO_TEXT,
     ONE_PIECE,
     USUAL,
+    are_run_together,
     choice_error,
     excerpt,
     has_failed,
@@ -412,6 +413,8 @@ class StreamReader:
             return
         if is_bare(rest):
             self._splitter.bare = self._splitter.bare or rest
+        if self._garbage is None and self.done_ns is None and are_run_together(rest):
+            self._garbage = "no blank line between its events"
         events = self._splitter.feed(b"\n\n")
         self._take([(name, data) for name, data in events if not data or is_whole(data)], end_ns)
 

@@ -258,6 +258,12 @@ def test_cached_tokens_and_timings_are_noted() -> None:
         ([chat("a"), total(1), chat("b"), total(2)], Outcome.TRUNCATED, "without a finish reason"),
         ([chat("a"), total(1), chat("b"), total(2), chat(None, "stop")], Outcome.OK, None),
         ([chat("a"), "[DONE]", "billed: 3"], Outcome.OK, None),
+        (
+            [wire(chat("a"))[:-1], wire(chat("b"))[:-1], b"data: [DONE]\n"],
+            Outcome.STREAM_ERROR,
+            "no blank line between",
+        ),
+        ([wire(chat("a"))[:-1]], Outcome.TRUNCATED, "without a finish reason"),
         ([chat("a"), ["[DONE]", {"error": {"message": "late"}}]], Outcome.OK, None),
         ([chat("a"), "[DONE]", b"event: error\ndata: closed\n\n"], Outcome.OK, None),
         ([chat("a"), "[DONE]", b"x" * 1_100_000], Outcome.OK, None),
