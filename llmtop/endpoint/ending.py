@@ -40,12 +40,12 @@ def is_success(status: int) -> bool:
 
 def is_reason(finish: str) -> bool:
     """Whether a finish reason is one."""
-    return _NO_REASON.fullmatch(finish.strip().lower()) is None
+    return finish in USUAL or _NO_REASON.fullmatch(finish.strip().lower()) is None
 
 
 def has_failed(finish: str) -> bool:
     """Whether a finish reason says that the server gave up."""
-    return _FAILED.search(finish.lower()) is not None
+    return finish not in USUAL and _FAILED.search(finish.lower()) is not None
 
 
 def is_done(data: bytes) -> bool:

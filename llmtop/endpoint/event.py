@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
@@ -125,7 +124,7 @@ def usage_in(data: bytes) -> Usage | None:
     SGLang and Perplexity tell `reasoning_tokens` beside the other counts, Moonshot and DeepSeek what was cached, and
     gateways to other APIs call them `input_tokens` and `output_tokens`.
     """
-    if not _OTHERWISE.search(data):
+    if not any(name in data for name in _OTHERWISE):
         return None
     answer = anything_in(data)
     extra = answer.get("x_groq") if isinstance(answer, dict) else None
@@ -135,7 +134,7 @@ def usage_in(data: bytes) -> Usage | None:
     return None
 
 
-_OTHERWISE = re.compile(rb'"(?:reasoning|cached|prompt_cache_hit|input|output)_tokens"')
+_OTHERWISE = (b"reasoning_tokens", b"cached_tokens", b"cache_hit_tokens", b"input_tokens", b"output_tokens")
 _NAMES = {"prompt": ("prompt", "input"), "completion": ("completion", "output"), "total": ("total",)}
 
 

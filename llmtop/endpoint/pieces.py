@@ -31,8 +31,15 @@ class Words(NamedTuple):
     calls: bool = False
 
 
+NO_WORDS = Words()
+_TELLING = (b'"text"', b"think", b"thought", b"call", b'"audio"')
+"""One of these, or a `reason` that is none of the end, is in every event that has words by less usual names."""
+
+
 def words_of(data: bytes) -> Words:
     """All words of an event that is a JSON object, of all its choices."""
+    if not any(name in data for name in _TELLING) and data.count(b"reason") == data.count(b'_reason"'):
+        return NO_WORDS
     answer = anything_in(data)
     text, thought, calls = "", "", False
     for choice in choices_of(answer):

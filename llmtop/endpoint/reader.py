@@ -38,7 +38,7 @@ from llmtop.endpoint.ending import (
     without_comments,
 )
 from llmtop.endpoint.event import Event, Timings, Usage, decode, lenient, usage_in, usage_of
-from llmtop.endpoint.pieces import anything_in, calls_a_tool, words_of
+from llmtop.endpoint.pieces import NO_WORDS, anything_in, calls_a_tool, words_of
 from llmtop.endpoint.refusals import message_of, refusal_text
 from llmtop.endpoint.sse import EVENT_LIMIT, EventSplitter, EventTooLong, is_bare
 from llmtop.endpoint.trace import Sink, Trace
@@ -251,7 +251,7 @@ class StreamReader:
                 count.thoughts += 1
             elif event.choices:
                 words = words_of(data)
-                if any(words):
+                if words is not NO_WORDS and any(words):
                     payload = True
                     seen += 1
                     answers = count.take_other_words(words) or answers
@@ -459,24 +459,25 @@ class StreamReader:
             return Outcome.STREAM_ERROR, self._said or f"the server gave up: finish_reason {trace.finish_reason!r}"
         if self._garbage is not None:
             return Outcome.STREAM_ERROR, self._garbage
-        body = without_comments(body)
-        if not self._events and not is_silence(body):
+        if not self._events and not is_silence(body := without_comments(body)):
             return Outcome.STREAM_ERROR, lost or what_it_is_instead(body)
         ended = self._has_ended(lost)
         if self._said is not None and (not ended or trace.first_token_ns is None):
             return Outcome.STREAM_ERROR, self._said
-        said = refusal_text(self._splitter.bare)
-        said = f"; it said: {said}" if said else ""
         if not ended:
-            return Outcome.TRUNCATED, (lost or NO_END) + said
+            return Outcome.TRUNCATED, (lost or NO_END) + self._last_words()
         if trace.first_token_ns is None:
             if self._messages:
                 return Outcome.STREAM_ERROR, ONE_PIECE
             if trace.output_tokens:
                 what = "reasoning that it keeps" if trace.hidden_tokens else "special tokens"
                 return Outcome.TEXTLESS, f"{trace.output_tokens} tokens, none with text: {what}"
-            return Outcome.EMPTY, NO_TEXT + said
+            return Outcome.EMPTY, NO_TEXT + self._last_words()
         return Outcome.OK, None
+
+    def _last_words(self) -> str:
+        said = refusal_text(self._splitter.bare) if self._splitter.bare else ""
+        return f"; it said: {said}" if said else ""
 
     def _has_ended(self, lost: str | None) -> bool:
         """Whether anything told that the answer is whole. What other tokens came after tells nothing by itself."""
