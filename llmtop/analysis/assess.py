@@ -26,6 +26,7 @@ from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.recent import (
     PROOF_S,
     as_counted,
+    as_ended,
     last_change_s,
     last_held_s,
     limits_of,
@@ -96,6 +97,7 @@ def assess(
         ledger: of the same run, kept by whoever asks again and again; without one all is reckoned anew.
     """
     over = meta.ended_s is not None
+    meta = as_ended(facts, meta)
     requests = finished_requests(facts, None if full or over else LIVE_REQUESTS)
     curves = (Ledger() if ledger is None else ledger).curves(facts, meta, requests, now_s)
     if not curves:
@@ -209,7 +211,7 @@ def _in_turn(facts: Facts) -> tuple[str, ...]:
 def _before_any_curve(facts: Facts, meta: RunMeta, now_s: float) -> Assessment:
     """Of a run that has no level yet: what it waits for, or why it waits in vain."""
     over, question, failed = meta.ended_s is not None, question_of(facts, meta.profile), all_failed(facts)
-    told = sentence(why_all_failed(facts)) if failed else _waiting_headline(meta)
+    told = sentence(why_all_failed(facts)) if failed else _waiting_headline(facts, meta)
     judgement = Judgement(question=question, sentence=told, final=over)
     if not failed:
         return Assessment(t_s=now_s, headline=told, cliff=_nothing(meta), judgement=judgement)
@@ -352,8 +354,13 @@ def _nothing(meta: RunMeta) -> CliffVerdict:
     return CliffVerdict(kind=Kind.INSUFFICIENT, next_levels=tuple(level for level in (4, 8) if level <= top))
 
 
-def _waiting_headline(meta: RunMeta) -> str:
-    return "no request has finished yet: " + " then ".join(f"try {n}" for n in _nothing(meta).next_levels[:1])
+def _waiting_headline(facts: Facts, meta: RunMeta) -> str:
+    """What to do where nothing has ended: nothing more while some load is on, or after the end."""
+    if meta.ended_s is not None:
+        return "no request has finished"
+    loaded = bool(facts.changes) and facts.changes[-1].point.value > 0
+    tried = "" if loaded else " then ".join(f": try {n}" for n in _nothing(meta).next_levels[:1])
+    return f"no request has finished yet{tried}"
 
 
 def _top(levels: Sequence[Level]) -> float | None:

@@ -136,6 +136,8 @@ def _capacity(slo: Slo, capacity: Capacity, axis: Axis) -> tuple[str, str]:
     load = capacity.fails_at if capacity.at_slo is None else capacity.at_slo
     if load is None:
         return "", ""
+    if capacity.at_slo is None and axis == "concurrency" and load <= 1:
+        return f"no user at the SLO ({_limits(slo)})", "no user at the SLO"
     sign = "below " if capacity.at_slo is None else "" if capacity.fails_at is not None else "≥"
     text = f"{sign}{TIGHT.load(load, axis)} {short_unit(axis, load)} at the SLO"
     return f"{text} ({_limits(slo)})", text

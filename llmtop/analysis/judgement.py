@@ -226,7 +226,7 @@ class _Run:
     def left_out(self) -> tuple[str, ...]:
         table = self.facts.requests
         count = int(np.sum(table.column("client_limited") > 0))
-        return (f"{TEXT.whole(count)} requests left out: {CLIENT_SLOW}",) if count else ()
+        return (f"{TEXT.whole(count)} request{'' if count == 1 else 's'} left out: {CLIENT_SLOW}",) if count else ()
 
     def misses(self, verdict: SloVerdict) -> tuple[str, ...]:
         named = {target.name: target for target in self.slo.targets}

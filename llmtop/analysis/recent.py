@@ -16,8 +16,9 @@ from llmtop.analysis.levels import EMPTY, MIN_REQUESTS
 from llmtop.analysis.readings import server_gauges, waiting_ages
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.slo import Sample
+from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import RunMeta
+from llmtop.domain.run import Ending, RunMeta
 from llmtop.meter.facts import SERVER_COLUMNS, Facts, Table
 
 SLO_WINDOW_S, SLO_WINDOW_E2E = 60.0, 3.0
@@ -120,6 +121,19 @@ def _held(facts: Facts, now_s: float) -> float:
         return 0.0
     here = np.array(bins.column("in_flight"))[at]
     return max(0.0, float((here - running - np.nan_to_num(waiting)).min()))
+
+
+def as_ended(facts: Facts, meta: RunMeta) -> RunMeta:
+    """The run with what really ended it: one that was left by hand, or braked, because its server went away.
+
+    What failed while the server fell away says nothing of the load it fell at.
+    """
+    if meta.ended_s is None or meta.ending not in (Ending.HAND, Ending.BRAKE):
+        return meta
+    states = [event for event in facts.events if event.state is not None]
+    gone = len(states) > 1 and states[-1].state is EndpointState.DOWN and states[-2].state is EndpointState.UP
+    loaded = [change.point.value > 0 for change in facts.changes if gone and change.t_s < states[-1].t_s]
+    return structs.replace(meta, ending=Ending.GONE) if loaded and loaded[-1] else meta
 
 
 def last_held_s(facts: Facts, now_s: float) -> float:

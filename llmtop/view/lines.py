@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.domain.endpoint import SILENCE_S, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame, ReplayPosition
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange
@@ -73,7 +73,10 @@ def _state(frame: Frame, condition: Condition, glyphs: Glyphs) -> Run:
     if status.state is EndpointState.CONNECTING:
         return (f"{glyphs.wait} connecting", "warn")
     if status.state is EndpointState.STALE:
-        return (f"{glyphs.stale} stale {TIGHT.duration(round(max(0.0, frame.t_s - status.since_s)))}", "warn")
+        return (
+            f"{glyphs.stale} hung {TIGHT.duration(round(max(0.0, frame.t_s - status.since_s) + SILENCE_S))}",
+            "warn",
+        )
     return (f"{glyphs.down} {status.state.value}", "bad")
 
 
@@ -136,8 +139,9 @@ def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: i
         words.append(("plan finished", 1))
     parts = [Part([(f" {words[0][0]}", "dim")], words[0][1])]
     parts += [Part([(f" {glyphs.sep} ", "faint"), (word, "dim")], rank) for word, rank in words[1:]]
-    if frame.foreign:
-        foreign = f"{glyphs.warn}{TIGHT.whole(frame.foreign)} foreign requests on the server"
+    if frame.foreign and frame.endpoint.state is not EndpointState.DOWN:
+        requests = "request" if round(frame.foreign) == 1 else "requests"
+        foreign = f"{glyphs.warn}{TIGHT.whole(frame.foreign)} foreign {requests} on the server"
         parts.append(Part([(f" {glyphs.sep} ", "faint"), (foreign, "warn")], 0))
     if frame.server is not None and frame.server.late_ms is not None and frame.server.late_ms >= LATE_MS:
         late = f"{glyphs.warn}simulator late {TIGHT.latency(frame.server.late_ms)}"

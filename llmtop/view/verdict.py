@@ -8,12 +8,14 @@ from llmtop.domain.verdicts import Assessment, Bound
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Runs, cut_inside, wrapped
-from llmtop.wording.endings import silent_server
+from llmtop.wording.endings import silent_server, silent_stream
+from llmtop.wording.failures import failure
 from llmtop.wording.figures import TIGHT
 from llmtop.wording.names import bound_adjective
 from llmtop.wording.sentences import CLIENT_LATE, VOID, agreed, client_reason
 
-TIMELESS = (Bound.CLIENT, Bound.REFUSED, Bound.FAILED)
+FAILING = (Bound.REFUSED, Bound.FAILED)
+TIMELESS = (Bound.CLIENT, *FAILING)
 """What binds however late this machine is."""
 DRAINING = " the load is off; waiting for the server to finish (q leaves now)"
 ROUGH_CELLS = 18
@@ -50,7 +52,7 @@ def _clauses(
         return [_badge("BRAKED", frame.braked, glyphs, room)]
     if assessment is None or not assessment.headline:
         return [[(f"{glyphs.wait} measuring", "dim")], [("move a slider and watch", "faint")]]
-    return _headline(assessment, condition.late, glyphs)
+    return _headline(frame, assessment, condition.late, glyphs, room)
 
 
 def _badge(name: str, why: str, glyphs: Glyphs, room: int) -> Runs:
@@ -74,10 +76,25 @@ def _trouble(frame: Frame, glyphs: Glyphs, room: int) -> list[Runs]:
     if status.state is EndpointState.STALE:
         silent_s = frame.t_s - status.since_s + SILENCE_S
         return [_badge("HUNG", silent_server(silent_s, frame.in_flight, TIGHT), glyphs, room)]
+    silent_s = _silent_s(frame)
+    if status.state is EndpointState.UP and silent_s > SILENCE_S:
+        return [_badge("NO TOKEN", silent_stream(silent_s, frame.in_flight, TIGHT), glyphs, room)]
     if status.state is EndpointState.CONNECTING:
         tail: list[Runs] = [[(cut_inside(error, room, glyphs.more), "dim")]] if error else []
         return [[("CONNECTING ", "badge-warn"), (f" {plain(status.label, glyphs)}", "text")], *tail]
     return []
+
+
+def _silent_s(frame: Frame) -> float:
+    """For how long requests were in flight and neither a token came nor a request ended, by the charts."""
+    steps = 0
+    timeline = frame.timeline
+    rows = zip(timeline.output_tokens_per_s, timeline.in_flight, timeline.error_ratio, strict=False)
+    for tokens, in_flight, failed in reversed(list(rows)):
+        if tokens or not in_flight or failed is not None:
+            break
+        steps += 1
+    return steps * timeline.step_s
 
 
 def _without_url(status: EndpointStatus) -> str:
@@ -86,7 +103,7 @@ def _without_url(status: EndpointStatus) -> str:
     return problem if colon and url in ("http://", "https://") else status.last_error or ""
 
 
-def _headline(assessment: Assessment, late: bool, glyphs: Glyphs) -> list[Runs]:
+def _headline(frame: Frame, assessment: Assessment, late: bool, glyphs: Glyphs, room: int) -> list[Runs]:
     """The headline's first clause carries the tone; what follows is plain.
 
     What binds is not known while this machine is late, whatever its times say.
@@ -99,6 +116,14 @@ def _headline(assessment: Assessment, late: bool, glyphs: Glyphs) -> list[Runs]:
             CLIENT_LATE,
             *(clause for clause in rest if clause != CLIENT_LATE and not (cause and clause.startswith(cause))),
         ]
+    if diagnosis.bound in FAILING and frame.failures:
+        cause, newest = bound_adjective(diagnosis.bound), frame.failures[-1]
+        why = f"{cause}: {failure(newest, TIGHT)}"
+        cells = room - len(first) - 4
+        if not newest.retry_after_s and len(why) > cells:
+            why = why[: cells - len(glyphs.more)] + glyphs.more
+        why = cut_inside(why, cells, glyphs.more)
+        rest = [plain(why, glyphs) if clause == cause else clause for clause in rest]
     ok = True if first.startswith("SLO OK") else False if first.startswith("SLO FAIL") else None
     if ok is None and assessment.judgement.final:
         ok = assessment.judgement.ok

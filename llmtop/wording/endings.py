@@ -77,3 +77,11 @@ def silent_server(silent_s: float, in_flight: int, figures: Figures = TEXT) -> s
         f"it takes requests and answers nothing for {figures.duration(max(0, round(silent_s)))}, "
         f"{figures.whole(in_flight)} wait: look at its log, or restart it"
     )
+
+
+def silent_stream(silent_s: float, in_flight: int, figures: Figures = TEXT) -> str:
+    """`for 12 s, 4 in flight: a long prompt is read, or the server hangs: look at its log`"""
+    return (
+        f"for {figures.duration(round(silent_s))}, {figures.whole(in_flight)} in flight: "
+        "a long prompt is read, or the server hangs: look at its log"
+    )

@@ -275,7 +275,7 @@ def agreed(votes: int, windows: int) -> str:
 def failures(share: float, status: int | None, where: str = "", figures: Figures = TEXT) -> str:
     """`12.0 % of requests were refused at 24: HTTP 503`; of a status that refuses nobody, or none, they `failed`."""
     how = "were refused" if status in TURNED_AWAY else "failed"
-    who = "" if status is None else f": HTTP {status}"
+    who = "" if status is None or status < 400 else f": HTTP {status}"
     return f"{figures.percent(share)} of requests {how}{where}{who}"
 
 

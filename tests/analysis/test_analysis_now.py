@@ -11,9 +11,10 @@ from virtual import VirtualSession, meta_of
 from llmtop.analysis import assess
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.recent import last_held_s, recent_of, sample_between, slo_sample
+from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
-from llmtop.domain.run import Chapter, LoadChange
+from llmtop.domain.run import Chapter, Ending, Event, LoadChange
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.simulator.engine import load_preset
@@ -159,3 +160,38 @@ def test_a_run_that_has_ended_is_told_by_the_last_seconds_of_its_load() -> None:
     assert recent_of(facts, requests_of([]), users(4), last_held_s(facts, 40.0)).running == 4.0
     meta = msgspec.structs.replace(meta_of(), ended_s=40.0)
     assert assess(facts, meta, Slo(), now_s=40.0).notes == ()
+
+
+@pytest.mark.parametrize("ending", [Ending.HAND, Ending.BRAKE, Ending.PLAN])
+@pytest.mark.parametrize("down_s", [None, 20.0, 40.0])
+def test_a_run_that_was_left_because_its_server_went_away_is_not_judged_by_what_failed_then(
+    ending: Ending, down_s: float | None
+) -> None:
+    """The load is taken back at second 30: what goes away later has failed nobody."""
+    facts = facts_of(
+        requests=[record(float(t), outcome=Outcome.OK if t < 18 else Outcome.TRUNCATED) for t in range(20)],
+        changes=[(0.0, users(4)), (30.0, users(0))],
+    )
+    facts.events = [Event(0.0, "endpoint", "endpoint up", "info", EndpointState.UP)]
+    if down_s is not None:
+        facts.events.append(Event(down_s, "endpoint", "endpoint down", "warning", EndpointState.DOWN))
+    meta = msgspec.structs.replace(meta_of(), ended_s=60.0, ending=ending)
+    found = assess(facts, meta, Slo(), now_s=60.0)
+    gone = ending is not Ending.PLAN and down_s == 20.0
+    assert (found.judgement.ending is Ending.GONE) is gone
+    assert (found.judgement.ok is None) or not gone
+    assert ("SLO not known" in found.headline) is gone
+
+
+@pytest.mark.parametrize(
+    ("load", "over", "told"),
+    [
+        (0, False, "no request has finished yet: try 4"),
+        (4, False, "no request has finished yet"),
+        (4, True, "no request has finished"),
+    ],
+)
+def test_who_has_a_load_already_is_not_told_to_try_one(load: int, over: bool, told: str) -> None:
+    facts = facts_of(changes=[(0.0, users(load))])
+    meta = msgspec.structs.replace(meta_of(), ended_s=60.0 if over else None)
+    assert assess(facts, meta, Slo(), now_s=5.0).headline == told

@@ -12,7 +12,7 @@ from llmtop.analysis.headline import _action, failing_headline, headline
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.failures import FailureGroup
-from llmtop.domain.frame import Frame
+from llmtop.domain.frame import Frame, Timeline
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.slo import Slo
@@ -166,3 +166,51 @@ def test_where_all_fail_the_reason_stands_and_nothing_is_to_be_tried(width: int)
     told = shown(Assessment(headline=failing_headline(FAILED, all_fail(group), Judgement())), width)
     assert told.startswith('✖ SLO FAIL · all fail: HTTP 429 "slow down')
     assert "try " not in told
+
+
+@SIZES
+def test_while_requests_fail_the_verdict_says_what_the_newest_was_told_and_how_long_to_wait(width: int) -> None:
+    said = "Rate limit reached for organisation x on requests per min: limit 3; used 3; " * 2
+    group = FailureGroup(outcome=Outcome.HTTP_ERROR, status=429, text=said, count=3, first_s=1.0, last_s=2.0)
+    found = Assessment(
+        headline="SLO FAIL errors>1% · requests are refused · no user at the SLO · not enough data",
+        diagnosis=Diagnosis(bound=Bound.REFUSED, votes=(8, 8)),
+    )
+    for retry_s, wanted in ((None, 'HTTP 429 "Rate limit reached for'), (7.0, "the server asks to wait 7s")):
+        frame = replace(FRAME, failures=(replace(group, retry_after_s=retry_s),))
+        told = shown(found, width, frame)
+        assert told.startswith("✖ SLO FAIL errors>1% · requests are refused: HTTP 429")
+        assert wanted in told
+        assert "…" in told or said.strip() in told
+        assert "try " not in told
+
+
+@pytest.mark.parametrize(
+    ("tokens", "in_flight", "failed", "said"),
+    [
+        (0.0, 4.0, None, True),
+        (None, 4.0, None, True),
+        (0.0, 0.0, None, False),
+        (0.0, 4.0, 1.0, False),
+        (9.0, 4.0, None, False),
+    ],
+)
+def test_requests_without_a_token_for_ten_seconds_are_told_also_where_metrics_still_come(
+    tokens: float | None, in_flight: float, failed: float | None, said: bool
+) -> None:
+    for silent, told in ((10, False), (11, said)):
+        timeline = Timeline(
+            end_s=60.0,
+            in_flight=(4.0,) * 5 + (in_flight,) * silent,
+            output_tokens_per_s=(80.0,) * 5 + (tokens,) * silent,
+            error_ratio=(0.0,) * 5 + (failed,) * silent,
+        )
+        text = shown(Assessment(headline="SLO --"), 80, replace(FRAME, timeline=timeline, in_flight=4))
+        assert text.startswith("NO TOKEN for 11s, 4 in flight") is told
+        assert text.endswith("or the server hangs: look at its log") is told
+
+
+@pytest.mark.parametrize("load", [1.0, 0.5])
+def test_a_load_of_one_that_fails_leaves_no_user(load: float) -> None:
+    line = headline(Slo(), FAILED, Capacity(fails_at=load), CLIFFS[2], Diagnosis(bound=Bound.NONE), None, Judgement())
+    assert " · no user at the SLO (TTFT p95<2s TPOT p95<50ms) · " in line
