@@ -58,6 +58,8 @@ def session_options(
     knobs = knobs_of(arguments.set)
     if profile.preset in (None, preset):  # else they were turned on another one
         knobs = {**{name: int(value) if value.is_integer() else value for name, value in profile.knobs}, **knobs}
+    if url is None and (arguments.set or arguments.sim is not None or profile.preset is not None):
+        check_simulated(preset, knobs)
     record = None if arguments.record is None else str(check_new(named("--record", arguments.record)))
     return SessionOptions(
         endpoint=None if url is None else endpoint,
@@ -163,6 +165,17 @@ def knobs_of(settings: list[str]) -> dict[str, bool | int | float | str]:
             raise UsageError(f"--set {setting!r}: write it as KNOB=VALUE, e.g. max_num_seqs=64")
         knobs[name.strip()] = value.strip()
     return knobs
+
+
+def check_simulated(preset: str, knobs: dict[str, bool | int | float | str]) -> None:
+    """Raises ProfileError or UsageError, as the simulated engine would once it starts."""
+    from llmtop.simulator.engine import load_preset
+
+    loaded = load_preset(preset)
+    if knobs:
+        from llmtop.simulator.server.serving import with_settings
+
+        with_settings(loaded, knobs)
 
 
 def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:

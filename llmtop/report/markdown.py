@@ -15,8 +15,10 @@ from llmtop.wording.names import axis_name, place_name
 
 _WIDTH, _HEIGHT = 64, 14
 _SIGN = re.compile(r"[\\`*_\[\]|~]")
-_START = re.compile(r"^(\d*)([-+=#.)](?=\s|$|[-=#]))")
-"""What has a meaning where a line begins: headings, lists, rules."""
+_TAG = re.compile(r"<(?![\s\d=])|&(?=#|\w)")
+"""What a tag or a character reference begins with: `<` before a blank is one for readers and for Markdown alike."""
+_START = re.compile(r"^(\d*)(>|[-+=#.)](?=\s|$|[-=#]))")
+"""What has a meaning where a line begins: headings, lists, rules, quotes."""
 
 
 def markdown_text(report: ReportInput) -> str:
@@ -179,4 +181,4 @@ def _plain(text: str) -> str:
 
 def _cell(text: str) -> str:
     """The same inside a table, where no line begins."""
-    return _SIGN.sub(r"\\\g<0>", escape(" ".join(text.split()), quote=False))
+    return _SIGN.sub(r"\\\g<0>", _TAG.sub(lambda found: escape(found[0], quote=False), " ".join(text.split())))

@@ -10,10 +10,11 @@ import pytest
 
 from llmtop.cli import options
 from llmtop.cli.effects import effects
-from llmtop.cli.main import main
+from llmtop.cli.main import _parser, main
 from llmtop.cli.target import by_hand, session_options, with_arguments
 from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.endpoint.probe import unchecked
+from llmtop.errors import LlmtopError
 from llmtop.profiles import load_profile
 
 ODD = ("nan", "inf", "-inf", "1e308", "1e400", "9" * 5000, "-1", "1_000", "٣", "0x10", " ", "", "abc", "\x1b[2J")
@@ -204,3 +205,25 @@ def test_knobs_of_a_profile_are_turned_unless_the_command_line_says_otherwise(tm
         assert (told.preset, told.knobs) == (preset, knobs)
     (said,) = effects(load_profile(path), parser.parse_args(["http://127.0.0.1:1"]))
     assert "turn nothing on a real server" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--set", "warp=9"], "knob 'warp' is not known; use one of "),
+        (["--set", "max_num_seqs=many"], "knob max_num_seqs=many: must be a whole number"),
+        (["--set", "stream_interval=0"], "knob stream_interval: '0' must be a whole number from 1"),
+        (["--sim", "h999"], "h999: no such preset; use one of laptop, "),
+        (["--sim", "missing.toml"], "missing.toml: "),
+    ],
+)
+@pytest.mark.parametrize("command", [[], ["run", "smoke"]], ids=["cockpit", "run"])
+def test_a_wrong_knob_or_preset_is_a_wrong_usage_before_anything_is_started(
+    command: list[str], words: list[str], complaint: str
+) -> None:
+    parser = _parser(command[0] if command else "live")
+    arguments = parser.parse_intermixed_args([*command[1:], *words])
+    with pytest.raises(LlmtopError) as caught:
+        session_options(arguments, by_hand(4), None, patient=True)
+    assert caught.value.exit_code == 2
+    assert str(caught.value).startswith(complaint)

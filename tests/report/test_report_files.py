@@ -12,7 +12,7 @@ import pytest
 
 from llmtop.domain.verdicts import Bound
 from llmtop.errors import FileError
-from llmtop.report import FORMATS, ReportInput, prose, write_report
+from llmtop.report import FORMATS, ReportInput, markdown, prose, write_report
 from llmtop.report.markdown import markdown_text, text_curve
 from llmtop.report.page import html_text
 from llmtop.report.tables import csv_text, json_text
@@ -46,12 +46,34 @@ def test_markdown_tables_are_whole_and_words_from_outside_are_harmless(report: R
     text = markdown_text(report)
     assert text.startswith("# 36 concurrent users keep the SLO, 40 do not.\n")
     assert "<b>" not in text
-    assert "- 03:20 max\\_num\\_seqs &lt;32&gt;" in text
+    assert "- 03:20 max\\_num\\_seqs <32>" in text
+    assert "TTFT p95 < 2 s" in text, "a sign of comparison is read as one"
     outside = "".join(text.split("```")[::2])
     tables = [block.splitlines() for block in outside.split("\n\n") if block.lstrip().startswith("|")]
     assert len(tables) >= 5
     for table in tables:
         assert len({line.count("|") - line.count("\\|") for line in table if line.strip()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("a < b", "a < b"),
+        ("<32>", "<32>"),
+        ("x <= 2", "x <= 2"),
+        ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
+        ("<!-- gone", "&lt;!-- gone"),
+        ("<?php", "&lt;?php"),
+        ("a & b", "a & b"),
+        ("&lt;b&gt; &#60;", "&amp;lt;b&amp;gt; &amp;#60;"),
+        ("> quoted", "\\> quoted"),
+        (">quoted", "\\>quoted"),
+    ],
+)
+def test_signs_that_would_begin_a_tag_or_a_reference_are_words_and_others_stay_readable(
+    text: str, written: str
+) -> None:
+    assert markdown._plain(text) == written
 
 
 def test_percentiles_of_every_part_stand_in_the_report_and_what_is_left_out_is_counted(report: ReportInput) -> None:

@@ -61,10 +61,7 @@ async def serve(
         OSError: the port cannot be had.
     """
     loaded = preset if isinstance(preset, Preset) else load_preset(preset)
-    settings = dict(knobs or {})
-    interval = _read_interval(settings.pop("stream_interval", 1))
-    if settings:
-        loaded = loaded.with_knobs(settings)
+    loaded, interval = with_settings(loaded, knobs or {})
     deployment = Deployment(loaded, seed=seed, stream_interval=interval, faults=_read_faults(faults or {}))
     face = Face(deployment, Guard(control_token, api_key, host), seed=seed)
     door = _Door(face, host, port)
@@ -129,6 +126,13 @@ def _read_faults(faults: dict[str, float | bool]) -> dict[str, float]:
         raise UsageError("fault restart: there is nothing to restart yet; ask for it at /llmtop/control")
     figures = {name: read_fault(name, value) for name, value in faults.items()}
     return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def with_settings(preset: Preset, knobs: dict[str, float | int | bool | str]) -> tuple[Preset, int]:
+    """The preset with its knobs turned, and `stream_interval`. Raises UsageError for one that cannot be turned so."""
+    settings = dict(knobs)
+    interval = _read_interval(settings.pop("stream_interval", 1))
+    return preset.with_knobs(settings) if settings else preset, interval
 
 
 def _read_interval(value: float | int | bool | str) -> int:
