@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from textwrap import TextWrapper
 
 import msgspec
 
@@ -15,6 +16,10 @@ from llmtop.endpoint.access import Access
 from llmtop.endpoint.path import examine_path
 from llmtop.endpoint.probe import probe
 from llmtop.telemetry.findings import examine_metrics
+from llmtop.wording.findings import explained
+
+WIDTH = 80
+"""Columns of a terminal that nobody has made wider."""
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -34,19 +39,27 @@ async def examine(endpoint: Endpoint) -> EndpointInfo:
     info = await probe(endpoint, Caps())
     path = await examine_path(endpoint, info)
     rows = await examine_metrics(msgspec.structs.replace(endpoint, model=info.model), info.dialect)
-    beside_metrics = [finding for finding in info.findings if finding.name != "metrics"]
-    return msgspec.structs.replace(Access(endpoint).shown(info), findings=(*beside_metrics, path, *rows))
+    beside_metrics = [finding for finding in info.findings if finding.name not in ("metrics", path.name)]
+    findings = tuple(map(explained, (*beside_metrics, path, *rows)))
+    return msgspec.structs.replace(Access(endpoint).shown(info), findings=findings)
 
 
 def as_text(info: EndpointInfo) -> str:
-    """One line a finding, and under a gap what closes it."""
+    """A row a finding, and under a gap what it means and what to type, in lines that a narrow terminal has room for."""
     width = max(len(finding.name) for finding in info.findings)
     lines = [f"{info.model} · {info.server or info.dialect}", ""]
     for finding in info.findings:
-        lines.append(f"  {_sign(finding)} {finding.name:<{width}}  {finding.found}")
-        if finding.advice:
-            lines.append(f"    {'':<{width}}  → {finding.advice}")
+        margin = " " * (width + 6)
+        lines += _wrapped(finding.found, f"  {_sign(finding)} {finding.name:<{width}}  ", margin)
+        lines += _wrapped(finding.means or "", margin, margin)
+        lines += _wrapped(finding.advice or "", f"{margin}→ ", f"{margin}  ")
     return "\n".join(lines)
+
+
+def _wrapped(text: str, first: str, later: str) -> list[str]:
+    """Lines of a text; none for none. An option or a URL is never broken."""
+    wrapper = TextWrapper(WIDTH, first, later, break_long_words=False, break_on_hyphens=False)
+    return wrapper.wrap(text)
 
 
 def _sign(finding: Finding) -> str:

@@ -32,7 +32,7 @@ _RATE, _PEAK, _TIME = _number(bounds.SENT_RATE), _number(bounds.PEAK), _number(b
 _SHARE, _SEED, _FPS = _number(bounds.SHARE), _number(bounds.SEED), _number(bounds.FPS)
 
 
-def _endpoint(parser: _Parser) -> None:
+def _endpoint(parser: _Parser, *, loads: bool = True) -> None:
     group = parser.add_argument_group("endpoint")
     group.add_argument("--model", help="model to ask for (default: the first that the endpoint lists)")
     group.add_argument("--dialect", help="vllm, sglang, tgi, llamacpp, ... instead of finding out")
@@ -40,7 +40,8 @@ def _endpoint(parser: _Parser) -> None:
         "--metrics-url", action="append", default=[], metavar="URL", help="where /metrics is (once for each replica)"
     )
     group.add_argument("--transport", choices=("auto", "httpx"), default="auto", help="httpx: without kernel stamps")
-    group.add_argument("--yes", action="store_true", help="do not ask before loading an address beyond this machine")
+    asks = "do not ask before loading an address beyond this machine"
+    group.add_argument("--yes", action="store_true", help=asks if loads else "taken as elsewhere: doctor asks nothing")
     _let_in(parser)
     _way(parser)
 
@@ -253,7 +254,7 @@ def _predict(parser: _Parser) -> None:
 
 def _doctor(parser: _Parser) -> None:
     parser.add_argument("url", metavar="URL", help="endpoint")
-    _endpoint(parser)
+    _endpoint(parser, loads=False)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 

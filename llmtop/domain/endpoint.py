@@ -180,13 +180,17 @@ def safe_url(url: str) -> str:
 
 
 class Finding(Struct, frozen=True):
-    """One line of `llmtop doctor`: what was looked for, what was found, and what closes the gap."""
+    """One row of `llmtop doctor`: what was looked for, what was seen, what that means, and what to type."""
 
     name: str
     ok: bool | None
     """None: could not be tried."""
     found: str
+    """What was seen."""
     advice: str | None = None
+    """What to type, or to do; None: nothing, as all is well."""
+    means: str | None = None
+    """What a gap means for a run; None: there is none."""
 
 
 class RequestShape(Struct, frozen=True, kw_only=True):

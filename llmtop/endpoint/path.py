@@ -16,6 +16,8 @@ from llmtop.wording.between import NOT_THE_SERVERS, STREAM_THROUGH, arrives, rea
 TOKENS = 32
 """Asked for: a proxy's buffer of 4 KiB holds some 20 events."""
 LIMIT_S = 30.0
+_BREAKS = (Outcome.TRUNCATED, Outcome.STREAM_ERROR)
+"""How an answer ends of which a trial of two tokens shows nothing."""
 _TEXT = "Count from one to fifty in words: one, two, three,"
 
 
@@ -34,13 +36,16 @@ async def examine_path(endpoint: Endpoint, info: EndpointInfo) -> Finding:
 
 
 def path_finding(trace: Trace, coalesced: int) -> Finding:
-    """What the reads of one answer tell of the path that it came by.
+    """What the reads of one answer tell of the path that it came by; of one that breaks off, that streaming fails.
 
     Args:
         coalesced: reads that held several token events.
     """
     tokens = trace.output_tokens - trace.hidden_tokens
     first_ns, last_ns, sent_ns = trace.first_token_ns, trace.last_token_ns, trace.sent_ns
+    if trace.outcome in _BREAKS:
+        came = f"after {trace.tokens_seen} tokens " if trace.tokens_seen else ""
+        return Finding("streaming", False, f"an answer of {TOKENS} tokens breaks off {came}({trace.error})")
     if trace.outcome is not Outcome.OK or first_ns is None or last_ns is None or sent_ns is None:
         return Finding("path", None, f"no whole answer to look at: {trace.error or 'none came in time'}")
     ttft_s, e2e_s = (first_ns - sent_ns) / 1e9, (last_ns - sent_ns) / 1e9

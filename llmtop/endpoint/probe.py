@@ -37,6 +37,7 @@ from llmtop.endpoint.refusals import refusal_text
 from llmtop.endpoint.roots import likely_root, settle
 from llmtop.endpoint.trial import TRIAL_MOST, TRIAL_TEXT, TRIAL_TOKENS, Trials
 from llmtop.errors import EndpointError, EndpointUnusable
+from llmtop.wording.findings import explained
 from llmtop.wording.refused import NAME_A_MODEL
 
 _ASK_S = 5.0
@@ -139,7 +140,7 @@ class _Probe:
         )
 
     def _find(self, name: str, ok: bool | None, found: str, advice: str | None = None) -> None:
-        self._findings.append(Finding(name, ok, self._heard(found, LONG), None if ok else advice))
+        self._findings.append(explained(Finding(name, ok, self._heard(found, LONG), None if ok else advice)))
 
     async def _list_models(self) -> tuple[str, ...]:
         """The models that are listed. Where one is named, the list is not needed: whatever becomes of it is a finding,
@@ -276,7 +277,7 @@ class _Probe:
         self._find(
             "tokenizer",
             count is not None,
-            f"{table.tokenizer.path} counts" if count is not None and table.tokenizer else "none to ask: lengths are ≈",
+            f"{table.tokenizer.path} counts" if count is not None and table.tokenizer else "none to ask",
             table.advice.enable_tokenize,
         )
         return count is not None
@@ -293,12 +294,18 @@ class _Probe:
             (refused for refused in self._refused_pages if refused.startswith(shown)),
             f"{shown} answers {status or 'nothing'}, without {table.title}'s names",
         )
-        port = f" (try --metrics-url with port {table.metrics_port})" if table.metrics_port else ""
+        advice = table.advice.enable_metrics or "name the page with --metrics-url"
+        if table.metrics_port:
+            advice += (
+                f" (port {table.metrics_port})"
+                if "--metrics-url" in advice
+                else (f" (or --metrics-url with port {table.metrics_port})")
+            )
         self._find(
             "metrics",
             has,
             path if has else told,
-            (table.advice.enable_metrics or "name the page with --metrics-url") + port,
+            advice,
         )
         return has
 

@@ -139,12 +139,12 @@ class Trials:
         self._find(
             "usage",
             usage,
-            "token counts come from the server" if usage else "the server does not count tokens: shown with ≈",
-            table.advice.enable_usage or "stream_options.include_usage is not understood",
+            "token counts come from the server" if usage else "the server does not count tokens",
+            table.advice.enable_usage,
         )
         least = self._client.bodies.shape.least_tokens
         if least > TRIAL_TOKENS:
-            self._find("least output", None, f"{least} tokens: shorter answers are asked for as that many", None)
+            self._find("least output", None, f"{least} tokens")
 
     async def _refusal(
         self, problems: dict[str, Trace], entries: list[dict[str, Any]], tried: list[str]

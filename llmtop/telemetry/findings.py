@@ -32,6 +32,8 @@ COLUMNS = {
     "TTFT histogram": ("ttft_mean_s",),
     "output tokens": ("generation_tokens_total",),
 }
+_SHOWN = ("running", "waiting", "kv_usage", "max_num_seqs")
+"""Of a snapshot: figures that rows of their own tell. Where there is none of them, one row says so for all."""
 SCRAPES = 4
 """In as many, up to three replicas that answer in turn are seen to."""
 FROM_SOURCE = "(from source)"
@@ -74,8 +76,14 @@ def metrics_findings(
         found, _, what_to_type = missing.rpartition(": ")
         return (Finding("server figures", False, f"{found}: none is one server's", what_to_type), _gpu(gpus))
     advice = table.advice.enable_metrics
+    found, _, tail = (missing or "").rpartition(": ")
+    if missing is not None and tail != advice and "--" not in tail:
+        found, tail = missing, advice or ""
+    figures = Finding("server figures", missing is None, found or f"{len(known)} are told", tail or None)
+    if missing is not None and not known and all(getattr(snapshot, name) is None for name in _SHOWN):
+        return (figures, _gpu(gpus))
     rows = [
-        Finding("server figures", missing is None, missing or f"{len(known)} are told", advice if missing else None),
+        figures,
         _queue(table, snapshot),
         _kv(table, snapshot),
         _slots(snapshot),
@@ -175,7 +183,7 @@ def _counters(known: Collection[str]) -> Finding:
 def _histograms(known: Collection[str], advice: str | None) -> Finding:
     there = [word for field, word in MEANS.items() if field in known]
     if not there:
-        return Finding("server latency", False, f"{ABSENT}: TTFT cannot be split into network and server", advice)
+        return Finding("server latency", False, ABSENT, advice)
     return Finding("server latency", True, ", ".join(there))
 
 

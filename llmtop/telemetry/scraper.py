@@ -360,7 +360,7 @@ def _explain(replicas: Sequence[_Replica]) -> str | None:
     return problems[0]
 
 
-_OWN_PAGE = "name the engine's own page: --metrics-url http://HOST:PORT/metrics"
+_OWN_PAGE = "name the engine's own page with --metrics-url http://HOST:PORT/metrics"
 
 
 def _refusal(url: str, answer: Answer, table: DialectTable) -> str:
@@ -386,4 +386,4 @@ def _no_page(table: DialectTable) -> str:
 
 def _flag(table: DialectTable) -> str:
     """What to change at the server, as the end of a sentence."""
-    return f"; server: {table.advice.enable_metrics}" if table.advice.enable_metrics else ""
+    return f": {table.advice.enable_metrics}" if table.advice.enable_metrics else ""

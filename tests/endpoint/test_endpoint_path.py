@@ -71,3 +71,17 @@ async def test_an_answer_that_a_proxy_keeps_whole_is_seen(serve: Any, script: Sc
     assert ("answers arrive whole" in finding.found) is (ok is False)
     (request,) = server.requests
     assert request.json["max_tokens"] == TOKENS
+
+
+async def test_an_answer_that_breaks_off_is_no_streaming_that_works(serve: Any) -> None:
+    async def cut(request: Request) -> None:
+        await request.start_stream()
+        for _ in range(9):
+            await request.event(chat(" t"))
+        request.close()
+
+    server = await serve(cut)
+    info = EndpointInfo(dialect=Dialect.VLLM, model="m", apis=("chat",))
+    finding = await examine_path(Endpoint(base_url=server.url), info)
+    assert (finding.name, finding.ok) == ("streaming", False)
+    assert f"an answer of {TOKENS} tokens breaks off after 9 tokens" in finding.found

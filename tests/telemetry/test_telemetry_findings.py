@@ -18,10 +18,24 @@ def _rows(findings: tuple[Finding, ...]) -> dict[str, Finding]:
 def test_a_server_without_a_page_gets_the_flag_that_gives_one() -> None:
     rows = _rows(metrics_findings(DIALECTS[Dialect.LLAMACPP], ServerSnapshot(t_s=0.0), (), "HTTP 501"))
     assert rows["server figures"] == Finding("server figures", False, "HTTP 501", "--metrics")
-    assert rows["queue"].ok is False
-    assert rows["queue"].found == "running n/a (metric absent), waiting n/a (metric absent)"
-    assert rows["KV cache"].advice == "--metrics"
     assert rows["GPU"].ok is None
+    assert rows.keys() == {"server figures", "GPU"}, "one row says it for all"
+    rows = _rows(metrics_findings(DIALECTS[Dialect.LLAMACPP], ServerSnapshot(t_s=0.0, running=1.0), (), "HTTP 501"))
+    assert rows["queue"].ok is False
+    assert rows["queue"].found == "running 1, waiting n/a (metric absent)"
+    assert rows["KV cache"].advice == "--metrics"
+
+
+def test_what_a_page_lacks_is_told_once() -> None:
+    flag = DIALECTS[Dialect.VLLM].advice.enable_metrics
+    for said, seen, types in (
+        ("http://h/metrics: HTTP 404", "http://h/metrics: HTTP 404", flag),
+        (f"http://h/metrics: HTTP 404: {flag}", "http://h/metrics: HTTP 404", flag),
+        ("u: HTTP 401, it is hidden: name it with --metrics-url", "u: HTTP 401, it is hidden", "name it with"),
+    ):
+        row = metrics_findings(DIALECTS[Dialect.VLLM], ServerSnapshot(t_s=0.0), (), said)[0]
+        assert row.found == seen
+        assert (row.advice or "").startswith(types or "")
 
 
 def test_what_a_full_page_tells_is_in_the_rows() -> None:
