@@ -8,8 +8,13 @@ from llmtop.domain.endpoint import Endpoint
 from llmtop.wording.refused import login_page
 
 _BASIC, _BEARER = re.compile(r"(?i)(^|,)\s*basic\b"), re.compile(r"(?i)\bbearer\b")
-_MEANT_TLS = re.compile(rb"(?i)to (an )?https (port|server)|https scheme|ssl-enabled server port")
-"""As nginx, Go and Apache answer plain HTTP on a port of TLS."""
+_MEANT_TLS = re.compile(
+    rb"(?i)to (an )?https (port|server)|https scheme|ssl-enabled server port|requires (tls|ssl|https)\b"
+    rb"|\b(tls|ssl|https) (is )?required"
+)
+"""As nginx, Go (Caddy, Traefik), Apache, Tomcat, Jetty and IIS answer plain HTTP on a port of TLS."""
+_SENT_BACK = (400, 403, 426, 497)
+"""With which they do."""
 
 _HEADER = re.compile(r"(?i)(?<![\w-])(x-[\w-]*(?:key|token)|[\w-]+-(?:key|token))(?![\w-])")
 """A header that may take a key. Prose has `API-key` too: one without `x-` counts only beside the word header."""
@@ -27,7 +32,7 @@ def is_certificate_wanted(status: int, body: bytes) -> bool:
 
 def is_port_of_tls(status: int, body: bytes) -> bool:
     """Whether an answer to plain HTTP says that TLS is spoken there."""
-    return status == 400 and _MEANT_TLS.search(body) is not None
+    return status in _SENT_BACK and _MEANT_TLS.search(body) is not None
 
 
 def admission_problem(

@@ -1,10 +1,11 @@
 """How long a server asks to wait, out of every header that servers say it in.
 
-retry-after-ms                                    OpenAI, Azure: milliseconds
-Retry-After: 2 | 0.5 | Wed, 21 Oct 2026 07:28:00 GMT    RFC 9110: seconds, or a date; some send fractions
+retry-after-ms, x-ms-retry-after-ms               OpenAI, Azure: milliseconds
+Retry-After: 2 | 0.5 | 2 seconds | Wed, 21 Oct 2026 07:28:00 GMT    RFC 9110: seconds, or a date; some send fractions
 x-ratelimit-reset-requests, -tokens: 6m0s         OpenAI, Groq: a duration; others: seconds, or an epoch
 anthropic-ratelimit-*-reset: 2026-01-27T12:00:30Z    Anthropic: a time (RFC 3339)
-ratelimit-reset, x-ratelimit-reset                IETF's draft: seconds; OpenRouter, GitHub: an epoch, in ms or s
+(x-)ratelimit-reset, x-rate-limit-reset           IETF's draft: seconds; OpenRouter, GitHub: an epoch, in ms or s
+RateLimit: "default";r=0;t=11 | limit=9, remaining=0, reset=11    IETF's later drafts
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ _EPOCH = 1e9
 """Numbers from here on are times since 1970 instead of seconds to wait, and a thousandfold of it milliseconds."""
 _PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_RESET = re.compile(r"(?:x-|anthropic-)?ratelimit(?:-[a-z-]+)?-reset(?:-[a-z-]+)?")
+_WORD = re.compile(r"(\d+(?:\.\d+)?)\s*(?:s|secs?|seconds?)", re.IGNORECASE)
+_IN_ONE = re.compile(r"(?:^|[;,\s])(r|remaining|t|reset)=(\d{1,18})")
+_RESET = re.compile(r"(?:x-|anthropic-)?rate-?limit(?:-[a-z-]+)?-reset(?:-[a-z-]+)?")
 
 
 def wait_s(status: int, headers: Iterable[tuple[str, str]], now_s: float) -> float | None:
@@ -40,16 +43,18 @@ def wait_s(status: int, headers: Iterable[tuple[str, str]], now_s: float) -> flo
     told = dict(reversed(list(headers)))
     served_s = _date_s(told.get("date", ""))
     now_s = now_s if served_s is None else served_s
-    milliseconds = _number(told.get("retry-after-ms", ""))
+    milliseconds = _number(told.get("retry-after-ms", told.get("x-ms-retry-after-ms", "")))
     asked = None if milliseconds is None else milliseconds / 1e3
     if asked is None:
-        asked = _span_s(told.get("retry-after", ""), now_s)
+        asked = _span_s(told.get("retry-after", told.get("x-retry-after", "")), now_s)
     if asked is None and status in TURNED_AWAY:
         asked = _reset_s(told, now_s)
     return asked if asked is not None and asked < LONGEST_S else None
 
 
 def _reset_s(told: dict[str, str], now_s: float) -> float | None:
+    for name, value in _IN_ONE.findall(told.get("ratelimit", "")):
+        told.setdefault("ratelimit-reset" if name in ("t", "reset") else "ratelimit-remaining", value)
     resets = {name: _span_s(value, now_s) for name, value in told.items() if _RESET.fullmatch(name)}
     known = {name: seconds for name, seconds in resets.items() if seconds is not None}
     spent = [s for name, s in known.items() if _number(told.get(name.replace("reset", "remaining"), "")) == 0]
@@ -60,7 +65,8 @@ def _reset_s(told: dict[str, str], now_s: float) -> float | None:
 def _span_s(value: str, now_s: float) -> float | None:
     """Seconds from now; None: nothing that can be read. What is over is no wait."""
     value = value.strip()
-    number = _number(value)
+    word = _WORD.fullmatch(value)
+    number = _number(word[1] if word else value)
     if number is not None:
         if number < _EPOCH:
             return number

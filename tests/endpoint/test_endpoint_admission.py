@@ -12,7 +12,7 @@ from llmtop.cli.options import ADD
 from llmtop.cli.target import endpoint_of
 from llmtop.domain.endpoint import Endpoint, safe_endpoint
 from llmtop.endpoint.access import Access
-from llmtop.endpoint.admission import admission_problem
+from llmtop.endpoint.admission import admission_problem, is_port_of_tls
 from llmtop.errors import UsageError
 
 HERE = "http://127.0.0.1:1"
@@ -133,3 +133,21 @@ def _help_of(command: str) -> str:
     made = argparse.ArgumentParser()
     ADD[command](made)
     return made.format_help()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "is_tls"),
+    [
+        (400, "<title>400 The plain HTTP request was sent to HTTPS port</title>", True),
+        (497, "The plain HTTP request was sent to HTTPS port", True),
+        (400, "Client sent an HTTP request to an HTTPS server.\n", True),
+        (400, "You're speaking plain HTTP to an SSL-enabled server port.", True),
+        (400, "Bad Request\r\nThis combination of host and port requires TLS.\r\n", True),
+        (403, "403.4 - Forbidden: SSL is required to view this resource.", True),
+        (426, "TLS required", True),
+        (200, "TLS required", False),
+        (400, "model is required", False),
+    ],
+)
+def test_the_words_of_a_port_of_tls_are_known(status: int, said: str, is_tls: bool) -> None:
+    assert is_port_of_tls(status, said.encode()) is is_tls

@@ -332,6 +332,14 @@ async def test_an_unknown_model_names_those_that_exist(serve: Any, connect: Any)
     assert "no model 'nope': it has tiny, alias" in str(error)
 
 
+async def test_why_there_is_no_list_is_told_where_a_model_must_be_named(serve: Any, connect: Any) -> None:
+    async def full(request: Request) -> None:
+        await request.answer(400, {"error": {"message": "tenant header is missing"}})
+
+    error = await fails(serve, connect, {"/v1/models": full}, model=None)
+    assert "lists no model (status 400: tenant header is missing): name one with --model" in str(error)
+
+
 async def test_a_pattern_is_no_model(serve: Any, connect: Any) -> None:
     server = await serve(pages({"/v1/models": models("*", "prov/*", "m")}))
     assert (await probed(connect(server.url, dialect=None, model=None))).model == "m"

@@ -34,6 +34,13 @@ LATER = "Mon, 21 Sep 2026 14:13:50 GMT"
         ({"x-ratelimit-reset-requests": f"{NOW_S + 12:.0f}"}, 12.0),
         ({"x-ratelimit-reset": f"{(NOW_S + 12) * 1000:.0f}"}, 12.0),
         ({"ratelimit-reset": "7"}, 7.0),
+        ({"retry-after": "120 seconds"}, 120.0),
+        ({"x-retry-after": "3"}, 3.0),
+        ({"x-ms-retry-after-ms": "1500"}, 1.5),
+        ({"x-rate-limit-reset": "8"}, 8.0),
+        ({"ratelimit": '"default";r=0;t=11'}, 11.0),
+        ({"ratelimit": "limit=100, remaining=0, reset=9"}, 9.0),
+        ({"ratelimit": '"default";r=50;t=11'}, None),
         ({"anthropic-ratelimit-input-tokens-reset": "2026-09-21T14:13:50Z"}, 30.0),
         ({"anthropic-ratelimit-requests-reset": "2026-09-21T16:13:50+02:00"}, 30.0),
         # the limit that is spent counts, not the one that is not
