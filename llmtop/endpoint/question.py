@@ -83,7 +83,15 @@ class NotHttp(NoAnswer):
 
 
 class Refused(NoAnswer):
-    """There is an answer that is not read: it has more bytes than were granted, or is compressed."""
+    """There is an answer that is not read: it has more bytes than were granted, or is compressed.
+
+    Args:
+        altered: something on the way made it what it is.
+    """
+
+    def __init__(self, problem: str, *, altered: bool = False) -> None:
+        super().__init__(problem)
+        self.altered = altered
 
 
 async def ask(
@@ -168,7 +176,7 @@ async def _body(response: httpx.Response, limit_bytes: int) -> bytes:
     coding = response.headers.get("content-encoding", "")
     if is_compressed(coding):
         if good:
-            raise Refused(f"is compressed ({plain(coding, 40)}) though identity was asked for")
+            raise Refused(f"is compressed ({plain(coding, 40)}) though identity was asked for", altered=True)
         return b""
     limit = limit_bytes if good else REFUSAL_BYTES
     too_long = Refused(f"has more than {limit_bytes / MIB:g} MB")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from time import perf_counter_ns
 
+from msgspec import structs
+
 from llmtop.dialects import DIALECTS, DialectTable, Evidence, Signal
 from llmtop.domain.endpoint import Dialect, Endpoint, Finding
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.telemetry.gpu import GpuReader
-from llmtop.telemetry.scraper import Scraper
+from llmtop.telemetry.scraper import OWN_PAGE, Scraper
 from llmtop.telemetry.signals import RANK_LABELS
 from llmtop.wording.figures import TEXT
 
@@ -53,7 +55,9 @@ async def examine_metrics(endpoint: Endpoint, dialect: Dialect) -> tuple[Finding
         gpus.close()
         await scraper.close()
     table = DIALECTS[dialect]
-    return metrics_findings(table, snapshot, scraper.known, scraper.missing, found, in_turn=scraper.in_turn)
+    return metrics_findings(
+        table, snapshot, scraper.known, scraper.missing, found, in_turn=scraper.in_turn, hidden=scraper.hidden
+    )
 
 
 def metrics_findings(
@@ -64,6 +68,7 @@ def metrics_findings(
     gpus: Sequence[GpuSnapshot] = (),
     *,
     in_turn: bool = False,
+    hidden: bool = False,
 ) -> tuple[Finding, ...]:
     """The rows, from one scrape.
 
@@ -71,10 +76,13 @@ def metrics_findings(
         known: fields of `ServerSnapshot` that the server exports, with or without a value yet.
         missing: why there is no page; None if there is one.
         in_turn: several servers answer at one address; `missing` names it.
+        hidden: something in front of the server answers: no flag of the server's helps.
     """
     if missing is not None and in_turn:
         found, _, what_to_type = missing.rpartition(": ")
         return (Finding("server figures", False, f"{found}: none is one server's", what_to_type), _gpu(gpus))
+    if hidden:
+        table = structs.replace(table, advice=structs.replace(table.advice, enable_metrics=OWN_PAGE))
     advice = table.advice.enable_metrics
     found, _, tail = (missing or "").rpartition(": ")
     if missing is not None and tail != advice and "--" not in tail:

@@ -71,6 +71,8 @@ class Scraper:
         then, which has no figure, says that those of before are not known any more."""
         self.stale_s: float | None = None
         """Age of the values once `MISSES_UNTIL_STALE` tries in a row got nothing; None while they are fresh."""
+        self.hidden = False
+        """Something in front of the engine answers in the place of its page, or alters it."""
         self.fresh = False
         """The last snapshot holds something that was read for it."""
         self.known: frozenset[str] = frozenset()
@@ -110,6 +112,7 @@ class Scraper:
         self.restarted = any(replica.change is not None and replica.change.restarted for replica in engines)
         missing = _explain(engines)
         self.missing = None if missing is None else self._heard(missing, LONG)
+        self.hidden = any(replica.hidden for replica in engines if replica.problem is not None)
         self.known = frozenset(field for replica in engines for field in replica.known)
         reads_s = [replica.read_s for replica in engines if replica.read_s is not None]
         read_s = max(reads_s, default=now_s)
@@ -154,6 +157,8 @@ class _Replica:
         """From the reading before to that of this scrape; None without both."""
         self.problem: str | None = None
         """Why this scrape got no page."""
+        self.hidden = False
+        """That is because something in front of it answers."""
         self.who = Identity()
         self.note: str | None = None
         """Why nothing is told of a page that is there."""
@@ -278,13 +283,15 @@ class _Replica:
             self.problem = f"{safe_url(url)}: no connection ({error})"
         except Refused as error:
             self._silent = False
-            self._refuse(f"{safe_url(url)}: {error}", now_s)
+            self.hidden = error.altered
+            self._refuse(f"{safe_url(url)}: {error}{f'; {OWN_PAGE}' if error.altered else ''}", now_s)
         except NoAnswer as error:
             self.problem = f"{safe_url(url)}: {error}"
         else:
             self._silent = False
             if answer.status == httpx.codes.OK and answer.body.lstrip()[:1] not in (b"<", b"{", b"["):
                 return answer.body
+            self.hidden = answer.status in _SHUT or httpx.codes.is_redirect(answer.status) or is_html(answer.body)
             self.problem = _refusal(url, answer, self.table)
             if not httpx.codes.is_server_error(answer.status) or answer.status == httpx.codes.NOT_IMPLEMENTED:
                 self._wait_until_s = now_s + RETRY_REFUSED_S
@@ -360,20 +367,21 @@ def _explain(replicas: Sequence[_Replica]) -> str | None:
     return problems[0]
 
 
-_OWN_PAGE = "name the engine's own page with --metrics-url http://HOST:PORT/metrics"
+_SHUT = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+OWN_PAGE = "name the engine's own page with --metrics-url http://HOST:PORT/metrics"
 
 
 def _refusal(url: str, answer: Answer, table: DialectTable) -> str:
     status, url = answer.status, safe_url(url)
-    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+    if status in _SHUT:
         return (
             f"{url}: HTTP {status}, it wants an API key, or is hidden: name the variable that holds one with "
-            f"--api-key-env, or {_OWN_PAGE}"
+            f"--api-key-env, or {OWN_PAGE}"
         )
     if httpx.codes.is_redirect(status) and answer.location:
         return f"{url}: HTTP {status}, sent on to {plain(answer.location, LIMIT)}: give that address itself"
     if is_html(answer.body):
-        return f"{url}: HTTP {status} and a web page: something in front of the engine answers; {_OWN_PAGE}"
+        return f"{url}: HTTP {status} and a web page: something in front of the engine answers; {OWN_PAGE}"
     if status == httpx.codes.OK:
         return f"{url}: answers, but not with metrics in the Prometheus format{_flag(table)}"
     said = plain(refusal_text(answer.body), LIMIT)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from llmtop.dialects import DIALECTS, Evidence
 from llmtop.domain.endpoint import Dialect, Endpoint, Finding
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
@@ -80,6 +82,28 @@ def test_replicas_in_turn_get_what_to_type_instead_of_one_replicas_figures() -> 
         "name the page of each with --metrics-url",
     )
     assert [row.name for row in rows] == ["server figures", "GPU"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "hidden"),
+    [
+        ((403, b"{}", ""), True),
+        ((401, b"<html>", ""), True),
+        (b"<html>login</html>", True),
+        ((302, b"", "Location: http://login.example/\r\n"), True),
+        ((200, b"\x1f\x8b", "Content-Encoding: gzip\r\n"), True),
+        ((404, b"{}", ""), False),
+        (b"process_resident_memory_bytes 5\n", False),
+    ],
+)
+async def test_no_flag_of_the_server_is_advised_where_something_hides_its_page(
+    server: Any, answer: Any, hidden: bool
+) -> None:
+    server.pages["/metrics"] = answer
+    rows = await examine_metrics(Endpoint(base_url=server.url), Dialect.VLLM)
+    advised = " ".join(row.advice or "" for row in rows if row.name != "GPU")
+    assert ("--metrics-url" in advised) is hidden
+    assert ("--disable-log-stats" in advised) is not hidden
 
 
 async def test_examining_a_server_asks_often_enough_to_see_replicas(server: Any) -> None:
