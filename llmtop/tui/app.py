@@ -23,7 +23,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
 from llmtop.host.attendant import Attendant
-from llmtop.tui import commanding, keys
+from llmtop.tui import commanding, keys, packets
 from llmtop.tui.palette import DAY, NIGHT, THEMES, Palette
 from llmtop.tui.screens.cockpit import Cockpit
 from llmtop.tui.terminal import TerminalDriver
@@ -37,7 +37,7 @@ from llmtop.view.glyphs import ASCII, UNICODE
 SILENT_AFTER_S = 3.0
 """Without a new frame for so long, the last one is shown as stale."""
 DRAIN_LIMIT_S = 15.0
-LEAVE_KEYS = ("q", "ctrl+c", "ctrl+q", "ctrl+backslash")
+LEAVE_KEYS = ("q", *packets.LEAVE_KEYS)
 
 
 class LlmtopApp(App[None]):
@@ -106,6 +106,11 @@ class LlmtopApp(App[None]):
         driver = self._driver
         return driver if isinstance(driver, TerminalDriver) else None
 
+    @property
+    def writing(self) -> bool:
+        """Whether keys are letters of a line now, not commands."""
+        return bool(self._screen_stack) and isinstance(self.focused, Input)
+
     def get_driver_class(self) -> type[Driver]:
         return TerminalDriver
 
@@ -142,7 +147,10 @@ class LlmtopApp(App[None]):
         typed = isinstance(event, events.InputEvent) and self.frame is None
         if typed and not (isinstance(event, events.Key) and event.key in LEAVE_KEYS):
             return
-        if isinstance(event, events.Key) and not event.is_forwarded and not isinstance(self.focused, Input):
+        commands = isinstance(event, events.Key | events.Paste) and not event.is_forwarded and not self.writing
+        if commands and isinstance(event, events.Paste):
+            self.cockpit.refuse("what was pasted is no command: nothing was done")
+        elif commands and isinstance(event, events.Key):
             await self._obey(event)
         else:
             await super().on_event(event)

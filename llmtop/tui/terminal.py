@@ -8,12 +8,16 @@ import select
 import signal
 import sys
 import termios
+import time
+from codecs import getincrementaldecoder
 from io import TextIOWrapper
 from typing import Any, cast
 
+from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 
 from llmtop.domain.terminal import RESET
+from llmtop.tui.packets import Packets
 
 PIECE_BYTES = 1024
 """Written at once: a line of 20 bytes/s still takes one within the time in which load must be seen."""
@@ -23,6 +27,9 @@ ROOM_S = 0.2
 SUSPENDED = b"llmtop is suspended; load that nobody sees ends after a minute\n"
 BEGUN_LINE = b"\r\x1b[K"
 """Takes away what was said and typed on the line where the screen begins: it would be found there after its end."""
+PACKET_BYTES = 4096
+JOIN_S = 0.02
+"""What is typed or pasted within so long is one packet: nobody strikes two keys so fast."""
 LEAVING = frozenset(b"q\x03\x11\x1c")
 """Keys that count although they were typed before there was a screen: q, ctrl+c, ctrl+q, ctrl+\\."""
 
@@ -129,6 +136,28 @@ class TerminalDriver(LinuxDriver):
             self.run_input_thread()
         except OSError:  # the terminal is gone: whoever watches it ends the run
             self.paper.gone = True
+
+    def run_input_thread(self) -> None:
+        """As Textual's, but what comes at once is looked at as a whole, and bytes that are no UTF-8 end nothing."""
+        parser, packets = XTermParser(self._debug), Packets()
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        while not self.exit_event.is_set():
+            text = decode(self._packet())
+            found = [*(parser.feed(text) if text else ()), *parser.tick()]
+            for event in packets.sift(found, time.monotonic(), getattr(self._app, "writing", False)):
+                self.process_message(event)
+
+    def _packet(self) -> bytes:
+        """What has come from the terminal within 100 ms. Raises OSError: there is none any more."""
+        packet, wait_s = b"", 0.1
+        while len(packet) < PACKET_BYTES and select.select((self.fileno,), (), (), wait_s)[0]:
+            piece = os.read(self.fileno, PACKET_BYTES)
+            if not piece:
+                raise OSError("hung up")
+            packet, wait_s = packet + piece, JOIN_S
+            if packet.startswith(b"\x1b"):  # of the mouse, and of keys that stand for no letter
+                break
+        return packet
 
     # -- stopped and gone on with ------------------------------------------------------------------------------------
 

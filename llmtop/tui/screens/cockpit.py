@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Input
 
 from llmtop.domain.frame import Frame
@@ -72,6 +73,9 @@ class Cockpit(Screen[None]):
         self._assessment: Assessment | None = None
         self._said: tuple[str, str] | None = None
         self._lateness = Lateness()
+        self._before: Widget | None = None
+        """What had the focus before the knobs were shown."""
+        self._before_mark: Widget | None = None
         self._header = Line(id="header")
         self._verdict = Lines(id="verdict")
         self.bank = LoadBank(glyphs, id="sliders")
@@ -209,7 +213,7 @@ class Cockpit(Screen[None]):
         if not slider.display:
             self.refuse("the output slider needs a terminal of 22 rows")
             return
-        slider.focus()
+        self.set_focus(slider)
 
     def action_knobs(self) -> None:
         endpoint = None if self.frame is None else self.frame.endpoint
@@ -222,11 +226,10 @@ class Cockpit(Screen[None]):
         """The sliders of the load, or those of the simulated server in their place."""
         self.knobs.display = on
         self.bank.display = not on
-        self._arrange()
         if on:
-            self.knobs.focus_first()
-        else:
-            self.bank.load.focus()
+            self._before = self.focused
+        self.set_focus(self.knobs.first if on else self._before)
+        self._arrange()
 
     def action_stop_load(self) -> None:
         refusal = commanding.live_only(self.frame, self._lost, "stopping the load")
@@ -264,7 +267,8 @@ class Cockpit(Screen[None]):
         self._events.display = False
         self._mark.display = True
         self._mark.value = ""
-        self._mark.focus()
+        self._before_mark = self.focused
+        self.set_focus(self._mark)
 
     @on(Input.Submitted, "#mark")
     def _mark_set(self, message: Input.Submitted) -> None:
@@ -274,7 +278,7 @@ class Cockpit(Screen[None]):
     def _close_mark(self) -> None:
         self._mark.display = False
         self._events.display = True
-        self.bank.load.focus()
+        self.set_focus(self._before_mark)
 
     def action_panel(self, number: int) -> None:
         self.body.focus_panel(number)
@@ -294,7 +298,13 @@ class Cockpit(Screen[None]):
             self.body.toggle_maximised(None)
         elif self.knobs.display:
             self._show_knobs(False)
+            self.set_focus(None)
         else:
+            self.set_focus(None)
+
+    def _reset_focus(self, widget: Widget, avoiding: list[Widget] | None = None) -> None:
+        """What is hidden gives its focus to nothing: the next one might be a slider that nobody chose."""
+        if self.focused is widget:
             self.set_focus(None)
 
     def action_chart_mode(self) -> None:

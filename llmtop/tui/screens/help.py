@@ -52,6 +52,7 @@ class HelpScreen(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q", "dismiss", "close", id="help.close"),
+        Binding("x", "stop_load", "stop the load at once", id="help.stop"),
     ]
 
     def __init__(self, keys: Sequence[tuple[str, str]], glyphs: Glyphs, palette: Palette) -> None:
@@ -89,3 +90,7 @@ class HelpScreen(ModalScreen[None]):
             add(f"{name:<{NAME_CELLS}}", "strong")
             add(f"\n{'':<{NAME_CELLS}}".join(textwrap.wrap(meaning, width - NAME_CELLS)) + "\n", "text")
         return text
+
+    def action_stop_load(self) -> None:
+        self.dismiss()
+        self.app.call_later(self.app.run_action, "screen.stop_load")

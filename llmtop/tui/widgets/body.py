@@ -85,7 +85,7 @@ class Body(Horizontal):
         if self.maximised is not None or not self._has_room(panel):
             self.maximised = panel
             self.give_room(self._plan)
-        panel.focus()
+        self.screen.set_focus(panel)
 
     def _has_room(self, panel: Panel) -> bool:
         if panel is self._log:
@@ -104,7 +104,7 @@ class Body(Horizontal):
         self.maximised = None if self.maximised is not None else panel
         self.give_room(self._plan)
         if panel is not None and panel.display:
-            panel.focus()
+            self.screen.set_focus(panel)
 
     def cycle_mode(self) -> ChartMode:
         """Other dots for all charts."""

@@ -121,8 +121,10 @@ class KnobBank(Vertical):
                     self._told[name] = knobs[name]
         self.fault_bar.follow(faults)
 
-    def focus_first(self) -> None:
-        next(iter(self.sliders.values())).focus()
+    @property
+    def first(self) -> LogSlider | FaultBar:
+        """Where the focus goes."""
+        return next((slider for slider in self.sliders.values() if slider.display), self.fault_bar)
 
     @on(LogSlider.Changed)
     def _turned(self, message: LogSlider.Changed) -> None:
