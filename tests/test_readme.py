@@ -8,12 +8,13 @@ from pathlib import Path
 from textual.binding import Binding
 
 from llmtop.cli.main import COMMANDS
-from llmtop.profiles import list_profiles
+from llmtop.profiles import list_profiles, load_profile
 from llmtop.telemetry.findings import dialect_table_markdown
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.keys import name_of
 from llmtop.tui.screens.cockpit import Cockpit
 from llmtop.tui.widgets.slider import LogSlider
+from llmtop.wording.figures import TEXT
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -45,6 +46,11 @@ def test_every_shipped_profile_is_told() -> None:
     for entry in list_profiles():
         if entry.shipped:
             assert f"`{entry.name}`" in README, entry.name
+
+
+def test_the_limits_of_smoke_are_told_as_they_are() -> None:
+    limits = [TEXT.target(target) for target in load_profile("smoke").slo.targets]
+    assert ", ".join(limits).replace("error_ratio", "errors") in " ".join(README.split())
 
 
 def test_pictures_and_links_exist() -> None:
