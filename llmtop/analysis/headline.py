@@ -46,7 +46,7 @@ def headline(
     cut: str = "",
     settling: bool = False,
 ) -> str:
-    """`SLO OK · queue-bound: raise --max-num-seqs to about 110 · 71 users at the SLO (TTFT p95<2s) · cliff ~96 ±8`
+    """`SLO OK · queue-bound: raise --max-num-seqs to about 110 · 71 users at the SLO · cliff 96 (88 to 104)`
 
     Of the advice it has what to turn, all ways of it or, where they leave no room for anything else, the first. Where
     the line would get longer than `WIDTH` the limits in brackets go. `top` is the highest level measured. Once
@@ -161,13 +161,11 @@ def _cliff(cliff: CliffVerdict, top: float | None) -> str:
     if cliff.kind is Kind.NONE or cliff.at is None:
         reached = "no cliff" if top is None else f"no cliff up to {TIGHT.load(top, cliff.axis)}"
         return reached + (f", {tries(cliff.next_levels[:1])}" if cliff.next_levels else "")
+    name = knee_name(cliff.kind)
+    at, low, high = (TIGHT.load(end, cliff.axis) for end in (cliff.at, cliff.low or cliff.at, cliff.high or cliff.at))
     half = max((cliff.high or cliff.at) - cliff.at, cliff.at - (cliff.low or cliff.at))
-    text = f"{knee_name(cliff.kind)} ~{TIGHT.load(cliff.at, cliff.axis)}"
-    if half > WIDE * cliff.at:
-        low, high = (TIGHT.load(end, cliff.axis) for end in (cliff.low or 0.0, cliff.high or cliff.at))
-        text = f"{knee_name(cliff.kind)} {low} to {high}"
-    elif (margin := TIGHT.margin(half, cliff.axis)) != "0":
-        text = f"{text} ±{margin}"
+    text = f"{name} {at}" if low == high else f"{name} {at} ({low} to {high})"
+    text = f"{name} {low} to {high}" if half > WIDE * cliff.at else text
     if cliff.confidence is Confidence.PROVISIONAL and cliff.next_levels:
         return f"{text}, {tries(cliff.next_levels[:1])} to be sure"
     return text

@@ -90,6 +90,7 @@ def _level_table(curve: Curve) -> Iterable[str]:
         "TPOT p50",
         "TPOT p95",
         "tok/s",
+        "queue",
         "KV",
         "in SLO",
     ]
@@ -102,6 +103,7 @@ def _level_table(curve: Curve) -> Iterable[str]:
                 PAGE.whole(point.errors),
                 *map(PAGE.latency, (point.ttft_p50_ms, point.ttft_p95_ms, point.tpot_p50_ms, point.tpot_p95_ms)),
                 PAGE.count(point.output_tokens_per_s),
+                PAGE.exact(point.waiting),
                 PAGE.percent(point.kv_usage),
                 PAGE.percent(point.attainment),
             )

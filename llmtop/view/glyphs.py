@@ -42,7 +42,6 @@ class Glyphs(Struct, frozen=True, kw_only=True):
     focus: str = "›"
     more: str = "…"
     about: str = "≈"
-    plus_minus: str = "±"
     numbers: str = "¹²³⁴⁵⁶⁷⁸⁹"
     left_right: str = "←→"
     on: str = "■"
@@ -58,11 +57,11 @@ UNICODE = Glyphs()
 ASCII = Glyphs(
     rule="-", track="-", track_done="=", track_chase=":", knob="O", cliff="^", sep="|", up="*", wait="o", stale="~",
     down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"', arrow=">", cursor="_",
-    focus=">", more=".", about="~", plus_minus="+-", numbers="123456789", left_right="<>", on="#", off="_", ascii=True,
+    focus=">", more=".", about="~", numbers="123456789", left_right="<>", on="#", off="_", ascii=True,
 )  # fmt: skip
 
 _PLAIN = str.maketrans({
-    "·": "|", "≈": "~", "±": "+-", "→": "->", "←": "<-", "×": "x", "÷": "/", "–": "-", "—": "-", "…": "...",
+    "·": "|", "≈": "~", "→": "->", "←": "<-", "×": "x", "÷": "/", "–": "-", "—": "-", "…": "...",
     "↑": "^", "↓": "v", "≤": "<=", "≥": ">=", "▲": "^", "●": "*", "✖": "x", "µ": "u", "“": '"', "”": '"', "’": "'",
 })  # fmt: skip
 

@@ -56,15 +56,19 @@ def percentiles(
 
 
 def _latencies(frame: Frame, assessment: Assessment | None, ink: str, width: int) -> list[_Group]:
-    window = frame.window
-    if assessment is not None and assessment.path:
-        window = replace(window, **_VOID)
+    void = assessment is not None and bool(assessment.path)
+    window = replace(frame.window, **_VOID) if void else frame.window
     cells = min(10, max(7, (width - 12) // 6))
     head: Runs = [(f" {'':<5}{'n':>5}", "dim"), *((f"{name:>{cells}}", "dim") for name in _COLUMNS)]
     gaps = Distribution(p50=window.gap_p50_ms, p99=window.gap_p99_ms, max=window.gap_max_ms)
-    told = ((1, "TTFT", window.ttft), (1, "TPOT", window.tpot), (4, "E2E", window.e2e), (6, "gap", gaps))
+    told = (
+        (1, "TTFT", window.ttft, UNKNOWN if void else TIGHT.whole(window.ttft.n)),
+        (1, "TPOT", window.tpot, UNKNOWN if void else TIGHT.whole(window.tpot.n)),
+        (4, "E2E", window.e2e, TIGHT.whole(window.e2e.n)),
+        (6, "gap", gaps, ""),
+    )
     groups = [_Group(1, [head])]
-    groups += [_Group(rank, [[(f" {name:<5}", "dim"), *_figures(of, cells, ink)]]) for rank, name, of in told]
+    groups += [_Group(rank, [[(f" {name:<5}", "dim"), *_figures(of, n, cells, ink)]]) for rank, name, of, n in told]
     return [*groups, _Group(9, [[]])]
 
 
@@ -92,8 +96,8 @@ _VOID = {"ttft": Distribution(), "tpot": Distribution(), "gap_p50_ms": None, "ga
 """Figures that are the path's where it buffers."""
 
 
-def _figures(figures: Distribution, cells: int, ink: str) -> Runs:
-    runs: Runs = [(f"{figures.n or '':>5}", "dim")]
+def _figures(figures: Distribution, count: str, cells: int, ink: str) -> Runs:
+    runs: Runs = [(f"{count:>5}", "dim")]
     for name in _COLUMNS:
         value = getattr(figures, name)
         runs.append((f"{TIGHT.latency(value):>{cells}}", "faint" if value is None else ink))

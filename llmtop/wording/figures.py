@@ -62,10 +62,6 @@ class Figures(Struct, frozen=True):
             return self.exact(value)
         return self.whole(max(value, 1.0) if value > 0 else value)
 
-    def margin(self, value: float, axis: Axis) -> str:
-        """Half an interval of loads: 3 users, of a rate 0.21; 0 is none that can be told."""
-        return self.exact(value) if axis == "rate" else self.whole(value)
-
     def latency(self, milliseconds: float | None) -> str:
         """0.42 ms, 38.0 ms, 142 ms, 1.42 s, 12.4 s, 20.1 min."""
         if milliseconds is None:

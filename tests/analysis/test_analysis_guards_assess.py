@@ -151,7 +151,7 @@ def test_failures_and_requests_left_out_are_told() -> None:
     requests = [record(2.0 + i / 4) for i in range(40)]
     requests += [record(3.0, outcome=Outcome.TIMEOUT), record(3.0, client_limited=True)]
     found = seen(facts_of(requests=requests, bins=bins_of(20, 4), changes=[(0.0, FOUR)]), 20.0)
-    assert found.notes == ("timeout ×1, at 00:04", "1 requests left out: the client was the bottleneck")
+    assert found.notes == ("timeout ×1, at 00:04", "1 request left out: the client was the bottleneck")
     assert found.judged_requests == sum(point.n + point.errors for point in found.curves[-1].points)
     assert [point.errors for point in found.curves[-1].points] == [1]
     assert found.curves[-1].points[0].attainment == pytest.approx(1 - 1 / found.judged_requests)

@@ -96,26 +96,26 @@ def test_the_limits_in_brackets_are_latencies_where_there_are_any() -> None:
         (CliffVerdict(kind=Kind.NONE, at=4.0), "no cliff up to 64"),
         (CliffVerdict(kind=Kind.NONE, next_levels=(99, 8)), "no cliff up to 64, try 99"),
         (CliffVerdict(kind=Kind.CLIFF), "no cliff up to 64"),
-        (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=35.0), "cliff ~32 ±3"),
-        (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=28.0, high=35.0), "cliff ~32 ±4"),
-        (CliffVerdict(kind=Kind.CLIFF, at=32.0), "cliff ~32"),
-        (CliffVerdict(kind=Kind.CLIFF, at=36.0, low=30.0, high=54.0), "cliff ~36 ±18"),
+        (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=35.0), "cliff 32 (30 to 35)"),
+        (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=28.0, high=35.0), "cliff 32 (28 to 35)"),
+        (CliffVerdict(kind=Kind.CLIFF, at=32.0), "cliff 32"),
+        (CliffVerdict(kind=Kind.CLIFF, at=36.0, low=30.0, high=54.0), "cliff 36 (30 to 54)"),
         (CliffVerdict(kind=Kind.CLIFF, at=36.0, low=12.0, high=54.1), "cliff 12 to 54"),
-        (CliffVerdict(kind=Kind.CLIFF, at=9.9, low=9.0, high=10.5), "cliff ~10 ±1"),
-        (CliffVerdict(kind=Kind.CLIFF, at=10.0, low=9.0, high=10.5), "cliff ~10 ±1"),
-        (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=35.0, axis="rate"), "cliff ~32 ±3"),
-        (CliffVerdict(kind=Kind.CLIFF, at=3.25, low=3.0, high=3.5, axis="rate"), "cliff ~3.25 ±0.250"),
+        (CliffVerdict(kind=Kind.CLIFF, at=9.9, low=9.0, high=10.5), "cliff 10 (9 to 10)"),
+        (CliffVerdict(kind=Kind.CLIFF, at=10.0, low=9.0, high=10.5), "cliff 10 (9 to 10)"),
+        (CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=35.0, axis="rate"), "cliff 32 (30 to 35)"),
+        (CliffVerdict(kind=Kind.CLIFF, at=3.25, low=3.0, high=3.5, axis="rate"), "cliff 3.25 (3 to 3.50)"),
         (
             CliffVerdict(kind=Kind.GRADUAL, at=32.0, low=30.0, high=35.0, next_levels=(4, 8)),
-            "bend ~32 ±3, try 4 to be sure",
+            "bend 32 (30 to 35), try 4 to be sure",
         ),
         (
             CliffVerdict(kind=Kind.GRADUAL, at=32.0, low=30.0, high=35.0, next_levels=(4,), confidence=Confidence.FIRM),
-            "bend ~32 ±3",
+            "bend 32 (30 to 35)",
         ),
     ],
 )
-def test_a_place_is_told_with_its_half_width_and_a_guess_with_what_to_try(cliff: CliffVerdict, text: str) -> None:
+def test_a_place_is_told_with_its_interval_and_a_guess_with_what_to_try(cliff: CliffVerdict, text: str) -> None:
     assert line(cliff=cliff, top=64.0) == f"SLO OK · {text}"
 
 
@@ -136,8 +136,8 @@ def test_the_line_gives_up_its_brackets_then_all_ways_to_turn_but_one_where_it_g
 
 def test_of_advice_the_line_has_what_to_turn_before_how_many_users_and_where_the_cliff_is() -> None:
     what = "queue-bound: raise --max-num-seqs to about 110"
-    assert line(cliff=KNEE, diagnosis=SLOTS) == f"SLO OK · {what} · cliff ~96 ±8"
-    assert line(cliff=KNEE, diagnosis=Diagnosis(bound=Bound.QUEUE)) == "SLO OK · queue-bound · cliff ~96 ±8"
+    assert line(cliff=KNEE, diagnosis=SLOTS) == f"SLO OK · {what} · cliff 96 (88 to 104)"
+    assert line(cliff=KNEE, diagnosis=Diagnosis(bound=Bound.QUEUE)) == "SLO OK · queue-bound · cliff 96 (88 to 104)"
     failed = SloVerdict(ok=False, targets=(target("ttft_p95", False, 3.52),))
     long = line(cliff=KNEE, diagnosis=SLOTS, verdict=failed, capacity=Capacity(at_slo=71, fails_at=80))
     assert long.startswith(f"SLO FAIL TTFT p95>2s · {what} · 71 users at the SLO")

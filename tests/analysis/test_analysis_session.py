@@ -55,7 +55,7 @@ def test_the_demo_cliff_is_found_named_and_confirmed_three_ways(ramp):
     assert found.capacity.recommended == 32
     assert found.capacity.soak == 25
     assert "SLO FAIL TTFT p95" in found.headline
-    assert "cliff ~32" in found.headline
+    assert "cliff 32" in found.headline
     assert found.curves[-1].points[0].load == 4
     msgspec.msgpack.decode(msgspec.msgpack.encode(found), type=type(found))
 

@@ -29,7 +29,7 @@ WORDS = (
     ("KV cache", "share of the server's key-value cache in use; when it is full, requests are preempted"),
     ("cliff", "the load from which latency grows faster than load: ▲ on the slider, an upright line on the curve"),
     ("at the SLO", "the largest load at which every limit still held"),
-    ("~32 ±3", "about 32: between 29 and 35 in 95 of 100 cases"),
+    ("(29 to 35)", "where it lies in 95 of 100 cases"),
     ("settling", "the load was moved just now: what is seen is of two loads"),
     ("windows", "what binds is asked of the last 8 windows, 15 s each; three in a row that agree change the answer"),
     ("client", "how late llmtop itself reads tokens, or what slows it (cpu, loop): ! near its own limit, ✖ past it"),
