@@ -182,9 +182,9 @@ def _matching(found: Mapping[str, list[Sample]], names: Sequence[str], signal: S
 
 def _of_model(samples: list[Sample], model: str | None) -> list[Sample]:
     """Those of one model, where the page tells models apart and has it; else all."""
-    for label in MODEL_LABELS:
+    for label in MODEL_LABELS if model is not None and len(samples) > 1 else ():
         own = [sample for sample in samples if sample[0].labels.get(label) == model]
-        if own and model is not None:
+        if own:
             return own
     return samples
 
@@ -194,9 +194,16 @@ def _without_parts(samples: list[Sample]) -> list[Sample]:
 
     Engines are kept instead of what is told of all of them.
     """
-    engines = {_beside(series, _ENGINES) for series, _ in samples if engine_of(series)}
-    samples = [each for each in samples if engine_of(each[0]) or _beside(each[0], _ENGINES) not in engines]
+    if len(samples) < 2:
+        return samples
+    told = [engine_of(series) != "" for series, _ in samples]
+    if any(told) and not all(told):
+        engines = {_beside(series, _ENGINES) for (series, _), own in zip(samples, told, strict=True) if own}
+        pairs = zip(samples, told, strict=True)
+        samples = [each for each, own in pairs if own or _beside(each[0], _ENGINES) not in engines]
     labels = {label for series, _ in samples for label in series.labels} - _NO_PARTS
+    if not labels:
+        return samples
     blanks = [frozenset(label for label in labels if series.labels.get(label, "") in _ALL) for series, _ in samples]
     for blank in sorted(set(blanks) - {frozenset[str]()}, key=len, reverse=True):
         totals = {_beside(series, blank) for (series, _), own in zip(samples, blanks, strict=True) if own == blank}
