@@ -39,6 +39,7 @@ from llmtop.wording.figures import TEXT, clock
 
 FAILURE_WIDTH = 80
 """Characters of the newest failure in each line of progress: a line of its own has told all of it."""
+_WAITING = "waiting for the endpoint: what it is, and a first stream (a cold model loads first)"
 MOST_FAILURES = 10
 """Kinds of failures that are narrated; a server that says something else each time would fill the screen."""
 
@@ -180,6 +181,9 @@ class _Progress:
         if frame is None:
             return
         self.tell(frame)
+        if frame.t_s == 0.0:
+            self._write(f"\r\x1b[K{_WAITING}" if self._over else f"{_WAITING}\n")
+            return
         target = frame.target
         load = f"{target.concurrency} in flight" if target.concurrency is not None else f"{target.rate_rps:g} req/s"
         window = frame.window

@@ -25,6 +25,9 @@ from llmtop.meter.facts import Facts
 LOST_S = 30.0
 """A session that shows no new frame for so long, though it makes four a second, is as good as gone."""
 
+WAITED_S = 5.0
+"""How often a run that has not begun is shown."""
+
 
 class RunResult(Struct, frozen=True):
     meta: RunMeta
@@ -53,7 +56,7 @@ def run_to_end(
 
     Args:
         link: the run; it is closed at the end. Called from the main thread, whose signals it takes.
-        show: called once a second of the run.
+        show: called once a second of the run, and every `WAITED_S` before it has begun.
         search: drive by a capacity search instead of the plan.
         outputs: who else is told of the run.
         watch: says when it is over; None: one with the usual limits.
@@ -89,7 +92,7 @@ def _attend(host: Host, watch: EndWatch, show: Callable[[Shown], None], interrup
 
     Raises SessionLost.
     """
-    shown_s, newest, unchanged = 0.0, -1, 0
+    shown_s, newest, unchanged, looks = 0.0, -1, 0, 0
     while (shown := host.shown()).ended is None:
         frame = shown.frame
         if interrupted:
@@ -98,6 +101,9 @@ def _attend(host: Host, watch: EndWatch, show: Callable[[Shown], None], interrup
             return end
         if frame is not None and frame.t_s - shown_s >= 1.0:
             shown_s = frame.t_s
+            show(shown)
+        looks += 1
+        if frame is not None and frame.t_s == 0.0 and looks * LISTEN_S % WAITED_S == 0:
             show(shown)
         # Looks are counted, not seconds: after a pause of the whole machine the session gets its time again.
         fresh = frame is not None and frame.seq != newest

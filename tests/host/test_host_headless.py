@@ -176,3 +176,14 @@ def test_what_is_still_in_flight_after_the_limit_is_cut_off() -> None:
     assert result.end.ending is Ending.PLAN
     assert result.frame.in_flight == 2
     assert link.closed == 1
+
+
+def test_a_run_that_has_not_begun_is_shown_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("LOST_S", 1.0), ("WAITED_S", 0.5)):
+        monkeypatch.setattr(headless, name, seconds)
+    link = FakeLink()
+    link.shown = frame(0.0)
+    seen: list[Shown] = []
+    with pytest.raises(SessionLost):
+        run_to_end(link, Slo(), seen.append)
+    assert len(seen) == 2
