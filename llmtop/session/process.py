@@ -133,14 +133,15 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet, un
 
 
 async def _close(session: Session, commands: Commands, drain_s: float, ending: Ending | None) -> None:
-    """End the run in order; without a host the server is not waited for."""
+    """End the run in order; the server is not waited for without a host, nor for one that waits no longer."""
 
-    async def orphaned() -> None:
-        while await commands.get() is not None:
-            pass
+    async def left_alone() -> None:
+        while (command := await commands.get()) is not None:
+            if isinstance(command, Quit) and not command.patient:
+                break
         session.hurry()
 
-    watching = asyncio.create_task(orphaned())
+    watching = asyncio.create_task(left_alone())
     try:
         await session.close(drain_s, ending)
     finally:

@@ -146,6 +146,7 @@ class Session:
         self._connecting: asyncio.Task[None] | None = None
         self._closed = False
         self._draining: asyncio.Task[None] | None = None
+        self._hurried = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -220,7 +221,7 @@ class Session:
         if self._engine is not None:
             await self._engine.close()
             self._tick()
-            self._draining = asyncio.create_task(self._see_the_server_drain(drain_s))
+            self._draining = asyncio.create_task(self._see_the_server_drain(0.0 if self._hurried else drain_s))
             await asyncio.wait({self._draining})
             if not self._draining.cancelled():
                 self._draining.result()
@@ -245,6 +246,7 @@ class Session:
 
     def hurry(self) -> None:
         """Close without waiting for the server any longer."""
+        self._hurried = True
         if self._draining is not None:
             self._draining.cancel()
 

@@ -26,7 +26,7 @@ from llmtop.host.attendant import Attendant
 from llmtop.tui import commanding, keys, packets
 from llmtop.tui.palette import DAY, NIGHT, THEMES, Palette
 from llmtop.tui.screens.cockpit import Cockpit
-from llmtop.tui.terminal import TerminalDriver
+from llmtop.tui.terminal import MOST_COLUMNS, MOST_ROWS, TerminalDriver
 from llmtop.tui.widgets.knobs import FaultBar
 from llmtop.tui.widgets.messages import Commanded
 from llmtop.tui.widgets.panel import Panel
@@ -90,6 +90,7 @@ class LlmtopApp(App[None]):
         self._frozen = False
         self._draining_ticks: int | None = None
         self._lost_shown = False
+        self._beyond: tuple[int, int] | None = None
         self._silent_ticks = 0
         self._question: tuple[Callable[[], None], float] | None = None
         """What Enter does, and since when that is asked."""
@@ -183,6 +184,7 @@ class LlmtopApp(App[None]):
         self.show()
         self._show_answer()
         self._show_loss()
+        self._show_window()
         if self._draining_ticks is not None:
             self._draining_ticks += 1
             if self._draining_ticks / self.fps > DRAIN_LIMIT_S:
@@ -227,6 +229,14 @@ class LlmtopApp(App[None]):
         self._lost_shown = True
         run_file = None if self.frame is None else self.frame.run_file
         self.push_screen(LostScreen(lost, run_file))
+
+    def _show_window(self) -> None:
+        """Once for each size: that only a part of the window is drawn on."""
+        beyond = None if self.driver is None else self.driver.beyond
+        if beyond is not None and beyond != self._beyond:
+            width, height = beyond
+            self.cockpit.say(f"{MOST_COLUMNS} by {MOST_ROWS} cells are drawn on, the window has {width} by {height}")
+        self._beyond = beyond
 
     # -- keys -------------------------------------------------------------------------------------------------------
 
@@ -288,6 +298,7 @@ class LlmtopApp(App[None]):
     def action_leave(self) -> None:
         """Quit: stop the load and wait for the session to end; a second time leaves at once."""
         if self._draining_ticks is not None or self._shown.ended is not None:
+            self.host.send(Quit(patient=False))
             self.exit()
             return
         self._draining_ticks = 0

@@ -13,8 +13,11 @@ from codecs import getincrementaldecoder
 from io import TextIOWrapper
 from typing import Any, cast
 
+from textual import events
 from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
+from textual.geometry import Size
+from textual.message import Message
 
 from llmtop.domain.terminal import RESET
 from llmtop.tui.packets import Packets
@@ -22,6 +25,9 @@ from llmtop.tui.packets import Packets
 PIECE_BYTES = 1024
 """Written at once: a line of 20 bytes/s still takes one within the time in which load must be seen."""
 BATCH_BYTES = 8192
+MOST_COLUMNS, MOST_ROWS = 800, 300
+"""Drawn on at most, more than the largest displays have in a font that can be read: with a million cells, all the time
+goes into drawing, and no key is heard."""
 ROOM_S = 0.2
 """How long a terminal may take to have room again after all that waited for it was dropped."""
 SUSPENDED = b"llmtop is suspended; load that nobody sees ends after a minute\n"
@@ -80,6 +86,8 @@ class TerminalDriver(LinuxDriver):
     leaving = False
     """An end was asked for: what stops this process would keep its load."""
     _stopped_by_us = False
+    beyond: tuple[int, int] | None = None
+    """Cells of a window of which only a part is drawn on."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -89,6 +97,7 @@ class TerminalDriver(LinuxDriver):
         self._file = cast(TextIOWrapper, self.paper)
         self.left_early = False
         """A key to leave was typed before the screen was there."""
+        self._size = self._size or self._get_terminal_size()
         try:
             self._settings: list[Any] | None = termios.tcgetattr(self.fileno)
         except termios.error:
@@ -111,9 +120,22 @@ class TerminalDriver(LinuxDriver):
 
     def _get_terminal_size(self) -> tuple[int, int]:
         with contextlib.suppress(OSError):
-            if 0 in os.get_terminal_size(self.fileno):  # what Rich takes instead: with two sizes no layout settles
-                return self._app.console.size
-        return super()._get_terminal_size()
+            size = os.get_terminal_size(self.fileno)
+            if 0 in size:  # what Rich takes instead: with two sizes no layout settles
+                return self._within(*self._app.console.size)
+            return self._within(*size)
+        return self._within(*super()._get_terminal_size())
+
+    def _within(self, width: int, height: int) -> tuple[int, int]:
+        """As much of a window as is drawn on."""
+        self.beyond = (width, height) if width > MOST_COLUMNS or height > MOST_ROWS else None
+        return min(width, MOST_COLUMNS), min(height, MOST_ROWS)
+
+    def process_message(self, message: Message) -> None:
+        if isinstance(message, events.Resize):  # of a terminal that tells its size among the keys
+            size = Size(*self._within(*message.size))
+            message = events.Resize(size, size, size, message.pixel_size)
+        super().process_message(message)
 
     def _drop_what_was_typed(self) -> None:
         """Keys from before the screen are no commands to it, but for those to leave."""

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trying import COMMAND, Terminal, environment, tried
+from busy import TOKENS, Busy
+from trying import COMMAND, Terminal, environment, serving, tried
 
 pytestmark = pytest.mark.faults
 
@@ -243,6 +244,39 @@ def test_the_code_of_a_cockpit_tells_a_session_that_was_lost(module: str, home: 
         if terminal.process.poll() is None:
             terminal.send(b"q")
         assert terminal.code() == (3 if module == "session.process" else 0)
+        terminal.is_restored()
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP, b"q", b"\x03"])
+def test_who_waits_no_longer_for_a_server_that_does_not_drain_still_gets_the_summary(
+    asked: signal.Signals | bytes, home: Path
+) -> None:
+    busy = Busy()
+    with serving({"/v1/chat/completions": busy.answer}) as here:  # its own count never comes back to 0
+        busy.asked = here.asked
+        words = (here.url, "--concurrency", str(USERS), "--output-tokens", str(TOKENS))
+        with Terminal(*words, home=home) as terminal:
+            terminal.until(b"TTFT")
+            while busy.running < USERS:
+                terminal.read(0.05)
+            terminal.send(b"q")
+            terminal.until(b"DRAINING")
+            begun = time.monotonic()
+            terminal.send(asked) if isinstance(asked, bytes) else terminal.signal(asked)
+            assert terminal.code() == (0 if isinstance(asked, bytes) else 130)
+            assert time.monotonic() - begun < OFF_S
+            assert b"run file:" in terminal.written
+            terminal.is_restored()
+
+
+@pytest.mark.parametrize("size", [(2000, 1000), (65535, 65535)])
+def test_a_window_beyond_all_displays_is_drawn_on_in_part_and_left_as_any_other(
+    size: tuple[int, int], home: Path
+) -> None:
+    with Terminal("--sim", home=home, size=size) as terminal:
+        terminal.until(b"cells are drawn on")
+        terminal.send(b"q")
+        assert terminal.code() == 0
         terminal.is_restored()
 
 

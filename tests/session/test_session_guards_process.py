@@ -269,6 +269,24 @@ async def test_an_orphan_does_not_wait_as_long_for_the_server_to_drain(served: S
     assert 0.0 < short_s < 2.0 < long_s < 10.0
 
 
+@pytest.mark.parametrize("last", [None, Quit(patient=False)])
+async def test_a_session_that_drains_hurries_for_whom_waits_no_longer_and_for_nobody_else(
+    last: Command | None, monkeypatch: pytest.MonkeyPatch, served: Served
+) -> None:
+    hurried = asyncio.Event()
+
+    async def drain(self: FakeSession, drain_s: float, ending: Ending | None) -> None:
+        await hurried.wait()
+
+    monkeypatch.setattr(FakeSession, "close", drain)
+    monkeypatch.setattr(FakeSession, "hurry", lambda self: hurried.set(), raising=False)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(served.run(Quit(), Quit(), AddMark("late")), 0.1)
+    assert not hurried.is_set()
+    await served.run(Quit(), last)
+    assert hurried.is_set()
+
+
 async def test_a_bug_in_the_session_ends_the_run_in_order(served: Served) -> None:
     served.fails = ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError):

@@ -555,7 +555,7 @@ async def test_a_second_quit_does_not_wait(cockpit):
         await pilot.press("q", "q")
         await pilot.pause()
         assert app._exit
-    assert app.host.sent == [Quit()]
+    assert app.host.sent == [Quit(), Quit(patient=False)], "neither the screen nor the session"
 
 
 async def test_a_lost_session_is_told_once_and_drives_nothing(cockpit):

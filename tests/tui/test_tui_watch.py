@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from textual.drivers.linux_driver import LinuxDriver
+from textual.events import Resize
 
 from llmtop.domain.commands import Command, Quit, Seen
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
@@ -230,6 +232,25 @@ def test_a_terminal_that_hangs_up_ends_the_run_as_the_signal_would(
     with pytest.raises(Exited):
         watch.run()
     assert (watch.asked, host.sent) == (signal.SIGHUP, [Quit(patient=False)])
+
+
+@pytest.mark.parametrize(
+    ("window", "drawn"),
+    [((80, 24), (80, 24)), ((800, 300), (800, 300)), ((801, 24), (800, 24)), ((65535, 65535), (800, 300))],
+)
+def test_of_a_window_beyond_all_displays_a_part_is_drawn_on_and_the_screen_can_say_so(
+    window: tuple[int, int], drawn: tuple[int, int], ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "77")  # left by a shell: the terminal itself knows better
+    termios.tcsetwinsize(ends[1], (window[1], window[0]))
+    driver = TerminalDriver.__new__(TerminalDriver)
+    driver.fileno = ends[1]
+    assert driver._get_terminal_size() == drawn
+    assert driver.beyond == (window if window != drawn else None)
+    sent: list[Any] = []
+    monkeypatch.setattr(LinuxDriver, "process_message", lambda self, message: sent.append(message))
+    driver.process_message(Resize.from_dimensions(window, (4000, 3000)))
+    assert (sent[0].size, sent[0].virtual_size, sent[0].pixel_size) == (drawn, drawn, (4000, 3000))
 
 
 def test_a_stalled_terminal_is_given_back_without_a_wait(ends: tuple[int, int]) -> None:
