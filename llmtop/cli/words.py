@@ -61,6 +61,9 @@ class Parser(argparse.ArgumentParser):
             option = message.partition(":")[0]
             action = self._option_string_actions[option.rpartition("/")[2]]
             message = f"{option} wants a value: {option} {action.metavar or action.dest.upper()}"
+        elif message.startswith("ambiguous option: "):
+            name, _, meant = message.removeprefix("ambiguous option: ").partition(" could match ")
+            message = f"{name.partition('=')[0]} may be {meant}"
         elif ": ignored explicit argument" in message:
             message = f"{message.partition(':')[0]} takes no value"
         elif ": invalid choice: " in message and "(choose from " in message:

@@ -115,6 +115,7 @@ def test_a_wrong_word_is_told_with_what_was_meant(words: str, says: str, capsys:
         ("run", "smoke", "--header", "Authorization:", "Bearer", KEY, "http://127.0.0.1:9"),
         ("run", "smoke", "--header", "Authorization:", KEY),
         ("doctor", "http://127.0.0.1:9", KEY),
+        ("doctor", "--", "http://127.0.0.1:9", f"--api-key={KEY}"),
     ],
 )
 def test_no_complaint_repeats_what_may_be_a_key(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
