@@ -226,7 +226,7 @@ def _sim(parser: _Parser) -> None:
 
 
 def _predict(parser: _Parser) -> None:
-    parser.add_argument("preset", metavar="PRESET", help="shipped name or TOML file")
+    parser.add_argument("preset", metavar="PRESET", help="shipped name or TOML file; or a run of one (last)")
     parser.add_argument(
         "--concurrency", metavar="N,N,...", help="closed loop (default: to past the slots, then closing in on the SLO)"
     )

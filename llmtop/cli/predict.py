@@ -10,6 +10,7 @@ import msgspec
 
 from llmtop.analysis.predicted import MOST_USERS, assess_prediction, predict_edge
 from llmtop.cli.output import complain, print_json, say, verdicts_json
+from llmtop.cli.recorded import driven_preset
 from llmtop.cli.target import knobs_of
 from llmtop.domain.bounds import SENT_RATE, Quantity
 from llmtop.domain.plain import plain
@@ -35,7 +36,9 @@ USERS = Quantity("users", 1, MOST_USERS, "users", whole=True)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    preset = load_preset(arguments.preset)
+    driven = driven_preset(arguments.preset)
+    preset = load_preset(arguments.preset if driven is None else driven[0])
+    knobs: dict[str, bool | int | float | str] = {**({} if driven is None else driven[1]), **knobs_of(arguments.set)}
     given = [name for name in ("concurrency", "rate", "requests") if getattr(arguments, name) is not None]
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]}: give one of them")
@@ -57,14 +60,12 @@ def main(arguments: argparse.Namespace) -> int:
             requests_per_level=arguments.per_level,
             seed=arguments.seed,
             stagger_s=arguments.stagger,
-            knobs=knobs_of(arguments.set),
+            knobs=knobs,
             lengths=lengths,
         )
 
-    if given:
-        prediction = run(levels)
-    else:
-        prediction = predict_edge(run, _ladder(preset.with_knobs(knobs_of(arguments.set)).config, lengths), slo)
+    ladder = () if given else _ladder(preset.with_knobs(knobs).config, lengths)
+    prediction = run(levels) if given else predict_edge(run, ladder, slo)
     assessment = assess_prediction(prediction, slo)
     if arguments.json:
         print_json(as_json(prediction, assessment, arguments.rows))

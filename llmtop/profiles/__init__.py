@@ -13,7 +13,7 @@ from llmtop.profiles.files import (
     save_profile,
     shipped_folder,
 )
-from llmtop.profiles.timeline import profile_from_run
+from llmtop.profiles.timeline import profile_from_run, simulated_by
 
 __all__ = [
     "ProfileEntry",
@@ -26,4 +26,5 @@ __all__ = [
     "profile_names",
     "save_profile",
     "shipped_folder",
+    "simulated_by",
 ]

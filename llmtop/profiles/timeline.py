@@ -31,7 +31,8 @@ def profile_from_run(meta: RunMeta, changes: Sequence[LoadChange], chapters: Seq
     commanded loads in their order, whether a hand, a stage or a brake commanded them, at whole seconds and none for
     longer than it needs; what its plan asked is asked no more. Knobs of the simulated engine that were turned stay so.
     """
-    profile = structs.replace(meta.profile, **_simulated(meta, chapters))
+    preset, knobs = simulated_by(meta, chapters)
+    profile = structs.replace(meta.profile, preset=preset, knobs=knobs) if knobs else meta.profile
     planned_s = profile.plan.duration_s
     if planned_s and all(change.reason == "stage" or change.t_s >= planned_s for change in changes):
         seen = profile if without_time(profile) is None else structs.replace(profile, recover_within_s=RECOVER_WITHIN_S)
@@ -77,15 +78,17 @@ def _held(meta: RunMeta, changes: Sequence[LoadChange]) -> tuple[tuple[tuple[flo
     return tuple(points), at_s
 
 
-def _simulated(meta: RunMeta, chapters: Sequence[Chapter]) -> dict[str, object]:
-    """Preset and knobs of the simulated engine, where they were turned."""
-    if not meta.endpoint.simulated or meta.preset is None or not chapters:
-        return {}
+def simulated_by(meta: RunMeta, chapters: Sequence[Chapter]) -> tuple[str | None, tuple[tuple[str, float], ...]]:
+    """Preset of the simulated engine, and its knobs as they stood at the end where any was turned."""
+    if not meta.endpoint.simulated or meta.preset is None:
+        return None, ()
+    if not chapters:
+        return meta.preset, ()
     from llmtop.simulator.engine import LIVE_KNOBS  # a session's process does without it
 
     told = dict(word.split("=", 1) for word in chapters[-1].key.split() if word.count("=") == 1)
     knobs = {knob.name: told[knob.name] for knob in LIVE_KNOBS if told.get(knob.name, "").isdecimal()}
-    return {"preset": meta.preset, "knobs": tuple((name, float(value)) for name, value in knobs.items())}
+    return meta.preset, tuple((name, float(value)) for name, value in knobs.items())
 
 
 def _with_room(caps: Caps, plan: LoadPlan) -> Caps:

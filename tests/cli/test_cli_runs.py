@@ -15,7 +15,7 @@ from llmtop.cli.main import main
 from llmtop.cli.recorded import run_path
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
-from llmtop.domain.run import RunMeta
+from llmtop.domain.run import Chapter, FactBatch, RunMeta
 from llmtop.errors import RunFileError, UsageError
 from llmtop.profiles import load_profile
 from llmtop.recording import shelf
@@ -185,3 +185,19 @@ def test_a_saved_profile_has_the_name_that_was_given(capsys: pytest.CaptureFixtu
     assert main(["profiles", "--from", "last"]) == 0
     assert load_profile("mine").name == "mine"
     assert load_profile(name).name == "tiny by hand", "without a name, what it was"
+
+
+def test_what_a_run_simulated_is_predicted_with_the_knobs_that_were_turned(capsys: pytest.CaptureFixture[str]) -> None:
+    simulated = Endpoint(base_url="http://127.0.0.1:1", simulated=True)
+    meta = RunMeta(llmtop_version="0", started_at=0.0, endpoint=simulated, profile=Profile(name="p"), preset="laptop")
+    writer = RunWriter(runs_directory() / "20260101-120000-laptop.llmtop", meta)
+    writer.write(FactBatch(t_s=1.0, chapters=(Chapter(1.0, "turned", "start=1 max_num_seqs=17"),)))
+    writer.close(2.0)
+    for name in ("last", "20260101-120000-laptop"):
+        assert main(["predict", name, "--concurrency", "4", "--per-level", "20"]) == 0
+        assert "laptop: 17 slots" in capsys.readouterr().out
+    assert main(["predict", "last", "--concurrency", "4", "--per-level", "20", "--set", "max_num_seqs=9"]) == 0
+    assert "laptop: 9 slots" in capsys.readouterr().out
+    made(0)
+    assert main(["predict", "last"]) == 2
+    assert "last: drove a real server" in capsys.readouterr().err
