@@ -16,6 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.screen import Screen
 from textual.theme import Theme
+from textual.widget import Widget
 from textual.widgets import Input
 
 from llmtop.domain.commands import Export, Quit, Search, SetLoad
@@ -37,6 +38,8 @@ from llmtop.view.glyphs import ASCII, UNICODE
 SILENT_AFTER_S = 3.0
 """Without a new frame for so long, the last one is shown as stale."""
 DRAIN_LIMIT_S = 15.0
+OWNERS = (("a slider", LogSlider), ("a panel", Panel), ("the faults", FaultBar))
+"""What has keys of its own while it has the focus."""
 LEAVE_KEYS = ("q", *packets.LEAVE_KEYS)
 
 
@@ -54,14 +57,14 @@ class LlmtopApp(App[None]):
     CSS_PATH = "cockpit.tcss"
     ESCAPE_TO_MINIMIZE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "leave", "quit: load stops first", id="app.leave"),
+        Binding("q", "leave", "quit: load stops first", tooltip="quit", id="app.leave"),
         Binding(",".join(LEAVE_KEYS[1:]), "leave", "quit", id="app.leave-too", show=False, priority=True),
         Binding("ctrl+z", "suspend_process", "suspend", id="app.suspend", show=False, priority=True),
-        Binding("question_mark", "help", "help", id="app.help"),
-        Binding("space", "freeze", "freeze; play and pause", id="app.freeze"),
-        Binding("s", "search", "start or stop the search", id="app.search"),
-        Binding("e", "export", "export a report", id="app.export"),
-        Binding("t", "next_theme", "next theme", id="app.theme"),
+        Binding("question_mark", "help", "help", tooltip="help", id="app.help"),
+        Binding("space", "freeze", "freeze; play and pause", tooltip="freeze", id="app.freeze"),
+        Binding("s", "search", "start or stop the search", tooltip="search", id="app.search"),
+        Binding("e", "export", "export a report", tooltip="export", id="app.export"),
+        Binding("t", "next_theme", "next theme", tooltip="theme", id="app.theme"),
     ]
 
     def __init__(
@@ -283,9 +286,8 @@ class LlmtopApp(App[None]):
     def action_help(self) -> None:
         from llmtop.tui.screens.help import HelpScreen
 
-        tables = (LogSlider.BINDINGS, FaultBar.BINDINGS, Panel.BINDINGS, Cockpit.BINDINGS, self.BINDINGS)
-        rows = [*keys.rows_of(*tables), (self.COMMAND_PALETTE_BINDING, "every command by name")]
-        self.push_screen(HelpScreen(rows, self.glyphs, self.palette))
+        chapters = key_chapters(self.cockpit.focused)
+        self.push_screen(HelpScreen(chapters, self.glyphs, self.palette))
 
     def action_next_theme(self) -> None:
         if self.no_color:
@@ -331,6 +333,14 @@ class LlmtopApp(App[None]):
             self.call_later(self.run_action, action)
 
         return run
+
+
+def key_chapters(focused: Widget | None = None) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(where, rows of keys and what they do there): first what has the focus, then everywhere, then what has not."""
+    rows = [*keys.rows_of(Cockpit.BINDINGS, LlmtopApp.BINDINGS), (App.COMMAND_PALETTE_BINDING, "every command by name")]
+    own = [(name, keys.rows_of(owner.BINDINGS), isinstance(focused, owner)) for name, owner in OWNERS]
+    here = [(f"Keys on {name}, lit now", table) for name, table, lit in own if lit]
+    return [*here, ("Keys everywhere", rows), *((f"Keys on {name}", table) for name, table, lit in own if not lit)]
 
 
 def _theme_of_terminal() -> str:

@@ -1,8 +1,12 @@
-"""Keys as help and the command palette write them. What is told of a key is what it is bound with."""
+"""Keys as help, the last line, the README and the command palette write them: all of it is in what they are bound with.
+
+The description of a binding is what help says, its tooltip the word that the last line has for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 
 from textual.binding import Binding, BindingType
 
@@ -25,6 +29,14 @@ NAMES = {
     "full_stop": ".",
 }
 """Textual's name of a key to what stands on it; others are written as they are."""
+LIVE = frozenset(("run.mark", "run.record", "app.search", "view.knobs"))
+"""Of a live run alone, as is all that moves a load."""
+ORDER = (
+    *("load.stop", "app.leave", "load.undo", "app.search", "slider.load", "slider.prompt", "slider.output"),
+    *("replay.back", "replay.forward", "replay.slower", "replay.faster", "run.mark", "app.freeze", "view.knobs"),
+    *("run.record", "app.export", "view.maximise", "view.dots", "app.theme"),
+)
+"""Of the last line, after help and what has the focus: the most wanted first."""
 _LISTED = 3
 """Of more keys than these in a row, the first and the last are written."""
 
@@ -49,3 +61,43 @@ def rows_of(*tables: Iterable[BindingType]) -> list[tuple[str, str]]:
         if key not in keys:
             keys.append(key)
     return [(" ".join(keys) if len(keys) <= _LISTED else f"{keys[0]}-{keys[-1]}", does) for does, keys in rows.items()]
+
+
+def footer(
+    focused: type | None, screen: type, app: type, offers: Callable[[str], bool], words: Mapping[str, str]
+) -> list[tuple[str, str, str]]:
+    """(keys, word, action) of what the last line offers: help, then what has the focus, then the rest.
+
+    Args:
+        focused, screen, app: whose BINDINGS count. A click on a key of what has the focus does nothing.
+        offers: whether a binding makes sense now, by its id.
+        words: in place of bindings' own, by id.
+    """
+    found: dict[str, tuple[list[str], str, int]] = {}
+    for owner, namespace in ((focused, ""), (screen, "screen."), (app, "app.")):
+        for binding in _told(owner) if owner is not None else ():
+            name = binding.id or ""
+            if not offers(name):
+                continue
+            word = words.get(name, binding.tooltip)
+            rank = 0 if owner is focused else -1 if name == "app.help" else 1 + ORDER.index(name)
+            action = binding.action if binding.action.startswith("app.") else namespace + binding.action
+            keys, _, _ = found.setdefault(word, ([], action if namespace else "", rank))
+            keys.append(binding.key_display or name_of(binding.key))
+    rows = sorted(found.items(), key=lambda row: row[1][2])
+    return [(" ".join(keys), word, action) for word, (keys, action, _) in rows]
+
+
+@cache
+def _told(owner: type) -> tuple[Binding, ...]:
+    """Bindings that the last line has a word for."""
+    return tuple(binding for binding in shown(owner.BINDINGS) if binding.tooltip)  # type: ignore[attr-defined]
+
+
+def markdown(chapters: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> str:
+    """The table of keys as the README has it."""
+    rows = ["| key | where | does |", "|---|---|---|"]
+    for where, table in chapters:
+        place = where.removeprefix("Keys ").removeprefix("on ")
+        rows += [f"| `{keys}` | {place} | {does} |" for keys, does in table]
+    return "\n".join(rows) + "\n"

@@ -257,46 +257,14 @@ def event_line(found: Sequence[Entry], glyphs: Glyphs, width: int) -> Runs:
 
 
 def keys(shown: Sequence[tuple[str, str, str]], width: int) -> Runs:
-    """`key word` pairs that fit, each clickable: (key, word, action)."""
+    """`key word` pairs that fit: (key, word, action). A click on one does its action, where it has one."""
     runs: Runs = [(" ", "")]
     room = width - 1
     for key, word, action in shown:
         need = len(key) + len(word) + 3
         if need > room + 2:
             break
-        runs += [(key, f"key#{action}"), (" " + word, f"dim#{action}"), ("  ", "")]
+        link = f"#{action}" if action else ""
+        runs += [(key, f"key{link}"), (" " + word, f"dim{link}"), ("  ", "")]
         room -= need
     return runs
-
-
-def footer(frame: Frame | None, condition: Condition, knobs: bool, glyphs: Glyphs) -> list[tuple[str, str, str]]:
-    """What the last line offers now, the most wanted first."""
-    if frame is not None and frame.replay is not None:
-        return [
-            ("?", "help", "app.help"),
-            ("space", "pause" if frame.replay.playing else "play", "app.freeze"),
-            ("[ ]", "10s", "screen.seek(1)"),
-            (", .", "speed", "screen.speed(1)"),
-            ("z", "maximise", "screen.maximise"),
-            ("e", "export", "app.export"),
-            ("q", "quit", "app.leave"),
-            ("g", "dots", "screen.chart_mode"),
-            ("t", "theme", "app.next_theme"),
-        ]
-    simulated = frame is not None and bool(frame.endpoint.knobs)
-    recording = frame is not None and frame.recording
-    return [
-        ("?", "help", "app.help"),
-        (f"{glyphs.left_right} c/p/o", "slide", "screen.slider('load')"),
-        ("x", "stop", "screen.stop_load"),
-        ("q", "quit", "app.leave"),
-        ("s", "stop search" if condition.note else "search", "app.search"),
-        ("m", "mark", "screen.mark"),
-        ("space", "thaw" if condition.frozen else "freeze", "app.freeze"),
-        *([("k", "load" if knobs else "knobs", "screen.knobs")] if simulated else []),
-        ("r", "pause rec" if recording else "rec", "screen.record"),
-        ("e", "export", "app.export"),
-        ("z", "maximise", "screen.maximise"),
-        ("g", "dots", "screen.chart_mode"),
-        ("t", "theme", "app.next_theme"),
-    ]

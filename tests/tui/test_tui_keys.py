@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 
 import pytest
@@ -28,7 +27,7 @@ from llmtop.domain.run import Ended
 from llmtop.domain.shown import Answer
 from llmtop.domain.steering import Steering
 from llmtop.tui.app import LlmtopApp
-from llmtop.tui.keys import name_of, rows_of, shown
+from llmtop.tui.keys import LIVE, ORDER, name_of, rows_of, shown
 from llmtop.tui.palette import THEMES
 from llmtop.tui.screens.cockpit import Cockpit
 from llmtop.tui.screens.help import NAME_CELLS, HelpScreen
@@ -36,8 +35,6 @@ from llmtop.tui.screens.lost import LostScreen
 from llmtop.tui.widgets.knobs import FaultBar
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import LogSlider
-from llmtop.view.condition import Condition
-from llmtop.view.lines import footer
 
 SIZE = (80, 24)
 KEYED = (LogSlider, FaultBar, Panel, Cockpit, LlmtopApp)
@@ -381,26 +378,53 @@ async def test_help_tells_what_every_shown_key_does(cockpit):
         await pilot.press("question_mark")
         await pilot.pause()
         told = str(app.screen.query_one(Static).content)
-    for keys, does in rows_of(*(widget.BINDINGS for widget in KEYED)):
+    assert told.startswith("Keys on a slider, lit now")
+    for keys, does in (row for widget in KEYED for row in rows_of(widget.BINDINGS)):
         assert f"{keys:<{NAME_CELLS}}{does}" in told
         assert len(keys) < NAME_CELLS
         assert len(does) <= (80 - 6) // 2 - NAME_CELLS, "two columns of it fit into 80 cells"
 
 
-@pytest.mark.parametrize("scene", ["loaded", "replay"])
-async def test_the_last_line_offers_only_keys_that_do_it(cockpit, scene):
-    app = cockpit(scene)
+def offered(app: LlmtopApp) -> dict[str, str]:
+    """Words of the last line, and the keys for them."""
+    return {word: keys for keys, word, _ in app.cockpit.offered()}
+
+
+async def test_the_last_line_follows_the_focus_and_offers_only_keys_that_do_it(cockpit):
+    app = cockpit("loaded", faults=("hang",))
+    async with app.run_test(size=SIZE) as pilot:
+        for keys, own in (
+            ([], {"step": "← →", "x2": "PgDn PgUp", "set": "0-9 Enter"}),
+            (["escape"], {"slide": "c p o"}),
+            (["3"], {"maximise": "Enter z"}),
+            (["k", "tab", "tab", "tab"], {"choose": "← →", "start, end": "Enter", "load": "k"}),
+            (["m"], {"sets the mark": "Enter", "does not": "Esc"}),
+        ):
+            await pilot.press(*keys)
+            await pilot.pause()
+            assert own.items() <= offered(app).items()
+            first = next(iter(own if "m" in keys else ("help",)))
+            assert first in row(app, "keys")
+            assert "m" in keys or {"x stop", "q quit"} <= set(row(app, "keys").strip().split("  "))
+            bound = {name_of(key) for key in app.screen.active_bindings}
+            for key in " ".join(offered(app).values()).replace("0-9 ", "").split():
+                assert key in bound or "m" in keys
+            assert ("step" in offered(app)) == isinstance(app.focused, LogSlider)
+
+
+async def test_the_last_line_of_a_replay_moves_no_load(cockpit):
+    app = cockpit("replay")
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
-        offered = footer(app.frame, Condition(), False, app.glyphs)
-    bound = {
-        (name_of(binding.key), f"{room}.{binding.action}".partition("(")[0])
-        for room, widget in (("app", LlmtopApp), ("screen", Cockpit))
-        for binding in Binding.make_bindings(widget.BINDINGS)
-    }
-    for keys, _, action in offered:
-        for key in re.split("[ /]", keys.removeprefix(f"{app.glyphs.left_right} ")):
-            assert (key, action.partition("(")[0]) in bound
+        told = offered(app)
+    assert (told["10s"], told["speed"], told["pause"]) == ("[ ]", ", .", "space")
+    assert not {"stop", "undo", "step", "x2", "search", "mark", "rec", "knobs"} & told.keys()
+
+
+def test_every_word_of_the_last_line_has_its_place() -> None:
+    assert {binding.id for widget in KEYED for binding in shown(widget.BINDINGS)} > LIVE
+    told = [binding.id for owner in (Cockpit, LlmtopApp) for binding in shown(owner.BINDINGS) if binding.tooltip]
+    assert sorted([*ORDER, "app.help"]) == sorted(told)
 
 
 async def test_palette_offers_every_command(cockpit):

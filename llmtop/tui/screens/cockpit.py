@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from msgspec.structs import replace
@@ -16,10 +17,10 @@ from textual.widgets import Input
 from llmtop.domain.frame import Frame
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.tui import commanding
+from llmtop.tui import commanding, keys
 from llmtop.tui.commanding import Order, Refusal
 from llmtop.tui.widgets.body import Body
-from llmtop.tui.widgets.knobs import KnobBank
+from llmtop.tui.widgets.knobs import FaultBar, KnobBank
 from llmtop.tui.widgets.line import Line, Lines
 from llmtop.tui.widgets.loadbank import LoadBank
 from llmtop.tui.widgets.messages import Commanded, Refused, Said
@@ -28,7 +29,7 @@ from llmtop.tui.widgets.slider import LogSlider
 from llmtop.view import lines
 from llmtop.view.arrangement import MIN_SIZE, arrange
 from llmtop.view.condition import Condition, Lateness, is_stale
-from llmtop.view.glyphs import Glyphs
+from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import cut
 from llmtop.view.verdict import verdict
 
@@ -46,22 +47,22 @@ class Cockpit(Screen[None]):
 
     AUTO_FOCUS = "#load"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("c", "slider('load')", "concurrency slider", id="slider.load", group=SLIDERS),
-        Binding("p", "slider('prompt')", "prompt slider", id="slider.prompt", group=SLIDERS),
-        Binding("o", "slider('output')", "output slider", id="slider.output", group=SLIDERS),
+        Binding("c", "slider('load')", "concurrency slider", tooltip="slide", id="slider.load", group=SLIDERS),
+        Binding("p", "slider('prompt')", "prompt slider", tooltip="slide", id="slider.prompt", group=SLIDERS),
+        Binding("o", "slider('output')", "output slider", tooltip="slide", id="slider.output", group=SLIDERS),
         Binding("tab", "app.focus_next", "next slider or panel", id="view.next"),
-        Binding("k", "knobs", "simulated server's knobs", id="view.knobs"),
-        Binding("x", "stop_load", "stop the load at once", id="load.stop"),
-        Binding("u", "undo", "undo what a slider did", id="load.undo"),
-        Binding("m", "mark", "mark this moment", id="run.mark"),
-        Binding("r", "record", "pause or go on recording", id="run.record"),
-        Binding("g", "chart_mode", "other dots for charts", id="view.dots"),
-        Binding("z", "maximise", "maximise the panel", id="view.maximise"),
+        Binding("k", "knobs", "simulated server's knobs", tooltip="knobs", id="view.knobs"),
+        Binding("x", "stop_load", "stop the load at once", tooltip="stop", id="load.stop"),
+        Binding("u", "undo", "undo what a slider did", tooltip="undo", id="load.undo"),
+        Binding("m", "mark", "mark this moment", tooltip="mark", id="run.mark"),
+        Binding("r", "record", "pause or go on recording", tooltip="rec", id="run.record"),
+        Binding("g", "chart_mode", "other dots for charts", tooltip="dots", id="view.dots"),
+        Binding("z", "maximise", "maximise the panel", tooltip="maximise", id="view.maximise"),
         Binding("escape", "release", "let go; give room back", id="view.back"),
-        Binding("left_square_bracket", "seek(-1)", "replay: 10 s back", id="replay.back", group=SEEK),
-        Binding("right_square_bracket", "seek(1)", "replay: 10 s forward", id="replay.forward", group=SEEK),
-        Binding("comma", "speed(-1)", "replay: slower", id="replay.slower", group=SPEED),
-        Binding("full_stop", "speed(1)", "replay: faster", id="replay.faster", group=SPEED),
+        Binding("left_square_bracket", "seek(-1)", "replay: 10 s back", tooltip="10s", id="replay.back", group=SEEK),
+        Binding("right_square_bracket", "seek(1)", "replay: 10 s on", tooltip="10s", id="replay.forward", group=SEEK),
+        Binding("comma", "speed(-1)", "replay: slower", tooltip="speed", id="replay.slower", group=SPEED),
+        Binding("full_stop", "speed(1)", "replay: faster", tooltip="speed", id="replay.faster", group=SPEED),
         *(Binding(str(n), f"panel({n})", f"panel {n}", id=f"panel.{n}", group=PANELS) for n in range(1, 10)),
     ]
 
@@ -121,8 +122,7 @@ class Cockpit(Screen[None]):
         self._verdict.show(lambda width, rows: verdict(frame, assessment, condition, glyphs, width, rows))
         self._settings.show(lambda width: lines.settings(frame, condition, glyphs, width))
         self._show_events()
-        shown = lines.footer(frame, condition, self.knobs.display, glyphs)
-        self._keys.show(lambda width: lines.keys(shown, width))
+        self._show_keys()
         if frame is None:
             return
         self.bank.drive(condition.note is not None or frame.stage is not None)
@@ -137,6 +137,50 @@ class Cockpit(Screen[None]):
             )
             self.knobs.follow(frame.endpoint.knobs, frame.endpoint.faults, stale)
         self.body.show(frame, assessment, condition)
+
+    def offered(self) -> list[tuple[str, str, str]]:
+        """What the last line offers: (keys, word, action), for what has the focus and for how the run stands."""
+        if self._mark.display:
+            return [("Enter", "sets the mark", ""), ("Esc", "does not", "")]
+        focused, frame, glyphs = self.focused, self.frame, self.glyphs
+        owner = type(focused) if isinstance(focused, LogSlider | Panel | FaultBar) else None
+        found = keys.footer(owner, type(self), type(self.app), self._offers(), self._words())
+        return [(plain(key, glyphs), word, action) for key, word, action in found] if frame or not owner else []
+
+    def _offers(self) -> Callable[[str], bool]:
+        """Which bindings make sense, by their id."""
+        frame = self.frame
+        if frame is not None and frame.replay is not None:
+            return lambda name: name not in keys.LIVE and not name.startswith(("slider.", "load."))
+        simulated = frame is not None and bool(frame.endpoint.knobs)
+        return lambda name: not name.startswith("replay.") and (simulated or name != "view.knobs")
+
+    def _words(self) -> dict[str, str]:
+        """Words of the last line that say what a key would do now."""
+        frame, condition = self.frame, self.condition
+        replay = None if frame is None else frame.replay
+        words = {}
+        if replay is not None:
+            words["app.freeze"] = "pause" if replay.playing else "play"
+        elif condition.frozen:
+            words["app.freeze"] = "thaw"
+        if condition.note:
+            words["app.search"] = "stop search"
+        if self.knobs.display:
+            words["view.knobs"] = "load"
+        if frame is not None and frame.recording:
+            words["run.record"] = "pause rec"
+        return words
+
+    def _show_keys(self) -> None:
+        offered = self.offered()
+        self._keys.show(lambda width: lines.keys(offered, width))
+
+    def on_descendant_focus(self) -> None:
+        self._show_keys()
+
+    def on_descendant_blur(self) -> None:
+        self._show_keys()
 
     def _show_events(self) -> None:
         """The newest events; for a moment what was said in answer to a key; or that the terminal is too small."""

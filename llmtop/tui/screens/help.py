@@ -38,9 +38,11 @@ WORDS = (
 )
 NAME_CELLS = 11
 
+Chapter = tuple[str, Sequence[tuple[str, str]]]
+
 
 class HelpScreen(ModalScreen[None]):
-    """Over the cockpit, which goes on underneath. `keys` are rows of keys and what they do."""
+    """Over the cockpit, which goes on underneath. `chapters`: where keys do something, and rows of what they do."""
 
     DEFAULT_CSS = """
     HelpScreen { align: center middle; background: $background 60%; }
@@ -55,9 +57,9 @@ class HelpScreen(ModalScreen[None]):
         Binding("x", "stop_load", "stop the load at once", id="help.stop"),
     ]
 
-    def __init__(self, keys: Sequence[tuple[str, str]], glyphs: Glyphs, palette: Palette) -> None:
+    def __init__(self, chapters: Sequence[Chapter], glyphs: Glyphs, palette: Palette) -> None:
         super().__init__()
-        self.keys = keys
+        self.chapters = chapters
         self.glyphs = glyphs
         self.palette = palette
 
@@ -76,15 +78,17 @@ class HelpScreen(ModalScreen[None]):
             add(words.ljust(width - len(beside)), "title")
             add(f"{beside}\n\n", "dim")
 
-        heading("Keys", "Esc closes")
         columns = 2 if width >= 72 else 1
-        rows = -(-len(self.keys) // columns)
-        for row in range(rows):
-            for key, does in self.keys[row::rows]:
-                add(f"{key:<{NAME_CELLS}}", "key")
-                add(f"{does:<{width // columns - NAME_CELLS}}", "text")
+        for number, (where, table) in enumerate(self.chapters):
+            heading(where, "" if number else "Esc closes")
+            rows = -(-len(table) // columns)
+            for row in range(rows):
+                for key, does in table[row::rows]:
+                    add(f"{key:<{NAME_CELLS}}", "key")
+                    add(f"{does:<{width // columns - NAME_CELLS}}", "text")
+                add("\n", "text")
             add("\n", "text")
-        add("\nDigits go to a lit slider; Esc lets go of it. The mouse works too.\n\n", "dim")
+        add("Digits go to a lit slider; Esc lets go of it. The mouse works too.\n\n", "dim")
         heading("Words")
         for name, meaning in WORDS:
             add(f"{name:<{NAME_CELLS}}", "strong")

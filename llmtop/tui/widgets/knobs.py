@@ -33,9 +33,9 @@ class FaultBar(Canvas, can_focus=True):
 
     DEFAULT_CSS = "FaultBar { height: 1; width: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "choose(-1)", "choose a fault", id="faults.before"),
-        Binding("right", "choose(1)", "choose a fault", id="faults.after"),
-        Binding("enter", "switch", "start or end the fault", id="faults.toggle"),
+        Binding("left", "choose(-1)", "choose a fault", tooltip="choose", id="faults.before"),
+        Binding("right", "choose(1)", "choose a fault", tooltip="choose", id="faults.after"),
+        Binding("enter", "switch", "start or end the fault", tooltip="start, end", id="faults.toggle"),
         Binding("up", "app.focus_previous", "slider above, below", id="faults.above"),
         Binding("down", "app.focus_next", "slider above, below", id="faults.below"),
     ]

@@ -21,7 +21,7 @@ class Panel(Canvas, can_focus=True):
     """Base of what can be focused by its number and maximised: the rule on top."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "maximise", "maximise the panel", id="panel.maximise"),
+        Binding("enter", "maximise", "maximise the panel", tooltip="maximise", id="panel.maximise"),
     ]
 
     @dataclass

@@ -46,13 +46,13 @@ class LogSlider(Canvas, can_focus=True):
 
     DEFAULT_CSS = "LogSlider { height: 1; width: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "step(-1)", "slider one step", id="slider.down"),
-        Binding("right", "step(1)", "slider one step", id="slider.up"),
-        Binding("pagedown", "times(0.5)", "slider half, double", id="slider.half"),
-        Binding("pageup", "times(2.0)", "slider half, double", id="slider.double"),
+        Binding("left", "step(-1)", "slider one step", tooltip="step", id="slider.down"),
+        Binding("right", "step(1)", "slider one step", tooltip="step", id="slider.up"),
+        Binding("pagedown", "times(0.5)", "slider half, double", tooltip="x2", id="slider.half"),
+        Binding("pageup", "times(2.0)", "slider half, double", tooltip="x2", id="slider.double"),
         Binding("home", "go_to_end(-1)", "slider lowest, highest", id="slider.lowest"),
         Binding("end", "go_to_end(1)", "slider lowest, highest", id="slider.highest"),
-        Binding("enter", "accept", "type an exact value", key_display="0-9 Enter", id="slider.accept"),
+        Binding("enter", "accept", "type an exact value", key_display="0-9 Enter", tooltip="set", id="slider.accept"),
         Binding("escape", "release", "let go; give room back", id="slider.release"),
         Binding("up", "app.focus_previous", "slider above, below", id="slider.above"),
         Binding("down", "app.focus_next", "slider above, below", id="slider.below"),
