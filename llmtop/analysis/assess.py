@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -134,6 +135,9 @@ def assess(
     grounds = Findings(requests, current.levels, capacity, shown, named, drifts, recoveries, unjudged)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
     verdict = answered if over else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
+    if not over and verdict.ok is False and current.point.value > 0:
+        failing_now = min(capacity.fails_at or math.inf, current.point.value)
+        shown = worth_trying(shown, msgspec.structs.replace(capacity, fails_at=failing_now))
     agreed, votes = 0, list[Diagnosis]()
     here = meta.endpoint.stands_here
     by_curve = on_this_machine(by_cliff(shown)) if here else by_cliff(shown)

@@ -330,7 +330,7 @@ class Judgement(Struct, frozen=True, kw_only=True):
 
 
 class Assessment(Struct, frozen=True, kw_only=True):
-    """All opinions over one run or one live window. `headline` is the second line of the screen."""
+    """All opinions over one run or one live window. `headline` is the verdict under the header of the screen."""
 
     t_s: float = 0.0
     headline: str = ""

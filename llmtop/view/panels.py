@@ -75,7 +75,7 @@ def _of_failures(view: PanelView) -> PanelView:
 
 
 def _void(view: PanelView, path: str) -> PanelView:
-    """A figure that is not the server's: what is to be typed stands in the second line of the screen."""
+    """A figure that is not the server's: what is to be typed stands in the verdict."""
     why = path.partition("; ")[0]
     return replace(view, figure="void", notes=(), limit="", tone=Tone.UNKNOWN, absent=why)
 

@@ -13,7 +13,7 @@ STREAM_THROUGH = "for nginx `proxy_buffering off`, for HAProxy `option http-no-d
 IN_TURN = "replicas answer here in turn"
 """Of an address behind which several servers stand."""
 BRIEFLY = ("path buffers: TTFT, TPOT void", "proxy_buffering off / http-no-delay")
-"""Cause, and what to type, in the second line of the screen."""
+"""Cause, and what to type, in the verdict."""
 
 
 def several_replicas(url: str, count: int) -> str:

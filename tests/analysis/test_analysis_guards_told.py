@@ -306,6 +306,17 @@ def test_a_first_level_that_fails_is_followed_by_lower_ones() -> None:
     assert "try 32, then 16" in found.headline
 
 
+@pytest.mark.parametrize("users", [48, 64, 96])
+def test_while_the_slo_is_missed_no_higher_load_is_tried(users: int) -> None:
+    session = VirtualSession(load_preset("laptop"), LoadPoint(concurrency=users))
+    for second in range(2, 26):
+        session.run_until(float(second))
+        found = assess(session.facts, session.meta, parse_slo("ttft_p95<1s"), now_s=float(second), full=False)
+        if found.slo.ok is False:
+            assert all(level < users for level in found.cliff.next_levels), (second, found.headline)
+    assert found.slo.ok is False
+
+
 def test_on_one_machine_nobody_is_sent_to_a_proxy_or_to_buy_hardware() -> None:
     gap = _network(Recent(ttft_here_s=5.0, ttft_server_s=0.05))
     held = _network(Recent(in_flight=100.0, running=20.0, held=80.0))

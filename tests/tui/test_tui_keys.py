@@ -621,7 +621,7 @@ async def test_resizing_drops_and_brings_back_panels(cockpit, settle):
         await pilot.resize_terminal(50, 10)
         await pilot.pause()
         assert "too small" in row(app, "events")
-        assert "SLO FAILED" in row(app, "verdict")
+        assert "SLO FAIL" in row(app, "verdict")
         await pilot.resize_terminal(180, 45)
         await pilot.pause()
         assert app.cockpit.query_one("#panel9").size.height > 0

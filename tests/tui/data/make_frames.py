@@ -225,7 +225,7 @@ def levels(upto: int) -> tuple[LevelPoint, ...]:
 
 def calm(upto: int) -> Assessment:
     return Assessment(
-        headline="SLO OK · no cliff up to 32 in flight · go on: 48, 64, 96",
+        headline="SLO OK · ≥32 users at the SLO (TTFT p95<2s TPOT p95<50ms) · no cliff up to 32, try 48",
         slo=SloVerdict(ok=True),
         cliff=CliffVerdict(kind=Kind.NONE, next_levels=(48, 64, 96)),
         curves=(Curve(label="512/128", points=levels(upto)),),
@@ -244,7 +244,8 @@ def broken() -> Assessment:
         ),
     )
     return Assessment(
-        headline="SLO FAILED TTFT p95 3.9s · 66 at SLO · cliff ~66 ±5 · queue-bound: raise --max-num-seqs",
+        headline="SLO FAIL TTFT p95>2s · queue-bound: raise --max-num-seqs to about 96 · "
+        "66 users at the SLO (TTFT p95<2s TPOT p95<50ms) · cliff 66 (61 to 71)",
         slo=SloVerdict(ok=False),
         cliff=CliffVerdict(
             kind=Kind.CLIFF, at=66, low=61, high=71, cause=Bound.QUEUE, confidence=Confidence.FIRM,
