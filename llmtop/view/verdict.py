@@ -12,7 +12,7 @@ from llmtop.wording.endings import silent_server, silent_stream
 from llmtop.wording.failures import failure
 from llmtop.wording.figures import TIGHT
 from llmtop.wording.names import bound_adjective
-from llmtop.wording.sentences import CLIENT_LATE, VOID, agreed, client_reason
+from llmtop.wording.sentences import CLIENT_LATE, VOID, agreed, client_reason, without_tries
 
 FAILING = (Bound.REFUSED, Bound.FAILED)
 TIMELESS = (Bound.CLIENT, *FAILING)
@@ -52,7 +52,7 @@ def _clauses(
         return [_badge("BRAKED", frame.braked, glyphs, room)]
     if assessment is None or not assessment.headline:
         return [[(f"{glyphs.wait} measuring", "dim")], [("move a slider and watch", "faint")]]
-    return _headline(frame, assessment, condition.late, glyphs, room)
+    return _headline(frame, assessment, condition, glyphs, room)
 
 
 def _badge(name: str, why: str, glyphs: Glyphs, room: int) -> Runs:
@@ -103,14 +103,16 @@ def _without_url(status: EndpointStatus) -> str:
     return problem if colon and url in ("http://", "https://") else status.last_error or ""
 
 
-def _headline(frame: Frame, assessment: Assessment, late: bool, glyphs: Glyphs, room: int) -> list[Runs]:
+def _headline(frame: Frame, assessment: Assessment, condition: Condition, glyphs: Glyphs, room: int) -> list[Runs]:
     """The headline's first clause carries the tone; what follows is plain.
 
     What binds is not known while this machine is late, whatever its times say.
     """
     first, *rest = assessment.headline.split(" · ")
+    if condition.note is not None:  # a search that tries by itself
+        rest = [without_tries(clause) for clause in rest]
     diagnosis = assessment.diagnosis
-    if late and diagnosis.bound not in TIMELESS:
+    if condition.late and diagnosis.bound not in TIMELESS:
         cause = bound_adjective(diagnosis.bound)
         rest = [
             CLIENT_LATE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from llmtop.domain.load import Axis, LoadPoint
@@ -185,6 +186,11 @@ def search_void(red_s: int, all_s: int) -> str:
 def tries(levels: Sequence[int]) -> str:
     """`try 27, then 37`: which loads would say more."""
     return "try " + ", then ".join(map(str, levels[:2]))
+
+
+def without_tries(clause: str) -> str:
+    """`not enough data` of `not enough data: try 4, then 8`."""
+    return re.split(r"[:,] try \d", clause, maxsplit=1)[0]
 
 
 CUT = 0.9

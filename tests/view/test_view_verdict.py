@@ -210,6 +210,22 @@ def test_requests_without_a_token_for_ten_seconds_are_told_also_where_metrics_st
         assert text.endswith("or the server hangs: look at its log") is told
 
 
+@pytest.mark.parametrize(
+    ("clause", "left"),
+    [
+        ("not enough data: try 4, then 8", "not enough data"),
+        ("no cliff up to 64, try 99", "no cliff up to 64"),
+        ("cliff 32 (30 to 35), try 29 to be sure", "cliff 32 (30 to 35)"),
+        ("queue-bound: raise --max-num-seqs to about 110", "queue-bound: raise --max-num-seqs to about 110"),
+    ],
+)
+def test_while_a_search_tries_by_itself_nobody_else_is_told_to(clause: str, left: str) -> None:
+    found = Assessment(headline=f"SLO OK · {clause}")
+    rows = verdict(FRAME, found, Condition(note="testing 32 in flight"), UNICODE, 120, 2)
+    assert "".join(text for row in rows for text, _ in row) == f" ✔ SLO OK · {left}"
+    assert shown(found, 120) == f"✔ SLO OK · {clause}"
+
+
 @pytest.mark.parametrize("load", [1.0, 0.5])
 def test_a_load_of_one_that_fails_leaves_no_user(load: float) -> None:
     line = headline(Slo(), FAILED, Capacity(fails_at=load), CLIFFS[2], Diagnosis(bound=Bound.NONE), None, Judgement())
