@@ -57,6 +57,10 @@ def _open_streams() -> None:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+    if {sys.stdout.encoding, sys.stderr.encoding} != {"utf-8"}:
+        from llmtop.cli.letters import use_letters
+
+        use_letters(sys.stdout, sys.stderr)
 
 
 def _all_said(code: int) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from llmtop.cli.letters import escaped, has_utf8
 from llmtop.domain.plain import LONG, plain, plain_json
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import LlmtopError, UsageError
@@ -41,7 +42,8 @@ def complain(text: str | None) -> None:
 def print_json(fields: Mapping[str, object] | msgspec.Struct) -> None:
     """One object that begins with its `format`. Two spaces of indentation; keys in the order that they are given in."""
     told = fields if isinstance(fields, Mapping) else {name: getattr(fields, name) for name in fields.__struct_fields__}
-    _print(plain_json(msgspec.json.format(msgspec.json.encode({"format": FORMAT, **told}), indent=2).decode()))
+    text = plain_json(msgspec.json.format(msgspec.json.encode({"format": FORMAT, **told}), indent=2).decode())
+    _print(text if has_utf8(sys.stdout.encoding or "utf-8") else escaped(text))
 
 
 def _print(text: str) -> None:

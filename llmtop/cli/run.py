@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import select
 import sys
 from typing import TextIO
@@ -17,6 +18,7 @@ from llmtop.cli.exits import CLIENT_BOUND, exit_code
 from llmtop.cli.output import complain, named, print_json, say, verdicts_json
 from llmtop.cli.recorded import note_run
 from llmtop.cli.target import asked_url, session_options, with_arguments
+from llmtop.cli.terminal import draws
 from llmtop.domain.bounds import LASTING_S
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Frame
@@ -155,7 +157,7 @@ class _Progress:
 
     def __init__(self, profile: Profile, search: bool) -> None:
         self._length_s = None if search else profile.plan.duration_s
-        self._over = sys.stderr.isatty()
+        self._over = sys.stderr.isatty() and draws(os.environ.get("TERM", ""))
         self._told: set[Event] = set()
         self._failures: set[tuple[str | None, int | None, str]] = set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -216,6 +217,21 @@ def test_what_was_left_out_of_a_file_is_said_once(capsys: pytest.CaptureFixture[
     for _ in range(2):
         progress.tell(frame)
     assert capsys.readouterr().err == f"llmtop: {told.text}\n"
+
+
+@pytest.mark.parametrize(("term", "over"), [("xterm", True), ("dumb", False)])
+def test_progress_is_written_over_only_where_a_cursor_moves(
+    term: str, over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", term)
+    progress = run._Progress(load_profile("smoke"), search=False)
+    progress.show(Shown(frame=result().frame))
+    progress.end()
+    assert ("\x1b" in screen.getvalue()) is over
+    assert screen.getvalue().endswith("\n") is not over
 
 
 def test_progress_that_nobody_can_read_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:

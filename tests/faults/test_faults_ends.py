@@ -297,3 +297,28 @@ def test_the_first_word_comes_at_once_and_is_gone_when_the_screen_has_been(serve
             said = terminal.written
             assert said.index(b"starting") < said.index(b"\x1b[K") < said.index(b"\x1b[?1049h")
     assert min(took) < FIRST_WORD_S, took
+
+
+def test_after_a_minute_in_a_shell_the_run_is_over_and_fg_says_so_without_new_load(
+    server: Counting, home: Path
+) -> None:
+    shell = ("bash", "-c", "exec bash --norc --noprofile -i")
+    with Terminal(home=home, command=shell) as terminal:
+        terminal.until(b"bash")
+        terminal.send(shlex.join([*COMMAND, *words_of(server)]).encode() + b"\n")
+        is_loaded(terminal, server)
+        terminal.send(b"\x1a")
+        terminal.until(b"is suspended")
+        begun = time.monotonic()
+        while server.running and time.monotonic() < begun + 70:
+            terminal.read(0.2)
+        assert 50 < time.monotonic() - begun < 70
+        terminal.send(b"fg\n")
+        terminal.until(b"nobody could see the load")
+        terminal.send(b"c9\r")
+        terminal.read(3.0)
+        assert server.running == 0
+        terminal.send(b"q")
+        terminal.until(b"run file:")
+        terminal.send(b"echo code $?\n")
+        terminal.until(b"code 130")
