@@ -31,12 +31,14 @@ NAMES = {
 """Textual's name of a key to what stands on it; others are written as they are."""
 LIVE = frozenset(("run.mark", "run.record", "app.search", "view.knobs"))
 """Of a live run alone, as is all that moves a load."""
+FIRST = ("app.help", "load.stop", "app.leave")
+"""Of the last line, before what has the focus: what must be found on the narrowest screen."""
 ORDER = (
-    *("load.stop", "app.leave", "load.undo", "app.search", "slider.load", "slider.prompt", "slider.output"),
-    *("replay.back", "replay.forward", "replay.slower", "replay.faster", "run.mark", "app.freeze", "view.knobs"),
-    *("run.record", "app.export", "view.maximise", "view.dots", "app.theme"),
+    *("load.undo", "app.search", "slider.load", "slider.prompt", "slider.output", "replay.back", "replay.forward"),
+    *("replay.slower", "replay.faster", "run.mark", "app.freeze", "view.knobs", "run.record", "app.export"),
+    *("view.maximise", "view.dots", "app.theme"),
 )
-"""Of the last line, after help and what has the focus: the most wanted first."""
+"""And after it: the most wanted first."""
 _LISTED = 3
 """Of more keys than these in a row, the first and the last are written."""
 
@@ -66,21 +68,22 @@ def rows_of(*tables: Iterable[BindingType]) -> list[tuple[str, str]]:
 def footer(
     focused: type | None, screen: type, app: type, offers: Callable[[str], bool], words: Mapping[str, str]
 ) -> list[tuple[str, str, str]]:
-    """(keys, word, action) of what the last line offers: help, then what has the focus, then the rest.
+    """(keys, word, action) of what the last line offers, the most wanted first.
 
     Args:
         focused, screen, app: whose BINDINGS count. A click on a key of what has the focus does nothing.
         offers: whether a binding makes sense now, by its id.
         words: in place of bindings' own, by id.
     """
-    found: dict[str, tuple[list[str], str, int]] = {}
+    found: dict[str, tuple[list[str], str, float]] = {}
     for owner, namespace in ((focused, ""), (screen, "screen."), (app, "app.")):
         for binding in _told(owner) if owner is not None else ():
             name = binding.id or ""
             if not offers(name):
                 continue
             word = words.get(name, binding.tooltip)
-            rank = 0 if owner is focused else -1 if name == "app.help" else 1 + ORDER.index(name)
+            places = (*FIRST, *ORDER)
+            rank = len(FIRST) - 0.5 if owner is focused else places.index(name)
             action = binding.action if binding.action.startswith("app.") else namespace + binding.action
             keys, _, _ = found.setdefault(word, ([], action if namespace else "", rank))
             keys.append(binding.key_display or name_of(binding.key))

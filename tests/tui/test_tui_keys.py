@@ -27,7 +27,7 @@ from llmtop.domain.run import Ended
 from llmtop.domain.shown import Answer
 from llmtop.domain.steering import Steering
 from llmtop.tui.app import LlmtopApp
-from llmtop.tui.keys import LIVE, ORDER, name_of, rows_of, shown
+from llmtop.tui.keys import FIRST, LIVE, ORDER, name_of, rows_of, shown
 from llmtop.tui.palette import THEMES
 from llmtop.tui.screens.cockpit import Cockpit
 from llmtop.tui.screens.help import NAME_CELLS, HelpScreen
@@ -424,7 +424,7 @@ async def test_the_last_line_of_a_replay_moves_no_load(cockpit):
 def test_every_word_of_the_last_line_has_its_place() -> None:
     assert {binding.id for widget in KEYED for binding in shown(widget.BINDINGS)} > LIVE
     told = [binding.id for owner in (Cockpit, LlmtopApp) for binding in shown(owner.BINDINGS) if binding.tooltip]
-    assert sorted([*ORDER, "app.help"]) == sorted(told)
+    assert sorted([*FIRST, *ORDER]) == sorted(told)
 
 
 async def test_palette_offers_every_command(cockpit):

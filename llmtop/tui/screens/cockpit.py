@@ -142,10 +142,12 @@ class Cockpit(Screen[None]):
         """What the last line offers: (keys, word, action), for what has the focus and for how the run stands."""
         if self._mark.display:
             return [("Enter", "sets the mark", ""), ("Esc", "does not", "")]
-        focused, frame, glyphs = self.focused, self.frame, self.glyphs
+        if self.frame is None:
+            return [("q", "quit", "app.leave")]
+        focused = self.focused
         owner = type(focused) if isinstance(focused, LogSlider | Panel | FaultBar) else None
         found = keys.footer(owner, type(self), type(self.app), self._offers(), self._words())
-        return [(plain(key, glyphs), word, action) for key, word, action in found] if frame or not owner else []
+        return [(plain(key, self.glyphs), word, action) for key, word, action in found]
 
     def _offers(self) -> Callable[[str], bool]:
         """Which bindings make sense, by their id."""
