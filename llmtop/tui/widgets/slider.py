@@ -18,6 +18,7 @@ from llmtop.view.arrangement import FIGURE_CELLS, LABEL_CELLS
 from llmtop.view.glyphs import Glyphs
 from llmtop.view.runs import Run, Runs
 from llmtop.view.scale import LogScale
+from llmtop.view.track import track
 from llmtop.wording.figures import UNKNOWN
 
 LIVE_INTERVAL_S = 0.2
@@ -341,24 +342,9 @@ class LogSlider(Canvas, can_focus=True):
         focused = self.has_focus
         lead = self.glyphs.focus if focused else " "
         label: Run = (f"{lead}{self.label:<{LABEL_CELLS - 1}}"[:LABEL_CELLS], "focus" if focused else "text")
-        return [[label, *self._track(self._track_cells, focused), *self._figure(focused)]]
-
-    def _track(self, cells: int, focused: bool) -> Runs:
-        glyphs = self.glyphs
-        ink = "-focus" if focused else ""
-        if self.value is None:
-            return [(glyphs.track * cells, "track")]
-        knob = self.scale.cell(self.value, cells)
-        live = knob if self.live is None else self.scale.cell(self.live, cells)
-        track: Runs = [(glyphs.track, "track")] * cells
-        for cell in range(max(knob, live) if live > knob else knob):
-            track[cell] = (glyphs.track_done, f"done{ink}") if cell < live else (glyphs.track_chase, f"chase{ink}")
-        for cell in range(knob + 1, min(live + 1, cells)):
-            track[cell] = (glyphs.track_chase, f"chase{ink}")
-        if self.cliff is not None and self.cliff <= self.scale.high:
-            track[self.scale.cell(self.cliff, cells)] = (glyphs.cliff, "over")
-        track[knob] = (glyphs.knob, "dim" if self.stale else f"knob{ink}")
-        return [(glyph, "dim" if self.stale and role.startswith(("done", "chase")) else role) for glyph, role in track]
+        cells, ink = self._track_cells, "-focus" if focused else ""
+        filled = track(self.scale, cells, self.value, self.live, self.cliff, self.glyphs, ink, self.stale)
+        return [[label, *filled, *self._figure(focused)]]
 
     def _figure(self, focused: bool) -> Runs:
         if self._typed is not None:
