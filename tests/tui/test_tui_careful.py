@@ -59,6 +59,7 @@ async def test_a_click_at_most_doubles_the_load(real, target, most):
     assert max(loads(app)) == most
 
 
+@pytest.mark.faults
 async def test_a_drag_is_one_act_however_it_wanders(real):
     app = real()
     async with app.run_test(size=SIZE) as pilot:
