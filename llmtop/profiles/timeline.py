@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import ceil
 
@@ -17,6 +18,7 @@ RECOVER_WITHIN_S = Profile(name="").recover_within_s
 """Of a profile that names none."""
 TAIL_S = 10.0
 """How long the last load is held when the run was cut off and its end is not known."""
+_FIGURE = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.ASCII)
 HOLD_S = 60.0
 """What a level needs: to settle after a move, and 59 requests of a few seconds for a p95 that is known. A hand that
 held one for longer was looking at the screen."""
@@ -79,16 +81,17 @@ def _held(meta: RunMeta, changes: Sequence[LoadChange]) -> tuple[tuple[tuple[flo
 
 
 def simulated_by(meta: RunMeta, chapters: Sequence[Chapter]) -> tuple[str | None, tuple[tuple[str, float], ...]]:
-    """Preset of the simulated engine, and its knobs as they stood at the end where any was turned."""
+    """Preset of the simulated engine, and its knobs with a figure as they were set at the start and turned since."""
     if not meta.endpoint.simulated or meta.preset is None:
         return None, ()
-    if not chapters:
-        return meta.preset, ()
-    from llmtop.simulator.engine import LIVE_KNOBS  # a session's process does without it
+    knobs = {name: float(value) for name, value in meta.settings if _FIGURE.fullmatch(value)}
+    if chapters:
+        from llmtop.simulator.engine import LIVE_KNOBS  # a session's process does without it
 
-    told = dict(word.split("=", 1) for word in chapters[-1].key.split() if word.count("=") == 1)
-    knobs = {knob.name: told[knob.name] for knob in LIVE_KNOBS if told.get(knob.name, "").isdecimal()}
-    return meta.preset, tuple((name, float(value)) for name, value in knobs.items())
+        told = dict(word.split("=", 1) for word in chapters[-1].key.split() if word.count("=") == 1)
+        turned = {knob.name: told[knob.name] for knob in LIVE_KNOBS if told.get(knob.name, "").isdecimal()}
+        knobs |= {name: float(value) for name, value in turned.items()}
+    return meta.preset, tuple(knobs.items())
 
 
 def _with_room(caps: Caps, plan: LoadPlan) -> Caps:

@@ -87,6 +87,11 @@ def test_knobs_that_were_turned_stay_turned(tmp_path: Path) -> None:
     assert load_profile(path) == saved
     assert '[simulated]\npreset = "laptop"\nknobs = { max_num_seqs = 46 }' in path.read_text()
     assert profile_from_run(meta, changes).knobs == ()
+    set_before = structs.replace(
+        meta, settings=(("max_num_seqs", "8"), ("step_ms", "1.5"), ("prefix_caching", "false"))
+    )
+    assert profile_from_run(set_before, changes).knobs == (("max_num_seqs", 8.0), ("step_ms", 1.5)), "also from --set"
+    assert profile_from_run(set_before, changes, turned).knobs == (("max_num_seqs", 46.0), ("step_ms", 1.5))
     assert profile_from_run(META, changes, turned).knobs == (), "a real server has none that turn from here"
 
 
