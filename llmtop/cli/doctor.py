@@ -8,13 +8,14 @@ from textwrap import TextWrapper
 
 import msgspec
 
-from llmtop.cli.output import print_json, say
+from llmtop.cli.output import complain, print_json, say
 from llmtop.cli.target import endpoint_of
 from llmtop.domain.endpoint import Endpoint, EndpointInfo, Finding
 from llmtop.domain.load import Caps
 from llmtop.endpoint.access import Access
-from llmtop.endpoint.path import examine_path
+from llmtop.endpoint.path import LIMIT_S, examine_path
 from llmtop.endpoint.probe import probe
+from llmtop.endpoint.waiting import waiting
 from llmtop.telemetry.findings import examine_metrics
 from llmtop.wording.findings import explained
 
@@ -36,8 +37,9 @@ async def examine(endpoint: Endpoint) -> EndpointInfo:
 
     Raises EndpointError where the endpoint cannot be driven.
     """
-    info = await probe(endpoint, Caps())
-    path = await examine_path(endpoint, info)
+    info = await probe(endpoint, Caps(), complain)
+    with waiting(complain, "an answer that is long enough to see how it arrives", LIMIT_S):
+        path = await examine_path(endpoint, info)
     rows = await examine_metrics(msgspec.structs.replace(endpoint, model=info.model), info.dialect)
     beside_metrics = [finding for finding in info.findings if finding.name not in ("metrics", path.name)]
     findings = tuple(map(explained, (*beside_metrics, path, *rows)))

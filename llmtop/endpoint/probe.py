@@ -36,6 +36,7 @@ from llmtop.endpoint.question import (
 from llmtop.endpoint.refusals import refusal_text
 from llmtop.endpoint.roots import likely_root, settle
 from llmtop.endpoint.trial import TRIAL_MOST, TRIAL_TEXT, TRIAL_TOKENS, Trials
+from llmtop.endpoint.waiting import Tell, waiting
 from llmtop.errors import EndpointError, EndpointUnusable
 from llmtop.wording.findings import explained
 from llmtop.wording.refused import NAME_A_MODEL
@@ -53,17 +54,17 @@ _MISSING = Answer(404, b"")
 """Stands for an answer that cannot be read, where the root is looked for."""
 
 
-async def probe(endpoint: Endpoint, caps: Caps) -> EndpointInfo:
+async def probe(endpoint: Endpoint, caps: Caps, tell: Tell | None = None) -> EndpointInfo:
     """Find out what an endpoint is and can, on connections that end with the probe.
 
     A model and a dialect that `endpoint` names are believed; what it leaves open is found out. All of it is fit to be
-    shown but for `model`, which is as it must be sent: `Access.shown` is for that.
+    shown but for `model`, which is as it must be sent: `Access.shown` is for that. `tell` hears what is waited for.
 
     Raises EndpointUnreachable, EndpointAuthFailed or EndpointUnusable, with what to do, and UsageError as `Access`.
     """
     client = EndpointClient(endpoint, None, caps, perf_counter_ns())
     try:
-        return await _Probe(client).run()
+        return await _Probe(client, tell).run()
     except EndpointError as error:
         raise type(error)(safe_url(error.url), client.access.heard(error.problem, LONG)) from None
     finally:
@@ -86,7 +87,7 @@ def unchecked(endpoint: Endpoint) -> EndpointInfo:
 
 
 class _Probe:
-    def __init__(self, client: EndpointClient) -> None:
+    def __init__(self, client: EndpointClient, tell: Tell | None) -> None:
         self._client = client
         self._endpoint = client.endpoint
         self._url = client.endpoint.base_url
@@ -95,7 +96,8 @@ class _Probe:
         self._answers: dict[str, Answer] = {}
         self._pages: set[str] = set()
         """Where metrics may be."""
-        self._trials = Trials(client, self._contact, self._find)
+        self._tell = tell
+        self._trials = Trials(client, self._contact, self._find, tell)
         self._refused_pages: list[str] = []
         """Those of them that were not read, and why."""
         self._findings: list[Finding] = []
@@ -103,7 +105,8 @@ class _Probe:
         """What the list of models holds."""
 
     async def run(self) -> EndpointInfo:
-        await self._contact.reach()
+        with waiting(self._tell, "a connection", self._client.caps.connect_timeout_s):
+            await self._contact.reach()
         models = await self._list_models()
         dialect = await self._detect()
         table = DIALECTS[dialect]
@@ -149,7 +152,8 @@ class _Probe:
         problem: EndpointError | None = None
         is_fatal = False
         try:
-            answer = await ask(self._client.stock, path, limit_s=_ASK_S, limit_bytes=LIST_BYTES)
+            with waiting(self._tell, f"the list of models ({safe_url(path)})", _ASK_S):
+                answer = await ask(self._client.stock, path, limit_s=_ASK_S, limit_bytes=LIST_BYTES)
         except NoAnswer as error:
             problem, is_fatal = await self._contact.no_answer(self._url + path, error)
             answer, is_known = _NOTHING, isinstance(error, NotHttp)
@@ -190,7 +194,10 @@ class _Probe:
     async def _gather(self, paths: list[str]) -> None:
         """Ask all `paths` that were not asked yet."""
         wanted = [path for path in paths if path not in self._answers]
-        found = await asyncio.gather(*(self._ask(path) for path in wanted))
+        with waiting(
+            self._tell, f"what the server says of itself ({', '.join(map(safe_url, wanted[:3]))} ...)", _ASK_S
+        ):
+            found = await asyncio.gather(*(self._ask(path) for path in wanted))
         self._answers.update(zip(wanted, found, strict=True))
 
     async def _ask(self, path: str) -> Answer:

@@ -17,6 +17,7 @@ from llmtop.endpoint.admission import CERTIFICATE_WANTED, is_certificate_wanted
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.contact import Contact
 from llmtop.endpoint.trace import Trace
+from llmtop.endpoint.waiting import Tell, waiting
 from llmtop.errors import EndpointError, EndpointUnreachable, EndpointUnusable
 from llmtop.wording.refused import login_page, meaning
 
@@ -66,12 +67,13 @@ class _Listener:
 class Trials:
     """Tries the models of an endpoint, and tells what came of it by `find`."""
 
-    def __init__(self, client: EndpointClient, contact: Contact, find: Find) -> None:
+    def __init__(self, client: EndpointClient, contact: Contact, find: Find, tell: Tell | None) -> None:
         self._client = client
         self._endpoint = client.endpoint
         self._url = client.endpoint.base_url
         self._contact = contact
         self._find = find
+        self._tell = tell
         self.is_endless = False
         """A trial had to be ended from here."""
 
@@ -114,9 +116,11 @@ class Trials:
             shape = self._client.bodies.shape
             scope = asyncio.timeout(limit_s)
             trial = _Listener(scope)
+            what = f"a first stream by {api} (a cold model loads and compiles first)"
             try:
-                async with scope:
-                    await self._client.generate(TRIAL_TEXT, TRIAL_TOKENS, api, trace, trial)
+                with waiting(self._tell, what, limit_s):
+                    async with scope:
+                        await self._client.generate(TRIAL_TEXT, TRIAL_TOKENS, api, trace, trial)
             except TimeoutError:
                 is_endless = trial.is_endless
                 trace.error = f"no stream within {limit_s:g} s"

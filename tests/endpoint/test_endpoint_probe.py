@@ -697,3 +697,24 @@ async def test_behind_a_proxy_nothing_goes_past_it(
         await probed(connect(f"{scheme}://llm.example:8000", dialect=None, model=None, proxy=proxy.url))
     assert f"the proxy {proxy.url}" in str(caught.value)
     assert "--proxy none" in str(caught.value)
+
+
+async def test_who_waits_hears_what_for(serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmtop.endpoint.probe._ASK_S", 0.3)
+    monkeypatch.setattr("llmtop.endpoint.trial._TRIAL_S", 0.3)
+    monkeypatch.setattr("llmtop.endpoint.trial._TRIAL_AGAIN_S", 0.3)
+    monkeypatch.setattr("llmtop.endpoint.waiting.PATIENCE_S", 0.1)
+    told: list[str] = []
+    hung = await serve(silence)
+    with pytest.raises(EndpointError):
+        await probe(connect(hung.url, dialect=None, model="m").endpoint, QUICK, told.append)
+    assert [text.split(" (")[0] for text in told] == [
+        "waiting for the list of models",
+        "waiting for what the server says of itself",
+        "waiting for a first stream by chat",
+        "waiting for a first stream by completions",
+    ]
+    told.clear()
+    monkeypatch.undo()
+    await probe(connect((await serve(pages(VLLM))).url, dialect=None, model=None).endpoint, QUICK, told.append)
+    assert told == []
