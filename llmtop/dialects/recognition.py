@@ -70,7 +70,8 @@ def clues(table: DialectTable, answers: Answers) -> tuple[Clue, ...]:
         naming = naming_on(answers.pages.get(place or "", b""), table)
         if naming is not None:
             start = naming.of(table.detection.metric_prefixes[0])
-            found.append(Clue("metrics", f"{plain(start, _START)}* on {safe_url(place or '')}"))
+            names = f"{plain(start, _START)}*" if start else "names without a prefix"
+            found.append(Clue("metrics", f"{names} on {safe_url(place or '')}"))
     for path, keys in detection.json_keys.items():
         answer = answers.json(path)
         if answer is not None and all(dig(answer, key) is not None for key in keys):

@@ -225,7 +225,8 @@ class _Probe:
         why = (
             f", by {', '.join(clue.text for clue in found)}" if found else ": nothing points to a server that is known"
         )
-        self._find("dialect", True, DIALECTS[dialect].title + why)
+        unread = f"; {'; '.join(self._refused_pages)}" if self._refused_pages and not found else ""
+        self._find("dialect", True, DIALECTS[dialect].title + why + unread)
         return dialect
 
     def _evidence(self) -> Answers:

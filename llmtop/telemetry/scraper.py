@@ -270,8 +270,7 @@ class _Replica:
             self._asked += 1
             last = self._asked <= MEET_FIRST or self._asked % MEET_EVERY == 0
             answer = await self._ask(client, self._routed or url, last)
-            if answer.status == httpx.codes.BAD_REQUEST and self._model and not (self._routed or urlsplit(url).query):
-                # llama.cpp's router has a page for each model.
+            if _wants_model(answer) and self._model and not (self._routed or urlsplit(url).query):
                 routed = f"{url}?{urlencode({'model': self._model})}"
                 answer = await self._ask(client, routed, last)
                 self._routed = routed if answer.status == httpx.codes.OK else None
@@ -367,8 +366,16 @@ def _explain(replicas: Sequence[_Replica]) -> str | None:
     return problems[0]
 
 
+_NOT_ASKED_RIGHT = (httpx.codes.NOT_FOUND, httpx.codes.UNPROCESSABLE_ENTITY)
 _SHUT = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 OWN_PAGE = "name the engine's own page with --metrics-url http://HOST:PORT/metrics"
+
+
+def _wants_model(answer: Answer) -> bool:
+    """Whether a page is one of several models', as those of llama.cpp's router are, and wants to know which."""
+    if answer.status == httpx.codes.BAD_REQUEST:
+        return True
+    return answer.status in _NOT_ASKED_RIGHT and "model" in refusal_text(answer.body).lower()
 
 
 def _refusal(url: str, answer: Answer, table: DialectTable) -> str:

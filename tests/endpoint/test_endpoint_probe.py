@@ -15,6 +15,7 @@ from llmtop.domain.load import Caps
 from llmtop.endpoint import connection, lookedup
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
+from llmtop.endpoint.question import PAGE_BYTES
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
 
 from .conftest import DATA, Request, chat, stream_ok, usage
@@ -338,6 +339,15 @@ async def test_why_there_is_no_list_is_told_where_a_model_must_be_named(serve: A
 
     error = await fails(serve, connect, {"/v1/models": full}, model=None)
     assert "lists no model (status 400: tenant header is missing): name one with --model" in str(error)
+
+
+async def test_a_page_that_is_too_large_is_said_where_nothing_else_tells_the_server(serve: Any, connect: Any) -> None:
+    async def large(request: Request) -> None:
+        await request.answer(200, b"vllm:x 1\n" * (PAGE_BYTES // 9 + 1))
+
+    server = await serve(pages({"/v1/models": models("m"), "/metrics": large}))
+    info = await probed(connect(server.url, dialect=None, model=None))
+    assert "nothing points to a server that is known; /metrics has more than 4 MB" in found(info, "dialect").found
 
 
 async def test_a_pattern_is_no_model(serve: Any, connect: Any) -> None:

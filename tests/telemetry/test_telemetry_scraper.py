@@ -196,6 +196,26 @@ async def test_missing_says_why_and_which_flag_helps(
         assert word in (scraper.missing or "")
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "is_asked"),
+    [
+        (400, b"{}", True),
+        (404, b'{"error": "model param required"}', True),
+        (404, b"{}", False),
+        (403, b"model", False),
+    ],
+)
+async def test_a_page_of_one_of_several_models_is_asked_for_with_the_driven_one(
+    server: Any, make: Make, status: int, said: bytes, is_asked: bool
+) -> None:
+    server.pages["/metrics"] = (status, said, "")
+    server.pages["/metrics?model=org%2Fm"] = page(start=1.0, tokens=9, running=4)
+    scraper = make(server.url, model="org/m")
+    snapshots = [await scraper.scrape() for _ in range(2)]
+    assert [each.running for each in snapshots] == ([4.0] * 2 if is_asked else [None] * 2)
+    assert server.paths().count("/metrics") == 1
+
+
 async def test_a_refused_page_is_left_alone_for_a_while(server: Any, make: Make, monkeypatch: Any) -> None:
     scraper = make(server.url)
     for _ in range(3):
