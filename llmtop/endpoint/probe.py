@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Awaitable, Callable
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, TypeVar
 
 from llmtop.dialects import DIALECTS, DialectTable, JsonFact, dig, text_of
 from llmtop.dialects.listing import LIST_PATH, context_of, entries_in, fact_at, names_in
@@ -41,6 +42,7 @@ from llmtop.errors import EndpointError, EndpointUnusable
 from llmtop.wording.findings import explained
 from llmtop.wording.refused import NAME_A_MODEL
 
+Asked = TypeVar("Asked")
 _ASK_S = 5.0
 """For one question. A busy vLLM takes 0.6 s for /metrics."""
 _VERSION_LETTERS = 80
@@ -62,9 +64,18 @@ async def probe(endpoint: Endpoint, caps: Caps, tell: Tell | None = None) -> End
 
     Raises EndpointUnreachable, EndpointAuthFailed or EndpointUnusable, with what to do, and UsageError as `Access`.
     """
+    return await _asked(endpoint, caps, lambda client: _Probe(client, tell).run())
+
+
+async def reach(endpoint: Endpoint, caps: Caps) -> None:
+    """Connect to an endpoint once, and ask nothing. Raises as `probe`."""
+    await _asked(endpoint, caps, lambda client: Contact(client).reach())
+
+
+async def _asked(endpoint: Endpoint, caps: Caps, ask: Callable[[EndpointClient], Awaitable[Asked]]) -> Asked:
     client = EndpointClient(endpoint, None, caps, perf_counter_ns())
     try:
-        return await _Probe(client, tell).run()
+        return await ask(client)
     except EndpointError as error:
         raise type(error)(safe_url(error.url), client.access.heard(error.problem, LONG)) from None
     finally:

@@ -54,7 +54,7 @@ from llmtop.domain.run import (
 )
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.client import EndpointClient
-from llmtop.endpoint.probe import probe, unchecked
+from llmtop.endpoint.probe import probe, reach, unchecked
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, RunFileError, UsageError
 from llmtop.files import ignored, temporary_folder
 from llmtop.load.engine import LoadEngine
@@ -271,9 +271,12 @@ class Session:
     # ── Connecting ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _probe(self) -> EndpointInfo:
-        if self._options.skip_checks:
-            return unchecked(self._endpoint)
-        return await probe(self._endpoint, self._options.profile.caps)
+        caps = self._options.profile.caps
+        if not self._options.skip_checks:
+            return await probe(self._endpoint, caps)
+        if self._engine is not None:
+            await reach(self._endpoint, caps)  # after an outage: that nobody looked is no sign that it is back
+        return unchecked(self._endpoint)
 
     async def _probe_in_time(self) -> EndpointInfo:
         plan_s = self._options.profile.plan.duration_s

@@ -223,6 +223,7 @@ def made(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
         "time": clock,
         "asyncio": Asyncio(),
         "probe": world.probe,
+        "reach": world.probe,
         "Scraper": lambda endpoint, dialect, origin_ns: kept(world.scrapers, FakeScraper(world, dialect)),
         "EndpointClient": lambda *_: kept(world.clients, FakeClient()),
         "LoadEngine": lambda hands, pacer, caps, now: kept(world.engines, FakeEngine(hands, pacer)),

@@ -190,15 +190,19 @@ async def connected(world: World, path: Path, **fields: Any) -> Session:
     return session
 
 
-async def test_an_outage_cuts_the_load_once_and_looks_for_the_endpoint_once(world: World, tmp_path: Path) -> None:
-    session = await connected(world, tmp_path)
-    assert (world.engines[0].cuts, len(world.probed_s)) == (0, 1)
+@pytest.mark.parametrize("unchecked", [False, True])
+async def test_an_outage_cuts_the_load_once_and_looks_for_the_endpoint_once(
+    world: World, tmp_path: Path, unchecked: bool
+) -> None:
+    session = await connected(world, tmp_path, skip_checks=unchecked)
+    before = len(world.probed_s)
+    assert (world.engines[0].cuts, before) == (0, 0 if unchecked else 1)
     world.found = failing(EndpointUnreachable("http://h", "still nobody"))
     world.engines[0].untold = [refusals(0.75), refusals(1.0), FactBatch(t_s=1.25)]
     await world.clock.go(1.5)
     assert session.frame().endpoint.state is EndpointState.DOWN
     assert world.engines[0].cuts == 1
-    assert len(world.probed_s) == 2, "at once, and not before a second has passed again"
+    assert len(world.probed_s) == before + 1, "at once, and not before a second has passed again"
     world.found = lambda: INFO
     await world.clock.go(2.0)
     assert session.frame().endpoint.state is EndpointState.UP
