@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
+import re
 from typing import Any
 
 from llmtop.dialects import JsonFact, number_at, text_of
 
 LIST_PATH = "/v1/models"
 
+_PATTERN = re.compile(r"[\w.:/-]*\*[\w.:/*-]*")
 _NAMES = ("id", "model", "name", "model_name")
 _OTHER_NAMES = ("root", "canonical_slug", "canonical_name")
 """Other names that an entry gives its model, beside the list `aliases`: vLLM's own path, OpenRouter's with a date."""
@@ -50,6 +52,11 @@ def name_of(entry: dict[str, Any]) -> str | None:
     return next((name for key in _NAMES if (name := text_of(entry.get(key))) is not None), None)
 
 
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for many models, as gateways list them: `*`, `prov/*`."""
+    return _PATTERN.fullmatch(name) is not None
+
+
 def names_in(entries: list[dict[str, Any]]) -> tuple[str, ...]:
     """What the models of a list are asked for by."""
     return tuple(name for entry in entries if (name := name_of(entry)) is not None)
@@ -61,7 +68,7 @@ def entry_of(model: str, entries: list[dict[str, Any]]) -> dict[str, Any] | None
     found = itertools.chain(
         (entry for name, entry in named if name == model),
         (entry for _, entry in named if model in _other_names(entry)),
-        (entry for name, entry in named if "*" in name and fnmatch.fnmatchcase(model, name)),
+        (entry for name, entry in named if is_pattern(name) and fnmatch.fnmatchcase(model, name)),
     )
     return next(found, None)
 

@@ -10,7 +10,7 @@ import asyncio
 from typing import Any, Protocol
 
 from llmtop.dialects import DIALECTS, DialectTable
-from llmtop.dialects.listing import entry_of, names_in
+from llmtop.dialects.listing import entry_of, is_pattern, names_in
 from llmtop.domain.endpoint import Dialect, RequestShape
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint.admission import CERTIFICATE_WANTED, is_certificate_wanted
@@ -84,7 +84,7 @@ class Trials:
         embeddings, or with one that the key may not ask.
         """
         asked, listed = self._endpoint.model, names_in(entries)
-        models = tuple(model for model in listed if "*" not in model)
+        models = tuple(model for model in listed if not is_pattern(model))
         if asked is None and not models:
             what = f"lists patterns alone ({', '.join(listed[:5])})" if listed else "lists no model"
             raise EndpointUnusable(self._client.api.url(self._url, "models"), f"{what}: name one with --model")

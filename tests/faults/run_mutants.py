@@ -34,6 +34,7 @@ from llmtop.view import charts, lines, tables
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import ChartMode, Glyphs
 from llmtop.view.panels import panels
+from llmtop.view.verdict import verdict
 
 LENGTH_S = 18.0
 SLOWEST_S = 5.0
@@ -255,7 +256,7 @@ def _read(path: Path) -> None:
 def _shown(frame: Frame, slo: Slo, assessment: Assessment) -> None:
     glyphs, condition = Glyphs(), Condition()
     lines.header(frame, condition, glyphs, 100)
-    lines.verdict(frame, assessment, condition, glyphs)
+    verdict(frame, assessment, condition, glyphs, 100, 2)
     lines.settings(frame, condition, glyphs, 100)
     found = lines.entries(frame, glyphs)
     lines.event_line(found, glyphs, 100)
