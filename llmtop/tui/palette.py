@@ -41,6 +41,19 @@ THEMES = ("llmtop-night", "llmtop-day", "nord", "gruvbox", "tokyo-night", "catpp
 """What `t` goes through. The last two use the terminal's own sixteen colours."""
 
 
+READABLE = 4.5
+"""Contrast that every text has at least with what it stands on (WCAG 2.1, 1.4.3)."""
+APART = 6.0
+"""Of what is only a little less than the text: so that it can be told from what is faint."""
+GRAPHIC = frozenset(
+    {
+        *("rule", "line", "area", "flow", "flow-area", "limit", "change", "ghost"),
+        *("track", "done", "chase", "done-focus", "chase-focus"),
+    }
+)
+"""Roles of lines and dots. All others are of text."""
+
+
 class Palette:
     """Rich styles by role. With a theme of the terminal's own colours, shades are made by the dim attribute instead."""
 
@@ -54,12 +67,19 @@ class Palette:
             colour = background.blend(Color.parse(variables[name]), share).rich_color
             return Style(color=colour, bgcolor=paper, bold=bold, reverse=reverse)
 
+        def text(name: str, share: float, contrast: float = READABLE) -> Style:
+            """Ink as faint as `share` says, or as this theme still lets it be read."""
+            full = Color.parse(variables[name])
+            while not ansi and share < 1 and contrast_of(background.blend(full, share), background) < contrast:
+                share = min(1.0, share + 0.01)
+            return ink(name, share)
+
         self.styles: dict[str, Style] = {
             "": ink("foreground"),
             "text": ink("foreground"),
             "strong": ink("foreground", bold=True),
-            "dim": ink("foreground", 0.55),
-            "faint": ink("foreground", 0.32),
+            "dim": text("foreground", 0.55, APART),
+            "faint": text("foreground", 0.32),
             "rule": ink("foreground", 0.22),
             "title": ink("primary", bold=True),
             "brand": ink("accent", bold=True),
@@ -74,8 +94,8 @@ class Palette:
             "good": ink("foreground", bold=True),
             "warn": ink("warning", bold=True),
             "bad": ink("error", bold=True),
-            "stale": ink("foreground", 0.45),
-            "unknown": ink("foreground", 0.45),
+            "stale": text("foreground", 0.45),
+            "unknown": text("foreground", 0.45),
             "up": ink("success"),
             "key": ink("accent", bold=True),
             "track": ink("foreground", 0.25),
@@ -100,6 +120,18 @@ class Palette:
             style = self.styles[name] + Style(meta={"@click": action})
             self.styles[role] = style
         return style
+
+
+def contrast_of(one: Color, other: Color) -> float:
+    """From 1 to 21 (WCAG 2.1): the ratio of the relative luminances, each with 0.05 of glare."""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: Color) -> float:
+    parts = (part / 255 for part in colour.rgb)
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 class Inked(Protocol):
