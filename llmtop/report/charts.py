@@ -15,12 +15,13 @@ from llmtop.report import prose
 from llmtop.report.contents import ReportInput
 from llmtop.report.plot import Plot
 from llmtop.report.scales import Scale, latency_scale, load_scale, load_ticks, zero_scale
+from llmtop.view.panels import ONE_MOVE_S, moves
 from llmtop.wording.figures import PAGE, clock
 from llmtop.wording.names import axis_name, knee_name
 from llmtop.wording.sentences import fails_from
 
-MANY_CHANGES = 60
-"""More load changes than this (a ramp) are not drawn one by one."""
+MOST_MOVES = 60
+"""Of the load that a chart tells apart."""
 
 
 _HEADROOM = {"tall": 0.05, "half": 0.09, "low": 0.2}
@@ -191,9 +192,8 @@ def _panel(report: ReportInput, panel: _Figure, *, last: bool) -> str:
     plot = Plot(Scale(start_s, max(timeline.end_s, start_s + 1)), _panel_scale(columns, limit, panel))
     ticks = [tick for tick in plot.y.ticks(2) if tick > 0]
     plot.grid([(tick, panel.tick(tick) if tick == ticks[-1] else "") for tick in ticks], _HEADROOM["low"])
-    if panel.name == "Load" or len(report.changes) <= MANY_CHANGES:
-        for change in report.changes[:: max(1, len(report.changes) // MANY_CHANGES)]:
-            plot.upright(change.t_s, "change")
+    for t_s in moves((change.t_s for change in report.changes), max(ONE_MOVE_S, report.length_s / MOST_MOVES)):
+        plot.upright(t_s, "change")
     for mark in report.marks:
         plot.upright(mark.t_s, "mark")
     for place, column in enumerate(columns):

@@ -19,6 +19,8 @@ from llmtop.wording.figures import TIGHT, nice_above
 
 _ROLES = {1: "line", 2: "area", 3: "limit", 4: "over", 5: "ghost", 6: "dim", 7: "faint"}
 _NUMBERS = {role: number for number, role in _ROLES.items()}
+TICK_CELLS = 8
+"""That the name of a load has at least."""
 _BOX = str.maketrans("┌┐└┘─│┤├┬┴┼", "++++-|+++++")
 _LINES: tuple[tuple[Stat, str], ...] = (("p50", "area"), ("p95", "line"))
 """Statistics that are drawn, and their roles."""
@@ -28,6 +30,7 @@ def draw_curve(
     curves: Sequence[Curve],
     cliff: CliffVerdict | None,
     limit_ms: float | None,
+    limit: str,
     metric: Latency,
     width: int,
     height: int,
@@ -36,7 +39,7 @@ def draw_curve(
 ) -> list[Runs]:
     """p50 and p95 of `metric` over load, both axes logarithmic; `height` rows of `width` cells.
 
-    Ghosts are grey, the SLO is a level line, the cliff an upright one.
+    Ghosts are grey, the SLO is a level line with `limit` on it, the cliff an upright one behind the levels.
     """
     import plotext
 
@@ -60,6 +63,9 @@ def draw_curve(
     marker = "*" if plain else "braille"
     if limit_ms:
         _line([left, right], [limit_ms, limit_ms], "limit", "-" if plain else "╌")
+        plotext.text(limit, math.log(left), math.log(limit_ms), color=_NUMBERS["over"], alignment="left")
+    if cliff is not None and cliff.at and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
+        _line([cliff.at, cliff.at], [low, high], "over", "|" if plain else "│")
     for curve, points in shown:
         points = sorted(points, key=lambda point: point.load)
         for stat, role in _LINES:
@@ -68,10 +74,8 @@ def draw_curve(
                 _line([load for load, _ in pairs], [v for _, v in pairs], "ghost" if curve.ghost else role, marker)
                 if stat == "p95" and not curve.ghost:
                     _dots(pairs, role, "o" if plain else "●")
-    if cliff is not None and cliff.at and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
-        _line([cliff.at, cliff.at], [low, high], "over", "|" if plain else "│")
-    plotext.xticks(*_ticks(_powers_of_two(left, right), TIGHT.whole))
-    plotext.yticks(*_ticks(_one_two_five(low, high), TIGHT.round_latency))
+    plotext.xticks(*_ticks(_one_two_five(left, right, max(4, width // TICK_CELLS)), TIGHT.exact))
+    plotext.yticks(*_ticks(_one_two_five(low, high, 6), TIGHT.round_latency))
     text = plotext.build()
     return [_runs(row.translate(_BOX) if plain else row) for row in text.rstrip("\n").split("\n")[:height]]
 
@@ -104,17 +108,13 @@ def _decades(low: float, high: float) -> tuple[float, float]:
     return min(floor, low * 0.9), nice_above(high * 1.05)
 
 
-def _powers_of_two(left: float, right: float) -> list[float]:
-    found = [2.0**k for k in range(0, 20) if left <= 2.0**k <= right]
-    return found if len(found) <= 8 else found[::2]
-
-
-def _one_two_five(low: float, high: float) -> list[float]:
+def _one_two_five(low: float, high: float, most: int) -> list[float]:
+    """Round values between two, at most about `most`; if need be those that begin with 1."""
     ticks, value = [], nice_above(low)
     while value <= high * 1.001:
         ticks.append(value)
         value = nice_above(value * 1.5)
-    return ticks if len(ticks) <= 6 else [t for t in ticks if f"{t:e}".startswith("1")] or ticks[::2]
+    return ticks if len(ticks) <= most else [t for t in ticks if f"{t:e}".startswith("1")] or ticks[::2]
 
 
 def _ticks(values: Sequence[float], name: Callable[[float], str]) -> tuple[list[float], list[str]]:

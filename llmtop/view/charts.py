@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 
 from llmtop.view.glyphs import ChartMode, Glyphs
 from llmtop.view.panels import PanelView
-from llmtop.view.raster import Layer, Picture, paint
+from llmtop.view.raster import DOTS_X, Layer, Picture, TimeAxis, column_of, paint
 from llmtop.view.runs import Run, Runs, joined
 from llmtop.view.tone import Tone
+from llmtop.wording.figures import clock
 
 FIELD_CELLS = 7
 ROOMY_CELLS = 34
 """From this width of a panel, figures stand in a field of fixed width."""
+RULE_CELLS = 12
+"""Of a rule beside title, note, figure and limit: the number, and what is between them."""
+CLOCK_CELLS = 5
+"""Of a moment: 02:15."""
 GUTTER_CELLS = 6
 """Room for the labels of the y axis."""
+CLOCK_STEPS_S = (5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
+"""Between two moments of the time axis: the least of these that leaves them room."""
 
 
 def rule(width: int, number: int, title: str, right: Runs, glyphs: Glyphs, focused: bool) -> Runs:
-    """`─ ¹title ───────── right ─`, exactly `width` cells."""
+    """`─ [1] title ────── right ─`, exactly `width` cells; in little room `─ 1 title`."""
     lead: Run = (glyphs.rule + glyphs.focus, "focus") if focused else (glyphs.rule + " ", "rule")
-    left: Runs = [lead, (glyphs.numbers[number - 1], "focus" if focused else "dim")]
+    mark = f"[{number}] " if width >= ROOMY_CELLS else f"{number} "
+    left: Runs = [lead, (mark, "focus" if focused else "dim")]
     left.append((title + " ", "focus" if focused else "title"))
     used = sum(len(text) for text, _ in left) + sum(len(text) for text, _ in right)
     fill = width - used - 3
@@ -43,7 +52,7 @@ def figures(view: PanelView, width: int, glyphs: Glyphs) -> Runs:
     figure = f"{symbol}{view.figure}"
     cells = FIELD_CELLS if width >= ROOMY_CELLS else 0
     right: Runs = [(f"{figure:>{cells}}", view.tone.value), (limit, "dim")]
-    room = width - len(view.title) - max(cells, len(figure)) - len(limit) - 9
+    room = width - len(view.title) - max(cells, len(figure)) - len(limit) - RULE_CELLS
     note = next((note for note in view.notes if len(note) <= room), "")
     return [(f"{note} ", "dim"), *right] if note else right
 
@@ -69,6 +78,20 @@ def chart(view: PanelView, top: float, mode: ChartMode, width: int, height: int)
         [(f"{labels.get(y, ''):>{GUTTER_CELLS - 1}} ", "faint"), *joined(cells)]
         for y, cells in enumerate(paint(picture, width - GUTTER_CELLS, height))
     ]
+
+
+def time_axis(axis: TimeAxis, mode: ChartMode, width: int) -> Runs:
+    """The row under a chart of `width` cells: run clock at round moments, each under the cell of its moment."""
+    dots, cells = DOTS_X[mode], width - GUTTER_CELLS
+    step_s = next((step for step in CLOCK_STEPS_S if axis.span_s / step * (CLOCK_CELLS + 3) <= cells), axis.span_s)
+    row = [" "] * cells
+    first = math.ceil(max(0.0, axis.end_s - axis.span_s) / step_s)
+    for count in range(first, math.floor(axis.end_s / step_s) + 1):
+        column = column_of(count * step_s, axis, cells * dots, dots)
+        begin = -1 if column is None else column // dots - CLOCK_CELLS // 2
+        if 0 <= begin <= cells - CLOCK_CELLS:
+            row[begin : begin + CLOCK_CELLS] = clock(count * step_s)[-CLOCK_CELLS:]
+    return [(" " * GUTTER_CELLS + "".join(row), "faint")]
 
 
 def _absent(reason: str, width: int, height: int) -> list[Runs]:

@@ -23,6 +23,7 @@ class Glyphs(Struct, frozen=True, kw_only=True):
     track_done: str = "━"
     track_chase: str = "╌"
     knob: str = "●"
+    dots: str = "⠒"
     cliff: str = "▲"
     sep: str = "·"
     up: str = "●"
@@ -42,7 +43,6 @@ class Glyphs(Struct, frozen=True, kw_only=True):
     focus: str = "›"
     more: str = "…"
     about: str = "≈"
-    numbers: str = "¹²³⁴⁵⁶⁷⁸⁹"
     left_right: str = "←→"
     on: str = "■"
     off: str = "□"
@@ -55,9 +55,9 @@ class Glyphs(Struct, frozen=True, kw_only=True):
 
 UNICODE = Glyphs()
 ASCII = Glyphs(
-    rule="-", track="-", track_done="=", track_chase=":", knob="O", cliff="^", sep="|", up="*", wait="o", stale="~",
-    down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"', arrow=">", cursor="_",
-    focus=">", more=".", about="~", numbers="123456789", left_right="<>", on="#", off="_", ascii=True,
+    rule="-", track="-", track_done="=", track_chase=":", knob="O", dots="*", cliff="^", sep="|", up="*", wait="o",
+    stale="~", down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"',
+    arrow=">", cursor="_", focus=">", more=".", about="~", left_right="<>", on="#", off="_", ascii=True,
 )  # fmt: skip
 
 _PLAIN = str.maketrans({

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,6 +16,9 @@ from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.raster import Layer, Tick, TimeAxis, Values
 from llmtop.view.tone import Tone, judge_target
 from llmtop.wording.figures import TIGHT
+
+ONE_MOVE_S = 2.5
+"""A ramp changes the load once a second, and a hand that looks for a load about as often."""
 
 
 class PanelView(Struct, frozen=True, kw_only=True):
@@ -85,8 +89,20 @@ def _settled(view: PanelView, axis: TimeAxis, ticks: tuple[Tick, ...], stale: bo
     return replace(view, axis=axis, ticks=ticks, stale=stale or view.stale, tone=tone)
 
 
+def moves(times: Iterable[float], apart_s: float = ONE_MOVE_S) -> list[float]:
+    """When the load began to move: changes that follow each other sooner than `apart_s` (a ramp) are one move."""
+    found: list[float] = []
+    before = -math.inf
+    for t_s in times:
+        if t_s - before >= apart_s:
+            found.append(t_s)
+        before = t_s
+    return found
+
+
 def _ticks(frame: Frame, glyphs: Glyphs) -> tuple[Tick, ...]:
-    changes = [Tick(change.t_s, glyphs.change, "change") for change in frame.changes]
+    moved = moves(change.t_s for change in frame.changes)
+    changes = [Tick(t_s, glyphs.change, "change") for t_s in moved]
     return (*changes, *(Tick(mark.t_s, glyphs.mark, "mark") for mark in frame.marks))
 
 

@@ -21,7 +21,8 @@ Cell = tuple[str, str]
 _BRAILLE_BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bit of (dot row, dot column) from the top left. Unicode chapter 21.1."""
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
-_DOTS = {ChartMode.BRAILLE: (2, 4), ChartMode.BLOCK: (1, 8), ChartMode.ASCII: (1, 1)}
+DOTS_X = {ChartMode.BRAILLE: 2, ChartMode.BLOCK: 1, ChartMode.ASCII: 1}
+"""Dot columns of a cell."""
 
 
 class Layer(Struct, frozen=True):
@@ -112,7 +113,7 @@ def paint(picture: Picture, width: int, height: int) -> list[list[Cell]]:
         cells = _paint_blocks(picture, width, height)
     else:
         cells = _paint_ascii(picture, width, height)
-    dots_x = _DOTS[picture.mode][0]
+    dots_x = DOTS_X[picture.mode]
     for tick in picture.ticks:
         column = column_of(tick.t_s, picture.axis, width * dots_x, dots_x)
         if column is not None:

@@ -175,7 +175,7 @@ def time_charts() -> None:
         print(f"chart of {width}x{height} cells, two layers of 120 samples: {took_ms:.2f} ms")
     opinion = broken()
     for width, height in ((63, 13), (113, 30)):
-        took_ms = median_ms(lambda: draw_curve(opinion.curves, opinion.cliff, 2000.0, "ttft", width, height))  # noqa: B023
+        took_ms = median_ms(lambda: draw_curve(opinion.curves, opinion.cliff, 2000.0, "SLO ", "ttft", width, height))  # noqa: B023
         print(f"load-latency curve of {width}x{height} cells by plotext: {took_ms:.1f} ms")
 
 

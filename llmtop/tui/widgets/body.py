@@ -67,6 +67,7 @@ class Body(Horizontal):
         alone = self.maximised
         for panel in self._charts:
             panel.display = panel is alone if alone is not None else panel.number <= 2 * plan.panel_rows
+            panel.with_axis = panel is alone or panel.number > 2 * (plan.panel_rows - 1)
         self._grid.display = alone is None or alone in self._charts
         self._grid.styles.grid_size_columns = 1 if alone is not None else 2
         self._grid.styles.grid_size_rows = 1 if alone is not None else plan.panel_rows

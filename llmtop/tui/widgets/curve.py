@@ -14,6 +14,9 @@ from llmtop.wording.figures import TIGHT
 from llmtop.wording.names import knee_name, short_axis
 from llmtop.wording.sentences import fails_from
 
+TITLE_CELLS = 30
+"""Of the rule: number, title and what is between them."""
+
 
 class CurvePanel(Panel):
     """Latency over load: where the cliff is seen. Drawn anew only when its points, its cliff or its size change."""
@@ -37,19 +40,24 @@ class CurvePanel(Panel):
     def draw(self, width: int, height: int) -> list[Runs]:
         axis = self._curves[-1].axis if self._curves else "concurrency"
         return [
-            self.rule(width, f"{self._metric.upper()} over {short_axis(axis)}", self._words()),
+            self.rule(width, f"{self._metric.upper()} over {short_axis(axis)}", self._words(width)),
             *self._picture(width, height),
         ]
 
-    def _words(self) -> Runs:
+    def _words(self, width: int) -> Runs:
+        """Which line is which, how many levels there are, and the cliff, which is left out last."""
+        lines: Runs = [(self.glyphs.knob, "line"), (" p95 ", "dim"), (self.glyphs.dots, "area"), (" p50", "dim")]
         levels = sum(len(curve.points) for curve in self._curves if not curve.ghost)
-        words: Runs = [(f"{levels} level{'' if levels == 1 else 's'}", "dim")]
+        count: Runs = [(f"  {levels} level{'' if levels == 1 else 's'}", "dim")]
+        place: Runs = []
         cliff = self._cliff
         if cliff is not None and cliff.at is not None and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
             at, low, high = (TIGHT.load(end, cliff.axis) for end in (cliff.at, cliff.low, cliff.high))
-            place = fails_from(cliff, TIGHT) if cliff.fails else f"{knee_name(cliff.kind)} {at}"
-            words.append((f"  {self.glyphs.cliff} {place} ({low} to {high})", "over"))
-        return words
+            where = fails_from(cliff, TIGHT) if cliff.fails else f"{knee_name(cliff.kind)} {at}"
+            place = [(f"  {self.glyphs.cliff} {where} ({low} to {high})", "over")]
+        room = width - TITLE_CELLS
+        wanted = ((*lines, *count, *place), (*lines, *place), (*place,))
+        return next((list(runs) for runs in wanted if sum(len(text) for text, _ in runs) <= room), list(place))
 
     def _picture(self, width: int, height: int) -> list[Runs]:
         key = (tuple(self._curves), self._cliff, width, height)
@@ -65,6 +73,7 @@ class CurvePanel(Panel):
             self._curves,
             self._cliff,
             None if limit is None else limit.limit * 1e3,
+            "" if limit is None else f"SLO {TIGHT.target(limit)} ",
             self._metric,
             width,
             height,

@@ -16,6 +16,9 @@ from llmtop.view.panels import PanelView
 from llmtop.view.runs import Runs
 from llmtop.view.scale import HeldTop
 
+AXIS_ROWS = 6
+"""A panel that is lower has no row for the time."""
+
 
 class Panel(Canvas, can_focus=True):
     """Base of what can be focused by its number and maximised: the rule on top."""
@@ -56,6 +59,8 @@ class ChartPanel(Panel):
         super().__init__(number, glyphs, **options)
         self.view: PanelView | None = None
         self.mode = glyphs.modes[0]
+        self.with_axis = False
+        """Whether the row under it tells the time, where it is high enough."""
         self._held = HeldTop()
 
     def show(self, view: PanelView, mode: ChartMode) -> None:
@@ -70,4 +75,10 @@ class ChartPanel(Panel):
             return [self.rule(width, "", [])]
         top = self._held.top or view.floor
         head = self.rule(width, view.title, charts.figures(view, width, self.glyphs))
-        return [head, *charts.chart(view, top, self.mode, width, height - 1)]
+        if not self.with_axis or height < AXIS_ROWS:
+            return [head, *charts.chart(view, top, self.mode, width, height - 1)]
+        return [
+            head,
+            *charts.chart(view, top, self.mode, width, height - 2),
+            charts.time_axis(view.axis, self.mode, width),
+        ]

@@ -1,0 +1,72 @@
+"""The time under a chart is that of its cells, and a ramp is one move of the load."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtop.domain.verdicts import CliffVerdict, Curve, Kind, LevelPoint
+from llmtop.tui.loadcurve import draw_curve
+from llmtop.view.charts import CLOCK_CELLS, GUTTER_CELLS, time_axis
+from llmtop.view.glyphs import ChartMode
+from llmtop.view.panels import ONE_MOVE_S, moves
+from llmtop.view.raster import DOTS_X, TimeAxis, column_of
+
+
+def text_of(axis: TimeAxis, width: int, mode: ChartMode = ChartMode.BRAILLE) -> str:
+    return "".join(text for text, _ in time_axis(axis, mode, width))
+
+
+@pytest.mark.parametrize(
+    ("end_s", "span_s", "width", "shown"),
+    [
+        (146.0, 120.0, 60, ["01:00", "01:30", "02:00"]),
+        (146.0, 120.0, 40, ["01:00", "02:00"]),
+        (30.0, 30.0, 60, ["00:10", "00:20"]),
+        (3700.0, 120.0, 60, ["00:00", "00:30", "01:00", "01:30"]),
+    ],
+)
+def test_round_moments_are_named(end_s: float, span_s: float, width: int, shown: list[str]) -> None:
+    assert [word for word in text_of(TimeAxis(end_s, 0.25, span_s), width).split() if word in shown] == shown
+
+
+@given(
+    end=st.integers(0, 40_000),
+    span_s=st.sampled_from([30.0, 60.0, 120.0]),
+    width=st.integers(GUTTER_CELLS + 6, 200),
+    mode=st.sampled_from(ChartMode),
+)
+def test_each_moment_stands_under_the_cell_of_its_samples(end: int, span_s: float, width: int, mode: ChartMode) -> None:
+    axis = TimeAxis(end * 0.25, 0.25, span_s)
+    row = text_of(axis, width, mode)
+    assert len(row) == width
+    dots = DOTS_X[mode]
+    for begin in (at for at in range(len(row) - CLOCK_CELLS + 1) if row[at + 2] == ":" and row[at] != " "):
+        minutes, seconds = map(int, row[begin : begin + CLOCK_CELLS].split(":"))
+        hours = range(0, 4)
+        places = [
+            column_of(h * 3600 + minutes * 60 + seconds, axis, (width - GUTTER_CELLS) * dots, dots) for h in hours
+        ]
+        cells = [GUTTER_CELLS + place // dots for place in places if place is not None]
+        assert begin + CLOCK_CELLS // 2 in cells
+
+
+def test_a_ramp_is_one_move_and_moves_of_a_hand_are_their_own() -> None:
+    ramp = [10 + 0.5 * i for i in range(100)]
+    assert moves([3.0, *ramp, 90.0, 100.0]) == [3.0, 10.0, 90.0, 100.0]
+    assert moves([1.0, 1.0 + ONE_MOVE_S]) == [1.0, 3.5]
+    assert moves([]) == []
+
+
+def test_levels_lie_over_the_cliff_and_axes_have_round_values() -> None:
+    points = tuple(
+        LevelPoint(load=load, n=99, errors=0, ttft_p50_ms=p50, ttft_p95_ms=2 * p50)
+        for load, p50 in ((1, 90.0), (10, 100.0), (32, 900.0), (60, 2000.0))
+    )
+    cliff = CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=34.0)
+    rows = draw_curve([Curve(label="", axis="concurrency", points=points)], cliff, 2000.0, "SLO 2s", "ttft", 80, 16)
+    text = ["".join(word for word, _ in row) for row in rows]
+    assert sum(row.count("●") for row in text) == len(points), "that under the cliff, too"
+    assert text[-1].split() == ["1", "2", "5", "10", "20", "50"]
+    assert any("SLO 2s" in row for row in text)
