@@ -36,7 +36,7 @@ FIRST = ("app.help", "load.stop", "app.leave")
 ORDER = (
     *("load.undo", "app.search", "slider.load", "slider.prompt", "slider.output", "replay.back", "replay.forward"),
     *("replay.slower", "replay.faster", "run.mark", "app.freeze", "view.knobs", "run.record", "app.export"),
-    *("view.maximise", "view.dots", "app.theme"),
+    *("view.maximise", "view.layout", "view.dots", "app.theme"),
 )
 """And after it: the most wanted first."""
 _LISTED = 3

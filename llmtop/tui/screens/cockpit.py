@@ -27,7 +27,7 @@ from llmtop.tui.widgets.messages import Commanded, Refused, Said
 from llmtop.tui.widgets.panel import Panel
 from llmtop.tui.widgets.slider import LogSlider
 from llmtop.view import lines
-from llmtop.view.arrangement import MIN_SIZE, arrange
+from llmtop.view.arrangement import MIN_SIZE, Layout, arrange
 from llmtop.view.condition import Condition, Lateness, is_stale
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import cut
@@ -58,6 +58,7 @@ class Cockpit(Screen[None]):
         Binding("r", "record", "pause or go on recording", tooltip="rec", id="run.record"),
         Binding("g", "chart_mode", "other dots for charts", tooltip="dots", id="view.dots"),
         Binding("z", "maximise", "maximise the panel", tooltip="maximise", id="view.maximise"),
+        Binding("l", "layout", "layout: all, charts, curve", tooltip="layout", id="view.layout"),
         Binding("escape", "release", "let go; give room back", id="view.back"),
         Binding("left_square_bracket", "seek(-1)", "replay: 10 s back", tooltip="10s", id="replay.back", group=SEEK),
         Binding("right_square_bracket", "seek(1)", "replay: 10 s on", tooltip="10s", id="replay.forward", group=SEEK),
@@ -74,6 +75,7 @@ class Cockpit(Screen[None]):
         self._assessment: Assessment | None = None
         self._said: tuple[str, str] | None = None
         self._lateness = Lateness()
+        self._layout = Layout.ALL
         self._before: Widget | None = None
         """What had the focus before the knobs were shown."""
         self._before_mark: Widget | None = None
@@ -200,7 +202,7 @@ class Cockpit(Screen[None]):
             self._events.show(lambda room: lines.event_line(found, self.glyphs, room))
 
     def _arrange(self) -> None:
-        plan = arrange(*self.app.size)
+        plan = arrange(*self.app.size, self._layout)
         for widget in (self.query_one("#banks"), self.body, self._keys):
             widget.display = plan.fits
         self._verdict.styles.height = plan.verdict_rows
@@ -325,6 +327,13 @@ class Cockpit(Screen[None]):
         self._mark.display = False
         self._events.display = True
         self.set_focus(self._before_mark)
+
+    def action_layout(self) -> None:
+        layouts = list(Layout)
+        self._layout = layouts[(layouts.index(self._layout) + 1) % len(layouts)]
+        self.body.maximised = None
+        self._arrange()
+        self.say(f"layout: {self._layout}")
 
     def action_panel(self, number: int) -> None:
         self.body.focus_panel(number)

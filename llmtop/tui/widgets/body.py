@@ -68,12 +68,13 @@ class Body(Horizontal):
         for panel in self._charts:
             panel.display = panel is alone if alone is not None else panel.number <= 2 * plan.panel_rows
             panel.with_axis = panel is alone or panel.number > 2 * (plan.panel_rows - 1)
-        self._grid.display = alone is None or alone in self._charts
+        self._grid.display = plan.panel_rows > 0 if alone is None else alone in self._charts
         self._grid.styles.grid_size_columns = 1 if alone is not None else 2
-        self._grid.styles.grid_size_rows = 1 if alone is not None else plan.panel_rows
+        self._grid.styles.grid_size_rows = 1 if alone is not None else max(1, plan.panel_rows)
         under: tuple[Panel, ...] = (self._curve, self._percentiles)
         for lower in under:
-            lower.display = lower is alone if alone is not None else True
+            beside = lower is self._curve or plan.percentiles
+            lower.display = lower is alone if alone is not None else beside
         self._lower.display = alone in under or (alone is None and plan.lower_height > 0)
         self._lower.styles.height = "1fr" if alone in under else plan.lower_height
         self._main.display = alone is not self._log
@@ -92,7 +93,7 @@ class Body(Horizontal):
         if panel is self._log:
             return self._plan.log_width > 0
         if panel.number > len(self._charts):
-            return self._plan.lower_height > 0
+            return self._plan.lower_height > 0 and (panel is self._curve or self._plan.percentiles)
         return panel.number <= 2 * self._plan.panel_rows
 
     @on(Panel.Maximised)

@@ -1,0 +1,40 @@
+"""Every layout fits its terminal, and gives the room to what it is named after."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtop.view.arrangement import CURVE_SIZE, MIN_SIZE, PANEL_ROWS, Layout, arrange
+
+FIXED = 5
+"""Header, load and prompt slider, events and keys."""
+
+
+@given(st.integers(MIN_SIZE[0], 400), st.integers(MIN_SIZE[1], 200), st.sampled_from(Layout))
+def test_what_is_shown_has_its_room_and_no_more(width: int, height: int, layout: Layout) -> None:
+    plan = arrange(width, height, layout)
+    body = height - plan.verdict_rows - FIXED - plan.output_slider - plan.settings
+    charts = body - plan.lower_height
+    assert charts >= plan.panel_rows * PANEL_ROWS
+    assert plan.panel_rows or plan.lower_height
+    assert width - plan.log_width >= MIN_SIZE[0]
+    assert plan.percentiles or width < CURVE_SIZE[0]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (120, 40), (180, 45), (250, 70)])
+def test_a_layout_has_what_it_is_named_after(size: tuple[int, int]) -> None:
+    all_, charts, curve = (arrange(*size, layout) for layout in Layout)
+    assert charts.lower_height == charts.log_width == 0
+    assert charts.panel_rows == 3
+    assert curve.lower_height > max(all_.lower_height, 8)
+    assert curve.log_width == 0
+
+
+def test_more_rows_make_the_curve_higher_before_the_charts() -> None:
+    low, high = arrange(180, 45), arrange(180, 70)
+    grown = high.lower_height - low.lower_height
+    assert grown >= 12
+    assert arrange(120, 40).lower_height == 13
+    assert arrange(180, 45).log_width <= 36
