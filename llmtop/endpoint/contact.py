@@ -58,6 +58,17 @@ class Contact:
             raise EndpointUnreachable(self._url, f"no connection within {timeout_s:g} s: check host, port and firewall")
         raise EndpointUnreachable(self._url, f"{problem.strerror or problem}: check host and port")
 
+    def seen(self, answer: Answer) -> str:
+        """An answer that is no list of models, without a guess at its cause."""
+        said = self._heard(refusal_text(answer.body[:REFUSAL_BYTES]))
+        if answer.status == 200 and not is_html(answer.body):
+            return "no list of models"
+        if 300 <= answer.status < 400 and answer.location:
+            return f"status {answer.status}, redirects to {self._heard(answer.location)}"
+        return (
+            f"status {answer.status}{' and a web page' if is_html(answer.body) else ''} ({said or 'no reason given'})"
+        )
+
     def problem_of(self, url: str, answer: Answer) -> EndpointError | None:
         """What the answer to the first question says is wrong with the endpoint; None: nothing."""
         status = answer.status

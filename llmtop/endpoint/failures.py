@@ -58,7 +58,10 @@ def connect_problem(error: Exception) -> str:
 
 def _of_proxy(said: str) -> str:
     if said.startswith("407"):
-        return f"the proxy wants a user and password ({said}): put them into its URL, http://user:password@host:port"
+        return (
+            f"the proxy wants a user and password that it knows ({said}): put them into its URL, "
+            "http://user:password@host:port"
+        )
     if said.startswith("403"):
         return f"the proxy does not let this address through ({said}): go around it with --proxy none, or NO_PROXY"
     return f"the proxy refuses ({said})"

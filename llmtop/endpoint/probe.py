@@ -161,12 +161,13 @@ class _Probe:
         and the trial decides."""
         path = self._client.api.path("models")
         problem: EndpointError | None = None
-        is_fatal = False
+        is_fatal, seen = False, ""
         try:
             with waiting(self._tell, f"the list of models ({safe_url(path)})", _ASK_S):
                 answer = await ask(self._client.stock, path, limit_s=_ASK_S, limit_bytes=LIST_BYTES)
         except NoAnswer as error:
             problem, is_fatal = await self._contact.no_answer(self._url + path, error)
+            seen = str(error)
             answer, is_known = _NOTHING, isinstance(error, NotHttp)
         else:
             is_known = True
@@ -191,9 +192,8 @@ class _Probe:
             why = f"no list of models ({said}): is that the right port? or {NAME_A_MODEL}"
             raise EndpointUnusable(self._url + path, why)
         if problem is not None or entries is None:
-            instead = "no list of models" if answer.status == 200 else f"status {answer.status}"
-            said = f"{safe_url(path)}: {problem.problem if problem is not None else instead}"
-            self._find("models", None, f"{said}; not needed with --model")
+            seen = self._contact.seen(answer) if answer.status else seen
+            self._find("models", None, f"{safe_url(path)}: {seen}; not needed with --model")
             return ()
         self._entries = entries
         models = names_in(entries)
@@ -338,11 +338,11 @@ class _Probe:
             self._find(
                 "transport",
                 False,
-                f"stock httpx through {access.proxy.shown}: stamps are those of a task, up to about 100 streams",
+                f"stock httpx through {access.proxy.shown}",
                 "--proxy none, or NO_PROXY with this host, measures it directly",
             )
         elif access.uses_stock:
-            self._find("transport", None, "stock httpx, as told: up to about 100 streams", "use --transport auto")
+            self._find("transport", None, "stock httpx, as told", "use --transport auto")
         else:
             source = self._client.stamp_source
             kernel = source == KERNEL

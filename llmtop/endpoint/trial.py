@@ -138,7 +138,7 @@ class Trials:
         self, apis: tuple[str, ...], usage: bool, problems: dict[str, Trace], table: DialectTable
     ) -> None:
         for api, trace in problems.items():
-            self._find(f"{api} API", False, f"{trace.status or 'no answer'}: {trace.error}", f"use {apis[0]}")
+            self._find(f"{api} API", False, f"{trace.status or 'no answer'}: {trace.error}")
         self._find("streaming", True, f"works by {' and '.join(apis)}")
         self._find(
             "usage",

@@ -38,11 +38,16 @@ _SHOWN = ("running", "waiting", "kv_usage", "max_num_seqs")
 """Of a snapshot: figures that rows of their own tell. Where there is none of them, one row says so for all."""
 SCRAPES = 4
 """In as many, up to three replicas that answer in turn are seen to."""
+USUAL_PAGE = "/metrics"
 FROM_SOURCE = "(from source)"
 
 
 async def examine_metrics(endpoint: Endpoint, dialect: Dialect) -> tuple[Finding, ...]:
     """Scrape, look for GPUs, and say what was found and what is missing. Raises UsageError as `Access`."""
+    table = DIALECTS[dialect]
+    if table.metrics_path is None and endpoint.dialect is None and not endpoint.metrics_urls:
+        # What is at the usual place says more than that an unknown server has none.
+        endpoint = structs.replace(endpoint, metrics_urls=(endpoint.base_url + USUAL_PAGE,))
     scraper = Scraper(endpoint, dialect, perf_counter_ns())
     gpus = GpuReader()
     try:
@@ -54,7 +59,6 @@ async def examine_metrics(endpoint: Endpoint, dialect: Dialect) -> tuple[Finding
     finally:
         gpus.close()
         await scraper.close()
-    table = DIALECTS[dialect]
     return metrics_findings(
         table, snapshot, scraper.known, scraper.missing, found, in_turn=scraper.in_turn, hidden=scraper.hidden
     )
@@ -94,9 +98,9 @@ def metrics_findings(
         figures,
         _queue(table, snapshot),
         _kv(table, snapshot),
-        _slots(snapshot),
-        _counters(known),
-        _histograms(known, advice),
+        _slots(table, snapshot),
+        _counters(table, known),
+        _histograms(table, known),
     ]
     if snapshot.spec_accept_ratio is not None:
         rows.append(
@@ -161,17 +165,23 @@ def _kv(table: DialectTable, snapshot: ServerSnapshot) -> Finding:
     return Finding("KV cache", usage is not None, found, None if usage else table.advice.enable_metrics)
 
 
-def _slots(snapshot: ServerSnapshot) -> Finding:
+def _slots(table: DialectTable, snapshot: ServerSnapshot) -> Finding:
     seqs, length = snapshot.max_num_seqs, snapshot.max_model_len
     found = f"{seqs:g} requests at once" if seqs is not None else "not told: estimated (~) once requests wait"
     if snapshot.max_num_batched_tokens is not None:
         found += f", {snapshot.max_num_batched_tokens:g} tokens a step"
     if length is not None:
         found += f", context {length:g} tokens"
-    return Finding("slots", seqs is not None or None, found)
+    setting = table.advice.more_slots
+    return Finding(
+        "slots",
+        seqs is not None or None,
+        found,
+        f"see {setting} where the server is started" if setting and seqs is None else None,
+    )
 
 
-def _counters(known: Collection[str]) -> Finding:
+def _counters(table: DialectTable, known: Collection[str]) -> Finding:
     words = {
         "generation_tokens_total": "output tokens",
         "prompt_tokens_total": "prompt tokens",
@@ -185,14 +195,22 @@ def _counters(known: Collection[str]) -> Finding:
     there = [word for field, word in words.items() if field in known]
     absent = [word for field, word in words.items() if field not in known]
     found = ", ".join(there) or ABSENT
-    return Finding("counters", bool(there), found + (f"; absent: {', '.join(absent)}" if there and absent else ""))
+    found += f"; absent: {', '.join(absent)}" if there and absent else ""
+    return Finding("counters", bool(there), found, None if there else _closes(table, words))
 
 
-def _histograms(known: Collection[str], advice: str | None) -> Finding:
+def _histograms(table: DialectTable, known: Collection[str]) -> Finding:
     there = [word for field, word in MEANS.items() if field in known]
     if not there:
-        return Finding("server latency", False, ABSENT, advice)
+        return Finding("server latency", False, ABSENT, _closes(table, MEANS))
     return Finding("server latency", True, ", ".join(there))
+
+
+def _closes(table: DialectTable, fields: Collection[str]) -> str | None:
+    """What closes a gap on a page that is read: the server's flag, if the server has such figures at all."""
+    if table.metrics and table.metrics.keys().isdisjoint(fields):
+        return f"nothing: {table.title} does not tell it"
+    return table.advice.enable_metrics
 
 
 def _gpu(gpus: Sequence[GpuSnapshot]) -> Finding:

@@ -8,13 +8,18 @@ from llmtop.domain.endpoint import Finding
 
 _NO_CAUSE = "a cause is named by the client's figures alone"
 _NAME_PAGE = "name the page with --metrics-url"
+_OTHER_API = "load goes by the other API"
+_OTHER_SERVER = "nothing where the other API will do; --dialect where the server is another than was found"
 
 GAPS: dict[str, tuple[str, str]] = {
     "checks": ("what the endpoint is and can is not known before the load", "llmtop doctor asks"),
-    "models": ("which models there are is not known: the one that is named is asked", "name the model with --model"),
+    "models": (
+        "which models there are is not known: the one that is named is asked",
+        "keep --model: without it the list would be needed",
+    ),
     "model": ("another than the first of the list is driven", "name one with --model"),
-    "chat API": ("load goes by the other API", "--dialect where the server is another than was found"),
-    "completions API": ("load goes by the other API", "--dialect where the server is another than was found"),
+    "chat API": (_OTHER_API, _OTHER_SERVER),
+    "completions API": (_OTHER_API, _OTHER_SERVER),
     "streaming": (
         "requests of a run would end like this, and count as errors",
         "see the logs of the server and of what is in front of it, and their limits of time and size",
@@ -49,7 +54,7 @@ GAPS: dict[str, tuple[str, str]] = {
     ),
     "path": ("TTFT and TPOT may be those of the path, not of the server", "llmtop doctor once more, at an idle server"),
     "transport": (
-        "stamps are those of a task: good up to about 100 streams",
+        "stamps are those of a task: token times are good up to about 100 streams",
         "--transport auto, and --proxy none, or NO_PROXY with this host, where it can be reached directly",
     ),
     "stamps": ("token times are late by the client's own delay", "Linux and TCP give the kernel's own stamps"),

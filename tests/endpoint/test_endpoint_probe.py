@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import ssl
 from typing import Any
@@ -404,6 +405,11 @@ async def test_with_a_model_the_list_of_models_is_not_needed(serve: Any, connect
     server = await serve(pages({"/v1/models": answer}))
     info = await probed(connect(server.url, dialect=None, model="m"))
     assert (info.model, info.apis) == ("m", ("chat", "completions"))
+    row = found(info, "models")
+    assert not re.search("key in|port|path is missing|--model with", row.found), "the stream works: the cause is none"
+    if row.ok is None:
+        assert re.search(rf"status {LISTS[name][0]}|no list of models", row.found)
+        assert (row.advice or "").startswith("keep --model")
     if name in ("a bare list", "Ollama's", "names"):
         assert (await probed(connect(server.url, dialect=None, model=None))).model == "m"
     elif name != "patterns":

@@ -106,6 +106,35 @@ async def test_no_flag_of_the_server_is_advised_where_something_hides_its_page(
     assert ("--disable-log-stats" in advised) is not hidden
 
 
+@pytest.mark.parametrize(
+    ("answer", "seen"),
+    [
+        ((403, b"{}", ""), "HTTP 403, it wants an API key, or is hidden"),
+        ((302, b"", "Location: http://login.example/\r\n"), "HTTP 302, sent on to http://login.example/"),
+        ((404, b"{}", ""), "HTTP 404"),
+        (b"process_resident_memory_bytes 5\n", "none of the metrics"),
+    ],
+)
+async def test_of_an_unknown_server_it_is_told_what_the_usual_page_is(server: Any, answer: Any, seen: str) -> None:
+    server.pages["/metrics"] = answer
+    row = _rows(await examine_metrics(Endpoint(base_url=server.url), Dialect.OPENAI))["server figures"]
+    assert row.ok is False
+    assert f"{server.url}/metrics: " in row.found
+    assert seen in row.found
+    asked = len(server.paths())
+    told = Endpoint(base_url=server.url, dialect=Dialect.OPENAI)
+    assert _rows(await examine_metrics(told, Dialect.OPENAI))["server figures"].ok is False
+    assert len(server.paths()) == asked, "a run by the dialect that was told reads no page either"
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_what_a_page_that_is_read_lacks_is_not_looked_for_at_another_address(dialect: Dialect) -> None:
+    table = DIALECTS[dialect]
+    rows = _rows(metrics_findings(table, ServerSnapshot(t_s=0.0, running=1.0), {"running"}, None))
+    assert rows["counters"].advice == table.advice.enable_metrics
+    assert (table.advice.more_slots or "none") in (rows["slots"].advice or "none")
+
+
 async def test_examining_a_server_asks_often_enough_to_see_replicas(server: Any) -> None:
     server.pages["/metrics"] = b"vllm:num_requests_running 1\nvllm:num_requests_waiting 0\n"
     rows = _rows(await examine_metrics(Endpoint(base_url=server.url), Dialect.VLLM))
