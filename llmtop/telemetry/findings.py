@@ -89,9 +89,15 @@ def metrics_findings(
         table = structs.replace(table, advice=structs.replace(table.advice, enable_metrics=OWN_PAGE))
     advice = table.advice.enable_metrics
     found, _, tail = (missing or "").rpartition(": ")
-    if missing is not None and tail != advice and "--" not in tail:
+    if missing is not None and advice is not None and missing.endswith(f": {advice}"):
+        found, tail = missing.removesuffix(f": {advice}"), advice
+    elif missing is not None and "--" not in tail:
         found, tail = missing, advice or ""
     figures = Finding("server figures", missing is None, found or f"{len(known)} are told", tail or None)
+    if missing is None and not known:
+        figures = Finding(
+            "server figures", False, "its metrics have no number yet", "llmtop doctor once more, under load"
+        )
     if missing is not None and not known and all(getattr(snapshot, name) is None for name in _SHOWN):
         return (figures, _gpu(gpus))
     rows = [

@@ -48,6 +48,8 @@ class PageValues(Struct, frozen=True):
     """Cumulated numerator and denominator of every mean and ratio."""
     engines: dict[str, tuple[float | None, float | None, float | None]]
     """Running, waiting and KV usage of each engine; "" where the page does not tell engines apart."""
+    blank: bool = False
+    """Metrics of the engine are there without a number: some begin as NaN."""
 
 
 class Interval(Struct, frozen=True):
@@ -84,10 +86,13 @@ class PageReader:
         """The same, a few milliseconds at a time. Of a series that a page has twice the first counts."""
         self._learn_naming(page.encode("utf-8", "replace") if isinstance(page, str) else page)
         found: dict[str, dict[frozenset[tuple[str, str]], Sample]] = {}
+        blank = False
         for part in self._parser.bounded(page):
             for sample in part:
                 if is_figure(sample[1]):
                     found.setdefault(sample[0].name, {}).setdefault(sample[0].identity, sample)
+                else:
+                    blank = blank or sample[0].name.startswith(self._table.detection.metric_prefixes)
             yield
         samples = {name: _of_model(list(by_labels.values()), self._model) for name, by_labels in found.items()}
         gauges: dict[str, float] = {}
@@ -112,7 +117,7 @@ class PageReader:
                 target = counters if signal.kind is MetricKind.COUNTER else gauges
                 target[field] = total
                 break
-        return PageValues(gauges, counters, quotients, _engine_rows(by_engine))
+        return PageValues(gauges, counters, quotients, _engine_rows(by_engine), blank)
 
     def _learn_naming(self, page: bytes) -> None:
         """Read from now on how this page writes the engine's names. Names that are everybody's are left as they are."""

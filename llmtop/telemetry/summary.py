@@ -39,8 +39,8 @@ class Reading(Struct, frozen=True, kw_only=True):
 
 
 def is_of_engine(figures: PageValues) -> bool:
-    """Whether a page said anything about an inference engine."""
-    return bool((figures.gauges.keys() - PROCESS_FIELDS) or figures.counters or figures.quotients)
+    """Whether a page is an inference engine's, be it without a number yet."""
+    return bool((figures.gauges.keys() - PROCESS_FIELDS) or figures.counters or figures.quotients) or figures.blank
 
 
 def summarise(t_s: float, age_s: float, readings: Sequence[Reading]) -> ServerSnapshot:

@@ -29,6 +29,10 @@ def test_a_server_without_a_page_gets_the_flag_that_gives_one() -> None:
 
 
 def test_what_a_page_lacks_is_told_once() -> None:
+    for table in DIALECTS.values():
+        if flag := table.advice.enable_metrics:
+            row = metrics_findings(table, ServerSnapshot(t_s=0.0), (), f"http://h/metrics: HTTP 404: {flag}")[0]
+            assert (row.found, row.advice) == ("http://h/metrics: HTTP 404", flag)
     flag = DIALECTS[Dialect.VLLM].advice.enable_metrics
     for said, seen, types in (
         ("http://h/metrics: HTTP 404", "http://h/metrics: HTTP 404", flag),
@@ -133,6 +137,20 @@ def test_what_a_page_that_is_read_lacks_is_not_looked_for_at_another_address(dia
     rows = _rows(metrics_findings(table, ServerSnapshot(t_s=0.0, running=1.0), {"running"}, None))
     assert rows["counters"].advice == table.advice.enable_metrics
     assert (table.advice.more_slots or "none") in (rows["slots"].advice or "none")
+
+
+@pytest.mark.parametrize("dialect", [each for each in Dialect if DIALECTS[each].detection.metric_prefixes])
+async def test_a_page_without_a_number_yet_is_the_engines_page(server: Any, dialect: Dialect) -> None:
+    signals, path = DIALECTS[dialect].metrics["running"], DIALECTS[dialect].metrics_path
+    where = "".join(f'{key}="{text}",' for key, text in signals[0].where.items())
+    server.pages[path] = f"{signals[0].name}{{{where}}} NaN\nprocess_resident_memory_bytes NaN\n".encode()
+    rows = _rows(await examine_metrics(Endpoint(base_url=server.url), dialect))
+    assert rows["server figures"].ok is False
+    assert "no number yet" in rows["server figures"].found
+    assert rows["queue"].found == "running n/a (metric absent), waiting n/a (metric absent)"
+    server.pages[path] = b"process_resident_memory_bytes NaN\n"
+    rows = _rows(await examine_metrics(Endpoint(base_url=server.url), dialect))
+    assert "none of the metrics" in rows["server figures"].found
 
 
 async def test_examining_a_server_asks_often_enough_to_see_replicas(server: Any) -> None:
