@@ -435,14 +435,14 @@ class StreamReader:
             count = Count(trace.tokens_seen, source=TokenSource.CHUNKS)
         trace.output_tokens, trace.token_source = count.output, count.source
         trace.hidden_tokens = count.hidden
-        if trace.first_token_ns is None:
-            return
-        trace.timed_tokens = count.timed
         missed = count.output - trace.tokens_seen
-        self._missed = missed - count.hidden
-        if missed > 0:
-            trace.tokens_seen += missed
-            self._sink.tokens(trace, missed, end_ns, None)
+        if trace.first_token_ns is not None:
+            trace.timed_tokens = count.timed
+            self._missed = missed - count.hidden
+        trace.tokens_seen += max(missed, 0)
+        untold = max(missed, 0) + (self._uncounted if trace.first_token_ns is None else 0)
+        if untold:
+            self._sink.tokens(trace, untold, end_ns, None)
 
     def _judge(self, lost: str | None) -> tuple[Outcome, str | None]:
         trace = self.trace

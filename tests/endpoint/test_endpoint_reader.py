@@ -302,6 +302,18 @@ def test_the_end_of_a_stream_has_the_right_name(reads: list[object], outcome: Ou
 LOST = "the server closed the connection in the middle of its answer"
 
 
+def test_tokens_without_text_are_output_all_the_same() -> None:
+    kept = {"completion_tokens_details": {"reasoning_tokens": 9}}
+    for reads in (
+        [chat("", "length"), total(9), "[DONE]"],
+        [chat("", "length"), total(9, **kept), "[DONE]"],
+        [chat("", usage=4), chat("", usage=9), chat("", "length", usage=9), "[DONE]"],
+    ):
+        trace, heard, _ = read(*reads)
+        assert (trace.outcome, trace.output_tokens, trace.timed_tokens) == (Outcome.TEXTLESS, 9, None)
+        assert [n for n, _, _ in heard.arrivals] == [9], "the bins' tokens are the record's"
+
+
 @pytest.mark.parametrize(
     "reads",
     [
