@@ -62,6 +62,8 @@ class EndWatch:
         self._down: tuple[float, str | None] | None = None
         """(since when, why) nobody answers."""
         self._back_s: float | None = None
+        self._absent = self._closed = False
+        """Nobody listened at a time; requests were taken, and closed without an answer."""
         self._restarts_s: list[float] = []
         """By the metrics."""
         self._broken_s: float | None = None
@@ -90,6 +92,10 @@ class EndWatch:
         for record in batch.requests:
             if _broken(record):
                 self._broken_s = batch.t_s
+            if record.refused and record.sent_ns is None:
+                self._absent = True
+            elif record.refused:
+                self._closed = True
         for chapter in batch.chapters:
             if chapter.text == RESTARTED:
                 self._restarts_s.append(chapter.t_s)
@@ -150,7 +156,9 @@ class EndWatch:
         if self._down is not None:
             down_s, why = self._down
             if self._back_s is not None:
-                return End(Ending.RESTART, down_s, why)
+                # What takes every request and closes, from the first on, has not gone away in between.
+                stayed = self._closed and not (self._heard or self._absent or self._restarts_s)
+                return End(Ending.BRAKE if stayed else Ending.RESTART, down_s, why)
             return End(Ending.GONE, down_s, why) if t_s >= down_s + RETURN_S else None
         if len(self._restarts_s) == 1 and self._broken_s is not None:
             (restarted_s,) = self._restarts_s

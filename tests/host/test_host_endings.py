@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from host_fakes import frame, record
+from msgspec import structs
 
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.frame import Frame
-from llmtop.domain.request import Outcome
+from llmtop.domain.request import REFUSALS, Outcome
 from llmtop.domain.run import Chapter, Ending, Event, FactBatch
 from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.domain.shown import Shown
@@ -166,6 +167,23 @@ def test_an_endpoint_that_comes_back_has_restarted() -> None:
     run.tick(events=(down(0.5),), in_flight=0)
     assert run.until(5.0, in_flight=0) is None
     assert run.tick(events=(up(5.25),), in_flight=0) == End(Ending.RESTART, 0.5, "connection refused")
+
+
+@pytest.mark.parametrize(
+    ("closed_s", "served", "ending"),
+    [(0.25, False, Ending.BRAKE), (None, False, Ending.RESTART), (0.25, True, Ending.RESTART)],
+)
+def test_what_closes_every_request_from_the_first_on_has_not_restarted(
+    closed_s: float | None, served: bool, ending: Ending
+) -> None:
+    watch = EndWatch()
+    sent_ns = None if closed_s is None else round(closed_s * 1e9)
+    closed = structs.replace(record(Outcome.HTTP_ERROR, None), sent_ns=sent_ns)
+    first = LoadBin(t_s=0.1, span_s=TICK_S, target=1, in_flight=1, output_tokens=int(served))
+    watch.tell(FactBatch(t_s=0.1, events=(up(0.1),), bins=(first,)))
+    watch.tell(FactBatch(t_s=0.5, requests=(closed,) * REFUSALS, events=(down(0.5),)))
+    watch.tell(FactBatch(t_s=0.75, events=(up(0.75),)))
+    assert watch.over(Shown(frame=frame(0.75))) == End(ending, 0.5, "connection refused")
 
 
 def test_an_endpoint_that_never_answered_is_waited_for() -> None:
