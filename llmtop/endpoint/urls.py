@@ -10,8 +10,11 @@ from llmtop.domain.endpoint import USUAL_ROOT, Api, Endpoint, safe_url
 from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
 
-_ONE_API = re.compile(r"/(?P<tail>chat/completions|completions|invocations|[\w.-]+:[A-Za-z]{6,})$")
-"""The end of a full URL. SageMaker and Databricks take chat's bodies at `/invocations`, Snowflake at
+_ONE_API = re.compile(
+    r"/(?P<tail>chat/completions|completions|invocations(?:-[a-z-]+)?|predict|score|[\w.-]+:[A-Za-z]{6,})$"
+)
+"""The end of a full URL. SageMaker and Databricks take chat's bodies at `/invocations` and
+`/invocations-response-stream`, Baseten at `/predict`, Azure's own endpoints at `/score`, Snowflake at
 `/inference:complete`, Vertex at `/ID:rawPredict`."""
 _PAGE = re.compile(
     r"(?<=/v1)/(models/.+|chat|messages|audio/\w+|images/\w+)$"

@@ -1,6 +1,6 @@
 """What the endpoint client costs and how true its stamps are, against a server with known times.
 
-    python tests/bench/bench_transport.py [--quick] [--rounds 5]
+    python tests/bench/bench_transport.py [--rounds 5]
 
 Prints, from medians over rounds:
 

@@ -70,6 +70,9 @@ FULL = {
     "https://x.example/v2/inference/completions": ("completions", "https://x.example/v2/inference/models"),
     "https://api.perplexity.ai/chat/completions": ("chat", "https://api.perplexity.ai/models"),
     "https://w.example/serving-endpoints/llm/invocations": ("chat", "https://w.example/serving-endpoints/llm/models"),
+    "https://r.example/endpoints/llm/invocations-response-stream": ("chat", "https://r.example/endpoints/llm/models"),
+    "https://m.example/environments/production/predict": ("chat", "https://m.example/environments/production/models"),
+    "https://e.inference.ml.example/score": ("chat", "https://e.inference.ml.example/models"),
     "https://a.example/api/v2/cortex/inference:complete": ("chat", "https://a.example/api/v2/cortex/models"),
     "https://a.example/v1/projects/P/endpoints/4711:rawPredict": ("chat", "https://a.example/v1/projects/P/endpoints/models"),
     "http://x.example//a%2fb//v1/chat/completions": ("chat", "http://x.example//a%2fb/v1/models"),
@@ -102,7 +105,7 @@ _SEGMENT = st.text("abz09-._~%2F:@!$&'()*+,;=", min_size=1, max_size=8).filter(l
 
 @given(
     st.lists(st.sampled_from(["", "v1", "v4", "openai", "chat", "models"]) | _SEGMENT, max_size=5).map("/".join),
-    st.sampled_from(["chat/completions", "completions", "invocations"]),
+    st.sampled_from(["chat/completions", "completions", "invocations", "invocations-response-stream", "predict"]),
     st.none() | st.text("abz09-._~%2F:@!$&'()*+,;=/?", min_size=1, max_size=20),
 )
 @example("v1/v1", "chat/completions", None)
