@@ -13,6 +13,8 @@ PANEL_ROWS = 5
 """A panel with its rule is never lower than this."""
 CHARTS_SHARE = 0.5
 """Of the room of the panels, what charts over time have where there is a curve under them: more does not tell more."""
+LEAST_CARD = 5
+"""Rows of the answer card from which two rows of panels are left beside it."""
 LABEL_CELLS = 13
 """Left of a slider's track: its label."""
 FIGURE_CELLS = 19
@@ -40,25 +42,39 @@ class Arrangement(Struct, frozen=True):
     percentiles: bool = True
     """Beside the curve, which has the whole width otherwise."""
     log_width: int = 0
+    card_rows: int = 0
+    """Of the answer card; 0: not shown."""
 
 
-def arrange(width: int, height: int, layout: Layout = Layout.ALL) -> Arrangement:
-    """The arrangement for a terminal of this size."""
+def arrange(
+    width: int, height: int, card: int = 0, knobs: bool = False, layout: Layout = Layout.ALL
+) -> Arrangement:
+    """The arrangement for a terminal of this size.
+
+    Args:
+        card: rows that the answer card would fill; where there is little room it takes the place of what it repeats.
+        knobs: whether the server's knobs stand in the place of the load sliders: they are one row more.
+    """
     if width < MIN_SIZE[0] or height < MIN_SIZE[1]:
         return Arrangement(False)
+    low = card > 0 and height < CURVE_SIZE[1]
     roomy = height >= 22
-    settings = height >= 24
-    verdict_rows = 2 if height > MIN_SIZE[1] else 1
+    settings = height >= 24 and not low
+    verdict_rows = 2 if height > MIN_SIZE[1] and not low else 1
     body = height - verdict_rows - 5 - roomy - settings
+    body -= knobs and not settings
     wide = width >= CURVE_SIZE[0]
-    lower, rows = 0, min(3, body // PANEL_ROWS)
+    lower = 0
+    if layout is Layout.ALL and wide and height >= CURVE_SIZE[1]:
+        lower = max(13, body - 3 * min(max(round(body * CHARTS_SHARE / 3), PANEL_ROWS + 1), PANEL_ROWS + 4))
+    room = body - lower
+    least = 2 if layout is not Layout.CURVE and room >= 2 * PANEL_ROWS + LEAST_CARD else 1
+    card = min(card, room - PANEL_ROWS * least) if card else 0
+    rows = min(3, (room - card) // PANEL_ROWS)
     if layout is Layout.CURVE:
-        rows = 1 if body >= 2 * PANEL_ROWS else 0
-        lower = body - rows * (PANEL_ROWS + 1)
-    elif layout is Layout.ALL and wide and height >= CURVE_SIZE[1]:
-        rows = 3
-        lower = max(13, body - rows * min(max(round(body * CHARTS_SHARE / rows), PANEL_ROWS + 1), PANEL_ROWS + 4))
+        rows = 1 if room - card >= 2 * PANEL_ROWS else 0
+        lower = room - card - rows * (PANEL_ROWS + 1)
     log = 0
     if layout is Layout.ALL and width >= LOG_SIZE[0] and height >= LOG_SIZE[1]:
         log = min(max(36, width // 5), 48)
-    return Arrangement(True, roomy, settings, verdict_rows, rows, lower, wide, log)
+    return Arrangement(True, roomy, settings, verdict_rows, rows, lower, wide, log, card)

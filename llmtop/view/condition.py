@@ -58,4 +58,4 @@ def is_stale(frame: Frame, condition: Condition) -> bool:
 
 def span_of(frame: Frame) -> float:
     """Seconds of the run that the charts show now."""
-    return next((span_s for span_s in SPANS_S if frame.t_s <= span_s), SPANS_S[-1])
+    return next((span_s for span_s in SPANS_S if frame.timeline.end_s <= span_s), SPANS_S[-1])

@@ -16,9 +16,10 @@ from textual.widgets import Input
 
 from llmtop.domain.frame import Frame
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
+from llmtop.domain.verdicts import Assessment, Gain
 from llmtop.tui import commanding, keys
 from llmtop.tui.commanding import Order, Refusal
+from llmtop.tui.screens.lost import short
 from llmtop.tui.widgets.body import Body
 from llmtop.tui.widgets.knobs import FaultBar, KnobBank
 from llmtop.tui.widgets.line import Line, Lines
@@ -26,10 +27,11 @@ from llmtop.tui.widgets.loadbank import LoadBank
 from llmtop.tui.widgets.messages import Commanded, Refused, Said
 from llmtop.tui.widgets.panel import Panel
 from llmtop.tui.widgets.slider import LogSlider
-from llmtop.view import lines
+from llmtop.view import card, lines
 from llmtop.view.arrangement import MIN_SIZE, Layout, arrange
 from llmtop.view.condition import Condition, Lateness, is_stale
 from llmtop.view.glyphs import Glyphs, plain
+from llmtop.view.rest import HeldCharts, at_rest
 from llmtop.view.runs import cut
 from llmtop.view.verdict import verdict
 
@@ -53,6 +55,7 @@ class Cockpit(Screen[None]):
         Binding("tab", "app.focus_next", "next slider or panel", id="view.next"),
         Binding("k", "knobs", "simulated server's knobs", tooltip="knobs", id="view.knobs"),
         Binding("x", "stop_load", "stop the load at once", tooltip="stop", id="load.stop"),
+        Binding("enter", "hold", "hold the recommended load", tooltip="hold", id="load.hold"),
         Binding("u", "undo", "undo what a slider did", tooltip="undo", id="load.undo"),
         Binding("m", "mark", "mark this moment", tooltip="mark", id="run.mark"),
         Binding("r", "record", "pause or go on recording", tooltip="rec", id="run.record"),
@@ -79,11 +82,17 @@ class Cockpit(Screen[None]):
         self._before: Widget | None = None
         """What had the focus before the knobs were shown."""
         self._before_mark: Widget | None = None
+        self._charts = HeldCharts()
+        self._told: list[card.Fact] = []
+        """What the answer card says; nothing while a load is driven."""
+        self._offered: float | None = None
+        self._compared: tuple[str, Gain] | None = None
         self._header = Line(id="header")
         self._verdict = Lines(id="verdict")
         self.bank = LoadBank(glyphs, id="sliders")
         self.knobs = KnobBank(glyphs, id="knobs")
         self._settings = Line(id="settings")
+        self._card = Lines(id="card")
         self.body = Body(glyphs, slo, id="body")
         self._events = Line(id="events")
         self._mark = Input(
@@ -99,6 +108,7 @@ class Cockpit(Screen[None]):
             yield self.bank
             yield self.knobs
         yield self._settings
+        yield self._card
         yield self.body
         yield self._events
         yield self._mark
@@ -122,7 +132,8 @@ class Cockpit(Screen[None]):
         glyphs = self.glyphs
         self._header.show(lambda width: lines.header(frame, condition, glyphs, width))
         self._verdict.show(lambda width, rows: verdict(frame, assessment, condition, glyphs, width, rows))
-        self._settings.show(lambda width: lines.settings(frame, condition, glyphs, width))
+        drawn = None if frame is None else self._charts.see(frame, at_rest(frame, condition))
+        self._settings.show(lambda width: lines.settings(drawn, condition, glyphs, width))
         self._show_events()
         self._show_keys()
         if frame is None:
@@ -138,7 +149,42 @@ class Cockpit(Screen[None]):
                 None if locked is None else locked.reason,
             )
             self.knobs.follow(frame.endpoint.knobs, frame.endpoint.faults, stale)
-        self.body.show(frame, assessment, condition)
+        self._show_card(frame, assessment, condition)
+        self._tell_compared(assessment)
+        self.body.show(drawn or frame, assessment, condition)
+
+    def _show_card(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
+        """What a run at rest has found, and on the slider the load that it recommends."""
+        resting = assessment is not None and at_rest(frame, condition)
+        offered = card.offered(assessment) if resting and not self._locked(frame, condition) else None
+        if offered is None or self._offered == offered or self.bank.offer(offered):
+            self._offered = offered
+        load, glyphs = self.bank.load, self.glyphs
+        holds = card.holding(load.asked, load.has_focus) if frame.target.value == 0 and frame.replay is None else ""
+        run_file = None if frame.run_file is None else short(frame.run_file)
+        told: list[card.Fact] = []
+        if resting and assessment is not None:
+            told = card.facts(frame, assessment, condition, glyphs, holds, run_file)
+        again = self._card_rows(told) != self._card_rows(self._told)
+        self._told = told
+        self._card.show(lambda width, rows: card.card(told, glyphs, width, rows))
+        if again:
+            self._arrange()
+
+    def _tell_compared(self, assessment: Assessment | None) -> None:
+        """What a turned knob did, when it becomes known."""
+        compared = None if assessment is None else assessment.compared
+        known = None if compared is None else (compared.changed, compared.gain)
+        if compared is not None and known != self._compared:
+            self.say(compared.text, "focus")
+        self._compared = known
+
+    def _card_rows(self, told: list[card.Fact]) -> int:
+        return card.rows_needed(told, self.app.size.width)
+
+    @staticmethod
+    def _locked(frame: Frame, condition: Condition) -> bool:
+        return frame.replay is not None or condition.lost is not None or condition.draining
 
     def offered(self) -> list[tuple[str, str, str]]:
         """What the last line offers: (keys, word, action), for what has the focus and for how the run stands."""
@@ -202,7 +248,9 @@ class Cockpit(Screen[None]):
             self._events.show(lambda room: lines.event_line(found, self.glyphs, room))
 
     def _arrange(self) -> None:
-        plan = arrange(*self.app.size, self._layout)
+        plan = arrange(*self.app.size, self._card_rows(self._told), self.knobs.display, self._layout)
+        self._card.display = plan.fits and plan.card_rows > 0
+        self._card.styles.height = max(plan.card_rows, 1)
         for widget in (self.query_one("#banks"), self.body, self._keys):
             widget.display = plan.fits
         self._verdict.styles.height = plan.verdict_rows
@@ -284,10 +332,22 @@ class Cockpit(Screen[None]):
         if refusal is not None:
             self.refuse(refusal.reason)
             return
-        self.bank.stop()
-        back = self.bank.load.asked
-        again = "" if back is None else f"; Enter on its slider goes back to {back:g}"
+        offered = card.offered(self._assessment)
+        self.bank.stop(offered)
+        then = self.bank.load.asked
+        what = "goes back to" if offered is None else "holds the recommended"
+        again = "" if then is None else f"; Enter on its slider {what} {then:g}"
         self.say(f"load to zero, and it stays there{again}")
+
+    def action_hold(self) -> None:
+        """Enter where nothing else takes it: the load that stands on its slider as a question, or asks for it."""
+        if self.knobs.display or not self._told:
+            return
+        self.bank.load.focus()
+        if self.bank.load.asked is None and self._offered is not None:
+            self.bank.offer(self._offered)
+        else:
+            self.bank.load.action_accept()
 
     def action_undo(self) -> None:
         refusal = commanding.live_only(self.frame, self._lost, "undoing")

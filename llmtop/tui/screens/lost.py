@@ -14,7 +14,7 @@ from textual.widgets import Static
 from llmtop.domain.plain import LONG, plain
 
 
-def _short(path: str) -> str:
+def short(path: str) -> str:
     """The path as a shell takes it, with `~` for the home folder."""
     home = os.path.expanduser("~")  # noqa: PTH111 - Path.home raises where there is none
     return "~" + path[len(home) :] if path.startswith(home + "/") else path
@@ -39,7 +39,7 @@ class LostScreen(ModalScreen[None]):
     def __init__(self, reason: str, run_file: str | None) -> None:
         super().__init__()
         self.reason = plain(reason, LONG)
-        self.run_file = None if run_file is None else plain(_short(run_file), LONG)
+        self.run_file = None if run_file is None else plain(short(run_file), LONG)
 
     def compose(self) -> ComposeResult:
         with Vertical():

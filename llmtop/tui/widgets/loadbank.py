@@ -54,15 +54,18 @@ class LoadBank(Vertical):
         yield self.prompt
         yield self.output
 
-    def stop(self) -> None:
-        """Load to zero: what hands had begun or could undo is over. Enter on the load slider goes back to the load."""
+    def stop(self, offered: float | None = None) -> None:
+        """Load to zero: what hands had begun or could undo is over.
+
+        Enter on the load slider goes to the load that is `offered`; None: back to the one before.
+        """
         target = self._target
         for slider in (self.load, self.prompt, self.output):
             slider.halt(0.0 if slider is self.load else slider.value or 0.0)
         self._acts.clear()
         if target is not None:
-            if target.value:
-                self.load.ask(target.value)
+            if offered or target.value:
+                self.load.ask(offered or target.value)
             self._target, self._hand_frames = target.at(target.axis, 0), HAND_FRAMES
         self.stopped = True
         self.post_message(Commanded(StopLoad()))
@@ -75,6 +78,12 @@ class LoadBank(Vertical):
         self._driven = driven
         for slider in (self.load, self.prompt, self.output):
             slider.driven = driven
+
+    def offer(self, load: float) -> bool:
+        """Let Enter on the load slider go to `load`; not while a number is being typed. Returns whether it does."""
+        if not self.load.typing:
+            self.load.ask(load)
+        return not self.load.typing
 
     def start_anew(self) -> None:
         """Somebody else is let start the load: it is stopped no more."""

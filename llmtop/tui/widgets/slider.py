@@ -131,6 +131,10 @@ class LogSlider(Canvas, can_focus=True):
         else:
             self.move_to(value)
 
+    @property
+    def typing(self) -> bool:
+        return self._typed is not None
+
     def ask(self, value: float | None) -> None:
         """Enter moves it to `value`, until a hand does something else; None: Enter moves nothing."""
         self._typed, self.asked, self._asked_at_s = None, value, time.monotonic()
