@@ -27,7 +27,16 @@ def verdict(
 ) -> list[Runs]:
     """The one opinion that matters now, a broken state before the headline, in at most `rows` lines."""
     clauses = _clauses(frame, assessment, condition, glyphs, rows * (width - ROUGH_CELLS))
+    if assessment is not None and assessment.compared is not None and rows > 1:
+        turned: Runs = [(plain(assessment.compared.text, glyphs), "text")]
+        if _cells([*clauses, turned]) <= rows * width - ROUGH_CELLS:
+            clauses = [*clauses, turned]
     return wrapped(clauses, (f" {glyphs.sep} ", "faint"), width, rows, glyphs.more)
+
+
+def _cells(clauses: list[Runs]) -> int:
+    """What they take with a separator between them."""
+    return sum(len(text) for clause in clauses for text, _ in clause) + 3 * len(clauses)
 
 
 def _clauses(
