@@ -27,6 +27,7 @@ from llmtop.host.attendant import Attendant
 from llmtop.tui import commanding, keys, packets
 from llmtop.tui.palette import DAY, NIGHT, THEMES, Palette
 from llmtop.tui.screens.cockpit import Cockpit
+from llmtop.tui.screens.overlay import Overlay
 from llmtop.tui.terminal import MOST_COLUMNS, MOST_ROWS, TerminalDriver
 from llmtop.tui.widgets.knobs import FaultBar
 from llmtop.tui.widgets.messages import Commanded
@@ -63,6 +64,8 @@ class LlmtopApp(App[None]):
         Binding("question_mark", "help", "help", tooltip="help", id="app.help"),
         Binding("space", "freeze", "freeze; play and pause", tooltip="freeze", id="app.freeze"),
         Binding("s", "search", "start or stop the search", tooltip="search", id="app.search"),
+        Binding("w", "why", "why: behind the verdict", tooltip="why", id="app.why"),
+        Binding("b", "big", "the answer in big digits", tooltip="big", id="app.big"),
         Binding("e", "export", "export a report", tooltip="export", id="app.export"),
         Binding("t", "next_theme", "next theme", tooltip="theme", id="app.theme"),
     ]
@@ -194,8 +197,10 @@ class LlmtopApp(App[None]):
                 self.exit()
 
     def show(self) -> None:
-        """Hand the newest of everything to the cockpit."""
+        """Hand the newest of everything to the cockpit, and to what stands over it."""
         self.cockpit.show(self.frame, self.assessment, self._condition())
+        if isinstance(self.screen, Overlay) and self.frame is not None:
+            self.screen.tell(self.frame, self.assessment, self.cockpit.condition)
 
     def _condition(self) -> Condition:
         silent_s = self._silent_ticks / self.fps
@@ -288,6 +293,24 @@ class LlmtopApp(App[None]):
 
         chapters = key_chapters(self.cockpit.focused)
         self.push_screen(HelpScreen(chapters, self.glyphs, self.palette))
+
+    def action_why(self) -> None:
+        from llmtop.tui.screens.why import WhyScreen
+
+        self._show_over(WhyScreen(self.glyphs, self.palette))
+
+    def action_big(self) -> None:
+        from llmtop.tui.screens.big import BigScreen
+
+        self._show_over(BigScreen(self.glyphs, self.host.slo))
+
+    def _show_over(self, overlay: Overlay) -> None:
+        self.push_screen(overlay)
+        self.call_later(self.show)
+
+    def action_stop_load(self) -> None:
+        """Also from a screen over the cockpit."""
+        self.cockpit.action_stop_load()
 
     def action_next_theme(self) -> None:
         if self.no_color:

@@ -34,9 +34,9 @@ LIVE = frozenset(("run.mark", "run.record", "app.search", "view.knobs"))
 FIRST = ("app.help", "load.stop", "app.leave")
 """Of the last line, before what has the focus: what must be found on the narrowest screen."""
 ORDER = (
-    *("load.undo", "app.search", "slider.load", "slider.prompt", "slider.output", "replay.back", "replay.forward"),
-    *("replay.slower", "replay.faster", "run.mark", "app.freeze", "view.knobs", "run.record", "app.export"),
-    *("view.maximise", "view.layout", "view.dots", "app.theme"),
+    *("load.hold", "load.undo", "app.search", "slider.load", "slider.prompt", "slider.output", "replay.back", "replay.forward"),
+    *("replay.slower", "replay.faster", "run.mark", "app.freeze", "view.knobs", "app.why", "app.big", "run.record"),
+    *("app.export", "view.maximise", "view.layout", "view.dots", "app.theme"),
 )
 """And after it: the most wanted first."""
 _LISTED = 3
@@ -51,6 +51,14 @@ def name_of(key: str) -> str:
 def shown(bindings: Iterable[BindingType]) -> list[Binding]:
     """The bindings that users are told of, one for each key."""
     return [binding for binding in Binding.make_bindings(bindings) if binding.show]
+
+
+def shown_once(*tables: Iterable[BindingType]) -> list[Binding]:
+    """The bindings of several tables that users are told of, one for each description."""
+    told: dict[str, Binding] = {}
+    for binding in (binding for table in tables for binding in shown(table)):
+        told.setdefault(binding.description, binding)
+    return list(told.values())
 
 
 def rows_of(*tables: Iterable[BindingType]) -> list[tuple[str, str]]:

@@ -1,0 +1,77 @@
+"""Why the verdict says what it says: three facts, each with what it rests on."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from llmtop.domain.frame import Frame
+from llmtop.domain.verdicts import Assessment
+from llmtop.tui.palette import Palette
+from llmtop.tui.screens.overlay import Overlay
+from llmtop.view.condition import Condition
+from llmtop.view.glyphs import Glyphs, plain
+from llmtop.view.why import why
+
+WIDTH = 100
+
+
+class WhyScreen(Overlay):
+    """Over the cockpit, which goes on underneath."""
+
+    DEFAULT_CSS = """
+    WhyScreen { align: center middle; background: $background 60%; }
+    WhyScreen VerticalScroll {
+        width: 100%; max-width: 100; height: auto; max-height: 100%; padding: 1 2; background: $surface;
+        scrollbar-size-vertical: 1; scrollbar-background: $surface; scrollbar-color: $primary 40%;
+    }
+    WhyScreen Static { height: auto; width: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("w", "dismiss", "back", id="why.back"),
+    ]
+
+    def __init__(self, glyphs: Glyphs, palette: Palette) -> None:
+        super().__init__()
+        self.glyphs = glyphs
+        self.palette = palette
+        self._told = Static()
+        self._shown: object = None
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(can_focus=True):
+            yield self._told
+
+    def tell(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
+        told, width = why(assessment, condition), min(self.app.size.width, WIDTH) - 6
+        headline = "" if assessment is None else assessment.headline
+        if self._shown != (told, headline, width):
+            self._shown = (told, headline, width)
+            self._told.update(self._text(told, headline, width))
+
+    def _text(self, told: list[tuple[str, list[str]]], headline: str, width: int) -> Text:
+        text = Text()
+
+        def add(words: str, role: str) -> None:
+            ink = self.palette[role]
+            text.append(plain(words, self.glyphs), Style(color=ink.color, bold=ink.bold, dim=ink.dim))
+
+        add("Why".ljust(width - len("Esc back")), "title")
+        add("Esc back\n", "dim")
+        for line in textwrap.wrap(headline, width):
+            add(f"{line}\n", "strong")
+        for name, reasons in told:
+            add(f"\n{name}\n", "title")
+            for reason in reasons:
+                add(
+                    "\n".join(textwrap.wrap(reason, width, initial_indent="  ", subsequent_indent="    ")) + "\n",
+                    "text",
+                )
+        return text

@@ -1,0 +1,49 @@
+"""The facts behind the verdict: what was held against the SLO, what binds now, and where latency bends. Pure."""
+
+from __future__ import annotations
+
+from llmtop.domain.verdicts import Assessment, Kind
+from llmtop.view.condition import Condition
+from llmtop.wording import answers
+from llmtop.wording.figures import TIGHT
+from llmtop.wording.names import bound_adjective, knee_name
+from llmtop.wording.sentences import CLIENT_LATE, agreed, fails_from, tries
+
+
+def why(assessment: Assessment | None, condition: Condition) -> list[tuple[str, list[str]]]:
+    """(name of a fact, what it rests on), always three: the SLO, what binds, where it bends."""
+    if assessment is None:
+        unknown = answers.unanswered(answers.nothing_known())
+        return [(name, [unknown]) for name in ("the SLO", "what binds", "the cliff")]
+    return [
+        ("the SLO", _slo(assessment)),
+        ("what binds", _binding(assessment, condition.late)),
+        _bend(assessment),
+    ]
+
+
+def _slo(assessment: Assessment) -> list[str]:
+    """What decided the answer, or what is missing for one, and each limit beside what was measured."""
+    judgement = assessment.judgement
+    told = judgement.reasons or ((judgement.sentence,) if judgement.sentence else ())
+    limits = [target.text for target in assessment.slo.targets if target.text and target.text not in told]
+    return [*told, *limits] or [answers.unanswered(answers.nothing_known())]
+
+
+def _binding(assessment: Assessment, late: bool) -> list[str]:
+    diagnosis = assessment.diagnosis
+    adjective = bound_adjective(diagnosis.bound)
+    if late and adjective:
+        return [CLIENT_LATE]
+    if not adjective:
+        return [*diagnosis.evidence] or [answers.unanswered(answers.nothing_known())]
+    return [*filter(None, (adjective, agreed(*diagnosis.votes))), *diagnosis.evidence]
+
+
+def _bend(assessment: Assessment) -> tuple[str, list[str]]:
+    cliff = assessment.cliff
+    name = f"the {knee_name(Kind.CLIFF if cliff.at is None else cliff.kind)}"
+    place = answers.straight() if cliff.kind is Kind.NONE else answers.unanswered(answers.nothing_known())
+    if cliff.at is not None:
+        place = fails_from(cliff, TIGHT) if cliff.fails else answers.bends_at(cliff)
+    return name, [place, *cliff.evidence, *([tries(cliff.next_levels)] if cliff.next_levels else [])]

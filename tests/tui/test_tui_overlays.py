@@ -1,0 +1,95 @@
+"""Why and the big answer: over the cockpit, kept up to date, left by Esc; the load is stopped from them, too."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+from textual.widgets import Static
+
+from llmtop.domain.commands import StopLoad
+from llmtop.domain.verdicts import Capacity
+from llmtop.tui.app import LlmtopApp
+from llmtop.tui.screens.big import BigScreen
+from llmtop.tui.screens.cockpit import Cockpit
+from llmtop.tui.screens.why import WhyScreen
+
+SIZES = [(80, 24), (120, 40), (180, 45)]
+
+
+def rows(app: LlmtopApp, widget_id: str) -> list[str]:
+    widget = app.screen.query_one(f"#{widget_id}")
+    return [widget.render_line(y).text for y in range(widget.size.height)]
+
+
+@pytest.fixture(autouse=True)
+def _address_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BigScreen, "hides_address", False)
+
+
+@pytest.mark.parametrize(("key", "screen"), [("w", WhyScreen), ("b", BigScreen)])
+@pytest.mark.parametrize("leave", ["escape", "same"])
+async def test_they_open_and_close(cockpit, key, screen, leave):
+    app = cockpit("past")
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await pilot.press(key)
+        await pilot.pause()
+        assert isinstance(app.screen, screen)
+        await pilot.press(key if leave == "same" else leave)
+        await pilot.pause()
+        assert isinstance(app.screen, Cockpit)
+
+
+@pytest.mark.parametrize("key", ["w", "b"])
+async def test_the_load_is_stopped_from_them(cockpit, key):
+    app = cockpit("past")
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await pilot.press(key, "x")
+        await pilot.pause()
+    assert app.host.sent == [StopLoad()]
+
+
+async def test_why_tells_three_facts(cockpit):
+    app = cockpit("past")
+    found = app.host.now.assessment
+    diagnosis = replace(found.diagnosis, evidence=("64 running while 32 wait",), votes=(7, 8))
+    app.host.now = replace(app.host.now, assessment=replace(found, diagnosis=diagnosis))
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await pilot.press("w")
+        await pilot.pause()
+        told = str(app.screen.query_one(Static).content)
+    for words in ("the SLO", "what binds", "the cliff", "queue-bound", "7 of 8 windows say so", "latency bends at 66"):
+        assert words in told
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("ascii", [False, True])
+async def test_the_number_is_five_rows_high_and_follows_the_run(cockpit, size, ascii):
+    app = cockpit("past", ascii=ascii)
+    ink = "#" if ascii else "█"
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("b")
+        await pilot.pause()
+        before = rows(app, "big-head")
+        assert sum(ink in row for row in before) == 5
+        assert "concurrent users at the SLO" in before[2]
+        assert any("127.0.0.1:41733" in row for row in before)
+        assert len(rows(app, "big-curve")) == size[1] - 13
+        found = app.host.now.assessment
+        app.host.now = replace(app.host.now, assessment=replace(found, capacity=Capacity(at_slo=128, fails_at=140)))
+        app.tick()
+        await pilot.pause()
+        assert rows(app, "big-head") != before
+
+
+async def test_the_address_is_hidden_on_demand_and_stays_hidden(cockpit):
+    app = cockpit("past")
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await pilot.press("b", "h")
+        await pilot.pause()
+        assert not any("127.0.0.1" in row for row in rows(app, "big-head"))
+        await pilot.press("escape")
+        await pilot.pause()
+        await pilot.press("b")
+        await pilot.pause()
+        assert not any("127.0.0.1" in row for row in rows(app, "big-head"))
+        assert "hide or show the address" in rows(app, "big-keys")[0]
