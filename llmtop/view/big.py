@@ -65,7 +65,7 @@ def big(
     width: int,
     hidden: bool,
 ) -> list[Runs]:
-    """The head of the big screen: who, the number with what it counts beside it, and the answer with what binds.
+    """The head of the big screen: who, the number with what it counts beside it, and what binds and what to turn.
 
     Args:
         hidden: whether the endpoint's address is kept from whoever looks on.
@@ -78,7 +78,7 @@ def big(
     for row, shape in enumerate(figure):
         runs: Runs = [("  ", ""), (shape, "brand"), ("   ", "")]
         rows.append(cut([*runs, *words[row : row + 1]], width, glyphs.more))
-    told = [] if assessment is None else [answer(assessment), binds(assessment, condition.late)]
+    told = [] if assessment is None else _told(assessment, condition.late)
     rows.append([])
     for text in told:
         lines = textwrap.wrap(_shown(text, frame, glyphs, hidden), width - 3)
@@ -87,6 +87,14 @@ def big(
             kept[-1] = f"{kept[-1][: width - 3 - len(glyphs.more)]}{glyphs.more}"
         rows += [[(f"  {line}", "text")] for line in kept]
     return rows
+
+
+def _told(assessment: Assessment, late: bool) -> list[str]:
+    """What binds and what to turn; where there is no number, the answer in words and what binds."""
+    if number(assessment) == UNKNOWN or assessment.judgement.ok is False:
+        return [answer(assessment), binds(assessment, late)]
+    advice = assessment.diagnosis.advice
+    return [binds(assessment, late), *([advice] if advice and not late else [])]
 
 
 def _who(frame: Frame, glyphs: Glyphs, width: int, hidden: bool) -> Runs:

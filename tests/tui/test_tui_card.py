@@ -144,3 +144,14 @@ async def test_what_a_turned_knob_did_is_said_when_it_becomes_known(rest):
         app.tick()
         await pilot.pause()
         assert "something else" in rows(app, "events")[0], "it is said once"
+
+
+@pytest.mark.parametrize("size", [(60, 16), (80, 24), (180, 45)])
+async def test_a_run_that_rests_from_the_first_frame_on_shows_it(rest, size):
+    app = rest()
+    app.host.frame_becomes(target=replace(app.host.now.frame.target, concurrency=0))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        app.tick()
+        await pilot.pause()
+        assert "Supports 66 concurrent users" in "".join(rows(app, "card"))

@@ -168,7 +168,7 @@ class Cockpit(Screen[None]):
         again = self._card_rows(told) != self._card_rows(self._told)
         self._told = told
         self._card.show(lambda width, rows: card.card(told, glyphs, width, rows))
-        if again:
+        if again and self.is_mounted:
             self._arrange()
 
     def _tell_compared(self, assessment: Assessment | None) -> None:
