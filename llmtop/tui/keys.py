@@ -34,7 +34,8 @@ LIVE = frozenset(("run.mark", "run.record", "app.search", "view.knobs"))
 FIRST = ("app.help", "load.stop", "app.leave")
 """Of the last line, before what has the focus: what must be found on the narrowest screen."""
 ORDER = (
-    *("load.hold", "load.undo", "app.search", "slider.load", "slider.prompt", "slider.output", "replay.back", "replay.forward"),
+    *("load.hold", "load.undo", "app.search", "slider.load", "slider.prompt", "slider.output"),
+    *("replay.back", "replay.forward"),
     *("replay.slower", "replay.faster", "run.mark", "app.freeze", "view.knobs", "app.why", "app.big", "run.record"),
     *("app.export", "view.maximise", "view.layout", "view.dots", "app.theme"),
 )

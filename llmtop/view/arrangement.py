@@ -46,9 +46,7 @@ class Arrangement(Struct, frozen=True):
     """Of the answer card; 0: not shown."""
 
 
-def arrange(
-    width: int, height: int, card: int = 0, knobs: bool = False, layout: Layout = Layout.ALL
-) -> Arrangement:
+def arrange(width: int, height: int, card: int = 0, knobs: bool = False, layout: Layout = Layout.ALL) -> Arrangement:
     """The arrangement for a terminal of this size.
 
     Args:

@@ -14,7 +14,7 @@ FIXED = 5
 
 @given(st.integers(MIN_SIZE[0], 400), st.integers(MIN_SIZE[1], 200), st.sampled_from(Layout))
 def test_what_is_shown_has_its_room_and_no_more(width: int, height: int, layout: Layout) -> None:
-    plan = arrange(width, height, layout)
+    plan = arrange(width, height, layout=layout)
     body = height - plan.verdict_rows - FIXED - plan.output_slider - plan.settings
     charts = body - plan.lower_height
     assert charts >= plan.panel_rows * PANEL_ROWS
@@ -25,7 +25,7 @@ def test_what_is_shown_has_its_room_and_no_more(width: int, height: int, layout:
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (120, 40), (180, 45), (250, 70)])
 def test_a_layout_has_what_it_is_named_after(size: tuple[int, int]) -> None:
-    all_, charts, curve = (arrange(*size, layout) for layout in Layout)
+    all_, charts, curve = (arrange(*size, layout=layout) for layout in Layout)
     assert charts.lower_height == charts.log_width == 0
     assert charts.panel_rows == 3
     assert curve.lower_height > max(all_.lower_height, 8)

@@ -202,8 +202,11 @@ class Cockpit(Screen[None]):
         frame = self.frame
         if frame is not None and frame.replay is not None:
             return lambda name: name not in keys.LIVE and not name.startswith(("slider.", "load."))
-        simulated = frame is not None and bool(frame.endpoint.knobs)
-        return lambda name: not name.startswith("replay.") and (simulated or name != "view.knobs")
+        senseless = {
+            *(() if frame is not None and frame.endpoint.knobs else ("view.knobs",)),
+            *(() if self._offered is not None and self._told else ("load.hold",)),
+        }
+        return lambda name: not name.startswith("replay.") and name not in senseless
 
     def _words(self) -> dict[str, str]:
         """Words of the last line that say what a key would do now."""
