@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmtop.domain.failures import FailureGroup
+from llmtop.domain.request import Outcome
 from llmtop.meter.facts import Facts
 from llmtop.wording import failures
 
@@ -13,7 +14,9 @@ MOST = 0.5
 def all_failed(facts: Facts) -> bool:
     """Whether requests have failed and none has ended well."""
     table = facts.requests
-    return not facts.answered and not table.column("ok").any() and bool(table.column("error").any())
+    if facts.answered or table.column("ok").any() or _textless(facts) is not None:
+        return False
+    return bool(table.column("error").any())
 
 
 def why_all_failed(facts: Facts) -> str:
@@ -29,7 +32,18 @@ def what_all_get(facts: Facts) -> str:
 
 def dominating(facts: Facts) -> str:
     """`mostly HTTP 429 "slow down please"`; empty where no kind of failure is most of them."""
-    groups: tuple[FailureGroup, ...] = facts.failures.groups()
+    groups = [group for group in facts.failures.groups() if group.outcome is not Outcome.TEXTLESS]
     if not groups or groups[0].outcome is None or groups[0].count < MOST * sum(each.count for each in groups):
         return ""
     return failures.mostly(groups[0])
+
+
+def without_text(facts: Facts) -> str:
+    """`no answer had text: 3 tokens, none with text: special tokens`; empty where one had, or none came."""
+    group = _textless(facts)
+    return "" if facts.answered or group is None else failures.no_text(group)
+
+
+def _textless(facts: Facts) -> FailureGroup | None:
+    """The most frequent answers without text, which are no failures."""
+    return next((group for group in facts.failures.groups() if group.outcome is Outcome.TEXTLESS), None)

@@ -15,7 +15,7 @@ import numpy as np
 
 from llmtop.analysis.capacity import judge_level
 from llmtop.analysis.diagnosis import is_client_bound
-from llmtop.analysis.failing import all_failed, dominating, why_all_failed
+from llmtop.analysis.failing import all_failed, dominating, why_all_failed, without_text
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY, Level
 from llmtop.analysis.readings import commanded, server_gauges
@@ -239,9 +239,9 @@ class _Run:
         return f"{told}, {mostly}" if mostly else told
 
     def unsaid(self, verdict: SloVerdict, text: str) -> str:
-        """What failures mostly are, where their limit is missed and `text` does not say it; else empty."""
+        """What failures mostly are, where their limit is missed, or that no answer had text, unless `text` says it."""
         missed = any(each.ok is False and each.name == "error_ratio" for each in verdict.targets)
-        mostly = dominating(self.facts) if missed else ""
+        mostly = dominating(self.facts) if missed else without_text(self.facts)
         return "" if mostly in text else mostly
 
     def doubts(self, verdict: SloVerdict) -> tuple[str, ...]:

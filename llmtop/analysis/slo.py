@@ -33,6 +33,13 @@ class Sample:
     waiting: float | None = None
     kv_usage: float | None = None
     span_s: float | None = None
+    textless: int = 0
+    """Requests that ended well without any text: they have no latency, and are none that failed."""
+
+    @property
+    def ended(self) -> int:
+        """Of how many requests those that failed are a share."""
+        return len(self.ttft_s) + self.textless + self.errors
 
     @classmethod
     def of_level(cls, level: Level) -> Sample:
@@ -54,6 +61,7 @@ class Sample:
             waiting=float(np.median(waiting)) if len(waiting) else None,
             kv_usage=float(np.quantile(kv_usage, 0.9)) if len(kv_usage) else None,
             span_s=span_s,
+            textless=int((~requests.ok & ~requests.error).sum()),
         )
 
 
@@ -150,7 +158,7 @@ def holds(sample: Sample, target: SloTarget) -> bool | None:
     that is significant.
     """
     if target.metric == "error_ratio":
-        n = len(sample.ttft_s) + sample.errors
+        n = sample.ended
         if sample.errors <= target.limit * n:
             return True if n else None
         if 1 - (1 - target.limit) ** n >= stats.LEVEL:
@@ -211,7 +219,7 @@ def _latency(sample: Sample, target: SloTarget) -> TargetVerdict:
 
 
 def _errors(sample: Sample, target: SloTarget) -> TargetVerdict:
-    n = len(sample.ttft_s) + sample.errors
+    n = sample.ended
     if n == 0:
         return TargetVerdict(name=target.name, limit=target.limit, value=None, text="errors: no request yet")
     high = stats.share_bound(sample.errors, n)

@@ -56,6 +56,11 @@ def mostly(group: FailureGroup) -> str:
     return f"mostly {failure(group)}"
 
 
+def no_text(group: FailureGroup) -> str:
+    """`no answer had text: 3 tokens, none with text: special tokens`"""
+    return f"no answer had text: {group.text}"
+
+
 def _when(group: FailureGroup) -> str:
     first, last = clock(group.first_s), clock(group.last_s)
     return f", at {first}" if first == last else f", first {first}, last {last}"

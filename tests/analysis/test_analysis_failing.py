@@ -112,3 +112,20 @@ def test_that_all_fail_is_said_at_once_and_no_longer_than_it_is_so() -> None:
     assert 'all fail: HTTP 429 "slow down"' in judge(so_far, meta, full=None).headline
     so_far.extend(FactBatch(t_s=END_S + 1.0, requests=(record(30.5, e2e_s=0.2),)))
     assert "all fail" not in judge(so_far, meta, full=None).headline
+
+
+@pytest.mark.parametrize("errors", [0, 3])
+def test_answers_without_text_are_no_failures_and_are_said(errors: int) -> None:
+    said = "3 tokens, none with text: special tokens"
+    records = [failed(t / 2, Outcome.TEXTLESS, 200, said) for t in range(1, 60)]
+    records += [failed(t / 2 + 0.1, Outcome.HTTP_ERROR, 500, "boom") for t in range(1, errors + 1)]
+    found = judged(records, Question.HOLD)
+    (ratio,) = (each for each in found.slo.targets if each.name == "error_ratio")
+    assert (ratio.value, ratio.n) == (errors / len(records), len(records)), "they ended well"
+    sentence = "" if found.judgement is None else found.judgement.sentence
+    if errors:
+        assert f"3 of {len(records)} requests failed" in sentence
+        assert 'mostly HTTP 500 "boom"' in sentence
+    else:
+        assert "failed" not in sentence
+        assert f"no answer had text: {said}" in sentence
