@@ -126,7 +126,7 @@ class View:
         settled = alone & (driven.sent_s >= start_s + service_s)
         warm = np.ones(len(settled), dtype=bool)
         if segment.cold:
-            first_s = known.warm_s.get(start_s, driven.end_s[driven.ok].min() if driven.ok.any() else np.inf)
+            first_s = known.warm_s.get(start_s, driven.end_s[~driven.error].min(initial=np.inf))
             warm = driven.error | (driven.sent_s >= first_s)
             if np.isfinite(first_s):
                 found.warm_s[start_s] = float(first_s)

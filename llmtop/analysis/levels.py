@@ -55,6 +55,8 @@ class Level:
     censored_s: Array = field(default_factory=lambda: EMPTY)
     """Ages of requests still without a first token: lower bounds of their TTFT."""
     errors: int = 0
+    textless: int = 0
+    """Requests that ended well without any text: they have no latency, and are none that failed."""
     status: int | None = None
     """HTTP status of most of the errors; None: they had none, or it is not known."""
     requests_per_s: float | None = None
@@ -102,7 +104,7 @@ class Level:
 
     @property
     def error_ratio(self) -> float:
-        return self.errors / max(1, self.errors + self.n)
+        return self.errors / max(1, self.errors + self.textless + self.n)
 
     @property
     def broken(self) -> bool:

@@ -121,6 +121,7 @@ def _level(windows: list[_Window], requests: Requests, gauges: Gauges, progress:
         tpot_s=ok.tpot_s,
         e2e_s=ok.e2e_s,
         errors=errors,
+        textless=members.textless,
         status=members.refusal,
         requests_per_s=float(done.ok.sum()) / span_s if len(done.t_s) else None,
         output_tokens_per_s=float(done.output_tokens.sum()) / span_s if len(done.t_s) else None,

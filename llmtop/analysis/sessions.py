@@ -60,6 +60,11 @@ class Requests:
         return int(statuses[np.argmax(counts)]) or None
 
     @property
+    def textless(self) -> int:
+        """How many ended well without any text."""
+        return int((~self.ok & ~self.error).sum())
+
+    @property
     def lives(self) -> Lives:
         """Their times, up to the first token or, of those without one, the end."""
         until_s = np.where(np.isfinite(self.first_token_s), self.first_token_s, self.end_s)
@@ -305,6 +310,7 @@ def _level(load: float, delivered: float, members: Requests, whole: Mask) -> Lev
         e2e_s=np.where(whole, ok.e2e_s, np.nan),
         e2e_mean_s=mean,
         errors=errors,
+        textless=members.textless,
         status=members.refusal,
         requests_per_s=rate,
         output_tokens_per_s=None if rate is None or answer is None else rate * answer,

@@ -44,7 +44,14 @@ class Sample:
     @classmethod
     def of_level(cls, level: Level) -> Sample:
         return cls(
-            level.ttft_s, level.tpot_s, level.e2e_s, level.errors, level.censored_s, level.waiting, level.kv_usage
+            ttft_s=level.ttft_s,
+            tpot_s=level.tpot_s,
+            e2e_s=level.e2e_s,
+            errors=level.errors,
+            censored_s=level.censored_s,
+            waiting=level.waiting,
+            kv_usage=level.kv_usage,
+            textless=level.textless,
         )
 
     @classmethod
@@ -61,7 +68,7 @@ class Sample:
             waiting=float(np.median(waiting)) if len(waiting) else None,
             kv_usage=float(np.quantile(kv_usage, 0.9)) if len(kv_usage) else None,
             span_s=span_s,
-            textless=int((~requests.ok & ~requests.error).sum()),
+            textless=requests.textless,
         )
 
 
@@ -103,11 +110,11 @@ def attainment(sample: Sample, slo: Slo) -> float | None:
 
     Requests of which that is not known are taken to be as the others.
     """
-    ended, told = len(sample.ttft_s) + sample.errors, int(_told(sample, slo).sum())
-    if not ended or (len(sample.ttft_s) and not told):
+    ended, well, told = sample.ended, sample.ended - sample.errors, int(_told(sample, slo).sum())
+    if not ended or (well and not told):
         return None
     good = float(good_requests(sample, slo).sum()) / told if told else 0.0
-    return good * len(sample.ttft_s) / ended
+    return good * well / ended
 
 
 def judge_slo(sample: Sample, slo: Slo) -> SloVerdict:

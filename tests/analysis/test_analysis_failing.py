@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as replace_of
+
 import pytest
 from facts_by_hand import facts_of, record
 from hypothesis import given, settings
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from llmtop.analysis import assess
+from llmtop.analysis.levels import Level
+from llmtop.analysis.slo import Sample, attainment
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Profile, Question
@@ -126,6 +130,15 @@ def test_answers_without_text_are_no_failures_and_are_said(errors: int) -> None:
     if errors:
         assert f"3 of {len(records)} requests failed" in sentence
         assert 'mostly HTTP 500 "boom"' in sentence
+        assert not any("100 %" in text for text in found.diagnosis.evidence), "nor did all of any load fail"
     else:
         assert "failed" not in sentence
         assert f"no answer had text: {said}" in sentence
+
+
+def test_of_a_level_without_text_it_is_not_known_how_many_met_the_slo() -> None:
+    level = Level(load=2.0, errors=3, textless=57)
+    assert level.error_ratio == 3 / 60
+    assert Sample.of_level(level).ended == 60
+    assert attainment(Sample.of_level(level), Slo()) is None
+    assert attainment(Sample.of_level(replace_of(level, textless=0)), Slo()) == 0.0
