@@ -8,6 +8,7 @@ import ssl
 import httpx
 
 from llmtop.endpoint.tls import tls_problem
+from llmtop.wording.refused import PROXY_LOGIN
 
 FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict, OSError)
 """All that is raised by a request on its way, besides what is ours. ssl's and socket's errors are OSErrors."""
@@ -58,10 +59,7 @@ def connect_problem(error: Exception) -> str:
 
 def _of_proxy(said: str) -> str:
     if said.startswith("407"):
-        return (
-            f"the proxy wants a user and password that it knows ({said}): put them into its URL, "
-            "http://user:password@host:port"
-        )
+        return f"{said}: {PROXY_LOGIN}"
     if said.startswith("403"):
         return f"the proxy does not let this address through ({said}): go around it with --proxy none, or NO_PROXY"
     return f"the proxy refuses ({said})"

@@ -6,7 +6,7 @@ import re
 
 from llmtop.wording.figures import TEXT
 
-PAYMENT, TOO_MANY, OVERLOADED = 402, 429, 529
+PAYMENT, PROXY, TOO_MANY, OVERLOADED = 402, 407, 429, 529
 _SPENT = re.compile(
     r"(?i)insufficient[_ ](quota|credit|balance|fund)|exceeded your current quota"
     r"|(out of|no|more) credits?\b|\bbilling\b"
@@ -16,6 +16,7 @@ _PAST_LOGIN = (
     "a login page: whatever is in front of the server wants a login in a browser; name the URL of the API itself, or "
     "what lets a program in (--api-key-env, --basic-auth, --header)"
 )
+PROXY_LOGIN = "the proxy wants a user and password that it knows: put them into its URL, http://user:password@host:port"
 NAME_A_MODEL = "name a model with --model, and its list is not needed"
 
 
@@ -29,6 +30,8 @@ def meaning(status: int, said: str, wait_s: float | None = None) -> str | None:
     later = f"try again in {TEXT.duration(wait_s)}, as it asks" if wait_s else "try again later"
     if status == PAYMENT or (status in (400, 403, TOO_MANY) and _SPENT.search(said)):
         return "the account behind the key has no credit left: top it up, or name another key with --api-key-env"
+    if status == PROXY:
+        return PROXY_LOGIN
     if status == TOO_MANY:
         return f"it limits how much may be asked: {later}"
     if status == OVERLOADED:

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 
 import llmtop
 from llmtop.domain.endpoint import Endpoint, safe_endpoint
+from llmtop.domain.load import Caps
 from llmtop.endpoint import proxies
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.client import EndpointClient
+from llmtop.endpoint.probe import probe
 from llmtop.endpoint.proxies import proxy_for, spares
-from llmtop.errors import LlmtopError, UsageError
+from llmtop.errors import EndpointError, LlmtopError, UsageError
+from llmtop.wording.refused import PROXY_LOGIN
 
 PROXY = "http://proxy.test:3128"
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -204,6 +207,19 @@ async def test_load_and_scrapes_go_through_the_proxy_that_is_named_and_no_other(
         "http://llm.test:8000/v1/models",
         "http://exporter.test:9400/metrics",
     ]
+
+
+@pytest.mark.parametrize("url", ["http://llm.test:8000", "https://llm.test:8000"])
+@pytest.mark.parametrize("model", [None, "m"])
+async def test_a_proxy_that_lets_nobody_in_is_what_is_blamed(serve: Any, url: str, model: str | None) -> None:
+    async def locked(request: Any) -> None:
+        await request.answer(407, b"", headers='Proxy-Authenticate: Basic realm="x"\r\nConnection: close\r\n')
+
+    proxy = await serve(locked)
+    with pytest.raises(EndpointError) as caught:
+        await probe(Endpoint(base_url=url, proxy=proxy.url, model=model), Caps(connect_timeout_s=2.0))
+    assert PROXY_LOGIN in str(caught.value)
+    assert "or name a model" not in str(caught.value)
 
 
 def test_httpx_is_never_let_near_the_environment() -> None:
