@@ -7,6 +7,7 @@ import contextlib
 import os
 import select
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 import msgspec
@@ -34,7 +35,7 @@ from llmtop.host.link import SessionLink
 from llmtop.load.files import within_open_files
 from llmtop.profiles import load_profile, own_problem
 from llmtop.wording import sentences
-from llmtop.wording.between import BRIEFLY
+from llmtop.wording.between import AT_ONCE, BRIEFLY
 from llmtop.wording.endings import ending_text, final_text
 from llmtop.wording.failures import failure
 from llmtop.wording.figures import TEXT, clock
@@ -160,6 +161,7 @@ class _Progress:
         self._over = sys.stderr.isatty() and draws(os.environ.get("TERM", ""))
         self._told: set[Event] = set()
         self._failures: set[tuple[str | None, int | None, str]] = set()
+        self._noted: set[str] = set()
 
     def tell(self, frame: Frame) -> None:
         """What happened to the recording, and what is to be known of the user's own file, once."""
@@ -178,11 +180,22 @@ class _Progress:
                 self.end()
                 complain(f"{clock(group.first_s)} {failure(group)}")
 
+    def _tell_notes(self, notes: Sequence[str]) -> None:
+        """What makes the figures others than were asked for, as soon as it is known."""
+        for sign in AT_ONCE:
+            note = next((text for text in notes if sign in text), None)
+            if note is not None and sign not in self._noted:
+                self._noted.add(sign)
+                self.end()
+                complain(note)
+
     def show(self, shown: Shown) -> None:
         frame = shown.frame
         if frame is None:
             return
         self.tell(frame)
+        if shown.assessment is not None:
+            self._tell_notes(shown.assessment.notes)
         if frame.t_s == 0.0:
             self._write(f"\r\x1b[K{_WAITING}" if self._over else f"{_WAITING}\n")
             return

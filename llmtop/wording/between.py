@@ -12,6 +12,9 @@ STREAM_THROUGH = "for nginx `proxy_buffering off`, for HAProxy `option http-no-d
 """What lets tokens through one by one, by the proxies that keep them back as they come."""
 IN_TURN = "replicas answer here in turn"
 """Of an address behind which several servers stand."""
+PROMPTS_CUT = "prompts are cut to"
+AT_ONCE = (PROMPTS_CUT, IN_TURN)
+"""What in a note is to be known while a run goes on: its figures are others than were asked for."""
 BRIEFLY = ("path buffers: TTFT, TPOT void", "proxy_buffering off / http-no-delay")
 """Cause, and what to type, in the verdict."""
 
@@ -24,7 +27,7 @@ def several_replicas(url: str, count: int) -> str:
 
 def prompts_cut(used: float, sent: float) -> str:
     """`prompts are cut to 2 048 of 4 096 tokens`"""
-    return f"prompts are cut to {TEXT.whole(used)} of {TEXT.whole(sent)} tokens"
+    return f"{PROMPTS_CUT} {TEXT.whole(used)} of {TEXT.whole(sent)} tokens"
 
 
 def prompts_cut_by(used: float, sent: float, flag: str | None) -> str:

@@ -27,6 +27,7 @@ from llmtop.host.endings import End
 from llmtop.host.headless import RunResult
 from llmtop.meter.facts import Facts
 from llmtop.profiles import load_profile
+from llmtop.wording.between import prompts_cut_by, several_replicas
 from llmtop.wording.sentences import WORKLOAD
 
 INTERRUPTED_AT = """
@@ -232,6 +233,14 @@ def test_progress_is_written_over_only_where_a_cursor_moves(
     progress.end()
     assert ("\x1b" in screen.getvalue()) is over
     assert screen.getvalue().endswith("\n") is not over
+
+
+def test_figures_of_other_prompts_or_servers_are_said_at_once_and_once(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = run._Progress(load_profile("smoke"), search=False)
+    notes = (prompts_cut_by(512, 2000, None), several_replicas("http://h/metrics", 2), "something else")
+    for _ in range(2):
+        progress._tell_notes(notes)
+    assert capsys.readouterr().err == f"llmtop: {notes[0]}\nllmtop: {notes[1]}\n"
 
 
 def test_progress_that_nobody_can_read_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
