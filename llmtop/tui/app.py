@@ -31,7 +31,7 @@ from llmtop.tui.screens.overlay import Overlay
 from llmtop.tui.terminal import MOST_COLUMNS, MOST_ROWS, TerminalDriver
 from llmtop.tui.widgets.knobs import FaultBar
 from llmtop.tui.widgets.messages import Commanded
-from llmtop.tui.widgets.panel import Panel
+from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import READ_S, LogSlider
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import ASCII, UNICODE
@@ -39,7 +39,7 @@ from llmtop.view.glyphs import ASCII, UNICODE
 SILENT_AFTER_S = 3.0
 """Without a new frame for so long, the last one is shown as stale."""
 DRAIN_LIMIT_S = 15.0
-OWNERS = (("a slider", LogSlider), ("a panel", Panel), ("the faults", FaultBar))
+OWNERS = (("a slider", LogSlider), ("a chart", ChartPanel), ("a panel", Panel), ("the faults", FaultBar))
 """What has keys of its own while it has the focus."""
 LEAVE_KEYS = ("q", *packets.LEAVE_KEYS)
 

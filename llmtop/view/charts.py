@@ -68,6 +68,7 @@ def chart(view: PanelView, top: float, mode: ChartMode, width: int, height: int)
         limit=view.limit_at,
         limit_role="faint" if view.stale else "limit",
         ticks=view.ticks,
+        cursor_s=view.cursor_s,
         mode=mode,
     )
     known = any(value is not None for layer in view.layers for value in layer.values)

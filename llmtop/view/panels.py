@@ -42,6 +42,14 @@ class PanelView(Struct, frozen=True, kw_only=True):
     absent: str | None = None
     """Instead of a chart: why there is nothing to draw."""
     stale: bool = False
+    drawn: str = ""
+    """What the last layer is, where the title is of something else: p95, under a title of the SLO's p99."""
+    write: Callable[[float | None], str] = TIGHT.count
+    """How a value of `layers` is written as a figure."""
+    about: str = ""
+    """Before figures that are estimated."""
+    cursor_s: float | None = None
+    """The moment that is read; None: now."""
 
 
 def short_limit(target: SloTarget | None) -> str:
@@ -124,13 +132,16 @@ def _latency(name: str, target: SloTarget | None, window: Distribution, p50: Val
         limit_at=limit_ms,
         floor=1.0,
         label=TIGHT.round_latency,
+        drawn=f"{name} p95",
+        write=TIGHT.latency,
     )
 
 
 def _tpot(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
     timeline = frame.timeline
     view = _latency("TPOT", target, frame.window.tpot, timeline.tpot_p50_ms, timeline.tpot_p95_ms)
-    return replace(view, figure=glyphs.about + view.figure) if frame.guesses_tokens and frame.window.tpot.n else view
+    view = replace(view, about=glyphs.about) if frame.guesses_tokens else view
+    return replace(view, figure=view.about + view.figure) if frame.window.tpot.n else view
 
 
 def _server_panel(frame: Frame, value: float | None, what: str, glyphs: Glyphs) -> tuple[str | None, str, bool]:
@@ -163,6 +174,7 @@ def _kv(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
         floor=1.0,
         ceiling=1.0,
         label=TIGHT.round_percent,
+        write=TIGHT.percent,
     )
     return _of_server(view, frame, usage, frame.timeline.kv_usage, "its KV cache usage", target, glyphs)
 
@@ -194,13 +206,14 @@ def _of_server(
 def _output(frame: Frame, glyphs: Glyphs) -> PanelView:
     window = frame.window
     value = window.output_tokens_per_s
-    guessed = glyphs.about if frame.guesses_tokens and value is not None else ""
+    guessed = glyphs.about if frame.guesses_tokens else ""
     history = frame.timeline.output_tokens_per_s
     requests = window.requests_per_s
     return PanelView(
         title="output tok/s",
         notes=() if requests is None else (f"{TIGHT.count(requests)} req/s",),
-        figure=guessed + TIGHT.count(value),
+        figure=TIGHT.count(value) if value is None else guessed + TIGHT.count(value),
+        about=guessed,
         tone=Tone.UNKNOWN if value is None else Tone.GOOD,
         layers=(Layer(history, "area", None, True), Layer(history, "line")),
         floor=10.0,
@@ -223,6 +236,7 @@ def _errors(frame: Frame, target: SloTarget | None) -> PanelView:
         floor=0.02,
         ceiling=1.0,
         label=TIGHT.round_percent,
+        write=TIGHT.percent,
     )
 
 

@@ -59,6 +59,8 @@ class Picture(Struct, frozen=True, kw_only=True):
     limit: float | None = None
     limit_role: str = "limit"
     ticks: tuple[Tick, ...] = ()
+    cursor_s: float | None = None
+    """Of an upright line through the moment that is read."""
     mode: ChartMode = ChartMode.BRAILLE
 
 
@@ -118,6 +120,11 @@ def paint(picture: Picture, width: int, height: int) -> list[list[Cell]]:
         column = column_of(tick.t_s, picture.axis, width * dots_x, dots_x)
         if column is not None:
             cells[0][column // dots_x] = (tick.glyph, tick.role)
+    if picture.cursor_s is not None:
+        # The oldest sample may lie left of a picture whose right edge is a whole cell: it is read at the left edge.
+        column = column_of(picture.cursor_s, picture.axis, width * dots_x, dots_x) or 0
+        for row in cells:
+            row[column // dots_x] = ("|" if picture.mode is ChartMode.ASCII else "│", "focus")
     return cells
 
 

@@ -35,9 +35,10 @@ from llmtop.tui.screens.lost import LostScreen
 from llmtop.tui.widgets.knobs import FaultBar
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import LogSlider
+from llmtop.wording.figures import clock
 
 SIZE = (80, 24)
-KEYED = (LogSlider, FaultBar, Panel, Cockpit, LlmtopApp)
+KEYED = (LogSlider, FaultBar, ChartPanel, Panel, Cockpit, LlmtopApp)
 """Whatever has keys of its own while the cockpit is on the screen."""
 
 
@@ -396,7 +397,7 @@ async def test_the_last_line_follows_the_focus_and_offers_only_keys_that_do_it(c
         for keys, own in (
             ([], {"step": "← →", "x2": "PgDn PgUp", "set": "0-9 Enter"}),
             (["escape"], {"slide": "c p o"}),
-            (["3"], {"maximise": "Enter z"}),
+            (["3"], {"maximise": "Enter z", "read": "← →"}),
             (["k", "tab", "tab", "tab"], {"choose": "← →", "start, end": "Enter", "load": "k"}),
             (["m"], {"sets the mark": "Enter", "does not": "Esc"}),
         ):
@@ -548,13 +549,44 @@ async def test_ascii_screens_hold_ascii_only(cockpit, settle, size):
 
 
 def test_every_binding_has_an_id():
-    for owner in (LlmtopApp, Cockpit, LogSlider, Panel, FaultBar, HelpScreen, LostScreen):
+    for owner in (LlmtopApp, Cockpit, LogSlider, ChartPanel, Panel, FaultBar, HelpScreen, LostScreen):
         for binding in owner.BINDINGS:
             assert isinstance(binding, Binding)
             assert binding.id, f"{owner.__name__}: {binding.key}"
             for key in binding.key.split(","):
                 assert "alt" not in key
                 assert not (key.startswith("f") and key[1:].isdigit())
+
+
+async def test_a_cursor_reads_all_charts_at_one_moment_until_escape_or_another_focus(cockpit):
+    app = cockpit("past")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("escape", "3")
+        await pilot.pause()
+        now = [row(app, f"panel{n}") for n in range(1, 7)]
+        await pilot.press("left", "pageup")
+        await pilot.pause()
+        then = [row(app, f"panel{n}") for n in range(1, 7)]
+        end_s = app.frame.timeline.end_s
+        assert app.cockpit.body.cursor_s == end_s - 11
+        assert then != now
+        assert row(app, "events").startswith(f" at {clock(end_s - 11)}: load 96")
+        await pilot.press("tab")
+        await pilot.pause()
+        assert app.cockpit.body.cursor_s == end_s - 11
+        await pilot.press(*["pageup"] * 20)
+        await pilot.pause()
+        assert app.cockpit.body.cursor_s == end_s - 120 + app.frame.timeline.step_s
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.cockpit.body.cursor_s is None
+        assert not row(app, "events").startswith(" at ")
+        assert isinstance(app.focused, ChartPanel)
+        await pilot.press("left", "c")
+        await pilot.pause()
+        assert app.cockpit.body.cursor_s is None
+        assert row(app, "panel4") == now[3]
+    assert app.host.sent == []
 
 
 # -- leaving and losing -----------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from llmtop.tui.widgets.knobs import FaultBar, KnobBank
 from llmtop.tui.widgets.line import Line, Lines
 from llmtop.tui.widgets.loadbank import LoadBank
 from llmtop.tui.widgets.messages import Commanded, Refused, Said
-from llmtop.tui.widgets.panel import Panel
+from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import LogSlider
 from llmtop.view import card, lines
 from llmtop.view.arrangement import MIN_SIZE, Layout, arrange
@@ -134,6 +134,10 @@ class Cockpit(Screen[None]):
         self._verdict.show(lambda width, rows: verdict(frame, assessment, condition, glyphs, width, rows))
         drawn = None if frame is None else self._charts.see(frame, at_rest(frame, condition))
         self._settings.show(lambda width: lines.settings(drawn, condition, glyphs, width))
+        if frame is not None:
+            if not isinstance(self.focused, ChartPanel):  # who looks elsewhere must not take old figures for new ones
+                self.body.cursor_s = None
+            self.body.show(drawn or frame, assessment, condition)
         self._show_events()
         self._show_keys()
         if frame is None:
@@ -151,7 +155,6 @@ class Cockpit(Screen[None]):
             self.knobs.follow(frame.endpoint.knobs, frame.endpoint.faults, stale)
         self._show_card(frame, assessment, condition)
         self._tell_compared(assessment)
-        self.body.show(drawn or frame, assessment, condition)
 
     def _show_card(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
         """What a run at rest has found, and on the slider the load that it recommends."""
@@ -230,6 +233,8 @@ class Cockpit(Screen[None]):
         self._keys.show(lambda width: lines.keys(offered, width))
 
     def on_descendant_focus(self) -> None:
+        if self.body.cursor_s is not None:
+            self._show_again()
         self._show_keys()
 
     def on_descendant_blur(self) -> None:
@@ -244,6 +249,8 @@ class Cockpit(Screen[None]):
         elif self._said is not None:
             text, role = self._said
             self._events.show(lambda room: cut([(f" {text}", role)], room, self.glyphs.more))
+        elif self.body.cursor_s is not None:
+            self._events.show(lambda room: cut([(f" {self.body.reading}", "text")], room, self.glyphs.more))
         elif self.body.shows_log:
             self._events.show(lambda room: [])
         else:
@@ -398,6 +405,12 @@ class Cockpit(Screen[None]):
         self._arrange()
         self.say(f"layout: {self._layout}")
 
+    def action_cursor(self, seconds: float) -> None:
+        """Move the moment that all charts are read at."""
+        self.body.move_cursor(seconds)
+        self._said = None
+        self._show_again()
+
     def action_panel(self, number: int) -> None:
         self.body.focus_panel(number)
 
@@ -412,6 +425,9 @@ class Cockpit(Screen[None]):
         """Esc: one thing back."""
         if self._mark.display:
             self._close_mark()
+        elif self.body.cursor_s is not None:
+            self.body.cursor_s = None
+            self._show_again()
         elif self.body.maximised is not None:
             self.body.toggle_maximised(None)
         elif self.knobs.display:

@@ -15,11 +15,13 @@ from llmtop.domain.verdicts import Assessment
 from llmtop.tui.widgets.curve import CurvePanel
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.tables import EventPanel, PercentilePanel
+from llmtop.view import cursor
 from llmtop.view.arrangement import Arrangement
 from llmtop.view.condition import Condition, is_stale
 from llmtop.view.glyphs import ChartMode, Glyphs
 from llmtop.view.lines import entries
 from llmtop.view.panels import panels
+from llmtop.view.raster import TimeAxis
 
 
 class Body(Horizontal):
@@ -31,6 +33,11 @@ class Body(Horizontal):
         self.slo = slo
         self.mode = glyphs.modes[0]
         self.maximised: Panel | None = None
+        self.cursor_s: float | None = None
+        """The moment of the run that all charts are read at; None: now."""
+        self.reading = ""
+        """That moment in one line."""
+        self._axis: TimeAxis | None = None
         self._plan = Arrangement(True)
         self._charts = [ChartPanel(number, glyphs, id=f"panel{number}") for number in range(1, 7)]
         self._curve = CurvePanel(7, glyphs, id="panel7")
@@ -55,11 +62,23 @@ class Body(Horizontal):
     def show(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
         """Draw what is new; hidden panels keep it for when they are shown."""
         path = "" if assessment is None else assessment.path
-        for panel, view in zip(self._charts, panels(frame, self.slo, self.glyphs, condition, path), strict=True):
+        views = panels(frame, self.slo, self.glyphs, condition, path)
+        self._axis = views[0].axis
+        if self.cursor_s is not None:
+            at_s = self.cursor_s = cursor.reached(self.cursor_s, self._axis)
+            views = tuple(cursor.read(view, at_s) for view in views)
+            self.reading = cursor.told(frame, views, at_s, self.glyphs)
+        for panel, view in zip(self._charts, views, strict=True):
             panel.show(view, self.mode)
         self._percentiles.show(frame, assessment, is_stale(frame, condition), condition.late)
         self._curve.show(() if assessment is None else assessment.curves, assessment, self.slo)
         self._log.show(entries(frame, self.glyphs))
+
+    def move_cursor(self, seconds: float) -> None:
+        """The moment that is read, from where it is or from now; what is shown next is of it."""
+        if self._axis is not None:
+            from_s = self._axis.end_s if self.cursor_s is None else self.cursor_s
+            self.cursor_s = cursor.reached(from_s + seconds, self._axis)
 
     def give_room(self, plan: Arrangement) -> None:
         """Give each panel the room that the terminal has for it, or all of it to the maximised one."""

@@ -50,8 +50,20 @@ class Panel(Canvas, can_focus=True):
         return charts.rule(width, self.number, title, right, self.glyphs, self.has_focus)
 
 
+CURSOR = Binding.Group("read charts at one moment")
+CURSOR_PAGE = Binding.Group("that moment 10 s back, on")
+
+
 class ChartPanel(Panel):
     """One figure over time."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "screen.cursor(-1)", "a second back", tooltip="read", id="chart.back", group=CURSOR),
+        Binding("right", "screen.cursor(1)", "a second on", tooltip="read", id="chart.on", group=CURSOR),
+        Binding("pageup", "screen.cursor(-10)", "10 s back", id="chart.page-back", group=CURSOR_PAGE),
+        Binding("pagedown", "screen.cursor(10)", "10 s on", id="chart.page-on", group=CURSOR_PAGE),
+        *Panel.BINDINGS,
+    ]
 
     DEFAULT_CSS = "ChartPanel { width: 1fr; height: 1fr; }"
 
