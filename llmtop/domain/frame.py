@@ -80,6 +80,8 @@ class ReplayPosition(Struct, frozen=True):
     length_s: float
     speed: float
     playing: bool
+    moments: tuple[float, ...] = ()
+    """When marks and events of the whole run became known, in order."""
 
 
 class Frame(Struct, frozen=True, kw_only=True):

@@ -39,6 +39,7 @@ class ReplayLink:
             self.meta: RunMeta = reader.meta
             self.length_s = reader.length_s
             self._batches = list(reader.batches())
+        self._moments = tuple(sorted({batch.t_s for batch in self._batches if batch.marks or batch.events}))
         self.path = path
         self._told_meta: RunMeta | None = None
         self._ended: Ended | None = None
@@ -90,7 +91,7 @@ class ReplayLink:
                 max_concurrency=self.meta.profile.caps.max_concurrency,
                 profile=self.meta.profile.name,
                 run_file=str(self.path),
-                replay=ReplayPosition(self.length_s, self._speed, self._playing),
+                replay=ReplayPosition(self.length_s, self._speed, self._playing, self._moments),
                 finished=self._position_s >= self.length_s,
             )
 

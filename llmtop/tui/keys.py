@@ -25,6 +25,8 @@ NAMES = {
     "question_mark": "?",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
+    "left_curly_bracket": "{",
+    "right_curly_bracket": "}",
     "comma": ",",
     "full_stop": ".",
 }
@@ -35,7 +37,7 @@ FIRST = ("app.help", "load.stop", "app.leave")
 """Of the last line, before what has the focus: what must be found on the narrowest screen."""
 ORDER = (
     *("load.hold", "load.undo", "app.search", "slider.load", "slider.prompt", "slider.output"),
-    *("replay.back", "replay.forward"),
+    *("replay.back", "replay.forward", "replay.before", "replay.next", "replay.go"),
     *("replay.slower", "replay.faster", "run.mark", "app.freeze", "view.knobs", "app.why", "app.big", "run.record"),
     *("app.export", "view.maximise", "view.layout", "view.dots", "app.theme"),
 )

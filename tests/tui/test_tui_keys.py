@@ -329,6 +329,20 @@ async def test_replay_keys(cockpit):
     ]
 
 
+async def test_a_replay_goes_to_marks_and_to_a_typed_time(cockpit):
+    app = cockpit("replay")
+    replay = replace(app.host.now.frame.replay, moments=(20.0, 146.0, 200.0))
+    app.host.frame_becomes(t_s=146.0, replay=replay)
+    async with app.run_test(size=SIZE) as pilot:
+        app.tick()
+        await pilot.press("left_curly_bracket", "right_curly_bracket", "j", "1", ":", "3", "0")
+        await pilot.pause()
+        assert offered(app) == {"goes there": "Enter", "does not": "Esc"}
+        await pilot.press("enter", "j", "9", "escape")
+        await pilot.pause()
+    assert app.host.sent == [Seek(t_s=20.0), Seek(t_s=200.0), Seek(t_s=90.0)]
+
+
 @pytest.mark.parametrize("key", ["x", "m", "r", "s", "u", "right"])
 async def test_a_replay_refuses_to_drive(cockpit, key):
     app = cockpit("replay")
@@ -339,7 +353,7 @@ async def test_a_replay_refuses_to_drive(cockpit, key):
     assert app.host.sent == []
 
 
-@pytest.mark.parametrize("key", ["left_square_bracket", "comma"])
+@pytest.mark.parametrize("key", ["left_square_bracket", "comma", "left_curly_bracket", "j"])
 async def test_a_live_run_refuses_to_seek(cockpit, key):
     app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
@@ -418,8 +432,9 @@ async def test_the_last_line_of_a_replay_moves_no_load(cockpit):
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
         told = offered(app)
-    assert (told["10s"], told["speed"], told["pause"]) == ("[ ]", ", .", "space")
-    assert not {"stop", "undo", "step", "x2", "search", "mark", "rec", "knobs"} & told.keys()
+    assert (told["10s"], told["mark"], told["go to"]) == ("[ ]", "{ }", "j")
+    assert (told["speed"], told["pause"]) == (", .", "space")
+    assert not {"stop", "undo", "step", "x2", "search", "rec", "knobs"} & told.keys()
 
 
 def test_every_word_of_the_last_line_has_its_place() -> None:

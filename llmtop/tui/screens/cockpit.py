@@ -41,6 +41,7 @@ SAID_S = 4.0
 SLIDERS = Binding.Group("the three load sliders")
 PANELS = Binding.Group("panel by number")
 SEEK = Binding.Group("replay: 10 s back, on")
+JUMP = Binding.Group("replay: mark, event")
 SPEED = Binding.Group("replay: slower, faster")
 
 
@@ -65,6 +66,11 @@ class Cockpit(Screen[None]):
         Binding("escape", "release", "let go; give room back", id="view.back"),
         Binding("left_square_bracket", "seek(-1)", "replay: 10 s back", tooltip="10s", id="replay.back", group=SEEK),
         Binding("right_square_bracket", "seek(1)", "replay: 10 s on", tooltip="10s", id="replay.forward", group=SEEK),
+        Binding(
+            "left_curly_bracket", "jump(-1)", "replay: mark before", tooltip="mark", id="replay.before", group=JUMP
+        ),
+        Binding("right_curly_bracket", "jump(1)", "replay: next mark", tooltip="mark", id="replay.next", group=JUMP),
+        Binding("j", "go_to", "replay: go to a time", tooltip="go to", id="replay.go"),
         Binding("comma", "speed(-1)", "replay: slower", tooltip="speed", id="replay.slower", group=SPEED),
         Binding("full_stop", "speed(1)", "replay: faster", tooltip="speed", id="replay.faster", group=SPEED),
         *(Binding(str(n), f"panel({n})", f"panel {n}", id=f"panel.{n}", group=PANELS) for n in range(1, 10)),
@@ -95,9 +101,7 @@ class Cockpit(Screen[None]):
         self._card = Lines(id="card")
         self.body = Body(glyphs, slo, id="body")
         self._events = Line(id="events")
-        self._mark = Input(
-            placeholder="a word for this moment; Enter sets the mark, Esc does not", id="mark", compact=True
-        )
+        self._mark = Input(id="mark", compact=True)
         self._mark.cursor_blink = False
         self._keys = Line(id="keys")
 
@@ -192,7 +196,8 @@ class Cockpit(Screen[None]):
     def offered(self) -> list[tuple[str, str, str]]:
         """What the last line offers: (keys, word, action), for what has the focus and for how the run stands."""
         if self._mark.display:
-            return [("Enter", "sets the mark", ""), ("Esc", "does not", "")]
+            replay = self.frame is not None and self.frame.replay is not None
+            return [("Enter", "goes there" if replay else "sets the mark", ""), ("Esc", "does not", "")]
         if self.frame is None:
             return [("q", "quit", "app.leave")]
         focused = self.focused
@@ -374,6 +379,9 @@ class Cockpit(Screen[None]):
     def action_seek(self, direction: int) -> None:
         self.carry_out(commanding.seek(self.frame, direction))
 
+    def action_jump(self, direction: int) -> None:
+        self.carry_out(commanding.jump(self.frame, direction))
+
     def action_speed(self, direction: int) -> None:
         self.carry_out(commanding.change_speed(self.frame, direction))
 
@@ -382,8 +390,19 @@ class Cockpit(Screen[None]):
         if refusal is not None:
             self.refuse(refusal.reason)
             return
+        self._open_line("a word for this moment; Enter sets the mark, Esc does not")
+
+    def action_go_to(self) -> None:
+        if self.frame is None or self.frame.replay is None:
+            self.carry_out(commanding.go_to(self.frame, ""))
+            return
+        self._open_line("a time of the run, as 90, 1:30 or 1:02:03; Enter goes there, Esc does not")
+
+    def _open_line(self, placeholder: str) -> None:
+        """A line to write on in the place of the events."""
         self._events.display = False
         self._mark.display = True
+        self._mark.placeholder = placeholder
         self._mark.value = ""
         self._before_mark = self.focused
         self.set_focus(self._mark)
@@ -391,7 +410,10 @@ class Cockpit(Screen[None]):
     @on(Input.Submitted, "#mark")
     def _mark_set(self, message: Input.Submitted) -> None:
         self._close_mark()
-        self.carry_out(commanding.mark(self.frame, self._lost, message.value))
+        if self.frame is not None and self.frame.replay is not None:
+            self.carry_out(commanding.go_to(self.frame, message.value))
+        else:
+            self.carry_out(commanding.mark(self.frame, self._lost, message.value))
 
     def _close_mark(self) -> None:
         self._mark.display = False
