@@ -192,7 +192,7 @@ def _panel(report: ReportInput, panel: _Figure, *, last: bool) -> str:
     plot = Plot(Scale(start_s, max(timeline.end_s, start_s + 1)), _panel_scale(columns, limit, panel))
     ticks = [tick for tick in plot.y.ticks(2) if tick > 0]
     plot.grid([(tick, panel.tick(tick) if tick == ticks[-1] else "") for tick in ticks], _HEADROOM["low"])
-    for t_s in moves((change.t_s for change in report.changes), max(ONE_MOVE_S, report.length_s / MOST_MOVES)):
+    for t_s in moves(report.changes, max(ONE_MOVE_S, report.length_s / MOST_MOVES)):
         plot.upright(t_s, "change")
     for mark in report.marks:
         plot.upright(mark.t_s, "mark")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from llmtop.domain.frame import Distribution, Frame, Series
+from llmtop.domain.run import LoadChange
 from llmtop.domain.slo import Slo, SloTarget
-from llmtop.meter.frames import STALE_S
+from llmtop.meter.frames import RECENT, STALE_S
 from llmtop.view.condition import Condition, is_stale, span_of
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.raster import Layer, Tick, TimeAxis, Values
@@ -97,19 +97,24 @@ def _settled(view: PanelView, axis: TimeAxis, ticks: tuple[Tick, ...], stale: bo
     return replace(view, axis=axis, ticks=ticks, stale=stale or view.stale, tone=tone)
 
 
-def moves(times: Iterable[float], apart_s: float = ONE_MOVE_S) -> list[float]:
-    """When the load began to move: changes that follow each other sooner than `apart_s` (a ramp) are one move."""
+def moves(changes: Iterable[LoadChange], apart_s: float = ONE_MOVE_S) -> list[float]:
+    """When the load began to move: changes that follow each other sooner than `apart_s` (a ramp) are one move.
+
+    A stage begins a move of its own, unless it follows the begin of one sooner than that.
+    """
     found: list[float] = []
-    before = -math.inf
-    for t_s in times:
-        if t_s - before >= apart_s:
-            found.append(t_s)
-        before = t_s
+    before: LoadChange | None = None
+    for change in changes:
+        other = before is None or (change.reason, change.stage) != (before.reason, before.stage)
+        since = None if before is None else found[-1] if other else before.t_s
+        if since is None or change.t_s - since >= apart_s:
+            found.append(change.t_s)
+        before = change
     return found
 
 
 def _ticks(frame: Frame, glyphs: Glyphs) -> tuple[Tick, ...]:
-    moved = moves(change.t_s for change in frame.changes)
+    moved = moves(frame.changes)[len(frame.changes) == RECENT :]  # where a full list begins, no move is known to
     changes = [Tick(t_s, glyphs.change, "change") for t_s in moved]
     return (*changes, *(Tick(mark.t_s, glyphs.mark, "mark") for mark in frame.marks))
 

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmtop.domain.frame import Frame
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import LoadChange
+from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import CliffVerdict, Curve, Kind, LevelPoint
+from llmtop.meter.frames import RECENT
 from llmtop.tui.loadcurve import draw_curve
 from llmtop.view.charts import CLOCK_CELLS, GUTTER_CELLS, time_axis
-from llmtop.view.glyphs import ChartMode
-from llmtop.view.panels import ONE_MOVE_S, moves
+from llmtop.view.condition import Condition
+from llmtop.view.glyphs import UNICODE, ChartMode
+from llmtop.view.panels import ONE_MOVE_S, moves, panels
 from llmtop.view.raster import DOTS_X, TimeAxis, column_of
+
+
+def changes(times: Iterable[float], stage: str | None = None) -> list[LoadChange]:
+    return [LoadChange(float(t_s), LoadPoint(concurrency=1), "stage" if stage else "hand", stage) for t_s in times]
 
 
 def text_of(axis: TimeAxis, width: int, mode: ChartMode = ChartMode.BRAILLE) -> str:
@@ -54,9 +68,26 @@ def test_each_moment_stands_under_the_cell_of_its_samples(end: int, span_s: floa
 
 def test_a_ramp_is_one_move_and_moves_of_a_hand_are_their_own() -> None:
     ramp = [10 + 0.5 * i for i in range(100)]
-    assert moves([3.0, *ramp, 90.0, 100.0]) == [3.0, 10.0, 90.0, 100.0]
-    assert moves([1.0, 1.0 + ONE_MOVE_S]) == [1.0, 3.5]
+    assert moves(changes([3.0, *ramp, 90.0, 100.0])) == [3.0, 10.0, 90.0, 100.0]
+    assert moves(changes([1.0, 1.0 + ONE_MOVE_S])) == [1.0, 3.5]
     assert moves([]) == []
+
+
+def test_a_stage_begins_a_move_inside_a_ramp_and_many_short_ones_are_no_comb() -> None:
+    up, down = changes([1.0, 2.0, 3.0, 4.0], "up"), changes([5.0, 6.0, 7.0], "down")
+    assert moves([*up, *down]) == [1.0, 5.0]
+    short = [change for i in range(100) for change in changes([i * 0.5], f"{i}")]
+    assert moves(short) == [i * ONE_MOVE_S for i in range(20)]
+
+
+def test_no_tick_wanders_with_the_oldest_change_that_a_frame_has_room_for() -> None:
+    scene = Path(__file__).parent.parent / "tui" / "data" / "past.msgpack"
+    frame = msgspec.msgpack.decode(scene.read_bytes())["frame"]
+    shown = msgspec.structs.replace(msgspec.convert(frame, Frame), marks=())
+    ramp = tuple(changes([80 + i for i in range(RECENT)], "up"))
+    for known, ticks in ((ramp[:-1], [80.0]), (ramp, [])):
+        views = panels(msgspec.structs.replace(shown, changes=known), Slo(), UNICODE, Condition())
+        assert [tick.t_s for tick in views[0].ticks] == ticks
 
 
 def test_levels_lie_over_the_cliff_and_axes_have_round_values() -> None:
