@@ -30,6 +30,11 @@ def pytest_configure(config: pytest.Config) -> None:
         _keep_bytecode_apart(config.rootpath / ".pytest_cache" / "bytecode")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: many tests wait for a process, a timer or a server, and reckon nothing then."""
+    return (os.cpu_count() or 1) + 1
+
+
 def _keep_bytecode_apart(folder: Path) -> None:
     """None beside the sources, as is wanted; but without any, every process that a test starts compiles the package."""
     sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(folder)

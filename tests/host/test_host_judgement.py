@@ -33,7 +33,8 @@ from llmtop.recording.writer import RunWriter
 from llmtop.report.markdown import markdown_text
 
 SLO = parse_slo("ttft_p95<2s,tpot_p95<50ms,error_ratio<1%,queue<10,kv<80%")
-RUNS = 200
+RUNS = 96
+"""And twice as many by hand."""
 SHAPES: dict[Question, Shape] = {
     Question.HOLD: Hold(concurrency=12),
     Question.SOAK: Hold(concurrency=12),
@@ -177,11 +178,15 @@ def few_draws() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def judged() -> list[tuple[Run, Assessment]]:
-    return [(run, Judge(SLO)(Facts.of(run.batches), run.meta)) for run in map(a_run, range(RUNS))]
+@pytest.fixture(
+    scope="module", params=[0, pytest.param(1, marks=pytest.mark.faults), pytest.param(2, marks=pytest.mark.faults)]
+)
+def judged(request: pytest.FixtureRequest) -> list[tuple[Run, Assessment]]:
+    seeds = range(RUNS * request.param, RUNS * (request.param + 1))
+    return [(run, Judge(SLO)(Facts.of(run.batches), run.meta)) for run in map(a_run, seeds)]
 
 
+@pytest.mark.parametrize("judged", [0], indirect=True)
 def test_the_runs_are_of_every_answer_to_every_question(judged: list[tuple[Run, Assessment]]) -> None:
     answers = {(each.judgement.question, each.judgement.ok) for _, each in judged}
     assert {(question, False) for question in SHAPES} <= answers
