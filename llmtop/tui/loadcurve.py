@@ -75,7 +75,10 @@ def draw_curve(
                 if stat == "p95" and not curve.ghost:
                     _dots(pairs, role, "o" if plain else "●")
     plotext.xticks(*_ticks(_one_two_five(left, right, max(4, width // TICK_CELLS)), TIGHT.exact))
-    plotext.yticks(*_ticks(_one_two_five(low, high, 6), TIGHT.round_latency))
+    rows = height - 2
+    named = _one_two_five(low, high, max(4, rows * 4 // 5))
+    ticks = _one_two_five(low, high, rows)
+    plotext.yticks(*_ticks(ticks, lambda value: TIGHT.round_latency(value) if value in named else ""))
     text = plotext.build()
     return [_runs(row.translate(_BOX) if plain else row) for row in text.rstrip("\n").split("\n")[:height]]
 

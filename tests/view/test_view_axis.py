@@ -101,3 +101,5 @@ def test_levels_lie_over_the_cliff_and_axes_have_round_values() -> None:
     assert sum(row.count("●") for row in text) == len(points), "that under the cliff, too"
     assert text[-1].split() == ["1", "2", "5", "10", "20", "50"]
     assert any("SLO 2s" in row for row in text)
+    named = [row.partition("┤")[0].strip() for row in text if "┤" in row]
+    assert named == ["5s", "2s", "1s", "500ms", "200ms", "100ms", "50ms"]
