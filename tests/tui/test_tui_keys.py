@@ -573,6 +573,24 @@ def test_every_binding_has_an_id():
                 assert not (key.startswith("f") and key[1:].isdigit())
 
 
+@pytest.mark.parametrize("size", [(60, 16), SIZE, (100, 30), (120, 40), (180, 45)])
+async def test_each_column_of_charts_tells_the_time_under_it(cockpit, settle, size):
+    app = cockpit("past")
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        last = [panel for panel in app.cockpit.query(ChartPanel) if panel.display][-2:]
+        assert ["01:00" in panel.render_line(panel.size.height - 1).text for panel in last] == [True, True]
+
+
+async def test_what_has_no_chart_has_no_time(cockpit, settle):
+    app = cockpit("no-metrics")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("escape", "3", "z")
+        await settle(pilot)
+        panel = app.cockpit.query_one("#panel3", ChartPanel)
+        assert "01:00" not in "".join(panel.render_line(y).text for y in range(panel.size.height))
+
+
 async def test_a_cursor_reads_all_charts_at_one_moment_until_escape_or_another_focus(cockpit):
     app = cockpit("past")
     async with app.run_test(size=SIZE) as pilot:

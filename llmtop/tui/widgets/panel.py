@@ -16,9 +16,6 @@ from llmtop.view.panels import PanelView
 from llmtop.view.runs import Runs
 from llmtop.view.scale import HeldTop
 
-AXIS_ROWS = 6
-"""A panel that is lower has no row for the time."""
-
 
 class Panel(Canvas, can_focus=True):
     """Base of what can be focused by its number and maximised: the rule on top."""
@@ -72,7 +69,7 @@ class ChartPanel(Panel):
         self.view: PanelView | None = None
         self.mode = glyphs.modes[0]
         self.with_axis = False
-        """Whether the row under it tells the time, where it is high enough."""
+        """Whether the row under it tells the time: of one column, the lowest chart's does."""
         self._held = HeldTop()
 
     def show(self, view: PanelView, mode: ChartMode) -> None:
@@ -87,7 +84,7 @@ class ChartPanel(Panel):
             return [self.rule(width, "", [])]
         top = self._held.top or view.floor
         head = self.rule(width, view.title, charts.figures(view, width, self.glyphs))
-        if not self.with_axis or height < AXIS_ROWS:
+        if not self.with_axis or view.absent is not None:
             return [head, *charts.chart(view, top, self.mode, width, height - 1)]
         return [
             head,
