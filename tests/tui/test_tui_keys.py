@@ -607,7 +607,7 @@ async def test_a_cursor_reads_all_charts_at_one_moment_until_escape_or_another_f
         await pilot.press("tab")
         await pilot.pause()
         assert app.cockpit.body.cursor_s == end_s - 11
-        await pilot.press(*["pageup"] * 20)
+        await pilot.press(*["pageup"] * 12)
         await pilot.pause()
         assert app.cockpit.body.cursor_s == end_s - 120 + app.frame.timeline.step_s
         await pilot.press("escape")
