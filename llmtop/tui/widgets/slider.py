@@ -251,8 +251,7 @@ class LogSlider(Canvas, can_focus=True):
             return
         value = float(typed)
         if value > self.most:
-            self.scale = replace(self.scale, high=self.most)
-            self._refuse_past_cap()
+            self.post_message(Refused(f"{self.label} ends at {_figure(self.most)}: {self.cap_reason}"))
         elif value < self.scale.low and not (self.scale.zero and value == 0):
             self.post_message(Refused(f"{self.label} starts at {_figure(self.scale.low)}"))
         else:
