@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from textual.events import MouseScrollUp
 
-from llmtop.domain.commands import Search, SetLoad, StopLoad
+from llmtop.domain.commands import Search, SetKnob, SetLoad, StopLoad
 from llmtop.domain.steering import Steering
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.widgets import loadbank
@@ -208,3 +208,15 @@ async def test_a_search_starts_a_stopped_load_only_when_confirmed(real, monkeypa
         await pilot.press("s", "enter")
         await pilot.pause()
     assert app.host.sent[-1] == Search()
+
+
+async def test_a_number_is_typed_up_to_the_end_of_a_track_that_a_server_has_moved(cockpit):
+    app = cockpit("loaded")
+    app.host.frame_becomes(endpoint=replace(app.host.now.frame.endpoint, max_model_len=100_000))
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("p", *"90000", "enter", "k", *"500", "enter")
+        await pilot.pause(0.3)
+    prompts = [command.point.prompt_tokens for command in app.host.sent if isinstance(command, SetLoad)]
+    turned = [command.value for command in app.host.sent if isinstance(command, SetKnob)]
+    assert prompts[-1] == 90_000
+    assert turned[-1] == 500

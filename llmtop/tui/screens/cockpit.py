@@ -339,6 +339,9 @@ class Cockpit(Screen[None]):
         self.bank.display = not on
         if on:
             self._before = self.focused
+            frame = self.frame
+            if frame is not None:  # what is typed right behind the key finds the knobs as they stand
+                self.knobs.follow(frame.endpoint.knobs, frame.endpoint.faults, is_stale(frame, self.condition))
         self.set_focus(self.knobs.first if on else self._before)
         self._arrange()
 

@@ -90,8 +90,8 @@ class LogSlider(Canvas, can_focus=True):
         self.driven = False
         """Not a hand moves it: a hand that puts it where it stands takes it over."""
         self.careful = False
-        self.most = scale.high
-        """The largest value that can be typed."""
+        self.most: float | None = None
+        """The largest value that can be typed; None: the end of the track."""
         self.halts = 0
         self.asked: float | None = None
         """What Enter moves it to."""
@@ -158,13 +158,18 @@ class LogSlider(Canvas, can_focus=True):
         self.value, self._waiting_frames = value, HAND_FRAMES
         self.redraw()
 
+    @property
+    def limit(self) -> float:
+        """What nobody can move it beyond."""
+        return self.scale.high if self.most is None else self.most
+
     def move_to(self, value: float) -> None:
         """Put the slider on `value`, tell it at once or within 200 ms, and as final when it rests."""
         self.asked = None
         if self.locked is not None:
             self.post_message(Refused(self.locked))
             return
-        if self.scale.high < value <= self.most:
+        if self.scale.high < value <= self.limit:
             self.scale = replace(self.scale, high=value)
         snapped = self.scale.snap(value)
         if self.value is not None and _same(snapped, self.value) and not self.driven:
@@ -226,8 +231,8 @@ class LogSlider(Canvas, can_focus=True):
 
     def _refuse_past_cap(self) -> None:
         end = f"{self.label} ends at {_figure(self.scale.high)}"
-        if self.scale.high < self.most:
-            self.post_message(Refused(f"{end} by key and mouse: type a larger number, up to {_figure(self.most)}"))
+        if self.scale.high < self.limit:
+            self.post_message(Refused(f"{end} by key and mouse: type a larger number, up to {_figure(self.limit)}"))
         else:
             self.post_message(Refused(f"{end}: {self.cap_reason}"))
 
@@ -250,8 +255,8 @@ class LogSlider(Canvas, can_focus=True):
         if not typed or typed == ".":
             return
         value = float(typed)
-        if value > self.most:
-            self.post_message(Refused(f"{self.label} ends at {_figure(self.most)}: {self.cap_reason}"))
+        if value > self.limit:
+            self.post_message(Refused(f"{self.label} ends at {_figure(self.limit)}: {self.cap_reason}"))
         elif value < self.scale.low and not (self.scale.zero and value == 0):
             self.post_message(Refused(f"{self.label} starts at {_figure(self.scale.low)}"))
         else:
