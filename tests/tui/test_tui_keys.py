@@ -304,6 +304,21 @@ async def test_knobs_and_faults(cockpit):
     assert app.host.sent == [SetKnob("max_num_seqs", 128.0), InjectFault("hang", True), InjectFault("hang", False)]
 
 
+async def test_knobs_that_were_gone_for_a_while_have_the_focus_again(cockpit):
+    app = cockpit("loaded", faults=("http_500",))
+    async with app.run_test(size=SIZE) as pilot:
+        endpoint = app.host.now.frame.endpoint
+        await pilot.press("k")
+        app.host.frame_becomes(endpoint=replace(endpoint, knobs={}))
+        app.tick()
+        await pilot.press("c")
+        app.host.frame_becomes(endpoint=endpoint)
+        app.tick()
+        await pilot.press("k")
+        await pilot.pause()
+        assert app.cockpit.focused is app.cockpit.knobs.sliders["max_num_seqs"]
+
+
 async def test_a_real_server_has_no_knobs(cockpit):
     app = cockpit("live")
     async with app.run_test(size=SIZE) as pilot:

@@ -93,3 +93,14 @@ async def test_the_address_is_hidden_on_demand_and_stays_hidden(cockpit):
         await pilot.pause()
         assert not any("127.0.0.1" in row for row in rows(app, "big-head"))
         assert "hide or show the address" in rows(app, "big-keys")[0]
+
+
+@pytest.mark.parametrize("keys", [("w", "escape"), ("b", "escape"), ("question_mark", "escape"), ("w", "w")])
+async def test_a_slider_that_was_let_go_of_stays_so_behind_a_screen(cockpit, keys: tuple[str, ...]) -> None:
+    app = cockpit("past")
+    async with app.run_test(size=SIZES[0]) as pilot:
+        assert app.cockpit.focused is app.cockpit.bank.load
+        await pilot.press("escape", *keys, "right", "4", "enter")
+        await pilot.pause()
+        assert app.cockpit.focused is not app.cockpit.bank.load
+    assert app.host.sent == []

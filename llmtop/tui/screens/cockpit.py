@@ -48,7 +48,8 @@ SPEED = Binding.Group("replay: slower, faster")
 class Cockpit(Screen[None]):
     """Header, verdict, sliders, panels, events, keys."""
 
-    AUTO_FOCUS = "#load"
+    AUTO_FOCUS = ""
+    """Nothing by itself: a screen that closes over this one must not give the load slider to stray keys."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "slider('load')", "concurrency slider", tooltip="slide", id="slider.load", group=SLIDERS),
         Binding("p", "slider('prompt')", "prompt slider", tooltip="slide", id="slider.prompt", group=SLIDERS),
@@ -121,6 +122,7 @@ class Cockpit(Screen[None]):
     def on_mount(self) -> None:
         self.knobs.display = False
         self._mark.display = False
+        self.set_focus(self.bank.load)
         self._arrange()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -337,11 +339,9 @@ class Cockpit(Screen[None]):
         """The sliders of the load, or those of the simulated server in their place."""
         self.knobs.display = on
         self.bank.display = not on
-        if on:
-            self._before = self.focused
-            frame = self.frame
-            if frame is not None:  # what is typed right behind the key finds the knobs as they stand
-                self.knobs.follow(frame.endpoint.knobs, frame.endpoint.faults, is_stale(frame, self.condition))
+        if on and self.frame is not None:
+            self._before, endpoint = self.focused, self.frame.endpoint
+            self.knobs.follow(endpoint.knobs, endpoint.faults, is_stale(self.frame, self.condition))
         self.set_focus(self.knobs.first if on else self._before)
         self._arrange()
 
