@@ -70,8 +70,10 @@ def _to_tell(before: Capacity, after: Capacity, axis: Axis, figures: Figures) ->
     failed = [each.fails_at for each in (before, after) if each.fails_at is not None]
     if len(failed) < 2:
         return f"drive past {figures.load(max(held), axis)} to compare"
-    low = figures.load(min(held) if len(held) == 2 else 0.0, axis)
-    return f"drive between {low} and {figures.load(max(failed), axis)} to compare"
+    top = figures.load(max(failed), axis)
+    if len(held) < 2:
+        return f"drive below {top} to compare"
+    return f"drive between {figures.load(min(held), axis)} and {top} to compare"
 
 
 def _carried(capacity: Capacity, axis: Axis, figures: Figures) -> str:
