@@ -115,8 +115,8 @@ def assess(
     capacity = buffering.unproven(capacity, whole_slo, arrival)
     if meta.ending in LOST or hopeless:
         capacity = Capacity()
-    told_s = last_held_s(facts, now_s) if over else now_s
-    recent = recent_of(facts, requests, current.point, told_s)
+    held_s = last_held_s(facts, now_s) if over or current.point.value == 0 else now_s
+    recent = recent_of(facts, requests, current.point, held_s if over else now_s)
     shown = worth_trying(shown, capacity, failing=not over and recent.all_fail)
     drifts, recoveries = ((), ()) if previous is None else (previous.drifts, previous.recoveries)
     if full:
@@ -147,10 +147,10 @@ def assess(
         diagnosis = by_curve
     else:
         pressed = _pressed(verdict, slo)
-        votes = ballots(facts, requests, current.point, limits, current.levels, dialect, pressed, told_s)
+        votes = ballots(facts, requests, current.point, limits, current.levels, dialect, pressed, held_s)
         votes = list(map(on_this_machine, votes)) if here else votes
         before_now = _shown_before(facts, previous)
-        if over and not lasting(facts, requests, told_s):
+        if over and not lasting(facts, requests, held_s):
             votes = [NOTHING if vote.bound in FAILING else vote for vote in votes]
             before_now = NOTHING if before_now.bound in FAILING else before_now
         diagnosis = elected(before_now, votes, by_curve)

@@ -17,6 +17,7 @@ from llmtop.domain.request import Outcome
 from llmtop.domain.run import Chapter, Ending, Event, LoadChange
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
+from llmtop.domain.verdicts import Bound
 from llmtop.simulator.engine import load_preset
 
 
@@ -60,6 +61,23 @@ def test_while_no_load_is_commanded_the_slo_is_that_of_the_last_one() -> None:
         sample = slo_sample(session.facts, session.meta, finished_requests(session.facts), session.now_s)
         assert len(before.ttft_s) <= len(sample.ttft_s) <= len(before.ttft_s) + 20
         assert sample.span_s == pytest.approx(20, abs=0.5)
+
+
+def test_what_binds_and_by_what_stays_as_it_was_when_the_load_was_stopped() -> None:
+    session = laptop(16)
+    for count in (32, 60):
+        session.run_until(session.now_s + 14)
+        session.command(users(count))
+    session.run_until(session.now_s + 14)
+    said = assess(session.facts, session.meta, Slo(), now_s=session.now_s, full=False)
+    session.command(users(0))
+    told = set()
+    for _ in range(12):
+        session.run_until(session.now_s + 2)
+        said = assess(session.facts, session.meta, Slo(), now_s=session.now_s, previous=said, full=False)
+        told.add((said.diagnosis.bound, said.diagnosis.evidence))
+    assert len(told) == 1, told
+    assert said.diagnosis.bound is Bound.QUEUE
 
 
 def test_another_configuration_makes_the_slo_of_now_unknown() -> None:
