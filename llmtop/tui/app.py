@@ -41,6 +41,8 @@ SILENT_AFTER_S = 3.0
 DRAIN_LIMIT_S = 15.0
 OWNERS = (("a slider", LogSlider), ("a chart", ChartPanel), ("a panel", Panel), ("the faults", FaultBar))
 """What has keys of its own while it has the focus."""
+ASKED_S = 15.0
+"""So long a question stands; an Enter that comes later means something else."""
 LEAVE_KEYS = ("q", *packets.LEAVE_KEYS)
 
 
@@ -98,8 +100,8 @@ class LlmtopApp(App[None]):
         self._lost_shown = False
         self._beyond: tuple[int, int] | None = None
         self._silent_ticks = 0
-        self._question: tuple[Callable[[], None], float] | None = None
-        """What Enter does, and since when that is asked."""
+        self._question: tuple[Callable[[], None], float, str] | None = None
+        """What Enter does, since when that is asked, and in which words: they must still stand on the screen."""
         self._loop_of_screen: asyncio.AbstractEventLoop | None = None
         self.ticks = 0
 
@@ -165,7 +167,7 @@ class LlmtopApp(App[None]):
     async def _obey(self, key: events.Key) -> None:
         """Do what a key does before the next is looked at: in one packet, each finds what the one before has chosen."""
         question, self._question = self._question, None
-        if question is not None and key.key == "enter":
+        if question is not None and key.key == "enter" and self.cockpit.saying == question[2]:
             if time.monotonic() - question[1] >= READ_S:
                 question[0]()
         elif not await self._check_bindings(key.key, priority=True):
@@ -273,8 +275,9 @@ class LlmtopApp(App[None]):
             cockpit.say("search stopped; the wheel is yours")
             self.host.send(Search(False))
         elif cockpit.bank.stopped:
-            cockpit.say("the load was stopped: Enter lets the search start it, any other key does not")
-            self._question = (self._start_search, time.monotonic())
+            asked = "the load was stopped: Enter lets the search start it, any other key does not"
+            cockpit.say(asked, "focus", ASKED_S)
+            self._question = (self._start_search, time.monotonic(), asked)
         else:
             self._start_search()
         self.tick()

@@ -220,3 +220,16 @@ async def test_a_number_is_typed_up_to_the_end_of_a_track_that_a_server_has_move
     turned = [command.value for command in app.host.sent if isinstance(command, SetKnob)]
     assert prompts[-1] == 90_000
     assert turned[-1] == 500
+
+
+async def test_a_question_that_stands_no_more_is_not_answered_by_enter(real, monkeypatch) -> None:
+    monkeypatch.setattr("llmtop.tui.app.READ_S", 0.0)
+    monkeypatch.setattr("llmtop.tui.app.ASKED_S", 0.05)
+    app = real()
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("escape", "x", "s")
+        await pilot.pause(0.2)
+        assert app.cockpit.saying == ""
+        await pilot.press("enter")
+        await pilot.pause()
+    assert Search() not in app.host.sent

@@ -281,11 +281,16 @@ class Cockpit(Screen[None]):
 
     # -- answers ----------------------------------------------------------------------------------------------------
 
-    def say(self, text: str, role: str = "text") -> None:
+    def say(self, text: str, role: str = "text", stands_s: float = SAID_S) -> None:
         """Show `text` on the event line for some seconds."""
         said = self._said = (text, role)
         self._show_events()
-        self.set_timer(SAID_S, lambda: self._unsay(said))
+        self.set_timer(stands_s, lambda: self._unsay(said))
+
+    @property
+    def saying(self) -> str:
+        """What stands on the event line beside the events; empty: nothing."""
+        return "" if self._said is None else self._said[0]
 
     def _unsay(self, said: tuple[str, str]) -> None:
         if self._said is said:
