@@ -30,8 +30,10 @@ def pytest_configure(config: pytest.Config) -> None:
         _keep_bytecode_apart(config.rootpath / ".pytest_cache" / "bytecode")
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """One more than there are cores: many tests wait for a process, a timer or a server, and reckon nothing then."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ or config.option.numprocesses != "auto":
+        return None
     return (os.cpu_count() or 1) + 1
 
 

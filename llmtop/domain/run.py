@@ -53,7 +53,7 @@ class Chapter(Struct, frozen=True):
 
     t_s: float
     text: str
-    """What changed, for a reader: `max_num_seqs 32 -> 48`."""
+    """What changed, for a reader: `max_num_seqs 32 → 48`."""
     key: str
     """The configuration from here on; a key that comes back is the same configuration."""
 

@@ -566,12 +566,13 @@ class Session:
 
     async def _turn(self, wish: SetKnob | InjectFault) -> None:
         async with self._turning:
+            before = self._target.knobs.get(wish.name)
             try:
                 done = await self._target.turn(wish)
                 self._tell("simulator", done)
                 if isinstance(wish, SetKnob):
                     self._turned[wish.name] = wish.value
-                    self._begin_chapter(done)
+                    self._begin_chapter(done if before is None else f"{wish.name} {before:g} → {wish.value:g}")
             except EndpointError as error:
                 self._tell("simulator", error.problem, "warning")
             except UsageError as error:

@@ -159,16 +159,8 @@ def is_never_well(misdeed: Misdeed, home: Path) -> None:
         assert totals["output_tokens"] < 10_000_000, totals
 
 
-QUICK = ("deep JSON",)
-
-
-@pytest.mark.parametrize("name", QUICK)
-def test_a_hostile_stream_is_an_error_in_words(home: Path, name: str) -> None:
-    is_never_well(NEVER_WELL[name], home)
-
-
 @pytest.mark.faults
-@pytest.mark.parametrize("name", sorted(NEVER_WELL.keys() - set(QUICK)))
+@pytest.mark.parametrize("name", NEVER_WELL)
 def test_every_hostile_stream_is_an_error_in_words(home: Path, name: str) -> None:
     is_never_well(NEVER_WELL[name], home)
 

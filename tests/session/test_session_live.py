@@ -185,7 +185,12 @@ async def test_another_model_after_an_outage_is_the_one_that_is_driven(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "fresh", [{"max_num_seqs": 8}, {"dialect": Dialect.SGLANG, "max_num_seqs": 8}, {"max_model_len": 512}]
+    "fresh",
+    [
+        {"dialect": Dialect.SGLANG, "max_num_seqs": 8},
+        pytest.param({"max_num_seqs": 8}, marks=pytest.mark.faults),
+        pytest.param({"max_model_len": 512}, marks=pytest.mark.faults),
+    ],
 )
 async def test_what_a_server_is_after_an_outage_is_what_verdicts_rest_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: dict[str, Any]
