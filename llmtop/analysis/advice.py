@@ -152,7 +152,7 @@ def _measured_too(now: float, capacity: Capacity) -> bool:
     """Whether what the walls give now lies within what was measured: else a page would tell two capacities."""
     low = 0.0 if capacity.low is None else capacity.low
     high = math.inf if capacity.high is None else capacity.high
-    return low <= now < high + 1
+    return round(low) <= math.floor(now + 1e-9) < high + 1  # as they are written
 
 
 def _turn(turn: Turn, walls: Walls, table: DialectTable) -> str:

@@ -10,11 +10,14 @@ from llmtop.analysis.judge import UNKNOWN
 from llmtop.analysis.measured import MeasuredCurve
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Comparison, Gain, Kind
-from llmtop.wording.chapters import changed_text, compared_text
+from llmtop.wording.chapters import START, TOLD, changed_text, compared_text
+from llmtop.wording.endings import RESTARTED
 
 
 def comparison_of(curves: Sequence[MeasuredCurve], capacity: Capacity, slo: Slo) -> Comparison | None:
     """The current configuration against the newest before it of which something is known; None: there is none.
+
+    One that was only started again is no other.
 
     Args:
         curves: from `measured_curves`, the current one last.
@@ -26,11 +29,17 @@ def comparison_of(curves: Sequence[MeasuredCurve], capacity: Capacity, slo: Slo)
     for earlier in reversed(curves[:-1]):
         if earlier.axis != current.axis:
             continue
+        was, now = _differences(earlier.parts, current.parts)
+        restarted = START in {*was, *now} or now.get(TOLD) == RESTARTED
+        if restarted and {*was, *now} <= {START, TOLD}:
+            continue
         unseen = CliffVerdict(kind=Kind.INSUFFICIENT, axis=earlier.axis)
-        before = capacity_of(earlier.levels, slo, unseen, UNKNOWN, earlier.point)
+        # what failed as a server went away says nothing of what it carried
+        levels = [level for level in earlier.levels if not (restarted and level.errors)]
+        before = capacity_of(levels, slo, unseen, UNKNOWN, earlier.point)
         if before.at_slo is None and before.fails_at is None:
             continue
-        changed = changed_text(*_differences(earlier.parts, current.parts))
+        changed = changed_text(was, now)
         gain = gain_of(before, capacity)
         return Comparison(
             changed=changed,

@@ -82,6 +82,8 @@ def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
     ]
     if assessment.capacity.sentence and assessment.judgement.question not in OF_CAPACITY:
         lines.append(f"capacity   {assessment.capacity.sentence}")
+    if assessment.compared is not None:
+        lines.append(f"compared   {assessment.compared.text}")
     lines += [f"slo        {target.text}" for target in assessment.slo.targets if target.text]
     lines += [f"failures   {failure_seen(group)}" for group in assessment.failures]
     diagnosis = assessment.diagnosis

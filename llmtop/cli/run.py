@@ -88,7 +88,7 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json({"exit_code": code, **as_json(result)})
         else:
-            said_last = final_text(profile.name, code, judgement.ok is not None)
+            said_last = final_text(profile.name, code, judgement.ok)
             say(f"{summary.text(result.meta, result.frame, result.assessment)}\n\n{said_last}")
     except LlmtopError as error:
         failed = failed or error

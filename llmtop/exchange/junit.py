@@ -73,6 +73,8 @@ def junit(name: str, assessment: Assessment, *, unknown_ok: bool = False, ended:
     if judgement.ok is not True:
         kind = "failure" if not unknown else "skipped" if unknown_ok else "error"
         ElementTree.SubElement(case, kind, message=judgement.sentence)
+    else:
+        ElementTree.SubElement(case, "system-out").text = judgement.sentence
     for target in targets:
         case = ElementTree.SubElement(suite, "testcase", classname=f"slo.{name}", name=target.name)
         if target.ok is False:

@@ -96,6 +96,7 @@ class Palette:
             "bad": ink("error", bold=True),
             "stale": text("foreground", 0.45),
             "unknown": text("foreground", 0.45),
+            "ghost-name": text("foreground", 0.35),
             "up": ink("success"),
             "key": ink("accent", bold=True),
             "track": ink("foreground", 0.25),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmtop.domain.run import Ending
+from llmtop.errors import INTERRUPTED
 from llmtop.wording.figures import TEXT, Figures, clock
 
 RESTARTED = "the server has restarted"
@@ -46,17 +47,19 @@ _ANSWERS = {
     3: "no answer, as the server fell away",
     4: "no answer, as this machine was the bottleneck: the figures are void",
     5: "not known",
-    130: "no answer, as it was interrupted",
+    INTERRUPTED: "no answer, as it was interrupted",
 }
 
 
-def final_text(profile: str, code: int, known: bool) -> str:
+def final_text(profile: str, code: int, ok: bool | None) -> str:
     """`smoke: yes (exit code 0)`, the last line of a run that nobody watches.
 
     Args:
-        known: whether the question has an answer; without one a code of 0 is what was asked for in its place.
+        ok: the answer to the question; None: it has none, and a code of 0 is what was asked for in its place.
     """
-    answer = _ANSWERS[code] if known or code else f"{_ANSWERS[5]}, which --unknown-ok takes for a yes"
+    answer = _ANSWERS[code] if ok is not None or code else f"{_ANSWERS[5]}, which --unknown-ok takes for a yes"
+    if code == INTERRUPTED and ok is not None:  # so shortly before its end that the question had its answer
+        answer = f"{_ANSWERS[0 if ok else 1]}, and was interrupted then"
     return f"{profile}: {answer} (exit code {code})"
 
 

@@ -48,6 +48,13 @@ def test_fewer_slots_are_said_to_carry_fewer_users_whether_the_server_tells_them
     assert found.text.endswith("binds now")
 
 
+def test_a_server_that_was_only_started_again_is_no_other() -> None:
+    session = drive(laptop(4), *CLIMB)
+    session.restart()
+    drive(session, (24, 12))
+    assert judged(session).compared is None
+
+
 def test_turned_back_it_is_compared_with_what_was_between() -> None:
     found = after(12, 32)
     assert found is not None

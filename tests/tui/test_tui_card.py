@@ -63,6 +63,7 @@ async def test_it_stays_while_nothing_is_driven_and_goes_with_the_first_load(res
 
 @pytest.mark.parametrize("simulated", [True, False])
 async def test_enter_holds_the_recommended_load_once_it_could_be_read(rest, monkeypatch, simulated):
+    monkeypatch.setattr(sliders, "READ_S", 60.0)
     app = rest()
     endpoint = app.host.now.frame.endpoint
     app.host.frame_becomes(endpoint=replace(endpoint, simulated=simulated))

@@ -210,6 +210,37 @@ async def test_a_search_starts_a_stopped_load_only_when_confirmed(real, monkeypa
     assert app.host.sent[-1] == Search()
 
 
+async def test_undo_turns_the_knob_back_that_was_turned_and_leaves_the_load_alone(cockpit):
+    app = cockpit("loaded")
+    was = app.host.now.frame.endpoint.knobs["max_num_seqs"]
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("right")
+        await pilot.pause(0.3)
+        before = len(loads(app))
+        await pilot.press("k", "pagedown")
+        await pilot.pause(0.3)
+        await pilot.press("u")
+        await pilot.pause(0.3)
+        await pilot.press("u")
+        assert "no knob was turned" in row(app, "events")
+    turned = [command.value for command in app.host.sent if isinstance(command, SetKnob)]
+    assert turned == [was / 2, was]
+    assert len(loads(app)) == before
+
+
+async def test_a_window_that_was_too_small_for_a_while_gives_the_slider_back(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        focused = app.cockpit.focused
+        await pilot.resize_terminal(50, 12)
+        await pilot.pause()
+        await pilot.resize_terminal(*SIZE)
+        await pilot.pause()
+        await pilot.pause()
+        assert focused is not None
+        assert app.cockpit.focused is focused
+
+
 async def test_a_number_is_typed_up_to_the_end_of_a_track_that_a_server_has_moved(cockpit):
     app = cockpit("loaded")
     app.host.frame_becomes(endpoint=replace(app.host.now.frame.endpoint, max_model_len=100_000))

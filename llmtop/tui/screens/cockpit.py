@@ -63,7 +63,7 @@ class Cockpit(Screen[None]):
         Binding("r", "record", "pause or go on recording", tooltip="rec", id="run.record"),
         Binding("g", "chart_mode", "other dots for charts", tooltip="dots", id="view.dots"),
         Binding("z", "maximise", "maximise the panel", tooltip="maximise", id="view.maximise"),
-        Binding("l", "layout", "layout: all, charts, curve", tooltip="layout", id="view.layout"),
+        Binding("l", "layout", "layout: charts or curve", tooltip="layout", id="view.layout"),
         Binding("escape", "release", "let go; give room back", id="view.back"),
         Binding("left_square_bracket", "seek(-1)", "replay: 10 s back", tooltip="10s", id="replay.back", group=SEEK),
         Binding("right_square_bracket", "seek(1)", "replay: 10 s on", tooltip="10s", id="replay.forward", group=SEEK),
@@ -89,6 +89,8 @@ class Cockpit(Screen[None]):
         self._before: Widget | None = None
         """What had the focus before the knobs were shown."""
         self._before_mark: Widget | None = None
+        self._kept: Widget | None = None
+        """What had the focus before the window became too small."""
         self._charts = HeldCharts()
         self._told: list[card.Fact] = []
         """What the answer card says; nothing while a load is driven."""
@@ -266,6 +268,11 @@ class Cockpit(Screen[None]):
 
     def _arrange(self) -> None:
         plan = arrange(*self.app.size, self._card_rows(self._told), self.knobs.display, self._layout)
+        if not plan.fits:
+            self._kept = self.focused or self._kept
+        elif self._kept is not None:  # a window that was too small for a while takes no slider out of the hand
+            self.call_after_refresh(self.set_focus, self.focused or self._kept)
+            self._kept = None
         self._card.display = plan.fits and plan.card_rows > 0
         self._card.styles.height = max(plan.card_rows, 1)
         for widget in (self.query_one("#banks"), self.body, self._keys):
@@ -376,8 +383,10 @@ class Cockpit(Screen[None]):
         refusal = commanding.live_only(self.frame, self._lost, "undoing")
         if refusal is not None:
             self.refuse(refusal.reason)
-        elif (undone := self.bank.undo()) is not None:
+        elif (undone := (self.knobs if self.knobs.display else self.bank).undo()) is not None:
             self.say(f"undone: {undone}")
+        elif self.knobs.display:
+            self.refuse("nothing to undo: no knob was turned (k goes back to the load)")
         else:
             self.refuse("nothing to undo: " + ("the load was stopped" if self.bank.stopped else "no slider was moved"))
 

@@ -55,8 +55,16 @@ class CurvePanel(Panel):
             at, low, high = (TIGHT.load(end, cliff.axis) for end in (cliff.at, cliff.low, cliff.high))
             where = fails_from(cliff, TIGHT) if cliff.fails else f"{knee_name(cliff.kind)} {at}"
             place = [(f"  {self.glyphs.cliff} {where} ({low} to {high})", "over")]
+        ghosts = [curve.label for curve in self._curves if curve.ghost]
+        earlier: Runs = [(f"  {ghosts[-1]}", "ghost-name")] if ghosts else []
         room = width - TITLE_CELLS
-        wanted = ((*lines, *count, *place), (*lines, *place), (*place,))
+        wanted = (
+            (*lines, *earlier, *count, *place),
+            (*lines, *earlier, *place),
+            (*lines, *count, *place),
+            (*lines, *place),
+            (*place,),
+        )
         return next((list(runs) for runs in wanted if sum(len(text) for text, _ in runs) <= room), list(place))
 
     def _picture(self, width: int, height: int) -> list[Runs]:

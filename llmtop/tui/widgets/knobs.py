@@ -75,13 +75,14 @@ class FaultBar(Canvas, can_focus=True):
     def draw(self, width: int, height: int) -> list[Runs]:
         lead = self.glyphs.focus if self.has_focus else " "
         runs: Runs = [(f"{lead}{'faults':<{LABEL_CELLS - 1}}", "focus" if self.has_focus else "text")]
-        room = width - LABEL_CELLS
+        room = width - LABEL_CELLS - len(self.glyphs.more)
         texts = [f"{self.glyphs.on if name in self.active else self.glyphs.off} {name}" for name in self.faults]
         first = 0
         while sum(len(text) + 2 for text in texts[first : self.chosen + 1]) > room and first < self.chosen:
             first += 1
         for index in range(first, len(texts)):
             if len(texts[index]) > room:
+                runs.append((self.glyphs.more, "dim"))
                 break
             lit = self.faults[index] in self.active
             role = "focus" if self.has_focus and index == self.chosen else "warn" if lit else "dim"
@@ -101,6 +102,8 @@ class KnobBank(Vertical):
         }
         self.fault_bar = FaultBar(glyphs)
         self._told: dict[str, float] = {}
+        self._acts: list[tuple[LogSlider, float]] = []
+        """What was turned, and where it stood before, the last at the end."""
 
     def compose(self) -> ComposeResult:
         yield from self.sliders.values()
@@ -121,6 +124,16 @@ class KnobBank(Vertical):
                     self._told[name] = knobs[name]
         self.fault_bar.follow(faults)
 
+    def undo(self) -> str | None:
+        """Turn back what was turned last, and say what that is; None: nothing was."""
+        if not self._acts:
+            return None
+        slider, before = self._acts.pop()
+        now = slider.value or 0.0
+        slider.halt(now)
+        slider.go_back(before)
+        return f"{slider.label} {now:g} {slider.glyphs.arrow} {before:g}"
+
     @property
     def first(self) -> LogSlider | FaultBar:
         """Where the focus goes."""
@@ -130,6 +143,10 @@ class KnobBank(Vertical):
     def _turned(self, message: LogSlider.Changed) -> None:
         """Command the knob; the final value of a slider was told before, unless it moved since."""
         message.stop()
+        if message.halts != message.slider.halts:
+            return
+        if message.before is not None and message.before != message.value:
+            self._acts.append((message.slider, message.before))
         name = next(name for name, slider in self.sliders.items() if slider is message.slider)
         if self._told.get(name) != message.value:
             self._told[name] = message.value
