@@ -76,10 +76,14 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, words: Sequence[str], commands: Commands) -> argparse.Namespace:
         """The words as arguments, options before, between or behind the rest. Raises UsageError."""
-        _check_options(self, words, commands)
-        arguments, stray = self.parse_known_intermixed_args(_without_preset(self, words))
-        if stray:
-            raise UsageError(_too_many(self, words, stray, commands))
+        try:
+            _check_options(self, words, commands)
+            arguments, stray = self.parse_known_intermixed_args(_without_preset(self, words))
+            if stray:
+                raise UsageError(_too_many(self, words, stray, commands))
+        except UsageError as error:
+            meant = None if self.prog.count(" ") else _mistyped(words, commands)
+            raise error if meant is None else UsageError(meant) from None
         return arguments
 
 
@@ -198,6 +202,15 @@ def _too_many(parser: Parser, words: Sequence[str], stray: Sequence[str], comman
         f"word {place} behind {parser.prog} belongs to nothing: it takes {takes} and options; "
         "a value with blanks needs quotes"
     )
+
+
+def _mistyped(words: Sequence[str], commands: Commands) -> str | None:
+    """What to say where a word that is almost a command begins a line that fits no command; None: none does."""
+    import difflib
+
+    if len(words) < 2 or words[0].startswith("-") or not difflib.get_close_matches(words[0][:SHOWN], commands, n=1):
+        return None
+    return no_url(words[0], commands, alone=True)
 
 
 def no_url(word: str, commands: Commands, *, alone: bool = False) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -19,6 +19,8 @@ from llmtop.recording.reader import RunReader
 from llmtop.session.status import endpoint_status
 
 SLOWEST, FASTEST = SPEED.least, SPEED.most
+STILL_S = 2.0
+"""A load that moves after it has stood so long is an event to go to; steps that follow at once are of the same move."""
 
 
 class ReplayLink:
@@ -39,7 +41,7 @@ class ReplayLink:
             self.meta: RunMeta = reader.meta
             self.length_s = reader.length_s
             self._batches = list(reader.batches())
-        self._moments = tuple(sorted({batch.t_s for batch in self._batches if batch.marks or batch.events}))
+        self._moments = moments_of(self._batches)
         self.path = path
         self._told_meta: RunMeta | None = None
         self._ended: Ended | None = None
@@ -126,3 +128,17 @@ class ReplayLink:
 
     def close(self) -> None:
         self._ended = Ended()
+
+
+def moments_of(batches: Sequence[FactBatch]) -> tuple[float, ...]:
+    """When there is something to go to, in s of the run, rising: marks, events, chapters, and moves of the load."""
+    told: set[float] = set()
+    moved_s: float | None = None
+    for batch in batches:
+        if batch.marks or batch.events or batch.chapters:
+            told.add(batch.t_s)
+        for change in batch.changes:
+            if moved_s is not None and change.t_s - moved_s >= STILL_S:
+                told.add(batch.t_s)
+            moved_s = change.t_s
+    return tuple(sorted(told))

@@ -9,8 +9,9 @@ from host_fakes import META, batch
 from msgspec.structs import replace
 
 from llmtop.domain.commands import Seek
-from llmtop.domain.run import Event, Mark
-from llmtop.host.replay import ReplayLink
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import Chapter, Event, LoadChange, Mark
+from llmtop.host.replay import STILL_S, ReplayLink, moments_of
 from llmtop.recording.writer import RunWriter
 from llmtop.tui import commanding
 from llmtop.tui.commanding import Order, Refusal
@@ -80,3 +81,14 @@ def test_what_is_no_time_is_refused_with_what_is(link: ReplayLink, typed: str) -
 
 def test_a_time_past_the_end_is_refused_with_the_end(link: ReplayLink) -> None:
     assert commanding.go_to(link.frame(), "1:01") == Refusal("the run ends at 01:00")
+
+
+def test_a_move_of_the_load_is_gone_to_at_its_begin_and_a_ramp_is_one_move() -> None:
+    assert STILL_S == 2.0
+    moves = [0.0, 10.0, *(20.0 + i / 4 for i in range(40)), 31.75, 33.5, 35.5]
+    batches = [
+        batch(t_s + 0.1, changes=(LoadChange(t_s, LoadPoint(concurrency=i), "hand"),)) for i, t_s in enumerate(moves)
+    ]
+    assert moments_of(batches) == (10.1, 20.1, 31.85, 35.6)
+    turned = batch(40.0, chapters=(Chapter(39.9, "max_num_seqs set to 64", "64"),))
+    assert moments_of([*batches, turned])[-1] == 40.0
