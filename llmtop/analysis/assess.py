@@ -115,7 +115,8 @@ def assess(
     capacity = buffering.unproven(capacity, whole_slo, arrival)
     if meta.ending in LOST or hopeless:
         capacity = Capacity()
-    held_s = last_held_s(facts, now_s) if over or current.point.value == 0 else now_s
+    answers = over or current.point.value == 0
+    held_s = last_held_s(facts, now_s) if answers else now_s
     recent = recent_of(facts, requests, current.point, held_s if over else now_s)
     shown = worth_trying(shown, capacity, failing=not over and recent.all_fail)
     drifts, recoveries = ((), ()) if previous is None else (previous.drifts, previous.recoveries)
@@ -143,13 +144,13 @@ def assess(
     by_curve = on_this_machine(by_cliff(shown)) if here else by_cliff(shown)
     if meta.ending in LOST or hopeless:
         diagnosis = NOTHING
-    elif over and by_curve.bound is not Bound.NONE:
+    elif answers and by_curve.bound is not Bound.NONE:
         diagnosis = by_curve
     else:
         pressed = _pressed(verdict, slo)
         votes = ballots(facts, requests, current.point, limits, current.levels, dialect, pressed, held_s)
         votes = list(map(on_this_machine, votes)) if here else votes
-        before_now = _shown_before(facts, previous)
+        before_now = NOTHING if answers else _shown_before(facts, previous)
         if over and not lasting(facts, requests, held_s):
             votes = [NOTHING if vote.bound in FAILING else vote for vote in votes]
             before_now = NOTHING if before_now.bound in FAILING else before_now

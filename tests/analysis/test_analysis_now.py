@@ -17,7 +17,7 @@ from llmtop.domain.request import Outcome
 from llmtop.domain.run import Chapter, Ending, Event, LoadChange
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Bound
+from llmtop.domain.verdicts import Bound, Diagnosis
 from llmtop.simulator.engine import load_preset
 
 
@@ -78,6 +78,22 @@ def test_what_binds_and_by_what_stays_as_it_was_when_the_load_was_stopped() -> N
         told.add((said.diagnosis.bound, said.diagnosis.evidence))
     assert len(told) == 1, told
     assert said.diagnosis.bound is Bound.QUEUE
+
+
+def test_at_rest_what_binds_and_what_to_turn_are_those_of_the_last_line_of_the_run() -> None:
+    session = laptop(32)
+    session.run_until(14)
+    session.turn(max_num_seqs=48)
+    for count in (60, 48):
+        session.command(users(count))
+        session.run_until(session.now_s + 14)
+    said = assess(session.facts, session.meta, Slo(), now_s=session.now_s, full=False)
+    said = msgspec.structs.replace(said, diagnosis=Diagnosis(bound=Bound.COMPUTE))
+    session.command(users(0))
+    session.run_until(session.now_s + 3)
+    resting = assess(session.facts, session.meta, Slo(), now_s=session.now_s, previous=said).diagnosis
+    ended = assess(session.facts, session.end(), Slo(), now_s=session.now_s).diagnosis
+    assert (resting.bound, resting.evidence, resting.advice) == (ended.bound, ended.evidence, ended.advice)
 
 
 def test_another_configuration_makes_the_slo_of_now_unknown() -> None:
