@@ -115,9 +115,10 @@ def _recording(frame: Frame, run_file: str | None) -> Fact:
     return Fact("record", f"{again} shows it again, e writes the report", 5, "dim", again)
 
 
-def holding(load: float | None, focused: bool) -> str:
-    """What is to be typed to hold the load that stands on its slider as a question."""
-    return "" if load is None else f"{'' if focused else 'c '}Enter holds {TIGHT.exact(load)}"
+def holding(load: float | None, focused: bool, recommended: bool = True) -> str:
+    """What is to be typed for the load that stands on its slider as a question: the recommended one, or the last."""
+    does = "holds" if recommended else "goes back to"
+    return "" if load is None else f"{'' if focused else 'c '}Enter {does} {TIGHT.exact(load)}"
 
 
 def rows_needed(told: Sequence[Fact], width: int) -> int:

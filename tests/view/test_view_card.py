@@ -133,6 +133,7 @@ def test_what_binds_is_not_known_while_this_machine_is_late() -> None:
 
 def test_what_is_to_be_typed_names_the_slider_where_it_is_not_lit() -> None:
     assert (holding(31, True), holding(31, False), holding(None, True)) == ("Enter holds 31", "c Enter holds 31", "")
+    assert holding(48, True, recommended=False) == "Enter goes back to 48"
 
 
 def test_without_a_recording_it_says_so() -> None:

@@ -171,7 +171,8 @@ class Cockpit(Screen[None]):
         if offered is None or self._offered == offered or self.bank.offer(offered):
             self._offered = offered
         load, glyphs = self.bank.load, self.glyphs
-        holds = card.holding(load.asked, load.has_focus) if frame.target.value == 0 and frame.replay is None else ""
+        asks = frame.target.value == 0 and frame.replay is None
+        holds = card.holding(load.asked, load.has_focus, offered is not None) if asks else ""
         run_file = None if frame.run_file is None else short(frame.run_file)
         told: list[card.Fact] = []
         if resting and assessment is not None:
