@@ -29,7 +29,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "locate": ("llmtop locate", "llmtop locate --json"),
 }
 CODES = {
-    0: "done; of a run: yes, its answer is yes",
+    0: "done",
     1: "no",
     2: "the command line or a file is wrong",
     3: "the endpoint cannot be reached, is gone, hangs or restarted",
@@ -37,6 +37,8 @@ CODES = {
     5: "not known (--unknown-ok makes it 0)",
     130: "interrupted",
 }
+ANSWERED = "yes, or there was no question"
+"""What 0 says of a command that has a 1, too."""
 _EVERY = (0, 2, 130)
 _ENDS = {
     "live": (0, 2, 3, 4, 130),
@@ -67,5 +69,6 @@ def epilog(command: str, more: str | None = None) -> str:
     if command in WITH_SLO:
         parts.append(SLO)
     codes = _ENDS.get(command, _EVERY)
-    parts.append("\n".join(("exit codes:", *(f"  {code:<4} {CODES[code]}" for code in codes))))
+    told = {**CODES, 0: ANSWERED} if 1 in codes else CODES
+    parts.append("\n".join(("exit codes:", *(f"  {code:<4} {told[code]}" for code in codes))))
     return "\n\n".join(parts)

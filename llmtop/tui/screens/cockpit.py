@@ -63,7 +63,7 @@ class Cockpit(Screen[None]):
         Binding("r", "record", "pause or go on recording", tooltip="rec", id="run.record"),
         Binding("g", "chart_mode", "other dots for charts", tooltip="dots", id="view.dots"),
         Binding("z", "maximise", "maximise the panel", tooltip="maximise", id="view.maximise"),
-        Binding("l", "layout", "layout: charts or curve", tooltip="layout", id="view.layout"),
+        Binding("l", "layout", "next layout of panels", tooltip="layout", id="view.layout"),
         Binding("escape", "release", "let go; give room back", id="view.back"),
         Binding("left_square_bracket", "seek(-1)", "replay: 10 s back", tooltip="10s", id="replay.back", group=SEEK),
         Binding("right_square_bracket", "seek(1)", "replay: 10 s on", tooltip="10s", id="replay.forward", group=SEEK),
