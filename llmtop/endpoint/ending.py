@@ -99,9 +99,13 @@ def without_comments(body: bytes) -> bytes:
     return b"".join(line for line in lines if not line.startswith(b":")).strip()
 
 
+_FIELDS = (b"data", b"event", b"id", b"retry")
+"""With which a line of an event stream begins."""
+
+
 def is_silence(body: bytes) -> bool:
     """Whether a body without events is an event stream all the same: nothing, or the start of an event."""
-    return not body or body.startswith((b"data", b"event", b"id", b"retry"))
+    return not body or body.startswith(_FIELDS) or any(field.startswith(body) for field in _FIELDS)
 
 
 def what_it_is_instead(body: bytes) -> str:

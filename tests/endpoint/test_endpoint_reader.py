@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmtop.domain.request import Outcome, TokenSource
@@ -358,6 +358,8 @@ def test_events_are_a_stream_whatever_label_and_success_they_come_with(label: st
 
 
 @given(st.integers(0, 400))
+@example(1)
+@example(3)
 def test_a_stream_that_was_cut_before_it_said_why_it_ended_is_never_good(at: int) -> None:
     whole = wire([chat("a", "null"), chat("b"), {"choices": [{"delta": {}, "finish_reason": "stop"}]}])
     cut = min(at, whole.index(b'"stop"') + len(b'"stop"'))
