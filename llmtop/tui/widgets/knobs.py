@@ -129,10 +129,7 @@ class KnobBank(Vertical):
         if not self._acts:
             return None
         slider, before = self._acts.pop()
-        now = slider.value or 0.0
-        slider.halt(now)
-        slider.go_back(before)
-        return f"{slider.label} {now:g} {slider.glyphs.arrow} {before:g}"
+        return slider.go_back(before)
 
     @property
     def first(self) -> LogSlider | FaultBar:

@@ -95,10 +95,7 @@ class LoadBank(Vertical):
         if not self._acts:
             return None
         slider, before = self._acts.pop()
-        now = slider.value or 0.0
-        slider.halt(now)
-        slider.go_back(before)
-        return f"{slider.label} {now:g} {slider.glyphs.arrow} {before:g}"
+        return slider.go_back(before)
 
     def follow(self, frame: Frame, cliff: CliffVerdict | None, stale: bool, locked: str | None) -> None:
         """Show what is commanded and what is really in flight. `locked`: why no slider may move."""

@@ -140,10 +140,13 @@ class LogSlider(Canvas, can_focus=True):
         self._typed, self.asked, self._asked_at_s = None, value, time.monotonic()
         self.redraw()
 
-    def go_back(self, value: float) -> None:
-        """As `wish`, but nothing that could be undone."""
+    def go_back(self, value: float) -> str:
+        """As `wish`, but nothing that could be undone; says what it undoes: `concurrency 64 → 8`."""
+        now = self.value or 0.0
+        self.halt(now)
         self._act_from, self._act_told = self.value, True
         self.wish(value)
+        return f"{self.label} {now:g} {self.glyphs.arrow} {value:g}"
 
     def halt(self, value: float) -> None:
         """Stand on `value`; whatever a hand had begun is over, and what it has told counts no more."""
