@@ -183,7 +183,7 @@ def assess(
         cliffs=verdicts,
         diagnosis=diagnosis,
         capacity=capacity,
-        curves=tuple(_shown(curve, slo, curve is not current, arrival) for curve in curves),
+        curves=tuple(shown_curve(curve, slo, curve is not current, arrival) for curve in curves),
         drifts=drifts,
         recoveries=recoveries,
         judgement=judgement,
@@ -372,7 +372,8 @@ def _top(levels: Sequence[Level]) -> float | None:
     return max((level.load for level in levels), default=None)
 
 
-def _shown(curve: MeasuredCurve, slo: Slo, ghost: bool, arrival: buffering.Arrival | None) -> Curve:
+def shown_curve(curve: MeasuredCurve, slo: Slo, ghost: bool, arrival: buffering.Arrival | None) -> Curve:
+    """The levels of a curve that charts show; `arrival` not None: without what a buffering path spoilt."""
     shown = [level for level in curve.levels if level.n + level.errors >= SHOWN_FROM]
     points = tuple(level.remembered(slo, partial(_point, level, slo)) for level in shown)
     return Curve(label=curve.label, axis=curve.axis, points=buffering.without_spoilt(points, arrival), ghost=ghost)

@@ -225,6 +225,8 @@ class EndpointInfo(Struct, frozen=True, kw_only=True):
     pins_output: bool = False
     """Whether the output length can be pinned (ignore_eos, min_tokens)."""
     has_usage: bool = False
+    flags: tuple[tuple[str, str], ...] = ()
+    """What the server tells of its own settings: (name, value), sorted by name."""
     request_shape: RequestShape = RequestShape()
     findings: tuple[Finding, ...] = ()
 

@@ -30,6 +30,8 @@ class LoadPoint(Struct, frozen=True, kw_only=True):
     """Closed loop: pause of a user between the end of one request and the next."""
     burstiness: float = 1.0
     """Open loop: shape of the Gamma between arrivals. 1 = Poisson, below 1 = bursts, `inf` = constant."""
+    gate: int | None = None
+    """So many requests at most are let through to the server at once, first come, first served; None: all of them."""
 
     def __post_init__(self) -> None:
         if (self.concurrency is None) == (self.rate_rps is None):

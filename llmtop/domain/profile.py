@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct, structs
 
@@ -51,6 +52,10 @@ class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """chat (/v1/chat/completions) or completions (/v1/completions)."""
 
 
+Start = Literal["staggered", "together"]
+"""Closed loop: how users that are called up at once begin: spread over a short time, or all in the same instant."""
+
+
 class Question(StrEnum):
     """What a run is to find out. A run has one, and one answer."""
 
@@ -93,6 +98,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     """Of the simulated engine, instead of the preset's."""
     at_least: float | None = None
     """Of a capacity: the load that it must reach."""
+    start: Start = "staggered"
     recover_within_s: float = 30.0
     """Of a spike: how long after its end all must be as before."""
     slo: Slo = Slo()

@@ -126,7 +126,7 @@ class RunMeta(Struct, frozen=True, kw_only=True):
     preset: str | None = None
     """Of the simulated engine."""
     settings: tuple[tuple[str, str], ...] = ()
-    """What was set of it instead of the preset's own, at the start: (name, value)."""
+    """What was set of the server by us, at the start, instead of its own or its preset's: (name, value)."""
     ended_s: float | None = None
     """Length of the run; None: it was cut off."""
     ending: Ending | None = None

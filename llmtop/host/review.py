@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from llmtop.analysis.percentiles import figures_of
+from llmtop.analysis.sides import Side, sides_of
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import FactBatch, RunMeta
@@ -32,6 +34,19 @@ def assess_run(run: Path, slo: Slo | None = None) -> tuple[Assessment, RunFigure
         facts, meta = Facts.of(reader.batches()), _over(reader)
         opinion = Judge(slo or meta.profile.slo)(facts, meta, full=True)
         return opinion, figures_of(facts, meta)
+
+
+def sides_of_run(run: Path, slo: Slo | None = None) -> tuple[Side, ...]:
+    """What a recording measured, a side for each configuration, by `slo` or by its own profile's. () without levels.
+
+    Raises RunFileError.
+    """
+    with RunReader(run) as reader:
+        facts, meta = Facts.of(reader.batches()), _over(reader)
+        slo = slo or meta.profile.slo
+        opinion = Judge(slo)(facts, meta, full=True)
+    sides = sides_of(meta.label or run.stem, facts, meta, slo, opinion)
+    return tuple(dataclasses.replace(side, source=run) for side in sides)
 
 
 def _over(reader: RunReader) -> RunMeta:

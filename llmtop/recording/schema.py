@@ -21,7 +21,8 @@ in which its request ended, and a replay tells it then too. Rows with the same `
 
 Facts only: no verdict is stored, so that an old run can be judged again. Schema 1 is the exception: its samples of the
 client have a `state` and its requests `client_limited`, and lack what these were judged by; both are NULL from
-schema 2 on. Requests have `timed_tokens`, `hidden_tokens` and `prompt_source` from schema 4 on. API keys are never in
+schema 2 on. Requests have `timed_tokens`, `hidden_tokens` and `prompt_source` from schema 4 on, changes of the
+load `gate` from schema 5 on. API keys are never in
 the file.
 
 A file may be anybody's: a row is taken only if each value has the type of its field, lies in the range of its unit
@@ -49,7 +50,7 @@ from llmtop.domain.run import Chapter, Event, JudgedLevel, LoadChange, Mark, Sea
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.recording.limits import bare, fitting, found, limited, stored, wanted
 
-VERSION = 4
+VERSION = 5
 APPLICATION_ID = 0x6C6C6D74
 """`llmt` in the database header, by which a run file can be told from any other database."""
 
