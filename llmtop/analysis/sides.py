@@ -6,10 +6,11 @@ A run has one side for each configuration of which it has levels; the last one i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from msgspec.structs import replace
+import msgspec
+import numpy as np
 
 from llmtop.analysis.assess import assess_levels, shown_curve
 from llmtop.analysis.capacity import capacity_of
@@ -21,7 +22,10 @@ from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Curve, Kind
-from llmtop.meter.facts import Facts
+from llmtop.meter.facts import Facts, Table
+from llmtop.wording.chapters import LENGTHS, START
+from llmtop.wording.compared import spread_text
+from llmtop.wording.sentences import lengths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +44,11 @@ class Side:
     point: LoadPoint | None = None
     """The requests that it was driven with, whatever their load; None: not known."""
     traits: dict[str, str] = field(default_factory=dict)
-    """What else may tell it from another, by name: model, server, its flags, what was set, lengths."""
+    """What else may tell it from another, by name: model, server, its flags, what was set, the requests."""
+    prefix_hits: float | None = None
+    """Share of prompt tokens that the server found in its prefix cache, over the run; None: not shown."""
+    client_late: float | None = None
+    """Share of the seconds in which the client was the bottleneck."""
     meta: RunMeta | None = None
     """Of the run that it is of; None: another tool's file, or a table."""
     source: Path | None = None
@@ -57,16 +65,27 @@ def sides_of(name: str, facts: Facts, meta: RunMeta, slo: Slo, opinion: Assessme
         opinion: of the whole run by the same SLO: the last side has its cliff and its capacity.
     """
     curves = Ledger().curves(facts, meta, finished_requests(facts), facts.t_s)
+    hits, late = _mean(facts.server, "prefix_hit_ratio"), _mean(facts.client, "red")
     return tuple(
-        _of_curve(curve, name, meta, slo, opinion if curve is curves[-1] else None, at, len(curves))
+        replace(
+            _of_curve(curve, name, meta, slo, opinion if curve is curves[-1] else None),
+            prefix_hits=hits,
+            client_late=late,
+            part=at,
+            of=len(curves),
+        )
         for at, curve in enumerate(curves)
         if curve.levels
     )
 
 
-def _of_curve(
-    curve: MeasuredCurve, name: str, meta: RunMeta, slo: Slo, opinion: Assessment | None, at: int, of: int
-) -> Side:
+def _mean(table: Table, name: str) -> float | None:
+    values = table.column(name)
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _of_curve(curve: MeasuredCurve, name: str, meta: RunMeta, slo: Slo, opinion: Assessment | None) -> Side:
     if opinion is not None:
         cliff, capacity = opinion.cliff, opinion.capacity
     else:
@@ -82,17 +101,30 @@ def _of_curve(
         capacity=capacity,
         curve=shown_curve(curve, slo, True, None),
         point=curve.point,
-        traits={**_traits(meta), **curve.parts},
+        traits={**_traits(meta, curve.point), **_told_apart(curve)},
         meta=meta,
-        part=at,
-        of=of,
     )
 
 
-def _traits(meta: RunMeta) -> dict[str, str]:
-    info = meta.info
-    told = {} if info is None else {"model": info.model, "server": info.server or "", **dict(info.flags)}
-    return {name: text for name, text in {**told, **dict(meta.settings)}.items() if text}
+def _told_apart(curve: MeasuredCurve) -> dict[str, str]:
+    """What tells this curve from the others of its run, but that the server was started again."""
+    return {name: text.removeprefix(f"{name} ") for name, text in curve.parts.items() if name != START}
+
+
+def _traits(meta: RunMeta, point: LoadPoint) -> dict[str, str]:
+    info, workload = meta.info, meta.profile.workload
+    served = {} if info is None else {"model": info.model, "server": info.server or "", **dict(info.flags)}
+    asked = {
+        LENGTHS: lengths(point, unit="tok"),
+        "prompts": " ".join(filter(None, (workload.source, workload.file))),
+        "spread of lengths": f"{spread_text(workload.prompt)}/{spread_text(workload.output)}",
+        "api": workload.api,
+        "think time": f"{point.think_time_s:g} s" if point.think_time_s else "",
+        "start": "" if meta.profile.start == "staggered" else meta.profile.start,
+        "gate": "" if point.gate is None else str(point.gate),
+        "llmtop": meta.llmtop_version,
+    }
+    return {name: text for name, text in {**served, **dict(meta.settings), **asked}.items() if text}
 
 
 def side_of_levels(
@@ -113,7 +145,7 @@ def side_of_levels(
         slo=slo,
         cliff=opinion.cliff,
         capacity=opinion.capacity,
-        curve=replace(opinion.curves[0], label=name, ghost=True),
+        curve=msgspec.structs.replace(opinion.curves[0], label=name, ghost=True),
         point=point,
         traits=traits or {},
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from llmtop.analysis import assess_levels
 from llmtop.cli.exits import exit_code
 from llmtop.cli.output import complain, print_json, say, verdicts_json
-from llmtop.cli.recorded import run_path
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import OF_CAPACITY
 from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
@@ -17,7 +16,7 @@ from llmtop.errors import FileError, UsageError
 from llmtop.exchange.levels import parse_levels, shortfall
 from llmtop.host.review import assess_run, cut_off
 from llmtop.inputs import path_of, text_of
-from llmtop.recording.shelf import remember
+from llmtop.recording.shelf import remember, run_path
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TEXT
 from llmtop.wording.sentences import fails_from

@@ -13,6 +13,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "replay": ("llmtop replay last", 'llmtop replay before.llmtop --slo "ttft_p95<1s"'),
     "assess": ("llmtop assess last --json", "llmtop assess levels.csv --metric tpot --stat p95"),
+    "compare": (
+        "llmtop compare before.llmtop after.llmtop",
+        'llmtop compare before.llmtop last --fail-on "capacity -5%, ttft_p95 +10%"',
+    ),
     "report": ("llmtop report last", "llmtop report before.llmtop -o before.html"),
     "runs": ("llmtop runs", "llmtop runs prune --keep 20"),
     "sim": ("llmtop sim h100-llama-3.1-8b --port 8001", "llmtop sim --set max_num_seqs=64 --fault http_500=0.05"),
@@ -44,6 +48,7 @@ _ENDS = {
     "live": (0, 2, 3, 4, 130),
     "run": tuple(CODES),
     "assess": tuple(CODES),
+    "compare": (0, 1, 2, 5, 130),
     "doctor": (0, 2, 3, 130),
 }
 """Exit codes of a command; the others have those of `_EVERY`."""
@@ -55,7 +60,7 @@ limits of --slo, each as NAME<LIMIT, with commas between them:
   queue            requests that wait in the server
   kv               share of the KV cache in use: 80% or 0.8
   in quotes, as a shell takes < for itself: --slo "ttft_p95<2s,error_ratio<1%\""""
-WITH_SLO = ("live", "run", "replay", "assess", "report", "predict")
+WITH_SLO = ("live", "run", "replay", "assess", "compare", "report", "predict")
 
 
 def epilog(command: str, more: str | None = None) -> str:

@@ -18,7 +18,9 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 from msgspec import Struct
 
+from llmtop.analysis.thresholds import Crossing
 from llmtop.cli.runs import RunEntry
+from llmtop.domain.compared import Compared
 from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Distribution, Frame, Totals
@@ -107,6 +109,12 @@ def documents() -> dict[str, Keys]:
             **keys_of(CliffVerdict),
             "figures": figures,
             **verdicts,
+        },
+        "llmtop compare --json": {
+            **head,
+            **code,
+            "compared": Key(tuple[Compared, ...], "Each of the others beside the first."),
+            "crossed": Key(tuple[tuple[Crossing, ...], ...], "Of each, the thresholds of --fail-on that it reached."),
         },
         "llmtop report -o FILE.json": {
             **head,

@@ -27,6 +27,7 @@ COMMANDS = {
     "run": ("llmtop.cli.run", "run a profile headless; the exit code is the answer to its question"),
     "replay": ("llmtop.cli.replay", "the cockpit over a recording"),
     "assess": ("llmtop.cli.assess", "the verdicts of a recording or of a table of levels"),
+    "compare": ("llmtop.cli.compare", "before and after: recordings beside each other, load by load"),
     "report": ("llmtop.cli.report", "a recording as HTML, Markdown, JSON or CSV"),
     "runs": ("llmtop.cli.runs", "your recordings, newest first; prune deletes old ones"),
     "sim": ("llmtop.cli.sim", "only the simulated server, on a port"),

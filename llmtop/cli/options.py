@@ -188,6 +188,23 @@ def _assess(parser: _Parser) -> None:
     parser.add_argument("--axis", choices=("concurrency", "rate"), default="concurrency", help="of a table's levels")
 
 
+def _compare(parser: _Parser) -> None:
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN|LEVELS.csv",
+        help=f"the first is the one before: {_RUN}; RUN@2 for its second configuration; or a .csv table of levels",
+    )
+    _slo(parser)
+    parser.add_argument(
+        "--fail-on", metavar="CHANGES", help='exit code 1 where it got so much worse: "capacity -5%%, ttft_p95 +10%%"'
+    )
+    _unknown_ok(parser)
+    parser.add_argument("--anyway", action="store_true", help="compare other workloads and models, too")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--axis", choices=("concurrency", "rate"), default="concurrency", help="of a table's levels")
+
+
 def _report(parser: _Parser) -> None:
     parser.add_argument("run", metavar="RUN", help=_RUN)
     parser.add_argument(
@@ -280,6 +297,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "run": _run,
     "replay": _replay,
     "assess": _assess,
+    "compare": _compare,
     "report": _report,
     "runs": _runs,
     "sim": _sim,

@@ -8,13 +8,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from llmtop.cli.output import complain, print_json, say
-from llmtop.cli.recorded import run_path
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Question
 from llmtop.errors import UsageError
 from llmtop.meter.facts import Facts
 from llmtop.profiles import ProfileEntry, list_profiles, own_folder, own_problem, profile_from_run, save_profile
 from llmtop.recording.reader import RunReader
+from llmtop.recording.shelf import run_path
 from llmtop.wording.figures import clock
 
 MOST_NAME = 200

@@ -1,4 +1,4 @@
-"""Which recording a RUN on the command line names, and what is said where they take much room."""
+"""What a recording drove, what is remembered of a run at its end, and what is said where recordings take much room."""
 
 from __future__ import annotations
 
@@ -7,31 +7,14 @@ from typing import TYPE_CHECKING
 
 from llmtop.cli.output import complain
 from llmtop.domain.plain import plain
-from llmtop.errors import RunFileError, UsageError
-from llmtop.inputs import path_of
+from llmtop.errors import UsageError
 from llmtop.wording.figures import TEXT
 
 if TYPE_CHECKING:
     from llmtop.domain.verdicts import Assessment
 
-LAST = "last"
-"""The name of the newest recording."""
 MUCH_BYTES = 1_000_000_000
 """Of all recordings together: from here on somebody should know how to be rid of them."""
-
-
-def run_path(text: str) -> Path:
-    """The path of a run file: `last`, a name from `llmtop runs`, or a path. Raises FileError."""
-    from llmtop.recording import shelf
-
-    if text == LAST:
-        return shelf.newest()
-    path = path_of(text, RunFileError)
-    if path.exists():
-        return path
-    if (known := shelf.named(text)) is not None:
-        return known
-    raise RunFileError(path, f"no such file; `llmtop runs` lists the recordings, {LAST!r} is the newest")
 
 
 def driven_preset(text: str) -> tuple[str, dict[str, float]] | None:
@@ -45,10 +28,12 @@ def driven_preset(text: str) -> tuple[str, dict[str, float]] | None:
     from llmtop.recording.runfile import SUFFIX
     from llmtop.simulator.engine import preset_names
 
-    named = text == LAST or text.endswith(SUFFIX) or (text not in preset_names() and shelf.named(text) is not None)
+    named = (
+        text == shelf.LAST or text.endswith(SUFFIX) or (text not in preset_names() and shelf.named(text) is not None)
+    )
     if not named:
         return None
-    with RunReader(run_path(text)) as reader:
+    with RunReader(shelf.run_path(text)) as reader:
         chapters = [chapter for batch in reader.batches() for chapter in batch.chapters]
         preset, knobs = simulated_by(reader.meta, chapters)
     if preset is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from llmtop.cli.output import complain
-from llmtop.cli.recorded import run_path
 from llmtop.cli.terminal import ascii_only, check_terminal
 from llmtop.domain.slo import parse_slo
 from llmtop.errors import INTERRUPTED
+from llmtop.recording.shelf import run_path
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from llmtop.cli.output import complain, named, say
-from llmtop.cli.recorded import run_path
 from llmtop.domain.slo import parse_slo
 from llmtop.host.review import cut_off, review, write_reports
+from llmtop.recording.shelf import run_path
 from llmtop.report import check_report, write_report
 
 

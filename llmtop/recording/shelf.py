@@ -21,12 +21,15 @@ from msgspec import Struct
 from llmtop.domain.plain import LONG, plain
 from llmtop.errors import FileError, RunFileError
 from llmtop.files import SQLITE, make_folder, user_folder, write_whole
+from llmtop.inputs import path_of
 from llmtop.recording import guard, schema
 from llmtop.recording.meta import read_meta
 from llmtop.recording.opening import Opened
 from llmtop.recording.runfile import SUFFIX
 from llmtop.recording.writer import runs_directory
 
+LAST = "last"
+"""The name of the newest recording."""
 GOES_ON_S = 600.0
 """A recording without an end that was written to within so many seconds may be one that goes on."""
 MOST_REMEMBERED = 2000
@@ -106,6 +109,18 @@ def named(name: str) -> Path | None:
         return None
     path = runs_directory() / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
     return path if _recording(path) is not None else None
+
+
+def run_path(text: str) -> Path:
+    """The path of a run file: `last`, a name from `llmtop runs`, or a path. Raises FileError."""
+    if text == LAST:
+        return newest()
+    path = path_of(text, RunFileError)
+    if path.exists():
+        return path
+    if (known := named(text)) is not None:
+        return known
+    raise RunFileError(path, f"no such file; `llmtop runs` lists the recordings, {LAST!r} is the newest")
 
 
 def glance(path: Path) -> Glance:

@@ -12,13 +12,13 @@ from documented import drift
 
 from llmtop.cli import recorded, runs
 from llmtop.cli.main import main
-from llmtop.cli.recorded import run_path
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Chapter, FactBatch, RunMeta
 from llmtop.errors import RunFileError, UsageError
 from llmtop.profiles import load_profile
 from llmtop.recording import shelf
+from llmtop.recording.shelf import run_path
 from llmtop.recording.writer import RunWriter, runs_directory
 
 DAYS = (1, 10, 40, 100)

@@ -1,0 +1,440 @@
+"""One side beside another, load by load: by how much each figure differs, and whether that is more than chance.
+
+Requests of one level are not independent: users fall into step, and one long answer delays many. So the spread of a
+figure is taken from blocks of requests that follow each other (delete-a-block jackknife; Miller, Biometrika 61, 1974),
+to which is added what two runs of one server differ by although nothing was changed. The intervals of one comparison
+hold together: each is so wide that all of them cover with 95 % (Bonferroni), as otherwise one of thirty equal figures
+would be called different nearly every time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from msgspec.structs import replace
+
+from llmtop.analysis.compared import gain_of
+from llmtop.analysis.fits import Array
+from llmtop.analysis.levels import Level
+from llmtop.analysis.sides import Side
+from llmtop.analysis.stats import LEVEL
+from llmtop.domain.compared import Change, Compared, Delta, Difference, LevelDelta
+from llmtop.domain.slo import Latency
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Gain
+from llmtop.errors import UsageError
+from llmtop.wording.chapters import LENGTHS, SHARED
+from llmtop.wording.compared import client_was_late, compared_sentence, interpolated, no_common_load
+from llmtop.wording.figures import TEXT
+
+BLOCKS = 10
+FEWEST = 2 * BLOCKS
+"""Requests of a level; fewer on one side say nothing of a difference."""
+FEWEST_P95 = 60
+RUN_SD = 0.015
+"""Standard deviation of the logarithm of one figure between runs of one server, beyond what its requests tell: what is
+smaller, the next run would not find again, however many requests say so."""
+ALIKE = 0.10
+"""Figures that are surely no further apart are the same, where no difference is proven."""
+LEAST_POINTS, ALIKE_POINTS = 0.001, 0.01
+"""The same for a share of requests."""
+KV_POINTS = 0.05
+"""The use of a KV cache differs by as much from scrape to scrape."""
+
+SHARE_POINTS = 0.05
+"""By so much the share of prefix hits, or of seconds in which the client was late, must differ to be told."""
+WORKLOAD = ("model", LENGTHS, SHARED, "prompts", "spread of lengths", "api", "think time", "start")
+"""What makes it other requests, by the names of a side's traits."""
+
+Kind = Literal["time", "rate", "share", "gauge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure that is compared: of times and shares less is better, of rates more."""
+
+    name: str
+    kind: Kind
+    latency: Latency | None = None
+    q: float = 0.5
+
+    @property
+    def sign(self) -> int:
+        """Of a change for the better."""
+        return 1 if self.kind == "rate" else -1
+
+    @property
+    def relative(self) -> bool:
+        """Whether changes are shares of what was before; else they are points."""
+        return self.kind in ("time", "rate")
+
+
+METRICS = (
+    Metric("ttft_p50", "time", "ttft"),
+    Metric("ttft_p95", "time", "ttft", 0.95),
+    Metric("tpot_p50", "time", "tpot"),
+    Metric("tpot_p95", "time", "tpot", 0.95),
+    Metric("e2e_p50", "time", "e2e"),
+    Metric("output_tokens_per_s", "rate"),
+    Metric("error_ratio", "share"),
+    Metric("kv_usage", "gauge"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """Milliseconds, tokens/s or a share; `se` of its logarithm or of the share, None: not known."""
+
+    value: float
+    se: float | None = None
+    n: int = 0
+    """Requests that `se` rests on; 0: it needs no others."""
+
+
+_Pair = tuple[_Figure | None, _Figure | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    load: float
+    n: tuple[int, int]
+    pairs: tuple[_Pair, ...]
+    """In the order of `METRICS`."""
+
+
+def compare(before: Side, after: Side) -> Compared:
+    """What changed from one side to the other; the other way round it is the opposite.
+
+    Raises UsageError: they have no load in common, measured or between two that were.
+    """
+    if before.axis != after.axis:
+        raise UsageError(f"{before.name} was driven by {before.axis}, {after.name} by {after.axis}: nothing to compare")
+    rows = _steadied(_rows(before.levels, after.levels))
+    if not rows:
+        raise UsageError(no_common_load(before.name, _loads(before), after.name, _loads(after), before.axis))
+    tests = len(METRICS) + sum(_tested(pair) for row in rows for pair in row.pairs)
+    width = _student(1 - (1 - LEVEL) / (2 * tests), 2 * (BLOCKS - 1) * len(rows))
+    levels = tuple(
+        LevelDelta(
+            load=row.load,
+            n=row.n,
+            deltas=tuple(_delta(metric, pair, width) for metric, pair in zip(METRICS, row.pairs, strict=True)),
+        )
+        for row in rows
+    )
+    over_all = tuple(
+        _over_all(metric, [row.pairs[at] for row in rows], width)
+        for at, metric in enumerate(METRICS)
+        if metric.kind != "gauge"
+    )
+    gain = gain_of(before.capacity, after.capacity)
+    capacity = _of_capacity(before.capacity, after.capacity, gain)
+    differs = _differences(before, after)
+    told = Compared(
+        before=before.name,
+        after=after.name,
+        axis=before.axis,
+        differs=differs,
+        unequal=tuple(each for each in differs if each.name in WORKLOAD),
+        levels=levels,
+        over_all=over_all,
+        capacity=capacity,
+        cliff=_of_cliff(before.cliff, after.cliff),
+        gain=gain,
+        verdict=_whole([*over_all, *_felt(levels), capacity], over_all),
+        notes=_notes(before, after, rows),
+    )
+    return replace(told, sentence=compared_sentence(told))
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+
+def _rows(before: Sequence[Level], after: Sequence[Level]) -> tuple[_Row, ...]:
+    """Every load that both have, one of them perhaps between two that it measured."""
+    known = [{level.load: level for level in levels} for levels in (before, after)]
+    rows = []
+    for load in sorted({*known[0], *known[1]}):
+        found = [_figures(levels, load) for levels in known]
+        if found[0] is None or found[1] is None:
+            continue
+        n = tuple(levels[load].n + levels[load].errors if load in levels else 0 for levels in known)
+        rows.append(_Row(load, (n[0], n[1]), tuple(zip(found[0], found[1], strict=True))))
+    return tuple(rows)
+
+
+def _figures(levels: dict[float, Level], load: float) -> tuple[_Figure | None, ...] | None:
+    """The figures at a load, in the order of `METRICS`; None: it was not measured, nor what lies on both sides."""
+    if load in levels:
+        return _measured(levels[load])
+    for low, high in pairwise(sorted(levels)):
+        if low < load < high:
+            share = (load - low) / (high - low)
+            ends = zip(METRICS, _measured(levels[low]), _measured(levels[high]), strict=True)
+            return tuple(_between(metric, one, other, share) for metric, one, other in ends)
+    return None
+
+
+def _measured(level: Level) -> tuple[_Figure | None, ...]:
+    return level.remembered("compared", lambda: tuple(_figure(level, metric) for metric in METRICS))
+
+
+def _steadied(rows: Sequence[_Row]) -> tuple[_Row, ...]:
+    """With the spread of ten blocks, which is itself known to a quarter only, at least that of all levels together."""
+
+    def steadied(figure: _Figure | None, variance: float) -> _Figure | None:
+        if figure is None or figure.se is None or not figure.n:
+            return figure
+        return dataclasses.replace(figure, se=max(figure.se, math.sqrt(variance / figure.n)))
+
+    variances = []
+    for at in range(len(METRICS)):
+        figures = [figure for row in rows for figure in row.pairs[at] if figure is not None and figure.se is not None]
+        each = [figure.se**2 * figure.n for figure in figures if figure.se is not None and figure.n]
+        variances.append(sum(each) / len(each) if each else 0.0)
+    return tuple(
+        _Row(
+            row.load,
+            row.n,
+            tuple((steadied(a, v), steadied(b, v)) for (a, b), v in zip(row.pairs, variances, strict=True)),
+        )
+        for row in rows
+    )
+
+
+def _between(metric: Metric, low: _Figure | None, high: _Figure | None, share: float) -> _Figure | None:
+    """A figure between two that were measured, on a straight line of its logarithm; as little known as the worse."""
+    if low is None or high is None:
+        return None
+    se = None if low.se is None or high.se is None else max(low.se, high.se)
+    n = min(low.n, high.n)
+    if metric.relative and low.value > 0 and high.value > 0:
+        return _Figure(math.exp((1 - share) * math.log(low.value) + share * math.log(high.value)), se, n)
+    return _Figure((1 - share) * low.value + share * high.value, se, n)
+
+
+def _figure(level: Level, metric: Metric) -> _Figure | None:
+    match metric.name:
+        case "error_ratio":
+            ended = level.n + level.textless + level.errors
+            if level.given is not None or not ended:
+                return None
+            share = (level.errors + 0.5) / (ended + 1)
+            return _Figure(level.error_ratio, math.sqrt(share * (1 - share) / (ended + 1)))
+        case "kv_usage":
+            return None if level.kv_usage is None else _Figure(level.kv_usage)
+        case "output_tokens_per_s":
+            return _tokens_per_s(level)
+    assert metric.latency is not None
+    values = level.samples(metric.latency)
+    values = values[values > 0]
+    if not len(values):
+        return None
+    q = metric.q
+    value = float(np.quantile(values, q))
+    known = level.statistic(metric.latency, "p95" if q > 0.5 else "p50")
+    if known is None or len(values) < (FEWEST_P95 if q > 0.5 else FEWEST):
+        return _Figure(value * 1e3)
+    spread = _jackknife(values, lambda part: math.log(float(np.quantile(part, q))))
+    return _Figure(value * 1e3, max(spread, known.se), len(values))
+
+
+def _tokens_per_s(level: Level) -> _Figure | None:
+    """As it was counted by time; its spread is that of the tokens that a request makes in a second of its life."""
+    value = level.output_tokens_per_s
+    if value is None or value <= 0:
+        return None
+    e2e_s, tpot_s, ttft_s = level.e2e_s, level.tpot_s, level.ttft_s
+    if not len(e2e_s) == len(tpot_s) == len(ttft_s):
+        return _Figure(value)
+    whole = np.isfinite(e2e_s) & np.isfinite(tpot_s) & (tpot_s > 0)
+    if whole.sum() < FEWEST:
+        return _Figure(value)
+    tokens = 1 + (e2e_s[whole] - ttft_s[whole]) / tpot_s[whole]
+    pairs = np.stack([tokens, e2e_s[whole]], axis=1)
+    spread = _jackknife(pairs, lambda part: math.log(float(part[:, 0].sum() / part[:, 1].sum())))
+    return _Figure(value, spread, len(pairs))
+
+
+def _jackknife(values: Array, statistic: Callable[[Array], float]) -> float:
+    """Standard error of a statistic of dependent values, in the order in which they came."""
+    blocks = np.array_split(np.arange(len(values)), BLOCKS)
+    without = np.array([statistic(np.delete(values, block, axis=0)) for block in blocks])
+    return math.sqrt((BLOCKS - 1) / BLOCKS * float(((without - without.mean()) ** 2).sum()))
+
+
+def _student(share: float, freedom: int) -> float:
+    """Quantile of Student's t, by the expansion of Fisher and Cornish (Technometrics 2, 1960) around the normal one."""
+    z = NormalDist().inv_cdf(share)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
+
+
+# -- differences ------------------------------------------------------------------------------------------------------
+
+
+def _tested(pair: _Pair) -> bool:
+    return all(figure is not None and figure.se is not None for figure in pair)
+
+
+def _delta(metric: Metric, pair: _Pair, width: float) -> Delta:
+    """One figure of both; `width`: of an interval, in standard errors."""
+    one, other = pair
+    told = Delta(
+        metric=metric.name, before=None if one is None else one.value, after=None if other is None else other.value
+    )
+    if one is None or other is None:
+        return told
+    if not metric.relative:
+        return _points(metric, told, one, other, width)
+    if one.value <= 0 or other.value <= 0:
+        return told
+    apart = math.log(other.value / one.value)
+    if one.se is None or other.se is None:
+        return replace(told, change=math.expm1(apart))
+    se = math.sqrt(one.se**2 + other.se**2 + 2 * RUN_SD**2)
+    return _judged(metric, told, apart, width * se)
+
+
+def _judged(metric: Metric, told: Delta, apart: float, half: float) -> Delta:
+    low, high = apart - half, apart + half
+    if low > 0 or high < 0:
+        verdict = Change.BETTER if apart * metric.sign > 0 else Change.WORSE
+    else:
+        alike = math.log1p(ALIKE)
+        verdict = Change.SAME if -alike <= low and high <= alike else Change.UNKNOWN
+    return replace(told, change=math.expm1(apart), low=math.expm1(low), high=math.expm1(high), verdict=verdict)
+
+
+def _points(metric: Metric, told: Delta, one: _Figure, other: _Figure, width: float) -> Delta:
+    apart = other.value - one.value
+    told = replace(told, change=apart)
+    if one.se is None or other.se is None:
+        same = abs(apart) <= KV_POINTS
+        verdict = Change.SAME if same else Change.BETTER if apart < 0 else Change.WORSE
+        return replace(told, verdict=verdict)
+    half = width * math.hypot(one.se, other.se)
+    low, high = apart - half, apart + half
+    if (low > 0 or high < 0) and abs(apart) >= LEAST_POINTS:
+        verdict = Change.BETTER if apart < 0 else Change.WORSE
+    else:
+        verdict = Change.SAME if low >= -ALIKE_POINTS and high <= ALIKE_POINTS else Change.UNKNOWN
+    return replace(told, low=low, high=high, verdict=verdict)
+
+
+def _over_all(metric: Metric, pairs: Sequence[_Pair], width: float) -> Delta:
+    """All levels together, each by how well it is known. What runs differ by does not shrink with their number.
+
+    Where one level surely differs otherwise than the others there is no change over all.
+    """
+    told = Delta(metric=metric.name)
+    known = [(one, other) for one, other in pairs if one is not None and other is not None]
+    tested = [(one, other, one.se, other.se) for one, other in known if one.se is not None and other.se is not None]
+    tested = [each for each in tested if not metric.relative or (each[0].value > 0 and each[1].value > 0)]
+    if not tested:
+        return told
+    variances = [max(se**2 + other_se**2, 1e-12) for _, _, se, other_se in tested]
+    total = sum(1 / variance for variance in variances)
+    if not metric.relative:
+        apart = (
+            sum((other.value - one.value) / v for (one, other, *_), v in zip(tested, variances, strict=True)) / total
+        )
+        mean = _Figure(0.0, 0.0), _Figure(apart, math.sqrt(1 / total))
+        return replace(_points(metric, told, *mean, width), before=None, after=None)
+    logs = [math.log(other.value / one.value) for one, other, *_ in tested]
+    apart = sum(each / variance for each, variance in zip(logs, variances, strict=True)) / total
+    spreads = [width * math.sqrt(variance + 2 * RUN_SD**2) for variance in variances]
+    if any(abs(each - apart) > spread for each, spread in zip(logs, spreads, strict=True)):
+        return told
+    return _judged(metric, told, apart, width * math.sqrt(1 / total + 2 * RUN_SD**2))
+
+
+# -- the whole --------------------------------------------------------------------------------------------------------
+
+_OF_GAIN = {Gain.MORE: Change.BETTER, Gain.FEWER: Change.WORSE, Gain.SAME: Change.SAME, Gain.OPEN: Change.UNKNOWN}
+
+
+def _of_capacity(before: Capacity, after: Capacity, gain: Gain) -> Delta:
+    """With the interval that the intervals of both leave."""
+    told = Delta(metric="capacity", before=before.at_slo, after=after.at_slo, verdict=_OF_GAIN[gain])
+    if not before.at_slo or after.at_slo is None:
+        return told
+    low = None if not before.high or after.low is None else after.low / before.high - 1
+    high = None if not before.low or after.high is None else after.high / before.low - 1
+    return replace(told, change=after.at_slo / before.at_slo - 1, low=low, high=high)
+
+
+def _of_cliff(before: CliffVerdict, after: CliffVerdict) -> Delta:
+    """Further out is better; where the intervals overlap it is the same place."""
+    told = Delta(metric="cliff", before=before.at, after=after.at)
+    if before.at is None or after.at is None:
+        return told
+    told = replace(told, change=after.at / before.at - 1)
+    ends = (before.low, before.high, after.low, after.high)
+    if any(each is None for each in ends):
+        return told
+    low, high, after_low, after_high = (float(each or 0.0) for each in ends)
+    verdict = Change.BETTER if after_low > high else Change.WORSE if after_high < low else Change.SAME
+    return replace(told, verdict=verdict)
+
+
+def _felt(levels: Sequence[LevelDelta]) -> list[Delta]:
+    """What users feel: a fuller cache is none of it."""
+    gauges = {metric.name for metric in METRICS if metric.kind == "gauge"}
+    return [delta for level in levels for delta in level.deltas if delta.metric not in gauges]
+
+
+def _whole(deltas: Sequence[Delta], over_all: Sequence[Delta]) -> Change:
+    found = {delta.verdict for delta in deltas}
+    if {Change.BETTER, Change.WORSE} <= found:
+        return Change.MIXED
+    if differing := found & {Change.BETTER, Change.WORSE}:
+        return differing.pop()
+    known = {delta.metric for delta in over_all if delta.verdict is Change.SAME}
+    return Change.SAME if known & {"tpot_p50", "e2e_p50", "ttft_p50"} else Change.UNKNOWN
+
+
+# -- what else was not the same ---------------------------------------------------------------------------------------
+
+
+def _differences(before: Side, after: Side) -> tuple[Difference, ...]:
+    """What is told of both and differs, and what was set on one side only; the workload first."""
+    names = [name for name in dict.fromkeys((*before.traits, *after.traits)) if _differs(name, before, after)]
+    found = [Difference(name, before.traits.get(name), after.traits.get(name)) for name in names]
+    shares = (
+        ("prefix cache hits", before.prefix_hits, after.prefix_hits),
+        ("client late", before.client_late, after.client_late),
+    )
+    for name, was, now in shares:
+        if was is not None and now is not None and abs(now - was) >= SHARE_POINTS:
+            found.append(Difference(name, TEXT.percent(was), TEXT.percent(now)))
+    return tuple(sorted(found, key=lambda each: each.name not in WORKLOAD))
+
+
+def _differs(name: str, before: Side, after: Side) -> bool:
+    """What another tool's file does not say is no difference."""
+    was, now = before.traits.get(name), after.traits.get(name)
+    both_said = was is not None and now is not None
+    return was != now and (both_said or (before.meta is not None and after.meta is not None))
+
+
+def _loads(side: Side) -> list[float]:
+    return [level.load for level in side.levels]
+
+
+def _notes(before: Side, after: Side, rows: Sequence[_Row]) -> tuple[str, ...]:
+    notes = []
+    if between := [row.load for row in rows if 0 in row.n]:
+        notes.append(interpolated(between, before.axis))
+    for side in (before, after):
+        if side.client_late is not None and side.client_late >= SHARE_POINTS:
+            notes.append(client_was_late(side.name, side.client_late))
+    return tuple(notes)

@@ -1,0 +1,96 @@
+"""`llmtop compare RUN RUN...`: before and after, load by load."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+from llmtop.analysis.comparing import METRICS, compare
+from llmtop.analysis.thresholds import Crossing, crossings, parse_thresholds
+from llmtop.cli.exits import NO, NOT_KNOWN, YES
+from llmtop.cli.output import complain, print_json, say
+from llmtop.domain.compared import Change, Compared, Delta
+from llmtop.domain.slo import parse_slo
+from llmtop.errors import UsageError
+from llmtop.host.beside import sides_at
+from llmtop.wording.compared import change, crossing_text, difference_text, figure, metric_name, unequal_text
+from llmtop.wording.figures import TEXT
+from llmtop.wording.names import short_unit
+
+_SIGNS = {Change.BETTER: "+", Change.WORSE: "!", Change.SAME: "=", Change.UNKNOWN: "?", Change.MIXED: "!"}
+_LEGEND = "after a change: + better, ! worse, = same, ? not known; pt: points"
+_WIDTH = 11
+_OF_WHOLE = ("capacity", "cliff")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    slo = parse_slo(arguments.slo) if arguments.slo is not None else None
+    thresholds = parse_thresholds(arguments.fail_on) if arguments.fail_on is not None else ()
+    first, *others = arguments.runs
+    baseline = sides_at(first, slo, arguments.axis)
+    slo = slo or baseline[-1].slo  # all are judged by one
+    sides = [side for run in others for side in sides_at(run, slo, arguments.axis)[-1:]]
+    if not others:
+        if len(baseline) == 1:
+            raise UsageError(f"{first}: has one configuration alone; name another run to compare it with")
+        baseline, sides = baseline[:1], list(baseline[1:])
+    found = [compare(baseline[-1], side) for side in sides]
+    for told in found:
+        if told.unequal and not arguments.anyway:
+            raise UsageError(unequal_text(told.unequal))
+    crossed = [crossings(told, thresholds) for told in found]
+    code = _code([each for some in crossed for each in some], unknown_ok=arguments.unknown_ok)
+    if arguments.json:
+        print_json({"exit_code": code, "compared": found, "crossed": crossed})
+        return code
+    for at, (told, over) in enumerate(zip(found, crossed, strict=True)):
+        say("\n".join([*([""] if at else []), *as_lines(told)]))
+        for each in over:
+            complain(crossing_text(each.metric, each.threshold, each.change, each.load, each.proven))
+    return code
+
+
+def _code(crossed: Sequence[Crossing], *, unknown_ok: bool) -> int:
+    """1: a threshold was reached for certain. 5: of one that is not known."""
+    if any(each.proven for each in crossed):
+        return NO
+    return NOT_KNOWN if crossed and not unknown_ok else YES
+
+
+def as_lines(told: Compared) -> Iterator[str]:
+    """For a terminal of 80 columns."""
+    yield told.sentence
+    yield ""
+    yield f"before     {told.before}"
+    yield f"after      {told.after}"
+    for at, difference in enumerate(told.differs):
+        yield f"{'' if at else 'differs':<11}{difference_text(difference)}"
+    yield ""
+    shown = [metric.name for metric in METRICS if any(_known(told, metric.name))]
+    for names in (shown[at : at + 5] for at in range(0, len(shown), 5)):
+        yield "".join([f"{'':<14}", *(f"{metric_name(name):>{_WIDTH + 2}}" for name in names)])
+        for level in told.levels:
+            deltas = {delta.metric: delta for delta in level.deltas}
+            load = f"{TEXT.load(level.load, told.axis)} {short_unit(told.axis, level.load)}"
+            mark = "~" if level.interpolated else ""
+            yield f"{load + mark:<14}" + "".join(_cell(deltas.get(name)) for name in names)
+        over_all = {delta.metric: delta for delta in told.over_all}
+        yield f"{'over all':<14}" + "".join(_cell(over_all.get(name)) for name in names)
+        yield ""
+    for delta in (told.capacity, told.cliff):
+        if delta.before is not None or delta.after is not None:
+            was, now = (figure(delta.metric, value, told.axis) for value in (delta.before, delta.after))
+            yield f"{delta.metric:<11}{was} -> {now}  {change(delta)}  {delta.verdict}"
+    yield f"{'':<11}{_LEGEND}"
+    for note in told.notes:
+        yield f"note       {note}"
+
+
+def _known(told: Compared, name: str) -> Iterator[bool]:
+    return (delta.change is not None for level in told.levels for delta in level.deltas if delta.metric == name)
+
+
+def _cell(delta: Delta | None) -> str:
+    if delta is None or delta.change is None:
+        return f"{'--':>{_WIDTH}}  "
+    return f"{change(delta).replace('points', 'pt'):>{_WIDTH}} {_SIGNS[delta.verdict]}"

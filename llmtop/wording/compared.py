@@ -1,0 +1,165 @@
+"""What is said of two measurements beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmtop.domain.compared import Change, Compared, Delta, Difference
+from llmtop.domain.load import Axis
+from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal
+from llmtop.domain.verdicts import Gain
+from llmtop.wording.figures import TEXT, UNKNOWN, Figures
+from llmtop.wording.names import load_unit, short_unit
+from llmtop.wording.sentences import listed
+
+_NAMES = {
+    "output_tokens_per_s": "output tokens/s",
+    "error_ratio": "errors",
+    "kv_usage": "KV cache",
+    "capacity": "capacity",
+    "cliff": "cliff",
+}
+SHARES = ("error_ratio", "kv_usage")
+"""Figures whose changes are points, not shares of what was before."""
+ONE_SERVER = "no difference beyond what two runs of one server differ by"
+
+
+def metric_name(metric: str) -> str:
+    """`TTFT p50`, `output tokens/s`"""
+    latency, _, stat = metric.partition("_")
+    return _NAMES.get(metric) or f"{latency.upper()} {stat}"
+
+
+def figure(metric: str, value: float | None, axis: Axis, figures: Figures = TEXT) -> str:
+    """One side's figure in its unit."""
+    if value is None:
+        return UNKNOWN
+    if metric in ("capacity", "cliff"):
+        return figures.load(value, axis)
+    if metric in SHARES:
+        return figures.percent(value)
+    return figures.count(value) if metric == "output_tokens_per_s" else figures.latency(value)
+
+
+def change(delta: Delta, figures: Figures = TEXT) -> str:
+    """`+9.8 %`, `-0.14 points`, `x12.4`"""
+    if delta.change is None:
+        return UNKNOWN
+    if delta.metric in SHARES:
+        return points(delta.change, figures)
+    if delta.change >= 2:
+        return f"x{figures.digits(1 + delta.change)}"
+    return figures.change(delta.change)
+
+
+def points(share: float, figures: Figures = TEXT) -> str:
+    return f"{'+' if share > 0 else '-' if share < 0 else ''}{figures.digits(abs(share) * 100)}{figures.gap}points"
+
+
+def spread_text(lengths: LengthDistribution) -> str:
+    """`fixed`, `normal cv 0.3`, `a table`"""
+    if isinstance(lengths, Fixed):
+        return "fixed"
+    if isinstance(lengths, Normal | LogNormal):
+        return f"{lengths.__struct_config__.tag} cv {lengths.cv:g}"
+    return "a table"
+
+
+def difference_text(difference: Difference) -> str:
+    """`max_num_seqs 32 -> 48`, `gate 16, not told of before`"""
+    before, after = difference.before, difference.after
+    if before is None:
+        return f"{difference.name} {after}, not told before"
+    if after is None:
+        return f"{difference.name} {before}, not told after"
+    same = f"{difference.name} "
+    return f"{same}{before.removeprefix(same)} -> {after.removeprefix(same)}"
+
+
+def compared_sentence(told: Compared) -> str:
+    """The whole in one sentence."""
+    after, before = f"`{told.after}`", f"`{told.before}`"
+    carries = capacity_clause(told.capacity, told.gain, told.axis)
+    if told.verdict is Change.SAME:
+        told_of = f"{after} is the same as {before} at {_loads_text(told)}: {ONE_SERVER}"
+        return f"{told_of}; {carries}" if carries and told.gain is Gain.SAME else told_of
+    if told.verdict is Change.UNKNOWN:
+        return f"whether {after} differs from {before} is not known: too few requests at the loads that both have"
+    parts = [f"{after} {carries} than {before}" if told.gain in (Gain.MORE, Gain.FEWER) else f"{after} beside {before}"]
+    for verdict in (Change.BETTER, Change.WORSE):
+        if found := _changed(told, verdict):
+            parts.append(f"{verdict}: {listed(found)}")
+    return "; ".join(parts)
+
+
+def _loads_text(told: Compared) -> str:
+    """`4 to 48 users`: the loads at which both were measured."""
+    first, last = told.levels[0].load, told.levels[-1].load
+    several = "" if first == last else f"{TEXT.load(first, told.axis)} to "
+    return f"{several}{TEXT.load(last, told.axis)} {short_unit(told.axis, last)}"
+
+
+def capacity_clause(capacity: Delta, gain: Gain, axis: Axis, figures: Figures = TEXT) -> str:
+    """`carries 18 % more concurrent users at the SLO (49 -> 58)`; empty: it is not known."""
+    unit = f"{load_unit(axis)} at the SLO"
+    was, now = (figures.load(value, axis) for value in (capacity.before, capacity.after))
+    if gain is Gain.SAME:
+        return f"both carry as many {unit} ({was} and {now})"
+    if gain is Gain.OPEN:
+        return ""
+    more = "more" if gain is Gain.MORE else "fewer"
+    if capacity.before is None or capacity.after is None or capacity.change is None:
+        return f"carries {more} {unit} ({was} -> {now})"
+    return f"carries {figures.percent(abs(capacity.change))} {more} {unit} ({was} -> {now})"
+
+
+def _changed(told: Compared, verdict: Change) -> list[str]:
+    """Each figure that changed so: over all levels, or where."""
+    found = []
+    for over_all in told.over_all:
+        if over_all.verdict is verdict:
+            found.append(f"{metric_name(over_all.metric)} {change(over_all)}")
+            continue
+        places = [
+            (level.load, delta)
+            for level in told.levels
+            for delta in level.deltas
+            if delta.metric == over_all.metric and delta.verdict is verdict
+        ]
+        if places:
+            load, most = max(places, key=lambda place: abs(place[1].change or 0.0))
+            others = f" and {len(places) - 1} more" if len(places) > 1 else ""
+            where = f"{TEXT.load(load, told.axis)} {short_unit(told.axis, load)}"
+            found.append(f"{metric_name(most.metric)} {change(most)} at {where}{others}")
+    return found
+
+
+def unequal_text(unequal: Sequence[Difference]) -> str:
+    """Why two runs are not compared unless somebody insists."""
+    return f"not the same workload: {'; '.join(map(difference_text, unequal))}; --anyway compares them nevertheless"
+
+
+def no_common_load(before: str, loads: Sequence[float], after: str, others: Sequence[float], axis: Axis) -> str:
+    """Why two measurements cannot be compared although they are of one workload."""
+    mine, theirs = (", ".join(TEXT.load(load, axis) for load in each) or "none" for each in (loads, others))
+    return f"no load in common: {before} has {mine}, {after} has {theirs} {load_unit(axis)}"
+
+
+def interpolated(loads: Sequence[float], axis: Axis) -> str:
+    where = f"{listed([TEXT.load(load, axis) for load in loads])} {load_unit(axis)}"
+    return f"{where}: one of the two lies on a straight line between the loads that it measured"
+
+
+def client_was_late(name: str, share: float) -> str:
+    return f"{name}: the client was the bottleneck in {TEXT.percent(share)} of its seconds"
+
+
+def crossing_text(metric: str, threshold: float, changed: float | None, load: float | None, proven: bool) -> str:
+    """`--fail-on ttft_p95 +10 %: +14.2 % at 32`; or that it is not known."""
+    limit = points(threshold) if metric in SHARES else TEXT.change(threshold)
+    named = f"--fail-on {metric} {limit}"
+    if changed is None:
+        return f"{named}: not known, as it was not measured on both sides"
+    by = change(Delta(metric=metric, change=changed))
+    where = "" if load is None else f" at {TEXT.exact(load)}"
+    return f"{named}: {by}{where}" if proven else f"{named}: {by}, which is not known from what runs differ by"

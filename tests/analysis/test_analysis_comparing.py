@@ -1,0 +1,227 @@
+"""Comparing: what is the same is said to be, what differs is found, and the other way round is the opposite."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_analysis_ledger import drive, users
+from virtual import VirtualSession
+
+from llmtop.analysis import Level, assess
+from llmtop.analysis.comparing import ALIKE, METRICS, compare
+from llmtop.analysis.sides import Side, side_of_levels, sides_of
+from llmtop.analysis.thresholds import NAMES, crossings, parse_thresholds
+from llmtop.domain.compared import Change, Compared, Delta
+from llmtop.domain.slo import Slo
+from llmtop.errors import UsageError
+from llmtop.simulator.engine import load_preset
+
+SLO = Slo()
+LOADS = (4, 16, 32)
+
+
+@cache
+def driven(seed: int, slower: float = 1.0) -> Side:
+    session = VirtualSession(load_preset("laptop"), users(LOADS[0]), seed=seed)
+    session.engine.step_time_factor = slower
+    drive(session, *((load, 60) for load in LOADS))
+    opinion = assess(session.facts, session.meta, SLO, now_s=session.now_s)
+    return sides_of(f"seed {seed}", session.facts, session.meta, SLO, opinion)[-1]
+
+
+def level(
+    load: float, ttft_s: float = 0.1, tpot_s: float = 0.02, n: int = 200, *, seed: int = 0, errors: int = 0
+) -> Level:
+    draw = np.random.default_rng([seed, int(load)])
+    ttft = ttft_s * np.exp(draw.normal(0, 0.05, n))
+    tpot = tpot_s * np.exp(draw.normal(0, 0.05, n))
+    e2e = ttft + 63 * tpot
+    return Level(
+        load=load,
+        ttft_s=ttft,
+        tpot_s=tpot,
+        e2e_s=e2e,
+        errors=errors,
+        requests_per_s=load / float(e2e.mean()),
+        output_tokens_per_s=load * 64 / float(e2e.mean()),
+    )
+
+
+def side(name: str, *levels: Level, **traits: str) -> Side:
+    return side_of_levels(name, levels, SLO, traits=traits)
+
+
+def delta(told: Compared, metric: str, load: float | None = None) -> Delta:
+    deltas = told.over_all if load is None else next(each.deltas for each in told.levels if each.load == load)
+    return next(each for each in deltas if each.metric == metric)
+
+
+# -- what is the same, and what is not --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 2, 4])
+def test_two_runs_of_one_server_are_the_same(seed: int) -> None:
+    told = compare(driven(seed), driven(seed + 1))
+    assert told.verdict is Change.SAME
+    assert told.sentence.startswith(f"`seed {seed + 1}` is the same as `seed {seed}` at 4 to 32 users: no difference")
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_steps_that_take_ten_percent_longer_are_found_in_a_minute_a_level(seed: int) -> None:
+    told = compare(driven(seed), driven(seed + 1, 1.1))
+    assert told.verdict is Change.WORSE
+    assert delta(told, "tpot_p50").verdict is delta(told, "output_tokens_per_s").verdict is Change.WORSE
+    assert delta(told, "tpot_p50").change == pytest.approx(0.1, abs=0.03)
+    assert "worse: " in told.sentence
+    assert "better: " not in told.sentence
+
+
+def test_a_run_beside_itself_differs_in_nothing() -> None:
+    told = compare(driven(0), driven(0))
+    assert told.verdict is Change.SAME
+    assert all(each.change == 0 for level in told.levels for each in level.deltas if each.change is not None)
+
+
+def test_the_other_way_round_is_the_opposite() -> None:
+    there, back = compare(driven(0), driven(1, 1.1)), compare(driven(1, 1.1), driven(0))
+    opposite = {Change.WORSE: Change.BETTER, Change.BETTER: Change.WORSE}
+    for one, other in zip(there.levels, back.levels, strict=True):
+        for a, b in zip(one.deltas, other.deltas, strict=True):
+            assert b.verdict is opposite.get(a.verdict, a.verdict)
+            if a.change is not None and b.change is not None and a.metric not in ("error_ratio", "kv_usage"):
+                assert (1 + a.change) * (1 + b.change) == pytest.approx(1)
+    assert back.verdict is Change.BETTER
+
+
+@settings(max_examples=40)
+@given(factor=st.floats(0.5, 2.0), n=st.integers(60, 400))
+def test_an_interval_holds_its_change_and_a_verdict_agrees_with_it(factor: float, n: int) -> None:
+    told = compare(side("a", level(8, n=n)), side("b", level(8, 0.1 * factor, n=n, seed=1)))
+    found = delta(told, "ttft_p50", 8)
+    assert found.change is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= found.change <= found.high
+    if found.verdict is Change.WORSE:
+        assert found.low > 0
+    if found.verdict is Change.BETTER:
+        assert found.high < 0
+    if found.verdict is Change.SAME:
+        assert found.high <= ALIKE + 1e-9
+
+
+@pytest.mark.parametrize(("factor", "found"), [(1.055, False), (1.085, True)])
+def test_what_the_next_run_would_not_find_again_is_no_difference_however_many_requests_say_so(
+    factor: float, found: bool
+) -> None:
+    loads = (4, 8)
+    before = side("a", *(level(load, n=9000) for load in loads))
+    after = side("b", *(level(load, 0.1 * factor, 0.02 * factor, n=9000) for load in loads))
+    told = delta(compare(before, after), "ttft_p50")
+    assert told.change == pytest.approx(factor - 1)
+    assert (told.verdict is Change.WORSE) == found
+
+
+def test_too_few_requests_say_nothing() -> None:
+    told = compare(side("a", level(8, n=19)), side("b", level(8, 0.3, n=19, seed=1)))
+    assert told.verdict is Change.UNKNOWN
+    assert "is not known" in told.sentence
+    assert delta(told, "ttft_p50", 8).change == pytest.approx(2.0, rel=0.1)
+
+
+def test_a_level_that_alone_got_worse_is_named() -> None:
+    before = side("a", *(level(load) for load in (4, 8, 16)))
+    after = side("b", level(4, seed=1), level(8, seed=1), level(16, 1.5, seed=1))
+    told = compare(before, after)
+    assert told.verdict is Change.WORSE
+    assert delta(told, "ttft_p50", 4).verdict is Change.SAME
+    assert delta(told, "ttft_p50").change is None, "no one figure says it of all loads"
+    assert "TTFT p50 x" in told.sentence
+    assert "at 16 users" in told.sentence
+
+
+def test_errors_are_told_in_points() -> None:
+    told = compare(side("a", level(8, n=900)), side("b", level(8, n=900, seed=1, errors=100)))
+    found = delta(told, "error_ratio", 8)
+    assert found.change == pytest.approx(0.1)
+    assert found.verdict is Change.WORSE
+
+
+# -- which loads ------------------------------------------------------------------------------------------------------
+
+
+def test_a_load_that_one_side_lacks_lies_on_a_line_between_its_own_and_never_beyond_them() -> None:
+    before = side("a", level(4, 0.1), level(16, 0.4))
+    after = side("b", level(8, 0.2, seed=1), level(32, 0.8, seed=1))
+    told = compare(before, after)
+    assert [each.load for each in told.levels] == [8, 16]
+    assert all(each.interpolated for each in told.levels)
+    assert delta(told, "ttft_p50", 8).before == pytest.approx(100 * 4 ** (1 / 3), rel=0.05)
+    assert any("straight line" in note for note in told.notes)
+
+
+def test_no_load_in_common_is_refused_with_the_loads_of_both() -> None:
+    with pytest.raises(UsageError, match="no load in common: a has 4, b has 8, 16 concurrent users"):
+        compare(side("a", level(4)), side("b", level(8), level(16)))
+
+
+# -- what else differs ------------------------------------------------------------------------------------------------
+
+
+def test_what_else_differs_stands_there_and_another_workload_is_told_apart_from_another_server() -> None:
+    told = compare(
+        side("a", level(8), model="tiny", max_num_seqs="32"),
+        side("b", level(8, seed=1), model="big", max_num_seqs="64"),
+    )
+    assert [each.name for each in told.differs] == ["model", "max_num_seqs"]
+    assert [each.name for each in told.unequal] == ["model"]
+
+
+def test_what_another_tools_file_does_not_say_is_no_difference() -> None:
+    assert not compare(side("a", level(8), model="tiny"), side("b", level(8, seed=1))).differs
+
+
+# -- thresholds -------------------------------------------------------------------------------------------------------
+
+
+def test_a_threshold_is_reached_where_a_difference_is_proven_and_as_large() -> None:
+    before, after = side("a", level(8), level(16)), side("b", level(8, seed=1), level(16, 0.15, seed=1))
+    told = compare(before, after)
+    (crossed,) = crossings(told, parse_thresholds("ttft_p50 +10%"))
+    assert crossed.proven
+    assert crossed.load == 16
+    assert crossings(told, parse_thresholds("ttft_p50 +60%, tpot_p50 +10%, output_tokens_per_s -10%")) == ()
+
+
+def test_a_threshold_that_chance_may_have_reached_is_not_known() -> None:
+    told = compare(side("a", level(8, n=19)), side("b", level(8, 0.3, n=19, seed=1)))
+    (crossed,) = crossings(told, parse_thresholds("ttft_p50 +10%"))
+    assert not crossed.proven
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "name what may not get worse"),
+        ("ttft_p95", "is no figure with a change"),
+        ("ttft_p500 +10%", "did you mean ttft_p50"),
+        ("capacity +5%", "capacity gets worse by -, not by \\+"),
+        ("tpot_p50 -5%", "tpot_p50 gets worse by \\+"),
+        ("ttft_p95 +10", "is no figure with a change"),
+    ],
+)
+def test_a_threshold_that_cannot_be_meant_is_refused_by_its_word(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=f"--fail-on.*{says}"):
+        parse_thresholds(text)
+
+
+def test_every_figure_that_is_compared_can_be_a_threshold() -> None:
+    assert {*NAMES} == {"capacity", "cliff", *(metric.name for metric in METRICS)}
+    for name in NAMES:
+        sign = "-" if name in ("capacity", "cliff", "output_tokens_per_s") else "+"
+        (threshold,) = parse_thresholds(f" {name} {sign} 7.5 % ")
+        assert (threshold.metric, threshold.change) == (name, pytest.approx(0.075 * (1 if sign == "+" else -1)))
