@@ -74,6 +74,17 @@ class JsonFact(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     evidence: Evidence
 
 
+class FlagSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the server tells some of its own settings. What is not named here is not kept: keys, tokens and paths."""
+
+    path: str | None = None
+    """Of a JSON answer; None: a page of metrics, as labels of `metric`."""
+    metric: str | None = None
+    keys: dict[str, str]
+    """Name of the flag, as the server's command line has it -> way to its value, as in `JsonFact.key`, or label."""
+    evidence: Evidence
+
+
 class Detection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """By what one knows the server. Each piece of evidence that holds counts; a dialect without any is not it."""
 
@@ -184,6 +195,8 @@ class DialectTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Field of `ServerSnapshot` -> aliases, newest first; the first one that the page has counts."""
     json_facts: dict[str, tuple[JsonFact, ...]] = field(default_factory=dict)
     """Field of `ServerSnapshot` -> where JSON answers tell it."""
+    flags: tuple[FlagSource, ...] = ()
+    """Where it tells its own settings; of one flag the first that tells it counts."""
     detection: Detection = Detection()
     request: RequestFields = RequestFields()
     quirks: Quirks = Quirks()

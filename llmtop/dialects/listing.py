@@ -93,7 +93,12 @@ def fact_at(answer: Any, fact: JsonFact, model: str | None) -> float | None:
     """The number that a fact names in a decoded answer. In a list of models it is that of `model`, not of the first."""
     if fact.path != LIST_PATH or model is None:
         return number_at(answer, fact.key)
-    key = fact.key.removeprefix("data.0.")
+    return model_fact(answer, fact.key, model)
+
+
+def model_fact(answer: Any, key: str, model: str) -> float | None:
+    """The number at `key`, which is that of the first entry, of the entry of `model` in a decoded list of models."""
+    key = key.removeprefix("data.0.")
     told = (number_at(entry, key) for entry in _with_base(model, entries_in(answer) or []))
     return next((number for number in told if number is not None), None)
 

@@ -22,6 +22,7 @@ from llmtop.endpoint.admission import is_port_of_tls
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.clock import KERNEL
 from llmtop.endpoint.contact import Contact
+from llmtop.endpoint.flags import Flags, flags_in
 from llmtop.endpoint.question import (
     FOLLOWS,
     JSON_BYTES,
@@ -122,7 +123,7 @@ class _Probe:
         dialect = await self._detect()
         table = DIALECTS[dialect]
         facts = [*itertools.chain(*table.json_facts.values()), *table.version_facts]
-        await self._gather(sorted({fact.path for fact in facts}))
+        await self._gather(sorted({*(fact.path for fact in facts), *(each.path for each in table.flags if each.path)}))
         model, apis, has_usage = await self._trials.try_models(self._entries, dialect)
         max_model_len = self._figure(table, "max_model_len", model) or context_of(model, self._entries)
         max_num_seqs = self._figure(table, "max_num_seqs", model)
@@ -132,6 +133,7 @@ class _Probe:
             "not told" if max_model_len is None else f"{max_model_len} tokens",
             f"set by {table.advice.max_model_len}" if table.advice.max_model_len else None,
         )
+        flags = self._note_flags(table, model)
         pins = self._note_pinning(table)
         has_tokenize = await self._note_tokenizer(table)
         has_metrics = self._note_metrics(table)
@@ -149,6 +151,7 @@ class _Probe:
             has_metrics=has_metrics,
             pins_output=pins,
             has_usage=has_usage,
+            flags=flags,
             request_shape=self._client.bodies.shape,
             findings=tuple(self._findings),
         )
@@ -267,6 +270,13 @@ class _Probe:
         if version is None:
             return self._heard(self._answers[LIST_PATH].server) or table.title
         return f"{table.title} {self._heard(version, _VERSION_LETTERS)}"
+
+    def _note_flags(self, table: DialectTable, model: str) -> Flags:
+        pages = (answer.body for path in self._pages if (answer := self._answers[path]).status == 200)
+        flags = flags_in(table, self._json, pages, model, self._heard)
+        if flags:
+            self._find("settings", True, ", ".join(f"{name} {value}" for name, value in flags))
+        return flags
 
     # What it can
 

@@ -164,6 +164,7 @@ def environment(report: ReportInput) -> list[tuple[str, str]]:
         ("Model", info.model if info else endpoint.model),
         ("Longest context", f"{PAGE.whole(info.max_model_len)} tokens" if info and info.max_model_len else None),
         ("Batch slots", f"max_num_seqs {info.max_num_seqs}" if info and info.max_num_seqs else None),
+        ("Settings", ", ".join(f"{name} {value}" for name, value in info.flags) if info else None),
         ("GPUs", ", ".join(report.gpus)),
         ("Profile", profile.name + (f": {profile.description}" if profile.description else "")),
         ("Stages", "; ".join(stage_text(stage) for stage in profile.plan.stages)),

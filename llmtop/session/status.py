@@ -52,7 +52,8 @@ def _written(value: bool | int | float | str) -> str:
 
 def info_changes(before: EndpointInfo, after: EndpointInfo) -> tuple[str, ...]:
     """What a probe has found otherwise than the one before, in words; empty: nothing that load or verdicts rest on."""
-    names = [name for name in EndpointInfo.__struct_fields__ if name not in ("findings", "models", "request_shape")]
+    beside = ("findings", "models", "request_shape", "flags")
+    names = [name for name in EndpointInfo.__struct_fields__ if name not in beside]
     pairs = [(name, getattr(before, name), getattr(after, name)) for name in names]
     return tuple(f"{name} {_shown(new)} instead of {_shown(old)}" for name, old, new in pairs if old != new)
 

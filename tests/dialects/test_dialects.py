@@ -18,6 +18,7 @@ from llmtop.dialects import (
     Detection,
     DialectTable,
     Evidence,
+    FlagSource,
     JsonFact,
     MetricKind,
     Quirks,
@@ -89,7 +90,18 @@ def test_a_table_is_sound(dialect: Dialect) -> None:
         prefixes = (*table.detection.metric_prefixes, "process_", "llmtop_sim_")
         assert table.metrics_path
         assert all(signal.name.startswith(prefixes) for aliases in table.metrics.values() for signal in aliases)
+    for source in table.flags:
+        assert (source.path is None) != (source.metric is None)
     assert set(table.request.api) <= {"chat", "completions"}
+
+
+SECRETS = re.compile("key|password|secret|auth|path|dir|host|command|token(?!s|_threshold)")
+
+
+def test_no_table_asks_for_a_setting_that_may_hold_a_secret() -> None:
+    names = {each for table in DIALECTS.values() for source in table.flags for each in source.keys}
+    assert len(names) > 50
+    assert not [name for name in names if SECRETS.search(name)]
 
 
 def test_no_two_dialects_share_a_prefix_of_metrics() -> None:
@@ -121,7 +133,7 @@ def test_nobody_else_knows_a_servers_flag() -> None:
 
 
 @pytest.mark.parametrize(
-    "struct", [Advice, Detection, DialectTable, JsonFact, Quirks, RequestFields, Signal, Tokenizer]
+    "struct", [Advice, Detection, DialectTable, FlagSource, JsonFact, Quirks, RequestFields, Signal, Tokenizer]
 )
 def test_every_field_of_the_tables_is_read(struct: type) -> None:
     assert set(struct.__struct_fields__) - PROVENANCE <= read_somewhere()

@@ -85,6 +85,8 @@ async def test_vllm_is_found_with_all_it_can(serve: Any, connect: Any) -> None:
     info = await probed(connect(server.url, dialect=None, model=None))
     assert (info.dialect, info.model, info.models) == (Dialect.VLLM, "tiny", ("tiny", "alias"))
     assert (info.server, info.max_model_len, info.max_num_seqs) == ("vLLM 0.32.0", 2048, 8)
+    assert info.flags == (("max_model_len", "2048"), ("max_num_seqs", "8"))
+    assert found(info, "settings").found == "max_model_len 2048, max_num_seqs 8"
     assert (info.has_tokenize, info.has_metrics, info.pins_output, info.has_usage) == (True, True, True, True)
     assert info.apis == ("chat", "completions")
     assert all(finding.ok is not False for finding in info.findings)

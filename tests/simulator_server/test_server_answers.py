@@ -218,7 +218,7 @@ async def test_pages_are_vllms(client: Any, recorded: Any) -> None:
     models = (await client.ask("GET", "/v1/models")).json
     assert shape(models) == shape(json.loads(recorded["models"]))
     assert models["data"][0]["max_model_len"] == 2048
-    assert (await client.ask("GET", "/version")).json.keys() == {"version", "max_num_seqs"}, "and the slots"
+    assert {"version", "max_num_seqs"} <= (await client.ask("GET", "/version")).json.keys(), "and the slots"
     assert (await client.ask("GET", "/load")).json == json.loads(recorded["load"])
     health = await client.ask("GET", "/health")
     assert (health.status, health.body) == (200, b"")

@@ -27,6 +27,14 @@ ANSWER_SIGMA = 0.9
 MAX_ID_CHARACTERS = 256
 """A longer x-request-id is not repeated in every event."""
 
+_TOLD_WITH_VERSION = (
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "max_num_queued_reqs",
+    "max_num_queued_tokens",
+    "enable_chunked_prefill",
+)
+
 Route = Callable[[ServerConnection, Request], None]
 
 
@@ -179,9 +187,10 @@ class Face:
         connection.respond(200, content_type=None)
 
     def _version(self, connection: ServerConnection, request: Request) -> None:
-        """As vLLM's, with the slots, which vLLM tells nowhere: for the one client that looks for them here."""
+        """As vLLM's, with the flags that vLLM tells nowhere: for the one client that looks for them here."""
         config = self._deployment.config
-        told = {"version": f"{config.engine_version}.0+llmtop", "max_num_seqs": config.max_num_seqs}
+        told: dict[str, object] = {name: getattr(config, name) for name in _TOLD_WITH_VERSION}
+        told["version"] = f"{config.engine_version}.0+llmtop"
         connection.respond(200, msgspec.json.encode(told))
 
     def _load(self, connection: ServerConnection, request: Request) -> None:
