@@ -9,7 +9,7 @@ from llmtop.analysis.capacity import RUN_TO_RUN, capacity_of
 from llmtop.analysis.judge import UNKNOWN
 from llmtop.analysis.measured import MeasuredCurve
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Capacity, CliffVerdict, Comparison, Gain, Kind
+from llmtop.domain.verdicts import Capacity, Change, CliffVerdict, Comparison, Gain, Kind
 from llmtop.wording.chapters import START, TOLD, changed_text, compared_text
 from llmtop.wording.endings import RESTARTED
 
@@ -29,7 +29,7 @@ def comparison_of(curves: Sequence[MeasuredCurve], capacity: Capacity, slo: Slo)
     for earlier in reversed(curves[:-1]):
         if earlier.axis != current.axis:
             continue
-        was, now = _differences(earlier.parts, current.parts)
+        was, now = differences(earlier.parts, current.parts)
         restarted = START in {*was, *now} or now.get(TOLD) == RESTARTED
         if restarted and {*was, *now} <= {START, TOLD}:
             continue
@@ -44,6 +44,7 @@ def comparison_of(curves: Sequence[MeasuredCurve], capacity: Capacity, slo: Slo)
         return Comparison(
             changed=changed,
             gain=gain,
+            change=change_of(before, capacity, gain),
             before=before.at_slo,
             before_fails_at=before.fails_at,
             after=capacity.at_slo,
@@ -69,6 +70,19 @@ def gain_of(before: Capacity, after: Capacity) -> Gain:
     return Gain.SAME if apart <= 2 * RUN_TO_RUN * max(after.at_slo, before.at_slo) else Gain.OPEN
 
 
+def change_of(before: Capacity, after: Capacity, gain: Gain) -> Change | None:
+    """By how much a capacity is another than it was; None: it is not, or one of the two is not known."""
+    if gain not in (Gain.MORE, Gain.FEWER) or not before.at_slo or not after.at_slo:
+        return None
+    low, high = _interval(before)
+    after_low, after_high = _interval(after)
+    return Change(
+        share=after.at_slo / before.at_slo - 1,
+        low=None if math.isinf(high) else after_low / high - 1,
+        high=None if math.isinf(after_high) or low <= 0 else after_high / low - 1,
+    )
+
+
 def _interval(capacity: Capacity) -> tuple[float, float]:
     """Between which loads a capacity lies: from nothing where no level held, without end where none failed."""
     low = capacity.low if capacity.low is not None else capacity.at_slo or 0.0
@@ -77,7 +91,7 @@ def _interval(capacity: Capacity) -> tuple[float, float]:
     return low, math.inf if capacity.fails_at is None else capacity.fails_at
 
 
-def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """What either has that the other has not, or has otherwise."""
     names = [name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name)]
     return (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from llmtop.analysis import assess_levels
+from llmtop.cli import baselines
 from llmtop.cli.exits import exit_code
 from llmtop.cli.output import complain, print_json, say, verdicts_json
 from llmtop.domain.load import Axis
@@ -34,7 +36,8 @@ def main(arguments: argparse.Namespace) -> int:
         cliff = assessment.cliff
     else:
         complain(cut_off(path))
-        assessment, figures = assess_run(path, slo)
+        earlier = baselines.named(arguments.baseline)
+        assessment, figures = assess_run(path, slo, partial(baselines.read, earlier))
         if slo is None:
             remember(path, assessment.judgement.sentence)
         cliff = _asked(assessment, arguments.metric, arguments.stat)
@@ -81,8 +84,7 @@ def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
     ]
     if assessment.capacity.sentence and assessment.judgement.question not in OF_CAPACITY:
         lines.append(f"capacity   {assessment.capacity.sentence}")
-    if assessment.compared is not None:
-        lines.append(f"compared   {assessment.compared.text}")
+    lines += [f"compared   {each.text}" for each in assessment.comparisons]
     lines += [f"slo        {target.text}" for target in assessment.slo.targets if target.text]
     lines += [f"failures   {failure_seen(group)}" for group in assessment.failures]
     diagnosis = assessment.diagnosis

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from llmtop.cli import summary
+from llmtop.cli import baselines, summary
 from llmtop.cli.effects import effects
 from llmtop.cli.exits import cockpit_exit_code
 from llmtop.cli.output import complain, say
@@ -40,11 +41,12 @@ def main(arguments: argparse.Namespace) -> int:
         complain(line)
     if arguments.sim is None:
         url = url or profile.endpoint_url
+    earlier = baselines.named(arguments.baseline)
     options = session_options(arguments, profile, url, patient=True)
     # Before the screen takes the terminal: the session must not inherit it.
     link = SessionLink(replace(options, terminal=state_of(sys.stdin.fileno())))
     try:
-        return drive(link, profile.slo, arguments)
+        return drive(link, profile.slo, arguments, earlier)
     finally:
         link.close()
 
@@ -59,13 +61,17 @@ def _profile(arguments: argparse.Namespace, start: int) -> Profile:
     return load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency)
 
 
-def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace) -> int:
-    """Show the screen until the user leaves it, then say what was learned."""
+def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace, earlier: Sequence[str] = ()) -> int:
+    """Show the screen until the user leaves it, then say what was learned.
+
+    Args:
+        earlier: what to draw behind it, from `baselines.named`.
+    """
     from llmtop.host.host import Host
     from llmtop.tui.app import LlmtopApp
     from llmtop.tui.watch import last_words, on_terminal
 
-    with Host(link, slo) as host:
+    with Host(link, slo, baselines=baselines.reader(earlier)) as host:
         asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)
     if asked is not None:
         last_words()
@@ -81,8 +87,10 @@ def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace) -> int:
             say(summary.text(last.meta, last.frame, assessment))
             note_run(last.frame.run_file, assessment)
             complain(summary.last_word(last.frame, assessment))
+        complain(None if host.unread is None else str(host.unread))
     if asked is not None:
         return INTERRUPTED
     states = {event.state for event in host.facts.events}
     checked = EndpointState.UP in states and not arguments.skip_checks
-    return cockpit_exit_code(ended, states, checked or (last.frame is not None and last.frame.totals.ok > 0))
+    code = cockpit_exit_code(ended, states, checked or (last.frame is not None and last.frame.totals.ok > 0))
+    return code or (0 if host.unread is None else host.unread.exit_code)

@@ -104,6 +104,17 @@ def _slo(parser: _Parser) -> None:
     parser.add_argument("--slo", metavar="LIMITS", help='e.g. "ttft_p95<2s,tpot_p95<50ms,error_ratio<1%%"')
 
 
+def _baseline(parser: _Parser) -> None:
+    parser.add_argument(
+        "--baseline",
+        action="append",
+        default=[],
+        metavar="RUN|FILE",
+        help=f"compare with an earlier measurement: {_RUN}; RUN@2, its second configuration; or a .csv table of levels "
+        "(may be repeated)",
+    )
+
+
 def _load(parser: _Parser) -> None:
     group = parser.add_argument_group("load")
     group.add_argument("--concurrency", type=_USERS, metavar="N", help="requests in flight at the start")
@@ -143,6 +154,7 @@ def _live(parser: _Parser) -> None:
     _simulated(parser)
     parser.add_argument("--profile", metavar="PROFILE", help="name or file: its workload, SLO and load stages")
     _slo(parser)
+    _baseline(parser)
     _recording(parser)
     _load(parser)
     _endpoint(parser)
@@ -156,6 +168,7 @@ def _run(parser: _Parser) -> None:
     )
     _simulated(parser)
     _slo(parser)
+    _baseline(parser)
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout (its keys: KEYS.md)")
     parser.add_argument("--junit", metavar="FILE", help="the judgement and the SLO verdicts as a JUnit file")
     _unknown_ok(parser)
@@ -175,12 +188,14 @@ def _replay(parser: _Parser) -> None:
     parser.add_argument("run", metavar="RUN", help=_RUN)
     parser.add_argument("--speed", type=_number(bounds.SPEED), default=1.0, metavar="X", help="0.5 to 50 (default: 1)")
     _slo(parser)
+    _baseline(parser)
     _screen(parser)
 
 
 def _assess(parser: _Parser) -> None:
     parser.add_argument("file", metavar="RUN|LEVELS.csv", help=f"{_RUN}; or a .csv table of levels")
     _slo(parser)
+    _baseline(parser)
     _unknown_ok(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--metric", choices=("ttft", "tpot", "e2e"), default="ttft", help="of which a cliff is sought")
@@ -212,6 +227,7 @@ def _report(parser: _Parser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="write over a file that llmtop did not write, too")
     _slo(parser)
+    _baseline(parser)
 
 
 def _runs(parser: _Parser) -> None:

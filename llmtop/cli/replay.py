@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from llmtop.cli import baselines
 from llmtop.cli.output import complain
 from llmtop.cli.terminal import ascii_only, check_terminal
 from llmtop.domain.slo import parse_slo
@@ -23,6 +24,9 @@ def main(arguments: argparse.Namespace) -> int:
     complain(cut_off(run))
     replay = ReplayLink(run, arguments.speed)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else replay.meta.profile.slo
-    with Host(replay, slo) as host:
+    earlier = baselines.reader(baselines.named(arguments.baseline))
+    with Host(replay, slo, baselines=earlier) as host:
         asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)
+    if host.unread is not None:
+        raise host.unread
     return 0 if asked is None else INTERRUPTED

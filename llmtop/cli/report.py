@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
+from llmtop.cli import baselines
 from llmtop.cli.output import complain, named, say
 from llmtop.domain.slo import parse_slo
 from llmtop.host.review import cut_off, review, write_reports
@@ -16,13 +18,14 @@ def main(arguments: argparse.Namespace) -> int:
     run = run_path(arguments.run)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else None
     complain(cut_off(run))
+    earlier = partial(baselines.read, baselines.named(arguments.baseline))
     if arguments.output is None:
-        for path, replaced in write_reports(run, slo, force=arguments.force).items():
+        for path, replaced in write_reports(run, slo, baselines=earlier, force=arguments.force).items():
             _say(path, replaced)
         return 0
     path = named("-o", arguments.output)
     check_report(path, force=arguments.force)
-    report = review(run, slo)
+    report = review(run, slo, earlier)
     _say(path, write_report(report, path, force=arguments.force))
     return 0
 

@@ -13,7 +13,7 @@ from typing import TextIO
 import msgspec
 
 from llmtop.analysis.percentiles import figures_of
-from llmtop.cli import summary
+from llmtop.cli import baselines, summary
 from llmtop.cli.effects import effects
 from llmtop.cli.exits import CLIENT_BOUND, exit_code
 from llmtop.cli.output import complain, named, print_json, say, verdicts_json
@@ -61,12 +61,14 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.sim is None:
         url = url or profile.endpoint_url
     outputs = _outputs(arguments)
+    earlier = baselines.read(baselines.named(arguments.baseline), profile.slo)
     options = session_options(arguments, profile, url, patient=False)
     for line in said:
         complain(line)
     progress = _Progress(profile, search)
     try:
-        result = run_to_end(SessionLink(options), profile.slo, progress.show, search=search, outputs=outputs)
+        link = SessionLink(options)
+        result = run_to_end(link, profile.slo, progress.show, search=search, outputs=outputs, baselines=earlier)
     except LlmtopError as error:
         for output in outputs:
             with contextlib.suppress(LlmtopError):

@@ -28,8 +28,7 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment) -> str:
     model = meta.info.model if meta.info else meta.endpoint.model or "no model"
     target = f"simulated engine, preset {meta.preset}" if meta.endpoint.simulated else meta.endpoint.base_url
     lines = [assessment.judgement.sentence or "nothing was measured"]
-    if assessment.compared is not None:
-        lines.append(sentence(assessment.compared.text))
+    lines += [sentence(each.text) for each in assessment.comparisons]
     if assessment.diagnosis.advice:
         lines.append(sentence(assessment.diagnosis.advice))
     lines += [sentence(note) for note in assessment.notes]

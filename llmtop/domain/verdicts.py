@@ -129,7 +129,11 @@ class Curve(Struct, frozen=True, kw_only=True):
     axis: Axis = "concurrency"
     points: tuple[LevelPoint, ...] = ()
     ghost: bool = False
-    """Of an earlier configuration: shown grey, judged no more."""
+    """Of an earlier configuration, or of an earlier measurement: shown grey, judged no more."""
+    what: str = ""
+    """What was set of an earlier measurement: `max_num_seqs 64`."""
+    apart: str = ""
+    """Why it is not drawn over the loads of the current one: `driven by rate`; empty: it is."""
 
 
 class CliffVerdict(Struct, frozen=True, kw_only=True):
@@ -249,17 +253,42 @@ class Gain(StrEnum):
     """Not known yet: one of them was not driven to its wall, or the levels around the walls are too far apart."""
 
 
+class Change(Struct, frozen=True, kw_only=True):
+    """A capacity relative to another: 0.18 is 18 % more. `low`, `high`: by the intervals of both; None: no bound."""
+
+    share: float
+    low: float | None = None
+    high: float | None = None
+
+
 class Comparison(Struct, frozen=True, kw_only=True):
-    """The capacity of the present configuration beside that of the one before. Loads as in `Capacity`."""
+    """The capacity of the present configuration beside that of the one before, or of an earlier measurement. Loads as
+    in `Capacity`.
+    """
 
     changed: str
     """What differs: `max_num_seqs 32 → 46`."""
     gain: Gain
+    against: str = ""
+    """Name of the earlier measurement; empty: the configuration before, of the same run."""
+    change: Change | None = None
+    """None: one of the two is not known, or no difference is."""
     before: float | None = None
     before_fails_at: float | None = None
     after: float | None = None
     after_fails_at: float | None = None
     text: str = ""
+    short: str = ""
+    """The same where there is little room; empty: there is no shorter way."""
+
+
+class Baseline(Struct, frozen=True, kw_only=True):
+    """An earlier measurement that was asked for, judged by the same SLO."""
+
+    curve: Curve
+    """A ghost, by its name; `apart` where it was driven otherwise: then no figures are compared."""
+    compared: Comparison | None = None
+    """None: nothing of the present run may be compared."""
 
 
 Shape = Literal["none", "slope", "step", "levelling"]
@@ -353,6 +382,14 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """Of all requests of the run, the most frequent first; of a table, none."""
     compared: Comparison | None = None
     """With the configuration before; None: there was none, or nothing of it is known."""
+    baselines: tuple[Baseline, ...] = ()
+    """Earlier measurements, in the order in which they were asked for."""
     path: str = ""
     """How the path between server and client makes TTFT, TPOT and ICL void, and what to type; empty: it does not."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """With earlier measurements, as they were asked for, then with the configuration before."""
+        found = (*(each.compared for each in self.baselines), self.compared)
+        return tuple(each for each in found if each is not None)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
+from llmtop.analysis.sides import Side
 from llmtop.domain.commands import Seen
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ending, RunMeta
@@ -50,6 +51,7 @@ def run_to_end(
     *,
     search: bool = False,
     outputs: Sequence[Output] = (),
+    baselines: Sequence[Side] = (),
     watch: EndWatch | None = None,
 ) -> RunResult:
     """Play the profile's plan to its end, or search for the capacity; signals that ask for an end end it in order.
@@ -59,6 +61,7 @@ def run_to_end(
         show: called once a second of the run, and every `WAITED_S` before it has begun.
         search: drive by a capacity search instead of the plan.
         outputs: who else is told of the run.
+        baselines: earlier measurements, judged by `slo`.
         watch: says when it is over; None: one with the usual limits.
 
     Raises:
@@ -66,7 +69,9 @@ def run_to_end(
         KeyboardInterrupt: a signal ended it before there was a run.
     """
     watch = watch or EndWatch(search)
-    host = Host(link, slo, outputs=(*outputs, watch), search=search)
+    host = Host(
+        link, slo, outputs=(*outputs, watch), search=search, baselines=(lambda _: baselines) if baselines else None
+    )
     end, output_error = None, None
     with _interruptions() as interrupted:
         try:

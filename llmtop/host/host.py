@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 from msgspec.structs import replace
 
+from llmtop.analysis.sides import Side
 from llmtop.domain.commands import Command, Export, Quit, Search, SetLoad, StopLoad
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
@@ -58,6 +59,7 @@ class Host:
         slo: what it is judged by.
         outputs: who is told of it.
         search: let a capacity search take the wheel as soon as the endpoint answers.
+        baselines: reads earlier measurements and judges them by `slo`; called once, in a thread of its own.
         clock: seconds of a monotonic clock; tests give their own.
     """
 
@@ -68,6 +70,7 @@ class Host:
         *,
         outputs: Sequence[Output] = (),
         search: bool = False,
+        baselines: Callable[[Slo], Sequence[Side]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.slo = slo
@@ -80,6 +83,10 @@ class Host:
         self._exporting = threading.Lock()
         self._answering = threading.Lock()
         self._export_thread: threading.Thread | None = None
+        self._baselines = baselines
+        self._baselines_thread: threading.Thread | None = None
+        self.unread: LlmtopError | None = None
+        """Why an earlier measurement could not be read."""
         self._clock = clock
         self._judge_at = clock()
         self._meta: RunMeta | None = None
@@ -139,11 +146,19 @@ class Host:
             try:
                 if frame is None or frame.run_file is None:
                     raise UsageError("nothing is recorded yet")
-                paths = write_reports(Path(frame.run_file), self.slo)
+                earlier = self._judge.baselines
+                paths = write_reports(Path(frame.run_file), self.slo, baselines=lambda _: earlier)
             except LlmtopError as error:
                 self._say(f"export: {error}", refused=True)
             else:
                 self._say(f"exported {', '.join(str(path) for path in paths)}")
+
+    def _read_baselines(self, read: Callable[[Slo], Sequence[Side]]) -> None:
+        try:
+            self._judge.baselines = tuple(read(self.slo))
+        except LlmtopError as error:
+            self.unread = error
+            self._say(str(error), refused=True)
 
     def _say(self, text: str, *, refused: bool = False) -> None:
         with self._answering:
@@ -155,6 +170,10 @@ class Host:
     def start(self) -> Self:
         self._thread = threading.Thread(target=self._attend, name="host", daemon=True)
         self._thread.start()
+        if self._baselines is not None:
+            read = threading.Thread(target=self._read_baselines, args=(self._baselines,), name="baselines", daemon=True)
+            self._baselines_thread = read
+            read.start()
         return self
 
     def __enter__(self) -> Self:
@@ -218,7 +237,7 @@ class Host:
         self._helm.release()
         self._link.send(Quit(ending))
         self._link.close()
-        for thread in (self._thread, self._export_thread):
+        for thread in (self._thread, self._baselines_thread, self._export_thread):
             if thread is not None:
                 thread.join(PATIENCE_S)
         if self._thread is not None and self._thread.is_alive():

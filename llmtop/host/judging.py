@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from llmtop.analysis import assess
+from llmtop.analysis.baselines import with_baselines
 from llmtop.analysis.headline import SEPARATOR, SETTLING, slo_state
 from llmtop.analysis.measured import Ledger
+from llmtop.analysis.sides import Side
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, SloVerdict
@@ -24,8 +28,12 @@ RELIEF_S = 5.0
 class Judge:
     """Judges the facts of one run again and again, and remembers what it said. For one thread."""
 
-    def __init__(self, slo: Slo) -> None:
+    def __init__(self, slo: Slo, baselines: Sequence[Side] = ()) -> None:
         self.slo = slo
+        self.baselines = tuple(baselines)
+        """Earlier measurements, judged by the same SLO."""
+        self._beside: tuple[Assessment, tuple[Side, ...], Assessment] | None = None
+        """An opinion, and what it is beside these."""
         self._said: Assessment | None = None
         self._full = False
         self._full_at_s = 0.0
@@ -34,6 +42,14 @@ class Judge:
 
     def __call__(self, facts: Facts, meta: RunMeta, *, full: bool | None = None) -> Assessment:
         """All opinions over the facts so far. `full` None: with intervals every `FULL_EVERY_S` of the run."""
+        said = self._opinion(facts, meta, full)
+        if not self.baselines:
+            return said
+        if self._beside is None or self._beside[0] is not said or self._beside[1] is not self.baselines:
+            self._beside = said, self.baselines, with_baselines(said, self.baselines, facts, meta)
+        return self._beside[2]
+
+    def _opinion(self, facts: Facts, meta: RunMeta, full: bool | None) -> Assessment:
         said = self._said
         ended = meta.ended_s is not None
         if said is not None and said.judgement.final and ended and said.t_s == facts.t_s:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -21,6 +21,14 @@ from llmtop.meter.frames import whole_run_timeline
 from llmtop.recording.reader import RunReader
 from llmtop.report import ReportInput, check_report, report_input, write_report
 
+Baselines = Callable[[Slo], Sequence[Side]]
+"""Reads earlier measurements and judges them by an SLO. May raise LlmtopError."""
+
+
+def none(_: Slo) -> Sequence[Side]:
+    """No earlier measurement."""
+    return ()
+
 
 def cut_off(run: Path) -> str | None:
     """What is to be said of a recording that is not whole; None: it is. Raises RunFileError."""
@@ -28,11 +36,12 @@ def cut_off(run: Path) -> str | None:
         return reader.cut_off and f"{run}: {reader.cut_off}"
 
 
-def assess_run(run: Path, slo: Slo | None = None) -> tuple[Assessment, RunFigures]:
+def assess_run(run: Path, slo: Slo | None = None, baselines: Baselines = none) -> tuple[Assessment, RunFigures]:
     """All opinions over a recording, by `slo` or by its own profile's, and its figures. Raises RunFileError."""
     with RunReader(run) as reader:
         facts, meta = Facts.of(reader.batches()), _over(reader)
-        opinion = Judge(slo or meta.profile.slo)(facts, meta, full=True)
+        slo = slo or meta.profile.slo
+        opinion = Judge(slo, baselines(slo))(facts, meta, full=True)
         return opinion, figures_of(facts, meta)
 
 
@@ -54,7 +63,7 @@ def _over(reader: RunReader) -> RunMeta:
     return replace(reader.meta, ended_s=reader.length_s)
 
 
-def review(run: Path, slo: Slo | None = None) -> ReportInput:
+def review(run: Path, slo: Slo | None = None, baselines: Baselines = none) -> ReportInput:
     """A recording judged and summed up, by `slo` or by its own profile's. Raises RunFileError."""
     with RunReader(run) as reader:
         facts, gpus = Facts(cap=None), set[str]()
@@ -71,7 +80,7 @@ def review(run: Path, slo: Slo | None = None) -> ReportInput:
         return report_input(
             meta,
             facts,
-            Judge(slo)(facts, meta, full=True),
+            Judge(slo, baselines(slo))(facts, meta, full=True),
             timeline,
             slo=slo,
             length_s=reader.length_s,
@@ -86,7 +95,9 @@ def _records(reader: RunReader) -> Iterator[RequestRecord]:
         yield from batch.requests
 
 
-def write_reports(run: Path, slo: Slo | None = None, *, force: bool = False) -> dict[Path, bool]:
+def write_reports(
+    run: Path, slo: Slo | None = None, *, baselines: Baselines = none, force: bool = False
+) -> dict[Path, bool]:
     """HTML and Markdown beside the run file: each path, and whether another report was there before.
 
     Nothing is written unless both can be. Raises FileError.
@@ -94,5 +105,5 @@ def write_reports(run: Path, slo: Slo | None = None, *, force: bool = False) -> 
     paths = tuple(run.with_suffix(suffix) for suffix in (".html", ".md"))
     for path in paths:
         check_report(path, force=force)
-    report = review(run, slo)
+    report = review(run, slo, baselines)
     return {path: write_report(report, path, force=force) for path in paths}

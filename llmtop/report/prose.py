@@ -71,8 +71,7 @@ def details(report: ReportInput) -> list[str]:
     if capacity.sentence and assessment.judgement.question not in OF_CAPACITY:
         sentences.append(f"{sentence(capacity.sentence)}.")
     sentences.append(cliff_text(assessment.cliff))
-    if assessment.compared is not None:
-        sentences.append(f"{sentence(assessment.compared.text)}.")
+    sentences += [f"{sentence(each.text)}." for each in assessment.comparisons]
     if assessment.diagnosis.advice:
         sentences.append(f"{sentence(assessment.diagnosis.advice.rstrip('.'))}.")
     if capacity.recommended is not None and capacity.soak is not None:

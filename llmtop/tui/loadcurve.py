@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from rich.text import Text
 
 from llmtop.domain.slo import Latency, Stat
-from llmtop.domain.verdicts import CliffVerdict, Curve, Kind, LevelPoint
+from llmtop.domain.verdicts import CliffVerdict, Curve, Kind
+from llmtop.view.ghosts import Ghost, value_of
 from llmtop.view.runs import Runs, joined
 from llmtop.wording.figures import TIGHT, nice_above
 
@@ -28,6 +29,7 @@ _LINES: tuple[tuple[Stat, str], ...] = (("p50", "area"), ("p95", "line"))
 
 def draw_curve(
     curves: Sequence[Curve],
+    ghosts: Sequence[Ghost],
     cliff: CliffVerdict | None,
     limit_ms: float | None,
     limit: str,
@@ -36,18 +38,21 @@ def draw_curve(
     height: int,
     *,
     plain: bool = False,
+    dots: str = "·",
 ) -> list[Runs]:
     """p50 and p95 of `metric` over load, both axes logarithmic; `height` rows of `width` cells.
 
-    Ghosts are grey, the SLO is a level line with `limit` on it, the cliff an upright one behind the levels.
+    Of a ghost one statistic is drawn, in a grey line of `dots` with its sign at the levels; the SLO is a level line
+    with `limit` on it, the cliff an upright one behind the levels.
     """
     import plotext
 
-    shown = [(curve, [point for point in curve.points if _value(point, metric, "p50")]) for curve in curves]
-    loads = [point.load for _, points in shown for point in points if point.load > 0]
-    if not loads:
+    lines = [(_pairs(curve, metric, stat), stat, role) for curve in curves for stat, role in _LINES]
+    behind = [(_pairs(ghost.curve, metric, ghost.stat), ghost.sign) for ghost in ghosts]
+    drawn = [pair for pairs in (*(each[0] for each in lines), *(each[0] for each in behind)) for pair in pairs]
+    if not drawn:
         return []
-    values = [v for _, points in shown for p in points for s, _ in _LINES if (v := _value(p, metric, s))]
+    loads, values = [load for load, _ in drawn], [value for _, value in drawn]
     low, high = _decades(min(values), max([*values, *([limit_ms] if limit_ms else [])]))
     left, right = min(1.0, *loads), max(*loads, 2.0, cliff.at if cliff is not None and cliff.at else 0.0) * 1.15
 
@@ -66,14 +71,14 @@ def draw_curve(
         plotext.text(limit, math.log(left), math.log(limit_ms), color=_NUMBERS["over"], alignment="left")
     if cliff is not None and cliff.at and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
         _line([cliff.at, cliff.at], [low, high], "over", "|" if plain else "│")
-    for curve, points in shown:
-        points = sorted(points, key=lambda point: point.load)
-        for stat, role in _LINES:
-            pairs = [(p.load, v) for p in points if p.load > 0 and (v := _value(p, metric, stat))]
-            if pairs:
-                _line([load for load, _ in pairs], [v for _, v in pairs], "ghost" if curve.ghost else role, marker)
-                if stat == "p95" and not curve.ghost:
-                    _dots(pairs, role, "o" if plain else "●")
+    for pairs, sign in reversed(behind):
+        _line([load for load, _ in pairs], [value for _, value in pairs], "ghost", dots)
+        _dots(pairs, "ghost", sign)
+    for pairs, stat, role in lines:
+        if pairs:
+            _line([load for load, _ in pairs], [value for _, value in pairs], role, marker)
+            if stat == "p95":
+                _dots(pairs, role, "o" if plain else "●")
     plotext.xticks(*_ticks(_one_two_five(left, right, max(4, width // TICK_CELLS)), TIGHT.exact))
     rows = height - 2
     named = _one_two_five(low, high, max(4, rows * 4 // 5))
@@ -96,9 +101,9 @@ def _dots(pairs: Sequence[tuple[float, float]], role: str, marker: str) -> None:
     plotext.scatter(xs, ys, color=_NUMBERS[role], marker=marker)
 
 
-def _value(point: LevelPoint, metric: Latency, stat: Stat) -> float | None:
-    value: float | None = getattr(point, f"{metric}_{stat}_ms", None)
-    return value if value is not None and value > 0 else None
+def _pairs(curve: Curve, metric: Latency, stat: Stat) -> list[tuple[float, float]]:
+    """(load, milliseconds) of the levels where it is known, lowest load first."""
+    return sorted((p.load, v) for p in curve.points if p.load > 0 and (v := value_of(p, metric, stat)))
 
 
 def _decades(low: float, high: float) -> tuple[float, float]:

@@ -20,6 +20,8 @@ from llmtop.wording.names import bound_name
 from llmtop.wording.sentences import CLIENT_LATE, advised, sentence, supports, tries
 
 LABEL_CELLS = 9
+MOST_EARLIER = 3
+"""Earlier measurements of which the card tells; the panel of the curve names them all."""
 _OF_LOADS = (Question.CLIFF, Question.CAPACITY)
 """Questions whose answer is a number of users."""
 
@@ -45,8 +47,10 @@ def facts(
         run_file: the recording as a shell takes it; None: there is none.
     """
     compared, load = assessment.compared, _load(assessment)
+    earlier = [each.compared for each in assessment.baselines if each.compared is not None][:MOST_EARLIER]
     told = [
         Fact("answer", answer(assessment), 1, "strong"),
+        *(Fact(_against(at), each.text, 2, short=each.short) for at, each in enumerate(earlier)),
         Fact("turned", "" if compared is None else compared.text, 2),
         Fact("binds", binds(assessment, condition.late), 4),
         _what_next(assessment, condition.late),
@@ -54,6 +58,11 @@ def facts(
         _recording(frame, run_file),
     ]
     return [replace(fact, text=plain(fact.text, glyphs), short=plain(fact.short, glyphs)) for fact in told if fact.text]
+
+
+def _against(at: int) -> str:
+    """The name of what is said of an earlier measurement, each its own."""
+    return f"and {at + 1}" if at else "against"
 
 
 def answer(assessment: Assessment) -> str:

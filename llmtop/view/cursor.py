@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -44,10 +44,18 @@ def read(view: PanelView, t_s: float) -> PanelView:
     )
 
 
-def told(frame: Frame, views: Sequence[PanelView], t_s: float, glyphs: Glyphs) -> str:
-    """The moment in one line: the load, and the figure of each of `views`, as `read` made them."""
+def told(
+    frame: Frame,
+    views: Sequence[PanelView],
+    t_s: float,
+    glyphs: Glyphs,
+    before: Callable[[float | None], Sequence[str]] = lambda _: (),
+) -> str:
+    """The moment in one line: the load, what curves of before say at it (`before`), and the figure of each of `views`,
+    as `read` made them.
+    """
     timeline, axis = frame.timeline, views[0].axis
     load, live = (sample_at(column, axis, t_s) for column in (timeline.target, timeline.in_flight))
-    parts = [f"at {clock(t_s)}: load {TIGHT.exact(load)}", f"{TIGHT.whole(live)} in flight"]
+    parts = [f"at {clock(t_s)}: load {TIGHT.exact(load)}", *before(load), f"{TIGHT.whole(live)} in flight"]
     parts += [f"{view.title} {view.figure}" for view in views if view.absent is None]
     return f" {glyphs.sep} ".join(parts)

@@ -44,6 +44,9 @@ class Glyphs(Struct, frozen=True, kw_only=True):
     more: str = "…"
     about: str = "≈"
     left_right: str = "←→"
+    ghosts: str = "◊▵▿"
+    """At the levels of curves of before, one for each that is drawn."""
+    ghost_line: str = "·"
     on: str = "■"
     off: str = "□"
     ascii: bool = False
@@ -57,7 +60,8 @@ UNICODE = Glyphs()
 ASCII = Glyphs(
     rule="-", track="-", track_done="=", track_chase=":", knob="O", dots="*", cliff="^", sep="|", up="*", wait="o",
     stale="~", down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"',
-    arrow=">", cursor="_", focus=">", more=".", about="~", left_right="<>", on="#", off="_", ascii=True,
+    arrow=">", cursor="_", focus=">", more=".", about="~", left_right="<>", ghosts="x+#", ghost_line=".",
+    on="#", off="_", ascii=True,
 )  # fmt: skip
 
 _PLAIN = str.maketrans({

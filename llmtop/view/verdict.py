@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmtop.domain.endpoint import SILENCE_S, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
-from llmtop.domain.verdicts import Assessment, Bound
+from llmtop.domain.verdicts import Assessment, Bound, Comparison
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Runs, cut_inside, wrapped
@@ -18,6 +20,8 @@ FAILING = (Bound.REFUSED, Bound.FAILED)
 TIMELESS = (Bound.CLIENT, *FAILING)
 """What binds however late this machine is."""
 DRAINING = " the load is off; waiting for the server to finish (q leaves now)"
+KEPT = 3
+"""Clauses that give their place to nothing: the state, the cause with what to turn, how many users."""
 ROUGH_CELLS = 18
 """What a line loses by being broken between words, or by a badge."""
 
@@ -27,11 +31,25 @@ def verdict(
 ) -> list[Runs]:
     """The one opinion that matters now, a broken state before the headline, in at most `rows` lines."""
     clauses = _clauses(frame, assessment, condition, glyphs, rows * (width - ROUGH_CELLS))
-    if assessment is not None and assessment.compared is not None and rows > 1:
-        turned: Runs = [(plain(assessment.compared.text, glyphs), "text")]
-        if _cells([*clauses, turned]) <= rows * width - ROUGH_CELLS:
-            clauses = [*clauses, turned]
+    if assessment is not None and rows > 1:
+        clauses = _with_compared(clauses, assessment.comparisons, glyphs, rows * width - ROUGH_CELLS)
     return wrapped(clauses, (f" {glyphs.sep} ", "faint"), width, rows, glyphs.more)
+
+
+def _with_compared(clauses: list[Runs], comparisons: Sequence[Comparison], glyphs: Glyphs, room: int) -> list[Runs]:
+    """The clauses, and what the run is beside others as far as that has room. The first that is asked for is said in
+    few words where it has none in full; what comes after cause and number of users gives it its place.
+    """
+    for at, each in enumerate(comparisons):
+        for text in filter(None, (each.text, each.short)):
+            told: Runs = [(plain(text, glyphs), "text")]
+            if _cells([*clauses, told]) <= room:
+                clauses = [*clauses, told]
+                break
+        else:
+            if at == 0 and each.against and each.short and len(clauses) > KEPT:
+                clauses = [*clauses[:KEPT], [(plain(each.short, glyphs), "text")]]
+    return clauses
 
 
 def _cells(clauses: list[Runs]) -> int:

@@ -14,6 +14,8 @@ from llmtop.wording.names import load_unit, target_name
 from llmtop.wording.sentences import fails_from, listed
 
 UNSURE = "not known"
+COMPARED = "before and now"
+"""What a run is beside earlier measurements, and beside its own configuration before."""
 
 
 def users(load: float, axis: Axis) -> str:

@@ -51,7 +51,7 @@ def compared_text(
 ) -> str:
     """`max_num_seqs 32 → 46: 49 → 36 concurrent users at the SLO, TPOT p95 binds now`"""
     unit = f"{load_unit(axis)} at the SLO"
-    was, now = _carried(before, axis, figures), _carried(after, axis, figures)
+    was, now = carried(before, axis, figures), carried(after, axis, figures)
     if not now:
         top = before.at_slo if before.at_slo is not None else before.fails_at
         return f"{changed}: {was} {unit} before; drive to {figures.load(top, axis)} to compare"
@@ -60,11 +60,11 @@ def compared_text(
     if gain is Gain.SAME:
         return f"{changed}: {was} → {now} {unit}, no more than runs differ by{binds}"
     if gain is Gain.OPEN:
-        return f"{changed}: {was} → {now} {unit}; {_to_tell(before, after, axis, figures)}"
+        return f"{changed}: {was} → {now} {unit}; {to_tell(before, after, axis, figures)}"
     return f"{changed}: {was} → {now} {unit}{binds}"
 
 
-def _to_tell(before: Capacity, after: Capacity, axis: Axis, figures: Figures) -> str:
+def to_tell(before: Capacity, after: Capacity, axis: Axis, figures: Figures) -> str:
     """What to drive before the two can be told apart."""
     held = [each.at_slo for each in (before, after) if each.at_slo is not None]
     failed = [each.fails_at for each in (before, after) if each.fails_at is not None]
@@ -76,7 +76,7 @@ def _to_tell(before: Capacity, after: Capacity, axis: Axis, figures: Figures) ->
     return f"drive between {figures.load(min(held), axis)} and {top} to compare"
 
 
-def _carried(capacity: Capacity, axis: Axis, figures: Figures) -> str:
+def carried(capacity: Capacity, axis: Axis, figures: Figures) -> str:
     """`49`, `≥ 49` where no level failed, `below 8` where none held; empty: not known."""
     if capacity.at_slo is None:
         return "" if capacity.fails_at is None else f"below {figures.load(capacity.fails_at, axis)}"

@@ -96,7 +96,7 @@ def test_levels_lie_over_the_cliff_and_axes_have_round_values() -> None:
         for load, p50 in ((1, 90.0), (10, 100.0), (32, 900.0), (60, 2000.0))
     )
     cliff = CliffVerdict(kind=Kind.CLIFF, at=32.0, low=30.0, high=34.0)
-    rows = draw_curve([Curve(label="", axis="concurrency", points=points)], cliff, 2000.0, "SLO 2s", "ttft", 80, 16)
+    rows = draw_curve([Curve(label="", axis="concurrency", points=points)], (), cliff, 2000.0, "SLO 2s", "ttft", 80, 16)
     text = ["".join(word for word, _ in row) for row in rows]
     assert sum(row.count("●") for row in text) == len(points), "that under the cliff, too"
     assert text[-1].split() == ["1", "2", "5", "10", "20", "50"]

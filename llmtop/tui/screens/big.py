@@ -55,7 +55,7 @@ class BigScreen(Overlay):
         self._last = (frame, assessment, condition)
         hidden = self.hides_address
         self._head.show(lambda width, rows: big(frame, assessment, condition, self.slo, self.glyphs, width, hidden))
-        self._curve.show(() if assessment is None else assessment.curves, assessment, self.slo)
+        self._curve.show(assessment, self.slo)
         tables = (Overlay.BINDINGS, self.BINDINGS)
         offered = [
             (keys.name_of(binding.key), binding.description, _full(binding.action))

@@ -18,6 +18,7 @@ from llmtop.tui.widgets.tables import EventPanel, PercentilePanel
 from llmtop.view import cursor
 from llmtop.view.arrangement import Arrangement
 from llmtop.view.condition import Condition, is_stale
+from llmtop.view.ghosts import ghosts_of, readings
 from llmtop.view.glyphs import ChartMode, Glyphs
 from llmtop.view.lines import entries
 from llmtop.view.panels import panels
@@ -67,11 +68,15 @@ class Body(Horizontal):
         if self.cursor_s is not None:
             at_s = self.cursor_s = cursor.reached(self.cursor_s, self._axis)
             views = tuple(cursor.read(view, at_s) for view in views)
-            self.reading = cursor.told(frame, views, at_s, self.glyphs)
+            metric = "ttft" if assessment is None else assessment.cliff.metric
+            ghosts = ghosts_of(assessment, metric, self.glyphs)
+            self.reading = cursor.told(
+                frame, views, at_s, self.glyphs, lambda load: readings(ghosts, metric, load, self.glyphs)
+            )
         for panel, view in zip(self._charts, views, strict=True):
             panel.show(view, self.mode)
         self._percentiles.show(frame, assessment, is_stale(frame, condition), condition.late)
-        self._curve.show(() if assessment is None else assessment.curves, assessment, self.slo)
+        self._curve.show(assessment, self.slo)
         self._log.show(entries(frame, self.glyphs))
 
     def move_cursor(self, seconds: float) -> None:

@@ -1,0 +1,181 @@
+"""Earlier measurements beside a run: which may be drawn over its loads, which may be compared, and what that says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from llmtop.analysis.compared import change_of, differences, gain_of
+from llmtop.analysis.failing import all_failed
+from llmtop.analysis.segments import parts_of, segments_of
+from llmtop.analysis.sides import Side
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import LOST, RunMeta
+from llmtop.domain.verdicts import Assessment, Baseline, Capacity, Comparison, Gain
+from llmtop.meter.facts import Facts
+from llmtop.wording import beside
+from llmtop.wording.chapters import LENGTHS, SHARED, START, TOLD, changed_text
+
+MODEL, SERVER, SLOTS = "model", "server", "max_num_seqs"
+MOST_CHANGES = 2
+"""That are named; two servers may differ in all their flags, and a verdict is a line."""
+
+
+def with_baselines(opinion: Assessment, sides: Sequence[Side], facts: Facts, meta: RunMeta) -> Assessment:
+    """The opinion over a run, with what was measured earlier beside it."""
+    void = bool(opinion.path) or meta.ending in LOST or all_failed(facts)
+    segments = segments_of(facts, meta)
+    now = segments[-1]
+    capacity = None if void else opinion.capacity
+    return replace(opinion, baselines=baselines_of(sides, meta, capacity, now.point, parts_of(now, segments)))
+
+
+def baselines_of(
+    sides: Sequence[Side],
+    meta: RunMeta,
+    capacity: Capacity | None,
+    point: LoadPoint,
+    parts: Mapping[str, str],
+) -> tuple[Baseline, ...]:
+    """What was measured earlier, beside a run.
+
+    Args:
+        sides: judged by the SLO of the run.
+        meta: of the run.
+        capacity: of its present configuration; None: it is void, and nothing is compared with it.
+        point: what is driven.
+        parts: what tells its present configuration from those before.
+    """
+    mine = _told(meta, {}, parts)
+    return tuple(
+        _baseline(side, name, meta, capacity, point, mine) for side, name in zip(sides, _names(sides), strict=True)
+    )
+
+
+def _baseline(
+    side: Side, name: str, meta: RunMeta, capacity: Capacity | None, point: LoadPoint, mine: Mapping[str, str]
+) -> Baseline:
+    theirs = _told(side.meta, side.traits, side.traits)
+    apart = apart_of(side, point)
+    curve = replace(side.curve, label=name, ghost=True, what=_what(side, theirs, mine), apart=apart)
+    if capacity is None:
+        return Baseline(curve=curve)
+    if reason := apart or _unlike(side, meta, theirs, mine):
+        text = beside.apart_text(name, reason)
+        said = Comparison(changed="", gain=Gain.OPEN, against=name, text=text, short=beside.reason_text(name, reason))
+        return Baseline(curve=curve, compared=said)
+    return Baseline(curve=curve, compared=_compared(side, name, capacity, point, _changed(side, meta, theirs, mine)))
+
+
+def _compared(side: Side, name: str, capacity: Capacity, point: LoadPoint, changed: str) -> Comparison:
+    before, gain = side.capacity, gain_of(side.capacity, capacity)
+    change = change_of(before, capacity, gain)
+    text, short = beside.against_text(name, changed, gain, change, before, capacity, point.axis)
+    return Comparison(
+        changed=changed,
+        gain=gain,
+        against=name,
+        change=change,
+        before=before.at_slo,
+        before_fails_at=before.fails_at,
+        after=capacity.at_slo,
+        after_fails_at=capacity.fails_at,
+        text=text,
+        short=short,
+    )
+
+
+def apart_of(side: Side, point: LoadPoint) -> str:
+    """Why the loads of an earlier measurement are no loads of this run; empty: they are, as far as is known."""
+    theirs = side.point
+    if side.axis != point.axis:
+        return beside.other_axis(side.axis)
+    if theirs is None:
+        return ""
+    if (theirs.prompt_tokens, theirs.output_tokens) != (point.prompt_tokens, point.output_tokens):
+        return beside.other_lengths(theirs)
+    if theirs.shared_prefix != point.shared_prefix:
+        return beside.other_shared(theirs.shared_prefix)
+    if theirs.axis == "rate":
+        return "" if theirs.burstiness == point.burstiness else beside.OTHER_ARRIVALS
+    return "" if theirs.think_time_s == point.think_time_s else beside.other_pause(theirs.think_time_s)
+
+
+def _unlike(side: Side, meta: RunMeta, theirs: Mapping[str, str], mine: Mapping[str, str]) -> str:
+    """Why loads that are the same carry no figures that may be compared; empty: they may be."""
+    model = theirs.get(MODEL)
+    if model is not None and mine.get(MODEL) not in (None, model):
+        return beside.other_model(model)
+    if side.meta is None:
+        return ""
+    was, now = side.meta.profile, meta.profile
+    if replace(was.workload, seed=0) != replace(now.workload, seed=0):
+        return beside.other_workload(was.workload.source)
+    return "" if was.start == now.start else beside.other_start(was.start)
+
+
+def _changed(side: Side, meta: RunMeta, theirs: Mapping[str, str], mine: Mapping[str, str]) -> str:
+    """What differs, of all that both are known to have, or that was set."""
+    if side.point is None:
+        return beside.LENGTHS_UNKNOWN
+    was, now = differences(theirs, mine)
+    ours = {*_set(side.meta), *_set(meta), TOLD}
+    named = [name for name in dict.fromkeys((*was, *now)) if (name in was and name in now) or name in ours]
+    shown = named[:MOST_CHANGES]
+    simulated = side.meta is not None and side.meta.endpoint.simulated and meta.endpoint.simulated
+    lacking = beside.BY_DEFAULT if simulated else beside.NOT_KNOWN
+
+    def each_of(values: Mapping[str, str]) -> dict[str, str]:
+        told = {name: values.get(name) or f"{name} {lacking}" for name in shown if name != TOLD}
+        return told | ({TOLD: values[TOLD]} if TOLD in shown and TOLD in values else {})
+
+    return beside.and_more(changed_text(each_of(was), each_of(now)), len(named) - len(shown))
+
+
+def _set(meta: RunMeta | None) -> set[str]:
+    return set() if meta is None else {name for name, _ in meta.settings}
+
+
+def _what(side: Side, theirs: Mapping[str, str], mine: Mapping[str, str]) -> str:
+    """What was set of an earlier measurement, or is otherwise than here."""
+    was, now = differences(theirs, mine)
+    ours = {*_set(side.meta), TOLD}
+    named = [name for name in theirs if name in ours or (name in was and name in now)]
+    shown = [theirs[name] for name in named[:MOST_CHANGES]]
+    return beside.and_more(", ".join(shown), len(named) - len(shown))
+
+
+def _told(meta: RunMeta | None, traits: Mapping[str, str], parts: Mapping[str, str]) -> dict[str, str]:
+    """What is known of a configuration beside its workload, each by its name and with it: `max_num_seqs 32`."""
+    info = None if meta is None else meta.info
+    told = dict(traits)
+    if info is not None:
+        told = {**_known(info.model, info.server, info.max_num_seqs), **dict(info.flags)}
+    if meta is not None:
+        told |= dict(meta.settings)
+    told |= parts
+    bare = (MODEL, SERVER, TOLD)
+    return {
+        name: text if name in bare or text.startswith(name) else f"{name} {text}"
+        for name, text in told.items()
+        if text and name not in (LENGTHS, SHARED, START)
+    }
+
+
+def _known(model: str, server: str | None, slots: int | None) -> dict[str, str]:
+    told = {MODEL: model, SERVER: server or "", SLOTS: "" if slots is None else str(slots)}
+    return {name: text for name, text in told.items() if text}
+
+
+def _names(sides: Sequence[Side]) -> list[str]:
+    """What each is called: its own name; of those that share one, with their file, else with their number."""
+    own = Counter(side.name for side in sides)
+    named = [
+        side.name if own[side.name] == 1 or side.source is None else f"{side.name} {side.source.stem}" for side in sides
+    ]
+    count, names = Counter(named), list[str]()
+    for at, name in enumerate(named):
+        names.append(name if count[name] == 1 else f"{name} {named[:at].count(name) + 1}")
+    return names
