@@ -32,8 +32,8 @@ class Judge:
         self.slo = slo
         self.baselines = tuple(baselines)
         """Earlier measurements, judged by the same SLO."""
-        self._beside: tuple[Assessment, tuple[Side, ...], Assessment] | None = None
-        """An opinion, and what it is beside these."""
+        self._beside: tuple[Side, ...] = ()
+        """Those that the last opinion was formed beside."""
         self._said: Assessment | None = None
         self._full = False
         self._full_at_s = 0.0
@@ -42,28 +42,24 @@ class Judge:
 
     def __call__(self, facts: Facts, meta: RunMeta, *, full: bool | None = None) -> Assessment:
         """All opinions over the facts so far. `full` None: with intervals every `FULL_EVERY_S` of the run."""
-        said = self._opinion(facts, meta, full)
-        if not self.baselines:
-            return said
-        if self._beside is None or self._beside[0] is not said or self._beside[1] is not self.baselines:
-            self._beside = said, self.baselines, with_baselines(said, self.baselines, facts, meta)
-        return self._beside[2]
-
-    def _opinion(self, facts: Facts, meta: RunMeta, full: bool | None) -> Assessment:
         said = self._said
+        sides = self.baselines
+        known, self._beside = self._beside is sides, sides
         ended = meta.ended_s is not None
-        if said is not None and said.judgement.final and ended and said.t_s == facts.t_s:
+        if known and said is not None and said.judgement.final and ended and said.t_s == facts.t_s:
             return said
         if ended or (said is not None and facts.t_s < said.t_s):
             said, self._full_at_s = None, 0.0
         live = full is None and not ended
         if full is None or ended:
             full = ended or facts.t_s >= self._full_at_s
-        if said is not None and said.t_s == facts.t_s and self._full >= full:
+        if known and said is not None and said.t_s == facts.t_s and self._full >= full:
             return said
         if full:
             self._full_at_s = facts.t_s + FULL_EVERY_S
         fresh = assess(facts, meta, self.slo, now_s=facts.t_s, previous=said, full=full, ledger=self._ledger)
+        if sides:
+            fresh = with_baselines(fresh, sides, facts, meta)
         self._said = self._calm(said, fresh) if live else fresh
         self._full = full
         return self._said
@@ -100,4 +96,6 @@ def _patience_s(said: Assessment, fresh: Assessment) -> float:
 
 def _decided(said: Assessment) -> tuple[object, ...]:
     found = said.cliff.kind if said.cliff.at is not None else None
-    return ALL_FAIL in said.headline, said.diagnosis.bound, found, said.curves[-1].label if said.curves else ""
+    label = said.curves[-1].label if said.curves else ""
+    gains = tuple(each.gain for each in said.comparisons)
+    return ALL_FAIL in said.headline, said.diagnosis.bound, found, label, gains

@@ -80,7 +80,7 @@ def against_text(
     named = f"{called} ({changed})" if changed else called
     was, now = carried(before, axis, figures), carried(after, axis, figures)
     wall = (after.limited_by or "").removesuffix(" SLO")
-    binds = f", {wall} binds now" if wall else ""
+    binds = f", {wall} binds now" if wall and after.fails_at is not None else ""
     if not was:
         return (f"{called}: its {users} at this SLO are not known",) * 2
     if not now:

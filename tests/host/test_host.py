@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from host_fakes import BASE, CONNECTED, META, Diary, FakeLink, batch, frame
 from msgspec.structs import replace
 
+from llmtop.analysis import Level
+from llmtop.analysis.sides import Side, side_of_levels
 from llmtop.domain.commands import AddMark, Command, Export, Note, Quit, Search, SetLoad, StopLoad
 from llmtop.domain.frame import ReplayPosition
 from llmtop.domain.load import LoadPoint
@@ -299,10 +302,40 @@ def test_an_export_needs_a_recording(tmp_path: Path) -> None:
     assert answered(host) == "refused: export: nothing is recorded yet"
 
 
+def test_earlier_measurements_are_read_beside_the_run_and_judged_by_its_slo() -> None:
+    asked: list[Slo] = []
+
+    def read(slo: Slo) -> list[Side]:
+        asked.append(slo)
+        return [side_of_levels("before", [Level(1, ttft_s=np.full(30, 0.1))], slo, point=BASE)]
+
+    link = FakeLink()
+    link.told += [Told(batches=(batch(1.0),))]
+    host = host_of(link, baselines=read).start()
+    host.close()
+    assert asked == [host.slo]
+    assert (opinion := host.shown().assessment) is not None
+    assert [each.curve.label for each in opinion.baselines] == ["before"]
+    assert len(opinion.comparisons) == 1
+
+
+def test_one_that_cannot_be_read_is_said_and_the_run_goes_on() -> None:
+    def read(slo: Slo) -> list[Side]:
+        raise FileError(Path("before.llmtop"), "is damaged")
+
+    link = FakeLink()
+    link.told += [Told(batches=(batch(1.0),))]
+    with host_of(link, baselines=read) as host:
+        assert answered(host) == "refused: before.llmtop: is damaged"
+    assert host.unread is not None
+    assert (opinion := host.shown().assessment) is not None
+    assert opinion.baselines == ()
+
+
 def test_a_report_that_was_asked_for_is_written_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Path] = []
 
-    def slow(run: Path, slo: Slo) -> tuple[Path, ...]:
+    def slow(run: Path, slo: Slo, *, baselines: object) -> tuple[Path, ...]:
         time.sleep(0.2)
         written.append(run)
         return (run,)

@@ -60,16 +60,29 @@ def beside(cockpit: Callable[..., LlmtopApp]) -> Callable[..., LlmtopApp]:
     return make
 
 
-@pytest.mark.parametrize(
-    ("size", "keys", "plain"),
-    [((80, 24), ("escape", "7"), False), ((80, 24), ("escape", "7"), True), ((120, 40), (), False)],
-)
+@pytest.mark.parametrize(("size", "keys"), [((80, 24), ("escape", "7")), ((120, 40), ())])
 def test_they_lie_dimmed_behind_the_curve_and_a_legend_names_them(
-    snap_compare: Any, beside: Any, settle: Any, size: tuple[int, int], keys: tuple[str, ...], plain: bool
+    snap_compare: Any, beside: Any, settle: Any, size: tuple[int, int], keys: tuple[str, ...]
 ) -> None:
     async def press(pilot: Any) -> None:
         await settle(pilot)
         await pilot.press(*keys)
+        screen = pilot.app.screen
+        screen._unsay(screen._said)  # what is said for some seconds is no part of a picture
         await pilot.pause()
 
-    assert snap_compare(beside(ascii=plain), terminal_size=size, run_before=press)
+    assert snap_compare(beside(), terminal_size=size, run_before=press)
+
+
+async def test_what_is_known_is_said_and_the_cursor_reads_what_was_measured_at_its_load(
+    beside: Any, settle: Any
+) -> None:
+    app = beside()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert app.screen.saying == TEXT, "what is only not known is not"
+        await pilot.press("escape", "1", "left")
+        assert "load 96 · theirs: TTFT p50 " in app.screen.body.reading, "`before` was not driven there"
+        app.screen.body.move_cursor(-45)
+        app.tick()
+        assert "load 64 · before: TTFT p95 " in app.screen.body.reading

@@ -95,7 +95,7 @@ class Cockpit(Screen[None]):
         self._told: list[card.Fact] = []
         """What the answer card says; nothing while a load is driven."""
         self._offered: float | None = None
-        self._compared: tuple[str, Gain] | None = None
+        self._compared: dict[tuple[str, str], Gain] = {}
         self._header = Line(id="header")
         self._verdict = Lines(id="verdict")
         self.bank = LoadBank(glyphs, id="sliders")
@@ -184,11 +184,14 @@ class Cockpit(Screen[None]):
             self._arrange()
 
     def _tell_compared(self, assessment: Assessment | None) -> None:
-        """What a turned knob did, when it becomes known."""
-        compared = None if assessment is None else assessment.compared
-        known = None if compared is None else (compared.changed, compared.gain)
-        if compared is not None and known != self._compared:
-            self.say(compared.text, "focus")
+        """What a turned knob did, and what the run is beside an earlier one, when it becomes known."""
+        known = {}
+        for compared in () if assessment is None else assessment.comparisons:
+            key = compared.against, compared.changed
+            known[key] = compared.gain
+            news = self._compared.get(key) is not compared.gain
+            if news and (not compared.against or compared.gain is not Gain.OPEN):
+                self.say(compared.text, "focus")
         self._compared = known
 
     def _card_rows(self, told: list[card.Fact]) -> int:
