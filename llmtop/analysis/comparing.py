@@ -25,7 +25,7 @@ from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import Level
 from llmtop.analysis.sides import Side
 from llmtop.analysis.stats import LEVEL
-from llmtop.domain.compared import Change, Compared, Delta, Difference, LevelDelta
+from llmtop.domain.compared import Compared, Delta, Difference, LevelDelta, Verdict
 from llmtop.domain.slo import Latency
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Gain
 from llmtop.errors import UsageError
@@ -307,10 +307,10 @@ def _delta(metric: Metric, pair: _Pair, width: float) -> Delta:
 def _judged(metric: Metric, told: Delta, apart: float, half: float) -> Delta:
     low, high = apart - half, apart + half
     if low > 0 or high < 0:
-        verdict = Change.BETTER if apart * metric.sign > 0 else Change.WORSE
+        verdict = Verdict.BETTER if apart * metric.sign > 0 else Verdict.WORSE
     else:
         alike = math.log1p(ALIKE)
-        verdict = Change.SAME if -alike <= low and high <= alike else Change.UNKNOWN
+        verdict = Verdict.SAME if -alike <= low and high <= alike else Verdict.UNKNOWN
     return replace(told, change=math.expm1(apart), low=math.expm1(low), high=math.expm1(high), verdict=verdict)
 
 
@@ -319,14 +319,14 @@ def _points(metric: Metric, told: Delta, one: _Figure, other: _Figure, width: fl
     told = replace(told, change=apart)
     if one.se is None or other.se is None:
         same = abs(apart) <= KV_POINTS
-        verdict = Change.SAME if same else Change.BETTER if apart < 0 else Change.WORSE
+        verdict = Verdict.SAME if same else Verdict.BETTER if apart < 0 else Verdict.WORSE
         return replace(told, verdict=verdict)
     half = width * math.hypot(one.se, other.se)
     low, high = apart - half, apart + half
     if (low > 0 or high < 0) and abs(apart) >= LEAST_POINTS:
-        verdict = Change.BETTER if apart < 0 else Change.WORSE
+        verdict = Verdict.BETTER if apart < 0 else Verdict.WORSE
     else:
-        verdict = Change.SAME if low >= -ALIKE_POINTS and high <= ALIKE_POINTS else Change.UNKNOWN
+        verdict = Verdict.SAME if low >= -ALIKE_POINTS and high <= ALIKE_POINTS else Verdict.UNKNOWN
     return replace(told, low=low, high=high, verdict=verdict)
 
 
@@ -359,7 +359,7 @@ def _over_all(metric: Metric, pairs: Sequence[_Pair], width: float) -> Delta:
 
 # -- the whole --------------------------------------------------------------------------------------------------------
 
-_OF_GAIN = {Gain.MORE: Change.BETTER, Gain.FEWER: Change.WORSE, Gain.SAME: Change.SAME, Gain.OPEN: Change.UNKNOWN}
+_OF_GAIN = {Gain.MORE: Verdict.BETTER, Gain.FEWER: Verdict.WORSE, Gain.SAME: Verdict.SAME, Gain.OPEN: Verdict.UNKNOWN}
 
 
 def _of_capacity(before: Capacity, after: Capacity, gain: Gain) -> Delta:
@@ -382,7 +382,7 @@ def _of_cliff(before: CliffVerdict, after: CliffVerdict) -> Delta:
     if any(each is None for each in ends):
         return told
     low, high, after_low, after_high = (float(each or 0.0) for each in ends)
-    verdict = Change.BETTER if after_low > high else Change.WORSE if after_high < low else Change.SAME
+    verdict = Verdict.BETTER if after_low > high else Verdict.WORSE if after_high < low else Verdict.SAME
     return replace(told, verdict=verdict)
 
 
@@ -392,14 +392,14 @@ def _felt(levels: Sequence[LevelDelta]) -> list[Delta]:
     return [delta for level in levels for delta in level.deltas if delta.metric not in gauges]
 
 
-def _whole(deltas: Sequence[Delta], over_all: Sequence[Delta]) -> Change:
+def _whole(deltas: Sequence[Delta], over_all: Sequence[Delta]) -> Verdict:
     found = {delta.verdict for delta in deltas}
-    if {Change.BETTER, Change.WORSE} <= found:
-        return Change.MIXED
-    if differing := found & {Change.BETTER, Change.WORSE}:
+    if {Verdict.BETTER, Verdict.WORSE} <= found:
+        return Verdict.MIXED
+    if differing := found & {Verdict.BETTER, Verdict.WORSE}:
         return differing.pop()
-    known = {delta.metric for delta in over_all if delta.verdict is Change.SAME}
-    return Change.SAME if known & {"tpot_p50", "e2e_p50", "ttft_p50"} else Change.UNKNOWN
+    known = {delta.metric for delta in over_all if delta.verdict is Verdict.SAME}
+    return Verdict.SAME if known & {"tpot_p50", "e2e_p50", "ttft_p50"} else Verdict.UNKNOWN
 
 
 # -- what else was not the same ---------------------------------------------------------------------------------------

@@ -99,7 +99,9 @@ def _of_curve(curve: MeasuredCurve, name: str, meta: RunMeta, slo: Slo, opinion:
         slo=slo,
         cliff=cliff,
         capacity=capacity,
-        curve=shown_curve(curve, slo, True, None) if opinion is None else replace(opinion.curves[-1], ghost=True),
+        curve=shown_curve(curve, slo, True, None)
+        if opinion is None
+        else msgspec.structs.replace(opinion.curves[-1], ghost=True),
         point=curve.point,
         traits={**_traits(meta, curve.point), **_told_apart(curve)},
         meta=meta,

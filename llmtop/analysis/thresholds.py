@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from msgspec import Struct
 
 from llmtop.analysis.comparing import METRICS
-from llmtop.domain.compared import Change, Compared, Delta
+from llmtop.domain.compared import Compared, Delta, Verdict
 from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
 
@@ -92,15 +92,15 @@ def _of(delta: Delta, load: float | None, threshold: Threshold) -> Crossing | No
     """None: surely not reached, as far as the estimate says."""
     told = Crossing(metric=threshold.metric, threshold=threshold.change, change=delta.change, load=load)
     if delta.change is None:
-        return told if delta.verdict in (Change.UNKNOWN, Change.WORSE) else None
+        return told if delta.verdict in (Verdict.UNKNOWN, Verdict.WORSE) else None
     if abs(delta.change) < abs(threshold.change) or delta.change * threshold.change < 0:
         return None
-    if delta.verdict is Change.SAME:
+    if delta.verdict is Verdict.SAME:
         return None
     return Crossing(
         metric=told.metric,
         threshold=told.threshold,
         change=told.change,
         load=load,
-        proven=delta.verdict is Change.WORSE,
+        proven=delta.verdict is Verdict.WORSE,
     )

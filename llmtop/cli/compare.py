@@ -9,7 +9,7 @@ from llmtop.analysis.comparing import METRICS, compare
 from llmtop.analysis.thresholds import Crossing, crossings, parse_thresholds
 from llmtop.cli.exits import NO, NOT_KNOWN, YES
 from llmtop.cli.output import complain, print_json, say
-from llmtop.domain.compared import Change, Compared, Delta
+from llmtop.domain.compared import Compared, Delta, Verdict
 from llmtop.domain.slo import parse_slo
 from llmtop.errors import UsageError
 from llmtop.host.beside import sides_at
@@ -17,7 +17,7 @@ from llmtop.wording.compared import change, crossing_text, difference_text, figu
 from llmtop.wording.figures import TEXT
 from llmtop.wording.names import short_unit
 
-_SIGNS = {Change.BETTER: "+", Change.WORSE: "!", Change.SAME: "=", Change.UNKNOWN: "?", Change.MIXED: "!"}
+_SIGNS = {Verdict.BETTER: "+", Verdict.WORSE: "!", Verdict.SAME: "=", Verdict.UNKNOWN: "?", Verdict.MIXED: "!"}
 _LEGEND = "after a change: + better, ! worse, = same, ? not known; pt: points"
 _WIDTH = 11
 _OF_WHOLE = ("capacity", "cliff")

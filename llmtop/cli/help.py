@@ -15,7 +15,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "assess": ("llmtop assess last --json", "llmtop assess levels.csv --metric tpot --stat p95"),
     "compare": (
         "llmtop compare before.llmtop after.llmtop",
-        'llmtop compare before.llmtop last --fail-on "capacity -5%, ttft_p95 +10%"',
+        'llmtop compare before.llmtop last --fail-on "capacity-5%,ttft_p95+10%"',
     ),
     "report": ("llmtop report last", "llmtop report before.llmtop -o before.html"),
     "runs": ("llmtop runs", "llmtop runs prune --keep 20"),

@@ -10,7 +10,7 @@ from llmtop.domain.load import Axis
 from llmtop.domain.verdicts import Gain
 
 
-class Change(StrEnum):
+class Verdict(StrEnum):
     """What a figure of the one is beside that of the other."""
 
     BETTER = "better"
@@ -36,7 +36,7 @@ class Delta(Struct, frozen=True, kw_only=True):
     low: float | None = None
     high: float | None = None
     """Between which the change lies: 95 % for all changes of a comparison together."""
-    verdict: Change = Change.UNKNOWN
+    verdict: Verdict = Verdict.UNKNOWN
 
 
 class LevelDelta(Struct, frozen=True, kw_only=True):
@@ -76,6 +76,6 @@ class Compared(Struct, frozen=True, kw_only=True):
     cliff: Delta = Delta(metric="cliff")
     gain: Gain = Gain.OPEN
     """Of the capacity at the SLO."""
-    verdict: Change = Change.UNKNOWN
+    verdict: Verdict = Verdict.UNKNOWN
     sentence: str = ""
     notes: tuple[str, ...] = ()

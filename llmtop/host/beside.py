@@ -8,18 +8,32 @@ from pathlib import Path
 
 from llmtop.analysis.sides import Side, side_of_levels
 from llmtop.domain.load import Axis
-from llmtop.domain.plain import plain
 from llmtop.domain.slo import Slo
 from llmtop.errors import FileError, RunFileError, UsageError
 from llmtop.exchange.levels import parse_levels
 from llmtop.host.review import sides_of_run
 from llmtop.inputs import path_of, text_of
+from llmtop.recording.reader import RunReader
 from llmtop.recording.shelf import run_path
 
 TABLE = ".csv"
 MOST_BYTES = 50_000_000
 """Of a table of levels: a million requests."""
 _PART = re.compile(r"(?P<run>.+)@(?P<part>[0-9]{1,4})")
+
+
+def looked_up(text: str) -> str:
+    """The words with the file that they stand for now: `last` is another run as soon as one begins.
+
+    Raises FileError: it is not there, or no run file.
+    """
+    if _is_table(text):
+        text_of(path_of(text), MOST_BYTES)
+        return text
+    run, part = _parted(text)
+    path = run_path(run)
+    with RunReader(path):
+        return str(path) if part is None else f"{path}@{part}"
 
 
 def sides_at(text: str, slo: Slo | None = None, axis: Axis = "concurrency") -> tuple[Side, ...]:
@@ -30,19 +44,39 @@ def sides_at(text: str, slo: Slo | None = None, axis: Axis = "concurrency") -> t
         axis: of a table's levels.
 
     Raises:
-        FileError: there is no such file, it cannot be read, or nothing was measured in it.
-        UsageError: the run has no such configuration.
+        FileError: there is no such file, it cannot be read, nothing was measured in it, or not in that configuration.
     """
-    if text.lower().endswith(TABLE):
+    if _is_table(text):
         return (_of_table(path_of(text), slo or Slo(), axis),)
-    named = _PART.fullmatch(text)
-    if named is None or Path(text).exists():
-        return _of_run(run_path(text), slo)
-    sides, part = _of_run(run_path(named["run"]), slo), int(named["part"])
+    run, part = _parted(text)
+    path = run_path(run)
+    sides = _of_run(path, slo)
+    if part is None:
+        return sides
     if not 1 <= part <= len(sides):
-        there = "1" if len(sides) == 1 else f"1 to {len(sides)}"
-        raise UsageError(f"{plain(text, 80)}: that run has the configurations {there}")
+        there = "1 alone" if len(sides) == 1 else f"1 to {len(sides)}"
+        raise RunFileError(path, f"has no configuration {part} with levels; it has {there}")
     return (sides[part - 1],)
+
+
+def side_at(text: str, slo: Slo | None = None) -> Side:
+    """As `sides_at`, of several the last, which its own verdicts are about."""
+    side = sides_at(text, slo)[-1]
+    return side if _parted(text)[1] is not None or side.source is None else replace(side, name=_own_name(side))
+
+
+def _own_name(side: Side) -> str:
+    return _parted(side.name)[0] if side.of > 1 else side.name
+
+
+def _is_table(text: str) -> bool:
+    return text.lower().endswith(TABLE)
+
+
+def _parted(text: str) -> tuple[str, int | None]:
+    """The run, and which of its configurations."""
+    named = _PART.fullmatch(text)
+    return (text, None) if named is None or Path(text).exists() else (named["run"], int(named["part"]))
 
 
 def _of_run(path: Path, slo: Slo | None) -> tuple[Side, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmtop.domain.compared import Change, Compared, Delta, Difference
+from llmtop.domain.compared import Compared, Delta, Difference, Verdict
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal
 from llmtop.domain.verdicts import Gain
@@ -80,13 +80,13 @@ def compared_sentence(told: Compared) -> str:
     """The whole in one sentence."""
     after, before = f"`{told.after}`", f"`{told.before}`"
     carries = capacity_clause(told.capacity, told.gain, told.axis)
-    if told.verdict is Change.SAME:
+    if told.verdict is Verdict.SAME:
         told_of = f"{after} is the same as {before} at {_loads_text(told)}: {ONE_SERVER}"
         return f"{told_of}; {carries}" if carries and told.gain is Gain.SAME else told_of
-    if told.verdict is Change.UNKNOWN:
+    if told.verdict is Verdict.UNKNOWN:
         return f"whether {after} differs from {before} is not known: too few requests at the loads that both have"
     parts = [f"{after} {carries} than {before}" if told.gain in (Gain.MORE, Gain.FEWER) else f"{after} beside {before}"]
-    for verdict in (Change.BETTER, Change.WORSE):
+    for verdict in (Verdict.BETTER, Verdict.WORSE):
         if found := _changed(told, verdict):
             parts.append(f"{verdict}: {listed(found)}")
     return "; ".join(parts)
@@ -113,7 +113,7 @@ def capacity_clause(capacity: Delta, gain: Gain, axis: Axis, figures: Figures = 
     return f"carries {figures.percent(abs(capacity.change))} {more} {unit} ({was} -> {now})"
 
 
-def _changed(told: Compared, verdict: Change) -> list[str]:
+def _changed(told: Compared, verdict: Verdict) -> list[str]:
     """Each figure that changed so: over all levels, or where."""
     found = []
     for over_all in told.over_all:

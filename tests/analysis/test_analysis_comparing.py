@@ -15,7 +15,7 @@ from llmtop.analysis import Level, assess
 from llmtop.analysis.comparing import ALIKE, METRICS, compare
 from llmtop.analysis.sides import Side, side_of_levels, sides_of
 from llmtop.analysis.thresholds import NAMES, crossings, parse_thresholds
-from llmtop.domain.compared import Change, Compared, Delta
+from llmtop.domain.compared import Compared, Delta, Verdict
 from llmtop.domain.slo import Slo
 from llmtop.errors import UsageError
 from llmtop.simulator.engine import load_preset
@@ -66,15 +66,15 @@ def delta(told: Compared, metric: str, load: float | None = None) -> Delta:
 @pytest.mark.parametrize("seed", [0, 2, 4])
 def test_two_runs_of_one_server_are_the_same(seed: int) -> None:
     told = compare(driven(seed), driven(seed + 1))
-    assert told.verdict is Change.SAME
+    assert told.verdict is Verdict.SAME
     assert told.sentence.startswith(f"`seed {seed + 1}` is the same as `seed {seed}` at 4 to 32 users: no difference")
 
 
 @pytest.mark.parametrize("seed", [0, 2])
 def test_steps_that_take_ten_percent_longer_are_found_in_a_minute_a_level(seed: int) -> None:
     told = compare(driven(seed), driven(seed + 1, 1.1))
-    assert told.verdict is Change.WORSE
-    assert delta(told, "tpot_p50").verdict is delta(told, "output_tokens_per_s").verdict is Change.WORSE
+    assert told.verdict is Verdict.WORSE
+    assert delta(told, "tpot_p50").verdict is delta(told, "output_tokens_per_s").verdict is Verdict.WORSE
     assert delta(told, "tpot_p50").change == pytest.approx(0.1, abs=0.03)
     assert "worse: " in told.sentence
     assert "better: " not in told.sentence
@@ -82,19 +82,19 @@ def test_steps_that_take_ten_percent_longer_are_found_in_a_minute_a_level(seed: 
 
 def test_a_run_beside_itself_differs_in_nothing() -> None:
     told = compare(driven(0), driven(0))
-    assert told.verdict is Change.SAME
+    assert told.verdict is Verdict.SAME
     assert all(each.change == 0 for level in told.levels for each in level.deltas if each.change is not None)
 
 
 def test_the_other_way_round_is_the_opposite() -> None:
     there, back = compare(driven(0), driven(1, 1.1)), compare(driven(1, 1.1), driven(0))
-    opposite = {Change.WORSE: Change.BETTER, Change.BETTER: Change.WORSE}
+    opposite = {Verdict.WORSE: Verdict.BETTER, Verdict.BETTER: Verdict.WORSE}
     for one, other in zip(there.levels, back.levels, strict=True):
         for a, b in zip(one.deltas, other.deltas, strict=True):
             assert b.verdict is opposite.get(a.verdict, a.verdict)
             if a.change is not None and b.change is not None and a.metric not in ("error_ratio", "kv_usage"):
                 assert (1 + a.change) * (1 + b.change) == pytest.approx(1)
-    assert back.verdict is Change.BETTER
+    assert back.verdict is Verdict.BETTER
 
 
 @settings(max_examples=40)
@@ -106,11 +106,11 @@ def test_an_interval_holds_its_change_and_a_verdict_agrees_with_it(factor: float
     assert found.low is not None
     assert found.high is not None
     assert found.low <= found.change <= found.high
-    if found.verdict is Change.WORSE:
+    if found.verdict is Verdict.WORSE:
         assert found.low > 0
-    if found.verdict is Change.BETTER:
+    if found.verdict is Verdict.BETTER:
         assert found.high < 0
-    if found.verdict is Change.SAME:
+    if found.verdict is Verdict.SAME:
         assert found.high <= ALIKE + 1e-9
 
 
@@ -123,12 +123,12 @@ def test_what_the_next_run_would_not_find_again_is_no_difference_however_many_re
     after = side("b", *(level(load, 0.1 * factor, 0.02 * factor, n=9000) for load in loads))
     told = delta(compare(before, after), "ttft_p50")
     assert told.change == pytest.approx(factor - 1)
-    assert (told.verdict is Change.WORSE) == found
+    assert (told.verdict is Verdict.WORSE) == found
 
 
 def test_too_few_requests_say_nothing() -> None:
     told = compare(side("a", level(8, n=19)), side("b", level(8, 0.3, n=19, seed=1)))
-    assert told.verdict is Change.UNKNOWN
+    assert told.verdict is Verdict.UNKNOWN
     assert "is not known" in told.sentence
     assert delta(told, "ttft_p50", 8).change == pytest.approx(2.0, rel=0.1)
 
@@ -137,8 +137,8 @@ def test_a_level_that_alone_got_worse_is_named() -> None:
     before = side("a", *(level(load) for load in (4, 8, 16)))
     after = side("b", level(4, seed=1), level(8, seed=1), level(16, 1.5, seed=1))
     told = compare(before, after)
-    assert told.verdict is Change.WORSE
-    assert delta(told, "ttft_p50", 4).verdict is Change.SAME
+    assert told.verdict is Verdict.WORSE
+    assert delta(told, "ttft_p50", 4).verdict is Verdict.SAME
     assert delta(told, "ttft_p50").change is None, "no one figure says it of all loads"
     assert "TTFT p50 x" in told.sentence
     assert "at 16 users" in told.sentence
@@ -148,7 +148,7 @@ def test_errors_are_told_in_points() -> None:
     told = compare(side("a", level(8, n=900)), side("b", level(8, n=900, seed=1, errors=100)))
     found = delta(told, "error_ratio", 8)
     assert found.change == pytest.approx(0.1)
-    assert found.verdict is Change.WORSE
+    assert found.verdict is Verdict.WORSE
 
 
 # -- which loads ------------------------------------------------------------------------------------------------------
