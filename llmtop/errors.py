@@ -9,6 +9,7 @@
     │   ├── EndpointUnreachable      refused, no route, name not found, connect timeout
     │   ├── EndpointAuthFailed       401 or 403
     │   └── EndpointUnusable         answers, but not as an LLM endpoint (HTML, 404, no such model, no streaming)
+    ├── ServeError                   exit code 3; a server that was to be started or changed is not as it was to be
     ├── SessionLost                  exit code 3, or that of its cause; the session process is gone
     └── MachineShort                 exit code 4; this machine has no memory, threads or files left for it
 
@@ -80,6 +81,22 @@ class EndpointAuthFailed(EndpointError):
 
 class EndpointUnusable(EndpointError):
     """Something answers, but it cannot be driven."""
+
+
+class ServeError(LlmtopError):
+    """A server that was to be started or changed by a command did not come, or the command failed.
+
+    Args:
+        problem: what went wrong.
+        tail: the last lines that the command wrote.
+        exit_code: another than 3, where somebody wished the end.
+    """
+
+    def __init__(self, problem: str, tail: tuple[str, ...] = (), exit_code: int = 3) -> None:
+        self.problem = problem
+        self.tail = tail
+        self.exit_code = exit_code
+        super().__init__(problem)
 
 
 class SessionLost(LlmtopError):

@@ -1,0 +1,43 @@
+"""What is said of a server that is started or changed by a command of the user's."""
+
+from __future__ import annotations
+
+import signal
+
+from llmtop.wording.figures import TEXT
+
+USUAL_STARTS = "0.2 s to 8 min"
+"""llama.cpp with a small model, and vLLM with a large one on eight GPUs; Qwen3-8B on an H100 takes 51 s."""
+
+
+def loading_text(waited_s: float, last_start_s: float | None, problem: str | None) -> str:
+    """`loading, 41 s; the last start took 50 s: connection refused`"""
+    expected = (
+        f"starts take {USUAL_STARTS}" if last_start_s is None else f"the last start took {TEXT.duration(last_start_s)}"
+    )
+    return f"loading, {TEXT.duration(round(waited_s))}; {expected}{f': {problem}' if problem else ''}"
+
+
+def ended_text(kind: str, code: int) -> str:
+    """How a command ended that was not to: `the server ended with exit code 1 before it was ready`."""
+    what = "the server" if kind == "serve" else "the command"
+    if code < 0:
+        names = {number.value: number.name for number in signal.Signals}
+        how = f"was ended by {names.get(-code, f'signal {-code}')}"
+    else:
+        how = f"ended with exit code {code}"
+    early = " before it was ready" if kind == "serve" else ""
+    hint = "; a command that returns when the server runs is for --apply" if kind == "serve" and code == 0 else ""
+    return f"{what} {how}{early}{hint}"
+
+
+def taken_text(url: str, by: str | None, waited_s: float) -> str:
+    """`http://127.0.0.1:8000: the port is taken by python3 (process 4711); end it, or leave --serve out to drive it`"""
+    whom = f" by {by}" if by else ""
+    since = f", {TEXT.duration(round(waited_s))} after the server of before has ended" if waited_s >= 1 else ""
+    return f"{url}: the port is taken{whom}{since}; end that server, or leave --serve out to drive it as it is"
+
+
+def not_ready_text(limit_s: float, problem: str | None) -> str:
+    """`not ready within 15 min (--ready-within): connection refused`"""
+    return f"not ready within {TEXT.duration(limit_s)} (--ready-within){f': {problem}' if problem else ''}"
