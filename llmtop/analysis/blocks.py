@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from llmtop.analysis.falls import falls_of, open_fall
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY
 from llmtop.analysis.openloop import Offered
@@ -32,7 +33,7 @@ SETTLED_S = 5.0
 ROOM = 262144
 """Requests of one segment that are kept; of more the newest of each load, an eighth of this at most."""
 _LATELY = 512
-LeftOut = Literal["client", "warm-up", "load moved", "brake", "other configuration", "faults"]
+LeftOut = Literal["client", "warm-up", "load moved", "brake", "other configuration", "faults", "restart"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +68,7 @@ class View:
     def __init__(self, facts: Facts, segments: Sequence[Segment], requests: Requests) -> None:
         self._facts, self._segments, self._requests = facts, segments, requests
         self._gauges, self._progress, self._braked = server_gauges(facts), progress_of(facts), braked(facts)
+        self._falls, self._open_s = falls_of(facts), open_fall(facts)
         self._starts = np.array([segment.start_s for segment in segments])
         self._ends_s = np.maximum.accumulate(np.array(facts.requests.column("end_s")))
         self.rows = facts.requests.dropped + len(self._ends_s)
@@ -75,7 +77,7 @@ class View:
     def closable(self, first: int, stop_s: float) -> int | None:
         """The row before which a block that ends at `stop_s` ends, if nothing can change it any more."""
         table, bins = self._facts.requests, self._facts.bins
-        if len(bins) == 0 or bins.column("t_s")[-1] < stop_s + SETTLED_S:
+        if len(bins) == 0 or bins.column("t_s")[-1] < stop_s + SETTLED_S or stop_s > self._open_s:
             return None
         first = max(0, first - table.dropped)
         stop = first + int(np.searchsorted(self._ends_s[first:], stop_s))
@@ -130,10 +132,13 @@ class View:
             warm = driven.error | (driven.sent_s >= first_s)
             if np.isfinite(first_s):
                 found.warm_s[start_s] = float(first_s)
+        fell = _inside(self._falls, driven.sent_s) | (driven.error & _inside(self._falls, driven.end_s))
+        warm &= ~fell
         held = ~_inside(self._braked, driven.sent_s)
         other = warm & held & ~settled
         left_out: dict[LeftOut, int] = {
-            "warm-up": int((~warm).sum()),
+            "warm-up": int((~warm & ~fell).sum()),
+            "restart": int(fell.sum()),
             "brake": int((warm & ~held).sum()),
             "other configuration": int((other & driven.ok).sum()),
             "faults": int((other & driven.error).sum()),

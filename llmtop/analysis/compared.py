@@ -11,7 +11,7 @@ from llmtop.analysis.measured import MeasuredCurve
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Capacity, Change, CliffVerdict, Comparison, Gain, Kind
 from llmtop.wording.chapters import START, TOLD, changed_text, compared_text
-from llmtop.wording.endings import RESTARTED
+from llmtop.wording.restarts import RESTARTED
 
 
 def comparison_of(curves: Sequence[MeasuredCurve], capacity: Capacity, slo: Slo) -> Comparison | None:
@@ -34,9 +34,7 @@ def comparison_of(curves: Sequence[MeasuredCurve], capacity: Capacity, slo: Slo)
         if restarted and {*was, *now} <= {START, TOLD}:
             continue
         unseen = CliffVerdict(kind=Kind.INSUFFICIENT, axis=earlier.axis)
-        # what failed as a server went away says nothing of what it carried
-        levels = [level for level in earlier.levels if not (restarted and level.errors)]
-        before = capacity_of(levels, slo, unseen, UNKNOWN, earlier.point)
+        before = capacity_of(earlier.levels, slo, unseen, UNKNOWN, earlier.point)
         if before.at_slo is None and before.fails_at is None:
             continue
         changed = changed_text(was, now)

@@ -49,7 +49,7 @@ KV_POINTS = 0.05
 
 SHARE_POINTS = 0.05
 """By so much the share of prefix hits, or of seconds in which the client was late, must differ to be told."""
-WORKLOAD = ("model", LENGTHS, SHARED, "prompts", "spread of lengths", "api", "think time", "start")
+WORKLOAD = ("model", LENGTHS, SHARED, "prompts", "spread of lengths", "api", "think time", "start of users")
 """What makes it other requests, by the names of a side's traits."""
 
 Kind = Literal["time", "rate", "share", "gauge"]

@@ -42,6 +42,8 @@ class MeasuredCurve:
     """Scrapes in a row that showed at least one request waiting, whatever the load was."""
     prompt_tokens: float | None = None
     """Median length of the prompts as they were counted."""
+    traits: tuple[tuple[str, str], ...] = ()
+    """What the server told of itself then."""
 
     @property
     def label(self) -> str:
@@ -81,11 +83,14 @@ class Ledger:
         """What is closed, by the start of its segment."""
         self._levels: dict[tuple[object, ...], dict[int, Level]] = {}
 
-    def curves(self, facts: Facts, meta: RunMeta, requests: Requests, now_s: float) -> tuple[MeasuredCurve, ...]:
+    def curves(
+        self, facts: Facts, meta: RunMeta, requests: Requests, now_s: float, *, every: bool = False
+    ) -> tuple[MeasuredCurve, ...]:
         """As `measured_curves`. Other facts than the last time begin another ledger.
 
         Args:
             requests: from `finished_requests`; looked at where there are no bins.
+            every: all configurations, also those of which there is too little to be drawn behind.
         """
         if facts is not self._facts:
             self.__init__()  # type: ignore[misc]
@@ -102,13 +107,13 @@ class Ledger:
         current = segments[-1].key
         latest = dict.fromkeys(segment.key for segment in reversed(segments) if segment.key != current)
         curves = []
-        for key in [*list(latest)[: 2 * GHOSTS][::-1], current]:
+        for key in [*list(latest)[: None if every else 2 * GHOSTS][::-1], current]:
             own = [segment for segment in segments if segment.key == key]
             part = stacked([part for segment in own for part in by_start.get(segment.start_s, ())])
             curve = self._curve(own, segments, part, view, now_s if key == current else None)
-            if key == current or len(curve.levels) >= 2:
+            if key == current or every or len(curve.levels) >= 2:
                 curves.append(curve)
-        return tuple(curves[-GHOSTS - 1 :])
+        return tuple(curves if every else curves[-GHOSTS - 1 :])
 
     def _close(self, fresh: Fresh) -> None:
         for start_s, part in fresh.parts.items():
@@ -152,7 +157,9 @@ class Ledger:
         tokens = requests.prompt_tokens[requests.ok & np.isfinite(requests.prompt_tokens)]
         prompt_tokens = float(np.median(tokens)) if len(tokens) else None
         parts, queued = parts_of(last, segments, prompt_tokens), _longest(part.gauges.waiting >= 1)
-        return MeasuredCurve(parts, last.point.axis, last.point, levels, requests, told, queued, prompt_tokens)
+        return MeasuredCurve(
+            parts, last.point.axis, last.point, levels, requests, told, queued, prompt_tokens, last.traits
+        )
 
 
 def _longest(shown: np.typing.NDArray[np.bool_]) -> int:

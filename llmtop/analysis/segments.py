@@ -16,6 +16,7 @@ from llmtop.domain.run import Chapter, LoadChange, RunMeta
 from llmtop.meter.facts import Facts
 from llmtop.wording.chapters import LENGTHS, SHARED, START, TOLD
 from llmtop.wording.figures import TEXT
+from llmtop.wording.restarts import RESTARTED, is_restart
 from llmtop.wording.sentences import lengths, setting_changed
 
 EDGE_S = 2.0
@@ -46,6 +47,10 @@ class Segment:
     """What changed without the server's settings saying so."""
     cold: bool = False
     """The server has just started."""
+    traits: tuple[tuple[str, str], ...] = ()
+    """What the server told of itself by then, and shows since."""
+    flags: tuple[tuple[str, str], ...] = ()
+    """The same as of its last start; what was turned since is told by `chapter`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,11 @@ def segments_of(facts: Facts, meta: RunMeta) -> list[Segment]:
     points = [(-math.inf, changes[0].point)]
     points += [(each.t_s, each.point) for each in changes[1:]]
     epochs = _epochs(facts)
+    told = [(-math.inf, True, first_traits(meta))]
+    told += [(each.t_s, is_restart(each.text), each.traits) for each in facts.chapters if each.traits]
     points_s, epochs_s = [t_s for t_s, _ in points], [epoch.t_s for epoch in epochs]
     segments: list[Segment] = []
+    hidden_before: Chapter | None = None
     for start_s in sorted({*points_s, *epochs_s}):
         point = points[bisect_right(points_s, start_s) - 1][1]
         epoch = epochs[bisect_right(epochs_s, start_s) - 1]
@@ -77,10 +85,25 @@ def segments_of(facts: Facts, meta: RunMeta) -> list[Segment]:
             continue
         if last is not None:
             segments[-1] = replace(last, stop_s=start_s)
-        cold = last is None or epoch.restarts != last.restarts
         text = "" if hidden is None else hidden.text
-        segments.append(Segment(start_s, math.inf, key, point, epoch.server, epoch.restarts, text, cold))
+        cold = last is None or epoch.restarts != last.restarts or (is_restart(text) and hidden is not hidden_before)
+        hidden_before = hidden
+        known = [(started, traits) for t_s, started, traits in told if t_s <= start_s]
+        traits, flags = _shown_over(known[-1][1], epoch.server), [each for started, each in known if started][-1]
+        segments.append(Segment(start_s, math.inf, key, point, epoch.server, epoch.restarts, text, cold, traits, flags))
     return segments
+
+
+def first_traits(meta: RunMeta) -> tuple[tuple[str, str], ...]:
+    """What the server told of itself at the start of the run."""
+    info = meta.began or meta.info
+    return () if info is None else info.traits
+
+
+def _shown_over(traits: tuple[tuple[str, str], ...], server: tuple[float, ...]) -> tuple[tuple[str, str], ...]:
+    """Traits, with what the metrics show of those that they know."""
+    shown = {name: f"{value:.0f}" for name, value in zip(_CONFIG, server, strict=False) if value}
+    return tuple((name, shown.get(name, value)) for name, value in traits)
 
 
 def _lengths(point: LoadPoint) -> tuple[object, ...]:
@@ -173,7 +196,14 @@ def parts_of(segment: Segment, segments: Sequence[Segment], prompt_tokens: float
         values = {each.server[i] for each in segments if each.server}
         if len(values) > 1 and segment.server:
             parts[name] = f"{name} {segment.server[i]:g}"
-    if segment.chapter:
+    for name in dict.fromkeys(name for each in segments for name, _ in each.flags):
+        told = {dict(each.flags).get(name) for each in segments if each.flags}
+        value = dict(segment.flags).get(name)
+        if len(told) > 1 and value is not None:
+            parts.setdefault(name, f"{name} {value}")
+    if is_restart(segment.chapter):
+        parts[TOLD] = RESTARTED
+    elif segment.chapter:
         parts[TOLD] = segment.chapter
     if segments[-1].restarts:
         parts[START] = f"start {segment.restarts + 1}"

@@ -23,7 +23,7 @@ from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Curve, Kind
 from llmtop.meter.facts import Facts, Table
-from llmtop.wording.chapters import LENGTHS, START
+from llmtop.wording.chapters import LENGTHS
 from llmtop.wording.compared import spread_text
 from llmtop.wording.sentences import lengths
 
@@ -64,7 +64,8 @@ def sides_of(name: str, facts: Facts, meta: RunMeta, slo: Slo, opinion: Assessme
     Args:
         opinion: of the whole run by the same SLO: the last side has its cliff and its capacity.
     """
-    curves = Ledger().curves(facts, meta, finished_requests(facts), facts.t_s)
+    curves = Ledger().curves(facts, meta, finished_requests(facts), facts.t_s, every=True)
+    found = [curve for curve in curves if curve.levels]
     hits, late = _mean(facts.server, "prefix_hit_ratio"), _mean(facts.client, "red")
     return tuple(
         replace(
@@ -72,10 +73,9 @@ def sides_of(name: str, facts: Facts, meta: RunMeta, slo: Slo, opinion: Assessme
             prefix_hits=hits,
             client_late=late,
             part=at,
-            of=len(curves),
+            of=len(found),
         )
-        for at, curve in enumerate(curves)
-        if curve.levels
+        for at, curve in enumerate(found)
     )
 
 
@@ -103,30 +103,27 @@ def _of_curve(curve: MeasuredCurve, name: str, meta: RunMeta, slo: Slo, opinion:
         if opinion is None
         else msgspec.structs.replace(opinion.curves[-1], ghost=True),
         point=curve.point,
-        traits={**_traits(meta, curve.point), **_told_apart(curve)},
+        traits=_traits(curve, meta),
         meta=meta,
     )
 
 
-def _told_apart(curve: MeasuredCurve) -> dict[str, str]:
-    """What tells this curve from the others of its run, but that the server was started again."""
-    return {name: text.removeprefix(f"{name} ") for name, text in curve.parts.items() if name != START}
-
-
-def _traits(meta: RunMeta, point: LoadPoint) -> dict[str, str]:
-    info, workload = meta.info, meta.profile.workload
-    served = {} if info is None else {"model": info.model, "server": info.server or "", **dict(info.flags)}
+def _traits(curve: MeasuredCurve, meta: RunMeta) -> dict[str, str]:
+    """The requests, what was set at the start, and over these what the server told of itself at the time."""
+    point, workload = curve.point, meta.profile.workload
     asked = {
         LENGTHS: lengths(point, unit="tok"),
         "prompts": " ".join(filter(None, (workload.source, workload.file))),
         "spread of lengths": f"{spread_text(workload.prompt)}/{spread_text(workload.output)}",
         "api": workload.api,
         "think time": f"{point.think_time_s:g} s" if point.think_time_s else "",
-        "start": "" if meta.profile.start == "staggered" else meta.profile.start,
+        "start of users": "" if meta.profile.start == "staggered" else meta.profile.start,
         "gate": "" if point.gate is None else str(point.gate),
         "llmtop": meta.llmtop_version,
     }
-    return {name: text for name, text in {**served, **dict(meta.settings), **asked}.items() if text}
+    parts = {name: text.removeprefix(f"{name} ") for name, text in curve.parts.items()}
+    told = {**asked, **parts, **dict(meta.settings), **dict(curve.traits)}
+    return {name: text for name, text in told.items() if text}
 
 
 def side_of_levels(

@@ -230,6 +230,12 @@ class EndpointInfo(Struct, frozen=True, kw_only=True):
     request_shape: RequestShape = RequestShape()
     findings: tuple[Finding, ...] = ()
 
+    @property
+    def traits(self) -> tuple[tuple[str, str], ...]:
+        """What tells a configuration from another: flags, model and server, as (name, value)."""
+        told = (*self.flags, ("model", self.model), ("server", self.server or ""))
+        return tuple((name, value) for name, value in told if value)
+
 
 class EndpointState(StrEnum):
     CONNECTING = "connecting"

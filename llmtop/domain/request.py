@@ -129,6 +129,11 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
         return self.outcome is Outcome.HTTP_ERROR and self.status is None
 
     @property
+    def broken(self) -> bool:
+        """Whether its connection ended under it, or there was none."""
+        return self.refused or self.outcome in (Outcome.STREAM_ERROR, Outcome.TRUNCATED)
+
+    @property
     def found_pool_full(self) -> bool:
         """Whether it failed for want of room in the KV cache."""
         return self.outcome.is_error and self.error is not None and POOL_FULL in self.error.lower()

@@ -56,6 +56,8 @@ class Chapter(Struct, frozen=True):
     """What changed, for a reader: `max_num_seqs 32 → 48`."""
     key: str
     """The configuration from here on; a key that comes back is the same configuration."""
+    traits: tuple[tuple[str, str], ...] = ()
+    """`EndpointInfo.traits` from here on; (): not told, those of before."""
 
 
 class JudgedLevel(Struct, frozen=True, kw_only=True, tag=True):
@@ -118,6 +120,8 @@ class RunMeta(Struct, frozen=True, kw_only=True):
     """Wall clock, Unix seconds."""
     endpoint: Endpoint
     info: EndpointInfo | None = None
+    began: EndpointInfo | None = None
+    """As it was found first, where the server was another one later; None: as `info`."""
     profile: Profile
     label: str | None = None
     seed: int = 0

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from llmtop.domain.endpoint import SILENCE_S, EndpointState
-from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.domain.request import Outcome
 from llmtop.domain.run import Ending, FactBatch, RunMeta
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
-from llmtop.wording.endings import RESTARTED, silence_text
+from llmtop.wording.endings import silence_text
+from llmtop.wording.restarts import is_restart
 
 DRAIN_LIMIT_S = 20.0
 """How long requests may still run when the plan is over; what is left is cancelled. With the seconds that a session
@@ -90,14 +91,14 @@ class EndWatch:
         passed_s, self._t_s = batch.t_s - self._t_s, batch.t_s
         self._listen(batch, min(max(0.0, passed_s), LONGEST_TICK_S))
         for record in batch.requests:
-            if _broken(record):
+            if record.broken:
                 self._broken_s = batch.t_s
             if record.refused and record.sent_ns is None:
                 self._absent = True
             elif record.refused:
                 self._closed = True
         for chapter in batch.chapters:
-            if chapter.text == RESTARTED:
+            if is_restart(chapter.text):
                 self._restarts_s.append(chapter.t_s)
         for event in batch.events:
             if event.state is EndpointState.UP:
@@ -192,8 +193,3 @@ class EndWatch:
             return None
         begun, self._searching = self._searching, shown.steering.running
         return End(Ending.PLAN, self._t_s) if begun and not self._searching else None
-
-
-def _broken(record: RequestRecord) -> bool:
-    """Whether its connection ended under it."""
-    return record.refused or record.outcome in (Outcome.STREAM_ERROR, Outcome.TRUNCATED)

@@ -84,7 +84,7 @@ _READ = (
     "status",
 )
 """What is kept of a record, by the names of its fields and properties; stamps in seconds."""
-REQUEST_COLUMNS = (*_READ, "ok", "error", "pool_full", "cancelled", "client_limited")
+REQUEST_COLUMNS = (*_READ, "ok", "error", "broken", "pool_full", "cancelled", "client_limited")
 CLIENT_COLUMNS = ("t_s", "lag_p99_ms", "cpu", "red", "late")
 """`late`: amber or red."""
 READ_COLUMNS = ("t_s", "reads", "coalesced")
@@ -257,6 +257,7 @@ class Facts:
             *(read(record) for read in _READERS),
             outcome is Outcome.OK,
             outcome.is_error,
+            record.broken,
             record.found_pool_full,
             outcome is Outcome.CANCELLED,
             self._client_limited(record),

@@ -74,8 +74,9 @@ from llmtop.session.watch import EndpointWatch
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
 from llmtop.wording.between import IN_TURN
-from llmtop.wording.endings import ENDED_BY, RESTARTED
+from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.recording import elsewhere_text, nowhere_text
+from llmtop.wording.restarts import RESTARTED
 from llmtop.wording.sentences import WORKLOAD, expected_peak
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from llmtop.domain.load import Axis
 from llmtop.domain.verdicts import Capacity, Gain
+from llmtop.wording.arrows import arrow
 from llmtop.wording.figures import TEXT, Figures
 from llmtop.wording.names import load_unit
 from llmtop.wording.sentences import listed
@@ -28,22 +29,8 @@ def changed_text(before: Mapping[str, str], after: Mapping[str, str]) -> str:
         elif old is None or new is None:
             parts.append(new or f"no longer {old}")
         else:
-            parts.append(_arrow(old, new))
+            parts.append(arrow(old, new))
     return listed(parts)
-
-
-def _arrow(old: str, new: str) -> str:
-    """`max_num_seqs 32 → 46`: what both begin or end with is said once."""
-    head = 0
-    words_old, words_new = old.split(" "), new.split(" ")
-    while head < min(len(words_old), len(words_new)) - 1 and words_old[head] == words_new[head]:
-        head += 1
-    tail = 0
-    while tail < min(len(words_old), len(words_new)) - head - 1 and words_old[-1 - tail] == words_new[-1 - tail]:
-        tail += 1
-    was = " ".join(words_old[head : len(words_old) - tail])
-    now = " ".join(words_new[head : len(words_new) - tail])
-    return " ".join((*words_old[:head], was, "→", now, *words_old[len(words_old) - tail :]))
 
 
 def compared_text(

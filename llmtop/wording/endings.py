@@ -6,8 +6,6 @@ from llmtop.domain.run import Ending
 from llmtop.errors import INTERRUPTED
 from llmtop.wording.figures import TEXT, Figures, clock
 
-RESTARTED = "the server has restarted"
-"""What a chapter says that begins with a restart."""
 ENDED_BY = {
     Ending.PLAN: "the run has ended: its plan was over",
     Ending.HAND: "the run was ended by hand",

@@ -16,7 +16,7 @@ from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.domain.shown import Shown
 from llmtop.domain.steering import Steering
 from llmtop.host.endings import BROKEN_S, DRAIN_LIMIT_S, HANG_S, RETURN_S, SEARCH_SETTLE_S, SETTLE_S, End, EndWatch
-from llmtop.wording.endings import RESTARTED
+from llmtop.wording.restarts import RESTARTED
 
 TICK_S = 0.25
 
