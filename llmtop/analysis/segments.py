@@ -14,10 +14,10 @@ from llmtop.analysis.fits import Array
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Chapter, LoadChange, RunMeta
 from llmtop.meter.facts import Facts
-from llmtop.wording.chapters import LENGTHS, SHARED, START, TOLD
+from llmtop.wording.chapters import GATE, LENGTHS, SHARED, START, TOLD
 from llmtop.wording.figures import TEXT
 from llmtop.wording.restarts import RESTARTED, is_restart
-from llmtop.wording.sentences import lengths, setting_changed
+from llmtop.wording.sentences import gate_text, lengths, setting_changed
 
 EDGE_S = 2.0
 """A change that the server shows within this of a chapter is that chapter: scrapes come once a second."""
@@ -108,7 +108,8 @@ def _shown_over(traits: tuple[tuple[str, str], ...], server: tuple[float, ...]) 
 
 def _lengths(point: LoadPoint) -> tuple[object, ...]:
     closed = point.axis == "concurrency"
-    return closed, point.prompt_tokens, point.output_tokens, point.shared_prefix, closed or point.burstiness
+    arrivals = closed or point.burstiness
+    return closed, point.prompt_tokens, point.output_tokens, point.shared_prefix, arrivals, point.gate
 
 
 def _epochs(facts: Facts) -> list[_Epoch]:
@@ -192,6 +193,8 @@ def parts_of(segment: Segment, segments: Sequence[Segment], prompt_tokens: float
     parts = {LENGTHS: lengths(point, prompt_tokens, "tok")}
     if point.shared_prefix:
         parts[SHARED] = f"{TEXT.round_percent(point.shared_prefix)} shared"
+    if point.gate is not None:
+        parts[GATE] = gate_text(point.gate)
     for i, name in enumerate(_CONFIG):
         values = {each.server[i] for each in segments if each.server}
         if len(values) > 1 and segment.server:

@@ -118,7 +118,6 @@ def _traits(curve: MeasuredCurve, meta: RunMeta) -> dict[str, str]:
         "api": workload.api,
         "think time": f"{point.think_time_s:g} s" if point.think_time_s else "",
         "start of users": "" if meta.profile.start == "staggered" else meta.profile.start,
-        "gate": "" if point.gate is None else str(point.gate),
         "llmtop": meta.llmtop_version,
     }
     parts = {name: text.removeprefix(f"{name} ") for name, text in curve.parts.items()}

@@ -28,6 +28,7 @@ _RUN = "run file, its name in `llmtop runs`, or last"
 SHOWN = 40
 """Characters of a value that are shown in an error."""
 _TOKENS, _USERS, _MOST_USERS = _number(bounds.TOKENS), _number(bounds.USERS), _number(bounds.MOST_USERS)
+_GATE = _number(bounds.GATE)
 _RATE, _PEAK, _TIME = _number(bounds.SENT_RATE), _number(bounds.PEAK), _number(bounds.TIME_S)
 _SHARE, _SEED, _FPS = _number(bounds.SHARE), _number(bounds.SEED), _number(bounds.FPS)
 
@@ -124,6 +125,9 @@ def _load(parser: _Parser) -> None:
     group.add_argument("--output-tokens", type=_TOKENS, metavar="N", help="length of an answer")
     group.add_argument("--think-time", type=_TIME, metavar="S", help="pause of a user between two requests")
     group.add_argument("--shared-prefix", type=_SHARE, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
+    group.add_argument(
+        "--gate", type=_GATE, metavar="M", help="let M requests through at once, as a server with max_num_seqs M would"
+    )
     group.add_argument(
         "--max-concurrency", type=_MOST_USERS, metavar="N", help="never more requests in flight than this"
     )

@@ -192,6 +192,7 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
         "output_tokens": arguments.output_tokens,
         "think_time_s": arguments.think_time,
         "shared_prefix": arguments.shared_prefix,
+        "gate": arguments.gate,
     }
     base = replace(base, **{name: value for name, value in lengths.items() if value is not None})
     caps = profile.caps

@@ -67,6 +67,7 @@ def _figure(value: float) -> str:
 
 
 USERS = Quantity("users", 0, 100_000, "requests in flight", whole=True)
+GATE = Quantity("gate", 1, USERS.most, "requests at the server", whole=True)
 MOST_USERS = Quantity("most users", 1, USERS.most, USERS.unit, whole=True)
 RATE = Quantity("rate", 0, 100_000, "requests per second")
 """More than a hundred processes send."""

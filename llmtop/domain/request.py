@@ -66,11 +66,12 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     All `*_ns` stamps are nanoseconds of one monotonic clock since the start of the run; None: it never came to that.
     Definitions (the same in help and report):
 
-        TTFT  = first_token - sent           first delta with content, reasoning or a tool call; not the role chunk
+        TTFT  = first_token - begun          first delta with content, reasoning or a tool call; not the role chunk
         TTFAT = first_answer - sent          the same for the answer, after any reasoning
         TPOT  = (last_token - first_token) / timed_tokens     those streamed after the first read that held any
-        E2E   = last_token - sent
-        client queue = dispatched - scheduled,  send slip = sent - scheduled: in no latency
+        E2E   = last_token - begun
+        begun = sent - held: what a gate holds back waits as it would in the server's own queue
+        client queue = dispatched - scheduled,  send slip = begun - scheduled: in no latency
     """
 
     scheduled_ns: int
@@ -101,6 +102,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     """Reads that held at least one token."""
     max_gap_ns: int | None = None
     """Longest pause between two chunks of the stream."""
+    held_ns: int = 0
+    """How long a gate held it before it was sent."""
     timed_tokens: float | None = None
     """Tokens that were streamed after the first read that held any: what TPOT divides by. A fraction where only the sum
     is known and the first read has its share of it. None, and in run files before schema 4: output_tokens -
@@ -139,12 +142,17 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
         return self.outcome.is_error and self.error is not None and POOL_FULL in self.error.lower()
 
     @property
+    def begun_ns(self) -> int | None:
+        """When it would have been sent without a gate: from then on its user waits."""
+        return None if self.sent_ns is None else self.sent_ns - self.held_ns
+
+    @property
     def ttft_s(self) -> float | None:
-        return _seconds(self.sent_ns, self.first_token_ns)
+        return _seconds(self.begun_ns, self.first_token_ns)
 
     @property
     def e2e_s(self) -> float | None:
-        return _seconds(self.sent_ns, self.last_token_ns)
+        return _seconds(self.begun_ns, self.last_token_ns)
 
     @property
     def tpot_s(self) -> float | None:

@@ -39,6 +39,7 @@ class Trace:
     first_chunk_tokens: int
     chunks: int
     max_gap_ns: int | None
+    held_ns: int
     timed_tokens: float | None
     hidden_tokens: int
     cached_tokens: int | None
@@ -54,10 +55,16 @@ class Trace:
     def __init__(self, scheduled_ns: int = 0, dispatched_ns: int = 0) -> None:
         self.scheduled_ns = scheduled_ns
         self.dispatched_ns = dispatched_ns
+        self.held_ns = 0
         self.end_ns = None
         self.outcome = None
         self.error = None
         self.clear()
+
+    @property
+    def begun_ns(self) -> int | None:
+        """As `RequestRecord.begun_ns`."""
+        return None if self.sent_ns is None else self.sent_ns - self.held_ns
 
     def clear(self) -> None:
         """Forget everything of an attempt that did not count, before the request is sent once more."""
@@ -85,7 +92,7 @@ class Trace:
 
 
 _DEFAULTS = {field.name: None if field.default is NODEFAULT else field.default for field in fields(RequestRecord)}
-_LASTING = {"scheduled_ns", "dispatched_ns", "end_ns", "outcome", "error"}
+_LASTING = {"scheduled_ns", "dispatched_ns", "held_ns", "end_ns", "outcome", "error"}
 _FRESH = tuple(
     (name, value)
     for name, value in {**_DEFAULTS, "output_tokens": 0, "tokens_seen": 0}.items()

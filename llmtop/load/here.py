@@ -166,6 +166,7 @@ class Here:
         users.stage = stage.name if stage is not None else None
         if point is not None:
             users.point = point
+            users.gate.most = pacer.own_gate(point.gate)
         wait_s = pacer.next_send(elapsed_s, self._sent)
         while wait_s <= 0:
             users.open()

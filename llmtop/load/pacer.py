@@ -130,6 +130,10 @@ class Pacer(Struct, dict=True):
         whole, rest = divmod(concurrency, count)
         return whole + (index < rest)
 
+    def own_gate(self, gate: int | None) -> int | None:
+        """This share's part of a gate: at least one, as its users wait there and nowhere else."""
+        return None if gate is None else max(1, self.own(gate))
+
     def stage(self, elapsed_s: float) -> tuple[Stage | None, float | None]:
         """The stage at `elapsed_s` and the seconds that it still lasts; (None, None) by hand and after the end."""
         at_s = self.start_s + elapsed_s

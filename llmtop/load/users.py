@@ -19,6 +19,7 @@ from llmtop.domain.request import REFUSALS, Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event
 from llmtop.endpoint.cookies import Cookies
 from llmtop.endpoint.trace import Trace
+from llmtop.load.gate import Gate
 from llmtop.load.setup import Setup
 from llmtop.meter.binner import Binner
 from llmtop.workload.prompts import Prompt
@@ -75,6 +76,7 @@ class Users:
         self.binner = Binner()
         self.point = LoadPoint(concurrency=0)
         """Lengths and think time of the next request."""
+        self.gate = Gate()
         self.stage: str | None = None
         self.most = setup.caps.max_concurrency
         """An open loop drops arrivals that would be above."""
@@ -116,7 +118,7 @@ class Users:
     def oldest_prefill_s(self) -> float | None:
         """Age of the oldest request in flight without a token yet."""
         oldest = next(iter(self._prefilling), None)
-        return None if oldest is None else (self._now() - (oldest.sent_ns or oldest.dispatched_ns)) / 1e9
+        return None if oldest is None else (self._now() - (oldest.begun_ns or oldest.dispatched_ns)) / 1e9
 
     def flights(self, after: int) -> list[Flight]:
         """Requests in flight whose number is above `after`."""
@@ -136,9 +138,10 @@ class Users:
     def first_token(self, trace: Trace) -> None:
         """Sink: see `llmtop.endpoint.Sink`."""
         prompt = self._prefilling.pop(trace, None)
-        if prompt is not None and trace.first_token_ns is not None and trace.sent_ns is not None:
-            self.slips_ns.append(trace.sent_ns - trace.scheduled_ns)
-            self.binner.first_token(trace.first_token_ns - trace.sent_ns, trace.prompt_tokens or prompt.tokens)
+        begun_ns = trace.begun_ns
+        if prompt is not None and trace.first_token_ns is not None and begun_ns is not None:
+            self.slips_ns.append(begun_ns - trace.scheduled_ns)
+            self.binner.first_token(trace.first_token_ns - begun_ns, trace.prompt_tokens or prompt.tokens)
 
     def tokens(self, trace: Trace, n: int, stamp_ns: int, gap_ns: int | None) -> None:
         """Sink: see `llmtop.endpoint.Sink`."""
@@ -305,7 +308,13 @@ class Users:
         said = prompt.text if self._api == "completions" else prompt.messages or prompt.text
         try:
             await asyncio.sleep(0)  # an endpoint that answers or refuses at once must not keep the loop from the others
-            await self._client.generate(said, output_tokens, self._api, trace, self, cookies)
+            due_ns = self._now()
+            if await self.gate.enter():
+                trace.held_ns = self._now() - due_ns
+            try:
+                await self._client.generate(said, output_tokens, self._api, trace, self, cookies)
+            finally:
+                self.gate.leave()
         except asyncio.CancelledError:
             trace.outcome = Outcome.CANCELLED
             self._settle(flying, output_tokens)

@@ -83,7 +83,8 @@ _READ = (
     "worker",
     "status",
 )
-"""What is kept of a record, by the names of its fields and properties; stamps in seconds."""
+"""What is kept of a record, by the names of its fields and properties; stamps in seconds. `sent_s` is `begun_ns`: a
+request that a gate holds is under way to its user."""
 REQUEST_COLUMNS = (*_READ, "ok", "error", "broken", "pool_full", "cancelled", "client_limited")
 CLIENT_COLUMNS = ("t_s", "lag_p99_ms", "cpu", "red", "late")
 """`late`: amber or red."""
@@ -293,6 +294,8 @@ def _rows(samples: Sequence[object], names: Sequence[str]) -> list[list[float]]:
 
 
 def _reader(name: str) -> Callable[[RequestRecord], float]:
+    if name == "sent_s":
+        return lambda record: _seconds(record.begun_ns)
     stamp = f"{name.removesuffix('_s')}_ns"
     if stamp in RequestRecord.__struct_fields__:
         return lambda record: _seconds(getattr(record, stamp))

@@ -206,7 +206,7 @@ class _Reader:
             raise self.fault(f"{key}.rate_rps", "give concurrency or rate_rps, one of the two")
         changes: dict[str, Any] = {
             name: value
-            for name in ("prompt_tokens", "output_tokens", "burstiness")
+            for name in ("prompt_tokens", "output_tokens", "burstiness", "gate")
             if (value := getattr(table, name)) is not None
         }
         if table.shared_prefix is not None:

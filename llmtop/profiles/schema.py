@@ -7,7 +7,7 @@ search       true: question = "capacity" without a [[stage]]
 [endpoint]   url, model
 [simulated]  preset and knobs of the simulated engine, where that is driven
 [workload]   source, file, prompt, output, seed, api
-[load]       concurrency or rate_rps, prompt_tokens, output_tokens, shared_prefix, think_time, burstiness
+[load]       concurrency or rate_rps, prompt_tokens, output_tokens, shared_prefix, think_time, burstiness, gate
 [[stage]]    name, duration, shape and what the shape needs; prompt_tokens, output_tokens
 [slo]        ttft_p95 = "2s", ...; or slo = "ttft_p95<2s,..."
 [limits]     max_concurrency, stop_error_ratio, connect_timeout, first_token_timeout, idle_timeout, total_timeout
@@ -19,11 +19,12 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from llmtop.domain.bounds import MOST_USERS, PEAK, SEED, TOKENS
+from llmtop.domain.bounds import GATE, MOST_USERS, PEAK, SEED, TOKENS
 from llmtop.domain.load import Unit
 from llmtop.domain.profile import Fixed, LengthDistribution, Question
 from llmtop.profiles.quantity import Burstiness, ErrorRatio, Lasting, Load, Seconds, Share
 
+Gate = Annotated[int, Meta(ge=GATE.least, le=GATE.most)]
 Tokens = Annotated[int, Meta(ge=TOKENS.least, le=TOKENS.most)]
 Peak = Annotated[float, Meta(ge=PEAK.least, le=PEAK.most)]
 
@@ -57,6 +58,7 @@ class PointTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shared_prefix: Share | None = None
     think_time: Seconds | None = None
     burstiness: Burstiness | None = None
+    gate: Gate | None = None
 
 
 class ReplayPoint(PointTable, frozen=True, kw_only=True):

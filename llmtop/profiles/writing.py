@@ -101,9 +101,9 @@ def _point(point: LoadPoint, base: LoadPoint, peak: float | None) -> Table:
         table["rate_rps"] = load_text(point.rate_rps, peak)
     elif point.concurrency is not None:
         table["concurrency"] = load_text(point.concurrency, peak)
-    for name in ("prompt_tokens", "output_tokens", "shared_prefix", "burstiness"):
+    for name in ("prompt_tokens", "output_tokens", "shared_prefix", "burstiness", "gate"):
         value = getattr(point, name)
-        if value != getattr(base, name):
+        if value != getattr(base, name) and value is not None:
             table[name] = value
     if point.think_time_s != base.think_time_s:
         table["think_time"] = seconds_text(point.think_time_s)

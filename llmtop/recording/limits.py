@@ -54,6 +54,7 @@ _NAMES: dict[str, Range] = {
     "in_flight": (0, MOST_OPEN),
     "prefilling": (0, MOST_OPEN),
     "burstiness": (0, math.inf),
+    "gate": (1, MOST_LOAD),
     "seed": (-(2**63), 2**63 - 1),
     **dict.fromkeys(("concurrency", "rate_rps", "target", "load", "max_concurrency"), (0, MOST_LOAD)),
     **dict.fromkeys(("running", "waiting", "max_num_seqs"), (0, MOST_LOAD)),

@@ -22,7 +22,7 @@ in which its request ended, and a replay tells it then too. Rows with the same `
 Facts only: no verdict is stored, so that an old run can be judged again. Schema 1 is the exception: its samples of the
 client have a `state` and its requests `client_limited`, and lack what these were judged by; both are NULL from
 schema 2 on. Requests have `timed_tokens`, `hidden_tokens` and `prompt_source` from schema 4 on, changes of the
-load `gate` and chapters `traits` from schema 5 on. API keys are never in the file.
+load `gate`, requests `held_ns` and chapters `traits` from schema 5 on. API keys are never in the file.
 
 A file may be anybody's: a row is taken only if each value has the type of its field, lies in the range of its unit
 (`limits`) and is one of the words that the field knows; what is written is cut to the same ranges.

@@ -18,6 +18,7 @@ from llmtop.wording.sentences import (
     CUT,
     advised,
     fails_from,
+    gate_text,
     pass_and_fail,
     sentence,
     tries,
@@ -149,7 +150,8 @@ def title(report: ReportInput) -> str:
 def load_text(point: LoadPoint) -> str:
     """`32 in flight, 192/64 tokens`"""
     load = PAGE.load(point.value, point.axis)
-    return f"{load} {short_axis(point.axis)}, {point.prompt_tokens}/{point.output_tokens} tokens"
+    gate = "" if point.gate is None else f", {gate_text(point.gate)}"
+    return f"{load} {short_axis(point.axis)}, {point.prompt_tokens}/{point.output_tokens} tokens{gate}"
 
 
 def environment(report: ReportInput) -> list[tuple[str, str]]:

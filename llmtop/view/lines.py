@@ -17,7 +17,7 @@ from llmtop.view.runs import Part, Run, Runs, cut, cut_inside, fit
 from llmtop.view.tone import Tone
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TIGHT, UNKNOWN, clock
-from llmtop.wording.sentences import client_sign
+from llmtop.wording.sentences import client_sign, gate_text
 
 _CLIENT_TONES = {"green": Tone.GOOD, "amber": Tone.WARN, "red": Tone.BAD}
 
@@ -128,6 +128,8 @@ def settings(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: i
     loop = "open loop" if point.rate_rps is not None else "closed loop"
     pace = f"think {TIGHT.duration(point.think_time_s)}" if point.rate_rps is None else _arrivals(point)
     words = [(loop, 2), (pace, 4)]
+    if point.gate is not None:
+        words.append((gate_text(point.gate), 0))
     if point.shared_prefix:
         words.append((f"{TIGHT.round_percent(point.shared_prefix)} shared prefix", 3))
     if frame.profile:

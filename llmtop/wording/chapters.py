@@ -11,7 +11,7 @@ from llmtop.wording.figures import TEXT, Figures
 from llmtop.wording.names import load_unit
 from llmtop.wording.sentences import listed
 
-LENGTHS, SHARED, TOLD, START = "lengths", "shared", "told", "start"
+LENGTHS, SHARED, GATE, TOLD, START = "lengths", "shared", "gate", "told", "start"
 """Names of what tells curves apart, beside the server's own settings."""
 
 
@@ -26,6 +26,8 @@ def changed_text(before: Mapping[str, str], after: Mapping[str, str]) -> str:
             parts.append(new or "what was changed was changed back")
         elif name == SHARED:
             parts.append(f"{old or 'nothing shared'} → {new or 'nothing shared'}")
+        elif name == GATE:
+            parts.append(f"{old or 'no gate'} → {new or 'no gate'}")
         elif old is None or new is None:
             parts.append(new or f"no longer {old}")
         else:

@@ -224,7 +224,14 @@ def driven(axis: Axis, point: LoadPoint | None, prompt_tokens: float | None = No
         if axis == "concurrency" and point.think_time_s:
             words = ["closed loop", f"think time {point.think_time_s:g} s"]
         words.append(lengths(point, prompt_tokens))
+        if point.gate is not None:
+            words.append(gate_text(point.gate))
     return ", ".join(words)
+
+
+def gate_text(gate: int | None) -> str:
+    """`gate 16`: so many requests at most are let through to the server."""
+    return "no gate" if gate is None else f"gate {gate}"
 
 
 def felt(slo: Slo, figures: Figures = TEXT) -> str:

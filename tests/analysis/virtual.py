@@ -104,6 +104,10 @@ class VirtualSession:
         self._in_flight: dict[int, Visit] = {}
         self._asked: dict[int, LoadPoint] = {}
         self._others: set[int] = set()
+        self._held: list[int] = []
+        """When those began to wait whom the gate holds, in order."""
+        self._waited: dict[int, int] = {}
+        """How long the gate held a request, by its number."""
         self._due: list[tuple[int, int]] = []
         """(when, number of users): those who think, and in open loop the next arrival."""
         self._bin_s, self._scrape_s, self._second_s = BIN_S, SCRAPE_S, 1.0
@@ -152,6 +156,7 @@ class VirtualSession:
         for visit in list(self._in_flight.values()):
             self._fail(visit, Outcome.TRUNCATED)
         self._in_flight.clear()
+        self._held.clear()
         self._boot()
         if told:
             chapter = Chapter(self.now_s, "the server has restarted", str(self._starts))
@@ -221,15 +226,16 @@ class VirtualSession:
         if point.rate_rps is not None:
             while self._due and self._due[0][0] <= now_ns:
                 at_ns, _ = heapq.heappop(self._due)
-                self._send(now_ns)
+                self._come(now_ns)
                 heapq.heappush(self._due, (at_ns + self._pause_ns(point.rate_rps), 1))
         else:
             while self._due and self._due[0][0] <= now_ns:
                 heapq.heappop(self._due)
             spare = 0
-            while len(self._in_flight) + len(self._due) < (point.concurrency or 0) and spare < 100_000:
-                self._send(now_ns)
+            while self._under_way + len(self._due) < (point.concurrency or 0) and spare < 100_000:
+                self._come(now_ns)
                 spare += 1
+        self._admit(now_ns)
         while len(self._others) < self._foreign:
             self._others.add(self._driver.send(now_ns, self._lengths()).number)
 
@@ -243,9 +249,27 @@ class VirtualSession:
             shared_prefix=max(point.shared_prefix, self.warm),
         )
 
-    def _send(self, at_ns: int) -> None:
+    @property
+    def _under_way(self) -> int:
+        return len(self._in_flight) + len(self._held)
+
+    def _come(self, at_ns: int) -> None:
+        """To the gate, if there is one."""
         self._sent += 1
         self.sent_total += 1
+        if self._point.gate is None and not self._held:
+            self._send(at_ns)
+        else:
+            self._held.append(at_ns)
+
+    def _admit(self, now_ns: int) -> None:
+        while self._held and (self._point.gate is None or len(self._in_flight) < self._point.gate):
+            came_ns = self._held.pop(0)
+            before = set(self._in_flight)
+            self._send(now_ns)
+            self._waited |= dict.fromkeys(self._in_flight.keys() - before, now_ns - came_ns)
+
+    def _send(self, at_ns: int) -> None:
         refused = self.refuses_above is not None and len(self._in_flight) >= self.refuses_above
         if refused or (self.fails and self._random.random() < self.fails):
             visit = Visit(-self.sent_total, at_ns, self._point.prompt_tokens, 0)
@@ -282,6 +306,7 @@ class VirtualSession:
             scheduled_ns=visit.sent_ns,
             dispatched_ns=visit.sent_ns,
             sent_ns=visit.sent_ns,
+            held_ns=self._waited.pop(visit.number, 0),
             connect_ns=0,
             headers_ns=visit.sent_ns if ok else None,
             first_token_ns=visit.first_token_ns if ok else None,
@@ -322,11 +347,12 @@ class VirtualSession:
 
     def _bin(self) -> LoadBin:
         waiting = [visit.sent_ns for visit in self._in_flight.values() if visit.first_token_ns < 0]
+        waiting = [*self._held, *waiting]
         told = LoadBin(
             t_s=self._bin_s,
             span_s=BIN_S,
             target=self._point.value,
-            in_flight=len(self._in_flight),
+            in_flight=self._under_way,
             prefilling=len(waiting),
             oldest_prefill_s=(self._bin_s - min(waiting) * 1e-9) if waiting else None,
             sent=self._sent,
