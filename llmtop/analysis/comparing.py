@@ -115,7 +115,7 @@ def compare(before: Side, after: Side) -> Compared:
     """
     if before.axis != after.axis:
         raise UsageError(f"{before.name} was driven by {before.axis}, {after.name} by {after.axis}: nothing to compare")
-    rows = _steadied(_rows(before.levels, after.levels))
+    rows = _steadied(_rows(before, after))
     if not rows:
         raise UsageError(no_common_load(before.name, _loads(before), after.name, _loads(after), before.axis))
     tests = len(METRICS) + sum(_tested(pair) for row in rows for pair in row.pairs)
@@ -156,12 +156,13 @@ def compare(before: Side, after: Side) -> Compared:
 # -- figures ----------------------------------------------------------------------------------------------------------
 
 
-def _rows(before: Sequence[Level], after: Sequence[Level]) -> tuple[_Row, ...]:
+def _rows(before: Side, after: Side) -> tuple[_Row, ...]:
     """Every load that both have, one of them perhaps between two that it measured."""
-    known = [{level.load: level for level in levels} for levels in (before, after)]
+    known = [{level.load: level for level in side.levels} for side in (before, after)]
+    chances = [_chance(side) for side in (before, after)]
     rows = []
     for load in sorted({*known[0], *known[1]}):
-        found = [_figures(levels, load) for levels in known]
+        found = [_figures(levels, load, chance) for levels, chance in zip(known, chances, strict=True)]
         if found[0] is None or found[1] is None:
             continue
         n = tuple(levels[load].n + levels[load].errors if load in levels else 0 for levels in known)
@@ -169,20 +170,27 @@ def _rows(before: Sequence[Level], after: Sequence[Level]) -> tuple[_Row, ...]:
     return tuple(rows)
 
 
-def _figures(levels: dict[float, Level], load: float) -> tuple[_Figure | None, ...] | None:
+def _chance(side: Side) -> float | None:
+    """Variance of the number of arrivals, a request; None: users send when they were answered, theirs is no chance."""
+    if side.axis == "concurrency":
+        return None
+    return 1.0 if side.point is None else 1 / side.point.burstiness
+
+
+def _figures(levels: dict[float, Level], load: float, chance: float | None) -> tuple[_Figure | None, ...] | None:
     """The figures at a load, in the order of `METRICS`; None: it was not measured, nor what lies on both sides."""
     if load in levels:
-        return _measured(levels[load])
+        return _measured(levels[load], chance)
     for low, high in pairwise(sorted(levels)):
         if low < load < high:
             share = (load - low) / (high - low)
-            ends = zip(METRICS, _measured(levels[low]), _measured(levels[high]), strict=True)
+            ends = zip(METRICS, _measured(levels[low], chance), _measured(levels[high], chance), strict=True)
             return tuple(_between(metric, one, other, share) for metric, one, other in ends)
     return None
 
 
-def _measured(level: Level) -> tuple[_Figure | None, ...]:
-    return level.remembered("compared", lambda: tuple(_figure(level, metric) for metric in METRICS))
+def _measured(level: Level, chance: float | None) -> tuple[_Figure | None, ...]:
+    return level.remembered(("compared", chance), lambda: tuple(_figure(level, metric, chance) for metric in METRICS))
 
 
 def _steadied(rows: Sequence[_Row]) -> tuple[_Row, ...]:
@@ -219,7 +227,7 @@ def _between(metric: Metric, low: _Figure | None, high: _Figure | None, share: f
     return _Figure((1 - share) * low.value + share * high.value, se, n)
 
 
-def _figure(level: Level, metric: Metric) -> _Figure | None:
+def _figure(level: Level, metric: Metric, chance: float | None) -> _Figure | None:
     match metric.name:
         case "error_ratio":
             ended = level.n + level.textless + level.errors
@@ -230,7 +238,7 @@ def _figure(level: Level, metric: Metric) -> _Figure | None:
         case "kv_usage":
             return None if level.kv_usage is None else _Figure(level.kv_usage)
         case "output_tokens_per_s":
-            return _tokens_per_s(level)
+            return _tokens_per_s(level, chance)
     assert metric.latency is not None
     values = level.samples(metric.latency)
     values = values[values > 0]
@@ -245,8 +253,12 @@ def _figure(level: Level, metric: Metric) -> _Figure | None:
     return _Figure(value * 1e3, max(spread, known.se), len(values))
 
 
-def _tokens_per_s(level: Level) -> _Figure | None:
-    """As it was counted by time; its spread is that of the tokens that a request makes in a second of its life."""
+def _tokens_per_s(level: Level, chance: float | None) -> _Figure | None:
+    """As it was counted by time; its spread is that of the tokens that a request makes in a second of its life.
+
+    Where requests come by themselves it is what happened to come: their number and their tokens (a compound Poisson
+    sum, or that of arrivals as regular as `chance`), whatever the server did.
+    """
     value = level.output_tokens_per_s
     if value is None or value <= 0:
         return None
@@ -257,6 +269,9 @@ def _tokens_per_s(level: Level) -> _Figure | None:
     if whole.sum() < FEWEST:
         return _Figure(value)
     tokens = 1 + (e2e_s[whole] - ttft_s[whole]) / tpot_s[whole]
+    if chance is not None:
+        relative = float(tokens.std() / tokens.mean())
+        return _Figure(value, math.sqrt((chance + relative**2) / len(tokens)), len(tokens))
     pairs = np.stack([tokens, e2e_s[whole]], axis=1)
     spread = _jackknife(pairs, lambda part: math.log(float(part[:, 0].sum() / part[:, 1].sum())))
     return _Figure(value, spread, len(pairs))
