@@ -8,7 +8,7 @@ from virtual import VirtualSession
 
 from llmtop.analysis import assess
 from llmtop.analysis.sides import Side, sides_of
-from llmtop.domain.compared import Change, Compared, Delta
+from llmtop.domain.compared import Compared, Delta, Verdict
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo
 from llmtop.simulator.engine import load_preset
@@ -43,5 +43,5 @@ def found_different(told: Compared) -> list[tuple[str, str, Delta]]:
     """(metric, where, delta) of each figure that is said to be better or worse."""
     placed = [(f"at {level.load:g}", delta) for level in told.levels for delta in level.deltas]
     placed += [("over all", delta) for delta in (*told.over_all, told.capacity, told.cliff)]
-    wrong = (Change.BETTER, Change.WORSE)
+    wrong = (Verdict.BETTER, Verdict.WORSE)
     return [(delta.metric, where, delta) for where, delta in placed if delta.verdict in wrong]

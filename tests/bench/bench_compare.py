@@ -17,7 +17,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / 
 from comparisons import SERVERS, found_different, measured  # noqa: E402
 
 from llmtop.analysis.comparing import compare  # noqa: E402
-from llmtop.domain.compared import Change, Compared  # noqa: E402
+from llmtop.domain.compared import Compared, Verdict  # noqa: E402
 
 
 def tell(told: Compared) -> None:
@@ -34,20 +34,20 @@ def main() -> None:
     parser.add_argument("--tell", action="store_true")
     asked = parser.parse_args()
     for server in asked.servers:
-        equal: Counter[Change] = Counter()
+        equal: Counter[Verdict] = Counter()
         false = found = 0
-        figures: Counter[Change] = Counter()
+        figures: Counter[Verdict] = Counter()
         for pair in range(asked.pairs):
             before = measured(server, 2 * pair)
             told = compare(before, measured(server, 2 * pair + 1))
             equal[told.verdict] += 1
             false += bool(found_different(told))
             figures.update(delta.verdict for level in told.levels for delta in level.deltas)
-            if asked.tell and (told.verdict is not Change.SAME or found_different(told)):
+            if asked.tell and (told.verdict is not Verdict.SAME or found_different(told)):
                 tell(told)
             changed = compare(before, measured(server, 2 * pair + 1, 1 + asked.slower))
-            found += changed.verdict is Change.WORSE
-            if asked.tell and changed.verdict is not Change.WORSE:
+            found += changed.verdict is Verdict.WORSE
+            if asked.tell and changed.verdict is not Verdict.WORSE:
                 tell(changed)
         whole = ", ".join(f"{count} {verdict}" for verdict, count in equal.most_common())
         each = ", ".join(f"{count} {verdict}" for verdict, count in figures.most_common())
