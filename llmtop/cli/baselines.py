@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmtop.domain.slo import Slo
@@ -44,3 +45,8 @@ def read(texts: Sequence[str], slo: Slo) -> tuple[Side, ...]:
 def reader(texts: Sequence[str]) -> Callable[[Slo], tuple[Side, ...]] | None:
     """What reads them as soon as the SLO is known; None: there is nothing to read."""
     return partial(read, texts) if texts else None
+
+
+def noted(texts: Sequence[str]) -> tuple[str, ...]:
+    """What a run keeps of them: the names of their files, without the folders, and which of their configurations."""
+    return tuple(Path(text).name for text in texts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "live": (
         "llmtop                        no GPU, no server: the simulated engine",
-        "llmtop http://127.0.0.1:8000",
+        "llmtop http://127.0.0.1:8000 --baseline last",
     ),
     "run": (
         "llmtop run ramp http://127.0.0.1:8000 --json > ramp.json",

@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
     earlier = baselines.named(arguments.baseline)
     options = session_options(arguments, profile, url, patient=True)
     # Before the screen takes the terminal: the session must not inherit it.
-    link = SessionLink(replace(options, terminal=state_of(sys.stdin.fileno())))
+    link = SessionLink(replace(options, terminal=state_of(sys.stdin.fileno()), baselines=baselines.noted(earlier)))
     try:
         return drive(link, profile.slo, arguments, earlier)
     finally:

@@ -10,6 +10,7 @@ from llmtop.cli.terminal import ascii_only, check_terminal
 from llmtop.domain.slo import parse_slo
 from llmtop.errors import INTERRUPTED
 from llmtop.recording.shelf import run_path
+from llmtop.wording.beside import shown_beside
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -24,6 +25,8 @@ def main(arguments: argparse.Namespace) -> int:
     complain(cut_off(run))
     replay = ReplayLink(run, arguments.speed)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else replay.meta.profile.slo
+    if replay.meta.baselines and not arguments.baseline:
+        complain(shown_beside(replay.meta.baselines))
     earlier = baselines.reader(baselines.named(arguments.baseline))
     with Host(replay, slo, baselines=earlier) as host:
         asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)

@@ -61,14 +61,15 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.sim is None:
         url = url or profile.endpoint_url
     outputs = _outputs(arguments)
-    earlier = baselines.read(baselines.named(arguments.baseline), profile.slo)
+    earlier = baselines.named(arguments.baseline)
+    sides = baselines.read(earlier, profile.slo)
     options = session_options(arguments, profile, url, patient=False)
     for line in said:
         complain(line)
     progress = _Progress(profile, search)
     try:
-        link = SessionLink(options)
-        result = run_to_end(link, profile.slo, progress.show, search=search, outputs=outputs, baselines=earlier)
+        link = SessionLink(msgspec.structs.replace(options, baselines=baselines.noted(earlier)))
+        result = run_to_end(link, profile.slo, progress.show, search=search, outputs=outputs, baselines=sides)
     except LlmtopError as error:
         for output in outputs:
             with contextlib.suppress(LlmtopError):

@@ -131,6 +131,8 @@ class RunMeta(Struct, frozen=True, kw_only=True):
     """Of the simulated engine."""
     settings: tuple[tuple[str, str], ...] = ()
     """What was set of the server by us, at the start, instead of its own or its preset's: (name, value)."""
+    baselines: tuple[str, ...] = ()
+    """Names of the earlier measurements that it was shown beside."""
     ended_s: float | None = None
     """Length of the run; None: it was cut off."""
     ending: Ending | None = None

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from llmtop.analysis.levels import Level
 from llmtop.analysis.sides import Side, side_of_levels
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Slo
@@ -25,10 +26,10 @@ _PART = re.compile(r"(?P<run>.+)@(?P<part>[0-9]{1,4})")
 def looked_up(text: str) -> str:
     """The words with the file that they stand for now: `last` is another run as soon as one begins.
 
-    Raises FileError: it is not there, or no run file.
+    Raises FileError: it is not there, or no run file, or no table of levels.
     """
     if _is_table(text):
-        text_of(path_of(text), MOST_BYTES)
+        _levels(path_of(text))
         return text
     run, part = _parted(text)
     path = run_path(run)
@@ -89,8 +90,11 @@ def _of_run(path: Path, slo: Slo | None) -> tuple[Side, ...]:
 
 
 def _of_table(path: Path, slo: Slo, axis: Axis) -> Side:
+    return replace(side_of_levels(path.stem, _levels(path), slo, axis=axis), source=path)
+
+
+def _levels(path: Path) -> tuple[Level, ...]:
     try:
-        levels = parse_levels(text_of(path, MOST_BYTES))
+        return parse_levels(text_of(path, MOST_BYTES))
     except UsageError as error:
         raise FileError(path, str(error)) from None
-    return replace(side_of_levels(path.stem, levels, slo, axis=axis), source=path)

@@ -20,6 +20,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     run_file: str | None = None
     """None: a new file among the user's runs."""
     label: str | None = None
+    baselines: tuple[str, ...] = ()
+    """Names of earlier measurements that the run is shown beside."""
     workers: int = 1
     seed: int = 0
     terminal: TerminalState | None = None

@@ -113,6 +113,7 @@ class Session:
             endpoint=self._endpoint,
             profile=options.profile,
             label=options.label,
+            baselines=options.baselines,
             seed=options.seed,
             host=platform.node(),
             preset=options.preset if self._endpoint.simulated else None,

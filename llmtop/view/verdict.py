@@ -40,6 +40,8 @@ def _with_compared(clauses: list[Runs], comparisons: Sequence[Comparison], glyph
     """The clauses, and what the run is beside others as far as that has room. The first that is asked for is said in
     few words where it has none in full; what comes after cause and number of users gives it its place.
     """
+    if clauses[0][0][1].startswith("badge"):  # what is void or broken is compared with nothing
+        return clauses
     for at, each in enumerate(comparisons):
         for text in filter(None, (each.text, each.short)):
             told: Runs = [(plain(text, glyphs), "text")]

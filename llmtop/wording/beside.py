@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import Latency
 from llmtop.domain.verdicts import Capacity, Change, Gain
 from llmtop.wording.chapters import carried, to_tell
 from llmtop.wording.figures import TEXT, Figures
 from llmtop.wording.names import short_unit
+from llmtop.wording.sentences import listed
 
 LENGTHS_UNKNOWN = "its lengths are not known"
 OTHER_ARRIVALS = "other arrivals"
@@ -46,6 +49,10 @@ def other_workload(source: str) -> str:
 
 def other_start(start: str) -> str:
     return f"its users started {start}"
+
+
+def shown_beside(names: Sequence[str]) -> str:
+    return f"the run was shown beside {listed(names)}; --baseline shows them again"
 
 
 def and_more(text: str, others: int) -> str:

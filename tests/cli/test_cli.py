@@ -98,6 +98,15 @@ def test_a_smoke_run_is_judged_and_recorded(tmp_path: Path, capsys: pytest.Captu
     assert drift("llmtop assess --json", assessed) == []
     assert assessed["figures"] == result["figures"], "of the same run the same figures"
     assert main(["assess", str(path), "--slo", "ttft_p50<1ms"]) == 1, "another SLO, another verdict"
+    capsys.readouterr()
+    beside = ["--baseline", str(path), "--baseline", f"{path}@1"]
+    assert main(["assess", str(path), "--json", *beside]) in (0, 1, 4, 5)
+    assessed = json.loads(capsys.readouterr().out)
+    assert drift("llmtop assess --json", assessed) == []
+    names = [each["curve"]["label"] for each in assessed["baselines"]]
+    assert len(set(names)) == len(names) == 2, "each has a name of its own"
+    assert main(["assess", str(path), "--baseline", f"{path}@9"]) == 2
+    assert f"{path}: has no configuration 9 with levels" in said(capsys)
 
 
 def test_a_missed_slo_is_exit_code_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,6 +167,9 @@ def test_an_answer_that_is_no_endpoint(
         (["replay", "nothing.llmtop"], "terminal"),
         (["report", "nothing.llmtop"], "no such file"),
         (["assess", "nothing.csv"], "nothing.csv"),
+        (["run", "smoke", "--sim", "--baseline", "nothing"], "nothing: no such file"),
+        (["run", "smoke", "--sim", "--baseline", "nothing.csv"], "nothing.csv: cannot be read"),
+        (["run", "smoke", "--sim", *(["--baseline", "a"] * 9)], "at most 8 are shown beside a run"),
         (["predict", "no-such-preset"], "no-such-preset"),
         (["predict", "laptop", "--concurrency", "1,x"], "--concurrency"),
         ([], "terminal"),

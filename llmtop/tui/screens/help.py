@@ -28,6 +28,7 @@ WORDS = (
     ("queue", "requests that wait inside the server for a slot or for memory"),
     ("KV cache", "share of the server's key-value cache in use; when it is full, requests are preempted"),
     ("cliff", "the load from which latency grows faster than load: ▲ on the slider, an upright line on the curve"),
+    ("dotted", "on the curve: what was measured before, in this run or by --baseline; the row above it has the names"),
     ("at the SLO", "the largest load at which every limit still held"),
     ("(29 to 35)", "where it lies in 95 of 100 cases"),
     ("settling", "the load was moved just now: what is seen is of two loads"),
