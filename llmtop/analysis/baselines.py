@@ -8,17 +8,21 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from llmtop.analysis.compared import change_of, differences, gain_of
+from llmtop.analysis.comparing import WORKLOAD
 from llmtop.analysis.failing import all_failed
 from llmtop.analysis.segments import parts_of, segments_of
-from llmtop.analysis.sides import Side
+from llmtop.analysis.sides import Side, traits_of
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LOST, RunMeta
 from llmtop.domain.verdicts import Assessment, Baseline, Capacity, Comparison, Gain
 from llmtop.meter.facts import Facts
 from llmtop.wording import beside
-from llmtop.wording.chapters import LENGTHS, SHARED, START, TOLD, changed_text
+from llmtop.wording.chapters import LENGTHS, SHARED, TOLD, changed_text
 
-MODEL, SERVER, SLOTS = "model", "server", "max_num_seqs"
+MODEL, SERVER, SLOTS, GATE, OURSELVES, START_OF_USERS = "model", "server", "max_num_seqs", "gate", "llmtop", "start"
+"""Names of a side's traits."""
+_OF_POINT = (LENGTHS, SHARED, "think time")
+"""What a load point says more exactly."""
 MOST_CHANGES = 2
 """That are named; two servers may differ in all their flags, and a verdict is a line."""
 
@@ -48,7 +52,7 @@ def baselines_of(
         point: what is driven.
         parts: what tells its present configuration from those before.
     """
-    mine = _told(meta, {}, parts)
+    mine = _told(meta, traits_of(meta, point, parts))
     return tuple(
         _baseline(side, name, meta, capacity, point, mine) for side, name in zip(sides, _names(sides), strict=True)
     )
@@ -57,12 +61,12 @@ def baselines_of(
 def _baseline(
     side: Side, name: str, meta: RunMeta, capacity: Capacity | None, point: LoadPoint, mine: Mapping[str, str]
 ) -> Baseline:
-    theirs = _told(side.meta, side.traits, side.traits)
+    theirs = _told(side.meta, side.traits)
     apart = apart_of(side, point)
     curve = replace(side.curve, label=name, ghost=True, what=_what(side, theirs, mine), apart=apart)
     if capacity is None:
         return Baseline(curve=curve)
-    if reason := apart or _unlike(side, meta, theirs, mine):
+    if reason := apart or _unlike(side, theirs, mine):
         text = beside.apart_text(name, reason)
         said = Comparison(changed="", gain=Gain.OPEN, against=name, text=text, short=beside.reason_text(name, reason))
         return Baseline(curve=curve, compared=said)
@@ -103,32 +107,36 @@ def apart_of(side: Side, point: LoadPoint) -> str:
     return "" if theirs.think_time_s == point.think_time_s else beside.other_pause(theirs.think_time_s)
 
 
-def _unlike(side: Side, meta: RunMeta, theirs: Mapping[str, str], mine: Mapping[str, str]) -> str:
-    """Why loads that are the same carry no figures that may be compared; empty: they may be."""
-    model = theirs.get(MODEL)
-    if model is not None and mine.get(MODEL) not in (None, model):
-        return beside.other_model(model)
-    if side.meta is None:
-        return ""
-    was, now = side.meta.profile, meta.profile
-    if replace(was.workload, seed=0) != replace(now.workload, seed=0):
-        return beside.other_workload(was.workload.source)
-    return "" if was.start == now.start else beside.other_start(was.start)
+def _unlike(side: Side, theirs: Mapping[str, str], mine: Mapping[str, str]) -> str:
+    """Why loads that are the same carry no figures that may be compared; empty: they may be, as far as is known."""
+    for name in WORKLOAD:
+        was, now = theirs.get(name), mine.get(name)
+        if name in _OF_POINT or was == now or (None in (was, now) and side.meta is None):
+            continue
+        if name == START_OF_USERS:
+            return beside.other_start(was or beside.STAGGERED)
+        if was is not None and now is not None:
+            return beside.other_model(was) if name == MODEL else beside.other_requests(name, was)
+    return ""
 
 
 def _changed(side: Side, meta: RunMeta, theirs: Mapping[str, str], mine: Mapping[str, str]) -> str:
     """What differs, of all that both are known to have, or that was set."""
     if side.point is None:
         return beside.LENGTHS_UNKNOWN
-    was, now = differences(theirs, mine)
-    ours = {*_set(side.meta), *_set(meta), TOLD}
+    was, now = differences(_served(theirs), _served(mine))
+    ours = {*_set(side.meta), *_set(meta), GATE, TOLD}
     named = [name for name in dict.fromkeys((*was, *now)) if (name in was and name in now) or name in ours]
     shown = named[:MOST_CHANGES]
     simulated = side.meta is not None and side.meta.endpoint.simulated and meta.endpoint.simulated
     lacking = beside.BY_DEFAULT if simulated else beside.NOT_KNOWN
 
     def each_of(values: Mapping[str, str]) -> dict[str, str]:
-        told = {name: values.get(name) or f"{name} {lacking}" for name in shown if name != TOLD}
+        told = {
+            name: values.get(name) or f"{name} {beside.NO_GATE if name == GATE else lacking}"
+            for name in shown
+            if name != TOLD
+        }
         return told | ({TOLD: values[TOLD]} if TOLD in shown and TOLD in values else {})
 
     return beside.and_more(changed_text(each_of(was), each_of(now)), len(named) - len(shown))
@@ -140,33 +148,28 @@ def _set(meta: RunMeta | None) -> set[str]:
 
 def _what(side: Side, theirs: Mapping[str, str], mine: Mapping[str, str]) -> str:
     """What was set of an earlier measurement, or is otherwise than here."""
-    was, now = differences(theirs, mine)
-    ours = {*_set(side.meta), TOLD}
-    named = [name for name in theirs if name in ours or (name in was and name in now)]
-    shown = [theirs[name] for name in named[:MOST_CHANGES]]
-    return beside.and_more(", ".join(shown), len(named) - len(shown))
+    told, ours = _served(theirs), {*_set(side.meta), GATE, TOLD}
+    was, now = differences(told, _served(mine))
+    named = [name for name in told if name in ours or (name in was and name in now)]
+    shown = [told[name] for name in named[:MOST_CHANGES]]
+    if theirs.get(MODEL) is not None and mine.get(MODEL) not in (None, theirs[MODEL]):
+        shown.insert(0, theirs[MODEL])
+    return beside.and_more(", ".join(shown), len(named) - MOST_CHANGES)
 
 
-def _told(meta: RunMeta | None, traits: Mapping[str, str], parts: Mapping[str, str]) -> dict[str, str]:
-    """What is known of a configuration beside its workload, each by its name and with it: `max_num_seqs 32`."""
-    info = None if meta is None else meta.info
-    told = dict(traits)
-    if info is not None:
-        told = {**_known(info.model, info.server, info.max_num_seqs), **dict(info.flags)}
-    if meta is not None:
-        told |= dict(meta.settings)
-    told |= parts
-    bare = (MODEL, SERVER, TOLD)
+def _told(meta: RunMeta | None, traits: Mapping[str, str]) -> dict[str, str]:
+    """What is known of a configuration, by name."""
+    slots = None if meta is None or meta.info is None else meta.info.max_num_seqs
+    return ({} if slots is None else {SLOTS: str(slots)}) | dict(traits)
+
+
+def _served(told: Mapping[str, str]) -> dict[str, str]:
+    """What of it is no matter of requests, each with its name: `max_num_seqs 32`."""
     return {
-        name: text if name in bare or text.startswith(name) else f"{name} {text}"
+        name: text if name in (SERVER, TOLD) else f"{name} {text}"
         for name, text in told.items()
-        if text and name not in (LENGTHS, SHARED, START)
+        if name not in WORKLOAD and name != OURSELVES
     }
-
-
-def _known(model: str, server: str | None, slots: int | None) -> dict[str, str]:
-    told = {MODEL: model, SERVER: server or "", SLOTS: "" if slots is None else str(slots)}
-    return {name: text for name, text in told.items() if text}
 
 
 def _names(sides: Sequence[Side]) -> list[str]:

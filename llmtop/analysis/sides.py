@@ -5,7 +5,7 @@ A run has one side for each configuration of which it has levels; the last one i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Curve, Kind
 from llmtop.meter.facts import Facts, Table
-from llmtop.wording.chapters import LENGTHS
+from llmtop.wording.chapters import LENGTHS, START
 from llmtop.wording.compared import spread_text
 from llmtop.wording.sentences import lengths
 
@@ -103,14 +103,23 @@ def _of_curve(curve: MeasuredCurve, name: str, meta: RunMeta, slo: Slo, opinion:
         if opinion is None
         else msgspec.structs.replace(opinion.curves[-1], ghost=True),
         point=curve.point,
-        traits=_traits(curve, meta),
+        traits=traits_of(meta, curve.point, curve.parts, curve.traits),
         meta=meta,
     )
 
 
-def _traits(curve: MeasuredCurve, meta: RunMeta) -> dict[str, str]:
-    """The requests, what was set at the start, and over these what the server told of itself at the time."""
-    point, workload = curve.point, meta.profile.workload
+def traits_of(
+    meta: RunMeta, point: LoadPoint, parts: Mapping[str, str], told: Sequence[tuple[str, str]] | None = None
+) -> dict[str, str]:
+    """What may tell a configuration of a run from that of another, by name.
+
+    Args:
+        parts: what tells it from the others of its run; that the server was started again is left out.
+        told: what the server told of itself at the time; None: what it tells now.
+    """
+    workload = meta.profile.workload
+    if told is None:
+        told = () if meta.info is None else meta.info.traits
     asked = {
         LENGTHS: lengths(point, unit="tok"),
         "prompts": " ".join(filter(None, (workload.source, workload.file))),
@@ -120,9 +129,8 @@ def _traits(curve: MeasuredCurve, meta: RunMeta) -> dict[str, str]:
         "start of users": "" if meta.profile.start == "staggered" else meta.profile.start,
         "llmtop": meta.llmtop_version,
     }
-    parts = {name: text.removeprefix(f"{name} ") for name, text in curve.parts.items()}
-    told = {**asked, **parts, **dict(meta.settings), **dict(curve.traits)}
-    return {name: text for name, text in told.items() if text}
+    apart = {name: text.removeprefix(f"{name} ") for name, text in parts.items() if name != START}
+    return {name: text for name, text in {**asked, **apart, **dict(meta.settings), **dict(told)}.items() if text}
 
 
 def side_of_levels(

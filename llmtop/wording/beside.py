@@ -14,8 +14,10 @@ from llmtop.wording.sentences import listed
 
 LENGTHS_UNKNOWN = "its lengths are not known"
 OTHER_ARRIVALS = "other arrivals"
-BY_DEFAULT, NOT_KNOWN = "default", "not known"
+BY_DEFAULT, NOT_KNOWN, NO_GATE = "default", "not known", "none"
 """What a setting is that only one of two has."""
+STAGGERED = "staggered"
+"""How users start where nothing else is told."""
 
 
 def other_axis(axis: Axis) -> str:
@@ -43,8 +45,9 @@ def other_model(model: str) -> str:
     return f"another model ({model})"
 
 
-def other_workload(source: str) -> str:
-    return f"another workload ({source})"
+def other_requests(name: str, text: str) -> str:
+    """`other prompts (sharegpt)`"""
+    return f"other {name} ({text})"
 
 
 def other_start(start: str) -> str:

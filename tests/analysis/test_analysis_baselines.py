@@ -16,7 +16,7 @@ from virtual import VirtualSession, meta_of
 from llmtop.analysis import Level
 from llmtop.analysis.baselines import apart_of, baselines_of, with_baselines
 from llmtop.analysis.compared import change_of, gain_of
-from llmtop.analysis.sides import Side, side_of_levels, sides_of
+from llmtop.analysis.sides import Side, side_of_levels, sides_of, traits_of
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Profile, Workload
 from llmtop.domain.verdicts import Capacity, Comparison, Gain
@@ -31,7 +31,9 @@ NOW = capacity(33, 36, 40, 41)
 def side(name: str = "before", **fields: Any) -> Side:
     """Earlier figures of the same requests, of a run like the present one."""
     made = side_of_levels(name, [Level(8, ttft_s=np.full(30, 0.1))], SLO, point=POINT)
-    return changed(made, **{"capacity": capacity(46, 49, 52, 53), "meta": META, **fields})
+    meta = fields.get("meta", META)
+    traits = {} if meta is None else traits_of(meta, fields.get("point") or POINT, {})
+    return changed(made, **{"capacity": capacity(46, 49, 52, 53), "meta": META, "traits": traits, **fields})
 
 
 def compared(earlier: Side, now: Capacity = NOW, parts: dict[str, str] | None = None, **meta: Any) -> Comparison:
@@ -76,9 +78,10 @@ def test_what_is_apart_is_neither_drawn_nor_has_figures() -> None:
         (
             {"meta": replace(META, profile=Profile(name="p", workload=Workload(source="sharegpt")))},
             {},
-            "another workload (sharegpt)",
+            "other prompts (sharegpt)",
         ),
         ({}, {"profile": Profile(name="p", start="together")}, "its users started staggered"),
+        ({}, {"profile": Profile(name="p", workload=Workload(api="completions"))}, "other api (chat)"),
     ],
 )
 def test_another_model_or_workload_is_drawn_but_not_compared(
@@ -138,6 +141,12 @@ def test_what_was_set_is_said_of_the_curve_and_what_differs_of_the_figures(
 
 def test_of_a_table_it_is_said_that_its_lengths_are_not_known() -> None:
     assert compared(side(meta=None, point=None)).changed == "its lengths are not known"
+
+
+def test_another_gate_is_told() -> None:
+    gated = side(point=replace(POINT, gate=16))
+    assert compared(gated).changed == "gate 16 → none"
+    assert baselines_of([gated], META, NOW, POINT, {})[0].curve.what == "gate 16"
 
 
 def test_flags_that_only_one_server_tells_are_no_difference() -> None:
