@@ -6,11 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from msgspec.structs import replace
 
-from llmtop.analysis.sides import Side
 from llmtop.domain.commands import Command, Export, Quit, Search, SetLoad, StopLoad
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
@@ -23,6 +22,9 @@ from llmtop.host.outputs import Output, Outputs
 from llmtop.host.steering import Helm
 from llmtop.meter.facts import Facts
 from llmtop.recording.reader import RunReader
+
+if TYPE_CHECKING:
+    from llmtop.analysis.sides import Side
 
 LISTEN_S = 0.25
 PATIENCE_S = 30.0

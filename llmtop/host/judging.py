@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from llmtop.analysis import assess
-from llmtop.analysis.baselines import with_baselines
 from llmtop.analysis.headline import SEPARATOR, SETTLING, slo_state
 from llmtop.analysis.measured import Ledger
-from llmtop.analysis.sides import Side
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, SloVerdict
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import ALL_FAIL
+
+if TYPE_CHECKING:
+    from llmtop.analysis.sides import Side
 
 FULL_EVERY_S = 5.0
 """Intervals cost a bootstrap; they are renewed this often."""
@@ -59,6 +61,8 @@ class Judge:
             self._full_at_s = facts.t_s + FULL_EVERY_S
         fresh = assess(facts, meta, self.slo, now_s=facts.t_s, previous=said, full=full, ledger=self._ledger)
         if sides:
+            from llmtop.analysis.baselines import with_baselines  # late: few runs are shown beside others
+
             fresh = with_baselines(fresh, sides, facts, meta)
         self._said = self._calm(said, fresh) if live else fresh
         self._full = full
