@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -173,12 +173,9 @@ def _served(told: Mapping[str, str]) -> dict[str, str]:
 
 
 def _names(sides: Sequence[Side]) -> list[str]:
-    """What each is called: its own name; of those that share one, with their file, else with their number."""
-    own = Counter(side.name for side in sides)
-    named = [
-        side.name if own[side.name] == 1 or side.source is None else f"{side.name} {side.source.stem}" for side in sides
-    ]
-    count, names = Counter(named), list[str]()
-    for at, name in enumerate(named):
-        names.append(name if count[name] == 1 else f"{name} {named[:at].count(name) + 1}")
-    return names
+    """What each is called: its own name; of those that share one, that of their files; of one file, with a number."""
+    files: dict[str, set[Path | None]] = {}
+    for side in sides:
+        files.setdefault(side.name, set()).add(side.source)
+    named = [side.source.stem if side.source is not None and len(files[side.name]) > 1 else side.name for side in sides]
+    return [name if named.count(name) == 1 else f"{name} {named[:at].count(name) + 1}" for at, name in enumerate(named)]

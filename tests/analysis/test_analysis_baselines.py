@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace as changed
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,9 +106,18 @@ def test_beside_a_void_run_earlier_curves_stand_without_a_word() -> None:
     assert found.compared is None
 
 
-def test_those_of_one_name_are_told_apart() -> None:
-    found = baselines_of([side("a"), side("b"), side("a")], META, NOW, POINT, {})
-    assert [each.curve.label for each in found] == ["a 1", "b", "a 2"]
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        ((None, None, None), ["a 1", "b", "a 2"]),
+        ((Path("/x/1-a.llmtop"), None, Path("/x/2-a.llmtop")), ["1-a", "b", "2-a"]),
+        ((Path("/x/1-a.llmtop"), None, Path("/x/1-a.llmtop")), ["a 1", "b", "a 2"]),
+        ((Path("/x/1-a.llmtop"), None, Path("/y/1-a.llmtop")), ["1-a 1", "b", "1-a 2"]),
+    ],
+)
+def test_those_of_one_name_are_told_apart(files: tuple[Path | None, ...], names: list[str]) -> None:
+    sides = [side(name, source=file) for name, file in zip("aba", files, strict=True)]
+    assert [each.curve.label for each in baselines_of(sides, META, NOW, POINT, {})] == names
 
 
 # -- what differs -----------------------------------------------------------------------------------------------------
