@@ -17,9 +17,9 @@ from llmtop.domain.run import LOST, RunMeta
 from llmtop.domain.verdicts import Assessment, Baseline, Capacity, Comparison, Gain
 from llmtop.meter.facts import Facts
 from llmtop.wording import beside
-from llmtop.wording.chapters import LENGTHS, SHARED, TOLD, changed_text
+from llmtop.wording.chapters import GATE, LENGTHS, SHARED, START_OF_USERS, TOLD, changed_text
 
-MODEL, SERVER, SLOTS, GATE, OURSELVES, START_OF_USERS = "model", "server", "max_num_seqs", "gate", "llmtop", "start"
+MODEL, SERVER, SLOTS, OURSELVES = "model", "server", "max_num_seqs", "llmtop"
 """Names of a side's traits."""
 _OF_POINT = (LENGTHS, SHARED, "think time")
 """What a load point says more exactly."""

@@ -29,7 +29,7 @@ from llmtop.domain.compared import Compared, Delta, Difference, LevelDelta, Verd
 from llmtop.domain.slo import Latency
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Gain
 from llmtop.errors import UsageError
-from llmtop.wording.chapters import LENGTHS, SHARED
+from llmtop.wording.chapters import LENGTHS, SHARED, START_OF_USERS
 from llmtop.wording.compared import client_was_late, compared_sentence, interpolated, no_common_load
 from llmtop.wording.figures import TEXT
 
@@ -49,7 +49,7 @@ KV_POINTS = 0.05
 
 SHARE_POINTS = 0.05
 """By so much the share of prefix hits, or of seconds in which the client was late, must differ to be told."""
-WORKLOAD = ("model", LENGTHS, SHARED, "prompts", "spread of lengths", "api", "think time", "start of users")
+WORKLOAD = ("model", LENGTHS, SHARED, "prompts", "spread of lengths", "api", "think time", START_OF_USERS)
 """What makes it other requests, by the names of a side's traits."""
 
 Kind = Literal["time", "rate", "share", "gauge"]

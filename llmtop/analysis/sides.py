@@ -23,7 +23,7 @@ from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Curve, Kind
 from llmtop.meter.facts import Facts, Table
-from llmtop.wording.chapters import LENGTHS, START
+from llmtop.wording.chapters import GATE, LENGTHS, START, START_OF_USERS
 from llmtop.wording.compared import spread_text
 from llmtop.wording.sentences import lengths
 
@@ -126,7 +126,8 @@ def traits_of(
         "spread of lengths": f"{spread_text(workload.prompt)}/{spread_text(workload.output)}",
         "api": workload.api,
         "think time": f"{point.think_time_s:g} s" if point.think_time_s else "",
-        "start of users": "" if meta.profile.start == "staggered" else meta.profile.start,
+        GATE: "" if point.gate is None else str(point.gate),
+        START_OF_USERS: "" if meta.profile.start == "staggered" else meta.profile.start,
         "llmtop": meta.llmtop_version,
     }
     apart = {name: text.removeprefix(f"{name} ") for name, text in parts.items() if name != START}

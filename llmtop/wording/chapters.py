@@ -12,6 +12,7 @@ from llmtop.wording.names import load_unit
 from llmtop.wording.sentences import listed
 
 LENGTHS, SHARED, GATE, TOLD, START = "lengths", "shared", "gate", "told", "start"
+START_OF_USERS = "start of users"
 """Names of what tells curves apart, beside the server's own settings."""
 
 
@@ -26,7 +27,7 @@ def changed_text(before: Mapping[str, str], after: Mapping[str, str]) -> str:
             parts.append(new or "what was changed was changed back")
         elif name == SHARED:
             parts.append(f"{old or 'nothing shared'} → {new or 'nothing shared'}")
-        elif name == GATE:
+        elif name == GATE and (old is None or new is None):
             parts.append(f"{old or 'no gate'} → {new or 'no gate'}")
         elif old is None or new is None:
             parts.append(new or f"no longer {old}")
