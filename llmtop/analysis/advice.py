@@ -195,7 +195,7 @@ def _decode_share(levels: Sequence[Level], slo: Slo) -> tuple[float, str, float]
 
     TPOT, and E2E without the wait for the first token: more slots shorten the wait, and lengthen this.
     """
-    busy = [level for level in levels if level.given is None and level.n >= MIN_SAMPLES]
+    busy = [level for level in levels if level.has_samples and level.n >= MIN_SAMPLES]
     level = max(busy, key=lambda each: each.load, default=None)
     shares = []
     for target in slo.targets:

@@ -245,7 +245,7 @@ def assess_levels(
     ordered = tuple(sorted(levels, key=lambda level: level.load))
     main = judge(ordered, axis=axis, metric=metric, stat=stat, limits=limits)
     others: list[CliffVerdict] = []
-    if all(level.given is None for level in ordered):
+    if all(level.has_samples or level.stated for level in ordered):
         others = [
             judge(ordered, axis=axis, metric=other, stat="p50", limits=limits)
             for other in ("ttft", "tpot", "e2e")
@@ -255,7 +255,8 @@ def assess_levels(
     measured = [level for level in ordered if level.given is None]
     capacity = capacity_of(measured, slo, main, limits, point) if measured else Capacity(knee=main.at)
     main = worth_trying(main, capacity)
-    diagnosis = advised(by_cliff(main), measured, limits, slo, main, capacity, dialect)
+    sampled = [level for level in measured if level.has_samples]
+    diagnosis = advised(by_cliff(main), sampled, limits, slo, main, capacity, dialect)
     judgement = judge_table(capacity, main)
     curve = Curve(label="table", axis=axis, points=tuple(_point(level, slo) for level in ordered))
     return Assessment(
@@ -381,6 +382,9 @@ def shown_curve(curve: MeasuredCurve, slo: Slo, ghost: bool, arrival: buffering.
 
 def _point(level: Level, slo: Slo) -> LevelPoint:
     def quantile_ms(metric: Latency, q: float) -> float | None:
+        if level.stated is not None:
+            told = level.stated.figure(metric, "p50" if q == 0.5 else "p95")
+            return None if told is None else told * 1e3
         values = level.samples(metric)
         if len(values) < (FAINT_BELOW if q > 0.5 else 1):
             return None
@@ -400,7 +404,7 @@ def _point(level: Level, slo: Slo) -> LevelPoint:
         requests_per_s=level.requests_per_s,
         waiting=level.waiting,
         kv_usage=level.kv_usage,
-        attainment=None if level.given is not None else attainment(Sample.of_level(level), slo),
+        attainment=attainment(Sample.of_level(level), slo) if level.has_samples else None,
         faint=level.n < FAINT_BELOW,
     )
 

@@ -12,7 +12,7 @@ import msgspec
 from llmtop.analysis import stats
 from llmtop.analysis.cliff import sustained
 from llmtop.analysis.judge import AGREEMENT, Limits
-from llmtop.analysis.levels import EMPTY, Level
+from llmtop.analysis.levels import EMPTY, Level, Stated
 from llmtop.analysis.slo import MISS_SHARES, Sample, holds, judge_target
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo
@@ -38,6 +38,8 @@ SOAK_SHARE = 0.8
 """A long run is driven at this share of the recommended load: room for drift and for bursts."""
 RUN_TO_RUN = 0.06
 """Share by which the capacity of one server differs from run to run: 20 seeds of six servers lie within it."""
+ONE_SIDED = 1.6449
+"""Standard errors to a one-sided bound at 95 %."""
 FLAT_GAIN = 1.05
 """A doubling of the load that gains less output tokens/s than this is past saturation."""
 
@@ -146,12 +148,27 @@ def _interval(
 def _worst(level: Level, slo: Slo) -> tuple[float, float]:
     """Lowest and highest believable share of its limit that the latency nearest to it takes."""
     shares = [(0.0, 0.0)]
+    if level.stated is not None:
+        return _worst_stated(level.stated, slo)
     for target in slo.targets:
         values = level.samples(target.metric) if target.metric in LATENCIES else EMPTY
         if len(values) and target.stat != "mean":
             told = stats.quantile_with_bounds(values, 1 - MISS_SHARES[target.stat or "p95"])
             high = math.inf if told.high is None else told.high
             shares.append(((told.low or 0.0) / target.limit, high / target.limit))
+    return max(low for low, _ in shares), max(high for _, high in shares)
+
+
+def _worst_stated(stated: Stated, slo: Slo) -> tuple[float, float]:
+    """The same of a level of which only statistics are told; what is not told may be anything."""
+    shares = [(0.0, 0.0)]
+    for target in slo.targets:
+        if target.metric in LATENCIES and target.stat != "mean":
+            told = stated.statistic(target.metric, target.stat or "p95")
+            bounds = (0.0, math.inf)
+            if told is not None:
+                bounds = (told.y * math.exp(-ONE_SIDED * told.se), told.y * math.exp(ONE_SIDED * told.se))
+            shares.append((bounds[0] / target.limit, bounds[1] / target.limit))
     return max(low for low, _ in shares), max(high for _, high in shares)
 
 

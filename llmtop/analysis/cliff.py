@@ -440,7 +440,7 @@ def resampled(series: Sweep, replicates: int, rng: np.random.Generator) -> tuple
 def _resampled_level(
     series: Sweep, i: int, level: Level, replicates: int, rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
-    usable = level.given is None and not len(level.censored_s) and series.stat == "p50" and level.n <= 512
+    usable = level.has_samples and not len(level.censored_s) and series.stat == "p50" and level.n <= 512
     judged = level.samples(series.metric)
     service_s = (level.e2e_s - level.ttft_s)[np.isfinite(level.e2e_s)] if len(level.e2e_s) == level.n else EMPTY
     if usable and len(level.samples("ttft")) == level.n and len(judged) >= MIN_REQUESTS and len(service_s):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -36,6 +37,49 @@ class Statistic:
     y: float
     se: float
     n: int
+
+
+_UNTOLD_SPREAD = 0.3
+"""Standard deviation of the logarithm of a latency, where a table tells nothing of it: that of a server at work."""
+_LEAST_SPREAD = 0.02
+_NORMAL = {"p90": 1.2816, "p95": 1.6449, "p99": 2.3263}
+"""How many standard deviations a percentile of a normal distribution lies above its middle."""
+_SE_OF = {"mean": 1.0, "p50": 1.2533, "p90": 1.7094, "p95": 2.1132, "p99": 3.7331}
+"""Standard error of a percentile of a normal distribution, in standard deviations / sqrt(n): sqrt(q (1 - q)) / density."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a table tells of a level in place of its requests: statistics of latencies, each by itself."""
+
+    n: int
+    """Requests that ended well; 0: not told, so that nothing can be proven by them."""
+    figures: Mapping[str, float]
+    """Seconds by name, `ttft_p50` as in an SLO; `ttft_std` is a standard deviation. What is missing is not known."""
+
+    def figure(self, metric: Latency, stat: str) -> float | None:
+        return self.figures.get(f"{metric}_{stat}")
+
+    def statistic(self, metric: Latency, stat: Stat) -> Statistic | None:
+        """A statistic with the standard error of its logarithm, as that of log-normal requests; None: not known.
+
+        The spread is taken from the standard deviation, else from the highest percentile over the median.
+        """
+        y = self.figure(metric, stat)
+        if y is None or y <= 0 or self.n < (MIN_REQUESTS_P95 if stat == "p95" else MIN_REQUESTS):
+            return None
+        return Statistic(y, _SE_OF[stat] * max(self._spread(metric), _LEAST_SPREAD) / math.sqrt(self.n), self.n)
+
+    def _spread(self, metric: Latency) -> float:
+        mean, sd = self.figure(metric, "mean"), self.figure(metric, "std")
+        if mean and sd is not None:
+            return math.sqrt(math.log1p((sd / mean) ** 2))
+        middle = self.figure(metric, "p50")
+        tails = ((self.figure(metric, stat), z) for stat, z in reversed(_NORMAL.items()))
+        told = next(((tail, z) for tail, z in tails if tail), None)
+        if not middle or told is None:
+            return _UNTOLD_SPREAD
+        return max(0.0, math.log(told[0] / middle) / told[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +118,14 @@ class Level:
     asked: float | None = None
     """Load that was commanded, where it differs from what was delivered."""
     given: Statistic | None = None
-    """Tables without raw samples: the statistic as given."""
+    """Tables without raw samples: the statistic as given, whichever it is."""
+    stated: Stated | None = None
+    """Tables without raw samples: their statistics, by name."""
+    sent_s: Array = field(default_factory=lambda: EMPTY)
+    """When the requests of `ttft_s` were sent, on the clock of the run; empty, as the next two: not known."""
+    prompt_lens: Array = field(default_factory=lambda: EMPTY)
+    output_lens: Array = field(default_factory=lambda: EMPTY)
+    """Their tokens."""
     ttft_mean_s: float | None = None
     e2e_mean_s: float | None = None
     """Where it is not the mean of the samples."""
@@ -89,7 +140,13 @@ class Level:
 
     @property
     def n(self) -> int:
-        return self.given.n if self.given else len(self.ttft_s)
+        told = self.given or self.stated
+        return told.n if told else len(self.ttft_s)
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether it was measured request by request; else a table tells what came of it."""
+        return self.given is None and self.stated is None
 
     @property
     def in_flight(self) -> float:
@@ -123,6 +180,8 @@ class Level:
         column = self.samples(metric) if metric != "tpot" else EMPTY
         if len(column):
             return float(column.mean())
+        if self.stated is not None:
+            return self.stated.figure(metric, "mean")
         return self.ttft_mean_s if metric == "ttft" else None
 
     @property
@@ -146,6 +205,8 @@ class Level:
     def _statistic(self, metric: Latency, stat: Stat) -> Statistic | None:
         if self.given is not None:
             return self.given
+        if self.stated is not None:
+            return self.stated.statistic(metric, stat)
         values = self.samples(metric)
         if metric == "ttft" and len(self.censored_s) and len(values):
             late = self.censored_s[self.censored_s > np.median(values)]

@@ -137,7 +137,7 @@ class _Seen:
 def _seen(level: Level, axis: Axis, knee: float | None) -> _Seen | None:
     """One level as (running, mean wait, times); None where it says too little."""
     e2e_s = level.mean("e2e")
-    if level.given is not None or level.broken or level.n < MIN_SAMPLES or not e2e_s:
+    if not level.has_samples or level.broken or level.n < MIN_SAMPLES or not e2e_s:
         return None
     closed = axis == "concurrency"
     rate = level.load / e2e_s if closed else level.requests_per_s

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from llmtop.analysis import stats
 from llmtop.analysis.fits import Array
-from llmtop.analysis.levels import EMPTY, Level
+from llmtop.analysis.levels import EMPTY, Level, Stated
 from llmtop.analysis.sessions import Gauges, Requests
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget, Stat
 from llmtop.domain.verdicts import SloVerdict, TargetVerdict
@@ -35,11 +35,18 @@ class Sample:
     span_s: float | None = None
     textless: int = 0
     """Requests that ended well without any text: they have no latency, and are none that failed."""
+    stated: Stated | None = None
+    """Statistics in place of the requests."""
+
+    @property
+    def well(self) -> int:
+        """How many requests have latencies."""
+        return len(self.ttft_s) if self.stated is None else self.stated.n
 
     @property
     def ended(self) -> int:
         """Of how many requests those that failed are a share."""
-        return len(self.ttft_s) + self.textless + self.errors
+        return self.well + self.textless + self.errors
 
     @classmethod
     def of_level(cls, level: Level) -> Sample:
@@ -52,6 +59,7 @@ class Sample:
             waiting=level.waiting,
             kv_usage=level.kv_usage,
             textless=level.textless,
+            stated=level.stated,
         )
 
     @classmethod
@@ -171,8 +179,10 @@ def holds(sample: Sample, target: SloTarget) -> bool | None:
         if 1 - (1 - target.limit) ** n >= stats.LEVEL:
             return False
         return False if stats.share_floor(sample.errors, n) > target.limit else None
-    values = _values(sample, target)
     stat = target.stat or "p95"
+    if sample.stated is not None:
+        return _holds_as_stated(sample.stated, target, stat)
+    values = _values(sample, target)
     n = len(values)
     if target.metric == "tpot" and n == 0 and np.isfinite(sample.e2e_s).sum() >= stats.FEWEST[stat]:
         return True  # answers of a single token have no TPOT
@@ -182,6 +192,24 @@ def holds(sample: Sample, target: SloTarget) -> bool | None:
         return None
     broken = stats.share_floor(int((values > target.limit).sum()), n) > MISS_SHARES[stat]
     return False if broken else None
+
+
+def _holds_as_stated(stated: Stated, target: SloTarget, stat: Stat) -> bool | None:
+    """The same of statistics that a table tells; a higher percentile that holds, or a lower that does not, will do."""
+    assert target.metric in LATENCIES
+    if stated.n < stats.FEWEST[stat]:
+        return None
+    told = stated.figure(target.metric, stat)
+    if told is not None:
+        return told <= target.limit
+    if stat == "mean":
+        return None
+    ranks = {each: stated.figure(target.metric, each) for each in MISS_SHARES}
+    for each, value in ranks.items():
+        lower = MISS_SHARES[each] > MISS_SHARES[stat]
+        if value is not None and lower == (value > target.limit):
+            return not lower
+    return None
 
 
 def _values(sample: Sample, target: SloTarget) -> Array:
@@ -201,6 +229,8 @@ def _latency(sample: Sample, target: SloTarget) -> TargetVerdict:
     stat = target.stat or "p95"
     n = len(values)
     name = target_name(target.name)
+    if sample.stated is not None:
+        return _as_stated(sample.stated, target, stat)
     if n == 0:
         ok = holds(sample, target)
         text = f"{name}: {'no request yet' if ok is None else 'answers of one token have none'}"
@@ -223,6 +253,15 @@ def _latency(sample: Sample, target: SloTarget) -> TargetVerdict:
         ok=ok,
         text=f"{name} {shown} of {limit}, {bound}",
     )
+
+
+def _as_stated(stated: Stated, target: SloTarget, stat: Stat) -> TargetVerdict:
+    assert target.metric in LATENCIES
+    value, ok = stated.figure(target.metric, stat), _holds_as_stated(stated, target, stat)
+    limit = TEXT.limit(target.metric, target.limit)
+    shown = "not known" if value is None else f"{TEXT.measured(target.metric, value)} of {limit}, as stated"
+    text = f"{target_name(target.name)}: {shown}" if value is None else f"{target_name(target.name)} {shown}"
+    return TargetVerdict(name=target.name, limit=target.limit, value=value, n=stated.n, ok=ok, text=text)
 
 
 def _errors(sample: Sample, target: SloTarget) -> TargetVerdict:
