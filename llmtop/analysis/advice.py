@@ -19,6 +19,7 @@ from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Drift, Forecast, Turn
 from llmtop.meter.facts import Facts
 from llmtop.wording import advice as words
+from llmtop.wording.gate import FLAG
 
 AGREES = 0.15
 """How far the present capacity by the walls may lie outside of what was measured before they are not believed."""
@@ -63,7 +64,7 @@ def advised(
     """
     if diagnosis.bound not in _SERVER:
         return diagnosis
-    table = DIALECTS[dialect or Dialect.OPENAI]
+    table = _turned(DIALECTS[dialect or Dialect.OPENAI], limits)
     faster = (_FASTER_HERE if here else _FASTER).get(diagnosis.bound, "")
     queue = next((each for each in (diagnosis.bound, cliff.cause) if each in _QUEUES), Bound.NONE)
     knee = cliff.at if cliff.confidence is Confidence.FIRM else None
@@ -82,6 +83,15 @@ def advised(
         return msgspec.structs.replace(diagnosis, advice=text)
     text = _with_number(faster, found, walls, cliff.axis, table, capacity)
     return msgspec.structs.replace(diagnosis, advice=text, prediction=found)
+
+
+def _turned(table: DialectTable, limits: Limits) -> DialectTable:
+    """The server's flags; while a gate in the client stands for its slots, it is the gate that is turned."""
+    if limits.gate is None:
+        return table
+    return msgspec.structs.replace(
+        table, advice=msgspec.structs.replace(table.advice, more_slots=FLAG, slots_divide=None)
+    )
 
 
 def explained(diagnosis: Diagnosis, leak: Drift | None) -> Diagnosis:

@@ -125,7 +125,8 @@ def assess(
         recoveries = recoveries_of(facts, meta.profile.plan, slo, requests, now_s)
     server = meta.info.server if meta.info is not None else None
     point = as_counted(current.point, limits)
-    named = configuration(server or table.title, limits.max_num_seqs, limits.gpus, point)
+    slots = limits.own_slots if limits.gate is not None else limits.max_num_seqs
+    named = configuration(server or table.title, slots, limits.gpus, point, gate=current.point.gate)
     cut = cut_of(facts)
     cut_to = "" if cut is None else prompts_cut(cut.used, cut.sent)
     named = f"{named} ({cut_to})" if cut_to else named

@@ -18,6 +18,7 @@ from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Kind
 from llmtop.wording.figures import TEXT
+from llmtop.wording.gate import FLAG
 from llmtop.wording.names import bound_name, load_unit, target_name
 from llmtop.wording.sentences import (
     CONTRADICTION,
@@ -223,7 +224,8 @@ def recommended_and_soak(
 
 
 def _limits_told(limits: Limits) -> list[tuple[float, Bound, str]]:
-    told = [(limits.max_num_seqs, Bound.QUEUE, "max_num_seqs"), (limits.kv_requests, Bound.KV, "the KV cache")]
+    slots = "max_num_seqs" if limits.gate is None else FLAG
+    told = [(limits.max_num_seqs, Bound.QUEUE, slots), (limits.kv_requests, Bound.KV, "the KV cache")]
     return [(wall, cause, name) for wall, cause, name in told if wall is not None]
 
 

@@ -16,6 +16,7 @@ from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Diagnosis
 from llmtop.wording.figures import TEXT
+from llmtop.wording.gate import gate_binds
 from llmtop.wording.sentences import CLIENT_LATE, CLIENT_SLOW, VOID, failures, starving
 
 WINDOW_S = 15.0
@@ -52,6 +53,10 @@ class Recent:
     waiting: float | None = None
     waiting_share: float = 0.0
     """Share of the polls with at least one request waiting."""
+    gate: int | None = None
+    """What the client's own gate lets through at once; None: it stands open."""
+    at_gate: float = 0.0
+    """Of those waiting: not let through yet."""
     kv_usage: float | None = None
     preemptions: float | None = None
     requests: float | None = None
@@ -176,6 +181,8 @@ def _gauges(recent: Recent) -> str:
         parts.append(f"running {TEXT.whole(recent.running)}")
     if recent.waiting is not None:
         parts.append(f"waiting {TEXT.whole(recent.waiting)}")
+    if recent.at_gate >= 1:
+        parts.append(f"{TEXT.whole(recent.at_gate)} of them at the gate of {recent.gate}")
     if recent.kv_usage is not None:
         parts.append(f"KV {TEXT.percent(recent.kv_usage)}")
     return ", ".join(parts)
@@ -232,6 +239,8 @@ def _slots(recent: Recent, limits: Limits, table: DialectTable) -> Diagnosis | N
     told = limits.max_num_seqs is not None
     cap = limits.max_num_seqs if limits.max_num_seqs is not None else recent.running_max or recent.running
     stuck = f"running stuck at {TEXT.whole(cap)}, waiting {TEXT.whole(recent.waiting)}"
+    if limits.gate is not None:
+        stuck = gate_binds(limits.gate, recent.running, recent.at_gate)
     memory = "" if recent.kv_usage is None else f", KV {TEXT.percent(recent.kv_usage)}"
     return Diagnosis(
         bound=Bound.QUEUE,
@@ -254,11 +263,12 @@ def _network(recent: Recent) -> Diagnosis | None:
             advice=_LOOK_BETWEEN,
             confidence=Confidence.PROVISIONAL,
         )
-    if recent.in_flight is not None and is_held(recent.held, recent.in_flight):
-        inside = (recent.running or 0.0) + (recent.waiting or 0.0)
+    through = (recent.in_flight or 0.0) - recent.at_gate
+    if recent.in_flight is not None and is_held(recent.held, through):
+        inside = (recent.running or 0.0) + (recent.waiting or 0.0) - recent.at_gate
         return Diagnosis(
             bound=Bound.NETWORK,
-            evidence=(f"{TEXT.whole(recent.in_flight)} in flight here, {TEXT.whole(inside)} on the server",),
+            evidence=(f"{TEXT.whole(through)} in flight here, {TEXT.whole(inside)} on the server",),
             advice="raise the connection limit of the gateway or proxy that holds requests back",
             confidence=Confidence.PROVISIONAL,
         )

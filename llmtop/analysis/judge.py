@@ -16,6 +16,7 @@ from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Kind
 from llmtop.wording.figures import TEXT
+from llmtop.wording.gate import FLAG, at_the_gate, gate_binds
 from llmtop.wording.sentences import failures
 
 QUEUED = 1.0
@@ -65,6 +66,10 @@ class Limits:
     """Tokens in a KV block: what a request holds is rounded up to it."""
     gpus: int | None = None
     """GPUs that serve, for tokens/s a GPU."""
+    gate: float | None = None
+    """The client's own gate, where `max_num_seqs` is what it lets through and not the server's."""
+    own_slots: float | None = None
+    """The server's, whatever the gate."""
     max_concurrency: int = 1024
     """Where the load ends: no level above is suggested."""
 
@@ -237,7 +242,7 @@ def cause_of(finding: Bend, series: Sweep, levels: Sequence[Level], limits: Limi
     above = [level for level in levels if level.load > finding.at]
     if any(level.waiting is not None for level in above):
         return _cause_by_gauges(finding, series, above, limits)
-    return _cause_by_latency(finding, series)
+    return _cause_by_latency(finding, series, limits)
 
 
 def _cause_by_gauges(
@@ -255,6 +260,8 @@ def _cause_by_gauges(
     if waiting < QUEUED:
         return Bound.COMPUTE, (f"nothing waits (at most {TEXT.count(waiting)}): steps themselves take longer",)
     gauges = f"waiting {TEXT.count(waiting)}" + ("" if running is None else f", running at most {TEXT.count(running)}")
+    if limits.gate is not None and is_pinned(running, limits.gate):
+        gauges = gate_binds(limits.gate, running or 0.0, waiting)
     pinned = is_pinned(running, limits.max_num_seqs)
     if not pinned and ((kv is not None and kv >= kv_full(limits)) or preemptions > 0):
         memory = "" if kv is None else f", KV {TEXT.percent(kv)}"
@@ -269,7 +276,8 @@ def _cause_by_gauges(
     if free:
         return Bound.NONE, (gauges + memory, "slots are free: what binds is not known")
     suspected = [] if running is None or slots is not None else [f"max_num_seqs suspected {TEXT.whole(running)}"]
-    return Bound.QUEUE, (gauges + memory, *suspected, *_cross_check(finding, series, running, slots))
+    limit = "server's limit" if limits.gate is None else FLAG
+    return Bound.QUEUE, (gauges + memory, *suspected, *_cross_check(finding, series, running, slots, limit))
 
 
 def _held(level: Level) -> bool:
@@ -278,7 +286,7 @@ def _held(level: Level) -> bool:
     return level.running is not None and is_held(missing, level.in_flight)
 
 
-def _cause_by_latency(finding: Bend, series: Sweep) -> tuple[Bound, tuple[str, ...]]:
+def _cause_by_latency(finding: Bend, series: Sweep, limits: Limits) -> tuple[Bound, tuple[str, ...]]:
     """Without gauges: does the added time come before the first token or after it?"""
     assert finding.at is not None
     x, above = series.x, series.x > finding.at
@@ -293,12 +301,16 @@ def _cause_by_latency(finding: Bend, series: Sweep) -> tuple[Bound, tuple[str, .
     grown_e2e = series.e2e_mean[above].mean() - e2e_at_knee
     share = grown_ttft / grown_e2e if grown_e2e > 0 else 1.0
     text = f"{TEXT.percent(min(1.0, max(0.0, share)))} of the added time comes before the first token"
+    if limits.gate is not None and share > 0.6 and abs(finding.at - limits.gate) <= AGREEMENT * limits.gate:
+        return Bound.QUEUE, (f"{text}: {at_the_gate(limits.gate)}",)
     if share > 0.6:
         return Bound.QUEUE, (f"{text}: queue or KV (no server gauges)",)
     return Bound.COMPUTE, (f"{text}: steps themselves take longer (no server gauges)",)
 
 
-def _cross_check(finding: Bend, series: Sweep, running: float | None, limit: float | None) -> list[str]:
+def _cross_check(
+    finding: Bend, series: Sweep, running: float | None, limit: float | None, name: str = "server's limit"
+) -> list[str]:
     """Independent readings of how many requests are served at once, and whether they agree within 10 %."""
     if _think(series.levels):
         return []
@@ -313,7 +325,7 @@ def _cross_check(finding: Bend, series: Sweep, running: float | None, limit: flo
     if running is not None:
         readings.append(("running gauge", running))
     if limit is not None:
-        readings.append(("server's limit", limit))
+        readings.append((name, limit))
     if len(readings) < 2:
         return []
     values = [value for _, value in readings]

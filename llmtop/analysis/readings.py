@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from llmtop.analysis.fits import Array
+from llmtop.analysis.gate import at_gate
 from llmtop.analysis.levels import EMPTY
 from llmtop.analysis.sessions import Gauges, Progress, Requests
 from llmtop.analysis.steps import StepFunction
@@ -89,7 +90,9 @@ def _bins(facts: Facts, since_s: float, until_s: float) -> tuple[int, int]:
 
 
 def server_gauges(facts: Facts) -> Gauges:
-    """What the server showed, without the seconds in which the client was the bottleneck."""
+    """What the server showed, and what waited at the gate before it, without the seconds in which the client was the
+    bottleneck.
+    """
     table, size = facts.server, len(facts.server)
     if size == 0:
         return Gauges()
@@ -98,7 +101,7 @@ def server_gauges(facts: Facts) -> Gauges:
     gauges = Gauges(
         t_s=t_s,
         running=column(table, "running", size),
-        waiting=column(table, "waiting", size),
+        waiting=column(table, "waiting", size) + at_gate(facts, t_s),
         kv_usage=column(table, "kv_usage", size),
         preemptions=np.maximum(np.diff(total, prepend=total[:1]), 0.0),
         iteration_tokens=column(table, "iteration_tokens_mean", size),

@@ -11,7 +11,8 @@ from msgspec import structs
 from llmtop.analysis.cliff import QUEUE_SHARE, QUEUED_TTFT
 from llmtop.analysis.diagnosis import WINDOW_S, Recent
 from llmtop.analysis.fits import Array
-from llmtop.analysis.judge import Limits
+from llmtop.analysis.gate import at_gate, gates_at
+from llmtop.analysis.judge import Limits, is_pinned
 from llmtop.analysis.levels import EMPTY, MIN_REQUESTS
 from llmtop.analysis.readings import server_gauges, waiting_ages
 from llmtop.analysis.sessions import Requests
@@ -58,14 +59,16 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) 
     server = _Rows(facts.server, start_s, now_s)
     bins = _Rows(facts.bins, start_s, now_s)
     client = _Rows(facts.client, start_s, now_s)
-    waiting = server.known("waiting")
+    waiting = _waiting(facts, server)
     of_late = requests.pick((requests.end_s > start_s) & (requests.end_s <= now_s))
     return Recent(
         polls=server.count,
         in_flight=bins.mean("in_flight"),
         running=server.median("running"),
         running_max=server.highest("running"),
-        waiting=server.mean("waiting"),
+        waiting=float(waiting.mean()) if len(waiting) else None,
+        gate=point.gate,
+        at_gate=float(np.mean(at_gate(facts, server.column("t_s")))) if server.count else 0.0,
         waiting_share=float(np.mean(waiting >= 1)) if len(waiting) else 0.0,
         kv_usage=server.mean("kv_usage"),
         preemptions=server.growth("preemptions_total"),
@@ -86,6 +89,12 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) 
     )
 
 
+def _waiting(facts: Facts, server: _Rows) -> Array:
+    """Requests that waited at each scrape that shows them, those at the gate among them."""
+    waiting = server.column("waiting") + at_gate(facts, server.column("t_s"))
+    return waiting[np.isfinite(waiting)]
+
+
 def last_change_s(facts: Facts, now_s: float) -> float:
     """When what was asked for last changed, as known at `now_s`."""
     return next((change.t_s for change in reversed(facts.changes) if change.t_s <= now_s), 0.0)
@@ -96,13 +105,14 @@ def _first_tokens(facts: Facts, requests: Requests, now_s: float) -> tuple[float
 
     Both over the same scrapes with the same weights, the number of first tokens seen here between two scrapes: a mean
     of all requests that ended, or of all scrapes, would compare other requests. A first token at a scrape may be told
-    by the one before or after, so the slowest of the three counts. Requests whose end is not seen yet lack.
+    by the one before or after, so the slowest of the three counts. Requests whose end is not seen yet lack. While some
+    wait at the gate the two tell of different times.
     """
     table = facts.server
     t_s, told = np.array(table.column("t_s")), np.array(table.column("ttft_mean_s"))
     first_s = requests.first_token_s
     recent = np.flatnonzero((first_s > now_s - GAP_S) & (requests.end_s <= now_s))
-    if len(t_s) < 3 or len(recent) == 0:
+    if len(t_s) < 3 or len(recent) == 0 or at_gate(facts, t_s[t_s > now_s - GAP_S]).max(initial=0.0) >= 1:
         return None, None
     number = np.searchsorted(t_s, first_s[recent])
     near = np.stack([told[np.clip(number + i, 0, len(told) - 1)] for i in (-1, 0, 1)])
@@ -113,14 +123,15 @@ def _first_tokens(facts: Facts, requests: Requests, now_s: float) -> tuple[float
 
 
 def _held(facts: Facts, now_s: float) -> float:
-    """Requests in flight here at the instant of a scrape and not on the server: the fewest of the last `GAP_S`."""
+    """Requests in flight here at the instant of a scrape and neither on the server nor at the gate: the fewest of the
+    last `GAP_S`."""
     server, bins = _Rows(facts.server, now_s - GAP_S, now_s), facts.bins
     t_s, running, waiting = (server.column(name) for name in ("t_s", "running", "waiting"))
     at = np.searchsorted(bins.column("t_s"), t_s, side="right") - 1
     if len(t_s) < GAP_S / 2 or not np.isfinite(running).all() or at.min() < 0:
         return 0.0
     here = np.array(bins.column("in_flight"))[at]
-    return max(0.0, float((here - running - np.nan_to_num(waiting)).min()))
+    return max(0.0, float((here - running - np.nan_to_num(waiting) - at_gate(facts, t_s)).min()))
 
 
 def as_ended(facts: Facts, meta: RunMeta) -> RunMeta:
@@ -150,7 +161,8 @@ def _foreign(facts: Facts, stop: int, start_s: float) -> float | None:
     """
     t_s = np.array(facts.server.column("t_s")[:stop])
     inside = facts.server.column("running")[:stop] + np.nan_to_num(facts.server.column("waiting")[:stop])
-    bins_s, ours = np.array(facts.bins.column("t_s")), np.array(facts.bins.column("in_flight"))
+    bins_s = np.array(facts.bins.column("t_s"))
+    ours = np.minimum(np.array(facts.bins.column("in_flight"))[: len(bins_s)], gates_at(facts, bins_s))
     target = facts.bins.column("target")
     beyond: list[float] = []
     for i in range(stop - 1, -1, -1):
@@ -223,8 +235,12 @@ def limits_of(facts: Facts, meta: RunMeta, point: LoadPoint) -> Limits:
         pool = latest("max_model_len") or pool
     nobodys = len(facts.server) and not any(latest(name) is not None for name in SERVER_COLUMNS if name != "t_s")
     probed = meta.info.max_num_seqs if meta.info is not None and not nobodys else None
+    slots = latest("max_num_seqs") or probed
+    gate = None if _queues_itself(facts, point.gate) or (slots or math.inf) <= (point.gate or 0) else point.gate
     return Limits(
-        max_num_seqs=latest("max_num_seqs") or probed,
+        max_num_seqs=slots if gate is None else gate,
+        gate=gate,
+        own_slots=slots,
         kv_capacity_tokens=pool,
         max_num_batched_tokens=latest("max_num_batched_tokens"),
         prompt_tokens=point.prompt_tokens,
@@ -232,6 +248,16 @@ def limits_of(facts: Facts, meta: RunMeta, point: LoadPoint) -> Limits:
         block_tokens=size if size is not None else 1.0,
         max_concurrency=meta.profile.caps.max_concurrency,
     )
+
+
+def _queues_itself(facts: Facts, gate: int | None) -> bool:
+    """Whether requests wait on the server while it runs fewer than the gate lets through: a limit of its own binds."""
+    if gate is None:
+        return False
+    running, waiting = (np.array(facts.server.column(name)) for name in ("running", "waiting"))
+    busy = np.flatnonzero(running[: len(waiting)] > 0)[-_QUEUE_POLLS:]
+    queues = len(busy) == _QUEUE_POLLS and bool(np.all(waiting[busy] >= 1))
+    return queues and not is_pinned(float(np.median(running[busy])), gate)
 
 
 def measured_lengths(limits: Limits, requests: Requests) -> Limits:
@@ -333,7 +359,7 @@ def overloaded_now(
         usual_s: median time from first to last token.
     """
     polls = _Rows(facts.server, now_s - 30.0, now_s)
-    waiting = polls.known("waiting")[-_QUEUE_POLLS:]
+    waiting = _waiting(facts, polls)[-_QUEUE_POLLS:]
     queued = len(waiting) == _QUEUE_POLLS and bool(np.all(waiting >= 1))
     first = requests.first_token_s
     recent = np.flatnonzero(np.isfinite(first) & (first > now_s - 30.0) & requests.ok)
@@ -347,6 +373,6 @@ def overloaded_now(
         return True
     if not before:
         return False
-    calm = _Rows(facts.server, now_s - max(usual_s, 1.0), now_s).known("waiting")
+    calm = _waiting(facts, _Rows(facts.server, now_s - max(usual_s, 1.0), now_s))
     empty = bool(np.all(calm < 1))
     return not (empty and (ttft_s is None or base_s is None or ttft_s < 1.3 * base_s))

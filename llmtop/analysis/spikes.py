@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from llmtop.analysis.fits import Array
+from llmtop.analysis.gate import at_gate
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.slo import Sample, holds
 from llmtop.analysis.work import alongside, middle
@@ -109,6 +110,7 @@ def recoveries_of(facts: Facts, plan: LoadPlan, slo: Slo, requests: Requests, no
     server = facts.server
     shown_s = np.array(server.column("t_s"))
     waiting, kv = (np.array(server.column(name)[: len(shown_s)]) for name in ("waiting", "kv_usage"))
+    waiting += at_gate(facts, shown_s)
     return tuple(
         recovery(spike, slo, requests, (shown_s, waiting), (shown_s, kv), now_s)
         for spike in spikes_of(facts.changes, plan)

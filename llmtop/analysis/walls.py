@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -59,6 +59,8 @@ class Walls:
     budget: float | None
     bound: Bound
     """Which of them stops the present configuration; NONE: none was reached."""
+    behind: float = math.inf
+    """The server's own slots, where `slots` are those of a gate before it."""
 
     @property
     def running(self) -> float:
@@ -69,7 +71,7 @@ class Walls:
     @property
     def others(self) -> float:
         """All that would run at once with slots enough; inf: no such wall is known."""
-        return min((wall for wall in (self.kv, self.budget) if wall is not None), default=math.inf)
+        return min(wall for wall in (self.kv, self.budget, self.behind) if wall is not None)
 
     def capacity(self, most: Array, careful: bool = False) -> tuple[Array, Array]:
         """(load at the SLO, running at it) where at most `most` requests run at once, for each of `most`.
@@ -130,10 +132,21 @@ def walls_of(
 ) -> Walls | str:
     """The walls behind the levels of one curve; a text: which measurement is missing for them.
 
+    A gate in the client stands for the slots, with the server's own slots as one more wall behind them.
+
     Args:
         bound: what stops the server where the levels queue.
         knee: where the queue begins, for servers that do not show what they run.
     """
+    found = _walls_of(levels, limits, slo, axis, bound, knee)
+    if isinstance(found, str) or limits.gate is None or limits.own_slots is None:
+        return found
+    return replace(found, behind=limits.own_slots)
+
+
+def _walls_of(
+    levels: Sequence[Level], limits: Limits, slo: Slo, axis: Axis, bound: Bound, knee: float | None
+) -> Walls | str:
     service = service_of(levels, slo, axis, knee)
     if isinstance(service, str):
         return service
@@ -212,6 +225,6 @@ def _gives(walls: Walls, best: Carried, room: float, turns: tuple[Turn, ...]) ->
     loses = alone < min(room, top)
     wall: str | None = name
     if not loses and best.running >= math.floor(min(room, top)):
-        others = {"token_budget": walls.budget, "queue": walls.slots}
+        others = {"token_budget": walls.budget, "queue": walls.slots if math.isinf(walls.behind) else walls.behind}
         wall = None if top < room else next((each for each, at in others.items() if at == room), "kv")
     return Forecast(turns=turns, capacity_now=0.0, capacity_then=best.load, next_wall=wall, more_loses=loses)

@@ -11,6 +11,7 @@ from llmtop.domain.run import SearchEnded
 from llmtop.domain.slo import Slo, SloTarget
 from llmtop.domain.verdicts import ClientCause, ClientReason, CliffVerdict
 from llmtop.wording.figures import TEXT, Figures
+from llmtop.wording.gate import gate_text
 from llmtop.wording.names import load_unit, target_name
 
 CLIENT_SLOW = "the client was the bottleneck"
@@ -96,7 +97,12 @@ def broken_there(load: float, axis: Axis, target: SloTarget, value: float, figur
 
 
 def configuration(
-    server: str | None, slots: float | None, gpus: int | None, point: LoadPoint | None, figures: Figures = TEXT
+    server: str | None,
+    slots: float | None,
+    gpus: int | None,
+    point: LoadPoint | None,
+    figures: Figures = TEXT,
+    gate: float | None = None,
 ) -> str:
     """What a capacity holds for: `vLLM 0.33, 36 slots, 1 GPU, 192/64 tokens`. What is not known is left out.
 
@@ -104,9 +110,11 @@ def configuration(
         server: title and version.
         slots: requests in one batch.
         gpus: that serve.
+        gate: what the client lets through at once; None: all.
     """
     parts = [server or ""]
     parts += [] if slots is None else [f"{figures.whole(slots)} slots" if slots != 1 else "1 slot"]
+    parts += [] if gate is None else [gate_text(gate)]
     parts += [] if not gpus else [f"{gpus} GPU{'' if gpus == 1 else 's'}"]
     parts += [] if point is None else [f"{point.prompt_tokens}/{point.output_tokens} tokens"]
     return ", ".join(filter(None, parts))

@@ -123,6 +123,7 @@ def test_what_a_capacity_holds_for_is_named_as_far_as_it_is_known() -> None:
     point = LoadPoint(concurrency=1, prompt_tokens=192, output_tokens=64)
     assert sentences.configuration("vLLM 0.33", 36, 1, point) == "vLLM 0.33, 36 slots, 1 GPU, 192/64 tokens"
     assert sentences.configuration("SGLang", 1, 4, None) == "SGLang, 1 slot, 4 GPUs"
+    assert sentences.configuration("vLLM", 36, 1, None, gate=16) == "vLLM, 36 slots, gate 16, 1 GPU"
     assert sentences.configuration(None, None, None, None) == ""
 
 

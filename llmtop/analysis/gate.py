@@ -1,0 +1,30 @@
+"""The client's own gate as judgements see it: what it holds back is the queue of a server with so many slots.
+
+A gate of M lets M requests through at once, so that the server shows M running and none waiting, whatever the load.
+Everything that judges counts those before the gate among the waiting, and the gate among the walls.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmtop.analysis.fits import Array
+from llmtop.meter.facts import Facts
+
+
+def gates_at(facts: Facts, t_s: Array) -> Array:
+    """What the gate let through at once at each instant; inf where none stood, and before any load."""
+    if all(change.point.gate is None for change in facts.changes):
+        return np.full(len(t_s), np.inf)
+    gates = [np.inf, *(np.inf if change.point.gate is None else change.point.gate for change in facts.changes)]
+    changed_s = [change.t_s for change in facts.changes]
+    return np.array(gates)[np.searchsorted(changed_s, t_s, side="right")]
+
+
+def at_gate(facts: Facts, t_s: Array) -> Array:
+    """Requests that waited at the gate at each instant: those in flight beyond what it let through."""
+    gates = gates_at(facts, t_s)
+    bins_s, in_flight = np.array(facts.bins.column("t_s")), np.array(facts.bins.column("in_flight"))
+    if len(bins_s) == 0 or not np.isfinite(gates).any():
+        return np.zeros(len(t_s))
+    return np.asarray(np.maximum(0.0, np.interp(t_s, bins_s, in_flight[: len(bins_s)]) - gates))
