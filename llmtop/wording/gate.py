@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from llmtop.wording.figures import TEXT
+from llmtop.wording.sentences import gate_text
 
 FLAG = "the gate"
 """What is turned in place of the server's own flag."""
-
-
-def gate_text(gate: float) -> str:
-    """`gate 16`"""
-    return f"gate {TEXT.whole(gate)}"
 
 
 def gate_binds(gate: float, running: float, at_gate: float) -> str:

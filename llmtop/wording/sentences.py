@@ -11,7 +11,6 @@ from llmtop.domain.run import SearchEnded
 from llmtop.domain.slo import Slo, SloTarget
 from llmtop.domain.verdicts import ClientCause, ClientReason, CliffVerdict
 from llmtop.wording.figures import TEXT, Figures
-from llmtop.wording.gate import gate_text
 from llmtop.wording.names import load_unit, target_name
 
 CLIENT_SLOW = "the client was the bottleneck"
@@ -237,9 +236,9 @@ def driven(axis: Axis, point: LoadPoint | None, prompt_tokens: float | None = No
     return ", ".join(words)
 
 
-def gate_text(gate: int | None) -> str:
+def gate_text(gate: float | None) -> str:
     """`gate 16`: so many requests at most are let through to the server."""
-    return "no gate" if gate is None else f"gate {gate}"
+    return "no gate" if gate is None else f"gate {gate:g}"
 
 
 def felt(slo: Slo, figures: Figures = TEXT) -> str:
