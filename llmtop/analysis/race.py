@@ -29,6 +29,10 @@ RUNGS = (2.0, 4.0, 8.0)
 window then."""
 ALONE = RUNGS[1]
 """E2E of the only one that is left: what the end of a tune is held against."""
+MOST_S = 100.0
+"""No further rung is begun after so long: the search that verifies the winner says more."""
+RIVAL = 0.85
+"""Who seems to carry less than this share of the leader is tried only if the leader turns out to be worse."""
 RAMP_E2ES = 2.0
 RAMP_REQUESTS = 20
 """Fewer have no tail."""
@@ -222,7 +226,7 @@ class Race:
             self._window = Window(point, now_s, RAMP_E2ES, RAMP_REQUESTS)
             return
         self._drop()
-        wanted = self._next_try()
+        wanted = self._next_try(now_s)
         if wanted is None:
             self._end()
             return
@@ -290,14 +294,18 @@ class Race:
         best = max(self._worth(each).value for each in self._alive)
         return next(each for each in self._alive if self._worth(each).value >= best - 1e-9 * abs(best))
 
-    def _next_try(self) -> tuple[int, float] | None:
+    def _next_try(self, now_s: float) -> tuple[int, float] | None:
         """(slots, rung) of the next window; None: it is decided, or the last rung is through."""
         leader = self._leader()
         if self._beat is not None and self._beat.above(self._worth(leader)):
             return None
         rung = ALONE if len(self._alive) == 1 else RUNGS[-1]
-        short = [each for each in self._alive if self._tried[each] < 0.95 * rung]
+        near = RIVAL * self._worth(leader).value
+        rivals = [each for each in self._alive if each == leader or self._worth(each).value >= near]
+        short = [each for each in rivals if self._tried[each] < 0.95 * rung]
         if not short:
+            return None
+        if now_s - (self._start_s or 0.0) > MOST_S and all(self._tried[each] for each in rivals):
             return None
         slots = min(short, key=lambda each: (self._tried[each] >= 0.95 * RUNGS[0], self._tried[each], each != leader))
         return slots, next(each for each in RUNGS if self._tried[slots] < 0.95 * each)
