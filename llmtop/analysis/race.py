@@ -1,8 +1,7 @@
 """All numbers of slots on one server: a ramp up to each of them, then the best ones by gate, in rungs of 2, 4, 8 E2E.
 
 A pure state machine, as the capacity search is: `next(facts, now_s)` looks at what the load did and says which load it
-wants next. Lengths of windows are counted in E2E, which is as many ended requests as are in flight; output tokens are
-credited by time, so that half of a request counts half.
+wants next.
 """
 
 from __future__ import annotations
@@ -11,17 +10,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from msgspec.structs import replace
 
-from llmtop.analysis.serving import Carried, Seen, carried, strain, tokens_at
-from llmtop.analysis.stats import share_floor
+from llmtop.analysis.serving import Seen, carried, strain, tokens_at
 from llmtop.analysis.tested import client_seconds
-from llmtop.analysis.trial import statistic
+from llmtop.analysis.window import Window
 from llmtop.domain.commands import SetLoad
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.slo import LATENCIES, Slo
+from llmtop.domain.slo import Slo
 from llmtop.domain.steering import Phase, Step
+from llmtop.domain.tuning import Carried
 from llmtop.meter.facts import Facts
 
 RUNGS = (2.0, 4.0, 8.0)
@@ -36,19 +34,12 @@ RIVAL = 0.85
 RAMP_E2ES = 2.0
 RAMP_REQUESTS = 20
 """Fewer have no tail."""
-SETTLE_E2ES = 1.0
-"""Requests of the load before, and users who came together, are let pass for so long."""
-LEAST_S = 1.5
-"""Six bins."""
 PAST = 1.25
 """A level of the ramp that takes so much of a limit shows all it has to show of more."""
 SAME = 0.03
 """A load as near as this to the one that was measured last is that one."""
-WARM_TOKENS = 8
-"""Of a request that only makes a server compile what it will need."""
 CLIENT_S = 20
 """Seconds of the client after which a race that is void for its sake ends."""
-_MIN_ERRORS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,73 +55,6 @@ class Raced:
     """Slots that fell behind before they had a window of their own."""
     void: str = ""
     """Why nothing of it counts: `client`, or `stopped`."""
-
-
-class Window:
-    """One load from when it was wanted until enough of it was seen."""
-
-    def __init__(self, point: LoadPoint, start_s: float, e2es: float, requests: int = 0, settle: float = 1.0) -> None:
-        self.point = point
-        self.start_s = start_s
-        self._need = max(e2es * self.load, float(requests))
-        self._settle = math.ceil(settle * SETTLE_E2ES * self.load)
-        self._from_s: float | None = None
-
-    @property
-    def load(self) -> int:
-        return max(1, int(self.point.value))
-
-    def look(self, facts: Facts, slo: Slo, now_s: float) -> Seen | None:
-        """What was measured; None: not enough yet."""
-        table = facts.requests
-        ended_s = np.sort(table.column("end_s")[(table.column("end_s") > self.start_s)])
-        if self._broken(facts, slo):
-            return self._seen(facts, slo, self.start_s, now_s, broken=True)
-        if self._from_s is None:
-            if len(ended_s) < self._settle:
-                return None
-            self._from_s = float(ended_s[self._settle - 1]) if self._settle else self.start_s
-        count = int(np.sum(ended_s > self._from_s))
-        if count < self._need or now_s - self._from_s < LEAST_S:
-            return None
-        return self._seen(facts, slo, self._from_s, now_s)
-
-    def _broken(self, facts: Facts, slo: Slo) -> bool:
-        """Whether more requests of this load fail than the SLO allows, or the brake has cut it."""
-        if any(change.reason == "brake" and change.t_s > self.start_s for change in facts.changes):
-            return True
-        limit, table = slo.target("error_ratio"), facts.requests
-        own = table.column("dispatched_s") > self.start_s
-        errors, all_ = int(np.sum(own & (table.column("error") > 0))), int(np.sum(own))
-        return limit is not None and errors >= _MIN_ERRORS and share_floor(errors, all_) > limit.limit
-
-    def _seen(self, facts: Facts, slo: Slo, since_s: float, now_s: float, broken: bool = False) -> Seen:
-        table, bins = facts.requests, facts.bins
-        inside = (table.column("end_s") > since_s) & (table.column("end_s") <= now_s)
-        rows = np.flatnonzero(inside & (table.column("ok") > 0) & (table.column("client_limited") != 1))
-        t_s = bins.column("t_s")
-        own = (t_s > since_s) & (t_s <= now_s)
-        span_s = max(float(bins.column("span_s")[own].sum()), 1e-9)
-        tokens_per_s = float(bins.column("output_tokens")[own].sum()) / span_s
-        lengths = table.column("output_tokens")[rows]
-        mean = float(lengths.mean()) if len(rows) else 0.0
-        figures = []
-        for target in slo.targets:
-            if target.metric in LATENCIES:
-                values = table.column(f"{target.metric}_s")[rows]
-                value = statistic(values[np.isfinite(values)], target.stat or "p95")
-                figures.append((target.name, math.nan if value is None else value))
-        return Seen(
-            load=self.load,
-            gate=self.point.gate,
-            e2es=max(0.25, int(inside.sum()) / self.load),
-            requests_per_s=tokens_per_s / mean if mean else 0.0,
-            tokens_per_s=tokens_per_s,
-            figures=tuple(figures),
-            n=len(rows),
-            errors=int(np.sum(inside & (table.column("error") > 0))),
-            broken=broken,
-        )
 
 
 class Race:
@@ -160,14 +84,13 @@ class Race:
         self._levels: list[Seen] = []
         self._tried: dict[int, float] = dict.fromkeys(self._slots, 0.0)
         """E2E of the windows of each number of slots, beside the ramp."""
+        self._newest: dict[int, Seen] = {}
         self._alive = list(self._slots)
         self._trying: int | None = None
         self._window: Window | None = None
         self._start_s: float | None = None
         self._void = ""
         self._done = False
-        self.best: Seen | None = None
-        """The newest window of the one that leads: what a later run is held against."""
 
     def _ramp_loads(self) -> list[int]:
         top = self._slots[-1] if self._users is None else min(self._slots[-1], self._users)
@@ -192,6 +115,18 @@ class Race:
         dropped = tuple(each for each in self._slots if each not in self._alive and not self._tried[each])
         return Raced(tuple(self._levels), tuple(users), tuple(tokens), dropped, self._void)
 
+    @property
+    def anchor(self) -> tuple[LoadPoint, float] | None:
+        """The load at which the one that leads was measured last, and its output tokens a second there: what the same
+        configuration is held against when all is done. None: nothing was measured."""
+        if not self._levels:
+            return None
+        newest = self._newest.get(self._leader(), self._levels[-1])
+        same = [seen for seen in self._levels if (seen.load, seen.gate) == (newest.load, newest.gate)]
+        e2es = sum(seen.e2es for seen in same)
+        point = replace(self._base.at("concurrency", newest.load), gate=newest.gate)
+        return point, sum(seen.e2es * seen.tokens_per_s for seen in same) / e2es
+
     def _advance(self, facts: Facts, now_s: float) -> None:
         if self._start_s is None:
             self._start_s = now_s
@@ -215,6 +150,7 @@ class Race:
             )
         else:
             self._tried[self._trying] += seen.e2es
+            self._newest[self._trying] = seen
         self._go_on(now_s)
 
     def _end(self, void: str = "") -> None:
@@ -237,7 +173,9 @@ class Race:
         if near and before is not None:
             point = before.point
         self._trying = slots
-        self._window = Window(point, now_s, rung - self._tried[slots], RAMP_REQUESTS, 0.0 if near else 1.0)
+        since_s = before.since_s if near and before is not None else now_s
+        settle = 0.0 if near else 1.0
+        self._window = Window(point, now_s, rung - self._tried[slots], RAMP_REQUESTS, settle, since_s)
 
     def _same(self, point: LoadPoint, other: LoadPoint) -> bool:
         return abs(point.value - other.value) <= max(1.0, SAME * other.value)

@@ -129,6 +129,11 @@ class CapacitySearch:
         return capacity_of_tested(self.tested, self._ended, self._slo, self._base, self._client, self._statuses)
 
     @property
+    def void(self) -> bool:
+        """Whether the client was the bottleneck."""
+        return self._client.void or (self._ended is not None and self._ended.reason == "client")
+
+    @property
     def _quick(self) -> bool:
         return self._phase == "double"
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from llmtop.analysis.service import WAIT_TAIL
 from llmtop.domain.slo import Slo, SloTarget
+from llmtop.domain.tuning import Carried
 
 NOISE = 0.042
 """Relative standard deviation of tokens a second, credited by time, in a window of one E2E; falls with its root."""
@@ -55,18 +56,6 @@ class Seen:
     def figure(self, target: SloTarget) -> float:
         """NaN where no request told it."""
         return dict(self.figures).get(target.name, math.nan)
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """Users at the SLO, or tokens a second: what it is about, and between which bounds it surely lies."""
-
-    value: float
-    low: float
-    high: float
-
-    def above(self, other: Carried) -> bool:
-        return self.low > other.high
 
 
 def running_limits(slo: Slo) -> list[SloTarget]:

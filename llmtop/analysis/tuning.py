@@ -17,8 +17,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from llmtop.analysis.race import Raced
-from llmtop.analysis.serving import Carried
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.tuning import Carried, Kind, Row, Tune, Values, named
 from llmtop.errors import UsageError
 
 SLOTS = (
@@ -35,16 +35,7 @@ SLOTS = (
 )
 """Names of the setting that says how many requests run at once: of vLLM, SGLang, TGI, TensorRT-LLM, LMDeploy, llama.cpp
 and Ollama, in small letters with `_`."""
-DRIFT = 0.05
-"""Change of the first configuration from the first measurement to the last that voids a tune: what settings gain is
-seldom more."""
 MOST_CANDIDATES = 64
-_AGAIN = 1.0
-"""How far the search of the winner must fall below the next best, by their bounds, until that is searched, too."""
-
-Values = tuple[tuple[str, str], ...]
-"""(name, value) of each setting, in the order in which they are tried."""
-Kind = Literal["first", "race", "search", "again"]
 
 
 class Candidate(Struct, frozen=True):
@@ -74,6 +65,8 @@ class Task(Struct, frozen=True):
     """Of a race, smallest first."""
     point: LoadPoint | None = None
     """Of `again`: the load; None in `first`, which picks it."""
+    was: float | None = None
+    """Of `again`: output tokens a second there, the first time."""
     beat: Carried | None = None
     expects: float | None = None
     """Of a search: users at the SLO, by what is known."""
@@ -103,49 +96,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     restarts: int = 0
 
 
-class Row(Struct, frozen=True, kw_only=True):
-    """One candidate in the table."""
-
-    values: Values
-    how: Literal["searched", "by gate", "by the ramp", "dropped", "failed", "not applied", "not tried"]
-    users: Carried | None = None
-    tokens_per_s: Carried | None = None
-    figures: tuple[tuple[str, float], ...] = ()
-    restarts: int = 0
-    note: str = ""
-
-
-class Tune(Struct, frozen=True, kw_only=True):
-    """What a tune came to."""
-
-    rows: tuple[Row, ...]
-    original: Values
-    winner: Values | None
-    """None: no configuration could be verified."""
-    users: int | None
-    """That were asked for."""
-    gain: float | None = None
-    """Of the winner over the original, as a share of users at the SLO, or of tokens with `users`."""
-    drift: float | None = None
-    """Of the first configuration; None: not measured twice."""
-    edge: Literal["largest", "smallest"] | None = None
-    """The winner has the largest, or the smallest, of several numbers that were tried."""
-    holds: bool | None = None
-    """Whether the winner carries the users that were asked for; None: not known, or none were."""
-    restarts: int = 0
-
-    @property
-    def void(self) -> bool:
-        return self.drift is not None and abs(self.drift) > DRIFT
-
-
 def is_slots(name: str) -> bool:
     return name.lower().lstrip("-").replace("-", "_") in SLOTS
-
-
-def named(values: Values) -> str:
-    """`max_num_seqs=64 kv_cache_dtype=fp8`."""
-    return " ".join(f"{name}={value}" for name, value in values)
 
 
 def candidates(tries: Sequence[tuple[str, Sequence[str]]]) -> tuple[Candidate, ...]:
@@ -244,7 +196,7 @@ class Tuning:
             return None
         if len(self._all) == 1 and not self._live:
             return None
-        return Task("again", self._base, point=self._first.point)
+        return Task("again", self._base, point=self._first.point, was=self._first.tokens_per_s)
 
     def told(self, task: Task, outcome: Outcome) -> None:
         """What came of the task that was wanted last."""

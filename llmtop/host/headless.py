@@ -21,6 +21,7 @@ from llmtop.errors import INTERRUPTED, LlmtopError, SessionLost
 from llmtop.host.endings import End, EndWatch
 from llmtop.host.host import LISTEN_S, Host, Link
 from llmtop.host.outputs import Output
+from llmtop.host.steering import Steerer
 from llmtop.meter.facts import Facts
 
 LOST_S = 30.0
@@ -50,6 +51,7 @@ def run_to_end(
     show: Callable[[Shown], None],
     *,
     search: bool = False,
+    steerer: Steerer | None = None,
     outputs: Sequence[Output] = (),
     baselines: Sequence[Side] = (),
     watch: EndWatch | None = None,
@@ -60,6 +62,7 @@ def run_to_end(
         link: the run; it is closed at the end. Called from the main thread, whose signals it takes.
         show: called once a second of the run, and every `WAITED_S` before it has begun.
         search: drive by a capacity search instead of the plan.
+        steerer: drive by this instead of either.
         outputs: who else is told of the run.
         baselines: earlier measurements, judged by `slo`.
         watch: says when it is over; None: one with the usual limits.
@@ -68,12 +71,17 @@ def run_to_end(
         SessionLost: the run ended unasked or never began; with the exit code of what went wrong.
         KeyboardInterrupt: a signal ended it before there was a run.
     """
-    watch = watch or EndWatch(search)
+    watch = watch or EndWatch(search or steerer is not None)
     host = Host(
-        link, slo, outputs=(*outputs, watch), search=search, baselines=(lambda _: baselines) if baselines else None
+        link,
+        slo,
+        outputs=(*outputs, watch),
+        search=search,
+        steerer=steerer,
+        baselines=(lambda _: baselines) if baselines else None,
     )
     end, output_error = None, None
-    with _interruptions() as interrupted:
+    with interruptions() as interrupted:
         try:
             end = _attend(host.start(), watch, show, interrupted)
         finally:
@@ -124,7 +132,7 @@ def _attend(host: Host, watch: EndWatch, show: Callable[[Shown], None], interrup
 
 
 @contextmanager
-def _interruptions() -> Iterator[list[int]]:
+def interruptions() -> Iterator[list[int]]:
     """The signals that ask for an end, as they come. Whoever started us with SIGHUP ignored (nohup) keeps it so.
 
     The second Ctrl-C ends this process at once; its session hears of that, and ends by itself.

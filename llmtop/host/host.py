@@ -19,7 +19,7 @@ from llmtop.domain.verdicts import Assessment
 from llmtop.errors import LlmtopError, RunFileError, UsageError
 from llmtop.host.judging import Judge
 from llmtop.host.outputs import Output, Outputs
-from llmtop.host.steering import Helm
+from llmtop.host.steering import Helm, Steerer
 from llmtop.meter.facts import Facts
 from llmtop.recording.reader import RunReader
 
@@ -61,6 +61,7 @@ class Host:
         slo: what it is judged by.
         outputs: who is told of it.
         search: let a capacity search take the wheel as soon as the endpoint answers.
+        steerer: takes it in the search's place.
         baselines: reads earlier measurements and judges them by `slo`; called once, in a thread of its own.
         clock: seconds of a monotonic clock; tests give their own.
     """
@@ -72,6 +73,7 @@ class Host:
         *,
         outputs: Sequence[Output] = (),
         search: bool = False,
+        steerer: Steerer | None = None,
         baselines: Callable[[Slo], Sequence[Side]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -81,7 +83,7 @@ class Host:
         self._link = link
         self._outputs = Outputs(outputs)
         self._judge = Judge(slo)
-        self._helm = Helm(slo, link.send, wanted=search)
+        self._helm = Helm(slo, link.send, wanted=search, steerer=steerer)
         self._exporting = threading.Lock()
         self._answering = threading.Lock()
         self._export_thread: threading.Thread | None = None

@@ -32,12 +32,16 @@ class Helm:
     Args:
         send: where commands go.
         wanted: begin a search as soon as the endpoint has answered, unless a hand is faster.
+        steerer: what begins then, instead of a capacity search.
     """
 
-    def __init__(self, slo: Slo, send: Callable[[Command], None], wanted: bool = False) -> None:
+    def __init__(
+        self, slo: Slo, send: Callable[[Command], None], wanted: bool = False, steerer: Steerer | None = None
+    ) -> None:
         self._slo = slo
         self._send = send
-        self._wanted = wanted
+        self._wanted = wanted or steerer is not None
+        self._given = steerer
         self._lock = threading.Lock()
         self._steerer: Steerer | None = None
         self._step: Step | None = None
@@ -63,8 +67,8 @@ class Helm:
         if meta is None or meta.info is None:
             return "the endpoint is not connected yet"
         base, most = point or meta.profile.plan.base, meta.profile.caps.max_concurrency
-        self._steerer, self._step = CapacitySearch(self._slo, base, max_concurrency=most), None
-        self._wanted = False
+        self._steerer, self._step = self._given or CapacitySearch(self._slo, base, max_concurrency=most), None
+        self._wanted, self._given = False, None
         return None
 
     def release(self) -> None:

@@ -16,6 +16,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     """Of the simulated engine: a shipped name or the path of a preset file."""
     knobs: dict[str, bool | int | float | str] = field(default_factory=dict)
     """Of the simulated engine, instead of the preset's."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """What was set of a real server before, for the run's meta: (name, value)."""
     profile: Profile
     run_file: str | None = None
     """None: a new file among the user's runs."""

@@ -117,7 +117,7 @@ class Session:
             seed=options.seed,
             host=platform.node(),
             preset=options.preset if self._endpoint.simulated else None,
-            settings=settings_of(options) if self._endpoint.simulated else (),
+            settings=settings_of(options) if self._endpoint.simulated else options.settings,
         )
         self.meta = safe_meta(meta)
         self._builder = FrameBuilder()

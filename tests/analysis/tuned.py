@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any, NamedTuple
 
-import numpy as np
 from msgspec.structs import replace
 from virtual import VirtualSession
 
 from llmtop.analysis.race import Race
+from llmtop.analysis.steady import Steerer
+from llmtop.analysis.tuning import Tuning, candidates
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.domain.run import Ending
 from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.tuning import Values
+from llmtop.errors import ServeError
+from llmtop.host.tuning import Driven, Tuned, Tuner
 from llmtop.simulator.engine import Preset, load_preset, predict
 from llmtop.simulator.engine.driver import Lengths, Visit
 
@@ -125,5 +132,85 @@ def raced(name: str, seed: int, users: int | None = None) -> tuple[Race, float]:
     return race, session.now_s
 
 
-def median(values: list[float]) -> float:
-    return float(np.median(values))
+class Answer(NamedTuple):
+    """What a server is known by after a start."""
+
+    ok: bool | None
+    text: str = ""
+
+
+class FakeServer:
+    """Starts virtual servers by `max_num_seqs`.
+
+    Args:
+        start_s: how long a start takes.
+        dies: slots with which it dies at its start.
+        keeps: it goes on with these slots, whatever is asked for.
+        tells: whether it tells its settings.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seed: int = 0,
+        *,
+        start_s: float = 5.0,
+        dies: tuple[int, ...] = (),
+        keeps: int | None = None,
+        tells: bool = True,
+        factor: Callable[[int], float] = lambda _: 1.0,
+    ) -> None:
+        self.name, self.seed, self.start_s = name, seed, start_s
+        self.dies, self.keeps, self.tells, self.factor = dies, keeps, tells, factor
+        self.now_s = 0.0
+        self.starts: list[int] = []
+        self.slots: int | None = None
+        self.closed = False
+        self.drives: list[tuple[str, float]] = []
+
+    def put(self, values: Mapping[str, str], cancelled: Callable[[], bool]) -> Answer:
+        wanted = int(values["max_num_seqs"])
+        self.starts.append(wanted)
+        self.now_s += self.start_s
+        if wanted in self.dies:
+            self.slots = None
+            raise ServeError("the server ended with exit code 1 before it was ready", ("out of memory",))
+        self.slots = self.keeps or wanted
+        if not self.tells:
+            return Answer(None)
+        return Answer(self.slots == wanted, f"not applied: it says max_num_seqs {self.slots} instead of {wanted}")
+
+    def close(self) -> None:
+        self.closed = True
+
+    def drive(self, label: str, values: Values, steerer: Steerer) -> Driven:
+        assert self.slots is not None
+        session = GatedSession(preset_of(self.name, self.slots), base_of(self.name), seed=self.seed)
+        session.engine.step_time_factor = self.factor(len(self.starts))
+        while (step := steerer.next(session.facts, session.now_s)).point is not None:
+            session.note(step.learned)
+            session.command(step.point, "search")
+            session.run_until(session.now_s + 0.5)
+        self.now_s += session.now_s
+        self.drives.append((label, session.now_s))
+        return Driven(session.facts, Ending.PLAN)
+
+
+def tuned(server: FakeServer, *, live: bool = False, **options: Any) -> Tuned:
+    """A whole tune of the slots of a virtual server, the first of the list being what there was."""
+    slots = options.pop("slots", SERVERS[server.name][4])
+    all_ = candidates([("max_num_seqs", [str(each) for each in slots])])
+    if live:
+        server.slots = slots[0]
+    users = options.get("users")
+    tuning = Tuning(all_, users=users, live=live)
+    return Tuner(
+        tuning,
+        server,
+        server.drive,
+        slo=slo_of(server.name),
+        base=base_of(server.name),
+        original=all_[0],
+        live=live,
+        **options,
+    ).run()

@@ -1,0 +1,91 @@
+"""What is said of a tune: its steps, its winner, and the flag that it comes to."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from llmtop.domain.tuning import DRIFT, Kind, Tune, Values, named
+from llmtop.wording.figures import TEXT
+
+PLACE = re.compile(r"(?P<flag>--?[A-Za-z][\w.-]*[= ]|[A-Za-z_]\w*=)[\"']?\{(?P<name>\w+)\}")
+"""A setting in a command, with the flag or the variable that it is the value of."""
+
+
+def step_text(kind: Kind, values: Values, slots: int) -> str:
+    """`max_num_seqs=128: 6 numbers of slots on this server`"""
+    what = {
+        "first": "what there is now, to be held against the end",
+        "race": f"{slots} number{'s' if slots != 1 else ''} of slots on this server",
+        "search": "capacity search",
+        "again": "the first configuration again",
+    }[kind]
+    return f"{named(values)}: {what}"
+
+
+def lasting(seconds: float) -> str:
+    return f"about {TEXT.duration(seconds)}"
+
+
+def plan_text(restarts: int, measured_s: float, count: int) -> str:
+    """`6 configurations: at most 3 starts of the server and about 4 min of measuring`"""
+    many = f"{count} configuration{'s' if count != 1 else ''}"
+    starts = f"{restarts} start{'s' if restarts != 1 else ''}"
+    return f"{many}: at most {starts} of the server, and about {TEXT.duration(measured_s)} of measuring beside them"
+
+
+def not_shown(values: Values, shown: bool | None) -> str:
+    if shown is False:
+        return f"not applied: the server runs another number of requests at once than {named(values)} says"
+    return f"not applied: neither what the server tells nor what it runs at once proves {named(values)}"
+
+
+def flag_line(values: Values, template: str, slots_flag: str | None, slots_name: str | None) -> str:
+    """`--max-num-seqs 64 --kv-cache-dtype fp8`: the settings in the server's own words.
+
+    Args:
+        template: the command, which shows how the others are spelled.
+        slots_flag: the server's flag for its slots, where its dialect is known.
+        slots_name: the setting that is the slots.
+    """
+    spelled = {match["name"]: match["flag"] for match in PLACE.finditer(template)}
+    parts = []
+    for name, value in values:
+        flag = spelled.get(name, f"{name}=")
+        if name == slots_name and slots_flag is not None and " " not in slots_flag:
+            flag = f"{slots_flag} " if slots_flag.startswith("-") else f"{slots_flag}="
+        parts.append(f"{flag}{shlex.quote(value)}")
+    return " ".join(parts)
+
+
+def sentence(tune: Tune) -> str:
+    """`max_num_seqs 64 carries 58 users at the SLO (55-61), +18 % over 32; verified by a capacity search`"""
+    winner = next((row for row in tune.rows if row.values == tune.winner), None)
+    if tune.void and tune.drift is not None:
+        return (
+            f"not known: the first configuration gave {TEXT.change(tune.drift)} output tokens/s when it was measured "
+            f"again (more than {TEXT.percent(DRIFT)}), so what was measured in between does not compare"
+        )
+    if winner is None or winner.users is None:
+        return "not known: no configuration could be verified"
+    low, high = (TEXT.whole(each) for each in (winner.users.low, winner.users.high))
+    name = named(winner.values).replace("=", " ")
+    parts = [f"{name} carries {TEXT.whole(winner.users.value)} users at the SLO ({low}-{high})"]
+    if tune.users is not None:
+        tokens = "" if winner.tokens_per_s is None else f" and {TEXT.count(winner.tokens_per_s.value)} output tokens/s"
+        ok = f"keeps the SLO with {tune.users} users{tokens}" if tune.holds else f"does not carry {tune.users} users"
+        parts = [f"{name} {ok}; it carries {TEXT.whole(winner.users.value)} ({low}-{high})"]
+    if winner.values == tune.original:
+        parts.append("nothing to change: it is what there is now")
+    elif tune.gain is not None:
+        over = " ".join(value for _, value in tune.original)
+        parts[0] += f", {TEXT.change(tune.gain)} over {over}"
+    return "; ".join((*parts, "verified by a capacity search"))
+
+
+def edge_text(tune: Tune) -> str:
+    """What an end of the list says."""
+    if tune.winner is None or tune.edge is None or tune.void:
+        return ""
+    more = "larger" if tune.edge == "largest" else "smaller"
+    return f"the best value is the {tune.edge} that was tried: try {more} ones"
