@@ -261,6 +261,10 @@ class EndpointStatus(Struct, frozen=True, kw_only=True):
     server: str | None = None
     last_error: str | None = None
     retry_in_s: float | None = None
+    awaited: str | None = None
+    """How far a server is that went away under the run: `models answer, no token yet`; None: none did."""
+    away_s: float = 0.0
+    """For how long it has been away."""
     metrics: str | None = None
     """None: metrics flow. Otherwise why they do not, and which server flag gives them."""
     stamp_source: str | None = None

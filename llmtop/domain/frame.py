@@ -84,6 +84,16 @@ class ReplayPosition(Struct, frozen=True):
     """When marks and events of the whole run became known, in order."""
 
 
+class Offer(Struct, frozen=True):
+    """A load that may be driven again: the one under which the server went away."""
+
+    t_s: float
+    """Since when it stands."""
+    point: LoadPoint
+    text: str
+    """What became of the server: `back after 52 s: max_num_seqs 32 → 64`."""
+
+
 class Frame(Struct, frozen=True, kw_only=True):
     seq: int
     t_s: float
@@ -119,6 +129,8 @@ class Frame(Struct, frozen=True, kw_only=True):
     """What is missing from the run file, or waits to be written, and why; None: nothing."""
     token_source: str | None = None
     """Where token counts come from, the least sure of the run's answers; ≈ is shown unless it is usage."""
+    offer: Offer | None = None
+    """None: there is nothing to take up again, or a hand has set another load since."""
     replay: ReplayPosition | None = None
     finished: bool = False
     """The plan has ended, or the replay has."""

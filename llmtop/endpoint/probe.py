@@ -42,8 +42,10 @@ from llmtop.endpoint.waiting import Tell, waiting
 from llmtop.errors import EndpointError, EndpointUnusable
 from llmtop.wording.findings import explained
 from llmtop.wording.refused import NAME_A_MODEL
+from llmtop.wording.restarts import ANSWERS, LISTS
 
 Asked = TypeVar("Asked")
+Reached = Callable[[str], None]
 _ASK_S = 5.0
 """For one question. A busy vLLM takes 0.6 s for /metrics."""
 _VERSION_LETTERS = 80
@@ -57,15 +59,18 @@ _MISSING = Answer(404, b"")
 """Stands for an answer that cannot be read, where the root is looked for."""
 
 
-async def probe(endpoint: Endpoint, caps: Caps, tell: Tell | None = None) -> EndpointInfo:
+async def probe(
+    endpoint: Endpoint, caps: Caps, tell: Tell | None = None, reached: Reached | None = None
+) -> EndpointInfo:
     """Find out what an endpoint is and can, on connections that end with the probe.
 
     A model and a dialect that `endpoint` names are believed; what it leaves open is found out. All of it is fit to be
-    shown but for `model`, which is as it must be sent: `Access.shown` is for that. `tell` hears what is waited for.
+    shown but for `model`, which is as it must be sent: `Access.shown` is for that. `tell` hears what is waited for, and
+    `reached` how far the endpoint is, in words.
 
     Raises EndpointUnreachable, EndpointAuthFailed or EndpointUnusable, with what to do, and UsageError as `Access`.
     """
-    return await _asked(endpoint, caps, lambda client: _Probe(client, tell).run())
+    return await _asked(endpoint, caps, lambda client: _Probe(client, tell, reached).run())
 
 
 async def reach(endpoint: Endpoint, caps: Caps) -> None:
@@ -99,8 +104,9 @@ def unchecked(endpoint: Endpoint) -> EndpointInfo:
 
 
 class _Probe:
-    def __init__(self, client: EndpointClient, tell: Tell | None) -> None:
+    def __init__(self, client: EndpointClient, tell: Tell | None, reached: Reached | None) -> None:
         self._client = client
+        self._reached = reached or (lambda stage: None)
         self._endpoint = client.endpoint
         self._url = client.endpoint.base_url
         self._heard = client.access.heard
@@ -119,7 +125,9 @@ class _Probe:
     async def run(self) -> EndpointInfo:
         with waiting(self._tell, "a connection", self._client.caps.connect_timeout_s):
             await self._contact.reach()
+        self._reached(ANSWERS)
         models = await self._list_models()
+        self._reached(LISTS)
         dialect = await self._detect()
         table = DIALECTS[dialect]
         facts = [*itertools.chain(*table.json_facts.values()), *table.version_facts]

@@ -66,7 +66,9 @@ class EndWatch:
         self._absent = self._closed = False
         """Nobody listened at a time; requests were taken, and closed without an answer."""
         self._restarts_s: list[float] = []
-        """By the metrics."""
+        """By the chapters that tell of one."""
+        self._changed: str | None = None
+        """What the server tells otherwise since the last one."""
         self._broken_s: float | None = None
         self._braked: tuple[float, str] | None = None
         self._finished_s: float | None = None
@@ -100,6 +102,7 @@ class EndWatch:
         for chapter in batch.chapters:
             if is_restart(chapter.text):
                 self._restarts_s.append(chapter.t_s)
+                self._changed = chapter.text.partition(": ")[2] or None
         for event in batch.events:
             if event.state is EndpointState.UP:
                 self._up = True
@@ -159,12 +162,12 @@ class EndWatch:
             if self._back_s is not None:
                 # What takes every request and closes, from the first on, has not gone away in between.
                 stayed = self._closed and not (self._heard or self._absent or self._restarts_s)
-                return End(Ending.BRAKE if stayed else Ending.RESTART, down_s, why)
+                return End(Ending.BRAKE, down_s, why) if stayed else End(Ending.RESTART, down_s, self._changed or why)
             return End(Ending.GONE, down_s, why) if t_s >= down_s + RETURN_S else None
         if len(self._restarts_s) == 1 and self._broken_s is not None:
             (restarted_s,) = self._restarts_s
             if abs(restarted_s - self._broken_s) <= BROKEN_S:
-                return End(Ending.RESTART, restarted_s) if t_s >= restarted_s + SETTLE_S else None
+                return End(Ending.RESTART, restarted_s, self._changed) if t_s >= restarted_s + SETTLE_S else None
         if self._braked is not None:
             braked_s, why = self._braked
             if t_s >= braked_s + (SEARCH_SETTLE_S if self._search else SETTLE_S):

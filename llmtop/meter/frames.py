@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from msgspec import structs
 
 from llmtop.domain.endpoint import EndpointStatus
-from llmtop.domain.frame import Distribution, Frame, ReplayPosition, Series, Timeline, Totals, Window
+from llmtop.domain.frame import Distribution, Frame, Offer, ReplayPosition, Series, Timeline, Totals, Window
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome, TokenSource, least_sure
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
@@ -174,6 +174,7 @@ class FrameBuilder:
         run_file: str | None = None,
         recording: bool = False,
         recording_problem: str | None = None,
+        offer: Offer | None = None,
         replay: ReplayPosition | None = None,
         finished: bool = False,
     ) -> Frame:
@@ -207,6 +208,7 @@ class FrameBuilder:
             recording=recording,
             recording_problem=recording_problem,
             token_source=self._token_source,
+            offer=offer,
             replay=replay,
             finished=finished,
         )

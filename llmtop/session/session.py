@@ -35,7 +35,7 @@ from llmtop.domain.endpoint import (
     EndpointState,
     EndpointStatus,
 )
-from llmtop.domain.frame import Frame
+from llmtop.domain.frame import Frame, Offer
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.run import (
@@ -67,6 +67,7 @@ from llmtop.load.setup import Setup
 from llmtop.meter.frames import FrameBuilder
 from llmtop.profiles import at_slots
 from llmtop.recording.writer import RunWriter, new_run_path, runs_directory
+from llmtop.session.away import Away, Driven, absent_in, same_process, turned
 from llmtop.session.options import SessionOptions
 from llmtop.session.status import endpoint_label, endpoint_status, info_changes, run_name, settings_of
 from llmtop.session.targets import SIMULATED, slots_of, target_of
@@ -76,7 +77,7 @@ from llmtop.telemetry.scraper import Scraper
 from llmtop.wording.between import IN_TURN
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.recording import elsewhere_text, nowhere_text
-from llmtop.wording.restarts import RESTARTED
+from llmtop.wording.restarts import RESTARTED, back_text, changes_text, restarted_text
 from llmtop.wording.sentences import WORKLOAD, expected_peak
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
@@ -87,6 +88,10 @@ Fact = TypeVar("Fact")
 TICK_S = 0.25
 RETRY_S = (1.0, 2.0, 4.0, 8.0)
 """Pauses before an endpoint that is down is tried again; the last one repeats."""
+RETURN_S = (1.0, 2.0)
+"""The same for one that went away under the run: how long it takes is told, and somebody waits to go on."""
+NAMED_S = 2.5
+"""How long a server that was started anew under a plan may take to say what it is now: the run may end meanwhile."""
 DRAIN_S = 5.0
 """How long a leaving session waits for the server's own count to come back."""
 START_S = 90.0
@@ -144,6 +149,11 @@ class Session:
         """Why there is no run file."""
         self._retry_at_s: float | None = None
         self._wanted: LoadPoint | None = None
+        self._driven = Driven()
+        self._away: Away | None = None
+        self._offer: Offer | None = None
+        self._seen: ServerSnapshot | None = None
+        """The last scrape that told something."""
         self._turning = asyncio.Lock()
         self._connecting: asyncio.Task[None] | None = None
         self._closed = False
@@ -273,9 +283,9 @@ class Session:
     # ── Connecting ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _probe(self) -> EndpointInfo:
-        caps = self._options.profile.caps
+        caps, away = self._options.profile.caps, self._away
         if not self._options.skip_checks:
-            return await probe(self._endpoint, caps)
+            return await (probe(self._endpoint, caps, reached=away.reach) if away else probe(self._endpoint, caps))
         if self._engine is not None:
             await reach(self._endpoint, caps)  # after an outage: that nobody looked is no sign that it is back
         return unchecked(self._endpoint)
@@ -297,10 +307,13 @@ class Session:
 
     async def _connect_patiently(self) -> None:
         """Probe until the endpoint answers; every failure shows, with a countdown to the next try."""
-        for pause_s in itertools.chain(RETRY_S, itertools.repeat(RETRY_S[-1])):
+        pauses_s = RETRY_S if self._away is None else RETURN_S
+        for pause_s in itertools.chain(pauses_s, itertools.repeat(pauses_s[-1])):
             try:
                 info = await self._probe()
             except EndpointError as error:
+                if self._away is not None and isinstance(error, EndpointUnreachable):
+                    self._away.absent = True
                 state = EndpointState.AUTH_FAILED if isinstance(error, EndpointAuthFailed) else EndpointState.DOWN
                 self._note(self._watch.to(state, self.t_s, error.problem))
                 self._retry_at_s = self.t_s + pause_s
@@ -308,25 +321,79 @@ class Session:
             else:
                 self._retry_at_s = None
                 await self._begin(info)
-                if self._watch.state is not EndpointState.DOWN:
+                if self._watch.state is not EndpointState.DOWN and self._away is None:
                     return
 
     async def _begin(self, info: EndpointInfo) -> None:
-        """The endpoint answers: take up the load, or after an outage only what has changed of the endpoint."""
-        self._note(self._watch.to(EndpointState.UP, self.t_s))
-        before = self.meta.info
-        client = self._client
-        if self._engine is not None and client is not None and before is not None:
-            changes = info_changes(before, client.access.shown(info))
-            rests = () if self._engine.target.value else ("the load stays at 0 until you set it",)
-            if changes:
-                await self._end_contact()
-                await self._make_contact(info)
-                self._begin_chapter("; ".join(changes))
-            self._tell("endpoint", "; ".join(("the endpoint is back", *changes, *rests)))
+        """The endpoint answers: take up the load, or offer it again to who saw the server go away."""
+        if self._away is not None:
+            await self._come_back(self._away, info)
         else:
+            self._note(self._watch.to(EndpointState.UP, self.t_s))
             await self._expect_peak(info)
             await self._make_contact(info)
+
+    def _fall(self, restarted: bool = False) -> None:
+        """The server went away: no load from now on, until a hand takes it up again."""
+        assert self._engine is not None
+        if self._away is None:
+            self._away, self._offer = Away(self.t_s, self._driven.at(self.t_s, self._engine.target)), None
+        self._away.restarted = self._away.restarted or restarted
+        self._engine.cut()
+        self._wanted = self._engine.target
+        self._connect()
+
+    async def _come_back(self, away: Away, info: EndpointInfo) -> None:
+        """It generates again: what it is now is told, and belongs to an epoch of its own if it was started anew."""
+        changes, seen, first = self._changes(info), self._seen, None
+        if self._options.patient or changes:  # connections, counters and prompts are those of a process
+            await self._end_contact()
+            self._learn_of_start(info)
+            first = await self._make_contact(info)
+        same = same_process(seen, first)
+        restarted = away.started_anew(same, bool(changes))
+        if restarted:
+            self._starts += 1
+            self._begin_chapter(restarted_text(changes))
+        elif changes:
+            self._begin_chapter(changes_text(changes))
+        text = back_text(self.t_s - away.since_s, changes, restarted, same)
+        rests = self._wanted is not None and not self._wanted.value
+        self._tell("endpoint", f"the server is {text}{'; the load stays at 0 until you set it' if rests else ''}")
+        if away.driven is not None and rests:
+            self._offer = Offer(self.t_s, away.driven, text)
+        self._away = None
+        self._note(self._watch.to(EndpointState.UP, self.t_s))
+
+    async def _start_anew(self) -> None:
+        """The server was started anew under a plan, which goes on: say what it is now, if it says so at once."""
+        t_s = self.t_s
+        changes: tuple[str, ...] = ()
+        self._starts += 1
+        try:
+            async with asyncio.timeout(NAMED_S):
+                info = await self._probe()
+        except (TimeoutError, EndpointError):
+            pass
+        else:
+            changes = self._changes(info)
+            self._learn_of_start(info)
+        self._tell("server", f"{restarted_text(changes)}: a new curve begins", "warning")
+        self._begin_chapter(restarted_text(changes), t_s)
+
+    def _changes(self, info: EndpointInfo) -> tuple[str, ...]:
+        """What a probe has found otherwise than what is known."""
+        before, client = self.meta.info, self._client
+        return () if before is None or client is None else info_changes(before, client.access.shown(info))
+
+    def _learn_of_start(self, info: EndpointInfo) -> None:
+        """Keep what the server was at first beside what it is now."""
+        before = self.meta.info
+        if self.meta.began is None and before is not None and self._changes(info):
+            began = msgspec.structs.replace(before, findings=(), models=())
+            self.meta = safe_meta(msgspec.structs.replace(self.meta, began=began))
+        if self._client is not None:
+            self._learn(self._client, info)
 
     async def _expect_peak(self, info: EndpointInfo) -> None:
         """Let a profile whose peak comes from the server's slots know them."""
@@ -339,16 +406,23 @@ class Session:
         self.meta = safe_meta(msgspec.structs.replace(self.meta, profile=profile))
         self._tell("load", expected_peak(profile.peak or 0, own or 0, slots, profile.caps.max_concurrency))
 
-    async def _make_contact(self, info: EndpointInfo) -> None:
-        """Client, scraper and load for the endpoint as a probe has found it."""
+    async def _make_contact(self, info: EndpointInfo) -> ServerSnapshot | None:
+        """Client, scraper and load for the endpoint as a probe has found it.
+
+        Returns:
+            After a server was away, what its metrics say first; None: nothing, or nobody was away.
+        """
         self._client = client = EndpointClient(self._endpoint, info, self._options.profile.caps, self._origin_ns)
         self._learn(client, info)
         self._scraper = scraper = Scraper(
             msgspec.structs.replace(self._endpoint, model=info.model), info.dialect, self._origin_ns
         )
+        first = await scraper.scrape() if self._away is not None else None
+        told = first if scraper.fresh else None
         self._scraping = self._spawn(self._scrape_forever(scraper))
         self._engine = await self._make_engine(client, info)
         self._spawn(self._engine.run())
+        return told
 
     async def _end_contact(self) -> None:
         """End client, scraper and load; the load that was commanded stays the one that is wanted."""
@@ -438,19 +512,29 @@ class Session:
             snapshot = await scraper.scrape()
             if scraper.fresh:
                 self._scraped.append(snapshot)
+                self._seen = snapshot
             if scraper.dialect is not seen:
                 seen = scraper.dialect
                 self._heed(seen)
             if scraper.restarted:
-                self._starts += 1
-                self._tell("server", f"{RESTARTED}: a new curve begins", "warning")
-                self._begin_chapter(RESTARTED)
+                self._hear_of_start()
             if scraper.in_turn and scraper.fresh:
                 self._tell("server", scraper.missing or IN_TURN, "warning")
             self._gpu_samples.extend(scraper.gpus)
             if self._beside_us and not scraper.gpus:
                 self._gpu_samples.extend(await asyncio.to_thread(self._gpus.read, self.t_s))
             await asyncio.sleep(max(0.0, 1.0 - (self.t_s - started_s)))
+
+    def _hear_of_start(self) -> None:
+        """The metrics say that another process answers."""
+        if self._away is not None:
+            self._away.restarted = True
+        elif self._options.patient and self._engine is not None:
+            self._note(self._watch.to(EndpointState.CONNECTING, self.t_s))
+            self._tell("server", f"{RESTARTED}: the load is 0 until it generates again", "warning")
+            self._fall(restarted=True)
+        else:
+            self._spawn(self._start_anew())
 
     # ── Ticks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -487,20 +571,24 @@ class Session:
         before = self._watch.state
         self._note(self._watch.observe(batch))
         if self._watch.state is EndpointState.DOWN and before is not EndpointState.DOWN and self._engine is not None:
-            self._engine.cut()
-            self._connect()
+            self._fall()
+        if self._away is None:
+            self._driven.note(batch.changes)
+        elif absent_in(batch):
+            self._away.absent = True
 
     def _tell_of_recording(self, writer: RunWriter) -> None:
         for severity, text in writer.news():
             self._tell("recording", text, severity)
 
-    def _begin_chapter(self, text: str) -> None:
-        """What is measured from now on is another configuration's."""
+    def _begin_chapter(self, text: str, t_s: float | None = None) -> None:
+        """What is measured from now on, or from `t_s` on, is another configuration's."""
         info = self.meta.info
         served = () if info is None else (info.dialect, info.model, info.server)
         knobs = (f"{name}={value:g}" for name, value in sorted(self._target.knobs.items()))
         key = " ".join((f"start={self._starts}", *(str(each) for each in served if each), *knobs))
-        self._chapters.append(Chapter(self.t_s, plain(text, LONG), key))
+        traits = () if info is None else turned(info.traits, self._target.knobs)
+        self._chapters.append(Chapter(self.t_s if t_s is None else t_s, plain(text, LONG), key, traits))
 
     def _note(self, event: Event | None) -> None:
         if event is not None:
@@ -527,6 +615,7 @@ class Session:
             run_file=str(self._writer.path) if self._writer else None,
             recording=self._recording and self._writer is not None,
             recording_problem=self._unrecorded if self._writer is None else self._writer.problem,
+            offer=self._offer,
             finished=engine.finished if engine else False,
         )
 
@@ -535,6 +624,8 @@ class Session:
         return msgspec.structs.replace(
             endpoint_status(self.meta, self._watch.state, self._watch.since_s, self._watch.last_error),
             retry_in_s=None if retry_at_s is None else max(0.0, retry_at_s - self.t_s),
+            awaited=self._away.stage if self._away else None,
+            away_s=self.t_s - self._away.since_s if self._away else 0.0,
             metrics=self._scraper.missing if self._scraper else None,
             named=run_name(self.meta, self._turned),
             knobs=dict(self._target.knobs),
@@ -544,8 +635,11 @@ class Session:
     async def command(self, command: Command) -> None:
         """Carry out what a screen asks. What cannot be done is said in an event."""
         match command:
+            case SetLoad(reason="search") if self._away is not None:
+                pass  # it does not know yet that nobody is there
             case SetLoad(point, reason):
                 self._wanted = point
+                self._withdraw()
                 if self._engine is not None:
                     self._engine.command(point, reason)
             case StopLoad():
@@ -553,6 +647,7 @@ class Session:
                     self._engine.cut()
                 base = self._options.profile.plan.base if self._engine is None else self._engine.target
                 self._wanted = base.at(base.axis, 0)
+                self._withdraw()
             case AddMark(text):
                 self._marks.append(Mark(self.t_s, plain(text)))
             case SetRecording(on):
@@ -565,6 +660,12 @@ class Session:
                 self._spawn(self._turn(command))
             case Seek() | Search() | Export() | Seen() | Quit():
                 pass
+
+    def _withdraw(self) -> None:
+        """A hand has set a load: there is no other to take up again."""
+        self._offer = None
+        if self._away is not None:
+            self._away.driven = None
 
     async def _turn(self, wish: SetKnob | InjectFault) -> None:
         async with self._turning:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from llmtop.domain.endpoint import EndpointInfo, EndpointState, EndpointStatus
 from llmtop.domain.run import RunMeta
 from llmtop.session.options import SessionOptions
+from llmtop.wording.arrows import arrow
+from llmtop.wording.restarts import changed_traits
 
 
 def endpoint_label(meta: RunMeta) -> str:
@@ -51,11 +53,13 @@ def _written(value: bool | int | float | str) -> str:
 
 
 def info_changes(before: EndpointInfo, after: EndpointInfo) -> tuple[str, ...]:
-    """What a probe has found otherwise than the one before, in words; empty: nothing that load or verdicts rest on."""
-    beside = ("findings", "models", "request_shape", "flags")
+    """What a probe has found otherwise than the one before, in words: flags, model and version, and what else load or
+    verdicts rest on; empty: nothing."""
+    told = changed_traits(dict(before.traits), dict(after.traits))
+    beside = ("findings", "models", "request_shape", "flags", "model", "server", *told)
     names = [name for name in EndpointInfo.__struct_fields__ if name not in beside]
     pairs = [(name, getattr(before, name), getattr(after, name)) for name in names]
-    return tuple(f"{name} {_shown(new)} instead of {_shown(old)}" for name, old, new in pairs if old != new)
+    return (*told.values(), *(arrow(f"{name} {_shown(a)}", f"{name} {_shown(b)}") for name, a, b in pairs if a != b))
 
 
 def _shown(value: object) -> str:

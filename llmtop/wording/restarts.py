@@ -31,7 +31,7 @@ def restarted_text(changes: Sequence[str]) -> str:
 def changed_traits(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
     """`max_num_seqs 32 → 64` of each trait that is another, or is told by one alone, by its name."""
     told = {}
-    for name in dict.fromkeys((*before, *after)):
+    for name in dict.fromkeys(("model", *before, *after)):
         old, new = before.get(name), after.get(name)
         if old == new:
             continue
@@ -63,9 +63,16 @@ def waiting_text(stage: str, gone_s: float, figures: Figures = TEXT) -> str:
     return f"waiting for the server: {stage} · {figures.duration(max(0, round(gone_s)))}"
 
 
-def back_text(gone_s: float, changes: Sequence[str], restarted: bool) -> str:
-    """`back after 52 s: max_num_seqs 32 → 64, version 0.31 → 0.32`"""
-    what = changes_text(changes) if restarted else "it is the same process, nothing was restarted"
+def back_text(gone_s: float, changes: Sequence[str], restarted: bool, same: bool | None = None) -> str:
+    """`back after 52 s: max_num_seqs 32 → 64, version 0.31 → 0.32`
+
+    Args:
+        restarted: it was started anew.
+        same: whether it is the same process; None: it does not tell.
+    """
+    what = changes_text(changes)
+    if not (restarted or changes):
+        what = "the same process, it was not restarted" if same else "whether it was restarted is not seen"
     return f"back after {TEXT.duration(max(0, round(gone_s)))}: {what}"
 
 

@@ -84,7 +84,7 @@ class World:
         """What a scrape reads at a time."""
         self.arrivals_s: tuple[float, ...] = ()
 
-    async def probe(self, endpoint: Endpoint, caps: Caps) -> EndpointInfo:
+    async def probe(self, endpoint: Endpoint, caps: Caps, reached: Any = None) -> EndpointInfo:
         self.probed_s.append(self.clock.now_s)
         return self.found()
 

@@ -206,10 +206,11 @@ async def test_an_outage_cuts_the_load_once_and_looks_for_the_endpoint_once(
     world.found = lambda: INFO
     await world.clock.go(2.0)
     assert session.frame().endpoint.state is EndpointState.UP
-    assert len(world.clients) == 1, "as it was: nothing is made anew"
+    assert len(world.clients) == 1, "as it was, and the run is about to end: nothing is made anew"
     assert not world.clients[0].closed
     events = await world.ended(session)
-    assert "the endpoint is back; the load stays at 0 until you set it" in texts(events, "endpoint")
+    told = "the server is back after 1 s: nothing that it tells has changed; the load stays at 0 until you set it"
+    assert told in texts(events, "endpoint")
 
 
 async def test_a_load_that_came_before_any_contact_is_not_cut(world: World, tmp_path: Path) -> None:
@@ -245,7 +246,7 @@ async def test_another_server_after_an_outage_gets_a_client_a_scraper_and_a_load
     assert not world.clients[1].closed
     events = await world.ended(session)
     assert [text for text in texts(events, "endpoint") if "is back" in text] == [
-        "the endpoint is back; model other instead of m; the load stays at 0 until you set it"
+        "the server is back after 0 s: model m → other; the load stays at 0 until you set it"
     ]
     assert world.clients[1].closed
     assert world.scrapers[1].closed
@@ -346,15 +347,24 @@ async def test_a_scrape_that_read_nothing_new_is_no_sample(world: World, tmp_pat
 
 
 async def test_a_restart_of_the_server_is_told(world: World, tmp_path: Path) -> None:
+    """Of a run without a hand: with a hand the load falls to 0."""
     session = await connected(world, tmp_path)
+    world.found = lambda: replace(INFO, flags=(("max_num_seqs", "64"),))
     world.scrapers[0].restarted = True
     await world.clock.go(1.5)
     world.scrapers[0].restarted = False
     await world.clock.go(3.5)
-    events = [event for event in await world.ended(session) if event.kind == "server"]
-    assert [(event.text, event.severity) for event in events] == [
-        ("the server has restarted: a new curve begins", "warning")
+    assert world.engines[0].cuts == 0
+    batches = session.take_facts()
+    chapters = [chapter for batch in batches for chapter in batch.chapters]
+    assert [(each.text, dict(each.traits)) for each in chapters] == [
+        ("the server has restarted: max_num_seqs not told → 64", {"max_num_seqs": "64", "model": "m"})
     ]
+    await world.ended(session)
+    assert [(event.text, event.severity) for batch in batches for event in batch.events if event.kind == "server"] == [
+        ("the server has restarted: max_num_seqs not told → 64: a new curve begins", "warning")
+    ]
+    assert session.meta.began == INFO
 
 
 async def test_replicas_behind_one_address_are_told_and_are_no_restart(world: World, tmp_path: Path) -> None:

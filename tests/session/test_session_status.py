@@ -59,15 +59,18 @@ def test_after_a_probe_what_it_found_is_shown() -> None:
     ("changed", "told"),
     [
         ({}, ()),
-        ({"model": "other"}, ("model other instead of m",)),
-        ({"max_model_len": 512}, ("max_model_len 512 instead of not told",)),
-        ({"apis": ("completions",)}, ("apis completions instead of chat and completions",)),
-        ({"apis": ()}, ("apis none instead of chat and completions",)),
+        ({"model": "other"}, ("model m → other",)),
+        ({"max_model_len": 512}, ("max_model_len not told → 512",)),
+        ({"max_model_len": 512, "flags": (("max_model_len", "512"),)}, ("max_model_len not told → 512",)),
+        ({"flags": (("kv_cache_dtype", "fp8"),)}, ("kv_cache_dtype not told → fp8",)),
+        ({"server": "vLLM 0.32.0"}, ("server not told → vLLM 0.32.0",)),
+        ({"apis": ("completions",)}, ("apis chat and completions → completions",)),
+        ({"apis": ()}, ("apis chat and completions → none",)),
         ({"findings": (Finding("a", True, "b"),), "models": ("m", "lora")}, ()),
         ({"request_shape": RequestShape(least_tokens=16)}, ()),
         (
             {"dialect": Dialect.SGLANG, "has_usage": True},
-            ("dialect sglang instead of vllm", "has_usage True instead of False"),
+            ("dialect vllm → sglang", "has_usage False → True"),
         ),
     ],
 )
@@ -77,7 +80,7 @@ def test_what_load_and_verdicts_rest_on_is_told_when_it_changes(changed: dict[st
 
 def test_what_is_not_told_any_more_is_said() -> None:
     before: EndpointInfo = replace(INFO, max_num_seqs=8)
-    assert info_changes(before, INFO) == ("max_num_seqs not told instead of 8",)
+    assert info_changes(before, INFO) == ("max_num_seqs 8 → not told",)
 
 
 # ── Targets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
