@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from msgspec.structs import replace
 from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -19,8 +20,8 @@ from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Input
 
-from llmtop.domain.commands import Export, Quit, Search, SetLoad
-from llmtop.domain.frame import Frame
+from llmtop.domain.commands import Export, Quit, Search, SetLoad, StopLoad
+from llmtop.domain.frame import Frame, Offer
 from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
 from llmtop.host.attendant import Attendant
@@ -33,7 +34,7 @@ from llmtop.tui.widgets.knobs import FaultBar
 from llmtop.tui.widgets.messages import Commanded
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import READ_S, LogSlider
-from llmtop.view.condition import Condition
+from llmtop.view.condition import Condition, on_offer
 from llmtop.view.glyphs import ASCII, UNICODE
 
 SILENT_AFTER_S = 3.0
@@ -102,6 +103,10 @@ class LlmtopApp(App[None]):
         self._silent_ticks = 0
         self._question: tuple[Callable[[], None], float, str] | None = None
         """What Enter does, since when that is asked, and in which words: they must still stand on the screen."""
+        self._offered_at: tuple[float | None, float] = (None, 0.0)
+        """Which load is on offer, by its time, and since when that is shown."""
+        self._declined_s: float | None = None
+        """The offer that was answered."""
         self._loop_of_screen: asyncio.AbstractEventLoop | None = None
         self.ticks = 0
 
@@ -167,13 +172,34 @@ class LlmtopApp(App[None]):
     async def _obey(self, key: events.Key) -> None:
         """Do what a key does before the next is looked at: in one packet, each finds what the one before has chosen."""
         question, self._question = self._question, None
+        offer, before = self._offer_on_screen(), self.cockpit.bank.touched
         if question is not None and key.key == "enter" and self.cockpit.saying == question[2]:
             if time.monotonic() - question[1] >= READ_S:
                 question[0]()
+        elif offer is not None and key.key == "enter":
+            if time.monotonic() - self._offered_at[1] >= READ_S:
+                self._let_pass(offer)
+                self.cockpit.take_up(offer.point)
+        elif offer is not None and key.key == "escape":
+            self._let_pass(offer)
+            self.cockpit.say("not taken up: the load stays at 0")
         elif not await self._check_bindings(key.key, priority=True):
             focused = self.focused
             if not (isinstance(focused, LogSlider) and focused.type(key.key, key.character)):
                 await self._check_bindings(key.key)
+            if offer is not None and self.cockpit.bank.touched != before:
+                self._let_pass(offer)
+
+    def _offer_on_screen(self) -> Offer | None:
+        """The load that Enter takes up again: one that stands on the screen, with no other question before it."""
+        cockpit = self.cockpit
+        return None if self.screen is not cockpit or cockpit.takes_enter else cockpit.condition.offer
+
+    def _let_pass(self, offer: Offer) -> None:
+        """It is answered, or a hand does something else: it stands no more."""
+        self._declined_s = offer.t_s
+        self.cockpit.let_pass(offer.point)
+        self.show()
 
     def _theme_changed(self, theme: Theme) -> None:
         for widget in self.cockpit.walk_children():
@@ -210,13 +236,17 @@ class LlmtopApp(App[None]):
         draining = self._draining_ticks is not None
         ended, steering = self._shown.ended, self._shown.steering
         gone = ended is not None and not draining and not replay
-        return Condition(
+        condition = Condition(
             frozen=self._frozen,
             lost=(ended.error or "the session process has ended") if ended is not None and gone else None,
             draining=draining,
             silent_s=silent_s if silent_s >= SILENT_AFTER_S and self.frame is not None and not replay else 0.0,
             note=steering.text if steering.running else None,
         )
+        offer = on_offer(self.frame, condition, self._declined_s)
+        if offer is not None and offer.t_s != self._offered_at[0]:
+            self._offered_at = (offer.t_s, time.monotonic())
+        return replace(condition, offer=offer)
 
     def _show_answer(self) -> None:
         """Once: what became of something that was asked for."""
@@ -252,6 +282,8 @@ class LlmtopApp(App[None]):
 
     @on(Commanded)
     def _command(self, message: Commanded) -> None:
+        if isinstance(message.command, SetLoad | StopLoad) and (offer := self.cockpit.condition.offer) is not None:
+            self._let_pass(offer)
         if isinstance(message.command, SetLoad) and self._shown.steering.running:
             self.cockpit.say("the search ends: the wheel is yours")
         self.host.send(message.command)

@@ -7,7 +7,7 @@ from collections import deque
 from msgspec import Struct
 
 from llmtop.domain.endpoint import EndpointState
-from llmtop.domain.frame import Frame
+from llmtop.domain.frame import Frame, Offer
 
 SPANS_S = (30.0, 60.0, 120.0)
 """How much of the run all charts show: the least of these that holds it all, so that a young run fills its charts."""
@@ -24,6 +24,8 @@ class Condition(Struct, frozen=True):
     """Seconds without a new frame."""
     note: str | None = None
     """Progress of a search."""
+    offer: Offer | None = None
+    """The load that Enter takes up again; None: Enter starts none of before."""
     late: bool = False
     """Whether the simulated engine is late, for so long that times tell more of this machine than of it."""
 
@@ -54,6 +56,19 @@ def is_stale(frame: Frame, condition: Condition) -> bool:
     """Whether the last values are only the last ones known."""
     gone = (EndpointState.STALE, EndpointState.DOWN, EndpointState.AUTH_FAILED)
     return condition.lost is not None or condition.silent_s > 0 or frame.endpoint.state in gone
+
+
+def on_offer(frame: Frame | None, condition: Condition, declined_s: float | None) -> Offer | None:
+    """The load that Enter takes up again: only of a live run that can be seen, at rest, and of a server that answers.
+
+    Args:
+        declined_s: of the offer that a hand has declined or taken up; None: of none.
+    """
+    if frame is None or frame.offer is None or frame.offer.t_s == declined_s or frame.replay is not None:
+        return None
+    unseen = condition.frozen or condition.draining or condition.note is not None or is_stale(frame, condition)
+    there = frame.endpoint.state is EndpointState.UP and frame.endpoint.awaited is None
+    return frame.offer if there and not unseen and not frame.target.value else None
 
 
 def span_of(frame: Frame) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmtop.domain.endpoint import SILENCE_S, EndpointState, EndpointStatus
-from llmtop.domain.frame import Frame
+from llmtop.domain.frame import Frame, Offer
 from llmtop.domain.verdicts import Assessment, Bound, Comparison
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
@@ -14,6 +14,7 @@ from llmtop.wording.endings import silent_server, silent_stream
 from llmtop.wording.failures import failure
 from llmtop.wording.figures import TIGHT
 from llmtop.wording.names import bound_adjective
+from llmtop.wording.restarts import again_text, waiting_text
 from llmtop.wording.sentences import CLIENT_LATE, VOID, agreed, client_reason, without_tries
 
 FAILING = (Bound.REFUSED, Bound.FAILED)
@@ -22,6 +23,7 @@ TIMELESS = (Bound.CLIENT, *FAILING)
 DRAINING = " the load is off; waiting for the server to finish (q leaves now)"
 KEPT = 3
 """Clauses that give their place to nothing: the state, the cause with what to turn, how many users."""
+DECLINE = "Esc: not"
 ROUGH_CELLS = 18
 """What a line loses by being broken between words, or by a badge."""
 
@@ -79,6 +81,8 @@ def _clauses(
         return [_badge("CLIENT-BOUND", f"{VOID}: {why}", glyphs, room)]
     if frame.braked is not None:
         return [_badge("BRAKED", frame.braked, glyphs, room)]
+    if condition.offer is not None:
+        return _offer(condition.offer, glyphs, room)
     if assessment is None or not assessment.headline:
         return [[(f"{glyphs.wait} measuring", "dim")], [("move a slider and watch", "faint")]]
     return _headline(frame, assessment, condition, glyphs, room)
@@ -88,9 +92,25 @@ def _badge(name: str, why: str, glyphs: Glyphs, room: int) -> Runs:
     return [(f"{name} ", "badge-bad"), (f" {cut_inside(plain(why, glyphs), room, glyphs.more)}", "bad")]
 
 
+def _offer(offer: Offer, glyphs: Glyphs, room: int) -> list[Runs]:
+    """What a server that went away is now, and what takes up the load of then."""
+    again = again_text(offer.point, TIGHT)
+    what = plain(offer.text.removeprefix("back "), glyphs)
+    clauses: list[Runs] = [
+        [("BACK ", "badge-warn"), (f" {cut_inside(what, room - len(again), glyphs.more)}", "text")],
+        [(again, "focus")],
+    ]
+    decline: Runs = [(DECLINE, "faint")]
+    return [*clauses, decline] if _cells([*clauses, decline]) <= room else clauses
+
+
 def _trouble(frame: Frame, glyphs: Glyphs, room: int) -> list[Runs]:
     status = frame.endpoint
     error = plain(_without_url(status), glyphs)
+    if status.awaited is not None:
+        waits = waiting_text(status.awaited, status.away_s, TIGHT)
+        why = cut_inside(error, room - len(waits), glyphs.more)
+        return [[("AWAY ", "badge-bad"), (f" {plain(waits, glyphs)}", "text")], *([[(why, "dim")]] if why else [])]
     if status.state is EndpointState.DOWN:
         retry = "" if status.retry_in_s is None else f"next try in {TIGHT.duration(round(status.retry_in_s))}"
         return [

@@ -77,5 +77,6 @@ def back_text(gone_s: float, changes: Sequence[str], restarted: bool, same: bool
 
 
 def again_text(point: LoadPoint, figures: Figures = TEXT) -> str:
-    """`Enter: 48 concurrent users again`"""
-    return f"Enter: {figures.load(point.value, point.axis)} {load_unit(point.axis)} again"
+    """`Enter: 48 users again`"""
+    unit = "users" if point.axis == "concurrency" else load_unit(point.axis)
+    return f"Enter: {figures.load(point.value, point.axis)} {unit} again"

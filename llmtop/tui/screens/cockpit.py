@@ -15,6 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from llmtop.domain.frame import Frame
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, Gain
 from llmtop.tui import commanding, keys
@@ -166,21 +167,24 @@ class Cockpit(Screen[None]):
 
     def _show_card(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
         """What a run at rest has found, and on the slider the load that it recommends."""
-        resting = assessment is not None and at_rest(frame, condition)
-        offered = card.offered(assessment) if resting and not self._locked(frame, condition) else None
+        resting, again = assessment is not None and at_rest(frame, condition), condition.offer
+        locked = self._locked(frame, condition) or self.bank.starting
+        offered = card.offered(assessment) if resting and not locked else None
+        if again is not None:
+            offered = again.point.value
         if offered is None or self._offered == offered or self.bank.offer(offered):
             self._offered = offered
         load, glyphs = self.bank.load, self.glyphs
-        asks = frame.target.value == 0 and frame.replay is None
+        asks = frame.target.value == 0 and frame.replay is None and again is None
         holds = card.holding(load.asked, load.has_focus, offered is not None) if asks else ""
         run_file = None if frame.run_file is None else short(frame.run_file)
         told: list[card.Fact] = []
         if resting and assessment is not None:
             told = card.facts(frame, assessment, condition, glyphs, holds, run_file)
-        again = self._card_rows(told) != self._card_rows(self._told)
+        moves = self._card_rows(told) != self._card_rows(self._told)
         self._told = told
         self._card.show(lambda width, rows: card.card(told, glyphs, width, rows))
-        if again and self.is_mounted:
+        if moves and self.is_mounted:
             self._arrange()
 
     def _tell_compared(self, assessment: Assessment | None) -> None:
@@ -220,7 +224,7 @@ class Cockpit(Screen[None]):
             return lambda name: name not in keys.LIVE and not name.startswith(("slider.", "load."))
         senseless = {
             *(() if frame is not None and frame.endpoint.knobs else ("view.knobs",)),
-            *(() if self._offered is not None and self._told else ("load.hold",)),
+            *(() if (self._offered is not None and self._told) or self.condition.offer is not None else ("load.hold",)),
         }
         return lambda name: not name.startswith("replay.") and name not in senseless
 
@@ -235,6 +239,8 @@ class Cockpit(Screen[None]):
             words["app.freeze"] = "thaw"
         if condition.note:
             words["app.search"] = "stop search"
+        if condition.offer is not None:
+            words["load.hold"] = "again"
         if self.knobs.display:
             words["view.knobs"] = "load"
         if frame is not None and frame.recording:
@@ -372,6 +378,27 @@ class Cockpit(Screen[None]):
         what = "goes back to" if offered is None else "holds the recommended"
         again = "" if then is None else f"; Enter on its slider {what} {then:g}"
         self.say(f"load to zero, and it stays there{again}")
+
+    @property
+    def takes_enter(self) -> bool:
+        """Whether Enter is a slider's own now: a number is being typed, or a knob asks."""
+        focused = self.focused
+        if not isinstance(focused, LogSlider):
+            return False
+        return focused.typing or (focused.asked is not None and self.knobs.display)
+
+    def take_up(self, point: LoadPoint) -> None:
+        """Drive what was driven before the server went away."""
+        if self.knobs.display:
+            self._show_knobs(False)
+        self.bank.take_up(point)
+        self.say("the same load again")
+
+    def let_pass(self, point: LoadPoint) -> None:
+        """The load of before stands no more on its slider as a question."""
+        if self.bank.load.asked == point.value:
+            self.bank.load.ask(None)
+        self._offered = None
 
     def action_hold(self) -> None:
         """Enter where nothing else takes it: the load that stands on its slider as a question, or asks for it."""

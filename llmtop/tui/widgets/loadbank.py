@@ -90,6 +90,26 @@ class LoadBank(Vertical):
         self.stopped = False
         self._hand_frames = 0
 
+    def take_up(self, point: LoadPoint) -> None:
+        """Command a whole load, that of before the server went away: a hand has been asked for it."""
+        self.load.halt(point.value)
+        self.prompt.halt(float(point.prompt_tokens))
+        self.output.halt(float(point.output_tokens))
+        self._acts.clear()
+        self._target, self._hand_frames, self.stopped = point, HAND_FRAMES, False
+        self._reach = max(self._reach, point.value)
+        self.post_message(Commanded(SetLoad(point)))
+
+    @property
+    def starting(self) -> bool:
+        """Whether a hand has just started a load that no frame shows yet."""
+        return self._hand_frames > 0 and self._target is not None and self._target.value > 0
+
+    @property
+    def touched(self) -> tuple[object, ...]:
+        """What a hand changes with any move, before it is told."""
+        return tuple((each.value, each.asked, each.typing) for each in (self.load, self.prompt, self.output))
+
     def undo(self) -> str | None:
         """Put back what was moved last, and say what that is; None: nothing was."""
         if not self._acts:
