@@ -134,7 +134,7 @@ def _curve_chart(report: ReportInput, figure: _Figure, kind: str) -> str:
     plot.grid([(tick, figure.tick(tick)) for tick in plot.y.ticks(5) if tick > 0], _HEADROOM[kind])
     if figure.metric:
         _draw_cliff(plot, report, labelled=kind == "tall")
-    for curve in report.assessment.curves:
+    for curve in prose.drawn(report):
         _draw_curve(plot, curve, figure, limit_ms)
     if target is not None and limit_ms in shown:
         plot.level(target.limit * 1e3, "slo")
@@ -259,7 +259,7 @@ def _seen(report: ReportInput, name: str) -> bool:
 
 
 def _all_points(report: ReportInput) -> list[LevelPoint]:
-    return [point for curve in report.assessment.curves for point in curve.points]
+    return [point for curve in prose.drawn(report) for point in curve.points]
 
 
 def change_rows(report: ReportInput) -> list[tuple[float, LoadPoint, str]]:

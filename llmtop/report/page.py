@@ -68,8 +68,8 @@ def _curves(report: ReportInput) -> str:
     if not any(curve.points for curve in report.assessment.curves):
         return '<h2>Load and latency</h2><p class="empty">No load was held long enough to measure a level.</p>'
     ttft, tpot, output = charts.curve_charts(report)
-    ghosts = [curve.label for curve in report.assessment.curves if curve.ghost]
-    note = f'<p class="quiet">Grey: {escape(", ".join(ghosts))}, measured earlier in the run.</p>' if ghosts else ""
+    grey = prose.grey(report)
+    note = f'<p class="quiet">{escape(grey)}</p>' if grey else ""
     return (
         f'<h2>Load and latency</h2>{ttft}<p class="readout" id="level" data-hint="{_HINT}">{_HINT}</p>'
         f'<div class="pair">{tpot}{output}</div>{note}'

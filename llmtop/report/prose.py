@@ -125,6 +125,23 @@ def current_curve(report: ReportInput) -> Curve:
     return curves[-1] if curves else Curve(label="", axis=report.assessment.cliff.axis)
 
 
+def drawn(report: ReportInput) -> list[Curve]:
+    """The curves on the axes of the one that was judged, which is the last: those of before lie under it."""
+    axis = current_curve(report).axis
+    earlier = (each.curve for each in report.assessment.baselines if not each.curve.apart)
+    return [curve for curve in (*earlier, *report.assessment.curves) if curve.axis == axis]
+
+
+def grey(report: ReportInput) -> str:
+    """Which curves are drawn in grey; empty: none is."""
+    earlier = [each.curve for each in report.assessment.baselines if not each.curve.apart]
+    before = [f"{each.label} ({each.what})" if each.what else each.label for each in earlier]
+    own = [curve.label for curve in drawn(report) if curve.ghost and curve not in earlier]
+    told = [f"{', '.join(before)}, measured before"] if before else []
+    told += [f"{', '.join(own)}, measured earlier in the run"] if own else []
+    return f"Grey: {'; '.join(told)}." if told else ""
+
+
 def curves(report: ReportInput) -> list[Curve]:
     """All curves that have levels: the one that was judged first, then those of before, the newest first."""
     return [curve for curve in reversed(report.assessment.curves) if curve.points]

@@ -13,7 +13,7 @@ from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Assessment, Curve, LevelPoint
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Runs
-from llmtop.wording.beside import lacks, other_axis
+from llmtop.wording.beside import AS_IT_BEGAN, lacks, other_axis
 from llmtop.wording.figures import TIGHT
 
 LABEL_PARTS = " · "
@@ -74,7 +74,7 @@ def _found(assessment: Assessment) -> Iterator[Ghost]:
         if curve.ghost:
             name = LABEL_PARTS.join(part for part in curve.label.split(LABEL_PARTS) if part not in parts)
             reason = "" if own is None or own.axis == curve.axis else other_axis(curve.axis)
-            yield Ghost(name=name or curve.label, curve=curve, reason=reason)
+            yield Ghost(name=name or AS_IT_BEGAN, curve=curve, reason=reason)
 
 
 def legend(ghosts: Ghosts, glyphs: Glyphs, width: int) -> Runs:

@@ -16,6 +16,8 @@ LENGTHS_UNKNOWN = "its lengths are not known"
 OTHER_ARRIVALS = "other arrivals"
 BY_DEFAULT, NOT_KNOWN, NO_GATE = "default", "not known", "none"
 """What a setting is that only one of two has."""
+AS_IT_BEGAN = "as it began"
+"""A configuration of a run that nothing tells from the present one but that nothing was changed."""
 STAGGERED = "staggered"
 """How users start where nothing else is told."""
 

@@ -10,8 +10,20 @@ from msgspec import structs
 from llmtop.cli.assess import as_text
 from llmtop.domain.endpoint import Endpoint, safe_endpoint
 from llmtop.domain.run import FactBatch
-from llmtop.domain.verdicts import Assessment, CliffVerdict, Confidence, Judgement, Kind, Recovery
+from llmtop.domain.verdicts import (
+    Assessment,
+    Baseline,
+    CliffVerdict,
+    Comparison,
+    Confidence,
+    Curve,
+    Gain,
+    Judgement,
+    Kind,
+    Recovery,
+)
 from llmtop.report import ClientSummary, ReportInput, prose
+from llmtop.report.page import html_text
 from llmtop.report.scales import Scale, latency_scale, load_scale, load_ticks
 from llmtop.wording.figures import nice_above
 
@@ -149,3 +161,23 @@ def test_prompts_that_came_out_shorter_than_asked_are_told_by_their_own_length(
     changed = structs.replace(report.changes[0], point=structs.replace(report.changes[0].point, prompt_tokens=9))
     mixed = structs.replace(short, changes=(*report.changes, changed))
     assert dict(prose.environment(mixed))["Workload"].split(", outputs")[0].endswith("192 tokens"), "of several"
+
+
+def test_earlier_measurements_are_said_on_top_and_drawn_where_they_are_on_the_same_axes(report: ReportInput) -> None:
+    text = "+18 % users at the SLO against `b`: 49 → 58"
+    compared = Comparison(changed="", gain=Gain.MORE, against="b", text=text)
+    curves = (
+        Curve(label="b", ghost=True, what="max_num_seqs 16"),
+        Curve(label="long", ghost=True, apart="other lengths (512/64)"),
+    )
+    told = structs.replace(
+        report.assessment,
+        baselines=(Baseline(curve=curves[0], compared=compared), Baseline(curve=curves[1])),
+        curves=(Curve(label="by rate", axis="rate", ghost=True), *report.assessment.curves),
+    )
+    beside = structs.replace(report, assessment=told)
+    assert f"{text}." in prose.details(beside)
+    assert [curve.label for curve in prose.drawn(beside)] == ["b", "before the restart", "192/64 tokens"]
+    grey = "Grey: b (max_num_seqs 16), measured before; before the restart, measured earlier in the run."
+    assert prose.grey(beside) == grey
+    assert grey in html_text(beside)

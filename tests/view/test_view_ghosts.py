@@ -50,6 +50,11 @@ def test_those_that_were_asked_for_come_first_then_what_the_run_drove_the_newest
     assert words(ghosts) == "◊ before max_num_seqs 32   ▵ 512/64 tok   ▿ start 1"
 
 
+def test_one_that_only_lacks_what_was_turned_is_how_the_run_began() -> None:
+    turned = Assessment(curves=(curve("192/64 tok"), curve("192/64 tok · max_num_seqs=12", ghost=False)))
+    assert words(ghosts_of(turned, "ttft", UNICODE)) == "◊ as it began"
+
+
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII])
 def test_each_that_is_drawn_has_a_sign_of_its_own_and_those_that_have_none_are_counted(glyphs: Glyphs) -> None:
     ghosts = ghosts_of(opinion(*(baseline(f"b{at}") for at in range(5))), "ttft", glyphs)
@@ -67,7 +72,7 @@ def test_what_is_on_other_axes_is_named_with_the_reason() -> None:
         UNICODE,
     )
     assert not ghosts.drawn
-    assert words(ghosts) == "long: other lengths (512/64)   192/64 tok: driven by rate"
+    assert words(ghosts) == "long: other lengths (512/64)   as it began: driven by rate"
 
 
 def test_medians_say_that_they_are_and_what_lacks_the_metric_says_so() -> None:
