@@ -126,6 +126,11 @@ def _load(parser: _Parser) -> None:
     group.add_argument("--think-time", type=_TIME, metavar="S", help="pause of a user between two requests")
     group.add_argument("--shared-prefix", type=_SHARE, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
     group.add_argument(
+        "--start",
+        choices=("staggered", "together"),
+        help="closed loop: users begin spread over a moment (default), or all at once as vllm bench's do",
+    )
+    group.add_argument(
         "--gate", type=_GATE, metavar="M", help="let M requests through at once, as a server with max_num_seqs M would"
     )
     group.add_argument(

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from llmtop.cli.output import named
 from llmtop.domain.endpoint import PROXY_FROM_ENVIRONMENT, PROXY_NONE, Dialect, Endpoint, safe_url
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.load import Hold, LoadPoint, Spike, Steps
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile
 from llmtop.domain.slo import parse_slo
@@ -204,7 +204,19 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
             raise UsageError(f"--concurrency {arguments.concurrency}: {most}")
         base = base.at("concurrency", caps.max_concurrency)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else profile.slo
-    return replace(profile, plan=replace(profile.plan, base=base), caps=caps, slo=slo)
+    start = profile.start if arguments.start is None else arguments.start
+    if arguments.start == "together":
+        _check_together(profile, base)
+    return replace(profile, plan=replace(profile.plan, base=base), caps=caps, slo=slo, start=start)
+
+
+def _check_together(profile: Profile, base: LoadPoint) -> None:
+    """Raises UsageError where users cannot begin together."""
+    if base.rate_rps is not None:
+        raise UsageError("--start together: in open loop requests are sent at a rate, nobody begins together")
+    moving = [stage.name for stage in profile.plan.stages if not isinstance(stage.shape, Hold | Steps | Spike)]
+    if moving:
+        raise UsageError(f"--start together: the load of stage {plain(moving[0], 40)} moves; it must be held")
 
 
 def _check_text(arguments: argparse.Namespace) -> None:

@@ -13,6 +13,11 @@ Unit = Literal["concurrency", "rate_rps"]
 """The field of a `LoadPoint` that a shape moves."""
 
 
+Start = Literal["staggered", "together"]
+"""Closed loop: users that are called up begin spread over a moment, their first answers cut to spread their ends; or in
+the same instant, once whoever was there before has left: every level begins as a run of its own would."""
+
+
 class LoadPoint(Struct, frozen=True, kw_only=True):
     """The load commanded at one instant; the sliders write this.
 

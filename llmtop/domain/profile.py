@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
 
 from msgspec import Struct, structs
 
 from llmtop.domain.endpoint import safe_url
-from llmtop.domain.load import Caps, Hold, LoadPlan, Sine, Spike
+from llmtop.domain.load import Caps, Hold, LoadPlan, Sine, Spike, Start
 from llmtop.domain.slo import Slo
 
 
@@ -50,10 +49,6 @@ class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: int = 0
     api: str = "chat"
     """chat (/v1/chat/completions) or completions (/v1/completions)."""
-
-
-Start = Literal["staggered", "together"]
-"""Closed loop: how users that are called up at once begin: spread over a short time, or all in the same instant."""
 
 
 class Question(StrEnum):

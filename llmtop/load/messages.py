@@ -11,7 +11,7 @@ import msgspec
 from llmtop.channel import framed
 from llmtop.channel import receive as receive_body
 from llmtop.domain.endpoint import Endpoint, EndpointInfo
-from llmtop.domain.load import Caps
+from llmtop.domain.load import Caps, Start
 from llmtop.domain.profile import Workload
 from llmtop.load.here import WorkerFacts
 from llmtop.load.pacer import Pacer
@@ -30,6 +30,7 @@ class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """perf_counter_ns counts from the same instant in all processes of a machine (Linux, macOS)."""
     seed: int
     api: str
+    start: Start = "staggered"
     salt: int = 0
     worker: int = 0
     workers: int = 1

@@ -7,7 +7,7 @@ from time import perf_counter_ns
 
 from msgspec import Struct
 
-from llmtop.domain.load import Caps
+from llmtop.domain.load import Caps, Start
 from llmtop.endpoint.client import EndpointClient
 from llmtop.workload.script import Script
 
@@ -25,6 +25,7 @@ class Setup(Struct, frozen=True, kw_only=True):
     """Of staggering, pauses and talks."""
     api: str
     """chat or completions."""
+    start: Start = "staggered"
     worker: int = 0
     """Number of this process among several."""
     clock: Callable[[], int] = perf_counter_ns

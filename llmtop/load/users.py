@@ -87,6 +87,10 @@ class Users:
         self.events: list[Event] = []
         self.slips_ns: list[int] = []
         """sent - scheduled of each request whose first token came; whoever reads it, empties it."""
+        self._together = setup.start == "together"
+        self._company: int | None = None
+        """Users that begin together, as soon as all others have left; None: they have begun."""
+        self._kept = 0
         self._open_loop = False
         self._debt = 0
         self._hired = 0
@@ -152,6 +156,9 @@ class Users:
         if self._open_loop:
             self._open_loop = False
             self._debt = 0
+        if self._together:
+            self._keep_together(concurrency)
+            return
         active = len(self._users) - self._debt
         if concurrency > active:
             forgiven = min(self._debt, concurrency - active)
@@ -163,6 +170,18 @@ class Users:
                 self._dismiss(next(reversed(self._resting)))
                 surplus -= 1
             self._debt += surplus
+
+    def _keep_together(self, concurrency: int) -> None:
+        """Another number of users begins in one instant, once those who are there have ended what they are at."""
+        if concurrency != self._kept:
+            self._kept = self._company = concurrency
+            for task in list(self._resting):
+                self._dismiss(task)
+            self._debt = len(self._users)
+        if self._company is not None and not self._users:
+            self._debt = 0
+            self._call_up(self._company)
+            self._company = None
 
     def open(self) -> None:
         """Open loop: users leave after the talk that they are at, and `arrive` brings the next."""
@@ -187,7 +206,7 @@ class Users:
             self._dismiss(task)
         for task in list(self._users)[keep:]:
             self._dismiss(task)
-        self._debt = 0
+        self._debt = len(self._users) if self._company is not None else 0
 
     async def close(self) -> None:
         """Cancel everything and wait until it is gone."""
@@ -198,11 +217,14 @@ class Users:
     def _call_up(self, count: int) -> None:
         """Users that start at once would march in lock-step: all prefill together, all end together.
 
-        They start spread over `STAGGER_S`, which tells them apart by less than a prefill, so that their first answers
-        are cut as well, to evenly spread shares of the full length (see `_output_tokens`).
+        Unless that is wanted, they start spread over `STAGGER_S`, which tells them apart by less than a prefill, so
+        that their first answers are cut as well, to evenly spread shares of the full length (see `_output_tokens`).
         """
         now = self._now()
         for place in range(count):
+            if self._together:
+                self._hire(0.0, now, 1.0)
+                continue
             delay_s = 0.0 if place == 0 else (place + self._rng.random() - 0.5) / count * STAGGER_S
             self._hire(delay_s, now + round(delay_s * 1e9), (place + 1) / count)
 

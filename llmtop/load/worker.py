@@ -39,6 +39,7 @@ async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter)
             origin_ns=setup.origin_ns,
             seed=setup.seed,
             api=setup.api,
+            start=setup.start,
             worker=setup.worker,
         )
     )

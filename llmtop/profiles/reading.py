@@ -12,7 +12,21 @@ from msgspec import structs
 
 from llmtop.domain.bounds import RATE, SPREAD, TIME_S, TOKENS
 from llmtop.domain.endpoint import safe_url
-from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps, Unit
+from llmtop.domain.load import (
+    Caps,
+    Hold,
+    LoadPlan,
+    LoadPoint,
+    Ramp,
+    Replay,
+    Shape,
+    Sine,
+    Spike,
+    Stage,
+    Start,
+    Steps,
+    Unit,
+)
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.profile import LogNormal, Normal, Profile, Quantiles, Question, Workload
 from llmtop.domain.slo import Slo, SloTarget, parse_slo, parse_target
@@ -83,6 +97,7 @@ class _Reader:
             peak=table.peak,
             peak_from_slots=table.peak_from_slots,
             at_least=table.at_least,
+            start=self.start(),
             slo=self.slo(),
             caps=self.caps(),
         )
@@ -95,6 +110,19 @@ class _Reader:
         if (unseen := without_time(profile)) is not None:
             raise self.fault("recover_within", unseen)
         return profile
+
+    def start(self) -> Start:
+        """How users begin: together only where loads are held, as each other load waits for those there to end."""
+        table = self.table
+        if table.load.start == "together":
+            if table.load.rate_rps is not None:
+                raise self.fault("load.start", "open loop: requests are sent at a rate, nobody begins together")
+            for place, stage in enumerate(table.stage, 1):
+                if not isinstance(stage, schema.HoldStage | schema.StepsStage | schema.SpikeStage):
+                    shape = stage.__struct_config__.tag
+                    problem = f"stage[{place}] is a {shape}: users begin together only in hold, steps and spike"
+                    raise self.fault("load.start", problem)
+        return table.load.start
 
     def knobs(self) -> tuple[tuple[str, float], ...]:
         """Which there are, and what they take, the engine says; numbers that are none are none of them."""

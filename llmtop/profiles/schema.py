@@ -7,7 +7,7 @@ search       true: question = "capacity" without a [[stage]]
 [endpoint]   url, model
 [simulated]  preset and knobs of the simulated engine, where that is driven
 [workload]   source, file, prompt, output, seed, api
-[load]       concurrency or rate_rps, prompt_tokens, output_tokens, shared_prefix, think_time, burstiness, gate
+[load]       concurrency or rate_rps, prompt_tokens, output_tokens, shared_prefix, think_time, burstiness, gate, start
 [[stage]]    name, duration, shape and what the shape needs; prompt_tokens, output_tokens
 [slo]        ttft_p95 = "2s", ...; or slo = "ttft_p95<2s,..."
 [limits]     max_concurrency, stop_error_ratio, connect_timeout, first_token_timeout, idle_timeout, total_timeout
@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from llmtop.domain.bounds import GATE, MOST_USERS, PEAK, SEED, TOKENS
-from llmtop.domain.load import Unit
+from llmtop.domain.load import Start, Unit
 from llmtop.domain.profile import Fixed, LengthDistribution, Question
 from llmtop.profiles.quantity import Burstiness, ErrorRatio, Lasting, Load, Seconds, Share
 
@@ -59,6 +59,10 @@ class PointTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     think_time: Seconds | None = None
     burstiness: Burstiness | None = None
     gate: Gate | None = None
+
+
+class LoadTable(PointTable, frozen=True, kw_only=True):
+    start: Start = "staggered"
 
 
 class ReplayPoint(PointTable, frozen=True, kw_only=True):
@@ -136,7 +140,7 @@ class ProfileTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     endpoint: EndpointTable = EndpointTable()
     simulated: SimulatedTable = SimulatedTable()
     workload: WorkloadTable = WorkloadTable()
-    load: PointTable = PointTable()
+    load: LoadTable = LoadTable()
     stage: tuple[AnyStage, ...] = ()
     slo: str | dict[str, Any] = {}
     """Values are `str | float | SloLimit`; they are converted one by one, to be able to name the key of a fault."""

@@ -70,6 +70,8 @@ def _base(profile: Profile) -> Table:
     table = _point(profile.plan.base, START, profile.peak)
     if profile.plan.base.concurrency == START.concurrency:
         del table["concurrency"]
+    if profile.start != Profile(name="").start:
+        table["start"] = profile.start
     return table
 
 

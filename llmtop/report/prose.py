@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Hold, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
-from llmtop.domain.profile import OF_CAPACITY, Fixed, LengthDistribution, LogNormal, Normal, Workload
+from llmtop.domain.profile import OF_CAPACITY, Fixed, LengthDistribution, LogNormal, Normal, Profile
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Curve, Kind, SloVerdict
 from llmtop.report.contents import ReportInput
 from llmtop.wording.failures import failure
@@ -186,7 +186,7 @@ def environment(report: ReportInput) -> list[tuple[str, str]]:
         ("GPUs", ", ".join(report.gpus)),
         ("Profile", profile.name + (f": {profile.description}" if profile.description else "")),
         ("Stages", "; ".join(stage_text(stage) for stage in profile.plan.stages)),
-        ("Workload", workload_text(profile.workload, base, _cut_to(report, base))),
+        ("Workload", workload_text(profile, _cut_to(report, base))),
         ("Output length", None if info is None else _PINNED[info.pins_output]),
         ("Output tokens", f"counted by {report.token_source}" if report.token_source else None),
         ("Client", client_text(report)),
@@ -219,7 +219,8 @@ def _cut_to(report: ReportInput, base: LoadPoint) -> float | None:
     return mean if mean < CUT * base.prompt_tokens else None
 
 
-def workload_text(workload: Workload, base: LoadPoint, cut_to: float | None = None) -> str:
+def workload_text(profile: Profile, cut_to: float | None = None) -> str:
+    workload, base = profile.workload, profile.plan.base
     """How requests were made up; `cut_to` is the mean length of prompts that came out shorter than they were asked."""
     prompts = f"prompts {lengths_text(workload.prompt, base.prompt_tokens)}"
     parts = [
@@ -229,6 +230,8 @@ def workload_text(workload: Workload, base: LoadPoint, cut_to: float | None = No
     ]
     if base.shared_prefix:
         parts.append(f"{PAGE.round_percent(base.shared_prefix)} of each prompt shared")
+    if profile.start == "together":
+        parts.append("users start together")
     if base.think_time_s:
         parts.append(f"think time {PAGE.duration(base.think_time_s)}")
     return ", ".join(parts)

@@ -470,12 +470,21 @@ class Session:
                 origin_ns=origin_ns,
                 seed=seed,
                 api=api,
+                start=profile.start,
                 salt=salt,
                 workers=workers,
             )
             return LoadEngine(Workers(shared), pacer, caps, shared.now)
         script = OneShot(prompts)
-        setup = Setup(client=client, script=script, caps=caps, origin_ns=origin_ns, seed=seed, api=api)
+        setup = Setup(
+            client=client,
+            script=script,
+            caps=caps,
+            origin_ns=origin_ns,
+            seed=seed,
+            api=api,
+            start=profile.start,
+        )
         return LoadEngine(Here(setup), pacer, caps, setup.now)
 
     @property

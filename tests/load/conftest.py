@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmtop.domain.load import Caps, LoadPlan, LoadPoint
+from llmtop.domain.load import Caps, LoadPlan, LoadPoint, Start
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.endpoint.clock import LagSample
 from llmtop.load.engine import LoadEngine
@@ -155,6 +155,7 @@ class Lab:
         answers: Callable[[int], Answer | None] | None = None,
         caps: Caps | None = None,
         seed: int = 0,
+        start: Start = "staggered",
     ) -> LoadEngine:
         self.client = FakeClient(self.loop.clock_ns, answers or (lambda _: Answer()))
         pacer = Pacer(point, seed) if isinstance(point, LoadPlan) else Pacer.hold(point, seed)
@@ -167,6 +168,7 @@ class Lab:
             origin_ns=0,
             seed=seed,
             api="chat",
+            start=start,
             clock=self.loop.clock_ns,
         )
         return LoadEngine(Here(setup, health), pacer, caps, setup.now)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.request import Outcome
 from llmtop.load.gate import Gate
 from llmtop.load.pacer import Pacer
 
@@ -83,6 +85,58 @@ async def test_who_does_not_wait_is_told_so() -> None:
     await asyncio.sleep(0)
     gate.leave()
     assert await waits
+
+
+def test_a_gate_lets_no_more_through_and_its_wait_is_latency_and_no_slip(lab: Any) -> None:
+    """Six users and two places: whoever is let through has waited for two answers of 1 s."""
+    engine = lab.engine(LoadPoint(concurrency=6, output_tokens=10, gate=2), lambda _: lab.Answer(0.1, 0.1))
+    records, samples = [], []
+
+    async def script() -> None:
+        for _ in range(40):
+            await asyncio.sleep(0.5)
+            batch = engine.take()
+            records.extend(batch.requests)
+            samples.extend(batch.client)
+        assert engine.in_flight == 6
+        engine.command(LoadPoint(concurrency=6, output_tokens=10))
+        await asyncio.sleep(0.1)
+        assert lab.client.running == 6, "a gate that opens lets all through at once"
+
+    lab.drive(engine, script)
+    full = [each for each in records if each.outcome is Outcome.OK and each.asked_output_tokens == 10][8:]
+    assert len(full) > 10
+    for each in full:
+        assert each.held_ns == pytest.approx(2.2e9, rel=0.02)
+        assert each.ttft_s == pytest.approx(2.3, rel=0.02)
+        assert each.e2e_s == pytest.approx(3.2, rel=0.02)
+        assert each.tpot_s == pytest.approx(0.1, rel=0.02)
+        assert each.begun_ns - each.scheduled_ns < 1e6
+    assert all(sample.send_slip_p99_ms is None or sample.send_slip_p99_ms < 1 for sample in samples)
+
+
+def test_what_waits_at_a_gate_ends_with_the_load_and_is_accounted_for(lab: Any) -> None:
+    engine = lab.engine(LoadPoint(concurrency=9, output_tokens=10, gate=1), lambda _: lab.Answer(0.1, 0.1))
+    records, sent = [], [0]
+
+    def drain() -> None:
+        batch = engine.take()
+        records.extend(batch.requests)
+        sent[0] += sum(each.sent for each in batch.bins)
+
+    async def script() -> None:
+        await asyncio.sleep(3.0)
+        drain()
+        engine.cut()
+        await asyncio.sleep(0.01)
+        assert lab.client.running == 0
+
+    lab.drive(engine, script)
+    drain()
+    assert engine.in_flight == 0
+    assert len(records) == sent[0]
+    assert all(each.outcome in (Outcome.OK, Outcome.CANCELLED) for each in records)
+    assert lab.client.peak == 1
 
 
 @pytest.mark.parametrize(("gate", "workers"), [(16, 3), (3, 3), (7, 2)])

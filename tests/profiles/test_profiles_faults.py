@@ -36,6 +36,13 @@ FAULTS = [
     ("[load]\nthink_time = '3 days'", "load.think_time", "is no duration"),
     ("[load]\nthink_time = -1", "load.think_time", "0 or more"),
     ("[load]\nburstiness = 0", "load.burstiness", "must be a number from 0.01 to 1,000, or inf"),
+    ("[load]\ngate = 0", "load.gate", "must be a whole number of 1 or more"),
+    (
+        '[load]\nstart = "together"\n[[stage]]\nshape = "ramp"\nduration = "10s"\nstart = 1\nstop = 2',
+        "load.start",
+        "stage[1] is a ramp: users begin together only in hold, steps and spike",
+    ),
+    ('[load]\nrate_rps = 1\nstart = "together"', "load.start", "open loop"),
     ("load = 3", "load", "must be a table"),
     ("[[stage]]\nshape = 'hold'\nconcurrency = 1", "stage[1].duration", "a hold needs duration"),
     ("[[stage]]\nduration = 1", "stage[1].shape", "allowed: hold, ramp, steps, spike, sine, replay"),

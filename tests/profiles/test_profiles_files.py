@@ -51,6 +51,7 @@ def points(draw: st.DrawFn) -> LoadPoint:
         shared_prefix=draw(st.floats(0, 1)),
         think_time_s=draw(st.floats(0, 1e5)),
         burstiness=draw(st.floats(0.01, 100) | st.just(float("inf"))),
+        gate=draw(st.integers(1, 500)),
     )
 
 
