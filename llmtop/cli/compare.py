@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from llmtop.analysis.comparing import METRICS, compare
 from llmtop.analysis.thresholds import Crossing, crossings, parse_thresholds
 from llmtop.cli.exits import NO, NOT_KNOWN, YES
-from llmtop.cli.output import complain, print_json, say
+from llmtop.cli.output import complain, named, print_json, say
 from llmtop.domain.compared import Compared, Delta, Verdict
 from llmtop.domain.slo import parse_slo
 from llmtop.errors import UsageError
 from llmtop.host.beside import sides_at
+from llmtop.host.review import comparison_of
+from llmtop.report import COMPARISON_FORMATS, check_report, write_comparison
 from llmtop.wording.compared import change, crossing_text, difference_text, figure, metric_name, unequal_text
 from llmtop.wording.figures import TEXT
 from llmtop.wording.names import short_unit
@@ -20,12 +23,16 @@ from llmtop.wording.names import short_unit
 _SIGNS = {Verdict.BETTER: "+", Verdict.WORSE: "!", Verdict.SAME: "=", Verdict.UNKNOWN: "?", Verdict.MIXED: "!"}
 _LEGEND = "after a change: + better, ! worse, = same, ? not known; pt: points"
 _WIDTH = 11
+COLUMNS = 80
 _OF_WHOLE = ("capacity", "cliff")
 
 
 def main(arguments: argparse.Namespace) -> int:
     slo = parse_slo(arguments.slo) if arguments.slo is not None else None
     thresholds = parse_thresholds(arguments.fail_on) if arguments.fail_on is not None else ()
+    output = named("-o", arguments.output) if arguments.output is not None else None
+    if output is not None:
+        check_report(output, COMPARISON_FORMATS, force=arguments.force)
     first, *others = arguments.runs
     baseline = sides_at(first, slo, arguments.axis)
     slo = slo or baseline[-1].slo  # all are judged by one
@@ -40,6 +47,10 @@ def main(arguments: argparse.Namespace) -> int:
             raise UsageError(unequal_text(told.unequal))
     crossed = [crossings(told, thresholds) for told in found]
     code = _code([each for some in crossed for each in some], unknown_ok=arguments.unknown_ok)
+    if output is not None:
+        report = comparison_of([baseline[-1], *sides], found)
+        if write_comparison(report, output, force=arguments.force):
+            complain(f"{output}: an older report was there and is replaced")
     if arguments.json:
         print_json({"exit_code": code, "compared": found, "crossed": crossed})
         return code
@@ -47,6 +58,8 @@ def main(arguments: argparse.Namespace) -> int:
         say("\n".join([*([""] if at else []), *as_lines(told)]))
         for each in over:
             complain(crossing_text(each.metric, each.threshold, each.change, each.load, each.proven))
+    if output is not None:
+        say(f"report     {output}")
     return code
 
 
@@ -59,12 +72,12 @@ def _code(crossed: Sequence[Crossing], *, unknown_ok: bool) -> int:
 
 def as_lines(told: Compared) -> Iterator[str]:
     """For a terminal of 80 columns."""
-    yield told.sentence
+    yield from textwrap.wrap(told.sentence, COLUMNS, break_long_words=False, break_on_hyphens=False)
     yield ""
     yield f"before     {told.before}"
     yield f"after      {told.after}"
     for at, difference in enumerate(told.differs):
-        yield f"{'' if at else 'differs':<11}{difference_text(difference)}"
+        yield from _named("" if at else "differs", difference_text(difference))
     yield ""
     shown = [metric.name for metric in METRICS if any(_known(told, metric.name))]
     for names in (shown[at : at + 5] for at in range(0, len(shown), 5)):
@@ -83,7 +96,13 @@ def as_lines(told: Compared) -> Iterator[str]:
             yield f"{delta.metric:<11}{was} -> {now}  {change(delta)}  {delta.verdict}"
     yield f"{'':<11}{_LEGEND}"
     for note in told.notes:
-        yield f"note       {note}"
+        yield from _named("note", note)
+
+
+def _named(name: str, text: str) -> list[str]:
+    """`note       one of the two lies ...`, its further lines below its first."""
+    start = f"{name:<11}"
+    return textwrap.wrap(text, COLUMNS, initial_indent=start, subsequent_indent=" " * 11, break_on_hyphens=False)
 
 
 def _known(told: Compared, name: str) -> Iterator[bool]:

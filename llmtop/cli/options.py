@@ -226,6 +226,8 @@ def _compare(parser: _Parser) -> None:
     _unknown_ok(parser)
     parser.add_argument("--anyway", action="store_true", help="compare other workloads and models, too")
     parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write it down, too, with charts: .html or .md")
+    parser.add_argument("--force", action="store_true", help="write over a file that llmtop did not write, too")
     parser.add_argument("--axis", choices=("concurrency", "rate"), default="concurrency", help="of a table's levels")
 
 

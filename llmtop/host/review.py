@@ -8,9 +8,13 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from llmtop import __version__
 from llmtop.analysis.percentiles import figures_of
 from llmtop.analysis.sides import Side, sides_of
+from llmtop.domain.compared import Compared
 from llmtop.domain.figures import RunFigures
+from llmtop.domain.frame import Timeline
+from llmtop.domain.plainly import plainly
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.domain.slo import Slo
@@ -19,7 +23,8 @@ from llmtop.host.judging import Judge
 from llmtop.meter.facts import Facts
 from llmtop.meter.frames import whole_run_timeline
 from llmtop.recording.reader import RunReader
-from llmtop.report import ReportInput, check_report, report_input, write_report
+from llmtop.report import Beside, ComparisonInput, ReportInput, check_report, report_input, write_report
+from llmtop.report.prose import moment_text
 
 Baselines = Callable[[Slo], Sequence[Side]]
 """Reads earlier measurements and judges them by an SLO. May raise LlmtopError."""
@@ -56,6 +61,12 @@ def sides_of_run(run: Path, slo: Slo | None = None) -> tuple[Side, ...]:
         opinion = Judge(slo)(facts, meta, full=True)
     sides = sides_of(meta.label or run.stem, facts, meta, slo, opinion)
     return tuple(dataclasses.replace(side, source=run) for side in sides)
+
+
+def timeline_of_run(run: Path) -> Timeline:
+    """What happened in a recording from its start to its end. Raises RunFileError."""
+    with RunReader(run) as reader:
+        return whole_run_timeline(reader.batches(), reader.length_s)
 
 
 def _over(reader: RunReader) -> RunMeta:
@@ -107,3 +118,33 @@ def write_reports(
         check_report(path, force=force)
     report = review(run, slo, baselines)
     return {path: write_report(report, path, force=force) for path in paths}
+
+
+def comparison_of(sides: Sequence[Side], compared: Sequence[Compared]) -> ComparisonInput:
+    """What a report of a comparison is made of.
+
+    Args:
+        sides: the one before, then each of the others.
+        compared: each of the others beside the first.
+
+    Raises RunFileError.
+    """
+    beside = [
+        Beside(name=side.name, curve=side.curve, facts=_told_of(side), timeline=_timeline_of(side)) for side in sides
+    ]
+    return plainly(
+        ComparisonInput(version=__version__, slo=sides[0].slo, sides=tuple(beside), compared=tuple(compared))
+    )
+
+
+def _timeline_of(side: Side) -> Timeline | None:
+    """None: it is no run of ours, or not all of one."""
+    whole = side.meta is not None and side.of == 1
+    return timeline_of_run(side.source) if whole and side.source is not None else None
+
+
+def _told_of(side: Side) -> tuple[tuple[str, str], ...]:
+    meta = side.meta
+    driven = () if meta is None else (("driven", moment_text(meta.started_at)), ("profile", meta.profile.name))
+    file = () if side.source is None else (("file", side.source.name),)
+    return (*file, *driven, *side.traits.items())

@@ -24,11 +24,11 @@ MOST_MOVES = 60
 """Of the load that a chart tells apart."""
 
 
-_HEADROOM = {"tall": 0.05, "half": 0.09, "low": 0.2}
+HEADROOM = {"tall": 0.05, "half": 0.09, "low": 0.2}
 """Share of a chart's height that a line of text takes, by kind of chart."""
 
 
-class _Figure(Struct, frozen=True):
+class Figure(Struct, frozen=True):
     """One figure of a level or of a step: which fields, what it is called, how its numbers are written."""
 
     name: str
@@ -49,36 +49,36 @@ def _tokens(value: float) -> str:
     return f"{PAGE.count(value)} tok/s"
 
 
-_P95_P50 = ("p95", "p50")
+P95_P50 = ("p95", "p50")
 _MS = (PAGE.latency, PAGE.round_latency)
-_TTFT = _Figure("TTFT", ("ttft_p95_ms", "ttft_p50_ms"), _P95_P50, *_MS, "ttft")
-_TPOT = _Figure("TPOT", ("tpot_p95_ms", "tpot_p50_ms"), _P95_P50, *_MS, "tpot")
-_OUTPUT = _Figure("Output tokens/s", ("output_tokens_per_s",), ("",), _tokens, _tokens)
+TTFT = Figure("TTFT", ("ttft_p95_ms", "ttft_p50_ms"), P95_P50, *_MS, "ttft")
+TPOT = Figure("TPOT", ("tpot_p95_ms", "tpot_p50_ms"), P95_P50, *_MS, "tpot")
+OUTPUT = Figure("Output tokens/s", ("output_tokens_per_s",), ("",), _tokens, _tokens)
 
-_PANELS = (
-    _Figure("Load", ("target", "in_flight"), ("commanded", "in flight"), PAGE.exact, PAGE.exact),
-    _TTFT,
-    _TPOT,
-    _Figure("Server", ("waiting", "running"), ("waiting", "running"), PAGE.exact, PAGE.exact, "queue"),
-    _Figure("KV cache", ("kv_usage",), ("in use",), PAGE.percent, PAGE.round_percent, "kv"),
-    _OUTPUT,
-    _Figure("Errors", ("error_ratio",), ("",), PAGE.percent, PAGE.round_percent, "error_ratio"),
-    _Figure("Client lag", ("client_lag_ms",), ("p99",), PAGE.latency, PAGE.round_latency),
+PANELS = (
+    Figure("Load", ("target", "in_flight"), ("commanded", "in flight"), PAGE.exact, PAGE.exact),
+    TTFT,
+    TPOT,
+    Figure("Server", ("waiting", "running"), ("waiting", "running"), PAGE.exact, PAGE.exact, "queue"),
+    Figure("KV cache", ("kv_usage",), ("in use",), PAGE.percent, PAGE.round_percent, "kv"),
+    OUTPUT,
+    Figure("Errors", ("error_ratio",), ("",), PAGE.percent, PAGE.round_percent, "error_ratio"),
+    Figure("Client lag", ("client_lag_ms",), ("p99",), PAGE.latency, PAGE.round_latency),
 )
 
 
 def curve_charts(report: ReportInput) -> tuple[str, str, str]:
     """TTFT, TPOT and output tokens/s over the load."""
     return (
-        _curve_chart(report, _TTFT, "tall"),
-        _curve_chart(report, _TPOT, "half"),
-        _curve_chart(report, _OUTPUT, "half"),
+        _curve_chart(report, TTFT, "tall"),
+        _curve_chart(report, TPOT, "half"),
+        _curve_chart(report, OUTPUT, "half"),
     )
 
 
 def timeline_charts(report: ReportInput) -> str:
     """The stacked panels over time, without those for which nothing was seen."""
-    panels = [panel for panel in _PANELS if any(_seen(report, name) for name in panel.fields)]
+    panels = [panel for panel in PANELS if any(_seen(report, name) for name in panel.fields)]
     return "".join(_panel(report, panel, last=panel is panels[-1]) for panel in panels)
 
 
@@ -98,7 +98,7 @@ def timeline_columns(report: ReportInput) -> dict[str, object]:
     steps = len(timeline.in_flight)
     start_s = timeline.end_s - steps * timeline.step_s
     columns: dict[str, object] = {"clock": [clock(start_s + (i + 1) * timeline.step_s) for i in range(steps)]}
-    for panel in _PANELS:
+    for panel in PANELS:
         for name in panel.fields:
             if _seen(report, name):
                 series: Series = getattr(timeline, name)
@@ -119,7 +119,7 @@ def level_text(point: LevelPoint, curve: Curve) -> str:
     return " · ".join(parts)
 
 
-def _curve_chart(report: ReportInput, figure: _Figure, kind: str) -> str:
+def _curve_chart(report: ReportInput, figure: Figure, kind: str) -> str:
     points = _all_points(report)
     target = report.slo.target(figure.metric) if figure.metric else None
     values = [value for point in points for name in figure.fields if (value := getattr(point, name)) is not None]
@@ -131,7 +131,7 @@ def _curve_chart(report: ReportInput, figure: _Figure, kind: str) -> str:
     shown = [*values, limit_ms] if limit_ms is not None and limit_ms < 20 * max(values) else values
     y = latency_scale(shown) if figure.metric else zero_scale(shown)
     plot = Plot(load_scale(point.load for point in points), y)
-    plot.grid([(tick, figure.tick(tick)) for tick in plot.y.ticks(5) if tick > 0], _HEADROOM[kind])
+    plot.grid([(tick, figure.tick(tick)) for tick in plot.y.ticks(5) if tick > 0], HEADROOM[kind])
     if figure.metric:
         _draw_cliff(plot, report, labelled=kind == "tall")
     for curve in prose.drawn(report):
@@ -165,7 +165,7 @@ def _draw_cliff(plot: Plot, report: ReportInput, *, labelled: bool) -> None:
         plot.label(left, 0, text, "cliff" if left > 0.5 else "cliff after")
 
 
-def _draw_curve(plot: Plot, curve: Curve, figure: _Figure, limit_ms: float | None) -> None:
+def _draw_curve(plot: Plot, curve: Curve, figure: Figure, limit_ms: float | None) -> None:
     points = sorted(curve.points, key=lambda point: point.load)
     for place, name in enumerate(figure.fields):
         series = "a" if place == len(figure.fields) - 1 else "b"
@@ -181,7 +181,7 @@ def _draw_curve(plot: Plot, curve: Curve, figure: _Figure, limit_ms: float | Non
             plot.dots([dot for dot in firm if dot[1] > (limit_ms or 0)], "miss")
 
 
-def _panel(report: ReportInput, panel: _Figure, *, last: bool) -> str:
+def _panel(report: ReportInput, panel: Figure, *, last: bool) -> str:
     timeline = report.timeline
     steps = len(timeline.in_flight)
     start_s = timeline.end_s - steps * timeline.step_s
@@ -189,9 +189,9 @@ def _panel(report: ReportInput, panel: _Figure, *, last: bool) -> str:
     target = report.slo.target(panel.metric) if panel.metric else None
     limit = None if target is None else target.limit * (1e3 if panel.in_ms else 1)
     columns: list[Series] = [getattr(timeline, name) for name in panel.fields]
-    plot = Plot(Scale(start_s, max(timeline.end_s, start_s + 1)), _panel_scale(columns, limit, panel))
+    plot = Plot(Scale(start_s, max(timeline.end_s, start_s + 1)), panel_scale(columns, limit, panel))
     ticks = [tick for tick in plot.y.ticks(2) if tick > 0]
-    plot.grid([(tick, panel.tick(tick) if tick == ticks[-1] else "") for tick in ticks], _HEADROOM["low"])
+    plot.grid([(tick, panel.tick(tick) if tick == ticks[-1] else "") for tick in ticks], HEADROOM["low"])
     for t_s in moves(report.changes, max(ONE_MOVE_S, report.length_s / MOST_MOVES)):
         plot.upright(t_s, "change")
     for mark in report.marks:
@@ -207,7 +207,7 @@ def _panel(report: ReportInput, panel: _Figure, *, last: bool) -> str:
         for place, mark in enumerate(report.marks, 1):
             plot.label(plot.x.place(mark.t_s), 0, f"m{place}", "mark")
     if last:
-        plot.x_axis([(tick, clock(tick)) for tick in _time_ticks(plot.x)])
+        plot.x_axis([(tick, clock(tick)) for tick in time_ticks(plot.x)])
     summary = f"{panel.name} over the {PAGE.duration(report.length_s)} of the run"
     readout = "".join(
         f'<output data-column="{name}" class="{"a" if place == len(columns) - 1 else "b"}"></output>'
@@ -224,7 +224,7 @@ def _limit_text(target: SloTarget) -> str:
     return f"{target.stat or ''} < {PAGE.limit(target.metric, target.limit)}".strip()
 
 
-def _panel_scale(columns: Sequence[Series], limit: float | None, panel: _Figure) -> Scale:
+def panel_scale(columns: Sequence[Series], limit: float | None, panel: Figure) -> Scale:
     values = [value for column in columns for value in column if value is not None]
     if panel.metric == "kv":
         return Scale(0, 1)
@@ -237,14 +237,14 @@ def _panel_scale(columns: Sequence[Series], limit: float | None, panel: _Figure)
     return zero_scale([*values, limit] if near else values)
 
 
-def _time_ticks(scale: Scale) -> list[float]:
+def time_ticks(scale: Scale) -> list[float]:
     span = scale.high - scale.low
     steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
     step = next((step for step in steps if span / step <= 7), 86400)
     return [float(step * i) for i in range(int(scale.high // step) + 1) if step * i >= scale.low]
 
 
-def _legend(figure: _Figure, seen: Sequence[bool]) -> str:
+def _legend(figure: Figure, seen: Sequence[bool]) -> str:
     """The keys of the lines that are there."""
     styles = ("b", "a") if len(figure.legend) == 2 else ("a",)
     keys = zip(styles, figure.legend, seen, strict=True)
@@ -252,7 +252,7 @@ def _legend(figure: _Figure, seen: Sequence[bool]) -> str:
 
 
 def _seen(report: ReportInput, name: str) -> bool:
-    if report.assessment.path and name in (*_TTFT.fields, *_TPOT.fields):
+    if report.assessment.path and name in (*TTFT.fields, *TPOT.fields):
         return False
     series: Series = getattr(report.timeline, name)
     return any(value is not None for value in series)

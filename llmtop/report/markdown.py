@@ -27,17 +27,17 @@ def markdown_text(report: ReportInput) -> str:
 
 
 def _lines(report: ReportInput) -> Iterable[str]:
-    yield f"# {_plain(prose.verdict(report))}"
+    yield f"# {plain_of(prose.verdict(report))}"
     yield ""
     started = f"{prose.title(report)} · {prose.started_text(report)} · {PAGE.duration(report.length_s)}"
-    yield _plain(started)
+    yield plain_of(started)
     yield ""
-    yield _plain(" ".join(prose.details(report)))
+    yield plain_of(" ".join(prose.details(report)))
     for text in prose.warnings(report):
         yield ""
-        yield f"> {_plain(text)}"
+        yield f"> {plain_of(text)}"
     yield ""
-    yield from _table(["", "", ""], prose.figures(report))
+    yield from table(["", "", ""], prose.figures(report))
     curve = text_curve(report)
     if curve:
         yield from ("", "## Load and latency", "", "```text", *curve, "```")
@@ -45,14 +45,14 @@ def _lines(report: ReportInput) -> Iterable[str]:
     reasons = prose.reasons(report)
     if reasons:
         yield from ("", f"## What binds: {prose.binding(report)}", "")
-        yield from (f"- {_plain(reason)}" for reason in reasons)
+        yield from (f"- {plain_of(reason)}" for reason in reasons)
     yield from _levels(report)
     yield from _requests(report)
     if report.marks:
         yield from ("", "## Marks", "")
-        yield from (f"- {clock(mark.t_s)} {_plain(mark.text)}" for mark in report.marks)
+        yield from (f"- {clock(mark.t_s)} {plain_of(mark.text)}" for mark in report.marks)
     yield from ("", "## How it was measured", "")
-    yield from _table(["", ""], prose.environment(report))
+    yield from table(["", ""], prose.environment(report))
     yield from ("", "## What the words mean", "")
     yield from (f"- **{name}**: {meaning}" for name, meaning in prose.DEFINITIONS)
 
@@ -67,7 +67,7 @@ def _slo(report: ReportInput) -> Iterable[str]:
             rows.append((PAGE.target(limit), value, PAGE.whole(target.n or None), prose.ok_text(target.ok)))
     if rows:
         yield from ("", "## The SLO", "", prose.SLO_NOTE, "")
-        yield from _table(["limit", "measured", "n", ""], rows)
+        yield from table(["limit", "measured", "n", ""], rows)
 
 
 def _levels(report: ReportInput) -> Iterable[str]:
@@ -76,7 +76,7 @@ def _levels(report: ReportInput) -> Iterable[str]:
         yield from ("", "## Level by level", "")
     for curve in curves:
         if len(curves) > 1 or curve.ghost:
-            yield from ("", _plain(prose.curve_name(curve)), "")
+            yield from ("", plain_of(prose.curve_name(curve)), "")
         yield from _level_table(curve)
 
 
@@ -94,7 +94,7 @@ def _level_table(curve: Curve) -> Iterable[str]:
         "KV",
         "in SLO",
     ]
-    yield from _table(
+    yield from table(
         heads,
         [
             (
@@ -116,15 +116,15 @@ def _requests(report: ReportInput) -> Iterable[str]:
     yield from ("", "## All requests", "", prose.totals_text(report), "")
     run = report.figures.run
     if rows := percentiles.rows(run):
-        yield from _table(percentiles.HEADS, rows)
+        yield from table(percentiles.HEADS, rows)
         yield from ("", " ".join(filter(None, (prose.DISTRIBUTION_NOTE, percentiles.left_out_text(run)))))
     if parts := percentiles.part_rows(report):
         yield from ("", f"<details><summary>{percentiles.PARTS}</summary>", "")
-        yield from _table(["", *percentiles.HEADS], parts)
+        yield from table(["", *percentiles.HEADS], parts)
         yield from ("", "</details>")
     if report.assessment.failures:
         yield ""
-        yield from _table(["failure", *prose.FAILURE_HEADS], prose.failure_rows(report))
+        yield from table(["failure", *prose.FAILURE_HEADS], prose.failure_rows(report))
 
 
 def text_curve(report: ReportInput) -> list[str]:
@@ -169,18 +169,18 @@ def text_curve(report: ReportInput) -> list[str]:
     return [legend, "", *lines, " " * 9 + "".join(below).rstrip()]
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
     yield "| " + " | ".join(heads) + " |"
     yield "|" + " --- |" * len(heads)
     for row in rows:
-        yield "| " + " | ".join(_cell(cell) for cell in row) + " |"
+        yield "| " + " | ".join(map(cell, row)) + " |"
 
 
-def _plain(text: str) -> str:
+def plain_of(text: str) -> str:
     """Text from outside, on one line and without a meaning in Markdown or HTML, also where a line begins with it."""
-    return _START.sub(r"\1\\\2", _cell(text))
+    return _START.sub(r"\1\\\2", cell(text))
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """The same inside a table, where no line begins."""
     return _SIGN.sub(r"\\\g<0>", _TAG.sub(lambda found: escape(found[0], quote=False), " ".join(text.split())))

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
-from string import Template
-
-import msgspec
 
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Curve, LevelPoint
 from llmtop.report import charts, percentiles, prose
 from llmtop.report.contents import ReportInput
+from llmtop.report.pieces import cell, document, prose_of, rows_of, table
 from llmtop.wording.figures import PAGE, clock
 
-_ASSETS = Path(__file__).with_name("assets")
 _HINT = "Point at a chart to read a level."
 _CLOCK_HINT = "point at a chart to read a moment"
 
@@ -25,15 +20,8 @@ _CLOCK_HINT = "point at a chart to read a moment"
 def html_text(report: ReportInput) -> str:
     """The page. Everything that comes from outside is escaped."""
     facts = {"curve": charts.curve_columns(report), "timeline": charts.timeline_columns(report)}
-    template = Template((_ASSETS / "report.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        version=escape(report.meta.llmtop_version),
-        verdict=escape(prose.verdict(report)),
-        title=escape(prose.title(report)),
-        css=(_ASSETS / "report.css").read_text(encoding="utf-8"),
-        script=(_ASSETS / "report.js").read_text(encoding="utf-8"),
-        facts=msgspec.json.encode(facts).decode().replace("<", "\\u003c"),
-        body="\n".join(filter(None, _sections(report))),
+    return document(
+        f"{prose.verdict(report)} {prose.title(report)}", report.meta.llmtop_version, facts, _sections(report)
     )
 
 
@@ -45,22 +33,22 @@ def _sections(report: ReportInput) -> Iterable[str]:
     yield _timelines(report)
     yield _requests(report)
     yield _happenings(report)
-    yield f"<h2>How it was measured</h2>{_rows(prose.environment(report))}"
-    yield f'<section class="words"><h2>What the words mean</h2>{_rows(prose.DEFINITIONS)}</section>'
+    yield f"<h2>How it was measured</h2>{rows_of(prose.environment(report))}"
+    yield f'<section class="words"><h2>What the words mean</h2>{rows_of(prose.DEFINITIONS)}</section>'
 
 
 def _head(report: ReportInput) -> str:
     kicker = f"{prose.title(report)} · {prose.started_text(report)} · {PAGE.duration(report.length_s)}"
     answer, grounds = prose.answer_and_grounds(report)
     lead = " ".join((grounds, *prose.details(report))).strip()
-    warnings = "".join(f'<p class="warning">{_prose(text)}</p>' for text in prose.warnings(report))
+    warnings = "".join(f'<p class="warning">{prose_of(text)}</p>' for text in prose.warnings(report))
     tiles = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in prose.figures(report)
     )
     return (
         f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(answer)}</h1>'
-        f'<p class="lead">{_prose(lead)}</p>{warnings}<dl class="figures">{tiles}</dl></header>'
+        f'<p class="lead">{prose_of(lead)}</p>{warnings}<dl class="figures">{tiles}</dl></header>'
     )
 
 
@@ -89,23 +77,23 @@ def _reasons(report: ReportInput) -> str:
         high = PAGE.measured(limit.metric, target.high)
         rows.append(
             [
-                _cell(PAGE.target(limit), "text"),
-                _cell(prose.ok_text(target.ok), f"text {colour}"),
-                _cell(value),
-                _cell(high),
-                _cell(PAGE.whole(target.n or None)),
+                cell(PAGE.target(limit), "text"),
+                cell(prose.ok_text(target.ok), f"text {colour}"),
+                cell(value),
+                cell(high),
+                cell(PAGE.whole(target.n or None)),
             ]
         )
     parts = []
     if rows:
         parts.append(f'<h2>The SLO</h2><p class="quiet">{prose.SLO_NOTE}</p>')
-        parts.append(_table(["Limit", "", "Measured", "At most (95 %)", "n"], rows, "limits"))
+        parts.append(table(["Limit", "", "Measured", "At most (95 %)", "n"], rows, "limits"))
         if assessment.slo.attainment is not None:
             parts.append(f'<p class="quiet">{escape(prose.attainment_text(assessment.slo))}</p>')
     reasons = prose.reasons(report)
     if reasons:
         parts.append(f"<h2>What binds: {escape(prose.binding(report))}</h2>")
-        parts.append("<ul>" + "".join(f"<li>{_prose(reason)}</li>" for reason in reasons) + "</ul>")
+        parts.append("<ul>" + "".join(f"<li>{prose_of(reason)}</li>" for reason in reasons) + "</ul>")
     return "".join(parts)
 
 
@@ -127,30 +115,30 @@ def _level_table(curve: Curve, report: ReportInput) -> str:
     faint = '<p class="quiet">Grey rows have too few requests to lean on.</p>' if _any_faint(curve) else ""
     label = f'<p class="quiet">{escape(prose.curve_name(curve))}</p>' if curve.label else ""
     turn = '<p class="quiet turn">Turn the phone to see all columns.</p>'
-    return f"{label}{turn}{_table(heads, rows, 'levels')}{faint}"
+    return f"{label}{turn}{table(heads, rows, 'levels')}{faint}"
 
 
 def _level_cells(point: LevelPoint, axis: Axis, report: ReportInput) -> list[str]:
     def latency(value: float | None, metric: Latency, stat: Stat) -> str:
         target = report.slo.target(metric)
         missed = value is not None and target is not None and target.stat == stat and value > target.limit * 1e3
-        return _cell(PAGE.latency(value), "bad" if missed else "")
+        return cell(PAGE.latency(value), "bad" if missed else "")
 
     attained = point.attainment
     return [
-        _cell(PAGE.load(point.load, axis)),
-        _cell(PAGE.whole(point.n)),
-        _cell(PAGE.whole(point.errors), "bad" if point.errors else ""),
+        cell(PAGE.load(point.load, axis)),
+        cell(PAGE.whole(point.n)),
+        cell(PAGE.whole(point.errors), "bad" if point.errors else ""),
         latency(point.ttft_p50_ms, "ttft", "p50"),
         latency(point.ttft_p95_ms, "ttft", "p95"),
         latency(point.tpot_p50_ms, "tpot", "p50"),
         latency(point.tpot_p95_ms, "tpot", "p95"),
         latency(point.e2e_p50_ms, "e2e", "p50"),
-        _cell(PAGE.count(point.output_tokens_per_s)),
-        _cell(PAGE.count(point.requests_per_s)),
-        _cell(PAGE.exact(point.waiting)),
-        _cell(PAGE.percent(point.kv_usage)),
-        _cell(PAGE.percent(attained), "good" if attained is not None and attained >= 0.95 else ""),
+        cell(PAGE.count(point.output_tokens_per_s)),
+        cell(PAGE.count(point.requests_per_s)),
+        cell(PAGE.exact(point.waiting)),
+        cell(PAGE.percent(point.kv_usage)),
+        cell(PAGE.percent(attained), "good" if attained is not None and attained >= 0.95 else ""),
     ]
 
 
@@ -174,21 +162,21 @@ def _requests(report: ReportInput) -> str:
     rows = [_named_row(row, 1) for row in percentiles.rows(run)]
     parts = [f"<h2>All requests</h2><p>{escape(prose.totals_text(report))}</p>"]
     if rows:
-        parts.append(_table(percentiles.HEADS, rows, "percentiles"))
+        parts.append(table(percentiles.HEADS, rows, "percentiles"))
         note = " ".join(filter(None, (prose.DISTRIBUTION_NOTE, percentiles.left_out_text(run))))
         parts.append(f'<p class="quiet">{escape(note)}</p>')
     if each := [_named_row(row, 2) for row in percentiles.part_rows(report)]:
-        table = _table(["", *percentiles.HEADS], each)
-        parts.append(f"<details><summary>{percentiles.PARTS}</summary>{table}</details>")
+        found = table(["", *percentiles.HEADS], each)
+        parts.append(f"<details><summary>{percentiles.PARTS}</summary>{found}</details>")
     if report.assessment.failures:
-        failed = [[_cell(what, "text wrap"), *map(_cell, rest)] for what, *rest in prose.failure_rows(report)]
-        parts.append(_table(["Failure", *prose.FAILURE_HEADS], failed))
+        failed = [[cell(what, "text wrap"), *map(cell, rest)] for what, *rest in prose.failure_rows(report)]
+        parts.append(table(["Failure", *prose.FAILURE_HEADS], failed))
     return "".join(parts)
 
 
 def _named_row(cells: Sequence[str], names: int) -> list[str]:
     """Cells of which the first `names` are text."""
-    return [_cell(text, "text" if place < names else "") for place, text in enumerate(cells)]
+    return [cell(text, "text" if place < names else "") for place, text in enumerate(cells)]
 
 
 def _happenings(report: ReportInput) -> str:
@@ -197,53 +185,25 @@ def _happenings(report: ReportInput) -> str:
     changes = charts.change_rows(report)
     if changes:
         rows = [
-            [_cell(clock(t_s)), _cell(prose.load_text(point), "text"), _cell(why, "text")]
+            [cell(clock(t_s)), cell(prose.load_text(point), "text"), cell(why, "text")]
             for t_s, point, why in changes[:500]
         ]
-        table = _table(["at", "load", "by"], rows)
-        parts.append(f"<details><summary>{_many(len(changes), 'change')} of load</summary>{table}</details>")
+        found = table(["at", "load", "by"], rows)
+        parts.append(f"<details><summary>{_many(len(changes), 'change')} of load</summary>{found}</details>")
     if report.events:
         rows = [
             [
-                _cell(clock(event.t_s)),
-                _cell(event.kind, "text"),
-                _cell(event.text, "text wrap bad" if event.severity == "error" else "text wrap"),
+                cell(clock(event.t_s)),
+                cell(event.kind, "text"),
+                cell(event.text, "text wrap bad" if event.severity == "error" else "text wrap"),
             ]
             for event in report.events[:500]
         ]
         opened = " open" if any(event.severity != "info" for event in report.events) else ""
-        table = _table(["at", "", "event"], rows)
-        parts.append(f"<details{opened}><summary>{_many(len(report.events), 'event')}</summary>{table}</details>")
+        found = table(["at", "", "event"], rows)
+        parts.append(f"<details{opened}><summary>{_many(len(report.events), 'event')}</summary>{found}</details>")
     return f"<h2>What happened</h2>{''.join(parts)}" if parts else ""
-
-
-def _prose(text: str) -> str:
-    """A sentence, escaped. Flags of a server are set as code; no line ends between a number and its unit."""
-    flagged = re.sub(r"(?<!\S)--[\w-]+", r"<code>\g<0></code>", escape(text))
-    return re.sub(r"(?<=\d) (?=(?:ms|s|%|tok/s)\b|%)", "&nbsp;", flagged)
 
 
 def _many(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
-
-
-def _cell(text: str, style: str = "") -> str:
-    return f'<td class="{style}">{escape(text)}</td>' if style else f"<td>{escape(text)}</td>"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]] | str, kind: str = "") -> str:
-    """A table; a column whose cells are text has its head at the left, too.
-
-    Args:
-        kind: by which the style sheet knows what of it a phone has no room for.
-    """
-    body = rows if isinstance(rows, str) else "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
-    first = [] if isinstance(rows, str) or not rows else rows[0]
-    texts = {place for place, cell in enumerate(first) if 'class="text' in cell}
-    top = "".join(f"<th{' class=text' if i in texts else ''}>{escape(head)}</th>" for i, head in enumerate(heads))
-    return f'<div class="scroll"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _rows(rows: Iterable[tuple[str, str]]) -> str:
-    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    return f'<dl class="rows">{items}</dl>'

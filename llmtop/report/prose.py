@@ -153,7 +153,12 @@ def curve_name(curve: Curve) -> str:
 
 
 def started_text(report: ReportInput) -> str:
-    return datetime.fromtimestamp(report.meta.started_at, UTC).strftime("%-d %B %Y, %H:%M UTC")
+    return moment_text(report.meta.started_at)
+
+
+def moment_text(at_s: float) -> str:
+    """Seconds since 1970 as `27 November 2026, 18:05 UTC`."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%-d %B %Y, %H:%M UTC")
 
 
 def title(report: ReportInput) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 from llmtop.errors import FileError
 from llmtop.files import IsOurs, check_target, write_whole
+from llmtop.report.comparison import ComparisonInput, comparison_markdown
+from llmtop.report.comparison_page import comparison_html
 from llmtop.report.contents import ReportInput
 from llmtop.report.markdown import markdown_text
 from llmtop.report.page import html_text
 from llmtop.report.tables import CSV_HEAD, csv_text, json_text
 
+R = TypeVar("R")
 _SEAL = re.compile(rb"<!-- written by llmtop, sha256 of the above: ([0-9a-f]{64}) -->\n\Z")
 
 
@@ -24,10 +28,10 @@ def _bytes(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
-def _sealed(make: Callable[[ReportInput], str]) -> Callable[[ReportInput], str]:
+def _sealed(make: Callable[[R], str]) -> Callable[[R], str]:
     """With a last line by which a report is known that nobody has changed since."""
 
-    def text(report: ReportInput) -> str:
+    def text(report: R) -> str:
         body = make(report)
         digest = sha256(_bytes(body)).hexdigest()
         return f"{body}<!-- written by llmtop, sha256 of the above: {digest} -->\n"
@@ -43,13 +47,13 @@ def _has_seal(content: bytes) -> bool:
     return sha256(body).hexdigest().encode() == seal.group(1)
 
 
-class Format(Struct, frozen=True):
-    make: Callable[[ReportInput], str]
+class Format(Struct, Generic[R], frozen=True):
+    make: Callable[[R], str]
     is_ours: IsOurs
     """Whether a file of this format is a report that may be replaced by a newer one."""
 
 
-FORMATS: dict[str, Format] = {
+FORMATS: dict[str, Format[ReportInput]] = {
     ".html": Format(_sealed(html_text), _has_seal),
     ".md": Format(_sealed(markdown_text), _has_seal),
     ".json": Format(
@@ -59,12 +63,17 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def check_report(path: Path, *, force: bool = False) -> None:
+COMPARISON_FORMATS: dict[str, Format[ComparisonInput]] = {
+    ".html": Format(_sealed(comparison_html), _has_seal),
+    ".md": Format(_sealed(comparison_markdown), _has_seal),
+}
+
+
+def check_report(path: Path, formats: Collection[str] = FORMATS, *, force: bool = False) -> None:
     """That a report can be written there. Nothing is changed. Raises FileError: unknown ending, or why it cannot."""
-    form = FORMATS.get(path.suffix.lower())
-    if form is None:
-        raise FileError(path, f"the ending says what to write: use {', '.join(FORMATS)}")
-    check_target(path, form.is_ours, force=force)
+    if path.suffix.lower() not in formats:
+        raise FileError(path, f"the ending says what to write: use {', '.join(formats)}")
+    check_target(path, FORMATS[path.suffix.lower()].is_ours, force=force)
 
 
 def write_report(report: ReportInput, path: Path, *, force: bool = False) -> bool:
@@ -75,6 +84,15 @@ def write_report(report: ReportInput, path: Path, *, force: bool = False) -> boo
 
     Raises FileError: as `check_report`, or the disk does not take it; what was there before is there still.
     """
-    check_report(path, force=force)
-    form = FORMATS[path.suffix.lower()]
+    return _write(report, path, FORMATS, force=force)
+
+
+def write_comparison(report: ComparisonInput, path: Path, *, force: bool = False) -> bool:
+    """As `write_report`, in one of `COMPARISON_FORMATS`."""
+    return _write(report, path, COMPARISON_FORMATS, force=force)
+
+
+def _write(report: R, path: Path, formats: Mapping[str, Format[R]], *, force: bool) -> bool:
+    check_report(path, formats, force=force)
+    form = formats[path.suffix.lower()]
     return write_whole(path, _bytes(form.make(report)), form.is_ours, force=force)

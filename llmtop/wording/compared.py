@@ -52,6 +52,12 @@ def change(delta: Delta, figures: Figures = TEXT) -> str:
     return figures.change(delta.change)
 
 
+def interval_text(delta: Delta, figures: Figures = TEXT) -> str:
+    """`-14.1 % to -3.20 %`: between which the change lies; `--`: it is not known."""
+    ends = [change(Delta(metric=delta.metric, change=end), figures) for end in (delta.low, delta.high)]
+    return UNKNOWN if UNKNOWN in ends else " to ".join(ends)
+
+
 def points(share: float, figures: Figures = TEXT) -> str:
     return f"{'+' if share > 0 else '-' if share < 0 else ''}{figures.digits(abs(share) * 100)}{figures.gap}points"
 
@@ -85,11 +91,15 @@ def compared_sentence(told: Compared) -> str:
         return f"{told_of}; {carries}" if carries and told.gain is Gain.SAME else told_of
     if told.verdict is Verdict.UNKNOWN:
         return f"whether {after} differs from {before} is not known: too few requests at the loads that both have"
-    parts = [f"{after} {carries} than {before}" if told.gain in (Gain.MORE, Gain.FEWER) else f"{after} beside {before}"]
-    for verdict in (Verdict.BETTER, Verdict.WORSE):
-        if found := _changed(told, verdict):
-            parts.append(f"{verdict}: {listed(found)}")
-    return "; ".join(parts)
+    changed = {verdict: _changed(told, verdict) for verdict in (Verdict.BETTER, Verdict.WORSE)}
+    if told.gain in (Gain.MORE, Gain.FEWER):
+        head = f"{after} {carries} than {before}"
+    elif told.verdict is Verdict.MIXED:
+        head = f"{after} is better and worse than {before}"
+    else:
+        found = changed[told.verdict]
+        return f"{after} is {told.verdict} than {before}{': ' if found else ''}{listed(found)}"
+    return "; ".join([head, *(f"{verdict}: {listed(found)}" for verdict, found in changed.items() if found)])
 
 
 def _loads_text(told: Compared) -> str:
@@ -114,11 +124,12 @@ def capacity_clause(capacity: Delta, gain: Gain, axis: Axis, figures: Figures = 
 
 
 def _changed(told: Compared, verdict: Verdict) -> list[str]:
-    """Each figure that changed so: over all levels, or where."""
-    found = []
+    """What changed so: over all levels, or where most. Of one latency's statistics the slowest requests' alone."""
+    found: dict[str, str] = {}
     for over_all in told.over_all:
+        latency = over_all.metric.partition("_p")[0]
         if over_all.verdict is verdict:
-            found.append(f"{metric_name(over_all.metric)} {change(over_all)}")
+            found[latency] = f"{metric_name(over_all.metric)} {change(over_all)}"
             continue
         places = [
             (level.load, delta)
@@ -128,10 +139,10 @@ def _changed(told: Compared, verdict: Verdict) -> list[str]:
         ]
         if places:
             load, most = max(places, key=lambda place: abs(place[1].change or 0.0))
-            others = f" and {len(places) - 1} more" if len(places) > 1 else ""
             where = f"{TEXT.load(load, told.axis)} {short_unit(told.axis, load)}"
-            found.append(f"{metric_name(most.metric)} {change(most)} at {where}{others}")
-    return found
+            much = f"{change(most)} at {where}" if len(places) == 1 else f"up to {change(most)} ({where})"
+            found[latency] = f"{metric_name(most.metric)} {much}"
+    return list(found.values())
 
 
 def unequal_text(unequal: Sequence[Difference]) -> str:

@@ -76,8 +76,8 @@ def test_steps_that_take_ten_percent_longer_are_found_in_a_minute_a_level(seed: 
     assert told.verdict is Verdict.WORSE
     assert delta(told, "tpot_p50").verdict is delta(told, "output_tokens_per_s").verdict is Verdict.WORSE
     assert delta(told, "tpot_p50").change == pytest.approx(0.1, abs=0.03)
-    assert "worse: " in told.sentence
-    assert "better: " not in told.sentence
+    assert "is worse than `" in told.sentence
+    assert "better" not in told.sentence
 
 
 def test_a_run_beside_itself_differs_in_nothing() -> None:
@@ -140,7 +140,7 @@ def test_a_level_that_alone_got_worse_is_named() -> None:
     assert told.verdict is Verdict.WORSE
     assert delta(told, "ttft_p50", 4).verdict is Verdict.SAME
     assert delta(told, "ttft_p50").change is None, "no one figure says it of all loads"
-    assert "TTFT p50 x" in told.sentence
+    assert "TTFT p95 x" in told.sentence
     assert "at 16 users" in told.sentence
 
 

@@ -73,7 +73,7 @@ def test_markdown_tables_are_whole_and_words_from_outside_are_harmless(report: R
 def test_signs_that_would_begin_a_tag_or_a_reference_are_words_and_others_stay_readable(
     text: str, written: str
 ) -> None:
-    assert markdown._plain(text) == written
+    assert markdown.plain_of(text) == written
 
 
 def test_percentiles_of_every_part_stand_in_the_report_and_what_is_left_out_is_counted(report: ReportInput) -> None:
