@@ -30,7 +30,7 @@ from llmtop.domain.slo import Latency
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Gain
 from llmtop.errors import UsageError
 from llmtop.wording.chapters import LENGTHS, SHARED, START_OF_USERS
-from llmtop.wording.compared import client_was_late, compared_sentence, interpolated, no_common_load
+from llmtop.wording.compared import client_was_late, compared_sentence, held_to_the_end, interpolated, no_common_load
 from llmtop.wording.figures import TEXT
 
 BLOCKS = 10
@@ -45,7 +45,7 @@ ALIKE = 0.10
 LEAST_POINTS, ALIKE_POINTS = 0.001, 0.01
 """The same for a share of requests."""
 KV_POINTS = 0.05
-"""The use of a KV cache differs by as much from scrape to scrape."""
+"""The use of a KV cache differs by as much from scrape to scrape; where requests come by themselves, by any measure."""
 
 SHARE_POINTS = 0.05
 """By so much the share of prefix hits, or of seconds in which the client was late, must differ to be told."""
@@ -95,6 +95,8 @@ class _Figure:
     se: float | None = None
     n: int = 0
     """Requests that `se` rests on; 0: it needs no others."""
+    by_chance: bool = False
+    """Without `se`, and no two runs have it alike."""
 
 
 _Pair = tuple[_Figure | None, _Figure | None]
@@ -224,7 +226,8 @@ def _between(metric: Metric, low: _Figure | None, high: _Figure | None, share: f
     n = min(low.n, high.n)
     if metric.relative and low.value > 0 and high.value > 0:
         return _Figure(math.exp((1 - share) * math.log(low.value) + share * math.log(high.value)), se, n)
-    return _Figure((1 - share) * low.value + share * high.value, se, n)
+    by_chance = low.by_chance or high.by_chance
+    return _Figure((1 - share) * low.value + share * high.value, se, n, by_chance)
 
 
 def _figure(level: Level, metric: Metric, chance: float | None) -> _Figure | None:
@@ -236,7 +239,8 @@ def _figure(level: Level, metric: Metric, chance: float | None) -> _Figure | Non
             share = (level.errors + 0.5) / (ended + 1)
             return _Figure(level.error_ratio, math.sqrt(share * (1 - share) / (ended + 1)))
         case "kv_usage":
-            return None if level.kv_usage is None else _Figure(level.kv_usage)
+            varies = chance is not None or bool(level.thinking)
+            return None if level.kv_usage is None else _Figure(level.kv_usage, by_chance=varies)
         case "output_tokens_per_s":
             return _tokens_per_s(level, chance)
     assert metric.latency is not None
@@ -333,8 +337,9 @@ def _points(metric: Metric, told: Delta, one: _Figure, other: _Figure, width: fl
     apart = other.value - one.value
     told = replace(told, change=apart)
     if one.se is None or other.se is None:
-        same = abs(apart) <= KV_POINTS
-        verdict = Verdict.SAME if same else Verdict.BETTER if apart < 0 else Verdict.WORSE
+        differs = Verdict.BETTER if apart < 0 else Verdict.WORSE
+        unproven = Verdict.UNKNOWN if one.by_chance or other.by_chance else differs
+        verdict = Verdict.SAME if abs(apart) <= KV_POINTS else unproven
         return replace(told, verdict=verdict)
     half = width * math.hypot(one.se, other.se)
     low, high = apart - half, apart + half
@@ -452,4 +457,7 @@ def _notes(before: Side, after: Side, rows: Sequence[_Row]) -> tuple[str, ...]:
     for side in (before, after):
         if side.client_late is not None and side.client_late >= SHARE_POINTS:
             notes.append(client_was_late(side.name, side.client_late))
-    return tuple(notes)
+    for side in (before, after):
+        if side.capacity.at_slo is not None and side.capacity.fails_at is None:
+            notes.append(held_to_the_end(side.name, side.capacity.at_slo, side.axis))
+    return tuple(dict.fromkeys(notes))

@@ -161,6 +161,11 @@ def interpolated(loads: Sequence[float], axis: Axis) -> str:
     return f"{where}: one of the two lies on a straight line between the loads that it measured"
 
 
+def held_to_the_end(name: str, load: float, axis: Axis) -> str:
+    """Why the capacity of one of the two has no end."""
+    return f"{name}: held the SLO at all loads that it was driven to; it carries at least {TEXT.load(load, axis)}"
+
+
 def client_was_late(name: str, share: float) -> str:
     return f"{name}: the client was the bottleneck in {TEXT.percent(share)} of its seconds"
 
