@@ -81,7 +81,8 @@ class Here:
         now = self._now()
         self._ask(now)
         self._pacer, self._start_ns, self._sent = pacer, start_ns, 0
-        self._users.most = -(-self._setup.caps.max_concurrency // pacer.share[1])
+        own, dealt = pacer.dealt
+        self._users.most = -(-self._setup.caps.max_concurrency * own // dealt)
         self._ask(now)
         self._stir()
 
@@ -166,7 +167,7 @@ class Here:
         users.stage = stage.name if stage is not None else None
         if point is not None:
             users.point = point
-            users.gate.most = pacer.own_gate(point.gate)
+            users.gate.most = self._own_gate(pacer, point.gate)
         wait_s = pacer.next_send(elapsed_s, self._sent)
         while wait_s <= 0:
             users.open()
@@ -180,8 +181,15 @@ class Here:
         return wait_s
 
     def _own_concurrency(self, pacer: Pacer, point: LoadPoint | None) -> int:
-        wanted = 0 if point is None else point.concurrency or 0
-        return pacer.own(min(wanted, self._setup.caps.max_concurrency))
+        if point is None:
+            return 0
+        return pacer.own(min(point.concurrency or 0, self._setup.caps.max_concurrency), point.gate)
+
+    def _own_gate(self, pacer: Pacer, gate: int | None) -> int | None:
+        """So many this process lets through; where none is its share, those that still wait here go one by one."""
+        if gate is None:
+            return None
+        return pacer.own(gate) or min(1, self._users.gate.waiting)
 
     def _close_bin(self, now_ns: int) -> None:
         users, pacer = self._users, self._pacer

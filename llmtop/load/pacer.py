@@ -96,7 +96,8 @@ class Pacer(Struct, dict=True):
     """Requests of operational time until the first arrival; None: drawn, or 1/2 for constant pacing."""
     share: tuple[int, int] = (0, 1)
     """(i, n): answer only for the arrivals whose number is i modulo n and for the i-th share of the concurrency, so
-    that n workers with the same pacer are together exactly one."""
+    that n workers with the same pacer are together exactly one. With a gate each has its share of the gate, and of
+    arrivals and users so many as go through it: all wait equally long."""
     times_s: tuple[float, ...] = ()
     """When the requests of a trace are due, in seconds into the plan, in order: exactly these are sent, and the plan's
     rate only says how much that is. Empty: arrivals are drawn."""
@@ -108,6 +109,7 @@ class Pacer(Struct, dict=True):
         for piece in self._pieces[:-1]:
             self._areas.append(self._areas[-1] + piece.area(piece.stop_s - piece.start_s))
         self._end_s = self._pieces[-1].stop_s
+        self._gate = min((piece.point.gate for piece in self._pieces if piece.point.gate is not None), default=None)
         self._origin = self._area(self.start_s)
         self._rewind()
 
@@ -124,15 +126,19 @@ class Pacer(Struct, dict=True):
         piece = self._piece(at_s)
         return piece.load(at_s - piece.start_s)
 
-    def own(self, concurrency: int) -> int:
-        """This share's part of a concurrency: parts differ by at most 1 and add up."""
-        index, count = self.share
-        whole, rest = divmod(concurrency, count)
-        return whole + (index < rest)
+    def own(self, amount: int, gate: int | None = None) -> int:
+        """This share's part of a concurrency, or of a gate: parts differ by at most 1 and add up.
 
-    def own_gate(self, gate: int | None) -> int | None:
-        """This share's part of a gate: at least one, as its users wait there and nowhere else."""
-        return None if gate is None else max(1, self.own(gate))
+        Args:
+            gate: that users wait at: parts are then as large as the shares of the gate are.
+        """
+        index, count = self.share
+        if gate is None:
+            whole, rest = divmod(amount, count)
+            return whole + (index < rest)
+        whole, rest = divmod(gate, count)
+        before = whole * index + min(index, rest)
+        return amount * (before + self.own(gate)) // gate - amount * before // gate
 
     def stage(self, elapsed_s: float) -> tuple[Stage | None, float | None]:
         """The stage at `elapsed_s` and the seconds that it still lasts; (None, None) by hand and after the end."""
@@ -160,8 +166,9 @@ class Pacer(Struct, dict=True):
 
     def send_s(self, sent: int) -> float:
         """When this share's next request is due after it has sent `sent`; infinite: never."""
-        index, count = self.share
-        number = (index - self.first) % count + 1 + sent * count
+        number = self._own_number(sent)
+        if number is None:
+            return math.inf
         if self.times_s:
             place = self.first + number - 1
             return self.times_s[place] - self.start_s if place < len(self.times_s) else math.inf
@@ -170,6 +177,21 @@ class Pacer(Struct, dict=True):
         while self._number < number:
             self._advance()
         return self._when(self._origin + self._position) - self.start_s
+
+    @property
+    def dealt(self) -> tuple[int, int]:
+        """(own, all): of so many arrivals in a row so many are this share's: one each, or its part of the gate."""
+        return (1, self.share[1]) if self._gate is None else (self.own(self._gate), self._gate)
+
+    def _own_number(self, sent: int) -> int | None:
+        """Number, from `first` on, of the arrival that is this share's after `sent` of them; None: none is."""
+        index, count = self.share
+        own, size = self.dealt
+        if own == 0:
+            return None
+        rounds, dealt = divmod(self.first, size)
+        nth = rounds * own + max(0, -(-(dealt - index) // count)) + sent
+        return nth // own * size + index + nth % own * count - self.first + 1
 
     def next_send(self, elapsed_s: float, sent: int) -> float:
         """Seconds until this share's next request is due; 0: now, or overdue; infinite: never."""

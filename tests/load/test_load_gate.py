@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.load.gate import Gate
 from llmtop.load.pacer import Pacer
@@ -142,10 +143,26 @@ def test_what_waits_at_a_gate_ends_with_the_load_and_is_accounted_for(lab: Any) 
 @pytest.mark.parametrize(("gate", "workers"), [(16, 3), (3, 3), (7, 2)])
 def test_workers_share_a_gate_that_is_as_wide_as_all_of_it(gate: int, workers: int) -> None:
     pacer = Pacer.hold(LoadPoint(concurrency=48, gate=gate))
-    assert sum(pacer.shared(i, workers).own_gate(gate) or 0 for i in range(workers)) == gate
+    assert sum(pacer.shared(i, workers).own(gate) for i in range(workers)) == gate
 
 
-def test_no_worker_is_left_before_a_closed_gate() -> None:
-    pacer = Pacer.hold(LoadPoint(concurrency=48, gate=1))
-    assert [pacer.shared(i, 3).own_gate(1) for i in range(3)] == [1, 1, 1]
-    assert pacer.own_gate(None) is None
+@given(st.integers(0, 300), st.integers(1, 64), st.integers(1, 7))
+def test_users_are_shared_as_the_gate_is_so_that_all_wait_equally_long(users: int, gate: int, workers: int) -> None:
+    shares = [Pacer.hold(LoadPoint(concurrency=users, gate=gate)).shared(i, workers) for i in range(workers)]
+    own = [share.own(users, gate) for share in shares]
+    assert sum(own) == users
+    for share, here in zip(shares, own, strict=True):
+        assert abs(here - users * share.own(gate) / gate) < 1
+        assert here == 0 or share.own(gate) > 0, "nobody stands before a gate that never opens"
+        assert users > gate or here <= share.own(gate), "nobody waits while there is room for all"
+
+
+@given(st.integers(1, 20), st.integers(1, 5), st.integers(0, 40))
+def test_arrivals_are_dealt_as_the_gate_is_each_to_one_worker(gate: int, workers: int, first: int) -> None:
+    pacer = Pacer(LoadPlan(stages=(), base=LoadPoint(rate_rps=10.0, gate=gate, burstiness=math.inf)), first=first)
+    shares = [pacer.shared(i, workers) for i in range(workers)]
+    rounds = 3 * gate
+    due = sorted((share.send_s(sent), i) for i, share in enumerate(shares) for sent in range(rounds))
+    due = [(at_s, i) for at_s, i in due if math.isfinite(at_s)][:rounds]
+    assert [at_s for at_s, _ in due] == pytest.approx([0.05 + 0.1 * number for number in range(rounds)])
+    assert [sum(i == place for _, i in due) for place in range(workers)] == [3 * share.own(gate) for share in shares]
