@@ -24,6 +24,7 @@ def effects(profile: Profile, arguments: argparse.Namespace) -> tuple[str, ...]:
         _zero(profile, arguments),
         _peak(profile, arguments.peak),
         _lengths(profile, arguments),
+        _gate(profile, arguments.gate),
         _cut(profile, arguments.max_concurrency),
         _stretched(profile, getattr(arguments, "duration", None)),
     )
@@ -72,6 +73,13 @@ def _lengths(profile: Profile, arguments: argparse.Namespace) -> str:
         if value is not None and own:
             return f"{option} {value} is not used in {', '.join(own)}: there profile {profile.name} has its own length"
     return ""
+
+
+def _gate(profile: Profile, gate: int | None) -> str:
+    own = [stage.name for stage in profile.plan.stages if stage.gate is not None]
+    if gate is None or not own:
+        return ""
+    return f"--gate {gate} is not used in {', '.join(own)}: there profile {profile.name} has its own gate"
 
 
 def _cut(profile: Profile, most: int | None) -> str:

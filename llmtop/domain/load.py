@@ -102,7 +102,10 @@ class Sine(Struct, frozen=True, tag_field="shape", tag="sine", forbid_unknown_fi
 
 
 class Replay(Struct, frozen=True, tag_field="shape", tag="replay", forbid_unknown_fields=True):
-    """Repeat a timeline of hand movements: (seconds into the stage, load), each held until the next."""
+    """Repeat a timeline of hand movements: (seconds into the stage, load), each held until the next.
+
+    A load without a gate of its own is held at the stage's, or the plan's.
+    """
 
     points: tuple[tuple[float, LoadPoint], ...]
 
@@ -111,13 +114,14 @@ Shape = Hold | Ramp | Steps | Spike | Sine | Replay
 
 
 class Stage(Struct, frozen=True, kw_only=True):
-    """A named part of a plan. Lengths override the plan's base point while the stage lasts."""
+    """A named part of a plan. Lengths and gate override the plan's base point while the stage lasts."""
 
     name: str
     duration_s: float
     shape: Shape
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    gate: int | None = None
 
 
 class LoadPlan(Struct, frozen=True, kw_only=True):

@@ -268,6 +268,8 @@ def _pieces(plan: LoadPlan) -> Iterator[_Piece]:
             point = replace(point, prompt_tokens=stage.prompt_tokens)
         if stage.output_tokens is not None:
             point = replace(point, output_tokens=stage.output_tokens)
+        if stage.gate is not None:
+            point = replace(point, gate=stage.gate)
         yield from _stage_pieces(stage, start_s, point, index)
         start_s += stage.duration_s
 
@@ -307,7 +309,7 @@ def _replayed(shape: Replay, start_s: float, stop_s: float, point: LoadPoint, in
     moves += [(start_s + at_s, moved) for at_s, moved in shape.points if start_s + at_s < stop_s]
     for (left_s, moved), (right_s, _) in pairwise([*moves, (stop_s, point)]):
         if right_s > left_s:
-            yield _line(left_s, right_s, moved, index)
+            yield _line(left_s, right_s, replace(moved, gate=moved.gate or point.gate), index)
 
 
 def _line(start_s: float, stop_s: float, point: LoadPoint, stage: int = 0) -> _Piece:

@@ -256,6 +256,7 @@ class _Reader:
             shape=shape,
             prompt_tokens=table.prompt_tokens,
             output_tokens=table.output_tokens,
+            gate=table.gate,
         )
 
     def shape(self, key: str, table: schema.AnyStage, base: LoadPoint) -> Shape:

@@ -8,7 +8,7 @@ search       true: question = "capacity" without a [[stage]]
 [simulated]  preset and knobs of the simulated engine, where that is driven
 [workload]   source, file, prompt, output, seed, api
 [load]       concurrency or rate_rps, prompt_tokens, output_tokens, shared_prefix, think_time, burstiness, gate, start
-[[stage]]    name, duration, shape and what the shape needs; prompt_tokens, output_tokens
+[[stage]]    name, duration, shape and what the shape needs; prompt_tokens, output_tokens, gate
 [slo]        ttft_p95 = "2s", ...; or slo = "ttft_p95<2s,..."
 [limits]     max_concurrency, stop_error_ratio, connect_timeout, first_token_timeout, idle_timeout, total_timeout
 """
@@ -74,6 +74,7 @@ class StageTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     duration: Lasting
     prompt_tokens: Tokens | None = None
     output_tokens: Tokens | None = None
+    gate: Gate | None = None
 
 
 class HoldStage(StageTable, frozen=True, kw_only=True, tag="hold"):

@@ -41,7 +41,9 @@ def profile_from_run(meta: RunMeta, changes: Sequence[LoadChange], chapters: Seq
         return structs.replace(seen, caps=_with_room(profile.caps, profile.plan))
     points, duration_s = _held(meta, changes)
     stage = Stage(name="replay", duration_s=duration_s, shape=Replay(points))
-    plan = LoadPlan(stages=(stage,), base=points[0][1])
+    first = points[0][1]
+    gated = all(point.gate == first.gate for _, point in points)
+    plan = LoadPlan(stages=(stage,), base=first if gated else structs.replace(first, gate=None))
     label = meta.label or f"{meta.endpoint.model or profile.name} by hand"
     return structs.replace(
         profile,

@@ -114,10 +114,10 @@ def _point(point: LoadPoint, base: LoadPoint, peak: float | None) -> Table:
 
 def _stage(stage: Stage, base: LoadPoint, peak: float | None) -> Table:
     table: Table = {"name": stage.name, "duration": seconds_text(stage.duration_s), **_shape(stage.shape, base, peak)}
-    if stage.prompt_tokens is not None:
-        table["prompt_tokens"] = stage.prompt_tokens
-    if stage.output_tokens is not None:
-        table["output_tokens"] = stage.output_tokens
+    for name in ("prompt_tokens", "output_tokens", "gate"):
+        value = getattr(stage, name)
+        if value is not None:
+            table[name] = value
     return table
 
 

@@ -122,6 +122,8 @@ def test_a_list_of_levels_names_the_number_that_cannot_be_meant(
         (["sim", "--fault", "http_500=nan"], "a number from 0 to 1"),
         (["doctor", "http://a..b"], "there is no host in it"),
         (["profiles", "--from", "/dev/null", "--name", "../x"], "1 to 200 bytes without a slash"),
+        (["run", "smoke", "--sim", "--gate", "0"], "--gate"),
+        (["run", "smoke", "--sim", "--gate", "1.5"], "--gate"),
         (["run", "smoke", "--sim", "--slo", "ttft<2s,ttft_p95<1s"], "a second limit on ttft_p95"),
     ],
 )
@@ -165,6 +167,8 @@ EFFECTS = [
     ("smoke --prompt-tokens 9 --output-tokens 9", ""),
     ("{own} --prompt-tokens 9", "--prompt-tokens 9 is not used in a: there profile own has its own length"),
     ("{own} --output-tokens 9", ""),
+    ("smoke --gate 9", ""),
+    ("{own} --gate 9", "--gate 9 is not used in b: there profile own has its own gate"),
     ("{told} --prompt-tokens 9", "--prompt-tokens 9 is not used: prompts are as long as those of"),
 ]
 
@@ -173,7 +177,7 @@ EFFECTS = [
 def test_what_an_option_does_to_a_profile_is_said(words: str, says: str, tmp_path: Path) -> None:
     own, told = tmp_path / "own.toml", tmp_path / "told.toml"
     hold = "duration = 9\nshape = 'hold'\nconcurrency = 2\n"
-    own.write_text(f"[[stage]]\nname = 'a'\nprompt_tokens = 7\n{hold}[[stage]]\nname = 'b'\n{hold}")
+    own.write_text(f"[[stage]]\nname = 'a'\nprompt_tokens = 7\n{hold}[[stage]]\nname = 'b'\ngate = 3\n{hold}")
     told.write_text(f"[workload]\nsource = 'jsonl'\nfile = 'x.jsonl'\n[[stage]]\n{hold}")
     parser = argparse.ArgumentParser()
     options.ADD["run"](parser)

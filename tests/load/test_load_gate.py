@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmtop.domain.load import LoadPlan, LoadPoint
+from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Replay, Stage
 from llmtop.domain.request import Outcome
 from llmtop.load.gate import Gate
 from llmtop.load.pacer import Pacer
@@ -155,6 +155,18 @@ def test_users_are_shared_as_the_gate_is_so_that_all_wait_equally_long(users: in
         assert abs(here - users * share.own(gate) / gate) < 1
         assert here == 0 or share.own(gate) > 0, "nobody stands before a gate that never opens"
         assert users > gate or here <= share.own(gate), "nobody waits while there is room for all"
+
+
+def test_a_stage_has_its_own_gate_and_what_is_repeated_goes_through_the_plans_unless_it_had_one() -> None:
+    points = ((0.0, LoadPoint(concurrency=9)), (5.0, LoadPoint(concurrency=9, gate=2)))
+    stages = (
+        Stage(name="a", duration_s=10, shape=Hold(concurrency=9), gate=4),
+        Stage(name="b", duration_s=10, shape=Hold(concurrency=9)),
+        Stage(name="c", duration_s=10, shape=Replay(points)),
+    )
+    pacer = Pacer(LoadPlan(stages=stages, base=LoadPoint(concurrency=9, gate=7)))
+    points_at = [pacer.target(at_s) for at_s in (5, 15, 22, 27)]
+    assert [None if point is None else point.gate for point in points_at] == [4, 7, 7, 2]
 
 
 @given(st.integers(1, 20), st.integers(1, 5), st.integers(0, 40))

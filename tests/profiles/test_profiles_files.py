@@ -104,6 +104,7 @@ def profiles(draw: st.DrawFn) -> Profile:
         shape=shapes(),
         prompt_tokens=tokens | st.none(),
         output_tokens=tokens | st.none(),
+        gate=st.integers(1, 500) | st.none(),
     )
     stages = tuple(draw(st.lists(stage, max_size=3)))
     source = draw(st.sampled_from(["synthetic", "sharegpt", "jsonl", "trace"]))

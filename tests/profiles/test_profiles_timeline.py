@@ -15,6 +15,7 @@ from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Replay, Spike, S
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.run import Chapter, LoadChange, RunMeta
 from llmtop.errors import ProfileError
+from llmtop.load.pacer import Pacer
 from llmtop.profiles import files, load_profile, profile_from_run, save_profile
 from llmtop.profiles.timeline import HOLD_S, PAUSE_S
 
@@ -55,6 +56,14 @@ def in_order(some: list[LoadPoint], all_of: list[LoadPoint]) -> bool:
     """Whether `some` are among `all_of`, in the same order."""
     rest = iter(all_of)
     return all(any(each == other for other in rest) for each in some)
+
+
+@pytest.mark.parametrize("gates", [(16, 16), (16, None), (None, 4)])
+def test_a_gate_is_repeated_as_it_stood(gates: tuple[int | None, int | None], tmp_path: Path) -> None:
+    changes = [LoadChange(20.0 * i, LoadPoint(concurrency=48, gate=gate)) for i, gate in enumerate(gates)]
+    save_profile(profile_from_run(META, changes), tmp_path / "own.toml")
+    pacer = Pacer(load_profile(tmp_path / "own.toml").plan)
+    assert [getattr(pacer.target(at_s), "gate", 0) for at_s in (1.0, 25.0)] == list(gates)
 
 
 def test_a_hold_is_cut_to_what_a_level_needs_and_times_are_round() -> None:
