@@ -21,12 +21,17 @@ Span = tuple[float, float]
 
 
 def falls_of(facts: Facts) -> list[Span]:
-    """From the first connection that broke to the chapter of the new start, of each restart."""
+    """From the first connection that broke to the chapter of the new start, of each restart.
+
+    The last one has no end while it is not known what became of the server.
+    """
     signs = _signs(facts)
     falls = []
     for chapter in restarts_of(facts):
         sign_s = min((since_s for since_s, until_s in signs if since_s <= chapter.t_s <= until_s), default=chapter.t_s)
         falls.append((_first_broken(facts, sign_s), chapter.t_s))
+    if signs and math.isinf(signs[-1][1]):
+        falls.append((_first_broken(facts, signs[-1][0]), math.inf))
     return falls
 
 

@@ -78,5 +78,6 @@ def back_text(gone_s: float, changes: Sequence[str], restarted: bool, same: bool
 
 def again_text(point: LoadPoint, figures: Figures = TEXT) -> str:
     """`Enter: 48 users again`"""
-    unit = "users" if point.axis == "concurrency" else load_unit(point.axis)
+    users = "user" if point.value == 1 else "users"
+    unit = users if point.axis == "concurrency" else load_unit(point.axis)
     return f"Enter: {figures.load(point.value, point.axis)} {unit} again"

@@ -142,6 +142,11 @@ def test_a_live_run_and_its_file_agree_on_what_a_restart_left_out() -> None:
     ]
 
 
+def test_while_nobody_knows_what_became_of_it_nothing_is_held_against_it() -> None:
+    (only,) = curves([batch for batch in story() if batch.t_s < BACK_S - 10])
+    assert (errors(only), only.left_out["restart"]) == (1, 3)
+
+
 def test_only_a_server_that_was_there_can_go_away() -> None:
     facts = Facts()
     facts.extend(FactBatch(t_s=1.0, events=(Event(1.0, "endpoint", "x", state=EndpointState.DOWN),)))
