@@ -18,6 +18,7 @@ from llmtop.analysis.cut import cut_of
 from llmtop.analysis.diagnosis import by_cliff, on_this_machine, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
 from llmtop.analysis.failing import all_failed, what_all_get, why_all_failed
+from llmtop.analysis.falls import of_this_start
 from llmtop.analysis.headline import failing_headline, headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
 from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
@@ -103,6 +104,7 @@ def assess(
     curves = (Ledger() if ledger is None else ledger).curves(facts, meta, requests, now_s)
     if not curves:
         return _before_any_curve(facts, meta, now_s)
+    requests = of_this_start(facts, requests, over=over)
     hopeless = all_failed(facts)
     current = curves[-1]
     limits = measured_lengths(limits_of(facts, meta, current.point), current.requests)

@@ -65,10 +65,10 @@ class Fresh:
 class View:
     """The facts as they stand, read once."""
 
-    def __init__(self, facts: Facts, segments: Sequence[Segment], requests: Requests) -> None:
+    def __init__(self, facts: Facts, segments: Sequence[Segment], requests: Requests, *, over: bool) -> None:
         self._facts, self._segments, self._requests = facts, segments, requests
         self._gauges, self._progress, self._braked = server_gauges(facts), progress_of(facts), braked(facts)
-        self._falls, self._open_s = falls_of(facts), open_fall(facts)
+        self._falls, self._open_s = falls_of(facts, over=over), open_fall(facts)
         self._starts = np.array([segment.start_s for segment in segments])
         self._ends_s = np.maximum.accumulate(np.array(facts.requests.column("end_s")))
         self.rows = facts.requests.dropped + len(self._ends_s)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from llmtop.analysis.sessions import Requests
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.run import Chapter
 from llmtop.meter.facts import Facts
@@ -20,19 +21,35 @@ _AWAY = (EndpointState.DOWN, EndpointState.CONNECTING)
 Span = tuple[float, float]
 
 
-def falls_of(facts: Facts) -> list[Span]:
+def falls_of(facts: Facts, *, over: bool) -> list[Span]:
     """From the first connection that broke to the chapter of the new start, of each restart.
 
-    The last one has no end while it is not known what became of the server.
+    The last one has no end while the run goes on and it is not known what became of the server.
+
+    Args:
+        over: the run is; what nobody saw come back then was no restart.
     """
     signs = _signs(facts)
     falls = []
     for chapter in restarts_of(facts):
         sign_s = min((since_s for since_s, until_s in signs if since_s <= chapter.t_s <= until_s), default=chapter.t_s)
         falls.append((_first_broken(facts, sign_s), chapter.t_s))
-    if signs and math.isinf(signs[-1][1]):
+    if signs and math.isinf(signs[-1][1]) and not over:
         falls.append((_first_broken(facts, signs[-1][0]), math.inf))
     return falls
+
+
+def of_this_start(facts: Facts, requests: Requests, *, over: bool) -> Requests:
+    """The requests that a verdict of now may rest on: sent since the server's last start, and not as it went away."""
+    falls = falls_of(facts, over=over)
+    if not falls:
+        return requests
+    started_s = max((chapter.t_s for chapter in restarts_of(facts)), default=-math.inf)
+    kept = requests.sent_s >= started_s
+    for start_s, stop_s in falls:
+        ended = requests.error & (requests.end_s >= start_s) & (requests.end_s < stop_s)
+        kept &= ~(ended | ((requests.sent_s >= start_s) & (requests.sent_s < stop_s)))
+    return requests.pick(kept)
 
 
 def open_fall(facts: Facts) -> float:

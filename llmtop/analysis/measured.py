@@ -98,7 +98,7 @@ class Ledger:
         if len(facts.bins) == 0 and len(requests.sent_s) == 0:
             return ()
         segments = segments_of(facts, meta)
-        view = View(facts, segments, requests)
+        view = View(facts, segments, requests, over=meta.ended_s is not None)
         while (stop := view.closable(self._closed_rows, self._closed_s + BLOCK_S)) is not None:
             self._close(view.parts(self._closed_rows, stop, self._closed_s, self._closed_s + BLOCK_S, self._closed))
             self._closed_rows, self._closed_s = stop, view.told_from(self._closed_s + BLOCK_S)

@@ -11,7 +11,7 @@ from virtual import meta_of
 
 from llmtop.analysis import assess
 from llmtop.analysis.compared import comparison_of
-from llmtop.analysis.falls import FALL_S, falls_of, open_fall
+from llmtop.analysis.falls import FALL_S, falls_of, of_this_start, open_fall
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.sides import sides_of
@@ -82,7 +82,7 @@ def errors(curve: MeasuredCurve) -> int:
 @pytest.mark.parametrize("sign", ["outage", "metrics"])
 def test_what_broke_as_the_server_went_away_is_in_neither_epoch(sign: str) -> None:
     facts = Facts.of(story(sign=sign))
-    (span,) = falls_of(facts)
+    (span,) = falls_of(facts, over=False)
     assert span == (58.0, BACK_S if sign == "outage" else DOWN_S)
     first, second = every(facts)
     assert (errors(first), first.left_out["restart"]) == (1, 3), "the one that failed under load is the server's"
@@ -98,9 +98,9 @@ def test_an_outage_that_was_no_restart_keeps_its_errors_and_its_curve() -> None:
 def test_what_broke_long_before_is_the_servers_own() -> None:
     early = DOWN_S - FALL_S
     facts = Facts.of(story(broken_s=(early - 0.5, early + 0.5)))
-    assert falls_of(facts) == [(early + 0.5, BACK_S)]
+    assert falls_of(facts, over=False) == [(early + 0.5, BACK_S)]
     assert Facts.of(story(broken_s=())).chapters
-    assert falls_of(Facts.of(story(broken_s=()))) == [(DOWN_S, BACK_S)], "nothing broke"
+    assert falls_of(Facts.of(story(broken_s=())), over=False) == [(DOWN_S, BACK_S)], "nothing broke"
 
 
 def test_each_epoch_has_the_flags_that_the_server_told_then() -> None:
@@ -143,8 +143,22 @@ def test_a_live_run_and_its_file_agree_on_what_a_restart_left_out() -> None:
 
 
 def test_while_nobody_knows_what_became_of_it_nothing_is_held_against_it() -> None:
-    (only,) = curves([batch for batch in story() if batch.t_s < BACK_S - 10])
+    batches = [batch for batch in story() if batch.t_s < BACK_S - 10]
+    (only,) = curves(batches)
     assert (errors(only), only.left_out["restart"]) == (1, 3)
+    facts = Facts.of(batches)
+    assert int(of_this_start(facts, finished_requests(facts), over=False).error.sum()) == 1
+    assert int(of_this_start(facts, finished_requests(facts), over=True).error.sum()) == 4, "nobody saw it come back"
+    (ended,) = curves(batches, replace(META, ended_s=90.0))
+    assert "restart" not in ended.left_out
+
+
+def test_the_verdict_of_now_rests_on_no_request_of_an_earlier_start() -> None:
+    facts = Facts.of(story())
+    own = of_this_start(facts, finished_requests(facts), over=True)
+    assert (own.sent_s.min() >= BACK_S, int(own.error.sum()), len(own.sent_s)) == (True, 0, 219)
+    never = Facts.of(story(text=""))
+    assert int(of_this_start(never, finished_requests(never), over=True).error.sum()) == 4
 
 
 def test_only_a_server_that_was_there_can_go_away() -> None:

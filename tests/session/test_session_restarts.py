@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,20 @@ from msgspec.structs import replace
 from session_fakes import BASE, INFO, World, made, refusals
 
 from llmtop.domain.commands import SetLoad, StopLoad
-from llmtop.domain.endpoint import EndpointState
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.endpoint import Endpoint, EndpointState
+from llmtop.domain.frame import Frame
+from llmtop.domain.load import LoadPlan, LoadPoint
+from llmtop.domain.profile import Profile
 from llmtop.domain.run import Chapter, LoadChange
 from llmtop.domain.samples import ServerSnapshot
+from llmtop.endpoint.control import control
 from llmtop.errors import EndpointUnreachable
+from llmtop.host.review import sides_of_run
 from llmtop.session.away import BRAKED_S, Away, Driven, same_process
+from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session
+from llmtop.session.targets import with_token
+from llmtop.simulator.server.process import SimulatorProcess
 from llmtop.wording.restarts import LISTS, RESTARTED, SILENT
 
 BIGGER = replace(INFO, flags=(("max_num_seqs", "64"),))
@@ -179,3 +188,67 @@ def test_how_far_a_probe_came_is_what_is_waited_for() -> None:
     away = Away(0.0, None)
     away.reach(LISTS)
     assert away.stage == LISTS
+
+
+# ── The whole story ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def until(session: Session, condition: Callable[[Frame], bool], timeout_s: float = 40.0) -> Frame:
+    """The first frame that meets the condition. The time limit only ends a test that would hang."""
+    async with asyncio.timeout(timeout_s):
+        while not condition(frame := session.frame()):
+            await asyncio.sleep(0.05)
+        return frame
+
+
+async def killed(simulator: SimulatorProcess) -> SimulatorProcess:
+    """Another process at the same address, with other knobs."""
+    port = int(simulator.base_url.rpartition(":")[2])
+    await simulator.close()
+    await asyncio.sleep(2.0)
+    return await SimulatorProcess.start(knobs={"max_num_seqs": 16}, port=port)
+
+
+async def anew(simulator: SimulatorProcess) -> SimulatorProcess:
+    """The same again, so soon that metrics alone tell of it."""
+    endpoint = with_token(Endpoint(base_url=simulator.base_url), simulator.control_token)
+    await control(endpoint, "POST", "/llmtop/control", {"faults": {"restart": 0.2}})
+    return simulator
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("restart", "told", "slots"),
+    [(killed, "max_num_seqs 8 → 16", ["8", "16"]), (anew, "nothing that it tells has changed", ["8", "8"])],
+)
+async def test_a_server_that_is_restarted_under_load_is_driven_again_as_two_sides(
+    tmp_path: Path, restart: Callable[..., Any], told: str, slots: list[str]
+) -> None:
+    point, path = LoadPoint(concurrency=4, prompt_tokens=32, output_tokens=8), tmp_path / "r.llmtop"
+    profile = Profile(name="hand", plan=LoadPlan(stages=(), base=point))
+    simulator = await SimulatorProcess.start(knobs={"max_num_seqs": 8})
+    endpoint = Endpoint(base_url=simulator.base_url)
+    session = Session(SessionOptions(profile=profile, run_file=str(path), endpoint=endpoint))
+    await session.start()
+    try:
+        await until(session, lambda frame: frame.totals.ok > 40)
+        simulator = await restart(simulator)
+        frame = await until(session, lambda frame: frame.offer is not None)
+        assert frame.offer is not None
+        assert (frame.offer.point, frame.target.value, frame.in_flight) == (point, 0, 0)
+        assert told in frame.offer.text
+        errors, ok = frame.totals.errors, frame.totals.ok
+        await session.command(SetLoad(frame.offer.point))
+        frame = await until(session, lambda frame: frame.totals.ok > ok + 40)
+        assert frame.totals.errors == errors
+        assert frame.offer is None
+        assert all(
+            rate is None or rate >= 0 for rate in (frame.window.preemptions_per_s, *frame.timeline.output_tokens_per_s)
+        )
+    finally:
+        await session.close()
+        await simulator.close()
+    first, second = sides_of_run(path)
+    assert [side.traits["max_num_seqs"] for side in (first, second)] == slots
+    assert [sum(level.errors for level in side.levels) for side in (first, second)] == [0, 0]
+    assert {level.load for side in (first, second) for level in side.levels} == {4}
