@@ -45,7 +45,7 @@ _LEAST_SPREAD = 0.02
 _NORMAL = {"p90": 1.2816, "p95": 1.6449, "p99": 2.3263}
 """How many standard deviations a percentile of a normal distribution lies above its middle."""
 _SE_OF = {"mean": 1.0, "p50": 1.2533, "p90": 1.7094, "p95": 2.1132, "p99": 3.7331}
-"""Standard error of a percentile of a normal distribution, in standard deviations over sqrt(n)."""
+"""Standard error of a percentile of a normal distribution: sqrt(q (1 - q)) / density, in sd / sqrt(n)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`llmtop assess RUN|LEVELS.csv`: the verdicts alone."""
+"""`llmtop assess RUN|FILE`: the verdicts alone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from llmtop.domain.profile import OF_CAPACITY
 from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
 from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.errors import FileError, UsageError
+from llmtop.exchange.files import groups_in, looks_foreign, read
 from llmtop.exchange.levels import parse_levels, shortfall
 from llmtop.host.review import assess_run, cut_off
 from llmtop.inputs import path_of, text_of
@@ -30,9 +31,13 @@ MOST_BYTES = 50_000_000
 def main(arguments: argparse.Namespace) -> int:
     table = arguments.file.lower().endswith(".csv")
     path = path_of(arguments.file) if table else run_path(arguments.file)
+    foreign = not table and looks_foreign(path)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else None
     if table:
         assessment, figures = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat), None
+        cliff = assessment.cliff
+    elif foreign:
+        assessment, figures = of_file(path, slo, arguments.metric, arguments.stat), None
         cliff = assessment.cliff
     else:
         complain(cut_off(path))
@@ -59,6 +64,17 @@ def of_table(path: Path, slo: Slo | None, axis: Axis, metric: Latency, stat: Sta
         return assess_levels(levels, slo=slo, axis=axis, metric=metric, stat=stat)
     except UsageError as error:
         raise FileError(path, str(error)) from None
+
+
+def of_file(path: Path, slo: Slo | None, metric: Latency, stat: Stat) -> Assessment:
+    """Another tool's file. Raises FileError: it holds several configurations, too."""
+    groups = groups_in(path, read(path))
+    if len(groups) > 1:
+        raise FileError(path, f"holds {len(groups)} configurations: `llmtop import` judges each")
+    (group,) = groups
+    for note in group.notes:
+        complain(note)
+    return assess_levels(group.levels, slo=slo, axis=group.axis, metric=metric, stat=stat, point=group.point)
 
 
 def _asked(assessment: Assessment, metric: Latency, stat: Stat) -> CliffVerdict:

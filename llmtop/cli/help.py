@@ -17,6 +17,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "llmtop compare before.llmtop after.llmtop",
         'llmtop compare before.llmtop last --fail-on "capacity-5%,ttft_p95+10%"',
     ),
+    "import": (
+        'llmtop import bench.jsonl --slo "ttft_p95<2s" -o levels.csv',
+        "llmtop import c8/profile_export.jsonl c16/profile_export.jsonl --json",
+    ),
     "report": ("llmtop report last", "llmtop report before.llmtop -o before.html"),
     "runs": ("llmtop runs", "llmtop runs prune --keep 20"),
     "sim": ("llmtop sim h100-llama-3.1-8b --port 8001", "llmtop sim --set max_num_seqs=64 --fault http_500=0.05"),
@@ -60,7 +64,7 @@ limits of --slo, each as NAME<LIMIT, with commas between them:
   queue            requests that wait in the server
   kv               share of the KV cache in use: 80% or 0.8
   in quotes, as a shell takes < for itself: --slo "ttft_p95<2s,error_ratio<1%\""""
-WITH_SLO = ("live", "run", "replay", "assess", "compare", "report", "predict")
+WITH_SLO = ("live", "run", "replay", "assess", "compare", "import", "report", "predict")
 
 
 def epilog(command: str, more: str | None = None) -> str:

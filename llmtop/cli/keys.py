@@ -26,6 +26,7 @@ from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Distribution, Frame, Totals
 from llmtop.domain.run import Ending
 from llmtop.domain.verdicts import Assessment, CliffVerdict
+from llmtop.exchange.told import ForeignSide
 from llmtop.load.selftest import Row
 from llmtop.profiles import ProfileEntry
 from llmtop.report import ReportInput
@@ -116,6 +117,7 @@ def documents() -> dict[str, Keys]:
             "compared": Key(tuple[Compared, ...], "Each of the others beside the first."),
             "crossed": Key(tuple[tuple[Crossing, ...], ...], "Of each, the thresholds of --fail-on that it reached."),
         },
+        "llmtop import --json": {**head, "sides": Key(tuple[ForeignSide, ...], "One for each configuration.")},
         "llmtop report -o FILE.json": {
             **head,
             "verdict": Key(str, "The title."),

@@ -28,6 +28,7 @@ COMMANDS = {
     "replay": ("llmtop.cli.replay", "the cockpit over a recording"),
     "assess": ("llmtop.cli.assess", "the verdicts of a recording or of a table of levels"),
     "compare": ("llmtop.cli.compare", "before and after: recordings beside each other, load by load"),
+    "import": ("llmtop.cli.foreign", "levels and verdicts of other tools' result files"),
     "report": ("llmtop.cli.report", "a recording as HTML, Markdown, JSON or CSV"),
     "runs": ("llmtop.cli.runs", "your recordings, newest first; prune deletes old ones"),
     "sim": ("llmtop.cli.sim", "only the simulated server, on a port"),

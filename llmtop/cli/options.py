@@ -30,6 +30,7 @@ SHOWN = 40
 _TOKENS, _USERS, _MOST_USERS = _number(bounds.TOKENS), _number(bounds.USERS), _number(bounds.MOST_USERS)
 _GATE = _number(bounds.GATE)
 _RATE, _PEAK, _TIME = _number(bounds.SENT_RATE), _number(bounds.PEAK), _number(bounds.TIME_S)
+_LOAD = _number(bounds.SENT_RATE)
 _SHARE, _SEED, _FPS = _number(bounds.SHARE), _number(bounds.SEED), _number(bounds.FPS)
 
 
@@ -202,7 +203,7 @@ def _replay(parser: _Parser) -> None:
 
 
 def _assess(parser: _Parser) -> None:
-    parser.add_argument("file", metavar="RUN|LEVELS.csv", help=f"{_RUN}; or a .csv table of levels")
+    parser.add_argument("file", metavar="RUN|FILE", help=f"{_RUN}; a .csv table of levels; another tool's results")
     _slo(parser)
     _baseline(parser)
     _unknown_ok(parser)
@@ -229,6 +230,17 @@ def _compare(parser: _Parser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="write it down, too, with charts: .html or .md")
     parser.add_argument("--force", action="store_true", help="write over a file that llmtop did not write, too")
     parser.add_argument("--axis", choices=("concurrency", "rate"), default="concurrency", help="of a table's levels")
+
+
+def _import(parser: _Parser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="results of one configuration or several, also .gz")
+    parser.add_argument("--load", type=_LOAD, metavar="N", help="of the entries that do not say theirs")
+    parser.add_argument(
+        "-o", "--output", metavar="LEVELS.csv", help="the levels as a table, which assess, compare and --baseline read"
+    )
+    parser.add_argument("--force", action="store_true", help="write over a file that llmtop did not write, too")
+    _slo(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _report(parser: _Parser) -> None:
@@ -325,6 +337,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "replay": _replay,
     "assess": _assess,
     "compare": _compare,
+    "import": _import,
     "report": _report,
     "runs": _runs,
     "sim": _sim,

@@ -1,4 +1,4 @@
-"""Tables of levels as text: raw samples (one row a request), or one row a level."""
+"""Tables of levels as text, read and written: raw samples (one row a request), or one row a level."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from typing import Any
 import numpy as np
 
 from llmtop.analysis.fits import Array
-from llmtop.analysis.levels import FAINT_BELOW, Level, Statistic
+from llmtop.analysis.levels import FAINT_BELOW, Level, Stated, Statistic
 from llmtop.domain.bounds import TIME_S, Quantity
 from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
+from llmtop.exchange.foreign import NAMES
 
 MOST_LEVELS = 1000
 COLUMNS = (
     "columns are level and ttft_s, tpot_s or e2e_s (one row a request), or level, y and n (one row a level: its "
-    "figure in seconds and its requests)"
+    "figure in seconds and its requests), or level, n and ttft_p50_s, tpot_p95_s, ... (one row a level)"
 )
 _SAMPLES = ("ttft_s", "tpot_s", "e2e_s")
+STATED = {f"{name}_s": name for name in NAMES}
+"""Columns of statistics, to the names that a level has for them."""
 _Row = dict[str, float]
 _KNOWN_NAMES = (
     *("level", *_SAMPLES, "y", "se_log", "n", "y_mean", "R_mean"),
     *("X_rps", "tok_s", "running", "waiting", "kv", "preempt", "errors"),
+    *("status", "textless", "prompt_tokens", "output_tokens"),
+    *STATED,
 )
 _NAMES = {name.lower(): name for name in _KNOWN_NAMES}
 """Columns are known in any case."""
@@ -36,7 +41,8 @@ _QUANTITIES = {
     **dict.fromkeys(("y", "y_mean", "R_mean", "e2e_s"), Quantity("latency", 1e-6, TIME_S.most, TIME_S.unit)),
     "se_log": Quantity("se_log", 0, 10),
     "n": Quantity("n", 1, 1e9, "requests"),
-    **dict.fromkeys(("ttft_s", "tpot_s"), TIME_S),
+    **dict.fromkeys(("ttft_s", "tpot_s", *STATED), TIME_S),
+    "status": Quantity("status", 100, 999),
 }
 
 
@@ -45,7 +51,8 @@ def parse_levels(text: str) -> tuple[Level, ...]:
 
     Columns: `level` and either raw samples, one row a request (`ttft_s,tpot_s,e2e_s`, any of them, optional
     `X_rps,running,waiting,kv,preempt,tok_s,errors`), or one row a level (`y,se_log,n`, optional
-    `y_mean,R_mean,X_rps,tok_s` and the same server columns). Seconds, requests/s and tokens/s; empty cells are not
+    `y_mean,R_mean,X_rps,tok_s` and the same server columns), or one row a level with statistics by name (`n` and
+    `ttft_p50_s,ttft_p95_s,tpot_mean_s,e2e_std_s`, any of them). Seconds, requests/s and tokens/s; empty cells are not
     known, columns of other names are left out. Raises UsageError naming the column or the line.
     """
     rows = _rows(text)
@@ -55,12 +62,21 @@ def parse_levels(text: str) -> tuple[Level, ...]:
     if len(by_level) > MOST_LEVELS:
         raise UsageError(f"table of levels: {len(by_level):,} levels; at most {MOST_LEVELS:,} are read")
     names = rows[0] if rows else {}
-    if not rows or not any(name in names for name in ("y", *_SAMPLES)):
+    if not rows or not any(name in names for name in ("y", *_SAMPLES, *STATED)):
         raise UsageError(f"table of levels: no {'row' if not rows else 'figure'} in it; {COLUMNS}")
     if "y" in names and "n" not in names:
         raise UsageError(f"table of levels: no column 'n' beside 'y'; {COLUMNS}")
-    build = _summary if "y" in names else _raw
-    return tuple(build(load, by_level[load]) for load in sorted(by_level))
+    return tuple(_level(load, by_level[load]) for load in sorted(by_level))
+
+
+def _level(load: float, rows: Sequence[Mapping[str, float]]) -> Level:
+    if "y" in rows[0]:
+        return _summary(load, rows)
+    figures = {name: value for column, name in STATED.items() if (value := _known(rows, column)) is not None}
+    if not figures:
+        return _raw(load, rows)
+    n = round(_known(rows, "n") or 0)
+    return Level(load=load, stated=Stated(n, figures), errors=_errors(rows) if n else 0, **_rates_and_gauges(rows))
 
 
 def shortfall(levels: Sequence[Level]) -> str:
@@ -118,8 +134,10 @@ def _known(rows: Sequence[Mapping[str, float]], name: str) -> float | None:
 
 
 def _raw(load: float, rows: Sequence[Mapping[str, float]]) -> Level:
+    requests = [row for row in rows if not all(math.isnan(row.get(name, math.nan)) for name in _SAMPLES)]
+
     def column(name: str) -> Array:
-        return np.array([row.get(name, math.nan) for row in rows], dtype=np.float64)
+        return np.array([row.get(name, math.nan) for row in requests], dtype=np.float64)
 
     ttft_s, tpot_s, e2e_s = (column(name) for name in _SAMPLES)
     return Level(
@@ -128,6 +146,9 @@ def _raw(load: float, rows: Sequence[Mapping[str, float]]) -> Level:
         tpot_s=tpot_s,
         e2e_s=e2e_s,
         errors=_errors(rows),
+        textless=round(_known(rows, "textless") or 0),
+        status=None if (status := _known(rows, "status")) is None else round(status),
+        e2e_mean_s=_known(rows, "R_mean"),
         **_rates_and_gauges(rows),
     )
 
@@ -164,5 +185,64 @@ def _rates_and_gauges(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
         "waiting": "waiting",
         "kv_usage": "kv",
         "preemptions": "preempt",
+        "prompt_tokens": "prompt_tokens",
+        "output_tokens": "output_tokens",
     }
     return {field: _known(rows, column) for field, column in columns.items()}
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+HEAD = (
+    *("level", "n", *_SAMPLES, *STATED, "errors", "status", "textless", "X_rps", "tok_s", "R_mean"),
+    *("running", "waiting", "kv", "preempt", "prompt_tokens", "output_tokens"),
+)
+"""Columns of a table that is written: one row a request where these are known, else one row a level."""
+
+
+def levels_csv(levels: Sequence[Level]) -> str:
+    """A table that `parse_levels` reads to the same levels, but for what an engine and live requests add to them."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEAD)
+    for level in levels:
+        whole = _of_level(level)
+        for row in _requests(level) or [{}]:
+            writer.writerow(["" if (value := {**whole, **row}.get(name)) is None else value for name in HEAD])
+    return out.getvalue()
+
+
+def _of_level(level: Level) -> dict[str, float | int | None]:
+    stated = level.stated
+    return {
+        "level": level.load,
+        "n": stated.n or None if stated else None,
+        **({f"{name}_s": value for name, value in stated.figures.items()} if stated else {}),
+        "errors": level.errors,
+        "status": level.status,
+        "textless": level.textless or None,
+        "X_rps": level.requests_per_s,
+        "tok_s": level.output_tokens_per_s,
+        "R_mean": level.e2e_mean_s,
+        "running": level.running,
+        "waiting": level.waiting,
+        "kv": level.kv_usage,
+        "preempt": level.preemptions,
+        "prompt_tokens": level.prompt_tokens,
+        "output_tokens": level.output_tokens,
+    }
+
+
+def _requests(level: Level) -> list[dict[str, float | int | None]]:
+    columns = [
+        column if len(column) == level.n else [None] * level.n for column in (level.ttft_s, level.tpot_s, level.e2e_s)
+    ]
+    if not level.has_samples:
+        return []
+    return [
+        {
+            name: None if value is None or math.isnan(value) else float(value)
+            for name, value in zip(_SAMPLES, row, strict=True)
+        }
+        for row in zip(*columns, strict=True)
+    ]
