@@ -21,6 +21,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'llmtop import bench.jsonl --slo "ttft_p95<2s" -o levels.csv',
         "llmtop import c8/profile_export.jsonl c16/profile_export.jsonl --json",
     ),
+    "export": (
+        "llmtop export last --format guidellm -o benchmarks.json",
+        "llmtop export last --format br --load 32 > report.json",
+    ),
     "report": ("llmtop report last", "llmtop report before.llmtop -o before.html"),
     "runs": ("llmtop runs", "llmtop runs prune --keep 20"),
     "sim": ("llmtop sim h100-llama-3.1-8b --port 8001", "llmtop sim --set max_num_seqs=64 --fault http_500=0.05"),

@@ -29,6 +29,7 @@ COMMANDS = {
     "assess": ("llmtop.cli.assess", "the verdicts of a recording or of a table of levels"),
     "compare": ("llmtop.cli.compare", "before and after: recordings beside each other, load by load"),
     "import": ("llmtop.cli.foreign", "levels and verdicts of other tools' result files"),
+    "export": ("llmtop.cli.export", "a recording in the file format of another tool"),
     "report": ("llmtop.cli.report", "a recording as HTML, Markdown, JSON or CSV"),
     "runs": ("llmtop.cli.runs", "your recordings, newest first; prune deletes old ones"),
     "sim": ("llmtop.cli.sim", "only the simulated server, on a port"),
@@ -39,7 +40,7 @@ COMMANDS = {
     "locate": ("llmtop.cli.locate", "where files lie"),
 }
 
-IN_ORDER = ("report", "runs", "profiles", "sim")
+IN_ORDER = ("report", "import", "export", "runs", "profiles", "sim")
 """What an interrupt must find a way out of: files that are half written, a server. A run and a screen hear of signals
 themselves while they last; the others leave nothing behind."""
 ON_SCREEN = ("live", "replay")

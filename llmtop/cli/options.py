@@ -243,6 +243,23 @@ def _import(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
+EXPORTS = ("vllm", "guidellm", "aiperf", "br", "csv", "jsonl", "parquet")
+
+
+def _export(parser: _Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help=_RUN)
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=EXPORTS,
+        help="vllm bench serve, GuideLLM 2, AIPerf 1.4 (records with -o FILE.jsonl), llm-d Benchmark Report 0.2.1; "
+        "csv: a table of levels; jsonl, parquet: every request",
+    )
+    parser.add_argument("--load", type=_LOAD, metavar="N", help="only the level at this load (aiperf, br: one alone)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
+    parser.add_argument("--force", action="store_true", help="write over a file that llmtop did not write, too")
+
+
 def _report(parser: _Parser) -> None:
     parser.add_argument("run", metavar="RUN", help=_RUN)
     parser.add_argument(
@@ -338,6 +355,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "assess": _assess,
     "compare": _compare,
     "import": _import,
+    "export": _export,
     "report": _report,
     "runs": _runs,
     "sim": _sim,

@@ -17,7 +17,7 @@ from typing import Any
 
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency
-from llmtop.errors import FileError
+from llmtop.errors import FileError, UsageError
 from llmtop.exchange.fields import Fields, known
 from llmtop.exchange.foreign import STATS, Foreign, Sample
 
@@ -260,8 +260,16 @@ def _error_summary(samples: Sequence[Sample]) -> list[dict[str, Any]]:
 
 
 def written_records(runs: Sequence[Foreign]) -> str:
-    """Records of one load. Only where its requests are known."""
+    """Records of one load.
+
+    Raises UsageError: it has no requests, or the end of some is not known, so that the records would tell a throughput
+    that was not.
+    """
     (run,) = runs
+    well = [each for each in run.samples if each.error is None]
+    untold = sum(each.e2e_s is None for each in well)
+    if not well or untold:
+        raise UsageError(f"records need the end of every request, which {untold} of {len(well)} lack: take the summary")
     return "".join(json.dumps(_record(each, at), allow_nan=False) + "\n" for at, each in enumerate(run.samples))
 
 

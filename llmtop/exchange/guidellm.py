@@ -253,7 +253,7 @@ def _request(each: Sample, at: int, start: float) -> dict[str, Any]:
     sent = each.start_s if each.start_s is not None else start
     first = None if each.ttft_s is None else sent + each.ttft_s
     last = None if each.e2e_s is None else sent + each.e2e_s
-    end = last if last is not None else sent + _FAILED_S
+    over = next((each for each in (last, first) if each is not None), sent + _FAILED_S)
     times = {
         "targeted_start": sent,
         "resolve_start": sent,
@@ -263,8 +263,8 @@ def _request(each: Sample, at: int, start: float) -> dict[str, Any]:
         "last_token_iteration": last,
         "request_iterations": each.output_tokens or 0,
         "token_iterations": each.output_tokens or 0,
-        "request_end": end,
-        "resolve_end": end,
+        "request_end": last if each.error is None else over,
+        "resolve_end": over,
     }
     return {
         "type_": "generative_request_stats",

@@ -130,7 +130,9 @@ def _numbers(names: Sequence[str], cells: Sequence[str], line: int) -> _Row:
 
 def _known(rows: Sequence[Mapping[str, float]], name: str) -> float | None:
     values = [row[name] for row in rows if not math.isnan(row.get(name, math.nan))]
-    return sum(values) / len(values) if values else None
+    if not values or min(values) == max(values):
+        return values[0] if values else None  # to the last digit
+    return sum(values) / len(values)
 
 
 def _raw(load: float, rows: Sequence[Mapping[str, float]]) -> Level:

@@ -131,14 +131,16 @@ def _sample(
 
 
 def written(runs: Sequence[Foreign]) -> str:
-    """Results, detailed where the requests are known; several as `--append-result` writes them, one a line."""
+    """Results, detailed where the requests are known; of several loads one a line, as `--append-result`."""
     if len(runs) == 1:
         return json.dumps(_object(runs[0]), indent=1, allow_nan=False) + "\n"
     return "\n".join(json.dumps(_object(run), allow_nan=False) for run in runs) + "\n"
 
 
 def _object(run: Foreign) -> dict[str, Any]:
-    """Gaps between tokens are not among it: of a request only its first and last are kept."""
+    """Gaps between tokens are not among it, for of a request only its first and last are kept; what is not known of a
+    request is null.
+    """
     whole = run.axis == "concurrency" and run.load is not None and run.load == int(run.load)
     ok, failed = run.ok or 0, run.failed or 0
     told: dict[str, Any] = {
