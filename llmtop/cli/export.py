@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llmtop.cli.output import complain, named
-from llmtop.cli.recorded import run_path
 from llmtop.errors import LlmtopError, UsageError
 from llmtop.exchange import aiperf, benchmark_report, guidellm, requests, vllm
 from llmtop.exchange.foreign import Foreign
@@ -17,6 +16,7 @@ from llmtop.exchange.levels import levels_csv
 from llmtop.files import check_target, write_whole
 from llmtop.host.exporting import loads, measured, rows_of
 from llmtop.host.review import cut_off
+from llmtop.recording.shelf import run_path
 
 SEVERAL: dict[str, Callable[[Sequence[Foreign]], str]] = {"vllm": vllm.written, "guidellm": guidellm.written}
 """Formats with a place for each load."""

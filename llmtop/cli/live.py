@@ -33,7 +33,7 @@ START_SIMULATED = 4
 def main(arguments: argparse.Namespace) -> int:
     check_terminal("`llmtop run PROFILE [URL]`")
     url = asked_url(arguments)
-    if url is None and arguments.sim is None:
+    if url is None and arguments.sim is None and arguments.serve is None and arguments.apply is None:
         url = ask_for_local_server()
     profile = with_arguments(_profile(arguments, START_SIMULATED if url is None else 1), arguments)
     profile = within_open_files(profile, arguments.workers)

@@ -102,6 +102,23 @@ def _knobs(parser: _Parser) -> None:
     )
 
 
+def _command(parser: _Parser) -> None:
+    group = parser.add_argument_group(
+        "the server's command",
+        "CMD is a line for the shell. {NAME} in it is a setting: --set NAME=VALUE gives its first value, and the key k "
+        "changes it. A brace of the shell's own is written twice.",
+    )
+    group.add_argument("--serve", metavar="CMD", help="start the server, in the foreground; it ends with llmtop")
+    group.add_argument("--apply", metavar="CMD", help="change a server by a command that returns; it does not end")
+    group.add_argument(
+        "--ready-within",
+        type=_number(bounds.LASTING_S),
+        default=900.0,
+        metavar="S",
+        help="how long a start may take, until a token comes (default: 900)",
+    )
+
+
 def _slo(parser: _Parser) -> None:
     parser.add_argument("--slo", metavar="LIMITS", help='e.g. "ttft_p95<2s,tpot_p95<50ms,error_ratio<1%%"')
 
@@ -162,6 +179,7 @@ def _live(parser: _Parser) -> None:
         "url", nargs="?", metavar="URL", help="endpoint, e.g. http://127.0.0.1:8000 (none: the simulated engine)"
     )
     _simulated(parser)
+    _command(parser)
     parser.add_argument("--profile", metavar="PROFILE", help="name or file: its workload, SLO and load stages")
     _slo(parser)
     _baseline(parser)

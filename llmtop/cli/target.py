@@ -17,7 +17,7 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.slo import parse_slo
 from llmtop.errors import UsageError
 from llmtop.files import check_new
-from llmtop.session.options import SessionOptions
+from llmtop.session.options import Serving, SessionOptions
 
 NOWHERE = "http://127.0.0.1"
 """What options of an endpoint are checked with where the simulated engine is driven."""
@@ -50,12 +50,13 @@ def session_options(
     """
     _check_text(arguments)
     endpoint = endpoint_of(arguments, url or NOWHERE)
+    serving = serving_of(arguments, url)
     if url is not None:
-        if arguments.set:
+        if arguments.set and serving is None:
             raise UsageError("--set turns knobs of the simulated engine; a real server has none that turn from here")
         confirm(endpoint, arguments.yes)
     preset = next(name for name in (arguments.sim, profile.preset, "laptop") if name is not None)
-    knobs = knobs_of(arguments.set)
+    knobs = knobs_of(arguments.set if serving is None else [])
     if profile.preset in (None, preset):  # else they were turned on another one
         knobs = {**{name: int(value) if value.is_integer() else value for name, value in profile.knobs}, **knobs}
     if url is None and (arguments.set or arguments.sim is not None or profile.preset is not None):
@@ -65,6 +66,7 @@ def session_options(
         endpoint=None if url is None else endpoint,
         preset=preset,
         knobs=knobs,
+        serving=serving,
         profile=profile,
         run_file=record,
         label=arguments.label,
@@ -73,6 +75,24 @@ def session_options(
         skip_checks=_unchecked(arguments, url),
         patient=patient,
     )
+
+
+def serving_of(arguments: argparse.Namespace, url: str | None) -> Serving | None:
+    """The command behind the endpoint, with settings for its first start; None: there is none. Raises UsageError."""
+    serve, apply = getattr(arguments, "serve", None), getattr(arguments, "apply", None)
+    if serve is None and apply is None:
+        return None
+    if serve is not None and apply is not None:
+        raise UsageError("--serve starts the server, --apply changes one that runs: give one of them")
+    if url is None:
+        raise UsageError(f"--{'serve' if apply is None else 'apply'} needs the URL at which the server answers")
+    from llmtop.domain.server_command import ServerCommand, settings_in
+
+    command = ServerCommand(apply or "", "apply") if serve is None else ServerCommand(serve)
+    settings = settings_in(tuple(arguments.set))
+    if command.kind == "serve" or settings:
+        command.filled(settings)
+    return Serving(command=command, settings=settings, ready_within_s=arguments.ready_within)
 
 
 def _unchecked(arguments: argparse.Namespace, url: str | None) -> bool:

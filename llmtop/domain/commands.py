@@ -36,6 +36,12 @@ class SetKnob(Struct, frozen=True, tag=True):
     value: float
 
 
+class Restart(Struct, frozen=True, tag=True):
+    """Start the server again by its command, or apply it, with these settings; the load goes on when it is ready."""
+
+    settings: tuple[tuple[str, str], ...]
+
+
 class InjectFault(Struct, frozen=True, tag=True):
     """Start or end a fault of the simulated engine, by name."""
 
@@ -80,5 +86,17 @@ class Export(Struct, frozen=True, tag=True):
 
 
 Command = (
-    SetLoad | StopLoad | AddMark | SetRecording | SetKnob | InjectFault | Seek | Search | Export | Note | Seen | Quit
+    SetLoad
+    | StopLoad
+    | AddMark
+    | SetRecording
+    | SetKnob
+    | Restart
+    | InjectFault
+    | Seek
+    | Search
+    | Export
+    | Note
+    | Seen
+    | Quit
 )

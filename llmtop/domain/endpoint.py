@@ -249,6 +249,28 @@ SILENCE_S = 10.0
 """With requests in flight and not one token for so long, while scrapes fail too, what is shown is stale."""
 
 
+class CommandStatus(Struct, frozen=True, kw_only=True):
+    """How it stands with the command that starts or changes the server."""
+
+    serves: bool
+    """It is the server; otherwise it changes one."""
+    runs: bool = True
+    """A server may answer: this one's runs, or it is not ours."""
+    settings: tuple[tuple[str, str], ...]
+    """Those that the command takes, by name, as they were given and not contradicted; without a value: not known."""
+    wanted: tuple[tuple[str, str], ...] = ()
+    """Those that were tried last, where that has not ended or went wrong."""
+    work: str = ""
+    """What is waited for; empty: nothing."""
+    problem: str = ""
+    """Why the last try went wrong, or how the server came to its end; empty: all is well."""
+    start_s: float | None = None
+    """How long the last start took."""
+    log: tuple[str, ...] = ()
+    """The last lines that it wrote."""
+    log_path: str | None = None
+
+
 class EndpointStatus(Struct, frozen=True, kw_only=True):
     """How the endpoint is doing now; the header shows it."""
 
@@ -277,5 +299,7 @@ class EndpointStatus(Struct, frozen=True, kw_only=True):
     """Server knobs that can be turned live (the simulated engine only)."""
     faults: dict[str, float] = field(default_factory=dict)
     """Faults that the simulated engine knows, by name, with their figure; 0: off."""
+    command: CommandStatus | None = None
+    """None: the server was not started from here."""
     max_model_len: int | None = None
     """Longest prompt and answer together, in tokens."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -37,7 +38,8 @@ class SessionLink:
         self._log = Log()
         # numpy's threads would spin beside the load for arrays that one core sorts in microseconds.
         secret = () if options.endpoint is None else options.endpoint.secret_variables
-        handed = {"OPENBLAS_NUM_THREADS": "1", **channel.outward_environment(*secret)}
+        own = dict(os.environ) if options.serving is not None else {}  # a command of the user's sees what the user sees
+        handed = {**own, "OPENBLAS_NUM_THREADS": "1", **channel.outward_environment(*secret)}
         self._child = channel.Child("llmtop.session.process", environment=handed, log=self._log.fileno())
         self._child.send(messages.packed(options))
         self._reader = threading.Thread(target=self._listen, name="session link", daemon=True)

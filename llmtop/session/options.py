@@ -6,7 +6,17 @@ from msgspec import Struct, field
 
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
+from llmtop.domain.server_command import ServerCommand
 from llmtop.domain.terminal import TerminalState
+
+
+class Serving(Struct, frozen=True, kw_only=True):
+    """The command behind the endpoint."""
+
+    command: ServerCommand
+    settings: dict[str, str] = field(default_factory=dict)
+    """For the first start; of an applied command, all or none: then nothing is applied at the start."""
+    ready_within_s: float = 900.0
 
 
 class SessionOptions(Struct, frozen=True, kw_only=True):
@@ -18,6 +28,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     """Of the simulated engine, instead of the preset's."""
     settings: tuple[tuple[str, str], ...] = ()
     """What was set of a real server before, for the run's meta: (name, value)."""
+    serving: Serving | None = None
+    """None: the endpoint was started by somebody else, or is the simulated engine."""
     profile: Profile
     run_file: str | None = None
     """None: a new file among the user's runs."""

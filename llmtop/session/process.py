@@ -21,7 +21,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.endpoint.clock import StampingLoop
-from llmtop.errors import INTERRUPTED, LlmtopError, MachineShort, SessionLost, shortage
+from llmtop.errors import INTERRUPTED, LlmtopError, MachineShort, ServeError, SessionLost, shortage
 from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import DRAIN_S, TICK_S, Session
@@ -195,6 +195,8 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=StampingLoop) as runner:
             runner.run(_main(messages.decode_options(body), outlet))
+    except ServeError as error:
+        ended = Ended("; ".join(plain(text) for text in (error.problem, *error.tail)), error.exit_code)
     except LlmtopError as error:
         ended = Ended(plain(str(error), LONG), error.exit_code)
     except BaseException as error:

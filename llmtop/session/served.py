@@ -105,6 +105,12 @@ class Served:
         return None if self._log is None else self._log.path
 
     @property
+    def runs(self) -> bool:
+        """Whether a server of ours does, by all that was heard of it."""
+        kept = self._kept
+        return kept is not None and kept.ended is None
+
+    @property
     def died(self) -> str | None:
         """How the server that runs here came to its end without being asked to; None: it lives, or none was begun."""
         kept = self._kept

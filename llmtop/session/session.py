@@ -21,6 +21,7 @@ from llmtop.domain.commands import (
     InjectFault,
     Note,
     Quit,
+    Restart,
     Search,
     Seek,
     Seen,
@@ -55,7 +56,14 @@ from llmtop.domain.run import (
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe, reach, unchecked
-from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, RunFileError, UsageError
+from llmtop.errors import (
+    EndpointAuthFailed,
+    EndpointError,
+    EndpointUnreachable,
+    RunFileError,
+    ServeError,
+    UsageError,
+)
 from llmtop.files import ignored, temporary_folder
 from llmtop.load.engine import LoadEngine
 from llmtop.load.files import auto_workers
@@ -122,7 +130,7 @@ class Session:
             seed=options.seed,
             host=platform.node(),
             preset=options.preset if self._endpoint.simulated else None,
-            settings=settings_of(options) if self._endpoint.simulated else options.settings,
+            settings=settings_of(options) if self._endpoint.simulated or options.serving else options.settings,
         )
         self.meta = safe_meta(meta)
         self._builder = FrameBuilder()
@@ -133,7 +141,7 @@ class Session:
         self._gpus = GpuReader()
         self._engine: LoadEngine | None = None
         self._writer: RunWriter | None = None
-        self._turned: dict[str, float] = {}
+        self._turned: dict[str, float | str] = {}
         """Knobs that were turned, to what they stand at."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._untold: list[FactBatch] = []
@@ -155,6 +163,14 @@ class Session:
         self._seen: ServerSnapshot | None = None
         """The last scrape that told something."""
         self._turning = asyncio.Lock()
+        self._apart = False
+        """The contact was ended for a restart."""
+        self._resumes: LoadPoint | None = None
+        """What was driven before it, unless somebody has commanded a load since."""
+        self._set: dict[str, str] = {}
+        """By the server's command."""
+        self._problem = ""
+        """With that command, as far as it was told."""
         self._connecting: asyncio.Task[None] | None = None
         self._closed = False
         self._draining: asyncio.Task[None] | None = None
@@ -176,6 +192,7 @@ class Session:
             EndpointError: the endpoint cannot be driven, and the session is not `patient`.
         """
         self._endpoint = await self._target.start()
+        self._set = {} if self._target.status is None else dict(self._target.status.settings)
         self.meta = safe_meta(msgspec.structs.replace(self.meta, endpoint=self._endpoint))
         if self._options.patient:
             self._record()
@@ -242,9 +259,15 @@ class Session:
         self._tick()
         ended_s = self._builder.t_s
         self.meta = msgspec.structs.replace(self.meta, ended_s=ended_s, ending=ending)
-        for part in (self._scraper, self._client, self._target):
+        for part in (self._scraper, self._client):
             if part is not None:
                 await part.close()
+        try:
+            await self._end_writing(ended_s, ending)
+        finally:
+            await self._target.close()  # a server takes its time to end; the run file does not wait for it
+
+    async def _end_writing(self, ended_s: float, ending: Ending | None) -> None:
         if self._writer is not None and self._engine is None and not self.frame().marks:  # nothing there to look at
             writer, self._writer = self._writer, None
             await asyncio.to_thread(writer.discard)
@@ -326,7 +349,13 @@ class Session:
 
     async def _begin(self, info: EndpointInfo) -> None:
         """The endpoint answers: take up the load, or offer it again to who saw the server go away."""
-        if self._away is not None:
+        if self._apart:
+            self._apart, self._away, self._offer = False, None, None
+            self._learn_of_start(info)
+            await self._make_contact(info)
+            self._note(self._watch.to(EndpointState.UP, self.t_s))
+            self._begin_anew()
+        elif self._away is not None:
             await self._come_back(self._away, info)
         else:
             self._note(self._watch.to(EndpointState.UP, self.t_s))
@@ -556,6 +585,7 @@ class Session:
 
     def _tick(self) -> None:
         """Everything that became known since the last tick, as one batch: recorded, shown, and judged by the watch."""
+        self._heed_command()
         load = (self._engine.take(),) if self._engine is not None else ()
         t_s, noted = self.t_s, _taken(self._noted)
         own = FactBatch(
@@ -595,7 +625,9 @@ class Session:
         info = self.meta.info
         served = () if info is None else (info.dialect, info.model, info.server)
         knobs = (f"{name}={value:g}" for name, value in sorted(self._target.knobs.items()))
-        key = " ".join((f"start={self._starts}", *(str(each) for each in served if each), *knobs))
+        status = self._target.status
+        settings = () if status is None else (f"{name}={value}" for name, value in status.settings)
+        key = " ".join((f"start={self._starts}", *(str(each) for each in served if each), *knobs, *settings))
         traits = () if info is None else turned(info.traits, self._target.knobs)
         self._chapters.append(Chapter(self.t_s if t_s is None else t_s, plain(text, LONG), key, traits))
 
@@ -629,7 +661,7 @@ class Session:
         )
 
     def _status(self) -> EndpointStatus:
-        retry_at_s = self._retry_at_s
+        retry_at_s, command = self._retry_at_s, self._target.status
         return msgspec.structs.replace(
             endpoint_status(self.meta, self._watch.state, self._watch.since_s, self._watch.last_error),
             retry_in_s=None if retry_at_s is None else max(0.0, retry_at_s - self.t_s),
@@ -639,6 +671,8 @@ class Session:
             named=run_name(self.meta, self._turned),
             knobs=dict(self._target.knobs),
             faults=dict(self._target.faults),
+            command=command,
+            last_error=command.work if command is not None and command.work else self._watch.last_error,
         )
 
     async def command(self, command: Command) -> None:
@@ -647,11 +681,12 @@ class Session:
             case SetLoad(reason="search") if self._away is not None:
                 pass  # it does not know yet that nobody is there
             case SetLoad(point, reason):
-                self._wanted = point
+                self._wanted, self._resumes = point, None
                 self._withdraw()
                 if self._engine is not None:
                     self._engine.command(point, reason)
             case StopLoad():
+                self._resumes = None
                 if self._engine is not None:
                     self._engine.cut()
                 base = self._options.profile.plan.base if self._engine is None else self._engine.target
@@ -664,6 +699,8 @@ class Session:
                 self._tell("recording", "recording" if self._recording else "recording paused")
             case Note(fact):
                 self._noted.append(fact)
+            case Restart(settings):
+                self._spawn(self._restart(dict(settings)))
             case SetKnob() | InjectFault():
                 # A server that hangs must not keep the next command waiting, which may be to stop the load.
                 self._spawn(self._turn(command))
@@ -689,6 +726,52 @@ class Session:
                 self._tell("simulator", error.problem, "warning")
             except UsageError as error:
                 self._tell("simulator", str(error), "warning")
+
+    async def _restart(self, settings: dict[str, str]) -> None:
+        """Start the server again, or change it, while there is no load; what was driven before goes on after it."""
+        async with self._turning:
+            if self._connecting is not None:
+                await _cancel({self._connecting})
+            engine = self._engine
+            if engine is not None and not self._apart:
+                self._apart, self._resumes = True, engine.target
+                engine.cut()
+                await self._end_contact()
+                self._wanted = self._resumes or self._wanted
+            self._retry_at_s = None
+            self._note(self._watch.to(EndpointState.CONNECTING, self.t_s))
+            try:
+                await self._target.restart(settings)
+            except (ServeError, UsageError, EndpointError) as error:
+                base = self._wanted or self._options.profile.plan.base
+                self._wanted = base.at(base.axis, 0)
+                if self._target.status is not None and not self._target.status.runs:
+                    self._note(self._watch.to(EndpointState.DOWN, self.t_s, str(error)))
+                    return
+            self._connect()
+
+    def _begin_anew(self) -> None:
+        """The server answers after a restart that was asked for: what is measured now is measured with its settings."""
+        self._starts += 1
+        status = self._target.status
+        before, now = self._set, {} if status is None else dict(status.settings)
+        changes = [f"{name} {before.get(name) or '?'} → {now[name]}" for name in now if now[name] != before.get(name)]
+        self._turned |= now
+        self._set = now
+        self._begin_chapter("; ".join(changes) or RESTARTED)
+        rests = "" if self._wanted is not None and self._wanted.value else "; the load stays at 0 until you set it"
+        self._tell("server", f"{'; '.join(changes) or RESTARTED}{rests}")
+
+    def _heed_command(self) -> None:
+        """Tell once what went wrong with the server's command; a server that is gone gets no load."""
+        status = self._target.status
+        problem = "" if status is None else status.problem
+        if problem and problem != self._problem:
+            self._tell("server", problem, "error")
+            if status is not None and not status.runs and self._engine is not None and not self._apart:
+                self._engine.cut()
+                self._note(self._watch.to(EndpointState.DOWN, self.t_s, problem))
+        self._problem = problem
 
 
 async def _check_count(client: EndpointClient, prompts: PromptSource, point: LoadPoint) -> None:

@@ -36,11 +36,13 @@ def endpoint_status(meta: RunMeta, state: EndpointState, since_s: float, error: 
 
 
 def settings_of(options: SessionOptions) -> tuple[tuple[str, str], ...]:
-    """What was set of the simulated engine, as it is written on the command line."""
+    """What was set of the simulated engine, or of a server by its command, as it is written on the command line."""
+    if options.serving is not None:
+        return tuple(options.serving.settings.items())
     return tuple((name, _written(value)) for name, value in options.knobs.items())
 
 
-def run_name(meta: RunMeta, turned: Mapping[str, float]) -> str:
+def run_name(meta: RunMeta, turned: Mapping[str, float | str]) -> str:
     """`before, max_num_seqs 46`: the run's label, and what was set at its start and turned since."""
     settings = {**dict(meta.settings), **{name: _written(value) for name, value in turned.items()}}
     return ", ".join(filter(None, (meta.label, *(f"{name} {value}" for name, value in settings.items()))))

@@ -1,4 +1,4 @@
-"""What a run drives: a server that was given, or the simulated engine in a process of its own."""
+"""What a run drives: a server that was given, one behind a command, or the simulated engine in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from llmtop.domain.commands import InjectFault, SetKnob
-from llmtop.domain.endpoint import Endpoint, EndpointInfo
+from llmtop.domain.endpoint import CommandStatus, Endpoint, EndpointInfo
 from llmtop.endpoint.control import control
 from llmtop.errors import EndpointError, UsageError
 from llmtop.session.options import SessionOptions
@@ -37,6 +37,11 @@ class Target(Protocol):
         """Those that can be injected, and how strong they are now; 0: not."""
         ...
 
+    @property
+    def status(self) -> CommandStatus | None:
+        """Of the command that starts it or changes it; None: there is none."""
+        ...
+
     async def start(self) -> Endpoint:
         """Where it is reached; what is ours to start runs. Raises UsageError, SessionLost or EndpointError."""
         ...
@@ -61,6 +66,7 @@ class Given:
         self._endpoint = endpoint
         self.knobs: Mapping[str, float] = {}
         self.faults: Mapping[str, float] = {}
+        self.status: CommandStatus | None = None
 
     async def start(self) -> Endpoint:
         return self._endpoint
@@ -85,6 +91,7 @@ class Simulated:
         self._token = ""
         self.knobs: Mapping[str, float] = {}
         self.faults: Mapping[str, float] = {}
+        self.status: CommandStatus | None = None
 
     async def start(self) -> Endpoint:
         return await self._launch(port=0)
@@ -158,6 +165,10 @@ async def slots_of(target: Target, endpoint: Endpoint, info: EndpointInfo) -> in
 def target_of(options: SessionOptions) -> Target:
     """What a session with these options drives."""
     endpoint = options.endpoint or SIMULATED
+    if options.serving is not None:
+        from llmtop.session.commanded import Commanded
+
+        return Commanded(endpoint, options.serving, options.profile.caps)
     if endpoint.simulated and not endpoint.base_url:
         return Simulated(endpoint, options.preset, options.knobs, options.seed)
     return Given(endpoint)

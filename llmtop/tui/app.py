@@ -334,6 +334,14 @@ class LlmtopApp(App[None]):
 
         self._show_over(WhyScreen(self.glyphs, self.palette))
 
+    def action_server_log(self) -> None:
+        if self.frame is None or self.frame.endpoint.command is None:
+            self.cockpit.refuse("no log: this server was not started from here (--serve, --apply)")
+            return
+        from llmtop.tui.screens.serverlog import ServerLogScreen
+
+        self._show_over(ServerLogScreen(self.glyphs))
+
     def action_big(self) -> None:
         from llmtop.tui.screens.big import BigScreen
 

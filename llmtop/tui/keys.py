@@ -31,14 +31,24 @@ NAMES = {
     "full_stop": ".",
 }
 """Textual's name of a key to what stands on it; others are written as they are."""
-LIVE = frozenset(("run.mark", "run.record", "app.search", "view.knobs"))
+LIVE = frozenset(("run.mark", "run.record", "app.search", "view.knobs", "view.log"))
 """Of a live run alone, as is all that moves a load."""
 FIRST = ("app.help", "load.stop", "app.leave")
 """Of the last line, before what has the focus: what must be found on the narrowest screen."""
 ORDER = (
     *("load.hold", "load.undo", "app.search", "slider.load", "slider.prompt", "slider.output"),
     *("replay.back", "replay.forward", "replay.before", "replay.next", "replay.go"),
-    *("replay.slower", "replay.faster", "run.mark", "app.freeze", "view.knobs", "app.why", "app.big", "run.record"),
+    *(
+        "replay.slower",
+        "replay.faster",
+        "run.mark",
+        "app.freeze",
+        "view.knobs",
+        "view.log",
+        "app.why",
+        "app.big",
+        "run.record",
+    ),
     *("app.export", "view.maximise", "view.layout", "view.dots", "app.theme"),
 )
 """And after it: the most wanted first."""

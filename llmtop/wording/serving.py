@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 
 from llmtop.wording.figures import TEXT
 
@@ -11,11 +12,9 @@ USUAL_STARTS = "0.2 s to 8 min"
 
 
 def loading_text(waited_s: float, last_start_s: float | None, problem: str | None) -> str:
-    """`loading, 41 s; the last start took 50 s: connection refused`"""
-    expected = (
-        f"starts take {USUAL_STARTS}" if last_start_s is None else f"the last start took {TEXT.duration(last_start_s)}"
-    )
-    return f"loading, {TEXT.duration(round(waited_s))}; {expected}{f': {problem}' if problem else ''}"
+    """`loading, 41 s; expected 50 s to 8 min: connection refused`"""
+    expected = USUAL_STARTS if last_start_s is None else f"about {TEXT.duration(max(1, round(last_start_s)))}"
+    return f"loading, {TEXT.duration(round(waited_s))}; expected {expected}{f': {problem}' if problem else ''}"
 
 
 def ended_text(kind: str, code: int) -> str:
@@ -41,3 +40,28 @@ def taken_text(url: str, by: str | None, waited_s: float) -> str:
 def not_ready_text(limit_s: float, problem: str | None) -> str:
     """`not ready within 15 min (--ready-within): connection refused`"""
     return f"not ready within {TEXT.duration(limit_s)} (--ready-within){f': {problem}' if problem else ''}"
+
+
+def settings_text(settings: Mapping[str, str]) -> str:
+    """`max_num_seqs 64, kv_cache_dtype fp8`"""
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def working_text(kind: str, settings: Mapping[str, str]) -> str:
+    """`starting the server with max_num_seqs 64`, `applying max_num_seqs 64`"""
+    told = settings_text(settings)
+    if kind == "apply":
+        return f"applying {told or 'the command'}"
+    return f"starting the server{f' with {told}' if told else ''}"
+
+
+def not_resumed_text(proof: str) -> str:
+    """What a server says that is not what was asked for."""
+    return f"{proof}; no load was sent"
+
+
+def asked_text(serves: bool, changed: Mapping[str, str], start_s: float | None, loaded: bool) -> str:
+    """`restart the server with max_num_seqs 64? about 50 s, then the same load`: the question of the knob bank."""
+    what = f"{'restart the server' if serves else 'apply'}{f' with {settings_text(changed)}' if changed else ''}?"
+    lasts = USUAL_STARTS if start_s is None else f"about {TEXT.duration(max(1, round(start_s)))}"
+    return f"{what} {lasts}{', then the same load' if loaded else ''}"

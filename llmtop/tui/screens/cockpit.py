@@ -27,6 +27,7 @@ from llmtop.tui.widgets.line import Line, Lines
 from llmtop.tui.widgets.loadbank import LoadBank
 from llmtop.tui.widgets.messages import Commanded, Refused, Said
 from llmtop.tui.widgets.panel import ChartPanel, Panel
+from llmtop.tui.widgets.serverbank import ServerBank, SettingText, Typing
 from llmtop.tui.widgets.slider import LogSlider
 from llmtop.view import card, lines
 from llmtop.view.arrangement import MIN_SIZE, Layout, arrange
@@ -56,7 +57,8 @@ class Cockpit(Screen[None]):
         Binding("p", "slider('prompt')", "prompt slider", tooltip="slide", id="slider.prompt", group=SLIDERS),
         Binding("o", "slider('output')", "output slider", tooltip="slide", id="slider.output", group=SLIDERS),
         Binding("tab", "app.focus_next", "next slider or panel", id="view.next"),
-        Binding("k", "knobs", "simulated server's knobs", tooltip="knobs", id="view.knobs"),
+        Binding("k", "knobs", "the server's knobs", tooltip="knobs", id="view.knobs"),
+        Binding("v", "app.server_log", "the server's last lines", tooltip="log", id="view.log"),
         Binding("x", "stop_load", "stop the load at once", tooltip="stop", id="load.stop"),
         Binding("enter", "hold", "hold the recommended load", tooltip="hold", id="load.hold"),
         Binding("u", "undo", "undo what a slider did", tooltip="undo", id="load.undo"),
@@ -100,7 +102,10 @@ class Cockpit(Screen[None]):
         self._header = Line(id="header")
         self._verdict = Lines(id="verdict")
         self.bank = LoadBank(glyphs, id="sliders")
-        self.knobs = KnobBank(glyphs, id="knobs")
+        self.live_knobs = KnobBank(glyphs, id="knobs")
+        self.server = ServerBank(glyphs, id="server")
+        self._line_for = ""
+        """The setting whose value is typed."""
         self._settings = Line(id="settings")
         self._card = Lines(id="card")
         self.body = Body(glyphs, slo, id="body")
@@ -114,7 +119,8 @@ class Cockpit(Screen[None]):
         yield self._verdict
         with Vertical(id="banks"):
             yield self.bank
-            yield self.knobs
+            yield self.live_knobs
+            yield self.server
         yield self._settings
         yield self._card
         yield self.body
@@ -123,7 +129,7 @@ class Cockpit(Screen[None]):
         yield self._keys
 
     def on_mount(self) -> None:
-        self.knobs.display = False
+        self.live_knobs.display = self.server.display = False
         self._mark.display = False
         self.set_focus(self.bank.load)
         self._arrange()
@@ -161,7 +167,7 @@ class Cockpit(Screen[None]):
                 stale,
                 None if locked is None else locked.reason,
             )
-            self.knobs.follow(frame.endpoint.knobs, frame.endpoint.faults, stale)
+            self._follow_knobs(frame, stale)
         self._show_card(frame, assessment, condition)
         self._tell_compared(assessment)
 
@@ -209,11 +215,12 @@ class Cockpit(Screen[None]):
         """What the last line offers: (keys, word, action), for what has the focus and for how the run stands."""
         if self._mark.display:
             replay = self.frame is not None and self.frame.replay is not None
-            return [("Enter", "goes there" if replay else "sets the mark", ""), ("Esc", "does not", "")]
+            does = "takes it" if self._line_for else "goes there" if replay else "sets the mark"
+            return [("Enter", does, ""), ("Esc", "does not", "")]
         if self.frame is None:
             return [("q", "quit", "app.leave")]
         focused = self.focused
-        owner = type(focused) if isinstance(focused, LogSlider | Panel | FaultBar) else None
+        owner = type(focused) if isinstance(focused, LogSlider | Panel | FaultBar | SettingText) else None
         found = keys.footer(owner, type(self), type(self.app), self._offers(), self._words())
         return [(plain(key, self.glyphs), word, action) for key, word, action in found]
 
@@ -223,7 +230,8 @@ class Cockpit(Screen[None]):
         if frame is not None and frame.replay is not None:
             return lambda name: name not in keys.LIVE and not name.startswith(("slider.", "load."))
         senseless = {
-            *(() if frame is not None and frame.endpoint.knobs else ("view.knobs",)),
+            *(() if frame is not None and (frame.endpoint.knobs or frame.endpoint.command) else ("view.knobs",)),
+            *(() if frame is not None and frame.endpoint.command else ("view.log",)),
             *(() if (self._offered is not None and self._told) or self.condition.offer is not None else ("load.hold",)),
         }
         return lambda name: not name.startswith("replay.") and name not in senseless
@@ -352,8 +360,9 @@ class Cockpit(Screen[None]):
 
     def action_knobs(self) -> None:
         endpoint = None if self.frame is None else self.frame.endpoint
-        if endpoint is None or not endpoint.simulated or not endpoint.knobs:
-            self.refuse("server knobs: only the simulated server can be turned while it runs")
+        if endpoint is None or not (endpoint.knobs or (endpoint.command and endpoint.command.settings)):
+            turns = "only the simulated server, and one with settings in --serve or --apply, can be turned from here"
+            self.refuse(f"server knobs: {turns}")
             return
         self._show_knobs(not self.knobs.display)
 
@@ -362,10 +371,26 @@ class Cockpit(Screen[None]):
         self.knobs.display = on
         self.bank.display = not on
         if on and self.frame is not None:
-            self._before, endpoint = self.focused, self.frame.endpoint
-            self.knobs.follow(endpoint.knobs, endpoint.faults, is_stale(self.frame, self.condition))
+            self._before = self.focused
+            self._follow_knobs(self.frame, is_stale(self.frame, self.condition))
         self.set_focus(self.knobs.first if on else self._before)
         self._arrange()
+
+    @property
+    def knobs(self) -> KnobBank | ServerBank:
+        """Those of the server that is driven."""
+        has_command = self.frame is not None and self.frame.endpoint.command is not None
+        return self.server if has_command else self.live_knobs
+
+    def _follow_knobs(self, frame: Frame, stale: bool) -> None:
+        if frame.endpoint.command is None:
+            self.live_knobs.follow(frame.endpoint.knobs, frame.endpoint.faults, stale)
+        elif self.server.display:
+            self.server.follow(frame.endpoint.command, frame.target.value > 0, stale)
+
+    @on(Typing)
+    def _value_is_typed(self, message: Typing) -> None:
+        self._open_line(f"a value for {message.name}; Enter takes it, Esc does not", message.name)
 
     def action_stop_load(self) -> None:
         refusal = commanding.live_only(self.frame, self._lost, "stopping the load")
@@ -446,8 +471,9 @@ class Cockpit(Screen[None]):
             return
         self._open_line("a time of the run, as 90, 1:30 or 1:02:03; Enter goes there, Esc does not")
 
-    def _open_line(self, placeholder: str) -> None:
+    def _open_line(self, placeholder: str, setting: str = "") -> None:
         """A line to write on in the place of the events."""
+        self._line_for = setting
         self._events.display = False
         self._mark.display = True
         self._mark.placeholder = placeholder
@@ -458,7 +484,9 @@ class Cockpit(Screen[None]):
     @on(Input.Submitted, "#mark")
     def _mark_set(self, message: Input.Submitted) -> None:
         self._close_mark()
-        if self.frame is not None and self.frame.replay is not None:
+        if self._line_for:
+            self.server.want(self._line_for, message.value.strip())
+        elif self.frame is not None and self.frame.replay is not None:
             self.carry_out(commanding.go_to(self.frame, message.value))
         else:
             self.carry_out(commanding.mark(self.frame, self._lost, message.value))

@@ -1,0 +1,230 @@
+"""The settings of the server's command: a change is asked for first, as it costs a restart."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.message import Message
+
+from llmtop.domain.commands import Restart
+from llmtop.domain.endpoint import CommandStatus
+from llmtop.tui.widgets.canvas import Canvas
+from llmtop.tui.widgets.line import Line
+from llmtop.tui.widgets.messages import Commanded, Refused
+from llmtop.tui.widgets.slider import READ_S, LogSlider
+from llmtop.view.arrangement import LABEL_CELLS
+from llmtop.view.glyphs import Glyphs
+from llmtop.view.runs import Runs, cut_inside
+from llmtop.view.scale import LogScale
+from llmtop.wording.serving import asked_text, settings_text
+
+REACH = 16
+"""A setting slides from a sixteenth to sixteen times of the value it had when it was first seen."""
+MOST_DIGITS = 9
+"""Of a number that has a slider; longer ones are names."""
+
+
+@dataclass
+class Decided(Message):
+    """Enter where nothing is typed, or Esc: whether what was changed is wanted."""
+
+    wanted: bool
+
+
+@dataclass
+class Typing(Message):
+    """A value is to be typed on a line."""
+
+    name: str
+
+
+class SettingSlider(LogSlider):
+    """A whole number. What is moved or typed waits for an Enter of its own."""
+
+    pending = False
+    """Something in the bank waits for Enter."""
+
+    def action_accept(self) -> None:
+        if self.typing or self.asked is not None:
+            super().action_accept()
+        else:
+            self.post_message(Decided(True))
+
+    def action_release(self) -> None:
+        if not self.typing and self.pending:
+            self.post_message(Decided(False))
+        else:
+            super().action_release()
+
+
+class SettingText(Canvas, can_focus=True):
+    """A value that is no number: Enter writes another one."""
+
+    DEFAULT_CSS = "SettingText { height: 1; width: 1fr; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "accept", "type a value", tooltip="type", id="setting.accept"),
+        Binding("escape", "release", "let go; give room back", id="setting.release"),
+        Binding("up", "app.focus_previous", "slider above, below", id="setting.above"),
+        Binding("down", "app.focus_next", "slider above, below", id="setting.below"),
+    ]
+
+    def __init__(self, name: str, glyphs: Glyphs) -> None:
+        super().__init__()
+        self.setting, self.glyphs = name, glyphs
+        self.value = ""
+        self.pending = False
+
+    def action_accept(self) -> None:
+        self.post_message(Decided(True) if self.pending else Typing(self.setting))
+
+    def action_release(self) -> None:
+        if self.pending:
+            self.post_message(Decided(False))
+        else:
+            self.screen.set_focus(None)
+
+    def draw(self, width: int, height: int) -> list[Runs]:
+        lead = self.glyphs.focus if self.has_focus else " "
+        label = f"{lead}{label_of(self.setting):<{LABEL_CELLS - 1}}"
+        shown = cut_inside(self.value, max(8, width - LABEL_CELLS - 1), self.glyphs.more) if self.value else "not known"
+        return [[(label, "focus" if self.has_focus else "text"), (shown, "strong" if self.value else "dim")]]
+
+
+class ServerBank(Vertical):
+    """A row for each setting, and one that says what Enter does, what is waited for, or what went wrong."""
+
+    DEFAULT_CSS = """
+    ServerBank { height: auto; }
+    ServerBank > Vertical { height: auto; max-height: 3; overflow-y: auto; scrollbar-size-vertical: 0; }
+    """
+
+    def __init__(self, glyphs: Glyphs, **options: Any) -> None:
+        super().__init__(**options)
+        self.glyphs = glyphs
+        self.rows: dict[str, SettingSlider | SettingText] = {}
+        self._list = Vertical()
+        self._question = Line()
+        self._status: CommandStatus | None = None
+        self._pending: dict[str, str] = {}
+        """What was changed and waits for Enter."""
+        self._before: dict[str, str] = {}
+        """The settings before the last that were commanded."""
+        self._asked_at_s = 0.0
+        self._loaded = False
+
+    def compose(self) -> ComposeResult:
+        yield self._list
+        yield self._question
+
+    @property
+    def first(self) -> SettingSlider | SettingText | None:
+        """Where the focus goes."""
+        return next(iter(self.rows.values()), None)
+
+    def follow(self, status: CommandStatus, loaded: bool, stale: bool) -> None:
+        """Show how it stands with the command.
+
+        Args:
+            loaded: requests are sent, or are to be.
+        """
+        self._status, self._loaded = status, loaded
+        shown = {**dict(status.settings), **(dict(status.wanted) if status.work else {}), **self._pending}
+        if not self.rows and shown and self._list.is_mounted:
+            self.rows = {name: self._row(name, value) for name, value in shown.items()}
+            self._list.mount(*self.rows.values())
+        for name, row in self.rows.items():
+            value, row.pending = shown.get(name, ""), bool(self._pending)
+            if isinstance(row, SettingText):
+                row.value = value
+                row.redraw()
+            elif value.isdecimal():
+                row.locked = f"the server is under way: {status.work}" if status.work else None
+                row.follow(float(value), None, None, stale)
+        self._say()
+
+    def _row(self, name: str, value: str) -> SettingSlider | SettingText:
+        if not (value.isascii() and value.isdecimal() and len(value) <= MOST_DIGITS and int(value) > 0):
+            return SettingText(name, self.glyphs)
+        scale = LogScale(low=max(1, int(value) // REACH), high=int(value) * REACH)
+        slider = SettingSlider(label_of(name), scale, self.glyphs)
+        slider.most = 10.0**MOST_DIGITS
+        slider.cap_reason = "type a larger number"
+        return slider
+
+    def want(self, name: str, value: str) -> None:
+        """A value that was chosen: it is asked whether the server is to have it."""
+        status = self._status
+        if status is None or status.work:
+            return
+        if dict(status.settings).get(name) == value:
+            self._pending.pop(name, None)
+        else:
+            self._pending[name] = value
+        self._asked_at_s = time.monotonic()
+        self.follow(status, self._loaded, False)
+
+    def undo(self) -> str | None:
+        """Ask for the settings before the last that were commanded, or take back what was not commanded yet."""
+        if self._status is None or self._status.work:
+            return None
+        if self._pending:
+            told = settings_text(self._pending)
+            self._pending = {}
+            return told
+        for name, value in self._before.items():
+            self.want(name, value)
+        return f"{settings_text(self._pending)} is asked for again" if self._pending else None
+
+    @on(LogSlider.Changed)
+    def _moved(self, message: LogSlider.Changed) -> None:
+        message.stop()
+        if message.halts == message.slider.halts:
+            name = next(name for name, row in self.rows.items() if row is message.slider)
+            self.want(name, f"{message.value:.0f}")
+
+    @on(Decided)
+    def _decided(self, message: Decided) -> None:
+        message.stop()
+        status = self._status
+        if status is None:
+            return
+        if not message.wanted:
+            self._pending = {}
+            self.follow(status, self._loaded, False)
+        elif status.work:
+            self.post_message(Refused(f"the server is under way: {status.work}"))
+        elif not self._pending and not status.problem:
+            self.post_message(Refused("no setting was changed: move one, and Enter restarts the server with it"))
+        elif time.monotonic() - self._asked_at_s >= READ_S:  # else it was typed ahead, or twice
+            self._before = dict(status.settings) if self._pending else self._before
+            self.post_message(Commanded(Restart(tuple(self._pending.items()))))
+            self._pending = {}
+
+    def _say(self) -> None:
+        status, glyphs = self._status, self.glyphs
+        if status is None:
+            return
+        if status.work:
+            text, role = f"{glyphs.wait} {status.work}", "warn"
+        elif self._pending:
+            asked = asked_text(status.serves, self._pending, status.start_s, self._loaded)
+            text, role = f"{asked} {glyphs.sep} Enter {glyphs.sep} Esc", "focus"
+        elif status.problem:
+            again = f"Enter: {'start it' if status.serves else 'apply'} with {settings_text(dict(status.settings))}"
+            text, role = f"{glyphs.warn} {status.problem} {glyphs.sep} v its log {glyphs.sep} {again}", "bad"
+        else:
+            does = "restarts the server" if status.serves else "applies it"
+            text, role = f"a setting that is moved {does} after Enter", "dim"
+        self._question.show(lambda width: [(" " + cut_inside(text, width - 2, glyphs.more), role)])
+
+
+def label_of(name: str) -> str:
+    """The name of a setting where a label has room."""
+    short = name.replace("max_num_", "max ").replace("_", " ")
+    return short if len(short) < LABEL_CELLS else short[: LABEL_CELLS - 2]
