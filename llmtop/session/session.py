@@ -288,7 +288,7 @@ class Session:
     async def _see_the_server_drain(self, drain_s: float) -> None:
         """Wait until the server's own count is back to what was there beside us; say so if it does not come back."""
         scraper, foreign = self._scraper, self.frame().foreign or 0.0
-        if scraper is None or scraper.missing is not None:
+        if scraper is None or scraper.missing is not None or drain_s <= 0:
             return
         deadline_s = self.t_s + drain_s
         while self.t_s < deadline_s:
@@ -737,6 +737,7 @@ class Session:
                 self._apart, self._resumes = True, engine.target
                 engine.cut()
                 await self._end_contact()
+                self._scraper = self._client = None
                 self._wanted = self._resumes or self._wanted
             self._retry_at_s = None
             self._note(self._watch.to(EndpointState.CONNECTING, self.t_s))
