@@ -63,6 +63,7 @@ async def test_a_moved_setting_asks_and_enter_restarts_with_it(cockpit):
     assert app.host.sent == [Restart((("max_num_seqs", "64"),))]
 
 
+@pytest.mark.faults
 async def test_esc_takes_the_question_back_and_the_slider_too(cockpit):
     app = cockpit("live")
     async with app.run_test(size=(80, 24)) as pilot:
@@ -96,6 +97,7 @@ async def test_a_setting_that_is_no_number_is_typed(cockpit):
     assert app.host.sent == [Restart((("kv_cache_dtype", "fp8"),))]
 
 
+@pytest.mark.faults
 async def test_nothing_moves_while_the_server_is_under_way(cockpit):
     app = cockpit("live")
     async with app.run_test(size=(120, 40)) as pilot:
@@ -124,6 +126,7 @@ async def test_what_went_wrong_is_said_with_its_log_and_the_old_settings_can_be_
     assert app.host.sent == [Restart(())]
 
 
+@pytest.mark.faults
 async def test_undo_asks_for_the_settings_before(cockpit):
     app = cockpit("live")
     async with app.run_test(size=(120, 40)) as pilot:
@@ -140,6 +143,7 @@ async def test_undo_asks_for_the_settings_before(cockpit):
     assert app.host.sent[-1] == Restart((("max_num_seqs", "32"),))
 
 
+@pytest.mark.faults
 async def test_a_server_of_somebody_elses_has_no_log_here(cockpit):
     app = cockpit("live")
     async with app.run_test(size=(120, 40)) as pilot:

@@ -213,11 +213,10 @@ class ServerBank(Vertical):
         if status.work:
             text, role = f"{glyphs.wait} {status.work}", "warn"
         elif self._pending:
-            long, short = (
-                f"{asked_text(status.serves, self._pending, status.start_s, loaded)} {glyphs.sep} Enter {glyphs.sep} Esc"
-                for loaded in (self._loaded, False)
-            )
-            text, role = long if len(long) <= self.size.width - 2 else short, "focus"
+            keys = f" {glyphs.sep} Enter {glyphs.sep} Esc"
+            asked = [asked_text(status.serves, self._pending, status.start_s, each) for each in (self._loaded, False)]
+            fits = len(asked[0] + keys) <= self.size.width - 2
+            text, role = (asked[0] if fits else asked[1]) + keys, "focus"
         elif status.problem:
             again = f"Enter: {'start it' if status.serves else 'apply'} with {settings_text(dict(status.settings))}"
             text, role = f"{glyphs.warn} {status.problem} {glyphs.sep} v its log {glyphs.sep} {again}", "bad"
