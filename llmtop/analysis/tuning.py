@@ -159,6 +159,15 @@ class Tuning:
         single = len(self._all) == 1
         return len(self._groups) + (0 if single else 2)
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The tasks that it takes, if everything starts."""
+        races: list[Kind] = ["search" if group[0].slots is None else "race" for group in self._groups]
+        ends: list[Kind] = ["again"] if len(self._all) > 1 else []
+        search: list[Kind] = ["search"] if "race" in races else []
+        first: list[Kind] = ["first"] if self._live else []
+        return (*first, *races, *search, *ends)
+
     # ── What is next ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def next(self) -> Task | None:

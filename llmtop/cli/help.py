@@ -28,6 +28,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "report": ("llmtop report last", "llmtop report before.llmtop -o before.html"),
     "runs": ("llmtop runs", "llmtop runs prune --keep 20"),
     "sim": ("llmtop sim h100-llama-3.1-8b --port 8001", "llmtop sim --set max_num_seqs=64 --fault http_500=0.05"),
+    "tune": (
+        'llmtop tune http://127.0.0.1:8000 --serve "vllm serve M --max-num-seqs {max_num_seqs}" \\',
+        "  --try max_num_seqs=32,64,128",
+    ),
     "predict": (
         "llmtop predict h100-llama-3.1-8b --set max_num_seqs=128",
         "llmtop predict laptop --concurrency 8,16,32,64 --json",
@@ -58,6 +62,7 @@ _ENDS = {
     "assess": tuple(CODES),
     "compare": (0, 1, 2, 5, 130),
     "doctor": (0, 2, 3, 130),
+    "tune": tuple(CODES),
 }
 """Exit codes of a command; the others have those of `_EVERY`."""
 SLO = """\
@@ -68,7 +73,7 @@ limits of --slo, each as NAME<LIMIT, with commas between them:
   queue            requests that wait in the server
   kv               share of the KV cache in use: 80% or 0.8
   in quotes, as a shell takes < for itself: --slo "ttft_p95<2s,error_ratio<1%\""""
-WITH_SLO = ("live", "run", "replay", "assess", "compare", "import", "report", "predict")
+WITH_SLO = ("live", "run", "tune", "replay", "assess", "compare", "import", "report", "predict")
 
 
 def epilog(command: str, more: str | None = None) -> str:

@@ -33,6 +33,7 @@ COMMANDS = {
     "report": ("llmtop.cli.report", "a recording as HTML, Markdown, JSON or CSV"),
     "runs": ("llmtop.cli.runs", "your recordings, newest first; prune deletes old ones"),
     "sim": ("llmtop.cli.sim", "only the simulated server, on a port"),
+    "tune": ("llmtop.cli.tune", "try settings of a server: which carry most users at the SLO, with few restarts"),
     "predict": ("llmtop.cli.predict", "the simulated engine's curve and cliff, without hardware, in seconds"),
     "doctor": ("llmtop.cli.doctor", "what an endpoint offers, what is missing, and which flag gives it"),
     "selftest": ("llmtop.cli.selftest", "what this machine's client can drive, and its error"),

@@ -119,7 +119,7 @@ def _command(parser: _Parser) -> None:
     )
 
 
-def _slo(parser: _Parser) -> None:
+def _slo(parser: _Parser | argparse._ArgumentGroup) -> None:
     parser.add_argument("--slo", metavar="LIMITS", help='e.g. "ttft_p95<2s,tpot_p95<50ms,error_ratio<1%%"')
 
 
@@ -316,6 +316,59 @@ def _sim(parser: _Parser) -> None:
     )
 
 
+def _tune(parser: _Parser) -> None:
+    parser.add_argument("url", metavar="URL", help="where the server answers, e.g. http://127.0.0.1:8000")
+    group = parser.add_argument_group(
+        "the server's command", "{NAME} in it is replaced by a value that is tried, quoted for the shell."
+    )
+    group.add_argument("--serve", metavar="CMD", help="starts the server in the foreground; it ends with llmtop")
+    group.add_argument("--apply", metavar="CMD", help="changes a server that runs, and returns; it is put back")
+    group.add_argument(
+        "--try",
+        dest="tries",
+        action="append",
+        required=True,
+        metavar="NAME=V,V,...",
+        help="values of one setting, the one that it has now first (may be repeated: all combinations)",
+    )
+    group.add_argument("--ready-within", type=_TIME, metavar="S", help="how long a start may take (default: 900)")
+    group = parser.add_argument_group("what is asked")
+    group.add_argument(
+        "--users", type=_MOST_USERS, metavar="N", help="most tokens/s with N users at the SLO (default: most users)"
+    )
+    _slo(group)
+    group.add_argument("--profile", metavar="PROFILE", help="whose requests and SLO are taken; its loads are not")
+    group.add_argument("--prompt-tokens", type=_TOKENS, metavar="N", help="length of a prompt")
+    group.add_argument("--output-tokens", type=_TOKENS, metavar="N", help="length of an answer")
+    group.add_argument(
+        "--max-concurrency", type=_MOST_USERS, metavar="N", help="never more requests in flight than this"
+    )
+    group.add_argument("--workers", type=_workers, default=1, metavar="N|auto", help="load processes (default: 1)")
+    group.add_argument("--seed", type=_SEED, default=0, help="of prompts")
+    group = parser.add_argument_group("the result")
+    group.add_argument("--json", action="store_true", help="as JSON")
+    group.add_argument("-o", "--output", metavar="FILE", help=".md or .html, beside what is printed")
+    group.add_argument("--dry-run", action="store_true", help="only say what would be started, and for how long")
+    group.add_argument("--fresh", action="store_true", help="measure again what an interrupted tune has measured")
+    _endpoint(parser)
+    parser.epilog = RECIPES
+
+
+RECIPES = """\
+The command may reach anywhere a shell does; {max_num_seqs} stands for the value:
+  this machine     --serve "vllm serve M --max-num-seqs {max_num_seqs}"
+  ssh              --serve 'ssh -tt gpu1 "exec vllm serve M --max-num-seqs {max_num_seqs}"'
+                   (-tt: without it the server outlives the connection, and the GPU stays full)
+  docker compose   --apply "MAX_NUM_SEQS={max_num_seqs} docker compose up -d vllm"
+                   (compose.yaml: command: [..., --max-num-seqs, "$MAX_NUM_SEQS"])
+  systemd          --apply "systemctl --user set-environment MAX_NUM_SEQS={max_num_seqs} &&
+                            systemctl --user restart vllm"
+  kubectl          --apply "kubectl set env deploy/vllm MAX_NUM_SEQS={max_num_seqs} &&
+                            kubectl rollout status deploy/vllm --timeout=15m"
+                   (reach it by a Service: a port-forward dies with its pod)"""
+"""Of ways to a server; no code of ours knows them."""
+
+
 def _predict(parser: _Parser) -> None:
     parser.add_argument("preset", metavar="PRESET", help="shipped name or TOML file; or a run of one (last)")
     parser.add_argument(
@@ -377,6 +430,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "report": _report,
     "runs": _runs,
     "sim": _sim,
+    "tune": _tune,
     "predict": _predict,
     "doctor": _doctor,
     "selftest": _selftest,

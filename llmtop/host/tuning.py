@@ -24,7 +24,7 @@ from llmtop.meter.facts import Facts
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.tuning import lasting, not_shown, step_text
 
-SEARCH_FROM = 0.85
+SEARCH_FROM = 0.95
 """Share of what a race has found at which the search of the winner begins: it holds, most likely."""
 SEARCH_LEAST_S = 60.0
 """The search knows where to look, and so needs less than one that knows nothing."""
@@ -32,6 +32,11 @@ WARM_USERS = 8
 """Short requests for a start where no setting that is tried says how many run at once."""
 _USUAL_S = {"first": 20.0, "race": 90.0, "search": 75.0, "again": 30.0}
 """What the tasks take on a server whose requests last 2 s."""
+
+
+def expected_s(tuning: Tuning) -> float:
+    """How long it measures, beside the starts, where nothing fails."""
+    return sum(_USUAL_S[kind] for kind in tuning.kinds)
 
 
 class Proven(Protocol):

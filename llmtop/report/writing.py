@@ -31,15 +31,17 @@ def _bytes(text: str) -> bytes:
 def _sealed(make: Callable[[R], str]) -> Callable[[R], str]:
     """With a last line by which a report is known that nobody has changed since."""
 
-    def text(report: R) -> str:
-        body = make(report)
-        digest = sha256(_bytes(body)).hexdigest()
-        return f"{body}<!-- written by llmtop, sha256 of the above: {digest} -->\n"
-
-    return text
+    return lambda report: sealed(make(report))
 
 
-def _has_seal(content: bytes) -> bool:
+def sealed(body: str) -> str:
+    """The text with a last line by which it is known as one that nobody has changed since."""
+    digest = sha256(_bytes(body)).hexdigest()
+    return f"{body}<!-- written by llmtop, sha256 of the above: {digest} -->\n"
+
+
+def has_seal(content: bytes) -> bool:
+    """Whether a file is one of ours that nobody has changed since."""
     seal = _SEAL.search(content[-200:])
     if seal is None:
         return False
@@ -54,8 +56,8 @@ class Format(Struct, Generic[R], frozen=True):
 
 
 FORMATS: dict[str, Format[ReportInput]] = {
-    ".html": Format(_sealed(html_text), _has_seal),
-    ".md": Format(_sealed(markdown_text), _has_seal),
+    ".html": Format(_sealed(html_text), has_seal),
+    ".md": Format(_sealed(markdown_text), has_seal),
     ".json": Format(
         json_text, lambda content: content.startswith(b'{\n  "format": ') and b'"verdict": ' in content[:99]
     ),
@@ -64,8 +66,8 @@ FORMATS: dict[str, Format[ReportInput]] = {
 
 
 COMPARISON_FORMATS: dict[str, Format[ComparisonInput]] = {
-    ".html": Format(_sealed(comparison_html), _has_seal),
-    ".md": Format(_sealed(comparison_markdown), _has_seal),
+    ".html": Format(_sealed(comparison_html), has_seal),
+    ".md": Format(_sealed(comparison_markdown), has_seal),
 }
 
 

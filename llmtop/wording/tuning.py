@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 
-from llmtop.domain.tuning import DRIFT, Kind, Tune, Values, named
-from llmtop.wording.figures import TEXT
+from llmtop.domain.tuning import DRIFT, Kind, Row, Tune, Values, named
+from llmtop.wording.figures import TEXT, UNKNOWN
 
 PLACE = re.compile(r"(?P<flag>--?[A-Za-z][\w.-]*[= ]|[A-Za-z_]\w*=)[\"']?\{(?P<name>\w+)\}")
 """A setting in a command, with the flag or the variable that it is the value of."""
@@ -89,3 +89,46 @@ def edge_text(tune: Tune) -> str:
         return ""
     more = "larger" if tune.edge == "largest" else "smaller"
     return f"the best value is the {tune.edge} that was tried: try {more} ones"
+
+
+_HEAD = ("", "how", "users at the SLO", "tokens/s", "TPOT p95", "TTFT p95", "restarts")
+
+
+def table_rows(tune: Tune) -> list[tuple[str, ...]]:
+    """The table with its head, a row a configuration: `--` for what is not known."""
+    return [_HEAD, *(_row(tune, row) for row in tune.rows)]
+
+
+def _row(tune: Tune, row: Row) -> tuple[str, ...]:
+    figures = dict(row.figures)
+    mark = "*" if row.values == tune.winner and not tune.void else ""
+    users = UNKNOWN
+    if row.users is not None:
+        users = f"{TEXT.whole(row.users.value)} ({TEXT.whole(row.users.low)}-{TEXT.whole(row.users.high)})"
+    tokens = None if row.tokens_per_s is None else row.tokens_per_s.value
+    tails = [figures.get(f"{metric}_p95") for metric in ("tpot", "ttft")]
+    return (
+        f"{named(row.values)}{' ' if mark else ''}{mark}",
+        row.how,
+        users,
+        TEXT.count(tokens),
+        *(TEXT.latency(None if each is None else 1e3 * each) for each in tails),
+        TEXT.whole(row.restarts),
+    )
+
+
+def table_text(tune: Tune) -> list[str]:
+    """The table in columns, and what there is to say of single rows below it."""
+    rows = table_rows(tune)
+    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, *notes(tune)]
+
+
+def notes(tune: Tune) -> list[str]:
+    return [f"{named(row.values)}: {line}" for row in tune.rows if row.note for line in row.note.split("\n")]
+
+
+def last_words(tune: Tune) -> str:
+    """The sentence, and what an end of the list says below it."""
+    return "\n".join(filter(None, (sentence(tune), edge_text(tune))))

@@ -6,21 +6,19 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from msgspec.structs import replace
 from virtual import VirtualSession
 
 from llmtop.analysis.race import Race
 from llmtop.analysis.steady import Steerer
 from llmtop.analysis.tuning import Tuning, candidates
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Ending
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.tuning import Values
 from llmtop.errors import ServeError
 from llmtop.host.tuning import Driven, Tuned, Tuner
 from llmtop.simulator.engine import Preset, load_preset, predict
-from llmtop.simulator.engine.driver import Lengths, Visit
+from llmtop.simulator.engine.driver import Lengths
 
 CV = 0.3
 """Of prompt and output lengths."""
@@ -40,40 +38,8 @@ SERVERS: dict[str, tuple[dict[str, float], str, int, int, tuple[int, ...]]] = {
 """Knobs over the laptop preset, SLO, prompt and output tokens, slots to try."""
 
 
-class GatedSession(VirtualSession):
-    """Users of a closed loop behind a gate: first come, first served; what they wait there counts."""
-
-    def __init__(self, preset: Preset, point: LoadPoint, *, seed: int = 0) -> None:
-        self._held: list[int] = []
-        self._wanted: dict[int, int] = {}
-        super().__init__(preset, point, seed=seed, prompt_cv=CV, output_cv=CV)
-
-    def _fill(self) -> None:
-        now_ns, point = self._driver.now_ns, self._point
-        gate = point.gate or 1_000_000
-        inside = self._in_flight
-        while self._held and len(inside) < gate:
-            self._let_in(self._held.pop(0))
-        while len(inside) + len(self._held) < (point.concurrency or 0):
-            if len(inside) < gate:
-                self._let_in(now_ns)
-            else:
-                self._held.append(now_ns)
-
-    def _let_in(self, wanted_ns: int) -> None:
-        self._send(self._driver.now_ns)
-        self._wanted[next(reversed(self._in_flight))] = wanted_ns
-
-    def command(self, point: LoadPoint, reason=None) -> None:  # type: ignore[no-untyped-def]
-        if point.concurrency is not None and point.concurrency < len(self._in_flight) + len(self._held):
-            over = len(self._in_flight) + len(self._held) - point.concurrency
-            del self._held[max(0, len(self._held) - over) :]
-        super().command(point, reason)
-
-    def _row(self, visit: Visit, outcome: Outcome, end_ns: int, status: int | None = None) -> RequestRecord:
-        row = super()._row(visit, outcome, end_ns, status)
-        wanted_ns = self._wanted.pop(visit.number, visit.sent_ns)
-        return replace(row, scheduled_ns=wanted_ns, dispatched_ns=wanted_ns, sent_ns=wanted_ns)
+def session_of(name: str, slots: int, seed: int) -> VirtualSession:
+    return VirtualSession(preset_of(name, slots), base_of(name), seed=seed, prompt_cv=CV, output_cv=CV)
 
 
 def preset_of(name: str, slots: int) -> Preset:
@@ -124,7 +90,7 @@ def true_users(name: str, slots: int) -> int:
 def raced(name: str, seed: int, users: int | None = None) -> tuple[Race, float]:
     """A race to its end on the server with the most slots, asked twice a second; and the seconds that it took."""
     slots = SERVERS[name][4]
-    session = GatedSession(preset_of(name, max(slots)), base_of(name), seed=seed)
+    session = session_of(name, max(slots), seed)
     race = Race(slo_of(name), base_of(name), slots, users=users)
     while (step := race.next(session.facts, session.now_s)).point is not None:
         session.command(step.point, "search")
@@ -185,7 +151,7 @@ class FakeServer:
 
     def drive(self, label: str, values: Values, steerer: Steerer) -> Driven:
         assert self.slots is not None
-        session = GatedSession(preset_of(self.name, self.slots), base_of(self.name), seed=self.seed)
+        session = session_of(self.name, self.slots, self.seed)
         session.engine.step_time_factor = self.factor(len(self.starts))
         while (step := steerer.next(session.facts, session.now_s)).point is not None:
             session.note(step.learned)
