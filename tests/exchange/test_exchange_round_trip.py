@@ -35,9 +35,7 @@ WRITERS: dict[str, Callable[[Sequence[Foreign]], str]] = {
     "records": aiperf.written_records,
     "br": benchmark_report.written,
 }
-QUICK = settings(
-    max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUICK = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SECONDS = st.floats(1e-3, 100)
 
 
