@@ -80,6 +80,8 @@ async def test_what_is_known_is_said_and_the_cursor_reads_what_was_measured_at_i
     app = beside()
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
+        app.screen._compared = {}  # what is said stands for some seconds only: it is said here and now
+        app.screen._tell_compared(app.host.now.assessment)
         assert app.screen.saying == TEXT, "what is only not known is not"
         await pilot.press("escape", "1", "left")
         assert "load 96 · theirs: TTFT p50 " in app.screen.body.reading, "`before` was not driven there"
