@@ -1,42 +1,28 @@
 """One side beside another, load by load: by how much each figure differs, and whether that is more than chance.
 
-Requests of one level are not independent: users fall into step, and one long answer delays many. So the spread of a
-figure is taken from blocks of requests that follow each other (delete-a-block jackknife; Miller, Biometrika 61, 1974),
-to which is added what two runs of one server differ by although nothing was changed. The intervals of one comparison
-hold together: each is so wide that all of them cover with 95 % (Bonferroni), as otherwise one of thirty equal figures
-would be called different nearly every time.
+To what is known of the figures of both is added what two runs of one server differ by although nothing was changed. The
+intervals of one comparison hold together: each is so wide that all of them cover with 95 % (Bonferroni), as otherwise
+one of thirty equal figures would be called different nearly every time.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from statistics import NormalDist
-from typing import Literal
+from collections.abc import Sequence
 
-import numpy as np
 from msgspec.structs import replace
 
 from llmtop.analysis.compared import gain_of
-from llmtop.analysis.fits import Array
-from llmtop.analysis.levels import Level
+from llmtop.analysis.paired import BLOCKS, METRICS, Figure, Metric, Pair, Row, common_rows, steadied_rows, student
 from llmtop.analysis.sides import Side
 from llmtop.analysis.stats import LEVEL
 from llmtop.domain.compared import Compared, Delta, Difference, LevelDelta, Verdict
-from llmtop.domain.slo import Latency
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Gain
 from llmtop.errors import UsageError
 from llmtop.wording.chapters import LENGTHS, SHARED, START_OF_USERS
 from llmtop.wording.compared import client_was_late, compared_sentence, held_to_the_end, interpolated, no_common_load
 from llmtop.wording.figures import TEXT
 
-BLOCKS = 10
-FEWEST = 2 * BLOCKS
-"""Requests of a level; fewer on one side say nothing of a difference."""
-FEWEST_P95 = 60
 RUN_SD = 0.015
 """Standard deviation of the logarithm of one figure between runs of one server, beyond what its requests tell: what is
 smaller, the next run would not find again, however many requests say so."""
@@ -52,63 +38,6 @@ SHARE_POINTS = 0.05
 WORKLOAD = ("model", LENGTHS, SHARED, "prompts", "spread of lengths", "api", "think time", START_OF_USERS)
 """What makes it other requests, by the names of a side's traits."""
 
-Kind = Literal["time", "rate", "share", "gauge"]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A figure that is compared: of times and shares less is better, of rates more."""
-
-    name: str
-    kind: Kind
-    latency: Latency | None = None
-    q: float = 0.5
-
-    @property
-    def sign(self) -> int:
-        """Of a change for the better."""
-        return 1 if self.kind == "rate" else -1
-
-    @property
-    def relative(self) -> bool:
-        """Whether changes are shares of what was before; else they are points."""
-        return self.kind in ("time", "rate")
-
-
-METRICS = (
-    Metric("ttft_p50", "time", "ttft"),
-    Metric("ttft_p95", "time", "ttft", 0.95),
-    Metric("tpot_p50", "time", "tpot"),
-    Metric("tpot_p95", "time", "tpot", 0.95),
-    Metric("e2e_p50", "time", "e2e"),
-    Metric("output_tokens_per_s", "rate"),
-    Metric("error_ratio", "share"),
-    Metric("kv_usage", "gauge"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    """Milliseconds, tokens/s or a share; `se` of its logarithm or of the share, None: not known."""
-
-    value: float
-    se: float | None = None
-    n: int = 0
-    """Requests that `se` rests on; 0: it needs no others."""
-    by_chance: bool = False
-    """Without `se`, and no two runs have it alike."""
-
-
-_Pair = tuple[_Figure | None, _Figure | None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    load: float
-    n: tuple[int, int]
-    pairs: tuple[_Pair, ...]
-    """In the order of `METRICS`."""
-
 
 def compare(before: Side, after: Side) -> Compared:
     """What changed from one side to the other; the other way round it is the opposite.
@@ -117,11 +46,11 @@ def compare(before: Side, after: Side) -> Compared:
     """
     if before.axis != after.axis:
         raise UsageError(f"{before.name} was driven by {before.axis}, {after.name} by {after.axis}: nothing to compare")
-    rows = _steadied(_rows(before, after))
+    rows = steadied_rows(common_rows(before, after))
     if not rows:
         raise UsageError(no_common_load(before.name, _loads(before), after.name, _loads(after), before.axis))
     tests = len(METRICS) + sum(_tested(pair) for row in rows for pair in row.pairs)
-    width = _student(1 - (1 - LEVEL) / (2 * tests), 2 * (BLOCKS - 1) * len(rows))
+    width = student(1 - (1 - LEVEL) / (2 * tests), 2 * (BLOCKS - 1) * len(rows))
     levels = tuple(
         LevelDelta(
             load=row.load,
@@ -155,156 +84,14 @@ def compare(before: Side, after: Side) -> Compared:
     return replace(told, sentence=compared_sentence(told))
 
 
-# -- figures ----------------------------------------------------------------------------------------------------------
-
-
-def _rows(before: Side, after: Side) -> tuple[_Row, ...]:
-    """Every load that both have, one of them perhaps between two that it measured."""
-    known = [{level.load: level for level in side.levels} for side in (before, after)]
-    chances = [_chance(side) for side in (before, after)]
-    rows = []
-    for load in sorted({*known[0], *known[1]}):
-        found = [_figures(levels, load, chance) for levels, chance in zip(known, chances, strict=True)]
-        if found[0] is None or found[1] is None:
-            continue
-        n = tuple(levels[load].n + levels[load].errors if load in levels else 0 for levels in known)
-        rows.append(_Row(load, (n[0], n[1]), tuple(zip(found[0], found[1], strict=True))))
-    return tuple(rows)
-
-
-def _chance(side: Side) -> float | None:
-    """Variance of the number of arrivals, a request; None: users send when they were answered, theirs is no chance."""
-    if side.axis == "concurrency":
-        return None
-    return 1.0 if side.point is None else 1 / side.point.burstiness
-
-
-def _figures(levels: dict[float, Level], load: float, chance: float | None) -> tuple[_Figure | None, ...] | None:
-    """The figures at a load, in the order of `METRICS`; None: it was not measured, nor what lies on both sides."""
-    if load in levels:
-        return _measured(levels[load], chance)
-    for low, high in pairwise(sorted(levels)):
-        if low < load < high:
-            share = (load - low) / (high - low)
-            ends = zip(METRICS, _measured(levels[low], chance), _measured(levels[high], chance), strict=True)
-            return tuple(_between(metric, one, other, share) for metric, one, other in ends)
-    return None
-
-
-def _measured(level: Level, chance: float | None) -> tuple[_Figure | None, ...]:
-    return level.remembered(("compared", chance), lambda: tuple(_figure(level, metric, chance) for metric in METRICS))
-
-
-def _steadied(rows: Sequence[_Row]) -> tuple[_Row, ...]:
-    """With the spread of ten blocks, which is itself known to a quarter only, at least that of all levels together."""
-
-    def steadied(figure: _Figure | None, variance: float) -> _Figure | None:
-        if figure is None or figure.se is None or not figure.n:
-            return figure
-        return dataclasses.replace(figure, se=max(figure.se, math.sqrt(variance / figure.n)))
-
-    variances = []
-    for at in range(len(METRICS)):
-        figures = [figure for row in rows for figure in row.pairs[at] if figure is not None and figure.se is not None]
-        each = [figure.se**2 * figure.n for figure in figures if figure.se is not None and figure.n]
-        variances.append(sum(each) / len(each) if each else 0.0)
-    return tuple(
-        _Row(
-            row.load,
-            row.n,
-            tuple((steadied(a, v), steadied(b, v)) for (a, b), v in zip(row.pairs, variances, strict=True)),
-        )
-        for row in rows
-    )
-
-
-def _between(metric: Metric, low: _Figure | None, high: _Figure | None, share: float) -> _Figure | None:
-    """A figure between two that were measured, on a straight line of its logarithm; as little known as the worse."""
-    if low is None or high is None:
-        return None
-    se = None if low.se is None or high.se is None else max(low.se, high.se)
-    n = min(low.n, high.n)
-    if metric.relative and low.value > 0 and high.value > 0:
-        return _Figure(math.exp((1 - share) * math.log(low.value) + share * math.log(high.value)), se, n)
-    by_chance = low.by_chance or high.by_chance
-    return _Figure((1 - share) * low.value + share * high.value, se, n, by_chance)
-
-
-def _figure(level: Level, metric: Metric, chance: float | None) -> _Figure | None:
-    match metric.name:
-        case "error_ratio":
-            ended = level.n + level.textless + level.errors
-            if level.given is not None or not ended:
-                return None
-            share = (level.errors + 0.5) / (ended + 1)
-            return _Figure(level.error_ratio, math.sqrt(share * (1 - share) / (ended + 1)))
-        case "kv_usage":
-            varies = chance is not None or bool(level.thinking)
-            return None if level.kv_usage is None else _Figure(level.kv_usage, by_chance=varies)
-        case "output_tokens_per_s":
-            return _tokens_per_s(level, chance)
-    assert metric.latency is not None
-    values = level.samples(metric.latency)
-    values = values[values > 0]
-    if not len(values):
-        return None
-    q = metric.q
-    value = float(np.quantile(values, q))
-    known = level.statistic(metric.latency, "p95" if q > 0.5 else "p50")
-    if known is None or len(values) < (FEWEST_P95 if q > 0.5 else FEWEST):
-        return _Figure(value * 1e3)
-    spread = _jackknife(values, lambda part: math.log(float(np.quantile(part, q))))
-    return _Figure(value * 1e3, max(spread, known.se), len(values))
-
-
-def _tokens_per_s(level: Level, chance: float | None) -> _Figure | None:
-    """As it was counted by time; its spread is that of the tokens that a request makes in a second of its life.
-
-    Where requests come by themselves it is what happened to come: their number and their tokens (a compound Poisson
-    sum, or that of arrivals as regular as `chance`), whatever the server did.
-    """
-    value = level.output_tokens_per_s
-    if value is None or value <= 0:
-        return None
-    e2e_s, tpot_s, ttft_s = level.e2e_s, level.tpot_s, level.ttft_s
-    if not len(e2e_s) == len(tpot_s) == len(ttft_s):
-        return _Figure(value)
-    whole = np.isfinite(e2e_s) & np.isfinite(tpot_s) & (tpot_s > 0)
-    if whole.sum() < FEWEST:
-        return _Figure(value)
-    tokens = 1 + (e2e_s[whole] - ttft_s[whole]) / tpot_s[whole]
-    if chance is not None:
-        relative = float(tokens.std() / tokens.mean())
-        return _Figure(value, math.sqrt((chance + relative**2) / len(tokens)), len(tokens))
-    pairs = np.stack([tokens, e2e_s[whole]], axis=1)
-    spread = _jackknife(pairs, lambda part: math.log(float(part[:, 0].sum() / part[:, 1].sum())))
-    return _Figure(value, spread, len(pairs))
-
-
-def _jackknife(values: Array, statistic: Callable[[Array], float]) -> float:
-    """Standard error of a statistic of dependent values, in the order in which they came."""
-    blocks = np.array_split(np.arange(len(values)), BLOCKS)
-    without = np.array([statistic(np.delete(values, block, axis=0)) for block in blocks])
-    return math.sqrt((BLOCKS - 1) / BLOCKS * float(((without - without.mean()) ** 2).sum()))
-
-
-def _student(share: float, freedom: int) -> float:
-    """Quantile of Student's t, by the expansion of Fisher and Cornish (Technometrics 2, 1960) around the normal one."""
-    z = NormalDist().inv_cdf(share)
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / freedom + second / freedom**2 + third / freedom**3
-
-
 # -- differences ------------------------------------------------------------------------------------------------------
 
 
-def _tested(pair: _Pair) -> bool:
+def _tested(pair: Pair) -> bool:
     return all(figure is not None and figure.se is not None for figure in pair)
 
 
-def _delta(metric: Metric, pair: _Pair, width: float) -> Delta:
+def _delta(metric: Metric, pair: Pair, width: float) -> Delta:
     """One figure of both; `width`: of an interval, in standard errors."""
     one, other = pair
     told = Delta(
@@ -333,7 +120,7 @@ def _judged(metric: Metric, told: Delta, apart: float, half: float) -> Delta:
     return replace(told, change=math.expm1(apart), low=math.expm1(low), high=math.expm1(high), verdict=verdict)
 
 
-def _points(metric: Metric, told: Delta, one: _Figure, other: _Figure, width: float) -> Delta:
+def _points(metric: Metric, told: Delta, one: Figure, other: Figure, width: float) -> Delta:
     apart = other.value - one.value
     told = replace(told, change=apart)
     if one.se is None or other.se is None:
@@ -350,7 +137,7 @@ def _points(metric: Metric, told: Delta, one: _Figure, other: _Figure, width: fl
     return replace(told, low=low, high=high, verdict=verdict)
 
 
-def _over_all(metric: Metric, pairs: Sequence[_Pair], width: float) -> Delta:
+def _over_all(metric: Metric, pairs: Sequence[Pair], width: float) -> Delta:
     """All levels together, each by how well it is known. What runs differ by does not shrink with their number.
 
     Where one level surely differs otherwise than the others there is no change over all.
@@ -367,7 +154,7 @@ def _over_all(metric: Metric, pairs: Sequence[_Pair], width: float) -> Delta:
         apart = (
             sum((other.value - one.value) / v for (one, other, *_), v in zip(tested, variances, strict=True)) / total
         )
-        mean = _Figure(0.0, 0.0), _Figure(apart, math.sqrt(1 / total))
+        mean = Figure(0.0, 0.0), Figure(apart, math.sqrt(1 / total))
         return replace(_points(metric, told, *mean, width), before=None, after=None)
     logs = [math.log(other.value / one.value) for one, other, *_ in tested]
     apart = sum(each / variance for each, variance in zip(logs, variances, strict=True)) / total
@@ -450,7 +237,7 @@ def _loads(side: Side) -> list[float]:
     return [level.load for level in side.levels]
 
 
-def _notes(before: Side, after: Side, rows: Sequence[_Row]) -> tuple[str, ...]:
+def _notes(before: Side, after: Side, rows: Sequence[Row]) -> tuple[str, ...]:
     notes = []
     if between := [row.load for row in rows if 0 in row.n]:
         notes.append(interpolated(between, before.axis))

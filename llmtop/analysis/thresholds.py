@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from msgspec import Struct
 
-from llmtop.analysis.comparing import METRICS
+from llmtop.analysis.paired import METRICS
 from llmtop.domain.compared import Compared, Delta, Verdict
 from llmtop.domain.plain import plain
 from llmtop.errors import UsageError

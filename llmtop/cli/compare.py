@@ -6,7 +6,8 @@ import argparse
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from llmtop.analysis.comparing import METRICS, compare
+from llmtop.analysis.comparing import compare
+from llmtop.analysis.paired import METRICS
 from llmtop.analysis.thresholds import Crossing, crossings, parse_thresholds
 from llmtop.cli.exits import NO, NOT_KNOWN, YES
 from llmtop.cli.output import complain, named, print_json, say

@@ -27,6 +27,7 @@ from llmtop.wording.figures import PAGE, UNKNOWN
 _HINT = "Point at a chart to read a level."
 _CLOCK_HINT = "point at a chart to read a moment"
 _COLOURS = {Verdict.BETTER: "good", Verdict.WORSE: "bad", Verdict.UNKNOWN: "quiet"}
+_CHANGED = (Verdict.BETTER, Verdict.WORSE)
 
 
 def comparison_html(report: ComparisonInput) -> str:
@@ -55,7 +56,8 @@ def _head(report: ComparisonInput, told: Compared) -> str:
     kicker = f"{told.before} → {', '.join(each.after for each in report.compared)}"
     lead = f'<p class="lead">{prose_of(rest)}</p>' if rest else ""
     tiles = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(by)}<small>{escape(f'{was} → {now}, {verdict}')}</small></dd></div>"
+        f"<div><dt>{escape(name)}</dt><dd>{escape(by if verdict in _CHANGED else verdict)}"
+        f"<small>{escape(f'{was} → {now}')}</small></dd></div>"
         for name, was, now, by, _, verdict in whole_rows(told)
     )
     figures = f'<dl class="figures">{tiles}</dl>' if tiles else ""

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop.analysis import Level
-from llmtop.analysis.comparing import ALIKE, KV_POINTS, METRICS, compare
+from llmtop.analysis.comparing import ALIKE, KV_POINTS, compare
+from llmtop.analysis.paired import METRICS
 from llmtop.analysis.sides import Side, side_of_levels
 from llmtop.analysis.thresholds import NAMES, crossings, parse_thresholds
 from llmtop.domain.compared import Compared, Delta, Verdict
