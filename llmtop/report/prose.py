@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from llmtop.analysis.stats import FEWEST
+from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.load import Hold, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
 from llmtop.domain.profile import OF_CAPACITY, Fixed, LengthDistribution, LogNormal, Normal, Profile
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Curve, Kind, SloVerdict
@@ -187,7 +188,8 @@ def environment(report: ReportInput) -> list[tuple[str, str]]:
         ("Model", info.model if info else endpoint.model),
         ("Longest context", f"{PAGE.whole(info.max_model_len)} tokens" if info and info.max_model_len else None),
         ("Batch slots", f"max_num_seqs {info.max_num_seqs}" if info and info.max_num_seqs else None),
-        ("Settings", ", ".join(f"{name} {value}" for name, value in info.flags) if info else None),
+        ("Settings", _settings(info)),
+        ("Settings at the start", _settings(meta.began)),
         ("GPUs", ", ".join(report.gpus)),
         ("Profile", profile.name + (f": {profile.description}" if profile.description else "")),
         ("Stages", "; ".join(stage_text(stage) for stage in profile.plan.stages)),
@@ -201,6 +203,11 @@ def environment(report: ReportInput) -> list[tuple[str, str]]:
         ("llmtop", meta.llmtop_version),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _settings(info: EndpointInfo | None) -> str:
+    """`max_num_seqs 64, kv_cache_dtype auto`"""
+    return "" if info is None else ", ".join(f"{name} {value}" for name, value in info.flags)
 
 
 def client_text(report: ReportInput) -> str:

@@ -216,6 +216,7 @@ class LlmtopApp(App[None]):
         if newest is not None and not self._frozen:
             self.frame, self.assessment = newest, shown.assessment
         self.show()
+        self._end_search_of_what_is_gone()
         self._show_answer()
         self._show_loss()
         self._show_window()
@@ -247,6 +248,12 @@ class LlmtopApp(App[None]):
         if offer is not None and offer.t_s != self._offered_at[0]:
             self._offered_at = (offer.t_s, time.monotonic())
         return replace(condition, offer=offer)
+
+    def _end_search_of_what_is_gone(self) -> None:
+        """A search drives no server that was started anew under it: a hand begins again."""
+        if self.frame is not None and self.frame.endpoint.awaited is not None and self._shown.steering.running:
+            self.cockpit.say("the search ends: the server went away")
+            self.host.send(Search(False))
 
     def _show_answer(self) -> None:
         """Once: what became of something that was asked for."""

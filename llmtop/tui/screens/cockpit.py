@@ -60,7 +60,7 @@ class Cockpit(Screen[None]):
         Binding("k", "knobs", "the server's knobs", tooltip="knobs", id="view.knobs"),
         Binding("v", "app.server_log", "the server's last lines", tooltip="log", id="view.log"),
         Binding("x", "stop_load", "stop the load at once", tooltip="stop", id="load.stop"),
-        Binding("enter", "hold", "hold the recommended load", tooltip="hold", id="load.hold"),
+        Binding("enter", "hold", "take the load on offer", tooltip="hold", id="load.hold"),
         Binding("u", "undo", "undo what a slider did", tooltip="undo", id="load.undo"),
         Binding("m", "mark", "mark this moment", tooltip="mark", id="run.mark"),
         Binding("r", "record", "pause or go on recording", tooltip="rec", id="run.record"),
