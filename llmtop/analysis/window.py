@@ -1,8 +1,8 @@
 """One load, held until enough of it was seen: what a tune measures with.
 
-Lengths are counted in E2E, which is as many ended requests as are in flight (Little's law). Output tokens are credited
-by time, so that half of a request counts half: their rate differs half as much from window to window as that of ended
-requests.
+Lengths are counted in E2E, which is as many ended requests as are in flight (Little's law). By the same law rates come
+from how long requests live, not from how many ends or tokens fall into the window: where all answers are equally long,
+users go in step, and a window holds one of their waves more or less, which is 10 % of it.
 """
 
 from __future__ import annotations
@@ -101,16 +101,11 @@ class Window:
         return limit is not None and errors >= _MIN_ERRORS and share_floor(errors, all_) > limit.limit
 
     def _seen(self, facts: Facts, slo: Slo, since_s: float, now_s: float, broken: bool = False) -> Seen:
-        table, bins = facts.requests, facts.bins
+        table = facts.requests
         own = table.column("dispatched_s") > self.since_s
         inside = own & (table.column("end_s") > since_s) & (table.column("end_s") <= now_s)
         rows = np.flatnonzero(inside & (table.column("ok") > 0) & (table.column("client_limited") != 1))
-        t_s = bins.column("t_s")
-        then = (t_s > since_s) & (t_s <= now_s)
-        span_s = max(float(bins.column("span_s")[then].sum()), 1e-9)
-        tokens_per_s = float(bins.column("output_tokens")[then].sum()) / span_s
-        lengths = table.column("output_tokens")[rows]
-        mean = float(lengths.mean()) if len(rows) else 0.0
+        tokens, lived_s = (float(np.nansum(table.column(name)[rows])) for name in ("output_tokens", "e2e_s"))
         figures = []
         for target in slo.targets:
             if target.metric in LATENCIES:
@@ -121,8 +116,8 @@ class Window:
             load=self.load,
             gate=self.point.gate,
             e2es=max(0.25, int(inside.sum()) / self.load),
-            requests_per_s=tokens_per_s / mean if mean else 0.0,
-            tokens_per_s=tokens_per_s,
+            requests_per_s=self.load * len(rows) / lived_s if lived_s else 0.0,
+            tokens_per_s=self.load * tokens / lived_s if lived_s else 0.0,
             figures=tuple(figures),
             n=len(rows),
             errors=int(np.sum(inside & (table.column("error") > 0))),
