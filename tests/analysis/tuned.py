@@ -38,6 +38,14 @@ SERVERS: dict[str, tuple[dict[str, float], str, int, int, tuple[int, ...]]] = {
 """Knobs over the laptop preset, SLO, prompt and output tokens, slots to try."""
 
 
+TRUTHS = {
+    "laptop": {4: 9, 8: 18, 16: 31, 32: 51, 64: 35, 128: 35},
+    "laptop, 80 ms": {8: 12, 16: 22, 24: 31, 48: 56, 96: 60, 128: 60},
+    "middle": {8: 25, 16: 49, 32: 87, 64: 146, 128: 228, 256: 183},
+}
+"""Users at the SLO by slots, as `true_users` finds them."""
+
+
 def session_of(name: str, slots: int, seed: int) -> VirtualSession:
     return VirtualSession(preset_of(name, slots), base_of(name), seed=seed, prompt_cv=CV, output_cv=CV)
 
