@@ -66,6 +66,7 @@ from llmtop.domain.verdicts import (
 from llmtop.meter.facts import Facts
 from llmtop.wording.between import buffered, no_verdict, prompts_cut, prompts_cut_by
 from llmtop.wording.failures import failure_seen
+from llmtop.wording.gate import gate_idle
 from llmtop.wording.over_time import part
 from llmtop.wording.sentences import TRANSIENTS, configuration, sentence
 
@@ -199,6 +200,7 @@ def assess(
             *filter(None, (path,)),
             *(() if cut is None else (prompts_cut_by(cut.used, cut.sent, table.advice.max_model_len),)),
             *trust_notes(recent),
+            *_idle(current.point.gate, limits),
             *chapter_notes(facts, meta),
             *replicas(facts),
             *_in_turn(facts),
@@ -207,6 +209,11 @@ def assess(
             *judgement.left_out,
         ),
     )
+
+
+def _idle(gate: int | None, limits: Limits) -> tuple[str, ...]:
+    slots = limits.own_slots
+    return (gate_idle(gate, slots),) if gate is not None and slots is not None and slots <= gate else ()
 
 
 def _in_turn(facts: Facts) -> tuple[str, ...]:

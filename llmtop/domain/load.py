@@ -144,6 +144,13 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
         """The most requests in flight that its stages command."""
         return max((load for stage in self.stages for load in _users(stage.shape)), default=0.0)
 
+    @property
+    def gates(self) -> tuple[int, ...]:
+        """The gates that it commands, wherever."""
+        points = [point for stage in self.stages if isinstance(stage.shape, Replay) for _, point in stage.shape.points]
+        gates = (self.base.gate, *(stage.gate for stage in self.stages), *(point.gate for point in points))
+        return tuple(gate for gate in gates if gate is not None)
+
 
 def _users(shape: Shape) -> tuple[float, ...]:
     """The loads of a shape that are requests in flight."""

@@ -84,6 +84,7 @@ from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
 from llmtop.wording.between import IN_TURN
 from llmtop.wording.endings import ENDED_BY
+from llmtop.wording.gate import gate_idle
 from llmtop.wording.recording import elsewhere_text, nowhere_text
 from llmtop.wording.restarts import RESTARTED, back_text, changes_text, restarted_text
 from llmtop.wording.sentences import WORKLOAD, expected_peak
@@ -360,6 +361,7 @@ class Session:
         else:
             self._note(self._watch.to(EndpointState.UP, self.t_s))
             await self._expect_peak(info)
+            await self._try_gate(info)
             await self._make_contact(info)
 
     def _fall(self, restarted: bool = False) -> None:
@@ -434,6 +436,13 @@ class Session:
         self._options = msgspec.structs.replace(self._options, profile=profile)
         self.meta = safe_meta(msgspec.structs.replace(self.meta, profile=profile))
         self._tell("load", expected_peak(profile.peak or 0, own or 0, slots, profile.caps.max_concurrency))
+
+    async def _try_gate(self, info: EndpointInfo) -> None:
+        """Say of a gate that the server itself is as narrow."""
+        gates = self._options.profile.plan.gates
+        slots = await slots_of(self._target, self._endpoint, info) if gates else None
+        if slots is not None and slots <= max(gates, default=0):
+            self._tell("load", gate_idle(max(gates), slots), "warning")
 
     async def _make_contact(self, info: EndpointInfo) -> ServerSnapshot | None:
         """Client, scraper and load for the endpoint as a probe has found it.

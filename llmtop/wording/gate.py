@@ -17,3 +17,8 @@ def gate_binds(gate: float, running: float, at_gate: float) -> str:
 def at_the_gate(gate: float) -> str:
     """`gate 16 binds`, where the server shows nothing of what it runs."""
     return f"{gate_text(gate)} binds"
+
+
+def gate_idle(gate: float, slots: float) -> str:
+    """`gate 64 holds nothing back: the server has 32 slots (a gate stands for fewer)`"""
+    return f"{gate_text(gate)} holds nothing back: the server has {TEXT.whole(slots)} slots (a gate stands for fewer)"

@@ -49,7 +49,7 @@ def test_users_wait_for_their_turn_and_that_wait_is_theirs_and_not_the_clients(l
     told = Told(engine)
 
     async def play() -> None:
-        await told.wait(10.0)
+        await told.wait(5.0)
 
     lab.drive(engine, play)
     assert lab.client.peak == 4
@@ -71,7 +71,7 @@ def test_whoever_came_first_is_sent_first_however_long_answers_are(lab) -> None:
     told = Told(engine)
 
     async def play() -> None:
-        await told.wait(10.0)
+        await told.wait(5.0)
 
     lab.drive(engine, play)
     records = [each for each in told.requests if each.sent_ns is not None]

@@ -430,6 +430,24 @@ async def test_a_plan_whose_peak_comes_from_the_slots_goes_where_the_server_has_
     assert [text.removesuffix(" (--max-concurrency)") for text in texts] == said
 
 
+async def test_a_gate_as_wide_as_the_server_is_said_to_hold_nothing_back(
+    tmp_path: Path,
+    unused_port: int,
+    begin: Callable[[int], Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(CONTROL_TOKEN_VARIABLE, TOKEN)
+    await begin(unused_port)
+    plan = LoadPlan(stages=(), base=LoadPoint(concurrency=1, gate=32))
+    profile = Profile(name="gated", plan=plan)
+    session = Session(options(tmp_path / "run.llmtop", unused_port, profile=profile, patient=False))
+    await session.start()
+    await session.close()
+    with RunReader(tmp_path / "run.llmtop") as run:
+        texts = [event.text for batch in run.batches() for event in batch.events if "gate" in event.text]
+    assert texts == ["gate 32 holds nothing back: the server has 32 slots (a gate stands for fewer)"]
+
+
 @pytest.mark.parametrize(
     ("most", "peak", "said"),
     [
