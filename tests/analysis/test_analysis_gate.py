@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from facts_by_hand import bins_of, facts_of, record
-from virtual import meta_of
+from virtual import VirtualSession, meta_of
 
 from llmtop.analysis.advice import advised
 from llmtop.analysis.diagnosis import diagnose, trust_notes
@@ -21,6 +21,7 @@ from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Diagnosis, Kind
 from llmtop.meter.facts import Facts
+from llmtop.simulator.engine import load_preset
 
 NOW_S, USERS, GATE = 30.0, 48, 16
 POINT = LoadPoint(concurrency=USERS, gate=GATE)
@@ -153,3 +154,18 @@ def test_a_gate_is_not_raised_beyond_the_servers_own_slots_which_are_the_next_wa
     told = forecast(walls, Limits(max_num_seqs=GATE, gate=GATE, own_slots=24))
     assert [(turn.knob, turn.now, turn.then) for turn in told.turns] == [("slots", 16, 24)]
     assert told.next_wall == "queue"
+
+
+def test_a_gate_gives_the_figures_of_a_server_with_so_few_slots() -> None:
+    def figures(slots: int, gate: int | None) -> list[float]:
+        preset = load_preset("laptop").with_knobs({"max_num_seqs": slots})
+        session = VirtualSession(preset, LoadPoint(concurrency=USERS, gate=gate), gauges=False)
+        session.run_until(60.0)
+        settled = session.facts.requests.column("end_s") > 15.0
+        requests = {
+            name: session.facts.requests.column(name)[settled] for name in ("ttft_s", "tpot_s", "output_tokens")
+        }
+        p50, p95 = np.quantile(requests["ttft_s"], (0.5, 0.95))
+        return [p50, p95, float(np.nanmedian(requests["tpot_s"])), float(requests["output_tokens"].sum())]
+
+    assert figures(64, 8) == pytest.approx(figures(8, None), rel=0.04)
