@@ -67,7 +67,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     Definitions (the same in help and report):
 
         TTFT  = first_token - begun          first delta with content, reasoning or a tool call; not the role chunk
-        TTFAT = first_answer - sent          the same for the answer, after any reasoning
+        TTFAT = first_answer - begun         the same for the answer, after any reasoning
         TPOT  = (last_token - first_token) / timed_tokens     those streamed after the first read that held any
         E2E   = last_token - begun
         begun = sent - held: what a gate holds back waits as it would in the server's own queue
