@@ -14,10 +14,11 @@ from llmtop.meter.facts import Facts
 
 def gates_at(facts: Facts, t_s: Array) -> Array:
     """What the gate let through at once at each instant; inf where none stood, and before any load."""
-    if all(change.point.gate is None for change in facts.changes):
+    changes = tuple(facts.changes)  # they may become more in another thread meanwhile
+    if all(change.point.gate is None for change in changes):
         return np.full(len(t_s), np.inf)
-    gates = [np.inf, *(np.inf if change.point.gate is None else change.point.gate for change in facts.changes)]
-    changed_s = [change.t_s for change in facts.changes]
+    gates = [np.inf, *(np.inf if change.point.gate is None else change.point.gate for change in changes)]
+    changed_s = [change.t_s for change in changes]
     return np.array(gates)[np.searchsorted(changed_s, t_s, side="right")]
 
 
