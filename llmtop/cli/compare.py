@@ -15,7 +15,7 @@ from llmtop.domain.compared import Compared, Delta, Verdict
 from llmtop.domain.slo import parse_slo
 from llmtop.errors import UsageError
 from llmtop.host.beside import sides_at
-from llmtop.host.review import comparison_of
+from llmtop.host.review import comparison_of, cut_off
 from llmtop.report import COMPARISON_FORMATS, check_report, write_comparison
 from llmtop.wording.compared import change, crossing_text, difference_text, figure, metric_name, unequal_text
 from llmtop.wording.figures import TEXT
@@ -25,7 +25,6 @@ _SIGNS = {Verdict.BETTER: "+", Verdict.WORSE: "!", Verdict.SAME: "=", Verdict.UN
 _LEGEND = "after a change: + better, ! worse, = same, ? not known; pt: points"
 _WIDTH = 11
 COLUMNS = 80
-_OF_WHOLE = ("capacity", "cliff")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -42,6 +41,8 @@ def main(arguments: argparse.Namespace) -> int:
         if len(baseline) == 1:
             raise UsageError(f"{first}: has one configuration alone; name another run to compare it with")
         baseline, sides = baseline[:1], list(baseline[1:])
+    for run in dict.fromkeys(side.source for side in (*baseline, *sides) if side.meta is not None):
+        complain(None if run is None else cut_off(run))
     found = [compare(baseline[-1], side) for side in sides]
     for told in found:
         if told.unequal and not arguments.anyway:

@@ -12,7 +12,10 @@ import pytest
 from llmtop.analysis.sides import Side
 from llmtop.cli import compare
 from llmtop.cli.main import main
+from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.load import Axis
+from llmtop.domain.profile import Profile
+from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.host.beside import sides_at
 
@@ -109,6 +112,22 @@ def test_what_cannot_be_compared_is_refused_by_name(
     ):
         assert main(["compare", *words]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_whole_is_said_to_be_once(
+    before: str, after: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meta = RunMeta(
+        llmtop_version="0", started_at=0.0, endpoint=Endpoint(base_url="http://h"), profile=Profile(name="p")
+    )
+
+    def of_runs(text: str, slo: Slo | None = None, axis: Axis = "concurrency") -> tuple[Side, ...]:
+        return tuple(dataclasses.replace(side, meta=meta, source=Path(text)) for side in sides_at(text, slo, axis))
+
+    monkeypatch.setattr(compare, "sides_at", of_runs)
+    monkeypatch.setattr(compare, "cut_off", lambda run: f"{run}: cut" if run == Path(before) else None)
+    assert main(["compare", before, before, after]) == 0
+    assert capsys.readouterr().err == f"llmtop: {before}: cut\n"
 
 
 def test_another_workload_is_compared_only_when_somebody_insists(
