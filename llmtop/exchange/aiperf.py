@@ -33,6 +33,8 @@ _METRICS: dict[Latency, str] = {
 _TIMES = {"ns": 1e-9, "nanoseconds": 1e-9, "us": 1e-6, "ms": 1e-3, "milliseconds": 1e-3, "s": 1.0, "sec": 1.0}
 _TIMES |= {"seconds": 1.0}
 _NS_MOST = 1e19
+UNKNOWN = "unknown"
+"""A name that must be written and is not known."""
 
 
 def is_one(values: dict[str, Any]) -> bool:
@@ -108,7 +110,8 @@ def _stated(fields: Fields) -> dict[str, float | None]:
 def _load(config: Fields) -> tuple[Axis, float | None]:
     """Of the phase `profiling`; older files and genai-perf have it elsewhere."""
     phases = list(config.objects("phases")) if isinstance(config.values.get("phases"), list) else []
-    phase = next((each for each in phases if each.text("name") == "profiling"), None)
+    measured = [each for each in phases if (each.text("kind") or each.text("name")) == "profiling"]
+    phase = measured[0] if len(measured) == 1 else None
     older = config.values.get("perf_analyzer")
     stimulus = config.within("perf_analyzer", "stimulus") if isinstance(older, dict) else None
     for place in (phase, config.within("loadgen"), stimulus, config):
@@ -133,11 +136,12 @@ def _model(config: Fields) -> str:
         names = (
             place.get("model_names") or place.get("models") or place.get("model") if isinstance(place, dict) else None
         )
+        names = names.get("items") if isinstance(names, dict) else names
         first = names[0] if isinstance(names, list) and names else names
         if isinstance(first, dict):
             first = first.get("name")
         if isinstance(first, str):
-            return Fields({"model": first}, config.path).text("model")
+            return "" if first == UNKNOWN else Fields({"model": first}, config.path).text("model")
     return ""
 
 
@@ -246,9 +250,19 @@ def written(runs: Sequence[Foreign]) -> str:
 
 
 def _config(run: Foreign) -> dict[str, Any]:
-    load = run.load if run.load is None or run.load != int(run.load) else int(run.load)
-    loadgen = {"request_rate" if run.axis == "rate" else "concurrency": load}
-    return {"endpoint": {"model_names": [run.model] if run.model else []}, "loadgen": loadgen}
+    """As little as AIPerf's own reader takes: it wants all that was asked for."""
+    phase: dict[str, Any] = {"name": "profiling", "requests": max(1, (run.ok or 0) + (run.failed or 0))}
+    if run.axis == "rate":
+        phase |= {"type": "poisson", "rate": run.load}
+    else:
+        whole = run.load is None or run.load == int(run.load)
+        phase |= {"type": "concurrency", "concurrency": int(run.load) if whole and run.load is not None else run.load}
+    return {
+        "models": {"items": [{"name": run.model or UNKNOWN}]},
+        "endpoint": {"urls": ["http://unknown"]},
+        "datasets": [{"name": "llmtop", "type": "synthetic"}],
+        "phases": [phase],
+    }
 
 
 def _error_summary(samples: Sequence[Sample]) -> list[dict[str, Any]]:

@@ -134,6 +134,22 @@ def test_older_summaries_of_aiperf_and_genai_perf_say_mean_for_avg(tmp_path: Pat
     assert run.figure("ttft_mean") == pytest.approx(0.14)
 
 
+def test_the_load_of_aiperf_is_that_of_its_one_phase_of_profiling(tmp_path: Path) -> None:
+    def load(*phases: dict[str, Any]) -> tuple[str, float | None, str]:
+        config = {"models": {"items": [{"name": "org/toy"}]}, "phases": list(phases), "loadgen": None}
+        (run,) = read(put(tmp_path, changed("aiperf_profile_export_aiperf.json", input_config=config)))
+        return run.axis, run.load, run.model
+
+    warm = {"name": "warmup", "kind": "warmup", "concurrency": 2}
+    first, rated = (
+        {"name": "a", "kind": "profiling", "concurrency": 8},
+        {"name": "profiling", "rate": 3.5, "concurrency": 64},
+    )
+    assert load(warm, first) == ("concurrency", 8, "org/toy")
+    assert load(warm, rated) == ("rate", 3.5, "org/toy"), "what is in flight is capped there"
+    assert load(first, rated) == ("concurrency", None, "org/toy"), "figures of several phases are of no load"
+
+
 def test_units_are_read_and_not_guessed(tmp_path: Path) -> None:
     report = changed("aiperf_profile_export_aiperf.json", time_to_first_token={"unit": "us", "p50": 130_000})
     assert read(put(tmp_path, report))[0].figure("ttft_p50") == pytest.approx(0.13)
