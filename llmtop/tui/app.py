@@ -208,6 +208,8 @@ class LlmtopApp(App[None]):
 
     def tick(self) -> None:
         """Take the newest of everything and show it, unless the display is frozen."""
+        if not self._screen_stack:  # the app closes: its screens have gone before its timers
+            return
         self.ticks += 1
         shown = self._shown = self.host.shown()
         newest = shown.frame

@@ -277,3 +277,9 @@ def test_a_stalled_terminal_is_given_back_without_a_wait(ends: tuple[int, int]) 
     while select.select((shows,), (), (), 0.5)[0]:
         came += os.read(shows, 65536)
     assert came.endswith(RESET.encode() + b"llmtop: done\r\n")
+
+
+def test_a_tick_while_the_app_closes_shows_nothing_and_breaks_nothing(cockpit: Any) -> None:
+    app = cockpit("past")
+    app.tick()
+    assert app.ticks == 0
