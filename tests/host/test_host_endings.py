@@ -169,6 +169,18 @@ def test_an_endpoint_that_comes_back_has_restarted() -> None:
     assert run.tick(events=(up(5.25),), in_flight=0) == End(Ending.RESTART, 0.5, "connection refused")
 
 
+def test_a_restart_that_ends_a_run_is_told_with_what_changed() -> None:
+    chapter = Chapter(5.25, f"{RESTARTED}: max_num_seqs 8 → 64", "start=2")
+    run = Run()
+    run.tick(events=(down(0.5),), in_flight=0)
+    assert run.until(5.0, in_flight=0) is None
+    end = run.tick(events=(up(5.25),), chapters=(chapter,), in_flight=0)
+    assert end == End(Ending.RESTART, 0.5, "max_num_seqs 8 → 64")
+    run = Run()
+    run.tick(requests=(record(Outcome.TRUNCATED, 200),), chapters=(structs.replace(chapter, t_s=0.5),))
+    assert run.until(20.0, tokens=1) == End(Ending.RESTART, 0.5, "max_num_seqs 8 → 64")
+
+
 @pytest.mark.parametrize(
     ("closed_s", "served", "ending"),
     [(0.25, False, Ending.BRAKE), (None, False, Ending.RESTART), (0.25, True, Ending.RESTART)],

@@ -9,11 +9,16 @@ from llmtop.domain.commands import SetLoad, StopLoad
 from llmtop.domain.frame import Offer, ReplayPosition
 from llmtop.domain.load import LoadPoint
 from llmtop.tui.app import LlmtopApp
-from llmtop.tui.widgets.slider import READ_S
 
 SIZE = (80, 24)
 MEANT = LoadPoint(concurrency=48, prompt_tokens=512, output_tokens=32, think_time_s=1.0)
 OFFER = Offer(40.0, MEANT, "back after 52 s: max_num_seqs 32 → 64")
+
+
+@pytest.fixture(autouse=True)
+def _is_read(monkeypatch):
+    """Whatever stands on the screen has been read."""
+    monkeypatch.setattr("llmtop.tui.app.READ_S", 0.0)
 
 
 def offered(app: LlmtopApp, offer: Offer | None = OFFER) -> None:
@@ -37,7 +42,7 @@ def verdict_of(app: LlmtopApp) -> str:
     return " ".join(lines.render_line(row).text.strip() for row in range(2))
 
 
-async def test_enter_takes_up_the_whole_load_of_before_once(cockpit):
+async def test_enter_takes_up_the_whole_load_of_before_once(cockpit, monkeypatch):
     app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
         offered(app)
@@ -46,16 +51,15 @@ async def test_enter_takes_up_the_whole_load_of_before_once(cockpit):
         assert "after 52 s: max_num_seqs 32 → 64" in told
         assert "Enter: 48 users again" in told
         assert "48? Enter" in app.cockpit.query_one("#load").render_line(0).text
+        monkeypatch.setattr("llmtop.tui.app.READ_S", 1e9)
         await pilot.press("enter")
         assert loads(app) == [], "typed ahead, before it could be read"
-        await pilot.pause(READ_S)
+        monkeypatch.setattr("llmtop.tui.app.READ_S", 0.0)
         await pilot.press("enter")
         assert loads(app) == [MEANT]
         assert (app.cockpit.bank.load.value, app.cockpit.bank.prompt.value) == (48.0, 512.0)
-        await pilot.pause(READ_S + 0.1)
         await pilot.press("enter", "escape", "enter")
         offered(app)
-        await pilot.pause(READ_S)
         await pilot.press("enter")
         assert loads(app) == [MEANT], "it is answered"
         assert "again" not in verdict_of(app)
@@ -78,7 +82,6 @@ async def test_any_other_move_ends_the_offer(cockpit, keys):
     async with app.run_test(size=SIZE) as pilot:
         offered(app)
         await pilot.press("right" if keys == ["left"] else "escape", *([] if keys == ["escape"] else keys))
-        await pilot.pause(READ_S)
         before = [load for load in loads(app) if load is not None]
         app.set_focus(None)
         await pilot.press("enter")
@@ -90,7 +93,6 @@ async def test_a_number_that_is_typed_is_what_enter_sets(cockpit):
     app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
         offered(app)
-        await pilot.pause(READ_S)
         await pilot.press("c", "3", "enter")
         assert [load.value for load in loads(app) if load is not None] == [3.0]
 
@@ -109,7 +111,6 @@ async def test_enter_starts_nothing_where_no_offer_is_shown(cockpit, how):
         elif how == "help":
             await pilot.press("question_mark")
         app.tick()
-        await pilot.pause(READ_S)
         app.set_focus(None)
         await pilot.press("enter")
         assert MEANT not in loads(app)
@@ -122,6 +123,5 @@ async def test_the_next_restart_is_another_offer(cockpit):
         offered(app)
         await pilot.press("escape")
         offered(app, replace(OFFER, t_s=90.0))
-        await pilot.pause(READ_S)
         await pilot.press("enter")
         assert loads(app) == [MEANT]
