@@ -25,6 +25,7 @@ from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Distribution, Frame, Totals
 from llmtop.domain.run import Ending
+from llmtop.domain.tuning import Tune
 from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.exchange.told import ForeignSide
 from llmtop.load.selftest import Row
@@ -118,6 +119,16 @@ def documents() -> dict[str, Keys]:
             "crossed": Key(tuple[tuple[Crossing, ...], ...], "Of each, the thresholds of --fail-on that it reached."),
         },
         "llmtop import --json": {**head, "sides": Key(tuple[ForeignSide, ...], "One for each configuration.")},
+        "llmtop tune --json": {
+            **head,
+            **code,
+            "sentence": Key(str, "What it came to."),
+            "flags": Key(str | None, "The winner's settings in the server's own words; null: there is no winner."),
+            **keys_of(Tune),
+            "restored": Key(bool | None, "Whether --apply put the first settings back; null: nothing was changed."),
+            "problem": Key(str, "Why they are not back."),
+            "wall_s": Key(float, "How long all of it took."),
+        },
         "llmtop report -o FILE.json": {
             **head,
             "verdict": Key(str, "The title."),

@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "analysis")]
+sys.path[:0] = [
+    str(Path(__file__).parents[2]),
+    *(str(Path(__file__).parents[1] / room) for room in ("analysis", "host")),
+]
 
 from tuned import SERVERS, TRUTHS, FakeServer, true_users, tuned  # noqa: E402
 

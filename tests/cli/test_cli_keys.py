@@ -38,19 +38,8 @@ def test_the_page_is_the_one_that_the_code_makes() -> None:
 def test_the_readme_names_the_page_and_every_command_that_prints_json_is_on_it() -> None:
     assert "(llmtop/KEYS.md)" in (ROOT / "README.md").read_text()
     assert {command.split()[1] for command in documents()} == {
-        *(
-            "run",
-            "assess",
-            "compare",
-            "import",
-            "report",
-            "predict",
-            "doctor",
-            "selftest",
-            "profiles",
-            "runs",
-            "locate",
-        ),
+        *("run", "tune", "assess", "compare", "import", "report", "predict", "doctor", "selftest", "profiles"),
+        *("runs", "locate"),
     }
 
 

@@ -160,7 +160,7 @@ class FakeServer:
     def drive(self, label: str, values: Values, steerer: Steerer) -> Driven:
         assert self.slots is not None
         session = session_of(self.name, self.slots, self.seed)
-        session.engine.step_time_factor = self.factor(len(self.starts))
+        session.engine.step_time_factor = self.factor(len(self.drives))
         while (step := steerer.next(session.facts, session.now_s)).point is not None:
             session.note(step.learned)
             session.command(step.point, "search")
