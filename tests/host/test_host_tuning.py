@@ -59,6 +59,7 @@ def test_a_server_that_ignores_its_flag_is_not_applied_and_never_a_result(tells:
     assert result.tune.winner is None
 
 
+@pytest.mark.faults
 def test_a_server_that_slows_down_meanwhile_voids_the_table() -> None:
     server = FakeServer("laptop", factor=lambda drives: 1.0 if drives < 2 else 1.12)
     result = tuned(server, slots=SLOTS)
@@ -67,6 +68,7 @@ def test_a_server_that_slows_down_meanwhile_voids_the_table() -> None:
     assert result.tune.void
 
 
+@pytest.mark.faults
 def test_a_server_that_was_there_has_its_first_settings_back() -> None:
     server = FakeServer("laptop")
     result = tuned(server, slots=SLOTS, live=True)
