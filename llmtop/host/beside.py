@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llmtop.analysis.levels import Level
-from llmtop.analysis.sides import Side, side_of_levels
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Slo
 from llmtop.errors import FileError, RunFileError, UsageError
-from llmtop.exchange.levels import parse_levels
-from llmtop.host.review import sides_of_run
 from llmtop.inputs import path_of, text_of
 from llmtop.recording.reader import RunReader
 from llmtop.recording.shelf import run_path
+
+if TYPE_CHECKING:
+    from llmtop.analysis.levels import Level
+    from llmtop.analysis.sides import Side
 
 TABLE = ".csv"
 MOST_BYTES = 50_000_000
@@ -81,6 +82,8 @@ def _parted(text: str) -> tuple[str, int | None]:
 
 
 def _of_run(path: Path, slo: Slo | None) -> tuple[Side, ...]:
+    from llmtop.host.review import sides_of_run  # late: what is only looked up is judged by nobody yet
+
     sides = sides_of_run(path, slo)
     if not sides:
         raise RunFileError(path, "no load in it was held long enough to be a level: nothing to compare")
@@ -90,10 +93,14 @@ def _of_run(path: Path, slo: Slo | None) -> tuple[Side, ...]:
 
 
 def _of_table(path: Path, slo: Slo, axis: Axis) -> Side:
+    from llmtop.analysis.sides import side_of_levels
+
     return replace(side_of_levels(path.stem, _levels(path), slo, axis=axis), source=path)
 
 
 def _levels(path: Path) -> tuple[Level, ...]:
+    from llmtop.exchange.levels import parse_levels
+
     try:
         return parse_levels(text_of(path, MOST_BYTES))
     except UsageError as error:
