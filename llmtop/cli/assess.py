@@ -15,7 +15,8 @@ from llmtop.domain.profile import OF_CAPACITY
 from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
 from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.errors import FileError, UsageError
-from llmtop.exchange.files import groups_in, looks_foreign, read
+from llmtop.exchange.files import groups_in, read
+from llmtop.exchange.heads import looks_foreign
 from llmtop.exchange.levels import parse_levels, shortfall
 from llmtop.host.review import assess_run, cut_off
 from llmtop.inputs import path_of, text_of

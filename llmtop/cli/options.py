@@ -24,7 +24,7 @@ def _number(quantity: Quantity) -> Callable[[str], float]:
     return read
 
 
-_RUN = "run file, its name in `llmtop runs`, or last"
+_RUN = "run file, its name in `llmtop runs` or its label, or last"
 SHOWN = 40
 """Characters of a value that are shown in an error."""
 _TOKENS, _USERS, _MOST_USERS = _number(bounds.TOKENS), _number(bounds.USERS), _number(bounds.MOST_USERS)

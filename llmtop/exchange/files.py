@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from llmtop.errors import FileError
 from llmtop.exchange import aiperf, benchmark_report, guidellm, inference_perf, inferencex, sglang, vllm
 from llmtop.exchange.fields import Fields
 from llmtop.exchange.foreign import Foreign, Group, grouped
+from llmtop.exchange.heads import GZIP, YAML
 from llmtop.inputs import bytes_of
 
 MOST_BYTES = 256_000_000
@@ -25,9 +25,6 @@ MOST_YAML = 4_000_000
 MOST_ENTRIES = 1_000_000
 """Lines, or objects of an array."""
 MOST_LOADS = 1000
-_GZIP = b"\x1f\x8b"
-_YAML = re.compile(r"(?:\s*(?:#[^\n]*|---)?\n)*(?:version|run|scenario|results):")
-_HEAD = 4096
 FORMATS = (
     "vllm bench serve, SGLang bench_serving, GuideLLM 2, AIPerf and genai-perf JSON, AIPerf records, inference-perf, "
     "llm-d Benchmark Report 0.2 and InferenceX rows"
@@ -43,19 +40,6 @@ _ONE: tuple[tuple[Callable[[dict[str, Any]], bool], Callable[[Fields], Foreign |
     (inferencex.is_one, inferencex.read),
 )
 """How the object of a format is known, and what reads it; the first that knows it has it."""
-
-
-def looks_foreign(path: Path) -> bool:
-    """Whether a file may be another tool's: text that begins as JSON or YAML does, or packed; by its first bytes."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError:
-        return False
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return head.startswith(_GZIP) or text[:1] in (b"{", b"[") or bool(_YAML.match(text.decode("utf-8", "replace")))
 
 
 def sides_in(path: Path, slo: Slo) -> tuple[Side, ...]:
@@ -110,7 +94,7 @@ def _unknown(path: Path, value: dict[str, Any], at: int, of: int) -> FileError:
 def _values(path: Path) -> list[dict[str, Any]]:
     """The objects of a file: one, those of an array, or one a line. Raises FileError."""
     data = bytes_of(path, MOST_BYTES)
-    if data.startswith(_GZIP):
+    if data.startswith(GZIP):
         data = _unpacked(path, data)
     try:
         text = data.decode("utf-8-sig")
@@ -118,7 +102,7 @@ def _values(path: Path) -> list[dict[str, Any]]:
         raise FileError(path, f"is not UTF-8 text (byte {error.start})") from None
     if not text.strip():
         raise FileError(path, "is empty")
-    value = _yaml(path, text) if _YAML.match(text) else _json(path, text)
+    value = _yaml(path, text) if YAML.match(text) else _json(path, text)
     values = value if isinstance(value, list) else [value]
     if len(values) > MOST_ENTRIES:
         raise FileError(path, f"has more than {MOST_ENTRIES:,} entries, the most that are read")

@@ -1,4 +1,6 @@
-"""What stands on a command line for something measured: a recording, one configuration of it, or a table of levels."""
+"""What stands on a command line for something measured: a recording, one configuration of it, a table of levels, or the
+results of another tool.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Slo
 from llmtop.errors import FileError, RunFileError, UsageError
+from llmtop.exchange.heads import looks_foreign
 from llmtop.inputs import path_of, text_of
 from llmtop.recording.reader import RunReader
 from llmtop.recording.shelf import run_path
@@ -27,13 +30,18 @@ _PART = re.compile(r"(?P<run>.+)@(?P<part>[0-9]{1,4})")
 def looked_up(text: str) -> str:
     """The words with the file that they stand for now: `last` is another run as soon as one begins.
 
-    Raises FileError: it is not there, or no run file, or no table of levels.
+    Raises FileError: it is not there, or no run file, no table of levels and no results of a tool that is known.
     """
     if _is_table(text):
         _levels(path_of(text))
         return text
     run, part = _parted(text)
     path = run_path(run)
+    if part is None and looks_foreign(path):
+        from llmtop.exchange.files import read  # late, as what judges it: the first picture does not wait for it
+
+        read(path)
+        return text
     with RunReader(path):
         return str(path) if part is None else f"{path}@{part}"
 
@@ -42,7 +50,8 @@ def sides_at(text: str, slo: Slo | None = None, axis: Axis = "concurrency") -> t
     """What was measured there, a side for each configuration, judged by `slo` or by the run's own; at least one.
 
     Args:
-        text: a run file, its name, `last`; `RUN@2` for the second configuration of a run; a table of levels, `.csv`.
+        text: a run file, its name, `last`; `RUN@2` for the second configuration of a run; a table of levels, `.csv`;
+            a file that another tool has written.
         axis: of a table's levels.
 
     Raises:
@@ -52,7 +61,7 @@ def sides_at(text: str, slo: Slo | None = None, axis: Axis = "concurrency") -> t
         return (_of_table(path_of(text), slo or Slo(), axis),)
     run, part = _parted(text)
     path = run_path(run)
-    sides = _of_run(path, slo)
+    sides = _of_tool(path, slo or Slo()) if looks_foreign(path) else _of_run(path, slo)
     if part is None:
         return sides
     if not 1 <= part <= len(sides):
@@ -90,6 +99,12 @@ def _of_run(path: Path, slo: Slo | None) -> tuple[Side, ...]:
     if len(sides) == 1:
         return sides
     return tuple(replace(side, name=f"{side.name}@{at}") for at, side in enumerate(sides, 1))
+
+
+def _of_tool(path: Path, slo: Slo) -> tuple[Side, ...]:
+    from llmtop.exchange.files import sides_in
+
+    return tuple(replace(side, source=path) for side in sides_in(path, slo))
 
 
 def _of_table(path: Path, slo: Slo, axis: Axis) -> Side:

@@ -104,11 +104,13 @@ def newest() -> Path:
 
 
 def named(name: str) -> Path | None:
-    """The recording of that name among the user's runs; None: there is none."""
+    """The recording of that name among the user's runs, else the newest whose label it is; None: there is none."""
     if "/" in name or "\0" in name or name.startswith("."):
         return None
     path = runs_directory() / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
-    return path if _recording(path) is not None else None
+    if _recording(path) is not None:
+        return path
+    return next((each.path for each in own_recordings() if _STAMP.sub("", each.path.stem, count=1) == name), None)
 
 
 def run_path(text: str) -> Path:

@@ -78,6 +78,14 @@ def test_the_list_is_short_unless_all_is_asked_for(
     assert "1 older with --all" in capsys.readouterr().out
 
 
+def test_a_label_stands_for_the_newest_recording_that_has_it() -> None:
+    made(3)
+    newer = made(2)
+    assert run_path("r").stem == newer
+    with pytest.raises(RunFileError, match="no such file"):
+        run_path("rr")
+
+
 def test_last_and_a_name_stand_for_a_recording_wherever_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RunFileError, match="there is no recording yet"):
         run_path("last")

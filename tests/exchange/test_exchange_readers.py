@@ -13,8 +13,9 @@ import pytest
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.errors import FileError
 from llmtop.exchange import files
-from llmtop.exchange.files import looks_foreign, read, sides_in
+from llmtop.exchange.files import read, sides_in
 from llmtop.exchange.foreign import grouped, level_of
+from llmtop.exchange.heads import looks_foreign
 
 DATA = Path(__file__).parent / "data"
 FILES = (
