@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from llmtop.analysis.compared import gain_of
-from llmtop.analysis.paired import BLOCKS, METRICS, Figure, Metric, Pair, Row, common_rows, steadied_rows, student
+from llmtop.analysis.paired import METRICS, Figure, Metric, Pair, Row, common_rows, steadied_rows, student
 from llmtop.analysis.sides import Side
 from llmtop.analysis.stats import LEVEL
 from llmtop.domain.compared import Compared, Delta, Difference, LevelDelta, Verdict
@@ -26,6 +26,7 @@ from llmtop.wording.figures import TEXT
 RUN_SD = 0.015
 """Standard deviation of the logarithm of one figure between runs of one server, beyond what its requests tell: what is
 smaller, the next run would not find again, however many requests say so."""
+_RUNS = (2 * RUN_SD**2, math.inf)
 ALIKE = 0.10
 """Figures that are surely no further apart are the same, where no difference is proven."""
 LEAST_POINTS, ALIKE_POINTS = 0.001, 0.01
@@ -50,17 +51,17 @@ def compare(before: Side, after: Side) -> Compared:
     if not rows:
         raise UsageError(no_common_load(before.name, _loads(before), after.name, _loads(after), before.axis))
     tests = len(METRICS) + sum(_tested(pair) for row in rows for pair in row.pairs)
-    width = student(1 - (1 - LEVEL) / (2 * tests), 2 * (BLOCKS - 1) * len(rows))
+    share = 1 - (1 - LEVEL) / (2 * tests)
     levels = tuple(
         LevelDelta(
             load=row.load,
             n=row.n,
-            deltas=tuple(_delta(metric, pair, width) for metric, pair in zip(METRICS, row.pairs, strict=True)),
+            deltas=tuple(_delta(metric, pair, share) for metric, pair in zip(METRICS, row.pairs, strict=True)),
         )
         for row in rows
     )
     over_all = tuple(
-        _over_all(metric, [row.pairs[at] for row in rows], width)
+        _over_all(metric, [row.pairs[at] for row in rows], share)
         for at, metric in enumerate(METRICS)
         if metric.kind != "gauge"
     )
@@ -91,8 +92,8 @@ def _tested(pair: Pair) -> bool:
     return all(figure is not None and figure.se is not None for figure in pair)
 
 
-def _delta(metric: Metric, pair: Pair, width: float) -> Delta:
-    """One figure of both; `width`: of an interval, in standard errors."""
+def _delta(metric: Metric, pair: Pair, share: float) -> Delta:
+    """One figure of both; `share`: of Student's t below the upper end of an interval."""
     one, other = pair
     told = Delta(
         metric=metric.name, before=None if one is None else one.value, after=None if other is None else other.value
@@ -100,14 +101,23 @@ def _delta(metric: Metric, pair: Pair, width: float) -> Delta:
     if one is None or other is None:
         return told
     if not metric.relative:
-        return _points(metric, told, one, other, width)
+        return _points(metric, told, one, other, share)
     if one.value <= 0 or other.value <= 0:
         return told
     apart = math.log(other.value / one.value)
     if one.se is None or other.se is None:
         return replace(told, change=math.expm1(apart))
-    se = math.sqrt(one.se**2 + other.se**2 + 2 * RUN_SD**2)
-    return _judged(metric, told, apart, width * se)
+    return _judged(metric, told, apart, _half(share, (one.se**2, one.freedom), (other.se**2, other.freedom), _RUNS))
+
+
+def _half(share: float, *parts: tuple[float, float]) -> float:
+    """Half the width of an interval of a sum whose parts have these variances and degrees of freedom.
+
+    Welch and Satterthwaite (Biometrics Bulletin 2, 1946).
+    """
+    variance = sum(part for part, _ in parts)
+    spread = sum(part**2 / freedom for part, freedom in parts)
+    return student(share, variance**2 / spread if spread else math.inf) * math.sqrt(variance)
 
 
 def _judged(metric: Metric, told: Delta, apart: float, half: float) -> Delta:
@@ -120,7 +130,7 @@ def _judged(metric: Metric, told: Delta, apart: float, half: float) -> Delta:
     return replace(told, change=math.expm1(apart), low=math.expm1(low), high=math.expm1(high), verdict=verdict)
 
 
-def _points(metric: Metric, told: Delta, one: Figure, other: Figure, width: float) -> Delta:
+def _points(metric: Metric, told: Delta, one: Figure, other: Figure, share: float) -> Delta:
     apart = other.value - one.value
     told = replace(told, change=apart)
     if one.se is None or other.se is None:
@@ -128,7 +138,7 @@ def _points(metric: Metric, told: Delta, one: Figure, other: Figure, width: floa
         unproven = Verdict.UNKNOWN if one.by_chance or other.by_chance else differs
         verdict = Verdict.SAME if abs(apart) <= KV_POINTS else unproven
         return replace(told, verdict=verdict)
-    half = width * math.hypot(one.se, other.se)
+    half = _half(share, (one.se**2, one.freedom), (other.se**2, other.freedom))
     low, high = apart - half, apart + half
     if (low > 0 or high < 0) and abs(apart) >= LEAST_POINTS:
         verdict = Verdict.BETTER if apart < 0 else Verdict.WORSE
@@ -137,7 +147,7 @@ def _points(metric: Metric, told: Delta, one: Figure, other: Figure, width: floa
     return replace(told, low=low, high=high, verdict=verdict)
 
 
-def _over_all(metric: Metric, pairs: Sequence[Pair], width: float) -> Delta:
+def _over_all(metric: Metric, pairs: Sequence[Pair], share: float) -> Delta:
     """All levels together, each by how well it is known. What runs differ by does not shrink with their number.
 
     Where one level surely differs otherwise than the others there is no change over all.
@@ -149,19 +159,20 @@ def _over_all(metric: Metric, pairs: Sequence[Pair], width: float) -> Delta:
     if not tested:
         return told
     variances = [max(se**2 + other_se**2, 1e-12) for _, _, se, other_se in tested]
+    freedom = [min(one.freedom, other.freedom) for one, other, *_ in tested]
     total = sum(1 / variance for variance in variances)
     if not metric.relative:
         apart = (
             sum((other.value - one.value) / v for (one, other, *_), v in zip(tested, variances, strict=True)) / total
         )
         mean = Figure(0.0, 0.0), Figure(apart, math.sqrt(1 / total))
-        return replace(_points(metric, told, *mean, width), before=None, after=None)
+        return replace(_points(metric, told, *mean, share), before=None, after=None)
     logs = [math.log(other.value / one.value) for one, other, *_ in tested]
     apart = sum(each / variance for each, variance in zip(logs, variances, strict=True)) / total
-    spreads = [width * math.sqrt(variance + 2 * RUN_SD**2) for variance in variances]
-    if any(abs(each - apart) > spread for each, spread in zip(logs, spreads, strict=True)):
-        return told
-    return _judged(metric, told, apart, width * math.sqrt(1 / total + 2 * RUN_SD**2))
+    for each, variance, known_by in zip(logs, variances, freedom, strict=True):
+        if abs(each - apart) > _half(share, (variance, known_by), _RUNS):
+            return told
+    return _judged(metric, told, apart, _half(share, (1 / total, sum(freedom)), _RUNS))
 
 
 # -- the whole --------------------------------------------------------------------------------------------------------

@@ -69,6 +69,8 @@ class Figure:
     se: float | None = None
     n: int = 0
     """Requests that `se` rests on; 0: it needs no others."""
+    freedom: float = math.inf
+    """Degrees of it, that `se` is known by."""
     by_chance: bool = False
     """Without `se`, and no two runs have it alike."""
 
@@ -127,7 +129,10 @@ def steadied_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
     def steadied(figure: Figure | None, variance: float) -> Figure | None:
         if figure is None or figure.se is None or not figure.n:
             return figure
-        return dataclasses.replace(figure, se=max(figure.se, math.sqrt(variance / figure.n)))
+        of_all = math.sqrt(variance / figure.n)
+        if of_all <= figure.se:
+            return figure
+        return dataclasses.replace(figure, se=of_all, freedom=figure.freedom * 2 * len(rows))
 
     variances = []
     for at in range(len(METRICS)):
@@ -149,11 +154,11 @@ def _between(metric: Metric, low: Figure | None, high: Figure | None, share: flo
     if low is None or high is None:
         return None
     se = None if low.se is None or high.se is None else max(low.se, high.se)
-    n = min(low.n, high.n)
+    n, freedom = min(low.n, high.n), min(low.freedom, high.freedom)
     if metric.relative and low.value > 0 and high.value > 0:
-        return Figure(math.exp((1 - share) * math.log(low.value) + share * math.log(high.value)), se, n)
+        return Figure(math.exp((1 - share) * math.log(low.value) + share * math.log(high.value)), se, n, freedom)
     by_chance = low.by_chance or high.by_chance
-    return Figure((1 - share) * low.value + share * high.value, se, n, by_chance)
+    return Figure((1 - share) * low.value + share * high.value, se, n, freedom, by_chance)
 
 
 def _figure(level: Level, metric: Metric, chance: float | None) -> Figure | None:
@@ -180,7 +185,7 @@ def _figure(level: Level, metric: Metric, chance: float | None) -> Figure | None
     if known is None or len(values) < (FEWEST_P95 if q > 0.5 else FEWEST):
         return Figure(value * 1e3)
     spread = _jackknife(values, lambda part: math.log(float(np.quantile(part, q))))
-    return Figure(value * 1e3, max(spread, known.se), len(values))
+    return Figure(value * 1e3, max(spread, known.se), len(values), BLOCKS - 1)
 
 
 def _tokens_per_s(level: Level, chance: float | None) -> Figure | None:
@@ -204,7 +209,7 @@ def _tokens_per_s(level: Level, chance: float | None) -> Figure | None:
         return Figure(value, math.sqrt((chance + relative**2) / len(tokens)), len(tokens))
     pairs = np.stack([tokens, e2e_s[whole]], axis=1)
     spread = _jackknife(pairs, lambda part: math.log(float(part[:, 0].sum() / part[:, 1].sum())))
-    return Figure(value, spread, len(pairs))
+    return Figure(value, spread, len(pairs), BLOCKS - 1)
 
 
 def _jackknife(values: Array, statistic: Callable[[Array], float]) -> float:
@@ -214,7 +219,7 @@ def _jackknife(values: Array, statistic: Callable[[Array], float]) -> float:
     return math.sqrt((BLOCKS - 1) / BLOCKS * float(((without - without.mean()) ** 2).sum()))
 
 
-def student(share: float, freedom: int) -> float:
+def student(share: float, freedom: float) -> float:
     """Quantile of Student's t, by the expansion of Fisher and Cornish (Technometrics 2, 1960) around the normal one."""
     z = NormalDist().inv_cdf(share)
     first = (z**3 + z) / 4

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llmtop.analysis import Level
 from llmtop.analysis.comparing import ALIKE, KV_POINTS, compare
-from llmtop.analysis.paired import METRICS
+from llmtop.analysis.paired import METRICS, student
 from llmtop.analysis.sides import Side, side_of_levels
 from llmtop.analysis.thresholds import NAMES, crossings, parse_thresholds
 from llmtop.domain.compared import Compared, Delta, Verdict
@@ -180,6 +180,16 @@ def test_a_run_that_held_the_slo_to_its_end_is_said_to_carry_at_least_so_many() 
     assert [note for note in told.notes if "at least" in note] == [
         "seed 0: held the SLO at all loads that it was driven to; it carries at least 32"
     ]
+
+
+@pytest.mark.parametrize(
+    ("share", "freedom", "quantile"),
+    [(0.975, 18, 2.1009), (0.975, math.inf, 1.95996), (0.999, 18, 3.6105), (0.999, 54, 3.2481), (0.999, 9, 4.2968)],
+)
+def test_the_width_of_an_interval_is_students_by_how_well_the_spread_is_known(
+    share: float, freedom: float, quantile: float
+) -> None:
+    assert student(share, freedom) == pytest.approx(quantile, rel=4e-3)
 
 
 # -- which loads ------------------------------------------------------------------------------------------------------
