@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -11,7 +10,7 @@ from llmtop.analysis.compared import change_of, differences, gain_of
 from llmtop.analysis.comparing import WORKLOAD
 from llmtop.analysis.failing import all_failed
 from llmtop.analysis.segments import parts_of, segments_of
-from llmtop.analysis.sides import Side, traits_of
+from llmtop.analysis.sides import Side, names_of, traits_of
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LOST, RunMeta
 from llmtop.domain.verdicts import Assessment, Baseline, Capacity, Comparison, Gain
@@ -54,7 +53,7 @@ def baselines_of(
     """
     mine = _told(meta, traits_of(meta, point, parts))
     return tuple(
-        _baseline(side, name, meta, capacity, point, mine) for side, name in zip(sides, _names(sides), strict=True)
+        _baseline(side, name, meta, capacity, point, mine) for side, name in zip(sides, names_of(sides), strict=True)
     )
 
 
@@ -170,12 +169,3 @@ def _served(told: Mapping[str, str]) -> dict[str, str]:
         for name, text in told.items()
         if name not in WORKLOAD and name != OURSELVES
     }
-
-
-def _names(sides: Sequence[Side]) -> list[str]:
-    """What each is called: its own name; of those that share one, that of their files; of one file, with a number."""
-    files: dict[str, set[Path | None]] = {}
-    for side in sides:
-        files.setdefault(side.name, set()).add(side.source)
-    named = [side.source.stem if side.source is not None and len(files[side.name]) > 1 else side.name for side in sides]
-    return [name if named.count(name) == 1 else f"{name} {named[:at].count(name) + 1}" for at, name in enumerate(named)]

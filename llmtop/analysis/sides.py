@@ -156,3 +156,12 @@ def side_of_levels(
         point=point,
         traits=traits or {},
     )
+
+
+def names_of(sides: Sequence[Side]) -> list[str]:
+    """What each is called: its own name; of those that share one, that of their files; of one file, with a number."""
+    files: dict[str, set[Path | None]] = {}
+    for side in sides:
+        files.setdefault(side.name, set()).add(side.source)
+    named = [side.source.stem if side.source is not None and len(files[side.name]) > 1 else side.name for side in sides]
+    return [name if named.count(name) == 1 else f"{name} {named[:at].count(name) + 1}" for at, name in enumerate(named)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from llmtop.analysis.comparing import compare
 from llmtop.analysis.paired import METRICS
+from llmtop.analysis.sides import names_of
 from llmtop.analysis.thresholds import Crossing, crossings, parse_thresholds
 from llmtop.cli.exits import NO, NOT_KNOWN, YES
 from llmtop.cli.output import complain, named, print_json, say
@@ -43,14 +45,16 @@ def main(arguments: argparse.Namespace) -> int:
         baseline, sides = baseline[:1], list(baseline[1:])
     for run in dict.fromkeys(side.source for side in (*baseline, *sides) if side.meta is not None):
         complain(None if run is None else cut_off(run))
-    found = [compare(baseline[-1], side) for side in sides]
+    all_sides = (baseline[-1], *sides)
+    before, *after = (replace(side, name=name) for side, name in zip(all_sides, names_of(all_sides), strict=True))
+    found = [compare(before, side) for side in after]
     for told in found:
         if told.unequal and not arguments.anyway:
             raise UsageError(unequal_text(told.unequal))
     crossed = [crossings(told, thresholds) for told in found]
     code = _code([each for some in crossed for each in some], unknown_ok=arguments.unknown_ok)
     if output is not None:
-        report = comparison_of([baseline[-1], *sides], found)
+        report = comparison_of([before, *after], found)
         if write_comparison(report, output, force=arguments.force):
             complain(f"{output}: an older report was there and is replaced")
     if arguments.json:

@@ -87,6 +87,11 @@ def test_json_has_every_comparison_and_what_was_crossed(
     assert [[each["metric"] for each in some] for some in told["crossed"]] == [["ttft_p50"], []]
 
 
+def test_measurements_of_one_name_are_told_apart(before: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", before, before]) == 0
+    assert capsys.readouterr().out.startswith("`before 2` is the same as `before 1` at 4 to 16 users")
+
+
 def test_a_page_is_written_beside_the_text_and_refused_before_anything_is_read(
     tmp_path: Path, before: str, after: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
