@@ -85,8 +85,8 @@ def _flat(fields: Fields, name: str, *, time: bool = False) -> float | None:
     if name not in fields:
         return None
     metric = fields.within(name)
-    value = metric.number("avg") if "avg" in metric else metric.number("mean")
-    return value * _scale(metric) if time and value is not None else value
+    name = "avg" if "avg" in metric else "mean"
+    return metric.seconds(name, _scale(metric)) if time else metric.number(name)
 
 
 def _failures(fields: Fields) -> int | None:
@@ -212,8 +212,7 @@ def _value(metrics: Fields, name: str, *, time: bool = False) -> float | None:
     if name not in metrics:
         return None
     metric = metrics.within(name)
-    value = metric.number("value", _NS_MOST)
-    return value * _scale(metric) if time and value is not None else value
+    return metric.seconds("value", _scale(metric)) if time else metric.number("value")
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

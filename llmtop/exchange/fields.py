@@ -14,6 +14,8 @@ MOST = 1e12
 """Of a number that is no time: tokens, rates, requests."""
 MOST_CLOCK = 1e12
 """Of a stamp, in seconds of any clock."""
+SLACK_S = 1e-6
+"""Two stamps of today, as floats, are right to a quarter of a microsecond each."""
 MOST_TEXT = 200
 """Characters that are kept of a word."""
 
@@ -59,6 +61,14 @@ class Fields:
         """A time; `scale` is 1e-3 where the file has milliseconds."""
         told = self.number(name, TIME_S.most / scale)
         return None if told is None else told * scale
+
+    def since(self, name: str, begin: float | None, end: float | None) -> float | None:
+        """Seconds between two stamps of one clock. Raises FileError naming the later one: they do not fit together."""
+        if begin is None or end is None:
+            return None
+        if not -SLACK_S <= end - begin <= TIME_S.most:
+            raise self.wrong(name, f"lies {end - begin:,.6g} s after what came before it")
+        return max(0.0, end - begin)
 
     def count(self, name: str) -> int | None:
         told = self.number(name)

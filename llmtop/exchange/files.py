@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtop.analysis.sides import Side
+from llmtop.domain.bounds import Quantity
 from llmtop.domain.plain import plain
 from llmtop.domain.slo import Slo
 from llmtop.errors import FileError
@@ -25,6 +26,7 @@ MOST_YAML = 4_000_000
 MOST_ENTRIES = 1_000_000
 """Lines, or objects of an array."""
 MOST_LOADS = 1000
+LEVEL = Quantity("load", 0.001, 1e9)
 FORMATS = (
     "vllm bench serve, SGLang bench_serving, GuideLLM 2, AIPerf and genai-perf JSON, AIPerf records, inference-perf, "
     "llm-d Benchmark Report 0.2 and InferenceX rows"
@@ -79,6 +81,9 @@ def read(path: Path) -> tuple[Foreign, ...]:
             raise FileError(path, f"has more than {MOST_LOADS:,} loads, the most that are read")
     if not found:
         raise FileError(path, "has nothing in it that was measured")
+    for run in found:
+        if run.load is not None and not LEVEL.holds(run.load):
+            raise FileError(path, f"a load must be {LEVEL.allowed}, not {run.load:g}")
     return tuple(found)
 
 

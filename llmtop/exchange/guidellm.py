@@ -119,13 +119,16 @@ def _sample(fields: Fields, error: str | None) -> Sample:
     output = fields.within("output_metrics").count("text_tokens")
     # Differences of today's stamps are right to a quarter of a microsecond: the figures beside them are better.
     ttft_s, tpot_s = fields.seconds("time_to_first_token_ms", 1e-3), fields.seconds("inter_token_latency_ms", 1e-3)
-    if ttft_s is None and first is not None and start is not None:
-        ttft_s = max(0.0, first - start)
-    if tpot_s is None and first is not None and last is not None and output and output > 1:
-        tpot_s = max(0.0, last - first) / (output - 1) or None
-    e2e_s = None if last is None or start is None else max(0.0, last - start)
+    waited_s, streamed_s = (
+        times.since("first_token_iteration", start, first),
+        times.since("last_token_iteration", first, last),
+    )
+    ttft_s = waited_s if ttft_s is None else ttft_s
+    if tpot_s is None and streamed_s and output and output > 1:
+        tpot_s = streamed_s / (output - 1)
+    e2e_s = times.since("last_token_iteration", start, last)
     if ttft_s is not None and tpot_s is not None and output and output > 1:
-        e2e_s = ttft_s + tpot_s * (output - 1)
+        e2e_s = fields.since("output_metrics.text_tokens", 0.0, ttft_s + tpot_s * (output - 1))
     return Sample(start, ttft_s, tpot_s, e2e_s, prompt, output)
 
 

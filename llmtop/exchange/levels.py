@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -236,15 +237,10 @@ def _of_level(level: Level) -> dict[str, float | int | None]:
 
 
 def _requests(level: Level) -> list[dict[str, float | int | None]]:
-    columns = [
-        column if len(column) == level.n else [None] * level.n for column in (level.ttft_s, level.tpot_s, level.e2e_s)
-    ]
     if not level.has_samples:
         return []
+    columns = [getattr(level, name).tolist() for name in _SAMPLES]
+    rows = zip_longest(*columns, fillvalue=math.nan)
     return [
-        {
-            name: None if value is None or math.isnan(value) else float(value)
-            for name, value in zip(_SAMPLES, row, strict=True)
-        }
-        for row in zip(*columns, strict=True)
+        {name: None if math.isnan(value) else value for name, value in zip(_SAMPLES, row, strict=True)} for row in rows
     ]

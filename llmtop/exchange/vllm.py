@@ -105,7 +105,7 @@ def _with_gaps(fields: Fields, ttft_s: float | None, gaps: Any, at: int) -> floa
     if ttft_s is None or gaps is None:
         return None
     told = Fields({"itls": gaps}, fields.path, fields.key(f"[{at}]")).numbers("itls")
-    return ttft_s + sum(gap for gap in told if gap is not None)
+    return fields.since(f"itls[{at}]", 0.0, ttft_s + sum(gap for gap in told if gap is not None))
 
 
 def _sample(

@@ -5,17 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.errors import FileError
-from llmtop.exchange import files
+from llmtop.exchange import aiperf, benchmark_report, files, guidellm, vllm
 from llmtop.exchange.files import read, sides_in
 from llmtop.exchange.foreign import grouped, level_of
 from llmtop.exchange.heads import looks_foreign
+from llmtop.exchange.levels import levels_csv, parse_levels
 
 DATA = Path(__file__).parent / "data"
 FILES = (
@@ -113,6 +118,15 @@ def test_guidellms_percentiles_over_tokens_are_no_tpot_of_requests_of_several_le
     assert run.figure("ttft_p50") == pytest.approx(0.13)
 
 
+def test_stamps_that_do_not_fit_together_are_no_latency(tmp_path: Path) -> None:
+    report = changed("guidellm_benchmarks_v2.json")
+    times = report["benchmarks"][0]["requests"]["successful"][1]["info"]["timings"]
+    for stamp, says in ((3.0, r"first_token_iteration: lies 1\.794e\+09 s after"), (1794000000.3, "lies -0.18")):
+        times["request_start"] = stamp
+        with pytest.raises(FileError, match=says):
+            read(put(tmp_path, report))
+
+
 def test_an_interactivity_is_one_over_tpot(tmp_path: Path) -> None:
     row = changed("inferencex_agg_row.json", tp=4)
     del row["median_tpot"]
@@ -196,6 +210,8 @@ def test_vllms_latencies_without_its_errors_are_no_requests(tmp_path: Path) -> N
         ("vllm_bench_serve_detailed.json", {"ttfts": [0.1, 0.1, {}, 0, 0]}, r"ttfts\[2\]: must be a number"),
         ("vllm_bench_serve_detailed.json", {"errors": 7}, "errors: must be an array"),
         ("vllm_bench_serve.json", {"input_sequence_throughput": 1}, "embedding benchmark"),
+        ("vllm_bench_serve_detailed.json", {"itls": [[], [], [1e6, 2e6], [], []]}, r"itls\[2\]: lies 3e\+06 s after"),
+        ("vllm_bench_serve.json", {"max_concurrency": 1e11}, r"a load must be a number from 0\.001 to"),
         ("guidellm_benchmarks_v2.json", {"benchmarks": [7]}, r"benchmarks\[0\]: must be an object"),
         ("inference_perf_summary_lifecycle_metrics.json", {"successes": []}, "successes: must be an object"),
     ],
@@ -243,6 +259,45 @@ def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         read(put(tmp_path, '{"a":1}\n{"a":1}\n{"a":1}\n'))
     assert not looks_foreign(tmp_path)
     assert not looks_foreign(tmp_path / "none")
+
+
+ODD: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1e-320, 1e12, 1e308, math.inf, math.nan, 10**400, 0.5, 3),
+    *("", "x", "inf", "\x1b[2J", [], [1], [[]], {}, {"a": 1}),
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to everything in it."""
+    yield path
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inside:
+        yield from places(each, (*path, key))
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_file_says_it_is_read_and_written_again_or_refused(seed: int, tmp_path: Path) -> None:
+    rng = Random(seed)
+    value = json.loads((DATA / rng.choice([name for name in FILES if name.endswith(".json")])).read_text())
+    for _ in range(rng.randint(1, 3)):
+        *way, last = rng.choice([path for path in places(value) if path])
+        inside = value
+        for key in way:
+            inside = inside[key]
+        inside[last] = rng.choice(ODD)
+    path = put(tmp_path, json.dumps(value))
+    try:
+        runs = read(path)
+    except FileError:
+        return
+    for group in grouped("x", runs):
+        assert len(parse_levels(levels_csv(group.side(Slo()).levels))) == len(group.levels)
+    for written in (vllm.written, guidellm.written):
+        json.loads(written(runs[:1]))
+    for run in runs:
+        json.loads(aiperf.written([run]))
+        json.loads(benchmark_report.written([run]))
 
 
 # -- levels ------------------------------------------------------------------------------------------------------------
