@@ -18,7 +18,7 @@ from llmtop.analysis.cut import cut_of
 from llmtop.analysis.diagnosis import by_cliff, on_this_machine, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
 from llmtop.analysis.failing import all_failed, what_all_get, why_all_failed
-from llmtop.analysis.falls import of_this_start
+from llmtop.analysis.falls import of_this_start, restarts_of
 from llmtop.analysis.headline import failing_headline, headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
 from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
@@ -68,6 +68,7 @@ from llmtop.wording.between import buffered, no_verdict, prompts_cut, prompts_cu
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.gate import gate_idle
 from llmtop.wording.over_time import part
+from llmtop.wording.restarts import restart_note
 from llmtop.wording.sentences import TRANSIENTS, configuration, sentence
 
 QUICK_REPLICATES = 24
@@ -201,6 +202,7 @@ def assess(
             *(() if cut is None else (prompts_cut_by(cut.used, cut.sent, table.advice.max_model_len),)),
             *trust_notes(recent),
             *_idle(current.point.gate, limits),
+            *(restart_note(each.text, each.t_s) for each in restarts_of(facts)[-1:]),
             *chapter_notes(facts, meta),
             *replicas(facts),
             *_in_turn(facts),

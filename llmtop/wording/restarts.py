@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from llmtop.domain.load import LoadPoint
 from llmtop.wording.arrows import arrow
-from llmtop.wording.figures import TEXT, Figures
+from llmtop.wording.figures import TEXT, Figures, clock
 from llmtop.wording.names import load_unit
 
 RESTARTED = "the server has restarted"
@@ -26,6 +26,15 @@ def is_restart(text: str) -> bool:
 def restarted_text(changes: Sequence[str]) -> str:
     """`the server has restarted: max_num_seqs 32 → 64`"""
     return f"{RESTARTED}: {changes_text(changes)}" if changes else RESTARTED
+
+
+def restart_note(text: str, t_s: float) -> str:
+    """`the server has restarted: max_num_seqs 32 → 64, at 02:17; the verdict is of what came since`
+
+    Args:
+        text: of its chapter.
+    """
+    return f"{text}, at {clock(t_s)}; the verdict is of what came since"
 
 
 def changed_traits(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:

@@ -114,6 +114,12 @@ def test_each_epoch_has_the_flags_that_the_server_told_then() -> None:
     assert told == [("8", "vLLM 0.31", "m"), ("64", "vLLM 0.32", "m")]
 
 
+def test_the_last_start_is_told_beside_the_verdict() -> None:
+    facts = Facts.of(story(text=f"{RESTARTED}: max_num_seqs 8 → 64"))
+    told = "the server has restarted: max_num_seqs 8 → 64, at 01:40; the verdict is of what came since"
+    assert told in assess(facts, META, Slo(), now_s=END_S).notes
+
+
 def test_a_start_with_the_same_settings_is_an_epoch_of_its_own_and_nothing_to_compare() -> None:
     batches = [
         replace(each, chapters=tuple(replace(c, traits=FIRST.traits) for c in each.chapters)) for each in story()
