@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from llmtop.analysis.race import Raced
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.tuning import Carried, Kind, Row, Tune, Values, named
+from llmtop.domain.tuning import Carried, Kind, Tried, Tune, Values, named
 from llmtop.errors import UsageError
 
 SLOTS = (
@@ -305,9 +305,9 @@ class Tuning:
             return None
         return "largest" if winner.slots == slots[-1] else "smallest" if winner.slots == slots[0] else None
 
-    def _row(self, each: Candidate) -> Row:
+    def _row(self, each: Candidate) -> Tried:
         restarts = self._restarts.get(each.values, 0)
-        row = Row(values=each.values, how="not tried", restarts=restarts)
+        row = Tried(values=each.values, how="not tried", restarts=restarts)
         if each.values in self._bad:
             why, applied = self._bad[each.values]
             return replace(row, how="failed" if applied else "not applied", note=why)

@@ -29,8 +29,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "runs": ("llmtop runs", "llmtop runs prune --keep 20"),
     "sim": ("llmtop sim h100-llama-3.1-8b --port 8001", "llmtop sim --set max_num_seqs=64 --fault http_500=0.05"),
     "tune": (
-        'llmtop tune http://127.0.0.1:8000 --serve "vllm serve M --max-num-seqs {max_num_seqs}" \\',
-        "  --try max_num_seqs=32,64,128",
+        'llmtop tune http://127.0.0.1:8000 --serve "./up {slots}" --try slots=8,16,32',
+        'llmtop tune http://gpu1:8000 --apply "./set {np}" --try np=8,4 --users 40',
     ),
     "predict": (
         "llmtop predict h100-llama-3.1-8b --set max_num_seqs=128",

@@ -208,7 +208,7 @@ def _run(parser: _Parser) -> None:
     _endpoint(parser)
 
 
-def _unknown_ok(parser: _Parser) -> None:
+def _unknown_ok(parser: _Parser | argparse._ArgumentGroup) -> None:
     parser.add_argument("--unknown-ok", action="store_true", help="exit code 0, not 5, where the answer is not known")
 
 
@@ -348,6 +348,7 @@ def _tune(parser: _Parser) -> None:
     group = parser.add_argument_group("the result")
     group.add_argument("--json", action="store_true", help="as JSON")
     group.add_argument("-o", "--output", metavar="FILE", help=".md or .html, beside what is printed")
+    _unknown_ok(group)
     group.add_argument("--dry-run", action="store_true", help="only say what would be started, and for how long")
     group.add_argument("--fresh", action="store_true", help="measure again what an interrupted tune has measured")
     _endpoint(parser)

@@ -215,6 +215,8 @@ class _Steps:
 
 def _told(arguments: argparse.Namespace, command: ServerCommand, tuned: Tuned, steps: _Steps) -> int:
     tune, code = tuned.tune, _code(tuned)
+    if code == NOT_KNOWN and arguments.unknown_ok:
+        code = YES
     flags = None if tune.winner is None or tune.void else _flags(tune.winner, command, steps.dialect)
     if arguments.json:
         fields = msgspec.to_builtins(tune)

@@ -26,7 +26,7 @@ class Carried(Struct, frozen=True):
         return self.low > other.high
 
 
-class Row(Struct, frozen=True, kw_only=True):
+class Tried(Struct, frozen=True, kw_only=True):
     """One candidate in the table."""
 
     values: Values
@@ -41,7 +41,7 @@ class Row(Struct, frozen=True, kw_only=True):
 class Tune(Struct, frozen=True, kw_only=True):
     """What a tune came to."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[Tried, ...]
     original: Values
     winner: Values | None
     """None: no configuration could be verified."""

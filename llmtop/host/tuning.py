@@ -184,6 +184,8 @@ class Tuner:
             return Outcome(problem=str(error), restarts=restarts)
         self._fresh = False
         if driven.ending in (Ending.HAND, Ending.UNSEEN) or self._cancelled():
+            if (known := work.known(restarts)) is not None:
+                self._tuning.told(task, known)
             raise _Stop(INTERRUPTED)
         if driven.ending in LOST:
             self._running = None
@@ -257,6 +259,10 @@ class Tuner:
 class _Work(Protocol):
     makes: list[Callable[[], Steerer | None]]
 
+    def known(self, restarts: int) -> Outcome | None:
+        """What an interruption leaves to be shown; None: nothing."""
+        ...
+
     def outcome(self, driven: Driven, restarts: int) -> Outcome: ...
 
 
@@ -264,6 +270,10 @@ class _Racing:
     def __init__(self, tuner: Tuner, task: Task) -> None:
         self._race = tuner.race(task)
         self.makes: list[Callable[[], Steerer | None]] = [lambda: self._race]
+
+    def known(self, restarts: int) -> Outcome | None:
+        raced = self._race.raced
+        return Outcome(raced=raced, restarts=restarts) if raced.carried else None
 
     def outcome(self, driven: Driven, restarts: int) -> Outcome:
         raced = self._race.raced
@@ -288,6 +298,10 @@ class _Searching:
         self._search = tuner.search(task)
         self._hold: Hold | None = None
         self.makes: list[Callable[[], Steerer | None]] = [lambda: self._search, self._once_more, self._then]
+
+    def known(self, restarts: int) -> Outcome | None:
+        del restarts
+        return None
 
     def _once_more(self) -> Steerer | None:
         """Another search where the first contradicts what was found by gate: a test of one load errs once in twenty."""
@@ -329,6 +343,10 @@ class _Holding:
         rungs = AGAIN_E2ES if task.was is not None else AGAIN_E2ES[:1]
         self._hold = Hold(tuner.slo, self._point, e2es=rungs, was=task.was, drift=DRIFT)
         self.makes: list[Callable[[], Steerer | None]] = [lambda: self._hold]
+
+    def known(self, restarts: int) -> Outcome | None:
+        del restarts
+        return None
 
     def outcome(self, driven: Driven, restarts: int) -> Outcome:
         seen = self._hold.seen

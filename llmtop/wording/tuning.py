@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from llmtop.domain.tuning import DRIFT, Kind, Row, Tune, Values, named
+from llmtop.domain.tuning import DRIFT, Kind, Tried, Tune, Values, named
 from llmtop.wording.figures import TEXT, UNKNOWN
 
 PLACE = re.compile(r"(?P<flag>--?[A-Za-z][\w.-]*[= ]|[A-Za-z_]\w*=)[\"']?\{(?P<name>\w+)\}")
@@ -99,7 +99,7 @@ def table_rows(tune: Tune) -> list[tuple[str, ...]]:
     return [_HEAD, *(_row(tune, row) for row in tune.rows)]
 
 
-def _row(tune: Tune, row: Row) -> tuple[str, ...]:
+def _row(tune: Tune, row: Tried) -> tuple[str, ...]:
     figures = dict(row.figures)
     mark = "*" if row.values == tune.winner and not tune.void else ""
     users = UNKNOWN

@@ -10,7 +10,7 @@ from documented import drift
 from llmtop.cli import tune as command
 from llmtop.cli.main import main
 from llmtop.domain.server_command import ServerCommand
-from llmtop.domain.tuning import Carried, Row, Tune
+from llmtop.domain.tuning import Carried, Tried, Tune
 from llmtop.errors import FileError
 from llmtop.host.tuning import Tuned
 from llmtop.report.tuning import check_tune, write_tune
@@ -53,7 +53,7 @@ def test_a_dry_run_says_each_command_and_how_long_it_takes(capsys: pytest.Captur
     assert lines[1:] == ["serve --slots 32", "serve --slots 64"]
 
 
-WON = Row(
+WON = Tried(
     values=(("max_num_seqs", "64"),),
     how="searched",
     users=Carried(58.0, 55.0, 61.0),
@@ -61,8 +61,8 @@ WON = Row(
     figures=(("ttft_p95", 1.9), ("tpot_p95", 0.043)),
     restarts=1,
 )
-LOST = Row(values=(("max_num_seqs", "32"),), how="by gate", users=Carried(49.0, 47.0, 51.0), restarts=1)
-DEAD = Row(values=(("max_num_seqs", "128"),), how="failed", note="exit code 1\n    out of memory", restarts=1)
+LOST = Tried(values=(("max_num_seqs", "32"),), how="by gate", users=Carried(49.0, 47.0, 51.0), restarts=1)
+DEAD = Tried(values=(("max_num_seqs", "128"),), how="failed", note="exit code 1\n    out of memory", restarts=1)
 FOUND = Tune(rows=(LOST, WON, DEAD), original=LOST.values, winner=WON.values, users=None, gain=58 / 49 - 1, drift=0.01)
 
 
@@ -143,7 +143,7 @@ def test_the_json_has_the_keys_that_are_told_and_a_server_that_is_not_put_back_i
     import argparse
     import json
 
-    asked = argparse.Namespace(json=True, output=None)
+    asked = argparse.Namespace(json=True, output=None, unknown_ok=False)
     tuned = Tuned(tune=FOUND, restored=False, problem="it died")
     apply = ServerCommand("set {max_num_seqs}", "apply")
     command._told(asked, apply, tuned, command._Steps())
@@ -167,7 +167,7 @@ def test_the_result_is_written_and_an_own_file_written_over_but_no_other(tmp_pat
 
 
 def test_what_a_server_wrote_is_no_markup_in_a_report(tmp_path: Path) -> None:
-    bad = Row(values=(("a", "1"),), how="failed", note="<script>|`x`</script>")
+    bad = Tried(values=(("a", "1"),), how="failed", note="<script>|`x`</script>")
     for suffix in (".md", ".html"):
         path = tmp_path / f"tune{suffix}"
         write_tune(Tune(rows=(bad,), original=(), winner=None, users=None), None, path)

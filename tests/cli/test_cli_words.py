@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 import pytest
 
@@ -148,7 +149,7 @@ def test_each_help_has_two_examples_that_are_so_and_its_exit_codes(
     )
     for example in below.EXAMPLES[command]:
         assert f"  {example}" in told
-        words = example.split("   ")[0].split(" > ")[0].split()[1:]
+        words = shlex.split(example.split("   ")[0].split(" > ")[0])[1:]
         assert read(*words)[0] == command
 
 

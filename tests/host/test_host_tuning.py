@@ -12,7 +12,7 @@ from tuned import TRUTHS, Answer, FakeServer, tuned
 from llmtop.analysis.steady import Steerer
 from llmtop.analysis.tuning import Outcome, Tuning, candidates
 from llmtop.domain.run import Ending
-from llmtop.domain.tuning import Row, Values
+from llmtop.domain.tuning import Tried, Values
 from llmtop.errors import INTERRUPTED, EndpointUnreachable, ServeError
 from llmtop.host import tuning as host_tuning
 from llmtop.host.resuming import Past
@@ -22,7 +22,7 @@ SLOTS = (2, 4, 8)
 """Of which 8 is the best on a laptop; few slots are soon simulated."""
 
 
-def rows(result: Tuned) -> dict[str, Row]:
+def rows(result: Tuned) -> dict[str, Tried]:
     return {row.values[0][1]: row for row in result.tune.rows}
 
 
