@@ -203,13 +203,13 @@ class Served:
             except EndpointAuthFailed as error:
                 raise ServeError(f"the server is up, but does not let us in: {error.problem}", kept.tail()) from None
             except EndpointError as error:
-                work.problem = error.problem
+                work.problem, work.is_silent = error.problem, isinstance(error, EndpointUnreachable)
             await work.pause(PAUSE_S, None, check)
 
     def _check(self, kept: KeptCommand, begun_s: float, work: _Work) -> None:
         """Raises ServeError: the server has died or is too late."""
         waited_s = time.monotonic() - begun_s
-        work.tell(loading_text(waited_s, self.last_start_s, work.problem))
+        work.tell(loading_text(waited_s, self.last_start_s, None if work.is_silent else work.problem))
         if (code := kept.look()) is not None:
             raise ServeError(ended_text("serve", code), kept.tail())
         if waited_s > self._limits.ready_s:
@@ -281,6 +281,8 @@ class _Work:
         self._told_s = 0.0
         self.problem: str | None = None
         """Why the server is not ready, the last time that it was asked."""
+        self.is_silent = False
+        """That is because nobody answers, as is usual at first."""
 
     def go_on(self) -> None:
         """Raises ServeError: nobody wants it any more."""

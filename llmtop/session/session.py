@@ -594,7 +594,6 @@ class Session:
 
     def _tick(self) -> None:
         """Everything that became known since the last tick, as one batch: recorded, shown, and judged by the watch."""
-        self._heed_command()
         load = (self._engine.take(),) if self._engine is not None else ()
         t_s, noted = self.t_s, _taken(self._noted)
         own = FactBatch(
@@ -624,6 +623,7 @@ class Session:
             self._driven.note(batch.changes)
         elif absent_in(batch):
             self._away.absent = True
+        self._heed_command()
 
     def _tell_of_recording(self, writer: RunWriter) -> None:
         for severity, text in writer.news():
@@ -778,10 +778,11 @@ class Session:
         problem = "" if status is None else status.problem
         if problem and problem != self._problem:
             self._tell("server", problem, "error")
-            if status is not None and not status.runs and self._engine is not None and not self._apart:
-                self._engine.cut()
-                self._note(self._watch.to(EndpointState.DOWN, self.t_s, problem))
         self._problem = problem
+        gone = status is not None and problem and not status.runs and not self._apart
+        if gone and self._engine is not None and self._watch.state is not EndpointState.DOWN:
+            self._engine.cut()
+            self._note(self._watch.to(EndpointState.DOWN, self.t_s, problem))
 
 
 async def _check_count(client: EndpointClient, prompts: PromptSource, point: LoadPoint) -> None:

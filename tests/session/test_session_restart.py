@@ -11,7 +11,8 @@ from session_fakes import BASE, World, made, settled
 
 from llmtop.domain.commands import Restart, SetLoad, StopLoad
 from llmtop.domain.endpoint import CommandStatus, Endpoint, EndpointState
-from llmtop.domain.run import Chapter, Event
+from llmtop.domain.run import Chapter, Event, FactBatch
+from llmtop.domain.samples import LoadBin
 from llmtop.errors import ServeError
 from llmtop.session.session import Session
 
@@ -145,4 +146,14 @@ async def test_a_server_of_ours_that_dies_gets_no_more_load(world: World, tmp_pa
     assert world.engines[0].cuts == 1
     assert session.frame().endpoint.state is EndpointState.DOWN
     await settled()
+    await world.ended(session, 0.0)
+
+
+async def test_a_last_token_of_a_server_that_died_does_not_bring_it_back(world: World, tmp_path: Path) -> None:
+    session, target = await begun(world, tmp_path)
+    target.problem, target.runs = "the server was ended by SIGKILL", False
+    late = LoadBin(t_s=1.2, span_s=0.25, target=2, in_flight=2, output_tokens=5)
+    world.engines[0].untold += [FactBatch(t_s=1.2, bins=(late,)), FactBatch(t_s=1.5, bins=(late,))]
+    await world.clock.go(3.0)
+    assert session.frame().endpoint.state is EndpointState.DOWN
     await world.ended(session, 0.0)
