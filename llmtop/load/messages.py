@@ -15,6 +15,7 @@ from llmtop.domain.load import Caps, Start
 from llmtop.domain.profile import Workload
 from llmtop.load.here import WorkerFacts
 from llmtop.load.pacer import Pacer
+from llmtop.workload.sizing import Sizes
 
 Message = TypeVar("Message")
 
@@ -32,6 +33,7 @@ class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     api: str
     start: Start = "staggered"
     salt: int = 0
+    sizes: Sizes | None = None
     worker: int = 0
     workers: int = 1
 

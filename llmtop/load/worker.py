@@ -31,6 +31,8 @@ async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter)
         start=setup.worker,
         step=setup.workers,
     )
+    if setup.sizes is not None:
+        prompts.settle(setup.sizes)
     here = Here(
         Setup(
             client=client,

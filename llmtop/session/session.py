@@ -77,6 +77,7 @@ from llmtop.profiles import at_slots
 from llmtop.recording.writer import RunWriter, new_run_path, runs_directory
 from llmtop.session.away import Away, Driven, absent_in, same_process, turned
 from llmtop.session.options import SessionOptions
+from llmtop.session.sizing import count_words
 from llmtop.session.status import endpoint_label, endpoint_status, info_changes, run_name, settings_of
 from llmtop.session.targets import SIMULATED, slots_of, target_of
 from llmtop.session.watch import EndpointWatch
@@ -491,8 +492,11 @@ class Session:
         prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=salt)
         for note in prompts.notes:
             self._tell("load", f"{WORKLOAD}{note}", "warning")
-        if info.has_tokenize:
-            await _check_count(client, prompts, profile.plan.base)
+        if not self._options.skip_checks:
+            point, room = profile.plan.base, info.max_model_len
+            told = await count_words(client, prompts, point, api, info.has_tokenize, room)
+            if told is not None:
+                self._tell("load", told)
         pacer = Pacer(profile.plan, seed)
         if self._wanted:
             pacer = Pacer.hold(self._wanted, seed)
@@ -510,6 +514,7 @@ class Session:
                 api=api,
                 start=profile.start,
                 salt=salt,
+                sizes=prompts.sizes,
                 workers=workers,
             )
             return LoadEngine(Workers(shared), pacer, caps, shared.now)
@@ -783,14 +788,6 @@ class Session:
         if gone and self._engine is not None and self._watch.state is not EndpointState.DOWN:
             self._engine.cut()
             self._note(self._watch.to(EndpointState.DOWN, self.t_s, problem))
-
-
-async def _check_count(client: EndpointClient, prompts: PromptSource, point: LoadPoint) -> None:
-    """Let the endpoint's own tokenizer count one prompt, so that already the first ones have the asked length."""
-    prompt = prompts.peek(point)
-    counted = await client.tokenize(prompt.text)
-    if counted is not None:
-        prompts.calibrate(prompt.tokens, counted, "tokenize")
 
 
 def trace_plan(arrivals_s: Sequence[float], base: LoadPoint) -> LoadPlan:

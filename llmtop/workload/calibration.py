@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from llmtop.workload.sizing import Sizes
+
 TEMPLATE_TOKENS = 96
 """More than a chat template and its default system prompt add. A larger excess is the tokenizer's."""
 EXACT_CORRECTIONS = 3
@@ -39,6 +41,8 @@ class Calibration:
         self.source = "tiktoken" if ratio is None else "ratio"
         """tiktoken: by the word list; usage or tokenize: measured, exact; ratio: measured, right on average."""
         self._has_words = self._exact = ratio is None
+        self._settled = False
+        """Whether the constant is known: only the ratio is learnt on."""
         self._corrections = 0
         self._made = 0
         self._heard = 0
@@ -60,6 +64,12 @@ class Calibration:
     def tokens(self, words: int) -> int:
         """How many tokens a prompt of `words` is."""
         return round(self.constant + self.ratio * words)
+
+    def settle(self, sizes: Sizes) -> None:
+        """Take over what the endpoint counted before the load."""
+        self.constant, self.ratio = sizes.constant, sizes.ratio
+        self._settled, self._exact = True, sizes.exact
+        self.source = sizes.source if sizes.exact else "ratio"
 
     def made(self) -> None:
         """A prompt was handed out."""
@@ -98,7 +108,7 @@ class Calibration:
         if words < CUT_FROM * fewest or abs(counted - count) > SAME_COUNT or counted >= words:
             return False
         self._context = counted
-        self.constant, self.ratio, self._exact = 0.0, self._given, self._has_words
+        self.constant, self.ratio, self._exact, self._settled = 0.0, self._given, self._has_words, False
         self._shortest = self._longest = self._plateau = None
         self._corrections, self._passed_over = 0, max(self._made, self._heard)
         self._count, self._asked_sum, self._counted_sum = 0, 0.0, 0.0
@@ -127,8 +137,8 @@ class Calibration:
         self._count, self._asked_sum, self._counted_sum = 0, 0.0, 0.0
 
     def _slope(self) -> float | None:
-        """Tokens per word between the shortest and the longest prompt so far; None: too alike."""
-        if self._shortest is None or self._longest is None:
+        """Tokens per word between the shortest and the longest prompt so far; None: too alike, or not needed."""
+        if self._settled or self._shortest is None or self._longest is None:
             return None
         (few, few_tokens), (many, many_tokens) = self._shortest, self._longest
         if many < SPREAD * few + 16 or many_tokens <= few_tokens:

@@ -13,6 +13,7 @@ from llmtop.errors import UsageError
 from llmtop.workload.calibration import Calibration
 from llmtop.workload.conversations import Conversation, Message, read_conversations
 from llmtop.workload.lengths import draw
+from llmtop.workload.sizing import Sizes
 from llmtop.workload.traces import TraceRow, read_trace
 from llmtop.workload.words import CLOSING, CLOSING_WORDS, HEAD_WORDS, WordTable
 
@@ -63,6 +64,8 @@ class PromptSource:
     ) -> None:
         self.workload = workload
         self.calibration = Calibration(model_tokens_per_word)
+        self.sizes: Sizes | None = None
+        """What the endpoint counted before the load, for other sources of the same prompts."""
         self.cut = 0
         """How many prompts were cut to `max_model_len`."""
         self._max_model_len = max_model_len
@@ -127,6 +130,20 @@ class PromptSource:
         """
         if not self._conversations:
             self.calibration.learn(asked_tokens, usage_prompt_tokens, source)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether prompts are of words of the list and of the load point's lengths: of no file."""
+        return not self._conversations and not self._trace
+
+    def closes(self, tokens: int) -> bool:
+        """Whether a prompt of `tokens` has room for the closing words."""
+        return tokens >= _CLOSED_FROM
+
+    def settle(self, sizes: Sizes) -> None:
+        """Write all prompts by what the endpoint counted before the load; see `llmtop.workload.sizing`."""
+        self.sizes = sizes
+        self.calibration.settle(sizes)
 
     def _fit(self, prompt_tokens: int, output_tokens: int) -> tuple[int, int]:
         if self._max_model_len is None:

@@ -132,19 +132,24 @@ class FakeScraper:
 class FakeClient:
     stamp_source = "kernel"
 
+    counts = False
+
     def __init__(self) -> None:
         self.closed = False
         self.access = Access(Endpoint(base_url="http://127.0.0.1:1"))
         self.bodies = types.SimpleNamespace(model="m", shape=RequestShape(least_tokens=16))
         self.used: list[tuple[Dialect, str, RequestShape]] = []
-        self.counts: list[str] = []
 
     def use(self, dialect: Dialect, model: str, shape: RequestShape) -> None:
         self.used.append((dialect, model, shape))
 
     async def tokenize(self, text: str) -> int | None:
-        self.counts.append(text)
-        return 7
+        return 2 * len(text.split()) if self.counts else None
+
+    async def generate(self, text: str, output_tokens: int, api: str, trace: Any, sink: Any) -> None:
+        """Counts two tokens for each word, and eleven around a text."""
+        trace.prompt_tokens = 2 * len(text.split()) + 11 if self.counts else None
+        trace.outcome = Outcome.OK
 
     async def close(self) -> None:
         self.closed = True
@@ -187,16 +192,14 @@ class FakePrompts:
     def __init__(self, world: World) -> None:
         self.arrivals_s = world.arrivals_s
         self.notes: tuple[str, ...] = ()
-        self.calibrated: list[tuple[int, int, str]] = []
+        self.sizes: Any = None
+        self.drawn = True
 
-    def next(self, point: LoadPoint) -> Any:
-        return types.SimpleNamespace(text="a prompt", tokens=5)
+    def closes(self, tokens: int) -> bool:
+        return tokens >= 36
 
-    def peek(self, point: LoadPoint) -> Any:
-        return self.next(point)
-
-    def calibrate(self, expected: int, counted: int, source: str) -> None:
-        self.calibrated.append((expected, counted, source))
+    def settle(self, sizes: Any) -> None:
+        self.sizes = sizes
 
 
 def made(world: World, monkeypatch: pytest.MonkeyPatch) -> World:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from session_fakes import BASE, INFO, World, load_bin, made, refusals, settled
+from session_fakes import BASE, INFO, FakeClient, World, load_bin, made, refusals, settled
 
 from llmtop.domain.commands import InjectFault, SetKnob, SetLoad, StopLoad
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState
@@ -147,13 +147,20 @@ async def test_by_default_a_session_loads_from_its_own_process(world: World, tmp
     await world.ended(session)
 
 
-@pytest.mark.parametrize("has", [True, False])
-async def test_the_first_prompt_is_counted_by_an_endpoint_that_can(world: World, tmp_path: Path, has: bool) -> None:
+@pytest.mark.parametrize(
+    ("api", "has", "constant"),
+    [("completions", True, 0), ("completions", False, 11), ("chat", False, 11), ("chat", True, 11)],
+)
+async def test_words_are_counted_before_the_load_with_what_stands_around_a_prompt(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: str, has: bool, constant: float
+) -> None:
+    monkeypatch.setattr(FakeClient, "counts", True)
     world.found = lambda: replace(INFO, has_tokenize=has)
-    session = world.session(tmp_path, patient=False)
+    session = world.session(tmp_path, patient=False, workload=Workload(api=api))
     await session.start()
     _, setup = world.engines[0].hands
-    assert setup.script._prompts.calibrated == ([(5, 7, "tokenize")] if has else [])
+    sizes = setup.script._prompts.sizes
+    assert (sizes.ratio, sizes.constant) == (2, constant)
     await world.ended(session)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Workload
+from llmtop.workload import sizing
 from llmtop.workload.calibration import Calibration
 from llmtop.workload.prompts import Prompt, PromptSource
+from llmtop.workload.words import words
 
 
 def converse(
@@ -116,3 +119,30 @@ def test_counts_that_make_no_sense_change_nothing() -> None:
     calibration = Calibration()
     calibration.learn(192, 0, "usage")
     assert calibration.tokens(100) == 100
+
+
+@pytest.mark.parametrize("template", [0, 1, 37])
+@pytest.mark.parametrize("asked", [192, 550, 1024])
+def test_words_that_were_counted_before_the_load_give_the_asked_length_on_average(template: int, asked: int) -> None:
+    """A tokenizer that splits each word in its own way."""
+
+    def count(text: str) -> int:
+        return template + sum(1 + zlib.crc32(word.encode()) % 3 for word in text.split())
+
+    source = PromptSource(Workload())
+    found = sizing.sizes(tuple(count(text) for text in sizing.texts(2048, True)), 2048, True, "usage")
+    assert found is not None
+    source.settle(found)
+    point = LoadPoint(concurrency=1, prompt_tokens=asked)
+    assert sum(count(source.next(point).text) for _ in range(600)) / 600 == pytest.approx(asked, rel=0.01)
+    assert source.calibration.source == "ratio"
+
+
+def test_a_tokenizer_of_our_words_is_told_exactly_and_a_constant_count_tells_nothing() -> None:
+    texts = sizing.texts(None, True)
+    assert sizing.sizes(tuple(len(text.split()) + 9 for text in texts), None, True, "usage") == sizing.Sizes(
+        9, 1, "usage"
+    )
+    assert sizing.sizes((7,) * len(texts), None, True, "usage") is None
+    assert sizing.sizes((300, 300), None, True, "usage") is None
+    assert sorted(" ".join(sizing.texts(500, False)[2:]).split()) == sorted(words())
