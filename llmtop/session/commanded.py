@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Mapping
 
 from llmtop.domain.commands import InjectFault, SetKnob
@@ -18,6 +19,8 @@ from llmtop.session.served import Limits, Served
 from llmtop.simulator.server.process import KnobValue
 from llmtop.wording.serving import not_resumed_text, working_text
 
+READ_S = 1.0
+"""Between two looks at the log."""
 OURS = ("OPENBLAS_NUM_THREADS",)
 """Variables of this process that are no wish of the user's."""
 
@@ -35,6 +38,7 @@ class Commanded:
         self._wanted: dict[str, str] = {}
         self._work = self._problem = ""
         self._log: tuple[str, ...] = ()
+        self._read_s = 0.0
         self._given_up = threading.Event()
         self._heard = Access(endpoint).heard
         self._served = Served(
@@ -48,10 +52,12 @@ class Commanded:
 
     @property
     def status(self) -> CommandStatus:
-        """For the screen. Reads the log only where something is under way or went wrong."""
-        if self._work or self._problem:
+        """For the screen."""
+        now_s = time.monotonic()
+        if now_s - self._read_s >= READ_S:
+            self._read_s = now_s
             self._log = tuple(map(self._heard, self._served.tail))
-        elif (died := self._served.died) is not None:
+        if not (self._work or self._problem) and (died := self._served.died) is not None:
             self._problem = died
         path = self._served.log_path
         return CommandStatus(

@@ -44,6 +44,8 @@ class ToKeep(Struct, frozen=True):
     kind: Kind
     grace_s: float
     """Between SIGTERM and SIGKILL."""
+    environment: tuple[bytes, ...] = ()
+    """NAME=value of all that it sees."""
 
 
 class Kept(Struct, frozen=True, omit_defaults=True):
@@ -91,6 +93,7 @@ class Keeper:
             stdout=subprocess.PIPE if what.kind == "serve" else log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=dict(each.partition(b"=")[::2] for each in what.environment),
             preexec_fn=begin,
         )
         self.pid = self._process.pid

@@ -9,8 +9,8 @@ import os
 import select
 import signal
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -32,6 +32,8 @@ class Log:
 
     def __init__(self) -> None:
         self.path: Path | None = None
+        self._lock = threading.Lock()
+        self._closed = False
         try:
             folder = user_folder("log")
             make_folder(folder)
@@ -65,18 +67,24 @@ class Log:
     def tail(self, lines: int = TAIL_LINES, since: int = 0) -> tuple[str, ...]:
         """The last lines, fit to be shown; only those after a mark, unless the log was begun anew since."""
         try:
-            bound(self._descriptor)
-            size = os.fstat(self._descriptor).st_size
-            start = max(since if since <= size else 0, size - KEPT_BYTES)
-            text = os.pread(self._descriptor, size - start, start).decode("utf-8", "replace")
+            with self._lock:
+                text = "" if self._closed else self._end(since).decode("utf-8", "replace")
         except OSError:
             return ()
         # A bar of progress writes over its line: what was written last is what was seen.
         rows = (plain(line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n"))
         return tuple([row for row in rows if row.strip()][-lines:])
 
+    def _end(self, since: int) -> bytes:
+        bound(self._descriptor)
+        size = os.fstat(self._descriptor).st_size
+        start = max(since if since <= size else 0, size - KEPT_BYTES)
+        return os.pread(self._descriptor, size - start, start)
+
     def close(self) -> None:
-        os.close(self._descriptor)
+        with self._lock:
+            self._closed = True
+            os.close(self._descriptor)
 
 
 def _forget(folder: Path) -> None:
@@ -88,14 +96,14 @@ def _forget(folder: Path) -> None:
 class KeptCommand:
     """Begun when it is made. Raises ServeError: it could not be; SessionLost: nor could its keeper."""
 
-    def __init__(self, what: ToKeep, log: Log, environment: Mapping[str, str]) -> None:
+    def __init__(self, what: ToKeep, log: Log) -> None:
         self._what, self._log = what, log
         self.since = log.mark()
         self.pid: int | None = None
         self.ended: int | None = None
         """Its exit code, as far as `look` has heard."""
         self._heard = b""
-        self._child = channel.Child("llmtop.session.keeper", environment=environment, log=log.fileno())
+        self._child = channel.Child("llmtop.session.keeper", log=log.fileno())
         self._child.send(channel.framed(msgspec.json.encode(what)))
         self._poll = select.poll()
         self._poll.register(self._child.stdout.fileno(), select.POLLIN)

@@ -160,7 +160,8 @@ class Served:
 
     def _begin(self, line: str) -> KeptCommand:
         assert self._log is not None
-        return KeptCommand(ToKeep(line, self.command.kind, self._limits.grace_s), self._log, self._environment)
+        seen = tuple(os.fsencode(f"{name}={value}") for name, value in self._environment.items())
+        return KeptCommand(ToKeep(line, self.command.kind, self._limits.grace_s, seen), self._log)
 
     def _end(self) -> None:
         if self._kept is not None:
