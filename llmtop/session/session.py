@@ -352,11 +352,7 @@ class Session:
     async def _begin(self, info: EndpointInfo) -> None:
         """The endpoint answers: take up the load, or offer it again to who saw the server go away."""
         if self._apart:
-            self._apart, self._away, self._offer = False, None, None
-            self._learn_of_start(info)
-            await self._make_contact(info)
-            self._note(self._watch.to(EndpointState.UP, self.t_s))
-            self._begin_anew()
+            await self._begin_anew(info)
         elif self._away is not None:
             await self._come_back(self._away, info)
         else:
@@ -622,13 +618,18 @@ class Session:
             self._tell_of_recording(self._writer)
         before = self._watch.state
         self._note(self._watch.observe(batch))
-        if self._watch.state is EndpointState.DOWN and before is not EndpointState.DOWN and self._engine is not None:
+        if self._watch.state is EndpointState.DOWN and before is not EndpointState.DOWN and self._can_fall:
             self._fall()
         if self._away is None:
             self._driven.note(batch.changes)
         elif absent_in(batch):
             self._away.absent = True
         self._heed_command()
+
+    @property
+    def _can_fall(self) -> bool:
+        """Whether there is a load that could: none while the server restarts because it was asked to."""
+        return self._engine is not None and not self._apart
 
     def _tell_of_recording(self, writer: RunWriter) -> None:
         for severity, text in writer.news():
@@ -749,9 +750,10 @@ class Session:
             engine = self._engine
             if engine is not None and not self._apart:
                 self._apart, self._resumes = True, engine.target
+                self._away = self._offer = None
                 engine.cut()
                 await self._end_contact()
-                self._scraper = self._client = None
+                self._scraper = None
                 self._wanted = self._resumes or self._wanted
             self._retry_at_s = None
             self._note(self._watch.to(EndpointState.CONNECTING, self.t_s))
@@ -765,17 +767,23 @@ class Session:
                     return
             self._connect()
 
-    def _begin_anew(self) -> None:
+    async def _begin_anew(self, info: EndpointInfo) -> None:
         """The server answers after a restart that was asked for: what is measured now is measured with its settings."""
+        told = self._changes(info)
+        self._learn_of_start(info)
+        await self._make_contact(info)
+        self._apart = False
         self._starts += 1
         status = self._target.status
         before, now = self._set, {} if status is None else dict(status.settings)
-        changes = [f"{name} {before.get(name) or '?'} → {now[name]}" for name in now if now[name] != before.get(name)]
-        self._turned |= now
+        silent = [name for name in now if now[name] != before.get(name) and name not in dict(info.traits)]
+        changes = (*(f"{name} {before.get(name) or '?'} → {now[name]}" for name in silent), *told)
         self._set = now
-        self._begin_chapter("; ".join(changes) or RESTARTED)
+        self._turned |= now
+        self._begin_chapter(restarted_text(changes))
         rests = "" if self._wanted is not None and self._wanted.value else "; the load stays at 0 until you set it"
-        self._tell("server", f"{'; '.join(changes) or RESTARTED}{rests}")
+        self._tell("server", f"{restarted_text(changes)}{rests}")
+        self._note(self._watch.to(EndpointState.UP, self.t_s))
 
     def _heed_command(self) -> None:
         """Tell once what went wrong with the server's command; a server that is gone gets no load."""

@@ -83,7 +83,7 @@ async def test_the_load_falls_to_zero_and_goes_on_when_the_server_is_back(world:
     assert world.engines[1].pacer.target(0.0) == BASE, "the same load again"
     assert session.frame().endpoint.state is EndpointState.UP
     chapters, _ = told(session)
-    assert [chapter.text for chapter in chapters] == ["seqs 8 → 16"]
+    assert [chapter.text for chapter in chapters] == ["the server has restarted: seqs 8 → 16"]
     assert chapters[0].key.startswith("start=2 ")
     assert "seqs=16" in chapters[0].key
     assert session.frame().endpoint.named == "seqs 16"
