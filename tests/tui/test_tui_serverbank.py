@@ -82,6 +82,7 @@ async def test_esc_takes_the_question_back_and_the_slider_too(cockpit):
     assert not app.host.sent
 
 
+@pytest.mark.faults
 async def test_a_setting_that_is_no_number_is_typed(cockpit):
     app = cockpit("live")
     async with app.run_test(size=(120, 40)) as pilot:
