@@ -35,6 +35,9 @@ SLOTS = (
 )
 """Names of the setting that says how many requests run at once: of vLLM, SGLang, TGI, TensorRT-LLM, LMDeploy, llama.cpp
 and Ollama, in small letters with `_`."""
+GATE = 0.06
+"""Share by which what a gate says differs from what as many slots carry: its own round trip leaves a slot empty for a
+moment (30.4 of 32 ran), and runs of one server differ by as much."""
 MOST_CANDIDATES = 64
 
 
@@ -121,6 +124,20 @@ def candidates(tries: Sequence[tuple[str, Sequence[str]]]) -> tuple[Candidate, .
     if len(found) > MOST_CANDIDATES:
         raise UsageError(f"--try: {len(found)} configurations; {MOST_CANDIDATES} are the most")
     return tuple(found)
+
+
+def both(searched: Carried, by_gate: Carried) -> Carried:
+    """What a search and a gate say of the same, by how much each knows; the bounds are the search's.
+
+    A search that ran out of time leaves a wide bracket, in which the gate knows better where. Where they contradict
+    each other the search is right: it drove the configuration itself.
+    """
+    if by_gate.value > searched.high or by_gate.value < searched.low:
+        return searched
+    halves = [(searched.high - searched.low) / 2, max(GATE, (by_gate.high - by_gate.low) / 2 / by_gate.value)]
+    own, other = (1 / max(half, 1e-6) ** 2 for half in (halves[0], halves[1] * by_gate.value))
+    value = (own * searched.value + other * by_gate.value) / (own + other)
+    return Carried(value, searched.low, searched.high)
 
 
 class Tuning:
@@ -231,10 +248,11 @@ class Tuning:
 
     def _users_of(self, each: Candidate) -> Carried | None:
         searched = self._searched.get(each.values)
-        if searched is not None:
-            return searched.users
         raced = self._raced.get(each.group)
-        return None if raced is None or each.slots is None else dict(raced.carried).get(each.slots)
+        by_gate = None if raced is None or each.slots is None else dict(raced.carried).get(each.slots)
+        if searched is None or searched.users is None:
+            return by_gate
+        return searched.users if by_gate is None else both(searched.users, by_gate)
 
     def _tokens_of(self, each: Candidate) -> Carried | None:
         searched = self._searched.get(each.values)

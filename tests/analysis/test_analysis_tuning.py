@@ -219,6 +219,15 @@ def test_a_search_that_finds_less_than_the_next_best_carries_has_that_searched_t
     assert plan.result.winner == (("max_num_seqs", "64"),)
 
 
+def test_a_gate_says_where_in_a_wide_bracket_and_a_search_is_right_where_they_contradict() -> None:
+    gate = Carried(50.0, 49.0, 51.0)
+    wide = tuning.both(Carried(42.0, 40.0, 61.0), gate)
+    assert 48 < wide.value < 50
+    assert (wide.low, wide.high) == (40.0, 61.0)
+    assert tuning.both(Carried(51.0, 50.0, 52.0), gate).value == pytest.approx(51, abs=0.2)
+    assert tuning.both(Carried(33.0, 32.0, 36.0), gate) == Carried(33.0, 32.0, 36.0)
+
+
 def test_with_users_the_winner_gives_most_tokens_of_those_that_carry_them() -> None:
     plan = Tuning(candidates(SIX), users=34)
     play(plan, {})
@@ -273,6 +282,7 @@ def test_what_was_not_measured_is_in_the_table_and_no_result() -> None:
         (steady.SCRAPES, 4),
         (steady.NEAR, 0.1),
         (steady.AGAIN_E2ES, (4.0, 16.0)),
+        (tuning.GATE, 0.06),
         (tuning.MOST_CANDIDATES, 64),
         (window.SETTLE_E2ES, 1.0),
         (window.LEAST_S, 1.5),
