@@ -26,7 +26,8 @@ ASKED = {
     "soak": Question.SOAK,
     "spike": Question.SPIKE,
     "smoke": Question.HOLD,
-    **dict.fromkeys(("chat", "code", "long-context", "ramp", "sharegpt"), Question.PEAK),
+    "llmperf": Question.HOLD,
+    **dict.fromkeys(("chat", "code", "long-context", "ramp", "sharegpt", "vllm-bench"), Question.PEAK),
 }
 
 
@@ -211,6 +212,9 @@ def test_the_main_shipped_loads() -> None:
     assert load_profile(shipped_folder() / "ramp.toml").plan.stages[0].shape == Ramp(0, 64)
     assert load_profile(shipped_folder() / "soak.toml").plan.stages[-1].duration_s == 3600
     assert load_profile(shipped_folder() / "smoke.toml").plan.duration_s == 20
+    bench = load_profile(shipped_folder() / "vllm-bench.toml")
+    assert (bench.start, bench.workload.api) == ("together", "completions")
+    assert (bench.plan.base.prompt_tokens, bench.plan.base.output_tokens) == (1024, 128)
     spike = load_profile(shipped_folder() / "spike.toml").plan.stages[0].shape
     assert isinstance(spike, Spike)
     assert (spike.base, spike.peak) == (16, 96)
