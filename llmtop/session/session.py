@@ -6,8 +6,7 @@ import asyncio
 import itertools
 import platform
 import time
-from collections.abc import Coroutine, Sequence
-from pathlib import Path
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import msgspec
@@ -37,7 +36,7 @@ from llmtop.domain.endpoint import (
     EndpointStatus,
 )
 from llmtop.domain.frame import Frame, Offer
-from llmtop.domain.load import LoadPlan, LoadPoint, Stage
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.run import (
     Chapter,
@@ -60,24 +59,16 @@ from llmtop.errors import (
     EndpointAuthFailed,
     EndpointError,
     EndpointUnreachable,
-    RunFileError,
     ServeError,
     UsageError,
 )
-from llmtop.files import ignored, temporary_folder
 from llmtop.load.engine import LoadEngine
-from llmtop.load.files import auto_workers
-from llmtop.load.here import Here
-from llmtop.load.messages import WorkerSetup
-from llmtop.load.pacer import Pacer
-from llmtop.load.pool import Workers
-from llmtop.load.setup import Setup
 from llmtop.meter.frames import FrameBuilder
 from llmtop.profiles import at_slots
-from llmtop.recording.writer import RunWriter, new_run_path, runs_directory
 from llmtop.session.away import Away, Driven, absent_in, same_process, turned
+from llmtop.session.driving import engine_for
 from llmtop.session.options import SessionOptions
-from llmtop.session.sizing import count_words
+from llmtop.session.recorder import Recorder
 from llmtop.session.status import endpoint_label, endpoint_status, info_changes, run_name, settings_of
 from llmtop.session.targets import SIMULATED, slots_of, target_of
 from llmtop.session.watch import EndpointWatch
@@ -86,12 +77,8 @@ from llmtop.telemetry.scraper import Scraper
 from llmtop.wording.between import IN_TURN
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.gate import gate_idle
-from llmtop.wording.recording import elsewhere_text, nowhere_text
 from llmtop.wording.restarts import RESTARTED, back_text, changes_text, restarted_text
-from llmtop.wording.sentences import WORKLOAD, expected_peak
-from llmtop.workload.prompts import PromptSource
-from llmtop.workload.script import OneShot
-from llmtop.workload.traces import arrivals_replay
+from llmtop.wording.sentences import expected_peak
 
 Fact = TypeVar("Fact")
 
@@ -142,7 +129,7 @@ class Session:
         self._scraping: asyncio.Task[None] | None = None
         self._gpus = GpuReader()
         self._engine: LoadEngine | None = None
-        self._writer: RunWriter | None = None
+        self._recorder = Recorder()
         self._turned: dict[str, float | str] = {}
         """Knobs that were turned, to what they stand at."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,9 +141,6 @@ class Session:
         self._chapters: list[Chapter] = []
         self._noted: list[JudgedLevel | SearchEnded] = []
         self._starts = 1
-        self._recording = True
-        self._unrecorded: str | None = None
-        """Why there is no run file."""
         self._retry_at_s: float | None = None
         self._wanted: LoadPoint | None = None
         self._driven = Driven()
@@ -206,26 +190,10 @@ class Session:
         self._spawn(self._tick_forever())
 
     def _record(self) -> None:
-        """Open the run file. One that was asked for has to be where it was asked for; any other may lie elsewhere."""
-        if self._options.run_file:
-            self._writer = RunWriter(Path(self._options.run_file), self.meta)
-            return
+        """Raises RunFileError: the run file that was asked for cannot be made."""
         name = self._options.label or self.meta.preset or endpoint_label(self.meta)
-        if odd := ignored("data"):
-            self._tell("recording", odd, "warning")
-        try:
-            self._writer = RunWriter(new_run_path(name, self.meta.started_at), self.meta)
-            return
-        except OSError as error:
-            wanted, why = runs_directory(), error.strerror or str(error)
-        except RunFileError as error:
-            wanted, why = runs_directory(), error.problem.partition(";")[0].removeprefix("cannot be written: ")
-        try:
-            self._writer = RunWriter(new_run_path(name, self.meta.started_at, temporary_folder()), self.meta)
-            self._tell("recording", elsewhere_text(wanted, why, self._writer.path), "warning")
-        except (OSError, RunFileError):
-            self._unrecorded = nowhere_text(wanted, why)
-            self._tell("recording", self._unrecorded, "error")
+        self._recorder.open(self._options.run_file, name, self.meta)
+        self._tell_of_recording()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -270,16 +238,15 @@ class Session:
             await self._target.close()  # a server takes its time to end; the run file does not wait for it
 
     async def _end_writing(self, ended_s: float, ending: Ending | None) -> None:
-        if self._writer is not None and self._engine is None and not self.frame().marks:  # nothing there to look at
-            writer, self._writer = self._writer, None
-            await asyncio.to_thread(writer.discard)
-        if self._writer is not None:
-            await asyncio.to_thread(self._writer.close, ended_s, ending)
-            self._tell_of_recording(self._writer)
-            if self._events:
-                last = FactBatch(t_s=self.t_s, events=_taken(self._events))
-                self._builder.consume(last)
-                self._untold.append(last)
+        if self._engine is None and not self.frame().marks:  # nothing there to look at
+            await asyncio.to_thread(self._recorder.discard)
+            return
+        await asyncio.to_thread(self._recorder.close, ended_s, ending)
+        self._tell_of_recording()
+        if self._events:
+            last = FactBatch(t_s=self.t_s, events=_taken(self._events))
+            self._builder.consume(last)
+            self._untold.append(last)
 
     def hurry(self) -> None:
         """Close without waiting for the server any longer."""
@@ -455,7 +422,15 @@ class Session:
         first = await scraper.scrape() if self._away is not None else None
         told = first if scraper.fresh else None
         self._scraping = self._spawn(self._scrape_forever(scraper))
-        self._engine = await self._make_engine(client, info)
+        self._engine = await engine_for(
+            self._options,
+            self._endpoint,
+            info,
+            client,
+            wanted=self._wanted,
+            origin_ns=self._origin_ns,
+            tell=self._tell,
+        )
         self._spawn(self._engine.run())
         return told
 
@@ -477,67 +452,12 @@ class Session:
         endpoint = msgspec.structs.replace(self._endpoint, model=info.model, dialect=info.dialect)
         source = client.stamp_source
         self.meta = safe_meta(msgspec.structs.replace(self.meta, endpoint=endpoint, info=info, stamp_source=source))
-        if self._writer is not None:
-            self._writer.update_meta(self.meta)
-
-    async def _make_engine(self, client: EndpointClient, info: EndpointInfo) -> LoadEngine:
-        profile, seed = self._options.profile, self._options.seed
-        workload, caps, origin_ns = profile.workload, profile.caps, self._origin_ns
-        api = self._api(info)
-        salt = time.perf_counter_ns()  # of this contact alone: no prompt of an earlier one is found in a cache
-        prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=salt)
-        for note in prompts.notes:
-            self._tell("load", f"{WORKLOAD}{note}", "warning")
-        if not self._options.skip_checks:
-            point, room = profile.plan.base, info.max_model_len
-            told = await count_words(client, prompts, point, api, info.has_tokenize, room)
-            if told is not None:
-                self._tell("load", told)
-        pacer = Pacer(profile.plan, seed)
-        if self._wanted:
-            pacer = Pacer.hold(self._wanted, seed)
-        elif prompts.arrivals_s and not profile.plan.stages:
-            pacer = Pacer(trace_plan(prompts.arrivals_s, profile.plan.base), seed, times_s=prompts.arrivals_s)
-        workers = self._options.workers or auto_workers(caps.max_concurrency)
-        if workers > 1:
-            shared = WorkerSetup(
-                endpoint=self._endpoint,
-                info=info,
-                workload=workload,
-                caps=caps,
-                origin_ns=origin_ns,
-                seed=seed,
-                api=api,
-                start=profile.start,
-                salt=salt,
-                sizes=prompts.sizes,
-                workers=workers,
-            )
-            return LoadEngine(Workers(shared), pacer, caps, shared.now)
-        script = OneShot(prompts)
-        setup = Setup(
-            client=client,
-            script=script,
-            caps=caps,
-            origin_ns=origin_ns,
-            seed=seed,
-            api=api,
-            start=profile.start,
-        )
-        return LoadEngine(Here(setup), pacer, caps, setup.now)
+        self._recorder.update_meta(self.meta)
 
     @property
     def _beside_us(self) -> bool:
         """Whether the GPUs of this machine are the server's."""
         return not self._endpoint.simulated and self._endpoint.is_here
-
-    def _api(self, info: EndpointInfo) -> str:
-        """The workload's API, or the one that the endpoint has: a base model has no chat."""
-        wanted = self._options.profile.workload.api
-        if wanted in info.apis or not info.apis:
-            return wanted
-        self._tell("endpoint", f"the endpoint cannot stream {wanted}: {info.apis[0]} is used instead", "warning")
-        return info.apis[0]
 
     def _heed(self, dialect: Dialect) -> None:
         """The metrics are another dialect's than the endpoint was taken for: they count where nothing was known."""
@@ -610,12 +530,8 @@ class Session:
         batch = joined(t_s, (*load, own))
         self._builder.consume(batch)
         self._untold.append(batch)
-        if self._writer is not None:
-            if self._recording:
-                self._writer.write(batch)
-            else:
-                self._writer.pass_over(batch)
-            self._tell_of_recording(self._writer)
+        self._recorder.write(batch)
+        self._tell_of_recording()
         before = self._watch.state
         self._note(self._watch.observe(batch))
         if self._watch.state is EndpointState.DOWN and before is not EndpointState.DOWN and self._can_fall:
@@ -631,8 +547,8 @@ class Session:
         """Whether there is a load that could: none while the server restarts because it was asked to."""
         return self._engine is not None and not self._apart
 
-    def _tell_of_recording(self, writer: RunWriter) -> None:
-        for severity, text in writer.news():
+    def _tell_of_recording(self) -> None:
+        for severity, text in self._recorder.news():
             self._tell("recording", text, severity)
 
     def _begin_chapter(self, text: str, t_s: float | None = None) -> None:
@@ -668,9 +584,9 @@ class Session:
             stage_left_s=engine.stage_left_s if engine else None,
             profile=self.meta.profile.name,
             braked=engine.braked if engine else None,
-            run_file=str(self._writer.path) if self._writer else None,
-            recording=self._recording and self._writer is not None,
-            recording_problem=self._unrecorded if self._writer is None else self._writer.problem,
+            run_file=None if self._recorder.path is None else str(self._recorder.path),
+            recording=self._recorder.on,
+            recording_problem=self._recorder.problem,
             offer=self._offer,
             finished=engine.finished if engine else False,
         )
@@ -710,8 +626,8 @@ class Session:
             case AddMark(text):
                 self._marks.append(Mark(self.t_s, plain(text)))
             case SetRecording(on):
-                self._recording = on and self._writer is not None
-                self._tell("recording", "recording" if self._recording else "recording paused")
+                self._recorder.turn(on)
+                self._tell("recording", "recording" if self._recorder.on else "recording paused")
             case Note(fact):
                 self._noted.append(fact)
             case Restart(settings):
@@ -796,12 +712,6 @@ class Session:
         if gone and self._engine is not None and self._watch.state is not EndpointState.DOWN:
             self._engine.cut()
             self._note(self._watch.to(EndpointState.DOWN, self.t_s, problem))
-
-
-def trace_plan(arrivals_s: Sequence[float], base: LoadPoint) -> LoadPlan:
-    """One stage whose rate is that at which the trace's requests came, until a second after the last."""
-    stage = Stage(name="trace", duration_s=arrivals_s[-1] + 1.0, shape=arrivals_replay(arrivals_s, window_s=1.0))
-    return LoadPlan(stages=(stage,), base=base)
 
 
 def _taken(pile: list[Fact]) -> tuple[Fact, ...]:

@@ -19,10 +19,11 @@ from llmtop.domain.request import REFUSALS, Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.endpoint.access import Access
+from llmtop.session import driving as driving_module
+from llmtop.session import session as session_module
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session
 
-SESSION = "llmtop.session.session"
 INFO = EndpointInfo(dialect=Dialect.VLLM, model="m", apis=("chat", "completions"), has_metrics=True)
 BASE = LoadPoint(concurrency=2)
 
@@ -236,8 +237,9 @@ def made(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
         "Workers": several,
         "Setup": lambda **fields: types.SimpleNamespace(now=None, **fields),
     }
-    for name, fake in fakes.items():
-        monkeypatch.setattr(f"{SESSION}.{name}", fake)
+    for module in (session_module, driving_module):
+        for name in fakes.keys() & vars(module).keys():
+            monkeypatch.setattr(module, name, fakes[name])
     return world
 
 

@@ -18,8 +18,9 @@ from llmtop.domain.request import REFUSALS, Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.recording.reader import RunReader
+from llmtop.session.driving import trace_plan
 from llmtop.session.options import SessionOptions
-from llmtop.session.session import Session, trace_plan
+from llmtop.session.session import Session
 from llmtop.session.watch import EndpointWatch
 from llmtop.simulator.server import schedule
 from llmtop.simulator.server.process import CONTROL_TOKEN_VARIABLE

@@ -447,9 +447,10 @@ async def test_what_happens_to_the_recording_is_told_once_and_what_is_missing_is
     session = await connected(world, tmp_path)
     assert session.frame().recording
     assert session.frame().recording_problem is None
-    assert session._writer is not None
-    session._writer._news.append(("error", "the disk is full"))
-    session._writer._gaps.append((1.0, 2.0))
+    writer = session._recorder._writer
+    assert writer is not None
+    writer._news.append(("error", "the disk is full"))
+    writer._gaps.append((1.0, 2.0))
     await world.clock.go(1.5)
     assert session.frame().recording
     assert session.frame().recording_problem == "what came from 00:01 to 00:02 is lost"

@@ -1,0 +1,95 @@
+"""The load of a run, made for the endpoint as a probe has found it: what is said, by whom, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from llmtop.domain.endpoint import Endpoint, EndpointInfo
+from llmtop.domain.load import LoadPlan, LoadPoint, Stage
+from llmtop.domain.run import EventKind, Severity
+from llmtop.endpoint.client import EndpointClient
+from llmtop.load.engine import LoadEngine
+from llmtop.load.files import auto_workers
+from llmtop.load.here import Here
+from llmtop.load.messages import WorkerSetup
+from llmtop.load.pacer import Pacer
+from llmtop.load.pool import Workers
+from llmtop.load.setup import Setup
+from llmtop.session.options import SessionOptions
+from llmtop.session.sizing import count_words
+from llmtop.wording.sentences import WORKLOAD
+from llmtop.workload.prompts import PromptSource
+from llmtop.workload.script import OneShot
+from llmtop.workload.traces import arrivals_replay
+
+Tell = Callable[[EventKind, str, Severity], None]
+
+
+async def engine_for(
+    options: SessionOptions,
+    endpoint: Endpoint,
+    info: EndpointInfo,
+    client: EndpointClient,
+    *,
+    wanted: LoadPoint | None,
+    origin_ns: int,
+    tell: Tell,
+) -> LoadEngine:
+    """The load that the options' profile plans, in this process or in several.
+
+    Args:
+        wanted: what a hand has commanded, in the plan's place; None, or no load: nothing.
+        origin_ns: zero of the run clock, by `perf_counter_ns`.
+        tell: hears what a reader of the run wants to know.
+    """
+    profile, seed = options.profile, options.seed
+    workload, caps = profile.workload, profile.caps
+    api = _api_for(workload.api, info, tell)
+    salt = time.perf_counter_ns()  # of this contact alone: no prompt of an earlier one is found in a cache
+    prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=salt)
+    for note in prompts.notes:
+        tell("load", f"{WORKLOAD}{note}", "warning")
+    if not options.skip_checks:
+        told = await count_words(client, prompts, profile.plan.base, api, info.has_tokenize, info.max_model_len)
+        if told is not None:
+            tell("load", told, "info")
+    pacer = Pacer(profile.plan, seed)
+    if wanted:
+        pacer = Pacer.hold(wanted, seed)
+    elif prompts.arrivals_s and not profile.plan.stages:
+        pacer = Pacer(trace_plan(prompts.arrivals_s, profile.plan.base), seed, times_s=prompts.arrivals_s)
+    workers = options.workers or auto_workers(caps.max_concurrency)
+    if workers > 1:
+        shared = WorkerSetup(
+            endpoint=endpoint,
+            info=info,
+            workload=workload,
+            caps=caps,
+            origin_ns=origin_ns,
+            seed=seed,
+            api=api,
+            start=profile.start,
+            salt=salt,
+            sizes=prompts.sizes,
+            workers=workers,
+        )
+        return LoadEngine(Workers(shared), pacer, caps, shared.now)
+    script = OneShot(prompts)
+    setup = Setup(client=client, script=script, caps=caps, origin_ns=origin_ns, seed=seed, api=api, start=profile.start)
+    return LoadEngine(Here(setup), pacer, caps, setup.now)
+
+
+def _api_for(wanted: str, info: EndpointInfo, tell: Tell) -> str:
+    """The workload's API, or the one that the endpoint has: a base model has no chat."""
+    if wanted in info.apis or not info.apis:
+        return wanted
+    tell("endpoint", f"the endpoint cannot stream {wanted}: {info.apis[0]} is used instead", "warning")
+    return info.apis[0]
+
+
+def trace_plan(arrivals_s: Sequence[float], base: LoadPoint) -> LoadPlan:
+    """One stage whose rate is that at which the trace's requests came, until a second after the last."""
+    stage = Stage(name="trace", duration_s=arrivals_s[-1] + 1.0, shape=arrivals_replay(arrivals_s, window_s=1.0))
+    return LoadPlan(stages=(stage,), base=base)
