@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llmtop.cli.output import complain, named
 from llmtop.errors import LlmtopError, UsageError
-from llmtop.exchange import aiperf, benchmark_report, guidellm, requests, vllm
+from llmtop.exchange import aiperf, benchmark_report, guidellm_report, requests, vllm
 from llmtop.exchange.foreign import Foreign
 from llmtop.exchange.levels import levels_csv
 from llmtop.files import check_target, write_whole
@@ -18,7 +18,7 @@ from llmtop.host.exporting import loads, measured, rows_of
 from llmtop.host.review import cut_off
 from llmtop.recording.shelf import run_path
 
-SEVERAL: dict[str, Callable[[Sequence[Foreign]], str]] = {"vllm": vllm.written, "guidellm": guidellm.written}
+SEVERAL: dict[str, Callable[[Sequence[Foreign]], str]] = {"vllm": vllm.written, "guidellm": guidellm_report.written}
 """Formats with a place for each load."""
 ONE: dict[str, Callable[[Sequence[Foreign]], str]] = {"aiperf": aiperf.written, "br": benchmark_report.written}
 """Formats of a single one."""

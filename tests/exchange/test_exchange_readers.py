@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.errors import FileError
-from llmtop.exchange import aiperf, benchmark_report, files, guidellm, vllm
+from llmtop.exchange import aiperf, benchmark_report, files, guidellm_report, vllm
 from llmtop.exchange.files import read, sides_in
 from llmtop.exchange.foreign import grouped, level_of
 from llmtop.exchange.heads import looks_foreign
@@ -293,7 +293,7 @@ def test_whatever_a_file_says_it_is_read_and_written_again_or_refused(seed: int,
         return
     for group in grouped("x", runs):
         assert len(parse_levels(levels_csv(group.side(Slo()).levels))) == len(group.levels)
-    for written in (vllm.written, guidellm.written):
+    for written in (vllm.written, guidellm_report.written):
         json.loads(written(runs[:1]))
     for run in runs:
         json.loads(aiperf.written([run]))
