@@ -17,13 +17,16 @@ from typing import Literal
 import numpy as np
 
 from llmtop.analysis.fits import Array
-from llmtop.analysis.levels import Level
+from llmtop.analysis.levels import Level, Stated
 from llmtop.analysis.sides import Side
-from llmtop.domain.slo import Latency
+from llmtop.domain.slo import Latency, Stat
 
 BLOCKS = 10
 FEWEST = 2 * BLOCKS
 """Requests of a level; fewer on one side say nothing of a difference."""
+DEPENDENT = 2.0
+"""Where only statistics are told: so much wider are they than those of requests of which none follows another, as if
+one in four told something new. Users in step, and a queue that stands, are seen in the requests alone."""
 FEWEST_P95 = 60
 
 Kind = Literal["time", "rate", "share", "gauge"]
@@ -175,6 +178,8 @@ def _figure(level: Level, metric: Metric, chance: float | None) -> Figure | None
         case "output_tokens_per_s":
             return _tokens_per_s(level, chance)
     assert metric.latency is not None
+    if level.stated is not None:
+        return _stated(level.stated, metric.latency, "p95" if metric.q > 0.5 else "p50")
     values = level.samples(metric.latency)
     values = values[values > 0]
     if not len(values):
@@ -186,6 +191,17 @@ def _figure(level: Level, metric: Metric, chance: float | None) -> Figure | None
         return Figure(value * 1e3)
     spread = _jackknife(values, lambda part: math.log(float(np.quantile(part, q))))
     return Figure(value * 1e3, max(spread, known.se), len(values), BLOCKS - 1)
+
+
+def _stated(stated: Stated, latency: Latency, stat: Stat) -> Figure | None:
+    """What a table tells of a latency; its requests are gone, and with them how they hang together."""
+    value = stated.figure(latency, stat)
+    if value is None or value <= 0:
+        return None
+    known = stated.statistic(latency, stat)
+    if known is None or stated.n < (FEWEST_P95 if stat == "p95" else FEWEST):
+        return Figure(value * 1e3)
+    return Figure(value * 1e3, DEPENDENT * known.se, stated.n)
 
 
 def _tokens_per_s(level: Level, chance: float | None) -> Figure | None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from llmtop.analysis import Level
 from llmtop.analysis.comparing import ALIKE, KV_POINTS, compare
+from llmtop.analysis.levels import Stated
 from llmtop.analysis.paired import METRICS, student
 from llmtop.analysis.sides import Side, side_of_levels
 from llmtop.analysis.thresholds import NAMES, crossings, parse_thresholds
@@ -190,6 +191,22 @@ def test_the_width_of_an_interval_is_students_by_how_well_the_spread_is_known(
     share: float, freedom: float, quantile: float
 ) -> None:
     assert student(share, freedom) == pytest.approx(quantile, rel=4e-3)
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.25, Verdict.WORSE), (1.01, Verdict.SAME), (0.75, Verdict.BETTER)])
+def test_levels_of_which_only_statistics_are_told_are_compared_by_these(factor: float, verdict: Verdict) -> None:
+    def told(load: float, ttft_s: float) -> Level:
+        figures = {"ttft_p50": ttft_s, "ttft_p95": 1.3 * ttft_s}
+        return Level(load, stated=Stated(n=400, figures=figures))
+
+    before, after = side("a", told(4, 0.1), told(8, 0.1)), side("b", told(4, 0.1 * factor), told(8, 0.1 * factor))
+    assert delta(compare(before, after), "ttft_p50").verdict is verdict
+
+
+def test_statistics_of_few_requests_tell_no_difference() -> None:
+    before = side("a", Level(8, stated=Stated(n=19, figures={"ttft_p50": 0.1})))
+    after = side("b", Level(8, stated=Stated(n=19, figures={"ttft_p50": 0.3})))
+    assert delta(compare(before, after), "ttft_p50", 8).verdict is Verdict.UNKNOWN
 
 
 # -- which loads ------------------------------------------------------------------------------------------------------
