@@ -116,7 +116,7 @@ def _parser(name: str) -> Parser:
     live = name == "live"
     parser = Parser(
         prog="llmtop" if live else f"llmtop {name}",
-        description=_DESCRIPTION if live else f"{COMMANDS[name][1].capitalize()}.",
+        description=_DESCRIPTION if live else f"{COMMANDS[name][1][0].upper()}{COMMANDS[name][1][1:]}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if live:

@@ -67,7 +67,7 @@ async def count_words(
         found = structs.replace(found, constant=found.constant + template)
     prompts.settle(found)
     sent = f"in {len(counts)} requests of one token, which nothing counts"
-    return f"a word of the prompts is {found.ratio:.3g} tokens here: counted before the load " + (
+    return f"a word of the prompts is {found.ratio:.2f} tokens here: counted before the load " + (
         "by the server's tokenizer" if has_tokenize else sent
     )
 
