@@ -31,7 +31,7 @@ NEAR = 0.1
 """Share by which the requests that run may differ from the slots that they prove."""
 AGAIN_E2ES = (4.0, 16.0)
 """A first look, and what decides where that seems to have drifted: windows of 4 E2E differ by 2 %."""
-AGAIN_REQUESTS = 80
+AGAIN_REQUESTS = 40
 """A few users need more E2E for the same."""
 AGAIN_SETTLE = 2.0
 """E2E after users came together until they are out of step."""

@@ -125,6 +125,7 @@ class Tuner:
         """Whether the server itself says that it has the settings."""
         self._fresh = False
         self._puts = 0
+        self._done = 0
 
     def run(self) -> Tuned:
         """Everything, in order. Raises what only a bug or a full disk raises; the server is put back before."""
@@ -150,6 +151,7 @@ class Tuner:
             if outcome.problem:
                 self._tell(f"{named(task.values)}: {outcome.problem}")
             self._tuning.told(task, outcome)
+            self._done += not outcome.problem
 
     def _put_back(self) -> tuple[bool | None, str]:
         """End the server of ours, or put the original configuration back on that of others."""
@@ -174,7 +176,8 @@ class Tuner:
         restarts = self._puts - before
         if problem is not None:
             return Outcome(problem=problem[0], applied=problem[1], restarts=restarts)
-        self._tell(f"{_step(task)} ({lasting(_USUAL_S[task.kind])})")
+        left_s = max(_USUAL_S[task.kind], sum(_USUAL_S[kind] for kind in self._tuning.kinds[self._done :]))
+        self._tell(f"{_step(task)} ({lasting(_USUAL_S[task.kind])}, {lasting(left_s)} to the end)")
         work = _WORK[task.kind](self, task)
         steerer = InTurn([*self._warm_up(task), *work.makes])
         try:
