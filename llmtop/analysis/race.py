@@ -29,6 +29,8 @@ ALONE = RUNGS[1]
 """E2E of the only one that is left: what the end of a tune is held against."""
 MOST_S = 100.0
 """No further rung is begun after so long: the search that verifies the winner says more."""
+LEAP = 4
+"""No load is more than so many times the largest before: what a ramp says of the wait is not to flood a server."""
 RIVAL = 0.85
 """Who seems to carry less than this share of the leader is tried only if the leader turns out to be worse."""
 RAMP_E2ES = 2.0
@@ -184,8 +186,9 @@ class Race:
         """The load that decides over so many slots: what they are to carry, or seem to."""
         found = self._carried(slots)
         users = self._users or (slots if found is None else max(1, round(found.value)))
+        users = min(users, LEAP * max(seen.load for seen in self._levels), self._most)
         gate = slots if users > slots and slots < self._slots[-1] else None
-        return replace(self._base.at("concurrency", min(users, self._most)), gate=gate)
+        return replace(self._base.at("concurrency", users), gate=gate)
 
     # ── Who leads ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -87,6 +87,8 @@ def carried(slots: int, levels: Sequence[Seen], slo: Slo, most: int) -> Carried 
     if not own:
         return None if edge is None else _cut(edge, most)
     queue = _with_queue(own, slo, most)
+    if queue is None:
+        return None if edge is None else _cut(edge, most)
     service, e2es = strains[slots]
     doubt = SURE * TAIL_NOISE / math.sqrt(e2es)
     if edge is None or service <= 1 - doubt:
@@ -142,16 +144,18 @@ def _edge(strains: dict[int, tuple[float, float]], slots: int) -> Carried | None
     return Carried(value, max(float(low) * (1 - half), value * (1 - half)), min(float(failed), value * (1 + half)))
 
 
-def _with_queue(own: Sequence[Seen], slo: Slo, most: int) -> Carried:
+def _with_queue(own: Sequence[Seen], slo: Slo, most: int) -> Carried | None:
     """Users at the SLO by the wait alone, from the levels with so many running; the nearer to it, the surer."""
     parts = []
     for seen in own:
         rooms = [
             ((target.limit - seen.figure(target)) / WAIT_TAIL, seen.figure(target)) for target in waiting_limits(slo)
         ]
-        rooms = [each for each in rooms if math.isfinite(each[0])]
         if not rooms:
             parts.append((float(most), 0.0, seen.e2es))
+            continue
+        rooms = [each for each in rooms if math.isfinite(each[0])]
+        if not rooms:
             continue
         room_s, figure_s = min(rooms)
         more = seen.requests_per_s * room_s
@@ -159,6 +163,8 @@ def _with_queue(own: Sequence[Seen], slo: Slo, most: int) -> Carried:
         tail = TAIL_NOISE * seen.requests_per_s * figure_s
         far = 0.1 * abs(more)  # how a tail grows with the wait is known so well
         parts.append((seen.load + more, math.hypot(noise, tail) / math.sqrt(seen.e2es) + far / 2, seen.e2es))
+    if not parts:
+        return None
     weights = [1 / max(error, 1e-3 * max(1.0, abs(value))) ** 2 for value, error, _ in parts]
     value = sum(weight * each[0] for weight, each in zip(weights, parts, strict=True)) / sum(weights)
     half = SURE / math.sqrt(sum(weights))

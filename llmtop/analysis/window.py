@@ -77,7 +77,8 @@ class Window:
             if len(ended_s) < self._settle:
                 return None
             self._from_s = float(ended_s[self._settle - 1]) if self._settle else self._arrived_s
-        count = int(np.sum(ended_s > self._from_s))
+        clean = own & (end_s > self._from_s) & (facts.requests.column("client_limited") != 1)
+        count = int(np.sum(clean))  # the client's own delays are none of the server's
         if count < self._need or now_s - self._from_s < LEAST_S:
             return None
         return self._seen(facts, slo, self._from_s, now_s)

@@ -67,6 +67,11 @@ def test_without_a_limit_on_the_wait_users_are_as_many_as_may_be_driven() -> Non
     assert found.value == 100
 
 
+def test_a_level_without_a_figure_says_nothing_of_the_wait() -> None:
+    blind = Seen(16, None, 2.0, 10.0, 1000.0, (("tpot_p95", 0.03),), 32)
+    assert carried(16, [blind], SLO, 1024) is None
+
+
 def test_a_level_at_which_requests_fail_holds_nobody() -> None:
     broken = Seen(8, None, 2.0, 0.0, 0.0, (), 0, errors=9, broken=True)
     found = carried(8, [broken], SLO, 1024)
@@ -273,6 +278,7 @@ def test_what_was_not_measured_is_in_the_table_and_no_result() -> None:
         (race.ALONE, 4.0),
         (race.MOST_S, 100.0),
         (race.RIVAL, 0.85),
+        (race.LEAP, 4),
         (race.PAST, 1.25),
         (race.SAME, 0.03),
         (serving.NOISE, 0.042),
