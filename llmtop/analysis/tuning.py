@@ -132,11 +132,12 @@ def both(searched: Carried, by_gate: Carried) -> Carried:
     A search that ran out of time leaves a wide bracket, in which the gate knows better where. Where they contradict
     each other the search is right: it drove the configuration itself.
     """
-    if by_gate.value > searched.high or by_gate.value < searched.low:
+    if by_gate.value * (1 - GATE) > searched.high or by_gate.value * (1 + GATE) < searched.low:
         return searched
     halves = [(searched.high - searched.low) / 2, max(GATE, (by_gate.high - by_gate.low) / 2 / by_gate.value)]
     own, other = (1 / max(half, 1e-6) ** 2 for half in (halves[0], halves[1] * by_gate.value))
     value = (own * searched.value + other * by_gate.value) / (own + other)
+    value = min(max(value, searched.low), searched.high)
     return Carried(value, searched.low, searched.high)
 
 
