@@ -18,23 +18,10 @@ from msgspec.structs import replace
 
 from llmtop.analysis.race import Raced
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.settings import is_slots
 from llmtop.domain.tuning import Carried, Kind, Tried, Tune, Values, named
 from llmtop.errors import UsageError
 
-SLOTS = (
-    "max_num_seqs",
-    "max_num_active_seqs",
-    "max_running_requests",
-    "max_concurrent_requests",
-    "max_batch_size",
-    "parallel",
-    "np",
-    "n_parallel",
-    "slots",
-    "ollama_num_parallel",
-)
-"""Names of the setting that says how many requests run at once: of vLLM, SGLang, TGI, TensorRT-LLM, LMDeploy, llama.cpp
-and Ollama, in small letters with `_`."""
 GATE = 0.06
 """Share by which what a gate says differs from what as many slots carry: its own round trip leaves a slot empty for a
 moment (30.4 of 32 ran), and runs of one server differ by as much."""
@@ -97,10 +84,6 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """(name of the limit, seconds) at that load."""
     run_file: str | None = None
     restarts: int = 0
-
-
-def is_slots(name: str) -> bool:
-    return name.lower().lstrip("-").replace("-", "_") in SLOTS
 
 
 def candidates(tries: Sequence[tuple[str, Sequence[str]]]) -> tuple[Candidate, ...]:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from llmtop.analysis.steady import Steerer
-from llmtop.analysis.tuning import Candidate, Tuning, candidates, is_slots
+from llmtop.analysis.tuning import Candidate, Tuning, candidates
 from llmtop.cli.exits import ENDPOINT_LOST, NO, NOT_KNOWN, YES
 from llmtop.cli.output import complain, named, print_json, say
 from llmtop.cli.target import by_hand, confirm, endpoint_of
@@ -24,6 +24,7 @@ from llmtop.domain.load import LoadPlan
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.server_command import Kind, ServerCommand
+from llmtop.domain.settings import is_slots
 from llmtop.domain.shown import Shown
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.tuning import Values

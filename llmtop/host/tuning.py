@@ -14,9 +14,10 @@ from msgspec import Struct
 from llmtop.analysis.race import Race
 from llmtop.analysis.search import CapacitySearch
 from llmtop.analysis.steady import AGAIN_E2ES, Hold, InTurn, Overload, Steerer, Warm, shows_slots
-from llmtop.analysis.tuning import Candidate, Outcome, Task, Tuning, is_slots
+from llmtop.analysis.tuning import Candidate, Outcome, Task, Tuning
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LOST, Ending
+from llmtop.domain.settings import is_slots
 from llmtop.domain.slo import Slo
 from llmtop.domain.tuning import DRIFT, Carried, Tune, Values, named
 from llmtop.errors import INTERRUPTED, EndpointError, LlmtopError, MachineShort, ServeError, SessionLost

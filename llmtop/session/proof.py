@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from llmtop.domain.endpoint import EndpointInfo
+from llmtop.domain.settings import SLOTS, is_slots, setting_key
 
-SLOTS = ("max_num_seqs", "max_running_requests", "max_batch_size", "parallel", "n_parallel", "total_slots", "slots")
-"""Names of the same setting: how many requests run at once. vLLM, SGLang, TGI and TensorRT-LLM, llama.cpp."""
 _LEFT_OPEN = ("auto", "none", "default", "")
 """Values by which the choice is left to the server: whatever it tells then is no contradiction."""
 _THOUSANDS = {"k": 1e3, "m": 1e6, "g": 1e9, "K": 1024.0, "M": 1024.0**2, "G": 1024.0**3}
@@ -45,7 +44,7 @@ def proof_of(wanted: Mapping[str, str], info: EndpointInfo, restarted: bool | No
     knobs = tuple((name, value, told_of(info, name)) for name, value in wanted.items())
     proof = Proof(restarted=restarted, knobs=knobs, ok=None, text="")
     others = proof.contradicted
-    silent = [name for name, value, seen in knobs if seen is None or (_key(value) in _LEFT_OPEN)]
+    silent = [name for name, value, seen in knobs if seen is None or (setting_key(value) in _LEFT_OPEN)]
     how = {True: "restarted", False: "the same process as before", None: "it does not tell whether it restarted"}
     if others:
         told = " and ".join(f"{name} {seen} instead of {value}" for name, value, seen in others)
@@ -61,11 +60,11 @@ def proof_of(wanted: Mapping[str, str], info: EndpointInfo, restarted: bool | No
 
 def told_of(info: EndpointInfo, name: str) -> str | None:
     """What the server tells of one setting, by whichever of its names; None: nothing."""
-    flags = {_key(flag): value for flag, value in info.flags}
-    key = _key(name)
+    flags = {setting_key(flag): value for flag, value in info.flags}
+    key = setting_key(name)
     if key in flags:
         return flags[key]
-    if key in SLOTS:
+    if is_slots(key):
         told = next((flags[each] for each in SLOTS if each in flags), None)
         return told if told is not None or info.max_num_seqs is None else str(info.max_num_seqs)
     if key == "max_model_len" and info.max_model_len is not None:
@@ -75,7 +74,7 @@ def told_of(info: EndpointInfo, name: str) -> str | None:
 
 def agree(wanted: str, seen: str) -> bool:
     """Whether two ways of writing mean the same value: 8k and 8000, 0.90 and 0.9, fp8 and fp8_e4m3, True and true."""
-    one, other = _key(wanted), _key(seen).removeprefix("torch.")
+    one, other = setting_key(wanted), setting_key(seen).removeprefix("torch.")
     if one in _LEFT_OPEN or one == other:
         return True
     if one in _TRUTH and other in _TRUTH:
@@ -84,10 +83,6 @@ def agree(wanted: str, seen: str) -> bool:
     if numbers[0] is not None and numbers[1] is not None:
         return abs(numbers[0] - numbers[1]) <= 1e-9 * max(abs(numbers[0]), abs(numbers[1]))
     return other.startswith(f"{one}_")
-
-
-def _key(text: str) -> str:
-    return text.strip().lower().lstrip("-").replace("-", "_")
 
 
 def _number(text: str) -> float | None:
