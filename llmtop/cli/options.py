@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from llmtop.domain import bounds
 from llmtop.domain.bounds import Quantity
@@ -352,22 +353,7 @@ def _tune(parser: _Parser) -> None:
     group.add_argument("--dry-run", action="store_true", help="only say what would be started, and for how long")
     group.add_argument("--fresh", action="store_true", help="measure again what an interrupted tune has measured")
     _endpoint(parser)
-    parser.epilog = RECIPES
-
-
-RECIPES = """\
-The command may reach anywhere a shell does; {max_num_seqs} stands for the value:
-  this machine     --serve "vllm serve M --max-num-seqs {max_num_seqs}"
-  ssh              --serve 'ssh -tt gpu1 "exec vllm serve M --max-num-seqs {max_num_seqs}"'
-                   (-tt: without it the server outlives the connection, and the GPU stays full)
-  docker compose   --apply "MAX_NUM_SEQS={max_num_seqs} docker compose up -d vllm"
-                   (compose.yaml: command: [..., --max-num-seqs, "$MAX_NUM_SEQS"])
-  systemd          --apply "systemctl --user set-environment MAX_NUM_SEQS={max_num_seqs} &&
-                            systemctl --user restart vllm"
-  kubectl          --apply "kubectl set env deploy/vllm MAX_NUM_SEQS={max_num_seqs} &&
-                            kubectl rollout status deploy/vllm --timeout=15m"
-                   (reach it by a Service: a port-forward dies with its pod)"""
-"""Of ways to a server; no code of ours knows them."""
+    parser.epilog = Path(__file__).with_name("recipes.txt").read_text(encoding="utf-8").rstrip()
 
 
 def _predict(parser: _Parser) -> None:

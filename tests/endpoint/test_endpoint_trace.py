@@ -33,10 +33,10 @@ def test_every_field_but_the_running_count_is_a_field_of_the_record() -> None:
     assert record.started_at == pytest.approx(time.time() - 1, abs=5)
 
 
-def test_an_attempt_that_did_not_count_leaves_nothing_but_when_it_was_due() -> None:
+def test_an_attempt_that_did_not_count_leaves_nothing_but_when_it_was_due_and_how_long_it_was_held() -> None:
     trace, fresh = filled(), Trace(1, 2)
     trace.clear()
-    for name in set(Trace.__slots__) - {"end_ns", "outcome", "error"}:
+    for name in set(Trace.__slots__) - {"held_ns", "end_ns", "outcome", "error"}:
         assert getattr(trace, name) == getattr(fresh, name), name
 
 
