@@ -38,7 +38,11 @@ AGAIN_SETTLE = 2.0
 
 
 class Steerer(Protocol):
-    def next(self, facts: Facts, now_s: float) -> Step: ...
+    """Looks at what the load did and says what it wants next; without a clock of its own."""
+
+    def next(self, facts: Facts, now_s: float) -> Step:
+        """Asked every 100 ms to 1 s, until its step wants nothing more."""
+        ...
 
 
 class InTurn:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from msgspec import Struct
 
 from llmtop.analysis.sides import Side
+from llmtop.analysis.steady import Steerer
 from llmtop.domain.commands import Seen
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ending, RunMeta
@@ -21,7 +22,6 @@ from llmtop.errors import INTERRUPTED, LlmtopError, SessionLost
 from llmtop.host.endings import End, EndWatch
 from llmtop.host.host import LISTEN_S, Host, Link
 from llmtop.host.outputs import Output
-from llmtop.host.steering import Steerer
 from llmtop.meter.facts import Facts
 
 LOST_S = 30.0

@@ -19,12 +19,13 @@ from llmtop.domain.verdicts import Assessment
 from llmtop.errors import LlmtopError, RunFileError, UsageError
 from llmtop.host.judging import Judge
 from llmtop.host.outputs import Output, Outputs
-from llmtop.host.steering import Helm, Steerer
+from llmtop.host.steering import Helm
 from llmtop.meter.facts import Facts
 from llmtop.recording.reader import RunReader
 
 if TYPE_CHECKING:
     from llmtop.analysis.sides import Side
+from llmtop.analysis.steady import Steerer
 
 LISTEN_S = 0.25
 PATIENCE_S = 30.0

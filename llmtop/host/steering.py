@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 from llmtop.analysis import CapacitySearch
+from llmtop.analysis.steady import Steerer
 from llmtop.domain.commands import Command, Note, StopLoad
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import RunMeta, SearchEnded
 from llmtop.domain.slo import Slo
 from llmtop.domain.steering import Steering, Step
 from llmtop.meter.facts import Facts
-
-
-class Steerer(Protocol):
-    """Looks at what the load did and says what it wants next; without a clock of its own."""
-
-    def next(self, facts: Facts, now_s: float) -> Step:
-        """Asked every 100 ms to 1 s, until its step wants nothing more."""
-        ...
 
 
 class Helm:
