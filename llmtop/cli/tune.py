@@ -47,6 +47,10 @@ def main(arguments: argparse.Namespace) -> int:
     command = _command(arguments)
     tries = [_tried(text) for text in arguments.tries]
     all_ = candidates(tries)
+    untried = [name for name in command.names if name not in dict(tries)]
+    if untried:
+        name = untried[0]
+        raise UsageError(f"--{command.kind}: {{{name}}} has no value: give one or more with --try {name}=V,V")
     for each in all_:
         command.filled(dict(each.values))
     if arguments.output is not None:
@@ -78,7 +82,7 @@ def _command(arguments: argparse.Namespace) -> ServerCommand:
     if (arguments.serve is None) == (arguments.apply is None):
         raise UsageError("tune needs the command that sets the server up: give one of --serve CMD and --apply CMD")
     kind: Kind = "apply" if arguments.serve is None else "serve"
-    return ServerCommand(arguments.serve or arguments.apply, kind)
+    return ServerCommand(arguments.apply if arguments.serve is None else arguments.serve, kind)
 
 
 def _tried(text: str) -> tuple[str, Sequence[str]]:
@@ -151,7 +155,7 @@ def _tune(
         )
         result = run_to_end(SessionLink(options), profile.slo, steps.show, steerer=steerer)
         steps.dialect = result.meta.info.dialect if result.meta.info else steps.dialect
-        return Driven(result.facts, result.end.ending, result.frame.run_file, result.end.why)
+        return Driven(result.facts, result.end.ending, result.frame.run_file, result.end.why, result.meta.info)
 
     with interruptions() as came:
         limits = Limits() if arguments.ready_within is None else Limits(ready_s=arguments.ready_within)
@@ -230,7 +234,10 @@ def _told(arguments: argparse.Namespace, command: ServerCommand, tuned: Tuned, s
         write_tune(tune, flags, named("--output", arguments.output))
     if tuned.restored is False:
         original = command.filled(dict(tune.original))
-        complain(f"THE SERVER DOES NOT HAVE ITS FIRST SETTINGS BACK: {tuned.problem}; put them back by: {original}")
+        why, *tail = tuned.problem.split("\n")
+        complain(f"THE SERVER DOES NOT HAVE ITS FIRST SETTINGS BACK: {why}")
+        for line in (*tail, f"put them back by: {original}"):
+            complain(line)
     elif tuned.restored:
         complain("the server has its first settings again")
     if code == ENDPOINT_LOST:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 from llmtop.domain.tuning import DRIFT, Kind, Tried, Tune, Values, named
 from llmtop.wording.figures import TEXT, UNKNOWN
@@ -13,10 +14,10 @@ PLACE = re.compile(r"(?P<flag>--?[A-Za-z][\w.-]*[= ]|[A-Za-z_]\w*=)[\"']?\{(?P<n
 
 
 def step_text(kind: Kind, values: Values, slots: int) -> str:
-    """`max_num_seqs=128: 6 numbers of slots on this server`"""
+    """`max_num_seqs=128: 6 values on this server`"""
     what = {
         "first": "what there is now, to be held against the end",
-        "race": f"{slots} number{'s' if slots != 1 else ''} of slots on this server",
+        "race": f"{slots} value{'s' if slots != 1 else ''} on this server",
         "search": "capacity search",
         "again": "the first configuration again",
     }[kind]
@@ -38,6 +39,12 @@ def not_shown(values: Values, shown: bool | None) -> str:
     if shown is False:
         return f"not applied: the server runs another number of requests at once than {named(values)} says"
     return f"not applied: neither what the server tells nor what it runs at once proves {named(values)}"
+
+
+def first_text(told: Sequence[tuple[str, str, str]]) -> str:
+    """Where the server has other settings (name, named first, told by it) than those that are to be put back."""
+    what = " and ".join(f"{name} {seen}, not {wanted}" for name, wanted, seen in told)
+    return f"the server says {what}: name first in --try what it has now, as that is put back at the end"
 
 
 def flag_line(values: Values, template: str, slots_flag: str | None, slots_name: str | None) -> str:
@@ -91,6 +98,15 @@ def edge_text(tune: Tune) -> str:
     return f"the best value is the {tune.edge} that was tried: try {more} ones"
 
 
+def again_text(tune: Tune) -> str:
+    """How far the server was the same at the end as at the beginning, which the table stands on."""
+    if tune.winner is None or tune.void or len(tune.rows) == 1:
+        return ""
+    if tune.drift is None:
+        return "the configuration measured first was not measured again: a drift meanwhile is not known"
+    return f"the configuration measured first, again at the end: {TEXT.change(tune.drift)} output tokens/s"
+
+
 _HEAD = ("", "how", "users at the SLO", "tokens/s", "TPOT p95", "TTFT p95", "restarts")
 
 
@@ -118,17 +134,18 @@ def _row(tune: Tune, row: Tried) -> tuple[str, ...]:
 
 
 def table_text(tune: Tune) -> list[str]:
-    """The table in columns, and what there is to say of single rows below it."""
+    """The table in columns, and below it a line for each row of which more is to be said: logs were shown already."""
     rows = table_rows(tune)
     widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*lines, *notes(tune)]
+    return [*lines, *(f"{named(row.values)}: {row.note.splitlines()[0]}" for row in tune.rows if row.note)]
 
 
 def notes(tune: Tune) -> list[str]:
+    """What there is to say of single rows, with what a server wrote last."""
     return [f"{named(row.values)}: {line}" for row in tune.rows if row.note for line in row.note.split("\n")]
 
 
 def last_words(tune: Tune) -> str:
-    """The sentence, and what an end of the list says below it."""
-    return "\n".join(filter(None, (sentence(tune), edge_text(tune))))
+    """The sentence, and below it what an end of the list says, and what the first configuration gave at the end."""
+    return "\n".join(filter(None, (sentence(tune), edge_text(tune), again_text(tune))))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from documented import drift
+from msgspec import structs
 
 from llmtop.cli import tune as command
 from llmtop.cli.main import main
@@ -35,6 +36,8 @@ TRY = ["--try", "max_num_seqs=32,64"]
         (["tune", URL, *SERVE, *TRY, "--slo", "ttft"], "SLO"),
         (["tune", URL, *SERVE, *TRY, "-o", "a.pdf"], ".md or .html"),
         (["tune", URL, "--serve", "x {", *TRY], "brace"),
+        (["tune", URL, "--serve", "", *TRY], "the command is empty"),
+        (["tune", URL, "--serve", "x {max_num_seqs} {kv}", *TRY], "{kv} has no value: give one or more with --try kv="),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_started(
@@ -77,7 +80,7 @@ def test_the_table_has_a_row_a_configuration_and_below_it_why_one_failed() -> No
     assert lines[2].split() == [
         *("max_num_seqs=64", "*", "searched", "58", "(55-61)", "1", "230", "43.0", "ms", "1.90", "s", "1"),
     ]
-    assert lines[4:] == ["max_num_seqs=128: exit code 1", "max_num_seqs=128:     out of memory"]
+    assert lines[4:] == ["max_num_seqs=128: exit code 1"], "its log was shown when it ended"
 
 
 def test_a_drift_is_said_in_place_of_a_winner() -> None:
@@ -89,8 +92,15 @@ def test_a_drift_is_said_in_place_of_a_winner() -> None:
 def test_an_end_of_the_list_is_said() -> None:
     at_edge = Tune(rows=(LOST, WON), original=LOST.values, winner=WON.values, users=None, edge="largest")
     assert edge_text(at_edge) == "the best value is the largest that was tried: try larger ones"
-    assert last_words(at_edge).endswith(edge_text(at_edge))
+    assert edge_text(at_edge) in last_words(at_edge).split("\n")
     assert edge_text(FOUND) == ""
+
+
+def test_how_far_the_server_stayed_the_same_is_said_or_that_it_is_not_known() -> None:
+    assert last_words(FOUND).endswith("the configuration measured first, again at the end: +1.00 % output tokens/s")
+    not_again = structs.replace(FOUND, drift=None)
+    assert last_words(not_again).endswith("was not measured again: a drift meanwhile is not known")
+    assert "again" not in last_words(Tune(rows=(WON,), original=WON.values, winner=WON.values, users=None))
 
 
 def test_nothing_to_change_is_said_of_a_winner_that_was_there() -> None:
@@ -144,12 +154,16 @@ def test_the_json_has_the_keys_that_are_told_and_a_server_that_is_not_put_back_i
     import json
 
     asked = argparse.Namespace(json=True, output=None, unknown_ok=False)
-    tuned = Tuned(tune=FOUND, restored=False, problem="it died")
+    tuned = Tuned(tune=FOUND, restored=False, problem="it died\n    out of memory")
     apply = ServerCommand("set {max_num_seqs}", "apply")
     command._told(asked, apply, tuned, command._Steps())
     out, err = capsys.readouterr()
     assert drift("llmtop tune --json", json.loads(out)) == []
-    assert "DOES NOT HAVE ITS FIRST SETTINGS BACK: it died; put them back by: set 32" in err
+    assert err.splitlines()[-3:] == [
+        "llmtop: THE SERVER DOES NOT HAVE ITS FIRST SETTINGS BACK: it died",
+        "llmtop:     out of memory",
+        "llmtop: put them back by: set 32",
+    ]
 
 
 @pytest.mark.parametrize("suffix", [".md", ".html"])
