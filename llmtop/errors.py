@@ -99,6 +99,10 @@ class ServeError(LlmtopError):
         super().__init__(problem)
 
 
+class PortTaken(ServeError):
+    """Another server answers where one was to be started."""
+
+
 class SessionLost(LlmtopError):
     """The session process ended without being asked to, or could not begin.
 

@@ -141,6 +141,8 @@ class Tuning:
         """By group."""
         self._searched: dict[Values, Outcome] = {}
         self._restarts: dict[Values, int] = {}
+        self._looked = False
+        """`first` is done."""
         self._first: Outcome | None = None
         self._base: Values | None = None
         """What `first` is about."""
@@ -173,7 +175,7 @@ class Tuning:
 
     def next(self) -> Task | None:
         """None: all is known that will be."""
-        if self._live and self._base is None:
+        if self._live and not self._looked:
             return Task("first", self._original.values)
         return self._next_race() or self._next_search() or self._next_again()
 
@@ -215,7 +217,9 @@ class Tuning:
             self._done_again, self._again = True, None if outcome.problem else outcome
             return
         if task.kind == "first":
-            self._base, self._first = task.values, outcome
+            self._looked = True
+            if not outcome.problem:
+                self._base, self._first = task.values, outcome
             return
         if outcome.problem:
             self._bad[task.values] = (outcome.problem, outcome.applied)

@@ -15,15 +15,26 @@ from llmtop.analysis.race import Race
 from llmtop.analysis.search import CapacitySearch
 from llmtop.analysis.steady import AGAIN_E2ES, Hold, InTurn, Overload, Steerer, Warm, shows_slots
 from llmtop.analysis.tuning import Candidate, Outcome, Task, Tuning
+from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LOST, Ending
 from llmtop.domain.settings import is_slots
 from llmtop.domain.slo import Slo
 from llmtop.domain.tuning import DRIFT, Carried, Tune, Values, named
-from llmtop.errors import INTERRUPTED, EndpointError, LlmtopError, MachineShort, ServeError, SessionLost
+from llmtop.errors import (
+    INTERRUPTED,
+    EndpointError,
+    LlmtopError,
+    MachineShort,
+    PortTaken,
+    ServeError,
+    SessionLost,
+    UsageError,
+)
 from llmtop.meter.facts import Facts
+from llmtop.session.proof import proof_of
 from llmtop.wording.endings import ENDED_BY
-from llmtop.wording.tuning import lasting, not_shown, step_text
+from llmtop.wording.tuning import first_text, lasting, not_shown, step_text
 
 SEARCH_FROM = 0.95
 """Share of what a race has found at which the search of the winner begins: it holds, most likely."""
@@ -65,6 +76,8 @@ class Driven(Struct, frozen=True):
     ending: Ending
     run_file: str | None = None
     why: str | None = None
+    info: EndpointInfo | None = None
+    """What the server told of itself."""
 
 
 Drive = Callable[[str, Values, Steerer], Driven]
@@ -184,9 +197,15 @@ class Tuner:
         try:
             driven = self._drive(f"tune {named(task.values)}", task.values, steerer)
         except (EndpointError, SessionLost) as error:
+            if task.kind == "first":
+                raise  # nothing was changed yet, and nothing runs that could be
             self._running = None
             return Outcome(problem=str(error), restarts=restarts)
         self._fresh = False
+        if task.kind == "first" and driven.info is not None:
+            told = proof_of(dict(task.values), driven.info, None).contradicted
+            if told:
+                raise UsageError(first_text(told))
         if driven.ending in (Ending.HAND, Ending.UNSEEN) or self._cancelled():
             if (known := work.known(restarts)) is not None:
                 self._tuning.told(task, known)
@@ -210,6 +229,8 @@ class Tuner:
         try:
             proof = self._server.put(dict(task.values), self._cancelled)
         except ServeError as error:
+            if isinstance(error, PortTaken) and self._puts == 1:
+                raise  # it is no server of ours, and stands in the way of every configuration
             if error.exit_code == INTERRUPTED or self._cancelled():
                 raise _Stop(INTERRUPTED) from None
             return _with_tail(error), True

@@ -19,7 +19,7 @@ from llmtop.domain.endpoint import Endpoint, EndpointInfo, safe_url
 from llmtop.domain.load import Caps
 from llmtop.domain.server_command import ServerCommand
 from llmtop.endpoint.probe import probe
-from llmtop.errors import INTERRUPTED, EndpointAuthFailed, EndpointError, EndpointUnreachable, ServeError
+from llmtop.errors import INTERRUPTED, EndpointAuthFailed, EndpointError, EndpointUnreachable, PortTaken, ServeError
 from llmtop.session.keeper import ToKeep
 from llmtop.session.kept import TAIL_LINES, KeptCommand, Log
 from llmtop.session.ports import is_taken, listener
@@ -177,7 +177,7 @@ class Served:
             waited_s = time.monotonic() - begun_s
             if ended_s is None or waited_s > self._limits.release_s:
                 by = await asyncio.to_thread(listener, self._endpoint)
-                raise ServeError(taken_text(safe_url(self._endpoint.base_url), by, waited_s))
+                raise PortTaken(taken_text(safe_url(self._endpoint.base_url), by, waited_s))
             await work.pause(PAUSE_S, "the port to be free")
         while (used := await asyncio.to_thread(self._gpu_memory)) is not None:
             if self._gpu_bytes is None:

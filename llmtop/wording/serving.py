@@ -31,10 +31,10 @@ def ended_text(kind: str, code: int) -> str:
 
 
 def taken_text(url: str, by: str | None, waited_s: float) -> str:
-    """`http://127.0.0.1:8000: the port is taken by python3 (process 4711); end it, or leave --serve out to drive it`"""
+    """`http://127.0.0.1:8000: the port is taken by python3 (process 4711); end that server, or ...`"""
     whom = f" by {by}" if by else ""
     since = f", {TEXT.duration(round(waited_s))} after the server of before has ended" if waited_s >= 1 else ""
-    return f"{url}: the port is taken{whom}{since}; end that server, or leave --serve out to drive it as it is"
+    return f"{url}: the port is taken{whom}{since}; end that server, or drive it without --serve"
 
 
 def not_ready_text(limit_s: float, problem: str | None) -> str:

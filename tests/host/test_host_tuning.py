@@ -11,9 +11,10 @@ from tuned import TRUTHS, Answer, FakeServer, tuned
 
 from llmtop.analysis.steady import Steerer
 from llmtop.analysis.tuning import Outcome, Tuning, candidates
+from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.run import Ending
 from llmtop.domain.tuning import Tried, Values
-from llmtop.errors import INTERRUPTED, EndpointUnreachable, ServeError
+from llmtop.errors import INTERRUPTED, EndpointUnreachable, PortTaken, ServeError, UsageError
 from llmtop.host import tuning as host_tuning
 from llmtop.host.resuming import Past
 from llmtop.host.tuning import Driven, Tuned
@@ -49,6 +50,39 @@ def test_a_server_that_dies_at_its_start_is_shown_with_its_last_lines_and_the_lo
     assert "out of memory" in rows(result)["8"].note
     assert any("out of memory" in line for line in told)
     assert result.tune.winner == (("max_num_seqs", "4"),)
+
+
+def test_another_server_on_the_port_ends_a_tune_before_anything_is_measured() -> None:
+    server = FakeServer("laptop")
+
+    def put(values: Mapping[str, str], cancelled: Callable[[], bool]) -> Answer:
+        server.starts.append(int(values["max_num_seqs"]))
+        raise PortTaken("the port is taken")
+
+    server.put = put  # type: ignore[method-assign]
+    with pytest.raises(PortTaken):
+        tuned(server, slots=SLOTS)
+    assert server.starts == [8]
+    assert server.closed
+
+
+def test_nothing_is_changed_where_nobody_answers_or_something_else_runs_than_is_to_be_put_back() -> None:
+    server = FakeServer("laptop")
+
+    def silent(label: str, values: Values, steerer: Steerer) -> Driven:
+        raise EndpointUnreachable("http://127.0.0.1:9", "refused")
+
+    def other(label: str, values: Values, steerer: Steerer) -> Driven:
+        told = EndpointInfo(dialect="vllm", model="m", max_num_seqs=64)
+        return Driven(None, Ending.PLAN, info=told)  # type: ignore[arg-type]
+
+    server.drive = silent  # type: ignore[method-assign]
+    with pytest.raises(EndpointUnreachable):
+        tuned(server, slots=SLOTS, live=True)
+    server.drive = other  # type: ignore[method-assign]
+    with pytest.raises(UsageError, match="max_num_seqs 64, not 2: name first in --try what it has now"):
+        tuned(server, slots=SLOTS, live=True)
+    assert server.starts == []
 
 
 @pytest.mark.parametrize("tells", [True, False])
@@ -115,7 +149,7 @@ def test_a_server_that_cannot_be_put_back_is_said() -> None:
 
     def stop(label: str, values: Values, steerer: Steerer) -> Driven:
         if "2" in label:
-            raise EndpointUnreachable("http://127.0.0.1:9", "refused")
+            return Driven(None, Ending.GONE)  # type: ignore[arg-type]
         return Driven(None, Ending.HAND)  # type: ignore[arg-type]
 
     server.drive = stop  # type: ignore[method-assign]
