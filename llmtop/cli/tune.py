@@ -68,7 +68,8 @@ def main(arguments: argparse.Namespace) -> int:
     steps = _Steps()
     steps.tell(say_plan)
     if past:
-        steps.tell(f"{len(past)} measurements of before count; --fresh measures all of it again")
+        count = "1 measurement of before counts" if len(past) == 1 else f"{len(past)} measurements of before count"
+        steps.tell(f"{count}; --fresh measures all of it again")
     tuned = _tune(arguments, command, tuning, all_, profile, endpoint, past, steps)
     if not tuned.stopped:
         past.forget()
@@ -153,11 +154,14 @@ def _tune(
             settings=settings,
             patient=False,
         )
-        result = run_to_end(SessionLink(options), profile.slo, steps.show, steerer=steerer)
+        result = run_to_end(SessionLink(options), profile.slo, steps.show, steerer=steerer, parting=parting)
         steps.dialect = result.meta.info.dialect if result.meta.info else steps.dialect
         return Driven(result.facts, result.end.ending, result.frame.run_file, result.end.why, result.meta.info)
 
-    with interruptions() as came:
+    parting = "interrupted"
+    if command.kind == "apply":
+        parting += f"; THE SERVER MAY NOT HAVE ITS FIRST SETTINGS BACK: {_put_back_by(command, all_[0].values)}"
+    with interruptions(parting) as came:
         limits = Limits() if arguments.ready_within is None else Limits(ready_s=arguments.ready_within)
         server = Served(command, endpoint, caps=profile.caps, limits=limits, tell=steps.over)
         return Tuner(
@@ -233,10 +237,9 @@ def _told(arguments: argparse.Namespace, command: ServerCommand, tuned: Tuned, s
     if arguments.output is not None:
         write_tune(tune, flags, named("--output", arguments.output))
     if tuned.restored is False:
-        original = command.filled(dict(tune.original))
         why, *tail = tuned.problem.split("\n")
         complain(f"THE SERVER DOES NOT HAVE ITS FIRST SETTINGS BACK: {why}")
-        for line in (*tail, f"put them back by: {original}"):
+        for line in (*tail, _put_back_by(command, tune.original)):
             complain(line)
     elif tuned.restored:
         complain("the server has its first settings again")
@@ -247,6 +250,10 @@ def _told(arguments: argparse.Namespace, command: ServerCommand, tuned: Tuned, s
     elif tuned.stopped:
         complain("interrupted; what is measured counts when the same command is given again")
     return code
+
+
+def _put_back_by(command: ServerCommand, original: Values) -> str:
+    return f"put them back by: {plain(command.filled(dict(original)), LONG)}"
 
 
 def _flags(winner: Values, command: ServerCommand, dialect: str | None) -> str:

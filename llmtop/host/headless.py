@@ -27,6 +27,9 @@ from llmtop.meter.facts import Facts
 LOST_S = 30.0
 """A session that shows no new frame for so long, though it makes four a second, is as good as gone."""
 
+PARTING = "interrupted"
+"""Said where a second Ctrl-C allows nothing else."""
+
 WAITED_S = 5.0
 """How often a run that has not begun is shown."""
 
@@ -55,6 +58,7 @@ def run_to_end(
     outputs: Sequence[Output] = (),
     baselines: Sequence[Side] = (),
     watch: EndWatch | None = None,
+    parting: str = PARTING,
 ) -> RunResult:
     """Play the profile's plan to its end, or search for the capacity; signals that ask for an end end it in order.
 
@@ -66,6 +70,7 @@ def run_to_end(
         outputs: who else is told of the run.
         baselines: earlier measurements, judged by `slo`.
         watch: says when it is over; None: one with the usual limits.
+        parting: said when a second Ctrl-C ends this process at once.
 
     Raises:
         SessionLost: the run ended unasked or never began; with the exit code of what went wrong.
@@ -81,7 +86,7 @@ def run_to_end(
         baselines=(lambda _: baselines) if baselines else None,
     )
     end, output_error = None, None
-    with interruptions() as interrupted:
+    with interruptions(parting) as interrupted:
         try:
             end = _attend(host.start(), watch, show, interrupted)
         finally:
@@ -132,16 +137,16 @@ def _attend(host: Host, watch: EndWatch, show: Callable[[Shown], None], interrup
 
 
 @contextmanager
-def interruptions() -> Iterator[list[int]]:
+def interruptions(parting: str = PARTING) -> Iterator[list[int]]:
     """The signals that ask for an end, as they come. Whoever started us with SIGHUP ignored (nohup) keeps it so.
 
-    The second Ctrl-C ends this process at once; its session hears of that, and ends by itself.
+    The second Ctrl-C ends this process at once, with `parting`; its session hears of that, and ends by itself.
     """
     came: list[int] = []
 
     def hear(number: int, _: object) -> None:
         if number == signal.SIGINT and number in came:
-            os.write(2, b"llmtop: interrupted\n")
+            os.write(2, f"llmtop: {parting}\n".encode(errors="backslashreplace"))
             os._exit(INTERRUPTED)
         came.append(number)
 

@@ -196,6 +196,8 @@ class Tuner:
         steerer = InTurn([*self._warm_up(task), *work.makes])
         try:
             driven = self._drive(f"tune {named(task.values)}", task.values, steerer)
+        except KeyboardInterrupt:
+            raise _Stop(INTERRUPTED) from None
         except (EndpointError, SessionLost) as error:
             if task.kind == "first":
                 raise  # nothing was changed yet, and nothing runs that could be

@@ -134,6 +134,18 @@ def test_an_interruption_ends_the_server_or_puts_it_back_whenever_it_comes(look:
     assert not live or result.restored is not False
 
 
+def test_an_interruption_before_a_run_has_begun_is_told_as_one_within_it() -> None:
+    server = FakeServer("laptop")
+
+    def early(label: str, values: Values, steerer: Steerer) -> Driven:
+        raise KeyboardInterrupt
+
+    server.drive = early  # type: ignore[method-assign]
+    result = tuned(server, slots=SLOTS)
+    assert result.stopped == INTERRUPTED
+    assert server.closed
+
+
 def test_a_server_that_cannot_be_put_back_is_said() -> None:
     server = FakeServer("laptop")
 
