@@ -247,8 +247,9 @@ def _told(arguments: argparse.Namespace, command: ServerCommand, tuned: Tuned, s
         complain("no configuration could be measured")
     elif tuned.stopped == 4:
         complain(sentences.CLIENT_BOUND)
-    elif tuned.stopped:
-        complain("interrupted; what is measured counts when the same command is given again")
+    if tuned.stopped:
+        why = "stopped" if tuned.stopped == 4 else "interrupted"
+        complain(f"{why}; what is measured counts when the same command is given again")
     return code
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -150,9 +152,6 @@ def test_the_exit_code_is_the_answer(tuned: Tuned, code: int) -> None:
 def test_the_json_has_the_keys_that_are_told_and_a_server_that_is_not_put_back_is_told_loudly(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import argparse
-    import json
-
     asked = argparse.Namespace(json=True, output=None, unknown_ok=False)
     tuned = Tuned(tune=FOUND, restored=False, problem="it died\n    out of memory")
     apply = ServerCommand("set {max_num_seqs}", "apply")
@@ -164,6 +163,16 @@ def test_the_json_has_the_keys_that_are_told_and_a_server_that_is_not_put_back_i
         "llmtop:     out of memory",
         "llmtop: put them back by: set 32",
     ]
+
+
+@pytest.mark.parametrize("code", [4, 130])
+def test_whatever_stops_a_tune_it_is_said_that_the_same_command_goes_on(
+    code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = argparse.Namespace(json=False, output=None, unknown_ok=False)
+    serve = ServerCommand("serve {max_num_seqs}")
+    assert command._told(asked, serve, Tuned(tune=FOUND, stopped=code), command._Steps()) == code
+    assert capsys.readouterr().err.endswith("what is measured counts when the same command is given again\n")
 
 
 @pytest.mark.parametrize("suffix", [".md", ".html"])
