@@ -19,7 +19,7 @@ from llmtop.analysis.stats import LEVEL
 from llmtop.domain.compared import Compared, Delta, Difference, LevelDelta, Verdict
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Gain
 from llmtop.errors import UsageError
-from llmtop.wording.chapters import LENGTHS, SHARED, START_OF_USERS
+from llmtop.wording.chapters import LENGTHS, SHARED, START_OF_USERS, WITHOUT
 from llmtop.wording.compared import client_was_late, compared_sentence, held_to_the_end, interpolated, no_common_load
 from llmtop.wording.figures import TEXT
 
@@ -181,9 +181,10 @@ _OF_GAIN = {Gain.MORE: Verdict.BETTER, Gain.FEWER: Verdict.WORSE, Gain.SAME: Ver
 
 
 def _of_capacity(before: Capacity, after: Capacity, gain: Gain) -> Delta:
-    """With the interval that the intervals of both leave."""
+    """With the interval that the intervals of both leave. Of two of which one has no end, only what is proven."""
     told = Delta(metric="capacity", before=before.at_slo, after=after.at_slo, verdict=_OF_GAIN[gain])
-    if not before.at_slo or after.at_slo is None:
+    endless = before.fails_at is None or after.fails_at is None
+    if not before.at_slo or after.at_slo is None or (endless and gain is Gain.OPEN):
         return told
     low = None if not before.high or after.low is None else after.low / before.high - 1
     high = None if not before.low or after.high is None else after.high / before.low - 1
@@ -226,14 +227,15 @@ def _whole(deltas: Sequence[Delta], over_all: Sequence[Delta]) -> Verdict:
 def _differences(before: Side, after: Side) -> tuple[Difference, ...]:
     """What is told of both and differs, and what was set on one side only; the workload first."""
     names = [name for name in dict.fromkeys((*before.traits, *after.traits)) if _differs(name, before, after)]
-    found = [Difference(name, before.traits.get(name), after.traits.get(name)) for name in names]
+    was, now = ({**WITHOUT, **side.traits} for side in (before, after))
+    found = [Difference(name, was.get(name), now.get(name)) for name in names]
     shares = (
         ("prefix cache hits", before.prefix_hits, after.prefix_hits),
         ("client late", before.client_late, after.client_late),
     )
-    for name, was, now in shares:
-        if was is not None and now is not None and abs(now - was) >= SHARE_POINTS:
-            found.append(Difference(name, TEXT.percent(was), TEXT.percent(now)))
+    for name, share, later in shares:
+        if share is not None and later is not None and abs(later - share) >= SHARE_POINTS:
+            found.append(Difference(name, TEXT.percent(share), TEXT.percent(later)))
     return tuple(sorted(found, key=lambda each: each.name not in WORKLOAD))
 
 

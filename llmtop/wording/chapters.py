@@ -14,6 +14,8 @@ from llmtop.wording.sentences import listed
 LENGTHS, SHARED, GATE, TOLD, START = "lengths", "shared", "gate", "told", "start"
 START_OF_USERS = "start of users"
 """Names of what tells curves apart, beside the server's own settings."""
+WITHOUT = {GATE: "none", SHARED: "none", "think time": "none", START_OF_USERS: "staggered"}
+"""What a run of ours was driven with that has no such trait: it says all of its load, so that this is known."""
 
 
 def changed_text(before: Mapping[str, str], after: Mapping[str, str]) -> str:

@@ -87,7 +87,7 @@ def compared_sentence(told: Compared) -> str:
     after, before = f"`{told.after}`", f"`{told.before}`"
     carries = capacity_clause(told.capacity, told.gain, told.axis)
     if told.verdict is Verdict.SAME:
-        told_of = f"{after} is the same as {before} at {_loads_text(told)}: {ONE_SERVER}"
+        told_of = f"{after} is the same as {before} at {_loads_text(told)}: {ONE_SERVER}{_untold(told)}"
         return f"{told_of}; {carries}" if carries and told.gain is Gain.SAME else told_of
     if told.verdict is Verdict.UNKNOWN:
         return f"whether {after} differs from {before} is not known: too few requests at the loads that both have"
@@ -100,6 +100,16 @@ def compared_sentence(told: Compared) -> str:
         found = changed[told.verdict]
         return f"{after} is {told.verdict} than {before}{': ' if found else ''}{listed(found)}"
     return "; ".join([head, *(f"{verdict}: {listed(found)}" for verdict, found in changed.items() if found)])
+
+
+def _untold(told: Compared) -> str:
+    """`; TTFT p50 is not known`: medians that were not measured well enough to be called the same."""
+    unknown = [
+        metric_name(each.metric)
+        for each in told.over_all
+        if each.metric.endswith("_p50") and each.verdict is Verdict.UNKNOWN
+    ]
+    return f"; {listed(unknown)} {'is' if len(unknown) == 1 else 'are'} not known" if unknown else ""
 
 
 def _loads_text(told: Compared) -> str:

@@ -79,6 +79,31 @@ def test_a_run_beside_itself_differs_in_nothing() -> None:
     assert all(each.change == 0 for level in told.levels for each in level.deltas if each.change is not None)
 
 
+def test_a_median_that_is_not_known_is_named_where_two_are_said_to_be_the_same() -> None:
+    wide = np.exp(np.random.default_rng(3).normal(0, 1.5, 200))
+    one, other = (
+        dataclasses.replace(level(8, seed=seed), ttft_s=0.1 * wide[::order]) for seed, order in ((0, 1), (1, -1))
+    )
+    told = compare(side("a", one), side("b", other))
+    assert told.verdict is Verdict.SAME
+    assert delta(told, "ttft_p50").verdict is Verdict.UNKNOWN
+    assert told.sentence.endswith("two runs of one server differ by; TTFT p50 is not known")
+
+
+def test_of_two_capacities_without_an_end_no_change_is_told() -> None:
+    told = compare(side("a", level(8)), side("b", level(8), level(16)))
+    assert (told.capacity.before, told.capacity.after) == (8, 16)
+    assert told.capacity.change is None
+    assert told.capacity.verdict is Verdict.UNKNOWN
+
+
+def test_what_a_run_was_driven_without_is_known() -> None:
+    run = driven(0)
+    gated = dataclasses.replace(run, traits={**run.traits, "gate": "8", "start of users": "together"})
+    told = {each.name: (each.before, each.after) for each in compare(run, gated).differs}
+    assert told == {"start of users": ("staggered", "together"), "gate": ("none", "8")}
+
+
 def test_the_other_way_round_is_the_opposite() -> None:
     there, back = compare(driven(0), driven(1, 1.1)), compare(driven(1, 1.1), driven(0))
     opposite = {Verdict.WORSE: Verdict.BETTER, Verdict.BETTER: Verdict.WORSE}
