@@ -328,5 +328,6 @@ class Tuning:
         figures = () if newest is None else newest.figures
         if newest is not None and newest.gate is not None:
             return replace(row, how="by gate", figures=figures)
+        figures = tuple(each for each in figures if each[0].startswith("tpot"))  # in the ramp nobody waits for a slot
         note = "" if own else "fewer slots are enough: these are not all used within the limits"
         return replace(row, how="dropped" if each.slots in raced.dropped else "by the ramp", figures=figures, note=note)

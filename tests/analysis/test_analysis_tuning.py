@@ -262,6 +262,21 @@ def test_the_best_at_an_end_of_the_list_says_so() -> None:
     assert plan.result.edge == "smallest"
 
 
+def test_a_row_of_the_ramp_tells_no_wait_that_its_users_would_not_have() -> None:
+    figures = (("ttft_p95", 0.261), ("tpot_p95", 0.022))
+    ramp = tuple(serving.Seen(each, None, 4.0, 5.0, 300.0, figures, 60) for each in (8, 16))
+    gated = serving.Seen(31, 16, 4.0, 5.0, 300.0, (("ttft_p95", 1.9), ("tpot_p95", 0.03)), 60)
+    told = tuple((each, Carried(USERS[each], USERS[each] - 1, USERS[each] + 1)) for each in (8, 16))
+    race_of = Raced((*ramp, gated), told, (), dropped=(8,))
+    plan = Tuning(candidates([("max_num_seqs", ("8", "16"))]))
+    task = plan.next()
+    assert task is not None
+    plan.told(task, Outcome(raced=race_of, point=LoadPoint(concurrency=16), tokens_per_s=700.0, restarts=1))
+    dropped, by_gate = plan.result.rows
+    assert (dropped.how, dropped.figures) == ("dropped", (("tpot_p95", 0.022),))
+    assert (by_gate.how, dict(by_gate.figures)["ttft_p95"]) == ("by gate", 1.9)
+
+
 def test_what_was_not_measured_is_in_the_table_and_no_result() -> None:
     result: Tune = Tuning(candidates(SIX)).result
     assert [row.how for row in result.rows] == ["not tried"] * 6
