@@ -34,6 +34,8 @@ def main(arguments: argparse.Namespace) -> int:
     path = path_of(arguments.file) if table else run_path(arguments.file)
     foreign = not table and looks_foreign(path)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else None
+    if arguments.baseline and (table or foreign):
+        raise UsageError("--baseline stands beside a recording; two files: `llmtop compare BEFORE AFTER`")
     if table:
         assessment, figures = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat), None
         cliff = assessment.cliff

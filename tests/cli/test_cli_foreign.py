@@ -63,6 +63,16 @@ def test_a_load_that_is_not_told_may_be_given(capsys: pytest.CaptureFixture[str]
     assert err == ""
 
 
+def test_assess_of_a_file_refuses_a_baseline_that_it_would_not_show(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    levels = tmp_path / "levels.csv"
+    levels.write_text("level,y,n\n4,0.15,200\n16,0.15,200\n")
+    for file in (GUIDE, str(levels)):
+        assert main(["assess", file, "--baseline", str(levels)]) == 2
+        assert "llmtop compare BEFORE AFTER" in capsys.readouterr().err
+
+
 def test_assess_takes_the_same_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["assess", GUIDE, "--json", "--slo", "ttft_p95<2s"]) == 5
     told = json.loads(capsys.readouterr().out)
