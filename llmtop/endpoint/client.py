@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ from llmtop.endpoint.wire import ResponseParser
 _USUAL_ENDS = frozenset({None, "stop", "length"})
 
 
+_OPEN_S = 1.0
+"""For connections that are opened ahead: a request that finds none opens its own, which has a timeout of its own."""
 _TOKENIZE_S = 5.0
 """For the server's own count of one text."""
 _TOKEN_BYTES = 32
@@ -101,6 +104,17 @@ class EndpointClient:
         """Ask the API under this path of the base URL from now on."""
         self.api = structs.replace(self.api, root=root)
         self._targets = {api: self._target(api) for api in self.api.among(("chat", "completions"))}
+
+    async def open(self, count: int) -> None:
+        """Have so many idle connections, as far as they can be had within a second, for as many requests at once.
+
+        Never raises for what a server does. Stock httpx opens its connections with the requests.
+        """
+        if self.access.uses_stock:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_OPEN_S):
+                await self._transport.open(next(iter(self._targets.values()))[0], count)
 
     async def generate(
         self,

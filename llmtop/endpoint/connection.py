@@ -279,6 +279,12 @@ class ConnectionPool:
         """How long a receiver that has heard all waits for the end of its response."""
         return 0.0 if self.left_open >= _LEFT_OPEN else GRACE_S
 
+    @property
+    def idle(self) -> int:
+        """How many connections wait for an exchange and are likely to be alive."""
+        kept_since_s = perf_counter() - KEPT_S
+        return sum(not connection.closed and connection.idle_since_s > kept_since_s for connection in self._idle)
+
     def pop(self) -> Connection | None:
         """An idle connection that is likely to be alive, or None. O(1): expired ones are all below the first."""
         while self._idle:

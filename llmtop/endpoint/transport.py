@@ -82,6 +82,18 @@ class KernelTransport(httpx.AsyncBaseTransport):
         parser = await stream.response()
         return _response(parser, stream, request)
 
+    async def open(self, url: httpx.URL, count: int) -> None:
+        """Have `count` idle connections to the origin of `url`, as far as they can be had."""
+        pool = self.pool(url)
+        request = httpx.Request("POST", url)
+
+        async def one() -> None:
+            with contextlib.suppress(httpx.TransportError):
+                connection, _ = await self._connect(pool, request)
+                pool.keep(connection)
+
+        await asyncio.gather(*(one() for _ in range(count - pool.idle)))
+
     async def aclose(self) -> None:
         """Close every connection; exchanges under way raise ReadError."""
         for pool in self._pools.values():

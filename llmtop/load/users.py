@@ -91,6 +91,8 @@ class Users:
         self._company: int | None = None
         """Users that begin together, as soon as all others have left; None: they have begun."""
         self._kept = 0
+        self._opening: asyncio.Task[None] | None = None
+        """Connections for those who begin together."""
         self._open_loop = False
         self._debt = 0
         self._hired = 0
@@ -211,6 +213,8 @@ class Users:
     async def close(self) -> None:
         """Cancel everything and wait until it is gone."""
         self.cut()
+        if self._opening is not None:
+            self._opening.cancel()
         while self._tasks:
             await asyncio.wait(list(self._tasks))
 
@@ -219,22 +223,30 @@ class Users:
 
         Unless that is wanted, they start spread over `STAGGER_S`, which tells them apart by less than a prefill, so
         that their first answers are cut as well, to evenly spread shares of the full length (see `_output_tokens`).
+        Those who are to start at once wait until there is a connection for each: the one that needs none would be
+        prefilled alone, and so be ahead of the others ever after.
         """
         now = self._now()
+        if self._together:
+            self._opening = asyncio.get_running_loop().create_task(self._client.open(count))
+            self._tasks.add(self._opening)
+            self._opening.add_done_callback(self._tasks.discard)
         for place in range(count):
             if self._together:
-                self._hire(0.0, now, 1.0)
+                self._hire(0.0, now, 1.0, self._opening)
                 continue
             delay_s = 0.0 if place == 0 else (place + self._rng.random() - 0.5) / count * STAGGER_S
             self._hire(delay_s, now + round(delay_s * 1e9), (place + 1) / count)
 
-    def _hire(self, delay_s: float, due_ns: int, first_answer: float) -> None:
+    def _hire(
+        self, delay_s: float, due_ns: int, first_answer: float, opening: asyncio.Task[None] | None = None
+    ) -> None:
         user = User(self._hired, self.point)
         self._hired += 1
-        task = asyncio.get_running_loop().create_task(self._live(user, delay_s, due_ns, first_answer))
+        task = asyncio.get_running_loop().create_task(self._live(user, delay_s, due_ns, first_answer, opening))
         self._users[task] = None
         self._tasks.add(task)
-        if delay_s > 0:
+        if delay_s > 0 or opening is not None:
             self._resting[task] = None
         task.add_done_callback(self._gone)
 
@@ -258,10 +270,12 @@ class Users:
             return True
         return False
 
-    async def _live(self, user: User, delay_s: float, due_ns: int, part: float) -> None:
+    async def _live(
+        self, user: User, delay_s: float, due_ns: int, part: float, opening: asyncio.Task[None] | None
+    ) -> None:
         """One user, from its first talk to the request or pause after which it is no longer wanted.
 
-        Its first answer has only this part of the length that is commanded.
+        Its first answer has only this part of the length that is commanded; it is due when `opening` is done.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -270,6 +284,9 @@ class Users:
         try:
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
+            if opening is not None:
+                await asyncio.wait((opening,))
+                due_ns = self._now()
             taken_ns = self._now()
             talk, step = self._begin(user, rng)
             while True:

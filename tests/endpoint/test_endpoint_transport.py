@@ -67,6 +67,23 @@ async def test_the_connection_used_last_is_used_next(serve: Any, connect: Any) -
     assert server.connections == 5
 
 
+async def test_requests_find_the_connections_that_were_opened_ahead(serve: Any, connect: Any) -> None:
+    server = await serve(stream_ok)
+    client = connect(server.url)
+    await ask(client)
+    await client.open(4)
+    await client.open(3)
+    traces = await asyncio.gather(*(ask(client) for _ in range(4)))
+    assert all(trace.outcome is Outcome.OK and not trace.connect_ns for trace in traces)
+    assert server.connections == 4
+
+
+async def test_connections_that_cannot_be_opened_ahead_are_left_to_the_requests(connect: Any) -> None:
+    client = connect("http://127.0.0.1:1")
+    await client.open(2)
+    assert (await ask(client)).outcome is Outcome.HTTP_ERROR
+
+
 async def test_old_connections_are_not_used_and_are_closed(
     serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

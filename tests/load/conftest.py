@@ -90,10 +90,16 @@ class FakeClient:
         self.peak = 0
         self.starts_s: list[float] = []
         self.asked: list[int] = []
+        self.opened: list[int] = []
+        self.opening_s = 0.0
         self.lag = LagSample(1000, 0, 0.1, 0.3, 0.5)
 
     def take_lag(self) -> LagSample:
         return self.lag
+
+    async def open(self, count: int) -> None:
+        self.opened.append(count)
+        await asyncio.sleep(self.opening_s)
 
     async def generate(self, prompt, output_tokens, api, trace, sink, cookies=None) -> None:
         answer = self.answers(self.started)

@@ -22,6 +22,32 @@ def test_users_that_start_together_send_in_one_instant_and_stay_in_step(lab: Any
     assert set(lab.client.asked) == {10}, "no first answer is cut"
 
 
+def test_those_who_start_together_wait_until_there_is_a_connection_for_each(lab: Any) -> None:
+    engine = lab.engine(LoadPoint(concurrency=8, output_tokens=10), lambda _: lab.Answer(0.1, 0.1), start="together")
+    lab.client.opening_s = 0.7
+
+    async def script() -> None:
+        await asyncio.sleep(0.6)
+        assert (lab.client.opened, lab.client.started) == ([8], 0)
+        await asyncio.sleep(0.6)
+        assert lab.client.started == 8
+        assert max(lab.client.starts_s) - min(lab.client.starts_s) < 0.001
+
+    lab.drive(engine, script)
+    assert lab.client.opened == [8], "once for a level, not for each request"
+
+
+def test_a_run_that_ends_while_connections_are_opened_sends_nothing(lab: Any) -> None:
+    engine = lab.engine(LoadPoint(concurrency=8, output_tokens=10), lambda _: lab.Answer(0.1, 0.1), start="together")
+    lab.client.opening_s = 3600.0
+
+    async def script() -> None:
+        await asyncio.sleep(0.5)
+
+    lab.drive(engine, script)
+    assert lab.client.started == 0
+
+
 @pytest.mark.parametrize("users", [3, 12])
 def test_another_level_begins_together_when_all_of_the_one_before_have_ended(lab: Any, users: int) -> None:
     engine = lab.engine(LoadPoint(concurrency=8, output_tokens=10), lambda _: lab.Answer(0.1, 0.1), start="together")
