@@ -97,7 +97,9 @@ async def streams(incoming: IO[bytes], outgoing: IO[bytes]) -> tuple[asyncio.Str
 def _flags() -> list[str]:
     """How this interpreter was started, as far as a child is to be started so and -I would not."""
     flags = ["-X", f"utf8={sys.flags.utf8_mode}"]
-    return [*flags, "-B"] if sys.flags.dont_write_bytecode else flags
+    if os.path.isabs(sys.pycache_prefix or ""):  # noqa: PTH117 - a relative one would mean the working directory
+        flags += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+    return [*flags, "-B"] if sys.dont_write_bytecode else flags
 
 
 def machine_environment() -> dict[str, str]:

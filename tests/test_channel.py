@@ -131,6 +131,20 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path, monkeypatch: pyt
     assert psutil.wait_procs([child], timeout=20)[1] == []
 
 
+@pytest.mark.parametrize(
+    ("kept", "theirs", "none"), [("/x/compiled", "/x/compiled", False), ("compiled", None, False), (None, None, True)]
+)
+def test_a_child_keeps_bytecode_where_its_parent_does_but_not_by_the_working_directory(
+    kept: str | None, theirs: str | None, none: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = module(tmp_path, monkeypatch, "import sys; print(sys.pycache_prefix, sys.dont_write_bytecode)")
+    monkeypatch.setattr(sys, "pycache_prefix", kept if kept is None or kept[0] != "/" else f"{tmp_path}{kept}")
+    monkeypatch.setattr(sys, "dont_write_bytecode", none)
+    child = channel.Child(name)
+    assert child.stdout.read().decode().strip() == f"{theirs and f'{tmp_path}{theirs}'} {none}"
+    child.end()
+
+
 async def test_a_server_tells_its_port_or_why_it_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = (
         "import sys\nkind = sys.argv[1]\n"
