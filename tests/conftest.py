@@ -6,10 +6,12 @@ follow a seed that the run names: `pytest --hypothesis-seed=N` repeats it, test 
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import socket
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,18 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("llmtop")
     if sys.dont_write_bytecode and config.pluginmanager.hasplugin("cacheprovider"):
         _keep_bytecode_apart(config.rootpath / ".pytest_cache" / "bytecode")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What ten thousand tests are made of is no garbage, and is not looked through whenever one of them leaves some."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import signal
@@ -24,13 +25,18 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 
 
-def bomb(coding: str) -> Misdeed:
+@functools.cache
+def packed(coding: str) -> bytes:
     """4 MB that become 4 GB."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31 if coding == "gzip" else 15)
     block = bytes(1 << 20)
-    packed = b"".join(itertools.chain((packer.compress(block) for _ in range(64)), (packer.flush(zlib.Z_FULL_FLUSH),)))
-    packed = packed + (packed[10:] if coding == "gzip" else packed[2:]) * 63
-    return says(200, packed, f"content-encoding: {coding}")
+    whole = b"".join(itertools.chain((packer.compress(block) for _ in range(64)), (packer.flush(zlib.Z_FULL_FLUSH),)))
+    return whole + (whole[10:] if coding == "gzip" else whole[2:]) * 63
+
+
+def bomb(coding: str) -> Misdeed:
+    """Made when it is first asked for."""
+    return lambda connection: says(200, packed(coding), f"content-encoding: {coding}")(connection)
 
 
 def raw(answer: bytes) -> Misdeed:
