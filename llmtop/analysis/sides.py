@@ -46,9 +46,9 @@ class Side:
     traits: dict[str, str] = field(default_factory=dict)
     """What else may tell it from another, by name: model, server, its flags, what was set, the requests."""
     prefix_hits: float | None = None
-    """Share of prompt tokens that the server found in its prefix cache, over the run; None: not shown."""
+    """Share of prompt tokens that the server found in its prefix cache; None: not shown."""
     client_late: float | None = None
-    """Share of the seconds in which the client was the bottleneck."""
+    """Share of its requests that count nowhere, as the client was the bottleneck."""
     meta: RunMeta | None = None
     """Of the run that it is of; None: another tool's file, or a table."""
     source: Path | None = None
@@ -66,12 +66,11 @@ def sides_of(name: str, facts: Facts, meta: RunMeta, slo: Slo, opinion: Assessme
     """
     curves = Ledger().curves(facts, meta, finished_requests(facts), facts.t_s, every=True)
     found = [curve for curve in curves if curve.levels]
-    hits, late = _mean(facts.server, "prefix_hit_ratio"), _mean(facts.client, "red")
     return tuple(
         replace(
             _of_curve(curve, name, meta, slo, opinion if curve is curves[-1] else None),
-            prefix_hits=hits,
-            client_late=late,
+            prefix_hits=_hits(facts.server, curve),
+            client_late=_late(curve),
             part=at,
             of=len(found),
         )
@@ -79,10 +78,18 @@ def sides_of(name: str, facts: Facts, meta: RunMeta, slo: Slo, opinion: Assessme
     )
 
 
-def _mean(table: Table, name: str) -> float | None:
-    values = table.column(name)
+def _hits(server: Table, curve: MeasuredCurve) -> float | None:
+    """The mean of what was shown in the seconds in which requests of this configuration were sent."""
+    own = np.isin(np.floor(server.column("t_s")), np.unique(np.floor(curve.requests.sent_s)))
+    values = server.column("prefix_hit_ratio")[own]
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else None
+
+
+def _late(curve: MeasuredCurve) -> float | None:
+    late = curve.left_out.get("client", 0)
+    ended = int(curve.requests.ok.sum()) + late
+    return late / ended if ended else None
 
 
 def _of_curve(curve: MeasuredCurve, name: str, meta: RunMeta, slo: Slo, opinion: Assessment | None) -> Side:

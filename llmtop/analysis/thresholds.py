@@ -10,11 +10,19 @@ from msgspec import Struct
 from llmtop.analysis.paired import METRICS
 from llmtop.domain.compared import Compared, Delta, Verdict
 from llmtop.domain.plain import plain
+from llmtop.domain.slo import LATENCIES
 from llmtop.errors import UsageError
 
 _SIGNS = {"capacity": -1, "cliff": -1, **{metric.name: -metric.sign for metric in METRICS}}
 """Of a change for the worse, by the name of a figure."""
 NAMES = tuple(_SIGNS)
+SPOKEN: dict[str, str] = {
+    **{latency: f"{latency}_p95" for latency in LATENCIES},
+    **dict.fromkeys(("errors", "error"), "error_ratio"),
+    **dict.fromkeys(("tokens_per_s", "tok_s", "tokens"), "output_tokens_per_s"),
+    "kv": "kv_usage",
+}
+"""Other names of a figure, as tables and limits have them."""
 MOST = 40
 """Thresholds, and characters of a word that are shown."""
 _ONE = re.compile(r"\s*([a-z0-9_]+)\s*([+-])\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*%\s*")
@@ -52,6 +60,7 @@ def _threshold(word: str) -> Threshold:
     if found is None:
         raise UsageError(f"--fail-on: {shown!r} is no figure with a change, like `ttft_p95 +10%`; {_allowed()}")
     name, sign, percent = found.groups()
+    name = SPOKEN.get(name, name)
     if name not in _SIGNS:
         near = get_close_matches(name, NAMES, 1)
         raise UsageError(f"--fail-on: {shown!r}: {f'did you mean {near[0]}? ' if near else ''}{_allowed()}")

@@ -26,6 +26,7 @@ from llmtop.wording.names import short_unit
 _SIGNS = {Verdict.BETTER: "+", Verdict.WORSE: "!", Verdict.SAME: "=", Verdict.UNKNOWN: "?", Verdict.MIXED: "!"}
 _LEGEND = "after a change: + better, ! worse, = same, ? not known; pt: points"
 _WIDTH = 11
+GAUGES = {metric.name for metric in METRICS if metric.kind == "gauge"}
 COLUMNS = 80
 
 
@@ -97,7 +98,7 @@ def as_lines(told: Compared) -> Iterator[str]:
         yield f"{'over all':<14}" + "".join(_cell(over_all.get(name)) for name in names)
         yield ""
     for delta in (told.capacity, told.cliff):
-        if delta.before is not None or delta.after is not None:
+        if delta.metric == "capacity" or delta.before is not None or delta.after is not None:
             was, now = (figure(delta.metric, value, told.axis) for value in (delta.before, delta.after))
             yield f"{delta.metric:<11}{was} -> {now}  {change(delta)}  {delta.verdict}"
     yield f"{'':<11}{_LEGEND}"
@@ -118,4 +119,5 @@ def _known(told: Compared, name: str) -> Iterator[bool]:
 def _cell(delta: Delta | None) -> str:
     if delta is None or delta.change is None:
         return f"{'--':>{_WIDTH}}  "
-    return f"{change(delta).replace('points', 'pt'):>{_WIDTH}} {_SIGNS[delta.verdict]}"
+    sign = " " if delta.metric in GAUGES else _SIGNS[delta.verdict]  # a fuller cache is neither good nor bad
+    return f"{change(delta).replace('points', 'pt'):>{_WIDTH}} {sign}"

@@ -110,7 +110,14 @@ def named(name: str) -> Path | None:
     path = runs_directory() / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
     if _recording(path) is not None:
         return path
-    return next((each.path for each in own_recordings() if _STAMP.sub("", each.path.stem, count=1) == name), None)
+    return next((each.path for each in recordings() if _is_called(each, name)), None)
+
+
+def _is_called(recording: Recording, name: str) -> bool:
+    """By its label: in the name that llmtop gave its file, or in the file, where somebody else has named that."""
+    if recording.path.parent == runs_directory() and _STAMP.match(recording.path.name):
+        return _STAMP.sub("", recording.path.stem, count=1) == name
+    return glance(recording.path).label == name
 
 
 def run_path(text: str) -> Path:

@@ -21,6 +21,7 @@ _NAMES = {
 }
 SHARES = ("error_ratio", "kv_usage")
 """Figures whose changes are points, not shares of what was before."""
+LEAST_SHOWN = 5e-5
 ONE_SERVER = "no difference beyond what two runs of one server differ by"
 
 
@@ -42,14 +43,13 @@ def figure(metric: str, value: float | None, axis: Axis, figures: Figures = TEXT
 
 
 def change(delta: Delta, figures: Figures = TEXT) -> str:
-    """`+9.8 %`, `-0.14 points`, `x12.4`"""
+    """`+9.8 %`, `-0.14 points`, `x12.4`; what is less than a hundredth of a percent is `0 %`."""
     if delta.change is None:
         return UNKNOWN
+    changed = 0.0 if abs(delta.change) < LEAST_SHOWN else delta.change
     if delta.metric in SHARES:
-        return points(delta.change, figures)
-    if delta.change >= 2:
-        return f"x{figures.digits(1 + delta.change)}"
-    return figures.change(delta.change)
+        return points(changed, figures)
+    return f"x{figures.digits(1 + changed)}" if changed >= 2 else figures.change(changed)
 
 
 def interval_text(delta: Delta, figures: Figures = TEXT) -> str:
@@ -188,4 +188,8 @@ def crossing_text(metric: str, threshold: float, changed: float | None, load: fl
         return f"{named}: not known, as it was not measured on both sides"
     by = change(Delta(metric=metric, change=changed))
     where = "" if load is None else f" at {TEXT.exact(load)}"
-    return f"{named}: {by}{where}" if proven else f"{named}: {by}, which is not known from what runs differ by"
+    return (
+        f"{named}: {by}{where}"
+        if proven
+        else f"{named}: {by}, not proven: too few requests, or runs that differ as much"
+    )

@@ -302,6 +302,12 @@ def test_a_threshold_that_cannot_be_meant_is_refused_by_its_word(text: str, says
         parse_thresholds(text)
 
 
+def test_a_threshold_may_be_called_as_tables_and_limits_call_it() -> None:
+    words = "ttft +10%, errors +1%, tok_s -5%, kv +10%"
+    names = [threshold.metric for threshold in parse_thresholds(words)]
+    assert names == ["ttft_p95", "error_ratio", "output_tokens_per_s", "kv_usage"]
+
+
 def test_every_figure_that_is_compared_can_be_a_threshold() -> None:
     assert {*NAMES} == {"capacity", "cliff", *(metric.name for metric in METRICS)}
     for name in NAMES:

@@ -74,7 +74,7 @@ def test_a_difference_that_chance_may_have_made_is_not_known(
 ) -> None:
     few = table(tmp_path / "few.csv", 1.5, n=12)
     assert main(["compare", before, few, "--fail-on", "ttft_p50 +10%"]) == 5
-    assert "not known from what runs differ by" in capsys.readouterr().err
+    assert "not proven: too few requests" in capsys.readouterr().err
 
 
 def test_json_has_every_comparison_and_what_was_crossed(

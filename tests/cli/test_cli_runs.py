@@ -86,6 +86,22 @@ def test_a_label_stands_for_the_newest_recording_that_has_it() -> None:
         run_path("rr")
 
 
+def test_a_label_stands_for_a_recording_that_lies_elsewhere_too(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "mine.llmtop"
+    meta = RunMeta(
+        llmtop_version="0",
+        started_at=1.0,
+        endpoint=Endpoint(base_url="http://h:1"),
+        profile=Profile(name="p"),
+        label="before",
+    )
+    RunWriter(elsewhere, meta).close(1.0, None)
+    with pytest.raises(RunFileError):
+        run_path("before")
+    shelf.remember(elsewhere, "said")
+    assert run_path("before") == elsewhere
+
+
 def test_last_and_a_name_stand_for_a_recording_wherever_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RunFileError, match="there is no recording yet"):
         run_path("last")
