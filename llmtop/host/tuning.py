@@ -191,7 +191,7 @@ class Tuner:
         if problem is not None:
             return Outcome(problem=problem[0], applied=problem[1], restarts=restarts)
         left_s = max(_USUAL_S[task.kind], sum(_USUAL_S[kind] for kind in self._tuning.kinds[self._done :]))
-        self._tell(f"{_step(task)} ({lasting(_USUAL_S[task.kind])}, {lasting(left_s)} to the end)")
+        self._tell(f"{_step(task)} ({lasting(_USUAL_S[task.kind], left_s)})")
         work = _WORK[task.kind](self, task)
         steerer = InTurn([*self._warm_up(task), *work.makes])
         try:

@@ -24,8 +24,9 @@ def step_text(kind: Kind, values: Values, slots: int) -> str:
     return f"{named(values)}: {what}"
 
 
-def lasting(seconds: float) -> str:
-    return f"about {TEXT.duration(seconds)}"
+def lasting(step_s: float, left_s: float) -> str:
+    """`usually 1 min 30 s, 3 min 15 s to the end`: a server whose answers take many seconds takes longer."""
+    return f"usually {TEXT.duration(step_s)}, {TEXT.duration(left_s)} to the end"
 
 
 def plan_text(restarts: int, measured_s: float, count: int) -> str:
