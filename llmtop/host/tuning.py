@@ -133,8 +133,10 @@ class Tuner:
         self._original, self._live = original, live
         self._past = {} if past is None else past
         self._cancelled, self._tell = cancelled, tell
-        self._running: Values | None = original.values if live else None
-        self._changed = False
+        resumed = live and bool(self._past)
+        self._running: Values | None = original.values if live and not resumed else None
+        """None also after an interruption, that may have left the server with any of the settings."""
+        self._changed = resumed
         self._told_by_server = True
         """Whether the server itself says that it has the settings."""
         self._fresh = False

@@ -10,8 +10,9 @@ import pytest
 from tuned import TRUTHS, Answer, FakeServer, tuned
 
 from llmtop.analysis.steady import Steerer
-from llmtop.analysis.tuning import Outcome, Tuning, candidates
+from llmtop.analysis.tuning import Outcome, Task, Tuning, candidates
 from llmtop.domain.endpoint import EndpointInfo
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Ending
 from llmtop.domain.tuning import Tried, Values
 from llmtop.errors import INTERRUPTED, EndpointUnreachable, PortTaken, ServeError, UsageError
@@ -144,6 +145,22 @@ def test_an_interruption_before_a_run_has_begun_is_told_as_one_within_it() -> No
     result = tuned(server, slots=SLOTS)
     assert result.stopped == INTERRUPTED
     assert server.closed
+
+
+def test_a_tune_that_goes_on_does_not_take_for_granted_what_the_interrupted_one_left_on_a_server() -> None:
+    server = FakeServer("laptop")
+    begun = candidates([("max_num_seqs", ["8", "4"])])
+    first = Task("first", begun[0].values)
+    past = {first.key: Outcome(tokens_per_s=100.0, point=LoadPoint(concurrency=8))}
+
+    def stop(label: str, values: Values, steerer: Steerer) -> Driven:
+        assert server.slots == 8
+        return Driven(None, Ending.HAND)  # type: ignore[arg-type]
+
+    server.drive = stop  # type: ignore[method-assign]
+    result = tuned(server, slots=(8, 4), live=True, past=past)
+    assert server.starts == [8]
+    assert result.restored is True
 
 
 def test_a_server_that_cannot_be_put_back_is_said() -> None:
