@@ -15,6 +15,8 @@ from llmtop.workload.prompts import PromptSource
 
 LIMIT_S = 10.0
 """A server that takes longer for these few short texts is slow or busy, and the load is not to wait for it."""
+FIRST_LIMIT_S = 30.0
+"""One count is waited for this long: without any, the first prompts may be wrong by a factor."""
 MOST_TEXTS = 16
 """A context so short that more are needed has prompts of few words, each of which matters more than the mean."""
 
@@ -48,13 +50,19 @@ async def count_words(
         return None
     counts: list[int] = []
     template: int | None = 0
+    began_s = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(LIMIT_S):
+        async with asyncio.timeout(FIRST_LIMIT_S) as limit:
             for text in texts:
-                counted = await client.tokenize(text) if has_tokenize else await _usage(client, text, api)
+                counted = await client.tokenize(text) if has_tokenize else None
+                if counted is None and has_tokenize and not counts:
+                    has_tokenize = False
+                if counted is None and not has_tokenize:
+                    counted = await _usage(client, text, api)
                 if counted is None:
-                    return None
+                    break
                 counts.append(counted)
+                limit.reschedule(began_s + LIMIT_S)
             if has_tokenize and api == "chat":
                 template = await _usage(client, texts[0], api)
                 template = None if template is None else template - counts[0]
@@ -67,7 +75,8 @@ async def count_words(
         found = structs.replace(found, constant=found.constant + template)
     prompts.settle(found)
     sent = f"in {len(counts)} requests of one token, which nothing counts"
-    return f"a word of the prompts is {found.ratio:.2f} tokens here: counted before the load " + (
+    roughly = "roughly " if len(counts) < sizing.LEAST_COUNTS else ""
+    return f"a word of the prompts is {roughly}{found.ratio:.2f} tokens here: counted before the load " + (
         "by the server's tokenizer" if has_tokenize else sent
     )
 

@@ -16,7 +16,8 @@ PART_WORDS = 300
 """Long enough for few texts, short enough for every context."""
 LEAST_PART_WORDS = 32
 LEAST_COUNTS = 3
-"""The two halves of a part and the part: with fewer, nothing tells the template from the tokenizer."""
+"""The two halves of a part and the part: with fewer, nothing tells the template from the tokenizer, and all is taken
+for the tokenizer's. A template of 10 tokens makes prompts wrong by some percent then, no count at all by a factor."""
 WORD_TOKENS = 4
 """No tokenizer of a language model splits our words into more, on average over a part."""
 
@@ -47,13 +48,16 @@ def texts(room_tokens: int | None, closed: bool) -> tuple[str, ...]:
 
 
 def sizes(counts: tuple[int, ...], room_tokens: int | None, closed: bool, source: str) -> Sizes | None:
-    """What `counts` of the first of the `texts` say, at least three; all are best.
+    """What `counts` of the first of the `texts` say: one roughly, three closely; all are best.
 
-    None: they are too few, or not those of a tokenizer (a server that reports a constant).
+    None: there are none, or they are not those of a tokenizer (a server that reports a constant).
     """
     parts = [len(part) for part in _texts(_part_words(room_tokens))][: len(counts)]
-    if len(counts) < LEAST_COUNTS or min(counts) <= 0:
+    if not counts or min(counts) <= 0:
         return None
+    if len(counts) < LEAST_COUNTS:
+        ratio = sum(counts) / (sum(parts) + (CLOSING_WORDS * len(parts) if closed else 0))
+        return Sizes(0.0, ratio, source) if 0.5 <= ratio <= WORD_TOKENS else None
     around = counts[0] + counts[1] - counts[2]
     ratio = (sum(counts[2:]) - around * (len(counts) - 2)) / sum(parts[2:])
     if not 0.5 <= ratio <= WORD_TOKENS or around < 0:

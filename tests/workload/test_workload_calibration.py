@@ -144,5 +144,19 @@ def test_a_tokenizer_of_our_words_is_told_exactly_and_a_constant_count_tells_not
         9, 1, "usage"
     )
     assert sizing.sizes((7,) * len(texts), None, True, "usage") is None
-    assert sizing.sizes((300, 300), None, True, "usage") is None
+    assert sizing.sizes((7, 7), None, True, "usage") is None
+    assert sizing.sizes((), None, True, "usage") is None
     assert sorted(" ".join(sizing.texts(500, False)[2:]).split()) == sorted(words())
+
+
+@pytest.mark.parametrize("counted", [1, 2])
+def test_the_few_texts_that_a_slow_server_has_counted_make_prompts_wrong_by_percents_not_by_a_factor(
+    counted: int,
+) -> None:
+    counts = tuple(2 * len(text.split()) + 11 for text in sizing.texts(None, True)[:counted])
+    source = PromptSource(Workload())
+    found = sizing.sizes(counts, None, True, "usage")
+    assert found is not None
+    source.settle(found)
+    length = len(source.next(LoadPoint(concurrency=1, prompt_tokens=192)).text.split())
+    assert 2 * length + 11 == pytest.approx(192, rel=0.06)
