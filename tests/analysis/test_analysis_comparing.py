@@ -56,14 +56,14 @@ def delta(told: Compared, metric: str, load: float | None = None) -> Delta:
 # -- what is the same, and what is not --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [0, pytest.param(2, marks=pytest.mark.faults)])
 def test_two_runs_of_one_server_are_the_same(seed: int) -> None:
     told = compare(driven(seed), driven(seed + 1))
     assert told.verdict is Verdict.SAME
     assert told.sentence.startswith(f"`seed {seed + 1}` is the same as `seed {seed}` at 4 to 32 users: no difference")
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [0, pytest.param(2, marks=pytest.mark.faults)])
 def test_steps_that_take_ten_percent_longer_are_found_in_a_minute_a_level(seed: int) -> None:
     told = compare(driven(seed), driven(seed + 1, 1.1))
     assert told.verdict is Verdict.WORSE

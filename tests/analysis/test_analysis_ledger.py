@@ -135,7 +135,7 @@ def alike(one: tuple[MeasuredCurve, ...], other: tuple[MeasuredCurve, ...]) -> N
                 assert np.array_equal(getattr(level, name), getattr(same, name), equal_nan=True)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.faults)])
 def test_levels_are_the_same_whoever_asks_and_however_often_and_never_age_out(seed: int) -> None:
     """A session by hand of 100 s; `short` keeps 800 requests of it, as a live run of days keeps its last."""
     rng = np.random.default_rng(seed)

@@ -33,8 +33,8 @@ from llmtop.recording.writer import RunWriter
 from llmtop.report.markdown import markdown_text
 
 SLO = parse_slo("ttft_p95<2s,tpot_p95<50ms,error_ratio<1%,queue<10,kv<80%")
-RUNS = 72
-"""And twice as many by hand."""
+RUNS = 54
+"""And three times as many by hand."""
 SHAPES: dict[Question, Shape] = {
     Question.HOLD: Hold(concurrency=12),
     Question.SOAK: Hold(concurrency=12),
@@ -178,9 +178,7 @@ def few_draws() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(
-    scope="module", params=[0, pytest.param(1, marks=pytest.mark.faults), pytest.param(2, marks=pytest.mark.faults)]
-)
+@pytest.fixture(scope="module", params=[0, *(pytest.param(part, marks=pytest.mark.faults) for part in (1, 2, 3))])
 def judged(request: pytest.FixtureRequest) -> list[tuple[Run, Assessment]]:
     seeds = range(RUNS * request.param, RUNS * (request.param + 1))
     return [(run, Judge(SLO)(Facts.of(run.batches), run.meta)) for run in map(a_run, seeds)]
