@@ -91,7 +91,10 @@ def test_a_ramp_by_hand_tells_the_cause(name: str) -> None:
     ("preset", "knobs", "tokens", "levels", "dwell_s"),
     [
         ("laptop", {}, (192, 64), (8, 16, 32, 40, 46, 52, 58), 20.0),
-        ("h100-llama-3.1-8b", {"max_num_seqs": 64}, (512, 128), (32, 64, 96, 108, 120, 132), 12.0),
+        pytest.param(
+            *("h100-llama-3.1-8b", {"max_num_seqs": 64}, (512, 128), (32, 64, 96, 108, 120, 132), 12.0),
+            marks=pytest.mark.faults,
+        ),
     ],
 )
 def test_a_search_and_a_ramp_agree_on_the_capacity(
