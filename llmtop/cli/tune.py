@@ -243,7 +243,7 @@ def _told(arguments: argparse.Namespace, command: ServerCommand, tuned: Tuned, s
             complain(line)
     elif tuned.restored:
         complain("the server has its first settings again")
-    if code == ENDPOINT_LOST:
+    if code == ENDPOINT_LOST and tuned.restored is not False:
         complain("no configuration could be measured")
     elif tuned.stopped == 4:
         complain(sentences.CLIENT_BOUND)
@@ -267,6 +267,8 @@ def _code(tuned: Tuned) -> int:
     tune = tuned.tune
     if tuned.stopped:
         return tuned.stopped
+    if tuned.restored is False:
+        return ENDPOINT_LOST
     if all(row.how in ("failed", "not applied", "not tried") for row in tune.rows):
         return ENDPOINT_LOST if any(row.how == "failed" for row in tune.rows) else NOT_KNOWN
     if tune.void or tune.winner is None:
