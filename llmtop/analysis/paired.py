@@ -153,15 +153,19 @@ def steadied_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
 
 
 def _between(metric: Metric, low: Figure | None, high: Figure | None, share: float) -> Figure | None:
-    """A figure between two that were measured, on a straight line of its logarithm; as little known as the worse."""
+    """A figure between two that were measured, on a straight line, of its logarithm where it has one.
+
+    It is as little known as the worse of the two, and besides by how far it lies from both: figures bend between loads,
+    most of all where a server has no free slot left, and all that is sure is that they lie between those at the ends.
+    """
     if low is None or high is None:
         return None
-    se = None if low.se is None or high.se is None else max(low.se, high.se)
-    n, freedom = min(low.n, high.n), min(low.freedom, high.freedom)
-    if metric.relative and low.value > 0 and high.value > 0:
-        return Figure(math.exp((1 - share) * math.log(low.value) + share * math.log(high.value)), se, n, freedom)
-    by_chance = low.by_chance or high.by_chance
-    return Figure((1 - share) * low.value + share * high.value, se, n, freedom, by_chance)
+    of_log = metric.relative and low.value > 0 and high.value > 0
+    start, end = (math.log(low.value), math.log(high.value)) if of_log else (low.value, high.value)
+    value = (1 - share) * start + share * end
+    bend = max(share, 1 - share) * abs(end - start) / math.sqrt(3)  # the deviation of what is anywhere within
+    se = None if low.se is None or high.se is None else math.hypot(max(low.se, high.se), bend)
+    return Figure(math.exp(value) if of_log else value, se, 0, min(low.freedom, high.freedom), by_chance=True)
 
 
 def _figure(level: Level, metric: Metric, chance: float | None) -> Figure | None:

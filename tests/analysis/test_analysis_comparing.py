@@ -247,6 +247,15 @@ def test_a_load_that_one_side_lacks_lies_on_a_line_between_its_own_and_never_bey
     assert any("straight line" in note for note in told.notes)
 
 
+def test_between_two_loads_on_either_side_of_a_bend_nothing_is_proven() -> None:
+    """Equal servers with eight slots more than the lower load: a straight line runs far above what was measured."""
+    before = side("a", level(8, 0.1), level(48, 2.0))
+    after = side("b", level(8, 0.1, seed=1), level(24, 0.12, seed=1), level(48, 2.0, seed=1))
+    told = compare(before, after)
+    assert delta(told, "ttft_p50", 24).verdict is Verdict.UNKNOWN
+    assert told.verdict is Verdict.SAME
+
+
 def test_no_load_in_common_is_refused_with_the_loads_of_both() -> None:
     with pytest.raises(UsageError, match="no load in common: a has 4, b has 8, 16 concurrent users"):
         compare(side("a", level(4)), side("b", level(8), level(16)))
