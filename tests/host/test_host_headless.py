@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,15 @@ def test_what_the_run_has_come_to_is_told_last_and_judged_by() -> None:
     assert diary.heard[-2:] == ["judged", "end"]
 
 
+@pytest.fixture
+def hung_up_on() -> Iterator[None]:
+    """As started from a terminal, not by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hung_up_on")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
     link, diary = FakeLink(), Diary()
