@@ -258,6 +258,9 @@ def _notes(before: Side, after: Side, rows: Sequence[Row]) -> tuple[str, ...]:
         if side.client_late is not None and side.client_late >= SHARE_POINTS:
             notes.append(client_was_late(side.name, side.client_late))
     for side in (before, after):
-        if side.capacity.at_slo is not None and side.capacity.fails_at is None:
-            notes.append(held_to_the_end(side.name, side.capacity.at_slo, side.axis))
+        held = side.capacity.at_slo
+        most = max(_loads(side))
+        last = math.floor(most) if side.axis == "concurrency" else most  # users of a capacity are whole
+        if held is not None and side.capacity.fails_at is None and held >= last:
+            notes.append(held_to_the_end(side.name, held, side.axis))
     return tuple(dict.fromkeys(notes))

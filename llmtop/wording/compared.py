@@ -113,8 +113,9 @@ def _untold(told: Compared) -> str:
 
 
 def _loads_text(told: Compared) -> str:
-    """`4 to 48 users`: the loads at which both were measured."""
-    first, last = told.levels[0].load, told.levels[-1].load
+    """`4 to 48 users`: the loads at which both were measured, where there are any."""
+    levels = [level for level in told.levels if not level.interpolated] or told.levels
+    first, last = levels[0].load, levels[-1].load
     several = "" if first == last else f"{TEXT.load(first, told.axis)} to "
     return f"{several}{TEXT.load(last, told.axis)} {short_unit(told.axis, last)}"
 

@@ -208,6 +208,11 @@ def test_a_run_that_held_the_slo_to_its_end_is_said_to_carry_at_least_so_many() 
     ]
 
 
+def test_a_run_whose_last_load_is_not_known_to_hold_the_slo_did_not_hold_it_to_its_end() -> None:
+    told = compare(driven(0), side("short", level(4), level(16), level(32, n=10)))
+    assert not [note for note in told.notes if note.startswith("short")]
+
+
 @pytest.mark.parametrize(
     ("share", "freedom", "quantile"),
     [(0.975, 18, 2.1009), (0.975, math.inf, 1.95996), (0.999, 18, 3.6105), (0.999, 54, 3.2481), (0.999, 9, 4.2968)],
@@ -254,6 +259,17 @@ def test_between_two_loads_on_either_side_of_a_bend_nothing_is_proven() -> None:
     told = compare(before, after)
     assert delta(told, "ttft_p50", 24).verdict is Verdict.UNKNOWN
     assert told.verdict is Verdict.SAME
+
+
+def test_the_same_is_said_of_loads_alone_at_which_both_were_measured() -> None:
+    before = side("a", level(6), level(12))
+    told = compare(before, side("b", level(4, seed=1), level(8, seed=1), level(12, seed=1)))
+    assert told.sentence.startswith("`b` is the same as `a` at 12 users: no difference")
+
+
+def test_what_surely_lies_beyond_both_ends_is_a_difference_between_them() -> None:
+    told = compare(side("a", level(4, 0.1), level(8, 0.11)), side("b", level(6, 0.3, seed=1)))
+    assert delta(told, "ttft_p50", 6).verdict is Verdict.WORSE
 
 
 def test_no_load_in_common_is_refused_with_the_loads_of_both() -> None:
