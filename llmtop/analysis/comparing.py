@@ -31,7 +31,7 @@ ALIKE = 0.10
 """Figures that are surely no further apart are the same, where no difference is proven."""
 LEAST_POINTS, ALIKE_POINTS = 0.001, 0.01
 """The same for a share of requests."""
-KV_POINTS = 0.05
+KV_POINTS = 0.08
 """The use of a KV cache differs by as much from scrape to scrape; where requests come by themselves, by any measure."""
 
 SHARE_POINTS = 0.05

@@ -151,6 +151,16 @@ def test_too_few_requests_say_nothing() -> None:
     assert delta(told, "ttft_p50", 8).change == pytest.approx(2.0, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("n", "median", "tail"), [(49, False, False), (50, True, False), (119, True, False), (120, True, True)]
+)
+def test_a_difference_is_proven_from_so_many_requests_on(n: int, median: bool, tail: bool) -> None:
+    told = compare(side("a", level(8, n=n)), side("b", level(8, 0.4, n=n, seed=1)))
+    assert (delta(told, "ttft_p50", 8).verdict is Verdict.WORSE) == median
+    assert (delta(told, "output_tokens_per_s", 8).low is not None) == median
+    assert (delta(told, "ttft_p95", 8).verdict is Verdict.WORSE) == tail
+
+
 def test_a_level_that_alone_got_worse_is_named() -> None:
     before = side("a", *(level(load) for load in (4, 8, 16)))
     after = side("b", level(4, seed=1), level(8, seed=1), level(16, 1.5, seed=1))
