@@ -143,6 +143,7 @@ class Tuning:
         self._restarts: dict[Values, int] = {}
         self._looked = False
         """`first` is done."""
+        self._runs: list[tuple[str, str]] = []
         self._first: Outcome | None = None
         self._base: Values | None = None
         """What `first` is about."""
@@ -213,6 +214,8 @@ class Tuning:
     def told(self, task: Task, outcome: Outcome) -> None:
         """What came of the task that was wanted last."""
         self._restarts[task.values] = self._restarts.get(task.values, 0) + outcome.restarts
+        if outcome.run_file is not None:
+            self._runs.append((task.key, outcome.run_file))
         if task.kind == "again":
             self._done_again, self._again = True, None if outcome.problem else outcome
             return
@@ -292,6 +295,7 @@ class Tuning:
             edge=None if winner is None else self._edge(winner),
             holds=holds,
             restarts=sum(self._restarts.values()),
+            runs=tuple(self._runs),
         )
 
     def _gain(self, winner: Candidate) -> float | None:

@@ -56,6 +56,8 @@ class Tune(Struct, frozen=True, kw_only=True):
     holds: bool | None = None
     """Whether the winner carries the users that were asked for; None: not known, or none were."""
     restarts: int = 0
+    runs: tuple[tuple[str, str], ...] = ()
+    """(what was driven, run file) of each, in order: for `compare` one of several numbers of slots is `RUN@2`."""
 
     @property
     def void(self) -> bool:

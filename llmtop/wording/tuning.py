@@ -139,7 +139,8 @@ def table_text(tune: Tune) -> list[str]:
     rows = table_rows(tune)
     widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*lines, *(f"{named(row.values)}: {row.note.splitlines()[0]}" for row in tune.rows if row.note)]
+    said = [f"{named(row.values)}: {row.note.splitlines()[0]}" for row in tune.rows if row.note]
+    return [*lines, *said, *(f"run: {path} ({what})" for what, path in tune.runs)]
 
 
 def notes(tune: Tune) -> list[str]:

@@ -312,3 +312,13 @@ def test_what_was_not_measured_is_in_the_table_and_no_result() -> None:
 )
 def test_a_threshold_that_moves_is_noticed(value: object, is_now: object) -> None:
     assert value == is_now
+
+
+def test_every_run_that_was_driven_is_named_in_its_order() -> None:
+    plan = Tuning(candidates(SIX))
+    driven = []
+    while (task := plan.next()) is not None and len(driven) < 3:
+        driven.append((task.key, f"{len(driven)}.llmtop"))
+        plan.told(task, Outcome(problem="it died", run_file=driven[-1][1]))
+    assert plan.result.runs == tuple(driven)
+    assert len(driven) > 1

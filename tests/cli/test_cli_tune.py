@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from documented import drift
 from msgspec import structs
+from msgspec.structs import replace
 
 from llmtop.cli import tune as command
 from llmtop.cli.main import main
@@ -83,6 +84,11 @@ def test_the_table_has_a_row_a_configuration_and_below_it_why_one_failed() -> No
         *("max_num_seqs=64", "*", "searched", "58", "(55-61)", "1", "230", "43.0", "ms", "1.90", "s", "1"),
     ]
     assert lines[4:] == ["max_num_seqs=128: exit code 1"], "its log was shown when it ended"
+
+
+def test_the_runs_stand_below_the_table_for_whoever_compares_them() -> None:
+    lines = table_text(replace(FOUND, runs=(("search max_num_seqs=64", "/runs/a.llmtop"),)))
+    assert lines[-1] == "run: /runs/a.llmtop (search max_num_seqs=64)"
 
 
 def test_a_drift_is_said_in_place_of_a_winner() -> None:
