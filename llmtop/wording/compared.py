@@ -178,7 +178,7 @@ def held_to_the_end(name: str, load: float, axis: Axis) -> str:
 
 
 def client_was_late(name: str, share: float) -> str:
-    return f"{name}: the client was the bottleneck in {TEXT.percent(share)} of its seconds"
+    return f"{name}: {TEXT.percent(share)} of its requests count nowhere, as the client was the bottleneck"
 
 
 def crossing_text(metric: str, threshold: float, changed: float | None, load: float | None, proven: bool) -> str:
