@@ -7,15 +7,12 @@ from typing import ClassVar
 
 from rich.style import Style
 from rich.text import Text
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
-from textual.widgets import Static
 
 from llmtop.domain.frame import Frame
 from llmtop.domain.verdicts import Assessment
 from llmtop.tui.palette import Palette
-from llmtop.tui.screens.overlay import Overlay
+from llmtop.tui.screens.overlay import Page
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.why import why
@@ -23,31 +20,16 @@ from llmtop.view.why import why
 WIDTH = 100
 
 
-class WhyScreen(Overlay):
+class WhyScreen(Page):
     """Over the cockpit, which goes on underneath."""
 
-    DEFAULT_CSS = """
-    WhyScreen { align: center middle; background: $background 60%; }
-    WhyScreen VerticalScroll {
-        width: 100%; max-width: 100; height: auto; max-height: 100%; padding: 1 2; background: $surface;
-        scrollbar-size-vertical: 1; scrollbar-background: $surface; scrollbar-color: $primary 40%;
-    }
-    WhyScreen Static { height: auto; width: auto; }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("w", "dismiss", "back", id="why.back"),
     ]
 
     def __init__(self, glyphs: Glyphs, palette: Palette) -> None:
-        super().__init__()
-        self.glyphs = glyphs
+        super().__init__(glyphs)
         self.palette = palette
-        self._told = Static()
-        self._shown: object = None
-
-    def compose(self) -> ComposeResult:
-        with VerticalScroll(can_focus=True):
-            yield self._told
 
     def tell(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
         told, width = why(assessment, condition), min(self.app.size.width, WIDTH) - 6
