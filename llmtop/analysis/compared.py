@@ -70,7 +70,12 @@ def gain_of(before: Capacity, after: Capacity) -> Gain:
 
 def change_of(before: Capacity, after: Capacity, gain: Gain) -> Change | None:
     """By how much a capacity is another than it was; None: it is not, or one of the two is not known."""
-    if gain not in (Gain.MORE, Gain.FEWER) or not before.at_slo or not after.at_slo:
+    return capacity_change(before, after) if gain in (Gain.MORE, Gain.FEWER) else None
+
+
+def capacity_change(before: Capacity, after: Capacity) -> Change | None:
+    """One capacity relative to another, whatever that comes to; None: one of the two is not known."""
+    if not before.at_slo or not after.at_slo:
         return None
     low, high = _interval(before)
     after_low, after_high = _interval(after)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from llmtop.analysis.compared import gain_of
+from llmtop.analysis.compared import capacity_change, gain_of
 from llmtop.analysis.paired import METRICS, Figure, Metric, Pair, Row, common_rows, steadied_rows, student
 from llmtop.analysis.sides import Side
 from llmtop.analysis.stats import LEVEL
@@ -184,11 +184,8 @@ def _of_capacity(before: Capacity, after: Capacity, gain: Gain) -> Delta:
     """With the interval that the intervals of both leave. Of two of which one has no end, only what is proven."""
     told = Delta(metric="capacity", before=before.at_slo, after=after.at_slo, verdict=_OF_GAIN[gain])
     endless = before.fails_at is None or after.fails_at is None
-    if not before.at_slo or after.at_slo is None or (endless and gain is Gain.OPEN):
-        return told
-    low = None if not before.high or after.low is None else after.low / before.high - 1
-    high = None if not before.low or after.high is None else after.high / before.low - 1
-    return replace(told, change=after.at_slo / before.at_slo - 1, low=low, high=high)
+    change = None if endless and gain is Gain.OPEN else capacity_change(before, after)
+    return told if change is None else replace(told, change=change.share, low=change.low, high=change.high)
 
 
 def _of_cliff(before: CliffVerdict, after: CliffVerdict) -> Delta:
