@@ -17,20 +17,18 @@ from llmtop.domain.verdicts import Assessment, CliffVerdict
 from llmtop.errors import FileError, UsageError
 from llmtop.exchange.files import groups_in, read
 from llmtop.exchange.heads import looks_foreign
-from llmtop.exchange.levels import parse_levels, shortfall
+from llmtop.exchange.levels import shortfall
+from llmtop.host.beside import is_table, levels_at
 from llmtop.host.review import assess_run, cut_off
-from llmtop.inputs import path_of, text_of
+from llmtop.inputs import path_of
 from llmtop.recording.shelf import remember, run_path
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TEXT
 from llmtop.wording.sentences import fails_from
 
-MOST_BYTES = 50_000_000
-"""Of a table of levels: a million requests."""
-
 
 def main(arguments: argparse.Namespace) -> int:
-    table = arguments.file.lower().endswith(".csv")
+    table = is_table(arguments.file)
     path = path_of(arguments.file) if table else run_path(arguments.file)
     foreign = not table and looks_foreign(path)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else None
@@ -60,13 +58,9 @@ def main(arguments: argparse.Namespace) -> int:
 
 def of_table(path: Path, slo: Slo | None, axis: Axis, metric: Latency, stat: Stat) -> Assessment:
     """A table of levels. Raises FileError naming the line or the column."""
-    text = text_of(path, MOST_BYTES)
-    try:
-        levels = parse_levels(text)
-        complain(shortfall(levels))
-        return assess_levels(levels, slo=slo, axis=axis, metric=metric, stat=stat)
-    except UsageError as error:
-        raise FileError(path, str(error)) from None
+    levels = levels_at(path)
+    complain(shortfall(levels))
+    return assess_levels(levels, slo=slo, axis=axis, metric=metric, stat=stat)
 
 
 def of_file(path: Path, slo: Slo | None, metric: Latency, stat: Stat) -> Assessment:

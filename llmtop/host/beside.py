@@ -32,8 +32,8 @@ def looked_up(text: str) -> str:
 
     Raises FileError: it is not there, or no run file, no table of levels and no results of a tool that is known.
     """
-    if _is_table(text):
-        _levels(path_of(text))
+    if is_table(text):
+        levels_at(path_of(text))
         return text
     run, part = _parted(text)
     path = run_path(run)
@@ -57,7 +57,7 @@ def sides_at(text: str, slo: Slo | None = None, axis: Axis = "concurrency") -> t
     Raises:
         FileError: there is no such file, it cannot be read, nothing was measured in it, or not in that configuration.
     """
-    if _is_table(text):
+    if is_table(text):
         return (_of_table(path_of(text), slo or Slo(), axis),)
     run, part = _parted(text)
     path = run_path(run)
@@ -80,7 +80,8 @@ def _own_name(side: Side) -> str:
     return _parted(side.name)[0] if side.of > 1 else side.name
 
 
-def _is_table(text: str) -> bool:
+def is_table(text: str) -> bool:
+    """Whether it is a table of levels that is named, by the ending."""
     return text.lower().endswith(TABLE)
 
 
@@ -110,10 +111,11 @@ def _of_tool(path: Path, slo: Slo) -> tuple[Side, ...]:
 def _of_table(path: Path, slo: Slo, axis: Axis) -> Side:
     from llmtop.analysis.sides import side_of_levels
 
-    return replace(side_of_levels(path.stem, _levels(path), slo, axis=axis), source=path)
+    return replace(side_of_levels(path.stem, levels_at(path), slo, axis=axis), source=path)
 
 
-def _levels(path: Path) -> tuple[Level, ...]:
+def levels_at(path: Path) -> tuple[Level, ...]:
+    """A table of levels. Raises FileError naming the line or the column."""
     from llmtop.exchange.levels import parse_levels
 
     try:
