@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import ChangeReason, Ending, JudgedLevel, SearchEnded
+
+Pilot = Literal["search", "hold", "map"]
+"""Who steers where no hand does: a search for the capacity at the SLO; control that keeps the load at the edge of its
+limits; exploration of the map of loads and prompt lengths."""
 
 
 class SetLoad(Struct, frozen=True, tag=True):
@@ -75,10 +81,18 @@ class Note(Struct, frozen=True, tag=True):
     fact: JudgedLevel | SearchEnded
 
 
-class Search(Struct, frozen=True, tag=True):
-    """Let a search for the capacity at the SLO take the wheel, or end the one that has it."""
+class Steer(Struct, frozen=True, tag=True):
+    """Let a steerer take the wheel, or end the one that has it."""
 
+    by: Pilot = "search"
     on: bool = True
+
+
+class Imagine(Struct, frozen=True, tag=True):
+    """Ask what the server would carry with these settings, before anybody turns them; () asks no more."""
+
+    settings: tuple[tuple[str, float], ...] = ()
+    """By the names of `domain.settings`: `max_num_seqs`, `num_gpu_blocks`."""
 
 
 class Export(Struct, frozen=True, tag=True):
@@ -94,7 +108,8 @@ Command = (
     | Restart
     | InjectFault
     | Seek
-    | Search
+    | Steer
+    | Imagine
     | Export
     | Note
     | Seen

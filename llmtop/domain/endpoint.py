@@ -296,7 +296,15 @@ class EndpointStatus(Struct, frozen=True, kw_only=True):
     named: str = ""
     """What tells this run from others: its label, and what was set and turned: `before, max_num_seqs 46`."""
     knobs: dict[str, float] = field(default_factory=dict)
-    """Server knobs that can be turned live (the simulated engine only)."""
+    """Server knobs that turn while it runs, and where they stand."""
+    knob_most: dict[str, float] = field(default_factory=dict)
+    """The most that each of them takes; one that is not there has no limit that is known."""
+    knobs_by: str = ""
+    """Who turns them: `llmtop_knobs`, `/v1/runtime_config`, ...; empty: the simulated engine, or there are none."""
+    no_knobs: str = ""
+    """Why a real server has none that turn live, and what would give it some; empty: it has, or nobody looked."""
+    slots: int | None = None
+    """How many requests it runs at once, all its engines together, as it says itself; None: it does not say."""
     faults: dict[str, float] = field(default_factory=dict)
     """Faults that the simulated engine knows, by name, with their figure; 0: off."""
     command: CommandStatus | None = None

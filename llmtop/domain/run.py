@@ -16,7 +16,7 @@ from llmtop.domain.profile import Profile, safe_profile
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 
-ChangeReason = Literal["hand", "stage", "brake", "stop", "search"]
+ChangeReason = Literal["hand", "stage", "brake", "stop", "search", "hold", "map"]
 EventKind = Literal["endpoint", "server", "client", "load", "recording", "simulator"]
 Severity = Literal["info", "warning", "error"]
 
@@ -85,6 +85,17 @@ class SearchEnded(Struct, frozen=True, tag=True):
     reason: Literal["done", "budget", "limit", "hand", "client"]
     """It knows; its time or requests were used up; the load ends there; somebody took the wheel; the client is late."""
     text: str = ""
+
+
+class Canary(Struct, frozen=True, tag=True):
+    """A lone small request beside the load, outside all statistics of it: what a new user feels at that moment."""
+
+    t_s: float
+    """When it was sent."""
+    ttft_s: float | None = None
+    """None: no token came."""
+    error: str = ""
+    """Why none came."""
 
 
 class Ending(StrEnum):
@@ -162,6 +173,7 @@ class FactBatch(Struct, frozen=True, kw_only=True):
     chapters: tuple[Chapter, ...] = ()
     tested: tuple[JudgedLevel, ...] = ()
     searches: tuple[SearchEnded, ...] = ()
+    canaries: tuple[Canary, ...] = ()
     events: tuple[Event, ...] = field(default_factory=tuple)
 
 

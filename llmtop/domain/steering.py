@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from llmtop.domain.commands import SetKnob, SetLoad
+from llmtop.domain.commands import Pilot, SetKnob, SetLoad
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import JudgedLevel, SearchEnded
 
@@ -38,3 +38,4 @@ class Steering(Struct, frozen=True):
     running: bool = False
     text: str = ""
     """What it does, or has found."""
+    by: Pilot = "search"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from msgspec.structs import replace
 
-from llmtop.domain.commands import Command, Export, Quit, Search, SetLoad, StopLoad
+from llmtop.domain.commands import Command, Export, Imagine, Pilot, Quit, SetLoad, Steer, StopLoad
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.domain.shown import Answer, Shown
@@ -25,7 +25,7 @@ from llmtop.recording.reader import RunReader
 
 if TYPE_CHECKING:
     from llmtop.analysis.sides import Side
-from llmtop.analysis.steady import Steerer
+    from llmtop.analysis.steady import Steerer
 
 LISTEN_S = 0.25
 PATIENCE_S = 30.0
@@ -121,8 +121,10 @@ class Host:
     def send(self, command: Command) -> None:
         """Carry out what concerns the host, pass on the rest. A load set by hand takes the wheel from a steerer."""
         match command:
-            case Search(on):
-                self._search(on)
+            case Steer(by, on):
+                self._steer(by, on)
+            case Imagine(settings):
+                self._judge.imagined = settings
             case Export():
                 self._export_thread = threading.Thread(target=self._export, name="export", daemon=True)
                 self._export_thread.start()
@@ -132,14 +134,14 @@ class Host:
             case _:
                 self._link.send(command)
 
-    def _search(self, on: bool) -> None:
+    def _steer(self, by: Pilot, on: bool) -> None:
         refusal = None
         if not on:
             self._helm.release()
         elif (frame := self._link.frame()) is not None and frame.replay is not None:
             refusal = "a recording has no capacity to search for"
         else:
-            refusal = self._helm.search(self._meta, None if frame is None else frame.target)
+            refusal = self._helm.steer(by, self._meta, None if frame is None else frame.target)
         if refusal is not None:
             self._say(refusal, refused=True)
 

@@ -34,6 +34,8 @@ class Judge:
         self.slo = slo
         self.baselines = tuple(baselines)
         """Earlier measurements, judged by the same SLO."""
+        self.imagined: tuple[tuple[str, float], ...] = ()
+        """Settings of the server that are asked about, as `Imagine` names them."""
         self._beside: tuple[Side, ...] = ()
         """Those that the last opinion was formed beside."""
         self._said: Assessment | None = None

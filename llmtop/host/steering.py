@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from llmtop.analysis import CapacitySearch
 from llmtop.analysis.steady import Steerer
-from llmtop.domain.commands import Command, Note, StopLoad
+from llmtop.domain.commands import Command, Note, Pilot, StopLoad
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import RunMeta, SearchEnded
 from llmtop.domain.slo import Slo
@@ -36,30 +36,31 @@ class Helm:
         self._given = steerer
         self._lock = threading.Lock()
         self._steerer: Steerer | None = None
+        self._by: Pilot = "search"
         self._step: Step | None = None
         self._looked_s = 0.0
 
     @property
     def steering(self) -> Steering:
         with self._lock:
-            return Steering(self._steerer is not None, "" if self._step is None else self._step.text)
+            return Steering(self._steerer is not None, "" if self._step is None else self._step.text, self._by)
 
-    def search(self, meta: RunMeta | None, point: LoadPoint | None = None) -> str | None:
-        """Begin a capacity search. Returns why it cannot begin; None: it has the wheel.
+    def steer(self, by: Pilot, meta: RunMeta | None, point: LoadPoint | None = None) -> str | None:
+        """Let a steerer begin. Returns why it cannot; None: it has the wheel.
 
         Args:
-            point: the requests to search with, whatever their load; None: those of the profile.
+            point: the requests to steer, and their load now; None: those of the profile.
         """
         with self._lock:
-            return self._begin(meta, point)
+            return self._begin(by, meta, point)
 
-    def _begin(self, meta: RunMeta | None, point: LoadPoint | None = None) -> str | None:
+    def _begin(self, by: Pilot, meta: RunMeta | None, point: LoadPoint | None = None) -> str | None:
         if self._steerer is not None:
             return None
         if meta is None or meta.info is None:
             return "the endpoint is not connected yet"
         base, most = point or meta.profile.plan.base, meta.profile.caps.max_concurrency
-        self._steerer, self._step = self._given or CapacitySearch(self._slo, base, max_concurrency=most), None
+        self._steerer, self._step, self._by = self._given or _made(by, self._slo, base, most), None, by
         self._wanted, self._given = False, None
         return None
 
@@ -80,7 +81,7 @@ class Helm:
         with self._lock:
             self._looked_s = facts.t_s
             if self._wanted:
-                self._begin(meta)
+                self._begin("search", meta)
             steerer = self._steerer
         if steerer is None:
             return None
@@ -99,3 +100,9 @@ class Helm:
             if step.want != before:
                 self._send(step.want)
             return None
+
+
+def _made(by: Pilot, slo: Slo, base: LoadPoint, most: int) -> Steerer:
+    match by:
+        case "search" | "hold" | "map":
+            return CapacitySearch(slo, base, max_concurrency=most)

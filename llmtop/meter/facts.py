@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import Chapter, Event, FactBatch, JudgedLevel, LoadChange, Mark, SearchEnded
+from llmtop.domain.run import Canary, Chapter, Event, FactBatch, JudgedLevel, LoadChange, Mark, SearchEnded
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.meter.client import SPOILT, ClientJudge, JudgedSecond, Pause, RedSpans
 from llmtop.meter.failures import FailureTally
@@ -161,6 +161,7 @@ class Facts:
         self.chapters: list[Chapter] = []
         self.tested: list[JudgedLevel] = []
         self.searches: list[SearchEnded] = []
+        self.canaries: list[Canary] = []
         self.failures = FailureTally()
         self.answered = False
         """Whether any request ended well, also one whose row is there no more."""
@@ -203,6 +204,7 @@ class Facts:
         self.chapters.extend(batch.chapters)
         self.tested.extend(batch.tested)
         self.searches.extend(batch.searches)
+        self.canaries.extend(batch.canaries)
 
     def _take_server(self, snapshots: Sequence[ServerSnapshot]) -> None:
         self.server.extend(_rows(snapshots, SERVER_COLUMNS))

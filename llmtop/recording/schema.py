@@ -15,6 +15,7 @@ Tables, one row a fact; times are seconds (`*_s`) or nanoseconds (`*_ns`) of one
     chapter        the fields of `Chapter`
     tested         one load that a capacity search judged: the fields of `JudgedLevel`; lists are JSON
     search_end     the fields of `SearchEnded`
+    canary         the fields of `Canary`, from schema 6 on
 
 Every row but meta's begins with `told_s`, when the session told it: a record is told with the bin
 in which its request ended, and a replay tells it then too. Rows with the same `told_s` are one `FactBatch`.
@@ -45,11 +46,11 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.plain import KEPT, plain
 from llmtop.domain.plainly import plainly
 from llmtop.domain.request import RequestRecord
-from llmtop.domain.run import Chapter, Event, JudgedLevel, LoadChange, Mark, SearchEnded
+from llmtop.domain.run import Canary, Chapter, Event, JudgedLevel, LoadChange, Mark, SearchEnded
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.recording.limits import bare, fitting, found, limited, stored, wanted
 
-VERSION = 5
+VERSION = 6
 APPLICATION_ID = 0x6C6C6D74
 """`llmt` in the database header, by which a run file can be told from any other database."""
 
@@ -214,6 +215,7 @@ EVENT = FactTable("event", Event)
 CHAPTER = FactTable("chapter", Chapter)
 TESTED = FactTable("tested", JudgedLevel)
 SEARCH_END = FactTable("search_end", SearchEnded)
+CANARY = FactTable("canary", Canary)
 
 BATCH_TABLES: dict[str, FactTable[Any]] = {
     "bins": BIN,
@@ -227,6 +229,7 @@ BATCH_TABLES: dict[str, FactTable[Any]] = {
     "chapters": CHAPTER,
     "tested": TESTED,
     "searches": SEARCH_END,
+    "canaries": CANARY,
 }
 """Field of `FactBatch` to the table that holds it."""
 

@@ -17,16 +17,17 @@ from llmtop.domain.commands import (
     AddMark,
     Command,
     Export,
+    Imagine,
     InjectFault,
     Note,
     Quit,
     Restart,
-    Search,
     Seek,
     Seen,
     SetKnob,
     SetLoad,
     SetRecording,
+    Steer,
     StopLoad,
 )
 from llmtop.domain.endpoint import (
@@ -635,7 +636,7 @@ class Session:
             case SetKnob() | InjectFault():
                 # A server that hangs must not keep the next command waiting, which may be to stop the load.
                 self._spawn(self._turn(command))
-            case Seek() | Search() | Export() | Seen() | Quit():
+            case Seek() | Steer() | Imagine() | Export() | Seen() | Quit():
                 pass
 
     def _withdraw(self) -> None:

@@ -20,7 +20,7 @@ from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Input
 
-from llmtop.domain.commands import Export, Quit, Search, SetLoad, StopLoad
+from llmtop.domain.commands import Export, Quit, SetLoad, Steer, StopLoad
 from llmtop.domain.frame import Frame, Offer
 from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
@@ -255,7 +255,7 @@ class LlmtopApp(App[None]):
         """A search drives no server that was started anew under it: a hand begins again."""
         if self.frame is not None and self.frame.endpoint.awaited is not None and self._shown.steering.running:
             self.cockpit.say("the search ends: the server went away")
-            self.host.send(Search(False))
+            self.host.send(Steer(on=False))
 
     def _show_answer(self) -> None:
         """Once: what became of something that was asked for."""
@@ -314,7 +314,7 @@ class LlmtopApp(App[None]):
             cockpit.refuse(refusal.reason)
         elif self._shown.steering.running:
             cockpit.say("search stopped; the wheel is yours")
-            self.host.send(Search(False))
+            self.host.send(Steer(on=False))
         elif cockpit.bank.stopped:
             asked = "the load was stopped: Enter lets the search start it, any other key does not"
             cockpit.say(asked, "focus", ASKED_S)
@@ -326,7 +326,7 @@ class LlmtopApp(App[None]):
     def _start_search(self) -> None:
         self.cockpit.bank.start_anew()
         self.cockpit.say("searching for the capacity; s stops it, any slider takes the wheel back")
-        self.host.send(Search())
+        self.host.send(Steer())
 
     def action_export(self) -> None:
         self.cockpit.say("exporting ...")

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from llmtop.analysis import Level
 from llmtop.analysis.sides import Side, side_of_levels
-from llmtop.domain.commands import AddMark, Command, Export, Note, Quit, Search, SetLoad, StopLoad
+from llmtop.domain.commands import AddMark, Command, Export, Note, Quit, SetLoad, Steer, StopLoad
 from llmtop.domain.frame import ReplayPosition
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Ended, RunMeta, SearchEnded, Told
@@ -131,7 +131,7 @@ def test_its_thread_ends_with_it() -> None:
 def searching(link: FakeLink) -> Host:
     host = host_of(link)
     host.step()
-    host.send(Search())
+    host.send(Steer())
     link.told.append(Told(batches=(batch(1.0),)))
     host.step()
     assert host.shown().steering.running
@@ -151,7 +151,7 @@ def test_a_search_asks_for_the_requests_that_there_are_now() -> None:
 def test_a_search_that_is_ended_keeps_the_load_where_it_is() -> None:
     link = FakeLink()
     host = searching(link)
-    host.send(Search(False))
+    host.send(Steer(on=False))
     link.told.append(Told(batches=(batch(9.0),)))
     host.step()
     assert not host.shown().steering.running
@@ -181,7 +181,7 @@ def test_other_wishes_leave_the_wheel_where_it_is() -> None:
 def test_no_search_before_the_endpoint_has_answered() -> None:
     host = host_of(FakeLink(meta=META))
     host.step()
-    host.send(Search())
+    host.send(Steer())
     answer = host.shown().answer
     assert answer is not None
     assert answer.refused
@@ -203,7 +203,7 @@ def test_a_recording_cannot_be_searched() -> None:
     link.shown = frame(replay=ReplayPosition(10.0, 1.0, True))
     host = host_of(link)
     host.step()
-    host.send(Search())
+    host.send(Steer())
     answer = host.shown().answer
     assert answer is not None
     assert answer.refused

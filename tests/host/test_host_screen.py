@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from host_fakes import Diary, FakeLink, batch, frame
 
-from llmtop.domain.commands import Search, SetLoad, StopLoad
+from llmtop.domain.commands import SetLoad, Steer, StopLoad
 from llmtop.domain.run import Told
 from llmtop.domain.slo import Slo
 from llmtop.host.host import Host
@@ -28,7 +28,7 @@ async def test_a_screen_that_hangs_changes_nothing() -> None:
     with Host(link, Slo(), outputs=[diary]) as host:
         async with LlmtopApp(host).run_test(size=(80, 24)) as pilot:
             until(lambda: "judged" in diary.heard)
-            host.send(Search())
+            host.send(Steer())
             link.told.append(Told(batches=(batch(1.0),)))
             until(lambda: "tell 1" in diary.heard and any(isinstance(command, SetLoad) for command in link.sent))
             await pilot.press("x")

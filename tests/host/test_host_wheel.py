@@ -9,7 +9,7 @@ import time
 import pytest
 from host_fakes import BASE, CONNECTED, FakeLink
 
-from llmtop.domain.commands import Command, Note, Search, SetLoad, StopLoad
+from llmtop.domain.commands import Command, Note, SetLoad, Steer, StopLoad
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch, LoadChange, RunMeta, SearchEnded, Told
 from llmtop.domain.samples import LoadBin
@@ -101,7 +101,7 @@ def test_at_any_moment_a_hand_has_the_last_word(hand: Command, from_start: bool)
         host._judge = Unjudged()  # type: ignore[assignment]
         if not from_start:
             host.step()
-            host.send(Search())
+            host.send(Steer())
 
         def attend(host: Host = host, over: threading.Event = over) -> None:
             while not over.is_set():

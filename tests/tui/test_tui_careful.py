@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from textual.events import MouseScrollUp
 
-from llmtop.domain.commands import Search, SetKnob, SetLoad, StopLoad
+from llmtop.domain.commands import SetKnob, SetLoad, Steer, StopLoad
 from llmtop.domain.steering import Steering
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.widgets import loadbank
@@ -207,7 +207,7 @@ async def test_a_search_starts_a_stopped_load_only_when_confirmed(real, monkeypa
             await pilot.press("escape")
         await pilot.press("s", "enter")
         await pilot.pause()
-    assert app.host.sent[-1] == Search()
+    assert app.host.sent[-1] == Steer()
 
 
 async def test_undo_turns_the_knob_back_that_was_turned_and_leaves_the_load_alone(cockpit):
@@ -263,4 +263,4 @@ async def test_a_question_that_stands_no_more_is_not_answered_by_enter(real, mon
         assert app.cockpit.saying == ""
         await pilot.press("enter")
         await pilot.pause()
-    assert Search() not in app.host.sent
+    assert Steer() not in app.host.sent

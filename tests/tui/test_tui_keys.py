@@ -16,11 +16,11 @@ from llmtop.domain.commands import (
     Export,
     InjectFault,
     Quit,
-    Search,
     Seek,
     SetKnob,
     SetLoad,
     SetRecording,
+    Steer,
     StopLoad,
 )
 from llmtop.domain.run import Ended
@@ -241,7 +241,7 @@ async def test_search(cockpit):
         assert "level 3" in row(app, "settings")
         await pilot.press("s")
         await pilot.pause()
-    assert app.host.sent == [Search(), Search(False)]
+    assert app.host.sent == [Steer(), Steer(on=False)]
 
 
 async def test_an_export_is_asked_for_and_its_answer_is_shown_once(cockpit, settle):
