@@ -291,6 +291,51 @@ class Baseline(Struct, frozen=True, kw_only=True):
     """None: nothing of the present run may be compared."""
 
 
+class Interval(Struct, frozen=True):
+    """A predicted figure, and between what it lies."""
+
+    value: float
+    low: float
+    high: float
+
+
+class ForeseenPoint(Struct, frozen=True, kw_only=True):
+    """One load as the twin foresees it. Latencies in milliseconds."""
+
+    load: float
+    ttft_p50_ms: Interval
+    ttft_p95_ms: Interval
+    tpot_p50_ms: Interval
+    tpot_p95_ms: Interval
+    output_tokens_per_s: Interval
+    requests_per_s: Interval
+
+
+class Foresight(Struct, frozen=True, kw_only=True):
+    """What the twin of the server says of a configuration before it is tried; nothing outside of what was measured."""
+
+    settings: tuple[tuple[str, float], ...] = ()
+    """What was asked about, as `commands.Imagine` names it; (): the server as it stands."""
+    label: str = ""
+    """The same for a reader: `max_num_seqs 64`."""
+    prompt_tokens: float | None = None
+    output_tokens: float | None = None
+    axis: Axis = "concurrency"
+    users: Interval | None = None
+    """Users (or requests/s) at the SLO."""
+    wall: Interval | None = None
+    """Load from which a queue forms, or TPOT breaks its limit, whichever comes first."""
+    points: tuple[ForeseenPoint, ...] = ()
+    off: float | None = None
+    """Share by which the level that was left out of the fit is missed; None: there is no twin."""
+    levels: int = 0
+    """It was fitted on so many."""
+    text: str = ""
+    """One sentence: what it gives and how sure that is, or why there is no number."""
+    missing: str = ""
+    """What would make it known: `drag prompt to 2048 for 10 s`; empty: it is known."""
+
+
 Shape = Literal["none", "slope", "step", "levelling"]
 """What a figure does over a run: stays, creeps, changes at once and stays there, or warms up and levels off."""
 
@@ -384,6 +429,8 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """With the configuration before; None: there was none, or nothing of it is known."""
     baselines: tuple[Baseline, ...] = ()
     """Earlier measurements, in the order in which they were asked for."""
+    foreseen: Foresight | None = None
+    """None: nothing was asked, and fewer levels were measured than a twin needs."""
     path: str = ""
     """How the path between server and client makes TTFT, TPOT and ICL void, and what to type; empty: it does not."""
     notes: tuple[str, ...] = ()
