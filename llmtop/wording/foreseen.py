@@ -1,0 +1,60 @@
+"""Why the twin of a server has no number for what it is asked, and what would make it known."""
+
+from __future__ import annotations
+
+from llmtop.domain.load import Axis
+
+SLOTS = "max_num_seqs"
+
+
+def number_text(value: float) -> str:
+    """Whole from 10 on, else with one digit: a load or a length that is to be set."""
+    return f"{value:.0f}" if value >= 10 or value == round(value) else f"{value:.1f}"
+
+
+def hold_text(load: float, axis: Axis, slots: float | None = None) -> str:
+    """`hold 96 users for 10 s`; with `slots`, those have to be raised first."""
+    hold = f"hold {number_text(load)} {'users' if axis == 'concurrency' else 'requests/s'} for 10 s"
+    return hold if slots is None else f"set {SLOTS} to {number_text(slots)} and {hold}"
+
+
+def drag_text(what: str, tokens: float) -> str:
+    """`drag prompt to 2048 for 10 s`."""
+    return f"drag {what} to {number_text(tokens)} for 10 s"
+
+
+def few_loads_text(found: int, wanted: int) -> tuple[str, str]:
+    """Of too few loads that differ in how much ran at once."""
+    loads = "no load was" if not found else "one load was" if found == 1 else f"{found} loads were"
+    return f"{loads} measured, a fit takes {wanted}", f"hold {wanted - found} more, below the cliff, for 10 s each"
+
+
+SPECULATES = (
+    "the server speculates: how long a token takes depends on how well a draft is guessed",
+    "measure it without speculation",
+)
+UNEXPLAINED = "the levels contradict each other: {off:.0%} off the step time that fits them best"
+AGAIN = "measure the levels again, with nothing else on the server"
+NO_KV = (
+    "the size of the KV cache is not known",
+    "let the server show it on /metrics, or raise the load until it is full",
+)
+NO_WALL = "neither slots nor KV cache of the server are known"
+
+
+def far_text(running: float, measured: float, reach: float) -> str:
+    """`192 running is more than twice the 64 that were measured`."""
+    times = "twice" if reach == 2.0 else f"{number_text(reach)} times"
+    return f"{number_text(running)} running is more than {times} the {number_text(measured)} that were measured"
+
+
+def length_text(what: str, asked: float, low: float, high: float) -> str:
+    """`a prompt of 2048 tokens was not measured, only 512`."""
+    seen = number_text(low) if low == high else f"{number_text(low)} to {number_text(high)}"
+    return f"{what} of {number_text(asked)} tokens lies outside of what was measured ({seen})"
+
+
+def holds_text(edge: float, axis: Axis) -> str:
+    """`the limits hold as far as is foreseen: at 128 users`."""
+    unit = "users" if axis == "concurrency" else "requests/s"
+    return f"the limits hold as far as is foreseen: at {number_text(edge)} {unit}"
