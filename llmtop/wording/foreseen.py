@@ -58,3 +58,13 @@ def holds_text(edge: float, axis: Axis) -> str:
     """`the limits hold as far as is foreseen: at 128 users`."""
     unit = "users" if axis == "concurrency" else "requests/s"
     return f"the limits hold as far as is foreseen: at {number_text(edge)} {unit}"
+
+
+def not_foreseen_text(metric: str, statistic: str) -> tuple[str, str]:
+    """Of a limit on what no closed form gives."""
+    return f"{statistic} of {metric} is not foreseen", "set limits on p50 or p95 of ttft or tpot"
+
+
+def no_load_text(load: float) -> tuple[str, str]:
+    """Of nothing, and of what is no number."""
+    return f"{load} is no load", "ask for more than 0"

@@ -7,22 +7,17 @@ no clock, and the same levels give the same twin.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, inf
+from statistics import median as middle
 
-from llmtop.simulator.engine.twin_fit import (
-    LENGTH_APART,
-    LOAD_APART,
-    Fitted,
-    Level,
-    asked_of,
-    clusters,
-    fitted,
-    ready,
-    shape_of,
-)
-from llmtop.simulator.engine.twin_serving import Server, Shape, State
+from llmtop.simulator.engine.twin_fit import LENGTH_APART, LOAD_APART, Fitted, Level, clusters, fitted, ready, shape_of
+from llmtop.simulator.engine.twin_serving import Server, Shape, State, asked_of
 from llmtop.simulator.engine.twin_words import (
+    FAR,
+    FAR_BAND,
+    FAR_OFF,
     LEAST_BAND,
     LEVELS,
     REACH,
@@ -36,6 +31,9 @@ from llmtop.simulator.engine.twin_words import (
 from llmtop.wording import foreseen as words
 
 __all__ = [
+    "FAR",
+    "FAR_BAND",
+    "FAR_OFF",
     "LEAST_BAND",
     "LEVELS",
     "REACH",
@@ -53,11 +51,15 @@ LENGTH_SLACK = 1.05
 """Factor by which a length may lie beyond those that were measured: as far as means differ from level to level."""
 UNEXPLAINED = 0.20
 """Share by which a level may miss the fit that it is part of."""
+_CASES = 32
+"""That are kept ready: a slider asks one over and over."""
 _LADDER = 24
 """Loads of a curve that nobody chose."""
 _PAST = 1.5
 """Of the wall, that such a curve goes to."""
-_CLOSE = 0.01
+_QUEUED = 64.0
+"""Users over the slots up to which a limit is looked for."""
+_CLOSE = 0.005
 """Share of the highest rate that is foreseen, to which a search among rates is done."""
 
 
@@ -67,9 +69,10 @@ class Twin:
     Attributes:
         off: share by which the level that was left out is missed, the worse of TPOT and tokens/s.
         levels: it was fitted on so many.
-        band: half of every band, as a share: `max(LEAST_BAND, 2 * off)`.
+        band: half of every band, as a share: `max(LEAST_BAND, 2 * off)`; `FAR_BAND` and more past `REACH`.
         measured: the most requests at once of those.
-        known: what it was told of the server, completed by what the levels show.
+        reach: times that many are foreseen: `REACH`, or `FAR` where a level left out proves it.
+        known: what it was told of the server.
     """
 
     def __init__(self, levels: Sequence[Level], known: Known, found: Fitted) -> None:
@@ -77,13 +80,20 @@ class Twin:
         self.levels = len(levels)
         self.band = max(LEAST_BAND, 2.0 * found.off)
         self.measured = max(level.running for level in levels)
+        self.reach = FAR if found.far_off is not None and found.far_off <= FAR_OFF else REACH
         self.known = known
-        self._first_band = max(LEAST_BAND, 2.0 * found.first_off)
         self._found = found
-        self._levels = tuple(levels)
+        self._first_band = max(LEAST_BAND, 2.0 * found.first_off)
+        self._lengths = {name: _lengths(levels, f"{name}_tokens") for name in ("prompt", "output")}
         self._last = levels[-1].measured
+        self._steps = middle(level.shape.steps / (level.measured.output_tokens - 1.0) for level in levels)
+        self._tokens = middle(
+            level.measured.output_tokens_per_s / level.measured.requests_per_s / level.measured.output_tokens
+            for level in levels
+        )
         free = [level for level in levels if not level.queued] or list(levels)
         self._spreads = sorted((_spread(level) for level in free), key=lambda spread: spread.running)
+        self._case = lru_cache(_CASES)(self._new_case)
 
     def at(self, load: float, asked: Asked | None = None) -> Foreseen | Outside:
         """One load, in closed form: microseconds, for sliders."""
@@ -109,145 +119,151 @@ class Twin:
             limits: (metric `ttft` or `tpot`, statistic `p50` or `p95`, seconds) of each.
 
         Returns:
-            Between the loads at which the slower and the faster edge of the band holds them. Outside: they hold as far
-            as the twin sees, or name what it does not foresee.
+            Between the loads at which the slower and the faster edge of the band holds them, at most to where the twin
+            sees. Outside: they hold that far, or name what it does not foresee.
         """
         case = self._case(asked or Asked())
         if isinstance(case, Outside):
             return case
-        names = [f"{metric}_{statistic}_s" for metric, statistic, _ in limits]
-        for name, (metric, statistic, _) in zip(names, limits, strict=True):
-            if name not in _LIMITED:
-                return Outside(f"{statistic} of {metric} is not foreseen", "ask for p50 or p95 of ttft or tpot")
-        seconds = [limit for _, _, limit in limits]
+        for metric, statistic, _ in limits:
+            if metric not in ("ttft", "tpot") or statistic not in ("p50", "p95"):
+                return Outside(*words.not_foreseen_text(metric, statistic))
 
-        def holds(load: float, side: str) -> bool:
-            found = self._at(load, case)
-            if isinstance(found, Outside):
-                return False
-            bands = [getattr(found, name) for name in names]
-            return all(b is not None and getattr(b, side) <= s for b, s in zip(bands, seconds, strict=True))
+        def most(side: int) -> float:
+            def holds(load: float) -> bool:
+                three = self._three(load, case)
+                if isinstance(three, Outside):
+                    return False
+                return all(three[side].seconds(metric, statistic) <= limit for metric, statistic, limit in limits)
+
+            return self._most(holds, edge)
 
         edge = self._edge(case)
-        value = self._most(lambda load: holds(load, "value"), edge)
+        value = most(0)
         if value >= edge:
-            past = min(edge, case.server.cap)
-            return Outside(words.holds_text(edge, self.known.axis), self._hold(2.0 * past, case))
-        low = self._most(lambda load: holds(load, "high"), edge)
-        high = self._most(lambda load: holds(load, "low"), edge)
-        return Band(value, min(low, value), max(high, value))
+            if self.known.axis == "rate" and case.server.cap <= self.reach * self.measured:
+                return self.wall(asked)
+            return Outside(words.holds_text(edge, self.known.axis), self._hold(2.0 * self.measured, case))
+        return Band(value, most(1), most(2))
 
     def wall(self, asked: Asked | None = None) -> Band | Outside:
-        """The load from which a queue forms: the slots, or what the KV cache holds at once, whichever is less."""
+        """The load from which a queue forms: the slots, or what the KV cache holds at once, whichever is less.
+
+        On the axis of users these need no step time, and so no box; in requests/s they do.
+        """
         case = self._case(asked or Asked())
         if isinstance(case, Outside):
             return case
-        cap = case.server.cap
+        cap, far = case.server.cap, self.reach * self.measured
         if cap == inf:
             return Outside(words.NO_WALL, words.hold_text(2.0 * self.measured, "concurrency"))
-        if self.known.axis == "concurrency":
-            off = 0.0 if case.by_slots else LEAST_BAND
-            return Band(cap, cap * (1.0 - off), cap * (1.0 + off))
-        if cap > REACH * self.measured:
-            return self._far(cap, case)
-        rates = [case.side(band, 0.0).most(case.shape).requests_per_s for band in (0.0, self.band, -self.band)]
-        return Band(rates[0], rates[1], rates[2])
+        if cap > far:
+            by_users = self.known.axis == "concurrency"
+            return _within(cap, 0.0 if case.by_slots else LEAST_BAND) if by_users else self._far(cap, case)
+        load = case.server.full(self.known.axis)
+        if self.known.axis == "rate":
+            return _within(load, self._band(cap))
+        return _within(load, 0.0 if case.by_slots else LEAST_BAND)
 
-    def _case(self, asked: Asked) -> _Case | Outside:
+    def _new_case(self, asked: Asked) -> _Case | Outside:
         """The server as asked, or why it lies outside."""
         prompt = asked.prompt_tokens or self._last.prompt_tokens
         output = asked.output_tokens or self._last.output_tokens
         for what, tokens in (("prompt", prompt), ("output", output)):
-            outside = self._length_outside(what, tokens)
-            if outside is not None:
-                return outside
+            low, high = self._lengths[what]
+            if not low / LENGTH_SLACK <= tokens <= high * LENGTH_SLACK:
+                return Outside(words.length_text(what, tokens, low, high), words.drag_text(what, tokens))
         known = self.known
         if asked.kv_tokens is not None and known.kv_tokens is None:
             return Outside(*words.NO_KV)
-        shape = shape_of(prompt, output, self._last.cached, known)
-        slots = asked.slots or known.slots or inf
+        shape = shape_of(prompt, output, self._last.cached, known, self._steps * (output - 1.0))
+        slots = float(asked.slots or known.slots or inf)
         kv_tokens = asked.kv_tokens or known.kv_tokens
         by_kv = kv_tokens / shape.held if kv_tokens else inf
-        server = Server(self._found.step, self._found.first, min(float(slots), by_kv))
-        return _Case(server, shape, output, kv_tokens, slots <= by_kv)
+        return _Case(self._server(min(slots, by_kv), shape), shape, output, kv_tokens, slots <= by_kv)
 
-    def _length_outside(self, what: str, tokens: float) -> Outside | None:
-        means = [getattr(level.measured, f"{what}_tokens") for level in self._levels]
-        groups = [group for group in clusters(means, LENGTH_APART) if len(group) > 1]
-        low, high = groups[0][0], groups[-1][-1]
-        if low / LENGTH_SLACK <= tokens <= high * LENGTH_SLACK:
-            return None
-        return Outside(words.length_text(what, tokens, low, high), words.drag_text(what, tokens))
+    def _server(self, cap: float, shape: Shape) -> Server:
+        return Server(self._found.step, self._found.first, cap, shape)
 
     def _at(self, load: float, case: _Case) -> Foreseen | Outside:
-        if not 0.0 < load < inf:
-            return Outside(f"{load} is no load", "ask for more than 0")
-        state = self._state(case.server, load, case)
-        if state.running > REACH * self.measured:
-            return self._far(state.running, case)
-        slow, fast = (
-            self._state(case.side(sign * self.band, sign * self._first_band), load, case) for sign in (1.0, -1.0)
-        )
-        spread = self._spread(state.running)
+        three = self._three(load, case)
+        if isinstance(three, Outside):
+            return three
+        state, slow, _fast = (side.state for side in three)
+        rates = [side.state.requests_per_s for side in (three[0], three[1], three[2])]
+        tokens = self._tokens * case.output
 
-        def tokens(of: State) -> float:
-            return of.requests_per_s * case.output
+        def band(metric: str, statistic: str) -> Band:
+            value, high, low = (side.seconds(metric, statistic) for side in three)
+            return Band(value, low, high)
 
-        def tpot(ratio: float) -> Band:
-            return Band(ratio * state.tpot_s, ratio * fast.tpot_s, ratio * slow.tpot_s)
-
-        def ttft(ratio: float, late: float) -> Band | None:
-            times = [
-                ratio * of.first_s + of.wait_s + late * of.waiting**0.5 / of.requests_per_s
-                for of in (state, fast, slow)
-            ]
-            return Band(*times) if slow.wait_s < inf else None
-
+        ends = slow.wait_s < inf
         return Foreseen(
             load=load,
-            ttft_p50_s=ttft(spread.ttft_p50, 0.0),
-            ttft_p95_s=ttft(spread.ttft_p95, _LATE),
-            tpot_p50_s=tpot(spread.tpot_p50),
-            tpot_p95_s=tpot(spread.tpot_p95),
-            output_tokens_per_s=Band(tokens(state), tokens(slow), tokens(fast)),
-            requests_per_s=Band(state.requests_per_s, slow.requests_per_s, fast.requests_per_s),
+            ttft_p50_s=band("ttft", "p50") if ends else None,
+            ttft_p95_s=band("ttft", "p95") if ends else None,
+            tpot_p50_s=band("tpot", "p50"),
+            tpot_p95_s=band("tpot", "p95"),
+            output_tokens_per_s=Band(*(tokens * rate for rate in rates)),
+            requests_per_s=Band(*rates),
             running=state.running,
             waiting=state.waiting,
             kv_usage=min(1.0, state.running * case.shape.held / case.kv_tokens) if case.kv_tokens else None,
         )
 
-    def _state(self, server: Server, load: float, case: _Case) -> State:
-        return asked_of(server, load, case.shape, self.known)
+    def _three(self, load: float, case: _Case) -> tuple[_Side, _Side, _Side] | Outside:
+        """The load as it is most likely, and at the slower and the faster edge of the band."""
+        if not 0.0 < load < inf:
+            return Outside(*words.no_load_text(load))
+        state = asked_of(case.server, load, self.known.axis)
+        if state.running > self.reach * self.measured:
+            return self._far(state.running, case)
+        spread = self._spread(state.running)
+        slower, later = 1.0 + self._band(state.running), 1.0 + self._first_band
+        slow, fast = (self._paced(state, load, pace, case) for pace in (slower, 1.0 / slower))
+        return (
+            _Side(state, state.first_s, spread),
+            _Side(slow, state.first_s * later, spread),
+            _Side(fast, state.first_s / later, spread),
+        )
+
+    def _band(self, running: float) -> float:
+        """Half of the band, as a share, with so many at once."""
+        return self.band if running <= REACH * self.measured else max(FAR_BAND, 2.0 * self.band)
+
+    def _paced(self, state: State, load: float, pace: float, case: _Case) -> State:
+        """The state, were every step so many times as long: a clock that runs slower."""
+        if self.known.axis == "rate":
+            return case.server.rate(pace * load).slower(pace)
+        return state.slower(pace)
 
     def _far(self, running: float, case: _Case) -> Outside:
-        return Outside(words.far_text(running, self.measured, REACH), self._hold(running / REACH, case))
+        reason = words.far_text(running, self.measured, self.reach)
+        return Outside(reason, self._hold(running / REACH, case))
 
     def _hold(self, running: float, case: _Case) -> str:
         """The level that makes so many running known: by users, or by the rate that has them run."""
-        users = ceil(max(running, LOAD_APART * self.measured))
+        users = float(ceil(max(running, LOAD_APART * self.measured)))
         slots = users if self.known.slots is not None and users > self.known.slots else None
-        load: float = users
-        if self.known.axis == "rate":
-            load = replace(case.server, cap=float(users)).most(case.shape).requests_per_s
+        load = users if self.known.axis == "concurrency" else self._server(users, case.shape).full("rate")
         return words.hold_text(load, self.known.axis, slots)
 
     def _edge(self, case: _Case) -> float:
         """The most load that is foreseen."""
-        cap, far = case.server.cap, REACH * self.measured
-        if self.known.axis == "concurrency":
-            return far if cap > far else _QUEUED * cap
-        return replace(case.server, cap=min(cap, far)).most(case.shape).requests_per_s
+        cap, far = case.server.cap, self.reach * self.measured
+        if self.known.axis == "rate":
+            return self._server(min(cap, far), case.shape).full("rate")
+        return _QUEUED * cap if cap <= far else far
 
     def _ladder(self, case: _Case) -> list[float]:
         edge = self._edge(case)
-        if case.server.cap <= REACH * self.measured:
-            wall = case.server.cap if self.known.axis == "concurrency" else edge
-            edge = _PAST * wall
+        if case.server.cap <= self.reach * self.measured:
+            edge = _PAST * case.server.full(self.known.axis)
         least = 1.0 if self.known.axis == "concurrency" else min(1.0, edge / _LADDER)
         loads = [least * (edge / least) ** (i / (_LADDER - 1)) for i in range(_LADDER)]
         if self.known.axis == "concurrency":
-            return [float(users) for users in sorted({int(load) for load in loads})]
-        return [*loads[:-1], edge]
+            return [float(users) for users in sorted({int(load + 1e-9) for load in loads})]
+        return loads
 
     def _most(self, holds: Callable[[float], bool], edge: float) -> float:
         """The most load up to `edge` that holds: halving, in whole users, or to a share of a rate."""
@@ -256,8 +272,8 @@ class Twin:
         grain = 1.0 if self.known.axis == "concurrency" else _CLOSE * edge
         low, high = 0, ceil(edge / grain)
         while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if holds(middle * grain) else (low, middle)
+            halfway = (low + high) // 2
+            low, high = (halfway, high) if holds(halfway * grain) else (low, halfway)
         return low * grain
 
     def _spread(self, running: float) -> _Spread:
@@ -282,10 +298,6 @@ class _Case:
     by_slots: bool
     """It is the slots that let no more in."""
 
-    def side(self, step: float, first: float) -> Server:
-        """The server with steps and first tokens longer by these shares; shorter by as much below zero."""
-        return self.server.slower(*(1.0 + off if off >= 0.0 else 1.0 / (1.0 - off) for off in (step, first)))
-
 
 @dataclass(frozen=True, slots=True)
 class _Spread:
@@ -309,11 +321,37 @@ def _spread(level: Level) -> _Spread:
     )
 
 
-_LIMITED = ("ttft_p50_s", "ttft_p95_s", "tpot_p50_s", "tpot_p95_s")
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """A state, and the times that requests see in it."""
+
+    state: State
+    first_s: float
+    spread: _Spread
+
+    def seconds(self, metric: str, statistic: str) -> float:
+        ratio: float = getattr(self.spread, f"{metric}_{statistic}")
+        if metric == "tpot":
+            return ratio * self.state.tpot_s
+        queue_s = self.state.wait_s
+        if statistic == "p95" and 0.0 < queue_s < inf:
+            queue_s += _LATE * self.state.waiting**0.5 / self.state.requests_per_s
+        return ratio * self.first_s + queue_s
+
+
 _LATE = 1.645
-"""Standard deviations above the mean of the 95th percentile of a wait for many departures."""
-_QUEUED = 64.0
-"""Users over the slots up to which a limit is looked for."""
+"""Standard deviations over the mean, of the 95th percentile of a wait for many departures."""
+
+
+def _lengths(levels: Sequence[Level], name: str) -> tuple[float, float]:
+    """The shortest and the longest mean that stands on two levels."""
+    means = [getattr(level.measured, name) for level in levels]
+    groups = [group for group in clusters(means, LENGTH_APART) if len(group) > 1]
+    return (groups[0][0], groups[-1][-1]) if groups else (means[-1], means[-1])
+
+
+def _within(value: float, share: float) -> Band:
+    return Band(value, value / (1.0 + share), value * (1.0 + share))
 
 
 def fit(levels: Sequence[Measured], known: Known) -> Twin | Outside:

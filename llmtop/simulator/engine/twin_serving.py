@@ -6,12 +6,18 @@ Little's law does it: requests in flight are the rate times the time in flight, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
+from llmtop.domain.load import Axis
 from llmtop.simulator.engine.twin_steps import StepTime, Work
 
 _TURNS = 60
 """Of the search for the requests that decode; it settles in about eight."""
+_CLOSE = 1e-5
+"""Share of what is wanted, to which it is done."""
+_MOST = 1e7
+"""Requests at once beyond which no rate is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,25 +28,28 @@ class Shape:
     """To compute: what no cache holds."""
     context: float
     """That a decoding request reads back at a step, on the mean over its steps."""
-    output: float
-    """Steps between its first token and its last."""
+    steps: float
+    """Between its first token and its last."""
     held: float
     """That the KV cache holds for it, on the mean while it runs."""
+    alike: bool
+    """Users who ask again when they are answered: a request is one of those that run. Else it comes beside them."""
 
     def work(self, decoding: float) -> Work:
-        return Work(decoding, self.prompt, self.context, self.output)
+        others = max(decoding - 1.0, 0.0) if self.alike else decoding
+        return Work(others, self.prompt, self.context, self.steps)
 
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """Seconds from sending to the first token where nobody waits for a slot: `constant + P·(alone + crowd·B)`."""
+    """Seconds from sending to the first token where nobody waits for a slot."""
 
-    constant_s: float
-    alone_s: float
-    crowd_s: float
-
-    def seconds(self, work: Work) -> float:
-        return self.constant_s + work.prompt * (self.alone_s + self.crowd_s * work.decoding)
+    away_s: float
+    """On the way there and back, and in the server's front."""
+    rest: float
+    """Of a running step that is waited for."""
+    prompt: float
+    """Over the steps of a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,69 +65,58 @@ class State:
     running: float
     waiting: float
 
+    def slower(self, factor: float) -> State:
+        """The same requests at once, all of it so many times as long."""
+        tpot_s, first_s, wait_s = (factor * seconds for seconds in (self.tpot_s, self.first_s, self.wait_s))
+        return State(tpot_s, first_s, wait_s, self.requests_per_s / factor, self.running, self.waiting)
 
-@dataclass(frozen=True, slots=True)
+
 class Server:
-    """Step time, time to the first token, and most requests at once (inf: not known)."""
+    """One kind of request on a server of so many slots, or of what its KV cache holds at once (inf: not known)."""
 
-    step: StepTime
-    first: First
-    cap: float
+    def __init__(self, step: StepTime, first: First, cap: float, shape: Shape) -> None:
+        self.cap = cap
+        self._step, self._first, self._shape = step, first, shape
+        self._full = self._at(_crossing(lambda b: self._at(b).running, cap)) if cap < inf else None
 
-    def slower(self, factor: float, first: float) -> Server:
-        """The same with every step, and the time to the first token, so many times as long."""
-        return Server(_Slower(self.step, factor), self._first_by(first), self.cap)
-
-    def _first_by(self, factor: float) -> First:
-        first = self.first
-        return First(factor * first.constant_s, factor * first.alone_s, factor * first.crowd_s)
-
-    def users(self, load: float, shape: Shape) -> State:
+    def users(self, load: float) -> State:
         """Of so many users who ask again as soon as they are answered."""
-        running = min(load, self.cap)
-        decoding = _crossing(lambda b: self._in_flight(b, shape), running)
-        tpot_s, rate = self._rate(decoding, shape)
-        waiting = load - running
-        first_s = self.first.seconds(shape.work(decoding))
-        return State(tpot_s, first_s, waiting / rate, rate, running, waiting)
+        full = self._full
+        if full is None or load <= self._flying(full):
+            return self._at(_crossing(lambda b: self._flying(self._at(b)), load))
+        waiting = load - self._flying(full)
+        return replace(full, wait_s=waiting / full.requests_per_s, waiting=waiting)
 
-    def rate(self, load: float, shape: Shape) -> State:
+    def rate(self, load: float) -> State:
         """Of so many requests/s, whoever is answered."""
-        most = self.most(shape)
-        if load > most.requests_per_s:
-            return State(most.tpot_s, most.first_s, float("inf"), most.requests_per_s, self.cap, float("inf"))
+        if self._full is not None and load > self._full.requests_per_s:
+            return replace(self._full, wait_s=inf, waiting=inf)
         high = 1.0
-        while self._rate(high, shape)[1] < load:
+        while self._at(high).requests_per_s < load:
             high *= 2.0
-            if high > 1e7:
-                tpot_s, rate = self._rate(high, shape)
-                return State(tpot_s, self.first.seconds(shape.work(high)), float("inf"), rate, high, float("inf"))
-        decoding = _crossing(lambda b: self._rate(b, shape)[1], load, high)
-        tpot_s, _ = self._rate(decoding, shape)
-        first_s = self.first.seconds(shape.work(decoding))
-        return State(tpot_s, first_s, 0.0, load, decoding + load * first_s, 0.0)
+            if high > _MOST:
+                return replace(self._at(high), wait_s=inf, waiting=inf)
+        return self._at(_crossing(lambda b: self._at(b).requests_per_s, load, high))
 
-    def most(self, shape: Shape) -> State:
-        """With every slot taken and nobody waiting; with a cap that is not known, what no load reaches."""
-        if self.cap == float("inf"):
-            return State(float("inf"), float("inf"), 0.0, float("inf"), self.cap, 0.0)
-        return self.users(self.cap, shape)
+    def full(self, axis: Axis) -> float:
+        """The load with which every slot is taken and nobody waits; inf: the slots are not known."""
+        if self._full is None:
+            return inf
+        return self._full.requests_per_s if axis == "rate" else self._flying(self._full)
 
-    def _rate(self, decoding: float, shape: Shape) -> tuple[float, float]:
-        tpot_s = self.step.seconds(shape.work(decoding))
-        return tpot_s, decoding / (shape.output * tpot_s)
+    def _at(self, decoding: float) -> State:
+        tpot_s, rest_s, prompt_s = self._step.three(self._shape.work(decoding))
+        rate = decoding / (self._shape.steps * tpot_s)
+        inside_s = self._first.rest * rest_s + self._first.prompt * prompt_s
+        return State(tpot_s, self._first.away_s + inside_s, 0.0, rate, decoding + rate * inside_s, 0.0)
 
-    def _in_flight(self, decoding: float, shape: Shape) -> float:
-        return decoding + self._rate(decoding, shape)[1] * self.first.seconds(shape.work(decoding))
+    def _flying(self, state: State) -> float:
+        return state.running + state.requests_per_s * self._first.away_s
 
 
-@dataclass(frozen=True, slots=True)
-class _Slower:
-    step: StepTime
-    factor: float
-
-    def seconds(self, work: Work) -> float:
-        return self.factor * self.step.seconds(work)
+def asked_of(server: Server, load: float, axis: Axis) -> State:
+    """What a load on either axis comes to."""
+    return server.rate(load) if axis == "rate" else server.users(load)
 
 
 def _crossing(rising: Callable[[float], float], wanted: float, high: float | None = None) -> float:
@@ -132,7 +130,7 @@ def _crossing(rising: Callable[[float], float], wanted: float, high: float | Non
     for _ in range(_TURNS):
         at = (low * above - high * below) / (above - below)
         off = rising(at) - wanted
-        if abs(off) <= 1e-7 * wanted:
+        if abs(off) <= _CLOSE * wanted:
             break
         if off < 0.0:
             low, below = at, off

@@ -1,24 +1,33 @@
-"""Forms of a step's mean time, and how their few numbers are fitted: small dense least squares, in plain Python."""
+"""A step's mean time, and how its few numbers are fitted: small dense least squares, in plain Python."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Protocol
+from math import exp, log
 
 CORNER = 2.2
 """Sharpness of the roofline's corner: presets fitted to measured cards have 1.8 to 3."""
+SEQUENCE = 200.0
+"""Tokens of context that a request costs beside those that it has: sampling, and the host's own work on it."""
+_RIDGE, _RIDGE_SPREAD = 150.0, 0.6
+"""New tokens of a step for which computing takes as long as reading the weights: 110 to 220 on the cards of the
+presets. Spreads are those of a logarithm."""
+_HOST, _HOST_SPREAD = 0.35, 0.7
+"""What a step takes beside its matrices, over the reading of the weights."""
+_CONTEXT, _CONTEXT_SPREAD = 1e-5, 1.0
+"""Reading back a token of context over reading the weights: 2e-6 of a 70B model, 2e-5 of a 0.5B one."""
+_SCALE_SPREAD = 2.0
 _TURNS = 40
 """Of Gauss-Newton at most; it settles in about ten."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the engine has on its hands, on the mean."""
+    """What a request finds the engine at while it is given its tokens, on the mean."""
 
-    decoding: float
-    """Requests that are given tokens."""
+    others: float
+    """Requests that are given tokens beside it."""
     prompt: float
     """Prompt tokens to compute of a request: those of its prompt that no cache holds."""
     context: float
@@ -27,9 +36,13 @@ class Work:
     """Tokens after the first: so many steps lie between two prompts of one slot."""
 
     @property
-    def tokens(self) -> float:
-        """New tokens of a step: one a request, and the prompts of those that follow upon others."""
-        return self.decoding * (1.0 + self.prompt / self.output)
+    def decoding(self) -> float:
+        return 1.0 + self.others
+
+    @property
+    def prompts(self) -> float:
+        """That come a step."""
+        return self.others / self.output
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,102 +51,105 @@ class Seen:
 
     work: Work
     step_s: float
-    weight: float
-
-
-class StepTime(Protocol):
-    """Seconds between two tokens of a request."""
-
-    def seconds(self, work: Work) -> float: ...
+    off: float
+    """Standard deviation of its logarithm, from one such level to another."""
 
 
 @dataclass(frozen=True, slots=True)
-class Straight:
-    """`a + B·(b + c·context + d·prompt/output)`: what a card does far from the corner of its roofline."""
+class StepTime:
+    """Seconds of a step of T new tokens beside B contexts: `c + (w^p + (g·T)^p)^(1/p) + kv·B·(context + SEQUENCE)`.
 
-    constant_s: float
-    sequence_s: float
-    context_s: float
-    prompt_s: float
-
-    def seconds(self, work: Work) -> float:
-        slope = self.sequence_s + self.context_s * work.context + self.prompt_s * work.prompt / work.output
-        return self.constant_s + work.decoding * slope
-
-
-@dataclass(frozen=True, slots=True)
-class Roofline:
-    """`c + (w^p + (g·T)^p)^(1/p) + kv·B·context`: weights are read once a step, until computing takes longer."""
+    Weights are read once a step, until computing takes longer. Prompts come by chance, several in a step or none: a
+    mean step is a mixture of steps with B tokens and of those with the prompts beside.
+    """
 
     constant_s: float
     weights_s: float
     token_s: float
     context_s: float
+    budget: float
+    """Tokens of a step at most."""
+
+    def times(self, factor: float) -> StepTime:
+        """The same, all of it so many times as long."""
+        constant_s, weights_s, token_s, context_s = (
+            factor * number for number in (self.constant_s, self.weights_s, self.token_s, self.context_s)
+        )
+        return StepTime(constant_s, weights_s, token_s, context_s, self.budget)
 
     def seconds(self, work: Work) -> float:
-        gemm: float = (self.weights_s**CORNER + (self.token_s * work.tokens) ** CORNER) ** (1.0 / CORNER)
-        return self.constant_s + gemm + self.context_s * work.decoding * work.context
+        """Between two tokens of a request."""
+        share, plain_s, full_s = self._kinds(work)
+        return (1.0 - share) * plain_s + share * full_s
+
+    def three(self, work: Work) -> tuple[float, float, float]:
+        """Seconds between two tokens; of the step that a request finds running; and of those that compute a prompt.
+
+        The step that is found running is longer than most: long ones are met more. With a prompt are those that come
+        beside it; where they fill the budget, some wait.
+        """
+        share, plain_s, full_s = self._kinds(work)
+        mean_s = (1.0 - share) * plain_s + share * full_s
+        busy = 1.0 - exp(-2.0 * work.others)
+        rest_s = busy * ((1.0 - share) * plain_s**2 + share * full_s**2) / mean_s
+        room = max(self.budget - work.decoding, 1.0)
+        tokens = work.prompt * (1.0 + work.prompts)
+        steps = max(1.0, tokens / room)
+        used = min(work.prompt * work.prompts / room, _FULL)
+        prompt_s = self._step(work, work.decoding + tokens / steps) * (steps + used * used / (2.0 * (1.0 - used)))
+        return mean_s, rest_s, prompt_s
+
+    def _kinds(self, work: Work) -> tuple[float, float, float]:
+        """Share of the steps with prompts, and seconds of those without and with."""
+        plain_s = self._step(work, work.decoding)
+        tokens = work.prompt * work.prompts
+        if tokens <= 0.0:
+            return 0.0, plain_s, plain_s
+        share = min(max(1.0 - exp(-work.prompts), tokens / self.budget), 1.0)
+        return share, plain_s, self._step(work, work.decoding + tokens / share)
+
+    def _step(self, work: Work, tokens: float) -> float:
+        gemm: float = (self.weights_s**CORNER + (self.token_s * tokens) ** CORNER) ** (1.0 / CORNER)
+        return self.constant_s + gemm + self.context_s * work.decoding * (work.context + SEQUENCE)
 
 
-@dataclass(frozen=True, slots=True)
-class Scaled:
-    """A form, moved so that it meets the busiest level."""
-
-    form: StepTime
-    factor: float
-
-    def seconds(self, work: Work) -> float:
-        return self.factor * self.form.seconds(work)
+_FULL = 0.98
+"""Share of the budget that prompts take at most where their wait for it is reckoned: beyond, it has no end."""
 
 
-def straight(seen: Sequence[Seen], *, lengths: int) -> StepTime:
-    """The line through what was seen; with one pair of lengths only two of its numbers can be told apart."""
-    columns = [[1.0, s.work.decoding, 0.0, 0.0] for s in seen]
-    if lengths > 1:
-        for row, s in zip(columns, seen, strict=True):
-            row[2] = s.work.decoding * s.work.context
-            row[3] = s.work.decoding * s.work.prompt / s.work.output
-    rows = [[x * s.weight / s.step_s for x in row] for row, s in zip(columns, seen, strict=True)]
-    numbers = not_negative(rows, [s.weight for s in seen])
-    return Straight(numbers[0], numbers[1], numbers[2], numbers[3])
+def fitted(seen: Sequence[Seen], budget: float) -> StepTime:
+    """The step time by least squares of logarithms, beside what is known of cards: what data does not tell stays there.
 
+    Moved by one factor, so that it meets the busiest level.
+    """
+    least = min(seen, key=lambda s: s.work.others)
 
-def roofline(seen: Sequence[Seen], *, lengths: int) -> StepTime:
-    """The roofline by least squares of the logarithms, beside weak priors: what data does not tell stays at those."""
-    least = min(seen, key=lambda s: s.work.decoding)
-    most = max(seen, key=lambda s: s.work.decoding)
-    rise = max(most.step_s - least.step_s, 0.05 * least.step_s)
-    start = [
-        0.25 * least.step_s,
-        0.7 * least.step_s,
-        most.step_s / most.work.tokens,
-        0.3 * rise / (most.work.decoding * most.work.context),
-    ]
-    spreads = (0.5, 0.3, 1.0, 1.0)
+    def form(logs: Sequence[float]) -> StepTime:
+        weights, host, ridge, context = (exp(min(max(log, -_FAR), _FAR)) for log in logs)
+        weights_s = weights * unit_s
+        return StepTime(
+            _HOST * host * weights_s, weights_s, weights_s * ridge / _RIDGE, _CONTEXT * context * weights_s, budget
+        )
+
+    unit_s = 1.0
+    unit_s = least.step_s / form([0.0] * 4).seconds(least.work)
+    spreads = (_SCALE_SPREAD, _HOST_SPREAD, _RIDGE_SPREAD, _CONTEXT_SPREAD)
 
     def residuals(logs: Sequence[float]) -> list[float]:
-        form = Roofline(*(value * _exp(log) for value, log in zip(start, logs, strict=True)))
-        misses = [s.weight * _log(form.seconds(s.work) / s.step_s) / _NOISE for s in seen]
-        return misses + [log / spread for log, spread in zip(logs, spreads, strict=True)]
+        made = form(logs)
+        misses = [log(made.seconds(s.work) / s.step_s) / s.off for s in seen]
+        return misses + [value / spread for value, spread in zip(logs, spreads, strict=True)]
 
-    logs = gauss_newton(residuals, [0.0] * 4)
-    form = Roofline(*(value * _exp(log) for value, log in zip(start, logs, strict=True)))
-    top = [s for s in seen if s.work.tokens >= 0.95 * max(other.work.tokens for other in seen)]
-    return Scaled(form, sum(s.step_s / form.seconds(s.work) for s in top) / len(top))
-
-
-_NOISE = 0.01
-"""Share by which the mean time of a level differs from run to run, about: windows of some hundred requests."""
+    found = form(gauss_newton(residuals, [0.0] * 4))
+    edge = _TOP * max(s.work.others for s in seen)
+    top = [s for s in seen if s.work.others >= edge]
+    return found.times(exp(sum(log(s.step_s / found.seconds(s.work)) for s in top) / len(top)))
 
 
-def _exp(value: float) -> float:
-    return float(2.718281828459045 ** min(max(value, -20.0), 20.0))
-
-
-def _log(value: float) -> float:
-    import math
-
-    return math.log(value)
+_FAR = 10.0
+"""Of a logarithm, from what is known of cards, beyond which no fit looks."""
+_TOP = 0.9
+"""Of the most that ran at once: levels from there on are the busiest."""
 
 
 def solved(matrix: Sequence[Sequence[float]], right: Sequence[float]) -> list[float] | None:
@@ -153,34 +169,6 @@ def solved(matrix: Sequence[Sequence[float]], right: Sequence[float]) -> list[fl
     for i in reversed(range(n)):
         found[i] = (rows[i][n] - sum(rows[i][c] * found[c] for c in range(i + 1, n))) / rows[i][i]
     return found
-
-
-def not_negative(rows: Sequence[Sequence[float]], right: Sequence[float]) -> list[float]:
-    """Least squares with no number below zero, of a handful: the best of all choices of which are zero."""
-    count = len(rows[0])
-    best, least = [0.0] * count, sum(value * value for value in right)
-    used = [c for c in range(count) if any(row[c] for row in rows)]
-    for size in range(1, min(len(used), len(rows)) + 1):
-        for chosen in combinations(used, size):
-            scale = [max(abs(row[c]) for row in rows) for c in chosen]
-            part = [[row[c] / s for c, s in zip(chosen, scale, strict=True)] for row in rows]
-            squares = [
-                [sum(row[i] * row[j] for row in part) + (1e-9 if i == j else 0.0) for j in range(size)]
-                for i in range(size)
-            ]
-            found = solved(squares, [sum(row[i] * y for row, y in zip(part, right, strict=True)) for i in range(size)])
-            if found is None or min(found) < 0.0:
-                continue
-            misses = [
-                sum(x * value for x, value in zip(row, found, strict=True)) - y
-                for row, y in zip(part, right, strict=True)
-            ]
-            loss = sum(miss * miss for miss in misses)
-            if loss < least * (1.0 - 1e-9):
-                least, best = loss, [0.0] * count
-                for c, s, value in zip(chosen, scale, found, strict=True):
-                    best[c] = value / s
-    return best
 
 
 def gauss_newton(residuals: Callable[[Sequence[float]], list[float]], start: Sequence[float]) -> list[float]:

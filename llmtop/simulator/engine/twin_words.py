@@ -10,6 +10,9 @@ LEVELS = 3
 """Of which a twin can be made: two to fit, and one left out to tell how far off it is."""
 REACH = 2.0
 """Requests running at once over the most that were measured, up to which the fit is asked."""
+FAR, FAR_OFF, FAR_BAND = 4.0, 0.05, 0.20
+"""Up to `FAR` times the most that were measured, with half a band of `FAR_BAND` at least, where a fit to the levels up
+to half of the busiest foretells that one within `FAR_OFF`."""
 LEAST_BAND = 0.10
 """Half of every band is at least this share of its figure: what runs of one server differ by, and what no fit knows."""
 
