@@ -44,6 +44,8 @@ class MeasuredCurve:
     """Median length of the prompts as they were counted."""
     traits: tuple[tuple[str, str], ...] = ()
     """What the server told of itself then."""
+    settings: Mapping[str, float] = field(default_factory=dict)
+    """What its metrics showed of its settings then, by name."""
 
     @property
     def label(self) -> str:
@@ -158,7 +160,16 @@ class Ledger:
         prompt_tokens = float(np.median(tokens)) if len(tokens) else None
         parts, queued = parts_of(last, segments, prompt_tokens), _longest(part.gauges.waiting >= 1)
         return MeasuredCurve(
-            parts, last.point.axis, last.point, levels, requests, told, queued, prompt_tokens, last.traits
+            parts,
+            last.point.axis,
+            last.point,
+            levels,
+            requests,
+            told,
+            queued,
+            prompt_tokens,
+            last.traits,
+            last.settings,
         )
 
 

@@ -52,6 +52,11 @@ class Segment:
     flags: tuple[tuple[str, str], ...] = ()
     """The same as of its last start; what was turned since is told by `chapter`."""
 
+    @property
+    def settings(self) -> dict[str, float]:
+        """Those of the server's settings that it shows, by name."""
+        return {name: value for name, value in zip(_CONFIG, self.server, strict=False) if value}
+
 
 @dataclass(frozen=True, slots=True)
 class _Epoch:

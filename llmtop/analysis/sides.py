@@ -69,7 +69,7 @@ def sides_of(name: str, facts: Facts, meta: RunMeta, slo: Slo, opinion: Assessme
     return tuple(
         replace(
             _of_curve(curve, name, meta, slo, opinion if curve is curves[-1] else None),
-            prefix_hits=_hits(facts.server, curve),
+            prefix_hits=prefix_hits(facts.server, curve),
             client_late=_late(curve),
             part=at,
             of=len(found),
@@ -78,7 +78,7 @@ def sides_of(name: str, facts: Facts, meta: RunMeta, slo: Slo, opinion: Assessme
     )
 
 
-def _hits(server: Table, curve: MeasuredCurve) -> float | None:
+def prefix_hits(server: Table, curve: MeasuredCurve) -> float | None:
     """The mean of what was shown in the seconds in which requests of this configuration were sent."""
     own = np.isin(np.floor(server.column("t_s")), np.unique(np.floor(curve.requests.sent_s)))
     values = server.column("prefix_hit_ratio")[own]

@@ -1,0 +1,159 @@
+"""What the twin of a server foresees, as an answer for a reader: of a server as it stands, or with other settings.
+
+The twin (`simulator/engine/twin.py`) is fitted to what `grounds.py` gathers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from llmtop.analysis.grounds import Grounds
+from llmtop.domain.settings import KV_TOKENS, is_kv, is_slots, setting_key
+from llmtop.domain.slo import Slo
+from llmtop.domain.verdicts import ForeseenPoint, Foresight, Interval
+from llmtop.simulator.engine.twin import Asked, Band, Foreseen, Outside, Twin, fit
+from llmtop.wording import foresight as words
+
+_FELT, _STATS = ("ttft", "tpot"), ("p50", "p95")
+"""Limits that a twin can be held against."""
+_Limits = list[tuple[str, str, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is asked about. None: as it is driven now."""
+
+    settings: tuple[tuple[str, float], ...] = ()
+    """Of the server, by the names of `domain.settings`; (): as it stands."""
+    prompt_tokens: float | None = None
+    output_tokens: float | None = None
+    loads: tuple[float, ...] = ()
+    """Of the curve; none: a ladder of them."""
+
+
+class Seer:
+    """Asks the twin of one server again and again: it is fitted anew only when what it rests on has changed."""
+
+    def __init__(self) -> None:
+        self._grounds: Grounds | None = None
+        self._twin: Twin | Outside = Outside("", "")
+
+    def ask(self, grounds: Grounds, wish: Wish, slo: Slo) -> Foresight:
+        """What is foreseen; without a twin, or outside of what it knows, no figure but what would make it known."""
+        if grounds != self._grounds:
+            self._twin = Outside(grounds.void, "") if grounds.void else fit(grounds.levels, grounds.known)
+            self._grounds = grounds
+        told = Foresight(
+            settings=wish.settings,
+            label=words.settings_text(wish.settings),
+            prompt_tokens=wish.prompt_tokens or grounds.prompt_tokens,
+            output_tokens=wish.output_tokens or grounds.output_tokens,
+            axis=grounds.known.axis,
+        )
+        if isinstance(self._twin, Outside):
+            text = words.no_twin_text(self._twin.reason, self._twin.try_this)
+            return replace(told, text=text, missing=self._twin.try_this)
+        unable = unable_to_turn(wish.settings, grounds)
+        if unable:
+            return replace(told, text=words.outside_text(words.asked_text(wish.settings), unable, ""))
+        return _foreseen(self._twin, told, _asked(grounds, wish), wish, slo)
+
+
+def unable_to_turn(settings: tuple[tuple[str, float], ...], grounds: Grounds) -> str:
+    """Why a twin cannot tell of these settings, whatever their values are; empty: it can."""
+    for name, _ in settings:
+        if not is_slots(name) and not is_kv(name):
+            return words.not_a_knob(name)
+        if is_kv(name) and setting_key(name) not in KV_TOKENS and grounds.block_tokens is None:
+            return words.BLOCKS_UNKNOWN
+    return ""
+
+
+def _asked(grounds: Grounds, wish: Wish) -> Asked:
+    slots = kv_tokens = None
+    for name, value in wish.settings:
+        if is_slots(name):
+            slots = round(value)
+        else:
+            kv_tokens = value * (1 if setting_key(name) in KV_TOKENS else grounds.known.block_tokens)
+    prompt, output = (grounds.prompt_tokens, grounds.output_tokens) if grounds.several else (None, None)
+    return Asked(
+        slots=slots,
+        kv_tokens=kv_tokens,
+        prompt_tokens=wish.prompt_tokens or prompt,
+        output_tokens=wish.output_tokens or output,
+    )
+
+
+def _foreseen(twin: Twin, told: Foresight, asked: Asked, wish: Wish, slo: Slo) -> Foresight:
+    curve, wall = twin.curve(asked, loads=wish.loads), _wall(twin, asked, slo)
+    limits = _limits(slo)
+    users = twin.users_at(limits, asked) if limits else None
+    unheld = [target.name for target in slo.felt if not _held(target.metric, target.stat)]
+    if unheld:
+        users = None
+    outside = next((each for each in (users, curve, wall) if isinstance(each, Outside)), None)
+    subject, axis = words.asked_text(wish.settings), told.axis
+    known = replace(
+        told,
+        users=_interval(users),
+        wall=_interval(wall),
+        points=() if isinstance(curve, Outside) else tuple(map(_point, curve)),
+        off=twin.off,
+        band=twin.band,
+        levels=twin.levels,
+        missing="" if outside is None else outside.try_this,
+    )
+    found = [] if known.users is None else [words.users_text(known.users, axis)]
+    if known.users is None and known.wall is not None:
+        found = [words.wall_text(known.wall, axis)]
+        found += [words.no_users_text(users.reason)] if isinstance(users, Outside) else []
+    if not found:
+        reason = "" if outside is None else outside.reason
+        return replace(known, text=words.outside_text(subject, reason, known.missing))
+    return replace(known, text=words.foreseen_text(subject, found, twin.off, twin.levels, unheld, known.missing))
+
+
+def _held(metric: str, stat: str | None) -> bool:
+    """Whether a twin says anything of a limit, or leaves it to who drives: errors."""
+    return metric == "error_ratio" or (metric in _FELT and stat in _STATS)
+
+
+def _limits(slo: Slo) -> _Limits:
+    felt = [target for target in slo.felt if target.metric in _FELT and target.stat in _STATS]
+    return [(target.metric, str(target.stat), target.limit) for target in felt]
+
+
+def _wall(twin: Twin, asked: Asked, slo: Slo) -> Band | Outside:
+    """Where a queue forms, or TPOT breaks its limit, whichever comes first."""
+    queue = twin.wall(asked)
+    pace = [limit for limit in _limits(slo) if limit[0] == "tpot"]
+    broken = twin.users_at(pace, asked) if pace else queue
+    found = [each for each in (queue, broken) if isinstance(each, Band)]
+    return min(found, key=lambda band: band.value, default=queue)
+
+
+def _interval(band: Band | Outside | None) -> Interval | None:
+    return Interval(band.value, band.low, band.high) if isinstance(band, Band) else None
+
+
+def _ms(band: Band) -> Interval:
+    return Interval(band.value * 1e3, band.low * 1e3, band.high * 1e3)
+
+
+def _point(at: Foreseen) -> ForeseenPoint:
+    return ForeseenPoint(
+        load=at.load,
+        ttft_p50_ms=_ms(at.ttft_p50_s),
+        ttft_p95_ms=_ms(at.ttft_p95_s),
+        tpot_p50_ms=_ms(at.tpot_p50_s),
+        tpot_p95_ms=_ms(at.tpot_p95_s),
+        output_tokens_per_s=_plain(at.output_tokens_per_s),
+        requests_per_s=_plain(at.requests_per_s),
+    )
+
+
+def _plain(band: Band) -> Interval:
+    return Interval(band.value, band.low, band.high)
