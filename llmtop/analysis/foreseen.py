@@ -143,11 +143,15 @@ def _ms(band: Band) -> Interval:
     return Interval(band.value * 1e3, band.low * 1e3, band.high * 1e3)
 
 
+def _wait_ms(band: Band | None) -> Interval | None:
+    return None if band is None else _ms(band)
+
+
 def _point(at: Foreseen) -> ForeseenPoint:
     return ForeseenPoint(
         load=at.load,
-        ttft_p50_ms=_ms(at.ttft_p50_s),
-        ttft_p95_ms=_ms(at.ttft_p95_s),
+        ttft_p50_ms=_wait_ms(at.ttft_p50_s),
+        ttft_p95_ms=_wait_ms(at.ttft_p95_s),
         tpot_p50_ms=_ms(at.tpot_p50_s),
         tpot_p95_ms=_ms(at.tpot_p95_s),
         output_tokens_per_s=_plain(at.output_tokens_per_s),

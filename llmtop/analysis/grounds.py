@@ -22,7 +22,7 @@ from llmtop.analysis.sides import prefix_hits
 from llmtop.domain.load import Axis
 from llmtop.domain.run import RunMeta
 from llmtop.domain.settings import is_slots
-from llmtop.domain.slo import Latency
+from llmtop.domain.slo import Latency, Stat
 from llmtop.meter.facts import Facts
 from llmtop.simulator.engine.twin import Known, Measured
 from llmtop.wording import foresight as words
@@ -30,7 +30,8 @@ from llmtop.wording.chapters import GATE, LENGTHS, TOLD
 
 SPECULATION = ("speculative_algorithm", "speculative_method", "num_speculative_tokens")
 """Flags by which servers tell that they speculate."""
-_STEPS: tuple[Latency, Latency] = ("ttft", "tpot")
+_STEPS: tuple[Latency, ...] = ("ttft", "tpot")
+_STATS: tuple[Stat, ...] = ("p50", "p95")
 BLOCK_TOKENS = 16
 """Of a KV block, where the server does not tell it: vLLM's."""
 _OFF = ("", "none", "null", "false", "0")
@@ -149,7 +150,8 @@ def measured_of(
         return None
     e2e_s = ttft_s + tpot_s * (answer - 1) if e2e_s is None else e2e_s
     rate = level.requests_per_s or (level.in_flight / e2e_s if axis == "concurrency" else level.load)
-    ttft_p95, tpot_p95 = (level.statistic(metric, "p95") for metric in _STEPS)
+    told = ((metric, stat) for metric in _STEPS for stat in _STATS)
+    tails = {f"{metric}_{stat}_s": _stated_s(level, metric, stat) for metric, stat in told}
     return Measured(
         load=level.load,
         n=level.n,
@@ -160,8 +162,7 @@ def measured_of(
         e2e_s=e2e_s,
         requests_per_s=rate,
         output_tokens_per_s=level.output_tokens_per_s or rate * answer,
-        ttft_p95_s=None if ttft_p95 is None else ttft_p95.y,
-        tpot_p95_s=None if tpot_p95 is None else tpot_p95.y,
+        **tails,
         running=level.running,
         kv_usage=level.kv_usage,
         cached=min(max(cached or 0.0, 0.0), 1.0),
@@ -179,6 +180,12 @@ def _latency_s(level: Level, metric: Latency) -> float | None:
         return level.mean("e2e")
     values = level.samples(metric)
     return _known(float(values.mean())) if len(values) else None
+
+
+def _stated_s(level: Level, metric: Latency, stat: Stat) -> float | None:
+    """A statistic in seconds; None: too few requests to tell it."""
+    found = level.statistic(metric, stat)
+    return None if found is None else found.y
 
 
 def _answer(level: Level) -> float | None:

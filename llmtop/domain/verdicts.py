@@ -303,8 +303,9 @@ class ForeseenPoint(Struct, frozen=True, kw_only=True):
     """One load as the twin foresees it. Latencies in milliseconds."""
 
     load: float
-    ttft_p50_ms: Interval
-    ttft_p95_ms: Interval
+    ttft_p50_ms: Interval | None
+    ttft_p95_ms: Interval | None
+    """None: the wait grows for as long as the load lasts."""
     tpot_p50_ms: Interval
     tpot_p95_ms: Interval
     output_tokens_per_s: Interval

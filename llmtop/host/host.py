@@ -202,7 +202,10 @@ class Host:
         """Listen once; once a second steer and judge."""
         self._listen()
         now = self._clock()
-        if now < self._judge_at or self._meta is None:
+        if self._meta is None:
+            return
+        if now < self._judge_at:
+            self._assessment = self._judge.imagine(self.facts, self._meta)
             return
         self._judge_at = now + JUDGE_S
         found = self._helm.look(self.facts, self._meta)
@@ -256,6 +259,7 @@ class Host:
                 self.facts = self._all_facts()
                 if self._meta.ended_s is None:  # the session fell silent: what it told is all there is
                     self._meta = replace(self._meta, ended_s=self.facts.t_s)
+                self._judge.imagined = ()
                 self._form_opinion(self._meta, full=True)
         self._outputs.end()
         if self._outputs.error is not None and self._failure is None:

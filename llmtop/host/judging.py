@@ -10,13 +10,16 @@ from msgspec.structs import replace
 from llmtop.analysis import assess
 from llmtop.analysis.headline import SEPARATOR, SETTLING, slo_state
 from llmtop.analysis.measured import Ledger
+from llmtop.analysis.readings import finished_requests
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, SloVerdict
+from llmtop.domain.verdicts import Assessment, Foresight, SloVerdict
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import ALL_FAIL
 
 if TYPE_CHECKING:
+    from llmtop.analysis.foreseen import Seer
+    from llmtop.analysis.grounds import Grounds
     from llmtop.analysis.sides import Side
 
 FULL_EVERY_S = 5.0
@@ -28,9 +31,15 @@ RELIEF_S = 5.0
 
 
 class Judge:
-    """Judges the facts of one run again and again, and remembers what it said. For one thread."""
+    """Judges the facts of one run again and again, and remembers what it said. For one thread.
 
-    def __init__(self, slo: Slo, baselines: Sequence[Side] = ()) -> None:
+    Args:
+        slo: what the run is held against.
+        baselines: earlier measurements that it is shown beside.
+        foresees: whether a twin of the server is asked.
+    """
+
+    def __init__(self, slo: Slo, baselines: Sequence[Side] = (), *, foresees: bool = True) -> None:
         self.slo = slo
         self.baselines = tuple(baselines)
         """Earlier measurements, judged by the same SLO."""
@@ -42,18 +51,25 @@ class Judge:
         self._full = False
         self._full_at_s = 0.0
         self._ledger = Ledger()
+        self._foresees = foresees
+        self._seer: Seer | None = None
+        self._grounds: Grounds | None = None
+        """What the twin rests on, as it was gathered last."""
+        self._asked: tuple[tuple[str, float], ...] = ()
+        """Settings that the last opinion tells of."""
         self._words_s = 0.0
 
     def __call__(self, facts: Facts, meta: RunMeta, *, full: bool | None = None) -> Assessment:
         """All opinions over the facts so far. `full` None: with intervals every `FULL_EVERY_S` of the run."""
         said = self._said
         sides = self.baselines
-        known, self._beside = self._beside is sides, sides
+        asked = self.imagined
+        known, self._beside, self._asked = self._beside is sides and self._asked == asked, sides, asked
         ended = meta.ended_s is not None
         if known and said is not None and said.judgement.final and ended and said.t_s == facts.t_s:
             return said
         if ended or (said is not None and facts.t_s < said.t_s):
-            said, self._full_at_s = None, 0.0
+            said, self._full_at_s, self._grounds = None, 0.0, None
         live = full is None and not ended
         if full is None or ended:
             full = ended or facts.t_s >= self._full_at_s
@@ -66,9 +82,39 @@ class Judge:
             from llmtop.analysis.baselines import with_baselines  # late: few runs are shown beside others
 
             fresh = with_baselines(fresh, sides, facts, meta)
+        if self._foresees:
+            fresh = replace(fresh, foreseen=self._foreseen(facts, meta, fresh, anew=full))
         self._said = self._calm(said, fresh) if live else fresh
         self._full = full
         return self._said
+
+    def imagine(self, facts: Facts, meta: RunMeta) -> Assessment | None:
+        """The last opinion, with what is foreseen of the settings that are asked about now; None: there is none yet."""
+        asked = self.imagined
+        if self._said is not None and self._asked != asked:
+            self._asked = asked
+            self._said = replace(self._said, foreseen=self._foreseen(facts, meta, self._said, anew=False))
+        return self._said
+
+    def _foreseen(self, facts: Facts, meta: RunMeta, fresh: Assessment, *, anew: bool) -> Foresight | None:
+        """What is foreseen of the settings that are asked about; without any, of the server as it stands at rest.
+
+        Args:
+            anew: gather what the twin rests on again, even if something is known.
+        """
+        settings, over = self._asked, meta.ended_s is not None
+        driven = bool(facts.changes) and facts.changes[-1].point.value > 0
+        if not settings and driven and not over:
+            return None
+        from llmtop.analysis.foreseen import Seer, Wish  # late: the first picture does not wait for a twin
+        from llmtop.analysis.grounds import grounds_of
+
+        if anew or self._grounds is None:
+            curves = self._ledger.curves(facts, meta, finished_requests(facts), facts.t_s, every=True)
+            self._grounds = grounds_of(facts, meta, curves, void=fresh.judgement.void)
+        self._seer = self._seer or Seer()
+        told = self._seer.ask(self._grounds, Wish(settings=settings), self.slo)
+        return told if settings or told.off is not None else None
 
     def _calm(self, said: Assessment | None, fresh: Assessment) -> Assessment:
         """The opinion under the line of words to show: the one shown until other words have stood for a while."""

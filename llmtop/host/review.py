@@ -58,7 +58,7 @@ def sides_of_run(run: Path, slo: Slo | None = None) -> tuple[Side, ...]:
     with RunReader(run) as reader:
         facts, meta = Facts.of(reader.batches()), _over(reader)
         slo = slo or meta.profile.slo
-        opinion = Judge(slo)(facts, meta, full=True)
+        opinion = Judge(slo, foresees=False)(facts, meta, full=True)
     sides = sides_of(meta.label or run.stem, facts, meta, slo, opinion)
     return tuple(dataclasses.replace(side, source=run) for side in sides)
 

@@ -54,6 +54,8 @@ def span_text(interval: Interval, axis: Axis, figures: Figures = TEXT) -> str:
 
 def users_text(users: Interval, axis: Axis, figures: Figures = TEXT) -> str:
     """`~71 users at the SLO (62 to 80)`"""
+    if users.value <= 0:
+        return "no load keeps the SLO"
     about = f"{ABOUT}{figures.load(users.value, axis)}"
     return f"{about} {short_unit(axis, round(users.value))} at the SLO ({span_text(users, axis, figures)})"
 
