@@ -131,10 +131,13 @@ def _doubt(found: Forecast, capacity: Capacity, levels: Sequence[Level], slo: Sl
         if not above and at_slo is not None and found.capacity_then > fails_at:
             return words.failing(fails_at, axis)
         fails_at = None
+    return words.disagree(now, at_slo, fails_at, axis) if misses(now, at_slo, fails_at) else None
+
+
+def misses(now: float, at_slo: float | None, fails_at: float | None) -> bool:
+    """Whether a capacity contradicts the loads that were measured to hold and to fail."""
     low = 0.0 if at_slo is None else at_slo
-    if (1 + AGREES) * now < low or (fails_at is not None and now > (1 + AGREES) * fails_at):
-        return words.disagree(now, at_slo, fails_at, axis)
-    return None
+    return (1 + AGREES) * now < low or (fails_at is not None and now > (1 + AGREES) * fails_at)
 
 
 def _with_number(

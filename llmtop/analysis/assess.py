@@ -44,6 +44,7 @@ from llmtop.analysis.soak import BY_ARRIVAL, drifts_of, leak, replicas
 from llmtop.analysis.spikes import recoveries_of
 from llmtop.analysis.tested import found
 from llmtop.analysis.votes import FAILING, NOTHING, SETTLED_S, ballots, elected, lasting, renewed
+from llmtop.analysis.whatif import steadied, what_ifs
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
@@ -62,6 +63,7 @@ from llmtop.domain.verdicts import (
     Kind,
     LevelPoint,
     SloVerdict,
+    WhatIf,
 )
 from llmtop.meter.facts import Facts
 from llmtop.wording.between import buffered, no_verdict, prompts_cut, prompts_cut_by
@@ -168,6 +170,10 @@ def assess(
         fresh = exhausted(fresh, facts, dialect)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
     unknown = arrival is not None or hopeless or meta.ending in LOST
+    fewer: tuple[WhatIf, ...] = ()
+    if not unknown and not judgement.void:
+        fewer = what_ifs(current.levels, limits, slo, current.axis, shown, capacity, diagnosis)
+        fewer = steadied(previous.what_if, fewer) if previous is not None and _same_curve(previous, current) else fewer
     compared = None if unknown else comparison_of(curves, capacity, slo)
     if votes and diagnosis.bound is not Bound.NONE:
         diagnosis = msgspec.structs.replace(diagnosis, votes=(agreed, len(votes)))
@@ -196,6 +202,7 @@ def assess(
         judged_requests=judged,
         failures=facts.failures.groups(),
         compared=compared,
+        what_if=fewer,
         path=path,
         notes=(
             *filter(None, (path,)),
@@ -289,8 +296,7 @@ def _verdicts(
 ) -> tuple[tuple[CliffVerdict, ...], CliffVerdict, int]:
     """All verdicts of this computation, the one to show, and the requests they rest on."""
     count = sum(level.n + level.errors for level in curve.levels)
-    same = previous is not None and bool(previous.curves) and previous.curves[-1].label == curve.label
-    known = previous if same else None
+    known = previous if previous is not None and _same_curve(previous, curve) else None
     if known is not None and known.cliffs and known.cliff.kind is not Kind.INSUFFICIENT:
         fresh = abs(count - known.judged_requests) >= NEW_REQUESTS
     else:
@@ -308,6 +314,10 @@ def _verdicts(
     if known is not None and known.cliffs:
         return verdicts, settled(known.cliff, _main(known.cliffs), raw), count
     return verdicts, raw, count
+
+
+def _same_curve(previous: Assessment, curve: MeasuredCurve) -> bool:
+    return bool(previous.curves) and previous.curves[-1].label == curve.label
 
 
 def _with_transients(verdict: CliffVerdict, curve: MeasuredCurve) -> CliffVerdict:

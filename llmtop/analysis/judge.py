@@ -163,7 +163,7 @@ def by_gauges(finding: Bend, series: Sweep, limits: Limits) -> Bend:
     """
     if series.axis != "concurrency" or series.metric == "tpot" or _think(series.levels):
         return finding
-    queued = [level for level in series.levels if _is_queued(level)]
+    queued = [level for level in series.levels if is_queued(level)]
     running = [level.running for level in queued if level.running is not None]
     if not running or min(running) < FLAT * max(running):
         return finding
@@ -189,7 +189,7 @@ def _think(levels: Sequence[Level]) -> bool:
     return any(level.thinking for level in levels)
 
 
-def _is_queued(level: Level) -> bool:
+def is_queued(level: Level) -> bool:
     """Whether requests of this load wait while fewer run than it has: not those of somebody else."""
     running, waiting = level.running, level.waiting
     if running is None or waiting is None or waiting < QUEUED or running > level.in_flight - QUEUED:

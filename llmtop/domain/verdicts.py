@@ -299,6 +299,25 @@ class Interval(Struct, frozen=True):
     high: float
 
 
+class WhatIf(Struct, frozen=True, kw_only=True):
+    """What the server would give with fewer slots, by what was measured of it with so many requests in flight."""
+
+    slots: int
+    users: Interval
+    """At the SLO."""
+    tpot_p95_ms: float | None = None
+    """With so many users, as the next."""
+    output_tokens_per_s: float | None = None
+    users_change: float | None = None
+    """Of the users at the SLO against those of now: 0.09 is 9 % more; null: not known what is carried now."""
+    tokens_change: float | None = None
+    """Of the output tokens/s at the SLO."""
+    worth: bool = False
+    """So many more users than now that the slots are worth a turn."""
+    text: str = ""
+    """What is said of the best of them; empty: of another, or it may not stand beside the advice."""
+
+
 class ForeseenPoint(Struct, frozen=True, kw_only=True):
     """One load as the twin foresees it. Latencies in milliseconds."""
 
@@ -432,11 +451,18 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """With the configuration before; None: there was none, or nothing of it is known."""
     baselines: tuple[Baseline, ...] = ()
     """Earlier measurements, in the order in which they were asked for."""
+    what_if: tuple[WhatIf, ...] = ()
+    """Fewer slots, where levels were measured near them, the fewest first; (): the levels do not tell."""
     foreseen: Foresight | None = None
     """None: nothing was asked, and fewer levels were measured than a twin needs."""
     path: str = ""
     """How the path between server and client makes TTFT, TPOT and ICL void, and what to type; empty: it does not."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def fewer_slots(self) -> WhatIf | None:
+        """Of `what_if` the one that is said; None: none may be."""
+        return next((each for each in self.what_if if each.text), None)
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:

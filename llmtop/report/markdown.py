@@ -46,6 +46,9 @@ def _lines(report: ReportInput) -> Iterable[str]:
     if reasons:
         yield from ("", f"## What binds: {prose.binding(report)}", "")
         yield from (f"- {plain_of(reason)}" for reason in reasons)
+    if rows := prose.fewer_rows(report):
+        yield from ("", "## Fewer slots", "", prose.FEWER_NOTE, "")
+        yield from table(prose.FEWER_HEADS, rows)
     yield from _levels(report)
     yield from _requests(report)
     if report.marks:

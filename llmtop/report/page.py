@@ -94,6 +94,9 @@ def _reasons(report: ReportInput) -> str:
     if reasons:
         parts.append(f"<h2>What binds: {escape(prose.binding(report))}</h2>")
         parts.append("<ul>" + "".join(f"<li>{prose_of(reason)}</li>" for reason in reasons) + "</ul>")
+    if rows := [list(map(cell, row)) for row in prose.fewer_rows(report)]:
+        parts.append(f'<h2>Fewer slots</h2><p class="quiet">{prose_of(prose.FEWER_NOTE)}</p>')
+        parts.append(table(prose.FEWER_HEADS, rows, "fewer"))
     return "".join(parts)
 
 

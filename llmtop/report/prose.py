@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 from llmtop.analysis.stats import FEWEST
@@ -76,6 +77,8 @@ def details(report: ReportInput) -> list[str]:
     sentences += [f"{sentence(each.text)}." for each in assessment.comparisons]
     if assessment.diagnosis.advice:
         sentences.append(f"{sentence(assessment.diagnosis.advice.rstrip('.'))}.")
+    if assessment.fewer_slots is not None:
+        sentences.append(f"{sentence(assessment.fewer_slots.text)}.")
     if capacity.recommended is not None and capacity.soak is not None:
         sentences.append(f"{sentence(advised(capacity.recommended, capacity.soak, axis, PAGE))}.")
     if not report.complete:
@@ -346,6 +349,32 @@ def reasons(report: ReportInput) -> list[str]:
     drifts = (drift.text for drift in assessment.drifts if drift.significant)
     listed = (*assessment.diagnosis.evidence, *assessment.cliff.evidence, *drifts)
     return list(dict.fromkeys(sentence(text) for text in listed if text))
+
+
+FEWER_HEADS = ("slots", "users at the SLO", "at least", "at most", "TPOT p95", "tok/s", "users", "tok/s")
+FEWER_NOTE = (
+    "By what was measured with so many requests in flight: a server with N slots is this one with N of them, while all "
+    "others wait. Figures are those at the SLO, changes against now. A run with --gate N tries it without a restart."
+)
+
+
+def fewer_rows(report: ReportInput) -> list[tuple[str, ...]]:
+    """What each smaller number of slots gives, the most slots first."""
+
+    def change(share: float | None) -> str:
+        return UNKNOWN if share is None else PAGE.change(round(share, 2))
+
+    return [
+        (
+            PAGE.whole(each.slots),
+            *(PAGE.whole(math.floor(value)) for value in (each.users.value, each.users.low, each.users.high)),
+            PAGE.latency(each.tpot_p95_ms),
+            PAGE.count(each.output_tokens_per_s),
+            change(each.users_change),
+            change(each.tokens_change),
+        )
+        for each in reversed(report.assessment.what_if)
+    ]
 
 
 def totals_text(report: ReportInput) -> str:

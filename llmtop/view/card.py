@@ -15,6 +15,7 @@ from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Runs
 from llmtop.wording import answers
+from llmtop.wording.advice import tried
 from llmtop.wording.figures import TIGHT
 from llmtop.wording.names import bound_name
 from llmtop.wording.sentences import CLIENT_LATE, advised, sentence, supports, tries
@@ -54,6 +55,7 @@ def facts(
         Fact("turned", "" if compared is None else compared.text, 2),
         Fact("binds", binds(assessment, condition.late), 4),
         _what_next(assessment, condition.late),
+        Fact("slots", fewer_slots(frame, assessment, condition.late), 2),
         Fact("load", f"{load}: {holds}" if load and holds else load or holds, 3),
         _recording(frame, run_file),
     ]
@@ -102,6 +104,14 @@ def _what_next(assessment: Assessment, late: bool) -> Fact:
     if assessment.diagnosis.advice and not late:
         return Fact("turn", assessment.diagnosis.advice, 0)
     return Fact("next", tries(assessment.cliff.next_levels) if assessment.cliff.next_levels else "", 0)
+
+
+def fewer_slots(frame: Frame, assessment: Assessment, late: bool) -> str:
+    """What fewer slots carry where that is more than now, and how to try it; empty: nothing is gained, or not known."""
+    told = assessment.fewer_slots
+    if told is None or not told.worth or late:
+        return ""
+    return told.text if frame.replay is not None else tried(told.text)
 
 
 def _load(assessment: Assessment) -> str:

@@ -191,7 +191,7 @@ def _opinions(assessment: Assessment | None, late: bool) -> list[_Row]:
     """What the verdict has no room for; what to do is never left out."""
     if assessment is None:
         return []
-    diagnosis, capacity = assessment.diagnosis, assessment.capacity
+    diagnosis, capacity, fewer = assessment.diagnosis, assessment.capacity, assessment.fewer_slots
     evidence = "; ".join(diagnosis.evidence or assessment.cliff.evidence)
     because = ": ".join(filter(None, (agreed(*diagnosis.votes), evidence)))
     advice = CLIENT_LATE if late and diagnosis.advice else diagnosis.advice
@@ -200,5 +200,6 @@ def _opinions(assessment: Assessment | None, late: bool) -> list[_Row]:
         (0, "advice", advice),
         (2, "because", "" if late else because),
         (2, "capacity", capacity.sentence),
+        (3, "slots", "" if late or fewer is None or not fewer.worth else fewer.text),
     )
     return [(rank, name, sentence) for rank, name, sentence in told if sentence]

@@ -11,7 +11,7 @@ from llmtop.wording.sentences import CLIENT_LATE, agreed, fails_from, tries
 
 
 def why(assessment: Assessment | None, condition: Condition) -> list[tuple[str, list[str]]]:
-    """(name of a fact, what it rests on): the SLO, what binds, where it bends; and what it is compared with."""
+    """(name of a fact, what it rests on): SLO, what binds, where it bends, what fewer slots carry, what was before."""
     if assessment is None:
         unknown = answers.unanswered(answers.nothing_known())
         return [(name, [unknown]) for name in ("the SLO", "what binds", "the cliff")]
@@ -19,6 +19,7 @@ def why(assessment: Assessment | None, condition: Condition) -> list[tuple[str, 
         ("the SLO", _slo(assessment)),
         ("what binds", _binding(assessment, condition.late)),
         _bend(assessment),
+        *([("fewer slots", [fewer.text])] if (fewer := assessment.fewer_slots) and not condition.late else []),
         *([(answers.COMPARED, told)] if (told := [each.text for each in assessment.comparisons]) else []),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import LATENCIES
-from llmtop.domain.verdicts import Bound, Forecast
+from llmtop.domain.verdicts import Bound, Forecast, WhatIf
 from llmtop.wording.figures import TEXT
 from llmtop.wording.names import bound_name, load_unit, target_name
 
@@ -97,6 +97,32 @@ def disagree(predicted: float, at_slo: float | None, fails_at: float | None, axi
 def failing(load: float, axis: Axis) -> str:
     """`requests fail from 41 on`: what the server carries is not what comes through."""
     return f"requests fail from {TEXT.load(load, axis)} on"
+
+
+def fewer_slots(told: WhatIf, *, gate: bool) -> str:
+    """`with 48 slots: about 71 users at the SLO (66 to 74), +9 % tokens/s`; where it is no more than now, that.
+
+    Args:
+        gate: a gate stands for the slots.
+    """
+    users, low, high = (_load(each, "concurrency") for each in (told.users.value, told.users.low, told.users.high))
+    where = f"a gate of {TEXT.whole(told.slots)}" if gate else f"{TEXT.whole(told.slots)} slot{'s' * (told.slots != 1)}"
+    span = f"({low} to {high})"
+    if not told.worth:
+        return f"fewer slots carry no more: with {where} about {users} users at the SLO {span}"
+    return f"with {where}: about {users} users at the SLO {span}{_tokens(told.tokens_change)}"
+
+
+def tried(text: str) -> str:
+    """With how it is felt: a gate in the client, or a slider of the server, stands for its slots."""
+    return f"{text}; k, then the slots slider, tries it"
+
+
+def _tokens(change: float | None) -> str:
+    if change is None:
+        return ""
+    share = round(change, 2)
+    return f", {'+' if share > 0 else '-'}{TEXT.round_percent(abs(share))} tokens/s" if share else ", as many tokens/s"
 
 
 def _load(value: float, axis: Axis) -> str:

@@ -1,0 +1,258 @@
+"""What fewer slots would give, by the levels of one curve alone: nothing is tried for it.
+
+A server with M slots is the present one with M requests in flight, while all others wait. So every level below the
+present slots tells of a smaller server (`serving.carried`); of a number of slots that no level is near nothing is told.
+Where the advice lowers the slots, what is told of that number is what the advice promises.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from msgspec.structs import replace
+
+from llmtop.analysis.advice import misses
+from llmtop.analysis.display import steady
+from llmtop.analysis.judge import OWN, QUEUED, Limits, is_queued
+from llmtop.analysis.levels import EMPTY, FAINT_BELOW, Level
+from llmtop.analysis.service import MIN_SAMPLES, statistic
+from llmtop.analysis.serving import TAIL_NOISE, Seen, carried, waiting_limits
+from llmtop.analysis.walls import NEAR as SLOTS_RUN
+from llmtop.analysis.walls import WORTH
+from llmtop.domain.load import Axis
+from llmtop.domain.slo import LATENCIES, Slo
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Forecast, Interval, WhatIf
+from llmtop.wording.advice import fewer_slots
+
+NEAR = 0.10
+"""How far a number of slots may lie from a load that was measured: so far tokens and latency are straight lines."""
+FEW = 16
+"""Requests in flight below which a tail is known by how many requests ended, and not by how many E2E they were seen."""
+UNEVEN, UNEVEN_LENGTHS = 0.9, 3.0
+"""Roots of those who wait by which fewer of them may hold the SLO, and so many for each standard deviation of E2E over
+its mean: answers do not end in an even beat, and the tail of a short wait is far above its mean. By simulated servers,
+with lengths of a cv of 0.3 and of 1.0."""
+_ELSEWHERE = (Bound.CLIENT, Bound.NETWORK)
+"""What makes levels a measure of something else than the server."""
+
+
+def what_ifs(
+    levels: Sequence[Level],
+    limits: Limits,
+    slo: Slo,
+    axis: Axis,
+    cliff: CliffVerdict,
+    capacity: Capacity,
+    diagnosis: Diagnosis,
+) -> tuple[WhatIf, ...]:
+    """What each smaller number of slots gives that a level is near, the fewest first; one of them may have a text.
+
+    () where levels are no measure of what the server carries: of an open loop, of users who think, with others on the
+    server, where the client or what lies between binds; and where no limit counts the wait, so that slots bound nobody.
+
+    Args:
+        levels: of the current curve.
+        diagnosis: with the advice that is shown: what it promises is not told otherwise here.
+    """
+    own = [level for level in levels if level.has_samples and level.n >= FAINT_BELOW and not level.broken]
+    if axis == "rate" or diagnosis.bound in _ELSEWHERE or cliff.cause in _ELSEWHERE or not waiting_limits(slo):
+        return ()
+    if any(level.thinking or _shared(level) for level in own):
+        return ()
+    wall = _wall(own, limits, cliff)
+    server = _Server(own, [_seen(level, wall, slo) for level in own], wall, slo, _most(levels, limits))
+    now = _now(server, diagnosis.prediction)
+    if now is not None and misses(now, capacity.at_slo, capacity.fails_at):
+        return ()
+    rows = {slots: row for slots in server.measured if (row := server.row(slots, now)) is not None}
+    advised = _advised(server, diagnosis.prediction, rows, now)
+    if advised is not None:
+        rows[advised.slots] = advised
+    told = advised or max(rows.values(), key=lambda each: each.users.value, default=None)
+    if told is not None and now is not None and _agree(told, advised, diagnosis):
+        rows[told.slots] = replace(told, text=fewer_slots(told, gate=limits.gate is not None))
+    return tuple(rows[slots] for slots in sorted(rows))
+
+
+def steadied(shown: Sequence[WhatIf], found: tuple[WhatIf, ...]) -> tuple[WhatIf, ...]:
+    """What was found; the one with the text stays as shown as long as only its figures have moved, and hardly."""
+    before, now = (next((each for each in rows if each.text), None) for rows in (shown, found))
+    if before is None or now is None or steady(before.text, now.text) != before.text:
+        return found
+    rows = {each.slots: each for each in found if each is not now} | {before.slots: before}
+    return tuple(rows[slots] for slots in sorted(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """The levels of one server, by what it ran at once."""
+
+    levels: Sequence[Level]
+    seen: Sequence[Seen]
+    """Each of them."""
+    wall: int | None
+    """What it runs at once at the most; None: as far as was driven, all."""
+    slo: Slo
+    most: int
+    """The largest load that may be driven, or that is not refused."""
+
+    @property
+    def top(self) -> int:
+        """Numbers of slots below it are fewer than now."""
+        return max((each.running for each in self.seen), default=0) if self.wall is None else self.wall
+
+    @property
+    def measured(self) -> list[int]:
+        return sorted({each.running for each in self.seen if 1 <= each.running < self.top})
+
+    def row(self, slots: int, now: float | None) -> WhatIf | None:
+        """What so many slots give beside what is carried now; None: the levels do not tell."""
+        users = carried(slots, self.seen, self.slo, self.most)
+        if users is None or users.value < 1:
+            return None
+        uneven = max(UNEVEN, UNEVEN_LENGTHS * self._spread(slots)) * math.sqrt(max(0.0, users.value - slots))
+        low = min(users.low, max(min(slots, users.value), users.value - uneven))
+        return self.told(slots, Interval(users.value, low, users.high), now)
+
+    def told(self, slots: int, users: Interval, now: float | None) -> WhatIf:
+        tokens = self._tokens_per_s(min(users.value, slots))
+        before = None if now is None else self._tokens_per_s(min(now, self.top))
+        tpot_s = _at(
+            min(users.value, slots),
+            [(each, each.remembered("what if tpot", partial(_tpot_p95_s, each))) for each in self.levels],
+            self.wall,
+        )
+        return WhatIf(
+            slots=slots,
+            users=users,
+            tpot_p95_ms=None if tpot_s is None else 1e3 * tpot_s,
+            output_tokens_per_s=tokens,
+            users_change=None if not now else users.value / now - 1,
+            worth=bool(now) and users.value >= (1 + WORTH) * (now or 0.0),
+            tokens_change=tokens / before - 1 if tokens and before else None,
+        )
+
+    def _spread(self, slots: int) -> float:
+        """Standard deviation of E2E over its mean, with so many running."""
+        each = zip(self.seen, self.levels, strict=True)
+        own = [level.samples("e2e") for seen, level in each if seen.running == slots and not seen.queued]
+        return max((float(values.std() / values.mean()) for values in own if len(values)), default=0.0)
+
+    def _tokens_per_s(self, running: float) -> float | None:
+        """By how long a token takes with so many running, which is nearly a straight line."""
+        each = [
+            (level, None if not level.output_tokens_per_s else _running(level, self.wall) / level.output_tokens_per_s)
+            for level in self.levels
+        ]
+        token_s = _at(running, each, self.wall)
+        return None if token_s is None else running / token_s
+
+
+def _shared(level: Level) -> bool:
+    """Whether somebody else's requests run on the server, too: then slots are not those of our users."""
+    return level.running is not None and level.running > level.in_flight + max(QUEUED, OWN * level.in_flight)
+
+
+def _wall(levels: Sequence[Level], limits: Limits, cliff: CliffVerdict) -> int | None:
+    """What the server runs at once: its slots, or fewer where others wait while fewer run; by the cliff where it shows
+    nothing of that. None: not known, and not reached."""
+    queued = [level.running for level in levels if level.running and is_queued(level)]
+    slots, plateau = limits.max_num_seqs, max(queued, default=None)
+    if plateau is not None and (slots is None or plateau < SLOTS_RUN * slots):
+        return max(1, round(plateau))
+    blind = all(level.running is None for level in levels)
+    if slots is None and blind and cliff.at is not None and cliff.confidence is Confidence.FIRM and not cliff.fails:
+        return max(1, round(cliff.at))
+    return None if slots is None else max(1, round(slots))
+
+
+def _most(levels: Sequence[Level], limits: Limits) -> int:
+    """Up to which load users may come: below the one from which requests fail, whatever runs behind that."""
+    broken = [level.load for level in levels if level.broken]
+    held = [level.load for level in levels if not level.broken]
+    if not broken or max(held, default=0.0) > min(broken):
+        return limits.max_concurrency
+    return min(limits.max_concurrency, max(0, math.ceil(min(broken)) - 1))
+
+
+def _now(server: _Server, forecast: Forecast | None) -> float | None:
+    """Users at the SLO as it stands; None: no limit broke as far as was driven, so that more may be carried."""
+    if forecast is not None:
+        return min(forecast.capacity_now, server.most)
+    found = carried(server.wall or server.top + 1, server.seen, server.slo, server.most)
+    return None if found is None or found.value < 1 else found.value
+
+
+def _seen(level: Level, wall: int | None, slo: Slo) -> Seen:
+    load = max(1, round(level.load))
+    return Seen(
+        load=load,
+        gate=wall,
+        e2es=min(level.n / max(load, FEW), (TAIL_NOISE / max(_doubt(level, slo), 1e-9)) ** 2),
+        requests_per_s=level.load / (level.mean("e2e") or math.inf),
+        tokens_per_s=level.output_tokens_per_s or 0.0,
+        figures=level.remembered(("what if", slo), partial(_figures, level, slo)),
+        n=level.n,
+    )
+
+
+def _doubt(level: Level, slo: Slo) -> float:
+    """Standard error of the tails by the requests themselves, as a share of their limits: of the least sure of them."""
+    told = [(each, level.statistic(each.metric, "p95")) for each in slo.targets if each.metric in LATENCIES]
+    return max((tail.se * min(1.0, tail.y / target.limit) for target, tail in told if tail is not None), default=0.0)
+
+
+def _figures(level: Level, slo: Slo) -> tuple[tuple[str, float], ...]:
+    told = [(each, level.samples(each.metric) if each.metric in LATENCIES else EMPTY) for each in slo.targets]
+    return tuple((target.name, statistic(values, target)) for target, values in told if len(values) >= MIN_SAMPLES)
+
+
+def _running(level: Level, wall: int | None) -> float:
+    return level.load if wall is None else min(level.load, wall)
+
+
+def _tpot_p95_s(level: Level) -> float | None:
+    values = level.samples("tpot")
+    return float(np.quantile(values, 0.95)) if len(values) >= FAINT_BELOW else None
+
+
+def _at(running: float, told: Sequence[tuple[Level, float | None]], wall: int | None) -> float | None:
+    """A figure with so many running, on the straight line between the levels around; None: none is near enough."""
+    means: dict[float, list[float]] = {}
+    for level, value in told:
+        if value is not None:
+            means.setdefault(_running(level, wall), []).append(value)
+    at = sorted(means)
+    if not at or running < (1 - NEAR) * at[0] or running > (1 + NEAR) * at[-1]:
+        return None
+    return float(np.interp(running, at, [float(np.mean(means[each])) for each in at]))
+
+
+def _lowered(forecast: Forecast | None) -> int | None:
+    """To how many slots, and nothing else, the advice lowers them; None: it does not."""
+    if forecast is None or len(forecast.turns) != 1 or forecast.turns[0].knob != "slots":
+        return None
+    (turn,) = forecast.turns
+    return math.floor(turn.then) if turn.now is None or turn.then < turn.now else None
+
+
+def _advised(server: _Server, forecast: Forecast | None, rows: dict[int, WhatIf], now: float | None) -> WhatIf | None:
+    """What the advice promises, with the interval of the nearest row; None: it lowers nothing, or no level is near."""
+    slots = _lowered(forecast)
+    near = min(rows.values(), key=lambda row: abs(row.slots - (slots or 0)), default=None)
+    if slots is None or forecast is None or near is None or abs(slots - near.slots) > NEAR * near.slots:
+        return None
+    value, scale = min(forecast.capacity_then, server.most), slots / near.slots
+    users = Interval(value, min(value, scale * near.users.low), max(value, scale * near.users.high))
+    return server.told(slots, users, now)
+
+
+def _agree(told: WhatIf, advised: WhatIf | None, diagnosis: Diagnosis) -> bool:
+    """Whether it may stand beside the advice: what both speak of is the same, or only one of them speaks."""
+    if advised is not None or diagnosis.advice is None:
+        return True
+    return _lowered(diagnosis.prediction) is None and not told.worth
