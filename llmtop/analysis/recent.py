@@ -20,6 +20,7 @@ from llmtop.analysis.slo import Sample
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Ending, RunMeta
+from llmtop.meter.canaries import ended_s
 from llmtop.meter.facts import SERVER_COLUMNS, Facts, Table
 
 SLO_WINDOW_S, SLO_WINDOW_E2E = 60.0, 3.0
@@ -171,7 +172,7 @@ def _foreign(facts: Facts, stop: int, start_s: float) -> float | None:
         if len(bins_s) == 0 or bins_s[-1] < t_s[i]:
             continue
         first, last = np.searchsorted(bins_s, (t_s[i] - _NEAR_S, t_s[i] + _NEAR_S))
-        near = float(ours[first : last + 1].max())
+        near = float(ours[first : last + 1].max()) + _canaries_at(facts, float(t_s[i]))
         stood = target[int(np.searchsorted(bins_s, t_s[i] - _STANDS_S)) : last + 1]
         if np.ptp(stood) > 0:
             continue
@@ -179,6 +180,14 @@ def _foreign(facts: Facts, stop: int, start_s: float) -> float | None:
             return None
         beyond.append(float(inside[i]) - near)
     return float(np.median(beyond)) if len(beyond) == FOREIGN_SCRAPES else None
+
+
+def _canaries_at(facts: Facts, t_s: float) -> int:
+    """Canaries in flight at a scrape, which are nobody else's: one or none, as they go one after the other."""
+    for canary in reversed(facts.canaries):
+        if canary.t_s <= t_s + _NEAR_S:
+            return int((ended_s(canary) or canary.t_s) >= t_s - _NEAR_S)
+    return 0
 
 
 class _Rows:

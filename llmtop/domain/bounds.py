@@ -73,6 +73,8 @@ RATE = Quantity("rate", 0, 100_000, "requests per second")
 """More than a hundred processes send."""
 SENT_RATE = Quantity("rate", 0.001, RATE.most, RATE.unit)
 """A rate at which something is sent: one request in a quarter of an hour, or more."""
+CANARY = Quantity("canary", 0.01, 5, RATE.unit)
+"""Beside the load: seldom enough to be none, often enough to say anything within minutes."""
 PEAK = Quantity("peak", 0.001, USERS.most, "the expected peak of a profile")
 TOKENS = Quantity("tokens", 1, 10_000_000, "tokens", whole=True)
 SHARE = Quantity("share", 0, 1)

@@ -55,6 +55,18 @@ class Window(Struct, frozen=True, kw_only=True):
     preemptions_per_s: float | None = None
 
 
+class NewUser(Struct, frozen=True, kw_only=True):
+    """What lone small requests beside the load felt (`domain.run.Canary`), in milliseconds."""
+
+    n: int = 0
+    """Those that ended."""
+    failed: int = 0
+    """Of them, without a token."""
+    p50_ms: float | None = None
+    """Of TTFT. There are too few of them for a p95."""
+    max_ms: float | None = None
+
+
 class Timeline(Struct, frozen=True, kw_only=True):
     """What the charts draw: columns of one length on one time axis that ends at `end_s`."""
 
@@ -72,6 +84,8 @@ class Timeline(Struct, frozen=True, kw_only=True):
     output_tokens_per_s: Series = ()
     error_ratio: Series = ()
     client_lag_ms: Series = ()
+    canary_ms: Series = ()
+    """The slowest TTFT of the canaries whose token came in the step."""
 
 
 class ReplayPosition(Struct, frozen=True):
@@ -117,6 +131,10 @@ class Frame(Struct, frozen=True, kw_only=True):
     client: ClientHealth | None = None
     foreign: float | None = None
     """Requests that run or wait on the server and are not ours."""
+    new_user: NewUser | None = None
+    """Of the canaries that ended in the last minute; None: there are none."""
+    new_user_waits_s: float | None = None
+    """Age of the canary that is in flight; None: none is."""
     changes: tuple[LoadChange, ...] = ()
     marks: tuple[Mark, ...] = ()
     events: tuple[Event, ...] = ()

@@ -94,6 +94,8 @@ class Profile(Struct, frozen=True, kw_only=True):
     at_least: float | None = None
     """Of a capacity: the load that it must reach."""
     start: Start = "staggered"
+    canary: float | None = None
+    """Lone small requests a second beside the load, in no figure of it; None: none."""
     recover_within_s: float = 30.0
     """Of a spike: how long after its end all must be as before."""
     slo: Slo = Slo()

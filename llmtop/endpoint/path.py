@@ -10,7 +10,7 @@ from llmtop.domain.endpoint import Endpoint, EndpointInfo, Finding
 from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome
 from llmtop.endpoint.client import EndpointClient
-from llmtop.endpoint.trace import Trace
+from llmtop.endpoint.trace import Nobody, Trace
 from llmtop.wording.between import NOT_THE_SERVERS, STREAM_THROUGH, arrives, reads_seen
 
 TOKENS = 32
@@ -27,7 +27,7 @@ async def examine_path(endpoint: Endpoint, info: EndpointInfo) -> Finding:
     trace = Trace()
     try:
         async with asyncio.timeout(LIMIT_S):
-            await client.generate(_TEXT, TOKENS, info.apis[0], trace, _Nobody())
+            await client.generate(_TEXT, TOKENS, info.apis[0], trace, Nobody())
     except TimeoutError:
         pass
     finally:
@@ -58,13 +58,3 @@ def path_finding(trace: Trace, coalesced: int) -> Finding:
     if not together:
         return Finding("path", True, f"tokens come as they are made: {seen}")
     return Finding("path", False, f"{arrives(bool(whole))} ({seen}); {NOT_THE_SERVERS}", STREAM_THROUGH)
-
-
-class _Nobody:
-    """Hears an answer of which only the trace is wanted."""
-
-    def first_token(self, trace: Trace) -> None:
-        pass
-
-    def tokens(self, trace: Trace, n: int, stamp_ns: int, gap_ns: int | None) -> None:
-        pass

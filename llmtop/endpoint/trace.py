@@ -113,3 +113,13 @@ class Sink(Protocol):
         `gap_ns` is the time since the read with tokens before it; None for the first read, and for tokens that only
         the usage at the end of the stream made known (then `n` is what had been missed).
         """
+
+
+class Nobody:
+    """A sink that hears nothing: only the trace is wanted, and no statistics are to know of the request."""
+
+    def first_token(self, trace: Trace) -> None:
+        """See `Sink`."""
+
+    def tokens(self, trace: Trace, n: int, stamp_ns: int, gap_ns: int | None) -> None:
+        """See `Sink`."""

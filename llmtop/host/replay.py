@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -42,6 +44,8 @@ class ReplayLink:
             self.length_s = reader.length_s
             self._batches = list(reader.batches())
         self._moments = moments_of(self._batches)
+        self._canaries = [(canary.t_s, batch.t_s) for batch in self._batches for canary in batch.canaries]
+        """When each was sent and told."""
         self.path = path
         self._told_meta: RunMeta | None = None
         self._ended: Ended | None = None
@@ -93,9 +97,15 @@ class ReplayLink:
                 max_concurrency=self.meta.profile.caps.max_concurrency,
                 profile=self.meta.profile.name,
                 run_file=str(self.path),
+                canary_since_s=self._canary_since_s(),
                 replay=ReplayPosition(self.length_s, self._speed, self._playing, self._moments),
                 finished=self._position_s >= self.length_s,
             )
+
+    def _canary_since_s(self) -> float | None:
+        """When the canary that is in flight at the position was sent: that it is to come is told by the file alone."""
+        at = bisect_right(self._canaries, (self._position_s, math.inf)) - 1
+        return self._canaries[at][0] if at >= 0 and self._canaries[at][1] > self._position_s else None
 
     def take(self) -> Told:
         """Everything up to the position, since the last call; from the start again after a seek backwards."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from random import Random
+from typing import TypeGuard
 
 from msgspec import Struct
 
@@ -388,14 +389,9 @@ class Users:
         return record
 
     def _calibrate(self, asked_tokens: int, counted_tokens: int | None) -> None:
-        """Let the script learn from usage, unless its count cannot be that of the prompt.
-
-        Some servers and gateways report a constant, or leave cached tokens out. No tokenizer is off by more than a
-        factor of 4 on English words, and no chat template adds more than some hundred tokens.
-        """
-        if counted_tokens is None or asked_tokens > 4 * counted_tokens + 16 or counted_tokens > 4 * asked_tokens + 512:
-            return
-        self._script.calibrate(asked_tokens, counted_tokens)
+        """Let the script learn from usage, unless its count cannot be that of the prompt."""
+        if believable(counted_tokens, asked_tokens):
+            self._script.calibrate(asked_tokens, counted_tokens)
 
     def _pause_s(self, failures: int, record: RequestRecord) -> float:
         if record.retry_after_s is not None:
@@ -420,6 +416,17 @@ class Users:
             text = f"Open loop: {count} arrivals were not sent: {why}"
             self.events.append(Event(now / 1e9, "load", text, "warning"))
             self._complained_ns, self._complained_of = now, self.dropped
+
+
+def believable(counted_tokens: int | None, asked_tokens: int) -> TypeGuard[int]:
+    """Whether what usage counts can be that of a prompt.
+
+    Some servers and gateways report a constant, or leave cached tokens out. No tokenizer is off by more than a factor
+    of 4 on English words, and no chat template adds more than some hundred tokens.
+    """
+    if counted_tokens is None:
+        return False
+    return asked_tokens <= 4 * counted_tokens + 16 and counted_tokens <= 4 * asked_tokens + 512
 
 
 def _backoff_s(failures: int) -> float:

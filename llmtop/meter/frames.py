@@ -17,9 +17,10 @@ from llmtop.domain.endpoint import EndpointStatus
 from llmtop.domain.frame import Distribution, Frame, Offer, ReplayPosition, Series, Timeline, Totals, Window
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome, TokenSource, least_sure
-from llmtop.domain.run import Event, FactBatch, LoadChange, Mark
+from llmtop.domain.run import Canary, Event, FactBatch, LoadChange, Mark
 from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.domain.verdicts import ClientHealth
+from llmtop.meter.canaries import ended_s, new_user
 from llmtop.meter.client import ClientJudge
 from llmtop.meter.failures import FailureTally
 from llmtop.meter.quantiles import quantile
@@ -29,6 +30,8 @@ STEP_S = 0.5
 SPAN_S = 120.0
 STALE_S = 3.5
 """A sample of the server or the client counts as current for so long (scrapes come once a second)."""
+NEW_USER_S = 60.0
+"""What a new user feels is told of so long: at one canary in two seconds, of thirty."""
 FEW_FAILURES = 4
 """Kinds of failures that a frame carries at most."""
 RECENT = 50
@@ -63,6 +66,10 @@ class FrameBuilder:
         self._totals = Totals()
         self._token_source: TokenSource | None = None
         self._failures = FailureTally()
+        self._canaries: deque[tuple[float, Canary]] = deque()
+        """When it was told, and what; of the last `NEW_USER_S`."""
+        self._undrawn: list[Canary] = []
+        """Told, and in no step of the timeline yet."""
         self._seq = itertools.count(1)
         self.t_s = 0.0
 
@@ -85,6 +92,9 @@ class FrameBuilder:
                 self._token_source = least_sure((source, self._token_source or source))
             else:
                 self._failures.add(record)
+        for canary in batch.canaries:
+            self._canaries.append((batch.t_s, canary))
+            self._undrawn.append(canary)
         for closed in batch.bins:
             self._add_bin(closed)
         self.t_s = max(self.t_s, batch.t_s)
@@ -130,9 +140,16 @@ class FrameBuilder:
             "output_tokens_per_s": _per_second([b for b in bins if b.t_s > t_s - 1.0 - 1e-6]),
             "error_ratio": _error_ratio(bins),
             "client_lag_ms": client.lag_p99_ms if client else None,
+            "canary_ms": self._drawn_ms(t_s) if self._undrawn else None,
         }
         for name, column in self._columns.items():
             column.append(values[name])
+
+    def _drawn_ms(self, t_s: float) -> float | None:
+        """The slowest of the canaries that came up to `t_s` and are in no step before."""
+        came = [each for each in self._undrawn if (ended_s(each) or 0.0) <= t_s]
+        self._undrawn = [each for each in self._undrawn if each not in came]
+        return max((each.ttft_s * 1e3 for each in came if each.ttft_s is not None), default=None)
 
     def timeline(self) -> Timeline:
         columns: dict[str, Series] = {name: tuple(column) for name, column in self._columns.items()}
@@ -175,10 +192,17 @@ class FrameBuilder:
         recording: bool = False,
         recording_problem: str | None = None,
         offer: Offer | None = None,
+        canary_since_s: float | None = None,
         replay: ReplayPosition | None = None,
         finished: bool = False,
     ) -> Frame:
-        """The newest frame. The arguments are what is not a fact of the run but its circumstances."""
+        """The newest frame. The arguments are what is not a fact of the run but its circumstances.
+
+        Args:
+            canary_since_s: when the canary that is in flight was sent; None: none is.
+        """
+        while self._canaries and self._canaries[0][0] <= self.t_s - NEW_USER_S:
+            self._canaries.popleft()
         server = self._server
         if server is not None and self.t_s - server.t_s > STALE_S:
             server = structs.replace(server, age_s=server.age_s + self.t_s - server.t_s)
@@ -199,7 +223,9 @@ class FrameBuilder:
             server=server,
             gpus=tuple(self._gpus.values()),
             client=self._client,
-            foreign=self._foreign(),
+            foreign=self._foreign(canary_since_s is not None),
+            new_user=new_user(canary for _, canary in self._canaries),
+            new_user_waits_s=None if canary_since_s is None else max(0.0, self.t_s - canary_since_s),
             changes=tuple(self._changes),
             marks=tuple(self._marks),
             events=tuple(self._events),
@@ -213,12 +239,16 @@ class FrameBuilder:
             finished=finished,
         )
 
-    def _foreign(self) -> float | None:
-        """Server's own count less ours. A scrape and our count are up to a second apart: judge it over several."""
+    def _foreign(self, canary: bool) -> float | None:
+        """Server's own count less ours, and less the canary that is there or was a moment ago.
+
+        A scrape and our count are up to a second apart: judge it over several.
+        """
         server = self._server
         if server is None or server.running is None:
             return None
         ours = max((b.in_flight + b.ok + b.errors + b.cancelled for b in self._recent), default=0)
+        ours += canary or any(told_s > self.t_s - WINDOW_S for told_s, _ in self._canaries)
         return max(0.0, server.running + (server.waiting or 0.0) - ours)
 
 

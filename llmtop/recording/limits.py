@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from msgspec import Meta, Struct
 
+from llmtop.domain.bounds import CANARY
 from llmtop.domain.plain import KEPT, plain
 
 LONGEST_RUN_S = 366 * 86_400.0
@@ -55,6 +56,7 @@ _NAMES: dict[str, Range] = {
     "prefilling": (0, MOST_OPEN),
     "burstiness": (0, math.inf),
     "gate": (1, MOST_LOAD),
+    "canary": (CANARY.least, CANARY.most),
     "seed": (-(2**63), 2**63 - 1),
     **dict.fromkeys(("concurrency", "rate_rps", "target", "load", "max_concurrency"), (0, MOST_LOAD)),
     **dict.fromkeys(("running", "waiting", "max_num_seqs"), (0, MOST_LOAD)),

@@ -106,7 +106,7 @@ class RunReader:
     def batches(self) -> Iterator[FactBatch]:
         """The run's batches as the session told them, in order; batches without any fact are left out."""
         with self._mapped():
-            added = {table.name for table in (schema.CHAPTER, schema.TESTED, schema.SEARCH_END)}
+            added = {table.name for table in (schema.CHAPTER, schema.TESTED, schema.SEARCH_END, schema.CANARY)}
             streams = {
                 field: _Stream(self, table)
                 for field, table in schema.BATCH_TABLES.items()

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 
 from llmtop.domain.endpoint import Endpoint, EndpointInfo
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage
+from llmtop.domain.profile import Workload
 from llmtop.domain.run import EventKind, Severity
 from llmtop.endpoint.client import EndpointClient
+from llmtop.load.canary import FAR_HEADS, CanaryLane
 from llmtop.load.engine import LoadEngine
 from llmtop.load.files import auto_workers
 from llmtop.load.here import Here
@@ -46,7 +48,9 @@ async def engine_for(
     """
     profile, seed = options.profile, options.seed
     workload, caps = profile.workload, profile.caps
-    api = _api_for(workload.api, info, tell)
+    api = _api_for(workload.api, info)
+    if api != workload.api:
+        tell("endpoint", f"the endpoint cannot stream {workload.api}: {api} is used instead", "warning")
     salt = time.perf_counter_ns()  # of this contact alone: no prompt of an earlier one is found in a cache
     prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=salt)
     for note in prompts.notes:
@@ -81,12 +85,28 @@ async def engine_for(
     return LoadEngine(Here(setup), pacer, caps, setup.now)
 
 
-def _api_for(wanted: str, info: EndpointInfo, tell: Tell) -> str:
+async def canary_for(
+    options: SessionOptions, endpoint: Endpoint, info: EndpointInfo, engine: LoadEngine, *, origin_ns: int
+) -> CanaryLane | None:
+    """The lane beside the load of `engine`, which goes on as long as there is any; None: none is asked for."""
+    profile, rate_rps = options.profile, options.profile.canary
+    if rate_rps is None:
+        return None
+    salt = time.perf_counter_ns() + FAR_HEADS
+    prompts = await asyncio.to_thread(PromptSource, Workload(), max_model_len=info.max_model_len, salt=salt)
+    return CanaryLane(
+        rate_rps,
+        EndpointClient(endpoint, info, profile.caps, origin_ns),
+        prompts,
+        _api_for(profile.workload.api, info),
+        lambda: time.perf_counter_ns() - origin_ns,
+        lambda: engine.target.value > 0,
+    )
+
+
+def _api_for(wanted: str, info: EndpointInfo) -> str:
     """The workload's API, or the one that the endpoint has: a base model has no chat."""
-    if wanted in info.apis or not info.apis:
-        return wanted
-    tell("endpoint", f"the endpoint cannot stream {wanted}: {info.apis[0]} is used instead", "warning")
-    return info.apis[0]
+    return wanted if wanted in info.apis or not info.apis else info.apis[0]
 
 
 def trace_plan(arrivals_s: Sequence[float], base: LoadPoint) -> LoadPlan:

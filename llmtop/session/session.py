@@ -63,11 +63,12 @@ from llmtop.errors import (
     ServeError,
     UsageError,
 )
+from llmtop.load.canary import CanaryLane
 from llmtop.load.engine import LoadEngine
 from llmtop.meter.frames import FrameBuilder
 from llmtop.profiles import at_slots
 from llmtop.session.away import Away, Driven, absent_in, same_process, turned
-from llmtop.session.driving import engine_for
+from llmtop.session.driving import canary_for, engine_for
 from llmtop.session.options import SessionOptions
 from llmtop.session.recorder import Recorder
 from llmtop.session.status import endpoint_label, endpoint_status, info_changes, run_name, settings_of
@@ -130,6 +131,9 @@ class Session:
         self._scraping: asyncio.Task[None] | None = None
         self._gpus = GpuReader()
         self._engine: LoadEngine | None = None
+        self._canary: CanaryLane | None = None
+        self._flying: asyncio.Task[None] | None = None
+        """The lane at work."""
         self._recorder = Recorder()
         self._turned: dict[str, float | str] = {}
         """Knobs that were turned, to what they stand at."""
@@ -433,12 +437,15 @@ class Session:
             tell=self._tell,
         )
         self._spawn(self._engine.run())
+        options = self._options
+        self._canary = await canary_for(options, self._endpoint, info, self._engine, origin_ns=self._origin_ns)
+        if self._canary is not None:
+            self._flying = self._spawn(self._canary.run())
         return told
 
     async def _end_contact(self) -> None:
         """End client, scraper and load; the load that was commanded stays the one that is wanted."""
-        if self._scraping is not None:
-            await _cancel({self._scraping})
+        await _cancel({task for task in (self._scraping, self._flying) if task is not None})
         if self._engine is not None:
             self._wanted = self._engine.target
             await self._engine.close()
@@ -467,7 +474,8 @@ class Session:
             return
         title = DIALECTS[dialect].title
         if self._endpoint.dialect is None and info.dialect is Dialect.OPENAI:
-            client.use(dialect, client.bodies.model, client.bodies.shape)
+            for each in (client, *((self._canary.client,) if self._canary is not None else ())):
+                each.use(dialect, each.bodies.model, each.bodies.shape)
             self._learn(client, msgspec.structs.replace(info, dialect=dialect, has_metrics=True))
             self._tell("endpoint", f"its metrics are those of {title}: taken for {title} from now on")
         else:
@@ -527,6 +535,7 @@ class Session:
             chapters=_taken(self._chapters),
             tested=tuple(fact for fact in noted if isinstance(fact, JudgedLevel)),
             searches=tuple(fact for fact in noted if isinstance(fact, SearchEnded)),
+            canaries=() if self._canary is None else self._canary.take(),
         )
         batch = joined(t_s, (*load, own))
         self._builder.consume(batch)
@@ -542,6 +551,12 @@ class Session:
         elif absent_in(batch):
             self._away.absent = True
         self._heed_command()
+        self._heed_stop()
+
+    def _heed_stop(self) -> None:
+        """Where there is no load any more, nothing else of ours is in flight."""
+        if self._canary is not None:
+            self._canary.look()
 
     @property
     def _can_fall(self) -> bool:
@@ -589,6 +604,7 @@ class Session:
             recording=self._recorder.on,
             recording_problem=self._recorder.problem,
             offer=self._offer,
+            canary_since_s=None if self._canary is None else self._canary.since_s,
             finished=engine.finished if engine else False,
         )
 
@@ -617,10 +633,12 @@ class Session:
                 self._withdraw()
                 if self._engine is not None:
                     self._engine.command(point, reason)
+                self._heed_stop()
             case StopLoad():
                 self._resumes = None
                 if self._engine is not None:
                     self._engine.cut()
+                self._heed_stop()
                 base = self._options.profile.plan.base if self._engine is None else self._engine.target
                 self._wanted = base.at(base.axis, 0)
                 self._withdraw()

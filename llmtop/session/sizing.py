@@ -9,7 +9,7 @@ from msgspec import structs
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.endpoint.client import EndpointClient
-from llmtop.endpoint.trace import Trace
+from llmtop.endpoint.trace import Nobody, Trace
 from llmtop.workload import sizing
 from llmtop.workload.prompts import PromptSource
 
@@ -19,16 +19,6 @@ FIRST_LIMIT_S = 30.0
 """One count is waited for this long: without any, the first prompts may be wrong by a factor."""
 MOST_TEXTS = 16
 """A context so short that more are needed has prompts of few words, each of which matters more than the mean."""
-
-
-class _Deaf:
-    """A sink that hears nothing: these requests are in no statistics."""
-
-    def first_token(self, trace: Trace) -> None:
-        """See `llmtop.endpoint.trace.Sink`."""
-
-    def tokens(self, trace: Trace, n: int, stamp_ns: int, gap_ns: int | None) -> None:
-        """See `llmtop.endpoint.trace.Sink`."""
 
 
 async def count_words(
@@ -83,5 +73,5 @@ async def count_words(
 
 async def _usage(client: EndpointClient, text: str, api: str) -> int | None:
     trace = Trace()
-    await client.generate(text, 1, api, trace, _Deaf())
+    await client.generate(text, 1, api, trace, Nobody())
     return trace.prompt_tokens if trace.outcome is Outcome.OK else None

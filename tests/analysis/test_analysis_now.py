@@ -14,7 +14,7 @@ from llmtop.analysis.recent import last_held_s, recent_of, sample_between, slo_s
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
-from llmtop.domain.run import Chapter, Ending, Event, LoadChange
+from llmtop.domain.run import Canary, Chapter, Ending, Event, LoadChange
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Bound, Diagnosis
@@ -155,6 +155,16 @@ def beyond(*shown: float, ours: int = 10, moved_s: float | None = None) -> float
     if moved_s is not None:
         facts.bins.column("target")[facts.bins.column("t_s") > moved_s] = 99
     return recent_of(facts, requests_of([]), users(ours), 20.0).foreign
+
+
+def test_a_canary_that_was_there_at_the_scrape_is_not_foreign() -> None:
+    server = [ServerSnapshot(t_s=18.0 + i, running=13.0, waiting=0.0) for i in range(3)]
+    facts = facts_of(bins=bins_of(22, 10), server=server, changes=[(0.0, users(10))])
+    assert recent_of(facts, requests_of([]), users(10), 20.0).foreign == 3.0
+    facts.canaries += [Canary(14.0, 1.0), Canary(17.0, 3.4)]
+    assert recent_of(facts, requests_of([]), users(10), 20.0).foreign is None
+    facts.canaries[-1] = Canary(17.0, 0.2)
+    assert recent_of(facts, requests_of([]), users(10), 20.0).foreign == 3.0
 
 
 def test_three_scrapes_in_a_row_tell_of_foreign_requests() -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from llmtop.domain.commands import Seek
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import Chapter, Event, LoadChange, Mark
+from llmtop.domain.run import Canary, Chapter, Event, LoadChange, Mark
 from llmtop.host.replay import STILL_S, ReplayLink, moments_of
 from llmtop.recording.writer import RunWriter
 from llmtop.tui import commanding
@@ -50,6 +50,21 @@ def test_a_jump_shows_the_mark_and_the_next_goes_on_from_there_both_ways(link: R
         "no mark or event before 00:12",
         (40.0, 3),
     ]
+
+
+def test_a_canary_waits_from_when_it_was_sent_until_it_was_told(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "a.llmtop", META)
+    for t_s in range(1, 11):
+        canaries = {5: (Canary(1.5, 3.4),), 8: (Canary(7.5, 0.1),)}.get(t_s, ())
+        writer.write(replace(batch(float(t_s)), canaries=canaries))
+    writer.close(10.0)
+    replay = ReplayLink(tmp_path / "a.llmtop", clock=lambda: 0.0)
+    waits = []
+    for t_s in (1.0, 2.0, 4.0, 5.0, 7.75, 9.0, 3.0):
+        replay.send(Seek(t_s=t_s, playing=False))
+        waits.append(replay.frame().new_user_waits_s)
+    assert waits == [None, 0.5, 2.5, None, 0.0, None, 1.5]
+    assert replay.take().batches[-1].t_s == 3.0
 
 
 def test_a_key_back_while_it_plays_leaves_out_what_has_just_passed(link: ReplayLink) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.domain.frame import NewUser
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import FactBatch, LoadChange
+from llmtop.domain.run import Canary, FactBatch, LoadChange
 from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.meter.frames import FrameBuilder, whole_run_timeline
 
@@ -92,6 +95,53 @@ def test_foreign_traffic_is_what_the_server_has_beyond_ours() -> None:
     builder.consume(batch(0.25, in_flight=4))
     builder.consume(FactBatch(t_s=0.5, server=(ServerSnapshot(t_s=0.4, running=9.0, waiting=2.0),)))
     assert builder.frame(STATUS).foreign == 7.0
+
+
+def felt(t_s: float, *canaries: Canary, **counts: object) -> FactBatch:
+    return structs.replace(batch(t_s, **counts), canaries=canaries)
+
+
+def test_what_a_new_user_feels_is_that_of_the_canaries_of_the_last_minute() -> None:
+    builder = FrameBuilder()
+    assert builder.frame(STATUS).new_user is None
+    for t_s, ttft_s in ((1.0, 9.0), (30.0, 0.2), (50.0, 0.4), (70.0, None), (71.0, 0.9)):
+        builder.consume(felt(t_s, Canary(t_s - 0.5, ttft_s, "" if ttft_s else "HTTP 503")))
+    frame = builder.frame(STATUS, canary_since_s=68.0)
+    assert frame.new_user == NewUser(n=4, failed=1, p50_ms=400.0, max_ms=900.0)
+    assert frame.new_user_waits_s == 3.0
+    builder.consume(batch(131.0))
+    assert builder.frame(STATUS).new_user is None
+    assert builder.frame(STATUS).new_user_waits_s is None
+
+
+def test_each_canary_is_drawn_once_where_its_token_came_and_a_failed_one_nowhere() -> None:
+    builder = FrameBuilder(step_s=0.5)
+    for canaries in ((), (Canary(0.1, 0.3), Canary(0.2, None, "timeout")), (), (Canary(0.6, 0.3), Canary(0.8, 0.1))):
+        builder.consume(felt(builder.t_s + 0.25, *canaries))
+    builder.consume(batch(1.5))
+    assert builder.timeline().canary_ms == (pytest.approx(300.0), pytest.approx(300.0), None)
+
+
+def test_totals_window_and_every_other_column_are_the_same_with_canaries_and_without() -> None:
+    builders = FrameBuilder(), FrameBuilder()
+    for number in range(1, 40):
+        told = batch(number * 0.25, sent=2, ok=2, ttft_ms=(float(number),))
+        builders[0].consume(told)
+        builders[1].consume(structs.replace(told, canaries=(Canary(number * 0.25 - 0.2, 0.1),)))
+    bare, beside = (builder.frame(STATUS) for builder in builders)
+    assert beside.new_user is not None
+    timeline = structs.replace(beside.timeline, canary_ms=bare.timeline.canary_ms)
+    assert structs.replace(beside, timeline=timeline, new_user=None) == bare
+
+
+def test_the_canary_is_no_foreign_request() -> None:
+    builder = FrameBuilder()
+    builder.consume(batch(0.25, in_flight=4))
+    builder.consume(FactBatch(t_s=0.5, server=(ServerSnapshot(t_s=0.4, running=4.0, waiting=1.0),)))
+    assert builder.frame(STATUS).foreign == 1.0
+    assert builder.frame(STATUS, canary_since_s=0.1).foreign == 0.0
+    builder.consume(felt(0.75, Canary(0.3, 0.4), in_flight=4))
+    assert builder.frame(STATUS).foreign == 0.0, "it was there a moment ago"
 
 
 def test_the_target_is_the_last_change() -> None:

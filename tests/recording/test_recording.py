@@ -21,7 +21,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
-from llmtop.domain.run import Event, EventKind, FactBatch, LoadChange, Mark, RunMeta, Severity
+from llmtop.domain.run import Canary, Event, EventKind, FactBatch, LoadChange, Mark, RunMeta, Severity
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.errors import RunFileError
 from llmtop.meter.facts import Facts
@@ -120,6 +120,7 @@ def batch_at(number: int) -> st.SearchStrategy[FactBatch]:
             **some,
         ).map(tuple),
         marks=st.lists(st.builds(Mark, inside, TEXT), **some).map(tuple),
+        canaries=st.lists(st.builds(Canary, inside, OPTIONAL, TEXT), **some).map(tuple),
         events=st.lists(
             st.builds(
                 Event,
@@ -218,6 +219,8 @@ def test_a_newer_schema_is_refused_and_an_older_one_read(tmp_path: Path) -> None
     writer.close(0.25)
     database = sqlite3.connect(path)
     database.execute("ALTER TABLE bin DROP COLUMN gaps")
+    for table in (schema.CHAPTER, schema.TESTED, schema.SEARCH_END, schema.CANARY):
+        database.execute(f"DROP TABLE {table.name}")
     database.commit()
     with RunReader(path) as run:
         assert next(run.batches()).bins[0].gaps == 0

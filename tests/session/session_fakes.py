@@ -19,10 +19,12 @@ from llmtop.domain.request import REFUSALS, Outcome, RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.endpoint.access import Access
+from llmtop.load import canary as canary_module
 from llmtop.session import driving as driving_module
 from llmtop.session import session as session_module
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session
+from llmtop.workload.prompts import Prompt
 
 INFO = EndpointInfo(dialect=Dialect.VLLM, model="m", apis=("chat", "completions"), has_metrics=True)
 BASE = LoadPoint(concurrency=2)
@@ -196,6 +198,9 @@ class FakePrompts:
         self.sizes: Any = None
         self.drawn = True
 
+    def next(self, point: LoadPoint) -> Prompt:
+        return Prompt("word " * point.prompt_tokens, point.prompt_tokens, point.output_tokens, "tiktoken")
+
     def closes(self, tokens: int) -> bool:
         return tokens >= 36
 
@@ -237,7 +242,7 @@ def made(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
         "Workers": several,
         "Setup": lambda **fields: types.SimpleNamespace(now=None, **fields),
     }
-    for module in (session_module, driving_module):
+    for module in (session_module, driving_module, canary_module):
         for name in fakes.keys() & vars(module).keys():
             monkeypatch.setattr(module, name, fakes[name])
     return world

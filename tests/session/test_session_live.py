@@ -48,7 +48,8 @@ async def until(session: Session, condition: Callable[[Frame], bool], timeout_s:
 
 async def test_a_run_from_the_first_second_to_the_last(tmp_path: Path) -> None:
     path = tmp_path / "run.llmtop"
-    session = Session(options(path))
+    hand = options(path).profile
+    session = Session(options(path, profile=msgspec.structs.replace(hand, canary=5.0)))
     await session.start()
     try:
         await until(session, lambda frame: frame.totals.ok >= 8)
@@ -80,6 +81,13 @@ async def test_a_run_from_the_first_second_to_the_last(tmp_path: Path) -> None:
         assert list(run.batches()) == told
     assert sum(len(batch.requests) for batch in told) == totals.ok + totals.errors + totals.cancelled
 
+    canaries = [canary for batch in told for canary in batch.canaries]
+    assert canaries
+    assert all(canary.ttft_s is not None for canary in canaries)
+    first_s = min(change.t_s for batch in told for change in batch.changes)
+    last_s = max(change.t_s for batch in told for change in batch.changes)
+    assert all(first_s < canary.t_s < last_s for canary in canaries), "beside the load alone"
+
     samples = [sample for batch in told for sample in batch.client]
     assert samples
     assert all(sample.state is None and sample.reads is not None and sample.cpu is not None for sample in samples)
@@ -89,7 +97,8 @@ async def test_a_run_from_the_first_second_to_the_last(tmp_path: Path) -> None:
 
     replay = ReplayLink(path, clock=lambda: 0.0)
     replayed = replay_at(replay, replay.length_s)
-    for name in ("t_s", "target", "in_flight", "totals", "window", "timeline", "client", "changes", "marks", "foreign"):
+    same = ("t_s", "target", "in_flight", "totals", "window", "timeline", "client", "changes", "marks", "foreign")
+    for name in (*same, "new_user", "new_user_waits_s"):
         assert getattr(replayed, name) == getattr(frame, name), name
     assert replayed.endpoint.state is EndpointState.UP
 
