@@ -142,6 +142,35 @@ class Tokenizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     evidence: Evidence
 
 
+class LiveKnob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A setting that turns while the server runs."""
+
+    value: str
+    """The way to where it stands, as in `JsonFact.key`, in what one engine tells."""
+    most: tuple[str, ...] = ()
+    """Ways to the most that it takes; the first that tells it counts."""
+    sent: str
+    """As it is called when it is turned."""
+    only: dict[str, float] = field(default_factory=dict)
+    """Ways to other figures, and what they must be for this to be that setting."""
+
+
+class LiveRoute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the server shows settings that turn while it runs, and where they are turned."""
+
+    read: tuple[str, ...]
+    """Paths; the first that answers counts."""
+    engines: str | None = None
+    """The way to a list that has an entry for each engine; None: the answer stands for all of them."""
+    turn: str
+    method: str
+    within: str | None = None
+    """The object that what is sent stands in."""
+    knobs: dict[str, tuple[LiveKnob, ...]]
+    """Setting, as vLLM calls it -> what it is here; the first that the answer has counts."""
+    evidence: Evidence
+
+
 class ErrorExample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An error body as the server writes it, and what it means."""
 
@@ -170,6 +199,8 @@ class Advice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     enable_tokenize: str | None = None
     enable_usage: str | None = None
     max_model_len: str | None = None
+    live_knobs: str | None = None
+    """What to start it with so that knobs turn while it runs."""
 
 
 class DialectTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -197,6 +228,10 @@ class DialectTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Field of `ServerSnapshot` -> where JSON answers tell it."""
     flags: tuple[FlagSource, ...] = ()
     """Where it tells its own settings; of one flag the first that tells it counts."""
+    live: tuple[LiveRoute, ...] = ()
+    """Its own ways to turn settings while it runs."""
+    engine_label: str | None = None
+    """The label that tells the engines of one server apart on a page of metrics."""
     detection: Detection = Detection()
     request: RequestFields = RequestFields()
     quirks: Quirks = Quirks()

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import FactBatch, LoadChange
 from llmtop.domain.samples import ServerSnapshot
+from llmtop.domain.settings import is_slots
 from llmtop.wording.restarts import SILENT
 
 START_BLUR_S = 1.0
 """Start times of one process, as different pages round them."""
 BRAKED_S = 15.0
 """A brake that spoke so shortly before it was known that the server had gone, spoke because of that."""
+Traits = tuple[tuple[str, str], ...]
+SLOTS = "max_num_seqs"
 _COUNTERS = ("generation_tokens_total", "prompt_tokens_total", "requests_total")
 
 
@@ -86,6 +89,13 @@ def absent_in(batch: FactBatch) -> bool:
     return any(record.refused and record.sent_ns is None for record in batch.requests)
 
 
-def turned(traits: Iterable[tuple[str, str]], knobs: Mapping[str, float]) -> tuple[tuple[str, str], ...]:
-    """What a server told of itself, with the knobs as they stand now."""
-    return tuple((name, f"{knobs[name]:g}" if name in knobs else value) for name, value in traits)
+def turned(traits: Iterable[tuple[str, str]], knobs: Mapping[str, float], engines: int = 1) -> Traits:
+    """What a server told of itself, with the knobs as they stand now.
+
+    Args:
+        engines: how many have those knobs each; some servers tell the slots of all together, by a name of their own.
+    """
+    told = tuple(traits)
+    slots = None if any(name == SLOTS for name, _ in told) else knobs.get(SLOTS)
+    now = {name: value * engines for name, _ in told if is_slots(name) and (value := slots) is not None} | dict(knobs)
+    return tuple((name, f"{now[name]:g}" if name in now else value) for name, value in told)

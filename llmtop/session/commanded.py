@@ -13,6 +13,7 @@ from llmtop.domain.endpoint import CommandStatus, Endpoint
 from llmtop.domain.load import Caps
 from llmtop.endpoint.access import Access
 from llmtop.errors import ServeError, UsageError
+from llmtop.session.bank import Bank
 from llmtop.session.options import Serving
 from llmtop.session.proof import Proof
 from llmtop.session.served import Limits, Served
@@ -28,9 +29,9 @@ OURS = ("OPENBLAS_NUM_THREADS",)
 class Commanded:
     """Started, or changed, by a command; what was started ends with the run."""
 
-    def __init__(self, endpoint: Endpoint, serving: Serving, caps: Caps) -> None:
+    def __init__(self, endpoint: Endpoint, serving: Serving, caps: Caps, knobs_url: str | None = None) -> None:
         self._endpoint, self._serving = endpoint, serving
-        self.knobs: Mapping[str, float] = {}
+        self.bank = Bank(endpoint, knobs_url)
         self.faults: Mapping[str, float] = {}
         self.proof: Proof | None = None
         """Of the last start."""
@@ -77,8 +78,12 @@ class Commanded:
             await self._put(dict(self._serving.settings))
         return self._endpoint
 
+    @property
+    def knobs(self) -> Mapping[str, float]:
+        return self.bank.knobs
+
     async def turn(self, wish: SetKnob | InjectFault) -> str:
-        raise UsageError("this server has no knobs that turn while it runs: its settings are those of its command")
+        return await self.bank.turn(wish)
 
     async def restart(self, knobs: Mapping[str, KnobValue]) -> Endpoint:
         """Raises ServeError, too: it did not come, or it says that it has other settings."""

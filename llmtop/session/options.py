@@ -28,6 +28,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     """Of the simulated engine, instead of the preset's."""
     settings: tuple[tuple[str, str], ...] = ()
     """What was set of a real server before, for the run's meta: (name, value)."""
+    knobs_url: str | None = None
+    """Where llmtop's scheduler shows the knobs of a server's first engine; None: where it usually does."""
     serving: Serving | None = None
     """None: the endpoint was started by somebody else, or is the simulated engine."""
     profile: Profile

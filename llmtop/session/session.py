@@ -72,7 +72,7 @@ from llmtop.session.driving import canary_for, engine_for
 from llmtop.session.options import SessionOptions
 from llmtop.session.recorder import Recorder
 from llmtop.session.status import endpoint_label, endpoint_status, info_changes, run_name, settings_of
-from llmtop.session.targets import SIMULATED, slots_of, target_of
+from llmtop.session.targets import SIMULATED, slots_of, slots_told, target_of
 from llmtop.session.watch import EndpointWatch
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.scraper import Scraper
@@ -135,6 +135,8 @@ class Session:
         self._flying: asyncio.Task[None] | None = None
         """The lane at work."""
         self._recorder = Recorder()
+        self._stood: dict[str, float] = {}
+        """Where the knobs stood at the last chapter."""
         self._turned: dict[str, float | str] = {}
         """Knobs that were turned, to what they stand at."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -280,6 +282,11 @@ class Session:
     # ── Connecting ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _probe(self) -> EndpointInfo:
+        """What the endpoint is, and which of its knobs turn. Raises EndpointError."""
+        info, bank = await self._find_out(), self._target.bank
+        return info if bank is None or self._options.skip_checks else await bank.look(info)
+
+    async def _find_out(self) -> EndpointInfo:
         caps, away = self._options.profile.caps, self._away
         if not self._options.skip_checks:
             return await (probe(self._endpoint, caps, reached=away.reach) if away else probe(self._endpoint, caps))
@@ -384,7 +391,10 @@ class Session:
     def _changes(self, info: EndpointInfo) -> tuple[str, ...]:
         """What a probe has found otherwise than what is known."""
         before, client = self.meta.info, self._client
-        return () if before is None or client is None else info_changes(before, client.access.shown(info))
+        if before is None or client is None:
+            return ()
+        known = msgspec.structs.replace(before, flags=turned(before.flags, self._stood))
+        return info_changes(known, client.access.shown(info))
 
     def _learn_of_start(self, info: EndpointInfo) -> None:
         """Keep what the server was at first beside what it is now."""
@@ -488,6 +498,8 @@ class Session:
             started_s = self.t_s
             snapshot = await scraper.scrape()
             if scraper.fresh:
+                if self._target.bank is not None and not scraper.in_turn:
+                    snapshot = self._target.bank.over(snapshot)
                 self._scraped.append(snapshot)
                 self._seen = snapshot
             if scraper.dialect is not seen:
@@ -575,7 +587,11 @@ class Session:
         status = self._target.status
         settings = () if status is None else (f"{name}={value}" for name, value in status.settings)
         key = " ".join((f"start={self._starts}", *(str(each) for each in served if each), *knobs, *settings))
-        traits = () if info is None else turned(info.traits, self._target.knobs)
+        self._stood = dict(self._target.knobs)
+        turned_to = self._turned.items()
+        self._turned = {name: to for name, to in turned_to if isinstance(to, str) or self._stood.get(name) == to}
+        bank = self._target.bank
+        traits = () if info is None else turned(info.traits, self._stood, 1 if bank is None else bank.engines)
         self._chapters.append(Chapter(self.t_s if t_s is None else t_s, plain(text, LONG), key, traits))
 
     def _note(self, event: Event | None) -> None:
@@ -609,7 +625,7 @@ class Session:
         )
 
     def _status(self) -> EndpointStatus:
-        retry_at_s, command = self._retry_at_s, self._target.status
+        retry_at_s, command, bank = self._retry_at_s, self._target.status, self._target.bank
         return msgspec.structs.replace(
             endpoint_status(self.meta, self._watch.state, self._watch.since_s, self._watch.last_error),
             retry_in_s=None if retry_at_s is None else max(0.0, retry_at_s - self.t_s),
@@ -618,6 +634,10 @@ class Session:
             metrics=self._scraper.missing if self._scraper else None,
             named=run_name(self.meta, self._turned),
             knobs=dict(self._target.knobs),
+            knob_most={} if bank is None else dict(bank.most),
+            knobs_by="" if bank is None else bank.by,
+            no_knobs="" if bank is None else bank.none,
+            slots=slots_told(self._target.knobs, self.meta.info, self._seen),
             faults=dict(self._target.faults),
             command=command,
             last_error=command.work if command is not None and command.work else self._watch.last_error,
@@ -666,16 +686,19 @@ class Session:
     async def _turn(self, wish: SetKnob | InjectFault) -> None:
         async with self._turning:
             before = self._target.knobs.get(wish.name)
+            whose: EventKind = "simulator" if self._target.bank is None else "server"
             try:
                 done = await self._target.turn(wish)
-                self._tell("simulator", done)
+                self._tell(whose, done)
                 if isinstance(wish, SetKnob):
                     self._turned[wish.name] = wish.value
                     self._begin_chapter(done if before is None else f"{wish.name} {before:g} → {wish.value:g}")
             except EndpointError as error:
-                self._tell("simulator", error.problem, "warning")
+                self._tell(whose, error.problem, "warning")
+                if (now := self._target.knobs.get(wish.name)) != before:
+                    self._begin_chapter(f"{wish.name} {before} → {now}")
             except UsageError as error:
-                self._tell("simulator", str(error), "warning")
+                self._tell(whose, str(error), "warning")
 
     async def _restart(self, settings: dict[str, str]) -> None:
         """Start the server again, or change it, while there is no load; what was driven before goes on after it."""

@@ -10,8 +10,11 @@ from msgspec.structs import replace
 
 from llmtop.domain.commands import InjectFault, SetKnob
 from llmtop.domain.endpoint import CommandStatus, Endpoint, EndpointInfo
+from llmtop.domain.samples import ServerSnapshot
+from llmtop.domain.settings import SLOTS as SETTINGS
 from llmtop.endpoint.control import control
 from llmtop.errors import EndpointError, UsageError
+from llmtop.session.bank import SLOTS, Bank, is_ours
 from llmtop.session.options import SessionOptions
 from llmtop.simulator.server.guard import TOKEN_HEADER
 from llmtop.simulator.server.process import KnobValue, SimulatorProcess
@@ -30,6 +33,11 @@ class Target(Protocol):
     @property
     def knobs(self) -> Mapping[str, float]:
         """Those that turn while it runs, and where they stand; none: it has none that can be reached."""
+        ...
+
+    @property
+    def bank(self) -> Bank | None:
+        """What turns them; None: the simulated engine, which does so itself."""
         ...
 
     @property
@@ -62,17 +70,21 @@ class Target(Protocol):
 class Given:
     """A server that somebody else has started."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, knobs_url: str | None = None) -> None:
         self._endpoint = endpoint
-        self.knobs: Mapping[str, float] = {}
+        self.bank = Bank(endpoint, knobs_url)
         self.faults: Mapping[str, float] = {}
         self.status: CommandStatus | None = None
+
+    @property
+    def knobs(self) -> Mapping[str, float]:
+        return self.bank.knobs
 
     async def start(self) -> Endpoint:
         return self._endpoint
 
     async def turn(self, wish: SetKnob | InjectFault) -> str:
-        raise UsageError("only the simulated engine has knobs that turn")
+        return await self.bank.turn(wish)
 
     async def restart(self, knobs: Mapping[str, KnobValue]) -> Endpoint:
         raise UsageError("this server was not started from here, and is not restarted from here")
@@ -89,6 +101,7 @@ class Simulated:
         self._preset, self._settings, self._seed = preset, dict(knobs), seed
         self._process: SimulatorProcess | None = None
         self._token = ""
+        self.bank: Bank | None = None
         self.knobs: Mapping[str, float] = {}
         self.faults: Mapping[str, float] = {}
         self.status: CommandStatus | None = None
@@ -150,10 +163,12 @@ async def slots_of(target: Target, endpoint: Endpoint, info: EndpointInfo) -> in
         told = (await scraper.scrape()).max_num_seqs or info.max_num_seqs
     finally:
         await scraper.close()
+    if target.bank is not None and SLOTS in target.knobs:
+        return int(target.knobs[SLOTS]) * target.bank.engines
     if told is not None:
         return int(told)
     known: object = target.knobs
-    if not known and info.server is not None and info.server.endswith("+llmtop"):
+    if not known and is_ours(info):
         try:
             known = await control(endpoint, "GET", VERSION)
         except EndpointError:
@@ -162,13 +177,25 @@ async def slots_of(target: Target, endpoint: Endpoint, info: EndpointInfo) -> in
     return int(slots) if isinstance(slots, int | float) else None
 
 
+def slots_told(knobs: Mapping[str, float], info: EndpointInfo | None, seen: ServerSnapshot | None) -> int | None:
+    """The same by what is known already: the last scrape, a probe, and the knobs of an engine of ours."""
+    flags = {} if info is None else dict(info.flags)
+    told = (
+        None if seen is None else seen.max_num_seqs,
+        knobs.get(SLOTS),
+        None if info is None else info.max_num_seqs,
+        *(float(flags[name]) for name in SETTINGS if flags.get(name, "").isdecimal()),
+    )
+    return next((int(slots) for slots in told if slots), None)
+
+
 def target_of(options: SessionOptions) -> Target:
     """What a session with these options drives."""
     endpoint = options.endpoint or SIMULATED
     if options.serving is not None:
         from llmtop.session.commanded import Commanded
 
-        return Commanded(endpoint, options.serving, options.profile.caps)
+        return Commanded(endpoint, options.serving, options.profile.caps, options.knobs_url)
     if endpoint.simulated and not endpoint.base_url:
         return Simulated(endpoint, options.preset, options.knobs, options.seed)
-    return Given(endpoint)
+    return Given(endpoint, options.knobs_url)

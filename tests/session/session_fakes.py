@@ -20,6 +20,7 @@ from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.endpoint.access import Access
 from llmtop.load import canary as canary_module
+from llmtop.session import bank as bank_module
 from llmtop.session import driving as driving_module
 from llmtop.session import session as session_module
 from llmtop.session.options import SessionOptions
@@ -77,6 +78,8 @@ class World:
         self.clock = Clock()
         self.found: Callable[[], EndpointInfo] = lambda: INFO
         """What a probe finds; raises what it raises."""
+        self.knobs: Any = "nothing turns"
+        """What `find` finds in a bank, or what makes it."""
         self.probed_s: list[float] = []
         self.scrapers: list[FakeScraper] = []
         self.clients: list[FakeClient] = []
@@ -90,6 +93,9 @@ class World:
     async def probe(self, endpoint: Endpoint, caps: Caps, reached: Any = None) -> EndpointInfo:
         self.probed_s.append(self.clock.now_s)
         return self.found()
+
+    async def find(self, endpoint: Endpoint, info: EndpointInfo, url: str | None) -> Any:
+        return self.knobs() if callable(self.knobs) else self.knobs
 
     def session(self, path: Path, url: str = "http://10.0.0.1:8000", **fields: Any) -> Session:
         profile = Profile(
@@ -242,6 +248,7 @@ def made(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
         "Workers": several,
         "Setup": lambda **fields: types.SimpleNamespace(now=None, **fields),
     }
+    monkeypatch.setattr(bank_module, "find", world.find)
     for module in (session_module, driving_module, canary_module):
         for name in fakes.keys() & vars(module).keys():
             monkeypatch.setattr(module, name, fakes[name])

@@ -170,15 +170,20 @@ async def test_a_session_that_has_not_begun_shows_nothing_and_records_nothing(tm
     assert session.take_facts() == ()
 
 
-@pytest.mark.parametrize("command", [SetKnob("max_num_seqs", 4.0), InjectFault("hang")])
-async def test_only_the_simulated_engine_has_knobs_and_faults(tmp_path: Path, command: SetKnob | InjectFault) -> None:
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(SetKnob("max_num_seqs", 4.0), "not known yet"), (InjectFault("hang"), "only the simulated engine has faults")],
+)
+async def test_a_server_that_nobody_has_looked_at_turns_nothing(
+    tmp_path: Path, command: SetKnob | InjectFault, words: str
+) -> None:
     session = Session(options(tmp_path / "run.llmtop"))
     await session.command(command)
     await asyncio.sleep(0.01)
     await session.close()
     (told,) = session.take_facts()
-    assert [(event.kind, event.severity) for event in told.events] == [("simulator", "warning")]
-    assert "only the simulated engine" in told.events[0].text
+    assert [(event.kind, event.severity) for event in told.events] == [("server", "warning")]
+    assert words in told.events[0].text
     assert session.frame().endpoint.knobs == {}
 
 

@@ -21,6 +21,7 @@ class FakeCommanded:
     """Takes until `ready` is set, and fails with `fails`."""
 
     def __init__(self) -> None:
+        self.bank = None
         self.knobs: Mapping[str, float] = {}
         self.faults: Mapping[str, float] = {}
         self.settings = {"seqs": "8"}

@@ -60,7 +60,7 @@ async def test_a_given_server_is_neither_turned_nor_restarted() -> None:
     target = Given(Endpoint(base_url="http://h"))
     assert (await target.start()).base_url == "http://h"
     assert target.knobs == target.faults == {}
-    with pytest.raises(UsageError, match="only the simulated engine"):
+    with pytest.raises(UsageError, match="not known yet"):
         await target.turn(SetKnob("max_num_seqs", 8))
     with pytest.raises(UsageError, match="not started from here"):
         await target.restart({})
