@@ -54,6 +54,11 @@ def length_text(what: str, asked: float, low: float, high: float) -> str:
     return f"{what} of {number_text(asked)} tokens lies outside of what was measured ({seen})"
 
 
+def one_load_text(what: str) -> str:
+    """Of lengths that each were measured with one load, which tells nothing of another."""
+    return f"no {what} length was measured with two loads"
+
+
 def holds_text(edge: float, axis: Axis) -> str:
     """`the limits hold as far as is foreseen: at 128 users`."""
     unit = "users" if axis == "concurrency" else "requests/s"
@@ -68,3 +73,14 @@ def not_foreseen_text(metric: str, statistic: str) -> tuple[str, str]:
 def no_load_text(load: float) -> tuple[str, str]:
     """Of nothing, and of what is no number."""
     return f"{load} is no load", "ask for more than 0"
+
+
+def assumed_text(*, slots: bool, kv: bool) -> str | None:
+    """What must suffice for more to run than were seen, by what is known of the server."""
+    if slots and kv:
+        return None
+    if slots:
+        return "the KV cache suffices: its size is not known"
+    return (
+        "the slots suffice: how many there are is not known" if kv else "slots and KV cache suffice: neither is known"
+    )

@@ -54,18 +54,18 @@ def measured(
     for _visit in islice(visits, warm_up):
         pass
     driver.restart_gauges()
-    return _level(driver, visits, load, range(warm_up if rate else driver.sent, 10**9), count, lengths)
+    first = warm_up if rate else driver.sent
+    return _level(driver, visits, load, range(first, first + count), lengths)
 
 
-def _level(
-    driver: VirtualDriver, visits: Iterator[Visit], load: float, cohort: range, count: int, lengths: Lengths
-) -> Measured:
-    ended: list[Visit] = []
+def _level(driver: VirtualDriver, visits: Iterator[Visit], load: float, cohort: range, lengths: Lengths) -> Measured:
+    ended = []
     for visit in visits:
-        if visit.number in cohort and visit.number < cohort.start + count:
+        if visit.number in cohort:
             ended.append(visit)
-            if len(ended) == count:
+            if len(ended) == len(cohort):
                 break
+    ended = [visit for visit in ended if not visit.rejected]
     gauges = driver.gauges
     seconds = (gauges.until_ns - gauges.since_ns) * 1e-9
     ttft, e2e = (sorted(getattr(visit, name) for visit in ended) for name in ("ttft_s", "e2e_s"))

@@ -7,17 +7,19 @@ no clock, and the same levels give the same twin.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, inf
 from statistics import median as middle
 
-from llmtop.simulator.engine.twin_fit import LENGTH_APART, LOAD_APART, Fitted, Level, clusters, fitted, ready, shape_of
+from llmtop.simulator.engine.twin_case import Case, Side, lengths_of, spread_at, spread_of
+from llmtop.simulator.engine.twin_fit import Fitted, fitted
+from llmtop.simulator.engine.twin_levels import LENGTH_APART, LOAD_APART, Level, clusters, completed, ready, shape_of
 from llmtop.simulator.engine.twin_serving import Server, Shape, State, asked_of
 from llmtop.simulator.engine.twin_words import (
     FAR,
     FAR_BAND,
     FAR_OFF,
+    FIRST_BAND,
     LEAST_BAND,
     LEVELS,
     REACH,
@@ -34,6 +36,7 @@ __all__ = [
     "FAR",
     "FAR_BAND",
     "FAR_OFF",
+    "FIRST_BAND",
     "LEAST_BAND",
     "LEVELS",
     "REACH",
@@ -49,6 +52,9 @@ __all__ = [
 
 LENGTH_SLACK = 1.05
 """Factor by which a length may lie beyond those that were measured: as far as means differ from level to level."""
+ALIKE = 0.2
+"""Of lengths whose deviation is a smaller share of their mean, requests that are prefilled together stay together: the
+users may march in step, and nobody knows how many."""
 UNEXPLAINED = 0.20
 """Share by which a level may miss the fit that it is part of."""
 _CASES = 32
@@ -59,6 +65,8 @@ _PAST = 1.5
 """Of the wall, that such a curve goes to."""
 _QUEUED = 64.0
 """Users over the slots up to which a limit is looked for."""
+_GRAIN = 1.001
+"""Factor by which what runs at once is known from a load, where a box ends."""
 _CLOSE = 0.005
 """Share of the highest rate that is foreseen, to which a search among rates is done."""
 
@@ -84,7 +92,8 @@ class Twin:
         self.known = known
         self._found = found
         self._first_band = max(LEAST_BAND, 2.0 * found.first_off)
-        self._lengths = {name: _lengths(levels, f"{name}_tokens") for name in ("prompt", "output")}
+        self._levels = tuple(levels)
+        self._lengths = {name: lengths_of(levels, f"{name}_tokens") for name in ("prompt", "output")}
         self._last = levels[-1].measured
         self._steps = middle(level.shape.steps / (level.measured.output_tokens - 1.0) for level in levels)
         self._tokens = middle(
@@ -92,7 +101,7 @@ class Twin:
             for level in levels
         )
         free = [level for level in levels if not level.queued] or list(levels)
-        self._spreads = sorted((_spread(level) for level in free), key=lambda spread: spread.running)
+        self._spreads = sorted((spread_of(level) for level in free), key=lambda spread: spread.running)
         self._case = lru_cache(_CASES)(self._new_case)
 
     def at(self, load: float, asked: Asked | None = None) -> Foreseen | Outside:
@@ -141,9 +150,9 @@ class Twin:
         edge = self._edge(case)
         value = most(0)
         if value >= edge:
-            if self.known.axis == "rate" and case.server.cap <= self.reach * self.measured:
+            if self.known.axis == "rate" and case.server.cap <= self.reach * case.seen:
                 return self.wall(asked)
-            return Outside(words.holds_text(edge, self.known.axis), self._hold(2.0 * self.measured, case))
+            return Outside(words.holds_text(edge, self.known.axis), self._hold(REACH * self.measured, case))
         return Band(value, most(1), most(2))
 
     def wall(self, asked: Asked | None = None) -> Band | Outside:
@@ -154,23 +163,25 @@ class Twin:
         case = self._case(asked or Asked())
         if isinstance(case, Outside):
             return case
-        cap, far = case.server.cap, self.reach * self.measured
+        cap, far = case.server.cap, self.reach * case.seen
         if cap == inf:
-            return Outside(words.NO_WALL, words.hold_text(2.0 * self.measured, "concurrency"))
+            return Outside(words.NO_WALL, self._hold(REACH * self.measured, case))
         if cap > far:
             by_users = self.known.axis == "concurrency"
             return _within(cap, 0.0 if case.by_slots else LEAST_BAND) if by_users else self._far(cap, case)
         load = case.server.full(self.known.axis)
         if self.known.axis == "rate":
-            return _within(load, self._band(cap))
+            return _within(load, self._band(cap, case))
         return _within(load, 0.0 if case.by_slots else LEAST_BAND)
 
-    def _new_case(self, asked: Asked) -> _Case | Outside:
+    def _new_case(self, asked: Asked) -> Case | Outside:
         """The server as asked, or why it lies outside."""
         prompt = asked.prompt_tokens or self._last.prompt_tokens
         output = asked.output_tokens or self._last.output_tokens
         for what, tokens in (("prompt", prompt), ("output", output)):
             low, high = self._lengths[what]
+            if low == inf:
+                return Outside(words.one_load_text(what), words.drag_text(what, tokens))
             if not low / LENGTH_SLACK <= tokens <= high * LENGTH_SLACK:
                 return Outside(words.length_text(what, tokens, low, high), words.drag_text(what, tokens))
         known = self.known
@@ -180,12 +191,20 @@ class Twin:
         slots = float(asked.slots or known.slots or inf)
         kv_tokens = asked.kv_tokens or known.kv_tokens
         by_kv = kv_tokens / shape.held if kv_tokens else inf
-        return _Case(self._server(min(slots, by_kv), shape), shape, output, kv_tokens, slots <= by_kv)
+        server = self._server(min(slots, by_kv), shape)
+        return Case(server, shape, output, kv_tokens, slots, slots <= by_kv, self._seen(shape))
+
+    def _seen(self, shape: Shape) -> float:
+        """The most requests at once that were measured; fewer of longer ones, which read back as many tokens."""
+        busiest = max(self._levels, key=lambda level: level.running)
+        if shape.context <= LENGTH_APART * busiest.shape.context:
+            return self.measured
+        return max(level.running * min(level.shape.context / shape.context, 1.0) for level in self._levels)
 
     def _server(self, cap: float, shape: Shape) -> Server:
         return Server(self._found.step, self._found.first, cap, shape)
 
-    def _at(self, load: float, case: _Case) -> Foreseen | Outside:
+    def _at(self, load: float, case: Case) -> Foreseen | Outside:
         three = self._three(load, case)
         if isinstance(three, Outside):
             return three
@@ -209,55 +228,70 @@ class Twin:
             running=state.running,
             waiting=state.waiting,
             kv_usage=min(1.0, state.running * case.shape.held / case.kv_tokens) if case.kv_tokens else None,
+            assumed=self._assumed(state, case),
         )
 
-    def _three(self, load: float, case: _Case) -> tuple[_Side, _Side, _Side] | Outside:
+    def _assumed(self, state: State, case: Case) -> str | None:
+        """More than ran so far run only if slots and KV cache suffice."""
+        if state.running <= LOAD_APART * case.seen:
+            return None
+        return words.assumed_text(slots=case.slots < inf, kv=case.kv_tokens is not None)
+
+    def _three(self, load: float, case: Case) -> tuple[Side, Side, Side] | Outside:
         """The load as it is most likely, and at the slower and the faster edge of the band."""
         if not 0.0 < load < inf:
             return Outside(*words.no_load_text(load))
         state = asked_of(case.server, load, self.known.axis)
-        if state.running > self.reach * self.measured:
+        if state.running > _GRAIN * self.reach * case.seen:
             return self._far(state.running, case)
-        spread = self._spread(state.running)
-        slower, later = 1.0 + self._band(state.running), 1.0 + self._first_band
+        spread = spread_at(state.running, self._spreads)
+        slower = 1.0 + self._band(state.running, case)
         slow, fast = (self._paced(state, load, pace, case) for pace in (slower, 1.0 / slower))
-        return (
-            _Side(state, state.first_s, spread),
-            _Side(slow, state.first_s * later, spread),
-            _Side(fast, state.first_s / later, spread),
-        )
+        first_s = state.first_s
+        soon_s, late_s = self._firsts(state, case)
+        return Side(state, first_s, spread), Side(slow, late_s, spread), Side(fast, soon_s, spread)
 
-    def _band(self, running: float) -> float:
+    def _firsts(self, state: State, case: Case) -> tuple[float, float]:
+        """Between what the time to the first token lies, without the wait for a slot."""
+        seen = state.running <= LOAD_APART * case.seen
+        later = 1.0 + (self._first_band if seen else max(FIRST_BAND, self._first_band))
+        late_s = state.first_s * later
+        if not seen and max(self.known.prompt_cv, self.known.output_cv) < ALIKE:
+            late_s = max(late_s, case.server.convoy_s(state))
+            later *= 2.0
+        return state.first_s / later, late_s
+
+    def _band(self, running: float, case: Case) -> float:
         """Half of the band, as a share, with so many at once."""
-        return self.band if running <= REACH * self.measured else max(FAR_BAND, 2.0 * self.band)
+        return self.band if running <= _GRAIN * REACH * case.seen else max(FAR_BAND, 2.0 * self.band)
 
-    def _paced(self, state: State, load: float, pace: float, case: _Case) -> State:
+    def _paced(self, state: State, load: float, pace: float, case: Case) -> State:
         """The state, were every step so many times as long: a clock that runs slower."""
         if self.known.axis == "rate":
             return case.server.rate(pace * load).slower(pace)
         return state.slower(pace)
 
-    def _far(self, running: float, case: _Case) -> Outside:
-        reason = words.far_text(running, self.measured, self.reach)
+    def _far(self, running: float, case: Case) -> Outside:
+        reason = words.far_text(running, case.seen, self.reach)
         return Outside(reason, self._hold(running / REACH, case))
 
-    def _hold(self, running: float, case: _Case) -> str:
+    def _hold(self, running: float, case: Case) -> str:
         """The level that makes so many running known: by users, or by the rate that has them run."""
-        users = float(ceil(max(running, LOAD_APART * self.measured)))
+        users = float(ceil(max(running, LOAD_APART * case.seen) / _GRAIN))
         slots = users if self.known.slots is not None and users > self.known.slots else None
         load = users if self.known.axis == "concurrency" else self._server(users, case.shape).full("rate")
         return words.hold_text(load, self.known.axis, slots)
 
-    def _edge(self, case: _Case) -> float:
+    def _edge(self, case: Case) -> float:
         """The most load that is foreseen."""
-        cap, far = case.server.cap, self.reach * self.measured
+        cap, far = case.server.cap, self.reach * case.seen
         if self.known.axis == "rate":
             return self._server(min(cap, far), case.shape).full("rate")
         return _QUEUED * cap if cap <= far else far
 
-    def _ladder(self, case: _Case) -> list[float]:
+    def _ladder(self, case: Case) -> list[float]:
         edge = self._edge(case)
-        if case.server.cap <= self.reach * self.measured:
+        if case.server.cap <= self.reach * case.seen:
             edge = _PAST * case.server.full(self.known.axis)
         least = 1.0 if self.known.axis == "concurrency" else min(1.0, edge / _LADDER)
         loads = [least * (edge / least) ** (i / (_LADDER - 1)) for i in range(_LADDER)]
@@ -276,79 +310,6 @@ class Twin:
             low, high = (halfway, high) if holds(halfway * grain) else (low, halfway)
         return low * grain
 
-    def _spread(self, running: float) -> _Spread:
-        """How figures lie about their mean, between the levels beside."""
-        below = [spread for spread in self._spreads if spread.running <= running]
-        above = [spread for spread in self._spreads if spread.running > running]
-        if not below or not above:
-            return self._spreads[-1] if below else self._spreads[0]
-        low, high = below[-1], above[0]
-        share = (running - low.running) / (high.running - low.running)
-        return _Spread(*(getattr(low, n) + share * (getattr(high, n) - getattr(low, n)) for n in _Spread.__slots__))
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """The server as it is asked about, and with what requests."""
-
-    server: Server
-    shape: Shape
-    output: float
-    kv_tokens: float | None
-    by_slots: bool
-    """It is the slots that let no more in."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Spread:
-    """Quantiles over the mean, of the requests of one level."""
-
-    running: float
-    ttft_p50: float
-    ttft_p95: float
-    tpot_p50: float
-    tpot_p95: float
-
-
-def _spread(level: Level) -> _Spread:
-    m = level.measured
-    return _Spread(
-        level.running,
-        (m.ttft_p50_s or m.ttft_s) / m.ttft_s,
-        (m.ttft_p95_s or m.ttft_s) / m.ttft_s,
-        (m.tpot_p50_s or m.tpot_s) / m.tpot_s,
-        (m.tpot_p95_s or m.tpot_s) / m.tpot_s,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """A state, and the times that requests see in it."""
-
-    state: State
-    first_s: float
-    spread: _Spread
-
-    def seconds(self, metric: str, statistic: str) -> float:
-        ratio: float = getattr(self.spread, f"{metric}_{statistic}")
-        if metric == "tpot":
-            return ratio * self.state.tpot_s
-        queue_s = self.state.wait_s
-        if statistic == "p95" and 0.0 < queue_s < inf:
-            queue_s += _LATE * self.state.waiting**0.5 / self.state.requests_per_s
-        return ratio * self.first_s + queue_s
-
-
-_LATE = 1.645
-"""Standard deviations over the mean, of the 95th percentile of a wait for many departures."""
-
-
-def _lengths(levels: Sequence[Level], name: str) -> tuple[float, float]:
-    """The shortest and the longest mean that stands on two levels."""
-    means = [getattr(level.measured, name) for level in levels]
-    groups = [group for group in clusters(means, LENGTH_APART) if len(group) > 1]
-    return (groups[0][0], groups[-1][-1]) if groups else (means[-1], means[-1])
-
 
 def _within(value: float, share: float) -> Band:
     return Band(value, value / (1.0 + share), value * (1.0 + share))
@@ -363,10 +324,10 @@ def fit(levels: Sequence[Measured], known: Known) -> Twin | Outside:
     if known.speculates:
         return Outside(*words.SPECULATES)
     able = ready(levels, known)
-    loads = len(clusters([level.seen.work.decoding for level in able], LOAD_APART))
+    loads = len(clusters([level.decoding for level in able], LOAD_APART))
     if loads < LEVELS:
         return Outside(*words.few_loads_text(loads, LEVELS))
     found = fitted(able, known)
     if found.unexplained > UNEXPLAINED:
         return Outside(words.UNEXPLAINED.format(off=found.unexplained), words.AGAIN)
-    return Twin(able, known, found)
+    return Twin(able, completed(known, able), found)

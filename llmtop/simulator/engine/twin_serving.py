@@ -62,13 +62,16 @@ class State:
     wait_s: float
     """For a slot; inf: longer for as long as the load lasts."""
     requests_per_s: float
+    decoding: float
+    """Of those that run, which are given tokens."""
     running: float
     waiting: float
 
     def slower(self, factor: float) -> State:
         """The same requests at once, all of it so many times as long."""
         tpot_s, first_s, wait_s = (factor * seconds for seconds in (self.tpot_s, self.first_s, self.wait_s))
-        return State(tpot_s, first_s, wait_s, self.requests_per_s / factor, self.running, self.waiting)
+        rate = self.requests_per_s / factor
+        return replace(self, tpot_s=tpot_s, first_s=first_s, wait_s=wait_s, requests_per_s=rate)
 
 
 class Server:
@@ -96,7 +99,8 @@ class Server:
             high *= 2.0
             if high > _MOST:
                 return replace(self._at(high), wait_s=inf, waiting=inf)
-        return self._at(_crossing(lambda b: self._at(b).requests_per_s, load, high))
+        state = self._at(_crossing(lambda b: self._at(b).requests_per_s, load, high))
+        return replace(state, requests_per_s=load)
 
     def full(self, axis: Axis) -> float:
         """The load with which every slot is taken and nobody waits; inf: the slots are not known."""
@@ -104,11 +108,17 @@ class Server:
             return inf
         return self._full.requests_per_s if axis == "rate" else self._flying(self._full)
 
+    def convoy_s(self, state: State) -> float:
+        """To the first token, were all prompts of those who run computed together."""
+        work = self._shape.work(state.decoding)
+        return state.first_s + self._step.convoy_s(work) - self._step.three(work)[2]
+
     def _at(self, decoding: float) -> State:
         tpot_s, rest_s, prompt_s = self._step.three(self._shape.work(decoding))
         rate = decoding / (self._shape.steps * tpot_s)
         inside_s = self._first.rest * rest_s + self._first.prompt * prompt_s
-        return State(tpot_s, self._first.away_s + inside_s, 0.0, rate, decoding + rate * inside_s, 0.0)
+        running = decoding + rate * inside_s
+        return State(tpot_s, self._first.away_s + inside_s, 0.0, rate, decoding, running, 0.0)
 
     def _flying(self, state: State) -> float:
         return state.running + state.requests_per_s * self._first.away_s

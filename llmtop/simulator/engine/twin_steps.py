@@ -99,6 +99,13 @@ class StepTime:
         prompt_s = self._step(work, work.decoding + tokens / steps) * (steps + used * used / (2.0 * (1.0 - used)))
         return mean_s, rest_s, prompt_s
 
+    def convoy_s(self, work: Work) -> float:
+        """Of the steps that compute the prompts of all who are given tokens: where they have fallen into step."""
+        room = max(self.budget - work.decoding, 1.0)
+        tokens = work.prompt * work.decoding
+        steps = max(1.0, tokens / room)
+        return steps * self._step(work, work.decoding + tokens / steps)
+
     def _kinds(self, work: Work) -> tuple[float, float, float]:
         """Share of the steps with prompts, and seconds of those without and with."""
         plain_s = self._step(work, work.decoding)
@@ -113,8 +120,8 @@ class StepTime:
         return self.constant_s + gemm + self.context_s * work.decoding * (work.context + SEQUENCE)
 
 
-_FULL = 0.98
-"""Share of the budget that prompts take at most where their wait for it is reckoned: beyond, it has no end."""
+_FULL = 0.9999
+"""Share of the budget that prompts take at most where their wait for it is reckoned: it is thousands of steps then."""
 
 
 def fitted(seen: Sequence[Seen], budget: float) -> StepTime:

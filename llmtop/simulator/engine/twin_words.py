@@ -13,6 +13,9 @@ REACH = 2.0
 FAR, FAR_OFF, FAR_BAND = 4.0, 0.05, 0.20
 """Up to `FAR` times the most that were measured, with half a band of `FAR_BAND` at least, where a fit to the levels up
 to half of the busiest foretells that one within `FAR_OFF`."""
+FIRST_BAND = 0.35
+"""Half of the band of the time to the first token at least, where more run at once than were measured: requests that
+come at random, and those that have fallen into step, differ by as much and more."""
 LEAST_BAND = 0.10
 """Half of every band is at least this share of its figure: what runs of one server differ by, and what no fit knows."""
 
@@ -103,6 +106,8 @@ class Foreseen:
     waiting: float
     """inf where the wait grows without end."""
     kv_usage: float | None
+    assumed: str | None = None
+    """`slots and KV cache suffice, of which neither is known`: what the figures rest on that nobody has seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,90 @@
+"""A question put to a twin, and the figures of its answer: how requests lie about the means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from llmtop.simulator.engine.twin_levels import LENGTH_APART, LOAD_APART, Level, clusters
+from llmtop.simulator.engine.twin_serving import Server, Shape, State
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """The server as it is asked about, and with what requests."""
+
+    server: Server
+    shape: Shape
+    output: float
+    kv_tokens: float | None
+    slots: float
+    by_slots: bool
+    """It is the slots that let no more in."""
+    seen: float
+    """Requests at once that were measured, of such a length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Quantiles over the mean, of the requests of one level."""
+
+    running: float
+    ttft_p50: float
+    ttft_p95: float
+    tpot_p50: float
+    tpot_p95: float
+
+
+def spread_of(level: Level) -> Spread:
+    m = level.measured
+    return Spread(
+        level.running,
+        (m.ttft_p50_s or m.ttft_s) / m.ttft_s,
+        (m.ttft_p95_s or m.ttft_s) / m.ttft_s,
+        (m.tpot_p50_s or m.tpot_s) / m.tpot_s,
+        (m.tpot_p95_s or m.tpot_s) / m.tpot_s,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A state, and the times that requests see in it."""
+
+    state: State
+    first_s: float
+    spread: Spread
+
+    def seconds(self, metric: str, statistic: str) -> float:
+        ratio: float = getattr(self.spread, f"{metric}_{statistic}")
+        if metric == "tpot":
+            return ratio * self.state.tpot_s
+        queue_s = self.state.wait_s
+        if statistic == "p95" and 0.0 < queue_s < inf:
+            queue_s += _LATE * self.state.waiting**0.5 / self.state.requests_per_s
+        return ratio * self.first_s + queue_s
+
+
+_LATE = 1.645
+"""Standard deviations over the mean, of the 95th percentile of a wait for many departures."""
+
+
+def lengths_of(levels: Sequence[Level], name: str) -> tuple[float, float]:
+    """The shortest and the longest mean that two loads were measured with."""
+    means = [getattr(level.measured, name) for level in levels]
+    wide = []
+    for group in clusters(means, LENGTH_APART):
+        loads = [level.decoding for level, mean in zip(levels, means, strict=True) if mean in group]
+        if len(clusters(loads, LOAD_APART)) > 1:
+            wide += group
+    return (min(wide), max(wide)) if wide else (inf, -inf)
+
+
+def spread_at(running: float, spreads: Sequence[Spread]) -> Spread:
+    """Between the levels beside, of those in rising order; that of the first or the last where there is none."""
+    after = next((i for i, spread in enumerate(spreads) if spread.running > running), len(spreads))
+    if after in (0, len(spreads)):
+        return spreads[min(after, len(spreads) - 1)]
+    low, high = spreads[after - 1], spreads[after]
+    share = (running - low.running) / (high.running - low.running)
+    return Spread(*(getattr(low, n) + share * (getattr(high, n) - getattr(low, n)) for n in Spread.__slots__))

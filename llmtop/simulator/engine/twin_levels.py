@@ -1,0 +1,117 @@
+"""Levels as a client saw them, made ready for a fit: what ran at once, who waited for what, and what is known then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import inf, isfinite, sqrt
+
+from llmtop.simulator.engine.twin_serving import Shape
+from llmtop.simulator.engine.twin_steps import Seen
+from llmtop.simulator.engine.twin_words import Known, Measured
+
+LENGTH_APART = 1.25
+"""Means of one length differ by less from level to level, those of two lengths by more."""
+LOAD_APART = 1.15
+"""Requests running at once differ by more between two loads that tell of a slope."""
+FULL_KV = 0.97
+"""KV usage from which it is the cache that lets no more in."""
+TOLD_KV = 0.3
+"""KV usage from which it tells how many tokens the cache holds."""
+KEPT_UP = 0.95
+"""Share of the requests/s offered that are answered, or of the requests in flight that run, where no queue grows."""
+MORE_LOAD, NO_MORE_RUN = 1.2, 1.05
+"""A load more by the first factor, of which no more than by the second are given tokens, waits for slots."""
+THINKS = 0.15
+"""Share by which users and the requests in flight may differ before it is the latter that count: users who think."""
+_DRIFT, _CHANCE = 0.01, 0.1
+"""Of a level's mean TPOT: what servers wander by, and the variance that one request has (2.8 % over 128 of them)."""
+_PREEMPTED = 0.1
+"""The same where the KV cache is full: requests that are put out of it are computed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level, made ready for a fit."""
+
+    measured: Measured
+    seen: Seen
+    shape: Shape
+    flying: float
+    """Requests in flight, those that wait included."""
+    decoding: float
+    """Of these, those that are given tokens."""
+    running: float
+    """Those that the engine works on."""
+    queued: bool
+    """Some waited for a slot, or for the KV cache: the time to the first token says nothing of a step."""
+
+
+def shape_of(prompt: float, output: float, cached: float, known: Known, steps: float) -> Shape:
+    """The request of these lengths: half of the output is written on the mean, more where lengths differ."""
+    grown = output / 2.0 * (1.0 + known.output_cv**2)
+    held = prompt * (1.0 - cached) + grown + known.block_tokens / 2.0
+    return Shape(max(prompt * (1.0 - cached), 1.0), prompt + grown, steps, held, known.axis == "concurrency")
+
+
+def ready(levels: Sequence[Measured], known: Known) -> list[Level]:
+    """The levels that tell of steps, in the order given."""
+    able = [level for measured in levels if (level := _level(measured, known)) is not None]
+    return [_waiting(level) if level.queued or any(_flat(low, level) for low in able) else level for level in able]
+
+
+def _flat(low: Level, high: Level) -> bool:
+    """More of the same load than at the other level, and no more tokens."""
+    a, b = low.measured, high.measured
+    same = max(a.prompt_tokens, b.prompt_tokens) < LENGTH_APART * min(a.prompt_tokens, b.prompt_tokens)
+    same = same and max(a.output_tokens, b.output_tokens) < LENGTH_APART * min(a.output_tokens, b.output_tokens)
+    return same and high.flying >= MORE_LOAD * low.flying and high.decoding <= NO_MORE_RUN * low.decoding
+
+
+def _level(m: Measured, known: Known) -> Level | None:
+    figures = (m.load, m.n, m.prompt_tokens, m.tpot_s, m.ttft_s, m.e2e_s, m.requests_per_s, m.output_tokens_per_s)
+    if not all(isfinite(figure) and figure > 0 for figure in figures) or m.output_tokens <= 1.0 or m.e2e_s <= m.ttft_s:
+        return None
+    slots = m.slots or known.slots or inf
+    flying = m.requests_per_s * m.e2e_s
+    full = (m.kv_usage or 0.0) >= FULL_KV
+    if known.axis == "rate":
+        queued = m.requests_per_s < KEPT_UP * m.load or (m.running or 0.0) >= KEPT_UP * slots
+    else:
+        flying = m.load if abs(flying / m.load - 1.0) < THINKS else flying
+        queued = flying > slots
+    decoding = flying * (1.0 - m.ttft_s / m.e2e_s)
+    shape = shape_of(m.prompt_tokens, m.output_tokens, m.cached, known, (m.e2e_s - m.ttft_s) / m.tpot_s)
+    off = sqrt(_DRIFT**2 + _CHANCE / m.n + (_PREEMPTED**2 if full else 0.0))
+    running = min(flying, slots)
+    return Level(m, Seen(shape.work(decoding), m.tpot_s, off), shape, flying, decoding, running, queued or full)
+
+
+def _waiting(level: Level) -> Level:
+    """The level of which some wait: what runs is what the server shows, its slots, or what is given tokens."""
+    shown = level.measured.running
+    running = shown or (level.running if level.running < level.flying else level.decoding)
+    return replace(level, queued=True, running=max(running, level.decoding))
+
+
+def completed(known: Known, levels: Sequence[Level]) -> Known:
+    """With what the levels show of slots and KV cache, where the server does not say."""
+    queued = [level.running for level in levels if level.queued and (level.measured.kv_usage or 0.0) < FULL_KV]
+    slots = round(max(queued)) if queued and known.slots is None else known.slots
+    told = [level for level in levels if (level.measured.kv_usage or 0.0) >= TOLD_KV]
+    kv_tokens = known.kv_tokens
+    if kv_tokens is None and told:
+        fullest = max(told, key=lambda level: level.measured.kv_usage or 0.0)
+        kv_tokens = fullest.running * fullest.shape.held / min(fullest.measured.kv_usage or 1.0, 1.0)
+    return replace(known, slots=slots, kv_tokens=kv_tokens)
+
+
+def clusters(values: Sequence[float], apart: float) -> list[list[float]]:
+    """Values in rising order, in groups that span less than the factor."""
+    groups: list[list[float]] = []
+    for value in sorted(values):
+        if groups and value < apart * groups[-1][0]:
+            groups[-1].append(value)
+        else:
+            groups.append([value])
+    return groups
