@@ -34,6 +34,7 @@ SPECULATES = (
     "measure it without speculation",
 )
 UNEXPLAINED = "the levels contradict each other: {off:.0%} off the step time that fits them best"
+UNFORETOLD = "the other levels foretell the busiest one {off:.0%} wrong"
 AGAIN = "measure the levels again, with nothing else on the server"
 NO_KV = (
     "the size of the KV cache is not known",

@@ -246,6 +246,16 @@ class TestBands:
         assert 0.08 < twin.off < 0.14
         assert wide(at(twin, 32)) == pytest.approx(2 * twin.off) == twin.band
 
+    def test_every_level_lies_in_the_band_however_bad_the_fit(self) -> None:
+        for factor in (0.85, 0.9, 1.1, 1.15):
+            levels = levels_of((2, 4, 8, 16, 32))
+            levels[2] = slower(levels[2], factor)
+            twin = twin_of(levels)
+            for one in levels:
+                found = at(twin, one.load)
+                assert found.tpot_p50_s.low <= one.tpot_s <= found.tpot_p50_s.high
+                assert found.output_tokens_per_s.low <= one.output_tokens_per_s <= found.output_tokens_per_s.high
+
     def test_and_never_less_than_a_tenth(self) -> None:
         twin = twin_of(proven(True))
         assert twin.off < 0.03
@@ -388,6 +398,12 @@ class TestOutside:
         first, second, *rest = levels_of((4, 8, 16, 24, 32))
         found = fit([first, slower(second, factor), *rest], KNOWN)
         assert isinstance(found, Twin) if explained else "contradict each other" in reason(found)
+
+    @pytest.mark.parametrize(("factor", "foretold"), [(1.2, True), (1.35, False)])
+    def test_a_busiest_level_that_the_others_do_not_foretell(self, factor: float, foretold: bool) -> None:
+        *rest, top = levels_of()
+        found = fit([*rest, slower(top, factor)], KNOWN)
+        assert isinstance(found, Twin) if foretold else "foretell the busiest one" in reason(found)
 
     @pytest.mark.parametrize("name", ["tpot_s", "ttft_s", "e2e_s", "requests_per_s", "prompt_tokens", "n", "load"])
     @pytest.mark.parametrize("figure", [0.0, inf, float("nan"), -1.0])

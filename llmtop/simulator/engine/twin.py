@@ -57,6 +57,8 @@ ALIKE = 0.2
 users may march in step, and nobody knows how many."""
 UNEXPLAINED = 0.20
 """Share by which a level may miss the fit that it is part of."""
+UNFORETOLD = 0.25
+"""Share by which the level left out may be missed: bands would be half of their figures and more."""
 _CASES = 32
 """That are kept ready: a slider asks one over and over."""
 _LADDER = 24
@@ -254,7 +256,8 @@ class Twin:
     def _firsts(self, state: State, case: Case) -> tuple[float, float]:
         """Between what the time to the first token lies, without the wait for a slot."""
         seen = state.running <= LOAD_APART * case.seen
-        later = 1.0 + (self._first_band if seen else max(FIRST_BAND, self._first_band))
+        far = state.running > _GRAIN * REACH * case.seen
+        later = 1.0 + max(self._first_band, 0.0 if seen else 2.0 * FIRST_BAND if far else FIRST_BAND)
         late_s = state.first_s * later
         if not seen and max(self.known.prompt_cv, self.known.output_cv) < ALIKE:
             late_s = max(late_s, case.server.convoy_s(state))
@@ -330,4 +333,6 @@ def fit(levels: Sequence[Measured], known: Known) -> Twin | Outside:
     found = fitted(able, known)
     if found.unexplained > UNEXPLAINED:
         return Outside(words.UNEXPLAINED.format(off=found.unexplained), words.AGAIN)
+    if found.off > UNFORETOLD:
+        return Outside(words.UNFORETOLD.format(off=found.off), words.AGAIN)
     return Twin(able, completed(known, able), found)

@@ -20,7 +20,8 @@ class Fitted:
     step: StepTime
     first: First
     off: float
-    """The busiest level, left out: the worse of TPOT and tokens/s."""
+    """The busiest level, left out: the worse of TPOT and tokens/s; or one of its own levels, where that is missed by
+    more."""
     far_off: float | None
     """The same, where all levels with more than half as many at once are left out; None: too few are left."""
     first_off: float
@@ -35,7 +36,7 @@ def fitted(levels: Sequence[Level], known: Known) -> Fitted:
     far = _left_out(levels, known, 2.0 / _ABOUT)
     step = _step(levels, known)
     unexplained = max(abs(step.seconds(level.seen.work) / level.seen.step_s - 1.0) for level in levels)
-    off = max(off, far[0]) if far else off
+    off = max(off, far[0] if far else 0.0, unexplained)
     return Fitted(step, _first(levels, step), off, far[0] if far else None, first_off, unexplained)
 
 
