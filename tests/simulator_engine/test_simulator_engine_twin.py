@@ -433,12 +433,35 @@ class TestWhatLevelsShow:
     def test_a_full_kv_cache_makes_requests_wait(self, usage: float, queued: bool) -> None:
         assert ready([replace(level(30), kv_usage=usage)], KNOWN)[0].queued == queued
 
-    @pytest.mark.parametrize(("answered", "queued"), [(0.93, True), (0.97, False)])
-    def test_requests_that_are_not_answered_as_they_come_wait(self, answered: float, queued: bool) -> None:
+    @pytest.mark.parametrize(("later", "queued"), [(2.6, True), (2.4, False)])
+    def test_first_tokens_that_come_much_later_wait(self, later: float, queued: bool) -> None:
+        first, second = level(16), level(24)
+        late_s = later * 1.5 * first.ttft_s
+        late = replace(second, ttft_s=late_s, e2e_s=late_s + 127 * second.tpot_s)
+        late = replace(late, requests_per_s=24 / late.e2e_s)
+        assert ready([first, late], replace(KNOWN, slots=None))[1].queued == queued
+
+    def test_a_rate_that_is_offered_and_one_that_is_answered_differ_by_what_clients_do(self) -> None:
         known = replace(KNOWN, axis="rate")
-        late = level(16, known)
-        late = replace(late, requests_per_s=answered * 16, ttft_s=3.0, e2e_s=3.0 + 127 * late.tpot_s)
-        assert ready([late], known)[0].queued == queued
+        levels = [replace(one, load=1.06 * one.load) for one in levels_of((2, 8, 20, 28), known)]
+        twin = twin_of(levels, known)
+        for one in levels:
+            found = at(twin, one.load)
+            assert found.requests_per_s.value == pytest.approx(one.requests_per_s, rel=0.01)
+            assert found.tpot_p50_s.value == pytest.approx(one.tpot_s, rel=0.02)
+
+    def test_users_who_march_in_step_are_seen_by_their_first_tokens(self) -> None:
+        alike = replace(KNOWN, prompt_cv=0.0, output_cv=0.0)
+        marching = []
+        for one in levels_of((1, 2, 4, 8, 16), alike):
+            ttft_s = 0.03 + 0.015 * (one.load - 1)
+            e2e_s = ttft_s + 127 * one.tpot_s
+            rate = one.load / e2e_s
+            marching.append(
+                replace(one, ttft_s=ttft_s, e2e_s=e2e_s, requests_per_s=rate, output_tokens_per_s=128 * rate)
+            )
+        twin = twin_of(marching, alike)
+        assert band(at(twin, 32).ttft_p50_s).value == pytest.approx(0.03 + 0.015 * 31, rel=0.25)
 
     @pytest.mark.parametrize(("pause", "users"), [(0.1, 32), (0.3, 32 * 0.7)])
     def test_of_users_who_think_those_in_flight_count(self, pause: float, users: float) -> None:

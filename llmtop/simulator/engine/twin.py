@@ -11,9 +11,19 @@ from functools import lru_cache
 from math import ceil, inf
 from statistics import median as middle
 
-from llmtop.simulator.engine.twin_case import Case, Side, lengths_of, spread_at, spread_of
-from llmtop.simulator.engine.twin_fit import Fitted, fitted
-from llmtop.simulator.engine.twin_levels import LENGTH_APART, LOAD_APART, Level, clusters, completed, ready, shape_of
+from llmtop.simulator.engine.twin_case import Case, Side, lengths_of, spread_at, spread_of, typical
+from llmtop.simulator.engine.twin_fit import Fitted, alike, fitted
+from llmtop.simulator.engine.twin_levels import (
+    LENGTH_APART,
+    LOAD_APART,
+    Level,
+    by_kv,
+    clusters,
+    completed,
+    kept,
+    ready,
+    shape_of,
+)
 from llmtop.simulator.engine.twin_serving import Server, Shape, State, asked_of
 from llmtop.simulator.engine.twin_words import (
     FAR,
@@ -52,13 +62,12 @@ __all__ = [
 
 LENGTH_SLACK = 1.05
 """Factor by which a length may lie beyond those that were measured: as far as means differ from level to level."""
-ALIKE = 0.2
-"""Of lengths whose deviation is a smaller share of their mean, requests that are prefilled together stay together: the
-users may march in step, and nobody knows how many."""
 UNEXPLAINED = 0.20
 """Share by which a level may miss the fit that it is part of."""
 UNFORETOLD = 0.25
 """Share by which the level left out may be missed: bands would be half of their figures and more."""
+_REGULAR = 0.1
+"""Deviation of the times between departures over their mean, where all answers are of one length."""
 _CASES = 32
 """That are kept ready: a slider asks one over and over."""
 _LADDER = 24
@@ -96,12 +105,13 @@ class Twin:
         self._first_band = max(LEAST_BAND, 2.0 * found.first_off)
         self._levels = tuple(levels)
         self._lengths = {name: lengths_of(levels, f"{name}_tokens") for name in ("prompt", "output")}
-        self._last = levels[-1].measured
+        self._typical = typical(levels)
         self._steps = middle(level.shape.steps / (level.measured.output_tokens - 1.0) for level in levels)
         self._tokens = middle(
             level.measured.output_tokens_per_s / level.measured.requests_per_s / level.measured.output_tokens
             for level in levels
         )
+        self._kept = kept(levels, known)
         free = [level for level in levels if not level.queued] or list(levels)
         self._spreads = sorted((spread_of(level) for level in free), key=lambda spread: spread.running)
         self._case = lru_cache(_CASES)(self._new_case)
@@ -178,8 +188,8 @@ class Twin:
 
     def _new_case(self, asked: Asked) -> Case | Outside:
         """The server as asked, or why it lies outside."""
-        prompt = asked.prompt_tokens or self._last.prompt_tokens
-        output = asked.output_tokens or self._last.output_tokens
+        prompt = asked.prompt_tokens or self._typical.prompt_tokens
+        output = asked.output_tokens or self._typical.output_tokens
         for what, tokens in (("prompt", prompt), ("output", output)):
             low, high = self._lengths[what]
             if low == inf:
@@ -189,12 +199,12 @@ class Twin:
         known = self.known
         if asked.kv_tokens is not None and known.kv_tokens is None:
             return Outside(*words.NO_KV)
-        shape = shape_of(prompt, output, self._last.cached, known, self._steps * (output - 1.0))
+        shape = shape_of(prompt, output, self._typical.cached, known, self._steps * (output - 1.0))
         slots = float(asked.slots or known.slots or inf)
         kv_tokens = asked.kv_tokens or known.kv_tokens
-        by_kv = kv_tokens / shape.held if kv_tokens else inf
-        server = self._server(min(slots, by_kv), shape)
-        return Case(server, shape, output, kv_tokens, slots, slots <= by_kv, self._seen(shape))
+        held = by_kv(kv_tokens, shape)
+        server = self._server(min(slots, held), shape)
+        return Case(server, shape, output, kv_tokens, slots, slots <= held, self._seen(shape))
 
     def _seen(self, shape: Shape) -> float:
         """The most requests at once that were measured; fewer of longer ones, which read back as many tokens."""
@@ -243,7 +253,7 @@ class Twin:
         """The load as it is most likely, and at the slower and the faster edge of the band."""
         if not 0.0 < load < inf:
             return Outside(*words.no_load_text(load))
-        state = asked_of(case.server, load, self.known.axis)
+        state = asked_of(case.server, self._kept * load, self.known.axis)
         if state.running > _GRAIN * self.reach * case.seen:
             return self._far(state.running, case)
         spread = spread_at(state.running, self._spreads)
@@ -251,7 +261,10 @@ class Twin:
         slow, fast = (self._paced(state, load, pace, case) for pace in (slower, 1.0 / slower))
         first_s = state.first_s
         soon_s, late_s = self._firsts(state, case)
-        return Side(state, first_s, spread), Side(slow, late_s, spread), Side(fast, soon_s, spread)
+        irregular = max(self.known.output_cv, _REGULAR) if case.by_slots else 1.0
+        pairs = ((state, first_s), (slow, late_s), (fast, soon_s))
+        exact, late, soon = (Side(one, one_s, spread, irregular) for one, one_s in pairs)
+        return exact, late, soon
 
     def _firsts(self, state: State, case: Case) -> tuple[float, float]:
         """Between what the time to the first token lies, without the wait for a slot."""
@@ -259,7 +272,7 @@ class Twin:
         far = state.running > _GRAIN * REACH * case.seen
         later = 1.0 + max(self._first_band, 0.0 if seen else 2.0 * FIRST_BAND if far else FIRST_BAND)
         late_s = state.first_s * later
-        if not seen and max(self.known.prompt_cv, self.known.output_cv) < ALIKE:
+        if not seen and alike(self.known):
             late_s = max(late_s, case.server.convoy_s(state))
             later *= 2.0
         return state.first_s / later, late_s
@@ -271,7 +284,7 @@ class Twin:
     def _paced(self, state: State, load: float, pace: float, case: Case) -> State:
         """The state, were every step so many times as long: a clock that runs slower."""
         if self.known.axis == "rate":
-            return case.server.rate(pace * load).slower(pace)
+            return case.server.rate(pace * self._kept * load).slower(pace)
         return state.slower(pace)
 
     def _far(self, running: float, case: Case) -> Outside:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import inf
+from dataclasses import dataclass, replace
+from math import hypot, inf
 
-from llmtop.simulator.engine.twin_levels import LENGTH_APART, LOAD_APART, Level, clusters
+from llmtop.simulator.engine.twin_levels import LENGTH_APART, LOAD_APART, Level, clusters, near
 from llmtop.simulator.engine.twin_serving import Server, Shape, State
+from llmtop.simulator.engine.twin_words import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +55,33 @@ class Side:
     state: State
     first_s: float
     spread: Spread
+    irregular: float
+    """Deviation over the mean, of the time between two departures."""
 
     def seconds(self, metric: str, statistic: str) -> float:
         ratio: float = getattr(self.spread, f"{metric}_{statistic}")
         if metric == "tpot":
             return ratio * self.state.tpot_s
-        queue_s = self.state.wait_s
-        if statistic == "p95" and 0.0 < queue_s < inf:
-            queue_s += _LATE * self.state.waiting**0.5 / self.state.requests_per_s
-        return ratio * self.first_s + queue_s
+        wait_s = self.state.wait_s
+        if statistic == "p50" or wait_s in (0.0, inf):
+            return ratio * self.first_s + wait_s
+        queue_s = _LATE * self.irregular * self.state.waiting**0.5 / self.state.requests_per_s
+        return self.first_s + wait_s + hypot((ratio - 1.0) * self.first_s, queue_s)
 
 
 _LATE = 1.645
 """Standard deviations over the mean, of the 95th percentile of a wait for many departures."""
+
+
+def typical(levels: Sequence[Level]) -> Measured:
+    """The last level, with the lengths that all levels of its kind have on the mean: those of one vary by chance."""
+    last = levels[-1].measured
+    same = [one for level in levels if near(one := level.measured, last)]
+    requests = sum(one.n for one in same)
+    prompt, output = (
+        sum(one.n * getattr(one, name) for one in same) / requests for name in ("prompt_tokens", "output_tokens")
+    )
+    return replace(last, prompt_tokens=prompt, output_tokens=output)
 
 
 def lengths_of(levels: Sequence[Level], name: str) -> tuple[float, float]:

@@ -37,7 +37,7 @@ def fitted(levels: Sequence[Level], known: Known) -> Fitted:
     step = _step(levels, known)
     unexplained = max(abs(step.seconds(level.seen.work) / level.seen.step_s - 1.0) for level in levels)
     off = max(off, far[0] if far else 0.0, unexplained)
-    return Fitted(step, _first(levels, step), off, far[0] if far else None, first_off, unexplained)
+    return Fitted(step, _first(levels, step, known), off, far[0] if far else None, first_off, unexplained)
 
 
 _ABOUT = 1.1
@@ -52,7 +52,7 @@ def _left_out(levels: Sequence[Level], known: Known, apart: float) -> tuple[floa
     if len(clusters([level.decoding for level in rest], LOAD_APART)) < 2:
         return None
     step = _step(rest, known)
-    return missed(Server(step, _first(rest, step), busiest.running, busiest.shape), busiest, known)
+    return missed(Server(step, _first(rest, step, known), busiest.running, busiest.shape), busiest, known)
 
 
 def _step(levels: Sequence[Level], known: Known) -> StepTime:
@@ -62,31 +62,39 @@ def _step(levels: Sequence[Level], known: Known) -> StepTime:
 def missed(server: Server, level: Level, known: Known) -> tuple[float, float]:
     """Share by which a level is missed: the worse of TPOT and tokens/s, and the time to the first token."""
     m = level.measured
-    state = asked_of(server, m.load, known.axis)
+    answered = known.axis == "rate" and not level.queued
+    state = asked_of(server, m.requests_per_s if answered else m.load, known.axis)
     first = 0.0 if level.queued else abs(state.first_s / m.ttft_s - 1.0)
     rate = level.decoding / (level.shape.steps * m.tpot_s)
     return max(abs(state.tpot_s / m.tpot_s - 1.0), abs(state.requests_per_s / rate - 1.0)), first
 
 
-def _first(levels: Sequence[Level], step: StepTime) -> First:
+def _first(levels: Sequence[Level], step: StepTime, known: Known) -> First:
     """From the levels where nobody waits for a slot, beside what schedulers do; of none of them, from that alone."""
     free = [level for level in levels if not level.queued]
     least_s = min((level.measured.ttft_s for level in free), default=0.0)
-    parts = [(*step.three(level.seen.work)[1:], level.measured.ttft_s) for level in free]
+    seen = [(step.parts(level.seen.work), level.measured.ttft_s) for level in free]
+    priors = (_AWAY, _REST, _PROMPT, _IN_STEP if alike(known) and known.axis == "concurrency" else _BY_CHANCE)
+
+    def first(numbers: Sequence[float]) -> First:
+        away, rest, prompt, convoy = (max(number, 0.0) for number in numbers)
+        return First(away * least_s, rest, prompt, convoy)
 
     def residuals(numbers: Sequence[float]) -> list[float]:
-        away, rest, prompt = numbers
-        misses = [
-            (away * least_s + rest * rest_s + prompt * prompt_s - ttft_s) / ttft_s / _FIRST_OFF
-            for rest_s, prompt_s, ttft_s in parts
-        ]
-        priors = ((away, _AWAY), (rest, _REST), (prompt, _PROMPT))
-        return misses + [(value - mean) / spread for value, (mean, spread) in priors]
+        made = first(numbers)
+        misses = [((made.away_s + made.inside_s(parts)) / ttft_s - 1.0) / _FIRST_OFF for parts, ttft_s in seen]
+        return misses + [(value - mean) / spread for value, (mean, spread) in zip(numbers, priors, strict=True)]
 
-    away, rest, prompt = gauss_newton(residuals, [_AWAY[0], _REST[0], _PROMPT[0]])
-    return First(max(away, 0.0) * least_s, max(rest, 0.0), max(prompt, 0.0))
+    return first(gauss_newton(residuals, [mean for mean, _ in priors]))
 
 
+def alike(known: Known) -> bool:
+    """Requests are so much the same that those which are prefilled together stay together."""
+    return max(known.prompt_cv, known.output_cv) < ALIKE
+
+
+ALIKE = 0.2
+"""Deviation of the lengths over their mean, below which users may come to march in step."""
 _FIRST_OFF = 0.10
 """Share by which the mean time to the first token differs from level to level, beside its cause: arrivals fall into
 step with the engine."""
@@ -95,3 +103,5 @@ _AWAY = (0.2, 0.4)
 _REST = (1.0, 0.4)
 """Of a running step that is waited for: half of it, and one more where the next is planned meanwhile."""
 _PROMPT = (1.0, 0.15)
+_IN_STEP, _BY_CHANCE = (0.2, 0.4), (0.02, 0.05)
+"""Of the others, that are prefilled in the same steps beyond those that are by chance."""

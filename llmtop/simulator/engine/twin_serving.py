@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from llmtop.domain.load import Axis
-from llmtop.simulator.engine.twin_steps import StepTime, Work
+from llmtop.simulator.engine.twin_steps import Parts, StepTime, Work
 
 _TURNS = 60
 """Of the search for the requests that decode; it settles in about eight."""
@@ -50,6 +50,12 @@ class First:
     """Of a running step that is waited for."""
     prompt: float
     """Over the steps of a prompt."""
+    convoy: float = 0.0
+    """Share of the others whose prompts are computed in the same steps."""
+
+    def inside_s(self, parts: Parts) -> float:
+        """With the engine."""
+        return self.rest * parts.rest_s + self.prompt * parts.prompt_s + self.convoy * parts.convoy_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +116,15 @@ class Server:
 
     def convoy_s(self, state: State) -> float:
         """To the first token, were all prompts of those who run computed together."""
-        work = self._shape.work(state.decoding)
-        return state.first_s + self._step.convoy_s(work) - self._step.three(work)[2]
+        parts = self._step.parts(self._shape.work(state.decoding))
+        return state.first_s + max(1.0 - self._first.convoy, 0.0) * parts.convoy_s
 
     def _at(self, decoding: float) -> State:
-        tpot_s, rest_s, prompt_s = self._step.three(self._shape.work(decoding))
-        rate = decoding / (self._shape.steps * tpot_s)
-        inside_s = self._first.rest * rest_s + self._first.prompt * prompt_s
+        parts = self._step.parts(self._shape.work(decoding))
+        rate = decoding / (self._shape.steps * parts.tpot_s)
+        inside_s = self._first.inside_s(parts)
         running = decoding + rate * inside_s
-        return State(tpot_s, self._first.away_s + inside_s, 0.0, rate, decoding, running, 0.0)
+        return State(parts.tpot_s, self._first.away_s + inside_s, 0.0, rate, decoding, running, 0.0)
 
     def _flying(self, state: State) -> float:
         return state.running + state.requests_per_s * self._first.away_s

@@ -56,6 +56,20 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """Seconds."""
+
+    tpot_s: float
+    """From token to token."""
+    rest_s: float
+    """Of the step that a request finds running: longer than most, as long ones are met more."""
+    prompt_s: float
+    """Of the steps that compute its prompt, with those that come beside it by chance and fill the budget."""
+    convoy_s: float
+    """More, were the prompts of all who are given tokens computed together: users that have fallen into step."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepTime:
     """Seconds of a step of T new tokens beside B contexts: `c + (w^p + (g·T)^p)^(1/p) + kv·B·(context + SEQUENCE)`.
 
@@ -82,29 +96,25 @@ class StepTime:
         share, plain_s, full_s = self._kinds(work)
         return (1.0 - share) * plain_s + share * full_s
 
-    def three(self, work: Work) -> tuple[float, float, float]:
-        """Seconds between two tokens; of the step that a request finds running; and of those that compute a prompt.
-
-        The step that is found running is longer than most: long ones are met more. With a prompt are those that come
-        beside it; where they fill the budget, some wait.
-        """
+    def parts(self, work: Work) -> Parts:
+        """What a request waits for until its first token, and from token to token."""
         share, plain_s, full_s = self._kinds(work)
         mean_s = (1.0 - share) * plain_s + share * full_s
         busy = 1.0 - exp(-2.0 * work.others)
         rest_s = busy * ((1.0 - share) * plain_s**2 + share * full_s**2) / mean_s
         room = max(self.budget - work.decoding, 1.0)
-        tokens = work.prompt * (1.0 + work.prompts)
-        steps = max(1.0, tokens / room)
         used = min(work.prompt * work.prompts / room, _FULL)
-        prompt_s = self._step(work, work.decoding + tokens / steps) * (steps + used * used / (2.0 * (1.0 - used)))
-        return mean_s, rest_s, prompt_s
+        waiting = used * used / (2.0 * (1.0 - used))
+        prompt_s = self._together(work, 1.0 + work.prompts, waiting)
+        convoy_s = self._together(work, max(work.decoding, 1.0 + work.prompts), waiting)
+        return Parts(mean_s, rest_s, prompt_s, convoy_s - prompt_s)
 
-    def convoy_s(self, work: Work) -> float:
-        """Of the steps that compute the prompts of all who are given tokens: where they have fallen into step."""
+    def _together(self, work: Work, prompts: float, waiting: float) -> float:
+        """Seconds of the steps that compute so many prompts, after so many more of the kind."""
         room = max(self.budget - work.decoding, 1.0)
-        tokens = work.prompt * work.decoding
+        tokens = work.prompt * prompts
         steps = max(1.0, tokens / room)
-        return steps * self._step(work, work.decoding + tokens / steps)
+        return self._step(work, work.decoding + tokens / steps) * (steps + waiting)
 
     def _kinds(self, work: Work) -> tuple[float, float, float]:
         """Share of the steps with prompts, and seconds of those without and with."""
