@@ -36,6 +36,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "llmtop predict h100-llama-3.1-8b --set max_num_seqs=128",
         "llmtop predict laptop --concurrency 8,16,32,64 --json",
     ),
+    "knobs": ("llmtop knobs --print > llmtop_knobs.py", "llmtop knobs http://127.0.0.1:8000"),
     "doctor": (
         "llmtop doctor http://127.0.0.1:8000",
         "llmtop doctor https://llm.example/v1 --api-key-env LLM_KEY",
@@ -62,6 +63,7 @@ _ENDS = {
     "assess": tuple(CODES),
     "compare": (0, 1, 2, 5, 130),
     "doctor": (0, 2, 3, 130),
+    "knobs": (0, 1, 2, 3, 130),
     "tune": tuple(CODES),
 }
 """Exit codes of a command; the others have those of `_EVERY`."""

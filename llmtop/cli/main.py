@@ -35,6 +35,7 @@ COMMANDS = {
     "sim": ("llmtop.cli.sim", "only the simulated server, on a port"),
     "tune": ("llmtop.cli.tune", "try settings of a server: which carry most users at the SLO, with few restarts"),
     "predict": ("llmtop.cli.predict", "the simulated engine's curve and cliff, without hardware, in seconds"),
+    "knobs": ("llmtop.cli.knobs", "which knobs of a server turn while it runs; a scheduler that gives vLLM some"),
     "doctor": ("llmtop.cli.doctor", "what an endpoint offers, what is missing, and which flag gives it"),
     "selftest": ("llmtop.cli.selftest", "what this machine's client can drive, and its error"),
     "profiles": ("llmtop.cli.profiles", "shipped and own profiles"),

@@ -44,9 +44,17 @@ def _endpoint(parser: _Parser, *, loads: bool = True) -> None:
     )
     group.add_argument("--transport", choices=("auto", "httpx"), default="auto", help="httpx: without kernel stamps")
     asks = "do not ask before loading an address beyond this machine"
-    group.add_argument("--yes", action="store_true", help=asks if loads else "taken as elsewhere: doctor asks nothing")
+    group.add_argument("--yes", action="store_true", help=asks if loads else "taken as elsewhere: nothing is asked")
     _let_in(parser)
     _way(parser)
+
+
+def _knobs_url(parser: _Parser | argparse._ArgumentGroup) -> None:
+    parser.add_argument(
+        "--knobs-url",
+        metavar="URL",
+        help="where llmtop's scheduler shows the server's knobs (default: http://127.0.0.1:9475, of a server here)",
+    )
 
 
 def _let_in(parser: _Parser) -> None:
@@ -187,6 +195,7 @@ def _live(parser: _Parser) -> None:
     _recording(parser)
     _load(parser)
     _endpoint(parser)
+    _knobs_url(parser)
     _screen(parser)
 
 
@@ -207,6 +216,7 @@ def _run(parser: _Parser) -> None:
     _recording(parser)
     _load(parser)
     _endpoint(parser)
+    _knobs_url(parser)
 
 
 def _unknown_ok(parser: _Parser | argparse._ArgumentGroup) -> None:
@@ -389,6 +399,13 @@ def _doctor(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
+def _turned(parser: _Parser) -> None:
+    parser.add_argument("url", nargs="?", metavar="URL", help="endpoint: which knobs it has, or why none")
+    parser.add_argument("--print", action="store_true", help="write llmtop's scheduler for vLLM to standard output")
+    _knobs_url(parser)
+    _endpoint(parser, loads=False)
+
+
 def _selftest(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument(
@@ -419,6 +436,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "sim": _sim,
     "tune": _tune,
     "predict": _predict,
+    "knobs": _turned,
     "doctor": _doctor,
     "selftest": _selftest,
     "profiles": _profiles,

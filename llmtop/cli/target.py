@@ -66,6 +66,7 @@ def session_options(
         endpoint=None if url is None else endpoint,
         preset=preset,
         knobs=knobs,
+        knobs_url=knobs_url_of(arguments),
         serving=serving,
         profile=profile,
         run_file=record,
@@ -93,6 +94,19 @@ def serving_of(arguments: argparse.Namespace, url: str | None) -> Serving | None
     if command.kind == "serve" or settings:
         command.filled(settings)
     return Serving(command=command, settings=settings, ready_within_s=arguments.ready_within)
+
+
+def knobs_url_of(arguments: argparse.Namespace) -> str | None:
+    """Where llmtop's scheduler shows the knobs of a server; None: as usual. Raises UsageError for what is no URL."""
+    given: str | None = arguments.knobs_url
+    if given is None:
+        return None
+    from llmtop.endpoint.access import Access
+
+    if not given.startswith(("http://", "https://")):
+        raise UsageError(f"--knobs-url {plain(safe_url(given), 60)}: write it like http://127.0.0.1:9475")
+    Access(Endpoint(base_url=given.rstrip("/")))
+    return given
 
 
 def _unchecked(arguments: argparse.Namespace, url: str | None) -> bool:
