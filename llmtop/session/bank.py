@@ -107,8 +107,17 @@ class Bank:
             raise
         return f"{name} set to {value:g} ({self.by})"
 
+    async def again(self) -> bool:
+        """Read the server once more; whether a knob stands elsewhere than it was left."""
+        before, speaker = self.knobs, self._speaker
+        if speaker is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._read_again(speaker)
+        return self.knobs != before
+
     async def _read_again(self, speaker: LiveKnobs) -> None:
-        """After a turn that went wrong: what stands now is what the server says, if it says anything."""
+        """What stands now is what the server says, if it says anything."""
         with contextlib.suppress(EndpointError):
             self._take(await speaker.read())
 

@@ -68,6 +68,7 @@ from llmtop.load.engine import LoadEngine
 from llmtop.meter.frames import FrameBuilder
 from llmtop.profiles import at_slots
 from llmtop.session.away import Away, Driven, absent_in, same_process, turned
+from llmtop.session.bank import Bank
 from llmtop.session.driving import canary_for, engine_for
 from llmtop.session.options import SessionOptions
 from llmtop.session.recorder import Recorder
@@ -79,6 +80,7 @@ from llmtop.telemetry.scraper import Scraper
 from llmtop.wording.between import IN_TURN
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.gate import gate_idle
+from llmtop.wording.knobs import moved_text
 from llmtop.wording.restarts import RESTARTED, back_text, changes_text, restarted_text
 from llmtop.wording.sentences import expected_peak
 
@@ -89,6 +91,8 @@ RETRY_S = (1.0, 2.0, 4.0, 8.0)
 """Pauses before an endpoint that is down is tried again; the last one repeats."""
 RETURN_S = (1.0, 2.0)
 """The same for one that went away under the run: how long it takes is told, and somebody waits to go on."""
+KNOBS_S = 10.0
+"""How often it is looked whether somebody else has turned a knob of a real server."""
 NAMED_S = 2.5
 """How long a server that was started anew under a plan may take to say what it is now: the run may end meanwhile."""
 DRAIN_S = 5.0
@@ -195,6 +199,8 @@ class Session:
             self._record()
             await self._begin(info)
         self._spawn(self._tick_forever())
+        if self._target.bank is not None:
+            self._spawn(self._read_forever(self._target.bank))
 
     def _record(self) -> None:
         """Raises RunFileError: the run file that was asked for cannot be made."""
@@ -513,6 +519,17 @@ class Session:
             if self._beside_us and not scraper.gpus:
                 self._gpu_samples.extend(await asyncio.to_thread(self._gpus.read, self.t_s))
             await asyncio.sleep(max(0.0, 1.0 - (self.t_s - started_s)))
+
+    async def _read_forever(self, bank: Bank) -> None:
+        """Others may turn the server's knobs as well: what they turned is a configuration of its own."""
+        while True:
+            await asyncio.sleep(KNOBS_S)
+            async with self._turning:
+                before = bank.knobs
+                if self._away is None and not self._apart and await bank.again():
+                    text = moved_text(before, bank.knobs)
+                    self._tell("server", text, "warning")
+                    self._begin_chapter(text)
 
     def _hear_of_start(self) -> None:
         """The metrics say that another process answers."""

@@ -80,6 +80,14 @@ def refused_text(name: str, value: float, engine: int | None, why: str) -> str:
     return f"{who} did not take {name} {value:g}{f' ({why})' if why else ''}"
 
 
+def moved_text(before: Mapping[str, float], now: Mapping[str, float]) -> str:
+    """`max_num_seqs 16 → 8, not turned from here`"""
+    names = [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
+    shown = [[f"{each[name]:g}" if name in each else "not told" for each in (before, now)] for name in names]
+    moves = [f"{name} {old} → {new}" for name, (old, new) in zip(names, shown, strict=True)]
+    return f"{', '.join(moves)}, not turned from here"
+
+
 def stands_text(knobs: Mapping[str, float], most: Mapping[str, float], by: str) -> str:
     """`max_num_seqs 16 (1 to 16)`, a line for each, and who turns them."""
     lines = [f"{name} {value:g}" + (f" (1 to {most[name]:g})" if name in most else "") for name, value in knobs.items()]

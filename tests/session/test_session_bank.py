@@ -17,7 +17,7 @@ from llmtop.errors import EndpointUnusable
 from llmtop.meter.facts import Facts
 from llmtop.session.away import turned
 from llmtop.session.liveknobs import Stand
-from llmtop.session.session import Session
+from llmtop.session.session import KNOBS_S, Session
 from llmtop.session.targets import slots_told
 
 
@@ -151,6 +151,18 @@ async def test_an_outage_leaves_a_turned_knob_turned(world: World, tmp_path: Pat
     chapters, _, _ = told(session.take_facts())
     assert chapters == [], "nothing has changed that was not known"
     assert session.frame().endpoint.named == "max_num_seqs 4"
+    await world.ended(session)
+
+
+async def test_what_somebody_else_turns_is_seen_and_begins_a_curve(world: World, tmp_path: Path) -> None:
+    speaker = Speaker()
+    session = await driving(world, tmp_path, speaker)
+    speaker.value = 8.0
+    await world.clock.go(KNOBS_S + 2.0)
+    chapters, events, scraped = told(session.take_facts())
+    assert [each.text for each in chapters] == ["max_num_seqs 16 → 8, not turned from here"]
+    assert [each.severity for each in events] == ["warning"]
+    assert scraped[-1].max_num_seqs == 16
     await world.ended(session)
 
 
