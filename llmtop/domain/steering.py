@@ -25,6 +25,10 @@ class Step(Struct, frozen=True, kw_only=True):
     text: str = ""
     learned: tuple[JudgedLevel | SearchEnded, ...] = ()
     """What is to be noted among the facts of the run: each is told once."""
+    marks: tuple[str, ...] = ()
+    """What a reader of the run wants to know of its doings: each is told once."""
+    stays: bool = False
+    """Of one that is done: the load stays where it is. It ends otherwise."""
 
     @property
     def point(self) -> LoadPoint | None:

@@ -15,7 +15,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.domain.shown import Answer, Shown
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
+from llmtop.domain.verdicts import Assessment, Kind
 from llmtop.errors import LlmtopError, RunFileError, UsageError
 from llmtop.host.judging import Judge
 from llmtop.host.outputs import Output, Outputs
@@ -139,7 +139,7 @@ class Host:
         if not on:
             self._helm.release()
         elif (frame := self._link.frame()) is not None and frame.replay is not None:
-            refusal = "a recording has no capacity to search for"
+            refusal = "a recording is driven by nobody: this needs a live run"
         else:
             refusal = self._helm.steer(by, self._meta, None if frame is None else frame.target)
         if refusal is not None:
@@ -199,19 +199,31 @@ class Host:
             self._link.close()
 
     def step(self) -> None:
-        """Listen once; once a second steer and judge."""
+        """Listen once; once a second judge, and steer as often as that or closer."""
         self._listen()
         now = self._clock()
         if self._meta is None:
             return
-        if now < self._judge_at:
+        judge = now >= self._judge_at
+        if judge or self._helm.closely:
+            self._steered(self._meta)
+        if judge:
+            self._judge_at = now + JUDGE_S
+            self._form_opinion(self._meta)
+        else:
             self._assessment = self._judge.imagine(self.facts, self._meta)
-            return
-        self._judge_at = now + JUDGE_S
-        found = self._helm.look(self.facts, self._meta)
+
+    def _steered(self, meta: RunMeta) -> None:
+        by = self._helm.steering.by
+        found = self._helm.look(self.facts, meta, self._turns_at())
         if found is not None:
-            self._say(f"search ended: {found}")
-        self._form_opinion(self._meta)
+            self._say(f"search ended: {found}" if by == "search" else found)
+
+    def _turns_at(self) -> float | None:
+        """The load at which latency turns, by the opinion of now."""
+        cliff = None if self._assessment is None else self._assessment.cliff
+        found = cliff is not None and cliff.kind is Kind.CLIFF and cliff.axis == "concurrency"
+        return cliff.at if cliff is not None and found else None
 
     def _listen(self) -> None:
         told = self._link.take()

@@ -6,13 +6,15 @@ import threading
 from collections.abc import Callable
 
 from llmtop.analysis import CapacitySearch
+from llmtop.analysis.hold import EdgeHold, why_not
 from llmtop.analysis.steady import Steerer
-from llmtop.domain.commands import Command, Note, Pilot, StopLoad
+from llmtop.domain.commands import AddMark, Command, Note, Pilot, StopLoad
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import RunMeta, SearchEnded
 from llmtop.domain.slo import Slo
 from llmtop.domain.steering import Steering, Step
 from llmtop.meter.facts import Facts
+from llmtop.wording import holding
 
 
 class Helm:
@@ -45,8 +47,14 @@ class Helm:
         with self._lock:
             return Steering(self._steerer is not None, "" if self._step is None else self._step.text, self._by)
 
+    @property
+    def closely(self) -> bool:
+        """Whether who steers wants to look as often as there is news, which costs it little."""
+        with self._lock:
+            return isinstance(self._steerer, EdgeHold)
+
     def steer(self, by: Pilot, meta: RunMeta | None, point: LoadPoint | None = None) -> str | None:
-        """Let a steerer begin. Returns why it cannot; None: it has the wheel.
+        """Let a steerer begin, in the place of another that has the wheel. Returns why it cannot; None: it has it.
 
         Args:
             point: the requests to steer, and their load now; None: those of the profile.
@@ -55,11 +63,14 @@ class Helm:
             return self._begin(by, meta, point)
 
     def _begin(self, by: Pilot, meta: RunMeta | None, point: LoadPoint | None = None) -> str | None:
-        if self._steerer is not None:
+        if self._steerer is not None and self._by == by:
             return None
         if meta is None or meta.info is None:
             return "the endpoint is not connected yet"
         base, most = point or meta.profile.plan.base, meta.profile.caps.max_concurrency
+        if by == "hold" and (refusal := why_not(self._slo, base)) is not None:
+            return refusal
+        self._leave()
         self._steerer, self._step, self._by = self._given or _made(by, self._slo, base, most), None, by
         self._wanted, self._given = False, None
         return None
@@ -68,12 +79,24 @@ class Helm:
         """A hand takes the wheel: the steerer ends where it stands; what it has learned stays among the facts."""
         with self._lock:
             self._wanted = False
-            if self._steerer is not None:
-                self._steerer = None
-                self._send(Note(SearchEnded(self._looked_s, "hand")))
+            self._leave()
 
-    def look(self, facts: Facts, meta: RunMeta) -> str | None:
-        """Ask the steerer, note what it has learned, and send what it wants if that is new. The load ends with it.
+    def _leave(self) -> None:
+        if self._steerer is None:
+            return
+        self._steerer = None
+        load = None if self._step is None or self._step.point is None else int(self._step.point.value)
+        if self._by != "hold":
+            self._send(Note(SearchEnded(self._looked_s, "hand")))
+        elif load is not None:
+            self._send(AddMark(holding.ends(load, holding.HAND)))
+
+    def look(self, facts: Facts, meta: RunMeta, cliff: float | None = None) -> str | None:
+        """Ask the steerer, note what it has learned, and send what it wants if that is new. The load ends with it,
+        unless its last step says that it stays.
+
+        Args:
+            cliff: where latency turns, by the opinion of now; None: not known.
 
         Returns:
             What it has found, when it has just ended.
@@ -85,6 +108,8 @@ class Helm:
             steerer = self._steerer
         if steerer is None:
             return None
+        if isinstance(steerer, EdgeHold):
+            steerer.cliff = cliff
         step = steerer.next(facts, facts.t_s)
         with self._lock:
             if self._steerer is not steerer:
@@ -93,9 +118,12 @@ class Helm:
             self._step = step
             for fact in step.learned:
                 self._send(Note(fact))
+            for mark in step.marks:
+                self._send(AddMark(mark))
             if step.want is None:
                 self._steerer = None
-                self._send(StopLoad())
+                if not step.stays:
+                    self._send(StopLoad())
                 return step.text
             if step.want != before:
                 self._send(step.want)
@@ -104,5 +132,7 @@ class Helm:
 
 def _made(by: Pilot, slo: Slo, base: LoadPoint, most: int) -> Steerer:
     match by:
-        case "search" | "hold" | "map":
+        case "hold":
+            return EdgeHold(slo, base, max_concurrency=most)
+        case "search" | "map":
             return CapacitySearch(slo, base, max_concurrency=most)

@@ -155,6 +155,8 @@ class Facts:
         self.bins = Table(BIN_COLUMNS, wide)
         self.gaps = Table(("t_s", "bucket", "count"), wide)
         """How many gaps between chunks each bin has in each bucket."""
+        self.first_tokens = Table(("t_s", "ttft_s"), wide)
+        """TTFT of each first token, at the end of the bin it came in: known long before its request ends."""
         self.changes: list[LoadChange] = []
         self.marks: list[Mark] = []
         self.events: list[Event] = []
@@ -177,9 +179,8 @@ class Facts:
     @property
     def dropped(self) -> int:
         """Rows that were there once and are no more, of all tables."""
-        return sum(
-            table.dropped for table in (self.requests, self.server, self.client, self.reads, self.bins, self.gaps)
-        )
+        samples = (self.server, self.client, self.reads, self.bins, self.gaps, self.first_tokens)
+        return sum(table.dropped for table in (self.requests, *samples))
 
     def extend(self, batch: FactBatch) -> None:
         """Take in the facts of one tick."""
@@ -197,6 +198,7 @@ class Facts:
                 self.failures.add(record)
         self._take_server(batch.server)
         self.bins.extend(_rows(batch.bins, BIN_COLUMNS))
+        self.first_tokens.extend([(each.t_s, ttft_ms / 1e3) for each in batch.bins for ttft_ms in each.ttft_ms])
         self.gaps.extend([(each.t_s, bucket, count) for each in batch.bins for bucket, count in each.gap_counts])
         self.changes.extend(batch.changes)
         self.marks.extend(batch.marks)

@@ -663,7 +663,7 @@ class Session:
     async def command(self, command: Command) -> None:
         """Carry out what a screen asks. What cannot be done is said in an event."""
         match command:
-            case SetLoad(reason="search") if self._away is not None:
+            case SetLoad(reason="search" | "hold" | "map") if self._away is not None:
                 pass  # it does not know yet that nobody is there
             case SetLoad(point, reason):
                 self._wanted, self._resumes = point, None

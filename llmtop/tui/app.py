@@ -20,7 +20,7 @@ from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Input
 
-from llmtop.domain.commands import Export, Quit, SetLoad, Steer, StopLoad
+from llmtop.domain.commands import Export, Pilot, Quit, SetLoad, Steer, StopLoad
 from llmtop.domain.frame import Frame, Offer
 from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
@@ -36,6 +36,7 @@ from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import READ_S, LogSlider
 from llmtop.view.condition import Condition, on_offer
 from llmtop.view.glyphs import ASCII, UNICODE
+from llmtop.wording import wheel
 
 SILENT_AFTER_S = 3.0
 """Without a new frame for so long, the last one is shown as stale."""
@@ -67,6 +68,7 @@ class LlmtopApp(App[None]):
         Binding("question_mark", "help", "help", tooltip="help", id="app.help"),
         Binding("space", "freeze", "freeze; play and pause", tooltip="freeze", id="app.freeze"),
         Binding("s", "search", "start or stop the search", tooltip="search", id="app.search"),
+        Binding("h", "edge", "hold the load at the edge of the SLO", tooltip="hold", id="app.edge"),
         Binding("w", "why", "why: behind the verdict", tooltip="why", id="app.why"),
         Binding("b", "big", "the answer in big digits", tooltip="big", id="app.big"),
         Binding("e", "export", "export a report", tooltip="export", id="app.export"),
@@ -218,7 +220,7 @@ class LlmtopApp(App[None]):
         if newest is not None and not self._frozen:
             self.frame, self.assessment = newest, shown.assessment
         self.show()
-        self._end_search_of_what_is_gone()
+        self._end_steering_of_what_is_gone()
         self._show_answer()
         self._show_loss()
         self._show_window()
@@ -245,17 +247,19 @@ class LlmtopApp(App[None]):
             draining=draining,
             silent_s=silent_s if silent_s >= SILENT_AFTER_S and self.frame is not None and not replay else 0.0,
             note=steering.text if steering.running else None,
+            pilot=steering.by,
         )
         offer = on_offer(self.frame, condition, self._declined_s)
         if offer is not None and offer.t_s != self._offered_at[0]:
             self._offered_at = (offer.t_s, time.monotonic())
         return replace(condition, offer=offer)
 
-    def _end_search_of_what_is_gone(self) -> None:
-        """A search drives no server that was started anew under it: a hand begins again."""
+    def _end_steering_of_what_is_gone(self) -> None:
+        """Nobody drives a server that was started anew under it: a hand begins again."""
         if self.frame is not None and self.frame.endpoint.awaited is not None and self._shown.steering.running:
-            self.cockpit.say("the search ends: the server went away")
-            self.host.send(Steer(on=False))
+            by = self._shown.steering.by
+            self.cockpit.say(wheel.server_gone(by))
+            self.host.send(Steer(by, on=False))
 
     def _show_answer(self) -> None:
         """Once: what became of something that was asked for."""
@@ -294,7 +298,7 @@ class LlmtopApp(App[None]):
         if isinstance(message.command, SetLoad | StopLoad) and (offer := self.cockpit.condition.offer) is not None:
             self._let_pass(offer)
         if isinstance(message.command, SetLoad) and self._shown.steering.running:
-            self.cockpit.say("the search ends: the wheel is yours")
+            self.cockpit.say(wheel.gives_back(self._shown.steering.by))
         self.host.send(message.command)
 
     def action_freeze(self) -> None:
@@ -308,25 +312,32 @@ class LlmtopApp(App[None]):
         self.tick()
 
     def action_search(self) -> None:
-        cockpit = self.cockpit
-        refusal = commanding.live_only(self.frame, self._shown.ended is not None, "a search")
+        self._steer("search")
+
+    def action_edge(self) -> None:
+        self._steer("hold")
+
+    def _steer(self, by: Pilot) -> None:
+        """Let a search or a hold take the wheel, from another too; or take it back from this one."""
+        cockpit, steering = self.cockpit, self._shown.steering
+        refusal = commanding.live_only(self.frame, self._shown.ended is not None, wheel.ONE[by])
         if refusal is not None:
             cockpit.refuse(refusal.reason)
-        elif self._shown.steering.running:
-            cockpit.say("search stopped; the wheel is yours")
-            self.host.send(Steer(on=False))
+        elif steering.running and steering.by == by:
+            cockpit.say(wheel.gives_back(by))
+            self.host.send(Steer(by, on=False))
         elif cockpit.bank.stopped:
-            asked = "the load was stopped: Enter lets the search start it, any other key does not"
+            asked = wheel.asks_to_start(by)
             cockpit.say(asked, "focus", ASKED_S)
-            self._question = (self._start_search, time.monotonic(), asked)
+            self._question = (lambda: self._start(by), time.monotonic(), asked)
         else:
-            self._start_search()
+            self._start(by)
         self.tick()
 
-    def _start_search(self) -> None:
+    def _start(self, by: Pilot) -> None:
         self.cockpit.bank.start_anew()
-        self.cockpit.say("searching for the capacity; s stops it, any slider takes the wheel back")
-        self.host.send(Steer())
+        self.cockpit.say(wheel.BEGINS[by])
+        self.host.send(Steer(by))
 
     def action_export(self) -> None:
         self.cockpit.say("exporting ...")

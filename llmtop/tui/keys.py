@@ -31,12 +31,12 @@ NAMES = {
     "full_stop": ".",
 }
 """Textual's name of a key to what stands on it; others are written as they are."""
-LIVE = frozenset(("run.mark", "run.record", "app.search", "view.knobs", "view.log"))
+LIVE = frozenset(("run.mark", "run.record", "app.search", "app.edge", "view.knobs", "view.log"))
 """Of a live run alone, as is all that moves a load."""
 FIRST = ("app.help", "load.stop", "app.leave")
 """Of the last line, before what has the focus: what must be found on the narrowest screen."""
 ORDER = (
-    *("load.hold", "load.undo", "app.search", "slider.load", "slider.prompt", "slider.output"),
+    *("load.hold", "load.undo", "app.search", "app.edge", "slider.load", "slider.prompt", "slider.output"),
     *("replay.back", "replay.forward", "replay.before", "replay.next", "replay.go"),
     *(
         "replay.slower",

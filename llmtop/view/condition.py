@@ -6,6 +6,7 @@ from collections import deque
 
 from msgspec import Struct
 
+from llmtop.domain.commands import Pilot
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.frame import Frame, Offer
 
@@ -23,7 +24,9 @@ class Condition(Struct, frozen=True):
     silent_s: float = 0.0
     """Seconds without a new frame."""
     note: str | None = None
-    """Progress of a search."""
+    """What steers in a hand's place, and how far it has come."""
+    pilot: Pilot = "search"
+    """Whose `note` it is."""
     offer: Offer | None = None
     """The load that Enter takes up again; None: Enter starts none of before."""
     late: bool = False

@@ -57,6 +57,7 @@ class VirtualSession:
         probed_slots: whether the probe found the slots.
         reason: who commands the load.
         client: whether samples of the client are told; without, it is taken to be quick.
+        streamed: whether tokens are counted as they come, as a live run does; without, as their request ends.
 
     Faults, to be set at any time: `engine.step_time_factor`, `.extra_step_ns`, `.step_model`; `fails` (share of
     requests that fail at once with HTTP 500), `refuses_above` (in flight, from which a proxy answers 503),
@@ -77,6 +78,7 @@ class VirtualSession:
         foreign: int = 0,
         probed_slots: bool = False,
         client: bool = False,
+        streamed: bool = False,
         reason: ChangeReason = "hand",
     ) -> None:
         self.facts = Facts()
@@ -100,6 +102,7 @@ class VirtualSession:
         self._point = point
         self._cv = (prompt_cv, output_cv)
         self._gauges, self._limits, self._foreign, self._client = gauges, limits, foreign, client
+        self._streamed = streamed
         self._starts = 0
         self._in_flight: dict[int, Visit] = {}
         self._asked: dict[int, LoadPoint] = {}
@@ -108,6 +111,8 @@ class VirtualSession:
         """When those began to wait whom the gate holds, in order."""
         self._waited: dict[int, int] = {}
         """How long the gate held a request, by its number."""
+        self._first_ms: list[float] = []
+        """TTFT of the first tokens of this bin whose requests have ended in it, too."""
         self._due: list[tuple[int, int]] = []
         """(when, number of users): those who think, and in open loop the next arrival."""
         self._bin_s, self._scrape_s, self._second_s = BIN_S, SCRAPE_S, 1.0
@@ -126,6 +131,7 @@ class VirtualSession:
         self._driver = VirtualDriver(self.engine, self._preset.overhead, self._seed + self._starts)
         self._driver.now_ns = now_ns
         self._visits = self._driver.run()
+        self._streamed_before = 0
         self._starts += 1
         self._others.clear()
         self._seen = [0.0] * 6
@@ -297,7 +303,9 @@ class VirtualSession:
             self._fail(visit, Outcome.HTTP_ERROR, 400)
             return
         self._ok += 1
-        self._tokens += visit.output_tokens
+        self._tokens += 0 if self._streamed else visit.output_tokens
+        if visit.first_token_ns > (self._bin_s - BIN_S) * 1e9:
+            self._first_ms.append(self._ttft_ms(visit))
         self._tell(FactBatch(t_s=self.now_s, requests=(self._row(visit, Outcome.OK, visit.end_ns),)))
 
     def _row(self, visit: Visit, outcome: Outcome, end_ns: int, status: int | None = None) -> RequestRecord:
@@ -345,9 +353,17 @@ class VirtualSession:
         if bins or server or client:
             self._tell(FactBatch(t_s=now_s, bins=tuple(bins), server=tuple(server), client=tuple(client)))
 
+    def _ttft_ms(self, visit: Visit) -> float:
+        return (visit.first_token_ns - visit.sent_ns + self._waited.get(visit.number, 0)) / 1e6
+
     def _bin(self) -> LoadBin:
         waiting = [visit.sent_ns for visit in self._in_flight.values() if visit.first_token_ns < 0]
         waiting = [*self._held, *waiting]
+        since_ns, until_ns = (self._bin_s - BIN_S) * 1e9, self._bin_s * 1e9
+        came = [visit for visit in self._in_flight.values() if since_ns < visit.first_token_ns <= until_ns]
+        if self._streamed:
+            streamed = self._driver.gauges.output_tokens
+            self._tokens, self._streamed_before = streamed - self._streamed_before, streamed
         told = LoadBin(
             t_s=self._bin_s,
             span_s=BIN_S,
@@ -359,7 +375,9 @@ class VirtualSession:
             ok=self._ok,
             errors=self._errors,
             output_tokens=self._tokens,
+            ttft_ms=(*self._first_ms, *map(self._ttft_ms, came)),
         )
+        self._first_ms.clear()
         self._sent = self._ok = self._errors = self._tokens = 0
         return told
 

@@ -36,6 +36,7 @@ from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.rest import HeldCharts, at_rest
 from llmtop.view.runs import cut
 from llmtop.view.verdict import verdict
+from llmtop.wording import wheel
 
 SAID_S = 4.0
 """How long an answer to a key stays on the event line."""
@@ -60,7 +61,7 @@ class Cockpit(Screen[None]):
         Binding("k", "knobs", "the server's knobs", tooltip="knobs", id="view.knobs"),
         Binding("v", "app.server_log", "the server's last lines", tooltip="log", id="view.log"),
         Binding("x", "stop_load", "stop the load at once", tooltip="stop", id="load.stop"),
-        Binding("enter", "hold", "take the load on offer", tooltip="hold", id="load.hold"),
+        Binding("enter", "hold", "take the load on offer", tooltip="take", id="load.hold"),
         Binding("u", "undo", "undo what a slider did", tooltip="undo", id="load.undo"),
         Binding("m", "mark", "mark this moment", tooltip="mark", id="run.mark"),
         Binding("r", "record", "pause or go on recording", tooltip="rec", id="run.record"),
@@ -246,7 +247,7 @@ class Cockpit(Screen[None]):
         elif condition.frozen:
             words["app.freeze"] = "thaw"
         if condition.note:
-            words["app.search"] = "stop search"
+            words |= wheel.STOPS.get(condition.pilot, {})
         if condition.offer is not None:
             words["load.hold"] = "again"
         if self.knobs.display:
