@@ -127,7 +127,9 @@ def latency_limits(slo: Slo) -> list[SloTarget]:
     return [target for target in slo.targets if target.metric in LATENCIES]
 
 
-def nearness(target: SloTarget, load: int, flow: Flow, wait_s: float, tail: float, aim: float) -> Nearness:
+def nearness(
+    target: SloTarget, load: int, flow: Flow, tail: float, aim: float, *, wait_s: float, tpot_s: float
+) -> Nearness:
     """Of one limit on a latency, with its figure to be kept at the share `aim` of it.
 
     Behind a full server every further user adds 1 / X to everybody's TTFT and E2E, so that the load at which they stand
@@ -136,12 +138,12 @@ def nearness(target: SloTarget, load: int, flow: Flow, wait_s: float, tail: floa
 
     Args:
         load: users commanded.
-        wait_s: mean TTFT.
         tail: the statistic over the mean.
+        wait_s, tpot_s: mean TTFT and TPOT.
     """
     goal_s, rate = aim * target.limit, flow.requests_per_s
     if target.metric == "tpot":
-        figure_s = tail * flow.tpot_s
+        figure_s = tail * tpot_s
         times = goal_s / figure_s if figure_s > 0 else np.inf
         return Nearness(target, figure_s, load * (times**BEHIND_QUEUE if flow.queued else times))
     mean_s = wait_s if target.metric == "ttft" else flow.e2e_s

@@ -13,7 +13,6 @@ import numpy as np
 from msgspec.structs import replace
 
 from llmtop.analysis.edge import QUEUED, Nearness, Tails, flow_of, latency_limits, nearest, nearness
-from llmtop.analysis.fits import Array
 from llmtop.domain.commands import SetLoad
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo
@@ -153,15 +152,17 @@ class EdgeHold:
             self._e2e_s = flow.e2e_s
             return
         self._e2e_s = flow.e2e_s
-        wait_s = self._pool(facts, samples_s, since_s)
-        if flow.waiting >= QUEUED:
-            wait_s = flow.ttft_s
+        tpot_s = self._pool(facts, since_s)
         if flow.queued:
             self._cliff = flow.served
+        means = {
+            "wait_s": flow.ttft_s if flow.waiting >= QUEUED else float(samples_s.mean()),
+            "tpot_s": flow.tpot_s if math.isnan(tpot_s) else (flow.tpot_s + tpot_s) / 2,  # half as much noise
+        }
         aims = {"tpot": AIM_TPOT}
         self._nearest = nearest(
             [
-                nearness(each, self._load, flow, wait_s, self._tails.of(each), aims.get(each.metric, AIM))
+                nearness(each, self._load, flow, self._tails.of(each), aims.get(each.metric, AIM), **means)
                 for each in self._targets
             ]
         )
@@ -189,17 +190,17 @@ class EdgeHold:
             self._marks.append(holding.frozen(self._load, why))
         return True
 
-    def _pool(self, facts: Facts, samples_s: Array, since_s: float) -> float:
-        """Keep what requests have told since the last turn for the tails. Returns the mean TTFT since the last act."""
+    def _pool(self, facts: Facts, since_s: float) -> float:
+        """Keep what requests have told since the last turn for the tails. Returns the mean TPOT of those that ended."""
         own = max(since_s, self._turn_s)
-        first = facts.first_tokens
+        first, table = facts.first_tokens, facts.requests
         self._tails.add("ttft", first.column("ttft_s")[first.column("t_s") > own])
-        table = facts.requests
         ended = (table.column("end_s") > own) & (table.column("ok") > 0)
-        for metric in ("tpot", "e2e"):
-            values_s = table.column(f"{metric}_s")[ended]
-            self._tails.add(metric, values_s[np.isfinite(values_s)])
-        return float(samples_s.mean())
+        told = {metric: table.column(f"{metric}_s")[ended] for metric in ("tpot", "e2e")}
+        tpot_s, e2e_s = (values_s[np.isfinite(values_s)] for values_s in told.values())
+        self._tails.add("tpot", tpot_s)
+        self._tails.add("e2e", e2e_s)
+        return float(tpot_s.mean()) if len(tpot_s) else math.nan
 
     def _act(self, near: Nearness, now_s: float) -> None:
         """One step to where the nearest limit is kept; none where that is not far enough to be sure of."""
