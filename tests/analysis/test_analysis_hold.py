@@ -216,7 +216,7 @@ def test_a_freeze_that_lasts_is_marked_once() -> None:
     lab = Lab(40)
     lab.live(4.0, red=True)
     assert lab.marks == ["hold begins at 40"]
-    lab.live(6.0, red=True)
+    lab.live(3.0, red=True)
     assert lab.marks == ["hold begins at 40", "hold is frozen at 40: client late"]
 
 
@@ -318,13 +318,12 @@ def test_behind_a_queue_tpot_takes_the_cube_of_what_it_takes_elsewhere() -> None
 
 
 def test_a_tail_is_over_the_mean_of_its_own_window_and_of_the_last_six() -> None:
-    target, tails = SloTarget("ttft", 2.0, "p95"), Tails()
+    target, tails = SloTarget("ttft", 2.0, "p99"), Tails()
     assert tails.of(target) == 1.0
     tails.add("ttft", np.array([0.1, 1.9]))
     for mean_s in (1.0, 2.0, 3.0, 4.0, 5.0):
         tails.add("ttft", np.full(9, mean_s))
-        assert tails.of(target) > 1.0 or mean_s > 2.0
-    assert float(np.quantile(np.concatenate(tails._pool["ttft"]), 1.0)) == pytest.approx(1.9)
+        assert tails.of(target) > 1.3
     tails.add("ttft", np.full(9, 6.0))
     assert tails.of(target) == 1.0
     assert tails.of(SloTarget("ttft", 2.0, "mean")) == 1.0
