@@ -16,7 +16,7 @@ from llmtop.domain.endpoint import Endpoint, EndpointState
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
-from llmtop.domain.run import Chapter, LoadChange
+from llmtop.domain.run import ChangeReason, Chapter, LoadChange
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.endpoint.control import control
 from llmtop.errors import EndpointUnreachable
@@ -99,12 +99,15 @@ async def test_whatever_a_hand_does_ends_the_offer(world: World, tmp_path: Path,
     await world.ended(session)
 
 
-async def test_a_search_that_does_not_know_yet_starts_no_load_meanwhile(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["search", "hold", "map"])
+async def test_who_steers_and_does_not_know_yet_starts_no_load_meanwhile(
+    world: World, tmp_path: Path, by: ChangeReason
+) -> None:
     session = await driving(world, tmp_path)
     world.found = failing()
     world.engines[0].untold = [refusals(0.75)]
     await world.clock.go(1.5)
-    await session.command(SetLoad(LoadPoint(concurrency=64), "search"))
+    await session.command(SetLoad(LoadPoint(concurrency=64), by))
     assert world.engines[0].commands == []
     await session.command(SetLoad(LoadPoint(concurrency=4)))
     assert world.engines[0].commands == [(LoadPoint(concurrency=4), "hand")]
