@@ -11,6 +11,7 @@ from llmtop.domain.load import Hold, LoadPoint, Ramp, Replay, Shape, Sine, Spike
 from llmtop.domain.profile import OF_CAPACITY, Fixed, LengthDistribution, LogNormal, Normal, Profile
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Curve, Kind, SloVerdict
 from llmtop.report.contents import ReportInput
+from llmtop.wording.advice import round_change
 from llmtop.wording.failures import failure
 from llmtop.wording.figures import PAGE, UNKNOWN, clock
 from llmtop.wording.names import bound_name, place_name, short_axis
@@ -360,18 +361,14 @@ FEWER_NOTE = (
 
 def fewer_rows(report: ReportInput) -> list[tuple[str, ...]]:
     """What each smaller number of slots gives, the most slots first."""
-
-    def change(share: float | None) -> str:
-        return UNKNOWN if share is None else PAGE.change(round(share, 2))
-
     return [
         (
             PAGE.whole(each.slots),
             *(PAGE.whole(math.floor(value)) for value in (each.users.value, each.users.low, each.users.high)),
             PAGE.latency(each.tpot_p95_ms),
             PAGE.count(each.output_tokens_per_s),
-            change(each.users_change),
-            change(each.tokens_change),
+            round_change(each.users_change, PAGE),
+            round_change(each.tokens_change, PAGE),
         )
         for each in reversed(report.assessment.what_if)
     ]

@@ -55,7 +55,7 @@ def facts(
         Fact("turned", "" if compared is None else compared.text, 2),
         Fact("binds", binds(assessment, condition.late), 4),
         _what_next(assessment, condition.late),
-        Fact("slots", fewer_slots(frame, assessment, condition.late), 2),
+        _fewer_slots(frame, assessment, condition.late),
         Fact("load", f"{load}: {holds}" if load and holds else load or holds, 3),
         _recording(frame, run_file),
     ]
@@ -106,12 +106,11 @@ def _what_next(assessment: Assessment, late: bool) -> Fact:
     return Fact("next", tries(assessment.cliff.next_levels) if assessment.cliff.next_levels else "", 0)
 
 
-def fewer_slots(frame: Frame, assessment: Assessment, late: bool) -> str:
-    """What fewer slots carry where that is more than now, and how to try it; empty: nothing is gained, or not known."""
-    told = assessment.fewer_slots
-    if told is None or not told.worth or late:
-        return ""
-    return told.text if frame.replay is not None else tried(told.text)
+def _fewer_slots(frame: Frame, assessment: Assessment, late: bool) -> Fact:
+    """What fewer slots carry where that is more than now, and of a live server how to try it."""
+    fewer = assessment.fewer_slots
+    told = fewer.text if fewer is not None and fewer.worth and not late else ""
+    return Fact("slots", tried(told) if told and frame.replay is None else told, 4, short=told)
 
 
 def _load(assessment: Assessment) -> str:

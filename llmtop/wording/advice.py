@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import LATENCIES
 from llmtop.domain.verdicts import Bound, Forecast, WhatIf
-from llmtop.wording.figures import TEXT
+from llmtop.wording.figures import TEXT, UNKNOWN, Figures
 from llmtop.wording.names import bound_name, load_unit, target_name
 
 REPLICA = "add a replica"
@@ -110,19 +110,21 @@ def fewer_slots(told: WhatIf, *, gate: bool) -> str:
     span = f"({low} to {high})"
     if not told.worth:
         return f"fewer slots carry no more: with {where} about {users} users at the SLO {span}"
-    return f"with {where}: about {users} users at the SLO {span}{_tokens(told.tokens_change)}"
+    tokens = "" if told.tokens_change is None else f", {round_change(told.tokens_change)} tokens/s"
+    return f"with {where}: about {users} users at the SLO {span}{tokens}"
 
 
 def tried(text: str) -> str:
-    """With how it is felt: a gate in the client, or a slider of the server, stands for its slots."""
-    return f"{text}; k, then the slots slider, tries it"
+    """With how it is felt without a restart: the slots slider is a gate in the client, or the server's own."""
+    return f"{text}; k and the slots slider try it"
 
 
-def _tokens(change: float | None) -> str:
-    if change is None:
-        return ""
-    share = round(change, 2)
-    return f", {'+' if share > 0 else '-'}{TEXT.round_percent(abs(share))} tokens/s" if share else ", as many tokens/s"
+def round_change(share: float | None, figures: Figures = TEXT) -> str:
+    """`+9 %`: so far a figure between levels is known."""
+    if share is None:
+        return UNKNOWN
+    whole = round(share, 2)
+    return f"{'+' if whole > 0 else '-' if whole < 0 else ''}{figures.round_percent(abs(whole))}"
 
 
 def _load(value: float, axis: Axis) -> str:

@@ -18,11 +18,14 @@ from llmtop.domain.verdicts import (
     Confidence,
     Curve,
     Gain,
+    Interval,
     Judgement,
     Kind,
     Recovery,
+    WhatIf,
 )
 from llmtop.report import ClientSummary, ReportInput, prose
+from llmtop.report.markdown import markdown_text
 from llmtop.report.page import html_text
 from llmtop.report.scales import Scale, latency_scale, load_scale, load_ticks
 from llmtop.wording.figures import nice_above
@@ -181,3 +184,26 @@ def test_earlier_measurements_are_said_on_top_and_drawn_where_they_are_on_the_sa
     grey = "Grey: b (max_num_seqs 16), measured before; before the restart, measured earlier in the run."
     assert prose.grey(beside) == grey
     assert grey in html_text(beside)
+
+
+def test_what_fewer_slots_carry_is_a_sentence_and_a_table_in_every_format(report: ReportInput) -> None:
+    few = WhatIf(slots=16, users=Interval(28.9, 24.2, 31.9), tpot_p95_ms=27.1, output_tokens_per_s=534.0)
+    best = WhatIf(
+        slots=24,
+        users=Interval(41.0, 38.0, 43.0),
+        tpot_p95_ms=32.3,
+        output_tokens_per_s=640.0,
+        users_change=0.139,
+        tokens_change=-0.05,
+        worth=True,
+        text="with 24 slots: about 41 users at the SLO (38 to 43), -5 % tokens/s",
+    )
+    told = structs.replace(report, assessment=structs.replace(report.assessment, what_if=(few, best)))
+    assert prose.fewer_rows(told) == [
+        ("24", "41", "38", "43", "32.3 ms", "640", "+14 %", "-5 %"),
+        ("16", "28", "24", "31", "27.1 ms", "534", "--", "--"),
+    ]
+    for page in (html_text(told), markdown_text(told)):
+        assert "With 24 slots: about 41 users at the SLO (38 to 43), -5" in page.replace("&nbsp;", " ")
+        assert "Fewer slots" in page
+    assert "Fewer slots" not in html_text(report) + markdown_text(report)

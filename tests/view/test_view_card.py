@@ -17,8 +17,10 @@ from llmtop.domain.verdicts import (
     Comparison,
     Diagnosis,
     Gain,
+    Interval,
     Judgement,
     Kind,
+    WhatIf,
 )
 from llmtop.view.arrangement import LEAST_CARD, PANEL_ROWS, arrange
 from llmtop.view.card import answer, binds, card, facts, holding, offered, rows_needed
@@ -26,6 +28,7 @@ from llmtop.view.condition import Condition
 from llmtop.view.glyphs import ASCII, UNICODE, Glyphs
 from llmtop.view.rest import LULL_S, HeldCharts, at_rest
 from llmtop.view.runs import Runs
+from llmtop.view.why import why
 
 ADVICE = (
     "raise --max-num-seqs to about 36: about 53 concurrent users at the SLO (50 now), then TPOT binds; more loses users"
@@ -56,6 +59,14 @@ COMPARED = Comparison(
     gain=Gain.FEWER,
     before=49,
     text="max_num_seqs 32 → 46: 49 → 36 concurrent users at the SLO, TPOT p95 binds now",
+)
+FEWER = WhatIf(
+    slots=48,
+    users=Interval(71.4, 66.2, 74.9),
+    users_change=0.4,
+    tokens_change=0.09,
+    worth=True,
+    text="with 48 slots: about 71 users at the SLO (66 to 74), +9 % tokens/s",
 )
 RUN_FILE = "~/.local/share/llmtop/runs/20261127-154609-laptop.llmtop"
 
@@ -91,6 +102,38 @@ def test_it_fits_and_what_is_cut_says_so(glyphs: Glyphs, width: int, compared: C
         assert all(len(row) <= width for row in shown)
         for row in shown:
             assert row[9:].removesuffix(glyphs.more).strip() in whole or row.endswith(glyphs.more)
+
+
+def test_what_fewer_slots_carry_is_told_where_that_is_more_and_how_to_try_it_where_there_is_a_server() -> None:
+    def said(frame: Frame = FRAME, late: bool = False, **change: object) -> str:
+        found = replace(FOUND, what_if=(replace(FEWER, **change),))
+        rows = facts(frame, found, Condition(late=late), UNICODE, "", None)
+        return next((row.text for row in rows if row.name == "slots"), "")
+
+    assert said() == f"{FEWER.text}; k and the slots slider try it"
+    assert said(replace(FRAME, replay=ReplayPosition(60.0, 1.0, True))) == FEWER.text
+    assert not said(worth=False)
+    assert not said(text="")
+    assert not said(late=True), "this machine is late: nothing is known of the server"
+    rows = told(replace(FOUND, what_if=(FEWER,)), UNICODE, 80, 7)
+    assert [row.split()[0] for row in rows if row[1:9].strip()] == [
+        "answer",
+        "binds",
+        "turn",
+        "slots",
+        "load",
+        "record",
+    ]
+    assert ADVICE in " ".join(" ".join(row[9:] for row in rows).split())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_facts_behind_the_verdict_tell_of_fewer_slots_that_carry_no_more_too(late: bool) -> None:
+    none = replace(
+        FEWER, worth=False, text="fewer slots carry no more: with 48 slots about 71 users at the SLO (66 to 74)"
+    )
+    behind = dict(why(replace(FOUND, what_if=(none,)), Condition(late=late)))
+    assert behind.get("fewer slots") == (None if late else [none.text])
 
 
 @pytest.mark.parametrize("compared", [None, COMPARED])
