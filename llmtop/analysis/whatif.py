@@ -36,6 +36,8 @@ UNEVEN, UNEVEN_LENGTHS = 0.9, 3.0
 """Roots of those who wait by which fewer of them may hold the SLO, and so many for each standard deviation of E2E over
 its mean: answers do not end in an even beat, and the tail of a short wait is far above its mean. By simulated servers,
 with lengths of a cv of 0.3 and of 1.0."""
+Line = list[tuple[int, float]]
+"""(requests that run, a figure with so many), the fewest first."""
 _ELSEWHERE = (Bound.CLIENT, Bound.NETWORK)
 """What makes levels a measure of something else than the server."""
 
@@ -64,7 +66,7 @@ def what_ifs(
     if any(level.thinking or _shared(level) for level in own):
         return ()
     wall = _wall(own, limits, cliff)
-    server = _Server(own, [_seen(level, wall, slo) for level in own], wall, slo, _most(levels, limits))
+    server = _Server.of(own, wall, slo, _most(levels, limits))
     now = _now(server, diagnosis.prediction)
     if now is not None and misses(now, capacity.at_slo, capacity.fails_at):
         return ()
@@ -91,14 +93,32 @@ def steadied(shown: Sequence[WhatIf], found: tuple[WhatIf, ...]) -> tuple[WhatIf
 class _Server:
     """The levels of one server, by what it ran at once."""
 
-    levels: Sequence[Level]
     seen: Sequence[Seen]
-    """Each of them."""
+    token_s: Line
+    """How long a token of all takes."""
+    tpot_s: Line
+    spread: dict[int, float]
+    """Standard deviation of E2E over its mean while nothing waits, by the requests that run."""
     wall: int | None
     """What it runs at once at the most; None: as far as was driven, all."""
     slo: Slo
     most: int
     """The largest load that may be driven, or that is not refused."""
+
+    @classmethod
+    def of(cls, levels: Sequence[Level], wall: int | None, slo: Slo, most: int) -> _Server:
+        seen = [level.remembered(("what if", slo, wall), partial(_seen, level, wall, slo)) for level in levels]
+        figures = [level.remembered("what if", partial(_figures, level)) for level in levels]
+        each = list(zip(seen, figures, strict=True))
+        return cls(
+            seen=seen,
+            token_s=_line([(one.running, one.running / one.tokens_per_s) for one in seen if one.tokens_per_s]),
+            tpot_s=_line([(one.running, told.tpot_p95_s) for one, told in each if told.tpot_p95_s is not None]),
+            spread={one.running: told.spread for one, told in each if not one.queued},
+            wall=wall,
+            slo=slo,
+            most=most,
+        )
 
     @property
     def top(self) -> int:
@@ -114,18 +134,14 @@ class _Server:
         users = carried(slots, self.seen, self.slo, self.most)
         if users is None or users.value < 1:
             return None
-        uneven = max(UNEVEN, UNEVEN_LENGTHS * self._spread(slots)) * math.sqrt(max(0.0, users.value - slots))
+        uneven = max(UNEVEN, UNEVEN_LENGTHS * self.spread.get(slots, 0.0)) * math.sqrt(max(0.0, users.value - slots))
         low = min(users.low, max(min(slots, users.value), users.value - uneven))
         return self.told(slots, Interval(users.value, low, users.high), now)
 
     def told(self, slots: int, users: Interval, now: float | None) -> WhatIf:
         tokens = self._tokens_per_s(min(users.value, slots))
         before = None if now is None else self._tokens_per_s(min(now, self.top))
-        tpot_s = _at(
-            min(users.value, slots),
-            [(each, each.remembered("what if tpot", partial(_tpot_p95_s, each))) for each in self.levels],
-            self.wall,
-        )
+        tpot_s = _at(min(users.value, slots), self.tpot_s)
         return WhatIf(
             slots=slots,
             users=users,
@@ -136,19 +152,9 @@ class _Server:
             tokens_change=tokens / before - 1 if tokens and before else None,
         )
 
-    def _spread(self, slots: int) -> float:
-        """Standard deviation of E2E over its mean, with so many running."""
-        each = zip(self.seen, self.levels, strict=True)
-        own = [level.samples("e2e") for seen, level in each if seen.running == slots and not seen.queued]
-        return max((float(values.std() / values.mean()) for values in own if len(values)), default=0.0)
-
     def _tokens_per_s(self, running: float) -> float | None:
         """By how long a token takes with so many running, which is nearly a straight line."""
-        each = [
-            (level, None if not level.output_tokens_per_s else _running(level, self.wall) / level.output_tokens_per_s)
-            for level in self.levels
-        ]
-        token_s = _at(running, each, self.wall)
+        token_s = _at(running, self.token_s)
         return None if token_s is None else running / token_s
 
 
@@ -189,13 +195,16 @@ def _now(server: _Server, forecast: Forecast | None) -> float | None:
 
 def _seen(level: Level, wall: int | None, slo: Slo) -> Seen:
     load = max(1, round(level.load))
+    told = [(each, level.samples(each.metric) if each.metric in LATENCIES else EMPTY) for each in slo.targets]
     return Seen(
         load=load,
         gate=wall,
         e2es=min(level.n / max(load, FEW), (TAIL_NOISE / max(_doubt(level, slo), 1e-9)) ** 2),
         requests_per_s=level.load / (level.mean("e2e") or math.inf),
         tokens_per_s=level.output_tokens_per_s or 0.0,
-        figures=level.remembered(("what if", slo), partial(_figures, level, slo)),
+        figures=tuple(
+            (target.name, statistic(values, target)) for target, values in told if len(values) >= MIN_SAMPLES
+        ),
         n=level.n,
     )
 
@@ -206,30 +215,33 @@ def _doubt(level: Level, slo: Slo) -> float:
     return max((tail.se * min(1.0, tail.y / target.limit) for target, tail in told if tail is not None), default=0.0)
 
 
-def _figures(level: Level, slo: Slo) -> tuple[tuple[str, float], ...]:
-    told = [(each, level.samples(each.metric) if each.metric in LATENCIES else EMPTY) for each in slo.targets]
-    return tuple((target.name, statistic(values, target)) for target, values in told if len(values) >= MIN_SAMPLES)
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    tpot_p95_s: float | None
+    spread: float
 
 
-def _running(level: Level, wall: int | None) -> float:
-    return level.load if wall is None else min(level.load, wall)
+def _figures(level: Level) -> _Figures:
+    tpot_s, e2e_s = level.samples("tpot"), level.samples("e2e")
+    return _Figures(
+        tpot_p95_s=float(np.quantile(tpot_s, 0.95)) if len(tpot_s) >= FAINT_BELOW else None,
+        spread=float(e2e_s.std() / e2e_s.mean()) if len(e2e_s) else 0.0,
+    )
 
 
-def _tpot_p95_s(level: Level) -> float | None:
-    values = level.samples("tpot")
-    return float(np.quantile(values, 0.95)) if len(values) >= FAINT_BELOW else None
+def _line(told: Sequence[tuple[int, float]]) -> Line:
+    """Means of the values, by the requests that run."""
+    by_running: dict[int, list[float]] = {}
+    for running, value in told:
+        by_running.setdefault(running, []).append(value)
+    return [(running, sum(values) / len(values)) for running, values in sorted(by_running.items())]
 
 
-def _at(running: float, told: Sequence[tuple[Level, float | None]], wall: int | None) -> float | None:
+def _at(running: float, line: Line) -> float | None:
     """A figure with so many running, on the straight line between the levels around; None: none is near enough."""
-    means: dict[float, list[float]] = {}
-    for level, value in told:
-        if value is not None:
-            means.setdefault(_running(level, wall), []).append(value)
-    at = sorted(means)
-    if not at or running < (1 - NEAR) * at[0] or running > (1 + NEAR) * at[-1]:
+    if not line or running < (1 - NEAR) * line[0][0] or running > (1 + NEAR) * line[-1][0]:
         return None
-    return float(np.interp(running, at, [float(np.mean(means[each])) for each in at]))
+    return float(np.interp(running, [at for at, _ in line], [value for _, value in line]))
 
 
 def _lowered(forecast: Forecast | None) -> int | None:

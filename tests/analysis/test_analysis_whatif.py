@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 from advising import SERVERS, Server, predicted, ramp, true_capacity
 from msgspec import structs
+from virtual import VirtualSession
 
-from llmtop.analysis import Level, Limits
+from llmtop.analysis import Level, Limits, assess
 from llmtop.analysis.advice import advised
 from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.judge import judge
 from llmtop.analysis.service import WAIT_TAIL
 from llmtop.analysis.whatif import NEAR, steadied, what_ifs
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment, Bound, Capacity, CliffVerdict, Diagnosis, Forecast, Kind, Turn, WhatIf
+from llmtop.simulator.engine import load_preset
 
 SLO = parse_slo("ttft_p95<2s,tpot_p95<50ms")
 LOADS = (4, 8, 16, 24, 32, 48, 72)
@@ -208,6 +211,22 @@ def test_what_is_said_stays_while_only_its_figures_move_a_little() -> None:
     assert said in steadied(rows, moved)
     assert steadied((), rows) == rows
     assert steadied(rows, ()) == ()
+
+
+@pytest.mark.parametrize("void", ["", "late", "fails", "rate"])
+def test_void_figures_tell_nothing_of_fewer_slots(void: str) -> None:
+    """The client late all the while, all requests failed, and an open loop, whose rate is asked for and not carried."""
+    preset = load_preset("laptop").with_knobs({"max_num_seqs": 8})
+    loads = (
+        [LoadPoint(rate_rps=rate) for rate in (1, 2)] if void == "rate" else [LoadPoint(concurrency=n) for n in (4, 12)]
+    )
+    session = VirtualSession(preset, loads[0], client=True)
+    session.late, session.fails = void == "late", 1.0 if void == "fails" else 0.0
+    for point in loads:
+        session.command(point)
+        session.run_until(session.now_s + 15.0)
+    found = assess(session.facts, session.end(SLO), SLO, now_s=session.now_s)
+    assert [row.slots for row in found.what_if] == ([] if void else [4])
 
 
 def server(name: str) -> Server:
