@@ -5,6 +5,7 @@ The twin (`simulator/engine/twin.py`) is fitted to what `grounds.py` gathers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from llmtop.analysis.grounds import Grounds
 from llmtop.domain.settings import KV_TOKENS, is_kv, is_slots, setting_key
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import ForeseenPoint, Foresight, Interval
+from llmtop.domain.verdicts import ForeseenPoint, Foresight, Gap, Interval
 from llmtop.simulator.engine.twin import Asked, Band, Foreseen, Outside, Twin, fit
 from llmtop.wording import foresight as words
 
@@ -101,6 +102,7 @@ def _foreseen(twin: Twin, told: Foresight, asked: Asked, wish: Wish, slo: Slo) -
         users=_interval(users),
         wall=_interval(wall),
         points=() if isinstance(curve, Outside) else tuple(map(_point, curve)),
+        gaps=_gaps(twin, asked, wish.loads),
         off=twin.off,
         band=twin.band,
         levels=twin.levels,
@@ -135,6 +137,11 @@ def _wall(twin: Twin, asked: Asked, slo: Slo) -> Band | Outside:
     return min(found, key=lambda band: band.value, default=queue)
 
 
+def _gaps(twin: Twin, asked: Asked, loads: tuple[float, ...]) -> tuple[Gap, ...]:
+    found = ((load, twin.at(load, asked)) for load in loads)
+    return tuple(Gap(load, at.reason, at.try_this) for load, at in found if isinstance(at, Outside))
+
+
 def _interval(band: Band | Outside | None) -> Interval | None:
     return Interval(band.value, band.low, band.high) if isinstance(band, Band) else None
 
@@ -156,6 +163,9 @@ def _point(at: Foreseen) -> ForeseenPoint:
         tpot_p95_ms=_ms(at.tpot_p95_s),
         output_tokens_per_s=_plain(at.output_tokens_per_s),
         requests_per_s=_plain(at.requests_per_s),
+        running=at.running,
+        waiting=at.waiting if math.isfinite(at.waiting) else None,
+        kv_usage=at.kv_usage,
     )
 
 

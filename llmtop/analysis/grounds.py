@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from llmtop.analysis import buffering
 from llmtop.analysis.cut import cut_of
+from llmtop.analysis.diagnosis import is_client_bound
 from llmtop.analysis.failing import all_failed
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.levels import Level
@@ -54,15 +55,12 @@ class Grounds:
     """Why there can be no twin; empty: nothing speaks against it."""
 
 
-def grounds_of(
-    facts: Facts, meta: RunMeta, curves: Sequence[MeasuredCurve], at: int = -1, *, void: bool = False
-) -> Grounds:
+def grounds_of(facts: Facts, meta: RunMeta, curves: Sequence[MeasuredCurve], at: int = -1) -> Grounds:
     """Those of the server of one curve of a run.
 
     Args:
         curves: all of the run (`Ledger.curves(..., every=True)`).
         at: which of them is asked about.
-        void: the client was the bottleneck.
     """
     if not curves:
         return Grounds()
@@ -89,7 +87,7 @@ def grounds_of(
         output_tokens=limits.output_tokens,
         block_tokens=block_tokens,
         several=len({(curve.point.prompt_tokens, curve.point.output_tokens) for curve in own}) > 1,
-        void=words.CLIENT if void else _void(facts, meta, current),
+        void=_void(facts, meta, current),
     )
 
 
@@ -246,6 +244,9 @@ def _kv_tokens(settings: Mapping[str, float]) -> float | None:
 def _void(facts: Facts, meta: RunMeta, current: MeasuredCurve) -> str:
     """Why no twin can be made of a run, whatever its levels are."""
     speculation = [(name, value) for name, value in current.traits if name in SPECULATION]
+    red = facts.client.column("red")
+    if len(red) and is_client_bound(float(red.mean())):
+        return words.CLIENT
     if all_failed(facts):
         return words.FAILING
     if buffering.arrival_of(facts) is not None:

@@ -34,7 +34,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "predict": (
         "llmtop predict h100-llama-3.1-8b --set max_num_seqs=128",
-        "llmtop predict laptop --concurrency 8,16,32,64 --json",
+        "llmtop predict --fit last --set max_num_seqs=192",
     ),
     "knobs": ("llmtop knobs --print > llmtop_knobs.py", "llmtop knobs http://127.0.0.1:8000"),
     "doctor": (

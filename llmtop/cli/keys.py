@@ -26,7 +26,7 @@ from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Distribution, Frame, Totals
 from llmtop.domain.run import Ending
 from llmtop.domain.tuning import Tune
-from llmtop.domain.verdicts import Assessment, CliffVerdict
+from llmtop.domain.verdicts import Assessment, CliffVerdict, Foresight
 from llmtop.exchange.told import ForeignSide
 from llmtop.load.selftest import Row
 from llmtop.profiles import ProfileEntry
@@ -136,6 +136,12 @@ def documents() -> dict[str, Keys]:
             **keys_of(ReportInput),
         },
         "llmtop predict --json": {**head, **prediction, **verdicts},
+        "llmtop predict --fit RUN --json": {
+            **head,
+            "run": Key(str, "The file that the twin was fitted to."),
+            "slo": Key(str, "By which users are counted."),
+            **keys_of(Foresight),
+        },
         "llmtop doctor --json": {**head, **keys_of(EndpointInfo)},
         "llmtop selftest --json": {**head, "rows": Key(tuple[Row, ...]), "verdict": Key(str)},
         "llmtop profiles --json": {**head, "profiles": Key(tuple[ProfileEntry, ...])},

@@ -101,13 +101,13 @@ def _simulated(parser: _Parser) -> None:
     _knobs(parser)
 
 
-def _knobs(parser: _Parser) -> None:
+def _knobs(parser: _Parser, what: str = "turn a knob of the simulated engine (max_num_seqs=64)") -> None:
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KNOB=N",
-        help="turn a knob of the simulated engine (max_num_seqs=64)",
+        help=what,
     )
 
 
@@ -367,7 +367,11 @@ def _tune(parser: _Parser) -> None:
 
 
 def _predict(parser: _Parser) -> None:
-    parser.add_argument("preset", metavar="PRESET", help="shipped name or TOML file; or a run of one (last)")
+    parser.add_argument("preset", nargs="?", metavar="PRESET", help="shipped name or TOML file; or a run of one (last)")
+    parser.add_argument(
+        "--fit", metavar="RUN", help="in place of a preset a twin of the server that a run has measured; or LEVELS.csv"
+    )
+    parser.add_argument("--axis", choices=("concurrency", "rate"), default="concurrency", help="of a table's levels")
     parser.add_argument(
         "--concurrency", metavar="N,N,...", help="closed loop (default: to past the slots, then closing in on the SLO)"
     )
@@ -386,7 +390,7 @@ def _predict(parser: _Parser) -> None:
     parser.add_argument(
         "--per-level", type=_number(bounds.REQUESTS), default=None, metavar="N", help="requests measured at each level"
     )
-    _knobs(parser)
+    _knobs(parser, "turn a knob of the simulated engine, or slots and KV cache of a twin (max_num_seqs=64)")
     _slo(parser)
     parser.add_argument("--seed", type=_SEED, default=0)
     parser.add_argument("--json", action="store_true", help="as JSON")

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 
 from llmtop.analysis.predicted import MOST_USERS, assess_prediction, predict_edge
+from llmtop.cli.numbers import numbers
 from llmtop.cli.output import complain, print_json, say, verdicts_json
 from llmtop.cli.recorded import driven_preset
 from llmtop.cli.target import knobs_of
 from llmtop.domain.bounds import SENT_RATE, Quantity
-from llmtop.domain.plain import plain
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import UsageError
@@ -30,12 +30,16 @@ from llmtop.simulator.engine import (
 from llmtop.wording.figures import TEXT
 from llmtop.workload.traces import read_rows
 
-MOST_LEVELS = 100
-"""Of one prediction."""
 USERS = Quantity("users", 1, MOST_USERS, "users", whole=True)
 
 
 def main(arguments: argparse.Namespace) -> int:
+    if arguments.fit is not None:
+        from llmtop.cli import foresee
+
+        return foresee.main(arguments)
+    if arguments.preset is None:
+        raise UsageError("predict what? name a preset (`llmtop sim --list`), or a run to fit a twin to: --fit last")
     driven = driven_preset(arguments.preset)
     preset = load_preset(arguments.preset if driven is None else driven[0])
     knobs: dict[str, bool | int | float | str] = {**({} if driven is None else driven[1]), **knobs_of(arguments.set)}
@@ -43,8 +47,8 @@ def main(arguments: argparse.Namespace) -> int:
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]}: give one of them")
     slo = parse_slo(arguments.slo) if arguments.slo is not None else Slo()
-    levels = tuple(map(int, _numbers("--concurrency", arguments.concurrency, USERS)))
-    rates = _numbers("--rate", arguments.rate, SENT_RATE)
+    levels = tuple(map(int, numbers("--concurrency", arguments.concurrency, USERS)))
+    rates = numbers("--rate", arguments.rate, SENT_RATE)
     asked = {"prompt_tokens": arguments.prompt_tokens, "output_tokens": arguments.output_tokens}
     asked |= {"shared_prefix": arguments.shared_prefix}
     lengths = Lengths(**{name: value for name, value in asked.items() if value is not None})
@@ -122,21 +126,6 @@ def _cells(point: PredictedPoint) -> tuple[str, ...]:
         TEXT.count(point.waiting_mean),
         TEXT.percent(point.kv_usage_max),
     )
-
-
-def _numbers(option: str, text: str | None, quantity: Quantity) -> tuple[float, ...]:
-    """The numbers of a list; none: the option was not given."""
-    parts = [] if text is None else text.split(",")
-    if len(parts) > MOST_LEVELS:
-        raise UsageError(f"{option}: {len(parts):,} numbers; at most {MOST_LEVELS} levels are predicted at once")
-    numbers = []
-    for part in parts:
-        try:
-            numbers.append(quantity.read(part))
-        except ValueError as error:
-            said = f"{option} {plain(text or '', 60)}: {plain(part, 40)!r}: {error}"
-            raise UsageError(f"{said}; write numbers with commas, like 1,2,4,8") from None
-    return tuple(numbers)
 
 
 def _requests(path: Path) -> tuple[ReplayRequest, ...]:

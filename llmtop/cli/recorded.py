@@ -38,7 +38,7 @@ def driven_preset(text: str) -> tuple[str, dict[str, float]] | None:
         preset, knobs = simulated_by(reader.meta, chapters)
     if preset is None:
         raise UsageError(
-            f"{plain(text, 60)}: drove a real server, which no preset stands for; name the preset that is like it"
+            f"{plain(text, 60)}: drove a real server, which no preset stands for: fit a twin to it (--fit)"
         )
     return preset, dict(knobs)
 

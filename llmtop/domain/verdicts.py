@@ -329,6 +329,19 @@ class ForeseenPoint(Struct, frozen=True, kw_only=True):
     tpot_p95_ms: Interval
     output_tokens_per_s: Interval
     requests_per_s: Interval
+    running: float = 0.0
+    waiting: float | None = None
+    """None: more and more."""
+    kv_usage: float | None = None
+
+
+class Gap(Struct, frozen=True):
+    """A load of which nothing is foreseen."""
+
+    load: float
+    reason: str
+    missing: str = ""
+    """What would make it known."""
 
 
 class Foresight(Struct, frozen=True, kw_only=True):
@@ -346,6 +359,8 @@ class Foresight(Struct, frozen=True, kw_only=True):
     wall: Interval | None = None
     """Load from which a queue forms, or TPOT breaks its limit, whichever comes first."""
     points: tuple[ForeseenPoint, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    """Loads that were asked about and lie outside of what is foreseen."""
     off: float | None = None
     """Share by which the level that was left out of the fit is missed; None: there is no twin."""
     band: float | None = None

@@ -5,6 +5,7 @@ results of another tool.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from llmtop.recording.reader import RunReader
 from llmtop.recording.shelf import run_path
 
 if TYPE_CHECKING:
+    from llmtop.analysis.grounds import Grounds
     from llmtop.analysis.levels import Level
     from llmtop.analysis.sides import Side
 
@@ -65,8 +67,9 @@ def sides_at(text: str, slo: Slo | None = None, axis: Axis = "concurrency") -> t
     if part is None:
         return sides
     if not 1 <= part <= len(sides):
-        there = "1 alone" if len(sides) == 1 else f"1 to {len(sides)}"
-        raise RunFileError(path, f"has no configuration {part} with levels; it has {there}")
+        from llmtop.host.review import no_such_part
+
+        raise RunFileError(path, no_such_part(part, len(sides)))
     return (sides[part - 1],)
 
 
@@ -74,6 +77,37 @@ def side_at(text: str, slo: Slo | None = None) -> Side:
     """As `sides_at`, of several the last, which its own verdicts are about."""
     side = sides_at(text, slo)[-1]
     return side if _parted(text)[1] is not None or side.source is None else replace(side, name=_own_name(side))
+
+
+def grounds_at(
+    text: str, axis: Axis = "concurrency", prompt_tokens: float | None = None, output_tokens: float | None = None
+) -> tuple[Grounds, Slo, Path]:
+    """What the twin of the server rests on that was measured there, the SLO that it was judged by, and the file.
+
+    Args:
+        text: as of `sides_at`.
+        axis: of a table's levels.
+        prompt_tokens, output_tokens: of a table that does not tell them.
+
+    Raises:
+        FileError: there is no such file, it cannot be read, or has no such configuration.
+    """
+    from llmtop.analysis.grounds import grounds_of_levels
+    from llmtop.host.review import grounds_of_run
+
+    def of(levels: Sequence[Level], axis: Axis) -> Grounds:
+        return grounds_of_levels(levels, axis, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
+
+    if is_table(text):
+        path = path_of(text)
+        return of(levels_at(path), axis), Slo(), path
+    run, part = _parted(text)
+    path = run_path(run)
+    if looks_foreign(path):
+        side = sides_at(text)[-1]
+        return of(side.levels, side.axis), Slo(), path
+    grounds, slo = grounds_of_run(path, part)
+    return grounds, slo, path
 
 
 def _own_name(side: Side) -> str:

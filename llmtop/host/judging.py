@@ -83,7 +83,7 @@ class Judge:
 
             fresh = with_baselines(fresh, sides, facts, meta)
         if self._foresees:
-            fresh = replace(fresh, foreseen=self._foreseen(facts, meta, fresh, anew=full))
+            fresh = replace(fresh, foreseen=self._foreseen(facts, meta, anew=full))
         self._said = self._calm(said, fresh) if live else fresh
         self._full = full
         return self._said
@@ -93,10 +93,10 @@ class Judge:
         asked = self.imagined
         if self._said is not None and self._asked != asked:
             self._asked = asked
-            self._said = replace(self._said, foreseen=self._foreseen(facts, meta, self._said, anew=False))
+            self._said = replace(self._said, foreseen=self._foreseen(facts, meta, anew=False))
         return self._said
 
-    def _foreseen(self, facts: Facts, meta: RunMeta, fresh: Assessment, *, anew: bool) -> Foresight | None:
+    def _foreseen(self, facts: Facts, meta: RunMeta, *, anew: bool) -> Foresight | None:
         """What is foreseen of the settings that are asked about; without any, of the server as it stands at rest.
 
         Args:
@@ -111,7 +111,7 @@ class Judge:
 
         if anew or self._grounds is None:
             curves = self._ledger.curves(facts, meta, finished_requests(facts), facts.t_s, every=True)
-            self._grounds = grounds_of(facts, meta, curves, void=fresh.judgement.void)
+            self._grounds = grounds_of(facts, meta, curves)
         self._seer = self._seer or Seer()
         told = self._seer.ask(self._grounds, Wish(settings=settings), self.slo)
         return told if settings or told.off is not None else None

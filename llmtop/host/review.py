@@ -9,7 +9,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from llmtop import __version__
+from llmtop.analysis.grounds import Grounds, grounds_of
+from llmtop.analysis.measured import Ledger
 from llmtop.analysis.percentiles import figures_of
+from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.sides import Side, sides_of
 from llmtop.domain.compared import Compared
 from llmtop.domain.figures import RunFigures
@@ -19,6 +22,7 @@ from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
+from llmtop.errors import RunFileError
 from llmtop.host.judging import Judge
 from llmtop.meter.facts import Facts
 from llmtop.meter.frames import whole_run_timeline
@@ -61,6 +65,30 @@ def sides_of_run(run: Path, slo: Slo | None = None) -> tuple[Side, ...]:
         opinion = Judge(slo, foresees=False)(facts, meta, full=True)
     sides = sides_of(meta.label or run.stem, facts, meta, slo, opinion)
     return tuple(dataclasses.replace(side, source=run) for side in sides)
+
+
+def grounds_of_run(run: Path, part: int | None = None) -> tuple[Grounds, Slo]:
+    """What the twin of a recording's server rests on, and the SLO of its profile.
+
+    Args:
+        part: which of its configurations with levels is meant, from 1; None: the last.
+
+    Raises:
+        RunFileError: it cannot be read, or has no such configuration.
+    """
+    with RunReader(run) as reader:
+        facts, meta = Facts.of(reader.batches()), _over(reader)
+    curves = Ledger().curves(facts, meta, finished_requests(facts), facts.t_s, every=True)
+    with_levels = [at for at, curve in enumerate(curves) if curve.levels]
+    if part is not None and not 1 <= part <= len(with_levels):
+        raise RunFileError(run, no_such_part(part, len(with_levels)))
+    at = -1 if part is None else with_levels[part - 1]
+    return grounds_of(facts, meta, curves, at), meta.profile.slo
+
+
+def no_such_part(part: int, of: int) -> str:
+    there = "none" if not of else "1 alone" if of == 1 else f"1 to {of}"
+    return f"has no configuration {part} with levels; it has {there}"
 
 
 def timeline_of_run(run: Path) -> Timeline:

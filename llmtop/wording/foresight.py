@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llmtop.domain.load import Axis
 from llmtop.domain.settings import KV_TOKENS, is_kv, is_slots, setting_key
@@ -94,6 +94,31 @@ def foreseen_text(
     names = [target_name(name) for name in unheld]
     left = f"{listed(names)} {'are' if len(names) > 1 else 'is'} not foreseen" if names else ""
     return f"{subject}: {'; '.join(filter(None, (*found, left, sure_text(off, levels, figures), try_this)))}"
+
+
+def band_text(interval: Interval, written: Callable[[float], str]) -> str:
+    """`142 ms (128 to 156 ms)`: a unit that both bounds have stands once; none where they are the figure."""
+    value, low, high = map(written, (interval.value, interval.low, interval.high))
+    if value == low == high:
+        return value
+    unit = high.rpartition(" ")[2]
+    return f"{value} ({low.removesuffix(f' {unit}') if unit.isalpha() else low} to {high})"
+
+
+def measured_text(slots: float | None, told: Foresight, figures: Figures = TEXT) -> str:
+    """`twin of 9 levels, 32 slots, 192/64 tokens`: of what, and of which requests."""
+    lengths = [told.prompt_tokens, told.output_tokens]
+    parts = [
+        f"twin of {told.levels} levels",
+        "" if slots is None else f"{figures.whole(slots)} slots",
+        f"{'/'.join(map(figures.whole, lengths))} tokens" if all(lengths) else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def gap_text(load: float, axis: Axis, reason: str, try_this: str, figures: Figures = TEXT) -> str:
+    """`256 users: --, 256 running is more than twice the 64 that were measured; hold 128 users for 10 s`"""
+    return outside_text(f"{figures.load(load, axis)} {short_unit(axis, load)}", reason, try_this)
 
 
 def outside_text(subject: str, reason: str, try_this: str) -> str:

@@ -16,7 +16,7 @@ from llmtop.analysis.levels import Level, Stated, Statistic
 from llmtop.analysis.measured import MeasuredCurve
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
-from llmtop.domain.samples import ServerSnapshot
+from llmtop.domain.samples import ClientSample, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.simulator.engine.twin import Known, Measured
 from llmtop.wording import foresight as words
@@ -42,8 +42,8 @@ def curve(levels: tuple[Level, ...] = LEVELS, *, point: LoadPoint = POINT, **mor
     return MeasuredCurve(parts, point.axis, point, levels, requests_of([]), **more)  # type: ignore[arg-type]
 
 
-def grounds(*curves: MeasuredCurve, at: int = -1, **more: object) -> Grounds:
-    return grounds_of(facts_of(requests=[record(1.0)]), meta_of(), curves or (curve(),), at, **more)  # type: ignore[arg-type]
+def grounds(*curves: MeasuredCurve, at: int = -1) -> Grounds:
+    return grounds_of(facts_of(requests=[record(1.0)]), meta_of(), curves or (curve(),), at)
 
 
 @pytest.fixture
@@ -134,7 +134,9 @@ def test_the_cache_is_the_one_that_the_asked_part_of_a_run_had() -> None:
 
 
 def test_no_twin_is_made_where_the_client_was_slow_or_all_fail(seer: Seer) -> None:
-    assert seer.ask(grounds(void=True), wish(max_num_seqs=64), SLO).text == f"no twin: {words.CLIENT}"
+    late = [ClientSample(t_s=float(at), lag_p99_ms=900.0, tpot_ms=10.0) for at in range(1, 20)]
+    slow = grounds_of(facts_of(requests=[record(1.0)], client=late), meta_of(), (curve(),))
+    assert seer.ask(slow, wish(max_num_seqs=64), SLO).text == f"no twin: {words.CLIENT}"
     failed = facts_of(requests=[record(1.0, outcome=Outcome.HTTP_ERROR)], bins=bins_of(2.0, 1))
     void = grounds_of(failed, meta_of(), (curve(),)).void
     assert void == words.FAILING
