@@ -14,7 +14,7 @@ from rich.text import Text
 
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import CliffVerdict, Curve, Kind
-from llmtop.view.ghosts import Ghost, value_of
+from llmtop.view.ghosts import Ghost, Twin, value_of
 from llmtop.view.runs import Runs, joined
 from llmtop.wording.figures import TIGHT, nice_above
 
@@ -39,17 +39,21 @@ def draw_curve(
     *,
     plain: bool = False,
     dots: str = "·",
+    twin: Twin | None = None,
+    twin_dots: str = "◦",
 ) -> list[Runs]:
     """p50 and p95 of `metric` over load, both axes logarithmic; `height` rows of `width` cells.
 
     Of a ghost one statistic is drawn, in a grey line of `dots` with its sign at the levels; the SLO is a level line
-    with `limit` on it, the cliff an upright one behind the levels.
+    with `limit` on it, the cliff an upright one behind the levels. What is foreseen is a line of `twin_dots` between
+    its bounds, faint lines of `dots`.
     """
     import plotext
 
     lines = [(_pairs(curve, metric, stat), stat, role) for curve in curves for stat, role in _LINES]
     behind = [(_pairs(ghost.curve, metric, ghost.stat), ghost.sign) for ghost in ghosts]
-    drawn = [pair for pairs in (*(each[0] for each in lines), *(each[0] for each in behind)) for pair in pairs]
+    seen = (*(each[0] for each in lines), *(each[0] for each in behind), () if twin is None else twin.line)
+    drawn = [pair for pairs in seen for pair in pairs]
     if not drawn:
         return []
     loads, values = [load for load, _ in drawn], [value for _, value in drawn]
@@ -71,12 +75,16 @@ def draw_curve(
         plotext.text(limit, math.log(left), math.log(limit_ms), color=_NUMBERS["over"], alignment="left")
     if cliff is not None and cliff.at and cliff.kind in (Kind.CLIFF, Kind.GRADUAL):
         _line([cliff.at, cliff.at], [low, high], "over", "|" if plain else "│")
+    if twin is not None:
+        for bound in (twin.low, twin.high):
+            _line(*_columns(bound), "faint", dots)
+        _line(*_columns(twin.line), "ghost", twin_dots)
     for pairs, sign in reversed(behind):
-        _line([load for load, _ in pairs], [value for _, value in pairs], "ghost", dots)
+        _line(*_columns(pairs), "ghost", dots)
         _dots(pairs, "ghost", sign)
     for pairs, stat, role in lines:
         if pairs:
-            _line([load for load, _ in pairs], [value for _, value in pairs], role, marker)
+            _line(*_columns(pairs), role, marker)
             if stat == "p95":
                 _dots(pairs, role, "o" if plain else "●")
     plotext.xticks(*_ticks(_one_two_five(left, right, max(4, width // TICK_CELLS)), TIGHT.exact))
@@ -104,6 +112,10 @@ def _dots(pairs: Sequence[tuple[float, float]], role: str, marker: str) -> None:
 def _pairs(curve: Curve, metric: Latency, stat: Stat) -> list[tuple[float, float]]:
     """(load, milliseconds) of the levels where it is known, lowest load first."""
     return sorted((p.load, v) for p in curve.points if p.load > 0 and (v := value_of(p, metric, stat)))
+
+
+def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [load for load, _ in pairs], [value for _, value in pairs]
 
 
 def _decades(low: float, high: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Curves of before, behind the one that is driven: which are drawn, the legend that names them, their figures."""
+"""Curves behind the one that is driven, of before and foreseen: which are drawn, their names, their figures."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from llmtop.domain.slo import Latency, Stat
-from llmtop.domain.verdicts import Assessment, Curve, LevelPoint
+from llmtop.domain.verdicts import Assessment, Curve, Interval, LevelPoint
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Runs
 from llmtop.wording.beside import AS_IT_BEGAN, lacks, other_axis
 from llmtop.wording.figures import TIGHT
+from llmtop.wording.foresight import legend_text
 
 LABEL_PARTS = " · "
 """Between the parts of a curve's label."""
@@ -48,6 +49,30 @@ class Ghosts(Struct, frozen=True, kw_only=True):
         return bool(self.drawn or self.apart)
 
 
+class Twin(Struct, frozen=True, kw_only=True):
+    """The curve that is foreseen with settings that nobody has turned yet: (load, milliseconds) of each line."""
+
+    name: str
+    line: tuple[tuple[float, float], ...]
+    low: tuple[tuple[float, float], ...]
+    high: tuple[tuple[float, float], ...]
+    """Between which it lies."""
+
+
+def twin_of(assessment: Assessment | None, metric: Latency) -> Twin | None:
+    """None: nobody asks about other settings, nothing is foreseen of them, or not this latency, or over other loads."""
+    foreseen = None if assessment is None else assessment.foreseen
+    if assessment is None or foreseen is None or not foreseen.settings:
+        return None
+    own = next((curve for curve in reversed(assessment.curves) if not curve.ghost), None)
+    known = [(point.load, getattr(point, f"{metric}_p95_ms", None)) for point in foreseen.points]
+    told = [(load, at) for load, at in known if isinstance(at, Interval)]
+    if not told or (own is not None and own.axis != foreseen.axis):
+        return None
+    lines = {end: tuple((load, getattr(at, end)) for load, at in told) for end in ("value", "low", "high")}
+    return Twin(name=legend_text(foreseen, TIGHT), line=lines["value"], low=lines["low"], high=lines["high"])
+
+
 def ghosts_of(assessment: Assessment | None, metric: Latency, glyphs: Glyphs) -> Ghosts:
     """Earlier measurements in the order in which they were asked for, then what this run drove, the newest first."""
     drawn: list[Ghost] = []
@@ -77,20 +102,22 @@ def _found(assessment: Assessment) -> Iterator[Ghost]:
             yield Ghost(name=name or AS_IT_BEGAN, curve=curve, reason=reason)
 
 
-def legend(ghosts: Ghosts, glyphs: Glyphs, width: int) -> Runs:
+def legend(ghosts: Ghosts, glyphs: Glyphs, width: int, twin: Twin | None = None) -> Runs:
     """Which sign is which, what was set of each, what is not drawn and why, in at most `width` cells.
 
-    What has no room loses what was set, then the end of its name; what is left out then is counted.
+    What is foreseen stands first. What has no room loses what was set, then the end of its name; what is left out then
+    is counted.
     """
     every = (*ghosts.drawn, *ghosts.apart)
+    first: list[Runs] = [] if twin is None else [[(f"{glyphs.twin} ", "ghost"), (plain(twin.name, glyphs), "dim")]]
     for cells, with_what in ((None, True), (None, False), (NAME_CELLS, False)):
-        shown = [_entry(ghost, glyphs, cells, with_what) for ghost in every]
+        shown = first + [_entry(ghost, glyphs, cells, with_what) for ghost in every]
         told = _with_count(shown, ghosts.hidden)
         if _cells(told) <= width:
             return told
     while shown:
         shown.pop()
-        told = _with_count(shown, ghosts.hidden + len(every) - len(shown))
+        told = _with_count(shown, ghosts.hidden + len(first) + len(every) - len(shown))
         if _cells(told) <= width:
             return told
     return []

@@ -47,6 +47,8 @@ class Glyphs(Struct, frozen=True, kw_only=True):
     ghosts: str = "◊▵▿"
     """At the levels of curves of before, one for each that is drawn."""
     ghost_line: str = "·"
+    twin: str = "◦"
+    """Of what is foreseen, and not measured."""
     on: str = "■"
     off: str = "□"
     ascii: bool = False
@@ -60,13 +62,14 @@ UNICODE = Glyphs()
 ASCII = Glyphs(
     rule="-", track="-", track_done="=", track_chase=":", knob="O", dots="*", cliff="^", sep="|", up="*", wait="o",
     stale="~", down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"',
-    arrow=">", cursor="_", focus=">", more=".", about="~", left_right="<>", ghosts="x+#", ghost_line=".",
+    arrow=">", cursor="_", focus=">", more=".", about="~", left_right="<>", ghosts="x+#", ghost_line=".", twin=":",
     on="#", off="_", ascii=True,
 )  # fmt: skip
 
 _PLAIN = str.maketrans({
     "·": "|", "≈": "~", "→": "->", "←": "<-", "×": "x", "÷": "/", "–": "-", "—": "-", "…": "...",
-    "↑": "^", "↓": "v", "≤": "<=", "≥": ">=", "▲": "^", "●": "*", "✖": "x", "µ": "u", "“": '"', "”": '"', "’": "'",
+    "↑": "^", "↓": "v", "≤": "<=", "≥": ">=", "▲": "^", "●": "*", "✖": "x", "µ": "u", "±": "+-", "“": '"', "”": '"',
+    "’": "'",
 })  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from llmtop.meter.frames import RECENT
 from llmtop.tui.loadcurve import draw_curve
 from llmtop.view.charts import CLOCK_CELLS, GUTTER_CELLS, time_axis
 from llmtop.view.condition import Condition
+from llmtop.view.ghosts import Twin
 from llmtop.view.glyphs import UNICODE, ChartMode
 from llmtop.view.panels import ONE_MOVE_S, moves, panels
 from llmtop.view.raster import DOTS_X, TimeAxis, column_of
@@ -103,3 +104,22 @@ def test_levels_lie_over_the_cliff_and_axes_have_round_values() -> None:
     assert any("SLO 2s" in row for row in text)
     named = [row.partition("┤")[0].strip() for row in text if "┤" in row]
     assert named == ["5s", "2s", "1s", "500ms", "200ms", "100ms", "50ms"]
+
+
+def test_what_is_foreseen_is_a_line_of_its_own_sign_between_faint_ones_and_hides_no_level() -> None:
+    points = tuple(LevelPoint(load=load, n=99, ttft_p50_ms=90.0, ttft_p95_ms=100.0) for load in (1, 4, 16))
+    curve = Curve(label="", axis="concurrency", points=points)
+    loads = (1.0, 4.0, 16.0, 64.0)
+    foreseen = Twin(
+        name="twin",
+        line=tuple((load, 200.0) for load in loads),
+        low=tuple((load, 140.0) for load in loads),
+        high=tuple((load, 280.0) for load in loads),
+    )
+    plain, drawn = (draw_curve([curve], (), None, None, "", "ttft", 80, 16, twin=each) for each in (None, foreseen))
+    signs = [text for row in drawn for text, role in row if role == "ghost"]
+    assert signs
+    assert set("".join(signs)) == {"◦"}
+    assert sum(text.count("●") for row in plain for text, _ in row) == 3
+    assert sum(text.count("●") for row in drawn for text, _ in row) == 3
+    assert any("·" in text for row in drawn for text, role in row if role == "faint")

@@ -10,10 +10,20 @@ from msgspec.structs import replace
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import Axis, LoadPoint
-from llmtop.domain.verdicts import Assessment, Baseline, Comparison, Curve, Gain, LevelPoint
+from llmtop.domain.verdicts import (
+    Assessment,
+    Baseline,
+    Comparison,
+    Curve,
+    ForeseenPoint,
+    Foresight,
+    Gain,
+    Interval,
+    LevelPoint,
+)
 from llmtop.view import card
 from llmtop.view.condition import Condition
-from llmtop.view.ghosts import Ghosts, ghosts_of, legend, readings, value_at
+from llmtop.view.ghosts import Ghosts, ghosts_of, legend, readings, twin_of, value_at
 from llmtop.view.glyphs import ASCII, UNICODE, Glyphs
 from llmtop.view.verdict import verdict
 from llmtop.view.why import why
@@ -135,3 +145,56 @@ def test_between_two_levels_a_figure_lies_between_theirs(load: float) -> None:
     value, _ = value_at(curve("before"), "ttft", "p95", load)
     assert value is not None
     assert 100 - 1e-6 <= value <= 400 + 1e-6
+
+
+# -- what is foreseen -------------------------------------------------------------------------------------------------
+
+
+def foreseen(*, asked: bool = True, axis: Axis = "concurrency", ttft: Interval | None = None) -> Foresight:
+    at = Interval(100.0, 90.0, 120.0)
+    point = ForeseenPoint(
+        load=8,
+        ttft_p50_ms=ttft,
+        ttft_p95_ms=ttft,
+        tpot_p50_ms=at,
+        tpot_p95_ms=at,
+        output_tokens_per_s=at,
+        requests_per_s=at,
+    )
+    settings = (("max_num_seqs", 64.0),) if asked else ()
+    return Foresight(
+        settings=settings, label="max_num_seqs 64", axis=axis, points=(point,), off=0.03, band=0.1, levels=9
+    )
+
+
+TTFT = Interval(300.0, 250.0, 400.0)
+
+
+def test_what_is_foreseen_is_drawn_with_its_band_only_while_somebody_asks_about_settings() -> None:
+    told = twin_of(replace(opinion(), foreseen=foreseen(ttft=TTFT)), "ttft")
+    assert told is not None
+    assert (told.line, told.low, told.high) == (((8, 300),), ((8, 250),), ((8, 400),))
+    assert twin_of(replace(opinion(), foreseen=foreseen(asked=False, ttft=TTFT)), "ttft") is None
+    assert twin_of(opinion(), "ttft") is None
+    assert twin_of(None, "ttft") is None
+
+
+def test_what_is_foreseen_over_other_loads_or_not_at_all_is_not_drawn() -> None:
+    assert twin_of(replace(opinion(), foreseen=foreseen(axis="rate", ttft=TTFT)), "ttft") is None
+    assert twin_of(replace(opinion(), foreseen=foreseen(ttft=None)), "ttft") is None
+    assert twin_of(replace(opinion(), foreseen=foreseen(ttft=TTFT)), "e2e") is None
+
+
+@pytest.mark.parametrize(
+    ("glyphs", "told"), [(UNICODE, "◦ twin: max_num_seqs 64 (±10%)"), (ASCII, ": twin: max_num_seqs 64 (+-10%)")]
+)
+def test_the_legend_names_what_is_foreseen_first_and_no_curve_of_before_loses_its_sign(
+    glyphs: Glyphs, told: str
+) -> None:
+    asked = replace(opinion(baseline("before")), foreseen=foreseen(ttft=TTFT))
+    ghosts = ghosts_of(asked, "ttft", glyphs)
+    shown = "".join(text for text, _ in legend(ghosts, glyphs, 200, twin_of(asked, "ttft")))
+    assert shown == f"{told}   {words(ghosts, glyphs=glyphs)}"
+    assert ghosts == ghosts_of(opinion(baseline("before")), "ttft", glyphs)
+    narrow = "".join(text for text, _ in legend(ghosts, glyphs, len(told), twin_of(asked, "ttft")))
+    assert len(narrow) <= len(told)

@@ -8,7 +8,7 @@ from typing import Any
 from llmtop.domain.slo import Latency, Slo
 from llmtop.domain.verdicts import Assessment, CliffVerdict, Curve, Kind
 from llmtop.tui.widgets.panel import Panel
-from llmtop.view.ghosts import Ghosts, ghosts_of, legend
+from llmtop.view.ghosts import Ghosts, Twin, ghosts_of, legend, twin_of
 from llmtop.view.glyphs import Glyphs
 from llmtop.view.runs import Runs
 from llmtop.wording.figures import TIGHT
@@ -30,6 +30,7 @@ class CurvePanel(Panel):
         self._curves: Sequence[Curve] = ()
         self._cliff: CliffVerdict | None = None
         self._ghosts = Ghosts()
+        self._twin: Twin | None = None
         self._slo = Slo()
         self._drawn: tuple[object, list[Runs]] | None = None
 
@@ -38,6 +39,7 @@ class CurvePanel(Panel):
         self._curves = () if assessment is None else [each for each in assessment.curves if not each.ghost]
         self._cliff = None if assessment is None else assessment.cliff
         self._ghosts = ghosts_of(assessment, self._metric, self.glyphs)
+        self._twin = twin_of(assessment, self._metric)
         self.redraw()
 
     @property
@@ -47,7 +49,8 @@ class CurvePanel(Panel):
     def draw(self, width: int, height: int) -> list[Runs]:
         shown = [*(ghost.curve for ghost in self._ghosts.drawn), *self._curves]
         axis = shown[-1].axis if shown else "concurrency"
-        names = legend(self._ghosts, self.glyphs, width - len(MARGIN)) if self._ghosts and height >= LEGEND_FROM else []
+        named = (self._ghosts or self._twin) and height >= LEGEND_FROM
+        names = legend(self._ghosts, self.glyphs, width - len(MARGIN), self._twin) if named else []
         rows: list[Runs] = [self.rule(width, f"{self._metric.upper()} over {short_axis(axis)}", self._words(width))]
         if names:
             rows.append([(MARGIN, ""), *names])
@@ -73,7 +76,7 @@ class CurvePanel(Panel):
         return next((list(runs) for runs in wanted if sum(len(text) for text, _ in runs) <= room), list(place))
 
     def _picture(self, width: int, height: int) -> list[Runs]:
-        key = (tuple(self._curves), self._ghosts, self._cliff, width, height)
+        key = (tuple(self._curves), self._ghosts, self._twin, self._cliff, width, height)
         if self._drawn is None or self._drawn[0] != key:
             self._drawn = (key, self._build(width, height))
         return self._drawn[1]
@@ -93,6 +96,8 @@ class CurvePanel(Panel):
             height,
             plain=self.glyphs.ascii,
             dots=self.glyphs.ghost_line,
+            twin=self._twin,
+            twin_dots=self.glyphs.twin,
         )
         if rows:
             return rows
