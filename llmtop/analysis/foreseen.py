@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from llmtop.analysis.grounds import Grounds
-from llmtop.domain.settings import KV_TOKENS, is_kv, is_slots, setting_key
+from llmtop.domain.settings import KV_BLOCKS, KV_TOKENS, SLOTS, is_kv, is_slots, setting_key
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import ForeseenPoint, Foresight, Gap, Interval
 from llmtop.simulator.engine.twin import Asked, Band, Foreseen, Outside, Twin, fit
@@ -60,6 +60,24 @@ class Seer:
         if unable:
             return replace(told, text=words.outside_text(words.asked_text(wish.settings), unable, ""))
         return _foreseen(self._twin, told, _asked(grounds, wish), wish, slo)
+
+
+def around(seer: Seer, grounds: Grounds, slo: Slo) -> tuple[Foresight, ...]:
+    """The server as it stands, with half and twice the slots and with twice the KV cache; without what lies outside.
+
+    (): there is no twin, or it foresees nothing else.
+    """
+    asked: list[tuple[str, float]] = []
+    if grounds.known.slots:
+        asked += [(SLOTS[0], float(slots)) for slots in (grounds.known.slots // 2, 2 * grounds.known.slots) if slots]
+    if grounds.known.kv_tokens:
+        blocks = grounds.block_tokens
+        asked.append((KV_BLOCKS[0] if blocks else KV_TOKENS[0], 2 * grounds.known.kv_tokens // (blocks or 1)))
+    stands, *others = (
+        seer.ask(grounds, Wish(settings=settings), slo) for settings in ((), *((each,) for each in asked))
+    )
+    found = [each for each in others if each.points and each.missing == ""]
+    return (stands, *found) if found else ()
 
 
 def unable_to_turn(settings: tuple[tuple[str, float], ...], grounds: Grounds) -> str:

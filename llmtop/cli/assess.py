@@ -98,6 +98,7 @@ def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
     if assessment.capacity.sentence and assessment.judgement.question not in OF_CAPACITY:
         lines.append(f"capacity   {assessment.capacity.sentence}")
     lines += [f"slots      {each.text}" for each in assessment.what_if if each.text]
+    lines += [f"twin       {assessment.foreseen.text}"] if assessment.foreseen is not None else []
     lines += [f"compared   {each.text}" for each in assessment.comparisons]
     lines += [f"slo        {target.text}" for target in assessment.slo.targets if target.text]
     lines += [f"failures   {failure_seen(group)}" for group in assessment.failures]

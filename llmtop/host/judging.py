@@ -96,6 +96,14 @@ class Judge:
             self._said = replace(self._said, foreseen=self._foreseen(facts, meta, anew=False))
         return self._said
 
+    def around(self) -> tuple[Foresight, ...]:
+        """What the twin of the last opinion foresees beside the server as it stands; (): there is none."""
+        if self._seer is None or self._grounds is None:
+            return ()
+        from llmtop.analysis.foreseen import around
+
+        return around(self._seer, self._grounds, self.slo)
+
     def _foreseen(self, facts: Facts, meta: RunMeta, *, anew: bool) -> Foresight | None:
         """What is foreseen of the settings that are asked about; without any, of the server as it stands at rest.
 

@@ -116,16 +116,18 @@ def review(run: Path, slo: Slo | None = None, baselines: Baselines = none) -> Re
         timeline = whole_run_timeline(told(), reader.length_s)
         meta = _over(reader)
         slo = slo or meta.profile.slo
+        judge = Judge(slo, baselines(slo))
         return report_input(
             meta,
             facts,
-            Judge(slo, baselines(slo))(facts, meta, full=True),
+            judge(facts, meta, full=True),
             timeline,
             slo=slo,
             length_s=reader.length_s,
             complete=reader.complete,
             records=_records(reader),
             gpus=sorted(gpus),
+            foreseen=judge.around(),
         )
 
 

@@ -11,7 +11,7 @@ from llmtop.domain.frame import Series
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Metric, SloTarget
 from llmtop.domain.verdicts import Curve, Kind, LevelPoint
-from llmtop.report import prose
+from llmtop.report import foreseen, prose
 from llmtop.report.contents import ReportInput
 from llmtop.report.plot import Plot
 from llmtop.report.scales import Scale, latency_scale, load_scale, load_ticks, zero_scale
@@ -134,6 +134,7 @@ def _curve_chart(report: ReportInput, figure: Figure, kind: str) -> str:
     plot.grid([(tick, figure.tick(tick)) for tick in plot.y.ticks(5) if tick > 0], HEADROOM[kind])
     if figure.metric:
         _draw_cliff(plot, report, labelled=kind == "tall")
+    twin = foreseen.draw(plot, report, figure.fields[0])
     for curve in prose.drawn(report):
         _draw_curve(plot, curve, figure, limit_ms)
     if target is not None and limit_ms in shown:
@@ -143,7 +144,7 @@ def _curve_chart(report: ReportInput, figure: Figure, kind: str) -> str:
     curve = prose.current_curve(report)
     summary = f"{figure.name} over {axis_name(curve.axis)}: {prose.cliff_text(report.assessment.cliff)}"
     legend = _legend(figure, [any(getattr(point, name) is not None for point in points) for name in figure.fields])
-    heading = f"<h3>{escape(figure.name)} <small>over {axis_name(curve.axis)}</small>{legend}</h3>"
+    heading = f"<h3>{escape(figure.name)} <small>over {axis_name(curve.axis)}</small>{legend}{twin}</h3>"
     return f'<div class="chart" data-curve>{heading}{plot.html(kind, summary)}</div>'
 
 

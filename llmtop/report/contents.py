@@ -14,7 +14,7 @@ from llmtop.domain.plainly import plainly
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource, least_sure
 from llmtop.domain.run import Event, LoadChange, Mark, RunMeta, safe_meta
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
+from llmtop.domain.verdicts import Assessment, Foresight
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import failure
 
@@ -37,6 +37,8 @@ class ReportInput(Struct, frozen=True, kw_only=True):
     slo: Slo
     """What the run was judged against; another than the profile's, perhaps."""
     assessment: Assessment
+    foreseen: tuple[Foresight, ...] = ()
+    """By the twin of the server: as it stands, then with other slots and another KV cache. (): it foresees none."""
     timeline: Timeline
     length_s: float
     complete: bool = True
@@ -66,6 +68,7 @@ def report_input(
     complete: bool = True,
     records: Iterable[RequestRecord] = (),
     gpus: Iterable[str] = (),
+    foreseen: Iterable[Foresight] = (),
 ) -> ReportInput:
     """Sum up a run. Every text in it is `plain`, so that a format has only its own signs to escape.
 
@@ -74,6 +77,7 @@ def report_input(
         timeline: from start to end (`whole_run_timeline`).
         records: for the source of token counts, which `facts` do not hold; read once.
         gpus: names, one for each GPU that was seen.
+        foreseen: by the twin of the server.
     """
     table = facts.requests
     ok = table.column("ok") == 1
@@ -85,6 +89,7 @@ def report_input(
         meta=safe_meta(meta),
         slo=slo,
         assessment=assessment,
+        foreseen=tuple(foreseen),
         timeline=timeline,
         length_s=length_s,
         complete=complete,

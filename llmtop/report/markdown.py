@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from llmtop.domain.verdicts import Curve, Kind
-from llmtop.report import percentiles, prose
+from llmtop.report import foreseen, percentiles, prose
 from llmtop.report.contents import ReportInput
 from llmtop.report.scales import latency_scale, load_scale, load_ticks
 from llmtop.wording.figures import PAGE, clock
@@ -49,6 +49,9 @@ def _lines(report: ReportInput) -> Iterable[str]:
     if rows := prose.fewer_rows(report):
         yield from ("", "## Fewer slots", "", prose.FEWER_NOTE, "")
         yield from table(prose.FEWER_HEADS, rows)
+    if note := foreseen.note(report):
+        yield from ("", f"## {foreseen.TITLE}", "", note, "")
+        yield from table(foreseen.HEADS, foreseen.rows(report))
     yield from _levels(report)
     yield from _requests(report)
     if report.marks:

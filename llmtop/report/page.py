@@ -8,7 +8,7 @@ from html import escape
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Curve, LevelPoint
-from llmtop.report import charts, percentiles, prose
+from llmtop.report import charts, foreseen, percentiles, prose
 from llmtop.report.contents import ReportInput
 from llmtop.report.pieces import cell, document, prose_of, rows_of, table
 from llmtop.wording.figures import PAGE, clock
@@ -97,6 +97,10 @@ def _reasons(report: ReportInput) -> str:
     if rows := [list(map(cell, row)) for row in prose.fewer_rows(report)]:
         parts.append(f'<h2>Fewer slots</h2><p class="quiet">{prose_of(prose.FEWER_NOTE)}</p>')
         parts.append(table(prose.FEWER_HEADS, rows, "fewer"))
+    if note := foreseen.note(report):
+        rows = [[cell(what, "text"), *map(cell, rest)] for what, *rest in foreseen.rows(report)]
+        parts.append(f'<h2>{foreseen.TITLE}</h2><p class="quiet">{prose_of(note)}</p>')
+        parts.append(table(foreseen.HEADS, rows))
     return "".join(parts)
 
 

@@ -60,6 +60,12 @@ class Plot:
         if parts:
             self._shapes.append(f'<path class="area {style}" d="{"".join(parts)}"/>')
 
+    def ribbon(self, points: Sequence[tuple[float, float, float]], style: str) -> None:
+        """Filled between the low and the high of each (x, low, high)."""
+        there = [f"{self._x(x)} {self._y(low)}" for x, low, _ in points]
+        back = [f"{self._x(x)} {self._y(high)}" for x, _, high in reversed(points)]
+        self._shapes.append(f'<path class="area {style}" d="M{"L".join((*there, *back))}Z"/>')
+
     def dots(self, points: Iterable[tuple[float, float]], style: str) -> None:
         """Round dots: strokes of no length, because circles would be stretched with the box."""
         path = "".join(f"M{self._x(x)} {self._y(y)}h0" for x, y in points)

@@ -24,6 +24,10 @@ class Scale:
             share = (value - self.low) / (self.high - self.low)
         return min(max(share, 0.0), 1.0)
 
+    def holds(self, value: float) -> bool:
+        """Whether it lies on the axis, and not beyond."""
+        return self.low <= value <= self.high
+
     def ticks(self, most: int = 6) -> list[float]:
         """At most about `most` round values: steps of 1, 2 or 5 times a power of ten; on a log axis the coarsest
         of 1-2-5, 1-10 that fits."""

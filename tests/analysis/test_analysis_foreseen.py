@@ -248,3 +248,15 @@ def test_lengths_are_asked_only_where_several_were_driven(seer: Seer) -> None:
     assert foreseen._asked(one, Wish()).prompt_tokens is None
     assert foreseen._asked(other, Wish()).prompt_tokens == other.prompt_tokens == 192
     assert foreseen._asked(one, Wish(prompt_tokens=512)).prompt_tokens == 512
+
+
+def test_around_a_server_half_and_twice_the_slots_and_twice_the_cache_are_asked_and_only_what_is_known_is_told(
+    seer: Seer,
+) -> None:
+    known = Known(slots=12, kv_tokens=8192.0, block_tokens=16)
+    found = foreseen.around(seer, Grounds(levels=MEASURED, known=known, block_tokens=16), SLO)
+    assert [each.label for each in found] == ["", "max_num_seqs 6", "max_num_seqs 24", "num_gpu_blocks 1024"]
+    wide = foreseen.around(seer, Grounds(levels=MEASURED, known=Known(slots=32)), SLO)
+    assert [each.label for each in wide] == ["", "max_num_seqs 16"], "64 lie outside"
+    assert foreseen.around(seer, Grounds(levels=MEASURED, known=Known()), SLO) == ()
+    assert foreseen.around(seer, Grounds(levels=MEASURED[:1], known=known), SLO) == ()

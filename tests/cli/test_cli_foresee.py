@@ -126,7 +126,7 @@ def test_levels_at_a_gate_count_for_the_server_and_each_part_of_a_run_may_be_ask
     run = recorded(tmp_path / "gated.llmtop", users(4, 12), 8, None)
     assert told(capsys, run)["levels"] == 4
     as_it_stands, gated = told(capsys, run), told(capsys, f"{run}@1")
-    assert gated["wall"]["value"] == 8
+    assert gated["wall"]["value"] == pytest.approx(8, rel=0.05)
     assert as_it_stands["wall"] is None or as_it_stands["wall"]["value"] > 8
     assert "has no configuration 3 with levels; it has 1 to 2" in refused(capsys, "--fit", f"{run}@3")
 
