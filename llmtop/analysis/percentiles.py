@@ -19,6 +19,7 @@ from llmtop.domain.figures import LevelFigures, PartFigures, RunFigures, StageFi
 from llmtop.domain.frame import Distribution
 from llmtop.domain.run import LoadChange, RunMeta
 from llmtop.domain.slo import LATENCIES, Metric, Stat
+from llmtop.meter.canaries import new_user
 from llmtop.meter.facts import Facts, Table
 from llmtop.meter.quantiles import bucket_ms
 
@@ -44,7 +45,12 @@ def figures_of(facts: Facts, meta: RunMeta) -> RunFigures:
         for level in curve.levels
         if level.n + level.errors >= SHOWN_FROM
     )
-    return RunFigures(run=PartFigures(**part.between(-np.inf, np.inf)), stages=stages, levels=levels)
+    return RunFigures(
+        run=PartFigures(**part.between(-np.inf, np.inf)),
+        stages=stages,
+        levels=levels,
+        new_user=new_user(facts.canaries),
+    )
 
 
 def distribution(seconds: Array) -> Distribution:

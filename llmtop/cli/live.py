@@ -24,6 +24,7 @@ from llmtop.domain.verdicts import Assessment
 from llmtop.errors import INTERRUPTED, LlmtopError, UsageError
 from llmtop.host.link import SessionLink
 from llmtop.load.files import within_open_files
+from llmtop.meter.canaries import new_user
 from llmtop.session.terminal import state_of
 
 START_SIMULATED = 4
@@ -84,7 +85,7 @@ def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace, earlier: S
                 if event.kind == "recording" and event.severity != "info":
                     complain(event.text)
             assessment = last.assessment or Assessment()
-            say(summary.text(last.meta, last.frame, assessment))
+            say(summary.text(last.meta, last.frame, assessment, new_user(host.facts.canaries)))
             note_run(last.frame.run_file, assessment)
             complain(summary.last_word(last.frame, assessment))
         complain(None if host.unread is None else str(host.unread))

@@ -29,7 +29,7 @@ _RUN = "run file, its name in `llmtop runs` or its label, or last"
 SHOWN = 40
 """Characters of a value that are shown in an error."""
 _TOKENS, _USERS, _MOST_USERS = _number(bounds.TOKENS), _number(bounds.USERS), _number(bounds.MOST_USERS)
-_GATE = _number(bounds.GATE)
+_GATE, _CANARY = _number(bounds.GATE), _number(bounds.CANARY)
 _RATE, _PEAK, _TIME = _number(bounds.SENT_RATE), _number(bounds.PEAK), _number(bounds.TIME_S)
 _LOAD = _number(bounds.SENT_RATE)
 _SHARE, _SEED, _FPS = _number(bounds.SHARE), _number(bounds.SEED), _number(bounds.FPS)
@@ -159,6 +159,12 @@ def _load(parser: _Parser) -> None:
     )
     group.add_argument(
         "--gate", type=_GATE, metavar="M", help="let M requests through at once, as a server with max_num_seqs M would"
+    )
+    group.add_argument(
+        "--canary",
+        type=_CANARY,
+        metavar="RPS",
+        help="beside the load, one small request at a time, so many a second: what a new user feels (0.5)",
     )
     group.add_argument(
         "--max-concurrency", type=_MOST_USERS, metavar="N", help="never more requests in flight than this"

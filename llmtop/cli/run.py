@@ -33,6 +33,7 @@ from llmtop.files import check_target
 from llmtop.host.headless import RunResult, run_to_end
 from llmtop.host.link import SessionLink
 from llmtop.load.files import within_open_files
+from llmtop.meter.canaries import new_user
 from llmtop.profiles import load_profile, own_problem
 from llmtop.wording import sentences
 from llmtop.wording.between import AT_ONCE, BRIEFLY
@@ -92,7 +93,8 @@ def main(arguments: argparse.Namespace) -> int:
             print_json({"exit_code": code, **as_json(result)})
         else:
             said_last = final_text(profile.name, code, judgement.ok)
-            say(f"{summary.text(result.meta, result.frame, result.assessment)}\n\n{said_last}")
+            felt = new_user(result.facts.canaries)
+            say(f"{summary.text(result.meta, result.frame, result.assessment, felt)}\n\n{said_last}")
     except LlmtopError as error:
         failed = failed or error
     complain(summary.last_word(result.frame, result.assessment))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from llmtop.domain.frame import Frame
+from llmtop.domain.frame import Frame, NewUser
 from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.verdicts import Assessment
+from llmtop.wording.canary import felt_text
 from llmtop.wording.endings import ENDED_BY, ending_text
 from llmtop.wording.failures import all_failed
 from llmtop.wording.figures import TEXT, clock
@@ -20,8 +21,12 @@ def last_word(frame: Frame, assessment: Assessment) -> str:
     return all_failed(assessment.failures)
 
 
-def text(meta: RunMeta, frame: Frame, assessment: Assessment) -> str:
-    """The verdict first, then what it rests on, then where the facts lie."""
+def text(meta: RunMeta, frame: Frame, assessment: Assessment, felt: NewUser | None = None) -> str:
+    """The verdict first, then what it rests on, then where the facts lie.
+
+    Args:
+        felt: what canaries of the whole run felt; None: there were none.
+    """
     totals = frame.totals
     ended = totals.ok + totals.errors
     errors = f"{totals.errors} errors ({TEXT.percent(totals.errors / ended)})" if totals.errors else "no errors"
@@ -35,6 +40,8 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment) -> str:
     lines.append("")
     counts = f"{totals.ok} requests, {totals.output_tokens} tokens, {errors}"
     lines.append(f"{model} at {target}: {clock(frame.t_s)}, {counts}")
+    if felt is not None:
+        lines.append(felt_text(felt, TEXT))
     plan_s = meta.profile.plan.duration_s
     if meta.ending is Ending.HAND and (plan_s or meta.profile.search):
         lines.append(ending_text(meta.ending, frame.t_s, plan_s))

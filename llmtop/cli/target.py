@@ -239,9 +239,10 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
         base = base.at("concurrency", caps.max_concurrency)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else profile.slo
     start = profile.start if arguments.start is None else arguments.start
+    canary = profile.canary if arguments.canary is None else arguments.canary
     if arguments.start == "together":
         _check_together(profile, base)
-    return replace(profile, plan=replace(profile.plan, base=base), caps=caps, slo=slo, start=start)
+    return replace(profile, plan=replace(profile.plan, base=base), caps=caps, slo=slo, start=start, canary=canary)
 
 
 def _check_together(profile: Profile, base: LoadPoint) -> None:

@@ -109,7 +109,9 @@ def _profile(arguments: argparse.Namespace) -> Profile:
         raise UsageError(f"--users {arguments.users}: {most}")
     slo = parse_slo(arguments.slo) if arguments.slo is not None else profile.slo
     plan = LoadPlan(stages=(), base=base)
-    profile = replace(profile, name="tune", plan=plan, caps=caps, slo=slo, question=Question.CLIFF, peak=None)
+    profile = replace(
+        profile, name="tune", plan=plan, caps=caps, slo=slo, question=Question.CLIFF, peak=None, canary=None
+    )
     return within_open_files(profile, arguments.workers)
 
 

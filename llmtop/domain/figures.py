@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from llmtop.domain.frame import Distribution
+from llmtop.domain.frame import Distribution, NewUser
 from llmtop.domain.load import Axis
 
 
@@ -60,3 +60,5 @@ class RunFigures(Struct, frozen=True, kw_only=True):
     run: PartFigures = PartFigures()
     stages: tuple[StageFigures, ...] = ()
     levels: tuple[LevelFigures, ...] = ()
+    new_user: NewUser | None = None
+    """What canaries felt, which are in no other figure; None: none were sent, or none has ended."""

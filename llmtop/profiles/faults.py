@@ -89,7 +89,7 @@ def _kind_at(parts: list[str | int], tables: dict[str, Any]) -> type[msgspec.Str
         case ["workload", *_]:
             return schema.WorkloadTable
         case ["load", *_]:
-            return schema.PointTable
+            return schema.LoadTable
         case ["stage", int(), "points", int(), *_]:
             return schema.ReplayPoint
         case ["stage", int(place), *_]:

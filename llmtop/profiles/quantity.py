@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from llmtop.domain.bounds import BURSTINESS, LASTING_S, RATE, TIME_S
+from llmtop.domain.bounds import BURSTINESS, CANARY, LASTING_S, RATE, TIME_S
 
 _NUMBER = r"([0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,4})?)"
 _DURATION = re.compile(rf"\s*{_NUMBER}\s*(ms|s|min|m|h)\s*")
@@ -100,6 +100,15 @@ class Burstiness(float):
         if number is None or not (BURSTINESS.holds(number) or number == math.inf):
             raise ValueError(f"must be {BURSTINESS.allowed}, or inf")
         return cls(number)
+
+
+class CanaryRate(float):
+    """Lone requests a second beside the load."""
+
+    @classmethod
+    def read(cls, value: object) -> CanaryRate:
+        number = _float(value)
+        return cls(CANARY.check(math.nan if number is None else number))
 
 
 def load_text(load: float, peak: float | None) -> int | float | str:

@@ -98,6 +98,7 @@ class _Reader:
             peak_from_slots=table.peak_from_slots,
             at_least=table.at_least,
             start=self.start(),
+            canary=None if table.load.canary is None else float(table.load.canary),
             slo=self.slo(),
             caps=self.caps(),
         )

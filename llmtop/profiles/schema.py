@@ -7,7 +7,8 @@ search       true: question = "capacity" without a [[stage]]
 [endpoint]   url, model
 [simulated]  preset and knobs of the simulated engine, where that is driven
 [workload]   source, file, prompt, output, seed, api
-[load]       concurrency or rate_rps, prompt_tokens, output_tokens, shared_prefix, think_time, burstiness, gate, start
+[load]       concurrency or rate_rps, prompt_tokens, output_tokens, shared_prefix, think_time, burstiness, gate, start,
+             canary
 [[stage]]    name, duration, shape and what the shape needs; prompt_tokens, output_tokens, gate
 [slo]        ttft_p95 = "2s", ...; or slo = "ttft_p95<2s,..."
 [limits]     max_concurrency, stop_error_ratio, connect_timeout, first_token_timeout, idle_timeout, total_timeout
@@ -22,7 +23,7 @@ from msgspec import Meta, Struct
 from llmtop.domain.bounds import GATE, MOST_USERS, PEAK, SEED, TOKENS
 from llmtop.domain.load import Start, Unit
 from llmtop.domain.profile import Fixed, LengthDistribution, Question
-from llmtop.profiles.quantity import Burstiness, ErrorRatio, Lasting, Load, Seconds, Share
+from llmtop.profiles.quantity import Burstiness, CanaryRate, ErrorRatio, Lasting, Load, Seconds, Share
 
 Gate = Annotated[int, Meta(ge=GATE.least, le=GATE.most)]
 Tokens = Annotated[int, Meta(ge=TOKENS.least, le=TOKENS.most)]
@@ -63,6 +64,7 @@ class PointTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class LoadTable(PointTable, frozen=True, kw_only=True):
     start: Start = "staggered"
+    canary: CanaryRate | None = None
 
 
 class ReplayPoint(PointTable, frozen=True, kw_only=True):

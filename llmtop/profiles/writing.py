@@ -72,6 +72,8 @@ def _base(profile: Profile) -> Table:
         del table["concurrency"]
     if profile.start != Profile(name="").start:
         table["start"] = profile.start
+    if profile.canary is not None:
+        table["canary"] = profile.canary
     return table
 
 

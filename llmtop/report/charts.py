@@ -39,6 +39,8 @@ class Figure(Struct, frozen=True):
     """Round values, on the axis."""
     metric: Metric | None = None
     """Of the SLO that limits it."""
+    dots: tuple[str, str] | None = None
+    """A field of a timeline that is drawn as dots beside its lines, and what it is called."""
 
     @property
     def in_ms(self) -> bool:
@@ -51,7 +53,7 @@ def _tokens(value: float) -> str:
 
 P95_P50 = ("p95", "p50")
 _MS = (PAGE.latency, PAGE.round_latency)
-TTFT = Figure("TTFT", ("ttft_p95_ms", "ttft_p50_ms"), P95_P50, *_MS, "ttft")
+TTFT = Figure("TTFT", ("ttft_p95_ms", "ttft_p50_ms"), P95_P50, *_MS, "ttft", ("canary_ms", "new user"))
 TPOT = Figure("TPOT", ("tpot_p95_ms", "tpot_p50_ms"), P95_P50, *_MS, "tpot")
 OUTPUT = Figure("Output tokens/s", ("output_tokens_per_s",), ("",), _tokens, _tokens)
 
@@ -190,7 +192,8 @@ def _panel(report: ReportInput, panel: Figure, *, last: bool) -> str:
     target = report.slo.target(panel.metric) if panel.metric else None
     limit = None if target is None else target.limit * (1e3 if panel.in_ms else 1)
     columns: list[Series] = [getattr(timeline, name) for name in panel.fields]
-    plot = Plot(Scale(start_s, max(timeline.end_s, start_s + 1)), panel_scale(columns, limit, panel))
+    dots: Series = getattr(timeline, panel.dots[0]) if panel.dots and _seen(report, panel.dots[0]) else ()
+    plot = Plot(Scale(start_s, max(timeline.end_s, start_s + 1)), panel_scale([*columns, dots], limit, panel))
     ticks = [tick for tick in plot.y.ticks(2) if tick > 0]
     plot.grid([(tick, panel.tick(tick) if tick == ticks[-1] else "") for tick in ticks], HEADROOM["low"])
     for t_s in moves(report.changes, max(ONE_MOVE_S, report.length_s / MOST_MOVES)):
@@ -202,6 +205,8 @@ def _panel(report: ReportInput, panel: Figure, *, last: bool) -> str:
         if len(columns) == 1:
             plot.area(zip(times, column, strict=True), style)
         plot.line(zip(times, column, strict=True), style)
+    if dots:
+        plot.dots([(t_s, value) for t_s, value in zip(times, dots, strict=True) if value is not None], "c")
     if limit is not None and limit <= plot.y.high:
         plot.level(limit, "slo")
     if panel.name == "Load":
@@ -217,6 +222,7 @@ def _panel(report: ReportInput, panel: Figure, *, last: bool) -> str:
     )
     limit_text = f"<small>SLO {escape(_limit_text(target))}</small>" if target is not None else ""
     legend = _legend(panel, [_seen(report, name) for name in panel.fields])
+    legend += f'<span class="key c">{panel.dots[1]}</span>' if panel.dots and dots else ""
     heading = f"<h3>{escape(panel.name)}{legend}{limit_text}<b>{readout}</b></h3>"
     return f'<div class="panel" data-timeline>{heading}{plot.html("low", summary)}</div>'
 
@@ -253,7 +259,7 @@ def _legend(figure: Figure, seen: Sequence[bool]) -> str:
 
 
 def _seen(report: ReportInput, name: str) -> bool:
-    if report.assessment.path and name in (*TTFT.fields, *TPOT.fields):
+    if report.assessment.path and name in (*TTFT.fields, *TPOT.fields, *(TTFT.dots or ())):
         return False
     series: Series = getattr(report.timeline, name)
     return any(value is not None for value in series)

@@ -12,6 +12,7 @@ from llmtop.domain.profile import OF_CAPACITY, Fixed, LengthDistribution, LogNor
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Curve, Kind, SloVerdict
 from llmtop.report.contents import ReportInput
 from llmtop.wording.advice import round_change
+from llmtop.wording.canary import felt_text
 from llmtop.wording.failures import failure
 from llmtop.wording.figures import PAGE, UNKNOWN, clock
 from llmtop.wording.names import bound_name, place_name, short_axis
@@ -387,7 +388,9 @@ def totals_text(report: ReportInput) -> str:
     if totals.in_flight:
         parts.append(f"{PAGE.whole(totals.in_flight)} still in flight at the end")
     tokens = f"{PAGE.whole(report.prompt_tokens)} prompt and {PAGE.whole(totals.output_tokens)} output tokens"
-    return f"{', '.join(parts)}; {tokens}."
+    felt = report.figures.new_user
+    beside = "" if felt is None else f" Beside them, outside of all figures, {felt_text(felt, PAGE)}."
+    return f"{', '.join(parts)}; {tokens}.{beside}"
 
 
 FAILURE_HEADS = ("n", "first", "last")

@@ -124,6 +124,10 @@ def test_a_list_of_levels_names_the_number_that_cannot_be_meant(
         (["profiles", "--from", "/dev/null", "--name", "../x"], "1 to 200 bytes without a slash"),
         (["run", "smoke", "--sim", "--gate", "0"], "--gate"),
         (["run", "smoke", "--sim", "--gate", "1.5"], "--gate"),
+        *(
+            (["run", "smoke", "--sim", f"--canary={rate}"], f"'{rate}': must be a number from 0.01 to 5 (requests per")
+            for rate in ("0", "6", "nan", "-1", "half")
+        ),
         (["run", "smoke", "--sim", "--slo", "ttft<2s,ttft_p95<1s"], "a second limit on ttft_p95"),
     ],
 )

@@ -39,7 +39,12 @@ FAULTS = [
     ("[load]\nthink_time = '3 days'", "load.think_time", "is no duration"),
     ("[load]\nthink_time = -1", "load.think_time", "0 or more"),
     ("[load]\nburstiness = 0", "load.burstiness", "must be a number from 0.01 to 1,000, or inf"),
-    ("[load]\ngate = 0", "load.gate", "must be a whole number of 1 or more"),
+    *(
+        (f"[load]\ncanary = {rate}", "load.canary", "must be a number from 0.01 to 5 (requests per second)")
+        for rate in ("0", "5.1", "nan", "-1", "'0.5'", "true")
+    ),
+    ("[load]\ncanry = 1", "load.canry", "did you mean canary?"),
+    ("[[stage]]\nduration = 1\nshape = 'hold'\nconcurrency = 1\ncanary = 1", "stage[1].canary", "is not known"),
     (
         '[load]\nstart = "together"\n[[stage]]\nshape = "ramp"\nduration = "10s"\nstart = 1\nstop = 2',
         "load.start",

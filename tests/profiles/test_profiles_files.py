@@ -123,6 +123,7 @@ def profiles(draw: st.DrawFn) -> Profile:
             api=draw(st.sampled_from(["chat", "completions"])),
         ),
         plan=LoadPlan(stages=stages, base=draw(points())),
+        canary=draw(st.none() | st.floats(0.01, 5)),
         slo=draw(slos() | st.just(Slo())),
         caps=Caps(
             max_concurrency=draw(st.integers(500, 10_000)),

@@ -10,9 +10,11 @@ import pytest
 from msgspec import structs
 
 from llmtop.analysis.buffering import Arrival, without_spoilt
+from llmtop.domain.frame import NewUser
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange, Mark
 from llmtop.report import ReportInput
+from llmtop.report.markdown import markdown_text
 from llmtop.report.page import html_text
 from llmtop.wording.between import buffered
 
@@ -69,6 +71,24 @@ def test_words_from_outside_are_escaped(report: ReportInput) -> None:
     assert page.count("<script>") == 1
     assert "&lt;b&gt;queue&lt;/b&gt; full" in page
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in page
+
+
+def test_what_a_new_user_felt_is_one_sentence_and_dots_on_the_timeline_of_ttft(report: ReportInput) -> None:
+    canary_ms = tuple(400.0 + i if i % 4 == 0 else None for i in range(len(report.timeline.in_flight)))
+    timeline = structs.replace(report.timeline, canary_ms=canary_ms)
+    felt = NewUser(n=212, failed=3, p50_ms=400.0, max_ms=3200.0)
+    told = structs.replace(report, timeline=timeline, figures=structs.replace(report.figures, new_user=felt))
+    without, page, text = html_text(report), html_text(told), markdown_text(told)
+    for said in (page, text):
+        sentence = "a new user felt 400 ms (p50), at most 3.20 s: 212 canaries, 3 without a token."
+        assert sentence in said.replace("\u202f", " ")
+    (dots,) = re.findall(r'<path class="dots c" d="([^"]*)"', page)
+    assert dots.count("M") == sum(value is not None for value in canary_ms)
+    assert page.count('<span class="key c">new user</span>') == 1
+    assert "new user" not in without
+    assert 'class="dots c"' not in without
+    void = structs.replace(told, assessment=structs.replace(told.assessment, path="the path buffers"))
+    assert 'class="dots c"' not in html_text(void)
 
 
 def test_no_figure_is_nan(report: ReportInput, empty_report: ReportInput) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 import llmtop
+from llmtop.domain.frame import NewUser
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import METRICS, STATS, Slo, SloTarget, parse_slo
 from llmtop.domain.verdicts import Bound, ClientCause, ClientReason
 from llmtop.wording import names, sentences
+from llmtop.wording.canary import felt_text
+from llmtop.wording.figures import TEXT
 
 PACKAGE = Path(llmtop.__file__).parent
 POINT = LoadPoint(concurrency=8, prompt_tokens=512, output_tokens=128, think_time_s=2.0)
@@ -144,3 +147,16 @@ def test_one_user_is_no_users() -> None:
     assert sentences.supports(1, None, "concurrency") == "supports at least 1 concurrent user at the SLO"
     assert sentences.breaks(1, "concurrency") == "does not meet the SLO even at 1 concurrent user"
     assert sentences.rest_waits(7.92, "concurrency") == "8 are served at once, the rest waits"
+
+
+@pytest.mark.parametrize(
+    ("felt", "says"),
+    [
+        (NewUser(n=1, p50_ms=42.0, max_ms=42.0), "a new user felt 42.0 ms (p50), at most 42.0 ms: 1 canary"),
+        (NewUser(n=9, failed=2, p50_ms=1.0, max_ms=2e4),
+         "a new user felt 1.00 ms (p50), at most 20.0 s: 9 canaries, 2 without a token"),
+        (NewUser(n=3, failed=3), "a new user got no token: 3 canaries"),
+    ],
+)  # fmt: skip
+def test_what_canaries_felt(felt: NewUser, says: str) -> None:
+    assert felt_text(felt, TEXT) == says
