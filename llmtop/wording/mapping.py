@@ -1,0 +1,127 @@
+"""What is said of the map: where its contour lies, what would make the rest known, and what an exploration does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmtop.domain.load import Axis
+from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge
+from llmtop.wording.figures import TEXT, Figures
+
+DWELL_S = 10
+"""What it takes to measure one level by hand, for most servers."""
+EXPLORE_S = 120
+ONE_ROW = "one prompt length was measured"
+TAKEN = "ended because somebody took the wheel"
+CHANGED = "ended because the server was restarted or set otherwise"
+SPENT = "ended because its levels are used up: s goes on"
+NOT_BY_RATE = "the map is explored by users, and this load is a rate: start with --concurrency"
+NOT_WHO_THINK = "the map is explored by users who do not think: start with --think-time 0"
+
+
+def users(load: float, axis: Axis) -> str:
+    """`31 users`, `12.5 requests/s`"""
+    unit = "requests/s" if axis == "rate" else "user" if round(load) == 1 else "users"
+    return f"{TEXT.load(load if axis == 'rate' else float(round(load)), axis)} {unit}"
+
+
+def edge_text(edge: MapEdge, axis: Axis) -> str:
+    """`31 users at 192 tokens`; `at least 64 users at 48 tokens`; `-- at 768 tokens`"""
+    at = f"at {edge.prompt_tokens} tokens"
+    if edge.users is not None:
+        return f"{users(edge.users.value, axis)} {at}"
+    return f"-- {at}" if edge.held is None else f"at least {users(edge.held, axis)} {at}"
+
+
+def band_text(share: float) -> str:
+    """`±8 %`"""
+    return f"±{max(1, round(100 * share))} %"
+
+
+def contour_text(known: Map) -> str:
+    """`contour: 31 users at 192 tokens, 12 users at 768 tokens (±8 %)`"""
+    if not known.contour:
+        return ""
+    told = ", ".join(edge_text(edge, known.axis) for edge in known.contour)
+    text = f"contour: {told}{f' ({band_text(known.band)})' if known.band is not None else ''}"
+    steps = [
+        f"{below.prompt_tokens} and {above.prompt_tokens} tokens"
+        for below, above in zip(known.contour, known.contour[1:], strict=False)
+        if below.drops
+    ]
+    return f"{text}, with a step between {' and between '.join(steps)}" if steps else text
+
+
+def missing_text(known: Map, length: int | None) -> str:
+    """What would make the rest of the map known: the edge of a row, or a level of another prompt length."""
+    if length is not None:
+        return drag_text(length)
+    open_ended = [edge for edge in known.contour if edge.users is None]
+    if open_ended:
+        return f"raise the load at {open_ended[0].prompt_tokens} tokens until the SLO breaks, or s explores"
+    return ""
+
+
+def drag_text(length: int) -> str:
+    """`drag prompt to 768 for 10 s, or s explores`"""
+    return f"drag prompt to {length} for {DWELL_S} s, or s explores"
+
+
+def cell_text(cell: MapCell, axis: Axis, figures: Figures = TEXT) -> str:
+    """`measured: 24 users x 768 tokens: TTFT p95 1.30 s, TPOT p95 34.0 ms, 742 tok/s, 212 requests`"""
+    about = "" if cell.measured else "~"
+    parts = [
+        f"TTFT p95 {about}{figures.latency(cell.ttft_p95_ms)}",
+        f"TPOT p95 {about}{figures.latency(cell.tpot_p95_ms)}",
+    ]
+    if cell.output_tokens_per_s is not None:
+        parts.append(f"{about}{figures.count(cell.output_tokens_per_s)} tok/s")
+    if cell.measured:
+        parts.append(f"{figures.whole(cell.n)} request{'' if cell.n == 1 else 's'}")
+    elif cell.off is not None:
+        parts.append(band_text(cell.off))
+    where = f"{users(cell.load, axis)} x {cell.prompt_tokens} tokens"
+    return f"{'measured' if cell.measured else 'foreseen'}: {where}: {', '.join(parts)}"
+
+
+def wall_text(load: float) -> str:
+    """`the KV cache holds 25 requests there`"""
+    count = max(1, int(load))
+    return f"the KV cache holds {count} request{'' if count == 1 else 's'} there"
+
+
+def contour_at_text(found: Interval, axis: Axis) -> str:
+    """`SLO up to 24 users (21-26)`"""
+    return f"SLO up to {users(found.value, axis)} ({TEXT.load(found.low, axis)}-{TEXT.load(found.high, axis)})"
+
+
+def begins_text(lengths: Sequence[int]) -> str:
+    """`map: exploring 48, 192, 768 prompt tokens`"""
+    return f"map: exploring {', '.join(map(str, lengths))} prompt tokens"
+
+
+def exploring_text(load: float, length: int, level: int, most: int, told: str, axis: Axis = "concurrency") -> str:
+    """`map: 24 users x 768 tokens, level 9 of at most 25 · 31 users at 192 tokens`"""
+    doing = f"map: {users(load, axis)} x {length} tokens, level {level} of at most {most}"
+    return f"{doing} · {told}" if told else doing
+
+
+def explored_text(known: Map | None, levels: int, why: str) -> str:
+    """What an exploration has found, and why it ends before it knows all; empty: it knows."""
+    told = "" if known is None else known.text
+    count = f"{levels} level{'' if levels == 1 else 's'}"
+    found = f"{told}; {count}" if told else f"nothing known after {count}"
+    return f"{found}; {why}" if why else found
+
+
+def failing_text(length: int) -> str:
+    """Why a length is not known: not its latency breaks the SLO."""
+    return f"ended because more requests fail at {length} tokens than the SLO allows, at every load"
+
+
+def slow_text(length: int) -> str:
+    return f"too few requests of {length} tokens ended in {EXPLORE_S} s to say more"
+
+
+def capped_text(most: int) -> str:
+    return f"the load ends at {users(most, 'concurrency')} (--max-concurrency)"
