@@ -36,7 +36,7 @@ class SetRecording(Struct, frozen=True, tag=True):
 
 
 class SetKnob(Struct, frozen=True, tag=True):
-    """Turn a knob of the simulated engine."""
+    """Turn a knob of the server while it runs, by the names of `domain.settings`."""
 
     name: str
     value: float

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from llmtop.analysis.segments import segments_of
+from llmtop.domain.commands import SetKnob
 from llmtop.domain.endpoint import Dialect
-from llmtop.domain.load import Caps
+from llmtop.domain.load import Caps, LoadPlan, LoadPoint
+from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, TokenSource
 from llmtop.domain.verdicts import Bound, Kind
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
 from llmtop.endpoint.urls import endpoint_from_url
+from llmtop.meter.facts import Facts
 from llmtop.meter.split import split_ttft
+from llmtop.session.options import SessionOptions
+from llmtop.session.session import Session
 from llmtop.telemetry.scraper import Scraper
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
@@ -97,6 +105,40 @@ async def test_the_cliff_is_at_max_num_seqs(real: SimpleNamespace, tmp_path: Pat
     assert verdict.cliff.kind is Kind.CLIFF
     assert verdict.cliff.cause is Bound.QUEUE
     assert abs(verdict.cliff.at - slots) <= 1
+
+
+async def test_a_live_knob_turns_under_the_load(
+    real: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three seconds: requests of before end within them, and a scrape comes once a second."""
+    source = resources.files("llmtop.session").joinpath("llmtop_knobs.py").read_text()
+    (tmp_path / "llmtop_knobs.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    options = ("--max-num-seqs", "16", "--scheduler-cls", "llmtop_knobs.LiveScheduler")
+    with real.vllm(tmp_path / "log", *options) as server:
+        base = LoadPoint(concurrency=24, prompt_tokens=64, output_tokens=64)
+        profile = Profile(name="knobs", plan=LoadPlan(stages=(), base=base))
+        run = SessionOptions(
+            endpoint=endpoint_from_url(server.url), profile=profile, run_file=str(tmp_path / "r.llmtop"), patient=False
+        )
+        session = Session(run)
+        await session.start()
+        assert session.frame().endpoint.knobs["max_num_seqs"] == session.frame().endpoint.slots == 16
+        await asyncio.sleep(6)
+        for slots in (4, 16):
+            await session.command(SetKnob("max_num_seqs", float(slots)))
+            await asyncio.sleep(3)
+            for _ in range(6):
+                seen = session.frame().server
+                assert seen is not None
+                assert seen.running == seen.max_num_seqs == slots
+                await asyncio.sleep(1)
+        facts = Facts()
+        await session.close()
+        for batch in session.take_facts():
+            facts.extend(batch)
+    first, second, third = (each.key for each in segments_of(facts, session.meta))
+    assert first == third != second
 
 
 async def test_a_small_cache_preempts_and_its_cliff_is_of_the_cache(real: SimpleNamespace, tmp_path: Path) -> None:
