@@ -288,6 +288,17 @@ class TestBands:
         found = band(at(twin_of(levels_of(), replace(KNOWN, prompt_cv=cv, output_cv=cv)), 48).ttft_p50_s)
         assert (found.high > 3 * found.value) == in_step
 
+    def test_what_a_kv_cache_holds_sways_and_slots_do_not(self) -> None:
+        twin, held = twin_of(levels_of()), 512 + 64 * 1.16 + 8
+        slots, kv = Asked(slots=24), Asked(kv_tokens=24.4 * held)
+        by_slots, by_kv = at(twin, 23, slots), at(twin, 23, kv)
+        assert band(by_slots.ttft_p95_s).value < 0.1 < 0.3 < band(by_kv.ttft_p95_s).value
+        assert band(by_kv.ttft_p50_s).high > 2 * band(by_kv.ttft_p50_s).value, "it may hold a tenth less"
+        limit = [("ttft", "p95", 0.5)]
+        sure, unsure = band(twin.users_at(limit, slots)), band(twin.users_at(limit, kv))
+        assert unsure.value < sure.value
+        assert unsure.high - unsure.low > sure.high - sure.low
+
 
 class TestOutside:
     @pytest.mark.parametrize("load", [0, -1, inf, float("nan")])

@@ -6,12 +6,12 @@ no clock, and the same levels give the same twin.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from math import ceil, inf
 from statistics import median as middle
 
-from llmtop.simulator.engine.twin_case import Case, Side, lengths_of, spread_at, spread_of, typical
+from llmtop.simulator.engine.twin_case import Case, Queue, Side, lengths_of, most_that, spread_at, spread_of, typical
 from llmtop.simulator.engine.twin_fit import Fitted, alike, fitted
 from llmtop.simulator.engine.twin_levels import (
     LENGTH_APART,
@@ -62,12 +62,17 @@ __all__ = [
 
 LENGTH_SLACK = 1.05
 """Factor by which a length may lie beyond those that were measured: as far as means differ from level to level."""
+KV_BAND = 0.10
+"""Share by which what a KV cache holds at once may differ from what the mean lengths make it."""
 UNEXPLAINED = 0.20
 """Share by which a level may miss the fit that it is part of."""
 UNFORETOLD = 0.25
 """Share by which the level left out may be missed: bands would be half of their figures and more."""
 _REGULAR = 0.1
 """Deviation of the times between departures over their mean, where all answers are of one length."""
+_THRASH = 2.0
+"""Times as much as lengths alone would make it, the number sways that a KV cache holds: who is put out of it comes back
+first, none are let in meanwhile, and a long prompt at the head of the line keeps shorter ones waiting."""
 _CASES = 32
 """That are kept ready: a slider asks one over and over."""
 _LADDER = 24
@@ -157,7 +162,7 @@ class Twin:
                     return False
                 return all(three[side].seconds(metric, statistic) <= limit for metric, statistic, limit in limits)
 
-            return self._most(holds, edge)
+            return most_that(holds, edge, 1.0 if self.known.axis == "concurrency" else _CLOSE * edge)
 
         edge = self._edge(case)
         value = most(0)
@@ -180,11 +185,11 @@ class Twin:
             return Outside(words.NO_WALL, self._hold(REACH * self.measured, case))
         if cap > far:
             by_users = self.known.axis == "concurrency"
-            return _within(cap, 0.0 if case.by_slots else LEAST_BAND) if by_users else self._far(cap, case)
+            return _within(cap, 0.0 if case.by_slots else KV_BAND) if by_users else self._far(cap, case)
         load = case.server.full(self.known.axis)
         if self.known.axis == "rate":
             return _within(load, self._band(cap, case))
-        return _within(load, 0.0 if case.by_slots else LEAST_BAND)
+        return _within(load, 0.0 if case.by_slots else KV_BAND)
 
     def _new_case(self, asked: Asked) -> Case | Outside:
         """The server as asked, or why it lies outside."""
@@ -203,8 +208,13 @@ class Twin:
         slots = float(asked.slots or known.slots or inf)
         kv_tokens = asked.kv_tokens or known.kv_tokens
         held = by_kv(kv_tokens, shape)
-        server = self._server(min(slots, held), shape)
-        return Case(server, shape, output, kv_tokens, slots, slots <= held, self._seen(shape))
+        caps = [min(slots, share * held) for share in (1.0, 1.0 / (1.0 + KV_BAND), 1.0 + KV_BAND)]
+        servers = {cap: self._server(cap, shape) for cap in set(caps)}
+        server, fewer, more = (servers[cap] for cap in caps)
+        by_slots = slots <= held
+        sway = 0.0 if by_slots else _THRASH * shape.held_cv * held**0.5
+        queue = Queue(sway, max(known.output_cv, _REGULAR) if by_slots else 1.0)
+        return Case(server, fewer, more, shape, output, kv_tokens, slots, by_slots, self._seen(shape), queue)
 
     def _seen(self, shape: Shape) -> float:
         """The most requests at once that were measured; fewer of longer ones, which read back as many tokens."""
@@ -250,7 +260,7 @@ class Twin:
         return words.assumed_text(slots=case.slots < inf, kv=case.kv_tokens is not None)
 
     def _three(self, load: float, case: Case) -> tuple[Side, Side, Side] | Outside:
-        """The load as it is most likely, and at the slower and the faster edge of the band."""
+        """The load as it is most likely, and at the edges of the band: as by a clock that runs slower, or faster."""
         if not 0.0 < load < inf:
             return Outside(*words.no_load_text(load))
         state = asked_of(case.server, self._kept * load, self.known.axis)
@@ -258,13 +268,20 @@ class Twin:
             return self._far(state.running, case)
         spread = spread_at(state.running, self._spreads)
         slower = 1.0 + self._band(state.running, case)
-        slow, fast = (self._paced(state, load, pace, case) for pace in (slower, 1.0 / slower))
-        first_s = state.first_s
         soon_s, late_s = self._firsts(state, case)
-        irregular = max(self.known.output_cv, _REGULAR) if case.by_slots else 1.0
-        pairs = ((state, first_s), (slow, late_s), (fast, soon_s))
-        exact, late, soon = (Side(one, one_s, spread, irregular) for one, one_s in pairs)
-        return exact, late, soon
+
+        def side(server: Server, pace: float, first_s: float) -> Side:
+            if self.known.axis == "rate":
+                paced = server.rate(pace * self._kept * load).slower(pace)
+                return Side(paced, paced.tpot_s, first_s, server.cap, spread, case.queue)
+            paced = (state if server is case.server else server.users(load)).slower(pace)
+            return Side(paced, pace * state.tpot_s, first_s, server.cap, spread, case.queue)
+
+        return (
+            side(case.server, 1.0, state.first_s),
+            side(case.fewer, slower, late_s),
+            side(case.more, 1.0 / slower, soon_s),
+        )
 
     def _firsts(self, state: State, case: Case) -> tuple[float, float]:
         """Between what the time to the first token lies, without the wait for a slot."""
@@ -280,12 +297,6 @@ class Twin:
     def _band(self, running: float, case: Case) -> float:
         """Half of the band, as a share, with so many at once."""
         return self.band if running <= _GRAIN * REACH * case.seen else max(FAR_BAND, 2.0 * self.band)
-
-    def _paced(self, state: State, load: float, pace: float, case: Case) -> State:
-        """The state, were every step so many times as long: a clock that runs slower."""
-        if self.known.axis == "rate":
-            return case.server.rate(pace * self._kept * load).slower(pace)
-        return state.slower(pace)
 
     def _far(self, running: float, case: Case) -> Outside:
         reason = words.far_text(running, case.seen, self.reach)
@@ -314,17 +325,6 @@ class Twin:
         if self.known.axis == "concurrency":
             return [float(users) for users in sorted({int(load + 1e-9) for load in loads})]
         return loads
-
-    def _most(self, holds: Callable[[float], bool], edge: float) -> float:
-        """The most load up to `edge` that holds: halving, in whole users, or to a share of a rate."""
-        if holds(edge):
-            return edge
-        grain = 1.0 if self.known.axis == "concurrency" else _CLOSE * edge
-        low, high = 0, ceil(edge / grain)
-        while high - low > 1:
-            halfway = (low + high) // 2
-            low, high = (halfway, high) if holds(halfway * grain) else (low, halfway)
-        return low * grain
 
 
 def _within(value: float, share: float) -> Band:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import hypot, inf
+from math import ceil, hypot, inf
 
 from llmtop.simulator.engine.twin_levels import LENGTH_APART, LOAD_APART, Level, clusters, near
 from llmtop.simulator.engine.twin_serving import Server, Shape, State
@@ -12,10 +12,33 @@ from llmtop.simulator.engine.twin_words import Measured
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """What makes one wait for a slot longer than another."""
+
+    sway: float
+    """Standard deviation of the requests at once: a KV cache holds more of short requests than of long ones."""
+    irregular: float
+    """Deviation over the mean, of the time between two departures."""
+
+    def more(self, state: State, cap: float) -> float:
+        """Departures that are waited for at the 95th percentile beyond the mean."""
+        below = max(cap - state.running, 0.0)
+        spread = hypot(self.irregular * state.waiting**0.5, self.sway)
+        return max(_LATE * spread - below, 0.0)
+
+
+_LATE = 1.645
+"""Standard deviations over the mean, of the 95th percentile of a wait for many departures."""
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """The server as it is asked about, and with what requests."""
 
     server: Server
+    fewer: Server
+    more: Server
+    """With what the KV cache may hold less or more than is reckoned; the same where it does not bind."""
     shape: Shape
     output: float
     kv_tokens: float | None
@@ -24,6 +47,7 @@ class Case:
     """It is the slots that let no more in."""
     seen: float
     """Requests at once that were measured, of such a length."""
+    queue: Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +77,21 @@ class Side:
     """A state, and the times that requests see in it."""
 
     state: State
+    tpot_s: float
     first_s: float
+    cap: float
     spread: Spread
-    irregular: float
-    """Deviation over the mean, of the time between two departures."""
+    queue: Queue
 
     def seconds(self, metric: str, statistic: str) -> float:
         ratio: float = getattr(self.spread, f"{metric}_{statistic}")
         if metric == "tpot":
-            return ratio * self.state.tpot_s
+            return ratio * self.tpot_s
         wait_s = self.state.wait_s
-        if statistic == "p50" or wait_s in (0.0, inf):
+        if statistic == "p50" or wait_s == inf:
             return ratio * self.first_s + wait_s
-        queue_s = _LATE * self.irregular * self.state.waiting**0.5 / self.state.requests_per_s
-        return self.first_s + wait_s + hypot((ratio - 1.0) * self.first_s, queue_s)
-
-
-_LATE = 1.645
-"""Standard deviations over the mean, of the 95th percentile of a wait for many departures."""
+        late_s = self.queue.more(self.state, self.cap) / self.state.requests_per_s
+        return self.first_s + wait_s + hypot((ratio - 1.0) * self.first_s, late_s)
 
 
 def typical(levels: Sequence[Level]) -> Measured:
@@ -103,3 +124,14 @@ def spread_at(running: float, spreads: Sequence[Spread]) -> Spread:
     low, high = spreads[after - 1], spreads[after]
     share = (running - low.running) / (high.running - low.running)
     return Spread(*(getattr(low, n) + share * (getattr(high, n) - getattr(low, n)) for n in Spread.__slots__))
+
+
+def most_that(holds: Callable[[float], bool], edge: float, grain: float) -> float:
+    """The most load up to `edge` that holds, to a grain, by halving."""
+    if holds(edge):
+        return edge
+    low, high = 0, ceil(edge / grain)
+    while high - low > 1:
+        halfway = (low + high) // 2
+        low, high = (halfway, high) if holds(halfway * grain) else (low, halfway)
+    return low * grain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf, isfinite, sqrt
+from math import hypot, inf, isfinite, sqrt
 from statistics import median
 
 from llmtop.simulator.engine.twin_serving import Shape
@@ -28,6 +28,8 @@ LATER = 2.5
 come later by the load."""
 THINKS = 0.15
 """Share by which users and the requests in flight may differ before it is the latter that count: users who think."""
+_GROWTH = 0.6
+"""Deviation of what of an answer is written, over its mean: 1/√3 where all are as long."""
 _DRIFT, _CHANCE = 0.01, 0.1
 """Of a level's mean TPOT: what servers wander by, and the variance that one request has (2.8 % over 128 of them)."""
 _PREEMPTED = 0.1
@@ -60,8 +62,10 @@ def by_kv(kv_tokens: float | None, shape: Shape) -> float:
 def shape_of(prompt: float, output: float, cached: float, known: Known, steps: float) -> Shape:
     """The request of these lengths: half of the output is written on the mean, more where lengths differ."""
     grown = output / 2.0 * (1.0 + known.output_cv**2)
-    held = prompt * (1.0 - cached) + grown + known.block_tokens / 2.0
-    return Shape(max(prompt * (1.0 - cached), 1.0), prompt + grown, steps, held, known.axis == "concurrency")
+    computed = max(prompt * (1.0 - cached), 1.0)
+    held = computed + grown + known.block_tokens / 2.0
+    held_cv = hypot(known.prompt_cv * computed, _GROWTH * grown) / held
+    return Shape(computed, prompt + grown, steps, held, held_cv, known.axis == "concurrency")
 
 
 def ready(levels: Sequence[Measured], known: Known) -> list[Level]:

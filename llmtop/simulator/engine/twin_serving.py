@@ -32,6 +32,8 @@ class Shape:
     """Between its first token and its last."""
     held: float
     """That the KV cache holds for it, on the mean while it runs."""
+    held_cv: float
+    """Deviation of that over its mean, from one to another."""
     alike: bool
     """Users who ask again when they are answered: a request is one of those that run. Else it comes beside them."""
 
