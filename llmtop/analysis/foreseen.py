@@ -147,8 +147,10 @@ def _limits(slo: Slo) -> _Limits:
 
 
 def _wall(twin: Twin, asked: Asked, slo: Slo) -> Band | Outside:
-    """Where a queue forms, or TPOT breaks its limit, whichever comes first."""
+    """Where a queue forms, or TPOT breaks its limit, whichever comes first; outside where that is not foreseen."""
     queue = twin.wall(asked)
+    there = twin.at(queue.value, asked) if isinstance(queue, Band) else queue
+    queue = there if isinstance(there, Outside) else queue
     pace = [limit for limit in _limits(slo) if limit[0] == "tpot"]
     broken = twin.users_at(pace, asked) if pace else queue
     found = [each for each in (queue, broken) if isinstance(each, Band)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from llmtop.analysis.foreseen import Seer, Wish, unable_to_turn
 from llmtop.analysis.grounds import Grounds
@@ -16,6 +17,7 @@ from llmtop.domain.slo import parse_slo
 from llmtop.domain.verdicts import ForeseenPoint, Foresight, Interval
 from llmtop.errors import FileError, UsageError
 from llmtop.host.beside import grounds_at
+from llmtop.recording.shelf import LAST
 from llmtop.wording.figures import TEXT, UNKNOWN
 from llmtop.wording.foresight import band_text, gap_text, measured_text, wall_text
 
@@ -47,7 +49,8 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"run": str(path), "slo": str(slo or own), **{n: getattr(told, n) for n in told.__struct_fields__}})
     else:
-        say(as_text(path.stem, grounds, told))
+        name = path.stem if arguments.fit == LAST else Path(arguments.fit).stem
+        say(as_text(name, grounds, told))
     return 0
 
 

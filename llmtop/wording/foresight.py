@@ -43,11 +43,6 @@ def _asked(key: str, value: float, figures: Figures) -> str:
     return f"{key} {value:g}"
 
 
-def interval_text(interval: Interval, axis: Axis, figures: Figures = TEXT) -> str:
-    """`~71 (62 to 80)`"""
-    return f"{ABOUT}{figures.load(interval.value, axis)} ({span_text(interval, axis, figures)})"
-
-
 def span_text(interval: Interval, axis: Axis, figures: Figures = TEXT) -> str:
     return f"{figures.load(interval.low, axis)} to {figures.load(interval.high, axis)}"
 
@@ -61,9 +56,10 @@ def users_text(users: Interval, axis: Axis, figures: Figures = TEXT) -> str:
 
 
 def wall_text(wall: Interval, axis: Axis, figures: Figures = TEXT) -> str:
-    """`a queue from ~64 users on (58 to 70)`"""
-    about = f"{ABOUT}{figures.load(wall.value, axis)}"
-    return f"the wall at {about} {short_unit(axis, round(wall.value))} ({span_text(wall, axis, figures)})"
+    """`the wall at ~64 users (58 to 70)`; slots that are told are no estimate: `the wall at 64 users`."""
+    value, low, high = (figures.load(end, axis) for end in (wall.value, wall.low, wall.high))
+    unit = short_unit(axis, round(wall.value))
+    return f"the wall at {value} {unit}" if low == high else f"the wall at {ABOUT}{value} {unit} ({low} to {high})"
 
 
 def sure_text(off: float, levels: int, figures: Figures = TEXT) -> str:

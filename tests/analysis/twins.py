@@ -71,7 +71,7 @@ class PlainTwin(Twin):
         return band(float(max((load for load in range(1, 500) if holds(load)), default=0)))
 
     def wall(self, asked: Asked | None = None) -> Band | Outside:
-        return self._outside(asked or AS_IT_STANDS) or band(self._slots(asked or AS_IT_STANDS))
+        return band(self._slots(asked or AS_IT_STANDS))
 
 
 def plain_fit(levels: Sequence[Measured], known: Known) -> PlainTwin | Outside:

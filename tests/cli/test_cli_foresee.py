@@ -42,10 +42,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return recorded(tmp_path_factory.mktemp("runs") / "before.llmtop", users(4, 8, 16))
 
 
-@pytest.fixture(scope="module")
-def by_rate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    loads = tuple(LoadPoint(rate_rps=rate) for rate in (1.0, 3.0, 5.0, 7.0))
-    return recorded(tmp_path_factory.mktemp("runs") / "rate.llmtop", loads)
+@pytest.fixture
+def by_rate(tmp_path: Path) -> Path:
+    """Steps of 10 ms and half a millisecond a request, at 2 to 14 requests/s of 64 tokens."""
+    rows = ["level,n,ttft_mean_s,tpot_mean_s,e2e_mean_s,X_rps,prompt_tokens,output_tokens"]
+    for rate in (2, 4, 8, 14):
+        running = rate * (0.1 + 63 * 0.010) / (1 - rate * 63 * 0.0005)
+        tpot_s = 0.010 + 0.0005 * running
+        rows.append(f"{rate},500,0.1,{tpot_s},{0.1 + 63 * tpot_s},{rate},192,64")
+    path = tmp_path / "rates.csv"
+    path.write_text("\n".join(rows))
+    return path
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
@@ -101,12 +108,12 @@ def test_what_lies_outside_is_no_figure_but_a_level_to_measure(run: Path, capsys
     assert longer["missing"] == "drag prompt to 2048 for 10 s"
 
 
-def test_a_run_of_rates_is_asked_in_rates(by_rate: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = told(capsys, by_rate, "--rate", "3")
-    assert (found["axis"], found["points"][0]["load"]) == ("rate", 3)
-    assert "--concurrency: the run was driven by rate, and so is its twin" in refused(
-        capsys, "--fit", by_rate, "--concurrency", "4"
-    )
+def test_what_was_driven_by_rate_is_asked_in_rates(by_rate: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(capsys, by_rate, "--axis", "rate", "--rate", "6")
+    assert (found["axis"], found["points"][0]["load"]) == ("rate", 6)
+    assert found["points"][0]["tpot_p50_ms"]["value"] == pytest.approx(12.7, rel=0.05)
+    said = refused(capsys, "--fit", by_rate, "--axis", "rate", "--concurrency", "4")
+    assert "--concurrency: the run was driven by rate, and so is its twin; use --rate" in said
 
 
 def test_a_table_of_the_same_levels_has_the_same_twin_but_for_what_it_cannot_tell(
