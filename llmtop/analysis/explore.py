@@ -1,7 +1,7 @@
 """Exploring the map: three prompt lengths, each driven to where it meets the SLO, then one where that is least sure.
 
 A pure state machine, as the capacity search is: `next(facts, now_s)` looks at what the load did and says which load it
-wants next. What it knows is what is on the map (`mapping.Mapper`), so that levels of before are not measured again.
+wants next. What it knows is what is on the map (`mapper.Mapper`), so that levels of before are not measured again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from llmtop.analysis.bracket import Bracket
-from llmtop.analysis.mapping import NARROW, Mapper, Row, edge_of, joined, met_at
+from llmtop.analysis.mapper import Mapper
+from llmtop.analysis.mapping import NARROW, Row, edge_of, joined, met_at
 from llmtop.analysis.serving import strain
 from llmtop.analysis.tested import client_seconds
 from llmtop.analysis.trial import WITH_QUEUE
@@ -21,7 +22,7 @@ from llmtop.analysis.window import Window
 from llmtop.domain.commands import SetLoad
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import JudgedLevel, RunMeta
-from llmtop.domain.slo import Slo
+from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.steering import Phase, Step
 from llmtop.domain.verdicts import Map, MapEdge, half_band
 from llmtop.meter.facts import Facts
@@ -38,6 +39,8 @@ SHORTEST = 16
 """Tokens of a prompt: a shorter one is its template."""
 LONGEST = 32768
 """Tokens of a prompt where the server does not tell its context length."""
+MOST_ERRORS = 0.01
+"""Share of the requests that may fail where the SLO does not say."""
 FIRST_USERS = 4
 """What a server is asked first, of which nothing is known."""
 DWELL_E2ES = 2.0
@@ -56,6 +59,8 @@ NEARLY = 1.4
 """A limit over what was measured below which the load is no longer doubled, but goes `PAST` times as far as a straight
 line through the origin says."""
 PAST = 1.5
+FAULTY = 4
+"""Where requests fail before any load has held, so many times fewer users are tried."""
 CLIENT_S = 20
 """Seconds of the client after which an exploration that is void for its sake ends."""
 
@@ -69,6 +74,15 @@ def lengths_of(base: LoadPoint, context: int | None) -> tuple[int, ...]:
     return tuple(length for length in found[-3:] if length >= SHORTEST or length == own)
 
 
+def why_not(slo: Slo, base: LoadPoint) -> str | None:
+    """Why such requests cannot be explored; None: they can."""
+    if base.axis == "rate":
+        return words.NOT_BY_RATE
+    if base.think_time_s > 0:
+        return words.NOT_WHO_THINK
+    return None if any(target.metric in LATENCIES for target in slo.targets) else words.NO_LIMIT
+
+
 class Explorer:
     """Explores until the contour's band is at most `SURE`, or `MOST_LEVELS` loads were held.
 
@@ -78,12 +92,14 @@ class Explorer:
     """
 
     def __init__(self, slo: Slo, base: LoadPoint, meta: RunMeta) -> None:
-        self._mapper, self._meta, self._base = Mapper(slo), meta, base
+        self._mapper, self._meta, self._base = Mapper(slo, foresees=False), meta, base
         self._most = meta.profile.caps.max_concurrency
         info = meta.info
         self.lengths = lengths_of(base, None if info is None else info.max_model_len)
         self._wanted = sorted(self.lengths, key=lambda length: (length != base.prompt_tokens, length))
         """In the order in which they are driven: what was driven before comes first."""
+        errors = slo.target("error_ratio") or SloTarget("error_ratio", MOST_ERRORS)
+        self._guard = Slo((*(target for target in slo.targets if target is not errors), errors))
         self._window: Window | None = None
         self._need = 0
         self._levels = 0
@@ -94,6 +110,8 @@ class Explorer:
         self._given_up: set[int] = set()
         self._map: Map | None = None
         self._ended: str | None = None
+        self._begun = self._told = False
+        """Whether the marks of its beginning and its end were told."""
 
     @property
     def levels(self) -> int:
@@ -111,12 +129,16 @@ class Explorer:
             self._advance(facts, now_s)
         if self._ended is not None or self._window is None:
             text = words.explored_text(self._map, self._levels, self._ended or "")
-            return Step(want=None, phase="done", done_levels=self._levels, left_s=0.0, text=text)
+            marks = () if self._told else (f"map: {text}",)
+            self._told = True
+            return Step(want=None, phase="done", done_levels=self._levels, left_s=0.0, text=text, marks=marks)
         point = self._window.point
         told = "" if self._map is None else self._map.text
         text = words.exploring_text(point.value, point.prompt_tokens, self._levels + 1, MOST_LEVELS, told)
         phase: Phase = "confirm" if self._map is not None else "double"
-        return Step(want=SetLoad(point, "map"), phase=phase, done_levels=self._levels, text=text)
+        marks = () if self._begun else (words.begins_text(self.lengths),)
+        self._begun = True
+        return Step(want=SetLoad(point, "map"), phase=phase, done_levels=self._levels, text=text, marks=marks)
 
     # ── One load ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -129,7 +151,7 @@ class Explorer:
         window = self._window
         if self._ended is not None or window is None:
             return
-        seen = window.look(facts, self._mapper.slo, now_s)
+        seen = window.look(facts, self._guard, now_s)
         late = now_s - window.start_s > DWELL_S
         if seen is None and not late:
             return
@@ -176,6 +198,10 @@ class Explorer:
     def _go_on(self, facts: Facts, now_s: float) -> None:
         rows = self._mapper.look(facts, self._meta)
         self._map = self._mapper.map(facts, self._meta)
+        faulty = [length for length in self._broken if self._held(length, rows) is None]
+        if faulty and self._load(faulty[0], rows) is None:
+            self._ended = words.failing_text(faulty[0])
+            return
         if self._levels >= MOST_LEVELS:
             self._ended = words.SPENT
             return
@@ -194,9 +220,6 @@ class Explorer:
         self._window = Window(point, now_s, max(DWELL_E2ES, FEW / load), FEW)
 
     def _why_done(self, rows: Sequence[Row]) -> str:
-        faulty = [length for length, broken in self._broken.items() if self._held(length, rows) is None and broken]
-        if faulty:
-            return words.failing_text(faulty[0])
         if self._given_up:
             return words.slow_text(min(self._given_up))
         capped = [edge for edge in self._edges(rows) if edge.users is None and edge.held]
@@ -222,9 +245,11 @@ class Explorer:
         low, high = bracket.low, bracket.high
         if high is None:
             return None if low is None else self._above(low, bracket)
+        if low is None and "error_ratio" in high.failed:
+            return None if high.load <= FIRST_USERS else max(1, high.load // FAULTY)
         if low is None:
             lower = min(round(BELOW * met_at(None, high, self._mapper.slo)), high.load - 1)
-            return max(1, lower) if high.load > 1 and "error_ratio" not in high.failed else None
+            return max(1, lower) if high.load > 1 else None
         row = next((row for row in rows if row.prompt_tokens == length), None)
         edge = None if row is None else edge_of(row, self._mapper.slo)
         narrow = edge is not None and edge.users is not None and half_band(edge.users) <= SURE

@@ -16,25 +16,18 @@ from functools import partial
 import numpy as np
 from msgspec.structs import replace
 
-from llmtop.analysis import buffering
 from llmtop.analysis.bracket import Bracket
 from llmtop.analysis.capacity import judge_level
-from llmtop.analysis.failing import all_failed
-from llmtop.analysis.judge import Limits
-from llmtop.analysis.levels import FAINT_BELOW, Level
-from llmtop.analysis.measured import Ledger, MeasuredCurve
-from llmtop.analysis.readings import finished_requests
-from llmtop.analysis.recent import limits_of, measured_lengths
+from llmtop.analysis.levels import Level
+from llmtop.analysis.measured import MeasuredCurve
 from llmtop.analysis.slo import Sample, holds
 from llmtop.analysis.tested import MARGIN
 from llmtop.analysis.trial import QUICK_REQUESTS, statistic
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import JudgedLevel, RunMeta
+from llmtop.domain.run import JudgedLevel
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge, Stand
-from llmtop.meter.facts import Facts
 from llmtop.wording.chapters import LENGTHS
-from llmtop.wording.mapping import contour_text, missing_text
 
 FINER = 0.5
 """A straight line over half of a gap misses the contour by this share of what it misses over the whole gap: of a smooth
@@ -234,54 +227,3 @@ def _cell(row: Row, level: Level, slo: Slo, ok: bool | None, below: bool) -> Map
         tpot_p95_ms=tail_ms(SloTarget("tpot", math.inf, "p95")),
         output_tokens_per_s=level.output_tokens_per_s,
     )
-
-
-class Mapper:
-    """The map of one run, again and again as it goes on.
-
-    Args:
-        ledger: of the same run, kept by whoever asks; None: one of its own.
-    """
-
-    def __init__(self, slo: Slo, ledger: Ledger | None = None) -> None:
-        self._whole_slo = slo
-        self._ledger = ledger or Ledger()
-        self.slo = slo
-        """The limits that can be judged: those that a path between spoils are none."""
-
-    def look(self, facts: Facts, meta: RunMeta) -> tuple[Row, ...]:
-        """The rows of the map as the facts stand."""
-        self.slo = buffering.judged_by(self._whole_slo, buffering.arrival_of(facts))
-        return rows_of(self._ledger.curves(facts, meta, finished_requests(facts), facts.t_s, every=True), self.slo)
-
-    def map(self, facts: Facts, meta: RunMeta) -> Map | None:
-        """None: no level of the present configuration was measured, all fail, or no latency can be judged."""
-        rows = () if all_failed(facts) else self.look(facts, meta)
-        if not rows or not any(target.metric in LATENCIES for target in self.slo.targets):
-            return None
-        last = max(rows, key=lambda row: row.curve.requests.sent_s.max(initial=0.0))
-        limits = measured_lengths(limits_of(facts, meta, last.point), last.curve.requests)
-        edges = joined([edge_of(row, self.slo) for row in rows])
-        found = Map(
-            axis=last.curve.axis,
-            output_tokens=last.point.output_tokens,
-            cells=tuple(cell for row in rows for cell in cells_of(row, self.slo)),
-            contour=edges,
-            kv_tokens=limits.kv_capacity_tokens,
-            answer_tokens=_answer_tokens(limits),
-            slots=limits.max_num_seqs,
-        )
-        return replace(found, text=contour_text(found), missing=missing_text(found, worth_trying(rows, FAINT_BELOW)))
-
-
-def _answer_tokens(limits: Limits) -> float:
-    """What a request that runs holds beside its prompt: half of its answer, more of long ones, and half a block."""
-    return (limits.output_tokens or 0.0) / 2 * (1 + limits.output_cv**2) + (limits.block_tokens - 1) / 2
-
-
-def worth_trying(rows: Sequence[Row], least: int) -> int | None:
-    """The prompt length whose level would say most of what lies between and beyond; None: three are there."""
-    lengths = [row.prompt_tokens for row in rows if any(level.n >= least for level in row.curve.levels)]
-    if not lengths or len(lengths) >= 3:
-        return None
-    return 4 * lengths[-1] if len(lengths) == 1 else round(math.sqrt(lengths[0] * lengths[1]))

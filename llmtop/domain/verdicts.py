@@ -475,6 +475,8 @@ def _along(below: MapEdge, above: MapEdge, prompt_tokens: float) -> Interval:
     wide = (below.after or 0.0) * 4 * share * (1 - share)
     ends = ((getattr(below.users, name), getattr(above.users, name)) for name in ("value", "low", "high"))
     value, low, high = (1 / ((1 - share) / max(a, 1e-9) + share / max(b, 1e-9)) for a, b in ends)
+    if below.drops:  # somewhere between them: nobody knows where
+        low, high = min(below.users.low, above.users.low), max(below.users.high, above.users.high)
     return Interval(value, min(low, value * (1 - wide)), max(high, value * (1 + wide)))
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LISTEN_S = 0.25
 PATIENCE_S = 30.0
 """How long a closing host waits for an opinion, an output or a report in the making; the load has ended by then."""
+ENDED: dict[Pilot, str] = {"search": "search ended: ", "hold": "", "map": "map: "}
+"""What is said before what one who steered has found."""
 JUDGE_S = 1.0
 """An opinion costs 10 to 40 ms of CPU; nobody reads faster."""
 
@@ -217,7 +219,7 @@ class Host:
         by = self._helm.steering.by
         found = self._helm.look(self.facts, meta, self._turns_at())
         if found is not None:
-            self._say(f"search ended: {found}" if by == "search" else found)
+            self._say(ENDED[by] + found)
 
     def _turns_at(self) -> float | None:
         """The load at which latency turns, by the opinion of now."""

@@ -13,13 +13,14 @@ from llmtop.analysis.measured import Ledger
 from llmtop.analysis.readings import finished_requests
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, Foresight, SloVerdict
+from llmtop.domain.verdicts import Assessment, Foresight, Map, SloVerdict
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import ALL_FAIL
 
 if TYPE_CHECKING:
     from llmtop.analysis.foreseen import Seer
     from llmtop.analysis.grounds import Grounds
+    from llmtop.analysis.mapper import Mapper
     from llmtop.analysis.sides import Side
 
 FULL_EVERY_S = 5.0
@@ -58,6 +59,7 @@ class Judge:
         self._asked: tuple[tuple[str, float], ...] = ()
         """Settings that the last opinion tells of."""
         self._words_s = 0.0
+        self._mapper: Mapper | None = None
 
     def __call__(self, facts: Facts, meta: RunMeta, *, full: bool | None = None) -> Assessment:
         """All opinions over the facts so far. `full` None: with intervals every `FULL_EVERY_S` of the run."""
@@ -83,6 +85,7 @@ class Judge:
 
             fresh = with_baselines(fresh, sides, facts, meta)
         if self._foresees:
+            fresh = replace(fresh, map=self._mapped(facts, meta) if full or said is None else said.map)
             fresh = replace(fresh, foreseen=self._foreseen(facts, meta, anew=full))
         self._said = self._calm(said, fresh) if live else fresh
         self._full = full
@@ -95,6 +98,12 @@ class Judge:
             self._asked = asked
             self._said = replace(self._said, foreseen=self._foreseen(facts, meta, anew=False))
         return self._said
+
+    def _mapped(self, facts: Facts, meta: RunMeta) -> Map | None:
+        from llmtop.analysis.mapper import Mapper  # late: the first picture does not wait for it
+
+        self._mapper = self._mapper or Mapper(self.slo, self._ledger)
+        return self._mapper.map(facts, meta)
 
     def around(self) -> tuple[Foresight, ...]:
         """What the twin of the last opinion foresees beside the server as it stands; (): there is none."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from llmtop.analysis import CapacitySearch
-from llmtop.analysis.hold import EdgeHold, why_not
+from llmtop.analysis import CapacitySearch, explore, hold
 from llmtop.analysis.steady import Steerer
 from llmtop.domain.commands import AddMark, Command, Note, Pilot, StopLoad
 from llmtop.domain.load import LoadPoint
@@ -14,7 +13,7 @@ from llmtop.domain.run import RunMeta, SearchEnded
 from llmtop.domain.slo import Slo
 from llmtop.domain.steering import Steering, Step
 from llmtop.meter.facts import Facts
-from llmtop.wording import holding
+from llmtop.wording import holding, mapping
 
 
 class Helm:
@@ -51,7 +50,7 @@ class Helm:
     def closely(self) -> bool:
         """Whether who steers wants to look as often as there is news, which costs it little."""
         with self._lock:
-            return isinstance(self._steerer, EdgeHold)
+            return isinstance(self._steerer, hold.EdgeHold)
 
     def steer(self, by: Pilot, meta: RunMeta | None, point: LoadPoint | None = None) -> str | None:
         """Let a steerer begin, in the place of another that has the wheel. Returns why it cannot; None: it has it.
@@ -67,11 +66,11 @@ class Helm:
             return None
         if meta is None or meta.info is None:
             return "the endpoint is not connected yet"
-        base, most = point or meta.profile.plan.base, meta.profile.caps.max_concurrency
-        if by == "hold" and (refusal := why_not(self._slo, base)) is not None:
+        base = point or meta.profile.plan.base
+        if (refusal := _why_not(by, self._slo, base)) is not None:
             return refusal
         self._leave()
-        self._steerer, self._step, self._by = self._given or _made(by, self._slo, base, most), None, by
+        self._steerer, self._step, self._by = self._given or _made(by, self._slo, base, meta), None, by
         self._wanted, self._given = False, None
         return None
 
@@ -86,8 +85,10 @@ class Helm:
             return
         self._steerer = None
         load = None if self._step is None or self._step.point is None else int(self._step.point.value)
-        if self._by != "hold":
+        if self._by == "search":
             self._send(Note(SearchEnded(self._looked_s, "hand")))
+        elif self._by == "map":
+            self._send(AddMark(mapping.TAKEN_MARK))
         elif load is not None:
             self._send(AddMark(holding.ends(load, holding.HAND)))
 
@@ -108,7 +109,7 @@ class Helm:
             steerer = self._steerer
         if steerer is None:
             return None
-        if isinstance(steerer, EdgeHold):
+        if isinstance(steerer, hold.EdgeHold):
             steerer.cliff = cliff
         step = steerer.next(facts, facts.t_s)
         with self._lock:
@@ -130,9 +131,17 @@ class Helm:
             return None
 
 
-def _made(by: Pilot, slo: Slo, base: LoadPoint, most: int) -> Steerer:
+def _why_not(by: Pilot, slo: Slo, base: LoadPoint) -> str | None:
+    """Why who is asked for cannot steer such requests; None: nothing speaks against it."""
+    return hold.why_not(slo, base) if by == "hold" else explore.why_not(slo, base) if by == "map" else None
+
+
+def _made(by: Pilot, slo: Slo, base: LoadPoint, meta: RunMeta) -> Steerer:
+    most = meta.profile.caps.max_concurrency
     match by:
         case "hold":
-            return EdgeHold(slo, base, max_concurrency=most)
-        case "search" | "map":
+            return hold.EdgeHold(slo, base, max_concurrency=most)
+        case "map":
+            return explore.Explorer(slo, base, meta)
+        case "search":
             return CapacitySearch(slo, base, max_concurrency=most)

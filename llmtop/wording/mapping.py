@@ -12,10 +12,12 @@ DWELL_S = 10
 """What it takes to measure one level by hand, for most servers."""
 EXPLORE_S = 120
 ONE_ROW = "one prompt length was measured"
+TAKEN_MARK = "map: the exploration ends: the wheel is yours"
 TAKEN = "ended because somebody took the wheel"
 CHANGED = "ended because the server was restarted or set otherwise"
 SPENT = "ended because its levels are used up: s goes on"
 NOT_BY_RATE = "the map is explored by users, and this load is a rate: start with --concurrency"
+NO_LIMIT = "a map needs a limit on a latency, as --slo 'ttft_p95<2s'"
 NOT_WHO_THINK = "the map is explored by users who do not think: start with --think-time 0"
 
 
