@@ -70,6 +70,7 @@ class LlmtopApp(App[None]):
         Binding("s", "search", "start or stop the search", tooltip="search", id="app.search"),
         Binding("h", "edge", "hold the load at the edge of the SLO", tooltip="hold", id="app.edge"),
         Binding("w", "why", "why: behind the verdict", tooltip="why", id="app.why"),
+        Binding("n", "map", "the map: users by prompt length", tooltip="map", id="app.map"),
         Binding("b", "big", "the answer in big digits", tooltip="big", id="app.big"),
         Binding("e", "export", "export a report", tooltip="export", id="app.export"),
         Binding("t", "next_theme", "next theme", tooltip="theme", id="app.theme"),
@@ -361,6 +362,15 @@ class LlmtopApp(App[None]):
         from llmtop.tui.screens.serverlog import ServerLogScreen
 
         self._show_over(ServerLogScreen(self.glyphs))
+
+    def action_map(self) -> None:
+        from llmtop.tui.screens.map import MapScreen
+
+        self._show_over(MapScreen(self.glyphs))
+
+    def action_explore(self) -> None:
+        """From the map alone: nothing else starts it."""
+        self._steer("map")
 
     def action_big(self) -> None:
         from llmtop.tui.screens.big import BigScreen

@@ -46,6 +46,7 @@ ORDER = (
         "view.knobs",
         "view.log",
         "app.why",
+        "app.map",
         "app.big",
         "run.record",
     ),

@@ -49,6 +49,12 @@ class Glyphs(Struct, frozen=True, kw_only=True):
     ghost_line: str = "·"
     twin: str = "◦"
     """Of what is foreseen, and not measured."""
+    held: str = "●◐✖○"
+    """Of a load that was held: the SLO holds, is near its limits, is broken, or cannot be told."""
+    foreseen: str = "·~:"
+    """The same of one that is foreseen; what cannot be told is blank."""
+    contour: str = "┃"
+    wall: str = "┊"
     on: str = "■"
     off: str = "□"
     ascii: bool = False
@@ -63,7 +69,7 @@ ASCII = Glyphs(
     rule="-", track="-", track_done="=", track_chase=":", knob="O", dots="*", cliff="^", sep="|", up="*", wait="o",
     stale="~", down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"',
     arrow=">", cursor="_", focus=">", more=".", about="~", left_right="<>", ghosts="x+#", ghost_line=".", twin=":",
-    on="#", off="_", ascii=True,
+    on="#", off="_", held="#=X?", foreseen=".~:", contour="|", wall="!", ascii=True,
 )  # fmt: skip
 
 _PLAIN = str.maketrans({

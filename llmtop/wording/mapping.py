@@ -127,3 +127,12 @@ def slow_text(length: int) -> str:
 
 def capped_text(most: int) -> str:
     return f"the load ends at {users(most, 'concurrency')} (--max-concurrency)"
+
+
+NOTHING_YET = "no level yet: hold a load for a few seconds, or s explores"
+NOTHING_REPLAYED = "no level of this recording yet"
+
+
+def unknown_text(load: float, length: int, axis: Axis) -> str:
+    """`-- 24 users x 2048 tokens: drag prompt to 2048 for 10 s`"""
+    return f"-- {users(load, axis)} x {length} tokens: drag prompt to {length} for {DWELL_S} s"

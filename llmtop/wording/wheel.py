@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from llmtop.domain.commands import Pilot
 
-NAMES: dict[Pilot, str] = {"search": "the search", "hold": "hold", "map": "the map"}
-ONE: dict[Pilot, str] = {"search": "a search", "hold": "hold", "map": "a map"}
+NAMES: dict[Pilot, str] = {"search": "the search", "hold": "hold", "map": "the exploration"}
+ONE: dict[Pilot, str] = {"search": "a search", "hold": "hold", "map": "an exploration"}
 """What needs a live run."""
 BEGINS: dict[Pilot, str] = {
     "search": "searching for the capacity; s stops it, any slider takes the wheel back",
     "hold": "holding the load where the SLO just holds; h ends it, any slider of the load takes the wheel back",
+    "map": "exploring the map; s on it stops that, any slider takes the wheel back",
 }
 STOPS: dict[Pilot, dict[str, str]] = {"search": {"app.search": "stop search"}, "hold": {"app.edge": "end hold"}}
 """By the id of a binding, the word of the last line for it while somebody steers."""
