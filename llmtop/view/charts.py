@@ -39,7 +39,8 @@ def rule(width: int, number: int, title: str, right: Runs, glyphs: Glyphs, focus
 
 def peak_of(view: PanelView) -> float:
     """What the y axis must reach: the highest value drawn, and the limit as soon as it is near."""
-    peak = max((value for layer in view.layers for value in layer.values if value is not None), default=0.0)
+    series = (*(layer.values for layer in view.layers), view.dots)
+    peak = max((value for values in series for value in values if value is not None), default=0.0)
     if view.limit_at is not None and peak > 0.5 * view.limit_at:
         return max(peak, view.limit_at * 1.1)
     return peak
@@ -67,6 +68,8 @@ def chart(view: PanelView, top: float, mode: ChartMode, width: int, height: int)
         top=top,
         limit=view.limit_at,
         limit_role="faint" if view.stale else "limit",
+        dots=view.dots,
+        dot=(view.dot[0], "stale") if view.stale else view.dot,
         ticks=view.ticks,
         cursor_s=view.cursor_s,
         mode=mode,

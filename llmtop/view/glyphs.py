@@ -55,6 +55,8 @@ class Glyphs(Struct, frozen=True, kw_only=True):
     """The same of one that is foreseen; what cannot be told is blank."""
     contour: str = "┃"
     wall: str = "┊"
+    canary: str = "•"
+    """Where a lone request beside the load came back."""
     on: str = "■"
     off: str = "□"
     ascii: bool = False
@@ -69,7 +71,7 @@ ASCII = Glyphs(
     rule="-", track="-", track_done="=", track_chase=":", knob="O", dots="*", cliff="^", sep="|", up="*", wait="o",
     stale="~", down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"',
     arrow=">", cursor="_", focus=">", more=".", about="~", left_right="<>", ghosts="x+#", ghost_line=".", twin=":",
-    on="#", off="_", held="#=X?", foreseen=".~:", contour="|", wall="!", ascii=True,
+    canary="o", on="#", off="_", held="#=X?", foreseen=".~:", contour="|", wall="!", ascii=True,
 )  # fmt: skip
 
 _PLAIN = str.maketrans({

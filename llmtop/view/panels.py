@@ -13,12 +13,16 @@ from llmtop.domain.slo import Slo, SloTarget
 from llmtop.meter.frames import RECENT, STALE_S
 from llmtop.view.condition import Condition, is_stale, span_of
 from llmtop.view.glyphs import Glyphs, plain
-from llmtop.view.raster import Layer, Tick, TimeAxis, Values
+from llmtop.view.raster import Cell, Layer, Tick, TimeAxis, Values
 from llmtop.view.tone import Tone, judge_target
 from llmtop.wording.figures import TIGHT
 
 ONE_MOVE_S = 2.5
 """A ramp changes the load once a second, and a hand that looks for a load about as often."""
+
+
+WAITS_S = 1.0
+"""A canary that waits for less is answered before its age is read."""
 
 
 class PanelView(Struct, frozen=True, kw_only=True):
@@ -31,6 +35,9 @@ class PanelView(Struct, frozen=True, kw_only=True):
     limit: str = ""
     tone: Tone = Tone.GOOD
     layers: tuple[Layer, ...] = ()
+    dots: Values = ()
+    """Drawn one by one over the layers, each as a `dot`."""
+    dot: Cell = ("o", "")
     axis: TimeAxis = TimeAxis(0.0, 1.0, 60.0)
     ticks: tuple[Tick, ...] = ()
     limit_at: float | None = None
@@ -66,7 +73,7 @@ def panels(frame: Frame, slo: Slo, glyphs: Glyphs, condition: Condition, path: s
     axis = TimeAxis(frame.timeline.end_s, frame.timeline.step_s, span_of(frame))
     ticks = _ticks(frame, glyphs)
     views: tuple[PanelView, ...] = (
-        _latency("TTFT", slo.target("ttft"), frame.window.ttft, frame.timeline.ttft_p50_ms, frame.timeline.ttft_p95_ms),
+        _ttft(frame, slo.target("ttft"), glyphs),
         _tpot(frame, slo.target("tpot"), glyphs),
         _queue(frame, slo.target("queue"), glyphs),
         _kv(frame, slo.target("kv"), glyphs),
@@ -140,6 +147,31 @@ def _latency(name: str, target: SloTarget | None, window: Distribution, p50: Val
         drawn=f"{name} p95",
         write=TIGHT.latency,
     )
+
+
+def _ttft(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
+    timeline = frame.timeline
+    view = _latency("TTFT", target, frame.window.ttft, timeline.ttft_p50_ms, timeline.ttft_p95_ms)
+    felt = _felt(frame)
+    if not felt and not any(timeline.canary_ms):
+        return view
+    notes = [f"{glyphs.canary} {text}" for text in felt]
+    wide = (f"{view.notes[0]}  {notes[0]}",) if notes else ()
+    return replace(view, notes=(*wide, *notes, *view.notes), dots=timeline.canary_ms, dot=(glyphs.canary, "strong"))
+
+
+def _felt(frame: Frame) -> tuple[str, ...]:
+    """What a new user feels, the fullest wording first; while one waits for longer than it takes to read, how long."""
+    felt, waits_s = frame.new_user, frame.new_user_waits_s
+    if waits_s is not None and waits_s >= WAITS_S:
+        age = TIGHT.latency(waits_s * 1e3)
+        return f"new user waiting {age}", f"waits {age}", f">{age}"
+    if felt is None:
+        return ()
+    if felt.p50_ms is None:
+        return "new user: no token", "no token"
+    p50, most = TIGHT.latency(felt.p50_ms), TIGHT.latency(felt.max_ms)
+    return f"new user {p50}, max {most}", f"new user {p50}", p50
 
 
 def _tpot(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:

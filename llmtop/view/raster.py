@@ -23,6 +23,8 @@ _BRAILLE_BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 DOTS_X = {ChartMode.BRAILLE: 2, ChartMode.BLOCK: 1, ChartMode.ASCII: 1}
 """Dot columns of a cell."""
+DOTS_Y = {ChartMode.BRAILLE: 4, ChartMode.BLOCK: 8, ChartMode.ASCII: 1}
+"""Dot rows of a cell."""
 
 
 class Layer(Struct, frozen=True):
@@ -58,6 +60,9 @@ class Picture(Struct, frozen=True, kw_only=True):
     top: float
     limit: float | None = None
     limit_role: str = "limit"
+    dots: Values = ()
+    """Drawn over the layers, each as a `dot` of its own."""
+    dot: Cell = ("o", "")
     ticks: tuple[Tick, ...] = ()
     cursor_s: float | None = None
     """Of an upright line through the moment that is read."""
@@ -116,6 +121,7 @@ def paint(picture: Picture, width: int, height: int) -> list[list[Cell]]:
     else:
         cells = _paint_ascii(picture, width, height)
     dots_x = DOTS_X[picture.mode]
+    _dot(cells, picture, width, height)
     for tick in picture.ticks:
         column = column_of(tick.t_s, picture.axis, width * dots_x, dots_x)
         if column is not None:
@@ -126,6 +132,14 @@ def paint(picture: Picture, width: int, height: int) -> list[list[Cell]]:
         for row in cells:
             row[column // dots_x] = ("|" if picture.mode is ChartMode.ASCII else "│", "focus")
     return cells
+
+
+def _dot(cells: list[list[Cell]], picture: Picture, width: int, height: int) -> None:
+    dots_x, rows = DOTS_X[picture.mode], height * DOTS_Y[picture.mode]
+    for x, value in enumerate(columns(picture.dots, picture.axis, width * dots_x, dots_x)[1:]):
+        if value is not None:
+            y = height - 1 - dot_row(value, picture.top, rows) // DOTS_Y[picture.mode]
+            cells[y][x // dots_x] = picture.dot
 
 
 def _strokes(layer: Layer, picture: Picture, width: int, rows: int, dots_x: int) -> Iterator[tuple[int, int, int, int]]:

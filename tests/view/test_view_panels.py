@@ -10,16 +10,16 @@ from msgspec.structs import replace
 
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.failures import FailureGroup
-from llmtop.domain.frame import Frame
+from llmtop.domain.frame import Frame, NewUser
 from llmtop.domain.request import Outcome
 from llmtop.domain.samples import ServerSnapshot
-from llmtop.domain.slo import Slo
+from llmtop.domain.slo import Slo, SloTarget
 from llmtop.domain.verdicts import Assessment
 from llmtop.meter.frames import STALE_S
 from llmtop.view import charts, lines, tables
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import ASCII, UNICODE, Glyphs
-from llmtop.view.panels import panels
+from llmtop.view.panels import WAITS_S, panels
 from llmtop.view.runs import Runs
 from llmtop.view.scale import HeldTop
 from llmtop.view.tone import Tone
@@ -63,6 +63,63 @@ def test_what_a_server_told_is_shown_with_its_age_once_it_is_no_longer_current()
         assert (current.stale, late.stale) == (False, True)
         assert "4s old" not in current.notes
         assert late.notes == ("4s old",)
+
+
+def with_canaries(felt: NewUser | None, waits_s: float | None = None) -> Frame:
+    """A run past its cliff, with a canary in every fourth step of half a second."""
+    frame = scene(next(path for path in SCENES if path.stem == "past")).frame
+    dots = tuple(p50 if i % 4 == 0 else None for i, p50 in enumerate(frame.timeline.ttft_p50_ms))
+    return replace(frame, new_user=felt, new_user_waits_s=waits_s, timeline=replace(frame.timeline, canary_ms=dots))
+
+
+def rule_of(frame: Frame, width: int, glyphs: Glyphs = UNICODE) -> str:
+    view = panels(frame, Slo((SloTarget("ttft", 2.0, "p95"),)), glyphs, Condition())[0]
+    row = charts.rule(width, 1, view.title, charts.figures(view, width, glyphs), glyphs, False)
+    assert cells(row) == width
+    return "".join(text for text, _ in row)
+
+
+FELT = NewUser(n=30, failed=1, p50_ms=45.5, max_ms=7520.0)
+
+
+@pytest.mark.parametrize(
+    ("felt", "waits_s", "narrow", "middle"),
+    [
+        (FELT, None, "• 45.5ms", "• new user 45.5ms, max 7.52s"),
+        (FELT, WAITS_S - 0.1, "• 45.5ms", "• new user 45.5ms, max 7.52s"),
+        (FELT, 3.1, "• >3.10s", "• new user waiting 3.10s"),
+        (None, 61.0, "• >61.0s", "• new user waiting 61.0s"),
+        (NewUser(n=2, failed=2), None, "", "• new user: no token"),
+    ],
+)
+def test_the_panel_of_ttft_says_what_a_new_user_feels(
+    felt: NewUser | None, waits_s: float | None, narrow: str, middle: str
+) -> None:
+    """Half of 80 and of 120 columns."""
+    frame = with_canaries(felt, waits_s)
+    assert f" {narrow} " in rule_of(frame, 40)
+    assert f" {middle} " in rule_of(frame, 60)
+    assert f"  {middle} " in rule_of(frame, 90)
+    assert "n " in rule_of(frame, 90)
+    assert middle.replace("•", "o") in rule_of(frame, 60, ASCII)
+
+
+@GLYPHS
+@pytest.mark.parametrize("width", [40, 60])
+def test_canaries_are_dots_of_their_own_on_the_panel_of_ttft_and_on_no_other(glyphs: Glyphs, width: int) -> None:
+    frame = with_canaries(FELT)
+    bare = replace(frame, new_user=None, timeline=replace(frame.timeline, canary_ms=()))
+    views, without = (panels(each, Slo(), glyphs, Condition()) for each in (frame, bare))
+    assert views[1:] == without[1:]
+    assert without[0].dots == ()
+    for mode in glyphs.modes:
+        top = charts.peak_of(views[0])
+        drawn, plain = (
+            [cell for row in charts.chart(view, top, mode, width, 5) for cell in row] for view in (views[0], without[0])
+        )
+        dots = sum(text.count(glyphs.canary) for text, role in drawn if role == "strong")
+        assert dots >= width // 8
+        assert not any(role == "strong" for _, role in plain)
 
 
 def test_latencies_that_a_path_makes_are_shown_nowhere() -> None:

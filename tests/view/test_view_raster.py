@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop.view.glyphs import ChartMode
@@ -99,3 +99,22 @@ def test_an_area_reaches_the_ground():
 def test_ascii_is_ascii():
     rows = paint(picture([None, 3.0, 80.0] * 13, ChartMode.ASCII, limit=50.0), 20, 5)
     assert "".join(glyph for row in rows for glyph, _ in row).isascii()
+
+
+@given(st.lists(st.none() | st.floats(0, 100), min_size=40, max_size=40), MODES, st.integers(1, 12))
+@settings(max_examples=20)
+def test_each_lone_dot_stands_in_the_cell_of_its_value_over_all_else(values, mode, height):
+    """With a sample a cell, so that none hides another."""
+    dots = [None] * 10 + [0.0, 100.0, 250.0, 50.0] + [None] * 26
+    rows = paint(picture(values, mode, span_s=40.0, dots=dots, dot=("o", "strong")), 40, height)
+    found = {x: y for y, row in enumerate(rows) for x, cell in enumerate(row) if cell == ("o", "strong")}
+    assert len(found) == 4
+    bottom, top, above, middle = (found[x] for x in sorted(found))
+    assert (bottom, top, above) == (height - 1, 0, 0)
+    assert abs(middle - (height - 1) / 2) <= 0.5
+
+
+@given(VALUES, MODES, st.integers(1, 60), st.integers(1, 12))
+def test_without_lone_dots_a_picture_is_what_it_is(values, mode, width, height):
+    plain = paint(picture(values, mode), width, height)
+    assert paint(picture(values, mode, dots=(None,) * 9), width, height) == plain
