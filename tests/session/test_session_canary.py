@@ -11,9 +11,13 @@ from msgspec.structs import replace
 from session_fakes import BASE, INFO, World, made, settled
 
 from llmtop.domain.commands import SetLoad, StopLoad
-from llmtop.domain.load import LoadPlan
+from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome
+from llmtop.meter.facts import Facts
+from llmtop.recording.reader import RunReader
+from llmtop.session.options import SessionOptions
+from llmtop.session.session import Session
 
 PROFILE = Profile(name="p", plan=LoadPlan(stages=(), base=BASE), canary=0.5)
 
@@ -106,3 +110,30 @@ async def test_with_workers_the_session_sends_it_and_with_the_api_of_the_load(wo
     assert (len(said.split()), tokens, api) == (64, 1, "completions")
     assert world.engines[0].hands[0] == "workers"
     await world.ended(session)
+
+
+@pytest.mark.faults
+async def test_past_the_cliff_it_feels_the_queue_and_with_a_gate_what_lies_behind_it(tmp_path: Path) -> None:
+    """On the simulated engine with four slots, in real time; the load alone fills them."""
+    felt: dict[str, list[float]] = {}
+    for name, users, gate in (("below", 2, None), ("past", 24, None), ("gated", 24, 2)):
+        point = LoadPoint(concurrency=users, prompt_tokens=64, output_tokens=32, gate=gate)
+        profile = replace(PROFILE, plan=LoadPlan(stages=(), base=point), canary=5.0)
+        path = tmp_path / f"{name}.llmtop"
+        session = Session(SessionOptions(profile=profile, knobs={"max_num_seqs": 4}, run_file=str(path)))
+        await session.start()
+        try:
+            await asyncio.sleep(9.0)
+        finally:
+            await session.close()
+        totals = session.frame().totals
+        assert totals.sent == totals.ok + totals.errors + totals.cancelled
+        with RunReader(path) as run:
+            facts = Facts.of(run.batches())
+            told = [each.ttft_s for each in facts.canaries if each.ttft_s is not None]
+        assert len(facts.requests) == totals.sent, "no canary is a request"
+        felt[name] = sorted(told)
+        assert len(told) >= 3
+    below, past, gated = (ttfts[len(ttfts) // 2] for ttfts in felt.values())
+    assert past > 4 * below
+    assert gated < 2 * below
