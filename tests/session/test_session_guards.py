@@ -465,7 +465,7 @@ async def test_a_plan_whose_peak_comes_from_the_slots_keeps_its_own_where_nobody
     tmp_path: Path, most: int, peak: float, said: str
 ) -> None:
     stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(schedule.serve(schedule.Plan(), stop, port.set_result))
+    serving = asyncio.create_task(schedule.serve(schedule.Plan(tokens=2), stop, port.set_result))
     profile = ramp(caps=Caps(max_concurrency=most))
     session = Session(options(tmp_path / "run.llmtop", await port, profile=profile, patient=False))
     await session.start()
@@ -479,7 +479,7 @@ async def test_a_plan_whose_peak_comes_from_the_slots_keeps_its_own_where_nobody
 
 async def test_of_a_server_without_metrics_nobody_says_that_it_has_drained(tmp_path: Path) -> None:
     stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(schedule.serve(schedule.Plan(), stop, port.set_result))
+    serving = asyncio.create_task(schedule.serve(schedule.Plan(tokens=8), stop, port.set_result))
     session = Session(options(tmp_path / "run.llmtop", await port, patient=False))
     await session.start()
     frame = await until(session, lambda frame: frame.in_flight > 0 and frame.endpoint.metrics is not None)
