@@ -19,6 +19,8 @@ class SetLoad(Struct, frozen=True, tag=True):
 
     point: LoadPoint
     reason: ChangeReason = "hand"
+    gate_alone: bool = False
+    """Only its gate is another one: whoever holds the load keeps the wheel."""
 
 
 class StopLoad(Struct, frozen=True, tag=True):

@@ -30,7 +30,7 @@ from llmtop.tui.palette import DAY, NIGHT, THEMES, Palette
 from llmtop.tui.screens.cockpit import Cockpit
 from llmtop.tui.screens.overlay import Overlay
 from llmtop.tui.terminal import MOST_COLUMNS, MOST_ROWS, TerminalDriver
-from llmtop.tui.widgets.knobs import FaultBar
+from llmtop.tui.widgets.faultbar import FaultBar
 from llmtop.tui.widgets.messages import Commanded
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import READ_S, LogSlider
@@ -298,8 +298,10 @@ class LlmtopApp(App[None]):
     def _command(self, message: Commanded) -> None:
         if isinstance(message.command, SetLoad | StopLoad) and (offer := self.cockpit.condition.offer) is not None:
             self._let_pass(offer)
-        if isinstance(message.command, SetLoad) and self._shown.steering.running:
-            self.cockpit.say(wheel.gives_back(self._shown.steering.by))
+        steering = self._shown.steering
+        releases = isinstance(message.command, SetLoad) and not (message.command.gate_alone and steering.by == "hold")
+        if releases and steering.running:
+            self.cockpit.say(wheel.gives_back(steering.by))
         self.host.send(message.command)
 
     def action_freeze(self) -> None:

@@ -44,14 +44,17 @@ class Arrangement(Struct, frozen=True):
     log_width: int = 0
     card_rows: int = 0
     """Of the answer card; 0: not shown."""
+    bank_rows: int = 0
+    """Of the load slider and the server's knobs under it; 0: they are not shown."""
 
 
-def arrange(width: int, height: int, card: int = 0, knobs: bool = False, layout: Layout = Layout.ALL) -> Arrangement:
+def arrange(width: int, height: int, card: int = 0, knobs: int = 0, layout: Layout = Layout.ALL) -> Arrangement:
     """The arrangement for a terminal of this size.
 
     Args:
         card: rows that the answer card would fill; where there is little room it takes the place of what it repeats.
-        knobs: whether the server's knobs stand in the place of the load sliders: they are one row more.
+        knobs: rows that the load slider and the server's knobs would fill, which stand in the place of the sliders of
+            the load and of the settings. They have more than those where panels have room to give; the rest scrolls.
     """
     if width < MIN_SIZE[0] or height < MIN_SIZE[1]:
         return Arrangement(False)
@@ -60,7 +63,9 @@ def arrange(width: int, height: int, card: int = 0, knobs: bool = False, layout:
     settings = height >= 24 and not low
     verdict_rows = 2 if height > MIN_SIZE[1] and not low else 1
     body = height - verdict_rows - 5 - roomy - settings
-    body -= knobs and not settings
+    free = 2 + roomy + settings
+    bank = min(knobs, max(3 + roomy, free + body - 3 * PANEL_ROWS))
+    body -= max(0, bank - free)
     wide = width >= CURVE_SIZE[0]
     lower = 0
     if layout is Layout.ALL and wide and height >= CURVE_SIZE[1]:
@@ -75,4 +80,4 @@ def arrange(width: int, height: int, card: int = 0, knobs: bool = False, layout:
     log = 0
     if layout is Layout.ALL and width >= LOG_SIZE[0] and height >= LOG_SIZE[1]:
         log = min(max(36, width // 5), 48)
-    return Arrangement(True, roomy, settings, verdict_rows, rows, lower, wide, log, card)
+    return Arrangement(True, roomy, settings, verdict_rows, rows, lower, wide, log, card, bank)

@@ -23,8 +23,12 @@ class Glyphs(Struct, frozen=True, kw_only=True):
     track_done: str = "━"
     track_chase: str = "╌"
     knob: str = "●"
+    knob_asked: str = "○"
+    """A value that is asked about, and not set."""
     dots: str = "⠒"
     cliff: str = "▲"
+    foreseen: str = "△"
+    """Where a cliff is expected that nobody has measured."""
     sep: str = "·"
     up: str = "●"
     wait: str = "◌"
@@ -49,9 +53,9 @@ class Glyphs(Struct, frozen=True, kw_only=True):
     ghost_line: str = "·"
     twin: str = "◦"
     """Of what is foreseen, and not measured."""
-    held: str = "●◐✖○"
+    cells: str = "●◐✖○"
     """Of a load that was held: the SLO holds, is near its limits, is broken, or cannot be told."""
-    foreseen: str = "·~:"
+    cells_foreseen: str = "·~:"
     """The same of one that is foreseen; what cannot be told is blank."""
     contour: str = "┃"
     wall: str = "┊"
@@ -68,16 +72,17 @@ class Glyphs(Struct, frozen=True, kw_only=True):
 
 UNICODE = Glyphs()
 ASCII = Glyphs(
-    rule="-", track="-", track_done="=", track_chase=":", knob="O", dots="*", cliff="^", sep="|", up="*", wait="o",
-    stale="~", down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v", play=">", pause='"',
-    arrow=">", cursor="_", focus=">", more=".", about="~", left_right="<>", ghosts="x+#", ghost_line=".", twin=":",
-    canary="o", on="#", off="_", held="#=X?", foreseen=".~:", contour="|", wall="!", ascii=True,
+    rule="-", track="-", track_done="=", track_chase=":", knob="O", knob_asked="o", dots="*", cliff="^", foreseen="A",
+    sep="|", up="*", wait="o", stale="~", down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v",
+    play=">", pause='"', arrow=">", cursor="_", focus=">", more=".", about="~", left_right="<>", ghosts="x+#",
+    ghost_line=".", twin=":", canary="o", on="#", off="_", cells="#=X?", cells_foreseen=".~:", contour="|", wall="!",
+    ascii=True,
 )  # fmt: skip
 
 _PLAIN = str.maketrans({
     "·": "|", "≈": "~", "→": "->", "←": "<-", "×": "x", "÷": "/", "–": "-", "—": "-", "…": "...",
-    "↑": "^", "↓": "v", "≤": "<=", "≥": ">=", "▲": "^", "●": "*", "✖": "x", "µ": "u", "±": "+-", "“": '"', "”": '"',
-    "’": "'",
+    "↑": "^", "↓": "v", "≤": "<=", "≥": ">=", "▲": "^", "△": "A", "●": "*", "○": "o", "✖": "x", "µ": "u", "±": "+-",
+    "“": '"', "”": '"', "’": "'",
 })  # fmt: skip
 
 

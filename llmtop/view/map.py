@@ -122,7 +122,7 @@ def rows_of(
 def _legend(glyphs: Glyphs) -> Runs:
     """Each stand with its two signs, held and foreseen."""
     runs: Runs = [(" Map ", "title"), ("  held, foreseen:", "dim")]
-    for held, foreseen, stand in zip(glyphs.held, glyphs.foreseen, _STANDS, strict=False):
+    for held, foreseen, stand in zip(glyphs.cells, glyphs.cells_foreseen, _STANDS, strict=False):
         runs += [(f" {held}", _INKS[stand]), (f" {foreseen}", _FAINT[stand]), (f" {stand} ", "dim")]
     return [*runs, (f"  {glyphs.contour}", "title"), (" SLO", "dim"), (f"  {glyphs.wall}", "dim"), (" KV full", "dim")]
 
@@ -151,7 +151,7 @@ def _row(known: Map, picture: Picture, row: int, glyphs: Glyphs) -> list[Run]:
     for column in range(picture.width):
         found = _nearest(foreseen, picture.load(column))
         if found is not None and found.stand is not None:
-            cells[column] = (glyphs.foreseen[_STANDS.index(found.stand)], _FAINT[found.stand])
+            cells[column] = (glyphs.cells_foreseen[_STANDS.index(found.stand)], _FAINT[found.stand])
     wall = known.wall_at(here[0] if here else length)
     if wall is not None and picture.low <= wall <= picture.high:
         cells[picture.column(wall)] = (glyphs.wall, "dim")
@@ -160,7 +160,7 @@ def _row(known: Map, picture: Picture, row: int, glyphs: Glyphs) -> list[Run]:
         cells[picture.column(users.value)] = (glyphs.contour, "title")
     for cell in known.cells:
         if cell.measured and picture.row(cell.prompt_tokens) == row:
-            sign = glyphs.held[3 if cell.stand is None else _STANDS.index(cell.stand)]
+            sign = glyphs.cells[3 if cell.stand is None else _STANDS.index(cell.stand)]
             cells[picture.column(cell.load)] = (sign, _INKS[cell.stand])
     return cells
 

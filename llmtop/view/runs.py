@@ -98,6 +98,11 @@ def cut_inside(text: str, width: int, more: str) -> str:
     return text[:head] + more + text[begins:]
 
 
+def fitting(ways: Sequence[str], width: int, more: str) -> str:
+    """The first way of saying it that has room; the last, cut, where none has."""
+    return next((way for way in ways if len(way) <= width), cut_inside(ways[-1], width, more) if ways else "")
+
+
 def joined(cells: Iterable[Run]) -> Runs:
     """Neighbours of one role as one run."""
     runs: Runs = []

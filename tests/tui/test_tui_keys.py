@@ -14,6 +14,7 @@ from textual.widgets import Input, Static
 from llmtop.domain.commands import (
     AddMark,
     Export,
+    Imagine,
     InjectFault,
     Quit,
     Seek,
@@ -32,7 +33,7 @@ from llmtop.tui.palette import THEMES
 from llmtop.tui.screens.cockpit import Cockpit
 from llmtop.tui.screens.help import NAME_CELLS, HelpScreen
 from llmtop.tui.screens.lost import LostScreen
-from llmtop.tui.widgets.knobs import FaultBar
+from llmtop.tui.widgets.faultbar import FaultBar
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import LogSlider
 from llmtop.wording.figures import clock
@@ -294,14 +295,24 @@ async def test_knobs_and_faults(cockpit):
         await pilot.press("k")
         await pilot.pause()
         assert app.cockpit.knobs.display
-        assert not app.cockpit.bank.display
+        assert app.cockpit.bank.load.display, "load and knob are seen together"
+        assert not app.cockpit.bank.prompt.display
         await pilot.press("pageup")
         await pilot.pause(0.3)
         app.cockpit.query_one(FaultBar).focus()
         await pilot.press("right", "enter", "enter")
         await pilot.press("c")
-        assert app.cockpit.bank.display
-    assert app.host.sent == [SetKnob("max_num_seqs", 128.0), InjectFault("hang", True), InjectFault("hang", False)]
+        assert app.cockpit.focused is app.cockpit.bank.load
+        assert app.cockpit.knobs.display
+        await pilot.press("p")
+        assert app.cockpit.bank.prompt.display
+    assert app.host.sent == [
+        Imagine((("max_num_seqs", 128.0),)),
+        SetKnob("max_num_seqs", 128.0),
+        InjectFault("hang", True),
+        InjectFault("hang", False),
+        Imagine(()),
+    ]
 
 
 async def test_knobs_that_were_gone_for_a_while_have_the_focus_again(cockpit):
@@ -311,20 +322,12 @@ async def test_knobs_that_were_gone_for_a_while_have_the_focus_again(cockpit):
         await pilot.press("k")
         app.host.frame_becomes(endpoint=replace(endpoint, knobs={}))
         app.tick()
-        await pilot.press("c")
+        await pilot.press("p")
         app.host.frame_becomes(endpoint=endpoint)
         app.tick()
         await pilot.press("k")
         await pilot.pause()
         assert app.cockpit.focused is app.cockpit.knobs.sliders["max_num_seqs"]
-
-
-async def test_a_real_server_has_no_knobs(cockpit):
-    app = cockpit("live")
-    async with app.run_test(size=SIZE) as pilot:
-        await pilot.press("k")
-        await pilot.pause()
-        assert "only the simulated server" in row(app, "events")
 
 
 # -- replay -----------------------------------------------------------------------------------------------------------

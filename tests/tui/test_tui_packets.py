@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from llmtop.domain.commands import AddMark, InjectFault, Quit, Search, SetKnob, SetLoad, StopLoad
+from llmtop.domain.commands import AddMark, InjectFault, Quit, SetKnob, SetLoad, Steer, StopLoad
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.packets import PASTING_S, Packets
 from llmtop.tui.screens.cockpit import Cockpit
@@ -168,7 +168,7 @@ async def test_only_load_keys_on_a_slider_change_the_load(cockpit, seed):
             focused = app.focused
             typed = [chance.choice(ALPHABET) for _ in range(chance.choice((1, 1, 1, 2, 2, 3, 4, 9)))]
             await send("".join(typed))
-            sent = [c for c in app.host.sent if isinstance(c, SetLoad | SetKnob | StopLoad | Search | InjectFault)]
+            sent = [c for c in app.host.sent if isinstance(c, SetLoad | SetKnob | StopLoad | Steer | InjectFault)]
             moved += bool(sent)
             why = f"{typed} on {focused}: {sent}"
             assert not sent or not LOAD_KEYS.isdisjoint(typed) or typed == ["s"], why

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from llmtop.domain.run import Ended
 from llmtop.domain.shown import Shown
+from llmtop.domain.verdicts import Foresight, Interval
 
 SMALL, MIDDLE, LARGE = (80, 24), (120, 40), (180, 45)
 
@@ -70,6 +71,33 @@ def test_after_keys(snap_compare, cockpit, settle, what, keys):
 
     app = cockpit("past", faults=("http_503", "hang", "kv_leak"))
     assert snap_compare(app, terminal_size=SMALL, run_before=press)
+
+
+@pytest.mark.parametrize(
+    ("what", "size", "keys"), [("gate", SMALL, ["k"]), ("asked", MIDDLE, ["k", "6", "4", "enter"])]
+)
+def test_knobs_of_a_real_server(snap_compare, cockpit, settle, what, size, keys):
+    app = cockpit("live")
+    frame = app.host.now.frame
+    answer = Foresight(
+        settings=(("max_num_seqs", 64.0),),
+        wall=Interval(58, 52, 64),
+        text="~71 users at the SLO (62-80), twin 3 % off",
+    )
+    app.host.now = replace(app.host.now, assessment=replace(app.host.now.assessment, foreseen=answer))
+    app.host.frame_becomes(
+        endpoint=replace(frame.endpoint, slots=48),
+        target=replace(frame.target, gate=24),
+        server=replace(frame.server, num_gpu_blocks=3250.0),
+    )
+
+    async def press(pilot):
+        await settle(pilot)
+        await pilot.press(*keys)
+        await settle(pilot)
+        app.cockpit.say("")
+
+    assert snap_compare(app, terminal_size=size, run_before=press)
 
 
 def test_session_lost(snap_compare, cockpit, settle):

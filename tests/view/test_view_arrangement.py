@@ -38,3 +38,11 @@ def test_more_rows_make_the_curve_higher_before_the_charts() -> None:
     assert grown >= 12
     assert arrange(120, 40).lower_height == 13
     assert arrange(180, 45).log_width <= 36
+
+
+@given(st.integers(MIN_SIZE[0], 300), st.integers(MIN_SIZE[1], 100), st.integers(3, 12))
+def test_knobs_take_of_the_panels_only_what_those_have_to_give(width: int, height: int, knobs: int) -> None:
+    plan, without = arrange(width, height, knobs=knobs), arrange(width, height)
+    assert 3 <= plan.bank_rows <= knobs
+    assert plan.panel_rows == without.panel_rows or height < 22, "a row is missing there"
+    assert height > 24 or plan.bank_rows <= 4, "no more than the rows of the sliders and of the settings"

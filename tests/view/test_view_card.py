@@ -225,12 +225,14 @@ def test_charts_hold_the_end_of_the_load_until_there_is_another() -> None:
 
 
 @pytest.mark.parametrize("size", [(60, 16), (80, 22), (80, 24), (100, 30), (120, 40), (180, 45), (250, 70)])
-@pytest.mark.parametrize("knobs", [False, True])
-def test_beside_the_card_panels_are_dropped_and_not_squeezed(size: tuple[int, int], knobs: bool) -> None:
+@pytest.mark.parametrize("knobs", [0, 3, 8])
+def test_beside_the_card_panels_are_dropped_and_not_squeezed(size: tuple[int, int], knobs: int) -> None:
     for wanted in range(LEAST_CARD, 12):
         plan = arrange(*size, wanted, knobs)
         used = plan.verdict_rows + 5 + plan.output_slider + plan.settings + plan.card_rows + plan.lower_height
-        assert used + PANEL_ROWS * plan.panel_rows + (knobs and not plan.settings) <= size[1]
+        bank = max(0, plan.bank_rows - 2 - plan.output_slider - plan.settings)
+        assert used + PANEL_ROWS * plan.panel_rows + bank <= size[1]
+        assert min(knobs, 3) <= plan.bank_rows <= knobs
         assert LEAST_CARD - 1 <= plan.card_rows <= wanted
         assert plan.panel_rows >= 1
     assert arrange(*size, 0) == arrange(*size)

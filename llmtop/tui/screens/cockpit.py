@@ -17,12 +17,14 @@ from textual.widgets import Input
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, Gain
+from llmtop.domain.verdicts import Assessment, Foresight, Gain
+from llmtop.host.flags import startup_flags
 from llmtop.tui import commanding, keys
 from llmtop.tui.commanding import Order, Refusal
 from llmtop.tui.screens.lost import short
 from llmtop.tui.widgets.body import Body
-from llmtop.tui.widgets.knobs import FaultBar, KnobBank
+from llmtop.tui.widgets.faultbar import FaultBar
+from llmtop.tui.widgets.knobs import GateTurned, KnobBank
 from llmtop.tui.widgets.line import Line, Lines
 from llmtop.tui.widgets.loadbank import LoadBank
 from llmtop.tui.widgets.messages import Commanded, Refused, Said
@@ -37,6 +39,7 @@ from llmtop.view.rest import HeldCharts, at_rest
 from llmtop.view.runs import cut
 from llmtop.view.verdict import verdict
 from llmtop.wording import wheel
+from llmtop.wording.bank import knobs_hint
 
 SAID_S = 4.0
 """How long an answer to a key stays on the event line."""
@@ -107,6 +110,8 @@ class Cockpit(Screen[None]):
         self.server = ServerBank(glyphs, id="server")
         self._line_for = ""
         """The setting whose value is typed."""
+        self._bank_rows = 0
+        """What load slider and knobs wanted when the room was given out; 0: they were not shown."""
         self._settings = Line(id="settings")
         self._card = Lines(id="card")
         self.body = Body(glyphs, slo, id="body")
@@ -162,13 +167,16 @@ class Cockpit(Screen[None]):
         if not condition.frozen:
             stale = is_stale(frame, condition)
             locked = commanding.live_only(frame, condition.lost is not None, "moving the load")
+            answer = self._foreseen(assessment)
+            wall = answer.wall if answer is not None and answer.axis == frame.target.axis else None
             self.bank.follow(
                 frame,
                 None if assessment is None else assessment.cliff,
                 stale,
                 None if locked is None else locked.reason,
+                None if wall is None else wall.value,
             )
-            self._follow_knobs(frame, stale)
+            self._follow_knobs(frame, stale, answer)
         self._show_card(frame, assessment, condition)
         self._tell_compared(assessment)
 
@@ -231,7 +239,6 @@ class Cockpit(Screen[None]):
         if frame is not None and frame.replay is not None:
             return lambda name: name not in keys.LIVE and not name.startswith(("slider.", "load."))
         senseless = {
-            *(() if frame is not None and (frame.endpoint.knobs or frame.endpoint.command) else ("view.knobs",)),
             *(() if frame is not None and frame.endpoint.command else ("view.log",)),
             *(() if (self._offered is not None and self._told) or self.condition.offer is not None else ("load.hold",)),
         }
@@ -286,7 +293,9 @@ class Cockpit(Screen[None]):
             self._events.show(lambda room: lines.event_line(found, self.glyphs, room))
 
     def _arrange(self) -> None:
-        plan = arrange(*self.app.size, self._card_rows(self._told), self.knobs.display, self._layout)
+        rows = self.knobs.rows_wanted + 1 if self.knobs.display else 0
+        plan = arrange(*self.app.size, self._card_rows(self._told), rows, self._layout)
+        self._bank_rows = rows
         if not plan.fits:
             self._kept = self.focused or self._kept
         elif self._kept is not None:  # a window that was too small for a while takes no slider out of the hand
@@ -298,7 +307,8 @@ class Cockpit(Screen[None]):
             widget.display = plan.fits
         self._verdict.styles.height = plan.verdict_rows
         self._settings.display = plan.fits and plan.settings and not self.knobs.display
-        self.bank.output.display = plan.output_slider
+        self.bank.show_output(plan.output_slider)
+        self.knobs.give_room(plan.bank_rows - 1)
         self.body.give_room(plan)
         self.call_after_refresh(self._show_again)
 
@@ -351,7 +361,7 @@ class Cockpit(Screen[None]):
         return self.condition.lost is not None
 
     def action_slider(self, name: str) -> None:
-        if self.knobs.display:
+        if self.knobs.display and name != "load":
             self._show_knobs(False)
         slider = self.query_one(f"#{name}", LogSlider)
         if not slider.display:
@@ -360,34 +370,57 @@ class Cockpit(Screen[None]):
         self.set_focus(slider)
 
     def action_knobs(self) -> None:
-        endpoint = None if self.frame is None else self.frame.endpoint
-        if endpoint is None or not (endpoint.knobs or (endpoint.command and endpoint.command.settings)):
-            turns = "only the simulated server, and one with settings in --serve or --apply, can be turned from here"
-            self.refuse(f"server knobs: {turns}")
-            return
-        self._show_knobs(not self.knobs.display)
+        refusal = commanding.live_only(self.frame, self._lost, "turning a knob")
+        if refusal is not None:
+            self.refuse(refusal.reason)
+        else:
+            self._show_knobs(not self.knobs.display)
 
     def _show_knobs(self, on: bool) -> None:
-        """The sliders of the load, or those of the simulated server in their place."""
-        self.knobs.display = on
-        self.bank.display = not on
+        """The server's knobs under the load slider, or the other sliders of the load."""
+        knobs = self.knobs
+        if not on:
+            knobs.leave()
+        knobs.display = on
+        self.bank.show_load_alone(on)
         if on and self.frame is not None:
             self._before = self.focused
-            self._follow_knobs(self.frame, is_stale(self.frame, self.condition))
-        self.set_focus(self.knobs.first if on else self._before)
+            self._follow_knobs(self.frame, is_stale(self.frame, self.condition), None)
+        self.set_focus(knobs.first if on else self._before)
         self._arrange()
 
     @property
     def knobs(self) -> KnobBank | ServerBank:
-        """Those of the server that is driven."""
-        has_command = self.frame is not None and self.frame.endpoint.command is not None
-        return self.server if has_command else self.live_knobs
+        """Those of the server that is driven: of its command, where that has settings."""
+        command = None if self.frame is None else self.frame.endpoint.command
+        return self.server if command is not None and command.settings else self.live_knobs
 
-    def _follow_knobs(self, frame: Frame, stale: bool) -> None:
-        if frame.endpoint.command is None:
-            self.live_knobs.follow(frame.endpoint.knobs, frame.endpoint.faults, stale)
-        elif self.server.display:
+    def _foreseen(self, assessment: Assessment | None) -> Foresight | None:
+        """The answer to what the bank asks; None: it asks nothing, or there is none yet."""
+        asked = tuple((each.name, each.value) for each in self.knobs.asked) if self.knobs.display else ()
+        answer = None if assessment is None else assessment.foreseen
+        return answer if asked and answer is not None and answer.settings == asked else None
+
+    def _follow_knobs(self, frame: Frame, stale: bool, answer: Foresight | None) -> None:
+        if not self.knobs.display:
+            return
+        if isinstance(self.knobs, ServerBank):
+            assert frame.endpoint.command is not None
             self.server.follow(frame.endpoint.command, frame.target.value > 0, stale)
+            self.server.tell(answer)
+        else:
+            locked = commanding.live_only(frame, self._lost, "turning a knob")
+            self.live_knobs.follow(frame, stale, None if locked is None else locked.reason)
+            flags = startup_flags(frame.endpoint.dialect)
+            self.live_knobs.tell(answer, flags, knobs_hint(frame.endpoint), self.condition.note or "")
+        if self.is_mounted and self.knobs.rows_wanted + 1 != self._bank_rows:
+            self._arrange()
+
+    @on(GateTurned)
+    def _gate_turned(self, message: GateTurned) -> None:
+        command = self.bank.behind(message.gate)
+        if command is not None:
+            self.post_message(Commanded(command))
 
     @on(Typing)
     def _value_is_typed(self, message: Typing) -> None:
@@ -411,7 +444,7 @@ class Cockpit(Screen[None]):
         focused = self.focused
         if not isinstance(focused, LogSlider):
             return False
-        return focused.typing or (focused.asked is not None and self.knobs.display)
+        return focused.typing or (focused.asked is not None and focused is not self.bank.load)
 
     def take_up(self, point: LoadPoint) -> None:
         """Drive what was driven before the server went away."""
@@ -440,10 +473,12 @@ class Cockpit(Screen[None]):
         refusal = commanding.live_only(self.frame, self._lost, "undoing")
         if refusal is not None:
             self.refuse(refusal.reason)
-        elif (undone := (self.knobs if self.knobs.display else self.bank).undo()) is not None:
+            return
+        turns = self.knobs.display and self.focused is not self.bank.load
+        if (undone := (self.knobs if turns else self.bank).undo()) is not None:
             self.say(f"undone: {undone}")
-        elif self.knobs.display:
-            self.refuse("nothing to undo: no knob was turned (k goes back to the load)")
+        elif turns:
+            self.refuse("nothing to undo: no knob was turned (c goes to the load)")
         else:
             self.refuse("nothing to undo: " + ("the load was stopped" if self.bank.stopped else "no slider was moved"))
 

@@ -1,150 +1,275 @@
-"""Sliders for the knobs of the simulated server, and its faults: the one place where max_num_seqs moves live."""
+"""The knobs of any server under the load slider: those that turn live, a gate where none does, and what is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.message import Message
 
-from llmtop.domain.commands import InjectFault, SetKnob
-from llmtop.tui.widgets.canvas import Canvas
-from llmtop.tui.widgets.messages import Commanded, Said
+from llmtop.domain.commands import Imagine, SetKnob
+from llmtop.domain.frame import Frame
+from llmtop.domain.settings import is_slots
+from llmtop.domain.verdicts import Foresight
+from llmtop.tui.widgets.faultbar import FaultBar
+from llmtop.tui.widgets.knobslider import KnobSlider
+from llmtop.tui.widgets.line import Line
+from llmtop.tui.widgets.messages import Commanded
 from llmtop.tui.widgets.slider import LogSlider
-from llmtop.view.arrangement import LABEL_CELLS
-from llmtop.view.glyphs import Glyphs
-from llmtop.view.runs import Runs
+from llmtop.view.glyphs import Glyphs, plain
+from llmtop.view.runs import fitting
 from llmtop.view.scale import LogScale
+from llmtop.wording import bank as words
+from llmtop.wording.bank import KV, SLOTS, Asked, as_the_twin
+from llmtop.wording.sentences import gate_text
 
-_KNOBS = {
-    "max_num_seqs": ("max seqs", "slots"),
-    "num_gpu_blocks": ("KV blocks", "blocks"),
-    "max_num_batched_tokens": ("tok budget", "tokens"),
-}
+_UNITS = {SLOTS: "slots", KV: "blocks", "max_num_batched_tokens": "tokens"}
 _REACH = 16
-"""A knob turns from a sixteenth to sixteen times of the value it had when it was first seen."""
+"""A knob without a limit that is known turns from a sixteenth to sixteen times of the value it had when it was first
+seen."""
+_ASKED_REACH = 4
+"""Its track goes on to so many times what can be set, for what is only asked about: a twin knows no more than twice
+what was measured."""
 
 
-class FaultBar(Canvas, can_focus=True):
-    """Faults by name: left and right choose one, Enter starts or ends it."""
+@dataclass
+class GateTurned(Message):
+    """So many requests at most are to be let through; None: all of them."""
 
-    DEFAULT_CSS = "FaultBar { height: 1; width: 1fr; }"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "choose(-1)", "choose a fault", tooltip="choose", id="faults.before"),
-        Binding("right", "choose(1)", "choose a fault", tooltip="choose", id="faults.after"),
-        Binding("enter", "switch", "start or end the fault", tooltip="start, end", id="faults.toggle"),
-        Binding("up", "app.focus_previous", "slider above, below", id="faults.above"),
-        Binding("down", "app.focus_next", "slider above, below", id="faults.below"),
-    ]
+    gate: int | None
+
+
+class KnobBank(Vertical):
+    """A row for each knob and one that says what is asked about and what that would give.
+
+    What is turned or asked about here is asked of the twin, until the bank is left.
+    """
+
+    DEFAULT_CSS = """
+    KnobBank > Vertical { height: auto; overflow-y: auto; scrollbar-size-vertical: 0; }
+    """
 
     def __init__(self, glyphs: Glyphs, **options: Any) -> None:
         super().__init__(**options)
         self.glyphs = glyphs
-        self.faults: tuple[str, ...] = ()
-        self.active: set[str] = set()
-        self.chosen = 0
-        self._told: Mapping[str, float] = {}
-
-    def follow(self, faults: Mapping[str, float]) -> None:
-        """Show which faults are on. What the hand has switched stands until the server tells something new."""
-        if faults != self._told:
-            self._told = faults
-            self.faults = tuple(faults)
-            self.active = {name for name, figure in faults.items() if figure}
-        self.display = bool(faults)
-        self.redraw()
-
-    def action_choose(self, direction: int) -> None:
-        if self.faults:
-            self.chosen = (self.chosen + direction) % len(self.faults)
-            self.redraw()
-
-    def action_switch(self) -> None:
-        if not self.faults:
-            return
-        name = self.faults[self.chosen]
-        on = name not in self.active
-        self.active ^= {name}
-        self.post_message(Commanded(InjectFault(name, on)))
-        self.post_message(Said(f"fault {name} {'starts' if on else 'ends'}"))
-        self.redraw()
-
-    def draw(self, width: int, height: int) -> list[Runs]:
-        lead = self.glyphs.focus if self.has_focus else " "
-        runs: Runs = [(f"{lead}{'faults':<{LABEL_CELLS - 1}}", "focus" if self.has_focus else "text")]
-        room = width - LABEL_CELLS - len(self.glyphs.more)
-        texts = [f"{self.glyphs.on if name in self.active else self.glyphs.off} {name}" for name in self.faults]
-        first = 0
-        while sum(len(text) + 2 for text in texts[first : self.chosen + 1]) > room and first < self.chosen:
-            first += 1
-        for index in range(first, len(texts)):
-            if len(texts[index]) > room:
-                runs.append((self.glyphs.more, "dim"))
-                break
-            lit = self.faults[index] in self.active
-            role = "focus" if self.has_focus and index == self.chosen else "warn" if lit else "dim"
-            runs += [(texts[index], role), ("  ", "")]
-            room -= len(texts[index]) + 2
-        return [runs]
-
-
-class KnobBank(Vertical):
-    """The rows of the load sliders, taken over by the server's knobs."""
-
-    def __init__(self, glyphs: Glyphs, **options: Any) -> None:
-        super().__init__(**options)
-        self.sliders = {
-            name: LogSlider(label, LogScale(low=1, high=_REACH), glyphs, unit=unit, id=f"knob-{name}")
-            for name, (label, unit) in _KNOBS.items()
-        }
+        self.gate = KnobSlider("gate", LogScale(low=1, high=_REACH), glyphs, id="knob-gate")
+        self.sliders = {name: self._slider(name) for name in _UNITS}
+        """By the server's own names."""
         self.fault_bar = FaultBar(glyphs)
+        slots, *others = self.sliders.values()
+        self._list = Vertical(slots, self.gate, *others, self.fault_bar)
+        self._says = Line()
+        self._gated = False
+        """A gate was commanded since the bank was opened: its slider does not go from under a hand."""
+        self._own: dict[KnobSlider, tuple[object, ...]] = {}
+        """What the track of each was made for."""
         self._told: dict[str, float] = {}
-        self._acts: list[tuple[LogSlider, float]] = []
+        self._turned: dict[str, Asked] = {}
+        """What was set since the bank was opened, as the twin is asked."""
+        self._posted: tuple[tuple[str, float], ...] = ()
+        self._acts: list[tuple[KnobSlider, float]] = []
         """What was turned, and where it stood before, the last at the end."""
 
-    def compose(self) -> ComposeResult:
-        yield from self.sliders.values()
-        yield self.fault_bar
+    def _slider(self, name: str) -> KnobSlider:
+        scale = LogScale(low=1, high=_REACH)
+        return KnobSlider(words.label_of(name), scale, self.glyphs, unit=_UNITS.get(name, ""), id=f"knob-{name}")
 
-    def follow(self, knobs: Mapping[str, float], faults: Mapping[str, float], stale: bool) -> None:
-        """Show what the server reports; a knob it does not have has no slider."""
+    def compose(self) -> ComposeResult:
+        yield self._list
+        yield self._says
+
+    # -- attributes down ----------------------------------------------------------------------------------------------
+
+    def follow(self, frame: Frame, stale: bool, locked: str | None) -> None:
+        """Show what the server reports; a knob it does not have has no slider. `locked`: why none may move."""
         if not self.display:
             return
+        endpoint, server = frame.endpoint, frame.server
+        knobs = {name: value for name, value in endpoint.knobs.items() if endpoint.knobs_by or name in _UNITS}
+        for name in sorted(knobs.keys() - self.sliders.keys()):
+            self.sliders[name] = self._slider(name)
+            self._list.mount(self.sliders[name], before=self.fault_bar)
+        blocks = None if server is None else server.num_gpu_blocks
         for name, slider in self.sliders.items():
-            slider.display = name in knobs
-            if name in knobs:
-                if slider.value is None:
-                    slider.scale = LogScale(low=max(1.0, knobs[name] // _REACH), high=knobs[name] * _REACH)
-                    slider.cap_reason = f"{_REACH} times what it started with"
+            fixed = blocks if name == KV and name not in knobs else None
+            slider.display = name in knobs or fixed is not None
+            slider.locked = locked
+            if fixed is not None:
+                self._fix(slider, fixed)
+                slider.follow(fixed, None, None, stale)
+            elif name in knobs:
+                self._make_live(name, slider, knobs[name], endpoint.knob_most.get(name))
                 slider.follow(knobs[name], None, None, stale)
                 if slider.value == knobs[name]:
                     self._told[name] = knobs[name]
-        self.fault_bar.follow(faults)
+        self._follow_gate(frame, stale, locked)
+        self.fault_bar.follow(endpoint.faults)
+
+    def _follow_gate(self, frame: Frame, stale: bool, locked: str | None) -> None:
+        """The slots of a server without a knob for them; beside that knob where a gate is commanded."""
+        gate, slider = frame.target.gate, self.gate
+        live = next((value for name, value in frame.endpoint.knobs.items() if is_slots(name)), None)
+        told = None if frame.server is None else frame.server.max_num_seqs
+        slots = live or frame.endpoint.slots or told
+        turns = live is not None or frame.endpoint.simulated
+        self._gated = self._gated or gate is not None
+        slider.display = self._gated or not turns
+        top = float(max(2, slots or frame.max_concurrency))
+        beyond = slots is not None and not turns
+        if self._own.get(slider) != (top, beyond):
+            self._own[slider] = top, beyond
+            slider.scale = LogScale(low=1, high=top * _ASKED_REACH if beyond else top)
+            slider.applies = (1.0, top) if beyond else None
+            slider.most = top * _REACH if beyond else None
+            slider.beyond = partial(words.past_slots, slots=top)
+            slider.named = top, gate_text(None)
+            slider.unit = "at once" if slots is None else f"of {top:g}"
+            slider.cap_reason = "a gate lets through fewer than there are"
+        slider.locked = locked
+        slider.follow(top if gate is None else float(gate), None, None, stale)
+
+    def _fix(self, slider: KnobSlider, value: float) -> None:
+        """A setting that is known and does not turn: anything else is asked about."""
+        if self._own.get(slider) != (value,):
+            self._own[slider] = (value,)
+            slider.scale = LogScale(low=max(1.0, value // _ASKED_REACH), high=value * _ASKED_REACH)
+            slider.applies, slider.beyond = (value, value), partial(words.fixed, slider.label)
+            slider.most = value * _REACH
+
+    def _make_live(self, name: str, slider: KnobSlider, value: float, most: float | None) -> None:
+        if (name, most) == self._own.get(slider):
+            return
+        self._own[slider] = name, most
+        slider.most = slider.applies = None
+        if most is None:
+            slider.scale = LogScale(low=max(1.0, value // _REACH), high=value * _REACH)
+            slider.cap_reason = f"{_REACH} times what it started with"
+        elif is_slots(name):
+            slider.scale = LogScale(low=1, high=most * _ASKED_REACH)
+            slider.applies, slider.most = (1.0, most), most * _REACH
+            slider.beyond = partial(words.past_startup, most=most)
+            slider.unit = f"of {most:g}"
+        else:
+            slider.scale = LogScale(low=1, high=most)
+            slider.cap_reason = "what the server was started with"
+
+    def tell(self, foreseen: Foresight | None, flags: Mapping[str, str], hint: str, note: str) -> None:
+        """One row of words.
+
+        Args:
+            foreseen: the twin's answer to what is asked here.
+            flags: the server's own words for what it is started with.
+            hint: of the knobs, where nothing is asked.
+            note: of who holds the load.
+        """
+        glyphs, ways, role = self.glyphs, words.asked_ways(self.asked, flags, foreseen), "focus"
+        if ways:
+            ways = [f"{note}{words.SEP}{way}" for way in ways if note] + ways
+        else:
+            hidden = words.also_here(self._out_of_sight())
+            ways, role = [words.SEP.join(filter(None, (note, hidden, hint)))], "focus" if note else "dim"
+        self._says.show(
+            lambda width: [(" " + fitting([plain(way, glyphs) for way in ways], width - 2, glyphs.more), role)]
+        )
+
+    def _out_of_sight(self) -> list[str]:
+        """Labels of the rows that there is no room for now."""
+        top, height = self._list.scroll_offset.y, self._list.size.height
+        return [
+            "faults" if isinstance(row, FaultBar) else row.label
+            for number, row in enumerate(self._rows)
+            if height and not top <= number < top + height
+        ]
+
+    @property
+    def _rows(self) -> Sequence[KnobSlider | FaultBar]:
+        rows = [row for row in self._list.children if isinstance(row, KnobSlider | FaultBar)]
+        return [row for row in rows if row.display]
+
+    @property
+    def rows_wanted(self) -> int:
+        """With the row of words."""
+        return len(self._rows) + 1
+
+    def give_room(self, rows: int) -> None:
+        """So many rows and no more: knobs that have no room are scrolled to."""
+        self._list.styles.max_height = max(1, rows - 1)
+
+    # -- the hand -----------------------------------------------------------------------------------------------------
+
+    @property
+    def asked(self) -> list[Asked]:
+        """What the twin is asked, slots first."""
+        found: dict[str, Asked] = {}
+        for name, slider in ((SLOTS, self.gate), *self.sliders.items()):
+            if slider.imagined is not None and (twin := as_the_twin(name)):
+                found[twin] = Asked(twin, slider.imagined, words.label_of(twin))
+        return [each for name in (SLOTS, KV) if (each := found.get(name) or self._turned.get(name)) is not None]
+
+    def leave(self) -> None:
+        """The bank is left: nothing is asked any more."""
+        for slider in (self.gate, *self.sliders.values()):
+            slider.imagined = None
+        self._turned.clear()
+        self._gated = False
+        self._ask()
 
     def undo(self) -> str | None:
-        """Turn back what was turned last, and say what that is; None: nothing was."""
+        """Ask no more about what is asked about, or turn back what was turned last, and say what; None: nothing was."""
+        for slider in (self.gate, *self.sliders.values()):
+            if slider.imagined is not None:
+                told = f"{slider.label} {slider.imagined:g} is not asked about any more"
+                slider.imagine(None)
+                return told
         if not self._acts:
             return None
         slider, before = self._acts.pop()
         return slider.go_back(before)
 
     @property
-    def first(self) -> LogSlider | FaultBar:
+    def first(self) -> KnobSlider | FaultBar:
         """Where the focus goes."""
-        return next((slider for slider in self.sliders.values() if slider.display), self.fault_bar)
+        return next(iter(self._rows), self.fault_bar)
 
     @on(LogSlider.Changed)
-    def _turned(self, message: LogSlider.Changed) -> None:
+    def _moved(self, message: LogSlider.Changed) -> None:
         """Command the knob; the final value of a slider was told before, unless it moved since."""
         message.stop()
-        if message.halts != message.slider.halts:
+        slider, value = message.slider, message.value
+        if message.halts != slider.halts or not isinstance(slider, KnobSlider):
             return
-        if message.before is not None and message.before != message.value:
-            self._acts.append((message.slider, message.before))
-        name = next(name for name, slider in self.sliders.items() if slider is message.slider)
-        if self._told.get(name) != message.value:
-            self._told[name] = message.value
-            self.post_message(Commanded(SetKnob(name, message.value)))
+        if message.before is not None and message.before != value:
+            self._acts.append((slider, message.before))
+        if slider is self.gate:
+            gate = None if slider.named is not None and value == slider.named[0] else int(value)
+            self._note_turned(SLOTS, None if gate is None else Asked(SLOTS, value, slider.label, True))
+            self.post_message(GateTurned(gate))
+            return
+        name = next(name for name, each in self.sliders.items() if each is slider)
+        if self._told.get(name) != value:
+            self._told[name] = value
+            self._note_turned(as_the_twin(name), Asked(as_the_twin(name), value, slider.label, True))
+            self.post_message(Commanded(SetKnob(name, value)))
+
+    @on(KnobSlider.Asks)
+    def _asks(self, message: KnobSlider.Asks) -> None:
+        message.stop()
+        self._ask()
+
+    def _note_turned(self, name: str, asked: Asked | None) -> None:
+        if name and asked is not None:
+            self._turned[name] = asked
+        else:
+            self._turned.pop(name, None)
+        self._ask()
+
+    def _ask(self) -> None:
+        settings = tuple((each.name, each.value) for each in self.asked)
+        if settings != self._posted:
+            self._posted = settings
+            self.app.post_message(Commanded(Imagine(settings)))

@@ -46,6 +46,7 @@ class LoadBank(Vertical):
         """What a hand has moved, and where that stood before; the newest last."""
         self._reach = REACH
         self._driven = False
+        self._alone, self._output = False, True
         self.stopped = False
         """The load was stopped, and no hand has started it again."""
 
@@ -100,6 +101,13 @@ class LoadBank(Vertical):
         self._reach = max(self._reach, point.value)
         self.post_message(Commanded(SetLoad(point)))
 
+    def behind(self, gate: int | None) -> SetLoad | None:
+        """The command for the same load behind another gate, which starts none; None: it stands there already."""
+        if self._target is None or gate == self._target.gate:
+            return None
+        self._target, self._hand_frames = replace(self._target, gate=gate), HAND_FRAMES
+        return SetLoad(self._target, gate_alone=True)
+
     @property
     def starting(self) -> bool:
         """Whether a hand has just started a load that no frame shows yet."""
@@ -117,8 +125,26 @@ class LoadBank(Vertical):
         slider, before = self._acts.pop()
         return slider.go_back(before)
 
-    def follow(self, frame: Frame, cliff: CliffVerdict | None, stale: bool, locked: str | None) -> None:
-        """Show what is commanded and what is really in flight. `locked`: why no slider may move."""
+    def show_load_alone(self, alone: bool) -> None:
+        """The load slider, with the server's knobs in the place of the others."""
+        self._alone = alone
+        self.prompt.display = not alone
+        self.output.display = not alone and self._output
+
+    def show_output(self, on: bool) -> None:
+        """Whether there is room for the output slider."""
+        self._output = on
+        self.output.display = on and not self._alone
+
+    def follow(
+        self, frame: Frame, cliff: CliffVerdict | None, stale: bool, locked: str | None, foreseen: float | None = None
+    ) -> None:
+        """Show what is commanded and what is really in flight.
+
+        Args:
+            locked: why no slider may move.
+            foreseen: the load at which a cliff is expected.
+        """
         self._hand_frames = max(0, self._hand_frames - 1)
         if not self._hand_frames or frame.target == self._target:
             if frame.target != self._target and not self.stopped:
@@ -128,6 +154,7 @@ class LoadBank(Vertical):
                 self._target = frame.target.at(frame.target.axis, 0)
         for slider in (self.load, self.prompt, self.output):
             slider.locked = locked
+        self.load.foreseen = foreseen
         self._follow_load(frame, cliff, stale)
         context = frame.endpoint.max_model_len or (frame.server.max_model_len if frame.server else None)
         self.prompt.scale = LogScale(low=8, high=min(float(TOKENS.most), context or float(CONTEXT_TOKENS)))

@@ -12,16 +12,19 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 
-from llmtop.domain.commands import Restart
+from llmtop.domain.commands import Imagine, Restart
 from llmtop.domain.endpoint import CommandStatus
+from llmtop.domain.verdicts import Foresight
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.line import Line
 from llmtop.tui.widgets.messages import Commanded, Refused
 from llmtop.tui.widgets.slider import READ_S, LogSlider
 from llmtop.view.arrangement import LABEL_CELLS
-from llmtop.view.glyphs import Glyphs
+from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Runs, cut_inside
 from llmtop.view.scale import LogScale
+from llmtop.wording import bank as words
+from llmtop.wording.bank import KV, SLOTS, Asked, as_the_twin
 from llmtop.wording.serving import asked_text, settings_text
 
 REACH = 16
@@ -101,7 +104,7 @@ class ServerBank(Vertical):
 
     DEFAULT_CSS = """
     ServerBank { height: auto; }
-    ServerBank > Vertical { height: auto; max-height: 3; overflow-y: auto; scrollbar-size-vertical: 0; }
+    ServerBank > Vertical { height: auto; overflow-y: auto; scrollbar-size-vertical: 0; }
     """
 
     def __init__(self, glyphs: Glyphs, **options: Any) -> None:
@@ -110,6 +113,11 @@ class ServerBank(Vertical):
         self.rows: dict[str, SettingSlider | SettingText] = {}
         self._list = Vertical()
         self._question = Line()
+        self._gives = Line()
+        """What the twin says of what was changed."""
+        self._rows = 3
+        """How many there is room for."""
+        self._posted: tuple[tuple[str, float], ...] = ()
         self._status: CommandStatus | None = None
         self._pending: dict[str, str] = {}
         """What was changed and waits for Enter."""
@@ -121,6 +129,10 @@ class ServerBank(Vertical):
     def compose(self) -> ComposeResult:
         yield self._list
         yield self._question
+        yield self._gives
+
+    def on_mount(self) -> None:
+        self._gives.display = False
 
     @property
     def first(self) -> SettingSlider | SettingText | None:
@@ -147,6 +159,50 @@ class ServerBank(Vertical):
                 row.locked = f"the server is under way: {status.work}" if status.work else None
                 row.follow(float(value), None, None, stale)
         self._say()
+        self._ask()
+
+    @property
+    def asked(self) -> list[Asked]:
+        """What was changed and waits for Enter, as far as a twin knows what it is."""
+        found = {
+            as_the_twin(name): float(value)
+            for name, value in self._pending.items()
+            if as_the_twin(name) and value.isdecimal() and len(value) <= MOST_DIGITS
+        }
+        return [Asked(name, found[name], words.label_of(name), True) for name in (SLOTS, KV) if name in found]
+
+    def _ask(self) -> None:
+        settings = tuple((each.name, each.value) for each in self.asked)
+        if settings != self._posted:
+            self._posted = settings
+            self.app.post_message(Commanded(Imagine(settings)))
+
+    def tell(self, foreseen: Foresight | None) -> None:
+        """What would come of what was changed: one row, while there is an answer."""
+        self._gives.display = foreseen is not None
+        self._share_room()
+        text = "" if foreseen is None else words.asked_ways(self.asked, {}, foreseen)[0]
+        told = plain(text, self.glyphs)
+        self._gives.show(lambda width: [(" " + cut_inside(told, width - 2, self.glyphs.more), "focus")])
+
+    @property
+    def rows_wanted(self) -> int:
+        """With the rows of words."""
+        return len(self.rows) + 1 + self._gives.display
+
+    def give_room(self, rows: int) -> None:
+        """So many rows and no more: settings that have no room are scrolled to."""
+        self._rows = rows
+        self._share_room()
+
+    def _share_room(self) -> None:
+        self._list.styles.max_height = max(1, self._rows - 1 - self._gives.display)
+
+    def leave(self) -> None:
+        """The bank is left: what was changed stays, and waits, but nothing is asked any more."""
+        if self._posted:
+            self._posted = ()
+            self.app.post_message(Commanded(Imagine(())))
 
     def _row(self, name: str, value: str) -> SettingSlider | SettingText:
         if not (value.isascii() and value.isdecimal() and len(value) <= MOST_DIGITS and int(value) > 0):
@@ -228,5 +284,5 @@ class ServerBank(Vertical):
 
 def label_of(name: str) -> str:
     """The name of a setting where a label has room."""
-    short = name.replace("max_num_", "max ").replace("_", " ")
+    short = words.label_of(name)
     return short if len(short) < LABEL_CELLS else short[: LABEL_CELLS - 2]

@@ -40,7 +40,8 @@ WHEEL_REST_S = 0.4
 class LogSlider(Canvas, can_focus=True):
     """Left and right one step, PgUp and PgDn times two, Home and End, digits and Enter exactly, Esc lets go.
 
-    The value is the target. `live` is what really is, and fills the track up to itself; `cliff` is marked on it. A
+    The value is the target. `live` is what really is, and fills the track up to itself; `cliff` is marked on it, and
+    where one is `foreseen`. A
     slider that is `careful` rises by the mouse only little by little, and asks before it leaps; the end of its track is
     no limit for a number that is typed, up to `most`.
     """
@@ -83,6 +84,7 @@ class LogSlider(Canvas, can_focus=True):
         self.value: float | None = None
         self.live: float | None = None
         self.cliff: float | None = None
+        self.foreseen: float | None = None
         self.stale = False
         self.cap_reason = "the slider ends there"
         self.locked: str | None = None
@@ -132,6 +134,11 @@ class LogSlider(Canvas, can_focus=True):
             self.move_to(value)
 
     @property
+    def stands(self) -> float | None:
+        """Where a hand finds it, and moves it from."""
+        return self.value
+
+    @property
     def typing(self) -> bool:
         return self._typed is not None
 
@@ -172,8 +179,7 @@ class LogSlider(Canvas, can_focus=True):
         if self.locked is not None:
             self.post_message(Refused(self.locked))
             return
-        if self.scale.high < value <= self.limit:
-            self.scale = replace(self.scale, high=value)
+        self._widen(value)
         snapped = self.scale.snap(value)
         if self.value is not None and _same(snapped, self.value) and not self.driven:
             return
@@ -190,6 +196,11 @@ class LogSlider(Canvas, can_focus=True):
             self._settling.stop()
         self._settling = self.set_timer(SETTLE_S, self._settled)
         self.redraw()
+
+    def _widen(self, value: float) -> None:
+        """Let the track end at a number that was typed, where it may be."""
+        if self.scale.high < value <= self.limit:
+            self.scale = replace(self.scale, high=value)
 
     def _least_up(self, value: float) -> float:
         """What a rise from `value` is a multiple of: from 0, of the lowest value that is a load."""
@@ -215,21 +226,21 @@ class LogSlider(Canvas, can_focus=True):
             self.post_message(self.Changed(self, self.value, final, before, self.halts))
 
     def action_step(self, direction: int) -> None:
-        if self.value is None:
+        if self.stands is None:
             return
-        moved = self.scale.step(self.value, direction)
+        moved = self.scale.step(self.stands, direction)
         self._refuse_at_end(moved, direction)
         self.move_to(moved)
 
     def action_times(self, factor: float) -> None:
-        if self.value is None:
+        if self.stands is None:
             return
-        moved = self.scale.times(self.value, factor)
+        moved = self.scale.times(self.stands, factor)
         self._refuse_at_end(moved, 1 if factor > 1 else -1)
         self.move_to(moved)
 
     def _refuse_at_end(self, moved: float, direction: int) -> None:
-        if direction > 0 and self.value is not None and _same(moved, self.value) and moved >= self.scale.high:
+        if direction > 0 and self.stands is not None and _same(moved, self.stands) and moved >= self.scale.high:
             self._refuse_past_cap()
 
     def _refuse_past_cap(self) -> None:
@@ -318,14 +329,14 @@ class LogSlider(Canvas, can_focus=True):
         self._turn_wheel(-1)
 
     def _turn_wheel(self, direction: int) -> None:
-        if self.value is None:
+        if self.value is None or self.stands is None:
             return
         if self._wheel is None:
             self._mouse_from = self.value
         else:
             self._wheel.stop()
         self._wheel = self.set_timer(WHEEL_REST_S, self._wheel_rests)
-        moved = self.scale.step(self.value, direction)
+        moved = self.scale.step(self.stands, direction)
         self._refuse_at_end(moved, direction)
         self._move_by_mouse(moved)
 
@@ -353,9 +364,11 @@ class LogSlider(Canvas, can_focus=True):
         focused = self.has_focus
         lead = self.glyphs.focus if focused else " "
         label: Run = (f"{lead}{self.label:<{LABEL_CELLS - 1}}"[:LABEL_CELLS], "focus" if focused else "text")
-        cells, ink = self._track_cells, "-focus" if focused else ""
-        filled = track(self.scale, cells, self.value, self.live, self.cliff, self.glyphs, ink, self.stale)
-        return [[label, *filled, *self._figure(focused)]]
+        return [[label, *self._track("-focus" if focused else ""), *self._figure(focused)]]
+
+    def _track(self, ink: str) -> Runs:
+        cells, glyphs = self._track_cells, self.glyphs
+        return track(self.scale, cells, self.value, self.live, self.cliff, glyphs, ink, self.stale, self.foreseen)
 
     def _figure(self, focused: bool) -> Runs:
         if self._typed is not None:
