@@ -101,6 +101,8 @@ def knobs_url_of(arguments: argparse.Namespace) -> str | None:
     given: str | None = arguments.knobs_url
     if given is None:
         return None
+    if arguments.url is None and getattr(arguments, "sim", None) is not None:
+        raise UsageError("--knobs-url is of a real server: the simulated engine turns its knobs itself")
     from llmtop.endpoint.access import Access
 
     if not given.startswith(("http://", "https://")):
