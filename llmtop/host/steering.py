@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from llmtop.analysis import CapacitySearch, explore, hold
 from llmtop.analysis.steady import Steerer
-from llmtop.domain.commands import AddMark, Command, Note, Pilot, StopLoad
+from llmtop.domain.commands import AddMark, Command, Note, Pilot, SetKnob, SetLoad, StopLoad
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import RunMeta, SearchEnded
 from llmtop.domain.slo import Slo
@@ -40,6 +42,8 @@ class Helm:
         self._by: Pilot = "search"
         self._step: Step | None = None
         self._looked_s = 0.0
+        self._gate: tuple[int | None] | None = None
+        """The gate that a hand has turned while the load was held, which stands before all that is wanted."""
 
     @property
     def steering(self) -> Steering:
@@ -70,6 +74,7 @@ class Helm:
         if (refusal := _why_not(by, self._slo, base)) is not None:
             return refusal
         self._leave()
+        self._gate = None
         self._steerer, self._step, self._by = self._given or _made(by, self._slo, base, meta), None, by
         self._wanted, self._given = False, None
         return None
@@ -79,6 +84,19 @@ class Helm:
         with self._lock:
             self._wanted = False
             self._leave()
+
+    def behind(self, point: LoadPoint) -> LoadPoint | None:
+        """A hand turns the gate alone: the load that is held goes on behind it. None: no load is held.
+
+        Args:
+            point: the gate, and the load as the hand saw it last.
+        """
+        with self._lock:
+            if self._steerer is None or self._by != "hold":
+                return None
+            self._gate = (point.gate,)
+            wanted = None if self._step is None else self._step.point
+            return replace(wanted or point, gate=point.gate)
 
     def _leave(self) -> None:
         if self._steerer is None:
@@ -127,8 +145,13 @@ class Helm:
                     self._send(StopLoad())
                 return step.text
             if step.want != before:
-                self._send(step.want)
+                self._send(self._gated(step.want))
             return None
+
+    def _gated(self, want: SetLoad | SetKnob) -> SetLoad | SetKnob:
+        if self._gate is None or isinstance(want, SetKnob):
+            return want
+        return replace(want, point=replace(want.point, gate=self._gate[0]))
 
 
 def _why_not(by: Pilot, slo: Slo, base: LoadPoint) -> str | None:

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from llmtop.domain.endpoint import EndpointStatus
-from llmtop.domain.settings import is_slots
+from llmtop.domain.settings import is_kv, is_slots, setting_key
 from llmtop.domain.verdicts import Foresight
-from llmtop.wording.figures import UNKNOWN
+from llmtop.wording.figures import TEXT, UNKNOWN
+from llmtop.wording.foresight import users_text, wall_text
 
 SEP = " · "
-SLOTS, KV = "max_num_seqs", "num_gpu_blocks"
+SLOTS, KV_BLOCKS, KV_TOKENS = "max_num_seqs", "num_gpu_blocks", "kv_capacity_tokens"
 """What a twin is asked about, whatever the server calls it."""
-_LABELS = {KV: "KV blocks", "max_num_batched_tokens": "tok budget", "max_num_scheduled_tokens": "tok budget"}
+_LABELS = {KV_BLOCKS: "KV blocks", KV_TOKENS: "KV tokens", "max_num_batched_tokens": "tok budget"}
 _NOT_SET = "asked about, not set"
 
 
@@ -25,7 +26,7 @@ def label_of(name: str) -> str:
 
 def as_the_twin(name: str) -> str:
     """A setting's name as a twin is asked about it; empty: it knows nothing of it."""
-    return SLOTS if is_slots(name) else name if name == KV else ""
+    return SLOTS if is_slots(name) else setting_key(name) if is_kv(name) else ""
 
 
 def past_startup(value: float, most: float) -> str:
@@ -58,13 +59,13 @@ def restart_words(name: str, value: float, flags: Mapping[str, str]) -> str:
     return f"{flag}{' ' if flag.startswith('-') else '='}{value:g}{blank}{rest}"
 
 
-def knobs_hint(endpoint: EndpointStatus) -> str:
-    """What turns live and by whom, or what stands in for it, and why."""
-    if any(is_slots(name) for name in endpoint.knobs):
+def hints(endpoint: EndpointStatus) -> list[str]:
+    """What turns live and by whom, or what stands in for it, and why; the longest way of saying it first."""
+    if any(map(is_slots, endpoint.knobs)):
         by = f" by {endpoint.knobs_by}" if endpoint.knobs_by else ""
-        return f"a knob is turned at once{by}; u turns it back"
+        return [f"a knob is turned at once{by}; u turns it back"]
     gate = "the gate lets so many through at once, as a server with fewer slots would"
-    return f"{gate}{SEP}{endpoint.no_knobs}" if endpoint.no_knobs else gate
+    return [f"{gate}{SEP}{endpoint.no_knobs}", endpoint.no_knobs] if endpoint.no_knobs else [gate]
 
 
 def also_here(labels: Sequence[str]) -> str:
@@ -95,13 +96,23 @@ def asked_ways(asked: Sequence[Asked], flags: Mapping[str, str], foreseen: Fores
         flags: as `restart_words` takes them.
         foreseen: the answer; None: there is none yet.
     """
-    gives = "" if foreseen is None else foreseen.text or (foreseen.missing and f"{UNKNOWN}: {foreseen.missing}")
     what = ", ".join(each.told for each in asked)
     unset = [each for each in asked if not each.is_set]
-    if not unset:
-        return [f"{what}: {gives}"] if gives else []
     flag = ", ".join(filter(None, (restart_words(each.name, each.value, flags) for each in unset)))
-    how = f"{SEP}restart with {flag}" if flag else ""
-    if not gives:
-        return [f"{what} is {_NOT_SET}{how}", f"{what} not set{how}"]
-    return [f"{what}, not set: {gives}{how}", f"not set ({flag or what}): {gives}"]
+    how = f"restart with {flag}" if flag else ""
+    if foreseen is None:
+        told = SEP.join(filter(None, (f"{what} is {_NOT_SET}", how)))
+        return [told, f"not set: {how or what}"] if unset else []
+    if not unset:
+        return [foreseen.text, f"{what}: {_brief(foreseen)}"]
+    told = f"{foreseen.text}{SEP}not set"
+    return [f"{told}: {how}" if how else told, f"not set ({flag or what}): {_brief(foreseen)}"]
+
+
+def _brief(foreseen: Foresight) -> str:
+    """`~71 users at the SLO (62 to 80), twin 3 % off`, or `--, drag prompt to 2048 for 10 s`"""
+    if foreseen.users is None and foreseen.wall is None:
+        return f"{UNKNOWN}, {foreseen.missing}" if foreseen.missing else foreseen.text
+    found = users_text(foreseen.users, foreseen.axis) if foreseen.users is not None else ""
+    found = found or (wall_text(foreseen.wall, foreseen.axis) if foreseen.wall is not None else "")
+    return found if foreseen.off is None else f"{found}, twin {TEXT.round_percent(round(foreseen.off, 2))} off"

@@ -82,6 +82,24 @@ def test_a_knob_of_the_server_that_is_turned_leaves_it_the_wheel() -> None:
     assert host.shown().steering.running
 
 
+def test_a_gate_that_is_turned_leaves_it_the_wheel_and_stands_before_all_that_it_wants() -> None:
+    host, link = holding()
+    host.send(SetLoad(replace(NINE.at("concurrency", 7), gate=4), gate_alone=True))
+    told = SetLoad(replace(NINE, gate=4), gate_alone=True)
+    assert link.asked[2:] == [told], "the load that is held, not that which the hand saw last"
+    assert host.shown().steering.running
+    link.told.append(Told(batches=(batch(2.0, changes=(LoadChange(2.0, told.point),)),)))
+    host.step()
+    assert link.asked[3:] == [SetLoad(told.point, "hold")]
+
+
+def test_a_gate_that_is_turned_ends_a_search_which_was_of_another_server() -> None:
+    host, _, _ = at_nine()
+    host.send(Steer("search"))
+    host.send(SetLoad(replace(NINE, gate=4), gate_alone=True))
+    assert not host.shown().steering.running
+
+
 def test_the_brake_ends_it_and_the_load_stays_where_the_brake_has_put_it() -> None:
     host, link = holding()
     braked = LoadChange(2.0, NINE.at("concurrency", 1), "brake")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 from textual.pilot import Pilot
 
@@ -16,7 +17,11 @@ from llmtop.tui.widgets.slider import SETTLE_S
 SIZE = (80, 24)
 SLOTS = "max_num_seqs"
 ANSWER = Foresight(
-    settings=((SLOTS, 64.0),), wall=Interval(66, 60, 72), text="~71 users at the SLO (62-80), twin 3 % off"
+    settings=((SLOTS, 64.0),),
+    users=Interval(71, 62, 80),
+    wall=Interval(66, 60, 72),
+    off=0.03,
+    text="64 slots: ~71 users at the SLO (62 to 80); the twin was fitted on 9 levels, 3 % off",
 )
 
 
@@ -84,7 +89,7 @@ async def test_above_the_servers_own_slots_a_value_is_asked_about_and_nothing_is
         assert says(app) == "max seqs 64 is asked about, not set · restart with --max-num-seqs 64"
         app.host.now = replace(app.host.now, assessment=Assessment(foreseen=ANSWER))
         app.tick()
-        assert says(app).endswith("(--max-num-seqs 64): ~71 users at the SLO (62-80), twin 3 % off")
+        assert says(app) == "not set (--max-num-seqs 64): ~71 users at the SLO (62 to 80), twin 3 % off"
         assert "△" in row(app, "load")
         await press(pilot, "escape")
         app.tick()
@@ -97,7 +102,7 @@ async def test_above_the_servers_own_slots_a_value_is_asked_about_and_nothing_is
 async def test_a_live_knob_turns_up_to_what_the_server_was_started_with_and_the_prediction_stays(cockpit):
     app = cockpit("live")
     async with app.run_test(size=SIZE) as pilot:
-        serves(app, knobs={SLOTS: 16.0}, knob_most={SLOTS: 32.0}, knobs_by="llmtop_knobs", slots=32)
+        serves(app, knobs={SLOTS: 16.0}, knob_most={SLOTS: 32.0}, knobs_by="llmtop_knobs", slots=16)
         await press(pilot, "k", "2", "4", "enter")
         assert not app.cockpit.live_knobs.gate.display
         await press(pilot, "4", "8", "enter")
@@ -107,6 +112,7 @@ async def test_a_live_knob_turns_up_to_what_the_server_was_started_with_and_the_
     assert asked(app) == [((SLOTS, 24.0),), ((SLOTS, 48.0),), ()]
 
 
+@pytest.mark.faults
 async def test_a_cache_that_is_known_and_does_not_turn_is_asked_about_alone(cockpit):
     app = cockpit("live")
     async with app.run_test(size=SIZE) as pilot:
@@ -134,6 +140,7 @@ async def test_while_the_load_is_held_a_gate_ends_nothing_and_the_load_slider_fo
         assert app.cockpit.bank.load.value == 29
 
 
+@pytest.mark.faults
 async def test_in_a_recording_no_knob_turns(cockpit):
     app = cockpit("replay")
     async with app.run_test(size=SIZE) as pilot:

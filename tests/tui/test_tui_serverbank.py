@@ -20,7 +20,11 @@ STATUS = CommandStatus(
 )
 
 ANSWER = Foresight(
-    settings=(("max_num_seqs", 64.0),), wall=Interval(66, 60, 72), text="~71 users at the SLO (62-80), twin 3 % off"
+    settings=(("max_num_seqs", 64.0),),
+    users=Interval(71, 62, 80),
+    wall=Interval(66, 60, 72),
+    off=0.03,
+    text="64 slots: ~71 users at the SLO (62 to 80); the twin was fitted on 9 levels, 3 % off",
 )
 
 

@@ -81,8 +81,10 @@ def test_knobs_of_a_real_server(snap_compare, cockpit, settle, what, size, keys)
     frame = app.host.now.frame
     answer = Foresight(
         settings=(("max_num_seqs", 64.0),),
+        users=Interval(71, 62, 80),
         wall=Interval(58, 52, 64),
-        text="~71 users at the SLO (62-80), twin 3 % off",
+        off=0.03,
+        text="64 slots: ~71 users at the SLO (62 to 80); the twin was fitted on 9 levels, 3 % off",
     )
     app.host.now = replace(app.host.now, assessment=replace(app.host.now.assessment, foreseen=answer))
     app.host.frame_becomes(

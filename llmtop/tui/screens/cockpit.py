@@ -39,7 +39,7 @@ from llmtop.view.rest import HeldCharts, at_rest
 from llmtop.view.runs import cut
 from llmtop.view.verdict import verdict
 from llmtop.wording import wheel
-from llmtop.wording.bank import knobs_hint
+from llmtop.wording.bank import hints
 
 SAID_S = 4.0
 """How long an answer to a key stays on the event line."""
@@ -412,7 +412,7 @@ class Cockpit(Screen[None]):
             locked = commanding.live_only(frame, self._lost, "turning a knob")
             self.live_knobs.follow(frame, stale, None if locked is None else locked.reason)
             flags = startup_flags(frame.endpoint.dialect)
-            self.live_knobs.tell(answer, flags, knobs_hint(frame.endpoint), self.condition.note or "")
+            self.live_knobs.tell(answer, flags, hints(frame.endpoint), self.condition.note or "")
         if self.is_mounted and self.knobs.rows_wanted + 1 != self._bank_rows:
             self._arrange()
 

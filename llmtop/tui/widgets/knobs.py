@@ -13,7 +13,9 @@ from textual.containers import Vertical
 from textual.message import Message
 
 from llmtop.domain.commands import Imagine, SetKnob
+from llmtop.domain.endpoint import EndpointStatus
 from llmtop.domain.frame import Frame
+from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.settings import is_slots
 from llmtop.domain.verdicts import Foresight
 from llmtop.tui.widgets.faultbar import FaultBar
@@ -25,10 +27,10 @@ from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import fitting
 from llmtop.view.scale import LogScale
 from llmtop.wording import bank as words
-from llmtop.wording.bank import KV, SLOTS, Asked, as_the_twin
+from llmtop.wording.bank import KV_BLOCKS, KV_TOKENS, SLOTS, Asked, as_the_twin
 from llmtop.wording.sentences import gate_text
 
-_UNITS = {SLOTS: "slots", KV: "blocks", "max_num_batched_tokens": "tokens"}
+_UNITS = {SLOTS: "slots", KV_BLOCKS: "blocks", KV_TOKENS: "tokens", "max_num_batched_tokens": "tokens"}
 _REACH = 16
 """A knob without a limit that is known turns from a sixteenth to sixteen times of the value it had when it was first
 seen."""
@@ -68,9 +70,13 @@ class KnobBank(Vertical):
         """A gate was commanded since the bank was opened: its slider does not go from under a hand."""
         self._own: dict[KnobSlider, tuple[object, ...]] = {}
         """What the track of each was made for."""
+        self._of_all = True
+        """The slots that turn are those of the whole server; of one engine of several no twin is asked."""
         self._told: dict[str, float] = {}
         self._turned: dict[str, Asked] = {}
         """What was set since the bank was opened, as the twin is asked."""
+        self._around: tuple[Mapping[str, str], Sequence[str], str] = {}, (), ""
+        """What the words were said with last, beside an answer."""
         self._posted: tuple[tuple[str, float], ...] = ()
         self._acts: list[tuple[KnobSlider, float]] = []
         """What was turned, and where it stood before, the last at the end."""
@@ -94,16 +100,16 @@ class KnobBank(Vertical):
         for name in sorted(knobs.keys() - self.sliders.keys()):
             self.sliders[name] = self._slider(name)
             self._list.mount(self.sliders[name], before=self.fault_bar)
-        blocks = None if server is None else server.num_gpu_blocks
+        fixed_sizes = _cache(server) if KV_BLOCKS not in knobs else {}
         for name, slider in self.sliders.items():
-            fixed = blocks if name == KV and name not in knobs else None
+            fixed = fixed_sizes.get(name)
             slider.display = name in knobs or fixed is not None
             slider.locked = locked
             if fixed is not None:
                 self._fix(slider, fixed)
                 slider.follow(fixed, None, None, stale)
             elif name in knobs:
-                self._make_live(name, slider, knobs[name], endpoint.knob_most.get(name))
+                self._make_live(name, slider, knobs[name], endpoint)
                 slider.follow(knobs[name], None, None, stale)
                 if slider.value == knobs[name]:
                     self._told[name] = knobs[name]
@@ -141,7 +147,8 @@ class KnobBank(Vertical):
             slider.applies, slider.beyond = (value, value), partial(words.fixed, slider.label)
             slider.most = value * _REACH
 
-    def _make_live(self, name: str, slider: KnobSlider, value: float, most: float | None) -> None:
+    def _make_live(self, name: str, slider: KnobSlider, value: float, endpoint: EndpointStatus) -> None:
+        most = endpoint.knob_most.get(name)
         if (name, most) == self._own.get(slider):
             return
         self._own[slider] = name, most
@@ -150,6 +157,7 @@ class KnobBank(Vertical):
             slider.scale = LogScale(low=max(1.0, value // _REACH), high=value * _REACH)
             slider.cap_reason = f"{_REACH} times what it started with"
         elif is_slots(name):
+            self._of_all = endpoint.slots in (None, value)
             slider.scale = LogScale(low=1, high=most * _ASKED_REACH)
             slider.applies, slider.most = (1.0, most), most * _REACH
             slider.beyond = partial(words.past_startup, most=most)
@@ -158,21 +166,25 @@ class KnobBank(Vertical):
             slider.scale = LogScale(low=1, high=most)
             slider.cap_reason = "what the server was started with"
 
-    def tell(self, foreseen: Foresight | None, flags: Mapping[str, str], hint: str, note: str) -> None:
+    def tell(self, foreseen: Foresight | None, flags: Mapping[str, str], hints: Sequence[str], note: str) -> None:
         """One row of words.
 
         Args:
             foreseen: the twin's answer to what is asked here.
             flags: the server's own words for what it is started with.
-            hint: of the knobs, where nothing is asked.
+            hints: ways of saying what turns, where nothing is asked.
             note: of who holds the load.
         """
+        self._around = flags, hints, note
         glyphs, ways, role = self.glyphs, words.asked_ways(self.asked, flags, foreseen), "focus"
         if ways:
             ways = [f"{note}{words.SEP}{way}" for way in ways if note] + ways
         else:
             hidden = words.also_here(self._out_of_sight())
-            ways, role = [words.SEP.join(filter(None, (note, hidden, hint)))], "focus" if note else "dim"
+            ways, role = (
+                [words.SEP.join(filter(None, (note, hidden, hint))) for hint in hints],
+                "focus" if note else "dim",
+            )
         self._says.show(
             lambda width: [(" " + fitting([plain(way, glyphs) for way in ways], width - 2, glyphs.more), role)]
         )
@@ -205,11 +217,13 @@ class KnobBank(Vertical):
     @property
     def asked(self) -> list[Asked]:
         """What the twin is asked, slots first."""
-        found: dict[str, Asked] = {}
+        found = dict(self._turned)
         for name, slider in ((SLOTS, self.gate), *self.sliders.items()):
             if slider.imagined is not None and (twin := as_the_twin(name)):
                 found[twin] = Asked(twin, slider.imagined, words.label_of(twin))
-        return [each for name in (SLOTS, KV) if (each := found.get(name) or self._turned.get(name)) is not None]
+        if not self._of_all:
+            found.pop(SLOTS, None)
+        return [found[name] for name in sorted(found, key=lambda name: name != SLOTS)]
 
     def leave(self) -> None:
         """The bank is left: nothing is asked any more."""
@@ -272,4 +286,13 @@ class KnobBank(Vertical):
         settings = tuple((each.name, each.value) for each in self.asked)
         if settings != self._posted:
             self._posted = settings
+            self.tell(None, *self._around)
             self.app.post_message(Commanded(Imagine(settings)))
+
+
+def _cache(server: ServerSnapshot | None) -> dict[str, float]:
+    """The size of the KV cache as the server tells it, in blocks where it has some."""
+    if server is None:
+        return {}
+    sizes = {KV_BLOCKS: server.num_gpu_blocks, KV_TOKENS: server.kv_capacity_tokens}
+    return dict([(name, size) for name, size in sizes.items() if size][:1])

@@ -21,10 +21,10 @@ from llmtop.tui.widgets.messages import Commanded, Refused
 from llmtop.tui.widgets.slider import READ_S, LogSlider
 from llmtop.view.arrangement import LABEL_CELLS
 from llmtop.view.glyphs import Glyphs, plain
-from llmtop.view.runs import Runs, cut_inside
+from llmtop.view.runs import Runs, cut_inside, fitting
 from llmtop.view.scale import LogScale
 from llmtop.wording import bank as words
-from llmtop.wording.bank import KV, SLOTS, Asked, as_the_twin
+from llmtop.wording.bank import SLOTS, Asked, as_the_twin
 from llmtop.wording.serving import asked_text, settings_text
 
 REACH = 16
@@ -169,7 +169,8 @@ class ServerBank(Vertical):
             for name, value in self._pending.items()
             if as_the_twin(name) and value.isdecimal() and len(value) <= MOST_DIGITS
         }
-        return [Asked(name, found[name], words.label_of(name), True) for name in (SLOTS, KV) if name in found]
+        names = sorted(found, key=lambda name: name != SLOTS)
+        return [Asked(name, found[name], words.label_of(name), True) for name in names]
 
     def _ask(self) -> None:
         settings = tuple((each.name, each.value) for each in self.asked)
@@ -181,9 +182,8 @@ class ServerBank(Vertical):
         """What would come of what was changed: one row, while there is an answer."""
         self._gives.display = foreseen is not None
         self._share_room()
-        text = "" if foreseen is None else words.asked_ways(self.asked, {}, foreseen)[0]
-        told = plain(text, self.glyphs)
-        self._gives.show(lambda width: [(" " + cut_inside(told, width - 2, self.glyphs.more), "focus")])
+        told = [plain(way, self.glyphs) for way in words.asked_ways(self.asked, {}, foreseen)]
+        self._gives.show(lambda width: [(" " + fitting(told, width - 2, self.glyphs.more), "focus")])
 
     @property
     def rows_wanted(self) -> int:

@@ -1,0 +1,61 @@
+"""The bank says of a value that is not set that it is not, how it would be, and what it would give."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmtop.domain.endpoint import Dialect, EndpointState, EndpointStatus
+from llmtop.domain.verdicts import Foresight, Interval
+from llmtop.host.flags import startup_flags
+from llmtop.wording.bank import KV_BLOCKS, KV_TOKENS, SLOTS, Asked, as_the_twin, asked_ways, hints, restart_words
+
+ASKED = [Asked(SLOTS, 64, "max seqs")]
+FLAGS = startup_flags(Dialect.VLLM)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "name", "words"),
+    [
+        (Dialect.VLLM, SLOTS, "--max-num-seqs 64"),
+        (Dialect.DYNAMO, SLOTS, "--max-num-seqs 64 of the vLLM worker"),
+        (Dialect.OLLAMA, SLOTS, "OLLAMA_NUM_PARALLEL=64"),
+        (Dialect.OPENAI, SLOTS, ""),
+        (Dialect.VLLM, KV_BLOCKS, "another --gpu-memory-utilization"),
+        (Dialect.SGLANG, KV_TOKENS, "another --mem-fraction-static"),
+    ],
+)
+def test_how_it_would_be_set_is_in_the_servers_own_words(dialect: Dialect, name: str, words: str) -> None:
+    assert restart_words(name, 64, startup_flags(dialect)) == words
+
+
+def test_whatever_has_room_says_that_it_is_not_set_and_with_what_it_would_be() -> None:
+    text = (
+        "64 slots: ~71 users at the SLO (62 to 80); the twin was fitted on 9 levels and misses the one left out by 3 %"
+    )
+    known = Foresight(users=Interval(71, 62, 80), off=0.03, text=text)
+    unknown = Foresight(text="64 slots: --, far", missing="drag prompt to 2048 for 10 s")
+    for answer in (None, known, unknown):
+        for way in asked_ways(ASKED, FLAGS, answer):
+            assert "not set" in way
+            assert "--max-num-seqs 64" in way
+    assert asked_ways(ASKED, FLAGS, known)[-1].endswith(": ~71 users at the SLO (62 to 80), twin 3 % off")
+    assert asked_ways(ASKED, FLAGS, unknown)[-1].endswith(": --, drag prompt to 2048 for 10 s")
+    assert asked_ways(ASKED, {}, None)[-1] == "not set: max seqs 64"
+
+
+def test_of_what_is_set_only_an_answer_is_said() -> None:
+    asked = [Asked(SLOTS, 16, "gate", is_set=True)]
+    assert asked_ways(asked, FLAGS, None) == []
+    assert all("not set" not in way for way in asked_ways(asked, FLAGS, Foresight(text="16 slots: ~18 users")))
+
+
+def test_names_of_servers_are_those_of_the_twin() -> None:
+    assert as_the_twin("max_running_requests") == SLOTS
+    assert as_the_twin("max_total_num_tokens") == "max_total_num_tokens"
+    assert as_the_twin("kv_cache_dtype") == ""
+
+
+def test_why_nothing_turns_stands_where_there_is_room_for_one_thing_only() -> None:
+    assert hints(EndpointStatus(state=EndpointState.UP, no_knobs="why"))[-1] == "why"
+    live = EndpointStatus(state=EndpointState.UP, knobs={SLOTS: 8.0}, knobs_by="llmtop_knobs")
+    assert hints(live) == ["a knob is turned at once by llmtop_knobs; u turns it back"]
