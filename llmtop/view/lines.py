@@ -231,6 +231,10 @@ def _movement(before: LoadChange | None, change: LoadChange, glyphs: Glyphs) -> 
     ):
         if was != now and now is not None:
             words.append(f"{name} {now:g}" if was is None else f"{name} {was:g}{glyphs.arrow}{now:g}")
+    if old.gate != new.gate:
+        words.append(
+            gate_text(new.gate) if None in (old.gate, new.gate) else f"gate {old.gate}{glyphs.arrow}{new.gate}"
+        )
     reason = "" if change.reason in ("hand", "stage") else f" ({change.reason})"
     return ", ".join(words) + reason if words else ""
 

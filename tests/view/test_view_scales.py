@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmtop.view.glyphs import ASCII, UNICODE
 from llmtop.view.scale import HeldTop, LogScale
 from llmtop.view.tone import Tone, judge
+from llmtop.view.track import track
 
 
 @given(st.lists(st.floats(0, 1e5), min_size=1, max_size=80))
@@ -99,3 +101,23 @@ def test_red_needs_three_bad_windows():
     assert judge(1.0, 1.6, 2.0, [3, 3, 3]) is Tone.GOOD
     assert judge(None, 1.6, 2.0, [3, 3, 3]) is Tone.UNKNOWN
     assert judge(5.0, None, None, []) is Tone.GOOD
+
+
+def drawn(glyphs=UNICODE, **marks) -> str:
+    scale = LogScale(low=1, high=128)
+    return "".join(glyph for glyph, _ in track(scale, 8, 16.0, None, None, glyphs, "", False, **marks))
+
+
+def test_what_is_asked_is_hollow_and_what_stands_stays_in_its_place():
+    assert drawn() == "━━━━●───"
+    assert drawn(asked=64.0) == "━━━━●─○─"
+    assert drawn(asked=64.0, glyphs=ASCII) == "====O-o-"
+
+
+def test_where_nothing_can_be_set_the_track_is_broken():
+    assert drawn(applies=(1.0, 32.0)) == "━━━━●─╌╌"
+
+
+def test_a_cliff_that_is_foreseen_beyond_the_track_stands_at_its_end():
+    assert drawn(foreseen=64.0) == "━━━━●─△─"
+    assert drawn(foreseen=500.0) == "━━━━●──△"

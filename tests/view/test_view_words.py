@@ -10,7 +10,7 @@ from llmtop.domain.failures import FailureGroup
 from llmtop.domain.frame import Distribution, Frame, Totals, Window
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
-from llmtop.domain.run import Event
+from llmtop.domain.run import Event, LoadChange
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import (
@@ -166,3 +166,10 @@ def test_a_text_is_cut_inside_only_where_both_ends_have_room(width: int) -> None
     assert len(cut) <= width
     assert cut == text or "…" in cut
     assert cut.endswith("do this") is (width >= 12)
+
+
+def test_a_gate_that_was_turned_is_among_the_events() -> None:
+    gates = (None, 16, 24, None)
+    changes = tuple(LoadChange(float(t), LoadPoint(concurrency=48, gate=gate)) for t, gate in enumerate(gates))
+    told = [entry.text for entry in lines.entries(replace(FRAME, changes=changes), UNICODE)]
+    assert told == ["gate 16", "gate 16→24", "no gate"]
