@@ -21,7 +21,7 @@ from llmtop.domain.slo import LATENCIES, Latency, Slo, SloTarget
 from llmtop.meter.facts import Facts
 
 WINDOWS = 6
-"""Of one E2E each, from which a tail is pooled: as many requests as six times those in flight, and no older."""
+"""Of one E2E each, from which a tail is pooled: six times the requests in flight, and no older."""
 QUEUED = 4.0
 """Requests without a first token from which Little's law tells their mean wait better than the first tokens of the
 window do: of fewer, a count at the end of each bin is too coarse."""
@@ -89,24 +89,28 @@ def flow_of(facts: Facts, since_s: float) -> Flow | None:
 
 
 class Tails:
-    """How many times its mean each percentile is, pooled over windows that are each taken relative to their own mean:
-    a load that moves widens nothing."""
+    """How many times its mean each percentile is, pooled over windows. Each is taken relative to the mean at its load, so
+    that a load that moves widens nothing."""
 
     def __init__(self) -> None:
-        self._pool: dict[Latency, deque[Array]] = {metric: deque(maxlen=WINDOWS) for metric in LATENCIES}
+        self._pool: dict[Latency, deque[tuple[int, Array]]] = {metric: deque(maxlen=WINDOWS) for metric in LATENCIES}
 
-    def add(self, metric: Latency, values_s: Array) -> None:
-        mean_s = float(values_s.mean()) if len(values_s) > 1 else 0.0
-        if mean_s > 0:
-            self._pool[metric].append(values_s / mean_s)
+    def add(self, metric: Latency, load: int, values_s: Array) -> None:
+        """Of one window at `load`; fewer than two values tell nothing."""
+        if len(values_s) > 1 and values_s.mean() > 0:
+            self._pool[metric].append((load, values_s))
 
     def of(self, target: SloTarget) -> float:
-        """At least 1 for a percentile above the median, also while nothing is known."""
+        """1 for a mean, and while nothing is known."""
         assert target.metric in LATENCIES
         pool, share = self._pool[target.metric], MISS_SHARES.get(target.stat or "p95")
         if share is None or not pool:
             return 1.0
-        return float(np.quantile(np.concatenate(pool), 1 - share))
+        by_load: dict[int, list[Array]] = {}
+        for load, values_s in pool:
+            by_load.setdefault(load, []).append(values_s)
+        joined = [np.concatenate(windows) for windows in by_load.values()]
+        return float(np.quantile(np.concatenate([values_s / values_s.mean() for values_s in joined]), 1 - share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +137,8 @@ def nearness(
     """Of one limit on a latency, with its figure to be kept at the share `aim` of it.
 
     Behind a full server every further user adds 1 / X to everybody's TTFT and E2E, so that the load at which they stand
-    somewhere is known from where they stand now. TPOT grows less than the load does, so that a load in proportion never
-    goes too far, and comes nearer step by step.
+    somewhere is known from where they stand now. What a server that is not full gives grows less than the load does, as
+    TPOT always does: a load in proportion never goes too far, and comes nearer step by step.
 
     Args:
         load: users commanded.
@@ -147,6 +151,8 @@ def nearness(
         times = goal_s / figure_s if figure_s > 0 else np.inf
         return Nearness(target, figure_s, load * (times**BEHIND_QUEUE if flow.queued else times))
     mean_s = wait_s if target.metric == "ttft" else flow.e2e_s
+    if not flow.queued and 0 < tail * mean_s < goal_s:
+        return Nearness(target, tail * mean_s, load * goal_s / (tail * mean_s))
     return Nearness(target, tail * mean_s, load + rate * (goal_s / tail - mean_s))
 
 

@@ -194,18 +194,21 @@ class EdgeHold:
         """Keep what requests have told since the last turn for the tails. Returns the mean TPOT of those that ended."""
         own = max(since_s, self._turn_s)
         first, table = facts.first_tokens, facts.requests
-        self._tails.add("ttft", first.column("ttft_s")[first.column("t_s") > own])
+        self._tails.add("ttft", self._load, first.column("ttft_s")[first.column("t_s") > own])
         ended = (table.column("end_s") > own) & (table.column("ok") > 0)
         told = {metric: table.column(f"{metric}_s")[ended] for metric in ("tpot", "e2e")}
         tpot_s, e2e_s = (values_s[np.isfinite(values_s)] for values_s in told.values())
-        self._tails.add("tpot", tpot_s)
-        self._tails.add("e2e", e2e_s)
+        self._tails.add("tpot", self._load, tpot_s)
+        self._tails.add("e2e", self._load, e2e_s)
         return float(tpot_s.mean()) if len(tpot_s) else math.nan
 
     def _act(self, near: Nearness, now_s: float) -> None:
-        """One step to where the nearest limit is kept; none where that is not far enough to be sure of."""
+        """One step to where the nearest limit is kept; none where that is not far enough to be sure of, and one user
+        less at least where it is broken."""
         wanted = near.load - self._load
-        if abs(wanted) < max(1.0, STILL * self._load):
+        if near.share > 1:
+            wanted = min(wanted, -1.0)
+        elif abs(wanted) < max(1.0, STILL * self._load):
             self._before = self._load
             self._hold_on(now_s)
             return

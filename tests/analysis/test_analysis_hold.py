@@ -148,11 +148,28 @@ def test_the_limit_that_breaks_first_is_kept() -> None:
     assert lab.text == "holding 50, TPOT p95 49.0ms"
 
 
-@pytest.mark.parametrize(("missing_s", "moves"), [(2.9 / 40, False), (3.1 / 40, True)])
-def test_less_than_three_percent_is_no_act(missing_s: float, moves: bool) -> None:
-    lab = Lab(100)
-    lab.live(3.25, ttft_s=1.9 - missing_s)
+@pytest.mark.parametrize(("limit", "moves"), [("1945ms", False), ("1950ms", True)])
+def test_less_than_three_percent_is_no_act(limit: str, moves: bool) -> None:
+    """71 of 100 users wait, and 73.9 or 74.1 might."""
+    lab = Lab(100, f"ttft_p95<{limit}")
+    lab.live(3.25, waiting=71, ttft_s=71 / 40)
     assert bool(lab.acts) is moves
+
+
+def test_a_limit_that_is_broken_costs_a_user_however_little_it_is_broken() -> None:
+    lab = Lab(100, "ttft_p95<1.77s")
+    lab.live(3.25, waiting=71, ttft_s=71 / 40)
+    assert [load for _, load in lab.acts] == [96], "95 % of the limit are 67.3 who wait"
+    lab = Lab(100, "tpot_p95<10ms")
+    lab.live(1.25, rate=1000.0, tpot_s=0.0101)
+    assert [load for _, load in lab.acts] == [97], "within what is noise elsewhere"
+
+
+def test_below_the_queue_the_load_rises_in_proportion() -> None:
+    """TTFT that nobody waits for hardly moves with the load, so that a user more costs no 1 / X."""
+    lab = Lab(1, "ttft_p95<300ms")
+    lab.live(9.0, rate=1.0, ttft_s=0.1)
+    assert [load for _, load in lab.acts] == [2]
 
 
 def test_rates_are_of_the_last_two_e2es() -> None:
@@ -317,15 +334,17 @@ def test_behind_a_queue_tpot_takes_the_cube_of_what_it_takes_elsewhere() -> None
     assert nearness(target, 40, quiet, 1.0, 1.0, **means).load == pytest.approx(80)
 
 
-def test_a_tail_is_over_the_mean_of_its_own_window_and_of_the_last_six() -> None:
+def test_a_tail_is_over_the_mean_of_its_own_load_and_of_the_last_six_windows() -> None:
     target, tails = SloTarget("ttft", 2.0, "p99"), Tails()
     assert tails.of(target) == 1.0
-    tails.add("ttft", np.array([0.1, 1.9]))
+    tails.add("ttft", 1, np.array([0.1, 1.9]))
     for mean_s in (1.0, 2.0, 3.0, 4.0, 5.0):
-        tails.add("ttft", np.full(9, mean_s))
+        tails.add("ttft", round(10 * mean_s), np.full(9, mean_s))
         assert tails.of(target) > 1.3
-    tails.add("ttft", np.full(9, 6.0))
+    tails.add("ttft", 60, np.full(9, 6.0))
     assert tails.of(target) == 1.0
+    tails.add("ttft", 60, np.full(9, 3.0))
+    assert tails.of(target) == pytest.approx(6.0 / 4.5), "both are of one load, which drifts"
     assert tails.of(SloTarget("ttft", 2.0, "mean")) == 1.0
 
 
