@@ -89,8 +89,8 @@ def flow_of(facts: Facts, since_s: float) -> Flow | None:
 
 
 class Tails:
-    """How many times its mean each percentile is, pooled over windows. Each is taken relative to the mean at its load, so
-    that a load that moves widens nothing."""
+    """How many times its mean each percentile is, pooled over windows. Each is taken relative to the mean at its load:
+    a load that moves widens nothing."""
 
     def __init__(self) -> None:
         self._pool: dict[Latency, deque[tuple[int, Array]]] = {metric: deque(maxlen=WINDOWS) for metric in LATENCIES}
