@@ -89,12 +89,12 @@ def _first(levels: Sequence[Level], step: StepTime, known: Known) -> First:
 
 
 def alike(known: Known) -> bool:
-    """Requests are so much the same that those which are prefilled together stay together."""
-    return max(known.prompt_cv, known.output_cv) < ALIKE
+    """Answers are so much of a length that those who are prefilled together end together, and return together."""
+    return known.output_cv < ALIKE
 
 
 ALIKE = 0.2
-"""Deviation of the lengths over their mean, below which users may come to march in step."""
+"""Deviation of the lengths of answers over their mean, below which users may come to march in step."""
 _FIRST_OFF = 0.10
 """Share by which the mean time to the first token differs from level to level, beside its cause: arrivals fall into
 step with the engine."""
