@@ -283,6 +283,18 @@ class TestBands:
         assert seen.high / seen.value == pytest.approx(1.10, abs=0.02)
         assert more.high / more.value == pytest.approx(1.0 + FIRST_BAND) == 1.35
 
+    def test_it_is_less_sure_between_the_lengths_that_were_measured_as_well(self) -> None:
+        twin = twin_of([*levels_of(), level(4, prompt=2048), level(16, prompt=2048)])
+        for prompt, wide_one in ((512, False), (1000, True), (2048, False)):
+            found = band(at(twin, 8, Asked(prompt_tokens=prompt)).ttft_p50_s)
+            assert (found.high > 1.3 * found.value) == wide_one
+
+    def test_requests_per_second_come_by_chance(self) -> None:
+        known = replace(KNOWN, axis="rate")
+        found = at(twin_of(levels_of((2, 8, 16), known), known), 12)
+        assert found.output_tokens_per_s.high == pytest.approx(1.1 * found.output_tokens_per_s.value)
+        assert found.requests_per_s.low == pytest.approx(found.requests_per_s.value / 1.1)
+
     @pytest.mark.parametrize(("cv", "in_step"), [(0.0, True), (0.15, True), (0.25, False)])
     def test_equal_requests_may_march_in_step(self, cv: float, in_step: bool) -> None:
         found = band(at(twin_of(levels_of(), replace(KNOWN, prompt_cv=cv, output_cv=cv)), 48).ttft_p50_s)
@@ -395,6 +407,16 @@ class TestOutside:
         assert reason(fit(levels_of((8,)), KNOWN)) == "one load was measured, a fit takes 3"
         assert reason(fit(levels_of((8, 16)), KNOWN)) == "2 loads were measured, a fit takes 3"
         assert isinstance(fit(levels_of((8, 16, 32)), KNOWN), Twin)
+
+    def test_two_lengths_with_two_loads_each_are_enough(self) -> None:
+        levels = [level(load, prompt=prompt) for prompt in (512, 2048) for load in (4, 16)]
+        twin = twin_of(levels)
+        true = level(12, prompt=1024)
+        found = at(twin, 12, Asked(prompt_tokens=1024))
+        assert found.tpot_p50_s.value == pytest.approx(true.tpot_s, rel=0.05)
+        assert found.output_tokens_per_s.value == pytest.approx(true.output_tokens_per_s, rel=0.05)
+        flat = [level(8, prompt=prompt) for prompt in (512, 1024, 2048)]
+        assert "one load was measured" in reason(fit(flat, KNOWN))
 
     @pytest.mark.parametrize(("third", "enough"), [(17, False), (20, True)])
     def test_loads_close_together_are_one(self, third: float, enough: bool) -> None:

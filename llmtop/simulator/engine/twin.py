@@ -11,16 +11,26 @@ from functools import lru_cache
 from math import ceil, inf
 from statistics import median as middle
 
-from llmtop.simulator.engine.twin_case import Case, Queue, Side, lengths_of, most_that, spread_at, spread_of, typical
+from llmtop.simulator.engine.twin_case import (
+    Case,
+    Queue,
+    Side,
+    lengths_of,
+    most_that,
+    of_length,
+    seen_with,
+    spread_at,
+    spreads_of,
+    typical,
+)
 from llmtop.simulator.engine.twin_fit import Fitted, alike, fitted
 from llmtop.simulator.engine.twin_levels import (
-    LENGTH_APART,
     LOAD_APART,
     Level,
     by_kv,
-    clusters,
     completed,
     kept,
+    loads_of,
     ready,
     shape_of,
 )
@@ -117,8 +127,6 @@ class Twin:
             for level in levels
         )
         self._kept = kept(levels, known)
-        free = [level for level in levels if not level.queued] or list(levels)
-        self._spreads = sorted((spread_of(level) for level in free), key=lambda spread: spread.running)
         self._case = lru_cache(_CASES)(self._new_case)
 
     def at(self, load: float, asked: Asked | None = None) -> Foreseen | Outside:
@@ -214,14 +222,9 @@ class Twin:
         by_slots = slots <= held
         sway = 0.0 if by_slots else _THRASH * shape.held_cv * held**0.5
         queue = Queue(sway, max(known.output_cv, _REGULAR) if by_slots else 1.0)
-        return Case(server, fewer, more, shape, output, kv_tokens, slots, by_slots, self._seen(shape), queue)
-
-    def _seen(self, shape: Shape) -> float:
-        """The most requests at once that were measured; fewer of longer ones, which read back as many tokens."""
-        busiest = max(self._levels, key=lambda level: level.running)
-        if shape.context <= LENGTH_APART * busiest.shape.context:
-            return self.measured
-        return max(level.running * min(level.shape.context / shape.context, 1.0) for level in self._levels)
+        seen, same = seen_with(self._levels, shape), of_length(self._levels, prompt)
+        spreads = spreads_of(same or self._levels)
+        return Case(server, fewer, more, shape, output, kv_tokens, slots, by_slots, seen, not same, spreads, queue)
 
     def _server(self, cap: float, shape: Shape) -> Server:
         return Server(self._found.step, self._found.first, cap, shape)
@@ -231,7 +234,10 @@ class Twin:
         if isinstance(three, Outside):
             return three
         state, slow, _fast = (side.state for side in three)
-        rates = [side.state.requests_per_s for side in (three[0], three[1], three[2])]
+        rate, least, most = (side.state.requests_per_s for side in three)
+        if self.known.axis == "rate":
+            by = 1.0 + self._band(state.running, case)
+            least, most = min(least, rate / by), max(most, rate * by)
         tokens = self._tokens * case.output
 
         def band(metric: str, statistic: str) -> Band:
@@ -245,8 +251,8 @@ class Twin:
             ttft_p95_s=band("ttft", "p95") if ends else None,
             tpot_p50_s=band("tpot", "p50"),
             tpot_p95_s=band("tpot", "p95"),
-            output_tokens_per_s=Band(*(tokens * rate for rate in rates)),
-            requests_per_s=Band(*rates),
+            output_tokens_per_s=Band(tokens * rate, tokens * least, tokens * most),
+            requests_per_s=Band(rate, least, most),
             running=state.running,
             waiting=state.waiting,
             kv_usage=min(1.0, state.running * case.shape.held / case.kv_tokens) if case.kv_tokens else None,
@@ -266,7 +272,7 @@ class Twin:
         state = asked_of(case.server, self._kept * load, self.known.axis)
         if state.running > _GRAIN * self.reach * case.seen:
             return self._far(state.running, case)
-        spread = spread_at(state.running, self._spreads)
+        spread = spread_at(state.running, case.spreads)
         slower = 1.0 + self._band(state.running, case)
         soon_s, late_s = self._firsts(state, case)
 
@@ -285,7 +291,7 @@ class Twin:
 
     def _firsts(self, state: State, case: Case) -> tuple[float, float]:
         """Between what the time to the first token lies, without the wait for a slot."""
-        seen = state.running <= LOAD_APART * case.seen
+        seen = state.running <= LOAD_APART * case.seen and not case.between
         far = state.running > _GRAIN * REACH * case.seen
         later = 1.0 + max(self._first_band, 0.0 if seen else 2.0 * FIRST_BAND if far else FIRST_BAND)
         late_s = state.first_s * later
@@ -340,7 +346,7 @@ def fit(levels: Sequence[Measured], known: Known) -> Twin | Outside:
     if known.speculates:
         return Outside(*words.SPECULATES)
     able = ready(levels, known)
-    loads = len(clusters([level.decoding for level in able], LOAD_APART))
+    loads = loads_of(able)
     if loads < LEVELS:
         return Outside(*words.few_loads_text(loads, LEVELS))
     found = fitted(able, known)

@@ -47,6 +47,9 @@ class Case:
     """It is the slots that let no more in."""
     seen: float
     """Requests at once that were measured, of such a length."""
+    between: bool
+    """Prompts of this length were not measured, but shorter and longer ones."""
+    spreads: tuple[Spread, ...]
     queue: Queue
 
 
@@ -61,7 +64,13 @@ class Spread:
     tpot_p95: float
 
 
-def spread_of(level: Level) -> Spread:
+def spreads_of(levels: Sequence[Level]) -> tuple[Spread, ...]:
+    """By how much ran at once; of levels where some waited only if there are no others."""
+    free = [level for level in levels if not level.queued] or levels
+    return tuple(sorted((_spread(level) for level in free), key=lambda spread: spread.running))
+
+
+def _spread(level: Level) -> Spread:
     m = level.measured
     return Spread(
         level.running,
@@ -92,6 +101,20 @@ class Side:
             return ratio * self.first_s + wait_s
         late_s = self.queue.more(self.state, self.cap) / self.state.requests_per_s
         return self.first_s + wait_s + hypot((ratio - 1.0) * self.first_s, late_s)
+
+
+def of_length(levels: Sequence[Level], prompt: float) -> list[Level]:
+    """Those with prompts of about that length."""
+    pairs = ((level, level.measured.prompt_tokens) for level in levels)
+    return [level for level, own in pairs if max(own, prompt) < LENGTH_APART * min(own, prompt)]
+
+
+def seen_with(levels: Sequence[Level], shape: Shape) -> float:
+    """The most requests at once that were measured; fewer of longer ones, which read back as many tokens."""
+    busiest = max(levels, key=lambda level: level.running)
+    if shape.context <= LENGTH_APART * busiest.shape.context:
+        return busiest.running
+    return max(level.running * min(level.shape.context / shape.context, 1.0) for level in levels)
 
 
 def typical(levels: Sequence[Level]) -> Measured:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from llmtop.simulator.engine.twin_levels import LOAD_APART, Level, clusters
+from llmtop.simulator.engine.twin_levels import LOAD_APART, Level, clusters, near
 from llmtop.simulator.engine.twin_serving import First, Server, asked_of
 from llmtop.simulator.engine.twin_steps import StepTime, gauss_newton
 from llmtop.simulator.engine.twin_steps import fitted as step_fitted
@@ -25,30 +25,37 @@ class Fitted:
     far_off: float | None
     """The same, where all levels with more than half as many at once are left out; None: too few are left."""
     first_off: float
-    """Its time to the first token."""
+    """The same of the time to the first token."""
     unexplained: float
     """The worst of its own levels."""
 
 
 def fitted(levels: Sequence[Level], known: Known) -> Fitted:
     """Fitted to all levels, and to all but the busiest, to see how far off that one is then."""
-    off, first_off = _left_out(levels, known, LOAD_APART) or (inf, inf)
-    far = _left_out(levels, known, 2.0 / _ABOUT)
+    busiest = max(levels, key=lambda level: level.decoding)
+    edge = busiest.decoding / LOAD_APART
+    others = [level for level in levels if level.decoding <= edge or not near(level.measured, busiest.measured)]
+    off, first_off = _missed_by(others, busiest, known) or (inf, inf)
+    edge = busiest.decoding / 2.0 * _ABOUT
+    far = _missed_by([level for level in levels if level.decoding <= edge], busiest, known)
     step = _step(levels, known)
+    first = _first(levels, step, known)
     unexplained = max(abs(step.seconds(level.seen.work) / level.seen.step_s - 1.0) for level in levels)
+    first_unexplained = [
+        abs((first.away_s + first.inside_s(step.parts(level.seen.work))) / level.measured.ttft_s - 1.0)
+        for level in levels
+        if not level.queued
+    ]
     off = max(off, far[0] if far else 0.0, unexplained)
-    return Fitted(step, _first(levels, step, known), off, far[0] if far else None, first_off, unexplained)
+    return Fitted(step, first, off, far[0] if far else None, max([first_off, *first_unexplained]), unexplained)
 
 
 _ABOUT = 1.1
 """Factor by which half as many may be more than half."""
 
 
-def _left_out(levels: Sequence[Level], known: Known, apart: float) -> tuple[float, float] | None:
-    """How a fit to the levels with so many times fewer at once misses the busiest; None: of less than two loads."""
-    busiest = max(levels, key=lambda level: level.decoding)
-    edge = busiest.seen.work.decoding / apart
-    rest = [level for level in levels if level.decoding <= edge]
+def _missed_by(rest: Sequence[Level], busiest: Level, known: Known) -> tuple[float, float] | None:
+    """How a fit to the rest misses the busiest; None: these are of less than two loads."""
     if len(clusters([level.decoding for level in rest], LOAD_APART)) < 2:
         return None
     step = _step(rest, known)

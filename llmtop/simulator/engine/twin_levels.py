@@ -124,6 +124,16 @@ def completed(known: Known, levels: Sequence[Level]) -> Known:
     return replace(known, slots=slots, kv_tokens=kv_tokens)
 
 
+def loads_of(levels: Sequence[Level]) -> int:
+    """That differ in what is given tokens at once, or in the length of prompts; 1 where nothing tells of a slope."""
+    decoding = [level.decoding for level in levels]
+    if len(clusters(decoding, LOAD_APART)) < 2:
+        return min(len(levels), 1)
+    lengths = clusters([level.measured.prompt_tokens for level in levels], LENGTH_APART)
+    same = ([level.decoding for level in levels if level.measured.prompt_tokens in length] for length in lengths)
+    return sum(len(clusters(group, LOAD_APART)) for group in same)
+
+
 def kept(levels: Sequence[Level], known: Known) -> float:
     """Requests/s that are answered over those that are offered, where none wait: clients send late, and windows end."""
     answered = [level.measured.requests_per_s / level.measured.load for level in levels if not level.queued]
