@@ -57,9 +57,12 @@ class Seer:
             text = words.no_twin_text(self._twin.reason, self._twin.try_this)
             return replace(told, text=text, missing=self._twin.try_this)
         unable = unable_to_turn(wish.settings, grounds)
+        asked = _asked(grounds, wish)
+        if not unable and asked.kv_tokens is not None:
+            unable = _too_small(asked.kv_tokens, told)
         if unable:
             return replace(told, text=words.outside_text(words.asked_text(wish.settings), unable, ""))
-        return _foreseen(self._twin, told, _asked(grounds, wish), wish, slo)
+        return _foreseen(self._twin, told, asked, wish, slo)
 
 
 def around(seer: Seer, grounds: Grounds, slo: Slo) -> tuple[Foresight, ...]:
@@ -88,6 +91,12 @@ def unable_to_turn(settings: tuple[tuple[str, float], ...], grounds: Grounds) ->
         if is_kv(name) and setting_key(name) not in KV_TOKENS and grounds.block_tokens is None:
             return words.BLOCKS_UNKNOWN
     return ""
+
+
+def _too_small(kv_tokens: float, told: Foresight) -> str:
+    """Why no request fits; empty: one does."""
+    request = (told.prompt_tokens or 0.0) + (told.output_tokens or 0.0)
+    return words.holds_none(kv_tokens, request) if kv_tokens < request else ""
 
 
 def _asked(grounds: Grounds, wish: Wish) -> Asked:

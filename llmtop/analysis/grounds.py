@@ -73,7 +73,7 @@ def grounds_of(facts: Facts, meta: RunMeta, curves: Sequence[MeasuredCurve], at:
     own = [curve for curve in curves if _same_server(curve, current)]
     known = Known(
         slots=_slots(current, limits),
-        kv_tokens=kv_tokens,
+        kv_tokens=kv_tokens if kv_tokens and kv_tokens >= (limits.prompt_tokens or 0.0) else None,
         block_tokens=block_tokens or BLOCK_TOKENS,
         budget_tokens=None if budget is None else int(budget),
         prompt_cv=limits.prompt_cv,
@@ -147,7 +147,7 @@ def measured_of(
     if tpot_s is None or tpot_s <= 0:
         return None
     e2e_s = ttft_s + tpot_s * (answer - 1) if e2e_s is None else e2e_s
-    rate = level.requests_per_s or (level.in_flight / e2e_s if axis == "concurrency" else level.load)
+    rate = _known(level.requests_per_s) or (level.in_flight / e2e_s if axis == "concurrency" else level.load)
     told = ((metric, stat) for metric in _STEPS for stat in _STATS)
     tails = {f"{metric}_{stat}_s": _stated_s(level, metric, stat) for metric, stat in told}
     return Measured(
@@ -159,10 +159,10 @@ def measured_of(
         ttft_s=ttft_s,
         e2e_s=e2e_s,
         requests_per_s=rate,
-        output_tokens_per_s=level.output_tokens_per_s or rate * answer,
+        output_tokens_per_s=_known(level.output_tokens_per_s) or rate * answer,
         **tails,
-        running=level.running,
-        kv_usage=level.kv_usage,
+        running=_known(level.running),
+        kv_usage=_known(level.kv_usage),
         cached=min(max(cached or 0.0, 0.0), 1.0),
         slots=slots,
     )
@@ -183,15 +183,13 @@ def _latency_s(level: Level, metric: Latency) -> float | None:
 def _stated_s(level: Level, metric: Latency, stat: Stat) -> float | None:
     """A statistic in seconds; None: too few requests to tell it."""
     found = level.statistic(metric, stat)
-    return None if found is None else found.y
+    return None if found is None else _known(found.y)
 
 
 def _answer(level: Level) -> float | None:
     """Mean tokens of an answer: as it was counted, else by the rates."""
-    told = _known(level.output_tokens)
-    if told is None and level.output_tokens_per_s and level.requests_per_s:
-        return level.output_tokens_per_s / level.requests_per_s
-    return told
+    tokens, rate = _known(level.output_tokens_per_s), _known(level.requests_per_s)
+    return _known(level.output_tokens) or (tokens / rate if tokens and rate else None)
 
 
 def _known(value: float | None) -> float | None:

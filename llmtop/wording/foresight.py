@@ -136,6 +136,10 @@ def not_a_knob(name: str) -> str:
     return f"a twin cannot turn {name}: it knows slots (max_num_seqs) and the KV cache (num_gpu_blocks, kv_tokens)"
 
 
+def holds_none(kv_tokens: float, request: float, figures: Figures = TEXT) -> str:
+    return f"{figures.whole(kv_tokens)} tokens hold no request: one has {figures.whole(request)}"
+
+
 def legend_text(foreseen: Foresight, figures: Figures = TEXT) -> str:
     """`twin: max_num_seqs 64 (±10 %)`"""
     band = "" if foreseen.band is None else f" (±{figures.round_percent(round(foreseen.band, 2))})"

@@ -10,6 +10,9 @@ from twins import plain_fit
 from virtual import meta_of
 
 from llmtop.analysis import foreseen
+from llmtop.analysis import grounds as grounds_module
+from llmtop.analysis.buffering import Arrival
+from llmtop.analysis.cut import Cut
 from llmtop.analysis.foreseen import Seer, Wish
 from llmtop.analysis.grounds import SPECULATION, Grounds, grounds_of, grounds_of_levels, measured_of
 from llmtop.analysis.levels import Level, Stated, Statistic
@@ -143,6 +146,22 @@ def test_no_twin_is_made_where_the_client_was_slow_or_all_fail(seer: Seer) -> No
     assert seer.ask(Grounds(levels=MEASURED, void=void), Wish(), SLO).off is None
 
 
+@pytest.mark.parametrize(
+    ("found", "what", "says"),
+    [("arrival_of", Arrival.WHOLE, words.BUFFERED), ("cut_of", Cut(192.0, 96.0), words.CUT)],
+)
+def test_no_twin_is_made_of_figures_that_the_path_or_the_server_spoils(
+    monkeypatch: pytest.MonkeyPatch, found: str, what: object, says: str
+) -> None:
+    monkeypatch.setattr(grounds_module.buffering if found == "arrival_of" else grounds_module, found, lambda _: what)
+    assert grounds().void == says
+
+
+def test_no_twin_is_made_of_several_servers_that_answer_in_turn() -> None:
+    facts = facts_of(requests=[record(1.0)], server=[ServerSnapshot(t_s=2.0)])
+    assert grounds_of(facts, meta_of(), (curve(),)).void == words.IN_TURN
+
+
 def test_no_twin_is_made_of_users_who_think(seer: Seer) -> None:
     thinking = curve(point=replace(POINT, think_time_s=2.0))
     assert grounds(thinking).void == words.THINKING
@@ -213,6 +232,13 @@ def test_the_cache_is_asked_in_tokens_or_in_blocks_of_the_server(seer: Seer) -> 
     assert of_blocks.wall == of_tokens.wall
     assert of_blocks.wall is not None
     assert of_blocks.wall.value == 24
+    small = seer.ask(
+        Grounds(levels=MEASURED, known=Known(slots=32), prompt_tokens=192.0, output_tokens=64.0),
+        wish(kv_tokens=255),
+        SLO,
+    )
+    assert small.text == "255 KV tokens: --, 255 tokens hold no request: one has 256"
+    assert small.users is None
     untold = seer.ask(replace_blocks(known), wish(num_gpu_blocks=336), SLO)
     assert untold.text == f"336 KV blocks: --, {words.BLOCKS_UNKNOWN}"
 

@@ -14,7 +14,7 @@ from llmtop.simulator.engine import Lengths, load_preset
 from llmtop.simulator.engine.twin import FIRST_BAND, Asked, Band, Foreseen, Known, Measured, Outside, Twin, fit
 from llmtop.simulator.engine.twin_levels import ready, shape_of
 from llmtop.simulator.engine.twin_serving import First, Server, asked_of
-from llmtop.simulator.engine.twin_steps import StepTime
+from llmtop.simulator.engine.twin_steps import StepTime, Work
 
 CARD = StepTime(constant_s=2e-3, weights_s=5e-3, token_s=30e-6, context_s=6e-8, budget=8192.0)
 """A server like those that are measured: 7 ms a step, and a knee at some 170 tokens."""
@@ -503,3 +503,12 @@ class TestWhatLevelsShow:
         twin = fit([*rest, thinking], KNOWN)
         assert isinstance(twin, Twin)
         assert twin.measured == pytest.approx(users, rel=0.02)
+
+
+@pytest.mark.parametrize("others", [0.0, 1e-300, 1e-17, 1e-9])
+def test_a_request_with_hardly_another_beside_it_has_the_steps_of_one_that_is_alone(others: float) -> None:
+    with_budget, without = (replace(CARD, budget=budget) for budget in (CARD.budget, inf))
+    alone = CARD.seconds(Work(others=0.0, prompt=192.0, context=224.0, output=64.0))
+    for steps in (with_budget, without):
+        beside = steps.seconds(Work(others=others, prompt=192.0, context=224.0, output=64.0))
+        assert beside == pytest.approx(alone, rel=1e-6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, expm1, log
 
 CORNER = 2.2
 """Sharpness of the roofline's corner: presets fitted to measured cards have 1.8 to 3."""
@@ -122,7 +122,7 @@ class StepTime:
         tokens = work.prompt * work.prompts
         if tokens <= 0.0:
             return 0.0, plain_s, plain_s
-        share = min(max(1.0 - exp(-work.prompts), tokens / self.budget), 1.0)
+        share = min(max(-expm1(-work.prompts), tokens / self.budget), 1.0)
         return share, plain_s, self._step(work, work.decoding + tokens / share)
 
     def _step(self, work: Work, tokens: float) -> float:
