@@ -365,7 +365,7 @@ class Foresight(Struct, frozen=True, kw_only=True):
     off: float | None = None
     """Share by which the level that was left out of the fit is missed; None: there is no twin."""
     band: float | None = None
-    """Half of every interval, as a share of its figure; None: there is no twin."""
+    """Half of every interval is at least this share of its figure; None: there is no twin."""
     levels: int = 0
     """It was fitted on so many."""
     text: str = ""

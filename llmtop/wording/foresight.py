@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from llmtop.domain.load import Axis
 from llmtop.domain.settings import KV_TOKENS, is_kv, is_slots, setting_key
-from llmtop.domain.verdicts import Foresight, Interval
+from llmtop.domain.verdicts import ForeseenPoint, Foresight, Interval
 from llmtop.wording.figures import TEXT, UNKNOWN, Figures
 from llmtop.wording.names import short_unit, target_name
 from llmtop.wording.sentences import CLIENT_SLOW, listed
@@ -141,6 +141,21 @@ def holds_none(kv_tokens: float, request: float, figures: Figures = TEXT) -> str
 
 
 def legend_text(foreseen: Foresight, figures: Figures = TEXT) -> str:
-    """`twin: max_num_seqs 64 (±10 %)`"""
-    band = "" if foreseen.band is None else f" (±{figures.round_percent(round(foreseen.band, 2))})"
+    """`twin: max_num_seqs 64 (±10 %)`; `(from ±10 %)` where some of its figures are less sure than that."""
+    band = ""
+    if foreseen.band is not None:
+        widest = max((_half(each) for point in foreseen.points for each in _latencies(point)), default=0.0)
+        least = f"±{figures.round_percent(round(foreseen.band, 2))}"
+        band = f" ({least})" if widest <= 1.05 * foreseen.band else f" (from {least})"
     return f"twin: {foreseen.label or AS_IT_STANDS}{band}"
+
+
+def _latencies(point: ForeseenPoint) -> tuple[Interval, ...]:
+    told = (point.ttft_p95_ms, point.tpot_p95_ms)
+    return tuple(each for each in told if each is not None)
+
+
+def _half(interval: Interval) -> float:
+    """Half of it on the side to which it reaches further, as a share; up and down are factors."""
+    up, down = interval.high / max(interval.value, 1e-9), interval.value / max(interval.low, 1e-9)
+    return max(up, down) - 1.0

@@ -16,7 +16,7 @@ from llmtop.report.tables import json_text
 
 
 def around(value: float) -> Interval:
-    return Interval(value, 0.9 * value, 1.1 * value)
+    return Interval(value, value / 1.1, 1.1 * value)
 
 
 def told(*settings: tuple[str, float], axis: Axis = "concurrency", far: float = 48) -> Foresight:

@@ -151,7 +151,7 @@ def test_between_two_levels_a_figure_lies_between_theirs(load: float) -> None:
 
 
 def foreseen(*, asked: bool = True, axis: Axis = "concurrency", ttft: Interval | None = None) -> Foresight:
-    at = Interval(100.0, 90.0, 120.0)
+    at = Interval(100.0, 91.0, 110.0)
     point = ForeseenPoint(
         load=8,
         ttft_p50_ms=ttft,
@@ -167,13 +167,13 @@ def foreseen(*, asked: bool = True, axis: Axis = "concurrency", ttft: Interval |
     )
 
 
-TTFT = Interval(300.0, 250.0, 400.0)
+TTFT = Interval(300.0, 273.0, 330.0)
 
 
 def test_what_is_foreseen_is_drawn_with_its_band_only_while_somebody_asks_about_settings() -> None:
     told = twin_of(replace(opinion(), foreseen=foreseen(ttft=TTFT)), "ttft")
     assert told is not None
-    assert (told.line, told.low, told.high) == (((8, 300),), ((8, 250),), ((8, 400),))
+    assert (told.line, told.low, told.high) == (((8, 300),), ((8, 273),), ((8, 330),))
     assert twin_of(replace(opinion(), foreseen=foreseen(asked=False, ttft=TTFT)), "ttft") is None
     assert twin_of(opinion(), "ttft") is None
     assert twin_of(None, "ttft") is None
@@ -198,3 +198,10 @@ def test_the_legend_names_what_is_foreseen_first_and_no_curve_of_before_loses_it
     assert ghosts == ghosts_of(opinion(baseline("before")), "ttft", glyphs)
     narrow = "".join(text for text, _ in legend(ghosts, glyphs, len(told), twin_of(asked, "ttft")))
     assert len(narrow) <= len(told)
+
+
+def test_a_band_that_is_wider_somewhere_is_said_to_begin_at_what_it_is_at_least() -> None:
+    wide = replace(opinion(), foreseen=foreseen(ttft=Interval(300.0, 80.0, 330.0)))
+    told = twin_of(wide, "ttft")
+    assert told is not None
+    assert told.name == "twin: max_num_seqs 64 (from ±10%)"
