@@ -24,6 +24,8 @@ def main(arguments: argparse.Namespace) -> int:
             raise UsageError("--print writes the scheduler's file, and asks no URL: give one of them")
         say(resources.files("llmtop.session").joinpath("llmtop_knobs.py").read_text(encoding="utf-8").rstrip())
         return YES
+    if arguments.url is None and arguments.knobs_url is not None:
+        raise UsageError("--knobs-url is where the knobs of a server turn: give the URL of that server, too")
     if arguments.url is None:
         say(Path(__file__).with_name("knobs.txt").read_text(encoding="utf-8").rstrip())
         return YES

@@ -179,7 +179,7 @@ async def _body(response: httpx.Response, limit_bytes: int) -> bytes:
             raise Refused(f"is compressed ({plain(coding, 40)}) though identity was asked for", altered=True)
         return b""
     limit = limit_bytes if good else REFUSAL_BYTES
-    too_long = Refused(f"has more than {limit_bytes / MIB:g} MB")
+    too_long = Refused(f"has more than {_size_text(limit_bytes)}")
     length = response.headers.get("content-length", "")
     if good and length.isdecimal() and int(length[:20]) > limit:
         raise too_long
@@ -194,6 +194,11 @@ async def _body(response: httpx.Response, limit_bytes: int) -> bytes:
         if pieces % _PIECES == 0:
             await asyncio.sleep(0)
     return bytes(body)
+
+
+def _size_text(size: int) -> str:
+    """`4 MB`, `16 kB`"""
+    return f"{size / MIB:g} MB" if size >= MIB else f"{max(1, size >> 10)} kB"
 
 
 def json_of(body: bytes, values: int = VALUES_LIMIT) -> Any:

@@ -213,7 +213,7 @@ def reading(known: Map, picture: Picture, cursor: Cursor) -> list[str]:
     elif (found := _nearest(foreseen_at(known, length), load)) is not None:
         told = [words.cell_text(found, known.axis)]
     else:
-        told = [words.unknown_text(load, round(length), known.axis)]
+        told = [words.unknown_text(load, round(length), known.axis, driven=here is not None)]
     users, wall = known.users_at(length), known.wall_at(length)
     beside = [words.contour_at_text(users, known.axis)] if users is not None else []
     beside += [words.wall_text(wall)] if wall is not None and known.axis == "concurrency" else []

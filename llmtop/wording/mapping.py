@@ -133,6 +133,7 @@ NOTHING_YET = "no level yet: hold a load for a few seconds, or s explores"
 NOTHING_REPLAYED = "no level of this recording yet"
 
 
-def unknown_text(load: float, length: int, axis: Axis) -> str:
-    """`-- 24 users x 2048 tokens: drag prompt to 2048 for 10 s`"""
-    return f"-- {users(load, axis)} x {length} tokens: drag prompt to {length} for {DWELL_S} s"
+def unknown_text(load: float, length: int, axis: Axis, *, driven: bool) -> str:
+    """`-- 24 users x 2048 tokens: drag prompt to 2048 for 10 s`; where it was driven, `hold 24 users` so long."""
+    wanted = f"hold {users(load, axis)}" if driven else f"drag prompt to {length}"
+    return f"-- {users(load, axis)} x {length} tokens: {wanted} for {DWELL_S} s"

@@ -15,6 +15,7 @@ from llmtop.domain.verdicts import Bound, ClientCause, ClientReason
 from llmtop.wording import names, sentences
 from llmtop.wording.canary import felt_text
 from llmtop.wording.figures import TEXT
+from llmtop.wording.mapping import unknown_text
 
 PACKAGE = Path(llmtop.__file__).parent
 POINT = LoadPoint(concurrency=8, prompt_tokens=512, output_tokens=128, think_time_s=2.0)
@@ -160,3 +161,9 @@ def test_one_user_is_no_users() -> None:
 )  # fmt: skip
 def test_what_canaries_felt(felt: NewUser, says: str) -> None:
     assert felt_text(felt, TEXT) == says
+
+
+def test_a_place_of_the_map_that_is_not_known_says_what_is_to_be_driven_there() -> None:
+    """Of a length that was driven already only the load is wanting."""
+    assert unknown_text(24, 192, "concurrency", driven=True) == "-- 24 users x 192 tokens: hold 24 users for 10 s"
+    assert unknown_text(24, 192, "concurrency", driven=False).endswith(": drag prompt to 192 for 10 s")
