@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llmtop.cli.output import complain, named
-from llmtop.errors import LlmtopError, UsageError
+from llmtop.errors import LlmtopError, RunFileError, UsageError
 from llmtop.exchange import aiperf, benchmark_report, guidellm_report, requests, vllm
 from llmtop.exchange.foreign import Foreign
 from llmtop.exchange.levels import levels_csv
 from llmtop.files import check_target, write_whole
 from llmtop.host.exporting import loads, measured, rows_of
-from llmtop.host.review import cut_off
+from llmtop.host.review import assess_run, cut_off
 from llmtop.recording.shelf import run_path
+from llmtop.report.map import csv_text
+from llmtop.wording import mapping as words
 
 SEVERAL: dict[str, Callable[[Sequence[Foreign]], str]] = {"vllm": vllm.written, "guidellm": guidellm_report.written}
 """Formats with a place for each load."""
@@ -24,6 +26,7 @@ ONE: dict[str, Callable[[Sequence[Foreign]], str]] = {"aiperf": aiperf.written, 
 """Formats of a single one."""
 _OURS = re.compile(
     rb'"(?:benchmark_id|run_id|uid|platform|tool)": "(?:written by )?llmtop|^level,n,ttft_s|^\{"sent_s":|^PAR1'
+    rb"|^prompt_tokens,load,axis,"
 )
 _LOOKED_AT = 1 << 16
 
@@ -40,6 +43,10 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.load is not None:
             raise UsageError(f"--load is not of --format {form}, which has every request of the run")
         content = (requests.jsonl if form == "jsonl" else requests.parquet)(rows_of(path))
+    elif form == "map":
+        if arguments.load is not None:
+            raise UsageError("--load is not of --format map, which has every load of the run")
+        content = _map(path).encode()
     else:
         content = _of_levels(path, form, arguments.load, target).encode(errors="backslashreplace")
     if target is None:
@@ -48,6 +55,14 @@ def main(arguments: argparse.Namespace) -> int:
         write_whole(target, content, _is_ours, force=arguments.force)
         complain(f"{target}: written")
     return 0
+
+
+def _map(path: Path) -> str:
+    """Raises RunFileError: levels of one prompt length make no map."""
+    known = assess_run(path)[0].map
+    if known is None or len(known.lengths) < 2:
+        raise RunFileError(path, words.NO_MAP)
+    return csv_text(known)
 
 
 def _of_levels(path: Path, form: str, load: float | None, target: Path | None) -> str:

@@ -278,7 +278,7 @@ def _import(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
-EXPORTS = ("vllm", "guidellm", "aiperf", "br", "csv", "jsonl", "parquet")
+EXPORTS = ("vllm", "guidellm", "aiperf", "br", "csv", "map", "jsonl", "parquet")
 
 
 def _export(parser: _Parser) -> None:
@@ -288,7 +288,7 @@ def _export(parser: _Parser) -> None:
         required=True,
         choices=EXPORTS,
         help="vllm bench serve, GuideLLM 2, AIPerf 1.4 (records with -o FILE.jsonl), llm-d Benchmark Report 0.2.1; "
-        "csv: a table of levels; jsonl, parquet: every request",
+        "csv: a table of levels; map: users by prompt length, as CSV; jsonl, parquet: every request",
     )
     parser.add_argument("--load", type=_LOAD, metavar="N", help="only the level at this load (aiperf, br: one alone)")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: standard output")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from llmtop.analysis.percentiles import figures_of
 from llmtop.domain.figures import RunFigures
@@ -88,7 +89,7 @@ def report_input(
     report = ReportInput(
         meta=safe_meta(meta),
         slo=slo,
-        assessment=assessment,
+        assessment=_with_map(assessment),
         foreseen=tuple(foreseen),
         timeline=timeline,
         length_s=length_s,
@@ -105,6 +106,12 @@ def report_input(
         events=tuple(facts.events),
     )
     return plainly(report)
+
+
+def _with_map(assessment: Assessment) -> Assessment:
+    """A map of one prompt length is a curve, which is told as one."""
+    known = assessment.map
+    return assessment if known is None or len(known.lengths) > 1 else replace(assessment, map=None)
 
 
 def _totals(facts: Facts) -> Totals:

@@ -8,6 +8,7 @@ from html import escape
 
 from llmtop.domain.verdicts import Curve, Kind
 from llmtop.report import foreseen, percentiles, prose
+from llmtop.report import map as maps
 from llmtop.report.contents import ReportInput
 from llmtop.report.scales import latency_scale, load_scale, load_ticks
 from llmtop.wording.figures import PAGE, clock
@@ -52,6 +53,9 @@ def _lines(report: ReportInput) -> Iterable[str]:
     if note := foreseen.note(report):
         yield from ("", f"## {foreseen.TITLE}", "", note, "")
         yield from table(foreseen.HEADS, foreseen.rows(report))
+    if known := report.assessment.map:
+        yield from ("", f"## {maps.TITLE}", "", plain_of(maps.note(known)), "")
+        yield from table(*maps.rows(known))
     yield from _levels(report)
     yield from _requests(report)
     if report.marks:

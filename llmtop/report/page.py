@@ -9,6 +9,7 @@ from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Curve, LevelPoint
 from llmtop.report import charts, foreseen, percentiles, prose
+from llmtop.report import map as maps
 from llmtop.report.contents import ReportInput
 from llmtop.report.pieces import cell, document, prose_of, rows_of, table
 from llmtop.wording.figures import PAGE, clock
@@ -29,6 +30,7 @@ def _sections(report: ReportInput) -> Iterable[str]:
     yield _head(report)
     yield _curves(report)
     yield _reasons(report)
+    yield _map(report)
     yield _levels(report)
     yield _timelines(report)
     yield _requests(report)
@@ -102,6 +104,16 @@ def _reasons(report: ReportInput) -> str:
         parts.append(f'<h2>{foreseen.TITLE}</h2><p class="quiet">{prose_of(note)}</p>')
         parts.append(table(foreseen.HEADS, rows))
     return "".join(parts)
+
+
+def _map(report: ReportInput) -> str:
+    known = report.assessment.map
+    if known is None:
+        return ""
+    heads, found = maps.rows(known)
+    rows = [[*map(cell, row[:-1]), cell(row[-1], "text")] for row in found]
+    note = f'<p class="quiet">{prose_of(maps.note(known))}</p>'
+    return f"<h2>{maps.TITLE}</h2>{maps.figure(report)}{note}{table(heads, rows)}"
 
 
 def _levels(report: ReportInput) -> str:

@@ -62,15 +62,25 @@ class Plot:
 
     def ribbon(self, points: Sequence[tuple[float, float, float]], style: str) -> None:
         """Filled between the low and the high of each (x, low, high)."""
-        there = [f"{self._x(x)} {self._y(low)}" for x, low, _ in points]
-        back = [f"{self._x(x)} {self._y(high)}" for x, _, high in reversed(points)]
-        self._shapes.append(f'<path class="area {style}" d="M{"L".join((*there, *back))}Z"/>')
+        there, back = [(x, low) for x, low, _ in points], [(x, high) for x, _, high in reversed(points)]
+        self.shape((*there, *back), style)
 
     def dots(self, points: Iterable[tuple[float, float]], style: str) -> None:
         """Round dots: strokes of no length, because circles would be stretched with the box."""
         path = "".join(f"M{self._x(x)} {self._y(y)}h0" for x, y in points)
         if path:
             self._rule(path, f"dots {style}")
+
+    def dashes(self, points: Iterable[tuple[float, float]], style: str) -> None:
+        """Short level strokes."""
+        path = "".join(f"M{self._x(x) - 3} {self._y(y)}h6" for x, y in points)
+        if path:
+            self._rule(path, f"dashes {style}")
+
+    def shape(self, points: Sequence[tuple[float, float]], style: str) -> None:
+        """Filled inside of the points."""
+        places = "L".join(f"{self._x(x)} {self._y(y)}" for x, y in points)
+        self._shapes.append(f'<path class="area {style}" d="M{places}Z"/>')
 
     def band(self, low: float, high: float, style: str) -> None:
         """A vertical band over the whole height."""

@@ -17,6 +17,7 @@ TAKEN = "ended because somebody took the wheel"
 CHANGED = "ended because the server was restarted or set otherwise"
 SPENT = "ended because its levels are used up: s goes on"
 NOT_BY_RATE = "the map is explored by users, and this load is a rate: start with --concurrency"
+NO_MAP = "levels of two prompt lengths make a map, and it has fewer: drag prompt, or n and s in the cockpit"
 NO_LIMIT = "a map needs a limit on a latency, as --slo 'ttft_p95<2s'"
 NOT_WHO_THINK = "the map is explored by users who do not think: start with --think-time 0"
 
@@ -84,6 +85,11 @@ def cell_text(cell: MapCell, axis: Axis, figures: Figures = TEXT) -> str:
         parts.append(band_text(cell.off))
     where = f"{users(cell.load, axis)} x {cell.prompt_tokens} tokens"
     return f"{'measured' if cell.measured else 'foreseen'}: {where}: {', '.join(parts)}"
+
+
+def off_text(off: float, figures: Figures = TEXT) -> str:
+    """`What is foreseen was 3 % off at the level that was left out.`"""
+    return f"What is foreseen was {figures.round_percent(round(off, 2))} off at the level that was left out."
 
 
 def wall_text(load: float) -> str:
