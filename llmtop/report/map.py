@@ -59,9 +59,9 @@ def figure(report: ReportInput) -> str:
         "· foreseen to hold",
     ]
     keys += ["- foreseen to break", "line: SLO contour"]
-    keys += ["dashed: KV cache full"] if known.kv_tokens else []
+    keys += ["dotted line KV cache full"] if known.kv_tokens else []
     unit = "users" if known.axis == "concurrency" else "requests/s"
-    heading = f"<h3>Prompt tokens <small>over {unit}</small><small>{escape(' · '.join(keys))}</small></h3>"
+    heading = f"<h3>Prompt tokens <small>over {unit}</small><small>{escape(', '.join(keys))}</small></h3>"
     return f'<div class="chart">{heading}{plot.html("tall", known.text)}</div>'
 
 

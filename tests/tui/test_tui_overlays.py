@@ -1,4 +1,4 @@
-"""Why and the big answer: over the cockpit, kept up to date, left by Esc; the load is stopped from them, too."""
+"""Why, the big answer and the map: over the cockpit, kept up to date, left by Esc; the load is stopped from them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import pytest
 from msgspec.structs import replace
 from textual.widgets import Static
 
-from llmtop.domain.commands import StopLoad
-from llmtop.domain.verdicts import Capacity
+from llmtop.domain.commands import Steer, StopLoad
+from llmtop.domain.steering import Steering
+from llmtop.domain.verdicts import Capacity, Map, MapCell, MapEdge
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.screens.big import BigScreen
 from llmtop.tui.screens.cockpit import Cockpit
+from llmtop.tui.screens.map import MapScreen
 from llmtop.tui.screens.why import WhyScreen
 
 SIZES = [(80, 24), (120, 40), (180, 45)]
@@ -26,7 +28,7 @@ def _address_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BigScreen, "hides_address", False)
 
 
-@pytest.mark.parametrize(("key", "screen"), [("w", WhyScreen), ("b", BigScreen)])
+@pytest.mark.parametrize(("key", "screen"), [("w", WhyScreen), ("b", BigScreen), ("n", MapScreen)])
 @pytest.mark.parametrize("leave", ["escape", "same"])
 async def test_they_open_and_close(cockpit, key, screen, leave):
     app = cockpit("past")
@@ -104,3 +106,67 @@ async def test_a_slider_that_was_let_go_of_stays_so_behind_a_screen(cockpit, key
         await pilot.pause()
         assert app.cockpit.focused is not app.cockpit.bank.load
     assert app.host.sent == []
+
+
+def mapped(app: LlmtopApp) -> None:
+    """A map of two lengths."""
+    cells = tuple(
+        MapCell(load=load, prompt_tokens=length, n=80, stand="ok", ttft_p95_ms=900.0, tpot_p95_ms=30.0)
+        for length in (192, 768)
+        for load in (8.0, 32.0)
+    )
+    contour = tuple(MapEdge(prompt_tokens=length, held=32.0) for length in (192, 768))
+    found = Map(cells=cells, contour=contour, text="contour: at least 32 users at 192 tokens")
+    app.host.now = replace(app.host.now, assessment=replace(app.host.now.assessment, map=found))
+
+
+async def test_the_map_is_read_with_arrows_and_only_s_explores(cockpit):
+    app = cockpit("past")
+    mapped(app)
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await pilot.press("n")
+        await pilot.pause()
+        before = rows(app, "map-picture")
+        assert "contour: at least 32 users" in "\n".join(before)
+        await pilot.press("left", "up", "enter", "right", "right")
+        await pilot.pause()
+        assert rows(app, "map-picture") != before
+        assert app.host.sent == []
+        await pilot.press("s")
+        await pilot.pause()
+        assert app.host.sent == [Steer("map")]
+        assert "exploring the map" in rows(app, "map-picture")[-1]
+        app.host.now = replace(app.host.now, steering=Steering(True, "map: 24 users x 768 tokens", "map"))
+        app.tick()
+        await pilot.pause()
+        assert "stop exploring" in rows(app, "map-keys")[0]
+        await pilot.press("s")
+        await pilot.pause()
+    assert app.host.sent == [Steer("map"), Steer("map", on=False)]
+
+
+@pytest.mark.faults
+async def test_after_a_stop_the_map_asks_before_it_explores(cockpit, monkeypatch):
+    app = cockpit("past")
+    mapped(app)
+    monkeypatch.setattr("llmtop.tui.app.READ_S", 0.0)
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await pilot.press("n", "x", "s")
+        await pilot.pause()
+        assert app.host.sent == [StopLoad()]
+        assert "Enter lets the exploration start it" in rows(app, "map-picture")[-1]
+        await pilot.press("enter")
+        await pilot.pause()
+    assert app.host.sent == [StopLoad(), Steer("map")]
+
+
+@pytest.mark.faults
+async def test_in_a_replay_the_map_shows_and_explores_nothing(cockpit):
+    app = cockpit("replay")
+    mapped(app)
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await pilot.press("n", "s")
+        await pilot.pause()
+        assert "this is a replay: an exploration needs a live run" in rows(app, "map-picture")[-1]
+        assert "explore" not in rows(app, "map-keys")[0]
+    assert not [command for command in app.host.sent if isinstance(command, Steer)]

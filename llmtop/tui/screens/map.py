@@ -16,6 +16,7 @@ from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.map import Cursor, picture_of, rows_of
 
+FOUND = "map: "
 AROUND = Binding.Group("read another place of the map")
 
 
@@ -41,6 +42,8 @@ class MapScreen(Overlay):
         self._cursor: Cursor | None = None
         """None: nobody has moved it, and it stands on what was held last."""
         self._last: tuple[Frame, Assessment | None, Condition] | None = None
+        self._found = ""
+        """What an exploration that has ended said."""
         self._picture = Lines(id="map-picture")
         self._keys = Line(id="map-keys")
 
@@ -51,7 +54,9 @@ class MapScreen(Overlay):
     def tell(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
         self._last = (frame, assessment, condition)
         known = None if assessment is None else assessment.map
-        said = self.app.cockpit.saying or condition.note or ""  # type: ignore[attr-defined]
+        now = self.app.cockpit.saying or condition.note or ""  # type: ignore[attr-defined]
+        self._found = now if now.startswith(FOUND) and not condition.note else "" if condition.note else self._found
+        said = now or self._found
         replay = frame.replay is not None
         self._picture.show(
             lambda width, rows: rows_of(
