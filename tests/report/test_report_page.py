@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -13,7 +15,10 @@ from llmtop.analysis.buffering import Arrival, without_spoilt
 from llmtop.domain.frame import NewUser
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange, Mark
+from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge
 from llmtop.report import ReportInput
+from llmtop.report.contents import _with_map
+from llmtop.report.map import csv_text
 from llmtop.report.markdown import markdown_text
 from llmtop.report.page import html_text
 from llmtop.wording.between import buffered
@@ -153,3 +158,47 @@ def test_latencies_that_a_path_makes_are_in_no_chart(report: ReportInput) -> Non
 def test_secrets_stay_out(report: ReportInput, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
     assert "sk-very-secret" not in html_text(report)
+
+
+def with_map(report: ReportInput, lengths: tuple[int, ...] = (192, 768)) -> ReportInput:
+    cells = tuple(
+        MapCell(load=load, prompt_tokens=length, n=n, stand=stand, ttft_p95_ms=900.0, off=None if n else 0.1)
+        for length in lengths
+        for load, n, stand in ((8.0, 80, "ok"), (16.0, 0, "near"), (24.0, 60, "broken"), (48.0, 0, "broken"))
+    )
+    contour = tuple(
+        MapEdge(prompt_tokens=length, users=Interval(20, 18, 22), measured=True, held=8.0, after=0.05)
+        for length in lengths
+    )
+    known = Map(
+        cells=cells, contour=contour, kv_tokens=12288.0, off=0.03, text="contour: <b>20 users</b> at 192 tokens"
+    )
+    return structs.replace(report, assessment=structs.replace(report.assessment, map=known))
+
+
+def test_the_map_is_a_figure_with_a_table_and_its_cells_are_csv(report: ReportInput) -> None:
+    told = with_map(report)
+    page, text = html_text(told), markdown_text(told)
+    assert "The map" not in html_text(report) + markdown_text(report)
+    assert "<h2>The map: users by prompt length</h2>" in page
+    assert page.count('class="label cell ok"') == page.count('class="label cell broken"') == 2
+    assert "dots foreseen near" in page
+    assert "dashes foreseen broken" in page
+    assert "<b>20 users" not in page
+    assert "foreseen was 3" in page
+    assert "| 768 | 20 | 18 | 22 | 8 | 16 | measured |" in text
+    known = told.assessment.map
+    assert known is not None
+    rows = list(csv.DictReader(io.StringIO(csv_text(known))))
+    assert len(rows) == 8
+    assert [row["load"] for row in rows if row["prompt_tokens"] == "768" and row["source"] == "measured"] == [
+        "8.0",
+        "24.0",
+    ]
+    assert {row["off"] for row in rows if row["source"] == "foreseen"} == {"0.1"}
+
+
+def test_a_map_of_one_prompt_length_is_no_map_of_a_report(report: ReportInput) -> None:
+    alone = with_map(report, (192,)).assessment
+    assert _with_map(alone).map is None
+    assert _with_map(with_map(report).assessment).map is not None
