@@ -503,7 +503,7 @@ async def test_a_trace_is_sent_in_full_at_its_times_and_what_its_file_lacked_is_
     rows = [*["0,9,2"] * 5, "0,0,0", *["0.6,9,2"] * 4]
     (tmp_path / "mine.csv").write_text("\n".join(["arrival_s,input_tokens,output_tokens", *rows]))
     stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(schedule.serve(schedule.Plan(), stop, port.set_result))
+    serving = asyncio.create_task(schedule.serve(schedule.Plan(tokens=2), stop, port.set_result))
     plan = LoadPlan(stages=(), base=LoadPoint(concurrency=1))
     profile = Profile(name="mine", plan=plan, workload=Workload(source="trace", file=str(tmp_path / "mine.csv")))
     session = Session(options(tmp_path / "run.llmtop", await port, profile=profile, patient=False, workers=1))

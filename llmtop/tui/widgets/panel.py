@@ -71,6 +71,8 @@ class ChartPanel(Panel):
         self.with_axis = False
         """Whether the row under it tells the time: of one column, the lowest chart's does."""
         self._held = HeldTop()
+        self._drawn: tuple[object, list[Runs]] = (None, [])
+        """The last rows, and all that they are made of: a size, a focus and a frame come one after the other."""
 
     def show(self, view: PanelView, mode: ChartMode) -> None:
         """Draw `view`. The y axis follows the peak of what is drawn."""
@@ -84,10 +86,9 @@ class ChartPanel(Panel):
             return [self.rule(width, "", [])]
         top = self._held.top or view.floor
         head = self.rule(width, view.title, charts.figures(view, width, self.glyphs))
-        if not self.with_axis or view.absent is not None:
-            return [head, *charts.chart(view, top, self.mode, width, height - 1)]
-        return [
-            head,
-            *charts.chart(view, top, self.mode, width, height - 2),
-            charts.time_axis(view.axis, self.mode, width),
-        ]
+        under = self.with_axis and view.absent is None
+        of = (view, top, self.mode, width, height, under)
+        if self._drawn[0] != of:
+            rows = charts.chart(view, top, self.mode, width, height - 1 - under)
+            self._drawn = of, [*rows, charts.time_axis(view.axis, self.mode, width)] if under else rows
+        return [head, *self._drawn[1]]
