@@ -55,7 +55,11 @@ def little(answers: Answers, port: int = 0) -> Iterator[Little]:
         def log_message(self, *words: Any) -> None:
             """Says nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *words: Any) -> None:
+            """Whoever asked has not waited for the answer."""
+
+    server = Server(("127.0.0.1", port), Handler)
     told.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
