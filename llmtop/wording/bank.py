@@ -109,6 +109,17 @@ def asked_ways(asked: Sequence[Asked], flags: Mapping[str, str], foreseen: Fores
     return [f"{told}: {how}" if how else told, f"not set ({flag or what}): {_brief(foreseen)}"]
 
 
+def with_note(note: str, ways: Sequence[str], asked: Sequence[Asked]) -> list[str]:
+    """The same with who holds the load before it: of what is set, that is what counts, and what it is goes first."""
+    if not note or not ways:
+        return list(ways)
+    short = note.partition(", ")[0]
+    told = [f"{each}{SEP}{way}" for each in (note, short) for way in ways]
+    if all(each.is_set for each in asked):
+        return [*told, f"{short}{SEP}{ways[-1].partition(': ')[2]}"]
+    return [*told, *ways]
+
+
 def _brief(foreseen: Foresight) -> str:
     """`~71 users at the SLO (62 to 80), twin 3 % off`, or `--, drag prompt to 2048 for 10 s`"""
     if foreseen.users is None and foreseen.wall is None:

@@ -7,7 +7,17 @@ import pytest
 from llmtop.domain.endpoint import Dialect, EndpointState, EndpointStatus
 from llmtop.domain.verdicts import Foresight, Interval
 from llmtop.host.flags import startup_flags
-from llmtop.wording.bank import KV_BLOCKS, KV_TOKENS, SLOTS, Asked, as_the_twin, asked_ways, hints, restart_words
+from llmtop.wording.bank import (
+    KV_BLOCKS,
+    KV_TOKENS,
+    SLOTS,
+    Asked,
+    as_the_twin,
+    asked_ways,
+    hints,
+    restart_words,
+    with_note,
+)
 
 ASKED = [Asked(SLOTS, 64, "max seqs")]
 FLAGS = startup_flags(Dialect.VLLM)
@@ -47,6 +57,18 @@ def test_of_what_is_set_only_an_answer_is_said() -> None:
     asked = [Asked(SLOTS, 16, "gate", is_set=True)]
     assert asked_ways(asked, FLAGS, None) == []
     assert all("not set" not in way for way in asked_ways(asked, FLAGS, Foresight(text="16 slots: ~18 users")))
+
+
+def test_while_a_load_is_held_that_is_said_of_what_is_set_in_80_columns() -> None:
+    note = "holding 49 (cliff ~32), TTFT p95 1.90s"
+    answer = Foresight(users=Interval(71, 62, 80), off=0.03, text="16 slots: ~71 users at the SLO (62 to 80); the twin")
+    for is_set in (True, False):
+        asked = [Asked(SLOTS, 16, "max seqs", is_set)]
+        shortest = with_note(note, asked_ways(asked, FLAGS, answer), asked)[-1]
+        assert len(shortest) <= 78
+        assert "~71 users at the SLO (62 to 80), twin 3 % off" in shortest
+        assert ("holding 49 (cliff ~32)" in shortest) is is_set
+        assert ("not set" in shortest) is not is_set
 
 
 def test_names_of_servers_are_those_of_the_twin() -> None:

@@ -178,7 +178,7 @@ class KnobBank(Vertical):
         self._around = flags, hints, note
         glyphs, ways, role = self.glyphs, words.asked_ways(self.asked, flags, foreseen), "focus"
         if ways:
-            ways = [f"{note}{words.SEP}{way}" for way in ways if note] + ways
+            ways = words.with_note(note, ways, self.asked)
         else:
             hidden = words.also_here(self._out_of_sight())
             ways, role = (
