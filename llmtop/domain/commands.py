@@ -20,7 +20,7 @@ class SetLoad(Struct, frozen=True, tag=True):
     point: LoadPoint
     reason: ChangeReason = "hand"
     gate_alone: bool = False
-    """Only its gate is another one: whoever holds the load keeps the wheel."""
+    """Only its gate counts: the load is what it is by then, and who holds it keeps the wheel."""
 
 
 class StopLoad(Struct, frozen=True, tag=True):

@@ -130,8 +130,8 @@ class Host:
             case Export():
                 self._export_thread = threading.Thread(target=self._export, name="export", daemon=True)
                 self._export_thread.start()
-            case SetLoad(point, gate_alone=True) if (held := self._helm.behind(point)) is not None:
-                self._link.send(replace(command, point=held))
+            case SetLoad(point, gate_alone=True) if self._helm.holds_behind(point.gate):
+                self._link.send(command)
             case SetLoad() | StopLoad():
                 self._helm.release()
                 self._link.send(command)

@@ -85,18 +85,13 @@ class Helm:
             self._wanted = False
             self._leave()
 
-    def behind(self, point: LoadPoint) -> LoadPoint | None:
-        """A hand turns the gate alone: the load that is held goes on behind it. None: no load is held.
-
-        Args:
-            point: the gate, and the load as the hand saw it last.
-        """
+    def holds_behind(self, gate: int | None) -> bool:
+        """A hand turns the gate alone: whether a load is held, which goes on to be behind it."""
         with self._lock:
-            if self._steerer is None or self._by != "hold":
-                return None
-            self._gate = (point.gate,)
-            wanted = None if self._step is None else self._step.point
-            return replace(wanted or point, gate=point.gate)
+            holds = self._steerer is not None and self._by == "hold"
+            if holds:
+                self._gate = (gate,)
+            return holds
 
     def _leave(self) -> None:
         if self._steerer is None:

@@ -665,6 +665,8 @@ class Session:
         match command:
             case SetLoad(reason="search" | "hold" | "map") if self._away is not None:
                 pass  # it does not know yet that nobody is there
+            case SetLoad(point, gate_alone=True):
+                self._put_behind(point)
             case SetLoad(point, reason):
                 self._wanted, self._resumes = point, None
                 self._withdraw()
@@ -693,6 +695,23 @@ class Session:
                 self._spawn(self._turn(command))
             case Seek() | Steer() | Imagine() | Export() | Seen() | Quit():
                 pass
+
+    def _put_behind(self, point: LoadPoint) -> None:
+        """The gate of `point`, and the load as it is now: whoever turned the gate may not have seen yet that it fell.
+
+        What may be taken up again stays so, behind the same gate.
+        """
+        gate, engine = point.gate, self._engine
+        self._wanted = point if engine is None else msgspec.structs.replace(engine.target, gate=gate)
+        if engine is not None:
+            engine.command(self._wanted, "hand")
+        if self._resumes is not None:
+            self._resumes = msgspec.structs.replace(self._resumes, gate=gate)
+        if self._offer is not None:
+            point = msgspec.structs.replace(self._offer.point, gate=gate)
+            self._offer = msgspec.structs.replace(self._offer, point=point)
+        if self._away is not None and self._away.driven is not None:
+            self._away.driven = msgspec.structs.replace(self._away.driven, gate=gate)
 
     def _withdraw(self) -> None:
         """A hand has set a load: there is no other to take up again."""

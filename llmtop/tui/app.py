@@ -296,10 +296,12 @@ class LlmtopApp(App[None]):
 
     @on(Commanded)
     def _command(self, message: Commanded) -> None:
-        if isinstance(message.command, SetLoad | StopLoad) and (offer := self.cockpit.condition.offer) is not None:
+        gate_alone = isinstance(message.command, SetLoad) and message.command.gate_alone
+        sets = isinstance(message.command, SetLoad | StopLoad) and not gate_alone
+        if sets and (offer := self.cockpit.condition.offer) is not None:
             self._let_pass(offer)
         steering = self._shown.steering
-        releases = isinstance(message.command, SetLoad) and not (message.command.gate_alone and steering.by == "hold")
+        releases = isinstance(message.command, SetLoad) and not (gate_alone and steering.by == "hold")
         if releases and steering.running:
             self.cockpit.say(wheel.gives_back(steering.by))
         self.host.send(message.command)

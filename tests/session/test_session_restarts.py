@@ -99,6 +99,21 @@ async def test_whatever_a_hand_does_ends_the_offer(world: World, tmp_path: Path,
     await world.ended(session)
 
 
+async def test_a_gate_that_is_turned_starts_no_load_and_keeps_the_offer_behind_it(world: World, tmp_path: Path) -> None:
+    session = await driving(world, tmp_path)
+    world.found = failing()
+    world.engines[0].untold = [refusals(0.75)]
+    await world.clock.go(1.5)
+    await session.command(SetLoad(replace(BASE, gate=8), gate_alone=True))
+    assert world.engines[0].commands == [(replace(BASE.at("concurrency", 0), gate=8), "hand")]
+    world.found = lambda: INFO
+    await world.clock.go(8.0)
+    offer = session.frame().offer
+    assert offer is not None
+    assert offer.point == replace(BASE, gate=8)
+    await world.ended(session)
+
+
 @pytest.mark.parametrize("by", ["search", "hold", "map"])
 async def test_who_steers_and_does_not_know_yet_starts_no_load_meanwhile(
     world: World, tmp_path: Path, by: ChangeReason
