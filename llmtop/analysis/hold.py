@@ -1,4 +1,4 @@
-"""Control that keeps the load at the edge of its limits: as many users as hold the latency limit that breaks first.
+"""Control that keeps the load at the edge of its limits: as many users as keep the latency limit that breaks first.
 
 A pure state machine: `next(facts, now_s)` looks at what the load did and says which load it wants now. An act is a step
 of at most a tenth, and the next waits until the last can be seen: one E2E, in which whoever was sent before it is gone.
@@ -83,6 +83,8 @@ class EdgeHold:
         self._told_held = False
         self._frozen: tuple[float, str] | None = None
         self._told_frozen = False
+        self._few = False
+        """Frozen for want of first tokens, which is usual of few users."""
         self._ended = ""
         self._marks: list[str] = []
         self.cliff: float | None = None
@@ -170,13 +172,15 @@ class EdgeHold:
         self._act(self._nearest, now_s)
 
     def _why_frozen(self, facts: Facts, now_s: float, late_s: float, count: int) -> str:
+        self._few = False
         if now_s - late_s <= LATE_S:
             return holding.CLIENT
         ended = facts.requests.column("end_s") > now_s - ERRORS_S
         failed, well = (float(facts.requests.column(name)[ended].sum()) for name in ("error", "ok"))
         if failed > ERRORS * (failed + well):
             return holding.errors(failed / (failed + well))
-        return holding.few(count, FIRST_TOKENS) if count < FIRST_TOKENS else ""
+        self._few = count < FIRST_TOKENS
+        return holding.few(count, FIRST_TOKENS) if self._few else ""
 
     def _freeze(self, why: str, now_s: float) -> bool:
         """Stand still while there is a reason, and note it once it lasts."""
@@ -234,7 +238,7 @@ class EdgeHold:
         return self._cliff if self.cliff is None else self.cliff
 
     def _text(self) -> str:
-        if self._frozen is not None:
+        if self._frozen is not None and (self._told_frozen or not self._few):
             return holding.frozen(self._load, self._frozen[1])
         if self._before != self._load:
             return holding.moving(self._before, self._load)

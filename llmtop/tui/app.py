@@ -68,7 +68,7 @@ class LlmtopApp(App[None]):
         Binding("question_mark", "help", "help", tooltip="help", id="app.help"),
         Binding("space", "freeze", "freeze; play and pause", tooltip="freeze", id="app.freeze"),
         Binding("s", "search", "start or stop the search", tooltip="search", id="app.search"),
-        Binding("h", "edge", "hold the edge of the SLO", tooltip="hold", id="app.edge"),
+        Binding("h", "edge", "hold the latency limits", tooltip="hold", id="app.edge"),
         Binding("w", "why", "why: behind the verdict", tooltip="why", id="app.why"),
         Binding("n", "map", "the map: users by prompt length", tooltip="map", id="app.map"),
         Binding("b", "big", "the answer in big digits", tooltip="big", id="app.big"),

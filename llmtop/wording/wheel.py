@@ -9,7 +9,7 @@ ONE: dict[Pilot, str] = {"search": "a search", "hold": "hold", "map": "an explor
 """What needs a live run."""
 BEGINS: dict[Pilot, str] = {
     "search": "searching for the capacity; s stops it, any slider takes the wheel back",
-    "hold": "holding the load where the SLO just holds; h ends it, any slider of the load takes the wheel back",
+    "hold": "holding the latency limits; h ends it, any load slider takes the wheel back",
     "map": "exploring the map; s on it stops that, any slider takes the wheel back",
 }
 STOPS: dict[Pilot, dict[str, str]] = {"search": {"app.search": "stop search"}, "hold": {"app.edge": "end hold"}}
