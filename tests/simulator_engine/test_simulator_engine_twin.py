@@ -296,9 +296,11 @@ class TestBands:
         assert found.requests_per_s.low == pytest.approx(found.requests_per_s.value / 1.1)
 
     @pytest.mark.parametrize(("cv", "in_step"), [(0.0, True), (0.15, True), (0.25, False)])
-    def test_equal_requests_may_march_in_step(self, cv: float, in_step: bool) -> None:
-        found = band(at(twin_of(levels_of(), replace(KNOWN, prompt_cv=cv, output_cv=cv)), 48).ttft_p50_s)
-        assert (found.high > 3 * found.value) == in_step
+    def test_users_whose_answers_are_alike_may_march_in_step(self, cv: float, in_step: bool) -> None:
+        twin = twin_of(levels_of(), replace(KNOWN, output_cv=cv))
+        near, far = (band(at(twin, users).ttft_p50_s) for users in (60, 120))
+        assert (near.high > 1.6 * near.value) == in_step
+        assert (far.high > 4.0 * far.value) == in_step
 
     def test_what_a_kv_cache_holds_sways_and_slots_do_not(self) -> None:
         twin, held = twin_of(levels_of()), 512 + 64 * 1.16 + 8

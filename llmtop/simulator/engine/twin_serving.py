@@ -116,10 +116,10 @@ class Server:
             return inf
         return self._full.requests_per_s if axis == "rate" else self._flying(self._full)
 
-    def convoy_s(self, state: State) -> float:
-        """To the first token, were all prompts of those who run computed together."""
+    def marching_s(self, state: State, more: float) -> float:
+        """To the first token, were so large a share more of the others prefilled in the same steps."""
         parts = self._step.parts(self._shape.work(state.decoding))
-        return state.first_s + max(1.0 - self._first.convoy, 0.0) * parts.convoy_s
+        return state.first_s + max(min(more, 1.0 - self._first.convoy), 0.0) * parts.convoy_s
 
     def _at(self, decoding: float) -> State:
         parts = self._step.parts(self._shape.work(decoding))
