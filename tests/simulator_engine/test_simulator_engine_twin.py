@@ -273,9 +273,15 @@ class TestBands:
         *rest, top = levels_of()
         assert isinstance(twin_of([*rest, slower(top, factor)]).at(100), Foreseen) == far
 
-    def test_no_proof_without_two_loads_at_half_the_busiest(self) -> None:
-        assert isinstance(twin_of(levels_of((12, 20, 26, 32))).at(100), Outside)
-        assert isinstance(twin_of(levels_of((8, 16, 26, 32))).at(100), Foreseen)
+    @pytest.mark.parametrize(("loads", "proof"), [((20, 25, 32), True), ((21, 26.5, 32), False)])
+    def test_no_proof_without_two_loads_well_below_the_busiest(self, loads: tuple[float, ...], proof: bool) -> None:
+        assert isinstance(twin_of(levels_of(loads)).at(100), Foreseen) == proof
+
+    @pytest.mark.parametrize(("least", "proof"), [(17, False), (18, True)])
+    def test_those_at_half_of_it_come_first(self, least: float, proof: bool) -> None:
+        low = [slower(one, 0.9) for one in levels_of((12, least))]
+        twin = twin_of([*low, *levels_of((24, 32))])
+        assert isinstance(twin.at(100), Foreseen) == proof
 
     def test_the_time_to_the_first_token_is_less_sure_where_more_run_than_were_measured(self) -> None:
         twin = twin_of(levels_of())

@@ -23,7 +23,7 @@ class Fitted:
     """The busiest level, left out: the worse of TPOT and tokens/s; or one of its own levels, where that is missed by
     more."""
     far_off: float | None
-    """The same, where all levels with more than half as many at once are left out; None: too few are left."""
+    """The same, where all levels nearby are left out with it; None: too few are left."""
     first_off: float
     """The same of the time to the first token."""
     unexplained: float
@@ -36,8 +36,8 @@ def fitted(levels: Sequence[Level], known: Known) -> Fitted:
     edge = busiest.decoding / LOAD_APART
     others = [level for level in levels if level.decoding <= edge or not near(level.measured, busiest.measured)]
     off, first_off = _missed_by(others, busiest, known) or (inf, inf)
-    edge = busiest.decoding / 2.0 * _ABOUT
-    far = _missed_by([level for level in levels if level.decoding <= edge], busiest, known)
+    proofs = ([level for level in levels if level.decoding <= share * busiest.decoding] for share in PROOF)
+    far = next((miss for rest in proofs if (miss := _missed_by(rest, busiest, known))), None)
     step = _step(levels, known)
     first = _first(levels, step, known)
     unexplained = max(abs(step.seconds(level.seen.work) / level.seen.step_s - 1.0) for level in levels)
@@ -50,8 +50,9 @@ def fitted(levels: Sequence[Level], known: Known) -> Fitted:
     return Fitted(step, first, off, far[0] if far else None, max([first_off, *first_unexplained]), unexplained)
 
 
-_ABOUT = 1.1
-"""Factor by which half as many may be more than half."""
+PROOF = (0.55, 0.8)
+"""Of the busiest level, up to which levels are a proof that it can be foretold from afar: half of it, about; where
+there are too few of these, four fifths."""
 
 
 def _missed_by(rest: Sequence[Level], busiest: Level, known: Known) -> tuple[float, float] | None:

@@ -11,8 +11,8 @@ LEVELS = 3
 REACH = 2.0
 """Requests running at once over the most that were measured, up to which the fit is asked."""
 FAR, FAR_OFF, FAR_BAND = 4.0, 0.05, 0.20
-"""Up to `FAR` times the most that were measured, with half a band of `FAR_BAND` at least, where a fit to the levels up
-to half of the busiest foretells that one within `FAR_OFF`."""
+"""Up to `FAR` times the most that were measured, with half a band of `FAR_BAND` at least, where a fit to the levels
+that are well below the busiest foretells that one within `FAR_OFF`."""
 FIRST_BAND = 0.35
 """Half of the band of the time to the first token at least, where more run at once than were measured: requests that
 come at random, and those that have fallen into step, differ by as much and more."""
