@@ -115,8 +115,8 @@ def fewer_slots(told: WhatIf, *, gate: bool) -> str:
 
 
 def tried(text: str) -> str:
-    """With how it is felt without a restart: the slots slider is a gate in the client, or the server's own."""
-    return f"{text}; k and the slots slider try it"
+    """With how it is felt: by the gate in the client, or the server's own slots where they turn."""
+    return f"{text}; k tries it without a restart"
 
 
 def round_change(share: float | None, figures: Figures = TEXT) -> str:

@@ -13,7 +13,7 @@ ODD = ("nan", "1e400", "9" * 5000, "-1", "1_000", "")
 NUMBERS = {
     "run smoke --sim": (
         *("concurrency", "rate", "peak", "prompt-tokens", "output-tokens", "think-time", "shared-prefix"),
-        *("max-concurrency", "workers", "seed", "duration"),
+        *("max-concurrency", "workers", "seed", "duration", "gate", "canary"),
     ),
     "predict laptop": ("concurrency", "rate", "stagger", "prompt-tokens", "output-tokens", "per-level", "seed"),
     "sim laptop": ("port", "seed"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import time
 from pathlib import Path
 
 import pytest
-from trying import Misdeed, endless, says, serving, tried
+from trying import Misdeed, endless, says, serving, streams, tried
 
 SCHEDULER = "start it with llmtop's scheduler (`llmtop knobs` says how)"
 PORTS: dict[str, tuple[Misdeed, str]] = {
@@ -57,3 +59,60 @@ def test_an_address_of_knobs_alone_is_no_server_to_look_at(home: Path) -> None:
     ended = tried("knobs", "--knobs-url", "http://127.0.0.1:9475", home=home)
     ended.is_in_words(2)
     assert "give the URL of that server, too" in ended.err
+
+
+PROFILE = """
+[load]
+prompt_tokens = 64
+output_tokens = 16
+[[stage]]
+duration = "6s"
+shape = "hold"
+concurrency = 2
+"""
+
+
+@pytest.mark.faults
+def test_a_run_that_uses_none_of_it_asks_for_none_of_it_and_records_none_of_it(home: Path) -> None:
+    """One question more than without: whether the server shows what turns."""
+    answer = streams(*["word"] * 16, pause_s=0.03)
+    (home / "short.toml").write_text(PROFILE)
+    with serving({"/v1/chat/completions": answer, "/v1/completions": answer}) as server:
+        ended = tried(
+            "run", "short.toml", server.url, "--yes", "--record", "run.llmtop", home=home, cwd=home, limit_s=90
+        )
+    ended.is_in_words(0, 1, 4, 5)
+    asked = [head.split(b" HTTP", 1)[0].decode() for head in server.asked]
+    assert asked.count("GET /v1/runtime_config") == 1
+    assert {line for line in asked if not line.startswith("GET ")} <= {
+        *("POST /v1/chat/completions", "POST /v1/completions", "POST /tokenize")
+    }
+    with sqlite3.connect(home / "run.llmtop") as run:
+        assert run.execute("select count(*) from canary").fetchone() == (0,)
+        assert set(run.execute("select reason, gate from load_change")) == {("stage", None)}
+        assert run.execute("select count(*) from mark").fetchone() == (0,)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("run.llmtop", b"", "not a run file of llmtop, or damaged"),
+        ("run.llmtop", b"SQLite format 3\0" + bytes(4000), "not a run file of llmtop, or damaged"),
+        ("results.json", json.dumps({"a": 1}).encode(), "is of no known format"),
+        ("results.json", b"[" * 100_000, "results.json: "),
+        ("levels.csv", b"", "levels.csv: table of levels: no column 'level'"),
+        ("levels.csv", b"level,n,ttft_p50_s\n8,100,-5\n", "must be a number from 0"),
+        (
+            "levels.csv",
+            b"level,n,ttft_p50_s,tpot_p50_s\n8,100,0.06,0.012\n",
+            "no twin: no level tells TTFT, TPOT and the tokens",
+        ),
+    ],
+)
+def test_a_file_that_no_twin_can_be_made_of_says_why(name: str, content: bytes, said: str, home: Path) -> None:
+    (home / name).write_bytes(content)
+    ended = tried("predict", "--fit", name, "--set", "max_num_seqs=16", home=home, cwd=home)
+    ended.is_in_words(2)
+    assert said in ended.err
+    assert name in ended.err

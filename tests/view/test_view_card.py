@@ -110,7 +110,7 @@ def test_what_fewer_slots_carry_is_told_where_that_is_more_and_how_to_try_it_whe
         rows = facts(frame, found, Condition(late=late), UNICODE, "", None)
         return next((row.text for row in rows if row.name == "slots"), "")
 
-    assert said() == f"{FEWER.text}; k and the slots slider try it"
+    assert said() == f"{FEWER.text}; k tries it without a restart"
     assert said(replace(FRAME, replay=ReplayPosition(60.0, 1.0, True))) == FEWER.text
     assert not said(worth=False)
     assert not said(text="")
