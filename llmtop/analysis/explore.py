@@ -21,6 +21,7 @@ from llmtop.analysis.trial import WITH_QUEUE
 from llmtop.analysis.window import Window
 from llmtop.domain.commands import SetLoad
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.profile import Workload
 from llmtop.domain.run import JudgedLevel, RunMeta
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.steering import Phase, Step
@@ -74,8 +75,10 @@ def lengths_of(base: LoadPoint, context: int | None) -> tuple[int, ...]:
     return tuple(length for length in found[-3:] if length >= SHORTEST or length == own)
 
 
-def why_not(slo: Slo, base: LoadPoint) -> str | None:
+def why_not(slo: Slo, base: LoadPoint, workload: Workload) -> str | None:
     """Why such requests cannot be explored; None: they can."""
+    if workload.file is not None:
+        return words.of_file_text(workload.file)
     if base.axis == "rate":
         return words.NOT_BY_RATE
     if base.think_time_s > 0:

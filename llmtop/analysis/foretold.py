@@ -79,9 +79,20 @@ def _cells(twin: Twin, known: Map, length: int, counted: tuple[list[float], list
         if any(abs(load - other) <= SAME * other for other in there):
             continue
         found = twin.at(load, asked)
-        if isinstance(found, Foreseen):
-            cells.append(_cell(found, twin, length, slo))
+        cell = _cell(found, twin, length, slo) if isinstance(found, Foreseen) else None
+        if cell is not None and not any(_contradicts(held, cell) for held in known.cells):
+            cells.append(cell)
     return cells
+
+
+def _contradicts(held: MapCell, cell: MapCell) -> bool:
+    """Whether a level belies a cell: more users with longer prompts hold, or fewer with shorter ones break."""
+    if not held.measured or held.stand is None:
+        return False
+    if held.stand == "broken":
+        less = held.load <= cell.load and held.prompt_tokens <= cell.prompt_tokens
+        return less and cell.stand in ("ok", "near")
+    return held.load >= cell.load and held.prompt_tokens >= cell.prompt_tokens and cell.stand == "broken"
 
 
 def _loads(top: float, whole: bool) -> list[float]:
@@ -125,7 +136,7 @@ def _edge(twin: Twin, edge: MapEdge, counted: tuple[list[float], list[float]], s
         return edge
     limits = [(target.metric, target.stat or "p95", target.limit) for target in targets]
     found = twin.users_at(limits, _asked(edge.prompt_tokens, counted))
-    if isinstance(found, Outside) or found.high < (edge.held or 0.0) or not found.value:
-        return edge
     held = edge.held or 0.0
-    return replace(edge, users=Interval(max(found.value, held), max(found.low, held), found.high))
+    if isinstance(found, Outside) or not found.value or found.value < held:
+        return edge
+    return replace(edge, users=Interval(found.value, max(found.low, held), found.high))

@@ -71,7 +71,7 @@ class Helm:
         if meta is None or meta.info is None:
             return "the endpoint is not connected yet"
         base = point or meta.profile.plan.base
-        if (refusal := _why_not(by, self._slo, base)) is not None:
+        if (refusal := _why_not(by, self._slo, base, meta)) is not None:
             return refusal
         self._leave()
         self._gate = None
@@ -149,9 +149,15 @@ class Helm:
         return replace(want, point=replace(want.point, gate=self._gate[0]))
 
 
-def _why_not(by: Pilot, slo: Slo, base: LoadPoint) -> str | None:
+def _why_not(by: Pilot, slo: Slo, base: LoadPoint, meta: RunMeta) -> str | None:
     """Why who is asked for cannot steer such requests; None: nothing speaks against it."""
-    return hold.why_not(slo, base) if by == "hold" else explore.why_not(slo, base) if by == "map" else None
+    match by:
+        case "hold":
+            return hold.why_not(slo, base)
+        case "map":
+            return explore.why_not(slo, base, meta.profile.workload)
+        case "search":
+            return None
 
 
 def _made(by: Pilot, slo: Slo, base: LoadPoint, meta: RunMeta) -> Steerer:

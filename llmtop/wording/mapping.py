@@ -57,17 +57,18 @@ def contour_text(known: Map) -> str:
 
 def missing_text(known: Map, length: int | None) -> str:
     """What would make the rest of the map known: the edge of a row, or a level of another prompt length."""
+    explores = ", or s explores" if known.axis == "concurrency" else ""
     if length is not None:
-        return drag_text(length)
+        return drag_text(length) + explores
     open_ended = [edge for edge in known.contour if edge.users is None]
     if open_ended:
-        return f"raise the load at {open_ended[0].prompt_tokens} tokens until the SLO breaks, or s explores"
+        return f"raise the load at {open_ended[0].prompt_tokens} tokens until the SLO breaks{explores}"
     return ""
 
 
 def drag_text(length: int) -> str:
-    """`drag prompt to 768 for 10 s, or s explores`"""
-    return f"drag prompt to {length} for {DWELL_S} s, or s explores"
+    """`drag prompt to 768 for 10 s`"""
+    return f"drag prompt to {length} for {DWELL_S} s"
 
 
 def cell_text(cell: MapCell, axis: Axis, figures: Figures = TEXT) -> str:
@@ -122,6 +123,11 @@ def explored_text(known: Map | None, levels: int, why: str) -> str:
     return f"{found}; {why}" if why else found
 
 
+def of_file_text(file: str) -> str:
+    """Why requests of a file cannot be explored."""
+    return f"a map needs prompts of any length, and those of {file} have lengths of their own"
+
+
 def failing_text(length: int) -> str:
     """Why a length is not known: not its latency breaks the SLO."""
     return f"ended because more requests fail at {length} tokens than the SLO allows, at every load"
@@ -141,5 +147,5 @@ NOTHING_REPLAYED = "no level of this recording yet"
 
 def unknown_text(load: float, length: int, axis: Axis, *, driven: bool) -> str:
     """`-- 24 users x 2048 tokens: drag prompt to 2048 for 10 s`; where it was driven, `hold 24 users` so long."""
-    wanted = f"hold {users(load, axis)}" if driven else f"drag prompt to {length}"
-    return f"-- {users(load, axis)} x {length} tokens: {wanted} for {DWELL_S} s"
+    wanted = f"hold {users(load, axis)} for {DWELL_S} s" if driven else drag_text(length)
+    return f"-- {users(load, axis)} x {length} tokens: {wanted}"

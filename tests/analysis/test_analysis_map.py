@@ -11,17 +11,18 @@ import pytest
 from msgspec.structs import replace
 from virtual import meta_of
 
-from llmtop.analysis import mapping
+from llmtop.analysis import foretold, mapping
 from llmtop.analysis.explore import MOST_LEVELS, SURE, Explorer, lengths_of, why_not
 from llmtop.analysis.mapper import Mapper
 from llmtop.domain.commands import SetLoad
 from llmtop.domain.load import Caps, LoadPoint
+from llmtop.domain.profile import Workload
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Chapter, FactBatch, LoadChange, RunMeta
 from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.steering import Step
-from llmtop.domain.verdicts import Interval, Map, MapEdge, half_band
+from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge, Stand, half_band
 from llmtop.meter.facts import Facts
 from llmtop.wording.mapping import contour_text
 
@@ -242,10 +243,11 @@ def test_lengths_are_those_that_the_context_has_room_for(
 
 
 def test_what_cannot_be_explored_is_refused_with_a_reason() -> None:
-    assert "--concurrency" in (why_not(SLO, BASE.at("rate", 3.0)) or "")
-    assert "--think-time 0" in (why_not(SLO, replace(BASE, think_time_s=1.0)) or "")
-    assert "--slo" in (why_not(parse_slo("error_ratio<1%"), BASE) or "")
-    assert why_not(SLO, BASE) is None
+    assert "--concurrency" in (why_not(SLO, BASE.at("rate", 3.0), Workload()) or "")
+    assert "--think-time 0" in (why_not(SLO, replace(BASE, think_time_s=1.0), Workload()) or "")
+    assert "--slo" in (why_not(parse_slo("error_ratio<1%"), BASE, Workload()) or "")
+    assert "own" in (why_not(SLO, BASE, Workload(source="jsonl", file="rows.jsonl")) or "")
+    assert why_not(SLO, BASE, Workload()) is None
 
 
 def test_the_contour_between_two_lengths_is_a_straight_line_of_what_a_user_costs() -> None:
@@ -274,3 +276,18 @@ def test_a_level_of_few_requests_says_nothing_of_the_slo() -> None:
     known = Mapper(SLO).map(server.facts, meta())
     assert known is None or known.contour[0].held is None
     assert mapping.tested_of((), SLO) == ()
+
+
+def test_no_cell_is_foreseen_that_a_level_belies() -> None:
+    held = MapCell(load=20.0, prompt_tokens=400, n=90, stand="ok")
+    broke = MapCell(load=40.0, prompt_tokens=200, n=90, stand="broken")
+
+    def belied(load: float, prompt: int, stand: Stand) -> bool:
+        cell = MapCell(load=load, prompt_tokens=prompt, stand=stand)
+        return any(foretold._contradicts(each, cell) for each in (held, broke))
+
+    assert belied(10.0, 300, "broken")
+    assert belied(50.0, 300, "ok")
+    assert not belied(30.0, 300, "broken")
+    assert not belied(30.0, 300, "ok")
+    assert not belied(10.0, 500, "broken")
