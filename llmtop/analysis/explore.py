@@ -62,6 +62,8 @@ line through the origin says."""
 PAST = 1.5
 FAULTY = 4
 """Where requests fail before any load has held, so many times fewer users are tried."""
+CALM = 0.4
+"""Share of the users at the SLO up to which a load is far from the edge."""
 CLIENT_S = 20
 """Seconds of the client after which an exploration that is void for its sake ends."""
 
@@ -205,17 +207,33 @@ class Explorer:
         if faulty and self._load(faulty[0], rows) is None:
             self._ended = words.failing_text(faulty[0])
             return
-        if self._levels >= MOST_LEVELS:
+        wanted = self._choose(rows)
+        if wanted is None:
+            self._ended = self._why_done(rows)
+        elif self._levels >= MOST_LEVELS:
             self._ended = words.SPENT
-            return
-        for length in (*self._wanted, self._unsure(rows)):
-            load = None if length is None or length in self._given_up else self._load(length, rows)
-            if length is not None and load is not None:
-                if length not in self._wanted:
-                    self._wanted.append(length)
-                self._hold(length, load, now_s)
-                return
-        self._ended = self._why_done(rows)
+        else:
+            self._hold(*wanted, now_s)
+
+    def _choose(self, rows: Sequence[Row]) -> tuple[int, int] | None:
+        """(prompt length, load) of the next level; None: all is known that can be."""
+        for length in self._wanted:
+            load = None if length in self._given_up else self._load(length, rows)
+            if load is not None:
+                return length, load
+        unsure = self._unsure(rows)
+        load = None if unsure is None or unsure in self._given_up else self._load(unsure, rows)
+        if unsure is not None and load is not None:
+            self._wanted.append(unsure)
+            return unsure, load
+        return next(((length, load) for length in self.lengths if (load := self._calm(length, rows))), None)
+
+    def _calm(self, length: int, rows: Sequence[Row]) -> int | None:
+        """A load far from the edge of a length at which nothing else was held: a twin needs it to foresee the rest."""
+        edge = next((edge.users for edge in self._edges(rows) if edge.prompt_tokens == length), None)
+        if edge is None or length in self._given_up or self._tested(length, rows)[0].load <= CALM * edge.value:
+            return None
+        return max(1, round(CALM / 2 * edge.value))
 
     def _hold(self, length: int, load: int, now_s: float) -> None:
         point = replace(self._base.at("concurrency", load), prompt_tokens=length)

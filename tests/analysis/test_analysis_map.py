@@ -139,6 +139,10 @@ def test_an_exploration_finds_the_contour_within_ten_percent() -> None:
         assert users is not None
         assert users.value == pytest.approx(server.truth(length), rel=0.1)
         assert 0.95 * users.low <= server.truth(length) <= 1.05 * users.high  # of a p95, a few percent fewer
+    for length in explorer.lengths:
+        edge = known.users_at(length)
+        assert edge is not None
+        assert min(cell.load for cell in known.cells if cell.prompt_tokens == length) <= 0.4 * edge.value
     assert explorer.levels <= MOST_LEVELS
     assert explorer.levels == len({point for point in server.levels if point[1]})
     assert known.band is not None
