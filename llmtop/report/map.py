@@ -27,7 +27,7 @@ def rows(known: Map) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     found = []
     for edge in known.contour:
         users, wall = edge.users, known.wall_at(edge.prompt_tokens)
-        ends = (None, None, None) if users is None else (users.value, users.low, users.high)
+        ends = (None, None, None) if users is None else (users.value, *words.ends(users, known.axis))
         source = "" if users is None else "measured" if edge.measured else "foreseen"
         loads = [PAGE.load(each, known.axis) for each in (*ends, edge.held)]
         found.append((PAGE.whole(edge.prompt_tokens), *loads, PAGE.whole(wall), source))

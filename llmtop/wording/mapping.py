@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from llmtop.domain.load import Axis
@@ -99,9 +100,15 @@ def wall_text(load: float) -> str:
     return f"the KV cache holds {count} request{'' if count == 1 else 's'} there"
 
 
+def ends(found: Interval, axis: Axis) -> tuple[float, float]:
+    """Between which loads it lies: users are whole."""
+    return (found.low, found.high) if axis == "rate" else (float(math.floor(found.low)), float(math.ceil(found.high)))
+
+
 def contour_at_text(found: Interval, axis: Axis) -> str:
     """`SLO up to 24 users (21-26)`"""
-    return f"SLO up to {users(found.value, axis)} ({TEXT.load(found.low, axis)}-{TEXT.load(found.high, axis)})"
+    low, high = ends(found, axis)
+    return f"SLO up to {users(found.value, axis)} ({TEXT.load(low, axis)}-{TEXT.load(high, axis)})"
 
 
 def begins_text(lengths: Sequence[int]) -> str:
