@@ -17,7 +17,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage, Steps
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
-from llmtop.domain.run import Chapter, Event, FactBatch, JudgedLevel, LoadChange, Mark, RunMeta, SearchEnded
+from llmtop.domain.run import Canary, Chapter, Event, FactBatch, JudgedLevel, LoadChange, Mark, RunMeta, SearchEnded
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
@@ -154,6 +154,7 @@ def _batch(tick: int) -> FactBatch:
         )
         * (tick % 16 == 12),
         searches=(SearchEnded(t_s, "done", "it knows"),) * (tick in (40, 60, 71)),
+        canaries=(Canary(t_s - 0.2, None if tick == 70 else 0.1, "HTTP 503" if tick == 70 else ""),) * (tick % 10 == 0),
     )
 
 
