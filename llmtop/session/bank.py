@@ -16,8 +16,8 @@ from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.settings import is_slots
 from llmtop.errors import EndpointError, UsageError
 from llmtop.session.liveknobs import LiveKnobs, Stand, routed
-from llmtop.session.panels import find_panel
-from llmtop.wording.knobs import beyond_text, no_knob_text, none_text, simulated_text
+from llmtop.session.panels import find_panel, replicas_of
+from llmtop.wording.knobs import beyond_text, no_knob_text, none_text, replicas_text, simulated_text
 
 LOOK_S = 4.0
 """For all of a probe: its questions are asked at the same time, some of them one after the other."""
@@ -37,6 +37,8 @@ async def find(endpoint: Endpoint, info: EndpointInfo, url: str | None) -> tuple
         return simulated_text()
     try:
         async with asyncio.timeout(LOOK_S):
+            if len(endpoint.metrics_urls) > 1 and (replicas := await replicas_of(endpoint, table)) > 1:
+                return replicas_text(replicas)
             if not could:
                 return await routed(endpoint, table) or none_text(table.title, could)
             own, panel = await asyncio.gather(routed(endpoint, table), find_panel(endpoint, info, table, url))
@@ -74,8 +76,7 @@ class Bank:
         advice = DIALECTS[info.dialect].advice
         self._flags = {SLOTS: advice.more_slots, BUDGET: advice.token_budget}
         if isinstance(found, str):
-            self._speaker, self.by, self.none = None, "", plain(found, LONG)
-            self._take(Stand(knobs={}, most={}))
+            self.withdraw(found)
             return info
         self._speaker, stand = found
         self.by, self.none = self._speaker.by, ""
@@ -84,6 +85,11 @@ class Bank:
         has_slots = any(map(is_slots, told))
         new = {name: f"{each:g}" for name, each in self.knobs.items() if not (has_slots and name == SLOTS)}
         return replace(info, flags=tuple(sorted({**new, **told}.items())))
+
+    def withdraw(self, why: str) -> None:
+        """Nothing turns any more."""
+        self._speaker, self.by, self.none = None, "", plain(why, LONG)
+        self._take(Stand(knobs={}, most={}))
 
     def _take(self, stand: Stand) -> None:
         self.knobs, self.most, self.engines = stand.knobs, stand.most, stand.engines

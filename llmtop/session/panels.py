@@ -33,7 +33,8 @@ class Page(Struct, frozen=True):
     """What a server's page of metrics tells of its processes."""
 
     start_s: float | None = None
-    engines: int = 1
+    engines: int = 0
+    """0: it is no page of such a server, or shows none."""
 
 
 async def find_panel(
@@ -66,10 +67,10 @@ async def find_panel(
     models = [plain(str(each), _LETTERS) for each in _list(first.get("model"))[:4]]
     if not set(_list(first.get("model"))) & {info.model, *info.models}:
         return not_its_panel_text(where, models, plain(info.model, _LETTERS))
-    page = await _page(endpoint, table)
+    page = await _page(endpoint, table, next(iter(endpoint.metrics_urls), table.metrics_path))
     if url is None and not is_same_start(page.start_s, _list(first.get("starts"))):
         return other_start_text(where)
-    return await _all_engines(base, first, min(page.engines, MOST_ENGINES))
+    return await _all_engines(base, first, min(max(1, page.engines), MOST_ENGINES))
 
 
 async def _all_engines(base: Endpoint, first: dict[str, Any], engines: int) -> tuple[Panel, Stand] | str:
@@ -115,9 +116,14 @@ async def _asked(panel: Endpoint) -> Any:
     return answer.json if answer.status == 200 else answer.status
 
 
-async def _page(endpoint: Endpoint, table: DialectTable) -> Page:
-    """What the endpoint's own page tells of its processes: the first of them, where there are several."""
-    url = next(iter(endpoint.metrics_urls), table.metrics_path)
+async def replicas_of(endpoint: Endpoint, table: DialectTable) -> int:
+    """How many servers' pages were named: others of them may be of GPUs."""
+    pages = await asyncio.gather(*(_page(endpoint, table, url) for url in endpoint.metrics_urls))
+    return sum(page.engines > 0 for page in pages)
+
+
+async def _page(endpoint: Endpoint, table: DialectTable, url: str | None) -> Page:
+    """What a page of the endpoint's tells of its processes."""
     if url is None:
         return Page()
     try:
@@ -138,7 +144,7 @@ def page_in(body: bytes, table: DialectTable) -> Page:
         return Page()
     label = table.engine_label or ""
     engines = {series.labels.get(label) for series, _ in samples if series.name in running}
-    return Page(next((value for series, value in samples if series.name in starts), None), max(1, len(engines)))
+    return Page(next((value for series, value in samples if series.name in starts), None), len(engines))
 
 
 def is_same_start(start_s: float | None, starts: Sequence[Any]) -> bool:

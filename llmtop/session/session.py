@@ -80,7 +80,7 @@ from llmtop.telemetry.scraper import Scraper
 from llmtop.wording.between import IN_TURN
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.gate import gate_idle
-from llmtop.wording.knobs import moved_text
+from llmtop.wording.knobs import moved_text, replicas_text
 from llmtop.wording.restarts import RESTARTED, back_text, changes_text, restarted_text
 from llmtop.wording.sentences import expected_peak
 
@@ -515,6 +515,8 @@ class Session:
                 self._hear_of_start()
             if scraper.in_turn and scraper.fresh:
                 self._tell("server", scraper.missing or IN_TURN, "warning")
+                if self._target.bank is not None:
+                    self._target.bank.withdraw(replicas_text())
             self._gpu_samples.extend(scraper.gpus)
             if self._beside_us and not scraper.gpus:
                 self._gpu_samples.extend(await asyncio.to_thread(self._gpus.read, self.t_s))

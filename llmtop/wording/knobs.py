@@ -28,6 +28,16 @@ def simulated_text() -> str:
     return "the simulated engine turns its knobs for a run that started it: llmtop --sim, without a URL"
 
 
+def replicas_text(replicas: int | None = None) -> str:
+    """Of several servers behind one address: who is reached by a turn is not known.
+
+    Args:
+        replicas: how many; None: several.
+    """
+    told = "several" if replicas is None else str(replicas)
+    return f"{told} replicas answer here, and a knob would turn on one of them alone: drive one by its own address"
+
+
 def elsewhere_text() -> str:
     """Of llmtop's scheduler on another machine, where nobody has said how it is reached."""
     return "knobs of llmtop's scheduler are looked for on this machine alone; --knobs-url names another address"

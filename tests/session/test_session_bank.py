@@ -166,6 +166,16 @@ async def test_what_somebody_else_turns_is_seen_and_begins_a_curve(world: World,
     await world.ended(session)
 
 
+async def test_servers_that_take_turns_have_no_knob_any_more(world: World, tmp_path: Path) -> None:
+    session = await driving(world, tmp_path, Speaker())
+    world.scrapers[0].in_turn = True
+    await world.clock.go(3.5)
+    status = session.frame().endpoint
+    assert status.knobs == {}
+    assert "several replicas answer here" in status.no_knobs
+    await world.ended(session)
+
+
 async def test_nobody_looks_where_nothing_is_to_be_checked(world: World, tmp_path: Path) -> None:
     session = await driving(world, tmp_path, Speaker(), skip_checks=True)
     status = session.frame().endpoint

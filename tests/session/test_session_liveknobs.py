@@ -351,4 +351,17 @@ def test_a_process_is_known_by_its_start() -> None:
 
 
 def test_a_page_without_those_figures_tells_nothing() -> None:
-    assert page_in(b"hello\n", DIALECTS[Dialect.VLLM]) == panels.Page(None, 1)
+    assert page_in(b"hello\n", DIALECTS[Dialect.VLLM]) == panels.Page(None, 0)
+
+
+async def test_nothing_turns_on_one_replica_of_several(served: Any) -> None:
+    route = settings({"max_num_running_seqs": 16, "max_num_seqs": 16})
+    server = served({**route, ("GET", "/metrics"): (200, (PAGE % 0).encode())})
+    other = served(
+        {("GET", "/metrics"): (200, (PAGE % 0).encode()), ("GET", "/gpu"): (200, b"DCGM_FI_DEV_FB_USED 1\n")}
+    )
+    one = await looked(server, metrics_urls=(server.url + "/metrics", other.url + "/gpu"))
+    assert one.knobs == {"max_num_seqs": 16}
+    two = await looked(server, metrics_urls=(server.url + "/metrics", other.url + "/metrics"))
+    assert two.knobs == {}
+    assert "2 replicas answer here" in two.none
