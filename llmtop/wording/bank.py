@@ -105,8 +105,8 @@ def asked_ways(asked: Sequence[Asked], flags: Mapping[str, str], foreseen: Fores
         return [told, f"not set: {how or what}"] if unset else []
     if not unset:
         return [foreseen.text, f"{what}: {_brief(foreseen)}"]
-    told = f"{foreseen.text}{SEP}not set"
-    return [f"{told}: {how}" if how else told, f"not set ({flag or what}): {_brief(foreseen)}"]
+    gives, after = _brief(foreseen), f"{SEP}not set{f': {how}' if how else ''}"
+    return [f"{foreseen.text}{after}", f"{what}: {gives}{after}", f"not set ({flag or what}): {gives}"]
 
 
 def with_note(note: str, ways: Sequence[str], asked: Sequence[Asked]) -> list[str]:

@@ -406,8 +406,8 @@ class Cockpit(Screen[None]):
             return
         if isinstance(self.knobs, ServerBank):
             assert frame.endpoint.command is not None
+            self.server.tell(answer, frame.target.gate)
             self.server.follow(frame.endpoint.command, frame.target.value > 0, stale)
-            self.server.tell(answer)
         else:
             locked = commanding.live_only(frame, self._lost, "turning a knob")
             self.live_knobs.follow(frame, stale, None if locked is None else locked.reason)

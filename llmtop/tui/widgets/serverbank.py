@@ -25,6 +25,7 @@ from llmtop.view.runs import Runs, cut_inside, fitting
 from llmtop.view.scale import LogScale
 from llmtop.wording import bank as words
 from llmtop.wording.bank import SLOTS, Asked, as_the_twin
+from llmtop.wording.sentences import gate_text
 from llmtop.wording.serving import asked_text, settings_text
 
 REACH = 16
@@ -115,6 +116,8 @@ class ServerBank(Vertical):
         self._question = Line()
         self._gives = Line()
         """What the twin says of what was changed."""
+        self._behind = ""
+        """Of the gate, which the lines that this bank hides would tell."""
         self._rows = 3
         """How many there is room for."""
         self._posted: tuple[tuple[str, float], ...] = ()
@@ -178,8 +181,9 @@ class ServerBank(Vertical):
             self._posted = settings
             self.app.post_message(Commanded(Imagine(settings)))
 
-    def tell(self, foreseen: Foresight | None) -> None:
-        """What would come of what was changed: one row, while there is an answer."""
+    def tell(self, foreseen: Foresight | None, gate: int | None) -> None:
+        """What would come of what was changed: one row, while there is an answer; and which gate is commanded."""
+        self._behind = "" if gate is None else f"{gate_text(gate)}{words.SEP}"
         self._gives.display = foreseen is not None
         self._share_room()
         told = [plain(way, self.glyphs) for way in words.asked_ways(self.asked, {}, foreseen)]
@@ -278,7 +282,7 @@ class ServerBank(Vertical):
             text, role = f"{glyphs.warn} {status.problem} {glyphs.sep} v its log {glyphs.sep} {again}", "bad"
         else:
             does = "restarts the server" if status.serves else "applies it"
-            text, role = f"a setting that is moved {does} after Enter", "dim"
+            text, role = f"{self._behind}a setting that is moved {does} after Enter", "dim"
         self._question.show(lambda width: [(" " + cut_inside(text, width - 2, glyphs.more), role)])
 
 
