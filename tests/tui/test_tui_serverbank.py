@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from llmtop.domain.commands import Imagine, Restart
+from llmtop.domain.commands import Imagine, Restart, SetKnob
 from llmtop.domain.endpoint import CommandStatus
 from llmtop.domain.verdicts import Assessment, Foresight, Interval
 from llmtop.tui.app import LlmtopApp
@@ -167,3 +167,24 @@ async def test_a_server_of_somebody_elses_has_no_log_here(cockpit):
         await pilot.press("v")
         await pilot.pause()
         assert "not started from here" in app.cockpit.saying
+
+
+async def test_a_setting_that_turns_live_asks_only_for_more_than_the_server_was_started_with(cockpit):
+    app = cockpit("live")
+    async with app.run_test(size=(80, 24)) as pilot:
+        endpoint = app.host.now.frame.endpoint
+        slots = {"max_num_seqs": 32.0}
+        app.host.frame_becomes(endpoint=replace(endpoint, knobs=slots, knob_most=slots))
+        await shown(app, pilot)
+        app.tick()
+        await pilot.press("1", "6", "enter")
+        await pilot.pause(2 * SETTLE_S)
+        await pilot.press("6", "4", "enter")
+        await pilot.pause(2 * SETTLE_S)
+        assert said(app).startswith("restart the server with max_num_seqs 64?")
+        await pilot.press("u", "u")
+        await pilot.pause(2 * SETTLE_S)
+        assert not said(app).startswith("restart")
+    turned = [command for command in app.host.sent if isinstance(command, SetKnob)]
+    assert turned == [SetKnob("max_num_seqs", 16.0), SetKnob("max_num_seqs", 32.0)]
+    assert not [command for command in app.host.sent if isinstance(command, Restart)]

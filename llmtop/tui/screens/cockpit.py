@@ -406,6 +406,7 @@ class Cockpit(Screen[None]):
             return
         if isinstance(self.knobs, ServerBank):
             assert frame.endpoint.command is not None
+            self.server.turns(frame.endpoint.knobs, frame.endpoint.knob_most)
             self.server.tell(answer, frame.target.gate)
             self.server.follow(frame.endpoint.command, frame.target.value > 0, stale)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,8 +13,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 
-from llmtop.domain.commands import Imagine, Restart
+from llmtop.domain.commands import Imagine, Restart, SetKnob
 from llmtop.domain.endpoint import CommandStatus
+from llmtop.domain.settings import is_slots, setting_key
 from llmtop.domain.verdicts import Foresight
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.line import Line
@@ -126,6 +128,14 @@ class ServerBank(Vertical):
         """What was changed and waits for Enter."""
         self._before: dict[str, str] = {}
         """The settings before the last that were commanded."""
+        self._knobs: Mapping[str, float] = {}
+        self._most: Mapping[str, float] = {}
+        """Knobs that turn while the server runs, and how far."""
+        self._turned: dict[str, float] = {}
+        """Those that were turned since the bank was opened."""
+        self._told: dict[str, float] = {}
+        self._acts: list[tuple[LogSlider, float]] = []
+        """What was turned, and where it stood before, the last at the end."""
         self._asked_at_s = 0.0
         self._loaded = False
 
@@ -142,6 +152,15 @@ class ServerBank(Vertical):
         """Where the focus goes."""
         return next(iter(self.rows.values()), None)
 
+    def turns(self, knobs: Mapping[str, float], most: Mapping[str, float]) -> None:
+        """What turns while the server runs, and how far: a setting that is moved within that needs no restart."""
+        self._knobs, self._most = knobs, most
+
+    def _knob_of(self, name: str) -> str | None:
+        """The knob that turns what the setting starts with."""
+        alike = (each for each in self._knobs if each == setting_key(name) or (is_slots(each) and is_slots(name)))
+        return next(alike, None)
+
     def follow(self, status: CommandStatus, loaded: bool, stale: bool) -> None:
         """Show how it stands with the command.
 
@@ -149,7 +168,9 @@ class ServerBank(Vertical):
             loaded: requests are sent, or are to be.
         """
         self._status, self._loaded = status, loaded
-        shown = {**dict(status.settings), **(dict(status.wanted) if status.work else {}), **self._pending}
+        live = {name: f"{self._knobs[knob]:.0f}" for name in self.rows if (knob := self._knob_of(name)) is not None}
+        wanted = dict(status.wanted) if status.work else live
+        shown = {**dict(status.settings), **wanted, **self._pending}
         if not self.rows and shown and self._list.is_mounted:
             self.rows = {name: self._row(name, value) for name, value in shown.items()}
             self._list.mount(*self.rows.values())
@@ -161,17 +182,17 @@ class ServerBank(Vertical):
             elif value.isdecimal():
                 row.locked = f"the server is under way: {status.work}" if status.work else None
                 row.follow(float(value), None, None, stale)
+                if live.get(name) == value and row.value == float(value):
+                    self._told[name] = row.value
         self._say()
         self._ask()
 
     @property
     def asked(self) -> list[Asked]:
         """What was changed and waits for Enter, as far as a twin knows what it is."""
-        found = {
-            as_the_twin(name): float(value)
-            for name, value in self._pending.items()
-            if as_the_twin(name) and value.isdecimal() and len(value) <= MOST_DIGITS
-        }
+        short = {name: value for name, value in self._pending.items() if len(value) <= MOST_DIGITS}
+        values = self._turned | {name: float(value) for name, value in short.items() if value.isdecimal()}
+        found = {as_the_twin(name): value for name, value in values.items() if as_the_twin(name)}
         names = sorted(found, key=lambda name: name != SLOTS)
         return [Asked(name, found[name], words.label_of(name), True) for name in names]
 
@@ -204,6 +225,7 @@ class ServerBank(Vertical):
 
     def leave(self) -> None:
         """The bank is left: what was changed stays, and waits, but nothing is asked any more."""
+        self._turned.clear()
         if self._posted:
             self._posted = ()
             self.app.post_message(Commanded(Imagine(())))
@@ -237,6 +259,9 @@ class ServerBank(Vertical):
             told = settings_text(self._pending)
             self._pending = {}
             return told
+        if self._acts:
+            slider, before = self._acts.pop()
+            return slider.go_back(before)
         for name, value in self._before.items():
             self.want(name, value)
         return f"{settings_text(self._pending)} is asked for again" if self._pending else None
@@ -246,7 +271,21 @@ class ServerBank(Vertical):
         message.stop()
         if message.halts == message.slider.halts:
             name = next(name for name, row in self.rows.items() if row is message.slider)
-            self.want(name, f"{message.value:.0f}")
+            knob = self._knob_of(name)
+            if knob is not None and message.value <= self._most.get(knob, message.value):
+                self._turn(name, knob, message)
+            else:
+                self.want(name, f"{message.value:.0f}")
+
+    def _turn(self, name: str, knob: str, moved: LogSlider.Changed) -> None:
+        """Within what turns live: no question, and no restart."""
+        self._pending.pop(name, None)
+        if moved.before is not None and moved.before != moved.value:
+            self._acts.append((moved.slider, moved.before))
+        if self._told.get(name) != moved.value:
+            self._told[name] = self._turned[name] = moved.value
+            self.post_message(Commanded(SetKnob(knob, moved.value)))
+        self._ask()
 
     @on(Decided)
     def _decided(self, message: Decided) -> None:
@@ -265,6 +304,7 @@ class ServerBank(Vertical):
             self._before = dict(status.settings) if self._pending else self._before
             self.post_message(Commanded(Restart(tuple(self._pending.items()))))
             self._pending = {}
+            self._acts.clear()
 
     def _say(self) -> None:
         status, glyphs = self._status, self.glyphs
@@ -282,7 +322,9 @@ class ServerBank(Vertical):
             text, role = f"{glyphs.warn} {status.problem} {glyphs.sep} v its log {glyphs.sep} {again}", "bad"
         else:
             does = "restarts the server" if status.serves else "applies it"
-            text, role = f"{self._behind}a setting that is moved {does} after Enter", "dim"
+            live = [label_of(name) for name in self.rows if self._knob_of(name) is not None]
+            at_once = f"{live[0]} turns at once, but no further than it was started; anything else" if live else ""
+            text, role = f"{self._behind}{at_once or 'a setting that is moved'} {does} after Enter", "dim"
         self._question.show(lambda width: [(" " + cut_inside(text, width - 2, glyphs.more), role)])
 
 
