@@ -149,7 +149,9 @@ def nearness(
     if target.metric == "tpot":
         figure_s = tail * tpot_s
         times = goal_s / figure_s if figure_s > 0 else np.inf
-        return Nearness(target, figure_s, load * (times**BEHIND_QUEUE if flow.queued else times))
+        if flow.queued:  # what runs is what the server can run, whatever the users: nothing to mend short of the limit
+            times = max(times, min(1.0, target.limit / figure_s)) ** BEHIND_QUEUE
+        return Nearness(target, figure_s, load * times)
     mean_s = wait_s if target.metric == "ttft" else flow.e2e_s
     if not flow.queued and 0 < tail * mean_s < goal_s:
         return Nearness(target, tail * mean_s, load * goal_s / (tail * mean_s))

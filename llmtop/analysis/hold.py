@@ -30,16 +30,17 @@ LEAST_S = 1.0
 """Between two acts, where an E2E is shorter."""
 FIRST_TOKENS = 8
 """Since the last act, with fewer of which it is not known what that has done."""
-STILL = 0.03
-"""Share of the load below which a difference is noise, and no act."""
+STILL = 0.05
+"""Share of the load below which a difference is noise, and no act, where it rests on one E2E; it falls with the root of
+their number: so a load that stays is known ever better, and one that moves does not dance."""
 ERRORS = 0.01
 """Share of the requests that fail, above which a latency says nothing of the load."""
 ERRORS_S = 10.0
 """Over which they are counted: as long as the brake does."""
 LATE_S = 3.0
 """After a second in which the client was the bottleneck: the next may be one, too, and is judged up to 2 s later."""
-RECENT_E2ES = 2.0
-"""What rates are taken over, where the last act is longer ago."""
+RECENT_E2ES = 3.0
+"""What rates and waits are taken over, where the last act is longer ago."""
 HELD_S = 20.0
 """So long at one load, but for steps within `STILL`, is worth a mark."""
 FROZEN_S = 5.0
@@ -146,9 +147,10 @@ class EdgeHold:
         since_s = max(self._acted_s, late_s)
         if now_s < max(self._acted_s, self._turn_s) + max(LEAST_S, self._e2e_s):
             return
-        samples_s = facts.first_tokens.column("ttft_s")[facts.first_tokens.column("t_s") > since_s]
-        flow = flow_of(facts, max(since_s, now_s - max(LEAST_S, RECENT_E2ES * self._e2e_s)))
-        if self._freeze(self._why_frozen(facts, now_s, late_s, len(samples_s)), now_s) or flow is None:
+        from_s = max(since_s, now_s - max(LEAST_S, RECENT_E2ES * self._e2e_s))
+        first_s, count = facts.first_tokens.column("t_s"), int(np.sum(facts.first_tokens.column("t_s") > since_s))
+        flow = flow_of(facts, from_s)
+        if self._freeze(self._why_frozen(facts, now_s, late_s, count), now_s) or flow is None:
             return
         if now_s < max(self._acted_s, self._turn_s) + max(LEAST_S, flow.e2e_s):
             self._e2e_s = flow.e2e_s
@@ -157,8 +159,9 @@ class EdgeHold:
         tpot_s = self._pool(facts, since_s)
         if flow.queued:
             self._cliff = flow.served
+        waits_s = facts.first_tokens.column("ttft_s")[first_s > from_s]
         means = {
-            "wait_s": flow.ttft_s if flow.waiting >= QUEUED else float(samples_s.mean()),
+            "wait_s": flow.ttft_s if flow.waiting >= QUEUED or len(waits_s) == 0 else float(waits_s.mean()),
             "tpot_s": flow.tpot_s if math.isnan(tpot_s) else (flow.tpot_s + tpot_s) / 2,  # half as much noise
         }
         aims = {"tpot": AIM_TPOT}
@@ -169,7 +172,7 @@ class EdgeHold:
             ]
         )
         self._turn_s = now_s
-        self._act(self._nearest, now_s)
+        self._act(self._nearest, now_s, STILL / math.sqrt(max(1.0, (now_s - from_s) / flow.e2e_s)))
 
     def _why_frozen(self, facts: Facts, now_s: float, late_s: float, count: int) -> str:
         self._few = False
@@ -206,13 +209,13 @@ class EdgeHold:
         self._tails.add("e2e", self._load, e2e_s)
         return float(tpot_s.mean()) if len(tpot_s) else math.nan
 
-    def _act(self, near: Nearness, now_s: float) -> None:
+    def _act(self, near: Nearness, now_s: float, still: float) -> None:
         """One step to where the nearest limit is kept; none where that is not far enough to be sure of, and one user
         less at least where it is broken."""
         wanted = near.load - self._load
         if near.share > 1:
             wanted = min(wanted, -1.0)
-        elif abs(wanted) < max(1.0, STILL * self._load):
+        elif abs(wanted) < max(1.0, still * self._load):
             self._before = self._load
             self._hold_on(now_s)
             return
