@@ -9,7 +9,7 @@ SLOTS = "max_num_seqs"
 
 def number_text(value: float) -> str:
     """Whole from 10 on, else with one digit: a load or a length that is to be set."""
-    return f"{value:.0f}" if value >= 10 or value == round(value) else f"{value:.1f}"
+    return f"{value:.0f}" if not abs(value) < 10 or value == round(value) else f"{value:.1f}"
 
 
 def hold_text(load: float, axis: Axis, slots: float | None = None) -> str:
@@ -40,6 +40,7 @@ NO_KV = (
     "the size of the KV cache is not known",
     "let the server show it on /metrics, or raise the load until it is full",
 )
+NO_SLOTS = ("without slots nothing runs", "ask for 1 slot or more")
 NO_WALL = "neither slots nor KV cache of the server are known"
 
 
@@ -84,4 +85,12 @@ def assumed_text(*, slots: bool, kv: bool) -> str | None:
         return "the KV cache suffices: its size is not known"
     return (
         "the slots suffice: how many there are is not known" if kv else "slots and KV cache suffice: neither is known"
+    )
+
+
+def small_kv_text(tokens: float, request: float) -> tuple[str, str]:
+    """Of a KV cache that no request fits into."""
+    return (
+        f"a KV cache of {number_text(tokens)} tokens holds no request of {number_text(request)}",
+        f"ask for {number_text(request)} tokens or more",
     )

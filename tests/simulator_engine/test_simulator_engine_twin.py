@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Sequence
-from dataclasses import replace
-from math import inf, isfinite
+from dataclasses import fields, replace
+from math import inf, isfinite, isnan
 
 import pytest
 from twinning import h100_levels, known_of, measured
@@ -376,6 +377,14 @@ class TestOutside:
         twin = twin_of(levels_of(), replace(KNOWN, kv_tokens=None))
         assert "KV cache is not known" in reason(twin.at(8, Asked(kv_tokens=20_000)))
 
+    def test_settings_with_which_nothing_runs(self) -> None:
+        twin = twin_of(levels_of())
+        for slots in (0, -4):
+            assert reason(twin.at(8, Asked(slots=slots))) == "without slots nothing runs"
+        for tokens in (0.0, -1.0, 600.0, float("nan")):
+            assert "holds no request of 640" in reason(twin.at(8, Asked(kv_tokens=tokens)))
+        assert isinstance(twin.at(8, Asked(kv_tokens=700.0)), Foreseen)
+
     def test_a_wall_of_which_nothing_is_known(self) -> None:
         twin = twin_of(levels_of(), replace(KNOWN, kv_tokens=None, slots=None))
         assert "neither slots nor KV cache" in reason(twin.wall())
@@ -520,3 +529,67 @@ def test_a_request_with_hardly_another_beside_it_has_the_steps_of_one_that_is_al
     for steps in (with_budget, without):
         beside = steps.seconds(Work(others=others, prompt=192.0, context=224.0, output=64.0))
         assert beside == pytest.approx(alone, rel=1e-6)
+
+
+def figures(answer: object) -> list[float]:
+    """Every number of an answer."""
+    if isinstance(answer, Band):
+        assert 0 <= answer.low <= answer.value * (1 + 1e-9) <= answer.high * (1 + 2e-9)
+        return [answer.low, answer.value, answer.high]
+    if isinstance(answer, Foreseen):
+        return [number for field in fields(answer) for number in figures(getattr(answer, field.name))]
+    if isinstance(answer, tuple):
+        return [number for each in answer for number in figures(each)]
+    return [answer] if isinstance(answer, float) else []
+
+
+def test_whatever_is_measured_and_asked_gives_numbers_or_a_reason() -> None:
+    chance = random.Random(2)
+
+    def between(low: float, high: float) -> float:
+        return low * (high / low) ** chance.random()
+
+    twins = 0
+    for _ in range(12):
+        prompt, output, base = between(1, 2e4), between(2, 4e3), between(1e-3, 0.2)
+        slope = between(1e-6, base)
+        levels = []
+        for users in sorted(between(0.1, 500) for _ in range(chance.randint(1, 6))):
+            tpot_s, ttft_s = (base + slope * users) * between(0.9, 1.1), between(1e-3, 1.0)
+            e2e_s = ttft_s + (output - 1) * tpot_s
+            rate = users / e2e_s * between(0.7, 1.3)
+            levels.append(
+                Measured(
+                    load=users,
+                    n=chance.randint(1, 1000),
+                    prompt_tokens=prompt,
+                    output_tokens=output,
+                    tpot_s=tpot_s,
+                    ttft_s=ttft_s,
+                    e2e_s=e2e_s,
+                    requests_per_s=rate,
+                    output_tokens_per_s=rate * output,
+                    running=chance.choice((None, 0.0, users)),
+                    kv_usage=chance.choice((None, 0.0, 0.5, 1.0)),
+                    cached=chance.choice((0.0, 1.0)),
+                    slots=chance.choice((None, None, 16)),
+                )
+            )
+        known = Known(
+            slots=chance.choice((None, 1, 256)),
+            kv_tokens=chance.choice((None, 10.0, 1e6)),
+            budget_tokens=chance.choice((None, 1, 8192)),
+            output_cv=chance.choice((0.0, 5.0)),
+            axis=chance.choice(("concurrency", "rate")),
+        )
+        twin = fit(levels, known)
+        if isinstance(twin, Outside):
+            assert twin.reason
+            assert twin.try_this
+            continue
+        twins += 1
+        for asked in (Asked(), Asked(slots=5)):
+            limits = [("ttft", "p95", between(1e-3, 10)), ("tpot", "p50", between(1e-3, 1))]
+            answers = (twin.at(between(1e-2, 1e4), asked), twin.wall(asked), twin.users_at(limits, asked))
+            assert not any(isnan(number) for number in figures(answers))
+    assert twins >= 2

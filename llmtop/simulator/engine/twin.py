@@ -216,6 +216,10 @@ class Twin:
         if asked.kv_tokens is not None and known.kv_tokens is None:
             return Outside(*words.NO_KV)
         shape = shape_of(prompt, output, self._typical.cached, known, self._steps * (output - 1.0))
+        if asked.slots is not None and asked.slots < 1:
+            return Outside(*words.NO_SLOTS)
+        if asked.kv_tokens is not None and not asked.kv_tokens >= prompt + output:
+            return Outside(*words.small_kv_text(asked.kv_tokens, prompt + output))
         slots = float(asked.slots or known.slots or inf)
         kv_tokens = asked.kv_tokens or known.kv_tokens
         held = by_kv(kv_tokens, shape)
