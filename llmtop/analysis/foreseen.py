@@ -40,12 +40,18 @@ class Seer:
     def __init__(self) -> None:
         self._grounds: Grounds | None = None
         self._twin: Twin | Outside = Outside("", "")
+        self._last: tuple[Wish, Slo, Foresight] | None = None
 
     def ask(self, grounds: Grounds, wish: Wish, slo: Slo) -> Foresight:
         """What is foreseen; without a twin, or outside of what it knows, no figure but what would make it known."""
         if grounds != self._grounds:
             self._twin = Outside(grounds.void, "") if grounds.void else fit(grounds.levels, grounds.known)
-            self._grounds = grounds
+            self._grounds, self._last = grounds, None
+        if self._last is None or self._last[:2] != (wish, slo):
+            self._last = wish, slo, self._answer(grounds, wish, slo)
+        return self._last[2]
+
+    def _answer(self, grounds: Grounds, wish: Wish, slo: Slo) -> Foresight:
         told = Foresight(
             settings=wish.settings,
             label=words.settings_text(wish.settings),
