@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 from msgspec import Struct
-from msgspec.structs import replace
 
 from llmtop.analysis.percentiles import figures_of
 from llmtop.domain.figures import RunFigures
@@ -15,7 +14,7 @@ from llmtop.domain.plainly import plainly
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource, least_sure
 from llmtop.domain.run import Event, LoadChange, Mark, RunMeta, safe_meta
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, Foresight
+from llmtop.domain.verdicts import Assessment, Foresight, Map
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import failure
 
@@ -57,6 +56,12 @@ class ReportInput(Struct, frozen=True, kw_only=True):
     marks: tuple[Mark, ...] = ()
     events: tuple[Event, ...] = ()
 
+    @property
+    def map(self) -> Map | None:
+        """What is drawn of it; None: there is none, or it has one prompt length and is told as a curve."""
+        known = self.assessment.map
+        return known if known is not None and len(known.lengths) > 1 else None
+
 
 def report_input(
     meta: RunMeta,
@@ -89,7 +94,7 @@ def report_input(
     report = ReportInput(
         meta=safe_meta(meta),
         slo=slo,
-        assessment=_with_map(assessment),
+        assessment=assessment,
         foreseen=tuple(foreseen),
         timeline=timeline,
         length_s=length_s,
@@ -106,12 +111,6 @@ def report_input(
         events=tuple(facts.events),
     )
     return plainly(report)
-
-
-def _with_map(assessment: Assessment) -> Assessment:
-    """A map of one prompt length is a curve, which is told as one."""
-    known = assessment.map
-    return assessment if known is None or len(known.lengths) > 1 else replace(assessment, map=None)
 
 
 def _totals(facts: Facts) -> Totals:

@@ -36,7 +36,7 @@ def rows(known: Map) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 def figure(report: ReportInput) -> str:
     """The chart as HTML; empty where fewer than two prompt lengths were measured."""
-    known = report.assessment.map
+    known = report.map
     if known is None:
         return ""
     loads = [cell.load for cell in known.cells]

@@ -53,7 +53,7 @@ def _lines(report: ReportInput) -> Iterable[str]:
     if note := foreseen.note(report):
         yield from ("", f"## {foreseen.TITLE}", "", note, "")
         yield from table(foreseen.HEADS, foreseen.rows(report))
-    if known := report.assessment.map:
+    if known := report.map:
         yield from ("", f"## {maps.TITLE}", "", plain_of(maps.note(known)), "")
         yield from table(*maps.rows(known))
     yield from _levels(report)

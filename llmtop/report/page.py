@@ -107,7 +107,7 @@ def _reasons(report: ReportInput) -> str:
 
 
 def _map(report: ReportInput) -> str:
-    known = report.assessment.map
+    known = report.map
     if known is None:
         return ""
     heads, found = maps.rows(known)
