@@ -44,7 +44,7 @@ from llmtop.analysis.soak import BY_ARRIVAL, drifts_of, leak, replicas
 from llmtop.analysis.spikes import recoveries_of
 from llmtop.analysis.tested import found
 from llmtop.analysis.votes import FAILING, NOTHING, SETTLED_S, ballots, elected, lasting, renewed
-from llmtop.analysis.whatif import steadied, what_ifs
+from llmtop.analysis.whatif import what_ifs
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
@@ -173,7 +173,6 @@ def assess(
     fewer: tuple[WhatIf, ...] = ()
     if not unknown and not judgement.void:
         fewer = what_ifs(current.levels, limits, slo, current.axis, shown, capacity, diagnosis)
-        fewer = steadied(previous.what_if, fewer) if previous is not None and _same_curve(previous, current) else fewer
     compared = None if unknown else comparison_of(curves, capacity, slo)
     if votes and diagnosis.bound is not Bound.NONE:
         diagnosis = msgspec.structs.replace(diagnosis, votes=(agreed, len(votes)))
@@ -296,7 +295,8 @@ def _verdicts(
 ) -> tuple[tuple[CliffVerdict, ...], CliffVerdict, int]:
     """All verdicts of this computation, the one to show, and the requests they rest on."""
     count = sum(level.n + level.errors for level in curve.levels)
-    known = previous if previous is not None and _same_curve(previous, curve) else None
+    same = previous is not None and bool(previous.curves) and previous.curves[-1].label == curve.label
+    known = previous if same else None
     if known is not None and known.cliffs and known.cliff.kind is not Kind.INSUFFICIENT:
         fresh = abs(count - known.judged_requests) >= NEW_REQUESTS
     else:
@@ -314,10 +314,6 @@ def _verdicts(
     if known is not None and known.cliffs:
         return verdicts, settled(known.cliff, _main(known.cliffs), raw), count
     return verdicts, raw, count
-
-
-def _same_curve(previous: Assessment, curve: MeasuredCurve) -> bool:
-    return bool(previous.curves) and previous.curves[-1].label == curve.label
 
 
 def _with_transients(verdict: CliffVerdict, curve: MeasuredCurve) -> CliffVerdict:

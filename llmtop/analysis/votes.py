@@ -97,7 +97,8 @@ def elected(shown: Diagnosis, votes: Sequence[Diagnosis], by_curve: Diagnosis) -
 
 
 def renewed(shown: Diagnosis, found: Diagnosis) -> Diagnosis:
-    """What was found; its advice stays as shown as long as it is the same but for figures that have hardly moved."""
+    """What was found; its advice stays as shown, and what that gives, while only its figures have moved, and hardly."""
     if shown.bound is not found.bound or shown.advice is None or found.advice is None:
         return found
-    return replace(found, advice=steady(shown.advice, found.advice))
+    advice = steady(shown.advice, found.advice)
+    return found if advice == found.advice else replace(found, advice=advice, prediction=shown.prediction)

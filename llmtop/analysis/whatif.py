@@ -16,7 +16,6 @@ import numpy as np
 from msgspec.structs import replace
 
 from llmtop.analysis.advice import misses
-from llmtop.analysis.display import steady
 from llmtop.analysis.judge import OWN, QUEUED, Limits, is_queued
 from llmtop.analysis.levels import EMPTY, FAINT_BELOW, Level
 from llmtop.analysis.service import MIN_SAMPLES, statistic
@@ -77,15 +76,6 @@ def what_ifs(
     told = advised or max(rows.values(), key=lambda each: each.users.value, default=None)
     if told is not None and now is not None and _agree(told, advised, diagnosis):
         rows[told.slots] = replace(told, text=fewer_slots(told, gate=limits.gate is not None))
-    return tuple(rows[slots] for slots in sorted(rows))
-
-
-def steadied(shown: Sequence[WhatIf], found: tuple[WhatIf, ...]) -> tuple[WhatIf, ...]:
-    """What was found; the one with the text stays as shown as long as only its figures have moved, and hardly."""
-    before, now = (next((each for each in rows if each.text), None) for rows in (shown, found))
-    if before is None or now is None or steady(before.text, now.text) != before.text:
-        return found
-    rows = {each.slots: each for each in found if each is not now} | {before.slots: before}
     return tuple(rows[slots] for slots in sorted(rows))
 
 

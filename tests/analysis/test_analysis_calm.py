@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from facts_by_hand import bins_of, facts_of, record
+from msgspec.structs import replace
 from virtual import VirtualSession, meta_of
 from wandering import wander
 
@@ -19,7 +20,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Chapter
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import Assessment, Bound, Capacity, CliffVerdict, Diagnosis, Kind, SloVerdict
+from llmtop.domain.verdicts import Assessment, Bound, Capacity, CliffVerdict, Diagnosis, Forecast, Kind, SloVerdict
 from llmtop.host import judging
 from llmtop.host.judging import RELIEF_S, WORDS_S, Judge
 from llmtop.meter.facts import Facts
@@ -69,9 +70,13 @@ def test_what_was_not_known_for_the_clients_sake_is_told() -> None:
 
 
 def test_the_advice_of_a_bound_stays_while_its_figures_hardly_move() -> None:
-    moved = Diagnosis(bound=Bound.QUEUE, evidence=("now",), advice="raise --max-num-seqs to about 44")
-    found = elected(QUEUE, [moved] * 3, NOTHING)
+    gives, other = (Forecast(capacity_now=30.0, capacity_then=then) for then in (50.0, 54.0))
+    shown = replace(QUEUE, prediction=gives)
+    moved = Diagnosis(bound=Bound.QUEUE, evidence=("now",), advice="raise --max-num-seqs to about 44", prediction=other)
+    found = elected(shown, [moved] * 3, NOTHING)
     assert (found.advice, found.evidence) == (QUEUE.advice, ("now",))
+    assert found.prediction == gives, "what is told beside an advice is told of the same one"
+    assert elected(shown, [replace(moved, advice=QUEUE.advice)] * 3, NOTHING).prediction == other
 
 
 def test_a_sentence_stands_while_its_figures_are_within_a_fifth() -> None:

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from advising import SERVERS, Server, predicted, ramp, true_capacity
-from msgspec import structs
 from virtual import VirtualSession
 
 from llmtop.analysis import Level, Limits, assess
 from llmtop.analysis.advice import advised
 from llmtop.analysis.capacity import capacity_of
+from llmtop.analysis.foreseen import Seer, Wish
+from llmtop.analysis.grounds import grounds_of_levels
 from llmtop.analysis.judge import judge
 from llmtop.analysis.service import WAIT_TAIL
-from llmtop.analysis.whatif import NEAR, steadied, what_ifs
+from llmtop.analysis.whatif import NEAR, what_ifs
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment, Bound, Capacity, CliffVerdict, Diagnosis, Forecast, Kind, Turn, WhatIf
@@ -203,14 +204,20 @@ def test_nobody_is_promised_past_the_load_from_which_requests_fail() -> None:
     assert max(row.users.high for row in told(fault, Limits(max_num_seqs=64), diagnosis=NOTHING)) > 40
 
 
-def test_what_is_said_stays_while_only_its_figures_move_a_little() -> None:
-    rows = told(levels_of(LOADS, most=64), Limits(max_num_seqs=64), diagnosis=NOTHING)
-    said = next(row for row in rows if row.text)
-    text = said.text.replace("32", "33")
-    moved = tuple(structs.replace(row, slots=33, text=text) if row is said else row for row in rows)
-    assert said in steadied(rows, moved)
-    assert steadied((), rows) == rows
-    assert steadied(rows, ()) == ()
+def test_the_twin_of_the_same_levels_does_not_contradict_it() -> None:
+    """One counts what was measured, the other fits it: their intervals meet wherever both speak."""
+    levels = [
+        dataclasses.replace(each, prompt_tokens=192.0, output_tokens=float(TOKENS))
+        for each in levels_of(LOADS, most=64)
+    ]
+    grounds, seer = grounds_of_levels(levels, "concurrency", slots=64), Seer()
+    rows = [row for row in told(levels, Limits(max_num_seqs=64), diagnosis=NOTHING) if row.slots >= 16]
+    assert len(rows) == 4
+    for row in rows:
+        foreseen = seer.ask(grounds, Wish(settings=(("max_num_seqs", float(row.slots)),)), SLO).users
+        assert foreseen is not None
+        assert foreseen.low <= row.users.high + 1
+        assert row.users.low <= foreseen.high + 1
 
 
 @pytest.mark.parametrize("void", ["", "late", "fails", "rate"])
