@@ -194,15 +194,25 @@ def _missed(below: MapEdge, inner: MapEdge, above: MapEdge) -> float:
     return abs(told.value / max(1e-9, inner.users.value) - 1)
 
 
+def _holds(level: Level, slo: Slo) -> bool | None:
+    return level.remembered(("held", slo), partial(judge_level, level, slo)).ok
+
+
 def cells_of(row: Row, slo: Slo) -> tuple[MapCell, ...]:
     """The levels of a row as cells. One with too few requests to prove that it holds does where a higher one did."""
-    answers = {level.load: judge_level(level, slo).ok for level in row.curve.levels}
+    answers = {level.load: _holds(level, slo) for level in row.curve.levels}
     fails = min((load for load, ok in answers.items() if ok is False), default=math.inf)
     sure = max((load for load, ok in answers.items() if ok and load < fails), default=0.0)
-    return tuple(_cell(row, level, slo, answers[level.load], level.load < sure) for level in row.curve.levels)
+    return tuple(
+        level.remembered(
+            ("cell", slo, row.prompt_tokens, level.load < sure),
+            partial(_cell, row.prompt_tokens, level, slo, answers[level.load], level.load < sure),
+        )
+        for level in row.curve.levels
+    )
 
 
-def _cell(row: Row, level: Level, slo: Slo, ok: bool | None, below: bool) -> MapCell:
+def _cell(prompt_tokens: int, level: Level, slo: Slo, ok: bool | None, below: bool) -> MapCell:
     near = any(
         (value := _figure(level, target)) is not None and value > target.warn_at
         for target in slo.felt
@@ -220,7 +230,7 @@ def _cell(row: Row, level: Level, slo: Slo, ok: bool | None, below: bool) -> Map
 
     return MapCell(
         load=level.load,
-        prompt_tokens=row.prompt_tokens,
+        prompt_tokens=prompt_tokens,
         n=max(1, level.n + level.errors),
         stand=stand,
         ttft_p95_ms=tail_ms(SloTarget("ttft", math.inf, "p95")),

@@ -97,6 +97,12 @@ class Imagine(Struct, frozen=True, tag=True):
     """By the names of `domain.settings`: `max_num_seqs`, `num_gpu_blocks`."""
 
 
+class ShowMap(Struct, frozen=True, tag=True):
+    """Tell the map, too, as long as somebody looks at it."""
+
+    on: bool = True
+
+
 class Export(Struct, frozen=True, tag=True):
     """Write the reports of the run file."""
 
@@ -112,6 +118,7 @@ Command = (
     | Seek
     | Steer
     | Imagine
+    | ShowMap
     | Export
     | Note
     | Seen

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from msgspec.structs import replace
 
-from llmtop.domain.commands import Command, Export, Imagine, Pilot, Quit, SetLoad, Steer, StopLoad
+from llmtop.domain.commands import Command, Export, Imagine, Pilot, Quit, SetLoad, ShowMap, Steer, StopLoad
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.domain.shown import Answer, Shown
@@ -127,6 +127,8 @@ class Host:
                 self._steer(by, on)
             case Imagine(settings):
                 self._judge.imagined = settings
+            case ShowMap(on):
+                self._judge.maps = on
             case Export():
                 self._export_thread = threading.Thread(target=self._export, name="export", daemon=True)
                 self._export_thread.start()

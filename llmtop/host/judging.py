@@ -59,7 +59,10 @@ class Judge:
         self._asked: tuple[tuple[str, float], ...] = ()
         """Settings that the last opinion tells of."""
         self._words_s = 0.0
+        self.maps = False
+        """Whether somebody looks at the map."""
         self._mapper: Mapper | None = None
+        self._mapped_s: float | None = None
 
     def __call__(self, facts: Facts, meta: RunMeta, *, full: bool | None = None) -> Assessment:
         """All opinions over the facts so far. `full` None: with intervals every `FULL_EVERY_S` of the run."""
@@ -85,7 +88,7 @@ class Judge:
 
             fresh = with_baselines(fresh, sides, facts, meta)
         if self._foresees:
-            fresh = replace(fresh, map=self._mapped(facts, meta) if full or said is None else said.map)
+            fresh = replace(fresh, map=self._mapped(facts, meta, said, anew=full))
             fresh = replace(fresh, foreseen=self._foreseen(facts, meta, anew=full))
         self._said = self._calm(said, fresh) if live else fresh
         self._full = full
@@ -93,15 +96,24 @@ class Judge:
 
     def imagine(self, facts: Facts, meta: RunMeta) -> Assessment | None:
         """The last opinion, with what is foreseen of the settings that are asked about now; None: there is none yet."""
-        asked = self.imagined
-        if self._said is not None and self._asked != asked:
+        asked, said = self.imagined, self._said
+        if said is not None and self._asked != asked:
             self._asked = asked
-            self._said = replace(self._said, foreseen=self._foreseen(facts, meta, anew=False))
-        return self._said
+            said = replace(said, foreseen=self._foreseen(facts, meta, anew=False))
+        if said is not None and self.maps and said.map is None and self._mapped_s != facts.t_s:
+            said = replace(said, map=self._mapped(facts, meta, None, anew=True))
+        self._said = said
+        return said
 
-    def _mapped(self, facts: Facts, meta: RunMeta) -> Map | None:
-        from llmtop.analysis.mapper import Mapper  # late: the first picture does not wait for it
+    def _mapped(self, facts: Facts, meta: RunMeta, said: Assessment | None, *, anew: bool) -> Map | None:
+        """At the end, and while somebody looks at it; of many prompt lengths it costs as much as all else."""
+        if not self.maps and meta.ended_s is None:
+            return None
+        if said is not None and said.map is not None and not anew:
+            return said.map
+        from llmtop.analysis.mapper import Mapper
 
+        self._mapped_s = facts.t_s
         self._mapper = self._mapper or Mapper(self.slo, self._ledger)
         return self._mapper.map(facts, meta)
 

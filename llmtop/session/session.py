@@ -27,6 +27,7 @@ from llmtop.domain.commands import (
     SetKnob,
     SetLoad,
     SetRecording,
+    ShowMap,
     Steer,
     StopLoad,
 )
@@ -695,7 +696,7 @@ class Session:
             case SetKnob() | InjectFault():
                 # A server that hangs must not keep the next command waiting, which may be to stop the load.
                 self._spawn(self._turn(command))
-            case Seek() | Steer() | Imagine() | Export() | Seen() | Quit():
+            case Seek() | Steer() | Imagine() | ShowMap() | Export() | Seen() | Quit():
                 pass
 
     def _put_behind(self, point: LoadPoint) -> None:

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from textual.widgets import Static
 
-from llmtop.domain.commands import Steer, StopLoad
+from llmtop.domain.commands import ShowMap, Steer, StopLoad
 from llmtop.domain.steering import Steering
 from llmtop.domain.verdicts import Capacity, Map, MapCell, MapEdge
 from llmtop.tui.app import LlmtopApp
@@ -131,10 +131,10 @@ async def test_the_map_is_read_with_arrows_and_only_s_explores(cockpit):
         await pilot.press("left", "up", "enter", "right", "right")
         await pilot.pause()
         assert rows(app, "map-picture") != before
-        assert app.host.sent == []
+        assert app.host.sent == [ShowMap()]
         await pilot.press("s")
         await pilot.pause()
-        assert app.host.sent == [Steer("map")]
+        assert app.host.sent == [ShowMap(), Steer("map")]
         assert "exploring the map" in rows(app, "map-picture")[-1]
         app.host.now = replace(app.host.now, steering=Steering(True, "map: 24 users x 768 tokens", "map"))
         app.tick()
@@ -142,7 +142,9 @@ async def test_the_map_is_read_with_arrows_and_only_s_explores(cockpit):
         assert "stop exploring" in rows(app, "map-keys")[0]
         await pilot.press("s")
         await pilot.pause()
-    assert app.host.sent == [Steer("map"), Steer("map", on=False)]
+        await pilot.press("escape")
+        await pilot.pause()
+    assert app.host.sent == [ShowMap(), Steer("map"), Steer("map", on=False), ShowMap(False)]
 
 
 @pytest.mark.faults
@@ -153,11 +155,11 @@ async def test_after_a_stop_the_map_asks_before_it_explores(cockpit, monkeypatch
     async with app.run_test(size=SIZES[0]) as pilot:
         await pilot.press("n", "x", "s")
         await pilot.pause()
-        assert app.host.sent == [StopLoad()]
+        assert app.host.sent == [ShowMap(), StopLoad()]
         assert "Enter lets the exploration start it" in rows(app, "map-picture")[-1]
         await pilot.press("enter")
         await pilot.pause()
-    assert app.host.sent == [StopLoad(), Steer("map")]
+    assert app.host.sent[:3] == [ShowMap(), StopLoad(), Steer("map")]
 
 
 @pytest.mark.faults

@@ -7,10 +7,12 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from llmtop.domain.commands import ShowMap
 from llmtop.domain.frame import Frame
 from llmtop.domain.verdicts import Assessment, Map
 from llmtop.tui.screens.overlay import Overlay
 from llmtop.tui.widgets.line import Line, Lines
+from llmtop.tui.widgets.messages import Commanded
 from llmtop.view import lines
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
@@ -50,6 +52,12 @@ class MapScreen(Overlay):
     def compose(self) -> ComposeResult:
         yield self._picture
         yield self._keys
+
+    def on_mount(self) -> None:
+        self.app.post_message(Commanded(ShowMap()))
+
+    def on_unmount(self) -> None:
+        self.app.post_message(Commanded(ShowMap(False)))
 
     def tell(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
         self._last = (frame, assessment, condition)
