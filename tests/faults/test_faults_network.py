@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -122,7 +122,15 @@ def test_ctrl_c_is_heard_while_an_answer_drips(home: Path, path: str, command: t
     is_bounded(ended, 130, limit_s=5.0, memory_mb=2.5 * MEMORY_MB)
 
 
-ODD: dict[str, bytes] = {
+Body = bytes | Callable[[], bytes]
+"""Large ones are made by whoever asks for them: every process of a test run reads this file."""
+
+
+def made(body: Body) -> bytes:
+    return body() if callable(body) else body
+
+
+ODD: dict[str, Body] = {
     "nested deeply": b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "no UTF-8": b'{"data":[{"id":"m\xff"}]}',
     "no UTF-8 at all": b"\xff\xfe\x00\x01",
@@ -139,8 +147,10 @@ ODD: dict[str, bytes] = {
     "an empty list": b'{"data":[]}',
     "no list": b'{"data":{"id":"m"}}',
     "a text": b'"m"',
-    "100,000 models": json.dumps({"data": [{"id": f"m{i}", "owned_by": "vllm"} for i in range(100_000)]}).encode(),
-    "a million values": b'{"data":[' + b"{}," * 1_200_000 + b"{}]}",
+    "100,000 models": lambda: json.dumps(
+        {"data": [{"id": f"m{i}", "owned_by": "vllm"} for i in range(100_000)]}
+    ).encode(),
+    "a million values": lambda: b'{"data":[' + b"{}," * 1_200_000 + b"{}]}",
     "a key twice": b'{"data":1,"data":[{"id":"m","id":"n"}]}',
 }
 
@@ -149,23 +159,26 @@ ODD: dict[str, bytes] = {
     "name", [pytest.param(name, marks=() if name == "nested deeply" else pytest.mark.faults) for name in ODD]
 )
 def test_an_odd_list_of_models_makes_no_traceback(home: Path, name: str) -> None:
-    with serving({"/v1/models": says(200, ODD[name])}) as server:
+    with serving({"/v1/models": says(200, made(ODD[name]))}) as server:
         ended = tried("doctor", server.url, home=home)
     is_bounded(ended, 0, 3, limit_s=20)
 
 
-BIG_PAGES: dict[str, bytes] = {
-    "10 MB": METRICS + b"foreign_total 1\n" * 650_000,
-    "100,000 label sets": METRICS
-    + b"".join(b'vllm:num_requests_running{engine="%d"} 1\n' % number for number in range(100_000)),
-    "4 MB of foreign lines": METRICS + b"".join(b'foreign_total{a="%d"} 1\n' % number for number in range(140_000)),
+BIG_PAGES: dict[str, Body] = {
+    "10 MB": lambda: METRICS + b"foreign_total 1\n" * 650_000,
+    "100,000 label sets": lambda: (
+        METRICS + b"".join(b'vllm:num_requests_running{engine="%d"} 1\n' % number for number in range(100_000))
+    ),
+    "4 MB of foreign lines": lambda: (
+        METRICS + b"".join(b'foreign_total{a="%d"} 1\n' % number for number in range(140_000))
+    ),
 }
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", BIG_PAGES)
 def test_a_page_of_metrics_is_read_or_done_without(home: Path, name: str) -> None:
-    with serving({"/metrics": says(200, BIG_PAGES[name], kind="text/plain"), **SLOWLY}) as server:
+    with serving({"/metrics": says(200, made(BIG_PAGES[name]), kind="text/plain"), **SLOWLY}) as server:
         ended = tried("run", "smoke", server.url, *RUN, home=home)
     is_bounded(ended, *DONE, limit_s=20, memory_mb=2.5 * MEMORY_MB)
 
