@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tarfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -28,6 +29,7 @@ def _table_of(name: str) -> Dialect:
     return DIALECT_OF[name.partition("/")[0]]
 
 
+@cache
 def _figures(name: str) -> PageValues:
     return PageReader(DIALECTS[_table_of(name)]).read(FILES[name])
 
