@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from itertools import pairwise
 
 import pytest
@@ -64,9 +65,10 @@ def midpoint_integral(plan: LoadPlan, until_s: float, steps: int = 20_000) -> fl
 @settings(max_examples=40)
 def test_constant_pacing_sends_the_integral_of_the_plan(plan: LoadPlan) -> None:
     pacer = Pacer(plan)
+    times = sends(Pacer(plan), plan.duration_s)
     for share in (0.3, 0.7, 1.0):
         until_s = share * plan.duration_s
-        assert abs(len(sends(Pacer(plan), until_s)) - pacer.integral(until_s)) <= 1
+        assert abs(bisect_left(times, until_s) - pacer.integral(until_s)) <= 1
         assert abs(pacer.arrivals(until_s) - pacer.integral(until_s)) <= 1
 
 
@@ -78,7 +80,7 @@ def test_the_integral_is_that_of_the_target(plan: LoadPlan) -> None:
 
 
 @given(rate_plans(burstiness=0.5), st.integers(0, 5))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_sends_never_go_back_in_time_and_ask_the_same_whatever_the_order(plan: LoadPlan, seed: int) -> None:
     pacer = Pacer(plan, seed)
     times = sends(pacer, plan.duration_s)

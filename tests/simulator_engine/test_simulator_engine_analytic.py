@@ -103,7 +103,7 @@ def test_tensor_parallelism_pays_for_its_all_reduces() -> None:
     assert two.config.num_gpu_blocks > 2 * one.config.num_gpu_blocks
 
 
-@pytest.mark.parametrize(("load", "count"), [(0.3, 20_000), (0.5, 20_000), (0.8, 50_000)])
+@pytest.mark.parametrize(("load", "count"), [(0.3, 10_000), (0.5, 10_000), (0.8, 50_000)])
 def test_one_slot_is_an_m_d_1_queue(load: float, count: int) -> None:
     """Against Lindley's recursion on the same arrivals, and the mean wait ρ·D/(2·(1-ρ)) within 3 %."""
     preset = quiet("laptop", max_num_seqs=1, async_scheduling=False, enable_prefix_caching=False)
