@@ -113,7 +113,7 @@ def grounds_of_levels(
     Args:
         prompt_tokens, output_tokens: mean lengths of the requests, where the levels do not tell them.
     """
-    usable = [level for level in levels if level.n and not level.broken]
+    usable = [level for level in levels if level.n >= SHOWN_FROM and not level.broken]
     found = [each for level in usable if (each := measured_of(level, axis, slots, 0.0, prompt_tokens, output_tokens))]
     return Grounds(
         levels=tuple(found),

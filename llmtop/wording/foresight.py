@@ -20,7 +20,7 @@ FAILING = "all requests fail"
 CUT = "the server cuts the prompts"
 BUFFERED = "the path holds tokens back, so that TTFT and TPOT are void"
 CLIENT = CLIENT_SLOW
-UNTOLD = "no level tells TTFT, TPOT and the tokens of prompts and answers"
+UNTOLD = "no level tells TTFT, TPOT and the tokens of prompts and answers (--prompt-tokens, --output-tokens)"
 """Why there is no twin of what was measured."""
 BLOCKS_UNKNOWN = "the server does not tell how many tokens a KV block has: say the size in tokens, kv_tokens"
 

@@ -183,6 +183,7 @@ def test_two_loads_make_no_twin_and_the_sentence_says_what_would(seer: Seer) -> 
 def test_a_table_without_tokens_says_which_figures_it_lacks() -> None:
     assert grounds_of_levels([level(8, prompt_tokens=None)], "concurrency").void == words.UNTOLD
     assert not grounds_of_levels([level(8, prompt_tokens=None)], "concurrency", prompt_tokens=192).void
+    assert not grounds_of_levels([level(8, n=3, prompt_tokens=None)], "concurrency").void, "few requests are no level"
 
 
 # -- what it says -----------------------------------------------------------------------------------------------------
