@@ -113,7 +113,10 @@ class Routed:
         wish: dict[str, Any] = {knob.sent: value}
         if self._route.within is not None:
             wish = {self._route.within: wish}
-        answer = await control(self._endpoint, self._route.method, self._route.turn, wish)
+        try:
+            answer = await control(self._endpoint, self._route.method, self._route.turn, wish)
+        except EndpointError as error:
+            raise type(error)(error.url, refused_text(name, value, None, error.problem)) from None
         if isinstance(answer, list) and False in answer:
             engine = answer.index(False) if len(answer) > 1 else None
             raise EndpointUnusable(url, refused_text(name, value, engine, ""))

@@ -20,7 +20,18 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Chapter
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import Assessment, Bound, Capacity, CliffVerdict, Diagnosis, Forecast, Kind, SloVerdict
+from llmtop.domain.verdicts import (
+    Assessment,
+    Bound,
+    Capacity,
+    CliffVerdict,
+    Diagnosis,
+    Forecast,
+    Interval,
+    Kind,
+    SloVerdict,
+    WhatIf,
+)
 from llmtop.host import judging
 from llmtop.host.judging import RELIEF_S, WORDS_S, Judge
 from llmtop.meter.facts import Facts
@@ -249,3 +260,11 @@ def test_words_stay_calm_while_a_hand_wanders() -> None:
     assert not found.foreign_bounds
     assert found.is_right(found.said[-1])
     assert found.said[-1].diagnosis.bound is Bound.QUEUE
+
+
+def test_what_fewer_slots_give_stays_with_the_words_that_are_shown() -> None:
+    rows = tuple(
+        WhatIf(slots=slots, users=Interval(50.0, 45.0, 55.0), text=f"with {slots} slots") for slots in (32, 33)
+    )
+    said, fresh = (replace(line(1.0, text), what_if=(row,)) for text, row in zip(("a", "b"), rows, strict=True))
+    assert judging._with_words_of(said, fresh).what_if == said.what_if

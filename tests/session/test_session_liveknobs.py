@@ -136,10 +136,21 @@ async def test_a_server_that_hangs_does_not_hold_a_run_up(served: Any, monkeypat
     over.set()
 
 
+async def test_a_refusal_says_what_was_wanted(served: Any) -> None:
+    config = {"max_num_running_seqs": 16, "max_num_seqs": 16}
+    for answer, why in (
+        ((403, b'{"detail": "not allowed"}'), "status 403: not allowed"),
+        ((200, b"ok"), "no JSON: ok"),
+    ):
+        bank = await looked(served({("GET", CONFIG): config, ("PATCH", CONFIG): answer}))
+        with pytest.raises(EndpointUnusable, match=f"the server did not take max_num_seqs 4 .{why}."):
+            await bank.turn(SetKnob("max_num_seqs", 4.0))
+
+
 async def test_a_server_that_is_gone_refuses_a_turn_in_words(served: Any) -> None:
     with little(settings({"max_num_running_seqs": 16, "max_num_seqs": 16})) as server:
         bank = await looked(server)
-    with pytest.raises(EndpointUnreachable):
+    with pytest.raises(EndpointUnreachable, match=r"the server did not take max_num_seqs 4 \(connection refused"):
         await bank.turn(SetKnob("max_num_seqs", 4.0))
     assert bank.knobs == {"max_num_seqs": 16}
 
