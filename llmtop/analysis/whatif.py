@@ -215,7 +215,7 @@ def _figures(level: Level) -> _Figures:
     tpot_s, e2e_s = level.samples("tpot"), level.samples("e2e")
     return _Figures(
         tpot_p95_s=float(np.quantile(tpot_s, 0.95)) if len(tpot_s) >= FAINT_BELOW else None,
-        spread=float(e2e_s.std() / e2e_s.mean()) if len(e2e_s) else 0.0,
+        spread=float(e2e_s.std() / e2e_s.mean()) if e2e_s.any() else 0.0,
     )
 
 

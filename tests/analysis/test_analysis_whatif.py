@@ -178,6 +178,50 @@ def test_levels_that_are_no_measure_of_the_server_tell_nothing(change: dict[str,
     assert told(levels, Limits(max_num_seqs=64), slo, NOTHING) == ()
 
 
+def odd_level(random: np.random.Generator) -> Level:
+    """A load with few or many requests, times missing or zero, and gauges that are missing or contradict it."""
+    n, load = int(random.choice([0, 20, 60, 200])), float(random.choice([0.4, 1, 2, 7.9, 8, 16, 64, 1000]))
+
+    def column(scale: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        values = random.lognormal(0, random.choice([0, 0.1, 1]), n) * scale * random.choice([0, 1, 1, 1])
+        return np.where(random.random(n) < random.choice([0, 0, 0.5]), np.nan, values)
+
+    def maybe(*values: float) -> float | None:
+        return None if random.random() < 0.3 else float(random.choice(values))
+
+    return Level(
+        load,
+        ttft_s=column(0.1),
+        tpot_s=column(0.02),
+        e2e_s=column(1.0),
+        errors=int(random.choice([0, 0, 0, 3])),
+        output_tokens_per_s=maybe(0.0, 5.0, 100 * load),
+        running=maybe(0.0, load / 2, load, load),
+        waiting=maybe(0.0, 1.0, load / 2),
+    )
+
+
+def test_of_odd_levels_figures_are_ordered_and_finite_or_not_told() -> None:
+    random, rows = np.random.default_rng(3), 0
+    for _ in range(120):
+        levels = [odd_level(random) for _ in range(int(random.integers(0, 9)))]
+        limits = Limits(max_num_seqs=random.choice([None, 0.0, 1.0, 46.0]), max_concurrency=int(random.choice([1, 64])))
+        advice = (
+            promises(float(random.choice([0.5, 8, 30])), float(random.choice([0, 50])))
+            if random.random() < 0.5
+            else NOTHING
+        )
+        found = what_ifs(levels, limits, SLO, "concurrency", CliffVerdict(kind=Kind.NONE), Capacity(), advice)
+        for row in found:
+            figures = (row.tpot_p95_ms, row.output_tokens_per_s, row.users_change, row.tokens_change)
+            assert row.users.low <= row.users.value <= row.users.high <= limits.max_concurrency
+            assert all(figure is None or np.isfinite(figure) for figure in figures)
+        assert [row.slots for row in found] == sorted({row.slots for row in found})
+        assert sum(bool(row.text) for row in found) <= 1
+        rows += len(found)
+    assert rows > 20
+
+
 @pytest.mark.parametrize("bound", [Bound.CLIENT, Bound.NETWORK])
 def test_where_the_client_or_the_way_binds_nothing_is_told(bound: Bound) -> None:
     levels, limits = levels_of(LOADS, most=64), Limits(max_num_seqs=64)
