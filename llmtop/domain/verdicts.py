@@ -461,10 +461,13 @@ class Map(Struct, frozen=True, kw_only=True):
         """The contour at a length between two that were measured: what a user costs grows in a straight line with the
         prompt, so that 1 / users does. None outside."""
         known = [edge for edge in self.contour if edge.users is not None]
+        own = next((edge.users for edge in known if edge.prompt_tokens == prompt_tokens), None)
+        if own is not None:
+            return own
         for below, above in itertools.pairwise(known):
-            if below.prompt_tokens <= prompt_tokens <= above.prompt_tokens:
+            if below.prompt_tokens < prompt_tokens < above.prompt_tokens:
                 return _along(below, above, prompt_tokens)
-        return next((edge.users for edge in known if edge.prompt_tokens == prompt_tokens), None)
+        return None
 
 
 def _along(below: MapEdge, above: MapEdge, prompt_tokens: float) -> Interval:

@@ -70,7 +70,7 @@ class LlmtopApp(App[None]):
         Binding("s", "search", "start or stop the search", tooltip="search", id="app.search"),
         Binding("h", "edge", "hold the latency limits", tooltip="hold", id="app.edge"),
         Binding("w", "why", "why: behind the verdict", tooltip="why", id="app.why"),
-        Binding("n", "map", "the map: users by prompt length", tooltip="map", id="app.map"),
+        Binding("n", "map", "users by prompt length", tooltip="map", id="app.map"),
         Binding("b", "big", "the answer in big digits", tooltip="big", id="app.big"),
         Binding("e", "export", "export a report", tooltip="export", id="app.export"),
         Binding("t", "next_theme", "next theme", tooltip="theme", id="app.theme"),
