@@ -115,6 +115,7 @@ class Explorer:
         self._given_up: set[int] = set()
         self._map: Map | None = None
         self._ended: str | None = None
+        self._home = False
         self._begun = self._told = False
         """Whether the marks of its beginning and its end were told."""
 
@@ -132,6 +133,9 @@ class Explorer:
         """Look at the facts so far and say which load is wanted now. To be asked every 100 ms to 1 s."""
         if self._ended is None:
             self._advance(facts, now_s)
+        if self._leads_home():
+            home = SetLoad(self._base.at("concurrency", 0), "map")
+            return Step(want=home, phase="confirm", done_levels=self._levels, text=words.ENDING)
         if self._ended is not None or self._window is None:
             text = words.explored_text(self._map, self._levels, self._ended or "")
             marks = () if self._told else (f"map: {text}",)
@@ -144,6 +148,13 @@ class Explorer:
         marks = () if self._begun else (words.begins_text(self.lengths),)
         self._begun = True
         return Step(want=SetLoad(point, "map"), phase=phase, done_levels=self._levels, text=text, marks=marks)
+
+    def _leads_home(self) -> bool:
+        """Whether the load is still to be given back with the prompts that it had, so that verdicts are about those."""
+        if self._ended in (None, words.TAKEN, words.CHANGED) or self._window is None or self._home:
+            return False
+        self._home = True
+        return self._window.point.prompt_tokens != self._base.prompt_tokens
 
     # ── One load ──────────────────────────────────────────────────────────────────────────────────────────────────
 

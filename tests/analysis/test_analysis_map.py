@@ -147,6 +147,7 @@ def test_an_exploration_finds_the_contour_within_ten_percent() -> None:
     assert explorer.levels == len({point for point in server.levels if point[1]})
     assert known.band is not None
     assert known.band <= SURE
+    assert server.point == BASE, "the prompts are as long as they were"
     assert marks == ["map: exploring 50, 200, 800 prompt tokens", f"map: {step.text}"]
     assert f"{known.contour[-1].users and known.contour[-1].users.value:.0f} users at 800 tokens" in step.text
 

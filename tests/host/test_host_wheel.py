@@ -8,8 +8,9 @@ import time
 
 import pytest
 from host_fakes import BASE, CONNECTED, FakeLink
+from msgspec.structs import replace
 
-from llmtop.domain.commands import Command, Note, SetLoad, Steer, StopLoad
+from llmtop.domain.commands import AddMark, Command, Note, SetLoad, Steer, StopLoad
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch, LoadChange, RunMeta, SearchEnded, Told
 from llmtop.domain.samples import LoadBin
@@ -144,3 +145,28 @@ def test_what_a_search_has_tested_is_noted_before_it_goes_on() -> None:
     assert not answer.refused
     assert answer.text.startswith("search ended: ")
     assert str(max(level.load for level in tested if not level.failed)) in answer.text  # type: ignore[union-attr]
+
+
+def test_an_exploration_tells_its_beginning_and_its_end_in_marks() -> None:
+    link = AnsweringLink()
+    host = Host(link, Slo(), clock=iter(range(1 << 30)).__next__)
+    host._judge = Unjudged()  # type: ignore[assignment]
+    host.step()
+    host.send(Steer("map"))
+    host.step()
+    (load,) = [command for command in link.sent if isinstance(command, SetLoad)]
+    assert load.reason == "map"
+    assert load.point.prompt_tokens == BASE.prompt_tokens
+    assert host.shown().steering.by == "map"
+    host.send(SetLoad(BASE))
+    marks = [command.text for command in link.sent if isinstance(command, AddMark)]
+    assert marks == ["map: exploring 32, 128 prompt tokens", "map: the exploration ends: the wheel is yours"]
+    assert not [command for command in link.sent if isinstance(command, Note)], "no search has ended"
+    host.send(Steer("map"))
+    link.shown = replace(link.shown, target=BASE.at("rate", 2.0))
+    host.send(SetLoad(BASE))
+    host.send(Steer("map"))
+    answer = host.shown().answer
+    assert answer is not None
+    assert answer.refused
+    assert "explored by users" in answer.text
