@@ -1,9 +1,10 @@
 """How control at the edge of the limits finds and keeps it, in virtual time: `bench_hold.py [SEEDS] [SERVER ...]`.
 
-Prints for each server and start, over the seeds: the capacity at the SLO as `predict` has it, from where latency turns,
-seconds until the load is within [0.85, 1.0] of that capacity, the share of the rest of the run that it is (and within
-[0.85, 1.1]), the longest time above 1.1 after it was first below, and the users held, over the capacity and over the
-turn. `slots 32 to 64` turns the slots of a laptop that is held: seconds from the turn on.
+Prints for each server and start, over the seeds: the capacity at the SLO as `predict` has it, seconds until the load is
+within [0.85, 1.0] of that capacity, the share of the rest of the run that it is (and within [0.85, 1.1]), the longest
+time above 1.1 after it was first below, the users held, also over the capacity, and the load from which latency turns
+as the hold has it (--: nothing waits there). `laptop, slots 32 to 64` turns the slots of a laptop that is held: seconds
+from the turn on.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ SERVERS: dict[str, tuple[str, dict[str, int], str, int, int]] = {
     "laptop, ttft 300 ms": ("laptop", {}, "ttft_p95<300ms", 192, 64),
     "h100 8b, 64 slots": ("h100-llama-3.1-8b", {"max_num_seqs": 64}, SLO, 192, 64),
     "a100 phi, 96 slots": ("a100-phi-4-mini", {"max_num_seqs": 96}, SLO, 512, 128),
+    "laptop, e2e 6 s": ("laptop", {}, "e2e_p95<6s", 192, 64),
     "4090 8b, tpot": ("rtx4090-llama-3.1-8b", {}, SLO, 192, 64),
     "l4 8b, kv": ("l4-llama-3.1-8b", {}, "ttft_p95<5s,tpot_p95<200ms", 512, 128),
 }
@@ -53,6 +55,8 @@ class Course(Struct, frozen=True):
 
     looks: tuple[tuple[float, int], ...]
     marks: tuple[tuple[float, str], ...]
+    turns_at: float | None
+    """From where requests wait, as the hold has seen it."""
 
     def enters_s(self, capacity: float, since_s: float = 0.0) -> float | None:
         low, high = BAND
@@ -120,7 +124,7 @@ def held(name: str, start: int, seed: int, run_s: float = RUN_S, turn: tuple[flo
         marks += [(t_s, mark) for mark in step.marks]
         session.command(step.point, "hold")
         session.run_until(DWELL_S + t_s + LOOK_S)
-    return Course(tuple(looks), tuple(marks))
+    return Course(tuple(looks), tuple(marks), hold._turns_at)
 
 
 def shown(name: str, capacity: int, start: str, courses: Sequence[Course], since_s: float = 0.0) -> None:
@@ -133,11 +137,13 @@ def shown(name: str, capacity: int, start: str, courses: Sequence[Course], since
     ]
     over = max(course.over_s(capacity, since_s) for course in courses)
     users = [n for course in courses for t, n in course.looks if t >= max(120.0, since_s + 60.0)]
+    turns = courses[0].turns_at
     enters = f"{median(late):5.1f} s (most {max(late):5.1f})" if known else "   never          "
     print(
         f"{name:20s} {capacity:4d}  from {start:7s} in band after {enters}  then {min(kept[0]):4.0%} (to 1.1: "
         f"{min(kept[1]):4.0%})  above 1.1 for {over:4.1f} s  holds {median(users):4.0f} "
-        f"= {median(users) / capacity:.2f} [{min(users) / capacity:.2f}, {max(users) / capacity:.2f}]",
+        f"= {median(users) / capacity:.2f} [{min(users) / capacity:.2f}, {max(users) / capacity:.2f}]"
+        f"  turns at {'--' if turns is None else f'{turns:.0f}'}",
         flush=True,
     )
 
