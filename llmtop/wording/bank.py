@@ -36,7 +36,7 @@ def past_startup(value: float, most: float) -> str:
 
 def past_slots(value: float, slots: float) -> str:
     """Of a gate, which stands for fewer slots and never for more."""
-    return f"{value:g} is more than the {slots:g} slots of the server, and a gate only goes down: {_NOT_SET}"
+    return f"{value:g}: the server has {slots:g} slots, a gate only goes down: {_NOT_SET}"
 
 
 def fixed(label: str, value: float) -> str:

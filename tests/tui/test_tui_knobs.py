@@ -83,7 +83,7 @@ async def test_above_the_servers_own_slots_a_value_is_asked_about_and_nothing_is
         await press(pilot, "k", "6", "4", "enter")
         assert asked(app) == [((SLOTS, 64.0),)]
         assert not gates(app)
-        assert "64 is more than the 32 slots of the server, and a gate only goes down" in row(app, "events")
+        assert "64: the server has 32 slots, a gate only goes down: asked about, not set" in row(app, "events")
         assert "○" in row(app, "knob-gate")
         assert "64 not set" in row(app, "knob-gate")
         assert says(app) == "max seqs 64 is asked about, not set · restart with --max-num-seqs 64"
