@@ -245,6 +245,37 @@ async def test_search(cockpit):
     assert app.host.sent == [Steer(), Steer(on=False)]
 
 
+async def test_hold(cockpit):
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("h")
+        assert "holding the latency limits" in row(app, "events")
+        app.host.now = replace(app.host.now, steering=Steering(True, "holding 31 (cliff ~32)", "hold"))
+        app.tick()
+        await pilot.pause()
+        assert "holding 31 (cliff ~32)" in row(app, "settings")
+        assert ("h", "end hold", "app.edge") in app.cockpit.offered()
+        await pilot.press("h")
+        assert "hold ends: the wheel is yours" in row(app, "events")
+        await pilot.press("s")
+        await pilot.pause()
+    assert app.host.sent == [Steer("hold"), Steer("hold", on=False), Steer("search")]
+
+
+async def test_hold_needs_a_live_run_and_lets_no_stopped_load_start_unasked(cockpit):
+    app = cockpit("replay")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("h")
+        assert "this is a replay: hold needs a live run" in row(app, "events")
+    assert app.host.sent == []
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("escape", "x", "h")
+        assert "the load was stopped: Enter lets hold start it" in row(app, "events")
+        await pilot.pause()
+    assert app.host.sent == [StopLoad()]
+
+
 async def test_an_export_is_asked_for_and_its_answer_is_shown_once(cockpit, settle):
     app = cockpit("loaded")
     async with app.run_test(size=SIZE) as pilot:
