@@ -17,7 +17,7 @@ from llmtop.analysis.foreseen import Seer, Wish
 from llmtop.analysis.grounds import grounds_of_levels
 from llmtop.analysis.judge import judge
 from llmtop.analysis.service import WAIT_TAIL
-from llmtop.analysis.whatif import NEAR, what_ifs
+from llmtop.analysis.whatif import NEAR, _seen, what_ifs
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment, Bound, Capacity, CliffVerdict, Diagnosis, Forecast, Kind, Turn, WhatIf
@@ -176,6 +176,27 @@ def test_levels_that_are_no_measure_of_the_server_tell_nothing(change: dict[str,
         levels = [dataclasses.replace(each, **{name: getattr(each, name)[:n] for name in cut}) for each in levels]
     levels = [dataclasses.replace(each, **change) for each in levels]  # type: ignore[arg-type]
     assert told(levels, Limits(max_num_seqs=64), slo, NOTHING) == ()
+
+
+@pytest.mark.parametrize(("spread", "roots"), [(0.03, 0.9), (0.9, 3.0 * 0.52)])
+def test_of_those_who_wait_so_many_roots_may_fail_and_more_where_answers_differ_in_length(
+    spread: float, roots: float
+) -> None:
+    """Of E2E that lies evenly within 0.9 of its mean the standard deviation is 0.52 of it."""
+    levels = [
+        dataclasses.replace(each, e2e_s=each.e2e_s.mean() * np.linspace(1 - spread, 1 + spread, each.n))
+        for each in levels_of(LOADS, most=64)
+    ]
+    row = next(row for row in told(levels, Limits(max_num_seqs=64), diagnosis=NOTHING) if row.slots == 24)
+    waiting = row.users.value - 24
+    assert row.users.value - row.users.low == pytest.approx(roots * waiting**0.5, rel=0.02)
+
+
+def test_a_tail_of_few_in_flight_is_known_by_how_many_requests_ended() -> None:
+    """Forty E2E of 32 in flight are that; of 4 they are 160 requests, as many as ten of 16 in flight."""
+    few, many = (_seen(level, 64, SLO).e2es for level in levels_of((4, 32), most=64))
+    assert few == pytest.approx(160 / 16)
+    assert many == pytest.approx(40.0)
 
 
 def odd_level(random: np.random.Generator) -> Level:
