@@ -129,7 +129,10 @@ def _legend(glyphs: Glyphs) -> Runs:
 
 def _picture(known: Map, picture: Picture, cursor: Cursor, glyphs: Glyphs) -> list[Runs]:
     here = cursor.place(picture)
-    labels = {picture.row(length): str(length) for length in known.lengths}
+    labels: dict[int, str] = {}
+    for length in known.lengths:  # lengths that share a row are told by the first, and that there are more
+        row = picture.row(length)
+        labels[row] = f"{labels[row].rstrip('+')}+" if row in labels else str(length)
     rows = []
     for row in range(picture.height):
         cells = _row(known, picture, row, glyphs)
@@ -204,12 +207,13 @@ def reading(known: Map, picture: Picture, cursor: Cursor) -> list[str]:
     """What the place under the cursor says: a level, what is foreseen or would make it known; contour and wall."""
     column, row = cursor.place(picture)
     load, length = picture.load(column), picture.length(row)
-    here = next((each for each in known.lengths if picture.row(each) == row), None)
-    held = [cell for cell in known.cells if cell.measured and cell.prompt_tokens == here]
+    there = [each for each in known.lengths if picture.row(each) == row]
+    here = there[0] if there else None
+    held = [cell for cell in known.cells if cell.measured and cell.prompt_tokens in there]
     at = min(held, key=lambda cell: abs(picture.column(cell.load) - column), default=None)
     length = float(here) if here is not None else length
     if at is not None and abs(picture.column(at.load) - column) <= 1:
-        told = [words.cell_text(at, known.axis)]
+        told, length = [words.cell_text(at, known.axis)], float(at.prompt_tokens)
     elif (found := _nearest(foreseen_at(known, length), load)) is not None:
         told = [words.cell_text(found, known.axis)]
     else:

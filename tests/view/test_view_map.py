@@ -125,3 +125,18 @@ def test_the_cursor_stays_on_the_picture() -> None:
         cursor = cursor.moved(1, 1, picture)
     assert cursor.place(picture) == (picture.width - 1, 0)
     assert cursor.moved(-1, -1, picture).place(picture) == (picture.width - 2, 1)
+
+
+def test_lengths_that_share_a_row_are_read_each_by_itself() -> None:
+    near = (192, 196)
+    cells = tuple(
+        MapCell(load=load, prompt_tokens=at, n=90, stand="ok") for at, load in zip(near, (8.0, 20.0), strict=True)
+    )
+    found = Map(cells=cells, contour=tuple(MapEdge(prompt_tokens=at, held=8.0) for at in near))
+    picture = picture_of(found, 80, 16)
+    assert picture.row(192) == picture.row(196)
+    assert sum("192+ ┤" in row for row in drawn(found, (80, 16))) == 1
+    for cell in cells:
+        column, row = picture.column(cell.load), picture.row(cell.prompt_tokens)
+        told = reading(found, picture, Cursor(column / (picture.width - 1), 1 - row / (picture.height - 1)))
+        assert f"{cell.load:.0f} users x {cell.prompt_tokens} tokens" in told[0]
