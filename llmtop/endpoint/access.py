@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,6 +21,11 @@ from llmtop.endpoint.proxies import Proxy, named_proxies, proxy_for
 from llmtop.endpoint.secret import HEADER_NAME, Secrets, basic_in, key_in, of_header, of_url
 from llmtop.endpoint.tls import context_for
 from llmtop.errors import UsageError
+
+if "sniffio" not in sys.modules and find_spec("sniffio") is None:
+    # httpcore tries to import it some ten times for every request, and where it is not there each of them searches all
+    # of sys.path, on the loop that measures: two fifths of what a request costs.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 KEEPALIVE_S = 4.0
 """vLLM closes idle connections after 5 s: never write into one that is about to be closed."""
