@@ -483,6 +483,23 @@ class TestWhatLevelsShow:
     def test_a_full_kv_cache_makes_requests_wait(self, usage: float, queued: bool) -> None:
         assert ready([replace(level(30), kv_usage=usage)], KNOWN)[0].queued == queued
 
+    @pytest.mark.parametrize(("over", "queued"), [(1.15, True), (1.05, False)])
+    def test_more_users_than_the_kv_cache_may_hold_wait(self, over: float, queued: bool) -> None:
+        held = 512 + 64 * 1.16 + 8
+        known = replace(KNOWN, kv_tokens=32 / over * held + 256)
+        assert ready([level(32)], known)[0].queued == queued
+
+    @pytest.mark.parametrize(
+        ("more", "tokens", "queued"), [(1.25, 1.02, True), (1.15, 1.02, False), (1.25, 1.08, False)]
+    )
+    def test_a_load_more_by_a_fifth_that_is_given_no_more_tokens_waits(
+        self, more: float, tokens: float, queued: bool
+    ) -> None:
+        low = replace(level(20), ttft_s=0.5, tpot_s=0.01, e2e_s=1.77, requests_per_s=20 / 1.77)
+        e2e_s = 1.77 * more / tokens
+        high = replace(low, load=20 * more, ttft_s=e2e_s - 1.27, e2e_s=e2e_s, requests_per_s=20 * more / e2e_s)
+        assert ready([low, high], replace(KNOWN, slots=None))[1].queued == queued
+
     @pytest.mark.parametrize(("later", "queued"), [(2.6, True), (2.4, False)])
     def test_first_tokens_that_come_much_later_wait(self, later: float, queued: bool) -> None:
         first, second = level(16), level(24)
