@@ -15,7 +15,7 @@ from llmtop.domain.load import Caps
 from llmtop.endpoint.probe import probe
 from llmtop.errors import UsageError
 from llmtop.session.bank import Bank
-from llmtop.wording.knobs import stands_text
+from llmtop.wording.knobs import GATE_STANDS, stands_text
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
         say(Path(__file__).with_name("knobs.txt").read_text(encoding="utf-8").rstrip())
         return YES
     bank = asyncio.run(_looked(endpoint_of(arguments, arguments.url), knobs_url_of(arguments)))
-    say(stands_text(bank.knobs, bank.most, bank.by) if bank.knobs else bank.none)
+    say(stands_text(bank.knobs, bank.most, bank.by) if bank.knobs else f"{bank.none}; {GATE_STANDS}")
     return YES if bank.knobs else NO
 
 

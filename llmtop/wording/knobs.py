@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from llmtop.wording.sentences import listed
 
 HOW = "`llmtop knobs` says how"
+GATE_STANDS = "--gate stands for fewer slots of any server"
 
 
 def none_text(title: str, could: bool, found: str = "") -> str:

@@ -59,7 +59,7 @@ def test_what_turns_is_yes_and_what_does_not_is_no(found: dict[str, Any], capsys
     assert found["url"] == "http://127.0.0.1:9999"
     found["knobs"] = "it turns nothing"
     assert main(["knobs", URL]) == 1
-    assert capsys.readouterr().out == "it turns nothing\n"
+    assert capsys.readouterr().out == "it turns nothing; --gate stands for fewer slots of any server\n"
     assert found["url"] is None
 
 
@@ -67,6 +67,7 @@ def test_what_turns_is_yes_and_what_does_not_is_no(found: dict[str, Any], capsys
     ("words", "says"),
     [
         (["knobs", URL, "--print"], "give one of them"),
+        (["knobs", "--knobs-url", URL], "give the URL of that server, too"),
         (["knobs", URL, "--knobs-url", "9475"], "--knobs-url 9475: write it like http://127.0.0.1:9475"),
         (["knobs", URL, "--knobs-url", "http://u:secret@h:x"], "nothing can be asked there"),
         (["run", "smoke", "--sim", "--knobs-url", URL], "the simulated engine turns its knobs itself"),
