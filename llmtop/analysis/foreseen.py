@@ -145,6 +145,10 @@ def _foreseen(twin: Twin, told: Foresight, asked: Asked, wish: Wish, slo: Slo) -
     if known.users is None and known.wall is not None:
         found = [words.wall_text(known.wall, axis)]
         found += [words.no_users_text(users.reason)] if isinstance(users, Outside) else []
+    edge = known.users or known.wall
+    there = None if edge is None else twin.at(edge.value, asked)
+    if isinstance(there, Foreseen) and there.assumed is not None:
+        found.append(there.assumed)
     if not found:
         reason = "" if outside is None else outside.reason
         return replace(known, text=words.outside_text(subject, reason, known.missing))

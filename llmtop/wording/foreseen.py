@@ -82,10 +82,10 @@ def assumed_text(*, slots: bool, kv: bool) -> str | None:
     if slots and kv:
         return None
     if slots:
-        return "the KV cache suffices: its size is not known"
-    return (
-        "the slots suffice: how many there are is not known" if kv else "slots and KV cache suffice: neither is known"
-    )
+        return "if the KV cache suffices, whose size is not known"
+    if kv:
+        return "if the slots suffice, of which the number is not known"
+    return "if slots and KV cache suffice, which are not known"
 
 
 def small_kv_text(tokens: float, request: float) -> tuple[str, str]:

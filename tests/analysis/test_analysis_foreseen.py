@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from facts_by_hand import bins_of, facts_of, record, requests_of
 from msgspec.structs import replace
-from twins import plain_fit
+from twins import PlainTwin, plain_fit
 from virtual import meta_of
 
 from llmtop.analysis import foreseen
@@ -21,7 +23,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.samples import ClientSample, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.simulator.engine.twin import Known, Measured
+from llmtop.simulator.engine.twin import Asked, Foreseen, Known, Measured, Outside
 from llmtop.wording import foresight as words
 from llmtop.wording.chapters import GATE, LENGTHS, START, TOLD
 
@@ -199,6 +201,20 @@ def test_it_says_users_at_the_slo_how_many_levels_and_how_far_off(seer: Seer) ->
     assert (told.wall.value, told.off, told.band, told.levels) == (24, 0.03, 0.10, 3)
     assert [point.load for point in told.points] == [1, 8, 32, 64]
     assert told.points[0].tpot_p50_ms.value == pytest.approx(10.25)
+
+
+def test_what_a_figure_takes_for_granted_is_said_with_it(seer: Seer, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_at = PlainTwin.at
+
+    def at(self: PlainTwin, load: float, asked: Asked | None = None) -> Foreseen | Outside:
+        found = plain_at(self, load, asked)
+        return found if isinstance(found, Outside) else dataclasses.replace(found, assumed="if the KV cache suffices")
+
+    monkeypatch.setattr(PlainTwin, "at", at)
+    told = seer.ask(Grounds(levels=MEASURED, known=Known(slots=32)), wish(max_num_seqs=24), SLO)
+    assert told.text.startswith(
+        "24 slots: ~59 users at the SLO (53 to 65); if the KV cache suffices; the twin was fitted"
+    )
 
 
 def test_without_a_limit_it_says_where_the_wall_is(seer: Seer) -> None:

@@ -389,10 +389,10 @@ class TestOutside:
         twin = twin_of(levels_of(), replace(KNOWN, kv_tokens=None, slots=None))
         assert "neither slots nor KV cache" in reason(twin.wall())
         assert at(twin, 16).assumed is None
-        assert at(twin, 48).assumed == "slots and KV cache suffice: neither is known"
-        assert at(twin, 48, Asked(slots=60)).assumed == "the KV cache suffices: its size is not known"
+        assert at(twin, 48).assumed == "if slots and KV cache suffice, which are not known"
+        assert at(twin, 48, Asked(slots=60)).assumed == "if the KV cache suffices, whose size is not known"
         assert at(twin_of(levels_of(), replace(KNOWN, slots=None)), 48).assumed == (
-            "the slots suffice: how many there are is not known"
+            "if the slots suffice, of which the number is not known"
         )
         assert at(twin_of(levels_of()), 48).assumed is None
 
