@@ -25,16 +25,13 @@ from llmtop.analysis.walls import WORTH
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import LATENCIES, Slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Forecast, Interval, WhatIf
+from llmtop.simulator.engine.twin_case import fewer_may_wait
 from llmtop.wording.advice import fewer_slots
 
 NEAR = 0.10
 """How far a number of slots may lie from a load that was measured: so far tokens and latency are straight lines."""
 FEW = 16
 """Requests in flight below which a tail is known by how many requests ended, and not by how many E2E they were seen."""
-UNEVEN, UNEVEN_LENGTHS = 0.9, 3.0
-"""Roots of those who wait by which fewer of them may hold the SLO, and so many for each standard deviation of E2E over
-its mean: answers do not end in an even beat, and the tail of a short wait is far above its mean. By simulated servers,
-with lengths of a cv of 0.3 and of 1.0."""
 Line = list[tuple[int, float]]
 """(requests that run, a figure with so many), the fewest first."""
 _ELSEWHERE = (Bound.CLIENT, Bound.NETWORK)
@@ -124,7 +121,7 @@ class _Server:
         users = carried(slots, self.seen, self.slo, self.most)
         if users is None or users.value < 1:
             return None
-        uneven = max(UNEVEN, UNEVEN_LENGTHS * self.spread.get(slots, 0.0)) * math.sqrt(max(0.0, users.value - slots))
+        uneven = fewer_may_wait(users.value - slots, self.spread.get(slots, 0.0))
         low = min(users.low, max(min(slots, users.value), users.value - uneven))
         return self.told(slots, Interval(users.value, low, users.high), now)
 

@@ -15,6 +15,7 @@ from llmtop.simulator.engine.twin_case import (
     Case,
     Queue,
     Side,
+    fewer_may_wait,
     lengths_of,
     most_that,
     of_length,
@@ -157,7 +158,7 @@ class Twin:
 
         Returns:
             Between the loads at which the slower and the faster edge of the band holds them, at most to where the twin
-            sees. Outside: they hold that far, or name what it does not foresee.
+            sees; of a queue still fewer where its beat is uneven. Outside: they hold that far, or name what it does not foresee.
         """
         case = self._case(asked or Asked())
         if isinstance(case, Outside):
@@ -181,7 +182,10 @@ class Twin:
             if self.known.axis == "rate" and case.server.cap <= self.reach * case.seen:
                 return self.wall(asked)
             return Outside(words.holds_text(edge, self.known.axis), self._hold(REACH * self.measured, case))
-        return Band(value, most(1), most(2))
+        low, cap = most(1), case.server.cap
+        if self.known.axis == "concurrency" and value > cap:
+            low = min(low, max(cap, value - fewer_may_wait(value - cap, self.known.output_cv)))
+        return Band(value, low, most(2))
 
     def wall(self, asked: Asked | None = None) -> Band | Outside:
         """The load from which a queue forms: the slots, or what the KV cache holds at once, whichever is less.
