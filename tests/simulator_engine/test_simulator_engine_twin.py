@@ -13,6 +13,7 @@ from twinning import h100_levels, known_of, measured
 
 from llmtop.simulator.engine import Lengths, load_preset
 from llmtop.simulator.engine.twin import FIRST_BAND, Asked, Band, Foreseen, Known, Measured, Outside, Twin, fit
+from llmtop.simulator.engine.twin_case import fewer_may_wait
 from llmtop.simulator.engine.twin_levels import ready, shape_of
 from llmtop.simulator.engine.twin_serving import First, Server, asked_of
 from llmtop.simulator.engine.twin_steps import StepTime, Work
@@ -403,6 +404,17 @@ class TestOutside:
         assert isinstance(found, Outside)
         assert "set" not in found.try_this
         assert "requests/s for 10 s" in found.try_this
+
+    def test_of_a_queue_fewer_may_be_right_and_fewer_still_where_answers_differ(self) -> None:
+        assert fewer_may_wait(4.0, 0.2) == pytest.approx(1.8)
+        assert fewer_may_wait(4.0, 1.0) == pytest.approx(6.0)
+        assert fewer_may_wait(-1.0, 1.0) == 0.0
+        found = [
+            twin_of(levels_of(), replace(KNOWN, output_cv=cv)).users_at([("ttft", "p95", 2.0)], Asked(slots=16))
+            for cv in (0.3, 1.0)
+        ]
+        assert all(isinstance(each, Band) and 16.0 <= each.low < each.value for each in found)
+        assert found[1].low < found[0].low  # type: ignore[union-attr]
 
     def test_limits_that_hold_as_far_as_is_seen(self) -> None:
         twin = twin_of(proven(False))

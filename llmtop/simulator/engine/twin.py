@@ -158,7 +158,8 @@ class Twin:
 
         Returns:
             Between the loads at which the slower and the faster edge of the band holds them, at most to where the twin
-            sees; of a queue still fewer where its beat is uneven. Outside: they hold that far, or name what it does not foresee.
+            sees; of a queue still fewer, as its beat is uneven. Outside: they hold that far, or name what it does not
+            foresee.
         """
         case = self._case(asked or Asked())
         if isinstance(case, Outside):
