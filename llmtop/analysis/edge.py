@@ -120,6 +120,8 @@ class Nearness:
     target: SloTarget
     figure_s: float
     load: float
+    edge: float | None = None
+    """The load at which the limit itself breaks; None: that is not in sight."""
 
     @property
     def share(self) -> float:
@@ -155,7 +157,8 @@ def nearness(
     mean_s = wait_s if target.metric == "ttft" else flow.e2e_s
     if not flow.queued and 0 < tail * mean_s < goal_s:
         return Nearness(target, tail * mean_s, load * goal_s / (tail * mean_s))
-    return Nearness(target, tail * mean_s, load + rate * (goal_s / tail - mean_s))
+    edge = load + rate * (target.limit / tail - mean_s) if flow.queued else None
+    return Nearness(target, tail * mean_s, load + rate * (goal_s / tail - mean_s), edge)
 
 
 def nearest(found: Sequence[Nearness]) -> Nearness:

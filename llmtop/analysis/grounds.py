@@ -80,15 +80,24 @@ def grounds_of(facts: Facts, meta: RunMeta, curves: Sequence[MeasuredCurve], at:
         output_cv=limits.output_cv,
         axis=current.axis,
     )
+    asked = _levels(
+        current, known.slots, facts
+    )  # the first answers of users who begin staggered are short: in no level
     return Grounds(
         levels=tuple(level for curve in own for level in _levels(curve, _slots(curve, limits), facts)),
         known=known,
-        prompt_tokens=limits.prompt_tokens,
-        output_tokens=limits.output_tokens,
+        prompt_tokens=_weighted(asked, "prompt_tokens") or limits.prompt_tokens,
+        output_tokens=_weighted(asked, "output_tokens") or limits.output_tokens,
         block_tokens=block_tokens,
         several=len({(curve.point.prompt_tokens, curve.point.output_tokens) for curve in own}) > 1,
         void=_void(facts, meta, current),
     )
+
+
+def _weighted(levels: Sequence[Measured], name: str) -> float | None:
+    """The mean length over the requests of some levels; None: there are none."""
+    requests = sum(level.n for level in levels)
+    return sum(level.n * float(getattr(level, name)) for level in levels) / requests if requests else None
 
 
 def _levels(curve: MeasuredCurve, slots: int | None, facts: Facts) -> list[Measured]:

@@ -246,5 +246,6 @@ class EdgeHold:
         if self._before != self._load:
             return holding.moving(self._before, self._load)
         near = self._nearest
-        binding, figure_s = ("", None) if near is None else (near.target.name, near.figure_s)
-        return holding.holding(self._load, self._turns_at, binding, figure_s)
+        if near is None:
+            return holding.holding(self._load, None, self._turns_at, "", None)
+        return holding.holding(self._load, near.edge, self._turns_at, near.target.name, near.figure_s)

@@ -38,6 +38,7 @@ def header(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: int
         brand,
         Part([(_who(status, glyphs, 24), "text"), ("  ", "")], 3),
         *([Part([(_short(plain(status.named, glyphs), glyphs), "text"), ("  ", "")], 4)] if status.named else []),
+        *([Part([(gate_text(frame.target.gate), "text"), ("  ", "")], 2)] if frame.target.gate is not None else []),
         Part([(plain(status.label, glyphs), "dim"), (" ", "")], 5),
         Part([_state(frame, condition, glyphs), ("  ", "")], 1),
     ]

@@ -64,8 +64,9 @@ def hints(endpoint: EndpointStatus) -> list[str]:
     if any(map(is_slots, endpoint.knobs)):
         by = f" by {endpoint.knobs_by}" if endpoint.knobs_by else ""
         return [f"a knob is turned at once{by}; u turns it back"]
-    gate = "the gate lets so many through at once, as a server with fewer slots would"
-    return [f"{gate}{SEP}{endpoint.no_knobs}", endpoint.no_knobs] if endpoint.no_knobs else [gate]
+    gate, brief = "the gate lets so many through at once, as a server with fewer slots would", "gate: as fewer slots"
+    whys = [f"{each}{SEP}{endpoint.no_knobs}" for each in (gate, brief) if endpoint.no_knobs]
+    return [*filter(None, (*whys, endpoint.no_knobs)), gate, brief]
 
 
 def also_here(labels: Sequence[str]) -> str:
@@ -106,7 +107,8 @@ def asked_ways(asked: Sequence[Asked], flags: Mapping[str, str], foreseen: Fores
     if not unset:
         return [foreseen.text, f"{what}: {_brief(foreseen)}"]
     gives, after = _brief(foreseen), f"{SEP}not set{f': {how}' if how else ''}"
-    return [f"{foreseen.text}{after}", f"{what}: {gives}{after}", f"not set ({flag or what}): {gives}"]
+    ways = [f"{foreseen.text}{after}", f"{what}: {gives}{after}", f"not set ({flag or what}): {gives}"]
+    return [*ways, f"{what} not set: {gives}", f"not set: {gives}"]
 
 
 def with_note(note: str, ways: Sequence[str], asked: Sequence[Asked]) -> list[str]:

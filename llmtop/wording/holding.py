@@ -15,17 +15,21 @@ BRAKED = "too many requests failed, and the brake has cut the load"
 CLIENT = "client late"
 
 
-def holding(load: int, cliff: float | None, binding: str, at_s: float | None, figures: Figures = TIGHT) -> str:
-    """`holding 49 (cliff ~32), TTFT p95 1.90s`
+def holding(
+    load: int, edge: float | None, cliff: float | None, binding: str, at_s: float | None, figures: Figures = TIGHT
+) -> str:
+    """`holding 49 of ~51 (cliff ~32), TTFT p95 1.90s`
 
     Args:
+        edge: with how many the limit that is kept would break; None: not known.
         cliff: from where requests wait; None: not known.
         binding: name of the limit that is kept.
         at_s: where its figure stands.
     """
     near = "" if cliff is None else f" (cliff ~{figures.load(cliff, 'concurrency')})"
     where = "" if at_s is None else f", {target_name(binding)} {figures.latency(1e3 * at_s)}"
-    return f"holding {load}{near}{where}"
+    of = "" if edge is None else f" of ~{figures.load(max(edge, float(load)), 'concurrency')}"
+    return f"holding {load}{of}{near}{where}"
 
 
 def moving(before: int, load: int) -> str:

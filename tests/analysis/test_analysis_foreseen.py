@@ -286,6 +286,12 @@ def test_it_is_fitted_anew_only_when_what_it_rests_on_has_changed(monkeypatch: p
     assert fitted == [3, 4]
 
 
+def test_lengths_are_those_of_the_levels_which_hold_no_first_answers_that_are_cut_short() -> None:
+    """Users who begin staggered begin with short answers; the record of this run has one of another length."""
+    found = grounds(curve((level(4, output_tokens=48.0), level(8, output_tokens=48.0))))
+    assert found.output_tokens == 48.0
+
+
 def test_lengths_are_asked_only_where_several_were_driven(seer: Seer) -> None:
     one, other = grounds(), grounds(curve(point=replace(POINT, prompt_tokens=512)), curve())
     assert foreseen._asked(one, Wish()).prompt_tokens is None

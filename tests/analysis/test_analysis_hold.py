@@ -291,7 +291,7 @@ def test_the_cliff_that_somebody_has_measured_goes_before_its_own() -> None:
     lab = Lab(40)
     lab.hold.cliff = 24.0
     lab.live(20.0, waiting=19, ttft_s=1.9, rate=10.0)
-    assert lab.text == "holding 40 (cliff ~24), TTFT p95 1.90s"
+    assert lab.text == "holding 40 of ~41 (cliff ~24), TTFT p95 1.90s"
 
 
 def test_a_rate_and_an_slo_without_latencies_cannot_be_held() -> None:

@@ -45,9 +45,9 @@ def test_whatever_has_room_says_that_it_is_not_set_and_with_what_it_would_be() -
     known = Foresight(users=Interval(71, 62, 80), off=0.03, text=text)
     unknown = Foresight(text="64 slots: --, far", missing="drag prompt to 2048 for 10 s")
     for answer in (None, known, unknown):
-        for way in asked_ways(ASKED, FLAGS, answer):
-            assert "not set" in way
-            assert "--max-num-seqs 64" in way
+        ways = asked_ways(ASKED, FLAGS, answer)
+        assert all("not set" in way for way in ways)
+        assert all("--max-num-seqs 64" in way for way in ways[:3])
     assert asked_ways(ASKED, FLAGS, known)[-1].endswith(": ~71 users at the SLO (62 to 80), twin 3 % off")
     assert asked_ways(ASKED, FLAGS, unknown)[-1].endswith(": --, drag prompt to 2048 for 10 s")
     assert asked_ways(ASKED, {}, None)[-1] == "not set: max seqs 64"
@@ -77,7 +77,20 @@ def test_names_of_servers_are_those_of_the_twin() -> None:
     assert as_the_twin("kv_cache_dtype") == ""
 
 
-def test_why_nothing_turns_stands_where_there_is_room_for_one_thing_only() -> None:
-    assert hints(EndpointStatus(state=EndpointState.UP, no_knobs="why"))[-1] == "why"
+def test_a_long_flag_gives_way_before_the_figure_does() -> None:
+    asked = [Asked("num_gpu_blocks", 448, "KV blocks")]
+    answer = Foresight(
+        users=Interval(50, 24, 56), off=0.2, text="448 KV blocks: ~50 users at the SLO (24 to 56)" + 90 * "x"
+    )
+    ways = asked_ways(asked, {"num_gpu_blocks": "--gpu-memory-utilization"}, answer)
+    fits = next(way for way in ways if len(way) <= 78)
+    assert fits == "KV blocks 448 not set: ~50 users at the SLO (24 to 56), twin 20 % off"
+
+
+def test_why_nothing_turns_stands_where_there_is_room_and_else_what_the_gate_does() -> None:
+    ways = hints(EndpointStatus(state=EndpointState.UP, no_knobs="why"))
+    assert [way.endswith("why") for way in ways] == [True, True, True, False, False]
+    assert ways[2] == "why"
+    assert ways[-1] == "gate: as fewer slots"
     live = EndpointStatus(state=EndpointState.UP, knobs={SLOTS: 8.0}, knobs_by="llmtop_knobs")
     assert hints(live) == ["a knob is turned at once by llmtop_knobs; u turns it back"]
