@@ -109,7 +109,10 @@ def fewer_slots(told: WhatIf, *, gate: bool) -> str:
     where = f"a gate of {TEXT.whole(told.slots)}" if gate else f"{TEXT.whole(told.slots)} slot{'s' * (told.slots != 1)}"
     span = f"({low} to {high})"
     if not told.worth:
-        return f"fewer slots carry no more: with {where} about {users} users at the SLO {span}"
+        change = told.users_change
+        now = None if change is None or change <= -1 else told.users.value / (1 + change)
+        than = "" if now is None else f" than about {_load(now, 'concurrency')}, as it stands"
+        return f"fewer slots carry no more{than}: with {where} about {users} users at the SLO {span}"
     tokens = "" if told.tokens_change is None else f", {round_change(told.tokens_change)} tokens/s"
     return f"with {where}: about {users} users at the SLO {span}{tokens}"
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.failures import FailureGroup
-from llmtop.domain.frame import Frame, NewUser
+from llmtop.domain.frame import Frame, NewUser, ReplayPosition
 from llmtop.domain.request import Outcome
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo, SloTarget
@@ -162,6 +162,15 @@ def test_the_header_fills_its_line_and_the_settings_fit_in_theirs(path: Path, gl
     for width in (60, 80, 120, 200):
         assert cells(lines.header(scene(path).frame, Condition(), glyphs, width)) == width
         assert cells(lines.settings(scene(path).frame, Condition(note="searching"), glyphs, width)) <= width
+
+
+def test_the_header_names_the_gate_live_and_in_a_replay() -> None:
+    frame = scene(SCENES[0]).frame
+    gated = replace(frame, target=replace(frame.target, gate=16))
+    again = replace(gated, replay=ReplayPosition(length_s=60.0, speed=1.0, playing=True))
+    for shown, has in ((frame, False), (gated, True), (again, True)):
+        row = "".join(text for text, _ in lines.header(shown, Condition(), UNICODE, 120))
+        assert ("gate 16" in row) is has
 
 
 @EACH_SCENE
