@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from llmtop.analysis.bracket import Bracket
 from llmtop.analysis.mapper import Mapper
-from llmtop.analysis.mapping import NARROW, Row, edge_of, joined, met_at
+from llmtop.analysis.mapping import NARROW, Row, edge_of, is_proven, joined, met_at
 from llmtop.analysis.serving import strain
 from llmtop.analysis.tested import client_seconds
 from llmtop.analysis.trial import WITH_QUEUE
@@ -113,6 +113,8 @@ class Explorer:
         self._broken: dict[int, list[JudgedLevel]] = {}
         """Levels of each length that the brake or failing requests have cut."""
         self._given_up: set[int] = set()
+        self._again: set[tuple[int, int]] = set()
+        """(prompt length, load) of levels that were held once more, so that enough requests prove what they say."""
         self._map: Map | None = None
         self._ended: str | None = None
         self._home = False
@@ -224,6 +226,8 @@ class Explorer:
         elif self._levels >= MOST_LEVELS:
             self._ended = words.SPENT
         else:
+            if any(each.load == wanted[1] for each in self._tested(wanted[0], rows)):
+                self._again.add(wanted)
             self._hold(*wanted, now_s)
 
     def _choose(self, rows: Sequence[Row]) -> tuple[int, int] | None:
@@ -248,8 +252,8 @@ class Explorer:
 
     def _hold(self, length: int, load: int, now_s: float) -> None:
         point = replace(self._base.at("concurrency", load), prompt_tokens=length)
-        self._need = FEW
-        self._window = Window(point, now_s, max(DWELL_E2ES, FEW / load), FEW)
+        self._need = ENOUGH if (length, load) in self._again else FEW
+        self._window = Window(point, now_s, max(DWELL_E2ES, self._need / load), self._need)
 
     def _why_done(self, rows: Sequence[Row]) -> str:
         if self._given_up:
@@ -276,7 +280,7 @@ class Explorer:
         bracket = Bracket(tested, self._mapper.slo)
         low, high = bracket.low, bracket.high
         if high is None:
-            return None if low is None else self._above(low, bracket)
+            return None if low is None else self._above(low, bracket) or self._unproven(length, low, rows)
         if low is None and "error_ratio" in high.failed:
             return None if high.load <= FIRST_USERS else max(1, high.load // FAULTY)
         if low is None:
@@ -285,11 +289,23 @@ class Explorer:
         row = next((row for row in rows if row.prompt_tokens == length), None)
         edge = None if row is None else edge_of(row, self._mapper.slo)
         narrow = edge is not None and edge.users is not None and half_band(edge.users) <= SURE
-        if narrow or high.load - low.load <= 1:
+        if narrow:
             return None
         guess = met_at(low, high, self._mapper.slo)
-        wanted = BELOW * guess if low.load < (2 * BELOW - 1) * guess else ABOVE * guess
+        near = low.load >= (2 * BELOW - 1) * guess
+        closed = high.load - low.load <= 1
+        unproven = self._unproven(length, low, rows) if near or closed else None
+        if closed or unproven is not None:
+            return unproven
+        wanted = ABOVE * guess if near else BELOW * guess
         return max(low.load + 1, min(round(wanted), high.load - 1))
+
+    def _unproven(self, length: int, low: JudgedLevel, rows: Sequence[Row]) -> int | None:
+        """The load of a level that few requests say holds, to be held once more; None: it is proven, or was."""
+        row = next((row for row in rows if row.prompt_tokens == length), None)
+        if row is None or (length, low.load) in self._again or is_proven(row, low.load, self._mapper.slo):
+            return None
+        return low.load
 
     def _above(self, low: JudgedLevel, bracket: Bracket) -> int | None:
         """The next load where nothing failed yet: not far past what breaks a limit that is nearly met."""

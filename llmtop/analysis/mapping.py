@@ -111,10 +111,11 @@ def _figure(level: Level, target: SloTarget) -> float | None:
 
 
 def edge_of(row: Row, slo: Slo) -> MapEdge:
-    """Where a row meets the SLO, by its levels."""
+    """Where a row meets the SLO, by its levels. One of too few requests to prove that it holds bounds nothing below."""
     if row.curve.axis == "rate":
         return _rate_edge(row, slo)
-    bracket = Bracket(row.tested, slo)
+    sure = _sure(row, slo)
+    bracket = Bracket([each for each in row.tested if each.failed or each.load <= sure], slo)
     low, high = bracket.low, bracket.high
     held = None if low is None else float(low.load)
     if low is None or high is None:
@@ -194,19 +195,29 @@ def _missed(below: MapEdge, inner: MapEdge, above: MapEdge) -> float:
     return abs(told.value / max(1e-9, inner.users.value) - 1)
 
 
+def is_proven(row: Row, load: float, slo: Slo) -> bool:
+    """Whether enough requests ended to say that a load holds, at it or above."""
+    return load <= _sure(row, slo)
+
+
 def _holds(level: Level, slo: Slo) -> bool | None:
     return level.remembered(("held", slo), partial(judge_level, level, slo)).ok
 
 
+def _sure(row: Row, slo: Slo) -> float:
+    """The highest load that is proven to hold below every one that fails; 0: none is."""
+    answers = [(level.load, _holds(level, slo)) for level in row.curve.levels]
+    fails = min((load for load, ok in answers if ok is False), default=math.inf)
+    return max((load for load, ok in answers if ok and load < fails), default=0.0)
+
+
 def cells_of(row: Row, slo: Slo) -> tuple[MapCell, ...]:
     """The levels of a row as cells. One with too few requests to prove that it holds does where a higher one did."""
-    answers = {level.load: _holds(level, slo) for level in row.curve.levels}
-    fails = min((load for load, ok in answers.items() if ok is False), default=math.inf)
-    sure = max((load for load, ok in answers.items() if ok and load < fails), default=0.0)
+    sure = _sure(row, slo)
     return tuple(
         level.remembered(
             ("cell", slo, row.prompt_tokens, level.load < sure),
-            partial(_cell, row.prompt_tokens, level, slo, answers[level.load], level.load < sure),
+            partial(_cell, row.prompt_tokens, level, slo, _holds(level, slo), level.load < sure),
         )
         for level in row.curve.levels
     )

@@ -64,6 +64,11 @@ def missing_text(known: Map, length: int | None) -> str:
         return drag_text(length) + explores
     open_ended = [edge for edge in known.contour if edge.users is None]
     if open_ended:
+        at, held = open_ended[0].prompt_tokens, open_ended[0].held or 0.0
+        unjudged = [c.load for c in known.cells if c.measured and c.prompt_tokens == at and c.stand is None]
+        if max(unjudged, default=0.0) > held:
+            load = users(max(unjudged), known.axis)
+            return f"hold {load} at {at} tokens longer: too few requests to judge{explores}"
         return f"raise the load at {open_ended[0].prompt_tokens} tokens until the SLO breaks{explores}"
     return ""
 

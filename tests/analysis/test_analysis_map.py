@@ -24,7 +24,7 @@ from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.steering import Step
 from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge, Stand, half_band
 from llmtop.meter.facts import Facts
-from llmtop.wording.mapping import contour_text
+from llmtop.wording.mapping import contour_text, missing_text
 
 SLO = parse_slo("ttft_p95<2s,tpot_p95<500ms")
 BASE = LoadPoint(concurrency=0, prompt_tokens=200, output_tokens=11)
@@ -188,6 +188,16 @@ def test_an_exploration_goes_no_higher_than_it_may_and_says_so() -> None:
     assert explorer.map.band is None
 
 
+def test_an_exploration_proves_the_load_that_it_ends_with_however_far_the_limits_are() -> None:
+    slo = parse_slo("ttft_p95<60s")
+    explorer, step, _ = explored(Formula(), meta(most=6), slo)
+    assert "at least 6 users at 800 tokens" in step.text
+    assert explorer.map is not None
+    top = [cell for cell in explorer.map.cells if cell.load == 6]
+    assert len(top) == 3
+    assert all(cell.n >= 59 and cell.stand == "ok" for cell in top)
+
+
 def _hand(server: Formula) -> None:
     server.drive(BASE.at("concurrency", 3), "hand")
 
@@ -281,6 +291,32 @@ def test_a_level_of_few_requests_says_nothing_of_the_slo() -> None:
     known = Mapper(SLO).map(server.facts, meta())
     assert known is None or known.contour[0].held is None
     assert mapping.tested_of((), SLO) == ()
+
+
+def test_a_level_that_cannot_be_judged_is_no_load_that_held() -> None:
+    server = Formula()
+    for users, seconds in ((2, 30), (4, 6)):
+        for _ in range(seconds):
+            server.drive(BASE.at("concurrency", users), "hand")
+    known = Mapper(SLO).map(server.facts, meta())
+    assert known is not None
+    assert [(cell.load, cell.stand) for cell in known.cells if cell.measured] == [(2, "ok"), (4, None)]
+    assert 15 <= known.cells[1].n < 59
+    assert known.contour[0].held == 2
+    assert "at least 2 users at 200 tokens" in known.text
+
+
+def test_a_level_that_cannot_be_judged_is_no_lower_bound_of_the_contour() -> None:
+    server = Formula()
+    for users, seconds in ((4, 6), (60, 40)):
+        for _ in range(seconds):
+            server.drive(BASE.at("concurrency", users), "hand")
+    known = Mapper(SLO).map(server.facts, meta())
+    assert known is not None
+    assert [cell.stand for cell in known.cells if cell.measured] == [None, "broken"]
+    assert (known.contour[0].held, known.contour[0].users) == (None, None)
+    told = missing_text(known, None)
+    assert told == "hold 4 users at 200 tokens longer: too few requests to judge, or s explores"
 
 
 def test_no_cell_is_foreseen_that_a_level_belies() -> None:
