@@ -167,11 +167,14 @@ def _limits(slo: Slo) -> _Limits:
 
 def _wall(twin: Twin, asked: Asked, slo: Slo) -> Band | Outside:
     """Where a queue forms, or TPOT breaks its limit, whichever comes first; outside where that is not foreseen."""
-    queue = twin.wall(asked)
-    there = twin.at(queue.value, asked) if isinstance(queue, Band) else queue
-    queue = there if isinstance(there, Outside) else queue
+    full = twin.wall(asked)
+    there = twin.at(full.value, asked) if isinstance(full, Band) else full
+    queue = there if isinstance(there, Outside) else full
     pace = [limit for limit in _limits(slo) if limit[0] == "tpot"]
     broken = twin.users_at(pace, asked) if pace else queue
+    if isinstance(broken, Band) and isinstance(full, Band) and broken.value < full.value:
+        # a pace that holds at the slots holds for any number who wait for them: no wall lies past its own slots
+        broken = Band(broken.value, min(broken.low, broken.value), min(broken.high, full.high))
     found = [each for each in (queue, broken) if isinstance(each, Band)]
     return min(found, key=lambda band: band.value, default=queue)
 

@@ -23,10 +23,22 @@ def drag_text(what: str, tokens: float) -> str:
     return f"drag {what} to {number_text(tokens)} for 10 s"
 
 
-def few_loads_text(found: int, wanted: int) -> tuple[str, str]:
-    """Of too few loads that differ in how much ran at once."""
-    loads = "no load was" if not found else "one load was" if found == 1 else f"{found} loads were"
-    return f"{loads} measured, a fit takes {wanted}", f"hold {wanted - found} more, below the cliff, for 10 s each"
+def few_loads_text(found: int, wanted: int, slots: float | None = None) -> tuple[str, str]:
+    """Of too few loads that differ in how many requests ran at once.
+
+    Args:
+        slots: behind so many users waited; None: none did.
+    """
+    numbers = "one number of requests" if found == 1 else f"{found} numbers of requests"
+    measured = f"{numbers} at once {'was' if found == 1 else 'were'} measured" if found else "no load was measured"
+    more = f"hold {wanted - found} more"
+    each = "10 s" if wanted - found == 1 else "10 s each"
+    if slots is None:
+        unlike = f" that differ{'s' if wanted - found == 1 else ''} by a quarter" if found else ""
+        return f"{measured}, a fit takes {wanted}", f"{more}{unlike}, below the cliff, for {each}"
+    waiting = f"users who wait behind the slots or a gate of {number_text(slots)} add none"
+    where = f"below {number_text(slots)} at once" if slots > wanted else "with more slots or a wider gate"
+    return f"{measured}, a fit takes {wanted}: {waiting}", f"{more} {where}, unlike those that were held, for {each}"
 
 
 SPECULATES = (
@@ -35,7 +47,7 @@ SPECULATES = (
 )
 UNEXPLAINED = "the levels contradict each other: {off:.0%} off the step time that fits them best"
 UNFORETOLD = "the other levels foretell the busiest one {off:.0%} wrong"
-AGAIN = "measure the levels again, with nothing else on the server"
+AGAIN = "hold each longer, 20 s and more, and with nothing else on the server"
 NO_KV = (
     "the size of the KV cache is not known",
     "let the server show it on /metrics, or raise the load until it is full",

@@ -23,7 +23,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.samples import ClientSample, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.simulator.engine.twin import Asked, Foreseen, Known, Measured, Outside
+from llmtop.simulator.engine.twin import Asked, Band, Foreseen, Known, Measured, Outside
 from llmtop.wording import foresight as words
 from llmtop.wording.chapters import GATE, LENGTHS, START, TOLD
 
@@ -233,6 +233,14 @@ def test_the_wall_is_where_tpot_breaks_if_that_comes_before_the_queue(seer: Seer
     told = seer.ask(Grounds(levels=MEASURED, known=Known(slots=32)), Wish(), parse_slo("tpot_p95<14ms"))
     assert told.wall is not None
     assert told.wall.value == 16
+
+
+def test_no_bound_of_the_wall_lies_past_the_queues_own(seer: Seer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PlainTwin, "users_at", lambda *_: Band(28.0, 30.0, 64 * 32.0))
+    told = seer.ask(Grounds(levels=MEASURED, known=Known(slots=32)), Wish(), parse_slo("tpot_p95<14ms"))
+    assert told.wall is not None
+    assert (told.wall.low, told.wall.value) == (28, 28)
+    assert told.wall.high == pytest.approx(1.1 * 32)
 
 
 def test_outside_there_is_no_figure_but_what_would_make_it_known(seer: Seer) -> None:

@@ -433,8 +433,8 @@ class TestOutside:
 
     def test_fewer_than_three_loads(self) -> None:
         assert reason(fit([], KNOWN)) == "no load was measured, a fit takes 3"
-        assert reason(fit(levels_of((8,)), KNOWN)) == "one load was measured, a fit takes 3"
-        assert reason(fit(levels_of((8, 16)), KNOWN)) == "2 loads were measured, a fit takes 3"
+        assert reason(fit(levels_of((8,)), KNOWN)) == "one number of requests at once was measured, a fit takes 3"
+        assert reason(fit(levels_of((8, 16)), KNOWN)) == "2 numbers of requests at once were measured, a fit takes 3"
         assert isinstance(fit(levels_of((8, 16, 32)), KNOWN), Twin)
 
     def test_two_lengths_with_two_loads_each_are_enough(self) -> None:
@@ -445,7 +445,7 @@ class TestOutside:
         assert found.tpot_p50_s.value == pytest.approx(true.tpot_s, rel=0.05)
         assert found.output_tokens_per_s.value == pytest.approx(true.output_tokens_per_s, rel=0.05)
         flat = [level(8, prompt=prompt) for prompt in (512, 1024, 2048)]
-        assert "one load was measured" in reason(fit(flat, KNOWN))
+        assert "one number of requests at once was measured" in reason(fit(flat, KNOWN))
 
     @pytest.mark.parametrize(("third", "enough"), [(17, False), (20, True)])
     def test_loads_close_together_are_one(self, third: float, enough: bool) -> None:
@@ -453,7 +453,14 @@ class TestOutside:
 
     def test_levels_past_the_wall_are_one_load(self) -> None:
         queued = [level(load, slots=16) for load in (32, 64, 128)]
-        assert "one load was measured" in reason(fit(queued, replace(KNOWN, slots=16)))
+        behind = fit([level(8, slots=16), *queued], replace(KNOWN, slots=16))
+        assert isinstance(behind, Outside)
+        assert behind.reason == (
+            "2 numbers of requests at once were measured, a fit takes 3: "
+            "users who wait behind the slots or a gate of 16 add none"
+        )
+        assert behind.try_this == "hold 1 more below 16 at once, unlike those that were held, for 10 s"
+        assert "one number of requests at once was measured" in reason(fit(queued, replace(KNOWN, slots=16)))
 
     @pytest.mark.parametrize(("factor", "explained"), [(1.3, True), (1.8, False)])
     def test_figures_that_no_step_time_explains(self, factor: float, explained: bool) -> None:

@@ -360,7 +360,8 @@ def fit(levels: Sequence[Measured], known: Known) -> Twin | Outside:
     able = ready(levels, known)
     loads = loads_of(able)
     if loads < LEVELS:
-        return Outside(*words.few_loads_text(loads, LEVELS))
+        behind = max((level.running for level in able if level.queued), default=None)
+        return Outside(*words.few_loads_text(loads, LEVELS, behind))
     found = fitted(able, known)
     if found.unexplained > UNEXPLAINED:
         return Outside(words.UNEXPLAINED.format(off=found.unexplained), words.AGAIN)
