@@ -47,7 +47,8 @@ SPECULATES = (
 )
 UNEXPLAINED = "the levels contradict each other: {off:.0%} off the step time that fits them best"
 UNFORETOLD = "the other levels foretell the busiest one {off:.0%} wrong"
-AGAIN = "hold each longer, 20 s and more, and with nothing else on the server"
+NOT_FORETOLD = "no two others differ enough in what ran at once to foretell the busiest level"
+AGAIN = "hold each longer, 20 s and more"
 NO_KV = (
     "the size of the KV cache is not known",
     "let the server show it on /metrics, or raise the load until it is full",

@@ -473,6 +473,13 @@ class TestOutside:
         *rest, top = levels_of()
         found = fit([*rest, slower(top, factor)], KNOWN)
         assert isinstance(found, Twin) if foretold else "foretell the busiest one" in reason(found)
+        assert isinstance(found, Twin) or found.try_this == "hold each longer, 20 s and more"
+
+    def test_a_busiest_level_without_two_others_to_foretell_it(self) -> None:
+        found = fit([level(4, prompt=512), level(16, prompt=512), level(4, prompt=2048)], KNOWN)
+        assert isinstance(found, Outside)
+        assert found.reason == "no two others differ enough in what ran at once to foretell the busiest level"
+        assert found.try_this.startswith("hold 1 more that differs")
 
     @pytest.mark.parametrize("name", ["tpot_s", "ttft_s", "e2e_s", "requests_per_s", "prompt_tokens", "n", "load"])
     @pytest.mark.parametrize("figure", [0.0, inf, float("nan"), -1.0])

@@ -365,6 +365,8 @@ def fit(levels: Sequence[Measured], known: Known) -> Twin | Outside:
     found = fitted(able, known)
     if found.unexplained > UNEXPLAINED:
         return Outside(words.UNEXPLAINED.format(off=found.unexplained), words.AGAIN)
+    if found.off == inf:
+        return Outside(words.NOT_FORETOLD, words.few_loads_text(loads, loads + 1)[1])
     if found.off > UNFORETOLD:
         return Outside(words.UNFORETOLD.format(off=found.off), words.AGAIN)
     return Twin(able, completed(known, able), found)
