@@ -19,6 +19,8 @@ from llmtop.wording import foresight as words
 
 _FELT, _STATS = ("ttft", "tpot"), ("p50", "p95")
 """Limits that a twin can be held against."""
+RUNG, RUNGS = 1.2, 6
+"""Of a ladder past the wall, a load over the next lower one, and how many there are at most: then they lie wider."""
 _Limits = list[tuple[str, str, float]]
 
 
@@ -122,9 +124,9 @@ def _asked(grounds: Grounds, wish: Wish) -> Asked:
 
 
 def _foreseen(twin: Twin, told: Foresight, asked: Asked, wish: Wish, slo: Slo) -> Foresight:
-    curve, wall = twin.curve(asked, loads=wish.loads), _wall(twin, asked, slo)
-    limits = _limits(slo)
+    limits, wall = _limits(slo), _wall(twin, asked, slo)
     users = twin.users_at(limits, asked) if limits else None
+    curve = _curve(twin, asked, wish.loads, users)
     unheld = [target.name for target in slo.felt if not _held(target.metric, target.stat)]
     if unheld:
         users = None
@@ -153,6 +155,22 @@ def _foreseen(twin: Twin, told: Foresight, asked: Asked, wish: Wish, slo: Slo) -
         reason = "" if outside is None else outside.reason
         return replace(known, text=words.outside_text(subject, reason, known.missing))
     return replace(known, text=words.foreseen_text(subject, found, twin.off, twin.levels, unheld, known.missing))
+
+
+def _curve(
+    twin: Twin, asked: Asked, loads: tuple[float, ...], users: Band | Outside | None
+) -> tuple[Foreseen, ...] | Outside:
+    """At these loads; without any, at a ladder that goes past the users at the SLO, as far as the twin sees."""
+    found = twin.curve(asked, loads=loads)
+    if loads or isinstance(found, Outside) or not isinstance(users, Band) or found[-1].load > users.value:
+        return found
+    top, goal = found[-1].load, RUNG * users.value
+    rungs = min(RUNGS, max(1, math.ceil(math.log(goal / top) / math.log(RUNG))))
+    more = [top * (goal / top) ** ((i + 1) / rungs) for i in range(rungs)]
+    if twin.known.axis == "concurrency":
+        more = sorted({float(math.ceil(load)) for load in more} - {top})
+    past = twin.curve(asked, loads=more)
+    return found if isinstance(past, Outside) else (*found, *past)
 
 
 def _held(metric: str, stat: str | None) -> bool:

@@ -235,6 +235,21 @@ def test_the_wall_is_where_tpot_breaks_if_that_comes_before_the_queue(seer: Seer
     assert told.wall.value == 16
 
 
+@pytest.mark.parametrize("users", [70.0, 5000.0])
+def test_the_curve_goes_past_the_users_that_are_the_answer(
+    seer: Seer, monkeypatch: pytest.MonkeyPatch, users: float
+) -> None:
+    monkeypatch.setattr(PlainTwin, "users_at", lambda *_: Band(users, users, users))
+    known = Grounds(levels=MEASURED, known=Known(slots=32))
+    loads = [point.load for point in seer.ask(known, Wish(), SLO).points]
+    assert loads[:4] == [1, 8, 32, 64]
+    assert users < loads[-1] <= 1.2 * users + 1
+    assert len(loads) <= 10
+    assert all(load == round(load) for load in loads)
+    assert loads == sorted(set(loads))
+    assert [point.load for point in seer.ask(known, Wish(loads=(8.0,)), SLO).points] == [8]
+
+
 def test_no_bound_of_the_wall_lies_past_the_queues_own(seer: Seer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PlainTwin, "users_at", lambda *_: Band(28.0, 30.0, 64 * 32.0))
     told = seer.ask(Grounds(levels=MEASURED, known=Known(slots=32)), Wish(), parse_slo("tpot_p95<14ms"))

@@ -165,7 +165,7 @@ def test_a_run_of_one_load_says_what_would_make_a_twin_of_it(
     run = recorded(tmp_path / "one.llmtop", users(8))
     said = refused(capsys, "--fit", run)
     assert str(run) in said
-    assert "no twin: one load was measured" in said
+    assert "no twin: one number of requests at once was measured" in said
     assert "hold 2 more" in said
 
 
