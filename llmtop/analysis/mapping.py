@@ -27,7 +27,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import JudgedLevel
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge, Stand
-from llmtop.wording.chapters import LENGTHS
+from llmtop.wording.chapters import LENGTHS, changed_text
 
 FINER = 0.5
 """A straight line over half of a gap misses the contour by this share of what it misses over the whole gap: of a smooth
@@ -60,6 +60,25 @@ def rows_of(curves: Sequence[MeasuredCurve], slo: Slo) -> tuple[Row, ...]:
     own = [curve for curve in curves if curve.levels and _apart(curve) == now]
     rows = [Row(curve.point, curve, tested_of(curve.levels, slo)) for curve in own]
     return tuple(sorted(rows, key=lambda row: row.prompt_tokens))
+
+
+def lengths_before(curves: Sequence[MeasuredCurve]) -> tuple[tuple[int, ...], str]:
+    """(prompt lengths of the configuration before the last that had most of them, what was changed since); () of none.
+
+    For a reader whose last configuration has fewer.
+    """
+    last: tuple[object, ...] = ()
+    best: tuple[int, ...] = ()
+    since = ""
+    for at in range(len(curves), 0, -1):
+        now = _apart(curves[at - 1])
+        own = tuple(sorted({c.point.prompt_tokens for c in curves[:at] if c.levels and _apart(c) == now}))
+        if at == len(curves):
+            last = now
+        elif now != last and len(own) > len(best):
+            was, new = ({k: v for k, v in c.parts.items() if k != LENGTHS} for c in (curves[at - 1], curves[-1]))
+            best, since = own, changed_text(was, new)
+    return best, since
 
 
 def _apart(curve: MeasuredCurve) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from llmtop.exchange.foreign import Foreign
 from llmtop.exchange.levels import levels_csv
 from llmtop.files import check_target, write_whole
 from llmtop.host.exporting import loads, measured, rows_of
-from llmtop.host.review import assess_run, cut_off
+from llmtop.host.review import assess_run, cut_off, lengths_before_of_run
 from llmtop.recording.shelf import run_path
 from llmtop.report.map import csv_text
 from llmtop.wording import mapping as words
@@ -61,7 +61,7 @@ def _map(path: Path) -> str:
     """Raises RunFileError: levels of one prompt length make no map."""
     known = assess_run(path)[0].map
     if known is None or len(known.lengths) < 2:
-        raise RunFileError(path, words.NO_MAP)
+        raise RunFileError(path, words.no_map_text(*lengths_before_of_run(path)))
     return csv_text(known)
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from llmtop import __version__
 from llmtop.analysis.grounds import Grounds, grounds_of
+from llmtop.analysis.mapping import lengths_before
 from llmtop.analysis.measured import Ledger
 from llmtop.analysis.percentiles import figures_of
 from llmtop.analysis.readings import finished_requests
@@ -84,6 +85,13 @@ def grounds_of_run(run: Path, part: int | None = None) -> tuple[Grounds, Slo]:
         raise RunFileError(run, no_such_part(part, len(with_levels)))
     at = -1 if part is None else with_levels[part - 1]
     return grounds_of(facts, meta, curves, at), meta.profile.slo
+
+
+def lengths_before_of_run(run: Path) -> tuple[tuple[int, ...], str]:
+    """Prompt lengths of an earlier configuration and what was changed since: `lengths_before`. Raises RunFileError."""
+    with RunReader(run) as reader:
+        facts, meta = Facts.of(reader.batches()), _over(reader)
+    return lengths_before(Ledger().curves(facts, meta, finished_requests(facts), facts.t_s, every=True))
 
 
 def no_such_part(part: int, of: int) -> str:

@@ -123,7 +123,7 @@ def outside_text(subject: str, reason: str, try_this: str) -> str:
 
 
 def no_twin_text(reason: str, try_this: str = "") -> str:
-    """`no twin: 2 loads were measured, and it takes 3; hold one more for 10 s`"""
+    """`no twin: 2 numbers of requests at once were measured, a fit takes 3`"""
     return "; ".join(filter(None, (f"no twin: {reason}", try_this)))
 
 

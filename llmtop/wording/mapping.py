@@ -19,9 +19,17 @@ CHANGED = "ended because the server was restarted or set otherwise"
 ENDING = "map: the load ends"
 SPENT = "ended because its levels are used up: s goes on"
 NOT_BY_RATE = "the map is explored by users, and this load is a rate: start with --concurrency"
-NO_MAP = "levels of two prompt lengths make a map, and it has fewer: drag prompt, or n and s in the cockpit"
+_NO_MAP = "levels of two prompt lengths make a map, and it has fewer"
+_MAKE_ONE = "drag prompt, or n and s in the cockpit"
 NO_LIMIT = "a map needs a limit on a latency, as --slo 'ttft_p95<2s'"
 NOT_WHO_THINK = "the map is explored by users who do not think: start with --think-time 0"
+
+
+def no_map_text(before: Sequence[int], changed: str) -> str:
+    """Why a run has no map; `before`: prompt lengths of a configuration that it had before something was changed."""
+    if len(before) < 2 or not changed:
+        return f"{_NO_MAP}: {_MAKE_ONE}"
+    return f"{_NO_MAP} since {changed}, before which it had {', '.join(map(str, before))} tokens: {_MAKE_ONE}"
 
 
 def users(load: float, axis: Axis) -> str:

@@ -8,12 +8,15 @@ from collections import deque
 from collections.abc import Callable
 
 import pytest
+from facts_by_hand import requests_of
 from msgspec.structs import replace
 from virtual import meta_of
 
 from llmtop.analysis import foretold, mapping
 from llmtop.analysis.explore import MOST_LEVELS, SURE, Explorer, lengths_of, why_not
+from llmtop.analysis.levels import Level
 from llmtop.analysis.mapper import Mapper
+from llmtop.analysis.measured import MeasuredCurve
 from llmtop.domain.commands import SetLoad
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
@@ -24,7 +27,8 @@ from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.steering import Step
 from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge, Stand, half_band
 from llmtop.meter.facts import Facts
-from llmtop.wording.mapping import contour_text, missing_text
+from llmtop.wording.chapters import LENGTHS
+from llmtop.wording.mapping import contour_text, missing_text, no_map_text
 
 SLO = parse_slo("ttft_p95<2s,tpot_p95<500ms")
 BASE = LoadPoint(concurrency=0, prompt_tokens=200, output_tokens=11)
@@ -317,6 +321,23 @@ def test_a_level_that_cannot_be_judged_is_no_lower_bound_of_the_contour() -> Non
     assert (known.contour[0].held, known.contour[0].users) == (None, None)
     told = missing_text(known, None)
     assert told == "hold 4 users at 200 tokens longer: too few requests to judge, or s explores"
+
+
+def test_lengths_of_a_configuration_before_a_knob_was_turned_are_told() -> None:
+    def curve(prompt: int, slots: str) -> MeasuredCurve:
+        point = replace(BASE, prompt_tokens=prompt).at("concurrency", 8)
+        parts = {LENGTHS: f"{prompt}/11 tok", "max_num_seqs": f"max_num_seqs {slots}"}
+        return MeasuredCurve(parts, "concurrency", point, (Level(load=8.0),), requests_of([]))  # type: ignore[arg-type]
+
+    turned = [curve(192, "32"), curve(768, "32"), curve(192, "2")]
+    assert mapping.lengths_before(turned) == ((192, 768), "max_num_seqs 32 → 2")
+    assert mapping.lengths_before(turned[:2]) == ((), "")
+    assert mapping.lengths_before([]) == ((), "")
+    assert no_map_text(*mapping.lengths_before(turned)) == (
+        "levels of two prompt lengths make a map, and it has fewer since max_num_seqs 32 → 2, before which it had "
+        "192, 768 tokens: drag prompt, or n and s in the cockpit"
+    )
+    assert "since" not in no_map_text((), "")
 
 
 def test_no_cell_is_foreseen_that_a_level_belies() -> None:
