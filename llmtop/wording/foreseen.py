@@ -31,7 +31,7 @@ def few_loads_text(found: int, wanted: int, slots: float | None = None) -> tuple
     """
     numbers = "one number of requests" if found == 1 else f"{found} numbers of requests"
     measured = f"{numbers} at once {'was' if found == 1 else 'were'} measured" if found else "no load was measured"
-    more = f"hold {wanted - found} more"
+    more = f"hold {wanted - found} more load{'s' * (wanted - found > 1)}"
     each = "10 s" if wanted - found == 1 else "10 s each"
     if slots is None:
         unlike = f" that differ{'s' if wanted - found == 1 else ''} by a quarter" if found else ""

@@ -166,7 +166,7 @@ def test_a_run_of_one_load_says_what_would_make_a_twin_of_it(
     said = refused(capsys, "--fit", run)
     assert str(run) in said
     assert "no twin: one number of requests at once was measured" in said
-    assert "hold 2 more" in said
+    assert "hold 2 more loads" in said
 
 
 def test_without_a_preset_and_without_a_run_both_ways_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,7 @@ def test_before_three_loads_it_says_what_is_missing_and_only_to_who_asks(session
     told = judge(facts, session.meta).foreseen
     assert told is not None
     assert told.text.startswith("no twin: one number of requests at once was measured")
-    assert told.missing.startswith("hold 2 more")
+    assert told.missing.startswith("hold 2 more loads")
 
 
 def ended(meta: RunMeta, facts: Facts) -> RunMeta:

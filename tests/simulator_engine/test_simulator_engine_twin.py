@@ -459,7 +459,7 @@ class TestOutside:
             "2 numbers of requests at once were measured, a fit takes 3: "
             "users who wait behind the slots or a gate of 16 add none"
         )
-        assert behind.try_this == "hold 1 more below 16 at once, unlike those that were held, for 10 s"
+        assert behind.try_this == "hold 1 more load below 16 at once, unlike those that were held, for 10 s"
         assert "one number of requests at once was measured" in reason(fit(queued, replace(KNOWN, slots=16)))
 
     @pytest.mark.parametrize(("factor", "explained"), [(1.3, True), (1.8, False)])
@@ -479,7 +479,7 @@ class TestOutside:
         found = fit([level(4, prompt=512), level(16, prompt=512), level(4, prompt=2048)], KNOWN)
         assert isinstance(found, Outside)
         assert found.reason == "no two others differ enough in what ran at once to foretell the busiest level"
-        assert found.try_this.startswith("hold 1 more that differs")
+        assert found.try_this.startswith("hold 1 more load that differs")
 
     @pytest.mark.parametrize("name", ["tpot_s", "ttft_s", "e2e_s", "requests_per_s", "prompt_tokens", "n", "load"])
     @pytest.mark.parametrize("figure", [0.0, inf, float("nan"), -1.0])
