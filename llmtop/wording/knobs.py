@@ -18,8 +18,8 @@ def none_text(title: str, could: bool, found: str = "") -> str:
         found: what was seen where that scheduler's knobs would be.
     """
     if could:
-        cause = f" ({found})" if found else ""
-        return f"{title} turns no knob while it runs{cause}: start it with llmtop's scheduler ({HOW})"
+        by_itself = f"{found}; {title} by itself" if found else title
+        return f"{by_itself} turns no knob while it runs: start it with llmtop's scheduler ({HOW})"
     cause = f": {found}" if found else ""
     return f"{title} turns no knob while it runs{cause}; --serve starts it anew with other settings"
 
