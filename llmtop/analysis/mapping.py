@@ -76,8 +76,10 @@ def lengths_before(curves: Sequence[MeasuredCurve]) -> tuple[tuple[int, ...], st
         if at == len(curves):
             last = now
         elif now != last and len(own) > len(best):
-            was, new = ({k: v for k, v in c.parts.items() if k != LENGTHS} for c in (curves[at - 1], curves[-1]))
-            best, since = own, changed_text(was, new)
+            was, new = curves[at - 1].parts, curves[-1].parts
+            same = {LENGTHS, *(name for name in was if was[name] == new.get(name))}
+            of_both = ({name: text for name, text in parts.items() if name not in same} for parts in (was, new))
+            best, since = own, changed_text(*of_both)
     return best, since
 
 

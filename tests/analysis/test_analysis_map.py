@@ -326,7 +326,11 @@ def test_a_level_that_cannot_be_judged_is_no_lower_bound_of_the_contour() -> Non
 def test_lengths_of_a_configuration_before_a_knob_was_turned_are_told() -> None:
     def curve(prompt: int, slots: str) -> MeasuredCurve:
         point = replace(BASE, prompt_tokens=prompt).at("concurrency", 8)
-        parts = {LENGTHS: f"{prompt}/11 tok", "max_num_seqs": f"max_num_seqs {slots}"}
+        parts = {
+            LENGTHS: f"{prompt}/11 tok",
+            "max_num_seqs": f"max_num_seqs {slots}",
+            "num_gpu_blocks": "num_gpu_blocks 768",
+        }
         return MeasuredCurve(parts, "concurrency", point, (Level(load=8.0),), requests_of([]))  # type: ignore[arg-type]
 
     turned = [curve(192, "32"), curve(768, "32"), curve(192, "2")]

@@ -360,7 +360,7 @@ def fit(levels: Sequence[Measured], known: Known) -> Twin | Outside:
     able = ready(levels, known)
     loads = loads_of(able)
     if loads < LEVELS:
-        behind = max((level.running for level in able if level.queued), default=None)
+        behind = max((at.measured.slots or known.slots or ceil(at.running) for at in able if at.queued), default=None)
         return Outside(*words.few_loads_text(loads, LEVELS, behind))
     found = fitted(able, known)
     if found.unexplained > UNEXPLAINED:
