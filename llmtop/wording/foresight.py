@@ -43,7 +43,14 @@ def _asked(key: str, value: float, figures: Figures) -> str:
     return f"{key} {value:g}"
 
 
+UNBOUND = 8.0
+"""Times the figure itself, from which a bound is none: behind a limit that no queue breaks any number of users may wait."""
+
+
 def span_text(interval: Interval, axis: Axis, figures: Figures = TEXT) -> str:
+    """`62 to 80`, `32 and more`"""
+    if interval.high > UNBOUND * interval.value:
+        return f"{figures.load(interval.low, axis)} and more"
     return f"{figures.load(interval.low, axis)} to {figures.load(interval.high, axis)}"
 
 

@@ -23,6 +23,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.samples import ClientSample, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.verdicts import Interval
 from llmtop.simulator.engine.twin import Asked, Band, Foreseen, Known, Measured, Outside
 from llmtop.wording import foresight as words
 from llmtop.wording.chapters import GATE, LENGTHS, START, TOLD
@@ -215,6 +216,11 @@ def test_what_a_figure_takes_for_granted_is_said_with_it(seer: Seer, monkeypatch
     assert told.text.startswith(
         "24 slots: ~59 users at the SLO (53 to 65); if the KV cache suffices; the twin was fitted"
     )
+
+
+def test_a_bound_that_no_queue_breaks_is_told_as_none() -> None:
+    assert words.users_text(Interval(38, 32, 304), "concurrency") == "~38 users at the SLO (32 to 304)"
+    assert words.users_text(Interval(38, 32, 305), "concurrency") == "~38 users at the SLO (32 and more)"
 
 
 def test_without_a_limit_it_says_where_the_wall_is(seer: Seer) -> None:
