@@ -175,10 +175,18 @@ class LlmtopApp(App[None]):
     async def _obey(self, key: events.Key) -> None:
         """Do what a key does before the next is looked at: in one packet, each finds what the one before has chosen."""
         question, self._question = self._question, None
+        asked = question is not None and self.cockpit.saying == question[2]
         offer, before = self._offer_on_screen(), self.cockpit.bank.touched
-        if question is not None and key.key == "enter" and self.cockpit.saying == question[2]:
+        if question is not None and asked and key.key == "enter":
             if time.monotonic() - question[1] >= READ_S:
                 question[0]()
+            else:
+                self._question = question
+            return
+        if asked:
+            self.cockpit.unsay()
+        if asked and key.key == "escape":
+            self.show()
         elif offer is not None and key.key == "enter":
             if time.monotonic() - self._offered_at[1] >= READ_S:
                 self._let_pass(offer)

@@ -26,4 +26,4 @@ def server_gone(by: Pilot) -> str:
 
 def asks_to_start(by: Pilot) -> str:
     """Of a load that was stopped."""
-    return f"the load was stopped: Enter lets {NAMES[by]} start it, any other key does not"
+    return f"the load was stopped: Enter lets {NAMES[by]} start it; other keys do not"

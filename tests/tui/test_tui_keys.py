@@ -36,6 +36,7 @@ from llmtop.tui.screens.lost import LostScreen
 from llmtop.tui.widgets.faultbar import FaultBar
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import LogSlider
+from llmtop.wording import wheel
 from llmtop.wording.figures import clock
 
 SIZE = (80, 24)
@@ -274,6 +275,36 @@ async def test_hold_needs_a_live_run_and_lets_no_stopped_load_start_unasked(cock
         assert "the load was stopped: Enter lets hold start it" in row(app, "events")
         await pilot.pause()
     assert app.host.sent == [StopLoad()]
+
+
+async def test_a_question_that_is_declined_goes_and_enter_is_the_sliders_again(cockpit, monkeypatch):
+    monkeypatch.setattr("llmtop.tui.app.READ_S", 0.0)
+    monkeypatch.setattr("llmtop.tui.widgets.slider.READ_S", 0.0)
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("c", "x", "h")
+        assert "Enter lets hold start it; other keys do not" in row(app, "events")
+        await pilot.press("escape")
+        assert "Enter lets hold" not in row(app, "events")
+        await pilot.press("enter")
+        await pilot.pause(0.3)
+    assert [type(command) for command in app.host.sent] == [StopLoad, SetLoad]
+
+
+async def test_a_question_is_answered_once_it_could_be_read_and_stands_until_then(cockpit, monkeypatch):
+    monkeypatch.setattr("llmtop.tui.app.READ_S", 1e9)
+    app = cockpit("loaded")
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("x", "h", "enter")
+        assert "Enter lets hold start it" in row(app, "events")
+        monkeypatch.setattr("llmtop.tui.app.READ_S", 0.0)
+        await pilot.press("enter")
+        assert "holding the latency limits" in row(app, "events")
+    assert app.host.sent == [StopLoad(), Steer("hold")]
+
+
+def test_each_question_is_whole_in_eighty_columns():
+    assert all(len(f" {wheel.asks_to_start(by)}") <= SIZE[0] for by in wheel.NAMES)
 
 
 async def test_an_export_is_asked_for_and_its_answer_is_shown_once(cockpit, settle):

@@ -328,10 +328,14 @@ class Cockpit(Screen[None]):
         """What stands on the event line beside the events; empty: nothing."""
         return "" if self._said is None else self._said[0]
 
+    def unsay(self) -> None:
+        """What is said stands no more."""
+        self._said = None
+        self._show_events()
+
     def _unsay(self, said: tuple[str, str]) -> None:
         if self._said is said:
-            self._said = None
-            self._show_events()
+            self.unsay()
 
     def refuse(self, reason: str) -> None:
         """Say why a key does nothing now."""
