@@ -120,11 +120,12 @@ def rows_of(
 
 
 def _legend(glyphs: Glyphs) -> Runs:
-    """Each stand with its two signs, held and foreseen."""
-    runs: Runs = [(" Map ", "title"), ("  held, foreseen:", "dim")]
+    """Each stand with its two signs, held and foreseen; too few requests, which say of none, are held alone."""
+    runs: Runs = [(" Map ", "title"), (" held, foreseen:", "dim")]
     for held, foreseen, stand in zip(glyphs.cells, glyphs.cells_foreseen, _STANDS, strict=False):
         runs += [(f" {held}", _INKS[stand]), (f" {foreseen}", _FAINT[stand]), (f" {stand} ", "dim")]
-    return [*runs, (f"  {glyphs.contour}", "title"), (" SLO", "dim"), (f"  {glyphs.wall}", "dim"), (" KV full", "dim")]
+    runs += [(f" {glyphs.cells[len(_STANDS)]}", _INKS[None]), (" too few ", "dim")]
+    return [*runs, (f" {glyphs.contour}", "title"), (" SLO", "dim"), (f"  {glyphs.wall}", "dim"), (" KV full", "dim")]
 
 
 def _picture(known: Map, picture: Picture, cursor: Cursor, glyphs: Glyphs) -> list[Runs]:

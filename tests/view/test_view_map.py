@@ -43,6 +43,15 @@ def drawn(found: Map | None, size: tuple[int, int], glyphs: Glyphs = UNICODE, sa
     return ["".join(text for text, _ in row) for row in rows]
 
 
+@pytest.mark.parametrize("glyphs", [UNICODE, ASCII])
+def test_the_legend_names_every_sign_in_eighty_columns(glyphs: Glyphs) -> None:
+    legend = drawn(known(), (80, 23), glyphs)[0]
+    for sign in (*glyphs.cells, *glyphs.cells_foreseen, glyphs.contour, glyphs.wall):
+        assert f" {sign} " in legend
+    assert f"{glyphs.cells[3]} too few" in legend
+    assert legend.endswith("KV full")
+
+
 def row_of(rows: list[str], length: int, picture: Picture) -> str:
     return rows[HEAD + picture.row(length)][LABEL + 1 :]
 
