@@ -46,6 +46,8 @@ OWNERS = (("a slider", LogSlider), ("a chart", ChartPanel), ("a panel", Panel), 
 ASKED_S = 15.0
 """So long a question stands; an Enter that comes later means something else."""
 LEAVE_KEYS = ("q", *packets.LEAVE_KEYS)
+FROM_PAGES = ("freeze", "search", "edge", "export", "next_theme")
+"""What is the whole run's: keys that do the same from a page over the cockpit."""
 
 
 class LlmtopApp(App[None]):
@@ -197,14 +199,26 @@ class LlmtopApp(App[None]):
         elif not await self._check_bindings(key.key, priority=True):
             focused = self.focused
             if not (isinstance(focused, LogSlider) and focused.type(key.key, key.character)):
-                await self._check_bindings(key.key)
+                done = await self._check_bindings(key.key)
+                if not done and isinstance(self.screen, Overlay):
+                    await self._obey_from_page(key.key)
             if offer is not None and self.cockpit.bank.touched != before:
                 self._let_pass(offer)
 
+    async def _obey_from_page(self, key: str) -> None:
+        """A key of the cockpit where a page stands over it: what it does, or where it acts."""
+        bound = [each for each in keys.shown((*self.BINDINGS, *Cockpit.BINDINGS)) if each.key == key]
+        if bound and bound[0].action in FROM_PAGES:
+            await self.run_action(f"app.{bound[0].action}")
+        elif bound:
+            self.cockpit.refuse(f"{keys.name_of(key)}: in the cockpit (Esc)")
+        self.show()
+
     def _offer_on_screen(self) -> Offer | None:
         """The load that Enter takes up again: one that stands on the screen, with no other question before it."""
-        cockpit = self.cockpit
-        return None if self.screen is not cockpit or cockpit.takes_enter else cockpit.condition.offer
+        cockpit, screen = self.cockpit, self.screen
+        shown = not cockpit.takes_enter if screen is cockpit else isinstance(screen, Overlay) and screen.tells_offer
+        return cockpit.condition.offer if shown else None
 
     def _let_pass(self, offer: Offer) -> None:
         """It is answered, or a hand does something else: it stands no more."""
@@ -243,6 +257,7 @@ class LlmtopApp(App[None]):
         self.cockpit.show(self.frame, self.assessment, self._condition())
         if isinstance(self.screen, Overlay) and self.frame is not None:
             self.screen.tell(self.frame, self.assessment, self.cockpit.condition)
+            self.screen.answer(self.cockpit.saying)
 
     def _condition(self) -> Condition:
         silent_s = self._silent_ticks / self.fps
@@ -411,6 +426,8 @@ class LlmtopApp(App[None]):
             self.host.send(Quit(patient=False))
             self.exit()
             return
+        while isinstance(self.screen, Overlay):  # the cockpit shows how far it is
+            self.pop_screen()
         self._draining_ticks = 0
         self._frozen = False
         self.host.send(Quit())

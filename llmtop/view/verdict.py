@@ -65,6 +65,21 @@ def _clauses(
     frame: Frame | None, assessment: Assessment | None, condition: Condition, glyphs: Glyphs, room: int
 ) -> list[Runs]:
     """What stands in the verdict, the most wanted first; `room`: cells that it has."""
+    if urgent := _urgent(frame, condition, glyphs, room):
+        return urgent
+    if assessment is None or not assessment.headline or frame is None:
+        return [[(f"{glyphs.wait} measuring", "dim")], [("move a slider and watch", "faint")]]
+    return _headline(frame, assessment, condition, glyphs, room)
+
+
+def urgent(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: int) -> Runs:
+    """In one line what stands in the verdict before any opinion; empty: nothing does."""
+    clauses = _urgent(frame, condition, glyphs, width - ROUGH_CELLS)
+    return wrapped(clauses, (f" {glyphs.sep} ", "faint"), width, 1, glyphs.more)[0] if clauses else []
+
+
+def _urgent(frame: Frame | None, condition: Condition, glyphs: Glyphs, room: int) -> list[Runs]:
+    """What is broken, or a load on offer."""
     if condition.lost is not None:
         return [_badge("SESSION LOST", condition.lost, glyphs, room)]
     if condition.draining:
@@ -81,11 +96,7 @@ def _clauses(
         return [_badge("CLIENT-BOUND", f"{VOID}: {why}", glyphs, room)]
     if frame.braked is not None:
         return [_badge("BRAKED", frame.braked, glyphs, room)]
-    if condition.offer is not None:
-        return _offer(condition.offer, glyphs, room)
-    if assessment is None or not assessment.headline:
-        return [[(f"{glyphs.wait} measuring", "dim")], [("move a slider and watch", "faint")]]
-    return _headline(frame, assessment, condition, glyphs, room)
+    return [] if condition.offer is None else _offer(condition.offer, glyphs, room)
 
 
 def _badge(name: str, why: str, glyphs: Glyphs, room: int) -> Runs:

@@ -6,7 +6,10 @@ import pytest
 from msgspec.structs import replace
 from textual.widgets import Static
 
-from llmtop.domain.commands import ShowMap, Steer, StopLoad
+from llmtop.domain.commands import Quit, SetLoad, ShowMap, Steer, StopLoad
+from llmtop.domain.endpoint import EndpointState
+from llmtop.domain.frame import Offer
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.steering import Steering
 from llmtop.domain.verdicts import Capacity, Map, MapCell, MapEdge
 from llmtop.tui.app import LlmtopApp
@@ -43,6 +46,31 @@ async def test_they_open_and_close_and_the_load_is_stopped_from_them(cockpit, ke
         await pilot.press(key, "x")
         await pilot.pause()
     assert [command for command in app.host.sent if not isinstance(command, ShowMap)] == [StopLoad()]
+
+
+@pytest.mark.parametrize("key", ["n", "question_mark", *(pytest.param(key, marks=pytest.mark.faults) for key in "wb")])
+async def test_q_quits_from_them_and_the_cockpit_shows_how_far_that_is(cockpit, key):
+    app = cockpit("past")
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await pilot.press(key, "q")
+        await pilot.pause()
+        assert isinstance(app.screen, Cockpit)
+        assert "DRAINING" in rows(app, "verdict")[0]
+    assert [command for command in app.host.sent if not isinstance(command, ShowMap)] == [Quit()]
+
+
+@pytest.mark.parametrize(("key", "line"), [("w", "page-said"), ("b", "big-keys"), ("n", "map-picture")])
+async def test_a_key_of_the_cockpit_acts_from_them_or_says_where(cockpit, key, line):
+    app = cockpit("past")
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await pilot.press(key, "k")
+        await pilot.pause()
+        assert "k: in the cockpit (Esc)" in rows(app, line)[-1]
+        assert not app.cockpit.knobs.display
+        await pilot.press("space")
+        await pilot.pause()
+        assert app.cockpit.condition.frozen
+        assert "display frozen" in rows(app, line)[-1]
 
 
 async def test_why_tells_three_facts(cockpit):
@@ -143,6 +171,31 @@ async def test_the_map_is_read_with_arrows_and_only_s_explores(cockpit):
         await pilot.press("escape")
         await pilot.pause()
     assert app.host.sent == [ShowMap(), Steer("map"), Steer("map", on=False), ShowMap(False)]
+
+
+async def test_the_map_says_how_the_server_stands_and_takes_up_the_load_on_offer(cockpit, monkeypatch):
+    app, meant = cockpit("loaded"), LoadPoint(concurrency=48, prompt_tokens=512, output_tokens=32)
+    monkeypatch.setattr("llmtop.tui.app.READ_S", 0.0)
+    async with app.run_test(size=SIZES[0]) as pilot:
+        await pilot.press("n")
+        await pilot.pause()
+        assert "REC" in rows(app, "map-header")[0]
+        assert not app.screen.query_one("#map-urgent").display
+        up = app.host.now.frame.endpoint
+        app.host.frame_becomes(endpoint=replace(up, state=EndpointState.STALE, since_s=60.0))
+        app.tick()
+        await pilot.pause()
+        assert "hung" in rows(app, "map-header")[0]
+        assert rows(app, "map-urgent")[0].startswith(" HUNG ")
+        target = app.host.now.frame.target.at("concurrency", 0)
+        app.host.frame_becomes(endpoint=up, offer=Offer(40.0, meant, "back after 52 s"), target=target, in_flight=0)
+        app.tick()
+        await pilot.pause()
+        assert "BACK  after 52 s · Enter: 48 users again" in rows(app, "map-urgent")[0]
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(app.screen, MapScreen)
+    assert app.host.sent == [ShowMap(), SetLoad(meant), ShowMap(False)]
 
 
 @pytest.mark.faults

@@ -17,7 +17,8 @@ from llmtop.tui.widgets.line import Line, Lines
 from llmtop.view import lines
 from llmtop.view.big import HEAD_ROWS, big
 from llmtop.view.condition import Condition
-from llmtop.view.glyphs import Glyphs
+from llmtop.view.glyphs import Glyphs, plain
+from llmtop.view.runs import cut
 
 
 class BigScreen(Overlay):
@@ -42,6 +43,7 @@ class BigScreen(Overlay):
         self._curve = CurvePanel(7, glyphs, id="big-curve")
         self._curve.can_focus = False
         self._keys = Line(id="big-keys")
+        self._offered: list[tuple[str, str, str]] = []
 
     def on_mount(self) -> None:
         self._head.styles.height = HEAD_ROWS
@@ -61,7 +63,15 @@ class BigScreen(Overlay):
             (keys.name_of(binding.key), binding.description, _full(binding.action))
             for binding in keys.shown_once(*tables)
         ]
-        self._keys.show(lambda width: lines.keys(offered, width))
+        self._offered = offered
+        self.answer("")
+
+    def answer(self, said: str) -> None:
+        """In the place of the keys."""
+        told, offered = plain(said, self.glyphs), self._offered
+        self._keys.show(
+            lambda width: cut([(f" {told}", "focus")], width, self.glyphs.more) if told else lines.keys(offered, width)
+        )
 
     def action_hide(self) -> None:
         BigScreen.hides_address = not self.hides_address

@@ -54,7 +54,8 @@ class HelpScreen(ModalScreen[None]):
     HelpScreen Static { height: auto; width: auto; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,question_mark,q", "dismiss", "close", id="help.close"),
+        Binding("escape,question_mark", "dismiss", "close", id="help.close"),
+        Binding("q", "leave", "quit", id="help.quit"),
         Binding("x", "stop_load", "stop the load at once", id="help.stop"),
     ]
 
@@ -95,6 +96,10 @@ class HelpScreen(ModalScreen[None]):
             add(f"{name:<{NAME_CELLS}}", "strong")
             add(f"\n{'':<{NAME_CELLS}}".join(textwrap.wrap(meaning, width - NAME_CELLS)) + "\n", "text")
         return text
+
+    def action_leave(self) -> None:
+        self.dismiss()
+        self.app.call_later(self.app.run_action, "app.leave")
 
     def action_stop_load(self) -> None:
         self.dismiss()

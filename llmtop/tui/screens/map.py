@@ -17,6 +17,7 @@ from llmtop.view import lines
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.map import Cursor, picture_of, rows_of
+from llmtop.view.verdict import urgent
 
 FOUND = "map: "
 AROUND = Binding.Group("read another place of the map")
@@ -37,6 +38,7 @@ class MapScreen(Overlay):
         Binding("up", "move(0, 1)", "read", id="map.up", group=AROUND),
         Binding("down", "move(0, -1)", "read", id="map.down", group=AROUND),
     ]
+    tells_offer = True
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()
@@ -46,14 +48,19 @@ class MapScreen(Overlay):
         self._last: tuple[Frame, Assessment | None, Condition] | None = None
         self._found = ""
         """What an exploration that has ended said."""
+        self._header = Line(id="map-header")
         self._picture = Lines(id="map-picture")
+        self._urgent = Line(id="map-urgent")
         self._keys = Line(id="map-keys")
 
     def compose(self) -> ComposeResult:
+        yield self._header
         yield self._picture
+        yield self._urgent
         yield self._keys
 
     def on_mount(self) -> None:
+        self._urgent.display = False
         self.app.post_message(Commanded(ShowMap()))
 
     def on_unmount(self) -> None:
@@ -61,6 +68,9 @@ class MapScreen(Overlay):
 
     def tell(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
         self._last = (frame, assessment, condition)
+        self._header.show(lambda width: lines.header(frame, condition, self.glyphs, width))
+        self._urgent.display = bool(urgent(frame, condition, self.glyphs, self.app.size.width))
+        self._urgent.show(lambda width: urgent(frame, condition, self.glyphs, width))
         known = None if assessment is None else assessment.map
         now = self.app.cockpit.saying or condition.note or ""  # type: ignore[attr-defined]
         self._found = now if now.startswith(FOUND) and not condition.note else "" if condition.note else self._found
@@ -76,6 +86,7 @@ class MapScreen(Overlay):
             ("s", "stop exploring" if condition.note and condition.pilot == "map" else "explore", "app.explore"),
             (plain("←→↑↓", self.glyphs), "read", ""),
             ("x", "stop the load", "app.stop_load"),
+            ("q", "quit", "app.leave"),
         ]
         offered = [row for row in offered if not (replay and row[0] in "sx")]
         self._keys.show(lambda width: lines.keys(offered, width))

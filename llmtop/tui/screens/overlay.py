@@ -12,21 +12,31 @@ from textual.widgets import Static
 
 from llmtop.domain.frame import Frame
 from llmtop.domain.verdicts import Assessment
+from llmtop.tui.widgets.line import Line
 from llmtop.view.condition import Condition
-from llmtop.view.glyphs import Glyphs
+from llmtop.view.glyphs import Glyphs, plain
+from llmtop.view.runs import cut
 
 
 class Overlay(ModalScreen[None]):
-    """Base of them: Esc leaves, x stops the load."""
+    """Base of them: Esc leaves, x stops the load, q quits. Of the cockpit's other keys the app does what is the whole
+    run's, and says of the rest that they act there.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "dismiss", "back", id="overlay.back"),
+        Binding("escape", "dismiss", "back", id="overlay.back"),
         Binding("x", "app.stop_load", "stop the load at once", id="overlay.stop"),
+        Binding("q", "app.leave", "quit", id="overlay.quit"),
     ]
+    tells_offer: ClassVar[bool] = False
+    """Whether it shows the load on offer, which Enter takes up from it, too."""
 
     def tell(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
         """Show what is new."""
         raise NotImplementedError
+
+    def answer(self, said: str) -> None:
+        """Show what is said in answer to a key; empty: nothing is."""
 
 
 class Page(Overlay):
@@ -39,15 +49,25 @@ class Page(Overlay):
         scrollbar-size-vertical: 1; scrollbar-background: $surface; scrollbar-color: $primary 40%;
     }
     Page Static { height: auto; width: auto; }
+    Page #page-said { dock: bottom; }
     """
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()
         self.glyphs = glyphs
         self._told = Static()
+        self._said = Line(id="page-said")
         self._shown: object = None
         """What was told last."""
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(can_focus=True):
             yield self._told
+        yield self._said
+
+    def on_mount(self) -> None:
+        self._said.display = False
+
+    def answer(self, said: str) -> None:
+        self._said.display = bool(said)
+        self._said.show(lambda width: cut([(f" {plain(said, self.glyphs)}", "focus")], width, self.glyphs.more))
