@@ -44,7 +44,7 @@ def _asked(key: str, value: float, figures: Figures) -> str:
 
 
 UNBOUND = 8.0
-"""Times the figure itself, from which a bound is none: behind a limit that no queue breaks any number of users may wait."""
+"""Times the figure itself, from which a bound is none: behind a limit that no queue breaks any number may wait."""
 
 
 def span_text(interval: Interval, axis: Axis, figures: Figures = TEXT) -> str:
