@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from llmtop.analysis.capacity import judge_level
+from llmtop.analysis.gate import configured_s
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.levels import Level
 from llmtop.analysis.service import MIN_SAMPLES, statistic
@@ -107,7 +108,7 @@ def exhausted(diagnosis: Diagnosis, facts: Facts, dialect: Dialect | None) -> Di
 
     How far it is to be raised is not known: what such a server shows of its cache is each slot's claim to all of it.
     """
-    since_s = max((chapter.t_s for chapter in facts.chapters), default=-math.inf)
+    since_s = configured_s(facts)
     recent = facts.requests.column("sent_s") >= since_s
     full, errors = (int(facts.requests.column(name)[recent].sum()) for name in ("pool_full", "error"))
     if diagnosis.bound in (Bound.REFUSED, Bound.CLIENT) or full < POOL_FULL_FROM or 2 * full <= errors:

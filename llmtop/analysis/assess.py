@@ -19,6 +19,7 @@ from llmtop.analysis.diagnosis import by_cliff, on_this_machine, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
 from llmtop.analysis.failing import all_failed, what_all_get, why_all_failed
 from llmtop.analysis.falls import of_this_start, restarts_of
+from llmtop.analysis.gate import configured_s
 from llmtop.analysis.headline import failing_headline, headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
 from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
@@ -177,7 +178,7 @@ def assess(
     if votes and diagnosis.bound is not Bound.NONE:
         diagnosis = msgspec.structs.replace(diagnosis, votes=(agreed, len(votes)))
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None
-    overloaded = previous is not None and previous.overloaded
+    overloaded = previous is not None and previous.overloaded and configured_s(facts) < previous.t_s
     proven: SloVerdict | None = verdict
     settling = not over and _settles(facts, verdict, current.point, now_s)
     if not over and facts.searches and current.point.value == 0:
@@ -359,8 +360,8 @@ def _pressed(verdict: SloVerdict, slo: Slo) -> bool:
 
 
 def _shown_before(facts: Facts, previous: Assessment | None) -> Diagnosis:
-    """What was shown of this server: with a chapter begins another."""
-    if previous is None or (facts.chapters and facts.chapters[-1].t_s >= previous.t_s):
+    """What was shown of this server: with a chapter, or another gate, begins another."""
+    if previous is None or configured_s(facts) >= previous.t_s:
         return NOTHING
     return previous.diagnosis
 

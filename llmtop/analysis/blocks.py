@@ -145,15 +145,17 @@ class View:
             "client": late,
         }
         members = driven.pick(np.flatnonzero(settled & warm & held))
+        own_end = members.end_s < segment.stop_s
         gauges, progress = _unbraked(gauges, segment, self._braked), _unbraked(progress, segment, self._braked)
         since_s = min((float(each[0]) for each in (members.sent_s, gauges.t_s, progress.t_s) if len(each)), default=0.0)
         in_flight = flight(self._facts, self._requests, since_s - service_s - 1.0, stop_s + 1.0)
         asked = commanded(self._facts, since_s - service_s - 1.0, stop_s + 1.0)
         assert in_flight is not None
+        seen = seen_by(members.lives, in_flight, asked, service_s)
         found.service_s[start_s] = recent
         found.parts[start_s] = Part(
             members,
-            seen_by(members.lives, in_flight, asked, service_s),
+            replace(seen, stays=seen.stays & own_end, on=seen.on & own_end),
             gauges,
             progress,
             np.stack(seen_at(gauges.t_s, in_flight, service_s)),
@@ -168,8 +170,12 @@ class View:
         return Offered(t_s, span_s, np.where(driven, target, np.nan), in_flight)
 
     def waiting(self, service_s: float, now_s: float) -> tuple[Array, float] | None:
-        """Ages of those without a first token, and in flight while they waited."""
+        """Ages of those without a first token that began in this segment, and in flight while they waited.
+
+        One that began before it waited for another server, or at another gate.
+        """
         ages_s = waiting_ages(self._facts)
+        ages_s = ages_s[ages_s < now_s - self._segments[-1].start_s]
         if len(ages_s) == 0:
             return None
         in_flight = flight(self._facts, self._requests, now_s - ages_s.max() - service_s - 1.0)

@@ -6,6 +6,9 @@ Everything that judges counts those before the gate among the waiting, and the g
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 
 from llmtop.analysis.fits import Array
@@ -20,6 +23,18 @@ def gates_at(facts: Facts, t_s: Array) -> Array:
     gates = [np.inf, *(np.inf if change.point.gate is None else change.point.gate for change in changes)]
     changed_s = [change.t_s for change in changes]
     return np.array(gates)[np.searchsorted(changed_s, t_s, side="right")]
+
+
+def configured_s(facts: Facts, now_s: float = math.inf) -> float:
+    """Since when, as known at `now_s`, the server and the gate before it are what they are; -inf: ever since.
+
+    A request that began before has waited at another gate, or for another server. While no load is commanded nobody
+    comes to the gate: what stood then is none.
+    """
+    turned_s = [chapter.t_s for chapter in tuple(facts.chapters) if chapter.t_s <= now_s]
+    loaded = [change for change in tuple(facts.changes) if change.t_s <= now_s and change.point.value > 0]
+    moved_s = [after.t_s for before, after in itertools.pairwise(loaded) if before.point.gate != after.point.gate]
+    return max([*turned_s, *moved_s], default=-math.inf)
 
 
 def at_gate(facts: Facts, t_s: Array) -> Array:

@@ -11,7 +11,7 @@ from msgspec import structs
 from llmtop.analysis.cliff import QUEUE_SHARE, QUEUED_TTFT
 from llmtop.analysis.diagnosis import WINDOW_S, Recent
 from llmtop.analysis.fits import Array
-from llmtop.analysis.gate import at_gate, gates_at
+from llmtop.analysis.gate import at_gate, configured_s, gates_at
 from llmtop.analysis.judge import Limits, is_pinned
 from llmtop.analysis.levels import EMPTY, MIN_REQUESTS
 from llmtop.analysis.readings import server_gauges, waiting_ages
@@ -51,17 +51,18 @@ _FIRST_TOKENS = 8
 def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) -> Recent:
     """Means and growth over the last `WINDOW_S` seconds (fewer since the load last changed, but at least five).
 
-    None of it is of the chapter before: that was another server.
+    None of it is of before the server or the gate last changed: that was another server, also to the requests that
+    began then and ended since.
     """
     changed_s = last_change_s(facts, now_s)
-    chapter_s = max((chapter.t_s for chapter in facts.chapters if chapter.t_s <= now_s), default=-math.inf)
-    start_s = max(now_s - WINDOW_S, min(changed_s, now_s - 5.0), chapter_s)
+    same_s = configured_s(facts, now_s)
+    start_s = max(now_s - WINDOW_S, min(changed_s, now_s - 5.0), same_s)
     here_s, server_s = _first_tokens(facts, requests, now_s) if now_s - changed_s >= GAP_S else (None, None)
     server = _Rows(facts.server, start_s, now_s)
     bins = _Rows(facts.bins, start_s, now_s)
     client = _Rows(facts.client, start_s, now_s)
     waiting = _waiting(facts, server)
-    of_late = requests.pick((requests.end_s > start_s) & (requests.end_s <= now_s))
+    of_late = requests.pick((requests.end_s > start_s) & (requests.end_s <= now_s) & (requests.sent_s >= same_s))
     return Recent(
         polls=server.count,
         in_flight=bins.mean("in_flight"),
@@ -338,7 +339,7 @@ def _present_load(facts: Facts, now_s: float) -> tuple[float, float]:
         if now is None or not _same_load(change.point, now):
             break
         since_s = 0.0 if change is changes[0] else change.t_s
-    since_s = max([since_s, *(chapter.t_s for chapter in facts.chapters if chapter.t_s <= now_s)])
+    since_s = max(since_s, configured_s(facts, now_s))
     if now is None or now.axis != "concurrency" or now.think_time_s > 0:
         return since_s, stop_s
     t_s = facts.bins.column("t_s")
@@ -360,18 +361,20 @@ def overloaded_now(
 
     Raised by five polls in a row with requests waiting, or by the last eight first tokens: queue share of E2E above
     `QUEUE_SHARE` and TTFT above `QUEUED_TTFT` times the base. Cleared when nothing waits for one service time and
-    TTFT is below 1.3 times the base.
+    TTFT is below 1.3 times the base. What was before the server or the gate last changed does not count.
 
     Args:
         base_s: median TTFT of the lowest level; None: not known yet.
         before: the answer a moment ago.
         usual_s: median time from first to last token.
     """
-    polls = _Rows(facts.server, now_s - 30.0, now_s)
+    same_s = configured_s(facts, now_s)
+    polls = _Rows(facts.server, max(now_s - 30.0, same_s), now_s)
     waiting = _waiting(facts, polls)[-_QUEUE_POLLS:]
     queued = len(waiting) == _QUEUE_POLLS and bool(np.all(waiting >= 1))
     first = requests.first_token_s
-    recent = np.flatnonzero(np.isfinite(first) & (first > now_s - 30.0) & requests.ok)
+    own = requests.ok & (requests.sent_s >= same_s)
+    recent = np.flatnonzero(np.isfinite(first) & (first > now_s - 30.0) & own)
     recent = recent[np.argsort(first[recent], kind="stable")][-_FIRST_TOKENS:]
     ttft_s = float(np.median(requests.ttft_s[recent])) if len(recent) else None
     slow = False
@@ -382,6 +385,6 @@ def overloaded_now(
         return True
     if not before:
         return False
-    calm = _waiting(facts, _Rows(facts.server, now_s - max(usual_s, 1.0), now_s))
+    calm = _waiting(facts, _Rows(facts.server, max(now_s - max(usual_s, 1.0), same_s), now_s))
     empty = bool(np.all(calm < 1))
     return not (empty and (ttft_s is None or base_s is None or ttft_s < 1.3 * base_s))

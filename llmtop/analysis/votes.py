@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from llmtop.analysis.diagnosis import WINDOW_S, diagnose
 from llmtop.analysis.display import steady
+from llmtop.analysis.gate import configured_s
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.levels import Level
 from llmtop.analysis.recent import last_change_s, recent_of
@@ -50,9 +51,10 @@ def ballots(
 ) -> list[Diagnosis]:
     """What each window says that has something to say, the newest first.
 
-    Windows end at `now_s` and every `STEP_S` before, back to the last chapter: another server's say nothing here.
+    Windows end at `now_s` and every `STEP_S` before, back to when the server or the gate last changed: another
+    server's say nothing here.
     """
-    since_s = facts.chapters[-1].t_s if facts.chapters else 0.0
+    since_s = max(0.0, configured_s(facts, now_s))
     said = []
     for i in range(RELEASE):
         t_s = now_s - i * STEP_S
