@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from llmtop.analysis.grounds import Grounds
 from llmtop.domain.settings import KV_BLOCKS, KV_TOKENS, SLOTS, is_kv, is_slots, setting_key
-from llmtop.domain.slo import Slo
+from llmtop.domain.slo import Slo, SloTarget
 from llmtop.domain.verdicts import ForeseenPoint, Foresight, Gap, Interval
 from llmtop.simulator.engine.twin import Asked, Band, Foreseen, Outside, Twin, fit
 from llmtop.wording import foresight as words
@@ -21,7 +21,6 @@ _FELT, _STATS = ("ttft", "tpot"), ("p50", "p95")
 """Limits that a twin can be held against."""
 RUNG, RUNGS = 1.2, 6
 """Of a ladder past the wall, a load over the next lower one, and how many there are at most: then they lie wider."""
-_Limits = list[tuple[str, str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,41 +35,53 @@ class Wish:
     """Of the curve; none: a ladder of them."""
 
 
-class Seer:
-    """Asks the twin of one server again and again: it is fitted anew only when what it rests on has changed."""
+class KeptTwin:
+    """The twin of one server: fitted anew, and another object, only when what it rests on has changed."""
 
     def __init__(self) -> None:
         self._grounds: Grounds | None = None
         self._twin: Twin | Outside = Outside("", "")
-        self._last: tuple[Wish, Slo, Foresight] | None = None
+
+    def of(self, grounds: Grounds) -> Twin | Outside:
+        if grounds != self._grounds:
+            self._twin = Outside(grounds.void, "") if grounds.void else fit(grounds.levels, grounds.known)
+            self._grounds = grounds
+        return self._twin
+
+
+class Seer:
+    """Asks the twin of one server again and again."""
+
+    def __init__(self) -> None:
+        self._kept = KeptTwin()
+        self._last: tuple[Twin | Outside, Wish, Slo, Foresight] | None = None
 
     def ask(self, grounds: Grounds, wish: Wish, slo: Slo) -> Foresight:
         """What is foreseen; without a twin, or outside of what it knows, no figure but what would make it known."""
-        if grounds != self._grounds:
-            self._twin = Outside(grounds.void, "") if grounds.void else fit(grounds.levels, grounds.known)
-            self._grounds, self._last = grounds, None
-        if self._last is None or self._last[:2] != (wish, slo):
-            self._last = wish, slo, self._answer(grounds, wish, slo)
-        return self._last[2]
+        twin = self._kept.of(grounds)
+        if self._last is None or self._last[0] is not twin or self._last[1:3] != (wish, slo):
+            self._last = twin, wish, slo, _answer(twin, grounds, wish, slo)
+        return self._last[3]
 
-    def _answer(self, grounds: Grounds, wish: Wish, slo: Slo) -> Foresight:
-        told = Foresight(
-            settings=wish.settings,
-            label=words.settings_text(wish.settings),
-            prompt_tokens=wish.prompt_tokens or grounds.prompt_tokens,
-            output_tokens=wish.output_tokens or grounds.output_tokens,
-            axis=grounds.known.axis,
-        )
-        if isinstance(self._twin, Outside):
-            text = words.no_twin_text(self._twin.reason, self._twin.try_this)
-            return replace(told, text=text, missing=self._twin.try_this)
-        unable = unable_to_turn(wish.settings, grounds)
-        asked = _asked(grounds, wish)
-        if not unable and asked.kv_tokens is not None:
-            unable = _too_small(asked.kv_tokens, told)
-        if unable:
-            return replace(told, text=words.outside_text(words.asked_text(wish.settings), unable, ""))
-        return _foreseen(self._twin, told, asked, wish, slo)
+
+def _answer(twin: Twin | Outside, grounds: Grounds, wish: Wish, slo: Slo) -> Foresight:
+    told = Foresight(
+        settings=wish.settings,
+        label=words.settings_text(wish.settings),
+        prompt_tokens=wish.prompt_tokens or grounds.prompt_tokens,
+        output_tokens=wish.output_tokens or grounds.output_tokens,
+        axis=grounds.known.axis,
+    )
+    if isinstance(twin, Outside):
+        text = words.no_twin_text(twin.reason, twin.try_this)
+        return replace(told, text=text, missing=twin.try_this)
+    unable = unable_to_turn(wish.settings, grounds)
+    asked = _asked(grounds, wish)
+    if not unable and asked.kv_tokens is not None:
+        unable = _too_small(asked.kv_tokens, told)
+    if unable:
+        return replace(told, text=words.outside_text(words.asked_text(wish.settings), unable, ""))
+    return _foreseen(twin, told, asked, wish, slo)
 
 
 def around(seer: Seer, grounds: Grounds, slo: Slo) -> tuple[Foresight, ...]:
@@ -124,10 +135,10 @@ def _asked(grounds: Grounds, wish: Wish) -> Asked:
 
 
 def _foreseen(twin: Twin, told: Foresight, asked: Asked, wish: Wish, slo: Slo) -> Foresight:
-    limits, wall = _limits(slo), _wall(twin, asked, slo)
+    limits, wall = limits_of(slo), _wall(twin, asked, slo)
     users = twin.users_at(limits, asked) if limits else None
     curve = _curve(twin, asked, wish.loads, users)
-    unheld = [target.name for target in slo.felt if not _held(target.metric, target.stat)]
+    unheld = unforeseen(slo)
     if unheld:
         users = None
     outside = next((each for each in (users, curve, wall) if isinstance(each, Outside)), None)
@@ -173,14 +184,18 @@ def _curve(
     return found if isinstance(past, Outside) else (*found, *past)
 
 
-def _held(metric: str, stat: str | None) -> bool:
-    """Whether a twin says anything of a limit, or leaves it to who drives: errors."""
-    return metric == "error_ratio" or (metric in _FELT and stat in _STATS)
+def unforeseen(slo: Slo) -> list[str]:
+    """Names of the limits of which a twin says nothing, but for that on errors, which it leaves to who drives."""
+    return [target.name for target in slo.felt if target.metric != "error_ratio" and not _is_foreseen(target)]
 
 
-def _limits(slo: Slo) -> _Limits:
-    felt = [target for target in slo.felt if target.metric in _FELT and target.stat in _STATS]
-    return [(target.metric, str(target.stat), target.limit) for target in felt]
+def limits_of(slo: Slo) -> list[tuple[str, str, float]]:
+    """Those that a twin can be held against, as `Twin.users_at` takes them."""
+    return [(target.metric, str(target.stat), target.limit) for target in slo.felt if _is_foreseen(target)]
+
+
+def _is_foreseen(target: SloTarget) -> bool:
+    return target.metric in _FELT and target.stat in _STATS
 
 
 def _wall(twin: Twin, asked: Asked, slo: Slo) -> Band | Outside:
@@ -188,7 +203,7 @@ def _wall(twin: Twin, asked: Asked, slo: Slo) -> Band | Outside:
     full = twin.wall(asked)
     there = twin.at(full.value, asked) if isinstance(full, Band) else full
     queue = there if isinstance(there, Outside) else full
-    pace = [limit for limit in _limits(slo) if limit[0] == "tpot"]
+    pace = [limit for limit in limits_of(slo) if limit[0] == "tpot"]
     broken = twin.users_at(pace, asked) if pace else queue
     if isinstance(broken, Band) and isinstance(full, Band) and broken.value < full.value:
         # a pace that holds at the slots holds for any number who wait for them: no wall lies past its own slots
@@ -203,7 +218,7 @@ def _gaps(twin: Twin, asked: Asked, loads: tuple[float, ...]) -> tuple[Gap, ...]
 
 
 def _interval(band: Band | Outside | None) -> Interval | None:
-    return Interval(band.value, band.low, band.high) if isinstance(band, Band) else None
+    return _plain(band) if isinstance(band, Band) else None
 
 
 def _ms(band: Band) -> Interval:

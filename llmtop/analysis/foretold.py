@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec.structs import replace
 
+from llmtop.analysis.foreseen import KeptTwin, limits_of, unforeseen
 from llmtop.analysis.grounds import Grounds
 from llmtop.analysis.mapping import Row
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge, Stand
-from llmtop.simulator.engine.twin import Asked, Band, Foreseen, Outside, Twin, fit
+from llmtop.simulator.engine.twin import Asked, Band, Foreseen, Outside, Twin
 
 LENGTH_STEP = math.sqrt(2.0)
 """A prompt length that is foreseen over the one before."""
@@ -23,23 +24,17 @@ PAST = 1.5
 """Of the highest load that was measured, up to which cells are foreseen."""
 SAME = 0.04
 """A load this near to a measured one is that one."""
-FORESEEN = ("ttft_p50", "ttft_p95", "tpot_p50", "tpot_p95")
-"""Limits that a twin can be held against."""
 
 
 class Foreteller:
     """Adds to the map of one run what its twin foresees; the twin is fitted anew only when its grounds have changed."""
 
     def __init__(self) -> None:
-        self._grounds: Grounds | None = None
-        self._twin: Twin | Outside = Outside("", "")
+        self._kept = KeptTwin()
 
     def add(self, known: Map, rows: Sequence[Row], grounds: Grounds, slo: Slo) -> Map:
         """The map with what is foreseen; as it is where there is no twin."""
-        if grounds != self._grounds:
-            self._twin = Outside(grounds.void, "") if grounds.void else fit(grounds.levels, grounds.known)
-            self._grounds = grounds
-        twin = self._twin
+        twin = self._kept.of(grounds)
         if isinstance(twin, Outside) or not rows:
             return known
         counted = _counted(rows)
@@ -119,9 +114,9 @@ def _cell(found: Foreseen, twin: Twin, length: int, slo: Slo) -> MapCell:
 
 def _stand(found: Foreseen, slo: Slo) -> Stand | None:
     """Near where a limit lies within the band, too; None: a limit is on what no twin foresees."""
-    targets = [target for target in slo.felt if target.metric in LATENCIES]
-    if any(target.name not in FORESEEN for target in targets):
+    if unforeseen(slo):
         return None
+    targets = [target for target in slo.felt if target.metric in LATENCIES]
     bands: list[tuple[Band | None, SloTarget]] = [(getattr(found, f"{target.name}_s"), target) for target in targets]
     if any(band is None or band.low > target.limit for band, target in bands):
         return "broken"
@@ -131,11 +126,9 @@ def _stand(found: Foreseen, slo: Slo) -> Stand | None:
 
 def _edge(twin: Twin, edge: MapEdge, counted: tuple[list[float], list[float]], slo: Slo) -> MapEdge:
     """Where a length that was not driven past its edge is expected to meet the SLO; not below what has held."""
-    targets = [target for target in slo.felt if target.metric in LATENCIES]
-    if any(target.name not in FORESEEN for target in targets):
+    if unforeseen(slo):
         return edge
-    limits = [(target.metric, target.stat or "p95", target.limit) for target in targets]
-    found = twin.users_at(limits, _asked(edge.prompt_tokens, counted))
+    found = twin.users_at(limits_of(slo), _asked(edge.prompt_tokens, counted))
     held = edge.held or 0.0
     if isinstance(found, Outside) or not found.value or found.value < held:
         return edge

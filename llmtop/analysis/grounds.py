@@ -80,11 +80,11 @@ def grounds_of(facts: Facts, meta: RunMeta, curves: Sequence[MeasuredCurve], at:
         output_cv=limits.output_cv,
         axis=current.axis,
     )
-    asked = _levels(
-        current, known.slots, facts
-    )  # the first answers of users who begin staggered are short: in no level
+    found = [(curve, _levels(curve, _slots(curve, limits), facts)) for curve in own]
+    # the first answers of users who begin staggered are short: they are in no level
+    asked = next(levels for curve, levels in found if curve is current)
     return Grounds(
-        levels=tuple(level for curve in own for level in _levels(curve, _slots(curve, limits), facts)),
+        levels=tuple(level for _, levels in found for level in levels),
         known=known,
         prompt_tokens=_weighted(asked, "prompt_tokens") or limits.prompt_tokens,
         output_tokens=_weighted(asked, "output_tokens") or limits.output_tokens,
