@@ -14,7 +14,7 @@ from llmtop.analysis.grounds import Grounds
 from llmtop.domain.settings import KV_BLOCKS, KV_TOKENS, SLOTS, is_kv, is_slots, setting_key
 from llmtop.domain.slo import Slo, SloTarget
 from llmtop.domain.verdicts import ForeseenPoint, Foresight, Gap, Interval
-from llmtop.simulator.engine.twin import Asked, Band, Foreseen, Outside, Twin, fit
+from llmtop.simulator.engine.twin import Asked, Foreseen, Outside, Twin, fit
 from llmtop.wording import foresight as words
 
 _FELT, _STATS = ("ttft", "tpot"), ("p50", "p95")
@@ -145,8 +145,8 @@ def _foreseen(twin: Twin, told: Foresight, asked: Asked, wish: Wish, slo: Slo) -
     subject, axis = words.asked_text(wish.settings), told.axis
     known = replace(
         told,
-        users=_interval(users),
-        wall=_interval(wall),
+        users=_known(users),
+        wall=_known(wall),
         points=() if isinstance(curve, Outside) else tuple(map(_point, curve)),
         gaps=_gaps(twin, asked, wish.loads),
         off=twin.off,
@@ -169,11 +169,11 @@ def _foreseen(twin: Twin, told: Foresight, asked: Asked, wish: Wish, slo: Slo) -
 
 
 def _curve(
-    twin: Twin, asked: Asked, loads: tuple[float, ...], users: Band | Outside | None
+    twin: Twin, asked: Asked, loads: tuple[float, ...], users: Interval | Outside | None
 ) -> tuple[Foreseen, ...] | Outside:
     """At these loads; without any, at a ladder that goes past the users at the SLO, as far as the twin sees."""
     found = twin.curve(asked, loads=loads)
-    if loads or isinstance(found, Outside) or not isinstance(users, Band) or found[-1].load > users.value:
+    if loads or isinstance(found, Outside) or not isinstance(users, Interval) or found[-1].load > users.value:
         return found
     top, goal = found[-1].load, RUNG * users.value
     rungs = min(RUNGS, max(1, math.ceil(math.log(goal / top) / math.log(RUNG))))
@@ -198,17 +198,17 @@ def _is_foreseen(target: SloTarget) -> bool:
     return target.metric in _FELT and target.stat in _STATS
 
 
-def _wall(twin: Twin, asked: Asked, slo: Slo) -> Band | Outside:
+def _wall(twin: Twin, asked: Asked, slo: Slo) -> Interval | Outside:
     """Where a queue forms, or TPOT breaks its limit, whichever comes first; outside where that is not foreseen."""
     full = twin.wall(asked)
-    there = twin.at(full.value, asked) if isinstance(full, Band) else full
+    there = twin.at(full.value, asked) if isinstance(full, Interval) else full
     queue = there if isinstance(there, Outside) else full
     pace = [limit for limit in limits_of(slo) if limit[0] == "tpot"]
     broken = twin.users_at(pace, asked) if pace else queue
-    if isinstance(broken, Band) and isinstance(full, Band) and broken.value < full.value:
+    if isinstance(broken, Interval) and isinstance(full, Interval) and broken.value < full.value:
         # a pace that holds at the slots holds for any number who wait for them: no wall lies past its own slots
-        broken = Band(broken.value, min(broken.low, broken.value), min(broken.high, full.high))
-    found = [each for each in (queue, broken) if isinstance(each, Band)]
+        broken = Interval(broken.value, min(broken.low, broken.value), min(broken.high, full.high))
+    found = [each for each in (queue, broken) if isinstance(each, Interval)]
     return min(found, key=lambda band: band.value, default=queue)
 
 
@@ -217,15 +217,15 @@ def _gaps(twin: Twin, asked: Asked, loads: tuple[float, ...]) -> tuple[Gap, ...]
     return tuple(Gap(load, at.reason, at.try_this) for load, at in found if isinstance(at, Outside))
 
 
-def _interval(band: Band | Outside | None) -> Interval | None:
-    return _plain(band) if isinstance(band, Band) else None
+def _known(found: Interval | Outside | None) -> Interval | None:
+    return found if isinstance(found, Interval) else None
 
 
-def _ms(band: Band) -> Interval:
+def _ms(band: Interval) -> Interval:
     return Interval(band.value * 1e3, band.low * 1e3, band.high * 1e3)
 
 
-def _wait_ms(band: Band | None) -> Interval | None:
+def _wait_ms(band: Interval | None) -> Interval | None:
     return None if band is None else _ms(band)
 
 
@@ -236,13 +236,9 @@ def _point(at: Foreseen) -> ForeseenPoint:
         ttft_p95_ms=_wait_ms(at.ttft_p95_s),
         tpot_p50_ms=_ms(at.tpot_p50_s),
         tpot_p95_ms=_ms(at.tpot_p95_s),
-        output_tokens_per_s=_plain(at.output_tokens_per_s),
-        requests_per_s=_plain(at.requests_per_s),
+        output_tokens_per_s=at.output_tokens_per_s,
+        requests_per_s=at.requests_per_s,
         running=at.running,
         waiting=at.waiting if math.isfinite(at.waiting) else None,
         kv_usage=at.kv_usage,
     )
-
-
-def _plain(band: Band) -> Interval:
-    return Interval(band.value, band.low, band.high)

@@ -14,7 +14,7 @@ from llmtop.analysis.grounds import Grounds
 from llmtop.analysis.mapping import Row
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge, Stand
-from llmtop.simulator.engine.twin import Asked, Band, Foreseen, Outside, Twin
+from llmtop.simulator.engine.twin import Asked, Foreseen, Outside, Twin
 
 LENGTH_STEP = math.sqrt(2.0)
 """A prompt length that is foreseen over the one before."""
@@ -117,7 +117,9 @@ def _stand(found: Foreseen, slo: Slo) -> Stand | None:
     if unforeseen(slo):
         return None
     targets = [target for target in slo.felt if target.metric in LATENCIES]
-    bands: list[tuple[Band | None, SloTarget]] = [(getattr(found, f"{target.name}_s"), target) for target in targets]
+    bands: list[tuple[Interval | None, SloTarget]] = [
+        (getattr(found, f"{target.name}_s"), target) for target in targets
+    ]
     if any(band is None or band.low > target.limit for band, target in bands):
         return "broken"
     near = any(band and (band.value > target.warn_at or band.high > target.limit) for band, target in bands)

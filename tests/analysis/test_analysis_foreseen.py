@@ -24,7 +24,7 @@ from llmtop.domain.request import Outcome
 from llmtop.domain.samples import ClientSample, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Interval
-from llmtop.simulator.engine.twin import Asked, Band, Foreseen, Known, Measured, Outside
+from llmtop.simulator.engine.twin import Asked, Foreseen, Known, Measured, Outside
 from llmtop.wording import foresight as words
 from llmtop.wording.chapters import GATE, LENGTHS, START, TOLD
 
@@ -245,7 +245,7 @@ def test_the_wall_is_where_tpot_breaks_if_that_comes_before_the_queue(seer: Seer
 def test_the_curve_goes_past_the_users_that_are_the_answer(
     seer: Seer, monkeypatch: pytest.MonkeyPatch, users: float
 ) -> None:
-    monkeypatch.setattr(PlainTwin, "users_at", lambda *_: Band(users, users, users))
+    monkeypatch.setattr(PlainTwin, "users_at", lambda *_: Interval(users, users, users))
     known = Grounds(levels=MEASURED, known=Known(slots=32))
     loads = [point.load for point in seer.ask(known, Wish(), SLO).points]
     assert loads[:4] == [1, 8, 32, 64]
@@ -257,7 +257,7 @@ def test_the_curve_goes_past_the_users_that_are_the_answer(
 
 
 def test_no_bound_of_the_wall_lies_past_the_queues_own(seer: Seer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PlainTwin, "users_at", lambda *_: Band(28.0, 30.0, 64 * 32.0))
+    monkeypatch.setattr(PlainTwin, "users_at", lambda *_: Interval(28.0, 30.0, 64 * 32.0))
     told = seer.ask(Grounds(levels=MEASURED, known=Known(slots=32)), Wish(), parse_slo("tpot_p95<14ms"))
     assert told.wall is not None
     assert (told.wall.low, told.wall.value) == (28, 28)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmtop.simulator.engine.twin import LEVELS, REACH, Asked, Band, Foreseen, Known, Measured, Outside, Twin
+from llmtop.domain.verdicts import Interval
+from llmtop.simulator.engine.twin import LEVELS, REACH, Asked, Foreseen, Known, Measured, Outside, Twin
 
 ANSWER = 64
 AS_IT_STANDS = Asked()
 
 
-def band(value: float) -> Band:
-    return Band(value, 0.9 * value, 1.1 * value)
+def band(value: float) -> Interval:
+    return Interval(value, 0.9 * value, 1.1 * value)
 
 
 class PlainTwin(Twin):
@@ -58,7 +59,7 @@ class PlainTwin(Twin):
         outside = next((each for each in found if isinstance(each, Outside)), None)
         return outside or tuple(each for each in found if isinstance(each, Foreseen))
 
-    def users_at(self, limits: Sequence[tuple[str, str, float]], asked: Asked | None = None) -> Band | Outside:
+    def users_at(self, limits: Sequence[tuple[str, str, float]], asked: Asked | None = None) -> Interval | Outside:
         if (outside := self._outside(asked or AS_IT_STANDS)) is not None:
             return outside
 
@@ -70,7 +71,7 @@ class PlainTwin(Twin):
 
         return band(float(max((load for load in range(1, 500) if holds(load)), default=0)))
 
-    def wall(self, asked: Asked | None = None) -> Band | Outside:
+    def wall(self, asked: Asked | None = None) -> Interval | Outside:
         return band(self._slots(asked or AS_IT_STANDS))
 
 

@@ -23,8 +23,9 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / 
 
 from twinning import h100_levels, known_of, measured  # noqa: E402
 
+from llmtop.domain.verdicts import Interval  # noqa: E402
 from llmtop.simulator.engine import Lengths, Preset, load_preset  # noqa: E402
-from llmtop.simulator.engine.twin import Asked, Band, Foreseen, Known, Measured, Outside, Twin, fit  # noqa: E402
+from llmtop.simulator.engine.twin import Asked, Foreseen, Known, Measured, Outside, Twin, fit  # noqa: E402
 
 PRESETS = {
     "laptop": {"max_num_seqs": 256, "num_gpu_blocks": 8192},
@@ -151,8 +152,8 @@ def walls(presets: Sequence[str], seeds: range) -> None:
             ):
                 other = preset.with_knobs(knob | {"max_model_len": 2048})
                 wall, most = twin.wall(asked), twin.users_at([("ttft", "p95", TTFT_S)], asked)
-                assert isinstance(wall, Band), wall
-                assert isinstance(most, Band), most
+                assert isinstance(wall, Interval), wall
+                assert isinstance(most, Interval), most
                 full = measured(other, round(1.5 * wall.value), lengths, count=600, seed=seed)
                 assert full.running is not None
                 true = most_within(other, lengths, most.value, seed)

@@ -11,8 +11,9 @@ from math import inf, isfinite, isnan
 import pytest
 from twinning import h100_levels, known_of, measured
 
+from llmtop.domain.verdicts import Interval
 from llmtop.simulator.engine import Lengths, load_preset
-from llmtop.simulator.engine.twin import FIRST_BAND, Asked, Band, Foreseen, Known, Measured, Outside, Twin, fit
+from llmtop.simulator.engine.twin import FIRST_BAND, Asked, Foreseen, Known, Measured, Outside, Twin, fit
 from llmtop.simulator.engine.twin_case import fewer_may_wait
 from llmtop.simulator.engine.twin_levels import ready, shape_of
 from llmtop.simulator.engine.twin_serving import First, Server, asked_of
@@ -73,8 +74,8 @@ def at(twin: Twin, load: float, asked: Asked | None = None) -> Foreseen:
     return found
 
 
-def band(found: Band | Outside | None) -> Band:
-    assert isinstance(found, Band), found
+def band(found: Interval | Outside | None) -> Interval:
+    assert isinstance(found, Interval), found
     return found
 
 
@@ -413,7 +414,7 @@ class TestOutside:
             twin_of(levels_of(), replace(KNOWN, output_cv=cv)).users_at([("ttft", "p95", 2.0)], Asked(slots=16))
             for cv in (0.3, 1.0)
         ]
-        assert all(isinstance(each, Band) and 16.0 <= each.low < each.value for each in found)
+        assert all(isinstance(each, Interval) and 16.0 <= each.low < each.value for each in found)
         assert found[1].low < found[0].low  # type: ignore[union-attr]
 
     def test_limits_that_hold_as_far_as_is_seen(self) -> None:
@@ -576,7 +577,7 @@ def test_a_request_with_hardly_another_beside_it_has_the_steps_of_one_that_is_al
 
 def figures(answer: object) -> list[float]:
     """Every number of an answer."""
-    if isinstance(answer, Band):
+    if isinstance(answer, Interval):
         assert 0 <= answer.low <= answer.value * (1 + 1e-9) <= answer.high * (1 + 2e-9)
         return [answer.low, answer.value, answer.high]
     if isinstance(answer, Foreseen):

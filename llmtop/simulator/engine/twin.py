@@ -11,6 +11,7 @@ from functools import lru_cache
 from math import ceil, inf
 from statistics import median as middle
 
+from llmtop.domain.verdicts import Interval
 from llmtop.simulator.engine.twin_case import (
     Case,
     Queue,
@@ -45,7 +46,6 @@ from llmtop.simulator.engine.twin_words import (
     LEVELS,
     REACH,
     Asked,
-    Band,
     Foreseen,
     Known,
     Measured,
@@ -62,7 +62,6 @@ __all__ = [
     "LEVELS",
     "REACH",
     "Asked",
-    "Band",
     "Foreseen",
     "Known",
     "Measured",
@@ -150,7 +149,7 @@ class Twin:
         found = tuple(answer for answer in answers if isinstance(answer, Foreseen))
         return found or next(answer for answer in answers if isinstance(answer, Outside))
 
-    def users_at(self, limits: Sequence[tuple[str, str, float]], asked: Asked | None = None) -> Band | Outside:
+    def users_at(self, limits: Sequence[tuple[str, str, float]], asked: Asked | None = None) -> Interval | Outside:
         """The most users (or requests/s) with which the limits hold; 0 where they never do.
 
         Args:
@@ -186,9 +185,9 @@ class Twin:
         low, cap = most(1), case.server.cap
         if self.known.axis == "concurrency" and value > cap:
             low = min(low, max(cap, value - fewer_may_wait(value - cap, self.known.output_cv)))
-        return Band(value, low, most(2))
+        return Interval(value, low, most(2))
 
-    def wall(self, asked: Asked | None = None) -> Band | Outside:
+    def wall(self, asked: Asked | None = None) -> Interval | Outside:
         """The load from which a queue forms: the slots, or what the KV cache holds at once, whichever is less.
 
         On the axis of users these need no step time, and so no box; in requests/s they do.
@@ -252,9 +251,9 @@ class Twin:
             least, most = min(least, rate / by), max(most, rate * by)
         tokens = self._tokens * case.output
 
-        def band(metric: str, statistic: str) -> Band:
+        def band(metric: str, statistic: str) -> Interval:
             value, high, low = (side.seconds(metric, statistic) for side in three)
-            return Band(value, low, high)
+            return Interval(value, low, high)
 
         ends = slow.wait_s < inf
         return Foreseen(
@@ -263,8 +262,8 @@ class Twin:
             ttft_p95_s=band("ttft", "p95") if ends else None,
             tpot_p50_s=band("tpot", "p50"),
             tpot_p95_s=band("tpot", "p95"),
-            output_tokens_per_s=Band(tokens * rate, tokens * least, tokens * most),
-            requests_per_s=Band(rate, least, most),
+            output_tokens_per_s=Interval(tokens * rate, tokens * least, tokens * most),
+            requests_per_s=Interval(rate, least, most),
             running=state.running,
             waiting=state.waiting,
             kv_usage=min(1.0, state.running * case.shape.held / case.kv_tokens) if case.kv_tokens else None,
@@ -345,8 +344,8 @@ class Twin:
         return loads
 
 
-def _within(value: float, share: float) -> Band:
-    return Band(value, value / (1.0 + share), value * (1.0 + share))
+def _within(value: float, share: float) -> Interval:
+    return Interval(value, value / (1.0 + share), value * (1.0 + share))
 
 
 def fit(levels: Sequence[Measured], known: Known) -> Twin | Outside:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmtop.domain.load import Axis
+from llmtop.domain.verdicts import Interval
 
 LEVELS = 3
 """Of which a twin can be made: two to fit, and one left out to tell how far off it is."""
@@ -81,27 +82,18 @@ class Asked:
     output_tokens: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """A predicted figure, and between what it lies by the error at the level that was left out."""
-
-    value: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreseen:
     """What a load is expected to give. Seconds; tokens; per second."""
 
     load: float
-    ttft_p50_s: Band | None
-    ttft_p95_s: Band | None
+    ttft_p50_s: Interval | None
+    ttft_p95_s: Interval | None
     """None: more is offered than the server may keep up with, and the wait grows for as long as the load lasts."""
-    tpot_p50_s: Band
-    tpot_p95_s: Band
-    output_tokens_per_s: Band
-    requests_per_s: Band
+    tpot_p50_s: Interval
+    tpot_p95_s: Interval
+    output_tokens_per_s: Interval
+    requests_per_s: Interval
     running: float
     waiting: float
     """inf where the wait grows without end."""
