@@ -32,6 +32,7 @@ FLOORS = {
     "llmtop.dialects": 1,
     "llmtop.meter": 1,
     "llmtop.workload": 1,
+    "llmtop.traffic": 1,
     "llmtop.wording": 1,
     "llmtop.domain": 0,
     "llmtop.errors": 0,
@@ -43,6 +44,7 @@ FLOORS = {
 
 SIDEWAYS = {
     ("llmtop.domain", "llmtop.errors"),
+    ("llmtop.workload", "llmtop.traffic"),
     ("llmtop.inputs", "llmtop.errors"),
     ("llmtop.inputs", "llmtop.domain"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct, structs
 
@@ -38,17 +39,56 @@ class Quantiles(Struct, frozen=True, tag_field="kind", tag="quantiles", forbid_u
 LengthDistribution = Fixed | Normal | LogNormal | Quantiles
 
 
+class ModelShare(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model, or a LoRA adapter, that a share of the requests asks."""
+
+    name: str
+    weight: float = 1.0
+
+
+class HangUp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A share of the requests is hung up by the client, as users do who close the page."""
+
+    share: float
+    after_s: float = 1.0
+    """After it was sent."""
+
+
+Affinity = Literal["none", "session"]
+"""Whether a user keeps a connection of its own, or takes any idle one."""
+
+
 class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where prompts and their lengths come from."""
+    """What users send: where prompts and their lengths come from, and what every request carries."""
 
     source: str = "synthetic"
-    """synthetic, sharegpt, jsonl or trace."""
+    """synthetic, sharegpt, jsonl, trace or python."""
     file: str | None = None
     prompt: LengthDistribution = Fixed()
     output: LengthDistribution = Fixed()
+    lengths: tuple[tuple[int, int], ...] = ()
+    """Pairs of prompt and output tokens that requests had, to be drawn together; (): each by its own distribution."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """Which column of the file is what: (`prompt`, its name there), ..."""
+    repeat: bool = True
+    """A file's rows come round again with new heads; else the load ends with the last."""
+    speed: float = 1.0
+    """A trace goes so many times as fast as it was recorded."""
+    window_s: tuple[float, float] | None = None
+    """Only what of a trace lies between these seconds of it."""
     seed: int = 0
     api: str = "chat"
-    """chat (/v1/chat/completions) or completions (/v1/completions)."""
+    """chat (/v1/chat/completions), completions, responses or embeddings."""
+    body: str = ""
+    """Fields that every request has besides those of its dialect, as a JSON object; empty: none."""
+    stop: tuple[str, ...] = ()
+    """Stop words."""
+    models: tuple[ModelShare, ...] = ()
+    """(): the endpoint's one."""
+    affinity: Affinity = "none"
+    user_header: str | None = None
+    """A header that has the number of its user in each request."""
+    cancel: HangUp | None = None
 
 
 class Question(StrEnum):

@@ -125,6 +125,14 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     worker: int = 0
     client_limited: bool | None = None
     """As judged where it was recorded: only in run files of schema 1. See `Facts` for the judgement."""
+    name: str | None = None
+    """What kind of request it is, where its user says so (`retrieve`, `answer`)."""
+    session: int | None = None
+    """The visit or conversation that it is of: a number of its own in the run; None: it is alone."""
+    turn: int | None = None
+    """Its place in there, from 1."""
+    model: str | None = None
+    """Which was asked, where a run asks several; None: the endpoint's."""
 
     @property
     def refused(self) -> bool:

@@ -98,6 +98,20 @@ class Canary(Struct, frozen=True, tag=True):
     """Why none came."""
 
 
+class Call(Struct, frozen=True, kw_only=True, tag=True):
+    """A request of a user's that is none to the model: a search, a tool. In no figure of the endpoint."""
+
+    t_s: float
+    """When it ended."""
+    duration_s: float
+    name: str
+    status: int | None = None
+    """None: nobody answered."""
+    error: str = ""
+    session: int | None = None
+    worker: int = 0
+
+
 class Ending(StrEnum):
     """How a run came to its end."""
 
@@ -174,6 +188,7 @@ class FactBatch(Struct, frozen=True, kw_only=True):
     tested: tuple[JudgedLevel, ...] = ()
     searches: tuple[SearchEnded, ...] = ()
     canaries: tuple[Canary, ...] = ()
+    calls: tuple[Call, ...] = ()
     events: tuple[Event, ...] = field(default_factory=tuple)
 
 

@@ -60,7 +60,7 @@ class RequestBodies:
         self.shape = shape
         self.model = model
         self._fields = fields
-        self._prefixes: dict[str, bytes] = {}
+        self._prefixes: dict[tuple[str, str], bytes] = {}
         self._lesson = ("", shape)
         """What the last refusal said that taught something, and the shape before it did."""
         self._vain: set[str] = set()
@@ -82,13 +82,27 @@ class RequestBodies:
         """How often a request may be refused, each time for something else, until nothing is left to be learned."""
         return len(self._optional()) + _OTHER_NAMES + _LEAST_STEPS
 
-    def body(self, prompt: str | Sequence[Any], output_tokens: int, api: str) -> bytes:
-        """The JSON body. `prompt`: text, or for chat the list of messages, or for completions a list of token ids."""
+    def body(
+        self,
+        prompt: str | Sequence[Any],
+        output_tokens: int,
+        api: str,
+        model: str | None = None,
+        extra: bytes = b"",
+    ) -> bytes:
+        """The JSON body.
+
+        Args:
+            prompt: text, or for chat the list of messages, or for completions a list of token ids.
+            model: that is asked; None: the endpoint's.
+            extra: further fields, as in `Prompt.extra`.
+        """
         shape = self.shape
         output_tokens = max(output_tokens, shape.least_tokens)
-        prefix = self._prefixes.get(api)
+        model = self.model if model is None else model
+        prefix = self._prefixes.get((api, model))
         if prefix is None:
-            prefix = self._prefixes[api] = self._prefix()
+            prefix = self._prefixes[api, model] = self._prefix(model)
         if api == "completions":
             middle = b',"prompt":' + _encode(prompt)
         elif isinstance(prompt, str):
@@ -99,7 +113,7 @@ class RequestBodies:
         least = self._fields.min_tokens
         if least and least not in shape.dropped:
             tail += f',"{least}":{output_tokens}'
-        return b"".join((prefix, middle, tail.encode(), b"}"))
+        return b"".join((prefix, middle, tail.encode(), extra, b"}"))
 
     def use_continuous_usage(self) -> None:
         """Ask for usage in every event from now on, where the endpoint takes it."""
@@ -181,8 +195,8 @@ class RequestBodies:
             names.add(_CONTINUOUS)
         return names.difference(self.shape.dropped)
 
-    def _prefix(self) -> bytes:
-        fields: dict[str, Any] = {"model": self.model, "stream": True}
+    def _prefix(self, model: str) -> bytes:
+        fields: dict[str, Any] = {"model": model, "stream": True}
         if self.asks_usage:
             fields["stream_options"] = {"include_usage": True}
             if self.shape.continuous_usage and _CONTINUOUS not in self.shape.dropped:

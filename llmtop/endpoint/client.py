@@ -124,8 +124,16 @@ class EndpointClient:
         trace: Trace,
         sink: Sink,
         cookies: Cookies | None = None,
+        *,
+        model: str | None = None,
+        extra: bytes = b"",
     ) -> None:
-        """Send one request and follow its stream to the end. `cookies`: those of its user, sent and kept.
+        """Send one request and follow its stream to the end.
+
+        Args:
+            cookies: those of its user, sent and kept.
+            model: that is asked; None: the endpoint's.
+            extra: fields of the body besides those of the dialect, as in `Prompt.extra`.
 
         Never raises for what a server does: `trace` says how it ended, in words that are fit to be shown. A cancelled
         call closes the connection, sets the outcome CANCELLED and raises CancelledError on.
@@ -133,7 +141,7 @@ class EndpointClient:
         try:
             for left in range(self.bodies.lessons, -1, -1):  # servers name one thing at a time that they refuse
                 version = self.bodies.version
-                body = self.bodies.body(prompt, output_tokens, api)
+                body = self.bodies.body(prompt, output_tokens, api, model, extra)
                 reader = StreamReader(trace, sink, self.stamper, output_tokens)
                 lost = await self._attempt(api, body, reader, cookies)
                 reader.close(self.stamper.now_ns(), lost)

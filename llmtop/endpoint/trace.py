@@ -72,7 +72,17 @@ class Trace:
             setattr(self, name, value)
 
     def record(
-        self, now_ns: int, *, asked_prompt_tokens: int, asked_output_tokens: int, stage: str | None, worker: int
+        self,
+        now_ns: int,
+        *,
+        asked_prompt_tokens: int,
+        asked_output_tokens: int,
+        stage: str | None,
+        worker: int,
+        name: str | None = None,
+        session: int | None = None,
+        turn: int | None = None,
+        model: str | None = None,
     ) -> RequestRecord:
         """The record of a request that has ended, now at the latest."""
         assert self.outcome is not None, "a request has ended without an outcome"
@@ -88,6 +98,10 @@ class Trace:
             asked_output_tokens=asked_output_tokens,
             stage=stage,
             worker=worker,
+            name=name,
+            session=session,
+            turn=turn,
+            model=model,
         )
 
 

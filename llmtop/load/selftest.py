@@ -152,10 +152,13 @@ class _Listener(EndpointClient):
         trace: Trace,
         sink: Sink,
         cookies: Cookies | None = None,
+        *,
+        model: str | None = None,
+        extra: bytes = b"",
     ) -> None:
         ear = _Ear(sink)
         self.heard[str(prompt)[:HEAD_CHARACTERS]] = (trace, ear.stamps)
-        await super().generate(prompt, output_tokens, api, trace, ear, cookies)
+        await super().generate(prompt, output_tokens, api, trace, ear, cookies, model=model, extra=extra)
 
 
 @asynccontextmanager

@@ -345,14 +345,17 @@ class Users:
         self._prefilling[trace] = prompt
         self.binner.sent()
         output_tokens = self._output_tokens(prompt, part)
-        said = prompt.text if self._api == "completions" else prompt.messages or prompt.text
+        api = prompt.api or self._api
+        said = prompt.text if api == "completions" else prompt.messages or prompt.text
         try:
             await asyncio.sleep(0)  # an endpoint that answers or refuses at once must not keep the loop from the others
             due_ns = self._now()
             if await self.gate.enter():
                 trace.held_ns = self._now() - due_ns
             try:
-                await self._client.generate(said, output_tokens, self._api, trace, self, cookies)
+                await self._client.generate(
+                    said, output_tokens, api, trace, self, cookies, model=prompt.model, extra=prompt.extra
+                )
             finally:
                 self.gate.leave()
         except asyncio.CancelledError:
@@ -377,6 +380,10 @@ class Users:
             asked_output_tokens=output_tokens,
             stage=flying.stage,
             worker=self._worker,
+            name=flying.prompt.name,
+            session=flying.prompt.session,
+            turn=flying.prompt.turn,
+            model=flying.prompt.model,
         )
         del self._flying[flying.number]
         self._prefilling.pop(trace, None)

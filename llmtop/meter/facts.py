@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import Canary, Chapter, Event, FactBatch, JudgedLevel, LoadChange, Mark, SearchEnded
+from llmtop.domain.run import Call, Canary, Chapter, Event, FactBatch, JudgedLevel, LoadChange, Mark, SearchEnded
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.meter.client import SPOILT, ClientJudge, JudgedSecond, Pause, RedSpans
 from llmtop.meter.failures import FailureTally
@@ -164,6 +164,7 @@ class Facts:
         self.tested: list[JudgedLevel] = []
         self.searches: list[SearchEnded] = []
         self.canaries: list[Canary] = []
+        self.calls: list[Call] = []
         self.failures = FailureTally()
         self.answered = False
         """Whether any request ended well, also one whose row is there no more."""
@@ -207,6 +208,7 @@ class Facts:
         self.tested.extend(batch.tested)
         self.searches.extend(batch.searches)
         self.canaries.extend(batch.canaries)
+        self.calls.extend(batch.calls)
 
     def _take_server(self, snapshots: Sequence[ServerSnapshot]) -> None:
         self.server.extend(_rows(snapshots, SERVER_COLUMNS))

@@ -28,7 +28,7 @@ from llmtop.domain.load import (
     Unit,
 )
 from llmtop.domain.plain import LONG, plain
-from llmtop.domain.profile import LogNormal, Normal, Profile, Quantiles, Question, Workload
+from llmtop.domain.profile import HangUp, LogNormal, Normal, Profile, Quantiles, Question, Workload
 from llmtop.domain.slo import Slo, SloTarget, parse_slo, parse_target
 from llmtop.endpoint.urls import normalise_url
 from llmtop.errors import FileError, ProfileError, UsageError
@@ -36,7 +36,7 @@ from llmtop.inputs import expanded, tables_of
 from llmtop.profiles import schema
 from llmtop.profiles.asking import unanswerable, without_time
 from llmtop.profiles.faults import explain
-from llmtop.profiles.quantity import Load, of_peak
+from llmtop.profiles.quantity import Load, Share, of_peak
 
 START = LoadPoint(concurrency=1)
 """What a profile without [load] starts from."""
@@ -183,8 +183,30 @@ class _Reader:
                 file = str(self.path.absolute().parent / expanded(file))
             except FileError as error:
                 raise self.fault("workload.file", f"{error.path!r} {error.problem}") from None
+        cancel = table.cancel
+        if cancel is not None and not isinstance(cancel, schema.CancelTable):
+            try:
+                cancel = schema.CancelTable(share=Share.read(cancel))
+            except ValueError as error:
+                raise self.fault("workload.cancel", str(error)) from None
         return Workload(
-            source=table.source, file=file, prompt=table.prompt, output=table.output, seed=table.seed, api=table.api
+            source=table.source,
+            file=file,
+            prompt=table.prompt,
+            output=table.output,
+            lengths=table.lengths,
+            columns=tuple(table.columns.items()),
+            repeat=table.repeat,
+            speed=table.speed,
+            window_s=None if table.window is None else (float(table.window[0]), float(table.window[1])),
+            seed=table.seed,
+            api=table.api,
+            body=msgspec.json.encode(table.body).decode() if table.body else "",
+            stop=table.stop,
+            models=table.models,
+            affinity=table.affinity,
+            user_header=table.user_header,
+            cancel=None if cancel is None else HangUp(share=float(cancel.share), after_s=float(cancel.after)),
         )
 
     def check_quantiles(self, key: str, rows: tuple[tuple[float, float], ...]) -> None:

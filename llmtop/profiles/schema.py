@@ -6,7 +6,8 @@ peak         what loads in per cent are shares of; peak_from_slots = true: the s
 search       true: question = "capacity" without a [[stage]]
 [endpoint]   url, model
 [simulated]  preset and knobs of the simulated engine, where that is driven
-[workload]   source, file, prompt, output, seed, api
+[workload]   source (synthetic, sharegpt, jsonl, trace, python), file, prompt, output, lengths, seed, api; of a file:
+             columns, repeat, speed, window; of every request: body, stop, models, affinity, user_header, cancel
 [load]       concurrency or rate_rps, prompt_tokens, output_tokens, shared_prefix, think_time, burstiness, gate, start,
              canary
 [[stage]]    name, duration, shape and what the shape needs; prompt_tokens, output_tokens, gate
@@ -20,9 +21,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from llmtop.domain.bounds import GATE, MOST_USERS, PEAK, SEED, TOKENS
+from llmtop.domain.bounds import GATE, MOST_USERS, PEAK, SEED, TOKENS, TRACE_SPEED
 from llmtop.domain.load import Start, Unit
-from llmtop.domain.profile import Fixed, LengthDistribution, Question
+from llmtop.domain.profile import Affinity, Fixed, LengthDistribution, ModelShare, Question
 from llmtop.profiles.quantity import Burstiness, CanaryRate, ErrorRatio, Lasting, Load, Seconds, Share
 
 Gate = Annotated[int, Meta(ge=GATE.least, le=GATE.most)]
@@ -40,13 +41,30 @@ class SimulatedTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     knobs: dict[str, float] = {}
 
 
+class CancelTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    share: Share
+    after: Seconds = Seconds(1)
+
+
 class WorkloadTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    source: Literal["synthetic", "sharegpt", "jsonl", "trace"] = "synthetic"
+    source: Literal["synthetic", "sharegpt", "jsonl", "trace", "python"] = "synthetic"
     file: str | None = None
     prompt: LengthDistribution = Fixed()
     output: LengthDistribution = Fixed()
     seed: Annotated[int, Meta(ge=SEED.least, le=SEED.most)] = 0
-    api: Literal["chat", "completions"] = "chat"
+    api: Literal["chat", "completions", "responses", "embeddings"] = "chat"
+    lengths: tuple[tuple[Tokens, Tokens], ...] = ()
+    columns: dict[str, str] = {}
+    repeat: bool = True
+    speed: Annotated[float, Meta(ge=TRACE_SPEED.least, le=TRACE_SPEED.most)] = 1.0
+    window: tuple[Seconds, Seconds] | None = None
+    body: dict[str, Any] = {}
+    stop: tuple[str, ...] = ()
+    models: tuple[ModelShare, ...] = ()
+    affinity: Affinity = "none"
+    user_header: str | None = None
+    cancel: str | float | CancelTable | None = None
+    """A share alone stands for a `CancelTable` of it."""
 
 
 class PointTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

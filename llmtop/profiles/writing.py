@@ -80,10 +80,24 @@ def _base(profile: Profile) -> Table:
 def _workload(workload: Workload) -> Table:
     table: Table = {}
     default = Workload()
-    for name in ("source", "file", "seed", "api"):
+    for name in ("source", "file", "seed", "api", "repeat", "speed", "affinity", "user_header"):
         value = getattr(workload, name)
         if value != getattr(default, name):
             table[name] = value
+    if workload.columns:
+        table["columns"] = dict(workload.columns)
+    if workload.window_s is not None:
+        table["window"] = [seconds_text(at_s) for at_s in workload.window_s]
+    if workload.body:
+        table["body"] = json.loads(workload.body)
+    if workload.stop:
+        table["stop"] = list(workload.stop)
+    if workload.models:
+        table["models"] = [{"name": model.name, "weight": model.weight} for model in workload.models]
+    if workload.cancel is not None:
+        table["cancel"] = {"share": workload.cancel.share, "after": seconds_text(workload.cancel.after_s)}
+    if workload.lengths:
+        table["lengths"] = [list(pair) for pair in workload.lengths]
     for name, lengths in (("prompt", workload.prompt), ("output", workload.output)):
         if lengths != Fixed():
             table[name] = _lengths(lengths)

@@ -16,6 +16,7 @@ Tables, one row a fact; times are seconds (`*_s`) or nanoseconds (`*_ns`) of one
     tested         one load that a capacity search judged: the fields of `JudgedLevel`; lists are JSON
     search_end     the fields of `SearchEnded`
     canary         the fields of `Canary`, from schema 6 on
+    call           the fields of `Call`, from schema 7 on
 
 Every row but meta's begins with `told_s`, when the session told it: a record is told with the bin
 in which its request ended, and a replay tells it then too. Rows with the same `told_s` are one `FactBatch`.
@@ -23,7 +24,8 @@ in which its request ended, and a replay tells it then too. Rows with the same `
 Facts only: no verdict is stored, so that an old run can be judged again. Schema 1 is the exception: its samples of the
 client have a `state` and its requests `client_limited`, and lack what these were judged by; both are NULL from
 schema 2 on. Requests have `timed_tokens`, `hidden_tokens` and `prompt_source` from schema 4 on, changes of the
-load `gate`, requests `held_ns` and chapters `traits` from schema 5 on. API keys are never in the file.
+load `gate`, requests `held_ns` and chapters `traits` from schema 5 on, requests `name`, `session`,
+`turn` and `model` from schema 7 on. API keys are never in the file.
 
 A file may be anybody's: a row is taken only if each value has the type of its field, lies in the range of its unit
 (`limits`) and is one of the words that the field knows; what is written is cut to the same ranges.
@@ -46,11 +48,11 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.plain import KEPT, plain
 from llmtop.domain.plainly import plainly
 from llmtop.domain.request import RequestRecord
-from llmtop.domain.run import Canary, Chapter, Event, JudgedLevel, LoadChange, Mark, SearchEnded
+from llmtop.domain.run import Call, Canary, Chapter, Event, JudgedLevel, LoadChange, Mark, SearchEnded
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.recording.limits import bare, fitting, found, limited, stored, wanted
 
-VERSION = 6
+VERSION = 7
 APPLICATION_ID = 0x6C6C6D74
 """`llmt` in the database header, by which a run file can be told from any other database."""
 
@@ -216,6 +218,7 @@ CHAPTER = FactTable("chapter", Chapter)
 TESTED = FactTable("tested", JudgedLevel)
 SEARCH_END = FactTable("search_end", SearchEnded)
 CANARY = FactTable("canary", Canary)
+CALL = FactTable("call", Call)
 
 BATCH_TABLES: dict[str, FactTable[Any]] = {
     "bins": BIN,
@@ -230,6 +233,7 @@ BATCH_TABLES: dict[str, FactTable[Any]] = {
     "tested": TESTED,
     "searches": SEARCH_END,
     "canaries": CANARY,
+    "calls": CALL,
 }
 """Field of `FactBatch` to the table that holds it."""
 

@@ -19,7 +19,7 @@ from llmtop.domain.bounds import TOKENS
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Workload
 from llmtop.errors import FileError
-from llmtop.workload.rows import Odd, Sieve, json_rows, path_of_workload, text_of
+from llmtop.traffic.rows import Odd, Sieve, json_rows, path_of_workload, text_of
 from llmtop.workload.tokens import count_tokens
 
 MOST_ROWS = 5000

@@ -22,7 +22,7 @@ _CLOSED_FROM = 2 * (HEAD_WORDS + CLOSING_WORDS)
 
 
 class Prompt(Struct, frozen=True, gc=False):
-    """One prompt. `messages` is set when the user's own file holds a conversation; else `text` is all there is."""
+    """All that one request says. `messages` is set when it is a conversation; else `text` is all there is."""
 
     text: str
     tokens: int
@@ -32,6 +32,18 @@ class Prompt(Struct, frozen=True, gc=False):
     count_source: str
     """tiktoken: words of one token each; usage or tokenize: checked against the endpoint; ratio: right on average."""
     messages: tuple[Message, ...] | None = None
+    api: str | None = None
+    """Of this one; None: the workload's."""
+    model: str | None = None
+    """Of this one; None: the endpoint's."""
+    extra: bytes = b""
+    """Fields of the body besides those of the dialect, as they stand in JSON between commas: `,"seed":7`."""
+    hang_up_s: float | None = None
+    """How long after it was sent the client closes the connection; None: it waits for the end."""
+    name: str | None = None
+    """As `RequestRecord.name`, and so are the next two."""
+    session: int | None = None
+    turn: int | None = None
 
 
 class PromptSource:

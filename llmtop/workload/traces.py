@@ -23,7 +23,7 @@ from llmtop.domain.load import LoadPoint, Replay
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Workload
 from llmtop.errors import FileError
-from llmtop.workload.rows import Odd, Sieve, json_rows, path_of_workload, text_of
+from llmtop.traffic.rows import Odd, Sieve, json_rows, path_of_workload, text_of
 
 MOST_REQUESTS = 1_000_000
 """Of a trace: a rate of ten for a day."""

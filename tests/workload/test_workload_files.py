@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.errors import FileError, UsageError
-from llmtop.workload import conversations, rows, traces
+from llmtop.traffic import rows
+from llmtop.workload import conversations, traces
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.tokens import count_tokens
 
