@@ -275,9 +275,9 @@ def test_a_load_of_one_shots_sends_as_its_nth_request_the_nth_prompt_of_its_sour
     engine = lab.engine(closed(7), lambda n: lab.Answer(0.01 * (n % 3), 0.01, prompt_tokens=5000))
     sent, generate = [], lab.client.generate
 
-    async def listening(prompt: str, *rest) -> None:
+    async def listening(prompt: str, *rest, **carried) -> None:
         sent.append(prompt)
-        await generate(prompt, *rest)
+        await generate(prompt, *rest, **carried)
 
     lab.client.generate = listening
 
