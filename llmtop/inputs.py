@@ -7,6 +7,7 @@ import re
 import select
 import stat
 import tomllib
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,11 @@ def bytes_of(path: Path, most: int, kind: type[FileError] = FileError) -> bytes:
 
     Raises `kind`: it cannot be read, is no file, is too large, or a pipe that nobody writes to.
     """
+    return b"".join(parts_of(path, most, kind))
+
+
+def parts_of(path: Path, most: int, kind: type[FileError] = FileError) -> Iterator[bytes]:
+    """As `bytes_of`, part by part as it is read, so that a file larger than the memory can be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -78,7 +84,7 @@ def bytes_of(path: Path, most: int, kind: type[FileError] = FileError) -> bytes:
             raise kind(path, "is a device or a socket: name a file")
         if status.st_size > most:
             raise kind(path, _too_large(most))
-        return _read(path, descriptor, most, kind, pipe=stat.S_ISFIFO(status.st_mode))
+        yield from _parts(path, descriptor, most, kind, pipe=stat.S_ISFIFO(status.st_mode))
     except OSError as error:
         raise kind(path, f"cannot be read: {reason(error)}") from None
     finally:
@@ -114,8 +120,8 @@ def reason(error: OSError | ValueError) -> str:
     return error.strerror or type(error).__name__ if isinstance(error, OSError) else "its name has a NUL"
 
 
-def _read(path: Path, descriptor: int, most: int, kind: type[FileError], *, pipe: bool) -> bytes:
-    parts, size = [], 0
+def _parts(path: Path, descriptor: int, most: int, kind: type[FileError], *, pipe: bool) -> Iterator[bytes]:
+    size = 0
     while True:
         if pipe and not select.select([descriptor], [], [], PIPE_PATIENCE_S)[0]:
             raise kind(path, "is a pipe that nobody writes to")
@@ -125,13 +131,12 @@ def _read(path: Path, descriptor: int, most: int, kind: type[FileError], *, pipe
             continue
         if not part:
             break
-        parts.append(part)
         size += len(part)
         if size > most:
             raise kind(path, _too_large(most))
-    if pipe and not parts:
+        yield part
+    if pipe and not size:
         raise kind(path, "is a pipe that nobody writes to")
-    return b"".join(parts)
 
 
 def _too_large(most: int) -> str:

@@ -67,6 +67,10 @@ class Sieve:
         self._out[odd.why] += 1
         self._first = self._first or odd.error
 
+    def set_aside(self, why: str, count: int) -> None:
+        """As `leave_out`, of so many rows that would be usable alone."""
+        self._out[why] += count
+
     def check(self, nothing: str) -> None:
         """Raises FileError when nothing was kept: what was wrong with the first row; `nothing`: there was none."""
         if not self.kept:
@@ -125,17 +129,18 @@ def json_rows(path: object, text: str, kind: type[_Row], hint: str, sieve: Sieve
     Rows that are not of `kind` are left out. Raises FileError for a list that is no JSON.
     """
     decoder = msgspec.json.Decoder(kind)
-    for where, raw in _listed(path, text, hint) if text.lstrip("\ufeff \t\r\n")[:1] == "[" else _lines(text):
+    for where, raw in listed(path, text, hint) if text.lstrip("\ufeff \t\r\n")[:1] == "[" else _lines(text):
         try:
             yield where, decoder.decode(raw)
         except (msgspec.DecodeError, UnicodeError) as error:
             said = plain(str(error)).rstrip(".")
-            sieve.leave_out(Odd(_kind(error), FileError(path, f"{said}; {hint}", where)))
+            sieve.leave_out(Odd(why_odd(error), FileError(path, f"{said}; {hint}", where)))
         except RecursionError:
             sieve.leave_out(Odd("nested too deep", FileError(path, f"is nested too deep; {hint}", where)))
 
 
-def _kind(error: Exception) -> str:
+def why_odd(error: Exception) -> str:
+    """Why a row of JSON cannot be read, as it stands behind a count."""
     if isinstance(error, UnicodeError):
         return "with bytes that are no UTF-8"
     if any(word in str(error) for word in _HALVES):
@@ -151,23 +156,27 @@ def _lines(text: str) -> Iterator[tuple[str, msgspec.Raw | str]]:
             yield f"line {number}", line
 
 
-def _listed(path: object, text: str, hint: str) -> Iterator[tuple[str, msgspec.Raw | str]]:
+def listed(path: object, text: str, hint: str) -> Iterator[tuple[str, msgspec.Raw | str]]:
+    """The elements of a JSON list and where each stands. Raises FileError: it is no JSON."""
     try:
-        listed: Sequence[msgspec.Raw | str] = msgspec.json.decode(text.lstrip("\ufeff"), type=list[msgspec.Raw])
+        entries: Sequence[msgspec.Raw | str] = msgspec.json.decode(text.lstrip("\ufeff"), type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeError) as error:
         half = isinstance(error, UnicodeError) or any(word in str(error) for word in _HALVES)
-        if half and (parts := _parts(text)):
+        if half and (parts := parts_of_json(text)):
             yield from ((f"entry {number}", part) for number, part in enumerate(parts, 1))
             return
         raise FileError(path, f"{plain(str(error)).rstrip('.')}; {hint}") from None
     except RecursionError:
         raise FileError(path, f"is nested too deep; {hint}") from None
-    for number, raw in enumerate(listed, 1):
+    for number, raw in enumerate(entries, 1):
         yield f"entry {number}", raw
 
 
-def _parts(text: str) -> list[str]:
-    """The elements of a JSON list that holds halves of characters, as they are written; none: it is no JSON."""
+def parts_of_json(text: str) -> list[str]:
+    """The elements of a JSON list that holds halves of characters, as they are written; none: it is no JSON.
+
+    Commas between them may be missing.
+    """
     scan = json.JSONDecoder(parse_int=float)
     parts: list[str] = []
     at = text.index("[") + 1

@@ -15,6 +15,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.errors import FileError, UsageError
 from llmtop.traffic import rows
+from llmtop.traffic.read import parse as read_trace
 from llmtop.workload import conversations, traces
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.tokens import count_tokens
@@ -48,6 +49,10 @@ def workload(folder: Path, source: str, text: str, name: str = "file.jsonl") -> 
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return Workload(source=source, file=str(path))
+
+
+def parse_trace(path: object, text: str) -> list[traces.TraceRow]:
+    return traces.rows_of(path, read_trace(path, text.encode("utf-8", "surrogatepass")))
 
 
 def test_sharegpt_gives_first_turns_filtered_as_vllm_does(tmp_path: Path) -> None:
@@ -99,7 +104,7 @@ def test_azure_and_plain_csv(tmp_path: Path) -> None:
     assert source.arrivals_s == pytest.approx((0.0, 4.314579))
     assert (first.tokens, first.output_tokens, second.tokens, second.output_tokens) == (374, 44, 396, 109)
     plain = "arrival_s,input_tokens,output_tokens\n2.0,50,0\n1.5,60,7\n"
-    assert traces.parse_csv_trace("x", plain) == [traces.TraceRow(0.0, 60, 7), traces.TraceRow(0.5, 50, 1)]
+    assert parse_trace("x", plain) == [traces.TraceRow(0.0, 60, 7), traces.TraceRow(0.5, 50, 1)]
 
 
 def test_rows_that_do_not_fit_the_model_are_left_out(tmp_path: Path) -> None:
@@ -141,41 +146,41 @@ FAULTS: list[tuple[Callable[[object, str], object], str, str | None, str]] = [
     ),
     (conversations.parse_jsonl, '{"prompt": ""}', "line 1", "is empty"),
     (conversations.parse_jsonl, "\n\n", None, "no prompt in it"),
-    (traces.parse_mooncake, '{"timestamp": 0, "input_length": 5}', "line 1", "`output_length`"),
+    (parse_trace, '{"timestamp": 0, "input_length": 5}', "line 1", "`output_length`"),
     (
-        traces.parse_mooncake,
+        parse_trace,
         '{"timestamp": 0, "input_length": 0, "output_length": 1}',
         "line 1, input_length",
         "must be a whole number from 1",
     ),
-    (traces.parse_csv_trace, "a,b\n1,2", "line 1", "found the columns a,b"),
-    (traces.parse_csv_trace, "", "line 1", "found the columns nothing"),
+    (parse_trace, "a,b\n1,2", "line 1", "found the columns a,b"),
+    (parse_trace, "", "line 1", "found the columns nothing"),
     (
-        traces.parse_csv_trace,
+        parse_trace,
         "arrival_s,input_tokens,output_tokens\n1,x,3\n1,y,3",
         "line 2, column input_tokens",
         "'x' must be a whole number",
     ),
     (
-        traces.parse_csv_trace,
+        parse_trace,
         "arrival_s,input_tokens,output_tokens\nnan,2,3",
         "line 2, column arrival_s",
         "'nan' must be a number from 0",
     ),
     (
-        traces.parse_csv_trace,
+        parse_trace,
         "TIMESTAMP,ContextTokens,GeneratedTokens\n2023,2,3",
         "line 2, column TIMESTAMP",
         "must be a time",
     ),
-    (traces.parse_csv_trace, "arrival_s,input_tokens,output_tokens\n1,1_0,3", "line 2, column input_tokens", "1_0"),
-    (traces.parse_csv_trace, "arrival_s,input_tokens,output_tokens\n1,2", "line 2, column output_tokens", "''"),
-    (traces.parse_csv_trace, "arrival_s,input_tokens,output_tokens\n1,2,9" + "9" * 5000, OUTPUT_AT, "whole number"),
-    (traces.parse_csv_trace, "arrival_s,input_tokens,output_tokens\n0,2,3\n9e6,2,3", None, "104 days apart"),
-    (traces.parse_csv_trace, '"' + "x" * 200_000, "line 1", "field larger than field limit"),
+    (parse_trace, "arrival_s,input_tokens,output_tokens\n1,1_0,3", "line 2, column input_tokens", "1_0"),
+    (parse_trace, "arrival_s,input_tokens,output_tokens\n1,2", "line 2, column output_tokens", "''"),
+    (parse_trace, "arrival_s,input_tokens,output_tokens\n1,2,9" + "9" * 5000, OUTPUT_AT, "whole number"),
+    (parse_trace, "arrival_s,input_tokens,output_tokens\n0,2,3\n9e6,2,3", None, "104 days apart"),
+    (parse_trace, '"' + "x" * 200_000, "line 1", "field larger than field limit"),
     (conversations.parse_jsonl, '{"a": ' + "[" * 100_000, "line 1", "nested too deep"),
-    (traces.parse_mooncake, '{"timestamp": 1e308, "input_length": 1, "output_length": 1}', AT_TIME, "from 0 to"),
-    (traces.parse_mooncake, '{"timestamp": 1, "input_length": 99999999, "output_length": 1}', AT_INPUT, "10,000,000"),
+    (parse_trace, '{"timestamp": 1e308, "input_length": 1, "output_length": 1}', AT_TIME, "from 0 to"),
+    (parse_trace, '{"timestamp": 1, "input_length": 99999999, "output_length": 1}', AT_INPUT, "10,000,000"),
 ]
 
 
@@ -204,8 +209,8 @@ def test_garbage_is_a_file_error_and_nothing_else(text: str) -> None:
     for parse in (
         conversations.parse_sharegpt,
         conversations.parse_jsonl,
-        traces.parse_csv_trace,
-        traces.parse_mooncake,
+        parse_trace,
+        parse_trace,
     ):
         with pytest.raises(FileError):
             parse("x", text)
@@ -224,25 +229,27 @@ def test_a_compressed_file_is_read_and_a_bomb_is_not(tmp_path: Path, monkeypatch
     path = tmp_path / "list.csv.gz"
     path.write_bytes(gzip.compress(b"\xef\xbb\xbfArrival_S, INPUT_TOKENS ,output_tokens,more\r\n1,10,2,x\r\n"))
     assert traces.read_rows(path) == ([traces.TraceRow(0.0, 10, 2)], ())
+    path.write_bytes(gzip.compress(JSONL.encode()))
+    assert rows.text_of(path) == JSONL
     monkeypatch.setattr(rows, "MOST_BYTES", 10_000)
     path.write_bytes(gzip.compress(bytes(20_000)))
     with pytest.raises(FileError, match="larger than"):
-        traces.read_rows(path)
+        rows.text_of(path)
     path.write_bytes(rows.GZIP + b"none")
     with pytest.raises(FileError, match="cannot be unpacked"):
-        traces.read_rows(path)
+        rows.text_of(path)
 
 
-def test_a_trace_of_endless_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trace_of_endless_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traces, "MOST_REQUESTS", 2)
-    for parse, text in ((traces.parse_csv_trace, AZURE + AZURE[40:]), (traces.parse_mooncake, MOONCAKE * 2)):
-        with pytest.raises(FileError):
-            parse("x", text)
+    for text in (AZURE + AZURE[40:], MOONCAKE * 2):
+        with pytest.raises(FileError, match="more than 2 requests: cut it"):
+            traces.read_trace(workload(tmp_path, "trace", text))
 
 
 def test_a_trace_costs_as_much_as_it_has_rows_whatever_time_it_spans() -> None:
     spanning = "arrival_s,input_tokens,output_tokens\n0,1,1\n2600000,1,1\n"
-    arrivals = [row.arrival_s for row in traces.parse_csv_trace("x", spanning)]
+    arrivals = [row.arrival_s for row in parse_trace("x", spanning)]
     assert len(traces.arrivals_replay(arrivals, window_s=1.0).points) == 3
 
 
@@ -251,9 +258,6 @@ HALF = TALK.replace("Tell me.", "half \\ud83d here")
 NULL_TALK, GPT_TALK = TALK.replace('"Tell me."', "null"), TALK.replace("human", "gpt")
 PARTS = '{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}'
 EMPTY, NO_QUESTION = "with a turn that is empty or no text", "that do not begin with a question and its answer"
-MOON = '{"timestamp": 0, "input_length": 30, "output_length": 5}'
-AZURE_ROW = "2023-11-16 18:15:46.68,374,44"
-HEAD = "TIMESTAMP,ContextTokens,GeneratedTokens"
 
 ODD_ROWS: list[tuple[Callable[..., Sequence[object]], str, str]] = [
     (conversations.parse_sharegpt, f"[{TALK}, {HALF}]", "with half a character (a lone surrogate)"),
@@ -273,17 +277,6 @@ ODD_ROWS: list[tuple[Callable[..., Sequence[object]], str, str]] = [
     (conversations.parse_jsonl, '{"prompt": "a"}\n{"prompt": "a', "that are no JSON"),
     (conversations.parse_jsonl, '{"prompt": "a"}\n{"prompt": 3}', "with a prompt that is no text"),
     (conversations.parse_jsonl, '{"prompt": "a"}\n' + PARTS, "with a part that is no text"),
-    (traces.parse_mooncake, f"{MOON}\n{MOON.replace('30', '0')}", "without tokens"),
-    (traces.parse_mooncake, f"{MOON}\n{MOON.replace('30', 'null')}", "without tokens"),
-    (traces.parse_mooncake, f"{MOON}\n{MOON.replace('0,', 'null,', 1)}", "without a time"),
-    (traces.parse_csv_trace, f"{HEAD}\n{AZURE_ROW}\n2023-11-16 18:15:46.68,0,0", "without tokens"),
-    (traces.parse_csv_trace, f"\ufeff{HEAD}\r\n,1,1\r\n{AZURE_ROW}\r\n", "without a time"),
-    (traces.parse_csv_trace, "Timestamp,Model,Request tokens,Response tokens\n5,x,9,9\n45,x,9,0", "without tokens"),
-    (
-        traces.parse_csv_trace,
-        "arrival_s;input_tokens;output_tokens\n0;9;9\n1;x;9",
-        "with input_tokens that is no figure within bounds",
-    ),
 ]
 
 
@@ -351,34 +344,6 @@ def test_system_turns_come_before_the_question_and_are_sent() -> None:
     (pair,) = conversations.parse_sharegpt("x", text.replace("from", "role").replace("value", "content"))
     assert (pair.asked.text, pair.answer) == ("Be brief.\nTell me.", "It is so.")
     assert [message["role"] for message in pair.asked.messages or ()] == ["system", "user"]
-
-
-@pytest.mark.parametrize(
-    ("gap", "moments", "unit_s"),
-    [
-        *((1, 10, 1.0), (0.16, 10, 1.0), (99, 10, 1.0), (3, 2, 1.0), (9.9, 1500, 1.0), (3000, 1, 1e-3)),
-        *((100, 10, 1e-3), (3000, 2, 1e-3), (10, 1500, 1e-3)),
-    ],
-)
-def test_timestamps_are_milliseconds_unless_they_lie_too_close(gap: float, moments: int, unit_s: float) -> None:
-    stamps = [place // 2 * gap for place in range(2 * moments)]
-    text = "\n".join(MOON.replace("0", f"{stamp:.3f}", 1) for stamp in stamps)
-    sieve = rows.Sieve("x")
-    arrivals_s = [row.arrival_s for row in traces.parse_mooncake("x", text, sieve)]
-    assert arrivals_s == pytest.approx([stamp * unit_s for stamp in stamps])
-    assert bool(sieve.said) == (unit_s == 1.0)
-    assert all(said.startswith("timestamps taken as seconds: ") for said in sieve.said)
-
-
-def test_blocks_have_the_size_that_fits_the_lengths() -> None:
-    text = MOON.replace("30", "40").replace("}", ', "hash_ids": [1, 2, 3]}')
-    assert traces.parse_mooncake("x", text)[0].block_tokens == 16
-    assert {row.block_tokens for row in traces.parse_mooncake("x", MOONCAKE)} == {512}
-
-
-def test_a_time_may_name_its_zone() -> None:
-    text = f"{HEAD}\n2024-05-10T02:00:01+02:00,9,9\n2024-05-10 00:00:00Z,9,9\n2024-05-09 23:00:03.5-01:00,9,9"
-    assert [row.arrival_s for row in traces.parse_csv_trace("x", text)] == [0, 1, 3.5]
 
 
 @pytest.mark.parametrize("form", ["{0}\n{1}\n", "[{0}, {1}]"])

@@ -12,6 +12,7 @@ import pytest
 from llmtop.domain.bounds import TIME_S, TOKENS
 from llmtop.domain.profile import LogNormal, Normal
 from llmtop.errors import FileError
+from llmtop.traffic.read import parse
 from llmtop.workload import conversations, traces
 from llmtop.workload.lengths import draw
 from llmtop.workload.tokens import PIECE, count_tokens
@@ -29,12 +30,18 @@ AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:50.9951690,396,109
 """
 PLAIN = "# mine\narrival_s,input_tokens,output_tokens\n0,100,10\n0.5,200,20\n"
+
+
+def parse_trace(path: object, text: str) -> list[traces.TraceRow]:
+    return traces.rows_of(path, parse(path, text.encode("utf-8", "surrogatepass")))
+
+
 KINDS: list[tuple[Callable[[object, str], Sequence[Any]], str]] = [
     (conversations.parse_sharegpt, SHAREGPT),
     (conversations.parse_jsonl, JSONL),
-    (traces.parse_mooncake, MOONCAKE),
-    (traces.parse_csv_trace, AZURE),
-    (traces.parse_csv_trace, PLAIN),
+    (parse_trace, MOONCAKE),
+    (parse_trace, AZURE),
+    (parse_trace, PLAIN),
 ]
 ODD = [
     *("nan", "inf", "-1", "0", "-0.0", "1e308", "1e400", "1e-300", "9" * 400, "1_0", "9999", "null", "true", "٣"),

@@ -1,0 +1,190 @@
+"""Rows of any log as they are read, in arrays; at the end one table in order of arrival."""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+
+from llmtop.domain.bounds import TOKENS, Quantity
+from llmtop.domain.plain import plain
+from llmtop.errors import FileError
+from llmtop.traffic.rows import Odd, Sieve
+from llmtop.traffic.table import Blocks, Floats, Ints, Traffic
+
+MOST_ROWS = 10_000_000
+"""Of a table: 600 MB of columns."""
+OUTPUT_TOKENS = Quantity("tokens", 0, TOKENS.most, TOKENS.unit, whole=True)
+ARRIVAL_S = Quantity("arrival", 0, 1e11, "seconds")
+"""Of any clock; how far they lie apart is what counts."""
+WITHOUT_TIME, WITHOUT_TOKENS = "without a time", "without tokens"
+AGAIN = "that stand there again under the same id"
+NO_ID = 0
+"""Of `ids`: no other row is the same request."""
+NO_SESSION = 0
+"""Of `sessions` as they are read."""
+
+
+class Columns:
+    """What has been read of a file.
+
+    Args:
+        path: the file, for errors.
+        most: rows; a longer file is refused.
+        noun: what a row of it is.
+
+    `start`, `prompt` and `output` have an entry for each row that was kept; each other column has as many, or none.
+    """
+
+    def __init__(self, path: object, *, most: int = MOST_ROWS, noun: str = "rows") -> None:
+        self.path = path
+        self.sieve = Sieve(path, noun)
+        self.number = 0
+        """Of the line or entry that is read now."""
+        self.unit = "line"
+        self.start = array("d")
+        self.prompt = array("q")
+        self.output = array("q")
+        self.e2e = array("d")
+        self.ttft = array("d")
+        self.cached = array("q")
+        self.sessions = array("q")
+        """Hashes of their names; equal ones are one conversation."""
+        self.ids = array("q")
+        """Hashes of the ids of requests."""
+        self.block_ids = array("q")
+        self.block_ends = array("q")
+        self.block_tokens = 0
+        self._most = most
+
+    def add(self, start_s: float, prompt: int, output: int) -> None:
+        """Raises FileError: too many."""
+        if len(self.start) >= self._most:
+            raise FileError(self.path, f"has more than {self._most:,} requests: cut it")
+        self.start.append(start_s)
+        self.prompt.append(prompt)
+        self.output.append(output)
+
+    def odd(self, why: str, problem: str, key: str = "") -> Odd:
+        """The row that is read now, as one that cannot be used: `key` is where in it."""
+        return Odd(why, FileError(self.path, problem, f"{self.unit} {self.number}{key}"))
+
+    def table(
+        self, source: str, nothing: str, *, scale_s: float = 1.0, wall: bool = False, sort_said: bool = True
+    ) -> Traffic:
+        """All that was read, which is gone afterwards.
+
+        Args:
+            source: what it is, as it is said.
+            nothing: what is wrong with a file that has no rows.
+            scale_s: seconds of one unit of `start`.
+            wall: whether `start` counts from 1970.
+            sort_said: whether rows are in order of arrival in an ordinary file of that kind.
+
+        Raises FileError: no row of it can be used.
+        """
+        self.sieve.kept = len(self.start)
+        self.sieve.check(nothing)
+        start = np.frombuffer(self.start)
+        if scale_s != 1.0:
+            start *= scale_s
+        rows = self._order(start, sort_said=sort_said)
+        self.sieve.kept = len(start) if rows is None else len(rows)
+        first_s = float(start.min() if rows is None else start[rows[0]])
+        start = (start if rows is None else start[rows]) - first_s
+        self.start = array("d")
+        return Traffic(
+            source=source,
+            start_s=start,
+            prompt=self._taken("prompt", rows),
+            output=self._taken("output", rows),
+            began_at=first_s if wall else None,
+            e2e_s=self._floats("e2e", rows),
+            ttft_s=self._floats("ttft", rows),
+            session=self._numbered(rows),
+            cached=self._taken("cached", rows) if self.cached else None,
+            blocks=self._blocks(rows),
+            says=self.sieve.said,
+        )
+
+    def _order(self, start: Floats, *, sort_said: bool) -> Ints | None:
+        """The rows that are kept, in order of arrival; None: all, as they stand."""
+        backwards = int(np.count_nonzero(np.diff(start) < 0))
+        if backwards and sort_said:
+            self.sieve.notes.append(f"{backwards:,} rows came before the one above them: sorted by their times")
+        order = np.argsort(start, kind="stable") if backwards else None
+        if not self.ids:
+            return order
+        ids = np.frombuffer(self.ids, dtype=np.int64)
+        ids = ids if order is None else ids[order]
+        _, firsts = np.unique(ids, return_index=True)
+        keep = ids == NO_ID
+        keep[firsts] = True
+        self.ids = array("q")
+        if keep.all():
+            return order
+        self.sieve.set_aside(AGAIN, int(np.count_nonzero(~keep)))
+        return np.flatnonzero(keep) if order is None else order[keep]
+
+    def _taken(self, name: str, rows: Ints | None) -> Ints:
+        """A column in order of arrival; what it was read into is given up."""
+        column = getattr(self, name)
+        setattr(self, name, array(column.typecode))
+        taken: Ints = np.frombuffer(column, dtype=np.int64)
+        return taken if rows is None else taken[rows]
+
+    def _floats(self, name: str, rows: Ints | None) -> Floats | None:
+        """None where nobody tells."""
+        column = getattr(self, name)
+        if not column:
+            return None
+        setattr(self, name, array(column.typecode))
+        taken = np.frombuffer(column)
+        taken = taken if rows is None else taken[rows]
+        return None if np.isnan(taken).all() else taken
+
+    def _numbered(self, rows: Ints | None) -> Ints | None:
+        """Numbers of sessions, from 0 in order of their first request."""
+        if not self.sessions:
+            return None
+        hashes = self._taken("sessions", rows)
+        _, firsts, of = np.unique(hashes, return_index=True, return_inverse=True)
+        firsts[hashes[firsts] == NO_SESSION] = -1
+        ranks = np.empty(len(firsts), dtype=np.int64)
+        ranks[np.argsort(firsts)] = np.arange(len(firsts)) - int((firsts == -1).any())
+        numbers: Ints = ranks[of]
+        return numbers if (numbers >= 0).any() else None
+
+    def _blocks(self, rows: Ints | None) -> Blocks | None:
+        if not self.block_ids:
+            return None
+        ids, ends = self._taken("block_ids", None), self._taken("block_ends", None)
+        if rows is not None:
+            begins = np.concatenate(([0], ends[:-1]))
+            counts = (ends - begins)[rows]
+            ends = np.cumsum(counts)
+            ids = ids[np.repeat(begins[rows] - ends + counts, counts) + np.arange(ends[-1])]
+        return Blocks(ids=ids, ends=ends, tokens=self.block_tokens)
+
+
+def hashed(text: str) -> int:
+    """Of an id or the name of a session: 0 of none."""
+    return hash(text) if text else 0
+
+
+def whole(value: object) -> int:
+    """Tokens as a log tells them: a number, or text that is one; -1: none or no number of tokens."""
+    if type(value) is int:
+        return value if 0 <= value <= TOKENS.most else -1
+    if isinstance(value, float):
+        return int(value) if OUTPUT_TOKENS.holds(value) and value == int(value) else -1
+    if isinstance(value, str):
+        text = value.strip()
+        text = text.removesuffix(".0")
+        return whole(int(text)) if text.isascii() and text.isdigit() and len(text) <= 20 else -1
+    return -1
+
+
+def shown(value: object) -> str:
+    """A value of a row where it is the fault, as it is told: no more than a few of its characters."""
+    return repr(plain(str(value), 40))

@@ -1,0 +1,80 @@
+"""When something was, of any log: text with or without a zone, or a number of seconds, ms, us or ns."""
+
+from __future__ import annotations
+
+import calendar
+import re
+
+from llmtop.domain.bounds import Quantity
+
+WALL_S = Quantity("time", 946_684_800, 4_102_444_800, "seconds since 1970")
+"""From 2000 to 2100: no log is older, and a clock that was never set says 1970."""
+_TIME = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2})(?::([0-9]{2}(?:[.,][0-9]{1,20})?))?"
+    r" ?(?:(Z|UTC)|([+-])([0-9]{2}):?([0-9]{2})?)?"
+)
+_CLF = re.compile(r"([0-9]{2})/([A-Z][a-z]{2})/([0-9]{4}):([0-9]{2}:[0-9]{2}:[0-9]{2}) ([+-][0-9]{4})")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MOST_MINUTES = 100_000
+"""Kept of those that were read: two months."""
+NO_TIME = "must be a time such as 2023-11-16 18:15:46.68"
+
+
+class Times:
+    """Reads times and counts those whose zone nobody names."""
+
+    def __init__(self) -> None:
+        self.zoned = 0
+        self.bare = 0
+        """Without a zone, taken as UTC."""
+        self._minutes: dict[str, float] = {}
+
+    def text_s(self, text: str) -> float:
+        """Unix seconds of a written time. Raises ValueError: what it must be."""
+        begun_s = self._minutes.get(text[:16])
+        if begun_s is not None:
+            second = text[17:].removesuffix("+00:00").removesuffix("Z")
+            if text[16:17] == ":" and second[:2] < "60" and second.replace(".", "", 1).isdigit() and second.isascii():
+                if len(second) + 17 == len(text):
+                    self.bare += 1
+                else:
+                    self.zoned += 1
+                return begun_s + float(second)
+        return self._slow_s(text.strip())
+
+    def number_s(self, value: float) -> float:
+        """Unix seconds of a number in seconds, ms, us or ns, whichever gives a date in this age. Raises ValueError."""
+        for unit_s in (1.0, 1e-3, 1e-6, 1e-9):
+            if WALL_S.holds(value * unit_s):
+                return value * unit_s
+        raise ValueError("must be a time in seconds, ms, us or ns since 1970")
+
+    def said(self, naming: str = "times name no zone: taken as UTC") -> list[str]:
+        """A sentence where zones are missing; none of an ordinary file."""
+        if not self.bare:
+            return []
+        if not self.zoned:
+            return [naming]
+        return [f"{self.bare:,} of {self.bare + self.zoned:,} {naming}"]
+
+    def _slow_s(self, text: str) -> float:
+        if (clf := _CLF.fullmatch(text)) and clf[2] in _MONTHS:
+            text = f"{clf[3]}-{_MONTHS.index(clf[2]) + 1:02}-{clf[1]}T{clf[4]}{clf[5]}"
+        match = _TIME.fullmatch(text)
+        if match is None:
+            raise ValueError(NO_TIME)
+        year, month, day, hour, minute = map(int, match.groups()[:5])
+        second = float((match[6] or "0").replace(",", "."))
+        if not (2000 <= year < 2100 and 1 <= month <= 12 and hour < 24 and minute < 60 and second < 61):
+            raise ValueError(NO_TIME)
+        if not 1 <= day <= calendar.monthrange(year, month)[1]:
+            raise ValueError(NO_TIME)
+        begun_s = float(calendar.timegm((year, month, day, hour, minute, 0)))
+        if len(self._minutes) < _MOST_MINUTES:
+            self._minutes[text[:16]] = begun_s
+        if match[7] or match[8]:
+            self.zoned += 1
+        else:
+            self.bare += 1
+        east_s = int(match[9]) * 3600 + int(match[10] or 0) * 60 if match[8] else 0
+        return begun_s + second - (east_s if match[8] == "+" else -east_s)
