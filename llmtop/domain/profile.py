@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal
 
@@ -54,6 +55,12 @@ class HangUp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """After it was sent."""
 
 
+def length_means(pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Mean prompt and output tokens of pairs of lengths, whole: at a load point of these each pair stands as it is."""
+    prompts, outputs = zip(*pairs, strict=True)
+    return max(1, round(sum(prompts) / len(pairs))), max(1, round(sum(outputs) / len(pairs)))
+
+
 Affinity = Literal["none", "session"]
 """Whether a user keeps a connection of its own, or takes any idle one."""
 
@@ -67,7 +74,8 @@ class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prompt: LengthDistribution = Fixed()
     output: LengthDistribution = Fixed()
     lengths: tuple[tuple[int, int], ...] = ()
-    """Pairs of prompt and output tokens that requests had, to be drawn together; (): each by its own distribution."""
+    """Pairs of prompt and output tokens that requests had, to be drawn together and scaled to the load point's lengths;
+    (): each by its own distribution."""
     columns: tuple[tuple[str, str], ...] = ()
     """Which column of the file is what: (`prompt`, its name there), ..."""
     repeat: bool = True

@@ -28,7 +28,17 @@ from llmtop.domain.load import (
     Unit,
 )
 from llmtop.domain.plain import LONG, plain
-from llmtop.domain.profile import HangUp, LogNormal, Normal, Profile, Quantiles, Question, Workload
+from llmtop.domain.profile import (
+    Fixed,
+    HangUp,
+    LogNormal,
+    Normal,
+    Profile,
+    Quantiles,
+    Question,
+    Workload,
+    length_means,
+)
 from llmtop.domain.slo import Slo, SloTarget, parse_slo, parse_target
 from llmtop.endpoint.urls import normalise_url
 from llmtop.errors import FileError, ProfileError, UsageError
@@ -40,6 +50,18 @@ from llmtop.profiles.quantity import Load, Share, of_peak
 
 START = LoadPoint(concurrency=1)
 """What a profile without [load] starts from."""
+
+
+OF_ROWS = ("sharegpt", "jsonl", "trace")
+"""Sources whose prompts are those of the user's file."""
+
+
+def start_of(workload: Workload) -> LoadPoint:
+    """What [load] builds on: lengths that are drawn from a sample have its means, until others are asked for."""
+    if not workload.lengths:
+        return START
+    prompt_tokens, output_tokens = length_means(workload.lengths)
+    return structs.replace(START, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
 
 
 def parse_profile(text: str, path: Path, *, peak: float | None = None, most: int | None = None) -> Profile:
@@ -78,7 +100,8 @@ class _Reader:
 
     def profile(self) -> Profile:
         table = self.table
-        base = self.point("load", table.load, START)
+        workload = self.workload()
+        base = self.point("load", table.load, start_of(workload))
         if not TIME_S.holds(sum(stage.duration for stage in table.stage)):
             raise self.fault("stage", f"the stages last longer than {TIME_S.most:,} s together")
         stages = tuple(self.stage(f"stage[{place}]", stage, base) for place, stage in enumerate(table.stage, 1))
@@ -91,7 +114,7 @@ class _Reader:
             model=table.endpoint.model,
             preset=None if table.simulated.preset is None else plain(table.simulated.preset),
             knobs=self.knobs(),
-            workload=self.workload(),
+            workload=workload,
             plan=LoadPlan(stages=stages, base=base),
             question=self.question(),
             peak=table.peak,
@@ -177,6 +200,10 @@ class _Reader:
                 raise self.fault(f"{key}.cv", f"must be {SPREAD.allowed}")
             if isinstance(lengths, Quantiles):
                 self.check_quantiles(f"{key}.table", lengths.table)
+            if table.lengths and lengths != Fixed():
+                raise self.fault(key, "lengths has pairs of prompt and output: leave out one of the two")
+        if table.lengths and table.source in OF_ROWS:
+            raise self.fault("workload.lengths", f"is not used: the rows of a {table.source} file have lengths")
         file = table.file
         if file is not None:
             try:

@@ -12,8 +12,10 @@ from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, 
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.errors import ProfileError
 from llmtop.profiles.quantity import load_text, number_text, seconds_text
-from llmtop.profiles.reading import START
+from llmtop.profiles.reading import START, start_of
 
+WIDTH = 120
+"""Characters of a line."""
 Value = bool | int | float | str | list["Value"] | dict[str, "Value"]
 Table = dict[str, Value]
 
@@ -67,7 +69,7 @@ def _asked(profile: Profile) -> Table:
 
 
 def _base(profile: Profile) -> Table:
-    table = _point(profile.plan.base, START, profile.peak)
+    table = _point(profile.plan.base, start_of(profile.workload), profile.peak)
     if profile.plan.base.concurrency == START.concurrency:
         del table["concurrency"]
     if profile.start != Profile(name="").start:
@@ -195,6 +197,16 @@ def _caps(caps: Caps) -> Table:
     return table
 
 
+def _filled(values: list[Value]) -> str:
+    """As many of a long list on a line as have room."""
+    lines = [""]
+    for text in map(_value, values):
+        if len(lines[-1]) + len(text) + 2 > WIDTH and lines[-1]:
+            lines.append("")
+        lines[-1] += f" {text}," if lines[-1] else f"    {text},"
+    return "\n".join(lines)
+
+
 def _section(header: str, table: Table) -> list[str]:
     return ["", header, *_lines(table)] if table else []
 
@@ -215,5 +227,6 @@ def _value(value: Value, *, wide: bool = False) -> str:
     if isinstance(value, list):
         if wide and value and isinstance(value[0], dict):
             return "[\n" + "".join(f"    {_value(item)},\n" for item in value) + "]"
-        return "[" + ", ".join(_value(item) for item in value) + "]"
+        line = "[" + ", ".join(_value(item) for item in value) + "]"
+        return line if not wide or len(line) <= WIDTH else "[\n" + _filled(value) + "\n]"
     return "inf" if math.isinf(value) else number_text(value)

@@ -239,11 +239,16 @@ def _cut_to(report: ReportInput, base: LoadPoint) -> float | None:
 def workload_text(profile: Profile, cut_to: float | None = None) -> str:
     workload, base = profile.workload, profile.plan.base
     """How requests were made up; `cut_to` is the mean length of prompts that came out shorter than they were asked."""
-    prompts = f"prompts {lengths_text(workload.prompt, base.prompt_tokens)}"
+    if workload.lengths:
+        drawn = f"in {PAGE.whole(len(workload.lengths))} pairs, of {base.prompt_tokens} tokens on average"
+        prompts, outputs = f"prompts and outputs drawn {drawn}", f"outputs of {base.output_tokens}"
+    else:
+        prompts = f"prompts {lengths_text(workload.prompt, base.prompt_tokens)}"
+        outputs = f"outputs {lengths_text(workload.output, base.output_tokens)}"
     parts = [
         workload.source if workload.file is None else f"{workload.source} {workload.file}",
         prompts if cut_to is None else f"{prompts}, cut to {PAGE.whole(cut_to)}",
-        f"outputs {lengths_text(workload.output, base.output_tokens)}",
+        outputs,
     ]
     if base.shared_prefix:
         parts.append(f"{PAGE.round_percent(base.shared_prefix)} of each prompt shared")

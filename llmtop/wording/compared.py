@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llmtop.domain.compared import Compared, Delta, Difference, Verdict
 from llmtop.domain.load import Axis
-from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal
+from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, Workload
 from llmtop.domain.verdicts import Gain
 from llmtop.wording.figures import TEXT, UNKNOWN, Figures
 from llmtop.wording.names import load_unit, short_unit
@@ -60,6 +60,13 @@ def interval_text(delta: Delta, figures: Figures = TEXT) -> str:
 
 def points(share: float, figures: Figures = TEXT) -> str:
     return f"{'+' if share > 0 else '-' if share < 0 else ''}{figures.digits(abs(share) * 100)}{figures.gap}points"
+
+
+def spreads_text(workload: Workload) -> str:
+    """`fixed/normal cv 0.3`, `2 000 pairs`: of prompts and answers."""
+    if workload.lengths:
+        return f"{TEXT.whole(len(workload.lengths))} pairs"
+    return f"{spread_text(workload.prompt)}/{spread_text(workload.output)}"
 
 
 def spread_text(lengths: LengthDistribution) -> str:

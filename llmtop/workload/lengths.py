@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
 
 from llmtop.domain.bounds import TOKENS
-from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal
+from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, length_means
 
 
 def draw(distribution: LengthDistribution, mean: int, rng: Random) -> int:
@@ -51,3 +52,33 @@ def table_mean(table: tuple[tuple[float, float], ...]) -> float:
     """Mean of what `quantile` returns for a uniform share: the area under the table."""
     inner = sum((right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(table))
     return table[0][0] * table[0][1] + inner + (1 - table[-1][0]) * table[-1][1]
+
+
+class Pairs:
+    """Prompt and answer lengths that are drawn together, in a new order each lap: after a lap each was drawn once, so
+    that even a short load has the quantiles of the sample.
+
+    Args:
+        pairs: of prompt and output tokens, one at least.
+        seed: of the orders.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[int, int]], seed: int) -> None:
+        self._pairs = pairs
+        self._seed = seed
+        self._means = length_means(pairs)
+        self._order: list[int] = []
+        self._lap = -1
+
+    def draw(self, index: int, prompt_tokens: int, output_tokens: int) -> tuple[int, int]:
+        """The pair of the `index`th request, scaled as the load point's lengths are to the sample's means."""
+        lap, place = divmod(index, len(self._pairs))
+        if lap != self._lap:
+            self._lap, self._order = lap, list(range(len(self._pairs)))
+            Random(f"lengths {self._seed} {lap}").shuffle(self._order)
+        prompt, output = self._pairs[self._order[place]]
+        return _scaled(prompt, prompt_tokens, self._means[0]), _scaled(output, output_tokens, self._means[1])
+
+
+def _scaled(tokens: int, asked: int, mean: int) -> int:
+    return round(min(max(1, tokens * asked / mean), TOKENS.most)) if asked != mean else tokens

@@ -12,7 +12,7 @@ from llmtop.domain.profile import Workload
 from llmtop.errors import UsageError
 from llmtop.workload.calibration import Calibration
 from llmtop.workload.conversations import Conversation, Message, read_conversations
-from llmtop.workload.lengths import draw
+from llmtop.workload.lengths import Pairs, draw
 from llmtop.workload.sizing import Sizes
 from llmtop.workload.traces import TraceRow, read_trace
 from llmtop.workload.words import CLOSING, CLOSING_WORDS, HEAD_WORDS, WordTable
@@ -88,6 +88,7 @@ class PromptSource:
         self._common: tuple[int, str] = (0, "")
         self._conversations: Sequence[Conversation] = ()
         self._trace: Sequence[TraceRow] = ()
+        self._pairs = Pairs(workload.lengths, workload.seed) if workload.lengths else None
         self.notes: tuple[str, ...] = ()
         """What is to be said of the file: rows that were left out, what was guessed."""
         if workload.source in ("sharegpt", "jsonl"):
@@ -117,8 +118,11 @@ class PromptSource:
             return self._from_conversation(index, point, rng)
         if self._trace:
             return self._from_trace(index)
-        output_tokens = draw(self.workload.output, point.output_tokens, rng)
-        prompt_tokens = draw(self.workload.prompt, point.prompt_tokens, rng)
+        if self._pairs is not None:
+            prompt_tokens, output_tokens = self._pairs.draw(index, point.prompt_tokens, point.output_tokens)
+        else:
+            output_tokens = draw(self.workload.output, point.output_tokens, rng)
+            prompt_tokens = draw(self.workload.prompt, point.prompt_tokens, rng)
         prompt_tokens, output_tokens = self._fit(prompt_tokens, output_tokens)
         count = self.calibration.words(prompt_tokens)
         text = self._synthesize(index, count, point.shared_prefix, rng)

@@ -20,6 +20,8 @@ from llmtop.profiles.reading import parse_profile
 from llmtop.profiles.writing import profile_text
 
 PATH = Path("/profiles/mine.toml")
+LINE = 120
+"""Characters of a line of a file."""
 
 ASKED = {
     "capacity": Question.CAPACITY,
@@ -272,3 +274,21 @@ def test_two_limits_on_one_figure_cannot_be_saved() -> None:
 def test_a_relative_file_is_looked_up_beside_the_profile() -> None:
     profile = parse_profile('[workload]\nsource = "jsonl"\nfile = "prompts.jsonl"', PATH)
     assert profile.workload.file == "/profiles/prompts.jsonl"
+
+
+@pytest.mark.parametrize(
+    "base", [LoadPoint(rate_rps=2.0), LoadPoint(rate_rps=2.0, prompt_tokens=1004, output_tokens=54)]
+)
+def test_a_sample_of_lengths_reads_back_many_pairs_a_line(base: LoadPoint) -> None:
+    pairs = tuple((5 + place, 2 * place + 7) for place in range(0, 2000, 2))
+    profile = Profile(name="mine", workload=Workload(lengths=pairs), plan=LoadPlan(stages=(), base=base))
+    text = profile_text(profile, PATH)
+    assert parse_profile(text, PATH) == profile
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= LINE
+    assert len(lines) < 140
+
+
+def test_a_sample_of_lengths_begins_at_its_means() -> None:
+    base = parse_profile("[workload]\nlengths = [[100, 10], [301, 20]]\n[load]\noutput_tokens = 99", PATH).plan.base
+    assert (base.prompt_tokens, base.output_tokens) == (200, 99)
