@@ -284,9 +284,11 @@ class _Reader:
             raise self.fault(f"{key}.rate_rps", "give concurrency or rate_rps, one of the two")
         changes: dict[str, Any] = {
             name: value
-            for name in ("prompt_tokens", "output_tokens", "burstiness", "gate")
+            for name in ("prompt_tokens", "output_tokens", "gate")
             if (value := getattr(table, name)) is not None
         }
+        if table.burstiness is not None:
+            changes["burstiness"] = float(table.burstiness)
         if table.shared_prefix is not None:
             changes["shared_prefix"] = float(table.shared_prefix)
         if table.think_time is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -292,3 +293,22 @@ def test_a_sample_of_lengths_reads_back_many_pairs_a_line(base: LoadPoint) -> No
 def test_a_sample_of_lengths_begins_at_its_means() -> None:
     base = parse_profile("[workload]\nlengths = [[100, 10], [301, 20]]\n[load]\noutput_tokens = 99", PATH).plan.base
     assert (base.prompt_tokens, base.output_tokens) == (200, 99)
+
+
+def test_all_that_is_read_of_a_profile_can_be_sent_to_the_process_that_drives_it() -> None:
+    text = """
+        [load]
+        rate_rps = 3
+        burstiness = 0.5
+        shared_prefix = "20%"
+        think_time = "1s"
+        [[stage]]
+        shape = "replay"
+        duration = "10s"
+        points = [{ at = "1s", rate_rps = 2, burstiness = 3 }]
+        [limits]
+        stop_error_ratio = "2%"
+        idle_timeout = "9s"
+    """
+    profile = parse_profile(text, PATH)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(profile), type=Profile) == profile
