@@ -39,17 +39,20 @@ def profile_text(profile: Profile, path: Path) -> str:
     simulated: Table = {} if profile.preset is None else {"preset": profile.preset}
     if profile.knobs:
         simulated["knobs"] = dict(profile.knobs)
+    workload = _section("[workload]", _workload(profile.workload))
+    last = bool(profile.workload.lengths)  # they are long, and what the load is like stands before them
     parts = [
         *_lines(top),
         *_section("[endpoint]", endpoint),
         *_section("[simulated]", simulated),
-        *_section("[workload]", _workload(profile.workload)),
+        *([] if last else workload),
         *_section("[load]", _base(profile)),
     ]
     for stage in profile.plan.stages:
         parts += _section("[[stage]]", _stage(stage, profile.plan.base, profile.peak))
     parts += _section("[slo]", _slo(profile.slo, path))
     parts += _section("[limits]", _caps(profile.caps))
+    parts += workload if last else []
     return "\n".join(parts).lstrip("\n") + "\n"
 
 
@@ -69,8 +72,11 @@ def _asked(profile: Profile) -> Table:
 
 
 def _base(profile: Profile) -> Table:
-    table = _point(profile.plan.base, start_of(profile.workload), profile.peak)
-    if profile.plan.base.concurrency == START.concurrency:
+    base = profile.plan.base
+    table = _point(base, start_of(profile.workload), profile.peak)
+    if profile.workload.lengths:
+        table |= {"prompt_tokens": base.prompt_tokens, "output_tokens": base.output_tokens}
+    if base.concurrency == START.concurrency:
         del table["concurrency"]
     if profile.start != Profile(name="").start:
         table["start"] = profile.start
