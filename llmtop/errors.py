@@ -4,7 +4,8 @@
     ├── UsageError                   a command line, SLO text or slider value that cannot be meant
     ├── FileError                    names the file
     │   ├── ProfileError             a profile or preset: file, key, what is allowed
-    │   └── RunFileError             a run file that is not one, is newer, or is damaged
+    │   ├── RunFileError             a run file that is not one, is newer, or is damaged
+    │   └── UsersError               users of a Python file raised something, at a line of it
     ├── EndpointError                exit code 3; names the URL
     │   ├── EndpointUnreachable      refused, no route, name not found, connect timeout
     │   ├── EndpointAuthFailed       401 or 403
@@ -58,6 +59,10 @@ class ProfileError(FileError):
 
 class RunFileError(FileError):
     """A run file cannot be read."""
+
+
+class UsersError(FileError):
+    """Users that are a Python file raised an exception. `path` is `FILE:LINE in FUNCTION`."""
 
 
 class EndpointError(LlmtopError):

@@ -150,6 +150,9 @@ def _load(parser: _Parser) -> None:
     group.add_argument("--peak", type=_PEAK, metavar="N", help="expected peak of the profile: its loads follow")
     group.add_argument("--prompt-tokens", type=_TOKENS, metavar="N", help="length of a prompt")
     group.add_argument("--output-tokens", type=_TOKENS, metavar="N", help="length of an answer")
+    group.add_argument(
+        "--users", metavar="FILE", help="users are this Python file: `async def run(user)`, called again and again"
+    )
     group.add_argument("--think-time", type=_TIME, metavar="S", help="pause of a user between two requests")
     group.add_argument("--shared-prefix", type=_SHARE, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
     group.add_argument(

@@ -13,7 +13,7 @@ from llmtop.cli.output import named
 from llmtop.domain.endpoint import PROXY_FROM_ENVIRONMENT, PROXY_NONE, Dialect, Endpoint, safe_url
 from llmtop.domain.load import Hold, LoadPoint, Spike, Steps
 from llmtop.domain.plain import plain
-from llmtop.domain.profile import Profile
+from llmtop.domain.profile import Profile, Workload
 from llmtop.domain.slo import parse_slo
 from llmtop.errors import UsageError
 from llmtop.files import check_new
@@ -244,7 +244,20 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
     canary = profile.canary if arguments.canary is None else arguments.canary
     if arguments.start == "together":
         _check_together(profile, base)
-    return replace(profile, plan=replace(profile.plan, base=base), caps=caps, slo=slo, start=start, canary=canary)
+    workload = _with_users(profile.workload, getattr(arguments, "users", None))
+    plan = replace(profile.plan, base=base)
+    return replace(profile, workload=workload, plan=plan, caps=caps, slo=slo, start=start, canary=canary)
+
+
+def _with_users(workload: Workload, file: str | None) -> Workload:
+    """The workload with these users. Raises FileError where its users cannot be, as far as can be seen from here."""
+    if file is not None:
+        workload = replace(workload, source="python", file=file)
+    if workload.source != "python" or workload.file is None:
+        return workload
+    from llmtop.workload.userfile import check
+
+    return replace(workload, file=str(check(workload.file)))
 
 
 def _check_together(profile: Profile, base: LoadPoint) -> None:

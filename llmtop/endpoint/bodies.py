@@ -60,7 +60,7 @@ class RequestBodies:
         self.shape = shape
         self.model = model
         self._fields = fields
-        self._prefixes: dict[tuple[str, str], bytes] = {}
+        self._prefixes: dict[tuple[str, str, bool], bytes] = {}
         self._lesson = ("", shape)
         """What the last refusal said that taught something, and the shape before it did."""
         self._vain: set[str] = set()
@@ -89,6 +89,7 @@ class RequestBodies:
         api: str,
         model: str | None = None,
         extra: bytes = b"",
+        pinned: bool = True,
     ) -> bytes:
         """The JSON body.
 
@@ -96,13 +97,14 @@ class RequestBodies:
             prompt: text, or for chat the list of messages, or for completions a list of token ids.
             model: that is asked; None: the endpoint's.
             extra: further fields, as in `Prompt.extra`.
+            pinned: whether the length is pinned, where that can be; else it is the most.
         """
         shape = self.shape
         output_tokens = max(output_tokens, shape.least_tokens)
         model = self.model if model is None else model
-        prefix = self._prefixes.get((api, model))
+        prefix = self._prefixes.get((api, model, pinned))
         if prefix is None:
-            prefix = self._prefixes[api, model] = self._prefix(model)
+            prefix = self._prefixes[api, model, pinned] = self._prefix(model, pinned)
         if api == "completions":
             middle = b',"prompt":' + _encode(prompt)
         elif isinstance(prompt, str):
@@ -111,7 +113,7 @@ class RequestBodies:
             middle = b',"messages":' + _encode(prompt)
         tail = f',"{self._max_tokens}":{output_tokens}'
         least = self._fields.min_tokens
-        if least and least not in shape.dropped:
+        if least and pinned and least not in shape.dropped:
             tail += f',"{least}":{output_tokens}'
         return b"".join((prefix, middle, tail.encode(), extra, b"}"))
 
@@ -195,13 +197,13 @@ class RequestBodies:
             names.add(_CONTINUOUS)
         return names.difference(self.shape.dropped)
 
-    def _prefix(self, model: str) -> bytes:
+    def _prefix(self, model: str, pinned: bool) -> bytes:
         fields: dict[str, Any] = {"model": model, "stream": True}
         if self.asks_usage:
             fields["stream_options"] = {"include_usage": True}
             if self.shape.continuous_usage and _CONTINUOUS not in self.shape.dropped:
                 fields["stream_options"][_CONTINUOUS] = True
         for name, value in self._fields.pin.items():
-            if name not in self.shape.dropped:
+            if pinned and name not in self.shape.dropped:
                 fields[name] = value
         return _encode(fields)[:-1]

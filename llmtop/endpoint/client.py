@@ -16,12 +16,14 @@ from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.bodies import RequestBodies
+from llmtop.endpoint.calls import Calls
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
 from llmtop.endpoint.connection import GRACE_S, ConnectionPool, Over
 from llmtop.endpoint.cookies import Cookies
 from llmtop.endpoint.failures import FOREIGN, in_words
 from llmtop.endpoint.question import JSON_BYTES, NoAnswer, ask
 from llmtop.endpoint.reader import SETTLED_S, StreamReader
+from llmtop.endpoint.said import Said
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.transport import KernelTransport
 from llmtop.endpoint.wire import ResponseParser
@@ -71,6 +73,8 @@ class EndpointClient:
             addresses_of=endpoint.addresses_of,
         )
         self._stock: httpx.AsyncClient | None = None
+        self.calls = Calls(self.access)
+        """For requests of users that are none to the model."""
         self.api = endpoint.api
         self._targets: dict[str, tuple[httpx.URL, httpx.Headers]] = {}
         self.use_root(endpoint.api.root if info is None or info.api_root is None else info.api_root)
@@ -78,6 +82,11 @@ class EndpointClient:
     @property
     def _pool(self) -> ConnectionPool:
         return self._transport.pool(next(iter(self._targets.values()))[0])
+
+    @property
+    def apis(self) -> tuple[str, ...]:
+        """Those that can be asked."""
+        return tuple(self._targets)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -127,6 +136,8 @@ class EndpointClient:
         *,
         model: str | None = None,
         extra: bytes = b"",
+        pinned: bool = True,
+        words: Said | None = None,
     ) -> None:
         """Send one request and follow its stream to the end.
 
@@ -134,6 +145,8 @@ class EndpointClient:
             cookies: those of its user, sent and kept.
             model: that is asked; None: the endpoint's.
             extra: fields of the body besides those of the dialect, as in `Prompt.extra`.
+            pinned: as `Prompt.pinned`.
+            words: takes what the answer says; None: nobody wants to know.
 
         Never raises for what a server does: `trace` says how it ended, in words that are fit to be shown. A cancelled
         call closes the connection, sets the outcome CANCELLED and raises CancelledError on.
@@ -141,8 +154,8 @@ class EndpointClient:
         try:
             for left in range(self.bodies.lessons, -1, -1):  # servers name one thing at a time that they refuse
                 version = self.bodies.version
-                body = self.bodies.body(prompt, output_tokens, api, model, extra)
-                reader = StreamReader(trace, sink, self.stamper, output_tokens)
+                body = self.bodies.body(prompt, output_tokens, api, model, extra, pinned)
+                reader = StreamReader(trace, sink, self.stamper, output_tokens, words)
                 lost = await self._attempt(api, body, reader, cookies)
                 reader.close(self.stamper.now_ns(), lost)
                 if trace.outcome is Outcome.OK:
@@ -153,6 +166,8 @@ class EndpointClient:
                 if not (refused and self.bodies.learn(trace.status, trace.error or "", version) and left):
                     return
                 trace.clear()
+                if words is not None:
+                    words.clear()
         except asyncio.CancelledError:
             _settle(trace, self.stamper.now_ns(), Outcome.CANCELLED, None)
             raise
@@ -203,6 +218,7 @@ class EndpointClient:
     async def close(self) -> None:
         """Close every connection; requests in flight end as lost connections."""
         await self._transport.aclose()
+        await self.calls.close()
         if self._stock is not None:
             await self._stock.aclose()
             self._stock = None

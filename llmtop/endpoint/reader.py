@@ -40,6 +40,7 @@ from llmtop.endpoint.ending import (
 from llmtop.endpoint.event import Event, Timings, Usage, decode, lenient, usage_in, usage_of
 from llmtop.endpoint.pieces import NO_WORDS, anything_in, calls_a_tool, words_of
 from llmtop.endpoint.refusals import message_of, refusal_text
+from llmtop.endpoint.said import Said
 from llmtop.endpoint.sse import EVENT_LIMIT, EventSplitter, EventTooLong, is_bare
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.waits import wait_s
@@ -66,6 +67,7 @@ class StreamReader:
 
     Args:
         asked_tokens: what the answer was limited to.
+        words: takes what is said; None: nobody wants to know.
     """
 
     __slots__ = (
@@ -89,6 +91,7 @@ class StreamReader:
         "_uncounted",
         "_usage_at",
         "_usage_comes_along",
+        "_words",
         "connection",
         "done_ns",
         "over",
@@ -96,7 +99,9 @@ class StreamReader:
         "whole_ns",
     )
 
-    def __init__(self, trace: Trace, sink: Sink, stamper: Stamper, asked_tokens: int = 0) -> None:
+    def __init__(
+        self, trace: Trace, sink: Sink, stamper: Stamper, asked_tokens: int = 0, words: Said | None = None
+    ) -> None:
         self.trace = trace
         self.over = False
         """Nothing more is wanted of this answer."""
@@ -107,6 +112,7 @@ class StreamReader:
         self.connection: Connection | None = None
         """That the request was written to."""
         self._sink = sink
+        self._words = words
         self._stamper = stamper
         self._splitter = EventSplitter()
         self._is_stream = True
@@ -205,7 +211,7 @@ class StreamReader:
         """Account for the events of one read."""
         trace = self.trace
         self._events += len(events)
-        count = self._count
+        count, kept = self._count, self._words
         before = seen = count.events
         answers = False
         for name, data in events:
@@ -229,14 +235,22 @@ class StreamReader:
                         text = delta.content or delta.refusal
                         if text:
                             answer = True
+                            if kept is not None:
+                                kept.pieces.append(text)
                         else:
                             text = delta.reasoning or delta.reasoning_content
                             if not text and delta.tool_calls and calls_a_tool(delta.tool_calls):
                                 payload = answer = count.textless = True
+                            if kept is not None and text:
+                                kept.thoughts.append(text)
+                        if kept is not None and delta.tool_calls:
+                            kept.take_calls(delta.tool_calls)
                     else:
                         text = choice.text
                         if text:
                             answer = True
+                            if kept is not None:
+                                kept.pieces.append(text)
                     if text:
                         payload = True
                         count.text += len(text) if text.isascii() else 4 * len(text)
@@ -255,6 +269,9 @@ class StreamReader:
                     payload = True
                     seen += 1
                     answers = count.take_other_words(words) or answers
+                    if kept is not None:
+                        kept.pieces.append(words.text)
+                        kept.thoughts.append(words.thought)
                 elif b'"message"' in data:
                     self._messages += has_message(data)
             elif event.usage is None and not event.error and event.object != "error":

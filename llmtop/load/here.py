@@ -41,6 +41,8 @@ class WorkerFacts(Struct, frozen=True, array_like=True):
     """Of the requests in `batch`."""
     started: tuple[Flight, ...] = ()
     """Requests that were sent and are not in `batch`: in flight, or their bin is not closed yet."""
+    fault: tuple[str, str] | None = None
+    """File and problem of the `FileError` that has ended this process; these are its last facts."""
 
 
 class Here:
@@ -104,6 +106,7 @@ class Here:
             bins=tuple(self._bins),
             requests=tuple(record for _, record in self._told),
             client=tuple(self._samples),
+            calls=self._users.take_calls(),
             events=tuple(self._users.events),
         )
         facts = WorkerFacts(batch, self.in_flight, tuple(number for number, _ in self._told), tuple(started))
@@ -111,7 +114,7 @@ class Here:
         return facts
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Follow the pacer until `close`. Raises what a bug in a user's task raised.
+        """Follow the pacer until `close`. Raises what a bug in a user's task raised, and UsersError.
 
         Args:
             ready: called once, when the load can begin.

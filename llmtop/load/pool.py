@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from llmtop.channel import Child, outward_environment
 from llmtop.domain.plain import plain
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import Event, FactBatch
+from llmtop.domain.run import Call, Event, FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.endpoint.trace import Trace
-from llmtop.errors import SessionLost, UsageError
+from llmtop.errors import SessionLost, UsageError, UsersError
 from llmtop.load.here import BIN_NS, SECOND_NS, WorkerFacts
 from llmtop.load.merging import Merger, quiet
 from llmtop.load.messages import Close, Cut, Follow, Order, WorkerSetup, facts, packed, receive
@@ -108,6 +108,7 @@ class Workers:
         self._seconds: Merger[ClientSample] = Merger(SECOND_NS / 1e9, lambda _: None)
         self._records: list[RequestRecord] = []
         self._events: list[Event] = []
+        self._calls: list[Call] = []
         self._followed: tuple[Pacer, int] | None = None
         self._awaited = set(range(setup.workers))
         self._closing = asyncio.Event()
@@ -147,13 +148,17 @@ class Workers:
             bins=bins,
             requests=tuple(self._records),
             client=client,
+            calls=tuple(self._calls),
             events=tuple(self._events),
         )
-        self._records, self._events = [], []
+        self._records, self._calls, self._events = [], [], []
         return batch
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Raises SessionLost when the last worker has died. `ready`: every worker has told its first facts."""
+        """`ready`: every worker has told its first facts.
+
+        Raises SessionLost when the last worker has died, UsersError when users of any have raised something.
+        """
         self._ready = ready
         serving = []
         closing = asyncio.create_task(self._closing.wait())
@@ -192,7 +197,11 @@ class Workers:
             self._bins.add(worker.number, told.batch.bins)
             self._seconds.add(worker.number, told.batch.client)
             self._records.extend(told.batch.requests)
+            self._calls.extend(told.batch.calls)
             self._events.extend(told.batch.events)
+            if told.fault is not None:
+                worker.alive = False
+                raise UsersError(*told.fault)
             self._came(worker)
         worker.alive = False
         code = await asyncio.to_thread(worker.child.wait)

@@ -31,6 +31,7 @@ from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.control import control
 from llmtop.endpoint.cookies import Cookies
 from llmtop.endpoint.probe import probe
+from llmtop.endpoint.said import Said
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.urls import endpoint_from_url
 from llmtop.load.engine import LoadEngine
@@ -155,10 +156,14 @@ class _Listener(EndpointClient):
         *,
         model: str | None = None,
         extra: bytes = b"",
+        pinned: bool = True,
+        words: Said | None = None,
     ) -> None:
         ear = _Ear(sink)
         self.heard[str(prompt)[:HEAD_CHARACTERS]] = (trace, ear.stamps)
-        await super().generate(prompt, output_tokens, api, trace, ear, cookies, model=model, extra=extra)
+        await super().generate(
+            prompt, output_tokens, api, trace, ear, cookies, model=model, extra=extra, pinned=pinned, words=words
+        )
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from llmtop.domain.load import Caps, Start
 from llmtop.endpoint.client import EndpointClient
+from llmtop.load.visits import Visits
 from llmtop.workload.script import Script
 
 
@@ -16,7 +17,9 @@ class Setup(Struct, frozen=True, kw_only=True):
     client: EndpointClient
     """Talks to the endpoint."""
     script: Script
-    """What its users say."""
+    """What its users say; where they are a Python file, it hears alone how their prompts are counted."""
+    visits: Visits | None = None
+    """Of users that are a Python file."""
     caps: Caps
     """Where the load ends by itself."""
     origin_ns: int

@@ -4,6 +4,9 @@ One kind of user serves both loops. In a closed loop a user begins talk after ta
 once and the others pay a debt: whoever finishes a request while there is debt left, leaves, in the middle of a talk if
 need be, because a hand must not have to wait for its end. In an open loop every arrival is a new user who leaves after
 one talk, so nothing that does not come back can keep the next from being sent. A cut cancels.
+
+Users that are a Python file visit instead (`visits.py`): they leave at the end of a visit only, and may have several
+requests in flight.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from msgspec import Struct
 
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import REFUSALS, Outcome, RequestRecord, TokenSource
-from llmtop.domain.run import Event
+from llmtop.domain.run import Call, Event
 from llmtop.endpoint.cookies import Cookies
+from llmtop.endpoint.said import Said
 from llmtop.endpoint.trace import Trace
 from llmtop.load.gate import Gate
 from llmtop.load.setup import Setup
+from llmtop.load.visits import Party, Visitor
 from llmtop.meter.binner import Binner
 from llmtop.workload.prompts import Prompt
 from llmtop.workload.script import Pause, Talk, User
@@ -74,6 +79,10 @@ class Users:
         self._seed = setup.seed
         self._ended = ended
         self._worker = setup.worker
+        self._party: Party | None = None
+        """Of users that are a Python file; None: they talk by a script."""
+        if setup.visits is not None:
+            self._party = Party(self, setup.visits, setup.client.apis, setup.now, setup.worker)
         self.binner = Binner()
         self.point = LoadPoint(concurrency=0)
         """Lengths and think time of the next request."""
@@ -99,15 +108,18 @@ class Users:
         self._hired = 0
         self._users: dict[asyncio.Task[None], None] = {}
         self._resting: dict[asyncio.Task[None], None] = {}
-        self._working: set[asyncio.Task[None]] = set()
+        self._visitors: dict[asyncio.Task[None], Visitor] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._flying: dict[int, _Open] = {}
+        self._room = Gate()
+        """Of visits, which may send several requests at once: as many as may be in flight."""
         self._prefilling: dict[Trace, Prompt] = {}
         self._number = 0
         self._refusals = 0
         self._held_until_ns = 0
         self._complained_ns = -COMPLAINT_NS
         self._complained_of = 0
+        self._crowded = False
 
     @property
     def sent(self) -> int:
@@ -115,8 +127,14 @@ class Users:
 
     @property
     def in_flight(self) -> int:
-        """Users that are at a request."""
-        return len(self._working)
+        return len(self._flying)
+
+    def take_calls(self) -> tuple[Call, ...]:
+        """Requests of users that are none to the model, since the last call."""
+        if self._party is None:
+            return ()
+        told, self._party.told = tuple(self._party.told), []
+        return told
 
     @property
     def prefilling(self) -> int:
@@ -196,7 +214,7 @@ class Users:
     def arrive(self, scheduled_ns: int) -> None:
         """Open loop: a talk begins now that was due at `scheduled_ns`."""
         if len(self._users) >= self.most:
-            pausing = " or pause" if self._resting else ""
+            pausing = " or pause" if len(self._users) > len(self._flying) else ""
             self._drop(f"{self.most} are in flight{pausing}, which is the most allowed")
         elif self._now() < self._held_until_ns:
             self._drop("the endpoint refuses connections")
@@ -218,6 +236,8 @@ class Users:
             self._opening.cancel()
         while self._tasks:
             await asyncio.wait(list(self._tasks))
+        if self._party is not None:
+            self._party.close()
 
     def _call_up(self, count: int) -> None:
         """Users that start at once would march in lock-step: all prefill together, all end together.
@@ -254,11 +274,14 @@ class Users:
     def _dismiss(self, task: asyncio.Task[None]) -> None:
         self._users.pop(task, None)
         self._resting.pop(task, None)
+        if (visitor := self._visitors.get(task)) is not None:
+            visitor.over = True
         task.cancel()
 
     def _gone(self, task: asyncio.Task[None]) -> None:
         self._users.pop(task, None)
         self._resting.pop(task, None)
+        self._visitors.pop(task, None)
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self.failure = task.exception()
@@ -274,50 +297,103 @@ class Users:
     async def _live(
         self, user: User, delay_s: float, due_ns: int, part: float, opening: asyncio.Task[None] | None
     ) -> None:
-        """One user, from its first talk to the request or pause after which it is no longer wanted.
+        """One user, from its beginning to the request, pause or visit after which it is no longer wanted.
 
         Its first answer has only this part of the length that is commanded; it is due when `opening` is done.
         """
         task = asyncio.current_task()
         assert task is not None
         rng = Random(f"user {self._seed} {self._worker} {user.number}")
+        if delay_s > 0:
+            await asyncio.sleep(delay_s)
+        if opening is not None:
+            await asyncio.wait((opening,))
+            due_ns = self._now()
+        if self._party is None:
+            await self._talk(task, user, rng, due_ns, part)
+        else:
+            await self._visit(self._party, task, user, rng, due_ns, part)
+
+    async def _talk(self, task: asyncio.Task[None], user: User, rng: Random, due_ns: int, part: float) -> None:
+        """Talk after talk."""
         failures, cookies = 0, Cookies()
-        try:
-            if delay_s > 0:
-                await asyncio.sleep(delay_s)
-            if opening is not None:
-                await asyncio.wait((opening,))
-                due_ns = self._now()
+        taken_ns = self._now()
+        talk, step = self._begin(user, rng)
+        while True:
+            answer: RequestRecord | None = None
+            if isinstance(step, Pause):
+                due_ns = await self._rest(task, step.seconds)
+            else:
+                self._resting.pop(task, None)
+                answer = await self._request(step, due_ns, taken_ns, part, cookies)
+                due_ns, part = answer.end_ns, 1.0
+                failures = failures + 1 if answer.outcome.is_error else 0
             taken_ns = self._now()
-            talk, step = self._begin(user, rng)
-            while True:
-                answer: RequestRecord | None = None
-                if isinstance(step, Pause):
-                    due_ns = await self._rest(task, step.seconds)
-                else:
-                    self._resting.pop(task, None)
-                    self._working.add(task)
-                    answer = await self._request(step, due_ns, taken_ns, part, cookies)
-                    due_ns, part = answer.end_ns, 1.0
-                    failures = failures + 1 if answer.outcome.is_error else 0
+            user.point = self.point
+            coming = talk.next(answer)
+            if self._leaves(coming is None):
+                self._users.pop(task, None)
+                return
+            pause_s = self.point.think_time_s if coming is None else 0.0
+            if failures and answer is not None:
+                pause_s += self._pause_s(failures, answer)
+            if pause_s > 0:
+                due_ns = await self._rest(task, pause_s)
                 taken_ns = self._now()
-                user.point = self.point
-                coming = talk.next(answer)
-                if self._leaves(coming is None):
-                    self._users.pop(task, None)
-                    return
-                pause_s = self.point.think_time_s if coming is None else 0.0
-                if failures and answer is not None:
-                    pause_s += self._pause_s(failures, answer)
-                if pause_s > 0:
-                    due_ns = await self._rest(task, pause_s)
-                    taken_ns = self._now()
-                if coming is None:
-                    talk, step = self._begin(user, rng)
-                else:
-                    step = coming
+            if coming is None:
+                talk, step = self._begin(user, rng)
+            else:
+                step = coming
+
+    async def _visit(
+        self, party: Party, task: asyncio.Task[None], user: User, rng: Random, due_ns: int, part: float
+    ) -> None:
+        """Visit after visit."""
+        lengths = Random(f"lengths {self._seed} {self._worker} {user.number}")
+        visitor = Visitor(party, party.numbered(user.number), rng, lengths, part)
+        self._visitors[task] = visitor
+        while True:
+            self._resting.pop(task, None)
+            due_ns, pause_s = await party.visit(visitor, due_ns)
+            if task not in self._users:  # it was cancelled, and has not heeded that
+                return
+            if self._leaves(talk_ended=True):
+                self._users.pop(task, None)
+                return
+            pause_s = max(pause_s, self.point.think_time_s, (visitor.until_ns - self._now()) / 1e9)
+            if pause_s > 0:
+                due_ns = await self._rest(task, pause_s)
+
+    async def send(self, visitor: Visitor, prompt: Prompt, said: Said, due_ns: int) -> RequestRecord:
+        """Host: see `llmtop.load.visits.Host`. A visitor whose requests fail pauses before the next."""
+        if (pause_ns := visitor.until_ns - self._now()) > 0:
+            due_ns = visitor.until_ns
+            await asyncio.sleep(pause_ns / 1e9)
+        self._room.most = self.most
+        if await self._room.enter():
+            due_ns = self._now()
+            self._tell_room()
+        part, visitor.part = visitor.part, 1.0
+        try:
+            record = await self._request(prompt, due_ns, self._now(), part, visitor.cookies, said)
         finally:
-            self._working.discard(task)
+            self._room.leave()
+        if not record.outcome.is_error:
+            visitor.failures = 0
+        elif record.dispatched_ns >= visitor.until_ns:  # of several at once, one is counted
+            visitor.failures += 1
+            visitor.until_ns = self._now() + round(self._pause_s(visitor.failures, record) * 1e9)
+        assert self._party is not None
+        self._party.ended(record)
+        return record
+
+    def _tell_room(self) -> None:
+        """Of requests that waited until others had ended: once."""
+        if not self._crowded:
+            self._crowded = True
+            text = f"visits send more at once than may be in flight: requests beyond {self.most} wait for others to end"
+            text = f"{text}; raise it with --max-concurrency"
+            self.events.append(Event(self._now() / 1e9, "load", text, "warning"))
 
     def _begin(self, user: User, rng: Random) -> tuple[Talk, Prompt | Pause]:
         user.point = self.point
@@ -328,16 +404,15 @@ class Users:
 
     async def _rest(self, task: asyncio.Task[None], seconds: float) -> int:
         """Pause. Returns when the next request is due; until it is sent, this user is among the first to leave."""
-        self._working.discard(task)
         self._resting[task] = None
         due_ns = self._now() + round(seconds * 1e9)
         await asyncio.sleep(seconds)
         return due_ns
 
     async def _request(
-        self, prompt: Prompt, due_ns: int, taken_ns: int, part: float, cookies: Cookies
+        self, prompt: Prompt, due_ns: int, taken_ns: int, part: float, cookies: Cookies, words: Said | None = None
     ) -> RequestRecord:
-        """Send one request and wait for its end."""
+        """Send one request and wait for its end. `words` takes what the answer says."""
         trace = Trace(min(due_ns, taken_ns), taken_ns)
         self._number += 1
         flying = _Open(self._number, trace, prompt, self.stage)
@@ -354,7 +429,16 @@ class Users:
                 trace.held_ns = self._now() - due_ns
             try:
                 await self._client.generate(
-                    said, output_tokens, api, trace, self, cookies, model=prompt.model, extra=prompt.extra
+                    said,
+                    output_tokens,
+                    api,
+                    trace,
+                    self,
+                    cookies,
+                    model=prompt.model,
+                    extra=prompt.extra,
+                    pinned=prompt.pinned,
+                    words=words,
                 )
             finally:
                 self.gate.leave()
@@ -387,7 +471,7 @@ class Users:
         )
         del self._flying[flying.number]
         self._prefilling.pop(trace, None)
-        if record.outcome is Outcome.OK and record.token_source is TokenSource.USAGE:
+        if flying.prompt.count_source and record.outcome is Outcome.OK and record.token_source is TokenSource.USAGE:
             self._calibrate(flying.prompt.tokens, trace.prompt_tokens)
         if self._open_loop:
             self._watch_refusals(record, now)

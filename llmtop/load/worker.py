@@ -6,12 +6,17 @@ import asyncio
 import os
 import sys
 
+from msgspec.structs import replace
+
 from llmtop import channel
+from llmtop.domain.run import FactBatch
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.clock import StampingLoop
-from llmtop.load.here import Here
+from llmtop.errors import FileError, UsersError
+from llmtop.load.here import Here, WorkerFacts
 from llmtop.load.messages import Close, Cut, Follow, WorkerSetup, orders, packed, receive
 from llmtop.load.setup import Setup
+from llmtop.load.visits import visits_of
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
 
@@ -24,6 +29,37 @@ async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter)
     if not isinstance(setup, WorkerSetup):
         return
     client = EndpointClient(setup.endpoint, setup.info, setup.caps, setup.origin_ns)
+    try:
+        here = Here(_setup_of(setup, client))
+    except FileError as error:
+        nothing = FactBatch(t_s=setup.now() / 1e9)
+        facts_out.write(packed(WorkerFacts(nothing, 0, fault=(error.path, error.problem))))
+        await facts_out.drain()
+        return
+    load = asyncio.create_task(here.run(lambda: None))
+    listening = asyncio.create_task(_obey(here, orders_in))
+    fault = None
+    try:
+        while not load.done():
+            facts_out.write(packed(here.take_with_account()))
+            await facts_out.drain()
+            await asyncio.wait({load}, timeout=TELL_S)
+        try:
+            await load
+        except UsersError as error:
+            fault = error.path, error.problem
+        facts_out.write(packed(replace(here.take_with_account(), fault=fault)))
+        await facts_out.drain()
+    except ConnectionError:  # the parent is gone, and nobody is left to tell
+        here.close()
+        await load
+    finally:
+        listening.cancel()
+        await client.close()
+
+
+def _setup_of(setup: WorkerSetup, client: EndpointClient) -> Setup:
+    """Raises FileError: the users' file cannot be imported."""
     prompts = PromptSource(
         setup.workload,
         max_model_len=setup.info.max_model_len if setup.info is not None else None,
@@ -33,34 +69,17 @@ async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter)
     )
     if setup.sizes is not None:
         prompts.settle(setup.sizes)
-    here = Here(
-        Setup(
-            client=client,
-            script=OneShot(prompts),
-            caps=setup.caps,
-            origin_ns=setup.origin_ns,
-            seed=setup.seed,
-            api=setup.api,
-            start=setup.start,
-            worker=setup.worker,
-        )
+    return Setup(
+        client=client,
+        script=OneShot(prompts),
+        visits=visits_of(setup.workload, prompts, client, setup.workers),
+        caps=setup.caps,
+        origin_ns=setup.origin_ns,
+        seed=setup.seed,
+        api=setup.api,
+        start=setup.start,
+        worker=setup.worker,
     )
-    load = asyncio.create_task(here.run(lambda: None))
-    listening = asyncio.create_task(_obey(here, orders_in))
-    try:
-        while not load.done():
-            facts_out.write(packed(here.take_with_account()))
-            await facts_out.drain()
-            await asyncio.wait({load}, timeout=TELL_S)
-        await load
-        facts_out.write(packed(here.take_with_account()))
-        await facts_out.drain()
-    except ConnectionError:  # the parent is gone, and nobody is left to tell
-        here.close()
-        await load
-    finally:
-        listening.cancel()
-        await client.close()
 
 
 async def _obey(here: Here, orders_in: asyncio.StreamReader) -> None:

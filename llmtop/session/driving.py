@@ -19,9 +19,12 @@ from llmtop.load.messages import WorkerSetup
 from llmtop.load.pacer import Pacer
 from llmtop.load.pool import Workers
 from llmtop.load.setup import Setup
+from llmtop.load.visits import visits_of
 from llmtop.session.options import SessionOptions
 from llmtop.session.sizing import count_words
+from llmtop.traffic.rows import path_of_workload
 from llmtop.wording.sentences import WORKLOAD
+from llmtop.workload import userfile
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
 from llmtop.workload.traces import arrivals_replay
@@ -55,6 +58,8 @@ async def engine_for(
     prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=salt)
     for note in prompts.notes:
         tell("load", f"{WORKLOAD}{note}", "warning")
+    if workload.source == "python":
+        tell("load", userfile.note(path_of_workload(workload)), "info")
     if not options.skip_checks:
         told = await count_words(client, prompts, profile.plan.base, api, info.has_tokenize, info.max_model_len)
         if told is not None:
@@ -80,8 +85,16 @@ async def engine_for(
             workers=workers,
         )
         return LoadEngine(Workers(shared), pacer, caps, shared.now)
-    script = OneShot(prompts)
-    setup = Setup(client=client, script=script, caps=caps, origin_ns=origin_ns, seed=seed, api=api, start=profile.start)
+    setup = Setup(
+        client=client,
+        script=OneShot(prompts),
+        visits=await asyncio.to_thread(visits_of, workload, prompts, client),
+        caps=caps,
+        origin_ns=origin_ns,
+        seed=seed,
+        api=api,
+        start=profile.start,
+    )
     return LoadEngine(Here(setup), pacer, caps, setup.now)
 
 

@@ -63,6 +63,7 @@ from llmtop.errors import (
     EndpointUnreachable,
     ServeError,
     UsageError,
+    UsersError,
 )
 from llmtop.load.canary import CanaryLane
 from llmtop.load.engine import LoadEngine
@@ -218,6 +219,8 @@ class Session:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+            if isinstance(error, UsersError):
+                self._tell("load", f"the run has ended: {error}", "error")
             self.failed.set_exception(error)
 
     async def close(self, drain_s: float = DRAIN_S, ending: Ending | None = None) -> None:

@@ -30,7 +30,8 @@ class Prompt(Struct, frozen=True, gc=False):
     output_tokens: int
     """How many tokens to ask for."""
     count_source: str
-    """tiktoken: words of one token each; usage or tokenize: checked against the endpoint; ratio: right on average."""
+    """tiktoken: words of one token each; usage or tokenize: checked against the endpoint; ratio: right on average;
+    empty: an estimate, of which nothing is to be learnt."""
     messages: tuple[Message, ...] | None = None
     api: str | None = None
     """Of this one; None: the workload's."""
@@ -38,6 +39,8 @@ class Prompt(Struct, frozen=True, gc=False):
     """Of this one; None: the endpoint's."""
     extra: bytes = b""
     """Fields of the body besides those of the dialect, as they stand in JSON between commas: `,"seed":7`."""
+    pinned: bool = True
+    """Whether the answer is to be as long as `output_tokens` wherever that can be pinned; else that is the most."""
     hang_up_s: float | None = None
     """How long after it was sent the client closes the connection; None: it waits for the end."""
     name: str | None = None
@@ -95,8 +98,9 @@ class PromptSource:
             self._conversations, self.notes = read_conversations(workload, max_model_len)
         elif workload.source == "trace":
             self._trace, self.notes = read_trace(workload, max_model_len)
-        elif workload.source != "synthetic":
-            raise UsageError(f"workload {workload.source!r} is not known; use synthetic, sharegpt, jsonl or trace")
+        elif workload.source not in ("synthetic", "python"):
+            known = "synthetic, sharegpt, jsonl, trace or python"
+            raise UsageError(f"workload {workload.source!r} is not known; use {known}")
 
     @property
     def rows(self) -> int | None:
@@ -118,15 +122,30 @@ class PromptSource:
             return self._from_conversation(index, point, rng)
         if self._trace:
             return self._from_trace(index)
-        if self._pairs is not None:
-            prompt_tokens, output_tokens = self._pairs.draw(index, point.prompt_tokens, point.output_tokens)
-        else:
-            output_tokens = draw(self.workload.output, point.output_tokens, rng)
-            prompt_tokens = draw(self.workload.prompt, point.prompt_tokens, rng)
-        prompt_tokens, output_tokens = self._fit(prompt_tokens, output_tokens)
+        prompt_tokens, output_tokens = self.lengths(point, rng, index)
         count = self.calibration.words(prompt_tokens)
         text = self._synthesize(index, count, point.shared_prefix, rng)
         return Prompt(text, self.calibration.tokens(count), output_tokens, self.calibration.source)
+
+    def lengths(self, point: LoadPoint, rng: Random, index: int | None = None) -> tuple[int, int]:
+        """Tokens of a prompt and of its answer under the load commanded now.
+
+        Args:
+            index: of the request, which is dealt its pair of a sample; None: any pair, as `rng` says.
+        """
+        if self._pairs is not None:
+            index = rng.randrange(len(self.workload.lengths)) if index is None else index
+            return self._fit(*self._pairs.draw(index, point.prompt_tokens, point.output_tokens))
+        output_tokens = draw(self.workload.output, point.output_tokens, rng)
+        prompt_tokens = draw(self.workload.prompt, point.prompt_tokens, rng)
+        return self._fit(prompt_tokens, output_tokens)
+
+    def text(self, tokens: int, point: LoadPoint) -> str:
+        """A text of so many tokens, written as the prompts of `next` are: no two begin alike but for what is shared."""
+        index = self._index
+        self._index += self._step
+        rng = Random((self.workload.seed << 64) ^ (index + 1))
+        return self._synthesize(index, self.calibration.words(tokens), point.shared_prefix, rng)
 
     def peek(self, point: LoadPoint) -> Prompt:
         """The prompt that `next` gives, which it still gives afterwards."""

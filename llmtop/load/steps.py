@@ -1,0 +1,151 @@
+"""The steps of users' own code, one at a time: when the one that runs began, and what holds the loop too long.
+
+A step is what a coroutine does from one `await` that waits to the next. All steps of visits go through `Steps.through`,
+those of tasks that a visit makes too. A thread of its own looks now and then at the step that runs: where it is when it
+takes too long is the only way to know whose call it is, and a step that never ends is ended by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import sys
+import threading
+import types
+from collections.abc import Callable, Coroutine, Generator
+from time import perf_counter_ns
+from typing import Any, Protocol
+
+from llmtop.workload.userfile import is_own, place
+
+HELD_NS = 5_000_000
+"""Of one step: longer, and tokens that came meanwhile were read so late that it shows in the lag of the client."""
+LOOK_S = 0.0025
+"""How often the thread looks: half of what is to be seen."""
+LATE_S = 0.02
+"""A look that comes so much too late says that this process did not run, whatever was held meanwhile."""
+HANGS_NS = 10_000_000_000
+"""A step that takes so long is one that does not end: nothing is sent, read or stopped meanwhile."""
+
+
+class Hangs(BaseException):
+    """A step took `HANGS_NS`: raised in it."""
+
+    def __str__(self) -> str:
+        return f"has held the loop for {HANGS_NS / 1e9:g} s without awaiting anything"
+
+
+class Visiting(Protocol):
+    """Whose step it is."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of the visit is to go on."""
+
+
+class Steps:
+    """Of one event loop.
+
+    Args:
+        folder: where the user's code lies.
+        now: nanoseconds of the run clock.
+        held: called after a step that took `HELD_NS` or longer, with its length and `FILE:LINE in FUNCTION`.
+    """
+
+    def __init__(self, folder: str, now: Callable[[], int], held: Callable[[int, str], None]) -> None:
+        self._folder, self._now, self._held = folder, now, held
+        self.visiting: Visiting | None = None
+        """Whose step runs; None: none does."""
+        self.due_ns = 0
+        """When what the step that runs does next could have been done, had nothing been late."""
+        self._began_ns = 0
+        self._number = 0
+        self._seen: tuple[int, str] | None = None
+        """(number, place) of a step that takes long."""
+        self._loop_thread = threading.get_ident()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """To be called on the loop's thread."""
+        if self._thread is None:
+            self._loop_thread = threading.get_ident()
+            self._thread = threading.Thread(target=self._look_on, name="steps", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    @types.coroutine
+    def through(
+        self, code: Coroutine[Any, Any, Any], visiting: Visiting, due_ns: int | None = None
+    ) -> Generator[Any, None, Any]:
+        """Await `code`, step by step.
+
+        Args:
+            due_ns: when it was due to begin; None: now.
+
+        Raises what it raises. Of a visit that is over, code that goes on after its cancellation is given up.
+        """
+        error: BaseException | None = None
+        while True:
+            self._begin(visiting, due_ns)
+            try:
+                waited = code.send(None) if error is None else code.throw(error)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                self._end()
+            if visiting.over and isinstance(error, asyncio.CancelledError):
+                self._give_up(code)
+                raise asyncio.CancelledError
+            due_ns = error = None
+            try:
+                yield waited
+            except BaseException as caught:
+                error = caught
+
+    def _begin(self, visiting: Visiting, due_ns: int | None) -> None:
+        now = self._now()
+        self.due_ns = now if due_ns is None else due_ns
+        self._number += 1
+        self.visiting, self._began_ns = visiting, now
+
+    def _end(self) -> None:
+        self.visiting = None
+        took_ns = self._now() - self._began_ns
+        if took_ns >= HELD_NS and self._seen is not None and self._seen[0] == self._number:
+            self._held(took_ns, self._seen[1])
+
+    def _give_up(self, code: Coroutine[Any, Any, Any]) -> None:
+        try:
+            code.close()
+        except BaseException:
+            return  # it does not heed that either; whatever it still waits for is nobody's
+
+    def _look_on(self) -> None:
+        looked_ns, number, since_ns = perf_counter_ns(), 0, 0
+        while not self._ended.wait(LOOK_S):
+            now = perf_counter_ns()
+            late = now - looked_ns > (LOOK_S + LATE_S) * 1e9
+            looked_ns = now
+            if self.visiting is None or number != self._number:
+                number, since_ns = self._number, now
+                continue
+            if late:
+                continue
+            if now - since_ns >= HELD_NS // 2 and (self._seen is None or self._seen[0] != number):
+                self._see(number)
+            if now - since_ns >= HANGS_NS and self.visiting is not None and number == self._number:
+                since_ns = now
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._loop_thread), ctypes.py_object(Hangs))
+
+    def _see(self, number: int) -> None:
+        """Note the innermost line of the user's own that the loop is at."""
+        frame = sys._current_frames().get(self._loop_thread)
+        while frame is not None and not is_own(frame.f_code.co_filename, self._folder):
+            frame = frame.f_back
+        if frame is not None and number == self._number:
+            self._seen = number, place(frame)
