@@ -38,6 +38,7 @@ FLOORS = {
     "llmtop.errors": 0,
     "llmtop.isolation": 0,
     "llmtop.inputs": 0,
+    "llmtop.users": 0,
     "llmtop": 0,
 }
 """Room to floor; a module's room is the longest name that it starts with."""
