@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,6 +24,7 @@ from llmtop.analysis.gate import configured_s
 from llmtop.analysis.headline import failing_headline, headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
 from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
+from llmtop.analysis.kinds import by_kind, calls_of, visits_of
 from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.readings import finished_requests
@@ -170,6 +172,7 @@ def assess(
         )
         fresh = exhausted(fresh, facts, dialect)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
+    kinds = _kinds(facts, meta, previous, full or over, arrival)
     unknown = arrival is not None or hopeless or meta.ending in LOST
     fewer: tuple[WhatIf, ...] = ()
     if not unknown and not judgement.void:
@@ -203,6 +206,7 @@ def assess(
         failures=facts.failures.groups(),
         compared=compared,
         what_if=fewer,
+        **kinds,
         path=path,
         notes=(
             *filter(None, (path,)),
@@ -218,6 +222,22 @@ def assess(
             *judgement.left_out,
         ),
     )
+
+
+def _kinds(
+    facts: Facts, meta: RunMeta, previous: Assessment | None, anew: bool, arrival: buffering.Arrival | None
+) -> dict[str, Any]:
+    """Figures by name, by model, of visits and of calls, as fields of an `Assessment`; else those of before."""
+    if not anew and previous is not None:
+        return {name: getattr(previous, name) for name in ("by_name", "by_model", "sessions", "calls")}
+    void = () if arrival is None else buffering.SPOILT
+    model = meta.endpoint.model if meta.info is None else meta.info.model
+    return {
+        "by_name": by_kind(facts, "name", void),
+        "by_model": by_kind(facts, "model", void, unnamed=model or ""),
+        "sessions": visits_of(facts, void),
+        "calls": calls_of(facts),
+    }
 
 
 def _idle(gate: int | None, limits: Limits) -> tuple[str, ...]:
@@ -236,11 +256,11 @@ def _before_any_curve(facts: Facts, meta: RunMeta, now_s: float) -> Assessment:
     """Of a run that has no level yet: what it waits for, or why it waits in vain."""
     over, question, failed = meta.ended_s is not None, question_of(facts, meta.profile), all_failed(facts)
     told = sentence(why_all_failed(facts)) if failed else _waiting_headline(facts, meta)
-    judgement = Judgement(question=question, sentence=told, final=over)
+    judgement, kinds = Judgement(question=question, sentence=told, final=over), _kinds(facts, meta, None, True, None)
     if not failed:
-        return Assessment(t_s=now_s, headline=told, cliff=_nothing(meta), judgement=judgement)
+        return Assessment(t_s=now_s, headline=told, cliff=_nothing(meta), judgement=judgement, **kinds)
     line = failing_headline(None, what_all_get(facts), judgement)
-    return Assessment(t_s=now_s, headline=line, judgement=judgement, failures=facts.failures.groups())
+    return Assessment(t_s=now_s, headline=line, judgement=judgement, failures=facts.failures.groups(), **kinds)
 
 
 def assess_levels(

@@ -18,7 +18,7 @@ from llmtop.analysis.stats import FEWEST
 from llmtop.domain.figures import LevelFigures, PartFigures, RunFigures, StageFigures
 from llmtop.domain.frame import Distribution
 from llmtop.domain.run import LoadChange, RunMeta
-from llmtop.domain.slo import LATENCIES, Metric, Stat
+from llmtop.domain.slo import LATENCIES, Latency, Metric, Stat
 from llmtop.meter.canaries import new_user
 from llmtop.meter.facts import Facts, Table
 from llmtop.meter.quantiles import bucket_ms
@@ -33,7 +33,7 @@ def figures_of(facts: Facts, meta: RunMeta) -> RunFigures:
     Of answers that a path keeps back TTFT, TPOT and ICL are void: none is told.
     """
     void = SPOILT if arrival_of(facts) is not None else ()
-    part = _Parts(facts, void)
+    part = Parts(facts, void)
     now_s = float(facts.bins.column("t_s")[-1]) if len(facts.bins) else facts.t_s
     stages = tuple(
         StageFigures(stage=name, start_s=start_s, end_s=end_s, **part.between(start_s, end_s))
@@ -90,7 +90,7 @@ def stage_spans(changes: Sequence[LoadChange], now_s: float) -> list[tuple[str, 
     return spans
 
 
-class _Parts:
+class Parts:
     """The columns of a run, from which the figures of any span of it are taken.
 
     Args:
@@ -99,48 +99,54 @@ class _Parts:
 
     def __init__(self, facts: Facts, void: Sequence[Metric] = ()) -> None:
         table, bins = facts.requests, facts.bins
-        sent_s = _column(table, "sent_s")
-        self._sent_s = np.where(np.isfinite(sent_s), sent_s, _column(table, "scheduled_s"))
-        self._requests = {name: _column(table, f"{name}_s") for name in LATENCIES}
+        sent_s = column(table, "sent_s")
+        self._sent_s = np.where(np.isfinite(sent_s), sent_s, column(table, "scheduled_s"))
+        self._requests = {name: column(table, f"{name}_s") for name in LATENCIES}
         self._void = void
-        limited = _column(table, "client_limited")
-        self._cancelled = _column(table, "cancelled") > 0
-        self._limited = ~self._cancelled & (limited > 0)
-        self._unjudged = ~self._cancelled & np.isnan(limited)
-        judged = ~self._cancelled & (limited == 0)
-        self._error, self._ok = judged & (_column(table, "error") > 0), judged & (_column(table, "ok") > 0)
-        self._bins = {name: _column(bins, name) for name in _BIN}
-        active = sum(_column(bins, name) for name in ("target", "in_flight", "ok", "output_tokens"))
-        self._counts = (np.asarray(active) > 0) & ~_red(facts, self._bins["t_s"])
-        gaps_s = _column(facts.gaps, "t_s")
-        kept = ~_red(facts, gaps_s)
-        self._gaps_s, self._buckets = gaps_s[kept], _column(facts.gaps, "bucket")[kept]
-        self._gaps = _column(facts.gaps, "count")[kept]
+        limited = column(table, "client_limited")
+        self.cancelled = column(table, "cancelled") > 0
+        self.limited = ~self.cancelled & (limited > 0)
+        self.unjudged = ~self.cancelled & np.isnan(limited)
+        judged = ~self.cancelled & (limited == 0)
+        self.error, self.ok = judged & (column(table, "error") > 0), judged & (column(table, "ok") > 0)
+        self._bins = {name: column(bins, name) for name in _BIN}
+        active = sum(column(bins, name) for name in ("target", "in_flight", "ok", "output_tokens"))
+        self._counts = (np.asarray(active) > 0) & ~red(facts, self._bins["t_s"])
+        gaps_s = column(facts.gaps, "t_s")
+        kept = ~red(facts, gaps_s)
+        self._gaps_s, self._buckets = gaps_s[kept], column(facts.gaps, "bucket")[kept]
+        self._gaps = column(facts.gaps, "count")[kept]
+
+    def latency(self, name: Latency, chosen: _Mask) -> Distribution:
+        """Of requests that ended well, in milliseconds; empty where it is void."""
+        return Distribution() if name in self._void else distribution(self._requests[name][chosen & self.ok])
+
+    def span_s(self, start_s: float = -np.inf, end_s: float = np.inf) -> float:
+        """Seconds with load, without those in which the client was the bottleneck."""
+        bins_s = self._bins["t_s"]
+        return float(self._bins["span_s"][self._counts & (bins_s > start_s) & (bins_s <= end_s)].sum())
 
     def between(self, start_s: float, end_s: float) -> dict[str, Any]:
         """The fields of a `PartFigures`: requests sent from `start_s` to before `end_s`, and what arrived meanwhile."""
         sent = (self._sent_s >= start_s) & (self._sent_s < end_s)
-        ok = self._ok & sent
+        ok = self.ok & sent
         bins_s = self._bins["t_s"]
         during = self._counts & (bins_s > start_s) & (bins_s <= end_s)
-        span_s = float(self._bins["span_s"][during].sum())
+        span_s = self.span_s(start_s, end_s)
 
         def rate(name: str) -> float | None:
             return float(self._bins[name][during].sum()) / span_s if span_s > 0 else None
 
         return {
             "n": int(ok.sum()),
-            "errors": int((self._error & sent).sum()),
-            "cancelled": int((self._cancelled & sent).sum()),
-            "client_limited": int((self._limited & sent).sum()),
-            "unjudged": int((self._unjudged & sent).sum()),
+            "errors": int((self.error & sent).sum()),
+            "cancelled": int((self.cancelled & sent).sum()),
+            "client_limited": int((self.limited & sent).sum()),
+            "unjudged": int((self.unjudged & sent).sum()),
             "span_s": span_s,
             "requests_per_s": rate("ok"),
             "output_tokens_per_s": rate("output_tokens"),
-            **{
-                f"{name}_ms": Distribution() if name in self._void else distribution(column[ok])
-                for name, column in self._requests.items()
-            },
+            **{f"{name}_ms": self.latency(name, sent) for name in LATENCIES},
             "icl_ms": Distribution() if self._void else self._gap_distribution(during, start_s, end_s),
         }
 
@@ -188,15 +194,15 @@ def _level(level: Level, void: Sequence[Metric]) -> dict[str, Any]:
     }
 
 
-def _red(facts: Facts, t_s: Array) -> _Mask:
+def red(facts: Facts, t_s: Array) -> _Mask:
     """Whether the client was the bottleneck in the second that each instant lies in."""
-    ends_s, red = _column(facts.client, "t_s"), _column(facts.client, "red") > 0
+    ends_s, is_red = column(facts.client, "t_s"), column(facts.client, "red") > 0
     if len(ends_s) == 0:
         return np.zeros(len(t_s), dtype=bool)
     second = np.minimum(np.searchsorted(ends_s, t_s), len(ends_s) - 1)
-    return np.asarray(red[second] & (t_s <= ends_s[second]) & (t_s > ends_s[second] - 1.0))
+    return np.asarray(is_red[second] & (t_s <= ends_s[second]) & (t_s > ends_s[second] - 1.0))
 
 
-def _column(table: Table, name: str) -> Array:
+def column(table: Table, name: str) -> Array:
     """A copy: the table may grow meanwhile."""
     return np.array(table.column(name))

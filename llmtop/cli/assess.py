@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from llmtop.analysis import assess_levels
-from llmtop.cli import baselines
+from llmtop.cli import baselines, summary
 from llmtop.cli.exits import exit_code
 from llmtop.cli.output import complain, print_json, say, verdicts_json
 from llmtop.domain.load import Axis
@@ -107,4 +107,4 @@ def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
     lines += [f"drift      {drift.text}" for drift in assessment.drifts]
     lines += [f"spike      {recovery.text}" for recovery in assessment.recoveries]
     lines += [f"note       {note}" for note in assessment.notes if note not in cliff.evidence]
-    return "\n".join(lines)
+    return "\n".join((*lines, *summary.kind_lines(assessment)[:-1]))

@@ -9,6 +9,7 @@ from llmtop.wording.canary import felt_text
 from llmtop.wording.endings import ENDED_BY, ending_text
 from llmtop.wording.failures import all_failed
 from llmtop.wording.figures import TEXT, clock
+from llmtop.wording.kinds import as_lines, tables, visits
 from llmtop.wording.sentences import sentence
 
 
@@ -19,6 +20,13 @@ def last_word(frame: Frame, assessment: Assessment) -> str:
     if frame.totals.ok or not frame.totals.errors:
         return ""
     return all_failed(assessment.failures)
+
+
+def kind_lines(assessment: Assessment) -> list[str]:
+    """What names, models, turns and visits came to, and calls, with blank lines around; () of requests of one kind."""
+    lines = [line for table in tables(assessment, TEXT, short=True) for line in ("", *as_lines(table))]
+    lines += ["", visits(assessment.sessions)] if assessment.sessions is not None else []
+    return [*lines, ""] if lines else []
 
 
 def text(meta: RunMeta, frame: Frame, assessment: Assessment, felt: NewUser | None = None) -> str:
@@ -42,6 +50,7 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment, felt: NewUser | No
     lines.append(f"{model} at {target}: {clock(frame.t_s)}, {counts}")
     if felt is not None:
         lines.append(felt_text(felt, TEXT))
+    lines += kind_lines(assessment)
     plan_s = meta.profile.plan.duration_s
     if meta.ending is Ending.HAND and (plan_s or meta.profile.search):
         lines.append(ending_text(meta.ending, frame.t_s, plan_s))

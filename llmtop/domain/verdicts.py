@@ -9,6 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 from llmtop.domain.failures import FailureGroup
+from llmtop.domain.kinds import CallFigures, KindFigures, VisitFigures
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import Question
 from llmtop.domain.run import Ending
@@ -587,6 +588,14 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """None: nothing was asked, and fewer levels were measured than a twin needs."""
     map: Map | None = None
     """Of the present configuration, whatever the prompt length; None: no level of it was measured."""
+    by_name: tuple[KindFigures, ...] = ()
+    """The requests of each name, in the order in which they came; (): none has one."""
+    by_model: tuple[KindFigures, ...] = ()
+    """The same of each model, where several were asked."""
+    sessions: VisitFigures | None = None
+    """Visits of users, with the turns in them; None: no request is told to be of one."""
+    calls: tuple[CallFigures, ...] = ()
+    """Users' requests that were none to the model, by name; in no other figure."""
     path: str = ""
     """How the path between server and client makes TTFT, TPOT and ICL void, and what to type; empty: it does not."""
     notes: tuple[str, ...] = ()

@@ -40,6 +40,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None
     stage: str | None
     """Of the plan."""
+    name: str | None
+    """What kind of request it is, where its user says so."""
+    session: int | None
+    """The visit that it is of."""
+    turn: int | None
+    """Its place in there, from 1."""
+    model: str | None
+    """Which was asked, where a run asks several."""
 
 
 def row_of(record: RequestRecord) -> Row:
@@ -60,6 +68,10 @@ def row_of(record: RequestRecord) -> Row:
         error=record.error,
         finish_reason=record.finish_reason,
         stage=record.stage,
+        name=record.name,
+        session=record.session,
+        turn=record.turn,
+        model=record.model,
     )
 
 

@@ -82,10 +82,16 @@ _READ = (
     "chunks",
     "worker",
     "status",
+    "session",
+    "turn",
 )
 """What is kept of a record, by the names of its fields and properties; stamps in seconds. `sent_s` is `begun_ns`: a
 request that a gate holds is under way to its user."""
-REQUEST_COLUMNS = (*_READ, "ok", "error", "broken", "pool_full", "cancelled", "client_limited")
+REQUEST_COLUMNS = (*_READ, "name", "model", "ok", "error", "broken", "pool_full", "cancelled", "client_limited")
+MOST_NAMES = 1000
+"""Names, and models, that are told apart: a user who makes one for each request must not eat the memory."""
+BEYOND = -1.0
+"""What stands in the columns `name` and `model` for all that came after so many."""
 CLIENT_COLUMNS = ("t_s", "lag_p99_ms", "cpu", "red", "late")
 """`late`: amber or red."""
 READ_COLUMNS = ("t_s", "reads", "coalesced")
@@ -133,6 +139,31 @@ BIN_COLUMNS = (
 """Fields of a `LoadBin` that opinions rest on."""
 
 
+class Codes:
+    """Texts as numbers, in the order in which they came: what stands for a name in a column."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._codes: dict[str, float] = {}
+
+    def of(self, text: str | None) -> float:
+        """NaN for None, `BEYOND` for a text that came after `MOST_NAMES` others."""
+        if text is None:
+            return math.nan
+        code = self._codes.get(text)
+        if code is not None:
+            return code
+        if len(self.texts) >= MOST_NAMES:
+            return BEYOND
+        code = self._codes[text] = float(len(self.texts))
+        self.texts.append(text)
+        return code
+
+    def known(self, text: str) -> float | None:
+        """The code of a text that came; None: it did not."""
+        return self._codes.get(text)
+
+
 class Facts:
     """Everything known about a run so far, or of one read back.
 
@@ -147,6 +178,7 @@ class Facts:
 
     def __init__(self, cap: int | None = 65536) -> None:
         wide = None if cap is None else 4 * cap
+        self._cap = cap
         self.requests = Table(REQUEST_COLUMNS, cap)
         self.server = Table(SERVER_COLUMNS, wide)
         self.client = Table(CLIENT_COLUMNS, wide)
@@ -165,6 +197,11 @@ class Facts:
         self.searches: list[SearchEnded] = []
         self.canaries: list[Canary] = []
         self.calls: list[Call] = []
+        """No more of them than requests: the newest."""
+        self.names = Codes()
+        """Of the column `name` of `requests`."""
+        self.models = Codes()
+        """Of its column `model`."""
         self.failures = FailureTally()
         self.answered = False
         """Whether any request ended well, also one whose row is there no more."""
@@ -209,6 +246,8 @@ class Facts:
         self.searches.extend(batch.searches)
         self.canaries.extend(batch.canaries)
         self.calls.extend(batch.calls)
+        if self._cap is not None and len(self.calls) > self._cap:
+            del self.calls[: len(self.calls) - self._cap + self._cap // 4]
 
     def _take_server(self, snapshots: Sequence[ServerSnapshot]) -> None:
         self.server.extend(_rows(snapshots, SERVER_COLUMNS))
@@ -262,6 +301,8 @@ class Facts:
         outcome = record.outcome
         return (
             *(read(record) for read in _READERS),
+            self.names.of(record.name),
+            self.models.of(record.model),
             outcome is Outcome.OK,
             outcome.is_error,
             record.broken,

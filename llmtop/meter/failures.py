@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from llmtop.domain.failures import FailureGroup
+from llmtop.domain.failures import MOST_NAMES, FailureGroup
 from llmtop.domain.request import Outcome, RequestRecord
 
 MOST_GROUPS = 20
@@ -30,6 +30,7 @@ class FailureTally:
         self._groups: dict[_Kind, list[float]] = {}
         """[count, first, last, longest wait or -1] by kind, in order of the first."""
         self._texts: dict[_Kind, str] = {}
+        self._names: dict[_Kind, tuple[str, ...]] = {}
         self._kinds: dict[_Kind, _Kind] = {}
         self._others: list[float] = []
         self._sorted: tuple[FailureGroup, ...] | None = ()
@@ -46,6 +47,9 @@ class FailureTally:
             self._texts[kind] = _line(record.error)
         elif counts is None:
             counts = self._others = self._others or [0, at_s, at_s, -1.0]
+        names = self._names.get(kind, ())
+        if record.name is not None and record.name not in names and kind in self._groups and len(names) < MOST_NAMES:
+            self._names[kind] = (*names, record.name)
         counts[0] += 1
         counts[1:3] = min(counts[1], at_s), max(counts[2], at_s)
         counts[3] = max(counts[3], -1.0 if record.retry_after_s is None else record.retry_after_s)
@@ -56,7 +60,7 @@ class FailureTally:
         if self._sorted is None:
             ranked = sorted(self._groups.items(), key=lambda item: (-item[1][0], item[1][1]))
             told = [
-                _group(counts, outcome=kind[0], status=kind[1], text=self._texts[kind])
+                _group(counts, outcome=kind[0], status=kind[1], text=self._texts[kind], names=self._names.get(kind, ()))
                 for kind, counts in ranked[:MOST_GROUPS]
             ]
             rest = [counts for _, counts in ranked[MOST_GROUPS:]] + ([self._others] if self._others else [])
@@ -99,7 +103,11 @@ def _line(error: str | None) -> str:
 
 
 def _group(
-    counts: list[float], outcome: Outcome | None = None, status: int | None = None, text: str = ""
+    counts: list[float],
+    outcome: Outcome | None = None,
+    status: int | None = None,
+    text: str = "",
+    names: tuple[str, ...] = (),
 ) -> FailureGroup:
     count, first_s, last_s, wait_s = counts
     return FailureGroup(
@@ -109,6 +117,7 @@ def _group(
         count=int(count),
         first_s=first_s,
         last_s=last_s,
+        names=names,
         retry_after_s=None if wait_s < 0 else wait_s,
     )
 

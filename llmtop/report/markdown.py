@@ -11,8 +11,10 @@ from llmtop.report import foreseen, percentiles, prose
 from llmtop.report import map as maps
 from llmtop.report.contents import ReportInput
 from llmtop.report.scales import latency_scale, load_scale, load_ticks
+from llmtop.wording import kinds
 from llmtop.wording.figures import PAGE, clock
 from llmtop.wording.names import axis_name, place_name
+from llmtop.wording.sentences import sentence
 
 _WIDTH, _HEIGHT = 64, 14
 _SIGN = re.compile(r"[\\`*_\[\]|~]")
@@ -58,6 +60,7 @@ def _lines(report: ReportInput) -> Iterable[str]:
         yield from table(*maps.rows(known))
     yield from _levels(report)
     yield from _requests(report)
+    yield from _kinds(report)
     if report.marks:
         yield from ("", "## Marks", "")
         yield from (f"- {clock(mark.t_s)} {plain_of(mark.text)}" for mark in report.marks)
@@ -135,6 +138,18 @@ def _requests(report: ReportInput) -> Iterable[str]:
     if report.assessment.failures:
         yield ""
         yield from table(["failure", *prose.FAILURE_HEADS], prose.failure_rows(report))
+
+
+def _kinds(report: ReportInput) -> Iterable[str]:
+    """By name, by model and by turn, and calls; nothing where all requests are of one kind."""
+    found, visits = kinds.tables(report.assessment, PAGE), report.assessment.sessions
+    if found or visits is not None:
+        yield from ("", f"## {prose.KINDS}", "", prose.KINDS_NOTE)
+    for told in found:
+        yield ""
+        yield from table((told.title, *told.heads[1:]), told.rows)
+    if visits is not None:
+        yield from ("", sentence(kinds.visits(visits, PAGE)))
 
 
 def text_curve(report: ReportInput) -> list[str]:

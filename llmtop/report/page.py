@@ -12,7 +12,9 @@ from llmtop.report import charts, foreseen, percentiles, prose
 from llmtop.report import map as maps
 from llmtop.report.contents import ReportInput
 from llmtop.report.pieces import cell, document, prose_of, rows_of, table
+from llmtop.wording import kinds
 from llmtop.wording.figures import PAGE, clock
+from llmtop.wording.sentences import sentence
 
 _HINT = "Point at a chart to read a level."
 _CLOCK_HINT = "point at a chart to read a moment"
@@ -34,6 +36,7 @@ def _sections(report: ReportInput) -> Iterable[str]:
     yield _levels(report)
     yield _timelines(report)
     yield _requests(report)
+    yield _kinds(report)
     yield _happenings(report)
     yield f"<h2>How it was measured</h2>{rows_of(prose.environment(report))}"
     yield f'<section class="words"><h2>What the words mean</h2>{rows_of(prose.DEFINITIONS)}</section>'
@@ -191,6 +194,25 @@ def _requests(report: ReportInput) -> str:
         failed = [[cell(what, "text wrap"), *map(cell, rest)] for what, *rest in prose.failure_rows(report)]
         parts.append(table(["Failure", *prose.FAILURE_HEADS], failed))
     return "".join(parts)
+
+
+def _kinds(report: ReportInput) -> str:
+    """By name, by model and by turn, and calls; empty where all requests are of one kind."""
+    parts = []
+    for told in kinds.tables(report.assessment, PAGE):
+        last = len(told.heads) - 1 if not told.heads[-1] else 0
+        rows = [
+            [cell(text, _style(text) if at in (0, last) else "") for at, text in enumerate(row)] for row in told.rows
+        ]
+        parts.append(f"<h3>{escape(told.title)}</h3>{table(told.heads, rows, 'kinds')}")
+    visits = report.assessment.sessions
+    if visits is not None:
+        parts.append(f"<p>{escape(sentence(kinds.visits(visits, PAGE)))}</p>")
+    return f'<h2>{prose.KINDS}</h2><p class="quiet">{escape(prose.KINDS_NOTE)}</p>{"".join(parts)}' if parts else ""
+
+
+def _style(text: str) -> str:
+    return {kinds.verdict(True): "text good", kinds.verdict(False): "text bad"}.get(text, "text") if text else "text"
 
 
 def _named_row(cells: Sequence[str], names: int) -> list[str]:

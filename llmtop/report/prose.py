@@ -289,6 +289,10 @@ def shape_text(shape: Shape) -> str:
 
 
 SLO_NOTE = "What the question of the run is about counts here; errors count wherever they came."
+KINDS = "By kind of request"
+KINDS_NOTE = (
+    "Each by itself, over the whole run. Calls are users' requests that were none to the model, and in no other figure."
+)
 DISTRIBUTION_NOTE = (
     "Requests that ended well, all loads together: fit to compare equal runs, not to judge one load. "
     f"A figure is left out ({UNKNOWN}) below {FEWEST['p50']} requests for mean and p50, {FEWEST['p90']} for p90, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmtop.domain.failures import FailureGroup
+from llmtop.domain.failures import MOST_NAMES, FailureGroup
 from llmtop.domain.request import Outcome
 from llmtop.wording.figures import TEXT, Figures, clock
 
@@ -30,7 +30,12 @@ def _what(group: FailureGroup) -> str:
     else:
         what = _HOW.get(group.outcome, group.outcome.replace("_", " "))
     said = f' "{group.text}"' if group.text else ""
-    return f"{what}{said}"
+    return f"{what}{said}{_of(group.names)}"
+
+
+def _of(names: Sequence[str]) -> str:
+    """` (answer, search)`: what the requests were called, where they have names."""
+    return f" ({', '.join(names)}{', ...' if len(names) == MOST_NAMES else ''})" if names else ""
 
 
 def all_failed(groups: Sequence[FailureGroup]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from llmtop.domain.failures import MOST_NAMES
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.meter.failures import MOST_GROUPS, SHOWN_CHARACTERS, failures_of, folded
 from llmtop.wording.failures import all_failed, failure, failure_seen
@@ -113,3 +115,11 @@ def test_a_group_is_told_with_status_words_count_times_and_the_wait() -> None:
     assert all_failed([late]) == "the one request failed: timeout"
     assert all_failed([group, late]) == f"all 4 requests failed, most often: {failure(group)}"
     assert all_failed([]) == "all requests failed"
+
+
+def test_a_group_says_what_its_requests_were_called_up_to_a_few() -> None:
+    answers = [replace(failed("boom"), name=name) for name in ("answer", "search", "answer", None)]
+    many = [replace(failed("full", status=503), name=f"n{place}") for place in range(50)]
+    boom, full = sorted(failures_of([*answers, *many]).groups(), key=lambda group: group.text)
+    assert boom.names == ("answer", "search")
+    assert full.names == tuple(f"n{place}" for place in range(MOST_NAMES))

@@ -13,10 +13,11 @@ from msgspec import structs
 
 from llmtop.analysis.buffering import Arrival, without_spoilt
 from llmtop.domain.frame import NewUser
+from llmtop.domain.kinds import CallFigures, KindFigures, TurnFigures, VisitFigures
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange, Mark
 from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge
-from llmtop.report import ReportInput
+from llmtop.report import ReportInput, prose
 from llmtop.report.map import csv_text
 from llmtop.report.markdown import markdown_text
 from llmtop.report.page import html_text
@@ -202,3 +203,34 @@ def test_a_map_of_one_prompt_length_is_no_map_of_a_report(report: ReportInput) -
     assert alone.map is None
     assert alone.assessment.map is not None, "the opinion is the run's own, whatever is drawn"
     assert with_map(report).map is not None
+
+
+def with_kinds(report: ReportInput) -> ReportInput:
+    named = tuple(
+        KindFigures(name=name, n=60, errors=3, error_ratio=0.05, ttft_p95_ms=2510.0, ok=ok)
+        for name, ok in (("<i>answer</i>", False), ("retrieve|x", True))
+    )
+    turns = (TurnFigures(turn=1, n=60), TurnFigures(turn=2, n=60, cached_share=0.5))
+    visits = VisitFigures(visits=60, failed=3, requests=2.0, turns=turns)
+    calls = (CallFigures(name="search", n=60, errors=6, p50_ms=12.0),)
+    told = structs.replace(report.assessment, by_name=named, by_model=named, sessions=visits, calls=calls)
+    return structs.replace(report, assessment=told)
+
+
+def test_names_models_turns_and_calls_are_tables_and_words_from_outside_stay_words(report: ReportInput) -> None:
+    page = html_text(with_kinds(report))
+    assert page.count("&lt;i&gt;answer&lt;/i&gt;") == 2
+    assert "<i>answer" not in page
+    assert '<td class="text bad">SLO FAIL</td>' in page
+    assert [page.count(f"<h3>{title}</h3>") for title in ("By name", "By model", "By turn", "Calls")] == [1] * 4
+    assert "a request failed in 3" in page
+    text = markdown_text(with_kinds(report))
+    assert "| By name | n | errors |" in text
+    assert "retrieve\\|x" in text
+    assert "<i>" not in text
+
+
+def test_a_run_of_one_kind_has_no_such_tables(report: ReportInput) -> None:
+    one = structs.replace(with_kinds(report).assessment.by_name[0], name="only")
+    for told in (report, structs.replace(report, assessment=structs.replace(report.assessment, by_name=(one,)))):
+        assert prose.KINDS not in html_text(told) + markdown_text(told)
