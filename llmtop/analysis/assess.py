@@ -27,6 +27,7 @@ from llmtop.analysis.judgement import Findings, judge_run, judge_table, question
 from llmtop.analysis.kinds import by_kind, calls_of, visits_of
 from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve
+from llmtop.analysis.partwise import by_part, planned_parts
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.recent import (
     PROOF_S,
@@ -108,7 +109,8 @@ def assess(
     over = meta.ended_s is not None
     meta = as_ended(facts, meta)
     requests = finished_requests(facts, None if full or over else LIVE_REQUESTS)
-    curves = (Ledger() if ledger is None else ledger).curves(facts, meta, requests, now_s)
+    ledger = Ledger() if ledger is None else ledger
+    curves = ledger.curves(facts, meta, requests, now_s)
     if not curves:
         return _before_any_curve(facts, meta, now_s)
     requests = of_this_start(facts, requests, over=over)
@@ -135,7 +137,9 @@ def assess(
     server = meta.info.server if meta.info is not None else None
     point = as_counted(current.point, limits)
     slots = limits.own_slots if limits.gate is not None else limits.max_num_seqs
-    named = configuration(server or table.title, slots, limits.gpus, point, gate=current.point.gate)
+    parts = planned_parts(facts, meta)
+    told = None if len({part.key[1:3] for part in parts}) > 1 else point
+    named = configuration(server or table.title, slots, limits.gpus, told, gate=current.point.gate)
     cut = cut_of(facts)
     cut_to = "" if cut is None else prompts_cut(cut.used, cut.sent)
     named = f"{named} ({cut_to})" if cut_to else named
@@ -144,6 +148,8 @@ def assess(
     wanted = spoilt or (buffering.SPOILT if meta.profile.question is Question.SOAK else ())
     unjudged = "" if arrival is None or not wanted else no_verdict(wanted, arrival is buffering.Arrival.WHOLE)
     grounds = Findings(requests, current.levels, capacity, shown, named, drifts, recoveries, unjudged)
+    if over and parts:
+        grounds = by_part(parts, facts, meta, slo, grounds, ledger, now_s, arrival)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
     verdict = answered if over else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
     if not over and verdict.ok is False and current.point.value > 0:

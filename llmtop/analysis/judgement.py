@@ -18,6 +18,7 @@ from llmtop.analysis.diagnosis import is_client_bound
 from llmtop.analysis.failing import all_failed, dominating, why_all_failed, without_text
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY, Level
+from llmtop.analysis.parts import Part, held_loads
 from llmtop.analysis.readings import commanded, server_gauges
 from llmtop.analysis.sessions import Gauges, Mask, Requests
 from llmtop.analysis.slo import Sample, judge_slo, overall
@@ -66,6 +67,10 @@ class Findings:
     recoveries: tuple[Recovery, ...] = ()
     unjudged: str = ""
     """Why limits that were asked for are not among those that are judged; empty: all are."""
+    part: Part | None = None
+    """What of the run it is of; None: all."""
+    parts: tuple[Findings, ...] = ()
+    """Those of each configuration that the plan drove; (): it drove one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,12 @@ class _Answer:
     reasons: tuple[str, ...] = ()
     reach: bool = False
     """It holds for as much as was driven, also where the plan was not driven to its end."""
+    said: bool = False
+    """The text has the reasons in it."""
+
+    def told(self, *more: str) -> str:
+        """The text with its reasons, and with more of them."""
+        return answers.with_reasons(self.text, more if self.said else (*self.reasons, *more))
 
 
 def question_of(facts: Facts, profile: Profile) -> Question:
@@ -91,13 +102,13 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
     """The SLO over the span that the run's question is about, and the answer so far, or at the end (`meta.ended_s`)."""
     question = question_of(facts, meta.profile)
     run = _Run(facts, meta, slo, found, now_s)
-    answer = _ANSWERS[question](run)
+    answer = _by_configuration(run, question) if question in _OF_LEVELS and found.parts else _ANSWERS[question](run)
     ok, reasons = answer.ok, answer.reasons
-    verdict, early = answer.verdict, run.early
-    text = answers.with_reasons(answer.text, reasons)
+    verdict, early, more = answer.verdict, run.early, tuple[str, ...]()
+    text = answer.told()
     if mostly := run.unsaid(verdict, text):
-        reasons = (*reasons, mostly)
-        text = answers.with_reasons(answer.text, reasons)
+        reasons, more = (*reasons, mostly), (mostly,)
+        text = answer.told(mostly)
     if run.void:
         ok, reasons, text = None, (CLIENT_BOUND,), CLIENT_BOUND
     elif all_failed(facts) and meta.ending not in LOST:
@@ -112,9 +123,9 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
         text = "; ".join((found.unjudged, *place))
     elif early is not None and not (answer.reach and ok is True):
         reasons = (*reasons, early)
-        text = answers.with_reasons(answer.text, reasons)
+        text = answer.told(*more, early)
         if ok:
-            ok, text = None, answers.until_then(early, answer.text, answer.reasons)
+            ok, text = None, answers.until_then(early, answer.told())
     told = sentence(text) if run.void or not found.configuration else answers.configured(found.configuration, text)
     return verdict, Judgement(
         question=question,
@@ -141,8 +152,9 @@ class _Run:
     @cached_property
     def gauges(self) -> Gauges:
         """What the server showed of the configuration that is judged."""
-        gauges = server_gauges(self.facts)
-        return gauges.pick(gauges.t_s >= self.since_s)
+        gauges, part = server_gauges(self.facts), self.found.part
+        chosen = gauges.t_s >= self.since_s
+        return gauges.pick(chosen if part is None else chosen & part.during(gauges.t_s))
 
     def load_at(self, t_s: Array) -> Array:
         """The commanded load at each instant."""
@@ -178,6 +190,8 @@ class _Run:
             return ()
         edges = np.append(self.target.edges_s, self.now_s)
         inside = (self.target.values >= low) & (self.target.values <= high)
+        if self.found.part is not None:
+            inside &= self.found.part.during(self.target.edges_s)
         return tuple((float(edges[i]), float(edges[i + 1])) for i in np.flatnonzero(inside))
 
     @property
@@ -187,11 +201,31 @@ class _Run:
     @property
     def given_up(self) -> Array:
         """Ages of the requests that were cancelled before a first token came: as long at least their TTFT was."""
-        table = self.facts.requests
+        table, part = self.facts.requests, self.found.part
+        sent_s = np.array(table.column("sent_s"))
         waited = (table.column("cancelled") > 0) & ~np.isfinite(table.column("first_token_s"))
-        waited &= table.column("sent_s") >= self.since_s
-        ages: Array = (table.column("end_s") - table.column("sent_s"))[waited]
+        waited &= sent_s >= self.since_s
+        if part is not None:
+            waited &= part.during(sent_s)
+        ages: Array = (table.column("end_s") - sent_s)[waited]
         return ages[np.isfinite(ages)]
+
+    def of(self, part: Part) -> _Run:
+        """What of it lies in a part."""
+        requests = self.found.requests
+        return _Run(
+            self.facts,
+            self.meta,
+            self.slo,
+            replace(self.found, requests=requests.pick(part.during(requests.sent_s)), part=part),
+            self.now_s,
+        )
+
+    @cached_property
+    def loads(self) -> tuple[Part, ...]:
+        """The loads that its plan holds."""
+        part, held = self.found.part, held_loads(self.facts.changes, self.plan)
+        return held if part is None else tuple(load for load in held if load.key == part.key)
 
     @cached_property
     def void(self) -> bool:
@@ -267,6 +301,8 @@ class _Run:
     @property
     def held(self) -> LoadPoint | None:
         """The one load that the plan holds the longest; None: it moves."""
+        if self.found.part is not None:
+            return self.loads[0].point if len(self.loads) == 1 else None
         holds = [stage for stage in self.plan.stages if isinstance(stage.shape, Hold)]
         if not holds or len({stage.shape for stage in holds}) > 1:
             return None
@@ -279,11 +315,45 @@ class _Run:
 
 
 def _hold(run: _Run) -> _Answer:
+    """All requests, and where the plan holds several loads those of each by themselves."""
+    whole = _pooled(run)
+    return whole if len(run.loads) < 2 else _each_load(run, whole)
+
+
+def _pooled(run: _Run) -> _Answer:
     verdict, held, cliff = judge_slo(run.everything, run.slo), run.held, run.found.cliff
     plural = held is not None and not (held.axis == "concurrency" and held.value == 1)
     text = answers.kept(answers.driven_load(held), verdict.ok, plural)
     bend = (answers.bends_at(cliff),) if held is None and cliff.at is not None else ()
     return _Answer(verdict, verdict.ok, text, (*run.reasons(verdict), *bend))
+
+
+def _each_load(run: _Run, whole: _Answer) -> _Answer:
+    """Each load that the plan holds keeps the SLO, and so do all requests together."""
+    several = len({load.key[1:3] for load in run.loads}) > 1
+    by_answer: dict[bool | None, list[tuple[LoadPoint, _Run, SloVerdict]]] = {False: [], None: [], True: []}
+    for load in run.loads:
+        there = run.of(load)
+        verdict = judge_slo(there.everything, run.slo)
+        by_answer[verdict.ok].append((load.point, there, verdict))
+    ok = False if by_answer[False] else None if by_answer[None] else True
+    if ok and not whole.ok:
+        return whole
+    names = {answer: answers.loads([point for point, _, _ in of], several) for answer, of in by_answer.items()}
+    decided = by_answer[ok]
+    if ok:
+        decided = [max(decided, key=lambda each: _strain(each[2]))]
+    reasons = [
+        answers.at_load(point, several, there.reasons(verdict)) for point, there, verdict in decided if verdict.targets
+    ]
+    text = answers.each_kept(names[False], names[None], names[True])
+    return _Answer(decided[0][2], ok, text, tuple(reasons))
+
+
+def _strain(verdict: SloVerdict) -> float:
+    """The largest share of its limit that a latency took."""
+    taken = (each.value / each.limit for each in verdict.targets if each.value and each.limit and "_" in each.name)
+    return max(taken, default=0.0)
 
 
 def _soak(run: _Run) -> _Answer:
@@ -407,6 +477,9 @@ def _spike(run: _Run) -> _Answer:
     outside = (run.found.requests.end_s < recovery.up_s) | (sent_s >= calm_s)
     spans = ((0.0, recovery.up_s), (calm_s, run.now_s))
     calm = judge_slo(run.sample(outside, spans), run.slo)
+    for load in run.loads:  # what else the plan holds is not made good by the calm around the spike
+        there = judge_slo(run.sample(outside & load.during(sent_s), load.spans), run.slo)
+        calm = there if there.ok is False and calm.ok is not False else calm
     verdict = _with_errors_of(judge_slo(run.everything, run.slo), calm, run.slo)
     ok = recovered_within((recovery,), within_s)
     text = answers.recovered(recovery, within_s, ok)
@@ -415,6 +488,42 @@ def _spike(run: _Run) -> _Answer:
     if ok and verdict.ok is not True:
         ok = verdict.ok
     return _Answer(verdict, ok, text, run.reasons(verdict) if verdict.ok is not True else ())
+
+
+_OF_LEVELS = (Question.PEAK, Question.CAPACITY, Question.CLIFF)
+"""Questions that are answered by levels, which are of one configuration."""
+
+
+def _by_configuration(run: _Run, question: Question) -> _Answer:
+    """Each configuration that the plan drove, by itself: yes only if it is for all of them.
+
+    A load that is asked for is asked of those that were driven so far: 8 users say nothing of 8 requests/s.
+    """
+    profile, parts = run.meta.profile, run.found.parts
+    wanted = {Question.PEAK: profile.peak, Question.CAPACITY: profile.at_least}.get(question)
+    tops = [found.part.top for found in parts if found.part is not None]
+    asked = wanted if wanted is not None and max(tops) >= NEAR_PEAK * wanted else None
+    otherwise = _hold if question is Question.PEAK else _cliff
+    judged: list[tuple[str, _Answer]] = []
+    points = [found.part.point for found in parts if found.part is not None]
+    for found, name in zip(parts, answers.configurations(points), strict=True):
+        there = _Run(run.facts, run.meta, run.slo, found, run.now_s)
+        assert found.part is not None
+        answer = (_ANSWERS[question] if asked is None or found.part.top >= NEAR_PEAK * asked else otherwise)(there)
+        judged.append((name, _without_levels(there, answer)))
+    judged.sort(key=lambda each: (False, None, True).index(each[1].ok))
+    first = judged[0][1]
+    text = "; ".join(answers.of_configuration(name, answer.told()) for name, answer in judged)
+    reach = all(answer.reach for _, answer in judged)
+    return _Answer(first.verdict, first.ok, text, first.reasons, reach=reach, said=True)
+
+
+def _without_levels(run: _Run, answer: _Answer) -> _Answer:
+    """The answer; where no level could be judged, what all requests of the part say against it."""
+    if answer.ok is not None:
+        return answer
+    whole = _hold(run)
+    return whole if whole.ok is False else answer
 
 
 _ANSWERS: dict[Question, Callable[[_Run], _Answer]] = {

@@ -83,7 +83,7 @@ def segments_of(facts: Facts, meta: RunMeta) -> list[Segment]:
         point = points[bisect_right(points_s, start_s) - 1][1]
         epoch = epochs[bisect_right(epochs_s, start_s) - 1]
         hidden = epoch.hidden
-        key = (_lengths(point), epoch.server, epoch.restarts, "" if hidden is None else hidden.key)
+        key = (asked_for(point), epoch.server, epoch.restarts, "" if hidden is None else hidden.key)
         last = segments[-1] if segments else None
         if last is not None and last.key == key:
             segments[-1] = replace(last, point=point)
@@ -111,7 +111,8 @@ def _shown_over(traits: tuple[tuple[str, str], ...], server: tuple[float, ...]) 
     return tuple((name, shown.get(name, value)) for name, value in traits)
 
 
-def _lengths(point: LoadPoint) -> tuple[object, ...]:
+def asked_for(point: LoadPoint) -> tuple[object, ...]:
+    """What of a load makes another configuration of it: closed or open loop, lengths, arrivals, gate."""
     closed = point.axis == "concurrency"
     arrivals = closed or point.burstiness
     return closed, point.prompt_tokens, point.output_tokens, point.shared_prefix, arrivals, point.gate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from llmtop.domain.load import Axis, LoadPoint
@@ -11,7 +12,7 @@ from llmtop.domain.verdicts import CliffVerdict, Recovery, TargetVerdict
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.names import load_unit, target_name
-from llmtop.wording.sentences import fails_from, listed
+from llmtop.wording.sentences import fails_from, gate_text, lengths, listed
 
 UNSURE = "not known"
 COMPARED = "before and now"
@@ -37,6 +38,51 @@ def kept(what: str, ok: bool | None, plural: bool) -> str:
     if ok:
         return f"{what} {'keep' if plural else 'keeps'} the SLO"
     return f"{what} {'do' if plural else 'does'} not keep the SLO"
+
+
+def loads(points: Sequence[LoadPoint], with_lengths: bool) -> str:
+    """`2, 4 and 5 requests/s and 8 concurrent users`; with lengths `8 concurrent users at 900/64 tokens`."""
+    together: dict[tuple[Axis, str], list[float]] = {}
+    for point in points:
+        together.setdefault((point.axis, lengths(point) if with_lengths else ""), []).append(point.value)
+    texts = []
+    for (axis, tokens), values in together.items():
+        *others, last = sorted(values)
+        text = listed([*(TEXT.load(value, axis) for value in others), users(last, axis)])
+        texts.append(f"{text} at {tokens}" if tokens else text)
+    return listed(texts)
+
+
+def each_kept(failed: str, unsure: str, held: str) -> str:
+    """`the SLO is not kept at 12 requests/s, kept at 4 concurrent users`, by the loads of each; empty: none."""
+    if failed:
+        parts = [f"the SLO is not kept at {failed}"]
+        parts += [f"not known at {unsure}"] if unsure else []
+        parts += [f"kept at {held}"] if held else []
+        return ", ".join(parts)
+    if unsure:
+        return f"{UNSURE} whether the SLO is kept at {unsure}" + (f", it is at {held}" if held else "")
+    return f"the SLO is kept at {held}"
+
+
+def at_load(point: LoadPoint, with_lengths: bool, reasons: Sequence[str]) -> str:
+    """`at 12 requests/s TTFT p95 2.85 s > 2 s and ...`"""
+    return f"at {loads([point], with_lengths)} {listed(reasons)}"
+
+
+def configurations(points: Sequence[LoadPoint]) -> list[str]:
+    """What tells each of several configurations from the others: `open loop`, `900/64 tokens`, `gate 16`."""
+    told = [
+        ("open loop" if point.axis == "rate" else "closed loop", lengths(point), gate_text(point.gate))
+        for point in points
+    ]
+    many = [len(set(words)) > 1 for words in zip(*told, strict=True)]
+    return [", ".join(word for word, differs in zip(words, many, strict=True) if differs) for words in told]
+
+
+def of_configuration(name: str, told: str) -> str:
+    """`open loop: ANSWER`, where the answer need not say so again."""
+    return f"{name}: {re.sub(rf' [(]({re.escape(name)}|{name}, [^()]*)[)]', '', told, count=1)}"
 
 
 def miss(verdict: TargetVerdict, target: SloTarget) -> str:
@@ -197,9 +243,9 @@ def owed(debt_s: float) -> str:
     return f"the SLO was broken for {TEXT.duration(debt_s)}" if debt_s > 0 else "the SLO held all the while"
 
 
-def until_then(early: str, answer: str, reasons: Sequence[str]) -> str:
+def until_then(early: str, told: str) -> str:
     """`not known, as it ended at 00:30 of 01:30; until then ANSWER: REASONS`"""
-    return f"{UNSURE}, as {early}; until then {with_reasons(answer, reasons)}"
+    return f"{UNSURE}, as {early}; until then {told}"
 
 
 def with_reasons(answer: str, reasons: Sequence[str]) -> str:
