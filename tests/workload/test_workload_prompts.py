@@ -111,7 +111,7 @@ def test_a_table_without_scale_ignores_the_load_point() -> None:
 
 
 def test_an_unknown_source_is_refused() -> None:
-    with pytest.raises(UsageError, match="synthetic, sharegpt, jsonl or trace"):
+    with pytest.raises(UsageError, match="synthetic, sharegpt, jsonl, trace or python"):
         PromptSource(Workload(source="lorem"))
 
 
