@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 
 from llmtop.domain.bounds import TOKENS, Quantity
 from llmtop.domain.plain import plain
 from llmtop.errors import FileError
-from llmtop.traffic.rows import Odd, Sieve
+from llmtop.traffic.rows import MOST_REASONS, Odd, Sieve
 from llmtop.traffic.table import Blocks, Floats, Ints, Traffic
 
 MOST_ROWS = 10_000_000
@@ -55,7 +57,10 @@ class Columns:
         self.block_ids = array("q")
         self.block_ends = array("q")
         self.block_tokens = 0
+        self.passed: Counter[str] = Counter()
+        """Rows that are no requests to an LLM, by what they are."""
         self._most = most
+        self._dropped: npt.NDArray[np.bool_] | None = None
 
     def add(self, start_s: float, prompt: int, output: int) -> None:
         """Raises FileError: too many."""
@@ -65,12 +70,25 @@ class Columns:
         self.prompt.append(prompt)
         self.output.append(output)
 
+    def leave_out(self, rows: npt.NDArray[np.bool_], why: str) -> None:
+        """Rows that were read, where it is true: they are left out in the end."""
+        if count := int(np.count_nonzero(rows)):
+            self._dropped = rows
+            self.sieve.set_aside(why, count)
+
     def odd(self, why: str, problem: str, key: str = "") -> Odd:
         """The row that is read now, as one that cannot be used: `key` is where in it."""
         return Odd(why, FileError(self.path, problem, f"{self.unit} {self.number}{key}"))
 
     def table(
-        self, source: str, nothing: str, *, scale_s: float = 1.0, wall: bool = False, sort_said: bool = True
+        self,
+        source: str,
+        nothing: str,
+        *,
+        scale_s: float = 1.0,
+        wall: bool = False,
+        sort_said: bool = True,
+        enable: str = "",
     ) -> Traffic:
         """All that was read, which is gone afterwards.
 
@@ -80,11 +98,13 @@ class Columns:
             scale_s: seconds of one unit of `start`.
             wall: whether `start` counts from 1970.
             sort_said: whether rows are in order of arrival in an ordinary file of that kind.
+            enable: what is to be done about a log without outputs.
 
         Raises FileError: no row of it can be used.
         """
         self.sieve.kept = len(self.start)
-        self.sieve.check(nothing)
+        self._say_passed()
+        self.sieve.check(self._nothing(nothing))
         start = np.frombuffer(self.start)
         if scale_s != 1.0:
             start *= scale_s
@@ -93,34 +113,54 @@ class Columns:
         first_s = float(start.min() if rows is None else start[rows[0]])
         start = (start if rows is None else start[rows]) - first_s
         self.start = array("d")
+        output = self._taken("output", rows)
+        self._say_outputs(output, enable)
         return Traffic(
             source=source,
             start_s=start,
             prompt=self._taken("prompt", rows),
-            output=self._taken("output", rows),
+            output=output,
             began_at=first_s if wall else None,
             e2e_s=self._floats("e2e", rows),
             ttft_s=self._floats("ttft", rows),
             session=self._numbered(rows),
-            cached=self._taken("cached", rows) if self.cached else None,
+            cached=self._told("cached", rows),
             blocks=self._blocks(rows),
             says=self.sieve.said,
         )
+
+    def _say_passed(self) -> None:
+        if self.passed:
+            what = ", ".join(f"{count:,} {what}" for what, count in self.passed.most_common(MOST_REASONS))
+            self.sieve.notes.append(f"{self.sieve.noun} passed over, no requests to an LLM: {what}")
+
+    def _nothing(self, nothing: str) -> str:
+        return f"{nothing}: {self.sieve.notes[0]}" if self.passed else nothing
+
+    def _say_outputs(self, output: Ints, enable: str) -> None:
+        missing = len(output) - int(np.count_nonzero(output))
+        if missing == len(output):
+            self.sieve.notes.append(f"no output tokens in it{': ' if enable else ''}{enable}")
+        elif missing:
+            self.sieve.notes.append(f"{missing:,} of {len(output):,} requests tell no output tokens")
 
     def _order(self, start: Floats, *, sort_said: bool) -> Ints | None:
         """The rows that are kept, in order of arrival; None: all, as they stand."""
         backwards = int(np.count_nonzero(np.diff(start) < 0))
         if backwards and sort_said:
-            self.sieve.notes.append(f"{backwards:,} rows came before the one above them: sorted by their times")
+            self.sieve.notes.append(f"not in order of time, sorted: {backwards:,} of {len(start):,} {self.sieve.noun}")
         order = np.argsort(start, kind="stable") if backwards else None
-        if not self.ids:
-            return order
-        ids = np.frombuffer(self.ids, dtype=np.int64)
-        ids = ids if order is None else ids[order]
+        if self._dropped is not None:
+            order = np.arange(len(start)) if order is None else order
+            order = order[~self._dropped[order]]
+        return self._without_repeats(order) if self.ids else order
+
+    def _without_repeats(self, order: Ints | None) -> Ints | None:
+        """Of rows with the same id the earliest."""
+        ids = self._taken("ids", order)
         _, firsts = np.unique(ids, return_index=True)
         keep = ids == NO_ID
         keep[firsts] = True
-        self.ids = array("q")
         if keep.all():
             return order
         self.sieve.set_aside(AGAIN, int(np.count_nonzero(~keep)))
@@ -131,7 +171,7 @@ class Columns:
         column = getattr(self, name)
         setattr(self, name, array(column.typecode))
         taken: Ints = np.frombuffer(column, dtype=np.int64)
-        return taken if rows is None else taken[rows]
+        return taken if rows is None or not len(taken) else taken[rows]
 
     def _floats(self, name: str, rows: Ints | None) -> Floats | None:
         """None where nobody tells."""
@@ -142,6 +182,11 @@ class Columns:
         taken = np.frombuffer(column)
         taken = taken if rows is None else taken[rows]
         return None if np.isnan(taken).all() else taken
+
+    def _told(self, name: str, rows: Ints | None) -> Ints | None:
+        """As `_taken`; None where no row tells."""
+        taken = self._taken(name, rows)
+        return taken if len(taken) and (taken >= 0).any() else None
 
     def _numbered(self, rows: Ints | None) -> Ints | None:
         """Numbers of sessions, from 0 in order of their first request."""
@@ -179,9 +224,8 @@ def whole(value: object) -> int:
     if isinstance(value, float):
         return int(value) if OUTPUT_TOKENS.holds(value) and value == int(value) else -1
     if isinstance(value, str):
-        text = value.strip()
-        text = text.removesuffix(".0")
-        return whole(int(text)) if text.isascii() and text.isdigit() and len(text) <= 20 else -1
+        text = value.strip().removesuffix(".0")
+        return whole(int(text)) if len(text) <= 20 and text.isascii() and text.isdigit() else -1
     return -1
 
 

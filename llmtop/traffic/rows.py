@@ -59,7 +59,7 @@ class Sieve:
         self.kept = 0
         self.notes: list[str] = []
         """What was guessed of the file."""
-        self._noun = noun
+        self.noun = noun
         self._out: Counter[str] = Counter()
         self._first: FileError | None = None
 
@@ -87,7 +87,7 @@ class Sieve:
         if rest := out - sum(count for _, count in most):
             reasons.append(f"{rest:,} of other kinds")
         name = plain(Path(str(self.path)).name, 60)
-        first = f"{name}: {out:,} of {out + self.kept:,} {self._noun} left out: {', '.join(reasons)}"
+        first = f"{name}: {out:,} of {out + self.kept:,} {self.noun} left out: {', '.join(reasons)}"
         return (first, *self.notes)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from llmtop.domain.bounds import TOKENS
 from llmtop.domain.plain import plain
@@ -25,6 +26,8 @@ AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 PLAIN = ("arrival_s", "input_tokens", "output_tokens")
 BURSTGPT = ("Timestamp", "Request tokens", "Response tokens")
 CSV_HINT = "a trace has TIMESTAMP,ContextTokens,GeneratedTokens (Azure) or arrival_s,input_tokens,output_tokens"
+MOST_CELL = 16_000_000
+"""Characters: of the longest prompts some millions."""
 FAILED = "that failed"
 _NOTHING = ("", "0", "null", "None", "NaN", "nan", "-")
 _Take = Callable[[Sequence[str]], None]
@@ -126,6 +129,16 @@ def fill(columns: Columns, table: Table, take: _Take) -> None:
         except Odd as odd:
             if any(map(str.strip, cells)):
                 sieve.leave_out(odd)
+
+
+@contextmanager
+def long_cells() -> Iterator[None]:
+    """Cells may hold whole prompts in it: those of a log that keeps them."""
+    before = csv.field_size_limit(MOST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def azure(columns: Columns, header: Header, times: Times) -> _Take:

@@ -31,15 +31,18 @@ class Times:
 
     def text_s(self, text: str) -> float:
         """Unix seconds of a written time. Raises ValueError: what it must be."""
-        begun_s = self._minutes.get(text[:16])
+        begun_s = self._minutes.get(text[:17])
         if begun_s is not None:
-            second = text[17:].removesuffix("+00:00").removesuffix("Z")
-            if text[16:17] == ":" and second[:2] < "60" and second.replace(".", "", 1).isdigit() and second.isascii():
-                if len(second) + 17 == len(text):
-                    self.bare += 1
-                else:
+            try:
+                second_s = float(text[17:-1] if text[-1] == "Z" else text[17:].removesuffix("+00:00"))
+            except ValueError:
+                return self._slow_s(text.strip())
+            if 0 <= second_s < 60:
+                if text[-1] == "Z" or text[-6:] == "+00:00":
                     self.zoned += 1
-                return begun_s + float(second)
+                else:
+                    self.bare += 1
+                return begun_s + second_s
         return self._slow_s(text.strip())
 
     def number_s(self, value: float) -> float:
@@ -48,6 +51,13 @@ class Times:
             if WALL_S.holds(value * unit_s):
                 return value * unit_s
         raise ValueError("must be a time in seconds, ms, us or ns since 1970")
+
+    def any_s(self, value: str | float) -> float:
+        """Unix seconds of a time in any form. Raises ValueError: what it must be."""
+        if isinstance(value, str) and value[4:5] == "-":
+            return self.text_s(value)
+        number = number_of(value)
+        return self.number_s(number) if number == number else self.text_s(str(value))
 
     def said(self, naming: str = "times name no zone: taken as UTC") -> list[str]:
         """A sentence where zones are missing; none of an ordinary file."""
@@ -70,11 +80,23 @@ class Times:
         if not 1 <= day <= calendar.monthrange(year, month)[1]:
             raise ValueError(NO_TIME)
         begun_s = float(calendar.timegm((year, month, day, hour, minute, 0)))
-        if len(self._minutes) < _MOST_MINUTES:
-            self._minutes[text[:16]] = begun_s
+        if len(self._minutes) < _MOST_MINUTES and match[6]:
+            self._minutes[text[:17]] = begun_s
         if match[7] or match[8]:
             self.zoned += 1
         else:
             self.bare += 1
         east_s = int(match[9]) * 3600 + int(match[10] or 0) * 60 if match[8] else 0
         return begun_s + second - (east_s if match[8] == "+" else -east_s)
+
+
+def number_of(value: object) -> float:
+    """Of what a log has as a number or as text; nan: it is none."""
+    if isinstance(value, str):
+        if not (value[-1:].isdigit() and value.isascii() and "_" not in value):
+            return float("nan")
+        try:
+            return float(value)
+        except ValueError:
+            return float("nan")
+    return float(value) if isinstance(value, (int, float)) else float("nan")

@@ -90,4 +90,4 @@ def test_burstgpt_tells_sessions_and_how_long_each_took() -> None:
     assert traffic.session.tolist() == [-1, 0, 1, 1]
     assert traffic.e2e_s.tolist()[:3] == [0.2, 2, 1]
     assert traffic.e2e_s[3] != traffic.e2e_s[3]
-    assert traffic.says == ("1 rows came before the one above them: sorted by their times",)
+    assert traffic.says == ("not in order of time, sorted: 1 of 4 rows",)
