@@ -70,6 +70,14 @@ class Columns:
         self.prompt.append(prompt)
         self.output.append(output)
 
+    def extend(self, start_s: Floats, prompt: Ints, output: Ints) -> None:
+        """As `add`, of many rows."""
+        if len(self.start) + len(start_s) > self._most:
+            raise FileError(self.path, f"has more than {self._most:,} requests: cut it")
+        self.start.frombytes(start_s.tobytes())
+        self.prompt.frombytes(prompt.tobytes())
+        self.output.frombytes(output.tobytes())
+
     def leave_out(self, rows: npt.NDArray[np.bool_], why: str) -> None:
         """Rows that were read, where it is true: they are left out in the end."""
         if count := int(np.count_nonzero(rows)):

@@ -10,7 +10,7 @@ from typing import Literal
 
 from llmtop.errors import FileError, UsageError
 from llmtop.inputs import expanded
-from llmtop.traffic import access, litellm, mooncake, otel, tables, usage
+from llmtop.traffic import access, litellm, mooncake, otel, servegen, tables, usage
 from llmtop.traffic.columns import MOST_ROWS, Columns
 from llmtop.traffic.documents import Document
 from llmtop.traffic.lines import lines_of, lines_of_file
@@ -23,6 +23,7 @@ SOURCES = {
     "burstgpt": "a BurstGPT trace",
     "csv": "a plain list (arrival_s,input_tokens,output_tokens)",
     "mooncake": "a Mooncake trace",
+    "servegen": "ServeGen's clients (a folder of chunk-*-trace.csv)",
     "litellm": "spend logs of LiteLLM",
     "otel": "OpenTelemetry spans as OTLP/JSON",
     "usage": "a log of OpenAI usage",
@@ -37,7 +38,8 @@ def read(path: str | Path, *, source: str | None = None, unit: Unit | None = Non
     """The requests of a log or trace, in order of arrival, the first at 0.
 
     Args:
-        path: plain or compressed by gzip, in UTF-8 or UTF-16, with or without a byte order mark.
+        path: plain or compressed by gzip, in UTF-8 or UTF-16, with or without a byte order mark; or a folder of
+            ServeGen's clients.
         source: one of `SOURCES`; None: told by the content.
         unit: of times that are plain numbers; None: guessed where the source does not tell, and said.
         most: requests; a longer file is refused.
@@ -47,6 +49,8 @@ def read(path: str | Path, *, source: str | None = None, unit: Unit | None = Non
         UsageError: there is no such source.
     """
     place = expanded(path)
+    if place.is_dir():
+        return _servegen(Columns(place, most=most), place, most)
     return _read(place, lines_of_file(place), source, unit, most)
 
 
@@ -67,8 +71,15 @@ def _read(path: object, lines: Iterator[bytes], source: str | None, unit: Unit |
             break
     columns = Columns(path, most=most)
     first = head[-1].lstrip() if head else b""
+    if servegen.is_trace(first) and source in (None, "servegen"):
+        return _servegen(columns, Path(str(path)), most)
     lines = chain(head, lines)
     return (_documents if first[:1] in (b"{", b"[") else _tables)(columns, lines, source, unit)
+
+
+def _servegen(columns: Columns, path: Path, most: int) -> Traffic:
+    servegen.fill(columns, path, most)
+    return columns.table("ServeGen clients", NOTHING, sort_said=False)
 
 
 def _tables(columns: Columns, lines: Iterator[bytes], source: str | None, unit: Unit | None) -> Traffic:
@@ -131,6 +142,8 @@ def _documents(columns: Columns, lines: Iterator[bytes], source: str | None, uni
     name = source or _told(document)
     if not document.sample:
         raise FileError(columns.path, f"its first rows are no JSON objects; {KNOWN}")
+    if source is None and document.sample and servegen.is_data(list(document.sample[0])):
+        raise FileError(columns.path, f"has the lengths of a client: name its trace, or the folder; {servegen.HINT}")
     if name not in _LOGS:
         what = "is a JSON file" if source is None else f"is a JSON file, and source {source} is a table"
         raise FileError(columns.path, f"{what} of no known kind; {KNOWN}")
