@@ -203,6 +203,19 @@ class Advice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to start it with so that knobs turn while it runs."""
 
 
+class Histograms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What it tells of each request, as names of histograms: what a Prometheus has kept of days of it."""
+
+    prompt: str
+    """Tokens."""
+    output: str
+    """Tokens."""
+    e2e: str
+    """Seconds."""
+    model_label: str
+    evidence: Evidence
+
+
 class DialectTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that llmtop knows of one dialect."""
 
@@ -226,6 +239,7 @@ class DialectTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Field of `ServerSnapshot` -> aliases, newest first; the first one that the page has counts."""
     json_facts: dict[str, tuple[JsonFact, ...]] = field(default_factory=dict)
     """Field of `ServerSnapshot` -> where JSON answers tell it."""
+    histograms: Histograms | None = None
     flags: tuple[FlagSource, ...] = ()
     """Where it tells its own settings; of one flag the first that tells it counts."""
     live: tuple[LiveRoute, ...] = ()

@@ -16,6 +16,8 @@ BARS = "▁▂▃▄▅▆▇█"
 CELLS = 3
 """Of one bar, which stands for a factor of two."""
 DAY_S = 86_400.0
+WHOLE_DAY = 0.9
+"""Share of a day from which its peak is taken to be among what is covered."""
 MOST_BARS = (WIDTH - HEAD) // CELLS
 Clock = Callable[[float], str]
 """When something was, of seconds after the first request."""
@@ -65,7 +67,7 @@ def _requests(figures: TrafficFigures, begun: str | None) -> str:
 
 def _rate(figures: TrafficFigures, clock: Clock) -> str:
     if figures.mean_rps is None:
-        return "not known: all came at one instant"
+        return "not known"
     parts = [f"mean {rate_text(figures.mean_rps)}"]
     if figures.busiest_hour is not None:
         parts.append(f"busiest hour {_busy(figures.busiest_hour, clock)}")
@@ -80,7 +82,7 @@ def _busy(span: BusiestSpan, clock: Clock) -> str:
 
 def _bursts(figures: TrafficFigures) -> str:
     if figures.cv is None:
-        return "not known: too few requests in any ten minutes"
+        return "not known"
     like = "as Poisson arrivals have it" if 0.9 <= figures.cv <= 1.1 else "Poisson arrivals have 1"
     told = f"CV {TEXT.digits(figures.cv)} of the gaps within ten minutes ({like})"
     return (
@@ -185,13 +187,22 @@ def unknowns(figures: TrafficFigures) -> tuple[str, ...]:
         found.append("no answer lengths are told: " + LENGTHS_FROM)
     elif figures.prompt is None:
         found.append("no prompt lengths are told: " + LENGTHS_FROM)
-    if figures.mean_rps is not None and figures.peak is None:
+    if figures.mean_rps is None and figures.requests > 0:
+        found.append("all requests came at one instant: no rate is known")
+    elif figures.mean_rps is not None and figures.peak is None:
         found.append(_no_peak(figures.span_s))
-    elif figures.peak is not None and figures.span_s < 0.9 * DAY_S:
+    elif figures.peak is not None and figures.span_s < WHOLE_DAY * DAY_S:
         found.append(f"the source covers {span_text(figures.span_s)}: the peak of a whole day may be higher")
     coarse = max((each.coarse or 0.0 for each in (figures.prompt, figures.output) if each is not None), default=0.0)
     if coarse > 1:
-        found.append(f"lengths are told from the buckets of a histogram: each figure may be off by x{coarse:g}")
+        found.append(
+            "lengths are known by the buckets of a histogram, and interpolated within them: "
+            f"a percentile may be off by x{coarse:.3g}, means are exact"
+        )
+    elif figures.mean_rps is not None and figures.cv is None:
+        found.append(
+            "fewer than 30 gaps lie in any ten minutes: bursts are not known, and a profile sends Poisson arrivals"
+        )
     return tuple(found)
 
 
@@ -254,3 +265,40 @@ def span_text(seconds: float) -> str:
 
 def _times(ratio: float) -> str:
     return "as much as" if ratio < 1.05 else f"{ratio:.2g}x" if ratio < 10 else f"{ratio:.0f}x"
+
+
+# ── Of a Prometheus ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def models_text(models: Sequence[str]) -> str:
+    return f"of {len(models)} models together: {', '.join(models)} (--model picks one)"
+
+
+def gaps_text(seconds: float) -> str:
+    return f"for {span_text(seconds)} of the span Prometheus has nothing, and they are in no rate"
+
+
+def no_arrivals_text() -> str:
+    return "Prometheus keeps no single arrivals: bursts are not known, and a profile sends Poisson arrivals"
+
+
+def nothing_kept_text(name: str, days: float, model: str | None, models: Sequence[str]) -> str:
+    span = span_text(days * DAY_S)
+    if model is not None and models:
+        return f"has no requests of a model {model} in the last {span}; there are {', '.join(models)}"
+    return (
+        f"has no {name} with requests in the last {span}: is it the Prometheus that scrapes the server? "
+        "More --days reach further back"
+    )
+
+
+def no_prometheus_text(what: str) -> str:
+    return f"{what}, and is no Prometheus: name its root, such as http://HOST:9090"
+
+
+def redirected_text(there: str) -> str:
+    return f"leads on to {there}, where nothing is asked: name that, or let yourself in (--api-key-env, --basic-auth)"
+
+
+def not_let_in_text(status: int, said: str) -> str:
+    return f"answers {status}{f' ({said})' if said else ''}: give --api-key-env VAR, --basic-auth env:VAR or --header"
