@@ -21,6 +21,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'llmtop import bench.jsonl --slo "ttft_p95<2s" -o levels.csv',
         "llmtop import c8/profile_export.jsonl c16/profile_export.jsonl --json",
     ),
+    "traffic": (
+        "llmtop traffic spend-logs.jsonl.gz -o mine.toml",
+        "llmtop traffic http://prometheus:9090 --days 14 --model m -o mine.toml",
+    ),
     "export": (
         "llmtop export last --format guidellm -o benchmarks.json",
         "llmtop export last --format br --load 32 > report.json",
@@ -63,6 +67,7 @@ _ENDS = {
     "assess": tuple(CODES),
     "compare": (0, 1, 2, 5, 130),
     "doctor": (0, 2, 3, 130),
+    "traffic": (0, 2, 3, 130),
     "knobs": (0, 1, 2, 3, 130),
     "tune": tuple(CODES),
 }

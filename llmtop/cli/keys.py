@@ -25,6 +25,7 @@ from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Distribution, Frame, Totals
 from llmtop.domain.run import Ending
+from llmtop.domain.traffic import TrafficFigures
 from llmtop.domain.tuning import Tune
 from llmtop.domain.verdicts import Assessment, CliffVerdict, Foresight
 from llmtop.exchange.told import ForeignSide
@@ -119,6 +120,11 @@ def documents() -> dict[str, Keys]:
             "crossed": Key(tuple[tuple[Crossing, ...], ...], "Of each, the thresholds of --fail-on that it reached."),
         },
         "llmtop import --json": {**head, "sides": Key(tuple[ForeignSide, ...], "One for each configuration.")},
+        "llmtop traffic --json": {
+            **head,
+            **keys_of(TrafficFigures),
+            "profile": Key(str | None, "The profile that was written."),
+        },
         "llmtop tune --json": {
             **head,
             **code,

@@ -29,6 +29,10 @@ COMMANDS = {
     "assess": ("llmtop.cli.assess", "the verdicts of a recording or of a table of levels"),
     "compare": ("llmtop.cli.compare", "before and after: recordings beside each other, load by load"),
     "import": ("llmtop.cli.foreign", "levels and verdicts of other tools' result files"),
+    "traffic": (
+        "llmtop.cli.traffic",
+        "what your own traffic is like, out of logs, traces or Prometheus; a profile of it",
+    ),
     "export": ("llmtop.cli.export", "a recording in the file format of another tool"),
     "report": ("llmtop.cli.report", "a recording as HTML, Markdown, JSON or CSV"),
     "runs": ("llmtop.cli.runs", "your recordings, newest first; prune deletes old ones"),
@@ -42,7 +46,7 @@ COMMANDS = {
     "locate": ("llmtop.cli.locate", "where files lie"),
 }
 
-IN_ORDER = ("report", "import", "export", "runs", "profiles", "sim")
+IN_ORDER = ("report", "import", "export", "traffic", "runs", "profiles", "sim")
 """What an interrupt must find a way out of: files that are half written, a server. A run and a screen hear of signals
 themselves while they last; the others leave nothing behind."""
 ON_SCREEN = ("live", "replay")

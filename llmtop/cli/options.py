@@ -281,6 +281,26 @@ def _import(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
+def _traffic(parser: _Parser) -> None:
+    parser.add_argument(
+        "source", metavar="SOURCE", help="log, trace or recording, also .gz; or the URL of a Prometheus"
+    )
+    parser.add_argument("-o", "--output", metavar="PROFILE.toml", help="write a profile that drives such traffic")
+    parser.add_argument("--force", action="store_true", help="write over a file that is there, too")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    group = parser.add_argument_group("a file")
+    group.add_argument("--format", metavar="NAME", help="what it is, where its content does not tell")
+    group.add_argument(
+        "--unit", choices=("ms", "s"), help="of times that are plain numbers (default: guessed, and said)"
+    )
+    group = parser.add_argument_group("a Prometheus")
+    group.add_argument("--days", type=_number(bounds.DAYS), metavar="N", help="how far back (default: 7)")
+    group.add_argument("--model", metavar="NAME", help="of one model only (default: all together)")
+    parser.set_defaults(dialect=None, metrics_url=[], transport="auto")
+    _let_in(parser)
+    _way(parser)
+
+
 EXPORTS = ("vllm", "guidellm", "aiperf", "br", "csv", "map", "jsonl", "parquet")
 
 
@@ -443,6 +463,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "assess": _assess,
     "compare": _compare,
     "import": _import,
+    "traffic": _traffic,
     "export": _export,
     "report": _report,
     "runs": _runs,

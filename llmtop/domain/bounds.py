@@ -97,6 +97,8 @@ PORT = Quantity("port", 0, 65_535, whole=True)
 FPS = Quantity("fps", 0.1, 60, "screen updates per second")
 SPEED = Quantity("speed", 0.5, 50, "times as fast as the run was")
 TRACE_SPEED = Quantity("speed", 0.5, 20, "times as fast as it was recorded")
+DAYS = Quantity("days", 0.05, 90, "days back")
+"""Of what a Prometheus keeps: three questions of ten minutes' steps."""
 STEP_S = Quantity("step", 0.1, 600, "seconds")
 """Of the self-test."""
 REQUESTS = Quantity("requests", 1, 100_000, "requests", whole=True)

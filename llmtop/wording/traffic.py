@@ -16,6 +16,8 @@ BARS = "▁▂▃▄▅▆▇█"
 CELLS = 3
 """Of one bar, which stands for a factor of two."""
 DAY_S = 86_400.0
+FEWEST = 30
+"""Requests of which any rate is told without a doubt."""
 WHOLE_DAY = 0.9
 """Share of a day from which its peak is taken to be among what is covered."""
 MOST_BARS = (WIDTH - HEAD) // CELLS
@@ -189,6 +191,10 @@ def unknowns(figures: TrafficFigures) -> tuple[str, ...]:
         found.append("no prompt lengths are told: " + LENGTHS_FROM)
     if figures.mean_rps is None and figures.requests > 0:
         found.append("all requests came at one instant: no rate is known")
+    elif figures.requests < FEWEST:
+        found.append(
+            f"{TEXT.whole(figures.requests)} requests are too few: their mean is chance, peak and bursts are not known"
+        )
     elif figures.mean_rps is not None and figures.peak is None:
         found.append(_no_peak(figures.span_s))
     elif figures.peak is not None and figures.span_s < WHOLE_DAY * DAY_S:
@@ -199,7 +205,7 @@ def unknowns(figures: TrafficFigures) -> tuple[str, ...]:
             "lengths are known by the buckets of a histogram, and interpolated within them: "
             f"a percentile may be off by x{coarse:.3g}, means are exact"
         )
-    elif figures.mean_rps is not None and figures.cv is None:
+    elif figures.mean_rps is not None and figures.cv is None and figures.requests >= FEWEST:
         found.append(
             "fewer than 30 gaps lie in any ten minutes: bursts are not known, and a profile sends Poisson arrivals"
         )
