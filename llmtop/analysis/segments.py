@@ -72,7 +72,9 @@ def segments_of(facts: Facts, meta: RunMeta) -> list[Segment]:
     """All segments of a run so far, in order, without gaps; the first begins before all time, the last has no end."""
     changes = list(facts.changes) or [LoadChange(0.0, meta.profile.plan.base)]
     points = [(-math.inf, changes[0].point)]
-    points += [(each.t_s, each.point) for each in changes[1:]]
+    for each in changes[1:]:
+        before = points[-1][1]
+        points.append((each.t_s, each.point if each.point.value else each.point.at(before.axis, 0)))
     epochs = _epochs(facts)
     told = [(-math.inf, True, first_traits(meta))]
     told += [(each.t_s, is_restart(each.text), each.traits) for each in facts.chapters if each.traits]

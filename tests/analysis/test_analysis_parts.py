@@ -13,6 +13,7 @@ from virtual import meta_of
 
 from llmtop.analysis.assess import assess
 from llmtop.analysis.parts import BORDER_S, configurations, held_loads
+from llmtop.analysis.segments import segments_of
 from llmtop.domain.load import Axis, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Stage
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome
@@ -185,3 +186,16 @@ def test_what_is_sent_while_the_next_load_is_not_yet_told_is_of_neither() -> Non
     times_s = np.array([10.0 - BORDER_S - 0.01, 10.0 - 0.01, 10.0])
     assert first.during(times_s).tolist() == [True, False, False]
     assert second.during(times_s).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("question", [HOLD, PEAK, CAPACITY])
+def test_the_end_of_a_load_of_rates_is_no_load_of_users(question: Question) -> None:
+    facts, plan = facts_and_plan([rate(4), rate(8)])
+    ended_s = 2 * SECONDS
+    facts.changes.append(LoadChange(ended_s, plan.base.at("concurrency", 0), "stage"))
+    profile = Profile(name="p", plan=plan, question=question, peak=8.0 if question is PEAK else None, slo=SLO)
+    meta = replace(meta_of(), profile=profile, ended_s=ended_s + 1, ending=Ending.PLAN)
+    assert len({segment.key for segment in segments_of(facts, meta)}) == 1
+    judgement = assess(facts, meta, SLO, now_s=ended_s + 1).judgement
+    assert judgement.ok is True
+    assert "8 requests/s" in judgement.sentence
