@@ -16,7 +16,7 @@ from llmtop.cli.target import knobs_of
 from llmtop.domain.bounds import SENT_RATE, Quantity
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.errors import UsageError
+from llmtop.errors import FileError, UsageError
 from llmtop.inputs import path_of
 from llmtop.simulator.engine import (
     EngineConfig,
@@ -27,8 +27,8 @@ from llmtop.simulator.engine import (
     load_preset,
     predict,
 )
+from llmtop.traffic.read import read
 from llmtop.wording.figures import TEXT
-from llmtop.workload.traces import read_rows
 
 USERS = Quantity("users", 1, MOST_USERS, "users", whole=True)
 
@@ -130,7 +130,10 @@ def _cells(point: PredictedPoint) -> tuple[str, ...]:
 
 def _requests(path: Path) -> tuple[ReplayRequest, ...]:
     """The request list of a file, in order of arrival."""
-    rows, notes = read_rows(path)
-    for note in notes:
+    traffic = read(path)
+    for note in traffic.says:
         complain(note)
-    return tuple(ReplayRequest(row.arrival_s, row.prompt_tokens, row.output_tokens) for row in rows)
+    if not traffic.prompt.all() or not traffic.output.all():
+        raise FileError(path, f"as {traffic.source} it does not tell the lengths of all requests")
+    columns = (traffic.start_s, traffic.prompt, traffic.output)
+    return tuple(map(ReplayRequest, *(column.tolist() for column in columns)))

@@ -174,7 +174,7 @@ class Here:
         wait_s = pacer.next_send(elapsed_s, self._sent)
         while wait_s <= 0:
             users.open()
-            users.arrive(self._start_ns + round(pacer.send_s(self._sent) * 1e9))
+            users.arrive(self._start_ns + round(pacer.send_s(self._sent) * 1e9), pacer.row(self._sent))
             self._sent += 1
             wait_s = pacer.next_send(elapsed_s, self._sent)
         if point is not None and point.rate_rps is not None:

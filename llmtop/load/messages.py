@@ -36,6 +36,8 @@ class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     sizes: Sizes | None = None
     worker: int = 0
     workers: int = 1
+    recorded: bytes = b""
+    """A trace, `Recorded.packed`: read once, by the parent. Empty: prompts are of another source."""
 
     def now(self) -> int:
         """Nanoseconds of the run clock."""

@@ -98,11 +98,12 @@ class Pacer(Struct, dict=True):
     """(i, n): answer only for the arrivals whose number is i modulo n and for the i-th share of the concurrency, so
     that n workers with the same pacer are together exactly one. With a gate each has its share of the gate, and of
     arrivals and users so many as go through it: all wait equally long."""
-    times_s: tuple[float, ...] = ()
-    """When the requests of a trace are due, in seconds into the plan, in order: exactly these are sent, and the plan's
-    rate only says how much that is. Empty: arrivals are drawn."""
+    times: bytes = b""
+    """When the requests of a trace are due, in seconds into the plan, in order, as they lie in memory (float64):
+    exactly these are sent, and the plan's rate only says how much that is. Empty: arrivals are drawn."""
 
     def __post_init__(self) -> None:
+        self.times_s = memoryview(self.times).cast("d")
         self._pieces = tuple(_pieces(self.plan))
         self._starts = [piece.start_s for piece in self._pieces]
         self._areas = [0.0]
@@ -178,6 +179,11 @@ class Pacer(Struct, dict=True):
             self._advance()
         return self._when(self._origin + self._position) - self.start_s
 
+    def row(self, sent: int) -> int | None:
+        """Which request of a trace is this share's next after it has sent `sent`, from 0; None: arrivals are drawn."""
+        number = self._own_number(sent) if self.times_s else None
+        return None if number is None else self.first + number - 1
+
     @property
     def dealt(self) -> tuple[int, int]:
         """(own, all): of so many arrivals in a row so many are this share's: one each, or its part of the gate."""
@@ -205,8 +211,8 @@ class Pacer(Struct, dict=True):
         """
         due = self.arrivals(elapsed_s)
         if self.times_s:
-            times_s = self.times_s if plan == self.plan else ()
-            return replace(self, plan=plan, start_s=start_s, first=self.first + due, times_s=times_s)
+            times = self.times if plan == self.plan else b""
+            return replace(self, plan=plan, start_s=start_s, first=self.first + due, times=times)
         ahead = self._position - self.integral(elapsed_s)
         return replace(self, plan=plan, start_s=start_s, first=self.first + due, ahead=ahead)
 

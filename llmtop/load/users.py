@@ -211,15 +211,15 @@ class Users:
             self._open_loop = True
             self._debt = 0
 
-    def arrive(self, scheduled_ns: int) -> None:
-        """Open loop: a talk begins now that was due at `scheduled_ns`."""
+    def arrive(self, scheduled_ns: int, row: int | None = None) -> None:
+        """Open loop: a talk begins now that was due at `scheduled_ns`; `row`: of a trace, this one's."""
         if len(self._users) >= self.most:
             pausing = " or pause" if len(self._users) > len(self._flying) else ""
             self._drop(f"{self.most} are in flight{pausing}, which is the most allowed")
         elif self._now() < self._held_until_ns:
             self._drop("the endpoint refuses connections")
         else:
-            self._hire(0.0, scheduled_ns, 1.0)
+            self._hire(0.0, scheduled_ns, 1.0, row=row)
 
     def cut(self, keep: int = 0) -> None:
         """Cancel all users but the `keep` oldest requests in flight."""
@@ -260,9 +260,14 @@ class Users:
             self._hire(delay_s, now + round(delay_s * 1e9), (place + 1) / count)
 
     def _hire(
-        self, delay_s: float, due_ns: int, first_answer: float, opening: asyncio.Task[None] | None = None
+        self,
+        delay_s: float,
+        due_ns: int,
+        first_answer: float,
+        opening: asyncio.Task[None] | None = None,
+        row: int | None = None,
     ) -> None:
-        user = User(self._hired, self.point)
+        user = User(self._hired, self.point, row)
         self._hired += 1
         task = asyncio.get_running_loop().create_task(self._live(user, delay_s, due_ns, first_answer, opening))
         self._users[task] = None

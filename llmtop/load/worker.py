@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -19,6 +20,9 @@ from llmtop.load.setup import Setup
 from llmtop.load.visits import visits_of
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
+
+if TYPE_CHECKING:
+    from llmtop.workload.recorded import Recorded
 
 TELL_S = 0.05
 
@@ -66,6 +70,7 @@ def _setup_of(setup: WorkerSetup, client: EndpointClient) -> Setup:
         salt=setup.salt,
         start=setup.worker,
         step=setup.workers,
+        recorded=_recorded(setup.recorded),
     )
     if setup.sizes is not None:
         prompts.settle(setup.sizes)
@@ -80,6 +85,14 @@ def _setup_of(setup: WorkerSetup, client: EndpointClient) -> Setup:
         start=setup.start,
         worker=setup.worker,
     )
+
+
+def _recorded(packed: bytes) -> Recorded | None:
+    if not packed:
+        return None
+    from llmtop.workload.recorded import Recorded  # takes numpy in, which other sources do without
+
+    return Recorded.unpacked(packed)
 
 
 async def _obey(here: Here, orders_in: asyncio.StreamReader) -> None:

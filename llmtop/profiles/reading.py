@@ -194,6 +194,7 @@ class _Reader:
             raise self.fault("workload.file", f"is missing; a {table.source} workload reads the user's own file")
         if table.source == "synthetic" and table.file is not None:
             raise self.fault("workload.file", "is not read by a synthetic workload; set source or leave out file")
+        self.check_trace(table)
         for side, lengths in (("prompt", table.prompt), ("output", table.output)):
             key = f"workload.{side}"
             if isinstance(lengths, Normal | LogNormal) and not SPREAD.holds(lengths.cv):
@@ -235,6 +236,17 @@ class _Reader:
             user_header=table.user_header,
             cancel=None if cancel is None else HangUp(share=float(cancel.share), after_s=float(cancel.after)),
         )
+
+    def check_trace(self, table: schema.WorkloadTable) -> None:
+        """What only a trace has."""
+        given = "window" if table.window is not None else "speed" if table.speed != 1 else None
+        if given and table.source != "trace":
+            raise self.fault(f"workload.{given}", f"is of a trace: a {table.source} workload has no times of its own")
+        if table.window is not None and table.window[0] >= table.window[1]:
+            raise self.fault("workload.window", 'must end after it begins, as in ["10min", "20min"]')
+        if table.speed != 1 and self.table.stage:
+            problem = "is that of a trace's own times, which every [[stage]] replaces; leave out one of the two"
+            raise self.fault("workload.speed", problem)
 
     def check_quantiles(self, key: str, rows: tuple[tuple[float, float], ...]) -> None:
         if len(rows) < 2:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from llmtop.domain.endpoint import Endpoint, EndpointInfo
-from llmtop.domain.load import LoadPlan, LoadPoint, Stage
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.domain.run import EventKind, Severity
 from llmtop.endpoint.client import EndpointClient
@@ -27,7 +27,6 @@ from llmtop.wording.sentences import WORKLOAD
 from llmtop.workload import userfile
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
-from llmtop.workload.traces import arrivals_replay
 
 Tell = Callable[[EventKind, str, Severity], None]
 
@@ -67,8 +66,10 @@ async def engine_for(
     pacer = Pacer(profile.plan, seed)
     if wanted:
         pacer = Pacer.hold(wanted, seed)
-    elif prompts.arrivals_s and not profile.plan.stages:
-        pacer = Pacer(trace_plan(prompts.arrivals_s, profile.plan.base), seed, times_s=prompts.arrivals_s)
+    elif prompts.arrivals_s is not None and not profile.plan.stages:
+        from llmtop.workload.recorded import trace_plan  # takes numpy in, which other sources do without
+
+        pacer = Pacer(trace_plan(prompts.arrivals_s, profile.plan.base), seed, times=prompts.arrivals_s.tobytes())
     workers = options.workers or auto_workers(caps.max_concurrency)
     if workers > 1:
         shared = WorkerSetup(
@@ -83,6 +84,7 @@ async def engine_for(
             salt=salt,
             sizes=prompts.sizes,
             workers=workers,
+            recorded=b"" if prompts.recorded is None else prompts.recorded.packed(),
         )
         return LoadEngine(Workers(shared), pacer, caps, shared.now)
     setup = Setup(
@@ -120,9 +122,3 @@ async def canary_for(
 def _api_for(wanted: str, info: EndpointInfo) -> str:
     """The workload's API, or the one that the endpoint has: a base model has no chat."""
     return wanted if wanted in info.apis or not info.apis else info.apis[0]
-
-
-def trace_plan(arrivals_s: Sequence[float], base: LoadPoint) -> LoadPlan:
-    """One stage whose rate is that at which the trace's requests came, until a second after the last."""
-    stage = Stage(name="trace", duration_s=arrivals_s[-1] + 1.0, shape=arrivals_replay(arrivals_s, window_s=1.0))
-    return LoadPlan(stages=(stage,), base=base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -14,8 +15,11 @@ from llmtop.workload.calibration import Calibration
 from llmtop.workload.conversations import Conversation, Message, read_conversations
 from llmtop.workload.lengths import Pairs, draw
 from llmtop.workload.sizing import Sizes
-from llmtop.workload.traces import TraceRow, read_trace
 from llmtop.workload.words import CLOSING, CLOSING_WORDS, HEAD_WORDS, WordTable
+
+if TYPE_CHECKING:
+    from llmtop.traffic.table import Floats
+    from llmtop.workload.recorded import Recorded
 
 _CLOSED_FROM = 2 * (HEAD_WORDS + CLOSING_WORDS)
 """Shorter prompts have no room for the closing words."""
@@ -61,6 +65,7 @@ class PromptSource:
         salt: changes the heads of prompts and nothing else. Give each run its own, or its prompts are found in the
             prefix cache that the run before has left.
         start, step: indices start, start + step, ...: how several workers share one source without a prompt in common.
+        recorded: the trace, where another process has read it.
 
     Raises:
         FileError: the file of the workload is missing or broken; says where and what is allowed.
@@ -76,6 +81,7 @@ class PromptSource:
         salt: int = 0,
         start: int = 0,
         step: int = 1,
+        recorded: Recorded | None = None,
     ) -> None:
         self.workload = workload
         self.calibration = Calibration(model_tokens_per_word)
@@ -90,14 +96,18 @@ class PromptSource:
         self._step = step
         self._common: tuple[int, str] = (0, "")
         self._conversations: Sequence[Conversation] = ()
-        self._trace: Sequence[TraceRow] = ()
         self._pairs = Pairs(workload.lengths, workload.seed) if workload.lengths else None
+        self.recorded = recorded
+        """What is replayed; None: prompts are of another source."""
         self.notes: tuple[str, ...] = ()
         """What is to be said of the file: rows that were left out, what was guessed."""
         if workload.source in ("sharegpt", "jsonl"):
             self._conversations, self.notes = read_conversations(workload, max_model_len)
         elif workload.source == "trace":
-            self._trace, self.notes = read_trace(workload, max_model_len)
+            if recorded is None:
+                from llmtop.workload.recorded import read_recorded  # takes numpy in, which other sources do without
+
+                self.recorded, self.notes = read_recorded(workload, max_model_len)
         elif workload.source not in ("synthetic", "python"):
             known = "synthetic, sharegpt, jsonl, trace or python"
             raise UsageError(f"workload {workload.source!r} is not known; use {known}")
@@ -105,23 +115,31 @@ class PromptSource:
     @property
     def rows(self) -> int | None:
         """How many rows the file gave; None for drawn prompts. After the last it starts again from the first."""
-        return len(self._conversations) or len(self._trace) or None
+        return len(self._conversations) or (None if self.recorded is None else len(self.recorded))
 
     @property
-    def arrivals_s(self) -> tuple[float, ...]:
-        """When the requests of a trace came, in seconds since its first; empty for other sources."""
-        return tuple(row.arrival_s for row in self._trace)
+    def arrivals_s(self) -> Floats | None:
+        """When the requests of a trace are due, in seconds into the load; None: of other sources."""
+        return None if self.recorded is None else self.recorded.start_s
 
-    def next(self, point: LoadPoint) -> Prompt:
-        """The next prompt under the load commanded now."""
-        index = self._index
-        self._index += self._step
+    def next(self, point: LoadPoint, row: int | None = None) -> Prompt:
+        """The next prompt under the load commanded now.
+
+        Args:
+            row: of a trace, the one whose turn it is; the next prompt without it comes after that.
+        """
+        if row is None:
+            index = self._index
+            self._index += self._step
+        else:
+            index = row
+            self._index += max(0, row - self._index + self._step) // self._step * self._step
         self.calibration.made()
         rng = Random((self.workload.seed << 64) ^ (index + 1))
         if self._conversations:
             return self._from_conversation(index, point, rng)
-        if self._trace:
-            return self._from_trace(index)
+        if self.recorded is not None:
+            return self._from_trace(self.recorded, index, point, rng)
         prompt_tokens, output_tokens = self.lengths(point, rng, index)
         count = self.calibration.words(prompt_tokens)
         text = self._synthesize(index, count, point.shared_prefix, rng)
@@ -169,7 +187,7 @@ class PromptSource:
     @property
     def drawn(self) -> bool:
         """Whether prompts are of words of the list and of the load point's lengths: of no file."""
-        return not self._conversations and not self._trace
+        return not self._conversations and self.recorded is None
 
     def closes(self, tokens: int) -> bool:
         """Whether a prompt of `tokens` has room for the closing words."""
@@ -220,24 +238,42 @@ class PromptSource:
             messages = _headed(messages, head)
         return Prompt(head + row.text, row.tokens + HEAD_WORDS + 1, output_tokens, "tiktoken", messages)
 
-    def _from_trace(self, index: int) -> Prompt:
-        lap, place = divmod(index, len(self._trace))
-        row = self._trace[place]
-        count = self.calibration.words(row.prompt_tokens)
-        if row.blocks:
-            text = self._blocks(row, f"{self._salt} {lap}", count)[1:]
+    def _from_trace(self, trace: Recorded, index: int, point: LoadPoint, rng: Random) -> Prompt:
+        lap, place = divmod(index, len(trace))
+        prompt_tokens, output_tokens = int(trace.prompt[place]), int(trace.output[place])
+        if not prompt_tokens or not output_tokens:
+            drawn = self.lengths(point, rng, index)
+            prompt_tokens, output_tokens = self._fit(prompt_tokens or drawn[0], output_tokens or drawn[1])
+        count = self.calibration.words(prompt_tokens)
+        ids = trace.ids(place)
+        if ids and trace.blocks is not None:
+            text = self._blocks(ids, trace.blocks.tokens, f"{self._salt} {lap}", index, count, rng)
+        elif trace.text is not None and trace.text[place] >= 0:
+            text = self._words.block(f"talk {self._salt} {lap} {trace.text[place]}", count)[1:]
         else:
-            text = self._synthesize(index, count, 0.0, Random((self.workload.seed << 64) ^ (index + 1)))
-        return Prompt(text, self.calibration.tokens(count), row.output_tokens, self.calibration.source)
+            text = self._synthesize(index, count, 0.0, rng)
+        session = turn = None
+        if trace.session is not None and trace.turn is not None and trace.session[place] >= 0:
+            session, turn = int(trace.session[place]) + lap * trace.sessions, int(trace.turn[place])
+        return Prompt(
+            text,
+            self.calibration.tokens(count),
+            output_tokens,
+            self.calibration.source,
+            session=session,
+            turn=turn,
+        )
 
-    def _blocks(self, row: TraceRow, scope: str, count: int) -> str:
-        """`count` words: a text for each hash id, the same wherever it stands in a lap; the last takes what is left."""
-        parts = []
-        for place, block in enumerate(row.blocks, 1):
-            size = count if place == len(row.blocks) else min(row.block_tokens, count)
-            parts.append(self._words.block(f"block {scope} {block}", size))
+    def _blocks(self, ids: Sequence[int], tokens: int, scope: str, index: int, count: int, rng: Random) -> str:
+        """`count` words: a text for each hash id, the same wherever it stands in a lap; the rest is its own."""
+        size = max(1, round(tokens / self.calibration.ratio))
+        texts = []
+        for number in ids[: -(-count // size)]:
+            texts.append(self._words.block(f"block {scope} {number}", min(size, count)))
             count -= size
-        return "".join(parts)
+        if count > 0:
+            texts.append(" " + self._synthesize(index, count, 0.0, rng))
+        return "".join(texts)[1:]
 
 
 def _headed(messages: tuple[Message, ...], head: str) -> tuple[Message, ...]:

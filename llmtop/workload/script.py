@@ -19,6 +19,8 @@ class User(Struct):
     """Counts the users of a process, from 0."""
     point: LoadPoint
     """The load that is commanded now."""
+    row: int | None = None
+    """Of a trace, the one that brought this user; whoever says it, takes it."""
 
 
 class Pause(Struct, frozen=True):
@@ -69,12 +71,13 @@ class OneShot:
 
 
 class _OnePrompt:
-    __slots__ = ("_prompts", "_user")
+    __slots__ = ("_prompts", "_row", "_user")
 
     def __init__(self, prompts: PromptSource, user: User) -> None:
         self._prompts: PromptSource | None = prompts
         self._user = user
+        self._row, user.row = user.row, None
 
     def next(self, answer: RequestRecord | None) -> Prompt | None:
         prompts, self._prompts = self._prompts, None
-        return None if prompts is None else prompts.next(self._user.point)
+        return None if prompts is None else prompts.next(self._user.point, self._row)

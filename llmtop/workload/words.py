@@ -69,12 +69,16 @@ class WordTable:
         return "".join(parts)
 
     def block(self, key: str, count: int) -> str:
-        """The first `count` words of an endless text named `key`: a shorter one is a prefix of a longer one."""
+        """The first `count` words of an endless text named `key`: a shorter one is a prefix of a longer one.
+
+        Texts of two names differ from their head on, as pieces alone would not: there are few of them.
+        """
         rng = Random(f"{key} {self._offset}")
-        whole, rest = divmod(max(count, 0), CHUNK_WORDS)
+        head = self.head(rng.getrandbits(50), min(max(count, 0), HEAD_WORDS))
+        whole, rest = divmod(max(count - HEAD_WORDS, 0), CHUNK_WORDS)
         pieces = [self._joined[rng.getrandbits(8)] for _ in range(whole)]
         pieces.extend(self._chunks[rng.getrandbits(8)][:rest])
-        return "".join(pieces)
+        return head + "".join(pieces)
 
 
 def _coprime(start: int, modulus: int) -> int:

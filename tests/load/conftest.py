@@ -55,7 +55,7 @@ class Prompts:
     def __init__(self) -> None:
         self.calibrated: list[tuple[int, int]] = []
 
-    def next(self, point: LoadPoint) -> Prompt:
+    def next(self, point: LoadPoint, row: int | None = None) -> Prompt:
         return Prompt("hello", point.prompt_tokens, point.output_tokens, "tiktoken")
 
     def calibrate(self, asked_tokens: int, counted_tokens: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_left
 from itertools import pairwise
 
@@ -206,7 +207,7 @@ def test_a_trace_is_its_requests_at_its_times_whoever_shares_them(
     times_s: list[float], count: int, at_s: float
 ) -> None:
     plan = LoadPlan(stages=(Stage(name="trace", duration_s=51.0, shape=Hold(rate_rps=1.0)),))
-    pacer = Pacer(plan, times_s=tuple(times_s))
+    pacer = Pacer(plan, times=array("d", times_s).tobytes())
 
     def sends_s(part: Pacer) -> list[float]:
         sent = [part.send_s(number) for number in range(len(times_s) + 1)]
@@ -219,5 +220,9 @@ def test_a_trace_is_its_requests_at_its_times_whoever_shares_them(
     later = pacer.replaced(plan, at_s, at_s)
     left_s = [later.start_s + send_s for i in range(count) for send_s in sends_s(later.shared(i, count))]
     assert sorted(left_s) == pytest.approx([time_s for time_s in times_s if time_s > at_s])
+    shares = [later.shared(index, count) for index in range(count)]
+    rows = [share.row(number) for share in shares for number in range(len(sends_s(share)))]
+    assert sorted(row for row in rows if row is not None) == list(range(len(times_s) - len(left_s), len(times_s)))
     assert msgpack.decode(msgpack.encode(pacer), type=Pacer).times_s == pacer.times_s
-    assert not pacer.replaced(LoadPlan(stages=(), base=LoadPoint(concurrency=1)), at_s).times_s
+    drawn = pacer.replaced(LoadPlan(stages=(), base=LoadPoint(concurrency=1)), at_s)
+    assert (len(drawn.times_s), drawn.row(0)) == (0, None)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, RequestShape
@@ -199,12 +200,13 @@ class FakeEngine:
 
 class FakePrompts:
     def __init__(self, world: World) -> None:
-        self.arrivals_s = world.arrivals_s
+        self.arrivals_s = np.array(world.arrivals_s) if world.arrivals_s else None
+        self.recorded = None
         self.notes: tuple[str, ...] = ()
         self.sizes: Any = None
         self.drawn = True
 
-    def next(self, point: LoadPoint) -> Prompt:
+    def next(self, point: LoadPoint, row: int | None = None) -> Prompt:
         return Prompt("word " * point.prompt_tokens, point.prompt_tokens, point.output_tokens, "tiktoken")
 
     def closes(self, tokens: int) -> bool:

@@ -16,10 +16,14 @@ from llmtop.domain.profile import Workload
 from llmtop.errors import FileError, UsageError
 from llmtop.traffic import rows
 from llmtop.traffic.read import parse as read_trace
-from llmtop.workload import conversations, traces
+from llmtop.traffic.read import read
+from llmtop.traffic.table import Traffic
+from llmtop.workload import conversations
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.tokens import count_tokens
 
+Request = tuple[float, int, int]
+"""Arrival, and tokens of prompt and answer."""
 POINT = LoadPoint(concurrency=1, prompt_tokens=192, output_tokens=64)
 
 SHAREGPT = """[
@@ -51,8 +55,13 @@ def workload(folder: Path, source: str, text: str, name: str = "file.jsonl") -> 
     return Workload(source=source, file=str(path))
 
 
-def parse_trace(path: object, text: str) -> list[traces.TraceRow]:
-    return traces.rows_of(path, read_trace(path, text.encode("utf-8", "surrogatepass")))
+def parse_trace(path: object, text: str) -> list[Request]:
+    return requests_of(read_trace(path, text.encode("utf-8", "surrogatepass")))
+
+
+def requests_of(traffic: Traffic) -> list[Request]:
+    columns = (traffic.start_s, traffic.prompt, traffic.output)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def test_sharegpt_gives_first_turns_filtered_as_vllm_does(tmp_path: Path) -> None:
@@ -89,7 +98,7 @@ def test_a_second_lap_begins_with_words_that_no_cache_has_seen(tmp_path: Path) -
 def test_mooncake_rows_that_share_hash_ids_share_text(tmp_path: Path) -> None:
     source = PromptSource(workload(tmp_path, "trace", MOONCAKE))
     first, second, again = (source.next(POINT) for _ in range(3))
-    assert source.arrivals_s == (0.0, 2.5)
+    assert source.arrivals_s == pytest.approx([0.0, 2.5])
     assert [first.tokens, second.tokens] == count_tokens([first.text, second.text]) == [700, 1300]
     assert (first.output_tokens, second.output_tokens) == (52, 26)
     one, two, lap = first.text.split(), second.text.split(), again.text.split()
@@ -101,10 +110,10 @@ def test_mooncake_rows_that_share_hash_ids_share_text(tmp_path: Path) -> None:
 def test_azure_and_plain_csv(tmp_path: Path) -> None:
     source = PromptSource(workload(tmp_path, "trace", AZURE, "azure.csv"))
     first, second = source.next(POINT), source.next(POINT)
-    assert source.arrivals_s == pytest.approx((0.0, 4.314579))
+    assert source.arrivals_s == pytest.approx([0.0, 4.314579])
     assert (first.tokens, first.output_tokens, second.tokens, second.output_tokens) == (374, 44, 396, 109)
     plain = "arrival_s,input_tokens,output_tokens\n2.0,50,0\n1.5,60,7\n"
-    assert parse_trace("x", plain) == [traces.TraceRow(0.0, 60, 7), traces.TraceRow(0.5, 50, 1)]
+    assert parse_trace("x", plain) == [(0.0, 60, 7), (0.5, 50, 1)]
 
 
 def test_rows_that_do_not_fit_the_model_are_left_out(tmp_path: Path) -> None:
@@ -113,19 +122,6 @@ def test_rows_that_do_not_fit_the_model_are_left_out(tmp_path: Path) -> None:
         PromptSource(workload(tmp_path, "trace", MOONCAKE), max_model_len=100)
     with pytest.raises(FileError, match="no prompt fits into the 5 tokens"):
         PromptSource(workload(tmp_path, "jsonl", JSONL), max_model_len=5)
-
-
-@given(st.lists(st.floats(0, 500), min_size=1, max_size=50), st.floats(0.5, 4))
-def test_a_trace_as_a_rate_over_time_sends_as_many_requests(arrivals: list[float], times: float) -> None:
-    shape = traces.arrivals_replay(sorted(arrivals), window_s=10, times=times)
-    starts_s = [at_s for at_s, _ in shape.points]
-    assert starts_s[0] == 0
-    assert starts_s == sorted(set(starts_s))
-    assert len(starts_s) <= 2 * len(arrivals) + 1
-    ends_s = [*starts_s[1:], starts_s[-1] + 10 / times]
-    sent = sum((point.rate_rps or 0) * (end - at) for (at, point), end in zip(shape.points, ends_s, strict=True))
-    assert sent == pytest.approx(len(arrivals))
-    assert traces.arrivals_replay(()).points == ()
 
 
 AT_TIME, AT_INPUT = "line 1, timestamp", "line 1, input_length"
@@ -176,7 +172,6 @@ FAULTS: list[tuple[Callable[[object, str], object], str, str | None, str]] = [
     (parse_trace, "arrival_s,input_tokens,output_tokens\n1,1_0,3", "line 2, column input_tokens", "1_0"),
     (parse_trace, "arrival_s,input_tokens,output_tokens\n1,2", "line 2, column output_tokens", "''"),
     (parse_trace, "arrival_s,input_tokens,output_tokens\n1,2,9" + "9" * 5000, OUTPUT_AT, "whole number"),
-    (parse_trace, "arrival_s,input_tokens,output_tokens\n0,2,3\n9e6,2,3", None, "104 days apart"),
     (parse_trace, '"' + "x" * 200_000, "line 1", "field larger than field limit"),
     (conversations.parse_jsonl, '{"a": ' + "[" * 100_000, "line 1", "nested too deep"),
     (parse_trace, '{"timestamp": 1e308, "input_length": 1, "output_length": 1}', AT_TIME, "from 0 to"),
@@ -219,16 +214,16 @@ def test_garbage_is_a_file_error_and_nothing_else(text: str) -> None:
 def test_comments_in_a_table_are_passed_over_and_counted_as_lines(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text("# mine\narrival_s,input_tokens,output_tokens\n1,10,2\n# more\n3,20,4\n")
-    assert [(row.arrival_s, row.prompt_tokens) for row in traces.read_rows(path)[0]] == [(0.0, 10), (2.0, 20)]
+    assert requests_of(read(path)) == [(0.0, 10, 2), (2.0, 20, 4)]
     path.write_text("# mine\narrival_s,input_tokens,output_tokens\n\n# more\n3,x,4\n")
     with pytest.raises(FileError, match="line 5"):
-        traces.read_rows(path)
+        read(path)
 
 
 def test_a_compressed_file_is_read_and_a_bomb_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "list.csv.gz"
     path.write_bytes(gzip.compress(b"\xef\xbb\xbfArrival_S, INPUT_TOKENS ,output_tokens,more\r\n1,10,2,x\r\n"))
-    assert traces.read_rows(path) == ([traces.TraceRow(0.0, 10, 2)], ())
+    assert requests_of(read(path)) == [(0.0, 10, 2)]
     path.write_bytes(gzip.compress(JSONL.encode()))
     assert rows.text_of(path) == JSONL
     monkeypatch.setattr(rows, "MOST_BYTES", 10_000)
@@ -238,19 +233,6 @@ def test_a_compressed_file_is_read_and_a_bomb_is_not(tmp_path: Path, monkeypatch
     path.write_bytes(rows.GZIP + b"none")
     with pytest.raises(FileError, match="cannot be unpacked"):
         rows.text_of(path)
-
-
-def test_a_trace_of_endless_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traces, "MOST_REQUESTS", 2)
-    for text in (AZURE + AZURE[40:], MOONCAKE * 2):
-        with pytest.raises(FileError, match="more than 2 requests: cut it"):
-            traces.read_trace(workload(tmp_path, "trace", text))
-
-
-def test_a_trace_costs_as_much_as_it_has_rows_whatever_time_it_spans() -> None:
-    spanning = "arrival_s,input_tokens,output_tokens\n0,1,1\n2600000,1,1\n"
-    arrivals = [row.arrival_s for row in parse_trace("x", spanning)]
-    assert len(traces.arrivals_replay(arrivals, window_s=1.0).points) == 3
 
 
 TALK = '{"conversations": [{"from": "human", "value": "Tell me."}, {"from": "gpt", "value": "It is so."}]}'
