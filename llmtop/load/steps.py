@@ -13,26 +13,20 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Coroutine, Generator
-from time import perf_counter_ns
+from pathlib import Path
 from typing import Any, Protocol
 
-from llmtop.workload.userfile import is_own, place
+from llmtop.workload.userfile import EndlessStep, is_own, place
 
 HELD_NS = 5_000_000
 """Of one step: longer, and tokens that came meanwhile were read so late that it shows in the lag of the client."""
-LOOK_S = 0.0025
-"""How often the thread looks: half of what is to be seen."""
-LATE_S = 0.02
-"""A look that comes so much too late says that this process did not run, whatever was held meanwhile."""
+LOOK_S = 0.00125
+"""How often the thread looks: often enough to find whoever is at it for half of what is told."""
 HANGS_NS = 10_000_000_000
-"""A step that takes so long is one that does not end: nothing is sent, read or stopped meanwhile."""
-
-
-class Hangs(BaseException):
-    """A step took `HANGS_NS`: raised in it."""
-
-    def __str__(self) -> str:
-        return f"has held the loop for {HANGS_NS / 1e9:g} s without awaiting anything"
+"""A step that takes so long is taken for one that does not end, and `EndlessStep` is raised in it."""
+AGAIN_S = 1.0
+"""Until it is raised again: C code hears of it at its end."""
+_PACKAGE = str(Path(__file__).parents[1]) + "/"
 
 
 class Visiting(Protocol):
@@ -60,16 +54,16 @@ class Steps:
         """When what the step that runs does next could have been done, had nothing been late."""
         self._began_ns = 0
         self._number = 0
-        self._seen: tuple[int, str] | None = None
-        """(number, place) of a step that takes long."""
-        self._loop_thread = threading.get_ident()
+        self._seen: tuple[int, str, int] | None = None
+        """(number, place, `_waited_ns`) of a step that takes long; no place: it is at something of ours."""
+        self._loop_thread, self._loop_task = threading.get_ident(), threading.get_native_id()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """To be called on the loop's thread."""
         if self._thread is None:
-            self._loop_thread = threading.get_ident()
+            self._loop_thread, self._loop_task = threading.get_ident(), threading.get_native_id()
             self._thread = threading.Thread(target=self._look_on, name="steps", daemon=True)
             self._thread.start()
 
@@ -116,8 +110,12 @@ class Steps:
     def _end(self) -> None:
         self.visiting = None
         took_ns = self._now() - self._began_ns
-        if took_ns >= HELD_NS and self._seen is not None and self._seen[0] == self._number:
-            self._held(took_ns, self._seen[1])
+        if took_ns < HELD_NS or self._seen is None or self._seen[0] != self._number:
+            return
+        _, place, waited_ns = self._seen
+        took_ns -= self._waited_ns() - waited_ns
+        if place and took_ns >= HELD_NS:
+            self._held(took_ns, place)
 
     def _give_up(self, code: Coroutine[Any, Any, Any]) -> None:
         try:
@@ -126,26 +124,32 @@ class Steps:
             return  # it does not heed that either; whatever it still waits for is nobody's
 
     def _look_on(self) -> None:
-        looked_ns, number, since_ns = perf_counter_ns(), 0, 0
         while not self._ended.wait(LOOK_S):
-            now = perf_counter_ns()
-            late = now - looked_ns > (LOOK_S + LATE_S) * 1e9
-            looked_ns = now
-            if self.visiting is None or number != self._number:
-                number, since_ns = self._number, now
+            number, age_ns = self._number, self._now() - self._began_ns
+            if self.visiting is None or age_ns < HELD_NS // 2 or number != self._number:
                 continue
-            if late:
-                continue
-            if now - since_ns >= HELD_NS // 2 and (self._seen is None or self._seen[0] != number):
+            if self._seen is None or self._seen[0] != number:
                 self._see(number)
-            if now - since_ns >= HANGS_NS and self.visiting is not None and number == self._number:
-                since_ns = now
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._loop_thread), ctypes.py_object(Hangs))
+            if age_ns >= HANGS_NS and number == self._number and self.visiting is not None:
+                thread, raised = ctypes.c_ulong(self._loop_thread), ctypes.py_object(EndlessStep)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, raised)
+                self._ended.wait(AGAIN_S)
+
+    def _waited_ns(self) -> int:
+        """How long the loop's thread was ready to run, and did not: that is the machine's doing, and nobody's who held
+        the loop. 0 where the system does not tell."""
+        try:
+            told = Path(f"/proc/self/task/{self._loop_task}/schedstat").read_bytes().split()
+            return int(told[1])
+        except (OSError, ValueError, IndexError):
+            return 0
 
     def _see(self, number: int) -> None:
-        """Note the innermost line of the user's own that the loop is at."""
-        frame = sys._current_frames().get(self._loop_thread)
-        while frame is not None and not is_own(frame.f_code.co_filename, self._folder):
+        """Note the innermost line of the user's own that the loop is at, unless it is at one of ours by way of it."""
+        frame, where = sys._current_frames().get(self._loop_thread), ""
+        while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
+            if is_own(frame.f_code.co_filename, self._folder):
+                where = place(frame)
+                break
             frame = frame.f_back
-        if frame is not None and number == self._number:
-            self._seen = number, place(frame)
+        self._seen = number, where, self._waited_ns()

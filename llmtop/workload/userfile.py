@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from llmtop.domain.plain import LONG, plain
-from llmtop.errors import FileError, UsersError
+from llmtop.errors import FileError, LlmtopError, UsersError
 from llmtop.inputs import expanded, text_of
 
 MOST_BYTES = 1 << 20
@@ -29,6 +29,13 @@ _INSTALLED = ("site-packages", "dist-packages")
 """Folders of what others wrote, also where they lie below that of the file."""
 
 Run = Callable[[Any], Awaitable[object]]
+
+
+class EndlessStep(BaseException):
+    """Raised in users' code that goes on and on without awaiting anything. No `except Exception` catches it."""
+
+    def __str__(self) -> str:
+        return "does not end and awaits nothing, so that nothing can be sent, read or stopped meanwhile"
 
 
 class UserFile(Struct, frozen=True):
@@ -171,6 +178,8 @@ def _check_call(path: Path, run: Run) -> None:
 
 
 def _in_words(error: BaseException) -> str:
+    if isinstance(error, LlmtopError | EndlessStep):
+        return plain(str(error), LONG)
     try:
         said = str(error)
     except Exception:
