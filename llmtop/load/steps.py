@@ -26,6 +26,8 @@ HANGS_NS = 10_000_000_000
 """A step that takes so long is taken for one that does not end, and `EndlessStep` is raised in it."""
 AGAIN_S = 1.0
 """Until it is raised again: C code hears of it at its end."""
+_UNHEEDING: list[object] = []
+"""Code that goes on whatever it is told: the interpreter would complain of it where it is let go."""
 _PACKAGE = str(Path(__file__).parents[1]) + "/"
 
 
@@ -118,10 +120,13 @@ class Steps:
             self._held(took_ns, place)
 
     def _give_up(self, code: Coroutine[Any, Any, Any]) -> None:
+        inner: list[object] = [code]
+        while (awaited := getattr(inner[-1], "cr_await", None)) is not None:
+            inner.append(awaited)
         try:
             code.close()
         except BaseException:
-            return  # it does not heed that either; whatever it still waits for is nobody's
+            _UNHEEDING.extend(inner)
 
     def _look_on(self) -> None:
         while not self._ended.wait(LOOK_S):

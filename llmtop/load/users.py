@@ -365,7 +365,7 @@ class Users:
             if self._leaves(talk_ended=True):
                 self._users.pop(task, None)
                 return
-            pause_s = max(pause_s, self.point.think_time_s, (visitor.until_ns - self._now()) / 1e9)
+            pause_s = max(pause_s, self.point.think_time_s) + max(0, visitor.until_ns - self._now()) / 1e9
             if pause_s > 0:
                 due_ns = await self._rest(task, pause_s)
 

@@ -403,6 +403,7 @@ class Party:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._loop.set_task_factory(self._make_task)
+            self._loop.set_exception_handler(_complain)
             self._steps.start()
 
     def _make_task(
@@ -421,6 +422,7 @@ class Party:
         if len(visitor.tasks) >= MOST_TASKS:
             visitor.tasks = {task for task in visitor.tasks if not task.done() or _unheard(task)}
         visitor.tasks.add(task)
+        task.add_done_callback(lambda _: code.close())  # it may have been cancelled before its first step
         return task
 
     async def _aside(self, code: Coroutine[Any, Any, Any], visitor: Visitor) -> Any:
@@ -474,6 +476,12 @@ class Party:
             text = f"{where} held the loop for {took_ns / 1e6:.0f} ms: nothing was sent or read meanwhile"
             text = f"{text}; use await asyncio.to_thread(...)"
             self.host.events.append(Event(now / 1e9, "client", text, "warning"))
+
+
+def _complain(loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
+    """As the loop does, but for what is left of visits that were cancelled."""
+    if not isinstance(told.get("exception"), asyncio.CancelledError):
+        loop.default_exception_handler(told)
 
 
 def _unheard(task: asyncio.Task[Any]) -> bool:

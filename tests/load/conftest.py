@@ -18,6 +18,7 @@ from llmtop.load.health import HealthProbe
 from llmtop.load.here import Here
 from llmtop.load.pacer import Pacer
 from llmtop.load.setup import Setup
+from llmtop.load.visits import Visits
 from llmtop.workload.prompts import Prompt
 from llmtop.workload.script import OneShot, Script
 
@@ -82,6 +83,7 @@ class FakeClient:
     """Answers the n-th request as `answers(n)` says. None: never."""
 
     stamp_source = "kernel"
+    apis = ("chat", "completions")
 
     def __init__(self, clock: Callable[[], int], answers: Callable[[int], Answer | None]) -> None:
         self.clock, self.answers = clock, answers
@@ -90,6 +92,8 @@ class FakeClient:
         self.peak = 0
         self.starts_s: list[float] = []
         self.asked: list[int] = []
+        self.said: list[object] = []
+        self.carried: list[dict[str, object]] = []
         self.opened: list[int] = []
         self.opening_s = 0.0
         self.lag = LagSample(1000, 0, 0.1, 0.3, 0.5)
@@ -106,6 +110,8 @@ class FakeClient:
         self.started += 1
         self.starts_s.append(self.clock() / 1e9)
         self.asked.append(output_tokens)
+        self.said.append(prompt)
+        self.carried.append(carried)
         self.running += 1
         self.peak = max(self.peak, self.running)
         try:
@@ -113,6 +119,8 @@ class FakeClient:
             if answer is None:
                 await asyncio.Event().wait()
             await self._answer(answer, output_tokens, trace, sink)
+            if carried.get("words") is not None and trace.outcome is Outcome.OK:
+                carried["words"].pieces.append(f"answer {self.started}")
         except asyncio.CancelledError:
             trace.outcome = Outcome.CANCELLED
             raise
@@ -154,6 +162,7 @@ class Lab:
         self.prompts = Prompts()
         self.script: Script | None = None
         """None: one prompt after the other."""
+        self.visits: Visits | None = None
 
     def engine(
         self,
@@ -170,6 +179,7 @@ class Lab:
         setup = Setup(
             client=self.client,
             script=self.script or OneShot(self.prompts),
+            visits=self.visits,
             caps=caps,
             origin_ns=0,
             seed=seed,
