@@ -85,17 +85,18 @@ class Document:
         """Of a list, of a list in an object, of objects one after the other, or of lines whose first cannot be read."""
         path, text = self._columns.path, _joined(self._columns.path, self._rows)
         if text.lstrip()[:1] == "[":
-            return (raw for _, raw in listed(path, text, NO_JSON))
+            return (raw for _, raw in listed(path, text, NO_JSON, self._columns.sieve))
         try:
             keys = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            if parts := parts_of_json(f"[{text}]"):
+            parts, left = parts_of_json(text)
+            if parts and not left:
                 return iter(parts)
             self._columns.unit = "line"
             return (line for line in text.split("\n"))
         for key in LISTS:
             if key in keys and bytes(keys[key])[:1] == b"[":
-                return (raw for _, raw in listed(path, bytes(keys[key]).decode(), NO_JSON))
+                return (raw for _, raw in listed(path, bytes(keys[key]).decode(), NO_JSON, self._columns.sieve))
         return iter((text,))
 
 

@@ -20,13 +20,30 @@ from llmtop.inputs import bytes_of, expanded
 MOST_BYTES = 1_000_000_000
 """Of a file, unpacked: all of ShareGPT is two thirds of it."""
 GZIP = b"\x1f\x8b"
+TO_JSONL = (
+    "write it as JSON first: python -c \"import pandas; pandas.{read}('IN').to_json('OUT.jsonl', 'records', lines=1)\""
+)
 MOST_STRAY = 100
 """Characters for each byte that is no UTF-8: with more such bytes it is no text, or that of another encoding."""
 MOST_REASONS = 4
 """That are told of; the rest is counted as other."""
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+LISTS = ("data", "rows", "requests", "prompts", "conversations", "examples", "items", "samples", "instances", "train")
+"""Under which a file that is one JSON object has its rows, as `{"data": [...]}`."""
+_MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_FOREIGN = (
+    (b"PK\x03\x04", "a ZIP archive: unpack it, and name a file of it"),
+    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard: zstd -d unpacks it"),
+    (b"BZh", "compressed by bzip2: bunzip2 unpacks it"),
+    (b"\xfd7zXZ", "compressed by xz: unxz unpacks it"),
+    (b"PAR1", f"Parquet: {TO_JSONL.format(read='read_parquet')}"),
+    (b"ARROW1", f"Arrow: {TO_JSONL.format(read='read_feather')}"),
+    (b"version https://git-lfs", "a pointer of Git LFS, not the file: git lfs pull fetches it"),
+)
+"""How files begin that hold no text of rows, and what to do."""
+_COMMENTS = ("#", "//")
 _STRAY = re.compile("[\udc80-\udcff]")
-_BETWEEN = re.compile(r"[ \t\r\n]*")
+_BETWEEN = re.compile(r"[ \t\r\n,]*")
+_NAN = re.compile(r"\bNaN\b|\bInfinity\b")
 _HALVES = ("surrogate", "hex escape")
 """In what msgspec says of half a surrogate pair."""
 _Row = TypeVar("_Row")
@@ -99,7 +116,7 @@ def path_of_workload(workload: Workload) -> Path:
 
 
 def text_of(path: Path) -> str:
-    """Of a file, unpacked where it is compressed by gzip; UTF-8 or UTF-16, any mark at its head left out.
+    """Of a file, unpacked where it is compressed by gzip; UTF-8, UTF-16 or UTF-32, any mark at its head left out.
 
     A byte that is no UTF-8 stands as half a character, so that the row that has it is left out.
 
@@ -107,15 +124,12 @@ def text_of(path: Path) -> str:
     """
     data = bytes_of(path, MOST_BYTES)
     if data[:2] == GZIP:
-        unpacking = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        try:
-            data = unpacking.decompress(data, MOST_BYTES)
-        except zlib.error as error:
-            raise FileError(path, f"cannot be unpacked: {error}") from None
-        if not unpacking.eof:
-            raise FileError(path, f"is cut off, or larger than {MOST_BYTES / 1e6:,.0f} MB when unpacked")
+        data = _unpacked(path, data)
+    for mark, what in _FOREIGN:
+        if data.startswith(mark):
+            raise FileError(path, f"is {what}")
     try:
-        return data.decode("utf-16" if data[:2] in _UTF16 else "utf-8-sig")
+        return data.decode(_encoding(data)).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         text = data.decode("utf-8-sig", "surrogateescape")
         if b"\0" in data or MOST_STRAY * len(_STRAY.findall(text)) > len(text):
@@ -123,20 +137,66 @@ def text_of(path: Path) -> str:
         return text
 
 
+def _unpacked(path: Path, data: bytes) -> bytes:
+    """Of all members: `cat a.gz b.gz` has two, and so have the files of some loggers."""
+    parts: list[bytes] = []
+    room = MOST_BYTES
+    while data[:2] == GZIP:
+        unpacking = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            parts.append(unpacking.decompress(data, max(1, room)))
+        except zlib.error as error:
+            raise FileError(path, f"cannot be unpacked: {error}") from None
+        room -= len(parts[-1])
+        if not unpacking.eof or room < 0:
+            raise FileError(path, f"is cut off, or larger than {MOST_BYTES / 1e6:,.0f} MB when unpacked")
+        data = unpacking.unused_data
+    return b"".join(parts)
+
+
+def _encoding(data: bytes) -> str:
+    """By its mark, or, as JSON and CSV begin with an ASCII character, by where the first has its zero."""
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            return name
+    first = data[:2]
+    if len(first) == 2 and 0 in first and any(first):
+        return "utf-16-be" if first[0] == 0 else "utf-16-le"
+    return "utf-8-sig"
+
+
 def json_rows(path: object, text: str, kind: type[_Row], hint: str, sieve: Sieve) -> Iterator[tuple[str, _Row]]:
-    """Where each row stands and what it is: of a JSON list, or of a JSON object a line.
+    """Where each row stands and what it is: of a JSON list, of one inside of a JSON object (`LISTS`), or of JSON values
+    one after the other, as a rule one a line. Lines that begin with # or // are no rows.
 
     Rows that are not of `kind` are left out. Raises FileError for a list that is no JSON.
     """
     decoder = msgspec.json.Decoder(kind)
-    for where, raw in listed(path, text, hint) if text.lstrip("\ufeff \t\r\n")[:1] == "[" else _lines(text):
+    for where, raw in _raw_rows(path, text, hint, sieve):
         try:
-            yield where, decoder.decode(raw)
+            try:
+                row = decoder.decode(raw)
+            except msgspec.DecodeError as error:
+                row = _with_nan(raw, kind, error)
+            yield where, row
         except (msgspec.DecodeError, UnicodeError) as error:
             said = plain(str(error)).rstrip(".")
             sieve.leave_out(Odd(why_odd(error), FileError(path, f"{said}; {hint}", where)))
         except RecursionError:
             sieve.leave_out(Odd("nested too deep", FileError(path, f"is nested too deep; {hint}", where)))
+
+
+def _with_nan(raw: msgspec.Raw | str, kind: type[_Row], error: msgspec.DecodeError) -> _Row:
+    """As Python writes JSON: a NaN or an Infinity in it is no value. Raises `error` where it is another fault."""
+    text = raw if isinstance(raw, str) else bytes(raw).decode()
+    if isinstance(error, msgspec.ValidationError) or not _NAN.search(text):
+        raise error
+    try:
+        value = json.loads(text, parse_constant=lambda _: None)
+        json.dumps(value, ensure_ascii=False).encode()
+        return msgspec.convert(value, kind)
+    except json.JSONDecodeError:
+        raise error from None
 
 
 def why_odd(error: Exception) -> str:
@@ -150,45 +210,98 @@ def why_odd(error: Exception) -> str:
     return "that are no JSON"
 
 
-def _lines(text: str) -> Iterator[tuple[str, msgspec.Raw | str]]:
-    for number, line in enumerate(text.lstrip("\ufeff").replace("\r\n", "\n").split("\n"), 1):
-        if line.strip():
-            yield f"line {number}", line
+def _raw_rows(path: object, text: str, hint: str, sieve: Sieve) -> Iterator[tuple[str, msgspec.Raw | str]]:
+    text = text.lstrip("\ufeff")
+    start = _BETWEEN.match(text).end()  # type: ignore[union-attr]
+    begins = text[start : start + 1]
+    if begins == "[":
+        return listed(path, text, hint, sieve)
+    if begins == "{" and (inner := _wrapped(text)) is not None:
+        return iter(inner)
+    return _lines(text)
 
 
-def listed(path: object, text: str, hint: str) -> Iterator[tuple[str, msgspec.Raw | str]]:
-    """The elements of a JSON list and where each stands. Raises FileError: it is no JSON."""
+def _wrapped(text: str) -> list[tuple[str, msgspec.Raw | str]] | None:
+    """The rows of a file that is one JSON object; None: it is none, or is itself a row."""
     try:
-        entries: Sequence[msgspec.Raw | str] = msgspec.json.decode(text.lstrip("\ufeff"), type=list[msgspec.Raw])
+        whole = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return _values(text)
+    for name in LISTS:
+        if bytes(whole.get(name, b"")).lstrip()[:1] == b"[":
+            rows = msgspec.json.decode(whole[name], type=list[msgspec.Raw])
+            if name != "conversations" or any(_is_conversation(bytes(row)) for row in rows):
+                return [(f"{name}[{number}]", row) for number, row in enumerate(rows, 1)]
+    return [("entry 1", text)] if "\n" in text.strip() else None
+
+
+def _is_conversation(row: bytes) -> bool:
+    """And not a turn of one."""
+    return row.lstrip()[:1] == b"[" or b'"conversations"' in row or b'"messages"' in row
+
+
+def _values(text: str) -> list[tuple[str, msgspec.Raw | str]] | None:
+    """Of JSON values that are spread over lines; None: there is one a line, or no JSON."""
+    first = text.lstrip().partition("\n")[0]
+    try:
+        msgspec.json.decode(first)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        parts, left = parts_of_json(text)
+        return [(f"entry {number}", part) for number, part in enumerate(parts, 1)] if parts and not left else None
+    return None
+
+
+def _lines(text: str) -> Iterator[tuple[str, msgspec.Raw | str]]:
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
+        row = line.strip("\x1e \t")  # RFC 7464 begins each row with a record separator
+        if row and not row.startswith(_COMMENTS):
+            yield f"line {number}", row
+
+
+def listed(path: object, text: str, hint: str, sieve: Sieve) -> Iterator[tuple[str, msgspec.Raw | str]]:
+    """The elements of a JSON list and where each stands; what is behind a fault of the list itself is left out.
+
+    Lists one a line are each an element. Raises FileError: it is no JSON.
+    """
+    try:
+        entries: Sequence[msgspec.Raw | str] = msgspec.json.decode(text, type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeError) as error:
-        half = isinstance(error, UnicodeError) or any(word in str(error) for word in _HALVES)
-        if half and (parts := parts_of_json(text)):
-            yield from ((f"entry {number}", part) for number, part in enumerate(parts, 1))
+        said = plain(str(error)).rstrip(".")
+        if "trailing characters" in said and _one_a_line(text):
+            yield from _lines(text)
             return
-        raise FileError(path, f"{plain(str(error)).rstrip('.')}; {hint}") from None
+        entries, left = parts_of_json(text, text.index("[") + 1)
+        if not entries:
+            raise FileError(path, f"{said}; {hint}") from None
+        if left:
+            what = "cut off in the middle" if "truncated" in said else "that are no JSON, and all behind it"
+            sieve.leave_out(Odd(what, FileError(path, f"{said}; {hint}")))
     except RecursionError:
         raise FileError(path, f"is nested too deep; {hint}") from None
     for number, raw in enumerate(entries, 1):
         yield f"entry {number}", raw
 
 
-def parts_of_json(text: str) -> list[str]:
-    """The elements of a JSON list that holds halves of characters, as they are written; none: it is no JSON.
+def _one_a_line(text: str) -> bool:
+    try:
+        msgspec.json.decode(text.lstrip().partition("\n")[0])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return True
 
-    Commas between them may be missing.
-    """
+
+def parts_of_json(text: str, at: int = 0) -> tuple[list[str], bool]:
+    """The JSON values from `at` on, with or without commas between them, as they are written, until a list's end; and
+    whether something is left behind that is none. Takes halves of characters, NaN and a comma too many."""
     scan = json.JSONDecoder(parse_int=float)
     parts: list[str] = []
-    at = text.index("[") + 1
     try:
         while True:
-            start = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]
-            if text[start : start + 1] == "]":
-                return [] if text[start + 1 :].strip() else parts
+            at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]
+            if text[at : at + 1] in ("", "]"):
+                return parts, bool(text[at + 1 :].strip())
+            start = at
             _, at = scan.raw_decode(text, start)
             parts.append(text[start:at])
-            at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]
-            if text[at : at + 1] == ",":
-                at += 1
     except (ValueError, RecursionError):
-        return []
+        return parts, True

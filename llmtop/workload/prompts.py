@@ -12,7 +12,8 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.errors import UsageError
 from llmtop.workload.calibration import Calibration
-from llmtop.workload.conversations import Conversation, Message, read_conversations
+from llmtop.workload.conversations import read_conversations
+from llmtop.workload.entries import Conversation, Message
 from llmtop.workload.lengths import Pairs, draw
 from llmtop.workload.sizing import Sizes
 from llmtop.workload.words import CLOSING, CLOSING_WORDS, HEAD_WORDS, WordTable

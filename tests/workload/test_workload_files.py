@@ -244,7 +244,7 @@ EMPTY, NO_QUESTION = "with a turn that is empty or no text", "that do not begin 
 ODD_ROWS: list[tuple[Callable[..., Sequence[object]], str, str]] = [
     (conversations.parse_sharegpt, f"[{TALK}, {HALF}]", "with half a character (a lone surrogate)"),
     (conversations.parse_sharegpt, f"{TALK}\r\n{HALF}\r\n", "with half a character (a lone surrogate)"),
-    (conversations.parse_sharegpt, f"[{TALK}, null]", "with a field that is missing or of another type"),
+    (conversations.parse_sharegpt, f"[{TALK}, null]", "without conversations"),
     (
         conversations.parse_sharegpt,
         f"[{TALK}, {NULL_TALK}]",
