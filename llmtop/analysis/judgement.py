@@ -331,20 +331,20 @@ def _pooled(run: _Run) -> _Answer:
 def _each_load(run: _Run, whole: _Answer) -> _Answer:
     """Each load that the plan holds keeps the SLO, and so do all requests together."""
     several = len({load.key[1:3] for load in run.loads}) > 1
-    by_answer: dict[bool | None, list[tuple[LoadPoint, _Run, SloVerdict]]] = {False: [], None: [], True: []}
+    by_answer: dict[bool | None, list[tuple[answers.Load, _Run, SloVerdict]]] = {False: [], None: [], True: []}
     for load in run.loads:
         there = run.of(load)
         verdict = judge_slo(there.everything, run.slo)
-        by_answer[verdict.ok].append((load.point, there, verdict))
+        by_answer[verdict.ok].append((answers.Load(load.point, load.low, load.top), there, verdict))
     ok = False if by_answer[False] else None if by_answer[None] else True
     if ok and not whole.ok:
         return whole
-    names = {answer: answers.loads([point for point, _, _ in of], several) for answer, of in by_answer.items()}
+    names = {answer: answers.loads([load for load, _, _ in of], several) for answer, of in by_answer.items()}
     decided = by_answer[ok]
     if ok:
         decided = [max(decided, key=lambda each: _strain(each[2]))]
     reasons = [
-        answers.at_load(point, several, there.reasons(verdict)) for point, there, verdict in decided if verdict.targets
+        answers.at_load(load, several, there.reasons(verdict)) for load, there, verdict in decided if verdict.targets
     ]
     text = answers.each_kept(names[False], names[None], names[True])
     return _Answer(decided[0][2], ok, text, tuple(reasons))

@@ -14,7 +14,7 @@ import numpy as np
 from llmtop.analysis.fits import Array
 from llmtop.analysis.segments import asked_for
 from llmtop.analysis.sessions import Mask
-from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Replay, Shape, Steps
+from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Replay, Sine, Steps
 from llmtop.domain.run import LoadChange
 
 BORDER_S = 0.3
@@ -27,8 +27,9 @@ class Part:
 
     point: LoadPoint
     """The last of them."""
+    low: float = np.inf
     top: float = 0.0
-    """The highest of them."""
+    """The lowest and the highest of them."""
     spans: list[tuple[float, float]] = field(default_factory=list)
     """From the first instant on, to before the second; what follows at once is another's."""
 
@@ -62,14 +63,18 @@ def configurations(changes: Sequence[LoadChange], plan: LoadPlan) -> tuple[Part,
 
 
 def held_loads(changes: Sequence[LoadChange], plan: LoadPlan) -> tuple[Part, ...]:
-    """One part for each load that stages of the plan hold; ramps, spikes, swings and replays hold none."""
+    """One part for each load that stages hold, and for each stage of steps or of a swing, whose loads belong together.
+
+    Ramps, spikes and replays are none: they go through loads.
+    """
 
     def key(change: LoadChange) -> Hashable:
-        point = change.point
-        levels = [level for stage in plan.stages if stage.name == change.stage for level in _levels(stage.shape)]
-        near = 0.5 if point.axis == "concurrency" else 1e-6 * point.value  # users are whole
-        held = change.reason == "stage" and any(abs(level - point.value) <= near for level in levels)
-        return (asked_for(point), point.value) if held else None
+        shapes = [stage.shape for stage in plan.stages if stage.name == change.stage and change.reason == "stage"]
+        if any(isinstance(shape, Hold) and _holds(shape, change.point) for shape in shapes):
+            return asked_for(change.point), change.point.value
+        if any(isinstance(shape, Steps | Sine) for shape in shapes):
+            return asked_for(change.point), change.stage
+        return None
 
     return _grouped(changes, key)
 
@@ -83,7 +88,8 @@ def _grouped(changes: Sequence[LoadChange], key: Callable[[LoadChange], Hashable
         if own is None:
             continue
         part = parts.setdefault(own, Part(change.point))
-        part.point, part.top = change.point, max(part.top, change.point.value)
+        part.point = change.point
+        part.low, part.top = min(part.low, change.point.value), max(part.top, change.point.value)
         if part.spans and part.spans[-1][1] == change.t_s:
             part.spans[-1] = (part.spans[-1][0], stop_s)
         else:
@@ -91,11 +97,5 @@ def _grouped(changes: Sequence[LoadChange], key: Callable[[LoadChange], Hashable
     return tuple(parts.values())
 
 
-def _levels(shape: Shape) -> tuple[float, ...]:
-    match shape:
-        case Hold(concurrency, rate_rps):
-            load = concurrency if rate_rps is None else rate_rps
-            return () if load is None else (load,)
-        case Steps(levels):
-            return levels
-    return ()
+def _holds(shape: Hold, point: LoadPoint) -> bool:
+    return point.value == (shape.concurrency if point.axis == "concurrency" else shape.rate_rps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import Ending
@@ -40,15 +41,25 @@ def kept(what: str, ok: bool | None, plural: bool) -> str:
     return f"{what} {'do' if plural else 'does'} not keep the SLO"
 
 
-def loads(points: Sequence[LoadPoint], with_lengths: bool) -> str:
-    """`2, 4 and 5 requests/s and 8 concurrent users`; with lengths `8 concurrent users at 900/64 tokens`."""
-    together: dict[tuple[Axis, str], list[float]] = {}
-    for point in points:
-        together.setdefault((point.axis, lengths(point) if with_lengths else ""), []).append(point.value)
+class Load(NamedTuple):
+    """What a part of a plan held: one load, or those from `low` to `top`."""
+
+    point: LoadPoint
+    low: float
+    top: float
+
+
+def loads(held: Sequence[Load], with_lengths: bool) -> str:
+    """`2, 4 and 5 requests/s and 8 to 32 concurrent users`; with lengths `8 concurrent users at 900/64 tokens`."""
+    together: dict[tuple[Axis, str], list[Load]] = {}
+    for load in held:
+        together.setdefault((load.point.axis, lengths(load.point) if with_lengths else ""), []).append(load)
     texts = []
-    for (axis, tokens), values in together.items():
-        *others, last = sorted(values)
-        text = listed([*(TEXT.load(value, axis) for value in others), users(last, axis)])
+    for (axis, tokens), own in together.items():
+        *others, last = sorted(own, key=lambda load: load.top)
+        spans = ["" if load.low == load.top else f"{TEXT.load(load.low, axis)} to " for load in (*others, last)]
+        each = [f"{span}{TEXT.load(load.top, axis)}" for span, load in zip(spans, others, strict=False)]
+        text = listed([*each, f"{spans[-1]}{users(last.top, axis)}"])
         texts.append(f"{text} at {tokens}" if tokens else text)
     return listed(texts)
 
@@ -65,9 +76,9 @@ def each_kept(failed: str, unsure: str, held: str) -> str:
     return f"the SLO is kept at {held}"
 
 
-def at_load(point: LoadPoint, with_lengths: bool, reasons: Sequence[str]) -> str:
+def at_load(load: Load, with_lengths: bool, reasons: Sequence[str]) -> str:
     """`at 12 requests/s TTFT p95 2.85 s > 2 s and ...`"""
-    return f"at {loads([point], with_lengths)} {listed(reasons)}"
+    return f"at {loads([load], with_lengths)} {listed(reasons)}"
 
 
 def configurations(points: Sequence[LoadPoint]) -> list[str]:

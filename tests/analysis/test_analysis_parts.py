@@ -14,7 +14,7 @@ from virtual import meta_of
 from llmtop.analysis.assess import assess
 from llmtop.analysis.parts import BORDER_S, configurations, held_loads
 from llmtop.analysis.segments import segments_of
-from llmtop.domain.load import Axis, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Stage
+from llmtop.domain.load import Axis, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Stage, Steps
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import Ending, LoadChange
@@ -171,6 +171,15 @@ def test_a_ramp_holds_no_load_and_asks_for_its_configuration() -> None:
     (configured,) = configurations(changes, plan)
     assert held.spans == [(10.0, np.inf)]
     assert (configured.spans, configured.top) == ([(0.0, np.inf)], 8)
+
+
+def test_the_levels_of_one_stage_are_judged_together_as_a_smoke_test_has_few_requests_at_each() -> None:
+    plan = planned(("steps", Steps((4, 8))), ("stay", Hold(concurrency=8)))
+    four, eight = LoadPoint(concurrency=4), LoadPoint(concurrency=8)
+    changes = changes_of((0.0, four, "steps"), (5.0, eight, "steps"), (10.0, eight, "stay"))
+    steps, stay = held_loads(changes, plan)
+    assert (steps.low, steps.top, steps.spans) == (4, 8, [(0.0, 10.0)])
+    assert (stay.low, stay.top) == (8, 8)
 
 
 def test_what_repeats_a_hand_asks_only_of_where_it_ends() -> None:
