@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "llmtop"
 
 FLOORS = {
+    "llmtop.examples": 11,
     "llmtop.cli": 10,
     "llmtop.tui": 9,
     "llmtop.host": 8,

@@ -11,6 +11,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "llmtop run ramp http://127.0.0.1:8000 --json > ramp.json",
         'llmtop run smoke --sim --slo "ttft_p95<1s,error_ratio<1%" --junit a.xml',
     ),
+    "check": ("llmtop check rag.py", "llmtop check rag --print > rag.py      an example to begin with"),
     "replay": ("llmtop replay last", 'llmtop replay before.llmtop --slo "ttft_p95<1s"'),
     "assess": ("llmtop assess last --json", "llmtop assess levels.csv --metric tpot --stat p95"),
     "compare": (
@@ -64,6 +65,7 @@ _EVERY = (0, 2, 130)
 _ENDS = {
     "live": (0, 2, 3, 4, 130),
     "run": tuple(CODES),
+    "check": (0, 1, 2, 3, 130),
     "assess": tuple(CODES),
     "compare": (0, 1, 2, 5, 130),
     "doctor": (0, 2, 3, 130),

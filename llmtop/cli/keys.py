@@ -24,6 +24,7 @@ from llmtop.domain.compared import Compared
 from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Distribution, Frame, Totals
+from llmtop.domain.rehearsed import Rehearsal
 from llmtop.domain.run import Ending
 from llmtop.domain.traffic import TrafficFigures
 from llmtop.domain.tuning import Tune
@@ -106,6 +107,7 @@ def documents() -> dict[str, Keys]:
     prediction["requests"] = Key(prediction["requests"].kind, "With --rows only.")
     return {
         "llmtop run --json": {**head, **run, **verdicts},
+        "llmtop check --json": {**head, **code, **keys_of(Rehearsal)},
         "llmtop assess --json": {
             **head,
             "exit_code": run["exit_code"],

@@ -25,6 +25,7 @@ from llmtop.errors import INTERRUPTED, LlmtopError, MachineShort, UsageError, sh
 COMMANDS = {
     "live": ("llmtop.cli.live", "the cockpit: drive load by hand and see where it breaks (the default)"),
     "run": ("llmtop.cli.run", "run a profile headless; the exit code is the answer to its question"),
+    "check": ("llmtop.cli.check", "one user of a Python file, as a timeline: try it before it is load"),
     "replay": ("llmtop.cli.replay", "the cockpit over a recording"),
     "assess": ("llmtop.cli.assess", "the verdicts of a recording or of a table of levels"),
     "compare": ("llmtop.cli.compare", "before and after: recordings beside each other, load by load"),

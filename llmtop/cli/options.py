@@ -232,6 +232,30 @@ def _unknown_ok(parser: _Parser | argparse._ArgumentGroup) -> None:
     parser.add_argument("--unknown-ok", action="store_true", help="exit code 0, not 5, where the answer is not known")
 
 
+def _check(parser: _Parser) -> None:
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="Python with `async def run(user)`; or an example: chat, rag, agent"
+    )
+    parser.add_argument("url", nargs="?", metavar="URL", help="endpoint (none: the simulated engine)")
+    parser.add_argument(
+        "--print", action="store_true", help="write the file to standard output: an example to begin with"
+    )
+    parser.add_argument(
+        "--visits", type=_number(bounds.VISITS), default=1, metavar="N", help="of one user (default: 1)"
+    )
+    parser.add_argument(
+        "--within", type=_number(bounds.LASTING_S), default=300.0, metavar="S", help="for all visits (default: 300)"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    _simulated(parser)
+    group = parser.add_argument_group("what the sliders offer")
+    group.add_argument("--prompt-tokens", type=_TOKENS, metavar="N", help="length of a prompt")
+    group.add_argument("--output-tokens", type=_TOKENS, metavar="N", help="length of an answer")
+    group.add_argument("--shared-prefix", type=_SHARE, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
+    group.add_argument("--seed", type=_SEED, default=0, help="of texts and of user.random")
+    _endpoint(parser)
+
+
 def _replay(parser: _Parser) -> None:
     parser.add_argument("run", metavar="RUN", help=_RUN)
     parser.add_argument("--speed", type=_number(bounds.SPEED), default=1.0, metavar="X", help="0.5 to 50 (default: 1)")
@@ -459,6 +483,7 @@ def _nothing(parser: _Parser) -> None:
 ADD: dict[str, Callable[[_Parser], None]] = {
     "live": _live,
     "run": _run,
+    "check": _check,
     "replay": _replay,
     "assess": _assess,
     "compare": _compare,

@@ -252,7 +252,9 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
 def _with_users(workload: Workload, file: str | None) -> Workload:
     """The workload with these users. Raises FileError where its users cannot be, as far as can be seen from here."""
     if file is not None:
-        workload = replace(workload, source="python", file=file)
+        from llmtop.workload.examples import users_file
+
+        workload = replace(workload, source="python", file=users_file(file))
     if workload.source != "python" or workload.file is None:
         return workload
     from llmtop.workload.userfile import check

@@ -103,4 +103,5 @@ STEP_S = Quantity("step", 0.1, 600, "seconds")
 """Of the self-test."""
 REQUESTS = Quantity("requests", 1, 100_000, "requests", whole=True)
 """Measured at a level of a prediction."""
+VISITS = Quantity("visits", 1, 1000, "visits", whole=True)
 WORKERS = Quantity("workers", 1, 1024, "processes", whole=True)

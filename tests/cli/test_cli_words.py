@@ -136,7 +136,7 @@ def test_each_help_has_two_examples_that_are_so_and_its_exit_codes(
     with pytest.raises(SystemExit):
         main([command, "--help"])
     told = capsys.readouterr().out
-    judges = command in ("run", "tune", "assess", "compare", "knobs")
+    judges = command in ("run", "tune", "assess", "compare", "check", "knobs")
     assert f"exit codes:\n  0    {below.ANSWERED if judges else 'done'}\n" in told
     assert ("  1    no" in told) == judges
     parser = argparse.ArgumentParser()

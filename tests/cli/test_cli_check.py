@@ -1,0 +1,46 @@
+"""`llmtop check`: a file that cannot be users is told by its line before anything is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmtop.cli.main import main
+from llmtop.workload.examples import FOLDER, NAMES
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("def go(): pass\n", "users.py: has no run: write async def run(user)"),
+        ("async def run(user)\n    pass\n", "users.py:1: is not Python"),
+        ("x = 1\ndef run(user): pass\n", "users.py:2: run is not async"),
+        ("import nothing_like_it\nasync def run(user):\n    await user.pause(1)\n", "users.py:1: ModuleNotFoundError"),
+    ],
+)
+def test_a_file_that_is_no_users_ends_with_2_and_its_line(
+    text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "users.py"
+    path.write_text(text)
+    assert main(["check", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_without_a_file_the_examples_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check"]) == 2
+    error = capsys.readouterr().err
+    assert all(name in error for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_is_written_as_it_stands(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", name, "--print"]) == 0
+    assert capsys.readouterr().out == (FOLDER / f"{name}.py").read_text()
+
+
+def test_every_example_has_a_name() -> None:
+    assert sorted(path.stem for path in FOLDER.glob("*.py")) == sorted(NAMES)
