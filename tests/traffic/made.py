@@ -132,7 +132,12 @@ def off(traffic: Traffic, seed: int, duration_s: float, most_prompts: int) -> Of
     figures, profile = profile_of(traffic)
     again = characterise(made_again(profile, "mean", duration_s, seed, most_prompts))
     peak = characterise(made_again(profile, "peak", duration_s, seed + 1, 1))
-    assert figures.mean_rps and figures.peak and figures.cv and again.mean_rps and again.cv and peak.mean_rps
+    assert figures.mean_rps
+    assert figures.peak
+    assert figures.cv
+    assert again.mean_rps
+    assert again.cv
+    assert peak.mean_rps
     sides = [(figures.prompt, again.prompt), (figures.output, again.output)]
     names = ("p50", "p90", "p95", "p99")
     lengths = [abs(getattr(new, name) / getattr(old, name) - 1) for old, new in sides for name in names]
