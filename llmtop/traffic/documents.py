@@ -56,7 +56,7 @@ class Document:
             self._rows = self._elements()
             head = list(islice(self._rows, SAMPLE))
             self._rows = chain(head, self._rows)
-        self.sample = [keys for row in head if (keys := _keys(row)) is not None]
+        self.sample = [keys for row in head if (keys := keys_of(row)) is not None]
         """Of the first rows, what is under each key, unread."""
 
     def fill(self, taker: Taker) -> None:
@@ -85,6 +85,9 @@ class Document:
         """Of a list, of a list in an object, of objects one after the other, or of lines whose first cannot be read."""
         path, text = self._columns.path, _joined(self._columns.path, self._rows)
         if text.lstrip()[:1] == "[":
+            if any(map(keys_of, text.split("\n", SAMPLE)[:SAMPLE])) and not _is_list(text):
+                self._columns.unit = "line"
+                return iter(text.split("\n"))
             return (raw for _, raw in listed(path, text, NO_JSON, self._columns.sieve))
         try:
             keys = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
@@ -93,7 +96,7 @@ class Document:
             if parts and not left:
                 return iter(parts)
             self._columns.unit = "line"
-            return (line for line in text.split("\n"))
+            return iter(text.split("\n"))
         for key in LISTS:
             if key in keys and bytes(keys[key])[:1] == b"[":
                 return (raw for _, raw in listed(path, bytes(keys[key]).decode(), NO_JSON, self._columns.sieve))
@@ -102,13 +105,23 @@ class Document:
 
 def _is_whole(head: Sequence[_Raw]) -> bool:
     """Whether the file is one document and no object a line."""
-    first = next((line for line in head if line.strip()), b"")
-    if isinstance(first, bytes) and first.lstrip()[:1] == b"[":
+    first = next((line.strip() for line in head if isinstance(line, bytes) and line.strip()), b"")
+    if first[:1] == b"[":
         return True
-    return _keys(first) is None and not any(line[:1] == b"{" and _keys(line) is not None for line in head)
+    return keys_of(first) is None and not any(
+        isinstance(line, bytes) and line[:1] == b"{" and keys_of(line) is not None for line in head
+    )
 
 
-def _keys(raw: _Raw) -> dict[str, msgspec.Raw] | None:
+def _is_list(text: str) -> bool:
+    try:
+        msgspec.json.decode(text, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return True
+
+
+def keys_of(raw: _Raw) -> dict[str, msgspec.Raw] | None:
     """What is under each key of an object, unread; None: it is none."""
     try:
         return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])

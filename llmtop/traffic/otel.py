@@ -40,6 +40,7 @@ _ASKING = ("chat", "text_completion", "generate_content", "completion")
 """Operations that ask a model; an agent's span has the tokens of all that it asked."""
 _SAMPLED = "ot="
 _WHOLE = 1 << 56
+_RAW = msgspec.Raw(b"")
 
 
 class Value(Struct, rename="camel"):
@@ -82,7 +83,7 @@ class Document(Struct, rename="camel"):
     batches: list[Resource] | None = None
     """As Tempo answers."""
     scope_spans: list[Scope] | None = None
-    start_time_unix_nano: msgspec.Raw | None = None
+    start_time_unix_nano: msgspec.Raw = _RAW
     """Of a span that stands alone."""
 
 
@@ -104,12 +105,15 @@ class OTel:
     def take(self, raw: msgspec.Raw) -> None:
         """Raises Odd, and what msgspec raises of a document that is none."""
         document = self._documents.decode(raw)
-        if document.start_time_unix_nano is not None:
+        if bytes(document.start_time_unix_nano):
             self._take_span(raw)
             return
         resources = document.resource_spans or document.batches or ()
         scopes = [scope for of in resources for scope in of.scope_spans or of.instrumentation_library_spans or ()]
-        for scope in (*scopes, *(document.scope_spans or ())):
+        scopes.extend(document.scope_spans or ())
+        if not scopes:
+            self._columns.passed["documents without spans"] += 1
+        for scope in scopes:
             for span in scope.spans or ():
                 try:
                     self._take_span(span)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ from llmtop.errors import FileError, UsageError
 from llmtop.inputs import expanded
 from llmtop.traffic import access, litellm, mooncake, otel, servegen, tables, usage
 from llmtop.traffic.columns import MOST_ROWS, Columns
-from llmtop.traffic.documents import Document
+from llmtop.traffic.documents import SAMPLE, Document, keys_of
 from llmtop.traffic.lines import lines_of, lines_of_file
 from llmtop.traffic.table import Traffic
 from llmtop.traffic.times import Times
@@ -64,17 +64,24 @@ def parse(
 def _read(path: object, lines: Iterator[bytes], source: str | None, unit: Unit | None, most: int) -> Traffic:
     if source is not None and source not in SOURCES:
         raise UsageError(f"source {source!r} is not known; use {', '.join(SOURCES)}")
-    head: list[bytes] = []
-    for line in lines:
-        head.append(line)
-        if line.strip():
-            break
+    head = list(islice(lines, SAMPLE))
+    lines = chain(head, lines)
     columns = Columns(path, most=most)
-    first = head[-1].lstrip() if head else b""
+    first = next(filter(None, map(bytes.strip, head)), b"")
     if servegen.is_trace(first) and source in (None, "servegen"):
         return _servegen(columns, Path(str(path)), most)
-    lines = chain(head, lines)
-    return (_documents if first[:1] in (b"{", b"[") else _tables)(columns, lines, source, unit)
+    if first[:1] in (b"{", b"[") or (any(map(keys_of, head)) and not _is_table(path, head)):
+        return _documents(columns, lines, source, unit)
+    return _tables(columns, lines, source, unit)
+
+
+def _is_table(path: object, head: list[bytes]) -> bool:
+    """Whether the first lines begin with the names of a known table, and not with what some program has said."""
+    try:
+        header = tables.Table(Columns(path), iter(head)).header
+    except FileError:
+        return False
+    return any(known(header) for known in _TABLES.values())
 
 
 def _servegen(columns: Columns, path: Path, most: int) -> Traffic:

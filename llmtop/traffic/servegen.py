@@ -10,6 +10,7 @@ rate says. Prompt and answer are drawn apart: the data does not tell how they go
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -117,17 +118,19 @@ def _client(columns: Columns, number: int, trace: Path) -> Client:
 
 def _draw(columns: Columns, clients: Sequence[Client], most: int) -> None:
     rates: dict[float, float] = {}
+    asking: Counter[float] = Counter()
     for client in clients:
         for window in client.windows:
             rates[window.start_s] = rates.get(window.start_s, 0.0) + window.rate_rps
+            asking[window.start_s] += 1
     starts = np.array(sorted(rates))
     if not len(starts):
         return
     span_s = float(np.diff(starts).min()) if len(starts) > 1 else WINDOW_S
-    totals = np.array([rates[start] for start in starts]) * span_s
-    first, last = _around_peak(totals, most)
-    _say(columns, clients, starts, totals / span_s, (first, last), span_s)
-    begin_s, end_s = float(starts[first]), float(starts[last])
+    rps = np.array([rates[start] for start in starts])
+    drawn = _around_peak(rps * span_s + np.array([asking[start] for start in starts]), most)
+    _say(columns, len(clients), starts, rps, drawn, span_s)
+    begin_s, end_s = float(starts[drawn[0]]), float(starts[drawn[1]])
     lost = 0
     for client in clients:
         lengths = _Lengths(client)
@@ -139,13 +142,16 @@ def _draw(columns: Columns, clients: Sequence[Client], most: int) -> None:
 
 
 def _around_peak(totals: Floats, most: int) -> tuple[int, int]:
-    """The first and last window of the longest stretch around the busiest one that has no more than `most` requests."""
+    """The first and last window of the longest stretch around the busiest one that has no more than `most` requests.
+
+    `totals` are those of each window at most.
+    """
     first = last = int(np.argmax(totals))
     count = totals[first]
     while True:
         before = totals[first - 1] if first > 0 else -1.0
         after = totals[last + 1] if last + 1 < len(totals) else -1.0
-        if max(before, after) < 0 or count + max(before, after) + 1000 > most:
+        if max(before, after) < 0 or count + max(before, after) > most:
             return first, last
         if after >= before:
             last, count = last + 1, count + after
@@ -153,15 +159,13 @@ def _around_peak(totals: Floats, most: int) -> tuple[int, int]:
             first, count = first - 1, count + before
 
 
-def _say(
-    columns: Columns, clients: Sequence[Client], starts: Floats, rates: Floats, drawn: tuple[int, int], span_s: float
-) -> None:
-    first, last = drawn
+def _say(columns: Columns, clients: int, starts: Floats, rps: Floats, drawn: tuple[int, int], span_s: float) -> None:
     all_s = float(starts[-1] - starts[0]) + span_s
-    which = "all" if last - first + 1 == len(starts) else f"the {(last - first + 1) * span_s / 3600:.3g} h at the peak"
-    mean, peak = float(rates.sum()) * span_s / all_s, float(rates.max())
+    drawn_s = float(starts[drawn[1]] - starts[drawn[0]]) + span_s
+    which = "all" if drawn_s == all_s else f"the {drawn_s / 3600:.3g} h at the peak"
+    mean, peak = float(rps.sum()) * span_s / all_s, float(rps.max())
     columns.sieve.notes.append(
-        f"drawn with seed {SEED} from {len(clients):,} clients of ServeGen, prompt and answer apart: {which} of "
+        f"drawn with seed {SEED} from {clients:,} clients of ServeGen, prompt and answer apart: {which} of "
         f"{all_s / 3600:.3g} h, in which {mean:.3g} requests/s came on average and {peak:.3g} in the busiest "
         f"{span_s / 60:.3g} min"
     )
