@@ -21,6 +21,8 @@ ARRIVAL_S = Quantity("arrival", 0, 1e11, "seconds")
 """Of any clock; how far they lie apart is what counts."""
 WITHOUT_TIME, WITHOUT_TOKENS = "without a time", "without tokens"
 AGAIN = "that stand there again under the same id"
+FAR_SHARE, FAR_TIMES, FEWEST_FOR_FAR = 0.02, 50.0, 100
+"""When the span of a log is not that of its requests: so few of so many make it so many times longer."""
 NO_ID = 0
 """Of `ids`: no other row is the same request."""
 NO_SESSION = 0
@@ -120,6 +122,7 @@ class Columns:
         self.sieve.kept = len(start) if rows is None else len(rows)
         first_s = float(start.min() if rows is None else start[rows[0]])
         start = (start if rows is None else start[rows]) - first_s
+        self._say_far(start)
         self.start = array("d")
         output = self._taken("output", rows)
         self._say_outputs(output, enable)
@@ -144,6 +147,17 @@ class Columns:
 
     def _nothing(self, nothing: str) -> str:
         return f"{nothing}: {self.sieve.notes[0]}" if self.passed else nothing
+
+    def _say_far(self, start_s: Floats) -> None:
+        """What a clock that was wrong for a moment does to a log: its span is no longer that of its requests."""
+        count, span_s = len(start_s), float(start_s[-1])
+        if count < FEWEST_FOR_FAR:
+            return
+        few = int(count * FAR_SHARE / 2)
+        most_s = float(start_s[count - 1 - few] - start_s[few])
+        if span_s > FAR_TIMES * most_s:
+            within = f"{1 - FAR_SHARE:.0%} of the requests came within {most_s:,.4g} s of {span_s:,.4g} s"
+            self.sieve.notes.append(f"{within}: where the others do not belong to it, cut them; its span is theirs")
 
     def _say_outputs(self, output: Ints, enable: str) -> None:
         missing = len(output) - int(np.count_nonzero(output))

@@ -103,7 +103,7 @@ _TABLES: dict[str, Callable[[tables.Header], bool]] = {
     "csv": lambda header: header.has(tables.PLAIN),
     "burstgpt": lambda header: header.has(tables.BURSTGPT),
     "litellm": lambda header: header.has(litellm.NEEDS),
-    "usage": lambda header: usage.is_usage([name.lower() for name in header.names]),
+    "usage": lambda header: usage.is_usage({*header.names, *(name.lower() for name in header.names)}),
 }
 
 

@@ -79,6 +79,9 @@ class Flat(Struct):
     input_camel: _Count = field(default=None, name="inputTokens")
     output_camel: _Count = field(default=None, name="outputTokens")
     cached_tokens: _Count = None
+    end_time: _Time = None
+    end_camel: _Time = field(default=None, name="endTime")
+    first_camel: _Time = field(default=None, name="completionStartTime")
     latency_s: _Count = None
     duration_s: _Count = None
     e2e_s: _Count = None
@@ -158,6 +161,10 @@ class UsageLog:
             raise columns.odd(WITHOUT_TOKENS, f"prompt tokens must be {TOKENS.allowed}; {HINT}")
         columns.add(start, prompt, max(0, output))
         took_s, first_s = _span_s(layers, _IN_S, _IN_MS), _span_s(layers, _FIRST_S, _FIRST_MS)
+        if row.end_time is not None or row.end_camel is not None:
+            took_s = self._since_s(row.end_time if row.end_time is not None else row.end_camel, start)
+        if row.first_camel is not None:
+            first_s = self._since_s(row.first_camel, start)
         columns.e2e.append(took_s)
         columns.ttft.append(first_s)
         columns.cached.append(cached)
@@ -234,6 +241,16 @@ class UsageLog:
             return ARRIVAL_S.check(number) if relative else self.times.any_s(value)
         except ValueError as error:
             raise columns.odd("with a time that is none", f"{shown(value)} {error}; {HINT}") from None
+
+    def _since_s(self, value: _Time, start_s: float) -> float:
+        """nan: not told, no time, or before the start."""
+        if self._relative or value is None:
+            return float("nan")
+        try:
+            span_s = self.times.any_s(value) - start_s
+        except ValueError:
+            return float("nan")
+        return span_s if span_s >= 0 else float("nan")
 
     def _tokens(self, row: Flat) -> tuple[int, int, int]:
         """Of prompt, answer and prefix cache; -1: not told."""

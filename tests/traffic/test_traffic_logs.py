@@ -25,6 +25,7 @@ from logs import (
     nginx,
     otlp,
     span,
+    stamp,
     traffic_of,
 )
 
@@ -227,6 +228,28 @@ def test_what_servegen_generates_is_in_seconds_and_other_plain_times_are_guessed
     assert traffic_of(lines(plain)).span_s == pytest.approx(14.5)
     assert traffic_of(lines(plain), unit="s").span_s == 14_500
     assert traffic_of(lines([row | {"timestamp": row["timestamp"] / 500} for row in plain])).span_s == 29
+
+
+def test_a_log_with_starts_and_ends_tells_how_long_requests_took() -> None:
+    row = {
+        "startTime": stamp(0),
+        "endTime": stamp(2),
+        "completionStartTime": stamp(0.5),
+        "usage": {"input": 5, "output": 7},
+    }
+    traffic = traffic_of(lines([row, row | {"endTime": "never", "completionStartTime": None}]))
+    assert traffic.e2e_s is not None
+    assert traffic.ttft_s is not None
+    assert (traffic.e2e_s[0], traffic.ttft_s[0]) == pytest.approx((2, 0.5), **NEAR)
+    assert traffic.e2e_s[1] != traffic.e2e_s[1]
+    assert traffic.ttft_s[1] != traffic.ttft_s[1]
+
+
+def test_a_clock_that_was_wrong_for_a_moment_is_said() -> None:
+    rows = [completion(0, id=str(at), created=BEGAN_AT + at / 3) for at in range(150)]
+    assert said(rows, left=150) == ""
+    far = [completion(0, id="far", created=BEGAN_AT - 9e6), *rows[1:]]
+    assert said(far, left=150).startswith("98% of the requests came within ")
 
 
 def test_whole_seconds_are_said() -> None:
