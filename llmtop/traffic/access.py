@@ -38,7 +38,7 @@ _MOST_PATHS = 1000
 _Text = str | float | None
 
 
-class Nginx(Struct):
+class Nginx(Struct, gc=False):
     msec: _Text = None
     time_iso8601: _Text = None
     timestamp: _Text = None
@@ -56,7 +56,7 @@ class Nginx(Struct):
     request_id: str | None = None
 
 
-class Envoy(Struct):
+class Envoy(Struct, gc=False):
     start_time: _Text = None
     method: str | None = None
     path: str | None = None

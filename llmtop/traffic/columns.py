@@ -246,6 +246,8 @@ def whole(value: object) -> int:
     if isinstance(value, float):
         return int(value) if OUTPUT_TOKENS.holds(value) and value == int(value) else -1
     if isinstance(value, str):
+        if len(value) < 8 and value.isdigit() and value.isascii():
+            return int(value)
         text = value.strip().removesuffix(".0")
         return whole(int(text)) if len(text) <= 20 and text.isascii() and text.isdigit() else -1
     return -1

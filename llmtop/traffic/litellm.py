@@ -40,12 +40,12 @@ _Time = str | float | None
 _Count = int | float | str | None
 
 
-class Meta(Struct):
+class Meta(Struct, gc=False):
     usage_object: msgspec.Raw = _EMPTY
     additional_usage_values: msgspec.Raw = _EMPTY
 
 
-class SpendLog(Struct):
+class SpendLog(Struct, gc=False):
     request_id: str | None = None
     call_type: str | None = None
     start_time: _Time = field(default=None, name="startTime")
@@ -59,11 +59,11 @@ class SpendLog(Struct):
     metadata: Meta | str | None = None
 
 
-class _Details(Struct):
+class _Details(Struct, gc=False):
     cached_tokens: _Count = None
 
 
-class _Usage(Struct):
+class _Usage(Struct, gc=False):
     prompt_tokens_details: _Details | None = None
     cache_read_input_tokens: _Count = None
 

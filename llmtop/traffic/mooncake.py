@@ -29,7 +29,7 @@ MOONCAKE_HINT = (
 )
 
 
-class Row(Struct):
+class Row(Struct, gc=False):
     timestamp: float | None
     input_length: int | None
     output_length: int | None

@@ -28,12 +28,20 @@ HINT = (
 )
 ENABLE = "the spans need gen_ai.usage.output_tokens: vLLM writes them of each finished request (--otlp-traces-endpoint)"
 TWICE = "of clients, whose requests the engine's own spans tell, too"
-PROMPT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
-OUTPUT = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
-CACHED = ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cached_tokens")
-TTFT = ("gen_ai.latency.time_to_first_token", "gen_ai.server.time_to_first_token")
-SESSION = ("gen_ai.conversation.id", "session.id")
-OPERATION = "gen_ai.operation.name"
+_NAMES = {
+    "gen_ai.usage.input_tokens": "prompt",
+    "gen_ai.usage.prompt_tokens": "prompt",
+    "gen_ai.usage.output_tokens": "output",
+    "gen_ai.usage.completion_tokens": "output",
+    "gen_ai.usage.cache_read.input_tokens": "cached",
+    "gen_ai.usage.cached_tokens": "cached",
+    "gen_ai.latency.time_to_first_token": "ttft",
+    "gen_ai.conversation.id": "session",
+    "session.id": "session",
+    "gen_ai.operation.name": "operation",
+    "error.type": "error",
+}
+"""Of the attributes that are read, what they tell."""
 _ERROR = 2
 """STATUS_CODE_ERROR of a span."""
 _ASKING = ("chat", "text_completion", "generate_content", "completion")
@@ -43,22 +51,34 @@ _WHOLE = 1 << 56
 _RAW = msgspec.Raw(b"")
 
 
-class Value(Struct, rename="camel"):
+class Value(Struct, rename="camel", gc=False):
     string_value: Any = None
     int_value: Any = None
     double_value: Any = None
 
 
-class Attribute(Struct, rename="camel"):
+class Attribute(Struct, rename="camel", gc=False):
     key: str = ""
     value: Value | None = None
 
 
-class Status(Struct, rename="camel"):
+class _Told(Struct, gc=False):
+    """What the attributes of one span tell."""
+
+    prompt: Value | None = None
+    output: Value | None = None
+    cached: Value | None = None
+    ttft: Value | None = None
+    session: Value | None = None
+    operation: Value | None = None
+    error: Value | None = None
+
+
+class Status(Struct, rename="camel", gc=False):
     code: int | str | None = None
 
 
-class Span(Struct, rename="camel"):
+class Span(Struct, rename="camel", gc=False):
     trace_id: str | None = None
     span_id: str | None = None
     trace_state: str | None = None
@@ -69,16 +89,16 @@ class Span(Struct, rename="camel"):
     status: Status | None = None
 
 
-class Scope(Struct, rename="camel"):
+class Scope(Struct, rename="camel", gc=False):
     spans: list[msgspec.Raw] | None = None
 
 
-class Resource(Struct, rename="camel"):
+class Resource(Struct, rename="camel", gc=False):
     scope_spans: list[Scope] | None = None
     instrumentation_library_spans: list[Scope] | None = None
 
 
-class Document(Struct, rename="camel"):
+class Document(Struct, rename="camel", gc=False):
     resource_spans: list[Resource] | None = None
     batches: list[Resource] | None = None
     """As Tempo answers."""
@@ -141,28 +161,30 @@ class OTel:
     def _take_span(self, raw: msgspec.Raw) -> None:
         columns = self._columns
         span = self._spans.decode(raw)
-        told = {attribute.key: attribute.value for attribute in span.attributes or () if attribute.value is not None}
-        prompt, output = _count(told, PROMPT), _count(told, OUTPUT)
-        operation = told[OPERATION].string_value if OPERATION in told else None
-        asks = operation in _ASKING or (operation is None and (prompt >= 0 or span.name == "llm_request"))
+        told = _Told()
+        for attribute in span.attributes or ():
+            if (name := _NAMES.get(attribute.key)) is not None and (value := attribute.value) is not None:
+                setattr(told, name, value)
+        prompt, output, operation = _count(told.prompt), _count(told.output), _text(told.operation)
+        asks = operation in _ASKING or (not operation and (prompt >= 0 or span.name == "llm_request"))
         if not asks:
             columns.passed["other spans" if operation != "embeddings" else "embeddings"] += 1
             return
         start_s, end_s = _unix_s(span.start_time_unix_nano), _unix_s(span.end_time_unix_nano)
         if start_s is None:
             raise columns.odd(WITHOUT_TIME, f"{shown(span.start_time_unix_nano)} must be ns since 1970; {HINT}", _START)
-        if "error.type" in told or (span.status is not None and span.status.code in (_ERROR, "STATUS_CODE_ERROR")):
+        if told.error is not None or (span.status is not None and span.status.code in (_ERROR, "STATUS_CODE_ERROR")):
             raise columns.odd(FAILED, "a request that failed says nothing of the load that a server carries")
         if prompt < 1:
-            raise columns.odd(WITHOUT_TOKENS, f"{PROMPT[0]} must be {TOKENS.allowed}; {HINT}")
+            raise columns.odd(WITHOUT_TOKENS, f"gen_ai.usage.input_tokens must be {TOKENS.allowed}; {HINT}")
         columns.add(start_s, prompt, max(0, output))
         columns.e2e.append(end_s - start_s if end_s is not None and end_s >= start_s else float("nan"))
-        columns.ttft.append(_seconds(told, TTFT))
-        columns.cached.append(_count(told, CACHED))
-        columns.sessions.append(hashed(_text(told, SESSION)))
+        columns.ttft.append(_seconds(told.ttft))
+        columns.cached.append(_count(told.cached))
+        columns.sessions.append(hashed(_text(told.session)))
         columns.ids.append(hashed(f"{span.trace_id} {span.span_id}") if span.span_id and span.trace_id else 0)
         self._traces.append(hashed(span.trace_id or ""))
-        self._engine.append(span.name == "llm_request" or TTFT[0] in told)
+        self._engine.append(span.name == "llm_request" or told.ttft is not None)
         if span.trace_state and (share := sampled_share(span.trace_state)) < 1.0:
             self._sampled += 1
             self._share = share
@@ -188,32 +210,22 @@ def sampled_share(state: str) -> float:
     return 1.0
 
 
-def _first(told: dict[str, Value], names: tuple[str, ...]) -> Value | None:
-    for name in names:
-        if name in told:
-            return told[name]
-    return None
-
-
-def _count(told: dict[str, Value], names: tuple[str, ...]) -> int:
+def _count(value: Value | None) -> int:
     """-1: not told."""
-    value = _first(told, names)
     if value is None:
         return -1
     return whole(value.int_value if value.int_value is not None else value.double_value or value.string_value)
 
 
-def _seconds(told: dict[str, Value], names: tuple[str, ...]) -> float:
+def _seconds(value: Value | None) -> float:
     """nan: not told."""
-    value = _first(told, names)
     if value is None:
         return float("nan")
     seconds = number_of(value.double_value if value.double_value is not None else value.int_value)
     return seconds if 0 <= seconds < ARRIVAL_S.most else float("nan")
 
 
-def _text(told: dict[str, Value], names: tuple[str, ...]) -> str:
-    value = _first(told, names)
+def _text(value: Value | None) -> str:
     return value.string_value if value is not None and isinstance(value.string_value, str) else ""
 
 

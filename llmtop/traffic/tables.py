@@ -226,5 +226,7 @@ def _unread(columns: Columns, name: str, cell: str, error: ValueError) -> Odd:
 
 def no_such(path: object, header: Header, hint: str) -> FileError:
     """A table of none of the known kinds."""
+    if header.names and header.names[0].startswith("version https://git-lfs"):
+        return FileError(path, "is a pointer of Git LFS and not the file: fetch it with `git lfs pull`")
     found = plain(",".join(header.names), 120) or "nothing"
     return FileError(path, f"found the columns {found}; {hint}", "line 1")

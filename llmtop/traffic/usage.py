@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Sequence
+from operator import attrgetter
 
 import msgspec
 import numpy as np
@@ -35,11 +36,11 @@ _Count = int | float | str | None
 _Text = str | int | None
 
 
-class Details(Struct):
+class Details(Struct, gc=False):
     cached_tokens: _Count = None
 
 
-class Usage(Struct):
+class Usage(Struct, gc=False):
     prompt_tokens: _Count = None
     completion_tokens: _Count = None
     input_tokens: _Count = None
@@ -52,7 +53,7 @@ class Usage(Struct):
     cache_creation_input_tokens: _Count = None
 
 
-class Flat(Struct):
+class Flat(Struct, gc=False):
     """A row under all names that are known; those that hold more are read when they are needed."""
 
     arrival_s: _Time = None
@@ -111,6 +112,8 @@ _PROMPT_NAMES = ("prompt_tokens", "input_tokens", "promptTokens", "inputTokens")
 _OUTPUTS = ("completion_tokens", "output_tokens", "completion_camel", "output_camel")
 _IN_S, _IN_MS = ("latency_s", "duration_s", "e2e_s"), ("latency_ms", "duration_ms")
 _FIRST_S, _FIRST_MS = ("ttft_s",), ("ttft_ms", "time_to_first_token_ms")
+_SPANS = attrgetter(*_IN_S, *_IN_MS, *_FIRST_S, *_FIRST_MS)
+_NO_SPANS = _SPANS(Flat())
 _DEEPEST = 3
 """Objects in objects: a batch has response, then body, then usage."""
 _STATUS = re.compile(rb'"?([0-9]{3})"?|"(?:fail|error|cancel|timeout)[a-z_]*"', re.IGNORECASE)
@@ -160,7 +163,9 @@ class UsageLog:
         if prompt < 1:
             raise columns.odd(WITHOUT_TOKENS, f"prompt tokens must be {TOKENS.allowed}; {HINT}")
         columns.add(start, prompt, max(0, output))
-        took_s, first_s = _span_s(layers, _IN_S, _IN_MS), _span_s(layers, _FIRST_S, _FIRST_MS)
+        took_s = first_s = float("nan")
+        if any(_SPANS(layer) != _NO_SPANS for layer in layers):
+            took_s, first_s = _span_s(layers, _IN_S, _IN_MS), _span_s(layers, _FIRST_S, _FIRST_MS)
         if row.end_time is not None or row.end_camel is not None:
             took_s = self._since_s(row.end_time if row.end_time is not None else row.end_camel, start)
         if row.first_camel is not None:
@@ -273,14 +278,14 @@ _NO_ERROR = (b"", b"null", b"false", b'""', b"{}", b"[]", b"0", b'"null"', b'"No
 
 
 def _is_object(raw: msgspec.Raw) -> bool:
-    return bytes(raw)[:1] == b"{"
+    return raw is not _RAW and bytes(memoryview(raw)[:1]) == b"{"
 
 
 def _failed(row: Flat) -> bool:
-    if bytes(row.error) not in _NO_ERROR:
+    if row.error is not _RAW and bytes(row.error) not in _NO_ERROR:
         return True
     for raw in (row.status, row.status_code):
-        if (match := _STATUS.fullmatch(bytes(raw))) and not (match[1] and match[1] < b"400"):
+        if raw is not _RAW and (match := _STATUS.fullmatch(bytes(raw))) and not (match[1] and match[1] < b"400"):
             return True
     return False
 

@@ -296,6 +296,11 @@ def test_a_file_of_no_known_kind_is_refused_with_those_that_are_known(text: str)
     assert "LiteLLM" in caught.value.problem
 
 
+def test_a_pointer_of_git_lfs_is_told() -> None:
+    with pytest.raises(FileError, match="is a pointer of Git LFS and not the file"):
+        traffic_of("version https://git-lfs.github.com/spec/v1\noid sha256:9d\nsize 4\n", "trace.jsonl")
+
+
 def test_a_source_that_is_named_is_taken_and_one_that_there_is_not_is_refused() -> None:
     with pytest.raises(UsageError, match="source 'langfuse' is not known; use azure, burstgpt"):
         traffic_of("", source="langfuse")
