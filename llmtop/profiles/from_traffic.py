@@ -14,7 +14,6 @@ from llmtop.domain.traffic import TokenLengths, TrafficFigures
 from llmtop.errors import FileError
 from llmtop.profiles.quantity import of_peak
 from llmtop.wording import traffic as words
-from llmtop.workload.lengths import table_mean
 
 BEYOND = 125.0
 """Per cent of the peak that the last stage has: where it breaks is asked, too."""
@@ -80,7 +79,7 @@ def _workload(
         return Workload(lengths=held), *length_means(held)  # type: ignore[arg-type]
     one, other = _quantiles(prompt), _quantiles(output)
     workload = Workload(prompt=Quantiles(one, scale=True), output=Quantiles(other, scale=True))
-    return workload, max(1, round(table_mean(one))), max(1, round(table_mean(other)))
+    return workload, max(1, round(prompt.mean)), max(1, round(output.mean))
 
 
 def _quantiles(lengths: TokenLengths) -> tuple[tuple[float, float], ...]:
