@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ from llmtop.cli.output import complain, named, print_json, say
 from llmtop.domain.plain import plain
 from llmtop.domain.traffic import TrafficFigures
 from llmtop.errors import FileError, UsageError
-from llmtop.files import check_target, write_whole
+from llmtop.files import SQLITE, check_target, write_whole
+from llmtop.inputs import parts_of, path_of
 from llmtop.wording import traffic as words
 from llmtop.wording.figures import TEXT
 
@@ -60,8 +62,28 @@ def _of_file(arguments: argparse.Namespace) -> tuple[TrafficFigures, Pairs]:
     from llmtop.traffic.read import read
     from llmtop.traffic.sample import thinned
 
-    traffic = read(arguments.source, source=arguments.format, unit=arguments.unit)
+    if (run := _recording(arguments.source)) is None:
+        traffic = read(arguments.source, source=arguments.format, unit=arguments.unit)
+    else:
+        from llmtop.recording.traffic import traffic_of_run
+
+        for option, value in (("--format", arguments.format), ("--unit", arguments.unit)):
+            if value is not None:
+                raise UsageError(f"{option} is of a log: {run.name} is a recording, which says what it has")
+        traffic = traffic_of_run(run)
     return characterise(traffic), thinned(traffic)
+
+
+def _recording(source: str) -> Path | None:
+    """The run file that is meant: by its content, or by its name among the user's runs; None: it is none."""
+    path = path_of(source)
+    if path.is_file():
+        return path if next(parts_of(path, sys.maxsize), b"").startswith(SQLITE) else None
+    if path.exists() or path.suffix or path.name != source:
+        return None
+    from llmtop.recording.shelf import run_path
+
+    return run_path(source)
 
 
 def _of_server(arguments: argparse.Namespace) -> tuple[TrafficFigures, Pairs]:

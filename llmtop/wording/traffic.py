@@ -183,12 +183,8 @@ def planner_text(figures: TrafficFigures, test: str) -> str:
 def unknowns(figures: TrafficFigures) -> tuple[str, ...]:
     """What is not known of it, and what that means."""
     found = []
-    if figures.prompt is None and figures.output is None:
-        found.append("only times are told: " + LENGTHS_FROM)
-    elif figures.output is None:
-        found.append("no answer lengths are told: " + LENGTHS_FROM)
-    elif figures.prompt is None:
-        found.append("no prompt lengths are told: " + LENGTHS_FROM)
+    if figures.prompt is None and figures.output is not None:
+        found.append(f"no prompt lengths are told: {LENGTHS_FROM}")
     if figures.mean_rps is None and figures.requests > 0:
         found.append("all requests came at one instant: no rate is known")
     elif figures.requests < FEWEST:

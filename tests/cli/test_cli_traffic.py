@@ -13,8 +13,13 @@ from documented import drift
 from llmtop.cli.letters import use_letters
 from llmtop.cli.main import main
 from llmtop.cli.traffic import clock_of
+from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.load import Hold
+from llmtop.domain.profile import Profile
+from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.profiles import load_profile
+from llmtop.recording.writer import RunWriter, runs_directory
 from llmtop.wording.traffic import BARS, WIDTH
 
 
@@ -132,3 +137,29 @@ def test_moments_are_told_by_the_clock_or_by_how_far_in_they_are() -> None:
     for unknown in (None, 1e300, float("nan")):
         begun, clock = clock_of(unknown)
         assert (begun, clock(3660)) == (None, "1 h 01 min in")
+
+
+def test_a_recording_is_traffic_too_by_its_name_or_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    path = runs_directory() / "20260101-000000-mine.llmtop"
+    path.parent.mkdir(parents=True)
+    endpoint = Endpoint(base_url="http://h:1", model="tiny")
+    meta = RunMeta(llmtop_version="0", started_at=1.7e9, endpoint=endpoint, profile=Profile(name="p"))
+    at_ns = dict.fromkeys(("scheduled_ns", "dispatched_ns", "sent_ns", "first_token_ns", "first_answer_ns"), 10**9)
+    tokens = {"asked_prompt_tokens": 9, "asked_output_tokens": 2, "prompt_tokens": 9, "output_tokens": 2}
+    record = RequestRecord(
+        **at_ns, **tokens, headers_ns=None, connect_ns=0, last_token_ns=2 * 10**9, end_ns=2 * 10**9,
+        started_at=1.7e9, outcome=Outcome.OK,
+    )  # fmt: skip
+    writer = RunWriter(path, meta)
+    writer.write(FactBatch(t_s=3.0, requests=(record,)))
+    writer.close(ended_s=3.0)
+    for source in ("mine", "last", str(path)):
+        assert main(["traffic", source]) == 0
+        assert capsys.readouterr().out.startswith("llmtop run: ")
+    assert main(["traffic", "last", "--unit", "ms"]) == 2
+    assert "is a recording, which says what it has" in capsys.readouterr().err
+    assert main(["traffic", "no-such"]) == 2
+    assert "`llmtop runs` lists the recordings" in capsys.readouterr().err
