@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from textwrap import wrap
 
@@ -21,6 +22,8 @@ FEWEST = 30
 WHOLE_DAY = 0.9
 """Share of a day from which its peak is taken to be among what is covered."""
 MOST_BARS = (WIDTH - HEAD) // CELLS
+_COMMAND = re.compile("`[^`]*`")
+_FIRM = "\N{NO-BREAK SPACE}"
 Clock = Callable[[float], str]
 """When something was, of seconds after the first request."""
 
@@ -59,7 +62,10 @@ def _row(head: str, text: str) -> list[str]:
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
-    return wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+    """A command, between `, is on one line."""
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _FIRM), text)
+    lines = wrap(whole, WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+    return [line.replace(_FIRM, " ") for line in lines]
 
 
 def _requests(figures: TrafficFigures, begun: str | None) -> str:
@@ -266,7 +272,8 @@ def span_text(seconds: float) -> str:
 
 
 def _times(ratio: float) -> str:
-    return "as much as" if ratio < 1.05 else f"{ratio:.2g}x" if ratio < 10 else f"{ratio:.0f}x"
+    """`3.1x`"""
+    return "hardly above" if ratio < 1.05 else f"{ratio:.1f}x" if ratio < 10 else f"{ratio:.0f}x"
 
 
 # ── Of a Prometheus ───────────────────────────────────────────────────────────────────────────────────────────────────
