@@ -13,6 +13,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from llmtop.cli.output import complain, named, print_json, say
+from llmtop.domain.load import Hold
 from llmtop.domain.plain import plain
 from llmtop.domain.traffic import TrafficFigures
 from llmtop.errors import FileError, UsageError
@@ -24,6 +25,10 @@ from llmtop.wording.figures import TEXT
 DAYS = 7.0
 """Of a Prometheus: a week has its quiet days and its busy ones, and most keep two."""
 SUFFIX = ".toml"
+SHOWN = 60
+"""Characters of the source's name."""
+FEWEST = 59
+"""Requests of a stage from which a p95 is known."""
 Pairs = tuple[tuple[int, int], ...]
 
 
@@ -50,7 +55,7 @@ def is_url(source: str) -> bool:
 def _shown(source: str) -> str:
     from llmtop.domain.endpoint import safe_url
 
-    return plain(safe_url(source) if is_url(source) else Path(source).name)
+    return plain(safe_url(source) if is_url(source) else Path(source).name, SHOWN)
 
 
 def _of_file(arguments: argparse.Namespace) -> tuple[TrafficFigures, Pairs]:
@@ -135,3 +140,8 @@ def _write(figures: TrafficFigures, pairs: Pairs, path: Path, source: str, *, fo
     parse_profile(text, path)
     write_whole(path, text.encode(), lambda content: not content, force=force)
     complain(f"{path}: written")
+    plan = profile.plan
+    held = [(stage.shape.rate_rps or 0.0) * stage.duration_s for stage in plan.stages if isinstance(stage.shape, Hold)]
+    fewest, name = min(zip(held, (stage.name for stage in plan.stages), strict=True))
+    if fewest < FEWEST:
+        complain(words.few_text(name, fewest, plan.duration_s * FEWEST / max(fewest, 1e-3)))

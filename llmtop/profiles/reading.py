@@ -47,6 +47,7 @@ from llmtop.profiles import schema
 from llmtop.profiles.asking import unanswerable, without_time
 from llmtop.profiles.faults import explain
 from llmtop.profiles.quantity import Load, Share, of_peak
+from llmtop.workload.lengths import MOST_PAIRS
 
 START = LoadPoint(concurrency=1)
 """What a profile without [load] starts from."""
@@ -203,6 +204,8 @@ class _Reader:
                 self.check_quantiles(f"{key}.table", lengths.table)
             if table.lengths and lengths != Fixed():
                 raise self.fault(key, "lengths has pairs of prompt and output: leave out one of the two")
+        if len(table.lengths) > MOST_PAIRS:
+            raise self.fault("workload.lengths", f"has {len(table.lengths):,} pairs; {MOST_PAIRS:,} are the most")
         if table.lengths and table.source in OF_ROWS:
             raise self.fault("workload.lengths", f"is not used: the rows of a {table.source} file have lengths")
         file = table.file

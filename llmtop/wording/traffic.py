@@ -93,11 +93,10 @@ def _bursts(figures: TrafficFigures) -> str:
         return "not known"
     like = "as Poisson arrivals have it" if 0.9 <= figures.cv <= 1.1 else "Poisson arrivals have 1"
     told = f"CV {TEXT.digits(figures.cv)} of the gaps within ten minutes ({like})"
-    return (
-        told
-        if figures.tick_s is None
-        else f"{told}; told from the counts of a clock of {TEXT.duration(figures.tick_s)}"
-    )
+    if figures.tick_s is None:
+        return told
+    tick = TEXT.duration(figures.tick_s)
+    return f"{told}; told from the counts of a clock that ticks every {tick}, within which nothing is known"
 
 
 def _shared(figures: TrafficFigures) -> str | None:
@@ -142,7 +141,7 @@ def correlation_text(rank: float) -> str:
         lead = "long prompts have longer answers"
     elif rank <= -0.2:
         lead = "long prompts have shorter answers"
-    return f"{lead} (rank correlation {rank:.2f})"
+    return f"{lead} (rank correlation {round(rank, 2) + 0.0:.2f})"
 
 
 def histograms(told: Sequence[tuple[str, TokenLengths]]) -> list[str]:
@@ -193,6 +192,8 @@ def unknowns(figures: TrafficFigures) -> tuple[str, ...]:
         found.append(f"no prompt lengths are told: {LENGTHS_FROM}")
     if figures.mean_rps is None and figures.requests > 0:
         found.append("all requests came at one instant: no rate is known")
+    elif figures.mean_rps is None:
+        found.append("nothing tells how many requests came: no rate is known")
     elif figures.requests < FEWEST:
         found.append(
             f"{TEXT.whole(figures.requests)} requests are too few: their mean is chance, peak and bursts are not known"
@@ -232,7 +233,13 @@ def no_lengths_text() -> str:
 
 
 def no_rate_text() -> str:
-    return "all its requests came at one instant: there is no rate to write a profile of"
+    return "there is no rate to write a profile of: all its requests came at one instant, or none is counted"
+
+
+def few_text(stage: str, requests: float, needed_s: float) -> str:
+    """Of a stage that is over before its percentiles are known; `needed_s`: how long the plan would have to be."""
+    count = TEXT.count(round(requests))
+    return f"stage {stage} has {count} requests, too few for a verdict: drive it with --duration {math.ceil(needed_s)}"
 
 
 def description_text(figures: TrafficFigures) -> str:

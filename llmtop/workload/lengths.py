@@ -54,6 +54,10 @@ def table_mean(table: tuple[tuple[float, float], ...]) -> float:
     return table[0][0] * table[0][1] + inner + (1 - table[-1][0]) * table[-1][1]
 
 
+MOST_PAIRS = 10_000
+"""Of one sample: to put them into a new order takes 5 ms of the loop that sends."""
+
+
 class Pairs:
     """Prompt and answer lengths that are drawn together, in a new order each lap: after a lap each was drawn once, so
     that even a short load has the quantiles of the sample.
