@@ -240,8 +240,8 @@ def workload_text(profile: Profile, cut_to: float | None = None) -> str:
     workload, base = profile.workload, profile.plan.base
     """How requests were made up; `cut_to` is the mean length of prompts that came out shorter than they were asked."""
     if workload.lengths:
-        drawn = f"in {PAGE.whole(len(workload.lengths))} pairs, of {base.prompt_tokens} tokens on average"
-        prompts, outputs = f"prompts and outputs drawn {drawn}", f"outputs of {base.output_tokens}"
+        prompts = f"prompts of {base.prompt_tokens} tokens on average"
+        outputs = f"outputs of {base.output_tokens}, drawn together from {PAGE.whole(len(workload.lengths))} pairs"
     else:
         prompts = f"prompts {lengths_text(workload.prompt, base.prompt_tokens)}"
         outputs = f"outputs {lengths_text(workload.output, base.output_tokens)}"

@@ -295,7 +295,10 @@ def gaps_text(seconds: float) -> str:
 
 
 def no_arrivals_text() -> str:
-    return "Prometheus keeps no single arrivals: bursts are not known, and a profile sends Poisson arrivals"
+    return (
+        "Prometheus keeps no single arrivals: bursts are not known, a profile sends Poisson arrivals, and what was in "
+        "flight is what its scrapes saw"
+    )
 
 
 def nothing_kept_text(name: str, days: float, model: str | None, models: Sequence[str]) -> str:

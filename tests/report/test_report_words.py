@@ -9,6 +9,7 @@ from msgspec import structs
 
 from llmtop.cli.assess import as_text
 from llmtop.domain.endpoint import Endpoint, safe_endpoint
+from llmtop.domain.profile import Profile, Workload
 from llmtop.domain.run import FactBatch
 from llmtop.domain.verdicts import (
     Assessment,
@@ -28,6 +29,7 @@ from llmtop.report import ClientSummary, ReportInput, prose
 from llmtop.report.markdown import markdown_text
 from llmtop.report.page import html_text
 from llmtop.report.scales import Scale, latency_scale, load_scale, load_ticks
+from llmtop.wording.compared import spreads_text
 from llmtop.wording.figures import nice_above
 
 CLIFF = CliffVerdict(kind=Kind.CLIFF, at=32.4, low=31.2, high=34.1, confidence=Confidence.FIRM)
@@ -164,6 +166,14 @@ def test_prompts_that_came_out_shorter_than_asked_are_told_by_their_own_length(
     changed = structs.replace(report.changes[0], point=structs.replace(report.changes[0].point, prompt_tokens=9))
     mixed = structs.replace(short, changes=(*report.changes, changed))
     assert dict(prose.environment(mixed))["Workload"].split(", outputs")[0].endswith("192 tokens"), "of several"
+
+
+def test_lengths_that_are_drawn_together_are_told_by_their_means() -> None:
+    profile = Profile(name="p", workload=Workload(lengths=((100, 10), (300, 30))))
+    told = prose.workload_text(profile)
+    assert told == "synthetic, prompts of 192 tokens on average, outputs of 64, drawn together from 2 pairs"
+    assert spreads_text(profile.workload) == "2 pairs"
+    assert spreads_text(Workload()) == "fixed/fixed"
 
 
 def test_earlier_measurements_are_said_on_top_and_drawn_where_they_are_on_the_same_axes(report: ReportInput) -> None:
