@@ -13,7 +13,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Event, FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
-from llmtop.endpoint.clock import LagSample
+from llmtop.endpoint.clock import LagSample, StampingLoop
 from llmtop.load.files import SPARE_FILES
 from llmtop.load.health import HealthProbe
 from llmtop.load.pacer import Pacer
@@ -25,6 +25,9 @@ BIN_NS = 250_000_000
 SECOND_NS = 1_000_000_000
 LOOK_S = 0.025
 """The pacer is asked at least this often."""
+AHEAD_S = 0.05
+"""So long before they are due, requests of a trace have their connections opened: a burst that opens its own is spread
+by the time that each takes. Not longer, as some servers spend a thread on each that is idle."""
 JUMPS_TOLD_NS = 10_000_000_000
 """Jumps of the wall clock within so long are one piece of news."""
 GC_THRESHOLDS = (70_000, 20, 100)
@@ -137,7 +140,8 @@ class Here:
                 wait_s = self._ask(now)
                 if now >= self._bin_due_ns:
                     self._close_bin(now)
-                await self._sleep(min(wait_s, LOOK_S, (self._bin_due_ns - now) / 1e9))
+                passed_s = (self._now() - now) / 1e9
+                await self._sleep(wait_s - passed_s, min(LOOK_S, (self._bin_due_ns - now) / 1e9) - passed_s)
         finally:
             await self._users.close()
             self._finish()
@@ -171,6 +175,7 @@ class Here:
         if point is not None:
             users.point = point
             users.gate.most = self._own_gate(pacer, point.gate)
+        users.ready(pacer.soon(elapsed_s, AHEAD_S))
         wait_s = pacer.next_send(elapsed_s, self._sent)
         while wait_s <= 0:
             users.open()
@@ -254,13 +259,23 @@ class Here:
         self._close_bin(now)
         self._close_second(now)
 
-    async def _sleep(self, seconds: float) -> None:
-        """Until then, or until something is commanded."""
+    async def _sleep(self, wait_s: float, most_s: float) -> None:
+        """Until the next arrival, but no longer than `most_s`, or until something is commanded."""
         loop = asyncio.get_running_loop()
         self._wake = loop.create_future()
-        timer = loop.call_later(max(0.0, seconds), self._stir)
+        if isinstance(loop, StampingLoop):
+            loop.selector.punctual = wait_s < most_s
+        timer = loop.call_later(max(0.0, min(wait_s, most_s)), self._due)
         await self._wake
         timer.cancel()
+
+    def _due(self) -> None:
+        """What is due is sent at once: this task has its turn after all that was read meanwhile."""
+        try:
+            self._ask(self._now())
+        except Exception as error:
+            self._users.failure = error
+        self._stir()
 
     def _stir(self) -> None:
         if self._wake is not None and not self._wake.done():

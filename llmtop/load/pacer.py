@@ -179,6 +179,13 @@ class Pacer(Struct, dict=True):
             self._advance()
         return self._when(self._origin + self._position) - self.start_s
 
+    def soon(self, elapsed_s: float, within_s: float) -> int:
+        """How many requests of a trace are due from `elapsed_s` on within so long, of this share; 0: none, or drawn."""
+        if not self.times_s:
+            return 0
+        own, size = self.dealt
+        return -(-(self.arrivals(elapsed_s + within_s) - self.arrivals(elapsed_s)) * own // size)
+
     def row(self, sent: int) -> int | None:
         """Which request of a trace is this share's next after it has sent `sent`, from 0; None: arrivals are drawn."""
         number = self._own_number(sent) if self.times_s else None

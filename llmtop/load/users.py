@@ -103,6 +103,8 @@ class Users:
         self._kept = 0
         self._opening: asyncio.Task[None] | None = None
         """Connections for those who begin together."""
+        self._ahead: asyncio.Task[None] | None = None
+        """Connections for arrivals to come."""
         self._open_loop = False
         self._debt = 0
         self._hired = 0
@@ -221,6 +223,21 @@ class Users:
         else:
             self._hire(0.0, scheduled_ns, 1.0, row=row)
 
+    def ready(self, count: int) -> None:
+        """Open loop: have idle connections for so many arrivals to come."""
+        if count and self._ahead is None and self._now() >= self._held_until_ns:
+            self._ahead = self._open(min(count, self.most))
+            self._ahead.add_done_callback(self._opened)
+
+    def _opened(self, _: asyncio.Task[None]) -> None:
+        self._ahead = None
+
+    def _open(self, count: int) -> asyncio.Task[None]:
+        opening = asyncio.get_running_loop().create_task(self._client.open(count))
+        self._tasks.add(opening)
+        opening.add_done_callback(self._tasks.discard)
+        return opening
+
     def cut(self, keep: int = 0) -> None:
         """Cancel all users but the `keep` oldest requests in flight."""
         for task in list(self._resting):
@@ -232,8 +249,9 @@ class Users:
     async def close(self) -> None:
         """Cancel everything and wait until it is gone."""
         self.cut()
-        if self._opening is not None:
-            self._opening.cancel()
+        for opening in (self._opening, self._ahead):
+            if opening is not None:
+                opening.cancel()
         while self._tasks:
             await asyncio.wait(list(self._tasks))
         if self._party is not None:
@@ -249,9 +267,7 @@ class Users:
         """
         now = self._now()
         if self._together:
-            self._opening = asyncio.get_running_loop().create_task(self._client.open(count))
-            self._tasks.add(self._opening)
-            self._opening.add_done_callback(self._tasks.discard)
+            self._opening = self._open(count)
         for place in range(count):
             if self._together:
                 self._hire(0.0, now, 1.0, self._opening)
@@ -322,7 +338,7 @@ class Users:
     async def _talk(self, task: asyncio.Task[None], user: User, rng: Random, due_ns: int, part: float) -> None:
         """Talk after talk."""
         failures, cookies = 0, Cookies()
-        taken_ns = self._now()
+        taken_ns, fresh = self._now(), user.row is not None
         talk, step = self._begin(user, rng)
         while True:
             answer: RequestRecord | None = None
@@ -330,8 +346,8 @@ class Users:
                 due_ns = await self._rest(task, step.seconds)
             else:
                 self._resting.pop(task, None)
-                answer = await self._request(step, due_ns, taken_ns, part, cookies)
-                due_ns, part = answer.end_ns, 1.0
+                answer = await self._request(step, due_ns, taken_ns, part, cookies, fresh=fresh)
+                due_ns, part, fresh = answer.end_ns, 1.0, False
                 failures = failures + 1 if answer.outcome.is_error else 0
             taken_ns = self._now()
             user.point = self.point
@@ -415,9 +431,21 @@ class Users:
         return due_ns
 
     async def _request(
-        self, prompt: Prompt, due_ns: int, taken_ns: int, part: float, cookies: Cookies, words: Said | None = None
+        self,
+        prompt: Prompt,
+        due_ns: int,
+        taken_ns: int,
+        part: float,
+        cookies: Cookies,
+        words: Said | None = None,
+        fresh: bool = False,
     ) -> RequestRecord:
-        """Send one request and wait for its end. `words` takes what the answer says."""
+        """Send one request and wait for its end.
+
+        Args:
+            words: takes what the answer says.
+            fresh: it is the first of its task, and due at this very moment.
+        """
         trace = Trace(min(due_ns, taken_ns), taken_ns)
         self._number += 1
         flying = _Open(self._number, trace, prompt, self.stage)
@@ -428,7 +456,8 @@ class Users:
         api = prompt.api or self._api
         said = prompt.text if api == "completions" else prompt.messages or prompt.text
         try:
-            await asyncio.sleep(0)  # an endpoint that answers or refuses at once must not keep the loop from the others
+            if not fresh:  # an endpoint that answers or refuses at once must not keep the loop from the others
+                await asyncio.sleep(0)
             due_ns = self._now()
             if await self.gate.enter():
                 trace.held_ns = self._now() - due_ns
