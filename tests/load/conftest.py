@@ -166,14 +166,16 @@ class Lab:
 
     def engine(
         self,
-        point: LoadPoint | LoadPlan,
+        point: LoadPoint | LoadPlan | Pacer,
         answers: Callable[[int], Answer | None] | None = None,
         caps: Caps | None = None,
         seed: int = 0,
         start: Start = "staggered",
     ) -> LoadEngine:
         self.client = FakeClient(self.loop.clock_ns, answers or (lambda _: Answer()))
-        pacer = Pacer(point, seed) if isinstance(point, LoadPlan) else Pacer.hold(point, seed)
+        if isinstance(point, LoadPoint):
+            point = Pacer.hold(point, seed)
+        pacer = Pacer(point, seed) if isinstance(point, LoadPlan) else point
         caps = caps or Caps(stop_error_ratio=None)
         health = HealthProbe(clock=self.loop.clock_ns, cpu_clock=lambda: 0)
         setup = Setup(
