@@ -71,6 +71,8 @@ class Recent:
     memory_bytes: float | None = None
     prefix_hit_ratio: float | None = None
     shared_prefix: float = 0.0
+    goes_on: bool = False
+    """Requests go on from earlier ones, whose prompts they begin with: how many hits that gives was not asked for."""
     red_share: float = 0.0
     late_share: float = 0.0
     """Share of the seconds in which the client was amber or red."""
@@ -355,9 +357,10 @@ def trust_notes(recent: Recent) -> tuple[str, ...]:
     notes = []
     if recent.foreign is not None:
         notes.append(f"foreign traffic: about {TEXT.whole(recent.foreign)} requests on the server are not ours")
-    if recent.prefix_hit_ratio is not None and recent.prefix_hit_ratio > recent.shared_prefix + 0.15:
+    hits = None if recent.goes_on else recent.prefix_hit_ratio
+    if hits is not None and hits > recent.shared_prefix + 0.15:
         notes.append(
-            f"prefix cache flatters TTFT: {TEXT.percent(recent.prefix_hit_ratio)} hits where "
+            f"prefix cache flatters TTFT: {TEXT.percent(hits)} hits where "
             f"{TEXT.round_percent(recent.shared_prefix)} was asked"
         )
     return (*notes, *_starved(recent))

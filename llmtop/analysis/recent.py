@@ -83,6 +83,7 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) 
         memory_bytes=server.growth("memory_bytes_total"),
         prefix_hit_ratio=server.mean("prefix_hit_ratio"),
         shared_prefix=point.shared_prefix,
+        goes_on=bool((facts.requests.column("turn")[-_LATELY:] > 1).any()),
         red_share=client.mean("red") or 0.0,
         late_share=client.mean("late") or 0.0,
         ended=of_late,

@@ -93,6 +93,7 @@ def documents() -> dict[str, Keys]:
         **code,
         "llmtop_version": Key(str),
         "profile": Key(str, "Its name."),
+        "error": Key(str, "Only of a run that broke, and then in the place of all that follows: why."),
         "label": Key(str | None, "Name of the run, by --label."),
         "endpoint": Key("object", f"What was driven: {', '.join(f'`{name}`' for name in sorted(endpoint))}."),
         "duration_s": Key(float),

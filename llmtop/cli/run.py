@@ -75,6 +75,8 @@ def main(arguments: argparse.Namespace) -> int:
         for output in outputs:
             with contextlib.suppress(LlmtopError):
                 output.broke(profile.name, str(error))
+        if arguments.json:
+            print_json({"exit_code": error.exit_code, "profile": profile.name, "error": str(error)})
         raise
     finally:
         progress.end()

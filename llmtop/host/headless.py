@@ -96,7 +96,9 @@ def run_to_end(
                 output_error = error
     last = host.shown()
     if last.ended is not None and last.ended.error is not None:
-        raise SessionLost(last.ended.error, last.ended.exit_code)
+        where = None if last.frame is None or not last.frame.totals.sent else last.frame.run_file
+        kept = "" if where is None else f"; what was measured until then lies in {where}"
+        raise SessionLost(f"{last.ended.error}{kept}", last.ended.exit_code)
     if last.meta is None or last.frame is None:
         if interrupted:
             raise KeyboardInterrupt
