@@ -56,7 +56,7 @@ class Steps:
         """When what the step that runs does next could have been done, had nothing been late."""
         self._began_ns = 0
         self._number = 0
-        self._seen: tuple[int, str, int] | None = None
+        self._seen = (0, "", 0)
         """(number, place, `_waited_ns`) of a step that takes long; no place: it is at something of ours."""
         self._loop_thread, self._loop_task = threading.get_ident(), threading.get_native_id()
         self._ended = threading.Event()
@@ -87,13 +87,18 @@ class Steps:
         """
         error: BaseException | None = None
         while True:
-            self._begin(visiting, due_ns)
+            now = self._now()
+            self.due_ns = now if due_ns is None else due_ns
+            self._number += 1
+            self.visiting, self._began_ns = visiting, now
             try:
                 waited = code.send(None) if error is None else code.throw(error)
             except StopIteration as stop:
                 return stop.value
             finally:
-                self._end()
+                self.visiting = None
+                if self._seen[0] == self._number:
+                    self._tell()
             if visiting.over and isinstance(error, asyncio.CancelledError):
                 self._give_up(code)
                 raise asyncio.CancelledError
@@ -103,19 +108,10 @@ class Steps:
             except BaseException as caught:
                 error = caught
 
-    def _begin(self, visiting: Visiting, due_ns: int | None) -> None:
-        now = self._now()
-        self.due_ns = now if due_ns is None else due_ns
-        self._number += 1
-        self.visiting, self._began_ns = visiting, now
-
-    def _end(self) -> None:
-        self.visiting = None
-        took_ns = self._now() - self._began_ns
-        if took_ns < HELD_NS or self._seen is None or self._seen[0] != self._number:
-            return
+    def _tell(self) -> None:
+        """Of a step that was seen to take long, and has ended."""
         _, place, waited_ns = self._seen
-        took_ns -= self._waited_ns() - waited_ns
+        took_ns = self._now() - self._began_ns - (self._waited_ns() - waited_ns)
         if place and took_ns >= HELD_NS:
             self._held(took_ns, place)
 
@@ -133,7 +129,7 @@ class Steps:
             number, age_ns = self._number, self._now() - self._began_ns
             if self.visiting is None or age_ns < HELD_NS // 2 or number != self._number:
                 continue
-            if self._seen is None or self._seen[0] != number:
+            if self._seen[0] != number:
                 self._see(number)
             if age_ns >= HANGS_NS and number == self._number and self.visiting is not None:
                 thread, raised = ctypes.c_ulong(self._loop_thread), ctypes.py_object(EndlessStep)

@@ -387,18 +387,21 @@ class Users:
 
     async def send(self, visitor: Visitor, prompt: Prompt, said: Said, due_ns: int) -> RequestRecord:
         """Host: see `llmtop.load.visits.Host`. A visitor whose requests fail pauses before the next."""
-        if (pause_ns := visitor.until_ns - self._now()) > 0:
+        taken_ns, room = self._now(), self._room
+        if visitor.until_ns > taken_ns:
             due_ns = visitor.until_ns
-            await asyncio.sleep(pause_ns / 1e9)
-        self._room.most = self.most
-        if await self._room.enter():
-            due_ns = self._now()
+            await asyncio.sleep((due_ns - taken_ns) / 1e9)
+            taken_ns = self._now()
+        room.most = self.most
+        if not room.slip_in():
             self._tell_room()
+            await room.enter()
+            due_ns = taken_ns = self._now()
         part, visitor.part = visitor.part, 1.0
         try:
-            record = await self._request(prompt, due_ns, self._now(), part, visitor.cookies, said)
+            record = await self._request(prompt, due_ns, taken_ns, part, visitor.cookies, said)
         finally:
-            self._room.leave()
+            room.leave()
         if not record.outcome.is_error:
             visitor.failures = 0
         elif record.dispatched_ns >= visitor.until_ns:  # of several at once, one is counted

@@ -31,6 +31,8 @@ from llmtop.workload.userfile import UserFile, fault, load
 
 NAME_CHARACTERS = 60
 """Of the name of a request: it heads a row."""
+MOST_NAMES = 1024
+"""That are remembered."""
 EMPTY_VISIT_S = 0.1
 """A visit without any request is followed by a pause: without one it would begin again and again, and nothing else."""
 MOST_EMPTY = 100
@@ -204,11 +206,13 @@ class Visitor:
         tools: Sequence[Mapping[str, Any]] | None = None,
         **body: Any,
     ) -> Answer:
-        made = self._made.pop(id(said), None) if after is None and isinstance(said, str) else None
+        made = None
         messages: tuple[Any, ...] | None = None
-        if not isinstance(said, str) or after is not None:
+        if after is None and isinstance(said, str):
+            made = self._made.pop(id(said), None)
+        else:
             new = ({"role": "user", "content": said},) if isinstance(said, str) else tuple(said)
-            if not new or not all(isinstance(message, Mapping) for message in new):
+            if not new or not all(type(message) is dict or isinstance(message, Mapping) for message in new):
                 raise UsageError("chat(...): what is said is a text, or a list of messages with role and content")
             messages = new if after is None else (*after.messages(), *new)
         text = said if isinstance(said, str) else ""
@@ -317,7 +321,7 @@ class Visitor:
             model=model,
             extra=_extra(body) if body else b"",
             pinned="tools" not in body,
-            name=plain(name or api, NAME_CHARACTERS),
+            name=party.named(name or api),
             session=self.session,
             turn=self.sent,
         )
@@ -342,9 +346,19 @@ class Party:
         self._steps = Steps(str(Path(visits.file.path).parent), now, self._note_held)
         self._count = 0
         self._sent = self._empty = 0
+        self._names: dict[str, str] = {}
         self._held: dict[str, int] = {}
         """When each function that holds the loop was told last."""
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def named(self, name: str) -> str:
+        """The name of a request as it is kept."""
+        found = self._names.get(name)
+        if found is None:
+            found = plain(name, NAME_CHARACTERS)
+            if len(self._names) < MOST_NAMES:
+                self._names[name] = found
+        return found
 
     def numbered(self, number: int) -> int:
         """A number of this process's, as one of the run's own."""
@@ -364,33 +378,31 @@ class Party:
 
         Raises UsersError.
         """
-        self._listen()
+        if self._loop is None:
+            self._listen()
         visitor.begin(self.numbered(self._count))
         self._count += 1
-        ends_ns = 0
-
-        async def whole() -> None:
-            nonlocal ends_ns
-            try:
-                await self.visits.file.run(visitor)
-            except asyncio.CancelledError as cancelled:
-                if visitor.over:
-                    raise
-                raise fault(cancelled, self.visits.file.path) from None
-            except BaseException as error:
-                raise fault(error, self.visits.file.path) from None
-            ends_ns = self._steps.due_ns
-
         try:
-            await self._steps.through(whole(), visitor, due_ns)
+            await self._steps.through(self._run(visitor), visitor, due_ns)
         finally:
             visitor.over = True
-            await self._end_tasks(visitor)
-        return ends_ns, self._pause_s(visitor)
+            if visitor.tasks:
+                await self._end_tasks(visitor)
+        ends_ns = self._steps.due_ns
+        if visitor.sent:
+            self._sent += 1
+            return ends_ns, 0.0
+        return ends_ns, self._note_empty()
 
-    def leave(self, visitor: Visitor) -> None:
-        """It is to go at its next await."""
-        visitor.over = True
+    async def _run(self, visitor: Visitor) -> None:
+        try:
+            await self.visits.file.run(visitor)
+        except asyncio.CancelledError as cancelled:
+            if visitor.over:
+                raise
+            raise fault(cancelled, self.visits.file.path) from None
+        except BaseException as error:
+            raise fault(error, self.visits.file.path) from None
 
     def close(self) -> None:
         if self._loop is not None:
@@ -400,11 +412,10 @@ class Party:
 
     def _listen(self) -> None:
         """Have the tasks that visits make made here."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._loop.set_task_factory(self._make_task)
-            self._loop.set_exception_handler(_complain)
-            self._steps.start()
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_task_factory(self._make_task)
+        self._loop.set_exception_handler(_complain)
+        self._steps.start()
 
     def _make_task(
         self,
@@ -451,11 +462,8 @@ class Party:
             if not task.cancelled():
                 task.exception()
 
-    def _pause_s(self, visitor: Visitor) -> float:
-        """Raises UsersError where nothing is ever sent."""
-        if visitor.sent:
-            self._sent += 1
-            return 0.0
+    def _note_empty(self) -> float:
+        """After a visit without any request. Returns the pause that follows. Raises UsersError: all were so."""
         self._empty += 1
         file = self.visits.file.path
         if not self._sent and self._empty >= MOST_EMPTY:
