@@ -11,19 +11,19 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
-import msgspec
 from msgspec import Struct
 
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Workload
-from llmtop.domain.request import Outcome, RequestRecord
+from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Call, Event
 from llmtop.endpoint.calls import Calls, Reply, host_of
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.cookies import Cookies
-from llmtop.endpoint.said import Said, ToolCall
+from llmtop.endpoint.said import Said
 from llmtop.errors import UsageError
+from llmtop.load.answers import Answer, extra_of, tokens_of
 from llmtop.load.steps import Steps
 from llmtop.traffic.rows import path_of_workload
 from llmtop.workload.prompts import Prompt, PromptSource
@@ -43,83 +43,8 @@ MOST_HELD = 20
 """and so many of them are told."""
 MOST_TASKS = 64
 """Tasks of a visit that are kept in mind before those that have ended are let go."""
-_OURS = ("stream", "stream_options", "messages", "prompt", "model", "max_tokens", "max_completion_tokens", "min_tokens")
-"""Fields of a request that `chat` and `complete` fill themselves."""
-_WORD = 4
-"""Characters for each token of a text that nobody has counted."""
 _Code = Coroutine[Any, Any, Any] | Generator[Any, None, Any]
 _ENDPOINT = str(Path(__file__).parents[1] / "endpoint")
-
-
-class Answer:
-    """See `llmtop.users.Answer`."""
-
-    __slots__ = ("_record", "_said", "_sent")
-
-    def __init__(self, sent: Prompt, said: Said, record: RequestRecord) -> None:
-        self._sent, self._said, self._record = sent, said, record
-
-    @property
-    def ok(self) -> bool:
-        return self._record.outcome in (Outcome.OK, Outcome.TEXTLESS)
-
-    @property
-    def error(self) -> str:
-        return "" if self.ok else self._record.error or str(self._record.outcome)
-
-    @property
-    def status(self) -> int | None:
-        return self._record.status
-
-    @property
-    def text(self) -> str:
-        return self._said.text
-
-    @property
-    def reasoning(self) -> str:
-        return self._said.reasoning
-
-    @property
-    def tool_calls(self) -> tuple[ToolCall, ...]:
-        return self._said.tool_calls
-
-    @property
-    def finish_reason(self) -> str | None:
-        return self._record.finish_reason
-
-    @property
-    def prompt_tokens(self) -> int:
-        return self._record.prompt_tokens
-
-    @property
-    def output_tokens(self) -> int:
-        return self._record.output_tokens
-
-    @property
-    def ttft_s(self) -> float | None:
-        return self._record.ttft_s
-
-    @property
-    def e2e_s(self) -> float | None:
-        return self._record.e2e_s
-
-    def messages(self) -> tuple[Mapping[str, Any], ...]:
-        """All that was said up to here, the answer too, unless nothing came of it."""
-        sent = self._sent.messages or ({"role": "user", "content": self._sent.text},)
-        text, calls = self.text, self.tool_calls
-        if not text and not calls:
-            return sent
-        answer: dict[str, Any] = {"role": "assistant", "content": text}
-        if calls:
-            answer["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in calls
-            ]
-        return (*sent, answer)
-
-    def whole_text(self) -> str:
-        """The same of a completion."""
-        return self._sent.text + self.text
 
 
 class Host(Protocol):
@@ -181,11 +106,11 @@ class Visitor:
         self._made.clear()
 
     @property
-    def prompt_tokens(self) -> int:
+    def prompttokens_of(self) -> int:
         return self._length(0)
 
     @property
-    def output_tokens(self) -> int:
+    def outputtokens_of(self) -> int:
         return self._length(1)
 
     def text(self, tokens: int) -> str:
@@ -218,7 +143,7 @@ class Visitor:
         text = said if isinstance(said, str) else ""
         if tools is not None:
             body["tools"] = tools
-        return await self._ask("chat", text, messages, made, _tokens(said, after), output_tokens, name, model, body)
+        return await self._ask("chat", text, messages, made, tokens_of(said, after), output_tokens, name, model, body)
 
     async def complete(
         self,
@@ -235,7 +160,7 @@ class Visitor:
         made = self._made.pop(id(prompt), None) if after is None else None
         text = prompt if after is None else after.whole_text() + prompt
         return await self._ask(
-            "completions", text, None, made, _tokens(prompt, after), output_tokens, name or "complete", model, body
+            "completions", text, None, made, tokens_of(prompt, after), output_tokens, name or "complete", model, body
         )
 
     async def pause(self, seconds: float) -> None:
@@ -319,7 +244,7 @@ class Visitor:
             messages,
             api=api,
             model=model,
-            extra=_extra(body) if body else b"",
+            extra=extra_of(body) if body else b"",
             pinned="tools" not in body,
             name=party.named(name or api),
             session=self.session,
@@ -501,21 +426,3 @@ def _is_ours(code: object) -> bool:
     """Whether a task is one of a request's own, and no user's."""
     made = getattr(code, "cr_code", None)
     return made is not None and made.co_filename.startswith(_ENDPOINT)
-
-
-def _tokens(said: str | Sequence[Mapping[str, Any]], after: Answer | None) -> int:
-    """An estimate of what the endpoint will count."""
-    before = 0 if after is None else after.prompt_tokens + after.output_tokens
-    texts = [said] if isinstance(said, str) else [str(message.get("content") or "") for message in said]
-    return before + sum(max(1, len(text) // _WORD) for text in texts)
-
-
-def _extra(body: Mapping[str, Any]) -> bytes:
-    """Further fields as they stand in JSON between commas. Raises UsageError."""
-    for name in _OURS:
-        if name in body:
-            raise UsageError(f"{name} = ... is not for the file to set: llmtop fills that field of a request")
-    try:
-        return b"," + msgspec.json.encode(dict(body))[1:-1]
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise UsageError(f"a field of the request cannot be written as JSON: {error}") from None
