@@ -23,8 +23,8 @@ from llmtop.analysis.falls import of_this_start, restarts_of
 from llmtop.analysis.gate import configured_s
 from llmtop.analysis.headline import failing_headline, headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
-from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
-from llmtop.analysis.kinds import by_kind, calls_of, visits_of
+from llmtop.analysis.judgement import Findings, judge_kinds, judge_run, judge_table, question_of
+from llmtop.analysis.kinds import By, by_kind, calls_of, visits_of
 from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.partwise import by_part, planned_parts
@@ -43,7 +43,7 @@ from llmtop.analysis.recent import (
 )
 from llmtop.analysis.segments import chapter_notes
 from llmtop.analysis.sessions import SHOWN_FROM
-from llmtop.analysis.slo import Sample, attainment, judge_slo
+from llmtop.analysis.slo import Sample, attainment, judge_named, judge_slo, with_named
 from llmtop.analysis.soak import BY_ARRIVAL, drifts_of, leak, replicas
 from llmtop.analysis.spikes import recoveries_of
 from llmtop.analysis.tested import found
@@ -83,6 +83,7 @@ TOLD_FAILURES = 3
 """Kinds of failures among the notes; `failures` has them all."""
 LIVE_REQUESTS = 32768
 """The newest, which the SLO of now and the diagnosis of a live verdict rest on: a minute of 500 requests/s."""
+KINDS: dict[By, str] = {"name": "by_name", "model": "by_model"}
 _UNKNOWN = CliffVerdict(kind=Kind.INSUFFICIENT)
 _DRIFT_FROM_S = 300.0
 """Shorter live runs are not searched for drift."""
@@ -151,7 +152,10 @@ def assess(
     if over and parts:
         grounds = by_part(parts, facts, meta, slo, grounds, ledger, now_s, arrival)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
-    verdict = answered if over else judge_slo(slo_sample(facts, meta, requests, now_s), slo)
+    verdict = answered
+    if not over:
+        now = slo_sample(facts, meta, requests, now_s)
+        verdict = with_named(judge_slo(now, slo), judge_named(now, slo, facts.names), slo)
     if not over and verdict.ok is False and current.point.value > 0:
         failing_now = min(capacity.fails_at or math.inf, current.point.value)
         shown = worth_trying(shown, msgspec.structs.replace(capacity, fails_at=failing_now))
@@ -178,7 +182,11 @@ def assess(
         )
         fresh = exhausted(fresh, facts, dialect)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
-    kinds = _kinds(facts, meta, previous, full or over, arrival)
+    anew = full or over or previous is None
+    kinds = _kinds(facts, meta, previous, anew, arrival)
+    if anew and not hopeless and not judgement.void and meta.ending not in LOST:
+        for by, name in KINDS.items():
+            kinds[name] = judge_kinds(facts, meta, slo, grounds, now_s, by, kinds[name]) if kinds[name] else ()
     unknown = arrival is not None or hopeless or meta.ending in LOST
     fewer: tuple[WhatIf, ...] = ()
     if not unknown and not judgement.void:
@@ -223,6 +231,7 @@ def assess(
             *chapter_notes(facts, meta),
             *replicas(facts),
             *_in_turn(facts),
+            *(sentence(each.alone) for each in (*kinds["by_name"], *kinds["by_model"]) if each.alone),
             *map(failure_seen, facts.failures.groups()[:TOLD_FAILURES]),
             *_part(drifts, meta, now_s),
             *judgement.left_out,

@@ -17,7 +17,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from llmtop.analysis.fits import Array
-from llmtop.domain.slo import Metric, Slo
+from llmtop.domain.slo import Metric, Slo, slo_of
 from llmtop.domain.verdicts import Capacity, LevelPoint, SloVerdict, TargetVerdict
 from llmtop.meter.facts import READ_COLUMNS, Facts
 from llmtop.wording.between import arrives
@@ -133,12 +133,12 @@ def kept_back(
 
 def judged_by(slo: Slo, arrival: Arrival | None) -> Slo:
     """The limits that the figures can be held against."""
-    return slo if arrival is None else Slo(tuple(each for each in slo.targets if each.metric not in SPOILT))
+    return slo if arrival is None else slo_of(each for each in slo.limits if each.metric not in SPOILT)
 
 
 def spoilt_limits(slo: Slo, arrival: Arrival | None) -> tuple[str, ...]:
     """Names of the limits that they cannot be held against."""
-    return () if arrival is None else tuple(each.name for each in slo.targets if each.metric in SPOILT)
+    return () if arrival is None else tuple(each.name for each in slo.limits if each.metric in SPOILT)
 
 
 def with_spoilt(verdict: SloVerdict, slo: Slo, arrival: Arrival | None) -> SloVerdict:
@@ -152,7 +152,7 @@ def with_spoilt(verdict: SloVerdict, slo: Slo, arrival: Arrival | None) -> SloVe
         TargetVerdict(name=each.name, limit=each.limit, value=None, text=f"{target_name(each.name)}: void, {text}")
         if each.name in spoilt
         else judged.get(each.name)
-        for each in slo.targets
+        for each in slo.limits
     ]
     ok = False if verdict.ok is False else None
     return SloVerdict(ok=ok, targets=tuple(each for each in targets if each is not None))

@@ -17,14 +17,16 @@ from llmtop.analysis.capacity import judge_level
 from llmtop.analysis.diagnosis import is_client_bound
 from llmtop.analysis.failing import all_failed, dominating, why_all_failed, without_text
 from llmtop.analysis.fits import Array
+from llmtop.analysis.kinds import By
 from llmtop.analysis.levels import EMPTY, Level
 from llmtop.analysis.parts import Part, held_loads
 from llmtop.analysis.readings import commanded, server_gauges
 from llmtop.analysis.sessions import Gauges, Mask, Requests
-from llmtop.analysis.slo import Sample, judge_slo, overall
+from llmtop.analysis.slo import Sample, judge_named, judge_slo, judge_target, overall, with_named
 from llmtop.analysis.soak import creeping, long_enough, visible
 from llmtop.analysis.spikes import recovered_within
 from llmtop.analysis.stats import FEWEST
+from llmtop.domain.kinds import KindFigures
 from llmtop.domain.load import Hold, LoadPoint
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.run import INTERRUPTED, LOST, JudgedLevel, LoadChange, RunMeta
@@ -112,7 +114,7 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
     if run.void:
         ok, reasons, text = None, (CLIENT_BOUND,), CLIENT_BOUND
     elif all_failed(facts) and meta.ending not in LOST:
-        verdict, why = judge_slo(run.everything, slo), why_all_failed(facts)
+        verdict, why = run.with_named(judge_slo(run.everything, slo)), why_all_failed(facts)
         ok, reasons = verdict.ok, tuple(filter(None, (why, early)))
         text = answers.with_reasons(why, reasons[1:])
     elif meta.ending in LOST:  # what failed while the server fell away says nothing of the load it fell at
@@ -169,7 +171,8 @@ class _Run:
                 inside |= (gauges.t_s > start_s) & (gauges.t_s <= stop_s)
             gauges = gauges.pick(inside)
         members = self.found.requests.pick(chosen & (self.found.requests.sent_s >= self.since_s))
-        sample = Sample.of_window(members, gauges, self.given_up, self.now_s)
+        ages_s, names = self.given_up
+        sample = replace(Sample.of_window(members, gauges, ages_s, self.now_s), censored_name=names)
         waiting, kv_usage = self._worst(gauges)
         return replace(sample, waiting=waiting or sample.waiting, kv_usage=kv_usage or sample.kv_usage)
 
@@ -198,9 +201,53 @@ class _Run:
     def everything(self) -> Sample:
         return self.sample(np.ones(len(self.found.requests.sent_s), dtype=bool))
 
+    @cached_property
+    def about(self) -> tuple[Mask, Mask]:
+        """Requests whose latencies the answer is about, and those whose errors count for it."""
+        sent_s, peak, capacity = self.found.requests.sent_s, self.meta.profile.peak, self.found.capacity
+        everything = np.ones(len(sent_s), dtype=bool)
+        question = question_of(self.facts, self.meta.profile)
+        if question in (Question.HOLD, Question.SOAK):
+            return everything, everything
+        if question is Question.SPIKE:
+            worst = self.worst_spike
+            return (~everything if worst is None else self.outside(worst)[0]), everything
+        load = peak if question is Question.PEAK and peak is not None else capacity.at_slo or capacity.fails_at
+        if load is None:
+            return ~everything, ~everything
+        target = self.load_at(sent_s)
+        return (target >= NEAR_PEAK * load) & (target <= AT_PEAK * load), target <= AT_PEAK * load
+
     @property
-    def given_up(self) -> Array:
-        """Ages of the requests that were cancelled before a first token came: as long at least their TTFT was."""
+    def worst_spike(self) -> Recovery | None:
+        return max(self.found.recoveries, key=lambda each: each.peak / max(each.base, 1e-9), default=None)
+
+    def outside(self, spike: Recovery) -> tuple[Mask, tuple[tuple[float, float], ...]]:
+        """Requests before a spike and after what it left behind, and those spans."""
+        within_s, requests = self.meta.profile.recover_within_s, self.found.requests
+        calm_s = spike.down_s + (within_s if spike.took_s is None else spike.took_s)
+        return (requests.end_s < spike.up_s) | (requests.sent_s >= calm_s), ((0.0, spike.up_s), (calm_s, self.now_s))
+
+    def with_named(self, verdict: SloVerdict) -> SloVerdict:
+        """The verdict with the limits on one name alone, of the requests that the answer is about."""
+        if not self.slo.named:
+            return verdict
+        latency, errors = (judge_named(self.sample(chosen), self.slo, self.facts.names) for chosen in self.about)
+        told = (
+            pair[target.metric == "error_ratio"] for target, *pair in zip(self.slo.named, latency, errors, strict=True)
+        )
+        return with_named(verdict, tuple(told), self.slo)
+
+    def named(self, verdict: SloVerdict) -> SloVerdict:
+        """Of a verdict what it says of limits on one name alone."""
+        names = {target.name for target in self.slo.named}
+        return msgspec.structs.replace(verdict, targets=tuple(each for each in verdict.targets if each.name in names))
+
+    @cached_property
+    def given_up(self) -> tuple[Array, Array]:
+        """Ages of the requests that were cancelled before a first token came: as long at least their TTFT was; and what
+        they are called.
+        """
         table, part = self.facts.requests, self.found.part
         sent_s = np.array(table.column("sent_s"))
         waited = (table.column("cancelled") > 0) & ~np.isfinite(table.column("first_token_s"))
@@ -208,7 +255,8 @@ class _Run:
         if part is not None:
             waited &= part.during(sent_s)
         ages: Array = (table.column("end_s") - sent_s)[waited]
-        return ages[np.isfinite(ages)]
+        known = np.isfinite(ages)
+        return ages[known], table.column("name")[waited][known]
 
     def of(self, part: Part) -> _Run:
         """What of it lies in a part."""
@@ -262,14 +310,17 @@ class _Run:
         count = int(np.sum(table.column("client_limited") > 0))
         return (f"{TEXT.whole(count)} request{'' if count == 1 else 's'} left out: {CLIENT_SLOW}",) if count else ()
 
+    @cached_property
+    def limits(self) -> dict[str, SloTarget]:
+        return {target.name: target for target in self.slo.limits}
+
     def misses(self, verdict: SloVerdict) -> tuple[str, ...]:
-        named = {target.name: target for target in self.slo.targets}
-        return tuple(self.miss(each, named[each.name]) for each in verdict.targets if each.ok is False)
+        return tuple(self.miss(each, self.limits[each.name]) for each in verdict.targets if each.ok is False)
 
     def miss(self, verdict: TargetVerdict, target: SloTarget) -> str:
         """A limit that is missed; one on errors with what they mostly are."""
         told = answers.miss(verdict, target)
-        mostly = dominating(self.facts) if target.metric == "error_ratio" else ""
+        mostly = dominating(self.facts) if target.name == "error_ratio" else ""
         return f"{told}, {mostly}" if mostly else told
 
     def unsaid(self, verdict: SloVerdict, text: str) -> str:
@@ -280,20 +331,24 @@ class _Run:
 
     def doubts(self, verdict: SloVerdict) -> tuple[str, ...]:
         """What is missing for an answer."""
-        named = {target.name: target for target in self.slo.targets}
         short: dict[tuple[int, int], list[str]] = {}
+        unsure, nobody = [], dict[str, None]()
         for each in verdict.targets:
-            if each.ok is None and named[each.name].metric in LATENCIES:
-                short.setdefault((each.n, FEWEST[named[each.name].stat or "p95"]), []).append(each.name)
-        unsure = (each for each in verdict.targets if each.ok is None and each.n and each.name == "error_ratio")
+            target = self.limits[each.name]
+            if each.ok is None and target.kind and self.facts.names.known(target.kind) is None:
+                nobody[target.kind] = None
+            elif each.ok is None and (target.metric in LATENCIES or (target.kind and not each.n)):
+                short.setdefault((each.n, FEWEST[target.stat or "p95"]), []).append(each.name)
+            elif each.ok is None and each.n and target.metric == "error_ratio":
+                unsure.append(answers.too_few_failed(each, target))
         return (
+            *(answers.none_called(kind, self.facts.names.texts) for kind in nobody),
             *(answers.too_few(names, *counts) for counts, names in short.items()),
-            *(answers.too_few_failed(each, named[each.name]) for each in unsure),
+            *unsure,
         )
 
     def proof(self, verdict: SloVerdict) -> tuple[str, ...]:
-        named = {target.name: target for target in self.slo.targets}
-        return tuple(answers.met(each, named[each.name]) for each in verdict.targets if each.ok)
+        return tuple(answers.met(each, self.limits[each.name]) for each in verdict.targets if each.ok)
 
     def reasons(self, verdict: SloVerdict) -> tuple[str, ...]:
         return {True: self.proof, False: self.misses, None: self.doubts}[verdict.ok](verdict)
@@ -321,7 +376,7 @@ def _hold(run: _Run) -> _Answer:
 
 
 def _pooled(run: _Run) -> _Answer:
-    verdict, held, cliff = judge_slo(run.everything, run.slo), run.held, run.found.cliff
+    verdict, held, cliff = run.with_named(judge_slo(run.everything, run.slo)), run.held, run.found.cliff
     plural = held is not None and not (held.axis == "concurrency" and held.value == 1)
     text = answers.kept(answers.driven_load(held), verdict.ok, plural)
     bend = (answers.bends_at(cliff),) if held is None and cliff.at is not None else ()
@@ -334,7 +389,7 @@ def _each_load(run: _Run, whole: _Answer) -> _Answer:
     by_answer: dict[bool | None, list[tuple[answers.Load, _Run, SloVerdict]]] = {False: [], None: [], True: []}
     for load in run.loads:
         there = run.of(load)
-        verdict = judge_slo(there.everything, run.slo)
+        verdict = there.with_named(judge_slo(there.everything, run.slo))
         by_answer[verdict.ok].append((answers.Load(load.point, load.low, load.top), there, verdict))
     ok = False if by_answer[False] else None if by_answer[None] else True
     if ok and not whole.ok:
@@ -389,16 +444,16 @@ def _peak(run: _Run) -> _Answer:
     speaks = broken if broken is not None else above if verdict.ok is None else None
     if speaks is not None:
         at, verdict = speaks.load, judge_slo(Sample.of_level(speaks), run.slo)
-    verdict = _with_errors_of(pooled, verdict, run.slo)
+    verdict = run.with_named(_with_errors_of(pooled, verdict, run.slo))
     ok = verdict.ok
     reasons = run.reasons(verdict)
     if ok is None and run.found.capacity.at_slo is not None:
         reasons = (answers.between(run.found.capacity.at_slo, run.found.capacity.fails_at, axis), *reasons)
     if ok is not None:
         errors = {
-            run.miss(each, target)
-            for each, target in zip(verdict.targets, run.slo.targets, strict=True)
-            if each.ok is False and each.name == "error_ratio"
+            run.miss(each, run.limits[each.name])
+            for each in verdict.targets
+            if each.ok is False and run.limits[each.name].metric == "error_ratio"
         }
         there = tuple(reason for reason in reasons if reason not in errors)
         reasons = (*((answers.at_level(at, axis, there),) if there else ()), *sorted(errors))
@@ -412,7 +467,8 @@ def _peak(run: _Run) -> _Answer:
 def _capacity(run: _Run) -> _Answer:
     """How many at the SLO; with `at_least`, whether so many."""
     capacity, wanted = run.found.capacity, run.meta.profile.at_least
-    verdict, axis = _at_capacity(run), run.found.cliff.axis
+    verdict, axis = run.with_named(_at_capacity(run)), run.found.cliff.axis
+    unproven = _unproven(run, verdict)
     at_slo, fails_at = capacity.at_slo, capacity.fails_at
     ok: bool | None
     if verdict.ok is False or (at_slo is None and fails_at is not None):
@@ -423,14 +479,17 @@ def _capacity(run: _Run) -> _Answer:
         ok = True if _search_ended(run.facts) else None
     else:
         ok = True if at_slo >= wanted else False if fails_at is not None and fails_at <= wanted else None
+    ok = None if ok and unproven else ok
     text = capacity.sentence or answers.nothing_known()
     if at_slo is not None and verdict.ok is False:
-        text = answers.fails_anyway()
+        text = _fails(run, verdict, at_slo)
     if wanted is not None:
         text = f"{answers.reaches(wanted, axis, ok)}; {text}"
     reasons = run.misses(verdict) if at_slo is not None and verdict.ok is False else ()
     if ok is None and at_slo is None:
         reasons = run.doubts(verdict)
+    elif ok is None and unproven:
+        reasons = unproven
     if ok is None and run.facts.tested and not _search_ended(run.facts):
         reasons = (answers.search_cut_short(),)
     return _Answer(verdict, ok, text, reasons)
@@ -438,10 +497,71 @@ def _capacity(run: _Run) -> _Answer:
 
 def _cliff(run: _Run) -> _Answer:
     """Where latency bends, and how many at the SLO so far."""
-    answer = _located(run.found.capacity, run.found.cliff, _at_capacity(run))
-    if answer.ok is False and run.found.capacity.at_slo is not None:
-        return replace(answer, text=answers.fails_anyway(), reasons=run.misses(answer.verdict))
+    answer, at_slo = (
+        _located(run.found.capacity, run.found.cliff, run.with_named(_at_capacity(run))),
+        run.found.capacity.at_slo,
+    )
+    if answer.ok is False and at_slo is not None:
+        text = _fails(run, answer.verdict, at_slo)
+        return replace(answer, text=text, reasons=run.misses(answer.verdict))
+    if answer.ok and (unproven := _unproven(run, answer.verdict)):
+        return replace(answer, ok=None, reasons=unproven)
     return replace(answer, reasons=run.doubts(answer.verdict)) if answer.ok is None else answer
+
+
+def _unproven(run: _Run, verdict: SloVerdict) -> tuple[str, ...]:
+    """What is missing to know the limits on one name alone, at a load that the others name."""
+    return run.doubts(run.named(verdict))
+
+
+def _fails(run: _Run, verdict: SloVerdict, at_slo: float) -> str:
+    """Why a load that levels have kept the SLO at is none that keeps it: errors, or one name alone."""
+    if all(run.limits[each.name].kind for each in verdict.targets if each.ok is False):
+        return answers.kept_but_by_name(at_slo, run.found.cliff.axis)
+    return answers.fails_anyway()
+
+
+def judge_kinds(
+    facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: float, by: By, kinds: tuple[KindFigures, ...]
+) -> tuple[KindFigures, ...]:
+    """Figures of names, or of models, with which limits each breaks in the span that the run's answer is about.
+
+    A limit on one name alone stands in the place of that on all requests together.
+    """
+    run, codes = _Run(facts, meta, slo, found, now_s), facts.names if by == "name" else facts.models
+    column = getattr(found.requests, by)
+    own = [code for each in kinds if (code := codes.known(each.name)) is not None and not each.others]
+    whole = {target.name: _judged(run, target, np.ones(len(column), dtype=bool)) for target in slo.felt}
+    told = []
+    for each in kinds:
+        code = codes.known(each.name)
+        chosen = column == code if code is not None else np.isnan(column)
+        if each.others:
+            chosen = ~np.isin(column, own) & ~np.isnan(column)
+        limits = slo.felt_by(each.name if by == "name" and not each.others else "")
+        verdicts = [(target, _judged(run, target, chosen)) for target in limits]
+        broken = [(target, verdict) for target, verdict in verdicts if verdict.ok is False]
+        hidden = [pair for pair in broken if (of_all := whole.get(pair[0].name)) is not None and of_all.ok]
+        who = each.name or ("others" if each.others else "no name")
+        told.append(
+            msgspec.structs.replace(
+                each,
+                ok=overall(tuple(verdict for _, verdict in verdicts), Slo(limits)).ok if limits else None,
+                breaks=tuple(answers.miss(verdict, target) for target, verdict in broken),
+                alone=answers.alone_breaks(who, [answers.miss(verdict, target) for target, verdict in hidden])
+                if hidden and len(kinds) > 1
+                else "",
+            )
+        )
+    return tuple(told)
+
+
+def _judged(run: _Run, target: SloTarget, chosen: Mask) -> TargetVerdict:
+    """One limit that is felt against the requests `chosen` among those that the answer is about."""
+    about, erring = run.about
+    requests = run.found.requests
+    chosen = chosen & (erring if target.metric == "error_ratio" else about) & (requests.sent_s >= run.since_s)
+    return judge_target(Sample.of_window(requests.pick(chosen), Gauges(), EMPTY, run.now_s), target)
 
 
 def judge_table(capacity: Capacity, cliff: CliffVerdict) -> Judgement:
@@ -466,21 +586,18 @@ def _located(capacity: Capacity, cliff: CliffVerdict, verdict: SloVerdict) -> _A
 def _spike(run: _Run) -> _Answer:
     """Recovered in time, the SLO kept outside of the spike, and errors counted wherever they came."""
     within_s = run.meta.profile.recover_within_s
-    if not run.found.recoveries:
+    recovery = run.worst_spike
+    if recovery is None:
         whole = judge_slo(run.everything, run.slo)
         broken = [target for target in whole.targets if target.name == "error_ratio" and target.ok is False]
-        verdict = msgspec.structs.replace(whole, ok=False if broken else None, targets=tuple(broken))
+        verdict = run.with_named(msgspec.structs.replace(whole, ok=False if broken else None, targets=tuple(broken)))
         return _Answer(verdict, verdict.ok, answers.no_spike(verdict.ok), run.misses(verdict))
-    recovery = max(run.found.recoveries, key=lambda each: each.peak / max(each.base, 1e-9))
-    sent_s = run.found.requests.sent_s
-    calm_s = recovery.down_s + (within_s if recovery.took_s is None else recovery.took_s)
-    outside = (run.found.requests.end_s < recovery.up_s) | (sent_s >= calm_s)
-    spans = ((0.0, recovery.up_s), (calm_s, run.now_s))
+    outside, spans = run.outside(recovery)
     calm = judge_slo(run.sample(outside, spans), run.slo)
     for load in run.loads:  # what else the plan holds is not made good by the calm around the spike
-        there = judge_slo(run.sample(outside & load.during(sent_s), load.spans), run.slo)
+        there = judge_slo(run.sample(outside & load.during(run.found.requests.sent_s), load.spans), run.slo)
         calm = there if there.ok is False and calm.ok is not False else calm
-    verdict = _with_errors_of(judge_slo(run.everything, run.slo), calm, run.slo)
+    verdict = run.with_named(_with_errors_of(judge_slo(run.everything, run.slo), calm, run.slo))
     ok = recovered_within((recovery,), within_s)
     text = answers.recovered(recovery, within_s, ok)
     if recovery.debt_s is not None:

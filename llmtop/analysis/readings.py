@@ -51,6 +51,8 @@ def requests_of_rows(table: Table, first: int, stop: int) -> Requests:
         prompt_tokens=column("prompt_tokens"),
         output_tokens=column("output_tokens"),
         status=column("status"),
+        name=column("name"),
+        model=column("model"),
     )
 
 

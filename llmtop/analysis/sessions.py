@@ -46,6 +46,10 @@ class Requests:
     output_tokens: Array
     status: Array = field(default_factory=lambda: EMPTY)
     """HTTP status of the answer; NaN, or no column at all: not known."""
+    name: Array = field(default_factory=lambda: EMPTY)
+    """What they are called, as `Facts.names` counts them; NaN: nothing. No column at all: not known."""
+    model: Array = field(default_factory=lambda: EMPTY)
+    """The same of the model that was asked, by `Facts.models`."""
 
     def pick(self, chosen: Mask | Index) -> Requests:
         columns = (getattr(self, name) for name in self.__slots__)

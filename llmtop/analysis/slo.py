@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from llmtop.analysis import stats
 from llmtop.analysis.fits import Array
@@ -14,6 +15,7 @@ from llmtop.analysis.levels import EMPTY, Level, Stated
 from llmtop.analysis.sessions import Gauges, Requests
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget, Stat
 from llmtop.domain.verdicts import SloVerdict, TargetVerdict
+from llmtop.meter.facts import Codes
 from llmtop.wording.figures import TEXT
 from llmtop.wording.names import target_name
 
@@ -37,6 +39,18 @@ class Sample:
     """Requests that ended well without any text: they have no latency, and are none that failed."""
     stated: Stated | None = None
     """Statistics in place of the requests."""
+    requests: Requests | None = None
+    """Those that it is of, where they were measured one by one."""
+    censored_name: Array = field(default_factory=lambda: EMPTY)
+    """Of `censored_s`, as `Requests.name`; empty: not known."""
+
+    def called(self, code: float | None) -> Sample:
+        """The requests of one name among them, by its code; None: none is called so."""
+        if code is None or self.requests is None or not len(self.requests.name):
+            return Sample(EMPTY, EMPTY, EMPTY)
+        known = len(self.censored_name) > 0
+        waiting_s = self.censored_s[self.censored_name == code] if known else EMPTY
+        return Sample.of_window(self.requests.pick(self.requests.name == code), Gauges(), waiting_s, self.span_s)
 
     @property
     def well(self) -> int:
@@ -63,7 +77,7 @@ class Sample:
         )
 
     @classmethod
-    def of_window(cls, requests: Requests, gauges: Gauges, censored_s: Array, span_s: float) -> Sample:
+    def of_window(cls, requests: Requests, gauges: Gauges, censored_s: Array, span_s: float | None) -> Sample:
         ok = requests.pick(requests.ok)
         waiting = gauges.waiting[np.isfinite(gauges.waiting)]
         kv_usage = gauges.kv_usage[np.isfinite(gauges.kv_usage)]
@@ -77,6 +91,7 @@ class Sample:
             kv_usage=float(np.quantile(kv_usage, 0.9)) if len(kv_usage) else None,
             span_s=span_s,
             textless=requests.textless,
+            requests=requests,
         )
 
 
@@ -135,6 +150,20 @@ def judge_slo(sample: Sample, slo: Slo) -> SloVerdict:
         attainment=attainment(sample, slo),
         goodput_rps=good / sample.span_s if sample.span_s else None,
     )
+
+
+def judge_named(sample: Sample, slo: Slo, names: Codes) -> tuple[TargetVerdict, ...]:
+    """The limits on one name's requests alone."""
+    return tuple(judge_target(sample.called(names.known(each.kind)), each) for each in slo.named)
+
+
+def with_named(verdict: SloVerdict, named: tuple[TargetVerdict, ...], slo: Slo) -> SloVerdict:
+    """A verdict by `slo.targets` with those by `slo.named`: each must hold, and one that is not known is no yes."""
+    if not named:
+        return verdict
+    each_ok = [*([verdict.ok] if slo.targets else []), *(each.ok for each in named)]
+    ok = False if False in each_ok else None if None in each_ok else True
+    return replace(verdict, ok=ok, targets=(*verdict.targets, *named))
 
 
 def overall(verdicts: tuple[TargetVerdict, ...], slo: Slo) -> SloVerdict:
@@ -267,7 +296,8 @@ def _as_stated(stated: Stated, target: SloTarget, stat: Stat) -> TargetVerdict:
 def _errors(sample: Sample, target: SloTarget) -> TargetVerdict:
     n = sample.ended
     if n == 0:
-        return TargetVerdict(name=target.name, limit=target.limit, value=None, text="errors: no request yet")
+        text = f"{target_name(target.name)}: no request yet"
+        return TargetVerdict(name=target.name, limit=target.limit, value=None, text=text)
     high = stats.share_bound(sample.errors, n)
     return TargetVerdict(
         name=target.name,
@@ -276,5 +306,5 @@ def _errors(sample: Sample, target: SloTarget) -> TargetVerdict:
         high=high,
         n=n,
         ok=holds(sample, target),
-        text=f"errors {sample.errors} of {n}: at most {TEXT.percent(high)} at 95 %",
+        text=f"{target_name(target.name)} {sample.errors} of {n}: at most {TEXT.percent(high)} at 95 %",
     )

@@ -37,6 +37,8 @@ class KindFigures(Struct, frozen=True, kw_only=True):
     """Whether it keeps the latency and error limits of the SLO, in the span that the run's answer is about."""
     breaks: tuple[str, ...] = ()
     """Those that it breaks there: `TTFT p95 3.52 s > 2 s`."""
+    alone: str = ""
+    """Those of them that all requests together keep, in one sentence; empty: there are none."""
 
 
 class TurnFigures(Struct, frozen=True, kw_only=True):

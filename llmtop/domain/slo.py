@@ -1,8 +1,9 @@
-"""Service level objectives, as a user writes them: `ttft_p95<2s,tpot_p95<50ms,error_ratio<1%`."""
+"""Service level objectives, as a user writes them: `ttft_p95<2s,error_ratio<1%,answer.ttft_p95<500ms`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Literal, get_args
 
@@ -28,18 +29,19 @@ SHOWN = 60
 _QUANTITIES = {"error_ratio": LIMIT_SHARE, "kv": LIMIT_SHARE, "queue": LIMIT_QUEUE}
 _SCALES = {"ms": 1e-3, "s": 1.0, "min": 60.0, "%": 1e-2, "": 1.0}
 _LIKE = "ttft_p95<2s, tpot_p95<50ms, error_ratio<1%, queue<10 or kv<80%"
-_TARGET = re.compile(
-    r"^\s*([a-z0-9_]+)\s*<=?\s*((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*(ms|s|min|%|)\s*$"
-)
+_NUMBER = r"((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)"
+_TARGET = re.compile(rf"^\s*(?:([^<]+)\.)?\s*([a-z0-9_]+)\s*<=?\s*{_NUMBER}\s*(ms|s|min|%|)\s*$")
 _NAMES: dict[str, tuple[Metric, Stat | None]] = {
     **{metric: (metric, "p95" if metric in LATENCIES else None) for metric in METRICS},
     **{f"{metric}_{stat}": (metric, stat) for metric in LATENCIES for stat in STATS},
 }
 """What a limit may be called."""
+FIGURES = frozenset(_NAMES)
 
 
 def metric_of(name: str) -> Metric:
-    """The metric in the name of a target: `ttft` of `ttft_p95`."""
+    """The metric in the name of a target: `ttft` of `ttft_p95`, and of `answer.ttft_p95`."""
+    name = name.rpartition(".")[2]
     return next(metric for metric in METRICS if name == metric or name.startswith(f"{metric}_"))
 
 
@@ -52,10 +54,13 @@ class SloTarget(Struct, frozen=True):
     """Of a latency."""
     warn: float | None = None
     """From where it turns yellow; None: `WARN_SHARE` of the limit."""
+    kind: str = ""
+    """The name of the requests that it is of alone; empty: of all."""
 
     @property
     def name(self) -> str:
-        return f"{self.metric}_{self.stat}" if self.stat else self.metric
+        figure = f"{self.metric}_{self.stat}" if self.stat else self.metric
+        return f"{self.kind}.{figure}" if self.kind else figure
 
     @property
     def warn_at(self) -> float:
@@ -84,22 +89,34 @@ class Slo(Struct, frozen=True):
         SloTarget("queue", 10),
         SloTarget("kv", 0.80, warn=0.70),
     )
+    named: tuple[SloTarget, ...] = ()
+    """Limits on the requests of one name alone, which the answer of a run must keep, too. Loads, levels and capacities
+    are judged by `targets`."""
+
+    @property
+    def limits(self) -> tuple[SloTarget, ...]:
+        return (*self.targets, *self.named)
 
     @property
     def felt(self) -> tuple[SloTarget, ...]:
         """The limits that users feel: latencies and errors. Queue and KV limits are causes."""
         return tuple(target for target in self.targets if target.metric in (*LATENCIES, "error_ratio"))
 
+    def felt_by(self, kind: str) -> tuple[SloTarget, ...]:
+        """The same of the requests of one name: a limit on them alone stands in the place of that on all."""
+        own = tuple(target for target in self.named if target.kind == kind)
+        return (*(target for target in self.felt if target.metric not in {each.metric for each in own}), *own)
+
     def target(self, metric: Metric) -> SloTarget | None:
         """The first limit on `metric`, or None."""
         return next((target for target in self.targets if target.metric == metric), None)
 
     def __str__(self) -> str:
-        return ",".join(str(target) for target in self.targets)
+        return ",".join(map(str, self.limits))
 
 
 def parse_slo(text: str) -> Slo:
-    """Read `ttft_p95<2s,tpot_p95<50ms,error_ratio<1%,queue<10,kv<80%`.
+    """Read `ttft_p95<2s,tpot_p95<50ms,error_ratio<1%,queue<10,kv<80%`, and `answer.ttft_p95<2s` of one name's requests.
 
     A latency without a statistic means p95. Raises UsageError naming the part that cannot be read.
     """
@@ -112,7 +129,13 @@ def parse_slo(text: str) -> Slo:
             targets[target.name] = target
     if not targets:
         raise UsageError(f"SLO: no limit given; write it like {_LIKE}")
-    return Slo(tuple(targets.values()))
+    return slo_of(targets.values())
+
+
+def slo_of(targets: Iterable[SloTarget]) -> Slo:
+    """All limits, those of one name and those of all requests."""
+    told = tuple(targets)
+    return Slo(tuple(each for each in told if not each.kind), tuple(each for each in told if each.kind))
 
 
 def parse_target(name: str, limit: str) -> SloTarget:
@@ -125,10 +148,12 @@ def _target(part: str) -> SloTarget:
     shown = plain(part, SHOWN)
     if match is None:
         raise UsageError(f"SLO {shown!r}: {_faulty(part)}")
-    name, number, unit = match.groups()
+    kind, name, number, unit = match.groups()
     if name not in _NAMES:
         raise UsageError(f"SLO {shown!r}: {_unknown(name)}")
     metric, stat = _NAMES[name]
+    if kind is not None and metric in ("queue", "kv"):
+        raise UsageError(f"SLO {shown!r}: {metric} is the server's, of all requests together: leave out the name")
     wants = ("ms", "s", "min") if metric in LATENCIES else ("",) if metric == "queue" else ("%", "")
     if unit not in wants:
         raise UsageError(f"SLO {shown!r}: {metric} wants {' or '.join(w or 'a bare number' for w in wants)}")
@@ -136,7 +161,7 @@ def _target(part: str) -> SloTarget:
     quantity = _QUANTITIES.get(metric, LATENCY_S)
     if not quantity.holds(limit):
         raise UsageError(f"SLO {shown!r}: the limit must be {quantity.allowed}")
-    return SloTarget(metric, limit, stat)
+    return SloTarget(metric, limit, stat, kind=(kind or "").strip())
 
 
 def _faulty(part: str) -> str:
@@ -145,6 +170,7 @@ def _faulty(part: str) -> str:
     if len(part) >= MOST_LIMIT:
         return f"is longer than {MOST_LIMIT} characters{like}"
     name, sign, limit = (piece.strip() for piece in part.partition("<"))
+    name = name.rpartition(".")[2].strip() if sign else name
     other = next((each for each in ">=:" if each in name), "")
     if other:
         return f"{other!r} stands where '<' must: a limit is what a figure stays below{like}"

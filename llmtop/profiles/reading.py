@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from llmtop.domain.profile import (
     Workload,
     length_means,
 )
-from llmtop.domain.slo import Slo, SloTarget, parse_slo, parse_target
+from llmtop.domain.slo import FIGURES, Slo, SloTarget, parse_slo, parse_target, slo_of
 from llmtop.endpoint.urls import normalise_url
 from llmtop.errors import FileError, ProfileError, UsageError
 from llmtop.inputs import expanded, tables_of
@@ -380,8 +381,8 @@ class _Reader:
         if not table:
             return Slo()
         targets: list[SloTarget] = []
-        for name, value in table.items():
-            key = f"slo.{name}"
+        for name, value in _limits_in(table):
+            key = f"slo.{plain(name)}"
             try:
                 row = msgspec.convert(value, str | float | schema.SloLimit)
             except msgspec.ValidationError:
@@ -397,7 +398,7 @@ class _Reader:
             if any(target.name == other.name for other in targets):
                 raise self.fault(key, f"is a second limit on {target.name}: keep one")
             targets.append(structs.replace(target, warn=warn))
-        return Slo(tuple(targets))
+        return slo_of(targets)
 
     def target(self, key: str, name: str, limit: str | float) -> SloTarget:
         try:
@@ -413,3 +414,12 @@ class _Reader:
         }
         ratio = None if math.isinf(table.stop_error_ratio) else float(table.stop_error_ratio)
         return Caps(max_concurrency=table.max_concurrency, stop_error_ratio=ratio, **timeouts)
+
+
+def _limits_in(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(name, what is written there) of each limit: `answer.ttft_p95` of a table `[slo.answer]`, or as it is."""
+    for name, value in table.items():
+        if isinstance(value, dict) and name not in FIGURES and not {"limit", "warn"} & set(value):
+            yield from ((f"{name}.{inner}", limit) for inner, limit in _limits_in(value))
+        else:
+            yield name, value

@@ -11,7 +11,7 @@ search       true: question = "capacity" without a [[stage]]
 [load]       concurrency or rate_rps, prompt_tokens, output_tokens, shared_prefix, think_time, burstiness, gate, start,
              canary
 [[stage]]    name, duration, shape and what the shape needs; prompt_tokens, output_tokens, gate
-[slo]        ttft_p95 = "2s", ...; or slo = "ttft_p95<2s,..."
+[slo]        ttft_p95 = "2s", ...; or slo = "ttft_p95<2s,..."; of one name alone: answer.ttft_p95 = "2s"
 [limits]     max_concurrency, stop_error_ratio, connect_timeout, first_token_timeout, idle_timeout, total_timeout
 """
 

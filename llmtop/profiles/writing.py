@@ -171,11 +171,14 @@ def _slo(slo: Slo, path: Path) -> Table:
     if slo == Slo():
         return {}
     table: Table = {}
-    for target in slo.targets:
-        if target.name in table:
+    told: set[str] = set()
+    for target in slo.limits:
+        if target.name in told:
             raise ProfileError(path, "has two limits; a profile keeps one for each figure", f"slo.{target.name}")
+        told.add(target.name)
         limit = _limit(target, target.limit)
-        table[target.name] = limit if target.warn is None else {"limit": limit, "warn": _limit(target, target.warn)}
+        key = _value(target.name) if target.kind else target.name
+        table[key] = limit if target.warn is None else {"limit": limit, "warn": _limit(target, target.warn)}
     return table
 
 

@@ -120,8 +120,11 @@ def _problems(meta: RunMeta) -> Iterator[tuple[str, str]]:
 
 
 def _of_slo(slo: Slo) -> Iterator[tuple[str, str]]:
-    for at, target in enumerate(slo.targets):
-        key = f"run.profile.slo.targets[{at}]"
+    places = ((place, at, target) for place in ("targets", "named") for at, target in enumerate(getattr(slo, place)))
+    for place, at, target in places:
+        key = f"run.profile.slo.{place}[{at}]"
+        if bool(target.kind) != (place == "named"):
+            yield f"{key}.kind", f"must be {'a name' if place == 'named' else 'empty'}"
         if (target.metric in LATENCIES) != (target.stat is not None):
             yield f"{key}.stat", f"{target.metric} {'must have a' if target.stat is None else 'has no'} statistic"
         if target.limit <= 0:

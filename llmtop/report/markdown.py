@@ -71,7 +71,7 @@ def _lines(report: ReportInput) -> Iterable[str]:
 
 
 def _slo(report: ReportInput) -> Iterable[str]:
-    limits = {target.name: target for target in report.slo.targets}
+    limits = {target.name: target for target in report.slo.limits}
     rows = []
     for target in report.assessment.slo.targets:
         if target.name in limits:

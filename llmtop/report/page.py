@@ -74,7 +74,7 @@ def _reasons(report: ReportInput) -> str:
     assessment = report.assessment
     rows = []
     for target in assessment.slo.targets:
-        limit = next((each for each in report.slo.targets if each.name == target.name), None)
+        limit = next((each for each in report.slo.limits if each.name == target.name), None)
         if limit is None:
             continue
         colour = {True: "good", False: "bad", None: "quiet"}[target.ok]

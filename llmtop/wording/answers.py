@@ -16,6 +16,8 @@ from llmtop.wording.names import load_unit, target_name
 from llmtop.wording.sentences import fails_from, gate_text, lengths, listed
 
 UNSURE = "not known"
+MOST_NAMES = 6
+"""Names that are listed where one is not among them."""
 COMPARED = "before and now"
 """What a run is beside earlier measurements, and beside its own configuration before."""
 
@@ -101,7 +103,8 @@ def miss(verdict: TargetVerdict, target: SloTarget) -> str:
     limit = TEXT.limit(target.metric, target.limit)
     if target.metric == "error_ratio" and verdict.value is not None:
         failed = TEXT.whole(round(verdict.value * verdict.n))
-        return f"{failed} of {TEXT.whole(verdict.n)} requests failed ({TEXT.percent(verdict.value)} > {limit})"
+        share = TEXT.percent(verdict.value)
+        return f"{failed} of {TEXT.whole(verdict.n)} requests{_of(target)} failed ({share} > {limit})"
     value = "over the limit of too few requests for a figure" if verdict.value is None else None
     measured = TEXT.measured(target.metric, verdict.value)
     return f"{target_name(target.name)} {value}" if value else f"{target_name(target.name)} {measured} > {limit}"
@@ -111,8 +114,29 @@ def met(verdict: TargetVerdict, target: SloTarget) -> str:
     """`TTFT p95 0.41 s < 2 s`; `no errors in 2 034 requests`."""
     limit = TEXT.limit(target.metric, target.limit)
     if target.metric == "error_ratio" and not verdict.value:
-        return f"no errors in {TEXT.whole(verdict.n)} requests"
+        return f"no errors in {TEXT.whole(verdict.n)} requests{_of(target)}"
     return f"{target_name(target.name)} {TEXT.measured(target.metric, verdict.value)} of {limit}"
+
+
+def _of(target: SloTarget) -> str:
+    return f" of {target.kind}" if target.kind else ""
+
+
+def none_called(kind: str, names: Sequence[str]) -> str:
+    """`no request is called anser: there are answer and retrieve`"""
+    there = f": there are {listed(names[:MOST_NAMES])}" if names else ": none has a name"
+    return f"no request is called {kind}{there}"
+
+
+def kept_but_by_name(load: float, axis: Axis) -> str:
+    """Where the limits on all requests together name a capacity at which one name alone breaks its own."""
+    return f"{users(load, axis)} keep the limits on all requests together, but not those on one name alone"
+
+
+def alone_breaks(name: str, broken: Sequence[str]) -> str:
+    """`requests of answer alone break a limit that all together keep: TTFT p95 3.52 s > 2 s`"""
+    limits = "a limit" if len(broken) == 1 else "limits"
+    return f"requests of {name} alone break {limits} that all together keep: {listed(broken)}"
 
 
 def too_few(names: Sequence[str], n: int, fewest: int) -> str:

@@ -53,7 +53,11 @@ def place_name(cliff: CliffVerdict) -> str:
 
 
 def target_name(name: str) -> str:
-    """`ttft_p95` as it is said: TTFT p95. A latency without a statistic is judged by its p95."""
+    """`ttft_p95` as it is said: TTFT p95, and `answer.ttft_p95`: TTFT p95 of answer. A latency without a statistic is
+    judged by its p95."""
+    kind, _, name = name.rpartition(".")
+    if kind:
+        return f"{target_name(name)} of {kind}"
     metric, _, stat = name.partition("_")
     return f"{metric.upper()} {stat or 'p95'}" if metric in LATENCIES else _METRICS[name]
 

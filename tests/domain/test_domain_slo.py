@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtop.domain.slo import LATENCIES, STATS, Slo, SloTarget, parse_slo
+from llmtop.domain.slo import LATENCIES, STATS, Slo, SloTarget, metric_of, parse_slo
 from llmtop.errors import UsageError
 
 LATENCY = st.builds(
@@ -70,3 +72,43 @@ def test_no_text_breaks_the_reader(text: str) -> None:
         parse_slo(text)
     except UsageError:
         return
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "figure"),
+    [
+        ("answer.ttft_p95<2s", "answer", "ttft_p95"),
+        (" my answer . e2e <= 2.5s", "my answer", "e2e_p95"),
+        ("v1.2.tpot_p50<.5s", "v1.2", "tpot_p50"),
+        ("ttft_p95.error_ratio<1%", "ttft_p95", "error_ratio"),
+    ],
+)
+def test_a_limit_may_be_of_one_name_alone(text: str, kind: str, figure: str) -> None:
+    slo = parse_slo(f"ttft_p95<5s,{text}")
+    (target,) = slo.named
+    assert (target.kind, target.name) == (kind, f"{kind}.{figure}")
+    assert [each.name for each in slo.targets] == ["ttft_p95"]
+    assert parse_slo(str(slo)) == slo
+    assert metric_of(target.name) == target.metric
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("answer.queue<10", "queue is the server's, of all requests together: leave out the name"),
+        ("answer.kv<80%", "kv is the server's"),
+        ("answer.ttft_p96<2s", "'ttft_p96' is not known; did you mean ttft_p99?"),
+        ("answer.ttft_p95>2s", "'>' stands where '<' must"),
+        ("answer.<2s", "is not known"),
+        ("answer.ttft<2s,answer.ttft_p95<3s", "a second limit on answer.ttft_p95"),
+    ],
+)
+def test_a_limit_of_one_name_that_cannot_be_read_says_why(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        parse_slo(text)
+
+
+def test_a_limit_of_its_own_takes_the_place_of_that_on_all() -> None:
+    slo = parse_slo("ttft_p95<5s,error_ratio<1%,queue<10,answer.ttft_p50<1s")
+    assert [each.name for each in slo.felt_by("answer")] == ["error_ratio", "answer.ttft_p50"]
+    assert [each.name for each in slo.felt_by("plan")] == ["ttft_p95", "error_ratio"]

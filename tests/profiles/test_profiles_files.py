@@ -13,7 +13,7 @@ from msgspec import structs
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Fixed, LogNormal, Normal, Profile, Quantiles, Question, Workload
-from llmtop.domain.slo import LATENCIES, STATS, Slo, SloTarget
+from llmtop.domain.slo import FIGURES, LATENCIES, STATS, Slo, SloTarget
 from llmtop.errors import FileError, ProfileError
 from llmtop.profiles import files, list_profiles, load_profile, save_profile, shipped_folder
 from llmtop.profiles.asking import unanswerable
@@ -96,7 +96,16 @@ def slos(draw: st.DrawFn) -> Slo:
     )
     warned = st.builds(SloTarget, st.just("kv"), st.floats(0.5, 1), st.none(), st.floats(1e-3, 0.5))
     targets = draw(st.lists(latencies | others | warned, min_size=1, max_size=6, unique_by=lambda target: target.name))
-    return Slo(tuple(targets))
+    called = st.text(st.characters(codec="utf-8", exclude_characters="<"), min_size=1, max_size=12).map(str.strip)
+    of_one = st.builds(
+        SloTarget,
+        st.sampled_from(LATENCIES),
+        st.floats(1e-6, 1e4),
+        st.sampled_from(STATS),
+        kind=called.filter(lambda kind: bool(kind) and kind not in FIGURES),
+    )
+    named = draw(st.lists(of_one, max_size=2, unique_by=lambda target: target.name))
+    return Slo(tuple(targets), tuple(named))
 
 
 @st.composite
@@ -312,3 +321,35 @@ def test_all_that_is_read_of_a_profile_can_be_sent_to_the_process_that_drives_it
     """
     profile = parse_profile(text, PATH)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(profile), type=Profile) == profile
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '[slo]\nttft_p95 = "5s"\n"answer.ttft_p95" = "2s"',
+        '[slo]\nttft_p95 = "5s"\nanswer.ttft_p95 = "2s"',
+        '[slo]\nttft_p95 = "5s"\n[slo.answer]\nttft_p95 = { limit = "2s" }',
+        'slo = "answer.ttft_p95<2s,ttft_p95<5s"',
+    ],
+)
+def test_a_limit_of_one_name_is_written_in_any_of_these_ways(written: str) -> None:
+    slo = parse_profile(written, PATH).slo
+    assert (slo.targets, slo.named) == (
+        (SloTarget("ttft", 5.0, "p95"),),
+        (SloTarget("ttft", 2.0, "p95", kind="answer"),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("[slo.answer]\nqueue = 10", r"slo\.answer\.queue: .*leave out the name"),
+        ('[slo.answer]\nttft = { limt = "2s" }', r"slo\.answer\.ttft: must be a limit such as"),
+        ('[slo]\nttft = { limt = "2s" }', r"slo\.ttft: must be a limit such as"),
+        ("[slo]\nanswer = 3", r"slo\.answer: .*is not known"),
+        ('[slo]\n"answer.ttft" = "2s"\n[slo.answer]\nttft_p95 = "1s"', r"is a second limit on answer\.ttft_p95"),
+    ],
+)
+def test_a_limit_of_one_name_that_cannot_be_read_names_its_key(written: str, says: str) -> None:
+    with pytest.raises(ProfileError, match=says):
+        parse_profile(written, PATH)
