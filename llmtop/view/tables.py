@@ -198,6 +198,7 @@ def _opinions(assessment: Assessment | None, late: bool) -> list[_Row]:
     told = (
         (0, "path", assessment.path),
         (0, "advice", advice),
+        (1, "alone", next((each.alone for each in (*assessment.by_name, *assessment.by_model) if each.alone), "")),
         (2, "because", "" if late else because),
         (2, "capacity", capacity.sentence),
         (3, "slots", "" if late or fewer is None or not fewer.worth else fewer.text),

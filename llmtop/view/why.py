@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from llmtop.domain.verdicts import Assessment, Kind
 from llmtop.view.condition import Condition
-from llmtop.wording import answers
+from llmtop.wording import answers, kinds
 from llmtop.wording.figures import TIGHT
 from llmtop.wording.names import bound_adjective, knee_name
 from llmtop.wording.sentences import CLIENT_LATE, agreed, fails_from, tries
@@ -22,6 +24,22 @@ def why(assessment: Assessment | None, condition: Condition) -> list[tuple[str, 
         *([("fewer slots", [fewer.text])] if (fewer := assessment.fewer_slots) and not condition.late else []),
         *([(answers.COMPARED, told)] if (told := [each.text for each in assessment.comparisons]) else []),
     ]
+
+
+def by_kind(assessment: Assessment | None, width: int) -> list[list[tuple[str, str]]]:
+    """Tables of names, models, turns and calls as (line, role), and what visits came to; [] of requests of one kind."""
+    if assessment is None:
+        return []
+    found = []
+    for table in kinds.tables(assessment, TIGHT, short=True):
+        head, *rows = kinds.as_lines(table, width)
+        roles = ("bad" if row[-1] == kinds.verdict(False) else "text" for row in table.rows)
+        found.append([(head, "title"), *zip(rows, roles, strict=True)])
+    visits = assessment.sessions
+    if visits is not None:
+        told = textwrap.wrap(kinds.visits(visits, TIGHT), width - 2)
+        found.append([("visits", "title"), *((f"  {line}", "text") for line in told)])
+    return found
 
 
 def _slo(assessment: Assessment) -> list[str]:

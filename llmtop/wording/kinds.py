@@ -124,20 +124,24 @@ def visits(told: VisitFigures, figures: Figures = TEXT) -> str:
     return ", ".join(parts)
 
 
-def as_lines(table: Table) -> list[str]:
-    """For a terminal: columns of equal width, names at the left, figures at the right."""
-    cells = [(table.title, *table.heads[1:]), *((_cut(row[0]), *row[1:]) for row in table.rows)]
+def as_lines(table: Table, width: int | None = None) -> list[str]:
+    """For a terminal: columns of equal width, names at the left, figures at the right.
+
+    Args:
+        width: what there is room for, which the names get the rest of; None: as wide as it gets.
+    """
+    cells = [(table.title, *table.heads[1:]), *table.rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    room = NAME_WIDTH if width is None else width - sum(widths[1:]) - 2 * (len(widths) - 1)
+    widths[0] = max(len(table.title), min(widths[0], room))
     return ["  ".join(_placed(row, widths, table.heads)).rstrip() for row in cells]
 
 
 def _placed(row: Sequence[str], widths: Sequence[int], heads: Sequence[str]) -> list[str]:
     texts = {0, *([len(heads) - 1] if not heads[-1] else [])}
-    return [
-        text.ljust(width) if at in texts else text.rjust(width)
-        for at, (text, width) in enumerate(zip(row, widths, strict=True))
-    ]
+    cells = zip((_cut(row[0], widths[0]), *row[1:]), widths, strict=True)
+    return [text.ljust(width) if at in texts else text.rjust(width) for at, (text, width) in enumerate(cells)]
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
+def _cut(name: str, width: int) -> str:
+    return name if len(name) <= width else f"{name[: width - 1]}…"

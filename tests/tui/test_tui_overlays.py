@@ -9,6 +9,7 @@ from textual.widgets import Static
 from llmtop.domain.commands import Quit, SetLoad, ShowMap, Steer, StopLoad
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.frame import Offer
+from llmtop.domain.kinds import CallFigures, KindFigures
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.steering import Steering
 from llmtop.domain.verdicts import Capacity, Map, MapCell, MapEdge
@@ -84,6 +85,31 @@ async def test_why_tells_three_facts(cockpit):
         told = str(app.screen.query_one(Static).content)
     for words in ("the SLO", "what binds", "the cliff", "queue-bound", "7 of 8 windows say so", "latency bends at 66"):
         assert words in told
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_why_has_a_table_of_names_that_fits_and_none_where_there_are_none(cockpit, size):
+    app = cockpit("past")
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("w")
+        await pilot.pause()
+        assert "By name" not in str(app.screen.query_one(Static).content)
+        names = (
+            KindFigures(name="answer", n=99_999, errors=999, ttft_p50_ms=999, ttft_p95_ms=9990, ok=False),
+            KindFigures(name="retrieve-" * 9, n=88, tpot_p95_ms=38.2, e2e_p95_ms=999_000, ok=True),
+        )
+        calls = (CallFigures(name="search", n=90, errors=9, p50_ms=12, p95_ms=30),)
+        told = replace(app.host.now.assessment, by_name=names, calls=calls)
+        app.host.now = replace(app.host.now, assessment=told)
+        app.tick()
+        await pilot.pause()
+        lines = str(app.screen.query_one(Static).content).splitlines()
+    (head,) = (line for line in lines if line.startswith("By name"))
+    answer, retrieve = lines[lines.index(head) + 1 :][:2]
+    assert answer.endswith("SLO FAIL")
+    assert retrieve.startswith("retrieve-")
+    assert max(len(line) for line in lines) <= min(size[0], 100) - 6
+    assert any(line.startswith("search ") for line in lines)
 
 
 @pytest.mark.parametrize("ascii", [False, True])

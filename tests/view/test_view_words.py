@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.failures import FailureGroup
 from llmtop.domain.frame import Distribution, Frame, Totals, Window
+from llmtop.domain.kinds import KindFigures
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import Event, LoadChange
@@ -73,6 +74,13 @@ def test_advice_and_the_newest_failure_have_room_where_figures_have_not(height: 
     assert "488 ok 12 failed" in told
     assert ("because 5 of 8 windows say so: running stuck" in told) is (height >= 12)
     assert "HTTP 500" not in told, "the log has all kinds"
+
+
+def test_the_panel_of_words_says_which_name_alone_breaks_a_limit() -> None:
+    said = "requests of answer alone break a limit that all together keep: TTFT p95 3.00 s > 2 s"
+    found = Assessment(by_name=(KindFigures(name="plan"), KindFigures(name="answer", alone=said)))
+    assert said in text_of(tables.percentiles(FRAME, found, False, UNICODE, 57, 14))
+    assert "alone" not in text_of(tables.percentiles(FRAME, Assessment(), False, UNICODE, 57, 14))
 
 
 def test_words_that_have_no_room_even_so_end_in_the_sign_of_a_cut() -> None:

@@ -15,7 +15,7 @@ from llmtop.tui.palette import Palette
 from llmtop.tui.screens.overlay import Page
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
-from llmtop.view.why import why
+from llmtop.view.why import by_kind, why
 
 WIDTH = 100
 
@@ -34,11 +34,14 @@ class WhyScreen(Page):
     def tell(self, frame: Frame, assessment: Assessment | None, condition: Condition) -> None:
         told, width = why(assessment, condition), min(self.app.size.width, WIDTH) - 6
         headline = "" if assessment is None else assessment.headline
-        if self._shown != (told, headline, width):
-            self._shown = (told, headline, width)
-            self._told.update(self._text(told, headline, width))
+        tables = by_kind(assessment, width)
+        if self._shown != (told, headline, tables, width):
+            self._shown = (told, headline, tables, width)
+            self._told.update(self._text(told, headline, tables, width))
 
-    def _text(self, told: list[tuple[str, list[str]]], headline: str, width: int) -> Text:
+    def _text(
+        self, told: list[tuple[str, list[str]]], headline: str, tables: list[list[tuple[str, str]]], width: int
+    ) -> Text:
         text = Text()
 
         def add(words: str, role: str) -> None:
@@ -56,4 +59,8 @@ class WhyScreen(Page):
                     "\n".join(textwrap.wrap(reason, width, initial_indent="  ", subsequent_indent="    ")) + "\n",
                     "text",
                 )
+        for table in tables:
+            add("\n", "text")
+            for line, role in table:
+                add(f"{line}\n", role)
         return text
