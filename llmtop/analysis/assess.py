@@ -23,10 +23,11 @@ from llmtop.analysis.falls import of_this_start, restarts_of
 from llmtop.analysis.gate import configured_s
 from llmtop.analysis.headline import failing_headline, headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
-from llmtop.analysis.judgement import Findings, judge_kinds, judge_run, judge_table, question_of
+from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
 from llmtop.analysis.kinds import By, by_kind, calls_of, visits_of
 from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve
+from llmtop.analysis.named import capacity_by_name, judge_kinds
 from llmtop.analysis.partwise import by_part, planned_parts
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.recent import (
@@ -127,6 +128,7 @@ def assess(
     capacity = buffering.unproven(capacity, whole_slo, arrival)
     if meta.ending in LOST or hopeless:
         capacity = Capacity()
+    capacity = capacity_by_name(facts, meta, slo, Findings(requests, current.levels, capacity, shown), now_s)
     answers = over or current.point.value == 0
     held_s = last_held_s(facts, now_s) if answers else now_s
     recent = recent_of(facts, requests, current.point, held_s if over else now_s)

@@ -145,8 +145,8 @@ def _capacity(slo: Slo, capacity: Capacity, axis: Axis) -> tuple[str, str]:
 
 def _limits(slo: Slo) -> str:
     """The latency limits in the least room; all limits of an SLO that has none."""
-    latencies = [target for target in slo.targets if target.metric in LATENCIES]
-    return " ".join(TIGHT.target(target) for target in latencies or slo.targets)
+    latencies = [target for target in slo.limits if target.metric in LATENCIES]
+    return " ".join(TIGHT.target(target) for target in latencies or slo.limits)
 
 
 def _cliff(cliff: CliffVerdict, top: float | None) -> str:

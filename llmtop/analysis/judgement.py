@@ -17,16 +17,14 @@ from llmtop.analysis.capacity import judge_level
 from llmtop.analysis.diagnosis import is_client_bound
 from llmtop.analysis.failing import all_failed, dominating, why_all_failed, without_text
 from llmtop.analysis.fits import Array
-from llmtop.analysis.kinds import By
 from llmtop.analysis.levels import EMPTY, Level
 from llmtop.analysis.parts import Part, held_loads
 from llmtop.analysis.readings import commanded, server_gauges
 from llmtop.analysis.sessions import Gauges, Mask, Requests
-from llmtop.analysis.slo import Sample, judge_named, judge_slo, judge_target, overall, with_named
+from llmtop.analysis.slo import Sample, judge_named, judge_slo, overall, with_named
 from llmtop.analysis.soak import creeping, long_enough, visible
 from llmtop.analysis.spikes import recovered_within
 from llmtop.analysis.stats import FEWEST
-from llmtop.domain.kinds import KindFigures
 from llmtop.domain.load import Hold, LoadPoint
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.run import INTERRUPTED, LOST, JudgedLevel, LoadChange, RunMeta
@@ -51,6 +49,8 @@ WHOLE = 0.97
 NEAR_PEAK, AT_PEAK = 0.93, 1.05
 """What was sent between these shares of the expected peak speaks for it: a ramp is there for a moment only."""
 NOTHING = Sample(EMPTY, EMPTY, EMPTY)
+About = tuple[Mask, Mask]
+"""Requests whose latencies an answer is about, and those whose errors count for it."""
 HELD_SCRAPES = 5
 """Scrapes at one load from which its queue and KV usage are told: a ramp is nowhere that long."""
 
@@ -103,7 +103,7 @@ def question_of(facts: Facts, profile: Profile) -> Question:
 def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: float) -> tuple[SloVerdict, Judgement]:
     """The SLO over the span that the run's question is about, and the answer so far, or at the end (`meta.ended_s`)."""
     question = question_of(facts, meta.profile)
-    run = _Run(facts, meta, slo, found, now_s)
+    run = Run(facts, meta, slo, found, now_s)
     answer = _by_configuration(run, question) if question in _OF_LEVELS and found.parts else _ANSWERS[question](run)
     ok, reasons = answer.ok, answer.reasons
     verdict, early, more = answer.verdict, run.early, tuple[str, ...]()
@@ -114,7 +114,7 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
     if run.void:
         ok, reasons, text = None, (CLIENT_BOUND,), CLIENT_BOUND
     elif all_failed(facts) and meta.ending not in LOST:
-        verdict, why = run.with_named(judge_slo(run.everything, slo)), why_all_failed(facts)
+        verdict, why = run.with_named(judge_slo(run.everything, slo), run.all_of), why_all_failed(facts)
         ok, reasons = verdict.ok, tuple(filter(None, (why, early)))
         text = answers.with_reasons(why, reasons[1:])
     elif meta.ending in LOST:  # what failed while the server fell away says nothing of the load it fell at
@@ -141,7 +141,7 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
     )
 
 
-class _Run:
+class Run:
     """A run with what an answer looks at."""
 
     def __init__(self, facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: float) -> None:
@@ -201,22 +201,23 @@ class _Run:
     def everything(self) -> Sample:
         return self.sample(np.ones(len(self.found.requests.sent_s), dtype=bool))
 
-    @cached_property
-    def about(self) -> tuple[Mask, Mask]:
-        """Requests whose latencies the answer is about, and those whose errors count for it."""
-        sent_s, peak, capacity = self.found.requests.sent_s, self.meta.profile.peak, self.found.capacity
-        everything = np.ones(len(sent_s), dtype=bool)
-        question = question_of(self.facts, self.meta.profile)
-        if question in (Question.HOLD, Question.SOAK):
-            return everything, everything
-        if question is Question.SPIKE:
-            worst = self.worst_spike
-            return (~everything if worst is None else self.outside(worst)[0]), everything
-        load = peak if question is Question.PEAK and peak is not None else capacity.at_slo or capacity.fails_at
+    @property
+    def all_of(self) -> About:
+        everything = np.ones(len(self.found.requests.sent_s), dtype=bool)
+        return everything, everything
+
+    def near(self, load: float | None) -> About:
+        """What was sent at a load, and errors of all up to there; of no load nothing."""
+        target = np.full(len(self.found.requests.sent_s), np.inf)
         if load is None:
-            return ~everything, ~everything
-        target = self.load_at(sent_s)
+            return target < 0, target < 0
+        target = self.load_at(self.found.requests.sent_s)
         return (target >= NEAR_PEAK * load) & (target <= AT_PEAK * load), target <= AT_PEAK * load
+
+    @property
+    def near_capacity(self) -> About:
+        capacity = self.found.capacity
+        return self.near(capacity.fails_at if capacity.at_slo is None else capacity.at_slo)
 
     @property
     def worst_spike(self) -> Recovery | None:
@@ -228,15 +229,20 @@ class _Run:
         calm_s = spike.down_s + (within_s if spike.took_s is None else spike.took_s)
         return (requests.end_s < spike.up_s) | (requests.sent_s >= calm_s), ((0.0, spike.up_s), (calm_s, self.now_s))
 
-    def with_named(self, verdict: SloVerdict) -> SloVerdict:
-        """The verdict with the limits on one name alone, of the requests that the answer is about."""
-        if not self.slo.named:
-            return verdict
-        latency, errors = (judge_named(self.sample(chosen), self.slo, self.facts.names) for chosen in self.about)
-        told = (
-            pair[target.metric == "error_ratio"] for target, *pair in zip(self.slo.named, latency, errors, strict=True)
-        )
-        return with_named(verdict, tuple(told), self.slo)
+    def felt(self, chosen: Mask) -> Sample:
+        """Of the requests `chosen`, without what the server showed."""
+        requests, (ages_s, names) = self.found.requests, self.given_up
+        members = requests.pick(chosen & (requests.sent_s >= self.since_s))
+        return replace(Sample.of_window(members, Gauges(), ages_s, self.now_s), censored_name=names)
+
+    def by_name(self, about: About) -> tuple[TargetVerdict, ...]:
+        """The limits on one name alone, of the requests that an answer is about."""
+        latency, errors = (judge_named(self.felt(chosen), self.slo, self.facts.names) for chosen in about)
+        each = zip(self.slo.named, latency, errors, strict=True)
+        return tuple(failed if target.metric == "error_ratio" else late for target, late, failed in each)
+
+    def with_named(self, verdict: SloVerdict, about: About) -> SloVerdict:
+        return with_named(verdict, self.by_name(about), self.slo) if self.slo.named else verdict
 
     def named(self, verdict: SloVerdict) -> SloVerdict:
         """Of a verdict what it says of limits on one name alone."""
@@ -258,10 +264,10 @@ class _Run:
         known = np.isfinite(ages)
         return ages[known], table.column("name")[waited][known]
 
-    def of(self, part: Part) -> _Run:
+    def of(self, part: Part) -> Run:
         """What of it lies in a part."""
         requests = self.found.requests
-        return _Run(
+        return Run(
             self.facts,
             self.meta,
             self.slo,
@@ -369,27 +375,27 @@ class _Run:
         return self.plan.base.at("rate", shape.rate_rps)
 
 
-def _hold(run: _Run) -> _Answer:
+def _hold(run: Run) -> _Answer:
     """All requests, and where the plan holds several loads those of each by themselves."""
     whole = _pooled(run)
     return whole if len(run.loads) < 2 else _each_load(run, whole)
 
 
-def _pooled(run: _Run) -> _Answer:
-    verdict, held, cliff = run.with_named(judge_slo(run.everything, run.slo)), run.held, run.found.cliff
+def _pooled(run: Run) -> _Answer:
+    verdict, held, cliff = run.with_named(judge_slo(run.everything, run.slo), run.all_of), run.held, run.found.cliff
     plural = held is not None and not (held.axis == "concurrency" and held.value == 1)
     text = answers.kept(answers.driven_load(held), verdict.ok, plural)
     bend = (answers.bends_at(cliff),) if held is None and cliff.at is not None else ()
     return _Answer(verdict, verdict.ok, text, (*run.reasons(verdict), *bend))
 
 
-def _each_load(run: _Run, whole: _Answer) -> _Answer:
+def _each_load(run: Run, whole: _Answer) -> _Answer:
     """Each load that the plan holds keeps the SLO, and so do all requests together."""
     several = len({load.key[1:3] for load in run.loads}) > 1
-    by_answer: dict[bool | None, list[tuple[answers.Load, _Run, SloVerdict]]] = {False: [], None: [], True: []}
+    by_answer: dict[bool | None, list[tuple[answers.Load, Run, SloVerdict]]] = {False: [], None: [], True: []}
     for load in run.loads:
         there = run.of(load)
-        verdict = there.with_named(judge_slo(there.everything, run.slo))
+        verdict = there.with_named(judge_slo(there.everything, run.slo), there.all_of)
         by_answer[verdict.ok].append((answers.Load(load.point, load.low, load.top), there, verdict))
     ok = False if by_answer[False] else None if by_answer[None] else True
     if ok and not whole.ok:
@@ -411,7 +417,7 @@ def _strain(verdict: SloVerdict) -> float:
     return max(taken, default=0.0)
 
 
-def _soak(run: _Run) -> _Answer:
+def _soak(run: Run) -> _Answer:
     held = _hold(run)
     worse, drifts = creeping(run.found.drifts), run.found.drifts
     texts = tuple(drift.text for drift in worse)
@@ -427,7 +433,7 @@ def _soak(run: _Run) -> _Answer:
     return held
 
 
-def _peak(run: _Run) -> _Answer:
+def _peak(run: Run) -> _Answer:
     """Levels up to the peak keep their latencies, and all requests sent up to there the limit on errors."""
     peak = run.meta.profile.peak
     if peak is None:
@@ -444,7 +450,7 @@ def _peak(run: _Run) -> _Answer:
     speaks = broken if broken is not None else above if verdict.ok is None else None
     if speaks is not None:
         at, verdict = speaks.load, judge_slo(Sample.of_level(speaks), run.slo)
-    verdict = run.with_named(_with_errors_of(pooled, verdict, run.slo))
+    verdict = run.with_named(_with_errors_of(pooled, verdict, run.slo), run.near(peak))
     ok = verdict.ok
     reasons = run.reasons(verdict)
     if ok is None and run.found.capacity.at_slo is not None:
@@ -464,10 +470,10 @@ def _peak(run: _Run) -> _Answer:
     return _Answer(verdict, ok, text, reasons, reach=True)
 
 
-def _capacity(run: _Run) -> _Answer:
+def _capacity(run: Run) -> _Answer:
     """How many at the SLO; with `at_least`, whether so many."""
     capacity, wanted = run.found.capacity, run.meta.profile.at_least
-    verdict, axis = run.with_named(_at_capacity(run)), run.found.cliff.axis
+    verdict, axis = run.with_named(_at_capacity(run), run.near_capacity), run.found.cliff.axis
     unproven = _unproven(run, verdict)
     at_slo, fails_at = capacity.at_slo, capacity.fails_at
     ok: bool | None
@@ -495,10 +501,10 @@ def _capacity(run: _Run) -> _Answer:
     return _Answer(verdict, ok, text, reasons)
 
 
-def _cliff(run: _Run) -> _Answer:
+def _cliff(run: Run) -> _Answer:
     """Where latency bends, and how many at the SLO so far."""
     answer, at_slo = (
-        _located(run.found.capacity, run.found.cliff, run.with_named(_at_capacity(run))),
+        _located(run.found.capacity, run.found.cliff, run.with_named(_at_capacity(run), run.near_capacity)),
         run.found.capacity.at_slo,
     )
     if answer.ok is False and at_slo is not None:
@@ -509,59 +515,16 @@ def _cliff(run: _Run) -> _Answer:
     return replace(answer, reasons=run.doubts(answer.verdict)) if answer.ok is None else answer
 
 
-def _unproven(run: _Run, verdict: SloVerdict) -> tuple[str, ...]:
+def _unproven(run: Run, verdict: SloVerdict) -> tuple[str, ...]:
     """What is missing to know the limits on one name alone, at a load that the others name."""
     return run.doubts(run.named(verdict))
 
 
-def _fails(run: _Run, verdict: SloVerdict, at_slo: float) -> str:
+def _fails(run: Run, verdict: SloVerdict, at_slo: float) -> str:
     """Why a load that levels have kept the SLO at is none that keeps it: errors, or one name alone."""
     if all(run.limits[each.name].kind for each in verdict.targets if each.ok is False):
         return answers.kept_but_by_name(at_slo, run.found.cliff.axis)
     return answers.fails_anyway()
-
-
-def judge_kinds(
-    facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: float, by: By, kinds: tuple[KindFigures, ...]
-) -> tuple[KindFigures, ...]:
-    """Figures of names, or of models, with which limits each breaks in the span that the run's answer is about.
-
-    A limit on one name alone stands in the place of that on all requests together.
-    """
-    run, codes = _Run(facts, meta, slo, found, now_s), facts.names if by == "name" else facts.models
-    column = getattr(found.requests, by)
-    own = [code for each in kinds if (code := codes.known(each.name)) is not None and not each.others]
-    whole = {target.name: _judged(run, target, np.ones(len(column), dtype=bool)) for target in slo.felt}
-    told = []
-    for each in kinds:
-        code = codes.known(each.name)
-        chosen = column == code if code is not None else np.isnan(column)
-        if each.others:
-            chosen = ~np.isin(column, own) & ~np.isnan(column)
-        limits = slo.felt_by(each.name if by == "name" and not each.others else "")
-        verdicts = [(target, _judged(run, target, chosen)) for target in limits]
-        broken = [(target, verdict) for target, verdict in verdicts if verdict.ok is False]
-        hidden = [pair for pair in broken if (of_all := whole.get(pair[0].name)) is not None and of_all.ok]
-        who = each.name or ("others" if each.others else "no name")
-        told.append(
-            msgspec.structs.replace(
-                each,
-                ok=overall(tuple(verdict for _, verdict in verdicts), Slo(limits)).ok if limits else None,
-                breaks=tuple(answers.miss(verdict, target) for target, verdict in broken),
-                alone=answers.alone_breaks(who, [answers.miss(verdict, target) for target, verdict in hidden])
-                if hidden and len(kinds) > 1
-                else "",
-            )
-        )
-    return tuple(told)
-
-
-def _judged(run: _Run, target: SloTarget, chosen: Mask) -> TargetVerdict:
-    """One limit that is felt against the requests `chosen` among those that the answer is about."""
-    about, erring = run.about
-    requests = run.found.requests
-    chosen = chosen & (erring if target.metric == "error_ratio" else about) & (requests.sent_s >= run.since_s)
-    return judge_target(Sample.of_window(requests.pick(chosen), Gauges(), EMPTY, run.now_s), target)
 
 
 def judge_table(capacity: Capacity, cliff: CliffVerdict) -> Judgement:
@@ -583,21 +546,23 @@ def _located(capacity: Capacity, cliff: CliffVerdict, verdict: SloVerdict) -> _A
     return _Answer(verdict, ok, "; ".join(filter(None, (place, capacity.sentence))), reach=True)
 
 
-def _spike(run: _Run) -> _Answer:
+def _spike(run: Run) -> _Answer:
     """Recovered in time, the SLO kept outside of the spike, and errors counted wherever they came."""
     within_s = run.meta.profile.recover_within_s
     recovery = run.worst_spike
     if recovery is None:
         whole = judge_slo(run.everything, run.slo)
         broken = [target for target in whole.targets if target.name == "error_ratio" and target.ok is False]
-        verdict = run.with_named(msgspec.structs.replace(whole, ok=False if broken else None, targets=tuple(broken)))
+        verdict = msgspec.structs.replace(whole, ok=False if broken else None, targets=tuple(broken))
+        verdict = run.with_named(verdict, run.near(None))
         return _Answer(verdict, verdict.ok, answers.no_spike(verdict.ok), run.misses(verdict))
     outside, spans = run.outside(recovery)
     calm = judge_slo(run.sample(outside, spans), run.slo)
     for load in run.loads:  # what else the plan holds is not made good by the calm around the spike
         there = judge_slo(run.sample(outside & load.during(run.found.requests.sent_s), load.spans), run.slo)
         calm = there if there.ok is False and calm.ok is not False else calm
-    verdict = run.with_named(_with_errors_of(judge_slo(run.everything, run.slo), calm, run.slo))
+    verdict = _with_errors_of(judge_slo(run.everything, run.slo), calm, run.slo)
+    verdict = run.with_named(verdict, (outside, run.all_of[1]))
     ok = recovered_within((recovery,), within_s)
     text = answers.recovered(recovery, within_s, ok)
     if recovery.debt_s is not None:
@@ -611,7 +576,7 @@ _OF_LEVELS = (Question.PEAK, Question.CAPACITY, Question.CLIFF)
 """Questions that are answered by levels, which are of one configuration."""
 
 
-def _by_configuration(run: _Run, question: Question) -> _Answer:
+def _by_configuration(run: Run, question: Question) -> _Answer:
     """Each configuration that the plan drove, by itself: yes only if it is for all of them.
 
     A load that is asked for is asked of those that were driven so far: 8 users say nothing of 8 requests/s.
@@ -624,7 +589,7 @@ def _by_configuration(run: _Run, question: Question) -> _Answer:
     judged: list[tuple[str, _Answer]] = []
     points = [found.part.point for found in parts if found.part is not None]
     for found, name in zip(parts, answers.configurations(points), strict=True):
-        there = _Run(run.facts, run.meta, run.slo, found, run.now_s)
+        there = Run(run.facts, run.meta, run.slo, found, run.now_s)
         assert found.part is not None
         answer = (_ANSWERS[question] if asked is None or found.part.top >= NEAR_PEAK * asked else otherwise)(there)
         judged.append((name, _without_levels(there, answer)))
@@ -635,7 +600,7 @@ def _by_configuration(run: _Run, question: Question) -> _Answer:
     return _Answer(first.verdict, first.ok, text, first.reasons, reach=reach, said=True)
 
 
-def _without_levels(run: _Run, answer: _Answer) -> _Answer:
+def _without_levels(run: Run, answer: _Answer) -> _Answer:
     """The answer; where no level could be judged, what all requests of the part say against it."""
     if answer.ok is not None:
         return answer
@@ -643,7 +608,7 @@ def _without_levels(run: _Run, answer: _Answer) -> _Answer:
     return whole if whole.ok is False else answer
 
 
-_ANSWERS: dict[Question, Callable[[_Run], _Answer]] = {
+_ANSWERS: dict[Question, Callable[[Run], _Answer]] = {
     Question.HOLD: _hold,
     Question.SOAK: _soak,
     Question.PEAK: _peak,
@@ -653,7 +618,7 @@ _ANSWERS: dict[Question, Callable[[_Run], _Answer]] = {
 }
 
 
-def _at_capacity(run: _Run) -> SloVerdict:
+def _at_capacity(run: Run) -> SloVerdict:
     """What users feel at the load that the capacity names, or at the lowest that broke; errors of all up to there."""
     felt = Slo(run.slo.felt)
     capacity = run.found.capacity

@@ -90,8 +90,8 @@ class Slo(Struct, frozen=True):
         SloTarget("kv", 0.80, warn=0.70),
     )
     named: tuple[SloTarget, ...] = ()
-    """Limits on the requests of one name alone, which the answer of a run must keep, too. Loads, levels and capacities
-    are judged by `targets`."""
+    """Limits on the requests of one name alone, which the answer of a run and a capacity must keep, too. A load or a
+    level is judged by `targets`, and searches steer by them."""
 
     @property
     def limits(self) -> tuple[SloTarget, ...]:

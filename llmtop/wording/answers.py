@@ -133,6 +133,17 @@ def kept_but_by_name(load: float, axis: Axis) -> str:
     return f"{users(load, axis)} keep the limits on all requests together, but not those on one name alone"
 
 
+def carried_by_name(at_slo: float | None, fails_at: float, together: float, axis: Axis, missed: Sequence[str]) -> str:
+    """`supports 24 concurrent users at all limits: at 32 TTFT p95 of answer 3.52 s > 2 s; the limits on all requests
+    together are kept up to 48`
+    """
+    there = f"at {TEXT.load(fails_at, axis)} {listed(missed)}"
+    first = f"no load is known that keeps all limits: {there}"
+    if at_slo is not None:
+        first = f"supports {users(at_slo, axis)} at all limits: {there}"
+    return f"{first}; those on all requests together are kept up to {TEXT.load(together, axis)}"
+
+
 def alone_breaks(name: str, broken: Sequence[str]) -> str:
     """`requests of answer alone break a limit that all together keep: TTFT p95 3.52 s > 2 s`"""
     limits = "a limit" if len(broken) == 1 else "limits"

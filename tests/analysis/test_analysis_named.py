@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from virtual import meta_of
 from llmtop.analysis import assess
 from llmtop.analysis.judgement import AT_PEAK, NEAR_PEAK, Findings, judge_run
 from llmtop.analysis.levels import Level
+from llmtop.analysis.named import capacity_by_name
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Ending, RunMeta
+from llmtop.domain.samples import LoadBin
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Judgement, Kind, SloVerdict
 from llmtop.exchange.junit import junit
@@ -224,3 +227,57 @@ def test_junit_has_a_case_for_the_promise_of_a_name() -> None:
     told = whole(sent("answer", 60, 3.0) + sent("plan", 3000), f"{PLAIN},answer.ttft_p95<2s")
     text = junit("p", told).decode()
     assert 'name="answer.ttft_p95"><failure message="TTFT p95 of answer 3.00 s of 2 s' in text
+
+
+# -- how many users keep the limits of each name ----------------------------------------------------------------------
+
+LOADS = (4.0, 8.0, 16.0, 32.0)
+
+
+def stepped(late_from: float, count: int = 80) -> Facts:
+    """25 s at each load, with requests of two names; those of answer take 0.9 s to a token from a load on."""
+    requests, bins = [], []
+    for place, load in enumerate(LOADS):
+        start_s = 25.0 * place
+        bins += [LoadBin(t_s=start_s + (i + 1) / 4, span_s=0.25, target=load, in_flight=int(load)) for i in range(100)]
+        for name, ttft_s in (("answer", 0.9 if load >= late_from else 0.1), ("plan", 0.1)):
+            times = np.linspace(start_s + 1.0, start_s + 20.0, count)
+            requests += [replace(record(float(t), ttft_s=ttft_s, e2e_s=2.0), name=name) for t in times]
+    return facts_of(requests=requests, bins=bins)
+
+
+def carried(facts: Facts, slo: str, at_slo: float = 32.0) -> Capacity:
+    limits, levels = parse_slo(slo), tuple(dataclasses.replace(LEVEL, load=load) for load in LOADS)
+    known = Capacity(at_slo=at_slo, recommended=at_slo, soak=at_slo, low=at_slo, sentence="supports them")
+    found = Findings(finished_requests(facts), levels, known, CliffVerdict(kind=Kind.INSUFFICIENT))
+    return capacity_by_name(facts, run_of(limits, Question.CAPACITY), limits, found, LENGTH_S)
+
+
+@pytest.mark.parametrize(("late_from", "at_slo", "fails_at"), [(32.0, 16.0, 32.0), (16.0, 8.0, 16.0), (4.0, None, 4.0)])
+def test_a_capacity_is_where_each_name_keeps_its_own_limit(late_from: float, at_slo: float, fails_at: float) -> None:
+    told = carried(stepped(late_from), f"{PLAIN},answer.ttft_p95<500ms")
+    assert (told.at_slo, told.fails_at) == (at_slo, fails_at)
+    assert f"at {fails_at:g} TTFT p95 of answer 900 ms > 500 ms" in told.sentence
+    assert "those on all requests together are kept up to 32" in told.sentence
+    assert (told.recommended is None) is (at_slo is None)
+    if at_slo is not None:
+        assert told.low is not None
+        assert told.low <= at_slo < fails_at
+        assert told.recommended == at_slo
+
+
+@pytest.mark.parametrize(
+    ("facts", "slo"),
+    [
+        (stepped(16.0), PLAIN),
+        (stepped(99.0), f"{PLAIN},answer.ttft_p95<500ms"),
+        (stepped(16.0), f"{PLAIN},other.ttft_p95<500ms"),
+        (stepped(16.0, count=1), f"{PLAIN},answer.ttft_p95<500ms"),
+    ],
+)
+def test_only_a_limit_that_is_broken_lowers_a_capacity(facts: Facts, slo: str) -> None:
+    assert carried(facts, slo).sentence == "supports them"
+
+
+def test_a_capacity_below_the_load_where_a_name_breaks_stands() -> None:
+    assert carried(stepped(32.0), f"{PLAIN},answer.ttft_p95<500ms", at_slo=16.0).sentence == "supports them"
