@@ -153,6 +153,12 @@ def _load(parser: _Parser) -> None:
     group.add_argument(
         "--users", metavar="FILE", help="users are this Python file: `async def run(user)`, called again and again"
     )
+    group.add_argument(
+        "--columns", metavar="WHAT=NAME,...", help="of the profile's data set: prompt=q,output_tokens=n; also messages"
+    )
+    group.add_argument(
+        "--once", action="store_true", help="send each row of the profile's data set or trace once; then the load ends"
+    )
     group.add_argument("--think-time", type=_TIME, metavar="S", help="pause of a user between two requests")
     group.add_argument("--shared-prefix", type=_SHARE, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
     group.add_argument(

@@ -56,7 +56,8 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.duration is not None:
         profile = _stretched(profile, arguments.duration)
     search = profile.search
-    if not search and not profile.plan.stages and profile.workload.source != "trace":
+    endless = profile.workload.repeat and profile.workload.source != "trace"
+    if not search and not profile.plan.stages and endless:
         raise UsageError(f"profile {profile.name} has no stages to play: drive it by hand with `llmtop --profile`")
     url = asked_url(arguments)
     if arguments.sim is None:

@@ -13,7 +13,7 @@ from llmtop.cli.output import named
 from llmtop.domain.endpoint import PROXY_FROM_ENVIRONMENT, PROXY_NONE, Dialect, Endpoint, safe_url
 from llmtop.domain.load import Hold, LoadPoint, Spike, Steps
 from llmtop.domain.plain import plain
-from llmtop.domain.profile import Profile, Workload
+from llmtop.domain.profile import Profile, Workload, rows_problem
 from llmtop.domain.slo import parse_slo
 from llmtop.errors import UsageError
 from llmtop.files import check_new
@@ -245,6 +245,7 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
     if arguments.start == "together":
         _check_together(profile, base)
     workload = _with_users(profile.workload, getattr(arguments, "users", None))
+    workload = _with_rows(workload, arguments)
     plan = replace(profile.plan, base=base)
     return replace(profile, workload=workload, plan=plan, caps=caps, slo=slo, start=start, canary=canary)
 
@@ -260,6 +261,24 @@ def _with_users(workload: Workload, file: str | None) -> Workload:
     from llmtop.workload.userfile import check
 
     return replace(workload, file=str(check(workload.file)))
+
+
+def _with_rows(workload: Workload, arguments: argparse.Namespace) -> Workload:
+    """The workload with what is said of its file's rows. Raises UsageError."""
+    named: str | None = getattr(arguments, "columns", None)
+    once: bool = getattr(arguments, "once", False)
+    if named is None and not once:
+        return workload
+    columns = dict(workload.columns)
+    for part in [] if named is None else named.split(","):
+        role, equals, name = part.partition("=")
+        if not (equals and role.strip() and name.strip()):
+            raise UsageError(f"--columns {plain(part, 40)!r}: names fields of the file, as prompt=q,output_tokens=n")
+        columns[role.strip()] = name.strip()
+    workload = replace(workload, columns=tuple(columns.items()), repeat=workload.repeat and not once)
+    if (odd := rows_problem(workload)) is not None:
+        raise UsageError(f"{'--columns' if odd[0].startswith('columns') else '--once'}: {odd[0]}: {odd[1]}")
+    return workload
 
 
 def _check_together(profile: Profile, base: LoadPoint) -> None:

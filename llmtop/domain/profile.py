@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 
 from llmtop.domain.endpoint import safe_url
 from llmtop.domain.load import Caps, Hold, LoadPlan, Sine, Spike, Start
+from llmtop.domain.plain import plain
 from llmtop.domain.slo import Slo
 
 
@@ -99,6 +100,27 @@ class Workload(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cancel: HangUp | None = None
 
 
+COLUMNS = {"sharegpt": ("messages",), "jsonl": ("prompt", "messages", "answer", "output_tokens")}
+"""What a column can be, by source, where files are of prompts; `answer` is a text, as long as what is asked for."""
+OF_ROWS = (*COLUMNS, "trace")
+"""Sources whose files have rows, which can come again."""
+
+
+def rows_problem(workload: Workload) -> tuple[str, str] | None:
+    """Which of the keys that say how a file's rows are read cannot be, and why; None: all can."""
+    columns, roles = dict(workload.columns), COLUMNS.get(workload.source)
+    if columns and roles is None:
+        return "columns", f"names what is in a file of prompts: source {' or '.join(COLUMNS)}, not {workload.source}"
+    for role in columns:
+        if role not in (roles or ()):
+            return f"columns.{plain(role, 40)}", f"is nothing that a row has; allowed: {', '.join(roles or ())}"
+    if {"prompt", "messages"} <= set(columns):
+        return "columns.messages", "a row is a prompt or messages: name one of the two"
+    if not workload.repeat and workload.source not in OF_ROWS:
+        return "repeat", f"{workload.source} prompts have no rows to be sent once: source {' or '.join(OF_ROWS)}"
+    return None
+
+
 class Question(StrEnum):
     """What a run is to find out. A run has one, and one answer."""
 
@@ -158,7 +180,7 @@ class Profile(Struct, frozen=True, kw_only=True):
             return Question.SPIKE
         shapes = {stage.shape for stage in self.plan.stages}
         one_load = len(shapes) == 1 and all(isinstance(shape, Hold | Sine) for shape in shapes)
-        if one_load or (not shapes and self.workload.source == "trace"):
+        if one_load or (not shapes and (self.workload.source == "trace" or not self.workload.repeat)):
             return Question.HOLD
         return Question.CLIFF if self.peak is None or self.plan.top < self.peak else Question.PEAK
 

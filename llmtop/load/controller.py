@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Stage, Steps
 from llmtop.domain.run import ChangeReason, Event, LoadChange
 from llmtop.load.pacer import Pacer
+from llmtop.wording.sentences import ROWS_SENT
 
 ANNOUNCE_NS = 500_000_000
 """A moving load is announced at most this often."""
@@ -34,6 +35,8 @@ class Controller:
         self.braked: str | None = None
         """Why the brake drives."""
         self._plan_braked = False
+        self.spent = False
+        """Whether the load has ended because there is no more to send."""
         self._paused: tuple[LoadPlan, float, str] | None = None
         """(plan, where in it, stage) while a client that cannot keep up holds the plan."""
         self._hold_told_ns = -HOLD_TOLD_NS
@@ -71,8 +74,8 @@ class Controller:
         return (stage.name if stage is not None else None), left_s
 
     def finished(self, now_ns: int) -> bool:
-        """Whether a plan has ended: played to its end, or cut short by the brake."""
-        return self._plan_braked or (self.playing and self.pacer.target(self.elapsed_s(now_ns)) is None)
+        """Whether a plan has ended: played to its end, or cut short by the brake, or by the last row of a file."""
+        return self._plan_braked or self.spent or (self.playing and self.pacer.target(self.elapsed_s(now_ns)) is None)
 
     def command(self, point: LoadPoint, now_ns: int, reason: ChangeReason = "hand") -> None:
         """This load from now on, whatever drove before."""
@@ -97,6 +100,13 @@ class Controller:
         self._plan_braked = playing
         self.events.append(Event(now_ns / 1e9, "load", f"Brake: {why}. Load is down to 1 in flight", "error"))
 
+    def end(self, now_ns: int) -> None:
+        """No more load: all rows of a file were sent."""
+        if (load := self.target(now_ns)).value:
+            self.command(load.at(load.axis, 0), now_ns, "stop")
+        self.spent = True
+        self.events.append(Event(now_ns / 1e9, "load", ROWS_SENT, "info"))
+
     def look(self, now_ns: int, client_red: bool) -> bool:
         """Announce what has moved; hold a rising stage while the client is the bottleneck.
 
@@ -116,7 +126,7 @@ class Controller:
 
     def _release(self) -> None:
         self.braked = None
-        self._plan_braked = False
+        self._plan_braked = self.spent = False
         self._paused = None
         self._held = ("", 0.0)
 

@@ -21,6 +21,10 @@ class Hands(Protocol):
 
     @property
     def in_flight(self) -> int: ...
+    @property
+    def spent(self) -> bool:
+        """Whether all rows of a file were sent and answered, where they do not come again."""
+
     def follow(self, pacer: Pacer, start_ns: int) -> None:
         """Do what `pacer` says, whose elapsed time counts from `start_ns` of the run clock."""
 
@@ -149,6 +153,9 @@ class LoadEngine:
             self._controller.brake(why, now)
             self._turned()
             self._hands.cut(keep=1)
+        if self._hands.spent and not self._controller.spent:
+            self._controller.end(now)
+            self._turned()
         if self._controller.look(now, self._red):
             self._hands.follow(self._controller.pacer, self._controller.start_ns)
 

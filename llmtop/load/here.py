@@ -19,7 +19,7 @@ from llmtop.load.health import HealthProbe
 from llmtop.load.pacer import Pacer
 from llmtop.load.setup import Setup
 from llmtop.load.users import Flight, Users
-from llmtop.wording.sentences import clock_jumped
+from llmtop.wording.sentences import ROWS_AGAIN, clock_jumped
 
 BIN_NS = 250_000_000
 SECOND_NS = 1_000_000_000
@@ -44,6 +44,8 @@ class WorkerFacts(Struct, frozen=True, array_like=True):
     """Of the requests in `batch`."""
     started: tuple[Flight, ...] = ()
     """Requests that were sent and are not in `batch`: in flight, or their bin is not closed yet."""
+    spent: bool = False
+    """Whether all rows of its file were sent and answered, where they do not come again."""
     fault: tuple[str, str] | None = None
     """File and problem of the `FileError` that has ended this process; these are its last facts."""
 
@@ -73,6 +75,7 @@ class Here:
         self._told: list[tuple[int, RequestRecord]] = []
         self._samples: list[ClientSample] = []
         self._jumps, self._jumped_ns = 0, 0
+        self._comes_again = False
         self._jumps_told_ns = -JUMPS_TOLD_NS
         self._wake: asyncio.Future[None] | None = None
         self._closing = False
@@ -80,6 +83,11 @@ class Here:
     @property
     def in_flight(self) -> int:
         return self._users.in_flight
+
+    @property
+    def spent(self) -> bool:
+        """Whether all rows of a file were sent and answered, where they do not come again."""
+        return self._users.spent
 
     def follow(self, pacer: Pacer, start_ns: int) -> None:
         """Do what `pacer` says, whose elapsed time counts from `start_ns` of the run clock."""
@@ -112,7 +120,8 @@ class Here:
             calls=self._users.take_calls(),
             events=tuple(self._users.events),
         )
-        facts = WorkerFacts(batch, self.in_flight, tuple(number for number, _ in self._told), tuple(started))
+        numbers = tuple(number for number, _ in self._told)
+        facts = WorkerFacts(batch, self.in_flight, numbers, tuple(started), self.spent)
         self._bins, self._told, self._samples, self._users.events = [], [], [], []
         return facts
 
@@ -219,6 +228,7 @@ class Here:
         self._bin_due_ns = _next(now_ns, BIN_NS)
         self._told.extend(self._ended)
         self._ended = []
+        self._tell_laps(now_ns)
         if now_ns >= self._second_due_ns:
             self._close_second(now_ns)
 
@@ -241,6 +251,12 @@ class Here:
         self._samples.append(sample)
         self._second = []
         self._second_due_ns = _next(now_ns, SECOND_NS)
+
+    def _tell_laps(self, now_ns: int) -> None:
+        """That the rows of a file come round, once: all processes begin again at about the same time."""
+        if not self._comes_again and self._setup.worker == 0 and self._setup.script.again:
+            self._comes_again = True
+            self._users.events.append(Event(now_ns / 1e9, "load", ROWS_AGAIN, "info"))
 
     def _tell_jumps(self, now_ns: int, lag: LagSample) -> None:
         """Every process sees the jumps of the wall clock; the first one tells them."""

@@ -52,6 +52,7 @@ class _Worker:
         self.facts, self._orders = facts, orders
         self.alive = True
         self.in_flight = 0
+        self.spent = False
         self.open: dict[int, Flight] = {}
         """Requests that were sent and whose record has not come."""
         self.told: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
@@ -63,7 +64,7 @@ class _Worker:
             self._orders.write(b"".join(map(packed, messages)))
 
     def account(self, told: WorkerFacts) -> None:
-        self.in_flight = told.in_flight
+        self.in_flight, self.spent = told.in_flight, told.spent
         self.open.update((flight.number, flight) for flight in told.started)
         for number, record in zip(told.numbers, told.batch.requests, strict=True):
             self.open.pop(number, None)
@@ -118,6 +119,11 @@ class Workers:
     def in_flight(self) -> int:
         """As last told: up to 50 ms ago."""
         return sum(worker.in_flight for worker in self._living)
+
+    @property
+    def spent(self) -> bool:
+        """Whether each has sent all of its rows."""
+        return bool(self._living) and all(worker.spent for worker in self._living)
 
     @property
     def _living(self) -> list[_Worker]:

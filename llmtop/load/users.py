@@ -139,6 +139,11 @@ class Users:
         return told
 
     @property
+    def spent(self) -> bool:
+        """Whether all that there is to say was said and answered."""
+        return self._script.spent and not self._flying
+
+    @property
     def prefilling(self) -> int:
         return len(self._prefilling)
 
@@ -183,6 +188,8 @@ class Users:
             self._keep_together(concurrency)
             return
         active = len(self._users) - self._debt
+        if self._script.spent:
+            concurrency = min(concurrency, active)
         if concurrency > active:
             forgiven = min(self._debt, concurrency - active)
             self._debt -= forgiven
@@ -214,7 +221,9 @@ class Users:
             self._debt = 0
 
     def arrive(self, scheduled_ns: int, row: int | None = None) -> None:
-        """Open loop: a talk begins now that was due at `scheduled_ns`; `row`: of a trace, this one's."""
+        """Open loop: a talk begins now that was due at `scheduled_ns`, if all was not said; `row`: of a trace, this one's."""
+        if self._script.spent:
+            return
         if len(self._users) >= self.most:
             pausing = " or pause" if len(self._users) > len(self._flying) else ""
             self._drop(f"{self.most} are in flight{pausing}, which is the most allowed")
@@ -339,7 +348,10 @@ class Users:
         """Talk after talk."""
         failures, cookies = 0, Cookies()
         taken_ns, fresh = self._now(), user.row is not None
-        talk, step = self._begin(user, rng)
+        if (begun := self._begin(user, rng)) is None:
+            self._users.pop(task, None)
+            return
+        talk, step = begun
         while True:
             answer: RequestRecord | None = None
             if isinstance(step, Pause):
@@ -361,10 +373,13 @@ class Users:
             if pause_s > 0:
                 due_ns = await self._rest(task, pause_s)
                 taken_ns = self._now()
-            if coming is None:
-                talk, step = self._begin(user, rng)
-            else:
+            if coming is not None:
                 step = coming
+            elif (begun := self._begin(user, rng)) is not None:
+                talk, step = begun
+            else:
+                self._users.pop(task, None)
+                return
 
     async def _visit(
         self, party: Party, task: asyncio.Task[None], user: User, rng: Random, due_ns: int, part: float
@@ -419,7 +434,10 @@ class Users:
             text = f"{text}; raise it with --max-concurrency"
             self.events.append(Event(self._now() / 1e9, "load", text, "warning"))
 
-    def _begin(self, user: User, rng: Random) -> tuple[Talk, Prompt | Pause]:
+    def _begin(self, user: User, rng: Random) -> tuple[Talk, Prompt | Pause] | None:
+        """The user's next talk and what it begins with; None: all was said."""
+        if self._script.spent:
+            return None
         user.point = self.point
         talk = self._script.begin(user, rng)
         step = talk.next(None)

@@ -21,7 +21,8 @@ def unanswerable(profile: Profile) -> tuple[str, str] | None:
             return "at_least", f"is above limits.max_concurrency = {profile.caps.max_concurrency}"
     if profile.question is Question.CAPACITY and not plan.stages and planned:
         return "question", "a trace brings its own load: a capacity cannot be searched with it"
-    if profile.question in (Question.HOLD, Question.PEAK, Question.SOAK, Question.SPIKE) and not planned:
+    lasts = planned or not profile.workload.repeat  # else its load would never end
+    if profile.question in (Question.HOLD, Question.PEAK, Question.SOAK, Question.SPIKE) and not lasts:
         return "question", f"{asks} needs a load to be asked of: add a [[stage]]"
     if asks is Question.SPIKE and _spike_end_s(plan) is None:
         return "question", 'spike needs a [[stage]] of shape = "spike"'

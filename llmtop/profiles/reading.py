@@ -30,6 +30,7 @@ from llmtop.domain.load import (
 )
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.profile import (
+    OF_ROWS,
     Fixed,
     HangUp,
     LogNormal,
@@ -39,6 +40,7 @@ from llmtop.domain.profile import (
     Question,
     Workload,
     length_means,
+    rows_problem,
 )
 from llmtop.domain.slo import FIGURES, Slo, SloTarget, parse_slo, parse_target, slo_of
 from llmtop.endpoint.urls import normalise_url
@@ -54,7 +56,6 @@ START = LoadPoint(concurrency=1)
 """What a profile without [load] starts from."""
 
 
-OF_ROWS = ("sharegpt", "jsonl", "trace")
 """Sources whose prompts are those of the user's file."""
 
 
@@ -221,7 +222,7 @@ class _Reader:
                 cancel = schema.CancelTable(share=Share.read(cancel))
             except ValueError as error:
                 raise self.fault("workload.cancel", str(error)) from None
-        return Workload(
+        workload = Workload(
             source=table.source,
             file=file,
             prompt=table.prompt,
@@ -240,6 +241,9 @@ class _Reader:
             user_header=table.user_header,
             cancel=None if cancel is None else HangUp(share=float(cancel.share), after_s=float(cancel.after)),
         )
+        if (odd := rows_problem(workload)) is not None:
+            raise self.fault(f"workload.{odd[0]}", odd[1])
+        return workload
 
     def check_trace(self, table: schema.WorkloadTable) -> None:
         """What only a trace has."""

@@ -57,6 +57,8 @@ async def engine_for(
     prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=salt)
     for note in prompts.notes:
         tell("load", f"{WORKLOAD}{note}", "warning")
+    if prompts.summary:
+        tell("load", f"{WORKLOAD}{prompts.summary}", "info")
     if workload.source == "python":
         tell("load", userfile.note(path_of_workload(workload)), "info")
     if not options.skip_checks:

@@ -122,6 +122,9 @@ def configuration(
 WORKLOAD = "workload: "
 """How every sentence on the user's own file begins: what was left out of it, what was guessed."""
 
+ROWS_AGAIN = f"{WORKLOAD}every row was sent: from here on they come again, each with a new head"
+ROWS_SENT = f"{WORKLOAD}every row was sent once: the load has ended"
+
 
 def expected_peak(peak: float, own: float, slots: int | None, most: int) -> str:
     """`expected peak: 64, the server's slots`: where the peak of a plan comes from.

@@ -11,6 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
@@ -21,10 +22,10 @@ from llmtop.domain.profile import Workload
 from llmtop.errors import FileError
 from llmtop.traffic.rows import Odd, Sieve, json_rows, path_of_workload, text_of
 from llmtop.workload.entries import (
+    ASKED,
     COLUMNS_HINT,
     JSONL_HINT,
     PROMPT_NAMES,
-    ROLES,
     SHAREGPT_HINT,
     TURN_NAMES,
     Columns,
@@ -37,7 +38,8 @@ from llmtop.workload.entries import (
 from llmtop.workload.tokens import count_tokens
 
 MOST_ROWS = 5000
-"""Texts are counted up to this many: 1-3 s of tokenizing. More prompts than this come round again with a new head."""
+"""Texts are counted up to this many: 1-3 s of tokenizing. The rest of a file is left out where rows come again anyway;
+else their tokens are estimated by their characters."""
 MOST_CELL = 10_000_000
 """Characters of a cell of a CSV file."""
 _MOST_SHOWN = 120
@@ -45,50 +47,56 @@ _HEAD = re.compile(r"[^\r\n]*")
 _Row = TypeVar("_Row")
 
 
+class Counter:
+    """Tokens of texts, exact up to `MOST_ROWS` of them."""
+
+    def __init__(self) -> None:
+        self._texts = self._characters = self._tokens = 0
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        exact = texts[: max(0, MOST_ROWS - self._texts)]
+        counts = count_tokens(exact)
+        self._texts += len(texts)
+        self._characters += sum(map(len, exact))
+        self._tokens += sum(counts)
+        per_character = self._tokens / max(1, self._characters)
+        return counts + [max(1, round(len(text) * per_character)) if text else 0 for text in texts[len(exact) :]]
+
+
 def read_conversations(
     workload: Workload, max_model_len: int | None = None
-) -> tuple[tuple[Conversation, ...], tuple[str, ...]]:
-    """The prompts of a sharegpt or jsonl workload, at most `MOST_ROWS`, with their tokens counted, and what is to be
-    said of the file.
+) -> tuple[tuple[Conversation, ...], tuple[str, ...], str]:
+    """The prompts of a sharegpt or jsonl workload with their tokens, at most `MOST_ROWS` where they come again; what is
+    odd of the file; and what was read.
 
     ShareGPT is shuffled by the workload's seed and filtered as `vllm bench serve` does (vllm/benchmarks/datasets.py):
     4 to 1024 prompt tokens, at least 4 answer tokens, 2048 in all. JSONL keeps its order. Rows longer than
     `max_model_len` are left out. Raises FileError.
     """
     path = path_of_workload(workload)
-    columns = columns_of(path, workload)
+    columns = dict(workload.columns)
     text = text_of(path)
     sieve = Sieve(path)
+    most = MOST_ROWS if workload.repeat else None
     if workload.source == "jsonl":
-        return _counted_jsonl(sieve, text, columns, max_model_len), sieve.said
-    pairs = parse_sharegpt(path, text, sieve, columns)
-    Random(workload.seed).shuffle(pairs)
-    kept: list[Conversation] = []
-    for some in _batches(pairs, 1000):
-        prompts = count_tokens([pair.asked.text for pair in some])
-        answers = count_tokens([pair.answer for pair in some])
-        kept.extend(
-            msgspec.structs.replace(pair.asked, tokens=asked, output_tokens=answered)
-            for pair, asked, answered in zip(some, prompts, answers, strict=True)
-            if 4 <= asked <= 1024 and answered >= 4 and asked + answered <= min(2048, max_model_len or 2048)
-        )
-        if len(kept) >= MOST_ROWS:
-            break
-    if not kept:
-        raise FileError(path, "no conversation has 4 to 1024 prompt tokens and 4 or more answer tokens, 2048 in all")
-    return tuple(kept[:MOST_ROWS]), sieve.said
+        kept, of = _counted_jsonl(sieve, text, columns, max_model_len, most)
+    else:
+        pairs = parse_sharegpt(path, text, sieve, columns)
+        Random(workload.seed).shuffle(pairs)
+        kept, of = _counted_sharegpt(sieve, pairs, max_model_len, most)
+    return tuple(kept), sieve.said, _summary(path, kept, of)
 
 
-def columns_of(path: object, workload: Workload) -> Columns:
-    """Which field of a row is what. Raises FileError for what a field cannot be."""
-    columns = dict(workload.columns)
-    roles = ("messages",) if workload.source == "sharegpt" else ROLES
-    for role in columns:
-        if role not in roles:
-            raise FileError(path, f"is nothing that a row has; allowed: {', '.join(roles)}", f"columns.{plain(role)}")
-    if "prompt" in columns and "messages" in columns:
-        raise FileError(path, "a row is a prompt or messages: name one of the two", "columns.messages")
-    return columns
+def _summary(path: Path, kept: Sequence[Conversation], of: int) -> str:
+    """`4,213 prompts of sharegpt.json, p50 120 tokens, 787 of other lengths left out`.
+
+    Args:
+        of: rows that were looked at.
+    """
+    tokens = sorted(conversation.tokens for conversation in kept)[len(kept) // 2]
+    prompts = "1 prompt" if len(kept) == 1 else f"{len(kept):,} prompts"
+    left_out = f", {of - len(kept):,} of other lengths left out" if of > len(kept) else ""
+    return f"{prompts} of {plain(path.name, 60)}, p50 {tokens:,} tokens{left_out}"
 
 
 def parse_sharegpt(
@@ -156,7 +164,7 @@ def _table(path: object, text: str, sieve: Sieve, columns: Columns) -> Iterator[
         names = next(csv.reader([head], delimiter=split))
     except csv.Error:
         return None
-    wanted = [columns[role] for role in ROLES[:2] if role in columns] or [*PROMPT_NAMES, "instruction", *TURN_NAMES]
+    wanted = [columns[role] for role in ASKED if role in columns] or [*PROMPT_NAMES, "instruction", *TURN_NAMES]
     if not any(name in names for name in wanted):
         if len(names) > 1 and all(name and len(name) <= 40 for name in names):
             found = plain(", ".join(names), _MOST_SHOWN)
@@ -184,10 +192,34 @@ def _cells(path: object, text: str, split: str, sieve: Sieve) -> Iterator[tuple[
         csv.field_size_limit(usual)
 
 
-def _counted_jsonl(sieve: Sieve, text: str, columns: Columns, max_model_len: int | None) -> tuple[Conversation, ...]:
-    rows = _asked(sieve.path, text, sieve, columns)[:MOST_ROWS]
-    counts = count_tokens([asked.text for asked, _ in rows])
-    answers = count_tokens([answer or "" for _, answer in rows])
+def _counted_sharegpt(
+    sieve: Sieve, pairs: Sequence[Exchange], max_model_len: int | None, most: int | None
+) -> tuple[list[Conversation], int]:
+    """Those of a length that is taken, and out of how many."""
+    kept: list[Conversation] = []
+    prompts, answers, looked_at = Counter(), Counter(), 0
+    for some in _batches(pairs, 1000):
+        asked_tokens = prompts.count([pair.asked.text for pair in some])
+        answer_tokens = answers.count([pair.answer for pair in some])
+        for pair, asked, answered in zip(some, asked_tokens, answer_tokens, strict=True):
+            if len(kept) == most:
+                return kept, looked_at
+            looked_at += 1
+            if 4 <= asked <= 1024 and answered >= 4 and asked + answered <= min(2048, max_model_len or 2048):
+                kept.append(msgspec.structs.replace(pair.asked, tokens=asked, output_tokens=answered))
+    if not kept:
+        problem = "no conversation has 4 to 1024 prompt tokens and 4 or more answer tokens, 2048 in all"
+        raise FileError(sieve.path, problem)
+    return kept, looked_at
+
+
+def _counted_jsonl(
+    sieve: Sieve, text: str, columns: Columns, max_model_len: int | None, most: int | None
+) -> tuple[list[Conversation], int]:
+    """Those that the model takes, and out of how many."""
+    rows = _asked(sieve.path, text, sieve, columns)[:most]
+    counts = Counter().count([asked.text for asked, _ in rows])
+    answers = Counter().count([answer or "" for _, answer in rows])
     counted = [
         msgspec.structs.replace(asked, tokens=count, output_tokens=asked.output_tokens or answered or None)
         for (asked, _), count, answered in zip(rows, counts, answers, strict=True)
@@ -195,7 +227,7 @@ def _counted_jsonl(sieve: Sieve, text: str, columns: Columns, max_model_len: int
     kept = [row for row in counted if max_model_len is None or row.tokens + (row.output_tokens or 1) <= max_model_len]
     if not kept:
         raise FileError(sieve.path, f"no prompt fits into the {max_model_len} tokens that the model takes")
-    return tuple(kept)
+    return kept, len(rows)
 
 
 def _batches(rows: Sequence[_Row], size: int) -> Iterator[Sequence[_Row]]:

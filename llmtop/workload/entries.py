@@ -32,8 +32,8 @@ OUTPUT_NAMES = (
     "output_len",
 )
 TURN_NAMES = ("conversations", "conversation", "messages", "turns")
-ROLES = ("prompt", "messages", "answer", "output_tokens")
-"""That a column may be named for: `answer` is a text, and as long as what is asked for."""
+ASKED = ("prompt", "messages")
+"""Columns of which a row has one."""
 SHAREGPT_HINT = (
     'ShareGPT is a JSON list of {"conversations": [{"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}]}'
 )
@@ -118,7 +118,7 @@ def conversation_of(path: object, where: str, entry: object, columns: Columns) -
     """What is asked, and a text that is as long as the answer that is asked for. Raises Odd.
 
     Args:
-        columns: of `ROLES`, the field that each is; a dot leads into a table.
+        columns: of `llmtop.domain.profile.COLUMNS`, the field that each is; a dot leads into a table.
     """
     fields = _fields(entry)
     output_tokens = _output_tokens(path, where, fields, columns)
@@ -175,7 +175,7 @@ def named(entry: object, name: str) -> Any:
 def _said(fields: Mapping[str, Any], columns: Columns) -> tuple[Any, Any]:
     """(prompt, turns): the one that is there."""
     if "prompt" in columns or "messages" in columns:
-        prompt, listed = (_named(fields, columns[role]) if role in columns else None for role in ROLES[:2])
+        prompt, listed = (_named(fields, columns[role]) if role in columns else None for role in ASKED)
     else:
         prompt = next((fields[name] for name in PROMPT_NAMES if fields.get(name) is not None), None)
         listed = next((fields[name] for name in TURN_NAMES if fields.get(name) is not None), None)

@@ -102,8 +102,10 @@ class PromptSource:
         """What is replayed; None: prompts are of another source."""
         self.notes: tuple[str, ...] = ()
         """What is to be said of the file: rows that were left out, what was guessed."""
+        self.summary = ""
+        """What was read of a file of prompts."""
         if workload.source in ("sharegpt", "jsonl"):
-            self._conversations, self.notes = read_conversations(workload, max_model_len)
+            self._conversations, self.notes, self.summary = read_conversations(workload, max_model_len)
         elif workload.source == "trace":
             if recorded is None:
                 from llmtop.workload.recorded import read_recorded  # takes numpy in, which other sources do without
@@ -115,13 +117,24 @@ class PromptSource:
 
     @property
     def rows(self) -> int | None:
-        """How many rows the file gave; None for drawn prompts. After the last it starts again from the first."""
+        """How many rows the file gave; None for drawn prompts. After the last it starts again from the first, unless
+        the workload's `repeat` is off."""
         return len(self._conversations) or (None if self.recorded is None else len(self.recorded))
 
     @property
     def arrivals_s(self) -> Floats | None:
         """When the requests of a trace are due, in seconds into the load; None: of other sources."""
         return None if self.recorded is None else self.recorded.start_s
+
+    @property
+    def again(self) -> bool:
+        """Whether rows have come again."""
+        return self.rows is not None and self._index - self._step >= self.rows
+
+    @property
+    def spent(self) -> bool:
+        """Whether every row was given, of a file whose rows do not come again."""
+        return not self.workload.repeat and self.rows is not None and self._index >= self.rows
 
     def next(self, point: LoadPoint, row: int | None = None) -> Prompt:
         """The next prompt under the load commanded now.

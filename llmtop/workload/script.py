@@ -52,6 +52,16 @@ class Script(Protocol):
         """
         ...
 
+    @property
+    def spent(self) -> bool:
+        """Whether all that there is to say was said: no talk can begin any more."""
+        ...
+
+    @property
+    def again(self) -> bool:
+        """Whether what was said is said again, all having been said."""
+        ...
+
     def calibrate(self, asked_tokens: int, counted_tokens: int) -> None:
         """Hear what the endpoint counted for a prompt of `asked_tokens`; see `PromptSource.calibrate`."""
         ...
@@ -65,6 +75,14 @@ class OneShot:
 
     def begin(self, user: User, rng: Random) -> Talk:
         return _OnePrompt(self._prompts, user)
+
+    @property
+    def spent(self) -> bool:
+        return self._prompts.spent
+
+    @property
+    def again(self) -> bool:
+        return self._prompts.again
 
     def calibrate(self, asked_tokens: int, counted_tokens: int) -> None:
         self._prompts.calibrate(asked_tokens, counted_tokens)

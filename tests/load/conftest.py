@@ -53,6 +53,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class Prompts:
     """Prompts of the commanded length."""
 
+    spent = again = False
+
     def __init__(self) -> None:
         self.calibrated: list[tuple[int, int]] = []
 

@@ -26,6 +26,8 @@ SECOND = 1_000_000_000
 class Lines:
     """Every talk has these steps; a number is a prompt that asks for so many tokens."""
 
+    spent = again = False
+
     def __init__(self, *steps: int | Pause) -> None:
         self.steps: Sequence[int | Pause] = steps
         self.heard: list[RequestRecord | None] = []

@@ -19,6 +19,7 @@ HOLD = "[[stage]]\nduration = 60\nshape = 'hold'\nconcurrency = 8\n"
 SPIKE = "[[stage]]\nduration = 60\nshape = 'spike'\nbase = 1\npeak = 8\n"
 SHARED = "[[stage]]\nduration = 60\nshape = 'ramp'\nstart = '0%'\nstop = '200%'\n"
 SLOTS = "peak = 32\npeak_from_slots = true\n"
+ROWS = "[workload]\nsource = 'jsonl'\nfile = 'x'\n"
 TRACE = "[workload]\nsource = 'trace'\nfile = 'x'"
 
 FAULTS = [
@@ -128,6 +129,11 @@ FAULTS = [
     ("[endpoint]\nurl = 'http://a..b'", "endpoint.url", "there is no host in it"),
     ('[endpoint]\nurl = "http://h/\\u001b[2J"', "endpoint.url", "is not one line"),
     ("[endpoint]\nkey = 'sk-1'", "endpoint.key", "allowed: url, model"),
+    ("[workload]\ncolumns = { prompt = 'q' }", "workload.columns", "source sharegpt or jsonl, not synthetic"),
+    (ROWS + "columns = { words = 'q' }", "workload.columns.words", "allowed: prompt, messages, answer, output_tokens"),
+    (ROWS + "columns = { prompt = 'q', messages = 'm' }", "workload.columns.messages", "name one of the two"),
+    (ROWS + "columns = { prompt = 5 }", "workload.columns", "must be"),
+    ("[workload]\nrepeat = false", "workload.repeat", "synthetic prompts have no rows"),
     ("[workload]\nsource = 'shargpt'", "workload.source", "did you mean sharegpt?"),
     ("[workload]\nsource = 'sharegpt'", "workload.file", "is missing"),
     ("[workload]\nfile = 'x'", "workload.file", "not read by a synthetic workload"),
