@@ -221,7 +221,7 @@ class Users:
             self._debt = 0
 
     def arrive(self, scheduled_ns: int, row: int | None = None) -> None:
-        """Open loop: a talk begins now that was due at `scheduled_ns`, if all was not said; `row`: of a trace, this one's."""
+        """Open loop: a talk begins now that was due at `scheduled_ns`, if all was not said; `row`: of a trace."""
         if self._script.spent:
             return
         if len(self._users) >= self.most:
