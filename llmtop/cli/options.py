@@ -26,6 +26,7 @@ def _number(quantity: Quantity) -> Callable[[str], float]:
 
 
 _RUN = "run file, its name in `llmtop runs` or its label, or last"
+APIS = ("chat", "completions", "responses", "embeddings")
 SHOWN = 40
 """Characters of a value that are shown in an error."""
 _TOKENS, _USERS, _MOST_USERS = _number(bounds.TOKENS), _number(bounds.USERS), _number(bounds.MOST_USERS)
@@ -187,6 +188,23 @@ def _load(parser: _Parser) -> None:
     group.add_argument("--seed", type=_SEED, default=0, help="of prompts and arrivals")
 
 
+def _carried(parser: _Parser) -> None:
+    group = parser.add_argument_group("what requests carry", "Over what the profile says in [workload].")
+    group.add_argument("--api", choices=APIS, help="what is asked (default: the profile's, chat)")
+    group.add_argument(
+        "--body",
+        metavar="JSON|@FILE",
+        help="further fields of every request, as an object; they are kept in the run file and in reports",
+    )
+    group.add_argument("--stop", action="append", metavar="TEXT", help="stop word (may be repeated)")
+    group.add_argument("--models", metavar="NAME:N,...", help="models or LoRA adapters, each for so many shares of all")
+    group.add_argument("--affinity", choices=("none", "session"), help="session: a user keeps a connection of its own")
+    group.add_argument("--user-header", metavar="NAME", help="header with the user's number in each request")
+    group.add_argument(
+        "--cancel", metavar="SHARE[@S]", help="hang up so many requests, so long after they were sent (1%%@2s)"
+    )
+
+
 def _recording(parser: _Parser) -> None:
     parser.add_argument("--record", metavar="FILE", help="where the run file goes (default: among your runs)")
     parser.add_argument("--label", metavar="TEXT", help="name of the run in its file and reports")
@@ -209,6 +227,7 @@ def _live(parser: _Parser) -> None:
     _baseline(parser)
     _recording(parser)
     _load(parser)
+    _carried(parser)
     _endpoint(parser)
     _knobs_url(parser)
     _screen(parser)
@@ -230,6 +249,7 @@ def _run(parser: _Parser) -> None:
     )
     _recording(parser)
     _load(parser)
+    _carried(parser)
     _endpoint(parser)
     _knobs_url(parser)
 

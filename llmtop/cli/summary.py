@@ -10,7 +10,7 @@ from llmtop.wording.endings import ENDED_BY, ending_text
 from llmtop.wording.failures import all_failed
 from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.kinds import as_lines, tables, visits
-from llmtop.wording.sentences import sentence
+from llmtop.wording.sentences import hung_up_text, sentence
 
 
 def last_word(frame: Frame, assessment: Assessment) -> str:
@@ -47,6 +47,8 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment, felt: NewUser | No
     lines += [sentence(note) for note in assessment.notes]
     lines.append("")
     counts = f"{totals.ok} requests, {totals.output_tokens} tokens, {errors}"
+    if totals.hung_up:
+        counts += f", {hung_up_text(totals.hung_up, TEXT)}"
     lines.append(f"{model} at {target}: {clock(frame.t_s)}, {counts}")
     if felt is not None:
         lines.append(felt_text(felt, TEXT))

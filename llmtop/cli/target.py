@@ -244,8 +244,8 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
     canary = profile.canary if arguments.canary is None else arguments.canary
     if arguments.start == "together":
         _check_together(profile, base)
-    workload = _with_users(profile.workload, getattr(arguments, "users", None))
-    workload = _with_rows(workload, arguments)
+    workload = _with_rows(_with_users(profile.workload, getattr(arguments, "users", None)), arguments)
+    workload = _workload(workload, arguments)
     plan = replace(profile.plan, base=base)
     return replace(profile, workload=workload, plan=plan, caps=caps, slo=slo, start=start, canary=canary)
 
@@ -279,6 +279,15 @@ def _with_rows(workload: Workload, arguments: argparse.Namespace) -> Workload:
     if (odd := rows_problem(workload)) is not None:
         raise UsageError(f"{'--columns' if odd[0].startswith('columns') else '--once'}: {odd[0]}: {odd[1]}")
     return workload
+def _workload(workload: Workload, arguments: argparse.Namespace) -> Workload:
+    """The workload with what its requests carry by the command line."""
+    names = ("api", "body", "stop", "models", "affinity", "user_header", "cancel")
+    options = {name: getattr(arguments, name) for name in names}
+    if all(value is None for value in options.values()):
+        return workload
+    from llmtop.profiles.carried import carried_with
+
+    return carried_with(workload, options)
 
 
 def _check_together(profile: Profile, base: LoadPoint) -> None:

@@ -96,6 +96,8 @@ KEPT_RUNS = Quantity("recordings", 0, 1_000_000, "recordings", whole=True)
 PORT = Quantity("port", 0, 65_535, whole=True)
 FPS = Quantity("fps", 0.1, 60, "screen updates per second")
 SPEED = Quantity("speed", 0.5, 50, "times as fast as the run was")
+WEIGHT = Quantity("weight", 1e-6, 1e6)
+"""Of a model, beside those of others."""
 TRACE_SPEED = Quantity("speed", 0.5, 20, "times as fast as it was recorded")
 DAYS = Quantity("days", 0.05, 90, "days back")
 """Of what a Prometheus keeps: three questions of ten minutes' steps."""

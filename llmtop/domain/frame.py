@@ -36,6 +36,8 @@ class Totals(Struct, frozen=True):
     cancelled: int = 0
     in_flight: int = 0
     output_tokens: int = 0
+    hung_up: int = 0
+    """Of `cancelled`: those that the workload has the client end (`cancel`)."""
 
 
 class Window(Struct, frozen=True, kw_only=True):

@@ -15,6 +15,9 @@ POOL_FULL = "context size has been exceeded"
 """What llama.cpp says, in any case, inside a stream for which its KV cache has no room left. A request that is too long
 for its own slot is refused or cut instead: these words mean the pool that all slots share."""
 
+HUNG_UP = "hung up by us"
+"""How the error of a request begins that the client was told to end before its answer was whole."""
+
 
 class Outcome(StrEnum):
     """How a request ended. `cancelled` was our doing and is in no error ratio."""
@@ -143,6 +146,11 @@ class RequestRecord(Struct, frozen=True, kw_only=True, array_like=True):
     def broken(self) -> bool:
         """Whether its connection ended under it, or there was none."""
         return self.refused or self.outcome in (Outcome.STREAM_ERROR, Outcome.TRUNCATED)
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the load ended it on purpose, as users do who close the page."""
+        return self.outcome is Outcome.CANCELLED and (self.error or "").startswith(HUNG_UP)
 
     @property
     def found_pool_full(self) -> bool:

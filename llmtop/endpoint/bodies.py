@@ -37,10 +37,16 @@ _LEAST_STEPS = len(_LEAST_GUESSES) + 1
 _OTHER_NAMES = 1
 """Of the field of the output length."""
 
+_REFUSALS = (400, 422)
+"""Statuses with which a server complains of a body."""
+_MOST_PREFIXES = 64
+"""Beginnings of bodies that are remembered: one for each API, model and set of further fields."""
 _MOST_VAIN = 64
 """Refusals of which it is known that nothing helps: they are read once."""
 
 _encode = msgspec.json.encode
+_Names = dict[str, msgspec.Raw]
+_NONE: frozenset[str] = frozenset()
 
 
 class RequestBodies:
@@ -60,7 +66,8 @@ class RequestBodies:
         self.shape = shape
         self.model = model
         self._fields = fields
-        self._prefixes: dict[tuple[str, str, bool], bytes] = {}
+        self._prefixes: dict[tuple[str, str, bytes, bool], bytes] = {}
+        self._users: dict[bytes, frozenset[str]] = {}
         self._lesson = ("", shape)
         """What the last refusal said that taught something, and the shape before it did."""
         self._vain: set[str] = set()
@@ -102,9 +109,11 @@ class RequestBodies:
         shape = self.shape
         output_tokens = max(output_tokens, shape.least_tokens)
         model = self.model if model is None else model
-        prefix = self._prefixes.get((api, model, pinned))
+        prefix = self._prefixes.get((api, model, extra, pinned))
         if prefix is None:
-            prefix = self._prefixes[api, model, pinned] = self._prefix(model, pinned)
+            if len(self._prefixes) >= _MOST_PREFIXES:
+                self._prefixes.clear()
+            prefix = self._prefixes[api, model, extra, pinned] = self._prefix(model, extra, pinned)
         if api == "completions":
             middle = b',"prompt":' + _encode(prompt)
         elif isinstance(prompt, str):
@@ -113,9 +122,27 @@ class RequestBodies:
             middle = b',"messages":' + _encode(prompt)
         tail = f',"{self._max_tokens}":{output_tokens}'
         least = self._fields.min_tokens
-        if least and pinned and least not in shape.dropped:
+        if least and pinned and least not in shape.dropped and not (extra and least in self.users_of(extra)):
             tail += f',"{least}":{output_tokens}'
-        return b"".join((prefix, middle, tail.encode(), extra, b"}"))
+        return b"".join((prefix, middle, tail.encode(), b"}"))
+
+    def users_of(self, extra: bytes) -> frozenset[str]:
+        """The names of the user's own fields, which count where the dialect would say something else."""
+        if not extra:
+            return _NONE
+        names = self._users.get(extra)
+        if names is None:
+            if len(self._users) >= _MOST_PREFIXES:
+                self._users.clear()
+            names = self._users[extra] = frozenset(msgspec.json.decode(b"{" + extra[1:] + b"}", type=_Names))
+        return names
+
+    def blamed(self, status: int | None, message: str, extra: bytes) -> str | None:
+        """The user's own field that a refusal names, the longest of several; None: it names none."""
+        if status not in _REFUSALS or not extra:
+            return None
+        named = (name for name in self.users_of(extra) if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message))
+        return min(named, key=lambda name: (-len(name), name), default=None)
 
     def use_continuous_usage(self) -> None:
         """Ask for usage in every event from now on, where the endpoint takes it."""
@@ -131,7 +158,7 @@ class RequestBodies:
         known drop them all. A refusal that stays the same whatever is done was no complaint of a field: what it taught
         is taken back. Any other refusal stands.
         """
-        if status not in (400, 422):
+        if status not in _REFUSALS:
             return False
         if version != self.version:
             return True
@@ -197,13 +224,14 @@ class RequestBodies:
             names.add(_CONTINUOUS)
         return names.difference(self.shape.dropped)
 
-    def _prefix(self, model: str, pinned: bool) -> bytes:
+    def _prefix(self, model: str, extra: bytes, pinned: bool) -> bytes:
         fields: dict[str, Any] = {"model": model, "stream": True}
         if self.asks_usage:
             fields["stream_options"] = {"include_usage": True}
             if self.shape.continuous_usage and _CONTINUOUS not in self.shape.dropped:
                 fields["stream_options"][_CONTINUOUS] = True
+        users = self.users_of(extra)
         for name, value in self._fields.pin.items():
-            if pinned and name not in self.shape.dropped:
+            if pinned and name not in self.shape.dropped and name not in users:
                 fields[name] = value
-        return _encode(fields)[:-1]
+        return _encode(fields)[:-1] + extra

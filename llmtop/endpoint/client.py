@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import httpx
@@ -13,13 +13,13 @@ from msgspec import structs
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, RequestShape
 from llmtop.domain.load import Caps
-from llmtop.domain.request import Outcome
+from llmtop.domain.request import HUNG_UP, Outcome
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.bodies import RequestBodies
+from llmtop.endpoint.caller import Caller
 from llmtop.endpoint.calls import Calls
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
 from llmtop.endpoint.connection import GRACE_S, ConnectionPool, Over
-from llmtop.endpoint.cookies import Cookies
 from llmtop.endpoint.failures import FOREIGN, in_words
 from llmtop.endpoint.question import JSON_BYTES, NoAnswer, ask
 from llmtop.endpoint.reader import SETTLED_S, StreamReader
@@ -28,6 +28,8 @@ from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.transport import KernelTransport
 from llmtop.endpoint.wire import ResponseParser
 
+YOUR_FIELD = "your own field"
+"""Before the refusal of what the user has put into the body: such a field is never left out."""
 _USUAL_ENDS = frozenset({None, "stop", "length"})
 
 
@@ -43,6 +45,10 @@ _SPECIAL_TOKENS = 64
 
 class TimedOut(Exception):
     """A deadline of `Caps` has passed; the message says which."""
+
+
+class HungUp(Exception):
+    """The client wanted no more of an answer; the message says when."""
 
 
 class EndpointClient:
@@ -132,21 +138,24 @@ class EndpointClient:
         api: str,
         trace: Trace,
         sink: Sink,
-        cookies: Cookies | None = None,
+        caller: Caller | None = None,
         *,
         model: str | None = None,
         extra: bytes = b"",
         pinned: bool = True,
         words: Said | None = None,
+        hang_up_s: float | None = None,
     ) -> None:
         """Send one request and follow its stream to the end.
 
         Args:
-            cookies: those of its user, sent and kept.
+            caller: whose request it is.
             model: that is asked; None: the endpoint's.
             extra: fields of the body besides those of the dialect, as in `Prompt.extra`.
             pinned: as `Prompt.pinned`.
             words: takes what the answer says; None: nobody wants to know.
+            hang_up_s: how long after it was sent the connection is closed, if the answer is not whole by then: the
+                outcome is CANCELLED, and the error says so.
 
         Never raises for what a server does: `trace` says how it ended, in words that are fit to be shown. A cancelled
         call closes the connection, sets the outcome CANCELLED and raises CancelledError on.
@@ -156,7 +165,7 @@ class EndpointClient:
                 version = self.bodies.version
                 body = self.bodies.body(prompt, output_tokens, api, model, extra, pinned)
                 reader = StreamReader(trace, sink, self.stamper, output_tokens, words)
-                lost = await self._attempt(api, body, reader, cookies)
+                lost = await self._attempt(api, body, reader, caller, hang_up_s)
                 reader.close(self.stamper.now_ns(), lost)
                 if trace.outcome is Outcome.OK:
                     self.bodies.answered(version)
@@ -164,6 +173,8 @@ class EndpointClient:
                         self.bodies.use_continuous_usage()
                 refused = trace.outcome is Outcome.HTTP_ERROR
                 if not (refused and self.bodies.learn(trace.status, trace.error or "", version) and left):
+                    if refused and (name := self.bodies.blamed(trace.status, trace.error or "", extra)):
+                        trace.error = f"{YOUR_FIELD} {name!r}: {trace.error}"
                     return
                 trace.clear()
                 if words is not None:
@@ -171,6 +182,8 @@ class EndpointClient:
         except asyncio.CancelledError:
             _settle(trace, self.stamper.now_ns(), Outcome.CANCELLED, None)
             raise
+        except HungUp as hung_up:
+            _settle(trace, self.stamper.now_ns(), Outcome.CANCELLED, str(hung_up))
         except TimedOut as timeout:
             _settle(trace, self.stamper.now_ns(), Outcome.TIMEOUT, str(timeout))
         finally:
@@ -225,21 +238,25 @@ class EndpointClient:
 
     # One attempt
 
-    async def _attempt(self, api: str, body: bytes, reader: StreamReader, cookies: Cookies | None) -> str | None:
-        """Send `body` once. Returns why the answer was cut off, None when it was not. Raises TimedOut."""
+    async def _attempt(
+        self, api: str, body: bytes, reader: StreamReader, caller: Caller | None, hang_up_s: float | None
+    ) -> str | None:
+        """Send `body` once. Returns why the answer was cut off, None when it was not. Raises TimedOut and HungUp."""
         try:
             if self.access.uses_stock:
-                await self._attempt_stock(api, body, reader, cookies)
+                await self._until(hang_up_s, self._attempt_stock(self.stock, api, body, reader, caller))
                 return None
-            watch = _Deadlines(self.caps, reader, self.stamper)
+            watch = _Deadlines(self.caps, reader, self.stamper, hang_up_s)
             extensions = {"receiver": reader, "timeout": {"connect": self.caps.connect_timeout_s}}
-            url, headers = self._target_for(api, cookies)
+            if caller is not None and caller.own is not None:
+                extensions["own"] = caller.own
+            url, headers = self._target_for(api, caller)
             request = httpx.Request("POST", url, headers=headers, content=body, extensions=extensions)
             try:
                 response = await self._transport.handle_async_request(request)
             finally:
                 watch.stop()
-            _keep(cookies, response)
+            _keep(caller, response)
         except Over:
             pass
         except httpx.ConnectTimeout:
@@ -252,14 +269,25 @@ class EndpointClient:
             return in_words(error)  # h11 lets it through for some heads
         return None
 
-    async def _attempt_stock(self, api: str, body: bytes, reader: StreamReader, cookies: Cookies | None) -> None:
+    async def _until(self, hang_up_s: float | None, attempt: Coroutine[Any, Any, None]) -> None:
+        """Wait for an attempt by stock httpx, which shows no connection that could be closed from here."""
+        try:
+            async with asyncio.timeout(hang_up_s) as scope:
+                await attempt
+        except TimeoutError:
+            if not scope.expired() or hang_up_s is None:
+                raise
+            raise HungUp(_hung_up(hang_up_s)) from None
+
+    async def _attempt_stock(
+        self, stock: httpx.AsyncClient, api: str, body: bytes, reader: StreamReader, caller: Caller | None
+    ) -> None:
         """The same through stock httpx: stamps are taken when the task gets the bytes."""
         loop = asyncio.get_running_loop()
         trace, now_ns, caps = reader.trace, self.stamper.now_ns, self.caps
         total_at_s = loop.time() + caps.total_timeout_s
-        url, headers = self._target_for(api, cookies)
+        url, headers = self._target_for(api, caller)
         timeout = httpx.Timeout(None, connect=caps.connect_timeout_s)
-        stock = self.stock
         reader.sent(now_ns(), connect_ns=0)
         try:
             async with asyncio.timeout(min(caps.first_token_timeout_s, caps.total_timeout_s)) as scope:
@@ -268,7 +296,7 @@ class EndpointClient:
                     parser.status = response.status_code
                     parser.headers = [(name.lower(), value) for name, value in response.headers.items()]
                     reader.head(parser, now_ns())
-                    _keep(cookies, response)
+                    _keep(caller, response)
                     async for data in response.aiter_raw():
                         stamp_ns = now_ns()
                         reader.body(data, stamp_ns)
@@ -284,13 +312,20 @@ class EndpointClient:
                 return
             raise TimedOut(_deadline(caps, trace, now_ns())[1]) from None
 
-    def _target_for(self, api: str, cookies: Cookies | None) -> tuple[httpx.URL, httpx.Headers]:
+    def _target_for(self, api: str, caller: Caller | None) -> tuple[httpx.URL, httpx.Headers]:
         """Where a user's request of an API goes, and its headers."""
         url, headers = self._targets[api]
-        brought = cookies.header if cookies is not None else ""
-        if not brought or "cookie" in headers:
+        if caller is None:
             return url, headers
-        return url, httpx.Headers([*headers.raw, (b"Cookie", brought.encode())])
+        brought, named = caller.cookies.header, caller.header
+        if "cookie" in headers:
+            brought = ""
+        if not brought and named is None:
+            return url, headers
+        own = [("Cookie", brought)] if brought else []
+        if named is not None:
+            own.append(named)
+        return url, httpx.Headers([*headers.raw, *((name.encode(), value.encode()) for name, value in own)])
 
     def _target(self, api: str) -> tuple[httpx.URL, httpx.Headers]:
         """Where requests of an API go, and the headers that all of them have."""
@@ -303,20 +338,21 @@ class EndpointClient:
         return url, httpx.Headers([*fixed, *self.access.headers])
 
 
-def _keep(cookies: Cookies | None, response: httpx.Response) -> None:
-    if cookies is not None and "set-cookie" in response.headers:
+def _keep(caller: Caller | None, response: httpx.Response) -> None:
+    if caller is not None and "set-cookie" in response.headers:
         path = response.request.url.path
-        cookies.take(response.headers.get_list("set-cookie"), path)
+        caller.cookies.take(response.headers.get_list("set-cookie"), path)
 
 
 class _Deadlines:
     """Watches one exchange. One timer, set to the next deadline; tokens do not touch it."""
 
-    __slots__ = ("_caps", "_reader", "_stamper", "_timer")
+    __slots__ = ("_caps", "_hang_up_s", "_reader", "_stamper", "_timer")
 
-    def __init__(self, caps: Caps, reader: StreamReader, stamper: Stamper) -> None:
-        self._caps, self._reader, self._stamper = caps, reader, stamper
+    def __init__(self, caps: Caps, reader: StreamReader, stamper: Stamper, hang_up_s: float | None) -> None:
+        self._caps, self._reader, self._stamper, self._hang_up_s = caps, reader, stamper, hang_up_s
         wait_s = min(caps.first_token_timeout_s, caps.total_timeout_s, caps.idle_timeout_s)
+        wait_s = wait_s if hang_up_s is None else min(wait_s, hang_up_s)
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
 
     def stop(self) -> None:
@@ -324,13 +360,22 @@ class _Deadlines:
 
     def _look(self) -> None:
         now = self._stamper.now_ns()
-        at, text = _deadline(self._caps, self._reader.trace, now)
-        connection = self._reader.connection
+        trace, connection = self._reader.trace, self._reader.connection
+        at, text = _deadline(self._caps, trace, now)
+        end: Exception = TimedOut(text)
+        if self._hang_up_s is not None:
+            hang_up_at = (trace.sent_ns if trace.sent_ns is not None else now) + round(self._hang_up_s * 1e9)
+            if hang_up_at < at:
+                at, end = hang_up_at, HungUp(_hung_up(self._hang_up_s))
         if now >= at and connection is not None:
-            connection.fail(TimedOut(text) if self._reader.whole_ns is None else Over())
+            connection.fail(end if self._reader.whole_ns is None else Over())
         else:
             wait_s = min((at - now) / 1e9, self._caps.idle_timeout_s)  # a token now would start the idle time now
             self._timer = asyncio.get_running_loop().call_later(wait_s + 1e-3, self._look)
+
+
+def _hung_up(after_s: float) -> str:
+    return f"{HUNG_UP} {after_s:g} s after it was sent"
 
 
 def _deadline(caps: Caps, trace: Trace, now_ns: int) -> tuple[int, str]:

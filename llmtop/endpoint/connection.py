@@ -87,12 +87,42 @@ class Origin(Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class Own:
+    """The one connection of a user that shares none, kept as long as its server keeps it."""
+
+    __slots__ = ("_closed", "_idle")
+
+    def __init__(self) -> None:
+        self._idle: Connection | None = None
+        self._closed = False
+
+    def take(self) -> Connection | None:
+        """The connection, if it is idle and its server has not closed it."""
+        found, self._idle = self._idle, None
+        return None if found is None or found.closed else found
+
+    def keep(self, connection: Connection) -> None:
+        """It can be used again; of two (the answer on the first had no end in time) one is enough."""
+        if self._closed or (self._idle is not None and not self._idle.closed):
+            connection.abort()
+        else:
+            connection.idle_since_s = perf_counter()
+            self._idle = connection
+
+    def close(self) -> None:
+        self._closed = True
+        if self._idle is not None:
+            self._idle.abort()
+
+
 class Connection(asyncio.Protocol):
     """One connection. `reused` tells whether it has served an exchange before."""
 
     def __init__(self, sock: socket.socket, stamper: Stamper, pool: ConnectionPool) -> None:
         self.reused = False
         self.closed = False
+        self.owner: Own | None = None
+        """Whose it is alone; None: the pool's."""
         self.idle_since_s = 0.0
         self._sock = sock
         self._stamper = stamper
@@ -349,7 +379,7 @@ class ConnectionPool:
         if connection.closed:
             self._count_early_close()
             return
-        self.keep(connection)
+        (connection.owner or self).keep(connection)
 
     def lost_while_idle(self, connection: Connection) -> None:
         """The server closed a connection that nobody was using."""

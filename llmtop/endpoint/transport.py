@@ -2,7 +2,8 @@
 
 Used like any other (`httpx.AsyncClient(transport=KernelTransport(stamper), trust_env=False)`) it streams bodies as
 httpx does. A request with the extension `receiver` is told to that object straight from `data_received` instead (see
-`connection.Receiver`), and its response comes when it is complete: no task is woken for a chunk.
+`connection.Receiver`), and its response comes when it is complete: no task is woken for a chunk. One with the extension
+`own` (a `connection.Own`) uses that connection and no other's.
 
 It follows no redirects, decodes no bodies and uses no proxies; stock httpx is there for those.
 """
@@ -107,11 +108,11 @@ class KernelTransport(httpx.AsyncBaseTransport):
 
     async def _exchange(self, request: httpx.Request, receiver: Receiver) -> ResponseParser:
         """Send `request`; once more, on a new connection, if an idle one was closed before it brought a byte."""
-        pool = self.pool(request.url)
+        pool, own = self.pool(request.url), request.extensions.get("own")
         lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
         lines += [b"%b: %b" % header for header in request.headers.raw]
         message = b"\r\n".join((*lines, b"", await request.aread()))
-        connection = pool.pop()
+        connection = pool.pop() if own is None else own.take()
         connect_ns = 0
         if connection is not None:
             try:
@@ -123,6 +124,7 @@ class KernelTransport(httpx.AsyncBaseTransport):
             except WireError as error:
                 raise httpx.RemoteProtocolError(str(error), request=request) from None
         connection, connect_ns = await self._connect(pool, request)
+        connection.owner = own
         try:
             return await connection.exchange(message, receiver, request.method, connect_ns)
         except ConnectionLost as lost:

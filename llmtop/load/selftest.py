@@ -27,9 +27,9 @@ from llmtop.channel import Server
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.domain.verdicts import ClientHealth
+from llmtop.endpoint.caller import Caller
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.control import control
-from llmtop.endpoint.cookies import Cookies
 from llmtop.endpoint.probe import probe
 from llmtop.endpoint.said import Said
 from llmtop.endpoint.trace import Sink, Trace
@@ -152,17 +152,28 @@ class _Listener(EndpointClient):
         api: str,
         trace: Trace,
         sink: Sink,
-        cookies: Cookies | None = None,
+        caller: Caller | None = None,
         *,
         model: str | None = None,
         extra: bytes = b"",
         pinned: bool = True,
         words: Said | None = None,
+        hang_up_s: float | None = None,
     ) -> None:
         ear = _Ear(sink)
         self.heard[str(prompt)[:HEAD_CHARACTERS]] = (trace, ear.stamps)
         await super().generate(
-            prompt, output_tokens, api, trace, ear, cookies, model=model, extra=extra, pinned=pinned, words=words
+            prompt,
+            output_tokens,
+            api,
+            trace,
+            ear,
+            caller,
+            model=model,
+            extra=extra,
+            pinned=pinned,
+            words=words,
+            hang_up_s=hang_up_s,
         )
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 from llmtop.domain.load import Caps, Start
 from llmtop.endpoint.client import EndpointClient
 from llmtop.load.visits import Visits
+from llmtop.workload.carrying import PLAIN, Carried
 from llmtop.workload.script import Script
 
 
@@ -27,7 +28,9 @@ class Setup(Struct, frozen=True, kw_only=True):
     seed: int
     """Of staggering, pauses and talks."""
     api: str
-    """chat or completions."""
+    """chat, completions, responses or embeddings."""
+    carried: Carried = PLAIN
+    """What its requests carry."""
     start: Start = "staggered"
     worker: int = 0
     """Number of this process among several."""

@@ -21,7 +21,7 @@ from msgspec import Struct
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import REFUSALS, Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Call, Event
-from llmtop.endpoint.cookies import Cookies
+from llmtop.endpoint.caller import Caller
 from llmtop.endpoint.said import Said
 from llmtop.endpoint.trace import Trace
 from llmtop.load.gate import Gate
@@ -74,6 +74,7 @@ class Users:
 
     def __init__(self, setup: Setup, ended: Callable[[int, RequestRecord], None]) -> None:
         self._client, self._script, self._api = setup.client, setup.script, setup.api
+        self._carried = setup.carried
         self._now = setup.now
         self._rng = Random(f"users {setup.seed} {setup.worker}")
         self._seed = setup.seed
@@ -339,14 +340,20 @@ class Users:
         if opening is not None:
             await asyncio.wait((opening,))
             due_ns = self._now()
-        if self._party is None:
-            await self._talk(task, user, rng, due_ns, part)
-        else:
-            await self._visit(self._party, task, user, rng, due_ns, part)
+        caller = Caller(self._carried.header(user.number), keeps=self._carried.keeps_connection)
+        try:
+            if self._party is None:
+                await self._talk(task, user, caller, rng, due_ns, part)
+            else:
+                await self._visit(self._party, task, user, caller, rng, due_ns, part)
+        finally:
+            caller.close()
 
-    async def _talk(self, task: asyncio.Task[None], user: User, rng: Random, due_ns: int, part: float) -> None:
+    async def _talk(
+        self, task: asyncio.Task[None], user: User, caller: Caller, rng: Random, due_ns: int, part: float
+    ) -> None:
         """Talk after talk."""
-        failures, cookies = 0, Cookies()
+        failures = 0
         taken_ns, fresh = self._now(), user.row is not None
         if (begun := self._begin(user, rng)) is None:
             self._users.pop(task, None)
@@ -358,7 +365,7 @@ class Users:
                 due_ns = await self._rest(task, step.seconds)
             else:
                 self._resting.pop(task, None)
-                answer = await self._request(step, due_ns, taken_ns, part, cookies, fresh=fresh)
+                answer = await self._request(step, due_ns, taken_ns, part, caller, fresh=fresh)
                 due_ns, part, fresh = answer.end_ns, 1.0, False
                 failures = failures + 1 if answer.outcome.is_error else 0
             taken_ns = self._now()
@@ -382,11 +389,18 @@ class Users:
                 return
 
     async def _visit(
-        self, party: Party, task: asyncio.Task[None], user: User, rng: Random, due_ns: int, part: float
+        self,
+        party: Party,
+        task: asyncio.Task[None],
+        user: User,
+        caller: Caller,
+        rng: Random,
+        due_ns: int,
+        part: float,
     ) -> None:
         """Visit after visit."""
         lengths = Random(f"lengths {self._seed} {self._worker} {user.number}")
-        visitor = Visitor(party, party.numbered(user.number), rng, lengths, part)
+        visitor = Visitor(party, party.numbered(user.number), caller, rng, lengths, part)
         self._visitors[task] = visitor
         while True:
             self._resting.pop(task, None)
@@ -414,7 +428,7 @@ class Users:
             due_ns = taken_ns = self._now()
         part, visitor.part = visitor.part, 1.0
         try:
-            record = await self._request(prompt, due_ns, taken_ns, part, visitor.cookies, said)
+            record = await self._request(prompt, due_ns, taken_ns, part, visitor.caller, said)
         finally:
             room.leave()
         if not record.outcome.is_error:
@@ -457,7 +471,7 @@ class Users:
         due_ns: int,
         taken_ns: int,
         part: float,
-        cookies: Cookies,
+        caller: Caller,
         words: Said | None = None,
         fresh: bool = False,
     ) -> RequestRecord:
@@ -468,6 +482,7 @@ class Users:
             fresh: it is the first of its task, and due at this very moment.
         """
         trace = Trace(min(due_ns, taken_ns), taken_ns)
+        prompt = self._carried.dress(prompt, self._number)
         self._number += 1
         flying = _Open(self._number, trace, prompt, self.stage)
         self._flying[flying.number] = flying
@@ -489,11 +504,12 @@ class Users:
                     api,
                     trace,
                     self,
-                    cookies,
+                    caller,
                     model=prompt.model,
                     extra=prompt.extra,
                     pinned=prompt.pinned,
                     words=words,
+                    hang_up_s=prompt.hang_up_s,
                 )
             finally:
                 self.gate.leave()

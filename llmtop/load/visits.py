@@ -18,9 +18,9 @@ from llmtop.domain.plain import plain
 from llmtop.domain.profile import Workload
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import Call, Event
+from llmtop.endpoint.caller import Caller
 from llmtop.endpoint.calls import Calls, Reply, host_of
 from llmtop.endpoint.client import EndpointClient
-from llmtop.endpoint.cookies import Cookies
 from llmtop.endpoint.said import Said
 from llmtop.errors import UsageError
 from llmtop.load.answers import Answer, extra_of, tokens_of
@@ -85,12 +85,12 @@ class Visitor:
         failures, until_ns: requests that failed one after the other, and until when it sends none for that.
     """
 
-    def __init__(self, party: Party, number: int, rng: Random, lengths: Random, part: float) -> None:
+    def __init__(self, party: Party, number: int, caller: Caller, rng: Random, lengths: Random, part: float) -> None:
         self._party = party
         self.number = number
         self.random = rng
         self.part = part
-        self.cookies = Cookies()
+        self.caller = caller
         self.over = False
         self.sent = 0
         self.failures = self.until_ns = 0

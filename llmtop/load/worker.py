@@ -18,6 +18,7 @@ from llmtop.load.here import Here, WorkerFacts
 from llmtop.load.messages import Close, Cut, Follow, WorkerSetup, orders, packed, receive
 from llmtop.load.setup import Setup
 from llmtop.load.visits import visits_of
+from llmtop.workload.carrying import Carried
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
 
@@ -82,6 +83,7 @@ def _setup_of(setup: WorkerSetup, client: EndpointClient) -> Setup:
         origin_ns=setup.origin_ns,
         seed=setup.seed,
         api=setup.api,
+        carried=Carried(setup.workload, setup.seed, start=setup.worker, step=setup.workers),
         start=setup.start,
         worker=setup.worker,
     )

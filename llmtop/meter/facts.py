@@ -203,6 +203,8 @@ class Facts:
         self.models = Codes()
         """Of its column `model`."""
         self.failures = FailureTally()
+        self.hung_up = 0
+        """Requests that the workload had the client end."""
         self.answered = False
         """Whether any request ended well, also one whose row is there no more."""
         self.in_turn_s: float | None = None
@@ -234,6 +236,7 @@ class Facts:
                 self.answered = True
             else:
                 self.failures.add(record)
+                self.hung_up += record.hung_up
         self._take_server(batch.server)
         self.bins.extend(_rows(batch.bins, BIN_COLUMNS))
         self.first_tokens.extend([(each.t_s, ttft_ms / 1e3) for each in batch.bins for ttft_ms in each.ttft_ms])

@@ -64,6 +64,7 @@ class FrameBuilder:
         self._events: deque[Event] = deque(maxlen=RECENT)
         self._target: LoadPoint | None = None
         self._totals = Totals()
+        self._hung_up = 0
         self._token_source: TokenSource | None = None
         self._failures = FailureTally()
         self._canaries: deque[tuple[float, Canary]] = deque()
@@ -92,6 +93,7 @@ class FrameBuilder:
                 self._token_source = least_sure((source, self._token_source or source))
             else:
                 self._failures.add(record)
+                self._hung_up += record.hung_up
         for canary in batch.canaries:
             self._canaries.append((batch.t_s, canary))
             self._undrawn.append(canary)
@@ -111,6 +113,7 @@ class FrameBuilder:
             cancelled=before.cancelled + closed.cancelled,
             in_flight=closed.in_flight,
             output_tokens=before.output_tokens + closed.output_tokens,
+            hung_up=self._hung_up,
         )
         self.t_s = max(self.t_s, closed.t_s)
         if self._points is not None:  # what falls off the timeline at once need not be reckoned

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 from msgspec.structs import fields
 
-from llmtop.domain.profile import Fixed, LogNormal, Normal, Quantiles
+from llmtop.domain.profile import Fixed, LogNormal, ModelShare, Normal, Quantiles
 from llmtop.errors import ProfileError
 from llmtop.profiles import schema
 from llmtop.wording.complaints import complaint_text
@@ -86,6 +86,10 @@ def _kind_at(parts: list[str | int], tables: dict[str, Any]) -> type[msgspec.Str
             return schema.SimulatedTable
         case ["workload", ("prompt" | "output") as side, *_]:
             return _LENGTHS.get(str(tables["workload"][side].get("kind")), Fixed)
+        case ["workload", "models", int(), *_]:
+            return ModelShare
+        case ["workload", "cancel", *_]:
+            return schema.CancelTable
         case ["workload", *_]:
             return schema.WorkloadTable
         case ["load", *_]:

@@ -32,7 +32,6 @@ from llmtop.domain.plain import LONG, plain
 from llmtop.domain.profile import (
     OF_ROWS,
     Fixed,
-    HangUp,
     LogNormal,
     Normal,
     Profile,
@@ -48,8 +47,9 @@ from llmtop.errors import FileError, ProfileError, UsageError
 from llmtop.inputs import expanded, tables_of
 from llmtop.profiles import schema
 from llmtop.profiles.asking import unanswerable, without_time
+from llmtop.profiles.carried import carried_of
 from llmtop.profiles.faults import explain
-from llmtop.profiles.quantity import Load, Share, of_peak
+from llmtop.profiles.quantity import Load, of_peak
 from llmtop.workload.lengths import MOST_PAIRS
 
 START = LoadPoint(concurrency=1)
@@ -216,12 +216,6 @@ class _Reader:
                 file = str(self.path.absolute().parent / expanded(file))
             except FileError as error:
                 raise self.fault("workload.file", f"{error.path!r} {error.problem}") from None
-        cancel = table.cancel
-        if cancel is not None and not isinstance(cancel, schema.CancelTable):
-            try:
-                cancel = schema.CancelTable(share=Share.read(cancel))
-            except ValueError as error:
-                raise self.fault("workload.cancel", str(error)) from None
         workload = Workload(
             source=table.source,
             file=file,
@@ -234,12 +228,7 @@ class _Reader:
             window_s=None if table.window is None else (float(table.window[0]), float(table.window[1])),
             seed=table.seed,
             api=table.api,
-            body=msgspec.json.encode(table.body).decode() if table.body else "",
-            stop=table.stop,
-            models=table.models,
-            affinity=table.affinity,
-            user_header=table.user_header,
-            cancel=None if cancel is None else HangUp(share=float(cancel.share), after_s=float(cancel.after)),
+            **carried_of(table, self.fault),
         )
         if (odd := rows_problem(workload)) is not None:
             raise self.fault(f"workload.{odd[0]}", odd[1])

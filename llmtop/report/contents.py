@@ -118,7 +118,7 @@ def _totals(facts: Facts) -> Totals:
     if not len(bins):
         return Totals()
     sums = {name: int(np.nansum(bins.column(name))) for name in ("sent", "ok", "errors", "cancelled", "output_tokens")}
-    return Totals(in_flight=int(bins.column("in_flight")[-1]), **sums)
+    return Totals(in_flight=int(bins.column("in_flight")[-1]), hung_up=facts.hung_up, **sums)
 
 
 def _client(facts: Facts) -> ClientSummary:

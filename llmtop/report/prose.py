@@ -23,6 +23,7 @@ from llmtop.wording.sentences import (
     advised,
     fails_from,
     gate_text,
+    hung_up_text,
     pass_and_fail,
     sentence,
     tries,
@@ -393,7 +394,8 @@ def totals_text(report: ReportInput) -> str:
         f"{PAGE.whole(totals.errors)} failed",
     ]
     if totals.cancelled:
-        parts.append(f"{PAGE.whole(totals.cancelled)} cancelled by us")
+        of_these = f" ({hung_up_text(totals.hung_up, PAGE)})" if totals.hung_up else ""
+        parts.append(f"{PAGE.whole(totals.cancelled)} cancelled by us{of_these}")
     if totals.in_flight:
         parts.append(f"{PAGE.whole(totals.in_flight)} still in flight at the end")
     tokens = f"{PAGE.whole(report.prompt_tokens)} prompt and {PAGE.whole(totals.output_tokens)} output tokens"

@@ -25,6 +25,7 @@ from llmtop.session.sizing import count_words
 from llmtop.traffic.rows import path_of_workload
 from llmtop.wording.sentences import WORKLOAD
 from llmtop.workload import userfile
+from llmtop.workload.carrying import Carried
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
 
@@ -97,6 +98,7 @@ async def engine_for(
         origin_ns=origin_ns,
         seed=seed,
         api=api,
+        carried=Carried(workload, seed),
         start=profile.start,
     )
     return LoadEngine(Here(setup), pacer, caps, setup.now)

@@ -318,6 +318,11 @@ def listed(texts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
 
+def hung_up_text(count: int, figures: Figures) -> str:
+    """How many requests the client ended because the workload says so."""
+    return f"{figures.whole(count)} hung up on purpose"
+
+
 def sentence(text: str) -> str:
     """With a capital, unless it begins with the name of a flag or a figure."""
     first = text.partition(" ")[0]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.domain.request import Outcome
+from llmtop.endpoint.caller import Caller
 from llmtop.endpoint.cookies import LONGEST, MOST, Cookies
 from llmtop.endpoint.trace import Trace
 
@@ -64,9 +65,9 @@ async def test_a_user_brings_its_cookies_back_and_nobody_elses(serve: Any, conne
 
     server = await serve(script)
     client = connect(server.url)
-    one, two = Cookies(), Cookies()
-    for cookies in (one, two, one, None, two):
+    one, two = Caller(), Caller()
+    for caller in (one, two, one, None, two):
         trace = Trace()
-        await client.generate("hi", 1, "chat", trace, Recorder(), cookies)
+        await client.generate("hi", 1, "chat", trace, Recorder(), caller)
         assert trace.outcome is Outcome.OK
     assert brought == ["", "", "route=1", "", "route=2"]

@@ -107,7 +107,7 @@ class FakeClient:
         self.opened.append(count)
         await asyncio.sleep(self.opening_s)
 
-    async def generate(self, prompt, output_tokens, api, trace, sink, cookies=None, **carried) -> None:
+    async def generate(self, prompt, output_tokens, api, trace, sink, caller=None, **carried) -> None:
         answer = self.answers(self.started)
         self.started += 1
         self.starts_s.append(self.clock() / 1e9)
