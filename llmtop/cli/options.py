@@ -399,6 +399,13 @@ def _sim(parser: _Parser) -> None:
     parser.add_argument(
         "--fault", action="append", default=[], metavar="NAME", help="start with this fault (repeatable)"
     )
+    parser.add_argument(
+        "--served-model-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="serve the model by this name (may be repeated; default: the preset's)",
+    )
     parser.add_argument("--seed", type=_SEED, default=0)
     parser.epilog = (
         "Its control (/llmtop/control) asks for a token: that of LLMTOP_SIM_CONTROL_TOKEN, or a random one, which is "

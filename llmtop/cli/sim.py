@@ -20,9 +20,13 @@ def main(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--host {plain(arguments.host, 60)!r}: is no name or address of this machine")
     words = ["--preset", arguments.preset, "--host", arguments.host, "--port", str(arguments.port)]
     words += ["--seed", str(arguments.seed)]
-    for option, values in (("--set", arguments.set), ("--fault", arguments.fault)):
+    for option, values in (
+        ("--set", arguments.set),
+        ("--fault", arguments.fault),
+        ("--served-model-name", arguments.served_model_name),
+    ):
         for value in values:
-            words += [option, value]
+            words.append(f"{option}={value}")
     return serving.main(words)
 
 

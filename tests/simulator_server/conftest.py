@@ -165,7 +165,9 @@ async def start(serving_tasks: list[asyncio.Task[None]]) -> AsyncIterator[Start]
     """Start a server: `await start(max_num_seqs=4, faults={"hang": 1.0}, api_key="k")`."""
     stop = asyncio.Event()
 
-    async def begin(*, faults: dict[str, float] | None = None, api_key: str | None = None, **knobs: Any) -> Client:
+    async def begin(
+        *, faults: dict[str, float] | None = None, api_key: str | None = None, names: tuple[str, ...] = (), **knobs: Any
+    ) -> Client:
         ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         serving = serve(
             "laptop",
@@ -173,6 +175,7 @@ async def start(serving_tasks: list[asyncio.Task[None]]) -> AsyncIterator[Start]
             faults=faults,
             api_key=api_key,
             control_token=TOKEN,
+            names=names,
             stop=stop,
             on_ready=ready.set_result,
         )

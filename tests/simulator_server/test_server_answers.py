@@ -298,3 +298,42 @@ async def test_the_words_of_an_answer_are_single_tokens_and_the_same_for_the_sam
         texts.append((await client.complete(max_tokens=30)).text)
     assert texts[0] == texts[1]
     assert {word.encode() for word in re.findall(r" \w+", texts[0])} <= set(WORDS)
+
+
+async def test_a_response_is_told_in_typed_events(client: Any) -> None:
+    body = {"input": "one two", "max_output_tokens": 3, "stream": True, "ignore_eos": True}
+    answer = await client.ask("POST", "/v1/responses", body)
+    names, data = zip(*(event.split("\ndata: ") for event in answer.body.decode().split("\n\n") if event), strict=True)
+    events = [json.loads(each) for each in data]
+    assert [f"event: {event['type']}" for event in events] == list(names)
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert [event["type"] for event in events][4:7] == ["response.output_text.delta"] * 3
+    last = events[-1]["response"]
+    assert (events[-1]["type"], last["status"]) == ("response.incomplete", "incomplete")
+    assert last["output"][0]["content"][0]["text"] == "".join(e["delta"] for e in events if "delta" in e)
+    assert (last["usage"]["output_tokens"], last["usage"]["input_tokens"]) == (3, 9)
+    whole = (await client.ask("POST", "/v1/responses", {**body, "stream": False})).json
+    assert shape(whole["usage"]) == shape(last["usage"])
+
+
+async def test_embeddings_are_a_vector_for_each_input(client: Any) -> None:
+    answer = (await client.ask("POST", "/v1/embeddings", {"input": ["one two", "three"]})).json
+    assert [each["index"] for each in answer["data"]] == [0, 1]
+    assert len(answer["data"][0]["embedding"]) == 64
+    assert answer["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+    for wrong in ({}, {"input": []}, {"input": [[1, 2]]}, {"input": ""}):
+        assert (await client.ask("POST", "/v1/embeddings", wrong)).status == 400
+
+
+async def test_a_model_is_served_by_each_of_its_names(start: Any) -> None:
+    client = await start(names=("a", "b"))
+    listed = (await client.ask("GET", "/v1/models")).json
+    assert [card["id"] for card in listed["data"]] == ["a", "b"]
+    body = {"prompt": "x", "max_tokens": 1}
+    told = [(await client.ask("POST", "/v1/completions", {**body, "model": name})).json["model"] for name in "ab"]
+    assert told == ["a", "b"]
+    refused = await client.ask("POST", "/v1/completions", {**body, "model": "c"})
+    assert (refused.status, refused.json["error"]["message"]) == (
+        404,
+        "The model `c` does not exist. Valid aliases: a, b.",
+    )

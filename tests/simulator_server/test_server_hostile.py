@@ -293,7 +293,7 @@ def test_a_body_of_nothing_but_brackets_takes_no_more_room_than_stated() -> None
     tracemalloc.start()
     try:
         with pytest.raises(ApiError):
-            read_generation(body, chat=False, model="m", max_model_len=2048)
+            read_generation(body, api="completions", models=("m",), max_model_len=2048)
         assert tracemalloc.get_traced_memory()[1] < 25 * len(body)
     finally:
         tracemalloc.stop()

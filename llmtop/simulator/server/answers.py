@@ -33,6 +33,9 @@ class AnswerWriter:
         seed: where in the word list the answer begins.
     """
 
+    done = DONE
+    """The last event, which says that no more come; empty: this API has none."""
+
     __slots__ = (
         "_chat",
         "_continuous_usage",
@@ -49,7 +52,7 @@ class AnswerWriter:
         "sent",
     )
 
-    def __init__(self, asked: Asked, id: str, created: int, model: str, version: str, seed: int) -> None:
+    def __init__(self, asked: Asked, id: str, created: int, version: str, seed: int) -> None:
         self.id = id
         self.sent = 0
         self.cached_tokens = 0
@@ -64,7 +67,7 @@ class AnswerWriter:
             id.encode(),
             kind,
             created,
-            msgspec.json.encode(model),
+            msgspec.json.encode(asked.model),
         )
         text = b'"delta":{"content":"' if asked.chat else b'"text":"'
         self._head = b'data: {%b{"index":0,%b' % (self._start, text)

@@ -66,7 +66,12 @@ def engine_busy() -> ApiError:
 class Asked(NamedTuple):
     """A generation that can be run."""
 
+    api: str
+    """chat, completions, responses or embeddings."""
+    model: str
+    """By the name that its answer repeats."""
     chat: bool
+    """Whether its answer begins with an event that holds no token."""
     tokens: list[Any]
     """Stand-ins of the prompt's tokens: ids or pieces of text. Equal heads are equal prefixes."""
     max_tokens: int
@@ -76,6 +81,8 @@ class Asked(NamedTuple):
     include_usage: bool
     continuous_usage: bool
     priority: int
+    inputs: int = 1
+    """Of embeddings: vectors that are answered."""
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -93,13 +100,19 @@ def read_json(body: bytes) -> dict[str, Any]:
     return asked
 
 
-def read_generation(body: bytes, *, chat: bool, model: str, max_model_len: int) -> Asked:
-    """Check a body of /v1/chat/completions or /v1/completions. Raises Refusal."""
+def read_generation(body: bytes, *, api: str, models: tuple[str, ...], max_model_len: int) -> Asked:
+    """Check a body of one of the APIs. Raises Refusal."""
     asked = read_json(body)
-    check_model(asked, model)
-    limit = _integer(asked, "max_completion_tokens", None) if chat else None
-    if limit is None:
-        limit = _integer(asked, "max_tokens", None if chat else 16)
+    model = check_model(asked, models)
+    if api == "embeddings":
+        return _read_embeddings(asked, model, max_model_len)
+    chat = api != "completions"
+    if api == "responses":
+        limit = _integer(asked, "max_output_tokens", None)
+    else:
+        limit = _integer(asked, "max_completion_tokens", None) if chat else None
+        if limit is None:
+            limit = _integer(asked, "max_tokens", None if chat else 16)
     min_tokens = _integer(asked, "min_tokens", 0) or 0
     if _integer(asked, "n", 1) not in (None, 1):
         raise _bad("The simulated engine gives one answer per request: n must be 1.", "n")
@@ -109,26 +122,66 @@ def read_generation(body: bytes, *, chat: bool, model: str, max_model_len: int) 
         raise _invalid("value_error", "body", "Value error, Stream options can only be defined when `stream=True`.", {})
     if not isinstance(options, dict):
         options = {}
-    tokens = prompt_tokens(asked, chat=chat)
+    tokens = _input_messages(asked) if api == "responses" else prompt_tokens(asked, chat=chat)
     return Asked(
+        api=api,
+        model=model,
         chat=chat,
         tokens=tokens,
         max_tokens=_output_limit(limit, min_tokens, len(tokens), max_model_len),
         min_tokens=min_tokens,
         ignore_eos=_boolean(asked, "ignore_eos"),
         stream=stream,
-        include_usage=_boolean(options, "include_usage"),
+        include_usage=api == "responses" or _boolean(options, "include_usage"),
         continuous_usage=_boolean(options, "include_usage") and _boolean(options, "continuous_usage_stats"),
         priority=_integer(asked, "priority", 0) or 0,
     )
 
 
-def check_model(asked: dict[str, Any], model: str) -> None:
-    """No model named means the one that is served."""
+def _read_embeddings(asked: dict[str, Any], model: str, max_model_len: int) -> Asked:
+    """One prefill of all inputs together."""
+    if "input" not in asked:
+        raise _missing("input", asked)
+    given = asked["input"]
+    inputs = given if isinstance(given, list) and given else [given]
+    if not all(isinstance(text, str) and text for text in inputs):
+        raise _bad("The simulated engine takes texts as input.", "input")
+    tokens = [token for text in inputs for token in split(text)]
+    _output_limit(1, 0, len(tokens), max_model_len)
+    return Asked(
+        api="embeddings",
+        model=model,
+        chat=False,
+        tokens=tokens,
+        max_tokens=1,
+        min_tokens=1,
+        ignore_eos=True,
+        stream=False,
+        include_usage=True,
+        continuous_usage=False,
+        priority=_integer(asked, "priority", 0) or 0,
+        inputs=len(inputs),
+    )
+
+
+def _input_messages(asked: dict[str, Any]) -> list[Any]:
+    """The input of a response: a text, or messages."""
+    if "input" not in asked:
+        raise _missing("input", asked)
+    given = asked["input"]
+    return _message_tokens([{"role": "user", "content": given}] if isinstance(given, str) else given)
+
+
+def check_model(asked: dict[str, Any], models: tuple[str, ...]) -> str:
+    """The model that is asked. No model named means the first that is served."""
     name = asked.get("model")
-    if name is not None and name != model:
+    if name is None:
+        return models[0]
+    if name not in models:
         name = name[:200] if isinstance(name, str) else shown(name)
-        raise ApiError(404, "NotFoundError", f"The model `{name}` does not exist. Valid aliases: {model}.", "model")
+        valid = ", ".join(models)
+        raise ApiError(404, "NotFoundError", f"The model `{name}` does not exist. Valid aliases: {valid}.", "model")
+    return str(name)
 
 
 def prompt_tokens(asked: dict[str, Any], *, chat: bool) -> list[Any]:

@@ -14,6 +14,7 @@ from llmtop.simulator.engine import SimRequest, chain_hashes
 from llmtop.simulator.server import exposition
 from llmtop.simulator.server.answers import AnswerWriter
 from llmtop.simulator.server.asked import ApiError, Asked, engine_busy, prompt_tokens, read_generation, read_json
+from llmtop.simulator.server.beside import EmbeddingWriter, ResponseWriter
 from llmtop.simulator.server.deployment import Deployment, change, state
 from llmtop.simulator.server.generation import Generation, Impairment
 from llmtop.simulator.server.guard import Guard
@@ -35,6 +36,19 @@ _TOLD_WITH_VERSION = (
     "enable_chunked_prefill",
 )
 
+_APIS = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/responses": "responses",
+    "/v1/embeddings": "embeddings",
+}
+_WRITERS: dict[str, tuple[type[AnswerWriter], str]] = {
+    "chat": (AnswerWriter, "chatcmpl"),
+    "completions": (AnswerWriter, "cmpl"),
+    "responses": (ResponseWriter, "resp"),
+    "embeddings": (EmbeddingWriter, "embd"),
+}
+"""Who writes an answer, and how its id begins."""
 Route = Callable[[ServerConnection, Request], None]
 
 
@@ -45,20 +59,24 @@ class Face:
         deployment: what is behind it.
         guard: who is let in.
         seed: of request ids.
+        names: by which its model is served, the first one by itself; (): the preset's.
     """
 
-    def __init__(self, deployment: Deployment, guard: Guard, *, seed: int = 0) -> None:
+    def __init__(self, deployment: Deployment, guard: Guard, *, seed: int = 0, names: tuple[str, ...] = ()) -> None:
         self.on_restart: Callable[[float], None] | None = None
         """Called when the fault `restart` has dropped everything, with how many seconds the server is to be gone."""
         self._deployment = deployment
         self._guard = guard
         self._seed = seed
+        self._models_served = names or (deployment.preset.model.name,)
         self._number = 0
         self._connections = Connections()
         self._stalled: dict[ServerConnection, Request] = {}
         self._routes: dict[str, dict[str, Route]] = {
             "/v1/chat/completions": {"POST": self._generate},
             "/v1/completions": {"POST": self._generate},
+            "/v1/responses": {"POST": self._generate},
+            "/v1/embeddings": {"POST": self._generate},
             "/v1/models": {"GET": self._models},
             "/health": {"GET": self._health},
             "/ping": {"GET": self._health, "POST": self._health},
@@ -107,8 +125,8 @@ class Face:
             raise ApiError(429, "Too Many Requests", "Too many requests (injected fault http_429).")
         asked = read_generation(
             request.body,
-            chat=request.path == "/v1/chat/completions",
-            model=deployment.preset.model.name,
+            api=_APIS[request.path],
+            models=self._models_served,
             max_model_len=deployment.config.request_limit_tokens,
         )
         if not deployment.admits():
@@ -127,11 +145,11 @@ class Face:
         own = request.headers.get(b"x-request-id", b"").decode("latin-1")
         if len(own) > MAX_ID_CHARACTERS or not own.replace("-", "").replace("_", "").isalnum():
             own = hashlib.blake2b(b"%d:%d" % (self._seed, self._number), digest_size=8).hexdigest()
-        id = f"{'chatcmpl' if asked.chat else 'cmpl'}-{own}"
+        writer, prefix = _WRITERS[asked.api]
+        id = f"{prefix}-{own}"
         if any(replica.has(id) for replica in deployment.replicas):
             id += f"-{self._number}"
-        model, version = deployment.preset.model.name, deployment.config.engine_version
-        return AnswerWriter(asked, id, int(time.time()), model, version, self._number * 7)
+        return writer(asked, id, int(time.time()), deployment.config.engine_version, self._number * 7)
 
     def _sim_request(self, asked: Asked, id: str, now_ns: int) -> SimRequest:
         deployment = self._deployment
@@ -156,7 +174,7 @@ class Face:
 
     def _models(self, connection: ServerConnection, request: Request) -> None:
         deployment = self._deployment
-        model, created = deployment.preset.model.name, int(deployment.started_s)
+        created = int(deployment.started_s)
         permission = {
             "id": f"modelperm-{self._seed:016x}",
             "object": "model_permission",
@@ -171,17 +189,20 @@ class Face:
             "group": None,
             "is_blocking": False,
         }
-        card = {
-            "id": model,
-            "object": "model",
-            "created": created,
-            "owned_by": "vllm",
-            "root": model,
-            "parent": None,
-            "max_model_len": deployment.config.request_limit_tokens,
-            "permission": [permission],
-        }
-        connection.respond(200, msgspec.json.encode({"object": "list", "data": [card]}))
+        cards = [
+            {
+                "id": model,
+                "object": "model",
+                "created": created,
+                "owned_by": "vllm",
+                "root": model,
+                "parent": None,
+                "max_model_len": deployment.config.request_limit_tokens,
+                "permission": [permission],
+            }
+            for model in self._models_served
+        ]
+        connection.respond(200, msgspec.json.encode({"object": "list", "data": cards}))
 
     def _health(self, connection: ServerConnection, request: Request) -> None:
         connection.respond(200, content_type=None)

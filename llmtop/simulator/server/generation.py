@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from llmtop.simulator.server.answers import DONE, AnswerWriter
+from llmtop.simulator.server.answers import AnswerWriter
 from llmtop.simulator.server.asked import ApiError, Asked
 from llmtop.simulator.server.http import ServerConnection
 
@@ -85,7 +85,7 @@ class Generation:
         data = first + self._frame(self.answer.last_tokens(self._pending + has_token, reason))
         if self._include_usage:
             data += self._frame(self.answer.usage())
-        self._send(data + self._frame(DONE), last=True)
+        self._send(data + self._last_frame(), last=True)
 
     def drop(self) -> None:
         """Break the connection."""
@@ -95,9 +95,13 @@ class Generation:
         """End without a token, in one of vLLM's two shapes: an HTTP status, or, where a 200 stream has begun, an
         error event and [DONE]."""
         if self._stream:
-            self._send(self._frame(refusal.event()) + self._frame(DONE), last=True)
+            self._send(self._frame(refusal.event()) + self._last_frame(), last=True)
         else:
             self._connection.respond(refusal.status, refusal.body())
+
+    def _last_frame(self) -> bytes:
+        done = self.answer.done
+        return self._frame(done) if done else b""
 
     def _frame(self, payload: bytes) -> bytes:
         return self._connection.frame(payload)

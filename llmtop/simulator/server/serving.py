@@ -40,6 +40,7 @@ async def serve(
     api_key: str | None = None,
     control_token: str | None = None,
     seed: int = 0,
+    names: tuple[str, ...] = (),
     stop: asyncio.Event | None = None,
     on_ready: Callable[[int], None] | None = None,
 ) -> None:
@@ -54,6 +55,7 @@ async def serve(
         faults: on from the start: name to figure, or to True for the usual figure.
         api_key: asked of every request to /v1 and to the control.
         control_token: asked of every request to the control; None: the control is off.
+        names: by which its model is served; (): the preset's.
         on_ready: called with the port once connections are accepted.
 
     Raises:
@@ -63,7 +65,7 @@ async def serve(
     loaded = preset if isinstance(preset, Preset) else load_preset(preset)
     loaded, interval = with_settings(loaded, knobs or {})
     deployment = Deployment(loaded, seed=seed, stream_interval=interval, faults=_read_faults(faults or {}))
-    face = Face(deployment, Guard(control_token, api_key, host), seed=seed)
+    face = Face(deployment, Guard(control_token, api_key, host), seed=seed, names=names)
     door = _Door(face, host, port)
     stopped = asyncio.ensure_future((stop or asyncio.Event()).wait())
     try:
@@ -153,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="may be given several times")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME[=FIGURE]", help="on from the start")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--served-model-name", action="append", default=[], metavar="NAME", help="may be repeated")
     parser.add_argument("--die-with-parent", action="store_true", help="end when stdin does")
     return parser
 
@@ -191,6 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
                 api_key=api_key,
                 control_token=made,
                 seed=asked.seed,
+                names=tuple(dict.fromkeys(asked.served_model_name)),
                 stop=stop,
                 on_ready=announce,
             )
