@@ -73,7 +73,7 @@ def session_options(
         label=arguments.label,
         workers=_affordable(arguments.workers),
         seed=arguments.seed,
-        skip_checks=_unchecked(arguments, url),
+        skip_checks=_unchecked(arguments, url, profile.workload),
         patient=patient,
     )
 
@@ -111,11 +111,14 @@ def knobs_url_of(arguments: argparse.Namespace) -> str | None:
     return given
 
 
-def _unchecked(arguments: argparse.Namespace, url: str | None) -> bool:
+def _unchecked(arguments: argparse.Namespace, url: str | None, workload: Workload) -> bool:
     """Whether the load begins without a look at the endpoint. Raises UsageError where that cannot be."""
     if arguments.skip_checks and url is None:
         raise UsageError("--skip-checks: the simulated engine is not checked; give it with a URL")
-    if arguments.skip_checks and arguments.model is None:
+    if arguments.model is not None and workload.models:
+        names = ", ".join(plain(model.name, 40) for model in workload.models[:5])
+        raise UsageError(f"--model {plain(arguments.model, 60)}: the load is shared by {names}; leave out one of them")
+    if arguments.skip_checks and arguments.model is None and not workload.models:
         raise UsageError("--skip-checks asks the endpoint nothing, not even what models it has: name one with --model")
     return bool(arguments.skip_checks)
 

@@ -165,7 +165,10 @@ def _tune(
         parting += f"; THE SERVER MAY NOT HAVE ITS FIRST SETTINGS BACK: {_put_back_by(command, all_[0].values)}"
     with interruptions(parting) as came:
         limits = Limits() if arguments.ready_within is None else Limits(ready_s=arguments.ready_within)
-        server = Served(command, endpoint, caps=profile.caps, limits=limits, tell=steps.over)
+        from llmtop.session.driving import wanted_of
+
+        wanted = wanted_of(profile.workload)
+        server = Served(command, endpoint, caps=profile.caps, wanted=wanted, limits=limits, tell=steps.over)
         return Tuner(
             tuning,
             server,

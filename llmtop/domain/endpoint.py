@@ -36,14 +36,14 @@ class Api(Struct, frozen=True, kw_only=True):
     root: str | None = None
     """What stands before `/chat/completions`, `/completions` and `/models`: `/v1` or nothing; None: to be found."""
     only: str | None = None
-    """`chat` or `completions`, whose full URL was given: no other is asked."""
+    """One of `APIS`, whose full URL was given: no other is asked."""
     given: str | None = None
     """The path of that one, as it was given."""
     query: str = ""
     """Without its `?`; sent with every request to the API. It may hold a key: not in a run file."""
 
     def url(self, base_url: str, api: str) -> str:
-        """The URL of `chat`, `completions` or `models`."""
+        """The URL of `models` or one of `APIS`."""
         return base_url + self.path(api)
 
     def path(self, api: str) -> str:
@@ -58,7 +58,16 @@ class Api(Struct, frozen=True, kw_only=True):
 
 
 USUAL_ROOT = "/v1"
-_API_PATHS = {"chat": "/chat/completions", "completions": "/completions", "models": "/models"}
+USUAL_APIS = ("chat", "completions")
+"""Those that every server of the common protocol may stream; others are tried where they are asked for."""
+APIS = (*USUAL_APIS, "responses", "embeddings")
+_API_PATHS = {
+    "chat": "/chat/completions",
+    "completions": "/completions",
+    "responses": "/responses",
+    "embeddings": "/embeddings",
+    "models": "/models",
+}
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
@@ -213,7 +222,7 @@ class EndpointInfo(Struct, frozen=True, kw_only=True):
     model: str
     models: tuple[str, ...] = ()
     apis: tuple[str, ...] = ()
-    """Which of chat and completions can be streamed, the preferred one first."""
+    """Which were tried and can be driven, the preferred one first."""
     api_root: str | None = None
     """The root of its API, where it was found out."""
     server: str | None = None

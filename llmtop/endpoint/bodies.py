@@ -101,7 +101,7 @@ class RequestBodies:
         """The JSON body.
 
         Args:
-            prompt: text, or for chat the list of messages, or for completions a list of token ids.
+            prompt: text, or for chat and responses the list of messages, or for completions a list of token ids.
             model: that is asked; None: the endpoint's.
             extra: further fields, as in `Prompt.extra`.
             pinned: whether the length is pinned, where that can be; else it is the most.
@@ -113,13 +113,19 @@ class RequestBodies:
         if prefix is None:
             if len(self._prefixes) >= _MOST_PREFIXES:
                 self._prefixes.clear()
-            prefix = self._prefixes[api, model, extra, pinned] = self._prefix(model, extra, pinned)
+            prefix = self._prefixes[api, model, extra, pinned] = self._prefix(api, model, extra, pinned)
         if api == "completions":
             middle = b',"prompt":' + _encode(prompt)
+        elif api in ("responses", "embeddings"):
+            middle = b',"input":' + _encode(prompt if isinstance(prompt, str) else _as_input(prompt))
         elif isinstance(prompt, str):
             middle = b',"messages":[{"role":"user","content":' + _encode(prompt) + b"}]"
         else:
             middle = b',"messages":' + _encode(prompt)
+        if api == "embeddings":
+            return b"".join((prefix, middle, b"}"))
+        if api == "responses":
+            return b"".join((prefix, middle, f',"max_output_tokens":{output_tokens}}}'.encode()))
         tail = f',"{self._max_tokens}":{output_tokens}'
         least = self._fields.min_tokens
         if least and pinned and least not in shape.dropped and not (extra and least in self.users_of(extra)):
@@ -224,14 +230,35 @@ class RequestBodies:
             names.add(_CONTINUOUS)
         return names.difference(self.shape.dropped)
 
-    def _prefix(self, model: str, extra: bytes, pinned: bool) -> bytes:
+    def _prefix(self, api: str, model: str, extra: bytes, pinned: bool) -> bytes:
+        if api == "embeddings":
+            return _encode({"model": model})[:-1] + extra
+        users = self.users_of(extra)
         fields: dict[str, Any] = {"model": model, "stream": True}
-        if self.asks_usage:
+        if api == "responses":  # its usage comes unasked
+            if "store" not in users:
+                fields["store"] = False
+        elif self.asks_usage:
             fields["stream_options"] = {"include_usage": True}
             if self.shape.continuous_usage and _CONTINUOUS not in self.shape.dropped:
                 fields["stream_options"][_CONTINUOUS] = True
-        users = self.users_of(extra)
         for name, value in self._fields.pin.items():
             if pinned and name not in self.shape.dropped and name not in users:
                 fields[name] = value
         return _encode(fields)[:-1] + extra
+
+
+def _as_input(messages: Sequence[Any]) -> list[Any]:
+    """The messages of a chat as the input of a response: parts of text have other names there."""
+    told = []
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):
+            kind = "output_text" if message.get("role") == "assistant" else "input_text"
+            parts = [
+                {**part, "type": kind} if isinstance(part, dict) and part.get("type") == "text" else part
+                for part in content
+            ]
+            message = {**message, "content": parts}
+        told.append(message)
+    return told

@@ -11,7 +11,7 @@ import httpx
 from msgspec import structs
 
 from llmtop.dialects import DIALECTS, DialectTable
-from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, RequestShape
+from llmtop.domain.endpoint import APIS, Dialect, Endpoint, EndpointInfo, RequestShape
 from llmtop.domain.load import Caps
 from llmtop.domain.request import HUNG_UP, Outcome
 from llmtop.endpoint.access import Access
@@ -20,9 +20,11 @@ from llmtop.endpoint.caller import Caller
 from llmtop.endpoint.calls import Calls
 from llmtop.endpoint.clock import HTTPX, LagSample, Stamper
 from llmtop.endpoint.connection import GRACE_S, ConnectionPool, Over
+from llmtop.endpoint.embeddings import EmbeddingReader
 from llmtop.endpoint.failures import FOREIGN, in_words
 from llmtop.endpoint.question import JSON_BYTES, NoAnswer, ask
 from llmtop.endpoint.reader import SETTLED_S, StreamReader
+from llmtop.endpoint.responses import as_chat
 from llmtop.endpoint.said import Said
 from llmtop.endpoint.trace import Sink, Trace
 from llmtop.endpoint.transport import KernelTransport
@@ -118,7 +120,7 @@ class EndpointClient:
     def use_root(self, root: str | None) -> None:
         """Ask the API under this path of the base URL from now on."""
         self.api = structs.replace(self.api, root=root)
-        self._targets = {api: self._target(api) for api in self.api.among(("chat", "completions"))}
+        self._targets = {api: self._target(api) for api in self.api.among(APIS)}
 
     async def open(self, count: int) -> None:
         """Have so many idle connections, as far as they can be had within a second, for as many requests at once.
@@ -164,7 +166,7 @@ class EndpointClient:
             for left in range(self.bodies.lessons, -1, -1):  # servers name one thing at a time that they refuse
                 version = self.bodies.version
                 body = self.bodies.body(prompt, output_tokens, api, model, extra, pinned)
-                reader = StreamReader(trace, sink, self.stamper, output_tokens, words)
+                reader = self._reader(api, trace, sink, output_tokens, words)
                 lost = await self._attempt(api, body, reader, caller, hang_up_s)
                 reader.close(self.stamper.now_ns(), lost)
                 if trace.outcome is Outcome.OK:
@@ -191,6 +193,11 @@ class EndpointClient:
                 trace.error = self.access.heard(trace.error)
             if trace.finish_reason not in _USUAL_ENDS:
                 trace.finish_reason = self.access.heard(str(trace.finish_reason))
+
+    def _reader(self, api: str, trace: Trace, sink: Sink, output_tokens: int, words: Said | None) -> StreamReader:
+        if api == "embeddings":
+            return EmbeddingReader(trace, sink, self.stamper)
+        return StreamReader(trace, sink, self.stamper, output_tokens, words, as_chat if api == "responses" else None)
 
     async def tokenize(self, text: str) -> int | None:
         """How many tokens `text` is, by the server's own tokenizer; None where it has none to ask."""
@@ -332,7 +339,7 @@ class EndpointClient:
         url = httpx.URL(self.api.url(self.endpoint.base_url, api))
         fixed = [
             ("Host", self.access.host_header),
-            ("Accept", "text/event-stream"),
+            ("Accept", "application/json" if api == "embeddings" else "text/event-stream"),
             ("Content-Type", "application/json"),
         ]
         return url, httpx.Headers([*fixed, *self.access.headers])

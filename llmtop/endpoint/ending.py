@@ -119,7 +119,7 @@ def what_it_is_instead(body: bytes) -> str:
         return f"no event stream: {excerpt(body)}"
     if found:
         return found
-    if isinstance(answer, dict) and "choices" in answer:
+    if isinstance(answer, dict) and ("choices" in answer or answer.get("object") == "response"):
         return ONE_PIECE
     return f"no event stream: {excerpt(body)}"
 

@@ -118,13 +118,13 @@ def _lenient_delta(delta: dict[str, Any]) -> _Delta:
     )
 
 
-def usage_in(data: bytes) -> Usage | None:
+def usage_in(data: bytes, *, always: bool = False) -> Usage | None:
     """The usage of an event by all names that it may have; None: it has none of the less usual ones.
 
     SGLang and Perplexity tell `reasoning_tokens` beside the other counts, Moonshot and DeepSeek what was cached, and
-    gateways to other APIs call them `input_tokens` and `output_tokens`.
+    gateways to other APIs call them `input_tokens` and `output_tokens`. `always`: also where it has none of those.
     """
-    if not any(name in data for name in _OTHERWISE):
+    if not always and not any(name in data for name in _OTHERWISE):
         return None
     answer = anything_in(data)
     extra = answer.get("x_groq") if isinstance(answer, dict) else None

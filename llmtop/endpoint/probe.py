@@ -37,7 +37,7 @@ from llmtop.endpoint.question import (
 )
 from llmtop.endpoint.refusals import refusal_text
 from llmtop.endpoint.roots import likely_root, settle
-from llmtop.endpoint.trial import TRIAL_MOST, TRIAL_TEXT, TRIAL_TOKENS, Trials
+from llmtop.endpoint.trial import TRIAL_MOST, TRIAL_TEXT, TRIAL_TOKENS, Trials, Wanted
 from llmtop.endpoint.waiting import Tell, waiting
 from llmtop.errors import EndpointError, EndpointUnusable
 from llmtop.wording.findings import explained
@@ -60,17 +60,21 @@ _MISSING = Answer(404, b"")
 
 
 async def probe(
-    endpoint: Endpoint, caps: Caps, tell: Tell | None = None, reached: Reached | None = None
+    endpoint: Endpoint,
+    caps: Caps,
+    tell: Tell | None = None,
+    reached: Reached | None = None,
+    wanted: Wanted | None = None,
 ) -> EndpointInfo:
     """Find out what an endpoint is and can, on connections that end with the probe.
 
     A model and a dialect that `endpoint` names are believed; what it leaves open is found out. All of it is fit to be
     shown but for `model`, which is as it must be sent: `Access.shown` is for that. `tell` hears what is waited for, and
-    `reached` how far the endpoint is, in words.
+    `reached` how far the endpoint is, in words. `wanted` is what the load will ask; None: nothing beyond the usual.
 
     Raises EndpointUnreachable, EndpointAuthFailed or EndpointUnusable, with what to do, and UsageError as `Access`.
     """
-    return await _asked(endpoint, caps, lambda client: _Probe(client, tell, reached).run())
+    return await _asked(endpoint, caps, lambda client: _Probe(client, tell, reached, wanted or Wanted()).run())
 
 
 async def reach(endpoint: Endpoint, caps: Caps) -> None:
@@ -88,14 +92,15 @@ async def _asked(endpoint: Endpoint, caps: Caps, ask: Callable[[EndpointClient],
         await client.close()
 
 
-def unchecked(endpoint: Endpoint) -> EndpointInfo:
-    """What is known of an endpoint that is asked nothing: what `endpoint`, with a model, says itself."""
+def unchecked(endpoint: Endpoint, wanted: Wanted | None = None) -> EndpointInfo:
+    """What is known of an endpoint that is asked nothing: what `endpoint` and `wanted` say, a model among it."""
+    wanted = wanted or Wanted()
     dialect = endpoint.dialect or Dialect.OPENAI
     table = DIALECTS[dialect]
     return EndpointInfo(
         dialect=dialect,
-        model=endpoint.model or "",
-        apis=table.request.api,
+        model=endpoint.model or next(iter(wanted.models), ""),
+        apis=endpoint.api.among(wanted.among(table.request.api)),
         api_root=likely_root(endpoint.base_url) if endpoint.api.root is None else None,
         server=f"{table.title} (unchecked)",
         has_metrics=table.metrics_path is not None or bool(endpoint.metrics_urls),
@@ -104,7 +109,7 @@ def unchecked(endpoint: Endpoint) -> EndpointInfo:
 
 
 class _Probe:
-    def __init__(self, client: EndpointClient, tell: Tell | None, reached: Reached | None) -> None:
+    def __init__(self, client: EndpointClient, tell: Tell | None, reached: Reached | None, wanted: Wanted) -> None:
         self._client = client
         self._reached = reached or (lambda stage: None)
         self._endpoint = client.endpoint
@@ -115,7 +120,7 @@ class _Probe:
         self._pages: set[str] = set()
         """Where metrics may be."""
         self._tell = tell
-        self._trials = Trials(client, self._contact, self._find, tell)
+        self._trials = Trials(client, self._contact, self._find, tell, wanted)
         self._refused_pages: list[str] = []
         """Those of them that were not read, and why."""
         self._findings: list[Finding] = []

@@ -8,6 +8,7 @@ arrival with n tokens: the gap between them is not known and is not invented.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import time
 
 import msgspec
@@ -59,6 +60,11 @@ _UNPACKED = ("gzip", "x-gzip", "deflate")
 """Codings of an error that `refusal_text` reads."""
 
 
+Events = list[tuple[bytes, bytes]]
+"""Name and data of each."""
+Translate = Callable[[Events], Events]
+
+
 class StreamReader:
     """Reads the answer to one request and keeps its trace.
 
@@ -68,6 +74,7 @@ class StreamReader:
     Args:
         asked_tokens: what the answer was limited to.
         words: takes what is said; None: nobody wants to know.
+        translate: tells the events of another API as a chat's; None: they are a chat's or completions'.
     """
 
     __slots__ = (
@@ -88,6 +95,7 @@ class StreamReader:
         "_sink",
         "_splitter",
         "_stamper",
+        "_translate",
         "_uncounted",
         "_usage_at",
         "_usage_comes_along",
@@ -100,7 +108,13 @@ class StreamReader:
     )
 
     def __init__(
-        self, trace: Trace, sink: Sink, stamper: Stamper, asked_tokens: int = 0, words: Said | None = None
+        self,
+        trace: Trace,
+        sink: Sink,
+        stamper: Stamper,
+        asked_tokens: int = 0,
+        words: Said | None = None,
+        translate: Translate | None = None,
     ) -> None:
         self.trace = trace
         self.over = False
@@ -114,6 +128,7 @@ class StreamReader:
         self._sink = sink
         self._words = words
         self._stamper = stamper
+        self._translate = translate
         self._splitter = EventSplitter()
         self._is_stream = True
         self._kept: list[bytes] = []
@@ -207,9 +222,11 @@ class StreamReader:
 
     # Events
 
-    def _take(self, events: list[tuple[bytes, bytes]], stamp_ns: int) -> None:
+    def _take(self, events: Events, stamp_ns: int) -> None:
         """Account for the events of one read."""
         trace = self.trace
+        if self._translate is not None:
+            events = self._translate(events)
         self._events += len(events)
         count, kept = self._count, self._words
         before = seen = count.events

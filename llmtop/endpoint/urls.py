@@ -6,19 +6,19 @@ import re
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from llmtop.domain.endpoint import USUAL_ROOT, Api, Endpoint, safe_url
+from llmtop.domain.endpoint import APIS, USUAL_ROOT, Api, Endpoint, safe_url
 from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
 
 _ONE_API = re.compile(
-    r"/(?P<tail>chat/completions|completions|invocations(?:-[a-z-]+)?|predict|score|[\w.-]+:[A-Za-z]{6,})$"
+    r"/(?P<tail>chat/completions|completions|responses|embeddings|invocations(?:-[a-z-]+)?|predict|score|[\w.-]+:[A-Za-z]{6,})$"
 )
 """The end of a full URL. SageMaker and Databricks take chat's bodies at `/invocations` and
 `/invocations-response-stream`, Baseten at `/predict`, Azure's own endpoints at `/score`, Snowflake at
 `/inference:complete`, Vertex at `/ID:rawPredict`."""
 _PAGE = re.compile(
     r"(?<=/v1)/(models/.+|chat|messages|audio/\w+|images/\w+)$"
-    r"|/(models|embeddings|responses|metrics|health|docs|redoc|openapi\.json)$"
+    r"|/(models|metrics|health|docs|redoc|openapi\.json)$"
     r"|/api/(chat|generate|tags|ps|version)$"
 )
 """The end of a URL that was copied from a page beside it, or from an API of the same server that is not OpenAI's."""
@@ -51,7 +51,7 @@ def read_url(text: str) -> tuple[str, Api]:
     """The base URL behind `text`, and where the API is below it.
 
     Takes host:port, a bare port, IPv6 in brackets or bare, and URLs copied from a client's settings. The full URL of
-    an API (`.../chat/completions`, `.../completions`, `.../invocations`) stands for that one alone, path and query as
+    an API (`.../chat/completions`, `.../responses`, `.../invocations`) stands for that one alone, path and query as
     given but for a slash at the end; other paths are a base, whose query is sent, too. A unix socket (`unix:/path`)
     has the base URL http://localhost. Raises UsageError.
     """
@@ -103,7 +103,7 @@ def _read_path(path: str, query: str) -> tuple[str, Api]:
     has_usual = head.endswith(USUAL_ROOT)
     if one is None:
         return base, Api(root=USUAL_ROOT if has_usual else None, query=query)
-    only = "completions" if one["tail"] == "completions" else "chat"
+    only = one["tail"] if one["tail"] in APIS else "chat"
     return base, Api(root=USUAL_ROOT if has_usual else "", only=only, given=path[len(base) :], query=query)
 
 

@@ -31,9 +31,10 @@ class CanaryLane:
         rate_rps: instants of the grid a second.
         client: of this lane alone; closed with it.
         prompts: of this lane alone.
-        api: chat or completions.
+        api: as the load's.
         now: nanoseconds of the run clock.
         wanted: whether there is load, beside which it is to send.
+        extra: further fields of its bodies, as the load's have them.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class CanaryLane:
         api: str,
         now: Callable[[], int],
         wanted: Callable[[], bool],
+        extra: bytes = b"",
     ) -> None:
         self._period_ns = round(1e9 / rate_rps)
         self.client = client
         self._prompts, self._api, self._now, self._wanted = prompts, api, now, wanted
+        self._extra = extra
         self._told: list[Canary] = []
         self._trace: Trace | None = None
         self._flight: asyncio.Task[None] | None = None
@@ -96,9 +99,9 @@ class CanaryLane:
     async def _fly(self, due_ns: int) -> None:
         prompt = self._prompts.next(POINT)
         self._trace = trace = Trace(due_ns, self._now())
-        said = prompt.text if self._api == "completions" else prompt.messages or prompt.text
+        said = prompt.said(self._api)
         try:
-            await self.client.generate(said, prompt.output_tokens, self._api, trace, Nobody())
+            await self.client.generate(said, prompt.output_tokens, self._api, trace, Nobody(), extra=self._extra)
             self.client.take_lag()  # its stamps are nobody's measure of this process
         finally:
             self._trace = None

@@ -490,7 +490,7 @@ class Users:
         self.binner.sent()
         output_tokens = self._output_tokens(prompt, part)
         api = prompt.api or self._api
-        said = prompt.text if api == "completions" else prompt.messages or prompt.text
+        said = prompt.said(api)
         try:
             if not fresh:  # an endpoint that answers or refuses at once must not keep the loop from the others
                 await asyncio.sleep(0)

@@ -12,6 +12,7 @@ from llmtop.domain.commands import InjectFault, SetKnob
 from llmtop.domain.endpoint import CommandStatus, Endpoint
 from llmtop.domain.load import Caps
 from llmtop.endpoint.access import Access
+from llmtop.endpoint.trial import Wanted
 from llmtop.errors import ServeError, UsageError
 from llmtop.session.bank import Bank
 from llmtop.session.options import Serving
@@ -29,7 +30,14 @@ OURS = ("OPENBLAS_NUM_THREADS",)
 class Commanded:
     """Started, or changed, by a command; what was started ends with the run."""
 
-    def __init__(self, endpoint: Endpoint, serving: Serving, caps: Caps, knobs_url: str | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        serving: Serving,
+        caps: Caps,
+        knobs_url: str | None = None,
+        wanted: Wanted | None = None,
+    ) -> None:
         self._endpoint, self._serving = endpoint, serving
         self.bank = Bank(endpoint, knobs_url)
         self.faults: Mapping[str, float] = {}
@@ -46,6 +54,7 @@ class Commanded:
             serving.command,
             endpoint,
             caps=caps,
+            wanted=wanted,
             limits=Limits(ready_s=serving.ready_within_s),
             tell=self._hear,
             environment={name: value for name, value in os.environ.items() if name not in OURS},

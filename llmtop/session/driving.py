@@ -11,6 +11,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.domain.run import EventKind, Severity
 from llmtop.endpoint.client import EndpointClient
+from llmtop.endpoint.trial import Wanted
 from llmtop.load.canary import FAR_HEADS, CanaryLane
 from llmtop.load.engine import LoadEngine
 from llmtop.load.files import auto_workers
@@ -25,7 +26,7 @@ from llmtop.session.sizing import count_words
 from llmtop.traffic.rows import path_of_workload
 from llmtop.wording.sentences import WORKLOAD
 from llmtop.workload import userfile
-from llmtop.workload.carrying import Carried
+from llmtop.workload.carrying import Carried, extra_of
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
 
@@ -52,7 +53,7 @@ async def engine_for(
     profile, seed = options.profile, options.seed
     workload, caps = profile.workload, profile.caps
     api = _api_for(workload.api, info)
-    if api != workload.api:
+    if api != workload.api and endpoint.api.only != api:
         tell("endpoint", f"the endpoint cannot stream {workload.api}: {api} is used instead", "warning")
     salt = time.perf_counter_ns()  # of this contact alone: no prompt of an earlier one is found in a cache
     prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=salt)
@@ -63,7 +64,9 @@ async def engine_for(
     if workload.source == "python":
         tell("load", userfile.note(path_of_workload(workload)), "info")
     if not options.skip_checks:
-        told = await count_words(client, prompts, profile.plan.base, api, info.has_tokenize, info.max_model_len)
+        told = await count_words(
+            client, prompts, profile.plan.base, api, info.has_tokenize, info.max_model_len, extra_of(workload)
+        )
         if told is not None:
             tell("load", told, "info")
     pacer = Pacer(profile.plan, seed)
@@ -104,6 +107,12 @@ async def engine_for(
     return LoadEngine(Here(setup), pacer, caps, setup.now)
 
 
+def wanted_of(workload: Workload) -> Wanted:
+    """What a load of this workload will ask."""
+    models = tuple(model.name for model in workload.models)
+    return Wanted(api=workload.api, extra=extra_of(workload), models=models)
+
+
 async def canary_for(
     options: SessionOptions, endpoint: Endpoint, info: EndpointInfo, engine: LoadEngine, *, origin_ns: int
 ) -> CanaryLane | None:
@@ -120,6 +129,7 @@ async def canary_for(
         _api_for(profile.workload.api, info),
         lambda: time.perf_counter_ns() - origin_ns,
         lambda: engine.target.value > 0,
+        extra_of(profile.workload),
     )
 
 

@@ -19,6 +19,7 @@ from llmtop.domain.endpoint import Endpoint, EndpointInfo, safe_url
 from llmtop.domain.load import Caps
 from llmtop.domain.server_command import ServerCommand
 from llmtop.endpoint.probe import probe
+from llmtop.endpoint.trial import Wanted
 from llmtop.errors import INTERRUPTED, EndpointAuthFailed, EndpointError, EndpointUnreachable, PortTaken, ServeError
 from llmtop.session.keeper import ToKeep
 from llmtop.session.kept import TAIL_LINES, KeptCommand, Log
@@ -63,6 +64,7 @@ class Served:
 
     Args:
         endpoint: where the server answers.
+        wanted: what the load will ask of it.
         tell: hears, about once a second, what is waited for.
         environment: of the command; None: this process's.
     """
@@ -73,6 +75,7 @@ class Served:
         endpoint: Endpoint,
         *,
         caps: Caps | None = None,
+        wanted: Wanted | None = None,
         limits: Limits | None = None,
         tell: Tell | None = None,
         environment: Mapping[str, str] | None = None,
@@ -82,6 +85,7 @@ class Served:
         """How long the last start took, until a token was generated."""
         self._endpoint = endpoint
         self._caps, self._limits = caps or Caps(), limits or Limits()
+        self._wanted = wanted
         self._tell = tell
         self._environment = dict(os.environ if environment is None else environment)
         self._log: Log | None = None
@@ -219,7 +223,7 @@ class Served:
     async def _probe(self) -> EndpointInfo:
         try:
             async with asyncio.timeout(PROBE_S):
-                return await probe(self._endpoint, self._caps)
+                return await probe(self._endpoint, self._caps, wanted=self._wanted)
         except TimeoutError:
             raise EndpointUnreachable(self._endpoint.base_url, f"no answer within {PROBE_S:g} s") from None
 

@@ -71,7 +71,7 @@ from llmtop.meter.frames import FrameBuilder
 from llmtop.profiles import at_slots
 from llmtop.session.away import Away, Driven, absent_in, same_process, turned
 from llmtop.session.bank import Bank
-from llmtop.session.driving import canary_for, engine_for
+from llmtop.session.driving import canary_for, engine_for, wanted_of
 from llmtop.session.options import SessionOptions
 from llmtop.session.recorder import Recorder
 from llmtop.session.status import endpoint_label, endpoint_status, info_changes, run_name, settings_of
@@ -298,11 +298,12 @@ class Session:
 
     async def _find_out(self) -> EndpointInfo:
         caps, away = self._options.profile.caps, self._away
+        wanted = wanted_of(self._options.profile.workload)
         if not self._options.skip_checks:
-            return await (probe(self._endpoint, caps, reached=away.reach) if away else probe(self._endpoint, caps))
+            return await probe(self._endpoint, caps, reached=away.reach if away else None, wanted=wanted)
         if self._engine is not None:
             await reach(self._endpoint, caps)  # after an outage: that nobody looked is no sign that it is back
-        return unchecked(self._endpoint)
+        return unchecked(self._endpoint, wanted)
 
     async def _probe_in_time(self) -> EndpointInfo:
         plan_s = self._options.profile.plan.duration_s

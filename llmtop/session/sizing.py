@@ -22,7 +22,13 @@ MOST_TEXTS = 16
 
 
 async def count_words(
-    client: EndpointClient, prompts: PromptSource, point: LoadPoint, api: str, has_tokenize: bool, room: int | None
+    client: EndpointClient,
+    prompts: PromptSource,
+    point: LoadPoint,
+    api: str,
+    has_tokenize: bool,
+    room: int | None,
+    extra: bytes = b"",
 ) -> str | None:
     """Let the endpoint count our words: by its tokenizer, else by its usage.
 
@@ -48,13 +54,13 @@ async def count_words(
                 if counted is None and has_tokenize and not counts:
                     has_tokenize = False
                 if counted is None and not has_tokenize:
-                    counted = await _usage(client, text, api)
+                    counted = await _usage(client, text, api, extra)
                 if counted is None:
                     break
                 counts.append(counted)
                 limit.reschedule(began_s + LIMIT_S)
             if has_tokenize and api == "chat":
-                template = await _usage(client, texts[0], api)
+                template = await _usage(client, texts[0], api, extra)
                 template = None if template is None else template - counts[0]
     except TimeoutError:
         pass
@@ -71,7 +77,7 @@ async def count_words(
     )
 
 
-async def _usage(client: EndpointClient, text: str, api: str) -> int | None:
+async def _usage(client: EndpointClient, text: str, api: str, extra: bytes) -> int | None:
     trace = Trace()
-    await client.generate(text, 1, api, trace, Nobody())
+    await client.generate(text, 1, api, trace, Nobody(), extra=extra)
     return trace.prompt_tokens if trace.outcome is Outcome.OK else None

@@ -194,8 +194,11 @@ def target_of(options: SessionOptions) -> Target:
     endpoint = options.endpoint or SIMULATED
     if options.serving is not None:
         from llmtop.session.commanded import Commanded
+        from llmtop.session.driving import wanted_of
 
-        return Commanded(endpoint, options.serving, options.profile.caps, options.knobs_url)
+        profile = options.profile
+        wanted = wanted_of(profile.workload)
+        return Commanded(endpoint, options.serving, profile.caps, options.knobs_url, wanted)
     if endpoint.simulated and not endpoint.base_url:
         return Simulated(endpoint, options.preset, options.knobs, options.seed)
     return Given(endpoint, options.knobs_url)

@@ -53,6 +53,10 @@ class Prompt(Struct, frozen=True, gc=False):
     session: int | None = None
     turn: int | None = None
 
+    def said(self, api: str) -> str | tuple[Message, ...]:
+        """What is sent to an API: the conversation where it takes one."""
+        return self.text if api in ("completions", "embeddings") else self.messages or self.text
+
 
 class PromptSource:
     """Prompts for a workload, each a function of (seed, salt, index) and of the load point alone.

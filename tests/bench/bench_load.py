@@ -52,7 +52,7 @@ class QuickClient:
     def take_lag(self) -> LagSample:
         return LagSample()
 
-    async def generate(self, prompt, output_tokens, api, trace, sink, cookies=None, **carried) -> None:
+    async def generate(self, prompt, output_tokens, api, trace, sink, caller=None, **carried) -> None:
         await asyncio.sleep(ANSWER_S)
         now = perf_counter_ns() - self.origin_ns
         trace.sent_ns = trace.first_token_ns = trace.first_answer_ns = now

@@ -124,7 +124,7 @@ async def drive_llmtop(url: str, streams: int, seconds: float) -> dict[str, Any]
     class Listener(EndpointClient):
         """Remembers which trace belongs to which prompt, and all gaps that the load was told of."""
 
-        async def generate(self, prompt, output_tokens, api, trace, sink, cookies=None, **carried) -> None:
+        async def generate(self, prompt, output_tokens, api, trace, sink, caller=None, **carried) -> None:
             sent.append((trace, str(prompt)[:120]))
             await super().generate(prompt, output_tokens, api, trace, Ear(sink))
 

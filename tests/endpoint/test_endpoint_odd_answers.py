@@ -116,7 +116,9 @@ class Net:
         return None
 
     @staticmethod
-    async def generate(client: object, prompt: str, tokens: int, api: str, trace: Trace, sink: object) -> None:
+    async def generate(
+        client: object, prompt: str, tokens: int, api: str, trace: Trace, sink: object, **carried: object
+    ) -> None:
         trace.outcome, trace.status = Outcome.OK, 200
 
 

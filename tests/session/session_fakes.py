@@ -91,7 +91,7 @@ class World:
         """What a scrape reads at a time."""
         self.arrivals_s: tuple[float, ...] = ()
 
-    async def probe(self, endpoint: Endpoint, caps: Caps, reached: Any = None) -> EndpointInfo:
+    async def probe(self, endpoint: Endpoint, caps: Caps, reached: Any = None, wanted: Any = None) -> EndpointInfo:
         self.probed_s.append(self.clock.now_s)
         return self.found()
 
@@ -156,7 +156,7 @@ class FakeClient:
     async def tokenize(self, text: str) -> int | None:
         return 2 * len(text.split()) if self.counts else None
 
-    async def generate(self, text: str, output_tokens: int, api: str, trace: Any, sink: Any) -> None:
+    async def generate(self, text: str, output_tokens: int, api: str, trace: Any, sink: Any, **carried: Any) -> None:
         """Counts two tokens for each word, and eleven around a text."""
         trace.prompt_tokens = 2 * len(text.split()) + 11 if self.counts else None
         trace.outcome = Outcome.OK

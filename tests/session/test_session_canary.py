@@ -34,7 +34,7 @@ class Hanging:
         self.sent: list[tuple[str, int, str]] = []
         self.waiting = 0
 
-    async def generate(self, said: str, output_tokens: int, api: str, trace: Any, sink: Any) -> None:
+    async def generate(self, said: str, output_tokens: int, api: str, trace: Any, sink: Any, **carried: Any) -> None:
         self.sent.append((said, output_tokens, api))
         self.waiting += 1
         try:

@@ -615,7 +615,7 @@ async def test_how_a_run_ended_is_told_and_recorded_with_its_length(
 async def test_an_endpoint_that_keeps_its_answers_holds_up_a_run_by_little_more_than_its_plan(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan_s: float, limit_s: float
 ) -> None:
-    async def silent(endpoint: Endpoint, caps: Any) -> EndpointInfo:
+    async def silent(endpoint: Endpoint, caps: Any, **rest: Any) -> EndpointInfo:
         await asyncio.Event().wait()
         return INFO
 

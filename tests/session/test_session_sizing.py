@@ -31,7 +31,7 @@ class SlowClient(FakeClient):
         self.left -= 1
         return await super().tokenize(text) if self.left >= 0 else None
 
-    async def generate(self, text: str, output_tokens: int, api: str, trace: Any, sink: Any) -> None:
+    async def generate(self, text: str, output_tokens: int, api: str, trace: Any, sink: Any, **carried: Any) -> None:
         self.asked += 1
         await asyncio.sleep(self.takes_s)
         await super().generate(text, output_tokens, api, trace, sink)
