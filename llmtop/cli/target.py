@@ -282,6 +282,8 @@ def _with_rows(workload: Workload, arguments: argparse.Namespace) -> Workload:
     if (odd := rows_problem(workload)) is not None:
         raise UsageError(f"{'--columns' if odd[0].startswith('columns') else '--once'}: {odd[0]}: {odd[1]}")
     return workload
+
+
 def _workload(workload: Workload, arguments: argparse.Namespace) -> Workload:
     """The workload with what its requests carry by the command line."""
     names = ("api", "body", "stop", "models", "affinity", "user_header", "cancel")
