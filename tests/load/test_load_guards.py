@@ -320,6 +320,7 @@ def test_a_prompt_whose_own_length_is_not_the_commanded_one_is_not_cut(lab) -> N
 
     class Own:
         calibrate = lab.prompts.calibrate
+        spent = again = False
 
         def next(self, point: LoadPoint, row: int | None = None):
             return real(LoadPoint(concurrency=1, output_tokens=30))
