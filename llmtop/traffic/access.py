@@ -10,7 +10,7 @@ import re
 
 from msgspec import Struct, field
 
-from llmtop.traffic.columns import WITHOUT_TIME, Columns, hashed, shown
+from llmtop.traffic.columns import WITHOUT_TIME, Columns, hashed, shown, took
 from llmtop.traffic.tables import FAILED
 from llmtop.traffic.times import Times, number_of
 
@@ -118,15 +118,14 @@ class Access:
         if end is None:
             end = row.time_iso8601 or row.timestamp or row.at or row.time or row.time_local
             self._coarse = True
-        took_s = number_of(row.request_time)
+        took_s = took(number_of(row.request_time))
         end_s = self._instant_s(end, "msec")
         if not took_s >= 0:
             raise self._columns.odd(NO_REQUEST_TIME, f"must be seconds; {NGINX_HINT}", ", request_time")
         return end_s - took_s, took_s
 
     def _envoy_s(self, row: Envoy) -> tuple[float, float]:
-        took_ms = number_of(row.duration)
-        return self._instant_s(row.start_time, "start_time"), took_ms / 1e3 if took_ms >= 0 else float("nan")
+        return self._instant_s(row.start_time, "start_time"), took(number_of(row.duration) / 1e3)
 
     def _instant_s(self, value: _Text, name: str) -> float:
         if value is None or value == "" or value == "-":

@@ -19,6 +19,9 @@ MOST_ROWS = 10_000_000
 OUTPUT_TOKENS = Quantity("tokens", 0, TOKENS.most, TOKENS.unit, whole=True)
 ARRIVAL_S = Quantity("arrival", 0, 1e11, "seconds")
 """Of any clock; how far they lie apart is what counts."""
+TOOK_S = Quantity("duration", 0, 86_400, "seconds")
+"""Of a request: what is said to have taken longer was counted by two clocks."""
+UNTOLD = float("nan")
 WITHOUT_TIME, WITHOUT_TOKENS = "without a time", "without tokens"
 AGAIN = "that stand there again under the same id"
 FAR_SHARE, FAR_TIMES, FEWEST_FOR_FAR = 0.02, 50.0, 100
@@ -232,6 +235,11 @@ class Columns:
             ends = np.cumsum(counts)
             ids = ids[np.repeat(begins[rows] - ends + counts, counts) + np.arange(ends[-1])]
         return Blocks(ids=ids, ends=ends, tokens=self.block_tokens)
+
+
+def took(seconds: float) -> float:
+    """How long something took; nan where that is not told, or cannot be."""
+    return seconds if 0 <= seconds <= TOOK_S.most else UNTOLD
 
 
 def hashed(text: str) -> int:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, field
 
 from llmtop.domain.bounds import TOKENS
-from llmtop.traffic.columns import WITHOUT_TIME, WITHOUT_TOKENS, Columns, hashed, shown, whole
+from llmtop.traffic.columns import UNTOLD, WITHOUT_TIME, WITHOUT_TOKENS, Columns, hashed, shown, took, whole
 from llmtop.traffic.tables import FAILED, Header
 from llmtop.traffic.times import Times
 
@@ -23,7 +23,6 @@ HINT = (
 )
 ENABLE = "LiteLLM writes completion_tokens of streams where stream_options.include_usage is on"
 FROM_CACHE = "that LiteLLM's own cache answered"
-UNTOLD = float("nan")
 _LLM = ("completion", "responses", "messages", "generate_content", "pass_through")
 _OTHERS = (
     ("embedding", "embeddings"),
@@ -135,7 +134,7 @@ class LiteLLM:
             span_s = self.times.any_s(value) - start_s
         except ValueError:
             return UNTOLD
-        return span_s if span_s >= 0 else UNTOLD
+        return took(span_s)
 
 
 def _other(call_type: str) -> str:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from llmtop.domain.bounds import TOKENS
 from llmtop.domain.plain import plain
 from llmtop.errors import FileError
-from llmtop.traffic.columns import ARRIVAL_S, WITHOUT_TIME, WITHOUT_TOKENS, Columns, hashed, shown, whole
+from llmtop.traffic.columns import UNTOLD, WITHOUT_TIME, WITHOUT_TOKENS, Columns, hashed, shown, took, whole
 from llmtop.traffic.rows import Odd, why_odd
 from llmtop.traffic.tables import FAILED
 from llmtop.traffic.times import WALL_S, number_of
@@ -178,7 +178,7 @@ class OTel:
         if prompt < 1:
             raise columns.odd(WITHOUT_TOKENS, f"gen_ai.usage.input_tokens must be {TOKENS.allowed}; {HINT}")
         columns.add(start_s, prompt, max(0, output))
-        columns.e2e.append(end_s - start_s if end_s is not None and end_s >= start_s else float("nan"))
+        columns.e2e.append(UNTOLD if end_s is None else took(end_s - start_s))
         columns.ttft.append(_seconds(told.ttft))
         columns.cached.append(_count(told.cached))
         columns.sessions.append(hashed(_text(told.session)))
@@ -220,9 +220,8 @@ def _count(value: Value | None) -> int:
 def _seconds(value: Value | None) -> float:
     """nan: not told."""
     if value is None:
-        return float("nan")
-    seconds = number_of(value.double_value if value.double_value is not None else value.int_value)
-    return seconds if 0 <= seconds < ARRIVAL_S.most else float("nan")
+        return UNTOLD
+    return took(number_of(value.double_value if value.double_value is not None else value.int_value))
 
 
 def _text(value: Value | None) -> str:

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from llmtop.domain.bounds import TOKENS
 from llmtop.domain.plain import plain
 from llmtop.errors import FileError
-from llmtop.traffic.columns import ARRIVAL_S, OUTPUT_TOKENS, WITHOUT_TIME, WITHOUT_TOKENS, Columns, hashed, shown
+from llmtop.traffic.columns import ARRIVAL_S, OUTPUT_TOKENS, WITHOUT_TIME, WITHOUT_TOKENS, Columns, hashed, shown, took
 from llmtop.traffic.rows import Odd
-from llmtop.traffic.times import Times
+from llmtop.traffic.times import Times, number_of
 
 AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 PLAIN = ("arrival_s", "input_tokens", "output_tokens")
@@ -167,7 +167,7 @@ def plain_list(columns: Columns, header: Header) -> _Take:
 
 def burstgpt(columns: Columns, header: Header) -> _Take:
     at, prompt, output = map(header.place, BURSTGPT)
-    session, took = header.place("Session ID"), header.place("Elapsed time")
+    session, elapsed = header.place("Session ID"), header.place("Elapsed time")
 
     def take(cells: Sequence[str]) -> None:
         start_s = _arrival(columns, BURSTGPT[0], cells[at])
@@ -177,8 +177,8 @@ def burstgpt(columns: Columns, header: Header) -> _Take:
         columns.add(start_s, asked, _tokens(columns, BURSTGPT[2], cells[output]))
         if session >= 0:
             columns.sessions.append(hashed(cells[session]))
-        if took >= 0:
-            columns.e2e.append(_seconds(cells[took]))
+        if elapsed >= 0:
+            columns.e2e.append(took(number_of(cells[elapsed].strip())))
 
     return take
 
@@ -207,14 +207,6 @@ def _answer(columns: Columns, name: str, cell: str) -> int:
         return OUTPUT_TOKENS.read_whole(cell) or 1
     except ValueError as error:
         raise _unread(columns, name, cell, error) from None
-
-
-def _seconds(cell: str) -> float:
-    """nan: not told."""
-    try:
-        return ARRIVAL_S.read(cell)
-    except ValueError:
-        return float("nan")
 
 
 def _unread(columns: Columns, name: str, cell: str, error: ValueError) -> Odd:

@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Struct, field
 
 from llmtop.domain.bounds import TOKENS
-from llmtop.traffic.columns import ARRIVAL_S, WITHOUT_TIME, WITHOUT_TOKENS, Columns, hashed, shown, whole
+from llmtop.traffic.columns import ARRIVAL_S, UNTOLD, WITHOUT_TIME, WITHOUT_TOKENS, Columns, hashed, shown, took, whole
 from llmtop.traffic.mooncake import unit_s
 from llmtop.traffic.tables import FAILED, Header
 from llmtop.traffic.times import WALL_S, Times, number_of
@@ -163,7 +163,7 @@ class UsageLog:
         if prompt < 1:
             raise columns.odd(WITHOUT_TOKENS, f"prompt tokens must be {TOKENS.allowed}; {HINT}")
         columns.add(start, prompt, max(0, output))
-        took_s = first_s = float("nan")
+        took_s = first_s = UNTOLD
         if any(_SPANS(layer) != _NO_SPANS for layer in layers):
             took_s, first_s = _span_s(layers, _IN_S, _IN_MS), _span_s(layers, _FIRST_S, _FIRST_MS)
         if row.end_time is not None or row.end_camel is not None:
@@ -250,12 +250,12 @@ class UsageLog:
     def _since_s(self, value: _Time, start_s: float) -> float:
         """nan: not told, no time, or before the start."""
         if self._relative or value is None:
-            return float("nan")
+            return UNTOLD
         try:
             span_s = self.times.any_s(value) - start_s
         except ValueError:
-            return float("nan")
-        return span_s if span_s >= 0 else float("nan")
+            return UNTOLD
+        return took(span_s)
 
     def _tokens(self, row: Flat) -> tuple[int, int, int]:
         """Of prompt, answer and prefix cache; -1: not told."""
@@ -304,5 +304,5 @@ def _span_s(layers: list[Flat], in_s: Sequence[str], in_ms: Sequence[str]) -> fl
         for name in (*in_s, *in_ms):
             if (value := getattr(layer, name)) is not None:
                 span = number_of(value) * (1.0 if name in in_s else 1e-3)
-                return span if 0 <= span < ARRIVAL_S.most else float("nan")
-    return float("nan")
+                return took(span)
+    return UNTOLD

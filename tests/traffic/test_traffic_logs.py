@@ -245,6 +245,21 @@ def test_a_log_with_starts_and_ends_tells_how_long_requests_took() -> None:
     assert traffic.ttft_s[1] != traffic.ttft_s[1]
 
 
+LONG = [
+    (litellm(0, endTime="2026-11-09T21:20:00Z"), litellm(1)),
+    (envoy(0, duration=2e11), envoy(1)),
+    (flat(0, latency_ms=2e11), flat(1)),
+    (span(0, endTimeUnixNano="1799000000000000000"), span(1)),
+]
+
+
+@pytest.mark.parametrize("rows", LONG)
+def test_what_took_longer_than_a_day_is_not_told(rows: tuple[dict[str, Any], ...]) -> None:
+    told = traffic_of(lines(list(rows))).e2e_s
+    assert told is not None
+    assert [took == took for took in told] == [False, True]
+
+
 def test_a_clock_that_was_wrong_for_a_moment_is_said() -> None:
     rows = [completion(0, id=str(at), created=BEGAN_AT + at / 3) for at in range(150)]
     assert said(rows, left=150) == ""
@@ -264,6 +279,7 @@ ACCESS = [
     (nginx(0, request="GET /v1/models HTTP/1.1"), "passed over, no requests to an LLM: 1 no POST"),
     (nginx(0, request="POST /tokenize HTTP/1.1"), "passed over, no requests to an LLM: 1 of other paths"),
     (nginx(0, request_time="-"), "1 without request_time, so that nobody knows when they began"),
+    (nginx(0, request_time=1e307), "1 without request_time, so that nobody knows when they began"),
     (nginx(0, msec=None), "1 without a time"),
 ]
 
