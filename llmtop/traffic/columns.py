@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,8 @@ WITHOUT_TIME, WITHOUT_TOKENS = "without a time", "without tokens"
 AGAIN = "that stand there again under the same id"
 FAR_SHARE, FAR_TIMES, FEWEST_FOR_FAR = 0.02, 50.0, 100
 """When the span of a log is not that of its requests: so few of so many make it so many times longer."""
+_ROWS_AT_ONCE = 1 << 16
+"""Whose blocks are put in order together: all at once they would take three times their memory."""
 NO_ID = 0
 """Of `ids`: no other row is the same request."""
 NO_SESSION = 0
@@ -59,7 +63,7 @@ class Columns:
         """Hashes of their names; equal ones are one conversation."""
         self.ids = array("q")
         """Hashes of the ids of requests."""
-        self.block_ids = array("q")
+        self.block_ids = array("i")
         self.block_ends = array("q")
         self.block_tokens = 0
         self.passed: Counter[str] = Counter()
@@ -74,6 +78,19 @@ class Columns:
         self.start.append(start_s)
         self.prompt.append(prompt)
         self.output.append(output)
+
+    def add_blocks(self, ids: Sequence[int]) -> None:
+        """What the prompt of the row that was added begins with."""
+        end = len(self.block_ids)
+        for kind in ("i", "q"):
+            try:
+                self.block_ids.extend(ids)
+                break
+            except OverflowError:
+                self.block_ids = array("q", self.block_ids[:end])
+                if kind == "q":
+                    self.block_ids.extend(hash(number) for number in ids)
+        self.block_ends.append(len(self.block_ids))
 
     def extend(self, start_s: Floats, prompt: Ints, output: Ints) -> None:
         """As `add`, of many rows."""
@@ -228,12 +245,21 @@ class Columns:
     def _blocks(self, rows: Ints | None) -> Blocks | None:
         if not self.block_ids:
             return None
-        ids, ends = self._taken("block_ids", None), self._taken("block_ends", None)
+        ends = self._taken("block_ends", None)
+        ids: npt.NDArray[np.signedinteger[Any]] = np.frombuffer(self.block_ids, dtype=self.block_ids.typecode)
+        self.block_ids = array("i")
         if rows is not None:
             begins = np.concatenate(([0], ends[:-1]))
             counts = (ends - begins)[rows]
+            taken = np.empty(int(counts.sum()), dtype=ids.dtype)
             ends = np.cumsum(counts)
-            ids = ids[np.repeat(begins[rows] - ends + counts, counts) + np.arange(ends[-1])]
+            for first in range(0, len(rows), _ROWS_AT_ONCE):
+                some = slice(first, first + _ROWS_AT_ONCE)
+                size, end = counts[some], ends[some]
+                begin = int(end[0] - size[0])
+                places = np.repeat(begins[rows[some]] - end + size, size) + np.arange(begin, end[-1])
+                taken[begin : end[-1]] = ids[places]
+            ids = taken
         return Blocks(ids=ids, ends=ends, tokens=self.block_tokens)
 
 

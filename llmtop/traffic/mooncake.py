@@ -63,14 +63,8 @@ class Mooncake:
         if output is None or not 0 <= output <= TOKENS.most:
             why = WITHOUT_TOKENS if not output else "with output_length out of bounds"
             raise columns.odd(why, f"must be {OUTPUT_TOKENS.allowed}", ", output_length")
-        ids = row.hash_ids or ()
         columns.add(start, prompt, output or 1)
-        try:
-            columns.block_ids.extend(ids)
-        except OverflowError:
-            del columns.block_ids[columns.block_ends[-1] if columns.block_ends else 0 :]
-            columns.block_ids.extend(hash(number) for number in ids)
-        columns.block_ends.append(len(columns.block_ids))
+        columns.add_blocks(row.hash_ids or ())
 
     def done(self) -> float:
         """Seconds of one unit of the timestamps; the size of blocks is told to the columns."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
+from llmtop.traffic import columns
 from llmtop.traffic.read import parse
 from llmtop.traffic.table import Traffic
 
@@ -72,6 +75,22 @@ def test_blocks_have_the_size_that_fits_the_lengths_and_stay_with_their_rows() -
     assert blocks is not None
     assert blocks.tokens == 512
     assert traffic_of(MOON).blocks is None
+
+
+def test_ids_of_any_size_stay_what_they_are_and_with_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [[1, 2], [], [3, 2**40], [2**80, 1], [2**80, -5, 7], [2**31 - 1]]
+    rows = [
+        f'{{"timestamp": {9000 - 1000 * at}, "input_length": 512, "output_length": 5, "hash_ids": {of}}}'
+        for at, of in enumerate(ids)
+    ]
+    monkeypatch.setattr(columns, "_ROWS_AT_ONCE", 2)
+    for count in (1, 3, 6):
+        blocks = traffic_of("\n".join(rows[:count])).blocks
+        assert blocks is not None
+        assert blocks.ids.dtype.itemsize == (4 if count == 1 else 8)
+        begins = [0, *blocks.ends.tolist()]
+        found = [blocks.ids[begin:end].tolist() for begin, end in itertools.pairwise(begins)]
+        assert found == [[hash(number) for number in of] for of in reversed(ids[:count])]
 
 
 def test_a_time_may_name_its_zone() -> None:
