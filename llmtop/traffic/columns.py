@@ -28,6 +28,9 @@ WITHOUT_TIME, WITHOUT_TOKENS = "without a time", "without tokens"
 AGAIN = "that stand there again under the same id"
 FAR_SHARE, FAR_TIMES, FEWEST_FOR_FAR = 0.02, 50.0, 100
 """When the span of a log is not that of its requests: so few of so many make it so many times longer."""
+_WALL_DIGITS = 6
+"""Behind the point of seconds: what is counted from 1970 is known to some 0.2 us, and what ended as another began would
+else lap over it."""
 _ROWS_AT_ONCE = 1 << 16
 """Whose blocks are put in order together: all at once they would take three times their memory."""
 NO_ID = 0
@@ -142,6 +145,8 @@ class Columns:
         self.sieve.kept = len(start) if rows is None else len(rows)
         first_s = float(start.min() if rows is None else start[rows[0]])
         start = (start if rows is None else start[rows]) - first_s
+        if wall:
+            np.round(start, _WALL_DIGITS, out=start)
         self._say_far(start)
         self.start = array("d")
         output = self._taken("output", rows)
@@ -152,8 +157,8 @@ class Columns:
             prompt=self._taken("prompt", rows),
             output=output,
             began_at=first_s if wall else None,
-            e2e_s=self._floats("e2e", rows),
-            ttft_s=self._floats("ttft", rows),
+            e2e_s=self._floats("e2e", rows, rounded=wall),
+            ttft_s=self._floats("ttft", rows, rounded=wall),
             session=self._numbered(rows),
             cached=self._told("cached", rows),
             blocks=self._blocks(rows),
@@ -215,7 +220,7 @@ class Columns:
         taken: Ints = np.frombuffer(column, dtype=np.int64)
         return taken if rows is None or not len(taken) else taken[rows]
 
-    def _floats(self, name: str, rows: Ints | None) -> Floats | None:
+    def _floats(self, name: str, rows: Ints | None, *, rounded: bool) -> Floats | None:
         """None where nobody tells."""
         column = getattr(self, name)
         if not column:
@@ -223,6 +228,8 @@ class Columns:
         setattr(self, name, array(column.typecode))
         taken = np.frombuffer(column)
         taken = taken if rows is None else taken[rows]
+        if rounded:
+            np.round(taken, _WALL_DIGITS, out=taken)
         return None if np.isnan(taken).all() else taken
 
     def _told(self, name: str, rows: Ints | None) -> Ints | None:
