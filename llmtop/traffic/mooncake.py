@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 
 from llmtop.domain.bounds import TOKENS, Quantity
-from llmtop.traffic.columns import OUTPUT_TOKENS, WITHOUT_TIME, WITHOUT_TOKENS, Columns
+from llmtop.traffic.columns import NO_SESSION, OUTPUT_TOKENS, WITHOUT_TIME, WITHOUT_TOKENS, Columns, hashed
 from llmtop.traffic.rows import Sieve
 from llmtop.traffic.table import BLOCK_TOKENS
 
@@ -34,6 +34,8 @@ class Row(Struct, gc=False):
     input_length: int | None
     output_length: int | None
     hash_ids: tuple[int, ...] | None = ()
+    session_id: str | int | None = None
+    """In traces of conversations that other tools have made of it."""
 
 
 class Mooncake:
@@ -65,6 +67,7 @@ class Mooncake:
             raise columns.odd(why, f"must be {OUTPUT_TOKENS.allowed}", ", output_length")
         columns.add(start, prompt, output or 1)
         columns.add_blocks(row.hash_ids or ())
+        columns.sessions.append(NO_SESSION if row.session_id is None else hashed(str(row.session_id)))
 
     def done(self) -> float:
         """Seconds of one unit of the timestamps; the size of blocks is told to the columns."""

@@ -77,6 +77,14 @@ def test_blocks_have_the_size_that_fits_the_lengths_and_stay_with_their_rows() -
     assert traffic_of(MOON).blocks is None
 
 
+def test_a_trace_of_conversations_tells_which_requests_belong_together() -> None:
+    rows = [MOON.replace("}", f', "session_id": {of}}}') for of in ("7", "null", '"b"', "7")]
+    told = traffic_of("\n".join(rows)).session
+    assert told is not None
+    assert told.tolist() == [0, -1, 1, 0]
+    assert traffic_of(MOON).session is None
+
+
 def test_ids_of_any_size_stay_what_they_are_and_with_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [[1, 2], [], [3, 2**40], [2**80, 1], [2**80, -5, 7], [2**31 - 1]]
     rows = [
