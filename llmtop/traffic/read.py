@@ -10,7 +10,7 @@ from typing import Literal
 
 from llmtop.errors import FileError, UsageError
 from llmtop.inputs import expanded
-from llmtop.traffic import access, litellm, mooncake, otel, servegen, tables, usage
+from llmtop.traffic import access, containers, litellm, mooncake, otel, servegen, tables, usage
 from llmtop.traffic.columns import MOST_ROWS, Columns
 from llmtop.traffic.documents import SAMPLE, Document, keys_of
 from llmtop.traffic.lines import lines_of, lines_of_file
@@ -66,6 +66,8 @@ def _read(path: object, lines: Iterator[bytes], source: str | None, unit: Unit |
         raise UsageError(f"source {source!r} is not known; use {', '.join(SOURCES)}")
     head = list(islice(lines, SAMPLE))
     lines = chain(head, lines)
+    if (bare := containers.way_in(head)) is not None:
+        head, lines = list(map(bare, head)), map(bare, lines)
     columns = Columns(path, most=most)
     first = next(filter(None, map(bytes.strip, head)), b"")
     if servegen.is_trace(first) and source in (None, "servegen"):

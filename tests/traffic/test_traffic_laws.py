@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -67,6 +68,23 @@ def test_packing_marks_and_ends_of_lines_change_nothing(name: str, tmp_path: Pat
     path = tmp_path / "what.ever"
     path.write_bytes(forms["gzip"])
     assert equal(read(path), expected)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if SOURCES[name][0] == "{"])
+def test_lines_are_read_as_containers_keep_them(name: str) -> None:
+    lines, expected = SOURCES[name].splitlines(), traffic_of(SOURCES[name])
+    kept = {
+        "CRI": [f"2026-11-26T12:00:00.123456789Z stdout F {line}" for line in lines],
+        "Docker": [
+            json.dumps({"log": f"{line}\n", "stream": "stdout", "time": "2026-11-26T12:00:00Z"}) for line in lines
+        ],
+        "compose": [f"nginx-1  | {line}" for line in lines],
+        "pod": [f"[pod/gateway-7f/nginx] {line}" for line in lines],
+    }
+    for keeper, written in kept.items():
+        assert equal(traffic_of("\n".join(written)), expected), keeper
+        other = [*written, written[0].replace(lines[0], "reopening logs"), lines[1]]
+        assert len(traffic_of("\n".join(other))) >= 4, keeper
 
 
 @pytest.mark.parametrize("name", ROWS)
