@@ -174,7 +174,8 @@ class UsageLog:
         columns.ttft.append(first_s)
         columns.cached.append(cached)
         inner = layers[-1]
-        columns.ids.append(hashed(str(row.request_id or inner.id or row.id or "")))
+        answer = inner.id if inner.object else None  # of a log's own rows nobody knows what it numbers
+        columns.ids.append(hashed(str(row.request_id or answer or "")))
         columns.sessions.append(hashed(str(row.session_id or row.conversation_id or "")))
 
     def row_of(self, header: Header) -> Callable[[Sequence[str]], None]:
@@ -236,7 +237,7 @@ class UsageLog:
     def _moment(self, name: str, value: str | float) -> float:
         columns = self._columns
         number = number_of(value)
-        relative = 0 <= number < WALL_S.least / 10
+        relative = 0 <= number < WALL_S.least
         if self._relative is None:
             self._relative = relative
             self._seconds = self._seconds or name == "arrival_s"
@@ -274,7 +275,7 @@ class UsageLog:
 
 _USED, _GIVEN = ("prompt_tokens", "input_tokens", "input"), ("completion_tokens", "output_tokens", "output")
 _RAWS = ("status", "status_code", "error", "usage", "response", "body", "data")
-_NO_ERROR = (b"", b"null", b"false", b'""', b"{}", b"[]", b"0", b'"null"', b'"None"', b'"false"', b'"False"', b'"0"')
+_NO_ERROR = (b"", b"null", b"false", b'""', b"{}", b"[]", b"0", b'"null"', b'"none"', b'"false"', b'"0"')
 
 
 def _is_object(raw: msgspec.Raw) -> bool:
@@ -282,7 +283,7 @@ def _is_object(raw: msgspec.Raw) -> bool:
 
 
 def _failed(row: Flat) -> bool:
-    if row.error is not _RAW and bytes(row.error) not in _NO_ERROR:
+    if row.error is not _RAW and bytes(row.error).lower() not in _NO_ERROR:
         return True
     for raw in (row.status, row.status_code):
         if raw is not _RAW and (match := _STATUS.fullmatch(bytes(raw))) and not (match[1] and match[1] < b"400"):

@@ -222,6 +222,17 @@ def test_usage_is_found_wherever_logs_have_it() -> None:
     assert said([rows[2][0], refused], left=1) == "mine.x: 1 of 2 rows left out: 1 that failed"
 
 
+def test_ids_of_unknown_meaning_and_errors_that_are_none_cost_no_rows() -> None:
+    rows = [flat(place, request_id=None, id="user-7", error="None") for place in FOUR]
+    assert said(rows) == ""
+    assert "1 that stand there again" in said([*rows, flat(0, request_id="a"), flat(1, request_id="a")], left=5)
+
+
+def test_plain_times_of_many_days_stay_of_one_kind() -> None:
+    days = [{"timestamp": at * 43_200_000, "input_tokens": 5, "output_tokens": 7} for at in range(20)]
+    assert traffic_of(lines(days)).span_s == 19 * 43_200
+
+
 def test_what_servegen_generates_is_in_seconds_and_other_plain_times_are_guessed() -> None:
     rows = [{"request_id": at, "timestamp": at / 2, "data": {"input_tokens": 5, "output_tokens": 7}} for at in range(9)]
     traffic = traffic_of(lines(rows))
