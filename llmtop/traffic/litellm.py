@@ -5,7 +5,7 @@ Source: BerriAI/litellm, schema.prisma (startTime, endTime and completionStartTi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct, field
@@ -107,13 +107,13 @@ class LiteLLM:
         columns.ids.append(hashed(row.request_id or ""))
         columns.cached.append(_cached(row.metadata))
 
-    def row_of(self, header: Header) -> Callable[[Sequence[str]], None]:
+    def row_of(self, header: Header) -> Callable[[list[str]], None]:
         """As `take`, of the cells of a table."""
-        names = zip(SpendLog.__struct_fields__, SpendLog.__struct_encode_fields__, strict=True)
-        places = [(name, header.place(said)) for name, said in names if header.place(said) >= 0]
+        places = [header.place(name) for name in SpendLog.__struct_encode_fields__]
 
-        def take(cells: Sequence[str]) -> None:
-            self.take(SpendLog(**{name: cells[place] or None for name, place in places}))
+        def take(cells: list[str]) -> None:
+            cells.append("")  # at -1, for columns that are not there
+            self.take(SpendLog(*[cells[place] or None for place in places]))
 
         return take
 

@@ -30,7 +30,7 @@ MOST_CELL = 16_000_000
 """Characters: of the longest prompts some millions."""
 FAILED = "that failed"
 _NOTHING = ("", "0", "null", "None", "NaN", "nan", "-")
-_Take = Callable[[Sequence[str]], None]
+_Take = Callable[[list[str]], None]
 
 
 class Header:
