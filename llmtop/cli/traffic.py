@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import shlex
 import sys
 import time
@@ -29,6 +30,7 @@ SHOWN = 60
 """Characters of the source's name."""
 FEWEST = 59
 """Requests of a stage from which a p95 is known."""
+_HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]{1,253}:[0-9]{1,5}")
 Pairs = tuple[tuple[int, int], ...]
 
 
@@ -49,7 +51,9 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def is_url(source: str) -> bool:
-    return source.startswith(("http://", "https://"))
+    """Whether a Prometheus is meant: by its URL, or as host:port."""
+    host_and_port = _HOST_AND_PORT.fullmatch(source) is not None and not Path(source).exists()
+    return source.startswith(("http://", "https://")) or host_and_port
 
 
 def _shown(source: str) -> str:

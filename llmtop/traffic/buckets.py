@@ -34,7 +34,9 @@ def lengths_in(buckets: Sequence[tuple[float, float]], mean: float | None = None
     table = _quantiles(logs, shares, np.array(SHARES))
     p50, p90, p95, p99 = _quantiles(logs, shares, np.array((0.5, 0.9, 0.95, 0.99)))
     octaves = np.arange(math.floor(logs[0]), math.floor(logs[-1]) + 2)
-    within = np.diff(np.interp(octaves, logs, shares)) * total
+    below = np.interp(octaves, logs, shares)
+    below[0] = 0.0
+    within = np.diff(below) * total
     wide = [high / max(1.0, low) for (low, before), (high, after) in pairwise(((1.0, 0.0), *ordered)) if after > before]
     return TokenLengths(
         requests=round(total),
@@ -54,6 +56,7 @@ def lengths_in(buckets: Sequence[tuple[float, float]], mean: float | None = None
 
 def _quantiles(logs: Floats, shares: Floats, asked: Floats) -> Floats:
     """The lengths that so large shares are no longer than."""
+    asked = np.maximum(asked, 1e-9)  # the shortest are in the first bucket that has any
     place = np.clip(np.searchsorted(shares, asked, side="left"), 1, len(shares) - 1)
     low, high = shares[place - 1], shares[place]
     part = np.where(high > low, (asked - low) / np.maximum(high - low, 1e-300), 1.0)

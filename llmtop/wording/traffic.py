@@ -19,6 +19,8 @@ CELLS = 3
 DAY_S = 86_400.0
 FEWEST = 30
 """Requests of which any rate is told without a doubt."""
+UNEVEN = 3.0
+"""CV from which the rate of a stage of ten minutes at 10 requests/s is off by 4 % and more."""
 WHOLE_DAY = 0.9
 """Share of a day from which its peak is taken to be among what is covered."""
 MOST_BARS = (WIDTH - HEAD) // CELLS
@@ -211,6 +213,11 @@ def unknowns(figures: TrafficFigures) -> tuple[str, ...]:
     elif figures.mean_rps is not None and figures.cv is None and figures.requests >= FEWEST:
         found.append(
             "fewer than 30 gaps lie in any ten minutes: bursts are not known, and a profile sends Poisson arrivals"
+        )
+    if figures.cv is not None and figures.cv > UNEVEN:
+        found.append(
+            f"with a CV of {TEXT.digits(figures.cv)} any ten minutes are off their mean by chance: where that matters, "
+            'replay the requests themselves ([workload] source = "trace")'
         )
     return tuple(found)
 

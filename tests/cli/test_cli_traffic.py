@@ -110,6 +110,7 @@ def test_a_file_that_is_there_is_written_over_by_force_alone(
         (["LOG", "--days", "1e9"], 2, "must be a number from 0.05 to 90"),
         (["http://127.0.0.1:1", "--unit", "ms"], 2, "--unit is of a file"),
         (["http://127.0.0.1:1"], 3, "127.0.0.1:1: "),
+        (["127.0.0.1:1"], 3, "127.0.0.1:1: "),
         (["http://user:pass@127.0.0.1:1"], 2, "does not belong into a URL"),
     ],
 )
