@@ -6,7 +6,10 @@ ServeGen do (github.com/alibaba/ServeGen, data/*/chunk-*-trace.csv: rate and CV 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 
 from llmtop.domain.traffic import BusiestSpan, Counted, InFlight, LengthBin, SharedFrom, TokenLengths, TrafficFigures
 from llmtop.traffic.table import Blocks, Floats, Ints, Traffic
@@ -29,6 +32,8 @@ ON_TICKS = 0.01
 COUNTED_TICKS = 5
 """Ticks that are counted together at least, so that what comes just before and after one is not taken for a burst."""
 AROUND_PEAK_S = 300.0
+ROWS_AT_ONCE, IDS_AT_ONCE = 50_000, 1_000_000
+"""Of blocks, so that what is worked with is small beside what there is."""
 SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 """Of the table of lengths: close where tails are long."""
 
@@ -195,21 +200,31 @@ def shared_prefix(traffic: Traffic) -> tuple[float | None, SharedFrom | None]:
 def _begun_before(blocks: Blocks) -> Ints:
     """Of each row, how many ids it begins with that a row before it has had."""
     ids, ends = blocks.ids, blocks.ends
-    places = np.arange(len(ids))
-    least, most = int(ids.min()), int(ids.max())
-    if most - least < 4 * len(ids) + 1024:
-        first = np.zeros(most - least + 1, dtype=np.int64)
-        first[ids[::-1] - least] = places[::-1]
-        first = first[ids - least]
-    else:
-        _, found, inverse = np.unique(ids, return_index=True, return_inverse=True)
-        first = found[inverse]
+    first, numbers = _first_places(ids)
     begins = np.concatenate(([0], ends[:-1]))
-    sizes = ends - begins
-    new = np.append(np.where(first < np.repeat(begins, sizes), len(ids), places), len(ids))
-    stop = np.minimum.reduceat(new, np.minimum(begins, len(ids)))
-    run: Ints = np.where(sizes > 0, np.minimum(stop, ends) - begins, 0)
-    return run
+    found = np.zeros(len(ends), dtype=np.int64)
+    for top in range(0, len(ends), ROWS_AT_ONCE):
+        rows = slice(top, top + ROWS_AT_ONCE)
+        start, sizes = begins[rows], (ends - begins)[rows]
+        here = slice(start[0], ends[rows][-1])
+        places = np.arange(here.start, here.stop)
+        new = np.append(np.where(first[numbers(here)] < np.repeat(start, sizes), here.stop, places), here.stop)
+        stop = np.minimum.reduceat(new, start - here.start)
+        found[rows] = np.where(sizes > 0, np.minimum(stop, ends[rows]) - start, 0)
+    return found
+
+
+def _first_places(ids: Ints) -> tuple[npt.NDArray[np.int32], Callable[[slice], Ints]]:
+    """Where each id stands first, by its number, and the numbers of a stretch of ids."""
+    least, most = int(ids.min()), int(ids.max())
+    if most - least >= 4 * len(ids) + 1024:  # far apart: numbered by their order
+        _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+        return first.astype(np.int32), lambda here: inverse[here]
+    places: npt.NDArray[np.int32] = np.zeros(most - least + 1, dtype=np.int32)
+    for top in range((len(ids) - 1) // IDS_AT_ONCE * IDS_AT_ONCE, -1, -IDS_AT_ONCE):
+        part = ids[top : top + IDS_AT_ONCE][::-1]
+        places[part - least] = np.arange(top + len(part) - 1, top - 1, -1)  # of an id that comes again the last counts
+    return places, lambda here: ids[here] - least
 
 
 def most_in_flight(traffic: Traffic) -> InFlight | None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmtop.traffic import figures
 from llmtop.traffic.figures import burstiness, busiest, characterise
@@ -138,6 +140,28 @@ def test_shared_prefixes_follow_from_blocks_that_were_there_before() -> None:
     told = characterise(table(range(4), prompt=[48, 5, 40, 48], blocks=blocks))
     assert told.shared_prefix == pytest.approx((0 + 0 + 32 + 16) / 141)
     assert told.shared_from == "blocks"
+
+
+@given(
+    rows=st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=20).filter(any),
+    apart=st.sampled_from([1, 10**12]),
+    at_once=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+)
+@settings(max_examples=50)
+def test_what_a_row_begins_with_is_as_a_set_of_ids_says(
+    rows: list[list[int]], apart: int, at_once: tuple[int, int]
+) -> None:
+    seen: set[int] = set()
+    begun = []
+    for row in rows:
+        begun.append(next((place for place, each in enumerate(row) if each not in seen), len(row)))
+        seen |= set(row)
+    ids = np.array([each for row in rows for each in row]) * apart
+    blocks = Blocks(ids=ids, ends=np.cumsum([len(row) for row in rows]))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(figures, "ROWS_AT_ONCE", at_once[0])
+        patched.setattr(figures, "IDS_AT_ONCE", at_once[1])
+        assert figures._begun_before(blocks).tolist() == begun
 
 
 def test_ids_that_lie_far_apart_are_found_as_well() -> None:
