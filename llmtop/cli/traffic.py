@@ -28,8 +28,6 @@ DAYS = 7.0
 SUFFIX = ".toml"
 SHOWN = 60
 """Characters of the source's name."""
-FEWEST = 59
-"""Requests of a stage from which a p95 is known."""
 _HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]{1,253}:[0-9]{1,5}")
 Pairs = tuple[tuple[int, int], ...]
 
@@ -135,6 +133,7 @@ def _target(path: Path, *, force: bool) -> Path:
 
 def _write(figures: TrafficFigures, pairs: Pairs, path: Path, source: str, *, force: bool) -> None:
     """Raises FileError: there are no lengths or rates for a profile, or the file cannot be written."""
+    from llmtop.analysis.stats import FEWEST
     from llmtop.profiles.from_traffic import profile_from_traffic
     from llmtop.profiles.reading import parse_profile
     from llmtop.profiles.writing import profile_text
@@ -147,5 +146,6 @@ def _write(figures: TrafficFigures, pairs: Pairs, path: Path, source: str, *, fo
     plan = profile.plan
     held = [(stage.shape.rate_rps or 0.0) * stage.duration_s for stage in plan.stages if isinstance(stage.shape, Hold)]
     fewest, name = min(zip(held, (stage.name for stage in plan.stages), strict=True))
-    if fewest < FEWEST:
-        complain(words.few_text(name, fewest, plan.duration_s * FEWEST / max(fewest, 1e-3)))
+    needed = FEWEST["p95"]
+    if fewest < needed:
+        complain(words.few_text(name, fewest, plan.duration_s * needed / max(fewest, 1e-3)))

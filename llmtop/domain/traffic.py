@@ -6,6 +6,11 @@ from typing import Literal
 
 from msgspec import Struct
 
+WINDOW_S = 600.0
+"""Of a peak, and of burstiness: a server that is short for so long is short for its users."""
+FEWEST_IN_WINDOW = 30
+"""Requests, or gaps, in ten minutes from which a rate or a burstiness of them is told: the busiest of many windows with
+fewer is a matter of chance (1 / sqrt(30) = 18 %), and the CV of fewer gaps is 13 % off and more, too low for bursts."""
 Counted = Literal["gaps", "counts"]
 """From what burstiness is known: the gaps between arrivals, or, of coarse clocks, how many came at each tick."""
 

@@ -19,13 +19,12 @@ from msgspec.structs import replace
 
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Endpoint, safe_url
-from llmtop.domain.traffic import InFlight, TokenLengths, TrafficFigures
+from llmtop.domain.traffic import WINDOW_S, InFlight, TokenLengths, TrafficFigures
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.question import Answer, Late, NoAnswer, NotConnected, ask
 from llmtop.endpoint.refusals import is_html, refusal_text
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
 from llmtop.traffic.buckets import busiest_in, lengths_in
-from llmtop.traffic.figures import WINDOW_S
 from llmtop.traffic.table import Floats
 from llmtop.wording import traffic as words
 

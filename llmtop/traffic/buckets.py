@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from llmtop.domain.traffic import BusiestSpan, LengthBin, TokenLengths
-from llmtop.traffic.figures import FEWEST_AT_PEAK, SHARES, WINDOW_S
+from llmtop.domain.traffic import FEWEST_IN_WINDOW, WINDOW_S, BusiestSpan, LengthBin, TokenLengths
+from llmtop.traffic.figures import SHARES
 from llmtop.traffic.table import Floats
 
 
@@ -74,7 +74,7 @@ def busiest_in(counts: Floats, windows: int) -> BusiestSpan | None:
         return None
     sums = np.convolve(np.nan_to_num(counts), np.ones(windows), "valid")
     place = int(np.argmax(sums))
-    if sums[place] < FEWEST_AT_PEAK:
+    if sums[place] < FEWEST_IN_WINDOW:
         return None
     return BusiestSpan(
         rate_rps=float(sums[place]) / (windows * WINDOW_S),

@@ -11,16 +11,20 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from llmtop.domain.traffic import BusiestSpan, Counted, InFlight, LengthBin, SharedFrom, TokenLengths, TrafficFigures
+from llmtop.domain.traffic import (
+    FEWEST_IN_WINDOW,
+    WINDOW_S,
+    BusiestSpan,
+    Counted,
+    InFlight,
+    LengthBin,
+    SharedFrom,
+    TokenLengths,
+    TrafficFigures,
+)
 from llmtop.traffic.table import Blocks, Floats, Ints, Traffic
 
-WINDOW_S = 600.0
-"""Of a peak, and of burstiness: a server that is short for so long is short for its users."""
 HOUR_S = 3600.0
-FEWEST_AT_PEAK = 30
-"""Requests in the busiest ten minutes: with fewer, the busiest of many is a matter of chance (1 / sqrt(30) = 18 %)."""
-FEWEST_GAPS = 30
-"""In a window, from which its CV counts: that of fewer is 13 % off and more, and too low for bursts."""
 FEWEST_PAIRS = 10
 """For a correlation."""
 AT_ONCE = 0.2
@@ -79,7 +83,7 @@ def busiest(start_s: Floats, window_s: float) -> BusiestSpan | None:
     counts = np.searchsorted(start_s, begins + window_s) - np.arange(len(begins))
     place = int(np.argmax(counts))
     most = int(counts[place])
-    if most < FEWEST_AT_PEAK:
+    if most < FEWEST_IN_WINDOW:
         return None
     return BusiestSpan(rate_rps=most / window_s, requests=most, begins_s=float(begins[place]))
 
@@ -93,7 +97,7 @@ def burstiness(start_s: Floats) -> tuple[float | None, Counted | None, float | N
     (Cox and Lewis, The Statistical Analysis of Series of Events, 1966, ch. 4).
     """
     gaps = np.diff(start_s)
-    if len(gaps) < FEWEST_GAPS or start_s[-1] <= start_s[0]:
+    if len(gaps) < FEWEST_IN_WINDOW or start_s[-1] <= start_s[0]:
         return None, None, None
     window = ((start_s - start_s[0]) // WINDOW_S).astype(np.int64)
     tick_s = _tick_s(gaps)
@@ -104,7 +108,7 @@ def burstiness(start_s: Floats) -> tuple[float | None, Counted | None, float | N
     window, gaps = window[1:][inside], gaps[inside]
     n = np.bincount(window)
     total, squares = np.bincount(window, gaps), np.bincount(window, gaps * gaps)
-    enough = (n >= FEWEST_GAPS) & (total > 0)
+    enough = (n >= FEWEST_IN_WINDOW) & (total > 0)
     if not enough.any():
         return None, None, None
     n, total, squares = n[enough], total[enough], squares[enough]
@@ -128,7 +132,7 @@ def _tick_s(gaps: Floats) -> float | None:
 def _cv_of_counts(start_s: Floats, window: Ints, tick_s: float) -> float | None:
     """By the counts of equal bins of whole ticks, inside of windows that are full."""
     bins = int(WINDOW_S / (tick_s * COUNTED_TICKS))
-    if bins < FEWEST_GAPS:
+    if bins < FEWEST_IN_WINDOW:
         return None
     place = ((start_s - start_s[0]) % WINDOW_S * (bins / WINDOW_S) + 1e-9).astype(np.int64)
     full = int((start_s[-1] - start_s[0]) // WINDOW_S)
@@ -136,7 +140,7 @@ def _cv_of_counts(start_s: Floats, window: Ints, tick_s: float) -> float | None:
     counts = np.bincount(window[chosen] * bins + np.minimum(place[chosen], bins - 1), minlength=full * bins)
     table = counts[: full * bins].reshape(full, bins)
     n = table.sum(axis=1)
-    enough = n >= FEWEST_GAPS
+    enough = n >= FEWEST_IN_WINDOW
     if not enough.any():
         return None
     cv = np.sqrt(table[enough].var(axis=1, ddof=1) / table[enough].mean(axis=1))

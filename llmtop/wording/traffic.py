@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from textwrap import wrap
 
-from llmtop.domain.traffic import BusiestSpan, InFlight, TokenLengths, TrafficFigures
+from llmtop.domain.traffic import FEWEST_IN_WINDOW, WINDOW_S, BusiestSpan, InFlight, TokenLengths, TrafficFigures
 from llmtop.wording.figures import TEXT
 
 WIDTH = 80
@@ -17,8 +17,6 @@ BARS = "▁▂▃▄▅▆▇█"
 CELLS = 3
 """Of one bar, which stands for a factor of two."""
 DAY_S = 86_400.0
-FEWEST = 30
-"""Requests of which any rate is told without a doubt."""
 UNEVEN = 3.0
 """CV from which the rate of a stage of ten minutes at 10 requests/s is off by 4 % and more."""
 WHOLE_DAY = 0.9
@@ -196,7 +194,7 @@ def unknowns(figures: TrafficFigures) -> tuple[str, ...]:
         found.append("all requests came at one instant: no rate is known")
     elif figures.mean_rps is None:
         found.append("nothing tells how many requests came: no rate is known")
-    elif figures.requests < FEWEST:
+    elif figures.requests < FEWEST_IN_WINDOW:
         found.append(
             f"{TEXT.whole(figures.requests)} requests are too few: their mean is chance, peak and bursts are not known"
         )
@@ -210,9 +208,10 @@ def unknowns(figures: TrafficFigures) -> tuple[str, ...]:
             "lengths are known by the buckets of a histogram, and interpolated within them: "
             f"a percentile may be off by x{coarse:.3g}, means are exact"
         )
-    elif figures.mean_rps is not None and figures.cv is None and figures.requests >= FEWEST:
+    elif figures.mean_rps is not None and figures.cv is None and figures.requests >= FEWEST_IN_WINDOW:
         found.append(
-            "fewer than 30 gaps lie in any ten minutes: bursts are not known, and a profile sends Poisson arrivals"
+            f"fewer than {FEWEST_IN_WINDOW} gaps lie in any ten minutes: bursts are not known, and a profile sends "
+            "Poisson arrivals"
         )
     if figures.cv is not None and figures.cv > UNEVEN:
         found.append(
@@ -229,9 +228,9 @@ LENGTHS_FROM = (
 
 def _no_peak(span_s: float) -> str:
     usual = "those of other services are 2 to 3.3 times their mean (ServeGen)"
-    if span_s < 600:
+    if span_s < WINDOW_S:
         return f"the source lasts {span_text(span_s)}, and a peak is that of ten minutes: {usual}"
-    return f"fewer than 30 requests came in any ten minutes: a peak among so few is chance, and {usual}"
+    return f"fewer than {FEWEST_IN_WINDOW} requests came in any ten minutes: a peak among so few is chance, and {usual}"
 
 
 def no_lengths_text() -> str:

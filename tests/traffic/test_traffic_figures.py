@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmtop.domain.traffic import FEWEST_IN_WINDOW
 from llmtop.traffic import figures
 from llmtop.traffic.figures import burstiness, busiest, characterise
 from llmtop.traffic.table import Blocks, Floats, Traffic
@@ -61,15 +62,13 @@ def test_a_clock_of_milliseconds_is_fine_enough_for_gaps() -> None:
     assert found == pytest.approx(5.6, rel=0.08)
 
 
-@pytest.mark.parametrize(
-    "times", [[], [0.0], [0.0] * 50, np.arange(figures.FEWEST_GAPS), np.arange(100) * 700.0], ids=str
-)
+@pytest.mark.parametrize("times", [[], [0.0], [0.0] * 50, np.arange(FEWEST_IN_WINDOW), np.arange(100) * 700.0], ids=str)
 def test_the_cv_of_too_few_gaps_is_not_known(times: Sequence[float]) -> None:
     assert burstiness(np.asarray(times, dtype=np.float64))[0] is None
 
 
 def test_so_many_gaps_in_a_window_are_enough() -> None:
-    assert burstiness(np.arange(figures.FEWEST_GAPS + 1.0))[0] == pytest.approx(0.0, abs=1e-6)
+    assert burstiness(np.arange(FEWEST_IN_WINDOW + 1.0))[0] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_busiest_ten_minutes_are_found_wherever_they_begin() -> None:
@@ -83,7 +82,7 @@ def test_the_busiest_ten_minutes_are_found_wherever_they_begin() -> None:
 
 def test_no_peak_is_told_of_less_than_ten_minutes_or_of_a_handful() -> None:
     assert busiest(np.arange(0, 599.0), 600.0) is None
-    assert figures.FEWEST_AT_PEAK == 30
+    assert FEWEST_IN_WINDOW == 30
     assert busiest(np.arange(0, 36_000, 21.0), 600.0) is None, "29 in any ten minutes"
     assert busiest(np.arange(0, 36_000, 20.0), 600.0) is not None
 
