@@ -24,7 +24,7 @@ from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Curve, Kind
 from llmtop.meter.facts import Facts, Table
 from llmtop.wording.chapters import GATE, LENGTHS, START, START_OF_USERS
-from llmtop.wording.compared import spreads_text
+from llmtop.wording.compared import replayed, spreads_text
 from llmtop.wording.sentences import lengths
 
 
@@ -129,7 +129,7 @@ def traits_of(
         told = () if meta.info is None else meta.info.traits
     asked = {
         LENGTHS: lengths(point, unit="tok"),
-        "prompts": " ".join(filter(None, (workload.source, workload.file))),
+        "prompts": " ".join(filter(None, (workload.source, workload.file, replayed(workload)))),
         "spread of lengths": spreads_text(workload),
         "api": workload.api,
         "think time": f"{point.think_time_s:g} s" if point.think_time_s else "",

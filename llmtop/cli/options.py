@@ -160,6 +160,13 @@ def _load(parser: _Parser) -> None:
     group.add_argument(
         "--once", action="store_true", help="send each row of the profile's data set or trace once; then the load ends"
     )
+    group.add_argument(
+        "--trace-speed",
+        type=_number(bounds.TRACE_SPEED),
+        metavar="X",
+        help="replay the trace X times as fast",
+    )
+    group.add_argument("--trace-window", metavar="FROM,TO", help="replay only this part of the trace: 10min,20min")
     group.add_argument("--think-time", type=_TIME, metavar="S", help="pause of a user between two requests")
     group.add_argument("--shared-prefix", type=_SHARE, metavar="SHARE", help="share of a prompt common to all, 0 to 1")
     group.add_argument(

@@ -13,7 +13,7 @@ from llmtop.cli.output import named
 from llmtop.domain.endpoint import PROXY_FROM_ENVIRONMENT, PROXY_NONE, Dialect, Endpoint, safe_url
 from llmtop.domain.load import Hold, LoadPoint, Spike, Steps
 from llmtop.domain.plain import plain
-from llmtop.domain.profile import Profile, Workload, rows_problem
+from llmtop.domain.profile import Profile, Workload, rows_problem, trace_problem
 from llmtop.domain.slo import parse_slo
 from llmtop.errors import UsageError
 from llmtop.files import check_new
@@ -248,6 +248,7 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
     if arguments.start == "together":
         _check_together(profile, base)
     workload = _with_rows(_with_users(profile.workload, getattr(arguments, "users", None)), arguments)
+    workload = _with_trace(workload, arguments, bool(profile.plan.stages))
     workload = _workload(workload, arguments)
     plan = replace(profile.plan, base=base)
     return replace(profile, workload=workload, plan=plan, caps=caps, slo=slo, start=start, canary=canary)
@@ -293,6 +294,33 @@ def _workload(workload: Workload, arguments: argparse.Namespace) -> Workload:
     from llmtop.profiles.carried import carried_with
 
     return carried_with(workload, options)
+
+
+def _with_trace(workload: Workload, arguments: argparse.Namespace, staged: bool) -> Workload:
+    """The workload with what is said of how fast its trace goes, and what of it. Raises UsageError."""
+    speed: float | None = getattr(arguments, "trace_speed", None)
+    window: str | None = getattr(arguments, "trace_window", None)
+    if speed is not None:
+        workload = replace(workload, speed=speed)
+    if window is not None:
+        workload = replace(workload, window_s=_window_s(window))
+    odd = None if speed is None and window is None else trace_problem(workload, staged)
+    if odd is not None:
+        raise UsageError(f"--trace-{odd[0]}: {odd[1]}")
+    return workload
+
+
+def _window_s(text: str) -> tuple[float, float]:
+    """`10min,20min`. Raises UsageError."""
+    from llmtop.profiles.quantity import Seconds
+
+    try:
+        parts = [float(part) if part.strip().isdigit() else part for part in text.split(",")]
+        begin_s, end_s = map(Seconds.read, parts)
+    except ValueError:
+        said = "is no window: write where in the trace it begins and ends, as 10min,20min"
+        raise UsageError(f"--trace-window {plain(text, 40)!r} {said}") from None
+    return float(begin_s), float(end_s)
 
 
 def _check_together(profile: Profile, base: LoadPoint) -> None:

@@ -121,6 +121,23 @@ def rows_problem(workload: Workload) -> tuple[str, str] | None:
     return None
 
 
+def trace_problem(workload: Workload, staged: bool) -> tuple[str, str] | None:
+    """Which of the keys that say how a trace is replayed cannot be, and why; None: all can.
+
+    Args:
+        staged: the profile has stages, which say when requests are sent.
+    """
+    window_s = workload.window_s
+    given = "window" if window_s is not None else "speed" if workload.speed != 1 else None
+    if given is not None and workload.source != "trace":
+        return given, f"is of a trace: a {workload.source} workload has no times of its own"
+    if window_s is not None and window_s[0] >= window_s[1]:
+        return "window", 'must end after it begins, as in ["10min", "20min"]'
+    if workload.speed != 1 and staged:
+        return "speed", "is that of a trace's own times, which every [[stage]] replaces; leave out one of the two"
+    return None
+
+
 class Question(StrEnum):
     """What a run is to find out. A run has one, and one answer."""
 

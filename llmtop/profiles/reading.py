@@ -40,6 +40,7 @@ from llmtop.domain.profile import (
     Workload,
     length_means,
     rows_problem,
+    trace_problem,
 )
 from llmtop.domain.slo import FIGURES, Slo, SloTarget, parse_slo, parse_target, slo_of
 from llmtop.endpoint.urls import normalise_url
@@ -197,7 +198,6 @@ class _Reader:
             raise self.fault("workload.file", f"is missing; a {table.source} workload reads the user's own file")
         if table.source == "synthetic" and table.file is not None:
             raise self.fault("workload.file", "is not read by a synthetic workload; set source or leave out file")
-        self.check_trace(table)
         for side, lengths in (("prompt", table.prompt), ("output", table.output)):
             key = f"workload.{side}"
             if isinstance(lengths, Normal | LogNormal) and not SPREAD.holds(lengths.cv):
@@ -230,20 +230,9 @@ class _Reader:
             api=table.api,
             **carried_of(table, self.fault),
         )
-        if (odd := rows_problem(workload)) is not None:
+        if (odd := rows_problem(workload) or trace_problem(workload, bool(self.table.stage))) is not None:
             raise self.fault(f"workload.{odd[0]}", odd[1])
         return workload
-
-    def check_trace(self, table: schema.WorkloadTable) -> None:
-        """What only a trace has."""
-        given = "window" if table.window is not None else "speed" if table.speed != 1 else None
-        if given and table.source != "trace":
-            raise self.fault(f"workload.{given}", f"is of a trace: a {table.source} workload has no times of its own")
-        if table.window is not None and table.window[0] >= table.window[1]:
-            raise self.fault("workload.window", 'must end after it begins, as in ["10min", "20min"]')
-        if table.speed != 1 and self.table.stage:
-            problem = "is that of a trace's own times, which every [[stage]] replaces; leave out one of the two"
-            raise self.fault("workload.speed", problem)
 
     def check_quantiles(self, key: str, rows: tuple[tuple[float, float], ...]) -> None:
         if len(rows) < 2:

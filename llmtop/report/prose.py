@@ -13,6 +13,7 @@ from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Curve, Kind,
 from llmtop.report.contents import ReportInput
 from llmtop.wording.advice import round_change
 from llmtop.wording.canary import felt_text
+from llmtop.wording.compared import replayed
 from llmtop.wording.failures import failure
 from llmtop.wording.figures import PAGE, UNKNOWN, clock
 from llmtop.wording.names import bound_name, place_name, short_axis
@@ -238,8 +239,11 @@ def _cut_to(report: ReportInput, base: LoadPoint) -> float | None:
 
 
 def workload_text(profile: Profile, cut_to: float | None = None) -> str:
-    workload, base = profile.workload, profile.plan.base
     """How requests were made up; `cut_to` is the mean length of prompts that came out shorter than they were asked."""
+    workload, base = profile.workload, profile.plan.base
+    if workload.source == "trace":
+        parts = [" ".join(filter(None, (workload.source, workload.file, replayed(workload))))]
+        return ", ".join([*parts, "each request as long as it was recorded"])
     if workload.lengths:
         prompts = f"prompts of {base.prompt_tokens} tokens on average"
         outputs = f"outputs of {base.output_tokens}, drawn together from {PAGE.whole(len(workload.lengths))} pairs"

@@ -78,6 +78,14 @@ def spread_text(lengths: LengthDistribution) -> str:
     return "a table"
 
 
+def replayed(workload: Workload) -> str:
+    """`x2, 10 min to 20 min`, of a trace that is not replayed as it stands; else nothing."""
+    parts = [] if workload.speed == 1 else [f"x{workload.speed:g}"]
+    if workload.window_s is not None:
+        parts.append(" to ".join(map(TEXT.duration, workload.window_s)))
+    return ", ".join(parts)
+
+
 def difference_text(difference: Difference) -> str:
     """`max_num_seqs 32 -> 48`, `gate 16, not told of before`"""
     before, after = difference.before, difference.after

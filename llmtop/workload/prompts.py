@@ -114,7 +114,7 @@ class PromptSource:
             if recorded is None:
                 from llmtop.workload.recorded import read_recorded  # takes numpy in, which other sources do without
 
-                self.recorded, self.notes = read_recorded(workload, max_model_len)
+                self.recorded, self.notes, self.summary = read_recorded(workload, max_model_len)
         elif workload.source not in ("synthetic", "python"):
             known = "synthetic, sharegpt, jsonl, trace or python"
             raise UsageError(f"workload {workload.source!r} is not known; use {known}")

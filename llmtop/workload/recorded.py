@@ -16,6 +16,7 @@ from msgspec.structs import asdict, replace
 
 from llmtop.domain.bounds import TIME_S
 from llmtop.domain.load import LoadPlan, LoadPoint, Replay, Stage
+from llmtop.domain.plain import plain
 from llmtop.domain.profile import Workload
 from llmtop.errors import FileError
 from llmtop.traffic.read import read
@@ -102,8 +103,8 @@ class Recorded(Struct, frozen=True, kw_only=True):
         return cls(start_s=np.empty(0), blocks=blocks, **columns)
 
 
-def read_recorded(workload: Workload, max_model_len: int | None = None) -> tuple[Recorded, tuple[str, ...]]:
-    """The requests of a trace, as the workload wants them, and what is to be said of the file.
+def read_recorded(workload: Workload, max_model_len: int | None = None) -> tuple[Recorded, tuple[str, ...], str]:
+    """The requests of a trace as the workload wants them, what is to be said of the file, and what was read of it.
 
     Rows longer than `max_model_len` are left out. Raises FileError.
     """
@@ -126,7 +127,17 @@ def read_recorded(workload: Workload, max_model_len: int | None = None) -> tuple
     if not TIME_S.holds(lasts_s := float(recorded.start_s[-1])):
         most = f"a plan lasts {TIME_S.most / 86_400:g} at most: set a window"
         raise FileError(path, f"its requests lie {lasts_s / 86_400:,.0f} days apart; {most}")
-    return recorded, tuple(said)
+    return recorded, tuple(said), _summary(path, recorded, traffic.source, workload.speed)
+
+
+def _summary(path: Path, recorded: Recorded, source: str, speed: float) -> str:
+    """`12 requests of conv.csv over 1 h, x2 (Azure trace), 8 sessions`"""
+    requests = "1 request" if len(recorded) == 1 else f"{len(recorded):,} requests"
+    times = "" if speed == 1 else f", x{speed:g}"
+    sessions = 0 if recorded.session is None else len(np.unique(recorded.session[recorded.session != NONE]))
+    talks = f", {sessions:,} sessions" if sessions else ""
+    lasts = _lasting(float(recorded.start_s[-1]))
+    return f"{requests} of {plain(path.name, 60)} over {lasts}{times} ({source.partition(' (')[0]}){talks}"
 
 
 def of_traffic(traffic: Traffic) -> Recorded:

@@ -81,14 +81,14 @@ def test_speed_divides_all_times_and_a_window_is_the_trace_cut(
             with pytest.raises(FileError, match="the trace lasts"):
                 read_recorded(workload)
             return
-        found, _ = read_recorded(workload)
+        found, _, _ = read_recorded(workload)
     assert found.prompt.tolist() == [100 + place for place in inside]
     assert found.start_s == pytest.approx([(times_s[place] - begin_s) / speed for place in inside])
 
 
 def test_a_window_that_ends_after_the_trace_is_said(recording: list[Traffic]) -> None:
     recording.append(traffic([0.0, 30.0, 90.0]))
-    found, notes = read_recorded(msgspec.structs.replace(TRACE, window_s=(10.0, 1000.0)))
+    found, notes, _ = read_recorded(msgspec.structs.replace(TRACE, window_s=(10.0, 1000.0)))
     assert found.start_s.tolist() == [20.0, 80.0]
     assert notes == ("the window ends at 16.7 min, and the trace lasts 90.0 s",)
 
@@ -96,7 +96,7 @@ def test_a_window_that_ends_after_the_trace_is_said(recording: list[Traffic]) ->
 def test_rows_that_do_not_fit_are_left_out_with_their_blocks(recording: list[Traffic]) -> None:
     blocks = Blocks(ids=np.array([1, 2, 3, 4, 5, 6]), ends=np.array([2, 5, 6]), tokens=64)
     recording.append(traffic([0, 1, 2], [100, 900, 50], blocks=blocks))
-    found, notes = read_recorded(TRACE, 500)
+    found, notes, _ = read_recorded(TRACE, 500)
     assert (found.prompt.tolist(), [found.ids(0), found.ids(1)]) == ([100, 50], [[1, 2], [6]])
     assert notes == ("1 of 3 requests left out: longer than the 500 tokens of the model",)
 
@@ -228,5 +228,6 @@ def test_a_plan_costs_as_much_as_its_trace_has_rows_whatever_time_it_spans() -> 
 def test_a_trace_of_a_file_is_read_as_it_stands(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text('{"timestamp": 0, "input_length": 700, "output_length": 5, "hash_ids": [7, 8]}\n' * 2)
-    found, _ = read_recorded(Workload(source="trace", file=str(path)))
+    found, _, told = read_recorded(Workload(source="trace", file=str(path)))
     assert (found.ids(1), found.output.tolist(), found.start_s.tolist()) == ([7, 8], [5, 5], [0.0, 0.0])
+    assert told == "2 requests of mine.jsonl over 0.0 s (Mooncake trace)"
