@@ -204,7 +204,7 @@ def _drawn(recorded: Recorded) -> list[str]:
 
 
 def _lasting(seconds: float) -> str:
-    return f"{seconds:,.1f} s" if seconds < 600 else f"{seconds / 60:,.1f} min"
+    return f"{seconds:.3g} s" if seconds < 600 else f"{seconds / 60:,.1f} min"
 
 
 def trace_plan(start_s: Floats, base: LoadPoint) -> LoadPlan:
