@@ -91,10 +91,10 @@ class Calls:
     def where(self, url: str) -> httpx.URL:
         """The whole URL; a path is one of the endpoint's own host. Raises UsageError."""
         try:
-            found = self._own.join(url)
-            if found.scheme in ("http", "https") and found.host:
+            found = httpx.URL(url) if "://" in url else self._own.join(url)
+            if found.scheme in ("http", "https") and found.host and urlsplit(url).port != 0:
                 return found
-        except (httpx.InvalidURL, ValueError, TypeError):
+        except (httpx.InvalidURL, ValueError, TypeError, AttributeError):
             pass
         raise UsageError(f"url = {url!r}: write it like http://host:port/path, or as a path of the endpoint's own host")
 

@@ -74,7 +74,7 @@ def load(name: str | Path) -> UserFile:
     if folder not in sys.path:
         sys.path.append(folder)
     module = ModuleType(MODULE)
-    module.__file__ = str(path)
+    module.__file__, module.__package__ = str(path), ""
     sys.modules[MODULE] = module
     try:
         exec(compile(text, str(path), "exec"), module.__dict__)

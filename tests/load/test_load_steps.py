@@ -1,0 +1,99 @@
+"""Steps of users' own code: who holds the loop is named, what is ours or the machine's is not, and none is endless."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from llmtop.load import steps as module
+from llmtop.load.steps import HELD_NS, LOOK_S, Steps
+from llmtop.workload.userfile import EndlessStep, load
+
+TEXT = """
+import asyncio
+import time
+
+def sleeps(seconds):
+    time.sleep(seconds)
+
+def computes(seconds):
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+def calls_ours(seconds):
+    OURS(seconds)
+
+def endless():
+    while True:
+        pass
+
+async def run(what, *arguments):
+    await asyncio.sleep(0)
+    globals()[what](*arguments)
+    await asyncio.sleep(0)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "users.py").write_text(TEXT)
+    users = load(tmp_path / "users.py")
+    told: list[tuple[int, str]] = []
+
+    def drive(*arguments, patch: SimpleNamespace | None = None) -> list[tuple[int, str]]:
+        async def whole() -> None:
+            steps = Steps(str(tmp_path), time.perf_counter_ns, lambda took_ns, where: told.append((took_ns, where)))
+            steps.start()
+            try:
+                await steps.through(users.run(*arguments), SimpleNamespace(over=False))
+            finally:
+                steps.close()
+
+        asyncio.run(whole())
+        return told
+
+    return drive
+
+
+@pytest.mark.parametrize(("what", "line"), [("sleeps", 6), ("computes", (9, 10, 11))])
+def test_what_holds_the_loop_is_named_by_its_innermost_line(run, tmp_path: Path, what: str, line) -> None:
+    lines = (line,) if isinstance(line, int) else line
+    (told,) = run(what, 0.1)
+    assert told[1] in [f"{tmp_path / 'users.py'}:{each} in {what}" for each in lines]
+    assert told[0] >= HELD_NS
+
+
+def test_what_is_short_is_not_told(run) -> None:
+    assert run("sleeps", 0.0) == []
+
+
+def test_what_is_ours_is_not_told_as_the_users(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = compile("import time\ndef ours(seconds):\n    time.sleep(seconds)\n", module.__file__, "exec")
+    names: dict[str, object] = {}
+    exec(source, names)
+    sys.modules["_llmtop_users"].OURS = names["ours"]
+    assert run("calls_ours", 0.05) == []
+
+
+def test_time_in_which_the_thread_waited_for_a_core_is_nobodys(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = iter([0, 10 * HELD_NS, 10 * HELD_NS])
+    monkeypatch.setattr(Steps, "_waited_ns", lambda _: next(waited))
+    assert run("sleeps", 0.03) == []
+
+
+def test_a_step_that_does_not_end_is_ended(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HANGS_NS", 50_000_000)
+    with pytest.raises(EndlessStep):
+        run("endless")
+
+
+def test_the_thread_looks_often_enough_for_what_is_told() -> None:
+    assert HELD_NS == 5_000_000
+    assert LOOK_S * 1e9 * 4 <= HELD_NS
