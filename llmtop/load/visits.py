@@ -106,11 +106,11 @@ class Visitor:
         self._made.clear()
 
     @property
-    def prompttokens_of(self) -> int:
+    def prompt_tokens(self) -> int:
         return self._length(0)
 
     @property
-    def outputtokens_of(self) -> int:
+    def output_tokens(self) -> int:
         return self._length(1)
 
     def text(self, tokens: int) -> str:
