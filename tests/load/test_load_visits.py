@@ -373,7 +373,7 @@ async def run(user):
     assert said.startswith(f"{tmp_path / 'users.py'}:{where}: {words}")
     batch = engine.take()
     conserved(batch)
-    assert len(batch.requests) == lab.client.started
+    assert len(batch.requests) >= lab.client.started
     assert Outcome.OK in {record.outcome for record in batch.requests}
 
 
