@@ -20,8 +20,9 @@ from llmtop.workload.userfile import EndlessStep, is_own, place
 
 HELD_NS = 5_000_000
 """Of one step: longer, and tokens that came meanwhile were read so late that it shows in the lag of the client."""
-LOOK_S = 0.00125
-"""How often the thread looks: often enough to find whoever is at it for half of what is told."""
+LOOK_S = 0.0025
+"""How often the thread looks, and how long a step must have taken when it is seen: together what is told. More often
+would take the interpreter from the loop more often."""
 HANGS_NS = 10_000_000_000
 """A step that takes so long is taken for one that does not end, and `EndlessStep` is raised in it."""
 AGAIN_S = 1.0
@@ -127,7 +128,7 @@ class Steps:
     def _look_on(self) -> None:
         while not self._ended.wait(LOOK_S):
             number, age_ns = self._number, self._now() - self._began_ns
-            if self.visiting is None or age_ns < HELD_NS // 2 or number != self._number:
+            if self.visiting is None or age_ns < LOOK_S * 1e9 or number != self._number:
                 continue
             if self._seen[0] != number:
                 self._see(number)

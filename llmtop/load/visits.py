@@ -143,7 +143,8 @@ class Visitor:
         text = said if isinstance(said, str) else ""
         if tools is not None:
             body["tools"] = tools
-        return await self._ask("chat", text, messages, made, tokens_of(said, after), output_tokens, name, model, body)
+        tokens = None if made is not None else tokens_of(said, after)
+        return await self._ask("chat", text, messages, made, tokens, output_tokens, name, model, body)
 
     async def complete(
         self,
@@ -159,8 +160,9 @@ class Visitor:
             raise UsageError("complete(...): a prompt is a text")
         made = self._made.pop(id(prompt), None) if after is None else None
         text = prompt if after is None else after.whole_text() + prompt
+        tokens = None if made is not None else tokens_of(prompt, after)
         return await self._ask(
-            "completions", text, None, made, tokens_of(prompt, after), output_tokens, name or "complete", model, body
+            "completions", text, None, made, tokens, output_tokens, name or "complete", model, body
         )
 
     async def pause(self, seconds: float) -> None:
@@ -214,7 +216,7 @@ class Visitor:
         text: str,
         messages: tuple[Any, ...] | None,
         made: tuple[str, int] | None,
-        tokens: int,
+        tokens: int | None,
         output_tokens: int | None,
         name: str | None,
         model: str | None,
@@ -232,9 +234,10 @@ class Visitor:
         elif not isinstance(output_tokens, int) or output_tokens < 1:
             raise UsageError(f"output_tokens = {output_tokens!r} must be a whole number, 1 or more")
         calibration, source = party.visits.prompts.calibration, ""
-        if made is not None and made[0] is text:  # counted by the endpoint, it tells how our words are counted there
+        if made is not None:  # counted by the endpoint, it tells how our words are counted there
             tokens, source = calibration.tokens(calibration.words(made[1])), calibration.source
             calibration.made()
+        assert tokens is not None
         self.sent += 1
         prompt = Prompt(
             text,
