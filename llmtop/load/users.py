@@ -83,7 +83,7 @@ class Users:
         self._party: Party | None = None
         """Of users that are a Python file; None: they talk by a script."""
         if setup.visits is not None:
-            self._party = Party(self, setup.visits, setup.client.apis, setup.now, setup.worker)
+            self._party = Party(self, setup.visits, setup.client.apis, setup.api, setup.now, setup.worker)
         self.binner = Binner()
         self.point = LoadPoint(concurrency=0)
         """Lengths and think time of the next request."""

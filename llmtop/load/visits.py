@@ -31,6 +31,8 @@ from llmtop.workload.userfile import UserFile, fault, load
 
 NAME_CHARACTERS = 60
 """Of the name of a request: it heads a row."""
+MOST_TEXTS = 64
+"""Of a visit whose number of tokens is remembered until they are said."""
 MOST_NAMES = 1024
 """That are remembered."""
 EMPTY_VISIT_S = 0.1
@@ -117,6 +119,8 @@ class Visitor:
         if not isinstance(tokens, int) or tokens < 1:
             raise UsageError(f"text({tokens!r}): a text has a whole number of tokens, 1 or more")
         text = self._party.visits.prompts.text(tokens, self._party.host.point)
+        if len(self._made) >= MOST_TEXTS:
+            self._made.pop(next(iter(self._made)))
         self._made[id(text)] = text, tokens
         return text
 
@@ -144,7 +148,8 @@ class Visitor:
         if tools is not None:
             body["tools"] = tools
         tokens = None if made is not None else tokens_of(said, after)
-        return await self._ask("chat", text, messages, made, tokens, output_tokens, name, model, body)
+        by = self._party.chats_by
+        return await self._ask(by, text, messages, made, tokens, output_tokens, name or "chat", model, body)
 
     async def complete(
         self,
@@ -161,9 +166,7 @@ class Visitor:
         made = self._made.pop(id(prompt), None) if after is None else None
         text = prompt if after is None else after.whole_text() + prompt
         tokens = None if made is not None else tokens_of(prompt, after)
-        return await self._ask(
-            "completions", text, None, made, tokens, output_tokens, name or "complete", model, body
-        )
+        return await self._ask("completions", text, None, made, tokens, output_tokens, name or "complete", model, body)
 
     async def pause(self, seconds: float) -> None:
         if not 0 <= seconds < 1e9:
@@ -218,7 +221,7 @@ class Visitor:
         made: tuple[str, int] | None,
         tokens: int | None,
         output_tokens: int | None,
-        name: str | None,
+        name: str,
         model: str | None,
         body: dict[str, Any],
     ) -> Answer:
@@ -249,7 +252,7 @@ class Visitor:
             model=model,
             extra=extra_of(body) if body else b"",
             pinned="tools" not in body,
-            name=party.named(name or api),
+            name=party.named(name),
             session=self.session,
             turn=self.sent,
         )
@@ -264,11 +267,15 @@ class Party:
     Args:
         host: sends for them.
         apis: that the endpoint has.
+        api: that of the load; `chat` asks by the responses API where that is it.
         now: nanoseconds of the run clock.
     """
 
-    def __init__(self, host: Host, visits: Visits, apis: Sequence[str], now: Callable[[], int], worker: int) -> None:
+    def __init__(
+        self, host: Host, visits: Visits, apis: Sequence[str], api: str, now: Callable[[], int], worker: int
+    ) -> None:
         self.host, self.visits, self.apis, self.now, self.worker = host, visits, apis, now, worker
+        self.chats_by = "responses" if api == "responses" else "chat"
         self.told: list[Call] = []
         """Requests of users that are none to the model; whoever reads it, empties it."""
         self._steps = Steps(str(Path(visits.file.path).parent), now, self._note_held)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from pathlib import Path
 from time import perf_counter_ns
 
 import pytest
@@ -16,7 +17,7 @@ from llmtop.domain.profile import Workload
 from llmtop.domain.request import Outcome
 from llmtop.endpoint.probe import probe
 from llmtop.endpoint.urls import endpoint_from_url
-from llmtop.errors import SessionLost
+from llmtop.errors import SessionLost, UsersError
 from llmtop.load import selftest
 from llmtop.load.engine import LoadEngine
 from llmtop.load.files import auto_workers
@@ -33,7 +34,7 @@ class Run:
 
     def __init__(self, engine: LoadEngine) -> None:
         self.engine = engine
-        self.bins, self.requests, self.events, self.client = [], [], [], []
+        self.bins, self.requests, self.events, self.client, self.calls = [], [], [], [], []
         self.judge = ClientJudge()
 
     def drain(self) -> None:
@@ -41,6 +42,7 @@ class Run:
         self.bins += batch.bins
         self.requests += batch.requests
         self.events += batch.events
+        self.calls += batch.calls
         self.client += [second.health for second in self.judge.take(batch.client)]
         if self.bins:
             ended = sum(b.ok + b.errors + b.cancelled for b in self.bins)
@@ -57,13 +59,15 @@ class Run:
         return [worker.child.pid for worker in self.engine._hands._workers if worker.alive]
 
 
-async def started(url: str, point: LoadPoint, workers: int) -> tuple[Run, asyncio.Task[None]]:
+async def started(
+    url: str, point: LoadPoint, workers: int, workload: Workload | None = None
+) -> tuple[Run, asyncio.Task[None]]:
     origin_ns = perf_counter_ns()
     info = await probe(endpoint_from_url(url), Caps())
     setup = WorkerSetup(
         endpoint=endpoint_from_url(url),
         info=info,
-        workload=Workload(),
+        workload=workload or Workload(),
         caps=Caps(stop_error_ratio=None),
         origin_ns=origin_ns,
         seed=0,
@@ -182,3 +186,46 @@ def test_the_selftest_says_what_the_machine_drives_and_what_is_in_the_way() -> N
 def test_one_core_is_left_free() -> None:
     assert auto_workers(64) == 1
     assert 1 <= auto_workers(100_000) <= max(1, (os.cpu_count() or 1) - 1)
+
+
+@pytest.mark.faults
+async def test_users_of_a_python_file_visit_from_every_worker_and_their_error_ends_all(tmp_path: Path) -> None:
+    users = tmp_path / "users.py"
+    users.write_text(
+        "VISITS = []\n"
+        "async def run(user):\n"
+        "    answer = await user.chat(user.text(30), name='ask')\n"
+        "    await user.chat('why', after=answer, output_tokens=5)\n"
+        "    assert (await user.http('GET', '/nowhere', name='look')).status\n"
+        "    VISITS.append(1)\n"
+        "    if len(VISITS) > 9 and user.number % 2:\n"
+        "        raise KeyError(answer.text[:1] and 'enough')\n"
+    )
+    workload = Workload(source="python", file=str(users))
+    async with selftest.known_times("--ttft-ms=20", "--tpot-ms=5", "--tokens=8") as url:
+        run, running = await started(url, LoadPoint(concurrency=6, output_tokens=8), 2, workload)
+        with pytest.raises(UsersError, match=r"users\.py:8 in run: KeyError: 'enough'"):
+            await asyncio.wait_for(running, PATIENCE_S)
+        run.drain()
+    assert {record.worker for record in run.requests} == {0, 1}
+    by_session: dict[int | None, set[int]] = {}
+    for record in run.requests:
+        by_session.setdefault(record.session, set()).add(record.worker)
+    assert all(len(workers) == 1 for workers in by_session.values())
+    assert {session % 2 for session in by_session if session is not None} == {0, 1}
+    assert sum(b.sent for b in run.bins) == len(run.requests)
+    assert run.bins[-1].in_flight == 0
+    assert len(run.calls) >= 10
+    assert {call.worker for call in run.calls} == {0, 1}
+    assert Counter(record.name for record in run.requests)["ask"] > 10
+
+
+@pytest.mark.faults
+async def test_users_that_a_worker_cannot_import_end_the_run_before_it_begins(tmp_path: Path) -> None:
+    users = tmp_path / "users.py"
+    users.write_text("import nowhere_at_all\nasync def run(user):\n    await user.chat('x')\n")
+    workload = Workload(source="python", file=str(users))
+    async with selftest.known_times("--ttft-ms=20", "--tpot-ms=5", "--tokens=8") as url:
+        _, running = await started(url, LoadPoint(concurrency=6), 2, workload)
+        with pytest.raises(UsersError, match=r"users\.py:1: ModuleNotFoundError: No module named 'nowhere_at_all'"):
+            await asyncio.wait_for(running, PATIENCE_S)
