@@ -193,7 +193,7 @@ def assess(
     fewer: tuple[WhatIf, ...] = ()
     if not unknown and not judgement.void:
         fewer = what_ifs(current.levels, limits, slo, current.axis, shown, capacity, diagnosis)
-    compared = None if unknown else comparison_of(curves, capacity, slo)
+    compared = None if unknown or capacity.lowered else comparison_of(curves, capacity, slo)
     if votes and diagnosis.bound is not Bound.NONE:
         diagnosis = msgspec.structs.replace(diagnosis, votes=(agreed, len(votes)))
     base_s = float(np.median(current.levels[0].ttft_s)) if current.levels and len(current.levels[0].ttft_s) else None

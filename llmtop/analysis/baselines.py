@@ -31,7 +31,7 @@ def with_baselines(opinion: Assessment, sides: Sequence[Side], facts: Facts, met
     void = bool(opinion.path) or meta.ending in LOST or all_failed(facts)
     segments = segments_of(facts, meta)
     now = segments[-1]
-    capacity = None if void else opinion.capacity
+    capacity = None if void or opinion.capacity.lowered else opinion.capacity
     return replace(opinion, baselines=baselines_of(sides, meta, capacity, now.point, parts_of(now, segments)))
 
 

@@ -51,6 +51,7 @@ def capacity_by_name(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now
         low=low,
         high=None if at_slo is None else high,
         limited_by="a limit on one name",
+        lowered=True,
         recommended=recommended,
         soak=soak,
         sentence=answers.carried_by_name(at_slo, fails_at, capacity.at_slo, axis, missed),

@@ -94,7 +94,7 @@ def _late(curve: MeasuredCurve) -> float | None:
 
 def _of_curve(curve: MeasuredCurve, name: str, meta: RunMeta, slo: Slo, opinion: Assessment | None) -> Side:
     if opinion is not None:
-        cliff, capacity = opinion.cliff, opinion.capacity
+        cliff, capacity = opinion.cliff, Capacity() if opinion.capacity.lowered else opinion.capacity
     else:
         enough = len(curve.levels) > 1
         cliff = judge(curve.levels, axis=curve.axis) if enough else CliffVerdict(kind=Kind.INSUFFICIENT)

@@ -241,6 +241,8 @@ class Capacity(Struct, frozen=True, kw_only=True):
     """0.8 of it."""
     best_tokens_at: float | None = None
     """Load of the most output tokens/s."""
+    lowered: bool = False
+    """Below that of all requests together, as one name broke its own limit: it is compared with no other."""
     sentence: str = ""
 
 

@@ -260,6 +260,7 @@ def test_a_capacity_is_where_each_name_keeps_its_own_limit(late_from: float, at_
     assert f"at {fails_at:g} TTFT p95 of answer 900 ms > 500 ms" in told.sentence
     assert "those on all requests together are kept up to 32" in told.sentence
     assert (told.recommended is None) is (at_slo is None)
+    assert told.lowered, "it is compared with no other"
     if at_slo is not None:
         assert told.low is not None
         assert told.low <= at_slo < fails_at
