@@ -20,6 +20,7 @@ from llmtop.domain.slo import Slo, SloTarget
 from llmtop.domain.verdicts import Capacity, TargetVerdict
 from llmtop.meter.facts import Facts
 from llmtop.wording import answers
+from llmtop.wording.kinds import label
 
 
 def capacity_by_name(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: float) -> Capacity:
@@ -90,13 +91,14 @@ def judge_kinds(
         verdicts = [(target, _judged(run, target, about, chosen)) for target in limits]
         broken = [(target, verdict) for target, verdict in verdicts if verdict.ok is False]
         hidden = [pair for pair in broken if (of_all := whole.get(pair[0].name)) is not None and of_all.ok]
-        who = each.name or ("others" if each.others else "no name")
         told.append(
             replace(
                 each,
                 ok=overall(tuple(verdict for _, verdict in verdicts), Slo(limits)).ok if limits else None,
                 breaks=tuple(answers.miss(verdict, target) for target, verdict in broken),
-                alone=answers.alone_breaks(who, [answers.miss(verdict, target) for target, verdict in hidden])
+                alone=answers.alone_breaks(
+                    label(each.name, each.others), [answers.miss(verdict, target) for target, verdict in hidden]
+                )
                 if hidden and len(kinds) > 1
                 else "",
             )

@@ -161,7 +161,7 @@ def _target(part: str) -> SloTarget:
     quantity = _QUANTITIES.get(metric, LATENCY_S)
     if not quantity.holds(limit):
         raise UsageError(f"SLO {shown!r}: the limit must be {quantity.allowed}")
-    return SloTarget(metric, limit, stat, kind=(kind or "").strip())
+    return SloTarget(metric, limit, stat, kind=plain((kind or "").strip()))
 
 
 def _faulty(part: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from llmtop.domain.kinds import CallFigures, KindFigures, TurnFigures, VisitFigures
+from llmtop.domain.plain import plain
 from llmtop.domain.verdicts import Assessment
 from llmtop.wording.figures import TEXT, Figures
 
@@ -36,7 +37,7 @@ class Table(Struct, frozen=True):
 
 def label(name: str, others: int) -> str:
     """`answer`, `without a name`, `others (5)`"""
-    return f"others ({others})" if others else name or UNNAMED
+    return f"others ({others})" if others else plain(name) or UNNAMED
 
 
 def tables(told: Assessment, figures: Figures, *, short: bool = False) -> tuple[Table, ...]:

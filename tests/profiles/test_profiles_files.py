@@ -96,7 +96,9 @@ def slos(draw: st.DrawFn) -> Slo:
     )
     warned = st.builds(SloTarget, st.just("kv"), st.floats(0.5, 1), st.none(), st.floats(1e-3, 0.5))
     targets = draw(st.lists(latencies | others | warned, min_size=1, max_size=6, unique_by=lambda target: target.name))
-    called = st.text(st.characters(codec="utf-8", exclude_characters="<"), min_size=1, max_size=12).map(str.strip)
+    called = (
+        st.text(st.characters(codec="utf-8", exclude_characters="<"), min_size=1, max_size=12).map(str.strip).map(plain)
+    )
     of_one = st.builds(
         SloTarget,
         st.sampled_from(LATENCIES),

@@ -57,7 +57,8 @@ def test_a_wide_table_has_all_that_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "others", "shown"), [("a", 0, "a"), ("", 0, "without a name"), ("", 18, "others (18)")]
+    ("name", "others", "shown"),
+    [("a", 0, "a"), ("", 0, "without a name"), ("", 18, "others (18)"), ("a\n\x1b[31m", 0, "a \\x1b[31m")],
 )
 def test_a_row_says_whose_it_is(name: str, others: int, shown: str) -> None:
     assert kinds.label(name, others) == shown
