@@ -205,6 +205,7 @@ _STAGE = ("profile", "plan", "stages", 0)
         ((*_SLO, "stat"), "p33", "meta: run.profile.slo.targets[0].stat: Invalid enum value 'p33'"),
         ((*_SLO, "stat"), None, "meta: run.profile.slo.targets[0].stat: ttft must have a statistic"),
         ((*_SLO, "limit"), 0, "meta: run.profile.slo.targets[0].limit: must be above zero"),
+        ((*_SLO, "kind"), "answer", "meta: run.profile.slo.targets[0].kind: must be empty"),
         ((*_STAGE, "duration_s"), -5, "meta: run.profile.plan.stages[0].duration_s"),
         ((*_STAGE, "shape", "levels"), [-1.0], "meta: run.profile.plan.stages[0].shape.levels[0]"),
         (("profile", "caps", "max_concurrency"), 10**18, "meta: run.profile.caps.max_concurrency"),
