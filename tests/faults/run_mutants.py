@@ -17,7 +17,18 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage, Steps
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
-from llmtop.domain.run import Canary, Chapter, Event, FactBatch, JudgedLevel, LoadChange, Mark, RunMeta, SearchEnded
+from llmtop.domain.run import (
+    Call,
+    Canary,
+    Chapter,
+    Event,
+    FactBatch,
+    JudgedLevel,
+    LoadChange,
+    Mark,
+    RunMeta,
+    SearchEnded,
+)
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
@@ -86,6 +97,10 @@ def _record(number: int, end_s: float) -> RequestRecord:
         finish_reason="length",
         retry_after_s=None if ok else 1.5,
         stage="steps",
+        name="answer" if number % 2 else None,
+        session=number // 2,
+        turn=1 + number % 2,
+        model="lora" if number % 5 == 0 else None,
     )
 
 
@@ -155,6 +170,8 @@ def _batch(tick: int) -> FactBatch:
         * (tick % 16 == 12),
         searches=(SearchEnded(t_s, "done", "it knows"),) * (tick in (40, 60, 71)),
         canaries=(Canary(t_s - 0.2, None if tick == 70 else 0.1, "HTTP 503" if tick == 70 else ""),) * (tick % 10 == 0),
+        calls=(Call(t_s=t_s, duration_s=0.1, name="search", status=200 if tick % 8 else None, session=tick),)
+        * (tick % 4 == 0),
     )
 
 
