@@ -11,13 +11,13 @@ from facts_by_hand import bins_of, facts_of, record
 from msgspec.structs import replace
 from virtual import meta_of
 
-from llmtop.analysis.kinds import LAST_TURN, MOST_ROWS, by_kind, calls_of, visits_of
+from llmtop.analysis.kinds import by_kind, calls_of, visits_of
 from llmtop.analysis.percentiles import figures_of
 from llmtop.domain.kinds import KindFigures
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Call, FactBatch
 from llmtop.domain.samples import ClientSample
-from llmtop.meter.facts import MOST_NAMES, Facts
+from llmtop.meter.facts import Facts
 
 
 def named(name: str | None, count: int, *, every_s: float = 0.1, **fields: Any) -> list[RequestRecord]:
@@ -102,26 +102,28 @@ def test_latencies_that_a_path_spoils_are_void_for_every_name() -> None:
     assert only.e2e_p50_ms == pytest.approx(1000.0)
 
 
-@pytest.mark.parametrize(("names", "rows"), [(MOST_ROWS, MOST_ROWS), (MOST_ROWS + 1, MOST_ROWS + 1)])
-def test_so_many_names_stand_for_themselves(names: int, rows: int) -> None:
+@pytest.mark.parametrize(("names", "own"), [(12, 12), (13, 13), (14, 12)])
+def test_so_many_names_stand_for_themselves(names: int, own: int) -> None:
     facts = table_of([each for place in range(names) for each in named(f"n{place}", 3)])
-    assert [each.name for each in by_kind(facts, "name")] == [f"n{place}" for place in range(rows)]
+    rows = by_kind(facts, "name")
+    assert [each.name for each in rows if not each.others] == [f"n{place}" for place in range(own)]
+    assert sum(each.others for each in rows) == names - own
 
 
 def test_of_more_names_the_most_frequent_stand_for_themselves_and_no_request_is_lost() -> None:
     facts = table_of([each for place in range(30) for each in named(f"n{place}", 2 + place)])
     rows = by_kind(facts, "name")
     assert [each.name for each in rows[:-1]] == [f"n{place}" for place in range(18, 30)]
-    assert (rows[-1].others, len(rows)) == (18, MOST_ROWS + 1)
+    assert (rows[-1].others, len(rows)) == (18, 13)
     assert sum(each.n for each in rows) == sum(2 + place for place in range(30))
 
 
 def test_a_name_for_each_request_costs_bounded_memory_and_counts_among_the_others() -> None:
-    facts = table_of([each for place in range(MOST_NAMES + 500) for each in named(f"n{place}", 1)])
-    assert len(facts.names.texts) == MOST_NAMES
+    facts = table_of([each for place in range(1500) for each in named(f"n{place}", 1)])
+    assert len(facts.names.texts) == 1000
     rows = by_kind(facts, "name")
-    assert sum(each.n for each in rows) == MOST_NAMES + 500
-    assert rows[-1].others == MOST_NAMES - MOST_ROWS + 1
+    assert sum(each.n for each in rows) == 1500
+    assert rows[-1].others == 1000 - 12 + 1
 
 
 def test_turns_tell_what_the_prefix_cache_gives() -> None:
@@ -137,7 +139,7 @@ def test_turns_tell_what_the_prefix_cache_gives() -> None:
             requests.append(sent)
     told = visits_of(table_of(requests, 30.0))
     assert told is not None
-    assert [(each.turn, each.n) for each in told.turns] == [(1, 80), (2, 80), (LAST_TURN, 240)]
+    assert [(each.turn, each.n) for each in told.turns] == [(1, 80), (2, 80), (3, 240)]
     assert [each.cached_share for each in told.turns] == [0.0, 0.5, 0.5]
     assert told.turns[0].ttft_p95_ms == pytest.approx(600.0)
     assert told.turns[1].ttft_p95_ms == pytest.approx(300.0)

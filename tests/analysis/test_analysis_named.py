@@ -93,6 +93,12 @@ def test_a_name_that_nobody_used_is_not_known_and_said() -> None:
     assert "no request is called answer: none has a name" in none.sentence
 
 
+def test_a_few_of_many_names_are_told_where_one_is_not_among_them() -> None:
+    facts = facts_with([each for place in range(9) for each in sent(f"n{place}", 70)])
+    _, judgement = judged(facts, f"{PLAIN},x.ttft_p95<1s")
+    assert judgement.sentence.endswith("no request is called x: there are n0, n1, n2, n3, n4 and n5")
+
+
 def test_limits_of_one_name_alone_are_an_slo() -> None:
     facts = facts_with(sent("answer", 100) + sent("plan", 100, 3.0))
     assert judged(facts, "answer.ttft_p95<500ms")[1].ok is True

@@ -47,6 +47,14 @@ def test_a_table_of_a_terminal_has_room_in_80_columns_whatever_the_name() -> Non
         assert max(map(len, kinds.as_lines(told))) <= 78
 
 
+def test_a_name_keeps_16_characters_in_a_summary_and_what_there_is_room_for_on_a_screen() -> None:
+    long = KindFigures(name="abcdefghijklmnopqrstuvwxyz", n=1)
+    (told,) = kinds.tables(Assessment(by_name=(long, ONE)), TEXT, short=True)
+    assert kinds.as_lines(told)[1].startswith("abcdefghijklmno…  ")
+    assert kinds.as_lines(told, 94)[1].startswith(f"{long.name}  ")
+    assert len(kinds.as_lines(told, 70)[2]) == 70
+
+
 def test_a_wide_table_has_all_that_is_known() -> None:
     (told,) = kinds.tables(Assessment(by_model=(ONE, TWO)), TEXT)
     assert told.title == "By model"
