@@ -16,7 +16,7 @@ from llmtop.analysis.advice import advised, exhausted, explained
 from llmtop.analysis.capacity import capacity_of, worth_trying
 from llmtop.analysis.compared import comparison_of
 from llmtop.analysis.cut import cut_of
-from llmtop.analysis.diagnosis import by_cliff, on_this_machine, trust_notes
+from llmtop.analysis.diagnosis import by_cliff, of_embeddings, on_this_machine, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
 from llmtop.analysis.failing import all_failed, what_all_get, why_all_failed
 from llmtop.analysis.falls import of_this_start, restarts_of
@@ -25,7 +25,7 @@ from llmtop.analysis.headline import failing_headline, headline
 from llmtop.analysis.judge import UNKNOWN, Limits, judge
 from llmtop.analysis.judgement import Findings, judge_run, judge_table, question_of
 from llmtop.analysis.kinds import By, by_kind, calls_of, visits_of
-from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level
+from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level, are_embeddings
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.named import capacity_by_name, judge_kinds
 from llmtop.analysis.partwise import by_part, planned_parts
@@ -124,7 +124,9 @@ def assess(
     verdicts, shown, judged = ((), _UNKNOWN, 0) if hopeless else _verdicts(current, limits, previous, full, arrival)
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
     table = DIALECTS[dialect or Dialect.OPENAI]
-    capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, current.point)
+    embeds = meta.profile.workload.api == "embeddings"
+    driven = msgspec.structs.replace(current.point, output_tokens=0) if embeds else current.point
+    capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, driven)
     capacity = buffering.unproven(capacity, whole_slo, arrival)
     if meta.ending in LOST or hopeless:
         capacity = Capacity()
@@ -138,7 +140,7 @@ def assess(
         drifts = drifts_of(facts, now_s, requests, void=BY_ARRIVAL if arrival else ()) if now_s >= _DRIFT_FROM_S else ()
         recoveries = recoveries_of(facts, meta.profile.plan, slo, requests, now_s)
     server = meta.info.server if meta.info is not None else None
-    point = as_counted(current.point, limits)
+    point = as_counted(driven, limits)
     slots = limits.own_slots if limits.gate is not None else limits.max_num_seqs
     parts = planned_parts(facts, meta)
     told = None if len({part.key[1:3] for part in parts}) > 1 else point
@@ -183,6 +185,8 @@ def assess(
             diagnosis, () if arrival else current.levels, limits, whole_slo, shown, capacity, dialect, here=here
         )
         fresh = exhausted(fresh, facts, dialect)
+        if embeds:
+            fresh = of_embeddings(fresh, limits)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
     anew = full or over or previous is None
     kinds = _kinds(facts, meta, previous, anew, arrival)
@@ -362,9 +366,10 @@ def _with_transients(verdict: CliffVerdict, curve: MeasuredCurve) -> CliffVerdic
 
 
 def _judged(levels: Sequence[Level], full: bool) -> list[tuple[Latency, Stat]]:
-    chosen: list[tuple[Latency, Stat]] = [(metric, "p50") for metric in LATENCIES]
+    metrics: tuple[Latency, ...] = ("e2e",) if are_embeddings(levels) else LATENCIES
+    chosen: list[tuple[Latency, Stat]] = [(metric, "p50") for metric in metrics]
     if full and sum(level.n >= MIN_REQUESTS_P95 for level in levels) >= cliffs.MIN_LEVELS:
-        chosen += [(metric, "p95") for metric in LATENCIES]
+        chosen += [(metric, "p95") for metric in metrics]
     return chosen
 
 

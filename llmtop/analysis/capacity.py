@@ -12,7 +12,7 @@ import msgspec
 from llmtop.analysis import stats
 from llmtop.analysis.cliff import sustained
 from llmtop.analysis.judge import AGREEMENT, Limits
-from llmtop.analysis.levels import EMPTY, Level, Stated
+from llmtop.analysis.levels import EMPTY, Level, Stated, are_embeddings
 from llmtop.analysis.slo import MISS_SHARES, Sample, holds, judge_target
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo
@@ -323,8 +323,15 @@ def _said(capacity: Capacity, why: str) -> bool:
 
 
 def _rated(levels: Sequence[Level]) -> list[tuple[float, float]]:
-    """(load, output tokens/s) where that is known, lowest load first."""
-    return sorted((level.load, level.output_tokens_per_s) for level in levels if level.output_tokens_per_s is not None)
+    """(load, output tokens/s) where that is known, lowest load first; of embeddings, which have none, nothing."""
+    return sorted((level.load, level.output_tokens_per_s) for level in levels if level.output_tokens_per_s)
+
+
+def _answered(levels: Sequence[Level]) -> list[tuple[float, float]]:
+    """(load, requests/s), lowest load first, where nothing else can be counted."""
+    if not are_embeddings(levels):
+        return []
+    return sorted((level.load, level.requests_per_s) for level in levels if level.requests_per_s)
 
 
 def _most_tokens(levels: Sequence[Level]) -> tuple[float, float] | None:
@@ -333,13 +340,15 @@ def _most_tokens(levels: Sequence[Level]) -> tuple[float, float] | None:
 
 
 def _tokens_sentence(levels: Sequence[Level], axis: Axis, gpus: int | None) -> str:
-    """The level of the most output tokens/s, and the one past which a doubling gains less than 5 %."""
-    rated, most = _rated(levels), _most_tokens(levels)
-    if most is None or len(rated) < 2:
+    """The level of the most output tokens/s, of embeddings of the most requests/s, and the one past which a doubling
+    gains less than 5 %."""
+    tokens = _rated(levels)
+    rated, what = (tokens, "output tokens/s") if tokens else (_answered(levels), "requests/s")
+    if len(rated) < 2:
         return ""
-    best_at, best = most
+    best_at, best = max(rated, key=lambda each: each[1])
     share = f" ({TEXT.count(best / gpus)} a GPU)" if gpus else ""
-    text = f"most output tokens/s {TEXT.count(best)}{share} at {TEXT.load(best_at, axis)}"
+    text = f"most {what} {TEXT.count(best)}{share} at {TEXT.load(best_at, axis)}"
     for load, rate in rated:
         doubled = [other for at, other in rated if at >= 2 * load]
         if doubled and max(doubled) < FLAT_GAIN * rate:

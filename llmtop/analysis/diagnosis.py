@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from llmtop.analysis.advice import slots_flag
@@ -17,7 +18,7 @@ from llmtop.domain.endpoint import Dialect
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Diagnosis
 from llmtop.wording.figures import TEXT
 from llmtop.wording.gate import gate_binds
-from llmtop.wording.sentences import CLIENT_LATE, CLIENT_SLOW, VOID, failures, starving
+from llmtop.wording.sentences import CLIENT_LATE, CLIENT_SLOW, VOID, WAITS_FOR_EITHER, failures, starving
 
 WINDOW_S = 15.0
 _PINNED = 0.93
@@ -350,6 +351,14 @@ def _roofline(recent: Recent) -> tuple[Bound | None, str]:
 def by_cliff(cliff: CliffVerdict) -> Diagnosis:
     """What a curve says by itself, when there are no gauges of now: a finished run, or a table."""
     return Diagnosis(bound=cliff.cause, evidence=cliff.evidence, confidence=cliff.confidence)
+
+
+def of_embeddings(found: Diagnosis, limits: Limits) -> Diagnosis:
+    """The same of embeddings, whose whole work is one step: no flag is known to help, and prompts that wait do so for
+    slots only where those are known and taken."""
+    if found.bound is Bound.QUEUE and limits.max_num_seqs is None:
+        found = msgspec.structs.replace(found, bound=Bound.NONE, evidence=(WAITS_FOR_EITHER,))
+    return msgspec.structs.replace(found, advice=None, prediction=None)
 
 
 def trust_notes(recent: Recent) -> tuple[str, ...]:

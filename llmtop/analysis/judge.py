@@ -11,13 +11,13 @@ import numpy as np
 from llmtop.analysis import cliff
 from llmtop.analysis.cliff import Bend, Sweep
 from llmtop.analysis.fits import Array
-from llmtop.analysis.levels import FAINT_BELOW, Level, bound_of
+from llmtop.analysis.levels import FAINT_BELOW, Level, are_embeddings, bound_of
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Kind
 from llmtop.wording.figures import TEXT
 from llmtop.wording.gate import FLAG, at_the_gate, gate_binds
-from llmtop.wording.sentences import failures
+from llmtop.wording.sentences import WAITS_FOR_EITHER, failures
 
 QUEUED = 1.0
 """Mean requests waiting from which a level counts as queueing."""
@@ -275,6 +275,8 @@ def _cause_by_gauges(
         return Bound.TOKEN_BUDGET, (gauges + memory, used)
     if free:
         return Bound.NONE, (gauges + memory, "slots are free: what binds is not known")
+    if slots is None and are_embeddings(series.levels):
+        return Bound.NONE, (gauges + memory, WAITS_FOR_EITHER)
     suspected = [] if running is None or slots is not None else [f"max_num_seqs suspected {TEXT.whole(running)}"]
     limit = "server's limit" if limits.gate is None else FLAG
     return Bound.QUEUE, (gauges + memory, *suspected, *_cross_check(finding, series, running, slots, limit))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -228,3 +228,9 @@ class Level:
         middle = float(np.median(logs))
         mad = 1.4826 * float(np.median(np.abs(logs - middle)))
         return Statistic(float(np.exp(middle)), 1.2533 * max(mad, 0.6 * sd, 0.02) / float(np.sqrt(n)), n)
+
+
+def are_embeddings(levels: Sequence[Level]) -> bool:
+    """Whether answers came whole at every level: they have an end and no first token."""
+    ended = any(len(level.samples("e2e")) for level in levels)
+    return ended and not any(len(level.samples("ttft")) for level in levels)

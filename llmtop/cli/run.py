@@ -166,6 +166,7 @@ class _Progress:
 
     def __init__(self, profile: Profile, search: bool) -> None:
         self._length_s = None if search else profile.plan.duration_s
+        self._embeds = profile.workload.api == "embeddings"
         self._over = sys.stderr.isatty() and draws(os.environ.get("TERM", ""))
         self._told: set[Event] = set()
         self._failures: set[tuple[str | None, int | None, str]] = set()
@@ -215,6 +216,10 @@ class _Progress:
             f"TTFT p95 {TEXT.latency(window.ttft.p95)}",
             f"TPOT p95 {about}{TEXT.latency(window.tpot.p95)}",
         ]
+        rate = f"{about}{TEXT.count(window.output_tokens_per_s)} tok/s"
+        if self._embeds:
+            latencies = [f"E2E p95 {TEXT.latency(window.e2e.p95)}"]
+            rate = f"{TEXT.count(window.requests_per_s)} requests/s"
         if shown.assessment is not None and shown.assessment.path:
             latencies = [BRIEFLY[0]]
         parts = [
@@ -222,7 +227,7 @@ class _Progress:
             frame.stage or shown.steering.text,
             f"{load} ({frame.in_flight} live)",
             *latencies,
-            f"{about}{TEXT.count(window.output_tokens_per_s)} tok/s",
+            rate,
             f"{frame.totals.ok} ok",
             f"{frame.totals.errors} errors" if frame.totals.errors else "",
             "" if self._over else plain(" ".join(map(failure, frame.failures[-1:])), FAILURE_WIDTH),

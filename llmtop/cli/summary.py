@@ -46,7 +46,9 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment, felt: NewUser | No
         lines.append(sentence(assessment.diagnosis.advice))
     lines += [sentence(note) for note in assessment.notes]
     lines.append("")
-    counts = f"{totals.ok} requests, {totals.output_tokens} tokens, {errors}"
+    embeds = meta.profile.workload.api == "embeddings"
+    tokens = "" if embeds else f"{totals.output_tokens} tokens, "
+    counts = f"{totals.ok} requests, {tokens}{errors}"
     if totals.hung_up:
         counts += f", {hung_up_text(totals.hung_up, TEXT)}"
     lines.append(f"{model} at {target}: {clock(frame.t_s)}, {counts}")

@@ -14,7 +14,7 @@ from llmtop.domain.endpoint import PROXY_FROM_ENVIRONMENT, PROXY_NONE, Dialect, 
 from llmtop.domain.load import Hold, LoadPoint, Spike, Steps
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile, Workload, rows_problem, trace_problem
-from llmtop.domain.slo import parse_slo
+from llmtop.domain.slo import NOT_OF_EMBEDDINGS, Slo, parse_slo, usual_slo, without_meaning
 from llmtop.errors import UsageError
 from llmtop.files import check_new
 from llmtop.session.options import Serving, SessionOptions
@@ -242,16 +242,39 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
             most = f"at most {caps.max_concurrency} may be in flight; raise it with --max-concurrency"
             raise UsageError(f"--concurrency {arguments.concurrency}: {most}")
         base = base.at("concurrency", caps.max_concurrency)
-    slo = parse_slo(arguments.slo) if arguments.slo is not None else profile.slo
     start = profile.start if arguments.start is None else arguments.start
     canary = profile.canary if arguments.canary is None else arguments.canary
     if arguments.start == "together":
         _check_together(profile, base)
+    url = None if arguments.sim is not None else arguments.url or profile.endpoint_url
     workload = _with_rows(_with_users(profile.workload, getattr(arguments, "users", None)), arguments)
     workload = _with_trace(workload, arguments, bool(profile.plan.stages))
-    workload = _workload(workload, arguments)
-    plan = replace(profile.plan, base=base)
+    workload = _workload(workload, arguments, _api_of(url))
+    plan, slo = replace(profile.plan, base=base), _slo(profile, workload.api, arguments.slo)
     return replace(profile, workload=workload, plan=plan, caps=caps, slo=slo, start=start, canary=canary)
+
+
+def _slo(profile: Profile, api: str, given: str | None) -> Slo:
+    """The SLO of a run of this API. Raises UsageError where it limits what that does not have."""
+    if given is None and profile.slo == usual_slo(profile.workload.api):
+        return usual_slo(api)
+    slo = profile.slo if given is None else parse_slo(given)
+    if (wrong := without_meaning(slo, api)) is not None:
+        whose = "--slo" if given is not None else f"SLO of profile {plain(profile.name, 40)}"
+        raise UsageError(f"{whose}: {wrong.name}: {NOT_OF_EMBEDDINGS}")
+    return slo
+
+
+def _api_of(url: str | None) -> str | None:
+    """The one that a full URL stands for; None: a URL of all, or what cannot be read, of which others tell."""
+    if url is None or "/" not in url:
+        return None
+    from llmtop.endpoint.urls import read_url
+
+    try:
+        return read_url(url)[1].only
+    except UsageError:
+        return None
 
 
 def _with_users(workload: Workload, file: str | None) -> Workload:
@@ -285,8 +308,12 @@ def _with_rows(workload: Workload, arguments: argparse.Namespace) -> Workload:
     return workload
 
 
-def _workload(workload: Workload, arguments: argparse.Namespace) -> Workload:
-    """The workload with what its requests carry by the command line."""
+def _workload(workload: Workload, arguments: argparse.Namespace, only: str | None) -> Workload:
+    """The workload with what its requests carry by the command line, and the API that the URL stands for."""
+    if only is not None:
+        if arguments.api not in (None, only):
+            raise UsageError(f"--api {arguments.api}: the URL is that of {only}; leave out one of them")
+        workload = replace(workload, api=only)
     names = ("api", "body", "stop", "models", "affinity", "user_header", "cancel")
     options = {name: getattr(arguments, name) for name in names}
     if all(value is None for value in options.values()):

@@ -93,7 +93,7 @@ class Canary(Struct, frozen=True, tag=True):
     t_s: float
     """When it was sent."""
     ttft_s: float | None = None
-    """None: no token came."""
+    """Of an embedding, which comes whole, its end. None: no token came."""
     error: str = ""
     """Why none came."""
 

@@ -115,6 +115,32 @@ class Slo(Struct, frozen=True):
         return ",".join(map(str, self.limits))
 
 
+_EMBEDDINGS = Slo(
+    (
+        SloTarget("e2e", 1.0, "p95"),
+        SloTarget("error_ratio", 0.01, warn=0.001),
+        SloTarget("queue", 10),
+        SloTarget("kv", 0.80, warn=0.70),
+    )
+)
+"""Whoever waits for a vector goes on only when all of it is there: half of what an answer may take to begin."""
+
+
+def usual_slo(api: str) -> Slo:
+    """What a run of this API is judged by where nobody says otherwise."""
+    return _EMBEDDINGS if api == "embeddings" else Slo()
+
+
+def without_meaning(slo: Slo, api: str) -> SloTarget | None:
+    """A limit on what this API does not have; None: there is none."""
+    if api != "embeddings":
+        return None
+    return next((target for target in slo.targets if target.metric in ("ttft", "tpot")), None)
+
+
+NOT_OF_EMBEDDINGS = "embeddings have no first token and no pace: limit e2e, such as e2e_p95<1s"
+
+
 def parse_slo(text: str) -> Slo:
     """Read `ttft_p95<2s,tpot_p95<50ms,error_ratio<1%,queue<10,kv<80%`, and `answer.ttft_p95<2s` of one name's requests.
 

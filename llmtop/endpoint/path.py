@@ -46,6 +46,8 @@ def path_finding(trace: Trace, coalesced: int) -> Finding:
     if trace.outcome in _BREAKS:
         came = f"after {trace.tokens_seen} tokens " if trace.tokens_seen else ""
         return Finding("streaming", False, f"an answer of {TOKENS} tokens breaks off {came}({trace.error})")
+    if trace.outcome is Outcome.OK and first_ns is None and last_ns is not None:
+        return Finding("path", True, "a vector comes whole: there is no stream to look at")
     if trace.outcome is not Outcome.OK or first_ns is None or last_ns is None or sent_ns is None:
         return Finding("path", None, f"no whole answer to look at: {trace.error or 'none came in time'}")
     ttft_s, e2e_s = (first_ns - sent_ns) / 1e9, (last_ns - sent_ns) / 1e9

@@ -147,7 +147,7 @@ class _Probe:
             f"set by {table.advice.max_model_len}" if table.advice.max_model_len else None,
         )
         flags = self._note_flags(table, model)
-        pins = self._note_pinning(table)
+        pins = self._note_pinning(table) if apis != ("embeddings",) else False
         has_tokenize = await self._note_tokenizer(table)
         has_metrics = self._note_metrics(table)
         self._note_reach()

@@ -122,7 +122,7 @@ class EndWatch:
             self._silent_s = 0.0
         else:
             self._silent_s += passed_s
-        self._heard = self._heard or tokens
+        self._heard = self._heard or tokens or any(bin_.ok for bin_ in batch.bins)
         if not self._silent_s:
             waited_s = [bin_.oldest_prefill_s or 0.0 for bin_ in batch.bins]
             first_s = [ms / 1e3 for bin_ in batch.bins for ms in bin_.ttft_ms]

@@ -114,8 +114,11 @@ class CanaryLane:
 def _felt(trace: Trace) -> Canary:
     """What came of it. A stream that breaks after its token was felt as its token was."""
     sent_ns = trace.sent_ns or trace.dispatched_ns
-    if trace.first_token_ns is not None and trace.sent_ns is not None:
-        return Canary(sent_ns / 1e9, (trace.first_token_ns - trace.sent_ns) / 1e9)
+    felt_ns = trace.first_token_ns
+    if felt_ns is None and trace.outcome is Outcome.OK:  # a vector comes whole
+        felt_ns = trace.last_token_ns
+    if felt_ns is not None and trace.sent_ns is not None:
+        return Canary(sent_ns / 1e9, (felt_ns - trace.sent_ns) / 1e9)
     status = "" if trace.status in (None, 200) else f"HTTP {trace.status}"
     why = " ".join(filter(None, (status, trace.error))) or str(trace.outcome).replace("_", " ")
     return Canary(sent_ns / 1e9, None, why)

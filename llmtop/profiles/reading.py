@@ -42,7 +42,17 @@ from llmtop.domain.profile import (
     rows_problem,
     trace_problem,
 )
-from llmtop.domain.slo import FIGURES, Slo, SloTarget, parse_slo, parse_target, slo_of
+from llmtop.domain.slo import (
+    FIGURES,
+    NOT_OF_EMBEDDINGS,
+    Slo,
+    SloTarget,
+    parse_slo,
+    parse_target,
+    slo_of,
+    usual_slo,
+    without_meaning,
+)
 from llmtop.endpoint.urls import normalise_url
 from llmtop.errors import FileError, ProfileError, UsageError
 from llmtop.inputs import expanded, tables_of
@@ -126,7 +136,7 @@ class _Reader:
             at_least=table.at_least,
             start=self.start(),
             canary=None if table.load.canary is None else float(table.load.canary),
-            slo=self.slo(),
+            slo=self.meant(self.slo()),
             caps=self.caps(),
         )
         if (refusal := unanswerable(profile)) is not None:
@@ -361,7 +371,7 @@ class _Reader:
             except UsageError as error:
                 raise self.fault("slo", str(error)) from None
         if not table:
-            return Slo()
+            return usual_slo(self.table.workload.api)
         targets: list[SloTarget] = []
         for name, value in _limits_in(table):
             key = f"slo.{plain(name)}"
@@ -381,6 +391,13 @@ class _Reader:
                 raise self.fault(key, f"is a second limit on {target.name}: keep one")
             targets.append(structs.replace(target, warn=warn))
         return slo_of(targets)
+
+    def meant(self, slo: Slo) -> Slo:
+        """The SLO, if the workload's API has what it limits."""
+        wrong = without_meaning(slo, self.table.workload.api)
+        if wrong is not None:
+            raise self.fault(f"slo.{wrong.name}", NOT_OF_EMBEDDINGS)
+        return slo
 
     def target(self, key: str, name: str, limit: str | float) -> SloTarget:
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmtop.domain.load import Caps, Hold, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
 from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, Profile, Workload
-from llmtop.domain.slo import LATENCIES, Slo, SloTarget
+from llmtop.domain.slo import LATENCIES, Slo, SloTarget, usual_slo
 from llmtop.errors import ProfileError
 from llmtop.profiles.quantity import load_text, number_text, seconds_text
 from llmtop.profiles.reading import START, start_of
@@ -50,7 +50,7 @@ def profile_text(profile: Profile, path: Path) -> str:
     ]
     for stage in profile.plan.stages:
         parts += _section("[[stage]]", _stage(stage, profile.plan.base, profile.peak))
-    parts += _section("[slo]", _slo(profile.slo, path))
+    parts += _section("[slo]", _slo(profile.slo, profile.workload.api, path))
     parts += _section("[limits]", _caps(profile.caps))
     parts += workload if last else []
     return "\n".join(parts).lstrip("\n") + "\n"
@@ -167,8 +167,8 @@ def _shape(shape: Shape, base: LoadPoint, peak: float | None) -> Table:
     return table if unit == "concurrency" else {**table, "unit": unit}
 
 
-def _slo(slo: Slo, path: Path) -> Table:
-    if slo == Slo():
+def _slo(slo: Slo, api: str, path: Path) -> Table:
+    if slo == usual_slo(api):
         return {}
     table: Table = {}
     told: set[str] = set()

@@ -329,7 +329,8 @@ def figures(report: ReportInput) -> list[tuple[str, str, str]]:
         rows.append(("Cliff", UNKNOWN, {Kind.NONE: "none in range"}.get(cliff.kind, "not found")))
     if best is not None:
         where = f"at {PAGE.load(best.load, curve.axis)} {short_axis(curve.axis)}"
-        rows.append(("Most output", f"{PAGE.count(best.output_tokens_per_s)} tok/s", where))
+        if best.output_tokens_per_s:
+            rows.append(("Most output", f"{PAGE.count(best.output_tokens_per_s)} tok/s", where))
     failed = f"{PAGE.percent(totals.errors / ended)} failed" if ended else "none ended"
     rows.append(("Requests", PAGE.whole(totals.sent), failed))
     if report.client.seconds:

@@ -38,7 +38,8 @@ class EndpointWatch:
 
     def observe(self, batch: FactBatch) -> Event | None:
         """Judge one batch. Called for each, in order."""
-        if batch.server or any(b.output_tokens for b in batch.bins):
+        answers = any(b.output_tokens or b.ok for b in batch.bins)
+        if batch.server or answers:
             self._heard_s = batch.t_s
         for record in batch.requests:
             self._refused = self._refused + 1 if record.refused else 0
@@ -47,7 +48,7 @@ class EndpointWatch:
         if self._refused >= REFUSALS:
             why = batch.requests[-1].error if batch.requests else self.last_error
             return self.to(EndpointState.DOWN, batch.t_s, why)
-        if any(b.output_tokens for b in batch.bins):
+        if answers:
             return self.to(EndpointState.UP, batch.t_s)
         waits = any(b.in_flight for b in batch.bins)
         if self.state is EndpointState.UP and waits and batch.t_s - self._heard_s > SILENCE_S:

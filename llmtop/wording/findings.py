@@ -61,7 +61,7 @@ GAPS: dict[str, tuple[str, str]] = {
     "TLS": ("whoever is in between can read and change all", "name the CA with --ca-file"),
 }
 """What it means where not all is well, and what to type where nothing better is known."""
-ALWAYS_WELL = frozenset({"address", "addresses", "dialect", "settings", "speculation"})
+ALWAYS_WELL = frozenset({"address", "addresses", "dialect", "models asked", "settings", "speculation"})
 """Findings without a gap."""
 
 

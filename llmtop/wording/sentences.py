@@ -115,7 +115,7 @@ def configuration(
     parts += [] if slots is None else [f"{figures.whole(slots)} slots" if slots != 1 else "1 slot"]
     parts += [] if gate is None else [gate_text(gate)]
     parts += [] if not gpus else [f"{gpus} GPU{'' if gpus == 1 else 's'}"]
-    parts += [] if point is None else [f"{point.prompt_tokens}/{point.output_tokens} tokens"]
+    parts += [] if point is None else [lengths(point)]
     return ", ".join(filter(None, parts))
 
 
@@ -210,9 +210,10 @@ CUT = 0.9
 def lengths(point: LoadPoint, prompt_tokens: float | None = None, unit: str = "tokens") -> str:
     """`512/128 tokens`; `1792/128 tokens (8192 asked)` where the prompts came out shorter than they were asked for."""
     asked = point.prompt_tokens
+    output = f"/{point.output_tokens}" if point.output_tokens else ""  # embeddings have none
     if prompt_tokens is None or prompt_tokens >= CUT * asked:
-        return f"{asked}/{point.output_tokens} {unit}"
-    return f"{prompt_tokens:.0f}/{point.output_tokens} {unit} ({asked} asked)"
+        return f"{asked}{output} {unit}"
+    return f"{prompt_tokens:.0f}{output} {unit} ({asked} asked)"
 
 
 def setting_changed(name: str, old: float, new: float) -> str:
@@ -316,6 +317,10 @@ def shared_from(users: float, figures: Figures = TEXT) -> str:
 def listed(texts: Sequence[str]) -> str:
     """`a, b and c`"""
     return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
+
+
+WAITS_FOR_EITHER = "prompts wait: for slots or for the tokens of a step, which is not told"
+"""Of embeddings, whose whole work is one step."""
 
 
 def hung_up_text(count: int, figures: Figures) -> str:

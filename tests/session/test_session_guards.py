@@ -278,7 +278,7 @@ async def test_a_run_file_that_nobody_names_lies_among_the_users_runs(
 async def test_a_bug_in_any_part_of_a_session_is_raised_to_whoever_waits_for_it(
     tmp_path: Path, unused_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(*_: object) -> None:
+    async def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("llmtop.session.session.probe", broken)
@@ -517,3 +517,9 @@ async def test_a_trace_is_sent_in_full_at_its_times_and_what_its_file_lacked_is_
     assert [round(at_s - due_s[0], 3) for at_s in due_s] == [0.0] * 5 + [0.6] * 4
     texts = [event.text for batch in batches for event in batch.events if event.text.startswith(WORKLOAD)]
     assert texts == [f"{WORKLOAD}mine.csv: 1 of 10 rows left out: 1 without tokens"]
+
+
+def test_answers_without_tokens_are_signs_of_life_too() -> None:
+    embedded = FactBatch(t_s=9.0, bins=(LoadBin(t_s=9.0, span_s=0.25, target=4, in_flight=4, ok=3),))
+    waiting = FactBatch(t_s=12.0, bins=(LoadBin(t_s=12.0, span_s=0.25, target=4, in_flight=4),))
+    assert watched(embedded, waiting).state is EndpointState.UP
