@@ -24,7 +24,7 @@ from llmtop.load.visits import visits_of
 from llmtop.session.options import SessionOptions
 from llmtop.session.sizing import count_words
 from llmtop.traffic.rows import path_of_workload
-from llmtop.wording.sentences import WORKLOAD
+from llmtop.wording.sentences import SHARED_CONNECTIONS, WORKLOAD
 from llmtop.workload import userfile
 from llmtop.workload.carrying import Carried, extra_of
 from llmtop.workload.prompts import PromptSource
@@ -55,6 +55,8 @@ async def engine_for(
     api = _api_for(workload.api, info)
     if api != workload.api and endpoint.api.only != api:
         tell("endpoint", f"the endpoint cannot stream {workload.api}: {api} is used instead", "warning")
+    if workload.affinity == "session" and client.access.uses_stock:
+        tell("load", SHARED_CONNECTIONS, "warning")
     salt = time.perf_counter_ns()  # of this contact alone: no prompt of an earlier one is found in a cache
     prompts = await asyncio.to_thread(PromptSource, workload, max_model_len=info.max_model_len, salt=salt)
     for note in prompts.notes:

@@ -319,6 +319,7 @@ def listed(texts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
 
+SHARED_CONNECTIONS = "users share connections through stock httpx: affinity is that of cookies and headers alone"
 WAITS_FOR_EITHER = "prompts wait: for slots or for the tokens of a step, which is not told"
 """Of embeddings, whose whole work is one step."""
 
