@@ -20,7 +20,14 @@ from llmtop.domain.compared import Compared, Delta, Difference, LevelDelta, Verd
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Gain
 from llmtop.errors import UsageError
 from llmtop.wording.chapters import LENGTHS, SHARED, START_OF_USERS, WITHOUT
-from llmtop.wording.compared import client_was_late, compared_sentence, held_to_the_end, interpolated, no_common_load
+from llmtop.wording.compared import (
+    CARRIED,
+    client_was_late,
+    compared_sentence,
+    held_to_the_end,
+    interpolated,
+    no_common_load,
+)
 from llmtop.wording.figures import TEXT
 
 RUN_SD = 0.015
@@ -36,7 +43,7 @@ KV_POINTS = 0.08
 
 SHARE_POINTS = 0.05
 """By so much the share of prefix hits, or of seconds in which the client was late, must differ to be told."""
-WORKLOAD = ("model", LENGTHS, SHARED, "prompts", "spread of lengths", "api", "think time", START_OF_USERS)
+WORKLOAD = ("model", LENGTHS, SHARED, "prompts", "spread of lengths", "api", "think time", START_OF_USERS, *CARRIED)
 """What makes it other requests, by the names of a side's traits."""
 
 

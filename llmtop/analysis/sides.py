@@ -24,7 +24,7 @@ from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Curve, Kind
 from llmtop.meter.facts import Facts, Table
 from llmtop.wording.chapters import GATE, LENGTHS, START, START_OF_USERS
-from llmtop.wording.compared import replayed, spreads_text
+from llmtop.wording.compared import carried_text, replayed, spreads_text
 from llmtop.wording.sentences import lengths
 
 
@@ -125,13 +125,15 @@ def traits_of(
         told: what the server told of itself at the time; None: what it tells now.
     """
     workload = meta.profile.workload
+    driven = msgspec.structs.replace(point, output_tokens=0) if workload.api == "embeddings" else point
     if told is None:
         told = () if meta.info is None else meta.info.traits
     asked = {
-        LENGTHS: lengths(point, unit="tok"),
+        LENGTHS: lengths(driven, unit="tok"),
         "prompts": " ".join(filter(None, (workload.source, workload.file, replayed(workload)))),
         "spread of lengths": spreads_text(workload),
         "api": workload.api,
+        **carried_text(workload),
         "think time": f"{point.think_time_s:g} s" if point.think_time_s else "",
         GATE: "" if point.gate is None else str(point.gate),
         START_OF_USERS: "" if meta.profile.start == "staggered" else meta.profile.start,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from zlib import crc32
 
 from llmtop.domain.compared import Compared, Delta, Difference, Verdict
 from llmtop.domain.load import Axis
@@ -60,6 +61,22 @@ def interval_text(delta: Delta, figures: Figures = TEXT) -> str:
 
 def points(share: float, figures: Figures = TEXT) -> str:
     return f"{'+' if share > 0 else '-' if share < 0 else ''}{figures.digits(abs(share) * 100)}{figures.gap}points"
+
+
+CARRIED = ("fields", "stop words", "models asked", "hung up")
+"""What requests carry that changes what a server has to do, by the names of traits."""
+_MOST_FIELDS = 60
+"""Characters of fields that are shown; the sum behind them tells longer ones apart."""
+
+
+def carried_text(workload: Workload) -> dict[str, str]:
+    """The traits of what requests carry; empty where it is nothing."""
+    fields, cancel = workload.body, workload.cancel
+    if len(fields) > _MOST_FIELDS:
+        fields = f"{fields[:_MOST_FIELDS]}... ({crc32(fields.encode()):08x})"
+    models = ", ".join(f"{model.name}:{model.weight:g}" for model in workload.models)
+    hung_up = "" if cancel is None else f"{TEXT.percent(cancel.share)} after {cancel.after_s:g} s"
+    return dict(zip(CARRIED, (fields, ", ".join(map(repr, workload.stop)), models, hung_up), strict=True))
 
 
 def spreads_text(workload: Workload) -> str:

@@ -7,8 +7,11 @@ from test_analysis_ledger import drive, laptop
 from virtual import VirtualSession
 
 from llmtop.analysis import Level, assess
+from llmtop.analysis.comparing import WORKLOAD
 from llmtop.analysis.sides import side_of_levels, sides_of
+from llmtop.domain.profile import HangUp, ModelShare, Workload
 from llmtop.domain.slo import Slo
+from llmtop.wording.compared import carried_text
 
 SLO = Slo()
 
@@ -39,3 +42,21 @@ def test_a_table_has_one_side_in_the_order_of_its_loads() -> None:
     assert [point.load for point in side.curve.points] == [2, 8]
     assert side.curve.ghost
     assert side.traits == {"tool": "theirs"}
+
+
+def test_what_requests_carry_tells_one_workload_from_another() -> None:
+    long = '{"system":"' + "x" * 200 + '"}'
+    workloads = [
+        Workload(),
+        Workload(body='{"temperature":0}'),
+        Workload(body=long),
+        Workload(body=long.replace('x"', 'y"')),
+        Workload(stop=("a",)),
+        Workload(models=(ModelShare(name="a"), ModelShare(name="b"))),
+        Workload(cancel=HangUp(share=0.01, after_s=2.0)),
+    ]
+    told = [carried_text(workload) for workload in workloads]
+    assert len({tuple(each.items()) for each in told}) == len(workloads)
+    assert not any(told[0].values())
+    assert set(told[0]) <= set(WORKLOAD)
+    assert all(len(text) < 100 for each in told for text in each.values())
