@@ -601,11 +601,11 @@ def _by_configuration(run: Run, question: Question) -> _Answer:
 
 
 def _without_levels(run: Run, answer: _Answer) -> _Answer:
-    """The answer; where no level could be judged, what all requests of the part say against it."""
+    """The answer; where no level could be judged, what all requests of the part say against it, or what they lack."""
     if answer.ok is not None:
         return answer
     whole = _hold(run)
-    return whole if whole.ok is False else answer
+    return whole if whole.ok is False else replace(answer, reasons=() if whole.ok else whole.reasons)
 
 
 _ANSWERS: dict[Question, Callable[[Run], _Answer]] = {

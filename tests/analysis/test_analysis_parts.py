@@ -118,6 +118,7 @@ def test_a_stage_of_too_few_requests_is_no_yes(question: Question | None, at: st
     judgement = answered([rate(0.1), users(4)], question).judgement
     assert judgement.ok is None
     assert at in judgement.sentence
+    assert "TTFT p95 needs 59 requests, 6 came" in judgement.sentence
 
 
 HOUR, AT, BEYOND = 2.0, 4.0, 5.0

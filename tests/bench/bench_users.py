@@ -181,9 +181,11 @@ async def prefix(folder: Path, users: int = 256, seconds: float = 40.0) -> None:
         crowd = Users(setup, lambda number, record: records.append(record))
         crowd.point = LoadPoint(concurrency=users)
         others = asyncio.all_tasks()
-        crowd.keep(users)
+        crowd.open()
+        for _ in range(users):  # each leaves after one visit
+            crowd.arrive(setup.now())
+            await asyncio.sleep(0.001)
         everybody = asyncio.all_tasks() - others
-        crowd.keep(0)  # each leaves after one visit
         _, late = await asyncio.wait(everybody, timeout=seconds)
         await crowd.close()
         await client.close()
