@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 
 from msgspec.structs import replace
 
+from llmtop.channel import machine_environment, outward_environment
 from llmtop.cli.exits import NO, YES
 from llmtop.cli.output import complain, print_json, say
 from llmtop.cli.target import asked_url, check_simulated, confirm, endpoint_of, knobs_of
@@ -39,14 +44,31 @@ def main(arguments: argparse.Namespace) -> int:
     endpoint = None if url is None else endpoint_of(arguments, url)
     if endpoint is not None:
         confirm(endpoint, arguments.yes)
-    file = load(path)
-    with asyncio.Runner(loop_factory=StampingLoop) as runner:
-        told = runner.run(_rehearsed(file, endpoint, arguments))
+    with _as_in_a_run(() if endpoint is None else endpoint.secret_variables):
+        file = load(path)
+        with asyncio.Runner(loop_factory=StampingLoop) as runner:
+            told = runner.run(_rehearsed(file, endpoint, arguments))
     if arguments.json:
         print_json({"exit_code": YES if told.ok else NO, **_fields(told)})
     else:
         say(timeline(told))
     return YES if told.ok else NO
+
+
+@contextmanager
+def _as_in_a_run(secret: tuple[str, ...]) -> Iterator[None]:
+    """What the file prints is none of ours; and of the environment it sees what the processes of a run are handed, so
+    that what needs more fails here already.
+    """
+    whole = dict(os.environ)
+    seen = machine_environment() | outward_environment(*secret)
+    for name in whole.keys() - seen.keys():
+        del os.environ[name]
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.environ.update(whole)
 
 
 def _fields(told: Rehearsal) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,22 @@ def test_a_file_that_is_no_users_ends_with_2_and_its_line(
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+def test_a_file_sees_of_the_environment_what_it_would_see_in_a_run_and_what_it_prints_is_no_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEARCH_KEY", "k")
+    path = tmp_path / "users.py"
+    path.write_text(
+        "import os\nprint('hello')\nos.environ['SEARCH_KEY']\nasync def run(user):\n    await user.pause(1)\n"
+    )
+    assert main(["check", str(path)]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "hello" in told.err
+    assert "users.py:3: KeyError: 'SEARCH_KEY'" in told.err
+    assert os.environ["SEARCH_KEY"] == "k"
 
 
 def test_without_a_file_the_examples_are_named(capsys: pytest.CaptureFixture[str]) -> None:
