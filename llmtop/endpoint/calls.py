@@ -4,6 +4,7 @@ a server does."""
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from functools import cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -78,7 +79,7 @@ class Calls:
             raise UsageError(f"timeout_s = {timeout_s!r} must be a number of seconds up to {MOST_S:g}")
         try:
             async with asyncio.timeout(timeout_s):
-                client = self._client_for(where)
+                client = await self._client_for(where)
                 request = client.build_request(
                     method, where, params=params, json=json, content=content, headers=headers, timeout=None
                 )
@@ -115,23 +116,29 @@ class Calls:
             await response.aclose()
         return Reply(response.status_code, bytes(body), headers=dict(response.headers))
 
-    def _client_for(self, url: httpx.URL) -> httpx.AsyncClient:
+    async def _client_for(self, url: httpx.URL) -> httpx.AsyncClient:
         if (url.scheme, url.host, url.port) == (self._own.scheme, self._own.host, self._own.port):
             return self._to_own
         proxy = proxy_for(self._access.endpoint, str(url))
         way = None if proxy is None else proxy.url
         if way not in self._others:
-            self._others[way] = httpx.AsyncClient(
-                headers={"User-Agent": "llmtop"},
-                verify=context_for(structs.replace(self._access.endpoint, client_cert=None, client_key=None)),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S),
-                proxy=way,
-                cookies=CookieJar(DefaultCookiePolicy(netscape=False, rfc2965=False)),
-                follow_redirects=True,
-                max_redirects=REDIRECTS,
-                trust_env=False,
-            )
+            trusted = structs.replace(self._access.endpoint, client_cert=None, client_key=None)
+            context = await asyncio.to_thread(context_for, trusted)  # reading the authorities takes 20 ms and more
+            if way not in self._others:
+                self._others[way] = self._made(way, context)
         return self._others[way]
+
+    def _made(self, way: str | None, context: ssl.SSLContext) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            headers={"User-Agent": "llmtop"},
+            verify=context,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S),
+            proxy=way,
+            cookies=CookieJar(DefaultCookiePolicy(netscape=False, rfc2965=False)),
+            follow_redirects=True,
+            max_redirects=REDIRECTS,
+            trust_env=False,
+        )
 
     @cached_property
     def _to_own(self) -> httpx.AsyncClient:
