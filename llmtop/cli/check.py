@@ -15,8 +15,9 @@ from llmtop.channel import machine_environment, outward_environment
 from llmtop.cli.exits import NO, YES
 from llmtop.cli.output import complain, print_json, say
 from llmtop.cli.target import asked_url, check_simulated, confirm, endpoint_of, knobs_of
-from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.endpoint import Endpoint, safe_url
 from llmtop.domain.load import Caps, LoadPoint
+from llmtop.domain.plain import plain
 from llmtop.domain.rehearsed import Rehearsal
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.clock import StampingLoop
@@ -32,6 +33,8 @@ from llmtop.workload.userfile import UserFile, check, load
 def main(arguments: argparse.Namespace) -> int:
     if arguments.file is None:
         raise UsageError(f"check which file? one with `async def run(user)`, or an example: {', '.join(NAMES)}")
+    if "://" in arguments.file:
+        raise UsageError(f"{plain(safe_url(arguments.file))} is a URL: the file comes first, llmtop check FILE URL")
     path = check(users_file(arguments.file))
     if arguments.print:
         say(path.read_text().rstrip("\n"))

@@ -53,6 +53,13 @@ def test_without_a_file_the_examples_are_named(capsys: pytest.CaptureFixture[str
     assert all(name in error for name in NAMES)
 
 
+def test_a_url_in_the_place_of_the_file_is_told_without_what_lets_in(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "http://me:secret@h:8000/?key=secret", "rag.py"]) == 2
+    error = capsys.readouterr().err
+    assert "the file comes first" in error
+    assert "secret" not in error
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_is_written_as_it_stands(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", name, "--print"]) == 0
