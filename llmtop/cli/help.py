@@ -47,7 +47,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "llmtop doctor https://llm.example/v1 --api-key-env LLM_KEY",
     ),
     "selftest": ("llmtop selftest", "llmtop selftest --seconds 10 --json"),
-    "profiles": ("llmtop profiles", "llmtop profiles --from last --name before"),
+    "profiles": ("llmtop profiles show ramp", "llmtop profiles save last --name before"),
     "locate": ("llmtop locate", "llmtop locate --json"),
 }
 CODES = {

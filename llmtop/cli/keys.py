@@ -154,6 +154,11 @@ def documents() -> dict[str, Keys]:
         "llmtop doctor --json": {**head, **keys_of(EndpointInfo)},
         "llmtop selftest --json": {**head, "rows": Key(tuple[Row, ...]), "verdict": Key(str)},
         "llmtop profiles --json": {**head, "profiles": Key(tuple[ProfileEntry, ...])},
+        "llmtop profiles show NAME --json": {
+            **head,
+            "profile": Key(ProfileEntry),
+            "text": Key(str, "The file as it stands."),
+        },
         "llmtop runs --json": {
             **head,
             "runs": Key(tuple[RunEntry, ...], "Newest first; 20, or with --all all."),

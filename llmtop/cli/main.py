@@ -43,7 +43,7 @@ COMMANDS = {
     "knobs": ("llmtop.cli.knobs", "which knobs of a server turn while it runs; a scheduler that gives vLLM some"),
     "doctor": ("llmtop.cli.doctor", "what an endpoint offers, what is missing, and which flag gives it"),
     "selftest": ("llmtop.cli.selftest", "what this machine's client can drive, and its error"),
-    "profiles": ("llmtop.cli.profiles", "shipped and own profiles"),
+    "profiles": ("llmtop.cli.profiles", "shipped and own profiles; a hand-driven run saved as one"),
     "locate": ("llmtop.cli.locate", "where files lie"),
 }
 

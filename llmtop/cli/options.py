@@ -511,8 +511,14 @@ def _selftest(parser: _Parser) -> None:
 
 
 def _profiles(parser: _Parser) -> None:
-    parser.add_argument("--from", dest="run", metavar="RUN", help=f"save the load of a recording ({_RUN})")
-    parser.add_argument("--name", metavar="NAME", help="of that profile (default: the recording's)")
+    parser.add_argument(
+        "do",
+        nargs="?",
+        metavar="save|show|schema",
+        help="save: a recording's load as a profile; show: a profile's file; schema: of profile files, for editors",
+    )
+    parser.add_argument("what", nargs="?", metavar="RUN|PROFILE", help=f"save: {_RUN}; show: a profile or its file")
+    parser.add_argument("--name", metavar="NAME", help="save: of the profile (default: the recording's)")
     _nothing(parser)
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # the real one takes 4 ms of --help to import
     from typing import NoReturn
 
 Commands = Mapping[str, object]
+ALIASES = {"profile": "profiles"}
+"""What commands may be called besides their names."""
 SHOWN = 60
 """Characters of a stray word that are shown."""
 ALIKE = 0.7
@@ -89,7 +91,9 @@ class Parser(argparse.ArgumentParser):
 
 def sorted_out(words: Sequence[str], commands: Commands) -> tuple[str, list[str]]:
     """The command and its words. Options may come before it; without one it is the cockpit; `help` asks for help."""
-    rest = list(words)
+    rest = [ALIASES.get(word, word) for word in words[:2]] + list(words[2:])
+    if words[:1] != ["help"]:
+        rest[1:2] = words[1:2]
     if rest[:1] == ["help"]:
         return (rest[1] if rest[1:] and rest[1] in commands else "live"), ["--help"]
     if rest and rest[0] in commands:

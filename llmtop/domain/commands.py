@@ -107,6 +107,10 @@ class Export(Struct, frozen=True, tag=True):
     """Write the reports of the run file."""
 
 
+class SaveProfile(Struct, frozen=True, tag=True):
+    """Save what was driven as a profile of the user's own."""
+
+
 Command = (
     SetLoad
     | StopLoad
@@ -120,6 +124,7 @@ Command = (
     | Imagine
     | ShowMap
     | Export
+    | SaveProfile
     | Note
     | Seen
     | Quit

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from msgspec.structs import replace
 
-from llmtop.domain.commands import Command, Export, Imagine, Pilot, Quit, SetLoad, ShowMap, Steer, StopLoad
+from llmtop.domain.commands import Command, Export, Imagine, Pilot, Quit, SaveProfile, SetLoad, ShowMap, Steer, StopLoad
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.domain.shown import Answer, Shown
@@ -132,6 +132,9 @@ class Host:
             case Export():
                 self._export_thread = threading.Thread(target=self._export, name="export", daemon=True)
                 self._export_thread.start()
+            case SaveProfile():
+                self._export_thread = threading.Thread(target=self._save_profile, name="profile", daemon=True)
+                self._export_thread.start()
             case SetLoad(point, gate_alone=True) if self._helm.holds_behind(point.gate):
                 self._link.send(command)
             case SetLoad() | StopLoad():
@@ -165,6 +168,26 @@ class Host:
                 self._say(f"export: {error}", refused=True)
             else:
                 self._say(f"exported {', '.join(str(path) for path in paths)}")
+
+    def _save_profile(self) -> None:
+        from llmtop.profiles import repeated_by, save_driven
+
+        frame, facts, meta = self._link.frame(), self.facts, self._meta
+        with self._exporting:
+            try:
+                if frame is None or meta is None:
+                    raise UsageError("nothing was driven yet: there is no load to save")
+                run_file = None if frame.run_file is None else Path(frame.run_file)
+                if run_file is not None and (frame.replay is not None or facts.dropped):
+                    with RunReader(run_file) as reader:
+                        meta, facts = reader.meta, Facts.of(reader.batches())
+                elif meta.ended_s is None:
+                    meta = replace(meta, ended_s=facts.t_s)
+                path = save_driven(meta, tuple(facts.changes), tuple(facts.chapters), run_file=run_file)
+            except LlmtopError as error:
+                self._say(f"profile: {error}", refused=True)
+            else:
+                self._say(f"profile saved: {repeated_by(path)}   ({path})")
 
     def _read_baselines(self, read: Callable[[Slo], Sequence[Side]]) -> None:
         try:

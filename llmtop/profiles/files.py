@@ -29,6 +29,8 @@ class ProfileEntry(Struct, frozen=True, kw_only=True):
     description: str = ""
     question: Question | None = None
     """What it asks; None: it cannot be read."""
+    peak: float | None = None
+    """The expected one; None: none was named."""
     duration_s: float = 0.0
     problem: str | None = None
 
@@ -106,6 +108,12 @@ def list_profiles() -> tuple[ProfileEntry, ...]:
     return (*own, *shipped)
 
 
+def look_up(name_or_path: str | Path) -> tuple[ProfileEntry, str]:
+    """What a profile is, and its file as it stands. Raises ProfileError: there is none, or it cannot be read."""
+    path = _find(name_or_path)
+    return _entry(path, shipped=path.parent == shipped_folder()), text_of(path, MOST_BYTES, ProfileError)
+
+
 def _entry(path: Path, *, shipped: bool) -> ProfileEntry:
     try:
         profile = load_profile(path)
@@ -118,6 +126,7 @@ def _entry(path: Path, *, shipped: bool) -> ProfileEntry:
         shipped=shipped,
         description=profile.description,
         question=profile.asks,
+        peak=profile.peak,
         duration_s=profile.plan.duration_s,
     )
 

@@ -20,7 +20,7 @@ from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Input
 
-from llmtop.domain.commands import Export, Pilot, Quit, SetLoad, Steer, StopLoad
+from llmtop.domain.commands import Export, Pilot, Quit, SaveProfile, SetLoad, Steer, StopLoad
 from llmtop.domain.frame import Frame, Offer
 from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
@@ -46,7 +46,7 @@ OWNERS = (("a slider", LogSlider), ("a chart", ChartPanel), ("a panel", Panel), 
 ASKED_S = 15.0
 """So long a question stands; an Enter that comes later means something else."""
 LEAVE_KEYS = ("q", *packets.LEAVE_KEYS)
-FROM_PAGES = ("freeze", "search", "edge", "export", "next_theme")
+FROM_PAGES = ("freeze", "search", "edge", "export", "save_profile", "next_theme")
 """What is the whole run's: keys that do the same from a page over the cockpit."""
 
 
@@ -75,6 +75,7 @@ class LlmtopApp(App[None]):
         Binding("n", "map", "users by prompt length", tooltip="map", id="app.map"),
         Binding("b", "big", "the answer in big digits", tooltip="big", id="app.big"),
         Binding("e", "export", "export a report", tooltip="export", id="app.export"),
+        Binding("f", "save_profile", "save as a profile", tooltip="profile", id="app.profile"),
         Binding("t", "next_theme", "next theme", tooltip="theme", id="app.theme"),
     ]
 
@@ -370,6 +371,9 @@ class LlmtopApp(App[None]):
     def action_export(self) -> None:
         self.cockpit.say("exporting ...")
         self.host.send(Export())
+
+    def action_save_profile(self) -> None:
+        self.host.send(SaveProfile())
 
     def action_help(self) -> None:
         from llmtop.tui.screens.help import HelpScreen

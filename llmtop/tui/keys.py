@@ -50,7 +50,7 @@ ORDER = (
         "app.big",
         "run.record",
     ),
-    *("app.export", "view.maximise", "view.layout", "view.dots", "app.theme"),
+    *("app.export", "app.profile", "view.maximise", "view.layout", "view.dots", "app.theme"),
 )
 """And after it: the most wanted first."""
 _LISTED = 3

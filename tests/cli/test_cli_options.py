@@ -99,7 +99,7 @@ def test_a_list_of_levels_names_the_number_that_cannot_be_meant(
         (["run", "/dev/zero", "--sim"], "is a device"),
         (["assess", "a" * 5000], "it is too long"),
         (["report", "~no-such-user/x"], "there is no such user"),
-        (["profiles", "--from", "a" * 300], "File name too long"),
+        (["profiles", "save", "a" * 300], "File name too long"),
         (["predict", "/dev/zero"], "/dev/zero"),
         (["predict", "laptop", "--requests", ""], "is no name of a file"),
         (["predict", "laptop", "--requests", "/"], "is a folder"),
@@ -121,7 +121,7 @@ def test_a_list_of_levels_names_the_number_that_cannot_be_meant(
         (["sim", "--set", "stream_interval=99999999999"], "must be a whole number from 1 to 256"),
         (["sim", "--fault", "http_500=nan"], "a number from 0 to 1"),
         (["doctor", "http://a..b"], "there is no host in it"),
-        (["profiles", "--from", "/dev/null", "--name", "../x"], "1 to 200 bytes without a slash"),
+        (["profiles", "save", "/dev/null", "--name", "../x"], "1 to 200 bytes without a slash"),
         (["run", "smoke", "--sim", "--gate", "0"], "--gate"),
         (["run", "smoke", "--sim", "--gate", "1.5"], "--gate"),
         *(

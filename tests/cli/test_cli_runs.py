@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Chapter, FactBatch, RunMeta
 from llmtop.errors import RunFileError, UsageError
-from llmtop.profiles import load_profile
+from llmtop.profiles import load_profile, shipped_folder
+from llmtop.profiles.jsonschema import profile_schema
 from llmtop.recording import shelf
 from llmtop.recording.shelf import run_path
 from llmtop.recording.writer import RunWriter, runs_directory
@@ -111,7 +113,7 @@ def test_last_and_a_name_stand_for_a_recording_wherever_one_is_asked_for(capsys:
     assert main(["assess", "last"]) == 5
     assert main(["report", old]) == 0
     assert f"{old}.html" in capsys.readouterr().out
-    assert main(["profiles", "--from", "last", "--name", "again"]) == 0
+    assert main(["profiles", "save", "last", "--name", "again"]) == 0
     assert main(["replay", "last"]) == 2
     assert main(["report", "nothing"]) == 2
     assert "no such file; `llmtop runs` lists the recordings, 'last' is the newest" in capsys.readouterr().err
@@ -205,8 +207,12 @@ def test_a_thousand_recordings_are_looked_through_at_once() -> None:
 
 def test_a_saved_profile_has_the_name_that_was_given(capsys: pytest.CaptureFixture[str]) -> None:
     name = made(1)
-    assert main(["profiles", "--from", "last", "--name", "mine"]) == 0
-    assert main(["profiles", "--from", "last"]) == 0
+    assert main(["profiles", "save", "last", "--name", "mine"]) == 0
+    assert main(["profile", "save", "last"]) == 0
+    assert main(["profile", "save", "last"]) == 0
+    assert f"llmtop run {name}-2 [URL]" in capsys.readouterr().out, "none is written over"
+    assert main(["profiles", "save", "last", "--name", "mine"]) == 2
+    assert "mine.toml" in capsys.readouterr().err
     assert load_profile("mine").name == "mine"
     assert load_profile(name).name == "tiny by hand", "without a name, what it was"
 
@@ -225,3 +231,42 @@ def test_what_a_run_simulated_is_predicted_with_the_knobs_that_were_turned(capsy
     made(0)
     assert main(["predict", "last"]) == 2
     assert "last: drove a real server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["profile", "profiles"])
+def test_a_profile_is_shown_as_it_stands_below_what_it_is(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "show", "ramp"]) == 0
+    shown = capsys.readouterr().out
+    head, rest = shown.split("\n\n", 1)
+    assert head.startswith("# ramp, shipped with llmtop: ")
+    assert "# asks peak · " in head
+    text = (shipped_folder() / "ramp.toml").read_text()
+    assert rest.strip() == text.strip()
+    assert tomllib.loads(shown) == tomllib.loads(text)
+    assert main([command, "show", "ramp", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["text"] == text
+    assert told["profile"]["name"] == "ramp"
+
+
+def test_the_schema_of_profiles_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profiles", "schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == profile_schema()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["keep", "last"], "'keep': save RUN, show PROFILE, schema, or nothing"),
+        (["save"], "llmtop profiles save RUN: it takes that and no more"),
+        (["show"], "llmtop profiles show PROFILE"),
+        (["schema", "ramp"], "llmtop profiles schema: it takes that and no more"),
+        (["show", "rampp"], "did you mean ramp?"),
+        (["--name", "x"], "--name is for: llmtop profiles save RUN --name NAME"),
+    ],
+)
+def test_what_cannot_be_done_with_profiles_is_said(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["profiles", *words]) == 2
+    assert says in capsys.readouterr().err

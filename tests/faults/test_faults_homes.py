@@ -72,7 +72,7 @@ def test_other_commands_use_what_there_is(tmp_path: Path, elsewhere: Path, kind:
         (("locate",), 0),
         (("assess", str(run), "--unknown-ok"), 0),
         (("report", str(run), "-o", str(tmp_path / "x.html")), 0),
-        (("profiles", "--from", str(run), "--name", "again"), 2),
+        (("profiles", "save", str(run), "--name", "again"), 2),
     ):
         held(*words, home=home, TMPDIR=str(elsewhere)).is_in_words(code)
 
@@ -125,7 +125,7 @@ def test_every_file_is_its_owners_alone_whatever_the_umask(home: Path, tmp_path:
     run(*RUN, "--junit", str(home / "j.xml"))
     (recording,) = home.rglob("*.llmtop")
     run("report", str(recording))
-    run("profiles", "--from", str(recording), "--name", "again")
+    run("profiles", "save", str(recording), "--name", "again")
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in home.rglob("*")}
     assert modes.pop(loose) == 0o755, "a folder of the user is left as it is"
     assert {path.suffix for path in modes} >= {".llmtop", ".html", ".md", ".toml", ".log", ".xml"}

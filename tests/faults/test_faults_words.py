@@ -310,7 +310,7 @@ def test_a_run_obeys_no_server_and_no_label(home: Path, tmp_path: Path) -> None:
         ElementTree.parse(xml)
         asked = [json.loads(each.partition(b"\r\n\r\n")[2]) for each in server.asked if each.startswith(b"POST /v1/c")]
         assert {body["model"] for body in asked} == {PRINTABLE}
-    for more in (("assess", str(record), "--unknown-ok"), ("report", str(record)), ("profiles", "--from", str(record))):
+    for more in (("assess", str(record), "--unknown-ok"), ("report", str(record)), ("profiles", "save", str(record))):
         told = tried(*more, home=home)
         assert told.code in (0, 1)
         assert not obeyed(told.said)

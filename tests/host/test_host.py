@@ -16,15 +16,17 @@ from msgspec.structs import replace
 
 from llmtop.analysis import Level
 from llmtop.analysis.sides import Side, side_of_levels
-from llmtop.domain.commands import AddMark, Command, Export, Note, Quit, SetLoad, Steer, StopLoad
+from llmtop.domain.commands import AddMark, Command, Export, Note, Quit, SaveProfile, SetLoad, Steer, StopLoad
 from llmtop.domain.frame import ReplayPosition
-from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import Ended, RunMeta, SearchEnded, Told
+from llmtop.domain.load import LoadPoint, Replay
+from llmtop.domain.run import Ended, LoadChange, RunMeta, SearchEnded, Told
 from llmtop.domain.slo import Slo
 from llmtop.domain.steering import Step
 from llmtop.errors import FileError
 from llmtop.host.host import Host
+from llmtop.host.replay import ReplayLink
 from llmtop.meter.facts import Facts
+from llmtop.profiles import load_profile
 from llmtop.recording.writer import RunWriter
 
 
@@ -34,7 +36,7 @@ def seconds() -> Callable[[], float]:
     return lambda: float(next(counted))
 
 
-def host_of(link: FakeLink, **options: Any) -> Host:
+def host_of(link: Any, **options: Any) -> Host:
     return Host(link, Slo(), clock=seconds(), **options)
 
 
@@ -378,3 +380,64 @@ def test_the_last_opinion_rests_on_what_memory_has_dropped_too(tmp_path: Path) -
         assert host.facts.dropped > 0
         host.close()
         assert len(host.facts.bins) == kept, "a recording that has stopped is not whole either"
+
+
+def until(host: Host, says: str) -> None:
+    """Until the answer that is shown begins so."""
+    deadline = time.monotonic() + 20
+    while (answer := host.shown().answer) is None or not answer.text.startswith(says):
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.01)
+
+
+def moved(t_s: float, users: int) -> LoadChange:
+    return LoadChange(t_s, LoadPoint(concurrency=users), "hand")
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    return tmp_path / "llmtop" / "profiles"
+
+
+def test_what_was_driven_is_saved_as_a_profile_while_it_goes_on_and_none_is_written_over(own: Path) -> None:
+    link = FakeLink()
+    link.told += [Told(batches=(batch(5.0, changes=(moved(0.0, 4), moved(3.0, 9))), batch(12.0)))]
+    link.shown = frame(run_file="/none/20260101-a.llmtop")
+    host = host_of(link)
+    host.step()
+    host.step()
+    for name in ("20260101-a", "20260101-a-2"):
+        said = f"profile saved: llmtop run {name}   ({own / name}.toml)"
+        host.send(SaveProfile())
+        until(host, said)
+        (stage,) = load_profile(own / f"{name}.toml").plan.stages
+        assert isinstance(stage.shape, Replay)
+        assert [(at_s, point.concurrency) for at_s, point in stage.shape.points] == [(0.0, 4), (3.0, 9)]
+        assert stage.duration_s == 12.0
+
+
+def test_a_recording_is_saved_as_a_profile_whole_wherever_its_replay_stands(own: Path, tmp_path: Path) -> None:
+    path = tmp_path / "again.llmtop"
+    writer = RunWriter(path, META)
+    writer.write(batch(5.0, changes=(moved(0.0, 4), moved(3.0, 9))))
+    writer.close(12.0)
+    host = host_of(ReplayLink(path, clock=lambda: 0.0))
+    host.step()
+    host.send(SaveProfile())
+    assert answered(host) == f"profile saved: llmtop run again   ({own}/again.toml)"
+    assert load_profile("again").plan.duration_s == 12.0
+
+
+def test_a_profile_that_cannot_be_saved_says_why(own: Path) -> None:
+    link = FakeLink()
+    link.shown = frame()
+    host = host_of(link)
+    host.send(SaveProfile())
+    assert answered(host) == "refused: profile: nothing was driven yet: there is no load to save"
+    link.told += [Told(batches=(batch(5.0, changes=(moved(0.0, 4),)),))]
+    own.parent.parent.joinpath("llmtop").write_text("a file where the folder would be")
+    host.step()
+    host.step()
+    host.send(SaveProfile())
+    until(host, f"profile: {own}")

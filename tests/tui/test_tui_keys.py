@@ -17,6 +17,7 @@ from llmtop.domain.commands import (
     Imagine,
     InjectFault,
     Quit,
+    SaveProfile,
     Seek,
     SetKnob,
     SetLoad,
@@ -318,6 +319,15 @@ async def test_an_export_is_asked_for_and_its_answer_is_shown_once(cockpit, sett
         app.cockpit.say("something else")
         await settle(pilot)
         assert "something else" in row(app, "events")
+
+
+@pytest.mark.parametrize("scene", ["loaded", "replay"])
+async def test_one_key_saves_a_profile_and_asks_nothing(cockpit, scene):
+    app = cockpit(scene)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("f")
+        assert app.host.sent == [SaveProfile()]
+        assert app.screen is app.cockpit
 
 
 async def test_what_is_refused_says_why(cockpit, settle):
