@@ -200,7 +200,7 @@ def _faulty(part: str) -> str:
     other = next((each for each in ">=:" if each in name), "")
     if other:
         return f"{other!r} stands where '<' must: a limit is what a figure stays below{like}"
-    if name not in FIGURES:
+    if name not in _NAMES:
         return _unknown(name)
     if not sign:
         return f"it has no limit (in a shell, put the whole into quotes: < is a sign of its own there){like}"
@@ -215,6 +215,6 @@ def _faulty(part: str) -> str:
 
 def _unknown(name: str) -> str:
     use = "use error_ratio, queue or kv, or ttft, tpot or e2e with _mean, _p50, _p90, _p95 or _p99"
-    alike = get_close_matches(name.lower()[:SHOWN], FIGURES, n=1)
+    alike = get_close_matches(name.lower()[:SHOWN], _NAMES, n=1)
     meant = f"did you mean {alike[0]}? " if alike else ""
     return f"{plain(name, SHOWN)!r} is not known; {meant}{use}"

@@ -35,11 +35,18 @@ _QUANTITIES: dict[type, Schema] = {
     quantity.CanaryRate: {"type": "number", "minimum": CANARY.least, "maximum": CANARY.most},
 }
 _LIMIT: Schema = {"anyOf": [{"type": "number"}, {"type": "string"}, {"$ref": "#/definitions/SloLimit"}]}
+_OF_A_NAME = rf"^.+\.({'|'.join(sorted(FIGURES))})$"
+"""A limit of one name alone: answer.ttft_p95."""
 _OTHERWISE: dict[str, Schema] = {
     "ProfileTable.slo": {
         "anyOf": [
             {"type": "string"},
-            {"type": "object", "properties": dict.fromkeys(FIGURES, _LIMIT), "additionalProperties": False},
+            {
+                "type": "object",
+                "properties": dict.fromkeys(sorted(FIGURES), _LIMIT),
+                "patternProperties": {_OF_A_NAME: _LIMIT},
+                "additionalProperties": False,
+            },
         ]
     },
 }

@@ -32,7 +32,7 @@ def holds(value: Any, told: dict[str, Any]) -> bool:
     """Whether a value is as a schema says, of those keywords that ours has."""
     known = {"$schema", "title", "description", "definitions", "$ref", "anyOf", "allOf", "enum", "const", "type"}
     known |= {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "pattern"}
-    known |= {"items", "minItems", "maxItems", "properties", "required", "additionalProperties"}
+    known |= {"items", "minItems", "maxItems", "properties", "patternProperties", "required", "additionalProperties"}
     assert set(told) <= known
     if "$ref" in told:
         return holds(value, SCHEMA["definitions"][told["$ref"].removeprefix("#/definitions/")])
@@ -51,10 +51,13 @@ def _table(value: dict[str, Any], told: dict[str, Any]) -> bool:
     properties, rest = told.get("properties", {}), told.get("additionalProperties", {})
     if not set(told.get("required", ())) <= set(value):
         return False
-    return all(
-        holds(each, properties[key]) if key in properties else rest is not False and holds(each, rest)
-        for key, each in value.items()
-    )
+    alike = [*((re.escape(key) + "$", each) for key, each in properties.items())]
+    alike += told.get("patternProperties", {}).items()
+    for key, each in value.items():
+        of_key = [one for pattern, one in alike if re.match(pattern, key)]
+        if not (all(holds(each, one) for one in of_key) if of_key else rest is not False and holds(each, rest)):
+            return False
+    return True
 
 
 def _list(value: list[Any], told: dict[str, Any]) -> bool:
@@ -106,6 +109,7 @@ points = [{ at = 0, concurrency = 3 }, { at = "10s", rate_rps = 2.5 }]
 [slo]
 ttft_p95 = { limit = "2s", warn = "1s" }
 error_ratio = 0.01
+"answer.ttft_p95" = "500ms"
 [limits]
 stop_error_ratio = "never"
 """
@@ -128,6 +132,7 @@ def test_a_profile_of_all_kinds_of_values_is_as_the_schema_says() -> None:
         "[workload]\nprompt = { cv = 1.0 }",
         "[workload]\nmodels = [{ weight = 1.0 }]",
         "[slo]\nlatency = '2s'",
+        "[slo]\n'answer.latency' = '2s'",
         "[[stage]]\nshape = 'hold'",
         "[[stage]]\nduration = '1s'\nconcurrency = 3",
         "[[stage]]\nshape = 'ramp'\nduration = '1s'\nstart = 1\nstop = 2\nlevels = [3]",
