@@ -74,6 +74,13 @@ class Pairs:
         self._order: list[int] = []
         self._lap = -1
 
+    def too_long(self, most: int | None) -> tuple[str, ...]:
+        """What is to be said where some are longer than the `most` tokens of a model; None: it has no bound."""
+        count = 0 if most is None else sum(prompt + output > most for prompt, output in self._pairs)
+        if not count:
+            return ()
+        return (f"{count:,} of {len(self._pairs):,} pairs of lengths are cut to the {most:,} tokens of the model",)
+
     def draw(self, index: int, prompt_tokens: int, output_tokens: int) -> tuple[int, int]:
         """The pair of the `index`th request, scaled as the load point's lengths are to the sample's means."""
         lap, place = divmod(index, len(self._pairs))

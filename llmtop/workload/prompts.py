@@ -105,7 +105,7 @@ class PromptSource:
         self.recorded = recorded
         """What is replayed; None: prompts are of another source."""
         self.notes: tuple[str, ...] = ()
-        """What is to be said of the file: rows that were left out, what was guessed."""
+        """What is to be said of the file: rows that were left out, what was guessed; of pairs that are too long."""
         self.summary = ""
         """What was read of a file of prompts."""
         if workload.source in ("sharegpt", "jsonl"):
@@ -118,6 +118,8 @@ class PromptSource:
         elif workload.source not in ("synthetic", "python"):
             known = "synthetic, sharegpt, jsonl, trace or python"
             raise UsageError(f"workload {workload.source!r} is not known; use {known}")
+        if self._pairs is not None:
+            self.notes = (*self.notes, *self._pairs.too_long(max_model_len))
 
     @property
     def rows(self) -> int | None:

@@ -51,6 +51,10 @@ def test_pairs_are_cut_to_what_the_model_takes() -> None:
     prompts = [source.next(LoadPoint(rate_rps=1, prompt_tokens=MEANS[0], output_tokens=MEANS[1])) for _ in range(100)]
     assert all(prompt.tokens + prompt.output_tokens <= 600 for prompt in prompts)
     assert source.cut > 0
+    too_long = sum(prompt + output > 600 for prompt, output in PAIRS)
+    assert source.notes == (f"{too_long} of 100 pairs of lengths are cut to the 600 tokens of the model",)
+    assert PromptSource(Workload(lengths=PAIRS), max_model_len=9000).notes == ()
+    assert PromptSource(Workload(lengths=PAIRS)).notes == ()
 
 
 def test_means_are_whole_and_never_nothing() -> None:
