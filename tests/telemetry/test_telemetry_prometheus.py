@@ -6,14 +6,17 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from llmtop.cli.main import main
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.traffic import TrafficFigures
 from llmtop.endpoint.urls import endpoint_from_url
 from llmtop.errors import EndpointAuthFailed, EndpointUnreachable, EndpointUnusable
+from llmtop.profiles import load_profile
 from llmtop.telemetry import prometheus
 
 NOW_S = 1_800_000_000.0
@@ -231,3 +234,19 @@ async def test_the_key_goes_along(server: Prometheus, monkeypatch: pytest.Monkey
     vllm(server)
     await server.figures(api_key_env="PROM_KEY")
     assert all("authorization: bearer tops" in head for _, _, head in server.asked)
+
+
+async def test_the_command_makes_a_profile_of_it(
+    server: Prometheus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vllm(server)
+    target = tmp_path / "mine.toml"
+    url = f"http://127.0.0.1:{server.port}/graph?g0.expr=up"
+    assert await asyncio.to_thread(main, ["traffic", url, "--days", "3", "-o", str(target)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "in 3 days" in out
+    assert "a percentile may be off by x" in out
+    profile = load_profile(target)
+    assert (profile.plan.base.prompt_tokens, profile.plan.base.output_tokens) == (300, 5)
+    assert profile.plan.base.burstiness == 1
+    assert [stage.name for stage in profile.plan.stages] == ["peak", "beyond the peak"], "the mean is the peak here"
