@@ -61,7 +61,7 @@ class LoadEngine:
         self._untold: list[FactBatch] = []
         self._client_judge = ClientJudge()
         self._red = False
-        self._begun = False
+        self._begun = self._started = False
         self._running = False
         self._ended = asyncio.Event()
 
@@ -84,7 +84,7 @@ class LoadEngine:
     @property
     def finished(self) -> bool:
         """Whether the plan has ended (requests may still be in flight), or was cut short by the brake."""
-        return self._controller.finished(self._now())
+        return self._started and self._controller.finished(self._now())
 
     @property
     def braked(self) -> str | None:
@@ -100,6 +100,7 @@ class LoadEngine:
         try:
             await asyncio.wait({work, ready}, return_when=asyncio.FIRST_COMPLETED)
             self._running = True
+            self._started = True
             self._controller.start(self._now())
             self._turned()
             while not work.done():

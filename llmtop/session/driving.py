@@ -75,9 +75,10 @@ async def engine_for(
     if wanted:
         pacer = Pacer.hold(wanted, seed)
     elif prompts.arrivals_s is not None and not profile.plan.stages:
-        from llmtop.workload.recorded import trace_plan  # takes numpy in, which other sources do without
+        from llmtop.workload.recorded import BEFORE_FIRST_S, trace_plan  # takes numpy in, as no other source does
 
-        pacer = Pacer(trace_plan(prompts.arrivals_s, profile.plan.base), seed, times=prompts.arrivals_s.tobytes())
+        due_s = prompts.arrivals_s + BEFORE_FIRST_S
+        pacer = Pacer(trace_plan(due_s, profile.plan.base), seed, times=due_s.tobytes())
     workers = options.workers or auto_workers(caps.max_concurrency)
     if workers > 1:
         shared = WorkerSetup(

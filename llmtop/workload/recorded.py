@@ -32,6 +32,9 @@ WINDOWS = 600
 that of ten minutes, and half a window off is nothing in a line a few hundred characters wide."""
 WINDOWS_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
 """As long as such a window may be."""
+BEFORE_FIRST_S = 0.1
+"""How long the load of a trace goes on before its first arrival: what begins with a run is over then, and connections
+for those who come first are open."""
 AFTER_LAST_S = 1.0
 """How long the plan of a trace goes on after its last arrival."""
 

@@ -97,3 +97,12 @@ def test_a_punctual_selector_is_never_early_and_leaves_what_is_due_the_first_tur
         selector.close()
         ours.close()
         theirs.close()
+
+
+def test_a_plan_is_not_over_before_it_has_begun(lab) -> None:
+    engine = replaying(lab, [0.0, 1.0])
+    lab.loop.selector.now_s += 60.0  # as long as workers may take to come up
+    assert not engine.finished
+    played(lab, engine, 2.5)
+    assert engine.finished
+    assert lab.client.starts_s == pytest.approx([60.0, 61.0], abs=1e-3)

@@ -203,6 +203,7 @@ class FakePrompts:
         self.arrivals_s = np.array(world.arrivals_s) if world.arrivals_s else None
         self.recorded = None
         self.notes: tuple[str, ...] = ()
+        self.summary = ""
         self.sizes: Any = None
         self.drawn = True
 
