@@ -254,5 +254,5 @@ def chained(prompt: Prompt, chat: bool) -> tuple[int, ...]:
     """Of each block of 16 tokens, as the simulated engine's face makes them of a request."""
     said = {"messages": [{"role": "user", "content": prompt.text}]} if chat else {"prompt": prompt.text}
     body = msgspec.json.encode({"model": "m", "max_tokens": 1, "stream": True, **said})
-    asked = read_generation(body, chat=chat, model="m", max_model_len=100_000)
+    asked = read_generation(body, api="chat" if chat else "completions", models=("m",), max_model_len=100_000)
     return tuple(chain_hashes(asked.tokens, 16))
