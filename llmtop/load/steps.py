@@ -27,8 +27,6 @@ HANGS_NS = 10_000_000_000
 """A step that takes so long is taken for one that does not end, and `EndlessStep` is raised in it."""
 AGAIN_S = 1.0
 """Until it is raised again: C code hears of it at its end."""
-_UNHEEDING: list[object] = []
-"""Code that goes on whatever it is told: the interpreter would complain of it where it is let go."""
 _PACKAGE = str(Path(__file__).parents[1]) + "/"
 
 
@@ -123,7 +121,8 @@ class Steps:
         try:
             code.close()
         except BaseException:
-            _UNHEEDING.extend(inner)
+            for each in inner:  # it goes on whatever it is told: where it were let go, the interpreter would complain
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
 
     def _look_on(self) -> None:
         while not self._ended.wait(LOOK_S):
