@@ -12,7 +12,9 @@ from llmtop.cli.keys import Key, documents, keys_of
 
 def drift(command: str, printed: Mapping[str, object]) -> list[str]:
     """Where the keys of `printed` are others than those that are told of `command`, at any depth; none: []."""
-    return list(_compared(printed, documents()[command], ""))
+    told = documents()[command].items()
+    seldom = {name for name, key in told if key.meaning.startswith("Only of") and name not in printed}
+    return list(_compared(printed, {name: key for name, key in told if name not in seldom}, ""))
 
 
 def _compared(printed: Mapping[str, Any], keys: Mapping[str, Key], path: str) -> Iterator[str]:
