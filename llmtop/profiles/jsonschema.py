@@ -37,6 +37,12 @@ _QUANTITIES: dict[type, Schema] = {
 _LIMIT: Schema = {"anyOf": [{"type": "number"}, {"type": "string"}, {"$ref": "#/definitions/SloLimit"}]}
 _OF_A_NAME = rf"^.+\.({'|'.join(sorted(FIGURES))})$"
 """A limit of one name alone: answer.ttft_p95."""
+_OF_ONE: Schema = {
+    "type": "object",
+    "properties": dict.fromkeys(sorted(FIGURES), _LIMIT),
+    "additionalProperties": False,
+}
+"""The same as a table: [slo.answer]."""
 _OTHERWISE: dict[str, Schema] = {
     "ProfileTable.slo": {
         "anyOf": [
@@ -45,7 +51,7 @@ _OTHERWISE: dict[str, Schema] = {
                 "type": "object",
                 "properties": dict.fromkeys(sorted(FIGURES), _LIMIT),
                 "patternProperties": {_OF_A_NAME: _LIMIT},
-                "additionalProperties": False,
+                "additionalProperties": _OF_ONE,
             },
         ]
     },

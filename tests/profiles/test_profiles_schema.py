@@ -110,6 +110,7 @@ points = [{ at = 0, concurrency = 3 }, { at = "10s", rate_rps = 2.5 }]
 ttft_p95 = { limit = "2s", warn = "1s" }
 error_ratio = 0.01
 "answer.ttft_p95" = "500ms"
+plan.tpot_p50 = "40ms"
 [limits]
 stop_error_ratio = "never"
 """
@@ -133,6 +134,7 @@ def test_a_profile_of_all_kinds_of_values_is_as_the_schema_says() -> None:
         "[workload]\nmodels = [{ weight = 1.0 }]",
         "[slo]\nlatency = '2s'",
         "[slo]\n'answer.latency' = '2s'",
+        "[slo.answer]\nlatency = '2s'",
         "[[stage]]\nshape = 'hold'",
         "[[stage]]\nduration = '1s'\nconcurrency = 3",
         "[[stage]]\nshape = 'ramp'\nduration = '1s'\nstart = 1\nstop = 2\nlevels = [3]",
