@@ -126,7 +126,7 @@ def assess(
     table = DIALECTS[dialect or Dialect.OPENAI]
     embeds = meta.profile.workload.api == "embeddings"
     driven = msgspec.structs.replace(current.point, output_tokens=0) if embeds else current.point
-    capacity = found(facts, slo) or capacity_of(current.levels, slo, shown, limits, driven)
+    capacity = found(facts, slo, embeds) or capacity_of(current.levels, slo, shown, limits, driven)
     capacity = buffering.unproven(capacity, whole_slo, arrival)
     if meta.ending in LOST or hopeless:
         capacity = Capacity()

@@ -88,15 +88,19 @@ def capacity_of_tested(
     return replace(capacity, sentence=_sentence(capacity, then, ended, slo, base, client))
 
 
-def found(facts: Facts, slo: Slo) -> Capacity | None:
+def found(facts: Facts, slo: Slo, embeds: bool = False) -> Capacity | None:
     """What the newest search of a run has found by this SLO for the lengths and the configuration that there are now.
 
-    None: none has tested a level by these limits and under these conditions, or was ended because of the client.
+    Of embeddings the prompt's length alone is told. None: none has tested a level by these limits and under these
+    conditions, or was ended because of the client.
     """
     for tested, ended, since_s in _searches(facts, slo):
         until_s = facts.t_s if ended is None else ended.t_s
         client = client_seconds(facts, since_s, until_s)
-        return capacity_of_tested(tested, ended, slo, _point_at(facts, until_s), client, facts.failures.statuses)
+        point = _point_at(facts, until_s)
+        if embeds:
+            point = replace(point, output_tokens=0)
+        return capacity_of_tested(tested, ended, slo, point, client, facts.failures.statuses)
     return None
 
 

@@ -154,10 +154,13 @@ class Trial:
         waiting = float(np.mean(bins.column("prefilling")[counts]))
         self.in_service = float(np.mean(bins.column("in_flight")[counts])) - waiting
         tokens_per_s = float(bins.column("output_tokens")[counts].sum()) / span_s
-        if tokens_per_s > 0:
+        if tokens_per_s > 0 and lengths.any():
             self.requests_per_s = tokens_per_s / float(lengths.mean())
             self.tpot_mean_s = self.in_service / tokens_per_s
             self.ttft_mean_s = waiting / self.requests_per_s
+        elif not lengths.any():  # embeddings: what is in flight is in service, for all that can be told
+            self.in_service = float(np.mean(bins.column("in_flight")[counts]))
+            self.requests_per_s = float(bins.column("ok")[counts].sum()) / span_s or None
 
     def _look_for_a_standing_queue(self, facts: Facts, slo: Slo, clean: Flags) -> None:
         """Requests that wait past the TTFT limit in a queue that does not shrink fail it before any of them ends.

@@ -260,8 +260,10 @@ def _slo(profile: Profile, api: str, given: str | None) -> Slo:
         return usual_slo(api)
     slo = profile.slo if given is None else parse_slo(given)
     if (wrong := without_meaning(slo, api)) is not None:
-        whose = "--slo" if given is not None else f"SLO of profile {plain(profile.name, 40)}"
-        raise UsageError(f"{whose}: {wrong.name}: {NOT_OF_EMBEDDINGS}")
+        if given is None:
+            whose = f"profile {plain(profile.name, 40)} limits {wrong.name}"
+            raise UsageError(f'{whose}: {NOT_OF_EMBEDDINGS}; give --slo "e2e_p95<1s,error_ratio<1%"')
+        raise UsageError(f"--slo: {wrong.name}: {NOT_OF_EMBEDDINGS}")
     return slo
 
 

@@ -286,3 +286,11 @@ def test_a_search_of_nothing_sees_nothing() -> None:
     trial = lone()
     trial.watch(Facts(), TTFT, 1.0)
     assert (trial.arrived_s, trial.sent, trial.ended, trial.errors) == (None, 0, 0, 0)
+
+
+def test_of_embeddings_the_rate_is_that_of_answers_and_all_in_flight_is_in_service() -> None:
+    bins = [{"ok": 3, "output_tokens": 0, "prefilling": 8, "oldest_prefill_s": 0.1}] * 6
+    found = seen(bins, lone(), requests=[record(float(i), e2e_s=0.5, tokens=0) for i in range(len(bins))])
+    assert found.requests_per_s == pytest.approx(3.0)
+    assert found.in_service == pytest.approx(8.0)
+    assert (found.ttft_mean_s, found.tpot_mean_s) == (None, None)
