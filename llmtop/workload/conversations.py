@@ -165,7 +165,7 @@ def _table(path: object, text: str, sieve: Sieve, columns: Columns) -> Iterator[
     except csv.Error:
         return None
     wanted = [columns[role] for role in ASKED if role in columns] or [*PROMPT_NAMES, "instruction", *TURN_NAMES]
-    if not any(name in names for name in wanted):
+    if not any(name in names or name in map(str.lower, names) for name in wanted):
         if len(names) > 1 and all(name and len(name) <= 40 for name in names):
             found = plain(", ".join(names), _MOST_SHOWN)
             raise FileError(path, f"no column is the prompt (found: {found}); {COLUMNS_HINT}", "line 1")

@@ -19,7 +19,7 @@ from llmtop.domain.plain import plain
 from llmtop.errors import FileError
 from llmtop.traffic.rows import Odd
 
-PROMPT_NAMES = ("prompt", "question", "text_input", "text", "query", "input")
+PROMPT_NAMES = ("prompt", "question", "text_input", "text", "query", "input", "inputs", "user_prompt", "content")
 """What the prompt is called: by vLLM and llmtop, evalscope, genai-perf, aiperf, and others. The first that is there."""
 INPUT_NAMES = ("input", "context")
 """What stands beside an `instruction`, in Alpaca and Dolly, and is part of the prompt."""
@@ -30,8 +30,9 @@ OUTPUT_NAMES = (
     "max_tokens",
     "output_length",
     "output_len",
+    "expected_output_len",
 )
-TURN_NAMES = ("conversations", "conversation", "messages", "turns")
+TURN_NAMES = ("conversations", "conversation", "messages", "turns", "data")
 ASKED = ("prompt", "messages")
 """Columns of which a row has one."""
 SHAREGPT_HINT = (
@@ -42,6 +43,7 @@ COLUMNS_HINT = '[workload] columns = { prompt = "NAME" }, or --columns prompt=NA
 _ASKING = ("human", "user")
 _SYSTEM = ("system", "developer")
 _ANSWERING = ("gpt", "assistant", "chatgpt", "bing", "bard", "model")
+_OF_RESPONSES = ("input_text", "output_text")
 _MOST_SHOWN = 120
 Message = dict[str, Any]
 Columns = Mapping[str, str]
@@ -152,10 +154,11 @@ def _fields(entry: object) -> dict[str, Any]:
         return {"messages": entry}
     if not isinstance(entry, dict):
         return {}
-    for name in ("body", "row", "request"):
-        if isinstance(entry.get(name), dict):
-            return entry[name]  # type: ignore[no-any-return]
-    return entry
+    fields = next((entry[name] for name in ("body", "row", "request") if isinstance(entry.get(name), dict)), entry)
+    known = {
+        name: name.lower() for name in fields if not name.islower() and name.lower() in (*PROMPT_NAMES, *TURN_NAMES)
+    }
+    return {known.get(name, name): value for name, value in fields.items()} if known else fields
 
 
 def _named(fields: Mapping[str, Any], name: str) -> Any:
@@ -182,6 +185,11 @@ def _said(fields: Mapping[str, Any], columns: Columns) -> tuple[Any, Any]:
         if isinstance(told := fields.get("instruction"), str) and told and "prompt" not in fields:
             more = (fields.get(name) for name in INPUT_NAMES)
             prompt = "\n\n".join([told, *(text for text in more if isinstance(text, str) and text)])
+        if (
+            isinstance(told := fields.get("instructions"), str) and told and listed is None
+        ):  # of a request for a response
+            asked = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+            prompt, listed = None, [{"role": "system", "content": told}, *asked]
     if isinstance(listed, str) and listed.lstrip()[:1] == "[":
         listed = _decoded(listed)
     if isinstance(prompt, list):
@@ -227,7 +235,7 @@ def _messages(path: object, where: str, listed: object) -> tuple[Message, ...]:
     """A conversation, which is sent as it stands. Raises Odd."""
     if isinstance(listed, list) and listed and not any(isinstance(turn, dict) and "role" in turn for turn in listed):
         first = listed[0]
-        said = first if isinstance(first, str) else first.get("text") if isinstance(first, dict) else None
+        said = _turn(first)[1] if isinstance(first, dict) else first
         if isinstance(said, str) and all(isinstance(turn, str | dict) for turn in listed):
             return ({"role": "user", "content": said},)  # what a user says turn by turn: MT-Bench, AIPerf
     if not isinstance(listed, list) or not all(isinstance(turn, dict) and "role" in turn for turn in listed):
@@ -237,4 +245,14 @@ def _messages(path: object, where: str, listed: object) -> tuple[Message, ...]:
         if turn.get("content") is not None and text_of_content(turn["content"]) is None:
             error = FileError(path, f"a message has a part that is no text; {JSONL_HINT}", where)
             raise Odd("with a part that is no text", error)
-    return tuple(listed)
+    return tuple(map(_of_chat, listed))
+
+
+def _of_chat(turn: Message) -> Message:
+    """A turn as every API takes it: parts that only `/v1/responses` knows as one text."""
+    parts = turn.get("content")
+    if not isinstance(parts, list) or not any(
+        isinstance(part, dict) and part.get("type") in _OF_RESPONSES for part in parts
+    ):
+        return turn
+    return {**turn, "content": text_of_content(parts)}

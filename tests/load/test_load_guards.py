@@ -319,6 +319,7 @@ def test_a_prompt_whose_own_length_is_not_the_commanded_one_is_not_cut(lab) -> N
     real = lab.prompts.next
 
     class Own:
+        spent = again = False
         calibrate = lab.prompts.calibrate
         spent = again = False
 

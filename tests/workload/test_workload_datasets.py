@@ -36,6 +36,7 @@ def batch(url: str, **body: object) -> dict[str, object]:
 
 TALK = talk(("human", ASKED), ("gpt", ANSWER))
 PARTS = [{"type": "text", "text": ASKED}]
+PARTS_ASKED = [{"type": "input_text", "text": ASKED}]
 CHAT = said(("user", ASKED), ("assistant", ANSWER))
 TOOLS = [
     *said(("user", ASKED)),
@@ -80,8 +81,15 @@ JSONL: dict[str, str] = {
     "a batch of completions": lines(*[batch("/v1/completions", prompt=ASKED, max_tokens=9)] * 2),
     "a batch of responses": lines(*[batch("/v1/responses", input=ASKED, max_output_tokens=9)] * 2),
     "a batch of responses with turns": lines(*[batch("/v1/responses", input=said(("user", ASKED)))] * 2),
+    "a batch of responses with parts": lines(*[batch("/v1/responses", input=said(("user", PARTS_ASKED)))] * 2),
     "a batch of embeddings": lines(*[batch("/v1/embeddings", input=ASKED)] * 2),
     "instruction": lines({"instruction": ASKED, "input": "", "output": "x"}, {"instruction": ASKED, "context": ""}),
+    "capitals": lines({"Prompt": ASKED}, {"PROMPT": ASKED}),
+    "inputs": lines({"inputs": ASKED}, {"user_prompt": ASKED}),
+    "texts in turns": lines(
+        {"id": "1", "data": [ASKED, "a"]}, {"conversations": [{"content": ASKED}, {"content": "a"}]}
+    ),
+    "CSV with capitals": f'ID,Prompt\n1,"{ASKED}"\n2,"{ASKED}"\n',
     "CSV": f'id,prompt,output_tokens\n1,"{ASKED}",7\n2,"{ASKED}",\n',
     "CSV behind a mark, with CRLF": f"\ufeffprompt;id\r\n{ASKED};1\r\n{ASKED};2\r\n",
     "tabs between columns": f"id\tquestion\n1\t{ASKED}\n2\t{ASKED}\n",
@@ -102,6 +110,21 @@ def test_every_form_of_prompts_gives_what_is_asked(form: str) -> None:
     asked = parse_jsonl("x.jsonl", JSONL[form], sieve)
     assert [conversation.text.splitlines()[0] for conversation in asked] == [ASKED] * 2
     assert not sieve.said
+
+
+def test_instructions_of_a_request_for_a_response_are_its_system_turn() -> None:
+    rows = lines(
+        *(batch("/v1/responses", instructions="Be brief.", input=each) for each in (ASKED, said(("user", ASKED))))
+    )
+    expected = tuple(said(("system", "Be brief."), ("user", ASKED)))
+    assert [asked.messages for asked in parse_jsonl("x", rows)] == [expected] * 2
+
+
+def test_parts_that_only_responses_knows_are_sent_as_text_that_every_api_takes() -> None:
+    (asked,) = parse_jsonl("x", lines(batch("/v1/responses", input=said(("user", PARTS_ASKED)))))
+    assert asked.messages == tuple(said(("user", ASKED)))
+    (asked,) = parse_jsonl("x", lines({"messages": said(("user", PARTS))}))
+    assert asked.messages == tuple(said(("user", PARTS))), "as it stands"
 
 
 def test_an_instruction_is_asked_with_the_input_it_is_about() -> None:
