@@ -18,6 +18,7 @@ from llmtop.load.setup import Setup
 from llmtop.load.users import Users
 from llmtop.load.visits import Visits
 from llmtop.session.sizing import count_words
+from llmtop.wording.timeline import not_ended
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
 from llmtop.workload.userfile import UserFile
@@ -63,8 +64,10 @@ async def rehearse(
         )
         users = watch.users = Users(setup, lambda number, record: watch.records.append(record))
         users.point = point
-        await _live(users, within_s)
+        late = await _live(users, within_s)
         acts = sorted([*watch.acts(), *map(watch.call, users.take_calls())], key=lambda act: (act.at_s, act.took_s))
+        if late:
+            raise UsageError(not_ended(within_s, watch.count, acts))
         return Rehearsal(
             file=file.path,
             model=info.model,
@@ -78,8 +81,8 @@ async def rehearse(
         await client.close()
 
 
-async def _live(users: Users, within_s: float) -> None:
-    """From the first visit to the end of the last one, and of what a visit has left behind."""
+async def _live(users: Users, within_s: float) -> bool:
+    """From the first visit to the end of the last one, and of what a visit has left behind; whether it was cut off."""
     others = asyncio.all_tasks()
     users.keep(1)
     try:
@@ -89,8 +92,7 @@ async def _live(users: Users, within_s: float) -> None:
         await users.close()
     if failure is not None:
         raise failure
-    if late:
-        raise UsageError(f"the visits did not end within {within_s:g} s (--within)")
+    return bool(late)
 
 
 class _Watch:

@@ -37,6 +37,19 @@ def timeline(told: Rehearsal) -> str:
     return "\n".join(lines)
 
 
+def not_ended(within_s: float, visit: int, acts: Sequence[Act]) -> str:
+    """`visit 1 has not ended within 300 s (--within); the last that ended in it was request 2 answer, at 1.42 s`"""
+    text = f"visit {visit} has not ended within {within_s:g} s (--within)"
+    last = max((act for act in acts if act.ok), key=lambda act: act.at_s + act.took_s, default=None)
+    if last is None:
+        return f"{text}; nothing that it began has ended"
+    turn = "" if last.turn is None else f"{last.turn} "
+    return (
+        f"{text}; the last that ended was {last.kind} {turn}{last.name}".rstrip()
+        + f", at {last.at_s + last.took_s:.2f} s"
+    )
+
+
 def summary(told: Rehearsal) -> str:
     """`2 requests, 434 prompt tokens (41.5 % cached), 128 output tokens, 1 HTTP call, 2 s of pauses in 4.02 s`"""
     requests, calls, pauses = told.of("request"), told.of("call"), told.of("pause")

@@ -115,6 +115,8 @@ async def test_an_exception_names_its_line(tmp_path: Path, base_url: str) -> Non
 
 
 async def test_a_visit_that_does_not_end_is_ended(tmp_path: Path, base_url: str) -> None:
-    path = written(tmp_path, "await asyncio.sleep(1000)")
-    with pytest.raises(UsageError, match="did not end within"):
-        await rehearsed(path, base_url, within_s=0.2)
+    path = written(tmp_path, "await user.chat('hi', name='ask')\n    await asyncio.sleep(1000)")
+    with pytest.raises(
+        UsageError, match=r"visit 1 has not ended within 0.3 s .*; the last that ended was request 1 ask"
+    ):
+        await rehearsed(path, base_url, within_s=0.3)
