@@ -37,6 +37,9 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 """A user whose requests fail pauses, each time twice as long, between these two (each +-50 %)."""
 LONGEST_RETRY_AFTER_S = 60.0
+LONGEST_FAREWELL_NS = 30_000_000_000
+"""A visit whose user is no longer wanted may go on for so long; then it ends before its next request: whoever turns the
+load down does not wait for a visit that never ends."""
 COMPLAINT_NS = 5_000_000_000
 """Arrivals that were not sent are reported at most this often."""
 
@@ -108,6 +111,8 @@ class Users:
         """Connections for arrivals to come."""
         self._open_loop = False
         self._debt = 0
+        self._owed_ns = 0
+        """Since when there is debt."""
         self._hired = 0
         self._users: dict[asyncio.Task[None], None] = {}
         self._resting: dict[asyncio.Task[None], None] = {}
@@ -200,6 +205,8 @@ class Users:
             while surplus and self._resting:
                 self._dismiss(next(reversed(self._resting)))
                 surplus -= 1
+            if not self._debt:
+                self._owed_ns = self._now()
             self._debt += surplus
 
     def _keep_together(self, concurrency: int) -> None:
@@ -417,6 +424,8 @@ class Users:
     async def send(self, visitor: Visitor, prompt: Prompt, said: Said, due_ns: int) -> RequestRecord:
         """Host: see `llmtop.load.visits.Host`. A visitor whose requests fail pauses before the next."""
         taken_ns, room = self._now(), self._room
+        if self._debt and taken_ns - self._owed_ns >= LONGEST_FAREWELL_NS:
+            await self._send_away(visitor)
         if visitor.until_ns > taken_ns:
             due_ns = visitor.until_ns
             await asyncio.sleep((due_ns - taken_ns) / 1e9)
@@ -439,6 +448,13 @@ class Users:
         assert self._party is not None
         self._party.ended(record)
         return record
+
+    async def _send_away(self, visitor: Visitor) -> None:
+        """Raises CancelledError in a visit that has gone on for too long."""
+        self._debt -= 1
+        self._dismiss(next(task for task, other in self._visitors.items() if other is visitor))
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError
 
     def _tell_room(self) -> None:
         """Of requests that waited until others had ended: once."""

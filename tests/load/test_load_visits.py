@@ -21,6 +21,7 @@ from llmtop.endpoint.access import Access
 from llmtop.endpoint.calls import Calls
 from llmtop.errors import UsersError
 from llmtop.load.engine import LoadEngine
+from llmtop.load.users import LONGEST_FAREWELL_NS
 from llmtop.load.visits import EMPTY_VISIT_S, Visits
 from llmtop.workload.prompts import PromptSource
 from llmtop.workload.script import OneShot
@@ -234,6 +235,35 @@ def test_a_visit_is_finished_before_its_user_leaves(lab, visiting) -> None:
         sessions[record.session] = sessions.get(record.session, 0) + 1
     assert set(sessions.values()) == {4}
     assert {record.outcome for record in batch.requests} == {Outcome.OK}
+
+
+@pytest.mark.parametrize("body", ["await user.chat('x')", "await asyncio.gather(*(user.chat('x') for _ in range(3)))"])
+def test_who_turns_the_load_down_does_not_wait_for_visits_that_never_end(lab, visiting, body: str) -> None:
+    visiting(f"""
+        import asyncio
+        async def run(user):
+            while True:
+                {body}
+                await user.pause(2.0)
+    """)
+    engine = lab.engine(closed(6), lambda _: lab.Answer(0.1, 0.0))
+
+    async def script() -> None:
+        await asyncio.sleep(1.0)
+        engine.command(closed(2))
+        await asyncio.sleep(LONGEST_FAREWELL_NS / 1e9 - 0.5)
+        before = len(asyncio.all_tasks())
+        await asyncio.sleep(3.0)
+        assert len(asyncio.all_tasks()) == before - 4
+        started = lab.client.started
+        await asyncio.sleep(10.0)
+        assert lab.client.started > started
+        assert len(asyncio.all_tasks()) == before - 4
+
+    lab.drive(engine, script)
+    batch = engine.take()
+    conserved(batch)
+    assert LONGEST_FAREWELL_NS == 30 * SECOND
 
 
 def test_between_visits_a_user_that_thinks_is_gone_at_once(lab, visiting) -> None:
