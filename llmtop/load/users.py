@@ -422,7 +422,7 @@ class Users:
                 due_ns = await self._rest(task, pause_s)
 
     async def send(self, visitor: Visitor, prompt: Prompt, said: Said, due_ns: int) -> RequestRecord:
-        """Host: see `llmtop.load.visits.Host`. A visitor whose requests fail pauses before the next."""
+        """Sender: see `llmtop.load.visits.Sender`. A visitor whose requests fail pauses before the next."""
         taken_ns, room = self._now(), self._room
         if self._debt and taken_ns - self._owed_ns >= LONGEST_FAREWELL_NS:
             await self._send_away(visitor)

@@ -49,7 +49,7 @@ _Code = Coroutine[Any, Any, Any] | Generator[Any, None, Any]
 _ENDPOINT = str(Path(__file__).parents[1] / "endpoint")
 
 
-class Host(Protocol):
+class Sender(Protocol):
     """Who sends for a visitor: the users of this process."""
 
     point: LoadPoint
@@ -118,7 +118,7 @@ class Visitor:
     def text(self, tokens: int) -> str:
         if not isinstance(tokens, int) or tokens < 1:
             raise UsageError(f"text({tokens!r}): a text has a whole number of tokens, 1 or more")
-        text = self._party.visits.prompts.text(tokens, self._party.host.point)
+        text = self._party.visits.prompts.text(tokens, self._party.sender.point)
         if len(self._made) >= MOST_TEXTS:
             self._made.pop(next(iter(self._made)))
         self._made[id(text)] = text, tokens
@@ -208,7 +208,7 @@ class Visitor:
 
     def _length(self, place: int) -> int:
         if self._pair[place] is None:
-            self._pair = list(self._party.visits.prompts.lengths(self._party.host.point, self._lengths))
+            self._pair = list(self._party.visits.prompts.lengths(self._party.sender.point, self._lengths))
         length, self._pair[place] = self._pair[place], None
         assert length is not None
         return length
@@ -257,7 +257,7 @@ class Visitor:
             turn=self.sent,
         )
         said = Said()
-        record = await party.host.send(self, prompt, said, due_ns)
+        record = await party.sender.send(self, prompt, said, due_ns)
         return Answer(prompt, said, record)
 
 
@@ -265,16 +265,16 @@ class Party:
     """The visits of one process.
 
     Args:
-        host: sends for them.
+        sender: sends for them.
         apis: that the endpoint has.
         api: that of the load; `chat` asks by the responses API where that is it.
         now: nanoseconds of the run clock.
     """
 
     def __init__(
-        self, host: Host, visits: Visits, apis: Sequence[str], api: str, now: Callable[[], int], worker: int
+        self, sender: Sender, visits: Visits, apis: Sequence[str], api: str, now: Callable[[], int], worker: int
     ) -> None:
-        self.host, self.visits, self.apis, self.now, self.worker = host, visits, apis, now, worker
+        self.sender, self.visits, self.apis, self.now, self.worker = sender, visits, apis, now, worker
         self.chats_by = "responses" if api == "responses" else "chat"
         self.told: list[Call] = []
         """Requests of users that are none to the model; whoever reads it, empties it."""
@@ -406,7 +406,7 @@ class Party:
         if self._empty == 1:
             pause = f"its user pauses for {EMPTY_VISIT_S:g} s"
             text = f"{plain(file)}: a visit ended without any request to the model; {pause}"
-            self.host.events.append(Event(self.now() / 1e9, "client", text, "warning"))
+            self.sender.events.append(Event(self.now() / 1e9, "client", text, "warning"))
         return EMPTY_VISIT_S
 
     def _note_held(self, took_ns: int, where: str) -> None:
@@ -418,7 +418,7 @@ class Party:
             self._held[where] = now
             text = f"{where} held the loop for {took_ns / 1e6:.0f} ms: nothing was sent or read meanwhile"
             text = f"{text}; use await asyncio.to_thread(...)"
-            self.host.events.append(Event(now / 1e9, "client", text, "warning"))
+            self.sender.events.append(Event(now / 1e9, "client", text, "warning"))
 
 
 def _complain(loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
