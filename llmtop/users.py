@@ -11,11 +11,12 @@ A file of users is Python with one function; `llmtop URL --users FILE` calls it 
 
 One call is a visit. In a closed loop the slider is the number of users, each of whom begins visit after visit, with the
 think time between them; in an open loop every arrival is one visit. A user that is no longer wanted leaves at the end
-of its visit, or after half a minute before its next request; a stop or a brake cancels it at once. What fails on the way (an error of the server, no
-connection) is an answer whose `ok` is False, never an exception; an exception of the file's own ends the run, with file
-and line. Requests may be sent side by side with `asyncio.gather` and `asyncio.TaskGroup`: what is still going on when
-`run` returns is cancelled. The loop that calls `run` measures, too: whatever computes or blocks for longer than 5 ms is
-named in the run's events and belongs into `asyncio.to_thread`.
+of its visit, or after half a minute before its next request; a stop or a brake cancels it at once.
+
+What fails on the way (an error of the server, no connection) is an answer whose `ok` is False, never an exception; an
+exception of the file's own ends the run, with file and line. Requests may be sent side by side with `asyncio.gather`
+and `asyncio.TaskGroup`: what is still going on when `run` returns is cancelled. The loop that calls `run` measures,
+too: whatever computes or blocks for longer than 5 ms is named in the run's events and belongs into `asyncio.to_thread`.
 
 The file is imported by the processes that send the load, by its path, and its folder is the last one where modules are
 looked for: `import helper` finds a `helper.py` beside it, unless an installed module has that name.
