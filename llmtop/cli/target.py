@@ -264,6 +264,11 @@ def _slo(profile: Profile, api: str, given: str | None) -> Slo:
             whose = f"profile {plain(profile.name, 40)} limits {wrong.name}"
             raise UsageError(f'{whose}: {NOT_OF_EMBEDDINGS}; give --slo "e2e_p95<1s,error_ratio<1%"')
         raise UsageError(f"--slo: {wrong.name}: {NOT_OF_EMBEDDINGS}")
+    if slo.named:
+        from llmtop.profiles.asking import unanswerable
+
+        if (refusal := unanswerable(replace(profile, slo=slo))) is not None and refusal[0] == "slo":
+            raise UsageError(f"--slo: {refusal[1]}")
     return slo
 
 

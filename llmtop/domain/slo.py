@@ -135,7 +135,7 @@ def without_meaning(slo: Slo, api: str) -> SloTarget | None:
     """A limit on what this API does not have; None: there is none."""
     if api != "embeddings":
         return None
-    return next((target for target in slo.targets if target.metric in ("ttft", "tpot")), None)
+    return next((target for target in slo.limits if target.metric in ("ttft", "tpot")), None)
 
 
 NOT_OF_EMBEDDINGS = "embeddings have no first token and no pace: limit e2e, such as e2e_p95<1s"

@@ -9,6 +9,8 @@ from msgspec.structs import replace
 from llmtop.domain.load import Hold, LoadPlan, Ramp, Replay, Shape, Sine, Spike, Steps
 from llmtop.domain.profile import Profile, Question
 
+BY_NAME_ALONE = "a search goes by limits on all requests; give one beside those on one name, like ttft_p95<5s"
+
 
 def unanswerable(profile: Profile) -> tuple[str, str] | None:
     """(key, why) where the plan cannot answer the question; None: it can."""
@@ -31,6 +33,8 @@ def unanswerable(profile: Profile) -> tuple[str, str] | None:
             return "question", "peak needs the expected peak: add e.g. peak = 32 at the top of the file"
         if plan.stages and plan.top < profile.peak:
             return "peak", f"the plan goes up to {plan.top:g} only, and cannot say what happens at {profile.peak:g}"
+    if profile.search and profile.slo.named and not profile.slo.felt:
+        return "slo", BY_NAME_ALONE
     return None
 
 

@@ -9,8 +9,9 @@ from msgspec import structs
 
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
 from llmtop.domain.profile import Profile, Question
+from llmtop.domain.slo import parse_slo
 from llmtop.profiles import at_slots, load_profile, shipped_folder
-from llmtop.profiles.asking import at_peak
+from llmtop.profiles.asking import at_peak, unanswerable
 
 RAMP = load_profile(shipped_folder() / "ramp.toml")
 SHAPES: list[tuple[Shape, Shape]] = [
@@ -53,3 +54,12 @@ def test_a_profile_that_does_not_ask_for_the_slots_stays_as_it_is() -> None:
     assert at_slots(asked, 64) is asked
     with pytest.raises(ValueError, match="no peak"):
         at_peak(Profile(name="p"), 3)
+
+
+def test_a_search_needs_a_limit_on_all_requests() -> None:
+    search = Profile(name="x", question=Question.CAPACITY, slo=parse_slo("answer.ttft_p95<1s"))
+    refusal = unanswerable(search)
+    assert refusal is not None
+    assert refusal[0] == "slo"
+    assert unanswerable(structs.replace(search, slo=parse_slo("ttft_p95<5s,answer.ttft_p95<1s"))) is None
+    assert unanswerable(structs.replace(search, question=None)) is None
