@@ -122,7 +122,7 @@ def configuration(
 WORKLOAD = "workload: "
 """How every sentence on the user's own file begins: what was left out of it, what was guessed."""
 
-ROWS_AGAIN = f"{WORKLOAD}every row was sent: from here on they come again, each with a new head"
+ROWS_AGAIN = f"{WORKLOAD}every row that was read was sent: from here on they come again, each with a new head"
 ROWS_SENT = f"{WORKLOAD}every row was sent once: the load has ended"
 
 

@@ -84,17 +84,20 @@ def read_conversations(
         pairs = parse_sharegpt(path, text, sieve, columns)
         Random(workload.seed).shuffle(pairs)
         kept, of = _counted_sharegpt(sieve, pairs, max_model_len, most)
-    return tuple(kept), sieve.said, _summary(path, kept, of)
+    return tuple(kept), sieve.said, _summary(path, kept, of, sieve.kept)
 
 
-def _summary(path: Path, kept: Sequence[Conversation], of: int) -> str:
+def _summary(path: Path, kept: Sequence[Conversation], of: int, there_are: int) -> str:
     """`4,213 prompts of sharegpt.json, p50 120 tokens, 787 of other lengths left out`.
 
     Args:
         of: rows that were looked at.
+        there_are: rows that could have been.
     """
     tokens = sorted(conversation.tokens for conversation in kept)[len(kept) // 2]
     prompts = "1 prompt" if len(kept) == 1 else f"{len(kept):,} prompts"
+    if of < there_are:
+        prompts = f"{len(kept):,} of the {there_are:,} prompts"
     left_out = f", {of - len(kept):,} of other lengths left out" if of > len(kept) else ""
     return f"{prompts} of {plain(path.name, 60)}, p50 {tokens:,} tokens{left_out}"
 

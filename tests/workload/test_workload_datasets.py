@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from llmtop.domain.load import LoadPoint
+from llmtop.domain.profile import Workload
 from llmtop.errors import FileError
 from llmtop.traffic.rows import Sieve, text_of
 from llmtop.workload.conversations import parse_jsonl, parse_sharegpt
+from llmtop.workload.prompts import PromptSource
 
 ASKED = "Name five rivers of Europe, please."
 ANSWER = "Danube, Rhine, Elbe, Loire and Tagus."
@@ -231,3 +234,22 @@ def test_a_file_without_a_row_ends_in_an_error() -> None:
         for parse in (parse_jsonl, parse_sharegpt):
             with pytest.raises(FileError):
                 parse("x", text)
+
+
+def test_what_was_read_of_a_file_is_said_and_all_of_it_is_read_where_rows_do_not_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmtop.workload.conversations.MOST_ROWS", 4)
+    path = tmp_path / "x.jsonl"
+    path.write_text(lines(*[{"prompt": "one two three four five six seven eight"}] * 10))
+    again, once = (
+        PromptSource(Workload(source="jsonl", file=str(path), repeat=repeat), max_model_len=model)
+        for repeat, model in ((True, None), (False, 64))
+    )
+    assert again.summary == "4 of the 10 prompts of x.jsonl, p50 8 tokens"
+    assert once.summary == "10 prompts of x.jsonl, p50 8 tokens"
+    point = LoadPoint(concurrency=1)
+    assert [once.next(point).tokens for _ in range(10)] == [8] * 10, "beyond the fourth an estimate by characters"
+    path.write_text(lines({"prompt": "one two"}, {"prompt": "word " * 100}))
+    short = PromptSource(Workload(source="jsonl", file=str(path)), max_model_len=64)
+    assert short.summary == "1 prompt of x.jsonl, p50 2 tokens, 1 of other lengths left out"
