@@ -238,7 +238,9 @@ def _messages(path: object, where: str, listed: object) -> tuple[Message, ...]:
         said = _turn(first)[1] if isinstance(first, dict) else first
         if isinstance(said, str) and all(isinstance(turn, str | dict) for turn in listed):
             return ({"role": "user", "content": said},)  # what a user says turn by turn: MT-Bench, AIPerf
-    if not isinstance(listed, list) or not all(isinstance(turn, dict) and "role" in turn for turn in listed):
+    if not isinstance(listed, list) or not all(
+        isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in listed
+    ):
         error = FileError(path, f"messages must be a list of turns with a role; {JSONL_HINT}", where)
         raise Odd("with messages that are no turns", error)
     for turn in listed:

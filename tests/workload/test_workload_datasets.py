@@ -253,3 +253,10 @@ def test_what_was_read_of_a_file_is_said_and_all_of_it_is_read_where_rows_do_not
     path.write_text(lines({"prompt": "one two"}, {"prompt": "word " * 100}))
     short = PromptSource(Workload(source="jsonl", file=str(path)), max_model_len=64)
     assert short.summary == "1 prompt of x.jsonl, p50 2 tokens, 1 of other lengths left out"
+
+
+def test_a_turn_whose_role_is_no_word_leaves_its_row_out() -> None:
+    sieve = Sieve("x")
+    rows = lines({"messages": [{"role": None, "content": ASKED}]}, {"messages": said(("user", ASKED))})
+    assert len(parse_jsonl("x", rows, sieve)) == 1
+    assert sieve.said == ("x: 1 of 2 rows left out: 1 with messages that are no turns",)
