@@ -23,6 +23,11 @@ HELD_NS = 5_000_000
 LOOK_S = 0.0025
 """How often the thread looks, and how long a step must have taken when it is seen: together what is told. More often
 would take the interpreter from the loop more often."""
+CALM_S = 0.25
+"""How often it looks as long as no step has been long: on a busy machine a thread that takes the interpreter and loses
+its core with it keeps the loop waiting, for tens of milliseconds."""
+WARY_NS = 30_000_000_000
+"""How long it looks more often, after one that was: what is done once is done again."""
 HANGS_NS = 10_000_000_000
 """A step that takes so long is taken for one that does not end, and `EndlessStep` is raised in it."""
 AGAIN_S = 1.0
@@ -45,9 +50,14 @@ class Steps:
         folder: where the user's code lies.
         now: nanoseconds of the run clock.
         held: called after a step that took `HELD_NS` or longer, with its length and `FILE:LINE in FUNCTION`.
+        calm: the first long step, if it is shorter than `CALM_S`, is only taken for a reason to look at the next ones.
     """
 
-    def __init__(self, folder: str, now: Callable[[], int], held: Callable[[int, str], None]) -> None:
+    def __init__(
+        self, folder: str, now: Callable[[], int], held: Callable[[int, str], None], *, calm: bool = False
+    ) -> None:
+        self._calm = calm
+        self._wary_until_ns = self._waited_before_ns = 0
         self._folder, self._now, self._held = folder, now, held
         self.visiting: Visiting | None = None
         """Whose step runs; None: none does."""
@@ -65,6 +75,7 @@ class Steps:
         """To be called on the loop's thread."""
         if self._thread is None:
             self._loop_thread, self._loop_task = threading.get_ident(), threading.get_native_id()
+            self._waited_before_ns = self._waited_ns() if self._calm else 0
             self._thread = threading.Thread(target=self._look_on, name="steps", daemon=True)
             self._thread.start()
 
@@ -98,6 +109,8 @@ class Steps:
                 self.visiting = None
                 if self._seen[0] == self._number:
                     self._tell()
+                elif self._calm and self._now() - now >= HELD_NS:
+                    self._note_long(self._now() - now)
             if visiting.over and isinstance(error, asyncio.CancelledError):
                 self._give_up(code)
                 raise asyncio.CancelledError
@@ -106,6 +119,15 @@ class Steps:
                 yield waited
             except BaseException as caught:
                 error = caught
+
+    def _note_long(self, took_ns: int) -> None:
+        """A step that nobody saw took long, by itself or for want of a core."""
+        before_ns, self._waited_before_ns = self._waited_before_ns, self._waited_ns()
+        if took_ns - (self._waited_before_ns - before_ns) >= HELD_NS:
+            self._wary_until_ns = self._now() + WARY_NS
+
+    def _look_s(self) -> float:
+        return CALM_S if self._calm and self._now() >= self._wary_until_ns else LOOK_S
 
     def _tell(self) -> None:
         """Of a step that was seen to take long, and has ended."""
@@ -125,7 +147,7 @@ class Steps:
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
 
     def _look_on(self) -> None:
-        while not self._ended.wait(LOOK_S):
+        while not self._ended.wait(self._look_s()):
             number, age_ns = self._number, self._now() - self._began_ns
             if self.visiting is None or age_ns < LOOK_S * 1e9 or number != self._number:
                 continue

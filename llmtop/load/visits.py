@@ -68,6 +68,8 @@ class Visits(Struct, frozen=True):
     calls: Calls
     workers: int = 1
     """Processes that the users are dealt out to."""
+    watched: bool = False
+    """Every long step is named, also the first: where nothing is measured."""
 
 
 def visits_of(workload: Workload, prompts: PromptSource, client: EndpointClient, workers: int = 1) -> Visits | None:
@@ -278,7 +280,7 @@ class Party:
         self.chats_by = "responses" if api == "responses" else "chat"
         self.told: list[Call] = []
         """Requests of users that are none to the model; whoever reads it, empties it."""
-        self._steps = Steps(str(Path(visits.file.path).parent), now, self._note_held)
+        self._steps = Steps(str(Path(visits.file.path).parent), now, self._note_held, calm=not visits.watched)
         self._count = 0
         self._sent = self._empty = 0
         self._names: dict[str, str] = {}

@@ -56,7 +56,7 @@ async def rehearse(
         setup = Setup(
             client=client,
             script=OneShot(prompts),
-            visits=Visits(UserFile(file.path, watch.run), prompts, client.calls),
+            visits=Visits(UserFile(file.path, watch.run), prompts, client.calls, watched=True),
             caps=caps,
             origin_ns=origin_ns,
             seed=seed,

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from llmtop.load import steps as module
-from llmtop.load.steps import HELD_NS, LOOK_S, Steps
+from llmtop.load.steps import CALM_S, HELD_NS, LOOK_S, Steps
 from llmtop.workload.userfile import EndlessStep, load
 
 TEXT = """
@@ -47,12 +47,18 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     users = load(tmp_path / "users.py")
     told: list[tuple[int, str]] = []
 
-    def drive(*arguments, patch: SimpleNamespace | None = None) -> list[tuple[int, str]]:
+    def drive(
+        *arguments, patch: SimpleNamespace | None = None, calm: bool = False, times: int = 1
+    ) -> list[tuple[int, str]]:
         async def whole() -> None:
-            steps = Steps(str(tmp_path), time.perf_counter_ns, lambda took_ns, where: told.append((took_ns, where)))
+            def held(took_ns: int, where: str) -> None:
+                told.append((took_ns, where))
+
+            steps = Steps(str(tmp_path), time.perf_counter_ns, held, calm=calm)
             steps.start()
             try:
-                await steps.through(users.run(*arguments), SimpleNamespace(over=False))
+                for _ in range(times):
+                    await steps.through(users.run(*arguments), SimpleNamespace(over=False))
             finally:
                 steps.close()
 
@@ -68,6 +74,13 @@ def test_what_holds_the_loop_is_named_by_its_innermost_line(run, tmp_path: Path,
     (told,) = run(what, 0.1)
     assert told[1] in [f"{tmp_path / 'users.py'}:{each} in {what}" for each in lines]
     assert told[0] >= HELD_NS
+
+
+def test_as_long_as_no_step_was_long_it_looks_seldom_and_names_what_holds_the_loop_again(run) -> None:
+    assert CALM_S >= 20 * LOOK_S
+    named = run("sleeps", 0.06, calm=True, times=12)
+    assert named, "what is done once is done again"
+    assert {where.rpartition(" in ")[2] for _, where in named} == {"sleeps"}
 
 
 def test_what_is_short_is_not_told(run) -> None:
