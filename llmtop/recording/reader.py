@@ -106,11 +106,10 @@ class RunReader:
     def batches(self) -> Iterator[FactBatch]:
         """The run's batches as the session told them, in order; batches without any fact are left out."""
         with self._mapped():
-            added = {table.name for table in (schema.CHAPTER, schema.TESTED, schema.SEARCH_END, schema.CANARY)}
             streams = {
                 field: _Stream(self, table)
                 for field, table in schema.BATCH_TABLES.items()
-                if table.name in self.tables or table.name not in added
+                if table.name in self.tables or table not in schema.ADDED
             }
             while (told_s := min(stream.told_s for stream in streams.values())) < math.inf:
                 yield FactBatch(t_s=told_s, **{field: stream.take(told_s) for field, stream in streams.items()})

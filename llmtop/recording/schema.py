@@ -237,6 +237,9 @@ BATCH_TABLES: dict[str, FactTable[Any]] = {
 }
 """Field of `FactBatch` to the table that holds it."""
 
+ADDED = (CHAPTER, TESTED, SEARCH_END, CANARY, CALL)
+"""Tables that older versions do not have."""
+
 
 def create_sql() -> list[str]:
     """The statements that make an empty run file."""

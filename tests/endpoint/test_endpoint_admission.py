@@ -123,7 +123,7 @@ def test_a_refusal_advises_the_option_that_lets_in(
 
 def test_every_command_that_takes_an_endpoint_takes_the_same_options() -> None:
     takes = {name for name in ADD if "--proxy" in _help_of(name)}
-    assert takes == {"live", "run", "tune", "doctor", "knobs"}
+    assert takes == {"live", "run", "tune", "doctor", "knobs", "check", "traffic"}
     for name in takes:
         for option in ("--basic-auth", "--api-key-header", "--client-cert", "--client-key", "--header", "--ca-file"):
             assert option in _help_of(name)

@@ -210,7 +210,7 @@ async def test_what_a_server_is_after_an_outage_is_what_verdicts_rest_on(
     try:
         await until(session, lambda frame: frame.totals.ok > 0)
 
-        async def changed(endpoint: Endpoint, caps: Caps, reached: Any = None) -> EndpointInfo:
+        async def changed(endpoint: Endpoint, caps: Caps, reached: Any = None, **asked: Any) -> EndpointInfo:
             assert endpoint.dialect is None, "what was found out before is no order to the next probe"
             assert endpoint.model is None
             return msgspec.structs.replace(await probe(endpoint, caps), **fresh)
