@@ -261,7 +261,7 @@ async def test_scraper_client_and_meta_agree_or_the_run_says_that_they_do_not(
 ) -> None:
     """A probe before the metrics page was there, and a user who is mistaken: the page is vLLM's."""
 
-    async def blind(endpoint: Endpoint, caps: Caps) -> EndpointInfo:
+    async def blind(endpoint: Endpoint, caps: Caps, **asked: Any) -> EndpointInfo:
         return msgspec.structs.replace(await probe(endpoint, caps), dialect=taken)
 
     monkeypatch.setattr("llmtop.session.session.probe", blind)
