@@ -68,6 +68,8 @@ class Steps:
         self._seen = (0, "", 0)
         """(number, place, `_waited_ns`) of a step that takes long; no place: it is at something of ours."""
         self._loop_thread, self._loop_task = threading.get_ident(), threading.get_native_id()
+        self._stopped = False
+        """A step was ended since it did not end: no other is begun, for it would do the same."""
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -93,10 +95,16 @@ class Steps:
         Args:
             due_ns: when it was due to begin; None: now.
 
-        Raises what it raises. Of a visit that is over, code that goes on after its cancellation is given up.
+        Raises what it raises. Of a visit that is over, code that goes on after its cancellation is given up. After a
+        step that did not end, of whichever visit, it waits to be cancelled.
         """
         error: BaseException | None = None
         while True:
+            if self._stopped and error is None:
+                try:
+                    yield from asyncio.get_running_loop().create_future()
+                except BaseException as caught:
+                    error = caught
             now = self._now()
             self.due_ns = now if due_ns is None else due_ns
             self._number += 1
@@ -154,6 +162,7 @@ class Steps:
             if self._seen[0] != number:
                 self._see(number)
             if age_ns >= HANGS_NS and number == self._number and self.visiting is not None:
+                self._stopped = True
                 thread, raised = ctypes.c_ulong(self._loop_thread), ctypes.py_object(EndlessStep)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, raised)
                 self._ended.wait(AGAIN_S)

@@ -107,6 +107,35 @@ def test_a_step_that_does_not_end_is_ended(run, monkeypatch: pytest.MonkeyPatch)
         run("endless")
 
 
+def test_after_a_step_that_does_not_end_no_other_user_begins_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HANGS_NS", 50_000_000)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "users.py").write_text(
+        "async def run(began):\n    began.append(1)\n    while True:\n        pass\n    await x\n"
+    )
+    users, began = load(tmp_path / "users.py"), []
+
+    async def whole() -> None:
+        steps = Steps(str(tmp_path), time.perf_counter_ns, lambda took_ns, where: None)
+        steps.start()
+        visits = [asyncio.ensure_future(steps.through(users.run(began), SimpleNamespace(over=True))) for _ in range(3)]
+        with pytest.raises(EndlessStep):
+            await visits[0]
+        await asyncio.sleep(0.01)
+        for visit in visits[1:]:
+            assert visit.cancel(), "it waits"
+        assert {type(each) for each in await asyncio.gather(*visits, return_exceptions=True)} == {
+            EndlessStep,
+            asyncio.CancelledError,
+        }
+        steps.close()
+
+    asyncio.run(whole())
+    assert began == [1]
+
+
 def test_the_thread_looks_often_enough_for_what_is_told() -> None:
     assert HELD_NS == 5_000_000
     assert LOOK_S * 1e9 * 2 <= HELD_NS
