@@ -75,6 +75,8 @@ class Recent:
     goes_on: bool = False
     """Requests go on from earlier ones, whose prompts they begin with: how many hits that gives was not asked for."""
     red_share: float = 0.0
+    holder: str = ""
+    """`FILE:LINE in FUNCTION` of users' own code that held the client's loop; empty: none was seen to."""
     late_share: float = 0.0
     """Share of the seconds in which the client was amber or red."""
     ended: Requests | None = None
@@ -148,10 +150,11 @@ def _table(dialect: Dialect | None) -> DialectTable:
 def _client(recent: Recent) -> Diagnosis | None:
     if not is_client_bound(recent.red_share):
         return None
+    first = f"mend what holds the loop ({recent.holder}), " if recent.holder else ""
     return Diagnosis(
         bound=Bound.CLIENT,
         evidence=(f"{CLIENT_SLOW} in {TEXT.percent(recent.red_share)} of the last seconds",),
-        advice=f"lower the load or run more load workers (--workers): these {VOID}",
+        advice=f"{first}lower the load or run more load workers (--workers): these {VOID}",
         confidence=Confidence.FIRM,
     )
 

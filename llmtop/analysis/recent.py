@@ -22,6 +22,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Ending, RunMeta
 from llmtop.meter.canaries import ended_s
 from llmtop.meter.facts import SERVER_COLUMNS, Facts, Table
+from llmtop.wording.sentences import holder_of
 
 SLO_WINDOW_S, SLO_WINDOW_E2E = 60.0, 3.0
 """The SLO of now looks back so far, and on a slow server so many E2E: requests must have had the time to end."""
@@ -31,6 +32,8 @@ FOREIGN_SCRAPES = 3
 """So many in a row must show foreign requests: one may be of another instant than our own count."""
 FOREIGN_LEAST, FOREIGN_SHARE = 2.0, 0.2
 """Requests beyond ours, and their share of ours, up to which they may be ours on their way in or out."""
+HELD_AGAIN_S = 60.0
+"""A function of users' own code that goes on holding the loop is told again after so long, and no sooner."""
 _NEAR_S = 0.5
 """Our own requests at a scrape are the most of the bins that ended within this of it."""
 _STANDS_S = 2.0
@@ -85,11 +88,18 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) 
         shared_prefix=point.shared_prefix,
         goes_on=bool((facts.requests.column("turn")[-_LATELY:] > 1).any()),
         red_share=client.mean("red") or 0.0,
+        holder=_holder(facts, start_s),
         late_share=client.mean("late") or 0.0,
         ended=of_late,
         changed_s=changed_s,
         foreign=_foreign(facts, server.stop, start_s),
     )
+
+
+def _holder(facts: Facts, since_s: float) -> str:
+    """The last that held the loop, of those that were told since then, or so shortly before that they are not again."""
+    told = [event.text for event in facts.events if event.kind == "client" and event.t_s >= since_s - HELD_AGAIN_S]
+    return next(filter(None, map(holder_of, reversed(told))), "")
 
 
 def _waiting(facts: Facts, server: _Rows) -> Array:

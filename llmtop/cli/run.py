@@ -175,7 +175,8 @@ class _Progress:
     def tell(self, frame: Frame) -> None:
         """What happened to the recording, and what is to be known of the user's own file, once."""
         for event in frame.events:
-            if (event.kind == "recording" or event.text.startswith(sentences.WORKLOAD)) and event not in self._told:
+            own = event.text.startswith(sentences.WORKLOAD) or sentences.holder_of(event.text)
+            if (event.kind == "recording" or own) and event not in self._told:
                 self._told.add(event)
                 self.end()
                 complain(event.text)

@@ -26,6 +26,7 @@ from llmtop.errors import UsageError
 from llmtop.load.answers import Answer, extra_of, tokens_of
 from llmtop.load.steps import Steps
 from llmtop.traffic.rows import path_of_workload
+from llmtop.wording.sentences import held_loop
 from llmtop.workload.prompts import Prompt, PromptSource
 from llmtop.workload.userfile import UserFile, fault, load
 
@@ -40,7 +41,7 @@ EMPTY_VISIT_S = 0.1
 MOST_EMPTY = 100
 """So many visits of a process without any request, and none with one: nothing would ever be sent."""
 HELD_TOLD_NS = 60_000_000_000
-"""A function that holds the loop is told at most this often,"""
+"""A function that holds the loop is told at most this often, as `analysis.recent.HELD_AGAIN_S` knows,"""
 MOST_HELD = 20
 """and so many of them are told."""
 MOST_TASKS = 64
@@ -418,9 +419,7 @@ class Party:
             return
         if last_ns is None or now - last_ns >= HELD_TOLD_NS:
             self._held[where] = now
-            text = f"{where} held the loop for {took_ns / 1e6:.0f} ms: nothing was sent or read meanwhile"
-            text = f"{text}; use await asyncio.to_thread(...)"
-            self.sender.events.append(Event(now / 1e9, "client", text, "warning"))
+            self.sender.events.append(Event(now / 1e9, "client", held_loop(where, took_ns / 1e6), "warning"))
 
 
 def _complain(loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:

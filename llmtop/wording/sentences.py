@@ -122,6 +122,21 @@ def configuration(
 WORKLOAD = "workload: "
 """How every sentence on the user's own file begins: what was left out of it, what was guessed."""
 
+_HELD = " held the loop for "
+
+
+def held_loop(where: str, took_ms: float) -> str:
+    """Users' own code, at `FILE:LINE in FUNCTION`, has computed or blocked."""
+    cure = "use await asyncio.to_thread(...)"
+    return f"{where}{_HELD}{took_ms:.0f} ms: nothing was sent or read meanwhile; {cure}"
+
+
+def holder_of(text: str) -> str:
+    """Where, without its folder, if a text is one of `held_loop`; else empty."""
+    where, held, _ = text.partition(_HELD)
+    return where.rpartition("/")[2] if held else ""
+
+
 ROWS_AGAIN = f"{WORKLOAD}every row that was read was sent: from here on they come again, each with a new head"
 ROWS_SENT = f"{WORKLOAD}every row was sent once: the load has ended"
 

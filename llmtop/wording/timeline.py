@@ -8,6 +8,7 @@ from textwrap import wrap
 
 from llmtop.domain.rehearsed import Act, Rehearsal
 from llmtop.wording.figures import TEXT, UNKNOWN
+from llmtop.wording.sentences import holder_of
 
 BAR = 15
 """Columns of the time axis; with the figures beside it a row has `WIDTH`."""
@@ -30,7 +31,7 @@ def timeline(told: Rehearsal) -> str:
             lines.append(f"visit {visit}")
         lines += [_row(act, told.took_s) for act in acts if act.visit == visit]
     lines += ["", f"{WAIT} waits for the first token   {TOKENS} answer   {CALL} other HTTP", ""]
-    held = any("held the loop" in note for note in told.notes)
+    held = any(holder_of(note) for note in told.notes)
     texts = (summary(told), *told.notes, *(() if held else ("Nothing held the event loop for 5 ms or longer.",)))
     for text in texts:
         lines += wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

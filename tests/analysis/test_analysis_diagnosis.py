@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from llmtop.analysis import Level, Limits
 from llmtop.analysis.diagnosis import Recent, diagnose, trust_notes
-from llmtop.analysis.recent import limits_of
+from llmtop.analysis.recent import HELD_AGAIN_S, limits_of, recent_of
 from llmtop.analysis.sessions import Requests
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
-from llmtop.domain.run import FactBatch, RunMeta
+from llmtop.domain.run import Event, FactBatch, RunMeta
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.verdicts import Bound, Confidence
+from llmtop.load.visits import HELD_TOLD_NS
 from llmtop.meter.facts import Facts
+from llmtop.wording.sentences import held_loop
 
 
 def requests(n: int = 50, *, ttft_s: float = 0.2, tpot_s: float = 0.02, failed_at_s: float | None = None) -> Requests:
@@ -78,6 +82,19 @@ def test_token_budget_binds():
 def test_the_client_comes_first():
     found = diagnose(busy(red_share=0.5), Limits(max_num_seqs=64), (), "vllm")
     assert found.bound is Bound.CLIENT
+
+
+def test_users_code_that_holds_the_clients_loop_is_what_is_mended_first():
+    """It is told once a minute: the one that was told in the minute before the last seconds is meant."""
+    assert HELD_AGAIN_S * 1e9 == HELD_TOLD_NS
+    facts = Facts()
+    for t_s, text in ((1.0, held_loop("/home/me/rag.py:7 in parse", 51.0)), (2.0, "The client is the bottleneck")):
+        facts.events.append(Event(t_s, "client", text, "warning"))
+    point = LoadPoint(concurrency=4)
+    for now_s, said in ((50.0, "mend what holds the loop (rag.py:7 in parse), lower the load"), (200.0, "lower the l")):
+        found = recent_of(facts, requests(), point, now_s)
+        told = diagnose(dataclasses.replace(found, red_share=0.5), Limits(), (), None)
+        assert str(told.advice).startswith(said)
 
 
 def test_time_that_the_server_does_not_know_of_is_the_network():

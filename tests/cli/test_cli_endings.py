@@ -28,7 +28,7 @@ from llmtop.host.headless import RunResult
 from llmtop.meter.facts import Facts
 from llmtop.profiles import load_profile
 from llmtop.wording.between import prompts_cut_by, several_replicas
-from llmtop.wording.sentences import WORKLOAD
+from llmtop.wording.sentences import WORKLOAD, held_loop
 
 INTERRUPTED_AT = """
 import os, signal, sys
@@ -218,6 +218,13 @@ def test_what_was_left_out_of_a_file_is_said_once(capsys: pytest.CaptureFixture[
     for _ in range(2):
         progress.tell(frame)
     assert capsys.readouterr().err == f"llmtop: {told.text}\n"
+
+
+def test_users_code_that_holds_the_loop_is_named_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = run._Progress(load_profile("smoke"), search=False)
+    told = Event(1.4, "client", held_loop("/home/me/rag.py:4 in run", 51.2), "warning")
+    progress.tell(msgspec.structs.replace(result().frame, events=(told,)))
+    assert "rag.py:4 in run held the loop for 51 ms" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("term", "over"), [("xterm", True), ("dumb", False)])
