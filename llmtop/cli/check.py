@@ -23,6 +23,7 @@ from llmtop.endpoint.access import Access
 from llmtop.endpoint.clock import StampingLoop
 from llmtop.endpoint.probe import probe
 from llmtop.errors import UsageError
+from llmtop.load.steps import IMPORT_S, ends_within
 from llmtop.session.rehearsing import rehearse
 from llmtop.simulator.server.process import SimulatorProcess
 from llmtop.wording.timeline import timeline
@@ -48,7 +49,8 @@ def main(arguments: argparse.Namespace) -> int:
     if endpoint is not None:
         confirm(endpoint, arguments.yes)
     with _as_in_a_run(() if endpoint is None else endpoint.secret_variables):
-        file = load(path)
+        with ends_within(IMPORT_S):
+            file = load(path)
         with asyncio.Runner(loop_factory=StampingLoop) as runner:
             told = runner.run(_rehearsed(file, endpoint, arguments))
     if arguments.json:

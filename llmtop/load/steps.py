@@ -12,7 +12,8 @@ import ctypes
 import sys
 import threading
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,8 @@ HANGS_NS = 10_000_000_000
 """A step that takes so long is taken for one that does not end, and `EndlessStep` is raised in it."""
 AGAIN_S = 1.0
 """Until it is raised again: C code hears of it at its end."""
+IMPORT_S = 60.0
+"""An import that takes so long is taken for one that does not end: large libraries on a cold disk take less."""
 _PACKAGE = str(Path(__file__).parents[1]) + "/"
 
 
@@ -41,6 +44,32 @@ class Visiting(Protocol):
     @property
     def over(self) -> bool:
         """Whether nothing of the visit is to go on."""
+
+
+@contextmanager
+def ends_within(seconds: float) -> Iterator[None]:
+    """Raise `EndlessStep` in what this thread does inside of the block once it has taken so long."""
+    ended, turn = threading.Event(), threading.Lock()
+    thread = threading.get_ident()
+
+    def look_on() -> None:
+        wait_s = seconds
+        while not ended.wait(wait_s):
+            with turn:
+                if not ended.is_set():
+                    _raise_in(thread)
+            wait_s = AGAIN_S
+
+    threading.Thread(target=look_on, name="import", daemon=True).start()
+    try:
+        yield
+    finally:
+        with turn:
+            ended.set()
+
+
+def _raise_in(thread: int) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(EndlessStep))
 
 
 class Steps:
@@ -163,8 +192,7 @@ class Steps:
                 self._see(number)
             if age_ns >= HANGS_NS and number == self._number and self.visiting is not None:
                 self._stopped = True
-                thread, raised = ctypes.c_ulong(self._loop_thread), ctypes.py_object(EndlessStep)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, raised)
+                _raise_in(self._loop_thread)
                 self._ended.wait(AGAIN_S)
 
     def _waited_ns(self) -> int:

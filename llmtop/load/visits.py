@@ -24,7 +24,7 @@ from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.said import Said
 from llmtop.errors import UsageError
 from llmtop.load.answers import Answer, extra_of, tokens_of
-from llmtop.load.steps import Steps
+from llmtop.load.steps import IMPORT_S, Steps, ends_within
 from llmtop.traffic.rows import path_of_workload
 from llmtop.wording.sentences import held_loop
 from llmtop.workload.prompts import Prompt, PromptSource
@@ -77,7 +77,9 @@ def visits_of(workload: Workload, prompts: PromptSource, client: EndpointClient,
     """What a workload that is a Python file needs; None: it is another. Raises FileError, from where it is imported."""
     if workload.source != "python":
         return None
-    return Visits(load(path_of_workload(workload)), prompts, client.calls, workers)
+    with ends_within(IMPORT_S):
+        file = load(path_of_workload(workload))
+    return Visits(file, prompts, client.calls, workers)
 
 
 class Visitor:

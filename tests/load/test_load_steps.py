@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from llmtop.errors import UsersError
 from llmtop.load import steps as module
-from llmtop.load.steps import CALM_S, HELD_NS, LOOK_S, Steps
+from llmtop.load.steps import CALM_S, HELD_NS, IMPORT_S, LOOK_S, Steps, ends_within
 from llmtop.workload.userfile import EndlessStep, load
 
 TEXT = """
@@ -134,6 +135,19 @@ def test_after_a_step_that_does_not_end_no_other_user_begins_one(
 
     asyncio.run(whole())
     assert began == [1]
+
+
+def test_a_file_whose_import_does_not_end_is_an_error_at_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "users.py").write_text("while True:\n    pass\nasync def run(user):\n    await user.pause(1)\n")
+    with pytest.raises(UsersError, match=r"users.py:[12]: does not end and awaits nothing"), ends_within(0.05):
+        load(tmp_path / "users.py")
+    with ends_within(0.01):
+        pass
+    time.sleep(0.03)
+    assert IMPORT_S >= 60, "a large library may be imported from a cold disk"
 
 
 def test_the_thread_looks_often_enough_for_what_is_told() -> None:
