@@ -74,6 +74,8 @@ class Recent:
     shared_prefix: float = 0.0
     goes_on: bool = False
     """Requests go on from earlier ones, whose prompts they begin with: how many hits that gives was not asked for."""
+    in_visits: bool = False
+    """Requests are of visits or sessions: how much their prompts begin alike is theirs, nobody asked for it."""
     red_share: float = 0.0
     holder: str = ""
     """`FILE:LINE in FUNCTION` of users' own code that held the client's loop; empty: none was seen to."""
@@ -371,10 +373,9 @@ def trust_notes(recent: Recent) -> tuple[str, ...]:
         notes.append(f"foreign traffic: about {TEXT.whole(recent.foreign)} requests on the server are not ours")
     hits = None if recent.goes_on else recent.prefix_hit_ratio
     if hits is not None and hits > recent.shared_prefix + 0.15:
-        notes.append(
-            f"prefix cache flatters TTFT: {TEXT.percent(hits)} hits where "
-            f"{TEXT.round_percent(recent.shared_prefix)} was asked"
-        )
+        asked = f"flatters TTFT: {TEXT.percent(hits)} hits where {TEXT.round_percent(recent.shared_prefix)} was asked"
+        alike = f"had {TEXT.percent(hits)} of the prompt tokens: visits begin their prompts alike"
+        notes.append(f"prefix cache {alike if recent.in_visits else asked}")
     return (*notes, *_starved(recent))
 
 

@@ -87,6 +87,7 @@ def recent_of(facts: Facts, requests: Requests, point: LoadPoint, now_s: float) 
         prefix_hit_ratio=server.mean("prefix_hit_ratio"),
         shared_prefix=point.shared_prefix,
         goes_on=bool((facts.requests.column("turn")[-_LATELY:] > 1).any()),
+        in_visits=bool(np.isfinite(facts.requests.column("session")[-_LATELY:]).any()),
         red_share=client.mean("red") or 0.0,
         holder=_holder(facts, start_s),
         late_share=client.mean("late") or 0.0,

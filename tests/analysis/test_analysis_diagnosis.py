@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from llmtop.domain.run import Event, FactBatch, RunMeta
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.verdicts import Bound, Confidence
 from llmtop.load.visits import HELD_TOLD_NS
-from llmtop.meter.facts import Facts
+from llmtop.meter.facts import REQUEST_COLUMNS, Facts
 from llmtop.wording.sentences import held_loop
 
 
@@ -136,6 +137,16 @@ def test_notes_warn_of_strangers_caches_and_starvation():
     assert "60.0 % hits where 0 % was asked" in notes
     assert "starve" in notes
     assert trust_notes(busy(prefix_hit_ratio=0.1)) == ()
+    (alike,) = trust_notes(busy(prefix_hit_ratio=0.774, in_visits=True))
+    assert alike == "prefix cache had 77.4 % of the prompt tokens: visits begin their prompts alike"
+
+
+@pytest.mark.parametrize("session", [math.nan, 3.0])
+def test_requests_of_visits_are_told_from_those_of_none(session: float) -> None:
+    facts = Facts()
+    row = {"session": session, "turn": 1.0, "ok": True, "sent_s": 0.0, "end_s": 1.0}
+    facts.requests.extend([tuple(row.get(name, math.nan) for name in REQUEST_COLUMNS)])
+    assert recent_of(facts, requests(), LoadPoint(concurrency=4), 5.0).in_visits is (session == 3.0)
 
 
 @pytest.mark.parametrize(("told", "wanted"), [(16.0, 16), (None, 8)])
