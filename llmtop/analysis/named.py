@@ -75,7 +75,8 @@ def judge_kinds(
 ) -> tuple[KindFigures, ...]:
     """Figures of names, or of models, with which limits each breaks in the span that the run's answer is about.
 
-    A limit on one name alone stands in the place of that on all requests together.
+    A limit on one name alone stands in the place of that on all requests together. Where limits cannot be judged of the
+    whole, nothing that the others say is a yes of a part.
     """
     run, codes = Run(facts, meta, slo, found, now_s), facts.names if by == "name" else facts.models
     column, about = getattr(found.requests, by), _about(run)
@@ -91,10 +92,11 @@ def judge_kinds(
         verdicts = [(target, _judged(run, target, about, chosen)) for target in limits]
         broken = [(target, verdict) for target, verdict in verdicts if verdict.ok is False]
         hidden = [pair for pair in broken if (of_all := whole.get(pair[0].name)) is not None and of_all.ok]
+        ok = overall(tuple(verdict for _, verdict in verdicts), Slo(limits)).ok if limits else None
         told.append(
             replace(
                 each,
-                ok=overall(tuple(verdict for _, verdict in verdicts), Slo(limits)).ok if limits else None,
+                ok=None if ok and found.unjudged else ok,
                 breaks=tuple(answers.miss(verdict, target) for target, verdict in broken),
                 alone=answers.alone_breaks(
                     label(each.name, each.others), [answers.miss(verdict, target) for target, verdict in hidden]

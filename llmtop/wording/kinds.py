@@ -112,7 +112,7 @@ def _call(each: CallFigures, figures: Figures) -> tuple[str, ...]:
 def visits(told: VisitFigures, figures: Figures = TEXT) -> str:
     """`240 visits of 3.00 requests, 1.20 visits/s, 8.20 s each (p95 12.1 s), a request failed in 4 (1.67 %)`"""
     if not told.visits:
-        return "no visit is whole yet"
+        return "no visit is whole of those that count"
     of = "" if told.requests is None else f" of {figures.count(told.requests)} requests"
     parts = [f"{figures.whole(told.visits)} visit{'' if told.visits == 1 else 's'}{of}"]
     if told.per_s is not None:

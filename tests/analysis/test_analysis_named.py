@@ -13,8 +13,9 @@ from virtual import meta_of
 
 from llmtop.analysis import assess
 from llmtop.analysis.judgement import AT_PEAK, NEAR_PEAK, Findings, judge_run
+from llmtop.analysis.kinds import by_kind
 from llmtop.analysis.levels import Level
-from llmtop.analysis.named import capacity_by_name
+from llmtop.analysis.named import capacity_by_name, judge_kinds
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
@@ -211,6 +212,15 @@ def test_a_limit_of_its_own_stands_in_the_place_of_that_on_all() -> None:
 def test_a_name_with_too_few_requests_has_no_verdict() -> None:
     told = whole(sent("answer", 20) + sent("plan", 3000))
     assert [each.ok for each in told.by_name] == [None, True]
+
+
+@pytest.mark.parametrize(("unjudged", "ok"), [("", True), ("TTFT p95 is not judged", None)])
+def test_a_name_is_no_yes_where_limits_of_the_whole_cannot_be_judged(unjudged: str, ok: bool | None) -> None:
+    facts, slo = facts_with(sent("answer", 100) + sent("plan", 100, 9.0)), parse_slo(PLAIN)
+    cliff = CliffVerdict(kind=Kind.INSUFFICIENT)
+    found = Findings(finished_requests(facts), (), Capacity(), cliff, unjudged=unjudged)
+    kinds = judge_kinds(facts, run_of(slo, Question.HOLD), slo, found, LENGTH_S, "name", by_kind(facts, "name"))
+    assert {each.name: each.ok for each in kinds} == {"answer": ok, "plan": False}
 
 
 def test_models_are_judged_as_names_are() -> None:

@@ -84,7 +84,7 @@ def test_turns_and_calls_are_tables_of_their_own() -> None:
     [
         (VISITS, "240 visits of 3 requests, 1.20 visits/s, 8.20 s each (p95 12.1 s), a request failed in 4 (1.67 %)"),
         (VisitFigures(visits=1, requests=2.0), "1 visit of 2 requests, no request failed"),
-        (VisitFigures(), "no visit is whole yet"),
+        (VisitFigures(), "no visit is whole of those that count"),
     ],
 )
 def test_visits_are_one_sentence(visits: VisitFigures, said: str) -> None:
