@@ -294,8 +294,14 @@ def measured_lengths(limits: Limits, requests: Requests) -> Limits:
     return replace(limits, **told)  # type: ignore[arg-type]
 
 
-def as_counted(point: LoadPoint, limits: Limits) -> LoadPoint:
-    """The point with the length of prompts that was counted, where the server cut them."""
+def as_counted(point: LoadPoint, limits: Limits, own: bool = False) -> LoadPoint:
+    """The point with the length of prompts that was counted, where the server cut them.
+
+    Args:
+        own: requests say themselves how long their answers are to be, whatever the point does: that of answers, too.
+    """
+    if own and limits.output_tokens and point.output_tokens:
+        point = structs.replace(point, output_tokens=max(1, round(limits.output_tokens)))
     asked, counted = point.prompt_tokens, limits.prompt_tokens
     if counted is None or abs(counted - asked) <= SAME_LENGTH * asked:
         return point

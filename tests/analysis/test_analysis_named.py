@@ -19,7 +19,7 @@ from llmtop.analysis.named import capacity_by_name, judge_kinds
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
-from llmtop.domain.profile import Profile, Question
+from llmtop.domain.profile import Profile, Question, Workload
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.samples import LoadBin
@@ -298,3 +298,10 @@ def test_only_a_limit_that_is_broken_lowers_a_capacity(facts: Facts, slo: str) -
 
 def test_a_capacity_below_the_load_where_a_name_breaks_stands() -> None:
     assert carried(stepped(32.0), f"{PLAIN},answer.ttft_p95<500ms", at_slo=16.0).sentence == "supports them"
+
+
+@pytest.mark.parametrize(("source", "told"), [("synthetic", "/64 tokens"), ("python", "/20 tokens")])
+def test_answers_whose_lengths_the_requests_say_are_told_as_long_as_they_were(source: str, told: str) -> None:
+    facts = facts_with([replace(each, output_tokens=20) for each in sent("answer", 100)])
+    meta = run_of(parse_slo(PLAIN), Question.HOLD, workload=Workload(source=source))
+    assert told in assess(facts, meta, parse_slo(PLAIN), now_s=LENGTH_S).judgement.sentence
