@@ -29,7 +29,7 @@ from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level, are_emb
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.named import capacity_by_name, judge_kinds
 from llmtop.analysis.partwise import by_part, planned_parts
-from llmtop.analysis.readings import finished_requests
+from llmtop.analysis.readings import driven_lengths, finished_requests
 from llmtop.analysis.recent import (
     PROOF_S,
     as_counted,
@@ -125,7 +125,7 @@ def assess(
     dialect = meta.info.dialect if meta.info is not None else meta.endpoint.dialect
     table = DIALECTS[dialect or Dialect.OPENAI]
     embeds = meta.profile.workload.api == "embeddings"
-    driven = msgspec.structs.replace(current.point, output_tokens=0) if embeds else current.point
+    driven = driven_lengths(current.point, embeds)
     capacity = found(facts, slo, embeds) or capacity_of(current.levels, slo, shown, limits, driven)
     capacity = buffering.unproven(capacity, whole_slo, arrival)
     if meta.ending in LOST or hopeless:

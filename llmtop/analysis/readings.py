@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from msgspec.structs import replace
 
 from llmtop.analysis.fits import Array
 from llmtop.analysis.gate import at_gate
 from llmtop.analysis.levels import EMPTY
 from llmtop.analysis.sessions import Gauges, Progress, Requests
 from llmtop.analysis.steps import StepFunction
+from llmtop.domain.load import LoadPoint
 from llmtop.meter.facts import Facts, Table
 
 
@@ -148,3 +150,8 @@ def waiting_ages(facts: Facts) -> Array:
     if not (count >= 1 and np.isfinite(oldest)):
         return EMPTY
     return np.asarray(oldest * (np.arange(int(count)) + 1.0) / int(count))
+
+
+def driven_lengths(point: LoadPoint, embeds: bool) -> LoadPoint:
+    """The point with the lengths that requests have: those for embeddings have no answer's."""
+    return replace(point, output_tokens=0) if embeds else point

@@ -17,7 +17,7 @@ from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.judge import UNKNOWN, judge
 from llmtop.analysis.levels import Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve
-from llmtop.analysis.readings import finished_requests
+from llmtop.analysis.readings import driven_lengths, finished_requests
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
@@ -125,7 +125,7 @@ def traits_of(
         told: what the server told of itself at the time; None: what it tells now.
     """
     workload = meta.profile.workload
-    driven = msgspec.structs.replace(point, output_tokens=0) if workload.api == "embeddings" else point
+    driven = driven_lengths(point, workload.api == "embeddings")
     if told is None:
         told = () if meta.info is None else meta.info.traits
     asked = {

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from llmtop.analysis.bracket import highest_held, lowest_broken
 from llmtop.analysis.capacity import recommended_and_soak
 from llmtop.analysis.diagnosis import is_client_bound
+from llmtop.analysis.readings import driven_lengths
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import JudgedLevel, SearchEnded
 from llmtop.domain.slo import Slo
@@ -97,9 +98,7 @@ def found(facts: Facts, slo: Slo, embeds: bool = False) -> Capacity | None:
     for tested, ended, since_s in _searches(facts, slo):
         until_s = facts.t_s if ended is None else ended.t_s
         client = client_seconds(facts, since_s, until_s)
-        point = _point_at(facts, until_s)
-        if embeds:
-            point = replace(point, output_tokens=0)
+        point = driven_lengths(_point_at(facts, until_s), embeds)
         return capacity_of_tested(tested, ended, slo, point, client, facts.failures.statuses)
     return None
 

@@ -47,12 +47,7 @@ _OTHERWISE: dict[str, Schema] = {
     "ProfileTable.slo": {
         "anyOf": [
             {"type": "string"},
-            {
-                "type": "object",
-                "properties": dict.fromkeys(sorted(FIGURES), _LIMIT),
-                "patternProperties": {_OF_A_NAME: _LIMIT},
-                "additionalProperties": _OF_ONE,
-            },
+            {**_OF_ONE, "patternProperties": {_OF_A_NAME: _LIMIT}, "additionalProperties": _OF_ONE},
         ]
     },
 }

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, field
 
 from llmtop.domain.bounds import TOKENS
-from llmtop.traffic.columns import UNTOLD, WITHOUT_TIME, WITHOUT_TOKENS, Columns, hashed, shown, took, whole
+from llmtop.traffic.columns import UNTOLD, WITHOUT_TIME, WITHOUT_TOKENS, Columns, hashed, shown, whole
 from llmtop.traffic.tables import FAILED, Header
 from llmtop.traffic.times import Times
 
@@ -99,8 +99,8 @@ class LiteLLM:
         if prompt < 1:
             raise columns.odd(WITHOUT_TOKENS, f"must be {TOKENS.allowed}; {HINT}", ", prompt_tokens")
         columns.add(start_s, prompt, max(0, output))
-        took_s = self._span_s(row.end_time, start_s)
-        first_s = self._span_s(row.completion_start_time, start_s)
+        took_s = self.times.since_s(row.end_time, start_s)
+        first_s = self.times.since_s(row.completion_start_time, start_s)
         columns.e2e.append(took_s)
         columns.ttft.append(first_s if 0 < first_s < took_s else UNTOLD)  # without a stream both are the end
         columns.sessions.append(hashed(row.session_id or ""))
@@ -125,16 +125,6 @@ class LiteLLM:
             return self.times.any_s(value)
         except ValueError as error:
             raise columns.odd("with startTime that is no time", f"{shown(value)} {error}", ", startTime") from None
-
-    def _span_s(self, value: _Time, start_s: float) -> float:
-        """nan: not told, or before the start."""
-        if not value:
-            return UNTOLD
-        try:
-            span_s = self.times.any_s(value) - start_s
-        except ValueError:
-            return UNTOLD
-        return took(span_s)
 
 
 def _other(call_type: str) -> str:

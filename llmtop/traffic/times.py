@@ -6,6 +6,7 @@ import calendar
 import re
 
 from llmtop.domain.bounds import Quantity
+from llmtop.traffic.columns import UNTOLD, took
 
 WALL_S = Quantity("time", 946_684_800, 4_102_444_800, "seconds since 1970")
 """From 2000 to 2100: no log is older, and a clock that was never set says 1970."""
@@ -58,6 +59,15 @@ class Times:
             return self.text_s(value)
         number = number_of(value)
         return self.number_s(number) if number == number else self.text_s(str(value))
+
+    def since_s(self, value: str | float | None, start_s: float) -> float:
+        """Seconds from `start_s`, in Unix seconds, to a time in any form; nan: none, or one before it."""
+        if value is None:
+            return UNTOLD
+        try:
+            return took(self.any_s(value) - start_s)
+        except ValueError:
+            return UNTOLD
 
     def said(self, naming: str = "times name no zone: taken as UTC") -> list[str]:
         """A sentence where zones are missing; none of an ordinary file."""

@@ -250,13 +250,7 @@ class UsageLog:
 
     def _since_s(self, value: _Time, start_s: float) -> float:
         """nan: not told, no time, or before the start."""
-        if self._relative or value is None:
-            return UNTOLD
-        try:
-            span_s = self.times.any_s(value) - start_s
-        except ValueError:
-            return UNTOLD
-        return took(span_s)
+        return UNTOLD if self._relative else self.times.since_s(value, start_s)
 
     def _tokens(self, row: Flat) -> tuple[int, int, int]:
         """Of prompt, answer and prefix cache; -1: not told."""
