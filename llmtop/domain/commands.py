@@ -9,9 +9,9 @@ from msgspec import Struct
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import ChangeReason, Ending, JudgedLevel, SearchEnded
 
-Pilot = Literal["search", "hold", "map"]
+Pilot = Literal["search", "hold", "map", "demo"]
 """Who steers where no hand does: a search for the capacity at the SLO; control that keeps the load at the edge of its
-limits; exploration of the map of loads and prompt lengths."""
+limits; exploration of the map of loads and prompt lengths; a demo that pushes one limit after the other."""
 
 
 class SetLoad(Struct, frozen=True, tag=True):
@@ -111,6 +111,17 @@ class SaveProfile(Struct, frozen=True, tag=True):
     """Save what was driven as a profile of the user's own."""
 
 
+class TakeWheel(Struct, frozen=True, tag=True):
+    """Of several screens on one run this one drives from now on."""
+
+
+class Detach(Struct, frozen=True, tag=True):
+    """This screen goes; run and load stay, until somebody ends them or they were left alone for `for_s`."""
+
+    for_s: float | None = None
+    """None: as it was asked for at the start."""
+
+
 Command = (
     SetLoad
     | StopLoad
@@ -125,6 +136,8 @@ Command = (
     | ShowMap
     | Export
     | SaveProfile
+    | TakeWheel
+    | Detach
     | Note
     | Seen
     | Quit

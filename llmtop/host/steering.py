@@ -158,6 +158,8 @@ def _why_not(by: Pilot, slo: Slo, base: LoadPoint, meta: RunMeta) -> str | None:
             return explore.why_not(slo, base, meta.profile.workload)
         case "search":
             return None
+        case "demo":
+            return "a demo is begun with `llmtop demo`"
 
 
 def _made(by: Pilot, slo: Slo, base: LoadPoint, meta: RunMeta) -> Steerer:
@@ -167,5 +169,5 @@ def _made(by: Pilot, slo: Slo, base: LoadPoint, meta: RunMeta) -> Steerer:
             return hold.EdgeHold(slo, base, max_concurrency=most)
         case "map":
             return explore.Explorer(slo, base, meta)
-        case "search":
+        case "search" | "demo":
             return CapacitySearch(slo, base, max_concurrency=most)
