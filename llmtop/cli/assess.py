@@ -18,6 +18,7 @@ from llmtop.errors import FileError, UsageError
 from llmtop.exchange.files import groups_in, read
 from llmtop.exchange.heads import looks_foreign
 from llmtop.exchange.levels import shortfall
+from llmtop.host import beside
 from llmtop.host.beside import is_table, levels_at
 from llmtop.host.review import assess_run, cut_off
 from llmtop.inputs import path_of
@@ -43,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         complain(cut_off(path))
         earlier = baselines.named(arguments.baseline)
-        assessment, figures = assess_run(path, slo, partial(baselines.read, earlier))
+        assessment, figures = assess_run(path, slo, partial(beside.read, earlier))
         if slo is None:
             remember(path, assessment.judgement.sentence)
         cliff = _asked(assessment, arguments.metric, arguments.stat)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -19,12 +18,11 @@ from llmtop.cli.terminal import ascii_only, check_terminal
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended
-from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import INTERRUPTED, LlmtopError, UsageError
-from llmtop.host.link import SessionLink
+from llmtop.host.attached import Attached, Parting
+from llmtop.host.options import HostOptions
 from llmtop.load.files import within_open_files
-from llmtop.meter.canaries import new_user
 from llmtop.session.terminal import state_of
 
 START_SIMULATED = 4
@@ -44,12 +42,13 @@ def main(arguments: argparse.Namespace) -> int:
         url = url or profile.endpoint_url
     earlier = baselines.named(arguments.baseline)
     options = session_options(arguments, profile, url, patient=True)
-    # Before the screen takes the terminal: the session must not inherit it.
-    link = SessionLink(replace(options, terminal=state_of(sys.stdin.fileno()), baselines=baselines.noted(earlier)))
+    session = replace(options, terminal=state_of(sys.stdin.fileno()), baselines=baselines.noted(earlier))
+    # Before the screen takes the terminal: no other process must inherit it.
+    attached = Attached.begin(HostOptions(session=session, slo=profile.slo, baselines=earlier))
     try:
-        return drive(link, profile.slo, arguments, earlier)
+        return drive(attached, arguments)
     finally:
-        link.close()
+        attached.close()
 
 
 def _profile(arguments: argparse.Namespace, start: int) -> Profile:
@@ -62,21 +61,16 @@ def _profile(arguments: argparse.Namespace, start: int) -> Profile:
     return load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency)
 
 
-def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace, earlier: Sequence[str] = ()) -> int:
-    """Show the screen until the user leaves it, then say what was learned.
-
-    Args:
-        earlier: what to draw behind it, from `baselines.named`.
-    """
-    from llmtop.host.host import Host
+def drive(attached: Attached, arguments: argparse.Namespace) -> int:
+    """Show the screen until the user leaves it, then say what was learned."""
     from llmtop.tui.app import LlmtopApp
     from llmtop.tui.watch import last_words, on_terminal
 
-    with Host(link, slo, baselines=baselines.reader(earlier)) as host:
-        asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)
+    asked = on_terminal(LlmtopApp(attached, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), attached)
+    attached.close()
     if asked is not None:
         last_words()
-    last = host.shown()
+    last, parting = attached.shown(), attached.parting or Parting()
     ended = last.ended or Ended()
     with contextlib.suppress(OSError, LlmtopError):  # the terminal may be gone
         complain(ended.error)
@@ -85,13 +79,13 @@ def drive(link: SessionLink, slo: Slo, arguments: argparse.Namespace, earlier: S
                 if event.kind == "recording" and event.severity != "info":
                     complain(event.text)
             assessment = last.assessment or Assessment()
-            say(summary.text(last.meta, last.frame, assessment, new_user(host.facts.canaries)))
+            say(summary.text(last.meta, last.frame, assessment, parting.felt))
             note_run(last.frame.run_file, assessment)
             complain(summary.last_word(last.frame, assessment))
-        complain(None if host.unread is None else str(host.unread))
+        complain(parting.unread)
+        complain(parting.failed)
     if asked is not None:
         return INTERRUPTED
-    states = {event.state for event in host.facts.events}
-    checked = EndpointState.UP in states and not arguments.skip_checks
-    code = cockpit_exit_code(ended, states, checked or (last.frame is not None and last.frame.totals.ok > 0))
-    return code or (0 if host.unread is None else host.unread.exit_code)
+    checked = EndpointState.UP in parting.states and not arguments.skip_checks
+    code = cockpit_exit_code(ended, parting.states, checked or (last.frame is not None and last.frame.totals.ok > 0))
+    return code or parting.exit_code

@@ -14,6 +14,7 @@ from llmtop.wording.beside import shown_beside
 
 
 def main(arguments: argparse.Namespace) -> int:
+    from llmtop.host import beside
     from llmtop.host.host import Host
     from llmtop.host.replay import ReplayLink
     from llmtop.host.review import cut_off
@@ -27,7 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     slo = parse_slo(arguments.slo) if arguments.slo is not None else replay.meta.profile.slo
     if replay.meta.baselines and not arguments.baseline:
         complain(shown_beside(replay.meta.baselines))
-    earlier = baselines.reader(baselines.named(arguments.baseline))
+    earlier = beside.reader(baselines.named(arguments.baseline))
     with Host(replay, slo, baselines=earlier) as host:
         asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)
     if host.unread is not None:

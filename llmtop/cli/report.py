@@ -9,6 +9,7 @@ from pathlib import Path
 from llmtop.cli import baselines
 from llmtop.cli.output import complain, named, say
 from llmtop.domain.slo import parse_slo
+from llmtop.host import beside
 from llmtop.host.review import cut_off, review, write_reports
 from llmtop.recording.shelf import run_path
 from llmtop.report import check_report, write_report
@@ -18,7 +19,7 @@ def main(arguments: argparse.Namespace) -> int:
     run = run_path(arguments.run)
     slo = parse_slo(arguments.slo) if arguments.slo is not None else None
     complain(cut_off(run))
-    earlier = partial(baselines.read, baselines.named(arguments.baseline))
+    earlier = partial(beside.read, baselines.named(arguments.baseline))
     if arguments.output is None:
         for path, replaced in write_reports(run, slo, baselines=earlier, force=arguments.force).items():
             _say(path, replaced)

@@ -30,6 +30,7 @@ from llmtop.domain.shown import Shown
 from llmtop.errors import INTERRUPTED, LlmtopError, UsageError
 from llmtop.exchange.junit import JUnitOutput, is_junit
 from llmtop.files import check_target
+from llmtop.host import beside
 from llmtop.host.headless import RunResult, run_to_end
 from llmtop.host.link import SessionLink
 from llmtop.load.files import within_open_files
@@ -64,7 +65,7 @@ def main(arguments: argparse.Namespace) -> int:
         url = url or profile.endpoint_url
     outputs = _outputs(arguments)
     earlier = baselines.named(arguments.baseline)
-    sides = baselines.read(earlier, profile.slo)
+    sides = beside.read(earlier, profile.slo)
     options = session_options(arguments, profile, url, patient=False)
     for line in said:
         complain(line)

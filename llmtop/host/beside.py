@@ -5,8 +5,9 @@ results of another tool.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,16 @@ def side_at(text: str, slo: Slo | None = None) -> Side:
     """As `sides_at`, of several the last, which its own verdicts are about."""
     side = sides_at(text, slo)[-1]
     return side if _parted(text)[1] is not None or side.source is None else replace(side, name=_own_name(side))
+
+
+def read(texts: Sequence[str], slo: Slo) -> tuple[Side, ...]:
+    """Of each the configuration that is meant: the last, or the one that is named. Raises FileError naming the file."""
+    return tuple(side_at(text, slo) for text in texts)
+
+
+def reader(texts: Sequence[str]) -> Callable[[Slo], tuple[Side, ...]] | None:
+    """What reads them as soon as the SLO is known; None: there is nothing to read."""
+    return partial(read, texts) if texts else None
 
 
 def grounds_at(

@@ -1,0 +1,26 @@
+"""What the host of a run is started with: one value that also crosses to its process."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from llmtop.domain.slo import Slo
+from llmtop.session.options import SessionOptions
+
+DETACHED_FOR_S = 7200.0
+"""A run that its screen has left may be left alone for so long."""
+
+
+class HostOptions(Struct, frozen=True, kw_only=True):
+    session: SessionOptions
+    slo: Slo
+    baselines: tuple[str, ...] = ()
+    """Earlier measurements that it is shown beside, as `host.beside.looked_up` gives them."""
+    sinks: tuple[str, ...] = ()
+    """Where its figures flow to while it runs: `prometheus=127.0.0.1:9464`."""
+    demo: bool = False
+    """Its pilot is the demo."""
+    keep_on_hangup: bool = False
+    """A screen that goes without a word has detached: the run goes on."""
+    detached_for_s: float = DETACHED_FOR_S
+    """So long may nobody with the wheel look at a detached run before it is ended."""
