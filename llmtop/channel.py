@@ -63,17 +63,17 @@ def read(stream: IO[bytes]) -> bytes | None:
     return body if len(body) == length else None
 
 
-async def receive(stream: asyncio.StreamReader) -> bytes | None:
-    """As `read`, on an event loop."""
+async def receive(stream: asyncio.StreamReader, most: int | None = None) -> bytes | None:
+    """As `read`, on an event loop; a message of more than `most` bytes is damage, too."""
     try:
-        return await stream.readexactly(_length(await stream.readexactly(_LENGTH.size)))
+        return await stream.readexactly(_length(await stream.readexactly(_LENGTH.size), most))
     except asyncio.IncompleteReadError:
         return None
 
 
-def _length(head: bytes) -> int:
+def _length(head: bytes, most: int | None = None) -> int:
     (length,) = _LENGTH.unpack(head)
-    if length > MOST_BYTES:
+    if length > (MOST_BYTES if most is None else most):
         raise SessionLost(f"what another process of llmtop wrote is no message (it claims {length} bytes)")
     return int(length)
 
@@ -215,6 +215,15 @@ class Child:
 
     def kill(self) -> None:
         self._process.kill()
+
+    def let_go(self) -> None:
+        """It goes on by itself, and is waited for no more; it must not end with its stdin then."""
+        for pipe in (self.stdin, self.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        self._process.returncode = 0  # else it is taken for one that was forgotten
+        if self._words is not None:
+            self._words.close()
 
     def end(self, grace_s: float = GRACE_S) -> None:
         """Close its stdin and wait until it is gone; kill it when that takes longer than `grace_s`."""

@@ -60,13 +60,18 @@ def temporary_folder() -> Path:
 
     Raises OSError: there is none that can be written.
     """
-    folder = Path(tempfile.gettempdir()) / f"llmtop-{os.getuid()}"
+    folder = usual_temporary_folder()
     with contextlib.suppress(FileExistsError):
         folder.mkdir(FOLDER_MODE)
         folder.chmod(FOLDER_MODE)
     status = folder.lstat()
     private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
     return folder if private and os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="llmtop-"))
+
+
+def usual_temporary_folder() -> Path:
+    """Where `temporary_folder` is, if nobody else has taken its name; it may not be there."""
+    return Path(tempfile.gettempdir()) / f"llmtop-{os.getuid()}"
 
 
 def make_folder(folder: Path) -> None:

@@ -20,7 +20,8 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import INTERRUPTED, LlmtopError, UsageError
-from llmtop.host.attached import Attached, Parting
+from llmtop.host.attached import Attached
+from llmtop.host.messages import Parting
 from llmtop.host.options import HostOptions
 from llmtop.load.files import within_open_files
 from llmtop.session.terminal import state_of

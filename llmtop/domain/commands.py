@@ -72,9 +72,14 @@ class Seen(Struct, frozen=True, tag=True):
 class Quit(Struct, frozen=True, tag=True):
     """Stop the load, wait for the server to drain, close the run file, end."""
 
-    ending: Ending = Ending.HAND
+    ending: Ending | None = Ending.HAND
+    """None: nobody can say; whoever drove is gone."""
     patient: bool = True
     """Whether to see the server drain, which may take seconds."""
+    why: str = ""
+    """As the run tells of its end; empty: as `ending` is usually told."""
+    signal: int = 0
+    """What makes the screen go that asks for it; 0: a hand. Screens that hold no run only leave it then."""
 
 
 class Note(Struct, frozen=True, tag=True):

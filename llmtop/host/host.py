@@ -18,6 +18,7 @@ from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, Kind
 from llmtop.errors import LlmtopError, RunFileError, UsageError
 from llmtop.host.judging import Judge
+from llmtop.host.link import PATIENCE_S
 from llmtop.host.outputs import Output, Outputs
 from llmtop.host.steering import Helm
 from llmtop.meter.facts import Facts
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from llmtop.analysis.steady import Steerer
 
 LISTEN_S = 0.25
-PATIENCE_S = 30.0
-"""How long a closing host waits for an opinion, an output or a report in the making; the load has ended by then."""
 ENDED: dict[Pilot, str] = {"search": "search ended: ", "hold": "", "map": "map: "}
 """What is said before what one who steered has found."""
 JUDGE_S = 1.0

@@ -19,7 +19,8 @@ from llmtop.session.options import SessionOptions
 
 CLOSE_S = 12.0
 """How long a session may take to leave: its requests are cancelled and the server is watched while it drains."""
-
+PATIENCE_S = 30.0
+"""How long a closing host waits for an opinion, an output or a report in the making; the load has ended by then."""
 
 SPEECHLESS_S = 0.5
 """And one that has not said a word yet: it has begun nothing that would have to be ended in order."""
@@ -59,7 +60,7 @@ class SessionLink:
             self._log.bound()
         status = self._child.wait()
         if ended is None and not self._asked_to_end:
-            ended = _ended_unasked(status, self._log.path)
+            ended = ended_unasked(status, self._log.path)
         self._log.close()
         with self._lock:
             self._ended = ended or Ended()
@@ -99,8 +100,9 @@ class SessionLink:
         self._reader.join(1.0)
 
 
-def _ended_unasked(status: int, log: Path | None) -> Ended:
+def ended_unasked(status: int, log: Path | None, what: str = "the session process") -> Ended:
+    """What is said of a process that has ended without being asked to."""
     if status == MachineShort.exit_code:
         return Ended("this machine has no memory, threads or files left for a run", status)
     where = f"; see {log}" if log is not None else ""
-    return Ended(f"the session process has ended unasked (status {status}){where}", 3)
+    return Ended(f"{what} has ended unasked (status {status}){where}", 3)

@@ -88,7 +88,7 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet, un
     """
     session = Session(options)
     sight = Sight(unseen_limit_s)
-    drain_s, ending = DRAIN_S, None
+    drain_s, ending, why = DRAIN_S, None, ""
     meta: RunMeta | None = None
 
     def tell() -> Frame:
@@ -111,7 +111,7 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet, un
             starting.result()
         while not answers.done() and not session.failed.done():
             if sight.lost(tell(), time.monotonic()):
-                ending = Ending.UNSEEN
+                ending, why = Ending.UNSEEN, unseen_text(unseen_limit_s)
                 break
             await asyncio.wait((answers, session.failed), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
         if session.failed.done():
@@ -119,20 +119,20 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet, un
         elif answers.done():
             asked = answers.result()
             drain_s = DRAIN_S if asked is not None and asked.patient else ORPHAN_DRAIN_S
-            ending = None if asked is None else asked.ending
+            ending, why = (None, "") if asked is None else (asked.ending, asked.why)
             if asked is None and sight.begun and options.terminal is not None:
                 give_back(options.terminal)
     finally:
         for task in (starting, answers):
             task.cancel()
         await asyncio.gather(starting, answers, return_exceptions=True)
-        await _close(session, commands, drain_s, ending)
+        await _close(session, commands, drain_s, ending, why)
         tell()
     if ending is Ending.UNSEEN:
-        raise SessionLost(unseen_text(unseen_limit_s), INTERRUPTED)
+        raise SessionLost(why, INTERRUPTED)
 
 
-async def _close(session: Session, commands: Commands, drain_s: float, ending: Ending | None) -> None:
+async def _close(session: Session, commands: Commands, drain_s: float, ending: Ending | None, why: str) -> None:
     """End the run in order; the server is not waited for without a host, nor for one that waits no longer."""
 
     async def left_alone() -> None:
@@ -143,7 +143,7 @@ async def _close(session: Session, commands: Commands, drain_s: float, ending: E
 
     watching = asyncio.create_task(left_alone())
     try:
-        await session.close(drain_s, ending)
+        await session.close(drain_s, ending, why)
     finally:
         watching.cancel()
 

@@ -223,12 +223,13 @@ class Session:
                 self._tell("load", f"the run has ended: {error}", "error")
             self.failed.set_exception(error)
 
-    async def close(self, drain_s: float = DRAIN_S, ending: Ending | None = None) -> None:
+    async def close(self, drain_s: float = DRAIN_S, ending: Ending | None = None, why: str = "") -> None:
         """Stop the load, see the server drain, close the run file, end what was started. May be called twice.
 
         Args:
             drain_s: how long to wait for the server's own count to come back.
             ending: how the run came to its end, where that is known; noted in `meta` with the run's length.
+            why: how that is told; empty: as it usually is.
         """
         if self._closed:
             return
@@ -242,7 +243,7 @@ class Session:
             if not self._draining.cancelled():
                 self._draining.result()
         if ending is not None:
-            self._tell("load", ENDED_BY[ending], "info" if ending in (Ending.PLAN, Ending.HAND) else "warning")
+            self._tell("load", why or ENDED_BY[ending], "info" if ending in (Ending.PLAN, Ending.HAND) else "warning")
         self._tick()
         ended_s = self._builder.t_s
         self.meta = msgspec.structs.replace(self.meta, ended_s=ended_s, ending=ending)
