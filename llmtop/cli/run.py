@@ -72,7 +72,9 @@ def main(arguments: argparse.Namespace) -> int:
     progress = _Progress(profile, search)
     try:
         link = SessionLink(msgspec.structs.replace(options, baselines=baselines.noted(earlier)))
-        result = run_to_end(link, profile.slo, progress.show, search=search, outputs=outputs, baselines=sides)
+        result = run_to_end(
+            link, profile.slo, progress.show, search=search, outputs=outputs, baselines=sides, door=True
+        )
     except LlmtopError as error:
         for output in outputs:
             with contextlib.suppress(LlmtopError):

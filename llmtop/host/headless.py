@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from msgspec import Struct
 
@@ -59,6 +59,7 @@ def run_to_end(
     baselines: Sequence[Side] = (),
     watch: EndWatch | None = None,
     parting: str = PARTING,
+    door: bool = False,
 ) -> RunResult:
     """Play the profile's plan to its end, or search for the capacity; signals that ask for an end end it in order.
 
@@ -71,6 +72,7 @@ def run_to_end(
         baselines: earlier measurements, judged by `slo`.
         watch: says when it is over; None: one with the usual limits.
         parting: said when a second Ctrl-C ends this process at once.
+        door: screens may come and look on, and somebody may stop it (`host.running`).
 
     Raises:
         SessionLost: the run ended unasked or never began; with the exit code of what went wrong.
@@ -86,7 +88,7 @@ def run_to_end(
         baselines=(lambda _: baselines) if baselines else None,
     )
     end, output_error = None, None
-    with interruptions(parting) as interrupted:
+    with interruptions(parting) as interrupted, _door(host, interrupted) if door else nullcontext():
         try:
             end = _attend(host.start(), watch, show, interrupted)
         finally:
@@ -105,6 +107,12 @@ def run_to_end(
         raise SessionLost("the run ended before it began")
     end = end or End(Ending.HAND, host.facts.t_s)
     return RunResult(last.meta, last.frame, host.facts, last.assessment or Assessment(), end, output_error)
+
+
+def _door(host: Host, interrupted: list[int]) -> AbstractContextManager[None]:
+    from llmtop.host.doors import looked_at
+
+    return looked_at(host, lambda: interrupted.append(signal.SIGTERM))
 
 
 def _attend(host: Host, watch: EndWatch, show: Callable[[Shown], None], interrupted: list[int]) -> End | None:

@@ -103,8 +103,8 @@ class Watch(threading.Thread):
         return any(event & (select.POLLHUP | select.POLLERR) for _, event in self._poll.poll(0))
 
     def _leave(self) -> None:
-        """The load first, then the screen; returns when that has gone."""
-        self._host.send(Quit(patient=False))
+        """The load first, then the screen; returns when that has gone. A run that it does not hold goes on."""
+        self._host.send(Quit(patient=False, signal=self.asked or 0))
         deadline_s = time.monotonic() + LEAVE_S
         while time.monotonic() < deadline_s:
             self._app.leave()

@@ -215,7 +215,7 @@ def test_a_screen_that_does_not_go_is_made_to_after_the_load_has_ended(
     watch._hear(signal.SIGTERM, None)
     with pytest.raises(Exited):
         watch.run()
-    assert host.sent == [Quit(patient=False)]
+    assert host.sent == [Quit(patient=False, signal=signal.SIGTERM)]
     assert app.left >= 2
     assert (app.given_back, host.closed, watch.asked) == (["llmtop: interrupted\n"], 1, signal.SIGTERM)
 
@@ -231,7 +231,7 @@ def test_a_terminal_that_hangs_up_ends_the_run_as_the_signal_would(
     os.close(shows)
     with pytest.raises(Exited):
         watch.run()
-    assert (watch.asked, host.sent) == (signal.SIGHUP, [Quit(patient=False)])
+    assert (watch.asked, host.sent) == (signal.SIGHUP, [Quit(patient=False, signal=signal.SIGHUP)])
 
 
 @pytest.mark.parametrize(
