@@ -60,7 +60,7 @@ class Screens:
         self.all: list[Screen] = []
         self.driver: Screen | None = None
         self._send, self._life, self._plan = send, life, plan
-        self._maps = False
+        self._maps = self._imagined = False
 
     @property
     def holder(self) -> str:
@@ -105,6 +105,7 @@ class Screens:
             case Quit(signal=number) if number and not (screen.holds and not self._life.outlives(number)):
                 self._leave(screen)
             case _ if screen is self.driver or (screen.holds and isinstance(command, Quit)):
+                self._imagined = bool(command.settings) if isinstance(command, Imagine) else self._imagined
                 self._send(command)
             case _:
                 screen.say(self._refusal(screen))
@@ -135,7 +136,8 @@ class Screens:
             self._hand_to(screen)
 
     def _hand_to(self, screen: Screen | None) -> None:
-        if self.driver is not None:  # what it imagined stands on no other's sliders
+        if self._imagined:  # by the one before; it stands on no other's sliders
+            self._imagined = False
             self._send(Imagine())
         self.driver = screen
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import socket
 import stat
@@ -32,7 +33,7 @@ def opened(name: str) -> tuple[socket.socket, Path]:
     Raises OSError: there is no place for it.
     """
     failed: OSError | None = None
-    for folder in (runs_directory, temporary_folder):
+    for folder in (runs_directory, lambda: _apart(temporary_folder())):
         try:
             return _opened_in(folder(), name)
         except OSError as error:  # no such folder, a path that is too long, a file system without sockets
@@ -41,6 +42,11 @@ def opened(name: str) -> tuple[socket.socket, Path]:
             failed = error
     assert failed is not None
     raise failed
+
+
+def _apart(folder: Path) -> Path:
+    """Those of the runs that lie elsewhere are elsewhere here, too."""
+    return folder / f"runs-{hashlib.sha256(os.fsencode(runs_directory())).hexdigest()[:8]}"
 
 
 def _opened_in(folder: Path, name: str) -> tuple[socket.socket, Path]:
@@ -66,7 +72,7 @@ def _opened_in(folder: Path, name: str) -> tuple[socket.socket, Path]:
 
 def found() -> Iterator[Path]:
     """Paths of this user's sockets, whether somebody listens there or not."""
-    for folder in (runs_directory(), usual_temporary_folder()):
+    for folder in (runs_directory(), _apart(usual_temporary_folder())):
         try:
             names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIX))
         except OSError:
@@ -86,6 +92,8 @@ def is_own(path: Path) -> bool:
 def remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         path.unlink()
+        if path.parent != runs_directory():
+            path.parent.rmdir()  # if it was the last one there
 
 
 def peer_of(connection: socket.socket) -> tuple[int, int] | None:

@@ -113,7 +113,7 @@ class Tending:
         if self._life.ends:
             return Quit(None, patient=False)
         if self._life.over:
-            return Quit(Ending.UNSEEN, why=words.left_alone_text(self._life.limit_s))
+            return Quit(Ending.UNSEEN, patient=False, why=words.left_alone_text(self._life.limit_s))
         return None
 
     def _close(self) -> messages.Parting:
