@@ -62,13 +62,18 @@ for line in sys.stdin:
 """
 
 
+def here(home: Path) -> dict[str, str]:
+    """With paths that are short enough for a socket."""
+    return environment(home, {"XDG_DATA_HOME": str(home)})
+
+
 class Screen:
     """A process with a run on it, or at one that goes on."""
 
     def __init__(self, home: Path, *words: str) -> None:
         python = [sys.executable, "-P", "-c", SCREEN, *words]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(python, stdin=pipe, stdout=pipe, env=environment(home), text=True)
+        self.process = subprocess.Popen(python, stdin=pipe, stdout=pipe, env=here(home), text=True)
         self.family: list[psutil.Process] = []
 
     def says(self, word: str) -> str:
@@ -102,7 +107,7 @@ class Begun:
     def __init__(self, home: Path, busy: Busy, url: str, **options: object) -> None:
         self.home, self.busy = home, busy
         self.file = home / "run.llmtop"
-        self.runs = home / ".local" / "share" / "llmtop" / "runs"
+        self.runs = home / "llmtop" / "runs"
         profile = Profile(name="hand", plan=LoadPlan(stages=(), base=BASE))
         session = SessionOptions(endpoint=Endpoint(base_url=url), profile=profile, run_file=str(self.file))
         asked = HostOptions(session=session, slo=Slo(), **options)  # type: ignore[arg-type]
@@ -243,7 +248,7 @@ def test_kill_nine_of_the_host_ends_the_load_and_its_screens_hear_of_it(left: bo
         os.utime(socket, (1.0, 1.0))
         listed = "from llmtop.host.running import running; print(len(running()))"
         python = [sys.executable, "-P", "-c", listed]
-        told = subprocess.run(python, env=environment(home), capture_output=True, text=True, check=True)
+        told = subprocess.run(python, env=here(home), capture_output=True, text=True, check=True)
         assert told.stdout == "0\n"
         assert not socket.exists()
         with RunReader(run.file) as reader:
@@ -264,7 +269,7 @@ def test_kill_nine_of_the_session_of_a_run_that_was_left_leaves_nothing(home: Pa
 def test_a_run_is_stopped_by_another_process_and_its_screen_hears_of_it(home: Path) -> None:
     with begun(home) as run:
         stops = "from llmtop.host.running import find, stop; stop(find(None))"
-        subprocess.run([sys.executable, "-P", "-c", stops], env=environment(home), check=True, timeout=30)
+        subprocess.run([sys.executable, "-P", "-c", stops], env=here(home), check=True, timeout=30)
         assert run.busy.running == 0
         assert "Ended(error=None, exit_code=0)" in run.screen.says("over")
         run.screen.asked("close")

@@ -26,7 +26,7 @@ from llmtop.host.screens import Screens
 class FakeHost:
     """An attendant that keeps what it was sent, and shows what it is told to."""
 
-    def __init__(self, name: str = "20260101-000000-m") -> None:
+    def __init__(self, name: str = "0101-m") -> None:
         self.slo: Slo = parse_slo("ttft_p95<500ms")
         self.sent: list[Command] = []
         self.newest = Shown(frame=frame(run_file=f"/r/{name}.llmtop"), meta=replace(CONNECTED, label="night"))
@@ -81,7 +81,7 @@ class Attended:
 
 
 @contextlib.contextmanager
-def attended(name: str = "20260101-000000-m", *, plan: str = "", limit_s: float = 60.0) -> Iterator[Attended]:
+def attended(name: str = "0101-m", *, plan: str = "", limit_s: float = 60.0) -> Iterator[Attended]:
     run = Attended(FakeHost(name), plan=plan, limit_s=limit_s)
     try:
         yield run

@@ -27,7 +27,7 @@ from llmtop.host.running import find, running
 from llmtop.session.options import SessionOptions
 from llmtop.session.terminal import state_of
 
-NAME = "20260101-000000-m"
+NAME = "0101-m"
 LOAD = SetLoad(LoadPoint(concurrency=3))
 
 
@@ -175,7 +175,7 @@ def test_neither_memory_nor_descriptors_nor_threads_grow_with_those_who_come_and
         for _ in range(30):
             come_and_go()
         until(lambda: len(run.doors._tasks) == 0)
-        until(lambda: (own.num_fds(), threading.active_count()) == before[:2], 5.0)
+        until(lambda: own.num_fds() <= before[0] and threading.active_count() <= before[1], 5.0)
         assert own.memory_info().rss - before[2] < 4_000_000
         assert run.doors._guests == []
 

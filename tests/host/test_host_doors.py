@@ -26,7 +26,7 @@ from llmtop.host.doors import Parts
 from llmtop.host.messages import PROTOCOL, Ask
 from llmtop.host.running import Line, find, running
 
-NAME = "20260101-000000-m"
+NAME = "0101-m"
 
 
 def test_the_socket_is_its_owners_alone_has_the_runs_name_and_goes_with_it(

@@ -188,7 +188,7 @@ class FakeSession:
         if isinstance(command, AddMark):
             self.meta = command.text
 
-    async def close(self, drain_s: float, ending: Ending | None) -> None:
+    async def close(self, drain_s: float, ending: Ending | None, why: str = "") -> None:
         self.drains_s.append(drain_s)
         self.endings.append(ending)
 
@@ -275,7 +275,7 @@ async def test_a_session_that_drains_hurries_for_whom_waits_no_longer_and_for_no
 ) -> None:
     hurried = asyncio.Event()
 
-    async def drain(self: FakeSession, drain_s: float, ending: Ending | None) -> None:
+    async def drain(self: FakeSession, drain_s: float, ending: Ending | None, why: str) -> None:
         await hurried.wait()
 
     monkeypatch.setattr(FakeSession, "close", drain)
