@@ -18,6 +18,7 @@ from llmtop.analysis.compared import comparison_of
 from llmtop.analysis.cut import cut_of
 from llmtop.analysis.diagnosis import by_cliff, of_embeddings, on_this_machine, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
+from llmtop.analysis.fail_on import judge_thresholds, unjudged
 from llmtop.analysis.failing import all_failed, what_all_get, why_all_failed
 from llmtop.analysis.falls import of_this_start, restarts_of
 from llmtop.analysis.gate import configured_s
@@ -56,6 +57,7 @@ from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.profile import Question
 from llmtop.domain.run import LOST, RunMeta
 from llmtop.domain.slo import LATENCIES, Latency, Slo, Stat
+from llmtop.domain.thresholds import RunThreshold
 from llmtop.domain.verdicts import (
     Assessment,
     Bound,
@@ -99,6 +101,7 @@ def assess(
     previous: Assessment | None = None,
     full: bool = True,
     ledger: Ledger | None = None,
+    thresholds: Sequence[RunThreshold] = (),
 ) -> Assessment:
     """Judge a run so far, or a finished one (`meta.ended_s` set).
 
@@ -107,6 +110,7 @@ def assess(
         previous: the last assessment of the same run, for display hysteresis.
         full: False is for the live screen: fewer bootstrap draws, no tail verdicts, no drift.
         ledger: of the same run, kept by whoever asks again and again; without one all is reckoned anew.
+        thresholds: what the run may not come to; judged once it is over.
     """
     over = meta.ended_s is not None
     meta = as_ended(facts, meta)
@@ -114,7 +118,7 @@ def assess(
     ledger = Ledger() if ledger is None else ledger
     curves = ledger.curves(facts, meta, requests, now_s)
     if not curves:
-        return _before_any_curve(facts, meta, now_s)
+        return _before_any_curve(facts, meta, now_s, thresholds)
     requests = of_this_start(facts, requests, over=over)
     hopeless = all_failed(facts)
     current = curves[-1]
@@ -157,6 +161,10 @@ def assess(
         grounds = by_part(parts, facts, meta, slo, grounds, ledger, now_s, arrival)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
     verdict = answered
+    if over and thresholds:
+        spoilt_why = "" if arrival is None else no_verdict(buffering.SPOILT, arrival is buffering.Arrival.WHOLE)
+        told_of = judge_thresholds(thresholds, facts, meta, slo, grounds, now_s, judgement, spoilt_why)
+        judgement = msgspec.structs.replace(judgement, thresholds=told_of)
     if not over:
         now = slo_sample(facts, meta, requests, now_s)
         verdict = with_named(judge_slo(now, slo), judge_named(now, slo, facts.names), slo)
@@ -273,11 +281,12 @@ def _in_turn(facts: Facts) -> tuple[str, ...]:
     return tuple(each.text for each in said if each.severity == "warning")[:1]
 
 
-def _before_any_curve(facts: Facts, meta: RunMeta, now_s: float) -> Assessment:
+def _before_any_curve(facts: Facts, meta: RunMeta, now_s: float, thresholds: Sequence[RunThreshold] = ()) -> Assessment:
     """Of a run that has no level yet: what it waits for, or why it waits in vain."""
     over, question, failed = meta.ended_s is not None, question_of(facts, meta.profile), all_failed(facts)
     told = sentence(why_all_failed(facts)) if failed else _waiting_headline(facts, meta)
-    judgement, kinds = Judgement(question=question, sentence=told, final=over), _kinds(facts, meta, None, True, None)
+    judgement = Judgement(question=question, sentence=told, final=over, thresholds=unjudged(thresholds) if over else ())
+    kinds = _kinds(facts, meta, None, True, None)
     if not failed:
         return Assessment(t_s=now_s, headline=told, cliff=_nothing(meta), judgement=judgement, **kinds)
     line = failing_headline(None, what_all_get(facts), judgement)

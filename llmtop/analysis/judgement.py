@@ -35,6 +35,7 @@ from llmtop.domain.verdicts import (
     Drift,
     Judgement,
     Kind,
+    PartVerdict,
     Recovery,
     SloVerdict,
     TargetVerdict,
@@ -42,7 +43,7 @@ from llmtop.domain.verdicts import (
 from llmtop.meter.facts import Facts
 from llmtop.wording import answers
 from llmtop.wording.figures import TEXT
-from llmtop.wording.sentences import CLIENT_BOUND, CLIENT_SLOW, sentence
+from llmtop.wording.sentences import CLIENT_BOUND, CLIENT_SLOW, listed, sentence
 
 WHOLE = 0.97
 """Share of its planned time from which a plan counts as driven to its end: ticks and the drain blur the rest."""
@@ -87,6 +88,7 @@ class _Answer:
     """It holds for as much as was driven, also where the plan was not driven to its end."""
     said: bool = False
     """The text has the reasons in it."""
+    parts: tuple[PartVerdict, ...] = ()
 
     def told(self, *more: str) -> str:
         """The text with its reasons, and with more of them."""
@@ -104,7 +106,7 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
     """The SLO over the span that the run's question is about, and the answer so far, or at the end (`meta.ended_s`)."""
     question = question_of(facts, meta.profile)
     run = Run(facts, meta, slo, found, now_s)
-    answer = _by_configuration(run, question) if question in _OF_LEVELS and found.parts else _ANSWERS[question](run)
+    answer = _by_configuration(run, question) if question in OF_LEVELS and found.parts else _ANSWERS[question](run)
     ok, reasons = answer.ok, answer.reasons
     verdict, early, more = answer.verdict, run.early, tuple[str, ...]()
     text = answer.told()
@@ -138,7 +140,23 @@ def judge_run(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: flo
         void=run.void,
         ending=meta.ending,
         final=meta.ended_s is not None,
+        parts=() if run.void or all_failed(facts) or meta.ending in LOST else answer.parts,
+        client_bound=run.client_bound,
     )
+
+
+def over_span(run: Run, question: Question) -> tuple[SloVerdict, tuple[str, ...]]:
+    """The limits of `run.slo` over the span that the answer to the question is about, and what decides."""
+    if question in (Question.HOLD, Question.SOAK):
+        held = _hold(run)
+        return held.verdict, held.reasons
+    if question is Question.SPIKE:
+        verdict = _spike(run).verdict
+    elif question is Question.PEAK and run.meta.profile.peak is not None:
+        verdict = _peak(run).verdict
+    else:
+        verdict = run.with_named(_at_capacity(run, run.slo), run.near_capacity)
+    return verdict, run.reasons(verdict)
 
 
 class Run:
@@ -282,9 +300,14 @@ class Run:
         return held if part is None else tuple(load for load in held if load.key == part.key)
 
     @cached_property
-    def void(self) -> bool:
+    def client_bound(self) -> float | None:
+        """Share of the seconds in which the client was the bottleneck; None: nobody looked."""
         red = self.facts.client.column("red")
-        return len(red) > 0 and is_client_bound(float(red.mean()))
+        return float(red.mean()) if len(red) else None
+
+    @property
+    def void(self) -> bool:
+        return self.client_bound is not None and is_client_bound(self.client_bound)
 
     @property
     def brake(self) -> LoadChange | None:
@@ -408,7 +431,12 @@ def _each_load(run: Run, whole: _Answer) -> _Answer:
         answers.at_load(load, several, there.reasons(verdict)) for load, there, verdict in decided if verdict.targets
     ]
     text = answers.each_kept(names[False], names[None], names[True])
-    return _Answer(decided[0][2], ok, text, tuple(reasons))
+    parts = tuple(
+        PartVerdict(name=answers.loads([load], several), ok=verdict.ok, text=listed(there.reasons(verdict)))
+        for of in by_answer.values()
+        for load, there, verdict in of
+    )
+    return _Answer(decided[0][2], ok, text, tuple(reasons), parts=parts)
 
 
 def _strain(verdict: SloVerdict) -> float:
@@ -465,7 +493,7 @@ def _peak(run: Run) -> _Answer:
         reasons = (*((answers.at_level(at, axis, there),) if there else ()), *sorted(errors))
     text = answers.up_to_peak(peak, axis, ok)
     if ok:
-        highest = max(level.load for level in run.found.levels)
+        highest = max((level.load for level in run.found.levels), default=peak)
         text = f"{text}; {answers.breaks_from(run.found.capacity.fails_at, highest, axis)}"
     return _Answer(verdict, ok, text, reasons, reach=True)
 
@@ -484,7 +512,7 @@ def _capacity(run: Run) -> _Answer:
     elif wanted is None:
         ok = True if _search_ended(run.facts) else None
     else:
-        ok = True if at_slo >= wanted else False if fails_at is not None and fails_at <= wanted else None
+        ok = reached(capacity, wanted)
     ok = None if ok and unproven else ok
     text = capacity.sentence or answers.nothing_known()
     if at_slo is not None and verdict.ok is False:
@@ -499,6 +527,13 @@ def _capacity(run: Run) -> _Answer:
     if ok is None and run.facts.tested and not _search_ended(run.facts):
         reasons = (answers.search_cut_short(),)
     return _Answer(verdict, ok, text, reasons)
+
+
+def reached(capacity: Capacity, wanted: float) -> bool | None:
+    """Whether a capacity is as large as is wanted; between a load that held and one that broke nobody knows."""
+    if capacity.at_slo is not None and capacity.at_slo >= wanted:
+        return True
+    return False if capacity.fails_at is not None and capacity.fails_at <= wanted else None
 
 
 def _cliff(run: Run) -> _Answer:
@@ -572,7 +607,7 @@ def _spike(run: Run) -> _Answer:
     return _Answer(verdict, ok, text, run.reasons(verdict) if verdict.ok is not True else ())
 
 
-_OF_LEVELS = (Question.PEAK, Question.CAPACITY, Question.CLIFF)
+OF_LEVELS = (Question.PEAK, Question.CAPACITY, Question.CLIFF)
 """Questions that are answered by levels, which are of one configuration."""
 
 
@@ -581,23 +616,31 @@ def _by_configuration(run: Run, question: Question) -> _Answer:
 
     A load that is asked for is asked of those that were driven so far: 8 users say nothing of 8 requests/s.
     """
-    profile, parts = run.meta.profile, run.found.parts
-    wanted = {Question.PEAK: profile.peak, Question.CAPACITY: profile.at_least}.get(question)
-    tops = [found.part.top for found in parts if found.part is not None]
-    asked = wanted if wanted is not None and max(tops) >= NEAR_PEAK * wanted else None
-    otherwise = _hold if question is Question.PEAK else _cliff
     judged: list[tuple[str, _Answer]] = []
-    points = [found.part.point for found in parts if found.part is not None]
-    for found, name in zip(parts, answers.configurations(points), strict=True):
-        there = Run(run.facts, run.meta, run.slo, found, run.now_s)
-        assert found.part is not None
-        answer = (_ANSWERS[question] if asked is None or found.part.top >= NEAR_PEAK * asked else otherwise)(there)
-        judged.append((name, _without_levels(there, answer)))
+    for name, there, asks in configurations_of(run, question):
+        judged.append((name, _without_levels(there, _ANSWERS[asks](there))))
+    parts = tuple(PartVerdict(name=name, ok=answer.ok, text=answer.told()) for name, answer in judged)
     judged.sort(key=lambda each: (False, None, True).index(each[1].ok))
     first = judged[0][1]
     text = "; ".join(answers.of_configuration(name, answer.told()) for name, answer in judged)
     reach = all(answer.reach for _, answer in judged)
-    return _Answer(first.verdict, first.ok, text, first.reasons, reach=reach, said=True)
+    return _Answer(first.verdict, first.ok, text, first.reasons, reach=reach, said=True, parts=parts)
+
+
+def configurations_of(run: Run, question: Question) -> list[tuple[str, Run, Question]]:
+    """Each configuration that the plan drove: its name, what of the run is of it, and what is asked of it."""
+    profile, parts = run.meta.profile, run.found.parts
+    wanted = {Question.PEAK: profile.peak, Question.CAPACITY: profile.at_least}.get(question)
+    tops = [found.part.top for found in parts if found.part is not None]
+    asked = wanted if wanted is not None and max(tops) >= NEAR_PEAK * wanted else None
+    otherwise = Question.HOLD if question is Question.PEAK else Question.CLIFF
+    points = [found.part.point for found in parts if found.part is not None]
+    told = []
+    for found, name in zip(parts, answers.configurations(points), strict=True):
+        assert found.part is not None
+        asks = question if asked is None or found.part.top >= NEAR_PEAK * asked else otherwise
+        told.append((name, Run(run.facts, run.meta, run.slo, found, run.now_s), asks))
+    return told
 
 
 def _without_levels(run: Run, answer: _Answer) -> _Answer:
@@ -618,9 +661,13 @@ _ANSWERS: dict[Question, Callable[[Run], _Answer]] = {
 }
 
 
-def _at_capacity(run: Run) -> SloVerdict:
-    """What users feel at the load that the capacity names, or at the lowest that broke; errors of all up to there."""
-    felt = Slo(run.slo.felt)
+def _at_capacity(run: Run, slo: Slo | None = None) -> SloVerdict:
+    """What users feel at the load that the capacity names, or at the lowest that broke; errors of all up to there.
+
+    Args:
+        slo: limits that are judged there; None: those of the run that users feel.
+    """
+    felt = Slo(run.slo.felt) if slo is None else Slo(slo.targets)
     capacity = run.found.capacity
     load = capacity.at_slo if capacity.at_slo is not None else capacity.fails_at
     if load is None:

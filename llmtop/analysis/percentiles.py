@@ -126,26 +126,34 @@ class Parts:
         bins_s = self._bins["t_s"]
         return float(self._bins["span_s"][self._counts & (bins_s > start_s) & (bins_s <= end_s)].sum())
 
+    def rates(self, spans: Sequence[tuple[float, float]]) -> tuple[float | None, float | None]:
+        """Requests/s that ended well, and output tokens/s, of the seconds that count in these times; None: of none."""
+        bins_s = self._bins["t_s"]
+        inside = np.zeros(len(bins_s), dtype=bool)
+        for start_s, end_s in spans:
+            inside |= (bins_s > start_s) & (bins_s <= end_s)
+        inside &= self._counts
+        span_s = float(self._bins["span_s"][inside].sum())
+        if span_s <= 0:
+            return None, None
+        return float(self._bins["ok"][inside].sum()) / span_s, float(self._bins["output_tokens"][inside].sum()) / span_s
+
     def between(self, start_s: float, end_s: float) -> dict[str, Any]:
         """The fields of a `PartFigures`: requests sent from `start_s` to before `end_s`, and what arrived meanwhile."""
         sent = (self._sent_s >= start_s) & (self._sent_s < end_s)
         ok = self.ok & sent
         bins_s = self._bins["t_s"]
         during = self._counts & (bins_s > start_s) & (bins_s <= end_s)
-        span_s = self.span_s(start_s, end_s)
-
-        def rate(name: str) -> float | None:
-            return float(self._bins[name][during].sum()) / span_s if span_s > 0 else None
-
+        requests_per_s, output_tokens_per_s = self.rates(((start_s, end_s),))
         return {
             "n": int(ok.sum()),
             "errors": int((self.error & sent).sum()),
             "cancelled": int((self.cancelled & sent).sum()),
             "client_limited": int((self.limited & sent).sum()),
             "unjudged": int((self.unjudged & sent).sum()),
-            "span_s": span_s,
-            "requests_per_s": rate("ok"),
-            "output_tokens_per_s": rate("output_tokens"),
+            "span_s": self.span_s(start_s, end_s),
+            "requests_per_s": requests_per_s,
+            "output_tokens_per_s": output_tokens_per_s,
             **{f"{name}_ms": self.latency(name, sent) for name in LATENCIES},
             "icl_ms": Distribution() if self._void else self._gap_distribution(during, start_s, end_s),
         }

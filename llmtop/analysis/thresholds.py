@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from difflib import get_close_matches
-
 from msgspec import Struct
 
 from llmtop.analysis.paired import METRICS
+from llmtop.domain import thresholds as words
 from llmtop.domain.compared import Compared, Delta, Verdict
 from llmtop.domain.plain import plain
-from llmtop.domain.slo import LATENCIES
 from llmtop.errors import UsageError
 
 _SIGNS = {"capacity": -1, "cliff": -1, **{metric.name: -metric.sign for metric in METRICS}}
 """Of a change for the worse, by the name of a figure."""
 NAMES = tuple(_SIGNS)
-SPOKEN: dict[str, str] = {
-    **{latency: f"{latency}_p95" for latency in LATENCIES},
-    **dict.fromkeys(("errors", "error"), "error_ratio"),
-    **dict.fromkeys(("tokens_per_s", "tok_s", "tokens"), "output_tokens_per_s"),
-    "kv": "kv_usage",
-}
-"""Other names of a figure, as tables and limits have them."""
-MOST = 40
-"""Thresholds, and characters of a word that are shown."""
-_ONE = re.compile(r"\s*([a-z0-9_]+)\s*([+-])\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*%\s*")
+_SPOKEN = {**words.SPOKEN, "kv": "kv_usage"}
 
 
 class Threshold(Struct, frozen=True):
@@ -47,26 +35,24 @@ class Crossing(Struct, frozen=True, kw_only=True):
     proven: bool = False
 
 
-def parse_thresholds(text: str) -> tuple[Threshold, ...]:
+def parse_changes(text: str) -> tuple[Threshold, ...]:
     """Raises UsageError naming the word and what is allowed."""
-    words = [word for word in text.split(",") if word.strip()]
-    if not 0 < len(words) <= MOST:
-        raise UsageError(f'--fail-on: name what may not get worse: "capacity -5%, ttft_p95 +10%"; {_allowed()}')
-    return tuple(map(_threshold, words))
+    return words.each_word(text, f"name what may not get worse: {words.LIKE_CHANGES}; {_allowed()}", _threshold)
 
 
 def _threshold(word: str) -> Threshold:
-    shown, found = plain(word.strip(), MOST), _ONE.fullmatch(word.lower())
+    shown, found = plain(word.strip(), words.MOST), words.read_change(word)
+    if found is None and words.is_limit(word):
+        raise UsageError(
+            f"--fail-on: {shown!r} is a limit of one run, as `llmtop run` takes them: {words.LIKE_CHANGES}"
+        )
     if found is None:
         raise UsageError(f"--fail-on: {shown!r} is no figure with a change, like `ttft_p95 +10%`; {_allowed()}")
-    name, sign, percent = found.groups()
-    name = SPOKEN.get(name, name)
+    name, sign, percent = found
+    name = _SPOKEN.get(name, name)
     if name not in _SIGNS:
-        near = get_close_matches(name, NAMES, 1)
-        raise UsageError(f"--fail-on: {shown!r}: {f'did you mean {near[0]}? ' if near else ''}{_allowed()}")
-    worse = "+" if _SIGNS[name] > 0 else "-"
-    if sign != worse:
-        raise UsageError(f"--fail-on: {shown!r}: {name} gets worse by {worse}, not by {sign}")
+        raise UsageError(f"--fail-on: {shown!r}: {words.meant(name, NAMES)}{_allowed()}")
+    words.check_sign(shown, name, sign, "+" if _SIGNS[name] > 0 else "-")
     return Threshold(name, _SIGNS[name] * float(percent) / 100)
 
 

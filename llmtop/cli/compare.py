@@ -10,7 +10,7 @@ from dataclasses import replace
 from llmtop.analysis.comparing import compare
 from llmtop.analysis.paired import METRICS
 from llmtop.analysis.sides import names_of
-from llmtop.analysis.thresholds import Crossing, crossings, parse_thresholds
+from llmtop.analysis.thresholds import Crossing, crossings, parse_changes
 from llmtop.cli.exits import NO, NOT_KNOWN, YES
 from llmtop.cli.output import complain, named, print_json, say
 from llmtop.domain.compared import Compared, Delta, Verdict
@@ -19,9 +19,10 @@ from llmtop.errors import UsageError
 from llmtop.host.beside import sides_at
 from llmtop.host.review import comparison_of, cut_off
 from llmtop.report import COMPARISON_FORMATS, check_report, write_comparison
-from llmtop.wording.compared import change, crossing_text, difference_text, figure, metric_name, unequal_text
+from llmtop.wording.compared import change, difference_text, figure, metric_name, unequal_text
 from llmtop.wording.figures import TEXT
 from llmtop.wording.names import short_unit
+from llmtop.wording.thresholds import crossing_text
 
 _SIGNS = {Verdict.BETTER: "+", Verdict.WORSE: "!", Verdict.SAME: "=", Verdict.UNKNOWN: "?", Verdict.MIXED: "!"}
 _LEGEND = "after a change: + better, ! worse, = same, ? not known; pt: points"
@@ -32,7 +33,7 @@ COLUMNS = 80
 
 def main(arguments: argparse.Namespace) -> int:
     slo = parse_slo(arguments.slo) if arguments.slo is not None else None
-    thresholds = parse_thresholds(arguments.fail_on) if arguments.fail_on is not None else ()
+    thresholds = parse_changes(arguments.fail_on) if arguments.fail_on is not None else ()
     output = named("-o", arguments.output) if arguments.output is not None else None
     if output is not None:
         check_report(output, COMPARISON_FORMATS, force=arguments.force)

@@ -14,6 +14,8 @@ YES, NO, ENDPOINT_LOST, CLIENT_BOUND, NOT_KNOWN = 0, 1, 3, 4, 5
 def exit_code(judgement: Judgement, *, unknown_ok: bool = False) -> int:
     """0: yes. 1: no. 3: the server fell away under the run. 4: the client was the bottleneck. 5: not known.
 
+    A yes is one where no threshold of --fail-on is passed, too.
+
     Args:
         unknown_ok: 0 instead of 5.
     """
@@ -21,9 +23,9 @@ def exit_code(judgement: Judgement, *, unknown_ok: bool = False) -> int:
         return ENDPOINT_LOST
     if judgement.void:
         return CLIENT_BOUND
-    if judgement.ok is None:
+    if judgement.passes is None:
         return YES if unknown_ok else NOT_KNOWN
-    return YES if judgement.ok else NO
+    return YES if judgement.passes else NO
 
 
 def cockpit_exit_code(ended: Ended, states: Collection[EndpointState | None], answered: bool) -> int:

@@ -249,7 +249,12 @@ def _run(parser: _Parser) -> None:
     _slo(parser)
     _baseline(parser)
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout (its keys: KEYS.md)")
-    parser.add_argument("--junit", metavar="FILE", help="the judgement and the SLO verdicts as a JUnit file")
+    parser.add_argument("--junit", metavar="FILE", help="a JUnit file: a case for each promise, and what was driven")
+    parser.add_argument(
+        "--fail-on",
+        metavar="LIMITS",
+        help='exit code 1 where the run comes to this: "ttft_p95 > 1.5s, capacity < 40, error_ratio > 0.5%%"',
+    )
     _unknown_ok(parser)
     parser.add_argument(
         "--duration", type=_number(bounds.LASTING_S), metavar="S", help="squeeze or stretch the plan to this length"

@@ -8,6 +8,7 @@ import os
 import select
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TextIO
 
 import msgspec
@@ -27,6 +28,8 @@ from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ending, Event
 from llmtop.domain.shown import Shown
+from llmtop.domain.slo import NOT_OF_EMBEDDINGS, slo_of, without_meaning
+from llmtop.domain.thresholds import RunThreshold, parse_limits
 from llmtop.errors import INTERRUPTED, LlmtopError, UsageError
 from llmtop.exchange.junit import JUnitOutput, is_junit
 from llmtop.files import check_target
@@ -37,8 +40,9 @@ from llmtop.load.files import within_open_files
 from llmtop.meter.canaries import new_user
 from llmtop.profiles import load_profile, own_problem
 from llmtop.wording import sentences
+from llmtop.wording.answers import final_text
 from llmtop.wording.between import AT_ONCE, BRIEFLY
-from llmtop.wording.endings import ending_text, final_text
+from llmtop.wording.endings import ending_text
 from llmtop.wording.failures import failure
 from llmtop.wording.figures import TEXT, clock
 
@@ -53,6 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
     complain(own_problem())
     profile = load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency)
     profile = within_open_files(with_arguments(profile, arguments), arguments.workers)
+    thresholds = _thresholds(arguments.fail_on, profile)
     said = effects(profile, arguments)
     if arguments.duration is not None:
         profile = _stretched(profile, arguments.duration)
@@ -72,8 +77,17 @@ def main(arguments: argparse.Namespace) -> int:
     progress = _Progress(profile, search)
     try:
         link = SessionLink(msgspec.structs.replace(options, baselines=baselines.noted(earlier)))
+        for output in outputs:
+            output.run_file = partial(_run_file, link)
         result = run_to_end(
-            link, profile.slo, progress.show, search=search, outputs=outputs, baselines=sides, door=True
+            link,
+            profile.slo,
+            progress.show,
+            search=search,
+            outputs=outputs,
+            baselines=sides,
+            thresholds=thresholds,
+            door=True,
         )
     except LlmtopError as error:
         for output in outputs:
@@ -98,7 +112,7 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json({"exit_code": code, **as_json(result)})
         else:
-            said_last = final_text(profile.name, code, judgement.ok)
+            said_last = final_text(profile.name, code, judgement)
             felt = new_user(result.facts.canaries)
             say(f"{summary.text(result.meta, result.frame, result.assessment, felt)}\n\n{said_last}")
     except LlmtopError as error:
@@ -111,6 +125,15 @@ def main(arguments: argparse.Namespace) -> int:
     return code
 
 
+def _thresholds(text: str | None, profile: Profile) -> tuple[RunThreshold, ...]:
+    """What the run may not come to. Raises UsageError."""
+    thresholds = () if text is None else parse_limits(text)
+    slo = slo_of(each.target for each in thresholds if each.target is not None)
+    if (wrong := without_meaning(slo, profile.workload.api)) is not None:
+        raise UsageError(f"--fail-on {wrong.name}: {NOT_OF_EMBEDDINGS}")
+    return thresholds
+
+
 def _outputs(arguments: argparse.Namespace) -> list[JUnitOutput]:
     """What is written beside the recording. Raises UsageError, FileError: it could not be, once the load is over."""
     if arguments.junit is None:
@@ -119,6 +142,11 @@ def _outputs(arguments: argparse.Namespace) -> list[JUnitOutput]:
     if arguments.record is not None and path.resolve() == named("--record", arguments.record).resolve():
         raise UsageError(f"--junit and --record name the same file, {plain(arguments.junit)}: give two")
     return [JUnitOutput(path, unknown_ok=arguments.unknown_ok)]
+
+
+def _run_file(link: SessionLink) -> str | None:
+    frame = link.frame()
+    return None if frame is None else frame.run_file
 
 
 def as_json(result: RunResult) -> dict[str, object]:

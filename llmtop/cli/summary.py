@@ -41,6 +41,7 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment, felt: NewUser | No
     model = meta.info.model if meta.info else meta.endpoint.model or "no model"
     target = f"simulated engine, preset {meta.preset}" if meta.endpoint.simulated else meta.endpoint.base_url
     lines = [assessment.judgement.sentence or "nothing was measured"]
+    lines += [threshold.text for threshold in assessment.judgement.thresholds]
     lines += [sentence(each.text) for each in assessment.comparisons]
     if assessment.diagnosis.advice:
         lines.append(sentence(assessment.diagnosis.advice))

@@ -90,6 +90,8 @@ LATENCY_S = Quantity("latency", 1e-6, 86_400, "seconds")
 """A limit of an SLO."""
 LIMIT_SHARE = Quantity("share", 1e-9, 1, "1 is 100 %")
 LIMIT_QUEUE = Quantity("queue", 1e-6, 1_000_000, "requests")
+LIMIT_RATE = Quantity("limit", 1e-6, 1e9, "users, or a second")
+"""That a capacity or a throughput may not fall below."""
 SEED = Quantity("seed", 0, 2**63 - 1, whole=True)
 """What fits the integers of a run file."""
 KEPT_RUNS = Quantity("recordings", 0, 1_000_000, "recordings", whole=True)

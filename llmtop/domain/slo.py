@@ -29,8 +29,8 @@ SHOWN = 60
 _QUANTITIES = {"error_ratio": LIMIT_SHARE, "kv": LIMIT_SHARE, "queue": LIMIT_QUEUE}
 _SCALES = {"ms": 1e-3, "s": 1.0, "min": 60.0, "%": 1e-2, "": 1.0}
 _LIKE = "ttft_p95<2s, tpot_p95<50ms, error_ratio<1%, queue<10 or kv<80%"
-_NUMBER = r"((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)"
-_TARGET = re.compile(rf"^\s*(?:([^<]+)\.)?\s*([a-z0-9_]+)\s*<=?\s*{_NUMBER}\s*(ms|s|min|%|)\s*$")
+NUMBER = r"((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)"
+_TARGET = re.compile(rf"^\s*(?:([^<]+)\.)?\s*([a-z0-9_]+)\s*<=?\s*{NUMBER}\s*(ms|s|min|%|)\s*$")
 _NAMES: dict[str, tuple[Metric, Stat | None]] = {
     **{metric: (metric, "p95" if metric in LATENCIES else None) for metric in METRICS},
     **{f"{metric}_{stat}": (metric, stat) for metric in LATENCIES for stat in STATS},
@@ -177,16 +177,27 @@ def _target(part: str) -> SloTarget:
     kind, name, number, unit = match.groups()
     if name not in _NAMES:
         raise UsageError(f"SLO {shown!r}: {_unknown(name)}")
+    try:
+        return target_of(kind, name, number, unit)
+    except ValueError as error:
+        raise UsageError(f"SLO {shown!r}: {error}") from None
+
+
+def target_of(kind: str | None, name: str, number: str, unit: str) -> SloTarget:
+    """The limit of a figure whose name is known, its number and unit as they were written.
+
+    Raises ValueError: which unit the figure wants, or between what its limit must lie.
+    """
     metric, stat = _NAMES[name]
     if kind is not None and metric in ("queue", "kv"):
-        raise UsageError(f"SLO {shown!r}: {metric} is the server's, of all requests together: leave out the name")
+        raise ValueError(f"{metric} is the server's, of all requests together: leave out the name")
     wants = ("ms", "s", "min") if metric in LATENCIES else ("",) if metric == "queue" else ("%", "")
     if unit not in wants:
-        raise UsageError(f"SLO {shown!r}: {metric} wants {' or '.join(w or 'a bare number' for w in wants)}")
+        raise ValueError(f"{metric} wants {' or '.join(w or 'a bare number' for w in wants)}")
     limit = float(number) * _SCALES[unit]
     quantity = _QUANTITIES.get(metric, LATENCY_S)
     if not quantity.holds(limit):
-        raise UsageError(f"SLO {shown!r}: the limit must be {quantity.allowed}")
+        raise ValueError(f"the limit must be {quantity.allowed}")
     return SloTarget(metric, limit, stat, kind=plain((kind or "").strip()))
 
 

@@ -17,6 +17,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.shown import Shown
 from llmtop.domain.slo import Slo
+from llmtop.domain.thresholds import RunThreshold
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import INTERRUPTED, LlmtopError, SessionLost
 from llmtop.host.endings import End, EndWatch
@@ -57,6 +58,7 @@ def run_to_end(
     steerer: Steerer | None = None,
     outputs: Sequence[Output] = (),
     baselines: Sequence[Side] = (),
+    thresholds: Sequence[RunThreshold] = (),
     watch: EndWatch | None = None,
     parting: str = PARTING,
     door: bool = False,
@@ -70,6 +72,7 @@ def run_to_end(
         steerer: drive by this instead of either.
         outputs: who else is told of the run.
         baselines: earlier measurements, judged by `slo`.
+        thresholds: what the run may not come to.
         watch: says when it is over; None: one with the usual limits.
         parting: said when a second Ctrl-C ends this process at once.
         door: screens may come and look on, and somebody may stop it (`host.running`).
@@ -86,6 +89,7 @@ def run_to_end(
         search=search,
         steerer=steerer,
         baselines=(lambda _: baselines) if baselines else None,
+        thresholds=thresholds,
     )
     end, output_error = None, None
     with interruptions(parting) as interrupted, _door(host, interrupted) if door else nullcontext():

@@ -15,6 +15,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.domain.shown import Answer, Shown
 from llmtop.domain.slo import Slo
+from llmtop.domain.thresholds import RunThreshold
 from llmtop.domain.verdicts import Assessment, Kind
 from llmtop.errors import LlmtopError, RunFileError, UsageError
 from llmtop.host.judging import Judge
@@ -65,6 +66,7 @@ class Host:
         search: let a capacity search take the wheel as soon as the endpoint answers.
         steerer: takes it in the search's place.
         baselines: reads earlier measurements and judges them by `slo`; called once, in a thread of its own.
+        thresholds: what the run may not come to; judged at its end.
         clock: seconds of a monotonic clock; tests give their own.
     """
 
@@ -77,6 +79,7 @@ class Host:
         search: bool = False,
         steerer: Steerer | None = None,
         baselines: Callable[[Slo], Sequence[Side]] | None = None,
+        thresholds: Sequence[RunThreshold] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.slo = slo
@@ -84,7 +87,7 @@ class Host:
         """All that was told. To be read from outside only after `close`."""
         self._link = link
         self._outputs = Outputs(outputs)
-        self._judge = Judge(slo)
+        self._judge = Judge(slo, thresholds=thresholds)
         self._helm = Helm(slo, link.send, wanted=search, steerer=steerer)
         self._exporting = threading.Lock()
         self._answering = threading.Lock()

@@ -13,6 +13,7 @@ from llmtop.analysis.measured import Ledger
 from llmtop.analysis.readings import finished_requests
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
+from llmtop.domain.thresholds import RunThreshold
 from llmtop.domain.verdicts import Assessment, Foresight, Map, SloVerdict
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import ALL_FAIL
@@ -38,10 +39,19 @@ class Judge:
         slo: what the run is held against.
         baselines: earlier measurements that it is shown beside.
         foresees: whether a twin of the server is asked.
+        thresholds: what the run may not come to; judged at its end.
     """
 
-    def __init__(self, slo: Slo, baselines: Sequence[Side] = (), *, foresees: bool = True) -> None:
+    def __init__(
+        self,
+        slo: Slo,
+        baselines: Sequence[Side] = (),
+        *,
+        foresees: bool = True,
+        thresholds: Sequence[RunThreshold] = (),
+    ) -> None:
         self.slo = slo
+        self._thresholds = tuple(thresholds)
         self.baselines = tuple(baselines)
         """Earlier measurements, judged by the same SLO."""
         self.imagined: tuple[tuple[str, float], ...] = ()
@@ -82,7 +92,16 @@ class Judge:
             return said
         if full:
             self._full_at_s = facts.t_s + FULL_EVERY_S
-        fresh = assess(facts, meta, self.slo, now_s=facts.t_s, previous=said, full=full, ledger=self._ledger)
+        fresh = assess(
+            facts,
+            meta,
+            self.slo,
+            now_s=facts.t_s,
+            previous=said,
+            full=full,
+            ledger=self._ledger,
+            thresholds=self._thresholds,
+        )
         if sides:
             from llmtop.analysis.baselines import with_baselines  # late: few runs are shown beside others
 

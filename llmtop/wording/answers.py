@@ -9,7 +9,8 @@ from typing import NamedTuple
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import Ending
 from llmtop.domain.slo import SloTarget
-from llmtop.domain.verdicts import CliffVerdict, Recovery, TargetVerdict
+from llmtop.domain.verdicts import CliffVerdict, Judgement, Recovery, TargetVerdict
+from llmtop.errors import INTERRUPTED
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.names import load_unit, target_name
@@ -18,6 +19,7 @@ from llmtop.wording.sentences import fails_from, gate_text, lengths, listed
 UNSURE = "not known"
 MOST_NAMES = 6
 """Names that are listed where one is not among them."""
+FAIL_ON = "--fail-on"
 COMPARED = "before and now"
 """What a run is beside earlier measurements, and beside its own configuration before."""
 
@@ -148,6 +150,11 @@ def alone_breaks(name: str, broken: Sequence[str]) -> str:
     """`requests of answer alone break a limit that all together keep: TTFT p95 3.52 s > 2 s`"""
     limits = "a limit" if len(broken) == 1 else "limits"
     return f"requests of {name} alone break {limits} that all together keep: {listed(broken)}"
+
+
+def not_asked(name: str) -> str:
+    """Of a limit that the question of the run leaves out."""
+    return f"{name}: not judged, as the answer to the question is not about it"
 
 
 def too_few(names: Sequence[str], n: int, fewest: int) -> str:
@@ -303,3 +310,32 @@ def configured(configuration: str, answer: str) -> str:
     """`CONFIGURATION: ANSWER`, with the lengths told once."""
     lengths = configuration.rpartition(", ")[2]
     return f"{configuration}: {answer.replace(f' ({lengths})', '', 1)}"
+
+
+_ANSWERS = {
+    0: "yes",
+    1: "no",
+    3: "no answer, as the server fell away",
+    4: "no answer, as this machine was the bottleneck: the figures are void",
+    5: "not known",
+    INTERRUPTED: "no answer, as it was interrupted",
+}
+
+
+def final_text(profile: str, code: int, judgement: Judgement) -> str:
+    """`smoke: yes (exit code 0)`, the last line of a run that nobody watches; `..., by --fail-on capacity`, where it is
+    thresholds alone that turn the answer to the question into another.
+    """
+    ok = judgement.passes
+    by = _broken_by([each.name for each in judgement.thresholds if each.ok is ok]) if judgement.ok is not ok else ""
+    answer = f"{_ANSWERS[code]}{by if code in (1, 5) else ''}"
+    if ok is None and not code:
+        answer = f"{_ANSWERS[5]}{by}, which --unknown-ok takes for a yes"
+    if code == INTERRUPTED and ok is not None:  # so shortly before its end that the question had its answer
+        answer = f"{_ANSWERS[0 if ok else 1]}{by}, and was interrupted then"
+    return f"{profile}: {answer} (exit code {code})"
+
+
+def _broken_by(names: Sequence[str]) -> str:
+    """`, by --fail-on ttft_p95 and capacity`: why the answer of a run is another than that to its question."""
+    return f", by {FAIL_ON} {listed(names)}" if names else ""

@@ -211,18 +211,3 @@ def held_to_the_end(name: str, load: float, axis: Axis) -> str:
 
 def client_was_late(name: str, share: float) -> str:
     return f"{name}: {TEXT.percent(share)} of its requests count nowhere, as the client was the bottleneck"
-
-
-def crossing_text(metric: str, threshold: float, changed: float | None, load: float | None, proven: bool) -> str:
-    """`--fail-on ttft_p95 +10 %: +14.2 % at 32`; or that it is not known."""
-    limit = points(threshold) if metric in SHARES else TEXT.change(threshold)
-    named = f"--fail-on {metric} {limit}"
-    if changed is None:
-        return f"{named}: not known, as it was not measured on both sides"
-    by = change(Delta(metric=metric, change=changed))
-    where = "" if load is None else f" at {TEXT.exact(load)}"
-    return (
-        f"{named}: {by}{where}"
-        if proven
-        else f"{named}: {by}, not proven: too few requests, or runs that differ as much"
-    )

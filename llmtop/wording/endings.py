@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from llmtop.domain.run import Ending
-from llmtop.errors import INTERRUPTED
 from llmtop.wording.figures import TEXT, Figures, clock
 
 ENDED_BY = {
@@ -37,28 +36,6 @@ def ending_text(ending: Ending, at_s: float, plan_s: float | None, why: str | No
         Ending.UNSEEN: f"ended at {when}, as nobody could see the load",
     }[ending]
     return f"{what}: {why}" if what and why else what
-
-
-_ANSWERS = {
-    0: "yes",
-    1: "no",
-    3: "no answer, as the server fell away",
-    4: "no answer, as this machine was the bottleneck: the figures are void",
-    5: "not known",
-    INTERRUPTED: "no answer, as it was interrupted",
-}
-
-
-def final_text(profile: str, code: int, ok: bool | None) -> str:
-    """`smoke: yes (exit code 0)`, the last line of a run that nobody watches.
-
-    Args:
-        ok: the answer to the question; None: it has none, and a code of 0 is what was asked for in its place.
-    """
-    answer = _ANSWERS[code] if ok is not None or code else f"{_ANSWERS[5]}, which --unknown-ok takes for a yes"
-    if code == INTERRUPTED and ok is not None:  # so shortly before its end that the question had its answer
-        answer = f"{_ANSWERS[0 if ok else 1]}, and was interrupted then"
-    return f"{profile}: {answer} (exit code {code})"
 
 
 def silence_text(silent_s: float) -> str:

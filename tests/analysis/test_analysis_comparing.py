@@ -16,7 +16,7 @@ from llmtop.analysis.comparing import ALIKE, KV_POINTS, compare
 from llmtop.analysis.levels import Stated
 from llmtop.analysis.paired import METRICS, student
 from llmtop.analysis.sides import Side, side_of_levels
-from llmtop.analysis.thresholds import NAMES, crossings, parse_thresholds
+from llmtop.analysis.thresholds import NAMES, crossings, parse_changes
 from llmtop.domain.compared import Compared, Delta, Verdict
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.errors import UsageError
@@ -309,15 +309,15 @@ def test_what_another_tools_file_does_not_say_is_no_difference() -> None:
 def test_a_threshold_is_reached_where_a_difference_is_proven_and_as_large() -> None:
     before, after = side("a", level(8), level(16)), side("b", level(8, seed=1), level(16, 0.15, seed=1))
     told = compare(before, after)
-    (crossed,) = crossings(told, parse_thresholds("ttft_p50 +10%"))
+    (crossed,) = crossings(told, parse_changes("ttft_p50 +10%"))
     assert crossed.proven
     assert crossed.load == 16
-    assert crossings(told, parse_thresholds("ttft_p50 +60%, tpot_p50 +10%, output_tokens_per_s -10%")) == ()
+    assert crossings(told, parse_changes("ttft_p50 +60%, tpot_p50 +10%, output_tokens_per_s -10%")) == ()
 
 
 def test_a_threshold_that_chance_may_have_reached_is_not_known() -> None:
     told = compare(side("a", level(8, n=19)), side("b", level(8, 0.3, n=19, seed=1)))
-    (crossed,) = crossings(told, parse_thresholds("ttft_p50 +10%"))
+    (crossed,) = crossings(told, parse_changes("ttft_p50 +10%"))
     assert not crossed.proven
 
 
@@ -334,12 +334,12 @@ def test_a_threshold_that_chance_may_have_reached_is_not_known() -> None:
 )
 def test_a_threshold_that_cannot_be_meant_is_refused_by_its_word(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=f"--fail-on.*{says}"):
-        parse_thresholds(text)
+        parse_changes(text)
 
 
 def test_a_threshold_may_be_called_as_tables_and_limits_call_it() -> None:
     words = "ttft +10%, errors +1%, tok_s -5%, kv +10%"
-    names = [threshold.metric for threshold in parse_thresholds(words)]
+    names = [threshold.metric for threshold in parse_changes(words)]
     assert names == ["ttft_p95", "error_ratio", "output_tokens_per_s", "kv_usage"]
 
 
@@ -347,5 +347,5 @@ def test_every_figure_that_is_compared_can_be_a_threshold() -> None:
     assert {*NAMES} == {"capacity", "cliff", *(metric.name for metric in METRICS)}
     for name in NAMES:
         sign = "-" if name in ("capacity", "cliff", "output_tokens_per_s") else "+"
-        (threshold,) = parse_thresholds(f" {name} {sign} 7.5 % ")
+        (threshold,) = parse_changes(f" {name} {sign} 7.5 % ")
         assert (threshold.metric, threshold.change) == (name, pytest.approx(0.075 * (1 if sign == "+" else -1)))
