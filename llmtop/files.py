@@ -153,6 +153,16 @@ def write_whole(path: Path, content: bytes, is_ours: IsOurs, *, force: bool = Fa
     return before is not None and before != content
 
 
+def append(path: Path, content: bytes) -> None:
+    """Write behind what somebody else's file has, in one piece; one that is not there is made. No FIFO is waited for.
+
+    Raises FileError: it cannot be written, and why.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    with _mapped(path), os.fdopen(os.open(path, flags, FILE_MODE), "wb") as file:
+        file.write(content)
+
+
 @contextlib.contextmanager
 def _mapped(path: Path) -> Iterator[None]:
     try:

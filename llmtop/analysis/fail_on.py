@@ -80,7 +80,7 @@ def unjudged(thresholds: Sequence[RunThreshold]) -> tuple[ThresholdVerdict, ...]
 
 
 def _told(limit: RunThreshold, measured: _Measured) -> ThresholdVerdict:
-    shown = words.limit_text(limit.name, limit.limit, limit.target)
+    shown = words.limit_text(limit.name, limit.limit)
     return ThresholdVerdict(
         name=limit.name,
         limit=limit.limit,

@@ -11,6 +11,7 @@ from llmtop.analysis.comparing import compare
 from llmtop.analysis.paired import METRICS
 from llmtop.analysis.sides import names_of
 from llmtop.analysis.thresholds import Crossing, crossings, parse_changes
+from llmtop.cli import step_summary
 from llmtop.cli.exits import NO, NOT_KNOWN, YES
 from llmtop.cli.output import complain, named, print_json, say
 from llmtop.domain.compared import Compared, Delta, Verdict
@@ -19,6 +20,7 @@ from llmtop.errors import UsageError
 from llmtop.host.beside import sides_at
 from llmtop.host.review import comparison_of, cut_off
 from llmtop.report import COMPARISON_FORMATS, check_report, write_comparison
+from llmtop.report.comparison import comparison_markdown
 from llmtop.wording.compared import change, difference_text, figure, metric_name, unequal_text
 from llmtop.wording.figures import TEXT
 from llmtop.wording.names import short_unit
@@ -55,6 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
             raise UsageError(unequal_text(told.unequal))
     crossed = [crossings(told, thresholds) for told in found]
     code = _code([each for some in crossed for each in some], unknown_ok=arguments.unknown_ok)
+    step_summary.add(lambda: comparison_markdown(comparison_of([before, *after], found)))
     if output is not None:
         report = comparison_of([before, *after], found)
         if write_comparison(report, output, force=arguments.force):

@@ -10,6 +10,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": (
         "llmtop run ramp http://127.0.0.1:8000 --json > ramp.json",
         'llmtop run smoke --sim --slo "ttft_p95<1s,error_ratio<1%" --junit a.xml',
+        'llmtop run ramp http://gpu1:8000 --fail-on "capacity < 40, tpot_p95 > 60ms"',
     ),
     "check": ("llmtop check rag.py", "llmtop check rag --print > rag.py      an example to begin with"),
     "replay": ("llmtop replay last", 'llmtop replay before.llmtop --slo "ttft_p95<1s"'),
@@ -82,6 +83,19 @@ limits of --slo, each as NAME<LIMIT, with commas between them:
   queue            requests that wait in the server
   kv               share of the KV cache in use: 80% or 0.8
   in quotes, as a shell takes < for itself: --slo "ttft_p95<2s,error_ratio<1%\""""
+FAIL_ON = """\
+thresholds of --fail-on, with commas between them; no search steers by them:
+  FIGURE > LIMIT   any figure of --slo, also of one name's requests alone:
+                   ttft_p95 > 1.5s, answer.ttft_p95 > 500ms, error_ratio > 0.5%
+  capacity < N     users at the SLO; of an open loop requests/s
+  output_tokens_per_s < N, requests_per_s < N
+  goodput < N      requests/s that ended well inside the SLO's latency limits
+  judged over what the answer of the run is about: a hold or a soak, and each
+  load in it (rates: all of it); the loads at the expected peak; the load that a
+  capacity names; what lies outside of a spike. What is not known is no pass
+
+in CI: where GITHUB_STEP_SUMMARY names a file, as in a job of GitHub's, a summary
+in Markdown is appended to it; `llmtop compare` and `llmtop tune` do the same"""
 WITH_SLO = ("live", "run", "tune", "replay", "assess", "compare", "import", "report", "predict")
 
 
@@ -95,6 +109,8 @@ def epilog(command: str, more: str | None = None) -> str:
     parts.append("\n".join(("examples:", *(f"  {line}" for line in EXAMPLES[command]))))
     if command in WITH_SLO:
         parts.append(SLO)
+    if command == "run":
+        parts.append(FAIL_ON)
     codes = _ENDS.get(command, _EVERY)
     told = {**CODES, 0: ANSWERED} if 1 in codes else CODES
     parts.append("\n".join(("exit codes:", *(f"  {code:<4} {told[code]}" for code in codes))))

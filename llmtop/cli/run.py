@@ -14,7 +14,7 @@ from typing import TextIO
 import msgspec
 
 from llmtop.analysis.percentiles import figures_of
-from llmtop.cli import baselines, summary
+from llmtop.cli import baselines, step_summary, summary
 from llmtop.cli.effects import effects
 from llmtop.cli.exits import CLIENT_BOUND, exit_code
 from llmtop.cli.output import complain, named, print_json, say, verdicts_json
@@ -39,8 +39,10 @@ from llmtop.host.link import SessionLink
 from llmtop.load.files import within_open_files
 from llmtop.meter.canaries import new_user
 from llmtop.profiles import load_profile, own_problem
+from llmtop.report import ReportInput, report_input
+from llmtop.report.step import broken_text, step_text
 from llmtop.wording import sentences
-from llmtop.wording.answers import final_text
+from llmtop.wording.answers import final_text, no_run
 from llmtop.wording.between import AT_ONCE, BRIEFLY
 from llmtop.wording.endings import ending_text
 from llmtop.wording.failures import failure
@@ -95,10 +97,17 @@ def main(arguments: argparse.Namespace) -> int:
                 output.broke(profile.name, str(error))
         if arguments.json:
             print_json({"exit_code": error.exit_code, "profile": profile.name, "error": str(error)})
+        broken = partial(broken_text, no_run(profile.name, error.exit_code), str(error))
+        step_summary.add(broken)
         raise
     finally:
         progress.end()
     progress.tell(result.frame)
+    return _told(result, profile, arguments)
+
+
+def _told(result: RunResult, profile: Profile, arguments: argparse.Namespace) -> int:
+    """Everything that is said at the end of a run; returns the exit code."""
     complain(result.frame.recording_problem)
     judgement = result.assessment.judgement
     code = INTERRUPTED if result.interrupted else exit_code(judgement, unknown_ok=arguments.unknown_ok)
@@ -107,22 +116,30 @@ def main(arguments: argparse.Namespace) -> int:
         complain(ending_text(end.ending, end.at_s, profile.plan.duration_s, end.why))
     if code == CLIENT_BOUND:
         complain(sentences.CLIENT_BOUND)
-    failed = result.output_error
+    failed, said_last = result.output_error, final_text(profile.name, code, judgement)
     try:
         if arguments.json:
             print_json({"exit_code": code, **as_json(result)})
         else:
-            said_last = final_text(profile.name, code, judgement)
             felt = new_user(result.facts.canaries)
             say(f"{summary.text(result.meta, result.frame, result.assessment, felt)}\n\n{said_last}")
     except LlmtopError as error:
         failed = failed or error
     complain(summary.last_word(result.frame, result.assessment))
+    step_summary.add(lambda: step_text(_report(result, profile), said_last, result.frame.run_file))
     note_run(result.frame.run_file, result.assessment)
     if failed is not None:
         complain(str(failed))
         return code or failed.exit_code
     return code
+
+
+def _report(result: RunResult, profile: Profile) -> ReportInput:
+    """The run summed up, without its timeline."""
+    timeline, length_s = result.frame.timeline, result.frame.t_s
+    return report_input(
+        result.meta, result.facts, result.assessment, timeline, slo=profile.slo, length_s=length_s, complete=True
+    )
 
 
 def _thresholds(text: str | None, profile: Profile) -> tuple[RunThreshold, ...]:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from llmtop.analysis.steady import Steerer
 from llmtop.analysis.tuning import Candidate, Tuning, candidates
+from llmtop.cli import step_summary
 from llmtop.cli.exits import ENDPOINT_LOST, NO, NOT_KNOWN, YES
 from llmtop.cli.output import complain, named, print_json, say
 from llmtop.cli.target import by_hand, confirm, endpoint_of
@@ -35,7 +36,7 @@ from llmtop.host.resuming import Past
 from llmtop.host.tuning import Driven, Tuned, Tuner, expected_s
 from llmtop.load.files import within_open_files
 from llmtop.profiles import load_profile
-from llmtop.report.tuning import check_tune, write_tune
+from llmtop.report.tuning import check_tune, tune_markdown, write_tune
 from llmtop.session.options import SessionOptions
 from llmtop.session.served import Limits, Served
 from llmtop.wording import sentences
@@ -239,6 +240,7 @@ def _told(arguments: argparse.Namespace, command: ServerCommand, tuned: Tuned, s
     else:
         end = [f"flags: {flags}"] if flags else []
         say("\n".join([*table_text(tune), "", *end, *last_words(tune).split("\n")]))
+    step_summary.add(lambda: tune_markdown(tune, flags))
     if arguments.output is not None:
         write_tune(tune, flags, named("--output", arguments.output))
     if tuned.restored is False:

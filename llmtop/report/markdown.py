@@ -12,9 +12,11 @@ from llmtop.report import map as maps
 from llmtop.report.contents import ReportInput
 from llmtop.report.scales import latency_scale, load_scale, load_ticks
 from llmtop.wording import kinds
+from llmtop.wording.answers import FAIL_ON
 from llmtop.wording.figures import PAGE, clock
 from llmtop.wording.names import axis_name, place_name
 from llmtop.wording.sentences import sentence
+from llmtop.wording.thresholds import limit_text, measured_text
 
 _WIDTH, _HEIGHT = 64, 14
 _SIGN = re.compile(r"[\\`*_\[\]|~]")
@@ -71,6 +73,12 @@ def _lines(report: ReportInput) -> Iterable[str]:
 
 
 def _slo(report: ReportInput) -> Iterable[str]:
+    if lines := list(limits_table(report)):
+        yield from ("", "## The SLO", "", prose.SLO_NOTE, "", *lines)
+
+
+def limits_table(report: ReportInput) -> Iterable[str]:
+    """The limits of the SLO, then the thresholds of --fail-on; nothing where none was judged."""
     limits = {target.name: target for target in report.slo.limits}
     rows = []
     for target in report.assessment.slo.targets:
@@ -78,8 +86,11 @@ def _slo(report: ReportInput) -> Iterable[str]:
             limit = limits[target.name]
             value = PAGE.measured(limit.metric, target.value)
             rows.append((PAGE.target(limit), value, PAGE.whole(target.n or None), prose.ok_text(target.ok)))
+    for each in report.assessment.judgement.thresholds:
+        value = measured_text(each.name, each.measured, PAGE)
+        shown = f"{FAIL_ON} {limit_text(each.name, each.limit, PAGE)}"
+        rows.append((shown, value, PAGE.whole(each.n or None), prose.ok_text(each.ok)))
     if rows:
-        yield from ("", "## The SLO", "", prose.SLO_NOTE, "")
         yield from table(["limit", "measured", "n", ""], rows)
 
 
@@ -135,6 +146,11 @@ def _requests(report: ReportInput) -> Iterable[str]:
         yield from ("", f"<details><summary>{percentiles.PARTS}</summary>", "")
         yield from table(["", *percentiles.HEADS], parts)
         yield from ("", "</details>")
+    yield from failures_table(report)
+
+
+def failures_table(report: ReportInput) -> Iterable[str]:
+    """What failed, by kind, below a blank line; nothing where nothing did."""
     if report.assessment.failures:
         yield ""
         yield from table(["failure", *prose.FAILURE_HEADS], prose.failure_rows(report))

@@ -26,11 +26,11 @@ def check_tune(path: Path) -> None:
 
 def write_tune(tune: Tune, flags: str | None, path: Path) -> None:
     """Raises FileError."""
-    body = _markdown(tune, flags) if path.suffix.lower() == ".md" else _page(tune, flags)
+    body = tune_markdown(tune, flags) if path.suffix.lower() == ".md" else _page(tune, flags)
     write_whole(path, sealed(body).encode(errors="backslashreplace"), has_seal)
 
 
-def _markdown(tune: Tune, flags: str | None) -> str:
+def tune_markdown(tune: Tune, flags: str | None) -> str:
     rows = [[_cell(each) for each in row] for row in table_rows(tune)]
     lines = [f"# {_cell(line)}" if at == 0 else _cell(line) for at, line in enumerate(last_words(tune).split("\n"))]
     if flags:

@@ -336,6 +336,11 @@ def final_text(profile: str, code: int, judgement: Judgement) -> str:
     return f"{profile}: {answer} (exit code {code})"
 
 
+def no_run(profile: str, code: int) -> str:
+    """`smoke: no run (exit code 3)`: it could not start, or was lost."""
+    return f"{profile}: no run (exit code {code})"
+
+
 def _broken_by(names: Sequence[str]) -> str:
     """`, by --fail-on ttft_p95 and capacity`: why the answer of a run is another than that to its question."""
     return f", by {FAIL_ON} {listed(names)}" if names else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from llmtop.domain.compared import Delta
 from llmtop.domain.load import Axis
-from llmtop.domain.slo import SloTarget
+from llmtop.domain.slo import metric_of
+from llmtop.domain.thresholds import FLOORS
 from llmtop.wording.answers import FAIL_ON, nothing_known, users
 from llmtop.wording.compared import SHARES, change, points
 from llmtop.wording.figures import TEXT, Figures
@@ -17,11 +18,16 @@ NO_SECONDS = "no second of load to take it of"
 TWO_AXES = "the plan drove users and requests/s, which have no scale in common"
 
 
-def limit_text(name: str, limit: float, target: SloTarget | None, figures: Figures = TEXT) -> str:
+def limit_text(name: str, limit: float, figures: Figures = TEXT) -> str:
     """`ttft_p95 > 1.5 s`, `capacity < 40`"""
-    if target is None:
+    if name in FLOORS:
         return f"{name} < {figures.exact(limit)}"
-    return f"{name} > {figures.limit(target.metric, limit)}"
+    return f"{name} > {figures.limit(metric_of(name), limit)}"
+
+
+def measured_text(name: str, value: float | None, figures: Figures = TEXT) -> str:
+    """`1.62 s`, `24`, `812`"""
+    return figures.count(value) if name in FLOORS else figures.measured(metric_of(name), value)
 
 
 def threshold_text(limit: str, ok: bool | None, why: str) -> str:
