@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from llmtop.cli.output import complain, named
-from llmtop.errors import LlmtopError, RunFileError, UsageError
+from llmtop.cli.output import complain, hand_out, named
+from llmtop.errors import RunFileError, UsageError
 from llmtop.exchange import aiperf, benchmark_report, guidellm_report, requests, vllm
 from llmtop.exchange.foreign import Foreign
 from llmtop.exchange.levels import levels_csv
@@ -50,7 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         content = _of_levels(path, form, arguments.load, target).encode(errors="backslashreplace")
     if target is None:
-        _print(content)
+        hand_out(content)
     else:
         write_whole(target, content, _is_ours, force=arguments.force)
         complain(f"{target}: written")
@@ -85,13 +84,3 @@ def _of_levels(path: Path, form: str, load: float | None, target: Path | None) -
 def _is_ours(content: bytes) -> bool:
     """Whether llmtop has written it, or it is empty."""
     return not content or _OURS.search(content[:_LOOKED_AT]) is not None
-
-
-def _print(content: bytes) -> None:
-    try:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise LlmtopError(f"stdout cannot be written: {error.strerror}") from None

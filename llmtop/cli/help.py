@@ -10,7 +10,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": (
         "llmtop run ramp http://127.0.0.1:8000 --json > ramp.json",
         'llmtop run smoke --sim --slo "ttft_p95<1s,error_ratio<1%" --junit a.xml',
-        'llmtop run ramp http://gpu1:8000 --fail-on "capacity < 40, tpot_p95 > 60ms"',
     ),
     "check": ("llmtop check rag.py", "llmtop check rag --print > rag.py      an example to begin with"),
     "replay": ("llmtop replay last", 'llmtop replay before.llmtop --slo "ttft_p95<1s"'),
@@ -50,6 +49,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "selftest": ("llmtop selftest", "llmtop selftest --seconds 10 --json"),
     "profiles": ("llmtop profiles show ramp", "llmtop profiles save last --name before"),
     "locate": ("llmtop locate", "llmtop locate --json"),
+    "completion": ("llmtop completion zsh > ~/.zfunc/_llmtop", "llmtop completion bash > llmtop.bash"),
 }
 CODES = {
     0: "done",
@@ -94,8 +94,8 @@ thresholds of --fail-on, with commas between them; no search steers by them:
   load in it (rates: all of it); the loads at the expected peak; the load that a
   capacity names; what lies outside of a spike. What is not known is no pass
 
-in CI: where GITHUB_STEP_SUMMARY names a file, as in a job of GitHub's, a summary
-in Markdown is appended to it; `llmtop compare` and `llmtop tune` do the same"""
+where GITHUB_STEP_SUMMARY names a file, as in a job of GitHub's, a summary is
+appended to it as Markdown; `llmtop compare` and `llmtop tune` do the same"""
 WITH_SLO = ("live", "run", "tune", "replay", "assess", "compare", "import", "report", "predict")
 
 

@@ -45,6 +45,7 @@ COMMANDS = {
     "selftest": ("llmtop.cli.selftest", "what this machine's client can drive, and its error"),
     "profiles": ("llmtop.cli.profiles", "shipped and own profiles; a hand-driven run saved as one"),
     "locate": ("llmtop.cli.locate", "where files lie"),
+    "completion": ("llmtop.cli.completion", "a script by which bash, zsh or fish completes commands and options"),
 }
 
 IN_ORDER = ("report", "import", "export", "traffic", "runs", "profiles", "sim")
@@ -58,7 +59,7 @@ LEAST_FILES = 10
 FRUGAL = ("profiles", "runs", "locate")
 
 _DESCRIPTION = "Drive load against a live LLM endpoint and feel where it breaks."
-_EPILOG = "commands:\n" + "\n".join(f"  {name:<9} {does}" for name, (_, does) in COMMANDS.items())
+_EPILOG = "commands:\n" + "\n".join(f"  {name:<10} {does}" for name, (_, does) in COMMANDS.items())
 _EPILOG += "\n\n`llmtop COMMAND --help` tells more. The first word that is no command is the URL of the endpoint."
 
 

@@ -531,6 +531,25 @@ def _nothing(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
+SHELLS = ("bash", "zsh", "fish")
+
+
+def _completion(parser: _Parser) -> None:
+    parser.add_argument("shell", choices=SHELLS, metavar="|".join(SHELLS), help="whose script is printed")
+    parser.epilog = """\
+where it goes, for every new shell:
+  bash   ~/.local/share/bash-completion/completions/llmtop
+         without the package bash-completion, a line in ~/.bashrc instead:
+         eval "$(llmtop completion bash)"
+  zsh    ~/.zfunc/_llmtop, and in ~/.zshrc:
+         fpath=(~/.zfunc $fpath); autoload -Uz compinit; compinit
+  fish   ~/.config/fish/completions/llmtop.fish
+
+It is made of the options of this version by shtab, which the extra `completion`
+brings: pip install 'llmtop[completion]'. The script itself needs nothing; make
+it anew for another version."""
+
+
 ADD: dict[str, Callable[[_Parser], None]] = {
     "live": _live,
     "run": _run,
@@ -551,6 +570,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "selftest": _selftest,
     "profiles": _profiles,
     "locate": _nothing,
+    "completion": _completion,
 }
 
 

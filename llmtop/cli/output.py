@@ -55,6 +55,17 @@ def _print(text: str) -> None:
         raise LlmtopError(f"stdout cannot be written: {error.strerror}") from None
 
 
+def hand_out(content: bytes) -> None:
+    """What a program reads, on stdout as it is. Raises as `say`."""
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise LlmtopError(f"stdout cannot be written: {error.strerror}") from None
+
+
 def verdicts_json(assessment: Assessment) -> dict[str, object]:
     """An assessment as fields of a larger answer."""
     return {name: getattr(assessment, name) for name in assessment.__struct_fields__ if name != "t_s"}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from llmtop.domain.compared import Delta
 from llmtop.domain.load import Axis
-from llmtop.domain.slo import metric_of
-from llmtop.domain.thresholds import FLOORS
+from llmtop.domain.slo import FIGURES, metric_of
 from llmtop.wording.answers import FAIL_ON, nothing_known, users
 from llmtop.wording.compared import SHARES, change, points
 from llmtop.wording.figures import TEXT, Figures
@@ -20,14 +19,19 @@ TWO_AXES = "the plan drove users and requests/s, which have no scale in common"
 
 def limit_text(name: str, limit: float, figures: Figures = TEXT) -> str:
     """`ttft_p95 > 1.5 s`, `capacity < 40`"""
-    if name in FLOORS:
-        return f"{name} < {figures.exact(limit)}"
-    return f"{name} > {figures.limit(metric_of(name), limit)}"
+    if _may_rise(name):
+        return f"{name} > {figures.limit(metric_of(name), limit)}"
+    return f"{name} < {figures.exact(limit)}"
 
 
 def measured_text(name: str, value: float | None, figures: Figures = TEXT) -> str:
     """`1.62 s`, `24`, `812`"""
-    return figures.count(value) if name in FLOORS else figures.measured(metric_of(name), value)
+    return figures.measured(metric_of(name), value) if _may_rise(name) else figures.count(value)
+
+
+def _may_rise(name: str) -> bool:
+    """Whether it is a figure of the SLO, of all requests or of one name's."""
+    return name.rpartition(".")[2] in FIGURES
 
 
 def threshold_text(limit: str, ok: bool | None, why: str) -> str:

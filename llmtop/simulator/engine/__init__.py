@@ -19,7 +19,7 @@ from llmtop.simulator.engine.prediction import (
     ReplayRequest,
     predict,
 )
-from llmtop.simulator.engine.preset import Preset, load_preset, preset_names
+from llmtop.simulator.engine.preset import Preset, load_preset, preset_folder, preset_names
 from llmtop.simulator.engine.request import Rejected, SimRequest, TokenEvent, chain_hashes
 from llmtop.simulator.engine.scheduler import StepPlan
 from llmtop.simulator.engine.statistics import EngineStatistics, Histogram
@@ -60,5 +60,6 @@ __all__ = [
     "load_preset",
     "open_loop",
     "predict",
+    "preset_folder",
     "preset_names",
 ]

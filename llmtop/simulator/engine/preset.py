@@ -158,7 +158,7 @@ _KNOB_SECTIONS = {
 
 def preset_names() -> tuple[str, ...]:
     """The shipped presets; the demo's comes first."""
-    names = sorted(path.stem for path in _folder().glob("*.toml"))
+    names = sorted(path.stem for path in preset_folder().glob("*.toml"))
     return ("laptop", *(name for name in names if name != "laptop"))
 
 
@@ -169,7 +169,7 @@ def load_preset(name_or_path: str | Path) -> Preset:
     """
     text = str(name_or_path)
     if text in preset_names():
-        return _read(_folder() / f"{text}.toml")
+        return _read(preset_folder() / f"{text}.toml")
     path = path_of(text, ProfileError)
     if path.suffix != ".toml" and len(path.parts) == 1:
         raise ProfileError(text, f"no such preset; use one of {', '.join(preset_names())}, or the path of a TOML file")
@@ -177,7 +177,7 @@ def load_preset(name_or_path: str | Path) -> Preset:
 
 
 @cache
-def _folder() -> Path:
+def preset_folder() -> Path:
     return Path(__file__).parent.parent / "presets"
 
 
