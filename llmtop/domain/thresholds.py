@@ -93,7 +93,7 @@ def _limit(word: str) -> RunThreshold:
 def _faulty(word: str) -> str:
     if read_change(word) is not None:
         return f"is a change from one run to another, as `llmtop compare` takes them: here {LIKE_LIMITS}"
-    if re.search(r"[<>]\s*=|==", word):
+    if re.search(r"[<>]\s*=|=\s*[<>=]", word):
         return "has a sign too many: > or < alone; at its limit a figure is not past it"
     return f"is no figure with a limit, like `ttft_p95 > 1.5s`; {_allowed()}"
 

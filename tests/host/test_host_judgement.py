@@ -20,9 +20,10 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Ramp, Shape, Spike, Stage, Steps
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import Ending, FactBatch, LoadChange, RunMeta
+from llmtop.domain.run import LOST, Ending, FactBatch, LoadChange, RunMeta
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import parse_slo
+from llmtop.domain.thresholds import parse_limits
 from llmtop.domain.verdicts import Assessment
 from llmtop.exchange.junit import junit
 from llmtop.host.judging import Judge
@@ -259,3 +260,24 @@ def _frame(run: Run) -> Frame:
     for batch in run.batches:
         builder.consume(batch)
     return builder.frame(EndpointStatus(state=EndpointState.UP), max_concurrency=64, profile="p", finished=True)
+
+
+def test_a_threshold_is_judged_as_the_same_limit_would_be_if_it_were_the_slo() -> None:
+    """Whatever the question, whatever became of the run: over the same span, by the same figures."""
+    seen = set()
+    for seed in range(0, RUNS, 5):
+        run = a_run(seed)
+        facts = Facts.of(run.batches)
+        for limit in ("ttft_p95<2s", "ttft_p50<300ms", "e2e_p95<1s", "error_ratio<1%"):
+            judge = Judge(parse_slo(limit), foresees=False, thresholds=parse_limits(limit.replace("<", ">")))
+            judgement = (told := judge(facts, run.meta, full=True)).judgement
+            (threshold,) = judgement.thresholds
+            seen.add((judgement.question, threshold.ok))
+            if judgement.void or run.meta.ending in LOST:
+                assert threshold.ok is None
+            else:
+                own = next((target.ok for target in told.slo.targets), None)
+                assert threshold.ok is own, (seed, judgement.question, judgement.sentence, threshold.text)
+                assert not (judgement.ok and threshold.ok is False)
+    assert {question for question, _ in seen} == set(SHAPES)
+    assert {ok for _, ok in seen} == {True, False, None}
