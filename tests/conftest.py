@@ -28,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "llmtop", max_examples=50, deadline=None, derandomize=same, database=None, print_blob=True
     )
     settings.load_profile("llmtop")
+    os.environ.pop("GITHUB_STEP_SUMMARY", None)  # runs of tests are no news of the job that runs the tests
     if sys.dont_write_bytecode and config.pluginmanager.hasplugin("cacheprovider"):
         _keep_bytecode_apart(config.rootpath / ".pytest_cache" / "bytecode")
 

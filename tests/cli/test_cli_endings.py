@@ -13,19 +13,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from ended import ran, result
 
 from llmtop.cli import run
 from llmtop.cli.main import main
-from llmtop.domain.endpoint import Endpoint, EndpointState, EndpointStatus
-from llmtop.domain.frame import Frame
-from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import Ending, Event, RunMeta
+from llmtop.domain.run import Ending, Event
 from llmtop.domain.shown import Shown
-from llmtop.domain.verdicts import Assessment, Judgement
-from llmtop.errors import FileError, LlmtopError
-from llmtop.host.endings import End
-from llmtop.host.headless import RunResult
-from llmtop.meter.facts import Facts
+from llmtop.errors import FileError
 from llmtop.profiles import load_profile
 from llmtop.wording.between import prompts_cut_by, several_replicas
 from llmtop.wording.sentences import WORKLOAD, held_loop
@@ -102,28 +96,6 @@ def test_two_outputs_in_one_file_are_refused_before_anything_is_sent(
     assert main(["run", "smoke", "--sim", *words]) == 2
     assert "--junit and --record name the same file" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
-
-
-def result(ending: Ending = Ending.PLAN, error: LlmtopError | None = None, ok: bool | None = True) -> RunResult:
-    profile = load_profile("smoke")
-    meta = RunMeta(
-        llmtop_version="0",
-        started_at=0.0,
-        endpoint=Endpoint(base_url="http://h"),
-        profile=profile,
-        ended_s=3.0,
-        ending=ending,
-    )
-    status = EndpointStatus(state=EndpointState.UP)
-    frame = Frame(seq=0, t_s=3.0, endpoint=status, target=LoadPoint(concurrency=0), run_file="r.llmtop")
-    judgement = Judgement(ok=ok, ending=ending, sentence="the verdict")
-    return RunResult(meta, frame, Facts(), Assessment(judgement=judgement), End(ending, 2.0, "so it said"), error)
-
-
-def ran(monkeypatch: pytest.MonkeyPatch, came_to: RunResult, *words: str) -> int:
-    monkeypatch.setattr(run, "SessionLink", lambda options: None)
-    monkeypatch.setattr(run, "run_to_end", lambda *_, **__: came_to)
-    return main(["run", "smoke", "--sim", *words])
 
 
 @pytest.mark.parametrize(("ok", "code"), [(True, 2), (False, 1)])

@@ -171,6 +171,15 @@ def test_the_json_has_the_keys_that_are_told_and_a_server_that_is_not_put_back_i
     ]
 
 
+def test_the_result_is_in_the_summary_of_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, written = tmp_path / "step.md", tmp_path / "a.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
+    asked = argparse.Namespace(json=False, output=str(written), unknown_ok=False)
+    command._told(asked, ServerCommand("serve {max_num_seqs}"), Tuned(tune=FOUND), command._Steps())
+    whole = written.read_text()
+    assert step.read_text().strip() == whole[: whole.index("<!-- written by llmtop")].strip() != ""
+
+
 @pytest.mark.parametrize("code", [4, 130])
 def test_whatever_stops_a_tune_it_is_said_that_the_same_command_goes_on(
     code: int, capsys: pytest.CaptureFixture[str]
