@@ -22,6 +22,7 @@ from textual.widgets import Input
 
 from llmtop.domain.commands import Export, Pilot, Quit, SaveProfile, SetLoad, Steer, StopLoad
 from llmtop.domain.frame import Frame, Offer
+from llmtop.domain.preferences import NOTHING, Remembered
 from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
 from llmtop.host.attendant import Attendant
@@ -58,7 +59,9 @@ class LlmtopApp(App[None]):
         ascii: draw with ASCII only.
         fps: how often the screen is brought up to date; keys are answered at once.
         title: of the terminal window.
-        theme: one of Textual's themes or llmtop's own two.
+        theme: one of Textual's themes or llmtop's own two; None: the one that is remembered, else the terminal's.
+        remembered: how the last screen was left.
+        remember: keeps that for the next one; called when it has changed, and must neither wait nor raise.
     """
 
     CSS_PATH = "cockpit.tcss"
@@ -87,6 +90,8 @@ class LlmtopApp(App[None]):
         fps: float = 2.0,
         title: str = "llmtop",
         theme: str | None = None,
+        remembered: Remembered = NOTHING,
+        remember: Callable[[Remembered], None] = lambda remembered: None,
     ) -> None:
         colourless = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if colourless else None)
@@ -97,7 +102,9 @@ class LlmtopApp(App[None]):
         self.animation_level = "none"
         self.register_theme(NIGHT)
         self.register_theme(DAY)
-        self.theme = "ansi-dark" if colourless else theme or _theme_of_terminal()
+        self.remembered = remembered
+        self._remember = remember
+        self.theme = "ansi-dark" if colourless else theme or _known(remembered.theme) or _theme_of_terminal()
         self.frame: Frame | None = None
         self.assessment: Assessment | None = None
         self._shown = Shown()
@@ -152,6 +159,13 @@ class LlmtopApp(App[None]):
         cockpit = self.screen_stack[0]
         assert isinstance(cockpit, Cockpit)
         return cockpit
+
+    def remember(self, **changes: Any) -> None:
+        """Keep for the next screen how this one is left."""
+        changed = replace(self.remembered, **changes)
+        if changed != self.remembered:
+            self.remembered = changed
+            self._remember(changed)
 
     # -- the tick ---------------------------------------------------------------------------------------------------
 
@@ -422,6 +436,7 @@ class LlmtopApp(App[None]):
             return
         now = THEMES.index(self.theme) if self.theme in THEMES else -1
         self.theme = THEMES[(now + 1) % len(THEMES)]
+        self.remember(theme=self.theme)
         self.cockpit.say(f"theme {self.theme}")
 
     def action_leave(self) -> None:
@@ -470,6 +485,11 @@ def key_chapters(focused: Widget | None = None) -> list[tuple[str, list[tuple[st
     own = [(name, keys.rows_of(owner.BINDINGS), isinstance(focused, owner)) for name, owner in OWNERS]
     here = [(f"Keys on {name}, lit now", table) for name, table, lit in own if lit]
     return [*here, ("Keys everywhere", rows), *((f"Keys on {name}", table) for name, table, lit in own if not lit)]
+
+
+def _known(theme: str | None) -> str | None:
+    """The theme, if there still is one of that name."""
+    return theme if theme in THEMES else None
 
 
 def _theme_of_terminal() -> str:
