@@ -16,7 +16,7 @@ from llmtop.domain.profile import Profile, safe_profile
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 
-ChangeReason = Literal["hand", "stage", "brake", "stop", "search", "hold", "map"]
+ChangeReason = Literal["hand", "stage", "brake", "stop", "search", "hold", "map", "demo"]
 EventKind = Literal["endpoint", "server", "client", "load", "recording", "simulator"]
 Severity = Literal["info", "warning", "error"]
 

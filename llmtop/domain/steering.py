@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from llmtop.domain.commands import Pilot, SetKnob, SetLoad
+from llmtop.domain.commands import InjectFault, Pilot, SetKnob, SetLoad
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import JudgedLevel, SearchEnded
 
@@ -19,6 +19,8 @@ class Step(Struct, frozen=True, kw_only=True):
 
     want: SetLoad | SetKnob | None
     phase: Phase
+    turns: tuple[SetKnob | InjectFault, ...] = ()
+    """What is to be done to the server before the load is what is wanted: each is told once."""
     done_levels: int = 0
     left_s: float | None = None
     """The time it has promised to end within."""

@@ -10,13 +10,28 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from msgspec.structs import replace
 
-from llmtop.domain.commands import Command, Export, Imagine, Pilot, Quit, SaveProfile, SetLoad, ShowMap, Steer, StopLoad
+from llmtop.domain.commands import (
+    Command,
+    Export,
+    Imagine,
+    InjectFault,
+    Pilot,
+    Quit,
+    Restart,
+    SaveProfile,
+    Seen,
+    SetKnob,
+    SetLoad,
+    ShowMap,
+    Steer,
+    StopLoad,
+)
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.domain.shown import Answer, Shown
 from llmtop.domain.slo import Slo
 from llmtop.domain.thresholds import RunThreshold
-from llmtop.domain.verdicts import Assessment, Kind
+from llmtop.domain.verdicts import Assessment, Bound, Kind
 from llmtop.errors import LlmtopError, RunFileError, UsageError
 from llmtop.host.judging import Judge
 from llmtop.host.link import PATIENCE_S
@@ -30,7 +45,7 @@ if TYPE_CHECKING:
     from llmtop.analysis.steady import Steerer
 
 LISTEN_S = 0.25
-ENDED: dict[Pilot, str] = {"search": "search ended: ", "hold": "", "map": "map: "}
+ENDED: dict[Pilot, str] = {"search": "search ended: ", "hold": "", "map": "map: ", "demo": ""}
 """What is said before what one who steered has found."""
 JUDGE_S = 1.0
 """An opinion costs 10 to 40 ms of CPU; nobody reads faster."""
@@ -119,11 +134,14 @@ class Host:
             meta=self._meta,
             steering=self._helm.steering,
             answer=self._answer,
+            scene=self._helm.scene,
             ended=self._ended,
         )
 
     def send(self, command: Command) -> None:
         """Carry out what concerns the host, pass on the rest. A load set by hand takes the wheel from a steerer."""
+        if not isinstance(command, Seen):
+            self._helm.touched()
         match command:
             case Steer(by, on):
                 self._steer(by, on)
@@ -140,7 +158,10 @@ class Host:
             case SetLoad(point, gate_alone=True) if self._helm.holds_behind(point.gate):
                 self._link.send(command)
             case SetLoad() | StopLoad():
-                self._helm.release()
+                self._helm.release(stopped=isinstance(command, StopLoad))
+                self._link.send(command)
+            case SetKnob() | InjectFault() | Restart():
+                self._helm.touched(server=True)
                 self._link.send(command)
             case _:
                 self._link.send(command)
@@ -246,7 +267,8 @@ class Host:
 
     def _steered(self, meta: RunMeta) -> None:
         by = self._helm.steering.by
-        found = self._helm.look(self.facts, meta, self._turns_at())
+        bound = Bound.NONE if self._assessment is None else self._assessment.diagnosis.bound
+        found = self._helm.look(self.facts, meta, self._turns_at(), bound)
         if found is not None:
             self._say(ENDED[by] + found)
 

@@ -671,7 +671,7 @@ class Session:
     async def command(self, command: Command) -> None:
         """Carry out what a screen asks. What cannot be done is said in an event."""
         match command:
-            case SetLoad(reason="search" | "hold" | "map") if self._away is not None:
+            case SetLoad(reason="search" | "hold" | "map" | "demo") if self._away is not None:
                 pass  # it does not know yet that nobody is there
             case SetLoad(point, gate_alone=True):
                 self._put_behind(point)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from llmtop.domain.commands import Pilot
 
-NAMES: dict[Pilot, str] = {"search": "the search", "hold": "hold", "map": "the exploration"}
-ONE: dict[Pilot, str] = {"search": "a search", "hold": "hold", "map": "an exploration"}
+NAMES: dict[Pilot, str] = {"search": "the search", "hold": "hold", "map": "the exploration", "demo": "the demo"}
+ONE: dict[Pilot, str] = {"search": "a search", "hold": "hold", "map": "an exploration", "demo": "a demo"}
 """What needs a live run."""
 BEGINS: dict[Pilot, str] = {
     "search": "searching for the capacity; s stops it, any slider takes the wheel back",
     "hold": "holding the latency limits; h ends it, any load slider takes the wheel back",
     "map": "exploring the map; s on it stops that, any slider takes the wheel back",
+    "demo": "the demo goes on; a stops it, any slider takes the wheel",
 }
-STOPS: dict[Pilot, dict[str, str]] = {"search": {"app.search": "stop search"}, "hold": {"app.edge": "end hold"}}
+STOPS: dict[Pilot, dict[str, str]] = {
+    "search": {"app.search": "stop search"},
+    "hold": {"app.edge": "end hold"},
+    "demo": {"app.demo": "stop demo"},
+}
 """By the id of a binding, the word of the last line for it while somebody steers."""
 
 

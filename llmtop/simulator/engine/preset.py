@@ -157,7 +157,7 @@ _KNOB_SECTIONS = {
 
 
 def preset_names() -> tuple[str, ...]:
-    """The shipped presets; the demo's comes first."""
+    """The shipped presets; what is driven where none is named comes first."""
     names = sorted(path.stem for path in preset_folder().glob("*.toml"))
     return ("laptop", *(name for name in names if name != "laptop"))
 
