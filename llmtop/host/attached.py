@@ -88,7 +88,7 @@ class Attached:
         Raises:
             SessionLost: it has gone meanwhile, or is another llmtop's.
         """
-        if (run.version, run.protocol) != (__version__, PROTOCOL) and run.pid:
+        if run.version and (run.version, run.protocol) != (__version__, PROTOCOL):
             raise SessionLost(words.other_version(run.name, run.version, __version__))
         ask = Ask(asks="join", version=__version__, protocol=PROTOCOL, view=view, terminal=terminal)
         line = Line.asking(run, ask)

@@ -7,7 +7,9 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,8 @@ ASKS_WITHIN_S = 5.0
 """Whoever has said nothing for so long after it came in is shown out."""
 FLUSH_S = 1.0
 """For so long the last is told to whoever does not read."""
-UNNAMED = "run"
+UNNAMED_S = 5.0
+"""A run that has no file after so long (its server is being started, say) is named by when it began."""
 
 
 class Parts:
@@ -126,7 +129,7 @@ class Doors:
         self._shown = Shown()
         self._listening: asyncio.Server | None = None
         self._path: Path | None = None
-        self._named = False
+        self._named, self._begun_s = False, time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # ── The door ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -134,12 +137,13 @@ class Doors:
     async def open(self) -> None:
         """Open it as soon as the run has a name; where there is no place for a socket, the run goes on without."""
         frame, meta = self._shown.frame, self._shown.meta
-        if self._named or meta is None:
+        if self._named or (meta is None and time.monotonic() - self._begun_s < UNNAMED_S):
             return
         self._named = True
         run_file = None if frame is None else frame.run_file
         try:
-            door, self._path = sockets.opened(UNNAMED if run_file is None else Path(run_file).stem)
+            name = f"{datetime.now():%Y%m%d-%H%M%S}" if run_file is None else Path(run_file).stem
+            door, self._path = sockets.opened(name)
         except OSError as error:
             self._life.bound_by = words.no_socket(error.strerror or str(error))
             return

@@ -20,6 +20,7 @@ from llmtop.domain.slo import Slo
 from llmtop.domain.thresholds import RunThreshold
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import INTERRUPTED, LlmtopError, SessionLost
+from llmtop.host import sockets
 from llmtop.host.endings import End, EndWatch
 from llmtop.host.host import LISTEN_S, Host, Link
 from llmtop.host.outputs import Output
@@ -161,6 +162,7 @@ def interruptions(parting: str = PARTING) -> Iterator[list[int]]:
     def hear(number: int, _: object) -> None:
         if number == signal.SIGINT and number in came:
             os.write(2, f"llmtop: {parting}\n".encode(errors="backslashreplace"))
+            sockets.remove_mine()
             os._exit(INTERRUPTED)
         came.append(number)
 

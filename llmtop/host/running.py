@@ -20,6 +20,7 @@ from llmtop.errors import SessionLost, UsageError
 from llmtop.host import sockets
 from llmtop.host.link import CLOSE_S, PATIENCE_S
 from llmtop.host.messages import PROTOCOL, Ask, Running, decode_running, packed
+from llmtop.recording.runfile import SUFFIX
 
 __all__ = ["Line", "Running", "find", "running", "stop"]
 
@@ -151,7 +152,7 @@ def find(text: str | None) -> Running:
 
 def _ways(text: str, there: tuple[Running, ...]) -> Iterator[tuple[Running, ...]]:
     """Those that may be meant, by one way of naming after the other."""
-    yield tuple(run for run in there if text in (run.name, f"{run.name}.llmtop", run.run_file))
+    yield tuple(run for run in there if text in (run.name, f"{run.name}{SUFFIX}", run.run_file))
     if text == LAST:
         yield there
     yield tuple(run for run in there if text == run.label)

@@ -25,6 +25,8 @@ WAITING = 16
 MOST_NAMES = 100
 """Of runs that are called alike."""
 _PEER = struct.Struct("3i")
+_mine: set[Path] = set()
+"""Those at which this process listens."""
 
 
 def opened(name: str) -> tuple[socket.socket, Path]:
@@ -66,6 +68,7 @@ def _opened_in(folder: Path, name: str) -> tuple[socket.socket, Path]:
             if error.errno != errno.EADDRINUSE:
                 raise
         else:
+            _mine.add(path)
             return door, path
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
@@ -89,7 +92,14 @@ def is_own(path: Path) -> bool:
     return stat.S_ISSOCK(status.st_mode) and status.st_uid == os.getuid()
 
 
+def remove_mine() -> None:
+    """For a process that ends at once."""
+    for path in tuple(_mine):
+        remove(path)
+
+
 def remove(path: Path) -> None:
+    _mine.discard(path)
     with contextlib.suppress(OSError):
         path.unlink()
         if path.parent != runs_directory():

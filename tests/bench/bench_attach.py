@@ -4,8 +4,8 @@
 
 One run against the simulated engine, detached, at one load: blocks of `--seconds` with 0, 3, 20 and again 0 viewers, so
 that a machine that changes shows in the two of 0. Then `--cycles` times a screen comes and goes. Last, runs with
-nothing beside them and with three viewers and the sinks of `--out` in turn: p99 of receive lag, by which stamps could be wrong
-without the kernel's, and of TTFT.
+nothing beside them and with three viewers and the sinks of `--out` in turn: p99 of receive lag, by which stamps could
+be wrong without the kernel's, and of TTFT.
 
 Bounds: CPU of the session with 20 viewers at most 1.05 of that with none; nothing grows over the cycles; lag and TTFT
 p99 unchanged.

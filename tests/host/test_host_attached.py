@@ -142,7 +142,7 @@ def test_a_host_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(runs.iterdir()) == []
 
 
-@pytest.mark.parametrize(("version", "protocol"), [("0.0.9", 1), ("", 77)])
+@pytest.mark.parametrize(("version", "protocol"), [("0.0.9", 1), ("", 77), ("9", -1)])
 def test_a_run_of_another_version_is_named_and_not_joined(
     version: str, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -245,3 +245,24 @@ def test_a_run_that_is_driven_by_its_plan_is_looked_at_and_stopped(
     assert (wheel.mine, wheel.view, wheel.holder) == (False, True, "its plan")
     screen.close()
     run.close()
+
+
+def test_a_run_whose_server_takes_its_time_to_start_can_be_found_and_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_home(monkeypatch, tmp_path)
+    monkeypatch.setattr(doors_module, "UNNAMED_S", 0.1)
+    monkeypatch.setattr(FakeHost, "shown", lambda self: msgspec.structs.replace(self.newest, meta=None, frame=None))
+    with attended(NAME) as run:
+        (told,) = running()
+        assert told.name[:8].isdigit()
+        assert (told.run_file, told.load, told.endpoint) == (None, "", "")
+        assert run.life.bound_by == ""
+
+
+def test_who_ends_at_once_leaves_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = at_home(monkeypatch, tmp_path)
+    with attended(NAME):
+        assert len(list(runs.iterdir())) == 1
+        sockets.remove_mine()
+        assert list(runs.iterdir()) == []
