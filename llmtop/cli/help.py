@@ -12,6 +12,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'llmtop run smoke --sim --slo "ttft_p95<1s,error_ratio<1%" --junit a.xml',
     ),
     "check": ("llmtop check rag.py", "llmtop check rag --print > rag.py      an example to begin with"),
+    "attach": ("llmtop attach", "llmtop attach last --view"),
+    "ls": ("llmtop ls", "llmtop ls --json"),
+    "stop": ("llmtop stop last", "llmtop stop --all"),
     "replay": ("llmtop replay last", 'llmtop replay before.llmtop --slo "ttft_p95<1s"'),
     "assess": ("llmtop assess last --json", "llmtop assess levels.csv --metric tpot --stat p95"),
     "compare": (
@@ -66,6 +69,8 @@ _EVERY = (0, 2, 130)
 _ENDS = {
     "live": (0, 2, 3, 4, 130),
     "run": tuple(CODES),
+    "attach": (0, 2, 3, 130),
+    "stop": (0, 2, 3, 130),
     "check": (0, 1, 2, 3, 130),
     "assess": tuple(CODES),
     "compare": (0, 1, 2, 5, 130),

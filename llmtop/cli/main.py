@@ -26,6 +26,12 @@ COMMANDS = {
     "live": ("llmtop.cli.live", "the cockpit: drive load by hand and see where it breaks (the default)"),
     "run": ("llmtop.cli.run", "run a profile headless; the exit code is the answer to its question"),
     "check": ("llmtop.cli.check", "one user of a Python file, as a timeline: try it before it is load"),
+    "attach": (
+        "llmtop.cli.attach",
+        "the cockpit of a run that goes on, detached or on another screen",
+    ),
+    "ls": ("llmtop.cli.ls", "the runs that go on now: load, age, headline, who looks at them"),
+    "stop": ("llmtop.cli.stop", "end a run that goes on: its load first, then its file"),
     "replay": ("llmtop.cli.replay", "the cockpit over a recording"),
     "assess": ("llmtop.cli.assess", "the verdicts of a recording or of a table of levels"),
     "compare": ("llmtop.cli.compare", "before and after: recordings beside each other, load by load"),
@@ -51,12 +57,12 @@ COMMANDS = {
 IN_ORDER = ("report", "import", "export", "traffic", "runs", "profiles", "sim")
 """What an interrupt must find a way out of: files that are half written, a server. A run and a screen hear of signals
 themselves while they last; the others leave nothing behind."""
-ON_SCREEN = ("live", "replay")
+ON_SCREEN = ("live", "attach", "replay")
 """Hundreds of milliseconds pass before they draw."""
 LEAST_MB = 112
 """Of address space, and `LEAST_FILES` open files: below, libraries end the process in the middle of their start."""
 LEAST_FILES = 10
-FRUGAL = ("profiles", "runs", "locate")
+FRUGAL = ("profiles", "runs", "locate", "ls", "stop")
 
 _DESCRIPTION = "Drive load against a live LLM endpoint and feel where it breaks."
 _EPILOG = "commands:\n" + "\n".join(f"  {name:<10} {does}" for name, (_, does) in COMMANDS.items())

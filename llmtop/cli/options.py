@@ -223,6 +223,29 @@ def _screen(parser: _Parser) -> None:
     group.add_argument("--fps", type=_FPS, default=2.0, metavar="N", help="screen updates per second (default: 2)")
 
 
+def _left_alone(parser: _Parser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group(
+        "detaching", "The key d leaves a run, which goes on: llmtop attach comes back, llmtop stop ends it."
+    )
+    group.add_argument(
+        "--detached-for",
+        type=_lasting,
+        metavar="TIME",
+        help="a detached run that nobody comes back to ends after so long: 90s, 30min, 2h (default: 2h)",
+    )
+    return group
+
+
+def _lasting(text: str) -> float:
+    """Seconds of `2h`, `30min`, or of a number of them."""
+    from llmtop.profiles.quantity import Lasting  # late: --help does without it
+
+    try:
+        return float(Lasting.read(float(text) if text.isdecimal() and len(text) < SHOWN else text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{plain(text, SHOWN)!r} {error}") from None
+
+
 def _live(parser: _Parser) -> None:
     parser.add_argument(
         "url", nargs="?", metavar="URL", help="endpoint, e.g. http://127.0.0.1:8000 (none: the simulated engine)"
@@ -237,6 +260,9 @@ def _live(parser: _Parser) -> None:
     _carried(parser)
     _endpoint(parser)
     _knobs_url(parser)
+    _left_alone(parser).add_argument(
+        "--keep-on-hangup", action="store_true", help="a lost terminal (ssh) detaches, too; else it ends the run"
+    )
     _screen(parser)
 
 
@@ -400,6 +426,22 @@ def _runs(parser: _Parser) -> None:
     _nothing(parser)
 
 
+_GOES_ON = "name or label of a run that goes on, the beginning of its name, or last (none: the only one)"
+
+
+def _attach(parser: _Parser) -> None:
+    parser.add_argument("run", nargs="?", metavar="RUN", help=_GOES_ON)
+    parser.add_argument("--view", action="store_true", help="only look on: this screen drives nothing")
+    _left_alone(parser)
+    _screen(parser)
+    parser.set_defaults(skip_checks=False)
+
+
+def _stop(parser: _Parser) -> None:
+    parser.add_argument("run", nargs="?", metavar="RUN", help=_GOES_ON)
+    parser.add_argument("--all", action="store_true", help="all that go on")
+
+
 def _sim(parser: _Parser) -> None:
     parser.add_argument(
         "preset", nargs="?", metavar="PRESET", default="laptop", help="shipped name or TOML file (default: laptop)"
@@ -554,6 +596,9 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "live": _live,
     "run": _run,
     "check": _check,
+    "attach": _attach,
+    "ls": _nothing,
+    "stop": _stop,
     "replay": _replay,
     "assess": _assess,
     "compare": _compare,

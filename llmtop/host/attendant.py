@@ -17,6 +17,11 @@ class Attendant(Protocol):
         """What the run is judged by, and what figures are coloured by."""
         ...
 
+    @property
+    def left(self) -> bool:
+        """This screen has left the run, which goes on without it."""
+        ...
+
     def shown(self) -> Shown:
         """The newest of everything. Raises what a bug in the attendant raised."""
         ...

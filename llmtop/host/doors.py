@@ -174,6 +174,7 @@ class Doors:
             endpoint="" if meta is None else words.target_text(meta),
             load="" if frame is None else words.load_text(frame.target),
             headline="" if assessment is None else assessment.headline,
+            alone_s=self._life.limit_s,
             detached=self._life.detached,
             screens=len(self.screens.all),
             holder=self.screens.holder,

@@ -85,6 +85,9 @@ class Host:
         clock: seconds of a monotonic clock; tests give their own.
     """
 
+    left = False
+    """Whoever asks it is in its own process: neither goes without the other."""
+
     def __init__(
         self,
         link: Link,

@@ -53,6 +53,8 @@ class Running(Struct, frozen=True, kw_only=True):
     """`32 in flight`"""
     headline: str = ""
     """Its verdict in one line."""
+    alone_s: float = 0.0
+    """A detached run ends by itself when nobody who can drive it has looked at it for so long."""
     detached: bool = False
     """No screen holds it: it goes on until somebody ends it, or its limit does."""
     screens: int = 0

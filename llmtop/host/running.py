@@ -21,6 +21,7 @@ from llmtop.host import sockets
 from llmtop.host.link import CLOSE_S, PATIENCE_S
 from llmtop.host.messages import PROTOCOL, Ask, Running, decode_running, packed
 from llmtop.recording.runfile import SUFFIX
+from llmtop.wording.running import NOTHING_GOES_ON
 
 __all__ = ["Line", "Running", "find", "running", "stop"]
 
@@ -137,7 +138,7 @@ def find(text: str | None) -> Running:
     """
     there = running()
     if not there:
-        raise UsageError("no run goes on now: `llmtop` starts one")
+        raise UsageError(NOTHING_GOES_ON)
     if text is None:
         if len(there) == 1:
             return there[0]

@@ -17,10 +17,24 @@ from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.screen import Screen
 from textual.theme import Theme
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input
 
-from llmtop.domain.commands import Export, Pilot, Quit, SaveProfile, SetLoad, Steer, StopLoad
+from llmtop.domain.commands import (
+    Command,
+    Detach,
+    Export,
+    Imagine,
+    Pilot,
+    Quit,
+    SaveProfile,
+    SetLoad,
+    ShowMap,
+    Steer,
+    StopLoad,
+    TakeWheel,
+)
 from llmtop.domain.frame import Frame, Offer
 from llmtop.domain.preferences import NOTHING, Remembered
 from llmtop.domain.shown import Shown
@@ -32,7 +46,7 @@ from llmtop.tui.screens.cockpit import Cockpit
 from llmtop.tui.screens.overlay import Overlay
 from llmtop.tui.terminal import MOST_COLUMNS, MOST_ROWS, TerminalDriver
 from llmtop.tui.widgets.faultbar import FaultBar
-from llmtop.tui.widgets.messages import Commanded
+from llmtop.tui.widgets.messages import Commanded, WheelWanted
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import READ_S, LogSlider
 from llmtop.view.condition import Condition, on_offer
@@ -47,7 +61,7 @@ OWNERS = (("a slider", LogSlider), ("a chart", ChartPanel), ("a panel", Panel), 
 ASKED_S = 15.0
 """So long a question stands; an Enter that comes later means something else."""
 LEAVE_KEYS = ("q", *packets.LEAVE_KEYS)
-FROM_PAGES = ("freeze", "search", "edge", "export", "save_profile", "next_theme")
+FROM_PAGES = ("freeze", "search", "edge", "detach", "export", "save_profile", "next_theme")
 """What is the whole run's: keys that do the same from a page over the cockpit."""
 
 
@@ -62,12 +76,14 @@ class LlmtopApp(App[None]):
         theme: one of Textual's themes or llmtop's own two; None: the one that is remembered, else the terminal's.
         remembered: how the last screen was left.
         remember: keeps that for the next one; called when it has changed, and must neither wait nor raise.
+        detached_for: seconds that a run which this screen detaches from may be left alone; None: as it was begun with.
     """
 
     CSS_PATH = "cockpit.tcss"
     ESCAPE_TO_MINIMIZE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "leave", "quit: load stops first", tooltip="quit", id="app.leave"),
+        Binding("d", "detach", "detach: the load goes on", tooltip="detach", id="app.detach"),
         Binding(",".join(LEAVE_KEYS[1:]), "leave", "quit", id="app.leave-too", show=False, priority=True),
         Binding("ctrl+z", "suspend_process", "suspend", id="app.suspend", show=False, priority=True),
         Binding("question_mark", "help", "help", tooltip="help", id="app.help"),
@@ -92,12 +108,14 @@ class LlmtopApp(App[None]):
         theme: str | None = None,
         remembered: Remembered = NOTHING,
         remember: Callable[[Remembered], None] = lambda remembered: None,
+        detached_for: float | None = None,
     ) -> None:
         colourless = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if colourless else None)
         self.host = host
         self.glyphs = ASCII if ascii else UNICODE
         self.fps = max(0.2, fps)
+        self._detached_for = detached_for
         self.title = title
         self.animation_level = "none"
         self.register_theme(NIGHT)
@@ -111,6 +129,10 @@ class LlmtopApp(App[None]):
         self._answered = 0
         self._frozen = False
         self._draining_ticks: int | None = None
+        self._going: Timer | None = None
+        """Waits for the word that this screen has left the run, which goes on."""
+        self._wants_wheel = False
+        """It was asked for here, and has not come yet."""
         self._lost_shown = False
         self._beyond: tuple[int, int] | None = None
         self._silent_ticks = 0
@@ -251,12 +273,14 @@ class LlmtopApp(App[None]):
         if not self._screen_stack:  # the app closes: its screens have gone before its timers
             return
         self.ticks += 1
-        shown = self._shown = self.host.shown()
+        before, shown = self._shown.wheel, self.host.shown()
+        self._shown = shown
         newest = shown.frame
         fresh = newest is not None and (self.frame is None or newest.seq != self.frame.seq)
         self._silent_ticks = 0 if fresh or self._frozen else self._silent_ticks + 1
         if newest is not None and not self._frozen:
             self.frame, self.assessment = newest, shown.assessment
+        self._show_wheel(before.mine)
         self.show()
         self._end_steering_of_what_is_gone()
         self._show_answer()
@@ -282,11 +306,13 @@ class LlmtopApp(App[None]):
         gone = ended is not None and not draining and not replay
         condition = Condition(
             frozen=self._frozen,
-            lost=(ended.error or "the session process has ended") if ended is not None and gone else None,
+            lost=(ended.error or wheel.ENDED_ELSEWHERE) if ended is not None and gone else None,
+            over=gone and ended is not None and ended.error is None,
             draining=draining,
             silent_s=silent_s if silent_s >= SILENT_AFTER_S and self.frame is not None and not replay else 0.0,
             note=steering.text if steering.running else None,
             pilot=steering.by,
+            wheel=self._shown.wheel,
         )
         offer = on_offer(self.frame, condition, self._declined_s)
         if offer is not None and offer.t_s != self._offered_at[0]:
@@ -295,7 +321,8 @@ class LlmtopApp(App[None]):
 
     def _end_steering_of_what_is_gone(self) -> None:
         """Nobody drives a server that was started anew under it: a hand begins again."""
-        if self.frame is not None and self.frame.endpoint.awaited is not None and self._shown.steering.running:
+        awaited = self.frame is not None and self.frame.endpoint.awaited is not None
+        if awaited and self._shown.steering.running and self._shown.wheel.mine:
             by = self._shown.steering.by
             self.cockpit.say(wheel.server_gone(by))
             self.host.send(Steer(by, on=False))
@@ -306,6 +333,9 @@ class LlmtopApp(App[None]):
         if answer is None or answer.number == self._answered:
             return
         self._answered = answer.number
+        if self._going is not None and answer.refused:  # it could not leave
+            self._going.stop()
+            self._going = None
         if answer.refused:
             self.cockpit.refuse(answer.text)
         else:
@@ -320,7 +350,16 @@ class LlmtopApp(App[None]):
 
         self._lost_shown = True
         run_file = None if self.frame is None else self.frame.run_file
-        self.push_screen(LostScreen(lost, run_file))
+        self.push_screen(LostScreen(lost, run_file, over=self.cockpit.condition.over))
+
+    def _show_wheel(self, mine: bool) -> None:
+        """Once: that this screen has got the wheel that it asked for. That it has lost it is answered to it."""
+        now = self._shown.wheel
+        if mine and not now.mine:
+            self.cockpit.give_way()
+        elif now.mine and self._wants_wheel:
+            self._wants_wheel = False
+            self.cockpit.say(wheel.TAKEN, "focus")
 
     def _show_window(self) -> None:
         """Once for each size: that only a part of the window is drawn on."""
@@ -338,11 +377,40 @@ class LlmtopApp(App[None]):
         sets = isinstance(message.command, SetLoad | StopLoad) and not gate_alone
         if sets and (offer := self.cockpit.condition.offer) is not None:
             self._let_pass(offer)
+        if not self._may_ask(message.command):
+            return
         steering = self._shown.steering
         releases = isinstance(message.command, SetLoad) and not (gate_alone and steering.by == "hold")
         if releases and steering.running:
             self.cockpit.say(wheel.gives_back(steering.by))
         self.host.send(message.command)
+
+    def _may_ask(self, command: Command) -> bool:
+        """Whether this screen may ask the run for it. To stop the load it takes the wheel at once."""
+        held = self._shown.wheel
+        if held.mine or isinstance(command, ShowMap):
+            return True
+        if isinstance(command, StopLoad) and not held.view:
+            self.host.send(TakeWheel())
+            return True
+        if not isinstance(command, Imagine):
+            self._ask_for_wheel()
+        return False
+
+    @on(WheelWanted)
+    def _ask_for_wheel(self) -> None:
+        """Say who drives; where this screen may, Enter takes the wheel, and does nothing else."""
+        asked = wheel.lacking(self._shown.wheel)
+        if self._shown.wheel.view:
+            self.cockpit.say(f"{self.glyphs.warn} {asked}", "warn")
+        elif asked:
+            self.cockpit.say(asked, "focus", ASKED_S)
+            self._question = (self._take_wheel, time.monotonic(), asked)
+        self.show()
+
+    def _take_wheel(self) -> None:
+        self._wants_wheel = True
+        self.host.send(TakeWheel())
 
     def action_freeze(self) -> None:
         """Freeze the display, not the load; in a replay, play or pause."""
@@ -363,7 +431,7 @@ class LlmtopApp(App[None]):
     def _steer(self, by: Pilot) -> None:
         """Let a search or a hold take the wheel, from another too; or take it back from this one."""
         cockpit, steering = self.cockpit, self._shown.steering
-        refusal = commanding.live_only(self.frame, self._shown.ended is not None, wheel.ONE[by])
+        refusal = commanding.drives(self.frame, self._condition(), wheel.ONE[by])
         if refusal is not None:
             cockpit.refuse(refusal.reason)
         elif steering.running and steering.by == by:
@@ -383,11 +451,13 @@ class LlmtopApp(App[None]):
         self.host.send(Steer(by))
 
     def action_export(self) -> None:
-        self.cockpit.say("exporting ...")
-        self.host.send(Export())
+        if self._may_ask(Export()):
+            self.cockpit.say("exporting ...")
+            self.host.send(Export())
 
     def action_save_profile(self) -> None:
-        self.host.send(SaveProfile())
+        if self._may_ask(SaveProfile()):
+            self.host.send(SaveProfile())
 
     def action_help(self) -> None:
         from llmtop.tui.screens.help import HelpScreen
@@ -439,8 +509,31 @@ class LlmtopApp(App[None]):
         self.remember(theme=self.theme)
         self.cockpit.say(f"theme {self.theme}")
 
+    def action_detach(self) -> None:
+        """Leave the run, which goes on."""
+        if self.frame is not None and self.frame.replay is not None:
+            self.cockpit.refuse(wheel.REPLAY_STAYS)
+        elif self._draining_ticks is not None:
+            self.cockpit.refuse(wheel.ENDING)
+        elif self._shown.ended is not None:
+            self.action_leave()
+        else:
+            self.cockpit.say(wheel.LEAVING)
+            self.host.send(Detach(self._detached_for if self._shown.wheel.mine else None))
+            if self._going is None:
+                self._going = self.set_interval(0.05, self._leave_when_gone)
+
     def action_leave(self) -> None:
-        """Quit: stop the load and wait for the session to end; a second time leaves at once."""
+        """Quit: stop the load and wait for the session to end; a second time leaves at once.
+
+        From a screen that does not drive it ends nothing.
+        """
+        if not self._shown.wheel.mine and self._shown.ended is None and self._draining_ticks is None:
+            if self._going is None and self.frame is not None:
+                self.action_detach()
+            else:
+                self.exit()
+            return
         if self._draining_ticks is not None or self._shown.ended is not None:
             self.host.send(Quit(patient=False))
             self.exit()
@@ -461,7 +554,7 @@ class LlmtopApp(App[None]):
             super().action_suspend_process()
 
     def _leave_when_gone(self) -> None:
-        if self.host.shown().ended is not None:
+        if self.host.left or self.host.shown().ended is not None:
             self.exit()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:

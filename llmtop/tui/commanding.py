@@ -9,6 +9,7 @@ from msgspec import Struct
 from llmtop.domain.commands import AddMark, Command, Seek, SetRecording
 from llmtop.domain.frame import Frame
 from llmtop.domain.plain import plain
+from llmtop.view.condition import Condition
 from llmtop.wording.figures import clock
 
 SEEK_STEP_S = 10.0
@@ -32,20 +33,26 @@ class Refusal(Struct, frozen=True):
     reason: str
 
 
-def live_only(frame: Frame | None, lost: bool, what: str) -> Refusal | None:
+def drives(frame: Frame | None, condition: Condition, what: str) -> Refusal | None:
+    """None when `what` makes sense: there is a live run, and this screen has its wheel."""
+    refusal = live_only(frame, condition, what)
+    return refusal or (Refusal(condition.lacking) if condition.lacking else None)
+
+
+def live_only(frame: Frame | None, condition: Condition, what: str) -> Refusal | None:
     """None when `what` makes sense: there is a live run."""
     if frame is None:
         return Refusal(f"no session yet: {what} waits for the first frame")
     if frame.replay is not None:
         return Refusal(f"this is a replay: {what} needs a live run")
-    if lost:
-        return Refusal(f"the session is lost: no {what} any more")
+    if condition.lost is not None:
+        return Refusal(f"the {'run is over' if condition.over else 'session is lost'}: no {what} any more")
     return None
 
 
-def mark(frame: Frame | None, lost: bool, text: str) -> Order | Refusal:
+def mark(frame: Frame | None, condition: Condition, text: str) -> Order | Refusal:
     """A mark without a word is named after the load."""
-    refusal = live_only(frame, lost, "a mark")
+    refusal = drives(frame, condition, "a mark")
     if refusal is not None or frame is None:
         return refusal or Refusal("")
     point = frame.target
@@ -53,8 +60,8 @@ def mark(frame: Frame | None, lost: bool, text: str) -> Order | Refusal:
     return Order(AddMark(word), f'mark "{word}" set')
 
 
-def record(frame: Frame | None, lost: bool) -> Order | Refusal:
-    refusal = live_only(frame, lost, "recording")
+def record(frame: Frame | None, condition: Condition) -> Order | Refusal:
+    refusal = drives(frame, condition, "recording")
     if refusal is not None or frame is None:
         return refusal or Refusal("")
     if frame.run_file is None:

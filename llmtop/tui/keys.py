@@ -31,7 +31,7 @@ NAMES = {
     "full_stop": ".",
 }
 """Textual's name of a key to what stands on it; others are written as they are."""
-LIVE = frozenset(("run.mark", "run.record", "app.search", "app.edge", "view.knobs", "view.log"))
+LIVE = frozenset(("run.mark", "run.record", "app.search", "app.edge", "app.detach", "view.knobs", "view.log"))
 """Of a live run alone, as is all that moves a load."""
 FIRST = ("app.help", "load.stop", "app.leave")
 """Of the last line, before what has the focus: what must be found on the narrowest screen."""
@@ -42,6 +42,7 @@ ORDER = (
         "replay.slower",
         "replay.faster",
         "run.mark",
+        "app.detach",
         "app.freeze",
         "view.knobs",
         "view.log",

@@ -9,6 +9,8 @@ from msgspec import Struct
 from llmtop.domain.commands import Pilot
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.frame import Frame, Offer
+from llmtop.domain.shown import Wheel
+from llmtop.wording.wheel import lacking
 
 SPANS_S = (30.0, 60.0, 120.0)
 """How much of the run all charts show: the least of these that holds it all, so that a young run fills its charts."""
@@ -20,6 +22,8 @@ class Condition(Struct, frozen=True):
     frozen: bool = False
     lost: str | None = None
     """Why the session is gone."""
+    over: bool = False
+    """It is not lost: somebody else has ended the run, in order."""
     draining: bool = False
     silent_s: float = 0.0
     """Seconds without a new frame."""
@@ -31,6 +35,12 @@ class Condition(Struct, frozen=True):
     """The load that Enter takes up again; None: Enter starts none of before."""
     late: bool = False
     """Whether the simulated engine is late, for so long that times tell more of this machine than of it."""
+    wheel: Wheel = Wheel()
+
+    @property
+    def lacking(self) -> str:
+        """Why this screen drives nothing, though the run goes on; empty: it may."""
+        return lacking(self.wheel)
 
 
 LATE_MS = 10.0
@@ -70,6 +80,7 @@ def on_offer(frame: Frame | None, condition: Condition, declined_s: float | None
     if frame is None or frame.offer is None or frame.offer.t_s == declined_s or frame.replay is not None:
         return None
     unseen = condition.frozen or condition.draining or condition.note is not None or is_stale(frame, condition)
+    unseen = unseen or not condition.wheel.mine
     there = frame.endpoint.state is EndpointState.UP and frame.endpoint.awaited is None
     return frame.offer if there and not unseen and not frame.target.value else None
 

@@ -10,6 +10,7 @@ from llmtop.domain.endpoint import SILENCE_S, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame, ReplayPosition
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange
+from llmtop.domain.shown import Wheel
 from llmtop.view.arrangement import FIGURE_CELLS, LABEL_CELLS
 from llmtop.view.condition import LATE_MS, Condition, span_of
 from llmtop.view.glyphs import Glyphs, plain
@@ -18,6 +19,7 @@ from llmtop.view.tone import Tone
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TIGHT, UNKNOWN, clock
 from llmtop.wording.sentences import client_sign, gate_text
+from llmtop.wording.wheel import company
 
 _CLIENT_TONES = {"green": Tone.GOOD, "amber": Tone.WARN, "red": Tone.BAD}
 
@@ -64,7 +66,7 @@ def _who(status: EndpointStatus, glyphs: Glyphs, cells: int) -> str:
 def _state(frame: Frame, condition: Condition, glyphs: Glyphs) -> Run:
     status = frame.endpoint
     if condition.lost is not None:
-        return (f"{glyphs.down} session lost", "bad")
+        return (f"{glyphs.down} run over", "dim") if condition.over else (f"{glyphs.down} session lost", "bad")
     if condition.silent_s > 0:
         return (f"{glyphs.stale} no frame for {TIGHT.duration(round(condition.silent_s))}", "warn")
     if frame.replay is not None:
@@ -92,6 +94,7 @@ def _header_right(frame: Frame, condition: Condition, glyphs: Glyphs) -> list[Pa
         parts.append(Part([(f" REPLAY {sign} x{frame.replay.speed:g} ", "badge"), ("  ", "")]))
         parts.append(Part([(f"{clock(frame.t_s)}", "strong"), (f" /{clock(frame.replay.length_s)} ", "dim")]))
         return parts
+    parts += _company(condition.wheel, glyphs)
     parts.append(Part([(clock(frame.t_s), "strong"), (" ", "")]))
     if condition.lost is not None:
         parts.append(Part([("stopped", "dim"), ("  ", "")], 6))
@@ -103,6 +106,14 @@ def _header_right(frame: Frame, condition: Condition, glyphs: Glyphs) -> list[Pa
         parts.append(Part([("not recording", "dim"), ("  ", "")], 6))
     parts.append(Part(_client(frame, glyphs), 4))
     return parts
+
+
+def _company(wheel: Wheel, glyphs: Glyphs) -> list[Part]:
+    """Which screen drives and how many there are, where it is not this one alone."""
+    who, screens = company(wheel)
+    badge = [Part([(" VIEW ", "badge"), ("  ", "")], 1)] if wheel.view else []
+    told = ((who, "warn" if not wheel.view else "dim", 3), (screens, "dim", 5))
+    return badge + [Part([(plain(text, glyphs), role), ("  ", "")], rank) for text, role, rank in told if text]
 
 
 def _client(frame: Frame, glyphs: Glyphs) -> Runs:

@@ -81,7 +81,7 @@ def urgent(frame: Frame | None, condition: Condition, glyphs: Glyphs, width: int
 def _urgent(frame: Frame | None, condition: Condition, glyphs: Glyphs, room: int) -> list[Runs]:
     """What is broken, or a load on offer."""
     if condition.lost is not None:
-        return [_badge("SESSION LOST", condition.lost, glyphs, room)]
+        return [_badge("RUN OVER" if condition.over else "SESSION LOST", condition.lost, glyphs, room)]
     if condition.draining:
         return [
             [("DRAINING ", "badge-warn"), (" the load is off; waiting for the server to finish (q leaves now)", "")]

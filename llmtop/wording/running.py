@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.plain import plain
 from llmtop.domain.run import RunMeta
 from llmtop.wording.figures import TEXT
 from llmtop.wording.names import short_axis
 
 ITS_PLAN = "its plan"
 BY_ITS_PLAN = "this run is driven by its plan: it can be looked at and stopped"
-ONLY_LOOKS_ON = "this screen only looks on: it drives nothing"
+ONLY_LOOKS_ON = "this screen only looks on (--view): it drives nothing"
 NOBODY_DRIVES = "not done: nobody has the wheel; take it first"
+NOTHING_GOES_ON = "no run goes on now: `llmtop` starts one"
 RUN_IS_OVER = "the run is over"
 HOST_FAILED = "the process that attends to the run has failed; its log says where"
 HOST_GONE = "the process that attends to the run is gone, and the run with it"
@@ -44,6 +48,37 @@ def no_socket(why: str) -> str:
 def not_left(why: str) -> str:
     """Why a screen cannot be left without its run."""
     return f"not detached: {why}"
+
+
+def detached_text(name: str, limit_s: float) -> str:
+    """To whoever has left the run that they drove."""
+    return (
+        f"detached: {comes_back(name)}, `llmtop stop {quote(name)}` ends it; "
+        f"left alone for {TEXT.duration(limit_s)} it ends by itself"
+    )
+
+
+def left_text(name: str) -> str:
+    """To whoever has left a run that others drive."""
+    return f"{plain(name)} goes on: {comes_back(name)}"
+
+
+def comes_back(name: str) -> str:
+    return f"`llmtop attach {quote(name)}` comes back"
+
+
+def screens_text(screens: int) -> str:
+    return f"{screens} screen{'' if screens == 1 else 's'}"
+
+
+def company_text(detached: bool, screens: int, holder: str) -> str:
+    """Whether it goes on by itself, and who looks at it: `detached`, `pts/3`, `detached, 2 screens, wheel: pts/3`."""
+    if not screens and not holder:
+        return "detached" if detached else "no screen"
+    if screens == 1 and not detached and holder != ITS_PLAN:
+        return holder or "no wheel"
+    told = ("detached" if detached else "", screens_text(screens) if screens else "")
+    return ", ".join(filter(None, (*told, f"wheel: {holder or 'nobody'}")))
 
 
 def left_alone_text(limit_s: float) -> str:

@@ -1,8 +1,10 @@
-"""Who steers where no hand does, as it is said when that begins and ends."""
+"""Who steers: what has the wheel where no hand does, and which of several screens has it."""
 
 from __future__ import annotations
 
 from llmtop.domain.commands import Pilot
+from llmtop.domain.shown import Wheel
+from llmtop.wording.running import BY_ITS_PLAN, ITS_PLAN, ONLY_LOOKS_ON, screens_text
 
 NAMES: dict[Pilot, str] = {"search": "the search", "hold": "hold", "map": "the exploration", "demo": "the demo"}
 ONE: dict[Pilot, str] = {"search": "a search", "hold": "hold", "map": "an exploration", "demo": "a demo"}
@@ -32,3 +34,30 @@ def server_gone(by: Pilot) -> str:
 def asks_to_start(by: Pilot) -> str:
     """Of a load that was stopped."""
     return f"the load was stopped: Enter lets {NAMES[by]} start it; other keys do not"
+
+
+TAKEN = "the wheel is yours: press the key again"
+STOPS_AND_TAKES = "load to zero, and it stays there; this screen takes the wheel"
+LEAVING = "leaving: the run goes on …"
+REPLAY_STAYS = "a replay ends with its screen: q leaves it"
+ENDING = "the run is ending"
+ENDED_ELSEWHERE = "it was ended from another screen, or by `llmtop stop`"
+
+
+def lacking(wheel: Wheel) -> str:
+    """Why a screen drives nothing, and what to do; empty: it drives."""
+    if wheel.mine:
+        return ""
+    if wheel.view:
+        return BY_ITS_PLAN if wheel.holder == ITS_PLAN else ONLY_LOOKS_ON
+    return f"{holder_text(wheel)} has the wheel: Enter takes it"
+
+
+def holder_text(wheel: Wheel) -> str:
+    return wheel.holder or "nobody"
+
+
+def company(wheel: Wheel) -> tuple[str, str]:
+    """Of the header: who drives, if it is not this screen; how many look at the run, if it is not alone."""
+    who = "" if wheel.mine or wheel.holder == ITS_PLAN else f"wheel: {holder_text(wheel)}"
+    return who, screens_text(wheel.screens) if wheel.screens > 1 else ""

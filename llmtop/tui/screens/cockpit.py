@@ -27,7 +27,7 @@ from llmtop.tui.widgets.faultbar import FaultBar
 from llmtop.tui.widgets.knobs import GateTurned, KnobBank
 from llmtop.tui.widgets.line import Line, Lines
 from llmtop.tui.widgets.loadbank import LoadBank
-from llmtop.tui.widgets.messages import Commanded, Refused, Said
+from llmtop.tui.widgets.messages import Commanded, Refused, Said, WheelWanted
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.serverbank import ServerBank, SettingText, Typing
 from llmtop.tui.widgets.slider import LogSlider
@@ -166,7 +166,7 @@ class Cockpit(Screen[None]):
         self.bank.drive(condition.note is not None or frame.stage is not None)
         if not condition.frozen:
             stale = is_stale(frame, condition)
-            locked = commanding.live_only(frame, condition.lost is not None, "moving the load")
+            locked = commanding.drives(frame, condition, "moving the load")
             answer = self._foreseen(assessment)
             wall = answer.wall if answer is not None and answer.axis == frame.target.axis else None
             self.bank.follow(
@@ -190,7 +190,7 @@ class Cockpit(Screen[None]):
         if offered is None or self._offered == offered or self.bank.offer(offered):
             self._offered = offered
         load, glyphs = self.bank.load, self.glyphs
-        asks = frame.target.value == 0 and frame.replay is None and again is None
+        asks = frame.target.value == 0 and frame.replay is None and again is None and condition.wheel.mine
         holds = card.holding(load.asked, load.has_focus, offered is not None) if asks else ""
         run_file = None if frame.run_file is None else short(frame.run_file)
         told: list[card.Fact] = []
@@ -218,7 +218,8 @@ class Cockpit(Screen[None]):
 
     @staticmethod
     def _locked(frame: Frame, condition: Condition) -> bool:
-        return frame.replay is not None or condition.lost is not None or condition.draining
+        gone = condition.lost is not None or condition.draining
+        return frame.replay is not None or gone or not condition.wheel.mine
 
     def offered(self) -> list[tuple[str, str, str]]:
         """What the last line offers: (keys, word, action), for what has the focus and for how the run stands."""
@@ -240,6 +241,7 @@ class Cockpit(Screen[None]):
             return lambda name: name not in keys.LIVE and not name.startswith(("slider.", "load."))
         senseless = {
             *(() if frame is not None and frame.endpoint.command else ("view.log",)),
+            *(() if self.condition.wheel.mine else ("app.detach",)),
             *(() if (self._offered is not None and self._told) or self.condition.offer is not None else ("load.hold",)),
         }
         return lambda name: not name.startswith("replay.") and name not in senseless
@@ -248,7 +250,7 @@ class Cockpit(Screen[None]):
         """Words of the last line that say what a key would do now."""
         frame, condition = self.frame, self.condition
         replay = None if frame is None else frame.replay
-        words = {}
+        words = {} if condition.wheel.mine else {"app.leave": "leave"}
         if replay is not None:
             words["app.freeze"] = "pause" if replay.playing else "play"
         elif condition.frozen:
@@ -338,7 +340,10 @@ class Cockpit(Screen[None]):
             self.unsay()
 
     def refuse(self, reason: str) -> None:
-        """Say why a key does nothing now."""
+        """Say why a key does nothing now; where another screen has the wheel, it may be asked for."""
+        if reason and reason == self.condition.lacking:
+            self.post_message(WheelWanted())
+            return
         self.say(f"{self.glyphs.warn} {reason}", "warn")
 
     def carry_out(self, answer: Order | Refusal) -> None:
@@ -358,11 +363,14 @@ class Cockpit(Screen[None]):
     def _something_said(self, message: Said) -> None:
         self.say(message.text)
 
-    # -- keys -------------------------------------------------------------------------------------------------------
+    def give_way(self) -> None:
+        """Another screen drives: what was begun here, asked or stopped, counts no more."""
+        self.bank.start_anew()
+        self.bank.load.ask(None)
+        if self.knobs.display:
+            self._show_knobs(False)
 
-    @property
-    def _lost(self) -> bool:
-        return self.condition.lost is not None
+    # -- keys -------------------------------------------------------------------------------------------------------
 
     def action_slider(self, name: str) -> None:
         if self.knobs.display and name != "load":
@@ -374,7 +382,7 @@ class Cockpit(Screen[None]):
         self.set_focus(slider)
 
     def action_knobs(self) -> None:
-        refusal = commanding.live_only(self.frame, self._lost, "turning a knob")
+        refusal = commanding.live_only(self.frame, self.condition, "turning a knob")
         if refusal is not None:
             self.refuse(refusal.reason)
         else:
@@ -408,14 +416,16 @@ class Cockpit(Screen[None]):
     def _follow_knobs(self, frame: Frame, stale: bool, answer: Foresight | None) -> None:
         if not self.knobs.display:
             return
+        refusal = commanding.drives(frame, self.condition, "turning a knob")
+        locked = None if refusal is None else refusal.reason
         if isinstance(self.knobs, ServerBank):
+            self.server.locked = locked
             assert frame.endpoint.command is not None
             self.server.turns(frame.endpoint.knobs, frame.endpoint.knob_most)
             self.server.tell(answer, frame.target.gate)
             self.server.follow(frame.endpoint.command, frame.target.value > 0, stale)
         else:
-            locked = commanding.live_only(frame, self._lost, "turning a knob")
-            self.live_knobs.follow(frame, stale, None if locked is None else locked.reason)
+            self.live_knobs.follow(frame, stale, locked)
             flags = startup_flags(frame.endpoint.dialect)
             self.live_knobs.tell(answer, flags, hints(frame.endpoint), self.condition.note or "")
         if self.is_mounted and self.knobs.rows_wanted + 1 != self._bank_rows:
@@ -432,16 +442,16 @@ class Cockpit(Screen[None]):
         self._open_line(f"a value for {message.name}; Enter takes it, Esc does not", message.name)
 
     def action_stop_load(self) -> None:
-        refusal = commanding.live_only(self.frame, self._lost, "stopping the load")
-        if refusal is not None:
-            self.refuse(refusal.reason)
+        refusal = commanding.live_only(self.frame, self.condition, "stopping the load")
+        if refusal is not None or self.condition.wheel.view:
+            self.refuse(self.condition.lacking if refusal is None else refusal.reason)
             return
         offered = card.offered(self._assessment)
         self.bank.stop(offered)
         then = self.bank.load.asked
         what = "goes back to" if offered is None else "holds the recommended"
         again = "" if then is None else f"; Enter on its slider {what} {then:g}"
-        self.say(f"load to zero, and it stays there{again}")
+        self.say(f"load to zero, and it stays there{again}" if self.condition.wheel.mine else wheel.STOPS_AND_TAKES)
 
     @property
     def takes_enter(self) -> bool:
@@ -475,7 +485,7 @@ class Cockpit(Screen[None]):
             self.bank.load.action_accept()
 
     def action_undo(self) -> None:
-        refusal = commanding.live_only(self.frame, self._lost, "undoing")
+        refusal = commanding.drives(self.frame, self.condition, "undoing")
         if refusal is not None:
             self.refuse(refusal.reason)
             return
@@ -488,7 +498,7 @@ class Cockpit(Screen[None]):
             self.refuse("nothing to undo: " + ("the load was stopped" if self.bank.stopped else "no slider was moved"))
 
     def action_record(self) -> None:
-        self.carry_out(commanding.record(self.frame, self._lost))
+        self.carry_out(commanding.record(self.frame, self.condition))
 
     def action_seek(self, direction: int) -> None:
         self.carry_out(commanding.seek(self.frame, direction))
@@ -500,7 +510,7 @@ class Cockpit(Screen[None]):
         self.carry_out(commanding.change_speed(self.frame, direction))
 
     def action_mark(self) -> None:
-        refusal = commanding.live_only(self.frame, self._lost, "a mark")
+        refusal = commanding.drives(self.frame, self.condition, "a mark")
         if refusal is not None:
             self.refuse(refusal.reason)
             return
@@ -530,7 +540,7 @@ class Cockpit(Screen[None]):
         elif self.frame is not None and self.frame.replay is not None:
             self.carry_out(commanding.go_to(self.frame, message.value))
         else:
-            self.carry_out(commanding.mark(self.frame, self._lost, message.value))
+            self.carry_out(commanding.mark(self.frame, self.condition, message.value))
 
     def _close_mark(self) -> None:
         self._mark.display = False

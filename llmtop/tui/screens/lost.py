@@ -36,14 +36,16 @@ class LostScreen(ModalScreen[None]):
         Binding("q", "app.leave", "quit", id="lost.quit"),
     ]
 
-    def __init__(self, reason: str, run_file: str | None) -> None:
+    def __init__(self, reason: str, run_file: str | None, *, over: bool = False) -> None:
         super().__init__()
         self.reason = plain(reason, LONG)
+        self._over = over
+        """It was ended in order, from elsewhere."""
         self.run_file = None if run_file is None else plain(short(run_file), LONG)
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Static("Session lost", id="title", markup=False)
+            yield Static("The run is over" if self._over else "Session lost", id="title", markup=False)
             yield Static(self._text(), markup=False)
 
     def _text(self) -> str:

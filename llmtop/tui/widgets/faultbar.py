@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 
 from llmtop.domain.commands import InjectFault
 from llmtop.tui.widgets.canvas import Canvas
-from llmtop.tui.widgets.messages import Commanded, Said
+from llmtop.tui.widgets.messages import Commanded, Refused, Said
 from llmtop.view.arrangement import LABEL_CELLS
 from llmtop.view.glyphs import Glyphs
 from llmtop.view.runs import Runs
@@ -33,6 +33,8 @@ class FaultBar(Canvas, can_focus=True):
         self.faults: tuple[str, ...] = ()
         self.active: set[str] = set()
         self.chosen = 0
+        self.locked: str | None = None
+        """Why none can be switched now; None: they can."""
         self._told: Mapping[str, float] = {}
 
     def follow(self, faults: Mapping[str, float]) -> None:
@@ -51,6 +53,9 @@ class FaultBar(Canvas, can_focus=True):
 
     def action_switch(self) -> None:
         if not self.faults:
+            return
+        if self.locked is not None:
+            self.post_message(Refused(self.locked))
             return
         name = self.faults[self.chosen]
         on = name not in self.active

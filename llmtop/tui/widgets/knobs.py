@@ -114,6 +114,7 @@ class KnobBank(Vertical):
                 if slider.value == knobs[name]:
                     self._told[name] = knobs[name]
         self._follow_gate(frame, stale, locked)
+        self.fault_bar.locked = locked
         self.fault_bar.follow(endpoint.faults)
 
     def _follow_gate(self, frame: Frame, stale: bool, locked: str | None) -> None:

@@ -24,6 +24,11 @@ class Refused(Message):
 
 
 @dataclass
+class WheelWanted(Message):
+    """The user asked for what only the screen with the wheel does."""
+
+
+@dataclass
 class Said(Message):
     """Something to tell the user for a moment."""
 

@@ -114,6 +114,8 @@ class ServerBank(Vertical):
         super().__init__(**options)
         self.glyphs = glyphs
         self.rows: dict[str, SettingSlider | SettingText] = {}
+        self.locked: str | None = None
+        """Why no slider may move; None: they may."""
         self._list = Vertical()
         self._question = Line()
         self._gives = Line()
@@ -180,7 +182,7 @@ class ServerBank(Vertical):
                 row.value = value
                 row.redraw()
             elif value.isdecimal():
-                row.locked = f"the server is under way: {status.work}" if status.work else None
+                row.locked = self.locked or (f"the server is under way: {status.work}" if status.work else None)
                 row.follow(float(value), None, None, stale)
                 if live.get(name) == value and row.value == float(value):
                     self._told[name] = row.value
