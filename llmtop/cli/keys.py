@@ -30,6 +30,7 @@ from llmtop.domain.traffic import TrafficFigures
 from llmtop.domain.tuning import Tune
 from llmtop.domain.verdicts import Assessment, CliffVerdict, Foresight
 from llmtop.exchange.told import ForeignSide
+from llmtop.host.messages import Running
 from llmtop.load.selftest import Row
 from llmtop.profiles import ProfileEntry
 from llmtop.report import ReportInput
@@ -165,6 +166,7 @@ def documents() -> dict[str, Keys]:
             "more": Key(int, "Older ones that are not among them."),
             "size": Key(int, "Bytes of all recordings."),
         },
+        "llmtop ls --json": {**head, "running": Key(tuple[Running, ...], "Newest first.")},
         "llmtop locate --json": {**head, **{name: Key(str, "A path.") for name in ("runs", "profiles", "log")}},
     }
 

@@ -51,20 +51,18 @@ def not_left(why: str) -> str:
 
 
 def detached_text(name: str, limit_s: float) -> str:
-    """To whoever has left the run that they drove."""
-    return (
-        f"detached: {comes_back(name)}, `llmtop stop {quote(name)}` ends it; "
-        f"left alone for {TEXT.duration(limit_s)} it ends by itself"
-    )
+    """To whoever has left the run that they drove: lines."""
+    alone = f"detached: the run goes on; left alone for {TEXT.duration(limit_s)} it ends by itself"
+    return "\n".join((alone, _attach(name), f"  llmtop stop {quote(plain(name))}"))
 
 
 def left_text(name: str) -> str:
-    """To whoever has left a run that others drive."""
-    return f"{plain(name)} goes on: {comes_back(name)}"
+    """To whoever has left a run that others drive: lines."""
+    return f"{plain(name)} goes on\n{_attach(name)}"
 
 
-def comes_back(name: str) -> str:
-    return f"`llmtop attach {quote(name)}` comes back"
+def _attach(name: str) -> str:
+    return f"  llmtop attach {quote(plain(name))}"
 
 
 def screens_text(screens: int) -> str:

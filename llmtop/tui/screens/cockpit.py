@@ -44,6 +44,8 @@ from llmtop.wording.bank import hints
 SAID_S = 4.0
 """How long an answer to a key stays on the event line."""
 
+_DRIVES = (*(keys.LIVE - {"view.knobs", "view.log"}), "app.export", "app.profile")
+"""What a screen that only looks on does not offer, besides sliders and loads."""
 SLIDERS = Binding.Group("the three load sliders")
 PANELS = Binding.Group("panel by number")
 SEEK = Binding.Group("replay: 10 s back, on")
@@ -242,9 +244,11 @@ class Cockpit(Screen[None]):
         senseless = {
             *(() if frame is not None and frame.endpoint.command else ("view.log",)),
             *(() if self.condition.wheel.mine else ("app.detach",)),
+            *(_DRIVES if self.condition.wheel.view else ()),
             *(() if (self._offered is not None and self._told) or self.condition.offer is not None else ("load.hold",)),
         }
-        return lambda name: not name.startswith("replay.") and name not in senseless
+        of_others = ("replay.", "slider.", "load.") if self.condition.wheel.view else ("replay.",)
+        return lambda name: not name.startswith(of_others) and name not in senseless
 
     def _words(self) -> dict[str, str]:
         """Words of the last line that say what a key would do now."""
@@ -367,7 +371,7 @@ class Cockpit(Screen[None]):
         """Another screen drives: what was begun here, asked or stopped, counts no more."""
         self.bank.start_anew()
         self.bank.load.ask(None)
-        if self.knobs.display:
+        if self._bank_rows:
             self._show_knobs(False)
 
     # -- keys -------------------------------------------------------------------------------------------------------
