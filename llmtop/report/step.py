@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from llmtop.report import prose
 from llmtop.report.contents import ReportInput
 from llmtop.report.markdown import failures_table, limits_table, plain_of
+from llmtop.wording.failures import failure_seen
 
 
 def step_text(report: ReportInput, answer: str, run_file: str | None) -> str:
@@ -28,8 +29,10 @@ def _lines(report: ReportInput, answer: str, run_file: str | None) -> Iterable[s
     yield f"### llmtop: {plain_of(answer)}"
     yield from ("", f"**{plain_of(prose.verdict(report))}**")
     yield from ("", plain_of(" ".join(prose.details(report))))
+    told_below = set(map(failure_seen, report.assessment.failures))
     for text in prose.warnings(report):
-        yield from ("", f"> {plain_of(text)}")
+        if text not in told_below:
+            yield from ("", f"> {plain_of(text)}")
     if limits := list(limits_table(report)):
         yield from ("", *limits)
     yield from failures_table(report)
