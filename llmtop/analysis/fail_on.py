@@ -25,7 +25,7 @@ from llmtop.analysis.judgement import (
 )
 from llmtop.analysis.percentiles import Parts
 from llmtop.analysis.slo import Sample, attainment
-from llmtop.domain.profile import Question
+from llmtop.domain.profile import OF_CAPACITY, Question
 from llmtop.domain.run import LOST, RunMeta
 from llmtop.domain.slo import Slo, SloTarget, slo_of
 from llmtop.domain.thresholds import RunThreshold
@@ -111,9 +111,21 @@ def _worst(run: Run, question: Question, limit: RunThreshold) -> _Measured:
 
 
 def _measured(run: Run, question: Question, limit: RunThreshold) -> _Measured:
-    if limit.target is not None:
-        return _against(run, question, limit.target)
-    return _capacity(run, limit) if limit.name == "capacity" else _rate(run, question, limit)
+    if limit.name == "capacity":
+        return _capacity(run, limit)
+    told = _rate(run, question, limit) if limit.target is None else _against(run, question, limit.target)
+    of_capacity = question in OF_CAPACITY or (question is Question.PEAK and run.meta.profile.peak is None)
+    load = _capacity_load(run) if of_capacity else None
+    pooled = limit.target is not None and limit.target.metric == "error_ratio"  # of all loads up to there
+    if load is None or told.value is None or pooled:
+        return told
+    return replace(told, why=answers.at_level(load, run.found.cliff.axis, (told.why,)))
+
+
+def _capacity_load(run: Run) -> float | None:
+    """The load that the capacity names, or the lowest that broke."""
+    capacity = run.found.capacity
+    return capacity.fails_at if capacity.at_slo is None else capacity.at_slo
 
 
 def _against(run: Run, question: Question, target: SloTarget) -> _Measured:
@@ -162,8 +174,7 @@ def _rates(run: Run, question: Question) -> tuple[float | None, float | None, Sa
     if question is Question.PEAK and peak is not None:
         spans = run.spans(NEAR_PEAK * peak, AT_PEAK * peak)
         return *Parts(run.facts).rates(spans), run.sample(run.near(peak)[0], spans)
-    capacity = run.found.capacity
-    load = capacity.fails_at if capacity.at_slo is None else capacity.at_slo
+    load = _capacity_load(run)
     level = None if load is None else min(run.found.levels, key=lambda each: abs(each.load - load), default=None)
     if level is None or question is Question.SPIKE:
         return None, None, NOTHING

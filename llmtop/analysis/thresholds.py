@@ -43,9 +43,8 @@ def parse_changes(text: str) -> tuple[Threshold, ...]:
 def _threshold(word: str) -> Threshold:
     shown, found = plain(word.strip(), words.MOST), words.read_change(word)
     if found is None and words.is_limit(word):
-        raise UsageError(
-            f"--fail-on: {shown!r} is a limit of one run, as `llmtop run` takes them: {words.LIKE_CHANGES}"
-        )
+        why = f"is a limit of one run, as `llmtop run` takes them: here {words.LIKE_CHANGES}"
+        raise UsageError(f"--fail-on: {shown!r} {why}")
     if found is None:
         raise UsageError(f"--fail-on: {shown!r} is no figure with a change, like `ttft_p95 +10%`; {_allowed()}")
     name, sign, percent = found

@@ -40,6 +40,8 @@ _ELSEWHERE = {
     "--max-tokens": "--output-tokens",
     "--time": "--duration",
     "--output": "--record",
+    "--threshold": "--fail-on",
+    "--thresholds": "--fail-on",
     "--url": "the URL without an option",
     "--base-url": "the URL without an option",
 }

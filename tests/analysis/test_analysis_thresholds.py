@@ -248,6 +248,7 @@ def test_of_a_capacity_the_level_that_it_names_is_judged(question: Question, tex
         facts_with(sent(400, 1.0)), text, question, levels=(LEVEL, ABOVE), capacity=Capacity(at_slo=8.0, fails_at=16.0)
     )
     assert told.ok is ok, told.text
+    assert f"{'kept' if ok else 'broken'}: at 8 " in told.text
 
 
 @pytest.mark.parametrize("text", ["ttft_p95 > 1s", "tokens_per_s < 1", "goodput < 1", "queue > 1"])
