@@ -15,7 +15,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "attach": ("llmtop attach", "llmtop attach last --view"),
     "ls": ("llmtop ls", "llmtop ls --json"),
     "stop": ("llmtop stop last", "llmtop stop --all"),
-    "replay": ("llmtop replay last", 'llmtop replay before.llmtop --slo "ttft_p95<1s"'),
+    "replay": (
+        'llmtop replay before.llmtop --slo "ttft_p95<1s"',
+        "llmtop replay last --cast run.cast --speed 4",
+    ),
     "assess": ("llmtop assess last --json", "llmtop assess levels.csv --metric tpot --stat p95"),
     "compare": (
         "llmtop compare before.llmtop after.llmtop",

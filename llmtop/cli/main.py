@@ -82,14 +82,15 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
         arguments = _parser(name).read(words, COMMANDS)
         if "://" not in (getattr(arguments, "profile", None) or ""):  # they changed places: that is said of the profile
             _check_url(getattr(arguments, "url", None), alone=name == "live")
+        casts = getattr(arguments, "cast", None) is not None
         if name not in FRUGAL:
             _has_room()
-        if name in ON_SCREEN:
+        if name in ON_SCREEN and not casts:
             from llmtop.cli.terminal import starting
 
             starting()
         command = importlib.import_module(COMMANDS[name][0])
-        if name in IN_ORDER:
+        if name in IN_ORDER or casts:
             begun()
         code: int = command.main(arguments)
         return code

@@ -326,6 +326,14 @@ def _replay(parser: _Parser) -> None:
     _slo(parser)
     _baseline(parser)
     _screen(parser)
+    group = parser.add_argument_group("as a film")
+    group.add_argument(
+        "--cast",
+        metavar="FILE",
+        help="no screen: write it as an asciicast (v2), marks as markers; - is standard output",
+    )
+    group.add_argument("--size", type=_size, metavar="COLUMNSxROWS", help="of the film (default: 120x40)")
+    group.add_argument("--force", action="store_true", help="write over a file that llmtop did not write, too")
 
 
 def _assess(parser: _Parser) -> None:
@@ -617,6 +625,17 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "locate": _nothing,
     "completion": _completion,
 }
+
+
+def _size(text: str) -> tuple[int, int]:
+    columns, _, rows = text.lower().partition("x")
+    try:
+        return bounds.COLUMNS.read_whole(columns), bounds.ROWS.read_whole(rows)
+    except ValueError:
+        allowed = " and ".join(
+            f"from {each.least} to {each.most} {each.name}" for each in (bounds.COLUMNS, bounds.ROWS)
+        )
+        raise argparse.ArgumentTypeError(f"{plain(text, SHOWN)!r}: must be a size as 120x40, {allowed}") from None
 
 
 def _workers(text: str) -> int:

@@ -1,35 +1,56 @@
-"""`llmtop replay RUN`: the cockpit over a recording."""
+"""`llmtop replay RUN`: the cockpit over a recording, on the screen or as a film."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmtop.cli import baselines
 from llmtop.cli.output import complain
 from llmtop.cli.terminal import ascii_only, check_terminal
-from llmtop.domain.slo import parse_slo
-from llmtop.errors import INTERRUPTED
+from llmtop.domain.slo import Slo, parse_slo
+from llmtop.errors import INTERRUPTED, UsageError
 from llmtop.recording.shelf import run_path
 from llmtop.wording.beside import shown_beside
 
+if TYPE_CHECKING:
+    from llmtop.analysis.sides import Side
+
 
 def main(arguments: argparse.Namespace) -> int:
-    from llmtop.host import beside
+    from llmtop.host.beside import reader
+    from llmtop.host.review import cut_off
+
+    film = arguments.cast is not None
+    if not film:
+        if arguments.size is not None or arguments.force:
+            raise UsageError(f"{'--force' if arguments.size is None else '--size'} is of a film: --cast FILE")
+        check_terminal("`llmtop report RUN`, `llmtop assess RUN` or `llmtop replay RUN --cast FILE`")
+    run = run_path(arguments.run)
+    slo = parse_slo(arguments.slo) if arguments.slo is not None else None
+    earlier = reader(baselines.named(arguments.baseline))
+    complain(cut_off(run))
+    if film:
+        from llmtop.cli.cast import write_cast
+
+        return write_cast(run, arguments, slo, earlier)
+    return _show(run, arguments, slo, earlier)
+
+
+def _show(
+    run: Path, arguments: argparse.Namespace, slo: Slo | None, earlier: Callable[[Slo], Sequence[Side]] | None
+) -> int:
     from llmtop.host.host import Host
     from llmtop.host.replay import ReplayLink
-    from llmtop.host.review import cut_off
     from llmtop.tui.app import LlmtopApp
     from llmtop.tui.watch import on_terminal
 
-    check_terminal("`llmtop report RUN` or `llmtop assess RUN`")
-    run = run_path(arguments.run)
-    complain(cut_off(run))
     replay = ReplayLink(run, arguments.speed)
-    slo = parse_slo(arguments.slo) if arguments.slo is not None else replay.meta.profile.slo
     if replay.meta.baselines and not arguments.baseline:
         complain(shown_beside(replay.meta.baselines))
-    earlier = beside.reader(baselines.named(arguments.baseline))
-    with Host(replay, slo, baselines=earlier) as host:
+    with Host(replay, slo or replay.meta.profile.slo, baselines=earlier) as host:
         asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)
     if host.unread is not None:
         raise host.unread

@@ -97,6 +97,9 @@ SEED = Quantity("seed", 0, 2**63 - 1, whole=True)
 KEPT_RUNS = Quantity("recordings", 0, 1_000_000, "recordings", whole=True)
 PORT = Quantity("port", 0, 65_535, whole=True)
 FPS = Quantity("fps", 0.1, 60, "screen updates per second")
+COLUMNS = Quantity("columns", 60, 800, whole=True)
+ROWS = Quantity("rows", 16, 300, whole=True)
+"""Of a screen: the least has room for the cockpit, the most is more than can be read on the largest displays."""
 SPEED = Quantity("speed", 0.5, 50, "times as fast as the run was")
 WEIGHT = Quantity("weight", 1e-6, 1e6)
 """Of a model, beside those of others."""

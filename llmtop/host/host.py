@@ -215,9 +215,12 @@ class Host:
             else:
                 self._say(f"profile saved: {repeated_by(path)}   ({path})")
 
-    def _read_baselines(self, read: Callable[[Slo], Sequence[Side]]) -> None:
+    def read_baselines(self) -> None:
+        """Read the earlier measurements now; `start` does so beside all else."""
+        if self._baselines is None:
+            return
         try:
-            self._judge.baselines = tuple(read(self.slo))
+            self._judge.baselines = tuple(self._baselines(self.slo))
         except LlmtopError as error:
             self.unread = error
             self._say(str(error), refused=True)
@@ -233,7 +236,7 @@ class Host:
         self._thread = threading.Thread(target=self._attend, name="host", daemon=True)
         self._thread.start()
         if self._baselines is not None:
-            read = threading.Thread(target=self._read_baselines, args=(self._baselines,), name="baselines", daemon=True)
+            read = threading.Thread(target=self.read_baselines, name="baselines", daemon=True)
             self._baselines_thread = read
             read.start()
         return self

@@ -193,10 +193,14 @@ class LlmtopApp(App[None]):
 
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, self._theme_changed)
-        self.set_interval(1 / self.fps, self.tick)
+        self.start_ticking()
         self.tick()
         if self.driver is not None and self.driver.left_early:
             self.action_leave()
+
+    def start_ticking(self) -> None:
+        """From now on the screen is brought up to date by itself, `fps` times a second."""
+        self.set_interval(1 / self.fps, self.tick)
 
     async def on_event(self, event: events.Event) -> None:
         """Before there is a frame nobody sees what a key would do: all but those to leave are left out."""

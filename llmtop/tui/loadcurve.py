@@ -61,6 +61,7 @@ def draw_curve(
     left, right = min(1.0, *loads), max(*loads, 2.0, cliff.at if cliff is not None and cliff.at else 0.0) * 1.15
 
     plotext.clear_figure()
+    plotext.limit_size(False, False)  # it is not for the terminal that this process may have
     plotext.plot_size(width, height)
     plotext.canvas_color("default")
     plotext.axes_color("default")

@@ -19,15 +19,15 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 from textual.message import Message
 
+from llmtop.domain.bounds import COLUMNS, ROWS
 from llmtop.domain.terminal import RESET
 from llmtop.tui.packets import Packets
 
 PIECE_BYTES = 1024
 """Written at once: a line of 20 bytes/s still takes one within the time in which load must be seen."""
 BATCH_BYTES = 8192
-MOST_COLUMNS, MOST_ROWS = 800, 300
-"""Drawn on at most, more than the largest displays have in a font that can be read: with a million cells, all the time
-goes into drawing, and no key is heard."""
+MOST_COLUMNS, MOST_ROWS = int(COLUMNS.most), int(ROWS.most)
+"""Drawn on at most: with a million cells, all the time goes into drawing, and no key is heard."""
 ROOM_S = 0.2
 """How long a terminal may take to have room again after all that waited for it was dropped."""
 SUSPENDED = b"llmtop is suspended; load that nobody sees ends after a minute\n"

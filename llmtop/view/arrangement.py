@@ -6,7 +6,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-MIN_SIZE = (60, 16)
+from llmtop.domain.bounds import COLUMNS, ROWS
+
+MIN_SIZE = (int(COLUMNS.least), int(ROWS.least))
 CURVE_SIZE = (120, 40)
 LOG_SIZE = (180, 45)
 PANEL_ROWS = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from llmtop.domain.verdicts import Assessment
 from llmtop.tui.app import LlmtopApp
 
 DATA = Path(__file__).parent / "data"
+sys.path.insert(0, str(Path(__file__).parent))  # what tests of this room share by name
 
 
 class Scene(msgspec.Struct):
