@@ -15,6 +15,7 @@ FLOORS = {
     "llmtop.examples": 11,
     "llmtop.cli": 10,
     "llmtop.tui": 9,
+    "llmtop.web": 9,
     "llmtop.host": 8,
     "llmtop.session": 7,
     "llmtop.exchange": 6,
@@ -56,6 +57,7 @@ ONLY_IN = {
     "textual": ("llmtop.tui",),
     "plotext": ("llmtop.tui", "llmtop.report"),
     "rich": ("llmtop.tui", "llmtop.cli"),
+    "aiohttp": ("llmtop.web",),
     "httpx": ("llmtop.endpoint", "llmtop.telemetry"),
 }
 PURE_BELOW = 4

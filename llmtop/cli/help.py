@@ -37,6 +37,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "llmtop export last --format br --load 32 > report.json",
     ),
     "report": ("llmtop report last", "llmtop report before.llmtop -o before.html"),
+    "serve": ("llmtop serve", "llmtop serve last --bind 127.0.0.1:8011"),
     "runs": ("llmtop runs", "llmtop runs prune --keep 20"),
     "sim": ("llmtop sim h100-llama-3.1-8b --port 8001", "llmtop sim --set max_num_seqs=64 --fault http_500=0.05"),
     "tune": (

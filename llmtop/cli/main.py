@@ -42,6 +42,7 @@ COMMANDS = {
     ),
     "export": ("llmtop.cli.export", "a recording in the file format of another tool"),
     "report": ("llmtop.cli.report", "a recording as HTML, Markdown, JSON or CSV"),
+    "serve": ("llmtop.cli.serve", "a run that goes on, in browsers, to look at"),
     "runs": ("llmtop.cli.runs", "your recordings, newest first; prune deletes old ones"),
     "sim": ("llmtop.cli.sim", "only the simulated server, on a port"),
     "tune": ("llmtop.cli.tune", "try settings of a server: which carry most users at the SLO, with few restarts"),
@@ -54,7 +55,7 @@ COMMANDS = {
     "completion": ("llmtop.cli.completion", "a script by which bash, zsh or fish completes commands and options"),
 }
 
-IN_ORDER = ("report", "import", "export", "traffic", "runs", "profiles", "sim")
+IN_ORDER = ("report", "import", "export", "traffic", "runs", "profiles", "sim", "serve")
 """What an interrupt must find a way out of: files that are half written, a server. A run and a screen hear of signals
 themselves while they last; the others leave nothing behind."""
 ON_SCREEN = ("live", "attach", "replay")

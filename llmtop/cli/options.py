@@ -577,6 +577,16 @@ def _profiles(parser: _Parser) -> None:
     _nothing(parser)
 
 
+def _serve(parser: _Parser) -> None:
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="name in `llmtop ls`, label, or last (none: the only one)"
+    )
+    parser.add_argument(
+        "--bind", default="127.0.0.1:8010", metavar="ADDRESS:PORT", help="0: any free one (default: 127.0.0.1:8010)"
+    )
+    parser.add_argument("--yes", action="store_true", help="also at an address that other machines reach")
+
+
 def _nothing(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -614,6 +624,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "traffic": _traffic,
     "export": _export,
     "report": _report,
+    "serve": _serve,
     "runs": _runs,
     "sim": _sim,
     "tune": _tune,
