@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -72,6 +74,12 @@ def temporary_folder() -> Path:
 def usual_temporary_folder() -> Path:
     """Where `temporary_folder` is, if nobody else has taken its name; it may not be there."""
     return Path(tempfile.gettempdir()) / f"llmtop-{os.getuid()}"
+
+
+def run_name(name: str, started_at: float) -> str:
+    """What a run is called, by its label or profile: `YYYYmmdd-HHMMSS-name`, in order of time."""
+    plain = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:60] or "run"
+    return f"{datetime.fromtimestamp(started_at):%Y%m%d-%H%M%S}-{plain}"
 
 
 def make_folder(folder: Path) -> None:

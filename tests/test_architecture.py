@@ -22,6 +22,7 @@ FLOORS = {
     "llmtop.recording": 6,
     "llmtop.report": 6,
     "llmtop.profiles": 6,
+    "llmtop.sinks": 6,
     "llmtop.load": 5,
     "llmtop.telemetry": 5,
     "llmtop.simulator.server": 5,

@@ -44,7 +44,7 @@ def _endpoint(parser: _Parser, *, loads: bool = True) -> None:
         "--metrics-url", action="append", default=[], metavar="URL", help="where /metrics is (once for each replica)"
     )
     group.add_argument("--transport", choices=("auto", "httpx"), default="auto", help="httpx: without kernel stamps")
-    asks = "do not ask before loading an address beyond this machine"
+    asks = "do not ask before loading an address beyond this machine, or listening there"
     group.add_argument("--yes", action="store_true", help=asks if loads else "taken as elsewhere: nothing is asked")
     _let_in(parser)
     _way(parser)
@@ -217,6 +217,18 @@ def _recording(parser: _Parser) -> None:
     parser.add_argument("--label", metavar="TEXT", help="name of the run in its file and reports")
 
 
+def _out(parser: _Parser) -> None:
+    parser.add_argument(
+        "--out",
+        action="append",
+        default=[],
+        metavar="KIND[=WHERE]",
+        help="figures of the run while it runs (may be repeated): prometheus=127.0.0.1:9464, a page at /metrics until "
+        "llmtop ends; otlp=URL, pushed every 10 s and at the end, with the headers of OTEL_EXPORTER_OTLP_HEADERS; "
+        "json=FILE, a line a second",
+    )
+
+
 def _screen(parser: _Parser) -> None:
     group = parser.add_argument_group("screen")
     group.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
@@ -286,6 +298,7 @@ def _run(parser: _Parser) -> None:
         "--duration", type=_number(bounds.LASTING_S), metavar="S", help="squeeze or stretch the plan to this length"
     )
     _recording(parser)
+    _out(parser)
     _load(parser)
     _carried(parser)
     _endpoint(parser)

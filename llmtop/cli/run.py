@@ -19,7 +19,7 @@ from llmtop.cli.effects import effects
 from llmtop.cli.exits import CLIENT_BOUND, exit_code
 from llmtop.cli.output import complain, named, print_json, say, verdicts_json
 from llmtop.cli.recorded import note_run
-from llmtop.cli.target import asked_url, session_options, with_arguments
+from llmtop.cli.target import asked_url, checked_sinks, session_options, with_arguments
 from llmtop.cli.terminal import draws
 from llmtop.domain.bounds import LASTING_S
 from llmtop.domain.figures import RunFigures
@@ -27,7 +27,7 @@ from llmtop.domain.frame import Frame
 from llmtop.domain.plain import plain
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ending, Event
-from llmtop.domain.shown import Shown
+from llmtop.domain.shown import Shown, SinkState
 from llmtop.domain.slo import NOT_OF_EMBEDDINGS, slo_of, without_meaning
 from llmtop.domain.thresholds import RunThreshold, parse_limits
 from llmtop.errors import INTERRUPTED, LlmtopError, UsageError
@@ -41,7 +41,8 @@ from llmtop.meter.canaries import new_user
 from llmtop.profiles import load_profile, own_problem
 from llmtop.report import ReportInput, report_input
 from llmtop.report.step import broken_text, step_text
-from llmtop.wording import sentences
+from llmtop.sinks import Flow, opened
+from llmtop.wording import sentences, sinks
 from llmtop.wording.answers import final_text, no_run
 from llmtop.wording.between import AT_ONCE, BRIEFLY
 from llmtop.wording.endings import ending_text
@@ -70,6 +71,7 @@ def main(arguments: argparse.Namespace) -> int:
     url = asked_url(arguments)
     if arguments.sim is None:
         url = url or profile.endpoint_url
+    checked_sinks(arguments)
     outputs = _outputs(arguments)
     earlier = baselines.named(arguments.baseline)
     sides = beside.read(earlier, profile.slo)
@@ -80,7 +82,8 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         link = SessionLink(msgspec.structs.replace(options, baselines=baselines.noted(earlier)))
         for output in outputs:
-            output.run_file = partial(_run_file, link)
+            if isinstance(output, JUnitOutput):
+                output.run_file = partial(_run_file, link)
         result = run_to_end(
             link,
             profile.slo,
@@ -108,6 +111,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _told(result: RunResult, profile: Profile, arguments: argparse.Namespace) -> int:
     """Everything that is said at the end of a run; returns the exit code."""
+    for line in sinks.lost(result.sinks):
+        complain(line)
     complain(result.frame.recording_problem)
     judgement = result.assessment.judgement
     code = INTERRUPTED if result.interrupted else exit_code(judgement, unknown_ok=arguments.unknown_ok)
@@ -151,8 +156,13 @@ def _thresholds(text: str | None, profile: Profile) -> tuple[RunThreshold, ...]:
     return thresholds
 
 
-def _outputs(arguments: argparse.Namespace) -> list[JUnitOutput]:
-    """What is written beside the recording. Raises UsageError, FileError: it could not be, once the load is over."""
+def _outputs(arguments: argparse.Namespace) -> list[JUnitOutput | Flow]:
+    """What is told of the run besides the recording. Raises UsageError, FileError: it could not be."""
+    return [*opened(arguments.out), *_written(arguments)]
+
+
+def _written(arguments: argparse.Namespace) -> list[JUnitOutput]:
+    """What is written once the load is over. Raises UsageError, FileError: it could not be."""
     if arguments.junit is None:
         return []
     path = check_target(named("--junit", arguments.junit), is_junit)
@@ -219,6 +229,7 @@ class _Progress:
         self._told: set[Event] = set()
         self._failures: set[tuple[str | None, int | None, str]] = set()
         self._noted: set[str] = set()
+        self._sinks: tuple[SinkState, ...] = ()
 
     def tell(self, frame: Frame) -> None:
         """What happened to the recording, and what is to be known of the user's own file, once."""
@@ -247,7 +258,15 @@ class _Progress:
                 self.end()
                 complain(note)
 
+    def _tell_sinks(self, now: tuple[SinkState, ...]) -> None:
+        """That a sink is down, and that it is back."""
+        before, self._sinks = self._sinks, now
+        for text, _ in sinks.changes(before, now):
+            self.end()
+            complain(text)
+
     def show(self, shown: Shown) -> None:
+        self._tell_sinks(shown.sinks)
         frame = shown.frame
         if frame is None:
             return

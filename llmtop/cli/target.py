@@ -412,6 +412,16 @@ def confirm(endpoint: Endpoint, yes: bool) -> None:
         raise UsageError("nothing was sent")
 
 
+def checked_sinks(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """What `--out` says, where figures can flow there. Raises UsageError, FileError: they cannot."""
+    if not arguments.out:
+        return ()
+    from llmtop.sinks import check
+
+    check(arguments.out, yes=arguments.yes, ask=confirmed if sys.stdin.isatty() else None)
+    return tuple(arguments.out)
+
+
 def ask_for_local_server() -> str | None:
     """The URL of a server on a usual loopback port, if there is one and the user wants it driven; else None.
 

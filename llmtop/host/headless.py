@@ -15,7 +15,7 @@ from llmtop.analysis.steady import Steerer
 from llmtop.domain.commands import Seen
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ending, RunMeta
-from llmtop.domain.shown import Shown
+from llmtop.domain.shown import Shown, SinkState
 from llmtop.domain.slo import Slo
 from llmtop.domain.thresholds import RunThreshold
 from llmtop.domain.verdicts import Assessment
@@ -44,6 +44,8 @@ class RunResult(Struct, frozen=True):
     end: End
     output_error: LlmtopError | None = None
     """An output failed; the run itself did not."""
+    sinks: tuple[SinkState, ...] = ()
+    """Where figures flowed to."""
 
     @property
     def interrupted(self) -> bool:
@@ -111,7 +113,7 @@ def run_to_end(
             raise KeyboardInterrupt
         raise SessionLost("the run ended before it began")
     end = end or End(Ending.HAND, host.facts.t_s)
-    return RunResult(last.meta, last.frame, host.facts, last.assessment or Assessment(), end, output_error)
+    return RunResult(last.meta, last.frame, host.facts, last.assessment or Assessment(), end, output_error, last.sinks)
 
 
 def _door(host: Host, interrupted: list[int]) -> AbstractContextManager[None]:

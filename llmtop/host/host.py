@@ -28,7 +28,7 @@ from llmtop.domain.commands import (
 )
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, Ending, RunMeta, Told
-from llmtop.domain.shown import Answer, Shown
+from llmtop.domain.shown import Answer, Shown, SinkState
 from llmtop.domain.slo import Slo
 from llmtop.domain.thresholds import RunThreshold
 from llmtop.domain.verdicts import Assessment, Bound, Kind
@@ -39,6 +39,7 @@ from llmtop.host.outputs import Output, Outputs
 from llmtop.host.steering import Helm
 from llmtop.meter.facts import Facts
 from llmtop.recording.reader import RunReader
+from llmtop.wording.sinks import changes
 
 if TYPE_CHECKING:
     from llmtop.analysis.sides import Side
@@ -105,6 +106,8 @@ class Host:
         """All that was told. To be read from outside only after `close`."""
         self._link = link
         self._outputs = Outputs(outputs)
+        self._sinks: tuple[SinkState, ...] = ()
+        """As they were told of last."""
         self._judge = Judge(slo, thresholds=thresholds)
         self._helm = Helm(slo, link.send, wanted=search, steerer=steerer)
         self._exporting = threading.Lock()
@@ -138,6 +141,7 @@ class Host:
             steering=self._helm.steering,
             answer=self._answer,
             scene=self._helm.scene,
+            sinks=self._outputs.states(),
             ended=self._ended,
         )
 
@@ -259,6 +263,7 @@ class Host:
     def step(self) -> None:
         """Listen once; once a second judge, and steer as often as that or closer."""
         self._listen()
+        self._tell_sinks()
         now = self._clock()
         if self._meta is None:
             return
@@ -295,6 +300,12 @@ class Host:
             self.facts.extend(batch)
             self._outputs.tell(batch)
         self._ended = self._ended or told.ended
+
+    def _tell_sinks(self) -> None:
+        """A sink that is down is said once, and that it is back."""
+        before, self._sinks = self._sinks, self._outputs.states()
+        for text, refused in changes(before, self._sinks):
+            self._say(text, refused=refused)
 
     def _form_opinion(self, meta: RunMeta, full: bool | None = None) -> None:
         opinion = self._judge(self.facts, meta, full=full)

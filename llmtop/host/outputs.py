@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from llmtop.domain.run import FactBatch, RunMeta
+from llmtop.domain.shown import SinkState
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import LlmtopError
 
@@ -29,12 +30,26 @@ class Output(Protocol):
     def end(self, meta: RunMeta) -> None: ...
 
 
+@runtime_checkable
+class Flowing(Output, Protocol):
+    """One that brings figures somewhere while the run goes on."""
+
+    def known(self, meta: RunMeta) -> None:
+        """More is known of the run than when it began."""
+        ...
+
+    def states(self) -> tuple[SinkState, ...]:
+        """Where they go, and why they do not arrive; at any time, from any thread."""
+        ...
+
+
 class Outputs:
     """Several outputs as one: one that fails is left out, and says so; the others and the run go on."""
 
     def __init__(self, outputs: Iterable[Output]) -> None:
         self._all = tuple(outputs)
         self._told = list(self._all)
+        self._flowing = tuple(output for output in self._all if isinstance(output, Flowing))
         self._meta: RunMeta | None = None
         self.error: LlmtopError | None = None
         """The first failure."""
@@ -42,7 +57,14 @@ class Outputs:
     def begin(self, meta: RunMeta) -> None:
         if self._meta is None:
             self._each(lambda output: output.begin(meta))
+        else:
+            for output in self._flowing:
+                output.known(meta)
         self._meta = meta
+
+    def states(self) -> tuple[SinkState, ...]:
+        """Where figures flow to, also after the end."""
+        return tuple(state for output in self._flowing for state in output.states())
 
     def tell(self, batch: FactBatch) -> None:
         self._each(lambda output: output.tell(batch))

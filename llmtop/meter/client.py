@@ -22,6 +22,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -110,6 +111,15 @@ class Pause(Struct, frozen=True):
             return None
         end_s, by_kernel = sample.t_s, sample.stamp_source == KERNEL
         return cls(sample.worker, end_s - sample.span_s, end_s, longest_ms / 1e3, by_kernel)
+
+    def spoils(self, first_s: Any, last_s: Any, ttft_s: Any, first_chunk_tokens: Any) -> Any:
+        """Whether the stamps of a request of that process may be wrong by more than `SPOILT` through this pause: of
+        one, or of columns of them; NaN where there is no token."""
+        spoilt = (first_s > self.start_s) & (first_s <= self.end_s) & (SPOILT * ttft_s < self.longest_s)
+        if self.by_kernel:
+            return spoilt & (first_chunk_tokens > 1)
+        ended = (last_s > self.start_s) & (last_s <= self.end_s)
+        return spoilt | (ended & (SPOILT * (last_s - first_s) < self.longest_s))
 
 
 class JudgedSecond(Struct, frozen=True):

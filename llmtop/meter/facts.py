@@ -11,7 +11,7 @@ import numpy.typing as npt
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Call, Canary, Chapter, Event, FactBatch, JudgedLevel, LoadChange, Mark, SearchEnded
 from llmtop.domain.samples import ServerSnapshot
-from llmtop.meter.client import SPOILT, ClientJudge, JudgedSecond, Pause, RedSpans
+from llmtop.meter.client import ClientJudge, JudgedSecond, Pause, RedSpans
 from llmtop.meter.failures import FailureTally
 
 Column = npt.NDArray[np.float64]
@@ -292,12 +292,7 @@ class Facts:
             self.requests.column(name)[rows]
             for name in ("first_token_s", "last_token_s", "ttft_s", "first_chunk_tokens", "worker", "client_limited")
         )
-        spoilt = (first_s > pause.start_s) & (first_s <= pause.end_s) & (SPOILT * ttft_s < pause.longest_s)
-        if pause.by_kernel:
-            spoilt &= tokens > 1
-        else:
-            ended = (last_s > pause.start_s) & (last_s <= pause.end_s)
-            spoilt |= ended & (SPOILT * (last_s - first_s) < pause.longest_s)
+        spoilt = pause.spoils(first_s, last_s, ttft_s, tokens)
         limited[spoilt & (worker == pause.worker)] = 1.0
 
     def _request_row(self, record: RequestRecord) -> tuple[float, ...]:

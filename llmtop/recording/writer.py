@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import re
 import sqlite3
 import threading
 import time
 from collections import deque
-from datetime import datetime
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from llmtop.domain.run import Ending, FactBatch, RunMeta, Severity
 from llmtop.errors import FileError, RunFileError
-from llmtop.files import check_new, make_folder, user_folder
+from llmtop.files import check_new, make_folder, run_name, user_folder
 from llmtop.recording import runfile
 from llmtop.recording.rows import Piece, size_of
 from llmtop.recording.runfile import SUFFIX, Moved, RunFile
@@ -44,8 +42,7 @@ def runs_directory() -> Path:
 def new_run_path(name: str, started_at: float, directory: Path | None = None) -> Path:
     """A path that does not exist yet: `YYYYmmdd-HHMMSS-name.llmtop`, for display in order of time. Raises OSError."""
     directory = runs_directory() if directory is None else directory
-    plain = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")[:60] or "run"
-    stem = f"{datetime.fromtimestamp(started_at):%Y%m%d-%H%M%S}-{plain}"
+    stem = run_name(name, started_at)
     return next(path for path in runfile.beside(directory / (stem + SUFFIX)) if not os.path.lexists(path))
 
 
