@@ -10,6 +10,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": (
         "llmtop run ramp http://127.0.0.1:8000 --json > ramp.json",
         'llmtop run smoke --sim --slo "ttft_p95<1s,error_ratio<1%" --junit a.xml',
+        "llmtop run ramp http://127.0.0.1:8000 --out prometheus=127.0.0.1:9464",
     ),
     "check": ("llmtop check rag.py", "llmtop check rag --print > rag.py      an example to begin with"),
     "attach": ("llmtop attach", "llmtop attach last --view"),
@@ -55,6 +56,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "selftest": ("llmtop selftest", "llmtop selftest --seconds 10 --json"),
     "profiles": ("llmtop profiles show ramp", "llmtop profiles save last --name before"),
+    "dashboard": (
+        "llmtop dashboard > llmtop.json      then: Dashboards, New, Import",
+        'llmtop dashboard --slo "ttft_p95<1s" > llmtop.json',
+    ),
     "locate": ("llmtop locate", "llmtop locate --json"),
     "completion": ("llmtop completion zsh > ~/.zfunc/_llmtop", "llmtop completion bash > llmtop.bash"),
 }
@@ -105,7 +110,7 @@ thresholds of --fail-on, with commas between them; no search steers by them:
 
 where GITHUB_STEP_SUMMARY names a file, as in a job of GitHub's, a summary is
 appended to it as Markdown; `llmtop compare` and `llmtop tune` do the same"""
-WITH_SLO = ("live", "run", "tune", "replay", "assess", "compare", "import", "report", "predict")
+WITH_SLO = ("live", "run", "tune", "replay", "assess", "compare", "import", "report", "predict", "dashboard")
 
 
 def epilog(command: str, more: str | None = None) -> str:

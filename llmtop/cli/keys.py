@@ -36,6 +36,7 @@ from llmtop.profiles import ProfileEntry
 from llmtop.report import ReportInput
 from llmtop.report.tables import OVERALL
 from llmtop.simulator.engine.prediction import PredictedPoint, Prediction
+from llmtop.sinks.figures import Figures
 from llmtop.wording.keys import FORMAT
 
 HEAD = f"""# Keys of the JSON that llmtop prints
@@ -167,6 +168,7 @@ def documents() -> dict[str, Keys]:
             "size": Key(int, "Bytes of all recordings."),
         },
         "llmtop ls --json": {**head, "running": Key(tuple[Running, ...], "Newest first.")},
+        "llmtop run --out json=FILE": {**head, **keys_of(Figures)},
         "llmtop locate --json": {**head, **{name: Key(str, "A path.") for name in ("runs", "profiles", "log")}},
     }
 

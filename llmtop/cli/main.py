@@ -51,6 +51,7 @@ COMMANDS = {
     "doctor": ("llmtop.cli.doctor", "what an endpoint offers, what is missing, and which flag gives it"),
     "selftest": ("llmtop.cli.selftest", "what this machine's client can drive, and its error"),
     "profiles": ("llmtop.cli.profiles", "shipped and own profiles; a hand-driven run saved as one"),
+    "dashboard": ("llmtop.cli.dashboard", "a Grafana dashboard of what --out prometheus shows, as JSON"),
     "locate": ("llmtop.cli.locate", "where files lie"),
     "completion": ("llmtop.cli.completion", "a script by which bash, zsh or fish completes commands and options"),
 }
@@ -63,7 +64,7 @@ ON_SCREEN = ("live", "attach", "replay")
 LEAST_MB = 112
 """Of address space, and `LEAST_FILES` open files: below, libraries end the process in the middle of their start."""
 LEAST_FILES = 10
-FRUGAL = ("profiles", "runs", "locate", "ls", "stop")
+FRUGAL = ("profiles", "runs", "locate", "ls", "stop", "dashboard")
 
 _DESCRIPTION = "Drive load against a live LLM endpoint and feel where it breaks."
 _EPILOG = "commands:\n" + "\n".join(f"  {name:<10} {does}" for name, (_, does) in COMMANDS.items())

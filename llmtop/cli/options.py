@@ -600,6 +600,10 @@ def _serve(parser: _Parser) -> None:
     parser.add_argument("--yes", action="store_true", help="also at an address that other machines reach")
 
 
+def _dashboard(parser: _Parser) -> None:
+    _slo(parser)
+
+
 def _nothing(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -646,6 +650,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "doctor": _doctor,
     "selftest": _selftest,
     "profiles": _profiles,
+    "dashboard": _dashboard,
     "locate": _nothing,
     "completion": _completion,
 }

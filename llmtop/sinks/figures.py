@@ -70,7 +70,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     target_concurrency: float | None = None
     """Requests in flight that are commanded; None: the load is a rate."""
-    target_rate: float | None = None
+    target_rps: float | None = None
     """Requests/s that are commanded; None: the load is a concurrency."""
     server_running: float | None = None
     """By the server's own metrics, as the next two; None: not known."""
@@ -80,22 +80,22 @@ class Figures(Struct, frozen=True, kw_only=True):
     """Whether the SLO holds; None: no verdict."""
     cliff_concurrency: float | None = None
     """Requests in flight at which latency goes non-linear; None: none is known."""
-    cliff_rate: float | None = None
+    cliff_rps: float | None = None
     """The same in requests/s, where the load is a rate."""
     cliff_cause: str = "none"
     """What runs out there."""
     users_at_slo: float | None = None
     """Largest load at which the SLO held, in concurrent users; None: none is known."""
-    rate_at_slo: float | None = None
+    rps_at_slo: float | None = None
     """The same in requests/s, where the load is a rate."""
     client_bound: bool | None = None
     """Whether this client is the bottleneck now: its figures are void."""
-    ttft: Histogram = Histogram()
-    """Seconds, as the next two; of requests that ended well."""
-    tpot: Histogram = Histogram()
-    e2e: Histogram = Histogram()
-    failed: dict[str, Histogram] = field(default_factory=dict)
-    """Seconds until requests failed, by HTTP status or outcome."""
+    ttft_s: Histogram = Histogram()
+    """As the next two, of requests that ended well."""
+    tpot_s: Histogram = Histogram()
+    e2e_s: Histogram = Histogram()
+    failed_s: dict[str, Histogram] = field(default_factory=dict)
+    """Until requests failed, by HTTP status or outcome."""
     prompt_lengths: Histogram = Histogram()
     """Tokens of each request that ended well, as the next."""
     output_lengths: Histogram = Histogram()
@@ -228,21 +228,21 @@ class Accumulator:
                 prompt_tokens=self._prompt_tokens,
                 in_flight=self._in_flight,
                 target_concurrency=target if axis == "concurrency" else None,
-                target_rate=target if axis == "rate" else None,
+                target_rps=target if axis == "rate" else None,
                 server_running=None if server is None else server.running,
                 server_waiting=None if server is None else server.waiting,
                 server_kv_usage=None if server is None else server.kv_usage,
                 slo_ok=said.slo.ok,
                 cliff_concurrency=cliff.at if cliff.axis == "concurrency" else None,
-                cliff_rate=cliff.at if cliff.axis == "rate" else None,
+                cliff_rps=cliff.at if cliff.axis == "rate" else None,
                 cliff_cause=str(cliff.cause if known else Bound.NONE),
                 users_at_slo=None if by_rate else capacity.at_slo,
-                rate_at_slo=capacity.at_slo if by_rate else None,
+                rps_at_slo=capacity.at_slo if by_rate else None,
                 client_bound=None if health is None else health.state == "red",
-                ttft=self._latencies["ttft"].now(),
-                tpot=self._latencies["tpot"].now(),
-                e2e=self._latencies["e2e"].now(),
-                failed={kind: counts.now() for kind, counts in self._failed.items()},
+                ttft_s=self._latencies["ttft"].now(),
+                tpot_s=self._latencies["tpot"].now(),
+                e2e_s=self._latencies["e2e"].now(),
+                failed_s={kind: counts.now() for kind, counts in self._failed.items()},
                 prompt_lengths=self._lengths[0].now(),
                 output_lengths=self._lengths[1].now(),
             )

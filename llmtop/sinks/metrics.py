@@ -58,7 +58,7 @@ METRICS = (
         "gauge",
         "{request}/s",
         "Requests per second that are commanded; NaN in closed loop.",
-        "target_rate",
+        "target_rps",
     ),
     Metric("requests", "counter", "{request}", "Requests that ended.", "requests", "outcome"),
     Metric(
@@ -75,21 +75,21 @@ METRICS = (
         "histogram",
         "s",
         "From the write of the request to the first token.",
-        "ttft",
+        "ttft_s",
     ),
     Metric(
         "time_per_output_token_seconds",
         "histogram",
         "s",
         "Between tokens after the first, mean of a request.",
-        "tpot",
+        "tpot_s",
     ),
     Metric(
         "e2e_request_latency_seconds",
         "histogram",
         "s",
         "From the write of the request to the last token.",
-        "e2e",
+        "e2e_s",
     ),
     Metric("slo_ok", "gauge", "1", "1 while the SLO holds, 0 while it does not; NaN without a verdict.", "slo_ok"),
     Metric(
@@ -105,7 +105,7 @@ METRICS = (
         "gauge",
         "{request}/s",
         "The same in open loop; NaN while none is known.",
-        "cliff_rate",
+        "cliff_rps",
         "cause",
     ),
     Metric(
@@ -120,7 +120,7 @@ METRICS = (
         "gauge",
         "{request}/s",
         "Requests per second up to which the SLO held, in open loop; NaN while none are known.",
-        "rate_at_slo",
+        "rps_at_slo",
     ),
     Metric(
         "client_bound",

@@ -35,8 +35,8 @@ CUMULATIVE = 2
 OPERATIONS = {"chat": "chat", "completions": "text_completion", "responses": "chat", "embeddings": "embeddings"}
 CLIENT = "gen_ai.client.operation"
 LATENCIES = {
-    "ttft": (f"{CLIENT}.time_to_first_chunk", "Time to receive the first chunk."),
-    "tpot": (f"{CLIENT}.time_per_output_chunk", "Time per output chunk, after the first."),
+    "ttft_s": (f"{CLIENT}.time_to_first_chunk", "Time to receive the first chunk."),
+    "tpot_s": (f"{CLIENT}.time_per_output_chunk", "Time per output chunk, after the first."),
 }
 """Histograms of `Figures` that the conventions have a name for."""
 _CHECK = f"check the URL: a collector takes metrics at {PATH}, usually on port 4318"
@@ -75,9 +75,9 @@ def payload(figures: Figures, started_at: float, api: str = "chat", provider: st
 def _conventional(figures: Figures, points: _Points, asked: Attributes) -> Iterator[dict[str, Any]]:
     for field, (name, meaning) in LATENCIES.items():
         yield _histogram(name, "s", meaning, [points.histogram(getattr(figures, field), asked)])
-    failed = (points.histogram(found, {**asked, "error.type": kind}) for kind, found in figures.failed.items())
+    failed = (points.histogram(found, {**asked, "error.type": kind}) for kind, found in figures.failed_s.items())
     yield _histogram(
-        f"{CLIENT}.duration", "s", "Duration of the operation.", [points.histogram(figures.e2e, asked), *failed]
+        f"{CLIENT}.duration", "s", "Duration of the operation.", [points.histogram(figures.e2e_s, asked), *failed]
     )
     lengths = {"input": figures.prompt_lengths, "output": figures.output_lengths}
     used = [points.histogram(found, {**asked, "gen_ai.token.type": kind}) for kind, found in lengths.items()]
