@@ -140,12 +140,14 @@ class Accumulator:
         self._failed: dict[str, _Counts] = {}
         self._lengths = (_Counts(TOKEN_BOUNDS), _Counts(TOKEN_BOUNDS))
         self._voids = Voids()
-        self._requests = dict.fromkeys((Outcome.OK,), 0)
+        self._requests: dict[Outcome, int] = dict.fromkeys(Outcome, 0)  # one that begins above 0 has no rate
         self._t_s = 0.0
         self._output_tokens = self._prompt_tokens = self._in_flight = 0
         self._axis: Axis = "concurrency"
         self._target: float | None = None
         self._server: ServerSnapshot | None = None
+        self._in_turn = False
+        """Whether several servers answer where one was scraped: no figure is of one of them."""
         self._assessment = Assessment()
         self._ended = False
         self.meta: RunMeta | None = None
@@ -179,8 +181,9 @@ class Accumulator:
                 self._in_flight, self._target = bin_.in_flight, bin_.target
             if batch.changes:
                 self._axis = batch.changes[-1].point.axis
+            self._in_turn = self._in_turn or any(each.is_nobodys for each in batch.server)
             if batch.server:
-                self._server = batch.server[-1]
+                self._server = None if self._in_turn else batch.server[-1]
 
     def judged(self, assessment: Assessment) -> None:
         with self._lock:
