@@ -228,7 +228,9 @@ class Push:
         try:
             connection.request("POST", self._parts.path + query, body, self._headers)
             answer = connection.getresponse()
-            self._judge(answer.status, answer.reason, answer.read(MOST_ANSWER))
+            body = answer.read(MOST_ANSWER)
+            if late.is_set():  # the end of a connection ends headers, too
+                raise TimeoutError
         except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
             if late.is_set() or isinstance(error, TimeoutError):
                 why = f"no answer within {PATIENCE_S:g} s"
@@ -240,6 +242,7 @@ class Push:
         finally:
             watch.cancel()
             connection.close()
+        self._judge(answer.status, answer.reason, body)
 
     def _connection(self) -> http.client.HTTPConnection:
         host, port = ascii_name(self._parts.hostname or ""), self._parts.port

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from msgspec import Struct
 
@@ -24,6 +24,10 @@ def _compared(printed: Mapping[str, Any], keys: Mapping[str, Key], path: str) ->
 
 
 def _inside(value: Any, kind: Any, path: str) -> Iterator[str]:
+    if get_origin(kind) is dict:
+        for part in value.values():
+            yield from _inside(part, get_args(kind)[1], f"{path}{{}}")
+        return
     structs = [each for each in (kind, *get_args(kind)) if isinstance(each, type) and issubclass(each, Struct)]
     if isinstance(value, dict) and structs:
         alike = min(structs, key=lambda each: len(keys_of(each).keys() ^ value.keys()))
