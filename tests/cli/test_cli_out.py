@@ -46,7 +46,17 @@ def test_figures_of_a_run_lie_in_the_file_and_a_collector_that_is_not_there_is_t
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     path = tmp_path / "figures.jsonl"
-    words = ["--duration", "2", "--output-tokens", "4", "--unknown-ok", "--slo", "ttft_p95<60s", "--record", str(tmp_path / "a.llmtop")]
+    words = [
+        "--duration",
+        "2",
+        "--output-tokens",
+        "4",
+        "--unknown-ok",
+        "--slo",
+        "ttft_p95<60s",
+        "--record",
+        str(tmp_path / "a.llmtop"),
+    ]
     outs = ["--out", f"json={path}", "--out", f"otlp=http://127.0.0.1:{port}"]
     assert main(["run", "smoke", "--sim", "--json", *words, *outs]) in (0, 4)
     told = capsys.readouterr()
