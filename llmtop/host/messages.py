@@ -7,6 +7,7 @@ run has pipes, and says its `HostOptions` instead.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -118,11 +119,28 @@ OWN = ("answer", "wheel")
 SHARED = tuple(name for name in SHOWN if name not in OWN)
 
 encode = msgspec.msgpack.Encoder().encode
-decode_part = msgspec.msgpack.Decoder(Part).decode
-decode_ask = msgspec.msgpack.Decoder(Ask).decode
-decode_command = msgspec.msgpack.Decoder(Command).decode
-decode_options = msgspec.msgpack.Decoder(HostOptions).decode
-_decode_running = msgspec.msgpack.Decoder(Running).decode
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Made when it is needed: one for all that is shown takes as long as the rest that comes before the session."""
+    return msgspec.msgpack.Decoder(kind)
+
+
+def decode_part(body: bytes) -> Part:
+    return _decoder(Part).decode(body)  # type: ignore[no-any-return]
+
+
+def decode_ask(body: bytes) -> Ask:
+    return _decoder(Ask).decode(body)  # type: ignore[no-any-return]
+
+
+def decode_command(body: bytes) -> Command:
+    return _decoder(Command).decode(body)  # type: ignore[no-any-return]
+
+
+def decode_options(body: bytes) -> HostOptions:
+    return _decoder(HostOptions).decode(body)  # type: ignore[no-any-return]
 
 
 def packed(value: Part | Running | Ask | Command | HostOptions) -> bytes:
@@ -147,7 +165,8 @@ def decode_running(body: bytes) -> Running:
     Raises msgspec.MsgspecError: it is none.
     """
     try:
-        return _decode_running(body)
+        run: Running = _decoder(Running).decode(body)
+        return run
     except msgspec.ValidationError:
         told = msgspec.msgpack.decode(body, type=dict[str, Any])
         name, version = str(told.get("name", "")), str(told.get("version", ""))

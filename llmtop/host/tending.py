@@ -15,31 +15,35 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from llmtop import channel
 from llmtop.domain.commands import Quit, Seen
 from llmtop.domain.run import Ended, Ending
-from llmtop.errors import LlmtopError
-from llmtop.host import beside, messages
+from llmtop.errors import LlmtopError, MachineShort, shortage
+from llmtop.host import messages
+from llmtop.host.coming import Coming
 from llmtop.host.doors import LOOK_S, Doors, name_of
-from llmtop.host.host import Host, Link
 from llmtop.host.life import Life
 from llmtop.host.options import HostOptions
-from llmtop.host.outputs import Output
 from llmtop.host.screens import Screen, Screens
-from llmtop.meter.canaries import new_user
 from llmtop.session.waking import ENDS, wake_to_end
 from llmtop.wording import running as words
 
+if TYPE_CHECKING:
+    from llmtop.host.host import Link
+    from llmtop.host.outputs import Output
+
 SEEN_EVERY_S = 1.0
+COMES_AFTER_S = 2.0
+"""The host comes with the first frame, as session and screen need the machine until then; or after this time."""
 
 
 class Tending:
     """One run, from its start to its end."""
 
     def __init__(self, options: HostOptions, link: Link, outputs: Sequence[Output]) -> None:
-        baselines = beside.reader(options.baselines)
-        host = self._host = Host(link, options.slo, outputs=outputs, baselines=baselines)
+        host = self._host = Coming(link, options, outputs)
         self._life = Life(options.detached_for_s, keep_on_hangup=options.keep_on_hangup)
         self._doors = Doors(host, Screens(host.send, self._life), self._life, lambda: host.send(Quit()))
         terminal = options.session.terminal
@@ -82,12 +86,12 @@ class Tending:
     async def _serve(self) -> None:
         ended, parting = None, messages.Parting()
         try:
-            self._host.start()
             await self._watch()
             parting = await asyncio.to_thread(self._close)
-        except Exception:  # a bug: the load has ended, and whoever looks on is to hear of it
-            traceback.print_exc()
-            ended = Ended(words.HOST_FAILED, 3)
+        except Exception as error:  # the load ends, and whoever looks on is to hear of it
+            ended = _failed(error)
+            with contextlib.suppress(Exception):
+                await asyncio.to_thread(self._host.close)
         await self._doors.end(parting, ended)
         while self._first.holds and not self._gone.is_set():
             if ended is None:  # a report may be asked for, and an answer come
@@ -95,11 +99,16 @@ class Tending:
             await asyncio.sleep(LOOK_S)
 
     async def _watch(self) -> None:
-        """Until the run has ended."""
-        asked, told_s = False, time.monotonic()
-        while self._doors.look().ended is None:
-            await self._doors.open()
+        """Until the run has ended. Raises what has kept the host from coming, or has ended it."""
+        asked, begun_s = False, time.monotonic()
+        told_s, coming = begun_s, None
+        while (shown := self._doors.look()).ended is None:
             now = time.monotonic()
+            if coming is not None and coming.done():
+                coming.result()
+            elif coming is None and (shown.frame is not None or now - begun_s >= COMES_AFTER_S):
+                coming = asyncio.create_task(asyncio.to_thread(self._host.come))
+            await self._doors.open()
             if not asked and (end := self._due()) is not None:
                 asked = True
                 self._host.send(end)
@@ -122,12 +131,12 @@ class Tending:
             self._host.close()
         except LlmtopError as error:
             failed = error
-        facts, unread = self._host.facts, self._host.unread
-        wrong = unread or failed
-        return messages.Parting(
-            felt=new_user(facts.canaries),
-            states=tuple({event.state for event in facts.events if event.state is not None}),
-            unread=None if unread is None else str(unread),
-            failed=None if failed is None else str(failed),
-            exit_code=0 if wrong is None else wrong.exit_code,
-        )
+        return self._host.parting(None if failed is None else str(failed), 0 if failed is None else failed.exit_code)
+
+
+def _failed(error: Exception) -> Ended:
+    """What is said of a run whose host could not come, or has a bug."""
+    if (short := shortage(error)) is not None:
+        return Ended(f"the run has ended: {short}", MachineShort.exit_code)
+    traceback.print_exception(error)
+    return Ended(words.HOST_FAILED, 3)
