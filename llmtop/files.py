@@ -26,11 +26,12 @@ SQLITE = b"SQLite format 3\0"
 LOOKED_AT = 1 << 26
 """Bytes of an existing file that are read to see whose it is; a longer one is no report of ours."""
 
-Kind = Literal["data", "config", "log"]
+Kind = Literal["data", "config", "state", "log"]
 IsOurs = Callable[[bytes], bool]
 _FOLDERS: dict[Kind, tuple[str, str]] = {
     "data": ("XDG_DATA_HOME", ".local/share/llmtop"),
     "config": ("XDG_CONFIG_HOME", ".config/llmtop"),
+    "state": ("XDG_STATE_HOME", ".local/state/llmtop"),
     "log": ("XDG_STATE_HOME", ".local/state/llmtop/log"),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmtop.cli.output import complain, hand_out, named
+from llmtop.cli.wanted import USUAL_FPS
 from llmtop.domain.slo import Slo
 from llmtop.files import check_target, write_whole
 from llmtop.wording.figures import TEXT, clock
@@ -37,8 +38,8 @@ def write_cast(
         baselines=earlier,
         size=arguments.size or SIZE,
         speed=arguments.speed,
-        fps=arguments.fps,
-        ascii=arguments.ascii,
+        fps=arguments.fps or USUAL_FPS,
+        ascii=bool(arguments.ascii),
     )
     content = asciicast(film)
     if target is None:

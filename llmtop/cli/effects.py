@@ -19,6 +19,7 @@ def effects(profile: Profile, arguments: argparse.Namespace) -> tuple[str, ...]:
         profile: with its peak from the arguments, and else as it stands in its file.
     """
     lines = (
+        _own_slo(profile, arguments),
         _unused(profile, arguments),
         _knobs(profile, arguments),
         _zero(profile, arguments),
@@ -29,6 +30,13 @@ def effects(profile: Profile, arguments: argparse.Namespace) -> tuple[str, ...]:
         _stretched(profile, getattr(arguments, "duration", None)),
     )
     return tuple(filter(None, lines))
+
+
+def _own_slo(profile: Profile, arguments: argparse.Namespace) -> str:
+    own = arguments.settings.slo
+    if own is None or profile.slo is not own or arguments.slo is not None:
+        return ""
+    return f"SLO {own}: the default of your settings, as neither profile nor --slo says one"
 
 
 def _unused(profile: Profile, arguments: argparse.Namespace) -> str:

@@ -60,6 +60,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "llmtop dashboard > llmtop.json      then: Dashboards, New, Import",
         'llmtop dashboard --slo "ttft_p95<1s" > llmtop.json',
     ),
+    "settings": ("llmtop settings", "llmtop settings > ~/.config/llmtop/settings.toml   (llmtop locate says where)"),
     "locate": ("llmtop locate", "llmtop locate --json"),
     "completion": ("llmtop completion zsh > ~/.zfunc/_llmtop", "llmtop completion bash > llmtop.bash"),
 }

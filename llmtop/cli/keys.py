@@ -169,7 +169,12 @@ def documents() -> dict[str, Keys]:
         },
         "llmtop ls --json": {**head, "running": Key(tuple[Running, ...], "Newest first.")},
         "llmtop run --out json=FILE": {**head, **keys_of(Figures)},
-        "llmtop locate --json": {**head, **{name: Key(str, "A path.") for name in ("runs", "profiles", "log")}},
+        "llmtop locate --json": {
+            **head,
+            **{name: Key(str, "A path.") for name in ("runs", "profiles", "settings", "state", "log")},
+            "there": Key(tuple[str, ...], "Which of them exist."),
+            "ignored": Key(tuple[str, ...], "Why a folder is not where the environment says."),
+        },
     }
 
 

@@ -59,7 +59,8 @@ def _profile(arguments: argparse.Namespace, start: int) -> Profile:
     if arguments.profile is None:
         if arguments.peak is not None:
             raise UsageError("--peak is of a profile: name one with --profile")
-        return by_hand(start)
+        return by_hand(start, arguments.settings.slo)
     from llmtop.profiles import load_profile
 
-    return load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency)
+    own = arguments.settings.slo
+    return load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency, slo=own)

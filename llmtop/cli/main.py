@@ -52,6 +52,7 @@ COMMANDS = {
     "selftest": ("llmtop.cli.selftest", "what this machine's client can drive, and its error"),
     "profiles": ("llmtop.cli.profiles", "shipped and own profiles; a hand-driven run saved as one"),
     "dashboard": ("llmtop.cli.dashboard", "a Grafana dashboard of what --out prometheus shows, as JSON"),
+    "settings": ("llmtop.cli.settings", "a settings file to begin with: theme, keys, default SLO"),
     "locate": ("llmtop.cli.locate", "where files lie"),
     "completion": ("llmtop.cli.completion", "a script by which bash, zsh or fish completes commands and options"),
 }
@@ -92,6 +93,10 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
 
             starting()
         command = importlib.import_module(COMMANDS[name][0])
+        if hasattr(arguments, "settings") and not casts:  # what begins a load or draws on this terminal
+            from llmtop.cli.settings import read_settings
+
+            arguments.settings = read_settings(screen=hasattr(arguments, "fps"))
         if name in IN_ORDER or casts:
             begun()
         code: int = command.main(arguments)

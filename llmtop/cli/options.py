@@ -231,8 +231,11 @@ def _out(parser: _Parser) -> None:
 
 def _screen(parser: _Parser) -> None:
     group = parser.add_argument_group("screen")
-    group.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
-    group.add_argument("--fps", type=_FPS, default=2.0, metavar="N", help="screen updates per second (default: 2)")
+    group.add_argument(
+        "--ascii", action=argparse.BooleanOptionalAction, help="draw with ASCII characters only (default: as needed)"
+    )
+    group.add_argument("--fps", type=_FPS, metavar="N", help="screen updates per second (default: 2)")
+    parser.set_defaults(settings=None)
 
 
 def _left_alone(parser: _Parser) -> argparse._ArgumentGroup:
@@ -303,6 +306,7 @@ def _run(parser: _Parser) -> None:
     _carried(parser)
     _endpoint(parser)
     _knobs_url(parser)
+    parser.set_defaults(settings=None)
 
 
 def _unknown_ok(parser: _Parser | argparse._ArgumentGroup) -> None:
@@ -522,6 +526,7 @@ def _tune(parser: _Parser) -> None:
     group.add_argument("-o", "--output", metavar="FILE", help=".md or .html, beside what is printed")
     _unknown_ok(group)
     group.add_argument("--dry-run", action="store_true", help="only say what would be started, and for how long")
+    parser.set_defaults(settings=None)
     group.add_argument("--fresh", action="store_true", help="measure again what an interrupted tune has measured")
     _endpoint(parser)
     parser.epilog = Path(__file__).with_name("recipes.txt").read_text(encoding="utf-8").rstrip()
@@ -651,6 +656,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "selftest": _selftest,
     "profiles": _profiles,
     "dashboard": _dashboard,
+    "settings": lambda parser: None,
     "locate": _nothing,
     "completion": _completion,
 }

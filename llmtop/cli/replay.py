@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from llmtop.cli import baselines
 from llmtop.cli.output import complain
-from llmtop.cli.terminal import ascii_only, check_terminal
+from llmtop.cli.terminal import check_terminal
+from llmtop.cli.wanted import app_over
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.errors import INTERRUPTED, UsageError
 from llmtop.recording.shelf import run_path
@@ -44,14 +45,13 @@ def _show(
 ) -> int:
     from llmtop.host.host import Host
     from llmtop.host.replay import ReplayLink
-    from llmtop.tui.app import LlmtopApp
     from llmtop.tui.watch import on_terminal
 
     replay = ReplayLink(run, arguments.speed)
     if replay.meta.baselines and not arguments.baseline:
         complain(shown_beside(replay.meta.baselines))
-    with Host(replay, slo or replay.meta.profile.slo, baselines=earlier) as host:
-        asked = on_terminal(LlmtopApp(host, ascii=arguments.ascii or ascii_only(), fps=arguments.fps), host)
+    with Host(replay, slo or replay.meta.profile.slo, baselines=earlier) as host, app_over(host, arguments) as app:
+        asked = on_terminal(app, host)
     if host.unread is not None:
         raise host.unread
     return 0 if asked is None else INTERRUPTED

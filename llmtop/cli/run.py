@@ -58,7 +58,8 @@ MOST_FAILURES = 10
 
 def main(arguments: argparse.Namespace) -> int:
     complain(own_problem())
-    profile = load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency)
+    own = arguments.settings.slo
+    profile = load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency, slo=own)
     profile = within_open_files(with_arguments(profile, arguments), arguments.workers)
     thresholds = _thresholds(arguments.fail_on, profile)
     said = effects(profile, arguments)

@@ -9,7 +9,7 @@ from llmtop.cli import summary
 from llmtop.cli.exits import cockpit_exit_code
 from llmtop.cli.output import complain, say
 from llmtop.cli.recorded import note_run
-from llmtop.cli.terminal import ascii_only
+from llmtop.cli.wanted import app_over
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.run import Ended
 from llmtop.domain.verdicts import Assessment
@@ -25,12 +25,10 @@ def drive(attached: Attached, arguments: argparse.Namespace, alone_s: float) -> 
     Args:
         alone_s: how long the run may be left alone once it is detached.
     """
-    from llmtop.tui.app import LlmtopApp
     from llmtop.tui.watch import last_words, on_terminal
 
-    ascii = arguments.ascii or ascii_only()
-    app = LlmtopApp(attached, ascii=ascii, fps=arguments.fps, detached_for=arguments.detached_for)
-    asked = on_terminal(app, attached)
+    with app_over(attached, arguments, detached_for=arguments.detached_for) as app:
+        asked = on_terminal(app, attached)
     attached.close()
     if asked is not None:
         last_words()

@@ -250,12 +250,15 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
     workload = _with_rows(_with_users(profile.workload, getattr(arguments, "users", None)), arguments)
     workload = _with_trace(workload, arguments, bool(profile.plan.stages))
     workload = _workload(workload, arguments, _api_of(url))
-    plan, slo = replace(profile.plan, base=base), _slo(profile, workload.api, arguments.slo)
+    plan, slo = replace(profile.plan, base=base), _slo(profile, workload.api, arguments)
     return replace(profile, workload=workload, plan=plan, caps=caps, slo=slo, start=start, canary=canary)
 
 
-def _slo(profile: Profile, api: str, given: str | None) -> Slo:
+def _slo(profile: Profile, api: str, arguments: argparse.Namespace) -> Slo:
     """The SLO of a run of this API. Raises UsageError where it limits what that does not have."""
+    given, own = arguments.slo, arguments.settings.slo
+    if given is None and profile.slo is own:
+        return usual_slo(api, own)
     if given is None and profile.slo == usual_slo(profile.workload.api):
         return usual_slo(api)
     slo = profile.slo if given is None else parse_slo(given)
@@ -386,11 +389,12 @@ def _affordable(workers: int) -> int:
     return workers
 
 
-def by_hand(start: int) -> Profile:
-    """What is driven when nobody names a profile: no stages, the base load."""
+def by_hand(start: int, slo: Slo | None = None) -> Profile:
+    """What is driven when nobody names a profile: no stages, the base load. `slo`: the user's default."""
     from llmtop.domain.load import LoadPlan
 
-    return Profile(name="by hand", plan=LoadPlan(stages=(), base=LoadPoint(concurrency=start)))
+    plan = LoadPlan(stages=(), base=LoadPoint(concurrency=start))
+    return Profile(name="by hand", plan=plan, slo=usual_slo("chat", slo))
 
 
 def confirm(endpoint: Endpoint, yes: bool) -> None:

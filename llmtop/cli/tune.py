@@ -96,7 +96,8 @@ def _tried(text: str) -> tuple[str, Sequence[str]]:
 
 
 def _profile(arguments: argparse.Namespace) -> Profile:
-    profile = by_hand(1) if arguments.profile is None else load_profile(arguments.profile)
+    own = arguments.settings.slo
+    profile = by_hand(1, own) if arguments.profile is None else load_profile(arguments.profile, slo=own)
     if profile.workload.source == "trace":
         raise UsageError(f"profile {profile.name} replays arrivals; a tune drives users: name a profile with users")
     lengths = {"prompt_tokens": arguments.prompt_tokens, "output_tokens": arguments.output_tokens}

@@ -126,8 +126,14 @@ _EMBEDDINGS = Slo(
 """Whoever waits for a vector goes on only when all of it is there: half of what an answer may take to begin."""
 
 
-def usual_slo(api: str) -> Slo:
-    """What a run of this API is judged by where nobody says otherwise."""
+def usual_slo(api: str, own: Slo | None = None) -> Slo:
+    """What a run of this API is judged by where nobody says otherwise.
+
+    Args:
+        own: the user's default, which holds where this API has what it limits.
+    """
+    if own is not None and without_meaning(own, api) is None:
+        return own
     return _EMBEDDINGS if api == "embeddings" else Slo()
 
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 from llmtop.domain.endpoint import safe_url
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.profile import Profile, Question
+from llmtop.domain.slo import Slo
 from llmtop.errors import ProfileError
 from llmtop.files import check_new, make_folder, user_folder, write_whole
 from llmtop.inputs import path_of, text_of
@@ -66,17 +67,20 @@ def _named(folder: Path) -> dict[str, Path]:
         return {}
 
 
-def load_profile(name_or_path: str | Path, *, peak: float | None = None, most: int | None = None) -> Profile:
+def load_profile(
+    name_or_path: str | Path, *, peak: float | None = None, most: int | None = None, slo: Slo | None = None
+) -> Profile:
     """Read a profile by path, or by the name of an own or a shipped one; an own one comes first.
 
     Args:
         peak: the expected peak, instead of the file's; every load that is a share of it follows.
         most: requests in flight that are allowed, where that is more than the file says.
+        slo: the user's default, where the profile has none.
 
     Raises ProfileError: no such profile (says which there are), or broken (says the key and what is allowed).
     """
     path = _find(name_or_path)
-    return parse_profile(text_of(path, MOST_BYTES, ProfileError), path, peak=peak, most=most)
+    return parse_profile(text_of(path, MOST_BYTES, ProfileError), path, peak=peak, most=most, slo=slo)
 
 
 def save_profile(profile: Profile, path: Path) -> None:

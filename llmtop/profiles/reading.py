@@ -78,13 +78,16 @@ def start_of(workload: Workload) -> LoadPoint:
     return structs.replace(START, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
 
 
-def parse_profile(text: str, path: Path, *, peak: float | None = None, most: int | None = None) -> Profile:
+def parse_profile(
+    text: str, path: Path, *, peak: float | None = None, most: int | None = None, slo: Slo | None = None
+) -> Profile:
     """Read a profile file.
 
     Args:
         path: names it in errors, gives the profile its name and anchors relative file names.
         peak: the expected peak, instead of the file's.
         most: requests in flight that are allowed, where that is more than the file says.
+        slo: the user's default, where the file has none.
     """
     tables = tables_of(text, path, ProfileError)
     try:
@@ -97,7 +100,7 @@ def parse_profile(text: str, path: Path, *, peak: float | None = None, most: int
         table = structs.replace(table, peak=peak, peak_from_slots=False)
     if most is not None and most > table.limits.max_concurrency:
         table = structs.replace(table, limits=structs.replace(table.limits, max_concurrency=most))
-    return _Reader(path, table).profile()
+    return _Reader(path, table, slo).profile()
 
 
 def _read_quantity(kind: Any, value: object) -> object:
@@ -107,8 +110,9 @@ def _read_quantity(kind: Any, value: object) -> object:
 class _Reader:
     """Turns tables into the words of the domain, and checks what one key alone cannot tell."""
 
-    def __init__(self, path: Path, table: schema.ProfileTable) -> None:
+    def __init__(self, path: Path, table: schema.ProfileTable, own_slo: Slo | None) -> None:
         self.path = path
+        self.own_slo = own_slo
         self.table = table
         self.uses_peak = False
 
@@ -371,7 +375,7 @@ class _Reader:
             except UsageError as error:
                 raise self.fault("slo", str(error)) from None
         if not table:
-            return usual_slo(self.table.workload.api)
+            return usual_slo(self.table.workload.api, self.own_slo)
         targets: list[SloTarget] = []
         for name, value in _limits_in(table):
             key = f"slo.{plain(name)}"

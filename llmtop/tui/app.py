@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
+from textual.keys import key_to_character
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.timer import Timer
@@ -41,6 +42,7 @@ from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
 from llmtop.host.attendant import Attendant
 from llmtop.tui import commanding, keys, packets
+from llmtop.tui.keys import Bound
 from llmtop.tui.palette import DAY, NIGHT, THEMES, Palette
 from llmtop.tui.screens.cockpit import Cockpit
 from llmtop.tui.screens.overlay import Overlay
@@ -49,6 +51,7 @@ from llmtop.tui.widgets.faultbar import FaultBar
 from llmtop.tui.widgets.messages import Commanded, WheelWanted
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import READ_S, LogSlider
+from llmtop.view.arrangement import Layout
 from llmtop.view.condition import Condition, on_offer
 from llmtop.view.glyphs import ASCII, UNICODE
 from llmtop.wording import wheel
@@ -60,7 +63,6 @@ OWNERS = (("a slider", LogSlider), ("a chart", ChartPanel), ("a panel", Panel), 
 """What has keys of its own while it has the focus."""
 ASKED_S = 15.0
 """So long a question stands; an Enter that comes later means something else."""
-LEAVE_KEYS = ("q", *packets.LEAVE_KEYS)
 FROM_PAGES = ("freeze", "search", "edge", "detach", "export", "save_profile", "next_theme")
 """What is the whole run's: keys that do the same from a page over the cockpit."""
 
@@ -74,6 +76,8 @@ class LlmtopApp(App[None]):
         fps: how often the screen is brought up to date; keys are answered at once.
         title: of the terminal window.
         theme: one of Textual's themes or llmtop's own two; None: the one that is remembered, else the terminal's.
+        layout: of the panels, by its name; None: the one that is remembered.
+        keymap: keys of bindings that are not on those they are built with, by their ids; checked by `keymap.check`.
         remembered: how the last screen was left.
         remember: keeps that for the next one; called when it has changed, and must neither wait nor raise.
         detached_for: seconds that a run which this screen detaches from may be left alone; None: as it was begun with.
@@ -84,7 +88,7 @@ class LlmtopApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "leave", "quit: load stops first", tooltip="quit", id="app.leave"),
         Binding("d", "detach", "detach: the load goes on", tooltip="detach", id="app.detach"),
-        Binding(",".join(LEAVE_KEYS[1:]), "leave", "quit", id="app.leave-too", show=False, priority=True),
+        Binding(",".join(packets.LEAVE_KEYS), "leave", "quit", id="app.leave-too", show=False, priority=True),
         Binding("ctrl+z", "suspend_process", "suspend", id="app.suspend", show=False, priority=True),
         Binding("question_mark", "help", "help", tooltip="help", id="app.help"),
         Binding("space", "freeze", "freeze; play and pause", tooltip="freeze", id="app.freeze"),
@@ -106,6 +110,8 @@ class LlmtopApp(App[None]):
         fps: float = 2.0,
         title: str = "llmtop",
         theme: str | None = None,
+        layout: str | None = None,
+        keymap: Mapping[str, str] | None = None,
         remembered: Remembered = NOTHING,
         remember: Callable[[Remembered], None] = lambda remembered: None,
         detached_for: float | None = None,
@@ -113,6 +119,10 @@ class LlmtopApp(App[None]):
         colourless = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if colourless else None)
         self.host = host
+        self.bound = keys.effective(keymap or {})
+        self.set_keymap(dict(self.bound))
+        self.leave_keys = frozenset((*self.keys_of("app.leave"), *packets.LEAVE_KEYS))
+        self.typed = packets.typed(self.characters_of)
         self.glyphs = ASCII if ascii else UNICODE
         self.fps = max(0.2, fps)
         self._detached_for = detached_for
@@ -120,6 +130,7 @@ class LlmtopApp(App[None]):
         self.animation_level = "none"
         self.register_theme(NIGHT)
         self.register_theme(DAY)
+        self._layout = layout
         self.remembered = remembered
         self._remember = remember
         self.theme = "ansi-dark" if colourless else theme or _known(remembered.theme) or _theme_of_terminal()
@@ -149,6 +160,15 @@ class LlmtopApp(App[None]):
     def palette(self) -> Palette:
         return _palette(tuple(sorted(self.theme_variables.items())), self.native_ansi_color)
 
+    def keys_of(self, name: str) -> list[str]:
+        """The keys of a binding of the app or the cockpit, by its id."""
+        tables = (*self.BINDINGS, *Cockpit.BINDINGS)
+        return [binding.key for binding in keys.bound(tables, self.bound) if binding.id == name]
+
+    def characters_of(self, name: str) -> str:
+        """What its keys write."""
+        return "".join(filter(None, map(key_to_character, self.keys_of(name))))
+
     @property
     def driver(self) -> TerminalDriver | None:
         """Of a terminal; None before there is one, and in tests."""
@@ -173,7 +193,9 @@ class LlmtopApp(App[None]):
         self._loop_of_screen = asyncio.get_running_loop()
 
     def get_default_screen(self) -> Screen[None]:
-        return Cockpit(self.glyphs, self.host.slo)
+        asked, left = self._layout, self.remembered
+        layout = next((each for each in Layout if each == (asked or left.layout)), Layout.ALL)
+        return Cockpit(self.glyphs, self.host.slo, layout, None if asked else left.maximised)
 
     @property
     def cockpit(self) -> Cockpit:
@@ -205,7 +227,7 @@ class LlmtopApp(App[None]):
     async def on_event(self, event: events.Event) -> None:
         """Before there is a frame nobody sees what a key would do: all but those to leave are left out."""
         typed = isinstance(event, events.InputEvent) and self.frame is None
-        if typed and not (isinstance(event, events.Key) and event.key in LEAVE_KEYS):
+        if typed and not (isinstance(event, events.Key) and event.key in self.leave_keys):
             return
         commands = isinstance(event, events.Key | events.Paste) and not event.is_forwarded and not self.writing
         if commands and isinstance(event, events.Paste):
@@ -248,7 +270,7 @@ class LlmtopApp(App[None]):
 
     async def _obey_from_page(self, key: str) -> None:
         """A key of the cockpit where a page stands over it: what it does, or where it acts."""
-        bound = [each for each in keys.shown((*self.BINDINGS, *Cockpit.BINDINGS)) if each.key == key]
+        bound = [each for each in keys.shown((*self.BINDINGS, *Cockpit.BINDINGS), self.bound) if each.key == key]
         if bound and bound[0].action in FROM_PAGES:
             await self.run_action(f"app.{bound[0].action}")
         elif bound:
@@ -298,6 +320,7 @@ class LlmtopApp(App[None]):
     def show(self) -> None:
         """Hand the newest of everything to the cockpit, and to what stands over it."""
         self.cockpit.show(self.frame, self.assessment, self._condition())
+        self.remember(maximised=self.cockpit.body.alone)
         if isinstance(self.screen, Overlay) and self.frame is not None:
             self.screen.tell(self.frame, self.assessment, self.cockpit.condition)
             self.screen.answer(self.cockpit.saying)
@@ -466,7 +489,7 @@ class LlmtopApp(App[None]):
     def action_help(self) -> None:
         from llmtop.tui.screens.help import HelpScreen
 
-        chapters = key_chapters(self.cockpit.focused)
+        chapters = key_chapters(self.cockpit.focused, self.bound)
         self.push_screen(HelpScreen(chapters, self.glyphs, self.palette))
 
     def action_why(self) -> None:
@@ -564,7 +587,7 @@ class LlmtopApp(App[None]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """What ctrl+p offers: every key's action by name."""
         for prefix, bindings in (("app.", self.BINDINGS), ("screen.", Cockpit.BINDINGS)):
-            for binding in keys.shown(bindings):
+            for binding in keys.shown(bindings, self.bound):
                 name = binding.description[0].upper() + binding.description[1:]
                 action = binding.action if binding.action.startswith("app.") else prefix + binding.action
                 yield SystemCommand(name, f"key {keys.name_of(binding.key)}", self._runner(action))
@@ -576,9 +599,10 @@ class LlmtopApp(App[None]):
         return run
 
 
-def key_chapters(focused: Widget | None = None) -> list[tuple[str, list[tuple[str, str]]]]:
+def key_chapters(focused: Widget | None = None, keymap: Bound = ()) -> list[tuple[str, list[tuple[str, str]]]]:
     """(where, rows of keys and what they do there): first what has the focus, then everywhere, then what has not."""
-    rows = [*keys.rows_of(Cockpit.BINDINGS, LlmtopApp.BINDINGS), (App.COMMAND_PALETTE_BINDING, "every command by name")]
+    rows = keys.rows_of(Cockpit.BINDINGS, LlmtopApp.BINDINGS, keymap=keymap)
+    rows = [*rows, (App.COMMAND_PALETTE_BINDING, "every command by name")]
     own = [(name, keys.rows_of(owner.BINDINGS), isinstance(focused, owner)) for name, owner in OWNERS]
     here = [(f"Keys on {name}, lit now", table) for name, table, lit in own if lit]
     return [*here, ("Keys everywhere", rows), *((f"Keys on {name}", table) for name, table, lit in own if not lit)]

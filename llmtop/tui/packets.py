@@ -7,7 +7,7 @@ Pure: times are parameters.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from textual import events
 from textual.message import Message
@@ -16,19 +16,38 @@ LEAVE_KEYS = ("ctrl+c", "ctrl+q", "ctrl+backslash")
 """Those besides `q`; they count in whatever company they come."""
 PASTING_S = 0.1
 """What follows a pasted text within so long is more of it: a long one comes in several packets."""
-_NUMBER = r"[cpo]?\d{1,7}(?:\.\d{0,3})?"
-_TYPED = re.compile(
-    rf"(?:{_NUMBER}\r|[cpok\t\0]){{0,2}}\0*"  # sliders that are chosen, and exact values for them
-    rf"(?:{_NUMBER}|(?P<key>[^\d\r\nsu])(?P=key)*|\r|[xq]+|u+)?\0*"  # in no company: s and u, which may start a load
-    r"|m[^\r\n]*\r?"
-)
+CHOOSING = ("slider.load", "slider.prompt", "slider.output")
+STARTING = ("app.search", "load.undo")
+"""What may start a load: in no company."""
 _LINE = re.compile(r"[^\r\n]*\r?")
 
 
-class Packets:
-    """Tells keys from pasted text, packet by packet."""
+def typed(characters_of: Callable[[str], str]) -> re.Pattern[str]:
+    """What may be typed ahead and obeyed; a longer text is one that was pasted.
 
-    def __init__(self) -> None:
+    Args:
+        characters_of: what the keys of a binding write, by its id.
+    """
+
+    def any_of(*names: str) -> str:
+        characters = "".join(map(characters_of, names))
+        return f"[{re.escape(characters)}]" if characters else "(?!)"
+
+    number = rf"{any_of(*CHOOSING)}?\d{{1,7}}(?:\.\d{{0,3}})?"
+    choosing = rf"(?:{any_of(*CHOOSING, 'view.knobs')}|[\t\0])"
+    alone = rf"(?!{any_of(*STARTING)})[^\d\r\n]"
+    return re.compile(
+        rf"(?:{number}\r|{choosing}){{0,2}}\0*"  # sliders that are chosen, and exact values for them
+        rf"(?:{number}|(?P<key>{alone})(?P=key)*|\r|{any_of('load.stop', 'app.leave')}+|{any_of('load.undo')}+)?\0*"
+        rf"|{any_of('run.mark')}[^\r\n]*\r?"
+    )
+
+
+class Packets:
+    """Tells keys from pasted text, packet by packet. `typed`: what is no text."""
+
+    def __init__(self, typed: re.Pattern[str]) -> None:
+        self._typed = typed
         self._pasted_s = float("-inf")
 
     def sift(self, packet: Sequence[Message], now_s: float, writing: bool) -> list[Message]:
@@ -43,7 +62,7 @@ class Packets:
         text = "".join(_character(key) for key in keys)
         said = text.replace("\0", "")
         goes_on = bool(said) and now_s - self._pasted_s < PASTING_S
-        if not goes_on and (len(said) < 2 or (_LINE if writing else _TYPED).fullmatch(text)):
+        if not goes_on and (len(said) < 2 or (_LINE if writing else self._typed).fullmatch(text)):
             return list(packet)
         self._pasted_s = now_s
         first = keys[0]

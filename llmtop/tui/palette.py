@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rich.style import Style
 from textual.color import Color
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
 
 NIGHT = Theme(
     name="llmtop-night",
@@ -39,6 +39,8 @@ DAY = Theme(
 )
 THEMES = ("llmtop-night", "llmtop-day", "nord", "gruvbox", "tokyo-night", "catppuccin-latte", "ansi-dark", "ansi-light")
 """What `t` goes through. The last two use the terminal's own sixteen colours."""
+ALL_THEMES = (*THEMES, *sorted(BUILTIN_THEMES.keys() - set(THEMES)))
+"""What settings may name."""
 
 
 READABLE = 4.5

@@ -161,7 +161,7 @@ class TerminalDriver(LinuxDriver):
 
     def run_input_thread(self) -> None:
         """As Textual's, but what comes at once is looked at as a whole, and bytes that are no UTF-8 end nothing."""
-        parser, packets = XTermParser(self._debug), Packets()
+        parser, packets = XTermParser(self._debug), Packets(self._app.typed)  # type: ignore[attr-defined]
         decode = getincrementaldecoder("utf-8")("replace").decode
         while not self.exit_event.is_set():
             text = decode(self._packet())

@@ -26,9 +26,27 @@ FIGURE_CELLS = 19
 class Layout(StrEnum):
     """What has the room."""
 
-    ALL = "everything that has room"
-    CHARTS = "the charts over time"
-    CURVE = "the load-latency curve"
+    ALL = "all"
+    CHARTS = "charts"
+    LATENCY = "latency"
+    SERVER = "server"
+    CURVE = "curve"
+    TABLES = "tables"
+
+
+LAYOUTS = {
+    Layout.ALL: "everything that has room",
+    Layout.CHARTS: "the charts over time",
+    Layout.LATENCY: "how long users wait",
+    Layout.SERVER: "what the server does",
+    Layout.CURVE: "the load-latency curve",
+    Layout.TABLES: "percentiles and events",
+}
+"""What each is of."""
+_CHARTS = {Layout.LATENCY: (1, 2), Layout.SERVER: (3, 4, 5, 6), Layout.TABLES: ()}
+"""The charts of a layout by their numbers; the others have all six."""
+TABLE_ROWS = 10
+"""What percentiles and totals fill."""
 
 
 class Arrangement(Struct, frozen=True):
@@ -39,11 +57,16 @@ class Arrangement(Struct, frozen=True):
     settings: bool = True
     verdict_rows: int = 2
     panel_rows: int = 3
+    charts: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    """The numbers of those that have room."""
     lower_height: int = 0
     """Curve and percentiles; 0: not shown."""
+    curve: bool = True
     percentiles: bool = True
-    """Beside the curve, which has the whole width otherwise."""
+    """Which of the two; one alone has the whole width."""
     log_width: int = 0
+    log_height: int = 0
+    """Of the events, where they lie under the rest and not beside it."""
     card_rows: int = 0
     """Of the answer card; 0: not shown."""
     bank_rows: int = 0
@@ -73,13 +96,38 @@ def arrange(width: int, height: int, card: int = 0, knobs: int = 0, layout: Layo
     if layout is Layout.ALL and wide and height >= CURVE_SIZE[1]:
         lower = max(13, body - 3 * min(max(round(body * CHARTS_SHARE / 3), PANEL_ROWS + 1), PANEL_ROWS + 4))
     room = body - lower
-    least = 2 if layout is not Layout.CURVE and room >= 2 * PANEL_ROWS + LEAST_CARD else 1
+    over = layout in (Layout.CURVE, Layout.LATENCY, Layout.TABLES)
+    least = 2 if not over and room >= 2 * PANEL_ROWS + LEAST_CARD else 1
     card = min(card, room - PANEL_ROWS * least) if card else 0
-    rows = min(3, (room - card) // PANEL_ROWS)
-    if layout is Layout.CURVE:
-        rows = 1 if room - card >= 2 * PANEL_ROWS else 0
-        lower = room - card - rows * (PANEL_ROWS + 1)
-    log = 0
-    if layout is Layout.ALL and width >= LOG_SIZE[0] and height >= LOG_SIZE[1]:
+    room -= card
+    charts = _CHARTS.get(layout, (1, 2, 3, 4, 5, 6))
+    rows = min(len(charts) // 2, room // PANEL_ROWS)
+    log = log_height = 0
+    if over:
+        rows = min(rows, 1 if room >= 2 * PANEL_ROWS else 0)
+        if layout is Layout.LATENCY and rows:
+            lower = max(PANEL_ROWS, min(TABLE_ROWS, room - PANEL_ROWS - 1))
+        else:
+            lower = room - rows * (PANEL_ROWS + 1)
+    if layout is Layout.TABLES and wide:
+        log = width // 2
+    elif layout is Layout.TABLES and room >= 2 * PANEL_ROWS:
+        log_height = max(PANEL_ROWS, room - TABLE_ROWS)
+        lower -= log_height
+    elif layout is Layout.ALL and width >= LOG_SIZE[0] and height >= LOG_SIZE[1]:
         log = min(max(36, width // 5), 48)
-    return Arrangement(True, roomy, settings, verdict_rows, rows, lower, wide, log, card, bank)
+    return Arrangement(
+        True,
+        roomy,
+        settings,
+        verdict_rows,
+        rows,
+        charts[: 2 * rows],
+        lower,
+        curve=layout in (Layout.ALL, Layout.CURVE),
+        percentiles=wide or layout in (Layout.LATENCY, Layout.TABLES),
+        log_width=log,
+        log_height=log_height,
+        card_rows=card,
+        bank_rows=bank,
+    )

@@ -17,6 +17,7 @@ from llmtop.cli.keys import documents
 from llmtop.cli.main import COMMANDS, main
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.preferences import Settings
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import RunMeta
 from llmtop.errors import UsageError
@@ -276,7 +277,16 @@ def test_profiles_presets_and_places(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["sim", "--list"]) == 0
     assert "h100-llama-3.1-8b" in capsys.readouterr().out
     assert main(["locate", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"format", "runs", "profiles", "log"}
+    assert set(json.loads(capsys.readouterr().out)) == {
+        "format",
+        "runs",
+        "profiles",
+        "settings",
+        "state",
+        "log",
+        "there",
+        "ignored",
+    }
 
 
 def test_knobs_are_the_simulated_engines_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,6 +301,6 @@ def test_a_port_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_peak_without_a_profile_is_refused() -> None:
     with pytest.raises(UsageError, match="--peak is of a profile"):
-        live._profile(Namespace(profile=None, peak=3.0, max_concurrency=None), start=1)
-    profile = live._profile(Namespace(profile="ramp", peak=3.0, max_concurrency=None), start=1)
+        live._profile(Namespace(profile=None, peak=3.0, max_concurrency=None, settings=Settings()), start=1)
+    profile = live._profile(Namespace(profile="ramp", peak=3.0, max_concurrency=None, settings=Settings()), start=1)
     assert (profile.peak, profile.plan.top) == (3.0, 6.0)

@@ -86,8 +86,9 @@ def test_a_table_of_levels_is_assessed_with_the_keys_that_are_told(
 
 
 def test_a_key_that_is_not_told_is_found() -> None:
-    assert drift("llmtop locate --json", {"format": 1, "runs": "", "profiles": "", "log": "", "more": 1}) == [".more"]
-    assert drift("llmtop locate --json", {"format": 1, "runs": "", "profiles": ""}) == [".log"]
+    located = {"format": 1, "there": [], "ignored": [], **dict.fromkeys(("runs", "profiles", "settings", "state"), "")}
+    assert drift("llmtop locate --json", {**located, "log": "", "more": 1}) == [".more"]
+    assert drift("llmtop locate --json", located) == [".log"]
     entry: dict[str, object] = {"name": "a", "path": "", "shipped": True, "description": "", "problem": None}
     entry |= {"peak": None, "duration_s": 0.0}
     assert drift("llmtop profiles --json", {"format": 1, "profiles": [entry]}) == [".profiles[].question"]

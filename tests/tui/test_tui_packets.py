@@ -8,22 +8,26 @@ from collections.abc import Callable
 import pytest
 from textual import events
 from textual._xterm_parser import XTermParser
+from textual.keys import key_to_character
 from textual.message import Message
 from textual.pilot import Pilot
 from textual.widgets import Input
 
 from llmtop.domain.commands import AddMark, InjectFault, Quit, SetKnob, SetLoad, Steer, StopLoad
 from llmtop.tui.app import LlmtopApp
-from llmtop.tui.packets import PASTING_S, Packets
+from llmtop.tui.keys import bound
+from llmtop.tui.packets import PASTING_S, Packets, typed
 from llmtop.tui.screens.cockpit import Cockpit
 from llmtop.tui.widgets.slider import LogSlider
 
 SIZE = (80, 24)
+BUILT_IN = bound((*LlmtopApp.BINDINGS, *Cockpit.BINDINGS))
+TYPED = typed(lambda name: "".join(key_to_character(each.key) or "" for each in BUILT_IN if each.id == name))
 UP, DOWN, RIGHT, LEFT = "\x1b[A", "\x1b[B", "\x1b[C", "\x1b[D"
 
 
 def sifted(text: str, writing: bool = False) -> list[Message]:
-    return Packets().sift(list(XTermParser().feed(text)), 0.0, writing)
+    return Packets(TYPED).sift(list(XTermParser().feed(text)), 0.0, writing)
 
 
 def keys(text: str) -> list[str]:
@@ -64,7 +68,7 @@ def test_a_mouse_in_a_packet_stays_where_it_was() -> None:
 
 
 def test_a_long_paste_is_one_whatever_its_pieces_look_like_and_then_keys_are_keys_again() -> None:
-    packets, parser = Packets(), XTermParser()
+    packets, parser = Packets(TYPED), XTermParser()
 
     def obeyed(text: str, now_s: float) -> bool:
         return any(isinstance(event, events.Key) for event in packets.sift(list(parser.feed(text)), now_s, False))
@@ -85,7 +89,7 @@ def test_a_line_is_written_as_it_was_typed_but_a_page_is_pasted() -> None:
 
 def sender(app: LlmtopApp, pilot: Pilot[None]) -> Callable[[str], object]:
     """Sends packets as the driver does, each long after the one before."""
-    packets, parser, packet = Packets(), XTermParser(), [0.0]
+    packets, parser, packet = Packets(TYPED), XTermParser(), [0.0]
 
     async def send(text: str) -> None:
         packet[0] += 1.0

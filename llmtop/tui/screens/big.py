@@ -61,7 +61,7 @@ class BigScreen(Overlay):
         tables = (Overlay.BINDINGS, self.BINDINGS)
         offered = [
             (keys.name_of(binding.key), binding.description, _full(binding.action))
-            for binding in keys.shown_once(*tables)
+            for binding in keys.shown_once(self.app.bound, *tables)  # type: ignore[attr-defined]
         ]
         self._offered = offered
         self.answer("")

@@ -32,7 +32,7 @@ from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.serverbank import ServerBank, SettingText, Typing
 from llmtop.tui.widgets.slider import LogSlider
 from llmtop.view import card, lines
-from llmtop.view.arrangement import MIN_SIZE, Layout, arrange
+from llmtop.view.arrangement import LAYOUTS, MIN_SIZE, Layout, arrange
 from llmtop.view.condition import Condition, Lateness, is_stale
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.rest import HeldCharts, at_rest
@@ -86,7 +86,9 @@ class Cockpit(Screen[None]):
         *(Binding(str(n), f"panel({n})", f"panel {n}", id=f"panel.{n}", group=PANELS) for n in range(1, 10)),
     ]
 
-    def __init__(self, glyphs: Glyphs, slo: Slo, **options: Any) -> None:
+    def __init__(
+        self, glyphs: Glyphs, slo: Slo, layout: Layout = Layout.ALL, alone: int | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.glyphs = glyphs
         self.frame: Frame | None = None
@@ -94,7 +96,7 @@ class Cockpit(Screen[None]):
         self._assessment: Assessment | None = None
         self._said: tuple[str, str] | None = None
         self._lateness = Lateness()
-        self._layout = Layout.ALL
+        self.panels_as = layout
         self._before: Widget | None = None
         """What had the focus before the knobs were shown."""
         self._before_mark: Widget | None = None
@@ -117,6 +119,7 @@ class Cockpit(Screen[None]):
         self._settings = Line(id="settings")
         self._card = Lines(id="card")
         self.body = Body(glyphs, slo, id="body")
+        self.body.begin(alone)
         self._events = Line(id="events")
         self._mark = Input(id="mark", compact=True)
         self._mark.cursor_blink = False
@@ -230,11 +233,16 @@ class Cockpit(Screen[None]):
             does = "takes it" if self._line_for else "goes there" if replay else "sets the mark"
             return [("Enter", does, ""), ("Esc", "does not", "")]
         if self.frame is None:
-            return [("q", "quit", "app.leave")]
+            return [(keys.key_of_id(type(self.app).BINDINGS, "app.leave", self._bound), "quit", "app.leave")]
         focused = self.focused
         owner = type(focused) if isinstance(focused, LogSlider | Panel | FaultBar | SettingText) else None
-        found = keys.footer(owner, type(self), type(self.app), self._offers(), self._words())
+        found = keys.footer(owner, type(self), type(self.app), self._offers(), self._words(), self._bound)
         return [(plain(key, self.glyphs), word, action) for key, word, action in found]
+
+    @property
+    def _bound(self) -> keys.Bound:
+        """What is on other keys than it is built with."""
+        return self.app.bound  # type: ignore[attr-defined,no-any-return]
 
     def _offers(self) -> Callable[[str], bool]:
         """Which bindings make sense, by their id."""
@@ -300,7 +308,7 @@ class Cockpit(Screen[None]):
 
     def _arrange(self) -> None:
         rows = self.knobs.rows_wanted + 1 if self.knobs.display else 0
-        plan = arrange(*self.app.size, self._card_rows(self._told), rows, self._layout)
+        plan = arrange(*self.app.size, self._card_rows(self._told), rows, self.panels_as)
         self._bank_rows = rows
         if not plan.fits:
             self._kept = self.focused or self._kept
@@ -553,10 +561,11 @@ class Cockpit(Screen[None]):
 
     def action_layout(self) -> None:
         layouts = list(Layout)
-        self._layout = layouts[(layouts.index(self._layout) + 1) % len(layouts)]
+        self.panels_as = layouts[(layouts.index(self.panels_as) + 1) % len(layouts)]
         self.body.maximised = None
         self._arrange()
-        self.say(f"layout: {self._layout}")
+        self.app.remember(layout=str(self.panels_as))  # type: ignore[attr-defined]
+        self.say(f"layout {self.panels_as}: {LAYOUTS[self.panels_as]}")
 
     def action_cursor(self, seconds: float) -> None:
         """Move the moment that all charts are read at."""

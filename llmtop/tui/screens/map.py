@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from llmtop.domain.commands import ShowMap
 from llmtop.domain.frame import Frame
 from llmtop.domain.verdicts import Assessment, Map
+from llmtop.tui import keys
 from llmtop.tui.screens.overlay import Overlay
 from llmtop.tui.widgets.line import Line, Lines
 from llmtop.tui.widgets.messages import Commanded
@@ -81,14 +82,19 @@ class MapScreen(Overlay):
                 known, self._at(known, frame, width, rows), self.glyphs, width, rows, said, replay
             )
         )
+        bound = keys.shown((*self.BINDINGS, *Overlay.BINDINGS), self.app.bound)  # type: ignore[attr-defined]
+        explore, stop, leave = (
+            next(keys.name_of(binding.key) for binding in bound if binding.id == name)
+            for name in ("map.explore", "overlay.stop", "overlay.quit")
+        )
         offered = [
             ("Esc", "back", "screen.dismiss"),
-            ("s", "stop exploring" if condition.note and condition.pilot == "map" else "explore", "app.explore"),
+            (explore, "stop exploring" if condition.note and condition.pilot == "map" else "explore", "app.explore"),
             (plain("←→↑↓", self.glyphs), "read", ""),
-            ("x", "stop the load", "app.stop_load"),
-            ("q", "quit", "app.leave"),
+            (stop, "stop the load", "app.stop_load"),
+            (leave, "quit", "app.leave"),
         ]
-        offered = [row for row in offered if not (replay and row[0] in "sx")]
+        offered = [row for row in offered if not (replay and row[0] in (explore, stop))]
         self._keys.show(lambda width: lines.keys(offered, width))
 
     def _at(self, known: Map | None, frame: Frame, width: int, rows: int) -> Cursor:

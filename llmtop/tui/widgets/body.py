@@ -90,20 +90,24 @@ class Body(Horizontal):
         self._plan = plan
         alone = self.maximised
         for panel in self._charts:
-            panel.display = panel is alone if alone is not None else panel.number <= 2 * plan.panel_rows
-            panel.with_axis = panel is alone or panel.number > 2 * (plan.panel_rows - 1)
+            panel.display = panel is alone if alone is not None else panel.number in plan.charts
+            panel.with_axis = panel is alone or panel.number in plan.charts[-2:]
         self._grid.display = plan.panel_rows > 0 if alone is None else alone in self._charts
         self._grid.styles.grid_size_columns = 1 if alone is not None else 2
         self._grid.styles.grid_size_rows = 1 if alone is not None else max(1, plan.panel_rows)
-        under: tuple[Panel, ...] = (self._curve, self._percentiles)
-        for lower in under:
-            beside = lower is self._curve or plan.percentiles
+        beneath: tuple[Panel, ...] = (self._curve, self._percentiles)
+        for lower in beneath:
+            beside = plan.curve if lower is self._curve else plan.percentiles
             lower.display = lower is alone if alone is not None else beside
-        self._lower.display = alone in under or (alone is None and plan.lower_height > 0)
-        self._lower.styles.height = "1fr" if alone in under else plan.lower_height
+        self._lower.display = alone in beneath or (alone is None and plan.lower_height > 0)
+        self._lower.styles.height = "1fr" if alone in beneath else plan.lower_height
         self._main.display = alone is not self._log
-        self._log.display = alone is self._log or (alone is None and plan.log_width > 0)
-        self._log.styles.width = "1fr" if alone is self._log else max(plan.log_width, 1)
+        self._log.display = alone is self._log or (alone is None and plan.log_width + plan.log_height > 0)
+        under = alone is None and plan.log_height > 0
+        self.styles.layout = "vertical" if under else "horizontal"
+        self._log.styles.width = "1fr" if under or alone is self._log else max(plan.log_width, 1)
+        self._log.styles.height = plan.log_height if under else "1fr"
+        self._log.styles.margin = (0, 0, 0, 0 if under or alone is self._log else 2)
 
     def focus_panel(self, number: int) -> None:
         """Focus a panel by its number; one that has no room here is maximised."""
@@ -114,16 +118,26 @@ class Body(Horizontal):
         self.screen.set_focus(panel)
 
     def _has_room(self, panel: Panel) -> bool:
+        plan = self._plan
         if panel is self._log:
-            return self._plan.log_width > 0
+            return plan.log_width + plan.log_height > 0
         if panel.number > len(self._charts):
-            return self._plan.lower_height > 0 and (panel is self._curve or self._plan.percentiles)
-        return panel.number <= 2 * self._plan.panel_rows
+            return plan.lower_height > 0 and (plan.curve if panel is self._curve else plan.percentiles)
+        return panel.number in plan.charts
 
     @on(Panel.Maximised)
     def _maximise(self, message: Panel.Maximised) -> None:
         message.stop()
         self.toggle_maximised(message.panel)
+
+    @property
+    def alone(self) -> int | None:
+        """The number of the panel that fills the body; None: none does."""
+        return None if self.maximised is None else self.maximised.number
+
+    def begin(self, alone: int | None) -> None:
+        """As the last screen was left: with one panel alone, where there is one of that number."""
+        self.maximised = next((panel for panel in self.panels if panel.number == alone), None)
 
     def toggle_maximised(self, panel: Panel | None) -> None:
         """Let `panel` fill the body, or give the room back."""
