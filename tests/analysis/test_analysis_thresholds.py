@@ -10,6 +10,7 @@ from facts_by_hand import bins_of, facts_of, record
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from test_analysis_parts import facts_and_plan, rate, users
 from virtual import meta_of
 
 from llmtop.analysis import assess
@@ -19,10 +20,10 @@ from llmtop.analysis.levels import Level
 from llmtop.analysis.parts import Part
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.stats import FEWEST
-from llmtop.domain.load import Axis, Hold, LoadPlan, LoadPoint, Stage
+from llmtop.domain.load import Axis, Hold, LoadPlan, LoadPoint, Ramp, Stage
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import LOST, Ending, RunMeta
+from llmtop.domain.run import LOST, Chapter, Ending, RunMeta
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.thresholds import FLOORS, parse_limits
@@ -131,6 +132,23 @@ def test_goodput_counts_what_was_late_and_what_failed_as_no_good() -> None:
     assert of(facts_with(sent(400, outcome=Outcome.HTTP_ERROR)), "goodput < 1").measured == 0.0
 
 
+def test_what_came_before_the_last_chapter_is_another_configurations() -> None:
+    bins = [replace(each, output_tokens=25 if each.t_s <= 50 else 50) for each in bins_of(LENGTH_S, 8)]
+    facts = facts_of(requests=sent(400), bins=bins)
+    assert of(facts, "tokens < 1", Question.HOLD).measured == pytest.approx(150.0)
+    facts.chapters.append(Chapter(50.0, "max_num_seqs 32 → 48", "k"))
+    assert of(facts, "tokens < 1", Question.HOLD).measured == pytest.approx(200.0)
+
+
+def test_where_latency_bends_is_no_part_of_what_is_said() -> None:
+    plan = LoadPlan(stages=(Stage(name="up", duration_s=LENGTH_S, shape=Ramp(0, 16)),))
+    meta = replace(run_of(), profile=Profile(name="p", plan=plan, slo=SLO, question=Question.HOLD))
+    facts, cliff = facts_with(sent(400)), CliffVerdict(kind=Kind.CLIFF, at=8.0, low=7.0, high=9.0)
+    found = Findings(finished_requests(facts), (), Capacity(), cliff)
+    (told,) = judge_thresholds(parse_limits("ttft > 1s"), facts, meta, SLO, found, LENGTH_S, Judgement(), "")
+    assert told.text == "--fail-on ttft_p95 > 1 s: kept: TTFT p95 100 ms of 1 s"
+
+
 def test_a_threshold_of_one_name_is_of_its_requests_alone() -> None:
     facts = facts_with(sent(100, 0.6, name="answer") + sent(2000, name="plan"))
     assert of(facts, "answer.ttft_p95 > 500ms", Question.HOLD).ok is False
@@ -210,6 +228,28 @@ def test_a_capacity_of_users_and_of_requests_is_none() -> None:
     assert "which have no scale in common" in told.text
 
 
+@pytest.mark.parametrize("late_first", [True, False])
+@pytest.mark.parametrize("question", [Question.CLIFF, Question.CAPACITY, Question.PEAK])
+def test_of_several_configurations_the_one_that_breaks_it_decides_whichever_came_last(
+    question: Question, late_first: bool
+) -> None:
+    stages = [rate(8, 1.5), users(4)] if late_first else [users(4), rate(8, 1.5)]
+    facts, plan = facts_and_plan(stages)
+    profile = Profile(name="p", plan=plan, question=question, peak=4.0, slo=SLO)
+    meta = replace(meta_of(), profile=profile, ended_s=120.0, ending=Ending.PLAN)
+    told = assess(facts, meta, SLO, now_s=120.0, thresholds=parse_limits("ttft_p95 > 1s"))
+    (threshold,) = told.judgement.thresholds
+    assert threshold.ok is False
+    assert "broken: open loop: " in threshold.text
+    assert {part.name for part in told.judgement.parts} == {"closed loop", "open loop"}
+
+
+@pytest.mark.parametrize(("limit", "ok"), [("50ms", False), ("500ms", None)])
+def test_a_configuration_without_a_level_can_break_a_threshold_and_prove_none(limit: str, ok: bool | None) -> None:
+    parts = part("concurrency", 8, Capacity()), part("concurrency", 8, Capacity(), prompt_tokens=900)
+    assert of(facts_with(sent(400)), f"ttft_p95 > {limit}", Question.CLIFF, parts=parts).ok is ok
+
+
 # -- where a capacity, a peak or a spike is asked for -----------------------------------------------------------------
 
 LEVEL = Level(
@@ -251,6 +291,14 @@ def test_of_a_capacity_the_level_that_it_names_is_judged(question: Question, tex
     assert f"{'kept' if ok else 'broken'}: at 8 " in told.text
 
 
+@pytest.mark.parametrize(("answer_s", "ok"), [(0.5, True), (0.6, False)])
+def test_at_a_capacity_a_name_is_judged_by_its_own_requests(answer_s: float, ok: bool) -> None:
+    facts = facts_with(sent(100, answer_s, name="answer") + sent(400))
+    capacity = Capacity(at_slo=8.0, fails_at=16.0)
+    told = of(facts, "answer.ttft_p95 > 500ms", Question.CLIFF, levels=(LEVEL,), capacity=capacity)
+    assert told.ok is ok
+
+
 @pytest.mark.parametrize("text", ["ttft_p95 > 1s", "tokens_per_s < 1", "goodput < 1", "queue > 1"])
 def test_where_no_load_is_known_to_hold_nothing_is(text: str) -> None:
     assert of(facts_with(sent(400)), text, Question.CAPACITY).ok is None
@@ -275,7 +323,8 @@ def test_of_a_spike_what_lies_outside_of_it_is_judged_and_errors_wherever_they_c
     facts = facts_with(calm + slow)
     assert of(facts, "ttft_p95 > 1s", Question.SPIKE, recoveries=(spike,)).ok is True
     assert of(facts, "ttft_p95 > 1s", Question.SPIKE).ok is None, "there was no spike"
-    assert of(facts, "rps < 1", Question.SPIKE).ok is None
+    capacity = Capacity(at_slo=8.0, fails_at=16.0)
+    assert of(facts, "rps < 1", Question.SPIKE, levels=(LEVEL,), capacity=capacity).ok is None
     assert of(facts_with(calm + refused), "error_ratio > 5%", Question.SPIKE, recoveries=(spike,)).ok is False
     busy = [replace(each, output_tokens=25 * (not 40 < each.t_s <= 55)) for each in bins_of(LENGTH_S, 8)]
     told = of(facts_of(requests=calm, bins=busy), "tokens_per_s < 1", Question.SPIKE, recoveries=(spike,))
@@ -306,9 +355,10 @@ def test_what_a_path_keeps_back_is_judged_by_what_it_does_not_spoil(text: str, o
     assert ("answers arrive whole" in told.text) is (ok is None)
 
 
-def test_a_run_in_which_all_failed_breaks_what_is_said_of_errors() -> None:
-    facts = facts_with(sent(400, outcome=Outcome.HTTP_ERROR))
-    judgement = whole(facts, "error_ratio > 50%, ttft_p95 > 1s, capacity < 4").judgement
+@pytest.mark.parametrize("question", Question)
+def test_a_run_in_which_all_failed_breaks_what_is_said_of_errors(question: Question) -> None:
+    facts, meta = facts_with(sent(400, outcome=Outcome.HTTP_ERROR)), run_of(question)
+    judgement = whole(facts, "error_ratio > 50%, ttft_p95 > 1s, capacity < 4", meta).judgement
     assert [each.ok for each in judgement.thresholds] == [False, None, None]
     assert judgement.passes is False
 
