@@ -10,7 +10,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": (
         "llmtop run ramp http://127.0.0.1:8000 --json > ramp.json",
         'llmtop run smoke --sim --slo "ttft_p95<1s,error_ratio<1%" --junit a.xml',
-        "llmtop run ramp http://127.0.0.1:8000 --out prometheus=127.0.0.1:9464",
     ),
     "check": ("llmtop check rag.py", "llmtop check rag --print > rag.py      an example to begin with"),
     "attach": ("llmtop attach", "llmtop attach last --view"),
