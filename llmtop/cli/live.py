@@ -38,8 +38,8 @@ def main(arguments: argparse.Namespace) -> int:
     earlier = baselines.named(arguments.baseline)
     options = session_options(arguments, profile, url, patient=True)
     session = replace(options, terminal=state_of(sys.stdin.fileno()), baselines=baselines.noted(earlier))
-    # Before the screen takes the terminal: no other process must inherit it.
     alone_s = arguments.detached_for or DETACHED_FOR_S
+    # Before the screen takes the terminal: no other process must inherit it.
     attached = Attached.begin(
         HostOptions(
             session=session,

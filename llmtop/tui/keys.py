@@ -52,16 +52,8 @@ LIVE = frozenset(("run.mark", "run.record", "app.search", "app.edge", "app.detac
 FIRST = ("app.help", "load.stop", "app.leave")
 """Of the last line, before what has the focus: what must be found on the narrowest screen."""
 ORDER = (
-    *(
-        "load.hold",
-        "load.undo",
-        "app.search",
-        "app.edge",
-        "app.detach",
-        "slider.load",
-        "slider.prompt",
-        "slider.output",
-    ),
+    *("load.hold", "load.undo", "app.search", "app.edge", "app.detach"),
+    *("slider.load", "slider.prompt", "slider.output"),
     *("replay.back", "replay.forward", "replay.before", "replay.next", "replay.go"),
     *(
         "replay.slower",

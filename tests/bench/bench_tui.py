@@ -60,6 +60,7 @@ def child(path: Path, fps: float) -> None:
 
     class FileHost:
         slo = Slo()
+        left = False
 
         def __init__(self) -> None:
             self.started = time.monotonic()

@@ -227,6 +227,10 @@ class Attendant:
         self.slo = filled(Slo)
         self._shown = Shown(frame=filled(Frame), assessment=filled(Assessment), ended=ended)
 
+    @property
+    def left(self) -> bool:
+        return False
+
     def shown(self) -> Shown:
         return self._shown
 

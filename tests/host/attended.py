@@ -29,6 +29,7 @@ class FakeHost:
     def __init__(self, name: str = "0101-m") -> None:
         self.slo: Slo = parse_slo("ttft_p95<500ms")
         self.sent: list[Command] = []
+        self.left = False
         self.newest = Shown(frame=frame(run_file=f"/r/{name}.llmtop"), meta=replace(CONNECTED, label="night"))
 
     @property

@@ -37,6 +37,7 @@ class FakeHost:
         self.slo = Slo()
         self.now = Shown(frame=scene.frame, assessment=scene.assessment or Assessment())
         self.sent: list[Command] = []
+        self.left = False
         self.broken = False
         self._seq = 0
 

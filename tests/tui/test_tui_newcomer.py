@@ -59,6 +59,10 @@ class VirtualHost:
             state=EndpointState.UP, dialect=Dialect.VLLM, simulated=True, preset="laptop", knobs=dict(self._knobs)
         )
 
+    @property
+    def left(self) -> bool:
+        return False
+
     def shown(self) -> Shown:
         return self.now
 
