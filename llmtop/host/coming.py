@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class Coming:
     """An `Attendant`: the host, once `come` has made it. Before, frames are shown, and what is asked waits."""
 
+    left = False
+
     def __init__(self, link: Link, options: HostOptions, outputs: Sequence[Output]) -> None:
         self.slo = options.slo
         self._link, self._options, self._outputs = link, options, outputs
