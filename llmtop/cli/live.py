@@ -11,7 +11,7 @@ from llmtop.cli import baselines
 from llmtop.cli.effects import effects
 from llmtop.cli.output import complain
 from llmtop.cli.screen import drive
-from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, session_options, with_arguments
+from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, checked_sinks, session_options, with_arguments
 from llmtop.cli.terminal import check_terminal
 from llmtop.domain.profile import Profile
 from llmtop.errors import UsageError
@@ -45,6 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
             session=session,
             slo=profile.slo,
             baselines=earlier,
+            sinks=checked_sinks(arguments),
             keep_on_hangup=arguments.keep_on_hangup,
             detached_for_s=alone_s,
         )

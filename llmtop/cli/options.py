@@ -271,6 +271,7 @@ def _live(parser: _Parser) -> None:
     _slo(parser)
     _baseline(parser)
     _recording(parser)
+    _out(parser)
     _load(parser)
     _carried(parser)
     _endpoint(parser)

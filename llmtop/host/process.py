@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from llmtop import channel
 from llmtop.domain.run import Ended
-from llmtop.errors import LlmtopError, UsageError
+from llmtop.errors import LlmtopError
 from llmtop.host import messages
 from llmtop.host.link import SessionLink
 from llmtop.host.options import HostOptions
@@ -43,11 +44,13 @@ def main() -> int:
     return 0
 
 
-def _sinks(options: HostOptions) -> tuple[Output, ...]:
-    """Raises UsageError: there is no such sink, or it cannot be opened."""
-    if options.sinks:
-        raise UsageError(f"--out {options.sinks[0]}: there is no such sink")
-    return ()
+def _sinks(options: HostOptions) -> Sequence[Output]:
+    """Raises LlmtopError: there is no such sink, or it cannot be opened."""
+    if not options.sinks:
+        return ()
+    from llmtop.sinks import opened
+
+    return opened(options.sinks)
 
 
 def _say(descriptor: int, part: messages.Part) -> None:

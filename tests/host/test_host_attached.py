@@ -287,3 +287,23 @@ def test_a_sink_that_does_not_exist_is_said_before_there_is_any_load(
     assert "nosuch" in (ended.error or "")
     assert ended.exit_code == 2
     assert not (tmp_path / "run.llmtop").exists()
+
+
+def test_figures_of_a_run_flow_out_from_its_host_also_when_no_screen_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmtop.host.running import stop
+
+    at_home(monkeypatch, tmp_path)
+    lines = tmp_path / "lines.json"
+    screen = begun(tmp_path / "run.llmtop", sinks=(f"json={lines}",))
+    until(lambda: screen.name and screen.shown().sinks)
+    assert "lines.json" in screen.shown().sinks[0].name
+    screen.send(Detach())
+    until(lambda: screen.left)
+    screen.close()
+    until(lines.exists)
+    left_at = lines.read_text().count("\n")
+    until(lambda: lines.read_text().count("\n") > left_at)
+    stop(find(None))
+    assert lines.read_text().endswith("\n")
