@@ -40,6 +40,7 @@ def test_a_run_says_of_itself_what_it_is(tmp_path: Path, monkeypatch: pytest.Mon
             label="night",
             endpoint="http://h",
             load="1 in flight",
+            alone_s=60.0,
             detached=True,
         )
         assert run.host.asked == []
