@@ -257,8 +257,9 @@ def _lasting(text: str) -> float:
 
     try:
         return float(Lasting.read(float(text) if text.isdecimal() and len(text) < SHOWN else text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{plain(text, SHOWN)!r} {error}") from None
+    except ValueError:
+        allowed = "must be a duration from 1 ms to 31 days: 90s, 30min, 2h"
+        raise argparse.ArgumentTypeError(f"{plain(text, SHOWN)!r}: {allowed}") from None
 
 
 def _live(parser: _Parser) -> None:

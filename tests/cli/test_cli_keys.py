@@ -39,7 +39,7 @@ def test_the_readme_names_the_page_and_every_command_that_prints_json_is_on_it()
     assert "(llmtop/KEYS.md)" in (ROOT / "README.md").read_text()
     assert {command.split()[1] for command in documents()} == {
         *("run", "tune", "assess", "compare", "import", "report", "predict", "doctor", "selftest", "profiles"),
-        *("runs", "locate", "traffic", "check"),
+        *("runs", "ls", "locate", "traffic", "check"),
     }
 
 
