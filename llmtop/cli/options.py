@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -255,11 +256,11 @@ def _lasting(text: str) -> float:
     """Seconds of `2h`, `30min`, or of a number of them."""
     from llmtop.profiles.quantity import Lasting  # late: --help does without it
 
-    try:
-        return float(Lasting.read(float(text) if text.isdecimal() and len(text) < SHOWN else text))
-    except ValueError:
-        allowed = "must be a duration from 1 ms to 31 days: 90s, 30min, 2h"
-        raise argparse.ArgumentTypeError(f"{plain(text, SHOWN)!r}: {allowed}") from None
+    for read in (bounds.LASTING_S.read, Lasting.read):
+        with contextlib.suppress(ValueError):
+            return float(read(text))
+    allowed = "must be a duration from 1 ms to 31 days: 90s, 30min, 2h"
+    raise argparse.ArgumentTypeError(f"{plain(text, SHOWN)!r}: {allowed}")
 
 
 def _live(parser: _Parser) -> None:
