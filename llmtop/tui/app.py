@@ -415,7 +415,7 @@ class LlmtopApp(App[None]):
     def _may_ask(self, command: Command) -> bool:
         """Whether this screen may ask the run for it. To stop the load it takes the wheel at once."""
         held = self._shown.wheel
-        if held.mine or isinstance(command, ShowMap):
+        if held.mine or isinstance(command, ShowMap) or self._shown.ended is not None:
             return True
         if isinstance(command, StopLoad) and not held.view:
             self.host.send(TakeWheel())

@@ -41,7 +41,7 @@ STOPS_AND_TAKES = "load to zero, and it stays there; this screen takes the wheel
 LEAVING = "leaving: the run goes on …"
 REPLAY_STAYS = "a replay ends with its screen: q leaves it"
 ENDING = "the run is ending"
-ENDED_ELSEWHERE = "it was ended from another screen, or by `llmtop stop`"
+ENDED_ELSEWHERE = "its plan is over, or it was ended from elsewhere"
 
 
 def lacking(wheel: Wheel) -> str:

@@ -244,7 +244,9 @@ async def test_a_run_that_was_ended_from_elsewhere_is_over_and_not_lost(cockpit)
         assert isinstance(app.screen, LostScreen)
         assert app.screen.reason == wheel.ENDED_ELSEWHERE
         assert "run over" in row(app, "header")
-        await pressed(pilot, "enter", "q")
+        await pressed(pilot, "enter", "right", "e")
+        assert app.host.sent == [Export()], "the attendant says that the run is over"
+        await pressed(pilot, "q")
         assert app._exit
 
 
