@@ -21,7 +21,7 @@ from llmtop.wording import demo as wording
 
 PRESET = "demo"
 """Of the simulated engine."""
-SLO = "ttft_p95<1s,tpot_p95<50ms,error_ratio<1%"
+SLO = "ttft_p95<1s,tpot_p95<100ms,error_ratio<1%"
 """What users feel, and nothing else: a scene is to be seen in latency."""
 RISE_S = 6.0
 """At each load on the way up."""
@@ -29,7 +29,7 @@ BREAK_S, WAIT_S = 10.0, 20.0
 """What breaks is shown so long, and so much longer at most until the verdict names it."""
 NAMED_S = 8.0
 """The verdict's word stands so long before the cure."""
-CURE_S = 18.0
+CURE_S = 20.0
 REST_S = 4.0
 
 
@@ -51,6 +51,9 @@ class Act(Struct, frozen=True, kw_only=True):
     cured_users: int | None = None
     """None: as many as before."""
 
+    def at(self, users: int) -> LoadPoint:
+        return LoadPoint(concurrency=users, prompt_tokens=self.prompt_tokens, output_tokens=self.output_tokens)
+
 
 ACTS = (
     Act(
@@ -58,17 +61,17 @@ ACTS = (
         causes=(Bound.QUEUE,),
         prompt_tokens=64,
         output_tokens=32,
-        users=(4, 8, 20),
-        knobs={"max_num_seqs": 8},
+        users=(3, 6, 16),
+        knobs={"max_num_seqs": 6},
         cure={"max_num_seqs": 32},
     ),
     Act(
         told=wording.KV,
         causes=(Bound.KV,),
         prompt_tokens=96,
-        output_tokens=96,
-        users=(4, 8, 20),
-        knobs={"max_num_seqs": 64, "num_gpu_blocks": 130},
+        output_tokens=48,
+        users=(3, 6, 16),
+        knobs={"max_num_seqs": 64, "num_gpu_blocks": 66},
         cure={"num_gpu_blocks": 1024},
     ),
     Act(
@@ -76,7 +79,7 @@ ACTS = (
         causes=(Bound.TOKEN_BUDGET,),
         prompt_tokens=512,
         output_tokens=32,
-        users=(1, 2, 8),
+        users=(1, 2, 6),
         knobs={"max_num_seqs": 64, "max_num_batched_tokens": 32},
         cure={"max_num_batched_tokens": 128},
     ),
@@ -84,19 +87,19 @@ ACTS = (
         told=wording.COMPUTE,
         causes=(Bound.COMPUTE,),
         prompt_tokens=32,
-        output_tokens=48,
-        users=(4, 16, 64),
-        knobs={"max_num_seqs": 128},
+        output_tokens=24,
+        users=(4, 11, 48),
+        knobs={"max_num_seqs": 64},
         cured_users=16,
     ),
     Act(
         told=wording.SICK,
         causes=(Bound.FAILED, Bound.REFUSED),
         prompt_tokens=128,
-        output_tokens=48,
+        output_tokens=32,
         users=(4, 12),
         fault="http_500",
-        cured_users=8,
+        cured_users=16,
     ),
 )
 
@@ -163,10 +166,9 @@ class Demo:
         caption = part.caption if part.told is None else wording.named(self.bound, part.told)
         if part.told is None or self._named or self.scene is None:  # a word that the verdict takes back stays as it was
             self.scene = Scene(self._act + 1, len(ACTS), act.told.name, caption)
-        point = LoadPoint(concurrency=part.users, prompt_tokens=act.prompt_tokens, output_tokens=act.output_tokens)
         marks, self._marks = tuple(self._marks), []
         return Step(
-            want=SetLoad(point, "demo"),
+            want=SetLoad(act.at(part.users), "demo"),
             phase="confirm",
             turns=self._turned({**self._home, **part.knobs}, part.fault),
             text=self.scene.caption,

@@ -7,6 +7,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "llmtop                        no GPU, no server: the simulated engine",
         "llmtop http://127.0.0.1:8000 --baseline last",
     ),
+    "demo": ("llmtop demo", "llmtop demo --once --record demo.llmtop && llmtop replay demo.llmtop"),
     "run": (
         "llmtop run ramp http://127.0.0.1:8000 --json > ramp.json",
         'llmtop run smoke --sim --slo "ttft_p95<1s,error_ratio<1%" --junit a.xml',

@@ -24,6 +24,7 @@ from llmtop.errors import INTERRUPTED, LlmtopError, MachineShort, UsageError, sh
 
 COMMANDS = {
     "live": ("llmtop.cli.live", "the cockpit: drive load by hand and see where it breaks (the default)"),
+    "demo": ("llmtop.cli.demo", "five limits of the simulated engine, one after the other: watch, or take the wheel"),
     "run": ("llmtop.cli.run", "run a profile headless; the exit code is the answer to its question"),
     "check": ("llmtop.cli.check", "one user of a Python file, as a timeline: try it before it is load"),
     "attach": (
@@ -60,7 +61,7 @@ COMMANDS = {
 IN_ORDER = ("report", "import", "export", "traffic", "runs", "profiles", "sim", "serve")
 """What an interrupt must find a way out of: files that are half written, a server. A run and a screen hear of signals
 themselves while they last; the others leave nothing behind."""
-ON_SCREEN = ("live", "attach", "replay")
+ON_SCREEN = ("live", "demo", "attach", "replay")
 """Hundreds of milliseconds pass before they draw."""
 LEAST_MB = 112
 """Of address space, and `LEAST_FILES` open files: below, libraries end the process in the middle of their start."""

@@ -284,6 +284,21 @@ def _live(parser: _Parser) -> None:
     _screen(parser)
 
 
+def _demo(parser: _Parser) -> None:
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--once", action="store_true", help="leave after the fifth scene, with the summary")
+    parser.add_argument(
+        "--record", metavar="FILE", help="keep the run in this file, a mark at each scene (default: it is not kept)"
+    )
+    _screen(parser)
+    _left_alone(parser)
+    parser.set_defaults(skip_checks=False)
+    parser.epilog = (
+        "A key that moves the load or turns a knob takes the wheel; a goes on with the demo, as does a minute without "
+        "a key. No endpoint is loaded: the engine is a simulated one."
+    )
+
+
 def _run(parser: _Parser) -> None:
     parser.add_argument("profile", metavar="PROFILE", help="name of a shipped or own profile, or its file")
     parser.add_argument(
@@ -637,6 +652,7 @@ it anew for another version."""
 
 ADD: dict[str, Callable[[_Parser], None]] = {
     "live": _live,
+    "demo": _demo,
     "run": _run,
     "check": _check,
     "attach": _attach,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Callable
 
 from llmtop.cli import summary
 from llmtop.cli.exits import cockpit_exit_code
@@ -12,6 +13,7 @@ from llmtop.cli.recorded import note_run
 from llmtop.cli.wanted import app_over
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.run import Ended
+from llmtop.domain.shown import Shown
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import INTERRUPTED, LlmtopError
 from llmtop.host.attached import Attached
@@ -19,15 +21,18 @@ from llmtop.host.messages import Parting
 from llmtop.wording.running import detached_text, left_text
 
 
-def drive(attached: Attached, arguments: argparse.Namespace, alone_s: float) -> int:
+def drive(
+    attached: Attached, arguments: argparse.Namespace, alone_s: float, until: Callable[[Shown], bool] | None = None
+) -> int:
     """Show the run until somebody leaves it, then say what was learned, or how to come back; returns the exit code.
 
     Args:
         alone_s: how long the run may be left alone once it is detached.
+        until: the screen leaves by itself once this is true of what it shows.
     """
     from llmtop.tui.watch import last_words, on_terminal
 
-    with app_over(attached, arguments, detached_for=arguments.detached_for) as app:
+    with app_over(attached, arguments, detached_for=arguments.detached_for, until=until) as app:
         asked = on_terminal(app, attached)
     attached.close()
     if asked is not None:

@@ -11,6 +11,7 @@ from llmtop.domain.shown import Shown
 from llmtop.host.messages import Parting
 
 if TYPE_CHECKING:
+    from llmtop.analysis.demo import Demo
     from llmtop.host.host import Host, Link
     from llmtop.host.options import HostOptions
     from llmtop.host.outputs import Output
@@ -34,7 +35,8 @@ class Coming:
         from llmtop.host.host import Host
 
         baselines = beside.reader(self._options.baselines)
-        host = Host(self._link, self.slo, outputs=self._outputs, baselines=baselines).start()
+        steerer = _demo_of(self._options)
+        host = Host(self._link, self.slo, outputs=self._outputs, baselines=baselines, steerer=steerer).start()
         with self._lock:
             self._host = host
             for command in self._waiting:
@@ -77,3 +79,14 @@ class Coming:
             failed=failed,
             exit_code=exit_code if unread is None else unread.exit_code,
         )
+
+
+def _demo_of(options: HostOptions) -> Demo | None:
+    """On the simulated engine as it is started; None: the run is no demo."""
+    if options.demo is None:
+        return None
+    from llmtop.analysis.demo import Demo
+    from llmtop.simulator.engine import LIVE_KNOBS, load_preset
+
+    config = load_preset(options.session.preset).config
+    return Demo({knob.name: float(getattr(config, knob.name)) for knob in LIVE_KNOBS}, once=options.demo == "once")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from llmtop.domain.slo import Slo
 from llmtop.session.options import SessionOptions
 
+Demonstration = Literal["loop", "once"]
 DETACHED_FOR_S = 7200.0
 """A run that its screen has left may be left alone for so long."""
 
@@ -18,8 +21,8 @@ class HostOptions(Struct, frozen=True, kw_only=True):
     """Earlier measurements that it is shown beside, as `host.beside.looked_up` gives them."""
     sinks: tuple[str, ...] = ()
     """Where its figures flow to while it runs: `prometheus=127.0.0.1:9464`."""
-    demo: bool = False
-    """Its pilot is the demo."""
+    demo: Demonstration | None = None
+    """A demo has the wheel as soon as the engine answers: again and again, or once; None: nobody."""
     keep_on_hangup: bool = False
     """A screen that goes without a word has detached: the run goes on."""
     detached_for_s: float = DETACHED_FOR_S

@@ -98,7 +98,8 @@ class Helm:
         self._leave()
         self._gate = None
         if by == "demo" and self._demo is not None:
-            self._demo.resume()
+            if self._demo.scene is not None:
+                self._demo.resume()
             steerer: Steerer = self._demo
         else:
             steerer = self._given or _made(by, self._slo, base, meta)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from llmtop.domain.commands import InjectFault, SetKnob
 from llmtop.domain.endpoint import CommandStatus, Endpoint
 from llmtop.domain.load import Caps
+from llmtop.domain.samples import ServerSnapshot
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.trial import Wanted
 from llmtop.errors import ServeError, UsageError
@@ -90,6 +91,9 @@ class Commanded:
     @property
     def knobs(self) -> Mapping[str, float]:
         return self.bank.knobs
+
+    def over(self, snapshot: ServerSnapshot) -> ServerSnapshot:
+        return self.bank.over(snapshot)
 
     async def turn(self, wish: SetKnob | InjectFault) -> str:
         return await self.bank.turn(wish)

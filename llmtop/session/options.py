@@ -35,6 +35,8 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     profile: Profile
     run_file: str | None = None
     """None: a new file among the user's runs."""
+    kept: bool = True
+    """Otherwise the run file is thrown away at the end: it is there for what is looked at meanwhile."""
     label: str | None = None
     baselines: tuple[str, ...] = ()
     """Names of earlier measurements that the run is shown beside."""

@@ -256,7 +256,8 @@ class Session:
             await self._target.close()  # a server takes its time to end; the run file does not wait for it
 
     async def _end_writing(self, ended_s: float, ending: Ending | None) -> None:
-        if self._engine is None and not self.frame().marks:  # nothing there to look at
+        nothing = self._engine is None and not self.frame().marks
+        if nothing or not self._options.kept:
             await asyncio.to_thread(self._recorder.discard)
             return
         await asyncio.to_thread(self._recorder.close, ended_s, ending)
@@ -510,8 +511,8 @@ class Session:
             started_s = self.t_s
             snapshot = await scraper.scrape()
             if scraper.fresh:
-                if self._target.bank is not None and not scraper.in_turn:
-                    snapshot = self._target.bank.over(snapshot)
+                if not scraper.in_turn:
+                    snapshot = self._target.over(snapshot)
                 self._scraped.append(snapshot)
                 self._seen = snapshot
             if scraper.dialect is not seen:

@@ -14,7 +14,7 @@ from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.settings import SLOTS as SETTINGS
 from llmtop.endpoint.control import control
 from llmtop.errors import EndpointError, UsageError
-from llmtop.session.bank import SLOTS, Bank, is_ours
+from llmtop.session.bank import BUDGET, SLOTS, Bank, is_ours
 from llmtop.session.options import SessionOptions
 from llmtop.simulator.server.guard import TOKEN_HEADER
 from llmtop.simulator.server.process import KnobValue, SimulatorProcess
@@ -25,6 +25,8 @@ SIMULATED = Endpoint(base_url="", simulated=True)
 CONTROL = "/llmtop/control"
 """Where the simulated engine's knobs are turned."""
 VERSION = "/version"
+ADDED = "replica_added"
+"""The fault that gives it a second engine with slots of its own."""
 
 
 class Target(Protocol):
@@ -38,6 +40,10 @@ class Target(Protocol):
     @property
     def bank(self) -> Bank | None:
         """What turns them; None: the simulated engine, which does so itself."""
+        ...
+
+    def over(self, snapshot: ServerSnapshot) -> ServerSnapshot:
+        """A scrape, with the limits that are known from the knobs in the place of those that it has, or lacks."""
         ...
 
     @property
@@ -80,6 +86,9 @@ class Given:
     def knobs(self) -> Mapping[str, float]:
         return self.bank.knobs
 
+    def over(self, snapshot: ServerSnapshot) -> ServerSnapshot:
+        return self.bank.over(snapshot)
+
     async def start(self) -> Endpoint:
         return self._endpoint
 
@@ -105,6 +114,16 @@ class Simulated:
         self.knobs: Mapping[str, float] = {}
         self.faults: Mapping[str, float] = {}
         self.status: CommandStatus | None = None
+
+    def over(self, snapshot: ServerSnapshot) -> ServerSnapshot:
+        slots, budget = self.knobs.get(SLOTS), self.knobs.get(BUDGET)
+        if self.faults.get(ADDED):  # it comes after a while: until then, and with it, the slots are inferred
+            slots = None
+        return replace(
+            snapshot,
+            max_num_seqs=snapshot.max_num_seqs if slots is None else slots,
+            max_num_batched_tokens=snapshot.max_num_batched_tokens if budget is None else budget,
+        )
 
     async def start(self) -> Endpoint:
         return await self._launch(port=0)

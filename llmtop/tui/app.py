@@ -27,9 +27,11 @@ from llmtop.domain.commands import (
     Detach,
     Export,
     Imagine,
+    InjectFault,
     Pilot,
     Quit,
     SaveProfile,
+    SetKnob,
     SetLoad,
     ShowMap,
     Steer,
@@ -54,7 +56,7 @@ from llmtop.tui.widgets.slider import READ_S, LogSlider
 from llmtop.view.arrangement import Layout
 from llmtop.view.condition import Condition, on_offer
 from llmtop.view.glyphs import ASCII, UNICODE
-from llmtop.wording import wheel
+from llmtop.wording import demo, wheel
 
 SILENT_AFTER_S = 3.0
 """Without a new frame for so long, the last one is shown as stale."""
@@ -63,7 +65,7 @@ OWNERS = (("a slider", LogSlider), ("a chart", ChartPanel), ("a panel", Panel), 
 """What has keys of its own while it has the focus."""
 ASKED_S = 15.0
 """So long a question stands; an Enter that comes later means something else."""
-FROM_PAGES = ("freeze", "search", "edge", "detach", "export", "save_profile", "next_theme")
+FROM_PAGES = ("freeze", "search", "edge", "demo", "detach", "export", "save_profile", "next_theme")
 """What is the whole run's: keys that do the same from a page over the cockpit."""
 
 
@@ -81,6 +83,7 @@ class LlmtopApp(App[None]):
         remembered: how the last screen was left.
         remember: keeps that for the next one; called when it has changed, and must neither wait nor raise.
         detached_for: seconds that a run which this screen detaches from may be left alone; None: as it was begun with.
+        until: leave by itself, as by `q`, once this is true of what is shown.
     """
 
     CSS_PATH = "cockpit.tcss"
@@ -94,6 +97,7 @@ class LlmtopApp(App[None]):
         Binding("space", "freeze", "freeze; play and pause", tooltip="freeze", id="app.freeze"),
         Binding("s", "search", "start or stop the search", tooltip="search", id="app.search"),
         Binding("h", "edge", "hold the latency limits", tooltip="hold", id="app.edge"),
+        Binding("a", "demo", "demo: on, or stop it", tooltip="go on", id="app.demo"),
         Binding("w", "why", "why: behind the verdict", tooltip="why", id="app.why"),
         Binding("n", "map", "users by prompt length", tooltip="map", id="app.map"),
         Binding("b", "big", "the answer in big digits", tooltip="big", id="app.big"),
@@ -115,6 +119,7 @@ class LlmtopApp(App[None]):
         remembered: Remembered = NOTHING,
         remember: Callable[[Remembered], None] = lambda remembered: None,
         detached_for: float | None = None,
+        until: Callable[[Shown], bool] | None = None,
     ) -> None:
         colourless = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if colourless else None)
@@ -127,6 +132,7 @@ class LlmtopApp(App[None]):
         self.fps = max(0.2, fps)
         self._detached_for = detached_for
         self.title = title
+        self._until = until
         self.animation_level = "none"
         self.register_theme(NIGHT)
         self.register_theme(DAY)
@@ -316,6 +322,8 @@ class LlmtopApp(App[None]):
             self._draining_ticks += 1
             if self._draining_ticks / self.fps > DRAIN_LIMIT_S:
                 self.exit()
+        elif self._until is not None and self._until(shown):
+            self.action_leave()
 
     def show(self) -> None:
         """Hand the newest of everything to the cockpit, and to what stands over it."""
@@ -408,6 +416,7 @@ class LlmtopApp(App[None]):
             return
         steering = self._shown.steering
         releases = isinstance(message.command, SetLoad) and not (gate_alone and steering.by == "hold")
+        releases |= steering.by == "demo" and isinstance(message.command, SetKnob | InjectFault)
         if releases and steering.running:
             self.cockpit.say(wheel.gives_back(steering.by))
         self.host.send(message.command)
@@ -454,6 +463,13 @@ class LlmtopApp(App[None]):
 
     def action_edge(self) -> None:
         self._steer("hold")
+
+    def action_demo(self) -> None:
+        """Go on with a demo that a hand has the wheel of, or stop it."""
+        if self._shown.scene is None:
+            self.cockpit.refuse(demo.NOT_HERE)
+        else:
+            self._steer("demo")
 
     def _steer(self, by: Pilot) -> None:
         """Let a search or a hold take the wheel, from another too; or take it back from this one."""

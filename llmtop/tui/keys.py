@@ -47,12 +47,14 @@ FOLLOW = {
     "log.back": "view.log",
 }
 """Bindings of pages, and those of the cockpit whose keys they have, beside Esc."""
-LIVE = frozenset(("run.mark", "run.record", "app.search", "app.edge", "app.detach", "view.knobs", "view.log"))
+LIVE = frozenset(
+    ("run.mark", "run.record", "app.search", "app.edge", "app.demo", "app.detach", "view.knobs", "view.log")
+)
 """Of a live run alone, as is all that moves a load."""
 FIRST = ("app.help", "load.stop", "app.leave")
 """Of the last line, before what has the focus: what must be found on the narrowest screen."""
 ORDER = (
-    *("load.hold", "load.undo", "app.search", "app.edge", "app.detach"),
+    *("app.demo", "load.hold", "load.undo", "app.search", "app.edge", "app.detach"),
     *("slider.load", "slider.prompt", "slider.output"),
     *("replay.back", "replay.forward", "replay.before", "replay.next", "replay.go"),
     *(

@@ -90,7 +90,7 @@ def test_the_value_of_an_option_is_no_command() -> None:
         ("run smoke --jsno", "did you mean --json?"),
         ("run smoke -json", "did you mean --json?"),
         ("run smoke --qps 3", "write --rate"),
-        ("run smoke --fps 3", "it is one of llmtop, llmtop attach, llmtop replay"),
+        ("run smoke --fps 3", "it is one of llmtop, llmtop demo, llmtop attach, llmtop replay"),
         ("run smoke --zzz", "--zzz is no option of llmtop run: `llmtop run --help` lists them"),
         ("run smoke --model", "--model wants a value: --model MODEL"),
         ("run smoke --transport x", "--transport must be one of auto, httpx"),

@@ -46,6 +46,20 @@ async def until(session: Session, condition: Callable[[Frame], bool], timeout_s:
         return frame
 
 
+async def test_a_run_that_is_not_to_be_kept_has_its_file_until_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "run.llmtop"
+    session = Session(options(path, kept=False))
+    await session.start()
+    try:
+        frame = await until(session, lambda frame: frame.totals.ok >= 4)
+        assert (frame.run_file, frame.recording) == (str(path), True)
+        assert path.exists()
+    finally:
+        await session.close()
+    assert not path.exists()
+    assert session.frame().run_file is None
+
+
 async def test_a_run_from_the_first_second_to_the_last(tmp_path: Path) -> None:
     path = tmp_path / "run.llmtop"
     hand = options(path).profile

@@ -45,6 +45,20 @@ async def test_the_simulated_engine_starts_turns_and_ends() -> None:
         await target.turn(SetKnob("max_num_seqs", 9))
 
 
+async def test_the_limits_of_the_simulated_engine_are_known_from_its_knobs_but_for_slots_of_a_second_engine() -> None:
+    target = Simulated(SIMULATED, "laptop", {"max_num_seqs": 16}, seed=0)
+    scrape = ServerSnapshot(t_s=1.0, running=3.0)
+    assert target.over(scrape) == scrape, "nothing is known before it runs"
+    await target.start()
+    try:
+        await target.turn(SetKnob("max_num_batched_tokens", 64))
+        assert target.over(scrape) == replace(scrape, max_num_seqs=16.0, max_num_batched_tokens=64.0)
+        await target.turn(InjectFault("replica_added"))
+        assert target.over(scrape) == replace(scrape, max_num_batched_tokens=64.0)
+    finally:
+        await target.close()
+
+
 async def test_a_restart_comes_back_at_the_same_place_with_other_knobs() -> None:
     target = Simulated(SIMULATED, "laptop", {"jitter": 0.0}, seed=0)
     before = await target.start()

@@ -253,6 +253,7 @@ class Cockpit(Screen[None]):
             *(() if frame is not None and frame.endpoint.command else ("view.log",)),
             *(() if self.condition.wheel.mine else ("app.detach",)),
             *(_DRIVES if self.condition.wheel.view else ()),
+            *(() if self.condition.pilot == "demo" else ("app.demo",)),
             *(() if (self._offered is not None and self._told) or self.condition.offer is not None else ("load.hold",)),
         }
         of_others = ("replay.", "slider.", "load.") if self.condition.wheel.view else ("replay.",)
