@@ -27,7 +27,7 @@ def parsed(*words: str) -> argparse.Namespace:
 
 def test_without_options_it_loops_and_keeps_nothing() -> None:
     arguments = parsed()
-    assert (arguments.once, arguments.record, arguments.ascii, arguments.fps) == (False, None, False, 2.0)
+    assert (arguments.once, arguments.record, arguments.words) == (False, None, [])
 
 
 @pytest.mark.parametrize("words", [["http://127.0.0.1:8000"], ["--once", "gpu1:8000"], ["h100-llama-3.1-8b", "x"]])
