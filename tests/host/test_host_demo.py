@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from attended import at_home, until
 from host_fakes import CONNECTED, FakeLink, batch
 
-from llmtop.analysis.demo import ACTS, Demo
+from llmtop.analysis.demo import ACTS, PRESET, SLO, Demo
 from llmtop.domain.commands import (
     AddMark,
     Command,
     Export,
     InjectFault,
+    Quit,
     Restart,
     Seen,
     SetKnob,
@@ -18,13 +22,17 @@ from llmtop.domain.commands import (
     Steer,
     StopLoad,
 )
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.load import LoadPlan, LoadPoint
+from llmtop.domain.profile import Profile
 from llmtop.domain.run import RunMeta, Told
-from llmtop.domain.slo import Slo
+from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment, Bound, Diagnosis
+from llmtop.host.attached import Attached
 from llmtop.host.host import Host
+from llmtop.host.options import HostOptions
 from llmtop.host.steering import IDLE_S
 from llmtop.meter.facts import Facts
+from llmtop.session.options import SessionOptions
 from llmtop.wording import demo as wording
 
 HOME = {"max_num_seqs": 32.0, "num_gpu_blocks": 1024.0, "max_num_batched_tokens": 512.0}
@@ -247,3 +255,31 @@ def test_a_screen_that_is_left_gives_the_server_back() -> None:
     stage.seconds(10)
     stage.host.close()
     assert stage.server == (HOME, set())
+
+
+def test_a_demo_in_a_process_of_its_own_is_seen_taken_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_home(monkeypatch, tmp_path)
+    path = tmp_path / "demo.llmtop"
+    profile = Profile(name="demo", plan=LoadPlan(stages=(), base=ACTS[0].at(1)), slo=parse_slo(SLO), preset=PRESET)
+    session = SessionOptions(profile=profile, preset=PRESET, run_file=str(path), kept=False)
+    attached = Attached.begin(HostOptions(session=session, slo=profile.slo, demo="loop"))
+
+    def knob() -> float | None:
+        frame = attached.shown().frame
+        return None if frame is None else frame.endpoint.knobs.get("max_num_seqs")
+
+    try:
+        until(lambda: attached.shown().scene is not None and knob() == ACTS[0].knobs["max_num_seqs"])
+        assert path.exists()
+        attached.send(SetLoad(HAND))
+        until(lambda: knob() == 32)
+        scene = attached.shown().scene
+        assert scene is not None
+        assert scene.caption == wording.IN_HAND
+        attached.send(Quit(patient=False))
+        until(lambda: attached.shown().ended is not None)
+    finally:
+        attached.close()
+    assert not path.exists()
