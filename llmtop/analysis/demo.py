@@ -19,10 +19,6 @@ from llmtop.domain.verdicts import Bound
 from llmtop.meter.facts import Facts
 from llmtop.wording import demo as wording
 
-PRESET = "demo"
-"""Of the simulated engine."""
-SLO = "ttft_p95<1s,tpot_p95<100ms,error_ratio<1%"
-"""What users feel, and nothing else: a scene is to be seen in latency."""
 RISE_S = 6.0
 """At each load on the way up."""
 BREAK_S, WAIT_S = 10.0, 20.0

@@ -6,11 +6,10 @@ import argparse
 import os
 import sys
 
-from llmtop.analysis.demo import ACTS, PRESET, SLO
 from llmtop.cli.output import named
 from llmtop.cli.screen import drive
 from llmtop.cli.terminal import check_terminal
-from llmtop.domain.load import LoadPlan
+from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.shown import Shown
 from llmtop.domain.slo import parse_slo
@@ -22,6 +21,13 @@ from llmtop.recording.runfile import SUFFIX
 from llmtop.session.options import SessionOptions
 from llmtop.session.terminal import state_of
 
+PRESET = "demo"
+"""Of the simulated engine."""
+SLO = "ttft_p95<1s,tpot_p95<100ms,error_ratio<1%"
+"""What users feel, and nothing else: a scene is to be seen in latency."""
+BASE = LoadPoint(concurrency=3, prompt_tokens=64, output_tokens=32)
+"""As the first scene begins (`analysis.demo`, which takes numpy in: the first picture does not wait for it)."""
+
 
 def main(arguments: argparse.Namespace) -> int:
     if arguments.words:
@@ -32,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
     check_terminal("`llmtop run smoke --sim`")
     profile = Profile(
         name="demo",
-        plan=LoadPlan(stages=(), base=ACTS[0].at(ACTS[0].users[0])),
+        plan=LoadPlan(stages=(), base=BASE),
         slo=parse_slo(SLO),
         preset=PRESET,
     )

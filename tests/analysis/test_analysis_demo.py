@@ -11,7 +11,9 @@ import pytest
 from msgspec import Struct
 from virtual import VirtualSession
 
-from llmtop.analysis.demo import ACTS, BREAK_S, CURE_S, NAMED_S, REST_S, RISE_S, SLO, WAIT_S, Demo, parts_of
+from llmtop.analysis.demo import ACTS, BREAK_S, CURE_S, NAMED_S, REST_S, RISE_S, WAIT_S, Demo, parts_of
+from llmtop.cli.demo import PRESET as NAME
+from llmtop.cli.demo import SLO
 from llmtop.domain.commands import InjectFault, SetKnob
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.shown import Scene
@@ -25,7 +27,7 @@ from llmtop.simulator.engine import LIVE_KNOBS, load_preset
 from llmtop.wording import demo as wording
 from llmtop.wording.names import bound_adjective
 
-PRESET = load_preset("demo")
+PRESET = load_preset(NAME)
 HOME = {knob.name: float(getattr(PRESET.config, knob.name)) for knob in LIVE_KNOBS}
 DEMO_SLO = parse_slo(SLO)
 

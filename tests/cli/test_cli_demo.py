@@ -102,3 +102,9 @@ def test_once_it_leaves_when_the_last_scene_is_over_and_not_when_a_hand_has_the_
     assert not over(Shown(scene=SCENE, steering=Steering(running=False, by="demo"))), "a hand has the wheel"
     assert not over(Shown(scene=SCENE, steering=Steering(running=True, by="search")))
     assert over(Shown(scene=None, steering=Steering(running=False, by="demo")))
+
+
+def test_the_load_at_the_start_is_that_of_the_first_scene() -> None:
+    from llmtop.analysis.demo import ACTS
+
+    assert ACTS[0].at(ACTS[0].users[0]) == demo.BASE

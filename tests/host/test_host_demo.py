@@ -8,7 +8,8 @@ import pytest
 from attended import at_home, until
 from host_fakes import CONNECTED, FakeLink, batch
 
-from llmtop.analysis.demo import ACTS, PRESET, SLO, Demo
+from llmtop.analysis.demo import ACTS, Demo
+from llmtop.cli.demo import BASE, PRESET, SLO
 from llmtop.domain.commands import (
     AddMark,
     Command,
@@ -262,7 +263,7 @@ def test_a_demo_in_a_process_of_its_own_is_seen_taken_and_leaves_nothing(
 ) -> None:
     at_home(monkeypatch, tmp_path)
     path = tmp_path / "demo.llmtop"
-    profile = Profile(name="demo", plan=LoadPlan(stages=(), base=ACTS[0].at(1)), slo=parse_slo(SLO), preset=PRESET)
+    profile = Profile(name="demo", plan=LoadPlan(stages=(), base=BASE), slo=parse_slo(SLO), preset=PRESET)
     session = SessionOptions(profile=profile, preset=PRESET, run_file=str(path), kept=False)
     attached = Attached.begin(HostOptions(session=session, slo=profile.slo, demo="loop"))
 
