@@ -11,7 +11,15 @@ from llmtop.cli import baselines
 from llmtop.cli.effects import effects
 from llmtop.cli.output import complain
 from llmtop.cli.screen import drive
-from llmtop.cli.target import ask_for_local_server, asked_url, by_hand, checked_sinks, session_options, with_arguments
+from llmtop.cli.target import (
+    ask_for_local_server,
+    asked_url,
+    by_hand,
+    checked_sinks,
+    own_slo,
+    session_options,
+    with_arguments,
+)
 from llmtop.cli.terminal import check_terminal
 from llmtop.domain.profile import Profile
 from llmtop.errors import UsageError
@@ -60,8 +68,8 @@ def _profile(arguments: argparse.Namespace, start: int) -> Profile:
     if arguments.profile is None:
         if arguments.peak is not None:
             raise UsageError("--peak is of a profile: name one with --profile")
-        return by_hand(start, arguments.settings.slo)
+        return by_hand(start, own_slo(arguments))
     from llmtop.profiles import load_profile
 
-    own = arguments.settings.slo
+    own = own_slo(arguments)
     return load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency, slo=own)

@@ -19,7 +19,7 @@ from llmtop.cli.effects import effects
 from llmtop.cli.exits import CLIENT_BOUND, exit_code
 from llmtop.cli.output import complain, named, print_json, say, verdicts_json
 from llmtop.cli.recorded import note_run
-from llmtop.cli.target import asked_url, checked_sinks, session_options, with_arguments
+from llmtop.cli.target import asked_url, checked_sinks, own_slo, session_options, with_arguments
 from llmtop.cli.terminal import draws
 from llmtop.domain.bounds import LASTING_S
 from llmtop.domain.figures import RunFigures
@@ -58,7 +58,7 @@ MOST_FAILURES = 10
 
 def main(arguments: argparse.Namespace) -> int:
     complain(own_problem())
-    own = arguments.settings.slo
+    own = own_slo(arguments)
     profile = load_profile(arguments.profile, peak=arguments.peak, most=arguments.max_concurrency, slo=own)
     profile = within_open_files(with_arguments(profile, arguments), arguments.workers)
     thresholds = _thresholds(arguments.fail_on, profile)

@@ -179,7 +179,8 @@ def template() -> str:
         _block("Whether to draw with ASCII characters only.", "# ascii = false"),
         _block(f"How a screen begins, in place of how the last one was left. {layouts}.", _line("layout", Layout.ALL)),
         _block(
-            "Keys of the cockpit by what they do, several with commas between them; the pages follow. "
+            "Keys of the cockpit by what they do, several with commas between them. Pages, help and the last line "
+            "follow; sentences that name a key name the built-in one. "
             f"These stay what they are: {', '.join(ALWAYS)}.",
             "\n".join(
                 ("# [keys]", *(f"{_line(_quoted(name), keys):<42} # {does(name)}" for name, keys in movable().items()))

@@ -13,6 +13,7 @@ from llmtop.cli.output import named
 from llmtop.domain.endpoint import PROXY_FROM_ENVIRONMENT, PROXY_NONE, Dialect, Endpoint, safe_url
 from llmtop.domain.load import Hold, LoadPoint, Spike, Steps
 from llmtop.domain.plain import plain
+from llmtop.domain.preferences import Settings
 from llmtop.domain.profile import Profile, Workload, rows_problem, trace_problem
 from llmtop.domain.slo import NOT_OF_EMBEDDINGS, Slo, parse_slo, usual_slo, without_meaning
 from llmtop.errors import UsageError
@@ -254,9 +255,15 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
     return replace(profile, workload=workload, plan=plan, caps=caps, slo=slo, start=start, canary=canary)
 
 
+def own_slo(arguments: argparse.Namespace) -> Slo | None:
+    """The user's default; None: the settings say none, or were not read."""
+    settings: Settings | None = arguments.settings
+    return None if settings is None else settings.slo
+
+
 def _slo(profile: Profile, api: str, arguments: argparse.Namespace) -> Slo:
     """The SLO of a run of this API. Raises UsageError where it limits what that does not have."""
-    given, own = arguments.slo, arguments.settings.slo
+    given, own = arguments.slo, own_slo(arguments)
     if given is None and profile.slo is own:
         return usual_slo(api, own)
     if given is None and profile.slo == usual_slo(profile.workload.api):

@@ -17,7 +17,7 @@ from llmtop.analysis.tuning import Candidate, Tuning, candidates
 from llmtop.cli import step_summary
 from llmtop.cli.exits import ENDPOINT_LOST, NO, NOT_KNOWN, YES
 from llmtop.cli.output import complain, named, print_json, say
-from llmtop.cli.target import by_hand, confirm, endpoint_of
+from llmtop.cli.target import by_hand, confirm, endpoint_of, own_slo
 from llmtop.cli.terminal import draws
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Endpoint, safe_url
@@ -96,7 +96,7 @@ def _tried(text: str) -> tuple[str, Sequence[str]]:
 
 
 def _profile(arguments: argparse.Namespace) -> Profile:
-    own = arguments.settings.slo
+    own = own_slo(arguments)
     profile = by_hand(1, own) if arguments.profile is None else load_profile(arguments.profile, slo=own)
     if profile.workload.source == "trace":
         raise UsageError(f"profile {profile.name} replays arrivals; a tune drives users: name a profile with users")

@@ -38,7 +38,7 @@ def app_over(host: Attendant, arguments: argparse.Namespace, **options: Any) -> 
     """
     from llmtop.tui.app import LlmtopApp
 
-    settings: Settings = arguments.settings
+    settings: Settings = arguments.settings or Settings()
     memory = Memory(state_path())
     wants_ascii = arguments.ascii if arguments.ascii is not None else settings.ascii
     app = LlmtopApp(

@@ -157,7 +157,7 @@ def test_a_run_without_a_screen_does_not_look_at_what_is_of_screens(file: Path) 
 
 def test_every_command_that_begins_a_load_or_draws_a_screen_reads_them() -> None:
     told = {name for name in COMMANDS if "settings" in _parser(name)._defaults}
-    assert told >= {"live", "run", "replay", "tune"}
+    assert told >= {"live", "attach", "run", "replay", "tune"}
 
 
 # -- the SLO ---------------------------------------------------------------------------------------------------------
