@@ -27,8 +27,8 @@ from llmtop.host.options import HostOptions
 from llmtop.session.options import SessionOptions
 
 USERS = 4
-PAPER, LETTERS = "14171c", "d3d8e0"
-"""Of the theme that a browser is shown."""
+PAPER, LETTERS, DAY_PAPER, DAY_LETTERS = "14171c", "d3d8e0", "f7f6f2", "22262c"
+"""Of the theme that a browser is shown, and of the next one."""
 
 
 @pytest.fixture
@@ -70,10 +70,10 @@ def server() -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
-def shows(chromium: Chromium) -> bool:
+def shows(chromium: Chromium, paper: str = PAPER, letters: str = LETTERS) -> bool:
     """Whether the cockpit is to be seen: its paper over most of the page, its letters, and many shades of ink."""
     seen = chromium.colours()
-    return seen[PAPER] > seen.total() / 2 and seen[LETTERS] > 200 and len(seen) > 100
+    return seen[paper] > seen.total() / 2 and seen[letters] > 200 and len(seen) > 100
 
 
 def test_a_visitor_sees_the_cockpit_and_can_change_nothing(
@@ -95,15 +95,15 @@ def test_a_visitor_sees_the_cockpit_and_can_change_nothing(
 
         before = run.shown()
         assert before.frame is not None
-        chromium.type("x\ue00f\ue00fs9\ue007u")  # stop, page down twice, search, a load typed, undo
-        wait_for(run, lambda: run.shown().frame.seq > before.frame.seq + 8)
+        chromium.type("x\ue00f\ue00fs9\ue007ut")  # stop, page down twice, search, a load typed, undo; next theme
+        chromium.wait_for(lambda: shows(chromium, DAY_PAPER, DAY_LETTERS))  # the keys have come
+        wait_for(run, lambda: run.shown().frame.seq > before.frame.seq + 4)
         assert in_flight(run) == USERS
         assert run.shown().steering == before.steering
-        assert shows(chromium)
 
         run.send(Quit())
         wait_for(run, lambda: run.shown().ended is not None)
-        chromium.wait_for(lambda: shows(chromium))
+        assert shows(chromium, DAY_PAPER, DAY_LETTERS)
         assert "-closed" not in chromium.tell("document.body.className"), "the last of it stays"
 
         process.send_signal(signal.SIGINT)

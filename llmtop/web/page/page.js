@@ -12,4 +12,13 @@ window.onload = (event) => {
   const font = `${terminal.dataset.fontSize}px "Roboto Mono"`;
   Promise.allSettled([document.fonts.load(font), document.fonts.load(`bold ${font}`)]).then(() => begin(event));
 };
+
+// Keys are for the terminal from its first picture on; before, it has nobody to tell them to.
+new MutationObserver((_, observer) => {
+  if (document.body.classList.contains("-first-byte")) {
+    observer.disconnect();
+    terminal.querySelector("textarea").focus();
+  }
+}).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+
 document.getElementById("again").addEventListener("click", () => window.location.reload());
