@@ -24,7 +24,8 @@ def write_cast(
 ) -> int:
     """Draw the whole run and write it down; returns the exit code.
 
-    The theme has colours of its own, and glyphs are Unicode's unless ASCII is asked for: the terminal changes nothing.
+    The theme is the settings' where it has colours of its own, and glyphs are Unicode's unless ASCII is asked for: the
+    terminal changes nothing.
     """
     from llmtop.tui.cast import Film, asciicast, is_cast
 
@@ -40,6 +41,7 @@ def write_cast(
         speed=arguments.speed,
         fps=arguments.fps or USUAL_FPS,
         ascii=bool(arguments.ascii),
+        theme=arguments.settings.theme,
     )
     content = asciicast(film)
     if target is None:

@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
 
             starting()
         command = importlib.import_module(COMMANDS[name][0])
-        if hasattr(arguments, "settings") and not casts:  # what begins a load or draws on this terminal
+        if hasattr(arguments, "settings"):  # what begins a load or draws a screen
             from llmtop.cli.settings import read_settings
 
             arguments.settings = read_settings(screen=hasattr(arguments, "fps"))

@@ -110,7 +110,7 @@ class Film:
         size: columns and rows.
         speed: seconds of the run in one of the film.
         fps: screens per second of the film.
-        theme: one whose colours are its own; None: llmtop's.
+        theme: None, and one of the terminal's own colours: llmtop's.
 
     Raises RunFileError: it cannot be read, or there is nothing in it.
     """
@@ -135,7 +135,7 @@ class Film:
         self.meta = replay.meta
         self.length_s = replay.length_s / speed + LAST_S
         self._host = Host(replay, slo or replay.meta.profile.slo, baselines=baselines, clock=self._clock)
-        self._app = FilmedApp(self._host, self._clock, ascii=ascii, fps=fps, theme=theme or NIGHT.name)
+        self._app = FilmedApp(self._host, self._clock, ascii=ascii, fps=fps, theme=_fixed(theme))
         self._told = (0, 0, 0)
 
     async def screens(self) -> AsyncIterator[Screenful]:
@@ -165,6 +165,11 @@ class Film:
         self._told = (len(facts.marks), len(facts.events), len(facts.chapters))
         told = [plain(each.text, MARKER_LENGTH) for each in sorted(fresh, key=lambda each: each.t_s)]
         return list(dict.fromkeys(told))
+
+
+def _fixed(theme: str | None) -> str:
+    """One whose colours are the same wherever a film is played."""
+    return NIGHT.name if theme is None or theme.startswith("ansi") else theme
 
 
 async def _settle(pilot: Pilot[None]) -> None:

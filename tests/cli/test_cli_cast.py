@@ -78,3 +78,18 @@ def test_a_run_of_nothing_makes_no_film(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["replay", str(run), "--cast", str(film)]) == 2
     assert "a.llmtop: nothing was recorded in it" in capsys.readouterr().err
     assert not film.exists()
+
+
+def test_a_film_has_the_theme_of_the_settings_where_that_has_colours_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    settings = tmp_path / "llmtop" / "settings.toml"
+    settings.parent.mkdir()
+    papers = {}
+    for theme in ("llmtop-night", "llmtop-day", "ansi-light"):
+        settings.write_text(f'theme = "{theme}"\n')
+        path = tmp_path / f"{theme}.cast"
+        assert main(["replay", RECORDED, "--cast", str(path), *FAST]) == 0
+        papers[theme] = [paper in path.read_text() for paper in ("48;2;20;23;28", "48;2;247;246;242")]
+    assert papers == {"llmtop-night": [True, False], "llmtop-day": [False, True], "ansi-light": [True, False]}
