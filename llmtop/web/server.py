@@ -21,7 +21,7 @@ from llmtop.web.visitor import MOST_TYPED, Start, show, visit
 from llmtop.wording import browser as words
 
 MOST_VISITORS = 50
-"""Each is a process of some 60 MB."""
+"""Each is a process of some 45 MB."""
 END_S = 1.0
 """What is being sent when the server ends may take so long."""
 HEARTBEAT_S = 15.0
