@@ -98,7 +98,7 @@ def test_the_options_of_each_command_are_those_that_bash_offers_behind_it(bash: 
         (("run", "--ju"), {"--junit"}),
         (("run", "smo"), {"smoke"}),
         (("run", "smoke", "http", ":", "//h", ":", "80", "--fail"), {"--fail-on"}),
-        (("http", ":", "//h", ":", "80", "--out"), {"--output-tokens"}),
+        (("http", ":", "//h", ":", "80", "--outp"), {"--output-tokens"}),
         (("http", ":", "//h", "--transport", ""), {"auto", "httpx"}),
         (("run", "x", "--api", ""), set(options.APIS)),
         (("run", "x", "--api", "c"), {"chat", "completions"}),
@@ -124,7 +124,7 @@ def test_fish_completes(scripts: dict[str, Path], home: Path) -> None:
     lines = {
         "llmtop ru": {"run", "runs"},
         "llmtop run --ju": {"--junit"},
-        "llmtop http://h:80 --out": {"--output-tokens"},
+        "llmtop http://h:80 --outp": {"--output-tokens"},
         "llmtop run x --api c": {"chat", "completions"},
         "llmtop report la": {"last"},
         "llmtop run smo": {"smoke"},
