@@ -26,6 +26,8 @@ class Coming:
         self.slo = options.slo
         self._link, self._options, self._outputs = link, options, outputs
         self._host: Host | None = None
+        self.asked = False
+        """Somebody waits for it."""
         self._waiting: list[Command] = []
         self._lock = threading.Lock()
 
@@ -46,6 +48,7 @@ class Coming:
         return Shown(frame=self._link.frame()) if self._host is None else self._host.shown()
 
     def send(self, command: Command) -> None:
+        self.asked = True
         with self._lock:
             if self._host is not None:
                 self._host.send(command)

@@ -106,7 +106,8 @@ class Tending:
             now = time.monotonic()
             if coming is not None and coming.done():
                 coming.result()
-            elif coming is None and (shown.frame is not None or now - begun_s >= COMES_AFTER_S):
+            late = now - begun_s >= COMES_AFTER_S or self._host.asked
+            if coming is None and (shown.frame is not None or late):
                 coming = asyncio.create_task(asyncio.to_thread(self._host.come))
             await self._doors.open()
             if not asked and (end := self._due()) is not None:
