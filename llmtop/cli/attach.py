@@ -14,7 +14,7 @@ from llmtop.session.terminal import state_of
 
 def main(arguments: argparse.Namespace) -> int:
     check_terminal("`llmtop ls`")
-    run = find(arguments.run)
+    run = find(arguments.going)
     attached = Attached.join(run, view=arguments.view, terminal=state_of(sys.stdin.fileno()))
     try:
         return drive(attached, arguments, arguments.detached_for or run.alone_s)

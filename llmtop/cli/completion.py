@@ -19,6 +19,7 @@ from llmtop.cli.main import COMMANDS
 from llmtop.cli.output import hand_out
 from llmtop.domain.endpoint import Dialect
 from llmtop.errors import UsageError
+from llmtop.host import sockets
 from llmtop.profiles import own_folder, shipped_folder
 from llmtop.recording.runfile import SUFFIX
 from llmtop.recording.shelf import LAST
@@ -74,7 +75,7 @@ def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
 
 def _let_complete(action: Any, files: Any) -> None:
     """Say what may stand in the place of an argument: words, names with files, or files; else nothing is offered."""
-    kinds = str(action.metavar or "").split("|")
+    kinds = ["GOING"] if action.dest == "going" else str(action.metavar or "").split("|")
     if action.choices:
         return
     if action.dest == "dialect":
@@ -92,6 +93,7 @@ def _folders() -> dict[str, Folders]:
         "PROFILE": ((shipped_folder(), ".toml"), (own_folder(), ".toml")),
         "PRESET": ((preset_folder(), ".toml"),),
         "RUN": ((runs_directory(), SUFFIX),),
+        "GOING": ((runs_directory(), sockets.SUFFIX),),
     }
 
 
@@ -99,7 +101,7 @@ def _names(kinds: Sequence[str]) -> dict[str, Any]:
     """What completes to names of these kinds and to files: a function for each shell, which looks into folders."""
     name = f"_llmtop_files_{'_'.join(kinds).lower()}"  # by `_files` bash knows that it may be a path
     folders = [pair for kind in kinds for pair in _folders()[kind]]
-    extra = [LAST] if "RUN" in kinds else []
+    extra = [LAST] if {"RUN", "GOING"} & {*kinds} else []
     made = {"bash": _bash(name, folders, extra), "zsh": _zsh(name, folders, extra), "fish": _fish(name, folders, extra)}
     return {"bash": name, "zsh": name, "fish": f"({name})", "preamble": made}
 

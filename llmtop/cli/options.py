@@ -473,7 +473,7 @@ _GOES_ON = "name or label of a run that goes on, the beginning of its name, or l
 
 
 def _attach(parser: _Parser) -> None:
-    parser.add_argument("run", nargs="?", metavar="RUN", help=_GOES_ON)
+    parser.add_argument("going", nargs="?", metavar="RUN", help=_GOES_ON)
     parser.add_argument("--view", action="store_true", help="only look on: this screen drives nothing")
     _left_alone(parser)
     _screen(parser)
@@ -481,7 +481,7 @@ def _attach(parser: _Parser) -> None:
 
 
 def _stop(parser: _Parser) -> None:
-    parser.add_argument("run", nargs="?", metavar="RUN", help=_GOES_ON)
+    parser.add_argument("going", nargs="?", metavar="RUN", help=_GOES_ON)
     parser.add_argument("--all", action="store_true", help="all that go on")
 
 

@@ -27,8 +27,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _meant(arguments: argparse.Namespace) -> tuple[Running, ...]:
     if not arguments.all:
-        return (find(arguments.run),)
-    if arguments.run is not None:
+        return (find(arguments.going),)
+    if arguments.going is not None:
         raise UsageError("--all ends every run that goes on: name none beside it")
     there = running()
     if not there:

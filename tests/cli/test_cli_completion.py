@@ -23,10 +23,12 @@ TIMES_OUT_S = 60
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Own profiles and recordings: what a shell finds there is read when somebody presses Tab."""
+    """Own profiles, recordings and a run that goes on: what a shell finds there is read when somebody presses Tab."""
     home = tmp_path_factory.mktemp("it's home")
-    for name in ("c/llmtop/profiles/own name.toml", "d/llmtop/runs/20261128-041028-laptop.llmtop", "here/file.toml"):
-        (home / name).parent.mkdir(parents=True)
+    runs = "d/llmtop/runs"
+    recorded, going = f"{runs}/20261128-041028-laptop.llmtop", f"{runs}/20261128-050000-live.sock"
+    for name in ("c/llmtop/profiles/own name.toml", recorded, going, "here/file.toml"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).touch()
     return home
 
@@ -107,6 +109,8 @@ def test_the_options_of_each_command_are_those_that_bash_offers_behind_it(bash: 
         (("run", "x", "--junit", ""), {"file.toml"}),
         (("run", ""), {*profile_names(), "own name", "file.toml"}),
         (("report", ""), {"last", "20261128-041028-laptop", "file.toml"}),
+        (("attach", ""), {"last", "20261128-050000-live", "file.toml"}),
+        (("stop", "2"), {"20261128-050000-live"}),
         (("profiles", "s"), {"save", "show", "schema"}),
         (("profiles", "show", "own"), {"own name"}),
         (("completion", ""), set(options.SHELLS)),
