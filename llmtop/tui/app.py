@@ -171,6 +171,10 @@ class LlmtopApp(App[None]):
         tables = (*self.BINDINGS, *Cockpit.BINDINGS)
         return [binding.key for binding in keys.bound(tables, self.bound) if binding.id == name]
 
+    def key(self, name: str) -> str:
+        """What stands on the first of them."""
+        return keys.name_of(self.keys_of(name)[0])
+
     def characters_of(self, name: str) -> str:
         """What its keys write."""
         return "".join(filter(None, map(key_to_character, self.keys_of(name))))

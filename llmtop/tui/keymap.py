@@ -22,6 +22,7 @@ from llmtop.tui.keys import FOLLOW, bound, effective
 from llmtop.tui.screens.big import BigScreen
 from llmtop.tui.screens.cockpit import Cockpit
 from llmtop.tui.screens.help import HelpScreen
+from llmtop.tui.screens.lost import LostScreen
 from llmtop.tui.screens.map import MapScreen
 from llmtop.tui.screens.overlay import Overlay
 from llmtop.tui.screens.serverlog import ServerLogScreen
@@ -139,4 +140,7 @@ def _cockpit() -> tuple[Binding, ...]:
 def _places() -> tuple[tuple[Binding, ...], ...]:
     """Bindings that are obeyed together: those of the cockpit, and those of each page over it."""
     pages = ((*page.BINDINGS, *Overlay.BINDINGS) for page in (BigScreen, MapScreen, ServerLogScreen, WhyScreen))
-    return (_cockpit(), *(tuple(Binding.make_bindings(page)) for page in (HelpScreen.BINDINGS, *pages)))
+    return (
+        _cockpit(),
+        *(tuple(Binding.make_bindings(page)) for page in (HelpScreen.BINDINGS, LostScreen.BINDINGS, *pages)),
+    )

@@ -36,6 +36,8 @@ NAMES = {
 """Textual's name of a key to what stands on it; others are written as they are."""
 FOLLOW = {
     "help.close": "app.help",
+    "lost.export": "app.export",
+    "lost.quit": "app.leave",
     "help.quit": "app.leave",
     "help.stop": "load.stop",
     "overlay.quit": "app.leave",
@@ -82,11 +84,6 @@ def name_of(key: str) -> str:
         return NAMES[key]
     character = key_to_character(key)
     return key if character is None or character.isspace() else character
-
-
-def key_of_id(bindings: Iterable[BindingType], name: str, keymap: Bound = ()) -> str:
-    """What stands on the first key of a binding, by its id."""
-    return name_of(next(binding.key for binding in bound(bindings, keymap) if binding.id == name))
 
 
 def effective(keymap: Mapping[str, str]) -> Bound:

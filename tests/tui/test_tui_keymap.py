@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from textual.binding import Binding
+from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from llmtop.domain.commands import Export, Quit, StopLoad
 from llmtop.domain.shown import Shown
+from llmtop.tui import screens
 from llmtop.tui.app import LlmtopApp, key_chapters
 from llmtop.tui.keymap import ALWAYS, _places, check, key_of, keys_of, movable
 from llmtop.tui.keys import FOLLOW, bound, effective, name_of
@@ -86,6 +91,19 @@ def test_a_page_follows_the_key_that_opens_it_and_has_no_other_of_the_cockpits()
                 assert binding.key == "escape" or cockpit[binding.key] == leader
             elif binding.key in cockpit and binding.key not in ALWAYS:
                 assert binding.id == "big.hide", f"{binding.id} has a key of the cockpit, and no rule of its own"
+
+
+def test_every_page_is_a_place_of_its_own() -> None:
+    """One that is not would be left, or stop the load, by keys that are somebody else's."""
+    for module in pkgutil.iter_modules(screens.__path__, f"{screens.__name__}."):
+        importlib.import_module(module.name)
+    found, waiting = set(), [ModalScreen]
+    while waiting:
+        page = waiting.pop()
+        waiting += page.__subclasses__()
+        if page.__module__.startswith("llmtop.") and "BINDINGS" in vars(page):
+            found |= {binding.id for binding in Binding.make_bindings(page.BINDINGS)}
+    assert found == {binding.id for place in _places()[1:] for binding in place}
 
 
 # -- on the screen ----------------------------------------------------------------------------------------------------

@@ -233,7 +233,7 @@ class Cockpit(Screen[None]):
             does = "takes it" if self._line_for else "goes there" if replay else "sets the mark"
             return [("Enter", does, ""), ("Esc", "does not", "")]
         if self.frame is None:
-            return [(keys.key_of_id(type(self.app).BINDINGS, "app.leave", self._bound), "quit", "app.leave")]
+            return [(self._key("app.leave"), "quit", "app.leave")]
         focused = self.focused
         owner = type(focused) if isinstance(focused, LogSlider | Panel | FaultBar | SettingText) else None
         found = keys.footer(owner, type(self), type(self.app), self._offers(), self._words(), self._bound)
@@ -243,6 +243,10 @@ class Cockpit(Screen[None]):
     def _bound(self) -> keys.Bound:
         """What is on other keys than it is built with."""
         return self.app.bound  # type: ignore[attr-defined,no-any-return]
+
+    def _key(self, name: str) -> str:
+        """What stands on the key of a binding."""
+        return self.app.key(name)  # type: ignore[attr-defined,no-any-return]
 
     def _offers(self) -> Callable[[str], bool]:
         """Which bindings make sense, by their id."""
@@ -506,7 +510,7 @@ class Cockpit(Screen[None]):
         if (undone := (self.knobs if turns else self.bank).undo()) is not None:
             self.say(f"undone: {undone}")
         elif turns:
-            self.refuse("nothing to undo: no knob was turned (c goes to the load)")
+            self.refuse(f"nothing to undo: no knob was turned ({self._key('slider.load')} goes to the load)")
         else:
             self.refuse("nothing to undo: " + ("the load was stopped" if self.bank.stopped else "no slider was moved"))
 

@@ -55,8 +55,9 @@ class LostScreen(ModalScreen[None]):
             rows += [f"  llmtop replay {self.run_file}"]
         else:
             rows += ["This run was not recorded."]
-        export = "e exports a report   " if self.run_file else ""
-        return "\n".join([*rows, "", f"{export}Enter shows the last values   q quits"])
+        export, leave = map(self.app.key, ("app.export", "app.leave"))  # type: ignore[attr-defined]
+        exports = f"{export} exports a report   " if self.run_file else ""
+        return "\n".join([*rows, "", f"{exports}Enter shows the last values   {leave} quits"])
 
     def action_export(self) -> None:
         self.dismiss()

@@ -10,7 +10,6 @@ from textual.binding import Binding, BindingType
 from llmtop.domain.commands import ShowMap
 from llmtop.domain.frame import Frame
 from llmtop.domain.verdicts import Assessment, Map
-from llmtop.tui import keys
 from llmtop.tui.screens.overlay import Overlay
 from llmtop.tui.widgets.line import Line, Lines
 from llmtop.tui.widgets.messages import Commanded
@@ -82,11 +81,7 @@ class MapScreen(Overlay):
                 known, self._at(known, frame, width, rows), self.glyphs, width, rows, said, replay
             )
         )
-        bound = keys.shown((*self.BINDINGS, *Overlay.BINDINGS), self.app.bound)  # type: ignore[attr-defined]
-        explore, stop, leave = (
-            next(keys.name_of(binding.key) for binding in bound if binding.id == name)
-            for name in ("map.explore", "overlay.stop", "overlay.quit")
-        )
+        explore, stop, leave = map(self.app.key, ("app.search", "load.stop", "app.leave"))  # type: ignore[attr-defined]
         offered = [
             ("Esc", "back", "screen.dismiss"),
             (explore, "stop exploring" if condition.note and condition.pilot == "map" else "explore", "app.explore"),
