@@ -127,7 +127,6 @@ class Helm:
         with self._lock:
             if server and self._steerer is not None and self._steerer is self._demo:
                 self._leave()
-                self._idle_s = self._looked_s
             self._idle_s = None if self._idle_s is None else self._looked_s
 
     def holds_behind(self, gate: int | None) -> bool:
@@ -144,6 +143,7 @@ class Helm:
         left, self._steerer = self._steerer, None
         load = None if self._step is None or self._step.point is None else int(self._step.point.value)
         if left is self._demo and self._demo is not None:
+            self._idle_s = self._looked_s
             for turn in self._demo.put_back():
                 self._send(turn)
             self._send(AddMark(demo.TAKEN_MARK))

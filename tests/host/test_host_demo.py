@@ -224,6 +224,20 @@ def test_a_search_that_somebody_begins_has_its_time() -> None:
     assert (stage.steers, stage.host.shown().steering.by) == (True, "demo")
 
 
+def test_after_a_search_that_ends_by_itself_it_goes_on() -> None:
+    stage = Stage()
+    stage.host.send(Steer("search"))
+    while stage.steers:
+        stage.seconds(1)
+        assert stage.t_s < 1000
+    assert stage.host.shown().steering.by == "search"
+    ended_s = stage.t_s
+    while not stage.steers:
+        stage.seconds(1)
+        assert stage.t_s < ended_s + IDLE_S + 2
+    assert stage.host.shown().steering.by == "demo"
+
+
 def test_shown_once_it_ends_with_the_load_at_0_and_cannot_be_begun_again() -> None:
     stage = Stage(once=True)
     stage.until_scene(5)
