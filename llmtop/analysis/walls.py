@@ -198,6 +198,8 @@ def forecast(walls: Walls, limits: Limits) -> Forecast:
 def _with_slots(walls: Walls, room: float, *turns: Turn) -> Forecast | None:
     """The best number of slots where the other walls let `room` run."""
     best = walls.best(room)
+    if best.running < 1:  # not even one request keeps the limits: no number of slots does
+        return None
     slots = walls.slots if walls.slots is not None else math.inf
     if best.running < min(slots, room) or best.running > slots:
         turns = (*turns, Turn(knob="slots", now=walls.slots, then=best.running))
@@ -214,6 +216,8 @@ def _with_budget(walls: Walls, limits: Limits) -> Forecast | None:
     slots = walls.slots if walls.slots is not None else math.inf
     room = min(slots, walls.kv or math.inf)
     best = walls.best(min(room, REACH * walls.budget))
+    if best.running < 1:
+        return None
     then = tokens * best.running / walls.budget
     return _gives(walls, best, room, (Turn(knob="token_budget", now=tokens, then=then),))
 

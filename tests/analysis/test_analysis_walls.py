@@ -99,6 +99,17 @@ def test_the_advised_slots_carry_what_is_promised(slots: int, then: int) -> None
     assert true_capacity(int(turn.then)) > true_capacity(slots)
 
 
+@pytest.mark.parametrize("bound", [Bound.QUEUE, Bound.COMPUTE, Bound.TOKEN_BUDGET])
+@pytest.mark.parametrize("limit_ms", [5, 9, 10, 11, 12])
+def test_a_limit_that_not_even_one_request_keeps_is_no_number_of_slots(limit_ms: int, bound: Bound) -> None:
+    """One request alone has a TPOT of 11 ms, and none of 10."""
+    limits = Limits(max_num_seqs=24, max_num_batched_tokens=2048)
+    slo = parse_slo(f"ttft_p95<20s,tpot_mean<{limit_ms}ms")
+    found = walls_of(server([1, 2, 3, 4, 6], most=4), limits, slo, bound=bound)
+    assert isinstance(found, Walls)
+    assert all(turn.then >= 1 for turn in forecast(found, limits).turns)
+
+
 def test_slots_that_are_right_are_kept_and_the_wall_behind_them_is_named() -> None:
     told = advice(server([2, 4, 8, 16, 32, 48, 64], most=37), Limits(max_num_seqs=37))
     assert told.prediction is not None
