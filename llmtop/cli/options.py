@@ -236,6 +236,13 @@ def _screen(parser: _Parser) -> None:
         "--ascii", action=argparse.BooleanOptionalAction, help="draw with ASCII characters only (default: as needed)"
     )
     group.add_argument("--fps", type=_FPS, metavar="N", help="screen updates per second (default: 2)")
+    group.add_argument("--stage", action="store_true", help="the layout for the back of a room: digits three rows high")
+    group.add_argument(
+        "--private",
+        action="store_true",
+        help="host, model, label, names and paths are not on the screen; what is recorded, exported and printed at the "
+        "end is as ever",
+    )
     parser.set_defaults(settings=None)
 
 
@@ -292,7 +299,7 @@ def _demo(parser: _Parser) -> None:
     )
     _screen(parser)
     _left_alone(parser)
-    parser.set_defaults(skip_checks=False)
+    parser.set_defaults(skip_checks=False, private=True)
     parser.epilog = (
         "A key that moves the load or turns a knob takes the wheel; a goes on with the demo, as does a minute without "
         "a key. No endpoint is loaded: the engine is a simulated one."

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from llmtop.tui.app import LlmtopApp
 
 USUAL_FPS = 2.0
+STAGE = "stage"
+"""The layout of --stage, by the name that it has in the settings, too."""
 MOST_BYTES = 1 << 16
 PATIENCE_S = 1.0
 """How long a disk may take what is remembered, when the screen has gone."""
@@ -46,7 +48,8 @@ def app_over(host: Attendant, arguments: argparse.Namespace, **options: Any) -> 
         ascii=bool(wants_ascii) or ascii_only(),
         fps=arguments.fps or settings.fps or USUAL_FPS,
         theme=settings.theme,
-        layout=settings.layout,
+        layout=STAGE if arguments.stage else settings.layout,
+        private=arguments.private,
         keymap=dict(settings.keymap),
         remembered=memory.read(),
         remember=memory.keep,

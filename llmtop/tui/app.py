@@ -56,6 +56,7 @@ from llmtop.tui.widgets.slider import READ_S, LogSlider
 from llmtop.view.arrangement import Layout
 from llmtop.view.condition import Condition, on_offer
 from llmtop.view.glyphs import ASCII, UNICODE
+from llmtop.view.private import private
 from llmtop.wording import demo, wheel
 
 SILENT_AFTER_S = 3.0
@@ -79,6 +80,7 @@ class LlmtopApp(App[None]):
         title: of the terminal window.
         theme: one of Textual's themes or llmtop's own two; None: the one that is remembered, else the terminal's.
         layout: of the panels, by its name; None: the one that is remembered.
+        private: show words in the place of names, addresses and paths (`view.private`).
         keymap: keys of bindings that are not on those they are built with, by their ids; checked by `keymap.check`.
         remembered: how the last screen was left.
         remember: keeps that for the next one; called when it has changed, and must neither wait nor raise.
@@ -115,6 +117,7 @@ class LlmtopApp(App[None]):
         title: str = "llmtop",
         theme: str | None = None,
         layout: str | None = None,
+        private: bool = False,
         keymap: Mapping[str, str] | None = None,
         remembered: Remembered = NOTHING,
         remember: Callable[[Remembered], None] = lambda remembered: None,
@@ -137,6 +140,7 @@ class LlmtopApp(App[None]):
         self.register_theme(NIGHT)
         self.register_theme(DAY)
         self._layout = layout
+        self._private = private
         self.remembered = remembered
         self._remember = remember
         self.theme = "ansi-dark" if colourless else theme or _known(remembered.theme) or _theme_of_terminal()
@@ -310,6 +314,8 @@ class LlmtopApp(App[None]):
             return
         self.ticks += 1
         before, shown = self._shown.wheel, self.host.shown()
+        if self._private:
+            shown = private(shown)
         self._shown = shown
         newest = shown.frame
         fresh = newest is not None and (self.frame is None or newest.seq != self.frame.seq)
@@ -331,7 +337,7 @@ class LlmtopApp(App[None]):
 
     def show(self) -> None:
         """Hand the newest of everything to the cockpit, and to what stands over it."""
-        self.cockpit.show(self.frame, self.assessment, self._condition())
+        self.cockpit.show(self.frame, self.assessment, self._condition(), self._shown.scene)
         self.remember(maximised=self.cockpit.body.alone)
         if isinstance(self.screen, Overlay) and self.frame is not None:
             self.screen.tell(self.frame, self.assessment, self.cockpit.condition)

@@ -32,6 +32,7 @@ class Layout(StrEnum):
     SERVER = "server"
     CURVE = "curve"
     TABLES = "tables"
+    STAGE = "stage"
 
 
 LAYOUTS = {
@@ -41,10 +42,16 @@ LAYOUTS = {
     Layout.SERVER: "what the server does",
     Layout.CURVE: "the load-latency curve",
     Layout.TABLES: "percentiles and events",
+    Layout.STAGE: "big digits, for the back of a room",
 }
 """What each is of."""
 _CHARTS = {Layout.LATENCY: (1, 2), Layout.SERVER: (3, 4, 5, 6), Layout.TABLES: ()}
 """The charts of a layout by their numbers; the others have all six."""
+STAGE_CHARTS = (1, 3)
+"""TTFT and queue: both move within a second of what a hand does, and the one tells why the other grows. A curve has
+nothing to show until levels were held."""
+STAGE_ROWS = 5
+"""Of its figures: names, digits three rows high, limits."""
 TABLE_ROWS = 10
 """What percentiles and totals fill."""
 
@@ -71,23 +78,34 @@ class Arrangement(Struct, frozen=True):
     """Of the answer card; 0: not shown."""
     bank_rows: int = 0
     """Of the load slider and the server's knobs under it; 0: they are not shown."""
+    told_rows: int = 0
+    """Of caption and coach, above the events; the rest of what they say shares the row of those."""
+    stage_rows: int = 0
+    """Of the figures of the stage; 0: not shown."""
 
 
-def arrange(width: int, height: int, card: int = 0, knobs: int = 0, layout: Layout = Layout.ALL) -> Arrangement:
+def arrange(
+    width: int, height: int, card: int = 0, knobs: int = 0, layout: Layout = Layout.ALL, told: int = 0
+) -> Arrangement:
     """The arrangement for a terminal of this size.
 
     Args:
         card: rows that the answer card would fill; where there is little room it takes the place of what it repeats.
         knobs: rows that the load slider and the server's knobs would fill, which stand in the place of the sliders of
             the load and of the settings. They have more than those where panels have room to give; the rest scrolls.
+        told: lines that caption and coach want. Where there is little room the last shares the row of the events, and
+            the first takes that of the settings.
     """
     if width < MIN_SIZE[0] or height < MIN_SIZE[1]:
         return Arrangement(False)
+    if layout is Layout.STAGE:
+        return _stage(height, knobs, told)
     low = card > 0 and height < CURVE_SIZE[1]
     roomy = height >= 22
-    settings = height >= 24 and not low
+    told_rows = told if height >= CURVE_SIZE[1] else max(0, min(told - 1, height - 23))
+    settings = height >= 24 and not low and not (told_rows and height < CURVE_SIZE[1])
     verdict_rows = 2 if height > MIN_SIZE[1] and not low else 1
-    body = height - verdict_rows - 5 - roomy - settings
+    body = height - verdict_rows - 5 - roomy - settings - told_rows
     free = 2 + roomy + settings
     bank = min(knobs, max(3 + roomy, free + body - 3 * PANEL_ROWS))
     body -= max(0, bank - free)
@@ -130,4 +148,27 @@ def arrange(width: int, height: int, card: int = 0, knobs: int = 0, layout: Layo
         log_height=log_height,
         card_rows=card,
         bank_rows=bank,
+        told_rows=told_rows,
+    )
+
+
+def _stage(height: int, knobs: int, told: int) -> Arrangement:
+    """Figures, verdict and two charts; of the sliders that of the load, and the knobs when asked for."""
+    rooms = height - 4 - STAGE_ROWS  # header, one row of the verdict, events and keys
+    bank = min(knobs, max(1, rooms - PANEL_ROWS)) if knobs else 0
+    left = rooms - max(bank, 1) - PANEL_ROWS
+    verdict_rows = 1 + (left > 2 * PANEL_ROWS)
+    told_rows = max(0, min(told if height >= CURVE_SIZE[1] else told - 1, left - verdict_rows + 1))
+    return Arrangement(
+        True,
+        output_slider=False,
+        settings=False,
+        verdict_rows=verdict_rows,
+        panel_rows=1,
+        charts=STAGE_CHARTS,
+        curve=False,
+        percentiles=False,
+        bank_rows=bank,
+        told_rows=told_rows,
+        stage_rows=STAGE_ROWS,
     )

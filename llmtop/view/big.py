@@ -20,7 +20,7 @@ DIGIT_ROWS = 5
 TOLD_ROWS = 2
 """Of each sentence under the digits."""
 HEAD_ROWS = DIGIT_ROWS + 3 + 2 * TOLD_ROWS
-_FORM = {
+FORMS = {
     "0": "### #.# #.# #.# ###",
     "1": ".#. ##. .#. .#. ###",
     "2": "### ..# ### #.. ###",
@@ -41,7 +41,7 @@ _FORM = {
 
 def digits(text: str, ink: str) -> list[str]:
     """`text` in `DIGIT_ROWS` rows, each point two cells wide; signs that have no form are left out."""
-    forms = [_FORM[sign].split() for sign in text if sign in _FORM]
+    forms = [FORMS[sign].split() for sign in text if sign in FORMS]
     wide = {"#": 2 * ink, ".": "  "}
     return ["  ".join("".join(wide[point] for point in form[row]) for form in forms) for row in range(DIGIT_ROWS)]
 

@@ -10,7 +10,7 @@ from llmtop.domain.endpoint import SILENCE_S, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame, ReplayPosition
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange
-from llmtop.domain.shown import Wheel
+from llmtop.domain.shown import Scene, Wheel
 from llmtop.view.arrangement import FIGURE_CELLS, LABEL_CELLS
 from llmtop.view.condition import LATE_MS, Condition, span_of
 from llmtop.view.glyphs import Glyphs, plain
@@ -269,6 +269,28 @@ def event_line(found: Sequence[Entry], glyphs: Glyphs, width: int) -> Runs:
         runs = [(clock(entry.t_s) + " ", "faint"), (entry.text, entry.role), *sep, *runs]
         room -= need
     return [(" ", ""), *runs]
+
+
+# -- caption and coach --------------------------------------------------------------------------------------------
+
+NEWS_S = 4.0
+"""So long an event that warns has the row that it shares with caption and coach."""
+
+
+def is_news(found: Sequence[Entry], t_s: float) -> bool:
+    """Whether one of the events is to be read now."""
+    return any(entry.role != "dim" and 0 <= t_s - entry.t_s < NEWS_S for entry in found[-3:])
+
+
+def story(scene: Scene | None, coached: str, glyphs: Glyphs) -> list[Runs]:
+    """The caption of a demo's scene, then what the coach says."""
+    rows: list[Runs] = []
+    if scene is not None:
+        head = f" {scene.number}/{scene.of} {scene.name} "
+        rows.append([(plain(head, glyphs), "badge"), (" ", ""), (plain(scene.caption, glyphs), "strong")])
+    if coached:
+        rows.append([(f" {glyphs.focus} ", "focus"), (plain(coached, glyphs), "focus")])
+    return rows
 
 
 # -- keys ---------------------------------------------------------------------------------------------------------

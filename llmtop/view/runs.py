@@ -98,6 +98,15 @@ def cut_inside(text: str, width: int, more: str) -> str:
     return text[:head] + more + text[begins:]
 
 
+def cut_story(runs: Runs, width: int, more: str) -> Runs:
+    """A line whose last run is a sentence: that is cut inside, so that what to do stays."""
+    if not runs:
+        return runs
+    *head, (text, role) = runs
+    room = width - sum(len(each) for each, _ in head)
+    return cut([*head, (cut_inside(text, room, more), role)], width, more)
+
+
 def fitting(ways: Sequence[str], width: int, more: str) -> str:
     """The first way of saying it that has room; the last, cut, where none has."""
     return next((way for way in ways if len(way) <= width), cut_inside(ways[-1], width, more) if ways else "")

@@ -16,6 +16,7 @@ from textual.widgets import Input
 
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.shown import Scene
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, Foresight, Gain
 from llmtop.host.flags import startup_flags
@@ -33,11 +34,14 @@ from llmtop.tui.widgets.serverbank import ServerBank, SettingText, Typing
 from llmtop.tui.widgets.slider import LogSlider
 from llmtop.view import card, lines
 from llmtop.view.arrangement import LAYOUTS, MIN_SIZE, Layout, arrange
+from llmtop.view.coach import Coach
 from llmtop.view.condition import Condition, Lateness, is_stale
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.rest import HeldCharts, at_rest
-from llmtop.view.runs import cut
+from llmtop.view.runs import Runs, cut, cut_story
+from llmtop.view.stage import stage
 from llmtop.view.verdict import verdict
+from llmtop.wording import coach as coach_words
 from llmtop.wording import wheel
 from llmtop.wording.bank import hints
 
@@ -73,6 +77,7 @@ class Cockpit(Screen[None]):
         Binding("g", "chart_mode", "other dots for charts", tooltip="dots", id="view.dots"),
         Binding("z", "maximise", "maximise the panel", tooltip="maximise", id="view.maximise"),
         Binding("l", "layout", "next layout of panels", tooltip="layout", id="view.layout"),
+        Binding("i", "coach", "the coach line: off, on", id="view.coach"),
         Binding("escape", "release", "let go; give room back", id="view.back"),
         Binding("left_square_bracket", "seek(-1)", "replay: 10 s back", tooltip="10s", id="replay.back", group=SEEK),
         Binding("right_square_bracket", "seek(1)", "replay: 10 s on", tooltip="10s", id="replay.forward", group=SEEK),
@@ -94,6 +99,13 @@ class Cockpit(Screen[None]):
         self.frame: Frame | None = None
         self.condition = Condition()
         self._assessment: Assessment | None = None
+        self._scene: Scene | None = None
+        self._coached = ""
+        """What the coach says."""
+        self._coach = Coach(self._key_of)
+        self._told_rows = 0
+        """Of caption and coach above the events."""
+        self._story_wanted = 0
         self._said: tuple[str, str] | None = None
         self._lateness = Lateness()
         self.panels_as = layout
@@ -109,6 +121,7 @@ class Cockpit(Screen[None]):
         self._compared: dict[tuple[str, str], Gain] = {}
         self._header = Line(id="header")
         self._verdict = Lines(id="verdict")
+        self._stage = Lines(id="stage")
         self.bank = LoadBank(glyphs, id="sliders")
         self.live_knobs = KnobBank(glyphs, id="knobs")
         self.server = ServerBank(glyphs, id="server")
@@ -120,6 +133,7 @@ class Cockpit(Screen[None]):
         self._card = Lines(id="card")
         self.body = Body(glyphs, slo, id="body")
         self.body.begin(alone)
+        self._story = Lines(id="story")
         self._events = Line(id="events")
         self._mark = Input(id="mark", compact=True)
         self._mark.cursor_blink = False
@@ -127,6 +141,7 @@ class Cockpit(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield self._header
+        yield self._stage
         yield self._verdict
         with Vertical(id="banks"):
             yield self.bank
@@ -135,13 +150,14 @@ class Cockpit(Screen[None]):
         yield self._settings
         yield self._card
         yield self.body
+        yield self._story
         yield self._events
         yield self._mark
         yield self._keys
 
     def on_mount(self) -> None:
         self.live_knobs.display = self.server.display = False
-        self._mark.display = False
+        self._mark.display = self._story.display = self._stage.display = False
         self.set_focus(self.bank.load)
         self._arrange()
 
@@ -150,12 +166,15 @@ class Cockpit(Screen[None]):
 
     # -- attributes down --------------------------------------------------------------------------------------------
 
-    def show(self, frame: Frame | None, assessment: Assessment | None, condition: Condition) -> None:
+    def show(
+        self, frame: Frame | None, assessment: Assessment | None, condition: Condition, scene: Scene | None = None
+    ) -> None:
         """Draw what is new. While frozen, sliders show the hand and not the old frame."""
         if frame is not None:
             condition = replace(condition, late=self._lateness.see(frame))
-        self.frame, self._assessment, self.condition = frame, assessment, condition
+        self.frame, self._assessment, self.condition, self._scene = frame, assessment, condition, scene
         glyphs = self.glyphs
+        self._tell_story()
         self._header.show(lambda width: lines.header(frame, condition, glyphs, width))
         self._verdict.show(lambda width, rows: verdict(frame, assessment, condition, glyphs, width, rows))
         drawn = None if frame is None else self._charts.see(frame, at_rest(frame, condition))
@@ -164,6 +183,8 @@ class Cockpit(Screen[None]):
             if not isinstance(self.focused, ChartPanel):  # who looks elsewhere must not take old figures for new ones
                 self.body.cursor_s = None
             self.body.show(drawn or frame, assessment, condition)
+            slo = self.body.slo
+            self._stage.show(lambda width, rows: stage(frame, assessment, condition, slo, glyphs, width))
         self._show_events()
         self._show_keys()
         if frame is None:
@@ -294,8 +315,46 @@ class Cockpit(Screen[None]):
     def on_descendant_blur(self) -> None:
         self._show_keys()
 
+    # -- caption and coach ------------------------------------------------------------------------------------------
+
+    @property
+    def _coaches(self) -> bool:
+        return self.app.remembered.coach  # type: ignore[attr-defined,no-any-return]
+
+    @property
+    def _story_wants(self) -> int:
+        return self._coaches + (self._scene is not None)
+
+    def _key_of(self, name: str) -> str:
+        """What stands on the key of a binding now; of a slider's, behind the key that goes there first."""
+        tables = (*type(self).BINDINGS, *type(self.app).BINDINGS, *LogSlider.BINDINGS)
+        key = keys.key_of_id(tables, name, self._bound)
+        there = not name.startswith("slider.") or name == "slider.load" or self.focused is self.bank.load
+        return plain(key if there else f"{self._key_of('slider.load')} {key}", self.glyphs)
+
+    def _tell_story(self) -> None:
+        self._coached = ""
+        if self._coaches:
+            self._coached = self._coach.see(self.frame, self._assessment, self.condition)
+        story = lines.story(self._scene, self._coached, self.glyphs)
+        self._story.show(lambda width, rows: [cut_story(line, width, self.glyphs.more) for line in story[:rows]])
+        if self.is_mounted and self._story_wants != self._story_wanted:
+            self._arrange()
+
+    def _shared(self) -> Runs:
+        """What caption and coach have no row of their own for."""
+        rest = lines.story(self._scene, self._coached, self.glyphs)[self._told_rows :]
+        return rest[0] if rest else []
+
+    def action_coach(self) -> None:
+        """The coach on, or off."""
+        on = not self._coaches
+        self.app.remember(coach=on)  # type: ignore[attr-defined]
+        self._show_again()
+        self.say(coach_words.ON if on else coach_words.off(self._key_of("app.help"), self._key_of("view.coach")))
+
     def _show_events(self) -> None:
-        """The newest events; for a moment what was said in answer to a key; or that the terminal is too small."""
+        """The newest events, or the coach; for a moment what was said to a key; or that the terminal is too small."""
         width, height = self.app.size
         if not arrange(width, height).fits:
             small = f" {width}x{height} is too small: llmtop needs {MIN_SIZE[0]}x{MIN_SIZE[1]}"
@@ -309,12 +368,20 @@ class Cockpit(Screen[None]):
             self._events.show(lambda room: [])
         else:
             found = lines.entries(self.frame, self.glyphs)
-            self._events.show(lambda room: lines.event_line(found, self.glyphs, room))
+            shared = self._shared()
+            t_s = 0.0 if self.frame is None else self.frame.t_s
+            if shared and not lines.is_news(found, t_s):
+                self._events.show(lambda room: cut_story(shared, room, self.glyphs.more))
+            elif self.panels_as is Layout.STAGE and not lines.is_news(found, t_s):
+                self._events.show(lambda room: [])
+            else:
+                self._events.show(lambda room: lines.event_line(found, self.glyphs, room))
 
     def _arrange(self) -> None:
         rows = self.knobs.rows_wanted + 1 if self.knobs.display else 0
-        plan = arrange(*self.app.size, self._card_rows(self._told), rows, self.panels_as)
-        self._bank_rows = rows
+        wanted = self._story_wanted = self._story_wants
+        plan = arrange(*self.app.size, self._card_rows(self._told), rows, self.panels_as, wanted)
+        self._bank_rows, self._told_rows = rows, plan.told_rows
         if not plan.fits:
             self._kept = self.focused or self._kept
         elif self._kept is not None:  # a window that was too small for a while takes no slider out of the hand
@@ -324,15 +391,20 @@ class Cockpit(Screen[None]):
         self._card.styles.height = max(plan.card_rows, 1)
         for widget in (self.query_one("#banks"), self.body, self._keys):
             widget.display = plan.fits
+        self._story.display = plan.told_rows > 0
+        self._story.styles.height = max(plan.told_rows, 1)
+        self._stage.display = plan.stage_rows > 0
+        self._stage.styles.height = max(plan.stage_rows, 1)
         self._verdict.styles.height = plan.verdict_rows
         self._settings.display = plan.fits and plan.settings and not self.knobs.display
+        self.bank.show_load_alone(self.knobs.display or plan.stage_rows > 0)
         self.bank.show_output(plan.output_slider)
         self.knobs.give_room(plan.bank_rows - 1)
         self.body.give_room(plan)
         self.call_after_refresh(self._show_again)
 
     def _show_again(self) -> None:
-        self.show(self.frame, self._assessment, self.condition)
+        self.show(self.frame, self._assessment, self.condition, self._scene)
 
     # -- answers ----------------------------------------------------------------------------------------------------
 
@@ -394,7 +466,9 @@ class Cockpit(Screen[None]):
             self._show_knobs(False)
         slider = self.query_one(f"#{name}", LogSlider)
         if not slider.display:
-            self.refuse("the output slider needs a terminal of 22 rows")
+            on_stage = self.panels_as is Layout.STAGE
+            why = f"not on the stage: {self._key_of('view.layout')} shows the other sliders"
+            self.refuse(why if on_stage else "the output slider needs a terminal of 22 rows")
             return
         self.set_focus(slider)
 
@@ -600,6 +674,8 @@ class Cockpit(Screen[None]):
         elif self.knobs.display:
             self._show_knobs(False)
             self.set_focus(None)
+        elif self.focused is None and self._coached:
+            self.action_coach()
         else:
             self.set_focus(None)
 
