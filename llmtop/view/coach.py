@@ -121,7 +121,7 @@ class Coach:
         if condition.note is not None and condition.pilot != "demo":
             yield self._steered(condition)
             return
-        yield from self._turned(found)
+        yield from self._turned(found, condition.note is not None)
         bound = self._bound(frame, found, condition)
         if bound is not None:
             yield bound
@@ -151,16 +151,17 @@ class Coach:
     def _steered(self, condition: Condition) -> Lesson:
         key, by = self._key, condition.pilot
         if by == "hold":
-            text = coach.held(key("app.edge"), key("slider.load"))
+            text = coach.held(key("app.edge"))
         else:
             stop = key("app.search") if by == "search" else f"{key('app.map')} {key('app.search')}"
             text = coach.steered(by, stop, key("slider.load"))
         return Lesson(f"steered by {by}", text, urgent=True, claims=True)
 
-    def _turned(self, found: Assessment) -> Iterator[Lesson]:
+    def _turned(self, found: Assessment, steered: bool) -> Iterator[Lesson]:
+        """What a knob gave; as long as that is open, a hand is to drive again."""
         compared = found.compared
-        if compared is not None:
-            open_ = compared.gain is Gain.OPEN
+        open_ = compared is not None and compared.gain is Gain.OPEN
+        if compared is not None and not (open_ and steered):
             text = coach.drive_again(compared.changed) if open_ else coach.turned(compared.text)
             yield Lesson("compared", text, of=(compared.changed, compared.gain), claims=True)
 

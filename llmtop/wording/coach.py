@@ -12,7 +12,7 @@ from llmtop.wording.wheel import NAMES
 
 
 def begin(double: str, more: str) -> str:
-    return f"add load until it breaks: {double} doubles the users in flight, {more} adds a few"
+    return f"add load until it breaks: {double} doubles the users, {more} adds a few"
 
 
 def raised(double: str) -> str:
@@ -28,20 +28,20 @@ def stopped(start: str) -> str:
 
 
 def slower(ratio: float | None) -> str:
-    """What is felt: `TTFT is 4 times what it was`; not known by how much, `latency bends`."""
+    """What is felt: `TTFT is x4`; not known by how much, `latency bends`."""
     if ratio is None:
         return "latency bends"
-    return "TTFT has doubled" if ratio < 3 else f"TTFT is {TIGHT.whole(ratio)} times what it was"
+    return "TTFT has doubled" if ratio < 3 else f"TTFT is x{TIGHT.whole(ratio)}"
 
 
 def slots(felt: str, running: float | None, turn: str) -> str:
-    stands = "" if running is None else f" while running stands at {TIGHT.whole(running)}"
-    return f"{felt}{stands}: that is the slot limit; {turn}"
+    stands = "" if running is None else f" as running stands at {TIGHT.whole(running)}"
+    return f"{felt}{stands}: the slot limit; {turn}"
 
 
 def kv(felt: str, preempts: bool, turn: str) -> str:
-    what = "requests are thrown out of it and begin again" if preempts else "it is full"
-    return f"{felt}: the KV cache is the limit, {what}; {turn}"
+    what = "requests lose their place in the KV cache" if preempts else "the KV cache is full"
+    return f"{felt}: {what}; {turn}"
 
 
 def token_budget(felt: str, turn: str) -> str:
@@ -49,9 +49,9 @@ def token_budget(felt: str, turn: str) -> str:
 
 
 _OTHERS = {
-    Bound.COMPUTE: "each step takes longer, as the server computes for all",
-    Bound.MEMORY: "each step takes longer, by memory bandwidth",
-    Bound.NETWORK: "the limit lies between here and the server",
+    Bound.COMPUTE: "each step computes for all",
+    Bound.MEMORY: "each step waits for memory bandwidth",
+    Bound.NETWORK: "the limit lies between here and there",
 }
 
 
@@ -61,13 +61,13 @@ def no_knob(bound: Bound, felt: str, half: str) -> str:
 
 
 def press_and_give(knobs: str, value: float | None) -> str:
-    """`press k and give it 64`; without a number that the house has computed, more."""
-    return f"press {knobs} and give it {'more' if value is None else TIGHT.whole(value)}"
+    """`press k, give it 64`; without a number that the house has computed, more."""
+    return f"press {knobs}, give it {'more' if value is None else TIGHT.whole(value)}"
 
 
 def asks(knobs: str, value: float | None) -> str:
     """Of a server whose settings do not turn while it runs."""
-    return f"{knobs} asks what {'more' if value is None else TIGHT.whole(value)} would give, and names the flag"
+    return f"{knobs} asks what {'more' if value is None else TIGHT.whole(value)} gives"
 
 
 def turned(text: str) -> str:
@@ -76,27 +76,27 @@ def turned(text: str) -> str:
 
 
 def drive_again(changed: str) -> str:
-    return f"{changed}: drive the same loads again, and see what that gives"
+    return f"{changed}: drive the same loads again"
 
 
 def missed(hold: str, half: str) -> str:
-    return f"the SLO is missed: {hold} holds as many users as it allows, {half} halves the load"
+    return f"the SLO is missed: {hold} holds what it allows, {half} halves the load"
 
 
 def cliff(why: str, report: str, profile: str) -> str:
-    return f"the cliff is found: {why} tells why, {report} writes the report, {profile} saves a profile"
+    return f"the cliff is found: {why} tells why, {report} writes a report, {profile} saves a profile"
 
 
 def client(half: str) -> str:
-    return f"this machine is the limit, not the server: {half} halves the load, or start with more --workers"
+    return f"the limit is this machine, not the server: {half} halves the load; --workers helps"
 
 
 def failing(log: str, half: str, stop: str) -> str:
-    return f"requests fail: {log} shows what the server says; {half} halves the load, {stop} stops it"
+    return f"requests fail: {log} shows why; {half} halves the load, {stop} stops it"
 
 
 def braked(log: str, double: str) -> str:
-    return f"llmtop cut the load, as too many requests failed: {log} shows why; {double} tries again"
+    return f"llmtop cut the load, as requests failed: {log} shows why; {double} tries again"
 
 
 def gone(stop: str, leave: str) -> str:
@@ -104,7 +104,7 @@ def gone(stop: str, leave: str) -> str:
 
 
 def away(leave: str) -> str:
-    return f"the server is away, the load at 0: llmtop waits for a token; {leave} leaves"
+    return f"the server is away: llmtop waits for a token, the load at 0; {leave} leaves"
 
 
 def offer(take: str, decline: str) -> str:
@@ -112,11 +112,11 @@ def offer(take: str, decline: str) -> str:
 
 
 def steered(by: Pilot, stop: str, slider: str) -> str:
-    return f"{NAMES[by]} drives until it knows: {stop} ends it, or take the wheel by a slider ({slider})"
+    return f"{NAMES[by]} drives until it knows: {stop} ends it; {slider} and a key take the wheel"
 
 
-def held(stop: str, slider: str) -> str:
-    return f"hold drives as many users as the limits allow: turn a knob and watch; {stop} or {slider} ends it"
+def held(stop: str) -> str:
+    return f"hold drives as many as the limits allow: turn a knob and watch; {stop} ends it"
 
 
 def planned(slider: str) -> str:
@@ -124,7 +124,7 @@ def planned(slider: str) -> str:
 
 
 def replayed(play: str, back: str, on: str, before: str, after: str) -> str:
-    return f"{play} plays and pauses; {back} {on} go 10 s, {before} {after} to the mark or event before and after"
+    return f"{play} plays and pauses; {back} {on} go 10 s, {before} {after} to marks and events"
 
 
 def off(help_key: str, toggle: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtop.view.arrangement import MIN_SIZE, PANEL_ROWS, Layout, arrange
+from llmtop.view.arrangement import MIN_SIZE, PANEL_ROWS, STAGE_ROWS, Layout, arrange
 
 FIXED = 5
 """Header, load and prompt slider, events and keys."""
@@ -27,7 +27,7 @@ def test_what_is_shown_has_its_room_and_no_more(width: int, height: int, layout:
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (120, 40), (180, 45), (250, 70)])
 def test_a_layout_has_what_it_is_named_after(size: tuple[int, int]) -> None:
-    all_, charts, latency, server, curve, tables = (arrange(*size, layout=layout) for layout in Layout)
+    all_, charts, latency, server, curve, tables, stage = (arrange(*size, layout=layout) for layout in Layout)
     assert charts.lower_height == charts.log_width == 0
     assert charts.panel_rows == 3
     assert curve.lower_height > max(all_.lower_height, 8)
@@ -37,6 +37,7 @@ def test_a_layout_has_what_it_is_named_after(size: tuple[int, int]) -> None:
     assert (server.charts, server.lower_height) == ((3, 4, 5, 6), 0)
     assert (tables.charts, tables.percentiles, tables.curve) == ((), True, False)
     assert max(tables.log_width, tables.log_height) >= PANEL_ROWS
+    assert (stage.charts, stage.stage_rows, stage.settings, stage.output_slider) == ((1, 3), STAGE_ROWS, False, False)
 
 
 def test_more_rows_make_the_curve_higher_before_the_charts() -> None:

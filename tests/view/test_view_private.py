@@ -1,0 +1,106 @@
+"""On a private screen there is nothing of whose run it is, whatever it is called."""
+
+from __future__ import annotations
+
+import string
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from llmtop.domain.endpoint import CommandStatus, Dialect, Endpoint, EndpointInfo, EndpointState, EndpointStatus
+from llmtop.domain.frame import Frame
+from llmtop.domain.kinds import KindFigures
+from llmtop.domain.load import LoadPlan, LoadPoint
+from llmtop.domain.profile import Profile
+from llmtop.domain.run import Ended, Event, RunMeta
+from llmtop.domain.shown import Answer, Shown
+from llmtop.domain.verdicts import Assessment, Diagnosis, Judgement
+from llmtop.view.private import private
+
+LETTERS = string.ascii_lowercase
+NAMES = st.text(LETTERS, min_size=6, max_size=14).map(lambda text: f"zq{text}")
+"""No word that llmtop itself says."""
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[Shown, list[str]]:
+    """A run of random names, each in a field of its own and in sentences; and the names."""
+    host, model, label, path, header, user, file = names = draw(st.lists(NAMES, min_size=7, max_size=7, unique=True))
+    port = draw(st.integers(10_000, 65_535))
+    address = f"{host}.example:{port}"
+    said = f"{address}: {model} of {label} by {header}, {user}: /home/{path}/runs/{file}.llmtop is not there"
+    status = EndpointStatus(
+        state=EndpointState.DOWN,
+        label=address,
+        model=f"org/{model}",
+        named=f"{label}, max_num_seqs 46",
+        last_error=f"http://{address}: {said}",
+        command=CommandStatus(serves=True, settings=(), log=(said,), log_path=f"/var/{path}/log", problem=said),
+    )
+    frame = Frame(
+        seq=1,
+        t_s=1.0,
+        endpoint=status,
+        target=LoadPoint(concurrency=4),
+        run_file=f"/home/{path}/runs/{file}.llmtop",
+        profile=label,
+        recording_problem=said,
+        braked=said,
+        events=(Event(1.0, "endpoint", said),),
+    )
+    endpoint = Endpoint(base_url=f"http://{address}", model=f"org/{model}", headers=((header, "v"),))
+    meta = RunMeta(
+        llmtop_version="0",
+        started_at=0.0,
+        endpoint=endpoint,
+        info=EndpointInfo(dialect=Dialect.VLLM, model=f"org/{model}"),
+        profile=Profile(name=label, plan=LoadPlan(stages=(), base=LoadPoint(concurrency=1))),
+        label=label,
+    )
+    found = Assessment(
+        headline=said,
+        diagnosis=Diagnosis(bound=Assessment().diagnosis.bound, advice=said, evidence=(said,)),
+        judgement=Judgement(sentence=said, reasons=(said,)),
+        by_name=(KindFigures(name=user),),
+    )
+    shown = Shown(frame=frame, assessment=found, meta=meta, answer=Answer(1, said), ended=Ended(said))
+    return shown, [*names, str(port)]
+
+
+@given(runs())
+def test_no_text_that_is_drawn_has_a_name_in_it(run: tuple[Shown, list[str]]) -> None:
+    shown, names = run
+    hidden = private(shown)
+    drawn = msgspec.json.encode(replace(hidden, meta=None)).decode()
+    assert [name for name in names if name in drawn] == []
+    assert [name for name in names if name in msgspec.json.encode(replace(shown, meta=None)).decode()] == names
+
+
+@given(runs())
+def test_figures_are_as_they_were_and_hiding_twice_hides_no_more(run: tuple[Shown, list[str]]) -> None:
+    hidden = private(run[0])
+    assert hidden.frame is not None
+    assert hidden.frame.target == run[0].frame.target  # type: ignore[union-attr]
+    assert hidden.frame.timeline is run[0].frame.timeline  # type: ignore[union-attr]
+    assert private(hidden) == hidden
+
+
+def test_nothing_is_hidden_of_a_simulated_engine_but_files() -> None:
+    status = EndpointStatus(state=EndpointState.UP, label="127.0.0.1:9", simulated=True, preset="demo", model="sim")
+    frame = Frame(seq=1, t_s=1.0, endpoint=status, target=LoadPoint(concurrency=1), run_file="/home/me/a.llmtop")
+    hidden = private(Shown(frame=frame)).frame
+    assert hidden is not None
+    assert (hidden.endpoint.preset, hidden.run_file) == ("demo", "RUN")
+
+
+def test_before_there_is_a_frame_there_is_nothing_to_hide() -> None:
+    assert private(Shown()) == Shown()
+
+
+def test_what_only_looks_like_a_name_stays() -> None:
+    status = EndpointStatus(state=EndpointState.UP, label="gpu:8000", model="m/queue")
+    frame = Frame(seq=1, t_s=1.0, endpoint=status, target=LoadPoint(concurrency=1))
+    text = "8000 tok/s at 32 users (TTFT p50 / p95), 512/128 tokens, 0.6/s"
+    assert private(Shown(frame=frame, answer=Answer(1, text))).answer == Answer(1, text)
