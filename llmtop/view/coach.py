@@ -189,9 +189,18 @@ class Coach:
         return Lesson(f"bound {diagnosis.bound}", text, claims=True)
 
     def _turn(self, frame: Frame, diagnosis: Diagnosis, knob: str) -> str:
-        """Which key, and which value where the walls are known; a cache is told in requests, its knob in tokens."""
-        turns = () if diagnosis.prediction is None else diagnosis.prediction.turns
-        value = next((turn.then for turn in turns if turn.knob == knob and knob != "kv"), None)
+        """Which key, and which value where the walls are known; a cache is told in requests, its knob in tokens.
+
+        Where the advice is to keep the knob, or another one, it is none of this one.
+        """
+        told, value = diagnosis.prediction, None
+        if told is not None:
+            turn = next((each for each in told.turns if each.knob == knob), None)
+            if turn is None:
+                return coach.other(self._key("view.knobs")) if told.turns else coach.halve(self._key("slider.half"))
+            value = None if knob == "kv" else turn.then
+        elif diagnosis.advice is not None and not diagnosis.advice.startswith(("raise", "set")):
+            return coach.halve(self._key("slider.half"))
         lives = any(_turns(name, knob) for name in frame.endpoint.knobs)
         return (coach.press_and_give if lives else coach.asks)(self._key("view.knobs"), value)
 

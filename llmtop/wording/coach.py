@@ -65,6 +65,16 @@ def press_and_give(knobs: str, value: float | None) -> str:
     return f"press {knobs}, give it {'more' if value is None else TIGHT.whole(value)}"
 
 
+def halve(half: str) -> str:
+    """Where no other value of the knob gives more."""
+    return f"{half} halves the load"
+
+
+def other(knobs: str) -> str:
+    """Where another knob is advised than the one that binds."""
+    return f"{knobs} turns what the verdict names"
+
+
 def asks(knobs: str, value: float | None) -> str:
     """Of a server whose settings do not turn while it runs."""
     return f"{knobs} asks what {'more' if value is None else TIGHT.whole(value)} gives"

@@ -84,7 +84,7 @@ async def test_what_the_stage_hides_is_said_where_a_key_asks_for_it(cockpit, set
         await pilot.press("o")
         assert "not on the stage" in app.cockpit.saying
         assert app.focused is app.cockpit.bank.load
-        await pilot.press("2")
+        await pilot.press("escape", "2")
         assert app.focused is app.cockpit.body.panels[1]
         assert app.focused.region.height
 

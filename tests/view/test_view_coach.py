@@ -107,6 +107,19 @@ def test_each_limit_has_its_words_and_a_key(cause: Bound, words: str) -> None:
     assert len(text) <= ROOM
 
 
+def test_a_knob_that_is_to_be_kept_is_not_advised_against_the_verdict() -> None:
+    live = replace(UP, knobs={"max_num_seqs": 32.0})
+    now = frame(40, 48, hand_s=20, server=server(32), endpoint=live)
+    best = bound(Bound.QUEUE)
+    best = replace(best, diagnosis=replace(best.diagnosis, prediction=Forecast(capacity_now=9, capacity_then=9)))
+    assert said(now, best).endswith("the slot limit; PgDn halves the load")
+    leak = bound(Bound.KV)
+    leak = replace(leak, diagnosis=replace(leak.diagnosis, advice="restart the server, and report the leak"))
+    assert "k" not in said(now, leak).rpartition("; ")[2].split()
+    other = bound(Bound.KV, Turn(knob="slots", now=32, then=12))
+    assert said(now, other).endswith("k turns what the verdict names")
+
+
 def test_a_knob_that_turned_is_told_as_the_comparison_says_it() -> None:
     known = Comparison(changed="max_num_seqs 32 → 64", gain=Gain.MORE, text="max_num_seqs 32 → 64: 28 → 50 users")
     assert said(frame(90, hand_s=20), Assessment(compared=known)) == known.text
@@ -166,7 +179,7 @@ SITUATIONS = st.sampled_from([*Bound])
 
 @given(st.lists(st.tuples(st.floats(0.2, 30), SITUATIONS, st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_it_never_names_a_cause_that_the_house_has_not_found(happens: list[tuple[float, Bound, bool, bool]]) -> None:
-    """Nor says a lesson more than twice, nor takes a line away before it could be read, but where it is no longer so."""
+    """Nor says a lesson more than twice, nor takes a line away before it could be read, but where it is so no more."""
     names = {
         Bound.QUEUE: "slot limit", Bound.KV: "KV cache", Bound.TOKEN_BUDGET: "tokens of a step",
         Bound.COMPUTE: "computes for all", Bound.MEMORY: "memory bandwidth", Bound.NETWORK: "between here",
