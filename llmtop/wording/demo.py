@@ -24,7 +24,7 @@ SLOTS = Told(
     name="slots",
     rises="Users come: each is served at once, and the first token is quick.",
     breaks="More users than slots: the rest stands in a queue, and only the wait for the first token grows.",
-    named="--max-num-seqs is too low for these users.",
+    named="max_num_seqs is too low for these users.",
     cured="More slots under the same users: the queue drains; watch TTFT come back.",
 )
 KV = Told(
@@ -38,7 +38,7 @@ TOKEN_BUDGET = Told(
     name="token budget",
     rises="Long prompts: each is read before its first token, in steps of so many tokens and no more.",
     breaks="Prompts wait for their share of a step: TTFT grows, tokens that flow stay quick.",
-    named="--max-num-batched-tokens is too low for prompts of this length.",
+    named="max_num_batched_tokens is too low for prompts of this length.",
     cured="More tokens a step under the same users: watch TTFT fall, and TPOT pay a little for it.",
 )
 COMPUTE = Told(
@@ -64,7 +64,7 @@ TAKEN_MARK = "demo: the wheel is in a hand"
 
 
 def named(bound: Bound, told: Told) -> str:
-    """`The verdict says it: queue-bound; --max-num-seqs is too low for these users.`"""
+    """`The verdict says it: queue-bound; max_num_seqs is too low for these users.`"""
     return f"The verdict says it: {bound_adjective(bound)}; {told.named}"
 
 

@@ -103,7 +103,7 @@ def test_a_relative_folder_of_the_environment_is_ignored(home: Path, tmp_path: P
     cwd.mkdir()
     ended = tried("locate", home=home, more=dict.fromkeys(names, value), cwd=cwd)
     ended.is_in_words(0)
-    assert [line.split(maxsplit=1)[1].startswith(str(home)) for line in ended.out.splitlines()] == [True] * 3
+    assert [line.split(maxsplit=1)[1].startswith(str(home)) for line in ended.out.splitlines()] == [True] * 5
     assert not list(cwd.iterdir())
 
 
