@@ -19,6 +19,7 @@ from llmtop.errors import INTERRUPTED, LlmtopError
 from llmtop.host.attached import Attached
 from llmtop.host.messages import Parting
 from llmtop.wording.running import detached_text, left_text
+from llmtop.wording.sinks import lost
 
 
 def drive(
@@ -60,6 +61,8 @@ def _say_end(attached: Attached) -> None:
         say(summary.text(last.meta, last.frame, assessment, parting.felt))
         note_run(last.frame.run_file, assessment)
         complain(summary.last_word(last.frame, assessment))
+    for line in lost(last.sinks):
+        complain(line)
     complain(parting.unread)
     complain(parting.failed)
 

@@ -5,8 +5,8 @@
     --out json=FILE                a line a second
 
 All render the same `Figures`. A sink has a thread of its own: one that is down, slow or full neither slows the load nor
-loses what comes later. The page is there as long as the run is attended to: what was not scraped by then is not; who
-needs the last seconds of a short run takes a sink that pushes or writes.
+loses what comes later. The page is there until the process ends, and no end waits for a scrape: who needs the last
+seconds of a run without a screen takes a sink that pushes or writes.
 """
 
 from llmtop.sinks.flow import Flow, opened

@@ -69,6 +69,7 @@ class Lines:
     def missing(self) -> str:
         return f"{self._lost} lines are missing: {self._why}" if self._lost else ""
 
-    def close(self) -> None:
+    def end(self) -> None:
         if self._file is not None:
             os.close(self._file)
+            self._file = None

@@ -215,7 +215,7 @@ class Push:
         """Counts are since the start of the run: whatever arrived last holds all."""
         return ""
 
-    def close(self) -> None:
+    def end(self) -> None:
         """A connection is closed after each push."""
 
     def _post(self, body: bytes) -> None:

@@ -89,6 +89,9 @@ class Page:
         """Scrapers take what they want; nobody can say what they missed."""
         return ""
 
+    def end(self) -> None:
+        """The last figures stay to be scraped as long as this process lives: somebody may still look at the run."""
+
     def close(self) -> None:
         if self._server is not None:
             self._server.shutdown()

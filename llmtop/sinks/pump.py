@@ -31,14 +31,16 @@ class Sink(Protocol):
         """What was lost on the way though later figures arrived; empty: nothing."""
         ...
 
-    def close(self) -> None: ...
+    def end(self) -> None:
+        """Nothing more will be brought."""
+        ...
 
 
 class Pump:
     """Brings the newest figures to one sink as often as that wants them, and once more at the end.
 
     Args:
-        sink: closed with the pump.
+        sink: ended with the pump.
         now: gives the figures of the moment, at once.
     """
 
@@ -76,7 +78,7 @@ class Pump:
             self._problem = self._deliver()
             over = self._ending.wait(max(0.0, self._sink.every_s - (time.monotonic() - begun)))
         self._problem = self._deliver() or self._sink.missing()
-        self._sink.close()
+        self._sink.end()
 
     def _deliver(self) -> str:
         try:

@@ -35,7 +35,7 @@ class Kept(list[Figures]):
         self.problem: Exception | None = None
         self.takes = threading.Event()
         self.takes.set()
-        self.closed = 0
+        self.ended = 0
 
     def deliver(self, figures: Figures) -> None:
         self.takes.wait(PATIENCE_S)
@@ -46,8 +46,8 @@ class Kept(list[Figures]):
     def missing(self) -> str:
         return ""
 
-    def close(self) -> None:
-        self.closed += 1
+    def end(self) -> None:
+        self.ended += 1
 
 
 def test_the_last_figures_come_when_the_run_ends() -> None:
@@ -60,7 +60,7 @@ def test_the_last_figures_come_when_the_run_ends() -> None:
     made.tell(second(2.0, request()))
     made.end(META)
     assert sink[-1].requests["ok"] == 2
-    assert sink.closed == 1
+    assert sink.ended == 1
     assert made.states() == (SinkState("kept"),)
 
 

@@ -32,7 +32,7 @@ def test_each_line_is_one_object_with_the_keys_that_are_told(tmp_path: Path) -> 
     assert len(read(tmp_path / "figures.jsonl")) == 1, "at once"
     sink.deliver(replace(toy(), t_s=2.0))
     sink.deliver(replace(toy(), t_s=2.0, time=5.0))
-    sink.close()
+    sink.end()
     told = read(tmp_path / "figures.jsonl")
     assert [each["t_s"] for each in told] == [1.0, 2.0], "what is no news is not told again"
     assert drift("llmtop run --out json=FILE", told[0]) == []
@@ -49,7 +49,7 @@ def test_an_older_file_of_ours_is_replaced_when_the_first_line_comes(tmp_path: P
     sink.deliver(Figures(time=0.0))
     assert len(read(path)) == 3, "nothing is known yet"
     sink.deliver(toy())
-    sink.close()
+    sink.end()
     assert len(read(path)) == 1
 
 
@@ -74,7 +74,7 @@ def test_a_line_that_does_not_fit_is_taken_back_whole_and_counted(
     monkeypatch.undo()
     assert [each["t_s"] for each in read(path)] == [1.0, 3.0]
     assert sink.missing() == "1 lines are missing: No space left on device"
-    sink.close()
+    sink.end()
 
 
 def test_a_folder_that_went_away_is_said(tmp_path: Path) -> None:
@@ -83,5 +83,5 @@ def test_a_folder_that_went_away_is_said(tmp_path: Path) -> None:
         sink.deliver(toy())
     (tmp_path / "gone").mkdir()
     sink.deliver(toy())
-    sink.close()
+    sink.end()
     assert len(read(tmp_path / "gone" / "figures.jsonl")) == 1
