@@ -11,6 +11,9 @@ from llmtop.domain.plain import plain
 from llmtop.domain.shown import SinkState
 from llmtop.sinks.figures import Figures
 
+KNOWN_S = 1.0
+"""How often it is looked whether it is known what is driven: the first figures show whether a sink takes them."""
+
 
 class Undelivered(Exception):
     """Figures did not arrive; the text says why, for a user. The next ones are tried all the same."""
@@ -76,7 +79,8 @@ class Pump:
         while not over:
             begun = time.monotonic()
             self._problem = self._deliver()
-            over = self._ending.wait(max(0.0, self._sink.every_s - (time.monotonic() - begun)))
+            every_s = self._sink.every_s if self._now().is_known else min(self._sink.every_s, KNOWN_S)
+            over = self._ending.wait(max(0.0, every_s - (time.monotonic() - begun)))
         self._problem = self._deliver() or self._sink.missing()
         self._sink.end()
 

@@ -17,7 +17,7 @@ from llmtop.domain.shown import SinkState
 from llmtop.domain.slo import Slo
 from llmtop.host.host import Host
 from llmtop.host.outputs import Flowing
-from llmtop.sinks import flow, otlp
+from llmtop.sinks import flow, otlp, pump
 from llmtop.sinks.figures import Figures
 from llmtop.sinks.flow import Flow, opened
 from llmtop.sinks.page import Page
@@ -194,3 +194,17 @@ def test_more_is_known_of_a_run_later() -> None:
     host.step()
     until(lambda: sink[-1].is_known)
     host.close()
+
+
+def test_a_sink_hears_of_a_run_as_soon_as_it_is_known_however_seldom_it_wants_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pump, "KNOWN_S", 0.01)
+    sink = Kept()
+    sink.every_s = 3600.0
+    made = Flow([sink])
+    made.begin(replace(META, info=None))
+    until(lambda: len(sink) > 2)
+    made.known(META)
+    until(lambda: sink[-1].is_known)
+    made.end(META)
