@@ -171,8 +171,8 @@ class LlmtopApp(App[None]):
         return _palette(tuple(sorted(self.theme_variables.items())), self.native_ansi_color)
 
     def keys_of(self, name: str) -> list[str]:
-        """The keys of a binding of the app or the cockpit, by its id."""
-        tables = (*self.BINDINGS, *Cockpit.BINDINGS)
+        """The keys of a binding of the app, the cockpit or a slider, by its id."""
+        tables = (*self.BINDINGS, *Cockpit.BINDINGS, *LogSlider.BINDINGS)
         return [binding.key for binding in keys.bound(tables, self.bound) if binding.id == name]
 
     def key(self, name: str) -> str:

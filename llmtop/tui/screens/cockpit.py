@@ -327,8 +327,7 @@ class Cockpit(Screen[None]):
 
     def _key_of(self, name: str) -> str:
         """What stands on the key of a binding now; of a slider's, behind the key that goes there first."""
-        tables = (*type(self).BINDINGS, *type(self.app).BINDINGS, *LogSlider.BINDINGS)
-        key = keys.key_of_id(tables, name, self._bound)
+        key = self._key(name)
         there = not name.startswith("slider.") or name == "slider.load" or self.focused is self.bank.load
         return plain(key if there else f"{self._key_of('slider.load')} {key}", self.glyphs)
 
