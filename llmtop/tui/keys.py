@@ -86,11 +86,6 @@ def name_of(key: str) -> str:
     return key if character is None or character.isspace() else character
 
 
-def key_of_id(bindings: Iterable[BindingType], name: str, keymap: Bound = ()) -> str:
-    """What stands on the first key of a binding, by its id."""
-    return name_of(next(binding.key for binding in bound(bindings, keymap) if binding.id == name))
-
-
 def effective(keymap: Mapping[str, str]) -> Bound:
     """The keymap with the bindings of pages that follow those of the cockpit."""
     follow = {page: keymap[leader] for page, leader in FOLLOW.items() if leader in keymap}
