@@ -134,7 +134,7 @@ def find(text: str | None) -> Running:
         text: its name or the only beginning of one, its label, `last`; None: the only one.
 
     Raises:
-        UsageError: there is none, or several; it lists them.
+        UsageError: there is none, or several; it lists them, in one line.
     """
     there = running()
     if not there:
@@ -142,13 +142,13 @@ def find(text: str | None) -> Running:
     if text is None:
         if len(there) == 1:
             return there[0]
-        raise UsageError(f"several runs go on, name one of them:\n{_listed(there)}")
+        raise UsageError(f"several runs go on, name one of them: {_listed(there)}")
     for meant in _ways(text, there):
         if len(meant) == 1 or (meant and text == LAST):
             return meant[0]
         if meant:
-            raise UsageError(f"{plain(text, 60)!r} may be one of several runs:\n{_listed(meant)}")
-    raise UsageError(f"no run that goes on is called {plain(text, 60)!r}:\n{_listed(there)}")
+            raise UsageError(f"{plain(text, 60)!r} may be one of several runs: {_listed(meant)}")
+    raise UsageError(f"no run that goes on is called {plain(text, 60)!r}: there is {_listed(there)}")
 
 
 def _ways(text: str, there: tuple[Running, ...]) -> Iterator[tuple[Running, ...]]:
@@ -161,7 +161,7 @@ def _ways(text: str, there: tuple[Running, ...]) -> Iterator[tuple[Running, ...]
 
 
 def _listed(there: tuple[Running, ...]) -> str:
-    return "\n".join(f"  {run.name}" + (f"  {run.label}" if run.label else "") for run in there)
+    return ", ".join(plain(run.name) + (f" ({plain(run.label)})" if run.label else "") for run in there)
 
 
 def stop(run: Running, say: Callable[[str], None] = lambda text: None) -> None:

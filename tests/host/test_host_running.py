@@ -69,6 +69,8 @@ def test_runs_are_found_by_name_by_its_only_beginning_by_label_and_as_the_last(
                 find(text)
             listed = NAMES[:2] if text == "01" else NAMES
             assert all(name in str(wrong.value) for name in listed)
+            assert f"{NAMES[1]} (night)" in str(wrong.value)
+            assert "\n" not in str(wrong.value)
         assert "Traceback" not in str(wrong.value)
 
 
