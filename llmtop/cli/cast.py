@@ -28,6 +28,7 @@ def write_cast(
     terminal changes nothing.
     """
     from llmtop.tui.cast import Film, asciicast, is_cast
+    from llmtop.view.arrangement import Layout
 
     target = None if arguments.cast == "-" else named("--cast", arguments.cast)
     if target is not None:
@@ -42,6 +43,8 @@ def write_cast(
         fps=arguments.fps or USUAL_FPS,
         ascii=bool(arguments.ascii),
         theme=arguments.settings.theme,
+        layout=Layout.STAGE if arguments.stage else Layout.ALL,
+        private=arguments.private,
     )
     content = asciicast(film)
     if target is None:

@@ -236,6 +236,11 @@ def _screen(parser: _Parser) -> None:
         "--ascii", action=argparse.BooleanOptionalAction, help="draw with ASCII characters only (default: as needed)"
     )
     group.add_argument("--fps", type=_FPS, metavar="N", help="screen updates per second (default: 2)")
+    _shown_as(group)
+    parser.set_defaults(settings=None)
+
+
+def _shown_as(group: argparse._ActionsContainer) -> None:
     group.add_argument("--stage", action="store_true", help="the layout for the back of a room: digits three rows high")
     group.add_argument(
         "--private",
@@ -243,7 +248,6 @@ def _screen(parser: _Parser) -> None:
         help="host, model, label, names and paths are not on the screen; what is recorded, exported and printed at the "
         "end is as ever",
     )
-    parser.set_defaults(settings=None)
 
 
 def _left_alone(parser: _Parser) -> argparse._ArgumentGroup:
@@ -628,6 +632,7 @@ def _serve(parser: _Parser) -> None:
         "--bind", default="127.0.0.1:8010", metavar="ADDRESS:PORT", help="0: any free one (default: 127.0.0.1:8010)"
     )
     parser.add_argument("--yes", action="store_true", help="also at an address that other machines reach")
+    _shown_as(parser)
 
 
 def _dashboard(parser: _Parser) -> None:

@@ -36,9 +36,11 @@ def main(arguments: argparse.Namespace) -> int:
     if any(importlib.util.find_spec(name) is None for name in NEEDS):
         raise UsageError("the view in a browser needs an extra: pip install 'llmtop[web]'")
     run = find(arguments.run)
+    shown_as = [name for name in ("stage", "private") if getattr(arguments, name)]
+    title = "llmtop" if arguments.private else f"llmtop {run.label or run.name}"
 
     def start(columns: int, rows: int) -> Child:
-        return Child(SCREEN, run.name, str(columns), str(rows), environment=TERMINAL)
+        return Child(SCREEN, run.name, str(columns), str(rows), *shown_as, environment=TERMINAL)
 
     from llmtop.web.gate import Gate, new_token
     from llmtop.web.server import Site, serve
@@ -49,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
         say(f"http://{_written(_reached_by(address))}:{bound}/{token}/")
         complain(f"{run.name} is shown there to whoever has the link, to look at; Ctrl-C ends that, not the run")
 
-    site = Site(Gate(token, here=here), f"llmtop {run.label or run.name}", start)
+    site = Site(Gate(token, here=here), title, start)
     try:
         ended_by = asyncio.run(serve(site, address, port, ready))
     except OSError as error:

@@ -18,7 +18,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 
 from llmtop.domain.plain import plain
-from llmtop.domain.run import Chapter, Event, Mark, RunMeta
+from llmtop.domain.run import Chapter, Event, Mark
 from llmtop.domain.slo import Slo
 from llmtop.errors import RunFileError
 from llmtop.host.host import LISTEN_S, Host
@@ -27,6 +27,8 @@ from llmtop.tui.app import LlmtopApp
 from llmtop.tui.cells import BEGIN, Row, cells_of, change
 from llmtop.tui.palette import NIGHT
 from llmtop.tui.screens.cockpit import Cockpit
+from llmtop.view.arrangement import Layout
+from llmtop.view.private import private_text
 
 LAST_S = 3.0
 """So long the last screen stays, before a player stops or begins again."""
@@ -74,15 +76,16 @@ class FilmedCockpit(Cockpit):
 class FilmedApp(LlmtopApp):
     """The cockpit, brought up to date when the film wants it."""
 
-    def __init__(self, host: Host, clock: Clock, **options: Any) -> None:
-        super().__init__(host, **options)
+    def __init__(self, host: Host, clock: Clock, layout: Layout, **options: Any) -> None:
+        super().__init__(host, layout=layout, **options)
+        self._panels_as = layout
         self._clock = clock
 
     def start_ticking(self) -> None:
         pass
 
     def get_default_screen(self) -> Screen[None]:
-        cockpit = FilmedCockpit(self.glyphs, self.host.slo)
+        cockpit = FilmedCockpit(self.glyphs, self.host.slo, self._panels_as)
         cockpit.clock = self._clock
         return cockpit
 
@@ -111,6 +114,8 @@ class Film:
         speed: seconds of the run in one of the film.
         fps: screens per second of the film.
         theme: None, and one of the terminal's own colours: llmtop's.
+        layout: of the panels.
+        private: nothing in it tells whose run it is (`view.private`).
 
     Raises RunFileError: it cannot be read, or there is nothing in it.
     """
@@ -126,16 +131,19 @@ class Film:
         fps: float = 2.0,
         ascii: bool = False,
         theme: str | None = None,
+        layout: Layout = Layout.ALL,
+        private: bool = False,
     ) -> None:
         self._clock = Clock()
         replay = ReplayLink(run, speed, self._clock)
         if not replay.length_s:
             raise RunFileError(run, "nothing was recorded in it: there is nothing to show")
         self.size, self._fps = size, fps
-        self.meta = replay.meta
+        self.meta, self.private = replay.meta, private
         self.length_s = replay.length_s / speed + LAST_S
         self._host = Host(replay, slo or replay.meta.profile.slo, baselines=baselines, clock=self._clock)
-        self._app = FilmedApp(self._host, self._clock, ascii=ascii, fps=fps, theme=_fixed(theme))
+        options = {"ascii": ascii, "fps": fps, "theme": _fixed(theme), "private": private}
+        self._app = FilmedApp(self._host, self._clock, layout, **options)
         self._told = (0, 0, 0)
 
     async def screens(self) -> AsyncIterator[Screenful]:
@@ -164,7 +172,15 @@ class Film:
         fresh = [each for kind, told in zip(kinds, self._told, strict=True) for each in kind[told:]]
         self._told = (len(facts.marks), len(facts.events), len(facts.chapters))
         told = [plain(each.text, MARKER_LENGTH) for each in sorted(fresh, key=lambda each: each.t_s)]
+        if self.private:
+            shown = self._host.shown()
+            told = [private_text(text, shown) for text in told]
         return list(dict.fromkeys(told))
+
+    @property
+    def title(self) -> str:
+        meta = self.meta
+        return "llmtop" if self.private else f"llmtop: {plain(meta.label or meta.profile.name, MARKER_LENGTH)}"
 
 
 def _fixed(theme: str | None) -> str:
@@ -192,7 +208,7 @@ async def _lines(film: Film) -> AsyncIterator[bytes]:
             "width": columns,
             "height": rows,
             "timestamp": int(film.meta.started_at),
-            "title": _title(film.meta),
+            "title": film.title,
             "env": {"TERM": TERM, MAKER: film.meta.llmtop_version},
         }
     )
@@ -224,7 +240,3 @@ def is_cast(content: bytes) -> bool:
 
 def _encoded(value: object) -> bytes:
     return msgspec.json.encode(value) + b"\n"
-
-
-def _title(meta: RunMeta) -> str:
-    return f"llmtop: {plain(meta.label or meta.profile.name, MARKER_LENGTH)}"

@@ -1,4 +1,4 @@
-"""A screen in a browser that only looks on: `python -m llmtop.tui.viewer RUN COLUMNS ROWS`.
+"""A screen in a browser that only looks on: `python -m llmtop.tui.viewer RUN COLUMNS ROWS [stage] [private]`.
 
 What it draws goes to stdout and what is typed comes from stdin, as Textual's driver for browsers packs both. It ends
 when its stdin does.
@@ -16,7 +16,8 @@ from llmtop.errors import LlmtopError, UsageError
 from llmtop.host.attached import Attached
 from llmtop.host.running import find
 from llmtop.tui.app import LlmtopApp
-from llmtop.wording.browser import run_over
+from llmtop.view.arrangement import Layout
+from llmtop.wording.browser import NOT_SHOWN, run_over
 
 
 class Browser(WebDriver):
@@ -47,15 +48,19 @@ class BrowserApp(LlmtopApp):
 
 
 def main(words: list[str]) -> int:
-    name, *size = words
-    columns, rows = map(int, size)
+    name, columns, rows, *shown_as = words
+    private = "private" in shown_as
     try:
         attached = Attached.join(find(name), view=True)
     except LlmtopError as error:
-        sys.stderr.write(f"{run_over(name) if isinstance(error, UsageError) else error}\n")
+        over = run_over("" if private else name)
+        hidden = NOT_SHOWN if private else str(error)
+        sys.stderr.write(f"{over if isinstance(error, UsageError) else hidden}\n")
         return error.exit_code
     try:
-        BrowserApp(attached, title=name).run(size=(columns, rows))
+        layout = Layout.STAGE if "stage" in shown_as else None
+        app = BrowserApp(attached, title="llmtop" if private else name, layout=layout, private=private)
+        app.run(size=(int(columns), int(rows)))
     finally:
         attached.close()
     return 0

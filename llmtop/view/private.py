@@ -15,8 +15,9 @@ from msgspec.structs import replace
 
 from llmtop.domain.endpoint import Endpoint, EndpointStatus
 from llmtop.domain.shown import Shown
+from llmtop.wording.running import ITS_PLAN
 
-ENDPOINT, MODEL, RUN, NAME, FILE, LABEL = "endpoint", "model", "RUN", "name", "FILE", "label"
+ENDPOINT, MODEL, RUN, NAME, FILE, LABEL, SCREEN = "endpoint", "model", "RUN", "name", "FILE", "label", "another screen"
 NO_LOG = "not shown on a private screen"
 _ADDRESS = re.compile(
     r"\b\w+://[^\s,;'\")]+|\b(?:\d{1,3}\.){3}\d{1,3}\b(?::\d+)?|\[[0-9a-fA-F:]*::?[0-9a-fA-F:]*\](?::\d+)?"
@@ -24,6 +25,10 @@ _ADDRESS = re.compile(
 """URLs and addresses, in whatever an error says."""
 _PATH = re.compile(r"(?<![\w/.~])(?:~|(?:/[\w.+@%=-]+))(?:/[\w.+@%=-]+)+")
 """Of a file, from its root or from the home folder."""
+_TERMINAL = re.compile(r"\bpts/\d+|\btty\w*\d+\b")
+"""Of a screen that has, or had, the wheel."""
+_PORT = re.compile(rf"({ENDPOINT}['\"]?, |\b[Pp]ort )\d{{1,5}}\b")
+"""Where it stands apart from its address: `('10.0.0.1', 8000)`."""
 _LEAST = 2
 """Names of fewer letters are part of every word."""
 
@@ -56,9 +61,16 @@ def private(shown: Shown) -> Shown:
         assessment=hidden.of(shown.assessment),
         answer=hidden.of(shown.answer),
         steering=hidden.of(shown.steering),
+        wheel=hidden.of(shown.wheel),
+        scene=hidden.of(shown.scene),
         sinks=hidden.of(shown.sinks),
         ended=hidden.of(shown.ended),
     )
+
+
+def private_text(text: str, shown: Shown) -> str:
+    """One text about that run, as `private` would show it."""
+    return str(_Hidden(_words(shown)).of(text))
 
 
 def _words(shown: Shown) -> dict[str, str]:
@@ -79,6 +91,8 @@ def _words(shown: Shown) -> dict[str, str]:
         words |= {figures.name: MODEL for figures in found.by_model}
         names = dict.fromkeys((*(each.name for each in found.by_name), *(each.name for each in found.calls)))
         words |= {name: f"{NAME} {number}" for number, name in enumerate(names, 1)}
+    if shown.wheel.holder != ITS_PLAN:
+        words[shown.wheel.holder] = SCREEN
     preset = None if shown.frame is None else shown.frame.endpoint.preset
     return {name: word for name, word in words.items() if len(name) >= _LEAST and name != preset}
 
@@ -91,7 +105,8 @@ def _of_endpoint(endpoint: Endpoint) -> dict[str, str]:
     urls = (endpoint.base_url, *endpoint.metrics_urls, *([endpoint.proxy] if "://" in endpoint.proxy else []))
     words: dict[str, str] = {}
     for url in urls:
-        words |= {url: ENDPOINT, urlsplit(url).netloc: ENDPOINT, urlsplit(url).hostname or "": ENDPOINT}
+        address = urlsplit(url).netloc
+        words |= dict.fromkeys((url, address, _host(address), urlsplit(url).hostname or ""), ENDPOINT)
     headers = [name for name, _ in (*endpoint.headers, *endpoint.headers_env)]
     keys = [endpoint.api_key_env, endpoint.api_key_header, endpoint.basic_auth_env]
     words |= dict.fromkeys([*headers, *(key for key in keys if key), *(name for _, name in endpoint.headers_env)], NAME)
@@ -146,7 +161,8 @@ class _Hidden:
 
     def _text(self, text: str) -> str:
         told = text if self._names is None else self._names.sub(lambda match: self._words[match[0]], text)
-        return _PATH.sub(FILE, _ADDRESS.sub(ENDPOINT, told))
+        told = _TERMINAL.sub(SCREEN, _PATH.sub(FILE, _ADDRESS.sub(ENDPOINT, told)))
+        return _PORT.sub(r"\1-", told)
 
 
 @cache

@@ -6,10 +6,12 @@ WHOLE_LINK = "This page opens with the whole link that `llmtop serve` has printe
 FOREIGN_PAGE = "Another page asked for this run: open the link itself."
 CONNECTION_OVER = "The connection has ended."
 CONNECT_AGAIN = "Connect again"
+NOT_SHOWN = "The run cannot be shown: it has ended, or does not answer."
 
 
 def run_over(name: str) -> str:
-    return f"{name} has ended."
+    """`name`: empty where nobody may read it."""
+    return f"{name or 'The run'} has ended."
 
 
 def full(most: int) -> str:
