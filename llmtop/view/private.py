@@ -27,7 +27,7 @@ _PATH = re.compile(r"(?<![\w/.~])(?:~|(?:/[\w.+@%=-]+))(?:/[\w.+@%=-]+)+")
 """Of a file, from its root or from the home folder."""
 _TERMINAL = re.compile(r"\bpts/\d+|\btty\w*\d+\b")
 """Of a screen that has, or had, the wheel."""
-_PORT = re.compile(rf"({ENDPOINT}['\"]?, |\b[Pp]ort )\d{{1,5}}\b")
+_PORT = re.compile(rf"({ENDPOINT}['\"], |\b[Pp]ort )\d{{1,5}}\b")
 """Where it stands apart from its address: `('10.0.0.1', 8000)`."""
 _LEAST = 2
 """Names of fewer letters are part of every word."""

@@ -16,10 +16,12 @@ import pytest
 
 from llmtop.cli import serve
 from llmtop.cli.main import main
-from llmtop.errors import UsageError
+from llmtop.errors import LlmtopError, SessionLost, UsageError
+from llmtop.tui import viewer
 
 pytest.importorskip("aiohttp", reason="the extra web is not installed")
 pytest.importorskip("textual_serve", reason="the extra web is not installed")
+from llmtop.web.server import Site
 
 
 @pytest.fixture
@@ -97,6 +99,45 @@ def test_the_link_opens_the_page_until_a_signal_comes(
     told = capsys.readouterr()
     assert "20260101-000000-laptop is shown there to whoever has the link" in told.err
     assert links[0].split("/")[3] not in told.err
+
+
+def test_a_private_page_does_not_tell_the_run_and_its_screens_know(
+    run: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    links: list[str] = []
+    pages: list[str] = []
+    started: list[tuple[str, ...]] = []
+    thread = threading.Thread(target=lambda: _look(links[0], pages, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+
+    def say(text: str) -> None:
+        links.append(text)
+        thread.start()
+
+    def site(gate: object, title: str, start: Callable[[int, int], object]) -> Site:
+        start(80, 24)
+        return Site(gate, title, start)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(serve, "say", say)
+    monkeypatch.setattr(serve, "Child", lambda *words, environment: started.append(words))
+    monkeypatch.setattr("llmtop.web.server.Site", site)
+    assert main(["serve", "--bind", "127.0.0.1:0", "--private", "--stage"]) == 0
+    thread.join(10)
+    assert "<title>llmtop</title>" in pages[0]
+    assert "laptop" not in pages[0]
+    assert started == [("llmtop.tui.viewer", "20260101-000000-laptop", "80", "24", "stage", "private")]
+
+
+@pytest.mark.parametrize("error", [UsageError("no run is called secretive"), SessionLost("secretive: is of another")])
+def test_a_private_page_of_a_run_that_is_over_does_not_tell_it(
+    error: LlmtopError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(name: str) -> object:
+        raise error
+
+    monkeypatch.setattr(viewer, "find", gone)
+    for shown_as, told in ((["stage"], True), (["private"], False)):
+        assert viewer.main(["secretive", "80", "24", *shown_as]) == error.exit_code
+        assert ("secretive" in capsys.readouterr().err) == told
 
 
 def _look(link: str, pages: list[str], then: Callable[[], None]) -> None:

@@ -19,6 +19,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.run import FactBatch, Mark
 from llmtop.errors import RunFileError
 from llmtop.recording.reader import RunReader
@@ -26,6 +27,7 @@ from llmtop.recording.writer import RunWriter
 from llmtop.tui.cast import LAST_S, Film, asciicast, is_cast
 from llmtop.tui.cells import BEGIN, Row, cells_of, change, text_of
 from llmtop.tui.screens.cockpit import SAID_S
+from llmtop.view.arrangement import Layout
 
 RECORDED = Path(__file__).parents[2] / "screenshots" / "film.llmtop"
 MARKS = {4: "it begins", 9: "a mark"}
@@ -135,6 +137,30 @@ def test_a_minute_is_far_smaller_than_what_players_are_sent(tmp_path: Path) -> N
     size = len(asciicast(Film(path)))
     print(f"60 s at 120x40: {size:,} bytes")
     assert size < 1_500_000
+
+
+def test_a_private_film_tells_nobody_whose_run_it_is_and_the_stage_can_be_filmed(tmp_path: Path) -> None:
+    names = ("zqgpu", "zqmodel", "zqlabel", "zqmark")
+    path = tmp_path / "zqfile.llmtop"
+    said = "zqgpu.lab:8123 zqmodel zqlabel /home/zqfile/zqmark"
+    with RunReader(RECORDED) as reader:
+        endpoint = Endpoint(base_url="http://zqgpu.lab:8123", model="zqmodel")
+        meta = replace(reader.meta, endpoint=endpoint, label="zqlabel", preset=None, ended_s=None, ending=None)
+        batches = _until(list(reader.batches()), 3.0)
+    writer = RunWriter(path, meta)
+    for at, batch in enumerate(batches):
+        writer.write(replace(batch, marks=(Mark(batch.t_s, said),) if at == 1 else ()))
+    writer.step()
+    writer.close(3.0)
+    writer.step()
+    told = asciicast(Film(path)).decode()
+    assert all(name in told for name in names), "what is hidden below"
+    hidden = asciicast(Film(path, private=True, layout=Layout.STAGE)).decode()
+    assert [name for name in (*names, "zqfile", "8123") if name in hidden] == []
+    header, events = played(hidden.encode())
+    assert header["title"] == "llmtop"
+    assert "endpoint model label FILE" in [text for _, kind, text in events if kind == "m"]
+    assert "users in flight" in hidden
 
 
 def test_what_is_said_of_a_turned_knob_goes_again_after_seconds_of_the_film() -> None:

@@ -15,9 +15,10 @@ from llmtop.domain.kinds import KindFigures
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended, Event, RunMeta
-from llmtop.domain.shown import Answer, Shown
+from llmtop.domain.shown import Answer, Shown, Wheel
 from llmtop.domain.verdicts import Assessment, Diagnosis, Judgement
-from llmtop.view.private import private
+from llmtop.view.private import private, private_text
+from llmtop.wording.running import ITS_PLAN
 
 LETTERS = string.ascii_lowercase
 NAMES = st.text(LETTERS, min_size=6, max_size=14).map(lambda text: f"zq{text}")
@@ -104,3 +105,30 @@ def test_what_only_looks_like_a_name_stays() -> None:
     frame = Frame(seq=1, t_s=1.0, endpoint=status, target=LoadPoint(concurrency=1))
     text = "8000 tok/s at 32 users (TTFT p50 / p95), 512/128 tokens, 0.6/s"
     assert private(Shown(frame=frame, answer=Answer(1, text))).answer == Answer(1, text)
+
+
+@given(runs(), st.integers(1, 65_535))
+def test_an_address_in_pieces_is_hidden_and_numbers_beside_it_stay(run: tuple[Shown, list[str]], port: int) -> None:
+    told = f"Connect call failed ('10.1.2.3', {port}); port {port}; 10.1.2.3:{port}, {port} in flight"
+    assert private_text(told, run[0]) == f"Connect call failed ('endpoint', -); port -; endpoint, {port} in flight"
+
+
+def test_a_host_is_hidden_as_it_was_typed_and_as_it_is_told() -> None:
+    meta = runs_of("http://GPU.Lab:8000/v1")
+    assert private_text("GPU.Lab, gpu.lab, GPU.Lab:8000", Shown(meta=meta)) == "endpoint, endpoint, endpoint"
+
+
+def test_other_screens_are_not_told_by_their_terminals() -> None:
+    taken = Answer(1, "the wheel was taken by pts/7")
+    hidden = private(Shown(wheel=Wheel(mine=False, holder="pts/7"), answer=taken))
+    assert (hidden.wheel.holder, hidden.answer) == (
+        "another screen",
+        Answer(1, "the wheel was taken by another screen"),
+    )
+    plan = Wheel(mine=False, holder=ITS_PLAN)
+    assert private(Shown(wheel=plan)).wheel == plan, "that is no name, and is told otherwise"
+
+
+def runs_of(url: str) -> RunMeta:
+    profile = Profile(name="by hand", plan=LoadPlan(stages=(), base=LoadPoint(concurrency=1)))
+    return RunMeta(llmtop_version="0", started_at=0.0, endpoint=Endpoint(base_url=url), profile=profile)
