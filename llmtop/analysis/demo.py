@@ -25,6 +25,8 @@ BREAK_S, WAIT_S = 10.0, 20.0
 """What breaks is shown so long, and so much longer at most until the verdict names it."""
 NAMED_S = 8.0
 """The verdict's word stands so long before the cure."""
+CLEAR_S = 4.0
+"""A fault has gone when users come back: requests that still met it would have the brake cut them again."""
 CURE_S = 20.0
 REST_S = 4.0
 
@@ -121,9 +123,10 @@ def parts_of(act: Act) -> tuple[Part, ...]:
     rises = [Part(users=users, lasts_s=RISE_S, caption=told.rises, knobs=knobs) for users in act.users[:-1]]
     broken = Part(users=top, lasts_s=BREAK_S, caption=told.breaks, knobs=knobs, fault=act.fault, waits_s=WAIT_S)
     named = Part(users=top, lasts_s=NAMED_S, caption="", knobs=knobs, fault=act.fault, told=told)
+    clears = Part(users=act.users[0], lasts_s=CLEAR_S, caption=told.cured, knobs=knobs)
     cure = Part(users=cured, lasts_s=CURE_S, caption=told.cured, knobs={**knobs, **act.cure})
     rest = Part(users=act.users[0], lasts_s=REST_S, caption=wording.RESTS, knobs={**knobs, **act.cure})
-    return (*rises, broken, named, cure, rest)
+    return (*rises, broken, named, *([clears] if act.fault else []), cure, rest)
 
 
 class Demo:

@@ -64,8 +64,9 @@ TAKEN_MARK = "demo: the wheel is in a hand"
 
 
 def named(bound: Bound, told: Told) -> str:
-    """`The verdict says it: queue-bound; max_num_seqs is too low for these users.`"""
-    return f"The verdict says it: {bound_adjective(bound)}; {told.named}"
+    """`Queue-bound: max_num_seqs is too low for these users.`"""
+    word = bound_adjective(bound)
+    return f"{word[:1].upper()}{word[1:]}: {told.named}"
 
 
 def begins(number: int, of: int, name: str) -> str:

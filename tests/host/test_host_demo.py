@@ -132,7 +132,7 @@ def test_the_verdict_of_the_host_is_what_it_goes_on_by() -> None:
     assert stage.caption == ACTS[0].told.breaks, "another limit than that of the scene"
     stage.opinion.bound = Bound.QUEUE
     stage.seconds(2)
-    assert stage.caption.startswith("The verdict says it: queue-bound")
+    assert stage.caption.startswith("Queue-bound: ")
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
