@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -28,7 +29,7 @@ from llmtop.analysis.judgement import Findings, judge_run, judge_table, question
 from llmtop.analysis.kinds import By, by_kind, calls_of, visits_of
 from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level, are_embeddings
 from llmtop.analysis.measured import Ledger, MeasuredCurve
-from llmtop.analysis.named import capacity_by_name, judge_kinds
+from llmtop.analysis.named import capacity_as_held, capacity_by_name, judge_kinds
 from llmtop.analysis.partwise import by_part, planned_parts
 from llmtop.analysis.readings import driven_lengths, finished_requests
 from llmtop.analysis.recent import (
@@ -160,6 +161,9 @@ def assess(
     if over and parts:
         grounds = by_part(parts, facts, meta, slo, grounds, ledger, now_s, arrival)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
+    if over and judgement.ok is False:
+        capacity = capacity_as_held(facts, meta, slo, grounds, now_s)
+        grounds = dataclasses.replace(grounds, capacity=capacity)
     verdict = answered
     if over and thresholds:
         spoilt_why = "" if arrival is None else no_verdict(buffering.SPOILT, arrival is buffering.Arrival.WHOLE)

@@ -429,7 +429,9 @@ def checked_sinks(arguments: argparse.Namespace) -> tuple[str, ...]:
         return ()
     from llmtop.sinks import check
 
-    check(arguments.out, yes=arguments.yes, ask=confirmed if sys.stdin.isatty() else None)
+    written = {"--record": arguments.record, "--junit": getattr(arguments, "junit", None)}
+    taken = {option: named(option, path) for option, path in written.items() if path is not None}
+    check(arguments.out, yes=arguments.yes, ask=confirmed if sys.stdin.isatty() else None, taken=taken)
     return tuple(arguments.out)
 
 

@@ -28,6 +28,7 @@ VARIABLES = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_METRICS_HEADERS")
 PATH = "/v1/metrics"
 """Where a collector takes metrics; of a URL without a path."""
 EVERY_S = 10.0
+_AGAIN = f"tried again every {EVERY_S:g} s"
 PATIENCE_S = 5.0
 """For one push, from the connection to the end of the answer."""
 MOST_ANSWER = 1 << 16
@@ -238,7 +239,7 @@ class Push:
                 why = f"what answers there is no HTTP server; {_CHECK}"
             else:
                 why = self._secrets.heard(getattr(error, "strerror", None) or str(error)).lower()
-            raise Undelivered(f"{why}; tried again every {EVERY_S:g} s") from None
+            raise Undelivered(why, _AGAIN) from None
         finally:
             watch.cancel()
             connection.close()
@@ -254,7 +255,7 @@ class Push:
         """Raises Undelivered for an answer that is not a collector's yes."""
         said = f"HTTP {status} {self._secrets.heard(reason, 60)}".rstrip()
         if status in (429, 502, 503, 504) or status >= 500:
-            raise Undelivered(f"{said}; tried again every {EVERY_S:g} s")
+            raise Undelivered(said, _AGAIN)
         if status in (401, 403):
             raise Undelivered(f"{said}: it lets nobody in without the right headers; put them into {VARIABLES[0]}")
         if 300 <= status < 400:

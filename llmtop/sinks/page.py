@@ -82,7 +82,7 @@ class Page:
             try:
                 self._server = _Server(self._address, lambda: self._text)
             except OSError as error:
-                raise Undelivered(f"{unbound(error)}; it is tried again every second") from None
+                raise Undelivered(unbound(error), "it is tried again every second") from None
             threading.Thread(target=self._server.serve_forever, name=self.name, daemon=True).start()
 
     def missing(self) -> str:

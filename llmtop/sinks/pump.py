@@ -16,7 +16,16 @@ KNOWN_S = 1.0
 
 
 class Undelivered(Exception):
-    """Figures did not arrive; the text says why, for a user. The next ones are tried all the same."""
+    """Figures did not arrive. The next ones are tried all the same.
+
+    Args:
+        why: for a user.
+        then: what is done about it, as long as the run goes on.
+    """
+
+    def __init__(self, why: str, then: str = "") -> None:
+        super().__init__(why)
+        self.then = then
 
 
 class Sink(Protocol):
@@ -81,14 +90,14 @@ class Pump:
             self._problem = self._deliver()
             every_s = self._sink.every_s if self._now().is_known else min(self._sink.every_s, KNOWN_S)
             over = self._ending.wait(max(0.0, every_s - (time.monotonic() - begun)))
-        self._problem = self._deliver() or self._sink.missing()
+        self._problem = self._deliver(last=True) or self._sink.missing()
         self._sink.end()
 
-    def _deliver(self) -> str:
+    def _deliver(self, *, last: bool = False) -> str:
         try:
             self._sink.deliver(self._now())
         except Undelivered as error:
-            return str(error)
+            return str(error) if last or not error.then else f"{error}; {error.then}"
         except Exception as error:  # a bug in one sink must end neither the others nor the load, and is said
             return plain(f"{type(error).__name__}: {error}")
         return ""

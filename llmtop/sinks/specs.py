@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -27,12 +27,19 @@ SHOWN = 60
 HOW = "use prometheus=127.0.0.1:9464, otlp=http://127.0.0.1:4318 or json=FILE"
 
 
-def check(specs: Sequence[str], *, yes: bool = False, ask: Callable[[str], bool] | None = None) -> None:
+def check(
+    specs: Sequence[str],
+    *,
+    yes: bool = False,
+    ask: Callable[[str], bool] | None = None,
+    taken: Mapping[str, Path] | None = None,
+) -> None:
     """See that figures can flow to all of `specs`. Nothing is opened, and no file is changed.
 
     Args:
         yes: listen beyond this machine without asking.
         ask: puts a question to the user; None: there is nobody to ask.
+        taken: files that the run writes otherwise, by the options that name them.
 
     Raises:
         UsageError: what is wrong, and what to do.
@@ -48,6 +55,9 @@ def check(specs: Sequence[str], *, yes: bool = False, ask: Callable[[str], bool]
             Push(key, read_headers(os.environ))
         else:
             key = str(_file(where).resolve())
+            for option, path in (taken or {}).items():
+                if str(path.resolve()) == key:
+                    raise UsageError(f"--out json and {option} name the same file, {plain(where, SHOWN)}: give two")
         if f"{kind} {key}" in seen:
             raise UsageError(f"--out {kind}: the same place is named twice; give it once")
         seen.add(f"{kind} {key}")
@@ -123,10 +133,8 @@ def _way_out(port: int) -> str:
 def _file(where: str) -> Path:
     """Raises FileError, UsageError."""
     path = expanded(where)
-    null = path == Path(os.devnull)
-    if where == "-" or (path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",)) and not null):
-        raise UsageError(
-            f"--out json={plain(where, SHOWN)}: standard output has the result of the run; name a file, "
-            "and follow it with `tail -F FILE`"
-        )
+    streams = path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",)) and path != Path(os.devnull)
+    if where == "-" or streams:
+        why = "standard output has the result of the run" if where in ("-", "/dev/stdout") else "that is no plain file"
+        raise UsageError(f"--out json={plain(where, SHOWN)}: {why}; name a file, and follow it with `tail -F FILE`")
     return check_target(path, is_lines)

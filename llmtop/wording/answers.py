@@ -146,6 +146,14 @@ def carried_by_name(at_slo: float | None, fails_at: float, together: float, axis
     return f"{first}; those on all requests together are kept up to {TEXT.load(together, axis)}"
 
 
+def carried_as_held(at_slo: float | None, fails_at: float, axis: Axis, missed: Sequence[str]) -> str:
+    """`supports 24 concurrent users at the SLO: 40, from the first moment on, missed it: TTFT p95 1.80 s > 1.3 s`"""
+    there = f"{TEXT.load(fails_at, axis)}, from the first moment on, missed it: {listed(missed)}"
+    if at_slo is None:
+        return f"no load is known that keeps the SLO: {there}"
+    return f"supports {users(at_slo, axis)} at the SLO: {there}"
+
+
 def alone_breaks(name: str, broken: Sequence[str]) -> str:
     """`requests of answer alone break a limit that all together keep: TTFT p95 3.52 s > 2 s`"""
     limits = "a limit" if len(broken) == 1 else "limits"

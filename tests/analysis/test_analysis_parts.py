@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,6 +37,8 @@ class Driven(Struct, frozen=True):
     ttft_s: float = OK_S
     prompt_tokens: int = 192
     refused: bool = False
+    begins_late_s: float = 0.0
+    """So long after its beginning the first token is late."""
 
     @property
     def per_s(self) -> float:
@@ -61,8 +64,10 @@ def facts_and_plan(stages: Sequence[Driven]) -> tuple[Facts, LoadPlan]:
         planned.append(Stage(name=name, duration_s=SECONDS, shape=shape, prompt_tokens=stage.prompt_tokens))
         sent_s = start_s + np.arange(0.01, SECONDS - 5, 1 / stage.per_s)
         outcome = Outcome.HTTP_ERROR if stage.refused else Outcome.OK
+        felt_s = np.where(sent_s < start_s + stage.begins_late_s, LATE_S, stage.ttft_s)
         requests += [
-            record(float(t), ttft_s=stage.ttft_s, e2e_s=stage.ttft_s + ANSWER_S, outcome=outcome) for t in sent_s
+            record(float(t), ttft_s=float(ttft_s), e2e_s=float(ttft_s) + ANSWER_S, outcome=outcome)
+            for t, ttft_s in zip(sent_s, felt_s, strict=True)
         ]
         flying = max(1, round(stage.per_s * (stage.ttft_s + ANSWER_S)))
         edges_s = start_s + 0.25 * np.arange(1, round(4 * SECONDS) + 1)
@@ -103,6 +108,25 @@ def test_one_stage_that_fails_is_a_no_that_names_it(
     assert judgement.ok is False
     assert names in judgement.sentence
     assert judgement.reasons or question in (None, CAPACITY)
+
+
+@pytest.mark.parametrize(("late_s", "kept"), [(0.2, True), (0.6, True), (1.0, False)])
+def test_what_is_said_to_be_carried_is_not_what_was_just_said_not_to_be_kept(
+    late_s: float, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Late at first, of 15 s: 5 % are 0.75 s. A level leaves out the first moments of its load, and has none late."""
+    monkeypatch.setattr(sys.modules[__name__], "SECONDS", 20.0)
+    found = answered([users(4), users(8, begins_late_s=late_s)], HOLD)
+    capacity = found.capacity
+    assert found.judgement.ok is kept
+    assert (capacity.at_slo, capacity.fails_at, capacity.lowered) == ((8, None, False) if kept else (4, 8, True))
+    assert capacity.recommended == capacity.at_slo
+    if not kept:
+        assert capacity.sentence.startswith(
+            "supports 4 concurrent users at the SLO: 8, from the first moment on, missed"
+        )
+    alone = answered([users(8, begins_late_s=late_s)], HOLD)
+    assert (alone.judgement.ok, alone.capacity.at_slo) == (kept, 8 if kept else None)
 
 
 @pytest.mark.parametrize("question", [None, HOLD, PEAK, CAPACITY])

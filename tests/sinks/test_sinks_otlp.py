@@ -126,8 +126,8 @@ def test_before_a_run_is_known_nothing_is_pushed() -> None:
         ((405, "text/plain", b""), "HTTP 405 Method Not Allowed: it takes no OTLP metrics there"),
         ((401, "text/plain", b""), "OTEL_EXPORTER_OTLP_HEADERS"),
         ((301, "text/plain", b""), "no redirection is followed"),
-        ((503, "text/plain", b""), "HTTP 503 Service Unavailable; tried again every 10 s"),
-        ((429, "text/plain", b""), "HTTP 429 Too Many Requests; tried again every 10 s"),
+        ((503, "text/plain", b""), "HTTP 503 Service Unavailable"),
+        ((429, "text/plain", b""), "HTTP 429 Too Many Requests"),
         ((200, "text/html", b"<!doctype html><html>"), "web page; check the URL"),
         (
             (
@@ -158,7 +158,7 @@ def test_a_yes_is_one_in_whatever_words(body: bytes) -> None:
 
 
 def test_nobody_there_is_said() -> None:
-    with pytest.raises(Undelivered, match="connection refused; tried again every 10 s"):
+    with pytest.raises(Undelivered, match="connection refused$"):
         push(f"http://127.0.0.1:{free_port()}").deliver(toy())
 
 

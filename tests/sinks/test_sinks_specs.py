@@ -64,7 +64,8 @@ def test_an_address_may_be_short_and_is_this_machines_then(spec: str, name: str)
         ("prometheus=127.0.0.1:٣", "write it like 127.0.0.1:9464"),
         ("otlp=localhost", "write it like http://127.0.0.1:4318"),
         ("json=-", "standard output has the result of the run; name a file"),
-        ("json=/dev/stdout", "name a file"),
+        ("json=/dev/stdout", "standard output has the result of the run; name a file"),
+        ("json=/dev/full", "that is no plain file; name a file"),
         ("json=/dev/fd/3", "name a file"),
     ],
 )
@@ -145,3 +146,10 @@ def test_headers_that_cannot_be_sent_are_said_before_anything_starts(monkeypatch
     with pytest.raises(UsageError, match=VARIABLES[0]) as refused:
         check(["otlp=http://127.0.0.1:4318"])
     assert SECRET not in str(refused.value)
+
+
+def test_a_file_that_the_run_writes_otherwise_is_no_sink(tmp_path: Path) -> None:
+    path = tmp_path / "y.jsonl"
+    check([f"json={path}"], taken={"--record": tmp_path / "x.llmtop"})
+    with pytest.raises(UsageError, match=r"--out json and --record name the same file, .*y\.jsonl: give two"):
+        check([f"json={tmp_path}/./y.jsonl"], taken={"--junit": tmp_path / "z.xml", "--record": path})
