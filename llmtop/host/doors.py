@@ -42,6 +42,8 @@ LOOK_S = 0.05
 """How often it is looked whether anything is new; four frames come a second."""
 ASKS_WITHIN_S = 5.0
 """Whoever has said nothing for so long after it came in is shown out."""
+LOOKS_AFTER_S = 1.0
+"""How often it is looked whether the socket is still where it was made."""
 FLUSH_S = 1.0
 """For so long the last is told to whoever does not read."""
 UNNAMED_S = 5.0
@@ -130,14 +132,22 @@ class Doors:
         self._listening: asyncio.Server | None = None
         self._path: Path | None = None
         self._named, self._begun_s = False, time.monotonic()
+        self._looks_s = 0.0
+        """When it is looked next whether the door can still be found."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     # ── The door ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def open(self) -> None:
         """Open it as soon as the run has a name; where there is no place for a socket, the run goes on without."""
-        frame, meta = self._shown.frame, self._shown.meta
-        if self._named or (meta is None and time.monotonic() - self._begun_s < UNNAMED_S):
+        frame, meta, now_s = self._shown.frame, self._shown.meta, time.monotonic()
+        if self._path is not None and now_s >= self._looks_s:
+            self._looks_s = now_s + LOOKS_AFTER_S
+            if not sockets.is_own(self._path):  # somebody has removed it: nobody could come back, or end the run
+                sockets.forget(self._path)
+                self._path, self._named = None, False
+                self._close_door()
+        if self._named or (meta is None and now_s - self._begun_s < UNNAMED_S):
             return
         self._named = True
         run_file = None if frame is None else frame.run_file
@@ -154,11 +164,15 @@ class Doors:
     def shut(self) -> None:
         """Nobody comes in any more; whoever is there stays."""
         self._named, self._life.bound_by = True, words.RUN_IS_OVER
+        self._close_door()
+
+    def _close_door(self) -> None:
         if self._path is not None:
             sockets.remove(self._path)
             self._path = None
         if self._listening is not None:
             self._listening.close()
+            self._listening = None
 
     def about(self) -> Running:
         """What is said of the run at the door."""

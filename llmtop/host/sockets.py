@@ -98,8 +98,13 @@ def remove_mine() -> None:
         remove(path)
 
 
-def remove(path: Path) -> None:
+def forget(path: Path) -> None:
+    """What lies there is none of ours any more."""
     _mine.discard(path)
+
+
+def remove(path: Path) -> None:
+    forget(path)
     with contextlib.suppress(OSError):
         path.unlink()
         if path.parent != runs_directory():

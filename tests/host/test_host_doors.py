@@ -44,6 +44,28 @@ def test_the_socket_is_its_owners_alone_has_the_runs_name_and_goes_with_it(
     assert list(runs.iterdir()) == []
 
 
+@pytest.mark.parametrize("instead", [None, "a file"])
+def test_a_socket_that_was_removed_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instead: str | None
+) -> None:
+    monkeypatch.setattr(doors_module, "LOOKS_AFTER_S", 0.0)
+    runs = at_home(monkeypatch, tmp_path)
+    with attended(NAME):
+        path = runs / f"{NAME}.sock"
+        screen = Attached.join(find(NAME), view=True)
+        path.unlink()
+        if instead is not None:
+            path.write_text(instead)
+        until(lambda: [run for run in running() if run.name.startswith(NAME)])
+        assert screen.shown().ended is None, "who was there stays"
+        again = Attached.join(running()[0], view=True)
+        assert again.shown().frame is not None
+        again.close()
+        screen.close()
+    left = [each.read_text() for each in runs.iterdir()]
+    assert left == ([] if instead is None else [instead])
+
+
 def test_a_name_in_use_is_left_to_whoever_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = at_home(monkeypatch, tmp_path)
     with attended(NAME) as one, attended(NAME) as other:

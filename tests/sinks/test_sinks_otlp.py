@@ -158,7 +158,7 @@ def test_a_yes_is_one_in_whatever_words(body: bytes) -> None:
 
 
 def test_nobody_there_is_said() -> None:
-    with pytest.raises(Undelivered, match="connection refused$"):
+    with pytest.raises(Undelivered, match=r"connection refused$"):
         push(f"http://127.0.0.1:{free_port()}").deliver(toy())
 
 

@@ -151,5 +151,5 @@ def test_headers_that_cannot_be_sent_are_said_before_anything_starts(monkeypatch
 def test_a_file_that_the_run_writes_otherwise_is_no_sink(tmp_path: Path) -> None:
     path = tmp_path / "y.jsonl"
     check([f"json={path}"], taken={"--record": tmp_path / "x.llmtop"})
-    with pytest.raises(UsageError, match=r"--out json and --record name the same file, .*y\.jsonl: give two"):
+    with pytest.raises(UsageError, match=r"--out json and --record name the same file, .*: give two"):
         check([f"json={tmp_path}/./y.jsonl"], taken={"--junit": tmp_path / "z.xml", "--record": path})
