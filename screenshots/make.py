@@ -1,6 +1,6 @@
 """The pictures of the README, drawn by the cockpit itself from a replayed recording.
 
-python screenshots/make.py            draw cockpit.svg and cockpit-80x24.svg from demo.llmtop
+python screenshots/make.py            draw cockpit.svg, cockpit-80x24.svg and stage.svg from demo.llmtop
 python screenshots/make.py --record   drive the simulated laptop first, and keep that run as demo.llmtop (90 s)
 """
 
@@ -23,7 +23,12 @@ from llmtop.session.options import SessionOptions
 
 HERE = Path(__file__).parent
 RUN = HERE / "demo.llmtop"
-SIZES = {"cockpit.svg": (120, 40), "cockpit-80x24.svg": (80, 24)}
+PICTURES = {
+    "cockpit.svg": ((120, 40), None),
+    "cockpit-80x24.svg": ((80, 24), None),
+    "stage.svg": ((120, 40), "stage"),
+}
+"""Size and layout of each."""
 LEVELS = (2, 4, 8, 12, 16, 24, 32, 40, 48)
 SECONDS_PER_LEVEL = 10.0
 
@@ -37,13 +42,13 @@ def record() -> None:
     run_to_end(SessionLink(options), profile.slo, lambda shown: print(f"{shown.frame.t_s:.0f} s", end="\r"))
 
 
-async def draw(name: str, size: tuple[int, int]) -> None:
+async def draw(name: str, size: tuple[int, int], layout: str | None) -> None:
     from llmtop.tui.app import LlmtopApp
 
     replay = ReplayLink(RUN, clock=lambda: 0.0)
     seconds = itertools.count()
     host = Host(replay, replay.meta.profile.slo, clock=lambda: float(next(seconds)))
-    app = LlmtopApp(host)
+    app = LlmtopApp(host, layout=layout)
     async with app.run_test(size=size) as pilot:
         # Step by step, as a person saw it: the verdict settles over several judgements.
         for t_s in range(10, int(replay.length_s), 5):
@@ -58,8 +63,8 @@ def main() -> None:
     os.environ["TEXTUAL_ANIMATIONS"] = "none"
     if "--record" in sys.argv[1:]:
         record()
-    for name, size in SIZES.items():
-        asyncio.run(draw(name, size))
+    for name, (size, layout) in PICTURES.items():
+        asyncio.run(draw(name, size, layout))
         print(HERE / name)
 
 
