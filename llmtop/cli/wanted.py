@@ -125,11 +125,9 @@ def unkept(path: Path) -> str | None:
 
 
 def _content(path: Path) -> bytes:
-    if not path.is_file():
-        return b""
     try:
-        return bytes_of(path, MOST_BYTES)
-    except FileError:
+        return bytes_of(path, MOST_BYTES) if path.is_file() else b""
+    except (FileError, OSError):  # nor may everybody look whether it is there
         return b""
 
 

@@ -17,7 +17,7 @@ from llmtop.cli.effects import effects
 from llmtop.cli.main import COMMANDS, _parser, main
 from llmtop.cli.settings import read_settings, settings_of, template
 from llmtop.cli.target import by_hand, with_arguments
-from llmtop.cli.wanted import Memory
+from llmtop.cli.wanted import Memory, unkept
 from llmtop.domain.preferences import Remembered, Settings
 from llmtop.domain.slo import Slo, parse_slo, usual_slo
 from llmtop.errors import FileError
@@ -320,3 +320,15 @@ def test_locate_tells_both_files_whether_they_are_there_and_why_elsewhere(
     monkeypatch.setenv("XDG_CONFIG_HOME", "config")
     assert main(["locate"]) == 0
     assert "XDG_CONFIG_HOME is ignored: 'config' is no absolute path" in capsys.readouterr().err
+
+
+def test_where_nobody_may_look_nothing_is_remembered_and_nothing_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    memory = Memory(tmp_path / "state" / "screen.json")
+    monkeypatch.setattr(Path, "is_file", refuses)
+    assert memory.read() == Remembered()
+    assert unkept(memory.path) is None
