@@ -48,11 +48,12 @@ def main(arguments: argparse.Namespace) -> int:
         run_file=record or _passing(),
         kept=record is not None,
         label="demo",
-        terminal=state_of(sys.stdin.fileno()),
     )
     alone_s = arguments.detached_for or DETACHED_FOR_S
     demo: Demonstration = "once" if arguments.once else "loop"
-    options = HostOptions(session=session, slo=profile.slo, demo=demo, detached_for_s=alone_s)
+    options = HostOptions(
+        session=session, slo=profile.slo, terminal=state_of(sys.stdin.fileno()), demo=demo, detached_for_s=alone_s
+    )
     attached = Attached.begin(options)  # before the screen takes the terminal: no other process must inherit it
     try:
         return drive(attached, arguments, alone_s, _is_shown if arguments.once else None)

@@ -45,13 +45,13 @@ def main(arguments: argparse.Namespace) -> int:
         url = url or profile.endpoint_url
     earlier = baselines.named(arguments.baseline)
     options = session_options(arguments, profile, url, patient=True)
-    session = replace(options, terminal=state_of(sys.stdin.fileno()), baselines=baselines.noted(earlier))
     alone_s = arguments.detached_for or DETACHED_FOR_S
     # Before the screen takes the terminal: no other process must inherit it.
     attached = Attached.begin(
         HostOptions(
-            session=session,
+            session=replace(options, baselines=baselines.noted(earlier)),
             slo=profile.slo,
+            terminal=state_of(sys.stdin.fileno()),
             baselines=earlier,
             sinks=checked_sinks(arguments),
             keep_on_hangup=arguments.keep_on_hangup,

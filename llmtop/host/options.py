@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from llmtop.domain.slo import Slo
+from llmtop.domain.terminal import TerminalState
 from llmtop.session.options import SessionOptions
 
 Demonstration = Literal["loop", "once"]
@@ -17,6 +18,8 @@ DETACHED_FOR_S = 7200.0
 class HostOptions(Struct, frozen=True, kw_only=True):
     session: SessionOptions
     slo: Slo
+    terminal: TerminalState | None = None
+    """What the screen that begins the run is about to take; given back if that dies without a word."""
     baselines: tuple[str, ...] = ()
     """Earlier measurements that it is shown beside, as `host.beside.looked_up` gives them."""
     sinks: tuple[str, ...] = ()

@@ -13,8 +13,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from llmtop import channel
 from llmtop.domain.run import Ended
 from llmtop.errors import LlmtopError
@@ -37,7 +35,7 @@ def main() -> int:
     except LlmtopError as error:
         _say(told, messages.Part(ended=Ended(str(error), error.exit_code)))
         return error.exit_code
-    link = SessionLink(replace(options.session, terminal=None))  # this process gives it back
+    link = SessionLink(options.session)
     from llmtop.host.tending import Tending
 
     asyncio.run(Tending(options, link, outputs).attend(told))

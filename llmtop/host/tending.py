@@ -46,7 +46,7 @@ class Tending:
         host = self._host = Coming(link, options, outputs)
         self._life = Life(options.detached_for_s, keep_on_hangup=options.keep_on_hangup)
         self._doors = Doors(host, Screens(host.send, self._life), self._life, lambda: host.send(Quit()))
-        terminal = options.session.terminal
+        terminal = options.terminal
         self._first = Screen(name_of(terminal, os.getppid()), holds=True, terminal=terminal)
         self._gone = asyncio.Event()
         """The first screen has hung up."""

@@ -7,7 +7,6 @@ from msgspec import Struct, field
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.server_command import ServerCommand
-from llmtop.domain.terminal import TerminalState
 
 
 class Serving(Struct, frozen=True, kw_only=True):
@@ -42,8 +41,6 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     """Names of earlier measurements that the run is shown beside."""
     workers: int = 1
     seed: int = 0
-    terminal: TerminalState | None = None
-    """What a screen is about to take; given back if that dies without a word."""
     skip_checks: bool = False
     """Take what `endpoint` says for what there is: nothing is probed before the load."""
     patient: bool = True

@@ -26,7 +26,6 @@ from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import DRAIN_S, TICK_S, Session
 from llmtop.session.sight import UNSEEN_S, Sight
-from llmtop.session.terminal import give_back
 from llmtop.session.waking import ENDS, wake_to_end
 from llmtop.wording.endings import unseen_text
 
@@ -120,8 +119,6 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet, un
             asked = answers.result()
             drain_s = DRAIN_S if asked is not None and asked.patient else ORPHAN_DRAIN_S
             ending, why = (None, "") if asked is None else (asked.ending, asked.why)
-            if asked is None and sight.begun and options.terminal is not None:
-                give_back(options.terminal)
     finally:
         for task in (starting, answers):
             task.cancel()

@@ -18,11 +18,8 @@ class Sight:
         self._limit_s = limit_s
         self._unseen_s = 0.0
         self._looked_s: float | None = None
-        self.begun = False
-        """Somebody has seen it at all."""
 
     def seen(self) -> None:
-        self.begun = True
         self._unseen_s = 0.0
 
     def lost(self, frame: Frame, now_s: float) -> bool:
