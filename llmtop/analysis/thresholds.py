@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from llmtop.analysis.paired import METRICS
 from llmtop.domain import thresholds as words
+from llmtop.domain.alike import meant
 from llmtop.domain.compared import Compared, Delta, Verdict
 from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
@@ -50,7 +51,7 @@ def _threshold(word: str) -> Threshold:
     name, sign, percent = found
     name = _SPOKEN.get(name, name)
     if name not in _SIGNS:
-        raise UsageError(f"--fail-on: {shown!r}: {words.meant(name, NAMES)}{_allowed()}")
+        raise UsageError(f"--fail-on: {shown!r}: {meant(name[: words.MOST], NAMES)}{_allowed()}")
     words.check_sign(shown, name, sign, "+" if _SIGNS[name] > 0 else "-")
     return Threshold(name, _SIGNS[name] * float(percent) / 100)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from llmtop.cli.output import complain, say
+from llmtop.domain.alike import meant
 from llmtop.domain.bounds import FPS
 from llmtop.domain.plain import plain
 from llmtop.domain.preferences import Settings
@@ -74,9 +74,7 @@ class _KeyOfKeys(UsageError):
 
 def _unknown(name: object, allowed: Iterable[str]) -> str:
     names = list(allowed)
-    near = get_close_matches(str(name)[:SHOWN], names, 1)
-    meant = f"did you mean {near[0]}? " if near else ""
-    return f"is not known; {meant}(allowed: {', '.join(names)})"
+    return f"is not known; {meant(str(name)[:SHOWN], names)}(allowed: {', '.join(names)})"
 
 
 def _text(value: object, like: str) -> str:

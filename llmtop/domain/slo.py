@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Literal, get_args
 
 from msgspec import Struct
 
+from llmtop.domain.alike import meant
 from llmtop.domain.bounds import LATENCY_S, LIMIT_QUEUE, LIMIT_SHARE
 from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
@@ -232,6 +232,4 @@ def _faulty(part: str) -> str:
 
 def _unknown(name: str) -> str:
     use = "use error_ratio, queue or kv, or ttft, tpot or e2e with _mean, _p50, _p90, _p95 or _p99"
-    alike = get_close_matches(name.lower()[:SHOWN], _NAMES, n=1)
-    meant = f"did you mean {alike[0]}? " if alike else ""
-    return f"{plain(name, SHOWN)!r} is not known; {meant}{use}"
+    return f"{plain(name, SHOWN)!r} is not known; {meant(name.lower()[:SHOWN], _NAMES)}{use}"

@@ -6,12 +6,12 @@ Figures have the same names in both, those of tables and of the SLO.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable
 from typing import TypeVar
 
 from msgspec import Struct
 
+from llmtop.domain.alike import meant
 from llmtop.domain.bounds import LIMIT_RATE
 from llmtop.domain.plain import plain
 from llmtop.domain.slo import FIGURES, LATENCIES, MOST_LIMIT, NUMBER, SloTarget, target_of
@@ -79,7 +79,7 @@ def _limit(word: str) -> RunThreshold:
     kind, name, sign, number, unit = found.groups()
     name = _OF_A_RUN.get(name.lower(), name.lower())
     if name not in FIGURES and name not in FLOORS:
-        raise UsageError(f"--fail-on: {shown!r}: {meant(name, (*FLOORS, *sorted(FIGURES)))}{_allowed()}")
+        raise UsageError(f"--fail-on: {shown!r}: {meant(name[:MOST], (*FLOORS, *sorted(FIGURES)))}{_allowed()}")
     check_sign(shown, name, sign, "<" if name in FLOORS else ">")
     try:
         if name in FLOORS:
@@ -110,12 +110,6 @@ def check_sign(shown: str, name: str, sign: str, worse: str) -> None:
     """Raises UsageError: the figure gets worse the other way."""
     if sign != worse:
         raise UsageError(f"--fail-on: {shown!r}: {name} gets worse by {worse}, not by {sign}")
-
-
-def meant(name: str, names: Sequence[str]) -> str:
-    """`did you mean ttft_p95? `; empty: nothing is alike."""
-    near = get_close_matches(name[:MOST], names, 1)
-    return f"did you mean {near[0]}? " if near else ""
 
 
 def _allowed() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from enum import EnumType
@@ -11,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 from msgspec.structs import fields
 
+from llmtop.domain.alike import meant
 from llmtop.domain.profile import Fixed, LogNormal, ModelShare, Normal, Quantiles
 from llmtop.errors import ProfileError
 from llmtop.profiles import schema
@@ -57,9 +57,8 @@ def unknown(name: str, allowed: Iterable[str]) -> str:
 
 def _one_of(allowed: Iterable[str], name: str) -> str:
     names = list(allowed)
-    near = difflib.get_close_matches(name[:100], names, 1)
-    listed = f"allowed: {', '.join(names)}"
-    return f"did you mean {near[0]}? ({listed})" if near else listed
+    near, listed = meant(name[:100], names), f"allowed: {', '.join(names)}"
+    return f"{near}({listed})" if near else listed
 
 
 def _keys(kind: type[msgspec.Struct]) -> list[str]:

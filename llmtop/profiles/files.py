@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from msgspec import Struct
 
+from llmtop.domain.alike import meant
 from llmtop.domain.endpoint import safe_url
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.profile import Profile, Question
@@ -153,6 +153,6 @@ def _find(name_or_path: str | Path) -> Path:
 
 def _there_are(name: str) -> str:
     names = profile_names()
-    near = difflib.get_close_matches(name[:100], names, 1)
+    near = meant(name[:100], names)
     listed = f"there are {', '.join(names)}, or give the path of a .toml file"
-    return f"did you mean {near[0]}? ({listed})" if near else listed
+    return f"{near}({listed})" if near else listed

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
+from llmtop.domain.alike import meant
 from llmtop.domain.endpoint import Endpoint, is_loopback
 from llmtop.domain.plain import plain
 from llmtop.endpoint.addresses import pinned
@@ -78,9 +78,7 @@ def _parted(spec: str) -> tuple[str, str]:
     kind, equals, where = spec.partition("=")
     kind, where = kind.strip().lower(), where.strip()
     if kind not in KINDS:
-        alike = get_close_matches(kind, KINDS, n=1)
-        meant = f"did you mean {alike[0]}? " if alike else ""
-        raise UsageError(f"--out {plain(kind, SHOWN)!r} is no kind of sink; {meant}{HOW}")
+        raise UsageError(f"--out {plain(kind, SHOWN)!r} is no kind of sink; {meant(kind, KINDS)}{HOW}")
     if not where and (equals or kind != "prometheus"):
         raise UsageError(f"--out {kind}: does not say where to; {HOW}")
     return kind, where

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from functools import cache
 
 from textual.binding import Binding
 from textual.keys import KEY_TO_UNICODE_NAME, Keys, _character_to_key, key_to_character
 
+from llmtop.domain.alike import meant
 from llmtop.errors import UsageError
 from llmtop.tui import packets
 from llmtop.tui.app import LlmtopApp
@@ -54,9 +54,8 @@ def key_of(text: str) -> str:
     printed = len(base) == 1 or key_to_character(base) is not None
     known = base in _NAMED or (printed and base == base.strip())
     if not base or not known or len(parts) != len(set(parts)) or not set(parts) <= set(_MODIFIERS):
-        near = get_close_matches(text.lower()[:40], sorted(_NAMED), 1)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"{text[:40]!r} is no key; {meant}write a character, or a name such as f2, space or ctrl+e")
+        near = meant(text.lower()[:40], sorted(_NAMED))
+        raise UsageError(f"{text[:40]!r} is no key; {near}write a character, or a name such as f2, space or ctrl+e")
     if "shift" in parts and printed and base != "space":
         raise UsageError(f"{text[:40]!r} does not come from a terminal; write the character that it gives")
     return key
@@ -106,9 +105,7 @@ def _unmovable(name: str) -> str:
         return f"stays on {stays.key}, which {ALWAYS.get(stays.key, 'is taken')}; leave the line out"
     if name in FOLLOW:
         return f"follows {FOLLOW[name]}: give that one another key"
-    near = get_close_matches(name[:60], movable(), 1)
-    meant = f"did you mean {near[0]}? " if near else ""
-    return f"is not known; {meant}(allowed: {', '.join(movable())})"
+    return f"is not known; {meant(name[:60], movable())}(allowed: {', '.join(movable())})"
 
 
 def _conflict(keymap: Mapping[str, str]) -> tuple[str, str] | None:
