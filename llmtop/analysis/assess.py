@@ -29,8 +29,8 @@ from llmtop.analysis.judgement import Findings, judge_run, judge_table, question
 from llmtop.analysis.kinds import By, by_kind, calls_of, visits_of
 from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level, are_embeddings
 from llmtop.analysis.measured import Ledger, MeasuredCurve
-from llmtop.analysis.named import capacity_as_held, capacity_by_name, judge_kinds
-from llmtop.analysis.partwise import by_part, planned_parts
+from llmtop.analysis.named import capacity_by_name, judge_kinds
+from llmtop.analysis.partwise import by_part, capacity_as_held, planned_parts
 from llmtop.analysis.readings import driven_lengths, finished_requests
 from llmtop.analysis.recent import (
     PROOF_S,

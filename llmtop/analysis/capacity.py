@@ -208,6 +208,25 @@ def _broken_at(levels: Sequence[Level], slo: Slo, at_slo: float | None, axis: Ax
     )
 
 
+def lowered_to(capacity: Capacity, at_slo: float | None, fails_at: float, axis: Axis, limited_by: str) -> Capacity:
+    """One that ends earlier than the levels alone have it; without its sentence."""
+    recommended, soak = recommended_and_soak(at_slo, capacity.knee, axis)
+    low, high = (None if at_slo is None else at_slo * (1 - RUN_TO_RUN)), fails_at * (1 + RUN_TO_RUN)
+    if axis == "concurrency":
+        low, high = None if low is None else float(math.floor(low)), float(math.ceil(high))
+    return msgspec.structs.replace(
+        capacity,
+        at_slo=at_slo,
+        fails_at=fails_at,
+        low=low,
+        high=None if at_slo is None else high,
+        limited_by=limited_by,
+        lowered=True,
+        recommended=recommended,
+        soak=soak,
+    )
+
+
 def recommended_and_soak(
     at_slo: float | None, knee: float | None, axis: Axis, told: float | None = None
 ) -> tuple[float | None, float | None]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from msgspec.structs import replace
 
-from llmtop.analysis.capacity import RUN_TO_RUN, recommended_and_soak
+from llmtop.analysis.capacity import lowered_to
 from llmtop.analysis.judgement import About, Findings, Run, question_of
 from llmtop.analysis.kinds import By
 from llmtop.analysis.levels import EMPTY
 from llmtop.analysis.sessions import Gauges, Mask
-from llmtop.analysis.slo import Sample, judge_slo, judge_target, overall
+from llmtop.analysis.slo import Sample, judge_target, overall
 from llmtop.domain.kinds import KindFigures
-from llmtop.domain.load import Axis
 from llmtop.domain.profile import Question
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo, SloTarget
@@ -44,48 +41,6 @@ def capacity_by_name(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now
     lowered = lowered_to(capacity, max(held, default=None), fails_at, axis, "a limit on one name")
     sentence = answers.carried_by_name(lowered.at_slo, fails_at, capacity.at_slo, axis, missed)
     return replace(lowered, sentence=sentence)
-
-
-def capacity_as_held(facts: Facts, meta: RunMeta, slo: Slo, found: Findings, now_s: float) -> Capacity:
-    """The capacity that the levels have, lowered to below each load that a plan held and that broke the SLO there.
-
-    A level leaves out the first moments of its load, and the answer to a hold does not: what is said to be carried must
-    not be what was just said not to be kept.
-    """
-    capacity, axis = found.capacity, found.cliff.axis
-    if capacity.at_slo is None or found.parts or question_of(facts, meta.profile) is not Question.HOLD:
-        return capacity
-    run, broken = Run(facts, meta, slo, found, now_s), []
-    for load in run.loads:
-        if load.low == load.top <= capacity.at_slo and load.point.axis == axis:
-            there = run.of(load)
-            verdict = there.with_named(judge_slo(there.everything, slo), there.all_of)
-            broken += [(load.top, there.misses(verdict))] if verdict.ok is False else []
-    if not broken or run.void:
-        return capacity
-    fails_at, missed = min(broken, key=lambda each: each[0])
-    held = max((level.load for level in found.levels if level.load < fails_at), default=None)
-    lowered = lowered_to(capacity, held, fails_at, axis, "the first moments of a load")
-    return replace(lowered, sentence=answers.carried_as_held(held, fails_at, axis, missed))
-
-
-def lowered_to(capacity: Capacity, at_slo: float | None, fails_at: float, axis: Axis, limited_by: str) -> Capacity:
-    """One that ends earlier than the levels alone have it; without its sentence."""
-    recommended, soak = recommended_and_soak(at_slo, capacity.knee, axis)
-    low, high = (None if at_slo is None else at_slo * (1 - RUN_TO_RUN)), fails_at * (1 + RUN_TO_RUN)
-    if axis == "concurrency":
-        low, high = None if low is None else float(math.floor(low)), float(math.ceil(high))
-    return replace(
-        capacity,
-        at_slo=at_slo,
-        fails_at=fails_at,
-        low=low,
-        high=None if at_slo is None else high,
-        limited_by=limited_by,
-        lowered=True,
-        recommended=recommended,
-        soak=soak,
-    )
 
 
 def _about(run: Run) -> About:
