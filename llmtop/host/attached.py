@@ -99,7 +99,7 @@ class Attached:
             line.within(None)
         except (OSError, SessionLost, msgspec.MsgspecError):
             line.close()
-            raise SessionLost(f"{run.name} has ended") from None
+            raise SessionLost(words.has_ended(run.name)) from None
         attached = cls(first.slo, line.stream, line.send, line.close)
         attached.view, attached.name = view, run.name
         attached._merge(first)

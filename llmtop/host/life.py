@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 
-NOT_BEGUN = "the run has not begun yet"
+from llmtop.wording.running import NOT_BEGUN
 
 
 class Life:

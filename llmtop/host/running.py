@@ -21,7 +21,7 @@ from llmtop.host import sockets
 from llmtop.host.link import CLOSE_S, PATIENCE_S
 from llmtop.host.messages import PROTOCOL, Ask, Running, decode_running, packed
 from llmtop.recording.runfile import SUFFIX
-from llmtop.wording.running import NOTHING_GOES_ON
+from llmtop.wording.running import NOTHING_GOES_ON, has_ended
 
 __all__ = ["Line", "Running", "find", "running", "stop"]
 
@@ -87,7 +87,7 @@ class Line:
             who = f"process {run.pid}" if run.pid else "its process"
             raise SessionLost(f"{run.name}: {who} does not answer; is it stopped?") from None
         except (OSError, SessionLost, msgspec.MsgspecError):
-            raise SessionLost(f"{run.name} has ended") from None
+            raise SessionLost(has_ended(run.name)) from None
         return line
 
     def read(self) -> bytes:

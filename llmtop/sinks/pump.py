@@ -87,15 +87,16 @@ class Pump:
         over = False
         while not over:
             begun = time.monotonic()
-            self._problem = self._deliver()
-            every_s = self._sink.every_s if self._now().is_known else min(self._sink.every_s, KNOWN_S)
+            figures = self._now()
+            self._problem = self._deliver(figures)
+            every_s = self._sink.every_s if figures.is_known else min(self._sink.every_s, KNOWN_S)
             over = self._ending.wait(max(0.0, every_s - (time.monotonic() - begun)))
-        self._problem = self._deliver(last=True) or self._sink.missing()
+        self._problem = self._deliver(self._now(), last=True) or self._sink.missing()
         self._sink.end()
 
-    def _deliver(self, *, last: bool = False) -> str:
+    def _deliver(self, figures: Figures, *, last: bool = False) -> str:
         try:
-            self._sink.deliver(self._now())
+            self._sink.deliver(figures)
         except Undelivered as error:
             return str(error) if last or not error.then else f"{error}; {error.then}"
         except Exception as error:  # a bug in one sink must end neither the others nor the load, and is said

@@ -15,6 +15,7 @@ BY_ITS_PLAN = "this run is driven by its plan: it can be looked at and stopped"
 ONLY_LOOKS_ON = "this screen only looks on (--view): it drives nothing"
 NOBODY_DRIVES = "not done: nobody has the wheel; take it first"
 NOTHING_GOES_ON = "no run goes on now: `llmtop` starts one"
+NOT_BEGUN = "the run has not begun yet"
 RUN_IS_OVER = "the run is over"
 HOST_FAILED = "the process that attends to the run has failed; its log says where"
 HOST_GONE = "the process that attends to the run is gone, and the run with it"
@@ -82,6 +83,11 @@ def company_text(detached: bool, screens: int, holder: str) -> str:
 def left_alone_text(limit_s: float) -> str:
     """`nobody came back to the detached run for 2 h: it was ended`"""
     return f"nobody came back to the detached run for {TEXT.duration(limit_s)}: it was ended"
+
+
+def has_ended(name: str) -> str:
+    """To whoever comes too late."""
+    return f"{name} has ended"
 
 
 def other_version(name: str, theirs: str, ours: str) -> str:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from llmtop.domain.commands import Command, Detach, Imagine, Quit, Seen, SetLoad, ShowMap, StopLoad, TakeWheel
 from llmtop.domain.load import LoadPoint
-from llmtop.host.life import NOT_BEGUN, Life
+from llmtop.host.life import Life
 from llmtop.host.screens import Screen, Screens
+from llmtop.wording.running import NOT_BEGUN
 
 HUP = int(signal.SIGHUP)
 LOAD = SetLoad(LoadPoint(concurrency=3))

@@ -102,6 +102,8 @@ class Cockpit(Screen[None]):
         self._scene: Scene | None = None
         self._coached = ""
         """What the coach says."""
+        self._story_lines: list[Runs] = []
+        """The caption of a demo's scene, and that."""
         self._coach = Coach(self._key_of)
         self._told_rows = 0
         """Of caption and coach above the events."""
@@ -335,14 +337,14 @@ class Cockpit(Screen[None]):
         self._coached = ""
         if self._coaches:
             self._coached = self._coach.see(self.frame, self._assessment, self.condition)
-        story = lines.story(self._scene, self._coached, self.glyphs)
+        story = self._story_lines = lines.story(self._scene, self._coached, self.glyphs)
         self._story.show(lambda width, rows: [cut_story(line, width, self.glyphs.more) for line in story[:rows]])
         if self.is_mounted and self._story_wants != self._story_wanted:
             self._arrange()
 
     def _shared(self) -> Runs:
         """What caption and coach have no row of their own for."""
-        rest = lines.story(self._scene, self._coached, self.glyphs)[self._told_rows :]
+        rest = self._story_lines[self._told_rows :]
         return rest[0] if rest else []
 
     def action_coach(self) -> None:
