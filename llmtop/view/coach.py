@@ -63,6 +63,9 @@ class Coach:
         self._spent: set[tuple[str, object]] = set()
         self._driven = False
         self._calm_ms: float | None = None
+        self._felt: tuple[float | None, float | None, bool] = (None, None, False)
+        """Of the limit that is told: TTFT against calm, requests that run, preemptions; as they were when it was first
+        said: a line whose figures move every second cannot be read."""
 
     def see(self, frame: Frame | None, assessment: Assessment | None, condition: Condition) -> str:
         """What to say now; empty: nothing."""
@@ -171,22 +174,25 @@ class Coach:
         if (condition.late and diagnosis.bound not in TIMELESS) or not frame.target.value:
             return None
         ttft, calm = frame.window.ttft.p50, self._calm_ms
-        ratio = ttft / calm if ttft is not None and calm else None
+        name = f"bound {diagnosis.bound}"
+        if self._now is None or self._now.name != name:
+            running = None if frame.server is None else frame.server.running
+            ratio = ttft / calm if ttft is not None and calm else None
+            self._felt = ratio, running, bool(frame.window.preemptions_per_s)
+        ratio, running, preempts = self._felt
         felt = coach.slower(ratio if ratio is not None and ratio >= BENT else None)
-        server = frame.server
         match diagnosis.bound:
             case Bound.QUEUE:
-                running = None if server is None else server.running
                 text = coach.slots(felt, running, self._turn(frame, diagnosis, "slots"))
             case Bound.KV:
-                text = coach.kv(felt, bool(frame.window.preemptions_per_s), self._turn(frame, diagnosis, "kv"))
+                text = coach.kv(felt, preempts, self._turn(frame, diagnosis, "kv"))
             case Bound.TOKEN_BUDGET:
                 text = coach.token_budget(felt, self._turn(frame, diagnosis, "token_budget"))
             case Bound.COMPUTE | Bound.MEMORY | Bound.NETWORK:
                 text = coach.no_knob(diagnosis.bound, felt, self._key("slider.half"))
             case _:
                 return None
-        return Lesson(f"bound {diagnosis.bound}", text, claims=True)
+        return Lesson(name, text, claims=True)
 
     def _turn(self, frame: Frame, diagnosis: Diagnosis, knob: str) -> str:
         """Which key, and which value where the walls are known; a cache is told in requests, its knob in tokens.
@@ -206,7 +212,7 @@ class Coach:
 
     def _judged(self, frame: Frame, found: Assessment) -> Iterator[Lesson]:
         key, verdict = self._key, found.cliff
-        if found.slo.ok is False and frame.target.value:
+        if found.headline.startswith("SLO FAIL") and frame.target.value:  # not yet while that settles
             yield Lesson("missed", coach.missed(key("app.edge"), key("slider.half")), claims=True)
         if verdict.at is not None and verdict.kind in (Kind.CLIFF, Kind.GRADUAL) and not verdict.fails:
             yield Lesson("cliff", coach.cliff(key("app.why"), key("app.export"), key("app.profile")), claims=True)

@@ -48,11 +48,11 @@ class Emulator:
         if ord(character) < 32:
             raise ValueError(f"{character!r} is no character to print")
         row, width = self.cells[self._y], get_character_cell_size(character)
+        ink = Ink(self._foreground, self._background, tuple(sorted(self._attributes)))
         if not width:
             base = self._x - 1 if row[self._x - 1].text else self._x - 2
-            row[base] = row[base]._replace(text=row[base].text + character)
+            row[base] = Cell(row[base].text + character, ink)  # a blank that bears something has the ink of it
             return
-        ink = Ink(self._foreground, self._background, tuple(sorted(self._attributes)))
         if character == " " and not self._attributes & {"4", "7", "9"}:
             ink = Ink(background=self._background)
         for x in (self._x, self._x + width - 1):  # half of a wide character is none

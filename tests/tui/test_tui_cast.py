@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from emulator import Emulator
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.segment import Segment
@@ -211,6 +211,12 @@ def strips(draw: Callable[..., object]) -> Row:
 SCREENS = st.lists(strips(), min_size=2, max_size=2)
 
 
+def blank_with_accent() -> list[list[Row]]:
+    strip = Strip([Segment(" \u0301", Style(dim=True))]).adjust_cell_length(WIDTH)
+    return [[cells_of(strip), cells_of(strip)]]
+
+
+@example(blank_with_accent())
 @given(st.lists(SCREENS, min_size=1, max_size=4))
 def test_a_terminal_that_is_told_every_change_shows_every_screen(screens: list[list[Row]]) -> None:
     shown = Emulator(WIDTH, 2)

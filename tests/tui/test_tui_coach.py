@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from llmtop.domain.preferences import Remembered
 from llmtop.domain.shown import Scene
+from llmtop.domain.steering import Steering
 from llmtop.tui.app import LlmtopApp
 from llmtop.view.arrangement import Layout
 
@@ -70,10 +71,11 @@ async def test_keys_are_told_as_they_are_bound(cockpit, settle):
 @pytest.mark.parametrize("size", [SMALL, MIDDLE])
 async def test_caption_above_coach(cockpit, settle, size):
     app = cockpit("past", remembered=COACHED)
-    app.host.now = replace(app.host.now, scene=SCENE)
+    app.host.now = replace(app.host.now, scene=SCENE, steering=Steering(running=True, text=SCENE.caption, by="demo"))
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
         assert "2/5 KV cache" in line(app, "#story")
+        assert "Long answers" not in line(app, "#settings")
         assert app.cockpit._coached
 
 

@@ -90,6 +90,26 @@ def test_slots_are_told_with_what_runs_and_the_number_of_the_advice() -> None:
     )
 
 
+def test_figures_of_a_line_stand_still_while_it_stands() -> None:
+    coach = Coach(KEYS.__getitem__)
+    coach.see(frame(1, window=Window(ttft=Distribution(n=50, p50=50.0))), Assessment(), Condition())
+    texts = {
+        coach.see(
+            frame(
+                40 + at,
+                48,
+                hand_s=20,
+                window=Window(ttft=Distribution(n=50, p50=1300.0 + 60 * (at % 2)), preemptions_per_s=float(at % 2)),
+                server=server(32 - at % 2),
+            ),
+            bound(Bound.KV),
+            Condition(),
+        )
+        for at in range(10)
+    }
+    assert texts == {"TTFT is x26: the KV cache is full; k asks what more gives"}
+
+
 @pytest.mark.parametrize(
     ("cause", "words"),
     [
@@ -160,7 +180,13 @@ def test_trouble_takes_the_line_at_once_and_goes_with_its_reason() -> None:
 
 def test_a_missed_slo_and_a_found_cliff_follow_each_other() -> None:
     coach = Coach(KEYS.__getitem__)
-    found = Assessment(slo=SloVerdict(ok=False), cliff=CliffVerdict(kind=Kind.CLIFF, at=32, low=30, high=34))
+    missed = Assessment(slo=SloVerdict(ok=False), headline="settling… · not enough data")
+    assert "SLO" not in coach.see(frame(30, hand_s=20), missed, Condition())
+    found = Assessment(
+        headline="SLO FAIL TTFT p95>2s",
+        slo=SloVerdict(ok=False),
+        cliff=CliffVerdict(kind=Kind.CLIFF, at=32, low=30, high=34),
+    )
     assert "h holds" in coach.see(frame(60, hand_s=20), found, Condition())
     assert "w tells why, e writes a report, f saves" in coach.see(frame(61 + STANDS_S, hand_s=20), found, Condition())
     assert coach.see(frame(62 + 2 * STANDS_S, hand_s=20), found, Condition()) == ""
@@ -188,7 +214,7 @@ def test_it_never_names_a_cause_that_the_house_has_not_found(happens: list[tuple
     begun: dict[str, int] = {}
     for lasts, cause, late, ok in happens:
         t_s += lasts
-        found = replace(bound(cause), slo=SloVerdict(ok=ok))
+        found = replace(bound(cause), slo=SloVerdict(ok=ok), headline="SLO OK" if ok else "SLO FAIL")
         text = coach.see(frame(t_s, 48, hand_s=2, server=server(32)), found, Condition(late=late))
         for name, words in names.items():
             if words in text:

@@ -180,7 +180,8 @@ class Cockpit(Screen[None]):
         self._header.show(lambda width: lines.header(frame, condition, glyphs, width))
         self._verdict.show(lambda width, rows: verdict(frame, assessment, condition, glyphs, width, rows))
         drawn = None if frame is None else self._charts.see(frame, at_rest(frame, condition))
-        self._settings.show(lambda width: lines.settings(drawn, condition, glyphs, width))
+        besides = condition if scene is None else replace(condition, note=None)  # a caption is told in its own row
+        self._settings.show(lambda width: lines.settings(drawn, besides, glyphs, width))
         if frame is not None:
             if not isinstance(self.focused, ChartPanel):  # who looks elsewhere must not take old figures for new ones
                 self.body.cursor_s = None
