@@ -18,6 +18,7 @@ FLOORS = {
     "llmtop.web": 9,
     "llmtop.host": 8,
     "llmtop.session": 7,
+    "llmtop.cluster": 6,
     "llmtop.exchange": 6,
     "llmtop.recording": 6,
     "llmtop.report": 6,
@@ -60,6 +61,9 @@ ONLY_IN = {
     "rich": ("llmtop.tui", "llmtop.cli"),
     "aiohttp": ("llmtop.web",),
     "httpx": ("llmtop.endpoint", "llmtop.telemetry"),
+    "distributed": ("llmtop.cluster",),
+    "dask": ("llmtop.cluster",),
+    "asyncssh": ("llmtop.cluster",),
 }
 PURE_BELOW = 4
 SEES_ONLY = {

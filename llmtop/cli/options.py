@@ -6,10 +6,14 @@ import argparse
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmtop.domain import bounds
 from llmtop.domain.bounds import Quantity
 from llmtop.domain.plain import plain
+
+if TYPE_CHECKING:
+    from llmtop.domain.crew import CrewSpec
 
 _Parser = argparse.ArgumentParser
 
@@ -192,7 +196,7 @@ def _load(parser: _Parser) -> None:
         action="store_true",
         help="start at once: nothing is asked of the endpoint before the load (needs --model)",
     )
-    group.add_argument("--workers", type=_workers, default=1, metavar="N|auto", help="load processes (default: 1)")
+    _workers(group)
     group.add_argument("--seed", type=_SEED, default=0, help="of prompts and arrivals")
 
 
@@ -548,7 +552,7 @@ def _tune(parser: _Parser) -> None:
     group.add_argument(
         "--max-concurrency", type=_MOST_USERS, metavar="N", help="never more requests in flight than this"
     )
-    group.add_argument("--workers", type=_workers, default=1, metavar="N|auto", help="load processes (default: 1)")
+    _workers(group)
     group.add_argument("--seed", type=_SEED, default=0, help="of prompts")
     group = parser.add_argument_group("the result")
     group.add_argument("--json", action="store_true", help="as JSON")
@@ -704,11 +708,21 @@ def _size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"{plain(text, SHOWN)!r}: must be a size as 120x40, {allowed}") from None
 
 
-def _workers(text: str) -> int:
-    """0 stands for auto."""
-    if text == "auto":
-        return 0
+def _workers(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--workers",
+        type=_crew,
+        default="1",
+        metavar="N|auto|URL",
+        help="load processes (default: 1); or those of dask://HOST:8786, tls://HOST:8786, ssh://USER@HOST1,HOST2",
+    )
+
+
+def _crew(text: str) -> CrewSpec:
+    from llmtop.domain.crew import parse_crew
+    from llmtop.errors import UsageError
+
     try:
-        return bounds.WORKERS.read_whole(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{plain(text, SHOWN)!r}: {error}, or auto") from None
+        return parse_crew(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

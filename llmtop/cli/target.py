@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from llmtop.cli.output import named
+from llmtop.domain.crew import CrewSpec
 from llmtop.domain.endpoint import PROXY_FROM_ENVIRONMENT, PROXY_NONE, Dialect, Endpoint, safe_url
 from llmtop.domain.load import Hold, LoadPoint, Spike, Steps
 from llmtop.domain.plain import plain
@@ -387,12 +388,16 @@ def _check_text(arguments: argparse.Namespace) -> None:
                 raise UsageError(f"{option} {plain(str(word), 60)}: is not UTF-8 text") from None
 
 
-def _affordable(workers: int) -> int:
-    """The number of load processes, where this machine can carry them. Raises UsageError."""
-    if workers > 1:
+def _affordable(workers: CrewSpec) -> CrewSpec:
+    """The load workers, where this machine can carry or reach them. Raises UsageError."""
+    if not workers.is_here:
+        from llmtop.cluster import check_extra
+
+        check_extra(workers)
+    elif workers.count > 1:
         from llmtop.load.pool import check_workers
 
-        check_workers(workers)
+        check_workers(workers.count)
     return workers
 
 

@@ -112,6 +112,43 @@ class Call(Struct, frozen=True, kw_only=True, tag=True):
     worker: int = 0
 
 
+class LoadWorker(Struct, frozen=True, tag=True):
+    """Who one of several load workers is, and how its clock stands against the run clock.
+
+    Known when it begins, and told again when its clock has moved. Only durations of one clock are ever subtracted.
+    """
+
+    t_s: float
+    worker: int
+    """Its number, as in records and samples."""
+    name: str
+    """Where it runs: `h2:4711`, host and process."""
+    offset_s: float = 0.0
+    """What its clock shows beyond ours at the same instant."""
+    error_s: float = 0.0
+    """By so much at most that is wrong: half of the shortest answer to a question for the time."""
+
+
+ScaleKind = Literal["desired", "created", "ready", "serving", "gone"]
+
+
+class ScaleStep(Struct, frozen=True, tag=True):
+    """A step of a deployment to more replicas or fewer, when it was first seen.
+
+    `desired`: somebody has decided on another number. `created`: a replica was begun. `ready`: it takes requests.
+    `serving`: it has generated its first token. `gone`: it is none any more.
+    """
+
+    t_s: float
+    kind: ScaleKind
+    replicas: int
+    """How many are so from then on: desired, created, ready, or serving; of `gone` how many are left."""
+    name: str = ""
+    """Of the replica; empty: of none alone (desired), or it has no name."""
+    since: bool = False
+    """It was so when the run began to look: no step of the run's own."""
+
+
 class Ending(StrEnum):
     """How a run came to its end."""
 
@@ -189,6 +226,8 @@ class FactBatch(Struct, frozen=True, kw_only=True):
     searches: tuple[SearchEnded, ...] = ()
     canaries: tuple[Canary, ...] = ()
     calls: tuple[Call, ...] = ()
+    workers: tuple[LoadWorker, ...] = ()
+    scaling: tuple[ScaleStep, ...] = ()
     events: tuple[Event, ...] = field(default_factory=tuple)
 
 

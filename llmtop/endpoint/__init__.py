@@ -7,3 +7,8 @@
 
 `loop_factory=StampingLoop` for `asyncio.Runner` gives better stamps where the kernel has none.
 """
+
+import sys
+
+# httpx imports its own command line where click is installed, as it is beside Dask, and with it all of rich.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import resource
 
 from msgspec.structs import replace
 
+from llmtop.domain.crew import CrewSpec
 from llmtop.domain.profile import Profile
 from llmtop.errors import UsageError
 
@@ -22,18 +23,15 @@ def auto_workers(max_concurrency: int) -> int:
     return max(1, min(cores - 1, -(-max_concurrency // STREAMS_PER_WORKER)))
 
 
-def within_open_files(profile: Profile, workers: int) -> Profile:
-    """The profile with no more requests in flight than files may be open for.
-
-    Args:
-        workers: load processes; 0: as many as the load may need.
+def within_open_files(profile: Profile, workers: CrewSpec) -> Profile:
+    """The profile with no more requests in flight than files may be open for here; other machines say so themselves.
 
     Raises UsageError when its plan asks for more: a request without a file would fail as if the server had refused it.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if limit == resource.RLIM_INFINITY:
+    if limit == resource.RLIM_INFINITY or not workers.is_here:
         return profile
-    room = max(0, limit - SPARE_FILES) * (workers or auto_workers(profile.caps.max_concurrency))
+    room = max(0, limit - SPARE_FILES) * (workers.count or auto_workers(profile.caps.max_concurrency))
     plan = profile.plan
     asked = int(plan.top) if plan.base.axis == "concurrency" else 1
     if asked > room:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 from msgspec.structs import replace
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from llmtop.channel import Child, outward_environment
 from llmtop.domain.plain import plain
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import Call, Event, FactBatch
+from llmtop.domain.run import Call, Event, FactBatch, LoadWorker
 from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.endpoint.trace import Trace
 from llmtop.errors import SessionLost, UsageError, UsersError
@@ -44,12 +44,91 @@ def check_workers(workers: int) -> None:
         )
 
 
-class _Worker:
-    """One worker process as its parent sees it, with the account of its requests."""
+class Post(Protocol):
+    """The way to one load worker, wherever it runs."""
 
-    def __init__(self, number: int, child: Child, facts: asyncio.StreamReader, orders: asyncio.StreamWriter) -> None:
-        self.number, self.child = number, child
-        self.facts, self._orders = facts, orders
+    @property
+    def name(self) -> str:
+        """Who it is: `h2:4711`, host and process."""
+
+    @property
+    def clock(self) -> tuple[int, int]:
+        """(offset, error) in nanoseconds: what its perf_counter_ns shows beyond ours; so far off that is at most."""
+
+    def send(self, *orders: Order) -> None:
+        """Tell it, in this order, some time soon; nothing happens when it is gone."""
+
+    async def told(self) -> WorkerFacts | None:
+        """What it tells next; None: it is gone."""
+
+    async def fate(self) -> str:
+        """Of one that is gone, how it came to its end: `died by signal 9`, and its last words."""
+
+    async def close(self) -> None:
+        """See to it that it is gone, within `LEAVE_S`."""
+
+
+class Crew(Protocol):
+    """Where load workers are had: this machine's processes (`Children`), or other machines."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    async def post(self, setup: WorkerSetup) -> Post:
+        """Begin the worker `setup.worker`, by whose clock `setup.origin_ns` is put right. Raises SessionLost."""
+
+    async def close(self) -> None:
+        """All posts are closed: end what was there for all of them."""
+
+
+class Children:
+    """Load workers that are processes of this machine and end with this one."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    async def post(self, setup: WorkerSetup) -> Post:
+        child = Child("llmtop.load.worker", environment=outward_environment(*setup.endpoint.secret_variables))
+        post = _Pipes(child, *await child.streams())
+        post.send(setup)
+        return post
+
+    async def close(self) -> None:
+        pass
+
+
+class _Pipes:
+    """The way to a child."""
+
+    clock = (0, 0)
+    """perf_counter_ns counts from the same instant in all processes of a machine (Linux, macOS)."""
+
+    def __init__(self, child: Child, facts: asyncio.StreamReader, orders: asyncio.StreamWriter) -> None:
+        self._child, self._facts, self._orders = child, facts, orders
+        self.name = f"here:{child.pid}"
+
+    def send(self, *orders: Order) -> None:
+        self._orders.write(b"".join(map(packed, orders)))
+
+    async def told(self) -> WorkerFacts | None:
+        return await receive(self._facts, facts)
+
+    async def fate(self) -> str:
+        code = await asyncio.to_thread(self._child.wait)
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        said = plain(self._child.said().rpartition("\n")[2])
+        return f"died {how}{': ' if said else ''}{said}"
+
+    async def close(self) -> None:
+        await self._child.close(LEAVE_S)
+
+
+class _Worker:
+    """One load worker as its parent sees it, with the account of its requests."""
+
+    def __init__(self, number: int, post: Post) -> None:
+        self.number, self.post = number, post
         self.alive = True
         self.in_flight = 0
         self.spent = False
@@ -59,9 +138,13 @@ class _Worker:
         self.counted = [0, 0, 0, 0]
         """sent, ok, errors, cancelled of its bins."""
 
-    def send(self, *messages: Order) -> None:
+    def send(self, *orders: Order) -> None:
         if self.alive:
-            self._orders.write(b"".join(map(packed, messages)))
+            self.post.send(*orders)
+
+    def introduced(self, now_ns: int) -> LoadWorker:
+        offset_ns, error_ns = self.post.clock
+        return LoadWorker(now_ns / 1e9, self.number, self.post.name, offset_ns / 1e9, error_ns / 1e9)
 
     def account(self, told: WorkerFacts) -> None:
         self.in_flight, self.spent = told.in_flight, told.spent
@@ -100,16 +183,19 @@ class Workers:
 
     Args:
         setup: of all workers together; each makes its own client and prompts of it.
+        crew: who they are; None: as many processes of this machine as `setup` says.
     """
 
-    def __init__(self, setup: WorkerSetup) -> None:
+    def __init__(self, setup: WorkerSetup, crew: Crew | None = None) -> None:
         self._setup = setup
+        self._crew = crew or Children(setup.workers)
         self._workers: list[_Worker] = []
         self._bins: Merger[LoadBin] = Merger(BIN_NS / 1e9, quiet)
         self._seconds: Merger[ClientSample] = Merger(SECOND_NS / 1e9, lambda _: None)
         self._records: list[RequestRecord] = []
         self._events: list[Event] = []
         self._calls: list[Call] = []
+        self._met: list[LoadWorker] = []
         self._followed: tuple[Pacer, int] | None = None
         self._awaited = set(range(setup.workers))
         self._closing = asyncio.Event()
@@ -155,9 +241,10 @@ class Workers:
             requests=tuple(self._records),
             client=client,
             calls=tuple(self._calls),
+            workers=tuple(self._met),
             events=tuple(self._events),
         )
-        self._records, self._calls, self._events = [], [], []
+        self._records, self._calls, self._met, self._events = [], [], [], []
         return batch
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -170,8 +257,9 @@ class Workers:
         closing = asyncio.create_task(self._closing.wait())
         try:
             for number in range(self._setup.workers):
-                worker = await self._start(number)
+                worker = _Worker(number, await self._crew.post(replace(self._setup, worker=number)))
                 self._workers.append(worker)
+                self._met.append(worker.introduced(self._setup.now()))
                 serving.append(asyncio.create_task(self._serve(worker)))
             ended = asyncio.gather(*serving)
             # Not until all have ended: one that hangs would keep the others, and be kept.
@@ -182,23 +270,18 @@ class Workers:
         finally:
             closing.cancel()
             self.close()
-            await asyncio.gather(*(worker.child.close(LEAVE_S) for worker in self._workers))
+            await asyncio.gather(*(worker.post.close() for worker in self._workers))
             await asyncio.gather(*serving, return_exceptions=True)
+            await self._crew.close()
 
     def close(self) -> None:
         self._closing.set()
         for worker in self._living:
             worker.send(Close())
 
-    async def _start(self, number: int) -> _Worker:
-        child = Child("llmtop.load.worker", environment=outward_environment(*self._setup.endpoint.secret_variables))
-        worker = _Worker(number, child, *await child.streams())
-        worker.send(replace(self._setup, worker=number))
-        return worker
-
     async def _serve(self, worker: _Worker) -> None:
         """Take in what a worker tells until it ends."""
-        while (told := await receive(worker.facts, facts)) is not None:
+        while (told := await worker.post.told()) is not None:
             worker.account(told)
             self._bins.add(worker.number, told.batch.bins)
             self._seconds.add(worker.number, told.batch.client)
@@ -210,9 +293,9 @@ class Workers:
                 raise UsersError(*told.fault)
             self._came(worker)
         worker.alive = False
-        code = await asyncio.to_thread(worker.child.wait)
+        fate = await worker.post.fate()
         if not self._closing.is_set():
-            self._died(worker, code)
+            self._died(worker, fate)
             self._came(worker)
 
     def _came(self, worker: _Worker) -> None:
@@ -221,18 +304,14 @@ class Workers:
             if not self._awaited:
                 self._ready()
 
-    def _died(self, worker: _Worker, code: int) -> None:
+    def _died(self, worker: _Worker, fate: str) -> None:
         """Write off what it had in flight and give its share to the others."""
         now = self._setup.now()
         self._lost += 1
         self._bins.add(worker.number, (worker.lost_bin(now),))
         self._records.extend(_lost(flight, worker.number, now) for flight in worker.open.values())
         living = len(self._living)
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        said = plain(worker.child.said().rpartition("\n")[2])
-        text = (
-            f"Load worker {worker.number} died {how}{': ' if said else ''}{said}; {len(worker.open)} requests are lost"
-        )
+        text = f"Load worker {worker.number} {fate}; {len(worker.open)} requests are lost"
         if not living:
             raise SessionLost(f"{text}. It was the last one: there is no load any more")
         self._events.append(Event(now / 1e9, "client", f"{text}, its share goes to the other {living}", "error"))

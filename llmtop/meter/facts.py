@@ -9,7 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import Call, Canary, Chapter, Event, FactBatch, JudgedLevel, LoadChange, Mark, SearchEnded
+from llmtop.domain.run import (
+    Call,
+    Canary,
+    Chapter,
+    Event,
+    FactBatch,
+    JudgedLevel,
+    LoadChange,
+    LoadWorker,
+    Mark,
+    ScaleStep,
+    SearchEnded,
+)
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.meter.client import ClientJudge, JudgedSecond, Pause, RedSpans
 from llmtop.meter.failures import FailureTally
@@ -198,6 +210,8 @@ class Facts:
         self.canaries: list[Canary] = []
         self.calls: list[Call] = []
         """No more of them than requests: the newest."""
+        self.workers: list[LoadWorker] = []
+        self.scaling: list[ScaleStep] = []
         self.names = Codes()
         """Of the column `name` of `requests`."""
         self.models = Codes()
@@ -248,6 +262,8 @@ class Facts:
         self.tested.extend(batch.tested)
         self.searches.extend(batch.searches)
         self.canaries.extend(batch.canaries)
+        self.workers.extend(batch.workers)
+        self.scaling.extend(batch.scaling)
         self.calls.extend(batch.calls)
         if self._cap is not None and len(self.calls) > self._cap:
             del self.calls[: len(self.calls) - self._cap + self._cap // 4]

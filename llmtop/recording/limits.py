@@ -52,6 +52,7 @@ _UNITS: dict[str, Range] = {
 _NAMES: dict[str, Range] = {
     "told_s": (0, LONGEST_RUN_S),
     "process_start_s": (0, LAST_DATE_S),
+    "offset_s": (-LAST_DATE_S, LAST_DATE_S),
     "in_flight": (0, MOST_OPEN),
     "prefilling": (0, MOST_OPEN),
     "burstiness": (0, math.inf),

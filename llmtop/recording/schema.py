@@ -17,6 +17,8 @@ Tables, one row a fact; times are seconds (`*_s`) or nanoseconds (`*_ns`) of one
     search_end     the fields of `SearchEnded`
     canary         the fields of `Canary`, from schema 6 on
     call           the fields of `Call`, from schema 7 on
+    load_worker    the fields of `LoadWorker`, from schema 8 on
+    scale_step     the fields of `ScaleStep`, from schema 8 on
 
 Every row but meta's begins with `told_s`, when the session told it: a record is told with the bin
 in which its request ended, and a replay tells it then too. Rows with the same `told_s` are one `FactBatch`.
@@ -48,11 +50,22 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.plain import KEPT, plain
 from llmtop.domain.plainly import plainly
 from llmtop.domain.request import RequestRecord
-from llmtop.domain.run import Call, Canary, Chapter, Event, JudgedLevel, LoadChange, Mark, SearchEnded
+from llmtop.domain.run import (
+    Call,
+    Canary,
+    Chapter,
+    Event,
+    JudgedLevel,
+    LoadChange,
+    LoadWorker,
+    Mark,
+    ScaleStep,
+    SearchEnded,
+)
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.recording.limits import bare, fitting, found, limited, stored, wanted
 
-VERSION = 7
+VERSION = 8
 APPLICATION_ID = 0x6C6C6D74
 """`llmt` in the database header, by which a run file can be told from any other database."""
 
@@ -219,6 +232,8 @@ TESTED = FactTable("tested", JudgedLevel)
 SEARCH_END = FactTable("search_end", SearchEnded)
 CANARY = FactTable("canary", Canary)
 CALL = FactTable("call", Call)
+LOAD_WORKER = FactTable("load_worker", LoadWorker)
+SCALE_STEP = FactTable("scale_step", ScaleStep)
 
 BATCH_TABLES: dict[str, FactTable[Any]] = {
     "bins": BIN,
@@ -234,10 +249,12 @@ BATCH_TABLES: dict[str, FactTable[Any]] = {
     "searches": SEARCH_END,
     "canaries": CANARY,
     "calls": CALL,
+    "workers": LOAD_WORKER,
+    "scaling": SCALE_STEP,
 }
 """Field of `FactBatch` to the table that holds it."""
 
-ADDED = (CHAPTER, TESTED, SEARCH_END, CANARY, CALL)
+ADDED = (CHAPTER, TESTED, SEARCH_END, CANARY, CALL, LOAD_WORKER, SCALE_STEP)
 """Tables that older versions do not have."""
 
 

@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from llmtop.domain.crew import CrewSpec
 from llmtop.domain.endpoint import Endpoint, EndpointInfo
-from llmtop.domain.load import LoadPoint
+from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
 from llmtop.domain.run import EventKind, Severity
 from llmtop.endpoint.client import EndpointClient
@@ -18,7 +19,7 @@ from llmtop.load.files import auto_workers
 from llmtop.load.here import Here
 from llmtop.load.messages import WorkerSetup
 from llmtop.load.pacer import Pacer
-from llmtop.load.pool import Workers
+from llmtop.load.pool import Children, Crew, Workers
 from llmtop.load.setup import Setup
 from llmtop.load.visits import visits_of
 from llmtop.session.options import SessionOptions
@@ -79,8 +80,8 @@ async def engine_for(
 
         due_s = prompts.arrivals_s + BEFORE_FIRST_S
         pacer = Pacer(trace_plan(due_s, profile.plan.base), seed, times=due_s.tobytes())
-    workers = options.workers or auto_workers(caps.max_concurrency)
-    if workers > 1:
+    crew = await _crew_of(options.workers, caps)
+    if crew is not None:
         shared = WorkerSetup(
             endpoint=endpoint,
             info=info,
@@ -92,10 +93,10 @@ async def engine_for(
             start=profile.start,
             salt=salt,
             sizes=prompts.sizes,
-            workers=workers,
+            workers=crew.size,
             recorded=b"" if prompts.recorded is None else prompts.recorded.packed(),
         )
-        return LoadEngine(Workers(shared), pacer, caps, shared.now)
+        return LoadEngine(Workers(shared, crew), pacer, caps, shared.now)
     setup = Setup(
         client=client,
         script=OneShot(prompts),
@@ -108,6 +109,16 @@ async def engine_for(
         start=profile.start,
     )
     return LoadEngine(Here(setup), pacer, caps, setup.now)
+
+
+async def _crew_of(spec: CrewSpec, caps: Caps) -> Crew | None:
+    """The load workers that there are, where this process is not to send the load itself. Raises as `reach`."""
+    if spec.is_here:
+        size = spec.count or auto_workers(caps.max_concurrency)
+        return Children(size) if size > 1 else None
+    from llmtop.cluster import reach  # what it is reached by takes its time to import
+
+    return await reach(spec)
 
 
 def wanted_of(workload: Workload) -> Wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
+from llmtop.domain.crew import CrewSpec
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.server_command import ServerCommand
@@ -39,7 +40,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     label: str | None = None
     baselines: tuple[str, ...] = ()
     """Names of earlier measurements that the run is shown beside."""
-    workers: int = 1
+    workers: CrewSpec = CrewSpec()
     seed: int = 0
     skip_checks: bool = False
     """Take what `endpoint` says for what there is: nothing is probed before the load."""

@@ -373,17 +373,36 @@ class Orders:
 
 
 class FakeChild:
-    def __init__(self, said: str = "") -> None:
-        self._said = said
+    """One that has ended."""
+
+    def __init__(self, code: int, said: str) -> None:
+        self.pid = 4711
+        self._code, self._said = code, said
+
+    def wait(self) -> int:
+        return self._code
 
     def said(self) -> str:
         return self._said
 
 
+class FakePost:
+    """The way to a worker that is not there."""
+
+    name, clock = "h2:4711", (7_000, 50)
+
+    def __init__(self, out: Orders) -> None:
+        self._out = out
+
+    def send(self, *messages: Any) -> None:
+        for message in messages:
+            self._out.write(packed(message))
+
+
 class Pool:
     """Workers of which none runs."""
 
-    def __init__(self, count: int, said: str = "") -> None:
+    def __init__(self, count: int) -> None:
         self.setup = WorkerSetup(
             endpoint=Endpoint(base_url="http://h"),
             info=None,
@@ -396,7 +415,7 @@ class Pool:
         )
         self.workers = Workers(self.setup)
         self.outs = [Orders() for _ in range(count)]
-        self.each = [pool._Worker(i, FakeChild(said), None, out) for i, out in enumerate(self.outs)]  # type: ignore[arg-type]
+        self.each = [pool._Worker(i, FakePost(out)) for i, out in enumerate(self.outs)]  # type: ignore[arg-type]
         self.workers._workers.extend(self.each)
 
     def tell(self, number: int, *bins: LoadBin, client: tuple[ClientSample, ...] = (), **fields: Any) -> None:
@@ -468,9 +487,9 @@ def test_in_flight_is_what_the_living_have_told() -> None:
     assert made.workers.in_flight == 3
 
 
-def lost(made: Pool, number: int, code: int = -9) -> FactBatch:
+def lost(made: Pool, number: int, fate: str = "died by signal 9") -> FactBatch:
     made.each[number].alive = False
-    made.workers._died(made.each[number], code)
+    made.workers._died(made.each[number], fate)
     return made.workers.take()
 
 
@@ -500,10 +519,11 @@ def test_a_dead_workers_account_is_closed_so_that_nothing_is_left_in_flight() ->
         (0, "", "Load worker 1 died with exit code 0; 1 requests"),
     ],
 )
-def test_how_a_worker_died_is_told_with_its_last_words(code: int, said: str, words: str) -> None:
-    made = Pool(3, said)
+async def test_how_a_worker_died_is_told_with_its_last_words(code: int, said: str, words: str) -> None:
+    made = Pool(3)
     made.tell(1, started=(flight(1),))
-    (event,) = lost(made, 1, code).events
+    pipes = pool._Pipes(FakeChild(code, said), None, None)  # type: ignore[arg-type]
+    (event,) = lost(made, 1, await pipes.fate()).events
     assert event.text.startswith(words)
     assert (event.kind, event.severity) == ("client", "error")
 

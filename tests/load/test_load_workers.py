@@ -56,7 +56,7 @@ class Run:
 
     @property
     def pids(self) -> list[int]:
-        return [worker.child.pid for worker in self.engine._hands._workers if worker.alive]
+        return [int(worker.post.name.rpartition(":")[2]) for worker in self.engine._hands._workers if worker.alive]
 
 
 async def started(

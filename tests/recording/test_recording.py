@@ -219,7 +219,7 @@ def test_a_newer_schema_is_refused_and_an_older_one_read(tmp_path: Path) -> None
     writer.close(0.25)
     database = sqlite3.connect(path)
     database.execute("ALTER TABLE bin DROP COLUMN gaps")
-    for table in (schema.CHAPTER, schema.TESTED, schema.SEARCH_END, schema.CANARY):
+    for table in (schema.CHAPTER, schema.TESTED, schema.SEARCH_END, schema.CANARY, schema.SCALE_STEP):
         database.execute(f"DROP TABLE {table.name}")
     database.commit()
     with RunReader(path) as run:

@@ -234,7 +234,7 @@ def made(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     def here(setup: Any) -> Any:
         return ("here", setup)
 
-    def several(shared: Any) -> Any:
+    def several(shared: Any, crew: Any) -> Any:
         return ("workers", shared)
 
     fakes = {

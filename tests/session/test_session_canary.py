@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from session_fakes import BASE, INFO, World, made, settled
 
 from llmtop.domain.commands import SetLoad, StopLoad
+from llmtop.domain.crew import CrewSpec
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome
@@ -105,7 +106,7 @@ async def test_a_load_that_is_cut_by_whatever_ends_it_within_a_tick(world: World
 
 async def test_with_workers_the_session_sends_it_and_with_the_api_of_the_load(world: World, tmp_path: Path) -> None:
     world.found = lambda: replace(INFO, apis=("completions",))
-    session, hanging = await begun(world, tmp_path, workers=3)
+    session, hanging = await begun(world, tmp_path, workers=CrewSpec(count=3))
     said, tokens, api = hanging.sent[0]
     assert (len(said.split()), tokens, api) == (64, 1, "completions")
     assert world.engines[0].hands[0] == "workers"

@@ -507,7 +507,7 @@ async def test_a_trace_is_sent_in_full_at_its_times_and_what_its_file_lacked_is_
     serving = asyncio.create_task(schedule.serve(schedule.Plan(tokens=2), stop, port.set_result))
     plan = LoadPlan(stages=(), base=LoadPoint(concurrency=1))
     profile = Profile(name="mine", plan=plan, workload=Workload(source="trace", file=str(tmp_path / "mine.csv")))
-    session = Session(options(tmp_path / "run.llmtop", await port, profile=profile, patient=False, workers=1))
+    session = Session(options(tmp_path / "run.llmtop", await port, profile=profile, patient=False))
     await session.start()
     await until(session, lambda frame: frame.finished)
     await session.close(drain_s=0.5)

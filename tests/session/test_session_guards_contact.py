@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from session_fakes import BASE, INFO, FakeClient, World, load_bin, made, refusals, settled
 
 from llmtop.domain.commands import InjectFault, SetKnob, SetLoad, StopLoad
+from llmtop.domain.crew import CrewSpec
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Workload
@@ -129,7 +130,7 @@ async def test_the_wanted_api_is_used_where_it_is_there_or_nothing_is_known(
 
 @pytest.mark.parametrize(("workers", "kind"), [(1, "here"), (2, "workers"), (3, "workers")])
 async def test_as_many_processes_drive_as_were_asked_for(world: World, tmp_path: Path, workers: int, kind: str) -> None:
-    session = world.session(tmp_path, workers=workers, seed=4, patient=False)
+    session = world.session(tmp_path, workers=CrewSpec(count=workers), seed=4, patient=False)
     await session.start()
     hands, setup = world.engines[0].hands
     assert hands == kind

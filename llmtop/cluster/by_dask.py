@@ -1,0 +1,25 @@
+"""Load workers beside Dask workers, whose scheduler passes messages on."""
+
+from __future__ import annotations
+
+from llmtop.domain.crew import CrewSpec
+from llmtop.load.messages import WorkerSetup
+from llmtop.load.pool import Post
+
+
+class DaskCrew:
+    """Implements `Crew`."""
+
+    @classmethod
+    async def reach(cls, spec: CrewSpec) -> DaskCrew:
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        raise NotImplementedError
+
+    async def post(self, setup: WorkerSetup) -> Post:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
