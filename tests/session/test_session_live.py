@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from llmtop.errors import EndpointUnreachable
 from llmtop.host.replay import ReplayLink
 from llmtop.meter.facts import Facts
 from llmtop.recording.reader import RunReader
+from llmtop.session.away import START_BLUR_S
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session
 from llmtop.simulator.server.process import SimulatorProcess
@@ -170,6 +172,9 @@ async def outage(session: Session, simulator: SimulatorProcess, preset: str = "l
     await until(session, lambda frame: frame.totals.ok > 0)
     await simulator.close()
     await until(session, lambda frame: frame.endpoint.state is EndpointState.DOWN)
+    seen = session._seen
+    if seen is not None and seen.process_start_s is not None:  # sooner, and it would be taken for the same process
+        await asyncio.sleep(max(0.0, seen.process_start_s + 2 * START_BLUR_S - time.time()))
     back = await SimulatorProcess.start(preset, port=port)
     await until(session, lambda frame: any("is back" in event.text for event in frame.events))
     return back
