@@ -16,6 +16,7 @@ from llmtop.analysis import cliff as cliffs
 from llmtop.analysis.advice import advised, exhausted, explained
 from llmtop.analysis.capacity import capacity_of, worth_trying
 from llmtop.analysis.compared import comparison_of
+from llmtop.analysis.cost import costs_of, supply_of, supply_of_run
 from llmtop.analysis.cut import cut_of
 from llmtop.analysis.diagnosis import by_cliff, of_embeddings, on_this_machine, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
@@ -53,6 +54,7 @@ from llmtop.analysis.tested import found
 from llmtop.analysis.votes import FAILING, NOTHING, SETTLED_S, ballots, elected, lasting, renewed
 from llmtop.analysis.whatif import what_ifs
 from llmtop.dialects import DIALECTS
+from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.profile import Question
@@ -79,7 +81,7 @@ from llmtop.wording.failures import failure_seen
 from llmtop.wording.gate import gate_idle
 from llmtop.wording.over_time import part
 from llmtop.wording.restarts import restart_note
-from llmtop.wording.sentences import TRANSIENTS, configuration, sentence
+from llmtop.wording.sentences import CLIENT_SLOW, TRANSIENTS, configuration, sentence
 
 QUICK_REPLICATES = 24
 """Bootstrap draws of a live verdict between the full ones."""
@@ -239,6 +241,13 @@ def assess(
         compared=compared,
         what_if=fewer,
         **kinds,
+        costs=costs_of(
+            supply_of_run(facts, current.levels, limits.gpus, by_ttft=arrival is None),
+            meta.profile.stated_cost,
+            capacity,
+            current.axis,
+            CLIENT_SLOW if judgement.void else "",
+        ),
         path=path,
         notes=(
             *filter(None, (path,)),
@@ -307,6 +316,7 @@ def assess_levels(
     limits: Limits = UNKNOWN,
     point: LoadPoint | None = None,
     dialect: Dialect | None = None,
+    cost: Cost = UNSTATED,
 ) -> Assessment:
     """Judge a table of levels, or a predicted curve. `cliff` is the verdict for `metric` and `stat`.
 
@@ -341,6 +351,7 @@ def assess_levels(
         curves=(curve,),
         judgement=judgement,
         judged_requests=sum(level.n for level in ordered),
+        costs=costs_of(supply_of(measured, gpus=limits.gpus), cost, capacity, axis),
         notes=main.evidence,
     )
 

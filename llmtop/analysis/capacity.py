@@ -39,6 +39,9 @@ SOAK_SHARE = 0.8
 """A long run is driven at this share of the recommended load: room for drift and for bursts."""
 RUN_TO_RUN = 0.06
 """Share by which the capacity of one server differs from run to run: 20 seeds of six servers lie within it."""
+RUN_SD = 0.015
+"""Standard deviation of the logarithm of one figure between runs of one server, beyond what its requests tell: what is
+smaller, the next run would not find again, however many requests say so."""
 ONE_SIDED = 1.6449
 """Standard errors to a one-sided bound at 95 %."""
 FLAT_GAIN = 1.05

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from llmtop.analysis.capacity import RUN_SD
 from llmtop.analysis.compared import capacity_change, gain_of
 from llmtop.analysis.paired import METRICS, Figure, Metric, Pair, Row, common_rows, steadied_rows, student
 from llmtop.analysis.sides import Side
@@ -30,9 +31,6 @@ from llmtop.wording.compared import (
 )
 from llmtop.wording.figures import TEXT
 
-RUN_SD = 0.015
-"""Standard deviation of the logarithm of one figure between runs of one server, beyond what its requests tell: what is
-smaller, the next run would not find again, however many requests say so."""
 _RUNS = (2 * RUN_SD**2, math.inf)
 ALIKE = 0.10
 """Figures that are surely no further apart are the same, where no difference is proven."""

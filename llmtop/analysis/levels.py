@@ -111,6 +111,11 @@ class Level:
     preemptions: float | None = None
     iteration_tokens: float | None = None
     """Tokens of one step of the engine."""
+    prefill_s: float | None = None
+    decode_s: float | None = None
+    """Mean times that the server tells of a request in its prefill and in its decoding."""
+    power_w: float | None = None
+    """Mean of what all GPUs that are read took together."""
     prompt_tokens: float | None = None
     output_tokens: float | None = None
     thinking: float | None = None

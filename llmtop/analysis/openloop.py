@@ -13,7 +13,7 @@ import numpy as np
 
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import MIN_REQUESTS, Level
-from llmtop.analysis.sessions import NO_GAUGES, NO_PROGRESS, Gauges, Progress, Requests, with_gauges
+from llmtop.analysis.sessions import NO_GAUGES, NO_PROGRESS, Gauges, Progress, Requests, known_mean, with_gauges
 
 MIN_WINDOW_S = 5.0
 GROWTH = 1.25
@@ -128,6 +128,7 @@ def _level(windows: list[_Window], requests: Requests, gauges: Gauges, progress:
         status=members.refusal,
         requests_per_s=float(done.ok.sum()) / span_s if len(done.t_s) else None,
         output_tokens_per_s=float(done.output_tokens.sum()) / span_s if len(done.t_s) else None,
+        power_w=known_mean(done.power_w),
         prompt_tokens=float(np.mean(ok.prompt_tokens)) if len(ok.prompt_tokens) else None,
         output_tokens=float(np.mean(ok.output_tokens)) if len(ok.output_tokens) else None,
     )

@@ -11,6 +11,7 @@ from llmtop.analysis.assess import assess_levels
 from llmtop.analysis.capacity import judge_level
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.levels import Level
+from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import Slo
@@ -23,7 +24,7 @@ MOST_USERS = 4096
 """Beyond so many users a level takes minutes."""
 
 
-def assess_prediction(prediction: Prediction, slo: Slo) -> Assessment:
+def assess_prediction(prediction: Prediction, slo: Slo, cost: Cost = UNSTATED) -> Assessment:
     """All verdicts over a predicted curve; a replay of a request list has one point and so no cliff."""
     config, lengths = prediction.config, prediction.lengths
     axis: Axis = "rate" if prediction.axis == "rate" else "concurrency"
@@ -39,12 +40,13 @@ def assess_prediction(prediction: Prediction, slo: Slo) -> Assessment:
         block_tokens=config.block_size,
     )
     return assess_levels(
-        [_level(point) for point in prediction.points],
+        [_level(point, lengths.prompt_tokens) for point in prediction.points],
         slo=slo,
         axis=axis,
         limits=limits,
         point=asked.at(axis, 0),
         dialect=Dialect.VLLM,
+        cost=cost,
     )
 
 
@@ -76,7 +78,7 @@ def _next_level(points: Mapping[int, PredictedPoint], slo: Slo) -> int | None:
     return None if close or between in points else between  # too few requests there say neither, and always will
 
 
-def _level(point: PredictedPoint) -> Level:
+def _level(point: PredictedPoint, prompt_tokens: float | None = None) -> Level:
     return Level(
         load=float(point.concurrency or point.rate_rps or 1),
         ttft_s=np.array(point.samples.ttft_s),
@@ -84,6 +86,7 @@ def _level(point: PredictedPoint) -> Level:
         e2e_s=np.array(point.samples.e2e_s),
         requests_per_s=point.requests_per_s,
         output_tokens_per_s=point.output_tokens_per_s,
+        prompt_tokens=prompt_tokens,
         running=point.running_mean,
         waiting=point.waiting_mean,
         kv_usage=point.kv_usage_max,

@@ -15,6 +15,9 @@ from llmtop.analysis.steps import StepFunction
 from llmtop.domain.load import LoadPoint
 from llmtop.meter.facts import Facts, Table
 
+POWER_AGE_S = 3.0
+"""What a GPU takes is read once a second; what was read longer ago is no more known."""
+
 
 def finished_requests(facts: Facts, newest: int | None = None) -> Requests:
     """Requests that ended by themselves, without those that the client held up, in order of sending.
@@ -109,6 +112,8 @@ def server_gauges(facts: Facts) -> Gauges:
         kv_usage=column(table, "kv_usage", size),
         preemptions=np.maximum(np.diff(total, prepend=total[:1]), 0.0),
         iteration_tokens=column(table, "iteration_tokens_mean", size),
+        prefill_s=column(table, "prefill_mean_s", size),
+        decode_s=column(table, "decode_mean_s", size),
     )
     return gauges.pick(~_red(facts, t_s))
 
@@ -118,10 +123,19 @@ def progress_of(facts: Facts) -> Progress:
     if size == 0:
         return Progress()
     t_s = column(table, "t_s", size)
-    progress = Progress(
-        t_s, column(table, "span_s", size), column(table, "ok", size), column(table, "output_tokens", size)
-    )
-    return progress.pick(~_red(facts, t_s))
+    span_s, ok, output_tokens = (column(table, name, size) for name in ("span_s", "ok", "output_tokens"))
+    return Progress(t_s, span_s, ok, output_tokens, _power_at(facts, t_s)).pick(~_red(facts, t_s))
+
+
+def _power_at(facts: Facts, t_s: Array) -> Array:
+    """What the GPUs took at each instant, as it was read last; NaN: not lately, or fewer told it than before."""
+    size = len(facts.power)
+    if size == 0:
+        return np.full(len(t_s), math.nan)
+    told_s, power_w, read = (column(facts.power, name, size) for name in ("t_s", "power_w", "read"))
+    place = np.searchsorted(told_s, t_s, side="right") - 1
+    fresh = (place >= 0) & (t_s - told_s[place] <= POWER_AGE_S) & (read[place] == np.maximum.accumulate(read)[place])
+    return np.where(fresh, power_w[place], math.nan)
 
 
 def _red(facts: Facts, t_s: Array) -> np.typing.NDArray[np.bool_]:

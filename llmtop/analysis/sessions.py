@@ -95,6 +95,8 @@ class Gauges:
     kv_usage: Array = field(default_factory=lambda: EMPTY)
     preemptions: Array = field(default_factory=lambda: EMPTY)
     iteration_tokens: Array = field(default_factory=lambda: EMPTY)
+    prefill_s: Array = field(default_factory=lambda: EMPTY)
+    decode_s: Array = field(default_factory=lambda: EMPTY)
 
     def pick(self, chosen: Mask | Index) -> Gauges:
         columns = (getattr(self, name) for name in self.__slots__)
@@ -109,9 +111,12 @@ class Progress:
     span_s: Array = field(default_factory=lambda: EMPTY)
     ok: Array = field(default_factory=lambda: EMPTY)
     output_tokens: Array = field(default_factory=lambda: EMPTY)
+    power_w: Array = field(default_factory=lambda: EMPTY)
+    """What the GPUs that are read took; NaN, or no column at all: not known."""
 
     def pick(self, chosen: Mask | Index) -> Progress:
-        return Progress(*(getattr(self, name)[chosen] for name in self.__slots__))
+        columns = (getattr(self, name) for name in self.__slots__)
+        return Progress(*(column[chosen] if len(column) else column for column in columns))
 
 
 NO_GAUGES = Gauges()
@@ -350,15 +355,19 @@ def with_gauges(level: Level, gauges: Gauges) -> Level:
     return replace(
         level,
         running=_median(gauges.running),
-        waiting=_mean(gauges.waiting),
+        waiting=known_mean(gauges.waiting),
         kv_usage=float(np.quantile(kv_usage, 0.9)) if len(kv_usage) else None,
         preemptions=float(np.nansum(preemptions)) if np.isfinite(preemptions).any() else None,
         iteration_tokens=_median(gauges.iteration_tokens),
+        prefill_s=known_mean(gauges.prefill_s),
+        decode_s=known_mean(gauges.decode_s),
     )
 
 
 def with_progress(level: Level, progress: Progress) -> Level:
-    """The level with the throughput measured meanwhile, if that was long enough (three E2E) to hold no ends."""
+    """The level with the power that the GPUs took, and the throughput measured meanwhile, if that was long enough
+    (three E2E) to hold no ends."""
+    level = replace(level, power_w=known_mean(progress.power_w))
     span_s = float(progress.span_s.sum())
     mean = level.mean("e2e")
     if mean is None or span_s < 3 * mean or progress.ok.sum() < MIN_REQUESTS:
@@ -384,6 +393,6 @@ def _median(values: Array) -> float | None:
     return float(np.median(known)) if len(known) else None
 
 
-def _mean(values: Array) -> float | None:
+def known_mean(values: Array) -> float | None:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else None

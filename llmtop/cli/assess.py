@@ -8,8 +8,10 @@ from pathlib import Path
 
 from llmtop.analysis import assess_levels
 from llmtop.cli import baselines, summary
+from llmtop.cli import cost as costs
 from llmtop.cli.exits import exit_code
 from llmtop.cli.output import complain, print_json, say, verdicts_json
+from llmtop.domain.cost import Cost
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import OF_CAPACITY
 from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
@@ -23,6 +25,7 @@ from llmtop.host.beside import is_table, levels_at
 from llmtop.host.review import assess_run, cut_off
 from llmtop.inputs import path_of
 from llmtop.recording.shelf import remember, run_path
+from llmtop.wording.cost import lines as lines_of
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TEXT
 from llmtop.wording.sentences import fails_from
@@ -35,16 +38,17 @@ def main(arguments: argparse.Namespace) -> int:
     slo = parse_slo(arguments.slo) if arguments.slo is not None else None
     if arguments.baseline and (table or foreign):
         raise UsageError("--baseline stands beside a recording; two files: `llmtop compare BEFORE AFTER`")
+    priced = costs.stated(arguments)
     if table:
-        assessment, figures = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat), None
+        assessment, figures = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat, priced), None
         cliff = assessment.cliff
     elif foreign:
-        assessment, figures = of_file(path, slo, arguments.metric, arguments.stat), None
+        assessment, figures = of_file(path, slo, arguments.metric, arguments.stat, priced), None
         cliff = assessment.cliff
     else:
         complain(cut_off(path))
         earlier = baselines.named(arguments.baseline)
-        assessment, figures = assess_run(path, slo, partial(beside.read, earlier))
+        assessment, figures = assess_run(path, slo, partial(beside.read, earlier), priced)
         if slo is None:
             remember(path, assessment.judgement.sentence)
         cliff = _asked(assessment, arguments.metric, arguments.stat)
@@ -57,14 +61,14 @@ def main(arguments: argparse.Namespace) -> int:
     return code
 
 
-def of_table(path: Path, slo: Slo | None, axis: Axis, metric: Latency, stat: Stat) -> Assessment:
+def of_table(path: Path, slo: Slo | None, axis: Axis, metric: Latency, stat: Stat, cost: Cost) -> Assessment:
     """A table of levels. Raises FileError naming the line or the column."""
     levels = levels_at(path)
     complain(shortfall(levels))
-    return assess_levels(levels, slo=slo, axis=axis, metric=metric, stat=stat)
+    return assess_levels(levels, slo=slo, axis=axis, metric=metric, stat=stat, cost=cost)
 
 
-def of_file(path: Path, slo: Slo | None, metric: Latency, stat: Stat) -> Assessment:
+def of_file(path: Path, slo: Slo | None, metric: Latency, stat: Stat, cost: Cost) -> Assessment:
     """Another tool's file. Raises FileError: it holds several configurations, too."""
     groups = groups_in(path, read(path))
     if len(groups) > 1:
@@ -72,7 +76,7 @@ def of_file(path: Path, slo: Slo | None, metric: Latency, stat: Stat) -> Assessm
     (group,) = groups
     for note in group.notes:
         complain(note)
-    return assess_levels(group.levels, slo=slo, axis=group.axis, metric=metric, stat=stat, point=group.point)
+    return assess_levels(group.levels, slo=slo, axis=group.axis, metric=metric, stat=stat, point=group.point, cost=cost)
 
 
 def _asked(assessment: Assessment, metric: Latency, stat: Stat) -> CliffVerdict:
@@ -98,6 +102,7 @@ def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
     ]
     if assessment.capacity.sentence and assessment.judgement.question not in OF_CAPACITY:
         lines.append(f"capacity   {assessment.capacity.sentence}")
+    lines += [f"cost       {each}" for each in lines_of(assessment.costs)]
     lines += [f"slots      {each.text}" for each in assessment.what_if if each.text]
     lines += [f"twin       {assessment.foreseen.text}"] if assessment.foreseen is not None else []
     lines += [f"compared   {each.text}" for each in assessment.comparisons]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from llmtop.analysis.cost import costs_foreseen
 from llmtop.analysis.foreseen import Seer, Wish, unable_to_turn
 from llmtop.analysis.grounds import Grounds
+from llmtop.cli import cost
 from llmtop.cli.numbers import numbers
 from llmtop.cli.output import print_json, say
 from llmtop.cli.target import knobs_of
@@ -18,6 +20,7 @@ from llmtop.domain.verdicts import ForeseenPoint, Foresight, Interval
 from llmtop.errors import FileError, UsageError
 from llmtop.host.beside import grounds_at
 from llmtop.recording.shelf import LAST
+from llmtop.wording.cost import lines as cost_lines
 from llmtop.wording.figures import TEXT, UNKNOWN
 from llmtop.wording.foresight import band_text, gap_text, measured_text, wall_text
 
@@ -46,11 +49,13 @@ def main(arguments: argparse.Namespace) -> int:
     told = Seer().ask(grounds, wish, slo or own)
     if told.off is None:
         raise FileError(path, told.text)
+    costs = costs_foreseen(told, cost.stated(arguments))
     if arguments.json:
-        print_json({"run": str(path), "slo": str(slo or own), **{n: getattr(told, n) for n in told.__struct_fields__}})
+        fields = {name: getattr(told, name) for name in told.__struct_fields__}
+        print_json({"run": str(path), "slo": str(slo or own), **fields, "costs": costs})
     else:
         name = path.stem if arguments.fit == LAST else Path(arguments.fit).stem
-        say(as_text(name, grounds, told))
+        say("\n".join([as_text(name, grounds, told), *cost_lines(costs)]))
     return 0
 
 

@@ -138,6 +138,36 @@ def _slo(parser: _Parser | argparse._ArgumentGroup) -> None:
     parser.add_argument("--slo", metavar="LIMITS", help='e.g. "ttft_p95<2s,tpot_p95<50ms,error_ratio<1%%"')
 
 
+def _cost(parser: _Parser, *, peak: bool = True) -> None:
+    group = parser.add_argument_group(
+        "cost", "Over what the profile says in [cost]. No price is known or assumed: without one no cost is told."
+    )
+    group.add_argument("--gpu-price", type=_number(bounds.PRICE), metavar="N", help="of one GPU for an hour")
+    group.add_argument(
+        "--gpus",
+        type=_number(bounds.GPUS),
+        metavar="N",
+        help="that the measured endpoint runs on (default: as many as its server tells, else 1)",
+    )
+    group.add_argument("--currency", type=_currency, metavar="TEXT", help="of the price, as EUR")
+    if peak:
+        group.add_argument(
+            "--cost-peak",
+            type=_number(bounds.CARRIED),
+            metavar="N",
+            help="users (open loop: requests/s) to be carried, by as many GPUs as it takes (default: the profile's "
+            "expected peak)",
+        )
+
+
+def _currency(text: str) -> str:
+    from llmtop.domain.cost import currency_problem  # late: --help does without it
+
+    if problem := currency_problem(text):
+        raise argparse.ArgumentTypeError(f"{plain(text, SHOWN)!r}: {problem}")
+    return text
+
+
 def _baseline(parser: _Parser) -> None:
     parser.add_argument(
         "--baseline",
@@ -291,6 +321,7 @@ def _live(parser: _Parser) -> None:
     _out(parser)
     _load(parser)
     _carried(parser)
+    _cost(parser)
     _endpoint(parser)
     _knobs_url(parser)
     _left_alone(parser).add_argument(
@@ -337,6 +368,7 @@ def _run(parser: _Parser) -> None:
     _out(parser)
     _load(parser)
     _carried(parser)
+    _cost(parser)
     _endpoint(parser)
     _knobs_url(parser)
     parser.set_defaults(settings=None)
@@ -395,6 +427,7 @@ def _assess(parser: _Parser) -> None:
     parser.add_argument("--metric", choices=("ttft", "tpot", "e2e"), default="ttft", help="of which a cliff is sought")
     parser.add_argument("--stat", choices=("p50", "p95"), default="p50")
     parser.add_argument("--axis", choices=("concurrency", "rate"), default="concurrency", help="of a table's levels")
+    _cost(parser)
 
 
 def _compare(parser: _Parser) -> None:
@@ -414,6 +447,7 @@ def _compare(parser: _Parser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="write it down, too, with charts: .html or .md")
     parser.add_argument("--force", action="store_true", help="write over a file that llmtop did not write, too")
     parser.add_argument("--axis", choices=("concurrency", "rate"), default="concurrency", help="of a table's levels")
+    _cost(parser, peak=False)
 
 
 def _import(parser: _Parser) -> None:
@@ -472,6 +506,7 @@ def _report(parser: _Parser) -> None:
     parser.add_argument("--force", action="store_true", help="write over a file that llmtop did not write, too")
     _slo(parser)
     _baseline(parser)
+    _cost(parser)
 
 
 def _runs(parser: _Parser) -> None:
@@ -594,6 +629,7 @@ def _predict(parser: _Parser) -> None:
     parser.add_argument("--seed", type=_SEED, default=0)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--rows", action="store_true", help="with --requests and --json: every request too")
+    _cost(parser)
 
 
 def _doctor(parser: _Parser) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from llmtop.analysis.predicted import MOST_USERS, assess_prediction, predict_edge
+from llmtop.cli import cost
 from llmtop.cli.numbers import numbers
 from llmtop.cli.output import complain, print_json, say, verdicts_json
 from llmtop.cli.recorded import driven_preset
@@ -28,6 +29,7 @@ from llmtop.simulator.engine import (
     predict,
 )
 from llmtop.traffic.read import read
+from llmtop.wording.cost import lines as cost_lines
 from llmtop.wording.figures import TEXT
 
 USERS = Quantity("users", 1, MOST_USERS, "users", whole=True)
@@ -70,7 +72,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     ladder = () if given else _ladder(preset.with_knobs(knobs).config, lengths)
     prediction = run(levels) if given else predict_edge(run, ladder, slo)
-    assessment = assess_prediction(prediction, slo)
+    assessment = assess_prediction(prediction, slo, cost.stated(arguments))
     if arguments.json:
         print_json(as_json(prediction, assessment, arguments.rows))
     else:
@@ -109,7 +111,8 @@ def as_text(prediction: Prediction, assessment: Assessment) -> str:
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     if prediction.makespan_s is not None:
         return "\n".join([*lines, "", f"makespan {TEXT.duration(prediction.makespan_s)}"])
-    return "\n".join([*lines, "", assessment.headline, *filter(None, [assessment.capacity.sentence])])
+    said = [assessment.headline, *filter(None, [assessment.capacity.sentence]), *cost_lines(assessment.costs)]
+    return "\n".join([*lines, "", *said])
 
 
 def _cells(point: PredictedPoint) -> tuple[str, ...]:

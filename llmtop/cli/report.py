@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from llmtop.cli import baselines
+from llmtop.cli import baselines, cost
 from llmtop.cli.output import complain, named, say
 from llmtop.domain.slo import parse_slo
 from llmtop.host import beside
@@ -20,13 +20,15 @@ def main(arguments: argparse.Namespace) -> int:
     slo = parse_slo(arguments.slo) if arguments.slo is not None else None
     complain(cut_off(run))
     earlier = partial(beside.read, baselines.named(arguments.baseline))
+    priced = cost.stated(arguments)
     if arguments.output is None:
-        for path, replaced in write_reports(run, slo, baselines=earlier, force=arguments.force).items():
+        written = write_reports(run, slo, baselines=earlier, cost=priced, force=arguments.force)
+        for path, replaced in written.items():
             _say(path, replaced)
         return 0
     path = named("-o", arguments.output)
     check_report(path, force=arguments.force)
-    report = review(run, slo, earlier)
+    report = review(run, slo, earlier, priced)
     _say(path, write_report(report, path, force=arguments.force))
     return 0
 

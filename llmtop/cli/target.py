@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
+from llmtop.cli import cost
 from llmtop.cli.output import named
 from llmtop.domain.crew import CrewSpec
 from llmtop.domain.endpoint import PROXY_FROM_ENVIRONMENT, PROXY_NONE, Dialect, Endpoint, safe_url
@@ -253,7 +254,8 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
     workload = _with_trace(workload, arguments, bool(profile.plan.stages))
     workload = _workload(workload, arguments, _api_of(url))
     plan, slo = replace(profile.plan, base=base), _slo(profile, workload.api, arguments)
-    return replace(profile, workload=workload, plan=plan, caps=caps, slo=slo, start=start, canary=canary)
+    priced = cost.stated(arguments).over(profile.cost)
+    return replace(profile, workload=workload, plan=plan, caps=caps, slo=slo, start=start, canary=canary, cost=priced)
 
 
 def own_slo(arguments: argparse.Namespace) -> Slo | None:

@@ -111,4 +111,8 @@ STEP_S = Quantity("step", 0.1, 600, "seconds")
 REQUESTS = Quantity("requests", 1, 100_000, "requests", whole=True)
 """Measured at a level of a prediction."""
 VISITS = Quantity("visits", 1, 1000, "visits", whole=True)
+PRICE = Quantity("price", 0.0001, 1_000_000, "for one GPU and an hour")
+GPUS = Quantity("gpus", 1, 100_000, "GPUs", whole=True)
+CARRIED = Quantity("peak", 0.001, 1e9, "users, or requests per second, to be carried")
+"""By as many endpoints as it takes."""
 WORKERS = Quantity("workers", 1, 1024, "processes", whole=True)

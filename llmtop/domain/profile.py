@@ -8,6 +8,7 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
+from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.endpoint import safe_url
 from llmtop.domain.load import Caps, Hold, LoadPlan, Sine, Spike, Start
 from llmtop.domain.plain import plain
@@ -187,6 +188,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     """Of a spike: how long after its end all must be as before."""
     slo: Slo = Slo()
     caps: Caps = Caps()
+    cost: Cost = UNSTATED
 
     @property
     def asks(self) -> Question:
@@ -200,6 +202,12 @@ class Profile(Struct, frozen=True, kw_only=True):
         if one_load or (not shapes and (self.workload.source == "trace" or not self.workload.repeat)):
             return Question.HOLD
         return Question.CLIFF if self.peak is None or self.plan.top < self.peak else Question.PEAK
+
+    @property
+    def stated_cost(self) -> Cost:
+        """The cost with the expected peak as what is to be carried, where it states something and no peak."""
+        unstated = self.cost == UNSTATED or self.cost.peak is not None or self.peak_from_slots
+        return self.cost if unstated else structs.replace(self.cost, peak=self.peak)
 
     @property
     def search(self) -> bool:

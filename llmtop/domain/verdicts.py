@@ -377,6 +377,83 @@ class Foresight(Struct, frozen=True, kw_only=True):
     """What would make it known: `drag prompt to 2048 for 10 s`; empty: it is known."""
 
 
+class Amount(Struct, frozen=True):
+    """What something costs or takes, and between what that lies, by the interval of the capacity that it rests on."""
+
+    value: float
+    low: float | None = None
+    """None: no load failed, so that the value is the most that it can be."""
+    high: float | None = None
+
+
+class CostRow(Struct, frozen=True, kw_only=True):
+    """What is paid while the endpoints are used in one way, in the currency of the price."""
+
+    use: Literal["slo", "autoscaled", "fixed", "third"]
+    """At the SLO capacity; at the stated traffic with as many endpoints as it needs, or always those of its peak; at
+    30 % use."""
+    per_million_output: Amount | None = None
+    """All of the cost over the output tokens that were sold."""
+    input_part: Amount | None = None
+    """Per 1M input tokens, the part of the cost that prefill takes; null: not known how it splits."""
+    output_part: Amount | None = None
+    """Per 1M output tokens, the rest of it."""
+    per_user_month: Amount | None = None
+    """730 hours; of a stated traffic over the users of its peak."""
+    per_month: Amount | None = None
+    """Of one endpoint; of a stated traffic, of all of them."""
+
+
+class Costs(Struct, frozen=True, kw_only=True):
+    """What the capacity at the SLO costs: by what was stated of prices, and by what was read of power."""
+
+    void: str = ""
+    """Why nothing is told; empty: it is."""
+    missing: tuple[str, ...] = ()
+    """What would give the figures that are not there."""
+    price_per_hour: float | None = None
+    """Of one GPU."""
+    currency: str = ""
+    gpus: int = 1
+    """Of one endpoint."""
+    axis: Axis = "concurrency"
+    at: float | None = None
+    """Load that it rests on: the capacity at the SLO."""
+    at_most: bool = False
+    """No load failed: the capacity is at least this, and what is told is the most that it can be."""
+    users: float | None = None
+    """Real users of one endpoint at that load, who think as was stated; null: not known."""
+    requests_per_s: float | None = None
+    output_tokens_per_s: float | None = None
+    """Of requests that ended well, as the next: what failed is paid for and not sold."""
+    input_tokens_per_s: float | None = None
+    input_share: float | None = None
+    """Of the cost, by the time that prefill takes."""
+    output_share: float | None = None
+    split: Literal["server", "ttft", "whole"] | None = None
+    """By what it is split: the server's own times of prefill and decode; TTFT against E2E, which makes the share of the
+    input an upper bound; or there is no output."""
+    cached: float | None = None
+    """Share of the input tokens that came from the prefix cache; null: not told."""
+    rows: tuple[CostRow, ...] = ()
+    """(): no price is known."""
+    peak: float | None = None
+    """Load that is to be carried: real users, or requests/s in open loop."""
+    gpus_at_peak: Amount | None = None
+    """With 20 % headroom and one endpoint to spare."""
+    joules_per_output_token: Amount | None = None
+    """null: no power was read."""
+    power_w: float | None = None
+    """Mean of all GPUs that were read, at that load."""
+    gpus_read: int = 0
+    """Whose power is in it."""
+    gpus_seen: int = 0
+    """That were read at all."""
+
+    def row(self, use: str) -> CostRow | None:
+        return next((row for row in self.rows if row.use == use), None)
+
+
 Stand = Literal["ok", "near", "broken"]
 """How a load stands against the limits that users feel: well inside, past the warning of one, or past the limit."""
 
@@ -634,6 +711,8 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """Visits of users, with the turns in them; None: no request is told to be of one."""
     calls: tuple[CallFigures, ...] = ()
     """Users' requests that were none to the model, by name; in no other figure."""
+    costs: Costs | None = None
+    """None: neither a price nor a peak was stated, and no power was read."""
     path: str = ""
     """How the path between server and client makes TTFT, TPOT and ICL void, and what to type; empty: it does not."""
     notes: tuple[str, ...] = ()

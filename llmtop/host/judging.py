@@ -178,7 +178,8 @@ class Judge:
 def _with_words_of(said: Assessment, fresh: Assessment) -> Assessment:
     """The opinion with the words that are shown, and what else is shown of the same: two advices would contradict."""
     advised = replace(fresh.diagnosis, advice=said.diagnosis.advice, prediction=said.diagnosis.prediction)
-    return replace(fresh, headline=said.headline, diagnosis=advised, capacity=said.capacity, what_if=said.what_if)
+    kept = {name: getattr(said, name) for name in ("headline", "capacity", "costs", "what_if")}
+    return replace(fresh, diagnosis=advised, **kept)
 
 
 def _patience_s(said: Assessment, fresh: Assessment) -> float:

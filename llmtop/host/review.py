@@ -16,6 +16,7 @@ from llmtop.analysis.percentiles import figures_of
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.sides import Side, sides_of
 from llmtop.domain.compared import Compared
+from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Timeline
 from llmtop.domain.plainly import plainly
@@ -46,10 +47,16 @@ def cut_off(run: Path) -> str | None:
         return reader.cut_off and f"{run}: {reader.cut_off}"
 
 
-def assess_run(run: Path, slo: Slo | None = None, baselines: Baselines = none) -> tuple[Assessment, RunFigures]:
-    """All opinions over a recording, by `slo` or by its own profile's, and its figures. Raises RunFileError."""
+def assess_run(
+    run: Path, slo: Slo | None = None, baselines: Baselines = none, cost: Cost = UNSTATED
+) -> tuple[Assessment, RunFigures]:
+    """All opinions over a recording, by `slo` or by its own profile's, and its figures. Raises RunFileError.
+
+    Args:
+        cost: what is stated in place of what its profile says.
+    """
     with RunReader(run) as reader:
-        facts, meta = Facts.of(reader.batches()), _over(reader)
+        facts, meta = Facts.of(reader.batches()), _over(reader, cost)
         slo = slo or meta.profile.slo
         opinion = Judge(slo, baselines(slo))(facts, meta, full=True)
         return opinion, figures_of(facts, meta)
@@ -105,13 +112,15 @@ def timeline_of_run(run: Path) -> Timeline:
         return whole_run_timeline(reader.batches(), reader.length_s)
 
 
-def _over(reader: RunReader) -> RunMeta:
-    """The meta of a run that is over, also where it was cut off before it could say so."""
-    return replace(reader.meta, ended_s=reader.length_s)
+def _over(reader: RunReader, cost: Cost = UNSTATED) -> RunMeta:
+    """The meta of a run that is over, also where it was cut off before it could say so; `cost` goes before its own."""
+    profile = reader.meta.profile
+    priced = replace(profile, cost=cost.over(profile.cost))
+    return replace(reader.meta, ended_s=reader.length_s, profile=priced)
 
 
-def review(run: Path, slo: Slo | None = None, baselines: Baselines = none) -> ReportInput:
-    """A recording judged and summed up, by `slo` or by its own profile's. Raises RunFileError."""
+def review(run: Path, slo: Slo | None = None, baselines: Baselines = none, cost: Cost = UNSTATED) -> ReportInput:
+    """A recording judged and summed up, as of `assess_run`. Raises RunFileError."""
     with RunReader(run) as reader:
         facts, gpus = Facts(cap=None), set[str]()
 
@@ -122,7 +131,7 @@ def review(run: Path, slo: Slo | None = None, baselines: Baselines = none) -> Re
                 yield batch
 
         timeline = whole_run_timeline(told(), reader.length_s)
-        meta = _over(reader)
+        meta = _over(reader, cost)
         slo = slo or meta.profile.slo
         judge = Judge(slo, baselines(slo))
         return report_input(
@@ -145,7 +154,12 @@ def _records(reader: RunReader) -> Iterator[RequestRecord]:
 
 
 def write_reports(
-    run: Path, slo: Slo | None = None, *, baselines: Baselines = none, force: bool = False
+    run: Path,
+    slo: Slo | None = None,
+    *,
+    baselines: Baselines = none,
+    cost: Cost = UNSTATED,
+    force: bool = False,
 ) -> dict[Path, bool]:
     """HTML and Markdown beside the run file: each path, and whether another report was there before.
 
@@ -154,7 +168,7 @@ def write_reports(
     paths = tuple(run.with_suffix(suffix) for suffix in (".html", ".md"))
     for path in paths:
         check_report(path, force=force)
-    report = review(run, slo, baselines)
+    report = review(run, slo, baselines, cost)
     return {path: write_report(report, path, force=force) for path in paths}
 
 

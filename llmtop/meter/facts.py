@@ -22,7 +22,7 @@ from llmtop.domain.run import (
     ScaleStep,
     SearchEnded,
 )
-from llmtop.domain.samples import ServerSnapshot
+from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.meter.client import ClientJudge, JudgedSecond, Pause, RedSpans
 from llmtop.meter.failures import FailureTally
 
@@ -119,6 +119,8 @@ SERVER_COLUMNS = (
     "generation_tokens_total",
     "requests_total",
     "ttft_mean_s",
+    "prefill_mean_s",
+    "decode_mean_s",
     "iteration_tokens_mean",
     "flops_total",
     "memory_bytes_total",
@@ -132,6 +134,8 @@ SERVER_COLUMNS = (
     "process_start_s",
 )
 """Fields of a `ServerSnapshot` that opinions rest on; a run file holds them all."""
+POWER_COLUMNS = ("t_s", "power_w", "read", "gpus")
+"""Of all GPUs that were read at one instant: the sum of what they take, how many tell it, and how many they are."""
 BIN_COLUMNS = (
     "t_s",
     "span_s",
@@ -196,6 +200,7 @@ class Facts:
         self.client = Table(CLIENT_COLUMNS, wide)
         self.reads = Table(READ_COLUMNS, wide)
         """Of each process and second."""
+        self.power = Table(POWER_COLUMNS, wide)
         self.bins = Table(BIN_COLUMNS, wide)
         self.gaps = Table(("t_s", "bucket", "count"), wide)
         """How many gaps between chunks each bin has in each bucket."""
@@ -233,7 +238,7 @@ class Facts:
     @property
     def dropped(self) -> int:
         """Rows that were there once and are no more, of all tables."""
-        samples = (self.server, self.client, self.reads, self.bins, self.gaps, self.first_tokens)
+        samples = (self.server, self.power, self.client, self.reads, self.bins, self.gaps, self.first_tokens)
         return sum(table.dropped for table in (self.requests, *samples))
 
     def extend(self, batch: FactBatch) -> None:
@@ -252,6 +257,7 @@ class Facts:
                 self.failures.add(record)
                 self.hung_up += record.hung_up
         self._take_server(batch.server)
+        self._take_power(batch.gpu)
         self.bins.extend(_rows(batch.bins, BIN_COLUMNS))
         self.first_tokens.extend([(each.t_s, ttft_ms / 1e3) for each in batch.bins for ttft_ms in each.ttft_ms])
         self.gaps.extend([(each.t_s, bucket, count) for each in batch.bins for bucket, count in each.gap_counts])
@@ -275,6 +281,14 @@ class Facts:
         if self.in_turn_s is not None and snapshots:
             for name in SERVER_COLUMNS[1:]:
                 self.server.column(name)[:] = math.nan
+
+    def _take_power(self, gpus: Sequence[GpuSnapshot]) -> None:
+        """One row an instant; of a page that could not be read again, nothing."""
+        last_s = self.power.column("t_s")[-1] if len(self.power) else -math.inf
+        for t_s in sorted({gpu.t_s for gpu in gpus if gpu.t_s > last_s}):
+            there = [gpu.power_w for gpu in gpus if gpu.t_s == t_s]
+            told = [power_w for power_w in there if power_w is not None]
+            self.power.extend([(t_s, sum(told) if told else math.nan, len(told), len(there))])
 
     def _take_second(self, second: JudgedSecond) -> None:
         health, requests = second.health, self.requests

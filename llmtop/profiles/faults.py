@@ -97,6 +97,8 @@ def _kind_at(parts: list[str | int], tables: dict[str, Any]) -> type[msgspec.Str
             return schema.ReplayPoint
         case ["stage", int(place), *_]:
             return _SHAPES.get(str(tables["stage"][place].get("shape")), schema.StageTable)
+        case ["cost", *_]:
+            return schema.CostTable
         case ["limits", *_]:
             return schema.LimitsTable
     return schema.ProfileTable

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import structs
 
 from llmtop.domain.bounds import RATE, SPREAD, TIME_S, TOKENS
+from llmtop.domain.cost import Cost, currency_problem, traffic_problem
 from llmtop.domain.endpoint import safe_url
 from llmtop.domain.load import (
     Caps,
@@ -142,6 +143,7 @@ class _Reader:
             canary=None if table.load.canary is None else float(table.load.canary),
             slo=self.meant(self.slo()),
             caps=self.caps(),
+            cost=self.cost(),
         )
         if (refusal := unanswerable(profile)) is not None:
             key, problem = refusal
@@ -417,6 +419,22 @@ class _Reader:
         }
         ratio = None if math.isinf(table.stop_error_ratio) else float(table.stop_error_ratio)
         return Caps(max_concurrency=table.max_concurrency, stop_error_ratio=ratio, **timeouts)
+
+    def cost(self) -> Cost:
+        table = self.table.cost
+        if table.currency is not None and (problem := currency_problem(table.currency)):
+            raise self.fault("cost.currency", problem)
+        traffic = tuple(map(float, table.traffic))
+        if problem := traffic_problem(traffic):
+            raise self.fault("cost.traffic", problem)
+        return Cost(
+            gpu_price_per_hour=table.gpu_price_per_hour,
+            gpus=table.gpus,
+            currency=plain(table.currency or ""),
+            peak=table.peak,
+            traffic=traffic,
+            think_time_s=None if table.think_time is None else float(table.think_time),
+        )
 
 
 def _limits_in(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

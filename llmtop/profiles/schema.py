@@ -12,6 +12,8 @@ search       true: question = "capacity" without a [[stage]]
              canary
 [[stage]]    name, duration, shape and what the shape needs; prompt_tokens, output_tokens, gate
 [slo]        ttft_p95 = "2s", ...; or slo = "ttft_p95<2s,..."; of one name alone: answer.ttft_p95 = "2s"
+[cost]       gpu_price_per_hour, gpus, currency, peak (to be carried), traffic (shares of it over equal spans of a day),
+             think_time (of a real user)
 [limits]     max_concurrency, stop_error_ratio, connect_timeout, first_token_timeout, idle_timeout, total_timeout
 """
 
@@ -21,7 +23,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from llmtop.domain.bounds import GATE, MOST_USERS, PEAK, SEED, TOKENS, TRACE_SPEED
+from llmtop.domain.bounds import CARRIED, GATE, GPUS, MOST_USERS, PEAK, PRICE, SEED, TOKENS, TRACE_SPEED
 from llmtop.domain.load import Start, Unit
 from llmtop.domain.profile import Affinity, Fixed, LengthDistribution, ModelShare, Question
 from llmtop.profiles.quantity import Burstiness, CanaryRate, ErrorRatio, Lasting, Load, Seconds, Share
@@ -149,6 +151,15 @@ class LimitsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     total_timeout: Lasting = Lasting(600)
 
 
+class CostTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    gpu_price_per_hour: Annotated[float, Meta(ge=PRICE.least, le=PRICE.most)] | None = None
+    gpus: Annotated[int, Meta(ge=GPUS.least, le=GPUS.most)] | None = None
+    currency: str | None = None
+    peak: Annotated[float, Meta(ge=CARRIED.least, le=CARRIED.most)] | None = None
+    traffic: tuple[Share, ...] = ()
+    think_time: Seconds | None = None
+
+
 class ProfileTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str | None = None
     description: str = ""
@@ -166,3 +177,4 @@ class ProfileTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     slo: str | dict[str, Any] = {}
     """Values are `str | float | SloLimit`; they are converted one by one, to be able to name the key of a fault."""
     limits: LimitsTable = LimitsTable()
+    cost: CostTable = CostTable()

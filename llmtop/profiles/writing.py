@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmtop.domain.cost import Cost
 from llmtop.domain.load import Caps, Hold, LoadPoint, Ramp, Replay, Shape, Sine, Spike, Stage, Steps
 from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, Profile, Workload
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget, usual_slo
@@ -52,6 +53,7 @@ def profile_text(profile: Profile, path: Path) -> str:
         parts += _section("[[stage]]", _stage(stage, profile.plan.base, profile.peak))
     parts += _section("[slo]", _slo(profile.slo, profile.workload.api, path))
     parts += _section("[limits]", _caps(profile.caps))
+    parts += _section("[cost]", _cost(profile.cost))
     parts += workload if last else []
     return "\n".join(parts).lstrip("\n") + "\n"
 
@@ -203,6 +205,16 @@ def _caps(caps: Caps) -> Table:
         seconds = getattr(caps, f"{name}_timeout_s")
         if seconds != getattr(default, f"{name}_timeout_s"):
             table[f"{name}_timeout"] = seconds_text(seconds)
+    return table
+
+
+def _cost(cost: Cost) -> Table:
+    names = ("gpu_price_per_hour", "gpus", "currency", "peak")
+    table: Table = {name: value for name in names if (value := getattr(cost, name)) not in (None, "")}
+    if cost.traffic:
+        table["traffic"] = list(cost.traffic)
+    if cost.think_time_s is not None:
+        table["think_time"] = seconds_text(cost.think_time_s)
     return table
 
 

@@ -11,7 +11,7 @@ from llmtop.report import foreseen, percentiles, prose
 from llmtop.report import map as maps
 from llmtop.report.contents import ReportInput
 from llmtop.report.scales import latency_scale, load_scale, load_ticks
-from llmtop.wording import kinds
+from llmtop.wording import cost, kinds
 from llmtop.wording.answers import FAIL_ON
 from llmtop.wording.figures import PAGE, clock
 from llmtop.wording.names import axis_name, place_name
@@ -47,6 +47,12 @@ def _lines(report: ReportInput) -> Iterable[str]:
     if curve:
         yield from ("", "## Load and latency", "", "```text", *curve, "```")
     yield from _slo(report)
+    if costs := report.assessment.costs:
+        rows = cost.table_rows(costs, PAGE)
+        yield from ("", f"## {cost.TITLE}")
+        if rows:
+            yield from ("", cost.note(costs, PAGE), "", *table(cost.HEADS, rows))
+        yield from ("", *(f"- {plain_of(sentence(each))}" for each in cost.notes(costs, PAGE)))
     reasons = prose.reasons(report)
     if reasons:
         yield from ("", f"## What binds: {prose.binding(report)}", "")

@@ -12,7 +12,7 @@ from llmtop.report import charts, foreseen, percentiles, prose
 from llmtop.report import map as maps
 from llmtop.report.contents import ReportInput
 from llmtop.report.pieces import cell, document, prose_of, rows_of, table
-from llmtop.wording import kinds
+from llmtop.wording import cost, kinds
 from llmtop.wording.figures import PAGE, clock
 from llmtop.wording.sentences import sentence
 
@@ -32,6 +32,7 @@ def _sections(report: ReportInput) -> Iterable[str]:
     yield _head(report)
     yield _curves(report)
     yield _reasons(report)
+    yield _costs(report)
     yield _map(report)
     yield _levels(report)
     yield _timelines(report)
@@ -107,6 +108,16 @@ def _reasons(report: ReportInput) -> str:
         parts.append(f'<h2>{foreseen.TITLE}</h2><p class="quiet">{prose_of(note)}</p>')
         parts.append(table(foreseen.HEADS, rows))
     return "".join(parts)
+
+
+def _costs(report: ReportInput) -> str:
+    costs = report.assessment.costs
+    if costs is None:
+        return ""
+    rows = [[cell(use, "text"), *map(cell, rest)] for use, *rest in cost.table_rows(costs, PAGE)]
+    note = f'<p class="quiet">{prose_of(cost.note(costs, PAGE))}</p>' if rows else ""
+    said = "".join(f"<li>{prose_of(sentence(each))}</li>" for each in cost.notes(costs, PAGE))
+    return f"<h2>{cost.TITLE}</h2>{note}{table(cost.HEADS, rows) if rows else ''}{f'<ul>{said}</ul>' if said else ''}"
 
 
 def _map(report: ReportInput) -> str:
