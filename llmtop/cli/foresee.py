@@ -20,7 +20,7 @@ from llmtop.domain.verdicts import ForeseenPoint, Foresight, Interval
 from llmtop.errors import FileError, UsageError
 from llmtop.host.beside import grounds_at
 from llmtop.recording.shelf import LAST
-from llmtop.wording.cost import lines as cost_lines
+from llmtop.wording.cost import as_block
 from llmtop.wording.figures import TEXT, UNKNOWN
 from llmtop.wording.foresight import band_text, gap_text, measured_text, wall_text
 
@@ -55,7 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
         print_json({"run": str(path), "slo": str(slo or own), **fields, "costs": costs})
     else:
         name = path.stem if arguments.fit == LAST else Path(arguments.fit).stem
-        say("\n".join([as_text(name, grounds, told), *cost_lines(costs)]))
+        say("\n".join([as_text(name, grounds, told), *as_block(costs)]))
     return 0
 
 

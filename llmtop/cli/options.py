@@ -149,7 +149,7 @@ def _cost(parser: _Parser, *, peak: bool = True) -> None:
         metavar="N",
         help="that the measured endpoint runs on (default: as many as its server tells, else 1)",
     )
-    group.add_argument("--currency", type=_currency, metavar="TEXT", help="of the price, as EUR")
+    group.add_argument("--currency", metavar="TEXT", help="of the price, as EUR")
     if peak:
         group.add_argument(
             "--cost-peak",
@@ -158,14 +158,6 @@ def _cost(parser: _Parser, *, peak: bool = True) -> None:
             help="users (open loop: requests/s) to be carried, by as many GPUs as it takes (default: the profile's "
             "expected peak)",
         )
-
-
-def _currency(text: str) -> str:
-    from llmtop.domain.cost import currency_problem  # late: --help does without it
-
-    if problem := currency_problem(text):
-        raise argparse.ArgumentTypeError(f"{plain(text, SHOWN)!r}: {problem}")
-    return text
 
 
 def _baseline(parser: _Parser) -> None:

@@ -29,7 +29,7 @@ from llmtop.simulator.engine import (
     predict,
 )
 from llmtop.traffic.read import read
-from llmtop.wording.cost import lines as cost_lines
+from llmtop.wording.cost import as_block
 from llmtop.wording.figures import TEXT
 
 USERS = Quantity("users", 1, MOST_USERS, "users", whole=True)
@@ -111,7 +111,7 @@ def as_text(prediction: Prediction, assessment: Assessment) -> str:
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     if prediction.makespan_s is not None:
         return "\n".join([*lines, "", f"makespan {TEXT.duration(prediction.makespan_s)}"])
-    said = [assessment.headline, *filter(None, [assessment.capacity.sentence]), *cost_lines(assessment.costs)]
+    said = [assessment.headline, *filter(None, [assessment.capacity.sentence]), *as_block(assessment.costs)]
     return "\n".join([*lines, "", *said])
 
 

@@ -6,8 +6,7 @@ from llmtop.domain.frame import Frame, NewUser
 from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.verdicts import Assessment
 from llmtop.wording.canary import felt_text
-from llmtop.wording.cost import TITLE
-from llmtop.wording.cost import lines as cost_lines
+from llmtop.wording.cost import as_block
 from llmtop.wording.endings import ENDED_BY, ending_text
 from llmtop.wording.failures import all_failed
 from llmtop.wording.figures import TEXT, clock
@@ -44,7 +43,7 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment, felt: NewUser | No
     target = f"simulated engine, preset {meta.preset}" if meta.endpoint.simulated else meta.endpoint.base_url
     lines = [assessment.judgement.sentence or "nothing was measured"]
     lines += [threshold.text for threshold in assessment.judgement.thresholds]
-    lines += [f"{TITLE}: {each}" for each in cost_lines(assessment.costs)]
+    lines += as_block(assessment.costs)
     lines += [sentence(each.text) for each in assessment.comparisons]
     if assessment.diagnosis.advice:
         lines.append(sentence(assessment.diagnosis.advice))

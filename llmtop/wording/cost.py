@@ -76,6 +76,12 @@ def lines(costs: Costs | None, figures: Figures = TEXT) -> list[str]:
     return [*_priced_lines(costs, figures), *notes(costs, figures)]
 
 
+def as_block(costs: Costs | None, figures: Figures = TEXT) -> list[str]:
+    """The same under its name, further lines below the first."""
+    said = lines(costs, figures)
+    return [f"{'' if at else TITLE + ':':<6}{each}" for at, each in enumerate(said)]
+
+
 def _priced_lines(costs: Costs, figures: Figures) -> list[str]:
     def amount(value: Amount | None) -> str:
         return amount_text(value, costs.currency, figures)
