@@ -37,12 +37,14 @@ from llmtop.domain.verdicts import (
     Kind,
     PartVerdict,
     Recovery,
+    Scaling,
     SloVerdict,
     TargetVerdict,
 )
 from llmtop.meter.facts import Facts
 from llmtop.wording import answers
 from llmtop.wording.figures import TEXT
+from llmtop.wording.over_time import owed
 from llmtop.wording.sentences import CLIENT_BOUND, CLIENT_SLOW, listed, sentence
 
 WHOLE = 0.97
@@ -68,6 +70,7 @@ class Findings:
     """What the answer holds for, in words."""
     drifts: tuple[Drift, ...] = ()
     recoveries: tuple[Recovery, ...] = ()
+    scalings: tuple[Scaling, ...] = ()
     unjudged: str = ""
     """Why limits that were asked for are not among those that are judged; empty: all are."""
     part: Part | None = None
@@ -240,6 +243,10 @@ class Run:
     @property
     def worst_spike(self) -> Recovery | None:
         return max(self.found.recoveries, key=lambda each: each.peak / max(each.base, 1e-9), default=None)
+
+    def scaling_of(self, spike: Recovery) -> Scaling | None:
+        """What the deployment did about a spike; None: it has no autoscaler, or that did nothing."""
+        return next((each for each in self.found.scalings if each.up and each.from_s == spike.up_s), None)
 
     def outside(self, spike: Recovery) -> tuple[Mask, tuple[tuple[float, float], ...]]:
         """Requests before a spike and after what it left behind, and those spans."""
@@ -600,8 +607,8 @@ def _spike(run: Run) -> _Answer:
     verdict = run.with_named(verdict, (outside, run.all_of[1]))
     ok = recovered_within((recovery,), within_s)
     text = answers.recovered(recovery, within_s, ok)
-    if recovery.debt_s is not None:
-        text = f"{text}; {answers.owed(recovery.debt_s)}"
+    told = run.scaling_of(recovery)
+    text = "; ".join(filter(None, (text, owed(recovery) if told is None else told.text)))
     if ok and verdict.ok is not True:
         ok = verdict.ok
     return _Answer(verdict, ok, text, run.reasons(verdict) if verdict.ok is not True else ())

@@ -9,14 +9,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from llmtop.analysis.debt import debt_of
 from llmtop.analysis.fits import Array
 from llmtop.analysis.gate import at_gate
 from llmtop.analysis.sessions import Requests
-from llmtop.analysis.slo import Sample, holds
 from llmtop.analysis.work import alongside, middle
 from llmtop.domain.load import LoadPlan, Replay, Shape, Spike
 from llmtop.domain.run import LoadChange
-from llmtop.domain.slo import LATENCIES, Slo, SloTarget
+from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Recovery
 from llmtop.meter.facts import Facts
 from llmtop.wording.over_time import recovered
@@ -39,8 +39,6 @@ _USUAL = 0.9
 all come at once."""
 _KV_SLACK = 0.02
 _DRAWS = 400
-_DEBT_REQUESTS = 5
-"""Seconds are put together until they hold so many requests: fewer cannot break a limit for sure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +143,7 @@ def recovery(
     comparable = back["TTFT"] is not None
     took_s = max(times) - spike.down_s if comparable and math.inf not in times else None
     end_s = until_s if took_s is None else spike.down_s + took_s
+    debt = debt_of(requests, slo, spike.up_s, end_s)
     found = Recovery(
         up_s=spike.up_s,
         down_s=spike.down_s,
@@ -152,7 +151,10 @@ def recovery(
         peak=spike.peak,
         took_s=took_s,
         seen_s=max(0.0, until_s - spike.down_s) if comparable else 0.0,
-        debt_s=debt_s(requests, slo, spike.up_s, end_s),
+        end_s=end_s,
+        debt_s=None if debt is None else debt.seconds,
+        missed=None if debt is None else debt.missed,
+        n=None if debt is None else debt.n,
     )
     return recovered(found, [name for name, at_s in back.items() if at_s == math.inf])
 
@@ -166,37 +168,6 @@ def recovered_within(recoveries: Sequence[Recovery], within_s: float) -> bool | 
     if False in answers:
         return False
     return None if None in answers or not answers else True
-
-
-def debt_s(requests: Requests, slo: Slo, from_s: float, until_s: float) -> float | None:
-    """Seconds from `from_s` to `until_s` whose requests (by when they were sent) broke a limit that users feel.
-
-    Seconds of fewer than `_DEBT_REQUESTS` are judged together with the next. None: no such limit, or no request.
-    """
-    felt = slo.felt
-    sent_s = requests.sent_s
-    within = requests.pick((sent_s >= from_s) & (sent_s < until_s) & (requests.ok | requests.error))
-    if not felt or len(within.sent_s) == 0:
-        return None
-    seconds = np.bincount((within.sent_s - from_s).astype(int), minlength=math.ceil(until_s - from_s))
-    slow = within.error.copy()
-    for target in felt:
-        if target.metric in LATENCIES:
-            slow |= getattr(within, f"{target.metric}_s") > target.limit
-    broken, first, start = 0, 0, 0
-    for second, stop in enumerate(np.cumsum(seconds)):
-        if stop - first < _DEBT_REQUESTS and second + 1 < len(seconds):
-            continue
-        if slow[first:stop].any() and _breaks(within.pick(np.arange(first, stop)), felt):
-            broken += second + 1 - start
-        first, start = int(stop), second + 1
-    return float(min(broken, until_s - from_s))
-
-
-def _breaks(members: Requests, felt: Sequence[SloTarget]) -> bool:
-    ok = members.pick(members.ok)
-    sample = Sample(ok.ttft_s, ok.tpot_s, ok.e2e_s, int(members.error.sum()))
-    return any(holds(sample, target) is False for target in felt)
 
 
 def _alike(before: Requests, after: Requests, among: Requests) -> Requests:

@@ -610,9 +610,56 @@ class Recovery(Struct, frozen=True, kw_only=True):
     """From the end of the spike until latency, queue and KV cache were as before; None: not as long as it was seen."""
     seen_s: float = 0.0
     """How long after its end it was seen; with `took_s` None and too few requests to compare, 0."""
+    end_s: float | None = None
+    """When all was as before, or until when it was seen: what the SLO debt is counted to."""
     debt_s: float | None = None
     """SLO debt: seconds, from the start of the spike on, whose requests broke a limit; None: it cannot be said."""
+    missed: int | None = None
+    """The same in requests: of the `n` that were sent meanwhile, those that failed or took longer than a limit."""
+    n: int | None = None
     text: str = ""
+
+
+class Scaling(Struct, frozen=True, kw_only=True):
+    """What a deployment did about a rise of the load, or about its fall.
+
+    Times are seconds after `from_s`; None: nobody told it, or it had not come. They are those of the last replica.
+    """
+
+    from_s: float
+    """When the load rose (or fell); without such a move, when it was decided."""
+    before: int
+    """Replicas."""
+    after: int
+    """As many as were wanted; where nobody tells what is wanted, as many as came."""
+    decided_s: float | None = None
+    """When another number was wanted first."""
+    created_s: float | None = None
+    ready_s: float | None = None
+    """It takes requests."""
+    serving_s: float | None = None
+    """It has generated its first token."""
+    gone_s: float | None = None
+    """Of fewer replicas: when the last of them was none any more."""
+    seen_s: float = 0.0
+    """How long it was followed."""
+    late_s: float | None = None
+    """So long after the load was back the last replica served; None: it came in time, or not at all."""
+    debt_s: float | None = None
+    """As of a `Recovery`, from `from_s` on; of fewer replicas from the decision on."""
+    missed: int | None = None
+    n: int | None = None
+    queue: float | None = None
+    """Requests that waited for each replica when it was decided."""
+    threshold: int | None = None
+    """At a queue above that for each replica nothing would have been missed; None: no such queue is known."""
+    keep: int | None = None
+    """So many replicas kept before the rise, and nothing would have been missed; None: no such number is known."""
+    text: str = ""
+
+    @property
+    def up(self) -> bool:
+        return self.after > self.before
 
 
 class PartVerdict(Struct, frozen=True, kw_only=True):
@@ -686,6 +733,8 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """Ghosts first, the current one last."""
     drifts: tuple[Drift, ...] = ()
     recoveries: tuple[Recovery, ...] = ()
+    scalings: tuple[Scaling, ...] = ()
+    """What the deployment did about the load, in the order in which it was decided."""
     judgement: Judgement = Judgement()
     overloaded: bool = False
     """Past the cliff right now."""

@@ -299,11 +299,6 @@ def recovered(recovery: Recovery, within_s: float, ok: bool | None) -> str:
     )
 
 
-def owed(debt_s: float) -> str:
-    """`the SLO was broken for 62 s`"""
-    return f"the SLO was broken for {TEXT.duration(debt_s)}" if debt_s > 0 else "the SLO held all the while"
-
-
 def until_then(early: str, told: str) -> str:
     """`not known, as it ended at 00:30 of 01:30; until then ANSWER: REASONS`"""
     return f"{UNSURE}, as {early}; until then {told}"

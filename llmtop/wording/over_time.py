@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from llmtop.domain.verdicts import Drift, Recovery
+from llmtop.domain.verdicts import Drift, Recovery, Scaling
 from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.sentences import listed
 
@@ -135,7 +135,7 @@ def blocks(before: float, after: float, t_s: float, replica: bool) -> str:
 
 
 def recovered(recovery: Recovery, missing: Sequence[str]) -> Recovery:
-    """With its sentence: `spike 16 to 96: recovered 12 s after it; SLO debt 45 s`.
+    """With its sentence: `spike 16 to 96: recovered 12 s after it; SLO missed for 45 s, 40 of 900 requests`.
 
     Args:
         missing: what was not as before as long as it was seen.
@@ -146,6 +146,24 @@ def recovered(recovery: Recovery, missing: Sequence[str]) -> Recovery:
         what = f"not recovered in the {TEXT.duration(recovery.seen_s)} that were seen after it ({listed(missing)})"
     else:
         what = "recovery not known, too few requests before or after it"
-    debt = "" if recovery.debt_s is None else f"; SLO debt {TEXT.duration(recovery.debt_s)}"
-    text = f"spike {TEXT.exact(recovery.base)} to {TEXT.exact(recovery.peak)}: {what}{debt}"
-    return replace(recovery, text=text)
+    text = f"spike {TEXT.exact(recovery.base)} to {TEXT.exact(recovery.peak)}: {what}"
+    return replace(recovery, text="; ".join(filter(None, (text, owed(recovery)))))
+
+
+def owed(found: Recovery | Scaling) -> str:
+    """`SLO missed for 97 s, 412 of 1 930 requests`; empty where it cannot be said."""
+    if found.debt_s is None:
+        return ""
+    requests = "" if not found.missed else f"{TEXT.whole(found.missed)} of {TEXT.whole(found.n)} requests"
+    if found.debt_s > 0:
+        return ", ".join(filter(None, (f"SLO missed for {seconds(found.debt_s)}", requests)))
+    return f"the SLO held all the while{f', {requests} missed it' if requests else ''}"
+
+
+def seconds(span_s: float) -> str:
+    """`97 s`, `1 930 s`, `4.5 s`: of spans that are set against each other, never in minutes."""
+    return f"{number(span_s)} s"
+
+
+def number(span_s: float) -> str:
+    return f"{span_s:.1f}".removesuffix(".0") if abs(span_s) < 9.95 else TEXT.whole(span_s)

@@ -317,7 +317,7 @@ def recovery(took_s: float | None, seen_s: float = 50.0) -> Recovery:
 def test_a_spike_is_recovered_from_in_time_or_not(took_s: float | None, ok: bool) -> None:
     judgement = answer(calm(), spiked(), recoveries=(recovery(took_s),))
     assert (judgement.question, judgement.ok) == (Question.SPIKE, ok)
-    assert "the SLO was broken for 12 s" in judgement.sentence
+    assert "SLO missed for 12 s" in judgement.sentence
 
 
 @pytest.mark.parametrize(("seen_s", "ok"), [(20.1, False), (19.9, None)])

@@ -10,8 +10,9 @@ from facts_by_hand import requests_of
 from virtual import VirtualSession
 
 from llmtop.analysis import assess
+from llmtop.analysis.debt import Debt, debt_of
 from llmtop.analysis.sessions import Requests
-from llmtop.analysis.spikes import LoadSpike, debt_s, recovered_within, recovery, spikes_of
+from llmtop.analysis.spikes import LoadSpike, recovered_within, recovery, spikes_of
 from llmtop.domain.load import LoadPlan, LoadPoint, Replay, Spike, Stage, Steps
 from llmtop.domain.run import ChangeReason, LoadChange
 from llmtop.domain.slo import Slo, parse_slo
@@ -129,7 +130,7 @@ def test_recovery_is_when_eight_requests_in_a_row_take_as_long_as_before() -> No
     """From the first of them on that does."""
     found = recovered(np.where(np.arange(30) < 10, 5.0, 1.0))
     assert found.took_s == 10.0
-    assert found.text == "spike 10 to 30: recovered 10 s after it; SLO debt 30 s"
+    assert found.text == "spike 10 to 30: recovered 10 s after it; SLO missed for 30 s, 30 of 30 requests"
     assert recovered(np.full(30, 1.0)).took_s == 0.0
 
 
@@ -236,6 +237,11 @@ def test_recovery_waits_for_the_queue_and_the_cache() -> None:
 # -- SLO debt ---------------------------------------------------------------------------------------------------------
 
 
+def debt_s(requests: Requests, slo: Slo, from_s: float, until_s: float) -> float | None:
+    found = debt_of(requests, slo, from_s, until_s)
+    return None if found is None else found.seconds
+
+
 def test_debt_is_the_seconds_whose_requests_broke_a_limit() -> None:
     sent_s = np.arange(0, 60, 0.1)
     slow = (sent_s >= 20) & (sent_s < 33)
@@ -256,6 +262,16 @@ def test_debt_of_a_slow_trickle_and_of_failures_counts_too() -> None:
     sent_s = np.arange(0.0, 60.0)
     assert debt_s(requests_of(sent_s, ttft_s=np.where(sent_s < 20, 3.0, 0.2)), SLO, 0.0, 60.0) == 20.0
     assert debt_s(requests_of(sent_s, failed=True), parse_slo("ttft_p95<2s,error_ratio<1%"), 0.0, 60.0) == 60.0
+
+
+def test_debt_in_requests_is_each_that_failed_or_took_longer_than_a_limit() -> None:
+    """Also where they are too few to break the limit of a second."""
+    sent_s = np.arange(0, 60, 0.05)
+    few = requests_of(sent_s, ttft_s=np.where(np.arange(1200) % 40 == 7, 3.0, 0.2))
+    assert debt_of(few, SLO, 10.0, 60.0) == Debt(0.0, 25, 1000)
+    assert debt_of(requests_of(sent_s, failed=True), SLO, 10.0, 60.0) == Debt(0.0, 1000, 1000), "no limit on errors"
+    slow = requests_of(sent_s, ttft_s=np.where(sent_s < 20, 2.0, 2.1), tpot_s=np.where(sent_s < 10, 0.2, 0.01))
+    assert debt_of(slow, parse_slo("ttft_p95<2s,tpot_p95<50ms"), 0.0, 30.0) == Debt(20.0, 400, 600)
 
 
 def test_without_a_limit_or_a_request_the_debt_is_not_known() -> None:

@@ -1,0 +1,59 @@
+"""SLO debt: for how long a limit that users feel was broken, and how many requests missed one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmtop.analysis.sessions import Requests
+from llmtop.analysis.slo import Sample, holds
+from llmtop.domain.slo import LATENCIES, Slo, SloTarget
+
+_DEBT_REQUESTS = 5
+"""Seconds are put together until they hold so many requests: fewer cannot break a limit for sure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """What a span of a run owes."""
+
+    seconds: float
+    """Whose requests, by when they were sent, broke a limit."""
+    missed: int
+    """Requests that failed, or took longer than a limit, each by itself."""
+    n: int
+    """All that were sent in the span and ended."""
+
+
+def debt_of(requests: Requests, slo: Slo, from_s: float, until_s: float) -> Debt | None:
+    """What was sent from `from_s` until `until_s` against the limits that users feel.
+
+    Seconds of fewer than `_DEBT_REQUESTS` are judged together with the next. None: no such limit, or no request.
+    """
+    felt = slo.felt
+    sent_s = requests.sent_s
+    within = requests.pick((sent_s >= from_s) & (sent_s < until_s) & (requests.ok | requests.error))
+    if not felt or len(within.sent_s) == 0:
+        return None
+    seconds = np.bincount((within.sent_s - from_s).astype(int), minlength=math.ceil(until_s - from_s))
+    slow = within.error.copy()
+    for target in felt:
+        if target.metric in LATENCIES:
+            slow |= getattr(within, f"{target.metric}_s") > target.limit
+    broken, first, start = 0, 0, 0
+    for second, stop in enumerate(np.cumsum(seconds)):
+        if stop - first < _DEBT_REQUESTS and second + 1 < len(seconds):
+            continue
+        if slow[first:stop].any() and _breaks(within.pick(np.arange(first, stop)), felt):
+            broken += second + 1 - start
+        first, start = int(stop), second + 1
+    return Debt(float(min(broken, until_s - from_s)), int(slow.sum()), len(slow))
+
+
+def _breaks(members: Requests, felt: Sequence[SloTarget]) -> bool:
+    ok = members.pick(members.ok)
+    sample = Sample(ok.ttft_s, ok.tpot_s, ok.e2e_s, int(members.error.sum()))
+    return any(holds(sample, target) is False for target in felt)
