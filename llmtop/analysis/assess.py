@@ -159,7 +159,7 @@ def assess(
     spoilt = buffering.spoilt_limits(whole_slo, arrival)
     wanted = spoilt or (buffering.SPOILT if meta.profile.question is Question.SOAK else ())
     unjudged = "" if arrival is None or not wanted else no_verdict(wanted, arrival is buffering.Arrival.WHOLE)
-    grounds = Findings(requests, current.levels, capacity, shown, named, drifts, recoveries, unjudged)
+    grounds = Findings(requests, current.levels, capacity, shown, named, drifts, recoveries, unjudged=unjudged)
     if over and parts:
         grounds = by_part(parts, facts, meta, slo, grounds, ledger, now_s, arrival)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
