@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from llmtop.domain.crew import CrewSpec
 from llmtop.errors import UsageError
-from llmtop.load.pool import Crew
+from llmtop.load.post import Crew
 
 NEEDS = {"dask": "distributed", "tls": "distributed", "ssh": "asyncssh"}
 """The library that a crew is reached by."""

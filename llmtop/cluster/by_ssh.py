@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from llmtop.domain.crew import CrewSpec
 from llmtop.load.messages import WorkerSetup
-from llmtop.load.pool import Post
+from llmtop.load.post import Post
 
 
 class SshCrew:
     """Implements `Crew`."""
+
+    elsewhere = True
 
     @classmethod
     async def reach(cls, spec: CrewSpec) -> SshCrew:

@@ -17,10 +17,14 @@ STREAMS_PER_WORKER = 512
 """For `auto_workers`: half of what one core can do."""
 
 
+def cores() -> int:
+    """That processes of ours may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def auto_workers(max_concurrency: int) -> int:
     """As many workers as the load may need, but one core stays free for the rest of llmtop."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores - 1, -(-max_concurrency // STREAMS_PER_WORKER)))
+    return max(1, min(cores() - 1, -(-max_concurrency // STREAMS_PER_WORKER)))
 
 
 def within_open_files(profile: Profile, workers: CrewSpec) -> Profile:

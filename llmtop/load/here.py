@@ -48,6 +48,8 @@ class WorkerFacts(Struct, frozen=True, array_like=True):
     """Whether all rows of its file were sent and answered, where they do not come again."""
     fault: tuple[str, str] | None = None
     """File and problem of the `FileError` that has ended this process; these are its last facts."""
+    pong: tuple[int, int] | None = None
+    """Number of the ping that this answers, and perf_counter_ns as it was read."""
 
 
 class Here:

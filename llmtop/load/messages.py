@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter_ns
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -18,6 +18,29 @@ from llmtop.load.pacer import Pacer
 from llmtop.workload.sizing import Sizes
 
 Message = TypeVar("Message")
+GREETS = b"llmtop worker "
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    """The first line of a worker whose parent may be of another version: all versions must read it."""
+
+    version: str
+    pid: int
+    cores: int
+    """That its processes may run on."""
+
+    def line(self) -> bytes:
+        return GREETS + msgspec.json.encode(self) + b"\n"
+
+    @classmethod
+    def of_line(cls, line: bytes) -> Self | None:
+        """None: something else, that a login shell has said."""
+        if not line.startswith(GREETS):
+            return None
+        try:
+            return msgspec.json.decode(line.removeprefix(GREETS), type=cls)
+        except msgspec.MsgspecError:
+            return None
 
 
 class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -28,7 +51,8 @@ class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     workload: Workload
     caps: Caps
     origin_ns: int
-    """perf_counter_ns counts from the same instant in all processes of a machine (Linux, macOS)."""
+    """Zero of the run clock, by the perf_counter_ns of whom it is sent to: that counts from the same instant in all
+    processes of a machine (Linux, macOS)."""
     seed: int
     api: str
     start: Start = "staggered"
@@ -38,6 +62,14 @@ class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     workers: int = 1
     recorded: bytes = b""
     """A trace, `Recorded.packed`: read once, by the parent. Empty: prompts are of another source."""
+    lease_s: float | None = None
+    """It ends its load when it has heard nothing for so long; None: never, as its stdin ends with its parent."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables that let somebody in at the endpoint, of one on another machine."""
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "environment"}
+        return [*shown.items(), ("environment", [name for name, _ in self.environment])]
 
     def now(self) -> int:
         """Nanoseconds of the run clock."""
@@ -61,7 +93,13 @@ class Close(msgspec.Struct, frozen=True, tag=True):
     """Cancel everything, tell the rest, end."""
 
 
-Order = WorkerSetup | Follow | Cut | Close
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """Somebody is still here. Answer at once, with `WorkerFacts.pong`; also before the setup has come."""
+
+    number: int
+
+
+Order = WorkerSetup | Follow | Cut | Close | Ping
 
 orders = msgspec.msgpack.Decoder(Order)
 facts = msgspec.msgpack.Decoder(WorkerFacts)

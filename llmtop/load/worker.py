@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from llmtop import channel
+from llmtop import __version__, channel
 from llmtop.domain.run import FactBatch
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.clock import StampingLoop
 from llmtop.errors import FileError, UsersError
+from llmtop.load.files import cores
 from llmtop.load.here import Here, WorkerFacts
-from llmtop.load.messages import Close, Cut, Follow, WorkerSetup, orders, packed, receive
+from llmtop.load.messages import Close, Cut, Follow, Greeting, Ping, WorkerSetup, orders, packed, receive
 from llmtop.load.setup import Setup
 from llmtop.load.visits import visits_of
 from llmtop.workload.carrying import Carried
@@ -26,13 +29,20 @@ if TYPE_CHECKING:
     from llmtop.workload.recorded import Recorded
 
 TELL_S = 0.05
+LOOKS = 30
+"""So many times within a lease it is looked whether that has run out."""
+
+
+SETUP_S = 60.0
+"""How long it waits for its setup: of a parent that is cut off before, nothing would be heard for ever."""
 
 
 async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter) -> None:
-    """Do what the parent says until it says no more."""
-    setup = await receive(orders_in, orders)
-    if not isinstance(setup, WorkerSetup):
+    """Do what the parent says until it says no more, or, on another machine, is not heard for as long as its lease."""
+    setup = await _awaited(orders_in, facts_out)
+    if setup is None:
         return
+    os.environ.update(setup.environment)
     client = EndpointClient(setup.endpoint, setup.info, setup.caps, setup.origin_ns)
     try:
         here = Here(_setup_of(setup, client))
@@ -42,25 +52,50 @@ async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter)
         await facts_out.drain()
         return
     load = asyncio.create_task(here.run(lambda: None))
-    listening = asyncio.create_task(_obey(here, orders_in))
+    telling = asyncio.create_task(_tell(here, load, facts_out))
+    ear = _Ear(here, orders_in, facts_out)
+    listening = asyncio.create_task(ear.listen())
+    watching = asyncio.create_task(ear.expire(setup.lease_s)) if setup.lease_s is not None else None
+    try:
+        await asyncio.wait({telling, watching or telling}, return_when=asyncio.FIRST_COMPLETED)
+        if telling.done():
+            telling.result()
+        else:  # the lease: who does not speak does not hear, either, and would keep us waiting
+            sys.stderr.write(f"nothing was heard for {setup.lease_s:g} s: the load was ended\n")
+    except ConnectionError:  # the parent is gone, and nobody is left to tell
+        pass
+    finally:
+        here.close()
+        for task in filter(None, (telling, listening, watching)):
+            task.cancel()
+        await asyncio.wait({load})
+        await client.close()
+
+
+async def _awaited(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter) -> WorkerSetup | None:
+    """The setup, before which the parent may ask for the time; None: it does not come."""
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(SETUP_S):
+            while isinstance(order := await receive(orders_in, orders), Ping):
+                facts_out.write(packed(WorkerFacts(FactBatch(t_s=0.0), 0, pong=(order.number, perf_counter_ns()))))
+                await facts_out.drain()
+            return order if isinstance(order, WorkerSetup) else None
+    return None
+
+
+async def _tell(here: Here, load: asyncio.Task[None], facts_out: asyncio.StreamWriter) -> None:
+    """Tell what becomes known until the load has ended. Raises what a bug in it raised."""
+    while not load.done():
+        facts_out.write(packed(here.take_with_account()))
+        await facts_out.drain()
+        await asyncio.wait({load}, timeout=TELL_S)
     fault = None
     try:
-        while not load.done():
-            facts_out.write(packed(here.take_with_account()))
-            await facts_out.drain()
-            await asyncio.wait({load}, timeout=TELL_S)
-        try:
-            await load
-        except UsersError as error:
-            fault = error.path, error.problem
-        facts_out.write(packed(replace(here.take_with_account(), fault=fault)))
-        await facts_out.drain()
-    except ConnectionError:  # the parent is gone, and nobody is left to tell
-        here.close()
         await load
-    finally:
-        listening.cancel()
-        await client.close()
+    except UsersError as error:
+        fault = error.path, error.problem
+    facts_out.write(packed(replace(here.take_with_account(), fault=fault)))
+    await facts_out.drain()
 
 
 def _setup_of(setup: WorkerSetup, client: EndpointClient) -> Setup:
@@ -97,30 +132,50 @@ def _recorded(packed: bytes) -> Recorded | None:
     return Recorded.unpacked(packed)
 
 
-async def _obey(here: Here, orders_in: asyncio.StreamReader) -> None:
-    """Carry out orders until they end, which is also the end of the load: nobody is left to steer it."""
-    try:
-        while True:
-            order = await receive(orders_in, orders)
-            if isinstance(order, Follow):
-                here.follow(order.pacer, order.start_ns)
-            elif isinstance(order, Cut):
-                here.cut(order.keep)
-            elif order is None or isinstance(order, Close):
-                return
-    finally:
-        here.close()
+class _Ear:
+    """Hears what the parent says, carries it out, and knows how long ago that was."""
+
+    def __init__(self, here: Here, orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter) -> None:
+        self._here, self._orders_in, self._facts_out = here, orders_in, facts_out
+        self._heard_s = asyncio.get_running_loop().time()
+
+    async def listen(self) -> None:
+        """Until orders end, which is also the end of the load: nobody is left to steer it."""
+        try:
+            while True:
+                order = await receive(self._orders_in, orders)
+                self._heard_s = asyncio.get_running_loop().time()
+                if isinstance(order, Ping):
+                    pong = (order.number, perf_counter_ns())
+                    self._facts_out.write(packed(replace(self._here.take_with_account(), pong=pong)))
+                elif isinstance(order, Follow):
+                    self._here.follow(order.pacer, order.start_ns)
+                elif isinstance(order, Cut):
+                    self._here.cut(order.keep)
+                elif order is None or isinstance(order, Close):
+                    return
+        finally:
+            self._here.close()
+
+    async def expire(self, lease_s: float) -> None:
+        """Returns when nothing was heard for so long. Looks often: after a pause, what waits is read first."""
+        loop = asyncio.get_running_loop()
+        while loop.time() - self._heard_s < lease_s:  # noqa: ASYNC110 - it is time itself that is waited for
+            await asyncio.sleep(lease_s / LOOKS)
 
 
-async def _main() -> None:
+async def _main(greets: bool) -> None:
     orders_in, facts_out = await channel.streams(sys.stdin.buffer, os.fdopen(channel.claim_stdout(), "wb"))
+    if greets:
+        facts_out.write(Greeting(__version__, os.getpid(), cores()).line())
     await work(orders_in, facts_out)
     facts_out.close()
 
 
-def main() -> int:
+def main(greets: bool = False) -> int:
+    """`greets`: begin with a `Greeting`, for a parent that may be of another version."""
     with asyncio.Runner(loop_factory=StampingLoop) as runner:
-        runner.run(_main())
+        runner.run(_main(greets))
     return 0
 
 

@@ -19,7 +19,8 @@ from llmtop.load.files import auto_workers
 from llmtop.load.here import Here
 from llmtop.load.messages import WorkerSetup
 from llmtop.load.pacer import Pacer
-from llmtop.load.pool import Children, Crew, Workers
+from llmtop.load.pool import Workers
+from llmtop.load.post import Children, Crew
 from llmtop.load.setup import Setup
 from llmtop.load.visits import visits_of
 from llmtop.session.options import SessionOptions

@@ -590,12 +590,12 @@ def told(t_s: float, **fields: float) -> LoadBin:
 def test_nothing_is_handed_out_before_all_have_told_it_and_then_once() -> None:
     merger: Merger[LoadBin] = Merger(0.25, quiet)
     assert merger.take({0, 1}) == []
-    merger.add(0, [told(0.25), told(0.5)])
+    merger.add(0, [told(0.25), told(0.5, sent=2)])
     assert merger.take({0, 1}) == []
-    merger.add(1, [told(0.2500001)])
+    merger.add(1, [told(0.2500001, sent=3)])
     assert [sorted(group) for group in merger.take({0, 1})] == [[0, 1]]
     assert merger.take({0, 1}) == []
-    assert [sorted(group) for group in merger.take(set())] == [[0]]
+    assert [{worker: each.sent for worker, each in group.items()} for group in merger.take(set())] == [{0: 2, 1: 0}]
     assert merger.take(set()) == []
 
 

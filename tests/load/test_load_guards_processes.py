@@ -24,6 +24,7 @@ from llmtop.endpoint.trace import Trace
 from llmtop.errors import SessionLost
 from llmtop.load import health as health_module
 from llmtop.load import pool, selftest
+from llmtop.load.account import Worker
 from llmtop.load.controller import LONGEST_HOLD_S, Controller
 from llmtop.load.files import auto_workers
 from llmtop.load.health import HealthProbe, raise_fd_limit
@@ -31,6 +32,7 @@ from llmtop.load.here import WorkerFacts
 from llmtop.load.messages import Close, Cut, Follow, WorkerSetup, orders, packed
 from llmtop.load.pacer import Pacer
 from llmtop.load.pool import Workers
+from llmtop.load.post import Pipes
 from llmtop.load.users import Flight
 from llmtop.load.worker import work
 
@@ -389,7 +391,7 @@ class FakeChild:
 class FakePost:
     """The way to a worker that is not there."""
 
-    name, clock = "h2:4711", (7_000, 50)
+    name = "h2:4711"
 
     def __init__(self, out: Orders) -> None:
         self._out = out
@@ -415,7 +417,7 @@ class Pool:
         )
         self.workers = Workers(self.setup)
         self.outs = [Orders() for _ in range(count)]
-        self.each = [pool._Worker(i, FakePost(out)) for i, out in enumerate(self.outs)]  # type: ignore[arg-type]
+        self.each = [Worker(i, FakePost(out)) for i, out in enumerate(self.outs)]  # type: ignore[arg-type]
         self.workers._workers.extend(self.each)
 
     def tell(self, number: int, *bins: LoadBin, client: tuple[ClientSample, ...] = (), **fields: Any) -> None:
@@ -514,15 +516,19 @@ def test_a_dead_workers_account_is_closed_so_that_nothing_is_left_in_flight() ->
 @pytest.mark.parametrize(
     ("code", "said", "words"),
     [
-        (-9, "", "Load worker 1 died by signal 9; 1 requests are lost, its share goes to the other 2"),
-        (1, "Traceback\nMemoryError", "Load worker 1 died with exit code 1: MemoryError; 1 requests are lost"),
-        (0, "", "Load worker 1 died with exit code 0; 1 requests"),
+        (-9, "", "Load worker 1 (h2:4711) died by signal 9; 1 requests are lost, its share goes to the other 2"),
+        (
+            1,
+            "Traceback\nMemoryError",
+            "Load worker 1 (h2:4711) died with exit code 1: MemoryError; 1 requests are lost",
+        ),
+        (0, "", "Load worker 1 (h2:4711) died with exit code 0; 1 requests"),
     ],
 )
 async def test_how_a_worker_died_is_told_with_its_last_words(code: int, said: str, words: str) -> None:
     made = Pool(3)
     made.tell(1, started=(flight(1),))
-    pipes = pool._Pipes(FakeChild(code, said), None, None)  # type: ignore[arg-type]
+    pipes = Pipes(FakeChild(code, said), None, None)  # type: ignore[arg-type]
     (event,) = lost(made, 1, await pipes.fate()).events
     assert event.text.startswith(words)
     assert (event.kind, event.severity) == ("client", "error")

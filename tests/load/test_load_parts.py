@@ -191,8 +191,12 @@ def test_a_dead_worker_is_not_waited_for() -> None:
     merger.add(0, [load_bin(0.25, 1, 1), load_bin(0.5, 1, 2)])
     merger.add(1, [load_bin(0.25, 1, 1)])
     assert len(merger.take({0, 1})) == 1
+    merger.end(1, load_bin(0.3, 0, 0))
     (group,) = merger.take({0})
-    assert list(group) == [0]
+    assert [group[worker].in_flight for worker in (0, 1)] == [2, 0]
+    merger.add(0, [load_bin(0.75, 0, 2)])
+    (group,) = merger.take({0})
+    assert list(group) == [0], "nothing stands in for it any more"
 
 
 SHORT = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=8)
