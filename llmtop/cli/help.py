@@ -40,6 +40,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "report": ("llmtop report last", "llmtop report before.llmtop -o before.html"),
     "serve": ("llmtop serve", "llmtop serve last --bind 127.0.0.1:8011"),
     "runs": ("llmtop runs", "llmtop runs prune --keep 20"),
+    "worker": (
+        "llmtop worker dask://gpu-load:8786 --processes 4",
+        "llmtop worker 'tls://gpu-load:8786?ca=ca.pem&cert=me.pem&key=me.key'",
+    ),
     "sim": ("llmtop sim h100-llama-3.1-8b --port 8001", "llmtop sim --set max_num_seqs=64 --fault http_500=0.05"),
     "tune": (
         'llmtop tune http://127.0.0.1:8000 --serve "./up {slots}" --try slots=8,16,32',
@@ -81,6 +85,7 @@ _ENDS = {
     "run": tuple(CODES),
     "attach": (0, 2, 3, 130),
     "stop": (0, 2, 3, 130),
+    "worker": (0, 2, 3, 130),
     "check": (0, 1, 2, 3, 130),
     "assess": tuple(CODES),
     "compare": (0, 1, 2, 5, 130),

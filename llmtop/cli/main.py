@@ -45,6 +45,7 @@ COMMANDS = {
     "report": ("llmtop.cli.report", "a recording as HTML, Markdown, JSON or CSV"),
     "serve": ("llmtop.cli.serve", "a run that goes on, in browsers, to look at"),
     "runs": ("llmtop.cli.runs", "your recordings, newest first; prune deletes old ones"),
+    "worker": ("llmtop.cli.worker", "this machine sends load, for a run that is driven elsewhere"),
     "sim": ("llmtop.cli.sim", "only the simulated server, on a port"),
     "tune": ("llmtop.cli.tune", "try settings of a server: which carry most users at the SLO, with few restarts"),
     "predict": ("llmtop.cli.predict", "the simulated engine's curve and cliff, without hardware, in seconds"),
@@ -58,7 +59,7 @@ COMMANDS = {
     "completion": ("llmtop.cli.completion", "a script by which bash, zsh or fish completes commands and options"),
 }
 
-IN_ORDER = ("report", "import", "export", "traffic", "runs", "profiles", "sim", "serve")
+IN_ORDER = ("report", "import", "export", "traffic", "runs", "profiles", "sim", "serve", "worker")
 """What an interrupt must find a way out of: files that are half written, a server. A run and a screen hear of signals
 themselves while they last; the others leave nothing behind."""
 ON_SCREEN = ("live", "demo", "attach", "replay")

@@ -675,6 +675,35 @@ def _nothing(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
+def _worker(parser: _Parser) -> None:
+    parser.add_argument(
+        "crew",
+        nargs="?",
+        type=_crew,
+        metavar="URL",
+        help="the scheduler: dask://HOST:8786, or tls://HOST:8786?ca=&cert=&key=",
+    )
+    parser.add_argument(
+        "--stdio",
+        action="store_true",
+        help="hear a run's orders on stdin and tell its facts on stdout: what --workers ssh://HOST starts on HOST",
+    )
+    parser.add_argument(
+        "--processes",
+        type=_processes,
+        default=0,
+        metavar="N|auto",
+        help="load processes of this machine (default: auto: one for each core but one)",
+    )
+    parser.add_argument(
+        "--name", default="", metavar="NAME", help="what this machine is called (default: its own name)"
+    )
+
+
+def _processes(text: str) -> int:
+    return 0 if text == "auto" else int(_number(bounds.WORKERS)(text))
+
+
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -722,6 +751,7 @@ ADD: dict[str, Callable[[_Parser], None]] = {
     "settings": lambda parser: None,
     "locate": _nothing,
     "completion": _completion,
+    "worker": _worker,
 }
 
 

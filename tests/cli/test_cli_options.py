@@ -24,7 +24,7 @@ def numeric(command: str) -> list[str]:
     """The options of a command that are read as a number."""
     parser = argparse.ArgumentParser()
     options.ADD[command](parser)
-    return [action.option_strings[-1] for action in parser._actions if action.type is not None]
+    return [action.option_strings[-1] for action in parser._actions if action.type and action.option_strings]
 
 
 CASES = [(command, option) for command in options.ADD for option in numeric(command)]
