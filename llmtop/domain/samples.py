@@ -55,7 +55,8 @@ class LoadBin(Struct, frozen=True, kw_only=True, array_like=True):
 class ServerSnapshot(Struct, frozen=True, kw_only=True):
     """One scrape of the server, summed over its engines and replicas.
 
-    `*_total` are counters as exported; `*_mean_s` are means over the interval since the scrape before.
+    `*_total` are counters as exported, of several replicas what they have counted together while they were seen;
+    `*_mean_s` are means over the interval since the scrape before.
     """
 
     t_s: float
@@ -64,7 +65,7 @@ class ServerSnapshot(Struct, frozen=True, kw_only=True):
     running: float | None = None
     waiting: float | None = None
     kv_usage: float | None = None
-    """0 to 1; the fullest engine's where there are several."""
+    """0 to 1; of several engines of a server the fullest one's, of several replicas weighted by what each holds."""
     preemptions_total: float | None = None
     prefix_queries_total: float | None = None
     prefix_hits_total: float | None = None
@@ -96,7 +97,8 @@ class ServerSnapshot(Struct, frozen=True, kw_only=True):
     process_start_s: float | None = None
     """Unix time at which the server process started: a change is a restart."""
     replicas: tuple[tuple[str, float | None, float | None, float | None], ...] = ()
-    """(name, running, waiting, kv_usage) of each engine or metrics URL, where there are several."""
+    """(name, running, waiting, kv_usage) of each engine or replica, where there are several; one that
+    has gone has no figures."""
     late_ms: float | None = None
     """Simulated engine only: how late its clock runs, p99 of the last second."""
     estimated: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ import httpx
 from msgspec import structs
 
 from llmtop.domain.endpoint import Endpoint, EndpointInfo, safe_url
+from llmtop.domain.places import asked_in
 from llmtop.domain.plain import LIMIT, plain
 from llmtop.endpoint.connection import Origin
 from llmtop.endpoint.lookedup import LookedUp
@@ -48,7 +49,7 @@ class Access:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        urls = (endpoint.base_url, *endpoint.metrics_urls)
+        urls = (endpoint.base_url, *asked_in(endpoint.metrics_urls))
         for url in urls:
             _check(url)
         private = _private_headers(endpoint)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from msgspec import structs
 
 from llmtop.domain.endpoint import Endpoint, ascii_name, is_loopback
+from llmtop.domain.places import asked_in
 
 LOOK_UP_S = 2.0
 """Before a run is begun. A name that takes longer does not stand for this machine: those are in a file."""
@@ -27,7 +28,7 @@ def pinned(endpoint: Endpoint, limit_s: float = LOOK_UP_S) -> Endpoint:
 
     A name that cannot be looked up within `limit_s` stays as it is: whoever connects says what is wrong with it.
     """
-    urls = (endpoint.base_url, *endpoint.metrics_urls)
+    urls = (endpoint.base_url, *asked_in(endpoint.metrics_urls))
     with suppress(ValueError):  # a URL that is none: whoever asks it says so
         names = {ascii_name(urlsplit(url).hostname or "") for url in urls}
         names = {name for name in names if name and not is_loopback(name)}

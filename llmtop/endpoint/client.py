@@ -13,6 +13,7 @@ from msgspec import structs
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import APIS, Dialect, Endpoint, EndpointInfo, RequestShape
 from llmtop.domain.load import Caps
+from llmtop.domain.places import pages_in
 from llmtop.domain.request import HUNG_UP, Outcome
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.bodies import RequestBodies
@@ -228,7 +229,7 @@ class EndpointClient:
     def stock(self) -> httpx.AsyncClient:
         """Stock httpx, for everything that is not load."""
         if self._stock is None:
-            self._stock = self.access.stock_client(self.endpoint.metrics_urls)
+            self._stock = self.access.stock_client(pages_in(self.endpoint.metrics_urls))
         return self._stock
 
     def take_lag(self) -> LagSample:

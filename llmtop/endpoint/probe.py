@@ -17,6 +17,7 @@ from llmtop.dialects.listing import LIST_PATH, context_of, entries_in, fact_at, 
 from llmtop.dialects.recognition import Answers, clues, recognise
 from llmtop.domain.endpoint import USUAL_ROOT, Dialect, Endpoint, EndpointInfo, Finding, safe_url
 from llmtop.domain.load import Caps
+from llmtop.domain.places import pages_in, places_in
 from llmtop.domain.plain import LONG
 from llmtop.endpoint.admission import is_port_of_tls
 from llmtop.endpoint.client import EndpointClient
@@ -243,7 +244,9 @@ class _Probe:
         given = self._endpoint.dialect
         tables = list(DIALECTS.values()) if given is None else [DIALECTS[given]]
         paths = {path for table in tables for path in table.detection.json_keys}
-        self._pages = {table.metrics_path for table in tables if table.metrics_path} | {*self._endpoint.metrics_urls}
+        self._pages = {table.metrics_path for table in tables if table.metrics_path} | {
+            *pages_in(self._endpoint.metrics_urls)
+        }
         await self._gather(sorted(paths | self._pages))
         if given is not None:
             self._find("dialect", True, f"{DIALECTS[given].title}, as told")
@@ -263,7 +266,7 @@ class _Probe:
             json=self._json,
             models=models.json if models.status == 200 else None,
             server=models.server,
-            named=self._endpoint.metrics_urls,
+            named=pages_in(self._endpoint.metrics_urls),
         )
 
     def _json(self, path: str) -> Any:
@@ -328,6 +331,10 @@ class _Probe:
         if table.metrics_path is None and not self._endpoint.metrics_urls:
             self._find("metrics", None, f"{table.title} has none", table.advice.enable_metrics)
             return False
+        if places_in(self._endpoint.metrics_urls):
+            shown = ", ".join(map(safe_url, self._endpoint.metrics_urls))
+            self._find("metrics", None, f"of each replica that is found by {shown}")
+            return True
         has = any(clue.kind == "metrics" for clue in clues(table, self._evidence()))
         path = ", ".join(self._endpoint.metrics_urls) or table.metrics_path or ""
         status = self._answers.get(path, _NOTHING).status

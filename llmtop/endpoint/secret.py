@@ -26,7 +26,7 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _PERCENT = re.compile("%[0-9A-Fa-f]{2}")
 _OPEN = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})
 """Headers that say how to talk, not who talks."""
-_OPEN_QUERY = frozenset({"api-version", "deployment", "model", "region"})
+_OPEN_QUERY = frozenset({"api-version", "deployment", "model", "region", "selector"})
 """Parameters of a query that are known to say what is asked, not who asks: they are in names and messages."""
 
 

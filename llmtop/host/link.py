@@ -16,6 +16,7 @@ from llmtop.errors import MachineShort, SessionLost
 from llmtop.host.log import Log
 from llmtop.session import messages
 from llmtop.session.options import SessionOptions
+from llmtop.telemetry.kubectl import login_environment
 
 CLOSE_S = 12.0
 """How long a session may take to leave: its requests are cancelled and the server is watched while it drains."""
@@ -39,8 +40,9 @@ class SessionLink:
         self._log = Log()
         # numpy's threads would spin beside the load for arrays that one core sorts in microseconds.
         secret = () if options.endpoint is None else options.endpoint.secret_variables
+        login = {} if options.endpoint is None else login_environment(options.endpoint.metrics_urls, secret)
         own = dict(os.environ) if options.serving is not None else {}  # a command of the user's sees what the user sees
-        handed = {**own, "OPENBLAS_NUM_THREADS": "1", **channel.outward_environment(*secret)}
+        handed = {**own, "OPENBLAS_NUM_THREADS": "1", **login, **channel.outward_environment(*secret)}
         self._child = channel.Child("llmtop.session.process", environment=handed, log=self._log.fileno())
         self._child.send(messages.packed(options))
         self._reader = threading.Thread(target=self._listen, name="session link", daemon=True)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from llmtop.dialects import DIALECTS
 from llmtop.domain.commands import InjectFault, SetKnob
 from llmtop.domain.endpoint import Endpoint, EndpointInfo
+from llmtop.domain.places import places_in
 from llmtop.domain.plain import LONG, plain
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.settings import is_slots
@@ -37,6 +38,8 @@ async def find(endpoint: Endpoint, info: EndpointInfo, url: str | None) -> tuple
         return simulated_text()
     try:
         async with asyncio.timeout(LOOK_S):
+            if places_in(endpoint.metrics_urls):
+                return replicas_text()
             if len(endpoint.metrics_urls) > 1 and (replicas := await replicas_of(endpoint, table)) > 1:
                 return replicas_text(replicas)
             if not could:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from llmtop.dialects import DialectTable
 from llmtop.domain.endpoint import Endpoint, EndpointInfo, safe_url
+from llmtop.domain.places import pages_in
 from llmtop.domain.plain import plain
 from llmtop.endpoint.access import Access
 from llmtop.endpoint.question import PAGE_BYTES, NoAnswer, NotConnected, ask
@@ -67,7 +68,7 @@ async def find_panel(
     models = [plain(str(each), _LETTERS) for each in _list(first.get("model"))[:4]]
     if not set(_list(first.get("model"))) & {info.model, *info.models}:
         return not_its_panel_text(where, models, plain(info.model, _LETTERS))
-    page = await _page(endpoint, table, next(iter(endpoint.metrics_urls), table.metrics_path))
+    page = await _page(endpoint, table, next(iter(pages_in(endpoint.metrics_urls)), table.metrics_path))
     if url is None and not is_same_start(page.start_s, _list(first.get("starts"))):
         return other_start_text(where)
     return await _all_engines(base, first, min(max(1, page.engines), MOST_ENGINES))
@@ -118,7 +119,7 @@ async def _asked(panel: Endpoint) -> Any:
 
 async def replicas_of(endpoint: Endpoint, table: DialectTable) -> int:
     """How many servers' pages were named: others of them may be of GPUs."""
-    pages = await asyncio.gather(*(_page(endpoint, table, url) for url in endpoint.metrics_urls))
+    pages = await asyncio.gather(*(_page(endpoint, table, url) for url in pages_in(endpoint.metrics_urls)))
     return sum(page.engines > 0 for page in pages)
 
 
@@ -127,7 +128,7 @@ async def _page(endpoint: Endpoint, table: DialectTable, url: str | None) -> Pag
     if url is None:
         return Page()
     try:
-        async with Access(endpoint).stock_client(endpoint.metrics_urls) as stock:
+        async with Access(endpoint).stock_client(pages_in(endpoint.metrics_urls)) as stock:
             answer = await ask(stock, url, limit_s=ASK_S, limit_bytes=PAGE_BYTES)
     except NoAnswer:
         return Page()

@@ -506,7 +506,7 @@ class Session:
             self._tell("endpoint", f"its metrics are those of {title}, though it is taken for {taken}", "warning")
 
     async def _scrape_forever(self, scraper: Scraper) -> None:
-        seen = scraper.dialect
+        seen, lacking = scraper.dialect, None
         while True:
             started_s = self.t_s
             snapshot = await scraper.scrape()
@@ -518,6 +518,11 @@ class Session:
             if scraper.dialect is not seen:
                 seen = scraper.dialect
                 self._heed(seen)
+            for text, is_loss in scraper.news:
+                self._tell("server", text, "warning" if is_loss else "info")
+            if scraper.partly and scraper.missing not in (None, lacking):
+                self._tell("server", scraper.missing or "", "warning")
+            lacking = scraper.missing
             if scraper.restarted:
                 self._hear_of_start()
             if scraper.in_turn and scraper.fresh:
@@ -657,7 +662,7 @@ class Session:
             retry_in_s=None if retry_at_s is None else max(0.0, retry_at_s - self.t_s),
             awaited=self._away.stage if self._away else None,
             away_s=self.t_s - self._away.since_s if self._away else 0.0,
-            metrics=self._scraper.missing if self._scraper else None,
+            metrics=self._scraper.missing if self._scraper and not self._scraper.partly else None,
             named=run_name(self.meta, self._turned),
             knobs=dict(self._target.knobs),
             knob_most={} if bank is None else dict(bank.most),

@@ -11,6 +11,7 @@ from llmtop.dialects import DIALECTS, DialectTable, Evidence, Signal
 from llmtop.domain.endpoint import Dialect, Endpoint, Finding
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.telemetry.gpu import GpuReader
+from llmtop.telemetry.places import USUAL_PAGE
 from llmtop.telemetry.scraper import OWN_PAGE, Scraper
 from llmtop.telemetry.signals import RANK_LABELS
 from llmtop.wording.figures import TEXT
@@ -38,7 +39,6 @@ _SHOWN = ("running", "waiting", "kv_usage", "max_num_seqs")
 """Of a snapshot: figures that rows of their own tell. Where there is none of them, one row says so for all."""
 SCRAPES = 4
 """In as many, up to three replicas that answer in turn are seen to."""
-USUAL_PAGE = "/metrics"
 FROM_SOURCE = "(from source)"
 
 

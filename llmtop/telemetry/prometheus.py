@@ -1,56 +1,34 @@
 """What a Prometheus has kept of a service's traffic: lengths, rates and requests in flight over days.
 
-Asked by its HTTP API (prometheus.io/docs/prometheus/latest/querying/api): `/api/v1/query` and `/api/v1/query_range`,
-which Thanos, Mimir and VictoriaMetrics have as well. Each question is bounded in time and bytes; nothing is followed.
+`promql` asks it.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
-from urllib.parse import urlencode
 
 import httpx
-import msgspec
 import numpy as np
-from msgspec import Struct
 from msgspec.structs import replace
 
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Endpoint, safe_url
+from llmtop.domain.places import prometheus_root
 from llmtop.domain.traffic import WINDOW_S, InFlight, TokenLengths, TrafficFigures
 from llmtop.endpoint.access import Access
-from llmtop.endpoint.question import Answer, Late, NoAnswer, NotConnected, ask
-from llmtop.endpoint.refusals import is_html, refusal_text
-from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
+from llmtop.errors import EndpointUnusable
+from llmtop.telemetry.promql import Asker, Series, number_in
 from llmtop.traffic.buckets import busiest_in, lengths_in
 from llmtop.traffic.table import Floats
 from llmtop.wording import traffic as words
 
 LIMIT_S = 60.0
 """For one question: Prometheus itself gives up after two minutes, and days of a busy one take seconds."""
-ANSWER_BYTES = 8 << 20
 POINTS = 10_000
 """Of one series in an answer: Prometheus refuses more than 11,000."""
 HOUR_WINDOWS = 6
 DAY_S = 86_400.0
-_PAGE = re.compile(r"/(graph|query|targets|classic/.*|api/v1(/.*)?)$")
-"""The end of a URL that was copied from Prometheus's own pages."""
-
-
-class _Series(Struct):
-    metric: dict[str, str] = {}
-    value: tuple[float, str] | None = None
-    values: list[tuple[float, str]] = []
-
-
-class _Data(Struct):
-    result: list[_Series]
-
-
-class _Reply(Struct):
-    data: _Data
 
 
 async def figures_of(endpoint: Endpoint, days: float, now_s: float) -> TrafficFigures:
@@ -62,7 +40,7 @@ async def figures_of(endpoint: Endpoint, days: float, now_s: float) -> TrafficFi
 
     Raises EndpointError: it does not answer, does not let in, is no Prometheus, or has kept no such metrics.
     """
-    root = _PAGE.sub("", endpoint.base_url)
+    root = prometheus_root(endpoint.base_url)
     endpoint = replace(endpoint, base_url=root)
     access = Access(endpoint)
     async with access.stock_client() as client:
@@ -81,8 +59,7 @@ class _Asker:
     def __init__(
         self, client: httpx.AsyncClient, root: str, access: Access, model: str | None, span_s: float, now_s: float
     ) -> None:
-        self._client = client
-        self._root = root
+        self._asker = Asker(client, root, access, LIMIT_S)
         self._access = access
         self._model = model
         self._span_s = span_s
@@ -145,7 +122,7 @@ class _Asker:
         over = f"[{round(self._span_s)}s]"
         picked = self._picked(table)
         found = await self._now(f"sum by (le) (increase({name}_bucket{picked}{over}))")
-        buckets = [(_number(each.metric.get("le", "")), _value(each)) for each in found]
+        buckets = [(number_in(each.metric.get("le", "")), each.number) for each in found]
         total = _only(await self._now(f"sum(increase({name}_sum{picked}{over}))"))
         count = _only(await self._now(f"sum(increase({name}_count{picked}{over}))"))
         mean = total / count if total and count else None
@@ -203,45 +180,17 @@ class _Asker:
 
     # ── Asking ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _now(self, question: str, at_s: float | None = None) -> list[_Series]:
-        return await self._ask("query", query=question, time=f"{self._now_s if at_s is None else at_s:.0f}")
+    async def _now(self, question: str, at_s: float | None = None) -> list[Series]:
+        return await self._asker.ask("query", query=question, time=f"{self._now_s if at_s is None else at_s:.0f}")
 
     async def _over_time(self, question: str) -> dict[float, float]:
         """Values every ten minutes, by their time."""
         found: dict[float, float] = {}
         for start_s, end_s in _stretches(self._now_s - self._span_s + WINDOW_S, self._now_s):
             asked = {"start": f"{start_s:.0f}", "end": f"{end_s:.0f}", "step": f"{WINDOW_S:.0f}"}
-            for each in await self._ask("query_range", query=question, **asked):
-                found |= {at_s: value for at_s, text in each.values if math.isfinite(value := _number(text))}
+            for each in await self._asker.ask("query_range", query=question, **asked):
+                found |= {at_s: value for at_s, text in each.values if math.isfinite(value := number_in(text))}
         return found
-
-    async def _ask(self, what: str, **parameters: str) -> list[_Series]:
-        """Raises EndpointError."""
-        url = f"{self._root}/api/v1/{what}?{urlencode(parameters)}"
-        try:
-            answer = await ask(self._client, url, limit_s=LIMIT_S, limit_bytes=ANSWER_BYTES, accept="application/json")
-        except (Late, NotConnected) as error:
-            raise EndpointUnreachable(safe_url(self._root), self._access.heard(str(error))) from None
-        except NoAnswer as error:
-            raise EndpointUnusable(safe_url(self._root), self._access.heard(str(error))) from None
-        if answer.status != httpx.codes.OK:
-            raise self._refusal(answer)
-        try:
-            return msgspec.convert(answer.json, _Reply).data.result
-        except msgspec.ValidationError:
-            page = "a web page" if is_html(answer.body) else "something else"
-            raise EndpointUnusable(safe_url(self._root), words.no_prometheus_text(f"answers with {page}")) from None
-
-    def _refusal(self, answer: Answer) -> EndpointError:
-        url, said = safe_url(self._root), self._access.heard(refusal_text(answer.body) or "")
-        if answer.status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            return EndpointAuthFailed(url, words.not_let_in_text(answer.status, said))
-        if httpx.codes.is_redirect(answer.status):
-            there = self._access.heard(safe_url(answer.location))
-            return EndpointUnusable(url, words.redirected_text(there))
-        if answer.status == httpx.codes.NOT_FOUND:
-            return EndpointUnusable(url, words.no_prometheus_text("answers 404"))
-        return EndpointUnusable(url, f"answers {answer.status}{f': {said}' if said else ''}")
 
 
 def _stretches(start_s: float, end_s: float) -> Iterator[tuple[float, float]]:
@@ -252,19 +201,7 @@ def _stretches(start_s: float, end_s: float) -> Iterator[tuple[float, float]]:
         start_s += POINTS * WINDOW_S
 
 
-def _value(series: _Series) -> float:
-    return math.nan if series.value is None else _number(series.value[1])
-
-
-def _only(found: list[_Series]) -> float | None:
+def _only(found: list[Series]) -> float | None:
     """The value of a question that has one answer; None: there is none."""
-    value = _value(found[0]) if len(found) == 1 else math.nan
+    value = found[0].number if len(found) == 1 else math.nan
     return value if math.isfinite(value) else None
-
-
-def _number(text: str) -> float:
-    """nan: it is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

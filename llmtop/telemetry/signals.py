@@ -72,9 +72,7 @@ class PageReader:
         self._table = table
         self._model = model
         self._metrics = table.metrics
-        self._names = {
-            name for signals in table.metrics.values() for signal in signals for name in _sample_names(signal)
-        }
+        self._names = names_of(table)
         self._naming = AS_EXPORTED
         self._parser = ExpositionParser(self._names)
 
@@ -156,6 +154,11 @@ def combine(values: Sequence[float], how: Combine) -> float:
     if how is Combine.MEAN:
         return sum(values) / len(values)
     return values[0] if how is Combine.FIRST else sum(values)
+
+
+def names_of(table: DialectTable) -> set[str]:
+    """Names of all samples that figures of a dialect are read from, as they are exported."""
+    return {name for signals in table.metrics.values() for signal in signals for name in _sample_names(signal)}
 
 
 def _sample_names(signal: Signal) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from llmtop.session import driving as driving_module
 from llmtop.session import session as session_module
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session
+from llmtop.telemetry.replicas import ReplicaSeen
 from llmtop.workload.prompts import Prompt
 
 INFO = EndpointInfo(dialect=Dialect.VLLM, model="m", apis=("chat", "completions"), has_metrics=True)
@@ -122,6 +123,9 @@ class World:
 class FakeScraper:
     def __init__(self, world: World, dialect: Dialect) -> None:
         self.missing: str | None = None
+        self.partly = False
+        self.news: tuple[tuple[str, bool], ...] = ()
+        self.seen: tuple[ReplicaSeen, ...] = ()
         self.fresh, self.restarted, self.in_turn, self.closed = True, False, False, False
         self.dialect = dialect
         self.gpus: tuple[GpuSnapshot, ...] = ()

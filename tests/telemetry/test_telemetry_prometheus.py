@@ -17,7 +17,7 @@ from llmtop.domain.traffic import TrafficFigures
 from llmtop.endpoint.urls import endpoint_from_url
 from llmtop.errors import EndpointAuthFailed, EndpointUnreachable, EndpointUnusable
 from llmtop.profiles import load_profile
-from llmtop.telemetry import prometheus
+from llmtop.telemetry import prometheus, promql
 
 NOW_S = 1_800_000_000.0
 BUCKETS = {"100": 0, "200": 500, "500": 800, "1000": 1000, "+Inf": 1000}
@@ -218,7 +218,7 @@ async def test_what_is_no_prometheus_is_an_error_in_words(
 
 
 async def test_an_answer_without_an_end_is_not_read(server: Prometheus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prometheus, "ANSWER_BYTES", 1000)
+    monkeypatch.setattr(promql, "ANSWER_BYTES", 1000)
     server.raw = answers(200, b" " * 2000)
     with pytest.raises(EndpointUnusable, match="has more than"):
         await server.figures()

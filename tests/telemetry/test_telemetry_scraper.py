@@ -13,7 +13,7 @@ import pytest
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.endpoint.question import PAGE_BYTES
-from llmtop.telemetry import scraper as scraping
+from llmtop.telemetry import replica as scraping
 from llmtop.telemetry.exposition import SERIES_LIMIT
 from llmtop.telemetry.identity import STAYS, STAYS_BY_COUNTS
 from llmtop.telemetry.scraper import Scraper
@@ -328,7 +328,7 @@ async def test_replicas_add_up_and_keep_their_rows(server: Any, second_server: A
     server.pages["/metrics"] = page(running=2, waiting=0, kv=0.25, tokens=100, ttft_sum=1, ttft_count=1)
     second_server.pages["/metrics"] = page(running=3, waiting=4, kv=0.75, tokens=50, ttft_sum=1, ttft_count=1)
     both = await scraper.scrape()
-    assert (both.running, both.waiting, both.kv_usage, both.generation_tokens_total) == (5, 4, 0.75, 150)
+    assert (both.running, both.waiting, both.kv_usage, both.generation_tokens_total) == (5, 4, 0.5, 150)
     names = [f"127.0.0.1:{each.port}" for each in (server, second_server)]
     assert both.replicas == ((names[0], 2, 0, 0.25), (names[1], 3, 4, 0.75))
     server.pages["/metrics"] = page(ttft_sum=4, ttft_count=4, tokens=100)
@@ -448,7 +448,7 @@ async def test_a_page_on_a_port_of_its_own_is_found_when_the_usual_place_has_non
 ) -> None:
     """Triton shows TensorRT-LLM's metrics at :8002/metrics, trtllm-serve at /prometheus/metrics beside its API."""
     table = msgspec.structs.replace(DIALECTS[Dialect.TRTLLM], metrics_port=second_server.port)
-    monkeypatch.setattr(scraping, "DIALECTS", {**DIALECTS, Dialect.TRTLLM: table})
+    monkeypatch.setattr("llmtop.telemetry.scraper.DIALECTS", {**DIALECTS, Dialect.TRTLLM: table})
     second_server.pages["/metrics"] = (
         b'nv_trt_llm_request_metrics{model="m",request_type="scheduled"} 5\n'
         b'nv_trt_llm_request_metrics{model="m",request_type="waiting"} 2\n'

@@ -1,0 +1,126 @@
+"""How replicas of a service are named, how their coming and going is told, and how uneven their loads are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from llmtop.wording.figures import TEXT
+
+OTHER_PLACE = "name the engines' own pages with --metrics-url http://HOST:PORT/metrics, once for each"
+
+
+def short_name(name: str, names: Sequence[str]) -> str:
+    """A name without what all of them begin with, up to a dash or a dot; itself where nothing of use is left."""
+    if len(names) < 2:
+        return name
+    same = next((at for at, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), 0)
+    cut = max(name.rfind("-", 0, same), name.rfind(".", 0, same)) + 1
+    return name[cut:] if all(len(each) - cut >= 1 for each in names) else name
+
+
+def came(name: str) -> str:
+    return f"replica {name} came"
+
+
+def back(name: str) -> str:
+    return f"replica {name} is back"
+
+
+def gone(name: str) -> str:
+    return f"replica {name} has gone"
+
+
+def started_anew(name: str) -> str:
+    return f"replica {name} was started anew"
+
+
+def times(ratio: float) -> str:
+    """`2.1 x`"""
+    return f"{ratio:.1f} x"
+
+
+def uneven(name: str, ratio: float) -> str:
+    """`pod-2 has 2.1 x the mean`"""
+    return f"{name} has {times(ratio)} the mean"
+
+
+def balancer_binds(name: str, ratio: float) -> str:
+    """That the load is spread so unevenly that one replica queues while another has room."""
+    return f"{uneven(name, ratio)}: the balancer, not the engine, is the limit"
+
+
+def pages_missing(missing: int, all_of_them: int, first: str) -> str:
+    """`1 of 2 metrics pages are missing: ...`"""
+    return f"{missing} of {all_of_them} metrics pages are missing: {first}"
+
+
+def nobody_there(place: str) -> str:
+    return f"{place}: there is no replica at this time"
+
+
+# ── DNS ─────────────────────────────────────────────────────
+
+
+def no_addresses(url: str, host: str, why: str) -> str:
+    return f"{url}: {host} has no address ({why}): is it the name of a headless service, asked from inside its cluster?"
+
+
+# ── Kubernetes ──────────────────────────────────────────────
+
+
+def no_kubectl(url: str) -> str:
+    return f"{url}: there is no kubectl on PATH: install it, or {OTHER_PLACE}"
+
+
+def forbidden(url: str, verb: str, resource: str, group: str, where: str, user: str) -> str:
+    """Which verb on which resource is missing, and to whom."""
+    whom = f"{user} " if user else "it "
+    of_group = f".{group}" if group else ""
+    return (
+        f"{url}: kubectl is forbidden to {verb} {resource}{of_group} {where}: give {whom}a Role with that verb, "
+        f"or {OTHER_PLACE}"
+    )
+
+
+def no_service(url: str, name: str, namespace: str) -> str:
+    return f"{url}: there is no service {name} in namespace {namespace}: kubectl get services -n {namespace} lists them"
+
+
+def no_pods(url: str, name: str) -> str:
+    return f"{url}: service {name} has no pods at this time: do its selector's labels match any?"
+
+
+def no_such_port(url: str, port: str, ports: Iterable[str]) -> str:
+    known = ", ".join(ports)
+    return (
+        f"{url}: the service has no port {port}{f'; it has {known}' if known else ''}: name one of them, or its number"
+    )
+
+
+def kubectl_late(url: str, limit_s: float) -> str:
+    return f"{url}: kubectl took longer than {TEXT.duration(limit_s)}: does kubectl get pods answer in this terminal?"
+
+
+def kubectl_failed(url: str, said: str) -> str:
+    return f"{url}: kubectl says {said or 'nothing and fails'}: does kubectl get pods answer in this terminal?"
+
+
+def kubectl_garbled(url: str) -> str:
+    return f"{url}: what kubectl says is no list of endpointslices: is the kubectl on PATH the usual one?"
+
+
+def not_reached(pod: str, said: str) -> str:
+    """Neither its address nor a forward leads to a pod."""
+    return f"pod {pod} cannot be reached from here, and kubectl port-forward says {said or 'nothing'}"
+
+
+# ── Prometheus ──────────────────────────────────────────────
+
+
+def no_series(url: str, title: str, selector: str) -> str:
+    what = f" with {selector}" if selector else ""
+    return f"{url}: it has no series of {title}{what}: does it scrape the pods, and are the labels those of its series?"
+
+
+def no_pod_label(url: str) -> str:
+    return f"{url}: its series have neither a label pod nor instance: replicas cannot be told apart"
