@@ -96,7 +96,7 @@ async def test_values_that_the_engine_refuses_together_are_refused(start: Any) -
         ({"faults": {"zork": True}}, "'zork' is not known; use one of http_500"),
         ({"faults": {"hang": 2}}, "2 must be true, false or a number from 0 to 1"),
         ({"faults": ["hang"]}, "must be objects"),
-        ({"nobs": {}}, "nobs: not known; use knobs and faults"),
+        ({"nobs": {}}, "nobs: not known; use knobs, faults and autoscaling"),
     ],
 )
 async def test_wrong_wishes_are_refused_and_change_nothing(client: Any, wishes: dict[str, Any], says: str) -> None:

@@ -6,6 +6,7 @@ the HTTP face.
 
 from __future__ import annotations
 
+from llmtop.simulator.engine.autoscaling import Autoscaling, ScaleOrder
 from llmtop.simulator.engine.blocks import BlockPool
 from llmtop.simulator.engine.config import ENGINE_VERSIONS, LIVE_KNOBS, EngineConfig, EngineVersion, LiveKnob
 from llmtop.simulator.engine.driver import Lengths, VirtualDriver, Visit, closed_loop, open_loop
@@ -28,6 +29,7 @@ from llmtop.simulator.engine.steptime import Hardware, Model, Overhead, StepLoad
 __all__ = [
     "ENGINE_VERSIONS",
     "LIVE_KNOBS",
+    "Autoscaling",
     "BlockPool",
     "Engine",
     "EngineConfig",
@@ -47,6 +49,7 @@ __all__ = [
     "Preset",
     "Rejected",
     "ReplayRequest",
+    "ScaleOrder",
     "SimRequest",
     "StepLoad",
     "StepModel",

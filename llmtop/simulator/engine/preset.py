@@ -14,6 +14,7 @@ from llmtop.domain.plain import plain
 from llmtop.domain.plainly import plainly
 from llmtop.errors import ProfileError, UsageError
 from llmtop.inputs import path_of, tables_of, text_of
+from llmtop.simulator.engine.autoscaling import Autoscaling
 from llmtop.simulator.engine.config import ENGINE_VERSIONS, MOST_BLOCKS, EngineConfig
 from llmtop.simulator.engine.steptime import Hardware, Model, Overhead, StepModel, kv_blocks
 from llmtop.wording.complaints import complaint_text
@@ -64,6 +65,7 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: Model
     engine: EngineFlags = EngineFlags()
     overhead: Overhead = Overhead()
+    autoscaling: Autoscaling = Autoscaling()
 
     def __post_init__(self) -> None:
         engine = self.engine
@@ -130,8 +132,9 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def with_knobs(self, knobs: dict[str, KnobValue]) -> Preset:
         """The same deployment with some keys of its sections set to other values.
 
-        Any key of `[engine]`, `[hardware]`, `[model]` or `[overhead]` is a knob, but names. Text from a command line
-        is read as the key's type. Raises UsageError for a knob that is not known or a value that it cannot take.
+        Any key of `[engine]`, `[hardware]`, `[model]`, `[overhead]` or `[autoscaling]` is a knob, but names. Text from
+        a command line is read as the key's type. Raises UsageError for a knob that is not known or a value that it
+        cannot take.
         """
         content = msgspec.to_builtins(self)
         for name, value in knobs.items():
@@ -150,7 +153,13 @@ class Preset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 _KNOB_SECTIONS = {
     name: section
-    for section, shape in (("engine", EngineFlags), ("overhead", Overhead), ("hardware", Hardware), ("model", Model))
+    for section, shape in (
+        ("engine", EngineFlags),
+        ("overhead", Overhead),
+        ("hardware", Hardware),
+        ("model", Model),
+        ("autoscaling", Autoscaling),
+    )
     for name in shape.__struct_fields__
     if name not in ("gpu", "name")
 }

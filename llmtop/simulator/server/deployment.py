@@ -9,10 +9,12 @@ from time import perf_counter_ns
 
 import msgspec
 
+from llmtop.domain.plain import LONG, plain
 from llmtop.errors import UsageError
-from llmtop.simulator.engine import LIVE_KNOBS, Engine, EngineConfig, Preset, StepModel
+from llmtop.simulator.engine import LIVE_KNOBS, Autoscaling, Engine, EngineConfig, Preset, ScaleOrder, StepModel
 from llmtop.simulator.server.asked import shown
 from llmtop.simulator.server.faults import FAULTS, read_fault
+from llmtop.simulator.server.pods import Pod, Pods, listing
 from llmtop.simulator.server.replica import Replica
 
 HOUSEKEEPING_S = 0.25
@@ -39,7 +41,6 @@ class Deployment:
         self.jitter = preset.overhead.jitter
         self.stream_interval = stream_interval
         self.faults: dict[str, float] = {}
-        self.replicas: list[Replica] = []
         self.started_s = 0.0
         """Unix time of the start, or of the last restart."""
         self.leaked_bytes = 0.0
@@ -49,8 +50,8 @@ class Deployment:
         self._seed = seed
         self._loop = asyncio.get_running_loop()
         self._slow_since_ns = 0
-        self._scaling: asyncio.TimerHandle | None = None
         self._housekeeping: asyncio.TimerHandle | None = None
+        self.pods = Pods(preset.autoscaling, self._new_replica, lambda: self.config.max_num_seqs)
         self.boot()
         for name, value in (faults or {}).items():
             self.set_fault(name, value)
@@ -58,25 +59,32 @@ class Deployment:
     # Life
 
     def boot(self) -> None:
-        """Begin anew with one replica, counters at zero. Faults and knobs stay as they are."""
-        for replica in self.replicas:
-            replica.close()
-        self.replicas = []
+        """Begin anew with the replicas of the start, counters at zero. Faults and knobs stay as they are."""
         self.started_s = time.time()
         self.leaked_bytes = 0.0
         self.turned_away = {"max_num_queued_reqs": 0, "max_num_queued_tokens": 0}
         self._slow_since_ns = perf_counter_ns()
-        self._add_replica()
+        self.pods.boot()
 
     def close(self) -> None:
-        for timer in (self._housekeeping, self._scaling):
-            if timer is not None:
-                timer.cancel()
-        for replica in self.replicas:
-            replica.close()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        self.pods.close()
 
-    def least_loaded(self) -> Replica:
-        return min(self.replicas, key=lambda replica: replica.load)
+    @property
+    def replicas(self) -> list[Replica]:
+        """Those that run, the oldest first."""
+        return self.pods.replicas
+
+    def given(self, pinned: Pod | None) -> Pod:
+        """Who gets the next request of a connection.
+
+        Args:
+            pinned: who had those before; None: it is the first.
+        """
+        if self.pods.plan.balance == "request":
+            return self.pods.least_loaded()
+        return pinned if pinned is not None and pinned.takes else self.pods.next_in_turn()
 
     def admits(self) -> bool:
         """Whether the queue limits let one more request in; a refusal is counted.
@@ -154,7 +162,7 @@ class Deployment:
         elif name == "memory_leak" and value is None:
             self.leaked_bytes = 0.0
         elif name == "replica_added":
-            self._scale(value)
+            self._add_replica(value)
         for replica in self.replicas:
             self._trouble(replica.engine)
         self._keep_house()
@@ -195,23 +203,17 @@ class Deployment:
                 self._trouble(replica.engine)
         self._keep_house()
 
-    def _scale(self, delay_s: float | None) -> None:
-        """Add a second replica after a delay, or take it away with everything that runs on it."""
-        if self._scaling is not None:
-            self._scaling.cancel()
-            self._scaling = None
+    def _add_replica(self, delay_s: float | None) -> None:
+        """A second replica after a delay, or only one from now on."""
         if delay_s is None:
-            for replica in self.replicas[1:]:
-                replica.drop()
-            del self.replicas[1:]
-        elif len(self.replicas) == 1:
-            self._scaling = self._loop.call_later(delay_s, self._add_replica)
+            self.pods.drop_to(1)
+        elif self.pods.desired == 1:
+            self.pods.scale(ScaleOrder(0.0, 2, delay_s, delay_s))
 
-    def _add_replica(self) -> None:
-        engine = Engine(self._engine_config(), self._step_model(), self._seed + len(self.replicas))
+    def _new_replica(self, number: int) -> Replica:
+        engine = Engine(self._engine_config(), self._step_model(), self._seed + number - 1)
         self._trouble(engine)
-        out_ns = round(self.preset.overhead.api_out_ms * 1e6)
-        self.replicas.append(Replica(engine, out_ns, self.admits))
+        return Replica(engine, round(self.preset.overhead.api_out_ms * 1e6), self.admits)
 
     def _engine_config(self) -> EngineConfig:
         """Queue limits are the front end's: the engine behind it has none."""
@@ -221,12 +223,12 @@ class Deployment:
 def change(deployment: Deployment, wishes: dict[str, object]) -> float | None:
     """Do what a body of /llmtop/control asks for: everything, or nothing and raise UsageError.
 
-    `{"knobs": {name: number}, "faults": {name: true | false | number}}`. Returns the seconds of a restart that is
-    asked for, which is left to the caller.
+    `{"knobs": {name: number}, "faults": {name: true | false | number}, "autoscaling": {name: value}}`. Times of a
+    script count from now. Returns the seconds of a restart that is asked for, which is left to the caller.
     """
-    unknown = wishes.keys() - {"knobs", "faults"}
+    unknown = wishes.keys() - {"knobs", "faults", "autoscaling"}
     if unknown:
-        raise UsageError(f"{', '.join(sorted(unknown))[:200]}: not known; use knobs and faults")
+        raise UsageError(f"{', '.join(sorted(unknown))[:200]}: not known; use knobs, faults and autoscaling")
     knobs, faults = wishes.get("knobs") or {}, wishes.get("faults") or {}
     if not isinstance(knobs, dict) or not isinstance(faults, dict):
         raise UsageError("knobs and faults must be objects of names and values")
@@ -234,8 +236,15 @@ def change(deployment: Deployment, wishes: dict[str, object]) -> float | None:
     new_knobs = {name: _read_knob(name, value, limits) for name, value in knobs.items()}
     new_faults = {name: read_fault(name, value) for name, value in faults.items()}
     restart = new_faults.pop("restart", None)
+    scaling = wishes.get("autoscaling") or {}
+    if not isinstance(scaling, dict):
+        raise UsageError("autoscaling must be an object of names and values")
+    plan = _read_autoscaling(deployment.pods.plan, scaling)
     if new_knobs:
         deployment.set_knobs(new_knobs)
+    deployment.pods.plan = plan
+    if "scale" in scaling:
+        deployment.pods.follow(plan.scale)
     for name, value in new_faults.items():
         deployment.set_fault(name, value)
     return restart
@@ -250,6 +259,18 @@ def _read_knob(name: str, value: object, limits: dict[str, tuple[float, float]])
     return float(value) if name == "jitter" else round(value)
 
 
+def _read_autoscaling(plan: Autoscaling, wish: dict[str, object]) -> Autoscaling:
+    """The plan with what is asked for. Raises UsageError."""
+    if wish.keys() & {"replicas"}:
+        raise UsageError(
+            'autoscaling: replicas are those of the start; write {"scale": "replicas=3"} for another number'
+        )
+    try:
+        return msgspec.convert({**msgspec.to_builtins(plan), "scale": "", **wish}, Autoscaling)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"autoscaling: {plain(str(error), LONG)}") from error
+
+
 def state(deployment: Deployment) -> dict[str, object]:
     """What GET /llmtop/control answers: values now, how far they turn, and what the faults mean."""
     preset = deployment.preset
@@ -262,5 +283,7 @@ def state(deployment: Deployment) -> dict[str, object]:
         "faults": {name: deployment.faults.get(name, 0.0) for name in FAULTS},
         "fault_table": {name: fault._asdict() for name, fault in FAULTS.items()},
         "late_ms": deployment.late_ms(),
-        "replicas": len(deployment.replicas),
+        "replicas": len(deployment.pods.taking),
+        "autoscaling": msgspec.to_builtins(deployment.pods.plan),
+        "scaling": listing(deployment.pods),
     }

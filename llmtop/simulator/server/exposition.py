@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from llmtop.simulator.engine import EngineConfig, Histogram
 from llmtop.simulator.server.deployment import Deployment
+from llmtop.simulator.server.pods import Pod
 from llmtop.simulator.server.replica import Replica
 
 CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
@@ -172,12 +173,14 @@ _HISTOGRAMS = (
 )
 
 
-def page(deployment: Deployment) -> bytes:
-    """The whole page as it is now."""
-    lines = [*_process_lines(deployment)]
-    shown = [(f'engine="{index}"', replica) for index, replica in enumerate(deployment.replicas)]
+def page(deployment: Deployment, pod: Pod | None = None) -> bytes:
+    """The whole page as it is now, or that of one replica alone, as of a process of its own."""
+    replicas, started_s = deployment.replicas, deployment.started_s
+    if pod is not None and pod.replica is not None:
+        replicas, started_s = [pod.replica], pod.started_at
+    lines = [*_process_lines(deployment, started_s)]
+    shown = [(f'engine="{index}"', replica) for index, replica in enumerate(replicas)]
     model_label = f'model_name="{_escaped(deployment.preset.model.name)}"'
-    started_s = deployment.started_s
     for family in _GAUGES:
         lines += _head(f"vllm:{family.name}", family.help, "gauge")
         lines += _series(f"vllm:{family.name}", family.values, shown, model_label)
@@ -276,7 +279,7 @@ def _cache_config(config: EngineConfig, engine_label: str) -> str:
     return ",".join(sorted([engine_label, *(f'{name}="{value}"' for name, value in labels.items())]))
 
 
-def _process_lines(deployment: Deployment) -> Iterator[str]:
+def _process_lines(deployment: Deployment, started_s: float) -> Iterator[str]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     version = sys.version_info
     yield from _head("python_info", "Python platform information", "gauge")
@@ -287,7 +290,7 @@ def _process_lines(deployment: Deployment) -> Iterator[str]:
     yield from _head("process_resident_memory_bytes", "Resident memory size in bytes.", "gauge")
     yield f"process_resident_memory_bytes {resident_bytes() + deployment.leaked_bytes!r}"
     yield from _head("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", "gauge")
-    yield f"process_start_time_seconds {deployment.started_s!r}"
+    yield f"process_start_time_seconds {started_s!r}"
     yield from _head("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", "counter")
     yield f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime!r}"
     yield from _head("process_max_fds", "Maximum number of open file descriptors.", "gauge")

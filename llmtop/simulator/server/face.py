@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from time import perf_counter_ns
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -20,6 +21,8 @@ from llmtop.simulator.server.generation import Generation, Impairment
 from llmtop.simulator.server.guard import Guard
 from llmtop.simulator.server.http import Connections, ServerConnection
 from llmtop.simulator.server.incoming import Request
+from llmtop.simulator.server.pods import Pod, listing
+from llmtop.simulator.server.replica import Replica
 
 ANSWER_MEDIAN_TOKENS = 130
 ANSWER_SIGMA = 0.9
@@ -49,6 +52,8 @@ _WRITERS: dict[str, tuple[type[AnswerWriter], str]] = {
     "embeddings": (EmbeddingWriter, "embd"),
 }
 """Who writes an answer, and how its id begins."""
+REPLICAS = "/replicas/"
+"""Each replica's own pages are below this and its name."""
 Route = Callable[[ServerConnection, Request], None]
 
 
@@ -72,6 +77,8 @@ class Face:
         self._number = 0
         self._connections = Connections()
         self._stalled: dict[ServerConnection, Request] = {}
+        self._pinned: WeakKeyDictionary[ServerConnection, Pod] = WeakKeyDictionary()
+        """Who had the last request of a connection."""
         self._routes: dict[str, dict[str, Route]] = {
             "/v1/chat/completions": {"POST": self._generate},
             "/v1/completions": {"POST": self._generate},
@@ -84,6 +91,7 @@ class Face:
             "/load": {"GET": self._load},
             "/tokenize": {"POST": self._tokenize},
             "/metrics": {"GET": self._metrics},
+            "/llmtop/replicas": {"GET": self._listing},
             "/llmtop/control": {"GET": self._control, "POST": self._control},
         }
 
@@ -97,7 +105,7 @@ class Face:
 
     def answer(self, connection: ServerConnection, request: Request) -> None:
         """Answer one request, now or as its tokens come."""
-        methods = self._routes.get(request.path)
+        methods = self._routes.get(request.path) or self._of_replica(request.path)
         if methods is None:
             connection.respond(404, b'{"detail":"Not Found"}')
         elif request.method not in methods:
@@ -131,12 +139,18 @@ class Face:
         )
         if not deployment.admits():
             raise engine_busy()
-        replica = deployment.least_loaded()
+        replica = self._replica_for(connection)
         answer = self._new_answer(asked, request)
         line = Impairment(self._cut_after(asked), deployment.faults.get("slow_client", 0.0))
         generation = Generation(connection, asked, answer, deployment.stream_interval, line)
         connection.on_disconnect = lambda: replica.abort(answer.id)
         replica.start(self._sim_request(asked, answer.id, now_ns), generation)
+
+    def _replica_for(self, connection: ServerConnection) -> Replica:
+        pod = self._deployment.given(self._pinned.get(connection))
+        self._pinned[connection] = pod
+        assert pod.replica is not None, "given to one that runs"
+        return pod.replica
 
     def _new_answer(self, asked: Asked, request: Request) -> AnswerWriter:
         """Its id carries the client's x-request-id, as vLLM's does."""
@@ -232,6 +246,23 @@ class Face:
             connection.on_disconnect = lambda: self._forget(connection)
         else:
             connection.respond(200, exposition.page(self._deployment), exposition.CONTENT_TYPE)
+
+    def _of_replica(self, path: str) -> dict[str, Route] | None:
+        """The routes of one replica's own page; None: there is none at this path."""
+        _, _, rest = path.partition(REPLICAS)
+        name, slash, page = rest.partition("/")
+        pod = next((pod for pod in self._deployment.pods.present if pod.name == name and pod.replica), None)
+        if path != f"{REPLICAS}{name}{slash}metrics" or page != "metrics" or pod is None:
+            return None
+
+        def metrics(connection: ServerConnection, request: Request) -> None:
+            connection.respond(200, exposition.page(self._deployment, pod), exposition.CONTENT_TYPE)
+
+        return {"GET": metrics}
+
+    def _listing(self, connection: ServerConnection, request: Request) -> None:
+        """Which replicas there are, for who only looks."""
+        connection.respond(200, msgspec.json.encode(listing(self._deployment.pods)))
 
     def _forget(self, connection: ServerConnection) -> None:
         self._stalled.pop(connection, None)

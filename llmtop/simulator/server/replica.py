@@ -72,6 +72,8 @@ class Replica:
     ) -> None:
         self.engine = engine
         self.lateness = Lateness()
+        self.first_token_ns: int | None = None
+        """When it had generated its first token; None: none yet."""
         self._out_ns = out_ns
         self._admits = admits
         self._clock_ns = clock_ns
@@ -188,6 +190,8 @@ class Replica:
     def _deliver(self, events: list[TokenEvent], due_ns: int) -> None:
         """Hand each token to its stream. A stream that ends or breaks meanwhile is simply not there any more."""
         generations, clock_ns, lateness = self._generations, self._clock_ns, self.lateness
+        if events and self.first_token_ns is None:
+            self.first_token_ns = clock_ns()
         for event in events:
             if event.finished:
                 generation = generations.pop(event.request_id, None)
