@@ -74,6 +74,7 @@ from llmtop.session.bank import Bank
 from llmtop.session.driving import canary_for, engine_for, wanted_of
 from llmtop.session.options import SessionOptions
 from llmtop.session.recorder import Recorder
+from llmtop.session.scaling import Scaling, source_of
 from llmtop.session.status import endpoint_label, endpoint_status, info_changes, run_name, settings_of
 from llmtop.session.targets import SIMULATED, slots_of, slots_told, target_of
 from llmtop.session.watch import EndpointWatch
@@ -135,6 +136,9 @@ class Session:
         self._client: EndpointClient | None = None
         self._scraper: Scraper | None = None
         self._scraping: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        """For replicas."""
+        self._scaling: Scaling | None = None
         self._gpus = GpuReader()
         self._engine: LoadEngine | None = None
         self._canary: CanaryLane | None = None
@@ -247,7 +251,7 @@ class Session:
         self._tick()
         ended_s = self._builder.t_s
         self.meta = msgspec.structs.replace(self.meta, ended_s=ended_s, ending=ending)
-        for part in (self._scraper, self._client):
+        for part in (self._scraper, self._scaling, self._client):
             if part is not None:
                 await part.close()
         try:
@@ -450,6 +454,9 @@ class Session:
         first = await scraper.scrape() if self._away is not None else None
         told = first if scraper.fresh else None
         self._scraping = self._spawn(self._scrape_forever(scraper))
+        if self._scaling is None:
+            self._scaling = Scaling(source_of(self._endpoint, info), lambda: self.t_s, self._tell)
+        self._looking = self._spawn(self._scaling.run(lambda: getattr(scraper, "seen", ())))
         self._engine = await engine_for(
             self._options,
             self._endpoint,
@@ -468,7 +475,8 @@ class Session:
 
     async def _end_contact(self) -> None:
         """End client, scraper and load; the load that was commanded stays the one that is wanted."""
-        await _cancel({task for task in (self._scraping, self._flying) if task is not None})
+        beside = (self._scraping, self._looking, self._flying)
+        await _cancel({task for task in beside if task is not None})
         if self._engine is not None:
             self._wanted = self._engine.target
             await self._engine.close()
@@ -579,6 +587,7 @@ class Session:
             tested=tuple(fact for fact in noted if isinstance(fact, JudgedLevel)),
             searches=tuple(fact for fact in noted if isinstance(fact, SearchEnded)),
             canaries=() if self._canary is None else self._canary.take(),
+            scaling=() if self._scaling is None else self._scaling.take(),
         )
         batch = joined(t_s, (*load, own))
         self._builder.consume(batch)

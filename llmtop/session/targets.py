@@ -114,10 +114,12 @@ class Simulated:
         self.knobs: Mapping[str, float] = {}
         self.faults: Mapping[str, float] = {}
         self.status: CommandStatus | None = None
+        self._scales = False
+        """Its replicas may be several, each with slots of its own."""
 
     def over(self, snapshot: ServerSnapshot) -> ServerSnapshot:
         slots, budget = self.knobs.get(SLOTS), self.knobs.get(BUDGET)
-        if self.faults.get(ADDED):  # it comes after a while: until then, and with it, the slots are inferred
+        if self._scales or self.faults.get(ADDED):  # a replica comes after a while: the slots are inferred
             slots = None
         return replace(
             snapshot,
@@ -153,6 +155,7 @@ class Simulated:
         if isinstance(answer, dict):
             self.knobs = {name: float(value) for name, value in answer["knobs"].items()}
             self.faults = {name: float(value) for name, value in answer["faults"].items()}
+            self._scales = bool(answer["scaling"]["scales"])
 
     async def restart(self, knobs: Mapping[str, KnobValue]) -> Endpoint:
         port = 0 if self._process is None else self._process.port

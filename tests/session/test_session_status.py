@@ -117,7 +117,7 @@ class Launched:
         self.starts: list[tuple[str, dict[str, Any], int, int]] = []
         self.processes: list[FakeProcess] = []
         self.asked: list[tuple[str, str, str, object]] = []
-        self.answer: object = {"knobs": {"max_num_seqs": 8}, "faults": {"hang": 0}}
+        self.answer: object = {"knobs": {"max_num_seqs": 8}, "faults": {"hang": 0}, "scaling": {"scales": False}}
         monkeypatch.setattr(targets, "SimulatorProcess", self)
         monkeypatch.setattr(targets, "control", self.control)
 
@@ -164,7 +164,7 @@ async def test_a_wish_is_passed_on_and_what_was_done_is_said(
 ) -> None:
     target = target_of(SessionOptions(profile=Profile(name="p")))
     endpoint = await target.start()
-    launched.answer = {"knobs": {"max_num_seqs": 4}, "faults": {"hang": 1}}
+    launched.answer = {"knobs": {"max_num_seqs": 4}, "faults": {"hang": 1}, "scaling": {"scales": False}}
     assert await target.turn(wish) == done
     assert launched.asked[-1] == (endpoint.base_url, "POST", "/llmtop/control", asked)
     assert (target.knobs, target.faults) == ({"max_num_seqs": 4.0}, {"hang": 1.0})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -206,3 +207,28 @@ async def client(start: Start) -> Client:
 def recorded() -> dict[str, Any]:
     """Answers of a real vLLM."""
     return json.loads((Path(__file__).parent / "data" / "vllm_answers.json").read_text())
+
+
+@pytest.fixture
+def kept() -> Callable[[Client], AbstractAsyncContextManager[Callable[[], Awaitable[Answer]]]]:
+    """One connection that is kept: `async with kept(client) as ask: await ask()` completes on it."""
+
+    @asynccontextmanager
+    async def opened(client: Client) -> AsyncIterator[Callable[[], Awaitable[Answer]]]:
+        reader, writer = await client.open()
+
+        async def ask() -> Answer:
+            body = {"prompt": "one two three", "max_tokens": 2, "ignore_eos": True}
+            writer.write(http("POST", "/v1/completions", body, close=False))
+            data = b""
+            async with asyncio.timeout(20):
+                while b"\r\n\r\n" not in data or not read_answer(data)[0].whole:
+                    data += await reader.read(65536)
+            return read_answer(data)[0]
+
+        try:
+            yield ask
+        finally:
+            writer.close()
+
+    return opened

@@ -1,0 +1,92 @@
+"""A session over a simulated deployment that scales: what it saw, held against the deployment's own times."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from llmtop.domain.load import LoadPlan, LoadPoint
+from llmtop.domain.profile import Profile
+from llmtop.domain.run import Event, ScaleStep
+from llmtop.endpoint.control import control
+from llmtop.recording.reader import RunReader
+from llmtop.session.options import SessionOptions
+from llmtop.session.session import Session
+from llmtop.telemetry.scaling import LOOK_S, REPLICAS
+
+LATE_S = 0.5
+"""That a look may be late on a busy machine."""
+SCRIPT = "at=1.5 replicas=3 created=0.2 ready=0.6; at=3 replicas=2"
+QUICK = {"step_ms": 1.0, "bandwidth_gb_s": 1e4, "peak_tflops": 1e4}
+
+
+def options(path: Path, concurrency: int = 4, **knobs: Any) -> SessionOptions:
+    point = LoadPoint(concurrency=concurrency, prompt_tokens=16, output_tokens=4)
+    profile = Profile(name="hand", plan=LoadPlan(stages=(), base=point))
+    return SessionOptions(profile=profile, run_file=str(path), knobs={**QUICK, **knobs})
+
+
+async def until_gone(session: Session) -> tuple[dict[str, Any], float, list[ScaleStep], list[Event]]:
+    """The deployment's listing once the script is over, the run clock at its zero, and what was told until then."""
+    steps: list[ScaleStep] = []
+    events: list[Event] = []
+    async with asyncio.timeout(20):
+        while not any(step.kind == "gone" for step in steps):
+            await asyncio.sleep(0.05)
+            for batch in session.take_facts():
+                steps += batch.scaling
+                events += batch.events
+    asked_s = session.t_s
+    told: Any = await control(session._endpoint, "GET", REPLICAS)
+    return told, (asked_s + session.t_s) / 2 - told["t_s"], steps, events
+
+
+def truths(told: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """The true time of each step, by (kind, name)."""
+    times = {("desired", ""): told["decided"][1]["t_s"]}
+    for replica in (*told["replicas"], *told["gone"]):
+        for kind in ("created", "ready", "serving", "gone"):
+            if replica[f"{kind}_s"] is not None:
+                times[kind, replica["name"]] = replica[f"{kind}_s"]
+    return times
+
+
+async def test_every_step_of_a_scripted_scale_up_is_seen_within_one_look_and_recorded(tmp_path: Path) -> None:
+    session = Session(options(tmp_path / "run.llmtop", scale=SCRIPT))
+    await session.start()
+    try:
+        told, zero_s, steps, events = await until_gone(session)
+    finally:
+        await session.close(0.0)
+    times = truths(told)
+    of_run = {}
+    for step in steps:
+        if not step.since:
+            of_run.setdefault((step.kind, step.name), step)
+    replicas = ("pod-2", "pod-3")
+    wanted = {("desired", ""), *((kind, name) for kind in ("created", "ready", "serving") for name in replicas)}
+    assert wanted <= of_run.keys()
+    for key in (*wanted, ("gone", "pod-3")):
+        late_s = of_run[key].t_s - (zero_s + times[key])
+        assert -0.1 < late_s < LOOK_S + LATE_S, key
+    assert {(step.kind, step.name) for step in steps if step.since} >= {("desired", ""), ("ready", "pod-1")}
+    said = [event.text for event in events]
+    assert "3 replicas are wanted, 1 until now" in said
+    assert "replicas pod-2 and pod-3 are ready: 3 of 3" in said
+    assert "replica pod-3 is gone: 2 left" in said
+    with RunReader(tmp_path / "run.llmtop") as run:
+        recorded = [step for batch in run.batches() for step in batch.scaling]
+    assert recorded[: len(steps)] == steps
+
+
+async def test_a_deployment_that_does_not_scale_tells_nothing(tmp_path: Path) -> None:
+    session = Session(options(tmp_path / "run.llmtop"))
+    await session.start()
+    try:
+        async with asyncio.timeout(20):
+            while session.frame().totals.ok < 4 or session.t_s < 2 * LOOK_S:
+                await asyncio.sleep(0.05)
+    finally:
+        await session.close(0.0)
+    assert not [step for batch in session.take_facts() for step in batch.scaling]
