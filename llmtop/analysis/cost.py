@@ -93,6 +93,11 @@ class Supply:
             return math.nan
         return float(np.interp(load, np.append(0.0, self.load[known]), np.append(0.0, column[known])))
 
+    def has_power(self, load: float) -> bool:
+        """Whether power was read at the level nearest to a load."""
+        known = np.isfinite(self.power_w)
+        return bool(len(known) and known[np.argmin(np.abs(self.load - load))])
+
     def mean(self, name: str, load: float) -> float:
         """What is no rate, on the straight line between the levels around."""
         column: Array = getattr(self, name)
@@ -218,7 +223,7 @@ def costs_of(supply: Supply, cost: Cost, capacity: Capacity, axis: Axis, void: s
         void: why the capacity is that of nothing; empty: it counts.
     """
     stated = cost != UNSTATED
-    powered = bool(len(supply.power_w)) and bool(np.isfinite(supply.power_w).any())
+    powered = capacity.at_slo is not None and supply.has_power(capacity.at_slo)
     if not stated and not powered:
         return None
     gpus = cost.gpus or supply.gpus or 1
@@ -249,7 +254,7 @@ class _Reckoner:
         at = self._ends()[0]
         here = supply.at(at)
         share = _known(supply.mean("input_share", at))
-        power_w = _known(supply.mean("power_w", at))
+        power_w = _known(supply.mean("power_w", at)) if supply.has_power(at) else None
         rows = () if cost.gpu_price_per_hour is None else tuple(map(self._row, self._uses()))
         return replace(
             told,
