@@ -16,7 +16,7 @@ from llmtop.analysis import cliff as cliffs
 from llmtop.analysis.advice import advised, exhausted, explained
 from llmtop.analysis.capacity import capacity_of, worth_trying
 from llmtop.analysis.compared import comparison_of
-from llmtop.analysis.cost import costs_of, supply_of, supply_of_run
+from llmtop.analysis.cost import costs_of, gpus_told, supply_of, supply_of_run
 from llmtop.analysis.cut import cut_of
 from llmtop.analysis.diagnosis import by_cliff, of_embeddings, on_this_machine, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
@@ -242,7 +242,7 @@ def assess(
         what_if=fewer,
         **kinds,
         costs=costs_of(
-            supply_of_run(facts, current.levels, limits.gpus, by_ttft=arrival is None),
+            supply_of_run(facts, current.levels, gpus_told(_traits(meta, current)), by_ttft=arrival is None),
             meta.profile.stated_cost,
             capacity,
             current.axis,
@@ -280,6 +280,11 @@ def _kinds(
         "sessions": visits_of(facts, void),
         "calls": calls_of(facts),
     }
+
+
+def _traits(meta: RunMeta, curve: MeasuredCurve) -> tuple[tuple[str, str], ...]:
+    """What the server tells of itself at the time of a curve."""
+    return curve.traits or (() if meta.info is None else meta.info.traits)
 
 
 def _idle(gate: int | None, limits: Limits) -> tuple[str, ...]:

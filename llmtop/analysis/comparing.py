@@ -14,11 +14,13 @@ from msgspec.structs import replace
 
 from llmtop.analysis.capacity import RUN_SD
 from llmtop.analysis.compared import capacity_change, gain_of
+from llmtop.analysis.cost import costs_of, gpus_told, supply_of
 from llmtop.analysis.paired import METRICS, Figure, Metric, Pair, Row, common_rows, steadied_rows, student
 from llmtop.analysis.sides import Side
 from llmtop.analysis.stats import LEVEL
 from llmtop.domain.compared import Compared, Delta, Difference, LevelDelta, Verdict
-from llmtop.domain.verdicts import Capacity, CliffVerdict, Gain
+from llmtop.domain.cost import UNSTATED, Cost
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Costs, Gain
 from llmtop.errors import UsageError
 from llmtop.wording.chapters import LENGTHS, SHARED, START_OF_USERS, WITHOUT
 from llmtop.wording.compared import (
@@ -30,6 +32,7 @@ from llmtop.wording.compared import (
     no_common_load,
 )
 from llmtop.wording.figures import TEXT
+from llmtop.wording.sentences import CLIENT_SLOW
 
 _RUNS = (2 * RUN_SD**2, math.inf)
 ALIKE = 0.10
@@ -45,8 +48,11 @@ WORKLOAD = ("model", LENGTHS, SHARED, "prompts", "spread of lengths", "api", "th
 """What makes it other requests, by the names of a side's traits."""
 
 
-def compare(before: Side, after: Side) -> Compared:
+def compare(before: Side, after: Side, cost: Cost = UNSTATED) -> Compared:
     """What changed from one side to the other; the other way round it is the opposite.
+
+    Args:
+        cost: what is stated of both in place of what their profiles say.
 
     Raises UsageError: they have no load in common, measured or between two that were.
     """
@@ -73,6 +79,7 @@ def compare(before: Side, after: Side) -> Compared:
     gain = gain_of(before.capacity, after.capacity)
     capacity = _of_capacity(before.capacity, after.capacity, gain)
     differs = _differences(before, after)
+    paid, currency = _of_cost(before, after, cost)
     told = Compared(
         before=before.name,
         after=after.name,
@@ -83,6 +90,8 @@ def compare(before: Side, after: Side) -> Compared:
         over_all=over_all,
         capacity=capacity,
         cliff=_of_cliff(before.cliff, after.cliff),
+        cost=paid,
+        currency=currency,
         gain=gain,
         verdict=_whole([*over_all, *_felt(levels), capacity], over_all),
         notes=_notes(before, after, rows),
@@ -205,6 +214,30 @@ def _of_cliff(before: CliffVerdict, after: CliffVerdict) -> Delta:
     low, high, after_low, after_high = (float(each or 0.0) for each in ends)
     verdict = Verdict.BETTER if after_low > high else Verdict.WORSE if after_high < low else Verdict.SAME
     return replace(told, verdict=verdict)
+
+
+def _of_cost(before: Side, after: Side, cost: Cost) -> tuple[Delta, str]:
+    """What 1M output tokens cost at the capacity of both, and in which currency; nothing where one is not known."""
+    was, now = (_costs(side, cost) for side in (before, after))
+    if was is None or now is None or was.currency != now.currency:
+        return Delta(metric="cost"), ""
+    rows = [each.row("slo") for each in (was, now)]
+    one, other = (None if row is None else row.per_million_output for row in rows)
+    if one is None or other is None:
+        return Delta(metric="cost"), ""
+    told = Delta(metric="cost", before=one.value, after=other.value, change=other.value / one.value - 1)
+    if None in (one.low, one.high, other.low, other.high):
+        return told, was.currency
+    low, high, after_low, after_high = (float(end or 0.0) for end in (one.low, one.high, other.low, other.high))
+    alike = Verdict.SAME if abs(other.value / one.value - 1) <= ALIKE else Verdict.UNKNOWN
+    verdict = Verdict.BETTER if after_high < low else Verdict.WORSE if after_low > high else alike
+    return replace(told, low=after_low / high - 1, high=after_high / low - 1, verdict=verdict), was.currency
+
+
+def _costs(side: Side, cost: Cost) -> Costs | None:
+    stated = cost.over(UNSTATED if side.meta is None else side.meta.profile.stated_cost)
+    supply = supply_of(side.levels, gpus=gpus_told(tuple(side.traits.items())))
+    return costs_of(supply, stated, side.capacity, side.axis, CLIENT_SLOW if side.client_bound else "")
 
 
 def _felt(levels: Sequence[LevelDelta]) -> list[Delta]:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from llmtop.analysis.capacity import RUN_SD
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import MIN_REQUESTS, Level, are_embeddings
+from llmtop.domain.bounds import GPUS
 from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.load import Axis
 from llmtop.domain.verdicts import Amount, Capacity, CostRow, Costs, Foresight
@@ -103,6 +104,16 @@ class Supply:
         column: Array = getattr(self, name)
         known = np.isfinite(column)
         return float(np.interp(load, self.load[: len(column)][known], column[known])) if known.any() else math.nan
+
+
+_GPUS_TOLD = ("tensor_parallel_size", "tp_size")
+"""Flags by which servers tell over how many GPUs each layer lies."""
+
+
+def gpus_told(traits: Sequence[tuple[str, str]]) -> int | None:
+    """How many GPUs a server tells that it runs on; None: it does not."""
+    told = next((text for name, text in traits if name in _GPUS_TOLD), "")
+    return int(told) if told.isascii() and told.isdecimal() and GPUS.holds(int(told)) else None
 
 
 def supply_of_run(facts: Facts, levels: Sequence[Level], gpus: int | None, *, by_ttft: bool = True) -> Supply:

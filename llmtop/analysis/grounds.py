@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmtop.analysis import buffering
+from llmtop.analysis.cost import gpus_told
 from llmtop.analysis.cut import cut_of
 from llmtop.analysis.diagnosis import is_client_bound
 from llmtop.analysis.failing import all_failed
@@ -20,6 +21,7 @@ from llmtop.analysis.measured import MeasuredCurve
 from llmtop.analysis.recent import limits_of, measured_lengths
 from llmtop.analysis.sessions import SHOWN_FROM
 from llmtop.analysis.sides import prefix_hits
+from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.load import Axis
 from llmtop.domain.run import RunMeta
 from llmtop.domain.settings import is_slots
@@ -53,6 +55,10 @@ class Grounds:
     """Whether levels of several lengths are among them."""
     void: str = ""
     """Why there can be no twin; empty: nothing speaks against it."""
+    cost: Cost = UNSTATED
+    """What the run's profile states."""
+    gpus: int | None = None
+    """That the server tells; None: it does not."""
 
 
 def grounds_of(facts: Facts, meta: RunMeta, curves: Sequence[MeasuredCurve], at: int = -1) -> Grounds:
@@ -91,6 +97,8 @@ def grounds_of(facts: Facts, meta: RunMeta, curves: Sequence[MeasuredCurve], at:
         block_tokens=block_tokens,
         several=len({(curve.point.prompt_tokens, curve.point.output_tokens) for curve in own}) > 1,
         void=_void(facts, meta, current),
+        cost=meta.profile.stated_cost,
+        gpus=gpus_told(current.traits or (() if meta.info is None else meta.info.traits)),
     )
 
 

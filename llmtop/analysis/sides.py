@@ -49,6 +49,8 @@ class Side:
     """Share of prompt tokens that the server found in its prefix cache; None: not shown."""
     client_late: float | None = None
     """Share of its requests that count nowhere, as the client was the bottleneck."""
+    client_bound: bool = False
+    """The client was the bottleneck of its run: it says nothing about the server."""
     meta: RunMeta | None = None
     """Of the run that it is of; None: another tool's file, or a table."""
     source: Path | None = None
@@ -71,6 +73,7 @@ def sides_of(name: str, facts: Facts, meta: RunMeta, slo: Slo, opinion: Assessme
             _of_curve(curve, name, meta, slo, opinion if curve is curves[-1] else None),
             prefix_hits=prefix_hits(facts.server, curve),
             client_late=_late(curve),
+            client_bound=curve is curves[-1] and opinion.judgement.void,
             part=at,
             of=len(found),
         )

@@ -11,7 +11,7 @@ from llmtop.analysis.comparing import compare
 from llmtop.analysis.paired import METRICS
 from llmtop.analysis.sides import names_of
 from llmtop.analysis.thresholds import Crossing, crossings, parse_changes
-from llmtop.cli import step_summary
+from llmtop.cli import cost, step_summary
 from llmtop.cli.exits import NO, NOT_KNOWN, YES
 from llmtop.cli.output import complain, named, print_json, say
 from llmtop.domain.compared import Compared, Delta, Verdict
@@ -51,7 +51,8 @@ def main(arguments: argparse.Namespace) -> int:
         complain(None if run is None else cut_off(run))
     all_sides = (baseline[-1], *sides)
     before, *after = (replace(side, name=name) for side, name in zip(all_sides, names_of(all_sides), strict=True))
-    found = [compare(before, side) for side in after]
+    priced = cost.stated(arguments)
+    found = [compare(before, side, priced) for side in after]
     for told in found:
         if told.unequal and not arguments.anyway:
             raise UsageError(unequal_text(told.unequal))
@@ -105,6 +106,10 @@ def as_lines(told: Compared) -> Iterator[str]:
         if delta.metric == "capacity" or delta.before is not None or delta.after is not None:
             was, now = (figure(delta.metric, value, told.axis) for value in (delta.before, delta.after))
             yield f"{delta.metric:<11}{was} -> {now}  {change(delta)}  {delta.verdict}"
+    if told.cost.before is not None:
+        was, now = (figure("cost", value, told.axis) for value in (told.cost.before, told.cost.after))
+        unit = f" {told.currency}" if told.currency else ""
+        yield f"cost       {was} -> {now}{unit} per 1M output tokens  {change(told.cost)}  {told.cost.verdict}"
     yield f"{'':<11}{_LEGEND}"
     for note in told.notes:
         yield from _named("note", note)

@@ -49,7 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
     told = Seer().ask(grounds, wish, slo or own)
     if told.off is None:
         raise FileError(path, told.text)
-    costs = costs_foreseen(told, cost.stated(arguments))
+    costs = costs_foreseen(told, cost.stated(arguments).over(grounds.cost), grounds.gpus)
     if arguments.json:
         fields = {name: getattr(told, name) for name in told.__struct_fields__}
         print_json({"run": str(path), "slo": str(slo or own), **fields, "costs": costs})

@@ -27,9 +27,11 @@ class Delta(Struct, frozen=True, kw_only=True):
     """One figure on both sides."""
 
     metric: str
-    """`ttft_p50`, `tpot_p95`, `e2e_p50`, `output_tokens_per_s`, `error_ratio`, `kv_usage`, `capacity`, `cliff`."""
+    """`ttft_p50`, `tpot_p95`, `e2e_p50`, `output_tokens_per_s`, `error_ratio`, `kv_usage`, `capacity`, `cliff`,
+    `cost`."""
     before: float | None = None
-    """Latencies in milliseconds, shares 0 to 1, capacity and cliff in users or requests/s."""
+    """Latencies in milliseconds, shares 0 to 1, capacity and cliff in users or requests/s, cost for 1M output
+    tokens."""
     after: float | None = None
     change: float | None = None
     """after / before - 1; of a share after - before. None: one of them is not known."""
@@ -74,6 +76,10 @@ class Compared(Struct, frozen=True, kw_only=True):
     """Over all levels together, for each metric that has an interval."""
     capacity: Delta = Delta(metric="capacity")
     cliff: Delta = Delta(metric="cliff")
+    cost: Delta = Delta(metric="cost")
+    """Of 1M output tokens at the SLO capacity, where a price of both is known."""
+    currency: str = ""
+    """Of the cost."""
     gain: Gain = Gain.OPEN
     """Of the capacity at the SLO."""
     verdict: Verdict = Verdict.UNKNOWN

@@ -83,9 +83,14 @@ def delta_row(delta: Delta, told: Compared) -> tuple[str, ...]:
     )
 
 
+def whole_deltas(told: Compared) -> tuple[Delta, ...]:
+    """Capacity and cliff, and the cost where a price of both is known."""
+    return (told.capacity, told.cliff, *(() if told.cost.before is None else (told.cost,)))
+
+
 def whole_rows(told: Compared) -> list[tuple[str, ...]]:
-    """Capacity and cliff, where one of the two is known."""
-    known = [delta for delta in (told.capacity, told.cliff) if delta.before is not None or delta.after is not None]
+    """Of these, those of which one of the two is known."""
+    known = [delta for delta in whole_deltas(told) if delta.before is not None or delta.after is not None]
     return [delta_row(delta, told) for delta in known]
 
 

@@ -18,6 +18,7 @@ from llmtop.report.comparison import (
     load_text,
     matrix,
     shown_metrics,
+    whole_deltas,
     whole_rows,
 )
 from llmtop.report.pieces import cell, document, prose_of, table
@@ -102,7 +103,7 @@ def _changes(told: Compared, *, named: bool) -> str:
         for delta in level.deltas
         if delta.before is not None or delta.after is not None
     ]
-    whole = [_figure_cells(delta_row(delta, told), delta) for delta in (told.capacity, told.cliff)]
+    whole = [_figure_cells(delta_row(delta, told), delta) for delta in whole_deltas(told)]
     return (
         f"<h2>Load by load{escape(of)}</h2>{table(['', *map(metric_name, shown_metrics(told))], rows)}"
         f"{table(WHOLE_HEADS, whole)}"

@@ -19,6 +19,7 @@ _NAMES = {
     "kv_usage": "KV cache",
     "capacity": "capacity",
     "cliff": "cliff",
+    "cost": "cost of 1M output tokens",
 }
 SHARES = ("error_ratio", "kv_usage")
 """Figures whose changes are points, not shares of what was before."""
@@ -40,6 +41,8 @@ def figure(metric: str, value: float | None, axis: Axis, figures: Figures = TEXT
         return figures.load(value, axis)
     if metric in SHARES:
         return figures.percent(value)
+    if metric == "cost":
+        return figures.digits(value)
     return figures.count(value) if metric == "output_tokens_per_s" else figures.latency(value)
 
 
