@@ -50,7 +50,7 @@ class Side:
     client_late: float | None = None
     """Share of its requests that count nowhere, as the client was the bottleneck."""
     client_bound: bool = False
-    """The client was the bottleneck of its run: it says nothing about the server."""
+    """The client was the bottleneck of its run."""
     meta: RunMeta | None = None
     """Of the run that it is of; None: another tool's file, or a table."""
     source: Path | None = None

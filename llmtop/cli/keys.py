@@ -28,7 +28,7 @@ from llmtop.domain.rehearsed import Rehearsal
 from llmtop.domain.run import Ending
 from llmtop.domain.traffic import TrafficFigures
 from llmtop.domain.tuning import Tune
-from llmtop.domain.verdicts import Assessment, CliffVerdict, Foresight
+from llmtop.domain.verdicts import Assessment, CliffVerdict, Costs, Foresight
 from llmtop.exchange.told import ForeignSide
 from llmtop.host.messages import Running
 from llmtop.load.selftest import Row
@@ -152,6 +152,7 @@ def documents() -> dict[str, Keys]:
             "run": Key(str, "The file that the twin was fitted to."),
             "slo": Key(str, "By which users are counted."),
             **keys_of(Foresight),
+            "costs": Key(Costs | None, "What the foreseen users cost; null: nothing was stated."),
         },
         "llmtop doctor --json": {**head, **keys_of(EndpointInfo)},
         "llmtop selftest --json": {**head, "rows": Key(tuple[Row, ...]), "verdict": Key(str)},

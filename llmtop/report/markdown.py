@@ -51,7 +51,7 @@ def _lines(report: ReportInput) -> Iterable[str]:
         rows = cost.table_rows(costs, PAGE)
         yield from ("", f"## {cost.TITLE}")
         if rows:
-            yield from ("", cost.note(costs, PAGE), "", *table(cost.HEADS, rows))
+            yield from ("", plain_of(cost.note(costs, PAGE)), "", *table(cost.HEADS, rows))
         yield from ("", *(f"- {plain_of(sentence(each))}" for each in cost.notes(costs, PAGE)))
     reasons = prose.reasons(report)
     if reasons:
