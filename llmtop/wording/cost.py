@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from llmtop.domain.verdicts import Amount, CostRow, Costs
 from llmtop.wording.figures import TEXT, UNKNOWN, Figures
 from llmtop.wording.names import short_unit
+from llmtop.wording.sentences import sentence
 
 TITLE = "Cost"
 NO_CAPACITY = "no load held the SLO, so there is no capacity to pay for"
@@ -91,13 +92,21 @@ def _priced_lines(costs: Costs, figures: Figures) -> list[str]:
         return []
     found = [f"{_per_tokens(slo, costs, figures)} at {basis_text(costs, figures)}; {_low_text(low, costs, figures)}"]
     if slo.per_user_month is not None:
-        found.append(f"{amount(slo.per_user_month)} per user and month")
+        who = f"; {said}" if (said := _who(costs, figures)) else ""
+        found.append(f"{amount(slo.per_user_month)} per user and month{who}")
     found += [
         f"{_USES[row.use]}: {_per_tokens(row, costs, figures)}, {amount(row.per_month)} a month"
         for row in costs.rows
         if row.use in ("autoscaled", "fixed")
     ]
     return found
+
+
+def _who(costs: Costs, figures: Figures) -> str:
+    """How many users an endpoint has, where that is another number than its load; empty: it is the same."""
+    if costs.users is None or (costs.axis == "concurrency" and costs.users == costs.at):
+        return ""
+    return f"an endpoint has {figures.whole(costs.users)} users, who pause between two requests"
 
 
 def _per_tokens(row: CostRow, costs: Costs, figures: Figures) -> str:
@@ -175,8 +184,9 @@ def note(costs: Costs, figures: Figures) -> str:
     """What the table rests on; empty without one."""
     if not costs.rows:
         return ""
-    least = "at least " if costs.at_most else ""
+    least, who = "at least " if costs.at_most else "", _who(costs, figures)
     return (
         f"What {least}{basis_text(costs, figures)} come to: requests that failed are paid for and not sold. "
         "In brackets by the interval of the capacity. Prices are those that were stated; a month has 730 hours."
+        f"{f' {sentence(who)}.' if who else ''}"
     )

@@ -20,6 +20,7 @@ from llmtop.domain.slo import parse_slo
 from llmtop.domain.verdicts import Amount, Capacity, Costs, ForeseenPoint, Foresight, Interval
 from llmtop.wording import cost as words
 from llmtop.wording.figures import TEXT
+from llmtop.wording.sentences import CLIENT_SLOW
 
 CAPACITY = Capacity(at_slo=20.0, fails_at=24.0, low=18.0, high=24.0)
 PRICE = Cost(gpu_price_per_hour=3.60, gpus=2, currency="EUR")
@@ -355,3 +356,36 @@ def test_costs_of_a_run_are_those_of_its_capacity() -> None:
     assert costs.output_tokens_per_s is not None
     assert value(slo.per_million_output) == pytest.approx(7.2e6 / 3600 / costs.output_tokens_per_s)
     assert costs.at_most, "no load failed"
+
+
+def test_a_run_whose_client_was_the_bottleneck_has_a_reason_and_no_cost() -> None:
+    session = laptop(8, client=True)
+    session.run_until(5.0)
+    session.late = True
+    session.run_until(20.0)
+    meta = session.end(SLO)
+    meta = replace(meta, profile=replace(meta.profile, cost=DAY))
+    opinion = assess(session.facts, meta, SLO, now_s=session.facts.t_s)
+    assert opinion.judgement.void
+    assert opinion.costs is not None
+    assert opinion.costs.void == CLIENT_SLOW
+    assert (opinion.costs.rows, opinion.costs.gpus_at_peak) == ((), None)
+
+
+def test_the_gpus_are_those_that_were_stated_else_those_that_the_server_tells_else_one() -> None:
+    session = drive(laptop(4), (8, 10))
+    meta = session.end(SLO)
+    assert meta.info is not None
+
+    def gpus(cost: Cost, *flags: tuple[str, str]) -> int:
+        assert meta.info is not None
+        told = replace(meta, info=replace(meta.info, flags=flags), profile=replace(meta.profile, cost=cost))
+        found = assess(session.facts, told, SLO, now_s=session.facts.t_s).costs
+        assert found is not None
+        return found.gpus
+
+    alone = Cost(gpu_price_per_hour=2.0)
+    assert gpus(alone) == 1
+    assert gpus(alone, ("tensor_parallel_size", "4")) == gpus(alone, ("tp_size", "4")) == 4
+    assert gpus(alone, ("tensor_parallel_size", "none")) == 1
+    assert gpus(replace(alone, gpus=8), ("tensor_parallel_size", "4")) == 8
