@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Self
+from typing import IO, Protocol, Self
 
 import msgspec
 
@@ -63,7 +63,14 @@ def read(stream: IO[bytes]) -> bytes | None:
     return body if len(body) == length else None
 
 
-async def receive(stream: asyncio.StreamReader, most: int | None = None) -> bytes | None:
+class Reader(Protocol):
+    """What messages come from: a pipe of this machine, or one through a connection."""
+
+    async def readexactly(self, n: int, /) -> bytes:
+        """Raises asyncio.IncompleteReadError at its end."""
+
+
+async def receive(stream: Reader, most: int | None = None) -> bytes | None:
     """As `read`, on an event loop; a message of more than `most` bytes is damage, too."""
     try:
         return await stream.readexactly(_length(await stream.readexactly(_LENGTH.size), most))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from importlib import import_module
 from importlib.util import find_spec
 
 from llmtop.domain.crew import CrewSpec
@@ -25,9 +27,8 @@ async def reach(spec: CrewSpec) -> Crew:
     """
     check_extra(spec)
     if spec.where == "ssh":
-        from llmtop.cluster.by_ssh import SshCrew
-
-        return await SshCrew.reach(spec)
+        by_ssh = await asyncio.to_thread(import_module, "llmtop.cluster.by_ssh")
+        return await by_ssh.SshCrew.reach(spec)  # type: ignore[no-any-return]
     from llmtop.cluster.by_dask import DaskCrew
 
     return await DaskCrew.reach(spec)

@@ -42,7 +42,8 @@ class SessionLink:
         secret = () if options.endpoint is None else options.endpoint.secret_variables
         login = {} if options.endpoint is None else login_environment(options.endpoint.metrics_urls, secret)
         own = dict(os.environ) if options.serving is not None else {}  # a command of the user's sees what the user sees
-        handed = {**own, "OPENBLAS_NUM_THREADS": "1", **login, **channel.outward_environment(*secret)}
+        agent = ("SSH_AUTH_SOCK",) if options.workers.where == "ssh" else ()
+        handed = {**own, "OPENBLAS_NUM_THREADS": "1", **login, **channel.outward_environment(*secret, *agent)}
         self._child = channel.Child("llmtop.session.process", environment=handed, log=self._log.fileno())
         self._child.send(messages.packed(options))
         self._reader = threading.Thread(target=self._listen, name="session link", daemon=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from time import perf_counter_ns
 from typing import Any, Self, TypeVar
 
 import msgspec
 
-from llmtop.channel import framed
+from llmtop.channel import Reader, framed
 from llmtop.channel import receive as receive_body
 from llmtop.domain.endpoint import Endpoint, EndpointInfo
 from llmtop.domain.load import Caps, Start
@@ -111,7 +110,7 @@ def packed(message: Order | WorkerFacts) -> bytes:
     return framed(_encoder.encode(message))
 
 
-async def receive(reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[Message]) -> Message | None:
+async def receive(reader: Reader, decoder: msgspec.msgpack.Decoder[Message]) -> Message | None:
     """The next message; None: the other side is gone."""
     body = await receive_body(reader)
     return None if body is None else decoder.decode(body)

@@ -1,0 +1,237 @@
+"""Load over SSH: hosts of loopback, whose load workers are real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from time import monotonic, perf_counter_ns
+
+import pytest
+
+from llmtop import __version__
+from llmtop.cluster import by_ssh
+from llmtop.cluster.by_ssh import SshCrew, command_of
+from llmtop.domain.crew import parse_crew
+from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.load import Caps, LoadPoint
+from llmtop.domain.profile import Workload
+from llmtop.domain.request import Outcome
+from llmtop.endpoint.probe import probe
+from llmtop.endpoint.urls import endpoint_from_url
+from llmtop.errors import SessionLost, UsageError
+from llmtop.load import selftest
+from llmtop.load.engine import LoadEngine
+from llmtop.load.files import cores
+from llmtop.load.messages import WorkerSetup
+from llmtop.load.pacer import Pacer
+from llmtop.load.pool import Workers
+from tests.cluster.ssh_hosts import Hosts, hosts
+
+PATIENCE_S = 30.0
+
+
+class Run:
+    def __init__(self, engine: LoadEngine) -> None:
+        self.engine = engine
+        self.bins, self.requests, self.events, self.workers = [], [], [], []
+
+    def drain(self) -> None:
+        batch = self.engine.take()
+        self.bins += batch.bins
+        self.requests += batch.requests
+        self.events += batch.events
+        self.workers += batch.workers
+        if self.bins:
+            ended = sum(b.ok + b.errors + b.cancelled for b in self.bins)
+            assert sum(b.sent for b in self.bins) == ended + self.bins[-1].in_flight
+
+    async def until(self, reached, within_s: float = PATIENCE_S) -> float:
+        began = monotonic()
+        async with asyncio.timeout(within_s):
+            while not reached():
+                self.drain()
+                await asyncio.sleep(0.02)
+        return monotonic() - began
+
+    @property
+    def pids(self) -> list[int]:
+        return [int(worker.name.rpartition(":")[2]) for worker in self.workers]
+
+
+async def started(url: str, crew: SshCrew, point: LoadPoint) -> tuple[Run, asyncio.Task[None]]:
+    endpoint = endpoint_from_url(url)
+    setup = WorkerSetup(
+        endpoint=endpoint,
+        info=await probe(endpoint, Caps()),
+        workload=Workload(),
+        caps=Caps(stop_error_ratio=None),
+        origin_ns=perf_counter_ns(),
+        seed=0,
+        api="chat",
+        workers=crew.size,
+    )
+    engine = LoadEngine(Workers(setup, crew), Pacer.hold(point), setup.caps, setup.now)
+    return Run(engine), asyncio.create_task(engine.run())
+
+
+def setup(worker: int) -> WorkerSetup:
+    return WorkerSetup(
+        endpoint=Endpoint(base_url="http://h"),
+        info=None,
+        workload=Workload(),
+        caps=Caps(),
+        origin_ns=0,
+        seed=0,
+        api="chat",
+        worker=worker,
+    )
+
+
+@pytest.fixture
+async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with hosts(tmp_path) as made:
+        monkeypatch.setenv("HOME", str(made.home))
+        monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+        yield made
+
+
+async def test_two_hosts_drive_one_load_and_one_that_dies_is_replaced(two: Hosts) -> None:
+    crew = await SshCrew.reach(parse_crew(f"ssh://{two.all}?processes=1"))
+    assert crew.size == 2
+    async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
+        run, running = await started(url, crew, LoadPoint(concurrency=8, output_tokens=30))
+        await run.until(lambda: run.engine.in_flight == 8)
+        await run.until(lambda: sum(b.ok for b in run.bins) > 20)
+        run.engine.command(LoadPoint(concurrency=12, output_tokens=30))
+        assert await run.until(lambda: run.engine.in_flight == 12) < 1.0
+        os.kill(run.pids[1], signal.SIGKILL)
+        assert await run.until(lambda: run.events) < 1.0
+        await run.until(lambda: run.engine.in_flight == 12)
+        run.engine.cut()
+        assert await run.until(lambda: run.engine.in_flight == 0) < 1.0
+        await run.engine.close()
+        await running
+        run.drain()
+    outcomes = Counter(record.outcome for record in run.requests)
+    assert set(outcomes) == {Outcome.OK, Outcome.LOST, Outcome.CANCELLED}
+    assert outcomes[Outcome.LOST] >= 6
+    assert sum(b.sent for b in run.bins) == len(run.requests)
+    assert run.bins[-1].in_flight == 0
+    assert {record.worker for record in run.requests} == {0, 1}
+    assert f"(127.0.0.1:{run.pids[1]}) died by signal" in run.events[0].text
+    assert all(abs(worker.offset_s) <= worker.error_s < 0.1 for worker in run.workers)
+    assert all([await child.wait() is not None for child in two.children])
+
+
+async def refused(text: str) -> str:
+    """What is said of a crew that cannot be reached."""
+    with pytest.raises(SessionLost) as caught:
+        await SshCrew.reach(parse_crew(text))
+    assert caught.value.exit_code == 3
+    return str(caught.value)
+
+
+async def nothing_is_left(made: Hosts) -> bool:
+    """Whether all that was begun there ends."""
+    async with asyncio.timeout(PATIENCE_S):
+        for child in made.children:
+            await child.wait()
+    return True
+
+
+async def test_a_host_without_llmtop_is_named_with_what_to_do_and_no_other_is_left_running(two: Hosts) -> None:
+    (two.bin / "llmtop").unlink()
+    said = await refused(f"ssh://{two.all}")
+    assert "llmtop is not installed on 127.0.0.1" in said
+    assert f"pip install 'llmtop=={__version__}' there" in said
+    assert await nothing_is_left(two)
+
+
+async def test_an_llmtop_in_a_users_own_folder_is_found(two: Hosts) -> None:
+    own = two.home / ".local" / "bin"
+    own.mkdir(parents=True)
+    (two.bin / "llmtop").rename(own / "llmtop")
+    crew = await SshCrew.reach(parse_crew(f"ssh://tester@{two.name(0)}"))
+    assert crew.size == min(cores(), 8)
+    await crew.close()
+    (own / "llmtop").rename(own / "another")
+    crew = await SshCrew.reach(parse_crew(f"ssh://tester@{two.name(0)}?llmtop=~/.local/bin/another&processes=3"))
+    assert crew.size == 3
+    await crew.close()
+    assert await nothing_is_left(two)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ('echo \'llmtop worker {"version":"0.0.9","pid":1,"cores":4}\'; cat; :', "is 0.0.9 and here it is"),
+        (
+            "echo llmtop: no command worker >&2; exit 2; :",
+            "with exit code 2: llmtop: no command worker. Is it",
+        ),
+        ("echo Please log in at the console; exit 0; :", "with exit code 0: Please log in at the console"),
+    ],
+)
+async def test_another_version_there_is_said(two: Hosts, command: str, words: str) -> None:
+    two.installed(command)
+    said = await refused(f"ssh://{two.all}")
+    assert words in said
+    assert f"pip install 'llmtop=={__version__}' there" in said
+    assert await nothing_is_left(two)
+
+
+async def test_what_a_login_shell_says_first_is_passed_over(two: Hosts) -> None:
+    script = (two.bin / "llmtop").read_text().splitlines()[1]
+    two.installed("printf 'Welcome\\n\\0\\377\\n'; " + script.removesuffix(' "$@"'))
+    crew = await SshCrew.reach(parse_crew(f"ssh://tester@{two.name(0)}?processes=1"))
+    assert crew.size == 1
+    await crew.close()
+
+
+async def test_who_is_not_let_in_is_told_what_to_try_by_hand(two: Hosts) -> None:
+    two.trust(other=True)
+    said = await refused(f"ssh://tester@{two.name(0)}")
+    assert f"the key of 127.0.0.1 is not known, or is not the known one: say once by hand ssh -p {two.ports[0]}" in said
+    two.trust()
+    (two.home / ".ssh" / "id_ed25519").unlink()
+    said = await refused(f"ssh://tester@{two.name(0)}")
+    assert "127.0.0.1 does not let tester in" in said
+    assert f"ssh -p {two.ports[0]} tester@127.0.0.1 must work without a password" in said
+    assert two.commands == []
+
+
+async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.read(1000):
+        pass
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_host_that_is_not_there_is_named(two: Hosts, unused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert f"127.0.0.1:{unused_port} refuses connections" in await refused(f"ssh://{two.all},127.0.0.1:{unused_port}")
+    assert "there is no host nobody.invalid" in await refused("ssh://nobody.invalid")
+    monkeypatch.setattr(by_ssh, "CONNECT_S", 0.1)
+    async with await asyncio.start_server(_say_nothing, "127.0.0.1", 0) as mute:
+        port = mute.sockets[0].getsockname()[1]
+        assert f"127.0.0.1:{port} does not answer within 0.1 s" in await refused(f"ssh://127.0.0.1:{port}")
+    assert await nothing_is_left(two)
+
+
+@pytest.mark.parametrize("path", ["a b", "x'y", 'x"y', "$HOME/x", "-c", "`id`", "x;y", "x\\y"])
+def test_a_path_of_llmtop_is_a_path_and_no_command(path: str) -> None:
+    with pytest.raises(UsageError, match="must be a path"):
+        command_of(parse_crew(f"ssh://h?llmtop={path}"))
+
+
+async def test_many_processes_of_a_host_have_several_connections(two: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sshd allows only so many sessions over each."""
+    monkeypatch.setattr(by_ssh, "SESSIONS", 2)
+    crew = await SshCrew.reach(parse_crew(f"ssh://tester@{two.name(0)}?processes=3"))
+    posts = await asyncio.gather(*(crew.post(setup(number)) for number in range(3)))
+    assert len(crew._hosts[0].connections) == 2
+    assert len({post.name for post in posts}) == 3
+    await crew.close()
+    assert await nothing_is_left(two)
