@@ -74,7 +74,7 @@ def session_options(
         profile=profile,
         run_file=record,
         label=arguments.label,
-        workers=_affordable(arguments.workers),
+        workers=affordable(arguments.workers, None if url is None else endpoint),
         seed=arguments.seed,
         skip_checks=_unchecked(arguments, url, profile.workload),
         patient=patient,
@@ -390,12 +390,13 @@ def _check_text(arguments: argparse.Namespace) -> None:
                 raise UsageError(f"{option} {plain(str(word), 60)}: is not UTF-8 text") from None
 
 
-def _affordable(workers: CrewSpec) -> CrewSpec:
-    """The load workers, where this machine can carry or reach them. Raises UsageError."""
+def affordable(workers: CrewSpec, endpoint: Endpoint | None) -> CrewSpec:
+    """The load workers, where this machine can carry or reach them, and they the endpoint. Raises UsageError."""
     if not workers.is_here:
-        from llmtop.cluster import check_extra
+        from llmtop.cluster import check_extra, check_reaches
 
         check_extra(workers)
+        check_reaches(workers, endpoint)
     elif workers.count > 1:
         from llmtop.load.pool import check_workers
 

@@ -17,7 +17,7 @@ from llmtop.analysis.tuning import Candidate, Tuning, candidates
 from llmtop.cli import step_summary
 from llmtop.cli.exits import ENDPOINT_LOST, NO, NOT_KNOWN, YES
 from llmtop.cli.output import complain, named, print_json, say
-from llmtop.cli.target import by_hand, confirm, endpoint_of, own_slo
+from llmtop.cli.target import affordable, by_hand, confirm, endpoint_of, own_slo
 from llmtop.cli.terminal import draws
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Endpoint, safe_url
@@ -58,6 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
         check_tune(named("--output", arguments.output))
     profile = _profile(arguments)
     endpoint = endpoint_of(arguments, arguments.url)
+    affordable(arguments.workers, endpoint)
     tuning = Tuning(all_, users=arguments.users, live=command.kind == "apply")
     say_plan = plan_text(tuning.most_restarts, expected_s(tuning), len(all_))
     if arguments.dry_run:

@@ -42,6 +42,17 @@ class Greeting(msgspec.Struct, frozen=True):
             return None
 
 
+class SentFile(msgspec.Struct, frozen=True, array_like=True):
+    """A file that a worker on another machine needs: what it is for, its name here, and what it holds."""
+
+    what: str
+    name: str
+    packed: bytes = b""
+    """By zlib; empty: it is not sent, and must be there already, with the same `digest`."""
+    digest: bytes = b""
+    """SHA-256."""
+
+
 class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """The first message to a worker: everything that does not change."""
 
@@ -65,10 +76,15 @@ class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """It ends its load when it has heard nothing for so long; None: never, as its stdin ends with its parent."""
     environment: tuple[tuple[str, str], ...] = ()
     """Variables that let somebody in at the endpoint, of one on another machine."""
+    files: tuple[SentFile, ...] = ()
+    """And the files that it needs of ours; keys among them."""
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "environment"}
-        return [*shown.items(), ("environment", [name for name, _ in self.environment])]
+        hidden = {"environment": [name for name, _ in self.environment], "files": [file.name for file in self.files]}
+        return [(name, hidden.get(name, getattr(self, name))) for name in self.__struct_fields__]
+
+    def __repr__(self) -> str:
+        return f"WorkerSetup({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
     def now(self) -> int:
         """Nanoseconds of the run clock."""

@@ -18,6 +18,7 @@ from llmtop.load.account import Worker
 from llmtop.load.clocks import Clock, shifted
 from llmtop.load.files import cores
 from llmtop.load.here import BIN_NS, SECOND_NS, WorkerFacts
+from llmtop.load.luggage import sent_files
 from llmtop.load.merging import Merger, quiet, run_on
 from llmtop.load.messages import Close, Cut, WorkerSetup
 from llmtop.load.pacer import Pacer
@@ -141,32 +142,41 @@ class Workers:
         """`ready`: every worker has told its first facts.
 
         Raises SessionLost when one cannot begin or the last has died, UsersError when users of any have raised
-        something.
+        something, FileError and UsageError where a worker elsewhere cannot be given a file that it needs.
         """
         self._ready = ready
+        try:
+            if self._crew.elsewhere:
+                secret = _secrets(self._setup.endpoint.secret_variables)
+                files = await asyncio.to_thread(sent_files, self._setup)
+                self._setup = replace(self._setup, lease_s=LEASE_S, environment=secret, files=files)
+            await self._work_together()
+        finally:
+            await self._crew.close()
+
+    async def _work_together(self) -> None:
         room = asyncio.Semaphore(STARTING)
         working = [asyncio.create_task(self._work(number, room)) for number in range(self._setup.workers)]
         looking = asyncio.create_task(self._watch())
         closing = asyncio.create_task(self._closing.wait())
+        ended = asyncio.gather(*working)
         try:
-            ended = asyncio.gather(*working)
             # Not until all have ended: one that hangs would keep the others, and be kept.
             ends: set[asyncio.Future[Any]] = {ended, closing, looking}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                ended.result()
-            elif looking.done():
-                looking.result()
+            for end in (ended, looking):
+                if end.done():
+                    end.result()
         finally:
             closing.cancel()
             looking.cancel()
             self.close()
+            begun = {worker.number for worker in self._workers}
             for number, work in enumerate(working):
-                if all(worker.number != number for worker in self._workers):  # it is still on its way
+                if number not in begun:  # it is still on its way
                     work.cancel()
             await asyncio.gather(*(worker.post.close() for worker in self._workers))
             await asyncio.gather(ended, *working, return_exceptions=True)
-            await self._crew.close()
 
     def close(self) -> None:
         self._closing.set()
@@ -199,12 +209,7 @@ class Workers:
         self._workers.sort(key=lambda each: each.number)
         if clock is not None:
             await worker.compare_clocks(clock)
-            setup = replace(
-                setup,
-                origin_ns=setup.origin_ns + clock.offset_ns,
-                lease_s=LEASE_S,
-                environment=_secrets(setup.endpoint.secret_variables),
-            )
+            setup = replace(setup, origin_ns=setup.origin_ns + clock.offset_ns)
         worker.send(setup)
         self._introduce(worker)
         return worker

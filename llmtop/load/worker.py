@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import sys
+import tempfile
+from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from llmtop.endpoint.clock import StampingLoop
 from llmtop.errors import FileError, UsersError
 from llmtop.load.files import cores
 from llmtop.load.here import Here, WorkerFacts
+from llmtop.load.luggage import laid_down
 from llmtop.load.messages import Close, Cut, Follow, Greeting, Ping, WorkerSetup, orders, packed, receive
 from llmtop.load.setup import Setup
 from llmtop.load.visits import visits_of
@@ -43,14 +46,29 @@ async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter)
     if setup is None:
         return
     os.environ.update(setup.environment)
-    client = EndpointClient(setup.endpoint, setup.info, setup.caps, setup.origin_ns)
-    try:
-        here = Here(_setup_of(setup, client))
-    except FileError as error:
-        nothing = FactBatch(t_s=setup.now() / 1e9)
-        facts_out.write(packed(WorkerFacts(nothing, 0, fault=(error.path, error.problem))))
-        await facts_out.drain()
-        return
+    with contextlib.ExitStack() as cleared:
+        try:
+            if setup.files:
+                folder = cleared.enter_context(tempfile.TemporaryDirectory(prefix="llmtop-"))
+                setup = laid_down(setup, Path(folder))
+            client = EndpointClient(setup.endpoint, setup.info, setup.caps, setup.origin_ns)
+            here = Here(_setup_of(setup, client))
+        except FileError as error:
+            nothing = FactBatch(t_s=setup.now() / 1e9)
+            facts_out.write(packed(WorkerFacts(nothing, 0, fault=(error.path, error.problem))))
+            await facts_out.drain()
+            return
+        await _drive(setup, client, here, orders_in, facts_out)
+
+
+async def _drive(
+    setup: WorkerSetup,
+    client: EndpointClient,
+    here: Here,
+    orders_in: asyncio.StreamReader,
+    facts_out: asyncio.StreamWriter,
+) -> None:
+    """Until the load is over, or who steers it is gone."""
     load = asyncio.create_task(here.run(lambda: None))
     telling = asyncio.create_task(_tell(here, load, facts_out))
     ear = _Ear(here, orders_in, facts_out)
