@@ -14,6 +14,7 @@ import numpy as np
 from llmtop.analysis import buffering
 from llmtop.analysis import cliff as cliffs
 from llmtop.analysis.advice import advised, exhausted, explained
+from llmtop.analysis.balance import balancer, replica_figures, rows_of, with_balancer
 from llmtop.analysis.capacity import capacity_of, worth_trying
 from llmtop.analysis.compared import comparison_of
 from llmtop.analysis.cost import costs_of, gpus_told, supply_of, supply_of_run
@@ -76,6 +77,7 @@ from llmtop.domain.verdicts import (
     WhatIf,
 )
 from llmtop.meter.facts import Facts
+from llmtop.meter.replicas import imbalance
 from llmtop.wording.between import buffered, no_verdict, prompts_cut, prompts_cut_by
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.gate import gate_idle
@@ -202,6 +204,7 @@ def assess(
         if embeds:
             fresh = of_embeddings(fresh, limits)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
+        diagnosis = with_balancer(diagnosis, None if meta.ending in LOST else balancer(facts, held_s))
     anew = full or over or previous is None
     kinds = _kinds(facts, meta, previous, anew, arrival)
     if anew and not hopeless and not judgement.void and meta.ending not in LOST:
@@ -221,6 +224,7 @@ def assess(
     if not over and facts.searches and current.point.value == 0:
         proven = None  # the last load that a search tried is no news once it has found what it sought
     top = _top(current.levels)
+    carried = replica_figures(facts) if anew or previous is None else previous.replicas
     return Assessment(
         t_s=now_s,
         headline=failing_headline(proven, what_all_get(facts), judgement)
@@ -235,6 +239,8 @@ def assess(
         drifts=drifts,
         recoveries=recoveries,
         judgement=judgement,
+        replicas=carried,
+        imbalance=imbalance(rows_of(carried)),
         overloaded=overloaded_now(facts, requests, base_s, now_s, overloaded, current.requests.service_s),
         judged_requests=judged,
         failures=facts.failures.groups(),

@@ -8,6 +8,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from llmtop.domain.balance import Imbalance, ReplicaFigures
 from llmtop.domain.failures import FailureGroup
 from llmtop.domain.kinds import CallFigures, KindFigures, VisitFigures
 from llmtop.domain.load import Axis
@@ -762,6 +763,10 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """Users' requests that were none to the model, by name; in no other figure."""
     costs: Costs | None = None
     """None: neither a price nor a peak was stated, and no power was read."""
+    replicas: tuple[ReplicaFigures, ...] = ()
+    """What each replica carried while there was load, in the order in which they came; (): there was one alone."""
+    imbalance: Imbalance | None = None
+    """Of these means; None: there was one alone, or nothing ran."""
     path: str = ""
     """How the path between server and client makes TTFT, TPOT and ICL void, and what to type; empty: it does not."""
     notes: tuple[str, ...] = ()

@@ -136,6 +136,7 @@ SERVER_COLUMNS = (
 """Fields of a `ServerSnapshot` that opinions rest on; a run file holds them all."""
 POWER_COLUMNS = ("t_s", "power_w", "read", "gpus")
 """Of all GPUs that were read at one instant: the sum of what they take, how many tell it, and how many they are."""
+REPLICA_COLUMNS = ("t_s", "replica", "running", "waiting", "kv_usage")
 BIN_COLUMNS = (
     "t_s",
     "span_s",
@@ -197,6 +198,10 @@ class Facts:
         self._cap = cap
         self.requests = Table(REQUEST_COLUMNS, cap)
         self.server = Table(SERVER_COLUMNS, wide)
+        self.replicas = Table(REPLICA_COLUMNS, wide)
+        """Of each replica that is there and each scrape, where there are several."""
+        self.replica_names = Codes()
+        """Of the column `replica`."""
         self.client = Table(CLIENT_COLUMNS, wide)
         self.reads = Table(READ_COLUMNS, wide)
         """Of each process and second."""
@@ -238,7 +243,16 @@ class Facts:
     @property
     def dropped(self) -> int:
         """Rows that were there once and are no more, of all tables."""
-        samples = (self.server, self.power, self.client, self.reads, self.bins, self.gaps, self.first_tokens)
+        samples = (
+            self.server,
+            self.power,
+            self.replicas,
+            self.client,
+            self.reads,
+            self.bins,
+            self.gaps,
+            self.first_tokens,
+        )
         return sum(table.dropped for table in (self.requests, *samples))
 
     def extend(self, batch: FactBatch) -> None:
@@ -276,11 +290,21 @@ class Facts:
 
     def _take_server(self, snapshots: Sequence[ServerSnapshot]) -> None:
         self.server.extend(_rows(snapshots, SERVER_COLUMNS))
+        self.replicas.extend(
+            [
+                (each.t_s, self.replica_names.of(name), *map(_number, figures))
+                for each in snapshots
+                for name, *figures in each.replicas
+                if any(figure is not None for figure in figures)
+            ]
+        )
         if self.in_turn_s is None:
             self.in_turn_s = next((each.t_s for each in snapshots if each.is_nobodys), None)
         if self.in_turn_s is not None and snapshots:
             for name in SERVER_COLUMNS[1:]:
                 self.server.column(name)[:] = math.nan
+            for name in REPLICA_COLUMNS[2:]:
+                self.replicas.column(name)[:] = math.nan
 
     def _take_power(self, gpus: Sequence[GpuSnapshot]) -> None:
         """One row an instant; of a page that could not be read again, nothing."""

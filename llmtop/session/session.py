@@ -84,6 +84,7 @@ from llmtop.wording.between import IN_TURN
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.gate import gate_idle
 from llmtop.wording.knobs import moved_text, replicas_text
+from llmtop.wording.replicas import started_anew
 from llmtop.wording.restarts import RESTARTED, back_text, changes_text, restarted_text
 from llmtop.wording.sentences import expected_peak
 
@@ -456,7 +457,7 @@ class Session:
         self._scraping = self._spawn(self._scrape_forever(scraper))
         if self._scaling is None:
             self._scaling = Scaling(source_of(self._endpoint, info), lambda: self.t_s, self._tell)
-        self._looking = self._spawn(self._scaling.run(lambda: getattr(scraper, "seen", ())))
+        self._looking = self._spawn(self._scaling.run(lambda: scraper.seen))
         self._engine = await engine_for(
             self._options,
             self._endpoint,
@@ -526,8 +527,8 @@ class Session:
             if scraper.dialect is not seen:
                 seen = scraper.dialect
                 self._heed(seen)
-            for text, is_loss in scraper.news:
-                self._tell("server", text, "warning" if is_loss else "info")
+            for name in scraper.anew:
+                self._tell("server", started_anew(name), "warning")
             if scraper.partly and scraper.missing not in (None, lacking):
                 self._tell("server", scraper.missing or "", "warning")
             lacking = scraper.missing

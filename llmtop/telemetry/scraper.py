@@ -57,8 +57,8 @@ class Scraper:
         """Of some replicas they flow."""
         self.restarted = False
         """The server, or all its replicas, started anew between the last two readings."""
-        self.news: tuple[tuple[str, bool], ...] = ()
-        """What the last scrape has seen to become of replicas: came, gone, started anew; and whether that is a loss."""
+        self.anew: tuple[str, ...] = ()
+        """Names of the replicas that started anew between the last two readings while others went on."""
         self.seen: tuple[ReplicaSeen, ...] = ()
         """The replicas of the last scrape, those that left a short while ago included; () where there is one server
         alone that no place has listed."""
@@ -89,8 +89,6 @@ class Scraper:
             self._add_own()
         self._began_s = time.time() - (perf_counter_ns() - origin_ns) / 1e9
         self._totals = Totals(self._began_s)
-        self._there: dict[str, bool] = {}
-        """Replicas that have answered, and whether they were there at the last scrape."""
 
     def _place(self, url: str, access: Access) -> Place:
         place, shown = place_in(url), safe_url(url)
@@ -139,7 +137,7 @@ class Scraper:
         self.stale_s = age_s if reads_s and all_miss else None
         snapshot = self._summed(now_s, age_s, engines)
         self.restarted = self._totals.restarted
-        self._tell(engines)
+        self._see(engines)
         return ServerSnapshot(t_s=now_s) if self.in_turn else snapshot
 
     def _summed(self, now_s: float, age_s: float, engines: Sequence[Replica]) -> ServerSnapshot:
@@ -194,23 +192,11 @@ class Scraper:
                 missing = words.nobody_there(self._lookouts[0].url)
         self.missing = None if missing is None else self._heard(missing, LONG)
 
-    def _tell(self, engines: Sequence[Replica]) -> None:
-        """What became of replicas since the last scrape, and which there are."""
-        begun = bool(self._there)
+    def _see(self, engines: Sequence[Replica]) -> None:
+        """Which replicas there are, and which of them started anew without the others."""
         alone = len(engines) < 2 and not self._lookouts
-        news: list[tuple[str, bool]] = []
-        for replica in engines:
-            was, name = self._there.get(replica.key), self._heard(replica.name)
-            is_there = not replica.gone and replica.read_s is not None
-            if is_there and not was:
-                news += [(words.came(name) if was is None else words.back(name), False)] if begun else []
-            elif was and not is_there:
-                news.append((words.gone(name), True))
-            elif replica.change is not None and replica.change.restarted and not self.restarted:
-                news.append((words.started_anew(name), True))
-            if is_there or was is not None:
-                self._there[replica.key] = is_there
-        self.news = () if alone else tuple(news)
+        started = (each for each in engines if each.change is not None and each.change.restarted)
+        self.anew = () if self.restarted else tuple(self._heard(each.name) for each in started)
         self.seen = () if alone else tuple(replica.seen(self._began_s) for replica in engines)
 
     async def close(self) -> None:

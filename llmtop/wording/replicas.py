@@ -18,18 +18,6 @@ def short_name(name: str, names: Sequence[str]) -> str:
     return name[cut:] if all(len(each) - cut >= 1 for each in names) else name
 
 
-def came(name: str) -> str:
-    return f"replica {name} came"
-
-
-def back(name: str) -> str:
-    return f"replica {name} is back"
-
-
-def gone(name: str) -> str:
-    return f"replica {name} has gone"
-
-
 def started_anew(name: str) -> str:
     return f"replica {name} was started anew"
 

@@ -124,7 +124,7 @@ class FakeScraper:
     def __init__(self, world: World, dialect: Dialect) -> None:
         self.missing: str | None = None
         self.partly = False
-        self.news: tuple[tuple[str, bool], ...] = ()
+        self.anew: tuple[str, ...] = ()
         self.seen: tuple[ReplicaSeen, ...] = ()
         self.fresh, self.restarted, self.in_turn, self.closed = True, False, False, False
         self.dialect = dialect

@@ -464,3 +464,60 @@ async def test_a_page_on_a_port_of_its_own_is_found_when_the_usual_place_has_non
     both = make(server.url, Dialect.TRTLLM)
     await both.scrape()
     assert f"{server.url}/prometheus/metrics: HTTP 404" in (both.missing or "")
+
+
+async def test_one_of_several_that_starts_anew_is_no_restart_of_the_service(
+    server: Any, second_server: Any, make: Make
+) -> None:
+    urls = (f"{server.url}/metrics", f"{second_server.url}/metrics")
+    scraper = make("http://127.0.0.1:1", metrics_urls=urls)
+    server.pages["/metrics"] = page(tokens=100)
+    second_server.pages["/metrics"] = page(tokens=50)
+    await scraper.scrape()
+    start_s = (await scraper.scrape()).process_start_s
+    second_server.pages["/metrics"] = page(tokens=5, start=1.7e9 + 60)
+    told = []
+    for _ in range(STAYS + 1):
+        snapshot = await scraper.scrape()
+        told.append((scraper.restarted, scraper.anew, snapshot.generation_tokens_total))
+    name = f"127.0.0.1:{second_server.port}"
+    assert told == [*[(False, (), 150)] * (STAYS - 1), (False, (name,), 155), (False, (), 155)]
+    assert snapshot.process_start_s == start_s, "nor has it another start, by which a run would be cut"
+
+
+async def test_all_that_start_anew_together_are_a_restart_of_the_service(
+    server: Any, second_server: Any, make: Make
+) -> None:
+    urls = (f"{server.url}/metrics", f"{second_server.url}/metrics")
+    scraper = make("http://127.0.0.1:1", metrics_urls=urls)
+    for each in (server, second_server):
+        each.pages["/metrics"] = page(tokens=100)
+    await scraper.scrape()
+    server.pages["/metrics"] = page(tokens=7, start=1.7e9 + 60)
+    await scraper.scrape()
+    second_server.pages["/metrics"] = page(tokens=3, start=1.7e9 + 61)
+    told = []
+    for _ in range(STAYS + 1):
+        snapshot = await scraper.scrape()
+        told.append((scraper.restarted, len(scraper.anew)))
+    assert told == [(False, 0), (False, 1), (True, 0), (False, 0)]
+    assert (snapshot.generation_tokens_total, snapshot.process_start_s) == (10, 1.7e9 + 60)
+
+
+async def test_a_page_that_is_lost_leaves_the_figures_of_the_others(
+    server: Any, second_server: Any, make: Make
+) -> None:
+    urls = (f"{server.url}/metrics", f"{second_server.url}/metrics")
+    scraper = make("http://127.0.0.1:1", metrics_urls=urls)
+    for each in (server, second_server):
+        each.pages["/metrics"] = page()
+    await scraper.scrape()
+    assert (scraper.missing, scraper.partly) == (None, True)
+    await second_server.stop()
+    for _ in range(scraping.MISSES_UNTIL_STALE):
+        await scraper.scrape()
+    assert scraper.partly
+    assert [each.gone for each in scraper.seen] == [False, True]
+    await server.stop()
+    await scraper.scrape()
+    assert not scraper.partly
