@@ -15,6 +15,8 @@ class Imbalance(Struct, frozen=True):
     """Of the fullest."""
     ratio: float
     """Its load over the mean of those that are there; 1: all have as much."""
+    mean: float
+    """Of their loads."""
 
 
 class ReplicaFigures(Struct, frozen=True, kw_only=True):

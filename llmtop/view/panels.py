@@ -9,13 +9,16 @@ from msgspec.structs import replace
 
 from llmtop.domain.frame import Distribution, Frame, Series
 from llmtop.domain.run import LoadChange
+from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo, SloTarget
 from llmtop.meter.frames import RECENT, STALE_S
+from llmtop.meter.replicas import imbalance, is_uneven
 from llmtop.view.condition import Condition, is_stale, span_of
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.raster import Cell, Layer, Tick, TimeAxis, Values
 from llmtop.view.tone import Tone, judge_target
 from llmtop.wording.figures import TIGHT
+from llmtop.wording.replicas import called, short_name, times
 
 ONE_MOVE_S = 2.5
 """A ramp changes the load once a second, and a hand that looks for a load about as often."""
@@ -196,8 +199,22 @@ def _queue(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
     waiting = None if server is None else server.waiting
     running = None if server is None else server.running
     note = "" if running is None else f"{TIGHT.count(running)} running"
-    view = PanelView(title="queue", notes=(note,), figure=TIGHT.count(waiting), floor=5.0)
+    view = PanelView(title="queue", notes=(*_spread(server, note), note), figure=TIGHT.count(waiting), floor=5.0)
     return _of_server(view, frame, waiting, frame.timeline.waiting, "its queue", target, glyphs)
+
+
+def _spread(server: ServerSnapshot | None, running: str) -> tuple[str, ...]:
+    """How many replicas run them and which is the fullest where the load is uneven, the fullest wording first."""
+    rows = () if server is None else [row for row in server.replicas if row[1] is not None]
+    found = imbalance(rows)
+    if not rows or found is None:
+        return ()
+    of = "" if found.name.isdecimal() else f" on {len(rows)} replicas"
+    if not is_uneven(found):
+        return (f"{running}{of}",)
+    short = called(short_name(found.name, [name for name, *_ in rows]))
+    names = dict.fromkeys(f"{name} {times(found.ratio)}" for name in (called(found.name), short))
+    return (*(f"{running}{of}, {name}" for name in names), *(f"{running}, {name}" for name in names), *names)
 
 
 def _kv(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
@@ -229,7 +246,7 @@ def _of_server(
     absent, age, stale = _server_panel(frame, value, what, glyphs)
     return replace(
         view,
-        notes=tuple(filter(None, (age or view.notes[0],))),
+        notes=tuple(filter(None, (age,) if age else view.notes)),
         figure="n/a" if absent else view.figure,
         limit="" if absent else short_limit(target),
         tone=Tone.UNKNOWN if absent else judge_target(value, target, history),

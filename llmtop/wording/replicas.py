@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from os.path import commonprefix
 
 from llmtop.wording.figures import TEXT
 
@@ -10,12 +11,13 @@ OTHER_PLACE = "name the engines' own pages with --metrics-url http://HOST:PORT/m
 
 
 def short_name(name: str, names: Sequence[str]) -> str:
-    """A name without what all of them begin with, up to a dash or a dot; itself where nothing of use is left."""
-    if len(names) < 2:
-        return name
-    same = next((at for at, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), 0)
-    cut = max(name.rfind("-", 0, same), name.rfind(".", 0, same)) + 1
-    return name[cut:] if all(len(each) - cut >= 1 for each in names) else name
+    """A name without what all of them begin with, up to a dash, or up to the colon of a port; itself where they do not.
+
+    `vllm-6f7c9-x2x4q` is `x2x4q` beside `vllm-6f7c9-7kq8d`, `127.0.0.1:8001` is `:8001` beside `127.0.0.1:8002`.
+    """
+    same = len(commonprefix(list(names)))
+    cut = max(name.rfind("-", 0, same) + 1, name.rfind(":", 0, same))
+    return name[cut:] if len(names) > 1 and same < min(map(len, names)) and cut > 0 else name
 
 
 def started_anew(name: str) -> str:
@@ -27,9 +29,14 @@ def times(ratio: float) -> str:
     return f"{ratio:.1f} x"
 
 
+def called(name: str) -> str:
+    """A replica by its name; engines of one server have numbers."""
+    return f"engine {name}" if name.isdecimal() else name
+
+
 def uneven(name: str, ratio: float) -> str:
     """`pod-2 has 2.1 x the mean`"""
-    return f"{name} has {times(ratio)} the mean"
+    return f"{called(name)} has {times(ratio)} the mean"
 
 
 def balancer_binds(name: str, ratio: float) -> str:
