@@ -12,7 +12,7 @@ from llmtop.domain.run import EventKind, ScaleStep, Severity
 from llmtop.session.bank import is_ours
 from llmtop.telemetry.replicas import ReplicaSeen
 from llmtop.telemetry.scaling import LOOK_S, ScaleSource, ScaleWatch, SimulatedDeployment
-from llmtop.wording.scaling import steps_text, unseen_text
+from llmtop.wording.scale_steps import steps_text, unseen_text
 
 Tell = Callable[[EventKind, str, Severity], None]
 
