@@ -82,6 +82,8 @@ class EndpointClient:
             addresses_of=endpoint.addresses_of,
         )
         self._stock: httpx.AsyncClient | None = None
+        self._retired: list[httpx.AsyncClient] = []
+        """Whose requests end, and which get no more."""
         self.calls = Calls(self.access)
         """For requests of users that are none to the model."""
         self.api = endpoint.api
@@ -232,6 +234,19 @@ class EndpointClient:
             self._stock = self.access.stock_client(pages_in(self.endpoint.metrics_urls))
         return self._stock
 
+    def renew(self) -> int | None:
+        """Have the requests from now on open new connections; those that are in use end with their exchange.
+
+        Returns:
+            How many were kept until now; None: it cannot be said (stock httpx).
+        """
+        if not self.access.uses_stock:
+            return self._transport.renew()
+        if self._stock is not None:
+            self._retired.append(self._stock)
+            self._stock = None
+        return None
+
     def take_lag(self) -> LagSample:
         """How far the client was behind the network since the last call."""
         return self.stamper.take_lag()
@@ -240,9 +255,10 @@ class EndpointClient:
         """Close every connection; requests in flight end as lost connections."""
         await self._transport.aclose()
         await self.calls.close()
-        if self._stock is not None:
-            await self._stock.aclose()
-            self._stock = None
+        for stock in (*self._retired, *((self._stock,) if self._stock is not None else ())):
+            await stock.aclose()
+        self._stock = None
+        self._retired.clear()
 
     # One attempt
 

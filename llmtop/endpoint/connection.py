@@ -124,6 +124,8 @@ class Connection(asyncio.Protocol):
         self.owner: Own | None = None
         """Whose it is alone; None: the pool's."""
         self.idle_since_s = 0.0
+        self.stale = False
+        """It ends with its exchange."""
         self._sock = sock
         self._stamper = stamper
         self._pool = pool
@@ -188,6 +190,12 @@ class Connection(asyncio.Protocol):
     def _leave(self) -> None:
         self._pool.left_open += 1
         self.abort()
+
+    def renew(self) -> None:
+        """Make room for a new one: close now if nobody uses it, else once its exchange is over."""
+        self.stale = True
+        if self._waiter is None and self._receiver is None:
+            self.abort()
 
     def abort(self) -> None:
         """Close at once; nobody hears of anything any more."""
@@ -372,7 +380,7 @@ class ConnectionPool:
         """Keep a connection whose response is complete, if it can be used again."""
         if connection.reused:
             self._early_closes = 0
-        if not self.reuse or not response.keep_alive or response.excess:
+        if not self.reuse or connection.stale or not response.keep_alive or response.excess:
             connection.abort()
             return
         connection.reused = True
@@ -385,6 +393,14 @@ class ConnectionPool:
         """The server closed a connection that nobody was using."""
         if connection.reused and perf_counter() - connection.idle_since_s < _EARLY_CLOSE_S:
             self._count_early_close()
+
+    def renew(self) -> int:
+        """Have the next requests open connections, to where the name then leads; returns how many were kept so far."""
+        kept = [connection for connection in self._open if not connection.closed]
+        for connection in kept:
+            connection.renew()
+        self._addresses_until_s = 0.0
+        return len(kept)
 
     def forget(self, connection: Connection) -> None:
         """The connection is gone."""

@@ -95,6 +95,10 @@ class KernelTransport(httpx.AsyncBaseTransport):
 
         await asyncio.gather(*(one() for _ in range(count - pool.idle)))
 
+    def renew(self) -> int:
+        """Keep no connection that is there now any longer than its exchange; returns how many there are."""
+        return sum(pool.renew() for pool in self._pools.values())
+
     async def aclose(self) -> None:
         """Close every connection; exchanges under way raise ReadError."""
         for pool in self._pools.values():

@@ -31,6 +31,13 @@ class Hands(Protocol):
     def cut(self, keep: int = 0) -> None:
         """Cancel what is in flight, but for the `keep` oldest requests."""
 
+    def renew(self) -> int | None:
+        """Have the requests from now on open new connections, and keep none of those that are there.
+
+        Returns:
+            How many were kept until now; None: it cannot be said.
+        """
+
     def take(self) -> FactBatch:
         """Everything to tell since the last call: bins, requests, samples of the client, events."""
 
@@ -125,6 +132,10 @@ class LoadEngine:
         self._controller.stop(self._now())
         self._turned()
         self._hands.cut()
+
+    def renew(self) -> int | None:
+        """Have requests find their way anew: see `Hands.renew`."""
+        return self._hands.renew() if self._running else 0
 
     def take(self) -> FactBatch:
         """Everything since the last call."""

@@ -105,6 +105,10 @@ class Here:
         """Cancel what is in flight, but for the `keep` oldest requests."""
         self._users.cut(keep)
 
+    def renew(self) -> int | None:
+        """Have the requests from now on open new connections; see `EndpointClient.renew`."""
+        return self._setup.client.renew()
+
     def take(self) -> FactBatch:
         """Everything to tell since the last call."""
         return self.take_with_account().batch

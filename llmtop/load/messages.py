@@ -104,6 +104,10 @@ class Cut(msgspec.Struct, frozen=True, tag=True):
     keep: int = 0
 
 
+class Renew(msgspec.Struct, frozen=True, tag=True):
+    """Keep no connection that is there any longer than its exchange."""
+
+
 class Close(msgspec.Struct, frozen=True, tag=True):
     """Cancel everything, tell the rest, end."""
 
@@ -114,7 +118,7 @@ class Ping(msgspec.Struct, frozen=True, tag=True):
     number: int
 
 
-Order = WorkerSetup | Follow | Cut | Close | Ping
+Order = WorkerSetup | Follow | Cut | Renew | Close | Ping
 
 orders = msgspec.msgpack.Decoder(Order)
 facts = msgspec.msgpack.Decoder(WorkerFacts)

@@ -20,7 +20,7 @@ from llmtop.load.files import cores
 from llmtop.load.here import BIN_NS, SECOND_NS, WorkerFacts
 from llmtop.load.luggage import sent_files
 from llmtop.load.merging import Merger, quiet, run_on
-from llmtop.load.messages import Close, Cut, WorkerSetup
+from llmtop.load.messages import Close, Cut, Renew, WorkerSetup
 from llmtop.load.pacer import Pacer
 from llmtop.load.post import Children, Crew
 from llmtop.meter.binner import merge_bins
@@ -110,6 +110,12 @@ class Workers:
         for place, worker in enumerate(living):
             whole, rest = divmod(keep, len(living))
             worker.send(Cut(whole + (place < rest)))
+
+    def renew(self) -> int | None:
+        """Each does so with its own connections, of which it does not tell."""
+        for worker in self._living:
+            worker.send(Renew())
+        return None
 
     def take(self) -> FactBatch:
         awaited = {worker.number for worker in self._living if not worker.silent}

@@ -21,7 +21,7 @@ from llmtop.errors import FileError, UsersError
 from llmtop.load.files import cores
 from llmtop.load.here import Here, WorkerFacts
 from llmtop.load.luggage import laid_down
-from llmtop.load.messages import Close, Cut, Follow, Greeting, Ping, WorkerSetup, orders, packed, receive
+from llmtop.load.messages import Close, Cut, Follow, Greeting, Ping, Renew, WorkerSetup, orders, packed, receive
 from llmtop.load.setup import Setup
 from llmtop.load.visits import visits_of
 from llmtop.workload.carrying import Carried
@@ -170,6 +170,8 @@ class _Ear:
                     self._here.follow(order.pacer, order.start_ns)
                 elif isinstance(order, Cut):
                     self._here.cut(order.keep)
+                elif isinstance(order, Renew):
+                    self._here.renew()
                 elif order is None or isinstance(order, Close):
                     return
         finally:

@@ -1,4 +1,4 @@
-"""A deployment that scales under the load: its steps as facts, and in words."""
+"""A deployment that scales under the load: its steps as facts and in words, a share of the load for each replica."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from llmtop.domain.endpoint import Endpoint, EndpointInfo
 from llmtop.domain.replicas import ReplicaCounts
 from llmtop.domain.run import EventKind, ScaleStep, Severity
 from llmtop.session.bank import is_ours
+from llmtop.session.renewal import Renewals
 from llmtop.telemetry.replicas import ReplicaSeen
 from llmtop.telemetry.scaling import LOOK_S, ScaleSource, ScaleWatch, SimulatedDeployment
-from llmtop.wording.scale_steps import steps_text, unseen_text
+from llmtop.wording.scale_steps import idle_text, renewed_text, steps_text, unseen_text
 
 Tell = Callable[[EventKind, str, Severity], None]
 
@@ -23,13 +24,23 @@ class Scaling:
     Args:
         source: whoever runs the deployment; None: nobody can be asked.
         now_s: seconds of the run clock.
+        renew: has requests open new connections; returns how many were kept (None: it cannot be said).
+        waiting: requests that the server has waiting now.
         tell: hears what a reader of the run wants to know.
     """
 
-    def __init__(self, source: ScaleSource | None, now_s: Callable[[], float], tell: Tell) -> None:
+    def __init__(
+        self,
+        source: ScaleSource | None,
+        now_s: Callable[[], float],
+        renew: Callable[[], int | None],
+        waiting: Callable[[], float],
+        tell: Tell,
+    ) -> None:
         self._watch = ScaleWatch(source)
         self._counts = ReplicaCounts()
-        self._now_s, self._tell = now_s, tell
+        self._now_s, self._renew, self._waiting, self._tell = now_s, renew, waiting, tell
+        self._renewals = Renewals()
         self._untold: list[ScaleStep] = []
         self._problem = ""
 
@@ -38,6 +49,7 @@ class Scaling:
         while True:
             started_s = self._now_s()
             self.note(await self._watch.look(self._now_s, seen()))
+            self.share()
             await asyncio.sleep(max(0.0, LOOK_S - (self._now_s() - started_s)))
 
     def note(self, steps: Sequence[ScaleStep]) -> None:
@@ -48,10 +60,23 @@ class Scaling:
             text = steps_text(of_one_kind, self._counts)
             if not of_one_kind[0].since:
                 self._tell("server", text, "info")
+        self._renewals.note(steps)
         problem = self._watch.problem
         if problem and problem != self._problem:
             self._tell("server", unseen_text(problem), "warning")
         self._problem = problem or self._problem
+
+    def share(self) -> None:
+        """Renew connections for whom it is due, and say who gets nothing all the same."""
+        now_s, due = self._now_s(), self._renewals.due(self._now_s())
+        kept = self._renew() if due else 0
+        if kept != 0:
+            self._renewals.done(due, now_s)
+            first = [each.name for each in due if each.times == 1]
+            if first:
+                self._tell("load", renewed_text(first, kept), "info")
+        for each in self._renewals.idle(now_s, self._waiting()):
+            self._tell("server", idle_text(each.name, now_s - each.ready_s), "warning")
 
     def take(self) -> tuple[ScaleStep, ...]:
         """The steps since the last call."""

@@ -456,7 +456,13 @@ class Session:
         told = first if scraper.fresh else None
         self._scraping = self._spawn(self._scrape_forever(scraper))
         if self._scaling is None:
-            self._scaling = Scaling(source_of(self._endpoint, info), lambda: self.t_s, self._tell)
+            self._scaling = Scaling(
+                source_of(self._endpoint, info),
+                now_s=lambda: self.t_s,
+                renew=self._renew,
+                waiting=lambda: (self._seen and self._seen.waiting) or 0.0,
+                tell=self._tell,
+            )
         self._looking = self._spawn(self._scaling.run(lambda: scraper.seen))
         self._engine = await engine_for(
             self._options,
@@ -473,6 +479,10 @@ class Session:
         if self._canary is not None:
             self._flying = self._spawn(self._canary.run())
         return told
+
+    def _renew(self) -> int | None:
+        """Have the load open new connections, if there is any."""
+        return self._engine.renew() if self._engine is not None and self._engine.in_flight else 0
 
     async def _end_contact(self) -> None:
         """End client, scraper and load; the load that was commanded stays the one that is wanted."""

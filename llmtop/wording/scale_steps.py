@@ -51,26 +51,29 @@ def _count(counts: ReplicaCounts, step: ScaleStep) -> int:
 
 
 def _who(steps: Sequence[ScaleStep]) -> str:
-    names = [step.name for step in steps if step.name]
-    if len(steps) == 1:
-        return f"replica {names[0]}" if names else "a replica"
-    if len(names) < len(steps) or len(names) > _NAMED:
-        return f"{len(steps)} replicas"
+    return _named([step.name for step in steps])
+
+
+def _named(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"replica {names[0]}" if names[0] else "a replica"
+    if "" in names or len(names) > _NAMED:
+        return f"{len(names)} replicas"
     return f"replicas {', '.join(names[:-1])} and {names[-1]}"
 
 
-def renewed_text(names: Sequence[str], connections: int) -> str:
+def renewed_text(names: Sequence[str], connections: int | None) -> str:
     """`replica pod-3 is ready: 37 kept connections renewed, so that it gets its share`"""
-    who = f"replica {names[0]} is" if len(names) == 1 else f"{len(names)} replicas are"
     its = "it gets its share" if len(names) == 1 else "they get their share"
-    kept = "1 kept connection" if connections == 1 else f"{TEXT.whole(connections)} kept connections"
-    return f"{who} ready: {kept} renewed, so that {its}"
+    many = "" if connections is None else f"{TEXT.whole(connections)} "
+    kept = f"{many}kept {'connection' if connections == 1 else 'connections'}"
+    return f"{_named(names)} {'is' if len(names) == 1 else 'are'} ready: {kept} renewed, so that {its}"
 
 
 def idle_text(name: str, for_s: float) -> str:
     """Of a replica that is ready and gets nothing."""
     return (
-        f"replica {name} is ready and has got no request for {for_s:.0f} s while others queue: "
+        f"{_named([name])} is ready and has got no request for {for_s:.0f} s while others queue: "
         "what shares the load out does not know it, or keeps to its connections"
     )
 

@@ -117,6 +117,21 @@ async def test_without_any_worker_left_the_load_is_over() -> None:
     assert run.bins[-1].in_flight == 0
 
 
+async def test_each_worker_renews_its_connections_and_nothing_is_lost() -> None:
+    async with selftest.known_times("--ttft-ms=5", "--tpot-ms=5", "--tokens=4") as url:
+        run, running = await started(url, LoadPoint(concurrency=4, output_tokens=4), 2)
+        await run.until(lambda: sum(record.connect_ns == 0 for record in run.requests) > 20)
+        before = len(run.requests)
+        assert run.engine.renew() is None
+        await run.until(lambda: len(run.requests) > before + 60)
+        await run.engine.close()
+        await running
+        run.drain()
+    anew = {record.worker for record in run.requests[before:] if record.connect_ns}
+    assert anew == {0, 1}
+    assert {record.outcome for record in run.requests} <= {Outcome.OK, Outcome.CANCELLED}
+
+
 async def test_a_worker_ends_when_its_parent_is_gone() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,

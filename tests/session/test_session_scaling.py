@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Event, ScaleStep
 from llmtop.endpoint.control import control
 from llmtop.recording.reader import RunReader
+from llmtop.session import renewal
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session
 from llmtop.telemetry.scaling import LOOK_S, REPLICAS
@@ -90,3 +94,42 @@ async def test_a_deployment_that_does_not_scale_tells_nothing(tmp_path: Path) ->
     finally:
         await session.close(0.0)
     assert not [step for batch in session.take_facts() for step in batch.scaling]
+
+
+async def balanced_by_connection(path: Path, monkeypatch: pytest.MonkeyPatch, renewals: int) -> tuple[Any, list[str]]:
+    """The listing, and what was said, some looks after a second replica became ready."""
+    monkeypatch.setattr(renewal, "MOST", renewals)
+    knobs = {"balance": "connection", "scale": "at=1 replicas=2 created=0 ready=0.2"}
+    session = Session(options(path / "run.llmtop", concurrency=6, **knobs))
+    await session.start()
+    said: list[str] = []
+    ready_s = float("inf")
+    try:
+        async with asyncio.timeout(20):
+            while session.t_s < ready_s + 2.5 * LOOK_S:
+                await asyncio.sleep(0.05)
+                for batch in session.take_facts():
+                    said += [event.text for event in batch.events]
+                    for step in batch.scaling:
+                        if step.kind == "ready" and not step.since:
+                            ready_s = step.t_s
+        told: Any = await control(session._endpoint, "GET", REPLICAS)
+        assert not session.frame().totals.errors
+    finally:
+        await session.close(0.0)
+    return told, said
+
+
+async def test_kept_connections_keep_a_new_replica_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, said = await balanced_by_connection(tmp_path, monkeypatch, 0)
+    assert (told["ready"], told["serving"]) == (2, 1)
+    assert not [text for text in said if "renewed" in text]
+
+
+async def test_renewed_connections_give_a_new_replica_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, said = await balanced_by_connection(tmp_path, monkeypatch, 6)
+    assert told["serving"] == 2
+    (text,) = [text for text in said if "renewed" in text]
+    assert re.fullmatch(r"replica pod-2 is ready: \d kept connections renewed, so that it gets its share", text)
