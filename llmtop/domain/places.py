@@ -23,7 +23,7 @@ class DnsName(Struct, frozen=True):
 
 
 class KubeService(Struct, frozen=True):
-    """`k8s://NAMESPACE/SERVICE[:PORT][/PATH]`: a page of every pod of a service."""
+    """`k8s://NAMESPACE/SERVICE[:PORT][/PATH][?scale=KIND/NAME]`: a page of every pod of a service."""
 
     namespace: str
     name: str
@@ -31,6 +31,8 @@ class KubeService(Struct, frozen=True):
     """A number, or a name of one of the service's ports; empty: as the service has it."""
     path: str
     """Empty: the server's usual one."""
+    scale: str = ""
+    """What scales it, `deployment/vllm`; empty: whatever owns the service's pods."""
 
 
 class PrometheusServer(Struct, frozen=True):
@@ -44,12 +46,16 @@ class PrometheusServer(Struct, frozen=True):
 
 FoundPlace = DnsName | KubeService | PrometheusServer
 
-_DNS, _KUBE = "dns://NAME:PORT[/PATH]", "k8s://NAMESPACE/SERVICE[:PORT]"
+_DNS, _KUBE = "dns://NAME:PORT[/PATH]", "k8s://NAMESPACE/SERVICE[:PORT][?scale=deployment/NAME]"
 _PROMETHEUS = "prometheus://HOST:PORT?selector=LABEL=VALUE,LABEL=VALUE"
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\.?")
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 """Of Kubernetes: the name of a namespace, a service or a port."""
 _NAMESPACE = re.compile(_LABEL)
+_SCALED = re.compile(rf"(?P<kind>[a-z]+)/(?P<name>{_LABEL}(\.{_LABEL})*)")
+_KINDS = {"deployment": "deployment", "deploy": "deployment", "statefulset": "statefulset", "sts": "statefulset"}
+_KINDS |= dict.fromkeys(("leaderworkerset", "lws"), "leaderworkerset")
+"""What `scale=` may name, and the short forms that kubectl has for it."""
 _SERVICE = re.compile(rf"(?P<name>{_LABEL})(:(?P<port>{_LABEL}))?")
 _MATCHER = re.compile(
     r'\s*(?P<label>[A-Za-z_][A-Za-z0-9_]*)\s*(?P<how>=~|!~|!=|=)\s*("(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^",{}]*?))\s*(,|$)'
@@ -108,6 +114,7 @@ def _dns(url: str) -> DnsName:
 
 def _service(url: str) -> KubeService:
     namespace, _, rest = url.partition("://")[2].partition("/")
+    rest, asks, query = rest.partition("?")
     service, slash, path = rest.partition("/")
     match = _SERVICE.fullmatch(service)
     if not _NAMESPACE.fullmatch(namespace) or match is None or re.search(r"[\s?#]", path):
@@ -115,7 +122,11 @@ def _service(url: str) -> KubeService:
     port = match["port"] or ""
     if port.isdecimal() and not 0 < int(port) < 1 << 16:
         raise _wrong(url, _KUBE)
-    return KubeService(namespace, match["name"], port, f"{slash}{path}".rstrip("/"))
+    scaled = _SCALED.fullmatch(query.removeprefix("scale="))
+    if asks and (scaled is None or scaled["kind"] not in _KINDS or not query.startswith("scale=")):
+        raise _wrong(url, _KUBE)
+    scale = f"{_KINDS[scaled['kind']]}/{scaled['name']}" if asks and scaled is not None else ""
+    return KubeService(namespace, match["name"], port, f"{slash}{path}".rstrip("/"), scale)
 
 
 def _prometheus(url: str, scheme: str) -> PrometheusServer:

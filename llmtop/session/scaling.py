@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from llmtop.domain.endpoint import Endpoint, EndpointInfo
+from llmtop.domain.endpoint import Endpoint, EndpointInfo, safe_url
+from llmtop.domain.places import KubeService, place_in
 from llmtop.domain.replicas import ReplicaCounts
 from llmtop.domain.run import EventKind, ScaleStep, Severity
 from llmtop.session.bank import is_ours
 from llmtop.session.renewal import Renewals
+from llmtop.telemetry.kube_scaling import KubeDeployment
+from llmtop.telemetry.kubectl import Kubectl
 from llmtop.telemetry.replicas import ReplicaSeen
 from llmtop.telemetry.scaling import LOOK_S, ScaleSource, ScaleWatch, SimulatedDeployment
 from llmtop.wording.scale_steps import idle_text, renewed_text, steps_text, unseen_text
@@ -55,11 +59,13 @@ class Scaling:
     def note(self, steps: Sequence[ScaleStep]) -> None:
         """Keep the steps of one look, and say those of the run."""
         self._untold.extend(steps)
-        for _, alike in groupby(steps, key=lambda step: (step.kind, step.since)):
+        ready = {step.name for step in steps if step.kind == "ready"}
+        for (kind, since), alike in groupby(steps, key=lambda step: (step.kind, step.since)):
             of_one_kind = list(alike)
             text = steps_text(of_one_kind, self._counts)
-            if not of_one_kind[0].since:
-                self._tell("server", text, "info")
+            is_loss = kind == "gone" and self._counts.created < (self._counts.desired or math.inf)
+            if not since and not (kind == "created" and ready.issuperset(step.name for step in of_one_kind)):
+                self._tell("server", text, "warning" if is_loss else "info")
         self._renewals.note(steps)
         problem = self._watch.problem
         if problem and problem != self._problem:
@@ -89,4 +95,7 @@ class Scaling:
 
 def source_of(endpoint: Endpoint, info: EndpointInfo) -> ScaleSource | None:
     """Who can be asked for the replicas of an endpoint; None: nobody."""
+    for url in endpoint.metrics_urls:
+        if isinstance(place := place_in(url), KubeService):
+            return KubeDeployment(safe_url(url), place, Kubectl(endpoint.secret_variables))
     return SimulatedDeployment(endpoint) if is_ours(info) else None

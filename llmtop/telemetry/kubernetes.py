@@ -74,6 +74,19 @@ class _Slices(Struct):
     items: list[_Slice]
 
 
+def in_words(url: str, error: KubectlFailed) -> str:
+    """Why a place does not tell, and what to do."""
+    match error:
+        case NoKubectl():
+            return words.no_kubectl(url)
+        case Forbidden(verb=verb, resource=resource, group=group, where=where, user=user):
+            return words.forbidden(url, verb, resource, group, where, user)
+        case KubectlLate():
+            return words.kubectl_late(url, LIMIT_S)
+        case _:
+            return words.kubectl_failed(url, str(error))
+
+
 class NoSuchPort(Exception):
     """The service has none of that name; `ports` are those it has."""
 
@@ -148,7 +161,7 @@ class ServicePods:
             self.problem = words.kubectl_garbled(self._url)
             return None
         except KubectlFailed as error:
-            self.problem = self._in_words(error)
+            self.problem = in_words(self._url, error)
             return None
         self._leave(pods)
         return tuple(await asyncio.gather(*map(self._found, pods)))
@@ -169,17 +182,6 @@ class ServicePods:
         except KubectlFailed:
             pass  # that one may not ask for it says nothing of it
         return words.no_pods(self._url, name)
-
-    def _in_words(self, error: KubectlFailed) -> str:
-        match error:
-            case NoKubectl():
-                return words.no_kubectl(self._url)
-            case Forbidden(verb=verb, resource=resource, group=group, where=where, user=user):
-                return words.forbidden(self._url, verb, resource, group, where, user)
-            case KubectlLate():
-                return words.kubectl_late(self._url, LIMIT_S)
-            case _:
-                return words.kubectl_failed(self._url, str(error))
 
     async def _found(self, pod: Pod) -> Found:
         port = None
@@ -214,7 +216,7 @@ class ServicePods:
             try:
                 forward = await self._kubectl.forward(self._service.namespace, pod.name, pod.port)
             except KubectlFailed as error:
-                said = self._in_words(error) if isinstance(error, Forbidden | NoKubectl) else str(error)
+                said = in_words(self._url, error) if isinstance(error, Forbidden | NoKubectl) else str(error)
                 self.problem = f"{self._url}: {words.not_reached(pod.name, said)}"
                 return None
             self._forwards[pod.name] = forward

@@ -45,15 +45,14 @@ class Deployed(Struct, frozen=True, kw_only=True):
     """Whether something may change the number of replicas."""
 
 
-class ScaleProblem(Exception):
-    """A source does not tell now; the message is for the user."""
-
-
 class ScaleSource(Protocol):
     """Who knows what is wanted, begun and ready: whatever runs the deployment."""
 
-    async def look(self) -> Deployed:
-        """How it is now. Raises ScaleProblem."""
+    problem: str
+    """What it does not tell now, and why; empty: nothing."""
+
+    async def look(self) -> Deployed | None:
+        """How it is now; None: it does not tell. Never raises for what is out there."""
 
     async def close(self) -> None: ...
 
@@ -116,8 +115,6 @@ class ScaleWatch:
     """
 
     def __init__(self, source: ScaleSource | None) -> None:
-        self.problem = ""
-        """Why the source does not tell now; empty: it does."""
         self.several = False
         """There are several replicas, or there may be."""
         self._source = source
@@ -129,14 +126,15 @@ class ScaleWatch:
         self._answered: set[str] = set()
         self._served: set[str] = set()
 
+    @property
+    def problem(self) -> str:
+        """Why the source does not tell all; empty: it does."""
+        return "" if self._source is None else self._source.problem
+
     async def look(self, now_s: Callable[[], float], seen: Sequence[ReplicaSeen]) -> list[ScaleStep]:
         """What has changed since the look before."""
         if self._source is not None:
-            try:
-                self._run = await self._source.look()
-                self.problem = ""
-            except ScaleProblem as problem:  # what was known stays so
-                self.problem = str(problem)
+            self._run = await self._source.look() or self._run  # what was known stays so
         return self.take(now_s(), self._run, seen)
 
     def take(self, now_s: float, run: Deployed | None, seen: Sequence[ReplicaSeen]) -> list[ScaleStep]:
@@ -198,15 +196,18 @@ class SimulatedDeployment:
 
     def __init__(self, endpoint: Endpoint) -> None:
         access = Access(endpoint)
+        self.problem = ""
         self._heard = access.heard
         self._client = access.stock_client()
 
-    async def look(self) -> Deployed:
+    async def look(self) -> Deployed | None:
         try:
             answer = await ask(self._client, REPLICAS, limit_s=LIMIT_S, limit_bytes=JSON_BYTES)
             told = msgspec.json.decode(answer.body, type=_Listing)
         except (NoAnswer, msgspec.MsgspecError) as error:
-            raise ScaleProblem(self._heard(f"{REPLICAS}: {plain(str(error), LIMIT)}")) from None
+            self.problem = self._heard(f"{REPLICAS}: {plain(str(error), LIMIT)}")
+            return None
+        self.problem = ""
         standing = tuple(
             Standing(self._heard(each.name), each.ready, each.serving_s is not None) for each in told.replicas
         )

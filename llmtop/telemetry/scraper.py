@@ -84,7 +84,8 @@ class Scraper:
         self._usual = _usual_pages(endpoint, self._table)
         self._client = access.stock_client((*asked_in(endpoint.metrics_urls), *self._usual))
         self._lookouts = [Lookout(safe_url(url), self._place(url, access)) for url in places_in(endpoint.metrics_urls)]
-        self._replicas = {url: self._new(url, _host_of(url), url) for url in pages_in(endpoint.metrics_urls)}
+        pages = pages_in(endpoint.metrics_urls)
+        self._replicas = {url: self._new(url, _name_among(url, pages), url) for url in pages}
         if not endpoint.metrics_urls:
             self._add_own()
         self._began_s = time.time() - (perf_counter_ns() - origin_ns) / 1e9
@@ -210,6 +211,13 @@ class Scraper:
 
 def _host_of(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _name_among(url: str, pages: Sequence[str]) -> str:
+    """By its host and port, and by its path where others are there, too."""
+    host = _host_of(url)
+    alone = sum(_host_of(page) == host for page in set(pages)) == 1
+    return host if alone else f"{host}{urlsplit(url).path}"
 
 
 def _usual_pages(endpoint: Endpoint, table: DialectTable) -> tuple[str, ...]:

@@ -81,3 +81,15 @@ def idle_text(name: str, for_s: float) -> str:
 def unseen_text(problem: str) -> str:
     """That who runs the deployment does not tell of it any more."""
     return f"replicas are not known now: {problem}; the run goes on"
+
+
+def no_owner(url: str, service: str) -> str:
+    """That nothing is known to scale a service's pods."""
+    return (
+        f"{url}: nothing that scales owns the pods of service {service}: name it, as in "
+        f"{url.partition('?')[0]}?scale=deployment/NAME"
+    )
+
+
+def garbled(what: str) -> str:
+    return f"something that is no {what}"

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from llmtop.domain.replicas import ReplicaCounts
 from llmtop.domain.run import ScaleStep
 from llmtop.telemetry.replicas import ReplicaSeen
-from llmtop.telemetry.scaling import Deployed, ScaleProblem, ScaleWatch, Standing, steps
+from llmtop.telemetry.scaling import Deployed, ScaleWatch, Standing, steps
 
 NAMES = ("", "", "pod-1", "pod-2", "pod-3", "pod-4")
 
@@ -105,12 +105,12 @@ class Source:
 
     def __init__(self, *told: Deployed | str) -> None:
         self.told = list(told)
+        self.problem = ""
 
-    async def look(self) -> Deployed:
+    async def look(self) -> Deployed | None:
         now = self.told.pop(0)
-        if isinstance(now, str):
-            raise ScaleProblem(now)
-        return now
+        self.problem = now if isinstance(now, str) else ""
+        return None if isinstance(now, str) else now
 
     async def close(self) -> None:
         pass
