@@ -46,6 +46,7 @@ from llmtop.analysis.recent import (
     recent_of,
     slo_sample,
 )
+from llmtop.analysis.scaling import scalings_of
 from llmtop.analysis.segments import chapter_notes
 from llmtop.analysis.sessions import SHOWN_FROM
 from llmtop.analysis.slo import Sample, attainment, judge_named, judge_slo, with_named
@@ -144,10 +145,13 @@ def assess(
     held_s = last_held_s(facts, now_s) if answers else now_s
     recent = recent_of(facts, requests, current.point, held_s if over else now_s)
     shown = worth_trying(shown, capacity, failing=not over and recent.all_fail)
-    drifts, recoveries = ((), ()) if previous is None else (previous.drifts, previous.recoveries)
+    drifts, recoveries, scalings = (
+        ((), (), ()) if previous is None else (previous.drifts, previous.recoveries, previous.scalings)
+    )
     if full:
         drifts = drifts_of(facts, now_s, requests, void=BY_ARRIVAL if arrival else ()) if now_s >= _DRIFT_FROM_S else ()
         recoveries = recoveries_of(facts, meta.profile.plan, slo, requests, now_s)
+        scalings = scalings_of(facts, slo, requests, recoveries, now_s)
     server = meta.info.server if meta.info is not None else None
     point = as_counted(driven, limits, own=meta.profile.workload.source != "synthetic")
     slots = limits.own_slots if limits.gate is not None else limits.max_num_seqs
@@ -161,7 +165,9 @@ def assess(
     spoilt = buffering.spoilt_limits(whole_slo, arrival)
     wanted = spoilt or (buffering.SPOILT if meta.profile.question is Question.SOAK else ())
     unjudged = "" if arrival is None or not wanted else no_verdict(wanted, arrival is buffering.Arrival.WHOLE)
-    grounds = Findings(requests, current.levels, capacity, shown, named, drifts, recoveries, unjudged=unjudged)
+    grounds = Findings(
+        requests, current.levels, capacity, shown, named, drifts, recoveries, scalings=scalings, unjudged=unjudged
+    )
     if over and parts:
         grounds = by_part(parts, facts, meta, slo, grounds, ledger, now_s, arrival)
     answered, judgement = judge_run(facts, meta, slo, grounds, now_s)
@@ -238,6 +244,7 @@ def assess(
         curves=tuple(shown_curve(curve, slo, curve is not current, arrival) for curve in curves),
         drifts=drifts,
         recoveries=recoveries,
+        scalings=scalings,
         judgement=judgement,
         replicas=carried,
         imbalance=imbalance(rows_of(carried)),

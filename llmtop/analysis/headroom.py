@@ -1,0 +1,144 @@
+"""A fluid twin of a deployment that scales: what a lower threshold or more replicas kept would have missed.
+
+Requests are a level in each pool of slots. What is beyond the slots waits as long as the pool takes to serve it. All of
+that is measured: the rate and the slots of one replica while all were taken, and how long after the decision each
+further one served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmtop.domain.load import LoadPoint
+
+MOST_STEPS = 1000
+"""Of a run through the twin."""
+STEP_S = 0.25
+_STEPS_OF_SERVICE = 4
+"""A request is served over so many steps at least."""
+MOST_KEPT = 4
+"""Times as many replicas as came are tried at most."""
+OFF, OFF_S = 0.25, 10.0
+"""A twin that misses the measured debt by more than this share and more than so many seconds tells nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What the twin is of. Times are seconds after the rise."""
+
+    loads: tuple[tuple[float, LoadPoint], ...]
+    """(from when on, what is commanded), the first from the rise on."""
+    until_s: float
+    slots: float
+    """Requests that one replica serves at once."""
+    rate: float
+    """Requests/s of one replica with all slots taken."""
+    slack_s: float
+    """Who waits longer misses the limit."""
+    before: int
+    serve_s: tuple[float, ...] = ()
+    """After the decision, when each further replica served."""
+    start: float = 0.0
+    """Requests in service and in the queue as the load rose."""
+    shared: bool = True
+    """One queue for all replicas; else a request goes to the one with the fewest, and waits there."""
+
+    def missed_s(
+        self, *, decided_s: float | None = None, above: float | None = None, delay_s: float = 0.0, kept: int = 0
+    ) -> float:
+        """For how long those who were sent waited too long.
+
+        Args:
+            decided_s: when more replicas are wanted; None: see `above`.
+            above: ... or `delay_s` after more than that wait for each replica; None: never.
+            kept: so many replicas serve from the beginning on, if that is more than `before`.
+        """
+        step_s = max(self.until_s / MOST_STEPS, min(STEP_S, self.slots / self.rate / _STEPS_OF_SERVICE))
+        first, size = max(self.before, kept), 1
+        pools = [self.start] if self.shared else [self.start / first] * first
+        crossed, at, ended = decided_s is not None, 0, 0.0
+        late, arrived, begun = [], [], []
+        for step in range(int((self.until_s + (self.slack_s if self.shared else 0.0)) / step_s)):
+            t_s = step * step_s
+            came = 0 if decided_s is None else sum(decided_s + each <= t_s for each in self.serve_s)
+            serving = max(first, self.before + came)
+            if self.shared:
+                size = serving
+            pools += [0.0] * (0 if self.shared else serving - len(pools))
+            while at + 1 < len(self.loads) and self.loads[at + 1][0] <= t_s:
+                at += 1
+            sent = _sent(self.loads[at][1], sum(pools), step_s)
+            level = _pour(pools, sent) if sent > 0 else 0.0
+            if t_s < self.until_s:
+                late.append(level - size * self.slots > self.slack_s * size * self.rate)
+                arrived.append(ended + level if sent > 0 else 0.0)
+            begun.append(ended + size * self.slots)
+            waiting = sum(max(0.0, each - size * self.slots) for each in pools)
+            if not crossed and above is not None and waiting > above * serving:
+                crossed, decided_s = True, t_s + delay_s
+            leaving = [min(each, size * self.slots) / self.slots * self.rate * step_s for each in pools]
+            pools = [each - gone for each, gone in zip(pools, leaving, strict=True)]
+            ended += sum(leaving)
+        if self.shared:  # who waits as more replicas come waits less long than the old ones would take
+            waits = np.searchsorted(begun, arrived) - np.arange(len(arrived))
+            return step_s * float(np.sum(waits * step_s > self.slack_s))
+        return step_s * sum(late)
+
+
+def _sent(point: LoadPoint, present: float, step_s: float) -> float:
+    """Requests that are sent within a step."""
+    if point.rate_rps is not None:
+        return point.rate_rps * step_s
+    idle = max(0.0, point.value - present)
+    return idle * min(1.0, step_s / point.think_time_s) if point.think_time_s > 0 else idle
+
+
+def _pour(pools: list[float], sent: float) -> float:
+    """Fill the lowest pools up to one level, which is returned."""
+    order = sorted(range(len(pools)), key=pools.__getitem__)
+    total, level = sent, 0.0
+    for count, place in enumerate(order, 1):
+        total += pools[place]
+        level = total / count
+        if count == len(order) or level <= pools[order[count]]:
+            break
+    for place in order[:count]:
+        pools[place] = level
+    return level
+
+
+def reproduces(foreseen_s: float, measured_s: float) -> bool:
+    return abs(foreseen_s - measured_s) <= max(OFF_S, OFF * measured_s)
+
+
+def highest_threshold(fleet: Fleet, below: float, delay_s: float) -> int | None:
+    """The highest whole queue for each replica below `below` at which nothing is missed; None: none is low enough."""
+    return _last(lambda above: fleet.missed_s(above=above, delay_s=delay_s) == 0, range(int(-(-below // 1))))
+
+
+def _last(holds: Callable[[int], bool], among: Sequence[int]) -> int | None:
+    """The last of those that hold, of which all stand before those that do not."""
+    low, high = 0, len(among)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if holds(among[middle]) else (low, middle)
+    return among[low - 1] if low else None
+
+
+def fewest_kept(fleet: Fleet, above: float | None, delay_s: float) -> int | None:
+    """The fewest replicas that miss nothing if they are kept and the deployment scales as it did; None: none do.
+
+    Of more than these, none misses anything either: a deployment that decides later, as more replicas are kept, does
+    not count as better.
+    """
+    most = MOST_KEPT * (fleet.before + len(fleet.serve_s) + 1)
+    alone = (kept for kept in range(fleet.before + 1, most + 1) if fleet.missed_s(kept=kept) == 0)
+    fewest = next(alone, None)
+    if fewest is None or above is None or not fleet.serve_s:
+        return fewest
+    while fewest > fleet.before + 1 and fleet.missed_s(kept=fewest - 1, above=above, delay_s=delay_s) == 0:
+        fewest -= 1
+    return fewest

@@ -1,0 +1,108 @@
+"""What is said of a deployment that scales: when it did what, and what would have been enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec.structs import replace
+
+from llmtop.domain.verdicts import Scaling
+from llmtop.wording.figures import TEXT
+from llmtop.wording.over_time import number, owed, seconds
+
+Missing = Literal["", "created", "ready", "serving"]
+"""The first step on the way to the last replica that never came; empty: all came."""
+_NONE: dict[Missing, str] = {"created": "none created", "ready": "not ready"}
+PINNED = "connections stay with the old ones, or there is nothing left to do"
+NO_QUEUE = "the server shows no queue"
+GATED = "the queue stood at the gate, where no autoscaler sees it"
+NO_WAIT_LIMIT = "the SLO has no limit on TTFT or E2E"
+NOT_BUSY = "the old replicas were not full for long enough to tell what one carries"
+NEVER_FAST = "requests took longer than the limit before any had to wait"
+
+
+def scaled(found: Scaling, missing: Missing = "", came: int = 0, advice: str = "") -> Scaling:
+    """With its sentence: `replicas 1 → 3 after 128 s (decided 31, ready 112, serving 128); SLO missed for 97 s, 412 of
+    1 930 requests; scale at queue > 4 instead of 30, or keep 2`.
+
+    Args:
+        missing: what never came.
+        came: replicas that came as far as what is missing.
+    """
+    what = _up(found, missing, came) if found.up else _down(found)
+    return replace(found, text="; ".join(filter(None, (what, owed(found), advice))))
+
+
+def _up(found: Scaling, missing: Missing, came: int) -> str:
+    moved = f"replicas {found.before} → {found.after}"
+    if missing == "serving":
+        since_s = found.seen_s - (found.ready_s or 0.0)
+        steps = _steps(found, "decided", "ready")
+        return f"{moved} {steps}, but no token of the last in {seconds(since_s)} since: {PINNED}"
+    if missing:
+        none = (
+            f"only {came} {missing}" if came > found.before else "none created" if missing == "created" else "not ready"
+        )
+        why = " (no GPU left?)" if missing == "created" else ""
+        told = ", ".join(
+            filter(None, (_steps(found, "decided", "created"), f"{none} after {seconds(found.seen_s)}{why}"))
+        )
+        return f"{moved} {told}"
+    at_s = found.serving_s if found.serving_s is not None else found.ready_s
+    if at_s is None:
+        return f"{moved} {_steps(found, 'decided')}"
+    late = "" if found.late_s is None else f", {seconds(found.late_s)} too late to help"
+    return f"{moved} after {seconds(at_s)}{_brackets(found, 'decided', 'ready', 'serving')}{late}"
+
+
+def _down(found: Scaling) -> str:
+    moved = f"replicas {found.before} → {found.after}"
+    if found.gone_s is None:
+        return f"{moved} {_steps(found, 'decided')}, none gone after {seconds(found.seen_s)}"
+    return f"{moved} after {seconds(found.gone_s)}{_brackets(found, 'decided', 'gone')}"
+
+
+def _brackets(found: Scaling, *names: str) -> str:
+    """` (decided 31, ready 112, serving 128)`; empty of one alone, which has been said."""
+    told = [f"{name} {number(at_s)}" for name in names if (at_s := getattr(found, f"{name}_s")) is not None]
+    return f" ({', '.join(told)})" if len(told) > 1 else ""
+
+
+def _steps(found: Scaling, *names: str) -> str:
+    """`decided at 31 s, ready at 112 s`"""
+    told = [f"{name} at {seconds(at_s)}" for name in names if (at_s := getattr(found, f"{name}_s")) is not None]
+    return ", ".join(told)
+
+
+def enough(found: Scaling, serve_s: float | None) -> str:
+    """`scale at queue > 4 instead of 30, or keep 2`: what was foreseen to miss nothing.
+
+    Args:
+        serve_s: from the decision until the last replica served; None: it never did.
+    """
+    keep = "" if found.keep is None else f"keep {found.keep}"
+    each = " a replica" if found.before > 1 else ""
+    if found.threshold is not None:
+        told = f"scale at queue > {found.threshold}{each} instead of {TEXT.whole(found.queue)}"
+        return ", or ".join(filter(None, (told, keep)))
+    early = "" if serve_s is None else f"no threshold is early enough: {seconds(serve_s)} to serve"
+    return "; ".join(filter(None, (early, keep)))
+
+
+def not_foreseen(why: str) -> str:
+    """`what would have been enough is not known: WHY`"""
+    return f"what would have been enough is not known: {why}"
+
+
+def not_reproduced(foreseen_s: float, measured_s: float) -> str:
+    return f"by queue and rate it would have been missed for {seconds(foreseen_s)} instead of {seconds(measured_s)}"
+
+
+def replicas(ready: int | None, desired: int | None) -> Sequence[str]:
+    """`replicas 2/3 (ready/desired)`, then shorter ways; () where nobody tells."""
+    if ready is None:
+        return ()
+    if desired is None or desired == ready:
+        return (f"replicas {ready}", f"{ready} repl")
+    return (f"replicas {ready}/{desired} (ready/desired)", f"replicas {ready}/{desired}", f"{ready}/{desired} repl")
