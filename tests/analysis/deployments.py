@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ class Deployment:
     """After that, its first token."""
     slots: int = 8
     service_s: float = 4.0
+    jitter: float = 0.0
+    """Share by which that differs at most; without, users who came together stay together."""
     shared: bool = True
     stage: str | None = None
     """Of the plan that commands the load; None: a hand does."""
@@ -45,7 +48,8 @@ class Deployment:
 
     def run(self) -> Facts:
         """The facts of a run."""
-        self._ended: list[tuple[float, float]] = []
+        self._ended: list[tuple[float, float, float]] = []
+        self._random = random.Random(1)
         self._queues: list[deque[float]] = [deque() for _ in range(1 if self.shared else self.before)]
         self._busy: list[list[float]] = [[] for _ in range(self.before)]
         self._due, self._decided_s, self._steps = 0.0, None, [*self._at_first()]
@@ -59,8 +63,7 @@ class Deployment:
             if t_s >= second:
                 server.append(self._seen(t_s))
                 second += 1.0
-        for sent_s, start_s in self._ended:
-            end_s = start_s + self.service_s
+        for sent_s, start_s, end_s in self._ended:
             if end_s < self.until_s:
                 requests.append(record(sent_s, ttft_s=start_s - sent_s + ALONE_S, e2e_s=end_s - sent_s))
         return self._facts(requests, server)
@@ -129,8 +132,9 @@ class Deployment:
                     self._thinking.append(t_s + think_s)
             queue = self._queues[0 if self.shared else i]
             while queue and len(busy) < self.slots:
-                self._ended.append((queue.popleft(), t_s))
-                heapq.heappush(busy, t_s + self.service_s)
+                end_s = t_s + self.service_s * (1 + self.jitter * self._random.uniform(-1, 1))
+                self._ended.append((queue.popleft(), t_s, end_s))
+                heapq.heappush(busy, end_s)
 
     def _seen(self, t_s: float) -> ServerSnapshot:
         waiting = float(sum(map(len, self._queues)))
