@@ -15,7 +15,7 @@ from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.verdicts import Scaling
 from llmtop.meter.facts import Facts
-from llmtop.wording import scaling as words
+from llmtop.wording import scaled as words
 
 UP_S = 100.0
 TOLD = Scaling(from_s=UP_S, before=2, after=3, decided_s=20.0)
