@@ -87,7 +87,7 @@ class Workers:
 
     @property
     def in_flight(self) -> int:
-        """As last told: up to 50 ms ago."""
+        """As last told: up to `tell_s` ago, see `worker.py`."""
         return sum(worker.in_flight for worker in self._living)
 
     @property

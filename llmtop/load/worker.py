@@ -31,13 +31,21 @@ from llmtop.workload.script import OneShot
 if TYPE_CHECKING:
     from llmtop.workload.recorded import Recorded
 
-TELL_S = 0.05
+TELL_S, SELDOM_S = 0.05, 0.25
+"""Between two messages of a worker, at least and at most."""
+HEARD_PER_S = 800
+"""Messages that a parent hears from all of them: each costs it some 60 us, however little it tells."""
 LOOKS = 30
 """So many times within a lease it is looked whether that has run out."""
 
 
 SETUP_S = 60.0
 """How long it waits for its setup: of a parent that is cut off before, nothing would be heard for ever."""
+
+
+def tell_s(workers: int) -> float:
+    """Seconds between two messages of one of so many workers."""
+    return min(max(TELL_S, workers / HEARD_PER_S), SELDOM_S)
 
 
 async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter) -> None:
@@ -70,7 +78,7 @@ async def _drive(
 ) -> None:
     """Until the load is over, or who steers it is gone."""
     load = asyncio.create_task(here.run(lambda: None))
-    telling = asyncio.create_task(_tell(here, load, facts_out))
+    telling = asyncio.create_task(_tell(here, load, facts_out, tell_s(setup.workers)))
     ear = _Ear(here, orders_in, facts_out)
     listening = asyncio.create_task(ear.listen())
     watching = asyncio.create_task(ear.expire(setup.lease_s)) if setup.lease_s is not None else None
@@ -101,12 +109,12 @@ async def _awaited(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWri
     return None
 
 
-async def _tell(here: Here, load: asyncio.Task[None], facts_out: asyncio.StreamWriter) -> None:
-    """Tell what becomes known until the load has ended. Raises what a bug in it raised."""
+async def _tell(here: Here, load: asyncio.Task[None], facts_out: asyncio.StreamWriter, pause_s: float) -> None:
+    """Tell what becomes known until the load has ended, each time after `pause_s`. Raises what a bug in it raised."""
     while not load.done():
         facts_out.write(packed(here.take_with_account()))
         await facts_out.drain()
-        await asyncio.wait({load}, timeout=TELL_S)
+        await asyncio.wait({load}, timeout=pause_s)
     fault = None
     try:
         await load

@@ -37,7 +37,41 @@ FEW_FAILURES = 4
 RECENT = 50
 """Changes, marks and events that a frame carries at most."""
 
+_LATENCIES = ("ttft_ms", "tpot_ms", "e2e_ms")
 _COLUMNS = tuple(name for name in Timeline.__struct_fields__ if name not in ("end_s", "step_s"))
+
+
+class _Recent:
+    """The bins of the last `WINDOW_S`. Their latencies are put in order once: runs in order are soon merged."""
+
+    def __init__(self) -> None:
+        self.bins: deque[LoadBin] = deque()
+        self._runs: dict[str, deque[list[float]]] = {name: deque() for name in _LATENCIES}
+        self._ordered: dict[str, list[float]] = {}
+
+    def add(self, closed: LoadBin) -> None:
+        self._ordered.clear()
+        self.bins.append(closed)
+        for name, runs in self._runs.items():
+            runs.append(sorted(getattr(closed, name)))
+        while self.bins and self.bins[0].t_s <= closed.t_s - WINDOW_S:
+            self.bins.popleft()
+            for runs in self._runs.values():
+                runs.popleft()
+
+    def ordered(self, name: str) -> list[float]:
+        """All latencies of one kind, lowest first; not to be changed."""
+        if name not in self._ordered:
+            self._ordered[name] = sorted(itertools.chain.from_iterable(self._runs[name]))
+        return self._ordered[name]
+
+    def distribution(self, name: str) -> Distribution:
+        ordered = self.ordered(name)
+        if not ordered:
+            return Distribution()
+        mean = sum(itertools.chain.from_iterable(getattr(b, name) for b in self.bins)) / len(ordered)
+        p50, p90, p95, p99 = (quantile(ordered, share) for share in (0.5, 0.9, 0.95, 0.99))
+        return Distribution(len(ordered), mean, p50, p90, p95, p99, ordered[-1])
 
 
 class FrameBuilder:
@@ -53,7 +87,7 @@ class FrameBuilder:
         self._points = None if span_s is None else round(span_s / step_s)
         self._columns: dict[str, deque[float | None]] = {name: deque(maxlen=self._points) for name in _COLUMNS}
         self._steps = 0
-        self._recent: deque[LoadBin] = deque()
+        self._recent = _Recent()
         self._server: ServerSnapshot | None = None
         self._server_before: ServerSnapshot | None = None
         self._gpus: dict[int, GpuSnapshot] = {}
@@ -102,9 +136,7 @@ class FrameBuilder:
         self.t_s = max(self.t_s, batch.t_s)
 
     def _add_bin(self, closed: LoadBin) -> None:
-        self._recent.append(closed)
-        while self._recent and self._recent[0].t_s <= closed.t_s - WINDOW_S:
-            self._recent.popleft()
+        self._recent.add(closed)
         before = self._totals
         self._totals = Totals(
             sent=before.sent + closed.sent,
@@ -123,9 +155,8 @@ class FrameBuilder:
             self._add_step(self._steps * self._step_s, closed)
 
     def _add_step(self, t_s: float, closed: LoadBin) -> None:
-        bins = self._recent
-        ttft = sorted(value for b in bins for value in b.ttft_ms)
-        tpot = sorted(value for b in bins for value in b.tpot_ms)
+        bins = self._recent.bins
+        ttft, tpot = self._recent.ordered("ttft_ms"), self._recent.ordered("tpot_ms")
         server = self._server if self._server and t_s - self._server.t_s + self._server.age_s <= STALE_S else None
         client = self._client if self._client and t_s - self._client.t_s <= STALE_S else None
         # While nothing gets its first token, the age of the oldest request that waits is what is known of TTFT.
@@ -159,13 +190,13 @@ class FrameBuilder:
         return Timeline(end_s=self._steps * self._step_s, step_s=self._step_s, **columns)
 
     def window(self) -> Window:
-        bins = self._recent
+        bins = self._recent.bins
         gaps = [(b.gaps, b.gap_ms) for b in bins if b.gap_ms is not None and b.gaps]
         return Window(
             span_s=WINDOW_S,
-            ttft=_distribution([value for b in bins for value in b.ttft_ms]),
-            tpot=_distribution([value for b in bins for value in b.tpot_ms]),
-            e2e=_distribution([value for b in bins for value in b.e2e_ms]),
+            ttft=self._recent.distribution("ttft_ms"),
+            tpot=self._recent.distribution("tpot_ms"),
+            e2e=self._recent.distribution("e2e_ms"),
             gap_p50_ms=sum(n * gap[0] for n, gap in gaps) / sum(n for n, _ in gaps) if gaps else None,
             gap_p99_ms=max((gap[1] for _, gap in gaps), default=None),
             gap_max_ms=max((gap[2] for _, gap in gaps), default=None),
@@ -250,7 +281,7 @@ class FrameBuilder:
         server = self._server
         if server is None or server.running is None:
             return None
-        ours = max((b.in_flight + b.ok + b.errors + b.cancelled for b in self._recent), default=0)
+        ours = max((b.in_flight + b.ok + b.errors + b.cancelled for b in self._recent.bins), default=0)
         ours += canary or any(told_s > self.t_s - WINDOW_S for told_s, _ in self._canaries)
         return max(0.0, server.running + (server.waiting or 0.0) - ours)
 
@@ -262,15 +293,6 @@ def whole_run_timeline(batches: Iterable[FactBatch], length_s: float, points: in
     for batch in batches:
         builder.consume(batch)
     return builder.timeline()
-
-
-def _distribution(values: list[float]) -> Distribution:
-    if not values:
-        return Distribution()
-    mean = sum(values) / len(values)
-    values.sort()
-    p50, p90, p95, p99 = (quantile(values, share) for share in (0.5, 0.9, 0.95, 0.99))
-    return Distribution(len(values), mean, p50, p90, p95, p99, values[-1])
 
 
 def _per_second(bins: Iterable[LoadBin]) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from functools import cache
 from types import GenericAlias, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -72,10 +73,15 @@ _NESTED: dict[str, Any] = {
 
 def range_of(name: str, kind: Any = float) -> Range:
     """(least, largest) of a figure called `name`."""
+    return _range_of(name, kind is int)
+
+
+@cache
+def _range_of(name: str, whole: bool) -> Range:
     if name in _NAMES:
         return _NAMES[name]
     of_unit = next((limits for unit, limits in _UNITS.items() if name.endswith(unit)), None)
-    return of_unit or ((0, MOST) if kind is int else (0, LARGEST))
+    return of_unit or ((0, MOST) if whole else (0, LARGEST))
 
 
 def bare(hint: Any) -> Any:

@@ -96,12 +96,16 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def _is_word(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, StrEnum)
+
+
 def _decoder(hint: Any, name: str) -> Callable[[Any], Any] | None:
     """From what lies in the column to what stands in the fact; None: it is the same."""
     kind = bare(hint)
     if kind is bool:
         return bool
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
+    if _is_word(kind):
         return {str(word): word for word in kind}.__getitem__
     if get_origin(kind) is tuple:
         decode = msgspec.json.Decoder(limited(kind, name)).decode
@@ -140,7 +144,12 @@ class FactTable(Generic[Fact]):
         inner_hints = {column: hint for table in self._inner.values() for column, hint in table.hints.items()}
         self.hints: dict[str, Any] = {**self._hints, **inner_hints}
         """Column name to its type in the fact."""
-        self._fit = {field: _fitted(hint) for field, hint in self._hints.items()}
+        at = {field: place for place, field in enumerate(fields)}
+        self._inner_at = [(at[field], table) for field, table in self._inner.items()]
+        kinds = {field: bare(hint) for field, hint in self._hints.items()}
+        self._fit_at = [(at[field], field) for field, hint in self._hints.items() if _fitted(hint)]
+        self._lists_at = [at[field] for field, kind in kinds.items() if get_origin(kind) is tuple]
+        self._words_at = [at[field] for field, kind in kinds.items() if _is_word(kind)]
         self._required = {each.name for each in msgspec.structs.fields(fact) if each.required}  # type: ignore[arg-type]
 
     @property
@@ -155,13 +164,21 @@ class FactTable(Generic[Fact]):
 
     def row(self, fact: Fact) -> tuple[SqlValue, ...]:
         """As it is kept: in it is nothing that `reader` would not take."""
-        values = []
-        for field, fit in self._fit.items():
-            value = getattr(fact, field)
-            if fit and value is not None:
-                value = fitting(value, field)
-            values.append(_json(value) if isinstance(value, tuple) else value)
-        return (*values, *(value for field, table in self._inner.items() for value in table.row(getattr(fact, field))))
+        values: list[Any] = list(msgspec.structs.astuple(fact))  # type: ignore[arg-type]
+        for at, field in self._fit_at:
+            if values[at] is not None:
+                values[at] = fitting(values[at], field)
+        for at in self._lists_at:
+            if values[at] is not None:
+                values[at] = _json(values[at])
+        for at in self._words_at:
+            if values[at] is not None:
+                values[at] = values[at]._value_  # what is not quite a text costs SQLite a search for how to keep it
+        if not self._inner_at:
+            return tuple(values)
+        parts = [part for at, table in self._inner_at for part in table.row(values[at])]
+        places = {at for at, _ in self._inner_at}
+        return (*(value for at, value in enumerate(values) if at not in places), *parts)
 
     def lacks(self, columns: Collection[str]) -> str | None:
         """A column that no fact can do without and that is not there."""

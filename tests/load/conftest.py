@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import selectors
+import sys
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from jumping import VirtualLoop
 
 from llmtop.domain.load import Caps, LoadPlan, LoadPoint, Start
 from llmtop.domain.request import Outcome, TokenSource
@@ -21,33 +26,6 @@ from llmtop.load.setup import Setup
 from llmtop.load.visits import Visits
 from llmtop.workload.prompts import Prompt
 from llmtop.workload.script import OneShot, Script
-
-
-class JumpingSelector(selectors.SelectSelector):
-    """Never waits: it moves the clock on instead."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now_s = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "everybody waits and nothing is due"
-            self.now_s += max(timeout, 0.0)
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.selector = JumpingSelector()
-        super().__init__(self.selector)
-
-    def time(self) -> float:
-        return self.selector.now_s
-
-    def clock_ns(self) -> int:
-        return round(self.selector.now_s * 1e9)
 
 
 class Prompts:
