@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from os.path import commonprefix
 
 from llmtop.wording.figures import TEXT
 
@@ -15,9 +14,9 @@ def short_name(name: str, names: Sequence[str]) -> str:
 
     `vllm-6f7c9-x2x4q` is `x2x4q` beside `vllm-6f7c9-7kq8d`, `127.0.0.1:8001` is `:8001` beside `127.0.0.1:8002`.
     """
-    same = len(commonprefix(list(names)))
+    same = next((at for at, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), 0)
     cut = max(name.rfind("-", 0, same) + 1, name.rfind(":", 0, same))
-    return name[cut:] if len(names) > 1 and same < min(map(len, names)) and cut > 0 else name
+    return name[cut:] if cut > 0 else name
 
 
 def started_anew(name: str) -> str:
