@@ -47,7 +47,7 @@ class Clock:
         """By number of a ping: when it was sent."""
         self._number = 0
         self._answers: deque[_Answer] = deque(maxlen=PINGS)
-        self._began_ns: int | None = None
+        self._began: tuple[int, int] | None = None
         self._shift_ns = 0
         self._news: tuple[int, int] | None = None
         self.offset_ns = 0
@@ -77,7 +77,7 @@ class Clock:
 
     def begin(self) -> int:
         """What is added to our origin of the run clock so that it is the worker's, from now on and for good."""
-        self._began_ns = self.offset_ns
+        self._began = self.offset_ns, self.error_ns
         return self.offset_ns
 
     @property
@@ -85,7 +85,7 @@ class Clock:
         """Whether it stands otherwise than it did when this was asked last, by more than can be an error."""
         if self._news is not None:
             offset_ns, error_ns = self._news
-            if abs(self.offset_ns - offset_ns) <= max(self.error_ns, error_ns, NEWS_NS):
+            if abs(self.offset_ns - offset_ns) <= max(self.error_ns + error_ns, NEWS_NS):
                 return False
         self._news = self.offset_ns, self.error_ns
         return True
@@ -93,9 +93,10 @@ class Clock:
     @property
     def shift_ns(self) -> int:
         """What is added to the worker's instants: it has drifted since `begin`."""
-        if self._began_ns is not None:
-            drift_ns = self._began_ns - self.offset_ns
-            if abs(drift_ns - self._shift_ns) > max(SHIFT_NS, self.error_ns):
+        if self._began is not None:
+            began_ns, error_ns = self._began
+            drift_ns = began_ns - self.offset_ns
+            if abs(drift_ns - self._shift_ns) > max(SHIFT_NS, error_ns + self.error_ns):
                 self._shift_ns = drift_ns
         return self._shift_ns
 
