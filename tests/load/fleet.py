@@ -210,8 +210,6 @@ class Streams:
 class FleetPost:
     """The way to one of them: a stream of bytes, as a pipe's."""
 
-    clock = (0, 0)
-
     def __init__(self, fleet: Fleet, setup: WorkerSetup) -> None:
         self._fleet, self._number = fleet, setup.worker
         self.name = f"h{setup.worker // 8 + 1}:{4000 + setup.worker}"
@@ -256,6 +254,8 @@ class FleetPost:
 
 class Fleet:
     """The crew. Put `CLOCK` on the loop's time before."""
+
+    elsewhere = False
 
     def __init__(self, size: int, streams: int) -> None:
         self.size, self.streams = size, streams
