@@ -235,3 +235,88 @@ async def test_many_processes_of_a_host_have_several_connections(two: Hosts, mon
     assert len({post.name for post in posts}) == 3
     await crew.close()
     assert await nothing_is_left(two)
+
+
+class Way:
+    """A TCP connection's way to a host, which can be cut so that neither end hears of it."""
+
+    def __init__(self) -> None:
+        self.cut = False
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def open(self, to: int) -> int:
+        self._to = to
+        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", self._to)
+        self._writers += [writer, there[1]]
+        await asyncio.gather(self._copy(reader, there[1]), self._copy(there[0], writer))
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(65_536):
+            if not self.cut:
+                writer.write(piece)
+        if not self.cut:
+            writer.close()
+
+    async def close(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+        await self._server.wait_closed()
+
+
+@pytest.mark.faults
+async def test_a_way_that_is_cut_leaves_no_load_there_and_its_share_to_the_others(two: Hosts) -> None:
+    """Without a word: no end of a connection is seen on either side."""
+    way = Way()
+    two.ports[1] = await way.open(two.ports[1])
+    two.trust()
+    crew = await SshCrew.reach(parse_crew(f"ssh://{two.all}?processes=1"))
+    async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
+        run, running = await started(url, crew, LoadPoint(concurrency=8, output_tokens=30))
+        await run.until(lambda: run.engine.in_flight == 8)
+        way.cut, cut_s = True, monotonic()
+        gone = asyncio.create_task(two.children[1].wait())
+        assert 1.4 < await run.until(lambda: run.events) < 2.2
+        assert "is silent for 1." in run.events[0].text
+        bins = len(run.bins)
+        await run.until(lambda: len(run.bins) > bins + 2)
+        await asyncio.wait_for(gone, PATIENCE_S)
+        assert 2.9 < monotonic() - cut_s < 4.0, "its load has ended with its lease"
+        await run.until(lambda: len(run.events) > 1)
+        assert monotonic() - cut_s < 5.0
+        assert "was lost: nothing was heard of it for 4." in run.events[1].text
+        await run.until(lambda: run.engine.in_flight == 8)
+        await run.engine.close()
+        await running
+        run.drain()
+    await way.close()
+    assert run.bins[-1].in_flight == 0
+    assert sum(b.sent for b in run.bins) == len(run.requests)
+
+
+@pytest.mark.faults
+async def test_one_that_is_stopped_for_a_while_is_named_and_its_requests_are_counted(two: Hosts) -> None:
+    crew = await SshCrew.reach(parse_crew(f"ssh://{two.all}?processes=1"))
+    async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
+        run, running = await started(url, crew, LoadPoint(concurrency=8, output_tokens=30))
+        await run.until(lambda: run.engine.in_flight == 8)
+        os.kill(run.pids[0], signal.SIGSTOP)
+        assert 1.4 < await run.until(lambda: run.events) < 2.2
+        ok = sum(b.ok for b in run.bins)
+        await run.until(lambda: sum(b.ok for b in run.bins) > ok + 8)
+        os.kill(run.pids[0], signal.SIGCONT)
+        assert await run.until(lambda: len(run.events) > 1) < 1.0
+        await run.until(lambda: run.engine.in_flight == 8)
+        run.engine.cut()
+        assert await run.until(lambda: run.engine.in_flight == 0) < 1.0
+        await run.engine.close()
+        await running
+        run.drain()
+    assert ["silent" in run.events[0].text, "heard again" in run.events[1].text] == [True, True]
+    assert {record.outcome for record in run.requests} <= {Outcome.OK, Outcome.CANCELLED}
+    assert sum(b.sent for b in run.bins) == len(run.requests)
+    assert run.bins[-1].in_flight == 0
