@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
 from time import monotonic, perf_counter_ns
 
+import httpx
+import psutil
 import pytest
 
 from llmtop import __version__
@@ -28,7 +32,8 @@ from llmtop.load.files import cores
 from llmtop.load.messages import WorkerSetup
 from llmtop.load.pacer import Pacer
 from llmtop.load.pool import Workers
-from tests.cluster.ssh_hosts import Hosts, hosts
+from llmtop.simulator.server.process import SimulatorProcess
+from tests.cluster.ssh_hosts import ROOT, Hosts, hosts
 
 PATIENCE_S = 30.0
 
@@ -320,3 +325,67 @@ async def test_one_that_is_stopped_for_a_while_is_named_and_its_requests_are_cou
     assert {record.outcome for record in run.requests} <= {Outcome.OK, Outcome.CANCELLED}
     assert sum(b.sent for b in run.bins) == len(run.requests)
     assert run.bins[-1].in_flight == 0
+
+
+def running_there(url: str) -> float:
+    """Requests that the simulated server works on."""
+    page = httpx.get(f"{url}/metrics", trust_env=False).text
+    (figure,) = re.findall(r"^vllm:num_requests_running\S* (\S+)$", page, re.M)
+    return float(figure)
+
+
+@pytest.mark.faults
+async def test_a_session_that_is_killed_leaves_no_load_and_a_key_is_in_no_list_of_processes(
+    two: Hosts, tmp_path: Path
+) -> None:
+    """As a user starts it: rows of a file here, a key of the environment, and then kill -9."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"prompt": "tell me of {number}", "output_tokens": 400}}\n' for number in range(50)))
+    profile = tmp_path / "mine.toml"
+    profile.write_text(
+        f'question = "hold"\n[workload]\nsource = "jsonl"\nfile = "{rows}"\n'
+        '[[stage]]\nname = "hold"\nduration = "60s"\nshape = "hold"\nconcurrency = 8\n'
+    )
+    server = await SimulatorProcess.start(api_key="s3cret-of-mine")
+    words = ["run", str(profile), server.base_url, "--api-key-env", "MY_KEY", "--record", str(tmp_path / "a.llmtop")]
+    run = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "llmtop",
+        *words,
+        "--workers",
+        f"ssh://{two.all}?processes=1",
+        env={**os.environ, "MY_KEY": "s3cret-of-mine", "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while await asyncio.to_thread(running_there, server.base_url) < 8:
+                assert run.returncode is None, await run.stderr.read()
+                await asyncio.sleep(0.1)
+        for child in two.children:
+            for process in (psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)):
+                seen = Path(f"/proc/{process.pid}")
+                assert b"s3cret" not in (seen / "cmdline").read_bytes() + (seen / "environ").read_bytes()
+        assert all("s3cret" not in command for command in two.commands)
+        (session,) = (
+            process
+            for process in psutil.Process(run.pid).children(recursive=True)
+            if "llmtop.session.process" in process.cmdline()
+        )
+        session.kill()
+        killed_s = monotonic()
+        async with asyncio.timeout(4.0):
+            while await asyncio.to_thread(running_there, server.base_url) > 0:
+                await asyncio.sleep(0.05)
+        print(f"no load {monotonic() - killed_s:.2f} s after the session was killed")
+        assert await nothing_is_left(two)
+        assert await asyncio.wait_for(run.wait(), PATIENCE_S) == 3
+        said = (await run.stderr.read()).decode()
+        assert "Traceback" not in said
+        assert "has ended unasked (status -9)" in said
+    finally:
+        if run.returncode is None:
+            run.kill()
+        await server.close()

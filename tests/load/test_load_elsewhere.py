@@ -402,6 +402,7 @@ async def begun(posts: list[FakePost], crew: FakeCrew | None = None) -> tuple[Wo
 async def test_a_worker_elsewhere_gets_the_origin_by_its_own_clock_and_a_lease(offset_ns: int) -> None:
     post = FakePost(offset_ns=offset_ns)
     workers, running = await begun([post])
+    assert post.setup.environment == ()
     ours = workers._setup.origin_ns
     (met,) = workers.take().workers
     assert (met.worker, met.name) == (0, "h2:4711")
@@ -417,6 +418,23 @@ async def test_a_worker_elsewhere_gets_the_origin_by_its_own_clock_and_a_lease(o
     workers.close()
     await running
     assert post.closed
+
+
+async def test_what_lets_somebody_in_goes_with_the_setup_to_those_elsewhere_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MY_KEY", "s3cret")
+    endpoint = Endpoint(base_url="http://127.0.0.1:9", api_key_env="MY_KEY", basic_auth_env="NOT_SET")
+    for elsewhere in (True, False):
+        post = FakePost()
+        workers = Workers(setup(endpoint=endpoint), FakeCrew([post], elsewhere))
+        ready = asyncio.Event()
+        running = asyncio.create_task(workers.run(ready.set))
+        await ready.wait()
+        assert post.setup.environment == ((("MY_KEY", "s3cret"),) if elsewhere else ())
+        assert (post.setup.lease_s is None) == (not elsewhere)
+        workers.close()
+        await running
 
 
 async def test_a_connection_that_is_lost_loses_its_requests_and_gives_its_share_to_the_others() -> None:
