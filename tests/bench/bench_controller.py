@@ -1,7 +1,7 @@
 """What a run from 200 load workers costs the session, with no sockets and on a virtual clock.
 
     flock /tmp/llmtop-bench.lock python tests/bench/bench_controller.py [--workers 200] [--streams 512] [--seconds 10]
-                                                                        [--profile]
+                                                                        [--drift MS] [--profile]
 
 200 workers x 512 streams, answers of 256 tokens 50 ms apart: 100 000 streams, 2 million tokens/s, 7 900 requests/s.
 What the workers tell is made beside the clock; everything from its bytes on is the session's own code: messages,
@@ -37,7 +37,7 @@ from llmtop.domain.load import Caps, LoadPoint  # noqa: E402
 from llmtop.domain.profile import Profile  # noqa: E402
 from llmtop.domain.run import Told  # noqa: E402
 from llmtop.load import engine as engine_module  # noqa: E402
-from llmtop.load import merging, pool  # noqa: E402
+from llmtop.load import account, merging, pool  # noqa: E402
 from llmtop.load.engine import LoadEngine  # noqa: E402
 from llmtop.load.pacer import Pacer  # noqa: E402
 from llmtop.meter.facts import Facts  # noqa: E402
@@ -96,7 +96,7 @@ class StillWriter(writer_module.RunWriter):
 
 WATCHED = (
     ("decode", fleet.facts, None),
-    ("accounts of requests", pool._Worker, "account"),
+    ("accounts of requests", account.Worker, "account"),
     ("groups", merging.Merger, "add"),
     ("merge", pool.Workers, "take"),
     ("brake, client", LoadEngine, "_absorb"),
@@ -111,7 +111,7 @@ WATCHED = (
 async def drive(args: argparse.Namespace, folder: Path, parts: Parts) -> None:
     loop = asyncio.get_running_loop()
     fleet.CLOCK.now_s = loop.time
-    crew = fleet.Fleet(args.workers, args.streams)
+    crew = fleet.Fleet(args.workers, args.streams, round(args.drift * 1e6))
     setup = fleet.setup_of(args.workers, args.streams)
     caps = Caps(max_concurrency=args.workers * args.streams)
     session = VirtualSession(SessionOptions(endpoint=setup.endpoint, profile=Profile(name="fleet", caps=caps)))
@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=200)
     parser.add_argument("--streams", type=int, default=512)
     parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--drift", type=float, default=0.0, metavar="MS", help="of the clock of each worker")
     parser.add_argument("--profile", action="store_true", help="instead of parts, what cProfile sees")
     args = parser.parse_args()
     os.environ["XDG_DATA_HOME"] = tempfile.gettempdir()
@@ -228,6 +229,7 @@ def watch(parts: Parts) -> None:
     fleet.facts = Decoder()
     for name, owner, attribute in WATCHED[1:]:
         setattr(owner, attribute, parts.timed(name, getattr(owner, attribute)))
+    pool.shifted = parts.timed("shift of stamps", pool.shifted)
     joined = parts.timed("join", engine_module.joined)
     engine_module.joined = session_module.joined = joined
 

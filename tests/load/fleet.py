@@ -10,7 +10,7 @@ import asyncio
 import heapq
 from collections.abc import Callable
 from random import Random
-from time import thread_time
+from time import perf_counter_ns, thread_time
 
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.load import Caps
@@ -19,7 +19,7 @@ from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.load.here import BIN_NS, SECOND_NS, WorkerFacts
-from llmtop.load.messages import Close, Follow, Order, WorkerSetup, facts, packed, receive
+from llmtop.load.messages import Close, Order, Ping, WorkerSetup, facts, packed, receive
 from llmtop.load.users import Flight
 from llmtop.load.worker import tell_s
 from llmtop.meter.binner import Binner
@@ -27,6 +27,8 @@ from llmtop.meter.binner import Binner
 PROMPT_TOKENS, OUTPUT_TOKENS = 512, 256
 TTFT_S, TPOT_S = 0.25, 0.05
 MOST_POOLED = 1 << 14
+FAR_NS = 5_000_000_000
+"""Their clocks show so much more than ours."""
 
 
 class Clock:
@@ -87,6 +89,10 @@ class Streams:
     @property
     def sent(self) -> int:
         return self._number
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flights)
 
     def tell(self, now_ns: int) -> WorkerFacts:
         """What it tells at that time, as `Here.take_with_account` does."""
@@ -211,20 +217,27 @@ class FleetPost:
     """The way to one of them: a stream of bytes, as a pipe's."""
 
     def __init__(self, fleet: Fleet, setup: WorkerSetup) -> None:
-        self._fleet, self._number = fleet, setup.worker
+        self._fleet = fleet
         self.name = f"h{setup.worker // 8 + 1}:{4000 + setup.worker}"
         self.streams = Streams(setup.worker, fleet.streams, fleet.gaps_ns)
         self._reader = asyncio.StreamReader()
         self._pace_s = tell_s(setup.workers)
+        self._drift_ns = 0
         self._ended = False
-        first_s = self._pace_s * (setup.worker + 1) / setup.workers  # each began when it could: they take turns
-        self._timer = asyncio.get_running_loop().call_later(first_s, self._tell)
+        self._timer: asyncio.TimerHandle | None = None
 
     def send(self, *orders: Order) -> None:
         for order in orders:
-            self._fleet.ordered_bytes += len(packed(order)) if isinstance(order, Follow) else 0
-            if isinstance(order, Close) and not self._ended:
-                self.end()
+            match order:
+                case WorkerSetup():
+                    self._drift_ns = self._fleet.drift_ns
+                    first_s = self._pace_s * (order.worker + 1) / order.workers  # each began when it could
+                    self._timer = asyncio.get_running_loop().call_later(first_s, self._tell)
+                case Ping():
+                    pong = order.number, perf_counter_ns() + FAR_NS + self._drift_ns
+                    self._feed(packed(WorkerFacts(FactBatch(t_s=0.0), self.streams.in_flight, pong=pong)))
+                case Close():
+                    self.end()
 
     async def told(self) -> WorkerFacts | None:
         return await receive(self._reader, facts)
@@ -237,32 +250,41 @@ class FleetPost:
 
     def end(self) -> None:
         """It is gone."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if not self._ended:
             self._ended = True
             self._reader.feed_eof()
 
     def _tell(self) -> None:
         began_s = thread_time()
-        body = packed(self.streams.tell(CLOCK()))
+        body = packed(self.streams.tell(CLOCK() + self._drift_ns))
         self._fleet.invented_s += thread_time() - began_s
-        self._fleet.told_bytes += len(body)
-        self._fleet.messages += 1
-        self._reader.feed_data(body)
+        self._feed(body)
         self._timer = asyncio.get_running_loop().call_later(self._pace_s, self._tell)
+
+    def _feed(self, body: bytes) -> None:
+        if not self._ended:
+            self._fleet.told_bytes += len(body)
+            self._fleet.messages += 1
+            self._reader.feed_data(body)
 
 
 class Fleet:
-    """The crew. Put `CLOCK` on the loop's time before."""
+    """The crew. Put `CLOCK` on the loop's time before.
 
-    elsewhere = False
+    Args:
+        drift_ns: by so much the clock of each has moved since its beginning.
+    """
 
-    def __init__(self, size: int, streams: int) -> None:
-        self.size, self.streams = size, streams
+    elsewhere = True
+
+    def __init__(self, size: int, streams: int, drift_ns: int = 0) -> None:
+        self.size, self.streams, self.drift_ns = size, streams, drift_ns
         rng = Random(7)
         self.gaps_ns = [round(TPOT_S * 1e9 * rng.lognormvariate(0, 0.1)) for _ in range(MOST_POOLED)]
         self.posts: list[FleetPost] = []
-        self.told_bytes = self.ordered_bytes = self.messages = 0
+        self.told_bytes = self.messages = 0
         self.invented_s = 0.0
 
     async def post(self, setup: WorkerSetup) -> FleetPost:
