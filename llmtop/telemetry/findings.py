@@ -9,6 +9,7 @@ from msgspec import structs
 
 from llmtop.dialects import DIALECTS, DialectTable, Evidence, Signal
 from llmtop.domain.endpoint import Dialect, Endpoint, Finding
+from llmtop.domain.places import places_in
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.telemetry.gpu import GpuReader
 from llmtop.telemetry.places import USUAL_PAGE
@@ -59,6 +60,8 @@ async def examine_metrics(endpoint: Endpoint, dialect: Dialect) -> tuple[Finding
     finally:
         gpus.close()
         await scraper.close()
+    if places_in(endpoint.metrics_urls) and not scraper.partly:  # nothing that the server is started with helps
+        table = structs.replace(table, advice=structs.replace(table.advice, enable_metrics=None))
     return metrics_findings(
         table, snapshot, scraper.known, scraper.missing, found, in_turn=scraper.in_turn, hidden=scraper.hidden
     )

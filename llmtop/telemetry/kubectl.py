@@ -33,6 +33,9 @@ _FORBIDDEN = re.compile(
     r'(?: in API group "(?P<group>[^"]*)")?(?: in the namespace "(?P<namespace>[^"]*)")?'
 )
 
+_LOGGED = re.compile(r"[EWI]\d{4} ")
+"""How a line of its log begins, before what it says in the end."""
+
 
 class KubectlFailed(Exception):
     """It gave no answer; the message is what it said."""
@@ -224,7 +227,6 @@ def failure_of(said: bytes) -> KubectlFailed:
         namespace = match["namespace"]
         where = f"in namespace {namespace}" if namespace else "in the cluster"
         return Forbidden(text, match["verb"], match["resource"], match["group"] or "", where, match["user"] or "")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "")
-    last = re.sub(r"^error: ", "", last, flags=re.I)
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not _LOGGED.match(line)]
+    last = lines[-1].removeprefix("error: ") if lines else ""
     return NotFound(last) if "(NotFound)" in last else KubectlFailed(last)

@@ -214,7 +214,8 @@ def _spread(server: ServerSnapshot | None, running: str) -> tuple[str, ...]:
         return (f"{running}{of}",)
     short = called(short_name(found.name, [name for name, *_ in rows]))
     names = dict.fromkeys(f"{name} {times(found.ratio)}" for name in (called(found.name), short))
-    return (*(f"{running}{of}, {name}" for name in names), *(f"{running}, {name}" for name in names), *names)
+    wide = (*(f"{running}{of}, {name}" for name in names), *(f"{running}, {name}" for name in names), *names)
+    return (*wide, f"{short} {times(found.ratio, TIGHT)}")
 
 
 def _kv(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from llmtop.wording.figures import TEXT
+from llmtop.wording.figures import TEXT, Figures
 
 OTHER_PLACE = "name the engines' own pages with --metrics-url http://HOST:PORT/metrics, once for each"
 
@@ -23,9 +23,9 @@ def started_anew(name: str) -> str:
     return f"replica {name} was started anew"
 
 
-def times(ratio: float) -> str:
+def times(ratio: float, style: Figures = TEXT) -> str:
     """`2.1 x`"""
-    return f"{ratio:.1f} x"
+    return f"{ratio:.1f}{style.gap}x"
 
 
 def called(name: str) -> str:
@@ -96,7 +96,8 @@ def kubectl_late(url: str, limit_s: float) -> str:
 
 
 def kubectl_failed(url: str, said: str) -> str:
-    return f"{url}: kubectl says {said or 'nothing and fails'}: does kubectl get pods answer in this terminal?"
+    told = said.rstrip(" .:?") or "nothing and fails"
+    return f"{url}: kubectl says {told}: does kubectl get pods answer in this terminal?"
 
 
 def kubectl_garbled(url: str) -> str:

@@ -30,6 +30,7 @@ from llmtop.telemetry.scraper import Scraper
 from tests.telemetry.fleet import FORBIDDEN, NOT_FOUND, FakeKubectl, endpoint, slice_of
 
 SERVICE = "k8s://prod/vllm"
+LOGGED = 'E1128 08:54:14.924742   32101 memcache.go:265] "Unhandled Error" err="couldn\'t get API group list"\n'
 
 
 def page(running: float = 1, waiting: float = 0, tokens: float = 100, start: float = 1.7e9) -> bytes:
@@ -250,7 +251,12 @@ async def test_pods_are_found_come_and_go_by_name(
         ),
         ({"get endpointslices": {"out": "<html>"}}, ("no list of endpointslices",)),
         (
-            {"get endpointslices": {"err": "The connection to the server localhost:8080 was refused\n", "code": 1}},
+            {
+                "get endpointslices": {
+                    "err": LOGGED + "The connection to the server localhost:8080 was refused\n",
+                    "code": 1,
+                }
+            },
             ("kubectl says The connection to the server localhost:8080 was refused", "in this terminal"),
         ),
         ({"get endpointslices": {"code": 9}}, ("kubectl says nothing and fails",)),
