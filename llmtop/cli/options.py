@@ -46,7 +46,12 @@ def _endpoint(parser: _Parser, *, loads: bool = True) -> None:
     group.add_argument("--model", help="model to ask for (default: the first that the endpoint lists)")
     group.add_argument("--dialect", help="vllm, sglang, tgi, llamacpp, ... instead of finding out")
     group.add_argument(
-        "--metrics-url", action="append", default=[], metavar="URL", help="where /metrics is (once for each replica)"
+        "--metrics-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where /metrics is (once for each replica), or what lists replicas: dns://NAME:PORT, "
+        "k8s://NAMESPACE/SERVICE[:PORT] by your kubectl, prometheus://HOST:PORT?selector=LABEL=VALUE",
     )
     group.add_argument("--transport", choices=("auto", "httpx"), default="auto", help="httpx: without kernel stamps")
     asks = "do not ask before loading an address beyond this machine, or listening there"
