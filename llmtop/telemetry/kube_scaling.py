@@ -7,6 +7,7 @@ the pods. Where those may not be listed, the counts of the owner's status stand 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -98,10 +99,11 @@ class KubeDeployment:
 
     async def look(self) -> Deployed | None:
         self.problem = ""
-        pods = await self._tried(self._standing())
+        known = self._owner != ""
+        standing, scaled = self._tried(self._standing()), self._tried(self._scaled())
+        pods, things = await asyncio.gather(standing, scaled) if known else (await standing, await scaled)
         if not self._owner:
             self.problem = self.problem or words.no_owner(self._url, self._service.name)
-        things = await self._tried(self._scaled()) if self._owner else None
         if pods is None and things is None:
             return None
         self._pods = pods or self._pods
@@ -110,8 +112,8 @@ class KubeDeployment:
         if autoscaler is not None and autoscaler.status.desired_replicas:
             desired = autoscaler.status.desired_replicas
         status = owner.status
-        standing = self._pods if pods is not None or self._pods else _nameless(status.replicas, status.ready_replicas)
-        return Deployed(desired=desired, replicas=standing)
+        replicas = self._pods if pods is not None or self._pods else _nameless(status.replicas, status.ready_replicas)
+        return Deployed(desired=desired, replicas=replicas)
 
     async def close(self) -> None:
         await self._kubectl.close()
@@ -140,8 +142,10 @@ class KubeDeployment:
                 return next((f"deployment/{each.name}" for each in owners or () if each.kind == "Deployment"), "")
         return ""
 
-    async def _scaled(self) -> tuple[_Thing, _Thing | None]:
-        """The owner, and the autoscaler that turns it, if there is one and it may be asked."""
+    async def _scaled(self) -> tuple[_Thing, _Thing | None] | None:
+        """The owner, and the autoscaler that turns it, if there is one and it may be asked; None: none is known."""
+        if not self._owner:
+            return None
         kind, _, name = self._owner.partition("/")
         if not self._autoscaler:
             try:

@@ -118,6 +118,7 @@ class Kubectl:
         self._child: channel.Child | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Said]] = {}
         self._ended: set[int] = set()
@@ -176,6 +177,10 @@ class Kubectl:
             self._waiting.pop(number, None)
 
     async def _start(self) -> None:
+        async with self._starting:
+            await self._started()
+
+    async def _started(self) -> None:
         if self._child is not None and self._child.alive:
             return
         if self._child is not None:

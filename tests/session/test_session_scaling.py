@@ -21,7 +21,7 @@ from llmtop.telemetry.scaling import LOOK_S, REPLICAS
 
 LATE_S = 0.5
 """That a look may be late on a busy machine."""
-SCRIPT = "at=1.5 replicas=3 created=0.2 ready=0.6; at=3 replicas=2"
+SCRIPT = "at=1.5 replicas=3 created=0.2 ready=0.6; at=3.6 replicas=2"
 QUICK = {"step_ms": 1.0, "bandwidth_gb_s": 1e4, "peak_tflops": 1e4}
 
 
