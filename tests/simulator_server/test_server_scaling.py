@@ -110,3 +110,19 @@ async def test_each_replica_has_a_page_of_its_own(start: Any) -> None:
         assert page.count("vllm:num_requests_running{") == 1
     assert (await client.ask("GET", "/replicas/pod-9/metrics")).status == 404
     assert (await client.ask("GET", "/replicas/pod-1/other")).status == 404
+
+
+async def test_no_counter_falls_when_a_replica_goes(start: Any) -> None:
+    client = await start(replicas=2, balance="connection")
+    for _ in range(2):
+        await client.complete(max_tokens=4)
+    before = await client.metrics()
+    assert before["vllm:generation_tokens_total{engine=1}"] == 4.0
+    await client.control(autoscaling={"scale": "replicas=1"})
+    await until(client, lambda told: told["gone"])
+    after = await client.metrics()
+    assert "vllm:num_requests_running{engine=1}" not in after, "what it does now is nothing"
+    counted = {name: value for name, value in before.items() if "_total{engine" in name or "_count{engine" in name}
+    assert len(counted) > 20
+    assert all(after[name] >= value for name, value in counted.items())
+    assert (await listed(client))["gone"][0]["serving_s"] is not None

@@ -12,30 +12,31 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from llmtop.simulator.engine import EngineConfig, Histogram
+from llmtop.simulator.engine import EngineConfig, EngineStatistics, Histogram
 from llmtop.simulator.server.deployment import Deployment
 from llmtop.simulator.server.pods import Pod
 from llmtop.simulator.server.replica import Replica
 
 CONTENT_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
 
-Labelled = Callable[[Replica], list[tuple[str, float]]]
+T = TypeVar("T")
+Labelled = Callable[[T], list[tuple[str, float]]]
 """Values of one family of one replica: (further labels, sorted and written out, value)."""
 
 
-class Family(NamedTuple):
+class Family(NamedTuple, Generic[T]):
     name: str
     help: str
-    values: Labelled
+    values: Labelled[T]
 
 
-def _one(value: Callable[[Replica], float]) -> Labelled:
+def _one(value: Callable[[T], float]) -> Labelled[T]:
     return lambda replica: [("", value(replica))]
 
 
-_GAUGES = (
+_GAUGES: tuple[Family[Replica], ...] = (
     Family("num_requests_running", "Number of requests in model execution batches.", _one(lambda r: r.engine.running)),
     Family("num_requests_waiting", "Number of requests waiting to be processed.", _one(lambda r: r.engine.waiting)),
     Family(
@@ -59,14 +60,13 @@ _GAUGES = (
 )
 
 
-def _finished(replica: Replica) -> list[tuple[str, float]]:
-    finished = replica.engine.statistics.finished
+def _finished(statistics: EngineStatistics) -> list[tuple[str, float]]:
+    finished = statistics.finished
     reasons = ("stop", "length", "abort", "error", "repetition")
     return [(f'finished_reason="{reason}"', finished.get(reason, 0)) for reason in reasons]
 
 
-def _by_source(replica: Replica) -> list[tuple[str, float]]:
-    statistics = replica.engine.statistics
+def _by_source(statistics: EngineStatistics) -> list[tuple[str, float]]:
     cached = statistics.prompt_tokens_cached
     return [
         ('source="local_compute"', statistics.prompt_tokens - cached),
@@ -75,14 +75,14 @@ def _by_source(replica: Replica) -> list[tuple[str, float]]:
     ]
 
 
-def _cached_by_source(replica: Replica) -> list[tuple[str, float]]:
+def _cached_by_source(statistics: EngineStatistics) -> list[tuple[str, float]]:
     tiers = ("device", "host", "p2p", "disk", "external_unspecified")
-    hits = replica.engine.statistics.prefix_hits
+    hits = statistics.prefix_hits
     return [(f'source="{tier}"', hits if tier == "device" else 0) for tier in tiers]
 
 
 _FLOPS = "(for Model Flops Utilization calculations)."
-_COUNTERS = (
+_COUNTERS: tuple[Family[EngineStatistics], ...] = (
     Family(
         "estimated_flops_per_gpu",
         f"Estimated number of floating point operations per GPU {_FLOPS}",
@@ -101,12 +101,12 @@ _COUNTERS = (
     Family(
         "prefix_cache_queries",
         "Prefix cache queries, in terms of number of queried tokens.",
-        _one(lambda r: r.engine.statistics.prefix_queries),
+        _one(lambda s: s.prefix_queries),
     ),
     Family(
         "prefix_cache_hits",
         "Prefix cache hits, in terms of number of cached tokens.",
-        _one(lambda r: r.engine.statistics.prefix_hits),
+        _one(lambda s: s.prefix_hits),
     ),
     Family(
         "external_prefix_cache_queries",
@@ -125,14 +125,14 @@ _COUNTERS = (
     Family(
         "num_preemptions",
         "Cumulative number of preemption from the engine.",
-        _one(lambda r: r.engine.statistics.preemptions),
+        _one(lambda s: s.preemptions),
     ),
-    Family("prompt_tokens", "Number of prefill tokens processed.", _one(lambda r: r.engine.statistics.prompt_tokens)),
+    Family("prompt_tokens", "Number of prefill tokens processed.", _one(lambda s: s.prompt_tokens)),
     Family("prompt_tokens_by_source", "Number of prompt tokens by source.", _by_source),
     Family(
         "prompt_tokens_cached",
         "Number of cached prompt tokens (local + external).",
-        _one(lambda r: r.engine.statistics.prompt_tokens_cached),
+        _one(lambda s: s.prompt_tokens_cached),
     ),
     Family(
         "prompt_tokens_cached_by_source",
@@ -142,7 +142,7 @@ _COUNTERS = (
     Family(
         "generation_tokens",
         "Number of generation tokens processed.",
-        _one(lambda r: r.engine.statistics.generation_tokens),
+        _one(lambda s: s.generation_tokens),
     ),
     Family("request_success", "Count of successfully processed requests.", _finished),
 )
@@ -174,28 +174,33 @@ _HISTOGRAMS = (
 
 
 def page(deployment: Deployment, pod: Pod | None = None) -> bytes:
-    """The whole page as it is now, or that of one replica alone, as of a process of its own."""
-    replicas, started_s = deployment.replicas, deployment.started_s
-    if pod is not None and pod.replica is not None:
-        replicas, started_s = [pod.replica], pod.started_at
+    """The whole page as it is now, or that of one replica alone, as of a process of its own.
+
+    What replicas that are gone have counted stays on the whole page, as in any Prometheus client: no counter falls.
+    """
+    began, started_s = deployment.pods.began, deployment.started_s
+    if pod is not None:
+        began, started_s = [pod], pod.started_at
+    own = pod is not None
+    counted = [(_engine(each, own), each.statistics) for each in began if each.statistics is not None]
     lines = [*_process_lines(deployment, started_s)]
-    shown = [(f'engine="{index}"', replica) for index, replica in enumerate(replicas)]
+    shown = [(_engine(each, own), each.replica) for each in began if each.replica is not None]
     model_label = f'model_name="{_escaped(deployment.preset.model.name)}"'
-    for family in _GAUGES:
-        lines += _head(f"vllm:{family.name}", family.help, "gauge")
-        lines += _series(f"vllm:{family.name}", family.values, shown, model_label)
-    for family in _COUNTERS:
-        lines += _counter(family, shown, model_label, started_s)
+    for gauge in _GAUGES:
+        lines += _head(f"vllm:{gauge.name}", gauge.help, "gauge")
+        lines += _series(f"vllm:{gauge.name}", gauge.values, shown, model_label)
+    for counter in _COUNTERS:
+        lines += _counter(counter, counted, model_label, started_s)
     rejected: list[tuple[str, float]] = [
         (f'{model_label},reason="{flag}"', count) for flag, count in deployment.turned_away.items()
     ]
     lines += _counter_lines("vllm:admission_rejections", _REJECTIONS, rejected, started_s)
     for name, help_text in _HISTOGRAMS:
         lines += _head(f"vllm:{name}", help_text, "histogram")
-        for engine_label, replica in shown:
-            lines += _histogram(f"vllm:{name}", _histogram_of(replica, name), engine_label, model_label)
+        for engine_label, statistics in counted:
+            lines += _histogram(f"vllm:{name}", _histogram_of(statistics, name), engine_label, model_label)
         lines += _head(f"vllm:{name}_created", help_text, "gauge")
-        lines += [f"vllm:{name}_created{{{engine_label},{model_label}}} {started_s!r}" for engine_label, _ in shown]
+        lines += [f"vllm:{name}_created{{{engine_label},{model_label}}} {started_s!r}" for engine_label, _ in counted]
     lines += _head("vllm:cache_config_info", "Information of the LLMEngine CacheConfig", "gauge")
     for engine_label, replica in shown:
         lines.append(f"vllm:cache_config_info{{{_cache_config(replica.engine.config, engine_label)}}} 1.0")
@@ -207,11 +212,17 @@ def page(deployment: Deployment, pod: Pod | None = None) -> bytes:
     return "\n".join(lines).encode()
 
 
-def _counter(family: Family, shown: list[tuple[str, Replica]], model_label: str, started_s: float) -> list[str]:
+def _engine(pod: Pod, alone: bool) -> str:
+    return f'engine="{0 if alone else pod.number - 1}"'
+
+
+def _counter(
+    family: Family[EngineStatistics], counted: list[tuple[str, EngineStatistics]], model_label: str, started_s: float
+) -> list[str]:
     samples = [
         (_joined(engine_label, labels, model_label), value)
-        for engine_label, replica in shown
-        for labels, value in family.values(replica)
+        for engine_label, statistics in counted
+        for labels, value in family.values(statistics)
     ]
     return _counter_lines(f"vllm:{family.name}", family.help, samples, started_s)
 
@@ -224,7 +235,7 @@ def _counter_lines(name: str, help_text: str, samples: list[tuple[str, float]], 
     return lines
 
 
-def _series(name: str, values: Labelled, shown: list[tuple[str, Replica]], model_label: str) -> Iterator[str]:
+def _series(name: str, values: Labelled[Replica], shown: list[tuple[str, Replica]], model_label: str) -> Iterator[str]:
     for engine_label, replica in shown:
         for labels, value in values(replica):
             yield f"{name}{{{_joined(engine_label, labels, model_label)}}} {float(value)!r}"
@@ -240,8 +251,8 @@ def _head(name: str, help_text: str, kind: str) -> tuple[str, str]:
     return f"# HELP {name} {help_text}", f"# TYPE {name} {kind}"
 
 
-def _histogram_of(replica: Replica, name: str) -> Histogram:
-    histograms = replica.engine.statistics.histograms
+def _histogram_of(statistics: EngineStatistics, name: str) -> Histogram:
+    histograms = statistics.histograms
     if name == "request_max_num_generation_tokens":  # The same as max_tokens while n is 1.
         return histograms["request_params_max_tokens"]
     if name == "request_params_n":

@@ -12,6 +12,7 @@ from functools import partial
 from math import ceil
 from time import perf_counter_ns, time
 
+from llmtop.simulator.engine import EngineStatistics
 from llmtop.simulator.engine.autoscaling import Autoscaling, ScaleOrder, read_scale
 from llmtop.simulator.server.replica import Replica
 
@@ -28,10 +29,15 @@ PAST = 64
 class Pod:
     """One replica's life. Times are seconds since the deployment began; None: not yet."""
 
-    def __init__(self, name: str, created_s: float) -> None:
-        self.name = name
+    def __init__(self, number: int, created_s: float) -> None:
+        self.number, self.name = number, f"pod-{number}"
         self.created_s = created_s
         self.replica: Replica | None = None
+        """What runs; None: nothing yet, or any more."""
+        self.statistics: EngineStatistics | None = None
+        """What it has counted."""
+        self.served_ns: int | None = None
+        """When it had generated its first token, if it is gone."""
         self.ready_s: float | None = None
         self.started_at = 0.0
         """Unix time at which it was ready: its process tells it."""
@@ -106,6 +112,11 @@ class Pods:
         return [pod.replica for pod in self.present if pod.replica is not None]
 
     @property
+    def began(self) -> list[Pod]:
+        """All that were begun, as far as they are remembered, in that order."""
+        return sorted((*self.past, *self.present), key=lambda pod: pod.number)
+
+    @property
     def taking(self) -> list[Pod]:
         return [pod for pod in self.present if pod.takes]
 
@@ -120,7 +131,7 @@ class Pods:
 
     def served_s(self, pod: Pod) -> float | None:
         """When it had generated its first token; None: not yet."""
-        first_ns = None if pod.replica is None else pod.replica.first_token_ns
+        first_ns = pod.served_ns if pod.replica is None else pod.replica.first_token_ns
         return None if first_ns is None else max(0.0, (first_ns - self._began_ns) / 1e9)
 
     # Scaling
@@ -166,13 +177,14 @@ class Pods:
 
     def _create(self) -> Pod:
         self._number += 1
-        pod = Pod(f"pod-{self._number}", self.now_s)
+        pod = Pod(self._number, self.now_s)
         self.present.append(pod)
         return pod
 
     def _ready(self, pod: Pod) -> None:
         if pod.gone_s is None and pod.leaves_s is None:
-            pod.replica = self._make(self._number)
+            pod.replica = self._make(pod.number)
+            pod.statistics = pod.replica.engine.statistics
             pod.ready_s, pod.started_at = self.now_s, time()
 
     def _leave(self, pod: Pod) -> None:
@@ -188,6 +200,8 @@ class Pods:
     def _gone(self, pod: Pod) -> None:
         if pod in self.present:
             pod.gone_s = self.now_s
+            if pod.replica is not None:
+                pod.served_ns, pod.replica = pod.replica.first_token_ns, None
             self.present.remove(pod)
             self.past.append(pod)
 
