@@ -111,7 +111,8 @@ def _pour(pools: list[float], sent: float) -> float:
 
 
 def reproduces(foreseen_s: float, measured_s: float) -> bool:
-    return abs(foreseen_s - measured_s) <= max(OFF_S, OFF * measured_s)
+    """Whether a twin may be believed; one that foresees no debt at all says nothing of how to avoid it."""
+    return foreseen_s > 0 and abs(foreseen_s - measured_s) <= max(OFF_S, OFF * measured_s)
 
 
 def highest_threshold(fleet: Fleet, below: float, delay_s: float) -> int | None:

@@ -424,6 +424,7 @@ def test_what_is_reproduced_is_within_a_quarter_or_ten_seconds() -> None:
     for foreseen_s, measured_s, ok in (
         (10.0, 20.0, True), (9.9, 20.0, False), (30.0, 20.0, True), (30.1, 20.0, False),
         (75.0, 100.0, True), (74.9, 100.0, False), (125.0, 100.0, True), (125.1, 100.0, False),
+        (0.5, 1.0, True), (0.0, 1.0, False),
     ):  # fmt: skip
         assert reproduces(foreseen_s, measured_s) is ok
 

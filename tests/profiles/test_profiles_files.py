@@ -28,6 +28,7 @@ ASKED = {
     "capacity": Question.CAPACITY,
     "soak": Question.SOAK,
     "spike": Question.SPIKE,
+    "autoscale": Question.SPIKE,
     "smoke": Question.HOLD,
     "llmperf": Question.HOLD,
     **dict.fromkeys(("chat", "code", "long-context", "ramp", "sharegpt", "vllm-bench"), Question.PEAK),
@@ -233,6 +234,11 @@ def test_the_main_shipped_loads() -> None:
     spike = load_profile(shipped_folder() / "spike.toml").plan.stages[0].shape
     assert isinstance(spike, Spike)
     assert (spike.base, spike.peak) == (16, 96)
+    plan = load_profile(shipped_folder() / "autoscale.toml").plan
+    shape = plan.stages[0].shape
+    assert isinstance(shape, Spike)
+    assert (shape.base, shape.peak) == (16, 96)
+    assert (plan.duration_s * shape.rise, plan.duration_s * shape.fall) == pytest.approx((60, 360))
 
 
 def test_one_number_scales_a_profile() -> None:
