@@ -255,7 +255,7 @@ def assess(
         what_if=fewer,
         **kinds,
         costs=costs_of(
-            supply_of_run(facts, current.levels, gpus_told(_traits(meta, current)), by_ttft=arrival is None),
+            supply_of_run(facts, current.levels, gpus_told(facts, _traits(meta, current)), by_ttft=arrival is None),
             meta.profile.stated_cost,
             capacity,
             current.axis,

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from llmtop.analysis.capacity import RUN_SD
 from llmtop.analysis.compared import capacity_change, gain_of
-from llmtop.analysis.cost import costs_of, gpus_told, supply_of
+from llmtop.analysis.cost import costs_of, supply_of
 from llmtop.analysis.paired import METRICS, Figure, Metric, Pair, Row, common_rows, steadied_rows, student
 from llmtop.analysis.sides import Side
 from llmtop.analysis.stats import LEVEL
@@ -236,8 +236,13 @@ def _of_cost(before: Side, after: Side, cost: Cost) -> tuple[Delta, str]:
 
 def _costs(side: Side, cost: Cost) -> Costs | None:
     stated = cost.over(UNSTATED if side.meta is None else side.meta.profile.stated_cost)
-    supply = supply_of(side.levels, gpus=gpus_told(tuple(side.traits.items())))
-    return costs_of(supply, stated, side.capacity, side.axis, CLIENT_SLOW if side.client_bound else "")
+    return costs_of(
+        supply_of(side.levels, gpus=side.gpus),
+        stated,
+        side.capacity,
+        side.axis,
+        CLIENT_SLOW if side.client_bound else "",
+    )
 
 
 def _felt(levels: Sequence[LevelDelta]) -> list[Delta]:

@@ -110,10 +110,14 @@ _GPUS_TOLD = ("tensor_parallel_size", "tp_size")
 """Flags by which servers tell over how many GPUs each layer lies."""
 
 
-def gpus_told(traits: Sequence[tuple[str, str]]) -> int | None:
-    """How many GPUs a server tells that it runs on; None: it does not."""
+def gpus_told(facts: Facts, traits: Sequence[tuple[str, str]]) -> int | None:
+    """How many GPUs a server tells that it runs on, all its replicas together; None: it does not.
+
+    A replica that does not say so runs on one.
+    """
     told = next((text for name, text in traits if name in _GPUS_TOLD), "")
-    return int(told) if told.isascii() and told.isdecimal() and GPUS.holds(int(told)) else None
+    each = int(told) if told.isascii() and told.isdecimal() and GPUS.holds(int(told)) else None
+    return facts.replicas * (each or 1) if each is not None or facts.replicas > 1 else None
 
 
 def supply_of_run(facts: Facts, levels: Sequence[Level], gpus: int | None, *, by_ttft: bool = True) -> Supply:

@@ -98,7 +98,7 @@ def grounds_of(facts: Facts, meta: RunMeta, curves: Sequence[MeasuredCurve], at:
         several=len({(curve.point.prompt_tokens, curve.point.output_tokens) for curve in own}) > 1,
         void=_void(facts, meta, current),
         cost=meta.profile.stated_cost,
-        gpus=gpus_told(current.traits or (() if meta.info is None else meta.info.traits)),
+        gpus=gpus_told(facts, current.traits or (() if meta.info is None else meta.info.traits)),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from llmtop.analysis.assess import assess_levels, shown_curve
 from llmtop.analysis.capacity import capacity_of
+from llmtop.analysis.cost import gpus_told
 from llmtop.analysis.judge import UNKNOWN, judge
 from llmtop.analysis.levels import Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve
@@ -49,6 +50,8 @@ class Side:
     """Share of prompt tokens that the server found in its prefix cache; None: not shown."""
     client_late: float | None = None
     """Share of its requests that count nowhere, as the client was the bottleneck."""
+    gpus: int | None = None
+    """That its server told; None: it did not."""
     client_bound: bool = False
     """The client was the bottleneck of its run."""
     meta: RunMeta | None = None
@@ -73,6 +76,7 @@ def sides_of(name: str, facts: Facts, meta: RunMeta, slo: Slo, opinion: Assessme
             _of_curve(curve, name, meta, slo, opinion if curve is curves[-1] else None),
             prefix_hits=prefix_hits(facts.server, curve),
             client_late=_late(curve),
+            gpus=gpus_told(facts, curve.traits or (() if meta.info is None else meta.info.traits)),
             client_bound=curve is curves[-1] and opinion.judgement.void,
             part=at,
             of=len(found),

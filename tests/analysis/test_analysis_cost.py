@@ -15,7 +15,7 @@ from llmtop.analysis.cost import costs_foreseen, costs_of, supply_of
 from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.load import Axis
 from llmtop.domain.run import FactBatch
-from llmtop.domain.samples import GpuSnapshot
+from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.verdicts import Amount, Capacity, Costs, ForeseenPoint, Foresight, Interval
 from llmtop.wording import cost as words
@@ -389,3 +389,9 @@ def test_the_gpus_are_those_that_were_stated_else_those_that_the_server_tells_el
     assert gpus(alone, ("tensor_parallel_size", "4")) == gpus(alone, ("tp_size", "4")) == 4
     assert gpus(alone, ("tensor_parallel_size", "none")) == 1
     assert gpus(replace(alone, gpus=8), ("tensor_parallel_size", "4")) == 8
+    two = (("a", 1.0, 0.0, 0.1), ("gone", None, None, None), ("b", 0.0, 0.0, 0.0))
+    session.facts.extend(
+        FactBatch(t_s=session.facts.t_s, server=(ServerSnapshot(t_s=session.facts.t_s, replicas=two),))
+    )
+    assert gpus(alone) == 2, "one of each replica that is there"
+    assert gpus(alone, ("tensor_parallel_size", "4")) == 8
