@@ -17,7 +17,7 @@ from llmtop.analysis.advice import advised, exhausted, explained
 from llmtop.analysis.balance import balancer, replica_figures, rows_of, with_balancer
 from llmtop.analysis.capacity import capacity_of, worth_trying
 from llmtop.analysis.compared import comparison_of
-from llmtop.analysis.cost import costs_of, gpus_told, supply_of, supply_of_run
+from llmtop.analysis.cost import costs_of
 from llmtop.analysis.cut import cut_of
 from llmtop.analysis.diagnosis import by_cliff, of_embeddings, on_this_machine, trust_notes
 from llmtop.analysis.display import NEW_REQUESTS, settled
@@ -52,6 +52,7 @@ from llmtop.analysis.sessions import SHOWN_FROM
 from llmtop.analysis.slo import Sample, attainment, judge_named, judge_slo, with_named
 from llmtop.analysis.soak import BY_ARRIVAL, drifts_of, leak, replicas
 from llmtop.analysis.spikes import recoveries_of
+from llmtop.analysis.supply import gpus_told, supply_of, supply_of_run
 from llmtop.analysis.tested import found
 from llmtop.analysis.votes import FAILING, NOTHING, SETTLED_S, ballots, elected, lasting, renewed
 from llmtop.analysis.whatif import what_ifs

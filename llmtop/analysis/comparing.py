@@ -14,10 +14,11 @@ from msgspec.structs import replace
 
 from llmtop.analysis.capacity import RUN_SD
 from llmtop.analysis.compared import capacity_change, gain_of
-from llmtop.analysis.cost import costs_of, supply_of
+from llmtop.analysis.cost import costs_of
 from llmtop.analysis.paired import METRICS, Figure, Metric, Pair, Row, common_rows, steadied_rows, student
 from llmtop.analysis.sides import Side
 from llmtop.analysis.stats import LEVEL
+from llmtop.analysis.supply import supply_of
 from llmtop.domain.compared import Compared, Delta, Difference, LevelDelta, Verdict
 from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Costs, Gain

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmtop.analysis import buffering
-from llmtop.analysis.cost import gpus_told
 from llmtop.analysis.cut import cut_of
 from llmtop.analysis.diagnosis import is_client_bound
 from llmtop.analysis.failing import all_failed
@@ -21,6 +20,7 @@ from llmtop.analysis.measured import MeasuredCurve
 from llmtop.analysis.recent import limits_of, measured_lengths
 from llmtop.analysis.sessions import SHOWN_FROM
 from llmtop.analysis.sides import prefix_hits
+from llmtop.analysis.supply import gpus_told
 from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.load import Axis
 from llmtop.domain.run import RunMeta

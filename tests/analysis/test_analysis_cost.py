@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from test_analysis_ledger import drive, laptop
 
 from llmtop.analysis import Level, assess
-from llmtop.analysis.cost import costs_foreseen, costs_of, supply_of
+from llmtop.analysis.cost import costs_foreseen, costs_of
+from llmtop.analysis.supply import supply_of
 from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.load import Axis
 from llmtop.domain.run import FactBatch
