@@ -103,7 +103,14 @@ def gpus_told(facts: Facts, traits: Sequence[tuple[str, str]]) -> int | None:
     """
     told = next((text for name, text in traits if name in _GPUS_TOLD), "")
     each = int(told) if told.isascii() and told.isdecimal() and GPUS.holds(int(told)) else None
-    return facts.replicas * (each or 1) if each is not None or facts.replicas > 1 else None
+    replicas = _replicas(facts)
+    return replicas * (each or 1) if each is not None or replicas > 1 else None
+
+
+def _replicas(facts: Facts) -> int:
+    """Engines or replicas that showed figures at the last scrape; one where nothing tells of several."""
+    t_s = facts.server.column("t_s")
+    return max(1, int((facts.replicas.column("t_s") == t_s[-1]).sum())) if len(t_s) else 1
 
 
 def supply_of_run(facts: Facts, levels: Sequence[Level], gpus: int | None, *, by_ttft: bool = True) -> Supply:
