@@ -15,6 +15,7 @@ from llmtop.cli.output import complain, print_json, say, verdicts_json
 from llmtop.cli.recorded import driven_preset
 from llmtop.cli.target import knobs_of
 from llmtop.domain.bounds import SENT_RATE, Quantity
+from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Assessment
 from llmtop.errors import FileError, UsageError
@@ -72,7 +73,10 @@ def main(arguments: argparse.Namespace) -> int:
 
     ladder = () if given else _ladder(preset.with_knobs(knobs).config, lengths)
     prediction = run(levels) if given else predict_edge(run, ladder, slo)
-    assessment = assess_prediction(prediction, slo, cost.stated(arguments))
+    stated = cost.stated(arguments)
+    if stated != UNSTATED:
+        stated = stated.over(Cost(gpus=preset.with_knobs(knobs).engine.tensor_parallel))
+    assessment = assess_prediction(prediction, slo, stated)
     if arguments.json:
         print_json(as_json(prediction, assessment, arguments.rows))
     else:

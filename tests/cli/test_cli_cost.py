@@ -73,6 +73,10 @@ def test_a_predicted_capacity_has_a_cost_in_words_and_as_keys(capsys: pytest.Cap
     assert slo == pytest.approx(2 * 2.49 / 3600 / costs["output_tokens_per_s"] * 1e6)
     assert costs["gpus_at_peak"]["value"] % 2 == 0
     assert said(capsys, *PREDICTED)["costs"] is None
+    four = ["predict", "4xh100-llama-3.1-70b", "--concurrency", "4", "--per-level", "20", "--gpu-price", "2"]
+    costs = said(capsys, *four)["costs"]
+    assert isinstance(costs, dict)
+    assert costs["gpus"] == 4
 
 
 def test_the_command_line_goes_before_what_was_recorded(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
