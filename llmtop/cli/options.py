@@ -555,8 +555,8 @@ def _sim(parser: _Parser) -> None:
         "Its control (/llmtop/control) asks for a token: that of LLMTOP_SIM_CONTROL_TOKEN, or a random one, which is "
         "printed. With LLMTOP_SIM_API_KEY, /v1 and the control ask for that key. It scales by a script (--set "
         '"scale=at=30 replicas=3 created=5 ready=60") or by its queue (--set autoscale_queue=30 --set max_replicas=4 '
-        "--set pod_start_s=80); --set balance=connection shares the load out as a Kubernetes service does. /llmtop/replicas "
-        "tells which replicas there are, and where each has its metrics."
+        "--set pod_start_s=80); --set balance=connection shares the load out as a Kubernetes service does. "
+        "/llmtop/replicas tells which replicas there are, and where each has its metrics."
     )
 
 

@@ -36,8 +36,8 @@ from jumping import VirtualLoop  # noqa: E402
 from llmtop.domain.load import Caps, LoadPoint  # noqa: E402
 from llmtop.domain.profile import Profile  # noqa: E402
 from llmtop.domain.run import Told  # noqa: E402
-from llmtop.load import engine as engine_module  # noqa: E402
 from llmtop.load import account, merging, pool  # noqa: E402
+from llmtop.load import engine as engine_module  # noqa: E402
 from llmtop.load.engine import LoadEngine  # noqa: E402
 from llmtop.load.pacer import Pacer  # noqa: E402
 from llmtop.meter.facts import Facts  # noqa: E402
