@@ -61,6 +61,30 @@ def costs_of(supply: Supply, cost: Cost, capacity: Capacity, axis: Axis, void: s
     return _Reckoner(supply, cost, capacity, gpus, axis).told(told)
 
 
+def split_by_steps(costs: Costs, share: float | None) -> Costs:
+    """The costs with the input's share as a model of the engine's steps has it; as they are where it has none.
+
+    Args:
+        share: of the engine's time, what is spent on prompts; None: not known.
+    """
+    if share is None or costs.split == "whole":
+        return costs
+    rows = tuple(_with_parts(row, share, costs.output_tokens_per_s, costs.input_tokens_per_s) for row in costs.rows)
+    return replace(costs, rows=rows, input_share=share, output_share=1 - share, split="steps")
+
+
+def _with_parts(row: CostRow, share: float, output: float | None, prompt: float | None) -> CostRow:
+    whole = row.per_million_output
+    if whole is None or not output or not prompt:
+        return row
+    return replace(row, input_part=_times(whole, share * output / prompt), output_part=_times(whole, 1 - share))
+
+
+def _times(amount: Amount, factor: float) -> Amount:
+    low, high = (None if end is None else factor * end for end in (amount.low, amount.high))
+    return Amount(factor * amount.value, low, high)
+
+
 @dataclass(frozen=True, slots=True)
 class _Reckoner:
     """Reckons each figure at the capacity and at both ends of its interval."""

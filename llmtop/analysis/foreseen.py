@@ -63,6 +63,11 @@ class Seer:
             self._last = twin, wish, slo, _answer(twin, grounds, wish, slo)
         return self._last[3]
 
+    def prompt_share(self, grounds: Grounds, wish: Wish, load: float) -> float | None:
+        """Of the engine's time at a load, what is spent on prompts; None: no twin sees there."""
+        twin = self._kept.of(grounds)
+        return None if isinstance(twin, Outside) else twin.prompt_share(load, _asked(grounds, wish))
+
 
 def _answer(twin: Twin | Outside, grounds: Grounds, wish: Wish, slo: Slo) -> Foresight:
     told = Foresight(

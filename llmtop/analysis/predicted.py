@@ -9,6 +9,7 @@ import numpy as np
 
 from llmtop.analysis.assess import assess_levels
 from llmtop.analysis.capacity import judge_level
+from llmtop.analysis.cost import split_by_steps
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.levels import Level
 from llmtop.domain.cost import UNSTATED, Cost
@@ -16,7 +17,7 @@ from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment
-from llmtop.simulator.engine import PredictedPoint, Prediction
+from llmtop.simulator.engine import Lengths, PredictedPoint, Prediction, StepLoad, StepModel
 
 EDGE = 0.02
 """How closely the last level that keeps the SLO is told: seeds differ by as much."""
@@ -24,8 +25,14 @@ MOST_USERS = 4096
 """Beyond so many users a level takes minutes."""
 
 
-def assess_prediction(prediction: Prediction, slo: Slo, cost: Cost = UNSTATED) -> Assessment:
-    """All verdicts over a predicted curve; a replay of a request list has one point and so no cliff."""
+def assess_prediction(
+    prediction: Prediction, slo: Slo, cost: Cost = UNSTATED, model: StepModel | None = None
+) -> Assessment:
+    """All verdicts over a predicted curve; a replay of a request list has one point and so no cliff.
+
+    Args:
+        model: of the engine's steps, by which the cost of input and output is told apart; None: by TTFT.
+    """
     config, lengths = prediction.config, prediction.lengths
     axis: Axis = "rate" if prediction.axis == "rate" else "concurrency"
     asked = LoadPoint(concurrency=0, prompt_tokens=lengths.prompt_tokens, output_tokens=lengths.output_tokens)
@@ -39,7 +46,7 @@ def assess_prediction(prediction: Prediction, slo: Slo, cost: Cost = UNSTATED) -
         output_cv=lengths.output_cv,
         block_tokens=config.block_size,
     )
-    return assess_levels(
+    told = assess_levels(
         [_level(point, lengths.prompt_tokens) for point in prediction.points],
         slo=slo,
         axis=axis,
@@ -48,6 +55,25 @@ def assess_prediction(prediction: Prediction, slo: Slo, cost: Cost = UNSTATED) -
         dialect=Dialect.VLLM,
         cost=cost,
     )
+    costs = told.costs
+    if costs is None or costs.at is None or model is None:
+        return told
+    there = min(prediction.points, key=lambda point: abs(_load(point) - (costs.at or 0.0)))
+    return msgspec.structs.replace(told, costs=split_by_steps(costs, _prompt_share(model, there, lengths)))
+
+
+def _prompt_share(model: StepModel, point: PredictedPoint, lengths: Lengths) -> float:
+    """Of the engine's time at a load, what steps take longer for the prompts in them, each in a step of its own."""
+    prompt = round(lengths.prompt_tokens * (1 - (point.prefix_hit_ratio or 0.0)))
+    decodes = round(point.running_mean)
+    context = round(decodes * (lengths.prompt_tokens + lengths.output_tokens / 2))
+    plain = StepLoad(tokens=decodes, sequences=decodes, decodes=decodes, decode_context=context)
+    full = msgspec.structs.replace(plain, tokens=decodes + prompt, sequences=decodes + 1, chunks=((0, prompt),))
+    return min(1.0, point.requests_per_s * (model.seconds(full) - model.seconds(plain)))
+
+
+def _load(point: PredictedPoint) -> float:
+    return float(point.concurrency or point.rate_rps or 1)
 
 
 def predict_edge(run: Callable[[Sequence[int]], Prediction], levels: Sequence[int], slo: Slo) -> Prediction:
@@ -80,7 +106,7 @@ def _next_level(points: Mapping[int, PredictedPoint], slo: Slo) -> int | None:
 
 def _level(point: PredictedPoint, prompt_tokens: float | None = None) -> Level:
     return Level(
-        load=float(point.concurrency or point.rate_rps or 1),
+        load=_load(point),
         ttft_s=np.array(point.samples.ttft_s),
         tpot_s=np.array(point.samples.tpot_s),
         e2e_s=np.array(point.samples.e2e_s),

@@ -17,7 +17,7 @@ from llmtop.domain.load import Axis
 from llmtop.domain.verdicts import Foresight
 from llmtop.meter.facts import Facts
 
-Split = Literal["server", "ttft", "whole"]
+Split = Literal["steps", "server", "ttft", "whole"]
 """By what the cost of input and output is told apart, as in `Costs`."""
 _GPUS_TOLD = ("tensor_parallel_size", "tp_size")
 """Flags by which servers tell over how many GPUs each layer lies."""

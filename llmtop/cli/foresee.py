@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from llmtop.analysis.cost import costs_foreseen
+from llmtop.analysis.cost import costs_foreseen, split_by_steps
 from llmtop.analysis.foreseen import Seer, Wish, unable_to_turn
 from llmtop.analysis.grounds import Grounds
 from llmtop.cli import cost
@@ -46,10 +46,13 @@ def main(arguments: argparse.Namespace) -> int:
     if unable:
         raise UsageError(f"--set: {unable}")
     wish = Wish(settings=settings, prompt_tokens=lengths[0], output_tokens=lengths[1], loads=_loads(arguments, grounds))
-    told = Seer().ask(grounds, wish, slo or own)
+    seer = Seer()
+    told = seer.ask(grounds, wish, slo or own)
     if told.off is None:
         raise FileError(path, told.text)
     costs = costs_foreseen(told, cost.stated(arguments).over(grounds.cost), grounds.gpus)
+    if costs is not None and costs.at is not None:
+        costs = split_by_steps(costs, seer.prompt_share(grounds, wish, costs.at))
     if arguments.json:
         fields = {name: getattr(told, name) for name in told.__struct_fields__}
         print_json({"run": str(path), "slo": str(slo or own), **fields, "costs": costs})

@@ -73,10 +73,10 @@ def main(arguments: argparse.Namespace) -> int:
 
     ladder = () if given else _ladder(preset.with_knobs(knobs).config, lengths)
     prediction = run(levels) if given else predict_edge(run, ladder, slo)
-    stated = cost.stated(arguments)
+    stated, deployment = cost.stated(arguments), preset.with_knobs(knobs)
     if stated != UNSTATED:
-        stated = stated.over(Cost(gpus=preset.with_knobs(knobs).engine.tensor_parallel))
-    assessment = assess_prediction(prediction, slo, stated)
+        stated = stated.over(Cost(gpus=deployment.engine.tensor_parallel))
+    assessment = assess_prediction(prediction, slo, stated, deployment.step_model)
     if arguments.json:
         print_json(as_json(prediction, assessment, arguments.rows))
     else:

@@ -431,9 +431,10 @@ class Costs(Struct, frozen=True, kw_only=True):
     input_share: float | None = None
     """Of the cost, by the time that prefill takes."""
     output_share: float | None = None
-    split: Literal["server", "ttft", "whole"] | None = None
-    """By what it is split: the server's own times of prefill and decode; TTFT against E2E, which makes the share of the
-    input an upper bound; or there is no output."""
+    split: Literal["steps", "server", "ttft", "whole"] | None = None
+    """By what it is split: what prompts add to the engine's steps, by a model of them; the time of a request in prefill
+    and in decode, as the server tells it, or TTFT against E2E, which both give the input too little, as many requests
+    share a step that decodes; or there is no output."""
     cached: float | None = None
     """Share of the input tokens that came from the prefix cache; null: not told."""
     rows: tuple[CostRow, ...] = ()

@@ -14,7 +14,7 @@ from llmtop.analysis.readings import finished_requests
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.thresholds import RunThreshold
-from llmtop.domain.verdicts import Assessment, Foresight, Map, SloVerdict
+from llmtop.domain.verdicts import Assessment, Costs, Foresight, Map, SloVerdict
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import ALL_FAIL
 
@@ -109,6 +109,7 @@ class Judge:
         if self._foresees:
             fresh = replace(fresh, map=self._mapped(facts, meta, said, anew=full))
             fresh = replace(fresh, foreseen=self._foreseen(facts, meta, anew=full))
+            fresh = replace(fresh, costs=self._split(fresh.costs))
         self._said = self._calm(said, fresh) if live else fresh
         self._full = full
         return self._said
@@ -163,6 +164,15 @@ class Judge:
         self._seer = self._seer or Seer()
         told = self._seer.ask(self._grounds, Wish(settings=settings), self.slo)
         return told if settings or told.off is not None else None
+
+    def _split(self, costs: Costs | None) -> Costs | None:
+        """Costs with the parts of input and output as the twin that was asked last tells them, where it does."""
+        if costs is None or costs.at is None or not costs.rows or self._seer is None or self._grounds is None:
+            return costs
+        from llmtop.analysis.cost import split_by_steps
+        from llmtop.analysis.foreseen import Wish
+
+        return split_by_steps(costs, self._seer.prompt_share(self._grounds, Wish(), costs.at))
 
     def _calm(self, said: Assessment | None, fresh: Assessment) -> Assessment:
         """The opinion under the line of words to show: the one shown until other words have stood for a while."""

@@ -18,8 +18,9 @@ NO_PEAK = "a peak gives the GPUs that it takes: --cost-peak, or [cost] peak"
 NO_TRAFFIC = "the shares of a day give what your traffic costs: [cost] traffic, with a peak"
 NO_THINK_TIME = "the pause of a user gives what one costs: [cost] think_time"
 _SPLIT = {
-    "server": "split by the time of prefill and decode that the server tells",
-    "ttft": "split by TTFT, an upper bound for the input",
+    "steps": "split by the engine's time for prompts and for tokens, by a model of its steps",
+    "server": "split by a request's time in prefill and decode, as the server tells it: the input takes more",
+    "ttft": "split by TTFT and E2E, roughly: where nobody waits the input takes more",
     "whole": "all of it input",
 }
 _USES = {

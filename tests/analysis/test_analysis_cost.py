@@ -12,6 +12,7 @@ from test_analysis_ledger import drive, laptop
 
 from llmtop.analysis import Level, assess
 from llmtop.analysis.cost import costs_foreseen, costs_of
+from llmtop.analysis.predicted import assess_prediction
 from llmtop.analysis.supply import supply_of
 from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.load import Axis
@@ -19,6 +20,8 @@ from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.verdicts import Amount, Capacity, Costs, ForeseenPoint, Foresight, Interval
+from llmtop.host.judging import Judge
+from llmtop.simulator.engine import load_preset, predict
 from llmtop.wording import cost as words
 from llmtop.wording.figures import TEXT
 from llmtop.wording.sentences import CLIENT_SLOW
@@ -396,3 +399,36 @@ def test_the_gpus_are_those_that_were_stated_else_those_that_the_server_tells_el
     )
     assert gpus(alone) == 2, "one of each replica that is there"
     assert gpus(alone, ("tensor_parallel_size", "4")) == 8
+
+
+def test_input_and_output_are_told_apart_by_the_steps_of_the_engine_where_a_twin_knows_them() -> None:
+    """A prompt of 192 tokens fills a step that others decode in: by a request's time in prefill it would cost far less.
+
+    What the twin has found out of the run is held against the step time of the very engine that was driven.
+    """
+    session = drive(laptop(4), (4, 30), (8, 30), (16, 30), (24, 30), (32, 30))
+    meta = session.end(SLO)
+    meta = replace(meta, profile=replace(meta.profile, cost=PRICE))
+    plain = assess(session.facts, meta, SLO, now_s=session.facts.t_s).costs
+    costs = Judge(SLO)(session.facts, meta, full=True).costs
+    assert plain is not None
+    assert costs is not None
+    assert costs.split == "steps"
+    assert costs.input_share is not None
+    assert costs.output_share == 1 - costs.input_share
+    slo, was = costs.row("slo"), plain.row("slo")
+    assert slo is not None
+    assert was is not None
+    assert slo.per_million_output == was.per_million_output
+    assert costs.input_tokens_per_s is not None
+    assert costs.output_tokens_per_s is not None
+    paid = value(slo.input_part) * costs.input_tokens_per_s + value(slo.output_part) * costs.output_tokens_per_s
+    assert paid == pytest.approx(value(slo.per_million_output) * costs.output_tokens_per_s)
+    predicted = predict(load_preset("laptop"), concurrency=[32], requests_per_level=100, seed=1)
+    engine = assess_prediction(predicted, SLO, PRICE, load_preset("laptop").step_model).costs
+    assert engine is not None
+    assert engine.split == "steps"
+    assert engine.input_share is not None
+    assert costs.input_share == pytest.approx(engine.input_share, rel=0.2)
+    assert plain.input_share is not None
+    assert plain.input_share < costs.input_share

@@ -187,6 +187,14 @@ class Twin:
             low = min(low, max(cap, value - fewer_may_wait(value - cap, self.known.output_cv)))
         return Interval(value, low, most(2))
 
+    def prompt_share(self, load: float, asked: Asked | None = None) -> float | None:
+        """Of the engine's time at a load, what is spent on prompts; None: it lies outside."""
+        case = self._case(asked or Asked())
+        if isinstance(case, Outside):
+            return None
+        three = self._three(load, case)
+        return None if isinstance(three, Outside) else case.server.prompt_share(three[0].state)
+
     def wall(self, asked: Asked | None = None) -> Interval | Outside:
         """The load from which a queue forms: the slots, or what the KV cache holds at once, whichever is less.
 

@@ -121,6 +121,10 @@ class Server:
         parts = self._step.parts(self._shape.work(state.decoding))
         return state.first_s + max(min(more, 1.0 - self._first.convoy), 0.0) * parts.convoy_s
 
+    def prompt_share(self, state: State) -> float:
+        """Of the engine's time, what is spent on prompts."""
+        return self._step.prompt_share(self._shape.work(state.decoding))
+
     def _at(self, decoding: float) -> State:
         parts = self._step.parts(self._shape.work(decoding))
         rate = decoding / (self._shape.steps * parts.tpot_s)

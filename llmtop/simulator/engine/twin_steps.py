@@ -96,6 +96,11 @@ class StepTime:
         share, plain_s, full_s = self._kinds(work)
         return (1.0 - share) * plain_s + share * full_s
 
+    def prompt_share(self, work: Work) -> float:
+        """Of the engine's time, what steps take longer for the prompts in them."""
+        share, plain_s, full_s = self._kinds(work)
+        return share * (full_s - plain_s) / ((1.0 - share) * plain_s + share * full_s)
+
     def parts(self, work: Work) -> Parts:
         """What a request waits for until its first token, and from token to token."""
         share, plain_s, full_s = self._kinds(work)
