@@ -218,6 +218,8 @@ class _Reckoner:
             return [words.NO_PRICE]
         missing = [] if self.cost.peak is not None else [words.NO_PEAK]
         missing += [] if self.cost.traffic else [words.NO_TRAFFIC]
+        if math.isnan(here.output_per_s) and math.isnan(here.input_per_s):
+            missing.append(words.NO_TOKENS)
         if math.isnan(here.users(self.axis, self.cost.think_time_s)):
             missing.append(words.NO_THINK_TIME)
         return missing

@@ -10,7 +10,7 @@ MOST_SPANS = 1440
 """Shares of a day's traffic: one a minute."""
 
 
-class Cost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Cost(Struct, frozen=True, kw_only=True):
     """Nothing of it needs to be stated."""
 
     gpu_price_per_hour: float | None = None

@@ -17,6 +17,7 @@ NO_PRICE = "a price gives what tokens cost: --gpu-price, or [cost] gpu_price_per
 NO_PEAK = "a peak gives the GPUs that it takes: --cost-peak, or [cost] peak"
 NO_TRAFFIC = "the shares of a day give what your traffic costs: [cost] traffic, with a peak"
 NO_THINK_TIME = "the pause of a user gives what one costs: [cost] think_time"
+NO_TOKENS = "how many tokens a second were made is not told, and so not what they cost"
 _SPLIT = {
     "steps": "split by the engine's time for prompts and for tokens, by a model of its steps",
     "server": "split by a request's time in prefill and decode, as the server tells it: the input takes more",
@@ -91,12 +92,13 @@ def _priced_lines(costs: Costs, figures: Figures) -> list[str]:
     slo, low = costs.row("slo"), costs.row("third")
     if slo is None or low is None:
         return []
-    found = [f"{_per_tokens(slo, costs, figures)} at {basis_text(costs, figures)}; {_low_text(low, costs, figures)}"]
+    tokens, who = _per_tokens(slo, costs, figures), _who(costs, figures)
+    found = [f"{tokens} at {basis_text(costs, figures)}; {_low_text(low, costs, figures)}"] if tokens else []
     if slo.per_user_month is not None:
-        who = f"; {said}" if (said := _who(costs, figures)) else ""
-        found.append(f"{amount(slo.per_user_month)} per user and month{who}")
+        basis = "" if tokens else f" at {basis_text(costs, figures)}"
+        found.append(f"{amount(slo.per_user_month)} per user and month{basis}{f'; {who}' if who else ''}")
     found += [
-        f"{_USES[row.use]}: {_per_tokens(row, costs, figures)}, {amount(row.per_month)} a month"
+        f"{_USES[row.use]}: {_per_tokens(row, costs, figures) or 'not told a token'}, {amount(row.per_month)} a month"
         for row in costs.rows
         if row.use in ("autoscaled", "fixed")
     ]
@@ -111,9 +113,9 @@ def _who(costs: Costs, figures: Figures) -> str:
 
 
 def _per_tokens(row: CostRow, costs: Costs, figures: Figures) -> str:
-    """What is sold: output, or of embeddings the input."""
+    """What is sold: output, or of embeddings the input; empty: it is not told how much."""
     whole, what = (row.per_million_output, "output") if row.per_million_output else (row.input_part, "input")
-    return f"{amount_text(whole, costs.currency, figures)} per 1M {what} tokens"
+    return "" if whole is None else f"{amount_text(whole, costs.currency, figures)} per 1M {what} tokens"
 
 
 def _low_text(row: CostRow, costs: Costs, figures: Figures) -> str:
@@ -129,12 +131,12 @@ def notes(costs: Costs, figures: Figures = TEXT) -> list[str]:
 
 
 def split_text(costs: Costs, figures: Figures = TEXT) -> str:
-    """`of that 0.05 EUR per 1M input and 0.31 EUR per 1M output tokens, split by ...`; empty: it does not split."""
+    """`apart 0.05 EUR per 1M input and 0.31 EUR per 1M output tokens, split by ...`; empty: it does not split."""
     slo = costs.row("slo")
     if slo is None or slo.input_part is None or slo.output_part is None or costs.split in (None, "whole"):
         return ""
     input_part, output_part = (money(part.value, costs.currency, figures) for part in (slo.input_part, slo.output_part))
-    said = f"of that {input_part} per 1M input and {output_part} per 1M output tokens, {_SPLIT[str(costs.split)]}"
+    said = f"apart {input_part} per 1M input and {output_part} per 1M output tokens, {_SPLIT[str(costs.split)]}"
     if not costs.cached:
         return said
     return f"{said}; {figures.percent(costs.cached)} of the input came from the prefix cache and is counted as input"

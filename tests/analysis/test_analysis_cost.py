@@ -263,6 +263,17 @@ def test_where_the_server_tells_no_prefill_ttft_stands_for_it() -> None:
     assert (late.split, late.input_share) == (None, None)
 
 
+def test_levels_that_tell_no_tokens_have_the_cost_of_a_user_alone() -> None:
+    bare = (Level(load=20.0, ttft_s=np.full(100, 2.0), e2e_s=np.full(100, 5.0)),)
+    costs = told(levels=bare)
+    assert words.NO_TOKENS in costs.missing
+    slo = costs.row("slo")
+    assert slo is not None
+    assert (slo.per_million_output, slo.input_part, slo.output_part) == (None, None, None)
+    assert words.lines(costs)[0].startswith("263 EUR (219 to 292) per user and month at 20 users on 2 GPUs")
+    assert not any("--" in line.replace("--gpu", "") for line in words.lines(costs))
+
+
 def test_embeddings_are_all_input() -> None:
     levels = (
         Level(load=20.0, e2e_s=np.full(100, 5.0), ttft_s=np.full(100, np.nan), requests_per_s=4.0, prompt_tokens=500.0),
