@@ -98,4 +98,5 @@ def source_of(endpoint: Endpoint, info: EndpointInfo) -> ScaleSource | None:
     for url in endpoint.metrics_urls:
         if isinstance(place := place_in(url), KubeService):
             return KubeDeployment(safe_url(url), place, Kubectl(endpoint.secret_variables))
-    return SimulatedDeployment(endpoint) if is_ours(info) else None
+    several = len(endpoint.metrics_urls) > 1  # its own pages tell more than one of several
+    return SimulatedDeployment(endpoint) if is_ours(info) and not several else None
