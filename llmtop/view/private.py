@@ -91,10 +91,20 @@ def _words(shown: Shown) -> dict[str, str]:
         words |= {figures.name: MODEL for figures in found.by_model}
         names = dict.fromkeys((*(each.name for each in found.by_name), *(each.name for each in found.calls)))
         words |= {name: f"{NAME} {number}" for number, name in enumerate(names, 1)}
+    words |= {name: f"R{number}" for number, name in enumerate(_replicas(shown), 1)}
     if shown.wheel.holder != ITS_PLAN:
         words[shown.wheel.holder] = SCREEN
     preset = None if shown.frame is None else shown.frame.endpoint.preset
     return {name: word for name, word in words.items() if len(name) >= _LEAST and name != preset}
+
+
+def _replicas(shown: Shown) -> Iterator[str]:
+    """Names of replicas, each once, in the order in which they came. Engines of one server have numbers."""
+    came = () if shown.assessment is None else shown.assessment.replicas
+    server = None if shown.frame is None else shown.frame.server
+    rows = () if server is None else server.replicas
+    names = dict.fromkeys((*(each.name for each in came), *(name for name, *_ in rows)))
+    return (name for name in names if not name.isdecimal())
 
 
 def _of_status(status: EndpointStatus) -> dict[str, str]:

@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from llmtop.domain.balance import ReplicaFigures
 from llmtop.domain.endpoint import CommandStatus, Dialect, Endpoint, EndpointInfo, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
 from llmtop.domain.kinds import KindFigures
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended, Event, RunMeta
+from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.shown import Answer, Shown, Wheel
 from llmtop.domain.verdicts import Assessment, Diagnosis, Judgement
 from llmtop.view.private import private, private_text
@@ -28,10 +30,11 @@ NAMES = st.text(LETTERS, min_size=6, max_size=14).map(lambda text: f"zq{text}")
 @st.composite
 def runs(draw: st.DrawFn) -> tuple[Shown, list[str]]:
     """A run of random names, each in a field of its own and in sentences; and the names."""
-    host, model, label, path, header, user, file = names = draw(st.lists(NAMES, min_size=7, max_size=7, unique=True))
+    names = draw(st.lists(NAMES, min_size=8, max_size=8, unique=True))
+    host, model, label, path, header, user, file, pod = names
     port = draw(st.integers(10_000, 65_535))
     address = f"{host}.example:{port}"
-    said = f"{address}: {model} of {label} by {header}, {user}: /home/{path}/runs/{file}.llmtop is not there"
+    said = f"{address}: {model} of {label} by {header}, {user} on {pod}-0: /home/{path}/runs/{file}.llmtop is not there"
     status = EndpointStatus(
         state=EndpointState.DOWN,
         label=address,
@@ -50,6 +53,7 @@ def runs(draw: st.DrawFn) -> tuple[Shown, list[str]]:
         recording_problem=said,
         braked=said,
         events=(Event(1.0, "endpoint", said),),
+        server=ServerSnapshot(t_s=1.0, replicas=((f"{pod}-0", 1.0, 0.0, None), (f"{pod}-1", 2.0, 0.0, None))),
     )
     endpoint = Endpoint(base_url=f"http://{address}", model=f"org/{model}", headers=((header, "v"),))
     meta = RunMeta(
@@ -65,6 +69,7 @@ def runs(draw: st.DrawFn) -> tuple[Shown, list[str]]:
         diagnosis=Diagnosis(bound=Assessment().diagnosis.bound, advice=said, evidence=(said,)),
         judgement=Judgement(sentence=said, reasons=(said,)),
         by_name=(KindFigures(name=user),),
+        replicas=(ReplicaFigures(name=f"{pod}-1", scrapes=1),),
     )
     shown = Shown(frame=frame, assessment=found, meta=meta, answer=Answer(1, said), ended=Ended(said))
     return shown, [*names, str(port)]
@@ -116,6 +121,25 @@ def test_an_address_in_pieces_is_hidden_and_numbers_beside_it_stay(run: tuple[Sh
 def test_a_host_is_hidden_as_it_was_typed_and_as_it_is_told() -> None:
     meta = runs_of("http://GPU.Lab:8000/v1")
     assert private_text("GPU.Lab, gpu.lab, GPU.Lab:8000", Shown(meta=meta)) == "endpoint, endpoint, endpoint"
+
+
+def test_replicas_have_numbers_in_the_order_in_which_they_came_and_engines_keep_theirs() -> None:
+    rows = (("vllm-b", 1.0, 0.0, None), ("vllm-a", 1.0, 0.0, None), ("vllm-c", 1.0, 0.0, None), ("10", 1.0, 0.0, None))
+    status = EndpointStatus(state=EndpointState.UP)
+    frame = Frame(
+        seq=1,
+        t_s=1.0,
+        endpoint=status,
+        target=LoadPoint(concurrency=4),
+        server=ServerSnapshot(t_s=1.0, replicas=rows),
+        events=(Event(1.0, "server", "replica vllm-a is gone: 10 left"),),
+    )
+    found = Assessment(replicas=tuple(ReplicaFigures(name=name, scrapes=1) for name in ("vllm-a", "vllm-b")))
+    told = private(Shown(frame=frame, assessment=found))
+    assert told.frame is not None
+    assert told.frame.server is not None
+    assert [row[0] for row in told.frame.server.replicas] == ["R2", "R1", "R3", "10"]
+    assert told.frame.events[0].text == "replica R1 is gone: 10 left"
 
 
 def test_other_screens_are_not_told_by_their_terminals() -> None:
