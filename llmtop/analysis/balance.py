@@ -10,10 +10,10 @@ from msgspec import structs
 from llmtop.analysis.fits import Array
 from llmtop.analysis.sessions import Mask
 from llmtop.domain.balance import Imbalance, ReplicaFigures, Row
-from llmtop.domain.verdicts import Diagnosis
+from llmtop.domain.verdicts import Bound, Diagnosis
 from llmtop.meter.facts import Facts
 from llmtop.meter.replicas import imbalance, is_uneven
-from llmtop.wording.replicas import balancer_binds
+from llmtop.wording.replicas import SHARE_OUT, balancer_binds
 
 UNEVEN_S = 30.0
 """How long the load must have been spread unevenly before it is said: one long request is no fault of a balancer's."""
@@ -21,6 +21,7 @@ QUEUES = 1.0
 """Mean of the requests that wait from which on a replica queues."""
 HAS_ROOM = 0.5
 """Mean of the requests that wait below which one has room."""
+_QUEUES = (Bound.QUEUE, Bound.KV, Bound.TOKEN_BUDGET)
 _HELD = 0.9
 """Share of the time that must be known."""
 
@@ -53,9 +54,11 @@ def balancer(facts: Facts, at_s: float) -> Imbalance | None:
 
 
 def with_balancer(diagnosis: Diagnosis, found: Imbalance | None) -> Diagnosis:
-    """What binds, and before all other evidence that the balancer does."""
+    """What binds, and before all other evidence that the balancer does: no flag of an engine helps a queue then."""
     if found is None:
         return diagnosis
+    if diagnosis.bound in _QUEUES:
+        diagnosis = structs.replace(diagnosis, advice=SHARE_OUT, prediction=None)
     return structs.replace(diagnosis, evidence=(balancer_binds(found.name, found.ratio), *diagnosis.evidence))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 import msgspec
 from msgspec import Struct
@@ -118,7 +119,7 @@ def pods_in(answer: bytes, port: str = "") -> tuple[Pod, ...]:
             lacking += [name for one in each.ports or [] if (name := one.name or str(one.port or ""))]
             continue
         for endpoint in each.endpoints[:MOST_PODS]:
-            for address in endpoint.addresses[:1]:
+            for address in filter(_is_address, endpoint.addresses[:1]):
                 ref = endpoint.target_ref
                 name = ref.name if ref is not None and ref.kind == "Pod" and ref.name else address
                 ready = endpoint.conditions is None or endpoint.conditions.ready is not False
@@ -128,10 +129,18 @@ def pods_in(answer: bytes, port: str = "") -> tuple[Pod, ...]:
     return tuple(sorted(found.values(), key=lambda pod: pod.name))
 
 
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _port_of(ports: Sequence[_Port], wanted: str) -> int | None:
     if wanted.isdecimal():
         return int(wanted)
-    named = {each.name or "": each.port for each in ports if each.port}
+    named = {each.name or "": each.port for each in ports if 0 < (each.port or 0) < 1 << 16}
     if wanted:
         return named.get(wanted)
     return next((named[name] for name in _PREFERRED if name in named), next(iter(named.values()), None))

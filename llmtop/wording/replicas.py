@@ -8,6 +8,8 @@ from llmtop.wording.figures import TEXT, Figures
 
 OTHER_PLACE = "name the engines' own pages with --metrics-url http://HOST:PORT/metrics, once for each"
 
+SHARE_OUT = "have the balancer share out by requests in flight: round robin and kept connections leave replicas idle"
+
 
 def short_name(name: str, names: Sequence[str]) -> str:
     """A name without what all of them begin with, up to a dash, or up to the colon of a port; itself where they do not.

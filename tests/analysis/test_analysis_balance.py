@@ -36,6 +36,9 @@ def test_one_queues_while_another_has_room_for_half_a_minute_and_the_balancer_is
     told = with_balancer(Diagnosis(bound=Bound.QUEUE, evidence=("waiting 6",)), found)
     assert told.evidence == ("pod-2 has 1.6 x the mean: the balancer, not the engine, is the limit", "waiting 6")
     assert told.bound is Bound.QUEUE
+    assert (told.advice or "").startswith("have the balancer share out"), "no flag of an engine helps"
+    other = with_balancer(Diagnosis(bound=Bound.CLIENT, advice="lower the load"), found)
+    assert (other.advice, len(other.evidence)) == ("lower the load", 1)
 
 
 @pytest.mark.parametrize(

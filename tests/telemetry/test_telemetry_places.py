@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect, Endpoint
@@ -144,6 +146,35 @@ def test_a_port_that_is_not_there_names_those_that_are() -> None:
 def test_what_is_no_list_of_slices_is_said_to_be_none(answer: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         pods_in(answer)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["IPv4", "10.0.0.1", "Pod"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["items", "endpoints", "addresses", "ports", "port", "name", "targetRef", "conditions", "ready"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(JSON, st.sampled_from(["", "8000", "http"]))
+def test_whatever_is_listed_gives_pods_or_is_said_to_be_none(listing: Any, port: str) -> None:
+    with contextlib.suppress(ValueError, NoSuchPort):
+        for pod in pods_in(json.dumps({"items": listing}).encode(), port):
+            assert 0 < pod.port < 1 << 16
+            socket.inet_pton(socket.AF_INET6 if ":" in pod.address else socket.AF_INET, pod.address)
+
+
+@pytest.mark.parametrize("address", ["x/../y", "user:pw@10.0.0.1", "10.0.0.1:1", "pod.example", ""])
+def test_what_is_no_address_is_no_pod(address: str) -> None:
+    assert pods_in(listed(slice_of(8000, endpoint("a", address)))) == ()
 
 
 def test_a_slice_without_anything_has_no_pods() -> None:
