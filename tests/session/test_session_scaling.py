@@ -100,13 +100,16 @@ async def test_a_deployment_that_does_not_scale_tells_nothing(tmp_path: Path) ->
 async def balanced_by_connection(path: Path, monkeypatch: pytest.MonkeyPatch, renewals: int) -> tuple[Any, list[str]]:
     """The listing, and what was said, some looks after a second replica became ready."""
     monkeypatch.setattr(renewal, "MOST", renewals)
-    knobs = {"balance": "connection", "scale": "at=1 replicas=2 created=0 ready=0.2"}
-    session = Session(options(path / "run.llmtop", concurrency=6, **knobs))
+    session = Session(options(path / "run.llmtop", concurrency=6, balance="connection"))
     await session.start()
     said: list[str] = []
     ready_s = float("inf")
     try:
         async with asyncio.timeout(20):
+            while session.frame().totals.ok < 30:  # all have their connections
+                await asyncio.sleep(0.05)
+            wish = {"autoscaling": {"scale": "replicas=2 created=0 ready=0.1"}}
+            await control(session._target._let_in(), "POST", "/llmtop/control", wish)
             while session.t_s < ready_s + 2.5 * LOOK_S:
                 await asyncio.sleep(0.05)
                 for batch in session.take_facts():
