@@ -46,6 +46,8 @@ class Scaling:
         self._now_s, self._renew, self._waiting, self._tell = now_s, renew, waiting, tell
         self._renewals = Renewals()
         self._untold: list[ScaleStep] = []
+        self._old: set[str] = set()
+        """Replicas that were ready when the run began: that they serve is no news."""
         self._problem = ""
 
     async def run(self, seen: Callable[[], Sequence[ReplicaSeen]]) -> None:
@@ -60,11 +62,14 @@ class Scaling:
         """Keep the steps of one look, and say those of the run."""
         self._untold.extend(steps)
         ready = {step.name for step in steps if step.kind == "ready"}
+        self._old |= {step.name for step in steps if step.since and step.kind == "ready"}
         for (kind, since), alike in groupby(steps, key=lambda step: (step.kind, step.since)):
             of_one_kind = list(alike)
             text = steps_text(of_one_kind, self._counts)
             is_loss = kind == "gone" and self._counts.created < (self._counts.desired or math.inf)
-            if not since and not (kind == "created" and ready.issuperset(step.name for step in of_one_kind)):
+            names = {step.name for step in of_one_kind}
+            is_known = (kind == "created" and names <= ready) or (kind == "serving" and names <= self._old)
+            if not since and not is_known:
                 self._tell("server", text, "warning" if is_loss else "info")
         self._renewals.note(steps)
         problem = self._watch.problem

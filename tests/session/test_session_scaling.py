@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Event, ScaleStep
@@ -16,8 +18,11 @@ from llmtop.endpoint.control import control
 from llmtop.recording.reader import RunReader
 from llmtop.session import renewal
 from llmtop.session.options import SessionOptions
+from llmtop.session.scaling import Scaling, source_of
 from llmtop.session.session import Session
-from llmtop.telemetry.scaling import LOOK_S, REPLICAS
+from llmtop.telemetry.kube_scaling import KubeDeployment
+from llmtop.telemetry.replicas import ReplicaSeen
+from llmtop.telemetry.scaling import LOOK_S, REPLICAS, ScaleWatch, SimulatedDeployment
 
 LATE_S = 0.5
 """That a look may be late on a busy machine."""
@@ -83,6 +88,43 @@ async def test_every_step_of_a_scripted_scale_up_is_seen_within_one_look_and_rec
     with RunReader(tmp_path / "run.llmtop") as run:
         recorded = [step for batch in run.batches() for step in batch.scaling]
     assert recorded[: len(steps)] == steps
+
+
+def test_who_is_asked_for_replicas() -> None:
+    info = EndpointInfo(dialect=Dialect.VLLM, model="m", server="vLLM 0.33.0")
+    given = Endpoint(base_url="http://127.0.0.1:1")
+    pods = replace(given, metrics_urls=("http://127.0.0.1:1/metrics", "k8s://prod/vllm?scale=sts/vllm"))
+    assert source_of(given, info) is None
+    assert isinstance(source_of(pods, info), KubeDeployment)
+    assert isinstance(source_of(given, replace(info, server="vLLM 0.33.0+llmtop")), SimulatedDeployment)
+
+
+class Heard(Scaling):
+    """What is said of looks at pages alone."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+        self.watch = ScaleWatch(None)
+        told = self.said
+        super().__init__(None, lambda: 0.0, lambda: 0, lambda: 0.0, lambda _, text, how: told.append((text, how)))
+
+    def look(self, t_s: float, **replicas: dict[str, Any]) -> list[tuple[str, str]]:
+        """What is said of one look at these replicas."""
+        self.said.clear()
+        seen = [ReplicaSeen(name=name, **fields) for name, fields in replicas.items()]
+        self.note(self.watch.take(t_s, None, seen))
+        return list(self.said)
+
+
+def test_what_is_said_of_pages_alone_is_no_more_than_is_news() -> None:
+    heard, up = Heard(), {"answers": True}
+    assert heard.look(1.0, a=up, b=up) == []
+    assert heard.look(2.0, a={**up, "served": True}, b=up) == [], "those of before serve: no news"
+    assert heard.look(3.0, a=up, b=up, c=up) == [("replica c is ready: 3 of 3", "info")]
+    assert heard.look(4.0, a=up, b=up, c={**up, "served": True}) == [
+        ("replica c has generated the first token: 2 of 3 serving", "info")
+    ]
+    assert heard.look(5.0, a={"gone": True}, b=up, c=up) == [("replica a is gone: 2 left", "warning")]
 
 
 async def test_a_deployment_that_does_not_scale_tells_nothing(tmp_path: Path) -> None:
