@@ -8,9 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmtop.analysis.fits import Array
+from llmtop.analysis.levels import EMPTY
+from llmtop.analysis.readings import column
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.slo import Sample, holds
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
+from llmtop.meter.facts import Facts
 
 _DEBT_REQUESTS = 5
 """Seconds are put together until they hold so many requests: fewer cannot break a limit for sure."""
@@ -26,12 +30,17 @@ class Debt:
     """Requests that failed, or took longer than a limit, each by itself."""
     n: int
     """All that were sent in the span and ended."""
+    left_out: int = 0
+    """Beside them, those that the client held up: what they owe is the server's or ours."""
 
 
-def debt_of(requests: Requests, slo: Slo, from_s: float, until_s: float) -> Debt | None:
+def debt_of(requests: Requests, slo: Slo, from_s: float, until_s: float, left_out_s: Array = EMPTY) -> Debt | None:
     """What was sent from `from_s` until `until_s` against the limits that users feel.
 
     Seconds of fewer than `_DEBT_REQUESTS` are judged together with the next. None: no such limit, or no request.
+
+    Args:
+        left_out_s: when the requests were sent that are not among `requests` (`sent_left_out_s`).
     """
     felt = slo.felt
     sent_s = requests.sent_s
@@ -50,7 +59,18 @@ def debt_of(requests: Requests, slo: Slo, from_s: float, until_s: float) -> Debt
         if slow[first:stop].any() and _breaks(within.pick(np.arange(first, stop)), felt):
             broken += second + 1 - start
         first, start = int(stop), second + 1
-    return Debt(float(min(broken, until_s - from_s)), int(slow.sum()), len(slow))
+    left_out = int(((left_out_s >= from_s) & (left_out_s < until_s)).sum())
+    return Debt(float(min(broken, until_s - from_s)), int(slow.sum()), len(slow), left_out)
+
+
+def sent_left_out_s(facts: Facts) -> Array:
+    """When those requests were sent that ended and are left out of all figures, because the client held them up."""
+    size = len(facts.requests)
+    sent_s, limited, cancelled = (
+        column(facts.requests, name, size) for name in ("sent_s", "client_limited", "cancelled")
+    )
+    sent: Array = sent_s[(limited > 0) & (cancelled == 0)]
+    return sent
 
 
 def _breaks(members: Requests, felt: Sequence[SloTarget]) -> bool:

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from msgspec.structs import replace
 
 from llmtop.analysis import headroom
-from llmtop.analysis.debt import Debt, debt_of
+from llmtop.analysis.debt import Debt, debt_of, sent_left_out_s
 from llmtop.analysis.headroom import Fleet
 from llmtop.analysis.saturated import fleet_of, queue_for_each, reaction_s
 from llmtop.analysis.sessions import Requests
@@ -23,6 +23,7 @@ from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Recovery, Scaling
 from llmtop.meter.facts import Facts
 from llmtop.wording import scaled as words
+from llmtop.wording.over_time import LEFT_OUT
 
 ONE_MOVE_S = 10.0
 """Moves of the load in one direction that follow each other sooner are one: a ramp."""
@@ -111,9 +112,9 @@ def scalings_of(
         told = _told(group, steps, now_s)
         spike = spikes.get(told.from_s) if told.up else None
         until_s = _until_s(group, spike, now_s)
-        debt = _debt(told, spike, requests, slo, until_s)
+        debt = _debt(told, spike, facts, requests, slo, until_s)
         if debt is not None:
-            told = replace(told, debt_s=debt.seconds, missed=debt.missed, n=debt.n)
+            told = replace(told, debt_s=debt.seconds, missed=debt.missed, n=debt.n, left_out=debt.left_out)
         missing, came = _missing(told, group, steps) if told.up else ("", 0)
         told, advice = _advised(told, group, facts, slo, requests, until_s)
         found.append(words.scaled(told, missing, came, advice))
@@ -197,11 +198,13 @@ def _until_s(group: _Group, spike: Recovery | None, now_s: float) -> float:
     return min(now_s, rise_s if group.after > group.before else min(rise_s, group.until_s))
 
 
-def _debt(told: Scaling, spike: Recovery | None, requests: Requests, slo: Slo, until_s: float) -> Debt | None:
+def _debt(
+    told: Scaling, spike: Recovery | None, facts: Facts, requests: Requests, slo: Slo, until_s: float
+) -> Debt | None:
     if spike is not None:
-        return None if spike.debt_s is None else Debt(spike.debt_s, spike.missed or 0, spike.n or 0)
+        return None if spike.debt_s is None else Debt(spike.debt_s, spike.missed or 0, spike.n or 0, spike.left_out)
     begun_s = told.from_s if told.up else told.from_s + (told.decided_s or 0.0)
-    return debt_of(requests, slo, begun_s, until_s)
+    return debt_of(requests, slo, begun_s, until_s, sent_left_out_s(facts))
 
 
 def _missing(told: Scaling, group: _Group, steps: Sequence[ScaleStep]) -> tuple[words.Missing, int]:
@@ -228,6 +231,8 @@ def _advised(
     told = replace(told, queue=queue)
     if not told.debt_s:
         return told, ""
+    if told.left_out > LEFT_OUT * (told.n or 0):
+        return told, words.not_foreseen(words.DEBT_OPEN)
     serve_s = _serve_s(told, group, facts.scaling)
     fleet = fleet_of(facts, slo, requests, told, serve_s, until_s)
     if isinstance(fleet, str):

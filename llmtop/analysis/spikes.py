@@ -9,9 +9,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from llmtop.analysis.debt import debt_of
+from llmtop.analysis.debt import debt_of, sent_left_out_s
 from llmtop.analysis.fits import Array
 from llmtop.analysis.gate import at_gate
+from llmtop.analysis.levels import EMPTY
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.work import alongside, middle
 from llmtop.domain.load import LoadPlan, Replay, Shape, Spike
@@ -109,8 +110,9 @@ def recoveries_of(facts: Facts, plan: LoadPlan, slo: Slo, requests: Requests, no
     shown_s = np.array(server.column("t_s"))
     waiting, kv = (np.array(server.column(name)[: len(shown_s)]) for name in ("waiting", "kv_usage"))
     waiting += at_gate(facts, shown_s)
+    left_out_s = sent_left_out_s(facts)
     return tuple(
-        recovery(spike, slo, requests, (shown_s, waiting), (shown_s, kv), now_s)
+        recovery(spike, slo, requests, (shown_s, waiting), (shown_s, kv), now_s, left_out_s)
         for spike in spikes_of(facts.changes, plan)
     )
 
@@ -122,6 +124,7 @@ def recovery(
     waiting: tuple[Array, Array],
     kv_usage: tuple[Array, Array],
     now_s: float,
+    left_out_s: Array = EMPTY,
 ) -> Recovery:
     """When TTFT and TPOT were as before the spike, the queue as short and the KV cache as empty.
 
@@ -143,7 +146,7 @@ def recovery(
     comparable = back["TTFT"] is not None
     took_s = max(times) - spike.down_s if comparable and math.inf not in times else None
     end_s = until_s if took_s is None else spike.down_s + took_s
-    debt = debt_of(requests, slo, spike.up_s, end_s)
+    debt = debt_of(requests, slo, spike.up_s, end_s, left_out_s)
     found = Recovery(
         up_s=spike.up_s,
         down_s=spike.down_s,
@@ -155,6 +158,7 @@ def recovery(
         debt_s=None if debt is None else debt.seconds,
         missed=None if debt is None else debt.missed,
         n=None if debt is None else debt.n,
+        left_out=0 if debt is None else debt.left_out,
     )
     return recovered(found, [name for name, at_s in back.items() if at_s == math.inf])
 

@@ -112,5 +112,6 @@ def as_text(assessment: Assessment, cliff: CliffVerdict) -> str:
     lines += [f"diagnosis  {line}" for line in (diagnosis.bound, *diagnosis.evidence, diagnosis.advice) if line]
     lines += [f"drift      {drift.text}" for drift in assessment.drifts]
     lines += [f"spike      {recovery.text}" for recovery in assessment.recoveries]
+    lines += [f"scaling    {each.text}" for each in assessment.scalings]
     lines += [f"note       {note}" for note in assessment.notes if note not in cliff.evidence]
     return "\n".join((*lines, *summary.kind_lines(assessment)[:-1]))

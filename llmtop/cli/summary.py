@@ -47,6 +47,7 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment, felt: NewUser | No
     lines += [sentence(each.text) for each in assessment.comparisons]
     if assessment.diagnosis.advice:
         lines.append(sentence(assessment.diagnosis.advice))
+    lines += [sentence(each) for each in assessment.scaled_besides]
     lines += [sentence(note) for note in assessment.notes]
     lines.append("")
     embeds = meta.profile.workload.api == "embeddings"

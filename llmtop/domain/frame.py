@@ -7,7 +7,7 @@ from msgspec import Struct
 from llmtop.domain.endpoint import EndpointStatus
 from llmtop.domain.failures import FailureGroup
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import Event, LoadChange, Mark
+from llmtop.domain.run import Event, LoadChange, Mark, ScaleStep
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.domain.verdicts import ClientHealth
 
@@ -67,6 +67,14 @@ class NewUser(Struct, frozen=True, kw_only=True):
     p50_ms: float | None = None
     """Of TTFT. There are too few of them for a p95."""
     max_ms: float | None = None
+
+
+class Replicas(Struct, frozen=True):
+    """How many replicas a deployment has."""
+
+    ready: int
+    desired: int | None = None
+    """None: nobody tells."""
 
 
 class Timeline(Struct, frozen=True, kw_only=True):
@@ -139,6 +147,10 @@ class Frame(Struct, frozen=True, kw_only=True):
     """Age of the canary that is in flight; None: none is."""
     changes: tuple[LoadChange, ...] = ()
     marks: tuple[Mark, ...] = ()
+    replicas: Replicas | None = None
+    """None: nobody tells."""
+    scaling: tuple[ScaleStep, ...] = ()
+    """The steps that were taken, the newest last, at most a screenful."""
     events: tuple[Event, ...] = ()
     """The newest last, at most a screenful."""
     failures: tuple[FailureGroup, ...] = ()

@@ -619,6 +619,8 @@ class Recovery(Struct, frozen=True, kw_only=True):
     missed: int | None = None
     """The same in requests: of the `n` that were sent meanwhile, those that failed or took longer than a limit."""
     n: int | None = None
+    left_out: int = 0
+    """Beside them, those that the client held up: what they owe is not known."""
     text: str = ""
 
 
@@ -651,6 +653,7 @@ class Scaling(Struct, frozen=True, kw_only=True):
     """As of a `Recovery`, from `from_s` on; of fewer replicas from the decision on."""
     missed: int | None = None
     n: int | None = None
+    left_out: int = 0
     queue: float | None = None
     """Requests that waited for each replica when it was decided."""
     threshold: int | None = None
@@ -771,6 +774,11 @@ class Assessment(Struct, frozen=True, kw_only=True):
     path: str = ""
     """How the path between server and client makes TTFT, TPOT and ICL void, and what to type; empty: it does not."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def scaled_besides(self) -> tuple[str, ...]:
+        """What is said of `scalings` that the answer does not say already."""
+        return tuple(each.text for each in self.scalings if each.text not in self.judgement.sentence)
 
     @property
     def fewer_slots(self) -> WhatIf | None:

@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from msgspec import structs
 
 from llmtop.domain.endpoint import EndpointStatus
-from llmtop.domain.frame import Distribution, Frame, Offer, ReplayPosition, Series, Timeline, Totals, Window
+from llmtop.domain.frame import Distribution, Frame, Offer, ReplayPosition, Replicas, Series, Timeline, Totals, Window
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.replicas import ReplicaCounts
 from llmtop.domain.request import Outcome, TokenSource, least_sure
-from llmtop.domain.run import Canary, Event, FactBatch, LoadChange, Mark
+from llmtop.domain.run import Canary, Event, FactBatch, LoadChange, Mark, ScaleStep
 from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.domain.verdicts import ClientHealth
 from llmtop.meter.canaries import ended_s, new_user
@@ -35,7 +36,7 @@ NEW_USER_S = 60.0
 FEW_FAILURES = 4
 """Kinds of failures that a frame carries at most."""
 RECENT = 50
-"""Changes, marks and events that a frame carries at most."""
+"""Changes, marks, events and steps of scaling that a frame carries at most."""
 
 _LATENCIES = ("ttft_ms", "tpot_ms", "e2e_ms")
 _COLUMNS = tuple(name for name in Timeline.__struct_fields__ if name not in ("end_s", "step_s"))
@@ -96,6 +97,8 @@ class FrameBuilder:
         self._changes: deque[LoadChange] = deque(maxlen=RECENT)
         self._marks: deque[Mark] = deque(maxlen=RECENT)
         self._events: deque[Event] = deque(maxlen=RECENT)
+        self._scaling: deque[ScaleStep] = deque(maxlen=RECENT)
+        self._replicas: ReplicaCounts | None = None
         self._target: LoadPoint | None = None
         self._totals = Totals()
         self._hung_up = 0
@@ -121,6 +124,10 @@ class FrameBuilder:
         self._changes.extend(batch.changes)
         self._marks.extend(batch.marks)
         self._events.extend(batch.events)
+        for step in batch.scaling:
+            self._replicas = self._replicas or ReplicaCounts()
+            self._replicas.take(step)
+        self._scaling.extend(step for step in batch.scaling if not step.since)
         for record in batch.requests:
             if record.outcome is Outcome.OK:
                 source = record.token_source
@@ -262,6 +269,8 @@ class FrameBuilder:
             new_user_waits_s=None if canary_since_s is None else max(0.0, self.t_s - canary_since_s),
             changes=tuple(self._changes),
             marks=tuple(self._marks),
+            replicas=None if self._replicas is None else Replicas(self._replicas.ready, self._replicas.desired),
+            scaling=tuple(self._scaling),
             events=tuple(self._events),
             failures=tuple(sorted(self._failures.groups(), key=lambda group: group.last_s)[-FEW_FAILURES:]),
             run_file=run_file,

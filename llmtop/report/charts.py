@@ -11,7 +11,7 @@ from llmtop.domain.frame import Series
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Metric, SloTarget
 from llmtop.domain.verdicts import Curve, Kind, LevelPoint
-from llmtop.report import foreseen, prose
+from llmtop.report import foreseen, prose, scaling
 from llmtop.report.contents import ReportInput
 from llmtop.report.plot import Plot
 from llmtop.report.scales import Scale, latency_scale, load_scale, load_ticks, zero_scale
@@ -81,7 +81,8 @@ def curve_charts(report: ReportInput) -> tuple[str, str, str]:
 def timeline_charts(report: ReportInput) -> str:
     """The stacked panels over time, without those for which nothing was seen."""
     panels = [panel for panel in PANELS if any(_seen(report, name) for name in panel.fields)]
-    return "".join(_panel(report, panel, last=panel is panels[-1]) for panel in panels)
+    drawn = [_panel(report, panel, last=panel is panels[-1]) for panel in panels]
+    return "".join((*drawn[:1], _replicas(report), *drawn[1:]) if drawn else ())
 
 
 def curve_columns(report: ReportInput) -> dict[str, object]:
@@ -105,7 +106,7 @@ def timeline_columns(report: ReportInput) -> dict[str, object]:
             if _seen(report, name):
                 series: Series = getattr(timeline, name)
                 columns[name] = [None if value is None else panel.text(value) for value in series]
-    return columns
+    return columns | scaling.columns(report, [start_s + (i + 1) * timeline.step_s for i in range(steps)])
 
 
 def level_text(point: LevelPoint, curve: Curve) -> str:
@@ -200,6 +201,7 @@ def _panel(report: ReportInput, panel: Figure, *, last: bool) -> str:
         plot.upright(t_s, "change")
     for mark in report.marks:
         plot.upright(mark.t_s, "mark")
+    scaling.draw_marks(plot, report.scaling, named=False)
     for place, column in enumerate(columns):
         style = "a" if place == len(columns) - 1 else "b"
         if len(columns) == 1:
@@ -225,6 +227,31 @@ def _panel(report: ReportInput, panel: Figure, *, last: bool) -> str:
     legend += f'<span class="key c">{panel.dots[1]}</span>' if panel.dots and dots else ""
     heading = f"<h3>{escape(panel.name)}{legend}{limit_text}<b>{readout}</b></h3>"
     return f'<div class="panel" data-timeline>{heading}{plot.html("low", summary)}</div>'
+
+
+def _replicas(report: ReportInput) -> str:
+    """Replicas over time, as they were wanted, ready and serving; empty where nobody tells."""
+    timeline = report.timeline
+    start_s = timeline.end_s - len(timeline.in_flight) * timeline.step_s
+    stairs = scaling.lines(report.scaling, timeline.end_s)
+    if not stairs:
+        return ""
+    counts = [count for points in stairs.values() for _, count in points]
+    plot = Plot(
+        Scale(start_s, max(timeline.end_s, start_s + 1)),
+        zero_scale([*counts, 1.5 * max(count or 0.0 for count in counts)], least=2.0),
+    )
+    ticks = [tick for tick in plot.y.ticks(2) if tick > 0]
+    plot.grid([(tick, PAGE.exact(tick) if tick == ticks[-1] else "") for tick in ticks], HEADROOM["low"])
+    scaling.draw_marks(plot, report.scaling, named=True)
+    styles = dict(zip(scaling.LINES, scaling.STYLES, strict=True))
+    keys, readout = "", ""
+    for name, points in stairs.items():
+        plot.line(points, styles[name])
+        keys += f'<span class="key {styles[name]}">{name}</span>'
+        readout += f'<output data-column="replicas_{name}" class="{styles[name]}"></output>'
+    summary = f"Replicas over the {PAGE.duration(report.length_s)} of the run"
+    return f'<div class="panel" data-timeline><h3>Replicas{keys}<b>{readout}</b></h3>{plot.html("low", summary)}</div>'
 
 
 def _limit_text(target: SloTarget) -> str:

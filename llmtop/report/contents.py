@@ -12,7 +12,7 @@ from llmtop.domain.figures import RunFigures
 from llmtop.domain.frame import Timeline, Totals
 from llmtop.domain.plainly import plainly
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource, least_sure
-from llmtop.domain.run import Event, LoadChange, Mark, RunMeta, safe_meta
+from llmtop.domain.run import Event, LoadChange, Mark, RunMeta, ScaleStep, safe_meta
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Assessment, Foresight, Map
 from llmtop.meter.facts import Facts
@@ -54,6 +54,7 @@ class ReportInput(Struct, frozen=True, kw_only=True):
     gpus: tuple[str, ...] = ()
     changes: tuple[LoadChange, ...] = ()
     marks: tuple[Mark, ...] = ()
+    scaling: tuple[ScaleStep, ...] = ()
     events: tuple[Event, ...] = ()
 
     @property
@@ -108,6 +109,7 @@ def report_input(
         gpus=tuple(gpus),
         changes=tuple(facts.changes),
         marks=tuple(facts.marks),
+        scaling=tuple(facts.scaling),
         events=tuple(facts.events),
     )
     return plainly(report)

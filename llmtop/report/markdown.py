@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from llmtop.domain.verdicts import Curve, Kind
-from llmtop.report import foreseen, percentiles, prose, replicas
+from llmtop.report import foreseen, percentiles, prose, replicas, scaling
 from llmtop.report import map as maps
 from llmtop.report.contents import ReportInput
 from llmtop.report.scales import latency_scale, load_scale, load_ticks
@@ -57,6 +57,9 @@ def _lines(report: ReportInput) -> Iterable[str]:
     if reasons:
         yield from ("", f"## What binds: {prose.binding(report)}", "")
         yield from (f"- {plain_of(reason)}" for reason in reasons)
+    if rows := scaling.rows(report):
+        yield from ("", f"## {scaling.TITLE}", "", scaling.NOTE, "")
+        yield from table(scaling.HEADS, rows)
     if rows := replicas.rows(report):
         yield from ("", f"## {replicas.TITLE}", "", plain_of(replicas.note(report)), "")
         yield from table(replicas.HEADS, [(plain_of(name), *rest) for name, *rest in rows])

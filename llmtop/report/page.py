@@ -8,7 +8,7 @@ from html import escape
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import Latency, Stat
 from llmtop.domain.verdicts import Curve, LevelPoint
-from llmtop.report import charts, foreseen, percentiles, prose, replicas
+from llmtop.report import charts, foreseen, percentiles, prose, replicas, scaling
 from llmtop.report import map as maps
 from llmtop.report.contents import ReportInput
 from llmtop.report.pieces import cell, document, prose_of, rows_of, table
@@ -100,6 +100,8 @@ def _reasons(report: ReportInput) -> str:
     if reasons:
         parts.append(f"<h2>What binds: {escape(prose.binding(report))}</h2>")
         parts.append("<ul>" + "".join(f"<li>{prose_of(reason)}</li>" for reason in reasons) + "</ul>")
+    if scaled := [list(map(cell, row)) for row in scaling.rows(report)]:
+        parts.append(f'<h2>{scaling.TITLE}</h2><p class="quiet">{scaling.NOTE}</p>{table(scaling.HEADS, scaled)}')
     if carried := [[cell(name, "text"), *map(cell, rest)] for name, *rest in replicas.rows(report)]:
         parts.append(f'<h2>{replicas.TITLE}</h2><p class="quiet">{prose_of(replicas.note(report))}</p>')
         parts.append(table(replicas.HEADS, carried))

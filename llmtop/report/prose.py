@@ -341,7 +341,8 @@ def figures(report: ReportInput) -> list[tuple[str, str, str]]:
 
 def warnings(report: ReportInput) -> list[str]:
     """What makes the figures less than they seem."""
-    texts = [*report.assessment.notes, *(recovery.text for recovery in report.assessment.recoveries)]
+    assessment = report.assessment
+    texts = [*assessment.notes, *(recovery.text for recovery in assessment.recoveries), *assessment.scaled_besides]
     client = report.client
     if client.red_share > 0 and not report.assessment.judgement.void:
         texts.append(

@@ -59,6 +59,8 @@ class Glyphs(Struct, frozen=True, kw_only=True):
     """The same of one that is foreseen; what cannot be told is blank."""
     contour: str = "┃"
     wall: str = "┊"
+    scaling: str = "○●✖"
+    """Where more replicas or fewer were wanted, one generated its first token, and one was gone."""
     canary: str = "•"
     """Where a lone request beside the load came back."""
     on: str = "■"
@@ -75,7 +77,8 @@ ASCII = Glyphs(
     rule="-", track="-", track_done="=", track_chase=":", knob="O", knob_asked="o", dots="*", cliff="^", foreseen="A",
     sep="|", up="*", wait="o", stale="~", down="x", record="*", warn="!", bad="X", ok="+", change=",", mark="v",
     play=">", pause='"', arrow=">", cursor="_", focus=">", more=".", about="~", left_right="<>", ghosts="x+#",
-    ghost_line=".", twin=":", canary="o", on="#", off="_", cells="#=X?", cells_foreseen=".~:", contour="|", wall="!",
+    ghost_line=".", twin=":", canary="o", scaling="o*x", on="#", off="_",
+    cells="#=X?", cells_foreseen=".~:", contour="|", wall="!",
     ascii=True,
 )  # fmt: skip
 

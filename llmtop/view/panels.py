@@ -18,7 +18,7 @@ from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.raster import Cell, Layer, Tick, TimeAxis, Values
 from llmtop.view.tone import Tone, judge_target
 from llmtop.wording.figures import TIGHT
-from llmtop.wording.replicas import called, short_name, times
+from llmtop.wording.replicas import called, counted, short_name, times
 
 ONE_MOVE_S = 2.5
 """A ramp changes the load once a second, and a hand that looks for a load about as often."""
@@ -126,7 +126,9 @@ def moves(changes: Iterable[LoadChange], apart_s: float = ONE_MOVE_S) -> list[fl
 def _ticks(frame: Frame, glyphs: Glyphs) -> tuple[Tick, ...]:
     moved = moves(frame.changes)[len(frame.changes) == RECENT :]  # where a full list begins, no move is known to
     changes = [Tick(t_s, glyphs.change, "change") for t_s in moved]
-    return (*changes, *(Tick(mark.t_s, glyphs.mark, "mark") for mark in frame.marks))
+    signs = dict(zip(("desired", "serving", "gone"), glyphs.scaling, strict=True))
+    scaled = [Tick(step.t_s, signs[step.kind], "strong") for step in frame.scaling if step.kind in signs]
+    return (*changes, *scaled, *(Tick(mark.t_s, glyphs.mark, "mark") for mark in frame.marks))
 
 
 def _latency(name: str, target: SloTarget | None, window: Distribution, p50: Values, p95: Values) -> PanelView:
@@ -199,7 +201,13 @@ def _queue(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
     waiting = None if server is None else server.waiting
     running = None if server is None else server.running
     note = "" if running is None else f"{TIGHT.count(running)} running"
-    view = PanelView(title="queue", notes=(*_spread(server, note), note), figure=TIGHT.count(waiting), floor=5.0)
+    notes = (*_spread(server, note), note)
+    if frame.replicas is not None:
+        ready, desired = frame.replicas.ready, frame.replicas.desired
+        told = counted(ready, desired)
+        wide = tuple(f"{note}  {text}" for text in told if note)
+        notes = (*wide, *told, *notes) if desired not in (None, ready) else (*notes[:-1], *wide, note)
+    view = PanelView(title="queue", notes=notes, figure=TIGHT.count(waiting), floor=5.0)
     return _of_server(view, frame, waiting, frame.timeline.waiting, "its queue", target, glyphs)
 
 

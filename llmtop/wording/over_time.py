@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from llmtop.domain.verdicts import Drift, Recovery, Scaling
 from llmtop.wording.figures import TEXT, clock
-from llmtop.wording.sentences import listed
+from llmtop.wording.sentences import CLIENT_SLOW, listed
 
 
 class Figure(StrEnum):
@@ -31,6 +31,8 @@ _SHARES: dict[str, str] = {
     Figure.PREEMPTIONS: " of requests",
     Figure.CLIENT_CPU: " of a core",
 }
+LEFT_OUT = 0.02
+"""Where the client held up more than this share of the requests, an SLO debt is told as the least that it can be."""
 _MOST = 0.8
 """A part of the run that is shorter than this share of it is named."""
 _SLOWER = "something else slows the server"
@@ -155,6 +157,9 @@ def owed(found: Recovery | Scaling) -> str:
     if found.debt_s is None:
         return ""
     requests = "" if not found.missed else f"{TEXT.whole(found.missed)} of {TEXT.whole(found.n)} requests"
+    if found.left_out and found.n is not None and found.left_out > LEFT_OUT * found.n:
+        left_out = f"{TEXT.whole(found.left_out)} more left out: {CLIENT_SLOW}"
+        return f"SLO missed for at least {seconds(found.debt_s)}, {requests or 'no request'} ({left_out})"
     if found.debt_s > 0:
         return ", ".join(filter(None, (f"SLO missed for {seconds(found.debt_s)}", requests)))
     return f"the SLO held all the while{f', {requests} missed it' if requests else ''}"

@@ -25,6 +25,13 @@ def started_anew(name: str) -> str:
     return f"replica {name} was started anew"
 
 
+def counted(ready: int, desired: int | None) -> tuple[str, ...]:
+    """`replicas 2/3 (ready/desired)`, and shorter."""
+    if desired is None:
+        return (f"replicas {ready}",)
+    return (f"replicas {ready}/{desired} (ready/desired)", f"replicas {ready}/{desired}", f"{ready}/{desired} ready")
+
+
 def times(ratio: float, style: Figures = TEXT) -> str:
     """`2.1 x`"""
     return f"{ratio:.1f}{style.gap}x"

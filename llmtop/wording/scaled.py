@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from llmtop.domain.run import ScaleStep
 from llmtop.domain.verdicts import Scaling
 from llmtop.wording.figures import TEXT
 from llmtop.wording.over_time import number, owed, seconds
@@ -16,6 +17,7 @@ Missing = Literal["", "created", "ready", "serving"]
 _NONE: dict[Missing, str] = {"created": "none created", "ready": "not ready"}
 PINNED = "connections stay with the old ones, or there is nothing left to do"
 NO_QUEUE = "the server shows no queue"
+DEBT_OPEN = "nor is how long it was missed"
 GATED = "the queue stood at the gate, where no autoscaler sees it"
 NO_WAIT_LIMIT = "the SLO has no limit on TTFT or E2E"
 NOT_BUSY = "the old replicas were not full for long enough to tell what one carries"
@@ -99,10 +101,13 @@ def not_reproduced(foreseen_s: float, measured_s: float) -> str:
     return f"by queue and rate it would have been missed for {seconds(foreseen_s)} instead of {seconds(measured_s)}"
 
 
-def replicas(ready: int | None, desired: int | None) -> Sequence[str]:
-    """`replicas 2/3 (ready/desired)`, then shorter ways; () where nobody tells."""
-    if ready is None:
-        return ()
-    if desired is None or desired == ready:
-        return (f"replicas {ready}", f"{ready} repl")
-    return (f"replicas {ready}/{desired} (ready/desired)", f"replicas {ready}/{desired}", f"{ready}/{desired} repl")
+def on_axis(steps: Sequence[ScaleStep], desired: int | None) -> str:
+    """Of steps of one kind that came together, as tersely as on an axis: `+2 desired`, `pod-3 ready`, `2 gone`.
+
+    Args:
+        desired: how many were wanted before; None: nobody told.
+    """
+    step = steps[-1]
+    if step.kind == "desired":
+        return f"{step.replicas} desired" if desired is None else f"{step.replicas - desired:+d} desired"
+    return f"{step.name if len(steps) == 1 and step.name else len(steps)} {step.kind}"

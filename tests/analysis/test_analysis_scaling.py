@@ -441,6 +441,11 @@ def test_no_number_without_what_it_rests_on(facts: Facts) -> None:
         facts, changes=[structs.replace(each, point=structs.replace(each.point, gate=4)) for each in facts.changes]
     )
     assert reason(gated) == words.GATED
+    held_up = _with(facts)
+    held_up.requests.column("client_limited")[:40] = 1.0
+    assert only(judged(held_up, "ttft_p95<2s")).keep == 2, "before the rise"
+    held_up.requests.column("client_limited")[100:130] = 1.0
+    assert reason(held_up) == words.DEBT_OPEN
     blind = _with(facts)
     blind.server.column("waiting")[:] = math.nan
     assert reason(blind) == words.NO_QUEUE

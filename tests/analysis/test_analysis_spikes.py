@@ -6,14 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from facts_by_hand import requests_of
+from facts_by_hand import facts_of, record, requests_of
 from virtual import VirtualSession
 
 from llmtop.analysis import assess
-from llmtop.analysis.debt import Debt, debt_of
+from llmtop.analysis.debt import Debt, debt_of, sent_left_out_s
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.spikes import LoadSpike, recovered_within, recovery, spikes_of
 from llmtop.domain.load import LoadPlan, LoadPoint, Replay, Spike, Stage, Steps
+from llmtop.domain.request import Outcome
 from llmtop.domain.run import ChangeReason, LoadChange
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Recovery
@@ -272,6 +273,24 @@ def test_debt_in_requests_is_each_that_failed_or_took_longer_than_a_limit() -> N
     assert debt_of(requests_of(sent_s, failed=True), SLO, 10.0, 60.0) == Debt(0.0, 1000, 1000), "no limit on errors"
     slow = requests_of(sent_s, ttft_s=np.where(sent_s < 20, 2.0, 2.1), tpot_s=np.where(sent_s < 10, 0.2, 0.01))
     assert debt_of(slow, parse_slo("ttft_p95<2s,tpot_p95<50ms"), 0.0, 30.0) == Debt(20.0, 400, 600)
+
+
+@pytest.mark.parametrize(("left_out", "told"), [(1, False), (2, True)])
+def test_where_the_client_held_up_many_a_debt_is_the_least_that_it_can_be(left_out: int, told: bool) -> None:
+    sent_s = np.arange(0.0, 70.0)
+    requests = requests_of(sent_s, ttft_s=np.where((sent_s >= 20) & (sent_s < 40), 9.0, 1.0))
+    held_up_s = np.concatenate([[3.0, 69.0], 20.0 + np.arange(left_out)])
+    spike = LoadSpike(up_s=20.0, down_s=69.0, base=10.0, peak=30.0)
+    found = recovery(spike, SLO, requests, NONE, NONE, 69.0 + left_out, held_up_s[2:])
+    assert found.left_out == left_out
+    assert ("SLO missed for at least 20 s, 20 of " in found.text) is told
+    assert found.text.endswith(f"({left_out} more left out: the client was the bottleneck)") is told
+
+
+def test_what_the_client_held_up_is_what_it_is_left_out_of() -> None:
+    sent = [record(t_s, client_limited=t_s >= 20) for t_s in range(30)]
+    cancelled = record(40.0, client_limited=True, outcome=Outcome.CANCELLED)
+    assert sent_left_out_s(facts_of(requests=[*sent, cancelled])).tolist() == list(range(20, 30))
 
 
 def test_without_a_limit_or_a_request_the_debt_is_not_known() -> None:
