@@ -44,13 +44,12 @@ def lines(steps: Sequence[ScaleStep], end_s: float) -> dict[str, list[tuple[floa
     """(when, how many) of each of `LINES` as a stair until `end_s`; what nobody tells is not there."""
     counts = ReplicaCounts()
     told: dict[str, list[tuple[float, float | None]]] = {name: [] for name in LINES}
-    kinds = {step.kind for step in steps}
     for step in steps:
         before = {name: getattr(counts, name) for name in LINES}
         counts.take(step)
         for name, points in told.items():
             now = getattr(counts, name)
-            if name in kinds and now is not None and (not points or now != before[name]):
+            if now is not None and (now != before[name] if points else step.kind == name):
                 points += [(step.t_s, before[name])] if points else []
                 points.append((step.t_s, now))
     return {name: [*points, (end_s, points[-1][1])] for name, points in told.items() if points}

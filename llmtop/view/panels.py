@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llmtop.domain.frame import Distribution, Frame, Series
+from llmtop.domain.frame import Distribution, Frame, Replicas, Series
 from llmtop.domain.run import LoadChange
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo, SloTarget
@@ -201,14 +201,17 @@ def _queue(frame: Frame, target: SloTarget | None, glyphs: Glyphs) -> PanelView:
     waiting = None if server is None else server.waiting
     running = None if server is None else server.running
     note = "" if running is None else f"{TIGHT.count(running)} running"
-    notes = (*_spread(server, note), note)
-    if frame.replicas is not None:
-        ready, desired = frame.replicas.ready, frame.replicas.desired
-        told = counted(ready, desired)
-        wide = tuple(f"{note}  {text}" for text in told if note)
-        notes = (*wide, *told, *notes) if desired not in (None, ready) else (*notes[:-1], *wide, note)
+    notes = (*_scaling(frame.replicas, note), *_spread(server, note), note)
     view = PanelView(title="queue", notes=notes, figure=TIGHT.count(waiting), floor=5.0)
     return _of_server(view, frame, waiting, frame.timeline.waiting, "its queue", target, glyphs)
+
+
+def _scaling(replicas: Replicas | None, running: str) -> tuple[str, ...]:
+    """How many replicas are ready while another number is wanted."""
+    if replicas is None or replicas.desired in (None, replicas.ready):
+        return ()
+    told = counted(replicas.ready, replicas.desired)
+    return (*(f"{running}  {text}" for text in told if running), *told)
 
 
 def _spread(server: ServerSnapshot | None, running: str) -> tuple[str, ...]:

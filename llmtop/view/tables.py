@@ -16,6 +16,7 @@ from llmtop.view.lines import Entry
 from llmtop.view.runs import Runs, cut
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TIGHT, UNKNOWN, clock
+from llmtop.wording.replicas import counted
 from llmtop.wording.sentences import CLIENT_LATE, agreed
 
 _COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
@@ -139,6 +140,7 @@ def _server(frame: Frame, assessment: Assessment | None) -> list[_Row]:
     hits = "" if server.prefix_hit_ratio is None else f"  prefix hits {TIGHT.percent(server.prefix_hit_ratio)}"
     return [
         (3, "server", f"{TIGHT.count(server.running)}{slots} running  {TIGHT.count(server.waiting)} waiting{hits}"),
+        *([] if frame.replicas is None else [(4, "", counted(frame.replicas.ready, frame.replicas.desired)[0])]),
         *_ttft(frame, assessment),
     ]
 
