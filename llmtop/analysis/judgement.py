@@ -43,9 +43,8 @@ from llmtop.domain.verdicts import (
 )
 from llmtop.meter.facts import Facts
 from llmtop.wording import answers
-from llmtop.wording.figures import TEXT
 from llmtop.wording.over_time import owed
-from llmtop.wording.sentences import CLIENT_BOUND, CLIENT_SLOW, listed, sentence
+from llmtop.wording.sentences import CLIENT_BOUND, listed, requests_left_out, sentence, worker_called
 
 WHOLE = 0.97
 """Share of its planned time from which a plan counts as driven to its end: ticks and the drain blur the rest."""
@@ -342,9 +341,13 @@ class Run:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        table = self.facts.requests
-        count = int(np.sum(table.column("client_limited") > 0))
-        return (f"{TEXT.whole(count)} request{'' if count == 1 else 's'} left out: {CLIENT_SLOW}",) if count else ()
+        limited = self.facts.requests.column("client_limited") > 0
+        workers = np.unique(self.facts.requests.column("worker")[limited])
+        if not len(workers):
+            return ()
+        crew = self.facts.crew
+        whose = worker_called(int(workers[0]), crew.called(int(workers[0]))) if len(workers) == 1 < crew.size else ""
+        return (requests_left_out(int(limited.sum()), whose),)
 
     @cached_property
     def limits(self) -> dict[str, SloTarget]:

@@ -197,6 +197,7 @@ def as_json(result: RunResult) -> dict[str, object]:
         "ending": result.end.ending,
         "interrupted": result.interrupted,
         "totals": frame.totals,
+        "load_workers": result.facts.crew.whole(),
         "figures": _figures(result),
         "run_file": frame.run_file,
         "recording_problem": frame.recording_problem,

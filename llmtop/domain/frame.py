@@ -9,7 +9,7 @@ from llmtop.domain.failures import FailureGroup
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Event, LoadChange, Mark, ScaleStep
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
-from llmtop.domain.verdicts import ClientHealth
+from llmtop.domain.verdicts import ClientHealth, CrewFigures
 
 Series = tuple[float | None, ...]
 """One value a step, oldest first; None: a gap."""
@@ -139,6 +139,8 @@ class Frame(Struct, frozen=True, kw_only=True):
     server: ServerSnapshot | None = None
     gpus: tuple[GpuSnapshot, ...] = ()
     client: ClientHealth | None = None
+    crew: CrewFigures = CrewFigures()
+    """The load workers in their last second, where there are several."""
     foreign: float | None = None
     """Requests that run or wait on the server and are not ours."""
     new_user: NewUser | None = None

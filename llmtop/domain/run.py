@@ -115,7 +115,8 @@ class Call(Struct, frozen=True, kw_only=True, tag=True):
 class LoadWorker(Struct, frozen=True, tag=True):
     """Who one of several load workers is, and how its clock stands against the run clock.
 
-    Known when it begins, and told again when its clock has moved. Only durations of one clock are ever subtracted.
+    Known when it begins, and told again when its clock has moved and when it is lost. Only durations of one clock are
+    ever subtracted.
     """
 
     t_s: float
@@ -127,6 +128,8 @@ class LoadWorker(Struct, frozen=True, tag=True):
     """What its clock shows beyond ours at the same instant."""
     error_s: float = 0.0
     """By so much at most that is wrong: half of the shortest answer to a question for the time."""
+    lost: bool = False
+    """It is gone, and its requests with it."""
 
 
 ScaleKind = Literal["desired", "created", "ready", "serving", "gone"]

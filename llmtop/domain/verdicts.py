@@ -74,6 +74,8 @@ class ClientReason(Struct, frozen=True, kw_only=True):
     """TPOT in milliseconds, where the lag is over half of it; all reads of the second."""
     worker: int | None = None
     """Whose it was, where there are several."""
+    name: str = ""
+    """Of that worker: `h2:4711`, where it is known."""
     text: str = ""
 
 
@@ -93,6 +95,45 @@ class ClientHealth(Struct, frozen=True, kw_only=True):
     """Of all processes together."""
     workers: int = 1
     workers_lost: int = 0
+
+
+WorkerState = Literal["green", "amber", "red", "silent", "lost"]
+
+
+class WorkerFigures(Struct, frozen=True, kw_only=True):
+    """How one of several load workers did: in its last second, or at worst over a run."""
+
+    worker: int
+    name: str = ""
+    """`h2:4711`, where it is known."""
+    state: WorkerState = "green"
+    """Silent: it tells nothing. Lost: its requests are, too."""
+    red_s: int = 0
+    """Seconds of the run in which it was the bottleneck."""
+    share: float | None = None
+    """Of all chunks that the load workers have read."""
+    chunks_per_s: float | None = None
+    cpu: float | None = None
+    """Of a core, 0 to 1."""
+    lag_p99_ms: float | None = None
+    loop_lag_ms: float | None = None
+    offset_s: float = 0.0
+    """What its clock shows beyond ours, wrong by `error_s` at most."""
+    error_s: float = 0.0
+
+
+class CrewFigures(Struct, frozen=True, kw_only=True):
+    """How several load workers did. Without any, this process alone has sent the load."""
+
+    began: int = 0
+    heard: int = 0
+    """So many of them tell what they do."""
+    worst: tuple[WorkerFigures, ...] = ()
+    """The worst first, at most so many as were asked for."""
+    rest: int = 0
+    """So many more are as good as the last of these, or better."""
+    rest_share: float | None = None
+    rest_chunks_per_s: float | None = None
 
 
 class Quantile(Struct, frozen=True):

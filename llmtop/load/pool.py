@@ -284,6 +284,7 @@ class Workers:
         """Write off what it had in flight and give its share to the others."""
         now = self._setup.now()
         self._lost += 1
+        self._met.append(replace(worker.introduced(now), lost=True))
         self._bins.end(worker.number, worker.lost_bin(now))
         self._records.extend(worker.lost_records(now))
         living = len(self._living)

@@ -9,6 +9,7 @@ from llmtop.channel import Child, outward_environment
 from llmtop.domain.plain import plain
 from llmtop.load.here import WorkerFacts
 from llmtop.load.messages import Order, WorkerSetup, facts, packed, receive
+from llmtop.wording.crew import HERE
 
 LEAVE_S = 5.0
 """How long a worker may take to end before it is killed."""
@@ -73,7 +74,7 @@ class Pipes:
 
     def __init__(self, child: Child, facts: asyncio.StreamReader, orders: asyncio.StreamWriter) -> None:
         self._child, self._facts, self._orders = child, facts, orders
-        self.name = f"here:{child.pid}"
+        self.name = f"{HERE}:{child.pid}"
 
     def send(self, *orders: Order) -> None:
         self._orders.write(b"".join(map(packed, orders)))

@@ -47,7 +47,7 @@ KERNEL = "kernel"
 COALESCED_MARGIN = 0.10
 LEAST_READS = 100
 """A second with fewer reads says nothing about the share of coalesced ones."""
-_SEVERITY: tuple[ClientState, ...] = ("green", "amber", "red")
+SEVERITY: tuple[ClientState, ...] = ("green", "amber", "red")
 
 
 class Baseline:
@@ -90,7 +90,7 @@ def judge(sample: ClientSample, coalesced_rose: bool) -> tuple[ClientState, Clie
     if sample.loop_lag_ms is not None and sample.loop_lag_ms > AMBER_LOOP_LAG_MS:
         findings.append((1, ClientReason(cause=ClientCause.LOOP, value=sample.loop_lag_ms)))
     severity, reason = max(findings, key=lambda finding: finding[0])
-    return _SEVERITY[severity], reason
+    return SEVERITY[severity], reason
 
 
 class Pause(Struct, frozen=True):
@@ -130,6 +130,8 @@ class JudgedSecond(Struct, frozen=True):
     """Of the processes that were the bottleneck: their requests are void. Empty for files of schema 1, whose requests
     carry that judgement themselves."""
     pauses: tuple[Pause, ...] = ()
+    judged: tuple[tuple[ClientSample, ClientState], ...] = ()
+    """Each process, and how it did."""
 
 
 class ClientJudge:
@@ -144,7 +146,7 @@ class ClientJudge:
 
     def _second(self, samples: tuple[ClientSample, ...]) -> JudgedSecond:
         judged = [self._judge(sample) for sample in samples]
-        worst = max(range(len(samples)), key=lambda place: _SEVERITY.index(judged[place][0]))
+        worst = max(range(len(samples)), key=lambda place: SEVERITY.index(judged[place][0]))
         state, reason = judged[worst]
         if reason is not None and len(samples) > 1:
             reason = replace(reason, worker=samples[worst].worker)
@@ -161,10 +163,10 @@ class ClientJudge:
             workers=sum(sample.workers for sample in samples),
             workers_lost=max(sample.workers_lost for sample in samples),
         )
-        verdicts = zip(samples, judged, strict=True)
-        red = tuple(s for s, (state, _) in verdicts if state == "red" and s.state is None)
+        verdicts = tuple((sample, state) for sample, (state, _) in zip(samples, judged, strict=True))
+        red = tuple(sample for sample, state in verdicts if state == "red" and sample.state is None)
         pauses = tuple(pause for pause in map(Pause.of, samples) if pause is not None)
-        return JudgedSecond(health, red, pauses)
+        return JudgedSecond(health, red, pauses, verdicts)
 
     def _judge(self, sample: ClientSample) -> tuple[ClientState, ClientReason | None]:
         if sample.state is not None:

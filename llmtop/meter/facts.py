@@ -24,6 +24,7 @@ from llmtop.domain.run import (
 )
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.meter.client import ClientJudge, JudgedSecond, Pause, RedSpans
+from llmtop.meter.crew import CrewTally
 from llmtop.meter.failures import FailureTally
 
 Column = npt.NDArray[np.float64]
@@ -235,6 +236,7 @@ class Facts:
         """Since when several servers are known to answer in turn where one was scraped: no row of `server` has a
         figure then, also none of before."""
         self.t_s = 0.0
+        self.crew = CrewTally()
         self._judge = ClientJudge()
         self._red = RedSpans()
         self._pauses: list[Pause] = []
@@ -258,7 +260,9 @@ class Facts:
     def extend(self, batch: FactBatch) -> None:
         """Take in the facts of one tick."""
         self.t_s = max(self.t_s, batch.t_s)
-        for second in self._judge.take(batch.client):
+        seconds = self._judge.take(batch.client)
+        self.crew.take(batch.workers, seconds)
+        for second in seconds:
             self._take_second(second)
         self.reads.extend(_rows(batch.client, READ_COLUMNS))
         self.requests.extend([self._request_row(record) for record in batch.requests])

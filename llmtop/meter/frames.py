@@ -20,9 +20,10 @@ from llmtop.domain.replicas import ReplicaCounts
 from llmtop.domain.request import Outcome, TokenSource, least_sure
 from llmtop.domain.run import Canary, Event, FactBatch, LoadChange, Mark, ScaleStep
 from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
-from llmtop.domain.verdicts import ClientHealth
+from llmtop.domain.verdicts import ClientHealth, CrewFigures
 from llmtop.meter.canaries import ended_s, new_user
 from llmtop.meter.client import ClientJudge
+from llmtop.meter.crew import CrewTally
 from llmtop.meter.failures import FailureTally
 from llmtop.meter.quantiles import quantile
 
@@ -94,6 +95,8 @@ class FrameBuilder:
         self._gpus: dict[int, GpuSnapshot] = {}
         self._client: ClientHealth | None = None
         self._client_judge = ClientJudge()
+        self._crew = CrewTally()
+        self._crew_now = CrewFigures()
         self._changes: deque[LoadChange] = deque(maxlen=RECENT)
         self._marks: deque[Mark] = deque(maxlen=RECENT)
         self._events: deque[Event] = deque(maxlen=RECENT)
@@ -117,8 +120,12 @@ class FrameBuilder:
             self._server_before, self._server = self._server, sample
         for gpu in batch.gpu:
             self._gpus[gpu.index] = gpu
-        for second in self._client_judge.take(batch.client):
-            self._client = second.health
+        seconds = self._client_judge.take(batch.client)
+        self._crew.take(batch.workers, seconds)
+        if seconds:
+            self._client = self._crew.named(seconds[-1].health)
+        if seconds or batch.workers:
+            self._crew_now = self._crew.now()
         for change in batch.changes:
             self._target = change.point
         self._changes.extend(batch.changes)
@@ -264,6 +271,7 @@ class FrameBuilder:
             server=server,
             gpus=tuple(self._gpus.values()),
             client=self._client,
+            crew=self._crew_now,
             foreign=self._foreign(canary_since_s is not None),
             new_user=new_user(canary for _, canary in self._canaries),
             new_user_waits_s=None if canary_since_s is None else max(0.0, self.t_s - canary_since_s),

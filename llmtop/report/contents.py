@@ -14,7 +14,7 @@ from llmtop.domain.plainly import plainly
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource, least_sure
 from llmtop.domain.run import Event, LoadChange, Mark, RunMeta, ScaleStep, safe_meta
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, Foresight, Map
+from llmtop.domain.verdicts import Assessment, CrewFigures, Foresight, Map
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import failure
 
@@ -51,6 +51,8 @@ class ReportInput(Struct, frozen=True, kw_only=True):
     token_source: str | None = None
     """Where output token counts come from; the least sure of them."""
     client: ClientSummary = ClientSummary()
+    load_workers: CrewFigures | None = None
+    """Each at worst; None: this process alone has sent the load."""
     gpus: tuple[str, ...] = ()
     changes: tuple[LoadChange, ...] = ()
     marks: tuple[Mark, ...] = ()
@@ -106,6 +108,7 @@ def report_input(
         failures=tuple((failure(group), group.count) for group in facts.failures.groups()),
         token_source=least_sure(sources),
         client=_client(facts),
+        load_workers=facts.crew.whole(),
         gpus=tuple(gpus),
         changes=tuple(facts.changes),
         marks=tuple(facts.marks),

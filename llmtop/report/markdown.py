@@ -11,7 +11,7 @@ from llmtop.report import foreseen, percentiles, prose, replicas, scaling
 from llmtop.report import map as maps
 from llmtop.report.contents import ReportInput
 from llmtop.report.scales import latency_scale, load_scale, load_ticks
-from llmtop.wording import cost, kinds
+from llmtop.wording import cost, crew, kinds
 from llmtop.wording.answers import FAIL_ON
 from llmtop.wording.figures import PAGE, clock
 from llmtop.wording.names import axis_name, place_name
@@ -78,6 +78,10 @@ def _lines(report: ReportInput) -> Iterable[str]:
     if report.marks:
         yield from ("", "## Marks", "")
         yield from (f"- {clock(mark.t_s)} {plain_of(mark.text)}" for mark in report.marks)
+    if report.load_workers is not None:
+        told = crew.table(report.load_workers, PAGE)
+        yield from ("", f"## {crew.TITLE}", "", crew.NOTE, "")
+        yield from table(told.heads, [(plain_of(name), *rest) for name, *rest in told.rows])
     yield from ("", "## How it was measured", "")
     yield from table(["", ""], prose.environment(report))
     yield from ("", "## What the words mean", "")

@@ -12,7 +12,7 @@ from llmtop.report import charts, foreseen, percentiles, prose, replicas, scalin
 from llmtop.report import map as maps
 from llmtop.report.contents import ReportInput
 from llmtop.report.pieces import cell, document, prose_of, rows_of, table
-from llmtop.wording import cost, kinds
+from llmtop.wording import cost, crew, kinds
 from llmtop.wording.figures import PAGE, clock
 from llmtop.wording.sentences import sentence
 
@@ -39,6 +39,7 @@ def _sections(report: ReportInput) -> Iterable[str]:
     yield _requests(report)
     yield _kinds(report)
     yield _happenings(report)
+    yield _load_workers(report)
     yield f"<h2>How it was measured</h2>{rows_of(prose.environment(report))}"
     yield f'<section class="words"><h2>What the words mean</h2>{rows_of(prose.DEFINITIONS)}</section>'
 
@@ -225,6 +226,15 @@ def _kinds(report: ReportInput) -> str:
     if visits is not None:
         parts.append(f"<p>{escape(sentence(kinds.visits(visits, PAGE)))}</p>")
     return f'<h2>{prose.KINDS}</h2><p class="quiet">{escape(prose.KINDS_NOTE)}</p>{"".join(parts)}' if parts else ""
+
+
+def _load_workers(report: ReportInput) -> str:
+    """Each load worker at worst; empty where one process alone has sent the load."""
+    if report.load_workers is None:
+        return ""
+    told = crew.table(report.load_workers, PAGE)
+    rows = [[cell(name, "text"), cell(state, "text"), *map(cell, rest)] for name, state, *rest in told.rows]
+    return f'<h2>{crew.TITLE}</h2><p class="quiet">{prose_of(crew.NOTE)}</p>{table(told.heads, rows)}'
 
 
 def _style(text: str) -> str:

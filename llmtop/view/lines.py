@@ -16,6 +16,7 @@ from llmtop.view.condition import LATE_MS, Condition, span_of
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Part, Run, Runs, cut, cut_inside, fit
 from llmtop.view.tone import Tone
+from llmtop.wording.crew import heard, slowest_elsewhere
 from llmtop.wording.failures import failure_seen
 from llmtop.wording.figures import TIGHT, UNKNOWN, clock
 from llmtop.wording.sentences import client_sign, gate_text
@@ -104,7 +105,11 @@ def _header_right(frame: Frame, condition: Condition, glyphs: Glyphs) -> list[Pa
         parts.append(Part([(f"{glyphs.record}REC", "bad"), ("  ", "")], 2))
     else:
         parts.append(Part([("not recording", "dim"), ("  ", "")], 6))
+    if missing := heard(frame.crew):
+        parts.append(Part([(f"{glyphs.warn}{missing}", "bad"), ("  ", "")], 2))
     parts.append(Part(_client(frame, glyphs), 4))
+    if slowest := slowest_elsewhere(frame.client):
+        parts.append(Part([(f"{plain(slowest, glyphs)} ", "dim")], 6))
     return parts
 
 

@@ -15,9 +15,11 @@ from msgspec.structs import replace
 
 from llmtop.domain.endpoint import Endpoint, EndpointStatus
 from llmtop.domain.shown import Shown
+from llmtop.wording.crew import HERE
 from llmtop.wording.running import ITS_PLAN
 
 ENDPOINT, MODEL, RUN, NAME, FILE, LABEL, SCREEN = "endpoint", "model", "RUN", "name", "FILE", "label", "another screen"
+LOAD_HOST = "load host"
 NO_LOG = "not shown on a private screen"
 _ADDRESS = re.compile(
     r"\b\w+://[^\s,;'\")]+|\b(?:\d{1,3}\.){3}\d{1,3}\b(?::\d+)?|\[[0-9a-fA-F:]*::?[0-9a-fA-F:]*\](?::\d+)?"
@@ -80,6 +82,7 @@ def _words(shown: Shown) -> dict[str, str]:
         words |= _of_status(shown.frame.endpoint)
     if shown.frame is not None:
         words |= _of_file(shown.frame.run_file)
+        words |= {host: LOAD_HOST for each in shown.frame.crew.worst if (host := each.name.rpartition(":")[0]) != HERE}
     if shown.meta is not None:
         if not shown.meta.endpoint.simulated:
             words |= _of_endpoint(shown.meta.endpoint)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import textwrap
 
-from llmtop.domain.verdicts import Assessment, Kind
+from llmtop.domain.verdicts import Assessment, CrewFigures, Kind
 from llmtop.view.condition import Condition
 from llmtop.wording import answers, kinds
-from llmtop.wording.figures import TIGHT
+from llmtop.wording import crew as words
+from llmtop.wording.figures import TEXT, TIGHT
 from llmtop.wording.names import bound_adjective, knee_name
 from llmtop.wording.sentences import CLIENT_LATE, agreed, fails_from, tries
+
+WIDE = 90
+"""Cells that the table of load workers needs whole."""
 
 
 def why(assessment: Assessment | None, condition: Condition) -> list[tuple[str, list[str]]]:
@@ -40,6 +44,27 @@ def by_kind(assessment: Assessment | None, width: int) -> list[list[tuple[str, s
         told = textwrap.wrap(kinds.visits(visits, TIGHT), width - 2)
         found.append([("visits", "title"), *((f"  {line}", "text") for line in told)])
     return found
+
+
+def load_workers(crew: CrewFigures, width: int, most: int) -> list[tuple[str, str]]:
+    """How each load worker did in its last second, the worst first, as (line, role); [] where there are not several.
+
+    Args:
+        most: rows that there is room for; the rest is counted in the last.
+    """
+    if not crew.worst:
+        return []
+    short = width < WIDE
+    head, *rows = kinds.as_lines(words.table(crew, TIGHT if short else TEXT, most=most, short=short), width)
+    roles = [words.ROLES[each.state] for each in crew.worst[: len(rows)]]
+    if len(rows) < crew.began:
+        roles[-1:] = ["dim"] if len(roles) == len(rows) else [roles[-1], "dim"]
+    return [(head, "title"), *zip(rows, roles, strict=True)]
+
+
+def is_trouble(crew: CrewFigures) -> bool:
+    """Whether a load worker is the bottleneck, or is not heard: that stands before all else."""
+    return bool(crew.worst) and words.ROLES[crew.worst[0].state] == "bad"
 
 
 def _slo(assessment: Assessment) -> list[str]:

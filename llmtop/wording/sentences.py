@@ -203,6 +203,12 @@ def left_out(red_s: int, all_s: int) -> str:
     return f"{CLIENT_SLOW} in {red_s} of {all_s} s, which are left out"
 
 
+def requests_left_out(count: int, whose: str) -> str:
+    """`1 204 requests left out: the client was the bottleneck, load worker 3 (h2:4711) alone`."""
+    text = f"{TEXT.whole(count)} request{'' if count == 1 else 's'} left out: {CLIENT_SLOW}"
+    return f"{text}, {whose} alone" if whose else text
+
+
 def search_void(red_s: int, all_s: int) -> str:
     """So many seconds of a search are the client's that it has found nothing."""
     return f"{CLIENT_SLOW} in {red_s} of {all_s} s: {VOID}"
@@ -275,7 +281,7 @@ def starving(times: float) -> str:
 
 
 def client_reason(reason: ClientReason, figures: Figures = TEXT) -> str:
-    """`worker 1: receive lag 9.00 ms, over half of TPOT (10.0 ms)`"""
+    """`load worker 1 (h2:4711): receive lag 9.00 ms, over half of TPOT (10.0 ms)`"""
     value, of = reason.value, reason.of
     match reason.cause:
         case ClientCause.LAG:
@@ -290,7 +296,12 @@ def client_reason(reason: ClientReason, figures: Figures = TEXT) -> str:
             text = f"event loop {figures.latency(value)} late"
         case ClientCause.TOLD:
             text = reason.text
-    return text if reason.worker is None else f"worker {reason.worker}: {text}"
+    return text if reason.worker is None else f"{worker_called(reason.worker, reason.name)}: {text}"
+
+
+def worker_called(number: int, name: str) -> str:
+    """`load worker 1 (h2:4711)`"""
+    return f"load worker {number} ({name})" if name else f"load worker {number}"
 
 
 def client_sign(reason: ClientReason, figures: Figures = TEXT) -> str:

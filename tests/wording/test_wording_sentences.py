@@ -91,11 +91,11 @@ def test_what_is_worded_once_is_worded_nowhere_else(pattern: str) -> None:
         (ClientReason(cause=ClientCause.LAG, value=3.0), "receive lag 3.00 ms"),
         (
             ClientReason(cause=ClientCause.LAG, value=9.0, of=10.0, worker=1),
-            "worker 1: receive lag 9.00 ms, over half of TPOT (10.0 ms)",
+            "load worker 1: receive lag 9.00 ms, over half of TPOT (10.0 ms)",
         ),
         (
             ClientReason(cause=ClientCause.COALESCED, value=400, of=1000, worker=0),
-            "worker 0: 400 of 1 000 reads held several tokens: the client reads too late",
+            "load worker 0: 400 of 1 000 reads held several tokens: the client reads too late",
         ),
         (
             ClientReason(cause=ClientCause.CPU, value=0.92),
