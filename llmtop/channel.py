@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 import msgspec
 
@@ -92,8 +92,8 @@ def claim_stdout() -> int:
     return descriptor
 
 
-async def streams(incoming: IO[bytes], outgoing: IO[bytes]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Two pipes on the running event loop, which owns them from then on."""
+async def streams(incoming: Any, outgoing: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Two pipes on the running event loop, which owns them from then on. Each has `fileno` and `close`."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), incoming)
@@ -206,7 +206,7 @@ class Child:
 
     async def streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Its pipes on the running event loop, instead of `stdin` and `stdout`."""
-        reader, self._writer = await streams(self.stdout, self.stdin)
+        reader, self._writer = await streams(_Handed(self.stdout), _Handed(self.stdin))
         return reader, self._writer
 
     def wait(self, timeout_s: float | None = None) -> int:
@@ -266,6 +266,23 @@ class Child:
             self.stdout.close()
         if self._words is not None:
             self._words.close()
+
+
+class _Handed:
+    """A pipe that belongs to an event loop, which closes it: by the descriptor (uvloop) or by `close` (asyncio).
+
+    The file that it was would close the same number again, which may be somebody else's by then.
+    """
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._descriptor = os.dup(pipe.fileno())
+        pipe.close()
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
 def _file_for_words() -> IO[bytes] | None:

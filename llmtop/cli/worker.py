@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
+import signal
 import stat
+import time
 
-from llmtop.errors import UsageError
+from llmtop.cli.output import say
+from llmtop.errors import INTERRUPTED, UsageError
 
 
 def main(arguments: argparse.Namespace) -> int:
     if arguments.stdio:
         return _on_pipes()
-    raise UsageError("llmtop worker: a load host joins a scheduler: llmtop worker dask://HOST:8786 or tls://HOST:8786")
+    crew = arguments.crew
+    if crew is None or crew.where not in ("dask", "tls"):
+        raise UsageError(
+            "llmtop worker: a load host joins a scheduler: llmtop worker dask://HOST:8786 or tls://HOST:8786"
+        )
+    from llmtop.cluster.hosting import as_many_as_fit, keep_workers
+
+    processes = arguments.processes or as_many_as_fit()
+    ended_by = asyncio.run(keep_workers(crew, processes, arguments.name, _tell))
+    return INTERRUPTED if ended_by is signal.SIGINT else 0
 
 
 def _on_pipes() -> int:
@@ -22,3 +35,7 @@ def _on_pipes() -> int:
     from llmtop.load.worker import main as work
 
     return work(greets=True)
+
+
+def _tell(line: str) -> None:
+    say(f"{time.strftime('%H:%M:%S')}  {line}")
