@@ -780,7 +780,8 @@ def _workers(group: argparse._ArgumentGroup) -> None:
         type=_crew,
         default="1",
         metavar="N|auto|URL",
-        help="load processes (default: 1); or those of dask://HOST:8786, tls://HOST:8786, ssh://USER@HOST1,HOST2",
+        help="load processes (default: 1); or those of dask://HOST:8786, tls://HOST:8786, ssh://USER@HOST1,HOST2 "
+        "(?processes=N on each, ?llmtop=PATH)",
     )
 
 

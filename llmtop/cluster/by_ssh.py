@@ -7,6 +7,7 @@ and trusts no host that is not known.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import socket
@@ -213,6 +214,7 @@ class _Channel:
         try:
             async with asyncio.timeout(LEAVE_S):
                 await self._process.wait_closed()
+                await asyncio.wait({self._listening})
         except TimeoutError:
             return "has closed its messages"
         signal, status = self._process.exit_signal, self._process.exit_status
@@ -227,20 +229,21 @@ class _Channel:
         return f"died {how}{': ' if said else ''}{said}"
 
     async def close(self) -> None:
+        with contextlib.suppress(OSError):  # it is closed already
+            self._process.stdin.write_eof()
         try:
             async with asyncio.timeout(LEAVE_S):
-                if not self._process.stdin.is_closing():
-                    self._process.stdin.write_eof()
                 await self._process.wait_closed()
-                await self._listening
-        except (OSError, TimeoutError, asyncssh.Error):
+                await asyncio.wait({self._listening})
+        except TimeoutError:
             self._process.channel.abort()
             self._listening.cancel()
 
     async def _listen(self) -> None:
         """Keep the end of what it writes to stderr."""
-        while piece := await self._process.stderr.read(LAST_WORDS_BYTES):
-            self._words = (self._words + piece)[-LAST_WORDS_BYTES:]
+        with contextlib.suppress(OSError, asyncssh.Error):  # the connection is lost
+            while piece := await self._process.stderr.read(LAST_WORDS_BYTES):
+                self._words = (self._words + piece)[-LAST_WORDS_BYTES:]
 
     def _last_words(self) -> str:
         return plain(self._words.decode(errors="replace").strip().rpartition("\n")[2], 200)

@@ -75,9 +75,8 @@ class Hosts:
             env={"HOME": str(self.home), "PATH": f"{self.bin}:{os.environ['PATH']}"},
         )
         self.children.append(child)
-        ways = (process.stdin, child.stdin), (child.stdout, process.stdout), (child.stderr, process.stderr)
-        into, *out = [asyncio.create_task(_copy(*way)) for way in ways]
-        await asyncio.gather(*out)
+        into = asyncio.create_task(_copy(process.stdin, child.stdin, ends=True))
+        await asyncio.gather(_copy(child.stdout, process.stdout), _copy(child.stderr, process.stderr))
         into.cancel()
         code = await child.wait()
         if code < 0:
@@ -94,12 +93,14 @@ class Hosts:
             await child.wait()
 
 
-async def _copy(reader, writer) -> None:
+async def _copy(reader, writer, *, ends: bool = False) -> None:
     with contextlib.suppress(OSError, asyncssh.Error):
         while piece := await reader.read(65_536):
             writer.write(piece)
             await writer.drain()
-        writer.write_eof()
+    if ends:  # as sshd does, also where the connection was lost
+        with contextlib.suppress(OSError):
+            writer.write_eof()
 
 
 @contextlib.asynccontextmanager

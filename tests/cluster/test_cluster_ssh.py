@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ import psutil
 import pytest
 
 from llmtop import __version__
-from llmtop.cluster import by_ssh
+from llmtop.cluster import by_ssh, check_reaches
 from llmtop.cluster.by_ssh import SshCrew, command_of
 from llmtop.domain.crew import parse_crew
 from llmtop.domain.endpoint import Endpoint
@@ -194,6 +195,24 @@ async def test_what_a_login_shell_says_first_is_passed_over(two: Hosts) -> None:
     crew = await SshCrew.reach(parse_crew(f"ssh://tester@{two.name(0)}?processes=1"))
     assert crew.size == 1
     await crew.close()
+
+
+def test_the_library_logs_nothing() -> None:
+    for name in ("asyncssh", "asyncssh.sftp"):
+        assert not logging.getLogger(name).isEnabledFor(logging.CRITICAL)
+
+
+def test_what_only_this_machine_can_reach_is_refused_to_others() -> None:
+    here, there = endpoint_from_url("http://127.0.0.1:8000"), endpoint_from_url("http://10.1.2.3:8000")
+    for spec in ("ssh://h1", "ssh://127.0.0.1,h1", "dask://h1:8786"):
+        with pytest.raises(UsageError, match=r"127\.0\.0\.1:8000 means another server on each of those hosts"):
+            check_reaches(parse_crew(spec), here)
+        with pytest.raises(UsageError, match="the simulated engine is on this machine alone"):
+            check_reaches(parse_crew(spec), None)
+        check_reaches(parse_crew(spec), there)
+    for spec in ("2", "auto", "ssh://127.0.0.1,localhost", "ssh://[::1]:2222", "dask://localhost:8786"):
+        check_reaches(parse_crew(spec), here)
+        check_reaches(parse_crew(spec), None)
 
 
 async def test_who_is_not_let_in_is_told_what_to_try_by_hand(two: Hosts) -> None:
