@@ -281,8 +281,7 @@ class Session:
     async def _see_the_server_drain(self, drain_s: float) -> None:
         """Wait until the server's own count is back to what was there beside us; say so if it does not come back."""
         scraper, foreign = self._scraper, self.frame().foreign or 0.0
-        blind = scraper is None or (scraper.missing is not None and not scraper.partly)
-        if scraper is None or blind or drain_s <= 0:
+        if scraper is None or drain_s <= 0 or (scraper.missing is not None and not scraper.partly):
             return
         deadline_s = self.t_s + drain_s
         while self.t_s < deadline_s:
