@@ -49,7 +49,7 @@ class Clock:
         self._answers: deque[_Answer] = deque(maxlen=PINGS)
         self._began: tuple[int, int] | None = None
         self._shift_ns = 0
-        self._news: tuple[int, int] | None = None
+        self._news = 0, 0
         self.offset_ns = 0
         """What it shows beyond ours."""
         self.error_ns = 0
@@ -77,16 +77,15 @@ class Clock:
 
     def begin(self) -> int:
         """What is added to our origin of the run clock so that it is the worker's, from now on and for good."""
-        self._began = self.offset_ns, self.error_ns
+        self._began = self._news = self.offset_ns, self.error_ns
         return self.offset_ns
 
     @property
     def news(self) -> bool:
-        """Whether it stands otherwise than it did when this was asked last, by more than can be an error."""
-        if self._news is not None:
-            offset_ns, error_ns = self._news
-            if abs(self.offset_ns - offset_ns) <= max(self.error_ns + error_ns, NEWS_NS):
-                return False
+        """Whether it stands otherwise than it did at `begin`, or when this was said, by more than can be an error."""
+        offset_ns, error_ns = self._news
+        if abs(self.offset_ns - offset_ns) <= max(self.error_ns + error_ns, NEWS_NS):
+            return False
         self._news = self.offset_ns, self.error_ns
         return True
 

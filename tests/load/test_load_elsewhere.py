@@ -119,8 +119,10 @@ def test_it_is_news_where_a_clock_stands_when_it_moved_by_more_than_may_be_an_er
         for _ in range(8):  # the answers of before are forgotten
             ping = clock.ping(second * SECOND)
             clock.hear((ping.number, second * SECOND + 100_000 + offset_ns), second * SECOND + 200_000)
+        if second == 1:
+            clock.begin()
         told.append(clock.news)
-    assert told == [True, False, True, False, True]
+    assert told == [False, False, True, False, True]
 
 
 STAMPS = ("scheduled_ns", "dispatched_ns", "sent_ns", "headers_ns", "first_token_ns", "first_answer_ns")
