@@ -26,7 +26,7 @@ from llmtop.wording import scaled as words
 from llmtop.wording.over_time import LEFT_OUT
 
 ONE_MOVE_S = 10.0
-"""Moves of the load in one direction that follow each other sooner are one: a ramp."""
+"""Smaller moves of the load in one direction that follow each other sooner are one: a ramp."""
 _Came = Literal["created", "ready", "serving"]
 _CAME: tuple[_Came, ...] = get_args(_Came)
 
@@ -48,7 +48,7 @@ class Move:
 
 
 def moves_of(changes: Sequence[LoadChange], spikes: Sequence[float] = ()) -> tuple[Move, ...]:
-    """Rises by half, and falls to as much less, of the commanded load; a ramp is one.
+    """Rises by half, and falls to as much less, of the commanded load; a ramp of small steps is one.
 
     Args:
         spikes: when spikes of the load began, which are rises however small.
@@ -60,7 +60,9 @@ def moves_of(changes: Sequence[LoadChange], spikes: Sequence[float] = ()) -> tup
         value, axis = change.point.value, change.point.axis
         if value == before:
             continue
-        runs_on = change.t_s - last_s < ONE_MOVE_S and bool(found) and found[-1].up == (value > before)
+        jumps = max(value, before) >= JUMP * min(value, before) or change.t_s in spikes
+        soon = change.t_s - last_s < ONE_MOVE_S and not jumps
+        runs_on = soon and bool(found) and found[-1].up == (value > before)
         if runs_on:
             found[-1] = Move(found[-1].at_s, found[-1].base, value)
         else:

@@ -283,6 +283,8 @@ def test_a_rise_is_half_more_and_a_ramp_is_one() -> None:
     assert moved((0, 10), (60, 14), spikes=(60,)) == [(0, 0, 10), (60, 10, 14)]
     assert moved((0, 100), *((60 + 9 * i, 100 + 10 * i) for i in range(1, 8))) == [(0, 0, 100), (69, 100, 170)]
     assert moved((0, 100), *((60 + 10 * i, 100 + 10 * i) for i in range(1, 8))) == [(0, 0, 100)]
+    assert moved((0, 1), (3, 8), (7, 1)) == [(0, 0, 1), (3, 1, 8), (7, 8, 1)], "jumps are moves of their own"
+    assert moved((0, 10), (3, 14), spikes=(3,)) == [(0, 0, 10), (3, 10, 14)]
     assert moved((0, 30), (60, 20), (120, 20), (180, 14)) == [(0, 0, 30), (60, 30, 20)]
 
 
