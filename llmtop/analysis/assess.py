@@ -152,7 +152,7 @@ def assess(
     if full:
         drifts = drifts_of(facts, now_s, requests, void=BY_ARRIVAL if arrival else ()) if now_s >= _DRIFT_FROM_S else ()
         recoveries = recoveries_of(facts, meta.profile.plan, slo, requests, now_s)
-        scalings = scalings_of(facts, slo, requests, recoveries, now_s)
+        scalings = scalings_of(facts, slo, requests, recoveries, now_s, scalings)
     server = meta.info.server if meta.info is not None else None
     point = as_counted(driven, limits, own=meta.profile.workload.source != "synthetic")
     slots = limits.own_slots if limits.gate is not None else limits.max_num_seqs

@@ -7,6 +7,7 @@ further one served.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ _STEPS_OF_SERVICE = 4
 """A request is served over so many steps at least."""
 MOST_KEPT = 4
 """Times as many replicas as came are tried at most."""
+MOST_FEWER = 8
+"""With what the deployment adds by itself, so many fewer than are enough alone are tried at most."""
 OFF, OFF_S = 0.25, 10.0
 """A twin that misses the measured debt by more than this share and more than so many seconds tells nothing."""
 
@@ -121,12 +124,9 @@ def highest_threshold(fleet: Fleet, below: float, delay_s: float) -> int | None:
 
 
 def _last(holds: Callable[[int], bool], among: Sequence[int]) -> int | None:
-    """The last of those that hold, of which all stand before those that do not."""
-    low, high = 0, len(among)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if holds(among[middle]) else (low, middle)
-    return among[low - 1] if low else None
+    """The last of those that hold, which all stand before those that do not."""
+    count = bisect.bisect_left(among, True, key=lambda each: not holds(each))
+    return among[count - 1] if count else None
 
 
 def fewest_kept(fleet: Fleet, above: float | None, delay_s: float) -> int | None:
@@ -136,10 +136,12 @@ def fewest_kept(fleet: Fleet, above: float | None, delay_s: float) -> int | None
     not count as better.
     """
     most = MOST_KEPT * (fleet.before + len(fleet.serve_s) + 1)
-    alone = (kept for kept in range(fleet.before + 1, most + 1) if fleet.missed_s(kept=kept) == 0)
-    fewest = next(alone, None)
+    counts = range(most, fleet.before, -1)
+    fewest = _last(lambda kept: fleet.missed_s(kept=kept) == 0, counts)
     if fewest is None or above is None or not fleet.serve_s:
         return fewest
-    while fewest > fleet.before + 1 and fleet.missed_s(kept=fewest - 1, above=above, delay_s=delay_s) == 0:
-        fewest -= 1
+    for fewer in range(fewest - 1, max(fleet.before, fewest - 1 - MOST_FEWER), -1):
+        if fleet.missed_s(kept=fewer, above=above, delay_s=delay_s) > 0:
+            break
+        fewest = fewer
     return fewest

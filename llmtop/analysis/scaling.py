@@ -28,6 +28,7 @@ from llmtop.wording.over_time import LEFT_OUT
 ONE_MOVE_S = 10.0
 """Smaller moves of the load in one direction that follow each other sooner are one: a ramp."""
 _Came = Literal["created", "ready", "serving"]
+_FORESEEN = ("queue", "threshold", "keep", "advice")
 _CAME: tuple[_Came, ...] = get_args(_Came)
 
 
@@ -96,13 +97,19 @@ class _Group:
 
 
 def scalings_of(
-    facts: Facts, slo: Slo, requests: Requests, recoveries: Sequence[Recovery], now_s: float
+    facts: Facts,
+    slo: Slo,
+    requests: Requests,
+    recoveries: Sequence[Recovery],
+    now_s: float,
+    previous: Sequence[Scaling] = (),
 ) -> tuple[Scaling, ...]:
     """What the deployment did so far; () where none of its steps is known.
 
     Args:
         requests: from `finished_requests`.
         recoveries: from the spikes of the same run, whose SLO debt is that of what was done about them.
+        previous: what was said of the same run before: of what has not changed since nothing is foreseen anew.
     """
     steps = tuple(facts.scaling)
     spikes = {each.up_s: each for each in recoveries}
@@ -118,9 +125,19 @@ def scalings_of(
         if debt is not None:
             told = replace(told, debt_s=debt.seconds, missed=debt.missed, n=debt.n, left_out=debt.left_out)
         missing, came = _missing(told, group, steps) if told.up else ("", 0)
-        told, advice = _advised(told, group, facts, slo, requests, until_s)
-        found.append(words.scaled(told, missing, came, advice))
+        known = next((each for each in previous if _same(each, told)), None)
+        if known is not None:
+            told = replace(told, **{name: getattr(known, name) for name in _FORESEEN})
+        else:
+            told = _advised(told, group, facts, slo, requests, until_s)
+        found.append(words.scaled(told, missing, came))
     return tuple(found)
+
+
+def _same(before: Scaling, now: Scaling) -> bool:
+    """Whether nothing has come of a scaling since it was told: no step, and no request."""
+    later = (*_FORESEEN, "seen_s", "text")
+    return all(getattr(before, name) == getattr(now, name) for name in now.__struct_fields__ if name not in later)
 
 
 def _groups(steps: Sequence[ScaleStep], moves: Sequence[Move]) -> list[_Group]:
@@ -222,32 +239,30 @@ def _missing(told: Scaling, group: _Group, steps: Sequence[ScaleStep]) -> tuple[
     return "", 0
 
 
-def _advised(
-    told: Scaling, group: _Group, facts: Facts, slo: Slo, requests: Requests, until_s: float
-) -> tuple[Scaling, str]:
-    """With the queue at the decision and with what the twin says would have been enough; and the words for that."""
+def _advised(told: Scaling, group: _Group, facts: Facts, slo: Slo, requests: Requests, until_s: float) -> Scaling:
+    """With the queue at the decision and with what the twin says would have been enough."""
     if not told.up:
-        return told, ""
+        return told
     decided_s = None if told.decided_s is None else told.from_s + told.decided_s
     queue = None if decided_s is None else queue_for_each(facts, decided_s, told.before)
     told = replace(told, queue=queue)
     if not told.debt_s:
-        return told, ""
+        return told
     if told.left_out > LEFT_OUT * (told.n or 0):
-        return told, words.not_foreseen(words.DEBT_OPEN)
+        return replace(told, advice=words.not_foreseen(words.DEBT_OPEN))
     serve_s = _serve_s(told, group, facts.scaling)
     fleet = fleet_of(facts, slo, requests, told, serve_s, until_s)
     if isinstance(fleet, str):
-        return told, words.not_foreseen(fleet)
+        return replace(told, advice=words.not_foreseen(fleet))
     fleet, foreseen_s = _as_measured(fleet, group.steps[0].t_s - told.from_s, told, requests)
     if not headroom.reproduces(foreseen_s, told.debt_s):
-        return told, words.not_foreseen(words.not_reproduced(foreseen_s, told.debt_s))
+        return replace(told, advice=words.not_foreseen(words.not_reproduced(foreseen_s, told.debt_s)))
     threshold, delay_s = None, 0.0
     if queue is not None and decided_s is not None and serve_s:
         delay_s = reaction_s(facts, told, queue)
         threshold = headroom.highest_threshold(fleet, queue, delay_s)
     told = replace(told, threshold=threshold, keep=headroom.fewest_kept(fleet, queue, delay_s))
-    return told, words.enough(told, serve_s[-1] if serve_s and decided_s is not None else None)
+    return replace(told, advice=words.enough(told, serve_s[-1] if serve_s and decided_s is not None else None))
 
 
 def _as_measured(fleet: Fleet, decided_s: float, told: Scaling, requests: Requests) -> tuple[Fleet, float]:

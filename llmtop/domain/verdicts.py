@@ -701,6 +701,8 @@ class Scaling(Struct, frozen=True, kw_only=True):
     """At a queue above that for each replica nothing would have been missed; None: no such queue is known."""
     keep: int | None = None
     """So many replicas kept before the rise, and nothing would have been missed; None: no such number is known."""
+    advice: str = ""
+    """The same in words, or why it is not known; empty: nothing was missed."""
     text: str = ""
 
     @property
@@ -819,7 +821,8 @@ class Assessment(Struct, frozen=True, kw_only=True):
     @property
     def scaled_besides(self) -> tuple[str, ...]:
         """What is said of `scalings` that the answer does not say already."""
-        return tuple(each.text for each in self.scalings if each.text not in self.judgement.sentence)
+        void, answer = self.judgement.void, self.judgement.sentence
+        return tuple(each.text for each in self.scalings if not void and each.text not in answer)
 
     @property
     def fewer_slots(self) -> WhatIf | None:

@@ -24,7 +24,7 @@ NOT_BUSY = "the old replicas were not full for long enough to tell what one carr
 NEVER_FAST = "requests took longer than the limit before any had to wait"
 
 
-def scaled(found: Scaling, missing: Missing = "", came: int = 0, advice: str = "") -> Scaling:
+def scaled(found: Scaling, missing: Missing = "", came: int = 0) -> Scaling:
     """With its sentence: `replicas 1 → 3 after 128 s (decided 31, ready 112, serving 128); SLO missed for 97 s, 412 of
     1 930 requests; scale at queue > 4 instead of 30, or keep 2`.
 
@@ -33,7 +33,7 @@ def scaled(found: Scaling, missing: Missing = "", came: int = 0, advice: str = "
         came: replicas that came as far as what is missing.
     """
     what = _up(found, missing, came) if found.up else _down(found)
-    return replace(found, text="; ".join(filter(None, (what, owed(found), advice))))
+    return replace(found, text="; ".join(filter(None, (what, owed(found), found.advice))))
 
 
 def _up(found: Scaling, missing: Missing, came: int) -> str:

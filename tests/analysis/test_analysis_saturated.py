@@ -130,3 +130,10 @@ def test_as_many_are_kept_at_most_as_four_times_those_that_came() -> None:
     huge = Fleet(((0.0, LoadPoint(rate_rps=47.0)),), 100.0, 8, 4.0, 1.0, 2)
     assert fewest_kept(huge, None, 0.0) == 12
     assert fewest_kept(Fleet(((0.0, LoadPoint(rate_rps=60.0)),), 100.0, 8, 4.0, 1.0, 2), None, 0.0) is None
+
+
+def test_with_what_is_added_at_once_eight_fewer_are_tried() -> None:
+    quick = Fleet(((0.0, LoadPoint(rate_rps=80.0)),), 100.0, 8, 4.0, 5.0, 1, serve_s=(1.0,) * 20)
+    alone = fewest_kept(quick, None, 0.0)
+    assert alone is not None
+    assert fewest_kept(quick, 1.0, 0.0) == alone - 8

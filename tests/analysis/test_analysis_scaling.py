@@ -74,7 +74,7 @@ def test_the_sentence_is_one_of_all_figures() -> None:
         from_s=60.0, before=1, after=3, decided_s=31.2, created_s=40.0, ready_s=111.9, serving_s=128.4,
         debt_s=97.0, missed=412, n=1930, queue=30.0, threshold=4, keep=2,
     )  # fmt: skip
-    assert scaled(found, advice=words.enough(found, 97.2)).text == (
+    assert scaled(structs.replace(found, advice=words.enough(found, 97.2))).text == (
         "replicas 1 → 3 after 128 s (decided 31, ready 112, serving 128); SLO missed for 97 s, 412 of 1 930 requests; "
         "scale at queue > 4 instead of 30, or keep 2"
     )
