@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter_ns
 
+from msgspec.structs import replace
+
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import LoadWorker
+from llmtop.domain.run import Event, LoadWorker
 from llmtop.domain.samples import LoadBin
 from llmtop.endpoint.trace import Trace
 from llmtop.errors import SessionLost
@@ -83,6 +85,12 @@ class Worker:
     def introduced(self, now_ns: int) -> LoadWorker:
         offset_ns, error_ns = (0, 0) if self.clock is None else (self.clock.offset_ns, self.clock.error_ns)
         return LoadWorker(now_ns / 1e9, self.number, self.post.name, offset_ns / 1e9, error_ns / 1e9)
+
+    def named(self, event: Event) -> Event:
+        """What it tells of its own machine, with whose that is; there is no need to say that of ours."""
+        if self.clock is None or event.kind != "client":
+            return event
+        return replace(event, text=f"{self.post.name}: {event.text}")
 
     def account(self, told: WorkerFacts) -> None:
         self.in_flight, self.spent = told.in_flight, told.spent

@@ -241,7 +241,7 @@ class Workers:
         self._seconds.add(worker.number, told.batch.client)
         self._records.extend(told.batch.requests)
         self._calls.extend(told.batch.calls)
-        self._events.extend(told.batch.events)
+        self._events.extend(worker.named(event) for event in told.batch.events)
         if told.fault is not None:
             worker.alive = False
             raise UsersError(*told.fault)

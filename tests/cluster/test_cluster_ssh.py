@@ -124,6 +124,13 @@ async def test_two_hosts_drive_one_load_and_one_that_dies_is_replaced(two: Hosts
     outcomes = Counter(record.outcome for record in run.requests)
     assert set(outcomes) == {Outcome.OK, Outcome.LOST, Outcome.CANCELLED}
     assert outcomes[Outcome.LOST] >= 6
+    for record in run.requests:
+        assert 0 < record.scheduled_ns <= record.end_ns <= run.engine._now()
+        if record.outcome is Outcome.OK:  # durations are those of one clock, and no server is faster than it is
+            assert record.ttft_s is not None
+            assert record.tpot_s is not None
+            assert 0.019 < record.ttft_s < 5.0
+            assert 0.009 < record.tpot_s < 1.0
     assert sum(b.sent for b in run.bins) == len(run.requests)
     assert run.bins[-1].in_flight == 0
     assert {record.worker for record in run.requests} == {0, 1}
@@ -232,6 +239,19 @@ async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
         pass
     writer.close()
     await writer.wait_closed()
+
+
+async def test_hosts_are_what_the_users_own_file_says_they_are(two: Hosts) -> None:
+    config = f"Host farm\n  HostName 127.0.0.1\n  Port {two.ports[1]}\n  User tester\n"
+    (two.home / ".ssh" / "config").write_text(config)
+    crew = await SshCrew.reach(parse_crew("ssh://farm?processes=1"))
+    post = await crew.post(setup(0))
+    assert post.name.startswith("farm:")
+    await post.close()
+    assert "died with exit code 0" in await post.fate()
+    await crew.close()
+    (two.home / ".ssh" / "config").write_text("Host farm\n  Port never\n")
+    assert "farm: " in await refused("ssh://farm")
 
 
 async def test_a_host_that_is_not_there_is_named(two: Hosts, unused_port: int, monkeypatch: pytest.MonkeyPatch) -> None:

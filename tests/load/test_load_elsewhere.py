@@ -363,6 +363,15 @@ def test_bins_end_in_order_and_not_after_now_whatever_a_workers_clock_says() -> 
     assert ends == sorted(set(ends))
 
 
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_what_a_worker_says_of_its_machine_names_it_where_it_is_not_ours(elsewhere: bool) -> None:
+    made = Pool(1, elsewhere)
+    events = Event(1.0, "client", "Only 40 files may be open", "warning"), Event(1.0, "load", "Rows come again")
+    made.workers._heard(made.each[0], WorkerFacts(FactBatch(t_s=1.0, events=events), 0))
+    first = "h0:4711: " if elsewhere else ""
+    assert [event.text for event in made.events()] == [f"{first}Only 40 files may be open", "Rows come again"]
+
+
 def test_who_did_not_look_for_a_while_calls_nobody_silent() -> None:
     made = Pool(2, elsewhere=True)
     made.now_ns += 60 * SECOND
