@@ -201,7 +201,7 @@ class _Channel:
         raise SessionLost(_why_not_begun(self._host, self._process.exit_status, words))
 
     def send(self, *orders: Order) -> None:
-        if not self._process.stdin.is_closing():
+        with contextlib.suppress(OSError):  # it is gone
             self._process.stdin.write(b"".join(map(packed, orders)))
 
     async def told(self) -> WorkerFacts | None:

@@ -23,6 +23,7 @@ class Hosts:
         self.bin = folder / "bin"
         self.ports: list[int] = []
         self.commands: list[str] = []
+        self.connections: list[asyncssh.SSHServerConnection] = []
         self.children: list[asyncio.subprocess.Process] = []
         self.servers: list[asyncssh.SSHAcceptor] = []
         self._mine, self._theirs = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
@@ -65,6 +66,7 @@ class Hosts:
 
     async def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         self.commands.append(process.command or "")
+        self.connections.append(process.get_extra_info("connection"))
         child = await asyncio.create_subprocess_exec(
             "/bin/sh",
             "-c",

@@ -343,6 +343,24 @@ async def test_a_way_that_is_cut_leaves_no_load_there_and_its_share_to_the_other
 
 
 @pytest.mark.faults
+async def test_a_connection_that_ends_is_told_at_once(two: Hosts) -> None:
+    crew = await SshCrew.reach(parse_crew(f"ssh://{two.all}?processes=1"))
+    async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
+        run, running = await started(url, crew, LoadPoint(concurrency=8, output_tokens=30))
+        await run.until(lambda: run.engine.in_flight == 8)
+        two.connections[0].abort()
+        assert await run.until(lambda: run.events) < 1.0
+        assert "was lost: the connection is closed; " in run.events[0].text
+        await run.until(lambda: run.engine.in_flight == 8)
+        await asyncio.wait_for(two.children[0].wait(), PATIENCE_S)
+        await run.engine.close()
+        await running
+        run.drain()
+    assert run.bins[-1].in_flight == 0
+    assert sum(b.sent for b in run.bins) == len(run.requests)
+
+
+@pytest.mark.faults
 async def test_one_that_is_stopped_for_a_while_is_named_and_its_requests_are_counted(two: Hosts) -> None:
     crew = await SshCrew.reach(parse_crew(f"ssh://{two.all}?processes=1"))
     async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
