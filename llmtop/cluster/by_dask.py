@@ -37,9 +37,10 @@ _PASS_ON = source(
     "for address, piece in orders if address in dask_scheduler.stream_comms] and None"
 )
 _LOOK = source(
-    "lambda: (__import__('socket').gethostname(), __import__('distributed').__version__, "
+    "lambda dask_worker: (dask_worker.name, __import__('socket').gethostname(), __import__('distributed').__version__, "
     "__import__('importlib.util').util.find_spec('llmtop') and __import__('llmtop').__version__)"
 )
+"""Its Dask worker's name, its host, and the versions of distributed and llmtop there; None: there is none."""
 
 
 class _Place(Struct, frozen=True):
@@ -79,13 +80,12 @@ class DaskCrew:
             set_as_default=False,
         )
         try:
-            try:
-                await client
-            except (OSError, ImportError, TimeoutError) as error:
-                raise SessionLost(f"{spec}: the scheduler does not let us in: {plain(str(error))}") from None
+            await client
             return cls(spec, client, await _places(spec, client, distributed.__version__))
-        except BaseException:
+        except BaseException as error:
             await _close(client)
+            if isinstance(error, TimeoutError | OSError | ImportError | ValueError):
+                raise SessionLost(f"{spec}: the scheduler does not let us in: {plain(str(error))}") from None
             raise
 
     @property
@@ -268,8 +268,8 @@ async def _places(spec: CrewSpec, client: Client, ours: str) -> list[_Place]:
 
 
 async def _look(spec: CrewSpec, client: Client, address: str, ours: str) -> _Place:
-    host, theirs, found = await _ask(spec, client, address, address, _LOOK)
-    host = plain(str(host))
+    name, host, theirs, found = await _ask(spec, client, address, address, _LOOK)
+    host = plain(str(host if name == address else name))
     if _month(theirs) != _month(ours):
         raise SessionLost(
             f"{spec}: {host} has distributed {theirs}, this machine {ours}: pip install distributed=={ours} there"

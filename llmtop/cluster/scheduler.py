@@ -18,7 +18,6 @@ from llmtop.errors import FileError, SessionLost, UsageError
 if TYPE_CHECKING:
     from distributed import Security
 
-_STRANGE = "what answers there is no Dask scheduler"
 PATIENCE_S = 5.0
 """How long a scheduler or a Dask worker may take to answer."""
 _HEAD = struct.Struct("<Q")
@@ -49,7 +48,7 @@ def security_of(spec: CrewSpec) -> Security | None:
     files = dict(spec.options)
     if missing := [name for name in ("ca", "cert", "key") if name not in files]:
         wanted = " and ".join(f"{name}=FILE.pem" for name in missing)
-        raise UsageError(f"{spec}: TLS needs three PEM files: {wanted} is missing")
+        raise UsageError(f"{spec}: TLS needs three PEM files; not given: {wanted}")
     for path in files.values():
         if not Path(path).is_file():
             raise FileError(path, "is no file; tls:// reads PEM files from it")
@@ -75,6 +74,8 @@ async def check_there(spec: CrewSpec, security: Security | None) -> None:
     host, where = spec.hosts[0], f"{spec.where}://{spec.hosts[0]}"
     context = None if security is None else security.get_connection_args("client")["ssl_context"]
     connecting = asyncio.open_connection(host.name.strip("[]"), host.port, ssl=context)
+    other = "it may want tls://" if context is None else "it may want dask://, or another certificate"
+    strange = f"what answers there is no Dask scheduler; if it is one, {other}"
     writer, kind = None, SessionLost
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -85,10 +86,9 @@ async def check_there(spec: CrewSpec, security: Security | None) -> None:
             problem = f"nobody answers within {PATIENCE_S:g} s: does a firewall keep port {host.port}?"
             kind = NobodyThere
         else:
-            problem = _STRANGE
-    except asyncio.IncompleteReadError:
-        other = "it may want tls://" if context is None else "it may want no TLS (dask://), or another certificate"
-        problem = f"{_STRANGE}; if it is one, {other}"
+            problem = strange
+    except (asyncio.IncompleteReadError, ConnectionResetError):
+        problem = strange
     except socket.gaierror:
         problem = f"there is no host {plain(host.name)}"
     except ConnectionRefusedError:
@@ -101,7 +101,7 @@ async def check_there(spec: CrewSpec, security: Security | None) -> None:
     else:
         if _HEAD.unpack(head)[0] <= _MOST_FRAMES:
             return
-        problem = _STRANGE
+        problem = strange
     finally:
         if writer is not None:
             writer.transport.abort()

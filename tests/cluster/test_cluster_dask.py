@@ -31,30 +31,23 @@ def waits_s(records) -> tuple[float, float]:
     return float(ttft), float(tpot)
 
 
-async def test_two_dask_workers_measure_what_one_process_of_this_machine_does(cluster, drive) -> None:
+async def test_two_dask_workers_measure_what_one_process_does_and_are_named_with_their_clocks(cluster, drive) -> None:
     figures = []
     async with selftest.known_times(*KNOWN) as url:
         for crew in (None, cluster.url):
             async with drive(url, crew, POINT) as load:
                 await load.until(lambda load=load: load.ok >= 60)
+                for worker in load.workers:
+                    assert "llmtop.load.worker" in psutil.Process(load.pids[worker.worker]).cmdline()
                 await load.end()
             figures.append(waits_s(load.requests))
             assert sum(b.sent for b in load.bins) == len(load.requests)
             assert load.bins[-1].in_flight == 0
+    assert all(abs(worker.offset_s) <= worker.error_s < 0.1 for worker in load.workers)  # it is this machine
     assert {record.worker for record in load.requests} == {0, 1}
     assert {sample.worker for sample in load.client} == {0, 1}
     assert figures[1] == pytest.approx(figures[0], rel=0.1, abs=0.003)
     assert figures[1][1] == pytest.approx(0.010, rel=0.05)
-
-
-async def test_each_worker_is_named_and_its_clock_is_ours_as_it_is_this_machine(cluster, drive) -> None:
-    async with selftest.known_times(*KNOWN) as url, drive(url, cluster.url, POINT) as load:
-        await load.until(lambda: load.ok)
-        assert set(load.pids) == {0, 1}
-        for worker in load.workers:
-            assert abs(worker.offset_s) <= worker.error_s < 0.1
-            assert "llmtop.load.worker" in psutil.Process(load.pids[worker.worker]).cmdline()
-        await load.end()
 
 
 async def test_load_turns_and_is_cut_within_a_second(cluster, drive) -> None:
