@@ -20,7 +20,7 @@ from llmtop.cluster.scheduler import PATIENCE_S, address_of, check_there, is_nea
 from llmtop.domain.crew import CrewSpec
 from llmtop.domain.endpoint import Endpoint, safe_endpoint
 from llmtop.domain.plain import plain
-from llmtop.errors import SessionLost
+from llmtop.errors import LlmtopError, SessionLost
 from llmtop.load.here import WorkerFacts
 from llmtop.load.messages import Follow, Order, WorkerSetup, facts, packed
 from llmtop.load.post import LEAVE_S
@@ -61,6 +61,7 @@ class DaskCrew:
         self._posts: dict[int, _Post] = {}
         self._outbox: list[tuple[_Post, Order]] = []
         self._stirred = asyncio.Event()
+        self._cut_off = False
         client.subscribe_topic(relay.TOPIC, self._hear)
         client.subscribe_topic("all", self._hear_of_workers)
         self._tasks = [asyncio.create_task(self._deliver()), asyncio.create_task(self._watch())]
@@ -84,9 +85,9 @@ class DaskCrew:
             return cls(spec, client, await _places(spec, client, distributed.__version__))
         except BaseException as error:
             await _close(client)
-            if isinstance(error, TimeoutError | OSError | ImportError | ValueError):
-                raise SessionLost(f"{spec}: the scheduler does not let us in: {plain(str(error))}") from None
-            raise
+            if isinstance(error, LlmtopError) or not isinstance(error, Exception):
+                raise
+            raise SessionLost(f"{spec}: what answers there does not let us in: {plain(str(error))}") from None
 
     @property
     def size(self) -> int:
@@ -182,15 +183,15 @@ class DaskCrew:
         self._lose(f"is out of reach: the scheduler {self._spec} is gone")
 
     def _lose(self, fate: str) -> None:
+        self._cut_off = True
         for post in self._posts.values():
             post.lose(fate)
 
     async def _end(self, post: _Post) -> None:
-        if self._client.status != "running":
+        if self._cut_off:
             return  # there is nobody to ask: it ends without its scheduler
         with contextlib.suppress(SessionLost):
-            async with asyncio.timeout(LEAVE_S):
-                await _ask(self._spec, self._client, post.place.address, post.place.host, relay.end, self._run)
+            await _ask(self._spec, self._client, post.place.address, post.place.host, relay.end, self._run)
 
 
 class _Post:

@@ -269,3 +269,15 @@ def test_a_load_host_waits_for_its_scheduler_and_ends_when_it_is_asked_to(own_cl
     assert "ended" in own_cluster.said()
     left = list((own_cluster.folder / "state" / "llmtop" / "log").iterdir())
     assert [each.suffix for each in left] in ([], [".log"])
+
+
+@pytest.mark.faults
+def test_a_load_host_joins_again_when_its_scheduler_is_back(own_cluster) -> None:
+    own_cluster.start_scheduler()
+    own_cluster.start_host(2)
+    own_cluster.until(lambda: own_cluster.said().count("has joined") == 2)
+    own_cluster.scheduler.kill()
+    own_cluster.until(lambda: "is gone: no load is sent from here" in own_cluster.said())
+    own_cluster.start_scheduler()
+    own_cluster.until(lambda: own_cluster.said().count("has joined") == 4)
+    assert own_cluster.said().count("is gone") == 1
