@@ -25,7 +25,7 @@ from llmtop.meter.canaries import ended_s, new_user
 from llmtop.meter.client import ClientJudge
 from llmtop.meter.crew import CrewTally
 from llmtop.meter.failures import FailureTally
-from llmtop.meter.quantiles import quantile
+from llmtop.meter.quantiles import quantile_of_runs
 
 WINDOW_S = 5.0
 STEP_S = 0.5
@@ -44,15 +44,15 @@ _COLUMNS = tuple(name for name in Timeline.__struct_fields__ if name not in ("en
 
 
 class _Recent:
-    """The bins of the last `WINDOW_S`. Their latencies are put in order once: runs in order are soon merged."""
+    """The bins of the last `WINDOW_S`, and their latencies: of each bin a run in order."""
 
     def __init__(self) -> None:
         self.bins: deque[LoadBin] = deque()
         self._runs: dict[str, deque[list[float]]] = {name: deque() for name in _LATENCIES}
-        self._ordered: dict[str, list[float]] = {}
+        self._known: dict[tuple[str, float], float] = {}
 
     def add(self, closed: LoadBin) -> None:
-        self._ordered.clear()
+        self._known.clear()
         self.bins.append(closed)
         for name, runs in self._runs.items():
             runs.append(sorted(getattr(closed, name)))
@@ -61,19 +61,22 @@ class _Recent:
             for runs in self._runs.values():
                 runs.popleft()
 
-    def ordered(self, name: str) -> list[float]:
-        """All latencies of one kind, lowest first; not to be changed."""
-        if name not in self._ordered:
-            self._ordered[name] = sorted(itertools.chain.from_iterable(self._runs[name]))
-        return self._ordered[name]
+    def quantile(self, name: str, share: float) -> float | None:
+        """Of all latencies of one kind; None: there are none."""
+        if not any(self._runs[name]):
+            return None
+        if (name, share) not in self._known:
+            self._known[name, share] = quantile_of_runs(self._runs[name], share)
+        return self._known[name, share]
 
     def distribution(self, name: str) -> Distribution:
-        ordered = self.ordered(name)
-        if not ordered:
+        runs = self._runs[name]
+        n = sum(map(len, runs))
+        if not n:
             return Distribution()
-        mean = sum(itertools.chain.from_iterable(getattr(b, name) for b in self.bins)) / len(ordered)
-        p50, p90, p95, p99 = (quantile(ordered, share) for share in (0.5, 0.9, 0.95, 0.99))
-        return Distribution(len(ordered), mean, p50, p90, p95, p99, ordered[-1])
+        mean = sum(itertools.chain.from_iterable(getattr(b, name) for b in self.bins)) / n
+        p50, p90, p95, p99 = (self.quantile(name, share) for share in (0.5, 0.9, 0.95, 0.99))
+        return Distribution(n, mean, p50, p90, p95, p99, max(run[-1] for run in runs if run))
 
 
 class FrameBuilder:
@@ -138,7 +141,8 @@ class FrameBuilder:
         for record in batch.requests:
             if record.outcome is Outcome.OK:
                 source = record.token_source
-                self._token_source = least_sure((source, self._token_source or source))
+                if source is not self._token_source:
+                    self._token_source = least_sure((source, self._token_source or source))
             else:
                 self._failures.add(record)
                 self._hung_up += record.hung_up
@@ -169,19 +173,20 @@ class FrameBuilder:
             self._add_step(self._steps * self._step_s, closed)
 
     def _add_step(self, t_s: float, closed: LoadBin) -> None:
-        bins = self._recent.bins
-        ttft, tpot = self._recent.ordered("ttft_ms"), self._recent.ordered("tpot_ms")
+        recent, bins = self._recent, self._recent.bins
+        ttft_p50_ms, ttft_p95_ms = recent.quantile("ttft_ms", 0.5), recent.quantile("ttft_ms", 0.95)
         server = self._server if self._server and t_s - self._server.t_s + self._server.age_s <= STALE_S else None
         client = self._client if self._client and t_s - self._client.t_s <= STALE_S else None
         # While nothing gets its first token, the age of the oldest request that waits is what is known of TTFT.
-        bound = closed.oldest_prefill_s * 1e3 if not ttft and closed.oldest_prefill_s is not None else None
+        if ttft_p50_ms is None and closed.oldest_prefill_s is not None:
+            ttft_p50_ms = ttft_p95_ms = closed.oldest_prefill_s * 1e3
         values: dict[str, float | None] = {
             "target": closed.target,
             "in_flight": closed.in_flight,
-            "ttft_p50_ms": quantile(ttft, 0.5) if ttft else bound,
-            "ttft_p95_ms": quantile(ttft, 0.95) if ttft else bound,
-            "tpot_p50_ms": quantile(tpot, 0.5) if tpot else None,
-            "tpot_p95_ms": quantile(tpot, 0.95) if tpot else None,
+            "ttft_p50_ms": ttft_p50_ms,
+            "ttft_p95_ms": ttft_p95_ms,
+            "tpot_p50_ms": recent.quantile("tpot_ms", 0.5),
+            "tpot_p95_ms": recent.quantile("tpot_ms", 0.95),
             "waiting": server.waiting if server else None,
             "running": server.running if server else None,
             "kv_usage": server.kv_usage if server else None,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import chain
 
 BUCKETS_A_DOUBLING = 16
 """Of the gaps between chunks. The middle of a bucket is within 2.2 % of whatever lies in it; buckets add up over any
 time and any number of processes (as in DDSketch: Masson, Rim and Lee, VLDB 12, 2019)."""
+
+FEW = 256
+"""Values that are put in order at once."""
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
@@ -21,6 +25,35 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     below = int(position)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def quantile_of_runs(runs: Sequence[Sequence[float]], share: float) -> float:
+    """As `quantile` of all values of `runs` together, at least one; each of them is sorted, and all together never are.
+
+    What is too small or too large for the place in question is cut off from all runs until little is left.
+    """
+    size = sum(map(len, runs))
+    position = (size - 1) * share
+    below = int(position)
+    starts, ends = [0] * len(runs), [len(run) for run in runs]
+    while sum(ends) - sum(starts) > FEW:
+        longest = max(range(len(runs)), key=lambda at: ends[at] - starts[at])
+        pivot = runs[longest][(starts[longest] + ends[longest]) // 2]
+        cuts = [bisect_left(run, pivot, *span) for run, *span in zip(runs, starts, ends, strict=True)]
+        if cuts == starts:  # nothing that is left is smaller: all that equal it go together
+            cuts = [bisect_right(run, pivot, *span) for run, *span in zip(runs, starts, ends, strict=True)]
+            if below < sum(cuts):
+                ends = cuts
+                break
+        if below < sum(cuts):
+            ends = cuts
+        else:
+            starts = cuts
+    left = sorted(chain.from_iterable(run[start:end] for run, start, end in zip(runs, starts, ends, strict=True)))
+    low = left[below - sum(starts)]
+    beyond = (run[end] for run, end in zip(runs, ends, strict=True) if end < len(run))
+    high = min(left[below - sum(starts) + 1 :][:1] or beyond, default=low)
+    return low + (high - low) * (position - below)
 
 
 def bucketed(ordered_ns: Sequence[int]) -> tuple[tuple[int, int], ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtop.meter.quantiles import BUCKETS_A_DOUBLING, bucket_ms, bucketed, quantile
+from llmtop.meter import quantiles
+from llmtop.meter.quantiles import BUCKETS_A_DOUBLING, bucket_ms, bucketed, quantile, quantile_of_runs
 
 VALUES = st.lists(st.integers(0, 10**12) | st.floats(0, 1e9), min_size=1, max_size=200)
 SHARES = st.sampled_from([0.0, 0.5, 0.9, 0.95, 0.99, 1.0]) | st.floats(0, 1)
@@ -45,3 +47,16 @@ def test_a_bucket_begins_where_it_says() -> None:
     for bucket, edge_ns in enumerate(edges_ns):
         assert bucketed([edge_ns]) == ((bucket, 1),)
         assert bucketed([edge_ns - 1]) == ((max(0, bucket - 1), 1),)
+
+
+RUNS = st.lists(st.lists(st.floats(0, 50) | st.integers(0, 3), max_size=40), min_size=1, max_size=8).filter(any)
+
+
+@given(RUNS, SHARES, st.sampled_from((1, 4, 256)))
+def test_a_quantile_of_runs_is_to_the_digit_that_of_all_their_values(
+    runs: list[list[float]], share: float, few: int
+) -> None:
+    runs = [sorted(run) for run in runs]
+    with patch.object(quantiles, "FEW", few):
+        found = quantile_of_runs(runs, share)
+    assert found == quantile(sorted(value for run in runs for value in run), share)

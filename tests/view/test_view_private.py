@@ -18,7 +18,7 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended, Event, RunMeta
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.shown import Answer, Shown, Wheel
-from llmtop.domain.verdicts import Assessment, Diagnosis, Judgement
+from llmtop.domain.verdicts import Assessment, CrewFigures, Diagnosis, Judgement, WorkerFigures
 from llmtop.view.private import private, private_text
 from llmtop.wording.running import ITS_PLAN
 
@@ -156,3 +156,20 @@ def test_other_screens_are_not_told_by_their_terminals() -> None:
 def runs_of(url: str) -> RunMeta:
     profile = Profile(name="by hand", plan=LoadPlan(stages=(), base=LoadPoint(concurrency=1)))
     return RunMeta(llmtop_version="0", started_at=0.0, endpoint=Endpoint(base_url=url), profile=profile)
+
+
+def test_hosts_that_send_the_load_are_not_told() -> None:
+    shown = Shown(
+        frame=Frame(
+            seq=1,
+            t_s=1.0,
+            endpoint=EndpointStatus(state=EndpointState.UP, label="here:1"),
+            target=LoadPoint(concurrency=4),
+            crew=CrewFigures(began=2, heard=2, worst=(WorkerFigures(worker=3, name="gpubox7:4711"),)),
+            events=(Event(1.0, "client", "Load worker 3 (gpubox7:4711) died by signal 9"),),
+        )
+    )
+    frame = private(shown).frame
+    assert frame is not None
+    assert frame.events[0].text == "Load worker 3 (load host:4711) died by signal 9"
+    assert "gpubox7" not in msgspec.json.encode(frame).decode()
