@@ -81,7 +81,7 @@ def _lines(report: ReportInput) -> Iterable[str]:
     if report.load_workers is not None:
         told = crew.table(report.load_workers, PAGE)
         yield from ("", f"## {crew.TITLE}", "", crew.NOTE, "")
-        yield from table(told.heads, [(plain_of(name), *rest) for name, *rest in told.rows])
+        yield from table(told.heads, told.rows)
     yield from ("", "## How it was measured", "")
     yield from table(["", ""], prose.environment(report))
     yield from ("", "## What the words mean", "")
