@@ -62,7 +62,7 @@ def _lines(report: ReportInput) -> Iterable[str]:
         yield from table(scaling.HEADS, rows)
     if rows := replicas.rows(report):
         yield from ("", f"## {replicas.TITLE}", "", plain_of(replicas.note(report)), "")
-        yield from table(replicas.HEADS, [(plain_of(name), *rest) for name, *rest in rows])
+        yield from table(replicas.HEADS, rows)
     if rows := prose.fewer_rows(report):
         yield from ("", "## Fewer slots", "", prose.FEWER_NOTE, "")
         yield from table(prose.FEWER_HEADS, rows)
