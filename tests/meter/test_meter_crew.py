@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.analysis import assess
+from llmtop.domain.endpoint import Endpoint, EndpointState, EndpointStatus
+from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import FactBatch, LoadWorker
+from llmtop.domain.run import FactBatch, LoadWorker, RunMeta
 from llmtop.domain.samples import ClientSample
+from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import CrewFigures
 from llmtop.meter.client import ClientJudge
 from llmtop.meter.crew import MOST_SHOWN, MOST_TOLD, CrewTally
@@ -130,3 +133,21 @@ def _record(worker: int) -> RequestRecord:
         outcome=Outcome.OK,
         worker=worker,
     )
+
+
+@pytest.mark.parametrize(
+    ("lags_ms", "told"),
+    [
+        ({0: 0.1, 1: 15.0, 2: 0.1}, "1 request left out: the client was the bottleneck, load worker 1 (h1:4701) alone"),
+        ({0: 0.1, 1: 15.0, 2: 15.0}, "2 requests left out: the client was the bottleneck"),
+    ],
+)
+def test_the_verdict_names_the_one_whose_requests_it_leaves_out(lags_ms: dict[int, float], told: str) -> None:
+    facts = Facts()
+    ended = FactBatch(t_s=1.2, requests=tuple(_record(worker) for worker in (0, 1, 2)))
+    for batch in (met(0, 1, 2), second(1.0, lags_ms), ended, second(2.0, {0: 0.1, 1: 0.1, 2: 0.1})):
+        facts.extend(batch)
+    meta = RunMeta(
+        llmtop_version="0", started_at=0.0, endpoint=Endpoint(base_url="http://x"), profile=Profile(name="x")
+    )
+    assert assess(facts, meta, Slo(), now_s=3.0).judgement.left_out == (told,)
