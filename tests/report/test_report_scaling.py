@@ -69,6 +69,8 @@ def test_marks_are_terse_and_those_that_came_together_are_one() -> None:
         (300.0, "-2 desired"),
         (310.0, "2 gone"),
     ]
+    apart = (step(100.0, "ready", 2, "pod-2"), step(102.0, "ready", 3, "pod-3"))
+    assert [text for _, text in scaling.marks(apart)] == ["pod-2 ready", "pod-3 ready"]
     assert scaling.marks((step(5.0, "desired", 2),)) == [(5.0, "2 desired")]
 
 
