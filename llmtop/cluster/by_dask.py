@@ -36,6 +36,8 @@ _PASS_ON = source(
     f"{{'op': {relay.ORDERS!r}, 'run': run, 'orders': piece}}) "
     "for address, piece in orders if address in dask_scheduler.stream_comms] and None"
 )
+_FORGET = source(f"lambda dask_scheduler: dask_scheduler._broker.truncate({relay.TOPIC!r})")
+"""What load workers have told, of which the scheduler keeps the last thousand messages."""
 _LOOK = source(
     "lambda dask_worker: (dask_worker.name, __import__('socket').gethostname(), __import__('distributed').__version__, "
     "__import__('importlib.util').util.find_spec('llmtop') and __import__('llmtop').__version__)"
@@ -109,6 +111,10 @@ class DaskCrew:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self._cut_off:
+            with contextlib.suppress(Exception):  # a scheduler that keeps them otherwise keeps them
+                async with asyncio.timeout(PASS_S):
+                    await self._client.run_on_scheduler(_FORGET)
         await _close(self._client)
 
     def _left_there(self, endpoint: Endpoint, place: _Place) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from time import perf_counter_ns
 
 import psutil
+from msgspec.structs import replace
 
 from llmtop.cluster import reach
 from llmtop.domain.crew import parse_crew
@@ -144,10 +145,10 @@ class Drive:
 
 
 @asynccontextmanager
-async def driven(url: str, crew: str | None, point: LoadPoint) -> AsyncIterator[Drive]:
-    """`crew`: as after --workers; None: one process of this machine."""
+async def driven(url: str, crew: str | None, point: LoadPoint, **more: object) -> AsyncIterator[Drive]:
+    """`crew`: as after --workers; None: one process of this machine. `more`: of the endpoint."""
     origin_ns = perf_counter_ns()
-    endpoint = endpoint_from_url(url)
+    endpoint = replace(endpoint_from_url(url), **more)
     found = None if crew is None else await reach(parse_crew(crew))
     setup = WorkerSetup(
         endpoint=endpoint,

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from llmtop import __version__
-from llmtop.cluster import by_dask, reach
+from llmtop.cluster import by_dask, calm, reach
 from llmtop.cluster.scheduler import is_near, source
 from llmtop.domain.crew import parse_crew
 from llmtop.domain.endpoint import Endpoint
@@ -171,6 +172,36 @@ async def test_a_secret_goes_only_where_nobody_can_read_along(cluster, monkeypat
         await crew.close()
 
 
+async def test_the_scheduler_keeps_nothing_of_a_run_and_never_heard_a_secret(cluster, drive, monkeypatch) -> None:
+    monkeypatch.setenv("LLMTOP_TEST_KEY", "sesame-open")
+    point = LoadPoint(concurrency=2, output_tokens=5)
+    key = {"api_key_env": "LLMTOP_TEST_KEY"}
+    quick = ("--ttft-ms=5", "--tpot-ms=2", "--tokens=5")
+    async with selftest.known_times(*quick) as url, drive(url, cluster.url, point, **key) as load:
+        await load.until(lambda: load.ok > 5)
+        during = await events_of(cluster)
+        await load.end()
+    assert len(during["llmtop"]) > 1
+    assert "sesame" not in repr(during)
+    after = await events_of(cluster)
+    assert not after.get("llmtop")
+    assert "sesame" not in repr(after)
+    logs = [each.read_text() for each in (cluster.folder / "state" / "llmtop" / "log").glob("*.log")]
+    assert all("sesame" not in said for said in (*logs, cluster.said(), cluster.said("scheduler")))
+
+
+async def events_of(cluster) -> dict[str, object]:
+    async with calm.distributed().Client(
+        cluster.url.replace("dask", "tcp"), asynchronous=True, set_as_default=False
+    ) as client:
+        return await client.get_events()
+
+
+def test_dask_is_not_imported_before_it_is_asked_for() -> None:
+    code = "import sys, llmtop.cluster.by_dask, llmtop.cluster.relay; sys.exit('distributed' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("address", "near"),
     [("tcp://127.0.0.1:1", True), ("tcp://[::1]:1", True), ("tcp://localhost:1", True), ("tcp://10.0.0.1:1", False)],
@@ -281,3 +312,23 @@ def test_a_load_host_joins_again_when_its_scheduler_is_back(own_cluster) -> None
     own_cluster.start_scheduler()
     own_cluster.until(lambda: own_cluster.said().count("has joined") == 4)
     assert own_cluster.said().count("is gone") == 1
+
+
+@pytest.mark.faults
+async def test_a_load_host_that_is_ended_ends_its_load(own_cluster, drive, in_flight_at) -> None:
+    own_cluster.start_scheduler()
+    host = own_cluster.start_host(2)
+    own_cluster.until(lambda: own_cluster.said().count("has joined") == 2)
+    point = LoadPoint(concurrency=6, output_tokens=60)
+    longer = ("--ttft-ms=20", "--tpot-ms=50", "--tokens=60")
+    async with selftest.known_times(*longer) as url, drive(url, own_cluster.url, point) as load:
+        await load.until(lambda: load.engine.in_flight == 6)
+        host.send_signal(signal.SIGINT)
+        asked_s = time.monotonic()
+        with pytest.raises(SessionLost, match="there is no load any more"):
+            await load.until(lambda: False)
+        assert host.wait(3) == 130
+        assert time.monotonic() - asked_s < 3
+        assert in_flight_at(url) == 0
+        load.drain()
+    assert sum(b.sent for b in load.bins) == len(load.requests)
