@@ -84,6 +84,7 @@ class ClientHealth(Struct, frozen=True, kw_only=True):
 
     t_s: float
     state: ClientState = "green"
+    """Of all together: red, and the second's figures void, where enough of them were."""
     reason: ClientReason | None = None
     lag_p99_ms: float | None = None
     """Receive lag: time between the kernel's stamp and our read."""

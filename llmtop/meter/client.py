@@ -10,7 +10,8 @@ Thresholds, once a second and for each process:
     loop lag          amber above 25 ms
 
 Figures of a red second are the client's, not the server's, and so are those of every request of that process that lived
-through a part of it.
+through a part of it. Of many processes one that is red spoils its own requests alone: the second is red when `TOGETHER`
+of them are, amber when fewer are or as many are amber.
 
 A process that stands still for a moment (stopped, or without a core) need not have a red second: most of its reads are
 in time, and the kernel stamps what is read late. But a read has one stamp, that of its last byte: a first token that is
@@ -44,6 +45,8 @@ SPOILT = 0.02
 """Of a time that is measured: by so much a pause may spoil it before it is void."""
 KERNEL = "kernel"
 """Where stamps come from that do not move with the read."""
+TOGETHER = 0.25
+"""Share of the processes whose state is that of all of them together: one of four."""
 COALESCED_MARGIN = 0.10
 LEAST_READS = 100
 """A second with fewer reads says nothing about the share of coalesced ones."""
@@ -147,8 +150,10 @@ class ClientJudge:
     def _second(self, samples: tuple[ClientSample, ...]) -> JudgedSecond:
         judged = [self._judge(sample) for sample in samples]
         worst = max(range(len(samples)), key=lambda place: SEVERITY.index(judged[place][0]))
-        state, reason = judged[worst]
-        if reason is not None and len(samples) > 1:
+        state, reason = _together([each for each, _ in judged]), judged[worst][1]
+        if state == "green":
+            reason = None
+        elif reason is not None and len(samples) > 1:
             reason = replace(reason, worker=samples[worst].worker)
         chunks = [sample.chunks_per_s for sample in samples if sample.chunks_per_s is not None]
         health = ClientHealth(
@@ -173,6 +178,14 @@ class ClientJudge:
             told = None if sample.reason is None else ClientReason(cause=ClientCause.TOLD, text=sample.reason)
             return sample.state, told
         return judge(sample, self._baselines.setdefault(sample.worker, Baseline()).rose(sample))
+
+
+def _together(states: Sequence[ClientState]) -> ClientState:
+    """How the client as a whole did in a second."""
+    red = states.count("red")
+    if red >= TOGETHER * len(states):
+        return "red"
+    return "amber" if red or len(states) - states.count("green") >= TOGETHER * len(states) else "green"
 
 
 class RedSpans:

@@ -136,6 +136,30 @@ def test_the_worst_worker_speaks_for_all() -> None:
     assert [each.worker for each in second.red] == [1]
 
 
+@pytest.mark.parametrize(
+    ("of", "red_ones", "amber_ones", "state"),
+    [
+        (1, 1, 0, "red"),
+        (4, 1, 0, "red"),
+        (5, 1, 0, "amber"),
+        (200, 1, 0, "amber"),
+        (200, 49, 0, "amber"),
+        (200, 50, 0, "red"),
+        (200, 0, 49, "green"),
+        (200, 0, 50, "amber"),
+        (4, 0, 1, "amber"),
+    ],
+)
+def test_one_of_many_processes_does_not_make_a_second_void(of: int, red_ones: int, amber_ones: int, state: str) -> None:
+    cpus = [0.99] * red_ones + [0.75] * amber_ones + [0.1] * (of - red_ones - amber_ones)
+    samples = [sample(1.0, worker=worker, cpu=cpu) for worker, cpu in enumerate(cpus)]
+    (second,) = ClientJudge().take(samples)
+    assert second.health.state == state
+    assert [each.worker for each in second.red] == list(range(red_ones)), "its own requests are void all the same"
+    worst = ClientCause.CPU if state != "green" else None
+    assert (second.health.reason and second.health.reason.cause) == worst
+
+
 def test_a_state_that_an_old_file_recorded_is_kept() -> None:
     old = ClientSample(t_s=1.0, state="red", reason="worker 1: too late", lag_p99_ms=0.1, workers=3)
     (second,) = ClientJudge().take([old])
