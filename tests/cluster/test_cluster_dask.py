@@ -36,7 +36,7 @@ async def test_two_dask_workers_measure_what_one_process_does_and_are_named_with
     async with selftest.known_times(*KNOWN) as url:
         for crew in (None, cluster.url):
             async with drive(url, crew, POINT) as load:
-                await load.until(lambda load=load: load.ok >= 60)
+                await load.until(lambda load=load: load.ok >= 40)
                 for worker in load.workers:
                     assert "llmtop.load.worker" in psutil.Process(load.pids[worker.worker]).cmdline()
                 await load.end()
