@@ -102,6 +102,7 @@ def documents() -> dict[str, Keys]:
         "ending": Key(Ending, "How the run ended."),
         "interrupted": Key(bool, "Ended by a signal."),
         "totals": Key(Totals),
+        "load_workers": keys_of(ReportInput)["load_workers"],
         "figures": figures,
         "run_file": Key(str | None, "The recording."),
         "recording_problem": keys_of(Frame)["recording_problem"],
