@@ -452,6 +452,8 @@ class Session:
         self._scraper = scraper = Scraper(
             msgspec.structs.replace(self._endpoint, model=info.model), info.dialect, self._origin_ns
         )
+        if self._away is None:
+            await scraper.reach()
         first = await scraper.scrape() if self._away is not None else None
         told = first if scraper.fresh else None
         self._scraping = self._spawn(self._scrape_forever(scraper))

@@ -21,6 +21,7 @@ from llmtop.domain.places import DnsName, KubeService, asked_in, pages_in, place
 from llmtop.domain.plain import LONG
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.endpoint.access import Access
+from llmtop.errors import SessionLost
 from llmtop.telemetry.kept_pods import KeptPods
 from llmtop.telemetry.kubectl import Kubectl
 from llmtop.telemetry.kubernetes import ServicePods
@@ -107,12 +108,22 @@ class Scraper:
         seen = {replica.table.dialect for replica in self._replicas.values() if replica.figures is not None}
         return seen.pop() if len(seen) == 1 else self._table.dialect
 
-    async def scrape(self) -> ServerSnapshot:
-        """Ask every replica once, all at the same time, and add up what they say."""
+    async def reach(self) -> None:
+        """Look for replicas before anything is driven. Raises SessionLost where none of what was named tells of any."""
+        await self._look()
+        problems = [lookout.place.problem for lookout in self._lookouts if lookout.place.problem is not None]
+        if problems and not self._replicas:
+            raise SessionLost(self._heard(problems[0], LONG))
+
+    async def _look(self) -> None:
         asked_s = self._now_s()
         await asyncio.gather(*(lookout.turn(asked_s) for lookout in self._lookouts))
         for lookout in self._lookouts:
             self._follow(lookout, self._now_s())
+
+    async def scrape(self) -> ServerSnapshot:
+        """Ask every replica once, all at the same time, and add up what they say."""
+        await self._look()
         asked_s = self._now_s()
         await asyncio.gather(*(replica.read(self._client, asked_s) for replica in self._replicas.values()))
         if self._replicas and all(replica.gpus for replica in self._replicas.values()):

@@ -15,6 +15,8 @@ from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Event, ScaleStep
 from llmtop.endpoint.control import control
+from llmtop.errors import SessionLost
+from llmtop.load.selftest import known_times
 from llmtop.recording.reader import RunReader
 from llmtop.session import renewal
 from llmtop.session.options import SessionOptions
@@ -125,6 +127,20 @@ def test_what_is_said_of_pages_alone_is_no_more_than_is_news() -> None:
         ("replica c has generated the first token: 2 of 3 serving", "info")
     ]
     assert heard.look(5.0, a={"gone": True}, b=up, c=up) == [("replica a is gone: 2 left", "warning")]
+
+
+async def test_without_kubectl_nothing_is_driven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with known_times() as url:
+        monkeypatch.setenv("PATH", "/nowhere")
+        endpoint = Endpoint(base_url=url, metrics_urls=("k8s://prod/vllm",))
+        session = Session(replace(options(tmp_path / "run.llmtop"), endpoint=endpoint, patient=False))
+        try:
+            with pytest.raises(SessionLost, match="k8s://prod/vllm: there is no kubectl on PATH") as refused:
+                await session.start()
+            assert refused.value.exit_code == 3
+        finally:
+            await session.close(0.0)
+    assert not (tmp_path / "run.llmtop").exists()
 
 
 async def test_a_deployment_that_does_not_scale_tells_nothing(tmp_path: Path) -> None:

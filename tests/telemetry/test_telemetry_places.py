@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Dialect, Endpoint
 from llmtop.domain.places import DnsName, KubeService, PrometheusServer, asked_in, pages_in, place_in, places_in
-from llmtop.errors import UsageError
+from llmtop.errors import SessionLost, UsageError
 from llmtop.telemetry import kubernetes
 from llmtop.telemetry import places as looking
 from llmtop.telemetry.kept_pods import picked, pods_of
 from llmtop.telemetry.kubectl import Kubectl, login_environment
 from llmtop.telemetry.kubernetes import NoSuchPort, Pod, pods_in
-from llmtop.telemetry.places import NameAddresses
+from llmtop.telemetry.places import Lookout, NameAddresses
 from llmtop.telemetry.promql import Series
 from llmtop.telemetry.scraper import Scraper
 from tests.telemetry.fleet import FORBIDDEN, NOT_FOUND, FakeKubectl, endpoint, slice_of
@@ -307,11 +307,24 @@ async def test_why_nothing_is_found_is_said_with_what_to_do(
 ) -> None:
     kubectl.answer(answers)
     scraper = make(f"{SERVICE}:metrics" if "no port" in words[0] or "port" in words[0] else SERVICE)
+    with pytest.raises(SessionLost) as refused:
+        await scraper.reach()
     snapshot = await scraper.scrape()
+    assert str(refused.value) == scraper.missing
     assert snapshot.running is None
     assert not scraper.partly
     for word in (SERVICE, *words):
         assert word in (scraper.missing or "")
+
+
+async def test_before_a_load_one_place_of_several_is_enough(kubectl: FakeKubectl, server: Any, make: Make) -> None:
+    server.pages["/metrics"] = page(running=2)
+    kubectl.answer({"get endpointslices": {"err": FORBIDDEN, "code": 1}})
+    await make(SERVICE, f"dns://127.0.0.1:{server.port}").reach()
+    kubectl.lists(slice_of(server.port, endpoint("vllm-a", "127.0.0.1")))
+    scraper = make(SERVICE)
+    await scraper.reach()
+    assert (await scraper.scrape()).running == 2
 
 
 async def test_a_kubectl_that_hangs_is_ended_and_said(kubectl: FakeKubectl, make: Make, monkeypatch: Any) -> None:
@@ -441,6 +454,23 @@ async def test_a_name_has_a_page_at_each_address_of_one_kind(addresses: tuple[st
     assert [each.name for each in found] == hosts
     assert [each.url for each in found] == [f"http://{host}/metrics" for host in hosts]
     assert place.problem is None
+
+
+async def test_a_place_is_asked_again_every_ten_seconds() -> None:
+    asked: list[str] = []
+
+    async def resolve(host: str, port: int) -> Any:
+        asked.append(host)
+        return answer_of("10.0.0.1")
+
+    lookout = Lookout("dns://svc:8000", NameAddresses("dns://svc:8000", DnsName("svc", 8000, ""), "/m", resolve))
+    for t_s, times in ((0.0, 1), (9.9, 1), (10.0, 2), (19.9, 2), (20.0, 3)):
+        await lookout.turn(t_s)
+        await asyncio.sleep(0)
+        assert len(asked) == times
+        await lookout.turn(t_s)
+    assert lookout.place.every_s == kubernetes.ServicePods.every_s
+    await lookout.close()
 
 
 @pytest.mark.parametrize(
