@@ -29,7 +29,7 @@ from llmtop.load.luggage import laid_down, sent_files
 from llmtop.load.merging import Merger, quiet, run_on
 from llmtop.load.messages import Close, Cut, Follow, Ping, WorkerSetup, facts, orders, packed, receive
 from llmtop.load.pacer import Pacer
-from llmtop.load.pool import GIVEN_UP_NS, SILENT_NS, Workers
+from llmtop.load.pool import GIVEN_UP_NS, LEASE_S, SILENT_NS, Workers
 from llmtop.load.users import Flight
 from llmtop.load.worker import work
 from llmtop.meter.binner import merge_bins
@@ -100,6 +100,32 @@ def test_a_clock_that_drifts_is_followed_for_hours(ppm: float) -> None:
         assert abs(told_ns - now_ns) <= max(SHIFT_NS, clock.error_ns) + 2 * clock.error_ns
         shifts.add(clock.shift_ns)
     assert (len(shifts) > 20) == bool(ppm), "one that does not drift is left alone"
+
+
+def answered(clock: Clock, at_ns: int, offset_ns: int, way_ns: int) -> None:
+    """A question that took as long there as back."""
+    ping = clock.ping(at_ns)
+    clock.hear((ping.number, at_ns + way_ns + offset_ns), at_ns + 2 * way_ns)
+
+
+def test_the_shortest_of_the_last_eight_answers_is_believed() -> None:
+    clock = Clock()
+    answered(clock, 0, 7_000, 10_000)
+    for at in range(1, 8):
+        answered(clock, at, 900_000, 4_000_000)
+        assert clock.offset_ns == 7_000
+    answered(clock, 8, 900_000, 4_000_000)
+    assert clock.offset_ns == 900_000
+
+
+@pytest.mark.parametrize(("moved_ns", "shifts"), [(1_900_000, False), (2_100_000, True), (-2_100_000, True)])
+def test_stamps_are_shifted_once_a_clock_has_moved_by_two_milliseconds(moved_ns: int, shifts: bool) -> None:
+    clock = Clock()
+    answered(clock, 0, 0, 10_000)
+    clock.begin()
+    for at in range(1, 9):
+        answered(clock, at, moved_ns, 10_000)
+    assert clock.shift_ns == (-moved_ns if shifts else 0)
 
 
 def test_an_answer_to_a_forgotten_question_says_nothing() -> None:
@@ -374,9 +400,18 @@ def test_what_a_worker_says_of_its_machine_names_it_where_it_is_not_ours(elsewhe
 
 def test_who_did_not_look_for_a_while_calls_nobody_silent() -> None:
     made = Pool(2, elsewhere=True)
-    made.now_ns += 60 * SECOND
-    made.workers._look(made.now_ns)
-    assert made.events() == []
+    for away_s in (60, 2):
+        made.now_ns += away_s * SECOND
+        made.workers._look(made.now_ns)
+        assert made.events() == []
+
+
+def test_one_elsewhere_is_pinged_each_second_of_a_lease_of_three_and_written_off_after_that() -> None:
+    assert LEASE_S == 3.0
+    assert GIVEN_UP_NS > LEASE_S * SECOND, "no request counts as lost that may still be sent"
+    made = Pool(1, elsewhere=True)
+    made.pass_s(LEASE_S + 0.5, 0)
+    assert [type(order) for order in made.posts[0].got] == [Ping] * 3
 
 
 async def test_one_elsewhere_is_given_up_when_its_lease_has_run_out_and_one_here_is_waited_for() -> None:

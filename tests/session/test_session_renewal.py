@@ -38,6 +38,7 @@ def test_what_was_ready_at_the_beginning_is_not_awaited() -> None:
 
 
 def test_they_are_renewed_at_once_and_again_until_it_serves_but_no_more_than_so_often() -> None:
+    assert (AGAIN_S, MOST, IDLE_S) == (10.0, 6, 15.0)
     assert renewed(awaiting(*ready()), 1000.0) == [31.0 + AGAIN_S * n for n in range(MOST)]
     renewals = awaiting(*ready())
     assert renewed(renewals, 45.0) == [31.0, 41.0]
