@@ -155,7 +155,8 @@ class Workers:
             if self._crew.elsewhere:
                 secret = _secrets(self._setup.endpoint.secret_variables)
                 files = await asyncio.to_thread(sent_files, self._setup)
-                self._setup = replace(self._setup, lease_s=LEASE_S, environment=secret, files=files)
+                endpoint = replace(self._setup.endpoint, metrics_urls=())  # nothing but the load is asked from there
+                self._setup = replace(self._setup, endpoint=endpoint, lease_s=LEASE_S, environment=secret, files=files)
             await self._work_together()
         finally:
             await self._crew.close()

@@ -470,7 +470,10 @@ async def test_what_lets_somebody_in_goes_with_the_setup_to_those_elsewhere_alon
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MY_KEY", "s3cret")
-    endpoint = Endpoint(base_url="http://127.0.0.1:9", api_key_env="MY_KEY", basic_auth_env="NOT_SET")
+    pages = ("http://me:pa55@127.0.0.1:9/metrics", "prometheus://p:9090?selector=app=vllm")
+    endpoint = Endpoint(
+        base_url="http://127.0.0.1:9", api_key_env="MY_KEY", basic_auth_env="NOT_SET", metrics_urls=pages
+    )
     for elsewhere in (True, False):
         post = FakePost()
         workers = Workers(setup(endpoint=endpoint), FakeCrew([post], elsewhere))
@@ -479,6 +482,7 @@ async def test_what_lets_somebody_in_goes_with_the_setup_to_those_elsewhere_alon
         await ready.wait()
         assert post.setup.environment == ((("MY_KEY", "s3cret"),) if elsewhere else ())
         assert (post.setup.lease_s is None) == (not elsewhere)
+        assert post.setup.endpoint.metrics_urls == (() if elsewhere else pages)
         workers.close()
         await running
 
