@@ -14,16 +14,11 @@ from msgspec.structs import replace
 
 from llmtop.analysis.capacity import RUN_SD
 from llmtop.analysis.supply import Served, Supply, supply_foreseen
-from llmtop.domain.cost import UNSTATED, Cost
+from llmtop.domain.cost import HEADROOM, LOW_USE, MONTH_H, UNSTATED, Cost
 from llmtop.domain.load import Axis
 from llmtop.domain.verdicts import Amount, Capacity, CostRow, Costs, Foresight
 from llmtop.wording import cost as words
 
-HEADROOM = 0.8
-"""Endpoints are filled up to this share of their capacity at the SLO: 20 % are left for bursts."""
-LOW_USE = 0.3
-"""What is used of paid GPUs in practice is 30 to 60 %."""
-MONTH_H = 730.0
 Use = Literal["slo", "autoscaled", "fixed", "third"]
 _Ends = tuple[float, float, float]
 """Loads: the capacity, and between what it lies."""
@@ -202,7 +197,7 @@ class _Reckoner:
         return served.users(self.axis, self.cost.think_time_s) if self.axis == "concurrency" else served.load
 
     def _replicas(self, load: float, served: Served) -> float:
-        carried = HEADROOM * self._carried(served)
+        carried = (1 - HEADROOM) * self._carried(served)
         return float(math.ceil(load / carried - 1e-9)) if carried > 0 else math.nan
 
     def _gpus_at_peak(self, served: Served) -> float:

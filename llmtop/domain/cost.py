@@ -8,6 +8,11 @@ MOST_CURRENCY = 8
 """Characters of a currency: EUR, US$, credits."""
 MOST_SPANS = 1440
 """Shares of a day's traffic: one a minute."""
+HEADROOM = 0.2
+"""Share of an endpoint's capacity at the SLO that is left for bursts."""
+LOW_USE = 0.3
+"""What is used of paid GPUs in practice is 30 to 60 %."""
+MONTH_H = 730.0
 
 
 class Cost(Struct, frozen=True, kw_only=True):

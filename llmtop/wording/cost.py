@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmtop.domain.cost import HEADROOM, LOW_USE, MONTH_H
 from llmtop.domain.verdicts import Amount, CostRow, Costs
 from llmtop.wording.figures import TEXT, UNKNOWN, Figures
 from llmtop.wording.names import short_unit
@@ -28,7 +29,7 @@ _USES = {
     "slo": "at the SLO capacity",
     "autoscaled": "at your traffic, autoscaled",
     "fixed": "at your traffic, as many as its peak needs",
-    "third": "at 30 % use",
+    "third": f"at {100 * LOW_USE:.0f} % use",
 }
 HEADS = ("", "per 1M output tokens", "part per 1M input", "part per 1M output", "per user and month", "per month")
 
@@ -147,7 +148,8 @@ def peak_text(costs: Costs, figures: Figures = TEXT) -> str:
     if costs.gpus_at_peak is None:
         return ""
     count = _count_text(costs.gpus_at_peak, "GPU", figures)
-    return f"{count} for a peak of {load_text(costs, costs.peak, figures)}, with 20 % headroom and a spare endpoint"
+    peak = load_text(costs, costs.peak, figures)
+    return f"{count} for a peak of {peak}, with {100 * HEADROOM:.0f} % headroom and a spare endpoint"
 
 
 def energy_text(costs: Costs, figures: Figures = TEXT) -> str:
@@ -190,6 +192,7 @@ def note(costs: Costs, figures: Figures) -> str:
     least, who = "at least " if costs.at_most else "", _who(costs, figures)
     return (
         f"What {least}{basis_text(costs, figures)} come to: requests that failed are paid for and not sold. "
-        "In brackets by the interval of the capacity. Prices are those that were stated; a month has 730 hours."
+        "In brackets by the interval of the capacity. Prices are those that were stated; "
+        f"a month has {MONTH_H:g} hours."
         f"{f' {sentence(who)}.' if who else ''}"
     )

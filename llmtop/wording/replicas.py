@@ -124,7 +124,3 @@ def not_reached(pod: str, said: str) -> str:
 def no_series(url: str, title: str, selector: str) -> str:
     what = f" with {selector}" if selector else ""
     return f"{url}: it has no series of {title}{what}: does it scrape the pods, and are the labels those of its series?"
-
-
-def no_pod_label(url: str) -> str:
-    return f"{url}: its series have neither a label pod nor instance: replicas cannot be told apart"

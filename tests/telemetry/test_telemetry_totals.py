@@ -119,6 +119,7 @@ def test_one_server_alone_is_told_as_it_exports(counts: list[int]) -> None:
 
 @pytest.mark.parametrize(("apart_s", "together"), [(0.0, True), (TOGETHER_S, True), (TOGETHER_S + 0.1, False)])
 def test_replicas_start_anew_together_within_so_long(apart_s: float, together: bool) -> None:
+    assert TOGETHER_S == 30.0
     totals = Totals(BEGAN_S)
     totals.take(0.0, [reading("a", 10), reading("b", 10)])
     totals.take(1.0, [reading("a", 1, anew=True), reading("b", 10, anew=apart_s == 0.0)])
