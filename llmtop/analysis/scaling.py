@@ -262,7 +262,7 @@ def _advised(told: Scaling, group: _Group, facts: Facts, slo: Slo, requests: Req
         delay_s = reaction_s(facts, told, queue)
         threshold = headroom.highest_threshold(fleet, queue, delay_s)
     told = replace(told, threshold=threshold, keep=headroom.fewest_kept(fleet, queue, delay_s))
-    return replace(told, advice=words.enough(told, serve_s[-1] if serve_s and decided_s is not None else None))
+    return replace(told, advice=words.enough(told, serve_s[-1] if serve_s and queue is not None else None))
 
 
 def _as_measured(fleet: Fleet, decided_s: float, told: Scaling, requests: Requests) -> tuple[Fleet, float]:

@@ -461,6 +461,12 @@ def test_no_number_without_what_it_rests_on(facts: Facts) -> None:
     blind = _with(facts)
     blind.server.column("waiting")[:] = math.nan
     assert reason(blind) == words.NO_QUEUE
+    unseen = _with(facts)
+    seen_s = unseen.server.column("t_s")
+    decided_s = next(step.t_s for step in unseen.scaling if step.kind == "desired" and not step.since)
+    unseen.server.column("waiting")[seen_s <= decided_s] = math.nan
+    untried = only(judged(unseen, "ttft_p95<2s"))
+    assert (untried.queue, untried.threshold, untried.advice) == (None, None, f"keep {untried.keep}")
     idle = _with(facts)
     idle.server.column("waiting")[:] = 0.0
     assert reason(idle) == words.NOT_BUSY
