@@ -25,8 +25,10 @@ from llmtop.domain.run import (
     FactBatch,
     JudgedLevel,
     LoadChange,
+    LoadWorker,
     Mark,
     RunMeta,
+    ScaleStep,
     SearchEnded,
 )
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
@@ -172,6 +174,9 @@ def _batch(tick: int) -> FactBatch:
         canaries=(Canary(t_s - 0.2, None if tick == 70 else 0.1, "HTTP 503" if tick == 70 else ""),) * (tick % 10 == 0),
         calls=(Call(t_s=t_s, duration_s=0.1, name="search", status=200 if tick % 8 else None, session=tick),)
         * (tick % 4 == 0),
+        workers=(LoadWorker(t_s, 0, "h1:4711", -3.5e6, 1e-4, lost=tick == 64),) * (tick in (1, 64)),
+        scaling=(ScaleStep(t_s, "desired", 1 + (tick > 1), "", tick == 1), ScaleStep(t_s, "ready", 2, "pod-1"))
+        * (tick in (1, 40)),
     )
 
 
