@@ -76,7 +76,7 @@ async def test_a_dask_worker_that_dies_is_told_of_and_its_share_goes_to_the_othe
     assert sum(b.sent for b in load.bins) == len(load.requests)
     cluster.until(lambda: "died by signal 9" in cluster.said())
     cluster.until(lambda: cluster.said().count("has joined") == 3)
-    assert not psutil.pid_exists(load.pids[1])
+    cluster.until(lambda: not psutil.pid_exists(load.pids[1]))
 
 
 async def test_a_load_worker_that_dies_says_how(cluster, drive) -> None:
