@@ -24,6 +24,7 @@ from llmtop.errors import LlmtopError, SessionLost
 from llmtop.load.here import WorkerFacts
 from llmtop.load.messages import Follow, Order, WorkerSetup, facts, packed
 from llmtop.load.post import LEAVE_S
+from llmtop.wording.crew import died
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -238,9 +239,7 @@ class _Post:
         for body in relay.split(told["frames"]):
             self._told.put_nowait(facts.decode(body))
         if (code := told.get("code")) is not None:
-            how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            said = plain(told["said"])
-            self.lose(f"died {how}{': ' if said else ''}{said}", ended=True)
+            self.lose(died(code, plain(told["said"])), ended=True)
 
     def lose(self, fate: str, *, ended: bool = False) -> None:
         """Nothing more comes of it."""

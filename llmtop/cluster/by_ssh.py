@@ -24,6 +24,7 @@ from llmtop.errors import SessionLost, UsageError
 from llmtop.load.here import WorkerFacts
 from llmtop.load.messages import Greeting, Order, WorkerSetup, facts, packed, receive
 from llmtop.load.post import LEAVE_S, Post
+from llmtop.wording.crew import died
 
 logging.getLogger("asyncssh").setLevel(logging.CRITICAL + 1)  # what goes wrong it raises besides
 
@@ -220,13 +221,10 @@ class _Channel:
         signal, status = self._process.exit_signal, self._process.exit_status
         if signal is None and status in (None, -1):
             return "was lost: the connection is closed"
-        how = f"with exit code {status}"
         if signal is not None:
-            how = f"by signal {plain(signal[0], 20)}"
-        elif status is not None and status > SIGNALLED:
-            how = f"by signal {status - SIGNALLED}"
-        said = self._last_words()
-        return f"died {how}{': ' if said else ''}{said}"
+            return died(plain(signal[0], 20), self._last_words())
+        code = SIGNALLED - status if status is not None and status > SIGNALLED else status
+        return died(code, self._last_words())
 
     async def close(self) -> None:
         with contextlib.suppress(OSError):  # it is closed already

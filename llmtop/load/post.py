@@ -9,7 +9,7 @@ from llmtop.channel import Child, outward_environment
 from llmtop.domain.plain import plain
 from llmtop.load.here import WorkerFacts
 from llmtop.load.messages import Order, WorkerSetup, facts, packed, receive
-from llmtop.wording.crew import HERE
+from llmtop.wording.crew import HERE, died
 
 LEAVE_S = 5.0
 """How long a worker may take to end before it is killed."""
@@ -84,9 +84,7 @@ class Pipes:
 
     async def fate(self) -> str:
         code = await asyncio.to_thread(self._child.wait)
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        said = plain(self._child.said().rpartition("\n")[2])
-        return f"died {how}{': ' if said else ''}{said}"
+        return died(code, plain(self._child.said().rpartition("\n")[2]))
 
     async def close(self) -> None:
         await self._child.close(LEAVE_S)

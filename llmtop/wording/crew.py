@@ -94,6 +94,17 @@ def heard_again(number: int, name: str, after_s: float) -> str:
     return f"{who(number, name)} is heard again after {after_s:.1f} s: what it tells of that time is counted now"
 
 
+def died(code: int | str | None, said: str) -> str:
+    """The fate of a process: `died by signal 9: LAST WORDS`.
+
+    Args:
+        code: its exit code, of one that a signal has ended less than 0; a text: the signal's name.
+    """
+    by_signal = isinstance(code, str) or (code is not None and code < 0)
+    how = f"by signal {str(code).removeprefix('-')}" if by_signal else f"with exit code {code}"
+    return f"died {how}{': ' if said else ''}{said}"
+
+
 def lost(number: int, name: str, fate: str, requests: int) -> str:
     """`fate`: how it came to its end."""
     return f"{who(number, name)} {fate}; {requests} requests are lost"

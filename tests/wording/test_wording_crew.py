@@ -54,6 +54,19 @@ def test_a_row_says_who_it_is_and_how_its_clock_stands() -> None:
     assert words.table(fleet(3), TEXT).heads[-1] == "loop lag", "all have our clock"
 
 
+@pytest.mark.parametrize(
+    ("code", "said", "told"),
+    [
+        (-9, "", "died by signal 9"),
+        ("KILL", "Killed", "died by signal KILL: Killed"),
+        (1, "no memory", "died with exit code 1: no memory"),
+        (0, "", "died with exit code 0"),
+    ],
+)
+def test_how_one_has_died_is_said_with_its_last_words(code: int | str, said: str, told: str) -> None:
+    assert words.died(code, said) == told
+
+
 def test_missing_ones_are_counted_and_the_slowest_of_other_machines_named() -> None:
     assert words.heard(CrewFigures(began=200, heard=198)) == "workers 198/200"
     assert words.heard(fleet(3)) == ""
