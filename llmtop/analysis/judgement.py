@@ -193,19 +193,22 @@ class Run:
         members = self.found.requests.pick(chosen & (self.found.requests.sent_s >= self.since_s))
         ages_s, names = self.given_up
         sample = replace(Sample.of_window(members, gauges, ages_s, self.now_s), censored_name=names)
-        waiting, kv_usage = self._worst(gauges)
-        return replace(sample, waiting=waiting or sample.waiting, kv_usage=kv_usage or sample.kv_usage)
+        waiting, kv_usage, of_fullest = self._worst(gauges)
+        sample = replace(sample, waiting=waiting or sample.waiting)
+        return replace(sample, kv_usage=kv_usage, of_fullest=of_fullest) if kv_usage else sample
 
-    def _worst(self, gauges: Gauges) -> tuple[float, float]:
+    def _worst(self, gauges: Gauges) -> tuple[float, float, bool]:
         """Queue and KV usage at the load at which each is the highest: a calm hour does not make up for another."""
-        loads, waiting, kv_usage = self.load_at(gauges.t_s), 0.0, 0.0
+        loads, waiting, kv_usage, of_fullest = self.load_at(gauges.t_s), 0.0, 0.0, False
         nobody = self.found.requests.pick(np.empty(0, dtype=np.intp))
         for load in np.unique(loads[loads > 0]):
             there = gauges.pick(loads == load)
             if len(there.t_s) >= HELD_SCRAPES:
                 seen = Sample.of_window(nobody, there, EMPTY, self.now_s)
-                waiting, kv_usage = max(waiting, seen.waiting or 0.0), max(kv_usage, seen.kv_usage or 0.0)
-        return waiting, kv_usage
+                waiting = max(waiting, seen.waiting or 0.0)
+                if (seen.kv_usage or 0.0) > kv_usage:
+                    kv_usage, of_fullest = seen.kv_usage or 0.0, seen.of_fullest
+        return waiting, kv_usage, of_fullest
 
     def spans(self, low: float, high: float) -> tuple[tuple[float, float], ...]:
         """When the commanded load was from `low` to `high`."""

@@ -114,8 +114,22 @@ def server_gauges(facts: Facts) -> Gauges:
         iteration_tokens=column(table, "iteration_tokens_mean", size),
         prefill_s=column(table, "prefill_mean_s", size),
         decode_s=column(table, "decode_mean_s", size),
+        kv_fullest=_kv_fullest(facts, t_s),
     )
     return gauges.pick(~_red(facts, t_s))
+
+
+def _kv_fullest(facts: Facts, t_s: Array) -> Array:
+    """KV usage of the replica whose cache is the fullest, at each scrape."""
+    size = len(facts.replicas)
+    told_s, usage = column(facts.replicas, "t_s", size), column(facts.replicas, "kv_usage", size)
+    at = np.minimum(np.searchsorted(t_s, told_s), len(t_s) - 1)
+    own = (t_s[at] == told_s) & np.isfinite(usage)
+    if not own.any():
+        return EMPTY
+    fullest = np.full(len(t_s), math.nan)
+    np.fmax.at(fullest, at[own], usage[own])
+    return fullest
 
 
 def progress_of(facts: Facts) -> Progress:

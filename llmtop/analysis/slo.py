@@ -18,7 +18,10 @@ from llmtop.domain.verdicts import SloVerdict, TargetVerdict
 from llmtop.meter.facts import Codes
 from llmtop.wording.figures import TEXT
 from llmtop.wording.names import target_name
+from llmtop.wording.replicas import FULLEST
 
+MORE_ROOM = 0.005
+"""Share of the KV cache by which the fullest replica must differ to be told apart from all of them."""
 MISS_SHARES = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01}
 
 
@@ -34,6 +37,9 @@ class Sample:
     """Ages of requests without a first token: those past the TTFT limit are misses already."""
     waiting: float | None = None
     kv_usage: float | None = None
+    """Of several replicas that of the fullest: what fails there fails."""
+    of_fullest: bool = False
+    """It is one replica's, and the others have more room."""
     span_s: float | None = None
     textless: int = 0
     """Requests that ended well without any text: they have no latency, and are none that failed."""
@@ -80,7 +86,8 @@ class Sample:
     def of_window(cls, requests: Requests, gauges: Gauges, censored_s: Array, span_s: float | None) -> Sample:
         ok = requests.pick(requests.ok)
         waiting = gauges.waiting[np.isfinite(gauges.waiting)]
-        kv_usage = gauges.kv_usage[np.isfinite(gauges.kv_usage)]
+        kv_usage, fullest = _high(gauges.kv_usage), _high(gauges.kv_fullest)
+        of_fullest = fullest is not None and (kv_usage is None or fullest > kv_usage + MORE_ROOM)
         return cls(
             ttft_s=ok.ttft_s,
             tpot_s=ok.tpot_s,
@@ -88,11 +95,18 @@ class Sample:
             errors=int(requests.error.sum()),
             censored_s=censored_s,
             waiting=float(np.median(waiting)) if len(waiting) else None,
-            kv_usage=float(np.quantile(kv_usage, 0.9)) if len(kv_usage) else None,
+            kv_usage=fullest if of_fullest else kv_usage,
+            of_fullest=of_fullest,
             span_s=span_s,
             textless=requests.textless,
             requests=requests,
         )
+
+
+def _high(usage: Array) -> float | None:
+    """What a gauge shows in its fullest tenth of the time; None: it was not seen."""
+    known = usage[np.isfinite(usage)]
+    return float(np.quantile(known, 0.9)) if len(known) else None
 
 
 def good_requests(sample: Sample, slo: Slo) -> npt.NDArray[np.bool_]:
@@ -190,7 +204,8 @@ def judge_target(sample: Sample, target: SloTarget) -> TargetVerdict:
     value = sample.waiting if target.metric == "queue" else sample.kv_usage
     ok = None if value is None else value <= target.limit
     shown = "not shown by the server" if value is None else TEXT.measured(target.metric, value)
-    text = f"{target_name(target.name)} {shown}"
+    whose = FULLEST if sample.of_fullest and target.metric != "queue" else ""
+    text = f"{target_name(target.name)} {shown}{whose}"
     return TargetVerdict(name=target.name, limit=target.limit, value=value, ok=ok, text=text)
 
 

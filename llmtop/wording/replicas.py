@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from llmtop.wording.figures import TEXT, Figures
 
+FULLEST = " at the fullest replica"
+"""After a figure that is one replica's."""
 OTHER_PLACE = "name the engines' own pages with --metrics-url http://HOST:PORT/metrics, once for each"
 
 SHARE_OUT = "have the balancer share out by requests in flight: round robin and kept connections leave replicas idle"
