@@ -32,7 +32,7 @@ def what_all_get(facts: Facts) -> str:
 
 def dominating(facts: Facts) -> str:
     """`mostly HTTP 429 "slow down please"`; empty where no kind of failure is most of them."""
-    groups = [group for group in facts.failures.groups() if group.outcome is not Outcome.TEXTLESS]
+    groups = [group for group in facts.failures.groups() if group.outcome not in (Outcome.TEXTLESS, Outcome.LOST)]
     if not groups or groups[0].outcome is None or groups[0].count < MOST * sum(each.count for each in groups):
         return ""
     return failures.mostly(groups[0])

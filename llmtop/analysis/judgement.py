@@ -44,7 +44,7 @@ from llmtop.domain.verdicts import (
 from llmtop.meter.facts import Facts
 from llmtop.wording import answers
 from llmtop.wording.over_time import owed
-from llmtop.wording.sentences import CLIENT_BOUND, listed, requests_left_out, sentence, worker_called
+from llmtop.wording.sentences import CLIENT_BOUND, listed, requests_left_out, requests_lost, sentence, worker_called
 
 WHOLE = 0.97
 """Share of its planned time from which a plan counts as driven to its end: ticks and the drain blur the rest."""
@@ -350,7 +350,10 @@ class Run:
             return ()
         crew = self.facts.crew
         whose = worker_called(int(workers[0]), crew.called(int(workers[0]))) if len(workers) == 1 < crew.size else ""
-        return (requests_left_out(int(limited.sum()), whose),)
+        lost = self.facts.lost
+        late = int(limited.sum()) - lost
+        told = (requests_left_out(late, whose) if late > 0 else "", requests_lost(lost, whose) if lost else "")
+        return tuple(filter(None, told))
 
     @cached_property
     def limits(self) -> dict[str, SloTarget]:

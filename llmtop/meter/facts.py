@@ -186,9 +186,9 @@ class Facts:
     """Everything known about a run so far, or of one read back.
 
     Whether the client was the bottleneck is judged here, as soon as its samples say so. The column `client_limited` of
-    `requests` is 1 for a request that lived through such a time of its process, or whose stamps a pause of its process
-    may have spoilt, 0 for one of neither kind, and NaN for one that ended well in the second that is not judged yet: no
-    verdict may rest on it. `client` has one row a second.
+    `requests` is 1 for a request that lived through such a time of its process, whose stamps a pause of its process may
+    have spoilt, or that was lost with its process, 0 for one of no such kind, and NaN for one that ended well in the
+    second that is not judged yet: no verdict may rest on it. `client` has one row a second.
 
     Args:
         cap: requests kept at most (a soak must not eat the machine); None: all. Samples have four times that room.
@@ -230,6 +230,8 @@ class Facts:
         self.failures = FailureTally()
         self.hung_up = 0
         """Requests that the workload had the client end."""
+        self.lost = 0
+        """Requests that were in flight in a load worker that died."""
         self.answered = False
         """Whether any request ended well, also one whose row is there no more."""
         self.in_turn_s: float | None = None
@@ -273,6 +275,7 @@ class Facts:
                 self.answered = True
             else:
                 self.failures.add(record)
+                self.lost += record.outcome is Outcome.LOST
                 self.hung_up += record.hung_up
         self._take_server(batch.server)
         self._take_power(batch.gpu)
@@ -368,6 +371,8 @@ class Facts:
         )
 
     def _client_limited(self, record: RequestRecord) -> float:
+        if record.outcome is Outcome.LOST:  # a load worker of ours has died: the server had no part in it
+            return 1.0
         if record.client_limited is not None:
             return float(record.client_limited)
         start_s, end_s = record.dispatched_ns / 1e9, record.end_ns / 1e9

@@ -209,6 +209,12 @@ def requests_left_out(count: int, whose: str) -> str:
     return f"{text}, {whose} alone" if whose else text
 
 
+def requests_lost(count: int, whose: str) -> str:
+    """`5 requests left out: lost with load worker 3 (h2:4711)`."""
+    with_whom = whose or "load workers that died"
+    return f"{TEXT.whole(count)} request{'' if count == 1 else 's'} left out: lost with {with_whom}"
+
+
 def search_void(red_s: int, all_s: int) -> str:
     """So many seconds of a search are the client's that it has found nothing."""
     return f"{CLIENT_SLOW} in {red_s} of {all_s} s: {VOID}"

@@ -17,7 +17,7 @@ from llmtop.analysis.readings import finished_requests
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Ramp, Spike, Stage
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome
-from llmtop.domain.run import Chapter, Ending, JudgedLevel, LoadChange, RunMeta, SearchEnded
+from llmtop.domain.run import Chapter, Ending, FactBatch, JudgedLevel, LoadChange, RunMeta, SearchEnded
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.verdicts import Capacity, CliffVerdict, Drift, Judgement, Kind, Recovery
@@ -73,6 +73,18 @@ def test_errors_count_in_all_of_the_run(failed: int, ok: bool) -> None:
     judgement = answer(calm(failed=failed), run_of(held()))
     assert judgement.ok is ok
     assert ("40 of 400 requests failed (10.0 % > 1 %)" in judgement.sentence) is not ok
+
+
+@pytest.mark.parametrize("lost", [1, 40])
+def test_what_a_load_worker_of_ours_took_along_is_no_error_of_the_server(lost: int) -> None:
+    facts = calm()
+    records = [replace(record(50.0, outcome=Outcome.LOST), worker=1) for _ in range(lost)]
+    facts.extend(FactBatch(t_s=LENGTH_S, requests=tuple(records)))
+    judgement = answer(facts, run_of(held()))
+    assert judgement.ok is True
+    assert "no errors in 400 requests" in judgement.sentence
+    s = "" if lost == 1 else "s"
+    assert judgement.left_out == (f"{lost} request{s} left out: lost with load workers that died",)
 
 
 def test_latencies_count_in_all_of_the_run() -> None:
