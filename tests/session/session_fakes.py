@@ -133,6 +133,9 @@ class FakeScraper:
         self.takes_s = 0.0
         self._world = world
 
+    async def reach(self) -> None:
+        pass
+
     async def scrape(self) -> ServerSnapshot:
         self.scraped_s.append(self._world.clock.now_s)
         if self.takes_s:
