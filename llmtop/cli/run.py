@@ -45,7 +45,7 @@ from llmtop.sinks import Flow, opened
 from llmtop.wording import sentences, sinks
 from llmtop.wording.answers import final_text, no_run
 from llmtop.wording.between import AT_ONCE, BRIEFLY
-from llmtop.wording.endings import ending_text
+from llmtop.wording.endings import MORE_EVENTS, ending_text, tells_end
 from llmtop.wording.failures import failure
 from llmtop.wording.figures import TEXT, clock
 
@@ -54,6 +54,8 @@ FAILURE_WIDTH = 80
 _WAITING = "waiting for the endpoint: what it is, and a first stream (a cold model loads first)"
 MOST_FAILURES = 10
 """Kinds of failures that are narrated; a server that says something else each time would fill the screen."""
+MOST_EVENTS = 60
+"""Events that are narrated; the run file and the report have all."""
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -228,19 +230,26 @@ class _Progress:
         self._length_s = None if search else profile.plan.duration_s
         self._embeds = profile.workload.api == "embeddings"
         self._over = sys.stderr.isatty() and draws(os.environ.get("TERM", ""))
-        self._told: set[Event] = set()
+        self._told: set[str] = set()
         self._failures: set[tuple[str | None, int | None, str]] = set()
         self._noted: set[str] = set()
         self._sinks: tuple[SinkState, ...] = ()
 
     def tell(self, frame: Frame) -> None:
-        """What happened to the recording, and what is to be known of the user's own file, once."""
+        """What happened, each text once: what went wrong, and what became of server, recording and the user's file."""
         for event in frame.events:
-            own = event.text.startswith(sentences.WORKLOAD) or sentences.holder_of(event.text)
-            if (event.kind == "recording" or own) and event not in self._told:
-                self._told.add(event)
-                self.end()
-                complain(event.text)
+            if event.text in self._told or not _is_news(event):
+                continue
+            self._told.add(event.text)
+            self._noted.update(sign for sign in AT_ONCE if sign in event.text)
+            if len(self._told) <= MOST_EVENTS or event.kind == "recording":
+                self._say(f"{clock(event.t_s)} {event.text}")
+            elif len(self._told) == MOST_EVENTS + 1:
+                self._say(f"{clock(event.t_s)} {MORE_EVENTS}")
+
+    def _say(self, text: str) -> None:
+        self.end()
+        complain(text)
 
     def _tell_failures(self, frame: Frame) -> None:
         """Each kind of failure on a line of its own, as it is seen for the first time; a few of them."""
@@ -248,8 +257,7 @@ class _Progress:
             kind = (group.outcome, group.status, group.text)
             if kind not in self._failures and len(self._failures) < MOST_FAILURES:
                 self._failures.add(kind)
-                self.end()
-                complain(f"{clock(group.first_s)} {failure(group)}")
+                self._say(f"{clock(group.first_s)} {failure(group)}")
 
     def _tell_notes(self, notes: Sequence[str]) -> None:
         """What makes the figures others than were asked for, as soon as it is known."""
@@ -257,15 +265,13 @@ class _Progress:
             note = next((text for text in notes if sign in text), None)
             if note is not None and sign not in self._noted:
                 self._noted.add(sign)
-                self.end()
-                complain(note)
+                self._say(note)
 
     def _tell_sinks(self, now: tuple[SinkState, ...]) -> None:
         """That a sink is down, and that it is back."""
         before, self._sinks = self._sinks, now
         for text, _ in sinks.changes(before, now):
-            self.end()
-            complain(text)
+            self._say(text)
 
     def show(self, shown: Shown) -> None:
         self._tell_sinks(shown.sinks)
@@ -316,6 +322,14 @@ class _Progress:
             if _takes(sys.stderr):
                 sys.stderr.write(text)
                 sys.stderr.flush()
+
+
+def _is_news(event: Event) -> bool:
+    """Whether somebody who waits for the run wants to hear of it. How it ended is said when it has."""
+    if event.kind == "load" and tells_end(event.text):
+        return False
+    told = event.severity != "info" or event.kind in ("recording", "server")
+    return told or event.text.startswith(sentences.WORKLOAD) or bool(sentences.holder_of(event.text))
 
 
 def _takes(stream: TextIO) -> bool:

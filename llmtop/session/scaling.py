@@ -85,7 +85,7 @@ class Scaling:
             self._renewals.done(due, now_s)
             first = [each.name for each in due if each.times == 1]
             if first:
-                self._tell("load", renewed_text(first, kept), "info")
+                self._tell("server", renewed_text(first, kept), "info")
         for each in self._renewals.idle(now_s, self._waiting()):
             self._tell("server", idle_text(each.name, now_s - each.ready_s), "warning")
 

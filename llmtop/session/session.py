@@ -527,7 +527,7 @@ class Session:
             self._tell("endpoint", f"its metrics are those of {title}, though it is taken for {taken}", "warning")
 
     async def _scrape_forever(self, scraper: Scraper) -> None:
-        seen, lacking = scraper.dialect, None
+        seen, lacking, said = scraper.dialect, None, None
         while True:
             started_s = self.t_s
             snapshot = await scraper.scrape()
@@ -541,9 +541,13 @@ class Session:
                 self._heed(seen)
             for name in scraper.anew:
                 self._tell("server", started_anew(name), "warning")
-            if scraper.partly and scraper.missing not in (None, lacking):
-                self._tell("server", scraper.missing or "", "warning")
-            lacking = scraper.missing
+            missing = None if scraper.in_turn else scraper.missing
+            stays = missing == lacking and bool(self._endpoint.metrics_urls)
+            if missing is not None and missing != said and (scraper.partly or stays):
+                said = missing
+                self._tell("server", missing, "warning")
+            lacking = missing
+            said = None if missing is None else said
             if scraper.restarted:
                 self._hear_of_start()
             if scraper.in_turn and scraper.fresh:

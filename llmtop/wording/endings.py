@@ -15,6 +15,13 @@ ENDED_BY = {
     Ending.UNSEEN: "the run was ended: nobody could see the load",
 }
 """As an event of the run."""
+MORE_EVENTS = "more happened than is said here: the run file and llmtop report have all of it"
+_ENDED = ("the run has ended", "the run was ended")
+
+
+def tells_end(text: str) -> bool:
+    """Whether an event's text says that the run has ended."""
+    return any(words in text for words in _ENDED)
 
 
 def ending_text(ending: Ending, at_s: float, plan_s: float | None, why: str | None = None) -> str:

@@ -22,6 +22,7 @@ from llmtop.domain.shown import Shown
 from llmtop.errors import FileError
 from llmtop.profiles import load_profile
 from llmtop.wording.between import prompts_cut_by, several_replicas
+from llmtop.wording.endings import ENDED_BY, MORE_EVENTS, unseen_text
 from llmtop.wording.sentences import WORKLOAD, held_loop
 
 INTERRUPTED_AT = """
@@ -189,7 +190,50 @@ def test_what_was_left_out_of_a_file_is_said_once(capsys: pytest.CaptureFixture[
     frame = msgspec.structs.replace(result().frame, events=(told, Event(0.2, "load", "the server has drained")))
     for _ in range(2):
         progress.tell(frame)
-    assert capsys.readouterr().err == f"llmtop: {told.text}\n"
+    assert capsys.readouterr().err == f"llmtop: 00:00 {told.text}\n"
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_what_went_wrong_is_said_once_with_its_time(over: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is of severity warning or error, and what became of replicas; not how the run ended, said elsewhere."""
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: over, raising=False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    progress = run._Progress(load_profile("smoke"), search=False)
+    events = (
+        Event(7.2, "client", "load worker 1 (wA:4711) died", "error"),
+        Event(8.0, "server", "replica pod-3 is ready: 2 of 3"),
+        Event(8.5, "server", "kubectl is forbidden\x1b[2J", "warning"),
+        Event(9.0, "client", "load worker 1 (wA:4711) died", "error"),
+        Event(9.5, "load", "the server has drained"),
+        Event(9.9, "load", ENDED_BY[Ending.BRAKE], "warning"),
+        Event(9.9, "load", unseen_text(60), "warning"),
+    )
+    for upto in range(len(events) + 1):
+        progress.tell(msgspec.structs.replace(result().frame, events=events[:upto]))
+    said = screen.getvalue().replace("\r\x1b[K", "").splitlines()
+    assert "\x1b" not in "".join(said)
+    assert [line.split(" ", 3)[1] for line in said] == ["00:07", "00:08", "00:08"]
+    assert ["wA:4711" in said[0], "pod-3" in said[1], "forbidden" in said[2]] == [True] * 3
+
+
+def test_a_run_in_which_all_goes_wrong_says_a_bearable_part_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = run._Progress(load_profile("smoke"), search=False)
+    for number in range(10 * run.MOST_EVENTS):
+        told = Event(number, "client", f"load worker {number} died", "error")
+        progress.tell(msgspec.structs.replace(result().frame, events=(told,)))
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == run.MOST_EVENTS + 1
+    assert said[-1].endswith(MORE_EVENTS)
+
+
+def test_that_servers_answer_in_turn_is_not_said_as_event_and_as_note(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = run._Progress(load_profile("smoke"), search=False)
+    text = several_replicas("http://h/metrics", 2)
+    progress.tell(msgspec.structs.replace(result().frame, events=(Event(3.0, "server", text, "warning"),)))
+    progress._tell_notes((text,))
+    assert capsys.readouterr().err == f"llmtop: 00:03 {text}\n"
 
 
 def test_users_code_that_holds_the_loop_is_named_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:

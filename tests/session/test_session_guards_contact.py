@@ -388,6 +388,21 @@ async def test_replicas_behind_one_address_are_told_and_are_no_restart(world: Wo
     await world.ended(session)
 
 
+@pytest.mark.parametrize(("urls", "told"), [((), []), (("http://127.0.0.1:9/metrics",), ["no page", "no page"])])
+async def test_a_page_that_was_named_and_does_not_answer_is_told_each_time_that_it_falls_silent(
+    urls: tuple[str, ...], told: list[str], world: World, tmp_path: Path
+) -> None:
+    endpoint = Endpoint(base_url="http://10.0.0.1:8000", metrics_urls=urls)
+    session = await connected(world, tmp_path, endpoint=endpoint)
+    for missing, until_s in (("no page", 5.5), (None, 8.5), ("a miss", 9.5), (None, 10.5), ("no page", 14.5)):
+        world.scrapers[0].missing = missing
+        await world.clock.go(until_s)
+    events = [event for batch in session.take_facts() for event in batch.events if event.kind == "server"]
+    assert [event.text for event in events] == told, "a single miss is no news"
+    assert all(event.severity == "warning" for event in events)
+    await world.ended(session)
+
+
 GPU = GpuSnapshot(t_s=0.0, index=0, name="here")
 EXPORTED = GpuSnapshot(t_s=0.0, index=1, name="exporter")
 
