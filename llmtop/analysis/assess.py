@@ -33,7 +33,7 @@ from llmtop.analysis.levels import FAINT_BELOW, MIN_REQUESTS_P95, Level, are_emb
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.named import capacity_by_name, judge_kinds
 from llmtop.analysis.partwise import by_part, capacity_as_held, planned_parts
-from llmtop.analysis.readings import driven_lengths, finished_requests
+from llmtop.analysis.readings import driven_lengths, finished_requests, unseen_limits
 from llmtop.analysis.recent import (
     PROOF_S,
     as_counted,
@@ -272,6 +272,7 @@ def assess(
             *chapter_notes(facts, meta),
             *replicas(facts),
             *_in_turn(facts),
+            *(unseen_limits(facts, meta, whole_slo) if over else ()),
             *(sentence(each.alone) for each in (*kinds["by_name"], *kinds["by_model"]) if each.alone),
             *map(failure_seen, facts.failures.groups()[:TOLD_FAILURES]),
             *_part(drifts, meta, now_s),

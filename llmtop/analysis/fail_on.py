@@ -139,7 +139,7 @@ def _against(run: Run, question: Question, target: SloTarget) -> _Measured:
     if each is None:
         return _Measured(None, answers.nothing_known())
     gauge = target.metric in ("queue", "kv")
-    return _Measured(each.ok, listed(reasons) or (words.NOT_SHOWN if gauge else each.text), each.value, each.n)
+    return _Measured(each.ok, listed(reasons) or (answers.NOT_SHOWN if gauge else each.text), each.value, each.n)
 
 
 def _capacity(run: Run, limit: RunThreshold) -> _Measured:

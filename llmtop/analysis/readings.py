@@ -12,8 +12,12 @@ from llmtop.analysis.gate import at_gate
 from llmtop.analysis.levels import EMPTY
 from llmtop.analysis.sessions import Gauges, Progress, Requests
 from llmtop.analysis.steps import StepFunction
+from llmtop.domain.endpoint import safe_url
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.run import RunMeta
+from llmtop.domain.slo import Slo
 from llmtop.meter.facts import Facts, Table
+from llmtop.wording.answers import not_seen
 
 POWER_AGE_S = 3.0
 """What a GPU takes is read once a second; what was read longer ago is no more known."""
@@ -117,6 +121,18 @@ def server_gauges(facts: Facts) -> Gauges:
         kv_fullest=_kv_fullest(facts, t_s),
     )
     return gauges.pick(~_red(facts, t_s))
+
+
+def unseen_limits(facts: Facts, meta: RunMeta, slo: Slo) -> tuple[str, ...]:
+    """That limits on what the server shows were not judged, and why, where a page was named that told of none."""
+    urls = [safe_url(url) for url in meta.endpoint.metrics_urls]
+    shown = {"queue": facts.server.column("waiting"), "kv": facts.server.column("kv_usage")}
+    names = [each.name for each in slo.limits if each.metric in shown and not np.isfinite(shown[each.metric]).any()]
+    if not urls or not names:
+        return ()
+    said = [each.text for each in facts.events if each.kind == "server" and each.severity == "warning"]
+    why = next((text for text in reversed(said) if any(url in text for url in urls)), "")
+    return (not_seen(names, why),)
 
 
 def _kv_fullest(facts: Facts, t_s: Array) -> Array:

@@ -16,6 +16,7 @@ from llmtop.analysis.sessions import Gauges, Requests
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget, Stat
 from llmtop.domain.verdicts import SloVerdict, TargetVerdict
 from llmtop.meter.facts import Codes
+from llmtop.wording.answers import NOT_SHOWN
 from llmtop.wording.figures import TEXT
 from llmtop.wording.names import target_name
 from llmtop.wording.replicas import FULLEST
@@ -203,7 +204,7 @@ def judge_target(sample: Sample, target: SloTarget) -> TargetVerdict:
         return _errors(sample, target)
     value = sample.waiting if target.metric == "queue" else sample.kv_usage
     ok = None if value is None else value <= target.limit
-    shown = "not shown by the server" if value is None else TEXT.measured(target.metric, value)
+    shown = NOT_SHOWN if value is None else TEXT.measured(target.metric, value)
     whose = FULLEST if sample.of_fullest and target.metric != "queue" else ""
     text = f"{target_name(target.name)} {shown}{whose}"
     return TargetVerdict(name=target.name, limit=target.limit, value=value, ok=ok, text=text)

@@ -17,6 +17,7 @@ from llmtop.wording.names import load_unit, target_name
 from llmtop.wording.sentences import fails_from, gate_text, lengths, listed
 
 UNSURE = "not known"
+NOT_SHOWN = "not shown by the server"
 MOST_NAMES = 6
 """Names that are listed where one is not among them."""
 FAIL_ON = "--fail-on"
@@ -163,6 +164,16 @@ def alone_breaks(name: str, broken: Sequence[str]) -> str:
 def not_asked(name: str) -> str:
     """Of a limit that the question of the run leaves out."""
     return f"{name}: not judged, as the answer to the question is not about it"
+
+
+def not_seen(names: Sequence[str], why: str) -> str:
+    """`queue and KV cache are not judged: http://127.0.0.1:9/metrics: no connection`
+
+    Args:
+        why: what the scraper said of the page that was named; empty: nothing.
+    """
+    are = "is" if len(names) == 1 else "are"
+    return f"{listed([target_name(name) for name in names])} {are} not judged: {why or NOT_SHOWN}"
 
 
 def too_few(names: Sequence[str], n: int, fewest: int) -> str:

@@ -12,7 +12,6 @@ from llmtop.wording.sentences import pass_and_fail
 
 _UNITS = {"output_tokens_per_s": "tok/s", "requests_per_s": "requests/s", "goodput": "good requests/s"}
 _COMES_TO = {True: "kept", False: "broken", None: "not known"}
-NOT_SHOWN = "not shown by the server"
 NO_SECONDS = "no second of load to take it of"
 TWO_AXES = "the plan drove users and requests/s, which have no scale in common"
 

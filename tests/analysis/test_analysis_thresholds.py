@@ -23,9 +23,9 @@ from llmtop.analysis.stats import FEWEST
 from llmtop.domain.load import Axis, Hold, LoadPlan, LoadPoint, Ramp, Stage
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome, RequestRecord
-from llmtop.domain.run import LOST, Chapter, Ending, RunMeta
+from llmtop.domain.run import LOST, Chapter, Ending, Event, RunMeta
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
-from llmtop.domain.slo import parse_slo
+from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.thresholds import FLOORS, parse_limits
 from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Judgement, Kind, Recovery, ThresholdVerdict
 from llmtop.meter.facts import Facts
@@ -122,6 +122,33 @@ def test_a_figure_that_no_server_shows_is_not_known() -> None:
     told = of(facts_with(sent(400)), "queue > 5", Question.HOLD)
     assert (told.ok, told.measured) == (None, None)
     assert told.text == "--fail-on queue > 5: not known: not shown by the server"
+
+
+PAGE = "http://127.0.0.1:9/metrics"
+
+
+@pytest.mark.parametrize(
+    ("urls", "shows", "said", "told"),
+    [
+        ((), {}, "", ""),
+        ((PAGE,), {}, f"{PAGE}: no connection", f"queue and KV cache are not judged: {PAGE}: no connection"),
+        ((PAGE,), {"waiting": 1.0}, f"{PAGE}: no connection", f"KV cache is not judged: {PAGE}: no connection"),
+        ((PAGE,), {"waiting": 1.0, "kv_usage": 0.1}, f"{PAGE}: no connection", ""),
+        ((PAGE,), {}, "replica pod-1 is gone: 1 left", "queue and KV cache are not judged: not shown by the server"),
+    ],
+)
+def test_limits_on_a_page_that_was_named_and_never_came_are_said_to_be_unjudged(
+    urls: tuple[str, ...], shows: dict[str, float], said: str, told: str
+) -> None:
+    server = tuple(ServerSnapshot(t_s=float(t), **shows) for t in range(1, 100))  # type: ignore[arg-type]
+    facts = facts_with(sent(400), server=server)
+    facts.events = [Event(2.0, "server", said, "warning"), Event(3.0, "load", f"{PAGE}: not of it", "warning")]
+    meta = run_of(Question.HOLD)
+    meta = replace(meta, endpoint=replace(meta.endpoint, metrics_urls=urls))
+    notes = [note for note in assess(facts, meta, Slo(), now_s=LENGTH_S).notes if "not judged" in note]
+    assert notes == ([told] if told else [])
+    running = replace(meta, ended_s=None)
+    assert not any("not judged" in note for note in assess(facts, running, Slo(), now_s=LENGTH_S).notes)
 
 
 def test_goodput_counts_what_was_late_and_what_failed_as_no_good() -> None:
