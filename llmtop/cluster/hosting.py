@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtop.channel import Child
-from llmtop.cluster import check_extra
+from llmtop.cluster import check_way
 from llmtop.cluster.scheduler import NobodyThere, check_there, security_of
 from llmtop.domain.crew import CrewSpec
 from llmtop.domain.plain import plain
@@ -47,7 +47,7 @@ async def keep_workers(spec: CrewSpec, processes: int, name: str, say: Say) -> s
         UsageError, FileError: what was asked for cannot be meant.
         SessionLost: something else than a scheduler answers there.
     """
-    check_extra(spec)
+    check_way(spec)
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[signal.Signals] = loop.create_future()
     ends = [number for number in ENDS if signal.getsignal(number) != signal.SIG_IGN]
@@ -109,8 +109,9 @@ class _LoadHost:
             await self._found()
             began_s = loop.time()
             child = Child("llmtop.cluster.joining", str(self._spec), name, *self._places, environment=os.environ)
+            shown = f"worker {name or number}"
             try:
-                code, said = await self._attend(child, number)
+                code, said = await self._attend(child, shown)
             finally:
                 await child.close(LEAVE_S)
             if loop.time() - began_s > LONGEST_S:
@@ -120,16 +121,16 @@ class _LoadHost:
                 await asyncio.sleep(AGAIN_S)  # it still listens while it ends
                 continue
             how = f"died by signal {-code}" if code < 0 else "could not go on"
-            self._say(f"worker {number} {how}{': ' if said else ''}{said}; it is started again in {pause_s:g} s")
+            self._say(f"{shown} {how}{': ' if said else ''}{said}; it is started again in {pause_s:g} s")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_S)
 
-    async def _attend(self, child: Child, number: int) -> tuple[int, str]:
+    async def _attend(self, child: Child, shown: str) -> tuple[int, str]:
         """The exit status of a Dask worker, once it is gone, and its last words."""
         facts, _ = await child.streams()
         while line := await facts.readline():
             if b"joined" in line:
-                self._say(f"worker {number} has joined {self._spec} (process {child.pid})")
+                self._say(f"{shown} has joined {self._spec} (process {child.pid})")
         code = await asyncio.to_thread(child.wait)
         return code, plain(child.said().rpartition("\n")[2])
 

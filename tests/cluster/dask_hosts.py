@@ -59,9 +59,11 @@ class Cluster:
         self.scheduler = self.start("scheduler", "distributed.cli.dask_scheduler", *arguments, *options)
         return self.scheduler
 
-    def start_host(self, processes: int = 2, url: str = "", **environment: str) -> subprocess.Popen[bytes]:
+    def start_host(
+        self, processes: int = 2, url: str = "", name: str = "", **environment: str
+    ) -> subprocess.Popen[bytes]:
         number = str(len(self.hosts))
-        words = ("worker", url or self.url, "--processes", str(processes))
+        words = ("worker", url or self.url, "--processes", str(processes), *(("--name", name) if name else ()))
         host = self.start(f"host{number}", "llmtop", *words, **environment)
         self.hosts.append(host)
         return host
