@@ -687,7 +687,7 @@ def _worker(parser: _Parser) -> None:
     parser.add_argument(
         "crew",
         nargs="?",
-        type=_crew,
+        type=_scheduler,
         metavar="URL",
         help="the scheduler: dask://HOST:8786, or tls://HOST:8786?ca=&cert=&key=",
     )
@@ -706,6 +706,10 @@ def _worker(parser: _Parser) -> None:
     parser.add_argument(
         "--name", default="", metavar="NAME", help="what this machine is called (default: its own name)"
     )
+
+
+def _scheduler(text: str) -> CrewSpec:
+    return _crew(text, scheduler=True)
 
 
 def _processes(text: str) -> int:
@@ -785,11 +789,11 @@ def _workers(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _crew(text: str) -> CrewSpec:
-    from llmtop.domain.crew import parse_crew
+def _crew(text: str, *, scheduler: bool = False) -> CrewSpec:
+    from llmtop.domain.crew import parse_crew, parse_scheduler
     from llmtop.errors import UsageError
 
     try:
-        return parse_crew(text)
+        return parse_scheduler(text) if scheduler else parse_crew(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

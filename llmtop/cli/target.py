@@ -393,9 +393,9 @@ def _check_text(arguments: argparse.Namespace) -> None:
 def affordable(workers: CrewSpec, endpoint: Endpoint | None) -> CrewSpec:
     """The load workers, where this machine can carry or reach them, and they the endpoint. Raises UsageError."""
     if not workers.is_here:
-        from llmtop.cluster import check_extra, check_reaches
+        from llmtop.cluster import check_reaches, check_way
 
-        check_extra(workers)
+        check_way(workers)
         check_reaches(workers, endpoint)
     elif workers.count > 1:
         from llmtop.load.pool import check_workers

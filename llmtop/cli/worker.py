@@ -10,6 +10,7 @@ import stat
 import time
 
 from llmtop.cli.output import say
+from llmtop.domain.crew import SCHEDULERS
 from llmtop.errors import INTERRUPTED, UsageError
 
 
@@ -17,10 +18,8 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.stdio:
         return _on_pipes()
     crew = arguments.crew
-    if crew is None or crew.where not in ("dask", "tls"):
-        raise UsageError(
-            "llmtop worker: a load host joins a scheduler: llmtop worker dask://HOST:8786 or tls://HOST:8786"
-        )
+    if crew is None:
+        raise UsageError(f"llmtop worker: a load host joins a scheduler: {SCHEDULERS}")
     from llmtop.cluster.hosting import as_many_as_fit, keep_workers
 
     processes = arguments.processes or as_many_as_fit()

@@ -15,10 +15,14 @@ NEEDS = {"dask": "distributed", "tls": "distributed", "ssh": "asyncssh"}
 """The library that a crew is reached by."""
 
 
-def check_extra(spec: CrewSpec) -> None:
-    """Raises UsageError where what reaches such a crew is not installed."""
+def check_way(spec: CrewSpec) -> None:
+    """Raises UsageError where what reaches such a crew is not installed, FileError where a file of its is not there."""
     if not spec.is_here and find_spec(NEEDS[spec.where]) is None:
         raise UsageError(f"--workers {spec}: needs {NEEDS[spec.where]}: pip install 'llmtop[cluster]'")
+    if spec.where == "tls":
+        from llmtop.cluster.scheduler import check_files
+
+        check_files(spec)
 
 
 def check_reaches(spec: CrewSpec, endpoint: Endpoint | None) -> None:
@@ -47,9 +51,10 @@ def _is_here(host: LoadHost) -> bool:
 async def reach(spec: CrewSpec) -> Crew:
     """Connect to the load hosts of a crew that is not here.
 
-    Raises UsageError without the extra, SessionLost when nobody can be reached or somebody's llmtop is another version.
+    Raises UsageError and FileError as `check_way`, SessionLost when nobody can be reached or somebody's llmtop is
+    another version.
     """
-    check_extra(spec)
+    check_way(spec)
     if spec.where == "ssh":
         by_ssh = await asyncio.to_thread(import_module, "llmtop.cluster.by_ssh")
         return await by_ssh.SshCrew.reach(spec)  # type: ignore[no-any-return]

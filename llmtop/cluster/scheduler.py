@@ -42,16 +42,10 @@ def is_near(address: str) -> bool:
 
 
 def security_of(spec: CrewSpec) -> Security | None:
-    """Who may speak with whom, of tls; None: everybody. Raises UsageError, FileError."""
+    """Who may speak with whom, of tls, whose files are there (`check_files`); None: everybody. Raises FileError."""
     if spec.where != "tls":
         return None
     files = dict(spec.options)
-    if missing := [name for name in ("ca", "cert", "key") if name not in files]:
-        wanted = " and ".join(f"{name}=FILE.pem" for name in missing)
-        raise UsageError(f"{spec}: TLS needs three PEM files; not given: {wanted}")
-    for path in files.values():
-        if not Path(path).is_file():
-            raise FileError(path, "is no file; tls:// reads PEM files from it")
     from distributed import Security
 
     security = Security(
@@ -67,6 +61,17 @@ def security_of(spec: CrewSpec) -> Security | None:
     except (ssl.SSLError, OSError) as error:
         raise FileError(files["cert"], f"with key={files['key']} and ca={files['ca']}: {_in_words(error)}") from None
     return security
+
+
+def check_files(spec: CrewSpec) -> None:
+    """Raises UsageError, FileError where the PEM files of tls are not named, or not there."""
+    files = dict(spec.options)
+    if missing := [name for name in ("ca", "cert", "key") if name not in files]:
+        wanted = " and ".join(f"{name}=FILE.pem" for name in missing)
+        raise UsageError(f"{spec}: TLS needs three PEM files; not given: {wanted}")
+    for path in files.values():
+        if not Path(path).is_file():
+            raise FileError(path, "is no file; tls:// reads PEM files from it")
 
 
 async def check_there(spec: CrewSpec, security: Security | None) -> None:

@@ -15,9 +15,13 @@ Where = Literal["here", "dask", "tls", "ssh"]
 DASK_PORT = 8786
 SHOWN = 60
 """Characters of what was typed that an error shows."""
-FORMS = "N, auto, dask://HOST:8786, tls://HOST:8786 or ssh://USER@HOST1,HOST2"
+FORM = {"dask": f"dask://HOST:{DASK_PORT}", "tls": f"tls://HOST:{DASK_PORT}", "ssh": "ssh://USER@HOST1,HOST2"}
+FORMS = f"N, auto, {FORM['dask']}, {FORM['tls']} or {FORM['ssh']}"
+SCHEDULERS = f"{FORM['dask']} or {FORM['tls']}"
 _HOST = re.compile(r"(?:([^@:/\s]+)@)?(\[[0-9A-Fa-f:.]+\]|[^@:/,\s\[\]-][^@:/,\s\[\]]*)(?::(\d{1,5}))?")
 """User, host (that is no option of a command) and port."""
+_PATH = re.compile(r"(?:~/)?[\w.+@%:,/][\w.+@%:,/-]*")
+"""What no shell reads as anything but a path."""
 
 
 class LoadHost(Struct, frozen=True):
@@ -63,6 +67,13 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 """Of tls the PEM files; of ssh load processes on each host, and the path of its llmtop."""
 
 
+def parse_scheduler(text: str) -> CrewSpec:
+    """What a load host joins. Raises UsageError, which says what is allowed."""
+    if text.partition("://")[0] not in ("dask", "tls") or "://" not in text:
+        raise UsageError(f"{plain(text, SHOWN)!r}: a load host joins a scheduler: {SCHEDULERS}")
+    return parse_crew(text)
+
+
 def parse_crew(text: str) -> CrewSpec:
     """What `--workers` means. Raises UsageError, which says what is allowed."""
     if text == "auto":
@@ -76,7 +87,7 @@ def parse_crew(text: str) -> CrewSpec:
     if where not in OPTIONS:
         raise UsageError(f"{plain(text, SHOWN)!r}: must be {FORMS}")
     address, _, query = rest.partition("?")
-    hosts = _as_one_user([_host(each, text) for each in address.rstrip("/").split(",")])
+    hosts = _as_one_user([_host(each, text, FORM[where]) for each in address.rstrip("/").split(",")])
     pairs = (each.partition("=") for each in query.split("&") if each)
     options = tuple((name, value) for name, _, value in pairs)
     count = 0
@@ -84,6 +95,9 @@ def parse_crew(text: str) -> CrewSpec:
         if name not in OPTIONS[where] or not value:
             allowed = " and ".join(f"{each}=…" for each in OPTIONS[where]) or "nothing"
             raise UsageError(f"{plain(text, SHOWN)!r}: {plain(name, SHOWN)!r}: after the ? may stand {allowed}")
+        if name == "llmtop" and _PATH.fullmatch(value) is None:
+            said = f"llmtop={plain(value, SHOWN)}: must be a path, without spaces and quotes"
+            raise UsageError(f"{plain(text, SHOWN)!r}: {said}")
         if name == "processes":
             try:
                 count = WORKERS.read_whole(value)
@@ -107,8 +121,8 @@ def _as_one_user(hosts: list[LoadHost]) -> tuple[LoadHost, ...]:
     return tuple(found)
 
 
-def _host(text: str, whole: str) -> LoadHost:
+def _host(text: str, whole: str, form: str) -> LoadHost:
     found = _HOST.fullmatch(text)
     if found is None or int(found[3] or 1) not in range(1, 65536):
-        raise UsageError(f"{plain(whole, SHOWN)!r}: {plain(text, SHOWN)!r} is no host; must be {FORMS}")
+        raise UsageError(f"{plain(whole, SHOWN)!r}: {plain(text, SHOWN)!r} is no host; must be {form}")
     return LoadHost(found[2], found[1] or "", int(found[3]) if found[3] else None)

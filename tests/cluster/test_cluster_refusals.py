@@ -17,8 +17,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec.structs import replace
 
 from llmtop import __version__
+from llmtop.cli.main import main
 from llmtop.cluster import by_dask, calm, reach
 from llmtop.cluster.scheduler import is_near, source
 from llmtop.domain.crew import parse_crew
@@ -265,6 +267,20 @@ async def test_pem_files_that_will_not_do_are_named(query, kind, said) -> None:
     assert said in await refused(f"tls://127.0.0.1:8786{query.format(CERTIFICATES)}", kind)
 
 
+@pytest.mark.parametrize(
+    ("crew", "said"),
+    [
+        ("tls://h1", "TLS needs three PEM files"),
+        ("tls://h1?ca=none.pem&cert=none.pem&key=none.pem", "none.pem: is no file"),
+        ("ssh://h1?llmtop=a b", "must be a path"),
+    ],
+)
+def test_what_is_typed_wrong_is_said_before_the_endpoint_is_waited_for(unused_port, capsys, crew, said) -> None:
+    assert main(["run", "smoke", f"http://127.0.0.1:{unused_port}", "--workers", crew]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
 # ── The load host ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -282,12 +298,30 @@ def worker(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_a_load_host_says_in_one_line_what_it_cannot_join(tmp_path) -> None:
     for words, code, said in [
         ((), 2, "a load host joins a scheduler"),
-        (("ssh://h1",), 2, "a load host joins a scheduler"),
+        (("ssh://h1",), 2, "a load host joins a scheduler: dask://HOST:8786 or tls://HOST:8786;"),
+        (("http://x",), 2, "a load host joins a scheduler: dask://HOST:8786 or tls://HOST:8786;"),
+        (("dask://",), 2, "is no host; must be dask://HOST:8786;"),
         (("tls://127.0.0.1:1?ca=none.pem&cert=none.pem&key=none.pem",), 2, "none.pem"),
     ]:
         ended = worker(*words, XDG_STATE_HOME=str(tmp_path))
         assert (ended.returncode, len(ended.stderr.splitlines())) == (code, 1)
         assert said in ended.stderr
+
+
+async def test_a_load_host_that_has_a_name_is_shown_by_it(own_cluster) -> None:
+    own_cluster.start_scheduler()
+    own_cluster.start_host(2, name="wA")
+    own_cluster.until(lambda: own_cluster.said().count("has joined") == 2)
+    assert {f"worker wA-{number} has joined" in own_cluster.said() for number in (0, 1)} == {True}
+    crew = await reach(parse_crew(own_cluster.url))
+    try:
+        posts = [await crew.post(replace(setup_with(), worker=number)) for number in range(crew.size)]
+        assert [re.sub(r":\d+$", "", post.name) for post in posts] == ["wA-0", "wA-1"]
+        assert len({post.name for post in posts}) == 2
+        for post in posts:
+            await post.close()
+    finally:
+        await crew.close()
 
 
 def test_a_load_host_waits_for_its_scheduler_and_ends_when_it_is_asked_to(own_cluster) -> None:

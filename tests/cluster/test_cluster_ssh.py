@@ -182,7 +182,7 @@ async def test_an_llmtop_in_a_users_own_folder_is_found(two: Hosts) -> None:
     [
         ('echo \'llmtop worker {"version":"0.0.9","pid":1,"cores":4}\'; cat; :', "is 0.0.9 and here it is"),
         (
-            "echo llmtop: no command worker >&2; exit 2; :",
+            "echo llmtop: no command worker. >&2; exit 2; :",
             "with exit code 2: llmtop: no command worker. Is it",
         ),
         ("echo Please log in at the console; exit 0; :", "with exit code 0: Please log in at the console"),

@@ -46,6 +46,7 @@ def test_workers_are_read(text: str, spec: CrewSpec) -> None:
         ("ssh://h1,h1", "names a host twice"),
         ("ssh://h1?processes=none", "processes"),
         ("ssh://h1?llmtop=", "may stand"),
+        ("ssh://h1?llmtop=$(id)", "must be a path"),
     ],
 )
 def test_what_is_none_is_refused_with_what_is_allowed(text: str, says: str) -> None:
