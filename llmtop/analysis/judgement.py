@@ -44,6 +44,7 @@ from llmtop.domain.verdicts import (
 from llmtop.meter.facts import Facts
 from llmtop.wording import answers
 from llmtop.wording.over_time import owed
+from llmtop.wording.scaled import too_slow
 from llmtop.wording.sentences import CLIENT_BOUND, listed, requests_left_out, requests_lost, sentence, worker_called
 
 WHOLE = 0.97
@@ -598,7 +599,11 @@ def _located(capacity: Capacity, cliff: CliffVerdict, verdict: SloVerdict) -> _A
 
 
 def _spike(run: Run) -> _Answer:
-    """Recovered in time, the SLO kept outside of the spike, and errors counted wherever they came."""
+    """Recovered in time, the SLO kept outside of the spike, and errors counted wherever they came.
+
+    Where the deployment scaled about it, more replicas served, and the SLO was missed for no longer than that: a load
+    that falls again makes good whatever never came.
+    """
     within_s = run.meta.profile.recover_within_s
     recovery = run.worst_spike
     if recovery is None:
@@ -615,12 +620,17 @@ def _spike(run: Run) -> _Answer:
     verdict = _with_errors_of(judge_slo(run.everything, run.slo), calm, run.slo)
     verdict = run.with_named(verdict, (outside, run.all_of[1]))
     ok = recovered_within((recovery,), within_s)
-    text = answers.recovered(recovery, within_s, ok)
-    told = run.scaling_of(recovery)
+    told, slow = run.scaling_of(recovery), tuple[str, ...]()
+    if ok and told is not None:
+        slow = too_slow(told, within_s)
+    text = answers.but_too_slow(answers.recovered(recovery, within_s, ok), slow)
     text = "; ".join(filter(None, (text, owed(recovery) if told is None else told.text)))
+    reasons = run.reasons(verdict) if verdict.ok is not True else ()
+    if slow:
+        return _Answer(verdict, False, answers.with_reasons(text, reasons), (*slow, *reasons), said=True)
     if ok and verdict.ok is not True:
         ok = verdict.ok
-    return _Answer(verdict, ok, text, run.reasons(verdict) if verdict.ok is not True else ())
+    return _Answer(verdict, ok, text, reasons)
 
 
 OF_LEVELS = (Question.PEAK, Question.CAPACITY, Question.CLIFF)

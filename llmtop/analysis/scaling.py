@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
 from msgspec.structs import replace
 
@@ -20,16 +20,15 @@ from llmtop.analysis.sessions import Requests
 from llmtop.analysis.spikes import BACK, JUMP
 from llmtop.domain.run import LoadChange, ScaleKind, ScaleStep
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Recovery, Scaling
+from llmtop.domain.verdicts import Recovery, ReplicaStep, Scaling
 from llmtop.meter.facts import Facts
 from llmtop.wording import scaled as words
 from llmtop.wording.over_time import LEFT_OUT
 
 ONE_MOVE_S = 10.0
 """Smaller moves of the load in one direction that follow each other sooner are one: a ramp."""
-_Came = Literal["created", "ready", "serving"]
 _FORESEEN = ("queue", "threshold", "keep", "advice")
-_CAME: tuple[_Came, ...] = get_args(_Came)
+_CAME: tuple[ReplicaStep, ...] = get_args(ReplicaStep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +123,12 @@ def scalings_of(
         debt = _debt(told, spike, facts, requests, slo, until_s)
         if debt is not None:
             told = replace(told, debt_s=debt.seconds, missed=debt.missed, n=debt.n, left_out=debt.left_out)
-        missing, came = _missing(told, group, steps) if told.up else ("", 0)
         known = next((each for each in previous if _same(each, told)), None)
         if known is not None:
             told = replace(told, **{name: getattr(known, name) for name in _FORESEEN})
         else:
             told = _advised(told, group, facts, slo, requests, until_s)
-        found.append(words.scaled(told, missing, came))
+        found.append(words.scaled(told))
     return tuple(found)
 
 
@@ -198,7 +196,7 @@ def _told(group: _Group, steps: Sequence[ScaleStep], now_s: float) -> Scaling:
         created_s, ready_s, serving_s = (
             after(_reached_s(steps, kind, group.after, decided.t_s, until_s)) for kind in _CAME
         )
-        told = replace(told, created_s=created_s, ready_s=ready_s, serving_s=serving_s)
+        told = _with_missing(replace(told, created_s=created_s, ready_s=ready_s, serving_s=serving_s), steps)
     else:
         fewer = (s.t_s for s in steps if s.kind == "gone" and s.replicas <= group.after and s.t_s >= decided.t_s)
         told = replace(told, gone_s=after(next(fewer, None)))
@@ -226,17 +224,14 @@ def _debt(
     return debt_of(requests, slo, begun_s, until_s, sent_left_out_s(facts))
 
 
-def _missing(told: Scaling, group: _Group, steps: Sequence[ScaleStep]) -> tuple[words.Missing, int]:
-    """The first step on the way to the last replica that did not come, and how many replicas came so far.
-
-    What nobody tells of any replica is not missing.
-    """
+def _with_missing(told: Scaling, steps: Sequence[ScaleStep]) -> Scaling:
+    """With what did not come. What nobody tells of any replica is not missing."""
     for kind in _CAME:
         counts = [each.replicas for each in steps if each.kind == kind and each.t_s <= told.from_s + told.seen_s]
         later = (getattr(told, f"{each}_s") for each in _CAME[_CAME.index(kind) :])
         if counts and all(at_s is None for at_s in later):
-            return kind, counts[-1]
-    return "", 0
+            return replace(told, missing=kind, came=counts[-1])
+    return told
 
 
 def _advised(told: Scaling, group: _Group, facts: Facts, slo: Slo, requests: Requests, until_s: float) -> Scaling:

@@ -666,6 +666,10 @@ class Recovery(Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
+ReplicaStep = Literal["created", "ready", "serving"]
+"""What a replica goes through on its way."""
+
+
 class Scaling(Struct, frozen=True, kw_only=True):
     """What a deployment did about a rise of the load, or about its fall.
 
@@ -689,6 +693,10 @@ class Scaling(Struct, frozen=True, kw_only=True):
     """Of fewer replicas: when the last of them was none any more."""
     seen_s: float = 0.0
     """How long it was followed."""
+    missing: Literal[ReplicaStep, ""] = ""
+    """The first step on the way to the last replica that had not come; empty: it came, as far as anybody tells."""
+    came: int = 0
+    """Replicas that had come as far as what is missing."""
     late_s: float | None = None
     """So long after the load was back the last replica served; None: it came in time, or not at all."""
     debt_s: float | None = None

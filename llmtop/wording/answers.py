@@ -310,6 +310,11 @@ def recovered(recovery: Recovery, within_s: float, ok: bool | None) -> str:
     )
 
 
+def but_too_slow(recovered: str, reasons: Sequence[str]) -> str:
+    """`RECOVERED, but more replicas were not ready after 55 s`: only because the load fell again was all as before."""
+    return f"{recovered}, but {listed(reasons)}" if reasons else recovered
+
+
 def until_then(early: str, told: str) -> str:
     """`not known, as it ended at 00:30 of 01:30; until then ANSWER: REASONS`"""
     return f"{UNSURE}, as {early}; until then {told}"

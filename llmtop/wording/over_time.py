@@ -157,12 +157,21 @@ def owed(found: Recovery | Scaling) -> str:
     if found.debt_s is None:
         return ""
     requests = "" if not found.missed else f"{TEXT.whole(found.missed)} of {TEXT.whole(found.n)} requests"
-    if found.left_out and found.n is not None and found.left_out > LEFT_OUT * found.n:
+    if _is_least(found):
         left_out = f"{TEXT.whole(found.left_out)} more left out: {CLIENT_SLOW}"
-        return f"SLO missed for at least {seconds(found.debt_s)}, {requests or 'no request'} ({left_out})"
+        return f"SLO missed for {missed_for(found)}, {requests or 'no request'} ({left_out})"
     if found.debt_s > 0:
-        return ", ".join(filter(None, (f"SLO missed for {seconds(found.debt_s)}", requests)))
+        return ", ".join(filter(None, (f"SLO missed for {missed_for(found)}", requests)))
     return f"the SLO held all the while{f', {requests} missed it' if requests else ''}"
+
+
+def missed_for(found: Recovery | Scaling) -> str:
+    """`97 s`; `at least 97 s`, where much is left out."""
+    return f"{'at least ' if _is_least(found) else ''}{seconds(found.debt_s or 0.0)}"
+
+
+def _is_least(found: Recovery | Scaling) -> bool:
+    return bool(found.left_out) and found.n is not None and found.left_out > LEFT_OUT * found.n
 
 
 def seconds(span_s: float) -> str:

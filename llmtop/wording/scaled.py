@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from msgspec.structs import replace
 
 from llmtop.domain.run import ScaleStep
 from llmtop.domain.verdicts import Scaling
 from llmtop.wording.figures import TEXT
-from llmtop.wording.over_time import number, owed, seconds
+from llmtop.wording.over_time import missed_for, number, owed, seconds
 
-Missing = Literal["", "created", "ready", "serving"]
-"""The first step on the way to the last replica that never came; empty: all came."""
-_NONE: dict[Missing, str] = {"created": "none created", "ready": "not ready"}
 PINNED = "connections stay with the old ones, or there is nothing left to do"
 NO_QUEUE = "the server shows no queue"
 DEBT_OPEN = "nor is how long it was missed"
@@ -24,20 +20,16 @@ NOT_BUSY = "the old replicas were not full for long enough to tell what one carr
 NEVER_FAST = "requests took longer than the limit before any had to wait"
 
 
-def scaled(found: Scaling, missing: Missing = "", came: int = 0) -> Scaling:
+def scaled(found: Scaling) -> Scaling:
     """With its sentence: `replicas 1 → 3 after 128 s (decided 31, ready 112, serving 128); SLO missed for 97 s, 412 of
     1 930 requests; scale at queue > 4 instead of 30, or keep 2`.
-
-    Args:
-        missing: what never came.
-        came: replicas that came as far as what is missing.
     """
-    what = _up(found, missing, came) if found.up else _down(found)
+    what = _up(found) if found.up else _down(found)
     return replace(found, text="; ".join(filter(None, (what, owed(found), found.advice))))
 
 
-def _up(found: Scaling, missing: Missing, came: int) -> str:
-    moved = f"replicas {found.before} → {found.after}"
+def _up(found: Scaling) -> str:
+    moved, missing, came = f"replicas {found.before} → {found.after}", found.missing, found.came
     if missing == "serving":
         since_s = found.seen_s - (found.ready_s or 0.0)
         steps = _steps(found, "decided", "ready")
@@ -75,6 +67,26 @@ def _steps(found: Scaling, *names: str) -> str:
     """`decided at 31 s, ready at 112 s`"""
     told = [f"{name} at {seconds(at_s)}" for name in names if (at_s := getattr(found, f"{name}_s")) is not None]
     return ", ".join(told)
+
+
+def too_slow(found: Scaling, within_s: float) -> tuple[str, ...]:
+    """`more replicas were not ready after 55 s`, `the SLO was missed for 97 s, limit 60 s`; () of one in time.
+
+    Args:
+        within_s: for so long the SLO may be missed.
+    """
+    if not found.debt_s:
+        return ()
+    told = {
+        "created": f"more replicas were not created after {seconds(found.seen_s)}",
+        "ready": f"more replicas were not ready after {seconds(found.seen_s)}",
+        "serving": f"more replicas had not served after {seconds(found.seen_s)}",
+        "": "",
+    }[found.missing]
+    if found.missing and found.came > found.before:
+        told = f"{found.came} replicas of {found.after} were {found.missing} after {seconds(found.seen_s)}"
+    over = f"the SLO was missed for {missed_for(found)}, limit {seconds(within_s)}" if found.debt_s > within_s else ""
+    return tuple(filter(None, (told, over)))
 
 
 def enough(found: Scaling, serve_s: float | None) -> str:

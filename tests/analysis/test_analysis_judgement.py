@@ -20,7 +20,7 @@ from llmtop.domain.request import Outcome
 from llmtop.domain.run import Chapter, Ending, FactBatch, JudgedLevel, LoadChange, RunMeta, SearchEnded
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Capacity, CliffVerdict, Drift, Judgement, Kind, Recovery
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Drift, Judgement, Kind, Recovery, Scaling
 from llmtop.meter.facts import Facts
 
 SLO = parse_slo("ttft_p95<2s,error_ratio<1%")
@@ -335,6 +335,42 @@ def test_a_spike_is_recovered_from_in_time_or_not(took_s: float | None, ok: bool
 @pytest.mark.parametrize(("seen_s", "ok"), [(20.1, False), (19.9, None)])
 def test_a_run_that_ends_before_the_limit_does_not_know(seen_s: float, ok: bool | None) -> None:
     assert answer(calm(), spiked(), recoveries=(recovery(None, seen_s),)).ok is ok
+
+
+SERVED = Scaling(
+    from_s=40.0, before=1, after=3, decided_s=4.0, ready_s=9.0, serving_s=10.0, seen_s=55.0,
+    debt_s=12.0, missed=30, n=100, text="replicas 1 → 3",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({}, ""),
+        ({"ready_s": None, "serving_s": None, "missing": "ready", "debt_s": 0.0}, ""),
+        ({"ready_s": None, "serving_s": None, "missing": "ready"}, "more replicas were not ready after 55 s"),
+        ({"missing": "created", "came": 2}, "2 replicas of 3 were created after 55 s"),
+        ({"missing": "serving", "came": 1}, "more replicas had not served after 55 s"),
+        ({"debt_s": 20.0}, ""),
+        ({"debt_s": 20.1}, "the SLO was missed for 20 s, limit 20 s"),
+        ({"debt_s": 31.0, "left_out": 50}, "the SLO was missed for at least 31 s, limit 20 s"),
+        ({"debt_s": 19.0, "left_out": 50}, ""),
+        ({"from_s": 0.0, "debt_s": 90.0}, ""),
+    ],
+)
+def test_a_spike_that_scales_is_a_yes_only_if_more_replicas_came_and_the_slo_was_soon_kept(
+    more: dict[str, Any], reason: str
+) -> None:
+    """That all was as before again is no merit of replicas that never came: the load had fallen."""
+    found = replace(SERVED, **more)
+    judgement = answer(calm(), spiked(), recoveries=(recovery(5.0),), scalings=(found,))
+    assert judgement.ok is not bool(reason)
+    assert judgement.reasons == ((reason,) if reason else ())
+    assert (f"(limit 20 s), but {reason}; replicas 1 → 3" in judgement.sentence) is bool(reason)
+    late = answer(calm(), spiked(), recoveries=(recovery(21.0),), scalings=(found,))
+    assert late.ok is False
+    assert ", but " not in late.sentence
+    assert answer(calm(), spiked(), recoveries=(recovery(None, 5.0),), scalings=(found,)).ok is None
 
 
 def test_errors_within_the_spike_count_and_its_latencies_do_not() -> None:

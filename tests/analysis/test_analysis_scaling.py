@@ -100,6 +100,19 @@ def test_the_answer_of_a_spike_says_what_the_deployment_did(facts: Facts) -> Non
     assert (told.judgement.ok, told.judgement.reasons) == (found.judgement.ok, found.judgement.reasons)
 
 
+def test_a_spike_that_is_over_before_more_replicas_are_ready_was_not_carried_by_them() -> None:
+    shorter = rates((0, 1.0), (60, 3.08), (160, 1.0))
+    deployment = replace(spiked(), loads=shorter, ready_s=(600.0, 600.0))
+    meta, slo = _meta(recover_within_s=300.0), parse_slo("ttft_p95<30s")
+    found = assess(deployment.run(), meta, slo, now_s=500.0)
+    assert (only(found.scalings).missing, only(found.scalings).came) == ("ready", 1)
+    assert found.judgement.ok is False
+    assert found.judgement.reasons == ("more replicas were not ready after 440 s",)
+    alone = assess(replace(deployment, threshold=None).run(), meta, slo, now_s=500.0)
+    assert (alone.scalings, alone.judgement.ok) == ((), True)
+    assert (alone.recoveries[0].debt_s or 0.0) > 0
+
+
 def test_a_live_run_says_what_its_file_says(facts: Facts) -> None:
     deployment = spiked()
     deployment.run()
