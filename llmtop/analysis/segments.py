@@ -12,9 +12,10 @@ import numpy as np
 
 from llmtop.analysis.fits import Array
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.replicas import ReplicaCounts
 from llmtop.domain.run import Chapter, LoadChange, RunMeta
 from llmtop.meter.facts import Facts
-from llmtop.wording.chapters import GATE, LENGTHS, SHARED, START, TOLD
+from llmtop.wording.chapters import GATE, LENGTHS, REPLICAS, SHARED, START, TOLD
 from llmtop.wording.figures import TEXT
 from llmtop.wording.restarts import RESTARTED, is_restart
 from llmtop.wording.sentences import gate_text, lengths, setting_changed
@@ -29,6 +30,10 @@ _CONFIG = (
     "kv_capacity_tokens",
     "max_model_len",
 )
+_SUMMED = {"max_num_seqs", "num_gpu_blocks", "kv_capacity_tokens"}
+"""Those that are sums over all replicas, and change as one comes or goes: that is no turned knob."""
+_SOON_S = 5.0
+"""A replica comes or goes within so long of the sums that it changes."""
 _COUNTERS = ("generation_tokens_total", "prompt_tokens_total", "requests_total")
 
 
@@ -51,6 +56,10 @@ class Segment:
     """What the server told of itself by then, and shows since."""
     flags: tuple[tuple[str, str], ...] = ()
     """The same as of its last start; what was turned since is told by `chapter`."""
+    replicas: int = 0
+    """How many its summed settings are of; 0: none has come or gone."""
+    turned: tuple[float, ...] = ()
+    """Its settings, of the summed ones without what replicas that came or went changed."""
 
     @property
     def settings(self) -> dict[str, float]:
@@ -66,6 +75,8 @@ class _Epoch:
     server: tuple[float, ...] = ()
     restarts: int = 0
     hidden: Chapter | None = None
+    replicas: int = 0
+    turned: tuple[float, ...] = ()
 
 
 def segments_of(facts: Facts, meta: RunMeta) -> list[Segment]:
@@ -97,7 +108,8 @@ def segments_of(facts: Facts, meta: RunMeta) -> list[Segment]:
         hidden_before = hidden
         known = [(started, traits) for t_s, started, traits in told if t_s <= start_s]
         traits, flags = _shown_over(known[-1][1], epoch.server), [each for started, each in known if started][-1]
-        segments.append(Segment(start_s, math.inf, key, point, epoch.server, epoch.restarts, text, cold, traits, flags))
+        segment = Segment(start_s, math.inf, key, point, epoch.server, epoch.restarts, text, cold, traits, flags)
+        segments.append(replace(segment, replicas=epoch.replicas, turned=epoch.turned))
     return segments
 
 
@@ -166,7 +178,60 @@ def _shown(facts: Facts) -> list[_Epoch]:
     epochs = [_Epoch(-math.inf, tuple(np.nan_to_num(settings[:, 0]).tolist()))]
     for i in np.flatnonzero(changed | restarted):
         epochs.append(_Epoch(float(t_s[i]), tuple(np.nan_to_num(settings[:, i]).tolist()), int(restarts[i])))
-    return epochs
+    return _by_replicas(epochs, facts)
+
+
+def replica_moved(facts: Facts, t_s: float) -> bool:
+    """Whether a replica is known to have come or gone about then."""
+    return _moved(_counted(facts), t_s) is not None
+
+
+def _by_replicas(epochs: Sequence[_Epoch], facts: Facts) -> list[_Epoch]:
+    """Epochs with how many replicas there were, and their settings without what those that came or went changed."""
+    counted = _counted(facts) if len(epochs) > 1 else []
+    found: list[_Epoch] = []
+    for epoch in epochs:
+        last = found[-1] if found else None
+        turned, replicas = epoch.server, 0
+        if last is not None:
+            changed = {name for name, was, now in zip(_CONFIG, last.server, epoch.server, strict=True) if was != now}
+            moved = _moved(counted, epoch.t_s) if changed and changed <= _SUMMED else None
+            pairs = zip(last.turned, last.server, epoch.server, strict=True)
+            turned = tuple(own if was == now or moved else now for own, was, now in pairs)
+            replicas = last.replicas
+            if moved:
+                before, replicas = moved
+                found = [replace(each, replicas=each.replicas or before) for each in found]
+        found.append(replace(epoch, replicas=replicas, turned=turned))
+    return found
+
+
+def _counted(facts: Facts) -> list[tuple[float, int]]:
+    """(when, how many replicas from then on), by what each scrape shows, or else by those that were ready."""
+    rows_s = np.array(facts.replicas.column("t_s"))
+    if len(rows_s):
+        scraped_s = np.array(facts.server.column("t_s"))
+        scraped_s = scraped_s[scraped_s >= rows_s[0]] if facts.replicas.dropped else scraped_s
+        counts = np.searchsorted(rows_s, scraped_s, side="right") - np.searchsorted(rows_s, scraped_s)
+        counts = np.maximum(counts, 1)  # of one alone there are no rows
+        first = np.flatnonzero(np.diff(counts, prepend=0))
+        return list(zip(scraped_s[first].tolist(), counts[first].tolist(), strict=True))
+    tally, told = ReplicaCounts(), list[tuple[float, int]]()
+    for step in facts.scaling:
+        tally.take(step)
+        told.append((step.t_s, tally.ready))
+    return told
+
+
+def _moved(counted: Sequence[tuple[float, int]], t_s: float) -> tuple[int, int] | None:
+    """How many replicas there were before and after an instant, if one came or went about then."""
+    counts = [(at_s, count) for at_s, count in counted if at_s <= t_s + _SOON_S]
+    earlier = [count for at_s, count in counts if at_s < t_s - _SOON_S]
+    about = [count for at_s, count in counts if at_s >= t_s - _SOON_S]
+    first = (earlier or about or [0])[-1 if earlier else 0]
+    now = next((count for at_s, count in reversed(counts) if at_s <= t_s), first)
+    after = now if now != first or not about else about[-1]
+    return (first, after) if first and after != first else None
 
 
 def _filled(values: Array) -> Array:
@@ -203,10 +268,12 @@ def parts_of(segment: Segment, segments: Sequence[Segment], prompt_tokens: float
         parts[SHARED] = f"{TEXT.round_percent(point.shared_prefix)} shared"
     if point.gate is not None:
         parts[GATE] = gate_text(point.gate)
+    if len({each.replicas for each in segments}) > 1:
+        parts[REPLICAS] = f"{REPLICAS} {segment.replicas}"
     for i, name in enumerate(_CONFIG):
-        values = {each.server[i] for each in segments if each.server}
+        values = {each.turned[i] for each in segments if each.turned}
         if len(values) > 1 and segment.server:
-            parts[name] = f"{name} {segment.server[i]:g}"
+            parts[name] = f"{name} {segment.turned[i]:g}"
     for name in dict.fromkeys(name for each in segments for name, _ in each.flags):
         told = {dict(each.flags).get(name) for each in segments if each.flags}
         value = dict(segment.flags).get(name)
@@ -231,6 +298,8 @@ def chapter_notes(facts: Facts, meta: RunMeta) -> tuple[str, ...]:
     for before, after in itertools.pairwise(segments):
         told = any(abs(chapter.t_s - after.start_s) <= EDGE_S for chapter in facts.chapters)
         if told or not before.server or not after.server or after.restarts != before.restarts:
+            continue
+        if after.turned == before.turned:  # a replica: told as one
             continue
         notes += [
             setting_changed(name, old, new)

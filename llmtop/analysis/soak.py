@@ -17,6 +17,7 @@ import numpy as np
 
 from llmtop.analysis.fits import Array
 from llmtop.analysis.readings import finished_requests, flight
+from llmtop.analysis.segments import replica_moved
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.trend import MAX_WINDOWS, MIN_WINDOWS, Trend, median_of_five, trend_of
 from llmtop.analysis.work import all_ours, alongside, at_equal_work, middle, prefilled, tokens_held
@@ -211,10 +212,14 @@ def _rows(table: Table, from_s: float, until_s: float) -> dict[str, Array]:
 
 
 def replicas(facts: Facts) -> tuple[str, ...]:
-    """What is to be said of KV blocks that came or went by themselves: replicas, if as many as each of a few holds."""
+    """What is to be said of KV blocks that came or went by themselves: replicas, if as many as each of a few holds.
+
+    Nothing of those that are known to have come or gone: they are told as replicas.
+    """
     t_s, blocks = _values(facts.server, "num_gpu_blocks")
     turned = any("num_gpu_blocks" in chapter.text for chapter in facts.chapters)
     moves = [] if turned else np.flatnonzero(np.diff(blocks)).tolist()
+    moves = [i for i in moves if not replica_moved(facts, float(t_s[i + 1]))]
     return tuple(say.blocks(blocks[i], blocks[i + 1], t_s[i + 1], _replica(blocks[i], blocks[i + 1])) for i in moves)
 
 

@@ -11,7 +11,7 @@ from llmtop.wording.figures import TEXT, Figures
 from llmtop.wording.names import load_unit
 from llmtop.wording.sentences import listed
 
-LENGTHS, SHARED, GATE, TOLD, START = "lengths", "shared", "gate", "told", "start"
+LENGTHS, SHARED, GATE, TOLD, START, REPLICAS = "lengths", "shared", "gate", "told", "start", "replicas"
 START_OF_USERS = "start of users"
 """Names of what tells curves apart, beside the server's own settings."""
 WITHOUT = {GATE: "none", SHARED: "none", "think time": "none", START_OF_USERS: "staggered"}

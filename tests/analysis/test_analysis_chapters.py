@@ -9,14 +9,15 @@ from test_analysis_ledger import curves_of, drive, laptop, users
 from virtual import VirtualSession, meta_of
 
 from llmtop.analysis import assess
-from llmtop.analysis.measured import MeasuredCurve, measured_curves
+from llmtop.analysis.compared import comparison_of
+from llmtop.analysis.measured import Ledger, MeasuredCurve, measured_curves
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.segments import chapter_notes, segments_of
 from llmtop.domain.load import LoadPoint
-from llmtop.domain.run import Chapter, LoadChange
+from llmtop.domain.run import Chapter, LoadChange, ScaleKind, ScaleStep
 from llmtop.domain.samples import ServerSnapshot
-from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Bound, Kind
+from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.verdicts import Bound, Capacity, Kind
 from llmtop.host.judging import Judge
 from llmtop.meter.facts import Facts
 from llmtop.wording.sentences import driven
@@ -172,6 +173,66 @@ def test_an_autoscaled_session_is_noted_and_parted() -> None:
     drive(session, (16, 8))
     assert chapter_notes(session.facts, session.meta) == (), "that is told of the blocks"
     assert "num_gpu_blocks 1536" in curves_of(session)[-1].label
+
+
+ONE = {"max_num_seqs": 4.0, "num_gpu_blocks": 768.0, "kv_capacity_tokens": 12272.0}
+
+
+def scaled(*counts: int, rows: bool, at_s: float = 30.0, factor: float = 1.0) -> Facts:
+    """Of each count of replicas half a minute, by what scrapes show of each or by steps that somebody told.
+
+    Args:
+        factor: by which each replica after the first is larger.
+    """
+    server, steps, before = [], [], 0
+    for i in range(int(at_s * len(counts))):
+        count = counts[int(i / at_s)]
+        sums = {name: value * (1 + (count - 1) * factor) for name, value in ONE.items()}
+        each = tuple((f"pod-{k}", 2.0, 0.0, 0.1) for k in range(count)) if rows and count > 1 else ()
+        server.append(ServerSnapshot(t_s=float(i), replicas=each, **sums))
+        if not rows and count != before:
+            kind: ScaleKind = "ready" if count > before else "gone"
+            steps.append(ScaleStep(t_s=i + 2.0 * (before > 0), kind=kind, replicas=count, since=before == 0))
+        before = count
+    requests = [record(i / 4) for i in range(int(4 * at_s * len(counts)) - 8)]
+    facts = facts_of(requests=requests, bins=bins_of(at_s * len(counts), 4), server=server, changes=[(0.0, FOUR)])
+    facts.scaling.extend(steps)
+    return facts
+
+
+def all_curves(facts: Facts) -> tuple[MeasuredCurve, ...]:
+    return Ledger().curves(facts, meta_of(), finished_requests(facts), 60.0, every=True)
+
+
+def labels(facts: Facts) -> list[str]:
+    return [curve.label for curve in all_curves(facts)]
+
+
+@pytest.mark.parametrize("rows", [True, False], ids=["rows", "steps"])
+def test_replicas_that_come_or_go_are_told_as_such_and_not_as_turned_knobs(rows: bool) -> None:
+    facts = scaled(1, 3, rows=rows)
+    assert labels(facts) == ["192/64 tok · replicas 1", "192/64 tok · replicas 3"]
+    curves, slo = all_curves(facts), parse_slo("ttft_p95<2s")
+    compared = comparison_of(curves, Capacity(), slo)
+    assert compared is not None
+    assert compared.changed == "replicas 1 → 3"
+    notes = assess(facts, meta_of(), slo, now_s=60.0).notes
+    assert not any(name in note for note in notes for name in (*ONE, "KV"))
+    back = segments_of(scaled(1, 3, 1, rows=rows), meta_of())
+    assert [segment.replicas for segment in back] == [1, 3, 1]
+    assert back[0].key == back[2].key
+    assert [segment.replicas for segment in segments_of(scaled(2, 3, 4, rows=rows, factor=2.0), meta_of())] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("rows", [True, False], ids=["rows", "steps"])
+def test_a_knob_that_is_turned_while_no_replica_moves_is_a_knob(rows: bool) -> None:
+    facts = scaled(2, 2, rows=rows)
+    facts.server.column("max_num_seqs")[30:] = 64.0
+    assert labels(facts) == ["192/64 tok · max_num_seqs 8", "192/64 tok · max_num_seqs 64"]
+    assert chapter_notes(facts, meta_of()) == ("max_num_seqs 8 -> 64: the server was changed",)
+    both = scaled(1, 2, rows=rows)
+    both.server.column("max_num_batched_tokens")[:] = [2048.0] * 30 + [4096.0] * 30
+    assert "max_num_batched_tokens 4096" in labels(both)[-1]
 
 
 def test_prompts_that_were_cut_are_told_by_their_own_length() -> None:
