@@ -88,7 +88,8 @@ class _Group:
     after: int
     steps: list[ScaleStep] = field(default_factory=list)
     until_s: float = math.inf
-    """When something else was decided."""
+    """When something else was decided; of replicas that were lost, or the load moved."""
+    lost: bool = False
 
     @property
     def from_s(self) -> float:
@@ -139,7 +140,10 @@ def _same(before: Scaling, now: Scaling) -> bool:
 
 
 def _groups(steps: Sequence[ScaleStep], moves: Sequence[Move]) -> list[_Group]:
-    """Decisions in one direction about one move are one; where nobody tells what is wanted, what is ready is."""
+    """Decisions in one direction about one move are one; where nobody tells what is wanted, what is ready is.
+
+    Those that go then though the load did not fall last are lost, and what comes in their place is no decision.
+    """
     wanted: ScaleKind = "desired" if any(each.kind == "desired" for each in steps) else "ready"
     if not any(each.kind == wanted for each in steps):
         wanted = "serving"
@@ -154,16 +158,30 @@ def _groups(steps: Sequence[ScaleStep], moves: Sequence[Move]) -> list[_Group]:
             continue
         before = _before(step, steps) if before is None else before
         up = count > before
-        move = next((each for each in reversed(moves) if each.at_s <= step.t_s and each.up == up), None)
+        earlier = [each for each in moves if each.at_s <= step.t_s]
+        move = next((each for each in reversed(earlier) if each.up == up), None)
+        lost = wanted != "desired" and not up and (not earlier or earlier[-1].up)
+        group = _Group(None if lost else move, before, count, [step], lost=lost)
         last = groups[-1] if groups else None
-        if last is not None and last.move == move and (last.after > last.before) == up and before == last.after:
+        if last is not None and _goes_on(last, group):
             last.after = count
             last.steps.append(step)
             continue
         if last is not None:
-            last.until_s = step.t_s
-        groups.append(_Group(move, before, count, [step]))
+            last.until_s = min(last.until_s, step.t_s)
+            if last.lost and up and count <= last.before and (move is None or move.at_s < last.from_s):
+                continue
+        if lost:
+            group.until_s = next((each.at_s for each in moves if each.at_s > step.t_s), math.inf)
+        groups.append(group)
     return groups
+
+
+def _goes_on(last: _Group, group: _Group) -> bool:
+    """Whether a decision is one more of a group."""
+    alike = (last.move, last.lost, last.after > last.before) == (group.move, group.lost, group.after > group.before)
+    soon = not group.lost or group.from_s - last.steps[-1].t_s < ONE_MOVE_S
+    return alike and soon and group.before == last.after
 
 
 def _before(step: ScaleStep, steps: Sequence[ScaleStep]) -> int:
@@ -191,6 +209,7 @@ def _told(group: _Group, steps: Sequence[ScaleStep], now_s: float) -> Scaling:
         after=group.after,
         decided_s=after(decided.t_s) if decided.kind == "desired" else None,
         seen_s=until_s - from_s,
+        lost=group.lost,
     )
     if told.up:
         created_s, ready_s, serving_s = (

@@ -693,6 +693,8 @@ class Scaling(Struct, frozen=True, kw_only=True):
     """Of fewer replicas: when the last of them was none any more."""
     seen_s: float = 0.0
     """How long it was followed."""
+    lost: bool = False
+    """Fewer, though the load had not fallen and nobody tells that fewer were wanted: they broke."""
     missing: Literal[ReplicaStep, ""] = ""
     """The first step on the way to the last replica that had not come; empty: it came, as far as anybody tells."""
     came: int = 0

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from llmtop.domain.run import ScaleStep
 from llmtop.domain.verdicts import Scaling
-from llmtop.wording.figures import TEXT
+from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.over_time import missed_for, number, owed, seconds
 
 PINNED = "connections stay with the old ones, or there is nothing left to do"
@@ -51,6 +51,10 @@ def _up(found: Scaling) -> str:
 
 
 def _down(found: Scaling) -> str:
+    if found.lost:
+        count = found.before - found.after
+        what = "a replica was" if count == 1 else f"{count} replicas were"
+        return f"{what} lost at {clock(found.from_s)}: {found.after or 'none'} left"
     moved = f"replicas {found.before} → {found.after}"
     if found.gone_s is None:
         return f"{moved} {_steps(found, 'decided')}, none gone after {seconds(found.seen_s)}"

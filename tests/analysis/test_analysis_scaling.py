@@ -277,6 +277,48 @@ def test_fewer_replicas_are_told_with_what_was_missed_by_it() -> None:
     assert texts(*untold)[1].startswith("replicas 2 → 1 after 60 s; ")
 
 
+CONSTANT = ((0.0, 4),)
+
+
+def test_a_replica_that_goes_though_the_load_does_not_fall_and_nobody_wanted_it_was_lost() -> None:
+    three = tuple(step(0.0, "ready", count, since=True) for count in (1, 2, 3))
+    gone = step(70.0, "gone", 2)
+    assert texts(*three, gone, loads=CONSTANT, slow=(70.0, 80.0)) == [
+        "a replica was lost at 01:10: 2 left; SLO missed for 12 s, 20 of 460 requests"
+    ]
+    found = only(judged(facts_by_hand(*three, gone, loads=CONSTANT), "ttft_p95<2s", 300.0))
+    assert (found.lost, found.before, found.after, found.from_s) == (True, 3, 2, 70.0)
+    both = texts(*three, gone, step(71.0, "gone", 1), loads=CONSTANT)
+    assert [text.partition(";")[0] for text in both] == ["2 replicas were lost at 01:10: 1 left"]
+    later = texts(*three, gone, step(90.0, "gone", 1), step(120.0, "gone", 0), loads=CONSTANT)
+    assert [text.partition(";")[0] for text in later] == [
+        "a replica was lost at 01:10: 2 left", "a replica was lost at 01:30: 1 left",
+        "a replica was lost at 02:00: none left",
+    ]  # fmt: skip
+
+
+def test_what_comes_in_the_place_of_one_that_was_lost_is_no_scaling_and_ends_what_it_owes() -> None:
+    three = tuple(step(0.0, "ready", count, since=True) for count in (1, 2, 3))
+    lost = (step(70.0, "gone", 2), step(100.0, "ready", 3))
+    assert texts(*three, *lost, loads=CONSTANT, slow=(95.0, 120.0)) == [
+        "a replica was lost at 01:10: 2 left; SLO missed for 6 s, 10 of 60 requests"
+    ]
+    more = texts(*three, *lost, step(110.0, "ready", 4), loads=((0.0, 4), (60.0, 24)))
+    assert [text.partition(";")[0] for text in more] == [
+        "a replica was lost at 01:10: 2 left", "replicas 3 → 4 after 50 s",
+    ]  # fmt: skip
+    moved = texts(*three, lost[0], loads=((0.0, 4), (80.0, 24)), slow=(90.0, 120.0))
+    assert moved[0].endswith("the SLO held all the while"), "what came after the load had moved"
+
+
+def test_replicas_that_go_after_the_load_has_fallen_or_are_not_wanted_are_not_lost() -> None:
+    three = tuple(step(0.0, "ready", count, since=True) for count in (1, 2, 3))
+    assert "lost" not in texts(*three, step(170.0, "gone", 2))[0]
+    assert "lost" in texts(*three, step(150.0, "gone", 2))[0], "the load had risen"
+    wanted = (step(70.0, "desired", 2), step(75.0, "gone", 2))
+    assert "lost" not in texts(step(0.0, "desired", 3, since=True), *three, *wanted, loads=CONSTANT)[0]
+
+
 def test_fewer_replicas_without_a_fall_of_the_load_count_from_the_decision() -> None:
     found = judged(facts_by_hand(*FIRST, step(30.0, "desired", 0), step(42.0, "gone", 0)), "ttft_p95<2s", 300.0)
     assert (only(found).from_s, only(found).decided_s, only(found).gone_s) == (30.0, 0.0, 12.0)
