@@ -14,7 +14,7 @@ import numpy as np
 from llmtop.analysis import buffering
 from llmtop.analysis import cliff as cliffs
 from llmtop.analysis.advice import advised, exhausted, explained
-from llmtop.analysis.balance import balancer, replica_figures, rows_of, with_balancer
+from llmtop.analysis.balance import replica_figures, rows_of, with_balancer
 from llmtop.analysis.capacity import capacity_of, worth_trying
 from llmtop.analysis.compared import comparison_of
 from llmtop.analysis.cost import costs_of
@@ -211,7 +211,7 @@ def assess(
         if embeds:
             fresh = of_embeddings(fresh, limits)
         diagnosis = explained(renewed(_shown_before(facts, previous), fresh), leak(drifts))
-        diagnosis = with_balancer(diagnosis, None if meta.ending in LOST else balancer(facts, held_s))
+        diagnosis = diagnosis if meta.ending in LOST else with_balancer(diagnosis, facts, held_s)
     anew = full or over or previous is None
     kinds = _kinds(facts, meta, previous, anew, arrival)
     if anew and not hopeless and not judgement.void and meta.ending not in LOST:

@@ -13,10 +13,12 @@ from llmtop.domain.balance import Imbalance, ReplicaFigures, Row
 from llmtop.domain.verdicts import Bound, Diagnosis
 from llmtop.meter.facts import Facts
 from llmtop.meter.replicas import imbalance, is_uneven
-from llmtop.wording.replicas import SHARE_OUT, balancer_binds
+from llmtop.wording.replicas import NO_FLAG_YET, SHARE_OUT, balancer_binds
 
 UNEVEN_S = 30.0
 """How long the load must have been spread unevenly before it is said: one long request is no fault of a balancer's."""
+SOON_S, SOON_KNOWN_S = 10.0, 5.0
+"""Over so long a look, and from so much of it on, no flag of an engine is advised any more."""
 QUEUES = 1.0
 """Mean of the requests that wait from which on a replica queues."""
 HAS_ROOM = 0.5
@@ -38,9 +40,15 @@ def balancer(facts: Facts, at_s: float) -> Imbalance | None:
 
     It is where the fullest has `UNEVEN` times the mean or more, requests wait there, and another one has room.
     """
+    return _uneven(facts, at_s, UNEVEN_S, _HELD * UNEVEN_S)
+
+
+def _uneven(facts: Facts, at_s: float, span_s: float, known_s: float) -> Imbalance | None:
+    """The same over another span, of which `known_s` must be known."""
     t_s = facts.replicas.column("t_s")
-    chosen = (t_s > at_s - UNEVEN_S) & (t_s <= at_s)
-    if not chosen.any() or np.ptp(t_s[chosen]) < _HELD * UNEVEN_S or not _under_load(facts, t_s[chosen]).all():
+    chosen = (t_s > at_s - span_s) & (t_s <= at_s)
+    chosen &= _under_load(facts, t_s)
+    if not chosen.any() or np.ptp(t_s[chosen]) < known_s:
         return None
     figures = _means(facts, chosen)
     last = set(facts.replicas.column("replica")[t_s == t_s[chosen][-1]])
@@ -53,12 +61,17 @@ def balancer(facts: Facts, at_s: float) -> Imbalance | None:
     return found if queues and room else None
 
 
-def with_balancer(diagnosis: Diagnosis, found: Imbalance | None) -> Diagnosis:
-    """What binds, and before all other evidence that the balancer does: no flag of an engine helps a queue then."""
+def with_balancer(diagnosis: Diagnosis, facts: Facts, at_s: float) -> Diagnosis:
+    """What binds, and before all other evidence that the balancer does: no flag of an engine helps a queue then.
+
+    None is advised as soon as the load is spread unevenly, long before that is said to be the balancer's.
+    """
+    found = balancer(facts, at_s)
+    uneven = found is not None or _uneven(facts, at_s, SOON_S, SOON_KNOWN_S) is not None
+    if uneven and diagnosis.bound in _QUEUES:
+        diagnosis = structs.replace(diagnosis, advice=NO_FLAG_YET if found is None else SHARE_OUT, prediction=None)
     if found is None:
         return diagnosis
-    if diagnosis.bound in _QUEUES:
-        diagnosis = structs.replace(diagnosis, advice=SHARE_OUT, prediction=None)
     return structs.replace(diagnosis, evidence=(balancer_binds(found.name, found.ratio), *diagnosis.evidence))
 
 

@@ -11,6 +11,7 @@ from llmtop.wording.endings import ENDED_BY, ending_text
 from llmtop.wording.failures import all_failed
 from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.kinds import as_lines, tables, visits
+from llmtop.wording.replicas import balancer_of
 from llmtop.wording.sentences import hung_up_text, sentence
 
 
@@ -45,6 +46,8 @@ def text(meta: RunMeta, frame: Frame, assessment: Assessment, felt: NewUser | No
     lines += [threshold.text for threshold in assessment.judgement.thresholds]
     lines += as_block(assessment.costs)
     lines += [sentence(each.text) for each in assessment.comparisons]
+    if balancer := balancer_of(assessment.diagnosis.evidence):
+        lines.append(balancer)
     if assessment.diagnosis.advice:
         lines.append(sentence(assessment.diagnosis.advice))
     lines += [sentence(each) for each in assessment.scaled_besides]

@@ -12,6 +12,9 @@ OTHER_PLACE = "name the engines' own pages with --metrics-url http://HOST:PORT/m
 
 SHARE_OUT = "have the balancer share out by requests in flight: round robin and kept connections leave replicas idle"
 
+NO_FLAG_YET = "no flag yet: one replica queues while another has room"
+_BINDS = "the balancer, not the engine, is the limit"
+
 
 def short_name(name: str, names: Sequence[str]) -> str:
     """A name without what all of them begin with, up to a dash, or up to the colon of a port; itself where they do not.
@@ -51,7 +54,12 @@ def uneven(name: str, ratio: float) -> str:
 
 def balancer_binds(name: str, ratio: float) -> str:
     """That the load is spread so unevenly that one replica queues while another has room."""
-    return f"{uneven(name, ratio)}: the balancer, not the engine, is the limit"
+    return f"{uneven(name, ratio)}: {_BINDS}"
+
+
+def balancer_of(evidence: Sequence[str]) -> str:
+    """What of a diagnosis' evidence says that the balancer is the limit; empty: nothing does."""
+    return next((each for each in evidence if each.endswith(_BINDS)), "")
 
 
 def pages_missing(missing: int, all_of_them: int, first: str) -> str:

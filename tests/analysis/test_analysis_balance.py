@@ -11,6 +11,7 @@ from llmtop.domain.run import FactBatch, LoadChange
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.verdicts import Bound, Diagnosis
 from llmtop.meter.facts import Facts
+from llmtop.wording.replicas import NO_FLAG_YET, balancer_of
 
 LOAD = LoadPoint(concurrency=16)
 FULL: Row = ("pod-2", 8, 6, 0.9)
@@ -30,15 +31,39 @@ def facts_of(*spans: tuple[float, tuple[Row, ...]], load_from_s: float = 0.0) ->
 
 def test_one_queues_while_another_has_room_for_half_a_minute_and_the_balancer_is_the_limit() -> None:
     assert (UNEVEN_S, QUEUES, HAS_ROOM) == (30.0, 1.0, 0.5)
-    found = balancer(facts_of((40.0, (FREE, FULL))), 40.0)
+    facts = facts_of((40.0, (FREE, FULL)))
+    found = balancer(facts, 40.0)
     assert found is not None
     assert (found.name, found.ratio) == ("pod-2", pytest.approx(14 / 9))
-    told = with_balancer(Diagnosis(bound=Bound.QUEUE, evidence=("waiting 6",)), found)
+    told = with_balancer(Diagnosis(bound=Bound.QUEUE, evidence=("waiting 6",)), facts, 40.0)
     assert told.evidence == ("pod-2 has 1.6 x the mean: the balancer, not the engine, is the limit", "waiting 6")
     assert told.bound is Bound.QUEUE
     assert (told.advice or "").startswith("have the balancer share out"), "no flag of an engine helps"
-    other = with_balancer(Diagnosis(bound=Bound.CLIENT, advice="lower the load"), found)
+    other = with_balancer(Diagnosis(bound=Bound.CLIENT, advice="lower the load"), facts, 40.0)
     assert (other.advice, len(other.evidence)) == ("lower the load", 1)
+    assert balancer_of(told.evidence) == told.evidence[0]
+    assert balancer_of(("waiting 6",)) == ""
+
+
+@pytest.mark.parametrize(
+    ("spans", "flag"),
+    [
+        (((5.0, (FREE, FULL)),), True),
+        (((6.0, (FREE, FULL)),), False),
+        (((20.0, (FREE, FULL)),), False),
+        (((20.0, (FREE, FULL)), (30.0, (FULL, ("pod-1", 8, 6, 0.9)))), True),
+        (((20.0, (("pod-1", 4, 0, None), ("pod-2", 14, 0, None))),), True),
+    ],
+    ids=["too short to tell", "soon", "not yet the balancer's", "even by now", "none queues"],
+)
+def test_no_flag_is_advised_as_soon_as_one_queues_while_another_has_room(
+    spans: tuple[tuple[float, tuple[Row, ...]], ...], flag: bool
+) -> None:
+    before = Diagnosis(bound=Bound.QUEUE, evidence=("waiting 6",), advice="raise --max-num-seqs")
+    at_s = spans[-1][0]
+    told = with_balancer(before, facts_of(*spans), at_s)
+    assert told.evidence == ("waiting 6",), "that the balancer is the limit takes half a minute"
+    assert told.advice == ("raise --max-num-seqs" if flag else NO_FLAG_YET)
 
 
 @pytest.mark.parametrize(

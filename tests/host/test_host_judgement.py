@@ -32,6 +32,7 @@ from llmtop.meter.facts import Facts
 from llmtop.meter.frames import FrameBuilder
 from llmtop.recording.writer import RunWriter
 from llmtop.report.markdown import markdown_text
+from llmtop.wording.replicas import SHARE_OUT, balancer_binds
 
 SLO = parse_slo("ttft_p95<2s,tpot_p95<50ms,error_ratio<1%,queue<10,kv<80%")
 RUNS = 54
@@ -208,6 +209,19 @@ def test_no_rendering_contradicts_another(judged: list[tuple[Run, Assessment]]) 
         assert assessment.headline.startswith("SLO FAIL") is (judgement.ok is False)
         assert assessment.headline.startswith(("SLO not known", "SLO --")) is (judgement.ok is None)
         assert ("not known" in judgement.sentence.lower()[:10] or judgement.void) <= (judgement.ok is None)
+
+
+def test_the_last_lines_name_the_balancer_as_the_verdict_of_the_file_does(
+    judged: list[tuple[Run, Assessment]],
+) -> None:
+    run, assessment = judged[0]
+    binds = balancer_binds("pod-2", 1.6)
+    uneven = msgspec.structs.replace(assessment.diagnosis, evidence=(binds, "waiting 6"), advice=SHARE_OUT)
+    found = msgspec.structs.replace(assessment, diagnosis=uneven)
+    assert binds in as_text(found, found.cliff)
+    lines = summary.text(run.meta, _frame(run), found).splitlines()
+    assert lines[lines.index(binds) + 1].lower() == SHARE_OUT
+    assert binds not in summary.text(run.meta, _frame(run), assessment)
 
 
 def test_a_broken_limit_is_never_a_yes(judged: list[tuple[Run, Assessment]]) -> None:
