@@ -153,7 +153,10 @@ def recovered(recovery: Recovery, missing: Sequence[str]) -> Recovery:
 
 
 def owed(found: Recovery | Scaling) -> str:
-    """`SLO missed for 97 s, 412 of 1 930 requests`; empty where it cannot be said."""
+    """`SLO missed for 97 s, 412 of 1 930 requests`; empty where it cannot be said.
+
+    It is of requests alone: the queue and the KV cache may have been over their limits.
+    """
     if found.debt_s is None:
         return ""
     requests = "" if not found.missed else f"{TEXT.whole(found.missed)} of {TEXT.whole(found.n)} requests"
@@ -162,7 +165,7 @@ def owed(found: Recovery | Scaling) -> str:
         return f"SLO missed for {missed_for(found)}, {requests or 'no request'} ({left_out})"
     if found.debt_s > 0:
         return ", ".join(filter(None, (f"SLO missed for {missed_for(found)}", requests)))
-    return f"the SLO held all the while{f', {requests} missed it' if requests else ''}"
+    return f"{requests} missed the SLO, no more than it allows" if requests else "no request missed the SLO"
 
 
 def missed_for(found: Recovery | Scaling) -> str:
