@@ -20,6 +20,8 @@ from llmtop.domain.verdicts import Amount, Capacity, CostRow, Costs, Foresight
 from llmtop.wording import cost as words
 
 Use = Literal["slo", "autoscaled", "fixed", "third"]
+MOST_SHARE = 1.05
+"""More of the engine's time than there is, by more than rates are off: seconds of prefill hold waiting, or overlap."""
 _Ends = tuple[float, float, float]
 """Loads: the capacity, and between what it lies."""
 
@@ -40,7 +42,7 @@ def costs_of(supply: Supply, cost: Cost, capacity: Capacity, axis: Axis, void: s
         void: why the capacity is that of nothing; empty: it counts.
     """
     stated = cost != UNSTATED
-    powered = capacity.at_slo is not None and supply.has_power(capacity.at_slo)
+    powered = capacity.at_slo is not None and supply.knows("power_w", capacity.at_slo)
     if not stated and not powered:
         return None
     gpus = cost.gpus or supply.gpus or 1
@@ -94,8 +96,8 @@ class _Reckoner:
         cost, supply = self.cost, self.supply
         at = self._ends()[0]
         here = supply.at(at)
-        share = _known(supply.mean("input_share", at))
-        power_w = _known(supply.mean("power_w", at)) if supply.has_power(at) else None
+        share = self._input_share(at)
+        power_w = _known(supply.mean("power_w", at)) if supply.knows("power_w", at) else None
         rows = () if cost.gpu_price_per_hour is None else tuple(map(self._row, self._uses()))
         return replace(
             told,
@@ -117,6 +119,13 @@ class _Reckoner:
             gpus_seen=supply.gpus_seen,
             missing=tuple(self._missing(bool(rows), here)),
         )
+
+    def _input_share(self, load: float) -> float | None:
+        """Of the engine's time; None: not known, or at the capacity more than there is."""
+        supply, at = self.supply, self._ends()[0]
+        if not supply.knows("input_share", at) or supply.mean("input_share", at) > MOST_SHARE:
+            return None
+        return min(1.0, supply.mean("input_share", load))
 
     @property
     def _endless(self) -> bool:
@@ -155,8 +164,9 @@ class _Reckoner:
     def _row(self, use: Use) -> CostRow:
         def per_million(rate: str, part: Callable[[float], float]) -> Callable[[Served], float]:
             def figure(served: Served) -> float:
-                share = part(self.supply.mean("input_share", served.load))
-                return share * self._hour * self._paid(use, served) / (3600 * _some(getattr(served, rate))) * 1e6
+                share = self._input_share(served.load)
+                whole = part(math.nan if share is None else share)
+                return whole * self._hour * self._paid(use, served) / (3600 * _some(getattr(served, rate))) * 1e6
 
             return figure
 

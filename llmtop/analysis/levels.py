@@ -112,8 +112,7 @@ class Level:
     iteration_tokens: float | None = None
     """Tokens of one step of the engine."""
     prefill_s: float | None = None
-    decode_s: float | None = None
-    """Mean times that the server tells of a request in its prefill and in its decoding."""
+    """Mean time that the server tells of a request in its prefill."""
     power_w: float | None = None
     """Mean of what all GPUs that are read took together."""
     prompt_tokens: float | None = None

@@ -117,7 +117,6 @@ def server_gauges(facts: Facts) -> Gauges:
         preemptions=np.maximum(np.diff(total, prepend=total[:1]), 0.0),
         iteration_tokens=column(table, "iteration_tokens_mean", size),
         prefill_s=column(table, "prefill_mean_s", size),
-        decode_s=column(table, "decode_mean_s", size),
         kv_fullest=_kv_fullest(facts, t_s),
     )
     return gauges.pick(~_red(facts, t_s))

@@ -96,7 +96,6 @@ class Gauges:
     preemptions: Array = field(default_factory=lambda: EMPTY)
     iteration_tokens: Array = field(default_factory=lambda: EMPTY)
     prefill_s: Array = field(default_factory=lambda: EMPTY)
-    decode_s: Array = field(default_factory=lambda: EMPTY)
     kv_fullest: Array = field(default_factory=lambda: EMPTY)
     """KV usage of the replica whose cache is the fullest; (): no replica tells one."""
 
@@ -362,7 +361,6 @@ def with_gauges(level: Level, gauges: Gauges) -> Level:
         preemptions=float(np.nansum(preemptions)) if np.isfinite(preemptions).any() else None,
         iteration_tokens=_median(gauges.iteration_tokens),
         prefill_s=known_mean(gauges.prefill_s),
-        decode_s=known_mean(gauges.decode_s),
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -63,7 +64,7 @@ class Supply:
     e2e_s: Array
     thinking: Array
     input_share: Array
-    """Of the time of a request, what its prefill takes."""
+    """Of the engine's time, what prompts take; more than 1: what was measured can not be that."""
     split: Split | None = None
     power_w: Array = field(default_factory=lambda: np.empty(0))
     gpus: int | None = None
@@ -84,9 +85,9 @@ class Supply:
             return math.nan
         return float(np.interp(load, np.append(0.0, self.load[known]), np.append(0.0, column[known])))
 
-    def has_power(self, load: float) -> bool:
-        """Whether power was read at the level nearest to a load."""
-        known = np.isfinite(self.power_w)
+    def knows(self, name: str, load: float) -> bool:
+        """Whether a column is known at the level nearest to a load."""
+        known = np.isfinite(getattr(self, name))
         return bool(len(known) and known[np.argmin(np.abs(self.load - load))])
 
     def mean(self, name: str, load: float) -> float:
@@ -121,7 +122,21 @@ def supply_of_run(facts: Facts, levels: Sequence[Level], gpus: int | None, *, by
         by_ttft: whether TTFT is that of the server.
     """
     read, seen = (int(facts.power.column(name).max(initial=0)) for name in ("read", "gpus"))
-    return supply_of(levels, gpus=gpus, by_ttft=by_ttft, cached=_cached(facts), read=(read, seen))
+    return supply_of(
+        levels, gpus=gpus, by_ttft=by_ttft, cached=_cached(facts), read=(read, seen), engines=partial(_engines, facts)
+    )
+
+
+def _engines(facts: Facts, level: Level) -> float:
+    """Engines or replicas that showed figures while the requests of a level were sent; NaN: that is not known."""
+    t_s, shown_s = facts.server.column("t_s"), facts.replicas.column("t_s")
+    if not len(shown_s):
+        return math.nan if any(step.replicas > 1 for step in facts.scaling) else 1.0
+    there = np.searchsorted(shown_s, t_s, side="right") - np.searchsorted(shown_s, t_s, side="left")
+    if len(level.sent_s):
+        there = there[np.minimum(np.searchsorted(t_s, level.sent_s), len(t_s) - 1)]
+    least, most = np.quantile(np.maximum(there, 1), (0.1, 0.9), method="nearest")
+    return float(most) if least == most else math.nan
 
 
 def supply_of(
@@ -131,15 +146,17 @@ def supply_of(
     by_ttft: bool = True,
     cached: float | None = None,
     read: tuple[int, int] = (0, 0),
+    engines: Callable[[Level], float] = lambda _: 1.0,
 ) -> Supply:
     """What the levels of one configuration tell.
 
     Args:
+        engines: that shared the load of a level, replicas too; NaN: not known.
         read: how many GPUs told their power, and of how many.
     """
     own = sorted((level for level in levels if level.n >= MIN_REQUESTS), key=lambda level: level.load)
     embeds = are_embeddings(own)
-    split, shares = _shares(own, embeds, by_ttft)
+    split, shares = _shares(own, _column(engines(level) for level in own), embeds, by_ttft)
     return Supply(
         load=np.array([level.load for level in own]),
         requests_per_s=_column([level.requests_per_s for level in own]),
@@ -166,19 +183,26 @@ def _sold(level: Level) -> float | None:
     return min(told, good)
 
 
-def _shares(levels: Sequence[Level], embeds: bool, by_ttft: bool) -> tuple[Split | None, Array]:
-    """By what the cost is split, and the share of the input at each level."""
+def _shares(levels: Sequence[Level], engines: Array, embeds: bool, by_ttft: bool) -> tuple[Split | None, Array]:
+    """By what the cost is split, and the share of the input at each level: seconds that prompts take a second, of those
+    that the engines have.
+    """
     if embeds:
         return "whole", np.ones(len(levels))
-    told = [
-        level.prefill_s / (level.prefill_s + level.decode_s) if level.prefill_s and level.decode_s else None
-        for level in levels
-    ]
-    if any(share is not None for share in told):
-        return "server", _column(told)
-    times = [(level.mean("ttft"), level.mean("e2e")) for level in levels] if by_ttft else []
-    shares = [min(1.0, ttft_s / e2e_s) if ttft_s is not None and e2e_s else None for ttft_s, e2e_s in times]
-    return ("ttft" if any(share is not None for share in shares) else None), _column(shares)
+    split: Split = "server" if any(level.prefill_s is not None for level in levels) else "ttft"
+    found = (_prompt_s(level, level.prefill_s) for level in levels)
+    if split == "ttft":
+        found = (_prompt_s(level, level.mean("ttft") if by_ttft else None) for level in levels)
+    alone = next((prompt_s for prompt_s in found if prompt_s is not None), None)
+    shares = _column(_product(level.requests_per_s, alone) for level in levels) / engines
+    return (split if np.isfinite(shares).any() else None), shares
+
+
+def _prompt_s(level: Level, prefill_s: float | None) -> float | None:
+    """What a prompt adds to a step of the engine; at the lowest load few share it and nobody waits. None: not known."""
+    tpot_s = level.samples("tpot")
+    step_s = float(np.median(tpot_s)) if len(tpot_s) else 0.0
+    return prefill_s - step_s if prefill_s is not None and prefill_s > step_s else None
 
 
 def _cached(facts: Facts) -> float | None:
@@ -197,6 +221,8 @@ def supply_foreseen(told: Foresight, gpus: int | None) -> Supply:
     points = sorted(told.points, key=lambda point: point.load)
     output = told.output_tokens or 0.0
     waits = [None if point.ttft_p50_ms is None else point.ttft_p50_ms.value / 1e3 for point in points]
+    adds = (wait - point.tpot_p50_ms.value / 1e3 for wait, point in zip(waits, points, strict=True) if wait is not None)
+    alone = next((prompt_s for prompt_s in adds if prompt_s > 0), None)
     paces = [(output - 1) * point.tpot_p50_ms.value / 1e3 for point in points]
     e2es = [None if wait is None else wait + pace for wait, pace in zip(waits, paces, strict=True)]
     rates = [point.requests_per_s.value for point in points]
@@ -207,9 +233,7 @@ def supply_foreseen(told: Foresight, gpus: int | None) -> Supply:
         input_per_s=_column([_product(rate, told.prompt_tokens) for rate in rates]),
         e2e_s=_column(e2es),
         thinking=np.zeros(len(points)),
-        input_share=_column(
-            [wait / e2e if wait is not None and e2e else None for wait, e2e in zip(waits, e2es, strict=True)]
-        ),
+        input_share=_column(_product(rate, alone) for rate in rates),
         split="ttft",
         gpus=gpus,
     )
@@ -219,5 +243,5 @@ def _product(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one * other
 
 
-def _column(values: Sequence[float | None]) -> Array:
+def _column(values: Iterable[float | None]) -> Array:
     return np.array([math.nan if value is None else value for value in values], dtype=float)

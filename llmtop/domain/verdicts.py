@@ -471,12 +471,12 @@ class Costs(Struct, frozen=True, kw_only=True):
     """Of requests that ended well, as the next: what failed is paid for and not sold."""
     input_tokens_per_s: float | None = None
     input_share: float | None = None
-    """Of the cost, by the time that prefill takes."""
+    """Of the cost, by the engine's time that prefill takes; the output's is the rest."""
     output_share: float | None = None
     split: Literal["steps", "server", "ttft", "whole"] | None = None
-    """By what it is split: what prompts add to the engine's steps, by a model of them; the time of a request in prefill
-    and in decode, as the server tells it, or TTFT against E2E, which both give the input too little, as many requests
-    share a step that decodes; or there is no output."""
+    """By what it is split: what prompts add to the engine's steps, by a model of them; how much longer than a step
+    a prefill takes at the lowest load, as the server tells it, or by TTFT, times requests/s, which give the input too
+    much where a prefill waits or takes several steps; or there is no output."""
     cached: float | None = None
     """Share of the input tokens that came from the prefix cache; null: not told."""
     rows: tuple[CostRow, ...] = ()

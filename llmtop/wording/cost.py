@@ -19,10 +19,11 @@ NO_PEAK = "a peak gives the GPUs that it takes: --cost-peak, or [cost] peak"
 NO_TRAFFIC = "the shares of a day give what your traffic costs: [cost] traffic, with a peak"
 NO_THINK_TIME = "the pause of a user gives what one costs: [cost] think_time"
 NO_TOKENS = "how many tokens a second were made is not told, and so not what they cost"
+_BY_PROMPTS = "at the lowest load times requests/s, an estimate: where a prefill waits the input's part is too large"
 _SPLIT = {
     "steps": "split by the engine's time for prompts and for tokens, by a model of its steps",
-    "server": "split by a request's time in prefill and decode, as the server tells it: the input takes more",
-    "ttft": "split by TTFT and E2E, roughly: where nobody waits the input takes more",
+    "server": f"split by prefill time {_BY_PROMPTS}",
+    "ttft": f"split by TTFT {_BY_PROMPTS}",
     "whole": "all of it input",
 }
 _USES = {

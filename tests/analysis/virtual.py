@@ -134,7 +134,7 @@ class VirtualSession:
         self._streamed_before = 0
         self._starts += 1
         self._others.clear()
-        self._seen = [0.0] * 6
+        self._seen = [0.0] * 8
         self._lost = 0.0
         self.engine.probe = self._tick
 
@@ -389,11 +389,12 @@ class VirtualSession:
         if self._lost >= 1:
             engine.pool.leak(engine.pool.take(min(int(self._lost), engine.pool.free)))
             self._lost %= 1
-        tokens, ttft = done.iteration_tokens, done.ttft
+        tokens, ttft, prefill = done.iteration_tokens, done.ttft, done.prefill_time
         now = [tokens.sum, tokens.count, done.prefix_hits, done.prefix_queries, ttft.sum, ttft.count]
+        now += [prefill.sum, prefill.count]
         grown = [float(a - b) for a, b in zip(now, self._seen, strict=True)]
         self._seen = [float(each) for each in now]
-        mean_tokens, hits, mean_ttft = (
+        mean_tokens, hits, mean_ttft, mean_prefill = (
             part / whole if whole else None for part, whole in zip(grown[::2], grown[1::2], strict=True)
         )
         return ServerSnapshot(
@@ -409,6 +410,7 @@ class VirtualSession:
             requests_total=done.finished["length"] + done.finished["stop"],
             iteration_tokens_mean=mean_tokens,
             ttft_mean_s=mean_ttft,
+            prefill_mean_s=mean_prefill,
             rss_bytes=self.rss,
             max_num_seqs=config.max_num_seqs if told else None,
             max_num_batched_tokens=config.max_num_batched_tokens if told else None,

@@ -69,7 +69,7 @@ def test_every_format_has_the_figures_of_the_verdict(report: ReportInput) -> Non
             assert flat(PAGE.digits(value)) in page
     for text in (markdown, page):
         assert "14 GPUs (12 to 14) for a peak of 120 users" in text
-        assert "split by TTFT and E2E, roughly" in text
+        assert "split by TTFT at the lowest load times requests/s, an estimate" in text
         assert "41.0" in text
         assert "<u id=a>" not in text, "a currency is no tag"
 
