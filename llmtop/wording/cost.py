@@ -29,7 +29,7 @@ _SPLIT = {
 _USES = {
     "slo": "at the SLO capacity",
     "autoscaled": "at your traffic, autoscaled",
-    "fixed": "at your traffic, as many as its peak needs",
+    "fixed": "at your traffic, as many as its peak needs, without a spare",
     "third": f"at {100 * LOW_USE:.0f} % use",
 }
 HEADS = ("", "per 1M output tokens", "part per 1M input", "part per 1M output", "per user and month", "per month")

@@ -102,6 +102,8 @@ def test_the_table_is_the_one_that_is_reckoned_by_hand() -> None:
     assert rows["autoscaled"] == pytest.approx((7.5, 0.3, 6.0, 197.1, 19710.0))
     assert rows["fixed"] == pytest.approx((14.0, 0.56, 11.2, 367.92, 36792.0))
     assert value(costs.gpus_at_peak) == 16
+    assert "as many as its peak needs, without a spare" in words.lines(costs)[3]
+    assert "with 20 % headroom and a spare endpoint" in words.peak_text(costs)
     assert costs.split == "server"
     assert value(costs.joules_per_output_token) == pytest.approx(500 / 400)
     assert costs.missing == ()

@@ -12,6 +12,7 @@ from test_analysis_ledger import drive, laptop
 from llmtop.cli.main import main
 from llmtop.domain.cost import Cost
 from llmtop.recording.writer import RunWriter
+from llmtop.wording.cost import NO_PRICE
 
 PREDICTED = ["predict", "laptop", "--concurrency", "8,16,24", "--per-level", "60"]
 
@@ -77,6 +78,16 @@ def test_a_predicted_capacity_has_a_cost_in_words_and_as_keys(capsys: pytest.Cap
     costs = said(capsys, *four)["costs"]
     assert isinstance(costs, dict)
     assert costs["gpus"] == 4
+
+
+@pytest.mark.parametrize("words", [("--currency", "EUR"), ("--gpus", "2"), ("--cost-peak", "200")])
+def test_what_a_price_would_give_is_said_where_there_is_none(
+    words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*PREDICTED, *words]) == 0
+    block = capsys.readouterr().out.partition("Cost: ")[2]
+    assert NO_PRICE in block
+    assert ("GPUs for a peak of 200 users" in block) == (words[0] == "--cost-peak")
 
 
 def test_the_command_line_goes_before_what_was_recorded(run_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
