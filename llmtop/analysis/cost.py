@@ -45,9 +45,16 @@ def costs_of(supply: Supply, cost: Cost, capacity: Capacity, axis: Axis, void: s
     powered = capacity.at_slo is not None and supply.knows("power_w", capacity.at_slo)
     if not stated and not powered:
         return None
-    gpus = cost.gpus or supply.gpus or 1
+    replicas = supply.replicas(capacity.at_slo)
+    gpus = cost.gpus or (supply.gpus if replicas is None else replicas * supply.gpus_each) or 1
     told = Costs(
-        price_per_hour=cost.gpu_price_per_hour, currency=cost.currency, gpus=gpus, axis=axis, peak=cost.peak, void=void
+        price_per_hour=cost.gpu_price_per_hour,
+        currency=cost.currency,
+        gpus=gpus,
+        replicas=replicas if replicas and gpus % replicas == 0 else 1,
+        axis=axis,
+        peak=cost.peak,
+        void=void,
     )
     if not void and not capacity.at_slo:
         void = words.NO_CAPACITY if capacity.fails_at is not None else words.CAPACITY_UNKNOWN
@@ -55,7 +62,7 @@ def costs_of(supply: Supply, cost: Cost, capacity: Capacity, axis: Axis, void: s
         void = words.CAPACITY_UNKNOWN
     if void or capacity.at_slo is None:
         return replace(told, void=void) if stated else None
-    return _Reckoner(supply, cost, capacity, gpus, axis).told(told)
+    return _Reckoner(supply, cost, capacity, gpus, told.replicas, axis).told(told)
 
 
 def split_by_steps(costs: Costs, share: float | None) -> Costs:
@@ -90,6 +97,8 @@ class _Reckoner:
     cost: Cost
     capacity: Capacity
     gpus: int
+    replicas: int
+    """Of the endpoint, in which what is needed comes."""
     axis: Axis
 
     def told(self, told: Costs) -> Costs:
@@ -176,7 +185,7 @@ class _Reckoner:
             input_part=self._amount(per_million("input_per_s", lambda share: share)),
             output_part=self._amount(per_million("output_per_s", lambda share: 1 - share)),
             per_user_month=self._amount(lambda served: self._user_month(use, served)),
-            per_month=self._amount(lambda served: self._hour * MONTH_H * self._endpoints(use, served)),
+            per_month=self._amount(lambda served: self._month(use, served)),
         )
 
     def _paid(self, use: Use, served: Served) -> float:
@@ -188,16 +197,19 @@ class _Reckoner:
         needed = [share * (self.cost.peak or 0.0) / _some(self._carried(served)) for share in self.cost.traffic]
         return self._endpoints(use, served) / (sum(needed) / len(needed))
 
+    def _month(self, use: Use, served: Served) -> float:
+        return self._hour * MONTH_H * self._endpoints(use, served)
+
     def _endpoints(self, use: Use, served: Served) -> float:
-        """How many are paid, on the mean of a day."""
+        """How many are paid, on the mean of a day; of several replicas parts of one."""
         if use in ("slo", "third"):
             return 1.0
-        replicas = [self._replicas(share * (self.cost.peak or 0.0), served) for share in self.cost.traffic]
-        return max(replicas) if use == "fixed" else sum(replicas) / len(replicas)
+        needed = [self._needed(share * (self.cost.peak or 0.0), served) for share in self.cost.traffic]
+        return (max(needed) if use == "fixed" else sum(needed) / len(needed)) / self.replicas
 
     def _user_month(self, use: Use, served: Served) -> float:
         users = served.users(self.axis, self.cost.think_time_s)
-        month = self._hour * MONTH_H * self._endpoints(use, served)
+        month = self._month(use, served)
         if use in ("slo", "third"):
             return month / _some(users) / (LOW_USE if use == "third" else 1.0)
         return month / _some(users * (self.cost.peak or 0.0) / _some(self._carried(served)))
@@ -206,12 +218,13 @@ class _Reckoner:
         """What one endpoint carries at the SLO, as the peak counts: real users, or requests/s."""
         return served.users(self.axis, self.cost.think_time_s) if self.axis == "concurrency" else served.load
 
-    def _replicas(self, load: float, served: Served) -> float:
-        carried = (1 - HEADROOM) * self._carried(served)
+    def _needed(self, load: float, served: Served) -> float:
+        """Endpoints or, where it scales by one, replicas."""
+        carried = (1 - HEADROOM) * self._carried(served) / self.replicas
         return float(math.ceil(load / carried - 1e-9)) if carried > 0 else math.nan
 
     def _gpus_at_peak(self, served: Served) -> float:
-        return self.gpus * (self._replicas(self.cost.peak or 0.0, served) + 1)
+        return self.gpus / self.replicas * (self._needed(self.cost.peak or 0.0, served) + 1)
 
     def _joules(self, served: Served) -> float:
         return self.supply.mean("power_w", served.load) / _some(served.output_per_s)

@@ -69,6 +69,12 @@ class Supply:
     power_w: Array = field(default_factory=lambda: np.empty(0))
     gpus: int | None = None
     """That the server tells; None: it does not."""
+    gpus_each: int = 1
+    """Of one replica."""
+    engines: Array = field(default_factory=lambda: np.empty(0))
+    """Engines or replicas that shared the load."""
+    scaled: bool = False
+    """Their number changed while it was driven."""
     gpus_read: int = 0
     gpus_seen: int = 0
     cached: float | None = None
@@ -89,6 +95,12 @@ class Supply:
         """Whether a column is known at the level nearest to a load."""
         known = np.isfinite(getattr(self, name))
         return bool(len(known) and known[np.argmin(np.abs(self.load - load))])
+
+    def replicas(self, load: float | None) -> int | None:
+        """How many carried a load, if their number changed; None: it did not, or it is not known."""
+        if load is None or not self.scaled or not self.knows("engines", load):
+            return None
+        return int(self.engines[np.argmin(np.abs(self.load - load))])
 
     def mean(self, name: str, load: float) -> float:
         """What is no rate, on the straight line between the levels around."""
@@ -122,9 +134,11 @@ def supply_of_run(facts: Facts, levels: Sequence[Level], gpus: int | None, *, by
         by_ttft: whether TTFT is that of the server.
     """
     read, seen = (int(facts.power.column(name).max(initial=0)) for name in ("read", "gpus"))
-    return supply_of(
+    told = supply_of(
         levels, gpus=gpus, by_ttft=by_ttft, cached=_cached(facts), read=(read, seen), engines=partial(_engines, facts)
     )
+    scaled = any(step.kind in ("ready", "gone") and not step.since for step in facts.scaling)
+    return dataclasses.replace(told, scaled=scaled, gpus_each=(gpus or 1) // _replicas(facts) or 1)
 
 
 def _engines(facts: Facts, level: Level) -> float:
@@ -156,7 +170,8 @@ def supply_of(
     """
     own = sorted((level for level in levels if level.n >= MIN_REQUESTS), key=lambda level: level.load)
     embeds = are_embeddings(own)
-    split, shares = _shares(own, _column(engines(level) for level in own), embeds, by_ttft)
+    shared = _column(engines(level) for level in own)
+    split, shares = _shares(own, shared, embeds, by_ttft)
     return Supply(
         load=np.array([level.load for level in own]),
         requests_per_s=_column([level.requests_per_s for level in own]),
@@ -166,6 +181,7 @@ def supply_of(
         thinking=np.array([level.thinking or 0.0 for level in own]),
         input_share=shares,
         split=split,
+        engines=shared,
         power_w=_column([level.power_w for level in own]),
         gpus=gpus,
         gpus_read=read[0],

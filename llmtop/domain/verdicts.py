@@ -458,7 +458,9 @@ class Costs(Struct, frozen=True, kw_only=True):
     """Of one GPU."""
     currency: str = ""
     gpus: int = 1
-    """Of one endpoint."""
+    """Of one endpoint, with all its replicas."""
+    replicas: int = 1
+    """Of the endpoint at that load, where their number changed while it was driven: what is needed comes in these."""
     axis: Axis = "concurrency"
     at: float | None = None
     """Load that it rests on: the capacity at the SLO."""

@@ -68,8 +68,11 @@ def load_text(costs: Costs, load: float | None, figures: Figures = TEXT) -> str:
 
 
 def basis_text(costs: Costs, figures: Figures = TEXT) -> str:
-    """`41 users on 2 GPUs at 2.49 EUR an hour each`"""
-    gpus = f"{figures.whole(costs.gpus)} GPU{'' if costs.gpus == 1 else 's'}"
+    """`41 users on 2 GPUs at 2.49 EUR an hour each`, `41 users on 3 replicas of 2 GPUs at 2.49 EUR an hour each`"""
+    each = costs.gpus // costs.replicas
+    gpus = f"{figures.whole(each)} GPU{'' if each == 1 else 's'}"
+    if costs.replicas > 1:
+        gpus = f"{figures.whole(costs.replicas)} replicas of {gpus}"
     price = money(costs.price_per_hour, costs.currency, figures)
     return f"{load_text(costs, costs.at, figures)} on {gpus} at {price} an hour{'' if costs.gpus == 1 else ' each'}"
 
@@ -150,7 +153,8 @@ def peak_text(costs: Costs, figures: Figures = TEXT) -> str:
         return ""
     count = _count_text(costs.gpus_at_peak, "GPU", figures)
     peak = load_text(costs, costs.peak, figures)
-    return f"{count} for a peak of {peak}, with {100 * HEADROOM:.0f} % headroom and a spare endpoint"
+    spare = "replica" if costs.replicas > 1 else "endpoint"
+    return f"{count} for a peak of {peak}, with {100 * HEADROOM:.0f} % headroom and a spare {spare}"
 
 
 def energy_text(costs: Costs, figures: Figures = TEXT) -> str:

@@ -109,6 +109,43 @@ def test_the_table_is_the_one_that_is_reckoned_by_hand() -> None:
     assert costs.missing == ()
 
 
+def test_what_scales_by_one_replica_is_reckoned_in_replicas() -> None:
+    """Of the same two GPUs, one of each replica: 8 of 10 users to each, 3.60 an hour.
+
+    replicas over the day   10, 50, 100, 40 users                          2, 7, 13, 5: 6.75 on the mean, 13 at most
+    of them used            50 users on the mean / 10                      5
+    autoscaled, fixed       5.00 x 6.75 / 5, 5.00 x 13 / 5                 6.75, 13.00
+    month                   3.60 x 730 x 6.75, x 13                        17 739, 34 164
+    GPUs at the peak        13 replicas and 1 more                         14
+    """
+    supply = replaced(supply_of(LEVELS, engines=lambda level: 1.0 if level.load < 20 else 2.0), scaled=True)
+    costs = costs_of(supply, DAY, CAPACITY, "concurrency")
+    whole = told()
+    assert costs is not None
+    assert (costs.replicas, costs.gpus) == (2, 2)
+    for use, per_million, month in (("autoscaled", 6.75, 17739.0), ("fixed", 13.0, 34164.0)):
+        row = costs.row(use)
+        assert row is not None
+        assert value(row.per_million_output) == pytest.approx(per_million)
+        assert value(row.per_month) == pytest.approx(month)
+        assert value(row.per_user_month) == pytest.approx(month / 100)
+    for use in ("slo", "third"):
+        own, other = costs.row(use), whole.row(use)
+        assert own is not None
+        assert other is not None
+        for name in ("per_million_output", "per_user_month", "per_month"):
+            assert getattr(own, name) == getattr(other, name), "what was measured costs the same"
+    assert value(costs.gpus_at_peak) == 14
+    assert "at 20 users on 2 replicas of 1 GPU at 3.60 EUR an hour each" in words.lines(costs)[0]
+    assert "a spare replica" in words.peak_text(costs)
+    odd = costs_of(supply, replace(DAY, gpus=3), CAPACITY, "concurrency")
+    assert odd is not None
+    assert odd.replicas == 1, "three GPUs are not of two replicas"
+    untold = costs_of(replaced(supply, gpus=12, gpus_each=4), replace(DAY, gpus=None), CAPACITY, "concurrency")
+    assert untold is not None
+    assert untold.gpus == 8, "of those that carried it, not of those that were there at the end"
+
+
 def test_the_interval_is_that_of_the_capacity() -> None:
     """At 18 users a straight line from 300 to 400 gives 380 tokens/s, at 24 one from 400 to 480 gives 416."""
     costs = told()
