@@ -135,13 +135,11 @@ def unseen_limits(facts: Facts, meta: RunMeta, slo: Slo) -> tuple[str, ...]:
 
 
 def _kv_fullest(facts: Facts, t_s: Array) -> Array:
-    """KV usage of the replica whose cache is the fullest, at each scrape."""
+    """KV usage of the replica whose cache is the fullest, at each scrape; NaN: no replica tells one."""
     size = len(facts.replicas)
     told_s, usage = column(facts.replicas, "t_s", size), column(facts.replicas, "kv_usage", size)
     at = np.minimum(np.searchsorted(t_s, told_s), len(t_s) - 1)
     own = (t_s[at] == told_s) & np.isfinite(usage)
-    if not own.any():
-        return EMPTY
     fullest = np.full(len(t_s), math.nan)
     np.fmax.at(fullest, at[own], usage[own])
     return fullest

@@ -97,7 +97,7 @@ class Gauges:
     iteration_tokens: Array = field(default_factory=lambda: EMPTY)
     prefill_s: Array = field(default_factory=lambda: EMPTY)
     kv_fullest: Array = field(default_factory=lambda: EMPTY)
-    """KV usage of the replica whose cache is the fullest; (): no replica tells one."""
+    """KV usage of the replica whose cache is the fullest."""
 
     def pick(self, chosen: Mask | Index) -> Gauges:
         columns = (getattr(self, name) for name in self.__slots__)
