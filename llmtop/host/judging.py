@@ -109,7 +109,7 @@ class Judge:
         if self._foresees:
             fresh = replace(fresh, map=self._mapped(facts, meta, said, anew=full))
             fresh = replace(fresh, foreseen=self._foreseen(facts, meta, anew=full))
-            fresh = replace(fresh, costs=self._split(fresh.costs))
+            fresh = replace(fresh, costs=self._split(facts, fresh.costs))
         self._said = self._calm(said, fresh) if live else fresh
         self._full = full
         return self._said
@@ -165,9 +165,13 @@ class Judge:
         told = self._seer.ask(self._grounds, Wish(settings=settings), self.slo)
         return told if settings or told.off is not None else None
 
-    def _split(self, costs: Costs | None) -> Costs | None:
-        """Costs with the parts of input and output as the twin that was asked last tells them, where it does."""
+    def _split(self, facts: Facts, costs: Costs | None) -> Costs | None:
+        """Costs with the parts of input and output as the twin that was asked last tells them, where it does: it knows
+        the steps of one engine.
+        """
         if costs is None or costs.at is None or not costs.rows or self._seer is None or self._grounds is None:
+            return costs
+        if len(facts.replicas):
             return costs
         from llmtop.analysis.cost import split_by_steps
         from llmtop.analysis.foreseen import Wish

@@ -543,3 +543,10 @@ def test_input_and_output_are_told_apart_by_the_steps_of_the_engine_where_a_twin
     assert engine.split == "steps"
     assert engine.input_share is not None
     assert costs.input_share == pytest.approx(engine.input_share, rel=0.2)
+    several = tuple((name, 1.0, 0.0, 0.1) for name in "ab")
+    rows = tuple(ServerSnapshot(t_s=t_s, replicas=several) for t_s in session.facts.server.column("t_s"))
+    shown = Facts.of([FactBatch(t_s=0.0, server=rows)])
+    session.facts.replicas, session.facts.replica_names = shown.replicas, shown.replica_names
+    shared = Judge(SLO)(session.facts, meta, full=True).costs
+    assert shared is not None
+    assert shared.split == "server", "a twin knows the steps of one engine"
