@@ -59,7 +59,7 @@ def costs_of(supply: Supply, cost: Cost, capacity: Capacity, axis: Axis, void: s
     if not void and not capacity.at_slo:
         void = words.NO_CAPACITY if capacity.fails_at is not None else words.CAPACITY_UNKNOWN
     if not void and not len(supply.load):
-        void = words.CAPACITY_UNKNOWN
+        void = words.NO_LEVEL
     if void or capacity.at_slo is None:
         return replace(told, void=void) if stated else None
     return _Reckoner(supply, cost, capacity, gpus, told.replicas, axis).told(told)

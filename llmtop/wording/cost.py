@@ -13,6 +13,7 @@ from llmtop.wording.sentences import sentence
 TITLE = "Cost"
 NO_CAPACITY = "no load held the SLO, so there is no capacity to pay for"
 CAPACITY_UNKNOWN = "the capacity at the SLO is not known"
+NO_LEVEL = "no load was held for long enough with the server as it is now"
 NOT_FORESEEN = "the capacity at the SLO is not foreseen"
 NO_PRICE = "a price gives what tokens cost: --gpu-price, or [cost] gpu_price_per_hour"
 NO_PEAK = "a peak gives the GPUs that it takes: --cost-peak, or [cost] peak"

@@ -251,6 +251,11 @@ def test_a_capacity_of_nothing_costs_nothing_that_can_be_told(capacity: Capacity
     assert costs_of(supply_of(LEVELS), UNSTATED, capacity, "concurrency", void or "late") is None
 
 
+def test_a_capacity_that_no_level_of_this_server_shows_has_the_reason_and_no_cost() -> None:
+    assert told(levels=()).void == words.NO_LEVEL
+    assert told(levels=(), capacity=Capacity()).void == words.CAPACITY_UNKNOWN
+
+
 def test_a_capacity_that_is_at_least_so_much_costs_at_most_so_much() -> None:
     costs = told(capacity=Capacity(at_slo=20.0, low=18.0))
     assert costs.at_most
