@@ -35,6 +35,9 @@ class FakeCommanded:
         told = tuple(self.settings.items())
         return CommandStatus(serves=True, runs=self.runs, settings=told, problem=self.problem)
 
+    def over(self, snapshot: object) -> object:
+        return snapshot
+
     async def start(self) -> Endpoint:
         return Endpoint(base_url="http://10.0.0.1:8000")
 
