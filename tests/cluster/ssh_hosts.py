@@ -74,7 +74,7 @@ class Hosts:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={"HOME": str(self.home), "PATH": f"{self.bin}:{os.environ['PATH']}"},
+            env={"HOME": str(self.home), "PATH": os.pathsep.join((str(self.bin), *_without_llmtop()))},
         )
         self.children.append(child)
         into = asyncio.create_task(_copy(process.stdin, child.stdin, ends=True))
@@ -114,3 +114,8 @@ async def hosts(folder: Path, count: int = 2) -> AsyncIterator[Hosts]:
         yield made
     finally:
         await made.close()
+
+
+def _without_llmtop() -> list[str]:
+    """Folders of PATH but for those that have the one under test: what a host has is the test's to say."""
+    return [each for each in os.environ["PATH"].split(os.pathsep) if not (Path(each) / "llmtop").exists()]
