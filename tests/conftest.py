@@ -6,6 +6,7 @@ follow a seed that the run names: `pytest --hypothesis-seed=N` repeats it, test 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
@@ -46,10 +47,10 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """One more than there are cores: many tests wait for a process, a timer or a server, and reckon nothing then."""
+    """As many as there are cores: with more, what a test waits for would wait for a core itself."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ or config.option.numprocesses != "auto":
         return None
-    return (os.cpu_count() or 1) + 1
+    return os.cpu_count() or 1
 
 
 def _keep_bytecode_apart(folder: Path) -> None:
@@ -73,8 +74,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture
 def unused_port() -> int:
-    """A loopback port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port on which nothing listens, and that the kernel gives to nobody who asks for any."""
+    for port in random.SystemRandom().sample(range(10_000, 20_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")

@@ -81,7 +81,14 @@ def resident_mb(processes: Sequence[psutil.Process]) -> float:
 
 
 def living(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
-    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in processes if _lives(each)]
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between the two
+        return False
 
 
 def end(processes: Sequence[psutil.Process]) -> None:

@@ -30,7 +30,10 @@ async def ask(port: int, path: str, *headers: str) -> bytes:
 
 def is_alive(pid: int) -> bool:
     """Neither gone nor a zombie that nobody has waited for."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def gone(pid: int) -> bool:
