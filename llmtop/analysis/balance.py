@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import structs
 
 from llmtop.analysis.fits import Array
-from llmtop.analysis.sessions import Mask
+from llmtop.analysis.sessions import Mask, known_mean
 from llmtop.domain.balance import Imbalance, ReplicaFigures, Row
 from llmtop.domain.verdicts import Bound, Diagnosis
 from llmtop.meter.facts import Facts
@@ -85,14 +85,9 @@ def _means(facts: Facts, chosen: Mask) -> tuple[ReplicaFigures, ...]:
     found = []
     for code in np.unique(codes[codes >= 0]):
         own = codes == code
-        means = {name: _mean(table.column(name)[chosen][own]) for name in ("running", "waiting", "kv_usage")}
+        means = {name: known_mean(table.column(name)[chosen][own]) for name in ("running", "waiting", "kv_usage")}
         found.append(ReplicaFigures(name=facts.replica_names.texts[int(code)], scrapes=int(own.sum()), **means))
     return tuple(found)
-
-
-def _mean(values: Array) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else None
 
 
 def _under_load(facts: Facts, t_s: Array) -> Mask:

@@ -8,6 +8,7 @@ import numpy as np
 
 from llmtop.analysis.fits import Array
 from llmtop.analysis.headroom import Fleet
+from llmtop.analysis.readings import column
 from llmtop.analysis.sessions import Mask, Requests
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import LATENCIES, Slo
@@ -118,4 +119,4 @@ def _loads(facts: Facts, from_s: float, until_s: float) -> list[tuple[float, Loa
 
 def _gauge(facts: Facts, name: str) -> tuple[Array, Array]:
     size = len(facts.server)
-    return np.array(facts.server.column("t_s")[:size]), np.array(facts.server.column(name)[:size])
+    return column(facts.server, "t_s", size), column(facts.server, name, size)

@@ -352,12 +352,11 @@ def with_gauges(level: Level, gauges: Gauges) -> Level:
     if len(gauges.t_s) == 0:
         return level
     preemptions = gauges.preemptions
-    kv_usage = gauges.kv_usage[np.isfinite(gauges.kv_usage)]
     return replace(
         level,
         running=_median(gauges.running),
         waiting=known_mean(gauges.waiting),
-        kv_usage=float(np.quantile(kv_usage, 0.9)) if len(kv_usage) else None,
+        kv_usage=known_high(gauges.kv_usage),
         preemptions=float(np.nansum(preemptions)) if np.isfinite(preemptions).any() else None,
         iteration_tokens=_median(gauges.iteration_tokens),
         prefill_s=known_mean(gauges.prefill_s),
@@ -396,3 +395,9 @@ def _median(values: Array) -> float | None:
 def known_mean(values: Array) -> float | None:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else None
+
+
+def known_high(values: Array) -> float | None:
+    """What a gauge shows in its highest tenth of the time; None: it was not seen."""
+    known = values[np.isfinite(values)]
+    return float(np.quantile(known, 0.9)) if len(known) else None

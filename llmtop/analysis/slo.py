@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from llmtop.analysis import stats
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import EMPTY, Level, Stated
-from llmtop.analysis.sessions import Gauges, Requests
+from llmtop.analysis.sessions import Gauges, Requests, known_high
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget, Stat
 from llmtop.domain.verdicts import SloVerdict, TargetVerdict
 from llmtop.meter.facts import Codes
@@ -87,7 +87,7 @@ class Sample:
     def of_window(cls, requests: Requests, gauges: Gauges, censored_s: Array, span_s: float | None) -> Sample:
         ok = requests.pick(requests.ok)
         waiting = gauges.waiting[np.isfinite(gauges.waiting)]
-        kv_usage, fullest = _high(gauges.kv_usage), _high(gauges.kv_fullest)
+        kv_usage, fullest = known_high(gauges.kv_usage), known_high(gauges.kv_fullest)
         of_fullest = fullest is not None and (kv_usage is None or fullest > kv_usage + MORE_ROOM)
         return cls(
             ttft_s=ok.ttft_s,
@@ -102,12 +102,6 @@ class Sample:
             textless=requests.textless,
             requests=requests,
         )
-
-
-def _high(usage: Array) -> float | None:
-    """What a gauge shows in its fullest tenth of the time; None: it was not seen."""
-    known = usage[np.isfinite(usage)]
-    return float(np.quantile(known, 0.9)) if len(known) else None
 
 
 def good_requests(sample: Sample, slo: Slo) -> npt.NDArray[np.bool_]:

@@ -93,6 +93,11 @@ def login_environment(urls: Iterable[str], secret: Iterable[str] = ()) -> dict[s
     """
     if not any(isinstance(place_in(url), KubeService) for url in urls):
         return {}
+    return _login(secret)
+
+
+def _login(secret: Iterable[str]) -> dict[str, str]:
+    """The user's login, without what lets in at the endpoint."""
     wanted = {name for name in os.environ if name in LOGIN or name.startswith(LOGIN_FAMILIES)} - set(secret)
     return {name: os.environ[name] for name in wanted}
 
@@ -185,10 +190,9 @@ class Kubectl:
             return
         if self._child is not None:
             await self.close()
-        seen = {name: value for name, value in os.environ.items() if name not in self._secret}
-        login = {name: value for name, value in seen.items() if name in LOGIN or name.startswith(LOGIN_FAMILIES)}
-        handed = {name: value for name, value in channel.outward_environment().items() if name in seen}
-        self._child = channel.Child("llmtop.telemetry.kubectl_keeper", environment={**handed, **login})
+        handed = {name: value for name, value in channel.outward_environment().items() if name not in self._secret}
+        environment = {**handed, **_login(self._secret)}
+        self._child = channel.Child("llmtop.telemetry.kubectl_keeper", environment=environment)
         reader, self._writer = await self._child.streams()
         self._reading = asyncio.create_task(self._listen(reader))
 
