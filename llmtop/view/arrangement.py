@@ -155,10 +155,10 @@ def arrange(
 def _stage(height: int, knobs: int, told: int) -> Arrangement:
     """Figures, verdict and two charts; of the sliders that of the load, and the knobs when asked for."""
     rooms = height - 4 - STAGE_ROWS  # header, one row of the verdict, events and keys
-    bank = min(knobs, max(1, rooms - PANEL_ROWS)) if knobs else 0
-    left = rooms - max(bank, 1) - PANEL_ROWS
+    told_rows = max(0, told if height >= CURVE_SIZE[1] else told - 1)
+    bank = min(knobs, max(1, rooms - PANEL_ROWS - told_rows)) if knobs else 0
+    left = rooms - max(bank, 1) - PANEL_ROWS - told_rows
     verdict_rows = 1 + (left > 2 * PANEL_ROWS)
-    told_rows = max(0, min(told if height >= CURVE_SIZE[1] else told - 1, left - verdict_rows + 1))
     return Arrangement(
         True,
         output_slider=False,

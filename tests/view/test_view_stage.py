@@ -10,7 +10,7 @@ from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.frame import Distribution, Frame, Timeline, Window
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo
-from llmtop.view.arrangement import MIN_SIZE, PANEL_ROWS, STAGE_ROWS, Layout, arrange
+from llmtop.view.arrangement import CURVE_SIZE, MIN_SIZE, PANEL_ROWS, STAGE_ROWS, Layout, arrange
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import ASCII, UNICODE, Glyphs
 from llmtop.view.stage import DIGIT_ROWS, digits, stage
@@ -72,7 +72,8 @@ def test_all_of_it_fits_with_two_charts(width: int, height: int, knobs: int, tol
     assert height - fixed >= PANEL_ROWS
     assert len(plan.charts) == 2
     assert not plan.log_width + plan.log_height + plan.lower_height + plan.card_rows
-    assert plan.told_rows >= min(told, 1) or height < 24
+    shared = max(0, told - plan.told_rows)
+    assert shared <= (height < CURVE_SIZE[1]), "one line at most shares the row of the events, and none with room"
 
 
 @given(st.integers(MIN_SIZE[0], 400), st.integers(MIN_SIZE[1], 200), st.sampled_from(Layout), st.integers(0, 2))
