@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from llmtop.analysis.assess import assess_levels
 from llmtop.analysis.capacity import judge_level
 from llmtop.analysis.cost import split_by_steps
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.levels import Level
+from llmtop.analysis.tabled import assess_levels
 from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint

@@ -12,13 +12,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from llmtop.analysis.assess import assess_levels, shown_curve
 from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.judge import UNKNOWN, judge
 from llmtop.analysis.levels import Level
 from llmtop.analysis.measured import Ledger, MeasuredCurve
+from llmtop.analysis.points import shown_curve
 from llmtop.analysis.readings import driven_lengths, finished_requests
 from llmtop.analysis.supply import gpus_told
+from llmtop.analysis.tabled import assess_levels
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo

@@ -9,7 +9,7 @@ import pytest
 from test_analysis_guards_told import NONE
 
 from llmtop.analysis import Level, Limits, judge
-from llmtop.analysis.assess import _with_crossover
+from llmtop.analysis.bends import _with_crossover
 from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.cliff import SUSTAINED, Bend, prepare, provisional, sustained
 from llmtop.domain.slo import parse_slo

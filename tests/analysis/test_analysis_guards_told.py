@@ -13,10 +13,12 @@ from virtual import VirtualSession
 
 from llmtop.analysis import Level, Limits, assess
 from llmtop.analysis.advice import advised
-from llmtop.analysis.assess import _judged, _main, _point, _pressed
+from llmtop.analysis.bends import _judged, _main
 from llmtop.analysis.capacity import worth_trying
+from llmtop.analysis.cause import _pressed
 from llmtop.analysis.diagnosis import Recent, _network, on_this_machine
 from llmtop.analysis.headline import ACTION_WIDTH, SETTLING, WIDTH, headline
+from llmtop.analysis.points import point_of as _point
 from llmtop.analysis.predicted import assess_prediction
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Metric, Slo, SloTarget, parse_slo
