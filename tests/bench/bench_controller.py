@@ -43,6 +43,7 @@ from llmtop.load.pacer import Pacer  # noqa: E402
 from llmtop.meter.facts import Facts  # noqa: E402
 from llmtop.meter.frames import FrameBuilder  # noqa: E402
 from llmtop.recording import writer as writer_module  # noqa: E402
+from llmtop.session import journal as journal_module  # noqa: E402
 from llmtop.session import messages  # noqa: E402
 from llmtop.session import session as session_module  # noqa: E402
 from llmtop.session.options import SessionOptions  # noqa: E402
@@ -119,8 +120,8 @@ async def drive(args: argparse.Namespace, folder: Path, parts: Parts) -> None:
     writer = session._recorder._writer
     assert isinstance(writer, StillWriter)
     everything = LoadPoint(concurrency=args.workers * args.streams)
-    session._engine = LoadEngine(pool.Workers(setup, crew), Pacer.hold(everything), caps, setup.now)
-    running = asyncio.create_task(session._engine.run())
+    session._contact.engine = LoadEngine(pool.Workers(setup, crew), Pacer.hold(everything), caps, setup.now)
+    running = asyncio.create_task(session._contact.engine.run())
     host = Host()
     sizes: list[Sizes] = []
     told = 0
@@ -141,7 +142,7 @@ async def drive(args: argparse.Namespace, folder: Path, parts: Parts) -> None:
         if tick % 4 == 0:
             sizes.append((thread_time(), crew.invented_s, crew.told_bytes, told, writer.path.stat().st_size))
     report(args, parts, sizes, host, crew)
-    await session._engine.close()
+    await session._contact.engine.close()
     await running
     session._recorder.close(loop.time(), None)
 
@@ -231,7 +232,7 @@ def watch(parts: Parts) -> None:
         setattr(owner, attribute, parts.timed(name, getattr(owner, attribute)))
     pool.shifted = parts.timed("shift of stamps", pool.shifted)
     joined = parts.timed("join", engine_module.joined)
-    engine_module.joined = session_module.joined = joined
+    engine_module.joined = journal_module.joined = joined
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.endpoint.access import Access
 from llmtop.load import canary as canary_module
 from llmtop.session import bank as bank_module
+from llmtop.session import contact, finding, journal, scraping, turning
 from llmtop.session import driving as driving_module
 from llmtop.session import session as session_module
 from llmtop.session.options import SessionOptions
@@ -259,7 +260,7 @@ def made(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
         "Setup": lambda **fields: types.SimpleNamespace(now=None, **fields),
     }
     monkeypatch.setattr(bank_module, "find", world.find)
-    for module in (session_module, driving_module, canary_module):
+    for module in (session_module, driving_module, canary_module, contact, finding, journal, scraping, turning):
         for name in fakes.keys() & vars(module).keys():
             monkeypatch.setattr(module, name, fakes[name])
     return world

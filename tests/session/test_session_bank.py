@@ -17,8 +17,9 @@ from llmtop.errors import EndpointUnusable
 from llmtop.meter.facts import Facts
 from llmtop.session.away import turned
 from llmtop.session.liveknobs import Stand
-from llmtop.session.session import KNOBS_S, Session
+from llmtop.session.session import Session
 from llmtop.session.targets import slots_told
+from llmtop.session.turning import KNOBS_S
 
 
 class Speaker:

@@ -282,7 +282,7 @@ async def test_a_bug_in_any_part_of_a_session_is_raised_to_whoever_waits_for_it(
     async def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("llmtop.session.session.probe", broken)
+    monkeypatch.setattr("llmtop.session.finding.probe", broken)
     session = Session(options(tmp_path / "run.llmtop", unused_port))
     assert not session.failed.done()
     await session.start()

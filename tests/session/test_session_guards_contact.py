@@ -636,7 +636,7 @@ async def test_an_endpoint_that_keeps_its_answers_holds_up_a_run_by_little_more_
         return INFO
 
     for name, value in (("probe", silent), ("START_S", 0.8), ("START_BEYOND_PLAN_S", 0.1)):
-        monkeypatch.setattr(f"llmtop.session.session.{name}", value)
+        monkeypatch.setattr(f"llmtop.session.finding.{name}", value)
     stages = (Stage(name="hold", duration_s=plan_s, shape=Hold(1)),) if plan_s else ()
     session = world.session(tmp_path, plan=LoadPlan(stages=stages, base=BASE), patient=False)
     with pytest.raises(EndpointUnreachable, match=rf"within {limit_s:g} s .*hung"):

@@ -172,7 +172,7 @@ async def outage(session: Session, simulator: SimulatorProcess, preset: str = "l
     await until(session, lambda frame: frame.totals.ok > 0)
     await simulator.close()
     await until(session, lambda frame: frame.endpoint.state is EndpointState.DOWN)
-    seen = session._seen
+    seen = session._contact.scraping.seen
     if seen is not None and seen.process_start_s is not None:  # sooner, and it would be taken for the same process
         await asyncio.sleep(max(0.0, seen.process_start_s + 2 * START_BLUR_S - time.time()))
     back = await SimulatorProcess.start(preset, port=port)
@@ -234,13 +234,13 @@ async def test_what_a_server_is_after_an_outage_is_what_verdicts_rest_on(
             assert endpoint.model is None
             return msgspec.structs.replace(await probe(endpoint, caps), **fresh)
 
-        monkeypatch.setattr("llmtop.session.session.probe", changed)
+        monkeypatch.setattr("llmtop.session.finding.probe", changed)
         simulator = await outage(session, simulator)
         info = session.meta.info
         assert info is not None
         assert {name: getattr(info, name) for name in fresh} == fresh
-        assert session._client is not None
-        assert session._client.dialect is info.dialect
+        assert session._contact.client is not None
+        assert session._contact.client.dialect is info.dialect
         facts = Facts()
         for batch in session.take_facts():
             facts.extend(batch)
@@ -283,7 +283,7 @@ async def test_scraper_client_and_meta_agree_or_the_run_says_that_they_do_not(
     async def blind(endpoint: Endpoint, caps: Caps, **asked: Any) -> EndpointInfo:
         return msgspec.structs.replace(await probe(endpoint, caps), dialect=taken)
 
-    monkeypatch.setattr("llmtop.session.session.probe", blind)
+    monkeypatch.setattr("llmtop.session.finding.probe", blind)
     simulator = await SimulatorProcess.start()
     url = simulator.base_url
     endpoint = Endpoint(base_url=url, dialect=told, metrics_urls=(f"{url}/metrics",))
@@ -292,11 +292,11 @@ async def test_scraper_client_and_meta_agree_or_the_run_says_that_they_do_not(
     try:
         frame = await until(session, lambda frame: any("metrics are" in event.text for event in frame.events))
         event = next(event for event in frame.events if "metrics are" in event.text)
-        assert session._client is not None
-        assert session._scraper is not None
+        assert session._contact.client is not None
+        assert session._contact.scraper is not None
         assert session.meta.info is not None
-        assert session._scraper.dialect is Dialect.VLLM
-        assert session._client.dialect is session.meta.info.dialect is session.meta.endpoint.dialect
+        assert session._contact.scraper.dialect is Dialect.VLLM
+        assert session._contact.client.dialect is session.meta.info.dialect is session.meta.endpoint.dialect
         if told is None:
             assert session.meta.info.dialect is Dialect.VLLM
         else:

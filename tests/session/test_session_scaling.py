@@ -49,7 +49,7 @@ async def until_gone(session: Session) -> tuple[dict[str, Any], float, list[Scal
                 steps += batch.scaling
                 events += batch.events
     asked_s = session.t_s
-    told: Any = await control(session._endpoint, "GET", REPLICAS)
+    told: Any = await control(session._known.endpoint, "GET", REPLICAS)
     return told, (asked_s + session.t_s) / 2 - told["t_s"], steps, events
 
 
@@ -175,7 +175,7 @@ async def balanced_by_connection(path: Path, monkeypatch: pytest.MonkeyPatch, re
                     for step in batch.scaling:
                         if step.kind == "ready" and not step.since:
                             ready_s = step.t_s
-        told: Any = await control(session._endpoint, "GET", REPLICAS)
+        told: Any = await control(session._known.endpoint, "GET", REPLICAS)
         assert not session.frame().totals.errors
     finally:
         await session.close(0.0)
