@@ -16,8 +16,9 @@ from llmtop.analysis.walls import Walls, forecast, walls_of
 from llmtop.dialects import DIALECTS, DialectTable
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis
+from llmtop.domain.over_time import Drift
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Drift, Forecast, Turn
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Forecast, Turn
 from llmtop.meter.facts import Facts
 from llmtop.wording import advice as words
 from llmtop.wording.gate import FLAG

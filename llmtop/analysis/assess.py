@@ -38,22 +38,16 @@ from llmtop.analysis.supply import gpus_told, supply_of_run
 from llmtop.analysis.tested import found
 from llmtop.analysis.votes import SETTLED_S
 from llmtop.analysis.whatif import what_ifs
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.cost import Costs
+from llmtop.domain.foresight import WhatIf
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Question
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Metric, Slo
 from llmtop.domain.thresholds import RunThreshold
-from llmtop.domain.verdicts import (
-    Assessment,
-    Capacity,
-    CliffVerdict,
-    Costs,
-    Diagnosis,
-    Judgement,
-    Kind,
-    SloVerdict,
-    WhatIf,
-)
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Diagnosis, Kind, SloVerdict
 from llmtop.meter.facts import Facts
 from llmtop.meter.replicas import imbalance
 from llmtop.wording.between import no_verdict, prompts_cut

@@ -11,9 +11,11 @@ from llmtop.analysis.comparing import WORKLOAD
 from llmtop.analysis.failing import all_failed
 from llmtop.analysis.segments import parts_of, segments_of
 from llmtop.analysis.sides import Side, names_of, traits_of
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.gain import Baseline, Comparison, Gain
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LOST, RunMeta
-from llmtop.domain.verdicts import Assessment, Baseline, Capacity, Comparison, Gain
+from llmtop.domain.verdicts import Capacity
 from llmtop.meter.facts import Facts
 from llmtop.wording import beside
 from llmtop.wording.chapters import GATE, LENGTHS, SHARED, START_OF_USERS, TOLD, changed_text

@@ -15,11 +15,11 @@ from llmtop.analysis.readings import driven_lengths, finished_requests
 from llmtop.analysis.recent import as_ended, last_held_s, limits_of, measured_lengths, recent_of
 from llmtop.analysis.sessions import Requests
 from llmtop.dialects import DIALECTS, DialectTable
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LOST, RunMeta
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.meter.facts import Facts
 
 LIVE_REQUESTS = 32768

@@ -12,9 +12,10 @@ from llmtop.analysis.case import Case
 from llmtop.analysis.diagnosis import by_cliff, of_embeddings, on_this_machine
 from llmtop.analysis.soak import leak
 from llmtop.analysis.votes import FAILING, NOTHING, ballots, elected, lasting, renewed
+from llmtop.domain.over_time import Drift
 from llmtop.domain.run import LOST
 from llmtop.domain.slo import LATENCIES, Slo
-from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Diagnosis, Drift, SloVerdict
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Diagnosis, SloVerdict
 
 
 def cause_of(

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from llmtop.analysis.capacity import RUN_TO_RUN, capacity_of
 from llmtop.analysis.judge import UNKNOWN
 from llmtop.analysis.measured import MeasuredCurve
+from llmtop.domain.gain import Change, Comparison, Gain
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Capacity, Change, CliffVerdict, Comparison, Gain, Kind
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Kind
 from llmtop.wording.chapters import START, TOLD, changed_text, compared_text
 from llmtop.wording.restarts import RESTARTED
 

@@ -20,8 +20,9 @@ from llmtop.analysis.sides import Side
 from llmtop.analysis.stats import LEVEL
 from llmtop.analysis.supply import supply_of
 from llmtop.domain.compared import Compared, Delta, Difference, LevelDelta, Verdict
-from llmtop.domain.cost import UNSTATED, Cost
-from llmtop.domain.verdicts import Capacity, CliffVerdict, Costs, Gain
+from llmtop.domain.cost import UNSTATED, Cost, Costs
+from llmtop.domain.gain import Gain
+from llmtop.domain.verdicts import Capacity, CliffVerdict
 from llmtop.errors import UsageError
 from llmtop.wording.chapters import LENGTHS, SHARED, START_OF_USERS, WITHOUT
 from llmtop.wording.compared import (

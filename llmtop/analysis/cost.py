@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from llmtop.analysis.capacity import RUN_SD
 from llmtop.analysis.supply import Served, Supply, supply_foreseen
-from llmtop.domain.cost import HEADROOM, LOW_USE, MONTH_H, UNSTATED, Cost
+from llmtop.domain.cost import HEADROOM, LOW_USE, MONTH_H, UNSTATED, Amount, Cost, CostRow, Costs
+from llmtop.domain.foresight import Foresight
 from llmtop.domain.load import Axis
-from llmtop.domain.verdicts import Amount, Capacity, CostRow, Costs, Foresight
+from llmtop.domain.verdicts import Capacity
 from llmtop.wording import cost as words
 
 Use = Literal["slo", "autoscaled", "fixed", "third"]

@@ -21,11 +21,11 @@ from llmtop.analysis.trial import WITH_QUEUE
 from llmtop.analysis.window import Window
 from llmtop.domain.commands import SetLoad
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.map import Map, MapEdge, half_band
 from llmtop.domain.profile import Workload
 from llmtop.domain.run import JudgedLevel, RunMeta
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
 from llmtop.domain.steering import Phase, Step
-from llmtop.domain.verdicts import Map, MapEdge, half_band
 from llmtop.meter.facts import Facts
 from llmtop.wording import mapping as words
 from llmtop.wording.sentences import search_void

@@ -25,11 +25,12 @@ from llmtop.analysis.judgement import (
 )
 from llmtop.analysis.percentiles import Parts
 from llmtop.analysis.slo import Sample, attainment
+from llmtop.domain.judgement import Judgement, ThresholdVerdict
 from llmtop.domain.profile import OF_CAPACITY, Question
 from llmtop.domain.run import LOST, RunMeta
 from llmtop.domain.slo import Slo, SloTarget, slo_of
 from llmtop.domain.thresholds import RunThreshold
-from llmtop.domain.verdicts import CliffVerdict, Judgement, Kind, ThresholdVerdict
+from llmtop.domain.verdicts import CliffVerdict, Kind
 from llmtop.meter.facts import Facts
 from llmtop.wording import answers
 from llmtop.wording import thresholds as words

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from llmtop.analysis.grounds import Grounds
+from llmtop.domain.foresight import ForeseenPoint, Foresight, Gap, Interval
 from llmtop.domain.settings import KV_BLOCKS, KV_TOKENS, SLOTS, is_kv, is_slots, setting_key
 from llmtop.domain.slo import Slo, SloTarget
-from llmtop.domain.verdicts import ForeseenPoint, Foresight, Gap, Interval
 from llmtop.simulator.engine.twin import Asked, Foreseen, Outside, Twin, fit
 from llmtop.wording import foresight as words
 

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from llmtop.analysis.foreseen import KeptTwin, limits_of, unforeseen
 from llmtop.analysis.grounds import Grounds
 from llmtop.analysis.mapping import Row
+from llmtop.domain.foresight import Interval
+from llmtop.domain.map import Map, MapCell, MapEdge, Stand
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
-from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge, Stand
 from llmtop.simulator.engine.twin import Asked, Foreseen, Outside, Twin
 
 LENGTH_STEP = math.sqrt(2.0)

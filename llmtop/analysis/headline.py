@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import re
 
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import Question
 from llmtop.domain.run import LOST
 from llmtop.domain.slo import LATENCIES, Slo, metric_of
-from llmtop.domain.verdicts import (
-    Bound,
-    Capacity,
-    CliffVerdict,
-    Confidence,
-    Diagnosis,
-    Judgement,
-    Kind,
-    SloVerdict,
-    TargetVerdict,
-)
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Kind, SloVerdict, TargetVerdict
 from llmtop.wording.between import BRIEFLY
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.figures import TIGHT

@@ -25,22 +25,14 @@ from llmtop.analysis.slo import Sample, judge_named, judge_slo, overall, with_na
 from llmtop.analysis.soak import creeping, long_enough, visible
 from llmtop.analysis.spikes import recovered_within
 from llmtop.analysis.stats import FEWEST
+from llmtop.domain.judgement import Judgement, PartVerdict
 from llmtop.domain.load import Hold, LoadPoint
+from llmtop.domain.over_time import Drift, Recovery
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.run import INTERRUPTED, LOST, JudgedLevel, LoadChange, RunMeta
+from llmtop.domain.scaling import Scaling
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
-from llmtop.domain.verdicts import (
-    Capacity,
-    CliffVerdict,
-    Drift,
-    Judgement,
-    Kind,
-    PartVerdict,
-    Recovery,
-    Scaling,
-    SloVerdict,
-    TargetVerdict,
-)
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Kind, SloVerdict, TargetVerdict
 from llmtop.meter.facts import Facts
 from llmtop.wording import answers
 from llmtop.wording.over_time import owed

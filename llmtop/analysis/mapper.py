@@ -16,9 +16,9 @@ from llmtop.analysis.mapping import Row, cells_of, edge_of, joined, rows_of
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.recent import limits_of, measured_lengths
+from llmtop.domain.map import Map
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import LATENCIES, Slo
-from llmtop.domain.verdicts import Map
 from llmtop.meter.facts import Facts
 from llmtop.wording.mapping import contour_text, missing_text
 

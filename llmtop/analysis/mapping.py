@@ -23,10 +23,11 @@ from llmtop.analysis.measured import MeasuredCurve
 from llmtop.analysis.slo import Sample, holds
 from llmtop.analysis.tested import MARGIN
 from llmtop.analysis.trial import QUICK_REQUESTS, statistic
+from llmtop.domain.foresight import Interval
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.map import Map, MapCell, MapEdge, Stand
 from llmtop.domain.run import JudgedLevel
 from llmtop.domain.slo import LATENCIES, Slo, SloTarget
-from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge, Stand
 from llmtop.wording.chapters import LENGTHS, changed_text
 
 FINER = 0.5

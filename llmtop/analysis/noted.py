@@ -12,8 +12,8 @@ from llmtop.analysis.readings import unseen_limits
 from llmtop.analysis.segments import chapter_notes
 from llmtop.analysis.soak import replicas
 from llmtop.domain.kinds import KindFigures
+from llmtop.domain.over_time import Drift
 from llmtop.domain.profile import Question
-from llmtop.domain.verdicts import Drift
 from llmtop.meter.facts import Facts
 from llmtop.wording.between import buffered, prompts_cut_by
 from llmtop.wording.failures import failure_seen

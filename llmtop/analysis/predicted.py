@@ -12,11 +12,11 @@ from llmtop.analysis.cost import split_by_steps
 from llmtop.analysis.judge import Limits
 from llmtop.analysis.levels import Level
 from llmtop.analysis.tabled import assess_levels
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.simulator.engine import Lengths, PredictedPoint, Prediction, StepLoad, StepModel
 
 EDGE = 0.02

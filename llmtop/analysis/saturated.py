@@ -11,8 +11,8 @@ from llmtop.analysis.headroom import Fleet
 from llmtop.analysis.readings import column
 from llmtop.analysis.sessions import Mask, Requests
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.scaling import Scaling
 from llmtop.domain.slo import LATENCIES, Slo
-from llmtop.domain.verdicts import Scaling
 from llmtop.meter.facts import Facts
 from llmtop.wording import scaled as words
 

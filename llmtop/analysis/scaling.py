@@ -18,9 +18,10 @@ from llmtop.analysis.headroom import Fleet
 from llmtop.analysis.saturated import fleet_of, queue_for_each, reaction_s
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.spikes import BACK, JUMP
+from llmtop.domain.over_time import Recovery
 from llmtop.domain.run import LoadChange, ScaleKind, ScaleStep
+from llmtop.domain.scaling import ReplicaStep, Scaling
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Recovery, ReplicaStep, Scaling
 from llmtop.meter.facts import Facts
 from llmtop.wording import scaled as words
 from llmtop.wording.over_time import LEFT_OUT

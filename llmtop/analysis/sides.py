@@ -20,10 +20,11 @@ from llmtop.analysis.points import shown_curve
 from llmtop.analysis.readings import driven_lengths, finished_requests
 from llmtop.analysis.supply import gpus_told
 from llmtop.analysis.tabled import assess_levels
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Curve, Kind
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Curve, Kind
 from llmtop.meter.facts import Facts, Table
 from llmtop.wording.chapters import GATE, LENGTHS, START, START_OF_USERS
 from llmtop.wording.compared import carried_text, replayed, spreads_text

@@ -21,7 +21,7 @@ from llmtop.analysis.segments import replica_moved
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.trend import MAX_WINDOWS, MIN_WINDOWS, Trend, median_of_five, trend_of
 from llmtop.analysis.work import all_ours, alongside, at_equal_work, middle, prefilled, tokens_held
-from llmtop.domain.verdicts import Drift
+from llmtop.domain.over_time import Drift
 from llmtop.meter.facts import Facts, Table
 from llmtop.wording import over_time as say
 from llmtop.wording.over_time import Figure

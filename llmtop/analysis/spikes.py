@@ -16,9 +16,9 @@ from llmtop.analysis.levels import EMPTY
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.work import alongside, middle
 from llmtop.domain.load import LoadPlan, Replay, Shape, Spike
+from llmtop.domain.over_time import Recovery
 from llmtop.domain.run import LoadChange
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Recovery
 from llmtop.meter.facts import Facts
 from llmtop.wording.over_time import recovered
 

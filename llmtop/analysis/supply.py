@@ -14,8 +14,8 @@ import numpy as np
 from llmtop.analysis.fits import Array
 from llmtop.analysis.levels import MIN_REQUESTS, Level, are_embeddings
 from llmtop.domain.bounds import GPUS
+from llmtop.domain.foresight import Foresight
 from llmtop.domain.load import Axis
-from llmtop.domain.verdicts import Foresight
 from llmtop.meter.facts import Facts
 
 Split = Literal["steps", "server", "ttft", "whole"]

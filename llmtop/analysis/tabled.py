@@ -14,11 +14,12 @@ from llmtop.analysis.judgement import judge_table
 from llmtop.analysis.levels import Level
 from llmtop.analysis.points import point_of
 from llmtop.analysis.supply import supply_of
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import Latency, Slo, Stat
-from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Curve, SloVerdict
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Curve, SloVerdict
 
 
 def assess_levels(

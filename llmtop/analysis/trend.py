@@ -18,7 +18,7 @@ import numpy as np
 
 from llmtop.analysis.fits import Array
 from llmtop.analysis.steps import Index
-from llmtop.domain.verdicts import Shape
+from llmtop.domain.over_time import Shape
 
 MIN_WINDOWS = 20
 MAX_WINDOWS = 120

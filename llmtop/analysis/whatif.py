@@ -22,9 +22,10 @@ from llmtop.analysis.service import MIN_SAMPLES, statistic
 from llmtop.analysis.serving import TAIL_NOISE, Seen, carried, waiting_limits
 from llmtop.analysis.walls import NEAR as SLOTS_RUN
 from llmtop.analysis.walls import WORTH
+from llmtop.domain.foresight import Interval, WhatIf
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import LATENCIES, Slo
-from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Forecast, Interval, WhatIf
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Forecast
 from llmtop.simulator.engine.twin_case import fewer_may_wait
 from llmtop.wording.advice import fewer_slots
 

@@ -11,11 +11,12 @@ from llmtop.cli import baselines, summary
 from llmtop.cli import cost as costs
 from llmtop.cli.exits import exit_code
 from llmtop.cli.output import complain, print_json, say, verdicts_json
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.cost import Cost
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import OF_CAPACITY
 from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
-from llmtop.domain.verdicts import Assessment, CliffVerdict
+from llmtop.domain.verdicts import CliffVerdict
 from llmtop.errors import FileError, UsageError
 from llmtop.exchange.files import groups_in, read
 from llmtop.exchange.heads import looks_foreign

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from llmtop.domain.endpoint import EndpointState
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.run import LOST, Ended
-from llmtop.domain.verdicts import Judgement
 
 YES, NO, ENDPOINT_LOST, CLIENT_BOUND, NOT_KNOWN = 0, 1, 3, 4, 5
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from llmtop.analysis import assess_levels
 from llmtop.cli.assess import as_text
 from llmtop.cli.output import complain, named, print_json, say
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.errors import FileError
 from llmtop.exchange.files import groups_in, read
 from llmtop.exchange.foreign import Foreign, Group

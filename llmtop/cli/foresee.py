@@ -13,10 +13,10 @@ from llmtop.cli.numbers import numbers
 from llmtop.cli.output import print_json, say
 from llmtop.cli.target import knobs_of
 from llmtop.domain.bounds import GATE, MOST_USERS, SENT_RATE, Quantity
+from llmtop.domain.foresight import ForeseenPoint, Foresight, Interval
 from llmtop.domain.plain import plain
 from llmtop.domain.settings import is_slots
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import ForeseenPoint, Foresight, Interval
 from llmtop.errors import FileError, UsageError
 from llmtop.host.beside import grounds_at
 from llmtop.recording.shelf import LAST

@@ -20,15 +20,18 @@ from msgspec import Struct
 
 from llmtop.analysis.thresholds import Crossing
 from llmtop.cli.runs import RunEntry
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.compared import Compared
+from llmtop.domain.cost import Costs
 from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.figures import RunFigures
+from llmtop.domain.foresight import Foresight
 from llmtop.domain.frame import Distribution, Frame, Totals
 from llmtop.domain.rehearsed import Rehearsal
 from llmtop.domain.run import Ending
 from llmtop.domain.traffic import TrafficFigures
 from llmtop.domain.tuning import Tune
-from llmtop.domain.verdicts import Assessment, CliffVerdict, Costs, Foresight
+from llmtop.domain.verdicts import CliffVerdict
 from llmtop.exchange.told import ForeignSide
 from llmtop.host.messages import Running
 from llmtop.load.selftest import Row

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from llmtop.cli.letters import escaped, has_utf8
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.plain import LONG, plain, plain_json
-from llmtop.domain.verdicts import Assessment
 from llmtop.errors import LlmtopError, UsageError
 from llmtop.inputs import expanded
 from llmtop.wording.keys import FORMAT

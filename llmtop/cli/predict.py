@@ -14,10 +14,10 @@ from llmtop.cli.numbers import numbers
 from llmtop.cli.output import complain, print_json, say, verdicts_json
 from llmtop.cli.recorded import driven_preset
 from llmtop.cli.target import knobs_of
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.bounds import SENT_RATE, Quantity
 from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.errors import FileError, UsageError
 from llmtop.inputs import path_of
 from llmtop.simulator.engine import (

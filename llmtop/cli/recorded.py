@@ -11,7 +11,7 @@ from llmtop.errors import UsageError
 from llmtop.wording.figures import TEXT
 
 if TYPE_CHECKING:
-    from llmtop.domain.verdicts import Assessment
+    from llmtop.domain.assessment import Assessment
 
 MUCH_BYTES = 1_000_000_000
 """Of all recordings together: from here on somebody should know how to be rid of them."""

@@ -11,10 +11,10 @@ from llmtop.cli.exits import cockpit_exit_code
 from llmtop.cli.output import complain, say
 from llmtop.cli.recorded import note_run
 from llmtop.cli.wanted import app_over
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.run import Ended
 from llmtop.domain.shown import Shown
-from llmtop.domain.verdicts import Assessment
 from llmtop.errors import INTERRUPTED, LlmtopError
 from llmtop.host.attached import Attached
 from llmtop.host.messages import Parting

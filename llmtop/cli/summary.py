@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Frame, NewUser
 from llmtop.domain.run import Ending, RunMeta
-from llmtop.domain.verdicts import Assessment
 from llmtop.wording.canary import felt_text
 from llmtop.wording.cost import as_block
 from llmtop.wording.endings import ENDED_BY, ending_text

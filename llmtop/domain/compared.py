@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from llmtop.domain.gain import Gain
 from llmtop.domain.load import Axis
-from llmtop.domain.verdicts import Gain
 
 
 class Verdict(StrEnum):

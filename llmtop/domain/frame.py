@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from llmtop.domain.client import ClientHealth, CrewFigures
 from llmtop.domain.endpoint import EndpointStatus
 from llmtop.domain.failures import FailureGroup
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Event, LoadChange, Mark, ScaleStep
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
-from llmtop.domain.verdicts import ClientHealth, CrewFigures
 
 Series = tuple[float | None, ...]
 """One value a step, oldest first; None: a gap."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, RunMeta
 from llmtop.domain.steering import Steering
-from llmtop.domain.verdicts import Assessment
 
 
 class Answer(Struct, frozen=True):

@@ -9,11 +9,12 @@ from xml.etree import ElementTree
 
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import Axis
 from llmtop.domain.plain import plain
 from llmtop.domain.plainly import plainly
 from llmtop.domain.run import LOST, Ending, FactBatch, RunMeta, safe_meta
-from llmtop.domain.verdicts import Assessment, Bound
+from llmtop.domain.verdicts import Bound
 from llmtop.files import write_whole
 from llmtop.wording.answers import FAIL_ON, not_asked
 from llmtop.wording.endings import ENDED_BY

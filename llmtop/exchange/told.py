@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import Axis
-from llmtop.domain.verdicts import Assessment
 from llmtop.exchange.foreign import Foreign, Group
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import SILENCE_S, EndpointState
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import Ending, FactBatch, RunMeta
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.shown import Shown
-from llmtop.domain.verdicts import Assessment
 from llmtop.wording.endings import silence_text
 from llmtop.wording.restarts import is_restart
 

@@ -12,13 +12,13 @@ from msgspec import Struct
 
 from llmtop.analysis.sides import Side
 from llmtop.analysis.steady import Steerer
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import Seen
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.shown import Shown, SinkState
 from llmtop.domain.slo import Slo
 from llmtop.domain.thresholds import RunThreshold
-from llmtop.domain.verdicts import Assessment
 from llmtop.errors import INTERRUPTED, LlmtopError, SessionLost
 from llmtop.host import sockets
 from llmtop.host.endings import End, EndWatch

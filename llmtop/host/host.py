@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import (
     Command,
     Export,
@@ -31,7 +32,7 @@ from llmtop.domain.run import Ended, Ending, RunMeta, Told
 from llmtop.domain.shown import Answer, Shown, SinkState
 from llmtop.domain.slo import Slo
 from llmtop.domain.thresholds import RunThreshold
-from llmtop.domain.verdicts import Assessment, Bound, Kind
+from llmtop.domain.verdicts import Bound, Kind
 from llmtop.errors import LlmtopError, RunFileError, UsageError
 from llmtop.host.judging import Judge
 from llmtop.host.link import PATIENCE_S

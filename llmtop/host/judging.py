@@ -11,10 +11,14 @@ from llmtop.analysis import assess
 from llmtop.analysis.headline import SEPARATOR, SETTLING, slo_state
 from llmtop.analysis.measured import Ledger
 from llmtop.analysis.readings import finished_requests
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.cost import Costs
+from llmtop.domain.foresight import Foresight
+from llmtop.domain.map import Map
 from llmtop.domain.run import RunMeta
 from llmtop.domain.slo import Slo
 from llmtop.domain.thresholds import RunThreshold
-from llmtop.domain.verdicts import Assessment, Costs, Foresight, Map, SloVerdict
+from llmtop.domain.verdicts import SloVerdict
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import ALL_FAIL
 

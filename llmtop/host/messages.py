@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from llmtop.channel import framed
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import Command
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.frame import Frame, NewUser
@@ -22,7 +23,6 @@ from llmtop.domain.shown import Answer, Scene, Shown, SinkState, Wheel
 from llmtop.domain.slo import Slo
 from llmtop.domain.steering import Steering
 from llmtop.domain.terminal import TerminalState
-from llmtop.domain.verdicts import Assessment
 from llmtop.host.options import HostOptions
 
 PROTOCOL = 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol, runtime_checkable
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.domain.shown import SinkState
-from llmtop.domain.verdicts import Assessment
 from llmtop.errors import LlmtopError
 
 

@@ -15,6 +15,7 @@ from llmtop.analysis.measured import Ledger
 from llmtop.analysis.percentiles import figures_of
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.sides import Side, sides_of
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.compared import Compared
 from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.figures import RunFigures
@@ -23,7 +24,6 @@ from llmtop.domain.plainly import plainly
 from llmtop.domain.request import RequestRecord
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.errors import RunFileError
 from llmtop.host.judging import Judge
 from llmtop.meter.facts import Facts

@@ -24,9 +24,9 @@ import numpy as np
 from msgspec import Struct
 
 from llmtop.channel import Server
+from llmtop.domain.client import ClientHealth
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.profile import Workload
-from llmtop.domain.verdicts import ClientHealth
 from llmtop.endpoint.caller import Caller
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.control import control

@@ -28,8 +28,8 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from llmtop.domain.client import ClientCause, ClientHealth, ClientReason
 from llmtop.domain.samples import ClientSample, ClientState
-from llmtop.domain.verdicts import ClientCause, ClientHealth, ClientReason
 
 GREEN_LAG_MS = 1.0
 AMBER_LAG_MS = 2.0

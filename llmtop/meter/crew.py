@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from llmtop.domain.client import ClientHealth, CrewFigures, WorkerFigures, WorkerState
 from llmtop.domain.run import LoadWorker
 from llmtop.domain.samples import ClientSample, ClientState
-from llmtop.domain.verdicts import ClientHealth, CrewFigures, WorkerFigures, WorkerState
 from llmtop.meter.client import SEVERITY, JudgedSecond
 
 MOST_SHOWN = 40

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from msgspec import structs
 
+from llmtop.domain.client import ClientHealth, CrewFigures
 from llmtop.domain.endpoint import EndpointStatus
 from llmtop.domain.frame import Distribution, Frame, Offer, ReplayPosition, Replicas, Series, Timeline, Totals, Window
 from llmtop.domain.load import LoadPoint
@@ -20,7 +21,6 @@ from llmtop.domain.replicas import ReplicaCounts
 from llmtop.domain.request import Outcome, TokenSource, least_sure
 from llmtop.domain.run import Canary, Event, FactBatch, LoadChange, Mark, ScaleStep
 from llmtop.domain.samples import GpuSnapshot, LoadBin, ServerSnapshot
-from llmtop.domain.verdicts import ClientHealth, CrewFigures
 from llmtop.meter.canaries import ended_s, new_user
 from llmtop.meter.client import ClientJudge
 from llmtop.meter.crew import CrewTally

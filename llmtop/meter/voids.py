@@ -6,9 +6,9 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
+from llmtop.domain.client import ClientHealth
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch
-from llmtop.domain.verdicts import ClientHealth
 from llmtop.meter.client import ClientJudge, JudgedSecond, Pause, RedSpans
 
 MOST_WAITING = 1 << 16

@@ -8,13 +8,16 @@ import numpy as np
 from msgspec import Struct
 
 from llmtop.analysis.percentiles import figures_of
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.client import CrewFigures
 from llmtop.domain.figures import RunFigures
+from llmtop.domain.foresight import Foresight
 from llmtop.domain.frame import Timeline, Totals
+from llmtop.domain.map import Map
 from llmtop.domain.plainly import plainly
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource, least_sure
 from llmtop.domain.run import Event, LoadChange, Mark, RunMeta, ScaleStep, safe_meta
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, CrewFigures, Foresight, Map
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import failure
 

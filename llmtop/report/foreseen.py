@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from llmtop.domain.foresight import Foresight, Interval
 from llmtop.domain.load import Axis
-from llmtop.domain.verdicts import Foresight, Interval
 from llmtop.report import prose
 from llmtop.report.contents import ReportInput
 from llmtop.report.plot import Plot

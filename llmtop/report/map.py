@@ -6,7 +6,7 @@ import csv
 import io
 from html import escape
 
-from llmtop.domain.verdicts import Map
+from llmtop.domain.map import Map
 from llmtop.report.contents import ReportInput
 from llmtop.report.plot import Plot
 from llmtop.report.scales import Scale, load_ticks

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from llmtop.domain.replicas import ReplicaCounts
 from llmtop.domain.run import ScaleStep
-from llmtop.domain.verdicts import Scaling
+from llmtop.domain.scaling import Scaling
 from llmtop.report.contents import ReportInput
 from llmtop.report.plot import Plot
 from llmtop.wording.figures import PAGE, UNKNOWN, clock

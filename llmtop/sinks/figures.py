@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, field
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import safe_url
 from llmtop.domain.load import Axis
 from llmtop.domain.plain import plain
@@ -18,7 +19,7 @@ from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Latency, Slo
-from llmtop.domain.verdicts import Assessment, Bound
+from llmtop.domain.verdicts import Bound
 from llmtop.files import run_name
 from llmtop.meter.frames import STALE_S
 from llmtop.meter.voids import Voids

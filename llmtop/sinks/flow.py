@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.run import FactBatch, RunMeta
 from llmtop.domain.shown import SinkState
-from llmtop.domain.verdicts import Assessment
 from llmtop.sinks.figures import Accumulator
 from llmtop.sinks.otlp import PATIENCE_S, Push
 from llmtop.sinks.pump import Pump, Sink

@@ -22,6 +22,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import (
     Command,
     Detach,
@@ -41,7 +42,6 @@ from llmtop.domain.commands import (
 from llmtop.domain.frame import Frame, Offer
 from llmtop.domain.preferences import NOTHING, Remembered
 from llmtop.domain.shown import Shown
-from llmtop.domain.verdicts import Assessment
 from llmtop.host.attendant import Attendant
 from llmtop.tui import commanding, keys, packets
 from llmtop.tui.keys import Bound

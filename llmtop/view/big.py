@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Frame
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.view.card import answer, binds
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Frame
 from llmtop.domain.profile import Question
-from llmtop.domain.verdicts import Assessment, Kind
+from llmtop.domain.verdicts import Kind
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Runs

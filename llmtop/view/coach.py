@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.frame import Frame
+from llmtop.domain.gain import Gain
 from llmtop.domain.settings import is_kv, is_slots
-from llmtop.domain.verdicts import Assessment, Bound, Diagnosis, Gain, Kind
+from llmtop.domain.verdicts import Bound, Diagnosis, Kind
 from llmtop.view.condition import Condition
 from llmtop.view.verdict import FAILING, TIMELESS
 from llmtop.wording import coach

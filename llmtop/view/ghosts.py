@@ -9,8 +9,10 @@ from itertools import pairwise
 from msgspec import Struct
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.foresight import Interval
 from llmtop.domain.slo import Latency, Stat
-from llmtop.domain.verdicts import Assessment, Curve, Interval, LevelPoint
+from llmtop.domain.verdicts import Curve, LevelPoint
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Runs
 from llmtop.wording.beside import AS_IT_BEGAN, lacks, other_axis

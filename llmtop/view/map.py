@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from llmtop.domain.verdicts import Map, MapCell
+from llmtop.domain.map import Map, MapCell
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Run, Runs, cut, joined
 from llmtop.wording import mapping as words

@@ -6,9 +6,9 @@ import re
 
 from msgspec import Struct
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Frame
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.view.big import FORMS
 from llmtop.view.condition import Condition, is_stale
 from llmtop.view.glyphs import Glyphs, plain

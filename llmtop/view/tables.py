@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Distribution, Frame
-from llmtop.domain.verdicts import Assessment, Bound
+from llmtop.domain.verdicts import Bound
 from llmtop.meter.split import split_ttft
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.lines import Entry

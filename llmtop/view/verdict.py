@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import SILENCE_S, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame, Offer
-from llmtop.domain.verdicts import Assessment, Bound, Comparison
+from llmtop.domain.gain import Comparison
+from llmtop.domain.verdicts import Bound
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain
 from llmtop.view.runs import Runs, cut_inside, wrapped

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
-from llmtop.domain.verdicts import Assessment, CrewFigures, Kind
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.client import CrewFigures
+from llmtop.domain.verdicts import Kind
 from llmtop.view.condition import Condition
 from llmtop.wording import answers, kinds
 from llmtop.wording import crew as words

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from llmtop.domain.foresight import WhatIf
 from llmtop.domain.load import Axis
 from llmtop.domain.slo import LATENCIES
-from llmtop.domain.verdicts import Bound, Forecast, WhatIf
+from llmtop.domain.verdicts import Bound, Forecast
 from llmtop.wording.figures import TEXT, UNKNOWN, Figures
 from llmtop.wording.names import bound_name, load_unit, target_name
 

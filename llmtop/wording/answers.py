@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.load import Axis, LoadPoint
+from llmtop.domain.over_time import Recovery
 from llmtop.domain.run import Ending
 from llmtop.domain.slo import SloTarget
-from llmtop.domain.verdicts import CliffVerdict, Judgement, Recovery, TargetVerdict
+from llmtop.domain.verdicts import CliffVerdict, TargetVerdict
 from llmtop.errors import INTERRUPTED
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.figures import TEXT, clock

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from llmtop.domain.endpoint import EndpointStatus
+from llmtop.domain.foresight import Foresight
 from llmtop.domain.settings import is_kv, is_slots, setting_key
-from llmtop.domain.verdicts import Foresight
 from llmtop.wording.figures import TEXT, UNKNOWN
 from llmtop.wording.foresight import users_text, wall_text
 

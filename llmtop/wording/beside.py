@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmtop.domain.gain import Change, Gain
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.slo import Latency
-from llmtop.domain.verdicts import Capacity, Change, Gain
+from llmtop.domain.verdicts import Capacity
 from llmtop.wording.chapters import carried, to_tell
 from llmtop.wording.figures import TEXT, Figures
 from llmtop.wording.names import short_unit

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from llmtop.domain.gain import Gain
 from llmtop.domain.load import Axis
-from llmtop.domain.verdicts import Capacity, Gain
+from llmtop.domain.verdicts import Capacity
 from llmtop.wording.arrows import arrow
 from llmtop.wording.figures import TEXT, Figures
 from llmtop.wording.names import load_unit

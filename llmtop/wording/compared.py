@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from zlib import crc32
 
 from llmtop.domain.compared import Compared, Delta, Difference, Verdict
+from llmtop.domain.gain import Gain
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import Fixed, LengthDistribution, LogNormal, Normal, Workload
-from llmtop.domain.verdicts import Gain
 from llmtop.wording.figures import TEXT, UNKNOWN, Figures
 from llmtop.wording.names import load_unit, short_unit
 from llmtop.wording.sentences import listed

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmtop.domain.cost import HEADROOM, LOW_USE, MONTH_H
-from llmtop.domain.verdicts import Amount, CostRow, Costs
+from llmtop.domain.cost import HEADROOM, LOW_USE, MONTH_H, Amount, CostRow, Costs
 from llmtop.wording.figures import TEXT, UNKNOWN, Figures
 from llmtop.wording.names import short_unit
 from llmtop.wording.sentences import sentence

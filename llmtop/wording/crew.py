@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+from llmtop.domain.client import ClientHealth, CrewFigures, WorkerFigures
 from llmtop.domain.plain import plain
-from llmtop.domain.verdicts import ClientHealth, CrewFigures, WorkerFigures
 from llmtop.wording.figures import Figures
 from llmtop.wording.kinds import Table
 from llmtop.wording.sentences import sentence, worker_called

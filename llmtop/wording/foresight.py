@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from llmtop.domain.foresight import ForeseenPoint, Foresight, Interval
 from llmtop.domain.load import Axis
 from llmtop.domain.settings import KV_TOKENS, is_kv, is_slots, setting_key
-from llmtop.domain.verdicts import ForeseenPoint, Foresight, Interval
 from llmtop.wording.figures import TEXT, UNKNOWN, Figures
 from llmtop.wording.names import short_unit, target_name
 from llmtop.wording.sentences import CLIENT_SLOW, listed

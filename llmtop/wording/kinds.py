@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.kinds import CallFigures, KindFigures, TurnFigures, VisitFigures
 from llmtop.domain.plain import plain
-from llmtop.domain.verdicts import Assessment
 from llmtop.wording.figures import TEXT, Figures
 
 UNNAMED = "without a name"

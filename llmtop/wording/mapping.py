@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from llmtop.domain.foresight import Interval
 from llmtop.domain.load import Axis
-from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge
+from llmtop.domain.map import Map, MapCell, MapEdge
 from llmtop.wording.figures import TEXT, Figures
 
 DWELL_S = 10

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from llmtop.domain.verdicts import Drift, Recovery, Scaling
+from llmtop.domain.over_time import Drift, Recovery
+from llmtop.domain.scaling import Scaling
 from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.sentences import CLIENT_SLOW, listed
 

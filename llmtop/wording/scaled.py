@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from llmtop.domain.run import ScaleStep
-from llmtop.domain.verdicts import Scaling
+from llmtop.domain.scaling import Scaling
 from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.over_time import missed_for, number, owed, seconds
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from llmtop.domain.client import ClientCause, ClientReason
 from llmtop.domain.load import Axis, LoadPoint
 from llmtop.domain.request import TURNED_AWAY
 from llmtop.domain.run import SearchEnded
 from llmtop.domain.slo import Slo, SloTarget
-from llmtop.domain.verdicts import ClientCause, ClientReason, CliffVerdict
+from llmtop.domain.verdicts import CliffVerdict
 from llmtop.wording.figures import TEXT, Figures
 from llmtop.wording.names import load_unit, target_name
 

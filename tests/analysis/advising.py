@@ -9,9 +9,10 @@ from virtual import VirtualSession
 
 from llmtop.analysis import assess
 from llmtop.analysis.predicted import assess_prediction
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Assessment, Bound, Forecast
+from llmtop.domain.verdicts import Bound, Forecast
 from llmtop.simulator.engine import Lengths, PredictedPoint, Preset, load_preset, predict
 
 Knobs = dict[str, float]

@@ -9,11 +9,11 @@ from msgspec.structs import replace
 from virtual import VirtualSession
 
 from llmtop.analysis import assess
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Question
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.simulator.engine import load_preset
 
 SOAK_S = 600.0

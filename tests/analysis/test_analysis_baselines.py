@@ -18,9 +18,10 @@ from llmtop.analysis import Level
 from llmtop.analysis.baselines import apart_of, baselines_of, with_baselines
 from llmtop.analysis.compared import change_of, gain_of
 from llmtop.analysis.sides import Side, side_of_levels, sides_of, traits_of
+from llmtop.domain.gain import Comparison, Gain
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Profile, Workload
-from llmtop.domain.verdicts import Capacity, Comparison, Gain
+from llmtop.domain.verdicts import Capacity
 from llmtop.wording.beside import against_text
 from llmtop.wording.chapters import LENGTHS, START, TOLD
 

@@ -16,13 +16,13 @@ from llmtop.analysis.assess import assess
 from llmtop.analysis.buffering import FEWEST, Arrival, arrival_of
 from llmtop.analysis.headline import WIDTH
 from llmtop.analysis.percentiles import figures_of
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Chapter, Ending
 from llmtop.domain.samples import ClientSample
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.wording.between import STREAM_THROUGH
 
 LENGTH_S = 100.0

@@ -16,22 +16,13 @@ from llmtop.analysis.headline import SETTLING
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.recent import GAP_S, PROOF_S, recent_of
 from llmtop.analysis.votes import AGREE, NOTHING, RELEASE, SETTLED_S, STEP_S, ballots, elected
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.foresight import Interval, WhatIf
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Chapter
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import (
-    Assessment,
-    Bound,
-    Capacity,
-    CliffVerdict,
-    Diagnosis,
-    Forecast,
-    Interval,
-    Kind,
-    SloVerdict,
-    WhatIf,
-)
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Diagnosis, Forecast, Kind, SloVerdict
 from llmtop.host import judging
 from llmtop.host.judging import RELIEF_S, WORDS_S, Judge
 from llmtop.meter.facts import Facts

@@ -10,8 +10,10 @@ from virtual import VirtualSession
 
 from llmtop.analysis import assess
 from llmtop.analysis.compared import gain_of
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.gain import Comparison, Gain
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import Assessment, Capacity, Comparison, Gain
+from llmtop.domain.verdicts import Capacity
 from llmtop.wording.chapters import LENGTHS, SHARED, START, TOLD, changed_text, compared_text
 
 CLIMB = ((8, 8), (16, 10), (24, 10), (36, 12), (48, 14), (64, 16))

@@ -14,12 +14,13 @@ from llmtop.analysis import Level, assess
 from llmtop.analysis.cost import costs_foreseen, costs_of
 from llmtop.analysis.predicted import assess_prediction
 from llmtop.analysis.supply import supply_of
-from llmtop.domain.cost import UNSTATED, Cost
+from llmtop.domain.cost import UNSTATED, Amount, Cost, Costs
+from llmtop.domain.foresight import ForeseenPoint, Foresight, Interval
 from llmtop.domain.load import Axis
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import Amount, Capacity, Costs, ForeseenPoint, Foresight, Interval
+from llmtop.domain.verdicts import Capacity
 from llmtop.host.judging import Judge
 from llmtop.meter.facts import Facts
 from llmtop.simulator.engine import load_preset, predict

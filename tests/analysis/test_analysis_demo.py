@@ -14,12 +14,13 @@ from virtual import VirtualSession
 from llmtop.analysis.demo import ACTS, BREAK_S, CLEAR_S, CURE_S, NAMED_S, REST_S, RISE_S, WAIT_S, Demo, parts_of
 from llmtop.cli.demo import PRESET as NAME
 from llmtop.cli.demo import SLO
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import InjectFault, SetKnob
 from llmtop.domain.load import Caps, LoadPoint
 from llmtop.domain.shown import Scene
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.steering import Step
-from llmtop.domain.verdicts import Assessment, Bound
+from llmtop.domain.verdicts import Bound
 from llmtop.host.judging import Judge
 from llmtop.load.brake import Brake
 from llmtop.meter.facts import Facts

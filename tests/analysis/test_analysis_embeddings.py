@@ -6,13 +6,14 @@ import pytest
 from msgspec.structs import replace
 
 from llmtop.analysis.assess import assess
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage, Steps
 from llmtop.domain.profile import Profile, Question, Workload
 from llmtop.domain.run import RunMeta
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo, usual_slo, without_meaning
-from llmtop.domain.verdicts import Assessment, Bound, Kind
+from llmtop.domain.verdicts import Bound, Kind
 from llmtop.meter.facts import Facts
 
 from .facts_by_hand import bins_of, facts_of, record

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from llmtop.analysis import assess
 from llmtop.analysis.levels import Level
 from llmtop.analysis.slo import Sample, attainment
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Profile, Question
@@ -20,7 +21,7 @@ from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Ending, FactBatch, RunMeta
 from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, Bound, Capacity, Kind
+from llmtop.domain.verdicts import Bound, Capacity, Kind
 from llmtop.host.judging import Judge
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import all_fail, all_failed

@@ -19,11 +19,11 @@ from llmtop.analysis.foreseen import Seer, Wish
 from llmtop.analysis.grounds import SPECULATION, Grounds, grounds_of, grounds_of_levels, measured_of
 from llmtop.analysis.levels import Level, Stated, Statistic
 from llmtop.analysis.measured import MeasuredCurve
+from llmtop.domain.foresight import Interval
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.samples import ClientSample, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Interval
 from llmtop.simulator.engine.twin import Asked, Foreseen, Known, Measured, Outside
 from llmtop.wording import foresight as words
 from llmtop.wording.chapters import GATE, LENGTHS, START, TOLD

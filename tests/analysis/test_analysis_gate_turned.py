@@ -14,11 +14,12 @@ from llmtop.analysis.gate import configured_s
 from llmtop.analysis.measured import Ledger, MeasuredCurve
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.recent import overloaded_now, recent_of
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Chapter
 from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Assessment, Bound
+from llmtop.domain.verdicts import Bound
 from llmtop.host.judging import Judge
 from llmtop.meter.facts import Facts
 from llmtop.simulator.engine import load_preset

@@ -16,12 +16,13 @@ from llmtop.analysis import Level, assess, assess_levels
 from llmtop.analysis.levels import Statistic
 from llmtop.analysis.measured import measured_curves
 from llmtop.analysis.readings import commanded, finished_requests, flight, waiting_ages
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import LoadChange
 from llmtop.domain.samples import LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Assessment, CliffVerdict, Kind
+from llmtop.domain.verdicts import CliffVerdict, Kind
 from llmtop.meter.facts import Facts
 
 

@@ -10,11 +10,12 @@ from facts_by_hand import bins_of, facts_of, record
 from virtual import meta_of
 
 from llmtop.analysis import assess
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import Dialect
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Question
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import Assessment, Bound, Confidence, Kind
+from llmtop.domain.verdicts import Bound, Confidence, Kind
 from llmtop.meter.facts import Facts
 
 

@@ -20,19 +20,10 @@ from llmtop.analysis.diagnosis import Recent, _network, on_this_machine
 from llmtop.analysis.headline import ACTION_WIDTH, SETTLING, WIDTH, headline
 from llmtop.analysis.points import point_of as _point
 from llmtop.analysis.predicted import assess_prediction
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Metric, Slo, SloTarget, parse_slo
-from llmtop.domain.verdicts import (
-    Bound,
-    Capacity,
-    CliffVerdict,
-    Confidence,
-    Diagnosis,
-    Judgement,
-    Kind,
-    SloVerdict,
-    TargetVerdict,
-)
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Confidence, Diagnosis, Kind, SloVerdict, TargetVerdict
 from llmtop.simulator.engine import load_preset, predict
 from llmtop.wording.sentences import CLIENT_LATE
 

@@ -14,13 +14,16 @@ from virtual import meta_of
 from llmtop.analysis.judgement import AT_PEAK, NEAR_PEAK, WHOLE, Findings, judge_run, question_of
 from llmtop.analysis.levels import Level
 from llmtop.analysis.readings import finished_requests
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Ramp, Spike, Stage
+from llmtop.domain.over_time import Drift, Recovery
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import Chapter, Ending, FactBatch, JudgedLevel, LoadChange, RunMeta, SearchEnded
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
+from llmtop.domain.scaling import Scaling
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Capacity, CliffVerdict, Drift, Judgement, Kind, Recovery, Scaling
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Kind
 from llmtop.meter.facts import Facts
 
 SLO = parse_slo("ttft_p95<2s,error_ratio<1%")

@@ -18,14 +18,15 @@ from llmtop.analysis.levels import Level
 from llmtop.analysis.mapper import Mapper
 from llmtop.analysis.measured import MeasuredCurve
 from llmtop.domain.commands import SetLoad
+from llmtop.domain.foresight import Interval
 from llmtop.domain.load import Caps, LoadPoint
+from llmtop.domain.map import Map, MapCell, MapEdge, Stand, half_band
 from llmtop.domain.profile import Workload
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Chapter, FactBatch, LoadChange, RunMeta
 from llmtop.domain.samples import ClientSample, LoadBin
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.steering import Step
-from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge, Stand, half_band
 from llmtop.meter.facts import Facts
 from llmtop.wording.chapters import LENGTHS
 from llmtop.wording.mapping import contour_text, missing_text, no_map_text

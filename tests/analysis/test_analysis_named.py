@@ -19,13 +19,15 @@ from llmtop.analysis.levels import Level
 from llmtop.analysis.named import capacity_by_name, judge_kinds
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.stats import FEWEST
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Profile, Question, Workload
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Ending, RunMeta
 from llmtop.domain.samples import LoadBin
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Judgement, Kind, SloVerdict
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Kind, SloVerdict
 from llmtop.exchange.junit import junit
 from llmtop.meter.facts import Facts
 

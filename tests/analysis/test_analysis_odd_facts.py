@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from virtual import meta_of
 
 from llmtop.analysis import CapacitySearch, assess
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch, LoadChange
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.meter.facts import Facts
 
 GAUGES = ("running", "waiting", "kv_usage", "preemptions_total", "requests_total", "max_num_seqs", "ttft_mean_s")

@@ -15,13 +15,13 @@ from virtual import meta_of
 from llmtop.analysis.assess import assess
 from llmtop.analysis.parts import BORDER_S, configurations, held_loads
 from llmtop.analysis.segments import segments_of
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import Axis, Hold, LoadPlan, LoadPoint, Ramp, Replay, Shape, Stage, Steps
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import Ending, LoadChange
 from llmtop.domain.samples import LoadBin
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.meter.facts import Facts
 
 SLO = parse_slo("ttft_p95<2s,error_ratio<1%")

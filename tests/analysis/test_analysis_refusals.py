@@ -17,9 +17,10 @@ from llmtop.analysis.capacity import capacity_of
 from llmtop.analysis.diagnosis import diagnose
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.votes import lasting
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, SloTarget
-from llmtop.domain.verdicts import Assessment, Bound, CliffVerdict, Confidence, Kind
+from llmtop.domain.verdicts import Bound, CliffVerdict, Confidence, Kind
 from llmtop.host.judging import Judge
 from llmtop.meter.facts import Facts
 from llmtop.report.prose import cliff_text

@@ -12,8 +12,8 @@ from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.saturated import fleet_of, queue_for_each, reaction_s
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.samples import ServerSnapshot
+from llmtop.domain.scaling import Scaling
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import Scaling
 from llmtop.meter.facts import Facts
 from llmtop.wording import scaled as words
 

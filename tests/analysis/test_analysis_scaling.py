@@ -23,8 +23,8 @@ from llmtop.analysis.spikes import recoveries_of
 from llmtop.domain.load import LoadPlan, LoadPoint, Spike, Stage
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import FactBatch, LoadChange, RunMeta, ScaleKind, ScaleStep
+from llmtop.domain.scaling import Scaling
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import Scaling
 from llmtop.meter.facts import Facts
 from llmtop.wording import scaled as words
 from llmtop.wording.scaled import scaled

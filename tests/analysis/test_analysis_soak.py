@@ -28,11 +28,11 @@ from llmtop.analysis.soak import (
 )
 from llmtop.analysis.work import alongside, at_equal_work, tokens_held
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.over_time import Drift
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import Chapter, FactBatch
 from llmtop.domain.samples import ClientSample, ServerSnapshot
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Drift
 from llmtop.meter.facts import Facts
 from llmtop.simulator.engine import load_preset
 from llmtop.wording.over_time import Figure, told

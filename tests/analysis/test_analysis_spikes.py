@@ -14,10 +14,10 @@ from llmtop.analysis.debt import Debt, debt_of, sent_left_out_s
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.spikes import LoadSpike, recovered_within, recovery, spikes_of
 from llmtop.domain.load import LoadPlan, LoadPoint, Replay, Spike, Stage, Steps
+from llmtop.domain.over_time import Recovery
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import ChangeReason, LoadChange
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Recovery
 from llmtop.simulator.engine import load_preset
 
 BY_HAND = LoadPlan(stages=())

@@ -6,9 +6,10 @@ import pytest
 from virtual import VirtualSession
 
 from llmtop.analysis import assess
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, Bound, Kind
+from llmtop.domain.verdicts import Bound, Kind
 from llmtop.simulator.engine import load_preset
 
 LOADS = (8, 16, 24, 32, 48, 64, 80)

@@ -20,14 +20,17 @@ from llmtop.analysis.levels import Level
 from llmtop.analysis.parts import Part
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.stats import FEWEST
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.judgement import Judgement, ThresholdVerdict
 from llmtop.domain.load import Axis, Hold, LoadPlan, LoadPoint, Ramp, Stage
+from llmtop.domain.over_time import Recovery
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import LOST, Chapter, Ending, Event, RunMeta
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo, parse_slo
 from llmtop.domain.thresholds import FLOORS, parse_limits
-from llmtop.domain.verdicts import Assessment, Capacity, CliffVerdict, Judgement, Kind, Recovery, ThresholdVerdict
+from llmtop.domain.verdicts import Capacity, CliffVerdict, Kind
 from llmtop.meter.facts import Facts
 
 LENGTH_S = 100.0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llmtop.analysis.trend import EDGE, trend_of
-from llmtop.domain.verdicts import Shape
+from llmtop.domain.over_time import Shape
 
 CHANCE = 0.001
 N = 50

@@ -18,9 +18,11 @@ from llmtop.analysis.grounds import grounds_of_levels
 from llmtop.analysis.judge import judge
 from llmtop.analysis.service import WAIT_TAIL
 from llmtop.analysis.whatif import NEAR, _seen, what_ifs
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.foresight import WhatIf
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Assessment, Bound, Capacity, CliffVerdict, Diagnosis, Forecast, Kind, Turn, WhatIf
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Diagnosis, Forecast, Kind, Turn
 from llmtop.simulator.engine import load_preset
 
 SLO = parse_slo("ttft_p95<2s,tpot_p95<50ms")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmtop.domain.verdicts import Interval
+from llmtop.domain.foresight import Interval
 from llmtop.simulator.engine.twin import LEVELS, REACH, Asked, Foreseen, Known, Measured, Outside, Twin
 
 ANSWER = 64

@@ -9,9 +9,10 @@ from itertools import pairwise
 
 from virtual import VirtualSession
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import Assessment, Bound, Kind
+from llmtop.domain.verdicts import Bound, Kind
 from llmtop.host.judging import Judge
 from llmtop.simulator.engine import Preset, load_preset
 

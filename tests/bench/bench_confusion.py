@@ -20,9 +20,9 @@ from virtual import VirtualSession  # noqa: E402
 
 from llmtop.analysis import assess  # noqa: E402
 from llmtop.analysis.soak import drifts_of  # noqa: E402
+from llmtop.domain.assessment import Assessment  # noqa: E402
 from llmtop.domain.load import LoadPoint  # noqa: E402
 from llmtop.domain.slo import Slo  # noqa: E402
-from llmtop.domain.verdicts import Assessment  # noqa: E402
 from llmtop.simulator.engine import load_preset  # noqa: E402
 
 

@@ -49,10 +49,11 @@ def child(path: Path, fps: float) -> None:
     sys.path[:0] = [str(ROOT)]
     import msgspec
 
+    from llmtop.domain.assessment import Assessment
     from llmtop.domain.frame import Frame
     from llmtop.domain.shown import Shown
     from llmtop.domain.slo import Slo
-    from llmtop.domain.verdicts import Assessment, CliffVerdict, Curve, Kind, LevelPoint
+    from llmtop.domain.verdicts import CliffVerdict, Curve, Kind, LevelPoint
     from llmtop.tui.app import LlmtopApp
 
     encoded: list[bytes] = msgspec.msgpack.decode(path.read_bytes())

@@ -23,7 +23,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / 
 
 from twinning import h100_levels, known_of, measured  # noqa: E402
 
-from llmtop.domain.verdicts import Interval  # noqa: E402
+from llmtop.domain.foresight import Interval  # noqa: E402
 from llmtop.simulator.engine import Lengths, Preset, load_preset  # noqa: E402
 from llmtop.simulator.engine.twin import Asked, Foreseen, Known, Measured, Outside, Twin, fit  # noqa: E402
 

@@ -6,11 +6,12 @@ import pytest
 
 from llmtop.cli import run
 from llmtop.cli.main import main
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import Endpoint, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import Ending, RunMeta
-from llmtop.domain.verdicts import Assessment, Judgement
 from llmtop.errors import LlmtopError
 from llmtop.host.endings import End
 from llmtop.host.headless import RunResult

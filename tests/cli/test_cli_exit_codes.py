@@ -6,8 +6,8 @@ import pytest
 
 from llmtop.cli.exits import cockpit_exit_code, exit_code
 from llmtop.domain.endpoint import EndpointState
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.run import Ended, Ending
-from llmtop.domain.verdicts import Judgement
 
 
 @pytest.mark.parametrize(("ok", "code"), [(True, 0), (False, 1), (None, 5)])

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from llmtop.cli.exits import exit_code
 from llmtop.cli.main import main
+from llmtop.domain.judgement import Judgement, ThresholdVerdict
 from llmtop.domain.run import Ending
-from llmtop.domain.verdicts import Judgement, ThresholdVerdict
 
 SHORT = ["--concurrency", "2", "--prompt-tokens", "32", "--output-tokens", "8"]
 KEPT = ThresholdVerdict(name="capacity", limit=40, measured=48, ok=True, text="kept")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from llmtop.domain.verdicts import Assessment
+from llmtop.domain.assessment import Assessment
 
 PINNED = Path(__file__).parent / "data" / "assessment.json"
 

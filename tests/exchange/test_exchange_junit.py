@@ -10,24 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.failures import FailureGroup
+from llmtop.domain.judgement import Judgement, PartVerdict, ThresholdVerdict
 from llmtop.domain.profile import Profile, Question
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import LOST, Ending, RunMeta
 from llmtop.domain.slo import parse_slo
-from llmtop.domain.verdicts import (
-    Assessment,
-    Bound,
-    Capacity,
-    CliffVerdict,
-    Judgement,
-    Kind,
-    PartVerdict,
-    SloVerdict,
-    TargetVerdict,
-    ThresholdVerdict,
-)
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Kind, SloVerdict, TargetVerdict
 from llmtop.errors import FileError
 from llmtop.exchange.junit import JUnitOutput, is_junit, junit
 

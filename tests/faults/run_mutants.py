@@ -12,6 +12,7 @@ from pathlib import Path
 
 from llmtop.cli.assess import as_text
 from llmtop.cli.profiles import save_run
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage, Steps
@@ -33,7 +34,6 @@ from llmtop.domain.run import (
 )
 from llmtop.domain.samples import ClientSample, GpuSnapshot, LoadBin, ServerSnapshot
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.errors import LlmtopError
 from llmtop.host.judging import Judge
 from llmtop.host.replay import ReplayLink

@@ -20,6 +20,7 @@ from trying import METRICS, Misdeed, Terminal, says, serving, streams, tried, wh
 
 from llmtop.cli import doctor, output, summary
 from llmtop.cli.main import main
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import Command
 from llmtop.domain.endpoint import EndpointInfo
 from llmtop.domain.frame import Frame, Timeline
@@ -29,7 +30,6 @@ from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Ended, FactBatch, RunMeta
 from llmtop.domain.shown import Shown
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.exchange.junit import junit
 from llmtop.meter.facts import Facts
 from llmtop.report import ReportInput, report_input

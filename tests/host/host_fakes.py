@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import Command, Seen
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
@@ -15,7 +16,6 @@ from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import Ended, FactBatch, RunMeta, Told
 from llmtop.domain.samples import LoadBin
-from llmtop.domain.verdicts import Assessment
 from llmtop.errors import FileError
 
 BASE = LoadPoint(concurrency=1, prompt_tokens=32, output_tokens=8)

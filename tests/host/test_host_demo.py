@@ -10,6 +10,7 @@ from host_fakes import CONNECTED, FakeLink, batch
 
 from llmtop.analysis.demo import ACTS, Demo
 from llmtop.cli.demo import BASE, PRESET, SLO
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import (
     AddMark,
     Command,
@@ -27,7 +28,7 @@ from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import RunMeta, Told
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.domain.verdicts import Assessment, Bound, Diagnosis
+from llmtop.domain.verdicts import Bound, Diagnosis
 from llmtop.host.attached import Attached
 from llmtop.host.host import Host
 from llmtop.host.options import HostOptions

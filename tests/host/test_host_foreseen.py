@@ -8,11 +8,11 @@ from msgspec.structs import replace
 from virtual import VirtualSession
 
 from llmtop.analysis import foreseen
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import Imagine
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import FactBatch, LoadChange, RunMeta, Told
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.host.host import JUDGE_S, Host
 from llmtop.host.judging import FULL_EVERY_S, Judge
 from llmtop.meter.facts import Facts

@@ -15,6 +15,7 @@ from llmtop.analysis import cliff
 from llmtop.cli import summary
 from llmtop.cli.assess import as_text
 from llmtop.cli.exits import exit_code
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Ramp, Shape, Spike, Stage, Steps
@@ -24,7 +25,6 @@ from llmtop.domain.run import LOST, Ending, FactBatch, LoadChange, RunMeta
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.thresholds import parse_limits
-from llmtop.domain.verdicts import Assessment
 from llmtop.exchange.junit import junit
 from llmtop.host.judging import Judge
 from llmtop.host.review import assess_run, review

@@ -10,12 +10,12 @@ import pytest
 from host_fakes import BASE, CONNECTED, FakeLink
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import AddMark, Command, Note, SetLoad, Steer, StopLoad
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch, LoadChange, RunMeta, SearchEnded, Told
 from llmtop.domain.samples import LoadBin
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.host.host import Host
 from llmtop.meter.facts import Facts
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llmtop.domain.client import ClientCause, ClientHealth, ClientReason
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.load import Caps, Hold, LoadPlan, LoadPoint, Ramp, Stage
 from llmtop.domain.profile import Workload
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ClientSample, LoadBin
-from llmtop.domain.verdicts import ClientCause, ClientHealth, ClientReason
 from llmtop.endpoint.clock import LagSample
 from llmtop.endpoint.trace import Trace
 from llmtop.errors import SessionLost

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from llmtop.domain.client import ClientCause, ClientReason
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch
 from llmtop.domain.samples import ClientSample
-from llmtop.domain.verdicts import ClientCause, ClientReason
 from llmtop.meter.client import PAUSE_MS, SPOILT, Baseline, ClientJudge, judge
 from llmtop.meter.facts import Facts
 from llmtop.meter.frames import FrameBuilder

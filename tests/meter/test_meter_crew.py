@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtop.analysis import assess
+from llmtop.domain.client import CrewFigures
 from llmtop.domain.endpoint import Endpoint, EndpointState, EndpointStatus
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.run import FactBatch, LoadWorker, RunMeta
 from llmtop.domain.samples import ClientSample
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import CrewFigures
 from llmtop.meter.client import ClientJudge
 from llmtop.meter.crew import MOST_SHOWN, MOST_TOLD, CrewTally
 from llmtop.meter.facts import Facts

@@ -29,13 +29,13 @@ import pytest
 from msgspec import Struct
 
 from llmtop.analysis import assess
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import Dialect, EndpointInfo
 from llmtop.domain.load import Caps, LoadPlan, LoadPoint, Stage, Steps
 from llmtop.domain.profile import Profile, Workload
 from llmtop.domain.request import Outcome, RequestRecord
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
 from llmtop.endpoint.trace import Trace

@@ -9,24 +9,24 @@ from random import Random
 import pytest
 from msgspec import structs
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
 from llmtop.domain.frame import Timeline
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.load import LoadPlan, LoadPoint, Stage, Steps
+from llmtop.domain.over_time import Drift
 from llmtop.domain.profile import Profile
 from llmtop.domain.request import Outcome, RequestRecord, TokenSource
 from llmtop.domain.run import Event, FactBatch, LoadChange, Mark, RunMeta
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import parse_slo
 from llmtop.domain.verdicts import (
-    Assessment,
     Bound,
     Capacity,
     CliffVerdict,
     Confidence,
     Curve,
     Diagnosis,
-    Drift,
-    Judgement,
     Kind,
     LevelPoint,
     SloVerdict,

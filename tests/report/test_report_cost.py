@@ -7,7 +7,7 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from llmtop.domain.verdicts import Amount, CostRow, Costs
+from llmtop.domain.cost import Amount, CostRow, Costs
 from llmtop.report import ReportInput
 from llmtop.report.markdown import markdown_text
 from llmtop.report.page import html_text

@@ -7,8 +7,8 @@ import re
 
 from msgspec import structs
 
+from llmtop.domain.foresight import ForeseenPoint, Foresight, Interval
 from llmtop.domain.load import Axis
-from llmtop.domain.verdicts import ForeseenPoint, Foresight, Interval
 from llmtop.report import ReportInput, foreseen
 from llmtop.report.markdown import markdown_text
 from llmtop.report.page import html_text

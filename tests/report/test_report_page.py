@@ -12,11 +12,12 @@ import pytest
 from msgspec import structs
 
 from llmtop.analysis.buffering import Arrival, without_spoilt
+from llmtop.domain.foresight import Interval
 from llmtop.domain.frame import NewUser
 from llmtop.domain.kinds import CallFigures, KindFigures, TurnFigures, VisitFigures
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.map import Map, MapCell, MapEdge
 from llmtop.domain.run import LoadChange, Mark
-from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge
 from llmtop.report import ReportInput, prose
 from llmtop.report.map import csv_text
 from llmtop.report.markdown import markdown_text

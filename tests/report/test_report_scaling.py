@@ -6,8 +6,11 @@ import pytest
 from msgspec import structs
 
 from llmtop.cli.assess import as_text
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.run import ScaleKind, ScaleStep
-from llmtop.domain.verdicts import Assessment, CliffVerdict, Judgement, Kind, Scaling
+from llmtop.domain.scaling import Scaling
+from llmtop.domain.verdicts import CliffVerdict, Kind
 from llmtop.report import ReportInput, prose, scaling
 from llmtop.report.markdown import markdown_text
 from llmtop.report.page import html_text

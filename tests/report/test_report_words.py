@@ -8,23 +8,15 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from llmtop.cli.assess import as_text
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import Endpoint, safe_endpoint
+from llmtop.domain.foresight import Interval, WhatIf
+from llmtop.domain.gain import Baseline, Comparison, Gain
+from llmtop.domain.judgement import Judgement
+from llmtop.domain.over_time import Recovery
 from llmtop.domain.profile import Profile, Workload
 from llmtop.domain.run import FactBatch
-from llmtop.domain.verdicts import (
-    Assessment,
-    Baseline,
-    CliffVerdict,
-    Comparison,
-    Confidence,
-    Curve,
-    Gain,
-    Interval,
-    Judgement,
-    Kind,
-    Recovery,
-    WhatIf,
-)
+from llmtop.domain.verdicts import CliffVerdict, Confidence, Curve, Kind
 from llmtop.report import ClientSummary, ReportInput, prose
 from llmtop.report.markdown import markdown_text
 from llmtop.report.page import html_text

@@ -7,7 +7,7 @@ import re
 
 from msgspec import structs
 
-from llmtop.domain.verdicts import CrewFigures, WorkerFigures
+from llmtop.domain.client import CrewFigures, WorkerFigures
 from llmtop.report import ReportInput
 from llmtop.report.markdown import markdown_text
 from llmtop.report.page import html_text

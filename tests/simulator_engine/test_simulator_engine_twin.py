@@ -11,7 +11,7 @@ from math import inf, isfinite, isnan
 import pytest
 from twinning import h100_levels, known_of, measured
 
-from llmtop.domain.verdicts import Interval
+from llmtop.domain.foresight import Interval
 from llmtop.simulator.engine import Lengths, load_preset
 from llmtop.simulator.engine.twin import FIRST_BAND, Asked, Foreseen, Known, Measured, Outside, Twin, fit
 from llmtop.simulator.engine.twin_case import fewer_may_wait

@@ -11,12 +11,13 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 from sinks_fakes import META, NOT_KNOWN_YET, SECRET, accumulator, request, runs, second, toy
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.run import FactBatch, LoadChange
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, Bound, Capacity, CliffVerdict, Curve, Kind, SloVerdict
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Curve, Kind, SloVerdict
 from llmtop.meter.facts import Facts
 from llmtop.sinks.figures import MOST_ERRORS, OTHER, Figures, Histogram, bounds_of
 from llmtop.sinks.lines import line

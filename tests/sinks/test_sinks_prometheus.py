@@ -15,8 +15,9 @@ import pytest
 from msgspec.structs import replace
 from sinks_fakes import META, free_port, request, second, until
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, Bound, Capacity, CliffVerdict, Curve, Kind, SloVerdict
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Curve, Kind, SloVerdict
 from llmtop.sinks import Flow, opened
 from llmtop.sinks.dashboard import dashboard, queries
 

@@ -12,11 +12,11 @@ import pytest
 from msgspec.structs import replace
 from textual.pilot import Pilot
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import Command
 from llmtop.domain.frame import Frame
 from llmtop.domain.shown import Shown
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.tui.app import LlmtopApp
 
 DATA = Path(__file__).parent / "data"

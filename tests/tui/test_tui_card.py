@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from llmtop.domain.commands import SetLoad
-from llmtop.domain.verdicts import Comparison, Gain
+from llmtop.domain.gain import Comparison, Gain
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.widgets import slider as sliders
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from llmtop.domain.verdicts import Assessment, Baseline, Comparison, Curve, Gain, LevelPoint
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.gain import Baseline, Comparison, Gain
+from llmtop.domain.verdicts import Curve, LevelPoint
 from llmtop.tui.app import LlmtopApp
 
 TEXT = (

@@ -8,9 +8,10 @@ import pytest
 from msgspec.structs import replace
 from textual.pilot import Pilot
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import Imagine, SetKnob, SetLoad
+from llmtop.domain.foresight import Foresight, Interval
 from llmtop.domain.steering import Steering
-from llmtop.domain.verdicts import Assessment, Foresight, Interval
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.widgets.slider import SETTLE_S
 

@@ -14,10 +14,10 @@ from virtual import VirtualSession
 
 from llmtop.domain.commands import Command, SetKnob, SetLoad, StopLoad
 from llmtop.domain.endpoint import Dialect, EndpointState, EndpointStatus
+from llmtop.domain.gain import Gain
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.shown import Shown
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Gain
 from llmtop.host.judging import Judge
 from llmtop.meter.frames import FrameBuilder
 from llmtop.simulator.engine import load_preset

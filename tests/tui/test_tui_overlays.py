@@ -11,8 +11,9 @@ from llmtop.domain.endpoint import EndpointState
 from llmtop.domain.frame import Offer
 from llmtop.domain.kinds import CallFigures, KindFigures
 from llmtop.domain.load import LoadPoint
+from llmtop.domain.map import Map, MapCell, MapEdge
 from llmtop.domain.steering import Steering
-from llmtop.domain.verdicts import Capacity, Map, MapCell, MapEdge
+from llmtop.domain.verdicts import Capacity
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.screens.big import BigScreen
 from llmtop.tui.screens.cockpit import Cockpit

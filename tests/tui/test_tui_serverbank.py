@@ -7,9 +7,10 @@ from msgspec.structs import replace
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import Imagine, Restart, SetKnob
 from llmtop.domain.endpoint import CommandStatus
-from llmtop.domain.verdicts import Assessment, Foresight, Interval
+from llmtop.domain.foresight import Foresight, Interval
 from llmtop.tui.app import LlmtopApp
 from llmtop.tui.widgets import serverbank
 from llmtop.tui.widgets.serverbank import ServerBank, SettingSlider, SettingText

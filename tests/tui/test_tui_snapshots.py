@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from llmtop.domain.foresight import Foresight, Interval
 from llmtop.domain.run import Ended
 from llmtop.domain.shown import Shown
-from llmtop.domain.verdicts import Foresight, Interval
 
 SMALL, MIDDLE, LARGE = (80, 24), (120, 40), (180, 45)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, Bound, Capacity, CliffVerdict, Diagnosis, Judgement, Kind
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Diagnosis, Kind
 from llmtop.view.big import DIGIT_ROWS, big, digits, number
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import ASCII, UNICODE

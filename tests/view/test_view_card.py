@@ -5,23 +5,15 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.domain.foresight import Interval, WhatIf
 from llmtop.domain.frame import Frame, ReplayPosition, Timeline, Totals
+from llmtop.domain.gain import Comparison, Gain
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Question
-from llmtop.domain.verdicts import (
-    Assessment,
-    Bound,
-    Capacity,
-    CliffVerdict,
-    Comparison,
-    Diagnosis,
-    Gain,
-    Interval,
-    Judgement,
-    Kind,
-    WhatIf,
-)
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Diagnosis, Kind
 from llmtop.view.arrangement import LEAST_CARD, PANEL_ROWS, arrange
 from llmtop.view.card import answer, binds, card, facts, holding, offered, rows_needed
 from llmtop.view.condition import Condition

@@ -9,25 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.client import ClientHealth
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.frame import Distribution, Frame, Offer, ReplayPosition, Window
+from llmtop.domain.gain import Comparison, Gain
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import LoadChange
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.shown import Wheel
-from llmtop.domain.verdicts import (
-    Assessment,
-    Bound,
-    ClientHealth,
-    CliffVerdict,
-    Comparison,
-    Diagnosis,
-    Forecast,
-    Gain,
-    Kind,
-    SloVerdict,
-    Turn,
-)
+from llmtop.domain.verdicts import Bound, CliffVerdict, Diagnosis, Forecast, Kind, SloVerdict, Turn
 from llmtop.view.coach import LEAST_S, MOST, STANDS_S, Coach
 from llmtop.view.condition import Condition
 

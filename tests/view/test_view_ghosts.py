@@ -7,20 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
+from llmtop.domain.foresight import ForeseenPoint, Foresight, Interval
 from llmtop.domain.frame import Frame
+from llmtop.domain.gain import Baseline, Comparison, Gain
 from llmtop.domain.load import Axis, LoadPoint
-from llmtop.domain.verdicts import (
-    Assessment,
-    Baseline,
-    Comparison,
-    Curve,
-    ForeseenPoint,
-    Foresight,
-    Gain,
-    Interval,
-    LevelPoint,
-)
+from llmtop.domain.verdicts import Curve, LevelPoint
 from llmtop.view import card
 from llmtop.view.condition import Condition
 from llmtop.view.ghosts import Ghosts, ghosts_of, legend, readings, twin_of, value_at

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmtop.domain.verdicts import Interval, Map, MapCell, MapEdge
+from llmtop.domain.foresight import Interval
+from llmtop.domain.map import Map, MapCell, MapEdge
 from llmtop.view.glyphs import ASCII, UNICODE, Glyphs
 from llmtop.view.map import HEAD, LABEL, TOLD_ROWS, Cursor, Picture, picture_of, reading, rows_of
 

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.failures import FailureGroup
 from llmtop.domain.frame import Frame, NewUser, ReplayPosition
 from llmtop.domain.request import Outcome
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo, SloTarget
-from llmtop.domain.verdicts import Assessment
 from llmtop.meter.frames import STALE_S
 from llmtop.view import charts, lines, tables
 from llmtop.view.condition import Condition

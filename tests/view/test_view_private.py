@@ -9,16 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.balance import ReplicaFigures
+from llmtop.domain.client import CrewFigures, WorkerFigures
 from llmtop.domain.endpoint import CommandStatus, Dialect, Endpoint, EndpointInfo, EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.kinds import KindFigures
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended, Event, RunMeta
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.shown import Answer, Shown, Wheel
-from llmtop.domain.verdicts import Assessment, CrewFigures, Diagnosis, Judgement, WorkerFigures
+from llmtop.domain.verdicts import Diagnosis
 from llmtop.view.private import private, private_text
 from llmtop.wording.running import ITS_PLAN
 

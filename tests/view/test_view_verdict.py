@@ -10,23 +10,15 @@ from msgspec.structs import replace
 from llmtop.analysis.advice import _FASTER, _other_kv, _without_number, relieve_kv, slots_flag
 from llmtop.analysis.headline import _action, failing_headline, headline
 from llmtop.dialects import DIALECTS, DialectTable
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.failures import FailureGroup
 from llmtop.domain.frame import Frame, Timeline
+from llmtop.domain.judgement import Judgement
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import (
-    Assessment,
-    Bound,
-    Capacity,
-    CliffVerdict,
-    Diagnosis,
-    Judgement,
-    Kind,
-    SloVerdict,
-    TargetVerdict,
-)
+from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Diagnosis, Kind, SloVerdict, TargetVerdict
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import ASCII, UNICODE, Glyphs
 from llmtop.view.verdict import verdict

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.client import ClientCause, ClientHealth, ClientReason
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.failures import FailureGroup
 from llmtop.domain.frame import Distribution, Frame, Totals, Window
@@ -14,15 +16,7 @@ from llmtop.domain.request import Outcome
 from llmtop.domain.run import Event, LoadChange
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import (
-    Assessment,
-    Bound,
-    Capacity,
-    ClientCause,
-    ClientHealth,
-    ClientReason,
-    Diagnosis,
-)
+from llmtop.domain.verdicts import Bound, Capacity, Diagnosis
 from llmtop.view import lines, tables
 from llmtop.view.condition import LATE_MS, LATE_OF, LATE_POLLS, Condition, Lateness
 from llmtop.view.glyphs import UNICODE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmtop.domain.endpoint import Dialect, EndpointState, EndpointStatus
-from llmtop.domain.verdicts import Foresight, Interval
+from llmtop.domain.foresight import Foresight, Interval
 from llmtop.host.flags import startup_flags
 from llmtop.wording.bank import (
     KV_BLOCKS,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from llmtop.domain.client import ClientCause, ClientHealth, ClientReason, CrewFigures, WorkerFigures
 from llmtop.domain.samples import ClientState
-from llmtop.domain.verdicts import ClientCause, ClientHealth, ClientReason, CrewFigures, WorkerFigures
 from llmtop.view.why import is_trouble, load_workers
 from llmtop.wording import crew as words
 from llmtop.wording.figures import TEXT, TIGHT

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from llmtop.cli.summary import kind_lines
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.failures import MOST_NAMES, FailureGroup
 from llmtop.domain.kinds import CallFigures, KindFigures, TurnFigures, VisitFigures
 from llmtop.domain.request import Outcome
-from llmtop.domain.verdicts import Assessment
 from llmtop.wording import kinds
 from llmtop.wording.failures import failure, failure_seen
 from llmtop.wording.figures import TEXT, TIGHT

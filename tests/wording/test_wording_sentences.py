@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import llmtop
+from llmtop.domain.client import ClientCause, ClientReason
 from llmtop.domain.frame import NewUser
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.slo import METRICS, STATS, Slo, SloTarget, parse_slo
-from llmtop.domain.verdicts import Bound, ClientCause, ClientReason
+from llmtop.domain.verdicts import Bound
 from llmtop.wording import names, sentences
 from llmtop.wording.canary import felt_text
 from llmtop.wording.figures import TEXT

@@ -11,7 +11,7 @@ from functools import lru_cache
 from math import ceil, inf
 from statistics import median as middle
 
-from llmtop.domain.verdicts import Interval
+from llmtop.domain.foresight import Interval
 from llmtop.simulator.engine.twin_case import (
     Case,
     Queue,

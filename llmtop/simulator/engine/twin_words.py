@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmtop.domain.foresight import Interval
 from llmtop.domain.load import Axis
-from llmtop.domain.verdicts import Interval
 
 LEVELS = 3
 """Of which a twin can be made: two to fit, and one left out to tell how far off it is."""

@@ -7,9 +7,9 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Frame
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.tui import keys
 from llmtop.tui.screens.overlay import Overlay
 from llmtop.tui.widgets.curve import CurvePanel

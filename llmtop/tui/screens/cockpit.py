@@ -14,11 +14,13 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input
 
+from llmtop.domain.assessment import Assessment
+from llmtop.domain.foresight import Foresight
 from llmtop.domain.frame import Frame
+from llmtop.domain.gain import Gain
 from llmtop.domain.load import LoadPoint
 from llmtop.domain.shown import Scene
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment, Foresight, Gain
 from llmtop.host.flags import startup_flags
 from llmtop.tui import commanding, keys
 from llmtop.tui.commanding import Order, Refusal

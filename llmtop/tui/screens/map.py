@@ -7,9 +7,10 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.commands import ShowMap
 from llmtop.domain.frame import Frame
-from llmtop.domain.verdicts import Assessment, Map
+from llmtop.domain.map import Map
 from llmtop.tui.screens.overlay import Overlay
 from llmtop.tui.widgets.line import Line, Lines
 from llmtop.tui.widgets.messages import Commanded

@@ -10,8 +10,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Frame
-from llmtop.domain.verdicts import Assessment
 from llmtop.tui.widgets.line import Line
 from llmtop.view.condition import Condition
 from llmtop.view.glyphs import Glyphs, plain

@@ -7,8 +7,8 @@ from typing import ClassVar
 from rich.text import Text
 from textual.binding import Binding, BindingType
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Frame
-from llmtop.domain.verdicts import Assessment
 from llmtop.tui.screens.lost import short
 from llmtop.tui.screens.overlay import Page
 from llmtop.view.condition import Condition

@@ -10,8 +10,8 @@ from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding, BindingType
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Frame
-from llmtop.domain.verdicts import Assessment
 from llmtop.tui.palette import Palette
 from llmtop.tui.screens.overlay import Page
 from llmtop.view.condition import Condition

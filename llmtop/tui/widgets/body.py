@@ -9,9 +9,9 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Grid, Horizontal, Vertical
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Frame
 from llmtop.domain.slo import Slo
-from llmtop.domain.verdicts import Assessment
 from llmtop.tui.widgets.curve import CurvePanel
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.tables import EventPanel, PercentilePanel

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.slo import Latency, Slo
-from llmtop.domain.verdicts import Assessment, CliffVerdict, Curve, Kind
+from llmtop.domain.verdicts import CliffVerdict, Curve, Kind
 from llmtop.tui.widgets.panel import Panel
 from llmtop.view.ghosts import Ghosts, Twin, ghosts_of, legend, twin_of
 from llmtop.view.glyphs import Glyphs

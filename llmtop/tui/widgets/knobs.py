@@ -14,10 +14,10 @@ from textual.message import Message
 
 from llmtop.domain.commands import Imagine, SetKnob
 from llmtop.domain.endpoint import EndpointStatus
+from llmtop.domain.foresight import Foresight
 from llmtop.domain.frame import Frame
 from llmtop.domain.samples import ServerSnapshot
 from llmtop.domain.settings import is_slots
-from llmtop.domain.verdicts import Foresight
 from llmtop.tui.widgets.faultbar import FaultBar
 from llmtop.tui.widgets.knobslider import KnobSlider
 from llmtop.tui.widgets.line import Line

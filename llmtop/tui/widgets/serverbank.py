@@ -15,8 +15,8 @@ from textual.message import Message
 
 from llmtop.domain.commands import Imagine, Restart, SetKnob
 from llmtop.domain.endpoint import CommandStatus
+from llmtop.domain.foresight import Foresight
 from llmtop.domain.settings import is_slots, setting_key
-from llmtop.domain.verdicts import Foresight
 from llmtop.tui.widgets.canvas import Canvas
 from llmtop.tui.widgets.line import Line
 from llmtop.tui.widgets.messages import Commanded, Refused

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llmtop.domain.assessment import Assessment
 from llmtop.domain.frame import Frame
-from llmtop.domain.verdicts import Assessment
 from llmtop.tui.widgets.panel import Panel
 from llmtop.view import tables
 from llmtop.view.glyphs import Glyphs

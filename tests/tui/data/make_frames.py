@@ -21,18 +21,16 @@ ROOT = Path(__file__).parents[3]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from llmtop.domain.assessment import Assessment  # noqa: E402
+from llmtop.domain.client import ClientCause, ClientHealth, ClientReason  # noqa: E402
 from llmtop.domain.endpoint import Dialect, EndpointState, EndpointStatus  # noqa: E402
 from llmtop.domain.frame import Distribution, Frame, ReplayPosition, Timeline, Totals, Window  # noqa: E402
 from llmtop.domain.load import LoadPoint  # noqa: E402
 from llmtop.domain.run import Event, LoadChange, Mark  # noqa: E402
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot  # noqa: E402
 from llmtop.domain.verdicts import (  # noqa: E402
-    Assessment,
     Bound,
     Capacity,
-    ClientCause,
-    ClientHealth,
-    ClientReason,
     CliffVerdict,
     Confidence,
     Curve,
