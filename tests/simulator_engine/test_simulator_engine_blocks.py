@@ -32,8 +32,7 @@ def test_used_and_free_add_up_and_references_count_owners(steps: list[tuple[str,
         if verb == "take" and size <= pool.free:
             blocks = pool.take(size)
             owned.append(blocks)
-            for index, block in enumerate(blocks):
-                pool.remember(block, 1 + 10 * (number % 3) + index)
+            pool.remember(blocks, [1 + 10 * (number % 3) + index for index in range(size)])
         elif verb == "share":
             hits = pool.find(1 + 10 * (size % 3) + index for index in range(size))
             pool.share(hits)
@@ -58,8 +57,7 @@ def test_used_and_free_add_up_and_references_count_owners(steps: list[tuple[str,
 def test_a_freed_prefix_is_found_until_its_blocks_are_reused_and_its_head_lives_longest() -> None:
     pool = BlockPool(5)
     blocks = pool.take(3)
-    for key, block in enumerate(blocks, start=100):
-        pool.remember(block, key)
+    pool.remember(blocks, (100, 101, 102))
     pool.release(blocks)
     assert pool.usage == 0.0
     assert pool.find((100, 101, 102)) == blocks
@@ -80,7 +78,7 @@ def test_blocks_without_a_hash_are_reused_first_by_newer_engines_and_last_by_old
 def test_sharing_takes_a_cached_block_out_of_the_free_queue_once() -> None:
     pool = BlockPool(4)
     block = pool.take(1)
-    pool.remember(block[0], 7)
+    pool.remember(block, (7,))
     pool.release(block)
     assert pool.unowned(block) == 1
     pool.share(block)

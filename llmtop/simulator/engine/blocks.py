@@ -92,11 +92,13 @@ class BlockPool:
                 del self._free[block]
             refs[block] = owners + 1
 
-    def remember(self, block: int, key: int) -> None:
-        """From now on `key` finds this full block. A key that is known already keeps the block it has."""
-        if key not in self._block_of and block not in self._hash_of:
-            self._block_of[key] = block
-            self._hash_of[block] = key
+    def remember(self, blocks: Iterable[int], keys: Iterable[int]) -> None:
+        """From now on each key finds its full block. A key that is known already keeps the block it has."""
+        block_of, hash_of = self._block_of, self._hash_of
+        for block, key in zip(blocks, keys, strict=True):
+            if key not in block_of and block not in hash_of:
+                block_of[key] = block
+                hash_of[block] = key
 
     def release(self, blocks: Sequence[int]) -> None:
         """Give up one ownership of each block, last block first."""

@@ -147,17 +147,18 @@ class VirtualDriver:
                 self._idle_until(self._arrivals[0][0])
                 continue
             if self._work is not None:
-                self._work.spend(STEP_WORK + plan.load.sequences)
+                self._work.spend(STEP_WORK + plan.sequences)
             gauges = self.gauges
             gauges.running_ns += engine.running * plan.duration_ns
             gauges.waiting_ns += engine.waiting * plan.duration_ns
             gauges.kv_usage_max = max(gauges.kv_usage_max, engine.kv_usage)
             self.now_ns = gauges.until_ns = plan.end_ns
-            events = engine.commit(plan)
-            gauges.output_tokens += len(events)
+            before = engine.statistics.generation_tokens
+            events = engine.commit(plan, between=False)
+            gauges.output_tokens += engine.statistics.generation_tokens - before
             seen_ns = plan.end_ns + self._api_out_ns
             for event in events:
-                if event.index and not event.finished:
+                if event.index and not event.finished:  # a prompt that was computed again
                     continue
                 if event.index == 0:
                     self._visits[event.request_id].first_token_ns = seen_ns

@@ -148,42 +148,57 @@ class Engine:
 
     def plan(self, now_ns: int) -> StepPlan | None:
         """Start the next step at `now_ns`; None when nothing can run."""
-        plan = self._ahead or self._scheduler.schedule(now_ns)
+        scheduler = self._scheduler
+        plan = self._ahead or scheduler.schedule(now_ns)
         self._ahead = None
         if plan is None:
             return None
         plan.start_ns = now_ns
         plan.duration_ns = self._duration_ns(plan)
-        if self.config.async_scheduling:
-            self._ahead = self._scheduler.schedule(now_ns)
+        if scheduler.config.async_scheduling:
+            self._ahead = scheduler.schedule(now_ns)
         return plan
 
-    def commit(self, plan: StepPlan) -> list[TokenEvent]:
-        """End a step: every sequence that caught up has one more token, at `plan.end_ns`."""
+    def commit(self, plan: StepPlan, between: bool = True) -> list[TokenEvent]:
+        """End a step: every sequence that caught up has one more token, at `plan.end_ns`.
+
+        Args:
+            between: whether tokens between the first and the last of a request are among the events, too.
+        """
         events: list[TokenEvent] = []
-        end_ns = plan.end_ns
-        gap_start_ns = plan.start_ns
-        steady = 0
+        start_ns, end_ns = plan.start_ns, plan.end_ns
+        inter_token = self.statistics.inter_token
+        tokens = steady = len(plan.decodes)
         for sequence in plan.decodes:
-            if sequence.finished:
+            emitted = sequence.emitted + 1
+            if sequence.last_token_ns == start_ns and emitted < sequence.stop_at and not sequence.finished:
+                sequence.emitted = emitted
+                sequence.last_token_ns = end_ns
+                if between:
+                    events.append(TokenEvent(sequence.id, emitted - 1))
                 continue
-            if sequence.last_token_ns == gap_start_ns:
-                steady += 1
-            elif sequence.emitted:
-                self.statistics.inter_token.observe((end_ns - sequence.last_token_ns) * 1e-9)
+            if sequence.finished:
+                tokens -= 1
+                steady -= 1
+                continue
+            if sequence.last_token_ns != start_ns:
+                steady -= 1
+                if sequence.emitted:
+                    inter_token.observe((end_ns - sequence.last_token_ns) * 1e-9)
             self._emit(sequence, end_ns, events)
         for sequence, _before, _new, samples in plan.chunks:
             if sequence.finished or not samples:
                 continue
+            tokens += 1
             if sequence.emitted:
-                self.statistics.inter_token.observe((end_ns - sequence.last_token_ns) * 1e-9)
+                inter_token.observe((end_ns - sequence.last_token_ns) * 1e-9)
             self._emit(sequence, end_ns, events)
         if steady:
-            self.statistics.inter_token.observe((end_ns - gap_start_ns) * 1e-9, steady)
+            inter_token.observe((end_ns - start_ns) * 1e-9, steady)
         statistics = self.statistics
         statistics.steps += 1
         statistics.busy_ns += plan.duration_ns
-        statistics.generation_tokens += len(events)
+        statistics.generation_tokens += tokens
         statistics.iteration_tokens.observe(plan.tokens)
         return events
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
+from itertools import chain
 
 from msgspec import Struct
 
@@ -132,7 +134,8 @@ class Sequence:
         self.first_token_ns = -1
         self.last_token_ns = -1
 
-    def key(self, index: int) -> int:
-        """Name of the content of block `index`."""
+    def keys(self, start: int, stop: int) -> Iterable[int]:
+        """Names of the contents of the blocks from `start` up to before `stop`."""
         shared = self.shared_keys
-        return shared[index] if index < len(shared) else self.own_key - index
+        own = range(self.own_key - max(start, len(shared)), self.own_key - stop, -1)
+        return chain(shared[start:stop], own) if start < len(shared) else own

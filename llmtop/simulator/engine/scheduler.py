@@ -57,17 +57,25 @@ class StepPlan:
     @property
     def tokens(self) -> int:
         """New tokens that the step computes."""
-        return len(self.decodes) + sum(new for _sequence, _before, new, _samples in self.chunks)
+        tokens = len(self.decodes)
+        for _sequence, _before, new, _samples in self.chunks:
+            tokens += new
+        return tokens
+
+    @property
+    def sequences(self) -> int:
+        """How many take part in it."""
+        return len(self.decodes) + len(self.chunks)
 
     @property
     def load(self) -> StepLoad:
         """What the step costs, for a step model."""
         return StepLoad(
             tokens=self.tokens,
-            sequences=len(self.decodes) + len(self.chunks),
+            sequences=self.sequences,
             decodes=len(self.decodes),
             decode_context=self.context,
-            chunks=tuple((before, new) for _sequence, before, new, _samples in self.chunks),
+            chunks=tuple([(before, new) for _sequence, before, new, _samples in self.chunks]),
         )
 
 
@@ -123,29 +131,48 @@ class Scheduler:
         return threshold if threshold and crowd > 1 else self.config.max_num_batched_tokens
 
     def _schedule_running(self, plan: StepPlan) -> None:
-        running, decodes = self.running, plan.decodes
-        threshold = self._threshold()
+        running = self.running
         while plan.cursor < len(running) and plan.budget > 0:
+            if self._schedule_decodes(plan):
+                continue
             sequence = running[plan.cursor]
-            computed = sequence.computed
-            wanted = sequence.target - computed
-            if wanted == 1 and computed < sequence.capacity:
+            new = min(sequence.target - sequence.computed, self._threshold(), plan.budget)
+            if self._make_room(sequence, sequence.computed + new, plan):
+                self._advance(sequence, new, plan)
+                plan.cursor += 1
+            elif not self.waiting.by_priority:
+                return
+
+    def _schedule_decodes(self, plan: StepPlan) -> bool:
+        """Go on through the running sequences that want one token each, as far as the budget goes.
+
+        False: the one at the cursor wants more than that, or a block where none is free.
+        """
+        decodes, context, idle, through = plan.decodes, 0, 0, True
+        before = len(decodes)
+        for sequence in self.running[plan.cursor : plan.cursor + plan.budget]:
+            computed = sequence.computed + 1
+            if sequence.target == computed:
+                if computed > sequence.capacity:
+                    if not self.pool.free:
+                        through = False
+                        break
+                    self._grow(sequence, 1)
                 decodes.append(sequence)
-                plan.budget -= 1
-                plan.context += computed
-                sequence.computed = computed + 1
-                if sequence.target < sequence.last_target:
-                    sequence.target += 1
-                plan.cursor += 1
-            elif wanted == 0:  # Its last token is being computed: it keeps its slot until that step ends.
-                plan.cursor += 1
+                context += computed
+                sequence.computed = computed
+                if computed < sequence.last_target:
+                    sequence.target = computed + 1
+            elif sequence.target < computed:  # its last token is being computed: it keeps its slot until that step ends
+                idle += 1
             else:
-                new = min(wanted, threshold, plan.budget)
-                if self._make_room(sequence, computed + new, plan):
-                    self._advance(sequence, new, plan)
-                    plan.cursor += 1
-                elif not self.waiting.by_priority:
-                    break
+                through = False
+                break
+        count = len(decodes) - before
+        plan.budget -= count
+        plan.context += context - count
+        plan.cursor += count + idle
+        return through
 
     def _make_room(self, sequence: Sequence, tokens: int, plan: StepPlan) -> bool:
         """Give `sequence` blocks for `tokens`, preempting others for it; False when it had to go itself."""
@@ -200,6 +227,8 @@ class Scheduler:
     def _admit(self, plan: StepPlan, now_ns: int) -> None:
         """Let waiting requests in from the head of the line; the first that does not fit stops it."""
         config, waiting, running, pool = self.config, self.waiting, self.running, self.pool
+        if not len(waiting) or len(running) >= config.max_num_seqs:
+            return
         threshold = self._threshold()
         passed: list[Sequence] = []
         while plan.budget > 0 and len(running) < config.max_num_seqs and len(waiting):
@@ -207,7 +236,7 @@ class Scheduler:
             hits: list[int] = []
             if config.enable_prefix_caching:
                 most = (sequence.target - 1) // config.block_size
-                hits = pool.find(map(sequence.key, range(most)))
+                hits = pool.find(sequence.keys(0, most))
             cached = len(hits) * config.block_size
             wanted = min(sequence.target - cached, threshold)
             if not config.enable_chunked_prefill and wanted > plan.budget:
@@ -262,7 +291,7 @@ class Scheduler:
     def _grow(self, sequence: Sequence, count: int) -> None:
         """Take `count` more blocks."""
         if count > 0:
-            self._remember_full(sequence)
+            self._remember_shared(sequence)
             sequence.blocks += self.pool.take(count)
             sequence.capacity = len(sequence.blocks) * self.config.block_size
 
@@ -277,16 +306,21 @@ class Scheduler:
             plan.context += before
         else:
             plan.chunks.append((sequence, before, new, samples))
-            self._remember_full(sequence)
+            self._remember_shared(sequence)
         if samples and sequence.target < sequence.last_target:
             sequence.target += 1
+
+    def _remember_shared(self, sequence: Sequence) -> None:
+        """As long as others may look for its blocks; nobody does for those of its own, before they are free."""
+        if sequence.hashed < len(sequence.shared_keys):
+            self._remember_full(sequence)
 
     def _remember_full(self, sequence: Sequence) -> None:
         """Tell the prefix cache of the blocks that have become full."""
         if self.config.enable_prefix_caching:
-            full = sequence.computed // self.config.block_size
-            for index in range(sequence.hashed, full):
-                self.pool.remember(sequence.blocks[index], sequence.key(index))
+            hashed, full = sequence.hashed, sequence.computed // self.config.block_size
+            if hashed < full:
+                self.pool.remember(sequence.blocks[hashed:full], sequence.keys(hashed, full))
             sequence.hashed = full
 
     def _free(self, sequence: Sequence, leak_share: float = 0.0) -> None:

@@ -148,6 +148,7 @@ class StepModel:
         peak = hardware.peak_tflops * 1e12 * tp * compute
         self.p = hardware.roofline_p
         self.weights_s = model.linear_parameters * model.weight_bytes / (bandwidth * hardware.mbu)
+        self._weights_p = self.weights_s**self.p
         self.gemm_s_per_token = 2.0 * model.linear_parameters / (peak * hardware.mfu)
         head_s = model.hidden * model.vocab * model.head_bytes / (bandwidth * hardware.mbu)
         self.constant_s = step_s + head_s
@@ -174,7 +175,7 @@ class StepModel:
         """Time of a step without noise."""
         tokens = load.tokens
         p = self.p
-        gemm: float = (self.weights_s**p + (self.gemm_s_per_token * tokens) ** p) ** (1.0 / p)
+        gemm: float = (self._weights_p + (self.gemm_s_per_token * tokens) ** p) ** (1.0 / p)
         total = self.constant_s + gemm + self.comm_s + tokens * (self.token_s + self.comm_s_per_token)
         total += load.sequences * self.sequence_s
         if load.decodes:
