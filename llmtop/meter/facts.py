@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,8 +53,8 @@ class Table:
     def __len__(self) -> int:
         return self._size
 
-    def extend(self, rows: Sequence[Sequence[float]]) -> None:
-        """Append rows given in the order of `names`."""
+    def extend(self, rows: Sequence[Sequence[float | None]]) -> None:
+        """Append rows given in the order of `names`; None is kept as NaN."""
         if not rows:
             return
         if self._cap is not None and self._size + len(rows) > self._cap:
@@ -76,13 +79,17 @@ class Table:
         return self._rows[: self._size, self._index[name]]
 
 
-_READ = (
-    "scheduled_s",
-    "dispatched_s",
-    "sent_s",
-    "first_token_s",
-    "last_token_s",
-    "end_s",
+_STAMPS = {
+    "scheduled_s": "scheduled_ns",
+    "dispatched_s": "dispatched_ns",
+    "sent_s": "begun_ns",
+    "first_token_s": "first_token_ns",
+    "last_token_s": "last_token_ns",
+    "end_s": "end_ns",
+}
+"""By column, what is kept of a record in seconds. `sent_s` is `begun_ns`: a request that a gate holds is under way to
+its user."""
+_FIGURES = (
     "ttft_s",
     "tpot_s",
     "e2e_s",
@@ -98,9 +105,12 @@ _READ = (
     "session",
     "turn",
 )
-"""What is kept of a record, by the names of its fields and properties; stamps in seconds. `sent_s` is `begun_ns`: a
-request that a gate holds is under way to its user."""
-REQUEST_COLUMNS = (*_READ, "name", "model", "ok", "error", "broken", "pool_full", "cancelled", "client_limited")
+"""What is kept of it as it is, by the names of its fields and properties."""
+REQUEST_COLUMNS = (
+    *_STAMPS,
+    *_FIGURES,
+    *("name", "model", "ok", "error", "broken", "pool_full", "cancelled", "client_limited"),
+)
 MOST_NAMES = 1000
 """Names, and models, that are told apart: a user who makes one for each request must not eat the memory."""
 BEYOND = -1.0
@@ -299,7 +309,7 @@ class Facts:
         self.server.extend(_rows(snapshots, SERVER_COLUMNS))
         self.replicas.extend(
             [
-                (each.t_s, self.replica_names.of(name), *map(_number, figures))
+                (each.t_s, self.replica_names.of(name), *figures)
                 for each in snapshots
                 for name, *figures in each.replicas
                 if any(figure is not None for figure in figures)
@@ -324,7 +334,7 @@ class Facts:
     def _take_second(self, second: JudgedSecond) -> None:
         health, requests = second.health, self.requests
         red, late = health.state == "red", health.state != "green"
-        self.client.extend([(health.t_s, _number(health.lag_p99_ms), _number(health.cpu), red, late)])
+        self.client.extend([(health.t_s, health.lag_p99_ms, health.cpu, red, late)])
         self._judged_s = health.t_s
         start_s, end_s, limited = (requests.column(name) for name in ("dispatched_s", "end_s", "client_limited"))
         limited[np.isnan(limited) & (end_s <= health.t_s)] = 0.0
@@ -356,10 +366,11 @@ class Facts:
         spoilt = pause.spoils(first_s, last_s, ttft_s, tokens)
         limited[spoilt & (worker == pause.worker)] = 1.0
 
-    def _request_row(self, record: RequestRecord) -> tuple[float, ...]:
+    def _request_row(self, record: RequestRecord) -> tuple[float | None, ...]:
         outcome = record.outcome
         return (
-            *(read(record) for read in _READERS),
+            *[None if stamp_ns is None else stamp_ns / 1e9 for stamp_ns in _stamps_of(record)],
+            *_figures_of(record),
             self.names.of(record.name),
             self.models.of(record.model),
             outcome is Outcome.OK,
@@ -389,25 +400,14 @@ class Facts:
         return facts
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+def _rows(samples: Sequence[object], names: tuple[str, ...]) -> list[tuple[float | None, ...]]:
+    return [_reader(names)(sample) for sample in samples]
 
 
-def _seconds(value_ns: int | None) -> float:
-    return math.nan if value_ns is None else value_ns / 1e9
+@functools.cache
+def _reader(names: tuple[str, ...]) -> Callable[[object], tuple[Any, ...]]:
+    """What reads fields and properties of these names at once."""
+    return attrgetter(*names)
 
 
-def _rows(samples: Sequence[object], names: Sequence[str]) -> list[list[float]]:
-    return [[_number(getattr(sample, name)) for name in names] for sample in samples]
-
-
-def _reader(name: str) -> Callable[[RequestRecord], float]:
-    if name == "sent_s":
-        return lambda record: _seconds(record.begun_ns)
-    stamp = f"{name.removesuffix('_s')}_ns"
-    if stamp in RequestRecord.__struct_fields__:
-        return lambda record: _seconds(getattr(record, stamp))
-    return lambda record: _number(getattr(record, name))
-
-
-_READERS = tuple(_reader(name) for name in _READ)
+_stamps_of, _figures_of = _reader(tuple(_STAMPS.values())), _reader(_FIGURES)
