@@ -60,31 +60,35 @@ class Fleet:
             kept: so many replicas serve from the beginning on, if that is more than `before`.
         """
         step_s = max(self.until_s / MOST_STEPS, min(STEP_S, self.slots / self.rate / _STEPS_OF_SERVICE))
-        first, size = max(self.before, kept), 1
-        pools = [self.start] if self.shared else [self.start / first] * first
-        crossed, at, ended = decided_s is not None, 0, 0.0
+        first, size, came = max(self.before, kept), 1, 0
+        pools = [(self.start, 1)] if self.shared else [(self.start / first, first)]
+        crossed, at, ended, serve_s = decided_s is not None, 0, 0.0, sorted(self.serve_s)
         late, arrived, begun = [], [], []
         for step in range(int((self.until_s + (self.slack_s if self.shared else 0.0)) / step_s)):
             t_s = step * step_s
-            came = 0 if decided_s is None else sum(decided_s + each <= t_s for each in self.serve_s)
+            while decided_s is not None and came < len(serve_s) and decided_s + serve_s[came] <= t_s:
+                came += 1
             serving = max(first, self.before + came)
             if self.shared:
                 size = serving
-            pools += [0.0] * (0 if self.shared else serving - len(pools))
+            elif serving > (there := sum(count for _, count in pools)):
+                pools.insert(0, (0.0, serving - there))
             while at + 1 < len(self.loads) and self.loads[at + 1][0] <= t_s:
                 at += 1
-            sent = _sent(self.loads[at][1], sum(pools), step_s)
+            sent = _sent(self.loads[at][1], sum([each * count for each, count in pools]), step_s)
             level = _pour(pools, sent) if sent > 0 else 0.0
+            slots = size * self.slots
             if t_s < self.until_s:
-                late.append(level - size * self.slots > self.slack_s * size * self.rate)
+                late.append(level - slots > self.slack_s * size * self.rate)
                 arrived.append(ended + level if sent > 0 else 0.0)
-            begun.append(ended + size * self.slots)
-            waiting = sum(max(0.0, each - size * self.slots) for each in pools)
-            if not crossed and above is not None and waiting > above * serving:
-                crossed, decided_s = True, t_s + delay_s
-            leaving = [min(each, size * self.slots) / self.slots * self.rate * step_s for each in pools]
-            pools = [each - gone for each, gone in zip(pools, leaving, strict=True)]
-            ended += sum(leaving)
+            begun.append(ended + slots)
+            if not crossed and above is not None:
+                waiting = sum([(each - slots) * count for each, count in pools if each > slots])
+                if waiting > above * serving:
+                    crossed, decided_s = True, t_s + delay_s
+            leaving = [min(each, slots) / self.slots * self.rate * step_s for each, _ in pools]
+            ended += sum([gone * count for gone, (_, count) in zip(leaving, pools, strict=True)])
+            pools = [(each - gone, count) for gone, (each, count) in zip(leaving, pools, strict=True)]
         if self.shared:  # who waits as more replicas come waits less long than the old ones would take
             waits = np.searchsorted(begun, arrived) - np.arange(len(arrived))
             return step_s * float(np.sum(waits * step_s > self.slack_s))
@@ -99,18 +103,21 @@ def _sent(point: LoadPoint, present: float, step_s: float) -> float:
     return idle * min(1.0, step_s / point.think_time_s) if point.think_time_s > 0 else idle
 
 
-def _pour(pools: list[float], sent: float) -> float:
-    """Fill the lowest pools up to one level, which is returned."""
-    order = sorted(range(len(pools)), key=pools.__getitem__)
-    total, level = sent, 0.0
-    for count, place in enumerate(order, 1):
-        total += pools[place]
-        level = total / count
-        if count == len(order) or level <= pools[order[count]]:
+def _pour(pools: list[tuple[float, int]], sent: float) -> float:
+    """Fill the lowest pools up to one level, which is returned.
+
+    Args:
+        pools: (level, how many have it), the lowest first; those that are filled become one entry.
+    """
+    total, count, filled = sent, 0, 0
+    for level, alike in pools:
+        if filled and total / count <= level:
             break
-    for place in order[:count]:
-        pools[place] = level
-    return level
+        total += level * alike
+        count += alike
+        filled += 1
+    pools[:filled] = [(total / count, count)]
+    return total / count
 
 
 def reproduces(foreseen_s: float, measured_s: float) -> bool:
