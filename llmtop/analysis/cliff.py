@@ -320,8 +320,8 @@ def _gradual(series: Sweep, power: fits.Shape, replicates: int, seed: int) -> Be
     if replicates:
         rng = np.random.default_rng(seed)
         w = fits.weights(series.se)
-        for y in resampled(series, min(replicates, 40), rng)[0].T:
-            knee = _power_knee(fits.fit_power(series.x, y, w), series.x[-1])
+        for again in fits.fit_powers(series.x, resampled(series, min(replicates, 40), rng)[0], w):
+            knee = _power_knee(again, series.x[-1])
             ends.append(series.x[-1] if knee is None else knee)
     low, high = _interval(at, np.array(ends))
     return Bend(Kind.GRADUAL, at, low, high, "power", series.notes)

@@ -21,6 +21,8 @@ TAU = 0.07
 POWERS = (1.2, 1.5, 2.0, 2.5, 3.0)
 _GAUSS_NEWTON_STEPS = 4
 _TINY = 1e-12
+_PAIRS = {2: (np.array([0]), np.array([1])), 3: (np.array([0, 0, 1]), np.array([1, 2, 2]))}
+"""Of so many columns, all pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,18 @@ def hinge_positions(x: Array, y: Array, w: Array, points: int = 24) -> Array:
 
 def fit_power(x: Array, y: Array, w: Array) -> Shape:
     """M2: a + b x^p over the exponents POWERS."""
-    u = x / x[-1]
-    bent = u[:, None] ** np.array(POWERS)
-    coefficients, chi2 = _fit([np.ones_like(bent), bent], y[:, None], w[:, None])
-    i = int(np.argmin(chi2))
-    return Shape(float(chi2[i]), float(coefficients[0, i]), float(coefficients[1, i]), at=POWERS[i])
+    return fit_powers(x, y[:, None], w)[0]
+
+
+def fit_powers(x: Array, y: Array, w: Array) -> list[Shape]:
+    """M2 of each bootstrap replicate; `y` has the shape (levels, replicates)."""
+    count, replicates = len(POWERS), y.shape[1]
+    bent = np.tile((x / x[-1])[:, None] ** np.array(POWERS), replicates)
+    coefficients, chi2 = _fit([np.ones_like(bent), bent], np.repeat(y, count, axis=1), w[:, None])
+    best = np.argmin(chi2.reshape(replicates, count), axis=1)
+    at = np.arange(replicates) * count + best
+    base, slope = coefficients[:, at]
+    return [Shape(float(chi2[at[j]]), float(base[j]), float(slope[j]), at=POWERS[best[j]]) for j in range(replicates)]
 
 
 def fit_step(x: Array, y: Array, w: Array) -> Shape | None:
@@ -134,71 +143,65 @@ def _hinges(x: Array, y: Array, w: Array, grid: Array) -> tuple[Array, Array]:
 
 def _fit(columns: Sequence[Array], y: Array, w: Array) -> tuple[Array, Array]:
     """Gauss-Newton on the log residuals. Returns coefficients (columns, batch) and chi2 (batch,)."""
-    scale = np.exp(np.mean(np.log(y)))
+    scale = np.exp(np.mean(np.log(y), axis=0))
     y = y / scale
     log_y = np.log(y)
     f = np.broadcast_to(y, np.broadcast_shapes(y.shape, columns[-1].shape))
-    coefficients = np.zeros((len(columns), f.shape[1]))
+    parts = np.empty((len(columns), *f.shape))
+    for part, column in zip(parts, columns, strict=True):
+        part[:] = column
     for _ in range(_GAUSS_NEWTON_STEPS):
         target = f * (1.0 + log_y - np.log(f))
-        coefficients = _nonnegative(columns, target, w / f**2)
-        f = sum((c * column for c, column in zip(coefficients, columns, strict=True)), start=np.zeros(f.shape))
-        f = np.maximum(f, 1e-6 * y)
+        coefficients = _nonnegative(parts, target, w / f**2)
+        f = np.maximum(np.einsum("ib,inb->nb", coefficients, parts), 1e-6 * y)
     return coefficients * scale, np.sum(w * (log_y - np.log(f)) ** 2, axis=0)
 
 
-def _nonnegative(columns: Sequence[Array], z: Array, w: Array) -> Array:
-    """Weighted least squares with coefficients >= 0: the best feasible of all active sets (at most three columns)."""
-    count = len(columns)
-    weighted = [w * column for column in columns]
-    gram = {(i, j): np.sum(weighted[i] * columns[j], axis=0) for i in range(count) for j in range(i, count)}
-    right = [np.sum(weighted[i] * z, axis=0) for i in range(count)]
-    best = np.zeros((count, z.shape[1]))
-    gain = np.zeros(z.shape[1])
-    for i in range(count):
-        _keep(best, gain, {i: right[i] / np.maximum(gram[i, i], _TINY)}, right, gram[i, i] > _TINY)
-    for i in range(count):
-        for j in range(i + 1, count):
-            scale = gram[i, i] * gram[j, j]
-            det = scale - gram[i, j] ** 2
-            safe = np.where(det > _TINY * scale, det, np.inf)
-            ci = (right[i] * gram[j, j] - right[j] * gram[i, j]) / safe
-            cj = (right[j] * gram[i, i] - right[i] * gram[i, j]) / safe
-            _keep(best, gain, {i: ci, j: cj}, right, np.isfinite(safe))
+def _nonnegative(columns: Array, z: Array, w: Array) -> Array:
+    """Weighted least squares with coefficients >= 0: of all active sets the feasible one that explains most.
+
+    Args:
+        columns: two or three, of shape (columns, levels, batch); `z` and `w` are (levels, batch).
+
+    Returns: coefficients, shape (columns, batch).
+    """
+    count, _, batch = columns.shape
+    weighted = w * columns
+    gram = np.einsum("inb,jnb->ijb", weighted, columns)
+    right = np.einsum("inb,nb->ib", weighted, z)
+    alone = np.arange(count)
+    i, j = _PAIRS[count]
+    pairs = count + np.arange(len(i))
+    solutions = np.zeros((count + len(i) + (count == 3), count, batch))
+    regular = np.empty((len(solutions), batch), dtype=bool)
+    own, shared = gram[alone, alone], gram[i, j]
+    solutions[alone, alone] = right / np.maximum(own, _TINY)
+    regular[:count] = own > _TINY
+    scale = own[i] * own[j]
+    det = scale - shared**2
+    regular[pairs] = det > _TINY * scale
+    safe = np.where(regular[pairs], det, np.inf)
+    solutions[pairs, i] = (right[i] * own[j] - right[j] * shared) / safe
+    solutions[pairs, j] = (right[j] * own[i] - right[i] * shared) / safe
     if count == 3:
-        _keep(best, gain, *_cramer(gram, right))
-    return best
+        solutions[-1], regular[-1] = _cramer(gram, right)
+    explained = np.einsum("sib,ib->sb", solutions, right)
+    feasible = regular & (explained > 0) & np.all(solutions >= 0, axis=1)
+    best = np.argmax(np.where(feasible, explained, 0.0), axis=0)
+    each = np.arange(batch)
+    return np.where(feasible[best, each], solutions[best, :, each].T, 0.0)
 
 
-def _cramer(
-    gram: dict[tuple[int, int], Array], right: list[Array]
-) -> tuple[dict[int, Array], list[Array], npt.NDArray[np.bool_]]:
+def _cramer(gram: Array, right: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Solution of the 3 x 3 normal equations, and where they are regular."""
-    a, b, c = gram[0, 0], gram[0, 1], gram[0, 2]
-    d, e, f = gram[1, 1], gram[1, 2], gram[2, 2]
+    a, b, c = gram[0]
+    _, d, e = gram[1]
+    f = gram[2, 2]
     c00, c01, c02 = d * f - e * e, c * e - b * f, b * e - c * d
     c11, c12, c22 = a * f - c * c, b * c - a * e, a * d - b * b
     det = a * c00 + b * c01 + c * c02
     regular = det > 1e-10 * a * d * f
     safe = np.where(regular, det, np.inf)
     r0, r1, r2 = right
-    solution = {
-        0: (c00 * r0 + c01 * r1 + c02 * r2) / safe,
-        1: (c01 * r0 + c11 * r1 + c12 * r2) / safe,
-        2: (c02 * r0 + c12 * r1 + c22 * r2) / safe,
-    }
-    return solution, right, regular
-
-
-def _keep(
-    best: Array, gain: Array, solution: dict[int, Array], right: list[Array], regular: npt.NDArray[np.bool_]
-) -> None:
-    """Take a solution over where it is feasible and explains more: the explained sum of squares is c . r."""
-    explained = sum((c * right[i] for i, c in solution.items()), start=np.zeros_like(gain))
-    better = regular & (explained > gain)
-    for c in solution.values():
-        better = better & (c >= 0)
-    best[:, better] = 0.0
-    for i, c in solution.items():
-        best[i, better] = c[better]
-    gain[better] = explained[better]
+    solution = (c00 * r0 + c01 * r1 + c02 * r2, c01 * r0 + c11 * r1 + c12 * r2, c02 * r0 + c12 * r1 + c22 * r2)
+    return np.array(solution) / safe, regular

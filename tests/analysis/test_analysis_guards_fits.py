@@ -53,6 +53,11 @@ def test_a_power_gives_its_exponent(power: float) -> None:
     assert (found.at, found.base, found.slope) == pytest.approx((power, 2.0, 3.0), rel=1e-3)
 
 
+def test_each_replicate_has_the_power_that_it_has_alone() -> None:
+    y = np.stack([2 + 3 * (X / 64) ** power for power in fits.POWERS] + [9 - X / 64], axis=1)
+    assert fits.fit_powers(X, y, W) == [fits.fit_power(X, each, W) for each in y.T]
+
+
 @pytest.mark.parametrize("last", [1, 4, 6])
 def test_a_step_gives_its_height_and_the_level_before_it(last: int) -> None:
     found = fits.fit_step(X, 2 + 0.1 * X + 5 * (np.arange(9) > last), W)
@@ -78,9 +83,9 @@ def test_the_best_curve_that_never_falls_pools_what_does() -> None:
 def test_a_column_that_is_a_multiple_of_another_is_not_fitted_beside_it(weight: float, share: float) -> None:
     """Rounding leaves a determinant of 1e-16 of its scale, which solves to any figure."""
     u = X / 64
-    columns = [np.ones_like(u), u, share * u]
-    gram = {(i, j): np.array([weight * np.sum(columns[i] * columns[j])]) for i in range(3) for j in range(i, 3)}
-    right = [np.array([weight * np.sum(column * (2 + 3 * u))]) for column in columns]
-    assert not fits._cramer(gram, right)[2].any()
-    found = fits._nonnegative([column[:, None] for column in columns], (2 + 3 * u)[:, None], np.full((9, 1), weight))
-    assert np.stack(columns, axis=1) @ found[:, 0] == pytest.approx(2 + 3 * u)
+    columns = np.array([np.ones_like(u), u, share * u])
+    gram = weight * np.sum(columns[:, None] * columns, axis=2)
+    right = weight * np.sum(columns * (2 + 3 * u), axis=1)
+    assert not fits._cramer(gram[..., None], right[:, None])[1].any()
+    found = fits._nonnegative(columns[..., None], (2 + 3 * u)[:, None], np.full((9, 1), weight))
+    assert columns.T @ found[:, 0] == pytest.approx(2 + 3 * u)
