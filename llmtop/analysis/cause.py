@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from llmtop.analysis.advice import advised, exhausted, explained
 from llmtop.analysis.balance import with_balancer
 from llmtop.analysis.case import Case
+from llmtop.analysis.coming import with_coming
 from llmtop.analysis.diagnosis import by_cliff, of_embeddings, on_this_machine
 from llmtop.analysis.soak import leak
 from llmtop.analysis.votes import FAILING, NOTHING, ballots, elected, lasting, renewed
@@ -56,7 +57,9 @@ def _with_advice(
     if case.embeds:
         fresh = of_embeddings(fresh, case.limits)
     told = explained(renewed(_shown(case), fresh), leak(drifts))
-    return told if case.meta.ending in LOST else with_balancer(told, case.facts, case.held_s)
+    if case.meta.ending in LOST:
+        return told
+    return with_coming(with_balancer(told, case.facts, case.held_s), case.facts, case.held_s)
 
 
 def _shown(case: Case) -> Diagnosis:

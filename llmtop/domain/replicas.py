@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 from llmtop.domain.run import ScaleStep
 
+IDLE_S = 15.0
+"""A replica that is ready and has generated nothing for so long, while others queue, is given nothing."""
+
 
 class ReplicaCounts:
     """The counts after the steps that were taken, in their order."""

@@ -21,6 +21,7 @@ from llmtop.domain.thresholds import RunThreshold
 from llmtop.domain.verdicts import SloVerdict
 from llmtop.meter.facts import Facts
 from llmtop.wording.failures import ALL_FAIL
+from llmtop.wording.replicas import waits
 
 if TYPE_CHECKING:
     from llmtop.analysis.foreseen import Seer
@@ -217,4 +218,5 @@ def _decided(said: Assessment) -> tuple[object, ...]:
     found = said.cliff.kind if said.cliff.at is not None else None
     label = said.curves[-1].label if said.curves else ""
     gains = tuple(each.gain for each in said.comparisons)
-    return ALL_FAIL in said.headline, said.diagnosis.bound, found, label, gains
+    binds = said.diagnosis.bound, waits(said.diagnosis.advice)
+    return ALL_FAIL in said.headline, *binds, found, label, gains

@@ -10,15 +10,13 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from llmtop.domain.replicas import ReplicaCounts
+from llmtop.domain.replicas import IDLE_S, ReplicaCounts
 from llmtop.domain.run import ScaleStep
 
 AGAIN_S = 10.0
 """So long after a renewal there is another, unless the replica serves."""
 MOST = 6
 """Renewals for one replica."""
-IDLE_S = 15.0
-"""A replica that is ready and gets nothing for so long, while others queue, is worth a word."""
 
 
 class Awaited(Struct):

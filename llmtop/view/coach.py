@@ -20,6 +20,7 @@ from llmtop.domain.verdicts import Bound, Diagnosis, Kind
 from llmtop.view.condition import Condition
 from llmtop.view.verdict import FAILING, TIMELESS
 from llmtop.wording import coach
+from llmtop.wording.replicas import waits
 
 LEAST_S = 6.0
 """A line stands at least so long: it wants to be read."""
@@ -202,6 +203,8 @@ class Coach:
         Where the advice is to keep the knob, or another one, it is none of this one.
         """
         told, value = diagnosis.prediction, None
+        if waits(diagnosis.advice):
+            return coach.COMING
         if told is not None:
             turn = next((each for each in told.turns if each.knob == knob), None)
             if turn is None:

@@ -70,6 +70,10 @@ def halve(half: str) -> str:
     return f"{half} halves the load"
 
 
+COMING = "more replicas are coming"
+"""In the place of a key, as long as the verdict waits for them."""
+
+
 def other(knobs: str) -> str:
     """Where another knob is advised than the one that binds."""
     return f"{knobs} turns what the verdict names"

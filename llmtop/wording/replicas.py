@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from llmtop.wording.figures import TEXT, Figures
+from llmtop.wording.figures import TEXT, Figures, clock
 
 FULLEST = " at the fullest replica"
 """After a figure that is one replica's."""
@@ -13,6 +13,7 @@ OTHER_PLACE = "name the engines' own pages with --metrics-url http://HOST:PORT/m
 SHARE_OUT = "have the balancer share out by requests in flight: round robin and kept connections leave replicas idle"
 
 NO_FLAG_YET = "no flag yet: one replica queues while another has room"
+_WAIT = "wait for "
 _BINDS = "the balancer, not the engine, is the limit"
 
 
@@ -60,6 +61,24 @@ def balancer_binds(name: str, ratio: float) -> str:
 def balancer_of(evidence: Sequence[str]) -> str:
     """What of a diagnosis' evidence says that the balancer is the limit; empty: nothing does."""
     return next((each for each in evidence if each.endswith(_BINDS)), "")
+
+
+def wait_for(missing: int, since_s: float, serving: int, wanted: int) -> str:
+    """`wait for 2 replicas coming since 01:31: 1 of 3 serves, no flag before they do`"""
+    who, they = ("a replica", "it does") if missing == 1 else (f"{TEXT.whole(missing)} replicas", "they do")
+    serve = "serves" if serving == 1 else "serve"
+    return f"{_WAIT}{who} coming since {clock(since_s)}: {serving or 'none'} of {wanted} {serve}, no flag before {they}"
+
+
+def waits(advice: str | None) -> bool:
+    """Whether an advice is to wait for replicas that come."""
+    return (advice or "").startswith(_WAIT)
+
+
+def do_not_come(missing: int, since_s: float) -> str:
+    """`2 replicas wanted since 01:31 do not come`"""
+    who = "a replica" if missing == 1 else f"{TEXT.whole(missing)} replicas"
+    return f"{who} wanted since {clock(since_s)} {'does' if missing == 1 else 'do'} not come"
 
 
 def pages_missing(missing: int, all_of_them: int, first: str) -> str:

@@ -147,3 +147,19 @@ def rates(*loads: tuple[float, float]) -> list[tuple[float, LoadPoint]]:
 
 def users(*loads: tuple[float, int], think_time_s: float = 0.0) -> list[tuple[float, LoadPoint]]:
     return [(t_s, LoadPoint(concurrency=count, think_time_s=think_time_s)) for t_s, count in loads]
+
+
+def between(batch: FactBatch, from_s: float, until_s: float) -> FactBatch:
+    """The facts of a batch that became known in a time."""
+
+    def told(values: Sequence, at: str = "t_s", scale: float = 1.0) -> tuple:  # type: ignore[type-arg]
+        first = -1.0 if from_s == 0 else from_s
+        return tuple(each for each in values if first < getattr(each, at) / scale <= until_s)
+
+    return FactBatch(
+        t_s=until_s,
+        requests=told(batch.requests, "end_ns", 1e9),
+        server=told(batch.server),
+        changes=told(batch.changes),
+        scaling=told(batch.scaling),
+    )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from deployments import Deployment, rates, users
+from deployments import Deployment, between, rates, users
 from facts_by_hand import facts_of, record
 from msgspec import structs
 from virtual import meta_of
@@ -22,7 +22,7 @@ from llmtop.analysis.scaling import Move, moves_of, scalings_of
 from llmtop.analysis.spikes import recoveries_of
 from llmtop.domain.load import LoadPlan, LoadPoint, Spike, Stage
 from llmtop.domain.profile import Profile
-from llmtop.domain.run import FactBatch, LoadChange, RunMeta, ScaleKind, ScaleStep
+from llmtop.domain.run import LoadChange, RunMeta, ScaleKind, ScaleStep
 from llmtop.domain.scaling import Scaling
 from llmtop.domain.slo import parse_slo
 from llmtop.meter.facts import Facts
@@ -120,7 +120,7 @@ def test_a_live_run_says_what_its_file_says(facts: Facts) -> None:
     live, meta = Facts(), _meta(recover_within_s=30.0)
     previous, slo = None, parse_slo("ttft_p95<57s")
     for at_s in (80.0, 120.0, 200.0, 400.0, 500.0):
-        live.extend(_between(whole, live.t_s, at_s))
+        live.extend(between(whole, live.t_s, at_s))
         previous = assess(live, structs.replace(meta, ended_s=None), slo, now_s=at_s, previous=previous)
         if at_s == 120.0:
             assert "decided at 31 s, created at 33 s, not ready after 60 s" in only(previous.scalings).text
@@ -133,20 +133,6 @@ def test_a_live_run_says_what_its_file_says(facts: Facts) -> None:
 
 def _meta(**more: float) -> RunMeta:
     return structs.replace(meta_of(), profile=Profile(name="p", plan=PLAN, **more), ended_s=500.0)  # type: ignore
-
-
-def _between(batch: FactBatch, from_s: float, until_s: float) -> FactBatch:
-    def told(values: Sequence, at: str = "t_s", scale: float = 1.0) -> tuple:  # type: ignore[type-arg]
-        first = -1.0 if from_s == 0 else from_s
-        return tuple(each for each in values if first < getattr(each, at) / scale <= until_s)
-
-    return FactBatch(
-        t_s=until_s,
-        requests=told(batch.requests, "end_ns", 1e9),
-        server=told(batch.server),
-        changes=told(batch.changes),
-        scaling=told(batch.scaling),
-    )
 
 
 # -- what was done about what -----------------------------------------------------------------------------------------

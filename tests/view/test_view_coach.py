@@ -21,6 +21,7 @@ from llmtop.domain.shown import Wheel
 from llmtop.domain.verdicts import Bound, CliffVerdict, Diagnosis, Forecast, Kind, SloVerdict, Turn
 from llmtop.view.coach import LEAST_S, MOST, STANDS_S, Coach
 from llmtop.view.condition import Condition
+from llmtop.wording.replicas import wait_for
 
 KEYS = {
     "slider.double": "PgUp", "slider.half": "PgDn", "slider.up": "→", "slider.load": "c", "view.knobs": "k",
@@ -127,6 +128,8 @@ def test_a_knob_that_is_to_be_kept_is_not_advised_against_the_verdict() -> None:
     leak = bound(Bound.KV)
     leak = replace(leak, diagnosis=replace(leak.diagnosis, advice="restart the server, and report the leak"))
     assert "k" not in said(now, leak).rpartition("; ")[2].split()
+    wait = replace(best, diagnosis=replace(leak.diagnosis, bound=Bound.QUEUE, advice=wait_for(2, 91.0, 1, 3)))
+    assert said(now, wait).endswith("the slot limit; more replicas are coming")
     other = bound(Bound.KV, Turn(knob="slots", now=32, then=12))
     assert said(now, other).endswith("k turns what the verdict names")
 
