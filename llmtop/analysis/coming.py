@@ -54,7 +54,7 @@ def coming(facts: Facts, at_s: float) -> Coming | None:
         for step in steps:
             counts.take(step)
             at_first = counts.ready if step.since else at_first
-        serving = max(counts.serving, min(counts.ready, at_first)) if tells else counts.ready
+        serving = min(counts.ready, max(counts.serving, at_first)) if tells else counts.ready
         nearer = any(count > was for count, was in zip((counts.of, counts.created, counts.ready), before, strict=True))
         if serving >= counts.of:
             now = None

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from llmtop.analysis import headroom
 from llmtop.analysis.debt import Debt, debt_of, sent_left_out_s
 from llmtop.analysis.headroom import Fleet
+from llmtop.analysis.losses import losses_of, named
 from llmtop.analysis.saturated import fleet_of, queue_for_each, reaction_s
 from llmtop.analysis.sessions import Requests
 from llmtop.analysis.spikes import BACK, JUMP
@@ -116,12 +117,13 @@ def scalings_of(
     spikes = {each.up_s: each for each in recoveries}
     moves = moves_of(tuple(facts.changes), tuple(spikes))
     found = []
-    for group in _groups(steps, moves):
+    groups = [*_groups(steps, moves), *_lost(steps, moves)]
+    for group in sorted(groups, key=lambda group: group.from_s):
         if group.after > group.before and group.move is None:
             continue
         told = _told(group, steps, now_s)
         spike = spikes.get(told.from_s) if told.up else None
-        until_s = _until_s(group, spike, now_s)
+        until_s = _until_s(told, group, spike, now_s)
         debt = _debt(told, spike, facts, requests, slo, until_s)
         if debt is not None:
             told = replace(told, debt_s=debt.seconds, missed=debt.missed, n=debt.n, left_out=debt.left_out)
@@ -178,6 +180,15 @@ def _groups(steps: Sequence[ScaleStep], moves: Sequence[Move]) -> list[_Group]:
     return groups
 
 
+def _lost(steps: Sequence[ScaleStep], moves: Sequence[Move]) -> list[_Group]:
+    """Losses where somebody tells what is wanted; each is about itself until the load moves."""
+    found = []
+    for loss in losses_of(steps):
+        until_s = next((each.at_s for each in moves if each.at_s > loss.first.t_s), math.inf)
+        found.append(_Group(None, loss.before, loss.after, [loss.first, loss.last], until_s, lost=True))
+    return found
+
+
 def _goes_on(last: _Group, group: _Group) -> bool:
     """Whether a decision is one more of a group."""
     alike = (last.move, last.lost, last.after > last.before) == (group.move, group.lost, group.after > group.before)
@@ -220,6 +231,7 @@ def _told(group: _Group, steps: Sequence[ScaleStep], now_s: float) -> Scaling:
     else:
         fewer = (s.t_s for s in steps if s.kind == "gone" and s.replicas <= group.after and s.t_s >= decided.t_s)
         told = replace(told, gone_s=after(next(fewer, None)))
+        told = named(told, group.steps[-1].t_s, steps) if group.lost else told
     back_s = math.inf if group.move is None else group.move.back_s
     came_s = told.serving_s if told.serving_s is not None else told.ready_s
     if told.up and came_s is not None and from_s + came_s > back_s:
@@ -227,11 +239,15 @@ def _told(group: _Group, steps: Sequence[ScaleStep], now_s: float) -> Scaling:
     return told
 
 
-def _until_s(group: _Group, spike: Recovery | None, now_s: float) -> float:
-    """To when the SLO debt is counted: until all was as before a spike, else until the load or the deployment moved."""
+def _until_s(told: Scaling, group: _Group, spike: Recovery | None, now_s: float) -> float:
+    """To when the SLO debt is counted: until all was as before a spike, or as many were ready as before a loss, else
+    until the load or the deployment moved.
+    """
     if spike is not None:
         return now_s if spike.end_s is None else spike.end_s
     rise_s = math.inf if group.move is None else group.move.until_s
+    if told.lost and told.ready_s is not None:
+        rise_s = told.from_s + told.ready_s
     return min(now_s, rise_s if group.after > group.before else min(rise_s, group.until_s))
 
 

@@ -17,6 +17,8 @@ class ReplicaCounts:
         self.desired: int | None = None
         """None: nobody tells."""
         self.created = 0
+        self.once_ready: set[str] = set()
+        """Names of all that were ready at any time."""
         self._created: set[str] = set()
         self._in: dict[str, set[str]] = {"ready": set(), "serving": set()}
         self._nameless = {"ready": 0, "serving": 0}
@@ -26,6 +28,11 @@ class ReplicaCounts:
     @property
     def ready(self) -> int:
         return len(self._in["ready"]) + self._nameless["ready"]
+
+    @property
+    def ready_names(self) -> frozenset[str]:
+        """Of those that have one."""
+        return frozenset(self._in["ready"])
 
     @property
     def serving(self) -> int:
@@ -59,3 +66,4 @@ class ReplicaCounts:
                     names.discard(step.name)
                 else:
                     names.add(step.name)
+                    self.once_ready |= {step.name} if kind == "ready" else set()

@@ -26,7 +26,7 @@ class Scaling(Struct, frozen=True, kw_only=True):
     """When another number was wanted first."""
     created_s: float | None = None
     ready_s: float | None = None
-    """It takes requests."""
+    """It takes requests; of lost ones, when as many as before did again."""
     serving_s: float | None = None
     """It has generated its first token."""
     gone_s: float | None = None
@@ -34,7 +34,11 @@ class Scaling(Struct, frozen=True, kw_only=True):
     seen_s: float = 0.0
     """How long it was followed."""
     lost: bool = False
-    """Fewer, though the load had not fallen and nobody tells that fewer were wanted: they broke."""
+    """Fewer than are wanted; where nobody tells how many are, fewer though the load had not fallen: they broke."""
+    names: tuple[str, ...] = ()
+    """Of lost ones, as far as they have names."""
+    instead: tuple[str, ...] = ()
+    """Who came in the place of lost ones; (): they themselves, or nobody."""
     missing: Literal[ReplicaStep, ""] = ""
     """The first step on the way to the last replica that had not come; empty: it came, as far as anybody tells."""
     came: int = 0

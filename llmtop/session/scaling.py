@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from copy import deepcopy
 
 from llmtop.domain.endpoint import Endpoint, EndpointInfo, safe_url
 from llmtop.domain.places import KubeService, place_in
@@ -63,19 +63,34 @@ class Scaling:
         self._untold.extend(steps)
         ready = {step.name for step in steps if step.kind == "ready"}
         self._old |= {step.name for step in steps if step.since and step.kind == "ready"}
-        for (kind, since), alike in groupby(steps, key=lambda step: (step.kind, step.since)):
-            of_one_kind = list(alike)
+        for of_one_kind in self._alike(steps):
+            step, before, serving = of_one_kind[0], self._counts.ready, self._counts.serving
             text = steps_text(of_one_kind, self._counts)
-            is_loss = kind == "gone" and self._counts.created < (self._counts.desired or math.inf)
+            left = self._counts.created if step.kind == "gone" else self._counts.ready
+            is_fewer = step.kind == "gone" or (step.kind == "ready" and left < before)
+            is_loss = is_fewer and left < (self._counts.desired or math.inf)
             names = {step.name for step in of_one_kind}
-            is_known = (kind == "created" and names <= ready) or (kind == "serving" and names <= self._old)
-            if not since and not is_known:
+            known = {"created": ready, "serving": self._old if self._counts.serving > serving else ready}
+            is_known = names <= known.get(step.kind, set())
+            if not step.since and not is_known:
                 self._tell("server", text, "warning" if is_loss else "info")
         self._renewals.note(steps)
         problem = self._watch.problem
         if problem and problem != self._problem:
             self._tell("server", unseen_text(problem), "warning")
         self._problem = problem or self._problem
+
+    def _alike(self, steps: Sequence[ScaleStep]) -> list[list[ScaleStep]]:
+        """The steps of one look by the sentences that say them: of one kind, and all up or all down."""
+        counts, found = deepcopy(self._counts), list[list[ScaleStep]]()
+        key: tuple[object, ...] = ()
+        for step in steps:
+            was, before = key, (counts.ready, counts.serving)
+            counts.take(step)
+            key = step.kind, step.since, step.kind in ("ready", "serving") and (counts.ready, counts.serving) > before
+            found += [] if key == was else [[]]
+            found[-1].append(step)
+        return found
 
     def share(self) -> None:
         """Renew connections for whom it is due, and say who gets nothing all the same."""

@@ -85,7 +85,7 @@ class Replica:
         self.left_s: float | None = None
         """Since when its place lists it no more; None: it does."""
         self.served = False
-        """It has generated something since it was first read."""
+        """It has generated something since it was first read, or was started anew."""
         self.is_kept = not (root or urls)
         """What is read is no page of its own but what its place has kept, and as old as that says."""
         self._first: PageValues | None = None
@@ -247,11 +247,13 @@ class Replica:
         if answering is Answering.RESTARTED:
             self.change = Interval(True, {}, {})
             self.answers.forget()
+            self._first, self.served = None, False
         elif self.figures is not None:
             self.change = interval(self.figures, figures)
         self.figures, self.read_s = figures, now_s
         if self._first is None:
-            self._first, self.since_s = figures, now_s
+            self._first = figures
+            self.since_s = now_s if self.since_s is None else self.since_s
         self.served = self.served or self._has_served(figures)
 
     def _has_served(self, now: PageValues) -> bool:

@@ -16,7 +16,7 @@ class ReplicaSeen(Struct, frozen=True, kw_only=True):
     """Its own figures were read in this scrape."""
     served: bool = False
     """Its counter of generated tokens, or of requests, has moved since it was first seen, or was above 0 in a process
-    that started after the run did. Stays true."""
+    that started after the run did. Stays true until its process is another one."""
     since_s: float | None = None
     """Seconds of the run at which it was first read; None: never yet."""
     start_s: float | None = None

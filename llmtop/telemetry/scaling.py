@@ -139,6 +139,7 @@ class ScaleWatch:
 
     def take(self, now_s: float, run: Deployed | None, seen: Sequence[ReplicaSeen]) -> list[ScaleStep]:
         """The same by what a look has brought."""
+        self._served -= {replica.name for replica in seen if replica.answers}
         self._served |= {replica.name for replica in seen if replica.served}
         self._answered |= {replica.name for replica in seen if replica.answers}
         self._answered -= {replica.name for replica in seen if replica.gone}
@@ -167,9 +168,11 @@ class ScaleWatch:
         return Deployed(replicas=standing, scales=False) if standing else None
 
     def _with_pages(self, run: Deployed) -> Deployed:
-        """Who has served, where whoever runs it does not know."""
+        """Who has served and is ready, where whoever runs it does not know."""
         standing = tuple(
-            replica if replica.serving else msgspec.structs.replace(replica, serving=replica.name in self._served)
+            replica
+            if replica.serving
+            else msgspec.structs.replace(replica, serving=replica.ready and replica.name in self._served)
             for replica in run.replicas
         )
         return msgspec.structs.replace(run, replicas=standing)

@@ -19,6 +19,7 @@ def steps_text(steps: Sequence[ScaleStep], before: ReplicaCounts) -> str:
         before: the counts before them; the steps are taken into it.
     """
     step, was_desired, was = steps[-1], before.desired, _count(before, steps[-1])
+    again = " again" if all(each.name in before.once_ready for each in steps) else ""
     for each in steps:
         before.take(each)
     who = _who(steps)
@@ -32,9 +33,8 @@ def steps_text(steps: Sequence[ScaleStep], before: ReplicaCounts) -> str:
         case "gone":
             return f"{who} {be} gone: {before.created} left"
         case "ready":
-            more = "" if step.replicas > was else "not "
-            any_more = "" if step.replicas > was else " any more"
-            return f"{who} {be} {more}ready{any_more}: {before.ready} of {before.of}"
+            state = f"ready{again}" if step.replicas > was else "not ready any more"
+            return f"{who} {be} {state}: {before.ready} of {before.of}"
         case "serving":
             if step.replicas < was:
                 return f"{who} {be} not serving any more: {before.serving} of {before.of}"
@@ -51,10 +51,11 @@ def _count(counts: ReplicaCounts, step: ScaleStep) -> int:
 
 
 def _who(steps: Sequence[ScaleStep]) -> str:
-    return _named([step.name for step in steps])
+    return named([step.name for step in steps])
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """`replica pod-2`, `replicas pod-2 and pod-3`; more than a few, or those without names, are counted."""
     if len(names) == 1:
         return f"replica {names[0]}" if names[0] else "a replica"
     if "" in names or len(names) > _NAMED:
@@ -67,13 +68,13 @@ def renewed_text(names: Sequence[str], connections: int | None) -> str:
     its = "it gets its share" if len(names) == 1 else "they get their share"
     many = "" if connections is None else f"{TEXT.whole(connections)} "
     kept = f"{many}kept {'connection' if connections == 1 else 'connections'}"
-    return f"{_named(names)} {'is' if len(names) == 1 else 'are'} ready: {kept} renewed, so that {its}"
+    return f"{named(names)} {'is' if len(names) == 1 else 'are'} ready: {kept} renewed, so that {its}"
 
 
 def idle_text(name: str, for_s: float) -> str:
     """Of a replica that is ready and gets nothing."""
     return (
-        f"{_named([name])} is ready and has got no request for {for_s:.0f} s while others queue: "
+        f"{named([name])} is ready and has got no request for {for_s:.0f} s while others queue: "
         "what shares the load out does not know it, or keeps to its connections"
     )
 

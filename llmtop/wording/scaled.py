@@ -10,6 +10,8 @@ from llmtop.domain.run import ScaleStep
 from llmtop.domain.scaling import Scaling
 from llmtop.wording.figures import TEXT, clock
 from llmtop.wording.over_time import missed_for, number, owed, seconds
+from llmtop.wording.scale_steps import named
+from llmtop.wording.sentences import listed
 
 PINNED = "connections stay with the old ones, or there is nothing left to do"
 NO_QUEUE = "the server shows no queue"
@@ -52,13 +54,24 @@ def _up(found: Scaling) -> str:
 
 def _down(found: Scaling) -> str:
     if found.lost:
-        count = found.before - found.after
-        what = "a replica was" if count == 1 else f"{count} replicas were"
-        return f"{what} lost at {clock(found.from_s)}: {found.after or 'none'} left"
+        return _lost(found)
     moved = f"replicas {found.before} → {found.after}"
     if found.gone_s is None:
         return f"{moved} {_steps(found, 'decided')}, none gone after {seconds(found.seen_s)}"
     return f"{moved} after {seconds(found.gone_s)}{_brackets(found, 'decided', 'gone')}"
+
+
+def _lost(found: Scaling) -> str:
+    """`replica pod-2 was lost at 01:10: 2 left, pod-4 in its place after 35 s`"""
+    count = found.before - found.after
+    who = named(found.names if len(found.names) == count else [""] * count)
+    again = "not back"
+    if found.ready_s is not None:
+        place = "its place" if count == 1 else "their place"
+        again = f"{listed(found.instead)} in {place}" if found.instead else "back"
+        again = f"{again} after {seconds(found.ready_s)}"
+    be = "was" if count == 1 else "were"
+    return f"{who} {be} lost at {clock(found.from_s)}: {found.after or 'none'} left, {again}"
 
 
 def _brackets(found: Scaling, *names: str) -> str:

@@ -73,6 +73,8 @@ def test_one_that_was_lost_is_waited_for_from_then_on() -> None:
     lost = (*WANTED, *(step(100.0, kind, n) for kind in ("ready", "serving") for n in (2, 3)), step(130.0, "gone", 2))
     assert advice(*lost, at_s=129.0) == RAISE
     assert (advice(*lost, at_s=131.0) or "").startswith("wait for a replica coming since 02:10: 2 of 3 serve")
+    crashed = (*lost[:-1], ScaleStep(130.0, "ready", 2, "pod-2"))
+    assert (advice(*crashed, at_s=131.0) or "").startswith("wait for a replica coming since 02:10: 2 of 3 serve")
 
 
 def test_those_that_were_there_when_the_run_began_serve_and_so_do_all_that_are_ready_where_nobody_tells() -> None:

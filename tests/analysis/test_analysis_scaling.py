@@ -142,6 +142,10 @@ def step(t_s: float, kind: ScaleKind, count: int, *, since: bool = False) -> Sca
     return ScaleStep(t_s=t_s, kind=kind, replicas=count, name=f"pod-{count}", since=since)
 
 
+def of(name: str, t_s: float, kind: ScaleKind, count: int) -> ScaleStep:
+    return structs.replace(step(t_s, kind, count), name=name)
+
+
 FIRST = tuple(step(0.0, kind, 1, since=True) for kind in ("desired", "created", "ready", "serving"))
 UP_DOWN = ((0.0, 4), (60.0, 24), (160.0, 4))
 
@@ -278,28 +282,30 @@ def test_a_replica_that_goes_though_the_load_does_not_fall_and_nobody_wanted_it_
     three = tuple(step(0.0, "ready", count, since=True) for count in (1, 2, 3))
     gone = step(70.0, "gone", 2)
     assert texts(*three, gone, loads=CONSTANT, slow=(70.0, 80.0)) == [
-        "a replica was lost at 01:10: 2 left; SLO missed for 12 s, 20 of 460 requests"
+        "replica pod-2 was lost at 01:10: 2 left, not back; SLO missed for 12 s, 20 of 460 requests"
     ]
     found = only(judged(facts_by_hand(*three, gone, loads=CONSTANT), "ttft_p95<2s", 300.0))
     assert (found.lost, found.before, found.after, found.from_s) == (True, 3, 2, 70.0)
     both = texts(*three, gone, step(71.0, "gone", 1), loads=CONSTANT)
-    assert [text.partition(";")[0] for text in both] == ["2 replicas were lost at 01:10: 1 left"]
-    later = texts(*three, gone, step(90.0, "gone", 1), step(120.0, "gone", 0), loads=CONSTANT)
+    assert [text.partition(";")[0] for text in both] == [
+        "replicas pod-1 and pod-2 were lost at 01:10: 1 left, not back"
+    ]
+    later = texts(*three, gone, step(90.0, "gone", 1), of("pod-3", 120.0, "gone", 0), loads=CONSTANT)
     assert [text.partition(";")[0] for text in later] == [
-        "a replica was lost at 01:10: 2 left", "a replica was lost at 01:30: 1 left",
-        "a replica was lost at 02:00: none left",
+        "replica pod-2 was lost at 01:10: 2 left, not back", "replica pod-1 was lost at 01:30: 1 left, not back",
+        "replica pod-3 was lost at 02:00: none left, not back",
     ]  # fmt: skip
 
 
 def test_what_comes_in_the_place_of_one_that_was_lost_is_no_scaling_and_ends_what_it_owes() -> None:
     three = tuple(step(0.0, "ready", count, since=True) for count in (1, 2, 3))
-    lost = (step(70.0, "gone", 2), step(100.0, "ready", 3))
+    lost = (step(70.0, "gone", 2), of("pod-4", 100.0, "ready", 3))
     assert texts(*three, *lost, loads=CONSTANT, slow=(95.0, 120.0)) == [
-        "a replica was lost at 01:10: 2 left; SLO missed for 6 s, 10 of 60 requests"
+        "replica pod-2 was lost at 01:10: 2 left, pod-4 in its place after 30 s; SLO missed for 6 s, 10 of 60 requests"
     ]
-    more = texts(*three, *lost, step(110.0, "ready", 4), loads=((0.0, 4), (60.0, 24)))
+    more = texts(*three, *lost, of("pod-5", 110.0, "ready", 4), loads=((0.0, 4), (60.0, 24)))
     assert [text.partition(";")[0] for text in more] == [
-        "a replica was lost at 01:10: 2 left", "replicas 3 → 4 after 50 s",
+        "replicas 3 → 4 after 50 s", "replica pod-2 was lost at 01:10: 2 left, pod-4 in its place after 30 s",
     ]  # fmt: skip
     moved = texts(*three, lost[0], loads=((0.0, 4), (80.0, 24)), slow=(90.0, 120.0))
     assert moved[0].endswith("no request missed the SLO"), "what came after the load had moved"
@@ -311,6 +317,54 @@ def test_replicas_that_go_after_the_load_has_fallen_or_are_not_wanted_are_not_lo
     assert "lost" in texts(*three, step(150.0, "gone", 2))[0], "the load had risen"
     wanted = (step(70.0, "desired", 2), step(75.0, "gone", 2))
     assert "lost" not in texts(step(0.0, "desired", 3, since=True), *three, *wanted, loads=CONSTANT)[0]
+
+
+WANTED = (step(0.0, "desired", 3, since=True), *(step(0.0, "ready", count, since=True) for count in (1, 2, 3)))
+
+
+def test_a_replica_that_crashes_where_three_are_wanted_was_lost_by_its_name_and_is_back() -> None:
+    crash, back = of("pod-2", 70.0, "ready", 2), of("pod-2", 105.0, "ready", 3)
+    assert texts(*WANTED, crash, loads=CONSTANT, slow=(70.0, 80.0)) == [
+        "replica pod-2 was lost at 01:10: 2 left, not back; SLO missed for 12 s, 20 of 460 requests"
+    ]
+    assert texts(*WANTED, crash, back, loads=CONSTANT, slow=(95.0, 120.0)) == [
+        "replica pod-2 was lost at 01:10: 2 left, back after 35 s; SLO missed for 11 s, 20 of 70 requests"
+    ]
+    found = only(judged(facts_by_hand(*WANTED, crash, back, loads=CONSTANT), "ttft_p95<2s", 300.0))
+    assert (found.lost, found.before, found.after, found.names, found.instead) == (True, 3, 2, ("pod-2",), ())
+    assert (found.from_s, found.ready_s, found.decided_s) == (70.0, 35.0, None)
+    evicted = (of("pod-3", 70.0, "gone", 2), of("pod-4", 71.0, "created", 3), of("pod-4", 110.0, "ready", 3))
+    assert texts(*WANTED, *evicted, loads=CONSTANT)[0].startswith(
+        "replica pod-3 was lost at 01:10: 2 left, pod-4 in its place after 40 s; "
+    )
+    both = (crash, of("pod-1", 79.0, "ready", 1), of("pod-1", 100.0, "ready", 2), back)
+    assert texts(*WANTED, *both, loads=CONSTANT)[0].startswith(
+        "replicas pod-1 and pod-2 were lost at 01:10: 1 left, back after 35 s; "
+    )
+    apart = (crash, of("pod-1", 80.0, "ready", 1), of("pod-1", 100.0, "ready", 2), back)
+    assert [text.partition(";")[0] for text in texts(*WANTED, *apart, loads=CONSTANT)] == [
+        "replica pod-2 was lost at 01:10: 2 left, back after 35 s",
+        "replica pod-1 was lost at 01:20: 1 left, back after 20 s",
+    ]
+
+
+def test_what_is_not_wanted_or_replaced_at_once_was_not_lost() -> None:
+    fewer = (step(70.0, "desired", 2), of("pod-3", 75.0, "ready", 2), of("pod-3", 80.0, "gone", 2))
+    assert not any("lost" in text for text in texts(*WANTED, *fewer, loads=CONSTANT))
+    late = (of("pod-3", 70.0, "ready", 2), step(72.0, "desired", 2))
+    assert not any("lost" in text for text in texts(*WANTED, *late, loads=CONSTANT)), "its owner was asked a look later"
+    too_late = (of("pod-3", 70.0, "ready", 2), step(74.0, "desired", 2))
+    assert "lost" in texts(*WANTED, *too_late, loads=CONSTANT)[0]
+    rolled = (of("pod-1", 70.0, "gone", 2), of("pod-4", 70.0, "ready", 3))
+    assert texts(*WANTED, *rolled, loads=CONSTANT) == []
+
+
+def test_a_scale_up_goes_on_beside_a_loss() -> None:
+    lost = (of("pod-1", 100.0, "ready", 0), of("pod-1", 110.0, "ready", 1))
+    told = texts(*FIRST, *scaled_up(2), *lost)
+    assert [text.partition(" (")[0].partition(";")[0] for text in told] == [
+        "replicas 1 → 2 after 128 s", "replica pod-1 was lost at 01:40: none left, back after 10 s",
+    ]  # fmt: skip
 
 
 def test_fewer_replicas_without_a_fall_of_the_load_count_from_the_decision() -> None:

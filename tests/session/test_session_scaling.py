@@ -24,7 +24,7 @@ from llmtop.session.scaling import Scaling, source_of
 from llmtop.session.session import Session
 from llmtop.telemetry.kube_scaling import KubeDeployment
 from llmtop.telemetry.replicas import ReplicaSeen
-from llmtop.telemetry.scaling import LOOK_S, REPLICAS, ScaleWatch, SimulatedDeployment
+from llmtop.telemetry.scaling import LOOK_S, REPLICAS, Deployed, ScaleWatch, SimulatedDeployment, Standing
 
 LATE_S = 0.5
 """That a look may be late on a busy machine."""
@@ -120,13 +120,40 @@ class Heard(Scaling):
 
 def test_what_is_said_of_pages_alone_is_no_more_than_is_news() -> None:
     heard, up = Heard(), {"answers": True}
+    serves = {**up, "served": True}
     assert heard.look(1.0, a=up, b=up) == []
-    assert heard.look(2.0, a={**up, "served": True}, b=up) == [], "those of before serve: no news"
-    assert heard.look(3.0, a=up, b=up, c=up) == [("replica c is ready: 3 of 3", "info")]
-    assert heard.look(4.0, a=up, b=up, c={**up, "served": True}) == [
+    assert heard.look(2.0, a=serves, b=up) == [], "those of before serve: no news"
+    assert heard.look(3.0, a=serves, b=up, c=up) == [("replica c is ready: 3 of 3", "info")]
+    assert heard.look(4.0, a=serves, b=up, c=serves) == [
         ("replica c has generated the first token: 2 of 3 serving", "info")
     ]
-    assert heard.look(5.0, a={"gone": True}, b=up, c=up) == [("replica a is gone: 2 left", "warning")]
+    assert heard.look(5.0, a={"gone": True}, b=up, c=serves) == [("replica a is gone: 2 left", "warning")]
+
+
+def test_a_replica_that_crashes_and_comes_back_is_said_and_gets_connections_again() -> None:
+    """Its process is another one, which has served nothing: it is awaited until it does, and is not said to be idle."""
+    heard, up = Heard(), {"answers": True}
+    pods = {name: Standing(name, True) for name in "abc"}
+
+    def look(t_s: float, served: str, **changed: Standing) -> list[tuple[str, str]]:
+        heard.said.clear()
+        run = Deployed(desired=3, replicas=tuple((pods | changed).values()))
+        seen = [ReplicaSeen(name=name, served=name in served, **up) for name in "abc"]
+        heard.note(heard.watch.take(t_s, run, seen))
+        return list(heard.said)
+
+    assert look(1.0, "") == look(2.0, "abc") == []
+    assert look(3.0, "abc", b=Standing("b", False)) == [("replica b is not ready any more: 2 of 3", "warning")]
+    assert look(4.0, "ac", b=Standing("b", False)) == []
+    assert look(5.0, "ac") == [("replica b is ready again: 3 of 3", "info")]
+    assert [each.name for each in heard._renewals.due(5.0)] == ["b"]
+    assert look(6.0, "abc") == [], "that it serves again is no news"
+    assert heard._renewals.due(99.0) == heard._renewals.idle(99.0, 5.0) == []
+    both = look(7.0, "abc", a=Standing("a", False), d=Standing("d", True))
+    assert both == [
+        ("replica a is not ready any more: 2 of 3", "warning"),
+        ("replica d is ready: 3 of 3", "info"),
+    ], "one goes and another comes at one look: two sentences"
 
 
 async def test_without_kubectl_nothing_is_driven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

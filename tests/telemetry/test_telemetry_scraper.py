@@ -142,6 +142,18 @@ async def test_a_server_that_was_gone_and_is_back_has_restarted_at_once(server: 
     assert scraper.restarted
 
 
+async def test_one_that_was_started_anew_has_served_nothing_yet(server: Any, second_server: Any, make: Make) -> None:
+    second_server.pages["/metrics"] = page()
+    scraper = make(server.url, metrics_urls=(f"{server.url}/metrics", f"{second_server.url}/metrics"))
+    seen = []
+    for start, tokens in ((1.7e9, 5), (1.7e9, 9), (None, 0), (1.7e9 + 60, 0), (1.7e9 + 60, 0), (1.7e9 + 60, 3)):
+        server.pages["/metrics"] = page(start=start, tokens=tokens, ttft_count=1) if start else (503, b"", "")
+        await scraper.scrape()
+        seen.append((scraper.seen[0].served, scraper.seen[0].since_s))
+    assert [served for served, _ in seen] == [False, True, True, False, False, True]
+    assert len({since_s for _, since_s in seen}) == 1, "it was first read when it was"
+
+
 async def test_a_counter_that_falls_is_a_restart_even_without_a_start_time(server: Any, make: Make) -> None:
     scraper = make(server.url)
     server.pages["/metrics"] = b"vllm:num_requests_running 1\nvllm:generation_tokens_total 50\n"
