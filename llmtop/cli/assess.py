@@ -40,23 +40,25 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.baseline and (table or foreign):
         raise UsageError("--baseline stands beside a recording; two files: `llmtop compare BEFORE AFTER`")
     priced = costs.stated(arguments)
+    figures = crew = None
     if table:
-        assessment, figures = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat, priced), None
+        assessment = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat, priced)
         cliff = assessment.cliff
     elif foreign:
-        assessment, figures = of_file(path, slo, arguments.metric, arguments.stat, priced), None
+        assessment = of_file(path, slo, arguments.metric, arguments.stat, priced)
         cliff = assessment.cliff
     else:
         complain(cut_off(path))
         earlier = baselines.named(arguments.baseline)
-        assessment, figures = assess_run(path, slo, partial(beside.read, earlier), priced)
+        assessment, figures, crew = assess_run(path, slo, partial(beside.read, earlier), priced)
         if slo is None:
             remember(path, assessment.judgement.sentence)
         cliff = _asked(assessment, arguments.metric, arguments.stat)
     code = exit_code(assessment.judgement, unknown_ok=arguments.unknown_ok)
     if arguments.json:
         fields = {name: getattr(cliff, name) for name in cliff.__struct_fields__}
-        print_json({"exit_code": code, **fields, "figures": figures, **verdicts_json(assessment)})
+        beside_it = {"figures": figures, "load_workers": crew}
+        print_json({"exit_code": code, **fields, **beside_it, **verdicts_json(assessment)})
     else:
         say(as_text(assessment, cliff))
     return code

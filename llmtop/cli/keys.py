@@ -120,6 +120,7 @@ def documents() -> dict[str, Keys]:
             "exit_code": run["exit_code"],
             **keys_of(CliffVerdict),
             "figures": figures,
+            "load_workers": run["load_workers"],
             **verdicts,
         },
         "llmtop compare --json": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -16,6 +17,7 @@ from llmtop.analysis.percentiles import figures_of
 from llmtop.analysis.readings import finished_requests
 from llmtop.analysis.sides import Side, sides_of
 from llmtop.domain.assessment import Assessment
+from llmtop.domain.client import CrewFigures
 from llmtop.domain.compared import Compared
 from llmtop.domain.cost import UNSTATED, Cost
 from llmtop.domain.figures import RunFigures
@@ -47,9 +49,16 @@ def cut_off(run: Path) -> str | None:
         return reader.cut_off and f"{run}: {reader.cut_off}"
 
 
-def assess_run(
-    run: Path, slo: Slo | None = None, baselines: Baselines = none, cost: Cost = UNSTATED
-) -> tuple[Assessment, RunFigures]:
+class Assessed(NamedTuple):
+    """A recording judged, with what is told beside the opinions."""
+
+    assessment: Assessment
+    figures: RunFigures
+    load_workers: CrewFigures | None
+    """Each at worst; None: one process alone has sent the load."""
+
+
+def assess_run(run: Path, slo: Slo | None = None, baselines: Baselines = none, cost: Cost = UNSTATED) -> Assessed:
     """All opinions over a recording, by `slo` or by its own profile's, and its figures. Raises RunFileError.
 
     Args:
@@ -59,7 +68,7 @@ def assess_run(
         facts, meta = Facts.of(reader.batches()), _over(reader, cost)
         slo = slo or meta.profile.slo
         opinion = Judge(slo, baselines(slo))(facts, meta, full=True)
-        return opinion, figures_of(facts, meta)
+        return Assessed(opinion, figures_of(facts, meta), facts.crew.whole())
 
 
 def sides_of_run(run: Path, slo: Slo | None = None) -> tuple[Side, ...]:

@@ -9,18 +9,24 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
+import ended
 import pytest
 from documented import drift
+from msgspec.structs import replace
 
 from llmtop.cli import live, target
 from llmtop.cli.keys import documents
 from llmtop.cli.main import COMMANDS, main
+from llmtop.cli.output import print_json
+from llmtop.cli.run import as_json
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.preferences import Settings
 from llmtop.domain.profile import Profile
-from llmtop.domain.run import RunMeta
+from llmtop.domain.run import FactBatch, LoadWorker, RunMeta
+from llmtop.domain.samples import ClientSample
 from llmtop.errors import UsageError
+from llmtop.meter.facts import Facts
 from llmtop.recording.writer import RunWriter
 
 SHORT = ["--concurrency", "2", "--prompt-tokens", "32", "--output-tokens", "8"]
@@ -214,6 +220,28 @@ def test_an_empty_run_is_reported_as_empty(tmp_path: Path, capsys: pytest.Captur
     assert main(["assess", str(path)]) == 5
     assert main(["assess", str(path), "--unknown-ok"]) == 0
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_load_workers_are_told_of_a_file_as_of_its_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    batches = [FactBatch(t_s=0.0, workers=tuple(LoadWorker(0.0, n, f"h{n}:47{n}") for n in range(3)))]
+    for t_s in (1.0, 2.0):
+        samples = (ClientSample(t_s=t_s, worker=n, lag_p99_ms=15.0 * (n == 1), chunks_per_s=100.0) for n in range(3))
+        batches.append(FactBatch(t_s=t_s, client=tuple(samples)))
+    result = replace(ended.result(), facts=Facts.of(batches))
+    path = tmp_path / "a.llmtop"
+    writer = RunWriter(path, replace(result.meta, ended_s=None, ending=None))
+    for batch in batches:
+        writer.write(batch)
+    writer.close(2.0)
+    print_json(as_json(result))
+    told = json.loads(capsys.readouterr().out)["load_workers"]
+    assert told["worst"][0]["name"] == "h1:471"
+    main(["assess", str(path), "--json"])
+    assert json.loads(capsys.readouterr().out)["load_workers"] == told
+    alone = tmp_path / "alone.llmtop"
+    RunWriter(alone, result.meta).close(0.0)
+    main(["assess", str(alone), "--json"])
+    assert json.loads(capsys.readouterr().out)["load_workers"] is None
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -310,7 +310,7 @@ def _reported(path: Path) -> None:
 
 
 def _assessed(path: Path) -> None:
-    opinion, _ = assess_run(path)
+    opinion = assess_run(path).assessment
     as_text(opinion, opinion.cliff)
 
 
