@@ -22,6 +22,7 @@ from llmtop.session.scaling import Scaling, source_of
 from llmtop.session.scraping import Scraping, see_it_drain
 from llmtop.session.targets import Target
 from llmtop.session.work import Work, cancelled
+from llmtop.telemetry.kubectl import Kubectl
 from llmtop.telemetry.scraper import Scraper
 
 
@@ -39,6 +40,8 @@ class Contact:
         self.canary: CanaryLane | None = None
         self.scraping = Scraping(journal, self._hear_of_dialect, on_start)
         self._known, self._meant, self._journal, self._work = known, meant, journal, work
+        self._kubectl = Kubectl(known.endpoint.secret_variables)
+        """Of all that is asked of a cluster; starts nothing before it is asked."""
         self._scaling: Scaling | None = None
         self._beside: tuple[asyncio.Task[None], ...] = ()
         """Scrapes, looks for replicas, the canary."""
@@ -54,7 +57,8 @@ class Contact:
         endpoint, origin_ns, begin = self._known.endpoint, self._journal.origin_ns, self._work.begin
         self.client = client = EndpointClient(endpoint, info, options.profile.caps, origin_ns)
         self._known.learn(client, info)
-        self.scraper = scraper = Scraper(replace(endpoint, model=info.model), info.dialect, origin_ns)
+        scraped = replace(endpoint, model=info.model)
+        self.scraper = scraper = Scraper(scraped, info.dialect, origin_ns, kubectl=self._kubectl)
         if self._meant.away is None:
             await scraper.reach()
         first = await scraper.scrape() if self._meant.away is not None else None
@@ -62,7 +66,7 @@ class Contact:
         scraping = begin(self.scraping.run(scraper, target, endpoint))
         if self._scaling is None:
             self._scaling = Scaling(
-                source_of(endpoint, info),
+                source_of(endpoint, info, self._kubectl),
                 now_s=lambda: self._journal.t_s,
                 renew=self._renew,
                 waiting=lambda: self.scraping.waiting,
@@ -137,6 +141,6 @@ class Contact:
             self._draining.cancel()
 
     async def close(self) -> None:
-        for part in (self.scraper, self._scaling, self.client):
+        for part in (self.scraper, self._scaling, self.client, self._kubectl):
             if part is not None:
                 await part.close()

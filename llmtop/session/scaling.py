@@ -113,10 +113,10 @@ class Scaling:
         await self._watch.close()
 
 
-def source_of(endpoint: Endpoint, info: EndpointInfo) -> ScaleSource | None:
+def source_of(endpoint: Endpoint, info: EndpointInfo, kubectl: Kubectl) -> ScaleSource | None:
     """Who can be asked for the replicas of an endpoint; None: nobody."""
     for url in endpoint.metrics_urls:
         if isinstance(place := place_in(url), KubeService):
-            return KubeDeployment(safe_url(url), place, Kubectl(endpoint.secret_variables))
+            return KubeDeployment(safe_url(url), place, kubectl)
     several = len(endpoint.metrics_urls) > 1  # its own pages tell more than one of several
     return SimulatedDeployment(endpoint) if is_ours(info) and not several else None

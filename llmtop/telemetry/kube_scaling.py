@@ -2,12 +2,12 @@
 LeaderWorkerSet, and the autoscaler that turns it (also KEDA's, which makes one).
 
 What is wanted is the autoscaler's `status.desiredReplicas`, else `spec.replicas`; who was begun and is ready is told by
-the pods. Where those may not be listed, the counts of the owner's status stand for them, without names.
+the pods. Those are listed when the owner's own counts differ from theirs, and now and then. Where they may not be
+listed, the counts of the owner's status stand for them, without names.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -22,6 +22,8 @@ from llmtop.telemetry.scaling import Deployed, Standing
 from llmtop.wording import scale_steps as words
 
 AUTOSCALER = "horizontalpodautoscaler"
+EVERY_LOOKS = 30
+"""So often the pods are listed even if their owner counts as many as were known."""
 LEADER = "leaderworkerset.sigs.k8s.io/name"
 """The label of a pod of a LeaderWorkerSet, with the name of that."""
 T = TypeVar("T")
@@ -96,12 +98,15 @@ class KubeDeployment:
         self._selector = ""
         self._pods: tuple[Standing, ...] = ()
         """As told last."""
+        self._looks = 0
 
     async def look(self) -> Deployed | None:
         self.problem = ""
-        known = self._owner != ""
-        standing, scaled = self._tried(self._standing()), self._tried(self._scaled())
-        pods, things = await asyncio.gather(standing, scaled) if known else (await standing, await scaled)
+        pods = None if self._owner else await self._tried(self._standing())
+        things = await self._tried(self._scaled())
+        if pods is None and self._is_to_be_listed(things):
+            pods = await self._tried(self._standing())
+        self._looks += 1
         if not self._owner:
             self.problem = self.problem or words.no_owner(self._url, self._service.name)
         if pods is None and things is None:
@@ -116,7 +121,15 @@ class KubeDeployment:
         return Deployed(desired=desired, replicas=replicas)
 
     async def close(self) -> None:
-        await self._kubectl.close()
+        """Nothing is kept; kubectl is whose it was."""
+
+    def _is_to_be_listed(self, things: tuple[_Thing, _Thing | None] | None) -> bool:
+        """Whether the pods that are known may be others by now."""
+        if things is None or self._looks % EVERY_LOOKS == 0:
+            return True
+        status = things[0].status
+        known = len(self._pods), sum(pod.ready for pod in self._pods)
+        return known != (status.replicas or 0, status.ready_replicas or 0)
 
     async def _standing(self) -> tuple[Standing, ...]:
         """The pods behind the service, and who owns them."""

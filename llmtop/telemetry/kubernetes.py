@@ -240,4 +240,3 @@ class ServicePods:
     async def close(self) -> None:
         for forward in self._forwards.values():
             forward.end()
-        await self._kubectl.close()

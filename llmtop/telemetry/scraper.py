@@ -47,11 +47,19 @@ class Scraper:
             says so.
         origin_ns: start of the run on the `perf_counter_ns` clock.
         period_s: how often `scrape` will be called.
+        kubectl: what asks a cluster, which somebody else closes; None: one of its own.
 
     Raises UsageError as `Access`.
     """
 
-    def __init__(self, endpoint: Endpoint, dialect: Dialect, origin_ns: int, period_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        dialect: Dialect,
+        origin_ns: int,
+        period_s: float = 1.0,
+        kubectl: Kubectl | None = None,
+    ) -> None:
         self.missing: str | None = None
         """None: metrics flow. Otherwise why they do not, and what to do about it."""
         self.partly = False
@@ -82,6 +90,8 @@ class Scraper:
         self._table = DIALECTS[dialect]
         access = Access(endpoint)
         self._heard = access.heard
+        self._keeps_kubectl = kubectl is None
+        self._kubectl = Kubectl(endpoint.secret_variables) if kubectl is None else kubectl
         self._usual = _usual_pages(endpoint, self._table)
         self._client = access.stock_client((*asked_in(endpoint.metrics_urls), *self._usual))
         self._lookouts = [Lookout(safe_url(url), self._place(url, access)) for url in places_in(endpoint.metrics_urls)]
@@ -98,7 +108,7 @@ class Scraper:
         if isinstance(place, DnsName):
             return NameAddresses(shown, place, path)
         if isinstance(place, KubeService):
-            return ServicePods(shown, place, path, Kubectl(self._endpoint.secret_variables))
+            return ServicePods(shown, place, path, self._kubectl)
         assert place is not None
         return KeptPods(shown, place, self._table, self._client, access)
 
@@ -214,6 +224,8 @@ class Scraper:
     async def close(self) -> None:
         for lookout in self._lookouts:
             await lookout.close()
+        if self._keeps_kubectl:
+            await self._kubectl.close()
         await self._client.aclose()
 
     def _now_s(self) -> float:

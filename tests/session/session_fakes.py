@@ -250,7 +250,7 @@ def made(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
         "asyncio": Asyncio(),
         "probe": world.probe,
         "reach": world.probe,
-        "Scraper": lambda endpoint, dialect, origin_ns: kept(world.scrapers, FakeScraper(world, dialect)),
+        "Scraper": lambda endpoint, dialect, origin_ns, kubectl: kept(world.scrapers, FakeScraper(world, dialect)),
         "EndpointClient": lambda *_: kept(world.clients, FakeClient()),
         "LoadEngine": lambda hands, pacer, caps, now: kept(world.engines, FakeEngine(hands, pacer)),
         "GpuReader": lambda: types.SimpleNamespace(read=lambda t_s: tuple(world.gpus)),

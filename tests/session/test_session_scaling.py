@@ -23,6 +23,7 @@ from llmtop.session.options import SessionOptions
 from llmtop.session.scaling import Scaling, source_of
 from llmtop.session.session import Session
 from llmtop.telemetry.kube_scaling import KubeDeployment
+from llmtop.telemetry.kubectl import Kubectl
 from llmtop.telemetry.replicas import ReplicaSeen
 from llmtop.telemetry.scaling import LOOK_S, REPLICAS, Deployed, ScaleWatch, SimulatedDeployment, Standing
 
@@ -94,11 +95,11 @@ async def test_every_step_of_a_scripted_scale_up_is_seen_within_one_look_and_rec
 
 def test_who_is_asked_for_replicas() -> None:
     info = EndpointInfo(dialect=Dialect.VLLM, model="m", server="vLLM 0.33.0")
-    given = Endpoint(base_url="http://127.0.0.1:1")
+    given, kubectl = Endpoint(base_url="http://127.0.0.1:1"), Kubectl()
     pods = replace(given, metrics_urls=("http://127.0.0.1:1/metrics", "k8s://prod/vllm?scale=sts/vllm"))
-    assert source_of(given, info) is None
-    assert isinstance(source_of(pods, info), KubeDeployment)
-    assert isinstance(source_of(given, replace(info, server="vLLM 0.33.0+llmtop")), SimulatedDeployment)
+    assert source_of(given, info, kubectl) is None
+    assert isinstance(source_of(pods, info, kubectl), KubeDeployment)
+    assert isinstance(source_of(given, replace(info, server="vLLM 0.33.0+llmtop"), kubectl), SimulatedDeployment)
 
 
 class Heard(Scaling):

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.load import LoadPlan
 from llmtop.domain.places import KubeService, place_in
+from llmtop.domain.profile import Profile
 from llmtop.domain.replicas import ReplicaCounts
 from llmtop.errors import UsageError
+from llmtop.load.selftest import known_times
+from llmtop.session.options import SessionOptions
+from llmtop.session.session import Session
 from llmtop.telemetry import kubectl as kubectl_module
-from llmtop.telemetry.kube_scaling import KubeDeployment
+from llmtop.telemetry.kube_scaling import EVERY_LOOKS, KubeDeployment
 from llmtop.telemetry.kubectl import Kubectl
 from llmtop.telemetry.replicas import ReplicaSeen
 from llmtop.telemetry.scaling import Deployed, ScaleWatch, Standing
-from tests.telemetry.fleet import FakeKubectl
+from tests.telemetry.fleet import FakeKubectl, endpoint, slice_of
 
 URL = "k8s://prod/vllm"
 
@@ -81,9 +89,9 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKubectl:
 
 @pytest.fixture
 async def source(kubectl: FakeKubectl) -> AsyncIterator[KubeDeployment]:
-    made = KubeDeployment(URL, KubeService("prod", "vllm", "", ""), Kubectl())
-    yield made
-    await made.close()
+    asked = Kubectl()
+    yield KubeDeployment(URL, KubeService("prod", "vllm", "", ""), asked)
+    await asked.close()
 
 
 async def test_a_deployment_with_its_autoscaler_is_seen_from_the_decision_to_the_first_token(
@@ -116,8 +124,48 @@ async def test_a_deployment_with_its_autoscaler_is_seen_from_the_decision_to_the
     counts = ReplicaCounts(told)
     assert (counts.desired, counts.created, counts.ready, counts.serving) == (1, 1, 1, 1)
     asked = [" ".join(arguments) for arguments, *_ in kubectl.asked]
-    assert sum(line.startswith("get pods -l app=vllm,tier=gpu -n prod") for line in asked) == len(looks)
+    assert sum(line.startswith("get pods -l app=vllm,tier=gpu -n prod") for line in asked) == len(looks) - 2, (
+        "not as long as the owner counts as many: when more are wanted, and when one has generated something"
+    )
     assert sum("deployment/vllm horizontalpodautoscaler/keda-hpa-vllm" in line for line in asked) == len(looks)
+
+
+async def test_a_deployment_that_stands_still_is_asked_once_a_look(
+    kubectl: FakeKubectl, source: KubeDeployment
+) -> None:
+    """Its pods are listed when its own counts differ, and every so many looks all the same."""
+    kubectl.answer(cluster(pod("a"), pod("b"), owner=deployment(2, 2, 2), desired=2))
+    looks = 2 * EVERY_LOOKS
+    for _ in range(looks):
+        assert await source.look() == Deployed(desired=2, replicas=(Standing("a", True), Standing("b", True)))
+    asked = [arguments[1] for arguments, *_ in kubectl.asked]
+    assert asked.count("pods") == 2
+    assert len(asked) == looks + 2 + 3, "and three times to find out who owns them"
+    kubectl.answer(cluster(pod("a"), pod("c", ready=False), owner=deployment(2, 2, 1), desired=2))
+    assert await source.look() == Deployed(desired=2, replicas=(Standing("a", True), Standing("c", False)))
+
+
+async def test_what_is_looked_at_for_pages_and_for_scaling_is_asked_by_one_process(
+    kubectl: FakeKubectl, tmp_path: Path
+) -> None:
+    """The pages of a service and whatever scales it, in one session: all that kubectl starts has one parent."""
+    slices = {"get endpointslices": out({"items": [slice_of(1, endpoint("a", "127.0.0.1", ready=False))]})}
+    kubectl.answer(cluster(pod("a"), owner=deployment(1, 1, 1), desired=1, **slices))
+    async with known_times() as url:
+        profile = Profile(name="hand", plan=LoadPlan(stages=()))
+        given = Endpoint(base_url=url, metrics_urls=(URL,))
+        session = Session(SessionOptions(profile=profile, run_file=str(tmp_path / "r.llmtop"), endpoint=given))
+        await session.start()
+        try:
+            wanted = {"endpointslices", "pods", "deployment/vllm"}
+            async with asyncio.timeout(30):
+                while not wanted <= {arguments[1] for arguments, *_ in kubectl.asked}:
+                    await asyncio.sleep(0.05)
+            keepers = [each for each in psutil.Process().children() if "kubectl_keeper" in " ".join(each.cmdline())]
+            assert len(keepers) == 1
+        finally:
+            await session.close(0.0)
+        assert not keepers[0].is_running()
 
 
 async def test_without_an_autoscaler_the_owner_says_what_is_wanted(
@@ -148,10 +196,10 @@ async def test_what_scales_can_be_named_and_its_counts_stand_for_pods_that_may_n
 ) -> None:
     place = place_in(f"{URL}?scale=deploy/vllm")
     assert place == KubeService("prod", "vllm", "", "", "deployment/vllm")
-    source = KubeDeployment(URL, place, Kubectl())
+    source = KubeDeployment(URL, place, asked := Kubectl())
     kubectl.answer(cluster(owner=deployment(3, 2, 1), desired=3, **{"get pods": may_not("list", "pods")}))
     told = await source.look()
-    await source.close()
+    await asked.close()
     assert told == Deployed(desired=3, replicas=(Standing("", True), Standing("", False)))
     assert source.problem.startswith(f"{URL}: kubectl is forbidden to list pods in namespace prod")
 
@@ -162,7 +210,8 @@ async def test_a_kubectl_that_fails_midway_keeps_what_was_known_and_says_why(
     watch, known = ScaleWatch(source), cluster(pod("a"), pod("b"), owner=deployment(2, 2, 2), desired=2)
     kubectl.answer(known)
     assert ReplicaCounts(await watch.look(lambda: 1.0, ())).ready == 2
-    kubectl.answer({**known, "get pods": may_not("list", "pods")})
+    fewer = cluster(pod("a"), pod("b"), owner=deployment(2, 2, 1), desired=2)
+    kubectl.answer({**fewer, "get pods": may_not("list", "pods")})
     assert await watch.look(lambda: 2.0, ()) == []
     assert "forbidden to list pods" in watch.problem
     kubectl.answer({"get": {"err": "The connection to the server was refused\n", "code": 1}})

@@ -404,9 +404,10 @@ async def test_a_forward_that_is_refused_is_said(kubectl: FakeKubectl, make: Mak
     )
     kubectl.lists(slice_of(1, endpoint("a", "127.0.0.1")), **{"port-forward": {"err": refused, "code": 1}})
     monkeypatch.setattr(kubernetes.ServicePods, "_reaches", nowhere_reached)
-    place = kubernetes.ServicePods(SERVICE, KubeService("prod", "vllm", "", ""), "/metrics", Kubectl())
+    place = kubernetes.ServicePods(SERVICE, KubeService("prod", "vllm", "", ""), "/metrics", asked := Kubectl())
     found = await place.look()
     await place.close()
+    await asked.close()
     assert found is not None
     assert [each.url for each in found] == ["http://127.0.0.1:1/metrics"]
     assert "create pods/portforward in namespace prod" in (place.problem or "")
