@@ -11,11 +11,12 @@ from llmtop.cli import baselines, summary
 from llmtop.cli import cost as costs
 from llmtop.cli.exits import exit_code
 from llmtop.cli.output import complain, print_json, say, verdicts_json
+from llmtop.cli.slo import asked_slo, slo_without_profile
 from llmtop.domain.assessment import Assessment
 from llmtop.domain.cost import Cost
 from llmtop.domain.load import Axis
 from llmtop.domain.profile import OF_CAPACITY
-from llmtop.domain.slo import Latency, Slo, Stat, parse_slo
+from llmtop.domain.slo import Latency, Slo, Stat
 from llmtop.domain.verdicts import CliffVerdict
 from llmtop.errors import FileError, UsageError
 from llmtop.exchange.files import groups_in, read
@@ -36,11 +37,11 @@ def main(arguments: argparse.Namespace) -> int:
     table = is_table(arguments.file)
     path = path_of(arguments.file) if table else run_path(arguments.file)
     foreign = not table and looks_foreign(path)
-    slo = parse_slo(arguments.slo) if arguments.slo is not None else None
     if arguments.baseline and (table or foreign):
         raise UsageError("--baseline stands beside a recording; two files: `llmtop compare BEFORE AFTER`")
     priced = costs.stated(arguments)
     figures = crew = None
+    slo = slo_without_profile(arguments) if table or foreign else asked_slo(arguments)
     if table:
         assessment = of_table(path, slo, arguments.axis, arguments.metric, arguments.stat, priced)
         cliff = assessment.cliff

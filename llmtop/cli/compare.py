@@ -14,8 +14,8 @@ from llmtop.analysis.thresholds import Crossing, crossings, parse_changes
 from llmtop.cli import cost, step_summary
 from llmtop.cli.exits import NO, NOT_KNOWN, YES
 from llmtop.cli.output import complain, named, print_json, say
+from llmtop.cli.slo import asked_slo, of_settings, own_slo
 from llmtop.domain.compared import Compared, Delta, Verdict
-from llmtop.domain.slo import parse_slo
 from llmtop.errors import UsageError
 from llmtop.host.beside import sides_at
 from llmtop.host.review import comparison_of, cut_off
@@ -34,13 +34,16 @@ COLUMNS = 80
 
 
 def main(arguments: argparse.Namespace) -> int:
-    slo = parse_slo(arguments.slo) if arguments.slo is not None else None
+    slo = asked_slo(arguments)
     thresholds = parse_changes(arguments.fail_on) if arguments.fail_on is not None else ()
     output = named("-o", arguments.output) if arguments.output is not None else None
     if output is not None:
         check_report(output, COMPARISON_FORMATS, force=arguments.force)
     first, *others = arguments.runs
-    baseline = sides_at(first, slo, arguments.axis)
+    own = own_slo(arguments)
+    baseline = sides_at(first, slo, arguments.axis, own)
+    if slo is None and own is not None and baseline[-1].slo is own:
+        complain(of_settings(own))
     slo = slo or baseline[-1].slo  # all are judged by one
     sides = [side for run in others for side in sides_at(run, slo, arguments.axis)[-1:]]
     if not others:

@@ -7,11 +7,11 @@ import argparse
 import msgspec
 
 from llmtop.cli.output import say
-from llmtop.domain.slo import Slo, parse_slo
+from llmtop.cli.slo import slo_without_profile
 from llmtop.sinks.dashboard import dashboard
 
 
 def main(arguments: argparse.Namespace) -> int:
-    slo = Slo() if arguments.slo is None else parse_slo(arguments.slo)
+    slo = slo_without_profile(arguments)
     say(msgspec.json.format(msgspec.json.encode(dashboard(slo)), indent=2).decode())
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from llmtop.cli.target import own_slo
+from llmtop.cli.slo import of_settings, own_slo
 from llmtop.domain.load import LoadPlan
 from llmtop.domain.profile import Profile
 from llmtop.wording.figures import TEXT
@@ -37,7 +37,7 @@ def _own_slo(profile: Profile, arguments: argparse.Namespace) -> str:
     own = own_slo(arguments)
     if own is None or profile.slo is not own or arguments.slo is not None:
         return ""
-    return f"SLO {own}: the default of your settings, as neither profile nor --slo says one"
+    return of_settings(own)
 
 
 def _unused(profile: Profile, arguments: argparse.Namespace) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from llmtop.analysis import assess_levels
 from llmtop.cli.assess import as_text
 from llmtop.cli.output import complain, named, print_json, say
+from llmtop.cli.slo import slo_without_profile
 from llmtop.domain.assessment import Assessment
-from llmtop.domain.slo import Slo, parse_slo
 from llmtop.errors import FileError
 from llmtop.exchange.files import groups_in, read
 from llmtop.exchange.foreign import Foreign, Group
@@ -25,7 +25,7 @@ _COLUMNS = ("load", "ok", "failed", "TTFT p50", "p95", "TPOT p50", "p95", "E2E p
 
 
 def main(arguments: argparse.Namespace) -> int:
-    slo = parse_slo(arguments.slo) if arguments.slo is not None else Slo()
+    slo = slo_without_profile(arguments)
     paths = [path_of(text) for text in arguments.files]
     if arguments.output is not None:
         target = check_target(named("-o", arguments.output), _is_table, force=arguments.force)

@@ -11,12 +11,12 @@ from llmtop.analysis.grounds import Grounds
 from llmtop.cli import cost
 from llmtop.cli.numbers import numbers
 from llmtop.cli.output import print_json, say
+from llmtop.cli.slo import asked_slo, slo_without_profile
 from llmtop.cli.target import knobs_of
 from llmtop.domain.bounds import GATE, MOST_USERS, SENT_RATE, Quantity
 from llmtop.domain.foresight import ForeseenPoint, Foresight, Interval
 from llmtop.domain.plain import plain
 from llmtop.domain.settings import is_slots
-from llmtop.domain.slo import parse_slo
 from llmtop.errors import FileError, UsageError
 from llmtop.host.beside import grounds_at
 from llmtop.recording.shelf import LAST
@@ -38,16 +38,16 @@ def main(arguments: argparse.Namespace) -> int:
     other = next((name for name, left in _NOT_WITH_FIT.items() if getattr(arguments, name) != left), None)
     if other is not None:
         raise UsageError(f"--{other.replace('_', '-')} is for the simulated engine; a twin (--fit) has none")
-    slo = parse_slo(arguments.slo) if arguments.slo is not None else None
     settings = _settings(arguments.set)
     lengths = arguments.prompt_tokens, arguments.output_tokens
     grounds, own, path = grounds_at(arguments.fit, arguments.axis, *lengths)
+    slo = slo_without_profile(arguments) if own is None else asked_slo(arguments) or own
     unable = unable_to_turn(settings, grounds)
     if unable:
         raise UsageError(f"--set: {unable}")
     wish = Wish(settings=settings, prompt_tokens=lengths[0], output_tokens=lengths[1], loads=_loads(arguments, grounds))
     seer = Seer()
-    told = seer.ask(grounds, wish, slo or own)
+    told = seer.ask(grounds, wish, slo)
     if told.off is None:
         raise FileError(path, told.text)
     costs = costs_foreseen(told, cost.stated(arguments).over(grounds.cost), grounds.gpus)
@@ -55,7 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
         costs = split_by_steps(costs, seer.prompt_share(grounds, wish, costs.at))
     if arguments.json:
         fields = {name: getattr(told, name) for name in told.__struct_fields__}
-        print_json({"run": str(path), "slo": str(slo or own), **fields, "costs": costs})
+        print_json({"run": str(path), "slo": str(slo), **fields, "costs": costs})
     else:
         name = path.stem if arguments.fit == LAST else Path(arguments.fit).stem
         say("\n".join([as_text(name, grounds, told), *as_block(costs)]))

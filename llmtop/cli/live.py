@@ -11,12 +11,12 @@ from llmtop.cli import baselines
 from llmtop.cli.effects import effects
 from llmtop.cli.output import complain
 from llmtop.cli.screen import drive
+from llmtop.cli.slo import own_slo
 from llmtop.cli.target import (
     ask_for_local_server,
     asked_url,
     by_hand,
     checked_sinks,
-    own_slo,
     session_options,
     with_arguments,
 )

@@ -140,7 +140,12 @@ def _command(parser: _Parser) -> None:
 
 
 def _slo(parser: _Parser | argparse._ArgumentGroup) -> None:
-    parser.add_argument("--slo", metavar="LIMITS", help='e.g. "ttft_p95<2s,tpot_p95<50ms,error_ratio<1%%"')
+    parser.add_argument(
+        "--slo",
+        metavar="LIMITS",
+        help='e.g. "ttft_p95<2s,tpot_p95<50ms,error_ratio<1%%" (default: the profile\'s, else that of the settings)',
+    )
+    parser.set_defaults(settings=None)
 
 
 def _cost(parser: _Parser, *, peak: bool = True) -> None:

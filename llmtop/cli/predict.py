@@ -13,11 +13,11 @@ from llmtop.cli import cost
 from llmtop.cli.numbers import numbers
 from llmtop.cli.output import complain, print_json, say, verdicts_json
 from llmtop.cli.recorded import driven_preset
+from llmtop.cli.slo import slo_without_profile
 from llmtop.cli.target import knobs_of
 from llmtop.domain.assessment import Assessment
 from llmtop.domain.bounds import SENT_RATE, Quantity
 from llmtop.domain.cost import UNSTATED, Cost
-from llmtop.domain.slo import Slo, parse_slo
 from llmtop.errors import FileError, UsageError
 from llmtop.inputs import path_of
 from llmtop.simulator.engine import (
@@ -49,7 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
     given = [name for name in ("concurrency", "rate", "requests") if getattr(arguments, name) is not None]
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]}: give one of them")
-    slo = parse_slo(arguments.slo) if arguments.slo is not None else Slo()
+    slo = slo_without_profile(arguments)
     levels = tuple(map(int, numbers("--concurrency", arguments.concurrency, USERS)))
     rates = numbers("--rate", arguments.rate, SENT_RATE)
     asked = {"prompt_tokens": arguments.prompt_tokens, "output_tokens": arguments.output_tokens}

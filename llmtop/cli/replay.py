@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from llmtop.cli import baselines
 from llmtop.cli.output import complain
+from llmtop.cli.slo import asked_slo
 from llmtop.cli.terminal import check_terminal
 from llmtop.cli.wanted import app_over
-from llmtop.domain.slo import Slo, parse_slo
+from llmtop.domain.slo import Slo
 from llmtop.errors import INTERRUPTED, UsageError
 from llmtop.recording.shelf import run_path
 from llmtop.wording.beside import shown_beside
@@ -30,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{'--force' if arguments.size is None else '--size'} is of a film: --cast FILE")
         check_terminal("`llmtop report RUN`, `llmtop assess RUN` or `llmtop replay RUN --cast FILE`")
     run = run_path(arguments.run)
-    slo = parse_slo(arguments.slo) if arguments.slo is not None else None
+    slo = asked_slo(arguments)
     earlier = reader(baselines.named(arguments.baseline))
     complain(cut_off(run))
     if film:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llmtop.cli import baselines, cost
 from llmtop.cli.output import complain, named, say
-from llmtop.domain.slo import parse_slo
+from llmtop.cli.slo import asked_slo
 from llmtop.host import beside
 from llmtop.host.review import cut_off, review, write_reports
 from llmtop.recording.shelf import run_path
@@ -17,7 +17,7 @@ from llmtop.report import check_report, write_report
 
 def main(arguments: argparse.Namespace) -> int:
     run = run_path(arguments.run)
-    slo = parse_slo(arguments.slo) if arguments.slo is not None else None
+    slo = asked_slo(arguments)
     complain(cut_off(run))
     earlier = partial(beside.read, baselines.named(arguments.baseline))
     priced = cost.stated(arguments)

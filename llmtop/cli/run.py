@@ -19,7 +19,8 @@ from llmtop.cli.effects import effects
 from llmtop.cli.exits import CLIENT_BOUND, exit_code
 from llmtop.cli.output import complain, named, print_json, say, verdicts_json
 from llmtop.cli.recorded import note_run
-from llmtop.cli.target import asked_url, checked_sinks, own_slo, session_options, with_arguments
+from llmtop.cli.slo import own_slo
+from llmtop.cli.target import asked_url, checked_sinks, session_options, with_arguments
 from llmtop.cli.terminal import draws
 from llmtop.domain.bounds import LASTING_S
 from llmtop.domain.figures import RunFigures

@@ -171,7 +171,7 @@ def template() -> str:
     layouts = "; ".join(f"{layout}: {what}" for layout, what in LAYOUTS.items())
     blocks = (
         _block("Settings of llmtop. What is not set here is as built in; options of a command come before it.", ""),
-        _block("Of a run whose profile and command line name no limits.", _line("slo", str(Slo()))),
+        _block("Of whatever is judged where neither profile nor command line name limits.", _line("slo", str(Slo()))),
         _block(f"One of {', '.join(ALL_THEMES)}.", _line("theme", ALL_THEMES[0])),
         _block(f"Updates of the screen in a second: {FPS.allowed}.", "# fps = 2"),
         _block("Whether to draw with ASCII characters only.", "# ascii = false"),

@@ -11,13 +11,13 @@ from msgspec.structs import replace
 
 from llmtop.cli import cost
 from llmtop.cli.output import named
+from llmtop.cli.slo import asked_slo, own_slo
 from llmtop.domain.crew import CrewSpec
 from llmtop.domain.endpoint import PROXY_FROM_ENVIRONMENT, PROXY_NONE, Dialect, Endpoint, safe_url
 from llmtop.domain.load import Hold, LoadPoint, Spike, Steps
 from llmtop.domain.plain import plain
-from llmtop.domain.preferences import Settings
 from llmtop.domain.profile import Profile, Workload, rows_problem, trace_problem
-from llmtop.domain.slo import NOT_OF_EMBEDDINGS, Slo, parse_slo, usual_slo, without_meaning
+from llmtop.domain.slo import NOT_OF_EMBEDDINGS, Slo, usual_slo, without_meaning
 from llmtop.errors import UsageError
 from llmtop.files import check_new
 from llmtop.session.options import Serving, SessionOptions
@@ -258,20 +258,14 @@ def with_arguments(profile: Profile, arguments: argparse.Namespace) -> Profile:
     return replace(profile, workload=workload, plan=plan, caps=caps, slo=slo, start=start, canary=canary, cost=priced)
 
 
-def own_slo(arguments: argparse.Namespace) -> Slo | None:
-    """The user's default; None: the settings say none, or were not read."""
-    settings: Settings | None = arguments.settings
-    return None if settings is None else settings.slo
-
-
 def _slo(profile: Profile, api: str, arguments: argparse.Namespace) -> Slo:
     """The SLO of a run of this API. Raises UsageError where it limits what that does not have."""
-    given, own = arguments.slo, own_slo(arguments)
+    given, own = asked_slo(arguments), own_slo(arguments)
     if given is None and profile.slo is own:
         return usual_slo(api, own)
     if given is None and profile.slo == usual_slo(profile.workload.api):
         return usual_slo(api)
-    slo = profile.slo if given is None else parse_slo(given)
+    slo = given or profile.slo
     if (wrong := without_meaning(slo, api)) is not None:
         if given is None:
             whose = f"profile {plain(profile.name, 40)} limits {wrong.name}"

@@ -17,7 +17,8 @@ from llmtop.analysis.tuning import Candidate, Tuning, candidates
 from llmtop.cli import step_summary
 from llmtop.cli.exits import ENDPOINT_LOST, NO, NOT_KNOWN, YES
 from llmtop.cli.output import complain, named, print_json, say
-from llmtop.cli.target import affordable, by_hand, confirm, endpoint_of, own_slo
+from llmtop.cli.slo import asked_slo, own_slo
+from llmtop.cli.target import affordable, by_hand, confirm, endpoint_of
 from llmtop.cli.terminal import draws
 from llmtop.dialects import DIALECTS
 from llmtop.domain.endpoint import Endpoint, safe_url
@@ -27,7 +28,6 @@ from llmtop.domain.profile import Profile, Question
 from llmtop.domain.server_command import Kind, ServerCommand
 from llmtop.domain.settings import is_slots
 from llmtop.domain.shown import Shown
-from llmtop.domain.slo import parse_slo
 from llmtop.domain.tuning import Values
 from llmtop.errors import UsageError
 from llmtop.host.headless import interruptions, run_to_end
@@ -110,7 +110,7 @@ def _profile(arguments: argparse.Namespace) -> Profile:
     if arguments.users is not None and arguments.users > caps.max_concurrency:
         most = f"at most {caps.max_concurrency} may be in flight; raise it with --max-concurrency"
         raise UsageError(f"--users {arguments.users}: {most}")
-    slo = parse_slo(arguments.slo) if arguments.slo is not None else profile.slo
+    slo = asked_slo(arguments) or profile.slo
     plan = LoadPlan(stages=(), base=base)
     profile = replace(
         profile, name="tune", plan=plan, caps=caps, slo=slo, question=Question.CLIFF, peak=None, canary=None

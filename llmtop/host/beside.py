@@ -49,22 +49,25 @@ def looked_up(text: str) -> str:
         return str(path) if part is None else f"{path}@{part}"
 
 
-def sides_at(text: str, slo: Slo | None = None, axis: Axis = "concurrency") -> tuple[Side, ...]:
+def sides_at(
+    text: str, slo: Slo | None = None, axis: Axis = "concurrency", usual: Slo | None = None
+) -> tuple[Side, ...]:
     """What was measured there, a side for each configuration, judged by `slo` or by the run's own; at least one.
 
     Args:
         text: a run file, its name, `last`; `RUN@2` for the second configuration of a run; a table of levels, `.csv`;
             a file that another tool has written.
         axis: of a table's levels.
+        usual: by what is judged that has none of its own; None: by what is usual.
 
     Raises:
         FileError: there is no such file, it cannot be read, nothing was measured in it, or not in that configuration.
     """
     if is_table(text):
-        return (_of_table(path_of(text), slo or Slo(), axis),)
+        return (_of_table(path_of(text), slo or usual or Slo(), axis),)
     run, part = _parted(text)
     path = run_path(run)
-    sides = _of_tool(path, slo or Slo()) if looks_foreign(path) else _of_run(path, slo)
+    sides = _of_tool(path, slo or usual or Slo()) if looks_foreign(path) else _of_run(path, slo)
     if part is None:
         return sides
     if not 1 <= part <= len(sides):
@@ -92,8 +95,9 @@ def reader(texts: Sequence[str]) -> Callable[[Slo], tuple[Side, ...]] | None:
 
 def grounds_at(
     text: str, axis: Axis = "concurrency", prompt_tokens: float | None = None, output_tokens: float | None = None
-) -> tuple[Grounds, Slo, Path]:
-    """What the twin of the server rests on that was measured there, the SLO that it was judged by, and the file.
+) -> tuple[Grounds, Slo | None, Path]:
+    """What the twin of the server rests on that was measured there, the SLO that it was judged by (None: by none), and
+    the file.
 
     Args:
         text: as of `sides_at`.
@@ -111,12 +115,12 @@ def grounds_at(
 
     if is_table(text):
         path = path_of(text)
-        return of(levels_at(path), axis), Slo(), path
+        return of(levels_at(path), axis), None, path
     run, part = _parted(text)
     path = run_path(run)
     if looks_foreign(path):
         side = sides_at(text)[-1]
-        return of(side.levels, side.axis), Slo(), path
+        return of(side.levels, side.axis), None, path
     grounds, slo = grounds_of_run(path, part)
     return grounds, slo, path
 

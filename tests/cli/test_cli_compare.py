@@ -126,7 +126,7 @@ def test_a_run_that_is_not_whole_is_said_to_be_once(
         llmtop_version="0", started_at=0.0, endpoint=Endpoint(base_url="http://h"), profile=Profile(name="p")
     )
 
-    def of_runs(text: str, slo: Slo | None = None, axis: Axis = "concurrency") -> tuple[Side, ...]:
+    def of_runs(text: str, slo: Slo | None = None, axis: Axis = "concurrency", *_: object) -> tuple[Side, ...]:
         return tuple(dataclasses.replace(side, meta=meta, source=Path(text)) for side in sides_at(text, slo, axis))
 
     monkeypatch.setattr(compare, "sides_at", of_runs)
@@ -138,7 +138,7 @@ def test_a_run_that_is_not_whole_is_said_to_be_once(
 def test_another_workload_is_compared_only_when_somebody_insists(
     before: str, after: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def of_models(text: str, slo: Slo | None = None, axis: Axis = "concurrency") -> tuple[Side, ...]:
+    def of_models(text: str, slo: Slo | None = None, axis: Axis = "concurrency", *_: object) -> tuple[Side, ...]:
         model = Path(text).stem
         return tuple(dataclasses.replace(side, traits={"model": model}) for side in sides_at(text, slo, axis))
 
