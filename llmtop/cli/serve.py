@@ -13,7 +13,7 @@ import socket
 from llmtop.channel import Child
 from llmtop.cli.output import complain, say
 from llmtop.domain import bounds
-from llmtop.domain.endpoint import is_loopback
+from llmtop.domain.endpoint import host_and_port, is_loopback
 from llmtop.domain.plain import plain
 from llmtop.errors import INTERRUPTED, UsageError
 from llmtop.host.running import find
@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> int:
     token = new_token()
 
     def ready(bound: int) -> None:
-        say(f"http://{_written(_reached_by(address))}:{bound}/{token}/")
+        say(f"http://{host_and_port(_reached_by(address), bound)}/{token}/")
         complain(f"{run.name} is shown there to whoever has the link, to look at; Ctrl-C ends that, not the run")
 
     site = Site(Gate(token, here=here), title, start)
@@ -76,10 +76,6 @@ def _bound(text: str) -> tuple[str, int]:
 def _reached_by(address: str) -> str:
     """What stands in the link: of all addresses of this machine, its name."""
     return socket.gethostname() if ipaddress.ip_address(address).is_unspecified else address
-
-
-def _written(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _problem(error: OSError) -> str:

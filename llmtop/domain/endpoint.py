@@ -153,6 +153,12 @@ def is_loopback(address: str) -> bool:
     return (mapped or found).is_loopback
 
 
+def host_and_port(host: str, port: int | None = None) -> str:
+    """As they stand in a URL, an IPv6 address in brackets: `h2:8000`, `[::1]:8000`; without a port `[::1]`."""
+    bracketed = f"[{host}]" if ":" in host else host
+    return bracketed if port is None else f"{bracketed}:{port}"
+
+
 def ascii_name(host: str) -> str:
     """A host's name as resolvers are asked for it; one that has no such form stays as it is."""
     try:

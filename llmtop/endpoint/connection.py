@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from llmtop.domain.endpoint import host_and_port
 from llmtop.endpoint.addresses import look_up, numeric
 from llmtop.endpoint.clock import Stamper, open_socket
 from llmtop.endpoint.direct import Arrivals, DirectTransport
@@ -84,7 +85,7 @@ class Origin(Struct, frozen=True):
     def __str__(self) -> str:
         if self.unix_path is not None:
             return f"unix:{self.unix_path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
 
 class Own:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from llmtop.domain.endpoint import APIS, USUAL_ROOT, Api, Endpoint, safe_url
+from llmtop.domain.endpoint import APIS, USUAL_ROOT, Api, Endpoint, host_and_port, safe_url
 from llmtop.domain.plain import plain
 from llmtop.errors import UsageError
 
@@ -68,7 +68,7 @@ def read_url(text: str) -> tuple[str, Api]:
     if not _SCHEME.match(text):  # a query may hold a URL
         if re.split("[/?#]", text, maxsplit=1)[0].count(":") > 1 and not text.startswith("["):  # a bare IPv6 address
             host, slash, rest = text.partition("/")
-            text = f"[{host}]{slash}{rest}"
+            text = f"{host_and_port(host)}{slash}{rest}"
         text = f"http://{text}"
     try:
         parts = urlsplit(text)
@@ -88,7 +88,7 @@ def read_url(text: str) -> tuple[str, Api]:
             "(a key: with --api-key-env VAR)"
         )
     name = _EVERYWHERE.get(name, name)
-    host = f"[{name}]" if ":" in name else name
+    host = host_and_port(name)
     scheme = "https" if port == 443 else parts.scheme
     shown = "" if port is None or port == {"http": 80, "https": 443}[scheme] else f":{port}"
     base, api = _read_path(quote(parts.path, safe=_SAFE).rstrip("/"), quote(parts.query, safe=_SAFE_QUERY))

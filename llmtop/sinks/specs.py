@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from llmtop.domain.alike import meant
-from llmtop.domain.endpoint import Endpoint, is_loopback
+from llmtop.domain.endpoint import Endpoint, host_and_port, is_loopback
 from llmtop.domain.plain import plain
 from llmtop.endpoint.addresses import pinned
 from llmtop.errors import UsageError
@@ -98,12 +98,12 @@ def _address(where: str) -> tuple[str, int, str]:
         raise UsageError(f"--out prometheus={shown}: no address to listen on; write it like 127.0.0.1:9464")
     if is_loopback(host):
         return host, int(port), host
-    found = pinned(Endpoint(base_url=f"http://[{host}]" if ":" in host else f"http://{host}"))
+    found = pinned(Endpoint(base_url=f"http://{host_and_port(host)}"))
     return host, int(port), next(iter(found.addresses_of(host)), "")
 
 
 def _shown(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{plain(host, SHOWN)}:{port}"
+    return host_and_port(plain(host, SHOWN), port)
 
 
 def _check_page(where: str, yes: bool, ask: Callable[[str], bool] | None) -> str:

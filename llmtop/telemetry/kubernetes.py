@@ -14,6 +14,7 @@ from ipaddress import ip_address
 import msgspec
 from msgspec import Struct
 
+from llmtop.domain.endpoint import host_and_port
 from llmtop.domain.places import KubeService
 from llmtop.domain.plain import LIMIT, plain
 from llmtop.telemetry.kubectl import (
@@ -26,7 +27,7 @@ from llmtop.telemetry.kubectl import (
     NoKubectl,
     NotFound,
 )
-from llmtop.telemetry.places import LOOK_S, Found, host_of
+from llmtop.telemetry.places import LOOK_S, Found
 from llmtop.wording import replicas as words
 
 REACH_S = 1.0
@@ -198,7 +199,7 @@ class ServicePods:
             port = await self._forwarded(pod)
         forward = self._forwards.get(pod.name)
         port = forward.port if port is None and forward is not None and forward.open else port
-        host = f"{host_of(pod.address)}:{pod.port}" if port is None else f"127.0.0.1:{port}"
+        host = host_and_port(pod.address, pod.port) if port is None else f"127.0.0.1:{port}"
         return Found(key=pod.name, name=pod.name, url=f"http://{host}{self._path}", ready=pod.ready)
 
     async def _reaches(self, pod: Pod) -> bool:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from llmtop.domain.endpoint import host_and_port
 from llmtop.domain.places import DnsName
 from llmtop.endpoint.addresses import Found as Addresses
 from llmtop.endpoint.addresses import look_up
@@ -118,16 +119,11 @@ class NameAddresses:
         return found
 
     def _at(self, address: str) -> Found:
-        host = f"{host_of(address)}:{self._name.port}"
+        host = host_and_port(address, self._name.port)
         return Found(key=host, name=host, url=f"http://{host}{self._path}")
 
     async def close(self) -> None:
         """Nothing is kept."""
-
-
-def host_of(address: str) -> str:
-    """An address as it stands in a URL."""
-    return f"[{address}]" if ":" in address else address
 
 
 def one_kind(answer: Addresses) -> tuple[str, ...]:

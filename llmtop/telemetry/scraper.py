@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from llmtop.dialects import DIALECTS, DialectTable
-from llmtop.domain.endpoint import Dialect, Endpoint, safe_url
+from llmtop.domain.endpoint import Dialect, Endpoint, host_and_port, safe_url
 from llmtop.domain.places import DnsName, KubeService, asked_in, pages_in, place_in, places_in
 from llmtop.domain.plain import LONG
 from llmtop.domain.samples import GpuSnapshot, ServerSnapshot
@@ -254,6 +254,5 @@ def _usual_pages(endpoint: Endpoint, table: DialectTable) -> tuple[str, ...]:
         places.append(endpoint.base_url + table.metrics_path)
     if table.metrics_port is not None:
         parts = urlsplit(endpoint.base_url)
-        host = parts.hostname or ""
-        places.append(f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{table.metrics_port}/metrics")
+        places.append(f"{parts.scheme}://{host_and_port(parts.hostname or '', table.metrics_port)}/metrics")
     return tuple(places)

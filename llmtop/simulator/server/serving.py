@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from llmtop.domain.endpoint import host_and_port
 from llmtop.domain.plain import LONG, plain
 from llmtop.errors import LlmtopError, UsageError
 from llmtop.simulator.engine import Preset, load_preset
@@ -202,7 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _complain(str(error), error.exit_code)
         except (OSError, UnicodeError) as error:
             why = error.strerror if isinstance(error, OSError) else f"no name of a machine ({error})"
-            return _complain(f"cannot serve on {_place(asked.host, asked.port)}: {why}", 3)
+            return _complain(f"cannot serve on {host_and_port(asked.host, asked.port)}: {why}", 3)
         return 0
 
     return run(serve_until, die_with_parent=asked.die_with_parent)
@@ -212,17 +213,13 @@ def _told(host: str, port: int, token: str | None, has_key: bool) -> str:
     """What who starts a server by hand has to know: how its knobs are turned, and who else can reach it."""
     everybody = host in {"", "0.0.0.0", "::"}
     shown = f'"{TOKEN_HEADER}: ${CONTROL_TOKEN_VARIABLE}"' if token is None else f"'{TOKEN_HEADER}: {token}'"
-    words = ["curl", f"http://{_place('127.0.0.1' if everybody else host, port)}/llmtop/control", "-H", shown]
+    words = ["curl", f"http://{host_and_port('127.0.0.1' if everybody else host, port)}/llmtop/control", "-H", shown]
     words += ["-H", f'"authorization: Bearer ${API_KEY_VARIABLE}"'] if has_key else []
     words += ["-H", "'content-type: application/json'", "-d", """'{"knobs":{"max_num_seqs":64}}'"""]
     lines = [f"To turn a knob: {' '.join(words)}"]
     if everybody and not has_key:
         lines.append(f"Open to everybody who reaches this machine; {API_KEY_VARIABLE} sets a key that is asked for")
     return "".join(f"{line}\n" for line in lines)
-
-
-def _place(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _complain(problem: str, exit_code: int) -> int:
