@@ -148,9 +148,16 @@ def _slo(parser: _Parser | argparse._ArgumentGroup) -> None:
     parser.set_defaults(settings=None)
 
 
-def _cost(parser: _Parser, *, peak: bool = True) -> None:
+def _cost(parser: _Parser, whose: str = "the profile", *, peak: bool = True) -> None:
+    """Args:
+    whose: profile may have a price.
+    """
     group = parser.add_argument_group(
-        "cost", "Over what the profile says in [cost]. No price is known or assumed: without one no cost is told."
+        "cost",
+        f"Over the table [cost] of {whose}:\n"
+        'gpu_price_per_hour = 2.49, gpus, currency = "EUR", peak, and, there alone,\n'
+        "traffic (shares of the peak over a day) and think_time. No price is known or\n"
+        "assumed: without one no cost is told.",
     )
     group.add_argument("--gpu-price", type=_number(bounds.PRICE), metavar="N", help="of one GPU for an hour")
     group.add_argument(
@@ -429,7 +436,7 @@ def _assess(parser: _Parser) -> None:
     parser.add_argument("--metric", choices=("ttft", "tpot", "e2e"), default="ttft", help="of which a cliff is sought")
     parser.add_argument("--stat", choices=("p50", "p95"), default="p50")
     parser.add_argument("--axis", choices=("concurrency", "rate"), default="concurrency", help="of a table's levels")
-    _cost(parser)
+    _cost(parser, "the profile that the run was driven with")
 
 
 def _compare(parser: _Parser) -> None:
@@ -449,7 +456,7 @@ def _compare(parser: _Parser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="write it down, too, with charts: .html or .md")
     parser.add_argument("--force", action="store_true", help="write over a file that llmtop did not write, too")
     parser.add_argument("--axis", choices=("concurrency", "rate"), default="concurrency", help="of a table's levels")
-    _cost(parser, peak=False)
+    _cost(parser, "the profiles that the runs were driven with", peak=False)
 
 
 def _import(parser: _Parser) -> None:
@@ -508,7 +515,7 @@ def _report(parser: _Parser) -> None:
     parser.add_argument("--force", action="store_true", help="write over a file that llmtop did not write, too")
     _slo(parser)
     _baseline(parser)
-    _cost(parser)
+    _cost(parser, "the profile that the run was driven with")
 
 
 def _runs(parser: _Parser) -> None:
@@ -634,7 +641,7 @@ def _predict(parser: _Parser) -> None:
     parser.add_argument("--seed", type=_SEED, default=0)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--rows", action="store_true", help="with --requests and --json: every request too")
-    _cost(parser)
+    _cost(parser, "the profile of a run that --fit names")
 
 
 def _doctor(parser: _Parser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from test_analysis_ledger import drive, laptop
 
 from llmtop.cli.main import main
 from llmtop.domain.cost import Cost
+from llmtop.profiles.schema import CostTable
 from llmtop.recording.writer import RunWriter
 from llmtop.wording.cost import NO_PRICE
 
@@ -34,6 +36,20 @@ def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.write(batch)
     writer.close(session.facts.t_s)
     return path
+
+
+@pytest.mark.parametrize("command", ["live", "run", "assess", "report", "compare", "predict"])
+def test_the_help_of_costs_names_every_key_of_a_profiles_table(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    out = capsys.readouterr().out
+    told = out.partition("\ncost:\n")[2].partition("--gpu-price")[0]
+    assert "Over the table [cost] of the profile" in told
+    assert all(re.search(rf"\b{key}\b", told) for key in CostTable.__struct_fields__)
+    assert max(map(len, told.splitlines())) <= 80
+    assert ("--fit" in told) is (command == "predict"), "a preset has no profile"
 
 
 @pytest.mark.parametrize("command", [["run", "smoke", "--sim"], ["report", "RUN"], ["assess", "RUN"], PREDICTED[:2]])
