@@ -10,24 +10,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from attended import until
+from session_here import SessionHere
 
-from llmtop.domain.endpoint import Endpoint
+from llmtop.domain.endpoint import Endpoint, EndpointState
 from llmtop.domain.load import Hold, LoadPlan, LoadPoint, Stage
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ending
 from llmtop.domain.slo import Slo
-from llmtop.host import endings
+from llmtop.host import endings, headless
+from llmtop.host import host as host_module
 from llmtop.host.endings import EndWatch
 from llmtop.host.headless import RunResult, run_to_end
-from llmtop.host.link import SessionLink
 from llmtop.host.review import assess_run
 from llmtop.recording.reader import RunReader
+from llmtop.session import session as session_module
 from llmtop.session.options import SessionOptions
 
 MODELS = b'{"object":"list","data":[{"id":"m","object":"model"}]}'
 TOKEN = b'data: {"choices":[{"index":0,"delta":{"content":" a"},"finish_reason":null}]}\n\n'
 END = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"length"}]}\n\ndata: [DONE]\n\n'
-SERVED = 12
+SERVED = 7
 """Requests that are served before something happens; the first of them are the probe's."""
 
 
@@ -39,6 +42,8 @@ class Server:
 
     def __init__(self) -> None:
         self.then: Callable[[], object] = lambda: None
+        self.missed: Callable[[], bool] = lambda: False
+        """Whether whoever sends knows that it has left."""
         self.endless = False
         self._served = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -99,12 +104,13 @@ class Server:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def restart(self) -> None:
-        """Leave, and come back half a second later."""
+        """Leave, and come back once that has been noticed."""
         self.leave()
         self._served = -1000
-        threading.Timer(0.5, self._return).start()
+        threading.Thread(target=self._return, daemon=True).start()
 
     def _return(self) -> None:
+        until(self.missed)
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._listen()
 
@@ -117,12 +123,20 @@ def server() -> Iterator[Server]:
         served.leave()
 
 
-def ended(server: Server, path: Path, monkeypatch: pytest.MonkeyPatch, duration_s: float, return_s: float) -> RunResult:
-    """A run of three users to its end, with limits that are a test's."""
-    monkeypatch.setattr(endings, "RETURN_S", return_s)
-    monkeypatch.setattr(endings, "SILENCE_S", 0.5)
-    monkeypatch.setattr(endings, "SLOWER", 1.0)  # a busy machine's first token is late by more than a test can wait for
-    stage = Stage(name="hold", duration_s=duration_s, shape=Hold(3))
+def ended(server: Server, path: Path, monkeypatch: pytest.MonkeyPatch, ending: Ending) -> RunResult:
+    """A run of three users to its end, with limits that are a test's; what does not end it has no time to.
+
+    All requests of its plan's one second are in flight long before that is over, and nothing is asked of how long the
+    first tokens took.
+    """
+    lasting = ending in (Ending.RESTART, Ending.GONE)
+    monkeypatch.setattr(endings, "RETURN_S", 0.5 if ending is Ending.GONE else 60.0)
+    monkeypatch.setattr(endings, "SILENCE_S", 0.1 if ending is Ending.HANG else 60.0)
+    monkeypatch.setattr(endings, "SLOWER", 0.0)
+    monkeypatch.setattr(session_module, "RETURN_S", (0.1,))
+    for module in (headless, host_module):
+        monkeypatch.setattr(module, "LISTEN_S", 0.05)
+    stage = Stage(name="hold", duration_s=60.0 if lasting else 1.0, shape=Hold(3))
     base = LoadPoint(concurrency=3, prompt_tokens=8, output_tokens=4)
     options = SessionOptions(
         endpoint=Endpoint(base_url=f"http://127.0.0.1:{server.port}"),
@@ -130,7 +144,9 @@ def ended(server: Server, path: Path, monkeypatch: pytest.MonkeyPatch, duration_
         run_file=str(path),
         patient=False,
     )
-    return run_to_end(SessionLink(options), Slo(), lambda shown: None, watch=EndWatch(drain_limit_s=2.0))
+    link = SessionHere(options)
+    server.missed = lambda: (frame := link.frame()) is not None and frame.endpoint.state is EndpointState.DOWN
+    return run_to_end(link, Slo(), lambda shown: None, watch=EndWatch(drain_limit_s=0.5))
 
 
 @pytest.mark.parametrize("ending", [Ending.HANG, Ending.PLAN, Ending.RESTART, Ending.GONE])
@@ -143,13 +159,11 @@ def test_what_ended_a_run_is_said_and_recorded(
     elif ending is Ending.GONE:
         server.then = server.leave
     path = tmp_path / "run.llmtop"
-    lasting = ending in (Ending.RESTART, Ending.GONE)
-    return_s = 0.5 if ending is Ending.GONE else 10.0
-    result = ended(server, path, monkeypatch, 60.0 if lasting else 1.0, return_s)
+    result = ended(server, path, monkeypatch, ending)
     totals = result.frame.totals
     assert result.end.ending is ending
     assert totals.ok > 0
-    if not lasting:
+    if ending in (Ending.HANG, Ending.PLAN):
         assert (totals.errors, totals.cancelled) == (0, 3), "what is cut off when the plan is over is no error"
     with RunReader(path) as run:
         assert run.meta == result.meta
