@@ -77,7 +77,7 @@ class Attended:
 
     def close(self) -> None:
         self.host.newest = replace(self.host.newest, ended=self.host.newest.ended or Ended())
-        self._thread.join(10)
+        self._thread.join(30)
         assert not self._thread.is_alive()
 
 
@@ -98,7 +98,7 @@ def at_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> Path:
     return runs
 
 
-def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it never came to that"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import socket
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -23,7 +23,8 @@ from llmtop.domain.terminal import RESET
 from llmtop.errors import SessionLost
 from llmtop.host.attached import Attached
 from llmtop.host.options import HostOptions
-from llmtop.host.running import find, running
+from llmtop.host.running import find, running, stop
+from llmtop.recording.reader import RunReader
 from llmtop.session.options import SessionOptions
 from llmtop.session.terminal import state_of
 
@@ -37,7 +38,7 @@ def test_what_is_shown_here_is_what_is_shown_there_and_the_slo_is_known_at_once(
     at_home(monkeypatch, tmp_path)
     with attended(NAME) as run:
         run.host.answer("before it came")
-        until(lambda: running()[0].load)
+        until(lambda: run.doors._shown.answer is not None)
         screen = Attached.join(find(None), view=False)
         assert screen.slo == run.host.slo
         assert screen.name == NAME
@@ -96,8 +97,16 @@ def test_whoever_vanishes_gets_its_terminal_back_and_who_leaves_keeps_it(
                 if leaves:
                     with pytest.raises(BlockingIOError):
                         os.read(shows, 1)
-            time.sleep(0.05)
-            assert os.read(shows, 4096).decode().replace("\r", "") == RESET
+            said = b""
+
+            def all_came() -> bool:
+                nonlocal said
+                with contextlib.suppress(BlockingIOError):
+                    said += os.read(shows, 4096)
+                return len(said.replace(b"\r", b"")) >= len(RESET)
+
+            until(all_came)
+            assert said.decode().replace("\r", "") == RESET
     finally:
         os.close(shows)
         os.close(takes)
@@ -175,7 +184,7 @@ def test_neither_memory_nor_descriptors_nor_threads_grow_with_those_who_come_and
         for _ in range(30):
             come_and_go()
         until(lambda: len(run.doors._tasks) == 0)
-        until(lambda: own.num_fds() <= before[0] and threading.active_count() <= before[1], 5.0)
+        until(lambda: own.num_fds() <= before[0] and threading.active_count() <= before[1])
         assert own.memory_info().rss - before[2] < 4_000_000
         assert run.doors._guests == []
 
@@ -190,17 +199,18 @@ def begun(path: Path, **options: object) -> Attached:
     return Attached.begin(HostOptions(session=session, slo=Slo(), **options))  # type: ignore[arg-type]
 
 
-def test_a_run_is_begun_left_joined_and_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmtop.host.running import stop
-    from llmtop.recording.reader import RunReader
-
+def test_a_run_is_begun_left_joined_and_stopped_and_its_figures_flow_out_also_when_no_screen_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = at_home(monkeypatch, tmp_path)
-    first = begun(tmp_path / "run.llmtop")
+    lines = tmp_path / "lines.json"
+    first = begun(tmp_path / "run.llmtop", sinks=(f"json={lines}",))
     try:
         until(lambda: first.name and first.shown().frame is not None and first.shown().frame.totals.ok > 2)
-        assert first.name == "run"
         assert first.shown().wheel.mine
         assert first.holds
+        until(lambda: first.shown().sinks)
+        assert "lines.json" in first.shown().sinks[0].name
         first.send(Detach())
         until(lambda: first.left)
     finally:
@@ -208,9 +218,12 @@ def test_a_run_is_begun_left_joined_and_stopped(tmp_path: Path, monkeypatch: pyt
     assert not first.holds
     (run,) = running()
     assert run.detached
-    assert (run.name, run.holder, run.screens) == ("run", "", 0)
+    assert (run.name, run.holder, run.screens) == (first.name, "", 0)
     assert run.load.endswith(" in flight")
     processes = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+    until(lines.exists)
+    left_at = lines.read_text().count("\n")
+    until(lambda: lines.read_text().count("\n") > left_at)
 
     second = Attached.join(find("last"), view=False)
     before = second.shown()
@@ -224,7 +237,8 @@ def test_a_run_is_begun_left_joined_and_stopped(tmp_path: Path, monkeypatch: pyt
     assert second.shown().ended == Ended()
     assert running() == ()
     assert list(runs.iterdir()) == []
-    assert psutil.wait_procs(processes, timeout=10)[1] == []
+    assert psutil.wait_procs(processes, timeout=30)[1] == []
+    assert lines.read_text().endswith("\n")
     with RunReader(tmp_path / "run.llmtop") as reader:
         assert reader.complete
         assert any(bin_.in_flight for batch in reader.batches() for bin_ in batch.bins)
@@ -233,22 +247,26 @@ def test_a_run_is_begun_left_joined_and_stopped(tmp_path: Path, monkeypatch: pyt
 def test_a_screen_that_holds_the_run_ends_it_and_all_that_was_said_of_it_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also that an earlier measurement could not be read, with its code."""
     at_home(monkeypatch, tmp_path)
-    screen = begun(tmp_path / "run.llmtop")
+    screen = begun(tmp_path / "run.llmtop", baselines=(str(tmp_path / "none.llmtop"),))
     until(lambda: screen.shown().frame is not None and screen.shown().frame.totals.ok > 2)
+    until(lambda: screen.shown().answer is not None)
     assert screen._child is not None
     processes = [psutil.Process(screen._child.pid), *psutil.Process(screen._child.pid).children(recursive=True)]
     screen.send(StopLoad())
     screen.close()
     assert screen.parting is not None
     assert [str(state) for state in screen.parting.states] == ["up"]
+    assert "none.llmtop" in (screen.parting.unread or "")
+    assert screen.parting.exit_code == 2
     last = screen.shown()
     assert last.ended == Ended()
     assert last.assessment is not None
     assert last.assessment.judgement.final
     assert last.meta is not None
     assert last.meta.ended_s is not None
-    assert psutil.wait_procs(processes, timeout=10)[1] == []
+    assert psutil.wait_procs(processes, timeout=30)[1] == []
 
 
 def test_what_goes_wrong_in_the_session_is_said_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,18 +281,6 @@ def test_what_goes_wrong_in_the_session_is_said_as_before(tmp_path: Path, monkey
     assert ended.exit_code == 2
 
 
-def test_an_earlier_measurement_that_cannot_be_read_is_said_with_its_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at_home(monkeypatch, tmp_path)
-    screen = begun(tmp_path / "run.llmtop", baselines=(str(tmp_path / "none.llmtop"),))
-    until(lambda: screen.shown().answer is not None)
-    screen.close()
-    assert screen.parting is not None
-    assert "none.llmtop" in (screen.parting.unread or "")
-    assert screen.parting.exit_code == 2
-
-
 def test_a_sink_that_does_not_exist_is_said_before_there_is_any_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,23 +293,3 @@ def test_a_sink_that_does_not_exist_is_said_before_there_is_any_load(
     assert "nosuch" in (ended.error or "")
     assert ended.exit_code == 2
     assert not (tmp_path / "run.llmtop").exists()
-
-
-def test_figures_of_a_run_flow_out_from_its_host_also_when_no_screen_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from llmtop.host.running import stop
-
-    at_home(monkeypatch, tmp_path)
-    lines = tmp_path / "lines.json"
-    screen = begun(tmp_path / "run.llmtop", sinks=(f"json={lines}",))
-    until(lambda: screen.name and screen.shown().sinks)
-    assert "lines.json" in screen.shown().sinks[0].name
-    screen.send(Detach())
-    until(lambda: screen.left)
-    screen.close()
-    until(lines.exists)
-    left_at = lines.read_text().count("\n")
-    until(lambda: lines.read_text().count("\n") > left_at)
-    stop(find(None))
-    assert lines.read_text().endswith("\n")
