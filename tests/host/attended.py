@@ -17,10 +17,13 @@ from llmtop.domain.commands import Command, Quit, Seen
 from llmtop.domain.run import Ended
 from llmtop.domain.shown import Answer, Shown
 from llmtop.domain.slo import Slo, parse_slo
-from llmtop.host.doors import LOOK_S, Doors
+from llmtop.host.doors import Doors
 from llmtop.host.life import Life
 from llmtop.host.messages import Parting
 from llmtop.host.screens import Screens
+
+LOOK_S = 0.01
+"""A run that is looked at more often than one of users."""
 
 
 class FakeHost:
