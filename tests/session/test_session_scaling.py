@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,16 @@ from llmtop.errors import SessionLost
 from llmtop.load.selftest import known_times
 from llmtop.recording.reader import RunReader
 from llmtop.session import renewal
+from llmtop.session import scaling as scaling_module
 from llmtop.session.options import SessionOptions
 from llmtop.session.scaling import Scaling, source_of
 from llmtop.session.session import Session
 from llmtop.telemetry.kube_scaling import KubeDeployment
 from llmtop.telemetry.kubectl import Kubectl
 from llmtop.telemetry.replicas import ReplicaSeen
-from llmtop.telemetry.scaling import LOOK_S, REPLICAS, Deployed, ScaleWatch, SimulatedDeployment, Standing
+from llmtop.telemetry.scaling import REPLICAS, Deployed, ScaleWatch, SimulatedDeployment, Standing
 
-LATE_S = 0.5
-"""That a look may be late on a busy machine."""
-SCRIPT = "at=1.5 replicas=3 created=0.2 ready=0.6; at=3.6 replicas=2"
+UP, DOWN = "replicas=3 created=0.1 ready=0.3", "replicas=2"
 QUICK = {"step_ms": 1.0, "bandwidth_gb_s": 1e4, "peak_tflops": 1e4}
 
 
@@ -39,19 +39,43 @@ def options(path: Path, concurrency: int = 4, **knobs: Any) -> SessionOptions:
     return SessionOptions(profile=profile, run_file=str(path), knobs={**QUICK, **knobs})
 
 
-async def until_gone(session: Session) -> tuple[dict[str, Any], float, list[ScaleStep], list[Event]]:
-    """The deployment's listing once the script is over, the run clock at its zero, and what was told until then."""
-    steps: list[ScaleStep] = []
-    events: list[Event] = []
-    async with asyncio.timeout(20):
-        while not any(step.kind == "gone" for step in steps):
-            await asyncio.sleep(0.05)
-            for batch in session.take_facts():
-                steps += batch.scaling
-                events += batch.events
-    asked_s = session.t_s
-    told: Any = await control(session._known.endpoint, "GET", REPLICAS)
-    return told, (asked_s + session.t_s) / 2 - told["t_s"], steps, events
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """When each look began and ended, on the run clock; there are five a second."""
+    kept: list[tuple[float, float]] = []
+    look = ScaleWatch.look
+
+    async def timed(self: ScaleWatch, now_s: Callable[[], float], seen: Sequence[ReplicaSeen]) -> list[ScaleStep]:
+        begun_s = now_s()
+        told = await look(self, now_s, seen)
+        kept.append((begun_s, now_s()))
+        return told
+
+    monkeypatch.setattr(ScaleWatch, "look", timed)
+    monkeypatch.setattr(scaling_module, "LOOK_S", 0.2)
+    return kept
+
+
+class Told:
+    """What a session has told."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.steps: list[ScaleStep] = []
+        self.events: list[Event] = []
+
+    async def until(self, kind: str, *names: str) -> None:
+        """All of these have come so far."""
+        async with asyncio.timeout(60):
+            while not {(kind, name) for name in names} <= {(step.kind, step.name) for step in self.steps}:
+                await asyncio.sleep(0.02)
+                for batch in self._session.take_facts():
+                    self.steps += batch.scaling
+                    self.events += batch.events
+
+
+async def scale(session: Session, wish: str) -> None:
+    await control(session._target._let_in(), "POST", "/llmtop/control", {"autoscaling": {"scale": wish}})
 
 
 def truths(told: dict[str, Any]) -> dict[tuple[str, str], float]:
@@ -64,33 +88,46 @@ def truths(told: dict[str, Any]) -> dict[tuple[str, str], float]:
     return times
 
 
-async def test_every_step_of_a_scripted_scale_up_is_seen_within_one_look_and_recorded(tmp_path: Path) -> None:
-    session = Session(options(tmp_path / "run.llmtop", scale=SCRIPT))
+async def test_every_step_of_a_scale_up_is_seen_within_one_look_and_recorded(
+    tmp_path: Path, looks: list[tuple[float, float]]
+) -> None:
+    session = Session(options(tmp_path / "run.llmtop"))
     await session.start()
+    told = Told(session)
     try:
-        told, zero_s, steps, events = await until_gone(session)
+        async with asyncio.timeout(60):
+            while not (looks and session.frame().totals.ok):
+                await asyncio.sleep(0.02)
+        await scale(session, UP)
+        await told.until("serving", "pod-2", "pod-3")
+        await scale(session, DOWN)
+        await told.until("gone", "pod-3")
+        asked_s = session.t_s
+        listing: Any = await control(session._known.endpoint, "GET", REPLICAS)
+        zero_s = asked_s - listing["t_s"], session.t_s - listing["t_s"]
     finally:
         await session.close(0.0)
-    times = truths(told)
-    of_run = {}
-    for step in steps:
+    times = truths(listing)
+    of_run: dict[tuple[str, str], ScaleStep] = {}
+    for step in told.steps:
         if not step.since:
             of_run.setdefault((step.kind, step.name), step)
     replicas = ("pod-2", "pod-3")
     wanted = {("desired", ""), *((kind, name) for kind in ("created", "ready", "serving") for name in replicas)}
     assert wanted <= of_run.keys()
     for key in (*wanted, ("gone", "pod-3")):
-        late_s = of_run[key].t_s - (zero_s + times[key])
-        assert -0.1 < late_s < LOOK_S + LATE_S, key
-    assert {(step.kind, step.name) for step in steps if step.since} >= {("desired", ""), ("ready", "pod-1")}
-    said = [event.text for event in events]
+        soonest_s, latest_s = (zero + times[key] for zero in zero_s)
+        due_s = next(ended_s for begun_s, ended_s in looks if begun_s >= latest_s)
+        assert soonest_s - 0.01 < of_run[key].t_s <= due_s, key
+    assert {(step.kind, step.name) for step in told.steps if step.since} >= {("desired", ""), ("ready", "pod-1")}
+    said = [event.text for event in told.events]
     assert "3 replicas are wanted, 1 until now" in said
     assert "replicas pod-2 and pod-3 are ready: 3 of 3" in said
     assert "replica pod-3 is gone: 2 left" in said
     assert not [text for text in said if "restarted" in text], "counters of one that goes do not fall"
     with RunReader(tmp_path / "run.llmtop") as run:
         recorded = [step for batch in run.batches() for step in batch.scaling]
-    assert recorded[: len(steps)] == steps
+    assert recorded[: len(told.steps)] == told.steps
 
 
 def test_who_is_asked_for_replicas() -> None:
@@ -158,7 +195,7 @@ def test_a_replica_that_crashes_and_comes_back_is_said_and_gets_connections_agai
 
 
 async def test_without_kubectl_nothing_is_driven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with known_times() as url:
+    async with known_times("--ttft-ms=1", "--tpot-ms=1", "--tokens=4") as url:
         monkeypatch.setenv("PATH", "/nowhere")
         endpoint = Endpoint(base_url=url, metrics_urls=("k8s://prod/vllm",))
         session = Session(replace(options(tmp_path / "run.llmtop"), endpoint=endpoint, patient=False))
@@ -171,12 +208,12 @@ async def test_without_kubectl_nothing_is_driven(tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "run.llmtop").exists()
 
 
-async def test_a_deployment_that_does_not_scale_tells_nothing(tmp_path: Path) -> None:
+async def test_a_deployment_that_does_not_scale_tells_nothing(tmp_path: Path, looks: list[tuple[float, float]]) -> None:
     session = Session(options(tmp_path / "run.llmtop"))
     await session.start()
     try:
-        async with asyncio.timeout(20):
-            while session.frame().totals.ok < 4 or session.t_s < 2 * LOOK_S:
+        async with asyncio.timeout(60):
+            while session.frame().totals.ok < 4 or len(looks) < 3:
                 await asyncio.sleep(0.05)
     finally:
         await session.close(0.0)
@@ -184,38 +221,35 @@ async def test_a_deployment_that_does_not_scale_tells_nothing(tmp_path: Path) ->
 
 
 async def balanced_by_connection(path: Path, monkeypatch: pytest.MonkeyPatch, renewals: int) -> tuple[Any, list[str]]:
-    """The listing, and what was said, some looks after a second replica became ready."""
+    """The listing, and what was said, many requests after a second replica was seen to be ready."""
     monkeypatch.setattr(renewal, "MOST", renewals)
     session = Session(options(path / "run.llmtop", concurrency=6, balance="connection"))
     await session.start()
-    said: list[str] = []
-    ready_s = float("inf")
+    told = Told(session)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while session.frame().totals.ok < 30:  # all have their connections
-                await asyncio.sleep(0.05)
-            wish = {"autoscaling": {"scale": "replicas=2 created=0 ready=0.1"}}
-            await control(session._target._let_in(), "POST", "/llmtop/control", wish)
-            while session.t_s < ready_s + 2.5 * LOOK_S:
-                await asyncio.sleep(0.05)
-                for batch in session.take_facts():
-                    said += [event.text for event in batch.events]
-                    for step in batch.scaling:
-                        if step.kind == "ready" and not step.since:
-                            ready_s = step.t_s
-        told: Any = await control(session._known.endpoint, "GET", REPLICAS)
+                await asyncio.sleep(0.02)
+            await scale(session, "replicas=2 created=0 ready=0.1")
+            await told.until("ready", "pod-2")
+            before = session.frame().totals.ok
+            while session.frame().totals.ok < before + 100:
+                await asyncio.sleep(0.02)
+        listing: Any = await control(session._known.endpoint, "GET", REPLICAS)
         assert not session.frame().totals.errors
     finally:
         await session.close(0.0)
-    return told, said
+    return listing, [event.text for event in (*told.events, *(e for b in session.take_facts() for e in b.events))]
 
 
+@pytest.mark.usefixtures("looks")
 async def test_kept_connections_keep_a_new_replica_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told, said = await balanced_by_connection(tmp_path, monkeypatch, 0)
     assert (told["ready"], told["serving"]) == (2, 1)
     assert not [text for text in said if "renewed" in text]
 
 
+@pytest.mark.usefixtures("looks")
 async def test_renewed_connections_give_a_new_replica_its_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
