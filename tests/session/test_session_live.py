@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from engine_here import EngineHere
 
 from llmtop.analysis.diagnosis import Recent, diagnose
 from llmtop.analysis.recent import limits_of
@@ -27,10 +28,10 @@ from llmtop.errors import EndpointUnreachable
 from llmtop.host.replay import ReplayLink
 from llmtop.meter.facts import Facts
 from llmtop.recording.reader import RunReader
-from llmtop.session.away import START_BLUR_S
+from llmtop.session import away
+from llmtop.session import session as session_module
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session
-from llmtop.simulator.server.process import SimulatorProcess
 
 SHORT = LoadPoint(concurrency=4, prompt_tokens=32, output_tokens=8)
 
@@ -40,12 +41,20 @@ def options(path: Path, **fields: object) -> SessionOptions:
     return SessionOptions(**{"profile": profile, "run_file": str(path), **fields})  # type: ignore[arg-type]
 
 
-async def until(session: Session, condition: Callable[[Frame], bool], timeout_s: float = 20.0) -> Frame:
+async def until(session: Session, condition: Callable[[Frame], bool], timeout_s: float = 60.0) -> Frame:
     """The first frame that meets the condition. The time limit only ends a test that would hang."""
     async with asyncio.timeout(timeout_s):
         while not condition(frame := session.frame()):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
         return frame
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is down is tried again soon, and processes are told apart that started within one second."""
+    monkeypatch.setattr(session_module, "TICK_S", 0.05)
+    monkeypatch.setattr(session_module, "RETURN_S", (0.1,))
+    monkeypatch.setattr(away, "START_BLUR_S", 0.05)
 
 
 async def test_a_run_that_is_not_to_be_kept_has_its_file_until_it_ends(tmp_path: Path) -> None:
@@ -146,7 +155,7 @@ async def test_an_impatient_session_says_so_at_once(tmp_path: Path, unused_port:
 
 
 async def test_an_outage_cuts_the_load_and_only_a_hand_brings_it_back(tmp_path: Path) -> None:
-    simulator = await SimulatorProcess.start()
+    simulator = await EngineHere.start()
     port = int(simulator.base_url.rpartition(":")[2])
     session = Session(options(tmp_path / "run.llmtop", endpoint=Endpoint(base_url=simulator.base_url)))
     await session.start()
@@ -155,7 +164,7 @@ async def test_an_outage_cuts_the_load_and_only_a_hand_brings_it_back(tmp_path: 
         await simulator.close()
         frame = await until(session, lambda frame: frame.endpoint.state is EndpointState.DOWN)
         await until(session, lambda frame: frame.in_flight == 0)
-        simulator = await SimulatorProcess.start(port=port)
+        simulator = await EngineHere.start(port=port)
         frame = await until(session, lambda frame: frame.endpoint.state is EndpointState.UP)
         assert frame.target.concurrency == 0
         await session.command(SetLoad(SHORT))
@@ -166,7 +175,7 @@ async def test_an_outage_cuts_the_load_and_only_a_hand_brings_it_back(tmp_path: 
         await simulator.close()
 
 
-async def outage(session: Session, simulator: SimulatorProcess, preset: str = "laptop") -> SimulatorProcess:
+async def outage(session: Session, simulator: EngineHere, preset: str = "laptop") -> EngineHere:
     """The endpoint dies under load, and comes back at the same address with `preset`."""
     port = int(simulator.base_url.rpartition(":")[2])
     await until(session, lambda frame: frame.totals.ok > 0)
@@ -174,15 +183,15 @@ async def outage(session: Session, simulator: SimulatorProcess, preset: str = "l
     await until(session, lambda frame: frame.endpoint.state is EndpointState.DOWN)
     seen = session._contact.scraping.seen
     if seen is not None and seen.process_start_s is not None:  # sooner, and it would be taken for the same process
-        await asyncio.sleep(max(0.0, seen.process_start_s + 2 * START_BLUR_S - time.time()))
-    back = await SimulatorProcess.start(preset, port=port)
+        await asyncio.sleep(max(0.0, seen.process_start_s + 2 * away.START_BLUR_S - time.time()))
+    back = await EngineHere.start(preset, port=port)
     await until(session, lambda frame: any("is back" in event.text for event in frame.events))
     return back
 
 
 async def test_another_model_after_an_outage_is_the_one_that_is_driven(tmp_path: Path) -> None:
     path = tmp_path / "run.llmtop"
-    simulator = await SimulatorProcess.start("laptop")
+    simulator = await EngineHere.start("laptop")
     session = Session(options(path, endpoint=Endpoint(base_url=simulator.base_url)))
     await session.start()
     try:
@@ -223,7 +232,7 @@ async def test_another_model_after_an_outage_is_the_one_that_is_driven(tmp_path:
 async def test_what_a_server_is_after_an_outage_is_what_verdicts_rest_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: dict[str, Any]
 ) -> None:
-    simulator = await SimulatorProcess.start()
+    simulator = await EngineHere.start()
     session = Session(options(tmp_path / "run.llmtop", endpoint=Endpoint(base_url=simulator.base_url)))
     await session.start()
     try:
@@ -259,7 +268,7 @@ async def test_what_a_server_is_after_an_outage_is_what_verdicts_rest_on(
 
 
 async def test_of_an_endpoint_that_comes_back_as_it_was_nothing_else_is_said(tmp_path: Path) -> None:
-    simulator = await SimulatorProcess.start()
+    simulator = await EngineHere.start()
     session = Session(options(tmp_path / "run.llmtop", endpoint=Endpoint(base_url=simulator.base_url)))
     await session.start()
     try:
@@ -284,7 +293,7 @@ async def test_scraper_client_and_meta_agree_or_the_run_says_that_they_do_not(
         return msgspec.structs.replace(await probe(endpoint, caps), dialect=taken)
 
     monkeypatch.setattr("llmtop.session.finding.probe", blind)
-    simulator = await SimulatorProcess.start()
+    simulator = await EngineHere.start()
     url = simulator.base_url
     endpoint = Endpoint(base_url=url, dialect=told, metrics_urls=(f"{url}/metrics",))
     session = Session(options(tmp_path / "run.llmtop", endpoint=endpoint))
@@ -310,7 +319,7 @@ async def test_scraper_client_and_meta_agree_or_the_run_says_that_they_do_not(
 
 async def test_nothing_that_lets_somebody_in_is_recorded(tmp_path: Path) -> None:
     path = tmp_path / "run.llmtop"
-    simulator = await SimulatorProcess.start(api_key="sk-very-secret")
+    simulator = await EngineHere.start(api_key="sk-very-secret")
     endpoint = Endpoint(base_url=simulator.base_url, headers=(("Authorization", "Bearer sk-very-secret"),))
     session = Session(options(path, endpoint=endpoint))
     await session.start()
