@@ -6,15 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
+from attended import until
 
 from llmtop.domain.commands import AddMark, SetLoad
+from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.load import LoadPlan, LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import Ended, Told
@@ -27,15 +27,10 @@ from llmtop.session.options import SessionOptions
 BASE = LoadPoint(concurrency=2, prompt_tokens=32, output_tokens=8)
 
 
-def options(path: Path) -> SessionOptions:
-    return SessionOptions(profile=Profile(name="hand", plan=LoadPlan(stages=(), base=BASE)), run_file=str(path))
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.02)
+def options(path: Path, endpoint: Endpoint | None = None) -> SessionOptions:
+    """Of the simulated engine, if there is no endpoint."""
+    profile = Profile(name="hand", plan=LoadPlan(stages=(), base=BASE))
+    return SessionOptions(profile=profile, run_file=str(path), endpoint=endpoint)
 
 
 def test_frames_facts_and_commands_cross(tmp_path: Path) -> None:
@@ -68,7 +63,7 @@ def test_frames_facts_and_commands_cross(tmp_path: Path) -> None:
 def test_a_run_file_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     path = tmp_path / "run.llmtop"
     path.write_text("mine")
-    link = SessionLink(options(path))
+    link = SessionLink(options(path, Endpoint(base_url="http://127.0.0.1:9")))
     until(lambda: (ended := link.take().ended) is not None and ended.error is not None)
     link.close()
     ended = link.take().ended
@@ -87,28 +82,28 @@ def test_a_session_that_is_killed_is_noticed(tmp_path: Path) -> None:
     ended = link.take().ended
     assert ended is not None
     assert "ended unasked" in (ended.error or "")
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
 def test_kill_nine_of_the_host_leaves_no_orphan_and_a_whole_run_file(tmp_path: Path) -> None:
     script = (
-        "import sys, time, pathlib\n"
-        "sys.path.insert(0, sys.argv[2])\n"
-        "from test_host_link import SessionLink, options\n"
-        "link = SessionLink(options(pathlib.Path(sys.argv[1])))\n"
+        "import sys, time\n"
+        "from llmtop.host.link import SessionLink\n"
+        "from llmtop.session.messages import decode_options\n"
+        "link = SessionLink(decode_options(bytes.fromhex(sys.argv[1])))\n"
         "while (frame := link.frame()) is None or frame.totals.ok < 2: time.sleep(0.02)\n"
         "print('driving', flush=True)\n"
         "time.sleep(60)\n"
     )
     path = tmp_path / "run.llmtop"
-    here = str(Path(__file__).parent)
-    with subprocess.Popen([sys.executable, "-c", script, str(path), here], stdout=subprocess.PIPE) as host:
+    asked = msgspec.msgpack.encode(options(path)).hex()
+    with subprocess.Popen([sys.executable, "-c", script, asked], stdout=subprocess.PIPE) as host:
         assert host.stdout is not None
         assert host.stdout.readline().strip() == b"driving"
         children = psutil.Process(host.pid).children(recursive=True)
         assert len(children) >= 2, "the session and the simulated engine"
         host.kill()
-        _, alive = psutil.wait_procs(children, timeout=20)
+        _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
     with RunReader(path) as run:
         assert run.complete
