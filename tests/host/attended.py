@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from host_fakes import CONNECTED, frame
 from msgspec.structs import replace
@@ -99,6 +100,18 @@ def at_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> Path:
     runs = home / "llmtop" / "runs"
     runs.mkdir(parents=True, mode=0o700)
     return runs
+
+
+def all_end(processes: Iterable[psutil.Process]) -> None:
+    """Wait until they have ended; whom nobody has waited for yet has ended, too, whenever init comes to it."""
+
+    def ended(process: psutil.Process) -> bool:
+        try:
+            return process.status() == psutil.STATUS_ZOMBIE or not process.is_running()
+        except psutil.NoSuchProcess:
+            return True
+
+    until(lambda: all(map(ended, processes)))
 
 
 def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:

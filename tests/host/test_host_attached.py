@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attended import at_home, attended, until
+from attended import all_end, at_home, attended, until
 from msgspec.structs import replace
 
 from llmtop.domain.commands import Detach, Export, Quit, Seen, SetLoad, StopLoad, TakeWheel
@@ -237,7 +237,7 @@ def test_a_run_is_begun_left_joined_and_stopped_and_its_figures_flow_out_also_wh
     assert second.shown().ended == Ended()
     assert running() == ()
     assert list(runs.iterdir()) == []
-    assert psutil.wait_procs(processes, timeout=30)[1] == []
+    all_end(processes)
     assert lines.read_text().endswith("\n")
     with RunReader(tmp_path / "run.llmtop") as reader:
         assert reader.complete
@@ -266,7 +266,7 @@ def test_a_screen_that_holds_the_run_ends_it_and_all_that_was_said_of_it_comes(
     assert last.assessment.judgement.final
     assert last.meta is not None
     assert last.meta.ended_s is not None
-    assert psutil.wait_procs(processes, timeout=30)[1] == []
+    all_end(processes)
 
 
 def test_what_goes_wrong_in_the_session_is_said_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from attended import until
+from attended import all_end, until
 
 from llmtop.domain.commands import AddMark, SetLoad
 from llmtop.domain.endpoint import Endpoint
@@ -82,7 +82,7 @@ def test_a_session_that_is_killed_is_noticed(tmp_path: Path) -> None:
     ended = link.take().ended
     assert ended is not None
     assert "ended unasked" in (ended.error or "")
-    assert psutil.wait_procs(children, timeout=60)[1] == []
+    all_end(children)
 
 
 def test_kill_nine_of_the_host_leaves_no_orphan_and_a_whole_run_file(tmp_path: Path) -> None:
@@ -103,8 +103,7 @@ def test_kill_nine_of_the_host_leaves_no_orphan_and_a_whole_run_file(tmp_path: P
         children = psutil.Process(host.pid).children(recursive=True)
         assert len(children) >= 2, "the session and the simulated engine"
         host.kill()
-        _, alive = psutil.wait_procs(children, timeout=60)
-    assert alive == []
+        all_end(children)
     with RunReader(path) as run:
         assert run.complete
 
