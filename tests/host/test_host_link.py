@@ -42,11 +42,11 @@ def test_frames_facts_and_commands_cross(tmp_path: Path) -> None:
         return sum(len(batch.requests) for some in told for batch in some.batches)
 
     try:
-        until(lambda: (frame := link.frame()) is not None and frame.totals.ok > 3)
+        until(lambda: (frame := link.frame()) is not None and frame.totals.ok > 0)
         link.send(SetLoad(LoadPoint(concurrency=7, prompt_tokens=32, output_tokens=8)))
         link.send(AddMark("seven"))
         until(lambda: (frame := link.frame()) is not None and frame.in_flight == 7 and len(frame.marks) == 1)
-        until(lambda: requests() > 3)
+        until(lambda: requests() > 0)
         metas = [some.meta for some in told if some.meta is not None]
         assert metas[-1].info is not None
         assert told[-1].ended is None
@@ -91,7 +91,7 @@ def test_kill_nine_of_the_host_leaves_no_orphan_and_a_whole_run_file(tmp_path: P
         "from llmtop.host.link import SessionLink\n"
         "from llmtop.session.messages import decode_options\n"
         "link = SessionLink(decode_options(bytes.fromhex(sys.argv[1])))\n"
-        "while (frame := link.frame()) is None or frame.totals.ok < 2: time.sleep(0.02)\n"
+        "while (frame := link.frame()) is None or frame.totals.ok < 1: time.sleep(0.02)\n"
         "print('driving', flush=True)\n"
         "time.sleep(60)\n"
     )
