@@ -9,16 +9,23 @@ from llmtop.simulator.server.serving import serve
 
 
 class EngineHere:
+    """Stands in for a `SimulatorProcess`."""
+
+    control_token = "the control's"
+
     def __init__(self) -> None:
         self.port = 0
         self._stop = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, preset: str = "laptop", **settings: Any) -> Self:
+    async def start(
+        cls, preset: str = "laptop", knobs: dict[str, Any] | None = None, seed: int = 0, **settings: Any
+    ) -> Self:
         """`settings`: as of `serve`. Raises what that raises."""
         here, ready = cls(), asyncio.get_running_loop().create_future()
-        here._serving = asyncio.create_task(serve(preset, stop=here._stop, on_ready=ready.set_result, **settings))
+        asked = {"knobs": knobs, "seed": seed, "control_token": cls.control_token, **settings}
+        here._serving = asyncio.create_task(serve(preset, stop=here._stop, on_ready=ready.set_result, **asked))
         await asyncio.wait({ready, here._serving}, return_when=asyncio.FIRST_COMPLETED)
         if here._serving.done():
             here._serving.result()

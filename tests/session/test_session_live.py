@@ -28,7 +28,7 @@ from llmtop.errors import EndpointUnreachable
 from llmtop.host.replay import ReplayLink
 from llmtop.meter.facts import Facts
 from llmtop.recording.reader import RunReader
-from llmtop.session import away
+from llmtop.session import away, targets
 from llmtop.session import session as session_module
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import Session
@@ -57,12 +57,15 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(away, "START_BLUR_S", 0.05)
 
 
-async def test_a_run_that_is_not_to_be_kept_has_its_file_until_it_ends(tmp_path: Path) -> None:
+async def test_a_run_that_is_not_to_be_kept_has_its_file_until_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "SimulatorProcess", EngineHere)
     path = tmp_path / "run.llmtop"
     session = Session(options(path, kept=False))
     await session.start()
     try:
-        frame = await until(session, lambda frame: frame.totals.ok >= 4)
+        frame = await until(session, lambda frame: frame.totals.ok > 0)
         assert (frame.run_file, frame.recording) == (str(path), True)
         assert path.exists()
     finally:

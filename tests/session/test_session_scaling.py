@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_here import EngineHere
 from msgspec.structs import replace
 
 from llmtop.domain.endpoint import Dialect, Endpoint, EndpointInfo
@@ -19,7 +20,7 @@ from llmtop.endpoint.control import control
 from llmtop.errors import SessionLost
 from llmtop.load.selftest import known_times
 from llmtop.recording.reader import RunReader
-from llmtop.session import renewal
+from llmtop.session import renewal, targets
 from llmtop.session import scaling as scaling_module
 from llmtop.session.options import SessionOptions
 from llmtop.session.scaling import Scaling, source_of
@@ -41,7 +42,7 @@ def options(path: Path, concurrency: int = 4, **knobs: Any) -> SessionOptions:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
-    """When each look began and ended, on the run clock; there are five a second."""
+    """When each look began and ended, on the run clock; there are five a second, and the engine is in this loop."""
     kept: list[tuple[float, float]] = []
     look = ScaleWatch.look
 
@@ -51,6 +52,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
         kept.append((begun_s, now_s()))
         return told
 
+    monkeypatch.setattr(targets, "SimulatorProcess", EngineHere)
     monkeypatch.setattr(ScaleWatch, "look", timed)
     monkeypatch.setattr(scaling_module, "LOOK_S", 0.2)
     return kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import types
 
 import pytest
 from session_fakes import BASE
@@ -66,12 +67,20 @@ async def test_a_session_that_is_told_so_goes_on_and_one_that_is_not_ends_in_ord
     served = Served(monkeypatch)
     monkeypatch.setattr(FakeSession, "frame", lambda self: frame())
     queue: process.Commands = asyncio.Queue()
-    serving = asyncio.create_task(process._serve(OPTIONS, queue, served, unseen_limit_s=0.2))  # type: ignore[arg-type]
-    for _ in range(20):
-        await asyncio.sleep(0.03)
+    looks = 0
+
+    def now_s() -> float:
+        """Asked at each look: another twentieth of a second has passed."""
+        nonlocal looks
+        looks += 1
         if seen:
             queue.put_nowait(Seen())
-    queue.put_nowait(Quit())
+        if looks == 40:
+            queue.put_nowait(Quit())
+        return looks / 20
+
+    monkeypatch.setattr(process, "time", types.SimpleNamespace(monotonic=now_s))
+    serving = asyncio.create_task(process._serve(OPTIONS, queue, served, unseen_limit_s=0.2))  # type: ignore[arg-type]
     if seen:
         await serving
     else:

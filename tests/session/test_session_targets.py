@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from engine_here import EngineHere
 from msgspec.structs import replace
 
 from llmtop.domain.commands import InjectFault, SetKnob
@@ -45,7 +46,10 @@ async def test_the_simulated_engine_starts_turns_and_ends() -> None:
         await target.turn(SetKnob("max_num_seqs", 9))
 
 
-async def test_the_limits_of_the_simulated_engine_are_known_from_its_knobs_but_for_slots_of_a_second_engine() -> None:
+async def test_the_limits_of_the_simulated_engine_are_known_from_its_knobs_but_for_slots_of_a_second_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(targets, "SimulatorProcess", EngineHere)
     target = Simulated(SIMULATED, "laptop", {"max_num_seqs": 16}, seed=0)
     scrape = ServerSnapshot(t_s=1.0, running=3.0)
     assert target.over(scrape) == scrape, "nothing is known before it runs"
@@ -59,7 +63,8 @@ async def test_the_limits_of_the_simulated_engine_are_known_from_its_knobs_but_f
         await target.close()
 
 
-async def test_a_restart_comes_back_at_the_same_place_with_other_knobs() -> None:
+async def test_a_restart_comes_back_at_the_same_place_with_other_knobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "SimulatorProcess", EngineHere)
     target = Simulated(SIMULATED, "laptop", {"jitter": 0.0}, seed=0)
     before = await target.start()
     try:
