@@ -33,7 +33,7 @@ def rate_shapes(draw):
         low = draw(RATES)
         return Sine(low, low + draw(RATES), draw(st.floats(0.5, 20.0)), "rate_rps")
     if kind == "replay":
-        times = sorted(draw(st.lists(st.floats(0.0, 10.0), min_size=1, max_size=4)))
+        times = sorted(draw(st.lists(st.floats(0.0, 4.0), min_size=1, max_size=4)))
         return Replay(tuple((at_s, LoadPoint(rate_rps=draw(RATES), burstiness=math.inf)) for at_s in times))
     return Hold(concurrency=draw(st.integers(0, 50)))
 
@@ -42,7 +42,7 @@ def rate_shapes(draw):
 def rate_plans(draw, burstiness=math.inf):
     shapes = draw(st.lists(rate_shapes(), min_size=1, max_size=4))
     stages = tuple(
-        Stage(name=str(i), duration_s=draw(st.floats(0.2, 10.0)), shape=shape) for i, shape in enumerate(shapes)
+        Stage(name=str(i), duration_s=draw(st.floats(0.2, 4.0)), shape=shape) for i, shape in enumerate(shapes)
     )
     return LoadPlan(stages=stages, base=LoadPoint(concurrency=1, burstiness=burstiness))
 
