@@ -201,6 +201,10 @@ def begun(path: Path, endpoint: Endpoint | None = None, **options: object) -> At
     return Attached.begin(HostOptions(session=session, slo=Slo(), **options))  # type: ignore[arg-type]
 
 
+def written(lines: Path) -> int:
+    return lines.read_text().count("\n") if lines.exists() else 0
+
+
 def test_a_run_is_begun_left_joined_and_stopped_and_its_figures_flow_out_also_when_no_screen_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,9 +227,8 @@ def test_a_run_is_begun_left_joined_and_stopped_and_its_figures_flow_out_also_wh
     assert (run.name, run.holder, run.screens) == (first.name, "", 0)
     assert run.load.endswith(" in flight")
     processes = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
-    until(lines.exists)
-    left_at = lines.read_text().count("\n")
-    until(lambda: lines.read_text().count("\n") > left_at)
+    left_at = written(lines)
+    until(lambda: written(lines) > left_at)
 
     second = Attached.join(find("last"), view=False)
     before = second.shown()
