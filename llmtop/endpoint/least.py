@@ -21,14 +21,12 @@ _FIELD = (
     r"max[_ ]?(?:completion|output|new|gen|generation)?[_ ]?tokens?|(?:output|completion|generated) (?:tokens|length)"
     r"|n(?:um)?_predict"
 )
-_ABOUT = re.compile(_FIELD, re.I)
-_OTHERWISE = re.compile(
+_OTHERWISE = (
     r"context|prompt|inputs?\b(?! should\b| validation\b|['\"])|input_(?!value\b|type\b)|messages|window|model_len"
-    r"|thinking|budget|per minute|per day",
-    re.I,
+    r"|thinking|budget|per minute|per day"
 )
 """Another length is the matter. What pydantic and TGI call input is all that was sent."""
-_CLAUSES = re.compile(r"[;\n]|\.\s|,\s+(?!\d)|\b(?:and|but|while)\s+(?!\d)", re.I)
+_CLAUSES = r"[;\n]|\.\s|,\s+(?!\d)|\b(?:and|but|while)\s+(?!\d)"
 
 _WORDS = (
     rf"(?:{_FIELD}|an?|allowed|be|error|for|have|in|input|integer|invalid|is|its?|length|number|of|or"
@@ -45,52 +43,52 @@ _N = r"\s*(?P<n>\d{1,3}(?:,\d{3})+|\d+)(?![.,]?\d|\s*[k%])"
 _NOT = (
     rf"(?:{_MUST}not|not allowed to|(?:may|can) ?not|can't|mustn't|shouldn't|(?<!is )(?<!are )(?<!was )no)\s+(?:be\s+)?"
 )
-_BOUNDS = tuple(
-    re.compile(bound, re.I)
-    for bound in (
-        rf"{_MUST}(?:>=|=>|≥|(?:{_MORE} than or equal|equal to or {_MORE} than)(?: to)?|at least){_N}",
-        rf"{_MUST}(?P<beyond>>|{_MORE} than|above|over|exceed){_N}",
-        rf"{_MUST}{_N}\s+or (?:above|over|{_MORE})\b",
-        rf"\b{_NOT}(?:(?:less|lower|smaller|fewer|shorter) than|below|under){_N}",
-        rf"(?:^|[:(-]|(?:{_FIELD})['\"`]?)\s*(?:at least|>=|≥){_N}(?! too\b)",
-        rf"\bmin(?:imum)?\b{_FILL}{_N}",
-        rf"{_MUST}between{_N}\s*\Z",
-        rf"(?:\b(?:range|within){_FILL}(?:from\b)?|\bbetween\b|{_MUST}(?:from|between)?)\s*\[?\s*(?P<n>\d+)"
-        r"(?:\s*\(inclusive\))?\s*(?:,|and\b|to\b|-|–|\.\.+)\s*(?P<most>\d+)",
-    )
+_BOUNDS = (
+    rf"{_MUST}(?:>=|=>|≥|(?:{_MORE} than or equal|equal to or {_MORE} than)(?: to)?|at least){_N}",
+    rf"{_MUST}(?P<beyond>>|{_MORE} than|above|over|exceed){_N}",
+    rf"{_MUST}{_N}\s+or (?:above|over|{_MORE})\b",
+    rf"\b{_NOT}(?:(?:less|lower|smaller|fewer|shorter) than|below|under){_N}",
+    rf"(?:^|[:(-]|(?:{_FIELD})['\"`]?)\s*(?:at least|>=|≥){_N}(?! too\b)",
+    rf"\bmin(?:imum)?\b{_FILL}{_N}",
+    rf"{_MUST}between{_N}\s*\Z",
+    rf"(?:\b(?:range|within){_FILL}(?:from\b)?|\bbetween\b|{_MUST}(?:from|between)?)\s*\[?\s*(?P<n>\d+)"
+    r"(?:\s*\(inclusive\))?\s*(?:,|and\b|to\b|-|–|\.\.+)\s*(?P<most>\d+)",
 )
-_BEFORE = re.compile(
-    rf"(?:\W|\d+\b|{_WORDS}|(?:api|below|endpoint|less|lower|model|msg|provider|server|small|too|you)\b)*+\Z", re.I
-)
+_BEFORE = rf"(?:\W|\d+\b|{_WORDS}|(?:api|below|endpoint|less|lower|model|msg|provider|server|small|too|you)\b)*+\Z"
 """What may stand before a bound whose clause names the output length behind it, or in the clause before."""
-_TOO_SHORT = re.compile(
-    r"\btoo (?:low|small|few|short)\b|(?:below|under|(?:less|lower|smaller|fewer) than)(?: the)?(?: allowed)? min", re.I
+_TOO_SHORT = (
+    r"\btoo (?:low|small|few|short)\b|(?:below|under|(?:less|lower|smaller|fewer) than)(?: the)?(?: allowed)? min"
 )
 
 
 def least_length(message: str) -> int | None:
     """The least output length that a refusal asks for, or UNTOLD; None: it complains of something else."""
     message = message[:READ]
-    if not _ABOUT.search(message) or _OTHERWISE.search(message):
+    if not _said(_FIELD, message) or _said(_OTHERWISE, message):
         return None
     is_short = False
     is_about = False
-    for clause in _CLAUSES.split(message):
-        is_about = _ABOUT.search(clause) is not None or (is_about and "_" not in clause)
+    for clause in re.split(_CLAUSES, message, flags=re.I):
+        is_about = _said(_FIELD, clause) or (is_about and "_" not in clause)
         if not is_about:
             continue
         if (told := _bound_in(clause)) is not None:
             return told if 1 < told <= MOST else None
-        is_short = is_short or _TOO_SHORT.search(clause) is not None
+        is_short = is_short or _said(_TOO_SHORT, clause)
     return UNTOLD if is_short else None
 
 
 def _bound_in(clause: str) -> int | None:
-    for found in (found for bound in _BOUNDS for found in bound.finditer(clause)):
-        if not (_ABOUT.search(clause[: found.end()]) or _BEFORE.match(clause[: found.start()])):
+    for found in (found for bound in _BOUNDS for found in re.finditer(bound, clause, re.I)):
+        if not (_said(_FIELD, clause[: found.end()]) or re.match(_BEFORE, clause[: found.start()], re.I)):
             continue
         told = found.groupdict()
         least = int(told["n"].replace(",", ""))
         if least < int(told.get("most") or least + 1):
             return least + 1 if told.get("beyond") else least
     return None
+
+
+def _said(pattern: str, text: str) -> bool:
+    """By a pattern that is compiled when it is needed: most runs hear no refusal, and all would begin later for it."""
+    return re.search(pattern, text, re.I) is not None
