@@ -97,7 +97,7 @@ def test_it_attends_though_nobody_looks() -> None:
     link, diary = FakeLink(), Diary()
     with Host(link, Slo(), outputs=[diary], search=True):
         link.told.append(Told(batches=(batch(1.0),)))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not any(isinstance(command, SetLoad) for command in link.sent):
             assert time.monotonic() < deadline, "nobody steers"
             time.sleep(0.01)
@@ -112,7 +112,7 @@ def test_a_bug_in_it_is_told_and_leaves_no_load() -> None:
 
     link = Broken()
     host = Host(link, Slo()).start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not link.closed:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -290,7 +290,7 @@ def test_an_output_of_a_run_that_never_began_hears_nothing() -> None:
 
 
 def answered(host: Host) -> str:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (answer := host.shown().answer) is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -384,7 +384,7 @@ def test_the_last_opinion_rests_on_what_memory_has_dropped_too(tmp_path: Path) -
 
 def until(host: Host, says: str) -> None:
     """Until the answer that is shown begins so."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (answer := host.shown().answer) is None or not answer.text.startswith(says):
         assert time.monotonic() < deadline, answer
         time.sleep(0.01)

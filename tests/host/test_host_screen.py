@@ -16,7 +16,7 @@ from llmtop.tui.app import LlmtopApp
 
 def until(condition: Callable[[], bool]) -> None:
     """Blocks whatever loop it is called on, as a screen that hangs does."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.01)

@@ -112,7 +112,7 @@ def test_at_any_moment_a_hand_has_the_last_word(hand: Command, from_start: bool)
         attendant.start()
         time.sleep(chance.uniform(0.0, 0.03))
         host.send(hand)
-        seen, deadline = link.looks, time.monotonic() + 20
+        seen, deadline = link.looks, time.monotonic() + 60
         while link.looks < seen + 4 and attendant.is_alive():
             assert time.monotonic() < deadline
             time.sleep(0.0005)

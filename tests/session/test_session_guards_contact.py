@@ -583,7 +583,7 @@ async def test_a_part_that_failed_does_not_keep_the_session_from_leaving_in_orde
     world.scrapers[0].scrape, good = broken, world.scrapers[0].scrape  # type: ignore[method-assign]
     await world.clock.go(2.5)
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(session.failed, 1)
+        await asyncio.wait_for(session.failed, 30)
     world.scrapers[0].scrape = good  # type: ignore[method-assign]
     assert texts(await world.ended(session), "load") == ["the server has drained"]
     await settled()

@@ -91,7 +91,7 @@ def test_a_message_larger_than_the_pipe_comes_whole() -> None:
     reader.start()
     pipe.outlet.put(told(1 << 21))
     pipe.outlet.close()
-    reader.join(5)
+    reader.join(30)
     assert got == [told(1 << 21)]
 
 
@@ -120,7 +120,7 @@ def test_frames_come_again_when_the_reader_has_caught_up() -> None:
         threading.Event().wait(0.001)
     pipe.outlet.put(FRAMED)
     pipe.outlet.close()
-    reader.join(5)
+    reader.join(30)
     assert got == [big, FRAMED]
 
 
@@ -228,7 +228,7 @@ class Served:
         for command in commands:
             await asyncio.sleep(wait_s)
             queue.put_nowait(command)
-        await asyncio.wait_for(serving, 5)
+        await asyncio.wait_for(serving, 30)
         assert self.session is not None
         return self.session
 

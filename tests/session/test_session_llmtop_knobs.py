@@ -114,7 +114,7 @@ Ask = Callable[..., tuple[int, Any]]
 def ask() -> Ask:
     def put(method: str = "GET", wish: Any = None, rank: int = 0, **headers: str) -> tuple[int, Any]:
         port = int(os.environ["LLMTOP_KNOBS_PORT"]) + rank
-        line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         body = wish if isinstance(wish, bytes) else None if wish is None else json.dumps(wish).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         line.request(method, "/", body, {"Content-Type": "application/json", **named})

@@ -22,7 +22,7 @@ from llmtop.session.kept import LOGS_KEPT, Log
 from llmtop.session.served import Limits, Served
 
 SERVER = Path(__file__).with_name("own_server.py")
-QUICK = Limits(ready_s=20.0, grace_s=1.0, release_s=2.0, settle_s=1.0)
+QUICK = Limits(ready_s=60.0, grace_s=1.0, release_s=2.0, settle_s=1.0)
 Start = Callable[..., Served]
 
 
@@ -69,7 +69,7 @@ def test_a_server_that_dies_at_its_start_is_told_with_its_last_lines(start: Star
         served.put({"slots": "8"})
     assert caught.value.tail == ("loading weights", r"ValueError: \x1b[31mno kernel image\x1b[0m")
     assert caught.value.exit_code == 3
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < QUICK.ready_s
 
 
 def test_a_command_that_applies_is_told_with_its_exit_code_and_words(start: Start) -> None:
@@ -166,7 +166,7 @@ def test_a_wish_to_end_is_heard_in_each_phase(start: Start, unused_port: int, af
     with pytest.raises(ServeError, match="interrupted"):
         served.put({"slots": "8"})
     timer.join()
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < QUICK.ready_s
     assert not answers(unused_port)
 
 
