@@ -21,6 +21,8 @@ ARGUMENTS = (
     *("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--window-size=1300,850"),
 )
 """Nothing is looked up: what a page asks of others fails, and stands in its log."""
+REFUSING = ("network", "security")
+"""Of whom a warning counts, too."""
 COUNT = """
 const [picture, done] = arguments, image = new Image();
 image.onload = () => {
@@ -89,10 +91,10 @@ class Chromium:
         counted = self._ask("POST", "/execute/async", {"script": COUNT, "args": [picture]})
         return Counter({int(value).to_bytes(4, "little")[:3].hex(): count for value, count in counted.items()})
 
-    def log(self) -> list[str]:
-        """What the page has complained of since it was asked last."""
+    def refused(self) -> list[str]:
+        """What was missing, refused or raised since it was asked last; not what the page says of its own speed."""
         told = self._ask("POST", "/se/log", {"type": "browser"})
-        return [each["message"] for each in told if each["level"] in ("SEVERE", "WARNING")]
+        return [each["message"] for each in told if each["level"] == "SEVERE" or each["source"] in REFUSING]
 
     @staticmethod
     def wait_for(holds: Callable[[], object], within_s: float = 30.0) -> None:
