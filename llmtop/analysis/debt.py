@@ -47,18 +47,20 @@ def debt_of(requests: Requests, slo: Slo, from_s: float, until_s: float, left_ou
     within = requests.pick((sent_s >= from_s) & (sent_s < until_s) & (requests.ok | requests.error))
     if not felt or len(within.sent_s) == 0:
         return None
-    seconds = np.bincount((within.sent_s - from_s).astype(int), minlength=math.ceil(until_s - from_s))
+    # Of a span that may be a year, only seconds in which something was sent, and the last.
+    seconds, sent = np.unique((within.sent_s - from_s).astype(int), return_counts=True)
+    last = max(math.ceil(until_s - from_s) - 1, int(seconds[-1]))
     slow = within.error.copy()
     for target in felt:
         if target.metric in LATENCIES:
             slow |= getattr(within, f"{target.metric}_s") > target.limit
     broken, first, start = 0, 0, 0
-    for second, stop in enumerate(np.cumsum(seconds)):
-        if stop - first < _DEBT_REQUESTS and second + 1 < len(seconds):
+    for second, stop in zip([*seconds.tolist(), last], [*np.cumsum(sent).tolist(), len(slow)], strict=True):
+        if stop - first < _DEBT_REQUESTS and second < last:
             continue
         if slow[first:stop].any() and _breaks(within.pick(np.arange(first, stop)), felt):
             broken += second + 1 - start
-        first, start = int(stop), second + 1
+        first, start = stop, second + 1
     left_out = int(((left_out_s >= from_s) & (left_out_s < until_s)).sum())
     return Debt(float(min(broken, until_s - from_s)), int(slow.sum()), len(slow), left_out)
 
