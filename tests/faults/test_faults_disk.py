@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from trying import COMMAND, Tried, tried
+from trying import COMMAND, Tried, tried, tried_here
 
 from llmtop.domain.endpoint import Endpoint
 from llmtop.domain.profile import Profile
@@ -252,7 +252,7 @@ def test_a_report_never_takes_the_place_of_its_recording(home: Path, tmp_path: P
     run = recorded(tmp_path / name)
     before = run.read_bytes()
     words = ["report", str(run), *(["-o", str(run)] if name == "x.json" else []), "--force"]
-    ended = tried(*words, home=home)
+    ended = tried_here(*words, home=home)
     ended.is_in_words(2)
     assert "is not written over" in ended.err
     assert run.read_bytes() == before

@@ -127,7 +127,8 @@ async def test_what_a_request_records_of_a_servers_words_is_fit(words: str) -> N
 
 
 @EACH
-async def test_what_a_probe_and_a_scrape_find_is_fit(words: str) -> None:
+async def test_what_a_probe_and_a_scrape_find_is_fit(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmtop.endpoint.reach.SECOND_LOOK_S", 0.2)
     label = words[:1000].encode("utf-8", "surrogatepass").replace(b"\\", b"\\\\").replace(b'"', b'\\"')
     label = label.replace(b"\n", b"\\n")
     page = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from test_faults_disk import recorded
-from trying import COMMAND, Terminal, Tried, tried
+from trying import COMMAND, Terminal, Tried, tried, tried_here
 
 RUN = ("run", "smoke", "--sim", "--duration", "2", "--unknown-ok")
 DROPPED = "-dac_override,-dac_read_search,-fowner"
@@ -97,11 +97,14 @@ def test_the_cockpit_starts_whatever_home_it_finds(
 
 
 @pytest.mark.parametrize("value", ["here", "", "./here"])
-def test_a_relative_folder_of_the_environment_is_ignored(home: Path, tmp_path: Path, value: str) -> None:
+def test_a_relative_folder_of_the_environment_is_ignored(
+    home: Path, tmp_path: Path, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME")
     cwd = tmp_path / "cwd"
     cwd.mkdir()
-    ended = tried("locate", home=home, more=dict.fromkeys(names, value), cwd=cwd)
+    monkeypatch.chdir(cwd)
+    ended = tried_here("locate", home=home, more=dict.fromkeys(names, value))
     ended.is_in_words(0)
     assert [line.split(maxsplit=1)[1].startswith(str(home)) for line in ended.out.splitlines()] == [True] * 5
     assert not list(cwd.iterdir())
@@ -137,7 +140,7 @@ def test_a_link_in_place_of_a_report_is_not_followed(home: Path, tmp_path: Path)
     run, other = recorded(tmp_path / "x.llmtop"), tmp_path / "other"
     other.write_text("mine")
     (tmp_path / "x.html").symlink_to(other)
-    ended = tried("report", str(run), home=home)
+    ended = tried_here("report", str(run), home=home)
     ended.is_in_words(2)
     assert "is a symbolic link" in ended.err
     assert other.read_text() == "mine"

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from trying import Tried, serving, tried
+from trying import Tried, serving, tried, tried_here
+
+from llmtop import inputs
 
 MOST_MB = 150
 ODD = ("nan", "1e400", "9" * 5000, "-1", "1_000", "")
@@ -30,9 +32,11 @@ def refused(ended: Tried) -> str:
     return ended.err
 
 
-def test_a_pipe_that_nobody_writes_to_is_no_profile(home: Path) -> None:
+def test_a_pipe_that_nobody_writes_to_is_no_profile(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1.0 <= inputs.PIPE_PATIENCE_S <= 10.0, "as long as what writes there may take to begin"
+    monkeypatch.setattr(inputs, "PIPE_PATIENCE_S", 0.1)
     os.mkfifo(home / "pipe.toml")
-    ended = tried("run", str(home / "pipe.toml"), "--sim", home=home, limit_s=15)
+    ended = tried_here("run", str(home / "pipe.toml"), "--sim", home=home)
     assert "pipe.toml: is a pipe that nobody writes to" in refused(ended)
 
 
@@ -40,23 +44,23 @@ def test_a_profile_of_a_hundred_megabytes_is_refused_before_it_is_read(home: Pat
     path = home / "large.toml"
     with path.open("wb") as file:
         file.truncate(100_000_000)
-    assert "larger than 2 MB" in refused(tried("run", str(path), "--sim", home=home))
+    assert "larger than 2 MB" in refused(tried_here("run", str(path), "--sim", home=home))
 
 
 def test_a_name_with_an_escape_sequence_is_shown_as_what_it_is(home: Path) -> None:
-    said = refused(tried("run", "a\x1b]52;c;eA==\x07.toml", "--sim", home=home))
+    said = refused(tried_here("run", "a\x1b]52;c;eA==\x07.toml", "--sim", home=home))
     assert r"a\x1b]52;c;eA==\x07.toml" in said
 
 
 def test_a_preset_of_bad_figures_names_file_and_key_also_in_a_run(home: Path) -> None:
     path = home / "mine.toml"
     path.write_text("[hardware]\nbandwidth_gb_s = nan\n")
-    said = refused(tried("run", "smoke", "--sim", str(path), home=home))
+    said = refused(tried_here("run", "smoke", "--sim", str(path), home=home))
     assert "mine.toml: hardware.bandwidth_gb_s: must be a number of 0.1 or more" in said
 
 
 def test_more_workers_than_the_machine_carries_start_none(home: Path) -> None:
-    said = refused(tried("run", "smoke", "--sim", "--workers", "200", home=home))
+    said = refused(tried_here("run", "smoke", "--sim", "--workers", "200", home=home))
     assert "for each of its" in said
     assert "MB of memory" in said
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from trying import METRICS, ROOT, Misdeed, Tried, endless, says, serving, streams, tried
+from trying import METRICS, ROOT, Misdeed, Tried, endless, says, serving, streams, tried, tried_here
 
 MEMORY_MB = 200.0
 """Of `doctor`; a run has two processes more."""
@@ -81,9 +81,13 @@ def is_bounded(ended: Tried, *codes: int, limit_s: float, memory_mb: float = MEM
 
 
 @pytest.mark.parametrize("name", chosen())
-def test_a_list_of_models_that_is_none_is_given_up_in_words(home: Path, name: str) -> None:
+def test_a_list_of_models_that_is_none_is_given_up_in_words(
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmtop.endpoint.probe._ASK_S", 0.5)
+    monkeypatch.setattr("llmtop.endpoint.reach.SECOND_LOOK_S", 0.2)
     with serving({"/v1/models": MISDEEDS[name]}) as server:
-        ended = tried("doctor", server.url, home=home)
+        ended = tried_here("doctor", server.url, home=home)
     is_bounded(ended, 3, limit_s=15)
     assert f"{server.url}/v1/models: " in ended.err
 
@@ -160,7 +164,7 @@ ODD: dict[str, Body] = {
 )
 def test_an_odd_list_of_models_makes_no_traceback(home: Path, name: str) -> None:
     with serving({"/v1/models": says(200, made(ODD[name]))}) as server:
-        ended = tried("doctor", server.url, home=home)
+        ended = tried_here("doctor", server.url, home=home)
     is_bounded(ended, 0, 3, limit_s=20)
 
 

@@ -26,7 +26,7 @@ from run_mutants import (
     swap,
     write_run,
 )
-from trying import Terminal, tried
+from trying import Terminal, tried, tried_here
 
 from llmtop.errors import RunFileError
 from llmtop.recording import reader as reading
@@ -417,7 +417,7 @@ def test_changed_bytes_are_read_or_refused_in_words(run: Path, whole: Path, muta
 
 def test_the_command_says_what_is_wrong_and_ends_with_2(run: Path, home: Path) -> None:
     damage(run, "request", "output_tokens", "a blob")
-    ended = tried("assess", str(run), home=home)
+    ended = tried_here("assess", str(run), home=home)
     ended.is_in_words(2)
     assert "run.llmtop: request, row 2: output_tokens must be" in ended.said
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import psutil
 import pytest
-from trying import METRICS, Misdeed, Server, Terminal, family, says, serving, streams, tried, whole
+from trying import METRICS, Misdeed, Server, Terminal, family, says, serving, streams, tried, tried_here, whole
 
 from llmtop.cli.main import main
 
@@ -155,7 +155,7 @@ def test_no_secret_that_a_server_repeats_is_shown_or_kept_by_a_run(echoing: Serv
 
 def test_no_secret_that_a_server_repeats_is_shown_by_the_doctor(echoing: Server, home: Path) -> None:
     for more in ((), ("--json",)):
-        looked = tried("doctor", *options(echoing), *more, home=home, more=ENVIRONMENT)
+        looked = tried_here("doctor", *options(echoing), *more, home=home, more=ENVIRONMENT)
         looked.is_in_words(0)
         assert not held(looked.said)
         assert "***" in looked.out
@@ -219,7 +219,7 @@ def test_what_is_given_in_the_wrong_way_is_not_shown(
 
 def test_the_key_goes_to_no_other_port_of_the_endpoint_s_host(home: Path) -> None:
     with serving() as server, serving() as exporter:
-        looked = tried(
+        looked = tried_here(
             "doctor", server.url, "--api-key-env", "PLANTED_KEY", "--header", f"X-Secret: {HEADER}",
             "--metrics-url", f"{exporter.url}/metrics", home=home, more=ENVIRONMENT,
         )  # fmt: skip
@@ -233,7 +233,7 @@ def test_the_key_follows_no_redirect(home: Path) -> None:
     with serving() as elsewhere:
         paths = {path: says(307, b"", f"location: {elsewhere.url}{path}") for path in ("/v1/models", "/metrics")}
         with serving(paths) as server:
-            tried("doctor", server.url, "--api-key-env", "PLANTED_KEY", home=home, more=ENVIRONMENT).is_in_words(3)
+            tried_here("doctor", server.url, "--api-key-env", "PLANTED_KEY", home=home, more=ENVIRONMENT).is_in_words(3)
             assert held(b"\n".join(server.asked))
             assert not elsewhere.asked
 
@@ -255,7 +255,7 @@ def test_a_proxy_that_is_asked_for_a_tunnel_learns_its_own_password_alone(home: 
     threading.Thread(target=serve, daemon=True).start()
     proxy = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{listening.getsockname()[1]}"
     with listening:
-        looked = tried(
+        looked = tried_here(
             "doctor", "https://llm.invalid", "--api-key-env", "PLANTED_KEY", "--header", f"X-Secret: {HEADER}",
             home=home, more={**ENVIRONMENT, "HTTPS_PROXY": proxy},
         )  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from busy import TOKENS, Busy
-from trying import COMMAND, Terminal, serving, tried
+from trying import COMMAND, Terminal, serving, tried_here
 
 OFF_S = 3.0
 USERS = 3
@@ -367,7 +367,7 @@ def test_a_key_to_leave_is_heard_however_early_it_comes(key: bytes, after_s: flo
 
 @pytest.mark.parametrize(("word", "says"), [("reprot", "report"), ("nosuchcmd", "llmtop --help"), ("Doctor", "doctor")])
 def test_a_word_that_is_neither_command_nor_url_is_said_so(word: str, says: str, home: Path) -> None:
-    ended = tried(word, home=home)
+    ended = tried_here(word, home=home)
     ended.is_in_words(2)
     assert f"{word!r} is no command" in ended.err
     assert says in ended.err

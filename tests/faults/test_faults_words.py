@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 from hostile import WORDS, filled, obeyed, texts
 from msgspec import structs
-from trying import METRICS, Misdeed, Terminal, says, serving, streams, tried, whole
+from trying import METRICS, Misdeed, Terminal, says, serving, streams, tried, tried_here, whole
 
 from llmtop.cli import doctor, output, summary
 from llmtop.cli.main import main
@@ -296,7 +296,7 @@ def saying(words: str) -> dict[str, Misdeed]:
 
 def test_the_doctor_obeys_no_server_and_asks_for_the_model_by_its_own_name(home: Path) -> None:
     with serving(saying(PRINTABLE)) as server:
-        looked = tried("doctor", server.url, home=home)
+        looked = tried_here("doctor", server.url, home=home)
         looked.is_in_words(0)
         assert not obeyed(looked.said)
         assert "cmd" in looked.out

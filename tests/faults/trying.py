@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import pty
+import re
 import select
 import socket
 import struct
@@ -17,13 +19,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from unittest import mock
 
 import psutil
+
+from llmtop.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-P", "-c", "import sys; from llmtop.cli.entry import main; sys.exit(main())")
 """As the console script does."""
 WATCH_S = 0.05
+LEFT_S = 3.0
+"""For processes that end with the command, a moment after it."""
 
 
 class Tried:
@@ -152,12 +159,52 @@ def tried(
             out, err = process.communicate()
         wall_s = time.monotonic() - started
         left = [each for each in seen.values() if each.pid != process.pid]
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + LEFT_S
         while living(left) and time.monotonic() < deadline:
             time.sleep(WATCH_S)
         left = living(left)
         end(left)
     return Tried(code, out.decode(errors="replace"), err.decode(errors="replace"), wall_s, peak_mb[0], len(left))
+
+
+LIBRARIES_MB = 55.0
+"""What a command takes before it does anything."""
+
+
+def tried_here(*arguments: str, home: Path, more: Mapping[str, str | None] | None = None) -> Tried:
+    """As `tried`, in this process, and so without a start: for what a command says where its process is not tried.
+
+    An exception of the command is one here.
+    """
+    before = {each.pid for each in psutil.Process().children(recursive=True)}
+    out, err = io.StringIO(), io.StringIO()
+    started, begun_mb = time.monotonic(), resident_mb([psutil.Process()])
+    _forget_peak()
+    with (
+        mock.patch.dict(os.environ, environment(home, more), clear=True),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            code = main(list(arguments))
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+    wall_s, taken_mb = time.monotonic() - started, _peak_mb() - begun_mb
+    left = living([each for each in psutil.Process().children(recursive=True) if each.pid not in before])
+    end(left)
+    return Tried(code, out.getvalue(), err.getvalue(), wall_s, LIBRARIES_MB + taken_mb, len(left))
+
+
+def _forget_peak() -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mb() -> float:
+    """Of this process, since it was forgotten; what it has now where the system does not tell."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) * 1024 / 1e6 if found else resident_mb([psutil.Process()])
 
 
 class Terminal:
