@@ -28,7 +28,7 @@ def plain(text: str, limit: int = LIMIT) -> str:
         text = text[: limit - 1] + "…"
     if text.isprintable() and (text.isascii() or _UNSEEN.isdisjoint(text)):
         return text
-    return "".join(c if c.isprintable() and c not in _UNSEEN else _escaped(c) for c in text).strip()
+    return text.translate({ord(c): _escaped(c) for c in set(text) if not c.isprintable() or c in _UNSEEN}).strip()
 
 
 def plain_json(text: str) -> str:

@@ -59,7 +59,7 @@ def only_late(hostile: Path) -> None:
         (hostile / name).rmdir()
 
 
-RUN = ("run", "smoke", "--sim", "--duration", "1", "--unknown-ok")
+RUN = ("run", "smoke", "--sim", "--duration", "1", "--peak", "2", "--output-tokens", "8", "--unknown-ok")
 
 
 SECRETS = {
