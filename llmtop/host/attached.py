@@ -164,16 +164,20 @@ class Attached:
     # ── The end ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def close(self) -> None:
-        """A screen that holds the run ends it in order and waits for that; another one leaves. May be called twice."""
+        """A screen that holds the run ends it in order, and one that ends it waits for that; another one leaves.
+
+        May be called twice.
+        """
         if self._closed:
             return
         self._closed = True
-        if self.holds:
-            if not self._asked_to_end:
-                self.send(Quit())
+        if self.holds and not self._asked_to_end:
+            self.send(Quit())
+        if self._asked_to_end:
             self._told.wait(CLOSE_S + PATIENCE_S)
         elif not self.left:
-            self.send(Detach())
+            if self._shown.ended is None:  # a run that is over is left by nobody
+                self.send(Detach())
             self._told.wait(LEAVE_S)
         self._commands.put(None)
         if self._child is None:

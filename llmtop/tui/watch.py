@@ -25,6 +25,8 @@ LEAVE_S = 1.5
 within 3 s."""
 LAST_WORDS_S = 1.0
 """What is said after an end that was asked for may take so long, on a terminal that perhaps takes nothing."""
+STUTTER_S = 5.0
+"""A line may take nothing for so long when the run is over, and the screen with its end still stays."""
 HUNG_S = 15.0
 """A screen that has not been brought up to date for so long shows nothing; the slowest is every 5 s."""
 
@@ -66,6 +68,7 @@ class Watch(threading.Thread):
         self._taken = 0
         self._ticks, self._unchanged_s = 0, 0.0
         self._newest, self._since_seen_s = -1, SEEN_EVERY_S
+        self._unseen_s = 0.0
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
@@ -117,11 +120,14 @@ class Watch(threading.Thread):
         self._since_seen_s += LOOK_S
         shown = self._shown()
         if self._can_be_seen():
+            self._unseen_s = 0.0
             fresh = shown.frame is not None and shown.frame.seq != self._newest
             if shown.frame is not None and fresh and self._since_seen_s >= SEEN_EVERY_S:
                 self._newest, self._since_seen_s = shown.frame.seq, 0.0
                 self._host.send(Seen())
-        elif shown.ended is not None:
+            return
+        self._unseen_s += LOOK_S
+        if shown.ended is not None and self._unseen_s >= STUTTER_S:
             self._force(shown.ended.error or "the run has ended")
 
     def _shown(self) -> Shown:

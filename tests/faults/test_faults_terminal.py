@@ -17,17 +17,20 @@ from trying import COMMAND, Terminal, serving, tried_here
 
 OFF_S = 3.0
 USERS = 3
+EARLY = b"\x1b[5~" * 3 + b"99c64\r"
+"""Keys for far more load, typed before there is a screen."""
 
 
 @contextlib.contextmanager
 def loaded(home: Path, *words: str, **options: bool) -> Iterator[tuple[Terminal, Busy]]:
-    """The cockpit with three requests under way."""
+    """The cockpit with three requests under way, and keys that were typed before there was a screen."""
     busy = Busy()
     with serving({"/v1/chat/completions": busy.answer}) as server:
         busy.asked = server.asked
         load = ("--concurrency", str(USERS), "--output-tokens", str(TOKENS), "--record", str(home / "run.llmtop"))
         arguments = (server.url, *load, *words)
         with Terminal(*arguments, home=home, **options) as terminal:
+            terminal.send(EARLY)
             terminal.until(b"TTFT")
             deadline = time.monotonic() + 20
             while busy.running < USERS:
@@ -49,10 +52,13 @@ def ended_of(home: Path) -> tuple[float | None, str | None]:
 
 
 def is_in_order(home: Path, *endings: str | None) -> None:
-    """The run file is closed, and no log tells of a bug."""
+    """The run file is closed and tells of no load but what was asked for, and no log tells of a bug."""
     ended_s, ending = ended_of(home)
     assert ended_s is not None
     assert ending in endings
+    with contextlib.closing(sqlite3.connect(home / "run.llmtop")) as file:
+        (most,) = file.execute("SELECT max(concurrency) FROM load_change").fetchone()
+    assert most == USERS, "what was typed before the screen is no command to it"
     for log in home.rglob("*.log"):
         assert "Traceback" not in log.read_text()
 
@@ -335,20 +341,6 @@ def test_without_a_terminal_on_each_stream_the_cockpit_is_refused_in_words(where
         said = terminal.written + (home / "err").read_bytes() if (home / "err").exists() else terminal.written
         assert b"terminal" in said
         assert b"Traceback" not in said
-
-
-def test_what_was_typed_before_the_screen_is_no_command_to_it(home: Path) -> None:
-    with Terminal("--sim", home=home) as terminal:
-        terminal.send(b"\x1b[5~" * 3 + b"99c64\r")
-        terminal.until(b"TTFT")
-        terminal.read(2.0)
-        terminal.send(b"q")
-        assert terminal.code() == 0
-        terminal.is_restored()
-    runs = list(home.rglob("*.llmtop"))
-    with contextlib.closing(sqlite3.connect(runs[0])) as file:
-        loads = file.execute("SELECT max(in_flight) FROM bin").fetchone()
-    assert loads[0] <= 4, "what the simulated engine begins with"
 
 
 @pytest.mark.faults

@@ -279,7 +279,7 @@ class Terminal:
         self.written += came
         return came
 
-    def until(self, sign: bytes, limit_s: float = 20.0) -> None:
+    def until(self, sign: bytes, limit_s: float = 30.0) -> None:
         """Read until `sign` has come."""
         deadline = time.monotonic() + limit_s
         while sign not in self.written:
@@ -298,17 +298,18 @@ class Terminal:
         os.close(self.slave)
         os.close(self.fd)
 
-    def code(self, limit_s: float = 15.0) -> int | None:
+    def code(self, limit_s: float = 30.0) -> int | None:
         """Its exit code, reading along; None: it has not ended in time."""
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                self.read(0.1)
+                while self.read(0.1):
+                    pass
                 return self.process.returncode
             self.read(0.1)
         return None
 
-    def gone(self, limit_s: float = 5.0) -> bool:
+    def gone(self, limit_s: float = 30.0) -> bool:
         """Whether nothing of it is left within this time."""
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:

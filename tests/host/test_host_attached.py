@@ -22,6 +22,7 @@ from llmtop.domain.run import Ended
 from llmtop.domain.slo import Slo
 from llmtop.domain.terminal import RESET
 from llmtop.errors import SessionLost
+from llmtop.host import messages
 from llmtop.host.attached import Attached
 from llmtop.host.options import HostOptions
 from llmtop.host.running import find, running, stop
@@ -132,6 +133,28 @@ def test_when_the_run_has_ended_its_screens_hear_how_and_the_rest_is_refused(
         screen.close()
         screen.close()
         assert running() == ()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_screen_that_goes_at_the_end_of_a_run_hears_the_rest_and_says_not_that_it_goes_on(asked: bool) -> None:
+    there, here = socket.socketpair()
+    with there, here, here.makefile("rb", buffering=0) as stream:
+        screen = Attached(Slo(), stream, here.sendall, lambda: here.shutdown(socket.SHUT_RDWR))
+        screen._begin()
+        if asked:
+            screen.send(Quit())
+        there.sendall(messages.packed(messages.Part(ended=Ended())))
+        until(lambda: screen.shown().ended is not None)
+        closing = threading.Thread(target=screen.close)
+        closing.start()
+        there.sendall(messages.packed(messages.Part(parting=messages.Parting(failed="a sink"))))
+        closing.join(30)
+        assert not closing.is_alive()
+        assert (screen.left, screen.parting) == (False, messages.Parting(failed="a sink"))
+        came = b""
+        while piece := there.recv(65536):
+            came += piece
+        assert came == (messages.packed(Quit()) if asked else b""), "it does not leave what is over"
 
 
 def test_a_host_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
