@@ -203,9 +203,9 @@ def test_a_run_that_was_ended_unseen_takes_its_screen_with_it(monkeypatch: pytes
     for _ in range(round(STUTTER_S / LOOK_S) - 1):
         watch._look()
     assert app.given_back == [], "a line may stutter"
+    looks = (watch._look() for _ in range(2))
     with pytest.raises(Exited):
-        for _ in range(2):
-            watch._look()
+        list(looks)
     assert app.given_back == ["llmtop: nobody could see the load\n"]
     assert host.closed == 1
 
