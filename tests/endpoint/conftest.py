@@ -17,6 +17,7 @@ from llmtop.domain.load import Caps
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.trace import Trace
 
+TLS_BEGINS = b"\x16"
 DATA = Path(__file__).parent / "data"
 
 
@@ -108,7 +109,7 @@ Script = Callable[[Request], Awaitable[None]]
 
 
 class ScriptedServer:
-    """Serves every request with `script`; counts connections and keeps requests."""
+    """Serves every request with `script`; counts connections and keeps requests. TLS it refuses at once."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -137,7 +138,11 @@ class ScriptedServer:
         self._tasks.add(task)
         try:
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                first = await reader.readexactly(1)
+                if first == TLS_BEGINS:
+                    writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                    break
+                head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 length = next(
                     (
                         int(line.split(":")[1])

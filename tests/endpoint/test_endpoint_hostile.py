@@ -17,6 +17,7 @@ import pytest
 from llmtop.domain.load import Caps
 from llmtop.domain.request import Outcome
 from llmtop.endpoint import connection as connection_module
+from llmtop.endpoint import reader
 from llmtop.endpoint import transport as transport_module
 from llmtop.endpoint.clock import Stamper
 from llmtop.endpoint.direct import Arrivals
@@ -25,7 +26,11 @@ from llmtop.endpoint.transport import KernelTransport
 
 from .conftest import Recorder, Request, chat, stream_ok, usage
 
-CAPS = Caps(first_token_timeout_s=0.4, idle_timeout_s=0.4, total_timeout_s=3)
+CAPS = Caps(first_token_timeout_s=30, idle_timeout_s=30, total_timeout_s=30)
+"""None of which a good answer meets, however slow the machine."""
+SHORT = Caps(first_token_timeout_s=0.2, idle_timeout_s=0.2, total_timeout_s=30)
+SOON_S = 20.0
+"""Less than what goes on for ever takes."""
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -65,11 +70,11 @@ async def test_comments_for_ever_do_not_move_the_deadline(drive: Any) -> None:
             await request.chunk(": still here\n\n")
             await asyncio.sleep(0.02)
 
-    trace, heard, took_s = await drive(script)
+    trace, heard, took_s = await drive(script, SHORT)
     assert trace.outcome is Outcome.TIMEOUT
-    assert "no token within 0.4 s" in (trace.error or "")
+    assert "no token within 0.2 s" in (trace.error or "")
     assert heard.total == 0
-    assert took_s < 1.5
+    assert took_s < SOON_S
 
 
 async def test_one_byte_at_a_time_does_not_move_the_deadline(drive: Any) -> None:
@@ -79,9 +84,9 @@ async def test_one_byte_at_a_time_does_not_move_the_deadline(drive: Any) -> None
                 await request.write(bytes([byte]))
                 await asyncio.sleep(0.01)
 
-    trace, _, took_s = await drive(script)
+    trace, _, took_s = await drive(script, SHORT)
     assert trace.outcome is Outcome.TIMEOUT
-    assert took_s < 1.5
+    assert took_s < SOON_S
 
 
 async def test_tokens_for_ever_are_given_up_in_words(drive: Any) -> None:
@@ -109,7 +114,7 @@ async def test_an_event_without_an_end_is_given_up_in_words(drive: Any) -> None:
     trace, heard, took_s = await drive(script, Caps(total_timeout_s=60))
     assert (trace.outcome, trace.error) == (Outcome.STREAM_ERROR, "more than 1024 KiB without the end of an event")
     assert heard.total == 1
-    assert took_s < 5
+    assert took_s < SOON_S
 
 
 async def test_an_answer_that_stays_open_after_its_end_is_taken_as_it_was_then(
@@ -164,14 +169,20 @@ async def test_a_head_that_ends_late_after_done_costs_no_connection(serve: Any, 
     assert server.connections == 1
 
 
+def test_after_the_reason_of_an_end_its_count_may_come_late_and_a_user_waits_little() -> None:
+    assert 0.5 <= reader.SETTLED_S <= 2.0
+
+
 @pytest.mark.parametrize(
-    ("last", "most_s"),
-    [([usage(7, 1), "[DONE]"], 0.6), ([usage(7, 1)], 0.6), ([], 3.5)],
+    ("last", "settled_s"),
+    [([usage(7, 1), "[DONE]"], 60.0), ([usage(7, 1)], 60.0), ([], 0.4)],
     ids=["done", "usage", "reason"],
 )
 async def test_a_user_is_free_although_the_server_leaves_its_answers_open(
-    serve: Any, connect: Any, last: tuple[Any, ...], most_s: float
+    serve: Any, connect: Any, last: tuple[Any, ...], settled_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(reader, "SETTLED_S", settled_s)
+
     async def script(request: Request) -> None:
         await request.start_stream()
         await request.event(chat("a", "stop"))
@@ -181,13 +192,11 @@ async def test_a_user_is_free_although_the_server_leaves_its_answers_open(
 
     server = await serve(script)
     client = connect(server.url)
-    started = asyncio.get_running_loop().time()
-    for _ in range(3):
+    for _ in range(2):
         trace = Trace()
-        await client.generate("hi", 1, "chat", trace, Recorder())
+        await asyncio.wait_for(client.generate("hi", 1, "chat", trace, Recorder()), SOON_S)
         assert trace.outcome is Outcome.OK, trace.error
-        assert trace.end_ns - trace.last_token_ns < 100e6  # type: ignore[operator]
-    assert asyncio.get_running_loop().time() - started < most_s
+        assert trace.end_ns - trace.last_token_ns < 300e6  # type: ignore[operator]
 
 
 async def test_a_compressed_stream_is_refused_in_words(drive: Any) -> None:

@@ -191,8 +191,8 @@ def test_a_model_is_called_by_a_text_or_a_number(monkeypatch: pytest.MonkeyPatch
     assert info.models == ("m", "5")
 
 
-def test_of_a_hundred_thousand_models_the_first_thousand_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_thousands_of_models_the_first_thousand_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     net = Net(monkeypatch)
-    net.answers = {"/v1/models": {"data": [{"id": f"m{number}"} for number in range(100_000)]}}
-    info = asyncio.run(probe(Endpoint(base_url="http://127.0.0.1:1", model="m99999"), Caps()))
-    assert (info.model, len(info.models)) == ("m99999", 1000)
+    net.answers = {"/v1/models": {"data": [{"id": f"m{number}"} for number in range(5_000)]}}
+    info = asyncio.run(probe(Endpoint(base_url="http://127.0.0.1:1", model="m4999"), Caps()))
+    assert (info.model, len(info.models)) == ("m4999", 1000)

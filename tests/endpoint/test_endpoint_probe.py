@@ -13,10 +13,12 @@ import pytest
 
 from llmtop.domain.endpoint import Dialect, EndpointInfo
 from llmtop.domain.load import Caps
-from llmtop.endpoint import connection, lookedup
+from llmtop.endpoint import connection, lookedup, trial
+from llmtop.endpoint import probe as probe_module
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.probe import probe
 from llmtop.endpoint.question import PAGE_BYTES
+from llmtop.endpoint.waiting import PATIENCE_S
 from llmtop.errors import EndpointAuthFailed, EndpointError, EndpointUnreachable, EndpointUnusable
 
 from .conftest import DATA, Request, chat, stream_ok, usage
@@ -196,7 +198,7 @@ async def test_a_stream_without_an_end_is_ended_and_said(serve: Any, connect: An
 async def test_streams_that_do_not_come_are_not_waited_for_twice_as_long(
     serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmtop.endpoint.trial._TRIAL_S", 0.4)
+    monkeypatch.setattr("llmtop.endpoint.trial._TRIAL_S", 0.2)
     monkeypatch.setattr("llmtop.endpoint.trial._TRIAL_AGAIN_S", 0.1)
 
     async def comments(request: Request) -> None:
@@ -206,7 +208,7 @@ async def test_streams_that_do_not_come_are_not_waited_for_twice_as_long(
             await asyncio.sleep(0.02)
 
     error = await asyncio.wait_for(fails(serve, connect, VLLM, comments), 20)
-    assert "no stream within 0.4 s" in str(error)
+    assert "no stream within 0.2 s" in str(error)
 
 
 # What is wrong
@@ -282,10 +284,11 @@ async def drip(request: Request) -> None:
 async def test_an_answer_that_drips_is_not_waited_for(
     serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmtop.endpoint.probe._ASK_S", 1.5)
+    monkeypatch.setattr("llmtop.endpoint.probe._ASK_S", 0.4)
     error = await asyncio.wait_for(fails(serve, connect, {"/v1/models": drip}), 20)
     assert isinstance(error, EndpointUnreachable)
-    assert "took longer than 1.5 s" in str(error)
+    assert re.search(r"(took longer than|no answer within) 0\.4 s", str(error)), "a slow machine has not seen its head"
+    monkeypatch.setattr("llmtop.endpoint.probe._ASK_S", 1.0)
     server = await serve(pages({**VLLM, "/server_info?config_format=json": drip}))
     info = await asyncio.wait_for(probed(connect(server.url, dialect=None, model=None)), 20)
     assert (info.dialect, info.max_num_seqs) == (Dialect.VLLM, None)
@@ -718,11 +721,17 @@ async def test_behind_a_proxy_nothing_goes_past_it(
     assert "--proxy none" in str(caught.value)
 
 
+def test_one_question_may_take_a_busy_server_a_while_and_a_dead_one_is_not_waited_for_long() -> None:
+    assert 2.0 <= probe_module._ASK_S <= 10.0
+    assert trial._TRIAL_S >= 30.0 > trial._TRIAL_AGAIN_S, "a model that is loaded by the first request takes its time"
+    assert 1.0 <= PATIENCE_S <= 5.0
+
+
 async def test_who_waits_hears_what_for(serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmtop.endpoint.probe._ASK_S", 0.3)
-    monkeypatch.setattr("llmtop.endpoint.trial._TRIAL_S", 0.3)
-    monkeypatch.setattr("llmtop.endpoint.trial._TRIAL_AGAIN_S", 0.3)
-    monkeypatch.setattr("llmtop.endpoint.waiting.PATIENCE_S", 0.1)
+    monkeypatch.setattr("llmtop.endpoint.probe._ASK_S", 0.1)
+    monkeypatch.setattr("llmtop.endpoint.trial._TRIAL_S", 0.1)
+    monkeypatch.setattr("llmtop.endpoint.trial._TRIAL_AGAIN_S", 0.1)
+    monkeypatch.setattr("llmtop.endpoint.waiting.PATIENCE_S", 0.03)
     told: list[str] = []
     hung = await serve(silence)
     with pytest.raises(EndpointError):
