@@ -71,9 +71,9 @@ def main(arguments: argparse.Namespace) -> int:
             lengths=lengths,
         )
 
-    ladder = () if given else _ladder(preset.with_knobs(knobs).config, lengths)
-    prediction = run(levels) if given else predict_edge(run, ladder, slo)
     stated, deployment = cost.stated(arguments), preset.with_knobs(knobs)
+    ladder = () if given else _ladder(deployment.config, lengths)
+    prediction = run(levels) if given else predict_edge(run, ladder, slo)
     if stated != UNSTATED:
         stated = stated.over(Cost(gpus=deployment.engine.tensor_parallel))
     assessment = assess_prediction(prediction, slo, stated, deployment.step_model)

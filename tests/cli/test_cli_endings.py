@@ -40,12 +40,6 @@ sys.exit(main())
 """A signal to itself as soon as a module is about to be imported."""
 
 
-@pytest.fixture(autouse=True)
-def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        monkeypatch.setenv(variable, str(tmp_path / variable))
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("module", ["llmtop.cli.main", "msgspec", "numpy"])
 def test_a_signal_while_libraries_are_loaded_is_an_end_in_words(module: str, number: signal.Signals) -> None:

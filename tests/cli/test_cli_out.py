@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from smoked import Smoked
 
 from llmtop.cli.main import main
 
@@ -40,32 +41,13 @@ def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"127.0.0.1:{port}: the port cannot be listened on" in capsys.readouterr().err
 
 
-def test_figures_of_a_run_lie_in_the_file_and_a_collector_that_is_not_there_is_told_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    path = tmp_path / "figures.jsonl"
-    words = [
-        "--duration",
-        "2",
-        "--output-tokens",
-        "4",
-        "--unknown-ok",
-        "--slo",
-        "ttft_p95<60s",
-        "--record",
-        str(tmp_path / "a.llmtop"),
-    ]
-    outs = ["--out", f"json={path}", "--out", f"otlp=http://127.0.0.1:{port}"]
-    assert main(["run", "smoke", "--sim", "--json", *words, *outs]) in (0, 4)
-    told = capsys.readouterr()
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+def test_figures_of_a_run_lie_in_the_file_and_a_collector_that_is_not_there_is_told_of(smoked: Smoked) -> None:
+    lines = [json.loads(line) for line in smoked.figures.read_text().splitlines()]
     assert len(lines) >= 2
-    totals = json.loads(told.out)["totals"]
+    totals = smoked.told["totals"]
     assert lines[-1]["requests"]["ok"] == totals["ok"]
     assert lines[-1]["output_tokens"] == totals["output_tokens"]
     assert (lines[-1]["in_flight"], lines[-1]["target_concurrency"]) == (0, None)
-    assert told.err.count("connection refused") == 2, "when it is seen, and at the end"
-    assert told.err.count("tried again every 10 s") == 1, "nothing is, once the run is over"
-    assert "the last figures did not arrive there" in told.err
+    assert smoked.said.count("connection refused") == 2, "when it is seen, and at the end"
+    assert smoked.said.count("tried again every 10 s") == 1, "nothing is, once the run is over"
+    assert "the last figures did not arrive there" in smoked.said

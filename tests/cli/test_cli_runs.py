@@ -26,12 +26,6 @@ from llmtop.recording.writer import RunWriter, runs_directory
 DAYS = (1, 10, 40, 100)
 
 
-@pytest.fixture(autouse=True)
-def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        monkeypatch.setenv(variable, str(tmp_path / variable))
-
-
 def made(days: float) -> str:
     """The name of a recording that was begun so many days ago."""
     begun = datetime.now() - timedelta(days=days)

@@ -30,12 +30,6 @@ LATE_S = 2.0
 """Two looks, on a busy machine."""
 
 
-@pytest.fixture(autouse=True)
-def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        monkeypatch.setenv(variable, str(tmp_path / variable))
-
-
 def test_a_deployment_that_scales_is_told_by_every_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     profile, path, junit = (tmp_path / name for name in ("short.toml", "run.llmtop", "run.xml"))
     profile.write_text(PROFILE)

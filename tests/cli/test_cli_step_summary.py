@@ -24,8 +24,6 @@ from llmtop.host.headless import RunResult
 
 @pytest.fixture
 def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        monkeypatch.setenv(variable, str(tmp_path / variable))
     path = tmp_path / "step.md"
     monkeypatch.setenv(VARIABLE, str(path))
     return path
@@ -105,6 +103,9 @@ def test_a_run_that_could_not_begin_says_why(step: Path, unused_port: int, capsy
     told = step.read_text()
     assert told.startswith("\n### llmtop: smoke: no run (exit code 3)\n")
     assert "nothing listens on port" in told
+    said = capsys.readouterr().err
+    assert f"127.0.0.1:{unused_port}" in said
+    assert "Traceback" not in said
 
 
 HOSTILE = "<img src=x onerror=alert(1)>|</table>\n# head\n```\n[a](http://evil) @org/team **b** <!-- \x1b[31m &lt;"
