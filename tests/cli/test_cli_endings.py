@@ -214,7 +214,7 @@ def test_what_went_wrong_is_said_once_with_its_time(over: bool, monkeypatch: pyt
 
 def test_a_run_in_which_all_goes_wrong_says_a_bearable_part_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     progress = run._Progress(load_profile("smoke"), search=False)
-    for number in range(10 * run.MOST_EVENTS):
+    for number in range(2 * run.MOST_EVENTS):
         told = Event(number, "client", f"load worker {number} died", "error")
         progress.tell(msgspec.structs.replace(result().frame, events=(told,)))
     said = capsys.readouterr().err.splitlines()

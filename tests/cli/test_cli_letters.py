@@ -44,7 +44,7 @@ def test_json_in_ascii_means_the_same(value: str) -> None:
 
 @pytest.mark.parametrize("words", [(), pytest.param(("--json",), marks=pytest.mark.faults)])
 def test_a_command_says_in_ascii_what_it_says(words: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "llmtop", "predict", "laptop", "--concurrency", "1,2", *words]
+    command = [sys.executable, "-m", "llmtop", "predict", "laptop", "--concurrency", "1,2", "--per-level", "5", *words]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     ended = subprocess.run(command, capture_output=True, env=environment, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, b"")
