@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import json
 import os
@@ -13,13 +12,13 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmtop import channel
 from llmtop.errors import SessionLost, UsageError
+from tests.waiting import until_gone
 
 bodies = st.lists(st.binary(max_size=300), max_size=5)
 
@@ -127,13 +126,9 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path, monkeypatch: pyt
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{package}"}
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as parent:
         assert parent.stdout is not None
-        child = psutil.Process(int(parent.stdout.readline()))
+        child = int(parent.stdout.readline())
         parent.kill()
-    deadline = time.monotonic() + 60
-    with contextlib.suppress(psutil.NoSuchProcess):
-        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:  # init has not waited for it yet
-            assert time.monotonic() < deadline, "it goes on"
-            time.sleep(0.01)
+    until_gone(child)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from llmtop.errors import SessionLost
 from llmtop.load import selftest
 from tests.cluster.dask_hosts import Cluster
 from tests.cluster.drives import Drive, connections, driven
+from tests.waiting import until_gone
 
 KNOWN = ("--ttft-ms=20", "--tpot-ms=10", "--tokens=20")
 POINT = LoadPoint(concurrency=8, output_tokens=20)
@@ -112,4 +113,4 @@ async def test_a_share_goes_to_the_other_when_a_dask_worker_dies_and_without_a_s
         assert load.bins[-1].in_flight == 0
         assert sum(b.sent for b in load.bins) == len(load.requests)
     own_cluster.until(lambda: "is gone: no load is sent from here" in own_cluster.said())
-    own_cluster.until(lambda: not any(map(psutil.pid_exists, load.pids.values())))
+    until_gone(*load.pids.values())

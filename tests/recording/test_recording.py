@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -28,6 +26,7 @@ from llmtop.meter.facts import Facts
 from llmtop.recording import schema
 from llmtop.recording.reader import RunReader
 from llmtop.recording.writer import RunWriter, new_run_path
+from tests.waiting import until
 
 META = RunMeta(
     llmtop_version="0.1.0",
@@ -151,10 +150,16 @@ def test_what_is_read_is_what_was_written(tmp_path_factory: pytest.TempPathFacto
     assert [file.name for file in path.parent.iterdir()] == ["a.llmtop"]
 
 
+def _kept(path: Path) -> list[int]:
+    """In flight in each batch that is in the file now."""
+    with RunReader(path) as run:
+        return [batch.bins[0].in_flight for batch in run.batches()]
+
+
 def test_a_kill_loses_at_most_the_last_moment(tmp_path: Path) -> None:
     path = tmp_path / "killed.llmtop"
     script = (
-        "import sys, time, pathlib\n"
+        "import sys, pathlib\n"
         "from llmtop.domain.endpoint import Endpoint\n"
         "from llmtop.domain.profile import Profile\n"
         "from llmtop.domain.run import FactBatch, RunMeta\n"
@@ -165,20 +170,24 @@ def test_a_kill_loses_at_most_the_last_moment(tmp_path: Path) -> None:
         "writer = RunWriter(pathlib.Path(sys.argv[1]), meta)\n"
         "for n in range(1, 5):\n"
         "    writer.write(FactBatch(t_s=n / 4, bins=(LoadBin(t_s=n / 4, span_s=0.25, target=1, in_flight=n),)))\n"
-        "    time.sleep(1.2 if n == 2 else 0)\n"
-        "print('ready', flush=True)\n"
-        "time.sleep(60)\n"
+        "    if n % 2 == 0:\n"
+        "        print(n, flush=True)\n"
+        "        sys.stdin.readline()\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    with child.stdout:
-        assert child.stdout.readline().strip() == b"ready"
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"2\n"
+        until(lambda: len(_kept(path)) == 2)
+        child.stdin.write(b"go on\n")
+        assert child.stdout.readline() == b"4\n"
+        child.kill()
     with RunReader(path) as run:
         assert not run.complete
         assert run.length_s >= 0.5
-        assert [batch.bins[0].in_flight for batch in run.batches()][:2] == [1, 2]
+    assert _kept(path)[:2] == [1, 2]
 
 
 def test_no_api_key_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from llmtop.recording.reader import RunReader
 from llmtop.recording.runfile import RunFile
 from llmtop.recording.writer import RunWriter
 from llmtop.wording.recording import SILENT, waits_text
+from tests.waiting import until
 
 META = RunMeta(llmtop_version="0", started_at=0.0, endpoint=Endpoint(base_url="http://h"), profile=Profile(name="p"))
 BUSY, FULL, IOERR = 5, 13, 10 | 3 << 8
@@ -304,13 +305,6 @@ def test_a_value_that_no_database_holds_costs_its_own_row_only(weather: Weather,
 
 
 # ── With a disk of its own and the thread ─────────────────────────────────────────────────────────────────────────────
-
-
-def until(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 import llmtop
 from llmtop.errors import UsageError
 from llmtop.simulator.server.process import ScheduleProcess, SimulatorProcess
+from tests.waiting import runs, until_gone
 
 ROOT = str(Path(llmtop.__file__).parent.parent)
 
@@ -26,23 +26,6 @@ async def ask(port: int, path: str, *headers: str) -> bytes:
     answer = await reader.read()
     writer.close()
     return answer
-
-
-def is_alive(pid: int) -> bool:
-    """Neither gone nor a zombie that nobody has waited for."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-async def gone(pid: int) -> bool:
-    """Whether the process ends within five seconds."""
-    for _ in range(1000):
-        if not is_alive(pid):
-            return True
-        await asyncio.sleep(0.005)
-    return False
 
 
 async def test_it_serves_with_knobs_faults_and_key_and_ends_when_closed() -> None:
@@ -104,17 +87,16 @@ async def test_a_child_dies_with_an_owner_that_is_killed() -> None:
     assert owner.stdout is not None
     pids = [int(pid) for pid in (await owner.stdout.readline()).split()]
     assert len(pids) == 2
-    assert all(is_alive(pid) for pid in pids)
+    assert all(map(runs, pids))
     owner.kill()
     await owner.wait()
-    for pid in pids:
-        assert await gone(pid)
+    await asyncio.to_thread(until_gone, *pids)
 
 
 async def test_a_term_signal_ends_it_well() -> None:
     process = await SimulatorProcess.start()
     os.kill(process.pid, signal.SIGTERM)
-    assert await gone(process.pid)
+    await asyncio.to_thread(until_gone, process.pid)
     await process.close()
 
 

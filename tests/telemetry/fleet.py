@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-KUBECTL = """#!{python} -I
-import json, os, signal, socket, sys, threading, time
+KUBECTL = """#!{python} -IS
+import json, os, sys, time
 home = {home!r}
 with open(os.path.join(home, "asked"), "a") as log:
     log.write(json.dumps([sys.argv[1:], dict(os.environ), os.getpid(), os.getcwd()]) + "\\n")
@@ -20,6 +20,7 @@ sys.stderr.write(answer.get("err", ""))
 sys.stdout.write(answer.get("out", ""))
 sys.stdout.flush()
 if "forward" in answer:
+    import socket, threading
     listener = socket.create_server(("127.0.0.1", 0))
     print("Forwarding from 127.0.0.1:%d -> 8000" % listener.getsockname()[1], flush=True)
     def through(one):

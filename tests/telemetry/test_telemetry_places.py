@@ -30,6 +30,7 @@ from llmtop.telemetry.places import Lookout, NameAddresses
 from llmtop.telemetry.promql import Series
 from llmtop.telemetry.scraper import Scraper
 from tests.telemetry.fleet import FORBIDDEN, NOT_FOUND, FakeKubectl, endpoint, slice_of
+from tests.waiting import until_gone
 
 SERVICE = "k8s://prod/vllm"
 LOGGED = 'E1128 08:54:14.924742   32101 memcache.go:265] "Unhandled Error" err="couldn\'t get API group list"\n'
@@ -217,7 +218,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NameAddresses, "every_s", 1e-9)
 
 
-async def until(scraper: Scraper, wanted: Callable[[], bool], limit_s: float = 10.0) -> Any:
+async def until(scraper: Scraper, wanted: Callable[[], bool], limit_s: float = 30.0) -> Any:
     """Scrape until something is so; the last snapshot."""
     deadline_s = time.monotonic() + limit_s
     while True:
@@ -333,16 +334,7 @@ async def test_a_kubectl_that_hangs_is_ended_and_said(kubectl: FakeKubectl, make
     scraper = make(SERVICE)
     await scraper.scrape()
     assert "kubectl took longer than" in (scraper.missing or "")
-    await gone(kubectl.asked[0][2])
-
-
-async def gone(pid: int, limit_s: float = 5.0) -> None:
-    deadline_s = time.monotonic() + limit_s
-    with contextlib.suppress(ProcessLookupError):
-        while True:
-            os.kill(pid, 0)
-            assert time.monotonic() < deadline_s
-            await asyncio.sleep(0.02)
+    await asyncio.to_thread(until_gone, kubectl.asked[0][2])
 
 
 async def test_no_kubectl_is_said_and_one_in_the_working_directory_is_not_run(
@@ -390,7 +382,7 @@ async def test_pods_out_of_reach_are_forwarded_to_and_forwards_end_with_us(
         ["port-forward", "-n", "prod", "pod/vllm-a", ":8000", "--address", "127.0.0.1"]
     ]
     await scraper.close()
-    await gone(forwards[0][2])
+    await asyncio.to_thread(until_gone, forwards[0][2])
 
 
 async def nowhere_reached(self: Any, pod: Pod) -> bool:
@@ -422,7 +414,7 @@ async def test_what_kubectl_runs_ends_when_its_keeper_is_killed(kubectl: FakeKub
     assert child is not None
     child.kill()
     child.wait()
-    await gone(kubectl.asked[0][2])
+    await asyncio.to_thread(until_gone, kubectl.asked[0][2])
     assert not forward.open
     await ours.close()
 
