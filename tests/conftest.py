@@ -6,17 +6,17 @@ follow a seed that the run names: `pytest --hypothesis-seed=N` repeats it, test 
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import random
-import socket
 import sys
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests import ports
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -74,9 +74,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture
 def unused_port() -> int:
-    """A loopback port on which nothing listens, and that the kernel gives to nobody who asks for any."""
-    for port in random.SystemRandom().sample(range(10_000, 20_000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError("no port is free")
+    return ports.unused_port()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,6 +19,7 @@ from llmtop.domain.run import FactBatch, LoadChange, RunMeta
 from llmtop.domain.samples import ClientSample, LoadBin, ServerSnapshot
 from llmtop.domain.slo import parse_slo
 from llmtop.sinks.figures import Accumulator, Figures
+from tests.waiting import PATIENCE_S
 
 SECRET = "sk-verysecret"
 META = RunMeta(
@@ -31,7 +30,6 @@ META = RunMeta(
     info=EndpointInfo(dialect=Dialect.VLLM, model='to"y\\'),
 )
 NOT_KNOWN_YET = replace(META, info=None)
-PATIENCE_S = 10.0
 
 
 def request(
@@ -105,20 +103,6 @@ def runs(draw: st.DrawFn) -> list[FactBatch]:
         ]
         batches.append(second(float(t_s), *records, red=draw(st.booleans())))
     return batches
-
-
-def until(holds: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
-    """Wait until something holds."""
-    deadline_s = time.monotonic() + patience_s
-    while not holds():
-        assert time.monotonic() < deadline_s, "it did not come to that"
-        time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 Answer = tuple[int, str, bytes]

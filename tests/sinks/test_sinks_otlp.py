@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sinks_fakes import META, SECRET, Answer, collecting, free_port, toy
+from sinks_fakes import META, SECRET, Answer, collecting, toy
 
 from llmtop.errors import UsageError
 from llmtop.sinks import otlp
 from llmtop.sinks.otlp import VARIABLES, Push, payload, read_headers, read_url
 from llmtop.sinks.pump import Undelivered
+from tests.ports import unused_port
 
 
 def values(attributes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def test_a_yes_is_one_in_whatever_words(body: bytes) -> None:
 
 def test_nobody_there_is_said() -> None:
     with pytest.raises(Undelivered, match=r"connection refused$"):
-        push(f"http://127.0.0.1:{free_port()}").deliver(toy())
+        push(f"http://127.0.0.1:{unused_port()}").deliver(toy())
 
 
 def test_one_that_hangs_or_dribbles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,17 +10,19 @@ from collections.abc import Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from sinks_fakes import META, free_port, toy, until
+from sinks_fakes import META, toy
 
 from llmtop.sinks.figures import Figures
 from llmtop.sinks.metrics import LABELS, METRICS
 from llmtop.sinks.page import CONTENT_TYPE, MOST_READERS, Page, page
 from llmtop.sinks.pump import Undelivered
+from tests.ports import unused_port
+from tests.waiting import until
 
 
 @pytest.fixture
 def port() -> int:
-    return free_port()
+    return unused_port()
 
 
 @pytest.fixture

@@ -13,17 +13,19 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sinks_fakes import META, free_port, request, second, until
+from sinks_fakes import META, request, second
 
 from llmtop.domain.assessment import Assessment
 from llmtop.domain.slo import Slo
 from llmtop.domain.verdicts import Bound, Capacity, CliffVerdict, Curve, Kind, SloVerdict
 from llmtop.sinks import Flow, opened
 from llmtop.sinks.dashboard import dashboard, queries
+from tests.ports import unused_port
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
 SCRAPED = """\
-global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}
 scrape_configs:
   - job_name: llmtop
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
@@ -38,7 +40,7 @@ VERDICT = Assessment(
 
 @pytest.fixture
 def flow() -> Iterator[tuple[Flow, int]]:
-    port = free_port()
+    port = unused_port()
     (made,) = opened([f"prometheus=127.0.0.1:{port}"])
     made.begin(META)
     yield made, port
@@ -48,11 +50,11 @@ def flow() -> Iterator[tuple[Flow, int]]:
 @pytest.fixture
 def prometheus(flow: tuple[Flow, int], tmp_path: Path) -> Iterator[str]:
     """Its URL."""
-    port = free_port()
+    port = unused_port()
     (tmp_path / "prometheus.yml").write_text(SCRAPED.format(port=flow[1]))
     words = [
         *("prometheus", f"--config.file={tmp_path / 'prometheus.yml'}", f"--storage.tsdb.path={tmp_path / 'data'}"),
-        *(f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"),
+        *(f"--web.listen-address=127.0.0.1:{port}", "--log.level=error", "--scrape.discovery-reload-interval=50ms"),
     ]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
         try:
@@ -93,7 +95,7 @@ def test_it_is_scraped_and_every_panel_is_answered(flow: tuple[Flow, int], prome
         return asked(prometheus, query)
 
     p95 = "histogram_quantile(0.95, sum by (le) (rate(llmtop_time_to_first_token_seconds_bucket[4s])))"
-    until(lambda: answered(p95) and float(answered(p95)[0]["value"][1]) > 0, 15.0)
+    until(lambda: answered(p95) and float(answered(p95)[0]["value"][1]) > 0)
     assert 0.33 < float(asked(prometheus, p95)[0]["value"][1]) <= 0.5, "in the bucket of 0.4 s"
     (ok,) = asked(prometheus, 'llmtop_requests_total{outcome="ok"}')
     assert float(ok["value"][1]) >= 3

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from sinks_fakes import SECRET, free_port
+from sinks_fakes import SECRET
 
 from llmtop.errors import FileError, UsageError
 from llmtop.sinks import VARIABLES, check, opened
@@ -15,10 +15,11 @@ from llmtop.sinks.lines import Lines
 from llmtop.sinks.otlp import Push
 from llmtop.sinks.page import Page
 from llmtop.sinks.specs import sink_of
+from tests.ports import unused_port
 
 
 def test_what_can_be_is_let_through_and_changes_nothing(tmp_path: Path) -> None:
-    port, file = free_port(), tmp_path / "a.jsonl"
+    port, file = unused_port(), tmp_path / "a.jsonl"
     specs = [f"prometheus=127.0.0.1:{port}", "otlp=http://127.0.0.1:4318", f"json={file}", f"json={os.devnull}"]
     check(specs)
     check(specs)
@@ -86,7 +87,7 @@ def test_a_port_in_use_is_named_with_the_way_out() -> None:
 
 
 def test_an_address_beyond_this_machine_is_asked_for() -> None:
-    spec = f"prometheus=0.0.0.0:{free_port()}"
+    spec = f"prometheus=0.0.0.0:{unused_port()}"
     with pytest.raises(UsageError, match="say --yes if it may"):
         check([spec])
     asked: list[str] = []
@@ -102,7 +103,7 @@ def test_an_address_beyond_this_machine_is_asked_for() -> None:
 
 
 def test_a_name_of_this_machine_is_known_by_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    port = free_port()
+    port = unused_port()
     look_up = socket.getaddrinfo
 
     def found(host: str, *rest: object, **more: object) -> object:
@@ -116,7 +117,7 @@ def test_a_name_of_this_machine_is_known_by_its_addresses(monkeypatch: pytest.Mo
 
 
 def test_the_same_place_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = free_port()
+    port = unused_port()
     monkeypatch.chdir(tmp_path)
     for one, two in (
         (f"prometheus=127.0.0.1:{port}", f"prometheus=:{port}"),
