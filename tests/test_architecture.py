@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -93,10 +94,18 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+def statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """All of them, at whatever depth: imports stand in no expression."""
+    for each in body:
+        yield each
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from statements(getattr(each, part, ()))
+
+
 @cache
 def imports_of(path: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in statements(ast.parse(path.read_text()).body):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "sinks")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "sinks"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from msgspec.structs import replace
 from sinks_fakes import META, accumulator, request, second
