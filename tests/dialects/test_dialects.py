@@ -131,7 +131,8 @@ def test_nobody_else_knows_a_servers_flag() -> None:
     assert {"--max-num-seqs", "--enable-metrics", "--parallel", "--max_batch_size", "OLLAMA_NUM_PARALLEL"} <= known
     for path in MODULES:
         source = path.read_text()
-        written = texts(source) if SWITCH.search(source) else ()
+        joined = re.sub(r"""["']\s*[bfru]*["']""", "", source)  # a text may go on in a second literal
+        written = texts(source) if any(flag in joined for flag in known) else ()
         found = {flag for text in written for flag in SWITCH.findall(text)} & known
         assert not found, f"{path.relative_to(PACKAGE)} writes {found}: flags belong into llmtop/dialects"
 

@@ -120,7 +120,8 @@ async def test_a_chat_template_costs_a_constant_and_a_message_its_words(client: 
     assert counts == [8, 10, 9]
 
 
-async def test_an_answer_that_may_end_by_itself_does_and_min_tokens_holds_it(client: Any) -> None:
+async def test_an_answer_that_may_end_by_itself_does_and_min_tokens_holds_it(start: Any) -> None:
+    client = await start(step_ms=0.1)
     body = {"prompt": "hi", "max_tokens": 2000, "stream": False}
     answers = await asyncio.gather(*(client.ask("POST", "/v1/completions", body) for _ in range(4)))
     lengths = [answer.json["usage"]["completion_tokens"] for answer in answers]

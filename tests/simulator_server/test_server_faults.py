@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from llmtop.simulator.server import deployment
 from llmtop.simulator.server.faults import FAULTS
 
 ENGINE = "{engine=0}"
@@ -77,12 +80,11 @@ async def test_a_restart_drops_everything_and_begins_at_zero_on_the_same_port(st
     before = await client.metrics()
     running = asyncio.create_task(client.complete(max_tokens=500))
     await client.until(f"vllm:generation_tokens_total{ENGINE}", 2.0)
-    await client.control(faults={"restart": 0.1})
+    await client.control(faults={"restart": 0.3})
     assert not (await running).whole
     with pytest.raises(ConnectionError):
         await client.metrics()
-    await asyncio.sleep(0.15)
-    after = await client.metrics()
+    after = await as_soon_as_it_answers(client)
     assert after[f"vllm:generation_tokens_total{ENGINE}"] == 0
     assert after[f"vllm:num_requests_running{ENGINE}"] == 0
     assert after["process_start_time_seconds{}"] > before["process_start_time_seconds{}"]
@@ -99,16 +101,35 @@ async def test_a_restart_whose_port_is_taken_meanwhile_ends_the_server(
         await asyncio.wait_for(serving_tasks[0], 20)
 
 
-async def test_a_memory_leak_shows_in_the_resident_memory_and_goes_with_the_fault(client: Any) -> None:
+async def test_a_memory_leak_shows_in_the_resident_memory_and_goes_with_the_fault(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "HOUSEKEEPING_S", 0.02)
+
     async def resident() -> float:
         return (await client.metrics())["process_resident_memory_bytes{}"]
 
     before = await resident()
     await client.control(faults={"memory_leak": 60_000.0})
-    await asyncio.sleep(0.3)
-    assert await resident() > before + 200e6
+    await grown(resident, before + 200e6)
     await client.control(faults={"memory_leak": False})
     assert await resident() < before + 100e6
+
+
+async def grown(figure: Callable[[], Awaitable[float]], beyond: float) -> float:
+    """The first value that is."""
+    async with asyncio.timeout(30):
+        while (value := await figure()) <= beyond:
+            pass
+        return value
+
+
+async def as_soon_as_it_answers(client: Any) -> dict[str, float]:
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(ConnectionError):
+                return await client.metrics()
+            await asyncio.sleep(0.01)
 
 
 async def mean_step_s(client: Any, tokens: int = 20) -> float:
@@ -140,14 +161,12 @@ async def test_a_power_throttle_slows_what_computes(start: Any) -> None:
     assert await mean_step_s(client) == pytest.approx(usual, rel=1e-6)
 
 
-async def test_a_slow_leak_makes_steps_longer_and_longer(client: Any) -> None:
+async def test_a_slow_leak_makes_steps_longer_and_longer(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployment, "HOUSEKEEPING_S", 0.02)
     usual = await mean_step_s(client)
     await client.control(faults={"slow_leak": 10_000.0})
-    await asyncio.sleep(0.3)
-    first = await mean_step_s(client)
-    await asyncio.sleep(0.3)
-    second = await mean_step_s(client)
-    assert usual * 1.3 < first < second
+    first = await grown(lambda: mean_step_s(client), usual * 1.3)
+    await grown(lambda: mean_step_s(client), first * 1.3)
     await client.control(faults={"slow_leak": False})
     assert await mean_step_s(client) == pytest.approx(usual, rel=1e-6)
 
