@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +23,13 @@ def smoked(tmp_path_factory: pytest.TempPathFactory) -> Smoked:
     return Smoked(tmp_path_factory.mktemp("smoked"))
 
 
+_NUMBERS = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs, profiles, settings and logs of the tests stay among the tests."""
+def own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs, profiles, settings and logs of each test stay there, in a folder that is made when something is kept."""
+    folder = tmp_path_factory.getbasetemp() / f"own-{next(_NUMBERS)}"
     for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        monkeypatch.setenv(variable, str(tmp_path / variable))
+        monkeypatch.setenv(variable, str(folder / variable))
+    return folder

@@ -24,11 +24,11 @@ NIGHT, DAY = b"48;2;20;23;28", b"48;2;247;246;242"
 
 
 @pytest.fixture
-def in_theme(tmp_path: Path) -> Callable[[str], None]:
+def in_theme(own_places: Path) -> Callable[[str], None]:
     """Puts a theme into the settings."""
 
     def put(theme: str) -> None:
-        settings = tmp_path / "XDG_CONFIG_HOME" / "llmtop" / "settings.toml"
+        settings = own_places / "XDG_CONFIG_HOME" / "llmtop" / "settings.toml"
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text(f'theme = "{theme}"\n')
 
