@@ -28,6 +28,7 @@ from llmtop.wording.sentences import WORKLOAD, held_loop
 INTERRUPTED_AT = """
 import os, signal, sys
 module, number = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background have it ignored
 class Import:
     def find_spec(self, name, path, target=None):
         if name == module:
