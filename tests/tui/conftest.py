@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from llmtop.tui.app import LlmtopApp
 
 DATA = Path(__file__).parent / "data"
 sys.path.insert(0, str(Path(__file__).parent))  # what tests of this room share by name
+from moments import by_moments  # noqa: E402
 
 
 class Scene(msgspec.Struct):
@@ -69,6 +70,13 @@ def _same_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the terminal of whoever runs the tests says of itself changes no picture."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.delenv("COLORFGBG", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_time_passes() -> Iterator[None]:
+    """But what a test lets pass: how fast the machine is changes nothing."""
+    with by_moments():
+        yield
 
 
 @pytest.fixture
