@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
+from textual._styles_cache import StylesCache
 from textual.pilot import Pilot
 
 from llmtop.domain.assessment import Assessment
@@ -77,6 +79,16 @@ def _no_time_passes() -> Iterator[None]:
     """But what a test lets pass: how fast the machine is changes nothing."""
     with by_moments():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _little_is_kept() -> Iterator[None]:
+    """Textual keeps the pictures of the last thousand widgets, and the collector looks through them ever again."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 20, 100)
+    yield
+    gc.set_threshold(*before)
+    StylesCache.get_inner_outer.cache_clear()
 
 
 @pytest.fixture
