@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 from textual._styles_cache import StylesCache
+from textual.css.model import RuleSet
+from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
 
 from llmtop.domain.assessment import Assessment
@@ -78,6 +81,22 @@ def _same_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_time_passes() -> Iterator[None]:
     """But what a test lets pass: how fast the machine is changes nothing."""
     with by_moments():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _styles_are_read_once() -> Iterator[None]:
+    """Not again by each app: what is read of a text, under the colours of a theme, is only looked at from then on."""
+    read: dict[tuple[object, ...], list[RuleSet]] = {}
+    afresh = Stylesheet._parse_rules
+
+    def rules(sheet: Stylesheet, *args: Any, **options: Any) -> list[RuleSet]:
+        key = (args, tuple(options.items()), tuple(sheet._variables.items()))
+        if key not in read:
+            read[key] = afresh(sheet, *args, **options)
+        return read[key]
+
+    with patch.object(Stylesheet, "_parse_rules", rules):
         yield
 
 
