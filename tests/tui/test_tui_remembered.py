@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from llmtop.domain.preferences import NOTHING, Remembered
 from llmtop.view.arrangement import LAYOUTS, Layout
 
@@ -16,29 +14,32 @@ def visible(app) -> set[int]:
     return {panel.number for panel in app.cockpit.body.panels if panel.number in shown and panel.size.area}
 
 
-@pytest.mark.parametrize("size", SIZES)
-async def test_each_layout_has_a_key_a_name_and_comes_back(cockpit, size) -> None:
+async def test_each_layout_has_a_key_a_name_and_comes_back(cockpit) -> None:
     left: list[Remembered] = []
-    app = cockpit("loaded", remember=left.append)
-    seen = {}
-    async with app.run_test(size=size) as pilot:
-        for layout in (*list(Layout)[1:], Layout.ALL):
-            await pilot.press("l")
-            await pilot.pause()
-            assert app.cockpit.saying == f"layout {layout}: {LAYOUTS[layout]}"
-            assert left[-1] == Remembered(coach=False, layout=str(layout))
-            seen[layout] = visible(app)
-    assert seen[Layout.LATENCY] == {1, 2, 8}
-    assert seen[Layout.SERVER] == {3, 4, 5, 6}
-    assert seen[Layout.TABLES] == {8, 9}
-    assert 7 in seen[Layout.CURVE]
-    assert seen[Layout.CHARTS] == {1, 2, 3, 4, 5, 6}
-    assert seen[Layout.ALL] >= seen[Layout.CHARTS]
-    for remembered in left:
-        again = cockpit("loaded", remembered=remembered)
-        async with again.run_test(size=size) as pilot:
-            await pilot.pause()
-            assert visible(again) == seen[Layout(remembered.layout)]
+    seen: dict[tuple[Layout, tuple[int, int]], set[int]] = {}
+    for size in SIZES:
+        app = cockpit("loaded", remember=left.append)
+        async with app.run_test(size=size) as pilot:
+            for layout in (*list(Layout)[1:], Layout.ALL):
+                await pilot.press("l")
+                await pilot.pause()
+                assert app.cockpit.saying == f"layout {layout}: {LAYOUTS[layout]}"
+                assert left[-1] == Remembered(coach=False, layout=str(layout))
+                seen[layout, size] = visible(app)
+        assert seen[Layout.LATENCY, size] == {1, 2, 8}
+        assert seen[Layout.SERVER, size] == {3, 4, 5, 6}
+        assert seen[Layout.TABLES, size] == {8, 9}
+        assert 7 in seen[Layout.CURVE, size]
+        assert seen[Layout.CHARTS, size] == {1, 2, 3, 4, 5, 6}
+        assert seen[Layout.ALL, size] >= seen[Layout.CHARTS, size]
+    for number, layout in enumerate(Layout):
+        again = cockpit("loaded", remembered=Remembered(coach=False, layout=str(layout)))
+        sizes = (*SIZES[number % 3 :], *SIZES[: number % 3])
+        async with again.run_test(size=sizes[0]) as pilot:
+            for size in sizes:
+                await pilot.resize_terminal(*size)
+                await pilot.pause()
+                assert visible(again) == seen[layout, size], size
 
 
 async def test_a_maximised_panel_comes_back_and_esc_gives_room(cockpit) -> None:
@@ -70,9 +71,8 @@ async def test_a_theme_that_was_chosen_comes_back(cockpit) -> None:
     assert cockpit("loaded", remembered=left[-1], theme="nord").theme == "nord", "the settings say one"
 
 
-@pytest.mark.parametrize("odd", [Remembered(layout="spiral"), Remembered(maximised=42), Remembered(theme="neon")])
-async def test_what_is_not_there_any_more_is_nothing(cockpit, odd) -> None:
-    app = cockpit("loaded", remembered=odd)
+async def test_what_is_not_there_any_more_is_nothing(cockpit) -> None:
+    app = cockpit("loaded", remembered=Remembered(layout="spiral", maximised=42, theme="neon"))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         assert visible(app) == {1, 2, 3, 4, 5, 6}

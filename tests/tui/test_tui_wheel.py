@@ -50,21 +50,23 @@ async def pressed(pilot, *keys: str) -> None:
 # -- asked, taken, refused --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", DRIVE)
-async def test_a_screen_without_the_wheel_is_asked_before_it_takes_it_and_drives_nothing(cockpit, key):
+async def test_a_screen_without_the_wheel_is_asked_before_it_takes_it_and_drives_nothing(cockpit):
     app = cockpit("loaded")
     wheel_is(app, OTHERS)
     async with app.run_test(size=SIZE) as pilot:
         before = app.cockpit.bank.load.value
-        await pressed(pilot, key)
-        assert row(app, "events") == " pts/3 has the wheel: Enter takes it"
-        assert app.host.sent == []
-        assert app.cockpit.bank.load.value == before
-        await pressed(pilot, "enter")
-        assert app.host.sent == [TakeWheel()]
-        wheel_is(app, Wheel(screens=2))
-        assert row(app, "events").strip() == wheel.TAKEN
-        assert app.host.sent == [TakeWheel()]
+        for key in DRIVE:
+            await pressed(pilot, key)
+            assert row(app, "events") == " pts/3 has the wheel: Enter takes it", key
+            assert app.host.sent == [], key
+            assert app.cockpit.bank.load.value == before
+            await pressed(pilot, "enter")
+            assert app.host.sent == [TakeWheel()], key
+            wheel_is(app, Wheel(screens=2))
+            assert row(app, "events").strip() == wheel.TAKEN, key
+            assert app.host.sent == [TakeWheel()], key
+            wheel_is(app, OTHERS)
+            app.host.sent.clear()
 
 
 async def test_the_key_that_asked_drives_when_it_is_pressed_again(cockpit):
@@ -254,27 +256,24 @@ async def test_a_run_that_was_ended_from_elsewhere_is_over_and_not_lost(cockpit)
 
 
 @pytest.mark.parametrize("width", [80, 120])
-@pytest.mark.parametrize(
-    ("held", "says", "not_says"),
-    [
-        (Wheel(), "", "screen"),
-        (Wheel(screens=2), "2 screens", "wheel"),
-        (OTHERS, "wheel: pts/3", "VIEW"),
-        (NOBODYS, "wheel: nobody", "VIEW"),
-        (VIEW, "VIEW", "mine"),
-        (PLANS, "VIEW", "wheel"),
-    ],
-)
-async def test_the_header_says_who_drives_where_it_is_not_this_screen_alone(cockpit, width, held, says, not_says):
+async def test_the_header_says_who_drives_where_it_is_not_this_screen_alone(cockpit, width):
     app = cockpit("loaded")
-    wheel_is(app, held)
     async with app.run_test(size=(width, 24)):
-        header = row(app, "header")
-        assert says in header
-        assert not_says not in header
-        assert len(header) <= width
-        for stays in ("llmtop", "up", "REC"):
-            assert stays in header
+        for held, says, not_says in (
+            (Wheel(), "", "screen"),
+            (Wheel(screens=2), "2 screens", "wheel"),
+            (OTHERS, "wheel: pts/3", "VIEW"),
+            (NOBODYS, "wheel: nobody", "VIEW"),
+            (VIEW, "VIEW", "mine"),
+            (PLANS, "VIEW", "wheel"),
+        ):
+            wheel_is(app, held)
+            header = row(app, "header")
+            assert says in header
+            assert not_says not in header
+            assert len(header) <= width
+            for stays in ("llmtop", "up", "REC"):
+                assert stays in header
 
 
 async def test_a_screen_that_only_looks_on_offers_no_key_that_drives(cockpit):
