@@ -183,6 +183,30 @@ def test_help_loads_nothing_heavy() -> None:
     assert not helped & {"textual", "rich", "httpx", "numpy", "plotext", "msgspec", "asyncio"}
 
 
+def test_the_first_screen_is_drawn_before_anything_is_loaded_that_it_does_not_need() -> None:
+    drawn = loaded_by(
+        "import asyncio, contextlib\n"
+        "import llmtop.cli.live, llmtop.cli.main as cli\n"
+        "from llmtop.cli.target import session_options\n"
+        "from llmtop.domain.shown import Shown\n"
+        "from llmtop.domain.slo import Slo\n"
+        "from llmtop.host.attached import Attached\n"
+        "from llmtop.tui.watch import LlmtopApp\n"
+        "arguments = cli._parser('live').read(['--sim'], cli.COMMANDS)\n"
+        "arguments.settings = None\n"
+        "session_options(arguments, llmtop.cli.live._profile(arguments, 4), None, patient=True)\n"
+        "class Host:\n"
+        "    slo, shown = Slo(), lambda self: Shown()\n"
+        "async def draw():\n"
+        "    async with LlmtopApp(Host()).run_test(size=(120, 40)) as pilot:\n"
+        "        await pilot.pause()\n"
+        "asyncio.run(draw())"
+    )
+    assert "textual.screen" in drawn
+    assert not drawn & {"numpy", "plotext", "httpx", "urllib.request", "http.client", "sqlite3"}
+    assert not {"llmtop.analysis", "llmtop.recording", "llmtop.report", "llmtop.telemetry", "llmtop.host.host"} & drawn
+
+
 def test_a_sessions_process_loads_no_screen_no_numpy_and_no_engine() -> None:
     loaded = loaded_by("import llmtop.session.process")
     assert not loaded & {"textual", "rich", "plotext", "numpy"}

@@ -3,6 +3,7 @@ that the working directory may have another one of.
 """
 
 import _signal  # type: ignore[import-not-found]  # built in: `signal` takes longer than all that comes before it
+import gc
 import os
 import sys
 
@@ -19,6 +20,7 @@ def main() -> int:
 
     An exception out of a signal would not do: libraries that are interrupted while they are loaded crash at the exit.
     """
+    gc.disable()  # until the command begins, or its screen is drawn: what is imported stays
     before = {number: _signal.signal(number, _leave) for number in ENDS if _signal.getsignal(number) != IGNORED}
     sys.path[:] = isolation.import_paths()
     _open_streams()

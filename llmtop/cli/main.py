@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -101,6 +102,8 @@ def main(argv: Sequence[str] | None = None, begun: Callable[[], None] = lambda: 
             arguments.settings = read_settings(screen=hasattr(arguments, "fps"))
         if name in IN_ORDER or casts:
             begun()
+        if name not in ON_SCREEN or casts:
+            gc.enable()
         code: int = command.main(arguments)
         return code
     except LlmtopError as error:

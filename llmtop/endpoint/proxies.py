@@ -12,9 +12,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-import httpx
 from msgspec import Struct
 
 from llmtop.domain.endpoint import PROXY_FROM_ENVIRONMENT, PROXY_NONE, Endpoint, ascii_name, safe_url
@@ -83,6 +81,8 @@ def named_proxies(endpoint: Endpoint) -> Iterator[str]:
     yield endpoint.proxy
     yield from (value for name, value in os.environ.items() if name.lower().endswith("_proxy"))
     if sys.platform in ("darwin", "win32"):
+        from urllib.request import getproxies
+
         yield from getproxies().values()
 
 
@@ -138,12 +138,16 @@ def _variable(name: str) -> tuple[str, str]:
 def _of_the_system(scheme: str, host: str) -> Proxy | None:
     if sys.platform not in ("darwin", "win32"):
         return None
+    from urllib.request import getproxies, proxy_bypass
+
     found = getproxies().get(scheme)
     return None if not found or proxy_bypass(host) else _usable(found, _SYSTEM)
 
 
 def _usable(text: str, named_by: str) -> Proxy:
     """A proxy's URL, whole. Raises UsageError, which shows neither user nor password."""
+    import httpx  # a screen starts without it
+
     url = text.strip()
     url = url if "://" in url else f"http://{url}"
     shown = f"{named_by} {plain(safe_url(url), _SHOWN)!r}"

@@ -21,11 +21,9 @@ from llmtop.domain.slo import Slo
 from llmtop.domain.terminal import TerminalState
 from llmtop.errors import SessionLost
 from llmtop.host import messages
-from llmtop.host.link import CLOSE_S, PATIENCE_S, ended_unasked
-from llmtop.host.log import Log
+from llmtop.host.log import Log, ended_unasked
 from llmtop.host.messages import PROTOCOL, Ask, Parting, Running
-from llmtop.host.options import HostOptions
-from llmtop.host.running import Line
+from llmtop.host.options import CLOSE_S, PATIENCE_S, HostOptions
 from llmtop.wording import running as words
 
 LEAVE_S = 1.0
@@ -88,6 +86,8 @@ class Attached:
         Raises:
             SessionLost: it has gone meanwhile, or is another llmtop's.
         """
+        from llmtop.host.running import Line
+
         if run.version and (run.version, run.protocol) != (__version__, PROTOCOL):
             raise SessionLost(words.other_version(run.name, run.version, __version__))
         ask = Ask(asks="join", version=__version__, protocol=PROTOCOL, view=view, terminal=terminal)

@@ -35,7 +35,7 @@ from llmtop.domain.thresholds import RunThreshold
 from llmtop.domain.verdicts import Bound, Kind
 from llmtop.errors import LlmtopError, RunFileError, UsageError
 from llmtop.host.judging import Judge
-from llmtop.host.link import PATIENCE_S
+from llmtop.host.options import PATIENCE_S
 from llmtop.host.outputs import Output, Outputs
 from llmtop.host.steering import Helm
 from llmtop.meter.facts import Facts

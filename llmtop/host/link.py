@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
 
 import msgspec
 
@@ -12,16 +11,12 @@ from llmtop import channel
 from llmtop.domain.commands import Command, Quit
 from llmtop.domain.frame import Frame
 from llmtop.domain.run import Ended, FactBatch, RunMeta, Told
-from llmtop.errors import MachineShort, SessionLost
-from llmtop.host.log import Log
+from llmtop.errors import SessionLost
+from llmtop.host.log import Log, ended_unasked
+from llmtop.host.options import CLOSE_S
 from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 from llmtop.telemetry.kubectl import login_environment
-
-CLOSE_S = 12.0
-"""How long a session may take to leave: its requests are cancelled and the server is watched while it drains."""
-PATIENCE_S = 30.0
-"""How long a closing host waits for an opinion, an output or a report in the making; the load has ended by then."""
 
 SPEECHLESS_S = 0.5
 """And one that has not said a word yet: it has begun nothing that would have to be ended in order."""
@@ -101,11 +96,3 @@ class SessionLink:
         self._reader.join(timeout_s if self._frame is not None else min(timeout_s, SPEECHLESS_S))
         self._child.end(0.0)
         self._reader.join(1.0)
-
-
-def ended_unasked(status: int, log: Path | None, what: str = "the session process") -> Ended:
-    """What is said of a process that has ended without being asked to."""
-    if status == MachineShort.exit_code:
-        return Ended("this machine has no memory, threads or files left for a run", status)
-    where = f"; see {log}" if log is not None else ""
-    return Ended(f"{what} has ended unasked (status {status}){where}", 3)

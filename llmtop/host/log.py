@@ -6,7 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from llmtop.errors import FileError
+from llmtop.domain.run import Ended
+from llmtop.errors import FileError, MachineShort
 from llmtop.files import FILE_MODE, make_folder, temporary_folder, user_folder
 
 LOG_BYTES = 1 << 20
@@ -76,3 +77,11 @@ def _opened(path: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def ended_unasked(status: int, log: Path | None, what: str = "the session process") -> Ended:
+    """What is said of a process that has ended without being asked to."""
+    if status == MachineShort.exit_code:
+        return Ended("this machine has no memory, threads or files left for a run", status)
+    where = f"; see {log}" if log is not None else ""
+    return Ended(f"{what} has ended unasked (status {status}){where}", 3)

@@ -13,6 +13,10 @@ from llmtop.session.options import SessionOptions
 Demonstration = Literal["loop", "once"]
 DETACHED_FOR_S = 7200.0
 """A run that its screen has left may be left alone for so long."""
+CLOSE_S = 12.0
+"""How long a session may take to leave: its requests are cancelled and the server is watched while it drains."""
+PATIENCE_S = 30.0
+"""How long a closing host waits for an opinion, an output or a report in the making; the load has ended by then."""
 
 
 class HostOptions(Struct, frozen=True, kw_only=True):

@@ -18,8 +18,8 @@ from llmtop.domain.plain import plain
 from llmtop.domain.plainly import plainly
 from llmtop.errors import SessionLost, UsageError
 from llmtop.host import sockets
-from llmtop.host.link import CLOSE_S, PATIENCE_S
 from llmtop.host.messages import PROTOCOL, Ask, Running, decode_running, packed
+from llmtop.host.options import CLOSE_S, PATIENCE_S
 from llmtop.recording.runfile import SUFFIX
 from llmtop.wording.running import NOTHING_GOES_ON, has_ended
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 
@@ -22,9 +25,24 @@ Message = Framed | Told
 """All that is told comes, in order; the last of it says how the run ended."""
 
 encode = msgspec.msgpack.Encoder().encode
-decode_message = msgspec.msgpack.Decoder(Message).decode
-decode_command = msgspec.msgpack.Decoder(Command).decode
-decode_options = msgspec.msgpack.Decoder(SessionOptions).decode
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Made when it is needed: each process reads only some kinds."""
+    return msgspec.msgpack.Decoder(kind)
+
+
+def decode_message(body: bytes) -> Message:
+    return _decoder(Message).decode(body)  # type: ignore[no-any-return]
+
+
+def decode_command(body: bytes) -> Command:
+    return _decoder(Command).decode(body)  # type: ignore[no-any-return]
+
+
+def decode_options(body: bytes) -> SessionOptions:
+    return _decoder(SessionOptions).decode(body)  # type: ignore[no-any-return]
 
 
 def packed(value: Message | Command | SessionOptions) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -143,6 +144,8 @@ class LlmtopApp(App[None]):
         self._private = private
         self.remembered = remembered
         self._remember = remember
+        self._coloured: tuple[dict[str, str], bool, Palette] | None = None
+        """What colours were last asked for, and they."""
         self.theme = "ansi-dark" if colourless else theme or _known(remembered.theme) or _theme_of_terminal()
         self.frame: Frame | None = None
         self.assessment: Assessment | None = None
@@ -168,7 +171,10 @@ class LlmtopApp(App[None]):
 
     @property
     def palette(self) -> Palette:
-        return _palette(tuple(sorted(self.theme_variables.items())), self.native_ansi_color)
+        variables, ansi = self.theme_variables, self.native_ansi_color
+        if self._coloured is None or self._coloured[0] is not variables or self._coloured[1] is not ansi:
+            self._coloured = variables, ansi, _palette(tuple(sorted(variables.items())), ansi)
+        return self._coloured[2]
 
     def keys_of(self, name: str) -> list[str]:
         """The keys of a binding of the app, the cockpit or a slider, by its id."""
@@ -231,8 +237,17 @@ class LlmtopApp(App[None]):
         self.theme_changed_signal.subscribe(self, self._theme_changed)
         self.start_ticking()
         self.tick()
-        if self.driver is not None and self.driver.left_early:
-            self.action_leave()
+        if self.driver is not None:
+            self.call_after_refresh(_collect)
+            if self.driver.left_early:
+                self.action_leave()
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """Before there is a screen nothing has colours: what was read of styles need not be read again."""
+        if self._screen_stack:
+            super().refresh_css(animate)
+        else:
+            self.stylesheet.set_variables(self.get_css_variables())
 
     def start_ticking(self) -> None:
         """From now on the screen is brought up to date by itself, `fps` times a second."""
@@ -643,6 +658,12 @@ def _theme_of_terminal() -> str:
     """Day where the terminal says that it is light: COLORFGBG is `foreground;background` in the sixteen colours."""
     background = os.environ.get("COLORFGBG", "").rpartition(";")[2]
     return DAY.name if background in ("7", "15") else NIGHT.name
+
+
+def _collect() -> None:
+    """Let rubbish be collected again, which a start does without; what is there by now stays."""
+    gc.freeze()
+    gc.enable()
 
 
 @lru_cache(maxsize=8)

@@ -48,14 +48,14 @@ def draw_curve(
     with `limit` on it, the cliff an upright one behind the levels. What is foreseen is a line of `twin_dots` between
     its bounds, faint lines of `dots`.
     """
-    import plotext
-
     lines = [(_pairs(curve, metric, stat), stat, role) for curve in curves for stat, role in _LINES]
     behind = [(_pairs(ghost.curve, metric, ghost.stat), ghost.sign) for ghost in ghosts]
     seen = (*(each[0] for each in lines), *(each[0] for each in behind), () if twin is None else twin.line)
     drawn = [pair for pairs in seen for pair in pairs]
     if not drawn:
         return []
+    import plotext
+
     loads, values = [load for load, _ in drawn], [value for _, value in drawn]
     low, high = _decades(min(values), max([*values, *([limit_ms] if limit_ms else [])]))
     left, right = min(1.0, *loads), max(*loads, 2.0, cliff.at if cliff is not None and cliff.at else 0.0) * 1.15

@@ -21,7 +21,7 @@ from llmtop.domain.load import LoadPoint
 from llmtop.domain.profile import Profile
 from llmtop.domain.run import FactBatch, LoadChange, Mark, RunMeta
 from llmtop.domain.samples import LoadBin
-from llmtop.host.link import CLOSE_S
+from llmtop.host.options import CLOSE_S
 from llmtop.recording import runfile
 from llmtop.recording import writer as writer_module
 from llmtop.recording.reader import RunReader
