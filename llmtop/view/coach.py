@@ -127,7 +127,8 @@ class Coach:
         if condition.note is not None and condition.pilot != "demo":
             yield self._steered(condition)
             return
-        yield from self._turned(found, condition.note is not None)
+        if condition.note is None:  # what a demo turns its captions tell
+            yield from self._turned(found)
         bound = self._bound(frame, found, condition)
         if bound is not None:
             yield bound
@@ -163,11 +164,11 @@ class Coach:
             text = coach.steered(by, stop, key("slider.load"))
         return Lesson(f"steered by {by}", text, urgent=True, claims=True)
 
-    def _turned(self, found: Assessment, steered: bool) -> Iterator[Lesson]:
+    def _turned(self, found: Assessment) -> Iterator[Lesson]:
         """What a knob gave; as long as that is open, a hand is to drive again."""
         compared = found.compared
-        open_ = compared is not None and compared.gain is Gain.OPEN
-        if compared is not None and not (open_ and steered):
+        if compared is not None:
+            open_ = compared.gain is Gain.OPEN
             text = coach.drive_again(compared.changed) if open_ else coach.turned(compared.text)
             yield Lesson("compared", text, of=(compared.changed, compared.gain), claims=True)
 

@@ -35,17 +35,17 @@ def slower(ratio: float | None) -> str:
 
 
 def slots(felt: str, running: float | None, turn: str) -> str:
-    stands = "" if running is None else f" as running stands at {TIGHT.whole(running)}"
+    stands = "" if running is None else f" with {TIGHT.whole(running)} running"
     return f"{felt}{stands}: the slot limit; {turn}"
 
 
 def kv(felt: str, preempts: bool, turn: str) -> str:
-    what = "requests lose their place in the KV cache" if preempts else "the KV cache is full"
+    what = "requests fall out of the KV cache" if preempts else "the KV cache is full"
     return f"{felt}: {what}; {turn}"
 
 
 def token_budget(felt: str, turn: str) -> str:
-    return f"{felt}: prompts wait for the tokens of a step; {turn}"
+    return f"{felt}: prompts wait for tokens of a step; {turn}"
 
 
 _OTHERS = {
@@ -76,7 +76,7 @@ COMING = "more replicas are coming"
 
 def other(knobs: str) -> str:
     """Where another knob is advised than the one that binds."""
-    return f"{knobs} turns what the verdict names"
+    return f"{knobs} turns the named knob"
 
 
 def asks(knobs: str, value: float | None) -> str:
@@ -102,7 +102,7 @@ def cliff(why: str, report: str, profile: str) -> str:
 
 
 def client(half: str) -> str:
-    return f"the limit is this machine, not the server: {half} halves the load; --workers helps"
+    return f"the limit is this machine, not the server: {half} halves it; --workers helps"
 
 
 def failing(log: str, half: str, stop: str) -> str:

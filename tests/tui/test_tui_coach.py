@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from llmtop.domain.preferences import Remembered
 from llmtop.domain.shown import Scene
 from llmtop.domain.steering import Steering
+from llmtop.domain.verdicts import Comparison, Gain
 from llmtop.tui.app import LlmtopApp
 from llmtop.view.arrangement import Layout
 
@@ -26,7 +27,7 @@ async def test_the_coach_stands_in_its_row_or_in_that_of_the_events(cockpit, set
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
         shown = line(app, "#story" if size == MIDDLE else "#events")
-        assert "running stands at 64: the slot limit; press k, give it" in shown, shown
+        assert "with 64 running: the slot limit; press k, give it" in shown, shown
 
 
 async def test_esc_lets_go_first_and_then_dismisses_for_good(cockpit, settle):
@@ -77,6 +78,17 @@ async def test_caption_above_coach(cockpit, settle, size):
         assert "2/5 KV cache" in line(app, "#story")
         assert "Long answers" not in line(app, "#settings")
         assert app.cockpit._coached
+
+
+@pytest.mark.parametrize("by", ["demo", "search"])
+async def test_what_a_turned_knob_gave_is_told_by_the_captions_of_a_demo(cockpit, settle, by):
+    app = cockpit("past", remembered=COACHED)
+    known = Comparison(changed="max_num_seqs 6 → 32", gain=Gain.MORE, text="max_num_seqs 6 → 32: 6 → 16 users")
+    found = replace(app.host.now.assessment, compared=known)
+    app.host.now = replace(app.host.now, assessment=found, steering=Steering(running=True, text="drives", by=by))
+    async with app.run_test(size=SMALL) as pilot:
+        await settle(pilot)
+        assert (known.text in app.cockpit.saying) is (by == "search")
 
 
 async def test_what_the_stage_hides_is_said_where_a_key_asks_for_it(cockpit, settle):

@@ -78,7 +78,7 @@ def test_slots_are_told_with_what_runs_and_the_number_of_the_advice() -> None:
     found = bound(Bound.QUEUE, Turn(knob="slots", now=32, then=64))
     now = frame(40, 48, hand_s=20, window=slow, server=server(32), endpoint=live)
     assert coach.see(now, found, Condition()) == (
-        "TTFT has doubled as running stands at 32: the slot limit; press k, give it 64"
+        "TTFT has doubled with 32 running: the slot limit; press k, give it 64"
     )
 
 
@@ -107,7 +107,7 @@ def test_figures_of_a_line_stand_still_while_it_stands() -> None:
     [
         (Bound.QUEUE, "the slot limit; k asks what more gives"),
         (Bound.KV, "the KV cache is full; k asks"),
-        (Bound.TOKEN_BUDGET, "prompts wait for the tokens of a step"),
+        (Bound.TOKEN_BUDGET, "prompts wait for tokens of a step"),
         (Bound.COMPUTE, "computes for all; PgDn"),
         (Bound.MEMORY, "memory bandwidth; PgDn"),
         (Bound.NETWORK, "between here and there; PgDn"),
@@ -131,7 +131,7 @@ def test_a_knob_that_is_to_be_kept_is_not_advised_against_the_verdict() -> None:
     wait = replace(best, diagnosis=replace(leak.diagnosis, bound=Bound.QUEUE, advice=wait_for(2, 91.0, 1, 3)))
     assert said(now, wait).endswith("the slot limit; more replicas are coming")
     other = bound(Bound.KV, Turn(knob="slots", now=32, then=12))
-    assert said(now, other).endswith("k turns what the verdict names")
+    assert said(now, other).endswith("k turns the named knob")
 
 
 def test_a_knob_that_turned_is_told_as_the_comparison_says_it() -> None:
@@ -141,6 +141,8 @@ def test_a_knob_that_turned_is_told_as_the_comparison_says_it() -> None:
     assert said(frame(90, hand_s=20), open_) == "max_num_seqs 32 → 64: drive the same loads again"
     by_demo = Condition(note="shows the slots", pilot="demo")
     assert "drive" not in said(frame(90, hand_s=20), open_, by_demo)
+    known = Comparison(changed="64/32 → 96/48 tok", gain=Gain.MORE, text="64/32 → 96/48 tok: 28 → 50 users")
+    assert known.text not in said(frame(90, hand_s=20), Assessment(compared=known), by_demo), "its captions tell"
 
 
 @pytest.mark.parametrize(

@@ -234,13 +234,14 @@ class Cockpit(Screen[None]):
             self._arrange()
 
     def _tell_compared(self, assessment: Assessment | None) -> None:
-        """What a turned knob did, and what the run is beside an earlier one, when it becomes known."""
+        """What a turned knob did, and what the run is beside an earlier one, once known; of a demo captions tell."""
         known = {}
+        demonstrates = self.condition.note is not None and self.condition.pilot == "demo"
         for compared in () if assessment is None else assessment.comparisons:
             key = compared.against, compared.changed
             known[key] = compared.gain
             news = self._compared.get(key) is not compared.gain
-            if news and (not compared.against or compared.gain is not Gain.OPEN):
+            if news and not demonstrates and (not compared.against or compared.gain is not Gain.OPEN):
                 self.say(compared.text, "focus")
         self._compared = known
 
