@@ -82,6 +82,35 @@ ASCII = Glyphs(
     ascii=True,
 )  # fmt: skip
 
+FORM = ("rule", "track", "sep", "more", "arrow", "left_right")
+"""Fields whose signs are lines and punctuation: they say nothing by themselves."""
+LEGEND = (
+    (("up", "wait", "stale", "down"), "the server answers; is awaited; hangs, or nothing new is told; is gone"),
+    (("ok", "warn", "bad"), "within every limit; from 80 % of one; past it for three windows in a row"),
+    (("knob", "knob_asked"), "on a slider: where it stands; what is asked about, and not set"),
+    (("track_done", "track_chase"), "on a slider: what is there already; what is still to come, or cannot be set"),
+    (("cliff", "foreseen"), "on a slider: the cliff that was found; one that is foreseen"),
+    (("focus", "cursor"), "what the keys go to, and what the coach says; where the next sign is typed"),
+    (("change", "mark"), "under the charts: the load was changed; a mark was set"),
+    (("scaling",), "under the charts: more or fewer replicas were wanted; a new one gave its first token; one is gone"),
+    (("canary",), "in the charts of latency: a lone request beside the load, and how long it took"),
+    (("dots", "twin"), "on the curve: p50; what is foreseen"),
+    (("ghosts", "ghost_line"), "on the curve: levels that were measured before, each curve by its sign; between them"),
+    (("cells",), "on the map, of a load that was held: the SLO holds; is near its limits; is broken; too few requests"),
+    (("cells_foreseen",), "on the map, of a load that is foreseen: the SLO holds; is near its limits; is broken"),
+    (("contour", "wall"), "on the map: the users at the SLO; where the KV cache is full"),
+    (("record", "play", "pause"), "the run is recorded; a replay plays; it pauses"),
+    (("on", "off"), "a fault is on; is off"),
+    (("about",), "estimated, not counted"),
+)
+"""Fields, and what their signs say, one after the other."""
+
+
+def legend(glyphs: Glyphs) -> list[tuple[str, str]]:
+    """(signs, what they say) of all that is more than a line, in the alphabet of `glyphs`."""
+    return [(" ".join("".join(getattr(glyphs, name) for name in names)), says) for names, says in LEGEND]
+
+
 _PLAIN = str.maketrans({
     "·": "|", "≈": "~", "→": "->", "←": "<-", "×": "x", "÷": "/", "–": "-", "—": "-", "…": "...",
     "↑": "^", "↓": "v", "≤": "<=", "≥": ">=", "▲": "^", "△": "A", "●": "*", "○": "o", "✖": "x", "µ": "u", "±": "+-",

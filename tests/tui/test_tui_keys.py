@@ -37,6 +37,7 @@ from llmtop.tui.screens.lost import LostScreen
 from llmtop.tui.widgets.faultbar import FaultBar
 from llmtop.tui.widgets.panel import ChartPanel, Panel
 from llmtop.tui.widgets.slider import LIVE_INTERVAL_S, LogSlider
+from llmtop.view.glyphs import legend
 from llmtop.wording import wheel
 from llmtop.wording.figures import clock
 
@@ -492,6 +493,21 @@ async def test_help_tells_what_every_shown_key_does(cockpit):
         assert f"{keys:<{NAME_CELLS}}{does}" in told
         assert len(keys) < NAME_CELLS
         assert len(does) < (80 - 6) // 2 - NAME_CELLS, "two columns of it, apart, fit into 80 cells"
+
+
+@pytest.mark.parametrize("ascii", [False, True])
+async def test_help_tells_what_every_sign_says(cockpit, ascii):
+    app = cockpit("loaded", ascii=ascii)
+    async with app.run_test(size=(120, 60)) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        told = str(app.screen.query_one(Static).content)
+    assert "{cliff}" not in told
+    lines = " ".join(told.split())
+    for signs, says in legend(app.glyphs):
+        assert len(signs) < NAME_CELLS
+        assert f"\n{signs:<{NAME_CELLS}}" in told
+        assert says in lines
 
 
 def offered(app: LlmtopApp) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The help screen: what the keys do, what the words mean."""
+"""The help screen: what the keys do, what words and signs mean."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import ClassVar
 
+from msgspec import structs
 from rich.style import Style
 from rich.text import Text
 from textual.app import ComposeResult
@@ -15,7 +16,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from llmtop.tui.palette import Palette
-from llmtop.view.glyphs import Glyphs, plain
+from llmtop.view.glyphs import Glyphs, legend, plain
 
 WORDS = (
     ("TTFT", "time to first token: from the first byte sent to the first delta with text, reasoning or a tool call"),
@@ -27,16 +28,22 @@ WORDS = (
     ("errors", "requests that failed. What the newest said stands above the keys; Esc and 9 show all of it in full"),
     ("queue", "requests that wait inside the server for a slot or for memory"),
     ("KV cache", "share of the server's key-value cache in use; when it is full, requests are preempted"),
-    ("cliff", "the load from which latency grows faster than load: ▲ on the slider, an upright line on the curve"),
+    (
+        "cliff",
+        "the load from which latency grows faster than load: {cliff} on the slider, an upright line on the curve",
+    ),
     ("dotted", "on the curve: what was measured before, in this run or by --baseline; the row above it has the names"),
     ("at the SLO", "the largest load at which every limit still held"),
     ("(29 to 35)", "where it lies in 95 of 100 cases"),
     ("settling", "the load was moved just now: what is seen is of two loads"),
     ("windows", "what binds is asked of the last 8 windows, 15 s each; three in a row that agree change the answer"),
-    ("client", "how late llmtop itself reads tokens, or what slows it (cpu, loop): ! near its own limit, ✖ past it"),
-    ("! and ✖", "! from 80 % of a limit, ✖ past it for three windows in a row"),
-    ("-- ≈ dim", "-- is not known, ≈ is estimated, dim is the last value known"),
+    (
+        "client",
+        "how late llmtop itself reads tokens, or what slows it (cpu, loop): {warn} near its own limit, {bad} past it",
+    ),
+    ("-- and dim", "-- is not known, dim is the last value known"),
 )
+"""What stands for a sign is the name of its field of `Glyphs`."""
 NAME_CELLS = 11
 
 Chapter = tuple[str, Sequence[tuple[str, str]]]
@@ -91,10 +98,14 @@ class HelpScreen(ModalScreen[None]):
                 add("\n", "text")
             add("\n", "text")
         add("Digits go to a lit slider; Esc lets go of it. The mouse works too.\n\n", "dim")
-        heading("Words")
-        for name, meaning in WORDS:
-            add(f"{name:<{NAME_CELLS}}", "strong")
-            add(f"\n{'':<{NAME_CELLS}}".join(textwrap.wrap(meaning, width - NAME_CELLS)) + "\n", "text")
+        signs = structs.asdict(self.glyphs)
+        words = [(name, meaning.format_map(signs)) for name, meaning in WORDS]
+        for title, table in (("Words", words), ("Signs", legend(self.glyphs))):
+            heading(title)
+            for name, meaning in table:
+                add(f"{name:<{NAME_CELLS}}", "strong")
+                add(f"\n{'':<{NAME_CELLS}}".join(textwrap.wrap(meaning, width - NAME_CELLS)) + "\n", "text")
+            add("\n", "text")
         return text
 
     def action_leave(self) -> None:
