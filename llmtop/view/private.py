@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import PurePath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
@@ -39,8 +39,7 @@ def private(shown: Shown) -> Shown:
     """All of it, with what tells whose run this is under words for that: host, port, model, headers, label, names that
     the user gave, and paths. What is recorded and exported stays as it is.
     """
-    words = _words(shown)
-    hidden = _Hidden(words)
+    hidden = _hidden(shown)
     frame = shown.frame
     if frame is not None:
         frame = hidden.of(frame)
@@ -72,7 +71,11 @@ def private(shown: Shown) -> Shown:
 
 def private_text(text: str, shown: Shown) -> str:
     """One text about that run, as `private` would show it."""
-    return str(_Hidden(_words(shown)).of(text))
+    return str(_hidden(shown).of(text))
+
+
+def _hidden(shown: Shown) -> _Hidden:
+    return _hidden_by(tuple(_words(shown).items()))
 
 
 def _words(shown: Shown) -> dict[str, str]:
@@ -145,11 +148,15 @@ def _host(label: str) -> str:
 
 
 class _Hidden:
-    """Writes words for names in every text of a value that a user reads."""
+    """Writes words for names in every text of a value that a user reads.
 
-    def __init__(self, words: dict[str, str]) -> None:
-        self._words = words
-        longest = sorted(filter(None, words), key=len, reverse=True)
+    Args:
+        words: (name, word).
+    """
+
+    def __init__(self, words: tuple[tuple[str, str], ...]) -> None:
+        self._words = dict(words)
+        longest = sorted(filter(None, self._words), key=len, reverse=True)
         names = "|".join(map(re.escape, longest))
         self._names = re.compile(rf"(?<!\w)(?:{names})(?!\w)") if names else None
 
@@ -176,6 +183,12 @@ class _Hidden:
         told = text if self._names is None else self._names.sub(lambda match: self._words[match[0]], text)
         told = _TERMINAL.sub(SCREEN, _PATH.sub(FILE, _ADDRESS.sub(ENDPOINT, told)))
         return _PORT.sub(r"\1-", told)
+
+
+@lru_cache(maxsize=4)
+def _hidden_by(words: tuple[tuple[str, str], ...]) -> _Hidden:
+    """Made once for a set of names: it is asked at every tick."""
+    return _Hidden(words)
 
 
 @cache

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import string
+from types import SimpleNamespace
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -176,3 +179,19 @@ def test_hosts_that_send_the_load_are_not_told() -> None:
     assert frame is not None
     assert frame.events[0].text == "Load worker 3 (load host:4711) died by signal 9"
     assert "gpubox7" not in msgspec.json.encode(frame).decode()
+
+
+def test_patterns_are_made_once_for_a_set_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def compiled(pattern: str) -> re.Pattern[str]:
+        made.append(pattern)
+        return re.compile(pattern)
+
+    monkeypatch.setattr("llmtop.view.private.re", SimpleNamespace(compile=compiled, escape=re.escape))
+    for at in range(3):
+        answer = Answer(at, "asked patterns.of.one.run:1")
+        assert private(Shown(meta=runs_of("http://patterns.of.one.run:1"), answer=answer)).answer != answer
+    assert len(made) == 1
+    private(Shown(meta=runs_of("http://patterns.of.another.run:1")))
+    assert len(made) == 2
