@@ -14,7 +14,7 @@ from llmtop.endpoint.trace import Trace
 from llmtop.errors import SessionLost
 from llmtop.load.clocks import PINGS, Clock
 from llmtop.load.here import BIN_NS, WorkerFacts
-from llmtop.load.messages import Follow, Order
+from llmtop.load.messages import Follow, Order, Ping
 from llmtop.load.pacer import Pacer
 from llmtop.load.post import Post
 from llmtop.load.users import Flight
@@ -58,9 +58,8 @@ class Worker:
         self.send(Follow(pacer, start_ns - (self.clock.shift_ns if self.clock is not None else 0)))
 
     def ping(self) -> None:
-        """Tell one on another machine that we are here, and look what its clock shows."""
-        if self.clock is not None:
-            self.send(self.clock.ping(perf_counter_ns()))
+        """Tell it that we are here, and look what the clock of another machine shows."""
+        self.send(Ping(0) if self.clock is None else self.clock.ping(perf_counter_ns()))
 
     def heard(self, told: WorkerFacts) -> None:
         if self.clock is not None and told.pong is not None:

@@ -50,6 +50,8 @@ class WorkerFacts(Struct, frozen=True, array_like=True):
     """File and problem of the `FileError` that has ended this process; these are its last facts."""
     pong: tuple[int, int] | None = None
     """Number of the ping that this answers, and perf_counter_ns as it was read."""
+    let_go: bool = False
+    """Nothing was heard for the lease, and the load was let go; told once something is heard again."""
 
 
 class Here:

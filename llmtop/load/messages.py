@@ -74,6 +74,8 @@ class WorkerSetup(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """A trace, `Recorded.packed`: read once, by the parent. Empty: prompts are of another source."""
     lease_s: float | None = None
     """It ends its load when it has heard nothing for so long; None: never, as its stdin ends with its parent."""
+    waits: bool = False
+    """Then it lets its load go and waits to be heard of again, as it is on its parent's machine; else it ends."""
     environment: tuple[tuple[str, str], ...] = ()
     """Variables that let somebody in at the endpoint, of one on another machine."""
     files: tuple[SentFile, ...] = ()

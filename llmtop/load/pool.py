@@ -37,7 +37,7 @@ SILENT_NS = 1_500_000_000
 """Of a worker that tells nothing for so long it is said; figures go on without it."""
 PING_NS = SECOND_NS
 LEASE_S = 3.0
-"""A worker on another machine ends its load when it has heard nothing for so long."""
+"""A worker ends its load when it has heard nothing for so long."""
 GIVEN_UP_NS = 4 * SECOND_NS
 """One that has not been heard for longer than its lease has no load any more, or does not know yet that it has none."""
 AWAY_NS = SECOND_NS // 2
@@ -156,7 +156,8 @@ class Workers:
                 secret = _secrets(self._setup.endpoint.secret_variables)
                 files = await asyncio.to_thread(sent_files, self._setup)
                 endpoint = replace(self._setup.endpoint, metrics_urls=())  # nothing but the load is asked from there
-                self._setup = replace(self._setup, endpoint=endpoint, lease_s=LEASE_S, environment=secret, files=files)
+                self._setup = replace(self._setup, endpoint=endpoint, environment=secret, files=files)
+            self._setup = replace(self._setup, lease_s=LEASE_S, waits=not self._crew.elsewhere)
             await self._work_together()
         finally:
             await self._crew.close()
@@ -243,6 +244,9 @@ class Workers:
         self._records.extend(told.batch.requests)
         self._calls.extend(told.batch.calls)
         self._events.extend(worker.named(event) for event in told.batch.events)
+        if told.let_go:
+            self._say(wording.let_go(worker.number, worker.post.name, LEASE_S), "warning")
+            self._follow_on(now)
         if told.fault is not None:
             worker.alive = False
             raise UsersError(*told.fault)
@@ -260,7 +264,7 @@ class Workers:
             await asyncio.sleep(LOOK_S)
 
     def _look(self, now_ns: int) -> None:
-        """Keep up the load of those on other machines, and see who has fallen silent."""
+        """Keep up the load of all, and see who has fallen silent."""
         away = now_ns - self._looked_ns > AWAY_NS
         self._looked_ns = now_ns
         pinging = now_ns - self._pinged_ns >= PING_NS
@@ -293,10 +297,14 @@ class Workers:
         if not living:
             raise SessionLost(f"{text}. {wording.NOBODY_LEFT}")
         self._say(f"{text}, {wording.share_goes(living)}", "error")
+        self._follow_on(now)
+
+    def _follow_on(self, now_ns: int) -> None:
+        """All do their part of what is followed, from now on: what was not sent until now is not made up for."""
         if self._followed is not None:
             pacer, start_ns = self._followed
-            elapsed_s = (now - start_ns) / 1e9
-            self.follow(pacer.replaced(pacer.plan, elapsed_s, pacer.start_s + elapsed_s), now)
+            elapsed_s = (now_ns - start_ns) / 1e9
+            self.follow(pacer.replaced(pacer.plan, elapsed_s, pacer.start_s + elapsed_s), now_ns)
 
     def _introduce(self, worker: Worker) -> None:
         self._met.append(worker.introduced(self._setup.now()))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from llmtop import __version__, channel
+from llmtop.domain.load import LoadPoint
 from llmtop.domain.run import FactBatch
 from llmtop.endpoint.client import EndpointClient
 from llmtop.endpoint.clock import StampingLoop
@@ -22,6 +23,7 @@ from llmtop.load.files import cores
 from llmtop.load.here import Here, WorkerFacts
 from llmtop.load.luggage import laid_down
 from llmtop.load.messages import Close, Cut, Follow, Greeting, Ping, Renew, WorkerSetup, orders, packed, receive
+from llmtop.load.pacer import Pacer
 from llmtop.load.setup import Setup
 from llmtop.load.visits import visits_of
 from llmtop.workload.carrying import Carried
@@ -49,7 +51,10 @@ def tell_s(workers: int) -> float:
 
 
 async def work(orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter) -> None:
-    """Do what the parent says until it says no more, or, on another machine, is not heard for as long as its lease."""
+    """Do what the parent says until it says no more, or, on another machine, is not heard for as long as its lease.
+
+    On its parent's machine it lets its load go then, as that stands still, and waits.
+    """
     setup = await _awaited(orders_in, facts_out)
     if setup is None:
         return
@@ -81,7 +86,8 @@ async def _drive(
     telling = asyncio.create_task(_tell(here, load, facts_out, tell_s(setup.workers)))
     ear = _Ear(here, orders_in, facts_out)
     listening = asyncio.create_task(ear.listen())
-    watching = asyncio.create_task(ear.expire(setup.lease_s)) if setup.lease_s is not None else None
+    expiring = None if setup.lease_s is None else ear.let_go(setup) if setup.waits else ear.expire(setup.lease_s)
+    watching = None if expiring is None else asyncio.create_task(expiring)
     try:
         await asyncio.wait({telling, watching or telling}, return_when=asyncio.FIRST_COMPLETED)
         if telling.done():
@@ -164,13 +170,19 @@ class _Ear:
     def __init__(self, here: Here, orders_in: asyncio.StreamReader, facts_out: asyncio.StreamWriter) -> None:
         self._here, self._orders_in, self._facts_out = here, orders_in, facts_out
         self._heard_s = asyncio.get_running_loop().time()
+        self._unheard_s = 0.0
+        """For how long nothing was heard while we were awake ourselves."""
+        self._has_let_go = False
 
     async def listen(self) -> None:
         """Until orders end, which is also the end of the load: nobody is left to steer it."""
         try:
             while True:
                 order = await receive(self._orders_in, orders)
-                self._heard_s = asyncio.get_running_loop().time()
+                self._heard_s, self._unheard_s = asyncio.get_running_loop().time(), 0.0
+                if self._has_let_go and order is not None:
+                    self._has_let_go = False
+                    self._facts_out.write(packed(replace(self._here.take_with_account(), let_go=True)))
                 if isinstance(order, Ping):
                     pong = (order.number, perf_counter_ns())
                     self._facts_out.write(packed(replace(self._here.take_with_account(), pong=pong)))
@@ -190,6 +202,24 @@ class _Ear:
         loop = asyncio.get_running_loop()
         while loop.time() - self._heard_s < lease_s:  # noqa: ASYNC110 - it is time itself that is waited for
             await asyncio.sleep(lease_s / LOOKS)
+
+    async def let_go(self, setup: WorkerSetup) -> None:
+        """Let the load go whenever nothing was heard for the lease; never returns.
+
+        What has stopped us too (a closed lid, a machine that is short of everything) has silenced nobody: of a pause of
+        our own two looks count.
+        """
+        loop, lease_s = asyncio.get_running_loop(), setup.lease_s or 0.0
+        looked_s = loop.time()
+        while True:
+            await asyncio.sleep(lease_s / LOOKS)
+            now_s = loop.time()
+            self._unheard_s += min(now_s - looked_s, 2 * lease_s / LOOKS)
+            looked_s = now_s
+            if self._unheard_s >= lease_s and self._here.in_flight and not self._has_let_go:
+                self._has_let_go = True
+                self._here.follow(Pacer.hold(LoadPoint(concurrency=0)), setup.now())
+                self._here.cut()
 
 
 async def _main(greets: bool) -> None:

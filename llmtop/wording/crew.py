@@ -94,6 +94,14 @@ def heard_again(number: int, name: str, after_s: float) -> str:
     return f"{who(number, name)} is heard again after {after_s:.1f} s: what it tells of that time is counted now"
 
 
+def let_go(number: int, name: str, lease_s: float) -> str:
+    """Said when its parent goes on: it has stood still."""
+    return (
+        f"{who(number, name)} had heard nothing from the run's session for {lease_s:g} s, as that stood still, "
+        "and let its load go; now it takes it up again"
+    )
+
+
 def died(code: int | str | None, said: str) -> str:
     """The fate of a process: `died by signal 9: LAST WORDS`.
 

@@ -483,7 +483,7 @@ async def test_what_lets_somebody_in_goes_with_the_setup_to_those_elsewhere_alon
         running = asyncio.create_task(workers.run(ready.set))
         await ready.wait()
         assert post.setup.environment == ((("MY_KEY", "s3cret"),) if elsewhere else ())
-        assert (post.setup.lease_s is None) == (not elsewhere)
+        assert (post.setup.lease_s, post.setup.waits) == (LEASE_S, not elsewhere)
         assert post.setup.endpoint.metrics_urls == (() if elsewhere else pages)
         workers.close()
         await running

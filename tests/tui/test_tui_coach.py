@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from llmtop.domain.gain import Comparison, Gain
 from llmtop.domain.preferences import Remembered
 from llmtop.domain.shown import Scene
 from llmtop.domain.steering import Steering
-from llmtop.domain.verdicts import Comparison, Gain
 from llmtop.tui.app import LlmtopApp
 from llmtop.view.arrangement import Layout
 
