@@ -25,13 +25,15 @@ from llmtop.errors import INTERRUPTED, LlmtopError, MachineShort, ServeError, Se
 from llmtop.session import messages
 from llmtop.session.options import SessionOptions
 from llmtop.session.session import DRAIN_S, TICK_S, Session
-from llmtop.session.sight import UNSEEN_S, Sight
+from llmtop.session.sight import UNSEEN_S, Sight, Stillness
 from llmtop.session.waking import ENDS, wake_to_end
 from llmtop.wording.endings import unseen_text
 
 Commands = asyncio.Queue[Command | None]
 """None: there is nobody left to command."""
 ORPHAN_DRAIN_S = 1.0
+NEVER_STANDS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock that goes on while the machine sleeps: on macOS that is CLOCK_MONOTONIC, which is not `time.monotonic`."""
 BACKLOG_BYTES = 1 << 18
 """With more than this unread, the host is slow and frames are left out."""
 
@@ -86,12 +88,14 @@ async def _serve(options: SessionOptions, commands: Commands, outlet: Outlet, un
         SessionLost: nobody could see the load for `unseen_limit_s`; the run was ended in order.
     """
     session = Session(options)
-    sight = Sight(unseen_limit_s)
+    sight, stillness = Sight(unseen_limit_s), Stillness()
     drain_s, ending, why = DRAIN_S, None, ""
     meta: RunMeta | None = None
 
     def tell() -> Frame:
         nonlocal meta
+        if (still := stillness.look(time.monotonic(), time.clock_gettime(NEVER_STANDS))) is not None:
+            session.stood_still(*still)
         news = session.meta if session.meta is not meta else None
         meta = session.meta
         outlet.put(Told(meta=news, batches=session.take_facts()))

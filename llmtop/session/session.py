@@ -50,6 +50,7 @@ from llmtop.session.watch import EndpointWatch
 from llmtop.session.work import Work, cancelled
 from llmtop.wording.endings import ENDED_BY
 from llmtop.wording.restarts import RESTARTED, back_text, changes_text, restarted_text
+from llmtop.wording.running import stood_still_text
 
 TICK_S = 0.25
 RETRY_S = (1.0, 2.0, 4.0, 8.0)
@@ -351,6 +352,10 @@ class Session:
     def _see(self, state: EndpointState, problem: str | None = None) -> None:
         """The endpoint is found in that state."""
         self._journal.note(self._watch.to(state, self.t_s, problem))
+
+    def stood_still(self, for_s: float, slept: bool) -> None:
+        """Nothing was done for so long, as the machine slept or this process had no turn of it."""
+        self._journal.tell("client", stood_still_text(for_s, slept), "warning")
 
     # ── What a screen sees and asks ───────────────────────────────────────────────────────────────────────────────
 

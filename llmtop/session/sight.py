@@ -1,4 +1,4 @@
-"""A dead man's switch: load that nobody can see ends by itself."""
+"""A dead man's switch: load that nobody can see ends by itself. And the times in which we saw nothing ourselves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ UNSEEN_S = 60.0
 was stopped. Shorter, and a line that stutters would end runs; longer, and it is a load that nobody answers for."""
 LONGEST_LOOK_S = 1.0
 """Looks further apart than this mean that we stood still, not that nobody looked."""
+STILL_S = 3.0
+"""We are said to have stood still from here on: as long as load workers wait for a word."""
 
 
 class Sight:
@@ -36,3 +38,23 @@ class Sight:
         else:
             self._unseen_s = 0.0
         return self._unseen_s >= self._limit_s
+
+
+class Stillness:
+    """Notices that this process, or the whole machine, has stood still. `look` is asked several times a second."""
+
+    def __init__(self) -> None:
+        self._before: tuple[float, float] | None = None
+
+    def look(self, awake_s: float, always_s: float) -> tuple[float, bool] | None:
+        """For how long it was, and whether the machine slept; None: it was not.
+
+        Args:
+            awake_s: of a clock that stands while the machine sleeps.
+            always_s: of one that never stands.
+        """
+        before, self._before = self._before, (awake_s, always_s)
+        if before is None or always_s - before[1] < STILL_S:
+            return None
+        passed_s = always_s - before[1]
+        return passed_s, passed_s - (awake_s - before[0]) > passed_s / 2

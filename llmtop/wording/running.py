@@ -31,6 +31,16 @@ def load_text(point: LoadPoint) -> str:
     return f"{TEXT.load(point.value, point.axis)} {short_axis(point.axis)}"
 
 
+def stood_still_text(for_s: float, slept: bool) -> str:
+    """Of a run whose session could do nothing for so long.
+
+    Args:
+        slept: the whole machine did, as with a closed lid.
+    """
+    who = "this machine slept" if slept else "the run's session stood still (stopped, or without a turn)"
+    return f"{who} for {TEXT.duration(for_s)}: nothing was measured meanwhile, and what was in flight then is told late"
+
+
 def driven_by(holder: str) -> str:
     """Why a command of another screen is not carried out."""
     return f"not done: {holder} has the wheel" if holder else NOBODY_DRIVES

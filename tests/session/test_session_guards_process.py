@@ -167,6 +167,8 @@ class FakeSession:
         self.taken = 0
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    def stood_still(self, for_s: float, slept: bool) -> None: ...
+
     def frame(self) -> Any:
         return FRAME
 

@@ -11,7 +11,7 @@ from session_fakes import BASE
 from llmtop.domain.commands import Quit, Seen
 from llmtop.domain.endpoint import EndpointState, EndpointStatus
 from llmtop.domain.frame import Frame
-from llmtop.session.sight import UNSEEN_S, Sight
+from llmtop.session.sight import STILL_S, UNSEEN_S, Sight, Stillness
 
 
 def frame(load: int = 1, in_flight: int = 0) -> Frame:
@@ -90,3 +90,45 @@ async def test_a_session_that_is_told_so_goes_on_and_one_that_is_not_ends_in_ord
     assert served.session is not None
     assert served.session.endings == [Ending.HAND if seen else Ending.UNSEEN]
     assert served.session.commands == []
+
+
+@pytest.mark.parametrize("slept", [True, False])
+def test_that_we_stood_still_is_noticed_once_and_whether_the_machine_slept(slept: bool) -> None:
+    stillness, awake_s, always_s = Stillness(), 50.0, 700.0
+    for _ in range(40):
+        assert stillness.look(awake_s, always_s) is None
+        awake_s, always_s = awake_s + STILL_S - 0.01, always_s + STILL_S - 0.01
+    awake_s, always_s = awake_s + (0.2 if slept else 3600.0), always_s + 3600.0
+    found = stillness.look(awake_s, always_s)
+    assert found is not None
+    assert found[0] == pytest.approx(3600.0 + STILL_S - 0.01)
+    assert found[1] is slept
+    assert stillness.look(awake_s, always_s) is None
+
+
+async def test_a_session_that_stood_still_says_so_when_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_session_guards_process import OPTIONS, FakeSession, Served
+
+    from llmtop.session import process
+
+    served, told = Served(monkeypatch), asyncio.Event()
+    said: list[tuple[float, bool]] = []
+    clock = iter([0.0, 0.1, 100.1])
+    last = [100.1]
+
+    def shows(_: int) -> float:
+        last[0] = next(clock, last[0])
+        return last[0]
+
+    def stood_still(self: FakeSession, for_s: float, slept: bool) -> None:
+        said.append((for_s, slept))
+        told.set()
+
+    monkeypatch.setattr(process.time, "clock_gettime", shows)
+    monkeypatch.setattr(FakeSession, "stood_still", stood_still)
+    queue: process.Commands = asyncio.Queue()
+    serving = asyncio.create_task(process._serve(OPTIONS, queue, served))  # type: ignore[arg-type]
+    await asyncio.wait_for(told.wait(), 30)
+    queue.put_nowait(Quit())
+    await serving
+    assert said == [(100.0, True)]
