@@ -173,14 +173,16 @@ def _foreign(facts: Facts, stop: int, start_s: float) -> float | None:
     Args:
         stop: row of the server's table up to which scrapes are looked at.
     """
-    t_s = np.array(facts.server.column("t_s")[:stop])
-    inside = facts.server.column("running")[:stop] + np.nan_to_num(facts.server.column("waiting")[:stop])
-    bins_s = np.array(facts.bins.column("t_s"))
-    ours = np.minimum(np.array(facts.bins.column("in_flight"))[: len(bins_s)], gates_at(facts, bins_s))
-    target = facts.bins.column("target")
+    since = int(np.searchsorted(facts.server.column("t_s")[:stop], start_s, side="right"))
+    t_s, running, waiting = (facts.server.column(name)[since:stop] for name in ("t_s", "running", "waiting"))
+    inside = running + np.nan_to_num(waiting)
+    bins_s = facts.bins.column("t_s")
+    bins = slice(int(np.searchsorted(bins_s, start_s - max(_NEAR_S, _STANDS_S))), len(bins_s))
+    bins_s, in_flight, target = bins_s[bins], facts.bins.column("in_flight")[bins], facts.bins.column("target")[bins]
+    ours = np.minimum(in_flight, gates_at(facts, bins_s))
     beyond: list[float] = []
-    for i in range(stop - 1, -1, -1):
-        if t_s[i] <= start_s or len(beyond) == FOREIGN_SCRAPES:
+    for i in range(len(t_s) - 1, -1, -1):
+        if len(beyond) == FOREIGN_SCRAPES:
             break
         if len(bins_s) == 0 or bins_s[-1] < t_s[i]:
             continue

@@ -41,6 +41,7 @@ def binomial_cdf(k: int, n: int, p: float) -> float:
     return min(1.0, float(np.exp(log_pmf).sum()))
 
 
+@functools.lru_cache(maxsize=16384)
 def share_bound(k: int, n: int) -> float:
     """Upper 95 % bound of a share (Clopper-Pearson, one-sided); for k = 0 the rule of three, 1 - 0.05^(1/n)."""
     if n <= 0 or k >= n:

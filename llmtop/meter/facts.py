@@ -45,7 +45,7 @@ class Table:
         self.names = tuple(names)
         self._index = {name: i for i, name in enumerate(self.names)}
         self._cap = cap
-        self._rows = np.empty((256, len(self.names)))
+        self._columns = np.empty((len(self.names), 256))
         self._size = 0
         self.dropped = 0
         """Rows that were there once and are no more."""
@@ -60,23 +60,24 @@ class Table:
         if self._cap is not None and self._size + len(rows) > self._cap:
             self._drop(max(self._cap // 4, self._size + len(rows) - self._cap))
         need = self._size + len(rows)
-        if need > len(self._rows):
-            grown = np.empty((max(need, 2 * len(self._rows)), len(self.names)))
-            grown[: self._size] = self._rows[: self._size]
-            self._rows = grown
-        self._rows[self._size : need] = rows
+        room = self._columns.shape[1]
+        if need > room:
+            grown = np.empty((len(self.names), max(need, 2 * room)))
+            grown[:, : self._size] = self._columns[:, : self._size]
+            self._columns = grown
+        self._columns[:, self._size : need] = np.array(rows, dtype=np.float64).T
         self._size = need
 
     def _drop(self, count: int) -> None:
         count = min(count, self._size)
         kept = self._size - count
-        self._rows[:kept] = self._rows[count : self._size].copy()
+        self._columns[:, :kept] = self._columns[:, count : self._size].copy()
         self._size = kept
         self.dropped += count
 
     def column(self, name: str) -> Column:
         """A view of one column, oldest row first, shape (len(self),). KeyError for a name that is not there."""
-        return self._rows[: self._size, self._index[name]]
+        return self._columns[self._index[name], : self._size]
 
 
 _STAMPS = {
