@@ -12,7 +12,7 @@ and else the load at which those break, whatever the slots above it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmtop.analysis.service import WAIT_TAIL
@@ -25,6 +25,10 @@ TAIL_NOISE = 0.05
 """The same of a latency's tail: closed loops past their slots, lengths with a cv of 0.7, H100 and 4090."""
 SURE = 2.0
 """Standard deviations to either side of an interval."""
+
+
+Strains = Mapping[int, tuple[float, float]]
+"""By the requests that run, the strain and the E2E that it rests on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +80,16 @@ def strain(seen: Seen, targets: Sequence[SloTarget]) -> float:
     return max((share for share in shares if math.isfinite(share)), default=0.0)
 
 
-def carried(slots: int, levels: Sequence[Seen], slo: Slo, most: int) -> Carried | None:
+def carried(slots: int, levels: Sequence[Seen], slo: Slo, most: int, known: Strains | None = None) -> Carried | None:
     """Users at the SLO with so many slots, by the levels of a server that has at least as many.
 
     None: no level tells. Not more than `most`, the largest load that may be driven.
+
+    Args:
+        known: the strains of these levels, where they are asked about again and again.
     """
     own = [seen for seen in levels if seen.running == slots]
-    strains = _strains(levels, slo)
+    strains = strains_of(levels, slo) if known is None else known
     edge = _edge(strains, slots)
     if not own:
         return None if edge is None else _cut(edge, most)
@@ -110,11 +117,13 @@ def tokens_at(users: int, slots: int, levels: Sequence[Seen]) -> Carried | None:
     return Carried(value, value * (1 - half), value * (1 + half))
 
 
-def _strains(levels: Sequence[Seen], slo: Slo) -> dict[int, tuple[float, float]]:
+def strains_of(levels: Sequence[Seen], slo: Slo) -> Strains:
     """(strain, E2E that it rests on) by the requests that run, without what a wait behind the slots adds."""
     found: dict[int, tuple[float, float]] = {}
-    for running in sorted({seen.running for seen in levels}):
-        own = [seen for seen in levels if seen.running == running]
+    by_running: dict[int, list[Seen]] = {}
+    for seen in levels:
+        by_running.setdefault(seen.running, []).append(seen)
+    for running, own in sorted(by_running.items()):
         free = [seen for seen in own if not seen.queued]
         parts = [_mean(own, running_limits(slo)), _mean(free, waiting_limits(slo))]
         found[running] = (max(parts), sum(seen.e2es for seen in own))
@@ -126,7 +135,7 @@ def _mean(levels: Sequence[Seen], targets: Sequence[SloTarget]) -> float:
     return sum(seen.e2es * strain(seen, targets) for seen in levels) / e2es if e2es else 0.0
 
 
-def _edge(strains: dict[int, tuple[float, float]], slots: int) -> Carried | None:
+def _edge(strains: Strains, slots: int) -> Carried | None:
     """How many may run at once before a limit breaks, on the straight line between the last level that held and the
     first that failed; None: none failed up to `slots`."""
     failed = next((running for running, (share, _) in sorted(strains.items()) if share > 1 and running <= slots), None)

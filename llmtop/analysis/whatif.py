@@ -19,7 +19,7 @@ from llmtop.analysis.advice import misses
 from llmtop.analysis.judge import OWN, QUEUED, Limits, is_queued
 from llmtop.analysis.levels import EMPTY, FAINT_BELOW, Level
 from llmtop.analysis.service import MIN_SAMPLES, statistic
-from llmtop.analysis.serving import TAIL_NOISE, Seen, carried, waiting_limits
+from llmtop.analysis.serving import TAIL_NOISE, Seen, Strains, carried, strains_of, waiting_limits
 from llmtop.analysis.walls import NEAR as SLOTS_RUN
 from llmtop.analysis.walls import WORTH
 from llmtop.domain.foresight import Interval, WhatIf
@@ -82,6 +82,7 @@ class _Server:
     """The levels of one server, by what it ran at once."""
 
     seen: Sequence[Seen]
+    strains: Strains
     token_s: Line
     """How long a token of all takes."""
     tpot_s: Line
@@ -100,6 +101,7 @@ class _Server:
         each = list(zip(seen, figures, strict=True))
         return cls(
             seen=seen,
+            strains=strains_of(seen, slo),
             token_s=_line([(one.running, one.running / one.tokens_per_s) for one in seen if one.tokens_per_s]),
             tpot_s=_line([(one.running, told.tpot_p95_s) for one, told in each if told.tpot_p95_s is not None]),
             spread={one.running: told.spread for one, told in each if not one.queued},
@@ -119,7 +121,7 @@ class _Server:
 
     def row(self, slots: int, now: float | None) -> WhatIf | None:
         """What so many slots give beside what is carried now; None: the levels do not tell."""
-        users = carried(slots, self.seen, self.slo, self.most)
+        users = carried(slots, self.seen, self.slo, self.most, self.strains)
         if users is None or users.value < 1:
             return None
         uneven = fewer_may_wait(users.value - slots, self.spread.get(slots, 0.0))
