@@ -169,7 +169,7 @@ def test_four_times_the_bytes_take_about_four_times_the_time(name: str, monkeypa
     try:
         run(much)  # memory that is asked of the system for the first time costs more
         least_s = [float("inf"), float("inf")]
-        for _ in range(20):
+        for _ in range(10):
             for place, size in enumerate((little, much)):
                 least_s[place] = min(least_s[place], seconds(run, size))
             if least_s[1] <= RATIO * least_s[0]:
