@@ -57,7 +57,7 @@ def test_a_visitor_sees_the_cockpit_and_can_change_nothing(
         assert "-closed" not in chromium.tell("document.body.className"), "the last of it stays"
 
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
-        assert psutil.wait_procs(viewers, 5)[1] == []
+        assert process.wait(30) == 130
+        assert psutil.wait_procs(viewers, 30)[1] == []
         chromium.wait_for(lambda: "-closed" in chromium.tell("document.body.className"))
         assert chromium.tell("getComputedStyle(document.getElementById('over')).display") == "block"

@@ -55,7 +55,7 @@ async def visiting(
 
 
 async def told(socket: ClientWebSocketResponse) -> str:
-    message = await socket.receive(10)
+    message = await socket.receive(30)
     assert message.type is WSMsgType.BINARY, message
     return bytes(message.data).decode()
 
@@ -69,7 +69,7 @@ def alive(pid: int) -> bool:
 
 
 async def gone(pid: int) -> None:
-    deadline = asyncio.get_running_loop().time() + 10
+    deadline = asyncio.get_running_loop().time() + 30
     while alive(pid):
         assert asyncio.get_running_loop().time() < deadline, f"{pid} is left"
         await asyncio.sleep(0.02)
@@ -156,7 +156,7 @@ async def test_a_visitor_has_a_screen_of_its_own_that_hears_keys_and_sizes_and_n
                 await one.send_json(sent)
                 assert await told(one) == reaches
             await one.send_json(["ping", "17"])
-            assert (await one.receive(10)).data == json.dumps(["pong", "17"])
+            assert (await one.receive(30)).data == json.dumps(["pong", "17"])
             for nonsense in (
                 ["quit"],
                 ["stdin"],
@@ -177,7 +177,7 @@ async def test_what_is_no_message_ends_the_visit(sent: str) -> None:
     async with served() as base, ClientSession() as session, visiting(session, base) as socket:
         pid = int((await told(socket)).split()[0])
         await socket.send_str(sent)
-        assert (await socket.receive(10)).type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
+        assert (await socket.receive(30)).type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
         await gone(pid)
 
 
@@ -189,7 +189,7 @@ async def test_whoever_comes_when_all_places_are_taken_is_told_so_and_has_one_wh
                 assert (answer.status, await answer.text()) == (503, words.full(2) + "\n")
             async with visiting(session, base) as third:
                 assert words.full(2) in await told(third)
-                assert (await third.receive(10)).type is WSMsgType.CLOSE
+                assert (await third.receive(30)).type is WSMsgType.CLOSE
         for pid in pids:
             await gone(pid)
         async with visiting(session, base) as again:
@@ -213,7 +213,7 @@ async def test_a_screen_that_ends_closes_the_connection() -> None:
     async with served() as base, ClientSession() as session, visiting(session, base) as socket:
         pid = int((await told(socket)).split()[0])
         await socket.send_json(["stdin", "q"])
-        assert (await socket.receive(10)).type is WSMsgType.CLOSE
+        assert (await socket.receive(30)).type is WSMsgType.CLOSE
         await gone(pid)
 
 

@@ -18,7 +18,7 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 async def read_until(socket: ClientWebSocketResponse, word: bytes) -> bytes:
     drawn = b""
     while word not in drawn:
-        message = await socket.receive(20)
+        message = await socket.receive(30)
         assert message.type is WSMsgType.BINARY, (message, drawn[-300:])
         drawn += bytes(message.data)
     return drawn
@@ -42,13 +42,13 @@ async def test_a_visitor_leaves_with_q_and_the_others_with_the_server_whatever_e
         viewers = psutil.Process(process.pid).children()
         assert len(viewers) == 2
         await one.send_json(["stdin", "q"])
-        while (message := await one.receive(20)).type is WSMsgType.BINARY:
+        while (message := await one.receive(30)).type is WSMsgType.BINARY:
             pass
         assert message.type is WSMsgType.CLOSE
         run.wait_for(lambda: [each.is_running() for each in viewers].count(True) == 1)
         run.goes_on()
 
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
-        assert psutil.wait_procs(viewers, 10)[1] == []
+        process.wait(30)
+        assert psutil.wait_procs(viewers, 30)[1] == []
         run.goes_on()
