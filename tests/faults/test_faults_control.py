@@ -17,6 +17,7 @@ import psutil
 import pytest
 from trying import COMMAND, Terminal, environment, tried
 
+WELL_S = 3.0
 KNOB = json.dumps({"knobs": {"max_num_seqs": 3}})
 
 
@@ -59,16 +60,16 @@ class Simulated:
         named = {"host": f"127.0.0.1:{self.port}", "content_type": "application/json", **headers}
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in named.items() if value]
         head = "\r\n".join([f"{method} {path} HTTP/1.1", f"content-length: {len(body)}", "connection: close", *lines])
-        return int(self.sends(head.encode() + b"\r\n\r\n" + body.encode()).split(b" ")[1])
+        return int(self.sends(head.encode() + b"\r\n\r\n" + body.encode(), limit_s=30.0).split(b" ")[1])
 
     def is_well(self, tries: int = 1) -> None:
-        """A good request is answered within a second, at the latest the one of number `tries`."""
+        """A good request is answered within `WELL_S`, at the latest the one of number `tries`."""
         asked = json.dumps({"prompt": "one two", "max_tokens": 1})
         for left in reversed(range(tries)):
             begun = time.monotonic()
             assert self.status("POST", "/v1/completions", asked) == 200
             took_s = time.monotonic() - begun
-            if took_s < 1.0:
+            if took_s < WELL_S:
                 break
             assert left, f"{took_s:.1f} s"
         assert self.process.poll() is None
@@ -141,11 +142,11 @@ def test_two_servers_have_two_tokens_and_an_open_one_says_so(home: Path) -> None
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("--port", "70000"), 2, "65535"),
-        (("--port", "-1"), 2, "negative"),
+        (("--port", "70000"), 2, "65,535"),
+        (("--port", "-1"), 2, "from 0 to"),
         (("--host", "no.such.name.invalid"), 3, "no.such.name.invalid:8000"),
-        (("--host", "a" * 300), 3, "cannot serve"),
-        (("--host", "a\u2603..b"), 3, "cannot serve"),
+        (("--host", "a" * 300), 2, "is no name or address"),
+        (("--host", "a\u2603..b"), 2, "is no name or address"),
         (("--host", "256.0.0.1"), 3, "256.0.0.1"),
         (("--host", "192.0.2.1"), 3, "192.0.2.1:8000"),
         (("--fault", "hang=nan"), 2, "hang"),
