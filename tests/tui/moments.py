@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 LOOK_S = 0.02
 """So long a key or a look takes, as with `textual.pilot`: longer than a screen waits to be drawn."""
+SHORT_S = 1e-6
 MONOTONIC = time.monotonic
 
 
@@ -54,6 +55,12 @@ async def look(*_: float) -> None:
     await asyncio.sleep(LOOK_S)
 
 
+async def heard(*_: object) -> bool:
+    """Until no message waits, which takes no message to each widget."""
+    await asyncio.sleep(SHORT_S)
+    return True
+
+
 @contextmanager
 def by_moments() -> Iterator[None]:
     """Loops that are begun meanwhile are of this kind, and apps on them, Textual's timers too, know no other time."""
@@ -63,5 +70,6 @@ def by_moments() -> Iterator[None]:
         patch("textual._time.get_time", moment),
         patch("textual.app.wait_for_idle", look),
         patch("textual.pilot.wait_for_idle", look),
+        patch("textual.pilot.Pilot._wait_for_screen", heard),
     ):
         yield
